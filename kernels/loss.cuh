@@ -1,0 +1,45 @@
+// Cost of one output and its derivative with respect to a, both for one sample and one output unit.
+// Costs come from z (softplus), never from log(a): they stay right where a rounds to 0 or 1.
+// The twin for NumPy is src/deltaprop/backends/numpy_loss.py. Softmax needs whole rows: softmax.cu, output_delta.cu.
+#pragma once
+#include "activation.cuh"
+
+namespace loss {
+
+// (a - y)^2 / 2;  dcost/dz = (a - y) g'(z)
+struct squared_error {
+    template <class G, typename T> __host__ __device__ static T cost(T, T a, T y) {
+        return T(0.5) * (a - y) * (a - y);
+    }
+    template <class G, typename T> __host__ __device__ static T delta(T z, T a, T y) {
+        return (a - y) * G::gradient(z);
+    }
+};
+
+// -y log(a) - (1 - y) log(1 - a) with a = sigmoid(z), which is softplus(z) - y z;  dcost/dz = a - y
+struct binary_cross_entropy {
+    template <class G, typename T> __host__ __device__ static T cost(T z, T, T y) {
+        return activation::softplus::value(z) - y * z;
+    }
+    template <class G, typename T> __host__ __device__ static T delta(T, T a, T y) { return a - y; }
+};
+
+// a - y log(a) with a = exp(z), which is a - y z: the negative log-likelihood less log(y!);  dcost/dz = a - y
+struct poisson {
+    template <class G, typename T> __host__ __device__ static T cost(T z, T a, T y) { return a - y * z; }
+    template <class G, typename T> __host__ __device__ static T delta(T, T a, T y) { return a - y; }
+};
+
+// r = a - y: r^2 / 2 where |r| <= 1, else |r| - 1/2;  dcost/dz = clip(r, -1, 1) g'(z)
+struct huber {
+    template <class G, typename T> __host__ __device__ static T cost(T, T a, T y) {
+        const T r = fabs(a - y);
+        return r > T(1) ? r - T(0.5) : T(0.5) * r * r;
+    }
+    template <class G, typename T> __host__ __device__ static T delta(T z, T a, T y) {
+        const T r = a - y;
+        return (r > T(1) ? T(1) : r < T(-1) ? T(-1) : r) * G::gradient(z);
+    }
+};
+
+}  // namespace loss

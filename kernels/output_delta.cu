@@ -1,0 +1,61 @@
+// delta^(L) = scale * dcost/dz^(L) and the cost of every row, in one pass over the output: one warp a row.
+//   z, a, y, delta : (rows, columns)    row_cost : (rows,)
+// delta may be null (the cost alone is wanted). Costs are not scaled.
+#include "activation.cuh"
+#include "loss.cuh"
+#include "real.cuh"
+#include "warp.cuh"
+
+#define ARGUMENTS                                                                                        \
+    const real *z, const real *a, const real *y, real *delta, real *row_cost, int columns, real scale, \
+        long long rows
+
+template <class Loss, class G>
+__device__ void output_delta(ARGUMENTS) {
+    const long long step = (long long)gridDim.x * blockDim.y;
+    for (long long row = (long long)blockIdx.x * blockDim.y + threadIdx.y; row < rows; row += step) {
+        real cost = 0;
+        for (int j = threadIdx.x; j < columns; j += 32) {
+            const long long i = row * columns + j;
+            cost += Loss::template cost<G>(z[i], a[i], y[i]);
+            if (delta) delta[i] = scale * Loss::template delta<G>(z[i], a[i], y[i]);
+        }
+        cost = warp_sum(cost);
+        if (threadIdx.x == 0) row_cost[row] = cost;
+    }
+}
+
+// Softmax with cross-entropy: the cost of a row is sum_j y_j (log sum_k e^(z_k) - z_j), and dcost/dz = a - y.
+extern "C" __global__ void output_delta_categorical_cross_entropy_softmax(ARGUMENTS) {
+    const int lane = threadIdx.x;
+    const long long step = (long long)gridDim.x * blockDim.y;
+    for (long long row = (long long)blockIdx.x * blockDim.y + threadIdx.y; row < rows; row += step) {
+        const real* zr = z + row * columns;
+        real top = minus_infinity();
+        for (int j = lane; j < columns; j += 32) top = (zr[j] > top || zr[j] != zr[j]) ? zr[j] : top;
+        top = warp_max(top);
+        real sum = 0;
+        for (int j = lane; j < columns; j += 32) sum += exp(zr[j] - top);
+        const real log_sum = log(warp_sum(sum));
+        real cost = 0;
+        for (int j = lane; j < columns; j += 32) {
+            const long long i = row * columns + j;
+            cost += y[i] * (log_sum - (zr[j] - top));
+            if (delta) delta[i] = scale * (a[i] - y[i]);
+        }
+        cost = warp_sum(cost);
+        if (lane == 0) row_cost[row] = cost;
+    }
+}
+
+#define DEFINE(LOSS, NAME, G)                                                  \
+    extern "C" __global__ void output_delta_##LOSS##_##NAME(ARGUMENTS) {       \
+        output_delta<loss::LOSS, G>(z, a, y, delta, row_cost, columns, scale, rows); \
+    }
+#define DEFINE_SQUARED_ERROR(NAME, G) DEFINE(squared_error, NAME, G)
+#define DEFINE_HUBER(NAME, G) DEFINE(huber, NAME, G)
+
+DELTAPROP_FOR_EACH_ACTIVATION(DEFINE_SQUARED_ERROR)
+DELTAPROP_FOR_EACH_ACTIVATION(DEFINE_HUBER)
+DEFINE(binary_cross_entropy, sigmoid, activation::sigmoid)
+DEFINE(poisson, exp, activation::exp_)

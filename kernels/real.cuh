@@ -1,0 +1,24 @@
+// real: the type arithmetic is done in; storage: the type arrays hold. Chosen when a file is compiled:
+// -DDELTAPROP_REAL=float or double, and -DDELTAPROP_HALF for float16 arrays, computed in float.
+#pragma once
+
+typedef DELTAPROP_REAL real;
+
+#ifdef DELTAPROP_HALF
+// Two conversions need no header; cuda_fp16.h would have to be found on the user's machine.
+typedef unsigned short storage;
+__device__ inline real load(storage h) {
+    real x;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(h));
+    return x;
+}
+__device__ inline storage store(real x) {
+    storage h;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(x));
+    return h;
+}
+#else
+typedef real storage;
+__device__ inline real load(storage x) { return x; }
+__device__ inline storage store(real x) { return x; }
+#endif

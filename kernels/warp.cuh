@@ -1,0 +1,19 @@
+// Sums and maxima over the 32 lanes of a warp; every lane gets the result.
+#pragma once
+
+// NVRTC has no INFINITY.
+__device__ inline real minus_infinity() { return real(__int_as_float(0xff800000)); }
+
+__device__ inline real warp_sum(real x) {
+    for (int distance = 16; distance > 0; distance /= 2) x += __shfl_xor_sync(0xffffffffu, x, distance);
+    return x;
+}
+
+__device__ inline real warp_max(real x) {
+    for (int distance = 16; distance > 0; distance /= 2) {
+        const real other = __shfl_xor_sync(0xffffffffu, x, distance);
+        // Written so that a NaN on either side wins: a maximum that hid one would hide a diverged row.
+        x = (other > x || other != other) ? other : x;
+    }
+    return x;
+}

@@ -1,0 +1,126 @@
+"""The names of the activations, and two of them as functions of their own: `sigmoid` and `sigmoid_grad`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from deltaprop.backends import Array, Backend, backend_of, get_backend
+
+#: What hidden layers may use.
+HIDDEN_ACTIVATIONS = ("sigmoid", "tanh", "relu", "identity", "leaky_relu", "softplus", "silu", "gelu")
+#: What the output layer may use. exp is the link of the Poisson loss, softmax that of categorical cross-entropy.
+OUTPUT_ACTIVATIONS = (*HIDDEN_ACTIVATIONS, "exp", "softmax")
+
+
+def check_activation(name: str, known: tuple[str, ...], argument: str) -> str:
+    """`name`, if it is among `known`.
+
+    Raises
+    ------
+    ValueError
+        If it is not; the message lists those that are.
+    """
+    if name not in known:
+        raise ValueError(f"{argument}: unknown activation {name!r}; known are {', '.join(map(repr, known))}")
+    return name
+
+
+def sigmoid(x: Any, out: Any = None) -> Array:
+    """σ(x) = 1/(1 + e^−x), the logistic function.
+
+    Parameters
+    ----------
+    x : array_like of float32 or float64, or CuPy array of float16, float32 or float64
+        Any shape. Python numbers, lists and integer arrays are taken as float64.
+    out : array, optional
+        Where to write: an array of the kind, shape and dtype of `x`. It may be `x` itself.
+
+    Returns
+    -------
+    array
+        `out`, or a new array of the kind, shape and dtype of `x`. Never a Python number.
+
+    Raises
+    ------
+    TypeError
+        If `x` has another dtype, or `out` is of another kind or dtype.
+    ValueError
+        If `out` has another shape.
+
+    Notes
+    -----
+    Computed from e^−|x|, so nothing overflows for any float; nan gives nan, ±inf give 1 and 0. Within 2 units in the
+    last place of the true value for float64 and 4 for float32, subnormal results included.
+    """
+    return _elementwise(Backend.activation, x, out)
+
+
+def sigmoid_grad(z: Any, out: Any = None) -> Array:
+    """σ′(z) = e^−|z|/(1 + e^−|z|)², the derivative of the logistic function.
+
+    It is σ(z)(1 − σ(z)) on paper; written this way it does not become 0 where σ(z) rounds to 1.
+
+    Parameters
+    ----------
+    z : array_like of float32 or float64, or CuPy array of float16, float32 or float64
+        Any shape. Python numbers, lists and integer arrays are taken as float64.
+    out : array, optional
+        Where to write: an array of the kind, shape and dtype of `z`. It may be `z` itself.
+
+    Returns
+    -------
+    array
+        `out`, or a new array of the kind, shape and dtype of `z`. Never a Python number.
+
+    Raises
+    ------
+    TypeError
+        If `z` has another dtype, or `out` is of another kind or dtype.
+    ValueError
+        If `out` has another shape.
+
+    Notes
+    -----
+    ``sigmoid_grad(0) == 0.25`` exactly; nan gives nan, ±inf give 0. Within 4 units in the last place of the true value
+    for float64 and 6 for float32, subnormal results included.
+    """
+    return _elementwise(Backend.activation_gradient, z, out)
+
+
+def _elementwise(operation: Any, x: Any, out: Any) -> Array:
+    """Apply the sigmoid's entry of `operation` to `x`, after the checks that two public functions share."""
+    backend = backend_of(x)
+    if backend is None:
+        x = np.asarray(x)
+        if x.dtype.kind in "iub":
+            x = x.astype(np.float64)
+        backend = get_backend("numpy")
+    allowed = ("float16", "float32", "float64") if backend.name == "cupy" else ("float32", "float64")
+    if x.dtype.name not in allowed:
+        raise TypeError(f"x: expected dtype {', '.join(allowed)}, got {x.dtype.name}")
+    result = backend.empty(x.shape, x.dtype)
+    if out is not None:
+        if not backend.owns(out):
+            raise TypeError(f"out: expected an array of the kind of x ({backend.name}), got {type(out).__name__}")
+        if out.dtype != x.dtype:
+            raise TypeError(f"out: expected dtype {x.dtype.name} as x has, got {out.dtype.name}")
+        if out.shape != x.shape:
+            raise ValueError(f"out: expected shape {x.shape} as x has, got {out.shape}")
+        if out.flags.c_contiguous and not _overlap(x, out):
+            result = out
+    with np.errstate(under="ignore"):  # a result that rounds to 0 is the right one
+        getattr(backend, operation.__name__)("sigmoid", backend.asarray(x, x.dtype), result)
+    if out is None or result is out:
+        return result
+    out[...] = result
+    return out
+
+
+def _overlap(x: Any, out: Any) -> bool:
+    """Whether writing `out` could change `x` before it has been read."""
+    if isinstance(x, np.ndarray):
+        return bool(np.may_share_memory(x, out))
+    first, last = (int(array.data.ptr) for array in (x, out))
+    return first < last + out.nbytes and last < first + x.nbytes

@@ -1,0 +1,82 @@
+"""Backends: one engine, several array libraries. Nothing here imports CuPy until somebody asks for it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import cache
+
+from deltaprop.backends.base import Array, Backend
+from deltaprop.errors import BackendError
+
+__all__ = ["Array", "Backend", "available_backends", "backend_of", "backend_problem", "get_backend"]
+
+
+@cache
+def _numpy() -> Backend:
+    from deltaprop.backends.numpy import NumpyBackend
+
+    return NumpyBackend()
+
+
+@cache
+def _cupy() -> Backend:
+    from deltaprop.backends.cupy import CupyBackend
+
+    return CupyBackend()
+
+
+#: In the order in which ``"auto"`` tries them. Each raises BackendError where it cannot be had.
+BACKENDS: dict[str, Callable[[], Backend]] = {"cupy": _cupy, "numpy": _numpy}
+
+
+def get_backend(name: str | Backend = "auto") -> Backend:
+    """The backend called `name`.
+
+    Parameters
+    ----------
+    name : {"auto", "numpy", "cupy"} or Backend
+        "auto" is CuPy where a CUDA device answers, else NumPy. A Backend is returned as it is.
+
+    Raises
+    ------
+    ValueError
+        If no backend has that name.
+    BackendError
+        If it cannot be had here; the message says why and what to install.
+    """
+    if isinstance(name, Backend):
+        return name
+    if name == "auto":
+        return get_backend(available_backends()[0])
+    if name not in BACKENDS:
+        raise ValueError(f"backend: expected one of 'auto', 'numpy', 'cupy', got {name!r}")
+    return BACKENDS[name]()
+
+
+def backend_problem(name: str) -> str | None:
+    """Why the backend called `name` cannot be had here; None where it can."""
+    try:
+        BACKENDS[name]()
+    except BackendError as error:
+        return str(error)
+    return None
+
+
+def available_backends() -> list[str]:
+    """Names of the backends that work here, the one that "auto" takes first.
+
+    Returns
+    -------
+    list of str
+        ``["numpy"]`` or ``["cupy", "numpy"]``.
+    """
+    return [name for name in BACKENDS if backend_problem(name) is None]
+
+
+def backend_of(array: object) -> Backend | None:
+    """The backend whose kind of array `array` is; None for anything else. Imports no array library to find out."""
+    for name in BACKENDS:
+        if name in sys.modules and backend_problem(name) is None and get_backend(name).owns(array):
+            return get_backend(name)
+    return None

@@ -1,0 +1,155 @@
+"""The vocabulary of backpropagation: what an array library has to be able to do, and nothing more."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+#: An array of the backend's own kind: numpy.ndarray or cupy.ndarray.
+Array: TypeAlias = Any
+
+
+class Backend(ABC):
+    """The operations of the derivation, each of them one line of it, all writing into buffers they are given.
+
+    Rows are samples. Every array may carry one leading member axis (several networks of the same widths), written
+    ``…`` below; without it, it is one network. Arrays are trusted: of this backend, C-contiguous, of one dtype.
+    No operation allocates device or array memory after its first call with a shape.
+
+    To add a backend, write one file with a subclass and name it in ``deltaprop.backends``.
+    """
+
+    #: The name users give: ``backend="numpy"``.
+    name: str
+
+    # -- arrays -------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def owns(self, array: object) -> bool:
+        """Whether `array` is of this backend's kind."""
+
+    @abstractmethod
+    def asarray(self, array: Any, dtype: DTypeLike) -> Array:
+        """`array` as a C-contiguous array of this backend; itself where it is one already."""
+
+    @abstractmethod
+    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
+        """`array` in host memory; itself where it is there already."""
+
+    @abstractmethod
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        """A buffer whose content is undefined."""
+
+    @abstractmethod
+    def zeros(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        """A buffer of zeros."""
+
+    @abstractmethod
+    def all_finite(self, array: Array) -> bool:
+        """Whether `array` holds neither nan nor infinity."""
+
+    # -- functions of one array ---------------------------------------------------------------------------------
+
+    @abstractmethod
+    def activation(self, activation: str, z: Array, out: Array) -> None:
+        """a = g(z)."""
+
+    @abstractmethod
+    def activation_gradient(self, activation: str, z: Array, out: Array) -> None:
+        """g′(z), for every activation but softmax."""
+
+    # -- forward ------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def affine_activation(self, A: Array, W: Array, b: Array, activation: str, Z: Array, out: Array) -> None:
+        """z^(l+1) = W^(l) a^(l) + b^(l) into `Z` and a^(l+1) = g(z^(l+1)) into `out`.
+
+        A : (…, m, s_in), W : (…, s_out, s_in), b : (…, s_out), Z and out : (…, m, s_out).
+        """
+
+    # -- cost and backward --------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def output_delta(
+        self, loss: str, activation: str, Z: Array, A: Array, Y: Array, scale: float, out: Array, cost: Array
+    ) -> None:
+        """δ^(L) = scale · ∂cost/∂z^(L) into `out`; the cost summed over samples, unscaled, is added to `cost`.
+
+        Z, A, Y and out : (m, s_L), cost : () of float64.
+        """
+
+    @abstractmethod
+    def add_cost(self, loss: str, activation: str, Z: Array, A: Array, Y: Array, cost: Array) -> None:
+        """The cost summed over samples is added to `cost`, with no δ: what validation needs."""
+
+    @abstractmethod
+    def hidden_delta(
+        self, delta: Array, W: Array, activation: str, Z: Array, out: Array, bias_gradient: Array
+    ) -> None:
+        """δ^(l) = (W^(l))ᵀ δ^(l+1) ⊙ g′(z^(l)) into `out`, its sum over samples into `bias_gradient`.
+
+        delta : (…, m, s_out), W : (…, s_out, s_in), Z and out : (…, m, s_in), bias_gradient : (…, s_in).
+        The sum over samples of δ^(l) is the gradient of b^(l−1), so it comes out of the same pass.
+        """
+
+    @abstractmethod
+    def weight_gradient(self, delta: Array, A: Array, out: Array) -> None:
+        """Δ^(l) = Σ δ^(l+1) (a^(l))ᵀ, the sum over samples, into `out` : (…, s_out, s_in)."""
+
+    @abstractmethod
+    def bias_gradient(self, delta: Array, out: Array) -> None:
+        """Σ δ^(l+1), the sum over samples, into `out` : (…, s_out)."""
+
+    @abstractmethod
+    def add_l2_gradient(self, weights: Array, l2: float, gradient: Array) -> None:
+        """∂/∂W of λ/2 Σ W², which is λ W, added to `gradient`; both flat, biases not among them."""
+
+    @abstractmethod
+    def squared_norm(self, weights: Array) -> float:
+        """Σ W² over a flat vector."""
+
+    # -- learning -----------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def sgd_update(
+        self,
+        parameters: Array,
+        gradient: Array,
+        velocity: Array | None,
+        learning_rate: float,
+        momentum: float,
+        nesterov: bool,
+    ) -> None:
+        """θ := θ − η ∂J/∂θ, with momentum where `velocity` is given, in one pass over the flat vector."""
+
+    @abstractmethod
+    def adam_update(
+        self,
+        parameters: Array,
+        gradient: Array,
+        first_moment: Array,
+        second_moment: Array,
+        step_size: float,
+        beta_1: float,
+        beta_2: float,
+        epsilon: float,
+        decay: float,
+        n_decayed: int,
+    ) -> None:
+        """m := β₁m + (1−β₁)g, v := β₂v + (1−β₂)g², θ := θ − step_size · m/(√v + ε), in one pass.
+
+        The first `n_decayed` entries (the weights) are first multiplied by 1 − `decay`.
+        """
+
+    # -- minibatches --------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def gather(self, X: Array, index: Array, out: Array) -> None:
+        """The rows of a minibatch: out[i] = X[index[i]]."""
+
+    def permutation(self, n: int, seed: tuple[int, ...]) -> Array:
+        """A permutation of 0 … n−1 that depends on `seed` alone, so that every backend visits samples in one order."""
+        return self.asarray(np.random.default_rng(seed).permutation(n), np.int64)

@@ -1,0 +1,95 @@
+"""From the files under ``kernels/`` to machine code by NVRTC. Needs CuPy to be installed, but no GPU and no driver.
+
+CuPy's own compiler adds ``-ftz=true``, which flushes subnormal results to zero; `dp.sigmoid` promises them, so the
+files are compiled here without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+
+#: Type names of CUDA C++ by NumPy dtype name, and the options that choose them (see ``kernels/real.cuh``).
+TYPE_OPTIONS = {
+    "float64": ("-DDELTAPROP_REAL=double",),
+    "float32": ("-DDELTAPROP_REAL=float",),
+    "float16": ("-DDELTAPROP_REAL=float", "-DDELTAPROP_HALF"),
+}
+
+
+def kernel_files() -> list[str]:
+    """Names of the kernel files, without ``.cu``."""
+    return sorted(f.name.removesuffix(".cu") for f in files("deltaprop.kernels").iterdir() if f.name.endswith(".cu"))
+
+
+def read(name: str) -> str:
+    """Text of a file under ``kernels/``."""
+    return files("deltaprop.kernels").joinpath(name).read_text(encoding="utf-8")
+
+
+def _headers() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    names = tuple(sorted(f.name for f in files("deltaprop.kernels").iterdir() if f.name.endswith(".cuh")))
+    return tuple(read(name) for name in names), names
+
+
+def compile_kernels(name: str, dtype: str, architecture: str, *, to_ptx: bool = False) -> bytes:
+    """Machine code (a cubin) of ``kernels/<name>.cu`` for arrays of `dtype`.
+
+    Parameters
+    ----------
+    name : str
+        File name without ``.cu``.
+    dtype : {"float16", "float32", "float64"}
+        Element type of the arrays.
+    architecture : str
+        Such as ``"sm_90"``.
+    to_ptx : bool
+        Return PTX, which people can read, in place of machine code.
+
+    Raises
+    ------
+    RuntimeError
+        If the compiler refuses the file; the message holds its log.
+    """
+    import cupy  # noqa: F401  (cupy_backends is importable only once cupy is)
+    from cupy.cuda import nvrtc
+
+    sources, names = _headers()
+    target = f"-arch={architecture.replace('sm_', 'compute_') if to_ptx else architecture}"
+    options = (target, "-std=c++17", "-default-device", *TYPE_OPTIONS[dtype])
+    encoded = ([text.encode() for text in group] for group in (sources, names))
+    program = nvrtc.createProgram(read(f"{name}.cu"), f"{name}.cu", *encoded)
+    try:
+        nvrtc.compileProgram(program, options)
+        code: bytes | str = nvrtc.getPTX(program) if to_ptx else nvrtc.getCUBIN(program)
+        return code.encode() if isinstance(code, str) else code
+    except nvrtc.NVRTCError as error:
+        log = nvrtc.getProgramLog(program)
+        raise RuntimeError(f"kernels/{name}.cu does not compile for {architecture} and {dtype}: {log}") from error
+    finally:
+        nvrtc.destroyProgram(program)
+
+
+def cached_cubin(name: str, dtype: str, architecture: str) -> Path:
+    """Path of the compiled file, compiling it where no earlier process has.
+
+    The cache lies in ``$DELTAPROP_CACHE_DIR``, else in ``deltaprop`` under ``$XDG_CACHE_HOME`` or ``~/.cache``.
+    """
+    from cupy.cuda import nvrtc
+
+    root = os.environ.get("DELTAPROP_CACHE_DIR")
+    base = Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deltaprop"
+    sources, _ = _headers()
+    identity = (read(f"{name}.cu"), *sources, dtype, architecture, str(nvrtc.getVersion()))
+    digest = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:24]
+    path = base / f"{name}-{dtype}-{architecture}-{digest}.cubin"
+    if not path.exists():
+        base.mkdir(parents=True, exist_ok=True)
+        # Written aside and renamed, so that another process never loads half a file.
+        with tempfile.NamedTemporaryFile(dir=base, delete=False) as temporary:
+            temporary.write(compile_kernels(name, dtype, architecture))
+        Path(temporary.name).replace(path)
+    return path

@@ -1,0 +1,214 @@
+"""The reference backend: NumPy on the host."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from deltaprop.backends.base import Array, Backend
+from deltaprop.backends.numpy_activation import ACTIVATIONS, Function
+from deltaprop.backends.numpy_loss import LOSSES
+
+#: Elements taken at a time by a chain of ufuncs: three such blocks of float64 fit a 1 MiB second-level cache.
+BLOCK = 16384
+
+
+class Scratch(threading.local):
+    """Buffers for the intermediate results of an operation; each thread has its own, and they only ever grow."""
+
+    def __init__(self) -> None:
+        self.buffers: dict[tuple[int, Any], np.ndarray[Any, Any]] = {}
+
+    def __call__(self, slot: int, size: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+        """Buffer number `slot` as a vector of `size` entries, content undefined."""
+        buffer = self.buffers.get((slot, dtype))
+        if buffer is None or buffer.size < size:
+            buffer = self.buffers[slot, dtype] = np.empty(max(size, BLOCK), dtype)
+        return buffer[:size]
+
+
+class NumpyBackend(Backend):
+    """Matrix products by the BLAS that NumPy brings, everything else by ufuncs writing into buffers."""
+
+    name = "numpy"
+
+    def __init__(self) -> None:
+        self._scratch = Scratch()
+
+    # -- arrays -------------------------------------------------------------------------------------------------
+
+    def owns(self, array: object) -> bool:
+        return isinstance(array, np.ndarray)
+
+    def asarray(self, array: Any, dtype: DTypeLike) -> Array:
+        return np.ascontiguousarray(array, dtype=dtype).reshape(np.shape(array))
+
+    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
+        return np.asarray(array)
+
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        return np.empty(shape, dtype)
+
+    def zeros(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        return np.zeros(shape, dtype)
+
+    def all_finite(self, array: Array) -> bool:
+        # The sum is finite only where every entry is: one pass and no temporary, unless a finite sum overflows.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
+
+    # -- functions of one array ---------------------------------------------------------------------------------
+
+    def activation(self, activation: str, z: Array, out: Array) -> None:
+        if activation == "softmax":
+            self._softmax(z, out)
+        else:
+            self._blockwise(ACTIVATIONS[activation].value, z, out)
+
+    def activation_gradient(self, activation: str, z: Array, out: Array) -> None:
+        self._blockwise(ACTIVATIONS[activation].gradient, z, out)
+
+    def _blockwise(self, function: Function, z: Array, out: Array) -> None:
+        """function(z) into `out`, a cache-sized block at a time."""
+        z, out = z.reshape(-1), out.reshape(-1)
+        spare = self._scratch(0, min(z.size, BLOCK), z.dtype)
+        for start in range(0, z.size, BLOCK):
+            block = out[start : start + BLOCK]
+            function(z[start : start + BLOCK], block, spare[: block.size])
+
+    def _times_gradient(self, activation: str, z: Array, out: Array) -> None:
+        """Out ⊙ g′(z) into `out`, a cache-sized block at a time."""
+        gradient = ACTIVATIONS[activation].gradient
+        z, out = z.reshape(-1), out.reshape(-1)
+        slope = self._scratch(0, min(z.size, BLOCK), z.dtype)
+        spare = self._scratch(1, min(z.size, BLOCK), z.dtype)
+        for start in range(0, z.size, BLOCK):
+            block = out[start : start + BLOCK]
+            n = block.size
+            gradient(z[start : start + n], slope[:n], spare[:n])
+            block *= slope[:n]
+
+    def _softmax(self, z: Array, out: Array) -> None:
+        """Softmax(z) = e^(z − max z)/Σ e^(z − max z) over the last axis."""
+        row = self._scratch(2, z.size // z.shape[-1], z.dtype).reshape(*z.shape[:-1], 1)
+        np.max(z, axis=-1, keepdims=True, out=row)
+        np.subtract(z, row, out=out)
+        np.exp(out, out=out)
+        np.sum(out, axis=-1, keepdims=True, out=row)
+        out /= row
+
+    # -- forward ------------------------------------------------------------------------------------------------
+
+    def affine_activation(self, A: Array, W: Array, b: Array, activation: str, Z: Array, out: Array) -> None:
+        np.matmul(A, W.swapaxes(-1, -2), out=Z)
+        Z += b[..., np.newaxis, :]
+        self.activation(activation, Z, out)
+
+    # -- cost and backward --------------------------------------------------------------------------------------
+
+    def output_delta(
+        self, loss: str, activation: str, Z: Array, A: Array, Y: Array, scale: float, out: Array, cost: Array
+    ) -> None:
+        self.add_cost(loss, activation, Z, A, Y, cost)
+        LOSSES[loss].slope(A, Y, out)
+        if LOSSES[loss].slope_is_of_a and activation != "identity":
+            self._times_gradient(activation, Z, out)
+        if scale != 1.0:
+            out *= scale
+
+    def add_cost(self, loss: str, activation: str, Z: Array, A: Array, Y: Array, cost: Array) -> None:
+        one = self._scratch(0, Z.size, Z.dtype).reshape(Z.shape)
+        two = self._scratch(1, Z.size, Z.dtype).reshape(Z.shape)
+        row = self._scratch(2, Z.shape[0], Z.dtype).reshape(-1, 1)
+        cost += LOSSES[loss].cost(Z, A, Y, one, two, row)
+
+    def hidden_delta(
+        self, delta: Array, W: Array, activation: str, Z: Array, out: Array, bias_gradient: Array
+    ) -> None:
+        np.matmul(delta, W, out=out)
+        self._times_gradient(activation, Z, out)
+        self.bias_gradient(out, bias_gradient)
+
+    def weight_gradient(self, delta: Array, A: Array, out: Array) -> None:
+        np.matmul(delta.swapaxes(-1, -2), A, out=out)
+
+    def bias_gradient(self, delta: Array, out: Array) -> None:
+        np.add.reduce(delta, axis=-2, out=out)
+
+    def add_l2_gradient(self, weights: Array, l2: float, gradient: Array) -> None:
+        for start in range(0, weights.size, BLOCK):
+            block = gradient[start : start + BLOCK]
+            penalty = self._scratch(0, block.size, weights.dtype)
+            np.multiply(weights[start : start + BLOCK], l2, out=penalty)
+            block += penalty
+
+    def squared_norm(self, weights: Array) -> float:
+        return float(np.vdot(weights, weights))
+
+    # -- learning -----------------------------------------------------------------------------------------------
+
+    def sgd_update(
+        self,
+        parameters: Array,
+        gradient: Array,
+        velocity: Array | None,
+        learning_rate: float,
+        momentum: float,
+        nesterov: bool,
+    ) -> None:
+        for start in range(0, parameters.size, BLOCK):
+            theta = parameters[start : start + BLOCK]
+            step = self._scratch(0, theta.size, theta.dtype)
+            np.multiply(gradient[start : start + BLOCK], learning_rate, out=step)
+            if velocity is not None:
+                v = velocity[start : start + BLOCK]
+                v *= momentum
+                v -= step
+                if not nesterov:
+                    theta += v
+                    continue
+                look_ahead = self._scratch(1, theta.size, theta.dtype)
+                np.multiply(v, momentum, out=look_ahead)
+                theta += look_ahead
+            theta -= step
+
+    def adam_update(
+        self,
+        parameters: Array,
+        gradient: Array,
+        first_moment: Array,
+        second_moment: Array,
+        step_size: float,
+        beta_1: float,
+        beta_2: float,
+        epsilon: float,
+        decay: float,
+        n_decayed: int,
+    ) -> None:
+        if decay:
+            parameters[:n_decayed] *= 1.0 - decay
+        for start in range(0, parameters.size, BLOCK):
+            block = slice(start, start + BLOCK)
+            g, m, v = gradient[block], first_moment[block], second_moment[block]
+            one = self._scratch(0, g.size, g.dtype)
+            np.multiply(g, 1.0 - beta_1, out=one)
+            m *= beta_1
+            m += one
+            np.square(g, out=one)
+            one *= 1.0 - beta_2
+            v *= beta_2
+            v += one
+            np.sqrt(v, out=one)
+            one += epsilon
+            np.divide(m, one, out=one)
+            one *= step_size
+            parameters[block] -= one
+
+    # -- minibatches --------------------------------------------------------------------------------------------
+
+    def gather(self, X: Array, index: Array, out: Array) -> None:
+        # mode="clip" writes straight into `out`; the default would buffer. Indices are in range by construction.
+        np.take(X, index, axis=0, out=out, mode="clip")

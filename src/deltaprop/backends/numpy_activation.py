@@ -1,0 +1,171 @@
+"""The activations g and their derivatives g′ in NumPy; the twin of ``kernels/activation.cuh``.
+
+Every function writes into `out` and allocates nothing: ``value(z, out, spare)`` and ``gradient(z, out, spare)`` take
+1-D contiguous arrays of one size, `spare` being scratch. `out` may be `z` itself in no function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+Vector: TypeAlias = np.ndarray[Any, Any]
+Function: TypeAlias = Callable[[Vector, Vector, Vector], object]
+
+#: Below this e^−z would overflow soon, while σ(z) = e^z/(1+e^z) has long been e^z to the last bit.
+SIGMOID_TAIL = {np.dtype(np.float32): np.float32(-87.0), np.dtype(np.float64): np.float64(-708.0)}
+LEAKY_SLOPE = 0.01
+SQRT_TWO_PI = 2.5066282746310002
+
+
+def sigmoid(z: Vector, out: Vector, spare: Vector) -> None:
+    """σ(z) = 1/(1 + e^−z)."""
+    tail = SIGMOID_TAIL[z.dtype]
+    # fmin passes over nan; one comparison keeps the rare tail out of the common path.
+    in_tail = z.size > 0 and not np.fmin.reduce(z) >= tail
+    if in_tail:
+        np.maximum(z, tail, out=out)
+        np.negative(out, out=out)
+    else:
+        np.negative(z, out=out)
+    np.exp(out, out=out)
+    out += 1.0
+    np.reciprocal(out, out=out)
+    if in_tail:
+        np.exp(z, out=out, where=z < tail)
+
+
+def sigmoid_gradient(z: Vector, out: Vector, spare: Vector) -> None:
+    """σ′(z) = e^−|z|/(1 + e^−|z|)², which does not vanish where σ(z) rounds to 1."""
+    np.abs(z, out=out)
+    np.negative(out, out=out)
+    np.exp(out, out=out)
+    np.add(out, 1.0, out=spare)
+    np.square(spare, out=spare)
+    np.divide(out, spare, out=out)
+
+
+def tanh(z: Vector, out: Vector, spare: Vector) -> None:
+    """tanh(z)."""
+    np.tanh(z, out=out)
+
+
+def tanh_gradient(z: Vector, out: Vector, spare: Vector) -> None:
+    """1 − tanh(z)² = 4 e^−2|z|/(1 + e^−2|z|)² = 4 σ′(2z)."""
+    np.multiply(z, 2.0, out=spare)
+    np.abs(spare, out=out)
+    np.negative(out, out=out)
+    np.exp(out, out=out)
+    np.add(out, 1.0, out=spare)
+    np.square(spare, out=spare)
+    np.divide(out, spare, out=out)
+    out *= 4.0
+
+
+def relu(z: Vector, out: Vector, spare: Vector) -> None:
+    """max(z, 0)."""
+    np.maximum(z, 0.0, out=out)
+
+
+def relu_gradient(z: Vector, out: Vector, spare: Vector) -> None:
+    """1 where z > 0, else 0."""
+    np.greater(z, 0.0, out=out)
+
+
+def leaky_relu(z: Vector, out: Vector, spare: Vector) -> None:
+    """max(z, 0.01 z)."""
+    np.multiply(z, LEAKY_SLOPE, out=out)
+    np.maximum(z, out, out=out)
+
+
+def leaky_relu_gradient(z: Vector, out: Vector, spare: Vector) -> None:
+    """1 where z > 0, else 0.01."""
+    np.greater(z, 0.0, out=out)
+    np.maximum(out, LEAKY_SLOPE, out=out)
+
+
+def identity(z: Vector, out: Vector, spare: Vector) -> None:
+    """The value z itself."""
+    np.copyto(out, z)
+
+
+def identity_gradient(z: Vector, out: Vector, spare: Vector) -> None:
+    """The constant 1."""
+    out.fill(1.0)
+
+
+def softplus(z: Vector, out: Vector, spare: Vector) -> None:
+    """log(1 + e^z) = max(z, 0) + log1p(e^−|z|)."""
+    np.abs(z, out=spare)
+    np.negative(spare, out=spare)
+    np.exp(spare, out=spare)
+    np.log1p(spare, out=spare)
+    np.maximum(z, 0.0, out=out)
+    out += spare
+
+
+softplus_gradient = sigmoid
+
+
+def silu(z: Vector, out: Vector, spare: Vector) -> None:
+    """z σ(z)."""
+    sigmoid(z, out, spare)
+    out *= z
+
+
+def silu_gradient(z: Vector, out: Vector, spare: Vector) -> None:
+    """σ(z) + z σ′(z) = σ(z) (1 + z σ(−z))."""
+    np.negative(z, out=out)
+    sigmoid(out, spare, spare)
+    np.multiply(spare, z, out=spare)
+    np.add(spare, 1.0, out=spare)
+    sigmoid(z, out, out)
+    out *= spare
+
+
+def gelu(z: Vector, out: Vector, spare: Vector) -> None:
+    """z Φ(z), Φ the standard normal distribution function."""
+    from scipy.special import ndtr  # NumPy has no error function; scipy is loaded only by those who use this one.
+
+    ndtr(z, out=out)
+    out *= z
+
+
+def gelu_gradient(z: Vector, out: Vector, spare: Vector) -> None:
+    """Φ(z) + z φ(z), φ the standard normal density."""
+    from scipy.special import ndtr
+
+    np.square(z, out=spare)
+    spare *= -0.5
+    np.exp(spare, out=spare)
+    spare *= z
+    spare *= 1.0 / SQRT_TWO_PI
+    ndtr(z, out=out)
+    out += spare
+
+
+def exp(z: Vector, out: Vector, spare: Vector) -> None:
+    """e^z, the inverse link of counts."""
+    np.exp(z, out=out)
+
+
+class Activation(NamedTuple):
+    """g and g′ by one name."""
+
+    value: Function
+    gradient: Function
+
+
+ACTIVATIONS = {
+    "sigmoid": Activation(sigmoid, sigmoid_gradient),
+    "tanh": Activation(tanh, tanh_gradient),
+    "relu": Activation(relu, relu_gradient),
+    "leaky_relu": Activation(leaky_relu, leaky_relu_gradient),
+    "identity": Activation(identity, identity_gradient),
+    "softplus": Activation(softplus, softplus_gradient),
+    "silu": Activation(silu, silu_gradient),
+    "gelu": Activation(gelu, gelu_gradient),
+    "exp": Activation(exp, exp),
+}

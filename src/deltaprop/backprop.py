@@ -1,0 +1,151 @@
+"""Backpropagation in matrix form: forward pass, cost, backward pass.
+
+This file is the derivation; it knows no array library. Rows are samples: A^(l) is (m, s_l), so that the column vectors
+of the text stand here as rows and products appear transposed. Layers are numbered 1 … L in formulas, from 0 in code:
+``A[0]`` is a^(1) = X, ``W[0]`` is W^(1), ``A[L-1]`` is a^(L) = h.
+
+Forward, for l = 1 … L−1::
+
+    z^(l+1) = W^(l) a^(l) + b^(l)                    Z = A Wᵀ + b
+    a^(l+1) = g(z^(l+1))                             (Θ form: z = Θ [1; a], Θ = [b, W])
+
+Cost, m samples, h = a^(L)::
+
+    J = (1/m) Σ cost(h, y) + λ/(2m) Σ W²             l2_scaling="per_sample" (Ng); λ/2 Σ W² with "absolute" (UFLDL)
+                                                     reduction="sum" drops the 1/m of the first term
+
+    squared_error               ½ ‖h − y‖²
+    binary_cross_entropy        Σ_k −y_k log h_k − (1 − y_k) log(1 − h_k)
+    categorical_cross_entropy   Σ_k −y_k log h_k
+    poisson                     Σ_k h_k − y_k log h_k
+    huber                       Σ_k r²/2 where |r| ≤ 1, |r| − 1/2 elsewhere, r = h_k − y_k
+
+Backward::
+
+    δ^(L) = ∂cost/∂z^(L)                             = h − y for a loss under its canonical link,
+                                                     = (h − y) ⊙ g′(z^(L)) for the squared error
+    δ^(l) = (W^(l))ᵀ δ^(l+1) ⊙ g′(z^(l))             l = L−1 … 2
+    Δ^(l) = Σ δ^(l+1) (a^(l))ᵀ                       over samples, the step of accumulation in the loop form
+    ∂J/∂W^(l) = Δ^(l)/m + (λ/m) W^(l)                the bias is never regularised
+    ∂J/∂b^(l) = Σ δ^(l+1)/m
+
+The factor 1/m is applied once, to δ^(L); everything after it is linear in δ.
+
+Sources: Rumelhart, Hinton and Williams (1986) for δ; Ng's machine learning course, exercise 4, for Θ, Δ and D; the
+UFLDL tutorial for the matrix form and the squared error; Nielsen's book for the same four equations.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, get_args
+
+from deltaprop.backends import Array
+from deltaprop.network import NetworkState
+from deltaprop.parameters import Parameters
+
+L2Scaling: TypeAlias = Literal["per_sample", "absolute"]
+Reduction: TypeAlias = Literal["mean", "sum"]
+
+
+class Workspace:
+    """The arrays of one forward and backward pass over `m` samples, made once and written again in every step.
+
+    Attributes
+    ----------
+    A : list of array
+        a^(1) … a^(L), (m, s_l); ``A[0]`` is the input handed to `forward`.
+    Z : list of array
+        z^(2) … z^(L), (m, s_l); ``Z[l]`` belongs to ``A[l + 1]``.
+    delta : list of array
+        δ^(2) … δ^(L), (m, s_l); ``delta[l]`` belongs to ``Z[l]``. Empty in a workspace made for forward passes only.
+    """
+
+    def __init__(self, network: NetworkState, m: int, *, backward: bool = True) -> None:
+        shapes = [(m, size) for size in network.layer_sizes[1:]]
+        empty, dtype = network.backend.empty, network.dtype
+        self.Z: list[Array] = [empty(shape, dtype) for shape in shapes]
+        self.A: list[Array] = [None, *(empty(shape, dtype) for shape in shapes)]
+        self.delta: list[Array] = [empty(shape, dtype) for shape in shapes] if backward else []
+
+
+def forward(network: NetworkState, X: Array, work: Workspace) -> Array:
+    """z^(l+1) = W^(l) a^(l) + b^(l), a^(l+1) = g(z^(l+1)) for every layer; returns a^(L).
+
+    X : (m, s_1), result : (m, s_L), which is ``work.A[-1]``.
+    """
+    backend, A, Z = network.backend, work.A, work.Z
+    A[0] = X
+    for l, (W, b, g) in enumerate(zip(network.weights, network.biases, network.activations, strict=True)):
+        backend.affine_activation(A[l], W, b, g, Z=Z[l], out=A[l + 1])
+    return A[-1]
+
+
+def add_cost(network: NetworkState, Y: Array, work: Workspace, cost: Array) -> None:
+    """Σ cost(h, y) over the samples of the last forward pass, without 1/m and without the penalty, added to `cost`.
+
+    Y : (m, s_L), cost : () of float64.
+    """
+    network.backend.add_cost(network.loss, network.output_activation, work.Z[-1], work.A[-1], Y, cost)
+
+
+def backward(
+    network: NetworkState, Y: Array, work: Workspace, gradient: Parameters, cost: Array, *, scale: float, penalty: float
+) -> None:
+    """δ^(L), then δ^(l) layer by layer, and from them ∂J/∂W and ∂J/∂b, for the samples of the last forward pass.
+
+    Parameters
+    ----------
+    Y : array, (m, s_L)
+        Targets.
+    gradient : Parameters
+        Where ∂J/∂W and ∂J/∂b are written.
+    cost : array, () of float64
+        Σ cost(h, y) is added to it.
+    scale : float
+        1/m for the mean over samples, 1 for the sum; ``work.delta`` holds scale · δ afterwards.
+    penalty : float
+        λ/m or λ: the factor of W in ∂J/∂W, from `penalty_factor`.
+    """
+    backend, A, Z, delta = network.backend, work.A, work.Z, work.delta
+    weights, g = network.weights, network.activations
+
+    backend.output_delta(network.loss, g[-1], Z[-1], A[-1], Y, scale, out=delta[-1], cost=cost)
+    backend.bias_gradient(delta[-1], out=gradient.biases[-1])
+    for l in reversed(range(1, len(weights))):
+        backend.weight_gradient(delta[l], A[l], out=gradient.weights[l])
+        backend.hidden_delta(
+            delta[l], weights[l], g[l - 1], Z[l - 1], out=delta[l - 1], bias_gradient=gradient.biases[l - 1]
+        )
+    backend.weight_gradient(delta[0], A[0], out=gradient.weights[0])
+    if penalty:
+        backend.add_l2_gradient(network.flat_weights, penalty, gradient.flat_weights)
+
+
+def penalty_factor(l2: float, l2_scaling: L2Scaling, m: int) -> float:
+    """λ/m or λ: the factor of ½ Σ W² in J and of W in its gradient."""
+    return l2 / m if l2_scaling == "per_sample" else l2
+
+
+def penalty_cost(network: NetworkState, factor: float) -> float:
+    """λ/(2m) Σ W² or λ/2 Σ W², given the factor from `penalty_factor`."""
+    return 0.5 * factor * network.backend.squared_norm(network.flat_weights) if factor else 0.0
+
+
+def scale_factor(reduction: Reduction, m: int) -> float:
+    """1/m for the mean over samples, 1 for their sum."""
+    return 1.0 / m if reduction == "mean" else 1.0
+
+
+def check_conventions(l2: float, l2_scaling: str, reduction: str) -> None:
+    """Refuse a penalty or a convention that is none.
+
+    Raises
+    ------
+    ValueError
+        Naming the argument, its value and what it may be.
+    """
+    if not 0.0 <= l2 < float("inf"):
+        raise ValueError(f"l2: expected a finite number of at least 0, got {l2!r}")
+    for name, value, kind in (("l2_scaling", l2_scaling, L2Scaling), ("reduction", reduction, Reduction)):
+        if value not in get_args(kind):
+            raise ValueError(f"{name}: expected one of {', '.join(map(repr, get_args(kind)))}, got {value!r}")

@@ -1,0 +1,173 @@
+"""The public door: what users hand in becomes an array of the network's backend and dtype, or a clear error."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from deltaprop.backends import Array, Backend, backend_of
+
+
+def as_inputs(X: Any, name: str, *, columns: int, backend: Backend, dtype: DTypeLike) -> Array:
+    """`X` as a C-contiguous (m, columns) array of finite numbers.
+
+    Parameters
+    ----------
+    X : array_like
+        NumPy or CuPy array, DataFrame, list of rows, or anything NumPy converts. Host arrays are copied to the device
+        where the network lives there; device arrays are never copied to the host unasked.
+    name : str
+        The argument's name in errors.
+    columns : int
+        Features expected.
+
+    Raises
+    ------
+    TypeError
+        If the content is not numeric, or is on a device the network does not live on.
+    ValueError
+        If the shape is wrong, there is no row, or an entry is nan or infinite once in `dtype`.
+    """
+    array = _as_array(X, name, backend)
+    if array.ndim != 2:
+        hint = f"; one sample is {name}[None, :]" if array.ndim == 1 and array.shape[0] == columns else ""
+        raise ValueError(f"{name}: expected a 2-D array of shape (m, {columns}), got shape {array.shape}{hint}")
+    if array.shape[1] != columns:
+        raise ValueError(f"{name}: expected {columns} features (shape (m, {columns})), got shape {array.shape}")
+    return _as_finite(array, name, backend, dtype)
+
+
+def as_targets(
+    Y: Any,
+    name: str,
+    *,
+    rows: int,
+    columns: int,
+    lowest: float,
+    highest: float,
+    rows_sum_to_one: bool,
+    backend: Backend,
+    dtype: DTypeLike,
+) -> Array:
+    """`Y` as a C-contiguous (rows, columns) array of finite targets in range.
+
+    A 1-D array of whole numbers is taken as class labels 0 … columns − 1 where there are several outputs, and any 1-D
+    array as one column where there is one.
+
+    Raises
+    ------
+    TypeError
+        If the content is not numeric, or is on a device the network does not live on.
+    ValueError
+        If the shape is wrong, a label is out of range, a target is outside [lowest, highest] or is not finite, or the
+        targets of a sample do not sum to 1 where they have to.
+    """
+    array = _as_array(Y, name, backend)
+    if array.ndim == 1 and columns == 1:
+        array = array[:, None]
+    if array.ndim == 1 and array.dtype.kind in "iub":
+        _check_rows(array, name, rows, f"({rows}, {columns}) or ({rows},) of class labels")
+        return _one_hot(array, name, columns, backend, dtype)
+    if array.ndim != 2 or array.shape[1] != columns:
+        labels = f", or ({rows},) of whole-number class labels" if columns > 1 else f" or ({rows},)"
+        raise ValueError(f"{name}: expected shape ({rows}, {columns}){labels}, got shape {array.shape}")
+    _check_rows(array, name, rows, f"({rows}, {columns})")
+    array = _as_finite(array, name, backend, dtype)
+    if float(array.min()) < lowest or float(array.max()) > highest:
+        bad = (array < lowest) | (array > highest)
+        raise ValueError(f"{name}: expected targets in [{lowest:g}, {highest:g}], got {_first(array, bad, name)}")
+    if rows_sum_to_one:
+        sums = array.sum(axis=1)
+        if float(abs(sums - 1.0).max()) > 1e-3:
+            row = int((abs(sums - 1.0) > 1e-3).argmax())
+            raise ValueError(
+                f"{name}: expected the targets of each sample to sum to 1 (class probabilities or one-hot rows), "
+                f"got a sum of {float(sums[row]):g} in row {row}"
+            )
+    return array
+
+
+def _check_rows(array: Array, name: str, rows: int, expected: str) -> None:
+    if array.shape[0] != rows:
+        raise ValueError(f"{name}: expected shape {expected}, one row for each of X, got shape {array.shape}")
+
+
+def _as_array(value: Any, name: str, backend: Backend) -> Array:
+    """`value` as a numeric array of whatever kind it has, refusing to copy from device to host unasked."""
+    kind = backend_of(value)
+    if kind is None and "cupy" in sys.modules and type(value).__module__.partition(".")[0] == "cupy":
+        raise TypeError(f"{name}: got a {type(value).__qualname__} of CuPy, but no CUDA device answers")
+    if kind is None:
+        if value is None:
+            raise TypeError(f"{name}: expected an array, got None")
+        if type(value).__module__.partition(".")[0] == "scipy":
+            raise TypeError(f"{name}: got a sparse {type(value).__name__}; pass {name}.toarray()")
+        try:
+            value = np.asarray(value)
+        except ValueError as error:
+            raise ValueError(f"{name}: expected a rectangular array of numbers ({error})") from error
+    elif kind.name != "numpy" and kind is not backend:
+        raise TypeError(
+            f"{name}: got a {kind.name} array, but the network lives on the {backend.name} backend; pass "
+            f"cupy.asnumpy({name}) or make the network with backend={kind.name!r}"
+        )
+    if value.dtype.kind == "O":
+        value = _from_objects(value, name)
+    if value.dtype.kind not in "iubf":
+        raise TypeError(f"{name}: expected numbers, got dtype {value.dtype}")
+    return value
+
+
+def _from_objects(value: Array, name: str) -> Array:
+    """An object array (a DataFrame of several dtypes, say) as float64, naming the entry that is no number."""
+    try:
+        return value.astype(np.float64)
+    except (TypeError, ValueError):
+        for index, entry in np.ndenumerate(value):
+            try:
+                float(entry)
+            except (TypeError, ValueError):
+                place = ", ".join(map(str, index))
+                raise TypeError(f"{name}: expected numbers, got {entry!r} at {name}[{place}]") from None
+        raise
+
+
+def _as_finite(array: Array, name: str, backend: Backend, dtype: DTypeLike) -> Array:
+    """`array` on `backend` in `dtype`, refusing emptiness and anything not finite there."""
+    if array.shape[0] == 0:
+        raise ValueError(f"{name}: expected at least one sample, got shape {array.shape}")
+    with np.errstate(over="ignore", invalid="ignore"):  # float64 beyond float32 is reported below, by place
+        result = backend.asarray(array, dtype)
+    if not backend.all_finite(result):
+        bad = ~((result - result) == 0)  # true for nan and ±inf
+        raise ValueError(
+            f"{name}: expected finite numbers in {np.dtype(dtype).name}, got {_first(array, bad, name)}"
+        )
+    return result
+
+
+def _first(array: Array, bad: Array, name: str) -> str:
+    """The first entry marked in `bad`, with its place."""
+    flat = int(bad.reshape(-1).argmax())
+    place = np.unravel_index(flat, bad.shape)
+    return f"{float(array[place]):g} at {name}[{', '.join(str(int(i)) for i in place)}]"
+
+
+def _one_hot(labels: Array, name: str, columns: int, backend: Backend, dtype: DTypeLike) -> Array:
+    """Row i has a 1 in column labels[i]."""
+    if labels.shape[0] == 0:
+        raise ValueError(f"{name}: expected at least one sample, got shape {labels.shape}")
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < 0 or highest >= columns:
+        wrong = lowest if lowest < 0 else highest
+        row = int((labels == wrong).argmax())
+        raise ValueError(
+            f"{name}: expected class labels 0 … {columns - 1} (the network has {columns} outputs), got {wrong} at "
+            f"{name}[{row}]"
+        )
+    labels = backend.asarray(labels, np.int64)
+    classes = backend.asarray(np.arange(columns), np.int64)
+    return backend.asarray(labels[:, None] == classes, dtype)

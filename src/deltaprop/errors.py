@@ -1,0 +1,34 @@
+"""The exceptions of our own; everything else is a ValueError or TypeError that names the argument."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deltaprop.history import History
+
+
+class BackendError(RuntimeError):
+    """A backend was asked for that cannot be had here; the message says why and which command installs it."""
+
+
+class DivergenceError(ArithmeticError):
+    """The cost or a parameter stopped being finite during training.
+
+    The network keeps the parameters of the last epoch that ended with finite ones.
+
+    Attributes
+    ----------
+    epoch : int
+        Epoch, counted from 1, in which it was found.
+    learning_rate : float
+        Learning rate of that epoch.
+    history : History
+        What the epochs before it recorded.
+    """
+
+    def __init__(self, message: str, *, epoch: int, learning_rate: float, history: History) -> None:
+        super().__init__(message)
+        self.epoch = epoch
+        self.learning_rate = learning_rate
+        self.history = history

@@ -1,0 +1,60 @@
+"""Random initialisation of weights and biases, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+Layer: TypeAlias = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
+Generator: TypeAlias = np.random.Generator
+
+
+def glorot_uniform(rng: Generator, s_in: int, s_out: int) -> Layer:
+    """Uniform in (−ε, ε), ε = √6/√(s_in + s_out), weights and biases alike: the course's Θ initialisation."""
+    epsilon = np.sqrt(6.0 / (s_in + s_out))
+    return rng.uniform(-epsilon, epsilon, (s_out, s_in)), rng.uniform(-epsilon, epsilon, s_out)
+
+
+def normal(rng: Generator, s_in: int, s_out: int) -> Layer:
+    """N(0, 1) for weights and biases: Nielsen's first, large initialisation."""
+    return rng.standard_normal((s_out, s_in)), rng.standard_normal(s_out)
+
+
+def scaled_normal(rng: Generator, s_in: int, s_out: int) -> Layer:
+    """N(0, 1)/√s_in for weights, N(0, 1) for biases: Nielsen's second initialisation."""
+    return rng.standard_normal((s_out, s_in)) / np.sqrt(s_in), rng.standard_normal(s_out)
+
+
+def lecun(rng: Generator, s_in: int, s_out: int) -> Layer:
+    """N(0, 1/s_in) for weights, 0 for biases (LeCun et al., Efficient BackProp, 1998)."""
+    return rng.standard_normal((s_out, s_in)) / np.sqrt(s_in), np.zeros(s_out)
+
+
+def he(rng: Generator, s_in: int, s_out: int) -> Layer:
+    """N(0, 2/s_in) for weights, 0 for biases: made for relu (He et al., 2015)."""
+    return rng.standard_normal((s_out, s_in)) * np.sqrt(2.0 / s_in), np.zeros(s_out)
+
+
+def zeros(rng: Generator, s_in: int, s_out: int) -> Layer:
+    """0 everywhere: for networks whose parameters are assigned afterwards."""
+    return np.zeros((s_out, s_in)), np.zeros(s_out)
+
+
+INITIALIZATIONS: dict[str, Callable[[Generator, int, int], Layer]] = {
+    function.__name__: function for function in (glorot_uniform, normal, scaled_normal, lecun, he, zeros)
+}
+
+
+def check_initialization(name: str) -> str:
+    """`name`, if it is known.
+
+    Raises
+    ------
+    ValueError
+        If it is not; the message lists those that are.
+    """
+    if name not in INITIALIZATIONS:
+        raise ValueError(f"init: unknown initialisation {name!r}; known are {', '.join(map(repr, INITIALIZATIONS))}")
+    return name

@@ -1,0 +1,65 @@
+"""The names of the losses, the output activations each goes with, and the targets it accepts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deltaprop.activations import OUTPUT_ACTIVATIONS
+
+_ELEMENTWISE = tuple(name for name in OUTPUT_ACTIVATIONS if name != "softmax")
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a loss asks of the network and of the targets.
+
+    Attributes
+    ----------
+    activations : tuple of str
+        Output activations it can be computed with; the first is the one taken by default.
+    lowest, highest : float
+        Range of the targets.
+    rows_sum_to_one : bool
+        Whether the targets of a sample are a probability distribution.
+    classifies : bool
+        Whether its outputs are probabilities of classes.
+    """
+
+    activations: tuple[str, ...]
+    lowest: float = float("-inf")
+    highest: float = float("inf")
+    rows_sum_to_one: bool = False
+    classifies: bool = False
+
+
+#: Cost of one sample, h = a^(L) (the formulas stand in `deltaprop.backprop`).
+LOSSES = {
+    "squared_error": Loss(("identity", *(name for name in _ELEMENTWISE if name != "identity"))),
+    "binary_cross_entropy": Loss(("sigmoid",), 0.0, 1.0, classifies=True),
+    "categorical_cross_entropy": Loss(("softmax",), 0.0, 1.0, rows_sum_to_one=True, classifies=True),
+    "poisson": Loss(("exp",), 0.0),
+    "huber": Loss(("identity", *(name for name in _ELEMENTWISE if name != "identity"))),
+}
+
+
+def check_loss(name: str, output_activation: str | None) -> str:
+    """The output activation to use with the loss called `name`: the one given, or the loss's own where it is None.
+
+    Raises
+    ------
+    ValueError
+        If the loss is unknown or does not go with that activation; the message lists those that do.
+    """
+    if name not in LOSSES:
+        raise ValueError(f"loss: unknown loss {name!r}; known are {', '.join(map(repr, LOSSES))}")
+    allowed = LOSSES[name].activations
+    if output_activation is None:
+        return allowed[0]
+    if output_activation not in OUTPUT_ACTIVATIONS:
+        known = ", ".join(map(repr, OUTPUT_ACTIVATIONS))
+        raise ValueError(f"output_activation: unknown activation {output_activation!r}; known are {known}")
+    if output_activation not in allowed:
+        raise ValueError(
+            f"output_activation: loss {name!r} goes with {', '.join(map(repr, allowed))}, got {output_activation!r}"
+        )
+    return output_activation

@@ -1,0 +1,196 @@
+"""What a network is: widths, activations, loss, parameters. What it does stands above, in `backprop` and `model`."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from deltaprop.activations import HIDDEN_ACTIVATIONS, check_activation
+from deltaprop.backends import Array, Backend, get_backend
+from deltaprop.initialization import INITIALIZATIONS, check_initialization
+from deltaprop.losses import check_loss
+from deltaprop.parameters import Parameters
+
+#: Streams of the seed: numbers drawn for one purpose never move those drawn for another.
+INITIAL_STREAM, SHUFFLE_STREAM = 0, 1
+
+
+class NetworkState:
+    """The configuration and the parameters of a multi-layer perceptron.
+
+    Attributes
+    ----------
+    layer_sizes : tuple of int
+        s_1 … s_L.
+    activations : tuple of str
+        The activation of layers 2 … L; ``activations[l]`` follows ``weights[l]``.
+    hidden_activation, output_activation, loss, init : str
+        As given to the constructor.
+    dtype : numpy.dtype
+        float32 or float64.
+    seed : int
+        What initialisation and shuffling depend on.
+    epochs_trained : int
+        Epochs of `fit` behind these parameters; the next epoch's shuffle depends on it.
+    backend : Backend
+        Where the arrays live.
+    """
+
+    def __init__(
+        self,
+        layer_sizes: Sequence[int],
+        *,
+        hidden_activation: str = "sigmoid",
+        output_activation: str | None = None,
+        loss: str = "binary_cross_entropy",
+        init: str = "glorot_uniform",
+        dtype: DTypeLike = "float64",
+        backend: str | Backend = "auto",
+        seed: int = 0,
+    ) -> None:
+        self.layer_sizes = _check_layer_sizes(layer_sizes)
+        self.hidden_activation = check_activation(hidden_activation, HIDDEN_ACTIVATIONS, "hidden_activation")
+        self.output_activation = check_loss(loss, output_activation)
+        self.loss = loss
+        self.init = check_initialization(init)
+        self.dtype = _check_dtype(dtype)
+        self.seed = _check_seed(seed)
+        self.epochs_trained = 0
+        self.backend = get_backend(backend)
+        hidden = (self.hidden_activation,) * (len(self.layer_sizes) - 2)
+        self.activations = (*hidden, self.output_activation)
+        self._parameters = Parameters(self.backend, self.layer_sizes, self.dtype)
+        self._initialize()
+
+    def _initialize(self) -> None:
+        """Draw the parameters on the host, so that a seed means the same numbers on every backend."""
+        rng = np.random.default_rng((self.seed, INITIAL_STREAM))
+        for W, b in zip(self.weights, self.biases, strict=True):
+            drawn_W, drawn_b = INITIALIZATIONS[self.init](rng, W.shape[1], W.shape[0])
+            W[...] = self.backend.asarray(drawn_W, self.dtype)
+            b[...] = self.backend.asarray(drawn_b, self.dtype)
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """Everything but the parameters and the backend: arguments that make an equal network."""
+        return {
+            "layer_sizes": list(self.layer_sizes),
+            "hidden_activation": self.hidden_activation,
+            "output_activation": self.output_activation,
+            "loss": self.loss,
+            "init": self.init,
+            "dtype": self.dtype.name,
+            "seed": self.seed,
+        }
+
+    def copy_state(self, dtype: DTypeLike | None = None) -> NetworkState:
+        """An independent network with these parameters, on the same backend, in another dtype where one is given."""
+        configuration = self.configuration | {"init": "zeros"} | ({} if dtype is None else {"dtype": dtype})
+        copy = NetworkState(**configuration, backend=self.backend)
+        copy.init = self.init
+        copy.epochs_trained = self.epochs_trained
+        copy.parameters = self.parameters
+        return copy
+
+    # -- parameters ---------------------------------------------------------------------------------------------
+
+    @property
+    def parameters(self) -> Array:
+        """(n,) flat vector of all parameters: the network's own memory. Assigning copies into it."""
+        return self._parameters.flat
+
+    @parameters.setter
+    def parameters(self, value: Any) -> None:
+        self._assign([self._parameters.flat], [value], "parameters")
+
+    @property
+    def n_weights(self) -> int:
+        """How many of the first entries of `parameters` are weights; the rest are biases."""
+        return self._parameters.n_weights
+
+    @property
+    def flat_weights(self) -> Array:
+        """(n_weights,) view of all weights, without the biases."""
+        return self._parameters.flat_weights
+
+    @property
+    def weights(self) -> list[Array]:
+        """W^(l), (s_{l+1}, s_l), one a layer: views of `parameters`. Assigning a list copies into them."""
+        return self._parameters.weights
+
+    @weights.setter
+    def weights(self, values: Sequence[Any]) -> None:
+        self._assign(self._parameters.weights, values, "weights")
+
+    @property
+    def biases(self) -> list[Array]:
+        """b^(l), (s_{l+1},), one a layer: views of `parameters`. Assigning a list copies into them."""
+        return self._parameters.biases
+
+    @biases.setter
+    def biases(self, values: Sequence[Any]) -> None:
+        self._assign(self._parameters.biases, values, "biases")
+
+    @property
+    def thetas(self) -> list[Array]:
+        """Θ^(l) = [b^(l), W^(l)], (s_{l+1}, 1 + s_l), one a layer: copies. Assigning a list copies back."""
+        return self._parameters.thetas
+
+    @thetas.setter
+    def thetas(self, values: Sequence[Any]) -> None:
+        thetas = self._parameters.thetas
+        self._assign(thetas, values, "thetas")
+        for theta, W, b in zip(thetas, self.weights, self.biases, strict=True):
+            b[...] = theta[:, 0]
+            W[...] = theta[:, 1:]
+
+    def _assign(self, targets: list[Array], values: Sequence[Any], name: str) -> None:
+        """Copy `values` into `targets`, all or, where one has a wrong shape, none of them."""
+        if len(values) != len(targets):
+            raise ValueError(f"{name}: expected {len(targets)} arrays, one a layer, got {len(values)}")
+        arrays = []
+        for l, (target, value) in enumerate(zip(targets, values, strict=True)):
+            array = self.backend.asarray(value, self.dtype)
+            if array.shape != target.shape:
+                which = name if len(targets) == 1 else f"{name}[{l}]"
+                raise ValueError(f"{which}: expected shape {target.shape}, got {array.shape}")
+            arrays.append(array)
+        for target, array in zip(targets, arrays, strict=True):
+            target[...] = array
+
+
+def _check_layer_sizes(layer_sizes: Sequence[int]) -> tuple[int, ...]:
+    try:
+        sizes = tuple(operator.index(size) for size in layer_sizes)
+    except TypeError:
+        raise TypeError(f"layer_sizes: expected a sequence of whole numbers, got {layer_sizes!r}") from None
+    if len(sizes) < 2:
+        raise ValueError(f"layer_sizes: expected at least an input and an output layer, got {list(sizes)}")
+    for position, size in enumerate(sizes):
+        if size < 1:
+            raise ValueError(f"layer_sizes: expected widths of at least 1, got {size} at position {position}")
+    return sizes
+
+
+def _check_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    try:
+        result = np.dtype(dtype)
+    except TypeError:
+        result = None
+    if result not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
+    return result
+
+
+def _check_seed(seed: int) -> int:
+    try:
+        value = operator.index(seed)
+    except TypeError:
+        raise TypeError(f"seed: expected a whole number, got {seed!r}") from None
+    if value < 0:
+        raise ValueError(f"seed: expected a whole number of at least 0, got {value}")
+    return value

@@ -1,0 +1,198 @@
+"""Optimizers: an update rule over the flat vector, and the state it carries from step to step."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from deltaprop.history import History
+from deltaprop.network import NetworkState
+from deltaprop.parameters import Parameters
+
+#: A number, or a callable of the epoch (from 0) and the history so far; see `deltaprop.schedules`.
+LearningRate: TypeAlias = float | Callable[[int, History], float]
+
+
+@dataclass(frozen=True)
+class Optimizer(ABC):
+    """What `fit` needs of an optimizer: a learning rate an epoch, state made once, one update a step."""
+
+    learning_rate: LearningRate
+
+    def __post_init__(self) -> None:
+        if not callable(self.learning_rate):
+            _check_learning_rate(self.learning_rate)
+
+    def rate(self, epoch: int, history: History) -> float:
+        """Learning rate of `epoch`, counted from 0.
+
+        Raises
+        ------
+        ValueError
+            If a schedule returns something that is no positive finite number.
+        """
+        if callable(self.learning_rate):
+            return _check_learning_rate(self.learning_rate(epoch, history))
+        return float(self.learning_rate)
+
+    @abstractmethod
+    def init(self, network: NetworkState) -> dict[str, Any]:
+        """The state before the first step: named arrays as long as the flat vector, and counters."""
+
+    @abstractmethod
+    def update(
+        self, network: NetworkState, gradient: Parameters, state: dict[str, Any], learning_rate: float
+    ) -> None:
+        """One step: changes ``network.parameters`` and `state` in place and allocates nothing."""
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """Gradient descent: θ := θ − η ∂J/∂θ, with momentum v := μv − η ∂J/∂θ, θ := θ + v where μ > 0.
+
+    Parameters
+    ----------
+    learning_rate : float or callable, default 0.01
+        η > 0, or a schedule ``(epoch, history) -> float``.
+    momentum : float, default 0.0
+        μ in [0, 1).
+    nesterov : bool, default False
+        θ := θ + μv − η ∂J/∂θ with the new v: Nesterov's momentum as Sutskever et al. (2013) write it.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range, or `nesterov` is asked for without momentum.
+    """
+
+    learning_rate: LearningRate = 0.01
+    momentum: float = 0.0
+    nesterov: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_unit_interval("momentum", self.momentum)
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov: expected momentum > 0 with it, got momentum=0")
+
+    def init(self, network: NetworkState) -> dict[str, Any]:
+        """{"velocity": v} where there is momentum, else nothing."""
+        parameters = network.parameters
+        return {"velocity": network.backend.zeros(parameters.shape, parameters.dtype)} if self.momentum else {}
+
+    def update(
+        self, network: NetworkState, gradient: Parameters, state: dict[str, Any], learning_rate: float
+    ) -> None:
+        """θ := θ − η ∂J/∂θ, or the same with momentum."""
+        network.backend.sgd_update(
+            network.parameters, gradient.flat, state.get("velocity"), learning_rate, self.momentum, self.nesterov
+        )
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Adam: θ := θ − η √(1−β₂^t)/(1−β₁^t) · m/(√v + ε), m and v running means of the gradient and its square.
+
+    The form at the end of section 2 of Kingma and Ba (2015), where the bias corrections are part of the step size.
+
+    Parameters
+    ----------
+    learning_rate : float or callable, default 0.001
+        η > 0, or a schedule ``(epoch, history) -> float``.
+    beta_1, beta_2 : float, default 0.9 and 0.999
+        Decay of the running means, in [0, 1).
+    epsilon : float, default 1e-8
+        The ε-hat of the paper, > 0. Other libraries add theirs to √(v/(1−β₂^t)) instead.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+    """
+
+    learning_rate: LearningRate = 0.001
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_unit_interval("beta_1", self.beta_1)
+        _check_unit_interval("beta_2", self.beta_2)
+        if not 0.0 < self.epsilon < math.inf:
+            raise ValueError(f"epsilon: expected a finite number above 0, got {self.epsilon!r}")
+
+    def init(self, network: NetworkState) -> dict[str, Any]:
+        """{"first_moment": m, "second_moment": v, "step": t}, all 0."""
+        shape, dtype = network.parameters.shape, network.dtype
+        zeros = network.backend.zeros
+        return {"first_moment": zeros(shape, dtype), "second_moment": zeros(shape, dtype), "step": 0}
+
+    def update(
+        self, network: NetworkState, gradient: Parameters, state: dict[str, Any], learning_rate: float
+    ) -> None:
+        """m, v and θ in one pass."""
+        self._update(network, gradient, state, learning_rate, decay=0.0)
+
+    def _update(
+        self, network: NetworkState, gradient: Parameters, state: dict[str, Any], learning_rate: float, decay: float
+    ) -> None:
+        state["step"] += 1
+        correction = math.sqrt(1.0 - self.beta_2 ** state["step"]) / (1.0 - self.beta_1 ** state["step"])
+        network.backend.adam_update(
+            network.parameters,
+            gradient.flat,
+            state["first_moment"],
+            state["second_moment"],
+            learning_rate * correction,
+            self.beta_1,
+            self.beta_2,
+            self.epsilon,
+            decay,
+            network.n_weights,
+        )
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay: W := W − ηλW beside Adam's step (Loshchilov and Hutter, 2019).
+
+    Parameters
+    ----------
+    learning_rate, beta_1, beta_2, epsilon
+        As for `Adam`.
+    weight_decay : float, default 0.01
+        λ ≥ 0. Biases are not decayed.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+    """
+
+    weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0.0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay: expected a finite number of at least 0, got {self.weight_decay!r}")
+
+    def update(
+        self, network: NetworkState, gradient: Parameters, state: dict[str, Any], learning_rate: float
+    ) -> None:
+        """The decay, then Adam's step, in one pass."""
+        self._update(network, gradient, state, learning_rate, decay=learning_rate * self.weight_decay)
+
+
+def _check_learning_rate(value: float) -> float:
+    if not 0.0 < value < math.inf:
+        raise ValueError(f"learning_rate: expected a finite number above 0, got {value!r}")
+    return float(value)
+
+
+def _check_unit_interval(name: str, value: float) -> None:
+    if not 0.0 <= value < 1.0:
+        raise ValueError(f"{name}: expected a number in [0, 1), got {value!r}")

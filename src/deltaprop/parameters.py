@@ -1,0 +1,57 @@
+"""One flat vector for all parameters of a network (or their gradient), the layers being views of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from numpy.typing import DTypeLike
+
+from deltaprop.backends import Array, Backend
+
+
+class Parameters:
+    """Weights and biases of every layer in one contiguous array: all weights first, layer by layer, then all biases.
+
+    With the weights in front, the l2 penalty, which leaves biases alone, is one operation on one slice.
+
+    Attributes
+    ----------
+    flat : array, (n,)
+        Everything.
+    n_weights : int
+        How many of its first entries are weights.
+    weights : list of array, (s_out, s_in)
+        Views, one a layer.
+    biases : list of array, (s_out,)
+        Views, one a layer.
+    """
+
+    def __init__(self, backend: Backend, layer_sizes: Sequence[int], dtype: DTypeLike) -> None:
+        self.backend = backend
+        pairs = list(pairwise(layer_sizes))
+        self.n_weights = sum(s_in * s_out for s_in, s_out in pairs)
+        self.flat = backend.zeros((self.n_weights + sum(layer_sizes[1:]),), dtype)
+        self.weights: list[Array] = []
+        self.biases: list[Array] = []
+        w, b = 0, self.n_weights
+        for s_in, s_out in pairs:
+            self.weights.append(self.flat[w : w + s_in * s_out].reshape(s_out, s_in))
+            self.biases.append(self.flat[b : b + s_out])
+            w, b = w + s_in * s_out, b + s_out
+
+    @property
+    def flat_weights(self) -> Array:
+        """(n_weights,) view of all weights, without the biases."""
+        return self.flat[: self.n_weights]
+
+    @property
+    def thetas(self) -> list[Array]:
+        """Θ^(l) = [b^(l), W^(l)], (s_out, 1 + s_in), one a layer: copies, the bias in column 0."""
+        result = []
+        for W, b in zip(self.weights, self.biases, strict=True):
+            theta = self.backend.empty((W.shape[0], 1 + W.shape[1]), W.dtype)
+            theta[:, 0] = b
+            theta[:, 1:] = W
+            result.append(theta)
+        return result
