@@ -1,0 +1,56 @@
+"""Multi-layer perceptrons by backpropagation in matrix form, on NumPy and on CUDA GPUs.
+
+Names are loaded when they are first used, so that ``import deltaprop`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from deltaprop.activations import sigmoid as sigmoid
+    from deltaprop.activations import sigmoid_grad as sigmoid_grad
+    from deltaprop.backends import available_backends as available_backends
+    from deltaprop.backends import get_backend as get_backend
+    from deltaprop.early_stopping import EarlyStopping as EarlyStopping
+    from deltaprop.errors import BackendError as BackendError
+    from deltaprop.errors import DivergenceError as DivergenceError
+    from deltaprop.history import History as History
+    from deltaprop.model import Network as Network
+    from deltaprop.model import check_gradient as check_gradient
+    from deltaprop.optimizers import SGD as SGD
+    from deltaprop.optimizers import Adam as Adam
+    from deltaprop.optimizers import AdamW as AdamW
+    from deltaprop.schedules import CosineDecay as CosineDecay
+    from deltaprop.schedules import ExponentialDecay as ExponentialDecay
+    from deltaprop.schedules import InverseScaling as InverseScaling
+    from deltaprop.schedules import ReduceOnPlateau as ReduceOnPlateau
+    from deltaprop.schedules import StepDecay as StepDecay
+
+_HOMES = {
+    "activations": ("sigmoid", "sigmoid_grad"),
+    "backends": ("available_backends", "get_backend"),
+    "early_stopping": ("EarlyStopping",),
+    "errors": ("BackendError", "DivergenceError"),
+    "history": ("History",),
+    "model": ("Network", "check_gradient"),
+    "optimizers": ("SGD", "Adam", "AdamW"),
+    "schedules": ("CosineDecay", "ExponentialDecay", "InverseScaling", "ReduceOnPlateau", "StepDecay"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+__all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'deltaprop' has no attribute {name!r}")
+    value = getattr(import_module(f"deltaprop.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME_OF})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -87,10 +87,10 @@ class NetworkState:
             "seed": self.seed,
         }
 
-    def copy_state(self, dtype: DTypeLike | None = None) -> NetworkState:
+    def copy(self, dtype: DTypeLike | None = None) -> Self:
         """An independent network with these parameters, on the same backend, in another dtype where one is given."""
         configuration = self.configuration | {"init": "zeros"} | ({} if dtype is None else {"dtype": dtype})
-        copy = NetworkState(**configuration, backend=self.backend)
+        copy = type(self)(**configuration, backend=self.backend)
         copy.init = self.init
         copy.epochs_trained = self.epochs_trained
         copy.parameters = self.parameters

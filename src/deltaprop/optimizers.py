@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, TypeAlias
 
 from deltaprop.history import History
@@ -187,7 +188,9 @@ class AdamW(Adam):
         self._update(network, gradient, state, learning_rate, decay=learning_rate * self.weight_decay)
 
 
-def _check_learning_rate(value: float) -> float:
+def _check_learning_rate(value: Any) -> float:
+    if not isinstance(value, Real):
+        raise TypeError(f"learning_rate: expected a number or a schedule, got {value!r}")
     if not 0.0 < value < math.inf:
         raise ValueError(f"learning_rate: expected a finite number above 0, got {value!r}")
     return float(value)

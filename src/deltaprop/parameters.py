@@ -28,7 +28,7 @@ class Parameters:
     """
 
     def __init__(self, backend: Backend, layer_sizes: Sequence[int], dtype: DTypeLike) -> None:
-        self.backend = backend
+        self.backend, self.layer_sizes = backend, tuple(layer_sizes)
         pairs = list(pairwise(layer_sizes))
         self.n_weights = sum(s_in * s_out for s_in, s_out in pairs)
         self.flat = backend.zeros((self.n_weights + sum(layer_sizes[1:]),), dtype)
@@ -39,6 +39,12 @@ class Parameters:
             self.weights.append(self.flat[w : w + s_in * s_out].reshape(s_out, s_in))
             self.biases.append(self.flat[b : b + s_out])
             w, b = w + s_in * s_out, b + s_out
+
+    def on(self, backend: Backend) -> Parameters:
+        """A copy on another backend."""
+        copy = Parameters(backend, self.layer_sizes, self.flat.dtype)
+        copy.flat[...] = backend.asarray(self.backend.to_numpy(self.flat), self.flat.dtype)
+        return copy
 
     @property
     def flat_weights(self) -> Array:

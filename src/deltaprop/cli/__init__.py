@@ -1,0 +1,42 @@
+"""The ``deltaprop`` command."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import typer
+
+from deltaprop.cli.app import app
+from deltaprop.errors import BackendError, DivergenceError
+
+__all__ = ["main"]
+
+#: The base of all usage errors. Newer releases of typer carry a click of their own, so it is found, not imported.
+USAGE_ERROR: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+
+def main() -> None:
+    """Run the command line: exit status 0, 1 where training diverged, 2 on bad input, 130 when interrupted."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit status for `arguments`. Bad input is told in one line on standard error."""
+    try:
+        status = app(arguments or ["--help"], prog_name="deltaprop", standalone_mode=False)
+    except USAGE_ERROR as error:
+        return _complain(error.format_message(), 2)
+    except (ValueError, OSError, BackendError) as error:
+        return _complain(str(error), 2)
+    except DivergenceError as error:
+        return _complain(str(error), 1)
+    except (KeyboardInterrupt, typer.Abort):
+        return _complain("interrupted", 130)
+    return status or 0
+
+
+def _complain(message: str, status: int) -> int:
+    line = " ".join(message.split())
+    print(f"deltaprop: error: {line}", file=sys.stderr)  # noqa: T201
+    return status

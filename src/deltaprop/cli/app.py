@@ -1,0 +1,174 @@
+"""Commands and their options; what they do stands in the files beside this one."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="deltaprop",
+    help="Multi-layer perceptrons by backpropagation in matrix form.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Data = Annotated[str, typer.Argument(help="'digits', a CSV, Parquet, .npy or .npz file, or a folder of idx files.")]
+Model = Annotated[str, typer.Argument(help="A model file written by 'train --out'.")]
+Backend = Annotated[str, typer.Option(help="auto, numpy or cupy.")]
+
+
+@app.command()
+def train(
+    data: Data,
+    target: Annotated[str | None, typer.Option(help="Target column; the last one by default.")] = None,
+    hidden: Annotated[str, typer.Option(help="Widths of the hidden layers, such as 300,100; '' for none.")] = "100",
+    epochs: Annotated[int, typer.Option(help="Passes over the data.")] = 50,
+    batch_size: Annotated[int, typer.Option(help="Samples a step.")] = 32,
+    lr: Annotated[float | None, typer.Option(help="Learning rate; 0.001 for adam, 0.1 for sgd.")] = None,
+    l2: Annotated[float, typer.Option(help="λ of the penalty λ/(2m) Σ W².")] = 0.0,
+    optimizer: Annotated[str, typer.Option(help="adam, adamw or sgd.")] = "adam",
+    momentum: Annotated[float, typer.Option(help="Momentum of sgd.")] = 0.0,
+    activation: Annotated[str, typer.Option(help="Hidden activation.")] = "relu",
+    output_activation: Annotated[str | None, typer.Option(help="By default the one that suits the loss.")] = None,
+    loss: Annotated[str | None, typer.Option(help="By default cross-entropy for classes, else squared error.")] = None,
+    init: Annotated[str | None, typer.Option(help="By default he for relu, else glorot_uniform.")] = None,
+    task: Annotated[str, typer.Option(help="auto, classification or regression.")] = "auto",
+    validation: Annotated[float, typer.Option(help="Share of the training data to validate on.")] = 0.1,
+    test: Annotated[float, typer.Option(help="Share held out for the test, if the data bring none.")] = 0.2,
+    patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without improvement.")] = None,
+    scale: Annotated[str, typer.Option(help="Inputs: auto, standard, range or none.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    backend: Backend = "auto",
+    seed: Annotated[int, typer.Option(help="Decides split, initialisation and shuffling.")] = 0,
+    out: Annotated[str | None, typer.Option(help="Where to write the model.")] = None,
+    progress: Annotated[bool, typer.Option(help="Draw a progress bar.")] = True,
+) -> None:
+    """Train a network on DATA and print how it does on the part held out."""
+    from deltaprop.cli.train import Options
+    from deltaprop.cli.train import train as run
+
+    widths = hidden_sizes(hidden)
+    options = Options(
+        data=data,
+        target=target,
+        task=task,
+        hidden=widths,
+        activation=activation,
+        output_activation=output_activation,
+        loss=loss,
+        init=init,
+        optimizer=optimizer,
+        lr=lr,
+        momentum=momentum,
+        batch_size=batch_size,
+        epochs=epochs,
+        l2=l2,
+        validation=validation,
+        test=test,
+        patience=patience,
+        scale=scale,
+        dtype=dtype,
+        backend=backend,
+        seed=seed,
+        out=out,
+        progress=progress,
+    )
+    for line in run(options):
+        typer.echo(line)
+
+
+@app.command()
+def predict(
+    model: Model,
+    data: Data,
+    out: Annotated[str | None, typer.Option(help="CSV file to write; standard output by default.")] = None,
+    proba: Annotated[bool, typer.Option(help="Add the network's outputs, one column a class.")] = False,
+    backend: Backend = "auto",
+) -> None:
+    """Predict the target for every row of DATA, as CSV."""
+    from deltaprop.cli.trained import Trained
+    from deltaprop.model_file import check_writable
+
+    if out is not None:
+        check_writable(out)
+    trained = Trained.load(model, backend)
+    predicted, outputs = trained.predict(trained.read(data, with_targets=False).X)
+    header = [trained.target_name]
+    rows = [[value] for value in predicted]
+    if proba:
+        if outputs is None or trained.classes is None:
+            raise ValueError("--proba: goes with classes, but the model predicts a quantity")
+        header += [f"{trained.target_name}={label}" for label in trained.classes]
+        rows = [[*row, *map(float, values)] for row, values in zip(rows, outputs, strict=True)]
+    file = sys.stdout if out is None else Path(out).open("w", newline="", encoding="utf-8")  # noqa: SIM115
+    try:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+    finally:
+        if out is not None:
+            file.close()
+
+
+@app.command()
+def evaluate(model: Model, data: Data, backend: Backend = "auto") -> None:
+    """Print how good the predictions for DATA are, on its test set where it has one."""
+    from deltaprop.cli.trained import Trained
+
+    trained = Trained.load(model, backend)
+    dataset = trained.read(data, with_targets=True)
+    X, y = dataset.test or (dataset.X, dataset.y)
+    if y is None:
+        raise ValueError(f"{data}: expected targets to evaluate on")
+    typer.echo(trained.score(X, y))
+
+
+@app.command()
+def gradcheck(
+    layers: Annotated[str, typer.Option(help="Widths of all layers.")] = "3,5,3",
+    activation: Annotated[str, typer.Option(help="Hidden activation.")] = "sigmoid",
+    output_activation: Annotated[str | None, typer.Option(help="By default the one that suits the loss.")] = None,
+    loss: Annotated[str, typer.Option(help="Loss.")] = "binary_cross_entropy",
+    l2: Annotated[float, typer.Option(help="λ of the penalty λ/(2m) Σ W².")] = 1.0,
+    samples: Annotated[int, typer.Option(help="Random samples to check on.")] = 5,
+    seed: Annotated[int, typer.Option(help="Decides parameters and samples.")] = 0,
+    backend: Backend = "auto",
+) -> None:
+    """Compare backpropagation with central differences of the cost, layer by layer. Exit status 1 if they differ."""
+    from deltaprop.cli.gradcheck import gradcheck as run
+
+    lines, passed = run(hidden_sizes(layers, "--layers"), activation, output_activation, loss, l2, samples, seed, backend)
+    for line in lines:
+        typer.echo(line)
+    if not passed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def info() -> None:
+    """Print versions, backends (and why one cannot be had), BLAS, threads and GPUs."""
+    from deltaprop.cli.info import info as run
+
+    for line in run():
+        typer.echo(line)
+
+
+def hidden_sizes(text: str, option: str = "--hidden") -> tuple[int, ...]:
+    """Widths from text such as "300,100".
+
+    Raises
+    ------
+    ValueError
+        If it is anything else.
+    """
+    try:
+        widths = tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise ValueError(f"{option}: expected whole numbers such as 300,100, got {text!r}") from None
+    if any(width < 1 for width in widths):
+        raise ValueError(f"{option}: expected widths of at least 1, got {text!r}")
+    return widths

@@ -1,0 +1,53 @@
+"""``deltaprop info``: what is installed, which backends work and why others do not."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+from deltaprop import __version__
+from deltaprop.backends import BACKENDS, available_backends, backend_problem
+
+PACKAGES = ("numpy", "scipy", "scikit-learn", "safetensors", "pyarrow", "cupy-cuda12x", "cupy-cuda13x")
+
+
+def info() -> list[str]:
+    """The lines to print."""
+    lines = [f"deltaprop    {__version__}", f"Python       {platform.python_version()} on {platform.platform()}"]
+    for package in PACKAGES:
+        try:
+            lines.append(f"{package:<12} {version(package)}")
+        except PackageNotFoundError:
+            lines.append(f"{package:<12} not installed")
+    for name in BACKENDS:
+        lines.append(f"backend      {backend_problem(name) or f'{name}: works'}")
+    lines.append(f"auto         takes {available_backends()[0]}")
+    return [*lines, *_blas(), *_gpus(), f"CPUs         {os.cpu_count()}"]
+
+
+def _blas() -> list[str]:
+    import numpy  # noqa: F401  (its BLAS has to be loaded to be seen)
+    from threadpoolctl import threadpool_info
+
+    return [
+        f"BLAS         {pool['internal_api']} {pool['version']}, {pool.get('architecture', '?')}, "
+        f"{pool['num_threads']} threads"
+        for pool in threadpool_info()
+        if pool["user_api"] == "blas"
+    ]
+
+
+def _gpus() -> list[str]:
+    if backend_problem("cupy") is not None:
+        return ["GPU          none that CuPy can use"]
+    import cupy
+
+    runtime = cupy.cuda.runtime
+    lines = []
+    for device in range(runtime.getDeviceCount()):
+        properties = runtime.getDeviceProperties(device)
+        memory = properties["totalGlobalMem"] / 2**30
+        capability = f"{properties['major']}.{properties['minor']}"
+        lines.append(f"GPU {device}        {properties['name'].decode()}, {memory:.0f} GiB, compute {capability}")
+    return [*lines, f"CUDA         driver {runtime.driverGetVersion()}, runtime {runtime.runtimeGetVersion()}"]

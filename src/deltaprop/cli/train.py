@@ -1,0 +1,221 @@
+"""``deltaprop train``: read, prepare, train, test, save."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from deltaprop.activations import HIDDEN_ACTIVATIONS, check_activation
+from deltaprop.backends import get_backend
+from deltaprop.cli.trained import Trained, plain_label
+from deltaprop.datasets import Dataset, load_dataset
+from deltaprop.early_stopping import EarlyStopping
+from deltaprop.initialization import check_initialization
+from deltaprop.losses import LOSSES, check_loss
+from deltaprop.model import Network
+from deltaprop.model_file import check_writable
+from deltaprop.optimizers import SGD, Adam, AdamW, Optimizer
+
+Matrix = np.ndarray[Any, Any]
+
+#: More distinct whole numbers than this are taken for quantities, not classes.
+MOST_CLASSES = 100
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line's choices; None is "what suits the data"."""
+
+    data: str
+    target: str | None
+    task: str
+    hidden: tuple[int, ...]
+    activation: str
+    output_activation: str | None
+    loss: str | None
+    init: str | None
+    optimizer: str
+    lr: float | None
+    momentum: float
+    batch_size: int
+    epochs: int
+    l2: float
+    validation: float
+    test: float
+    patience: int | None
+    scale: str
+    dtype: str
+    backend: str
+    seed: int
+    out: str | None
+    progress: bool
+
+
+@dataclass(frozen=True)
+class Split:
+    """Row numbers of the data: what is trained on, validated on and, without a test set of its own, tested on."""
+
+    train: Matrix
+    validation: Matrix
+    test: Matrix
+
+
+def train(options: Options) -> list[str]:
+    """Do it all; returns the lines to print.
+
+    Raises
+    ------
+    ValueError, OSError, BackendError
+        On bad input, before any training.
+    DivergenceError
+        If the cost is no longer finite.
+    """
+    optimizer = _optimizer(options)
+    backend = get_backend(options.backend)
+    check_activation(options.activation, HIDDEN_ACTIVATIONS, "--activation")
+    if options.init is not None:
+        check_initialization(options.init)
+    if options.loss is not None:
+        check_loss(options.loss, options.output_activation)
+    if options.out is not None:
+        check_writable(options.out)
+    dataset = load_dataset(options.data, options.target)
+    if dataset.y is None:
+        raise ValueError(f"{options.data}: expected targets to train on")
+    classes = _classes(dataset.y, options.task)
+    split = _split(dataset, classes, options)
+    loss = options.loss or ("squared_error" if classes is None else "categorical_cross_entropy")
+    if classes is None and LOSSES[loss].classifies:
+        raise ValueError(f"--loss: {loss} is for classes, but the target {dataset.target_name!r} is a quantity")
+    outputs = 1 if classes is None else len(classes)
+    network = Network(
+        [dataset.X.shape[1], *options.hidden, outputs],
+        hidden_activation=options.activation,
+        output_activation=options.output_activation,
+        loss=loss,
+        init=options.init or ("he" if "relu" in options.activation else "glorot_uniform"),
+        dtype=options.dtype,
+        backend=backend,
+        seed=options.seed,
+    )
+    trained = _prepare(dataset, classes, split, options.scale, network)
+    X, y = trained.inputs(dataset.X[split.train]), trained.targets(dataset.y[split.train])
+    held_out = None
+    if len(split.validation):
+        held_out = (trained.inputs(dataset.X[split.validation]), trained.targets(dataset.y[split.validation]))
+    began = time.perf_counter()
+    history = network.fit(
+        X,
+        y,
+        optimizer=optimizer,
+        batch_size=options.batch_size,
+        epochs=options.epochs,
+        l2=options.l2,
+        validation=held_out,
+        metrics=None if held_out is None else ("r2",) if classes is None else ("accuracy",),
+        early_stopping=None if options.patience is None else EarlyStopping(options.patience),
+        progress=options.progress,
+    )
+    seconds = time.perf_counter() - began
+    what = "regression" if classes is None else f"{len(classes)} classes"
+    lines = [
+        f"data        {options.data}: {len(X)} samples to train on, {len(split.validation)} to validate on, "
+        f"{dataset.X.shape[1]} features, target {dataset.target_name!r} ({what})",
+        f"network     {'-'.join(map(str, network.layer_sizes))}, {network.hidden_activation}, "
+        f"{network.output_activation}, {network.loss}, {network.dtype.name} on {network.backend.name}",
+        f"training    {history.epochs} epochs in {seconds:.2f} s, "
+        f"{history.epochs * len(X) / seconds:,.0f} samples/s, cost {history.cost[-1]:.6f} ({history.message})",
+    ]
+    test = dataset.test or (dataset.X[split.test], dataset.y[split.test])
+    if len(test[1]):
+        lines.append(f"test        {trained.score(*test)}")
+    if options.out is not None:
+        trained.save(options.out)
+        lines.append(f"model       {options.out}")
+    return lines
+
+
+def _optimizer(options: Options) -> Optimizer:
+    rate = options.lr
+    if options.momentum and options.optimizer != "sgd":
+        raise ValueError(f"--momentum: goes with --optimizer sgd, got {options.optimizer}")
+    match options.optimizer:
+        case "sgd":
+            return SGD(0.1 if rate is None else rate, momentum=options.momentum)
+        case "adam":
+            return Adam(0.001 if rate is None else rate)
+        case "adamw":
+            return AdamW(0.001 if rate is None else rate)
+    raise ValueError(f"--optimizer: expected sgd, adam or adamw, got {options.optimizer!r}")
+
+
+def _classes(y: Matrix, task: str) -> list[Any] | None:
+    """The labels in order, or None where the target is a quantity."""
+    if task not in ("auto", "classification", "regression"):
+        raise ValueError(f"--task: expected auto, classification or regression, got {task!r}")
+    is_text = y.dtype.kind not in "iubf"
+    if task == "regression":
+        if is_text:
+            raise ValueError(f"--task: regression needs numbers as targets, got text such as {str(y[0])!r}")
+        return None
+    values = np.unique(y)
+    whole = is_text or bool((values == np.round(values)).all())
+    if task == "auto" and not (is_text or (whole and len(values) <= min(MOST_CLASSES, max(2, len(y) // 2)))):
+        return None
+    if len(values) < 2:
+        raise ValueError(f"target: expected at least two classes, got only {plain_label(values[0])!r}")
+    return [plain_label(value) for value in values]
+
+
+def _split(dataset: Dataset, classes: list[Any] | None, options: Options) -> Split:
+    """Rows to train, validate and test on; stratified by class where every class is large enough."""
+    from sklearn.model_selection import train_test_split
+
+    for name, share in (("--validation", options.validation), ("--test", options.test)):
+        if not 0.0 <= share < 1.0:
+            raise ValueError(f"{name}: expected a share in [0, 1), got {share}")
+    everything = np.arange(len(dataset.X))
+    nothing = everything[:0]
+
+    def cut(rows: Matrix, share: float) -> tuple[Matrix, Matrix]:
+        if share == 0.0 or len(rows) < 3:
+            return rows, nothing
+        labels = None
+        if classes is not None and dataset.y is not None:
+            _, counts = np.unique(dataset.y[rows], return_counts=True)
+            if counts.min() >= 2 and min(share, 1 - share) * len(rows) >= len(counts):
+                labels = dataset.y[rows]
+        kept, held_out = train_test_split(rows, test_size=share, random_state=options.seed, stratify=labels)
+        return np.sort(kept), np.sort(held_out)
+
+    rest, test = cut(everything, 0.0 if dataset.test is not None else options.test)
+    train, validation = cut(rest, options.validation)
+    return Split(train, validation, test)
+
+
+def _prepare(dataset: Dataset, classes: list[Any] | None, split: Split, scale: str, network: Network) -> Trained:
+    """Offsets and scales from the rows trained on, and from no others."""
+    X = dataset.X[split.train]
+    n = X.shape[1]
+    if scale == "auto":
+        scale = "range" if dataset.common_range else "standard"
+    if scale == "standard":
+        offset, spread = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
+    elif scale == "range":
+        offset = np.full(n, float(X.min()))
+        spread = np.full(n, float(X.max()) - float(X.min()))
+    elif scale == "none":
+        offset, spread = np.zeros(n), np.ones(n)
+    else:
+        raise ValueError(f"--scale: expected auto, standard, range or none, got {scale!r}")
+    spread[spread == 0] = 1.0  # a constant feature has no spread to divide by
+    target_offset, target_scale = 0.0, 1.0
+    if classes is None and dataset.y is not None and network.output_activation == "identity":
+        y = dataset.y[split.train].astype(np.float64)
+        target_offset, target_scale = float(y.mean()), float(y.std()) or 1.0
+    return Trained(
+        network, offset, spread, target_offset, target_scale, classes, dataset.feature_names, dataset.target_name
+    )

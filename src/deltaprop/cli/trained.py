@@ -1,0 +1,162 @@
+"""What the command line keeps of a training: the network, and how raw columns become its inputs and outputs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from deltaprop.backends import Backend
+from deltaprop.datasets import Dataset, load_dataset
+from deltaprop.model import Network
+from deltaprop.model_file import read_model, write_model
+
+Matrix = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network with the preparation of its data.
+
+    Attributes
+    ----------
+    network : Network
+    input_offset, input_scale : array, (s_1,)
+        Inputs are (x − offset)/scale.
+    target_offset, target_scale : float
+        In regression, targets are (y − offset)/scale; 0 and 1 in classification.
+    classes : list of str or int, or None
+        Labels in the order of the outputs; None in regression.
+    feature_names : list of str
+    target_name : str
+    """
+
+    network: Network
+    input_offset: Matrix
+    input_scale: Matrix
+    target_offset: float
+    target_scale: float
+    classes: list[Any] | None
+    feature_names: list[str]
+    target_name: str
+
+    def inputs(self, X: Matrix) -> Matrix:
+        """Raw features as the network's inputs, (m, s_1)."""
+        return ((X - self.input_offset) / self.input_scale).astype(self.network.dtype)
+
+    def targets(self, y: Matrix) -> Matrix:
+        """Raw targets as the network's: (m,) class numbers, or (m, 1) scaled values.
+
+        Raises
+        ------
+        ValueError
+            If a label is none of `classes`.
+        """
+        if self.classes is None:
+            if y.dtype.kind not in "iubf":
+                raise ValueError(f"target {self.target_name!r}: expected numbers, got text such as {str(y[0])!r}")
+            return ((y.astype(np.float64) - self.target_offset) / self.target_scale)[:, None]
+        number = {label: i for i, label in enumerate(self.classes)}
+        labels = [plain_label(label) for label in y]
+        for row, label in enumerate(labels):
+            if label not in number:
+                raise ValueError(
+                    f"target {self.target_name!r}: row {row + 1}: {label!r} is no class of the training data"
+                )
+        numbers = np.array([number[label] for label in labels], np.int64)
+        if self.network.output_activation == "softmax" or len(self.classes) == self.network.layer_sizes[-1]:
+            return numbers
+        return numbers[:, None]
+
+    def predict(self, X: Matrix) -> tuple[list[Any], Matrix | None]:
+        """Predicted labels or values, one a row of raw features, and in classification the outputs, (m, s_L)."""
+        outputs = self.network.predict(self.inputs(X))
+        if self.classes is None:
+            return (outputs[:, 0] * self.target_scale + self.target_offset).tolist(), None
+        return [self.classes[i] for i in outputs.argmax(axis=1)], outputs
+
+    def score(self, X: Matrix, y: Matrix) -> str:
+        """How good the predictions for raw features are, in words: accuracy, or R² and root mean squared error."""
+        predicted, _ = self.predict(X)
+        if self.classes is not None:
+            self.targets(y)
+            right = sum(p == plain_label(label) for p, label in zip(predicted, y, strict=True))
+            return f"accuracy {100 * right / len(y):.2f} % ({right} of {len(y)})"
+        error = np.asarray(predicted) - y.astype(np.float64)
+        spread = float(((y - y.mean()) ** 2).sum())
+        r2 = f"{1 - float((error**2).sum()) / spread:.4f}" if spread else "not defined"
+        return f"R² {r2}, root mean squared error {float(np.sqrt((error**2).mean())):.6g} ({len(y)} samples)"
+
+    # -- files --------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything to one safetensors file, which `Network.load` reads as well."""
+        configuration = self.network.file_configuration()
+        configuration["data"] = {
+            "target_offset": self.target_offset,
+            "target_scale": self.target_scale,
+            "classes": self.classes,
+            "feature_names": self.feature_names,
+            "target_name": self.target_name,
+        }
+        tensors = self.network.file_tensors()
+        tensors |= {"input.offset": self.input_offset, "input.scale": self.input_scale}
+        write_model(path, configuration, tensors)
+
+    @classmethod
+    def load(cls, path: str, backend: str | Backend) -> Trained:
+        """What `save` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, or holds a network without the preparation of its data.
+        """
+        configuration, tensors = read_model(path)
+        network = Network.from_file_content(path, configuration, tensors, backend)
+        if "data" not in configuration:
+            raise ValueError(f"{path}: holds a network only, not how to prepare its data: was it not made by 'train'?")
+        data = configuration["data"]
+        width = (network.layer_sizes[0],)
+        try:
+            offset, scale = tensors["input.offset"], tensors["input.scale"]
+            if offset.shape != width or scale.shape != width or len(data["feature_names"]) != width[0]:
+                raise ValueError("the preparation does not fit the inputs")
+            return cls(
+                network,
+                offset,
+                scale,
+                float(data["target_offset"]),
+                float(data["target_scale"]),
+                data["classes"],
+                list(data["feature_names"]),
+                str(data["target_name"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: does not describe its data ({type(error).__name__}: {error})") from error
+
+    def read(self, source: str, *, with_targets: bool) -> Dataset:
+        """Data of `source` with the features this network was trained on.
+
+        Raises
+        ------
+        ValueError, OSError
+            If it cannot be read, or its features are others.
+        """
+        tabular = source.lower().endswith((".csv", ".tsv", ".txt", ".parquet"))
+        if tabular:
+            dataset = load_dataset(source, self.target_name if with_targets else None, features=self.feature_names)
+        else:
+            dataset = load_dataset(source, features=None if with_targets else self.feature_names)
+        if dataset.X.shape[1] != len(self.feature_names):
+            raise ValueError(f"{source}: expected {len(self.feature_names)} features, got {dataset.X.shape[1]}")
+        return dataset
+
+
+def plain_label(label: Any) -> Any:
+    """A label as JSON knows it: text, or a whole number where it is one, else a number."""
+    if isinstance(label, (str, np.str_)):
+        return str(label)
+    return int(label) if float(label).is_integer() else float(label)

@@ -1,0 +1,347 @@
+"""Files of data: CSV, Parquet, ``.npy``, ``.npz``, folders of idx files as MNIST comes, and scikit-learn's digits."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import math
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Matrix = np.ndarray[Any, Any]
+
+#: What a compressed idx file may unpack to: far above any data set of this kind, far below a machine's memory.
+IDX_LIMIT = 4 * 2**30
+#: Pairs of names under which an .npz file may hold its training data, and those of its test data.
+NPZ_TRAIN = (("X", "y"), ("x", "y"), ("data", "target"), ("X_train", "y_train"), ("x_train", "y_train"))
+NPZ_TEST = (("X_test", "y_test"), ("x_test", "y_test"))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples and, where the source has them, targets.
+
+    Attributes
+    ----------
+    X : array, (m, n)
+        Features: floating point or whole numbers.
+    y : array, (m,) or None
+        Targets as they stand in the source: numbers or text.
+    feature_names : list of str
+        One a column of X.
+    target_name : str
+        What `y` is called.
+    test : (X, y) or None
+        A test set of its own, where the source brings one.
+    common_range : bool
+        Whether all features are of one kind and range, as pixels are.
+    """
+
+    X: Matrix
+    y: Matrix | None
+    feature_names: list[str]
+    target_name: str = "target"
+    test: tuple[Matrix, Matrix] | None = None
+    common_range: bool = False
+
+
+def load_dataset(source: str, target: str | None = None, *, features: Sequence[str] | None = None) -> Dataset:
+    """Read `source`.
+
+    Parameters
+    ----------
+    source : str
+        "digits", or the path of a ``.csv``, ``.tsv``, ``.parquet``, ``.npy`` or ``.npz`` file or of a folder with idx
+        files (``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``, the same with ``t10k``; ``.gz`` or not).
+    target : str, optional
+        Column with the targets, by name or, in ``.npy`` files, by number. The last column by default.
+    features : sequence of str, optional
+        Take exactly these columns as features and need no target: data to predict. Only tables have column names;
+        elsewhere the number of columns has to be theirs.
+
+    Raises
+    ------
+    ValueError
+        If the content is not what it should be; one line that names the file and the place.
+    OSError
+        If it cannot be read.
+    """
+    if source == "digits":
+        return _digits()
+    path = Path(source)
+    if path.is_dir():
+        return _idx_folder(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{source}: no such file or folder ('digits' is the data set that needs none)")
+    match path.suffix.lower():
+        case ".csv" | ".tsv" | ".txt":
+            return _from_table(path, *_read_csv(path), target, features)
+        case ".parquet":
+            return _from_table(path, *_read_parquet(path), target, features)
+        case ".npy":
+            return _npy(path, target, features)
+        case ".npz":
+            return _npz(path)
+    raise ValueError(f"{source}: expected .csv, .tsv, .parquet, .npy, .npz or a folder of idx files")
+
+
+def _digits() -> Dataset:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return Dataset(digits.data, digits.target, list(digits.feature_names), "digit", common_range=True)
+
+
+# -- tables -----------------------------------------------------------------------------------------------------
+
+
+def _read_csv(path: Path) -> tuple[list[str], list[list[Any]]]:
+    """Names and columns of a CSV file; cells are text. A first row of numbers alone is data, not names."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            first = file.readline()
+            file.seek(0)
+            delimiter = max(",;\t", key=first.count)
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            rows, lines = [], []
+            for row in reader:
+                if row:
+                    rows.append(row)
+                    lines.append(reader.line_num)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected UTF-8 text ({error.reason} at byte {error.start})") from error
+    except csv.Error as error:
+        raise ValueError(f"{path}: not a CSV file: {error}") from error
+    if not rows:
+        raise ValueError(f"{path}: is empty")
+    width = len(rows[0])
+    for row, line in zip(rows, lines, strict=True):
+        if len(row) != width:
+            raise ValueError(f"{path}: line {line}: expected {width} cells as in the first line, got {len(row)}")
+    if all(_is_number(cell) for cell in rows[0]):
+        names = [f"column {i + 1}" for i in range(width)]
+    else:
+        names, rows = rows[0], rows[1:]
+    if not rows:
+        raise ValueError(f"{path}: has a header but no rows")
+    return names, [list(column) for column in zip(*rows, strict=True)]
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_parquet(path: Path) -> tuple[list[str], list[list[Any]]]:
+    """Names and columns of a Parquet file."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ValueError(f"{path}: reading Parquet needs pyarrow: pip install 'deltaprop[tables]'") from error
+    try:
+        table = parquet.read_table(path)
+    except pyarrow.ArrowException as error:
+        raise ValueError(f"{path}: not a Parquet file, or a damaged one ({str(error).splitlines()[0]})") from error
+    if table.num_rows == 0 or table.num_columns == 0:
+        raise ValueError(f"{path}: has no rows")
+    return list(table.column_names), [column.to_pylist() for column in table.columns]
+
+
+def _from_table(
+    path: Path, names: list[str], columns: list[list[Any]], target: str | None, features: Sequence[str] | None
+) -> Dataset:
+    """Features as float64; the target column as it is."""
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{path}: two columns are called {twice!r}")
+    position = {name: i for i, name in enumerate(names)}
+    if target is not None and target not in position:
+        raise ValueError(f"{path}: no column {target!r}; the columns are {_listing(names)}")
+    if features is None:
+        target = target if target is not None else names[-1]
+        features = [name for name in names if name != target]
+    elif missing := [name for name in features if name not in position]:
+        raise ValueError(f"{path}: no column {missing[0]!r}, which the model was trained on; it has {_listing(names)}")
+    if not features:
+        raise ValueError(f"{path}: expected at least one column besides the target {target!r}")
+    X = np.empty((len(columns[0]), len(features)))
+    for j, name in enumerate(features):
+        X[:, j] = _numbers(path, name, columns[position[name]])
+    y = _targets(path, target, columns[position[target]]) if target is not None else None
+    return Dataset(X, y, list(features), target or "")
+
+
+def _numbers(path: Path, name: str, cells: list[Any]) -> Matrix:
+    """A column as float64, or the first cell that is no finite number."""
+    values = np.empty(len(cells))
+    for i, cell in enumerate(cells):
+        try:
+            values[i] = value = float(cell)
+        except (TypeError, ValueError):
+            value = math.nan
+        if not math.isfinite(value):
+            seen = "nothing" if cell is None or cell == "" else repr(cell)
+            raise ValueError(f"{path}: row {i + 1}, column {name!r}: expected a finite number, got {seen}")
+    return values
+
+
+def _targets(path: Path, name: str, cells: list[Any]) -> Matrix:
+    """The target column: numbers where every cell is one, else text."""
+    for i, cell in enumerate(cells):
+        if cell is None or cell == "":
+            raise ValueError(f"{path}: row {i + 1}, column {name!r}: expected a target, got nothing")
+    try:
+        values = np.array([float(cell) for cell in cells])
+    except (TypeError, ValueError):
+        return np.array([str(cell) for cell in cells])
+    _check_finite(f"{path}: column {name!r}", values)
+    return values
+
+
+def _listing(names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:12]))
+    return shown if len(names) <= 12 else f"{shown}, … ({len(names)} in all)"
+
+
+# -- arrays -----------------------------------------------------------------------------------------------------
+
+
+def _npy(path: Path, target: str | None, features: Sequence[str] | None) -> Dataset:
+    table = _load_numpy(path)
+    if not isinstance(table, np.ndarray) or table.ndim != 2 or 0 in table.shape:
+        raise ValueError(f"{path}: expected a 2-D array with rows, got shape {getattr(table, 'shape', '?')}")
+    _check_finite(path, table)
+    names = [f"column {i + 1}" for i in range(table.shape[1])]
+    if features is not None and table.shape[1] == len(features):
+        return Dataset(table, None, list(features))
+    try:
+        column = range(table.shape[1])[-1 if target is None else int(target)]
+    except (ValueError, IndexError):
+        raise ValueError(f"{path}: no column {target!r}; there are {table.shape[1]}, numbered from 0") from None
+    if table.shape[1] < 2:
+        raise ValueError(f"{path}: expected at least one column besides the target")
+    kept = [i for i in range(table.shape[1]) if i != column]
+    return Dataset(table[:, kept], table[:, column], [names[i] for i in kept], names[column])
+
+
+def _npz(path: Path) -> Dataset:
+    archive = _load_numpy(path)
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise ValueError(f"{path}: expected an .npz archive")
+    with archive:
+        pair = next((pair for pair in NPZ_TRAIN if set(pair) <= set(archive.files)), None)
+        if pair is None:
+            wanted = ", ".join(f"{x!r} and {y!r}" for x, y in NPZ_TRAIN)
+            raise ValueError(f"{path}: expected arrays {wanted}; it holds {_listing(archive.files)}")
+        X, y = _samples(path, pair, *(_member(path, archive, name) for name in pair))
+        test = None
+        for pair in NPZ_TEST:
+            if set(pair) <= set(archive.files):
+                test = _samples(path, pair, *(_member(path, archive, name) for name in pair))
+                if test[0].shape[1] != X.shape[1]:
+                    raise ValueError(f"{path}: {pair[0]!r} has {test[0].shape[1]} features, expected {X.shape[1]}")
+                break
+    names = [f"column {i + 1}" for i in range(X.shape[1])]
+    return Dataset(X, y, names, test=test, common_range=X.dtype == np.uint8)
+
+
+def _samples(path: Path, names: tuple[str, str], X: Matrix, y: Matrix) -> tuple[Matrix, Matrix]:
+    """X with its samples as rows and y as a vector of as many."""
+    if X.ndim < 2 or 0 in X.shape or X.shape[0] != len(y) or y.size != len(y):
+        raise ValueError(
+            f"{path}: expected {names[0]!r} of shape (m, …) and {names[1]!r} of shape (m,), got {X.shape} and {y.shape}"
+        )
+    _check_finite(f"{path}: {names[0]!r}", X)
+    if y.dtype.kind not in "US":
+        _check_finite(f"{path}: {names[1]!r}", y)
+    return X.reshape(X.shape[0], -1), y.reshape(-1)
+
+
+def _member(path: Path, archive: Any, name: str) -> Matrix:
+    try:
+        array = np.atleast_1d(archive[name])
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: {name!r} cannot be read ({error})") from error
+    return array
+
+
+def _load_numpy(path: Path) -> Any:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: not a NumPy file of plain numbers ({error})") from error
+
+
+def _check_finite(what: object, array: Matrix) -> None:
+    if array.dtype.kind not in "iubf":
+        raise ValueError(f"{what}: expected numbers, got dtype {array.dtype}")
+    bad = ~np.isfinite(array)
+    if bad.any():
+        place = np.unravel_index(int(bad.argmax()), bad.shape)
+        where = ", ".join(str(int(i)) for i in place)
+        raise ValueError(f"{what}: expected finite numbers, got {array[place]} at [{where}]")
+
+
+# -- idx --------------------------------------------------------------------------------------------------------
+
+
+def _idx_folder(folder: Path) -> Dataset:
+    """A folder as MNIST comes in: ``train-…`` and, for the test set, ``t10k-…``."""
+    X, y = _idx_pair(folder, "train")
+    test = _idx_pair(folder, "t10k") if _idx_path(folder, "t10k", "images-idx3-ubyte") else None
+    if test is not None and test[0].shape[1] != X.shape[1]:
+        raise ValueError(f"{folder}: test images have {test[0].shape[1]} pixels, training images {X.shape[1]}")
+    names = [f"pixel {i}" for i in range(X.shape[1])]
+    return Dataset(X, y, names, "label", test=test, common_range=True)
+
+
+def _idx_path(folder: Path, part: str, kind: str) -> Path | None:
+    names = (f"{part}-{kind}{end}" for end in ("", ".gz"))
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def _idx_pair(folder: Path, part: str) -> tuple[Matrix, Matrix]:
+    arrays = []
+    for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"):
+        path = _idx_path(folder, part, kind)
+        if path is None:
+            raise FileNotFoundError(f"{folder}: expected {part}-{kind} or {part}-{kind}.gz in it")
+        arrays.append(_read_idx(path))
+    images, labels = arrays
+    if images.ndim < 2 or labels.ndim != 1 or len(images) != len(labels) or images.size == 0:
+        raise ValueError(f"{folder}: {part} images of shape {images.shape} do not go with labels {labels.shape}")
+    return images.reshape(len(images), -1), labels
+
+
+def _read_idx(path: Path) -> Matrix:
+    """One idx file of unsigned bytes: 0, 0, type 8, number of dimensions; each dimension in 4 bytes; the data."""
+    opener: Any = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rb") as file:
+            head = file.read(4)
+            if len(head) < 4 or head[:3] != b"\0\0\x08" or not 1 <= head[3] <= 4:
+                raise ValueError(f"{path}: not an idx file of unsigned bytes")
+            sizes = file.read(4 * head[3])
+            if len(sizes) < 4 * head[3]:
+                raise ValueError(f"{path}: ends within its header")
+            shape = tuple(int.from_bytes(sizes[i : i + 4], "big") for i in range(0, len(sizes), 4))
+            expected = math.prod(shape)
+            if expected > IDX_LIMIT:
+                raise ValueError(f"{path}: declares shape {shape}, over the limit of {IDX_LIMIT} bytes")
+            data = file.read(expected + 1)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: not a gzip file, or a damaged one ({error})") from error
+    if len(data) != expected:
+        more = "more" if len(data) > expected else f"{len(data)}"
+        raise ValueError(f"{path}: declares shape {shape}, {expected} bytes, but holds {more}")
+    return np.frombuffer(data, np.uint8).reshape(shape)

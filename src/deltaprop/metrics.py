@@ -1,0 +1,61 @@
+"""What a prediction is worth, by name: functions of a^(L) and the targets, both (m, s_L)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from deltaprop.backends import Array
+
+Metric: TypeAlias = Callable[[Array, Array], float]
+
+
+def accuracy(prediction: Array, Y: Array) -> float:
+    """Share of samples whose largest output is the class's, or, with one output, is on the target's side of ½."""
+    if Y.shape[1] == 1:
+        return float(((prediction > 0.5) == (Y > 0.5)).mean())
+    return float((prediction.argmax(axis=1) == Y.argmax(axis=1)).mean())
+
+
+def mean_squared_error(prediction: Array, Y: Array) -> float:
+    """Mean of (h − y)² over samples and outputs."""
+    return float(((prediction - Y) ** 2).mean())
+
+
+def mean_absolute_error(prediction: Array, Y: Array) -> float:
+    """Mean of |h − y| over samples and outputs."""
+    return float(abs(prediction - Y).mean())
+
+
+def r2(prediction: Array, Y: Array) -> float:
+    """1 − Σ(h − y)²/Σ(y − ȳ)² over all outputs, the coefficient of determination; nan where the targets do not vary."""
+    spread = float(((Y - Y.mean(axis=0)) ** 2).sum())
+    return 1.0 - float(((prediction - Y) ** 2).sum()) / spread if spread else float("nan")
+
+
+METRICS: dict[str, Metric] = {
+    function.__name__: function for function in (accuracy, mean_squared_error, mean_absolute_error, r2)
+}
+
+
+def resolve_metrics(metrics: Sequence[str | Metric]) -> dict[str, Metric]:
+    """Functions by name, from names and callables.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown; the message lists those that are known.
+    """
+    resolved: dict[str, Metric] = {}
+    for metric in metrics:
+        if callable(metric):
+            resolved[_name(metric)] = metric
+        elif metric in METRICS:
+            resolved[metric] = METRICS[metric]
+        else:
+            raise ValueError(f"metrics: unknown metric {metric!r}; known are {', '.join(map(repr, METRICS))}")
+    return resolved
+
+
+def _name(metric: Any) -> str:
+    return str(getattr(metric, "__name__", type(metric).__name__))

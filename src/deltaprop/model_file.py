@@ -1,0 +1,129 @@
+"""Networks as safetensors files: tensors by layer, the configuration in the metadata, and nothing that runs code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FORMAT = "deltaprop-network"
+VERSION = 1
+
+Tensors = dict[str, np.ndarray[Any, Any]]
+
+
+def write_model(path: str | os.PathLike[str], configuration: Mapping[str, Any], tensors: Tensors) -> None:
+    """Write `tensors` and `configuration` (JSON types only) to `path`, all or nothing.
+
+    The file is written beside its final name, flushed to the disk and renamed: whatever fails, a file that was there
+    stays whole.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    from safetensors.numpy import save
+
+    text = json.dumps(dict(configuration), sort_keys=True)
+    metadata = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "configuration": text,
+        "sha256": _digest(text, tensors),
+    }
+    content = save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, metadata=metadata)
+    target = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        _use_default_permissions(temporary)
+        Path(temporary).replace(target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Tensors]:
+    """Configuration and tensors of a file that `write_model` wrote.
+
+    Raises
+    ------
+    FileNotFoundError, OSError
+        If there is no such file or it cannot be read.
+    ValueError
+        If it is truncated, changed, or no model of ours.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder, not a model file")
+    with path.open("rb"):
+        pass  # a file that is missing or may not be read says so in the words of the operating system
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise ValueError(f"{path}: not a deltaprop model (a safetensors file of another program)")
+            if metadata.get("version") != str(VERSION):
+                raise ValueError(f"{path}: model format version {metadata.get('version')!r}, expected {VERSION}")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, UnicodeDecodeError, TypeError, KeyError) as error:
+        raise ValueError(f"{path}: not a model file, or a damaged one ({error})") from error
+    text = metadata.get("configuration", "")
+    if metadata.get("sha256") != _digest(text, tensors):
+        raise ValueError(f"{path}: the content does not match its checksum: the file is damaged")
+    try:
+        configuration = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: the configuration is not JSON ({error})") from error
+    if not isinstance(configuration, dict):
+        raise ValueError(f"{path}: the configuration is no JSON object")
+    return configuration, tensors
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Find out now whether `write_model` will be able to write `path`, leaving no trace.
+
+    Raises
+    ------
+    OSError
+        If it will not.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise IsADirectoryError(f"cannot write {target}: it is a folder")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {target}: there is no folder {target.parent}")
+    try:
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+    except OSError as error:
+        raise OSError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def _digest(configuration: str, tensors: Tensors) -> str:
+    """SHA-256 over the configuration and every tensor's name, dtype, shape and bytes."""
+    digest = hashlib.sha256(configuration.encode())
+    for name in sorted(tensors):
+        tensor = np.ascontiguousarray(tensors[name])
+        digest.update(f"\0{name}\0{tensor.dtype.str}\0{tensor.shape}\0".encode())
+        digest.update(tensor.tobytes())
+    return digest.hexdigest()
+
+
+def _use_default_permissions(path: str) -> None:
+    """A temporary file is private to its owner; a model is a file like any other."""
+    mask = os.umask(0)
+    os.umask(mask)
+    Path(path).chmod(0o666 & ~mask)

@@ -1,0 +1,90 @@
+"""A progress bar over a whole fit: epoch, cost, validation, samples a second. rich is loaded only when it is shown."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from deltaprop.history import History
+
+#: Seconds between two redraws asked for by the training loop.
+REDRAW = 0.1
+
+
+class Progress(Protocol):
+    """What the training loop tells about itself."""
+
+    def samples(self, n: int) -> None:
+        """`n` more samples have been trained on."""
+
+    def epoch(self, history: History) -> None:
+        """An epoch has ended."""
+
+
+class Silent:
+    """Tells nobody."""
+
+    def samples(self, n: int) -> None:
+        """Do nothing."""
+
+    def epoch(self, history: History) -> None:
+        """Do nothing."""
+
+
+class Bar:
+    """Draws a bar on standard error."""
+
+    def __init__(self, epochs: int, samples_per_epoch: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as RichProgress
+
+        self._epochs, self._samples_per_epoch = epochs, samples_per_epoch
+        self._pending, self._drawn, self._done, self._start = 0, 0.0, 0, time.perf_counter()
+        self.display = RichProgress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[speed]} samples/s"),
+            console=Console(stderr=True),
+            expand=True,
+        )
+        self._task = self.display.add_task(
+            "fit", total=epochs * samples_per_epoch, epoch=f"0/{epochs}", figures="", speed="-"
+        )
+
+    def samples(self, n: int) -> None:
+        """Advance, redrawing ten times a second at most."""
+        self._pending += n
+        now = time.perf_counter()
+        if now - self._drawn >= REDRAW:
+            self._drawn = now
+            self._flush(now)
+
+    def epoch(self, history: History) -> None:
+        """Show the figures of the epoch."""
+        figures = [f"cost {history.cost[-1]:.4f}"]
+        figures += [f"validation {name} {values[-1]:.4f}" for name, values in history.metrics.items()]
+        if history.validation_cost and not history.metrics:
+            figures.append(f"validation cost {history.validation_cost[-1]:.4f}")
+        self.display.update(self._task, epoch=f"{history.epochs}/{self._epochs}", figures="  ".join(figures))
+        self._flush(time.perf_counter())
+
+    def _flush(self, now: float) -> None:
+        self._done += self._pending
+        speed = f"{self._done / max(now - self._start, 1e-9):,.0f}"
+        self.display.update(self._task, advance=self._pending, speed=speed)
+        self._pending = 0
+
+
+@contextmanager
+def progress_bar(show: bool, epochs: int, samples_per_epoch: int) -> Iterator[Progress]:
+    """A bar where `show` is true, else something that says nothing."""
+    if not show:
+        yield Silent()
+        return
+    bar = Bar(epochs, samples_per_epoch)
+    with bar.display:
+        yield bar

@@ -1,0 +1,226 @@
+"""The epoch loop: minibatches, validation, early stopping, callbacks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from deltaprop.backends import Array
+from deltaprop.backprop import (
+    L2Scaling,
+    Reduction,
+    Workspace,
+    add_cost,
+    backward,
+    forward,
+    penalty_cost,
+    penalty_factor,
+    scale_factor,
+)
+from deltaprop.early_stopping import EarlyStopping
+from deltaprop.errors import DivergenceError
+from deltaprop.history import History
+from deltaprop.metrics import Metric
+from deltaprop.network import SHUFFLE_STREAM, NetworkState
+from deltaprop.optimizers import Optimizer
+from deltaprop.parameters import Parameters
+from deltaprop.progress import Progress, progress_bar
+
+#: Rows taken at a time where only predictions or costs are wanted: enough for the matrix products to be efficient,
+#: few enough for the layers to stay in cache.
+EVALUATION_ROWS = 2048
+
+
+@dataclass(frozen=True)
+class EpochEnd:
+    """What a callback is told after every epoch.
+
+    Attributes
+    ----------
+    network : NetworkState
+        The network being trained; reading it changes nothing.
+    epoch : int
+        Epoch that ended, counted from 1.
+    epochs : int
+        Epochs asked for.
+    history : History
+        Everything recorded so far, this epoch included.
+    """
+
+    network: NetworkState
+    epoch: int
+    epochs: int
+    history: History
+
+
+#: Called after every epoch; True ends training.
+Callback: TypeAlias = Callable[[EpochEnd], bool | None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything `train` has been told besides the data, checked at the public door."""
+
+    optimizer: Optimizer
+    batch_size: int | None
+    epochs: int
+    l2: float
+    l2_scaling: L2Scaling
+    reduction: Reduction
+    shuffle: bool
+    metrics: dict[str, Metric]
+    early_stopping: EarlyStopping | None
+    callbacks: Sequence[Callback]
+    progress: bool
+
+
+class Trainer:
+    """The buffers of training and one method a piece of it; nothing is allocated in `step`."""
+
+    def __init__(self, network: NetworkState, X: Array, Y: Array, plan: Plan) -> None:
+        self.network, self.X, self.Y, self.plan = network, X, Y, plan
+        self.m = X.shape[0]
+        self.batch_size = min(plan.batch_size or self.m, self.m)
+        self.gradient = Parameters(network.backend, network.layer_sizes, network.dtype)
+        self.state = plan.optimizer.init(network)
+        self.cost = network.backend.zeros((), np.float64)
+        self.penalty = penalty_factor(plan.l2, plan.l2_scaling, self.m)
+        # Two sizes at most occur: the full minibatch and the short one that ends an epoch.
+        sizes = {self.batch_size, self.m % self.batch_size} - {0}
+        self.work = {size: Workspace(network, size) for size in sizes}
+        self.gathers = plan.shuffle and self.batch_size < self.m
+        empty, dtype = network.backend.empty, network.dtype
+        self.batches = {
+            size: (empty((size, X.shape[1]), dtype), empty((size, Y.shape[1]), dtype)) for size in sizes if self.gathers
+        }
+
+    def step(self, X: Array, Y: Array, learning_rate: float) -> None:
+        """Forward, backward, update: θ := θ − η ∂J/∂θ over one minibatch, X : (n, s_1), Y : (n, s_L)."""
+        work = self.work[X.shape[0]]
+        scale = scale_factor(self.plan.reduction, X.shape[0])
+        forward(self.network, X, work)
+        backward(self.network, Y, work, self.gradient, self.cost, scale=scale, penalty=self.penalty)
+        self.plan.optimizer.update(self.network, self.gradient, self.state, learning_rate)
+
+    def epoch(self, learning_rate: float, progress: Progress) -> float:
+        """Every sample once, in minibatches; returns J over the epoch."""
+        network, backend = self.network, self.network.backend
+        order = None
+        if self.gathers:
+            order = backend.permutation(self.m, (network.seed, SHUFFLE_STREAM, network.epochs_trained))
+        self.cost.fill(0)
+        for start in range(0, self.m, self.batch_size):
+            stop = min(start + self.batch_size, self.m)
+            if order is None:
+                X, Y = self.X[start:stop], self.Y[start:stop]
+            else:
+                X, Y = self.batches[stop - start]
+                backend.gather(self.X, order[start:stop], out=X)
+                backend.gather(self.Y, order[start:stop], out=Y)
+            self.step(X, Y, learning_rate)
+            progress.samples(stop - start)
+        network.epochs_trained += 1
+        scale = scale_factor(self.plan.reduction, self.m)
+        return scale * float(self.cost) + penalty_cost(network, self.penalty)
+
+
+def train(network: NetworkState, X: Array, Y: Array, validation: tuple[Array, Array] | None, plan: Plan) -> History:
+    """Train `network` in place on trusted arrays of its backend: X (m, s_1), Y (m, s_L).
+
+    Raises
+    ------
+    DivergenceError
+        If the cost or a parameter is not finite at the end of an epoch; the network then holds the parameters with
+        which that epoch began.
+    """
+    backend = network.backend
+    trainer, history = Trainer(network, X, Y, plan), History()
+    history.metrics = {name: [] for name in plan.metrics}
+    last_good, best = network.parameters.copy(), None
+    history.message = f"all {plan.epochs} epochs done"
+    # A cost that overflows is reported by DivergenceError, not by NumPy's warnings.
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        with progress_bar(plan.progress, plan.epochs, X.shape[0]) as progress:
+            for epoch in range(plan.epochs):
+                began = time.perf_counter()
+                learning_rate = plan.optimizer.rate(epoch, history)
+                cost = trainer.epoch(learning_rate, progress)
+                if not (np.isfinite(cost) and backend.all_finite(network.parameters)):
+                    network.parameters = last_good
+                    network.epochs_trained -= 1
+                    raise _divergence(epoch + 1, learning_rate, cost, history)
+                last_good[...] = network.parameters
+                history.cost.append(cost)
+                history.learning_rate.append(learning_rate)
+                if validation is not None:
+                    evaluate(network, *validation, plan, history)
+                history.seconds.append(time.perf_counter() - began)
+                progress.epoch(history)
+                ended = EpochEnd(network, epoch + 1, plan.epochs, history)
+                # Every callback is told of every epoch, also when one before it has ended training.
+                if any([callback(ended) is True for callback in plan.callbacks]):
+                    history.message = f"stopped by a callback after epoch {epoch + 1}"
+                    break
+                if plan.early_stopping is not None:
+                    if plan.early_stopping.best_epoch(history) == epoch + 1:
+                        best = network.parameters.copy()
+                    if plan.early_stopping.should_stop(history):
+                        history.message = f"stopped early after epoch {epoch + 1}"
+                        break
+    if plan.early_stopping is not None and best is not None:
+        history.best_epoch = plan.early_stopping.best_epoch(history)
+        network.parameters = best
+    return history
+
+
+def _divergence(epoch: int, learning_rate: float, cost: float, history: History) -> DivergenceError:
+    what = f"the cost is {cost}" if not np.isfinite(cost) else "a parameter is not finite"
+    return DivergenceError(
+        f"training diverged: {what} in epoch {epoch} at learning rate {learning_rate:g}; the network keeps the "
+        f"parameters it had before that epoch. A smaller learning rate or scaled inputs usually help",
+        epoch=epoch,
+        learning_rate=learning_rate,
+        history=history,
+    )
+
+
+def predict(network: NetworkState, X: Array) -> Array:
+    """a^(L), (m, s_L), for X : (m, s_1), a block of rows at a time."""
+    result = network.backend.empty((X.shape[0], network.layer_sizes[-1]), network.dtype)
+    for start, stop, work in _blocks(network, X.shape[0]):
+        result[start:stop] = forward(network, X[start:stop], work)
+    return result
+
+
+def data_cost(network: NetworkState, X: Array, Y: Array, reduction: Reduction) -> float:
+    """J without penalty, a block of rows at a time."""
+    total = network.backend.zeros((), np.float64)
+    for start, stop, work in _blocks(network, X.shape[0]):
+        forward(network, X[start:stop], work)
+        add_cost(network, Y[start:stop], work, total)
+    return scale_factor(reduction, X.shape[0]) * float(total)
+
+
+def evaluate(network: NetworkState, X: Array, Y: Array, plan: Plan, history: History) -> None:
+    """Cost and metrics over validation data, in one forward pass, appended to `history`."""
+    total = network.backend.zeros((), np.float64)
+    prediction = network.backend.empty(Y.shape, network.dtype)
+    for start, stop, work in _blocks(network, X.shape[0]):
+        prediction[start:stop] = forward(network, X[start:stop], work)
+        add_cost(network, Y[start:stop], work, total)
+    history.validation_cost.append(scale_factor(plan.reduction, X.shape[0]) * float(total))
+    for name, metric in plan.metrics.items():
+        history.metrics[name].append(float(metric(prediction, Y)))
+
+
+def _blocks(network: NetworkState, m: int) -> Iterator[tuple[int, int, Workspace]]:
+    """(start, stop, workspace) over m rows; the workspace is this call's own, so threads may share the network."""
+    rows = min(m, EVALUATION_ROWS)
+    work = Workspace(network, rows, backward=False)
+    for start in range(0, m, rows):
+        stop = min(start + rows, m)
+        yield start, stop, work if stop - start == rows else Workspace(network, stop - start, backward=False)
