@@ -1,0 +1,31 @@
+"""Networks and data that several tests share: every loss with an output activation it goes with."""
+
+import numpy as np
+
+HIDDEN = ("sigmoid", "tanh", "relu", "identity", "leaky_relu", "softplus", "silu", "gelu")
+PAIRS = [
+    *(("squared_error", activation) for activation in (*HIDDEN, "exp")),
+    *(("huber", activation) for activation in (*HIDDEN, "exp")),
+    ("binary_cross_entropy", "sigmoid"),
+    ("categorical_cross_entropy", "softmax"),
+    ("poisson", "exp"),
+]
+
+
+def targets_for(loss, rng, m, columns):
+    """Targets in the range of `loss`, no two alike."""
+    if loss in ("squared_error", "huber"):
+        return 2.0 * rng.standard_normal((m, columns))
+    if loss == "poisson":
+        return rng.poisson(2.0, (m, columns)).astype(float)
+    Y = rng.uniform(0.05, 0.95, (m, columns))
+    return Y / Y.sum(axis=1, keepdims=True) if loss == "categorical_cross_entropy" else Y
+
+
+def relative(a, b):
+    """‖a − b‖/‖b‖ over lists of arrays or single ones; ‖a‖ where b is 0."""
+    a = np.concatenate([np.ravel(x) for x in (a if isinstance(a, list) else [a])])
+    b = np.concatenate([np.ravel(x) for x in (b if isinstance(b, list) else [b])])
+    assert a.shape == b.shape
+    norm = np.linalg.norm(b)
+    return np.linalg.norm(a - b) / (norm if norm else 1.0)

@@ -1,0 +1,56 @@
+"""Fixtures: every backend that exists, the GPU ones skipping with the reason where none answers."""
+
+import os
+from functools import cache
+
+import numpy as np
+import pytest
+from host_cuda import HostCudaBackend, compiler_problem
+
+from deltaprop.backends import backend_problem, get_backend
+
+#: "cuda-on-host" is the CUDA backend with its kernels compiled as C++: what can be tested of it without a GPU.
+BACKEND_PARAMETERS = ["numpy", "cuda-on-host", pytest.param("cupy", marks=pytest.mark.gpu)]
+
+
+@cache
+def cuda_on_host():
+    return HostCudaBackend()
+
+
+def backend_or_skip(name):
+    problem = compiler_problem() if name == "cuda-on-host" else backend_problem(name)
+    if problem:
+        pytest.skip(problem)
+    return cuda_on_host() if name == "cuda-on-host" else get_backend(name)
+
+
+@pytest.fixture(params=BACKEND_PARAMETERS)
+def backend(request):
+    return backend_or_skip(request.param)
+
+
+@pytest.fixture(params=[name for name in BACKEND_PARAMETERS if name != "cuda-on-host"])
+def quick_backend(request):
+    """Without the emulated one, for tests that would take it minutes."""
+    return backend_or_skip(request.param)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20240229)
+
+
+def missing(module, reason):
+    """Skip for want of `module`, unless the environment says that it has to be there."""
+    if module in os.environ.get("DELTAPROP_REQUIRED", "").split(","):
+        pytest.fail(f"{module} is required here, but: {reason}")
+    pytest.skip(f"{module}: {reason}")
+
+
+def require(module):
+    """`module`, imported."""
+    try:
+        return __import__(module)
+    except ImportError as error:
+        return missing(module, str(error))

@@ -1,0 +1,156 @@
+// Runs CUDA kernels on the host, faithfully enough to test their arithmetic and their indexing: every thread of a
+// block is a fiber of its own, blocks run one after another, __syncthreads waits for every fiber of the block and a
+// shuffle for every lane of the warp. Included ahead of a .cu file that is compiled as C++.
+#pragma once
+#include <ucontext.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#define __global__
+#define __host__
+#define __device__
+#define __shared__ static
+
+using std::exp;
+using std::log;
+using std::sqrt;
+
+struct dim3 {
+    unsigned x, y, z;
+};
+static dim3 gridDim, blockDim, blockIdx, threadIdx;
+
+inline float __int_as_float(unsigned bits) {
+    float x;
+    std::memcpy(&x, &bits, 4);
+    return x;
+}
+
+namespace host {
+
+enum State { ready, at_warp, at_block, done };
+struct Fiber {
+    ucontext_t context;
+    std::vector<char> stack;
+    State state;
+    dim3 index;
+};
+static std::vector<Fiber> fibers;
+static ucontext_t scheduler;
+static unsigned current;
+static double lanes[1024];
+
+inline void wait(State barrier) {
+    fibers[current].state = barrier;
+    swapcontext(&fibers[current].context, &scheduler);
+}
+
+template <typename T> inline T shuffle_xor(T x, int mask) {
+    const unsigned me = current;
+    std::memcpy(&lanes[me], &x, sizeof(T));
+    wait(at_warp);
+    T other;
+    std::memcpy(&other, &lanes[(me & ~31u) | ((me ^ mask) & 31u)], sizeof(T));
+    wait(at_warp);
+    return other;
+}
+
+// Let go of the fibers first … last−1 if all that are left of them wait at `barrier`.
+inline bool release(unsigned first, unsigned last, State barrier) {
+    bool any = false;
+    for (unsigned i = first; i < last; ++i) {
+        if (fibers[i].state == done) continue;
+        if (fibers[i].state != barrier) return false;
+        any = true;
+    }
+    for (unsigned i = first; i < last; ++i)
+        if (fibers[i].state == barrier) fibers[i].state = ready;
+    return any;
+}
+
+static void (*body)(void*);
+static void* body_argument;
+inline void enter() {
+    body(body_argument);
+    fibers[current].state = done;
+    swapcontext(&fibers[current].context, &scheduler);
+}
+
+inline void run_block() {
+    const unsigned n = blockDim.x * blockDim.y * blockDim.z;
+    fibers.resize(n);
+    for (unsigned i = 0; i < n; ++i) {
+        Fiber& f = fibers[i];
+        f.stack.resize(32768);
+        f.state = ready;
+        f.index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
+        getcontext(&f.context);
+        f.context.uc_stack.ss_sp = f.stack.data();
+        f.context.uc_stack.ss_size = f.stack.size();
+        f.context.uc_link = nullptr;
+        makecontext(&f.context, enter, 0);
+    }
+    for (;;) {
+        bool ran = false;
+        for (current = 0; current < n; ++current)
+            if (fibers[current].state == ready) {
+                threadIdx = fibers[current].index;
+                swapcontext(&scheduler, &fibers[current].context);
+                ran = true;
+            }
+        for (unsigned warp = 0; warp < n; warp += 32) ran |= release(warp, warp + 32 < n ? warp + 32 : n, at_warp);
+        ran |= release(0, n, at_block);
+        if (ran) continue;
+        for (unsigned i = 0; i < n; ++i)
+            if (fibers[i].state != done) {
+                std::fprintf(stderr, "deadlock: thread %u waits for ever\n", i);
+                std::abort();
+            }
+        return;
+    }
+}
+
+template <typename... A, std::size_t... I>
+void launch(void (*kernel)(A...), const unsigned* grid, const unsigned* block, void** arguments,
+            std::index_sequence<I...>) {
+    std::tuple<A...> values{*static_cast<std::remove_cv_t<A>*>(arguments[I])...};
+    std::pair<void (*)(A...), std::tuple<A...>*> call{kernel, &values};
+    body = [](void* p) {
+        auto* c = static_cast<std::pair<void (*)(A...), std::tuple<A...>*>*>(p);
+        std::apply(c->first, *c->second);
+    };
+    body_argument = &call;
+    gridDim = {grid[0], grid[1], grid[2]};
+    blockDim = {block[0], block[1], block[2]};
+    for (blockIdx.z = 0; blockIdx.z < gridDim.z; ++blockIdx.z)
+        for (blockIdx.y = 0; blockIdx.y < gridDim.y; ++blockIdx.y)
+            for (blockIdx.x = 0; blockIdx.x < gridDim.x; ++blockIdx.x) run_block();
+}
+
+// Bytes of every parameter, for the caller to compare with what it passes; negative for floating point.
+template <typename... A> int sizes(void (*)(A...), int* out) {
+    const int all[] = {(std::is_floating_point<A>::value ? -int(sizeof(A)) : int(sizeof(A)))...};
+    std::memcpy(out, all, sizeof all);
+    return sizeof...(A);
+}
+
+}  // namespace host
+
+inline void __syncthreads() { host::wait(host::at_block); }
+template <typename T> inline T __shfl_xor_sync(unsigned, T x, int mask) { return host::shuffle_xor(x, mask); }
+
+#define HOST_KERNEL(NAME)                                                                                   \
+    template <typename... A> static void host_call_##NAME(void (*k)(A...), const unsigned* g, const unsigned* b, \
+                                                          void** a) {                                       \
+        host::launch(k, g, b, a, std::index_sequence_for<A...>());                                          \
+    }                                                                                                       \
+    extern "C" void host_launch_##NAME(const unsigned* g, const unsigned* b, void** a) {                    \
+        host_call_##NAME(NAME, g, b, a);                                                                    \
+    }                                                                                                       \
+    extern "C" int host_sizes_##NAME(int* out) { return host::sizes(NAME, out); }

@@ -1,0 +1,93 @@
+"""The CUDA backend with its kernels compiled as C++ and run on the host, where there is no GPU.
+
+`CupyBackend` itself runs: which kernel it launches, with which grid, block and arguments. Only CuPy is replaced, by
+NumPy, and the launch, by `host_cuda.h`. Arguments are checked against the kernel's signature on the way.
+"""
+
+import ctypes
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+from deltaprop.backends.cuda_compiler import TYPE_OPTIONS
+from deltaprop.backends.cupy import CupyBackend
+
+HEADER = Path(__file__).with_name("host_cuda.h")
+
+
+def compiler_problem():
+    return None if shutil.which("g++") else "no g++ to compile the kernels as C++"
+
+
+@cache
+def library(file, dtype):
+    """``kernels/<file>.cu`` as a shared library of the host."""
+    kernels = Path(str(files("deltaprop.kernels")))
+    options = ["-std=c++17", f"-I{kernels}", *TYPE_OPTIONS[dtype]]
+    source = kernels / f"{file}.cu"
+    # Before __global__ has a meaning, it marks the kernels that macros have spelled out.
+    expanded = subprocess.run(
+        ["g++", "-E", "-x", "c++", *options, str(source)], check=True, capture_output=True, text=True
+    ).stdout
+    names = re.findall(r'extern "C" __global__\s+void (\w+)\(', expanded)
+    assert names, f"{file}.cu holds no kernel"
+    with tempfile.TemporaryDirectory() as folder:
+        wrapper, output = Path(folder, "wrapper.cpp"), Path(folder, "kernels.so")
+        lines = [f'#include "{HEADER}"', f'#include "{source}"', *(f"HOST_KERNEL({name})" for name in names)]
+        wrapper.write_text("\n".join(lines))
+        command = ["g++", "-O1", "-shared", "-fPIC", "-ffp-contract=off", *options, str(wrapper), "-o", str(output)]
+        subprocess.run(command, check=True, capture_output=True, text=True)
+        return ctypes.CDLL(str(output))
+
+
+def kernel(file, function, dtype):
+    """A callable with the calling convention of CuPy's kernels."""
+    host = library(file, dtype)
+    sizes = (ctypes.c_int * 32)()
+    expected = list(sizes[: getattr(host, f"host_sizes_{function}")(sizes)])
+
+    def launch(grid, block, arguments):
+        assert len(arguments) == len(expected), f"{function} takes {len(expected)} arguments, got {len(arguments)}"
+        held = []
+        for position, (argument, size) in enumerate(zip(arguments, expected, strict=True)):
+            if isinstance(argument, np.ndarray):
+                assert size == 8, f"{function}: argument {position} is no pointer"
+                assert argument.flags.c_contiguous
+                argument = np.uintp(argument.ctypes.data)
+            given = -argument.itemsize if argument.dtype.kind == "f" else argument.itemsize
+            assert given == size, f"{function}: argument {position} is {argument.dtype}, expected size {size}"
+            held.append(np.array([argument]))
+        assert min(grid) > 0
+        assert np.prod(block) <= 1024
+        pointers = (ctypes.c_void_p * len(held))(*(value.ctypes.data for value in held))
+        shapes = [(ctypes.c_uint * 3)(*(tuple(map(int, shape)) + (1, 1))[:3]) for shape in (grid, block)]
+        getattr(host, f"host_launch_{function}")(*shapes, pointers)
+
+    return launch
+
+
+class HostCudaBackend(CupyBackend):
+    """`CupyBackend` with NumPy in place of CuPy and the host in place of the device."""
+
+    def __init__(self):
+        device = SimpleNamespace(id=0, attributes={"MultiProcessorCount": 1}, compute_capability="90")
+        stream = SimpleNamespace(ptr=0)
+        cuda = SimpleNamespace(Device=lambda: device, get_current_stream=lambda: stream)
+        names = ("ndarray", "matmul", "asarray", "ascontiguousarray", "empty", "zeros", "isfinite", "vdot")
+        self.cp = SimpleNamespace(cuda=cuda, asnumpy=np.asarray, **{name: getattr(np, name) for name in names})
+        self._functions = {}
+        self._local = threading.local()
+
+    def _kernel(self, file, function, dtype):
+        key = (file, function, dtype.name)
+        if key not in self._functions:
+            self._functions[key] = kernel(file, function, dtype.name)
+        return self._functions[key]

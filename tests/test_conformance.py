@@ -1,0 +1,163 @@
+"""One suite over every backend: each operation of the vocabulary against the formula it stands for."""
+
+import inspect
+
+import numpy as np
+import pytest
+import reference
+from cases import HIDDEN, PAIRS, targets_for
+
+from deltaprop.backends.base import Backend
+
+ROWS = (1, 2, 31, 33, 300)
+DTYPES = (np.float64, np.float32)
+TOLERANCE = {np.float64: dict(rtol=1e-12, atol=1e-12), np.float32: dict(rtol=3e-5, atol=3e-5)}
+
+
+def put(backend, dtype, *arrays):
+    return [backend.asarray(array, dtype) for array in arrays]
+
+
+def check(backend, got, expected, dtype):
+    got = backend.to_numpy(got)
+    assert got.dtype == dtype
+    assert np.allclose(got, expected, **TOLERANCE[dtype])
+
+
+def test_every_operation_is_there_with_one_signature(backend):
+    for name, member in vars(Backend).items():
+        if callable(member) and not name.startswith("_"):
+            assert inspect.signature(getattr(type(backend), name)) == inspect.signature(member), name
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("activation", [*HIDDEN, "exp", "softmax"])
+@pytest.mark.parametrize("m", ROWS)
+@pytest.mark.parametrize("members", [None, 3])
+def test_affine_activation(backend, rng, activation, m, members, dtype):
+    lead = () if members is None else (members,)
+    s_in, s_out = 5, 33
+    A, W, b = (rng.standard_normal((*lead, *shape)).astype(dtype) for shape in ((m, s_in), (s_out, s_in), (s_out,)))
+    Z, out = backend.empty((*lead, m, s_out), dtype), backend.empty((*lead, m, s_out), dtype)
+    backend.affine_activation(*put(backend, dtype, A, W, b), activation, Z=Z, out=out)
+    z = np.einsum("...mi,...oi->...mo", A.astype(float), W.astype(float)) + b[..., None, :]
+    g = reference.ACTIVATIONS[activation][0]
+    check(backend, Z, z, dtype)
+    check(backend, out, np.apply_along_axis(g, -1, z), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("m", ROWS)
+@pytest.mark.parametrize(("loss", "activation"), PAIRS)
+def test_output_delta_and_cost(backend, rng, loss, activation, m, dtype):
+    columns = 35
+    z = rng.standard_normal((m, columns)).astype(dtype)
+    y = targets_for(loss, rng, m, columns).astype(dtype)
+    a = np.apply_along_axis(reference.ACTIVATIONS[activation][0], 1, z.astype(float))
+    expected = [reference.output_delta(loss, activation, *row) for row in zip(z.astype(float), a, y, strict=True)]
+    costs = [reference.sample_cost(loss, *row) for row in zip(a, y, strict=True)]
+    out, cost = backend.empty((m, columns), dtype), backend.zeros((), np.float64)
+    arrays = put(backend, dtype, z, a, y)
+    backend.output_delta(loss, activation, *arrays, 0.25, out=out, cost=cost)
+    check(backend, out, 0.25 * np.array(expected), dtype)
+    assert float(cost) == pytest.approx(sum(costs), rel=TOLERANCE[dtype]["rtol"])
+    backend.add_cost(loss, activation, *arrays, cost)
+    assert float(cost) == pytest.approx(2 * sum(costs), rel=TOLERANCE[dtype]["rtol"])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("activation", [*HIDDEN, "exp"])
+@pytest.mark.parametrize("m", ROWS)
+@pytest.mark.parametrize("members", [None, 2])
+def test_hidden_delta_with_bias_gradient(backend, rng, activation, m, members, dtype):
+    lead = () if members is None else (members,)
+    s_out, s_in = 4, 34
+    delta, W, z = (
+        rng.standard_normal((*lead, *shape)).astype(dtype) for shape in ((m, s_out), (s_out, s_in), (m, s_in))
+    )
+    out, sums = backend.empty((*lead, m, s_in), dtype), backend.empty((*lead, s_in), dtype)
+    arrays = put(backend, dtype, delta, W, z)
+    backend.hidden_delta(arrays[0], arrays[1], activation, arrays[2], out=out, bias_gradient=sums)
+    slope = reference.ACTIVATIONS[activation][1](z.astype(float))
+    expected = (delta.astype(float) @ W.astype(float)) * slope
+    check(backend, out, expected, dtype)
+    tolerance = TOLERANCE[dtype]["rtol"] * max(1, m / 30)
+    assert np.allclose(backend.to_numpy(sums), expected.sum(axis=-2), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("m", (*ROWS, 1025))
+def test_gradients_of_weights_and_biases(backend, rng, m, dtype):
+    delta, A = rng.standard_normal((m, 33)).astype(dtype), rng.standard_normal((m, 6)).astype(dtype)
+    W, b = backend.empty((33, 6), dtype), backend.empty((33,), dtype)
+    on_backend = put(backend, dtype, delta, A)
+    backend.weight_gradient(*on_backend, out=W)
+    backend.bias_gradient(on_backend[0], out=b)
+    tolerance = TOLERANCE[dtype]["rtol"] * max(1, m / 30)
+    outer = sum(np.outer(d, a) for d, a in zip(delta.astype(float), A.astype(float), strict=True))
+    assert np.allclose(backend.to_numpy(W), outer, rtol=tolerance, atol=tolerance)
+    assert np.allclose(backend.to_numpy(b), delta.astype(float).sum(axis=0), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [1, 31, 257, 20_001])
+def test_updates(backend, rng, n, dtype):
+    """Two steps of every rule, by the formulas of the papers with scalars."""
+    theta, g = rng.standard_normal(n).astype(dtype), rng.standard_normal(n).astype(dtype)
+    T, G = theta.astype(float), g.astype(float)
+
+    def run(update, *state):
+        arrays = put(backend, dtype, theta.copy(), g, *(s.copy() for s in state))
+        for _ in range(2):
+            update(*arrays)
+        return arrays[0]
+
+    zeros = np.zeros(n)
+    check(backend, run(lambda p, g: backend.sgd_update(p, g, None, 0.1, 0.0, False)), T - 0.2 * G, dtype)
+    momentum = run(lambda p, g, v: backend.sgd_update(p, g, v, 0.1, 0.9, False), zeros)
+    check(backend, momentum, T - 0.1 * G - 0.19 * G, dtype)  # v: −0.1 g, then −0.09 g − 0.1 g
+    nesterov = run(lambda p, g, v: backend.sgd_update(p, g, v, 0.1, 0.9, True), zeros)
+    check(backend, nesterov, T - 0.19 * G - (0.9 * 0.19 + 0.1) * G, dtype)
+    k = n // 2
+    adam = run(lambda p, g, m, v: backend.adam_update(p, g, m, v, 0.01, 0.9, 0.99, 1e-3, 0.1, k), zeros, zeros)
+    expected = T.copy()
+    for m, v in ((0.1 * G, 0.01 * G**2), (0.19 * G, 0.0199 * G**2)):
+        expected[:k] *= 0.9
+        expected -= 0.01 * m / (np.sqrt(v) + 1e-3)
+    check(backend, adam, expected, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_penalty(backend, rng, dtype):
+    w, g = rng.standard_normal(20_001).astype(dtype), rng.standard_normal(20_001).astype(dtype)
+    weights, gradient = put(backend, dtype, w, g.copy())
+    backend.add_l2_gradient(weights, 0.3, gradient)
+    check(backend, gradient, g.astype(float) + 0.3 * w, dtype)
+    assert backend.squared_norm(weights) == pytest.approx(float((w.astype(float) ** 2).sum()), rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gather_and_permutation(backend, rng, dtype):
+    X = rng.standard_normal((50, 7)).astype(dtype)
+    order = backend.permutation(50, (3, 1, 4))
+    out = backend.empty((20, 7), dtype)
+    backend.gather(backend.asarray(X, dtype), order[10:30], out=out)
+    index = backend.to_numpy(order)
+    assert sorted(index.tolist()) == list(range(50))
+    assert np.array_equal(backend.to_numpy(out), X[index[10:30]])
+    assert np.array_equal(index, backend.to_numpy(backend.permutation(50, (3, 1, 4))))
+    assert not np.array_equal(index, backend.to_numpy(backend.permutation(50, (3, 1, 5))))
+
+
+def test_all_finite(backend):
+    for values, finite in (([1.0, 2.0], True), ([1.0, np.nan], False), ([np.inf, -np.inf], False)):
+        assert backend.all_finite(backend.asarray(values, np.float64)) is finite
+    assert backend.all_finite(backend.asarray([1.7e308, 1.7e308], np.float64))
+
+
+def test_asarray_keeps_what_it_can(backend):
+    x = backend.zeros((3, 2), np.float64)
+    assert backend.asarray(x, np.float64) is x or np.shares_memory(backend.asarray(x, np.float64), x)
+    assert backend.asarray(x.T, np.float64).flags.c_contiguous
+    assert backend.asarray(np.float64(3.0), np.float64).shape == ()
+    assert backend.asarray([[1, 2]], np.float32).dtype == np.float32

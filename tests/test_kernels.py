@@ -1,0 +1,71 @@
+"""The CUDA sources: they compile for three architectures, float kernels hold no double, and they are in the package."""
+
+import re
+
+import pytest
+from conftest import missing
+
+from deltaprop.backends.cuda_compiler import cached_cubin, compile_kernels, kernel_files
+
+FILES = kernel_files()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nvrtc():
+    """NVRTC is a part of CUDA that comes by pip and needs neither a GPU nor a driver."""
+    try:
+        import cupy  # noqa: F401
+        from cupy.cuda import nvrtc
+
+        nvrtc.getVersion()
+    except (ImportError, RuntimeError) as error:
+        missing("nvrtc", str(error))
+
+
+def dtypes(name):
+    return ("float32", "float64", "float16") if name == "activation" else ("float32", "float64")
+
+
+def test_there_are_kernels():
+    assert len(FILES) >= 10
+
+
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
+@pytest.mark.parametrize(("name", "dtype"), [(name, dtype) for name in FILES for dtype in dtypes(name)])
+def test_every_kernel_compiles(name, dtype, architecture):
+    assert compile_kernels(name, dtype, architecture)[:4] == b"\x7fELF"
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name != "accumulate_cost"])
+def test_float_kernels_hold_no_double(name):
+    """accumulate_cost alone is meant to: it adds up a whole epoch."""
+    ptx = compile_kernels(name, "float32", "sm_90", to_ptx=True).decode()
+    assert ".entry" in ptx
+    assert not re.findall(r".*\.f64.*", ptx)
+    assert "fma.rn.f64" in compile_kernels("adam", "float64", "sm_90", to_ptx=True).decode()
+
+
+def test_subnormals_are_not_flushed():
+    """The compiler's own exp flushes an intermediate that cannot be subnormal; no arithmetic of ours may flush."""
+    ptx = compile_kernels("activation", "float32", "sm_90", to_ptx=True).decode()
+    assert re.findall(r"(?:mul|add|sub|fma|div)\.[\w.]*f32", ptx)
+    assert not re.findall(r"(?:mul|add|sub|fma|div)\.[\w.]*ftz", ptx)
+
+
+def test_an_error_shows_the_log(monkeypatch):
+    from deltaprop.backends import cuda_compiler
+
+    monkeypatch.setattr(cuda_compiler, "read", lambda name: "not C++")
+    with pytest.raises(RuntimeError, match=r"kernels/sgd.cu does not compile for sm_90 and float32"):
+        compile_kernels("sgd", "float32", "sm_90")
+
+
+def test_compiled_files_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("DELTAPROP_CACHE_DIR", str(tmp_path / "cache"))
+    path = cached_cubin("sgd", "float32", "sm_90")
+    assert path.read_bytes()[:4] == b"\x7fELF"
+    modified = path.stat().st_mtime_ns
+    assert cached_cubin("sgd", "float32", "sm_90") == path
+    assert path.stat().st_mtime_ns == modified
+    assert cached_cubin("sgd", "float64", "sm_90") != path
+    assert [p.suffix for p in path.parent.iterdir()] == [".cubin", ".cubin"]
