@@ -94,37 +94,37 @@ def test_the_same_numbers_whoever_is_watching(data, optimizer, capsys):
 
 
 def test_nothing_is_allocated_in_a_step():
-    """After the first steps, the peak of traced memory moves by less than one row of the smallest buffer."""
+    """After the first steps, the peak of traced memory moves by less than half the smallest buffer."""
     from deltaprop.training import Plan, Trainer
 
     rng = np.random.default_rng(0)
-    X, y = rng.standard_normal((640, 200)), rng.integers(0, 10, 640)
+    X, y = rng.standard_normal((1280, 200)), rng.integers(0, 10, 1280)
     for optimizer in (dp.SGD(0.01), dp.SGD(0.01, momentum=0.9, nesterov=True), dp.AdamW(0.001)):
         for hidden in ("sigmoid", "relu", "tanh", "softplus", "gelu"):
             for loss in ("categorical_cross_entropy", "binary_cross_entropy", "huber"):
                 net = dp.Network([200, 300, 10], hidden_activation=hidden, loss=loss, backend="numpy")
                 inputs, targets = net._data(X, y)
-                plan = Plan(optimizer, 64, 1, 0.1, "per_sample", "mean", True, {}, None, (), False)
+                plan = Plan(optimizer, 256, 1, 0.1, "per_sample", "mean", True, {}, None, (), False)
                 trainer = Trainer(net, inputs, targets, plan)
-                order = net.backend.permutation(640, (0,))
-                batch_X, batch_Y = trainer.batches[64]
+                order = net.backend.permutation(1280, (0,))
+                batch_X, batch_Y = trainer.batches[256]
 
                 def step(start, net=net, trainer=trainer, order=order, X=batch_X, Y=batch_Y):
-                    net.backend.gather(trainer.X, order[start : start + 64], out=X)
-                    net.backend.gather(trainer.Y, order[start : start + 64], out=Y)
+                    net.backend.gather(trainer.X, order[start : start + 256], out=X)
+                    net.backend.gather(trainer.Y, order[start : start + 256], out=Y)
                     trainer.step(X, Y, 0.001)
 
                 step(0)
-                step(64)
+                step(256)
                 tracemalloc.start()
                 before, _ = tracemalloc.get_traced_memory()
                 tracemalloc.reset_peak()
-                for start in range(0, 640, 64):
+                for start in range(0, 1280, 256):
                     step(start)
                 _, peak = tracemalloc.get_traced_memory()
                 tracemalloc.stop()
-                # The smallest buffer of a step is δ^(L), 64 × 10 × 8 = 5120 bytes; views and numbers are far below.
-                assert peak - before < 4000, (optimizer, hidden, loss)
+                # The smallest buffer of a step is δ^(L), 256 × 10 × 8 = 20 480 bytes; views and numbers are far below.
+                assert peak - before < 10_000, (optimizer, hidden, loss)
 
 
 def test_history(data):
@@ -191,13 +191,13 @@ def test_a_callback_ends_training(data):
 def test_divergence_keeps_the_last_good_parameters(data):
     X, y = data
     net, seen = network(loss="squared_error", output_activation="identity", hidden_activation="relu"), []
-    with pytest.raises(dp.DivergenceError, match=r"epoch \d+ at learning rate 100") as caught:
+    with pytest.raises(dp.DivergenceError, match=r"diverged: .* in epoch 3 at learning rate 1e\+38") as caught:
         net.fit(
-            1e3 * X, y, optimizer=dp.SGD(dp.StepDecay(1e-7, 1e9, 2)), epochs=30,
+            X, y, optimizer=dp.SGD(dp.StepDecay(1e-7, 1e45, 2)), epochs=30, batch_size=5,
             callbacks=[lambda event: seen.append(event.network.parameters.copy())],
         )  # fmt: skip
     assert caught.value.epoch == caught.value.history.epochs + 1 == 3
-    assert caught.value.learning_rate == pytest.approx(100)
+    assert caught.value.learning_rate == pytest.approx(1e38)
     assert np.array_equal(net.parameters, seen[-1])
     assert np.isfinite(net.parameters).all()
 

@@ -142,7 +142,7 @@ def _as_finite(array: Array, name: str, backend: Backend, dtype: DTypeLike) -> A
     with np.errstate(over="ignore", invalid="ignore"):  # float64 beyond float32 is reported below, by place
         result = backend.asarray(array, dtype)
     if not backend.all_finite(result):
-        bad = ~((result - result) == 0)  # true for nan and ±inf
+        bad = ~(abs(result) < float("inf"))  # true for nan and ±inf
         raise ValueError(
             f"{name}: expected finite numbers in {np.dtype(dtype).name}, got {_first(array, bad, name)}"
         )

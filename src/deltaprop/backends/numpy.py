@@ -94,17 +94,22 @@ class NumpyBackend(Backend):
     def _softmax(self, z: Array, out: Array) -> None:
         """Softmax(z) = e^(z − max z)/Σ e^(z − max z) over the last axis."""
         row = self._scratch(2, z.size // z.shape[-1], z.dtype).reshape(*z.shape[:-1], 1)
+        spread = self._scratch(0, z.size, z.dtype).reshape(z.shape)
         np.max(z, axis=-1, keepdims=True, out=row)
-        np.subtract(z, row, out=out)
+        np.copyto(spread, row)
+        np.subtract(z, spread, out=out)
         np.exp(out, out=out)
         np.sum(out, axis=-1, keepdims=True, out=row)
-        out /= row
+        np.copyto(spread, row)
+        out /= spread
 
     # -- forward ------------------------------------------------------------------------------------------------
 
     def affine_activation(self, A: Array, W: Array, b: Array, activation: str, Z: Array, out: Array) -> None:
         np.matmul(A, W.swapaxes(-1, -2), out=Z)
-        Z += b[..., np.newaxis, :]
+        # b is spread out over the buffer that a will take: a broadcasting addition would allocate and be no faster.
+        np.copyto(out, b[..., np.newaxis, :])
+        Z += out
         self.activation(activation, Z, out)
 
     # -- cost and backward --------------------------------------------------------------------------------------

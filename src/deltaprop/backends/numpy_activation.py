@@ -7,6 +7,7 @@ Every function writes into `out` and allocates nothing: ``value(z, out, spare)``
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -71,7 +72,10 @@ def relu(z: Vector, out: Vector, spare: Vector) -> None:
 
 def relu_gradient(z: Vector, out: Vector, spare: Vector) -> None:
     """1 where z > 0, else 0."""
-    np.greater(z, 0.0, out=out)
+    # Through a mask laid over the scratch: a comparison that writes floats would have NumPy allocate a cast buffer.
+    mask = spare.view(np.bool_)[: z.size]
+    np.greater(z, 0.0, out=mask)
+    np.copyto(out, mask)
 
 
 def leaky_relu(z: Vector, out: Vector, spare: Vector) -> None:
@@ -82,7 +86,7 @@ def leaky_relu(z: Vector, out: Vector, spare: Vector) -> None:
 
 def leaky_relu_gradient(z: Vector, out: Vector, spare: Vector) -> None:
     """1 where z > 0, else 0.01."""
-    np.greater(z, 0.0, out=out)
+    relu_gradient(z, out, spare)
     np.maximum(out, LEAKY_SLOPE, out=out)
 
 
@@ -125,24 +129,28 @@ def silu_gradient(z: Vector, out: Vector, spare: Vector) -> None:
     out *= spare
 
 
+@cache
+def _normal_cdf() -> Any:
+    """Φ, which NumPy has not; scipy is loaded only by those who use gelu."""
+    from scipy.special import ndtr
+
+    return ndtr
+
+
 def gelu(z: Vector, out: Vector, spare: Vector) -> None:
     """z Φ(z), Φ the standard normal distribution function."""
-    from scipy.special import ndtr  # NumPy has no error function; scipy is loaded only by those who use this one.
-
-    ndtr(z, out=out)
+    _normal_cdf()(z, out=out)
     out *= z
 
 
 def gelu_gradient(z: Vector, out: Vector, spare: Vector) -> None:
     """Φ(z) + z φ(z), φ the standard normal density."""
-    from scipy.special import ndtr
-
     np.square(z, out=spare)
     spare *= -0.5
     np.exp(spare, out=spare)
     spare *= z
     spare *= 1.0 / SQRT_TWO_PI
-    ndtr(z, out=out)
+    _normal_cdf()(z, out=out)
     out += spare
 
 

@@ -52,11 +52,13 @@ def binary_cross_entropy(z: Matrix, a: Matrix, y: Matrix, one: Matrix, two: Matr
 def categorical_cross_entropy(z: Matrix, a: Matrix, y: Matrix, one: Matrix, two: Matrix, row: Matrix) -> float:
     """Σ −y log a with a = softmax(z), which is Σ_j y_j (log Σ_k e^z_k − z_j)."""
     np.max(z, axis=1, keepdims=True, out=row)
-    np.subtract(z, row, out=one)
+    np.copyto(two, row)
+    np.subtract(z, two, out=one)
     np.exp(one, out=two)
     np.sum(two, axis=1, keepdims=True, out=row)
     np.log(row, out=row)
-    one -= row
+    np.copyto(two, row)
+    one -= two
     return -float(np.vdot(y, one))
 
 
