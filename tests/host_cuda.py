@@ -68,7 +68,7 @@ def kernel(file, function, dtype):
         assert min(grid) > 0
         assert np.prod(block) <= 1024
         pointers = (ctypes.c_void_p * len(held))(*(value.ctypes.data for value in held))
-        shapes = [(ctypes.c_uint * 3)(*(tuple(map(int, shape)) + (1, 1))[:3]) for shape in (grid, block)]
+        shapes = [(ctypes.c_uint * 3)(*(*map(int, shape), 1, 1)[:3]) for shape in (grid, block)]
         getattr(host, f"host_launch_{function}")(*shapes, pointers)
 
     return launch

@@ -83,9 +83,7 @@ def forward(weights, biases, activations, x):
     return z, a
 
 
-def cost_and_gradient(
-    weights, biases, activations, loss, X, Y, *, l2=0.0, l2_scaling="per_sample", reduction="mean"
-):
+def cost_and_gradient(weights, biases, activations, loss, X, Y, *, l2=0.0, l2_scaling="per_sample", reduction="mean"):
     """J, ∂J/∂W, ∂J/∂b and every δ, (m, s_l), by the loop for i = 1 … m."""
     m = len(X)
     Delta_W = [np.zeros(W.shape) for W in weights]

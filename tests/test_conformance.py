@@ -11,7 +11,7 @@ from deltaprop.backends.base import Backend
 
 ROWS = (1, 2, 31, 33, 300)
 DTYPES = (np.float64, np.float32)
-TOLERANCE = {np.float64: dict(rtol=1e-12, atol=1e-12), np.float32: dict(rtol=3e-5, atol=3e-5)}
+TOLERANCE = {np.float64: {"rtol": 1e-12, "atol": 1e-12}, np.float32: {"rtol": 3e-5, "atol": 3e-5}}
 
 
 def put(backend, dtype, *arrays):
@@ -86,7 +86,7 @@ def test_hidden_delta_with_bias_gradient(backend, rng, activation, m, members, d
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("m", (*ROWS, 1025))
+@pytest.mark.parametrize("m", [*ROWS, 1025])
 def test_gradients_of_weights_and_biases(backend, rng, m, dtype):
     delta, A = rng.standard_normal((m, 33)).astype(dtype), rng.standard_normal((m, 6)).astype(dtype)
     W, b = backend.empty((33, 6), dtype), backend.empty((33,), dtype)

@@ -146,7 +146,9 @@ def test_bad_data_are_refused(X, Y, error, message):
 
 def test_targets_of_softmax_sum_to_one_and_counts_are_not_negative():
     n = net(loss="categorical_cross_entropy")
-    with pytest.raises(ValueError, match=r"Y: expected the targets of each sample to sum to 1 .* got a sum of 0.5 in row 1"):
+    with pytest.raises(
+        ValueError, match=r"Y: expected the targets of each sample to sum to 1 .* got a sum of 0.5 in row 1"
+    ):
         n.cost(X, [[1, 0, 0], [0.5, 0, 0], [0, 0, 1]])
     with pytest.raises(ValueError, match=r"Y: expected targets in \[0, inf\], got -1"):
         net(loss="poisson").cost(X, [[0, 1, -1]] * 3)

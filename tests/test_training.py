@@ -130,7 +130,9 @@ def test_nothing_is_allocated_in_a_step():
 def test_history(data):
     X, y = data
     net = network()
-    history = net.fit(X, y, optimizer=dp.SGD(dp.StepDecay(0.4, 0.5, 2)), epochs=5, batch_size=8, validation=(X[:9], y[:9]))
+    history = net.fit(
+        X, y, optimizer=dp.SGD(dp.StepDecay(0.4, 0.5, 2)), epochs=5, batch_size=8, validation=(X[:9], y[:9])
+    )
     assert history.epochs == 5
     assert history.learning_rate == [0.4, 0.4, 0.2, 0.2, 0.1]
     assert history.validation_cost[-1] == pytest.approx(net.cost(X[:9], y[:9]), rel=1e-13)

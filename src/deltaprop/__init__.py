@@ -41,7 +41,7 @@ _HOMES = {
     "schedules": ("CosineDecay", "ExponentialDecay", "InverseScaling", "ReduceOnPlateau", "StepDecay"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
-__all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_HOME_OF)]
 
 
 def __getattr__(name: str) -> Any:

@@ -123,4 +123,4 @@ def _overlap(x: Any, out: Any) -> bool:
     if isinstance(x, np.ndarray):
         return bool(np.may_share_memory(x, out))
     first, last = (int(array.data.ptr) for array in (x, out))
-    return first < last + out.nbytes and last < first + x.nbytes
+    return first < last + int(out.nbytes) and last < first + int(x.nbytes)

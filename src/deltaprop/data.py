@@ -143,9 +143,7 @@ def _as_finite(array: Array, name: str, backend: Backend, dtype: DTypeLike) -> A
         result = backend.asarray(array, dtype)
     if not backend.all_finite(result):
         bad = ~(abs(result) < float("inf"))  # true for nan and ±inf
-        raise ValueError(
-            f"{name}: expected finite numbers in {np.dtype(dtype).name}, got {_first(array, bad, name)}"
-        )
+        raise ValueError(f"{name}: expected finite numbers in {np.dtype(dtype).name}, got {_first(array, bad, name)}")
     return result
 
 

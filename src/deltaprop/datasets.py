@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -217,7 +217,8 @@ def _listing(names: Sequence[str]) -> str:
 
 
 def _npy(path: Path, target: str | None, features: Sequence[str] | None) -> Dataset:
-    table = _load_numpy(path)
+    with path.open("rb") as file:
+        table = _load_numpy(path, file)
     if not isinstance(table, np.ndarray) or table.ndim != 2 or 0 in table.shape:
         raise ValueError(f"{path}: expected a 2-D array with rows, got shape {getattr(table, 'shape', '?')}")
     _check_finite(path, table)
@@ -235,10 +236,10 @@ def _npy(path: Path, target: str | None, features: Sequence[str] | None) -> Data
 
 
 def _npz(path: Path) -> Dataset:
-    archive = _load_numpy(path)
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise ValueError(f"{path}: expected an .npz archive")
-    with archive:
+    with path.open("rb") as file:
+        archive = _load_numpy(path, file)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError(f"{path}: expected an .npz archive")
         pair = next((pair for pair in NPZ_TRAIN if set(pair) <= set(archive.files)), None)
         if pair is None:
             wanted = ", ".join(f"{x!r} and {y!r}" for x, y in NPZ_TRAIN)
@@ -275,9 +276,9 @@ def _member(path: Path, archive: Any, name: str) -> Matrix:
     return array
 
 
-def _load_numpy(path: Path) -> Any:
+def _load_numpy(path: Path, file: BinaryIO) -> Any:
     try:
-        return np.load(path, allow_pickle=False)
+        return np.load(file, allow_pickle=False)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not a NumPy file of plain numbers ({error})") from error
 

@@ -44,9 +44,7 @@ class Optimizer(ABC):
         """The state before the first step: named arrays as long as the flat vector, and counters."""
 
     @abstractmethod
-    def update(
-        self, network: NetworkState, gradient: Parameters, state: dict[str, Any], learning_rate: float
-    ) -> None:
+    def update(self, network: NetworkState, gradient: Parameters, state: dict[str, Any], learning_rate: float) -> None:
         """One step: changes ``network.parameters`` and `state` in place and allocates nothing."""
 
 
@@ -84,9 +82,7 @@ class SGD(Optimizer):
         parameters = network.parameters
         return {"velocity": network.backend.zeros(parameters.shape, parameters.dtype)} if self.momentum else {}
 
-    def update(
-        self, network: NetworkState, gradient: Parameters, state: dict[str, Any], learning_rate: float
-    ) -> None:
+    def update(self, network: NetworkState, gradient: Parameters, state: dict[str, Any], learning_rate: float) -> None:
         """θ := θ − η ∂J/∂θ, or the same with momentum."""
         network.backend.sgd_update(
             network.parameters, gradient.flat, state.get("velocity"), learning_rate, self.momentum, self.nesterov
@@ -132,9 +128,7 @@ class Adam(Optimizer):
         zeros = network.backend.zeros
         return {"first_moment": zeros(shape, dtype), "second_moment": zeros(shape, dtype), "step": 0}
 
-    def update(
-        self, network: NetworkState, gradient: Parameters, state: dict[str, Any], learning_rate: float
-    ) -> None:
+    def update(self, network: NetworkState, gradient: Parameters, state: dict[str, Any], learning_rate: float) -> None:
         """m, v and θ in one pass."""
         self._update(network, gradient, state, learning_rate, decay=0.0)
 
@@ -181,9 +175,7 @@ class AdamW(Adam):
         if not 0.0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay: expected a finite number of at least 0, got {self.weight_decay!r}")
 
-    def update(
-        self, network: NetworkState, gradient: Parameters, state: dict[str, Any], learning_rate: float
-    ) -> None:
+    def update(self, network: NetworkState, gradient: Parameters, state: dict[str, Any], learning_rate: float) -> None:
         """The decay, then Adam's step, in one pass."""
         self._update(network, gradient, state, learning_rate, decay=learning_rate * self.weight_decay)
 
@@ -191,9 +183,10 @@ class AdamW(Adam):
 def _check_learning_rate(value: Any) -> float:
     if not isinstance(value, Real):
         raise TypeError(f"learning_rate: expected a number or a schedule, got {value!r}")
-    if not 0.0 < value < math.inf:
+    rate = float(value)
+    if not 0.0 < rate < math.inf:
         raise ValueError(f"learning_rate: expected a finite number above 0, got {value!r}")
-    return float(value)
+    return rate
 
 
 def _check_unit_interval(name: str, value: float) -> None:

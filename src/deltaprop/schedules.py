@@ -31,7 +31,7 @@ class StepDecay:
 
     def __call__(self, epoch: int, history: History) -> float:
         """Learning rate of `epoch`."""
-        return self.initial * self.factor ** (epoch // self.every)
+        return float(self.initial * self.factor ** (epoch // self.every))
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ExponentialDecay:
 
     def __call__(self, epoch: int, history: History) -> float:
         """Learning rate of `epoch`."""
-        return self.initial * self.factor**epoch
+        return float(self.initial * self.factor**epoch)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class InverseScaling:
 
     def __call__(self, epoch: int, history: History) -> float:
         """Learning rate of `epoch`."""
-        return self.initial / (epoch + 1) ** self.power
+        return float(self.initial / (epoch + 1) ** self.power)
 
 
 @dataclass(frozen=True)

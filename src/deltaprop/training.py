@@ -143,34 +143,35 @@ def train(network: NetworkState, X: Array, Y: Array, validation: tuple[Array, Ar
     last_good, best = network.parameters.copy(), None
     history.message = f"all {plan.epochs} epochs done"
     # A cost that overflows is reported by DivergenceError, not by NumPy's warnings.
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        with progress_bar(plan.progress, plan.epochs, X.shape[0]) as progress:
-            for epoch in range(plan.epochs):
-                began = time.perf_counter()
-                learning_rate = plan.optimizer.rate(epoch, history)
-                cost = trainer.epoch(learning_rate, progress)
-                if not (np.isfinite(cost) and backend.all_finite(network.parameters)):
-                    network.parameters = last_good
-                    network.epochs_trained -= 1
-                    raise _divergence(epoch + 1, learning_rate, cost, history)
-                last_good[...] = network.parameters
-                history.cost.append(cost)
-                history.learning_rate.append(learning_rate)
-                if validation is not None:
-                    evaluate(network, *validation, plan, history)
-                history.seconds.append(time.perf_counter() - began)
-                progress.epoch(history)
-                ended = EpochEnd(network, epoch + 1, plan.epochs, history)
-                # Every callback is told of every epoch, also when one before it has ended training.
-                if any([callback(ended) is True for callback in plan.callbacks]):
-                    history.message = f"stopped by a callback after epoch {epoch + 1}"
+    quiet = np.errstate(over="ignore", invalid="ignore", under="ignore")
+    with quiet, progress_bar(plan.progress, plan.epochs, X.shape[0]) as progress:
+        for epoch in range(plan.epochs):
+            began = time.perf_counter()
+            learning_rate = plan.optimizer.rate(epoch, history)
+            cost = trainer.epoch(learning_rate, progress)
+            if not (np.isfinite(cost) and backend.all_finite(network.parameters)):
+                network.parameters = last_good
+                network.epochs_trained -= 1
+                raise _divergence(epoch + 1, learning_rate, cost, history)
+            last_good[...] = network.parameters
+            history.cost.append(cost)
+            history.learning_rate.append(learning_rate)
+            if validation is not None:
+                evaluate(network, *validation, plan, history)
+            history.seconds.append(time.perf_counter() - began)
+            progress.epoch(history)
+            ended = EpochEnd(network, epoch + 1, plan.epochs, history)
+            # Every callback is told of every epoch, also when one before it has ended training.
+            answers = [callback(ended) for callback in plan.callbacks]
+            if True in answers:
+                history.message = f"stopped by a callback after epoch {epoch + 1}"
+                break
+            if plan.early_stopping is not None:
+                if plan.early_stopping.best_epoch(history) == epoch + 1:
+                    best = network.parameters.copy()
+                if plan.early_stopping.should_stop(history):
+                    history.message = f"stopped early after epoch {epoch + 1}"
                     break
-                if plan.early_stopping is not None:
-                    if plan.early_stopping.best_epoch(history) == epoch + 1:
-                        best = network.parameters.copy()
-                    if plan.early_stopping.should_stop(history):
-                        history.message = f"stopped early after epoch {epoch + 1}"
-                        break
     if plan.early_stopping is not None and best is not None:
         history.best_epoch = plan.early_stopping.best_epoch(history)
         network.parameters = best

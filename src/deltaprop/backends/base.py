@@ -86,9 +86,7 @@ class Backend(ABC):
         """The cost summed over samples is added to `cost`, with no δ: what validation needs."""
 
     @abstractmethod
-    def hidden_delta(
-        self, delta: Array, W: Array, activation: str, Z: Array, out: Array, bias_gradient: Array
-    ) -> None:
+    def hidden_delta(self, delta: Array, W: Array, activation: str, Z: Array, out: Array, bias_gradient: Array) -> None:
         """δ^(l) = (W^(l))ᵀ δ^(l+1) ⊙ g′(z^(l)) into `out`, its sum over samples into `bias_gradient`.
 
         delta : (…, m, s_out), W : (…, s_out, s_in), Z and out : (…, m, s_in), bias_gradient : (…, s_in).

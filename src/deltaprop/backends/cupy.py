@@ -180,9 +180,7 @@ class CupyBackend(Backend):
         kernel = self._kernel("accumulate_cost", "accumulate_cost", Z.dtype)
         kernel((1,), (256,), (row_cost, cost, np.int64(rows)))
 
-    def hidden_delta(
-        self, delta: Array, W: Array, activation: str, Z: Array, out: Array, bias_gradient: Array
-    ) -> None:
+    def hidden_delta(self, delta: Array, W: Array, activation: str, Z: Array, out: Array, bias_gradient: Array) -> None:
         self.cp.matmul(delta, W, out=out)
         self._over_columns(f"hidden_delta_{activation}", (out, Z), out, bias_gradient)
 
@@ -212,7 +210,8 @@ class CupyBackend(Backend):
     ) -> None:
         real = parameters.dtype.type
         if velocity is None:
-            function, arguments = "sgd", (parameters, gradient, real(learning_rate))
+            function = "sgd"
+            arguments: tuple[Any, ...] = (parameters, gradient, real(learning_rate))
         else:
             function = "sgd_nesterov" if nesterov else "sgd_momentum"
             arguments = (parameters, gradient, velocity, real(learning_rate), real(momentum))

@@ -130,9 +130,7 @@ class NumpyBackend(Backend):
         row = self._scratch(2, Z.shape[0], Z.dtype).reshape(-1, 1)
         cost += LOSSES[loss].cost(Z, A, Y, one, two, row)
 
-    def hidden_delta(
-        self, delta: Array, W: Array, activation: str, Z: Array, out: Array, bias_gradient: Array
-    ) -> None:
+    def hidden_delta(self, delta: Array, W: Array, activation: str, Z: Array, out: Array, bias_gradient: Array) -> None:
         np.matmul(delta, W, out=out)
         self._times_gradient(activation, Z, out)
         self.bias_gradient(out, bias_gradient)

@@ -16,7 +16,7 @@ Vector: TypeAlias = np.ndarray[Any, Any]
 Function: TypeAlias = Callable[[Vector, Vector, Vector], object]
 
 #: Below this e^−z would overflow soon, while σ(z) = e^z/(1+e^z) has long been e^z to the last bit.
-SIGMOID_TAIL = {np.dtype(np.float32): np.float32(-87.0), np.dtype(np.float64): np.float64(-708.0)}
+SIGMOID_TAIL: dict[Any, float] = {np.dtype(np.float32): -87.0, np.dtype(np.float64): -708.0}
 LEAKY_SLOPE = 0.01
 SQRT_TWO_PI = 2.5066282746310002
 

@@ -141,7 +141,9 @@ def gradcheck(
     """Compare backpropagation with central differences of the cost, layer by layer. Exit status 1 if they differ."""
     from deltaprop.cli.gradcheck import gradcheck as run
 
-    lines, passed = run(hidden_sizes(layers, "--layers"), activation, output_activation, loss, l2, samples, seed, backend)
+    lines, passed = run(
+        hidden_sizes(layers, "--layers"), activation, output_activation, loss, l2, samples, seed, backend
+    )
     for line in lines:
         typer.echo(line)
     if not passed:

@@ -20,8 +20,7 @@ def info() -> list[str]:
             lines.append(f"{package:<12} {version(package)}")
         except PackageNotFoundError:
             lines.append(f"{package:<12} not installed")
-    for name in BACKENDS:
-        lines.append(f"backend      {backend_problem(name) or f'{name}: works'}")
+    lines += [f"backend      {backend_problem(name) or f'{name}: works'}" for name in BACKENDS]
     lines.append(f"auto         takes {available_backends()[0]}")
     return [*lines, *_blas(), *_gpus(), f"CPUs         {os.cpu_count()}"]
 

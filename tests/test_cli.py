@@ -1,0 +1,157 @@
+"""The command line, as its users call it: exit status, standard output, one line of complaint."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import deltaprop as dp
+from deltaprop.cli import run
+
+
+def accuracy(text):
+    return float(re.search(r"accuracy ([\d.]+) %", text)[1])
+
+
+def test_train_digits_in_a_process_of_its_own(tmp_path):
+    """The main job: a progress bar, then at least 97 % on the part held out."""
+    program = Path(sys.executable).with_name("deltaprop")
+    result = subprocess.run([program, "train", "digits"], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert accuracy(result.stdout) >= 97.0
+    for figure in ("epoch 50/50", "cost ", "validation accuracy ", "samples/s"):
+        assert figure in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def table(tmp_path, rng):
+    """Two classes by name, told apart by the first of two features."""
+    a, b = rng.standard_normal(300), rng.standard_normal(300)
+    lines = ["a,b,kind", *(f"{x},{y},{'up' if x > 0 else 'down'}" for x, y in zip(a, b, strict=True))]
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(lines))
+    return str(path)
+
+
+def test_train_predict_evaluate(table, tmp_path, capsys):
+    model, output = str(tmp_path / "m.safetensors"), tmp_path / "p.csv"
+    assert run(["train", table, "--epochs", "60", "--out", model, "--no-progress"]) == 0
+    assert accuracy(capsys.readouterr().out) > 95
+    assert run(["evaluate", model, table]) == 0
+    assert accuracy(capsys.readouterr().out) > 95
+    unlabelled = tmp_path / "new.csv"
+    unlabelled.write_text("b,a\n0,-3\n0,3\n")
+    assert run(["predict", model, str(unlabelled)]) == 0
+    assert capsys.readouterr().out == "kind\ndown\nup\n"
+    assert run(["predict", model, str(unlabelled), "--proba", "--out", str(output)]) == 0
+    header, first, second = (line.split(",") for line in output.read_text().splitlines())
+    assert header == ["kind", "kind=down", "kind=up"]
+    assert float(first[1]) > 0.9
+    assert float(second[2]) > 0.9
+    assert dp.Network.load(model).layer_sizes == (2, 100, 2)
+
+
+def test_regression_on_a_target_of_its_own_scale(tmp_path, rng, capsys):
+    X = rng.standard_normal((400, 3))
+    y = 5000 + 700 * X[:, 0] - 300 * X[:, 1]
+    np.savez(tmp_path / "d.npz", X=X, y=y)
+    model = str(tmp_path / "m")
+    assert run(["train", str(tmp_path / "d.npz"), "--epochs", "60", "--out", model, "--no-progress"]) == 0
+    assert float(re.search(r"R² ([\d.]+)", capsys.readouterr().out)[1]) > 0.98
+    np.save(tmp_path / "new.npy", X[:5])
+    assert run(["predict", model, str(tmp_path / "new.npy")]) == 0
+    predicted = [float(line) for line in capsys.readouterr().out.split()[1:]]
+    assert np.allclose(predicted, y[:5], atol=250)
+
+
+def test_the_same_seed_gives_the_same_line(table, capsys):
+    command = ["train", table, "--epochs", "3", "--seed", "4", "--no-progress", "--hidden", "8,4", "--l2", "0.1"]
+    lines = []
+    for _ in range(2):
+        assert run([*command]) == 0
+        lines.append(re.sub(r"in [\d.]+ s, [\d,]+ samples/s", "", capsys.readouterr().out))
+    assert lines[0] == lines[1]
+    assert "2-8-4-2" in lines[0]
+
+
+def test_gradcheck(capsys):
+    assert run(["gradcheck", "--layers", "4,6,3", "--activation", "tanh", "--backend", "numpy"]) == 0
+    out = capsys.readouterr().out
+    assert "weights[1]" in out
+    assert re.search(r"passed: relative difference \d\.\d+e-1\d", out)
+    assert run(["gradcheck", "--loss", "categorical_cross_entropy", "--activation", "relu", "--l2", "0"]) == 0
+
+
+def test_info(capsys):
+    assert run(["info"]) == 0
+    out = capsys.readouterr().out
+    for word in ("deltaprop", "numpy: works", "BLAS", "threads", "cupy", "auto", "GPU"):
+        assert word in out
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["train", "nowhere.csv"], "nowhere.csv: no such file"),
+    (["train", "digits", "--lr", "-1"], "learning_rate: expected a finite number above 0, got -1.0"),
+    (["train", "digits", "--lr", "fast"], "--lr"),
+    (["train", "digits", "--hidden", "10,x"], "--hidden: expected whole numbers such as 300,100, got '10,x'"),
+    (["train", "digits", "--hidden", "0"], "--hidden: expected widths of at least 1"),
+    (["train", "digits", "--activation", "zig"], "unknown activation 'zig'; known are 'sigmoid'"),
+    (["train", "digits", "--loss", "zig"], "loss: unknown loss 'zig'; known are"),
+    (["train", "digits", "--init", "zig"], "init: unknown initialisation 'zig'"),
+    (["train", "digits", "--optimizer", "zig"], "--optimizer: expected sgd, adam or adamw, got 'zig'"),
+    (["train", "digits", "--backend", "zig"], "backend: expected one of"),
+    (["train", "digits", "--task", "zig"], "--task: expected auto"),
+    (["train", "digits", "--scale", "zig"], "--scale: expected auto"),
+    (["train", "digits", "--test", "1.5"], "--test: expected a share in [0, 1), got 1.5"),
+    (["train", "digits", "--epochs", "0"], "epochs: expected a whole number of at least 1, got 0"),
+    (["train", "digits", "--momentum", "0.5"], "--momentum: goes with --optimizer sgd"),
+    (["train", "digits", "--out", "/nowhere/at/all/m"], "cannot write /nowhere/at/all/m: there is no folder"),
+    (["train", "digits", "--out", "/"], "cannot write /: it is a folder"),
+    (["predict", "nowhere", "digits"], "nowhere"),
+    (["gradcheck", "--layers", "3"], "layer_sizes: expected at least an input and an output layer"),
+    (["gradcheck", "--samples", "0"], "--samples: expected at least 1"),
+    (["dance"], "dance"),
+    (["train"], "Missing argument"),
+])  # fmt: skip
+def test_bad_input_is_told_in_one_line(arguments, message, capsys):
+    assert run(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("deltaprop: error: ")
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_bad_cells_and_labels(table, tmp_path, capsys):
+    bad = tmp_path / "bad.csv"
+    bad.write_text("a,b,kind\n1,2,up\n3,oops,down\n")
+    assert run(["train", str(bad)]) == 2
+    assert "row 2, column 'b': expected a finite number, got 'oops'" in capsys.readouterr().err
+    model = str(tmp_path / "m")
+    assert run(["train", table, "--epochs", "1", "--out", model, "--no-progress"]) == 0
+    bad.write_text("a,b,kind\n1,2,sideways\n")
+    assert run(["evaluate", model, str(bad)]) == 2
+    assert "row 1: 'sideways' is no class of the training data" in capsys.readouterr().err
+    bad.write_text("a,b,kind\n1,2,up\n1,3,up\n1,3,up\n1,3,up\n")
+    assert run(["train", str(bad)]) == 2
+    assert "at least two classes" in capsys.readouterr().err
+
+
+def test_a_network_without_its_data_is_refused(tmp_path, capsys):
+    dp.Network([64, 10]).save(tmp_path / "m")
+    assert run(["evaluate", str(tmp_path / "m"), "digits"]) == 2
+    assert "holds a network only" in capsys.readouterr().err
+
+
+def test_divergence_is_exit_status_one(capsys):
+    command = ["train", "digits", "--optimizer", "sgd", "--lr", "1e30", "--loss", "squared_error", "--no-progress"]
+    assert run(command) == 1
+    assert "training diverged" in capsys.readouterr().err
+
+
+def test_help(capsys):
+    assert run([]) == 0
+    assert "train" in capsys.readouterr().out

@@ -1,0 +1,42 @@
+"""Real data that users do not have: the course's exercise 4, where a folder with it is named or stands beside."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import deltaprop as dp
+
+DATA = Path(os.environ.get("DELTAPROP_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture
+def exercise():
+    folder = DATA / "ex4"
+    if not folder.is_dir():
+        pytest.skip("exercise 4 of the course is not here; DELTAPROP_DATA names the folder with ex4/ in it")
+    from scipy.io import loadmat
+
+    data, weights = loadmat(folder / "ex4data1.mat"), loadmat(folder / "ex4weights.mat")
+    net = dp.Network([400, 25, 10], backend="numpy")
+    net.thetas = [weights["Theta1"], weights["Theta2"]]
+    return net, data["X"], data["y"].ravel().astype(int) - 1
+
+
+def test_costs_and_accuracy_of_the_given_weights(exercise):
+    net, X, y = exercise
+    for l2, cost in ((0, 0.287629), (1, 0.383770), (3, 0.576051)):
+        assert round(net.cost(X, y, l2=l2), 6) == cost
+    assert np.mean(net.predict(X).argmax(axis=1) == y) == 0.9752
+
+
+def test_mnist_learns(capsys):
+    if not (DATA / "mnist").is_dir():
+        pytest.skip("MNIST is not here; DELTAPROP_DATA names the folder with mnist/ in it")
+    from deltaprop.cli import run
+
+    assert run(["train", str(DATA / "mnist"), "--hidden", "30", "--epochs", "2", "--no-progress"]) == 0
+    out = capsys.readouterr().out
+    assert "54000 samples to train on, 6000 to validate on, 784 features" in out
+    assert float(out.split("accuracy ")[1].split(" %")[0]) > 93
