@@ -160,18 +160,18 @@ def train(network: NetworkState, X: Array, Y: Array, validation: tuple[Array, Ar
                 evaluate(network, *validation, plan, history)
             history.seconds.append(time.perf_counter() - began)
             progress.epoch(history)
+            stopping = plan.early_stopping
+            if stopping is not None and stopping.best_epoch(history) == epoch + 1:
+                best = network.parameters.copy()
             ended = EpochEnd(network, epoch + 1, plan.epochs, history)
             # Every callback is told of every epoch, also when one before it has ended training.
             answers = [callback(ended) for callback in plan.callbacks]
             if True in answers:
                 history.message = f"stopped by a callback after epoch {epoch + 1}"
                 break
-            if plan.early_stopping is not None:
-                if plan.early_stopping.best_epoch(history) == epoch + 1:
-                    best = network.parameters.copy()
-                if plan.early_stopping.should_stop(history):
-                    history.message = f"stopped early after epoch {epoch + 1}"
-                    break
+            if stopping is not None and stopping.should_stop(history):
+                history.message = f"stopped early after epoch {epoch + 1}"
+                break
     if plan.early_stopping is not None and best is not None:
         history.best_epoch = plan.early_stopping.best_epoch(history)
         network.parameters = best
