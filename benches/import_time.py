@@ -1,6 +1,6 @@
 """How long `import deltaprop` takes beside `import numpy`: medians over fresh, interleaved processes.
 
-    python -m benches.import_time [--runs 21] [--json FILE]
+python -m benches.import_time [--runs 21] [--json FILE]
 """
 
 import argparse

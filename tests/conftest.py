@@ -19,10 +19,13 @@ def cuda_on_host():
 
 
 def backend_or_skip(name):
-    problem = compiler_problem() if name == "cuda-on-host" else backend_problem(name)
+    if name == "cuda-on-host":
+        problem = compiler_problem()
+        return missing("g++", problem) if problem else cuda_on_host()
+    problem = backend_problem(name)
     if problem:
         pytest.skip(problem)
-    return cuda_on_host() if name == "cuda-on-host" else get_backend(name)
+    return get_backend(name)
 
 
 @pytest.fixture(params=BACKEND_PARAMETERS)
