@@ -81,7 +81,7 @@ class HostCudaBackend(CupyBackend):
         device = SimpleNamespace(id=0, attributes={"MultiProcessorCount": 1}, compute_capability="90")
         stream = SimpleNamespace(ptr=0)
         cuda = SimpleNamespace(Device=lambda: device, get_current_stream=lambda: stream)
-        names = ("ndarray", "matmul", "asarray", "ascontiguousarray", "empty", "zeros", "isfinite", "vdot")
+        names = ("ndarray", "matmul", "asarray", "empty", "zeros", "isfinite", "vdot")
         self.cp = SimpleNamespace(cuda=cuda, asnumpy=np.asarray, **{name: getattr(np, name) for name in names})
         self._functions = {}
         self._local = threading.local()

@@ -142,7 +142,7 @@ def test_idx_folder(write, tmp_path, rng):
     write("t10k-images-idx3-ubyte.gz", gzip.compress(idx(images[:2])))
     with pytest.raises(FileNotFoundError, match="expected t10k-labels-idx1-ubyte"):
         load_dataset(str(tmp_path))
-    write("t10k-labels-idx1-ubyte", idx(labels[:2]))
+    write("t10k-labels.idx1-ubyte", idx(labels[:2]))
     assert load_dataset(str(tmp_path)).test[0].shape == (2, 6)
 
 

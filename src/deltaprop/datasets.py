@@ -307,7 +307,8 @@ def _idx_folder(folder: Path) -> Dataset:
 
 
 def _idx_path(folder: Path, part: str, kind: str) -> Path | None:
-    names = (f"{part}-{kind}{end}" for end in ("", ".gz"))
+    # Some copies are called train-images.idx3-ubyte.
+    names = (f"{part}-{spelling}{end}" for spelling in (kind, kind.replace("-idx", ".idx")) for end in ("", ".gz"))
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 

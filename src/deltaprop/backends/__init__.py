@@ -54,8 +54,9 @@ def get_backend(name: str | Backend = "auto") -> Backend:
     return BACKENDS[name]()
 
 
+@cache
 def backend_problem(name: str) -> str | None:
-    """Why the backend called `name` cannot be had here; None where it can."""
+    """Why the backend called `name` cannot be had here; None where it can. Found out once a process."""
     try:
         BACKENDS[name]()
     except BackendError as error:

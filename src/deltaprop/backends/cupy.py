@@ -68,7 +68,7 @@ class CupyBackend(Backend):
         return isinstance(array, self.cp.ndarray)
 
     def asarray(self, array: Any, dtype: DTypeLike) -> Array:
-        return self.cp.ascontiguousarray(self.cp.asarray(array, dtype=dtype)).reshape(np.shape(array))
+        return self.cp.asarray(array, dtype=dtype, order="C")
 
     def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
         host: np.ndarray[Any, Any] = self.cp.asnumpy(array)

@@ -44,7 +44,7 @@ class NumpyBackend(Backend):
         return isinstance(array, np.ndarray)
 
     def asarray(self, array: Any, dtype: DTypeLike) -> Array:
-        return np.ascontiguousarray(array, dtype=dtype).reshape(np.shape(array))
+        return np.asarray(array, dtype=dtype, order="C")
 
     def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
         return np.asarray(array)
