@@ -169,6 +169,12 @@ def test_damaged_gzip(write, tmp_path):
             load_dataset(str(tmp_path))
 
 
+def test_a_target_where_there_are_no_columns(tmp_path):
+    for source in ("digits", str(tmp_path)):
+        with pytest.raises(ValueError, match="has no columns to choose the target from, got target 'a'"):
+            load_dataset(source, "a")
+
+
 def test_unknown_sources(write, tmp_path):
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
         load_dataset("nowhere")

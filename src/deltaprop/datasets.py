@@ -72,9 +72,12 @@ def load_dataset(source: str, target: str | None = None, *, features: Sequence[s
     OSError
         If it cannot be read.
     """
+    path = Path(source)
+    has_columns = path.suffix.lower() in (".csv", ".tsv", ".txt", ".parquet", ".npy")
+    if target is not None and not has_columns:
+        raise ValueError(f"{source}: has no columns to choose the target from, got target {target!r}")
     if source == "digits":
         return _digits()
-    path = Path(source)
     if path.is_dir():
         return _idx_folder(path)
     if not path.exists():
