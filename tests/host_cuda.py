@@ -84,6 +84,7 @@ class HostCudaBackend(CupyBackend):
         names = ("ndarray", "matmul", "asarray", "empty", "zeros", "isfinite", "vdot")
         self.cp = SimpleNamespace(cuda=cuda, asnumpy=np.asarray, **{name: getattr(np, name) for name in names})
         self._functions = {}
+        self._multiprocessors = {}
         self._local = threading.local()
 
     def _kernel(self, file, function, dtype):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.backends import Array, Backend, backend_of, get_backend
+from deltaprop.backends import Array, backend_of, get_backend
 
 #: What hidden layers may use.
 HIDDEN_ACTIVATIONS = ("sigmoid", "tanh", "relu", "identity", "leaky_relu", "softplus", "silu", "gelu")
@@ -54,7 +54,7 @@ def sigmoid(x: Any, out: Any = None) -> Array:
     Computed from e^−|x|, so nothing overflows for any float; nan gives nan, ±inf give 1 and 0. Within 2 units in the
     last place of the true value for float64 and 4 for float32, subnormal results included.
     """
-    return _elementwise(Backend.activation, x, out)
+    return _elementwise("activation", x, out)
 
 
 def sigmoid_grad(z: Any, out: Any = None) -> Array:
@@ -86,11 +86,11 @@ def sigmoid_grad(z: Any, out: Any = None) -> Array:
     ``sigmoid_grad(0) == 0.25`` exactly; nan gives nan, ±inf give 0. Within 4 units in the last place of the true value
     for float64 and 6 for float32, subnormal results included.
     """
-    return _elementwise(Backend.activation_gradient, z, out)
+    return _elementwise("activation_gradient", z, out)
 
 
-def _elementwise(operation: Any, x: Any, out: Any) -> Array:
-    """Apply the sigmoid's entry of `operation` to `x`, after the checks that two public functions share."""
+def _elementwise(operation: str, x: Any, out: Any) -> Array:
+    """The backend's method called `operation`, for the sigmoid, after the checks that two public functions share."""
     backend = backend_of(x)
     if backend is None:
         x = np.asarray(x)
@@ -100,7 +100,7 @@ def _elementwise(operation: Any, x: Any, out: Any) -> Array:
     allowed = ("float16", "float32", "float64") if backend.name == "cupy" else ("float32", "float64")
     if x.dtype.name not in allowed:
         raise TypeError(f"x: expected dtype {', '.join(allowed)}, got {x.dtype.name}")
-    result = backend.empty(x.shape, x.dtype)
+    result = None
     if out is not None:
         if not backend.owns(out):
             raise TypeError(f"out: expected an array of the kind of x ({backend.name}), got {type(out).__name__}")
@@ -110,8 +110,10 @@ def _elementwise(operation: Any, x: Any, out: Any) -> Array:
             raise ValueError(f"out: expected shape {x.shape} as x has, got {out.shape}")
         if out.flags.c_contiguous and not _overlap(x, out):
             result = out
+    if result is None:
+        result = backend.empty(x.shape, x.dtype)
     with np.errstate(under="ignore"):  # a result that rounds to 0 is the right one
-        getattr(backend, operation.__name__)("sigmoid", backend.asarray(x, x.dtype), result)
+        getattr(backend, operation)("sigmoid", backend.asarray(x, x.dtype), result)
     if out is None or result is out:
         return result
     out[...] = result

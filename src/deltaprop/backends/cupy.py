@@ -60,6 +60,7 @@ class CupyBackend(Backend):
     def __init__(self) -> None:
         self.cp = _import_cupy()
         self._functions: dict[tuple[str, str, str, int], Any] = {}
+        self._multiprocessors: dict[int, int] = {}
         self._local = threading.local()
 
     # -- arrays -------------------------------------------------------------------------------------------------
@@ -100,7 +101,10 @@ class CupyBackend(Backend):
 
     def _blocks(self, wanted: int) -> tuple[int]:
         """A one-dimensional grid of at most so many blocks as keep the device busy; kernels stride over the rest."""
-        return (min(wanted, BLOCKS_A_MULTIPROCESSOR * self.cp.cuda.Device().attributes["MultiProcessorCount"]),)
+        device = self.cp.cuda.Device()
+        if device.id not in self._multiprocessors:  # reading the attributes costs a hundred calls of the driver
+            self._multiprocessors[device.id] = device.attributes["MultiProcessorCount"]
+        return (min(wanted, BLOCKS_A_MULTIPROCESSOR * self._multiprocessors[device.id]),)
 
     def _over_elements(self, file: str, function: str, dtype: np.dtype[Any], *arguments: Any, n: int) -> None:
         """Launch a kernel that walks over `n` elements; `n` is its last argument."""
