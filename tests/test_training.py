@@ -95,6 +95,7 @@ def test_the_same_numbers_whoever_is_watching(data, optimizer, capsys):
 
 def test_nothing_is_allocated_in_a_step():
     """After the first steps, the peak of traced memory moves by less than half the smallest buffer."""
+    from deltaprop.backprop import Objective
     from deltaprop.training import Plan, Trainer
 
     rng = np.random.default_rng(0)
@@ -104,7 +105,7 @@ def test_nothing_is_allocated_in_a_step():
             for loss in ("categorical_cross_entropy", "binary_cross_entropy", "huber"):
                 net = dp.Network([200, 300, 10], hidden_activation=hidden, loss=loss, backend="numpy")
                 inputs, targets = net._data(X, y)
-                plan = Plan(optimizer, 256, 1, 0.1, "per_sample", "mean", True, {}, None, (), False)
+                plan = Plan(optimizer, 256, 1, Objective(0.1), True, {}, None, (), False)
                 trainer = Trainer(net, inputs, targets, plan)
                 order = net.backend.permutation(1280, (0,))
                 batch_X, batch_Y = trainer.batches[256]

@@ -37,6 +37,7 @@ UFLDL tutorial for the matrix form and the squared error; Nielsen's book for the
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from deltaprop.backends import Array
@@ -45,6 +46,52 @@ from deltaprop.parameters import Parameters
 
 L2Scaling: TypeAlias = Literal["per_sample", "absolute"]
 Reduction: TypeAlias = Literal["mean", "sum"]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Which J is meant: λ and the two conventions, and what they come to for m samples.
+
+    Parameters
+    ----------
+    l2 : float
+        λ ≥ 0.
+    l2_scaling : {"per_sample", "absolute"}
+        λ/(2m) Σ W² or λ/2 Σ W².
+    reduction : {"mean", "sum"}
+        (1/m) Σ cost or Σ cost.
+
+    Raises
+    ------
+    ValueError
+        Naming the argument, its value and what it may be.
+    """
+
+    l2: float = 0.0
+    l2_scaling: L2Scaling = "per_sample"
+    reduction: Reduction = "mean"
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.l2 < float("inf"):
+            raise ValueError(f"l2: expected a finite number of at least 0, got {self.l2!r}")
+        for name, kind in (("l2_scaling", L2Scaling), ("reduction", Reduction)):
+            value = getattr(self, name)
+            if value not in get_args(kind):
+                raise ValueError(f"{name}: expected one of {', '.join(map(repr, get_args(kind)))}, got {value!r}")
+
+    def scale(self, m: int) -> float:
+        """1/m for the mean over samples, 1 for their sum: the factor of Σ cost in J and of δ^(L)."""
+        return 1.0 / m if self.reduction == "mean" else 1.0
+
+    def penalty(self, m: int) -> float:
+        """λ/m or λ: the factor of ½ Σ W² in J and of W in its gradient."""
+        return self.l2 / m if self.l2_scaling == "per_sample" else self.l2
+
+    def total(self, network: NetworkState, cost: Array, m: int) -> float:
+        """J from Σ cost over m samples, () of float64, and the network's weights."""
+        penalty = self.penalty(m)
+        decay = 0.5 * penalty * network.backend.squared_norm(network.flat_weights) if penalty else 0.0
+        return self.scale(m) * float(cost) + decay
 
 
 class Workspace:
@@ -102,9 +149,9 @@ def backward(
     cost : array, () of float64
         Σ cost(h, y) is added to it.
     scale : float
-        1/m for the mean over samples, 1 for the sum; ``work.delta`` holds scale · δ afterwards.
+        From `Objective.scale`: 1/m for the mean over samples, 1 for the sum; ``work.delta`` holds scale · δ afterwards.
     penalty : float
-        λ/m or λ: the factor of W in ∂J/∂W, from `penalty_factor`.
+        λ/m or λ: the factor of W in ∂J/∂W, from `Objective.penalty`.
     """
     backend, A, Z, delta = network.backend, work.A, work.Z, work.delta
     weights, g = network.weights, network.activations
@@ -119,33 +166,3 @@ def backward(
     backend.weight_gradient(delta[0], A[0], out=gradient.weights[0])
     if penalty:
         backend.add_l2_gradient(network.flat_weights, penalty, gradient.flat_weights)
-
-
-def penalty_factor(l2: float, l2_scaling: L2Scaling, m: int) -> float:
-    """λ/m or λ: the factor of ½ Σ W² in J and of W in its gradient."""
-    return l2 / m if l2_scaling == "per_sample" else l2
-
-
-def penalty_cost(network: NetworkState, factor: float) -> float:
-    """λ/(2m) Σ W² or λ/2 Σ W², given the factor from `penalty_factor`."""
-    return 0.5 * factor * network.backend.squared_norm(network.flat_weights) if factor else 0.0
-
-
-def scale_factor(reduction: Reduction, m: int) -> float:
-    """1/m for the mean over samples, 1 for their sum."""
-    return 1.0 / m if reduction == "mean" else 1.0
-
-
-def check_conventions(l2: float, l2_scaling: str, reduction: str) -> None:
-    """Refuse a penalty or a convention that is none.
-
-    Raises
-    ------
-    ValueError
-        Naming the argument, its value and what it may be.
-    """
-    if not 0.0 <= l2 < float("inf"):
-        raise ValueError(f"l2: expected a finite number of at least 0, got {l2!r}")
-    for name, value, kind in (("l2_scaling", l2_scaling, L2Scaling), ("reduction", reduction, Reduction)):
-        if value not in get_args(kind):
-            raise ValueError(f"{name}: expected one of {', '.join(map(repr, get_args(kind)))}, got {value!r}")

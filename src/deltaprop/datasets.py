@@ -16,6 +16,8 @@ import numpy as np
 
 Matrix = np.ndarray[Any, Any]
 
+#: Files whose columns have names.
+TABLES = (".csv", ".tsv", ".txt", ".parquet")
 #: What a compressed idx file may unpack to: far above any data set of this kind, far below a machine's memory.
 IDX_LIMIT = 4 * 2**30
 #: Pairs of names under which an .npz file may hold its training data, and those of its test data.
@@ -73,8 +75,7 @@ def load_dataset(source: str, target: str | None = None, *, features: Sequence[s
         If it cannot be read.
     """
     path = Path(source)
-    has_columns = path.suffix.lower() in (".csv", ".tsv", ".txt", ".parquet", ".npy")
-    if target is not None and not has_columns:
+    if target is not None and path.suffix.lower() not in (*TABLES, ".npy"):
         raise ValueError(f"{source}: has no columns to choose the target from, got target {target!r}")
     if source == "digits":
         return _digits()

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from deltaprop.backends import Array
-from deltaprop.backprop import (
-    L2Scaling,
-    Reduction,
-    Workspace,
-    add_cost,
-    backward,
-    forward,
-    penalty_cost,
-    penalty_factor,
-    scale_factor,
-)
+from deltaprop.backends import Array, get_backend
+from deltaprop.backprop import Objective, Workspace, add_cost, backward, forward
 from deltaprop.network import NetworkState
 from deltaprop.parameters import Parameters
 
@@ -84,103 +75,80 @@ class GradientCheck:
     at_kinks: int
 
 
-def cost_and_gradient(
-    network: NetworkState,
-    X: Array,
-    Y: Array,
-    l2: float = 0.0,
-    l2_scaling: L2Scaling = "per_sample",
-    reduction: Reduction = "mean",
-) -> tuple[float, Parameters]:
+def cost_and_gradient(network: NetworkState, X: Array, Y: Array, objective: Objective) -> tuple[float, Parameters]:
     """J and ∂J/∂θ over all of X, (m, s_1), and Y, (m, s_L), which are trusted arrays of the network's backend."""
     m = X.shape[0]
     work = Workspace(network, m)
     gradient = Parameters(network.backend, network.layer_sizes, network.dtype)
     cost = network.backend.zeros((), np.float64)
-    penalty = penalty_factor(l2, l2_scaling, m)
-    scale = scale_factor(reduction, m)
     forward(network, X, work)
-    backward(network, Y, work, gradient, cost, scale=scale, penalty=penalty)
-    return scale * float(cost) + penalty_cost(network, penalty), gradient
+    backward(network, Y, work, gradient, cost, scale=objective.scale(m), penalty=objective.penalty(m))
+    return objective.total(network, cost, m), gradient
 
 
 def check_gradient(
-    subject: NetworkState,
-    X: Array,
-    Y: Array,
-    *,
-    l2: float = 0.0,
-    l2_scaling: L2Scaling = "per_sample",
-    reduction: Reduction = "mean",
-    tolerance: float = 1e-9,
-    entries: int = 2000,
+    subject: NetworkState, X: Array, Y: Array, objective: Objective, *, tolerance: float, entries: int
 ) -> GradientCheck:
     """∂J/∂θ by backpropagation against (4 D(h) − D(2h))/3, D(h) = (J(θ+h) − J(θ−h))/2h, entry by entry.
 
     `subject` and the data are float64; its parameters are moved during the check and end where they were. With more
     parameters than `entries`, that many of them are checked, drawn once and for all with equal chance.
     """
-    _, gradient = cost_and_gradient(subject, X, Y, l2, l2_scaling, reduction)
-    analytic = subject.backend.to_numpy(gradient.flat)
+    _, gradient = cost_and_gradient(subject, X, Y, objective)
+    analytic = gradient.on(get_backend("numpy"))
+    # nan where nothing is compared
+    numeric = Parameters(analytic.backend, subject.layer_sizes, np.float64)
+    numeric.flat.fill(np.nan)
 
-    m = X.shape[0]
+    m, theta = X.shape[0], subject.parameters
     work = Workspace(subject, m, backward=False)
-    penalty, scale = penalty_factor(l2, l2_scaling, m), scale_factor(reduction, m)
-    theta = subject.parameters
 
     def cost_at(index: int, value: float) -> float:
         theta[index] = value
         total = subject.backend.zeros((), np.float64)
         forward(subject, X, work)
         add_cost(subject, Y, work, total)
-        return scale * float(total) + penalty_cost(subject, penalty)
+        return objective.total(subject, total, m)
 
     chosen = np.arange(theta.size)
     if theta.size > entries:
         chosen = np.sort(np.random.default_rng(0).choice(theta.size, entries, replace=False))
-    numeric = np.full(theta.size, np.nan)
-    largest = float(np.abs(analytic).max())
+    largest = float(np.abs(analytic.flat).max())
     for i in map(int, chosen):
         here = float(theta[i])
         for h in STEPS:
             near = (cost_at(i, here + h) - cost_at(i, here - h)) / (2 * h)
             far = (cost_at(i, here + 2 * h) - cost_at(i, here - 2 * h)) / (4 * h)
             if abs(near - far) <= SMOOTH * max(largest, abs(near)):
-                numeric[i] = (4 * near - far) / 3
+                numeric.flat[i] = (4 * near - far) / 3
                 break
         theta[i] = here
-    at_kinks = int(np.isnan(numeric[chosen]).sum())
-    return _compare(gradient, analytic, numeric, tolerance, at_kinks)
 
-
-def _compare(
-    gradient: Parameters, analytic: np.ndarray[Any, Any], numeric: np.ndarray[Any, Any], tolerance: float, at_kinks: int
-) -> GradientCheck:
-    """Set `numeric`, nan where nothing was compared, against `analytic`, layer by layer and as a whole."""
-    layers = []
-    w, b = 0, gradient.n_weights
-    for l, (W, bias) in enumerate(zip(gradient.weights, gradient.biases, strict=True)):
-        for name, start, shape in ((f"weights[{l}]", w, W.shape), (f"biases[{l}]", b, bias.shape)):
-            part = slice(start, start + int(np.prod(shape)))
-            difference = np.abs(analytic[part] - numeric[part])
-            compared = int(np.isfinite(difference).sum())
-            if compared:
-                worst = int(np.nanargmax(difference))
-                place = tuple(int(i) for i in np.unravel_index(worst, shape))
-                relative = _relative_difference(analytic[part], numeric[part])
-                layers.append(LayerCheck(name, compared, relative, place, float(difference[worst])))
-        w, b = w + W.size, b + bias.size
-    total = sum(layer.entries for layer in layers)
-    relative = _relative_difference(analytic, numeric) if total else float("nan")
+    layers = list(_compare_layers(analytic, numeric))
+    compared = sum(layer.entries for layer in layers)
+    relative = _relative_difference(analytic.flat, numeric.flat) if compared else float("nan")
     return GradientCheck(
         relative_difference=relative,
         max_abs_difference=max((layer.max_abs_difference for layer in layers), default=float("nan")),
-        passed=total > 0 and relative < tolerance,
+        passed=compared > 0 and relative < tolerance,
         tolerance=tolerance,
         layers=layers,
-        entries=total,
-        at_kinks=at_kinks,
+        entries=compared,
+        at_kinks=len(chosen) - compared,
     )
+
+
+def _compare_layers(analytic: Parameters, numeric: Parameters) -> Iterator[LayerCheck]:
+    """The comparison of every layer's weights and biases of which at least one entry was compared."""
+    for l in range(len(analytic.weights)):
+        for kind in ("weights", "biases"):
+            a, n = getattr(analytic, kind)[l], getattr(numeric, kind)[l]
+            difference = np.abs(a - n)
+            compared = int(np.isfinite(difference).sum())
+            if compared:
+                worst = tuple(int(i) for i in np.unravel_index(int(np.nanargmax(difference)), a.shape))
+                name, relative = f"{kind}[{l}]", _relative_difference(a, n)
+                yield LayerCheck(name, compared, relative, worst, float(difference[worst]))
 
 
 def _relative_difference(analytic: np.ndarray[Any, Any], numeric: np.ndarray[Any, Any]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deltaprop.activations import OUTPUT_ACTIVATIONS
+from deltaprop.activations import OUTPUT_ACTIVATIONS, check_activation
 
 _ELEMENTWISE = tuple(name for name in OUTPUT_ACTIVATIONS if name != "softmax")
 
@@ -55,10 +55,7 @@ def check_loss(name: str, output_activation: str | None) -> str:
     allowed = LOSSES[name].activations
     if output_activation is None:
         return allowed[0]
-    if output_activation not in OUTPUT_ACTIVATIONS:
-        known = ", ".join(map(repr, OUTPUT_ACTIVATIONS))
-        raise ValueError(f"output_activation: unknown activation {output_activation!r}; known are {known}")
-    if output_activation not in allowed:
+    if check_activation(output_activation, OUTPUT_ACTIVATIONS, "output_activation") not in allowed:
         raise ValueError(
             f"output_activation: loss {name!r} goes with {', '.join(map(repr, allowed))}, got {output_activation!r}"
         )

@@ -12,14 +12,14 @@ import numpy as np
 
 from deltaprop import backprop, derivatives, training
 from deltaprop.backends import Array, Backend, backend_of, get_backend
-from deltaprop.backprop import L2Scaling, Reduction, Workspace
+from deltaprop.backprop import L2Scaling, Objective, Reduction, Workspace
 from deltaprop.data import as_inputs, as_targets
 from deltaprop.early_stopping import EarlyStopping
 from deltaprop.history import History
 from deltaprop.losses import LOSSES
 from deltaprop.metrics import Metric, resolve_metrics
 from deltaprop.model_file import Tensors, read_model, write_model
-from deltaprop.network import NetworkState
+from deltaprop.network import NetworkState, check_whole_number
 from deltaprop.optimizers import SGD, Optimizer
 from deltaprop.parameters import Parameters
 from deltaprop.training import Callback, Plan
@@ -39,28 +39,6 @@ class ForwardPass:
 
     z: list[Array]
     a: list[Array]
-
-
-@dataclass(frozen=True)
-class Gradient:
-    """∂J/∂θ in all its shapes.
-
-    Attributes
-    ----------
-    flat : array, (n,)
-        In the order of ``Network.parameters``.
-    weights : list of array, (s_out, s_in)
-        Views of `flat`, one a layer.
-    biases : list of array, (s_out,)
-        Views of `flat`, one a layer.
-    thetas : list of array, (s_out, 1 + s_in)
-        D^(l), the bias in column 0: copies, one a layer.
-    """
-
-    flat: Array
-    weights: list[Array]
-    biases: list[Array]
-    thetas: list[Array]
 
 
 class Network(NetworkState):
@@ -171,14 +149,13 @@ class Network(NetworkState):
         ValueError, TypeError
             If an argument is none of these; the message names it.
         """
-        backprop.check_conventions(l2, l2_scaling, reduction)
+        objective = Objective(l2, l2_scaling, reduction)
         inputs, targets = self._data(X, Y)
-        penalty = backprop.penalty_factor(l2, l2_scaling, inputs.shape[0])
-        return training.data_cost(self, inputs, targets, reduction) + backprop.penalty_cost(self, penalty)
+        return objective.total(self, training.data_cost(self, inputs, targets), inputs.shape[0])
 
     def cost_and_gradient(
         self, X: Any, Y: Any, l2: float = 0.0, l2_scaling: L2Scaling = "per_sample", reduction: Reduction = "mean"
-    ) -> tuple[float, Gradient]:
+    ) -> tuple[float, Parameters]:
         """J(θ) and ∂J/∂θ over all samples, by one forward and one backward pass.
 
         Parameters
@@ -189,20 +166,17 @@ class Network(NetworkState):
         Returns
         -------
         cost : float
-        gradient : Gradient
-            With ``weights``, ``biases``, ``thetas`` and ``flat``.
+        gradient : Parameters
+            ∂J/∂θ in all its shapes: ``weights``, ``biases``, ``thetas`` and ``flat``.
 
         Raises
         ------
         ValueError, TypeError
             As `cost`.
         """
-        backprop.check_conventions(l2, l2_scaling, reduction)
-        inputs, targets = self._data(X, Y)
-        cost, gradient = derivatives.cost_and_gradient(self, inputs, targets, l2, l2_scaling, reduction)
-        if self._wants_host(X):
-            gradient = gradient.on(get_backend("numpy"))
-        return cost, Gradient(gradient.flat, gradient.weights, gradient.biases, gradient.thetas)
+        objective = Objective(l2, l2_scaling, reduction)
+        cost, gradient = derivatives.cost_and_gradient(self, *self._data(X, Y), objective)
+        return cost, gradient.on(get_backend("numpy")) if self._wants_host(X) else gradient
 
     def deltas(self, X: Any, Y: Any) -> list[Array]:
         """δ^(2) … δ^(L), (m, s_l), one a layer: ∂cost/∂z^(l) of each sample by itself, without 1/m.
@@ -285,7 +259,7 @@ class Network(NetworkState):
         DivergenceError
             If the cost or a parameter is no longer finite; the parameters of the last good epoch are kept.
         """
-        backprop.check_conventions(l2, l2_scaling, reduction)
+        objective = Objective(l2, l2_scaling, reduction)
         inputs, targets = self._data(X, Y)
         held_out = None
         if validation is not None:
@@ -300,11 +274,9 @@ class Network(NetworkState):
             raise TypeError(f"optimizer: expected SGD, Adam or AdamW, got {optimizer!r}")
         plan = Plan(
             optimizer=optimizer or SGD(),
-            batch_size=None if batch_size is None else _at_least_one("batch_size", batch_size),
-            epochs=_at_least_one("epochs", epochs),
-            l2=l2,
-            l2_scaling=l2_scaling,
-            reduction=reduction,
+            batch_size=None if batch_size is None else check_whole_number("batch_size", batch_size, least=1),
+            epochs=check_whole_number("epochs", epochs, least=1),
+            objective=objective,
             shuffle=shuffle,
             metrics=resolve_metrics(metrics),
             early_stopping=early_stopping,
@@ -462,26 +434,7 @@ def check_gradient(
     ValueError, TypeError
         If an argument is none of these.
     """
-    backprop.check_conventions(l2, l2_scaling, reduction)
+    objective = Objective(l2, l2_scaling, reduction)
+    entries = check_whole_number("entries", entries, least=1)
     subject = network.copy(np.float64)
-    inputs, targets = subject._data(X, Y)
-    return derivatives.check_gradient(
-        subject,
-        inputs,
-        targets,
-        l2=l2,
-        l2_scaling=l2_scaling,
-        reduction=reduction,
-        tolerance=tolerance,
-        entries=_at_least_one("entries", entries),
-    )
-
-
-def _at_least_one(name: str, value: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}: expected a whole number of at least 1, got {value!r}") from None
-    if number < 1:
-        raise ValueError(f"{name}: expected a whole number of at least 1, got {number}")
-    return number
+    return derivatives.check_gradient(subject, *subject._data(X, Y), objective, tolerance=tolerance, entries=entries)

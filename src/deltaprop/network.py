@@ -58,7 +58,7 @@ class NetworkState:
         self.loss = loss
         self.init = check_initialization(init)
         self.dtype = _check_dtype(dtype)
-        self.seed = _check_seed(seed)
+        self.seed = check_whole_number("seed", seed, least=0)
         self.epochs_trained = 0
         self.backend = get_backend(backend)
         hidden = (self.hidden_activation,) * (len(self.layer_sizes) - 2)
@@ -186,11 +186,20 @@ def _check_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     return result
 
 
-def _check_seed(seed: int) -> int:
+def check_whole_number(name: str, value: int, *, least: int) -> int:
+    """`value` as an int of at least `least`.
+
+    Raises
+    ------
+    TypeError
+        If it is no whole number.
+    ValueError
+        If it is smaller.
+    """
     try:
-        value = operator.index(seed)
+        number = operator.index(value)
     except TypeError:
-        raise TypeError(f"seed: expected a whole number, got {seed!r}") from None
-    if value < 0:
-        raise ValueError(f"seed: expected a whole number of at least 0, got {value}")
-    return value
+        raise TypeError(f"{name}: expected a whole number, got {value!r}") from None
+    if number < least:
+        raise ValueError(f"{name}: expected a whole number of at least {least}, got {number}")
+    return number

@@ -10,17 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backprop import (
-    L2Scaling,
-    Reduction,
-    Workspace,
-    add_cost,
-    backward,
-    forward,
-    penalty_cost,
-    penalty_factor,
-    scale_factor,
-)
+from deltaprop.backprop import Objective, Workspace, add_cost, backward, forward
 from deltaprop.early_stopping import EarlyStopping
 from deltaprop.errors import DivergenceError
 from deltaprop.history import History
@@ -68,9 +58,7 @@ class Plan:
     optimizer: Optimizer
     batch_size: int | None
     epochs: int
-    l2: float
-    l2_scaling: L2Scaling
-    reduction: Reduction
+    objective: Objective
     shuffle: bool
     metrics: dict[str, Metric]
     early_stopping: EarlyStopping | None
@@ -88,7 +76,7 @@ class Trainer:
         self.gradient = Parameters(network.backend, network.layer_sizes, network.dtype)
         self.state = plan.optimizer.init(network)
         self.cost = network.backend.zeros((), np.float64)
-        self.penalty = penalty_factor(plan.l2, plan.l2_scaling, self.m)
+        self.penalty = plan.objective.penalty(self.m)
         # Two sizes at most occur: the full minibatch and the short one that ends an epoch.
         sizes = {self.batch_size, self.m % self.batch_size} - {0}
         self.work = {size: Workspace(network, size) for size in sizes}
@@ -101,7 +89,7 @@ class Trainer:
     def step(self, X: Array, Y: Array, learning_rate: float) -> None:
         """Forward, backward, update: θ := θ − η ∂J/∂θ over one minibatch, X : (n, s_1), Y : (n, s_L)."""
         work = self.work[X.shape[0]]
-        scale = scale_factor(self.plan.reduction, X.shape[0])
+        scale = self.plan.objective.scale(X.shape[0])
         forward(self.network, X, work)
         backward(self.network, Y, work, self.gradient, self.cost, scale=scale, penalty=self.penalty)
         self.plan.optimizer.update(self.network, self.gradient, self.state, learning_rate)
@@ -124,8 +112,7 @@ class Trainer:
             self.step(X, Y, learning_rate)
             progress.samples(stop - start)
         network.epochs_trained += 1
-        scale = scale_factor(self.plan.reduction, self.m)
-        return scale * float(self.cost) + penalty_cost(network, self.penalty)
+        return self.plan.objective.total(network, self.cost, self.m)
 
 
 def train(network: NetworkState, X: Array, Y: Array, validation: tuple[Array, Array] | None, plan: Plan) -> History:
@@ -161,8 +148,10 @@ def train(network: NetworkState, X: Array, Y: Array, validation: tuple[Array, Ar
             history.seconds.append(time.perf_counter() - began)
             progress.epoch(history)
             stopping = plan.early_stopping
-            if stopping is not None and stopping.best_epoch(history) == epoch + 1:
-                best = network.parameters.copy()
+            if stopping is not None:
+                history.best_epoch = stopping.best_epoch(history)
+                if history.best_epoch == epoch + 1:
+                    best = network.parameters.copy()
             ended = EpochEnd(network, epoch + 1, plan.epochs, history)
             # Every callback is told of every epoch, also when one before it has ended training.
             answers = [callback(ended) for callback in plan.callbacks]
@@ -172,8 +161,7 @@ def train(network: NetworkState, X: Array, Y: Array, validation: tuple[Array, Ar
             if stopping is not None and stopping.should_stop(history):
                 history.message = f"stopped early after epoch {epoch + 1}"
                 break
-    if plan.early_stopping is not None and best is not None:
-        history.best_epoch = plan.early_stopping.best_epoch(history)
+    if best is not None:
         network.parameters = best
     return history
 
@@ -197,23 +185,22 @@ def predict(network: NetworkState, X: Array) -> Array:
     return result
 
 
-def data_cost(network: NetworkState, X: Array, Y: Array, reduction: Reduction) -> float:
-    """J without penalty, a block of rows at a time."""
+def data_cost(network: NetworkState, X: Array, Y: Array, prediction: Array | None = None) -> Array:
+    """Σ cost, () of float64, a block of rows at a time; a^(L) goes into `prediction`, (m, s_L), where one is given."""
     total = network.backend.zeros((), np.float64)
     for start, stop, work in _blocks(network, X.shape[0]):
-        forward(network, X[start:stop], work)
+        h = forward(network, X[start:stop], work)
         add_cost(network, Y[start:stop], work, total)
-    return scale_factor(reduction, X.shape[0]) * float(total)
+        if prediction is not None:
+            prediction[start:stop] = h
+    return total
 
 
 def evaluate(network: NetworkState, X: Array, Y: Array, plan: Plan, history: History) -> None:
     """Cost and metrics over validation data, in one forward pass, appended to `history`."""
-    total = network.backend.zeros((), np.float64)
     prediction = network.backend.empty(Y.shape, network.dtype)
-    for start, stop, work in _blocks(network, X.shape[0]):
-        prediction[start:stop] = forward(network, X[start:stop], work)
-        add_cost(network, Y[start:stop], work, total)
-    history.validation_cost.append(scale_factor(plan.reduction, X.shape[0]) * float(total))
+    total = data_cost(network, X, Y, prediction)
+    history.validation_cost.append(plan.objective.scale(X.shape[0]) * float(total))
     for name, metric in plan.metrics.items():
         history.metrics[name].append(float(metric(prediction, Y)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Backend
-from deltaprop.datasets import Dataset, load_dataset
+from deltaprop.datasets import TABLES, Dataset, load_dataset
+from deltaprop.metrics import mean_squared_error, r2
 from deltaprop.model import Network
 from deltaprop.model_file import read_model, write_model
 
@@ -65,10 +67,7 @@ class Trained:
                 raise ValueError(
                     f"target {self.target_name!r}: row {row + 1}: {label!r} is no class of the training data"
                 )
-        numbers = np.array([number[label] for label in labels], np.int64)
-        if self.network.output_activation == "softmax" or len(self.classes) == self.network.layer_sizes[-1]:
-            return numbers
-        return numbers[:, None]
+        return np.array([number[label] for label in labels], np.int64)
 
     def predict(self, X: Matrix) -> tuple[list[Any], Matrix | None]:
         """Predicted labels or values, one a row of raw features, and in classification the outputs, (m, s_L)."""
@@ -79,15 +78,16 @@ class Trained:
 
     def score(self, X: Matrix, y: Matrix) -> str:
         """How good the predictions for raw features are, in words: accuracy, or R² and root mean squared error."""
-        predicted, _ = self.predict(X)
-        if self.classes is not None:
-            self.targets(y)
-            right = sum(p == plain_label(label) for p, label in zip(predicted, y, strict=True))
+        predicted, outputs = self.predict(X)
+        targets = self.targets(y)
+        if outputs is not None:
+            right = int((outputs.argmax(axis=1) == targets).sum())
             return f"accuracy {100 * right / len(y):.2f} % ({right} of {len(y)})"
-        error = np.asarray(predicted) - y.astype(np.float64)
-        spread = float(((y - y.mean()) ** 2).sum())
-        r2 = f"{1 - float((error**2).sum()) / spread:.4f}" if spread else "not defined"
-        return f"R² {r2}, root mean squared error {float(np.sqrt((error**2).mean())):.6g} ({len(y)} samples)"
+        values, truth = np.asarray(predicted)[:, None], y.astype(np.float64)[:, None]
+        root = math.sqrt(mean_squared_error(values, truth))
+        share = r2(values, truth)
+        explained = "not defined" if math.isnan(share) else f"{share:.4f}"
+        return f"R² {explained}, root mean squared error {root:.6g} ({len(y)} samples)"
 
     # -- files --------------------------------------------------------------------------------------------------
 
@@ -145,8 +145,7 @@ class Trained:
         ValueError, OSError
             If it cannot be read, or its features are others.
         """
-        tabular = source.lower().endswith((".csv", ".tsv", ".txt", ".parquet"))
-        if tabular:
+        if source.lower().endswith(TABLES):
             dataset = load_dataset(source, self.target_name if with_targets else None, features=self.feature_names)
         else:
             dataset = load_dataset(source, features=None if with_targets else self.feature_names)
