@@ -1,5 +1,5 @@
-// The activations g and their derivatives g'. This file is the one home of that arithmetic in CUDA;
-// its twin for NumPy is src/deltaprop/backends/numpy_activation.py.
+// The activations g and their derivatives: value is g, gradient g', curvature g''. This file is the one home of that
+// arithmetic in CUDA; its twin for NumPy is src/deltaprop/backends/numpy_activation.py.
 //
 // Every derivative is a function of z, not of a = g(z): it keeps its relative accuracy where a has
 // already rounded to its limit. T is float or double; the file also compiles as plain C++.
@@ -31,6 +31,8 @@ struct sigmoid {
         const T s = T(1) + e;
         return e / (s * s);
     }
+    // -g'(z) tanh(z/2), where the textbook's g' (1 - 2g) would cancel next to 0
+    template <typename T> __host__ __device__ static T curvature(T z) { return -gradient(z) * tanh(T(0.5) * z); }
 };
 
 struct tanh_ {
@@ -41,22 +43,27 @@ struct tanh_ {
         const T s = T(1) + e;
         return T(4) * e / (s * s);
     }
+    // -2 tanh(z) g'(z)
+    template <typename T> __host__ __device__ static T curvature(T z) { return T(-2) * tanh(z) * gradient(z); }
 };
 
 // z < 0 ? 0 : z rather than max(z, 0): a NaN stays one.
 struct relu {
     template <typename T> __host__ __device__ static T value(T z) { return z < T(0) ? T(0) : z; }
     template <typename T> __host__ __device__ static T gradient(T z) { return z > T(0) ? T(1) : T(0); }
+    template <typename T> __host__ __device__ static T curvature(T) { return T(0); }
 };
 
 struct leaky_relu {
     template <typename T> __host__ __device__ static T value(T z) { return z < T(0) ? T(0.01) * z : z; }
     template <typename T> __host__ __device__ static T gradient(T z) { return z > T(0) ? T(1) : T(0.01); }
+    template <typename T> __host__ __device__ static T curvature(T) { return T(0); }
 };
 
 struct identity {
     template <typename T> __host__ __device__ static T value(T z) { return z; }
     template <typename T> __host__ __device__ static T gradient(T) { return T(1); }
+    template <typename T> __host__ __device__ static T curvature(T) { return T(0); }
 };
 
 // log(1 + e^z) = max(z, 0) + log1p(e^-|z|)
@@ -65,6 +72,7 @@ struct softplus {
         return (z < T(0) ? T(0) : z) + log1p(exp(-fabs(z)));
     }
     template <typename T> __host__ __device__ static T gradient(T z) { return sigmoid::value(z); }
+    template <typename T> __host__ __device__ static T curvature(T z) { return sigmoid::gradient(z); }
 };
 
 // z * sigmoid(z)
@@ -73,6 +81,10 @@ struct silu {
     template <typename T> __host__ __device__ static T gradient(T z) {
         return sigmoid::value(z) + z * sigmoid::gradient(z);
     }
+    // 2 s'(z) + z s''(z) = s'(z) (2 - z tanh(z/2)), s the sigmoid
+    template <typename T> __host__ __device__ static T curvature(T z) {
+        return sigmoid::gradient(z) * (T(2) - z * tanh(T(0.5) * z));
+    }
 };
 
 // z * Phi(z), Phi the standard normal distribution function: Phi(z) = erfc(-z / sqrt(2)) / 2
@@ -80,10 +92,15 @@ struct gelu {
     template <typename T> __host__ __device__ static T normal_cdf(T z) {
         return T(0.5) * erfc(-z * T(0.70710678118654752440));
     }
+    template <typename T> __host__ __device__ static T normal_density(T z) {
+        return T(0.39894228040143267794) * exp(T(-0.5) * z * z);
+    }
     template <typename T> __host__ __device__ static T value(T z) { return z * normal_cdf(z); }
-    template <typename T> __host__ __device__ static T gradient(T z) {
-        const T normal_density = T(0.39894228040143267794) * exp(T(-0.5) * z * z);
-        return normal_cdf(z) + z * normal_density;
+    template <typename T> __host__ __device__ static T gradient(T z) { return normal_cdf(z) + z * normal_density(z); }
+    // (2 - z^2) phi(z), in the order in which nothing overflows
+    template <typename T> __host__ __device__ static T curvature(T z) {
+        const T density = normal_density(z);
+        return T(2) * density - z * (z * density);
     }
 };
 
@@ -91,6 +108,7 @@ struct gelu {
 struct exp_ {
     template <typename T> __host__ __device__ static T value(T z) { return exp(z); }
     template <typename T> __host__ __device__ static T gradient(T z) { return exp(z); }
+    template <typename T> __host__ __device__ static T curvature(T z) { return exp(z); }
 };
 
 }  // namespace activation

@@ -1,4 +1,5 @@
-// Cost of one output and its derivative with respect to a, both for one sample and one output unit.
+// Cost of one output, its derivative dcost/dz (delta), and the derivative of that along a direction in which z and a
+// move by dz and da (delta_tangent): all for one sample and one output unit.
 // Costs come from z (softplus), never from log(a): they stay right where a rounds to 0 or 1.
 // The twin for NumPy is src/deltaprop/backends/numpy_loss.py. Softmax needs whole rows: softmax.cu, output_delta.cu.
 #pragma once
@@ -6,13 +7,16 @@
 
 namespace loss {
 
-// (a - y)^2 / 2;  dcost/dz = (a - y) g'(z)
+// (a - y)^2 / 2;  dcost/dz = (a - y) g'(z);  along a direction da g'(z) + (a - y) g''(z) dz
 struct squared_error {
     template <class G, typename T> __host__ __device__ static T cost(T, T a, T y) {
         return T(0.5) * (a - y) * (a - y);
     }
     template <class G, typename T> __host__ __device__ static T delta(T z, T a, T y) {
         return (a - y) * G::gradient(z);
+    }
+    template <class G, typename T> __host__ __device__ static T delta_tangent(T z, T a, T y, T dz, T da) {
+        return da * G::gradient(z) + (a - y) * G::curvature(z) * dz;
     }
 };
 
@@ -22,12 +26,14 @@ struct binary_cross_entropy {
         return activation::softplus::value(z) - y * z;
     }
     template <class G, typename T> __host__ __device__ static T delta(T, T a, T y) { return a - y; }
+    template <class G, typename T> __host__ __device__ static T delta_tangent(T, T, T, T, T da) { return da; }
 };
 
 // a - y log(a) with a = exp(z), which is a - y z: the negative log-likelihood less log(y!);  dcost/dz = a - y
 struct poisson {
     template <class G, typename T> __host__ __device__ static T cost(T z, T a, T y) { return a - y * z; }
     template <class G, typename T> __host__ __device__ static T delta(T, T a, T y) { return a - y; }
+    template <class G, typename T> __host__ __device__ static T delta_tangent(T, T, T, T, T da) { return da; }
 };
 
 // r = a - y: r^2 / 2 where |r| <= 1, else |r| - 1/2;  dcost/dz = clip(r, -1, 1) g'(z)
@@ -39,6 +45,11 @@ struct huber {
     template <class G, typename T> __host__ __device__ static T delta(T z, T a, T y) {
         const T r = a - y;
         return (r > T(1) ? T(1) : r < T(-1) ? T(-1) : r) * G::gradient(z);
+    }
+    template <class G, typename T> __host__ __device__ static T delta_tangent(T z, T a, T y, T dz, T da) {
+        const T r = a - y;
+        const T slope = r > T(1) ? T(1) : r < T(-1) ? T(-1) : r;
+        return (fabs(r) <= T(1) ? da : T(0)) * G::gradient(z) + slope * G::curvature(z) * dz;
     }
 };
 

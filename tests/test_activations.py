@@ -188,3 +188,56 @@ def test_tails(backend, name, z, true):
     if name == "gelu":
         true = mpmath.mpf(z) * mpmath.erfc(-mpmath.mpf(z) / mpmath.sqrt(2)) / 2
     assert float(backend.to_numpy(out)[0]) == pytest.approx(float(true), rel=1e-13)
+
+
+def curvature(backend, name, z, dtype):
+    """g″(z), which has no operation of its own: hidden_delta_tangent with Wᵀ δ = 1, its derivative 0 and dz = 1."""
+    one, zero = backend.asarray([[1.0]], dtype), backend.asarray([[0.0]], dtype)
+    Z = backend.asarray(np.reshape(z, (1, -1)), dtype)
+    W, dW = (backend.asarray(np.full((1, Z.shape[1]), value), dtype) for value in (1.0, 0.0))
+    dZ, out = backend.asarray(np.ones(Z.shape), dtype), backend.empty(Z.shape, dtype)
+    backend.hidden_delta_tangent(one, zero, W, dW, name, Z, dZ, out=out)
+    return backend.to_numpy(out)[0]
+
+
+def normal_density(z):
+    return mpmath.exp(-(z**2) / 2) / mpmath.sqrt(2 * mpmath.pi)
+
+
+#: g′ as printed, to be differentiated by mpmath.
+TRUE_GRADIENT = {
+    "sigmoid": true_sigmoid_grad,
+    "tanh": lambda z: mpmath.sech(z) ** 2,
+    "softplus": true_sigmoid,
+    "silu": lambda z: true_sigmoid(z) + z * true_sigmoid_grad(z),
+    "gelu": lambda z: mpmath.ncdf(z) + z * normal_density(z),
+    "exp": mpmath.exp,
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("name", TRUE_GRADIENT)
+def test_second_derivatives(backend, name, dtype):
+    """Right relative to their own size far out and next to 0, where textbook forms cancel."""
+    points = [-30.0, -9.0, -2.5, -1.0, -1e-3, -1e-9, 1e-9, 1e-3, 0.3, 1.0, 4.0, 12.0, 30.0]
+    z = np.array(points, dtype)
+    with np.errstate(under="ignore"):
+        got = curvature(backend, name, z, dtype)
+    tolerance = 1e-13 if dtype is np.float64 else 3e-5
+    for zi, gi in zip(z, got, strict=True):
+        x = mpmath.mpf(float(zi))
+        with mpmath.workdps(400):  # far out, gelu's g′ differs from 1 in its 190th digit
+            true = mpmath.diff(TRUE_GRADIENT[name], x, h=mpmath.mpf(10) ** -60)
+        floor = float(mpmath.mpf(2) ** -140) if dtype is np.float32 else 1e-300
+        assert float(gi) == pytest.approx(float(true), rel=tolerance, abs=floor), (float(zi), float(true))
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "identity"])
+def test_straight_pieces_have_no_second_derivative(backend, rng, name):
+    assert not curvature(backend, name, rng.standard_normal(50), np.float64).any()
+
+
+def test_second_derivatives_of_huge_arguments_are_zero(backend):
+    for name in ("sigmoid", "tanh", "softplus", "silu", "gelu"):
+        with np.errstate(under="ignore", over="ignore"):
+            assert curvature(backend, name, np.array([-1e300, 1e300]), np.float64).tolist() == [0.0, 0.0], name

@@ -109,6 +109,66 @@ class Backend(ABC):
     def squared_norm(self, weights: Array) -> float:
         """Σ W² over a flat vector."""
 
+    # -- derivatives along a direction --------------------------------------------------------------------------
+    # A tangent dx is the derivative of x along the direction in which inputs or parameters are moved.
+
+    @abstractmethod
+    def affine_tangent(
+        self, A: Array, dA: Array | None, W: Array, dW: Array | None, db: Array | None, out: Array
+    ) -> None:
+        """dz^(l+1) = W da^(l) + dW a^(l) + db into `out`; what is None does not move, `dW` and `db` together.
+
+        A and dA : (…, m, s_in), W and dW : (…, s_out, s_in), db : (…, s_out), out : (…, m, s_out).
+        """
+
+    @abstractmethod
+    def activation_tangent(self, activation: str, Z: Array, A: Array, tangent: Array, out: Array) -> None:
+        """∂a/∂z applied to `tangent`: g′(z) ⊙ t, for softmax a ⊙ (t − Σ a t); all (…, m, s), `out` may be `tangent`.
+
+        The Jacobian of every activation is symmetric, so this carries dz to da in forward mode, and the derivative
+        with respect to a to that with respect to z in reverse mode.
+        """
+
+    @abstractmethod
+    def input_gradient(self, delta: Array, W: Array, out: Array) -> None:
+        """(W^(l))ᵀ δ^(l+1), the derivative with respect to a^(l), into `out` : (…, m, s_in)."""
+
+    @abstractmethod
+    def output_delta_tangent(
+        self,
+        loss: str,
+        activation: str,
+        Z: Array,
+        A: Array,
+        Y: Array,
+        dZ: Array,
+        dA: Array,
+        scale: float,
+        out: Array,
+    ) -> None:
+        """dδ^(L), the derivative of scale · ∂cost/∂z^(L) as z and a move by `dZ` and `dA`, into `out`; all (m, s_L)."""
+
+    @abstractmethod
+    def hidden_delta_tangent(
+        self,
+        delta: Array,
+        d_delta: Array,
+        W: Array,
+        dW: Array,
+        activation: str,
+        Z: Array,
+        dZ: Array,
+        out: Array,
+    ) -> None:
+        """dδ^(l) = (Wᵀ dδ^(l+1) + dWᵀ δ^(l+1)) ⊙ g′(z^(l)) + Wᵀ δ^(l+1) ⊙ g″(z^(l)) ⊙ dz^(l) into `out`.
+
+        delta and d_delta : (…, m, s_out), W and dW : (…, s_out, s_in), Z, dZ and out : (…, m, s_in).
+        """
+
+    @abstractmethod
+    def weight_gradient_tangent(self, delta: Array, d_delta: Array, A: Array, dA: Array | None, out: Array) -> None:
+        """Σ dδ^(l+1) (a^(l))ᵀ + δ^(l+1) (da^(l))ᵀ into `out` : (…, s_out, s_in); None is an a that does not move."""
+
     # -- learning -----------------------------------------------------------------------------------------------
 
     @abstractmethod

@@ -201,6 +201,84 @@ class CupyBackend(Backend):
     def squared_norm(self, weights: Array) -> float:
         return float(self.cp.vdot(weights, weights))
 
+    # -- derivatives along a direction --------------------------------------------------------------------------
+
+    def _product(self, A: Array, B: Array, like: Array) -> Array:
+        """A B in a buffer of the shape of `like`, overwritten by the next call."""
+        second = self._scratch("second", like.size, like.dtype)[: like.size].reshape(like.shape)
+        self.cp.matmul(A, B, out=second)
+        return second
+
+    def _add_product(self, A: Array, B: Array, out: Array) -> None:
+        """Out += A B. The kernel that adds λ W to a gradient adds the product, with λ = 1."""
+        self.add_l2_gradient(self._product(A, B, out), 1.0, out)
+
+    def affine_tangent(
+        self, A: Array, dA: Array | None, W: Array, dW: Array | None, db: Array | None, out: Array
+    ) -> None:
+        if dA is None:
+            out.fill(0)
+        else:
+            self.cp.matmul(dA, W.swapaxes(-1, -2), out=out)
+        if dW is not None and db is not None:
+            self._add_product(A, dW.swapaxes(-1, -2), out)
+            rows, columns = out.shape[-2:]
+            stride = np.int64(db.strides[0] // db.itemsize if db.ndim > 1 else 0)
+            arguments = (out, db, out, np.int32(rows), np.int32(columns), stride)
+            self._over_elements("bias_activation", "bias_activation_identity", out.dtype, *arguments, n=out.size)
+
+    def activation_tangent(self, activation: str, Z: Array, A: Array, tangent: Array, out: Array) -> None:
+        if activation == "softmax":
+            columns = A.shape[-1]
+            arguments = (A, tangent, out, np.int32(columns))
+            self._over_rows(
+                "activation_tangent", "activation_tangent_softmax", A.dtype, *arguments, rows=A.size // columns
+            )
+        else:
+            function = f"activation_tangent_{activation}"
+            self._over_elements("activation_tangent", function, Z.dtype, Z, tangent, out, n=Z.size)
+
+    def input_gradient(self, delta: Array, W: Array, out: Array) -> None:
+        self.cp.matmul(delta, W, out=out)
+
+    def output_delta_tangent(
+        self,
+        loss: str,
+        activation: str,
+        Z: Array,
+        A: Array,
+        Y: Array,
+        dZ: Array,
+        dA: Array,
+        scale: float,
+        out: Array,
+    ) -> None:
+        arguments = (Z, A, Y, dZ, dA, Z.dtype.type(scale), out)
+        function = f"output_delta_tangent_{loss}_{activation}"
+        self._over_elements("output_delta_tangent", function, Z.dtype, *arguments, n=Z.size)
+
+    def hidden_delta_tangent(
+        self,
+        delta: Array,
+        d_delta: Array,
+        W: Array,
+        dW: Array,
+        activation: str,
+        Z: Array,
+        dZ: Array,
+        out: Array,
+    ) -> None:
+        self.cp.matmul(d_delta, W, out=out)
+        self._add_product(delta, dW, out)
+        v = self._product(delta, W, out)
+        function = f"hidden_delta_tangent_{activation}"
+        self._over_elements("hidden_delta_tangent", function, Z.dtype, v, Z, dZ, out, n=Z.size)
+
+    def weight_gradient_tangent(self, delta: Array, d_delta: Array, A: Array, dA: Array | None, out: Array) -> None:
+        self.cp.matmul(d_delta.swapaxes(-1, -2), A, out=out)
+        if dA is not None:
+            self._add_product(delta.swapaxes(-1, -2), dA, out)
+
     # -- learning -----------------------------------------------------------------------------------------------
 
     def sgd_update(

@@ -79,16 +79,15 @@ class NumpyBackend(Backend):
             block = out[start : start + BLOCK]
             function(z[start : start + BLOCK], block, spare[: block.size])
 
-    def _times_gradient(self, activation: str, z: Array, out: Array) -> None:
-        """Out ⊙ g′(z) into `out`, a cache-sized block at a time."""
-        gradient = ACTIVATIONS[activation].gradient
+    def _times(self, function: Function, z: Array, out: Array) -> None:
+        """Out ⊙ function(z) into `out`, a cache-sized block at a time."""
         z, out = z.reshape(-1), out.reshape(-1)
         slope = self._scratch(0, min(z.size, BLOCK), z.dtype)
         spare = self._scratch(1, min(z.size, BLOCK), z.dtype)
         for start in range(0, z.size, BLOCK):
             block = out[start : start + BLOCK]
             n = block.size
-            gradient(z[start : start + n], slope[:n], spare[:n])
+            function(z[start : start + n], slope[:n], spare[:n])
             block *= slope[:n]
 
     def _softmax(self, z: Array, out: Array) -> None:
@@ -120,7 +119,7 @@ class NumpyBackend(Backend):
         self.add_cost(loss, activation, Z, A, Y, cost)
         LOSSES[loss].slope(A, Y, out)
         if LOSSES[loss].slope_is_of_a and activation != "identity":
-            self._times_gradient(activation, Z, out)
+            self._times(ACTIVATIONS[activation].gradient, Z, out)
         if scale != 1.0:
             out *= scale
 
@@ -132,7 +131,7 @@ class NumpyBackend(Backend):
 
     def hidden_delta(self, delta: Array, W: Array, activation: str, Z: Array, out: Array, bias_gradient: Array) -> None:
         np.matmul(delta, W, out=out)
-        self._times_gradient(activation, Z, out)
+        self._times(ACTIVATIONS[activation].gradient, Z, out)
         self.bias_gradient(out, bias_gradient)
 
     def weight_gradient(self, delta: Array, A: Array, out: Array) -> None:
@@ -150,6 +149,94 @@ class NumpyBackend(Backend):
 
     def squared_norm(self, weights: Array) -> float:
         return float(np.vdot(weights, weights))
+
+    # -- derivatives along a direction --------------------------------------------------------------------------
+
+    def _second(self, out: Array) -> Array:
+        """A buffer like `out` for the second term of a sum; `_times` uses others."""
+        return self._scratch(3, out.size, out.dtype).reshape(out.shape)
+
+    def affine_tangent(
+        self, A: Array, dA: Array | None, W: Array, dW: Array | None, db: Array | None, out: Array
+    ) -> None:
+        second = self._second(out)
+        if dA is None:
+            out.fill(0)
+        else:
+            np.matmul(dA, W.swapaxes(-1, -2), out=out)
+        if dW is not None and db is not None:
+            np.matmul(A, dW.swapaxes(-1, -2), out=second)
+            out += second
+            np.copyto(second, db[..., np.newaxis, :])
+            out += second
+
+    def activation_tangent(self, activation: str, Z: Array, A: Array, tangent: Array, out: Array) -> None:
+        if activation == "softmax":
+            row = self._scratch(2, A.size // A.shape[-1], A.dtype).reshape(*A.shape[:-1], 1)
+            second = self._second(out)
+            np.multiply(A, tangent, out=second)
+            np.sum(second, axis=-1, keepdims=True, out=row)
+            np.copyto(second, row)
+            np.subtract(tangent, second, out=out)
+            out *= A
+            return
+        if out is not tangent:
+            np.copyto(out, tangent)
+        self._times(ACTIVATIONS[activation].gradient, Z, out)
+
+    def input_gradient(self, delta: Array, W: Array, out: Array) -> None:
+        np.matmul(delta, W, out=out)
+
+    def output_delta_tangent(
+        self,
+        loss: str,
+        activation: str,
+        Z: Array,
+        A: Array,
+        Y: Array,
+        dZ: Array,
+        dA: Array,
+        scale: float,
+        out: Array,
+    ) -> None:
+        LOSSES[loss].slope_tangent(A, Y, dA, out)
+        if LOSSES[loss].slope_is_of_a:
+            # d(slope ⊙ g′(z)) = dslope ⊙ g′(z) + slope ⊙ g″(z) ⊙ dz
+            self._times(ACTIVATIONS[activation].gradient, Z, out)
+            second = self._second(out)
+            LOSSES[loss].slope(A, Y, second)
+            second *= dZ
+            self._times(ACTIVATIONS[activation].curvature, Z, second)
+            out += second
+        out *= scale
+
+    def hidden_delta_tangent(
+        self,
+        delta: Array,
+        d_delta: Array,
+        W: Array,
+        dW: Array,
+        activation: str,
+        Z: Array,
+        dZ: Array,
+        out: Array,
+    ) -> None:
+        second = self._second(out)
+        np.matmul(d_delta, W, out=out)
+        np.matmul(delta, dW, out=second)
+        out += second
+        self._times(ACTIVATIONS[activation].gradient, Z, out)
+        np.matmul(delta, W, out=second)
+        second *= dZ
+        self._times(ACTIVATIONS[activation].curvature, Z, second)
+        out += second
+
+    def weight_gradient_tangent(self, delta: Array, d_delta: Array, A: Array, dA: Array | None, out: Array) -> None:
+        np.matmul(d_delta.swapaxes(-1, -2), A, out=out)
+        if dA is not None:
+            second = self._second(out)
+            np.matmul(delta.swapaxes(-1, -2), dA, out=second)
+            out += second
 
     # -- learning -----------------------------------------------------------------------------------------------
 

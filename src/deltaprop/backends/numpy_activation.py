@@ -1,7 +1,8 @@
-"""The activations g and their derivatives g′ in NumPy; the twin of ``kernels/activation.cuh``.
+"""The activations g and their derivatives g′ and g″ in NumPy; the twin of ``kernels/activation.cuh``.
 
-Every function writes into `out` and allocates nothing: ``value(z, out, spare)`` and ``gradient(z, out, spare)`` take
-1-D contiguous arrays of one size, `spare` being scratch. `out` may be `z` itself in no function.
+Every function writes into `out` and allocates nothing: ``value(z, out, spare)``, ``gradient(z, out, spare)`` and
+``curvature(z, out, spare)`` take 1-D contiguous arrays of one size, `spare` being scratch. `out` may be `z` itself in
+no function.
 """
 
 from __future__ import annotations
@@ -48,6 +49,14 @@ def sigmoid_gradient(z: Vector, out: Vector, spare: Vector) -> None:
     np.divide(out, spare, out=out)
 
 
+def sigmoid_curvature(z: Vector, out: Vector, spare: Vector) -> None:
+    """σ″(z) = −σ′(z) tanh(z/2), where the textbook's σ′ (1 − 2σ) would cancel next to 0."""
+    sigmoid_gradient(z, out, spare)
+    np.multiply(z, -0.5, out=spare)
+    np.tanh(spare, out=spare)
+    out *= spare
+
+
 def tanh(z: Vector, out: Vector, spare: Vector) -> None:
     """tanh(z)."""
     np.tanh(z, out=out)
@@ -63,6 +72,19 @@ def tanh_gradient(z: Vector, out: Vector, spare: Vector) -> None:
     np.square(spare, out=spare)
     np.divide(out, spare, out=out)
     out *= 4.0
+
+
+def tanh_curvature(z: Vector, out: Vector, spare: Vector) -> None:
+    """−2 tanh(z) (1 − tanh(z)²)."""
+    tanh_gradient(z, out, spare)
+    np.tanh(z, out=spare)
+    out *= spare
+    out *= -2.0
+
+
+def no_curvature(z: Vector, out: Vector, spare: Vector) -> None:
+    """The constant 0: of the identity, and of functions made of straight pieces."""
+    out.fill(0.0)
 
 
 def relu(z: Vector, out: Vector, spare: Vector) -> None:
@@ -129,6 +151,16 @@ def silu_gradient(z: Vector, out: Vector, spare: Vector) -> None:
     out *= spare
 
 
+def silu_curvature(z: Vector, out: Vector, spare: Vector) -> None:
+    """2 σ′(z) + z σ″(z) = σ′(z) (2 − z tanh(z/2))."""
+    sigmoid_gradient(z, out, spare)
+    np.multiply(z, 0.5, out=spare)
+    np.tanh(spare, out=spare)
+    spare *= z
+    np.subtract(2.0, spare, out=spare)
+    out *= spare
+
+
 @cache
 def _normal_cdf() -> Any:
     """Φ, which NumPy has not; scipy is loaded only by those who use gelu."""
@@ -154,26 +186,39 @@ def gelu_gradient(z: Vector, out: Vector, spare: Vector) -> None:
     out += spare
 
 
+def gelu_curvature(z: Vector, out: Vector, spare: Vector) -> None:
+    """φ(z) (2 − z²), in the order in which nothing overflows."""
+    np.multiply(z, -0.5, out=out)
+    out *= z
+    np.exp(out, out=out)
+    out *= 1.0 / SQRT_TWO_PI
+    np.multiply(out, z, out=spare)
+    spare *= z
+    out *= 2.0
+    out -= spare
+
+
 def exp(z: Vector, out: Vector, spare: Vector) -> None:
     """e^z, the inverse link of counts."""
     np.exp(z, out=out)
 
 
 class Activation(NamedTuple):
-    """g and g′ by one name."""
+    """g, g′ and g″ by one name."""
 
     value: Function
     gradient: Function
+    curvature: Function
 
 
 ACTIVATIONS = {
-    "sigmoid": Activation(sigmoid, sigmoid_gradient),
-    "tanh": Activation(tanh, tanh_gradient),
-    "relu": Activation(relu, relu_gradient),
-    "leaky_relu": Activation(leaky_relu, leaky_relu_gradient),
-    "identity": Activation(identity, identity_gradient),
-    "softplus": Activation(softplus, softplus_gradient),
-    "silu": Activation(silu, silu_gradient),
-    "gelu": Activation(gelu, gelu_gradient),
-    "exp": Activation(exp, exp),
+    "sigmoid": Activation(sigmoid, sigmoid_gradient, sigmoid_curvature),
+    "tanh": Activation(tanh, tanh_gradient, tanh_curvature),
+    "relu": Activation(relu, relu_gradient, no_curvature),
+    "leaky_relu": Activation(leaky_relu, leaky_relu_gradient, no_curvature),
+    "identity": Activation(identity, identity_gradient, no_curvature),
+    "softplus": Activation(softplus, softplus_gradient, sigmoid_gradient),
+    "silu": Activation(silu, silu_gradient, silu_curvature),
+    "gelu": Activation(gelu, gelu_gradient, gelu_curvature),
+    "exp": Activation(exp, exp, exp),
 }

@@ -27,6 +27,19 @@ def clipped_difference(a: Matrix, y: Matrix, out: Matrix) -> None:
     np.clip(out, -1.0, 1.0, out=out)
 
 
+def same(a: Matrix, y: Matrix, da: Matrix, out: Matrix) -> None:
+    """How a − y moves as a moves by da: as a does."""
+    np.copyto(out, da)
+
+
+def same_unless_clipped(a: Matrix, y: Matrix, da: Matrix, out: Matrix) -> None:
+    """How a − y clipped to [−1, 1] moves as a moves by da: not at all where it is clipped."""
+    np.subtract(a, y, out=out)
+    np.abs(out, out=out)
+    np.copyto(out, out <= 1.0)
+    out *= da
+
+
 def squared_error(z: Matrix, a: Matrix, y: Matrix, one: Matrix, two: Matrix, row: Matrix) -> float:
     """Σ ½ (a − y)²."""
     np.subtract(a, y, out=one)
@@ -70,17 +83,21 @@ def poisson(z: Matrix, a: Matrix, y: Matrix, one: Matrix, two: Matrix, row: Matr
 
 
 class Loss(NamedTuple):
-    """A cost, and its slope: ∂cost/∂a where `slope_is_of_a`, to be multiplied by g′(z), else ∂cost/∂z itself."""
+    """A cost, and its slope: ∂cost/∂a where `slope_is_of_a`, to be multiplied by g′(z), else ∂cost/∂z itself.
+
+    `slope_tangent` is how the slope moves along a direction in which a moves by da.
+    """
 
     cost: Callable[[Matrix, Matrix, Matrix, Matrix, Matrix, Matrix], float]
     slope: Callable[[Matrix, Matrix, Matrix], None]
+    slope_tangent: Callable[[Matrix, Matrix, Matrix, Matrix], None]
     slope_is_of_a: bool
 
 
 LOSSES = {
-    "squared_error": Loss(squared_error, difference, True),
-    "huber": Loss(huber, clipped_difference, True),
-    "binary_cross_entropy": Loss(binary_cross_entropy, difference, False),
-    "categorical_cross_entropy": Loss(categorical_cross_entropy, difference, False),
-    "poisson": Loss(poisson, difference, False),
+    "squared_error": Loss(squared_error, difference, same, True),
+    "huber": Loss(huber, clipped_difference, same_unless_clipped, True),
+    "binary_cross_entropy": Loss(binary_cross_entropy, difference, same, False),
+    "categorical_cross_entropy": Loss(categorical_cross_entropy, difference, same, False),
+    "poisson": Loss(poisson, difference, same, False),
 }

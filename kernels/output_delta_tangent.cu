@@ -1,0 +1,32 @@
+// The derivative of delta^(L) = scale * dcost/dz^(L) along a direction in which z and a move by dz and da.
+//   z, a, y, dz, da, out : (rows, columns), n entries in all
+#include "activation.cuh"
+#include "loss.cuh"
+#include "real.cuh"
+
+#define ARGUMENTS                                                                                                \
+    const real *z, const real *a, const real *y, const real *dz, const real *da, real scale, real *out, long long n
+
+template <class Loss, class G>
+__device__ void output_delta_tangent(ARGUMENTS) {
+    const long long step = (long long)gridDim.x * blockDim.x;
+    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step)
+        out[i] = scale * Loss::template delta_tangent<G>(z[i], a[i], y[i], dz[i], da[i]);
+}
+
+#define DEFINE(LOSS, NAME, G)                                                  \
+    extern "C" __global__ void output_delta_tangent_##LOSS##_##NAME(ARGUMENTS) { \
+        output_delta_tangent<loss::LOSS, G>(z, a, y, dz, da, scale, out, n);   \
+    }
+#define DEFINE_SQUARED_ERROR(NAME, G) DEFINE(squared_error, NAME, G)
+#define DEFINE_HUBER(NAME, G) DEFINE(huber, NAME, G)
+
+DELTAPROP_FOR_EACH_ACTIVATION(DEFINE_SQUARED_ERROR)
+DELTAPROP_FOR_EACH_ACTIVATION(DEFINE_HUBER)
+DEFINE(binary_cross_entropy, sigmoid, activation::sigmoid)
+DEFINE(poisson, exp, activation::exp_)
+
+// delta^(L) = a - y here too, so it moves as a does.
+extern "C" __global__ void output_delta_tangent_categorical_cross_entropy_softmax(ARGUMENTS) {
+    output_delta_tangent<loss::binary_cross_entropy, activation::sigmoid>(z, a, y, dz, da, scale, out, n);
+}
