@@ -90,6 +90,16 @@ def test_the_seed_decides(backend):
     assert np.array_equal(np.random.get_state()[1], state)
 
 
+def test_debug_initialize_is_the_courses(backend):
+    """Θ = sin(1 … n)/10 filled column by column: the bias column comes first, whatever the seed."""
+    n = net(init="debug_initialize", backend=backend, seed=5)
+    first, second = (n.backend.to_numpy(theta) for theta in n.thetas)
+    assert first.shape == (5, 5)
+    assert first[:, 0] == pytest.approx(np.sin([1, 2, 3, 4, 5]) / 10)
+    assert first[0] == pytest.approx(np.sin([1, 6, 11, 16, 21]) / 10)
+    assert second[:, 1] == pytest.approx(np.sin([4, 5, 6]) / 10)
+
+
 @pytest.mark.parametrize(("arguments", "options", "error", "message"), [
     ([[4]], {}, ValueError, "layer_sizes: expected at least an input and an output layer"),
     ([[4, 0, 2]], {}, ValueError, "layer_sizes: expected widths of at least 1, got 0 at position 1"),
@@ -102,6 +112,8 @@ def test_the_seed_decides(backend):
     ([[2, 2]], {"init": "xavier"}, ValueError, "init: unknown initialisation 'xavier'; known are"),
     ([[2, 2]], {"dtype": "float16"}, ValueError, "dtype: expected 'float32' or 'float64', got 'float16'"),
     ([[2, 2]], {"dtype": "nonsense"}, ValueError, "dtype: expected .* got 'nonsense'"),
+    ([[2, 2]], {"output_error": "rough"}, ValueError, "output_error: expected one of 'exact', 'simplified', got 'rough'"),
+    ([[2, 2]], {"output_error": "simplified"}, ValueError, "output_error: .* expected that loss, got 'binary_cross_entropy'"),
     ([[2, 2]], {"seed": -1}, ValueError, "seed: expected a whole number of at least 0, got -1"),
     ([[2, 2]], {"seed": "x"}, TypeError, "seed: expected a whole number, got 'x'"),
     ([[2, 2]], {"backend": "tpu"}, ValueError, "backend: expected one of 'auto', 'numpy', 'cupy', got 'tpu'"),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from deltaprop.accumulation import accumulate as accumulate
     from deltaprop.activations import sigmoid as sigmoid
     from deltaprop.activations import sigmoid_grad as sigmoid_grad
     from deltaprop.backends import available_backends as available_backends
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
     from deltaprop.early_stopping import EarlyStopping as EarlyStopping
     from deltaprop.errors import BackendError as BackendError
     from deltaprop.errors import DivergenceError as DivergenceError
+    from deltaprop.function import check_gradient as check_gradient
     from deltaprop.history import History as History
     from deltaprop.model import Network as Network
-    from deltaprop.model import check_gradient as check_gradient
     from deltaprop.optimizers import SGD as SGD
     from deltaprop.optimizers import Adam as Adam
     from deltaprop.optimizers import AdamW as AdamW
@@ -31,12 +32,14 @@ if TYPE_CHECKING:
     from deltaprop.schedules import StepDecay as StepDecay
 
 _HOMES = {
+    "accumulation": ("accumulate",),
     "activations": ("sigmoid", "sigmoid_grad"),
     "backends": ("available_backends", "get_backend"),
     "early_stopping": ("EarlyStopping",),
     "errors": ("BackendError", "DivergenceError"),
+    "function": ("check_gradient",),
     "history": ("History",),
-    "model": ("Network", "check_gradient"),
+    "model": ("Network",),
     "optimizers": ("SGD", "Adam", "AdamW"),
     "schedules": ("CosineDecay", "ExponentialDecay", "InverseScaling", "ReduceOnPlateau", "StepDecay"),
 }

@@ -23,7 +23,8 @@ Cost, m samples, h = a^(L)::
 Backward::
 
     δ^(L) = ∂cost/∂z^(L)                             = h − y for a loss under its canonical link,
-                                                     = (h − y) ⊙ g′(z^(L)) for the squared error
+                                                     = (h − y) ⊙ g′(z^(L)) for the squared error;
+                                                     output_error="simplified" leaves it at h − y
     δ^(l) = (W^(l))ᵀ δ^(l+1) ⊙ g′(z^(l))             l = L−1 … 2
     Δ^(l) = Σ δ^(l+1) (a^(l))ᵀ                       over samples, the step of accumulation in the loop form
     ∂J/∂W^(l) = Δ^(l)/m + (λ/m) W^(l)                the bias is never regularised
@@ -156,7 +157,9 @@ def backward(
     backend, A, Z, delta = network.backend, work.A, work.Z, work.delta
     weights, g = network.weights, network.activations
 
-    backend.output_delta(network.loss, g[-1], Z[-1], A[-1], Y, scale, out=delta[-1], cost=cost)
+    # The simplified error of a squared loss is the exact one of an output whose g′ is 1.
+    g_L = g[-1] if network.output_error == "exact" else "identity"
+    backend.output_delta(network.loss, g_L, Z[-1], A[-1], Y, scale, out=delta[-1], cost=cost)
     backend.bias_gradient(delta[-1], out=gradient.biases[-1])
     for l in reversed(range(1, len(weights))):
         backend.weight_gradient(delta[l], A[l], out=gradient.weights[l])

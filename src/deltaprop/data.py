@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 from deltaprop.backends import Array, Backend, backend_of
 
 
-def as_inputs(X: Any, name: str, *, columns: int, backend: Backend, dtype: DTypeLike) -> Array:
+def as_inputs(X: Any, name: str, *, columns: int, backend: Backend, dtype: DTypeLike, rows: int | None = None) -> Array:
     """`X` as a C-contiguous (m, columns) array of finite numbers.
 
     Parameters
@@ -23,6 +23,8 @@ def as_inputs(X: Any, name: str, *, columns: int, backend: Backend, dtype: DType
         The argument's name in errors.
     columns : int
         Features expected.
+    rows : int, optional
+        Rows expected, where there is another array to go with.
 
     Raises
     ------
@@ -32,6 +34,8 @@ def as_inputs(X: Any, name: str, *, columns: int, backend: Backend, dtype: DType
         If the shape is wrong, there is no row, or an entry is nan or infinite once in `dtype`.
     """
     array = _as_array(X, name, backend)
+    if rows is not None and array.shape != (rows, columns):
+        raise ValueError(f"{name}: expected shape ({rows}, {columns}), one row for each of X, got shape {array.shape}")
     if array.ndim != 2:
         hint = f"; one sample is {name}[None, :]" if array.ndim == 1 and array.shape[0] == columns else ""
         raise ValueError(f"{name}: expected a 2-D array of shape (m, {columns}), got shape {array.shape}{hint}")
@@ -88,6 +92,14 @@ def as_targets(
                 f"got a sum of {float(sums[row]):g} in row {row}"
             )
     return array
+
+
+def as_vector(v: Any, name: str, *, size: int, backend: Backend, dtype: DTypeLike) -> Array:
+    """`v` as a contiguous (size,) array of finite numbers; errors as of `as_inputs`."""
+    array = _as_array(v, name, backend)
+    if array.shape != (size,):
+        raise ValueError(f"{name}: expected shape ({size},), one entry a parameter, got shape {array.shape}")
+    return _as_finite(array, name, backend, dtype)
 
 
 def _check_rows(array: Array, name: str, rows: int, expected: str) -> None:

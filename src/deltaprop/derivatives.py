@@ -1,78 +1,42 @@
-"""Derivatives checked from outside: the gradient against central differences of the cost."""
+"""Derivatives of the network and of its cost: forward mode, reverse mode, and one over the other.
+
+The network is a chain of maps z^(l+1) = W^(l) a^(l) + b^(l), a^(l+1) = g(z^(l+1)). The derivative of a chain is a
+product of the derivatives of its links; the modes differ in the end at which the product is begun. Write ẋ for the
+derivative of x along the direction in which the input is moved, x̄ for the derivative with respect to x of the outputs
+weighted by ȳ, and δ for z̄::
+
+    forward (jvp)    ż^(l+1) = W^(l) ȧ^(l)                   ȧ^(l+1) = g′(z^(l+1)) ⊙ ż^(l+1)          l = 1 … L−1
+    reverse (vjp)    δ^(l+1) = g′(z^(l+1)) ⊙ ā^(l+1)         ā^(l) = (W^(l))ᵀ δ^(l+1)                 l = L−1 … 1
+
+A pass of either mode costs about as much as the forward pass (twice the latter in all, with the forward pass whose z
+it needs). One forward pass gives a column of the Jacobian, one reverse pass a row; hence the mode to choose.
+
+The Hessian of the cost times a vector is the derivative of backpropagation itself along v = (Ẇ, ḃ): forward mode over
+reverse mode, exact, at a few times the price of the gradient, the Hessian never being formed::
+
+    ż^(l+1) = W^(l) ȧ^(l) + Ẇ^(l) a^(l) + ḃ^(l)              ȧ^(l+1) = g′(z^(l+1)) ⊙ ż^(l+1)
+    δ̇^(L)  = ȧ^(L) under the canonical link,                 g′ ⊙ ȧ^(L) + (a − y) ⊙ g″ ⊙ ż for the squared error
+    δ̇^(l)  = (Wᵀ δ̇^(l+1) + Ẇᵀ δ^(l+1)) ⊙ g′(z^(l)) + Wᵀ δ^(l+1) ⊙ g″(z^(l)) ⊙ ż^(l)
+    (H v)_W = (Σ δ̇^(l+1) (a^(l))ᵀ + δ^(l+1) (ȧ^(l))ᵀ)/m + (λ/m) Ẇ^(l)                (H v)_b = Σ δ̇^(l+1)/m
+
+Sources: Griewank and Walther, Evaluating Derivatives (2008), for the modes and their cost; Pearlmutter, Fast exact
+multiplication by the Hessian (1994), who writes R{x} for ẋ.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Literal, TypeAlias
 
 import numpy as np
 
-from deltaprop.backends import Array, get_backend
-from deltaprop.backprop import Objective, Workspace, add_cost, backward, forward
+from deltaprop.backends import Array
+from deltaprop.backprop import Objective, Workspace, backward, forward
 from deltaprop.network import NetworkState
 from deltaprop.parameters import Parameters
 
-#: Steps h of the differences. Four points leave an error of h⁴ f⁽⁵⁾/30, so h need not be so small that rounding rules;
-#: the second is for entries where J bends too sharply for the first.
-STEPS = (5e-4, 5e-5)
-#: Two-point differences at h and 2h differ by O(h²) where J is smooth. By more than this share of the gradient they
-#: differ only where J is strongly curved or has a kink between the points.
-SMOOTH = 2e-6
-
-
-@dataclass(frozen=True)
-class LayerCheck:
-    """How the gradient of one layer's weights or biases compares.
-
-    Attributes
-    ----------
-    name : str
-        ``"weights[0]"`` and so on.
-    entries : int
-        Entries compared.
-    relative_difference : float
-        ‖analytic − numeric‖/‖analytic + numeric‖ over them.
-    worst : tuple of int
-        Index, within the layer, of the entry that differs most.
-    max_abs_difference : float
-        By how much that entry differs.
-    """
-
-    name: str
-    entries: int
-    relative_difference: float
-    worst: tuple[int, ...]
-    max_abs_difference: float
-
-
-@dataclass(frozen=True)
-class GradientCheck:
-    """What `check_gradient` found.
-
-    Attributes
-    ----------
-    relative_difference : float
-        ‖analytic − numeric‖/‖analytic + numeric‖ over all entries compared.
-    max_abs_difference : float
-        The largest difference of any entry.
-    passed : bool
-        Whether `relative_difference` is below `tolerance`.
-    tolerance : float
-        As asked for.
-    layers : list of LayerCheck
-        Weights and biases, layer by layer.
-    entries, at_kinks : int
-        Entries compared, and entries left out because the cost has a kink (relu at 0) within the step.
-    """
-
-    relative_difference: float
-    max_abs_difference: float
-    passed: bool
-    tolerance: float
-    layers: list[LayerCheck]
-    entries: int
-    at_kinks: int
+Mode: TypeAlias = Literal["forward", "reverse", "auto"]
+#: Rows, samples times directions, that the Jacobian carries at once: enough for the matrix products to be efficient.
+JACOBIAN_ROWS = 4096
 
 
 def cost_and_gradient(network: NetworkState, X: Array, Y: Array, objective: Objective) -> tuple[float, Parameters]:
@@ -86,75 +50,140 @@ def cost_and_gradient(network: NetworkState, X: Array, Y: Array, objective: Obje
     return objective.total(network, cost, m), gradient
 
 
-def check_gradient(
-    subject: NetworkState, X: Array, Y: Array, objective: Objective, *, tolerance: float, entries: int
-) -> GradientCheck:
-    """∂J/∂θ by backpropagation against (4 D(h) − D(2h))/3, D(h) = (J(θ+h) − J(θ−h))/2h, entry by entry.
+class Tangents:
+    """Derivatives, along a direction, of what a `Workspace` holds: ż, ȧ and δ̇ of m samples, (m, s_l) each."""
 
-    `subject` and the data are float64; its parameters are moved during the check and end where they were. With more
-    parameters than `entries`, that many of them are checked, drawn once and for all with equal chance.
+    def __init__(self, network: NetworkState, m: int) -> None:
+        shapes = [(m, size) for size in network.layer_sizes[1:]]
+        empty, dtype = network.backend.empty, network.dtype
+        self.dZ: list[Array] = [empty(shape, dtype) for shape in shapes]
+        self.dA: list[Array] = [None, *(empty(shape, dtype) for shape in shapes)]
+        self.d_delta: list[Array] = [empty(shape, dtype) for shape in shapes]
+
+
+def jvp(network: NetworkState, X: Array, dX: Array) -> Array:
+    """J u for every sample, J = ∂h/∂x and u its row of `dX`: X and dX (m, s_1), result (m, s_L)."""
+    work = Workspace(network, X.shape[0], backward=False)
+    forward(network, X, work)
+    return forward_mode(network, work.Z, work.A, dX)
+
+
+def vjp(network: NetworkState, X: Array, dY: Array) -> Array:
+    """Jᵀ v for every sample, J = ∂h/∂x and v its row of `dY`: X (m, s_1), dY (m, s_L), result (m, s_1)."""
+    work = Workspace(network, X.shape[0], backward=False)
+    forward(network, X, work)
+    return reverse_mode(network, work.Z, work.A, dY)
+
+
+def forward_mode(network: NetworkState, Z: list[Array], A: list[Array], dX: Array) -> Array:
+    """ż = W ȧ, ȧ = g′(z) ⊙ ż from the first layer to the last, at the Z and A of a forward pass."""
+    backend, dA = network.backend, dX
+    for l, (W, g) in enumerate(zip(network.weights, network.activations, strict=True)):
+        dZ = backend.empty(Z[l].shape, network.dtype)
+        backend.affine_tangent(A[l], dA, W, None, None, out=dZ)
+        backend.activation_tangent(g, Z[l], A[l + 1], dZ, out=dZ)
+        dA = dZ
+    return dA
+
+
+def reverse_mode(network: NetworkState, Z: list[Array], A: list[Array], dY: Array) -> Array:
+    """δ = g′(z) ⊙ ā, ā = Wᵀ δ from the last layer to the first, at the Z and A of a forward pass."""
+    backend, adjoint = network.backend, dY
+    for l in reversed(range(len(network.weights))):
+        W, g = network.weights[l], network.activations[l]
+        delta = backend.empty(Z[l].shape, network.dtype)
+        backend.activation_tangent(g, Z[l], A[l + 1], adjoint, out=delta)
+        adjoint = backend.empty((delta.shape[0], W.shape[1]), network.dtype)
+        backend.input_gradient(delta, W, out=adjoint)
+    return adjoint
+
+
+def jacobian(network: NetworkState, X: Array, mode: Mode) -> Array:
+    """∂h_k/∂x_i of every sample, (m, s_L, s_1), column by column in forward mode, row by row in reverse mode."""
+    backend, m = network.backend, X.shape[0]
+    n_in, n_out = network.layer_sizes[0], network.layer_sizes[-1]
+    if mode == "auto":
+        mode = "forward" if n_in <= n_out else "reverse"
+    directions = n_in if mode == "forward" else n_out
+    at_once = min(directions, max(1, JACOBIAN_ROWS // m))
+    work = Workspace(network, m, backward=False)
+    forward(network, X, work)
+    # Several directions at once are so many more rows, each block of m having the same Z and A.
+    Z, A = ([_repeat(network, array, at_once) for array in arrays] for arrays in (work.Z, work.A))
+    result = backend.empty((m, n_out, n_in), network.dtype)
+    for start in range(0, directions, at_once):
+        stop = min(start + at_once, directions)
+        unit = backend.zeros((stop - start, m, directions), network.dtype)
+        for i in range(start, stop):
+            unit[i - start, :, i] = 1.0
+        rows = (stop - start) * m
+        arguments = ([z[:rows] for z in Z], [a[:rows] for a in A], unit.reshape(rows, directions))
+        if mode == "forward":
+            columns = forward_mode(network, *arguments).reshape(stop - start, m, n_out)
+            result[:, :, start:stop] = columns.transpose(1, 2, 0)
+        else:
+            result[:, start:stop, :] = reverse_mode(network, *arguments).reshape(stop - start, m, n_in).swapaxes(0, 1)
+    return result
+
+
+def _repeat(network: NetworkState, array: Array, times: int) -> Array:
+    """`array`, (m, s), one copy below the other: (times · m, s)."""
+    result = network.backend.empty((times, *array.shape), network.dtype)
+    result[...] = array
+    return result.reshape(-1, array.shape[1])
+
+
+def hvp(network: NetworkState, X: Array, Y: Array, direction: Parameters, objective: Objective) -> Parameters:
+    """H v, H = ∂²J/∂θ² over all of X, (m, s_1), and Y, (m, s_L), and v the `direction`."""
+    m = X.shape[0]
+    scale, penalty = objective.scale(m), objective.penalty(m)
+    work, tangents = Workspace(network, m), Tangents(network, m)
+    product = Parameters(network.backend, network.layer_sizes, network.dtype)
+    cost = network.backend.zeros((), np.float64)
+    forward(network, X, work)
+    backward(network, Y, work, product, cost, scale=scale, penalty=penalty)  # for δ; the gradient is overwritten
+    hessian_product(network, Y, work, tangents, direction, product, scale=scale, penalty=penalty)
+    return product
+
+
+def hessian_product(
+    network: NetworkState,
+    Y: Array,
+    work: Workspace,
+    tangents: Tangents,
+    direction: Parameters,
+    product: Parameters,
+    *,
+    scale: float,
+    penalty: float,
+) -> None:
+    """H v into `product`, at the z, a and δ that a forward and a backward pass have left in `work`.
+
+    Parameters
+    ----------
+    Y : array, (m, s_L)
+        Targets.
+    tangents : Tangents
+        Where ż, ȧ and δ̇ are written.
+    direction : Parameters
+        The vector v = (Ẇ, ḃ).
+    scale, penalty : float
+        As in the backward pass: ``work.delta`` holds scale · δ.
     """
-    _, gradient = cost_and_gradient(subject, X, Y, objective)
-    analytic = gradient.on(get_backend("numpy"))
-    # nan where nothing is compared
-    numeric = Parameters(analytic.backend, subject.layer_sizes, np.float64)
-    numeric.flat.fill(np.nan)
+    backend, A, Z, delta = network.backend, work.A, work.Z, work.delta
+    dA, dZ, d_delta = tangents.dA, tangents.dZ, tangents.d_delta
+    W, dW, db, g = network.weights, direction.weights, direction.biases, network.activations
 
-    m, theta = X.shape[0], subject.parameters
-    work = Workspace(subject, m, backward=False)
-
-    def cost_at(index: int, value: float) -> float:
-        theta[index] = value
-        total = subject.backend.zeros((), np.float64)
-        forward(subject, X, work)
-        add_cost(subject, Y, work, total)
-        return objective.total(subject, total, m)
-
-    chosen = np.arange(theta.size)
-    if theta.size > entries:
-        chosen = np.sort(np.random.default_rng(0).choice(theta.size, entries, replace=False))
-    largest = float(np.abs(analytic.flat).max())
-    for i in map(int, chosen):
-        here = float(theta[i])
-        for h in STEPS:
-            near = (cost_at(i, here + h) - cost_at(i, here - h)) / (2 * h)
-            far = (cost_at(i, here + 2 * h) - cost_at(i, here - 2 * h)) / (4 * h)
-            if abs(near - far) <= SMOOTH * max(largest, abs(near)):
-                numeric.flat[i] = (4 * near - far) / 3
-                break
-        theta[i] = here
-
-    layers = list(_compare_layers(analytic, numeric))
-    compared = sum(layer.entries for layer in layers)
-    relative = _relative_difference(analytic.flat, numeric.flat) if compared else float("nan")
-    return GradientCheck(
-        relative_difference=relative,
-        max_abs_difference=max((layer.max_abs_difference for layer in layers), default=float("nan")),
-        passed=compared > 0 and relative < tolerance,
-        tolerance=tolerance,
-        layers=layers,
-        entries=compared,
-        at_kinks=len(chosen) - compared,
-    )
-
-
-def _compare_layers(analytic: Parameters, numeric: Parameters) -> Iterator[LayerCheck]:
-    """The comparison of every layer's weights and biases of which at least one entry was compared."""
-    for l in range(len(analytic.weights)):
-        for kind in ("weights", "biases"):
-            a, n = getattr(analytic, kind)[l], getattr(numeric, kind)[l]
-            difference = np.abs(a - n)
-            compared = int(np.isfinite(difference).sum())
-            if compared:
-                worst = tuple(int(i) for i in np.unravel_index(int(np.nanargmax(difference)), a.shape))
-                name, relative = f"{kind}[{l}]", _relative_difference(a, n)
-                yield LayerCheck(name, compared, relative, worst, float(difference[worst]))
-
-
-def _relative_difference(analytic: np.ndarray[Any, Any], numeric: np.ndarray[Any, Any]) -> float:
-    """‖a − n‖/‖a + n‖ over the entries that were compared; 0 where both vanish."""
-    compared = np.isfinite(numeric)
-    a, n = analytic[compared], numeric[compared]
-    both = float(np.linalg.norm(a + n))
-    difference = float(np.linalg.norm(a - n))
-    return difference / both if both else (0.0 if difference == 0 else float("inf"))
+    for l in range(len(W)):
+        backend.affine_tangent(A[l], dA[l], W[l], dW[l], db[l], out=dZ[l])
+        backend.activation_tangent(g[l], Z[l], A[l + 1], dZ[l], out=dA[l + 1])
+    backend.output_delta_tangent(network.loss, g[-1], Z[-1], A[-1], Y, dZ[-1], dA[-1], scale, out=d_delta[-1])
+    for l in reversed(range(len(W))):
+        backend.weight_gradient_tangent(delta[l], d_delta[l], A[l], dA[l], out=product.weights[l])
+        backend.bias_gradient(d_delta[l], out=product.biases[l])
+        if l:
+            backend.hidden_delta_tangent(
+                delta[l], d_delta[l], W[l], dW[l], g[l - 1], Z[l - 1], dZ[l - 1], out=d_delta[l - 1]
+            )
+    if penalty:
+        backend.add_l2_gradient(direction.flat_weights, penalty, product.flat_weights)

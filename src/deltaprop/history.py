@@ -1,13 +1,16 @@
-"""What training records."""
+"""What training records, and its curves."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
+
+from deltaprop.plotting import plot_history
 
 
 @dataclass
 class History:
-    """One entry an epoch in every list.
+    """One entry an epoch in every list; in full-batch training, one an iteration.
 
     Attributes
     ----------
@@ -19,11 +22,13 @@ class History:
     metrics : dict of str to list of float
         By metric name, over the validation data at the end of the epoch.
     learning_rate : list of float
-        Of the epoch.
+        Of the epoch. Empty after full-batch training, whose steps are found by a line search.
     seconds : list of float
         Wall time of the epoch, validation included.
     best_epoch : int or None
         Epoch, counted from 1, whose parameters early stopping restored; None without early stopping.
+    converged : bool or None
+        Whether `fit_full_batch` ended because no entry of the gradient exceeded its `tol`; None after `fit`.
     message : str
         Why training ended.
     """
@@ -34,9 +39,27 @@ class History:
     learning_rate: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     best_epoch: int | None = None
+    converged: bool | None = None
     message: str = ""
 
     @property
     def epochs(self) -> int:
         """Epochs recorded."""
         return len(self.cost)
+
+    def plot(self) -> Any:
+        """Draw the curves: cost (and validation cost) by epoch, and the metrics beside them where there are any.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Made by pyplot, so that ``pyplot.show()`` shows it; ``.savefig("curves.png")`` writes it.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed; the message names the extra that brings it.
+        ValueError
+            If nothing has been recorded.
+        """
+        return plot_history(self.cost, self.validation_cost, self.metrics, self.best_epoch)

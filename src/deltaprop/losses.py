@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
 
 from deltaprop.activations import OUTPUT_ACTIVATIONS, check_activation
+
+#: What δ^(L) of the squared error is: (a − y) ⊙ g′(z), its gradient, or a − y, as one textbook derivation leaves it.
+OutputError: TypeAlias = Literal["exact", "simplified"]
 
 _ELEMENTWISE = tuple(name for name in OUTPUT_ACTIVATIONS if name != "softmax")
 
@@ -60,3 +64,24 @@ def check_loss(name: str, output_activation: str | None) -> str:
             f"output_activation: loss {name!r} goes with {', '.join(map(repr, allowed))}, got {output_activation!r}"
         )
     return output_activation
+
+
+def check_output_error(output_error: str, loss: str) -> OutputError:
+    """`output_error`, if it is known and goes with `loss`.
+
+    Raises
+    ------
+    ValueError
+        If it is neither "exact" nor "simplified", or is "simplified" with another loss than the squared error.
+    """
+    if output_error == "exact":
+        return "exact"
+    if output_error != "simplified":
+        known = ", ".join(map(repr, get_args(OutputError)))
+        raise ValueError(f"output_error: expected one of {known}, got {output_error!r}")
+    if loss != "squared_error":
+        raise ValueError(
+            "output_error: 'simplified' drops g′ from the output error of loss 'squared_error'; "
+            f"expected that loss, got {loss!r}"
+        )
+    return "simplified"

@@ -1,47 +1,35 @@
-"""`Network`: the public face of a multi-layer perceptron. Checks what comes in, calls the floors below."""
+"""`Network`: the public face of a multi-layer perceptron: what it can be asked (`NetworkFunction`), and learning."""
 
 from __future__ import annotations
 
+import math
 import operator
 import os
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from deltaprop import backprop, derivatives, training
-from deltaprop.backends import Array, Backend, backend_of, get_backend
-from deltaprop.backprop import L2Scaling, Objective, Reduction, Workspace
-from deltaprop.data import as_inputs, as_targets
+from deltaprop import explanation, solvers, training
+from deltaprop.backends import Array, Backend, backend_of
+from deltaprop.backprop import L2Scaling, Objective, Reduction
+from deltaprop.callbacks import Callback
 from deltaprop.early_stopping import EarlyStopping
+from deltaprop.explanation import Explanation
+from deltaprop.function import NetworkFunction
 from deltaprop.history import History
 from deltaprop.losses import LOSSES
 from deltaprop.metrics import Metric, resolve_metrics
 from deltaprop.model_file import Tensors, read_model, write_model
-from deltaprop.network import NetworkState, check_whole_number
+from deltaprop.network import check_whole_number
 from deltaprop.optimizers import SGD, Optimizer
-from deltaprop.parameters import Parameters
-from deltaprop.training import Callback, Plan
+from deltaprop.plotting import plot_weights
+from deltaprop.solvers import FullBatchPlan, Method
+from deltaprop.training import Plan
 
 
-@dataclass(frozen=True)
-class ForwardPass:
-    """Every quantity of a forward pass, rows being samples.
-
-    Attributes
-    ----------
-    z : list of array
-        z^(2) … z^(L), (m, s_l).
-    a : list of array
-        a^(1) … a^(L), (m, s_l); ``a[0]`` is X and ``a[l + 1]`` is g(``z[l]``).
-    """
-
-    z: list[Array]
-    a: list[Array]
-
-
-class Network(NetworkState):
+class Network(NetworkFunction):
     """A multi-layer perceptron, trained by backpropagation in matrix form.
 
     Parameters
@@ -57,13 +45,16 @@ class Network(NetworkState):
         "squared_error", "binary_cross_entropy" (over each of K outputs), "categorical_cross_entropy", "poisson" or
         "huber". The formulas stand in `deltaprop.backprop`.
     init : str, default "glorot_uniform"
-        "glorot_uniform", "normal", "scaled_normal", "lecun", "he" or "zeros".
+        "glorot_uniform", "normal", "scaled_normal", "lecun", "he", "debug_initialize" or "zeros".
     dtype : {"float64", "float32"}
         Of parameters and all arithmetic. Data are converted to it.
     backend : {"auto", "numpy", "cupy"} or Backend
         "auto" is CuPy where a CUDA device answers, else NumPy.
     seed : int, default 0
         Decides initialisation and shuffling; the same seed gives the same numbers on one backend.
+    output_error : {"exact", "simplified"}
+        δ^(L) under the squared error: (a − y) ⊙ g′(z), its gradient, or a − y, as one derivation leaves it. The latter
+        is a training rule, not the gradient of the cost, and is refused where that is needed.
 
     Raises
     ------
@@ -86,118 +77,6 @@ class Network(NetworkState):
     >>> [round(float(p)) for p in net.predict(X)[:, 0]]
     [0, 1, 1, 0]
     """
-
-    # -- forward ------------------------------------------------------------------------------------------------
-
-    def forward(self, X: Any) -> ForwardPass:
-        """z^(l+1) = W^(l) a^(l) + b^(l), a^(l+1) = g(z^(l+1)): every z and every a.
-
-        Parameters
-        ----------
-        X : array_like, (m, s_1)
-
-        Returns
-        -------
-        ForwardPass
-            With lists ``z`` (layers 2 … L) and ``a`` (layers 1 … L, ``a[0]`` being X).
-
-        Raises
-        ------
-        ValueError, TypeError
-            If X has another shape, holds nan or infinity, or is no array of numbers.
-        """
-        inputs = self._inputs(X)
-        work = Workspace(self, inputs.shape[0], backward=False)
-        backprop.forward(self, inputs, work)
-        return ForwardPass(z=self._like(X, work.Z), a=self._like(X, work.A))
-
-    def predict(self, X: Any) -> Array:
-        """h = a^(L), (m, s_L), for X : (m, s_1).
-
-        Raises
-        ------
-        ValueError, TypeError
-            As `forward`.
-        """
-        return self._like(X, [training.predict(self, self._inputs(X))])[0]
-
-    # -- cost and gradient --------------------------------------------------------------------------------------
-
-    def cost(
-        self, X: Any, Y: Any, l2: float = 0.0, l2_scaling: L2Scaling = "per_sample", reduction: Reduction = "mean"
-    ) -> float:
-        """J(θ) over all samples.
-
-        Parameters
-        ----------
-        X : array_like, (m, s_1)
-        Y : array_like, (m, s_L)
-            Targets; (m,) where there is one output, or (m,) whole-number class labels where there are several.
-        l2 : float, default 0.0
-            λ ≥ 0. Biases are never regularised.
-        l2_scaling : {"per_sample", "absolute"}
-            λ/(2m) Σ W² or λ/2 Σ W².
-        reduction : {"mean", "sum"}
-            (1/m) Σ cost or Σ cost.
-
-        Returns
-        -------
-        float
-
-        Raises
-        ------
-        ValueError, TypeError
-            If an argument is none of these; the message names it.
-        """
-        objective = Objective(l2, l2_scaling, reduction)
-        inputs, targets = self._data(X, Y)
-        return objective.total(self, training.data_cost(self, inputs, targets), inputs.shape[0])
-
-    def cost_and_gradient(
-        self, X: Any, Y: Any, l2: float = 0.0, l2_scaling: L2Scaling = "per_sample", reduction: Reduction = "mean"
-    ) -> tuple[float, Parameters]:
-        """J(θ) and ∂J/∂θ over all samples, by one forward and one backward pass.
-
-        Parameters
-        ----------
-        X, Y, l2, l2_scaling, reduction
-            As for `cost`.
-
-        Returns
-        -------
-        cost : float
-        gradient : Parameters
-            ∂J/∂θ in all its shapes: ``weights``, ``biases``, ``thetas`` and ``flat``.
-
-        Raises
-        ------
-        ValueError, TypeError
-            As `cost`.
-        """
-        objective = Objective(l2, l2_scaling, reduction)
-        cost, gradient = derivatives.cost_and_gradient(self, *self._data(X, Y), objective)
-        return cost, gradient.on(get_backend("numpy")) if self._wants_host(X) else gradient
-
-    def deltas(self, X: Any, Y: Any) -> list[Array]:
-        """δ^(2) … δ^(L), (m, s_l), one a layer: ∂cost/∂z^(l) of each sample by itself, without 1/m.
-
-        Parameters
-        ----------
-        X, Y
-            As for `cost`.
-
-        Raises
-        ------
-        ValueError, TypeError
-            As `cost`.
-        """
-        inputs, targets = self._data(X, Y)
-        work = Workspace(self, inputs.shape[0])
-        gradient = Parameters(self.backend, self.layer_sizes, self.dtype)
-        cost = self.backend.zeros((), np.float64)
-        backprop.forward(self, inputs, work)
-        backprop.backward(self, targets, work, gradient, cost, scale=1.0, penalty=0.0)
-        return self._like(X, work.delta)
 
     # -- training -----------------------------------------------------------------------------------------------
 
@@ -261,6 +140,102 @@ class Network(NetworkState):
         """
         objective = Objective(l2, l2_scaling, reduction)
         inputs, targets = self._data(X, Y)
+        held_out, resolved = self._validation(validation, metrics)
+        if optimizer is not None and not isinstance(optimizer, Optimizer):
+            raise TypeError(f"optimizer: expected SGD, Adam or AdamW, got {optimizer!r}")
+        plan = Plan(
+            optimizer=optimizer or SGD(),
+            batch_size=None if batch_size is None else check_whole_number("batch_size", batch_size, least=1),
+            epochs=check_whole_number("epochs", epochs, least=1),
+            objective=objective,
+            shuffle=shuffle,
+            metrics=resolved,
+            early_stopping=early_stopping,
+            callbacks=callbacks,
+            progress=progress,
+        )
+        if early_stopping is not None:
+            self._check_early_stopping(early_stopping, plan, held_out is not None)
+        return training.train(self, inputs, targets, held_out, plan)
+
+    def fit_full_batch(
+        self,
+        X: Any,
+        Y: Any,
+        *,
+        method: Method = "l-bfgs",
+        max_iter: int = 200,
+        tol: float = 1e-5,
+        l2: float = 0.0,
+        l2_scaling: L2Scaling = "per_sample",
+        reduction: Reduction = "mean",
+        validation: tuple[Any, Any] | None = None,
+        metrics: Sequence[str | Metric] | None = None,
+        callbacks: Sequence[Callback] = (),
+        progress: bool = False,
+    ) -> History:
+        """Train on all samples at once by a solver that finds its own step, from the parameters the network has.
+
+        Parameters
+        ----------
+        X, Y, l2, l2_scaling, reduction
+            As for `cost`.
+        method : {"l-bfgs", "cg", "newton-cg", "gd"}
+            scipy's L-BFGS, nonlinear conjugate gradients or Newton-CG (with exact Hessian-vector products), or
+            steepest descent under Armijo's rule.
+        max_iter : int, default 200
+            Iterations at most. One of them takes one evaluation of J and its gradient or a few; of Newton-CG, as many
+            Hessian-vector products as its inner solver needs.
+        tol : float, default 1e-5
+            Converged once no entry of ∂J/∂θ exceeds it in magnitude.
+        validation, metrics
+            As for `fit`, recorded after every iteration.
+        callbacks : sequence of callable
+            Each is given an `EpochEnd` after every iteration; one that returns True ends training.
+        progress : bool, default False
+            Draw a progress bar on standard error.
+
+        Returns
+        -------
+        History
+            One entry an iteration; ``converged`` and ``message`` say how it ended.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument is none of these, or the output error is the simplified one. Nothing has been trained then.
+        DivergenceError
+            If the cost or its gradient is no longer finite; the network keeps the parameters of the last iteration.
+
+        Notes
+        -----
+        The solvers work in float64 on the host, the network in its own dtype on its backend: with float32, a line
+        search ends at float32's rounding of J, so ask for no tighter `tol` than some 1e-4 there. scipy's Newton-CG
+        ends where the curvature along its direction is below 7e-16, so ask it for no tighter `tol` than some 1e-7.
+        """
+        objective = Objective(l2, l2_scaling, reduction)
+        self._require_exact("fit_full_batch")
+        if method not in get_args(Method):
+            raise ValueError(f"method: expected one of {', '.join(map(repr, get_args(Method)))}, got {method!r}")
+        if not 0.0 <= tol < float("inf"):
+            raise ValueError(f"tol: expected a finite number of at least 0, got {tol!r}")
+        inputs, targets = self._data(X, Y)
+        held_out, resolved = self._validation(validation, metrics)
+        plan = FullBatchPlan(
+            method=method,
+            max_iter=check_whole_number("max_iter", max_iter, least=1),
+            tol=tol,
+            objective=objective,
+            metrics=resolved,
+            callbacks=callbacks,
+            progress=progress,
+        )
+        return solvers.train_full_batch(self, inputs, targets, held_out, plan)
+
+    def _validation(
+        self, validation: tuple[Any, Any] | None, metrics: Sequence[str | Metric] | None
+    ) -> tuple[tuple[Array, Array] | None, dict[str, Metric]]:
+        """The validation data as arrays of ours, and what to record on them."""
         held_out = None
         if validation is not None:
             if not isinstance(validation, (tuple, list)) or len(validation) != 2:
@@ -270,22 +245,7 @@ class Network(NetworkState):
             metrics = ("accuracy",) if held_out and LOSSES[self.loss].classifies else ()
         elif metrics and held_out is None:
             raise ValueError("metrics: expected validation data with them, got validation=None")
-        if optimizer is not None and not isinstance(optimizer, Optimizer):
-            raise TypeError(f"optimizer: expected SGD, Adam or AdamW, got {optimizer!r}")
-        plan = Plan(
-            optimizer=optimizer or SGD(),
-            batch_size=None if batch_size is None else check_whole_number("batch_size", batch_size, least=1),
-            epochs=check_whole_number("epochs", epochs, least=1),
-            objective=objective,
-            shuffle=shuffle,
-            metrics=resolve_metrics(metrics),
-            early_stopping=early_stopping,
-            callbacks=callbacks,
-            progress=progress,
-        )
-        if early_stopping is not None:
-            self._check_early_stopping(early_stopping, plan, held_out is not None)
-        return training.train(self, inputs, targets, held_out, plan)
+        return held_out, resolve_metrics(metrics)
 
     @staticmethod
     def _check_early_stopping(early_stopping: EarlyStopping, plan: Plan, validates: bool) -> None:
@@ -298,6 +258,94 @@ class Network(NetworkState):
                 "early_stopping: expected validation data to monitor 'validation_cost', got validation=None; "
                 "EarlyStopping(monitor='cost') watches the training cost"
             )
+
+    # -- seeing it ----------------------------------------------------------------------------------------------
+
+    def explain(
+        self,
+        x: Any,
+        y: Any,
+        l2: float = 0.0,
+        l2_scaling: L2Scaling = "per_sample",
+        *,
+        format: explanation.Format = "table",
+    ) -> Explanation:
+        """Print and return every z, a, g′(z), δ, Δ and D of one sample: a small network's derivation in numbers.
+
+        Parameters
+        ----------
+        x : array_like, (s_1,) or (1, s_1)
+            One sample.
+        y : array_like, (s_L,) or (1, s_L), or a class label
+            Its target.
+        l2, l2_scaling
+            As for `cost`, with m = 1.
+        format : {"table", "markdown"}
+            How it is printed on standard output.
+
+        Returns
+        -------
+        Explanation
+            All of it as arrays; ``str()`` is what was printed.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `cost`; also if there is more than one sample, a layer is wider than 16, or `format` is neither.
+        """
+        if format not in get_args(explanation.Format):
+            raise ValueError(f"format: expected 'table' or 'markdown', got {format!r}")
+        if max(self.layer_sizes) > explanation.WIDEST:
+            raise ValueError(
+                f"explain: expected layers of at most {explanation.WIDEST} units, for every number is printed, got "
+                f"{list(self.layer_sizes)}; forward, deltas and cost_and_gradient give the same as arrays"
+            )
+        objective = Objective(l2, l2_scaling)
+        if np.ndim(x) == 1:
+            x = _one_row(x)
+        if np.ndim(y) == 0 or (np.ndim(y) == 1 and len(y) == self.layer_sizes[-1] > 1):
+            y = _one_row(y)
+        samples = len(self._inputs(x, "x"))
+        if samples != 1:
+            raise ValueError(f"x: expected one sample, got {samples}")
+        inputs, targets = self._data(x, y, "x", "y")
+        explained = explanation.explain(self, inputs, targets, objective, format)
+        sys.stdout.write(f"{explained}\n")
+        return explained
+
+    def plot_weights(self, l: int = 0, shape: tuple[int, int] | None = None) -> Any:
+        """Draw ``weights[l]`` as images, one a unit: what each unit of the layer looks for in its inputs.
+
+        Parameters
+        ----------
+        l : int, default 0
+            Which layer's weights; those of the first see the data itself.
+        shape : (height, width), optional
+            Of an image, height · width being the layer's inputs. By default a square, where they make one.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Made by pyplot; ``.savefig("weights.png")`` writes it.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed; the message names the extra that brings it.
+        ValueError, TypeError
+            If there is no such layer or its inputs make no such image.
+        """
+        l = check_whole_number("l", l, least=0)
+        if l >= len(self.weights):
+            raise ValueError(f"l: expected a layer 0 … {len(self.weights) - 1}, got {l}")
+        W = self.backend.to_numpy(self.weights[l])
+        inputs = W.shape[1]
+        side = math.isqrt(inputs)
+        height, width = (side, side) if shape is None else shape
+        if height * width != inputs or height < 1:
+            asked = "a square" if shape is None else f"{height} × {width}"
+            raise ValueError(f"shape: expected (height, width) of images of {inputs} pixels, got {asked}")
+        return plot_weights(W, (height, width))
 
     # -- files --------------------------------------------------------------------------------------------------
 
@@ -364,35 +412,6 @@ class Network(NetworkState):
             raise ValueError(f"{path}: holds parameters that are not finite")
         return network
 
-    # -- the door -----------------------------------------------------------------------------------------------
-
-    def _inputs(self, X: Any, name: str = "X") -> Array:
-        return as_inputs(X, name, columns=self.layer_sizes[0], backend=self.backend, dtype=self.dtype)
-
-    def _data(self, X: Any, Y: Any, X_name: str = "X", Y_name: str = "Y") -> tuple[Array, Array]:
-        inputs = self._inputs(X, X_name)
-        loss = LOSSES[self.loss]
-        targets = as_targets(
-            Y,
-            Y_name,
-            rows=inputs.shape[0],
-            columns=self.layer_sizes[-1],
-            lowest=loss.lowest,
-            highest=loss.highest,
-            rows_sum_to_one=loss.rows_sum_to_one,
-            backend=self.backend,
-            dtype=self.dtype,
-        )
-        return inputs, targets
-
-    def _wants_host(self, X: Any) -> bool:
-        """Whether the caller handed in host data while the network lives on a device."""
-        return self.backend.name != "numpy" and backend_of(X) is not self.backend
-
-    def _like(self, X: Any, arrays: list[Array]) -> list[Array]:
-        """`arrays` as the kind that `X` was."""
-        return [self.backend.to_numpy(array) for array in arrays] if self._wants_host(X) else arrays
-
     def __repr__(self) -> str:
         configuration = self.configuration
         sizes = configuration.pop("layer_sizes")
@@ -400,41 +419,6 @@ class Network(NetworkState):
         return f"Network({sizes}, {arguments}, backend={self.backend.name!r})"
 
 
-def check_gradient(
-    network: Network,
-    X: Any,
-    Y: Any,
-    l2: float = 0.0,
-    *,
-    l2_scaling: L2Scaling = "per_sample",
-    reduction: Reduction = "mean",
-    tolerance: float = 1e-9,
-    entries: int = 2000,
-) -> derivatives.GradientCheck:
-    """∂J/∂θ by backpropagation against central differences of J, entry by entry.
-
-    Parameters
-    ----------
-    network : Network
-        Not changed. A float32 network is checked through a float64 copy: the formulas are, not the rounding.
-    X, Y, l2, l2_scaling, reduction
-        As for `Network.cost`. A few samples suffice.
-    tolerance : float, default 1e-9
-        What the relative difference ‖analytic − numeric‖/‖analytic + numeric‖ has to stay below.
-    entries : int, default 2000
-        A network with more parameters is checked at so many of them, drawn with equal chance.
-
-    Returns
-    -------
-    GradientCheck
-        With ``relative_difference``, ``max_abs_difference``, ``passed`` and the same figures layer by layer.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument is none of these.
-    """
-    objective = Objective(l2, l2_scaling, reduction)
-    entries = check_whole_number("entries", entries, least=1)
-    subject = network.copy(np.float64)
-    return derivatives.check_gradient(subject, *subject._data(X, Y), objective, tolerance=tolerance, entries=entries)
+def _one_row(value: Any) -> Any:
+    """One sample as a matrix, an array staying of its kind."""
+    return value[None] if backend_of(value) else [value]

@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 from deltaprop.activations import HIDDEN_ACTIVATIONS, check_activation
 from deltaprop.backends import Array, Backend, get_backend
 from deltaprop.initialization import INITIALIZATIONS, check_initialization
-from deltaprop.losses import check_loss
+from deltaprop.losses import OutputError, check_loss, check_output_error
 from deltaprop.parameters import Parameters
 
 #: Streams of the seed: numbers drawn for one purpose never move those drawn for another.
@@ -28,7 +28,7 @@ class NetworkState:
         s_1 … s_L.
     activations : tuple of str
         The activation of layers 2 … L; ``activations[l]`` follows ``weights[l]``.
-    hidden_activation, output_activation, loss, init : str
+    hidden_activation, output_activation, loss, output_error, init : str
         As given to the constructor.
     dtype : numpy.dtype
         float32 or float64.
@@ -51,11 +51,13 @@ class NetworkState:
         dtype: DTypeLike = "float64",
         backend: str | Backend = "auto",
         seed: int = 0,
+        output_error: OutputError = "exact",
     ) -> None:
         self.layer_sizes = _check_layer_sizes(layer_sizes)
         self.hidden_activation = check_activation(hidden_activation, HIDDEN_ACTIVATIONS, "hidden_activation")
         self.output_activation = check_loss(loss, output_activation)
         self.loss = loss
+        self.output_error = check_output_error(output_error, loss)
         self.init = check_initialization(init)
         self.dtype = _check_dtype(dtype)
         self.seed = check_whole_number("seed", seed, least=0)
@@ -82,6 +84,7 @@ class NetworkState:
             "hidden_activation": self.hidden_activation,
             "output_activation": self.output_activation,
             "loss": self.loss,
+            "output_error": self.output_error,
             "init": self.init,
             "dtype": self.dtype.name,
             "seed": self.seed,

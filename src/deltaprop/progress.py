@@ -36,7 +36,7 @@ class Silent:
 class Bar:
     """Draws a bar on standard error."""
 
-    def __init__(self, epochs: int, samples_per_epoch: int) -> None:
+    def __init__(self, epochs: int, samples_per_epoch: int, unit: str) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as RichProgress
@@ -44,7 +44,7 @@ class Bar:
         self._epochs, self._samples_per_epoch = epochs, samples_per_epoch
         self._pending, self._drawn, self._done, self._start = 0, 0.0, 0, time.perf_counter()
         self.display = RichProgress(
-            TextColumn("epoch {task.fields[epoch]}"),
+            TextColumn(f"{unit} {{task.fields[epoch]}}"),
             BarColumn(bar_width=None),
             TextColumn("{task.fields[figures]}"),
             TextColumn("{task.fields[speed]} samples/s"),
@@ -80,11 +80,11 @@ class Bar:
 
 
 @contextmanager
-def progress_bar(show: bool, epochs: int, samples_per_epoch: int) -> Iterator[Progress]:
-    """A bar where `show` is true, else something that says nothing."""
+def progress_bar(show: bool, epochs: int, samples_per_epoch: int, unit: str = "epoch") -> Iterator[Progress]:
+    """A bar where `show` is true, else something that says nothing; `unit` is what is counted."""
     if not show:
         yield Silent()
         return
-    bar = Bar(epochs, samples_per_epoch)
+    bar = Bar(epochs, samples_per_epoch, unit)
     with bar.display:
         yield bar

@@ -3,52 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backprop import Objective, Workspace, add_cost, backward, forward
+from deltaprop.backprop import Objective, Workspace, backward, forward
+from deltaprop.callbacks import Callback, EpochEnd
 from deltaprop.early_stopping import EarlyStopping
 from deltaprop.errors import DivergenceError
+from deltaprop.evaluation import validate
 from deltaprop.history import History
 from deltaprop.metrics import Metric
 from deltaprop.network import SHUFFLE_STREAM, NetworkState
 from deltaprop.optimizers import Optimizer
 from deltaprop.parameters import Parameters
 from deltaprop.progress import Progress, progress_bar
-
-#: Rows taken at a time where only predictions or costs are wanted: enough for the matrix products to be efficient,
-#: few enough for the layers to stay in cache.
-EVALUATION_ROWS = 2048
-
-
-@dataclass(frozen=True)
-class EpochEnd:
-    """What a callback is told after every epoch.
-
-    Attributes
-    ----------
-    network : NetworkState
-        The network being trained; reading it changes nothing.
-    epoch : int
-        Epoch that ended, counted from 1.
-    epochs : int
-        Epochs asked for.
-    history : History
-        Everything recorded so far, this epoch included.
-    """
-
-    network: NetworkState
-    epoch: int
-    epochs: int
-    history: History
-
-
-#: Called after every epoch; True ends training.
-Callback: TypeAlias = Callable[[EpochEnd], bool | None]
 
 
 @dataclass(frozen=True)
@@ -144,7 +115,7 @@ def train(network: NetworkState, X: Array, Y: Array, validation: tuple[Array, Ar
             history.cost.append(cost)
             history.learning_rate.append(learning_rate)
             if validation is not None:
-                evaluate(network, *validation, plan, history)
+                validate(network, *validation, plan.objective, plan.metrics, history)
             history.seconds.append(time.perf_counter() - began)
             progress.epoch(history)
             stopping = plan.early_stopping
@@ -175,40 +146,3 @@ def _divergence(epoch: int, learning_rate: float, cost: float, history: History)
         learning_rate=learning_rate,
         history=history,
     )
-
-
-def predict(network: NetworkState, X: Array) -> Array:
-    """a^(L), (m, s_L), for X : (m, s_1), a block of rows at a time."""
-    result = network.backend.empty((X.shape[0], network.layer_sizes[-1]), network.dtype)
-    for start, stop, work in _blocks(network, X.shape[0]):
-        result[start:stop] = forward(network, X[start:stop], work)
-    return result
-
-
-def data_cost(network: NetworkState, X: Array, Y: Array, prediction: Array | None = None) -> Array:
-    """Σ cost, () of float64, a block of rows at a time; a^(L) goes into `prediction`, (m, s_L), where one is given."""
-    total = network.backend.zeros((), np.float64)
-    for start, stop, work in _blocks(network, X.shape[0]):
-        h = forward(network, X[start:stop], work)
-        add_cost(network, Y[start:stop], work, total)
-        if prediction is not None:
-            prediction[start:stop] = h
-    return total
-
-
-def evaluate(network: NetworkState, X: Array, Y: Array, plan: Plan, history: History) -> None:
-    """Cost and metrics over validation data, in one forward pass, appended to `history`."""
-    prediction = network.backend.empty(Y.shape, network.dtype)
-    total = data_cost(network, X, Y, prediction)
-    history.validation_cost.append(plan.objective.scale(X.shape[0]) * float(total))
-    for name, metric in plan.metrics.items():
-        history.metrics[name].append(float(metric(prediction, Y)))
-
-
-def _blocks(network: NetworkState, m: int) -> Iterator[tuple[int, int, Workspace]]:
-    """(start, stop, workspace) over m rows; the workspace is this call's own, so threads may share the network."""
-    rows = min(m, EVALUATION_ROWS)
-    work = Workspace(network, rows, backward=False)
-    for start in range(0, m, rows):
-        stop = min(start + rows, m)
-        yield start, stop, work if stop - start == rows else Workspace(network, stop - start, backward=False)

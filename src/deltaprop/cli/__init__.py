@@ -27,7 +27,7 @@ def run(arguments: list[str]) -> int:
         status = app(arguments or ["--help"], prog_name="deltaprop", standalone_mode=False)
     except USAGE_ERROR as error:
         return _complain(error.format_message(), 2)
-    except (ValueError, OSError, BackendError) as error:
+    except (ValueError, OSError, BackendError, ImportError) as error:
         return _complain(str(error), 2)
     except DivergenceError as error:
         return _complain(str(error), 1)

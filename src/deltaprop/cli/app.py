@@ -45,6 +45,7 @@ def train(
     backend: Backend = "auto",
     seed: Annotated[int, typer.Option(help="Decides split, initialisation and shuffling.")] = 0,
     out: Annotated[str | None, typer.Option(help="Where to write the model.")] = None,
+    plot: Annotated[str | None, typer.Option(help="Where to draw the curves of cost and accuracy: FILE.png.")] = None,
     progress: Annotated[bool, typer.Option(help="Draw a progress bar.")] = True,
 ) -> None:
     """Train a network on DATA and print how it does on the part held out."""
@@ -75,6 +76,7 @@ def train(
         backend=backend,
         seed=seed,
         out=out,
+        plot=plot,
         progress=progress,
     )
     for line in run(options):
@@ -137,17 +139,37 @@ def gradcheck(
     samples: Annotated[int, typer.Option(help="Random samples to check on.")] = 5,
     seed: Annotated[int, typer.Option(help="Decides parameters and samples.")] = 0,
     backend: Backend = "auto",
+    output_error: Annotated[
+        str, typer.Option(help="exact, or simplified: δ of the squared error without g′.")
+    ] = "exact",
 ) -> None:
     """Compare backpropagation with central differences of the cost, layer by layer. Exit status 1 if they differ."""
     from deltaprop.cli.gradcheck import gradcheck as run
 
-    lines, passed = run(
-        hidden_sizes(layers, "--layers"), activation, output_activation, loss, l2, samples, seed, backend
-    )
-    for line in lines:
-        typer.echo(line)
-    if not passed:
+    widths = hidden_sizes(layers, "--layers")
+    check = run(widths, activation, output_activation, loss, l2, samples, seed, backend, output_error)
+    typer.echo(str(check))
+    if not check.passed:
         raise typer.Exit(1)
+
+
+@app.command()
+def weights(
+    model: Model,
+    plot: Annotated[str, typer.Option(help="Where to draw: FILE.png.")],
+    layer: Annotated[int, typer.Option(help="Which layer's weights; 0 is the one that sees the data.")] = 0,
+    shape: Annotated[str | None, typer.Option(help="Height,width of an image; a square by default.")] = None,
+) -> None:
+    """Draw the weights of a layer of MODEL as images, one a unit."""
+    from deltaprop.cli.plot import check_plot, save_plot
+    from deltaprop.model import Network
+
+    check_plot(plot)
+    size = None if shape is None else hidden_sizes(shape, "--shape")
+    if size is not None and len(size) != 2:
+        raise ValueError(f"--shape: expected height,width such as 28,28, got {shape!r}")
+    save_plot(Network.load(model, "numpy").plot_weights(layer, None if size is None else (size[0], size[1])), plot)
+    typer.echo(f"weights     {plot}")
 
 
 @app.command()

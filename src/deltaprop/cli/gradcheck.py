@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from deltaprop.model import Network, check_gradient
+from deltaprop.function import check_gradient
+from deltaprop.gradient_check import GradientCheck
+from deltaprop.losses import check_output_error
+from deltaprop.model import Network
 
 
 def gradcheck(
@@ -16,8 +19,9 @@ def gradcheck(
     samples: int,
     seed: int,
     backend: str,
-) -> tuple[list[str], bool]:
-    """The lines to print, and whether the gradient passed."""
+    output_error: str,
+) -> GradientCheck:
+    """What the check finds for a network with the parameters of `seed`, on random data in range for the loss."""
     network = Network(
         layers,
         hidden_activation=activation,
@@ -25,6 +29,7 @@ def gradcheck(
         loss=loss,
         backend=backend,
         seed=seed,
+        output_error=check_output_error(output_error, loss),
     )
     if samples < 1:
         raise ValueError(f"--samples: expected at least 1, got {samples}")
@@ -34,16 +39,4 @@ def gradcheck(
     Y = rng.random((samples, outputs))  # in range for every loss
     if loss == "categorical_cross_entropy":
         Y /= Y.sum(axis=1, keepdims=True)
-    check = check_gradient(network, X, Y, l2=l2)
-    lines = [f"{'layer':<12} {'entries':>8} {'relative difference':>20} {'largest difference':>20}  at"]
-    lines += [
-        f"{layer.name:<12} {layer.entries:>8} {layer.relative_difference:>20.3e} {layer.max_abs_difference:>20.3e}"
-        f"  {list(layer.worst)}"
-        for layer in check.layers
-    ]
-    verdict = "passed" if check.passed else "FAILED"
-    lines.append(
-        f"{verdict}: relative difference {check.relative_difference:.3e}, tolerance {check.tolerance:.0e}, "
-        f"{check.entries} entries" + (f", {check.at_kinks} left out at kinks" if check.at_kinks else "")
-    )
-    return lines, check.passed
+    return check_gradient(network, X, Y, l2=l2)

@@ -10,6 +10,7 @@ import numpy as np
 
 from deltaprop.activations import HIDDEN_ACTIVATIONS, check_activation
 from deltaprop.backends import get_backend
+from deltaprop.cli.plot import check_plot, save_plot
 from deltaprop.cli.trained import Trained, plain_label
 from deltaprop.datasets import Dataset, load_dataset
 from deltaprop.early_stopping import EarlyStopping
@@ -51,6 +52,7 @@ class Options:
     backend: str
     seed: int
     out: str | None
+    plot: str | None
     progress: bool
 
 
@@ -82,6 +84,8 @@ def train(options: Options) -> list[str]:
         check_loss(options.loss, options.output_activation)
     if options.out is not None:
         check_writable(options.out)
+    if options.plot is not None:
+        check_plot(options.plot)
     dataset = load_dataset(options.data, options.target)
     if dataset.y is None:
         raise ValueError(f"{options.data}: expected targets to train on")
@@ -135,6 +139,9 @@ def train(options: Options) -> list[str]:
     if options.out is not None:
         trained.save(options.out)
         lines.append(f"model       {options.out}")
+    if options.plot is not None:
+        save_plot(history.plot(), options.plot)
+        lines.append(f"curves      {options.plot}")
     return lines
 
 

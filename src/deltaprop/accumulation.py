@@ -1,0 +1,102 @@
+"""The chain rule for one variable, y = f(g(h(x))), accumulated from either end: automatic differentiation in small."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal, get_args
+
+from deltaprop.tables import Table
+
+AccumulationMode = Literal["forward", "reverse"]
+
+
+@dataclass(frozen=True)
+class Accumulation:
+    """Every intermediate value and derivative of a chain w_0 = x, w_{i+1} = f_i(w_i), y = w_n; ``str()`` is a table.
+
+    Attributes
+    ----------
+    mode : {"forward", "reverse"}
+    values : list
+        w_0 … w_n.
+    derivatives : list
+        Forward mode: dw_0/dx … dw_n/dx. Reverse mode: dy/dw_0 … dy/dw_n. Entry i belongs to ``values[i]``.
+    """
+
+    mode: AccumulationMode
+    values: list[Any]
+    derivatives: list[Any]
+
+    @property
+    def derivative(self) -> Any:
+        """dy/dx: the last of dw_i/dx, or the first of dy/dw_i."""
+        return self.derivatives[-1 if self.mode == "forward" else 0]
+
+    def __str__(self) -> str:
+        table = Table(["i", "w_i", "dw_i/dx" if self.mode == "forward" else "dy/dw_i"])
+        rows = [(str(i), str(w), str(d)) for i, (w, d) in enumerate(zip(self.values, self.derivatives, strict=True))]
+        for row in rows if self.mode == "forward" else reversed(rows):  # in the order in which they are computed
+            table.add(*row)
+        return table.render()
+
+
+def accumulate(
+    functions: Sequence[Callable[[Any], Any]],
+    derivatives: Sequence[Callable[[Any], Any]],
+    x: Any,
+    mode: AccumulationMode = "forward",
+) -> Accumulation:
+    """dy/dx of a chain of functions of one variable, with every intermediate result.
+
+    Parameters
+    ----------
+    functions : sequence of callable
+        In the order they are applied: ``[h, g, f]`` for y = f(g(h(x))), so that ``functions[i]`` takes w_i to w_{i+1}.
+    derivatives : sequence of callable
+        The derivative of each, in the same order.
+    x : number or array
+        Where; an array is so many chains at once, entry by entry.
+    mode : {"forward", "reverse"}
+        Forward: dw_{i+1}/dx = f_i′(w_i) · dw_i/dx, beginning with dx/dx = 1, along with the values.
+        Reverse: dy/dw_i = dy/dw_{i+1} · f_i′(w_i), beginning with dy/dy = 1, once all values are known.
+
+    Returns
+    -------
+    Accumulation
+        With ``values``, ``derivatives`` and ``derivative``, which is dy/dx.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many derivatives as functions, or `mode` is neither of the two.
+    TypeError
+        If one of them cannot be called.
+
+    Examples
+    --------
+    >>> import math
+    >>> import deltaprop as dp
+    >>> square, double = lambda w: w * w, lambda w: 2 * w
+    >>> dp.accumulate([square, math.sin], [double, math.cos], 0.5, mode="reverse").derivative == math.cos(0.25)
+    True
+    """
+    if mode not in get_args(AccumulationMode):
+        raise ValueError(f"mode: expected 'forward' or 'reverse', got {mode!r}")
+    if len(derivatives) != len(functions):
+        raise ValueError(f"derivatives: expected {len(functions)}, one for each function, got {len(derivatives)}")
+    for name, callables in (("functions", functions), ("derivatives", derivatives)):
+        for i, function in enumerate(callables):
+            if not callable(function):
+                raise TypeError(f"{name}[{i}]: expected a function of one variable, got {function!r}")
+
+    w = [x]
+    for function in functions:
+        w.append(function(w[-1]))
+    slopes = [derivative(w_i) for derivative, (w_i, _) in zip(derivatives, pairwise(w), strict=True)]
+    one = x**0  # of the kind of x
+    accumulated = [one]
+    for slope in slopes if mode == "forward" else reversed(slopes):
+        accumulated.append(slope * accumulated[-1])
+    return Accumulation(mode, w, accumulated if mode == "forward" else accumulated[::-1])

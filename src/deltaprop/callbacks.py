@@ -1,0 +1,36 @@
+"""What a callback is told, and what it may answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from deltaprop.history import History
+from deltaprop.network import NetworkState
+
+
+@dataclass(frozen=True)
+class EpochEnd:
+    """What a callback is told after every epoch of `fit`, and after every iteration of `fit_full_batch`.
+
+    Attributes
+    ----------
+    network : NetworkState
+        The network being trained; reading it changes nothing.
+    epoch : int
+        Epoch (iteration) that ended, counted from 1.
+    epochs : int
+        Epochs asked for (iterations at most).
+    history : History
+        Everything recorded so far, this epoch included.
+    """
+
+    network: NetworkState
+    epoch: int
+    epochs: int
+    history: History
+
+
+#: Called after every epoch; True ends training.
+Callback: TypeAlias = Callable[[EpochEnd], bool | None]

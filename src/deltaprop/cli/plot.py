@@ -1,0 +1,34 @@
+"""Pictures in files: what can go wrong is found before the work, not after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from deltaprop.model_file import check_writable
+from deltaprop.plotting import pyplot
+
+
+def check_plot(path: str) -> None:
+    """Find out now whether `save_plot` will be able to write `path`.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    ValueError
+        If the name does not end in a kind of picture that matplotlib writes.
+    OSError
+        If the file cannot be written.
+    """
+    kinds = pyplot().figure().canvas.get_supported_filetypes()
+    pyplot().close()
+    if Path(path).suffix.removeprefix(".").lower() not in kinds:
+        raise ValueError(f"--plot: expected a name that ends in one of {', '.join(sorted(kinds))}, got {path!r}")
+    check_writable(path)
+
+
+def save_plot(figure: Any, path: str) -> None:
+    """Write `figure` to `path`, the kind of picture being that of its ending, and let go of it."""
+    figure.savefig(path, dpi=150)
+    pyplot().close(figure)

@@ -1,0 +1,55 @@
+"""Predictions, costs and metrics over any number of rows, a block of them at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from deltaprop.backends import Array
+from deltaprop.backprop import Objective, Workspace, add_cost, forward
+from deltaprop.history import History
+from deltaprop.metrics import Metric
+from deltaprop.network import NetworkState
+
+#: Rows taken at a time: enough for the matrix products to be efficient, few enough for the layers to stay in cache.
+EVALUATION_ROWS = 2048
+
+
+def predict(network: NetworkState, X: Array) -> Array:
+    """a^(L), (m, s_L), for X : (m, s_1), a block of rows at a time."""
+    result = network.backend.empty((X.shape[0], network.layer_sizes[-1]), network.dtype)
+    for start, stop, work in _blocks(network, X.shape[0]):
+        result[start:stop] = forward(network, X[start:stop], work)
+    return result
+
+
+def data_cost(network: NetworkState, X: Array, Y: Array, prediction: Array | None = None) -> Array:
+    """Σ cost, () of float64, a block of rows at a time; a^(L) goes into `prediction`, (m, s_L), where one is given."""
+    total = network.backend.zeros((), np.float64)
+    for start, stop, work in _blocks(network, X.shape[0]):
+        h = forward(network, X[start:stop], work)
+        add_cost(network, Y[start:stop], work, total)
+        if prediction is not None:
+            prediction[start:stop] = h
+    return total
+
+
+def validate(
+    network: NetworkState, X: Array, Y: Array, objective: Objective, metrics: dict[str, Metric], history: History
+) -> None:
+    """Cost and metrics over validation data, in one forward pass, appended to `history`."""
+    prediction = network.backend.empty(Y.shape, network.dtype)
+    total = data_cost(network, X, Y, prediction)
+    history.validation_cost.append(objective.scale(X.shape[0]) * float(total))
+    for name, metric in metrics.items():
+        history.metrics[name].append(float(metric(prediction, Y)))
+
+
+def _blocks(network: NetworkState, m: int) -> Iterator[tuple[int, int, Workspace]]:
+    """(start, stop, workspace) over m rows; the workspace is this call's own, so threads may share the network."""
+    rows = min(m, EVALUATION_ROWS)
+    work = Workspace(network, rows, backward=False)
+    for start in range(0, m, rows):
+        stop = min(start + rows, m)
+        yield start, stop, work if stop - start == rows else Workspace(network, stop - start, backward=False)

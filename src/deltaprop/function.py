@@ -1,0 +1,351 @@
+"""`NetworkFunction`: a network as a function of its inputs and parameters, with every derivative of it.
+
+This is the public door for whatever leaves the network as it is: it checks what comes in, and calls the floors below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+
+from deltaprop import backprop, derivatives, evaluation, gradient_check
+from deltaprop.backends import Array, backend_of, get_backend
+from deltaprop.backprop import L2Scaling, Objective, Reduction, Workspace
+from deltaprop.data import as_inputs, as_targets, as_vector
+from deltaprop.derivatives import Mode
+from deltaprop.losses import LOSSES
+from deltaprop.network import NetworkState, check_whole_number
+from deltaprop.parameters import Parameters
+
+
+@dataclass(frozen=True)
+class ForwardPass:
+    """Every quantity of a forward pass, rows being samples.
+
+    Attributes
+    ----------
+    z : list of array
+        z^(2) … z^(L), (m, s_l).
+    a : list of array
+        a^(1) … a^(L), (m, s_l); ``a[0]`` is X and ``a[l + 1]`` is g(``z[l]``).
+    """
+
+    z: list[Array]
+    a: list[Array]
+
+
+class NetworkFunction(NetworkState):
+    """h(x; θ), its cost J(θ) and their derivatives; what a `Network` can do besides learning.
+
+    Notes
+    -----
+    Arrays come back as the kind handed in: NumPy for NumPy (and lists, DataFrames), CuPy for CuPy. These methods only
+    read the network and may be called from several threads at once.
+    """
+
+    # -- forward ------------------------------------------------------------------------------------------------
+
+    def forward(self, X: Any) -> ForwardPass:
+        """z^(l+1) = W^(l) a^(l) + b^(l), a^(l+1) = g(z^(l+1)): every z and every a.
+
+        Parameters
+        ----------
+        X : array_like, (m, s_1)
+
+        Returns
+        -------
+        ForwardPass
+            With lists ``z`` (layers 2 … L) and ``a`` (layers 1 … L, ``a[0]`` being X).
+
+        Raises
+        ------
+        ValueError, TypeError
+            If X has another shape, holds nan or infinity, or is no array of numbers.
+        """
+        inputs = self._inputs(X)
+        work = Workspace(self, inputs.shape[0], backward=False)
+        backprop.forward(self, inputs, work)
+        return ForwardPass(z=self._like(X, work.Z), a=self._like(X, work.A))
+
+    def predict(self, X: Any) -> Array:
+        """h = a^(L), (m, s_L), for X : (m, s_1).
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `forward`.
+        """
+        return self._like(X, [evaluation.predict(self, self._inputs(X))])[0]
+
+    # -- cost and gradient --------------------------------------------------------------------------------------
+
+    def cost(
+        self, X: Any, Y: Any, l2: float = 0.0, l2_scaling: L2Scaling = "per_sample", reduction: Reduction = "mean"
+    ) -> float:
+        """J(θ) over all samples.
+
+        Parameters
+        ----------
+        X : array_like, (m, s_1)
+        Y : array_like, (m, s_L)
+            Targets; (m,) where there is one output, or (m,) whole-number class labels where there are several.
+        l2 : float, default 0.0
+            λ ≥ 0. Biases are never regularised.
+        l2_scaling : {"per_sample", "absolute"}
+            λ/(2m) Σ W² or λ/2 Σ W².
+        reduction : {"mean", "sum"}
+            (1/m) Σ cost or Σ cost.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument is none of these; the message names it.
+        """
+        objective = Objective(l2, l2_scaling, reduction)
+        inputs, targets = self._data(X, Y)
+        return objective.total(self, evaluation.data_cost(self, inputs, targets), inputs.shape[0])
+
+    def cost_and_gradient(
+        self, X: Any, Y: Any, l2: float = 0.0, l2_scaling: L2Scaling = "per_sample", reduction: Reduction = "mean"
+    ) -> tuple[float, Parameters]:
+        """J(θ) and ∂J/∂θ over all samples, by one forward and one backward pass.
+
+        Parameters
+        ----------
+        X, Y, l2, l2_scaling, reduction
+            As for `cost`.
+
+        Returns
+        -------
+        cost : float
+        gradient : Parameters
+            ∂J/∂θ in all its shapes: ``weights``, ``biases``, ``thetas`` and ``flat``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `cost`.
+        """
+        objective = Objective(l2, l2_scaling, reduction)
+        cost, gradient = derivatives.cost_and_gradient(self, *self._data(X, Y), objective)
+        return cost, gradient.on(get_backend("numpy")) if self._wants_host(X) else gradient
+
+    def deltas(self, X: Any, Y: Any) -> list[Array]:
+        """δ^(2) … δ^(L), (m, s_l), one a layer: ∂cost/∂z^(l) of each sample by itself, without 1/m.
+
+        Parameters
+        ----------
+        X, Y
+            As for `cost`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `cost`.
+        """
+        inputs, targets = self._data(X, Y)
+        work = Workspace(self, inputs.shape[0])
+        gradient = Parameters(self.backend, self.layer_sizes, self.dtype)
+        cost = self.backend.zeros((), np.float64)
+        backprop.forward(self, inputs, work)
+        backprop.backward(self, targets, work, gradient, cost, scale=1.0, penalty=0.0)
+        return self._like(X, work.delta)
+
+    # -- derivatives of the network -----------------------------------------------------------------------------
+
+    def jvp(self, X: Any, dX: Any) -> Array:
+        """J u for every sample, J = ∂h/∂x, by forward mode: how the outputs move as the inputs move by u.
+
+        Parameters
+        ----------
+        X : array_like, (m, s_1)
+        dX : array_like, (m, s_1)
+            The direction u of each sample.
+
+        Returns
+        -------
+        array, (m, s_L)
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `forward`; also if dX has another shape than X.
+        """
+        inputs = self._inputs(X)
+        direction = self._rows(dX, "dX", inputs.shape[0], self.layer_sizes[0])
+        return self._like(X, [derivatives.jvp(self, inputs, direction)])[0]
+
+    def vjp(self, X: Any, dY: Any) -> Array:
+        """Jᵀ v for every sample, J = ∂h/∂x, by reverse mode: the gradient of v · h with respect to the inputs.
+
+        Parameters
+        ----------
+        X : array_like, (m, s_1)
+        dY : array_like, (m, s_L)
+            The weights v of each sample's outputs.
+
+        Returns
+        -------
+        array, (m, s_1)
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `forward`; also if dY is not (m, s_L).
+        """
+        inputs = self._inputs(X)
+        weights = self._rows(dY, "dY", inputs.shape[0], self.layer_sizes[-1])
+        return self._like(X, [derivatives.vjp(self, inputs, weights)])[0]
+
+    def jacobian(self, X: Any, mode: Mode = "auto") -> Array:
+        """∂h_k/∂x_i for every sample.
+
+        Parameters
+        ----------
+        X : array_like, (m, s_1)
+        mode : {"auto", "forward", "reverse"}
+            Column by column, s_1 forward passes, or row by row, s_L reverse passes. "auto" is the smaller number.
+
+        Returns
+        -------
+        array, (m, s_L, s_1)
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `forward`; also if `mode` is none of these.
+        """
+        if mode not in get_args(Mode):
+            raise ValueError(f"mode: expected one of 'auto', 'forward', 'reverse', got {mode!r}")
+        return self._like(X, [derivatives.jacobian(self, self._inputs(X), mode)])[0]
+
+    def hvp(
+        self,
+        X: Any,
+        Y: Any,
+        v: Any,
+        l2: float = 0.0,
+        l2_scaling: L2Scaling = "per_sample",
+        reduction: Reduction = "mean",
+    ) -> Array:
+        """H v, H = ∂²J/∂θ² over all samples: exact, by forward mode over backpropagation, H never being formed.
+
+        Parameters
+        ----------
+        X, Y, l2, l2_scaling, reduction
+            As for `cost`.
+        v : array_like, (n,)
+            A vector in the order of `parameters`.
+
+        Returns
+        -------
+        array, (n,)
+            In the order of `parameters`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `cost`; also if v has another shape, or the network's output error is the simplified one, of which there
+            is no Hessian.
+
+        Notes
+        -----
+        Pearlmutter, Fast exact multiplication by the Hessian (1994); the formulas stand in `deltaprop.derivatives`.
+        Where an activation has a kink (relu, leaky_relu at 0), its second derivative is taken as 0.
+        """
+        objective = Objective(l2, l2_scaling, reduction)
+        self._require_exact("hvp")
+        inputs, targets = self._data(X, Y)
+        direction = Parameters(self.backend, self.layer_sizes, self.dtype)
+        direction.flat[...] = as_vector(v, "v", size=direction.flat.size, backend=self.backend, dtype=self.dtype)
+        product = derivatives.hvp(self, inputs, targets, direction, objective)
+        return self._like(X, [product.flat])[0]
+
+    # -- the door -----------------------------------------------------------------------------------------------
+
+    def _inputs(self, X: Any, name: str = "X") -> Array:
+        return as_inputs(X, name, columns=self.layer_sizes[0], backend=self.backend, dtype=self.dtype)
+
+    def _rows(self, value: Any, name: str, rows: int, columns: int) -> Array:
+        """`value` as an array of one row a sample."""
+        return as_inputs(value, name, columns=columns, rows=rows, backend=self.backend, dtype=self.dtype)
+
+    def _data(self, X: Any, Y: Any, X_name: str = "X", Y_name: str = "Y") -> tuple[Array, Array]:
+        inputs = self._inputs(X, X_name)
+        loss = LOSSES[self.loss]
+        targets = as_targets(
+            Y,
+            Y_name,
+            rows=inputs.shape[0],
+            columns=self.layer_sizes[-1],
+            lowest=loss.lowest,
+            highest=loss.highest,
+            rows_sum_to_one=loss.rows_sum_to_one,
+            backend=self.backend,
+            dtype=self.dtype,
+        )
+        return inputs, targets
+
+    def _wants_host(self, X: Any) -> bool:
+        """Whether the caller handed in host data while the network lives on a device."""
+        return self.backend.name != "numpy" and backend_of(X) is not self.backend
+
+    def _like(self, X: Any, arrays: list[Array]) -> list[Array]:
+        """`arrays` as the kind that `X` was."""
+        return [self.backend.to_numpy(array) for array in arrays] if self._wants_host(X) else arrays
+
+    def _require_exact(self, method: str) -> None:
+        """Refuse where backpropagation does not compute the gradient of the cost."""
+        if self.output_error != "exact":
+            raise ValueError(
+                f"output_error: {method} needs the gradient of the cost, which output_error={self.output_error!r} "
+                "is not; expected a network made with output_error='exact'"
+            )
+
+
+def check_gradient(
+    network: NetworkFunction,
+    X: Any,
+    Y: Any,
+    l2: float = 0.0,
+    *,
+    l2_scaling: L2Scaling = "per_sample",
+    reduction: Reduction = "mean",
+    tolerance: float = 1e-9,
+    entries: int = 2000,
+) -> gradient_check.GradientCheck:
+    """∂J/∂θ by backpropagation against central differences of J, entry by entry.
+
+    Parameters
+    ----------
+    network : Network
+        Not changed. A float32 network is checked through a float64 copy: the formulas are, not the rounding.
+    X, Y, l2, l2_scaling, reduction
+        As for `NetworkFunction.cost`. A few samples suffice.
+    tolerance : float, default 1e-9
+        What the relative difference ‖analytic − numeric‖/‖analytic + numeric‖ has to stay below.
+    entries : int, default 2000
+        A network with more parameters is checked at so many of them, drawn with equal chance.
+
+    Returns
+    -------
+    GradientCheck
+        With ``relative_difference``, ``max_abs_difference``, ``passed``, the same figures layer by layer, ``failed``
+        (names of layers) and ``worst`` (an entry); ``print`` shows it as a table. With ``output_error="simplified"``
+        its ``note`` says that what is compared is not the gradient of the squared error.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is none of these.
+    """
+    objective = Objective(l2, l2_scaling, reduction)
+    entries = check_whole_number("entries", entries, least=1)
+    subject = network.copy(np.float64)
+    return gradient_check.check_gradient(subject, *subject._data(X, Y), objective, tolerance=tolerance, entries=entries)

@@ -1,0 +1,76 @@
+"""Pictures, by matplotlib, which is loaded only here and only when one is drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+INSTALL = "plotting needs matplotlib: pip install 'deltaprop[plot]'"
+
+
+def pyplot() -> Any:
+    """matplotlib.pyplot.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed; the message names the extra that brings it.
+    """
+    try:
+        return import_module("matplotlib.pyplot")
+    except ImportError as error:
+        raise ImportError(f"{INSTALL} ({error})") from error
+
+
+def plot_history(
+    cost: Sequence[float], validation_cost: Sequence[float], metrics: dict[str, list[float]], best_epoch: int | None
+) -> Any:
+    """Curves by epoch: the costs, and beside them the metrics where there are any. Returns the figure."""
+    if not cost:
+        raise ValueError("history: expected at least one epoch to plot, got none")
+    panels = 2 if metrics else 1
+    figure, axes = pyplot().subplots(1, panels, figsize=(5.5 * panels, 4), squeeze=False, layout="constrained")
+    epochs = range(1, len(cost) + 1)
+    marker = "o" if len(cost) == 1 else None  # one point makes no line
+
+    axes[0, 0].plot(epochs, cost, marker=marker, label="training")
+    if validation_cost:
+        axes[0, 0].plot(epochs, validation_cost, marker=marker, label="validation")
+    curves = [*cost, *validation_cost]
+    if min(curves) > 0 and max(curves) > 20 * min(curves):
+        axes[0, 0].set_yscale("log")
+    axes[0, 0].set(xlabel="epoch", ylabel="cost J", title="Cost")
+    for name, values in metrics.items():
+        axes[0, -1].plot(epochs, values, marker=marker, label=f"validation {name.replace('_', ' ')}")
+    if metrics:
+        axes[0, -1].set(xlabel="epoch", title="Validation")
+    for axis in axes.flat:
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        if best_epoch is not None:
+            axis.axvline(best_epoch, color="0.6", linestyle=":", label=f"best epoch, {best_epoch}")
+        axis.grid(alpha=0.3)
+        axis.legend()
+    return figure
+
+
+def plot_weights(weights: np.ndarray[Any, Any], shape: tuple[int, int]) -> Any:
+    """One image a unit of `weights`, (units, h · w), all on one scale that is symmetric about 0. Returns the figure."""
+    units = len(weights)
+    columns = math.ceil(math.sqrt(units))
+    rows = math.ceil(units / columns)
+    side = max(0.6, min(1.2, 9 / columns))
+    figure, axes = pyplot().subplots(
+        rows, columns, figsize=(side * columns + 1, side * rows), squeeze=False, layout="constrained"
+    )
+    # A few extreme weights would leave all others grey.
+    limit = float(np.percentile(np.abs(weights), 99.5)) or 1.0
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, row in zip(axes.flat, weights, strict=False):
+        image = axis.imshow(row.reshape(shape), cmap="RdBu_r", vmin=-limit, vmax=limit)
+    figure.colorbar(image, ax=axes, shrink=0.8, label="weight")
+    return figure

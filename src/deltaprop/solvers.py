@@ -1,0 +1,261 @@
+"""Full-batch training: scipy's solvers over the flat vector, and steepest descent, the first of them all.
+
+Every solver is given J and ∂J/∂θ over all samples as functions of a float64 vector on the host; Newton-CG is given
+H v besides. One rule says when a solver has converged, whichever it is: no entry of the gradient exceeds `tol`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from deltaprop.backends import Array
+from deltaprop.backprop import Objective, Workspace, backward, forward
+from deltaprop.callbacks import Callback, EpochEnd
+from deltaprop.derivatives import Tangents, hessian_product
+from deltaprop.errors import DivergenceError
+from deltaprop.evaluation import validate
+from deltaprop.history import History
+from deltaprop.metrics import Metric
+from deltaprop.network import NetworkState
+from deltaprop.parameters import Parameters
+from deltaprop.progress import progress_bar
+
+Vector: TypeAlias = np.ndarray[Any, Any]
+Method: TypeAlias = Literal["gd", "cg", "l-bfgs", "newton-cg"]
+
+#: scipy's name of each solver and the options that leave the decision when to stop to us. "gd" is our own.
+SCIPY: dict[str, tuple[str, dict[str, Any]]] = {
+    "cg": ("CG", {"gtol": 0.0}),
+    "l-bfgs": ("L-BFGS-B", {"gtol": 0.0, "ftol": 0.0, "maxfun": 2**31 - 1}),
+    "newton-cg": ("Newton-CG", {"xtol": 0.0}),
+}
+METHODS = ("gd", *SCIPY)
+
+
+@dataclass(frozen=True)
+class FullBatchPlan:
+    """Everything `train_full_batch` has been told besides the data, checked at the public door."""
+
+    method: Method
+    max_iter: int
+    tol: float
+    objective: Objective
+    metrics: dict[str, Metric]
+    callbacks: Sequence[Callback]
+    progress: bool
+
+
+class FullBatch:
+    """J, ∂J/∂θ and H v over all samples as functions of θ, a float64 vector on the host; buffers are made once.
+
+    The network's parameters are those of the last evaluation: evaluating twice at one θ costs nothing.
+    """
+
+    def __init__(self, network: NetworkState, X: Array, Y: Array, objective: Objective) -> None:
+        self.network, self.X, self.Y, self.objective = network, X, Y, objective
+        self.m = X.shape[0]
+        self.scale, self.penalty = objective.scale(self.m), objective.penalty(self.m)
+        self.work = Workspace(network, self.m)
+        self.sum = network.backend.zeros((), np.float64)
+        self.parameters, self.direction, self.product = (
+            Parameters(network.backend, network.layer_sizes, network.dtype) for _ in range(3)
+        )
+        self.tangents: Tangents | None = None
+        self._theta: Vector | None = None
+        self._cost, self._gradient = np.nan, np.empty(0)
+
+    def _at(self, theta: Vector) -> None:
+        if self._theta is not None and np.array_equal(theta, self._theta):
+            return
+        network = self.network
+        network.parameters = theta
+        self.sum.fill(0)
+        forward(network, self.X, self.work)
+        backward(network, self.Y, self.work, self.parameters, self.sum, scale=self.scale, penalty=self.penalty)
+        self._cost = self.objective.total(network, self.sum, self.m)
+        self._gradient = self._on_host(self.parameters)
+        self._theta = theta.copy()
+
+    def _on_host(self, parameters: Parameters) -> Vector:
+        return self.network.backend.to_numpy(parameters.flat).astype(np.float64)
+
+    def cost(self, theta: Vector) -> float:
+        """J(θ)."""
+        self._at(theta)
+        return self._cost
+
+    def gradient(self, theta: Vector) -> Vector:
+        """∂J/∂θ, (n,)."""
+        self._at(theta)
+        return self._gradient
+
+    def hessian_product(self, theta: Vector, v: Vector) -> Vector:
+        """H v, (n,), H = ∂²J/∂θ² at θ."""
+        self._at(theta)
+        backend = self.network.backend
+        if self.tangents is None:
+            self.tangents = Tangents(self.network, self.m)
+        self.direction.flat[...] = backend.asarray(v, self.network.dtype)
+        hessian_product(
+            self.network,
+            self.Y,
+            self.work,
+            self.tangents,
+            self.direction,
+            self.product,
+            scale=self.scale,
+            penalty=self.penalty,
+        )
+        return self._on_host(self.product)
+
+
+class Run:
+    """What happens after every iteration: record, tell the callbacks, decide whether to go on."""
+
+    def __init__(
+        self, batch: FullBatch, validation: tuple[Array, Array] | None, plan: FullBatchPlan, history: History
+    ) -> None:
+        self.batch, self.validation, self.plan, self.history = batch, validation, plan, history
+        self.accepted = batch.network.backend.to_numpy(batch.network.parameters).astype(np.float64)
+        self.began = time.perf_counter()
+        self.progress: Any = None
+
+    def steepest(self) -> float:
+        """The largest entry of the gradient, in magnitude, at the parameters accepted last."""
+        return float(np.abs(self.batch.gradient(self.accepted)).max())
+
+    def iteration(self, theta: Vector) -> bool:
+        """Take note of a new θ; true where the run is over.
+
+        Raises
+        ------
+        DivergenceError
+            If J or its gradient is not finite there.
+        """
+        history, network, plan = self.history, self.batch.network, self.plan
+        if np.array_equal(theta, self.accepted):
+            return False  # a solver at its end may report a step of length 0; that is no iteration
+        cost = self.batch.cost(theta)
+        k = history.epochs + 1
+        if not (np.isfinite(cost) and np.isfinite(self.batch.gradient(theta)).all()):
+            raise _divergence(f"the cost is {cost} or the gradient not finite in iteration {k}", k, history)
+        self.accepted = theta.copy()
+        history.cost.append(cost)
+        if self.validation is not None:
+            validate(network, *self.validation, plan.objective, plan.metrics, history)
+        now = time.perf_counter()
+        history.seconds.append(now - self.began)
+        self.began = now
+        self.progress.samples(self.batch.m)
+        self.progress.epoch(history)
+        steepest = self.steepest()
+        history.converged = steepest <= plan.tol
+        if history.converged:
+            history.message = _converged(k, steepest, plan.tol)
+        ended = EpochEnd(network, k, plan.max_iter, history)
+        if True in [callback(ended) for callback in plan.callbacks] and not history.converged:
+            history.message = f"stopped by a callback after iteration {k}"
+        return bool(history.message)
+
+
+def train_full_batch(
+    network: NetworkState, X: Array, Y: Array, validation: tuple[Array, Array] | None, plan: FullBatchPlan
+) -> History:
+    """Train `network` in place on trusted arrays of its backend: X (m, s_1), Y (m, s_L).
+
+    Raises
+    ------
+    DivergenceError
+        If the cost or its gradient is not finite at the start or after an iteration; the network then holds the
+        parameters of the iteration before.
+    """
+    history = History(converged=False)
+    history.metrics = {name: [] for name in plan.metrics}
+    run = Run(FullBatch(network, X, Y, plan.objective), validation, plan, history)
+    # Trial steps may overflow; solvers shorten them, and what is accepted is checked.
+    quiet = np.errstate(over="ignore", invalid="ignore", under="ignore")
+    with quiet, progress_bar(plan.progress, plan.max_iter, X.shape[0], unit="iteration") as run.progress:
+        try:
+            cost, steepest = run.batch.cost(run.accepted), run.steepest()
+            if not np.isfinite([cost, steepest]).all():
+                raise _divergence(f"the cost is {cost} or the gradient not finite at the start", 0, history)
+            if steepest <= plan.tol:
+                history.converged, history.message = True, _converged(0, steepest, plan.tol)
+            else:
+                solver = _steepest_descent if plan.method == "gd" else _scipy_solver
+                told = solver(run, plan)
+                if not history.message:
+                    history.message = f"{told}; the largest entry of the gradient is {run.steepest():.3g}"
+        finally:  # whatever was tried last, the network keeps what was accepted
+            network.parameters = run.accepted
+    return history
+
+
+def _converged(iterations: int, steepest: float, tol: float) -> str:
+    return f"converged after {iterations} iterations: no entry of the gradient exceeds {steepest:.3g} (tol {tol:g})"
+
+
+def _limit(plan: FullBatchPlan) -> str:
+    return f"stopped at the limit of {plan.max_iter} iterations"
+
+
+def _divergence(what: str, iteration: int, history: History) -> DivergenceError:
+    """The error for J or θ beyond the numbers."""
+    return DivergenceError(
+        f"training diverged: {what}; the network keeps the parameters it had before. Scaled inputs or smaller initial "
+        "weights usually help",
+        epoch=iteration,
+        learning_rate=float("nan"),
+        history=history,
+    )
+
+
+def _scipy_solver(run: Run, plan: FullBatchPlan) -> str:
+    """Run one of scipy's solvers; what it says for itself, if it was not stopped by `run`."""
+    from scipy.optimize import OptimizeResult, minimize
+
+    batch = run.batch
+
+    def after_iteration(intermediate_result: OptimizeResult) -> None:
+        if run.iteration(intermediate_result.x):
+            raise StopIteration
+
+    name, options = SCIPY[plan.method]
+    result = minimize(
+        batch.cost,
+        run.accepted,
+        jac=batch.gradient,
+        hessp=batch.hessian_product if plan.method == "newton-cg" else None,
+        method=name,
+        callback=after_iteration,
+        options=options | {"maxiter": plan.max_iter},
+    )
+    if run.history.epochs >= plan.max_iter:
+        return _limit(plan)
+    return f"stopped after {run.history.epochs} iterations, as no lower cost could be found ({result.message})"
+
+
+def _steepest_descent(run: Run, plan: FullBatchPlan) -> str:
+    """θ := θ − η ∂J/∂θ, with the η of Armijo's rule: halved until J falls by η‖∂J/∂θ‖²/2, doubled when it did at once.
+
+    Where J is quadratic along the gradient, that holds up to the η at which it is least (Armijo, 1966).
+    """
+    batch, eta = run.batch, 1.0
+    for _ in range(plan.max_iter):
+        theta, gradient = run.accepted, batch.gradient(run.accepted)
+        cost, slope = batch.cost(theta), float(gradient @ gradient)
+        first, tried = eta, theta - eta * gradient
+        while not batch.cost(tried) <= cost - 0.5 * eta * slope:  # also where it is nan
+            eta *= 0.5
+            tried = theta - eta * gradient
+            if np.array_equal(tried, theta):
+                return f"stopped after {run.history.epochs} iterations, as no lower cost could be found"
+        if run.iteration(tried):
+            return ""
+        eta = 2.0 * eta if eta == first else eta
+    return _limit(plan)

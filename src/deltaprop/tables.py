@@ -1,0 +1,42 @@
+"""Tables of text: boxes for a terminal, or Markdown. rich draws them and is loaded only then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import StringIO
+
+#: Wider than any table, so that no cell is ever broken or shortened.
+WIDTH = 100_000
+
+
+class Table:
+    """Rows of cells under headers; the first column stands to the left, the others to the right.
+
+    Parameters
+    ----------
+    headers : sequence of str
+        One a column.
+    """
+
+    def __init__(self, headers: Sequence[str]) -> None:
+        self.headers, self.rows = list(headers), list[tuple[str, ...]]()
+
+    def add(self, *cells: str) -> None:
+        """A row, one cell a column."""
+        self.rows.append(cells)
+
+    def render(self, *, markdown: bool = False) -> str:
+        """The table as text, without a newline at its end."""
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table as RichTable
+
+        drawn = RichTable(box=box.MARKDOWN if markdown else box.ROUNDED)
+        for position, header in enumerate(self.headers):
+            drawn.add_column(header, justify="right" if position else "left", no_wrap=True)
+        for row in self.rows:
+            drawn.add_row(*row)
+        text = StringIO()
+        # Cells such as "[0, 3]" are text, not rich's markup.
+        Console(file=text, width=WIDTH, color_system=None, markup=False, emoji=False, highlight=False).print(drawn)
+        return "\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip())
