@@ -1,0 +1,89 @@
+"""`explain`: every number is the per-sample loop's, and is in the text."""
+
+import numpy as np
+import pytest
+import reference
+from cases import PAIRS, targets_for
+
+import deltaprop as dp
+
+
+@pytest.mark.parametrize(("loss", "output"), PAIRS)
+def test_every_quantity_is_the_loops(backend, rng, capsys, loss, output):
+    net = dp.Network([3, 4, 2], hidden_activation="tanh", loss=loss, output_activation=output, backend=backend)
+    x, y = rng.standard_normal(3), targets_for(loss, rng, 1, 2)[0]
+    seen = net.explain(x, y, l2=0.5)
+    W = [net.backend.to_numpy(W) for W in net.weights]
+    b = [net.backend.to_numpy(b) for b in net.biases]
+    z, a = reference.forward(W, b, net.activations, x)
+    J, D_W, D_b, deltas = reference.cost_and_gradient(W, b, net.activations, loss, x[None], y[None], l2=0.5)
+    slopes = [
+        None if output == "softmax" and l == 1 else reference.ACTIVATIONS[g][1](z[l])
+        for l, g in enumerate(net.activations)
+    ]
+    for l in range(2):
+        assert np.allclose(seen.Theta[l], np.column_stack([b[l], W[l]]), rtol=1e-15)
+        assert np.allclose(seen.z[l], z[l], rtol=1e-12)
+        assert np.allclose(seen.a[l + 1], a[l + 1], rtol=1e-12)
+        assert (seen.slope[l] is None) == (slopes[l] is None)
+        assert slopes[l] is None or np.allclose(seen.slope[l], slopes[l], rtol=1e-12)
+        assert np.allclose(seen.delta[l], deltas[l][0], rtol=1e-12)
+        assert np.allclose(seen.Delta[l], np.outer(deltas[l][0], [1, *a[l]]), rtol=1e-12)
+        assert np.allclose(seen.D[l], np.column_stack([D_b[l], D_W[l]]), rtol=1e-12)
+    assert np.array_equal(seen.a[0], x)
+    assert seen.cost == pytest.approx(J, rel=1e-12)
+    printed = capsys.readouterr().out
+    assert printed == f"{seen}\n"
+    for value in (*seen.z[0], *seen.a[2], *seen.delta[0], *seen.delta[1], *seen.D[0].ravel(), *seen.D[1].ravel()):
+        assert f"{value:.6g}" in printed
+
+
+def test_markdown(capsys):
+    net = dp.Network([2, 3, 2], backend="numpy")
+    text = str(net.explain([0.5, -1.0], 1, format="markdown"))
+    assert capsys.readouterr().out == text + "\n"
+    lines = text.splitlines()
+    tables = [i for i, line in enumerate(lines) if line.startswith("|--")]
+    assert len(tables) == 2 + 3 + 2 + 4  # Θ, layers, δ, Δ and D
+    for i in tables:  # a header, a rule and rows of one length, after an empty line
+        columns = lines[i].count("|")
+        assert lines[i - 2] == ""
+        assert lines[i - 1].count("|") == lines[i + 1].count("|") == columns
+    for symbol in ("Θ^(1)", "z^(2)", "a^(3)", "g′(z^(2))", "δ^(3)", "Δ^(2)", "D^(1)", "J = "):
+        assert symbol in text
+
+
+def test_it_is_the_formula_of_the_loss():
+    x, y = [0.5, -1.0], [0.2, 0.7]
+    options = {"loss": "squared_error", "output_activation": "sigmoid", "backend": "numpy"}
+    assert "δ^(3) = (a^(3) − y) ⊙ g′(z^(3))" in str(dp.Network([2, 3, 2], **options).explain(x, y))
+    simplified = str(dp.Network([2, 3, 2], **options, output_error="simplified").explain(x, y))
+    assert "δ^(3) = a^(3) − y, simplified" in simplified
+    assert "δ^(3) = a^(3) − y\n" in str(dp.Network([2, 3, 2], backend="numpy").explain(x, y))
+
+
+def test_what_may_be_handed_in():
+    net = dp.Network([2, 3, 2], backend="numpy")
+    expected = net.explain([0.5, -1.0], [0.0, 1.0]).cost
+    x = np.array([0.5, -1.0])
+    for sample, target in ((x, 1), (x[None], [1]), ([[0.5, -1.0]], [[0, 1]]), (x, np.array([0, 1])), (x[None], 1)):
+        assert net.explain(sample, target).cost == expected
+    one = dp.Network([2, 3, 1], backend="numpy")
+    assert one.explain(x, 1).cost == one.explain(x[None], [1]).cost == one.explain(x, [[1.0]]).cost
+
+
+@pytest.mark.parametrize(("x", "y", "options", "message"), [
+    ([[0, 0], [1, 1]], [0, 1], {}, "x: expected one sample, got 2"),
+    ([0, 0, 0], 1, {}, "x: expected 2 features"),
+    ([0, 0], 5, {}, "y: expected class labels 0 … 1 .* got 5"),
+    ([0, np.nan], 1, {}, r"x: expected finite numbers in float64, got nan at x\[0, 1\]"),
+    ([0, 0], 1, {"format": "html"}, "format: expected 'table' or 'markdown', got 'html'"),
+])  # fmt: skip
+def test_bad_arguments_are_named(x, y, options, message):
+    with pytest.raises(ValueError, match=message):
+        dp.Network([2, 3, 2], backend="numpy").explain(x, y, **options)
+
+
+def test_large_networks_are_refused_with_the_way_out():
+    with pytest.raises(ValueError, match=r"layers of at most 16 units, .* got \[400, 25, 10\]; forward, deltas and"):
+        dp.Network([400, 25, 10], backend="numpy").explain(np.zeros(400), 1)
