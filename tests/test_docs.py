@@ -1,0 +1,57 @@
+"""What the pages refer to is there: files, functions, kernels, tests; and what they show can be run."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+#: How a name may stand in a file that holds it: a Python definition or key, a CUDA function or struct.
+DEFINITION = r"(?:def|class|struct|void|T)\s+{0}\b|^\s+{0}\s*:|void {0}\(|\b{0}_##"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page):
+    links = re.findall(r"\]\(([^)#]+)\)", page.read_text())
+    local = [link for link in links if "://" not in link]
+    assert [link for link in local if not (page.parent / link).exists()] == []
+
+
+def test_every_name_in_the_table_of_formulas_is_defined_where_it_points():
+    page = ROOT / "docs" / "formulas.md"
+    references = re.findall(r"\[`(\w+)`\]\(([^)]+)\)", page.read_text())
+    assert len(references) > 60
+    missing = []
+    for name, link in references:
+        text = (page.parent / link).read_text()
+        if not re.search(DEFINITION.format(name), text, re.MULTILINE):
+            missing.append((name, link))
+    assert missing == []
+
+
+def test_every_formula_of_the_table_has_a_test():
+    rows = [line for line in (ROOT / "docs" / "formulas.md").read_text().splitlines() if "](../src/" in line]
+    assert len(rows) >= 25
+    assert [row for row in rows if "](../tests/test_" not in row] == []
+
+
+def test_the_api_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+    """The python block, line by line as printed, on data of its shapes."""
+    import matplotlib
+    from sklearn.datasets import load_digits
+
+    matplotlib.use("Agg")
+    monkeypatch.chdir(tmp_path)
+    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    X, y = load_digits(return_X_y=True)
+    X = X / 16
+    names = {"X": X[:200], "y": y[:200], "Xv": X[200:300], "yv": y[200:300], "x": X[:5], "z": X[:5]}
+    rng = np.random.default_rng(0)
+    names |= {"dX": X[:200], "dY": rng.random((200, 10)), "v": rng.standard_normal(64 * 100 + 100 * 10 + 110)}
+    names |= {"Theta1": rng.standard_normal((100, 65)), "Theta2": rng.standard_normal((10, 101))}
+    names |= {"f": np.exp, "g": np.sin, "h": np.square, "df": np.exp, "dg": np.cos, "dh": lambda w: 2 * w}
+    exec(block, names)
+    assert "passed: relative difference" in capsys.readouterr().out
+    assert len(names["net"].hvp(X[:5], y[:5], names["v"])) == len(names["v"])
