@@ -54,3 +54,13 @@ struct huber {
 };
 
 }  // namespace loss
+
+// DELTAPROP_DO(loss, name, activation), which the including file defines, for every loss with every output activation
+// it goes with, softmax apart.
+#define DELTAPROP_SQUARED_ERROR(NAME, G) DELTAPROP_DO(squared_error, NAME, G)
+#define DELTAPROP_HUBER(NAME, G) DELTAPROP_DO(huber, NAME, G)
+#define DELTAPROP_FOR_EACH_LOSS                            \
+    DELTAPROP_FOR_EACH_ACTIVATION(DELTAPROP_SQUARED_ERROR) \
+    DELTAPROP_FOR_EACH_ACTIVATION(DELTAPROP_HUBER)         \
+    DELTAPROP_DO(binary_cross_entropy, sigmoid, activation::sigmoid) \
+    DELTAPROP_DO(poisson, exp, activation::exp_)

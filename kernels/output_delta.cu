@@ -48,14 +48,8 @@ extern "C" __global__ void output_delta_categorical_cross_entropy_softmax(ARGUME
     }
 }
 
-#define DEFINE(LOSS, NAME, G)                                                  \
+#define DELTAPROP_DO(LOSS, NAME, G)                                                  \
     extern "C" __global__ void output_delta_##LOSS##_##NAME(ARGUMENTS) {       \
         output_delta<loss::LOSS, G>(z, a, y, delta, row_cost, columns, scale, rows); \
     }
-#define DEFINE_SQUARED_ERROR(NAME, G) DEFINE(squared_error, NAME, G)
-#define DEFINE_HUBER(NAME, G) DEFINE(huber, NAME, G)
-
-DELTAPROP_FOR_EACH_ACTIVATION(DEFINE_SQUARED_ERROR)
-DELTAPROP_FOR_EACH_ACTIVATION(DEFINE_HUBER)
-DEFINE(binary_cross_entropy, sigmoid, activation::sigmoid)
-DEFINE(poisson, exp, activation::exp_)
+DELTAPROP_FOR_EACH_LOSS

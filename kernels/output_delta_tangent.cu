@@ -14,17 +14,11 @@ __device__ void output_delta_tangent(ARGUMENTS) {
         out[i] = scale * Loss::template delta_tangent<G>(z[i], a[i], y[i], dz[i], da[i]);
 }
 
-#define DEFINE(LOSS, NAME, G)                                                  \
+#define DELTAPROP_DO(LOSS, NAME, G)                                                  \
     extern "C" __global__ void output_delta_tangent_##LOSS##_##NAME(ARGUMENTS) { \
         output_delta_tangent<loss::LOSS, G>(z, a, y, dz, da, scale, out, n);   \
     }
-#define DEFINE_SQUARED_ERROR(NAME, G) DEFINE(squared_error, NAME, G)
-#define DEFINE_HUBER(NAME, G) DEFINE(huber, NAME, G)
-
-DELTAPROP_FOR_EACH_ACTIVATION(DEFINE_SQUARED_ERROR)
-DELTAPROP_FOR_EACH_ACTIVATION(DEFINE_HUBER)
-DEFINE(binary_cross_entropy, sigmoid, activation::sigmoid)
-DEFINE(poisson, exp, activation::exp_)
+DELTAPROP_FOR_EACH_LOSS
 
 // delta^(L) = a - y here too, so it moves as a does.
 extern "C" __global__ void output_delta_tangent_categorical_cross_entropy_softmax(ARGUMENTS) {

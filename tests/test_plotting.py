@@ -41,6 +41,12 @@ def test_curves_of_little(rng):
         dp.History().plot()
 
 
+def test_full_batch_counts_iterations(rng):
+    net = dp.Network([3, 2], backend="numpy")
+    history = net.fit_full_batch(rng.standard_normal((6, 3)), rng.random((6, 2)), max_iter=3)
+    assert history.plot().axes[0].get_xlabel() == "iteration"
+
+
 def test_weights_as_images():
     net = dp.Network([6, 5, 9, 2], backend="numpy")
     images = [axis.images[0] for axis in net.plot_weights(0, shape=(2, 3)).axes if axis.images]

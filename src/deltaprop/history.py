@@ -62,4 +62,5 @@ class History:
         ValueError
             If nothing has been recorded.
         """
-        return plot_history(self.cost, self.validation_cost, self.metrics, self.best_epoch)
+        unit = "epoch" if self.converged is None else "iteration"
+        return plot_history(self.cost, self.validation_cost, self.metrics, self.best_epoch, unit)

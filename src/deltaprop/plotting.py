@@ -27,11 +27,15 @@ def pyplot() -> Any:
 
 
 def plot_history(
-    cost: Sequence[float], validation_cost: Sequence[float], metrics: dict[str, list[float]], best_epoch: int | None
+    cost: Sequence[float],
+    validation_cost: Sequence[float],
+    metrics: dict[str, list[float]],
+    best_epoch: int | None,
+    unit: str,
 ) -> Any:
-    """Curves by epoch: the costs, and beside them the metrics where there are any. Returns the figure."""
+    """Curves by epoch (or other `unit`): the costs, and beside them the metrics, if any. Returns the figure."""
     if not cost:
-        raise ValueError("history: expected at least one epoch to plot, got none")
+        raise ValueError(f"history: expected at least one {unit} to plot, got none")
     panels = 2 if metrics else 1
     figure, axes = pyplot().subplots(1, panels, figsize=(5.5 * panels, 4), squeeze=False, layout="constrained")
     epochs = range(1, len(cost) + 1)
@@ -43,11 +47,11 @@ def plot_history(
     curves = [*cost, *validation_cost]
     if min(curves) > 0 and max(curves) > 20 * min(curves):
         axes[0, 0].set_yscale("log")
-    axes[0, 0].set(xlabel="epoch", ylabel="cost J", title="Cost")
+    axes[0, 0].set(xlabel=unit, ylabel="cost J", title="Cost")
     for name, values in metrics.items():
         axes[0, -1].plot(epochs, values, marker=marker, label=f"validation {name.replace('_', ' ')}")
     if metrics:
-        axes[0, -1].set(xlabel="epoch", title="Validation")
+        axes[0, -1].set(xlabel=unit, title="Validation")
     for axis in axes.flat:
         axis.xaxis.get_major_locator().set_params(integer=True)
         if best_epoch is not None:
