@@ -1,27 +1,29 @@
 // delta^(L) = scale * dcost/dz^(L) and the cost of every row, in one pass over the output: one warp a row.
-//   z, a, y, delta : (rows, columns)    row_cost : (rows,)
-// delta may be null (the cost alone is wanted). Costs are not scaled.
+//   z, a, y, delta : (rows, columns)    weights, row_cost : (rows,)
+// weights, with which the samples count, may be null (all 1), and so may delta (the cost alone is wanted).
+// Costs are weighted, but not scaled.
 #include "activation.cuh"
 #include "loss.cuh"
 #include "real.cuh"
 #include "warp.cuh"
 
-#define ARGUMENTS                                                                                        \
-    const real *z, const real *a, const real *y, real *delta, real *row_cost, int columns, real scale, \
-        long long rows
+#define ARGUMENTS                                                                                                   \
+    const real *z, const real *a, const real *y, const real *weights, real *delta, real *row_cost, int columns, \
+        real scale, long long rows
 
 template <class Loss, class G>
 __device__ void output_delta(ARGUMENTS) {
     const long long step = (long long)gridDim.x * blockDim.y;
     for (long long row = (long long)blockIdx.x * blockDim.y + threadIdx.y; row < rows; row += step) {
+        const real weight = weights ? weights[row] : real(1);
         real cost = 0;
         for (int j = threadIdx.x; j < columns; j += 32) {
             const long long i = row * columns + j;
             cost += Loss::template cost<G>(z[i], a[i], y[i]);
-            if (delta) delta[i] = scale * Loss::template delta<G>(z[i], a[i], y[i]);
+            if (delta) delta[i] = weight * scale * Loss::template delta<G>(z[i], a[i], y[i]);
         }
         cost = warp_sum(cost);
-        if (threadIdx.x == 0) row_cost[row] = cost;
+        if (threadIdx.x == 0) row_cost[row] = weight * cost;
     }
 }
 
@@ -30,6 +32,7 @@ extern "C" __global__ void output_delta_categorical_cross_entropy_softmax(ARGUME
     const int lane = threadIdx.x;
     const long long step = (long long)gridDim.x * blockDim.y;
     for (long long row = (long long)blockIdx.x * blockDim.y + threadIdx.y; row < rows; row += step) {
+        const real weight = weights ? weights[row] : real(1);
         const real* zr = z + row * columns;
         real top = minus_infinity();
         for (int j = lane; j < columns; j += 32) top = (zr[j] > top || zr[j] != zr[j]) ? zr[j] : top;
@@ -41,15 +44,15 @@ extern "C" __global__ void output_delta_categorical_cross_entropy_softmax(ARGUME
         for (int j = lane; j < columns; j += 32) {
             const long long i = row * columns + j;
             cost += y[i] * (log_sum - (zr[j] - top));
-            if (delta) delta[i] = scale * (a[i] - y[i]);
+            if (delta) delta[i] = weight * scale * (a[i] - y[i]);
         }
         cost = warp_sum(cost);
-        if (lane == 0) row_cost[row] = cost;
+        if (lane == 0) row_cost[row] = weight * cost;
     }
 }
 
 #define DELTAPROP_DO(LOSS, NAME, G)                                                  \
     extern "C" __global__ void output_delta_##LOSS##_##NAME(ARGUMENTS) {       \
-        output_delta<loss::LOSS, G>(z, a, y, delta, row_cost, columns, scale, rows); \
+        output_delta<loss::LOSS, G>(z, a, y, weights, delta, row_cost, columns, scale, rows); \
     }
 DELTAPROP_FOR_EACH_LOSS

@@ -63,6 +63,13 @@ def test_output_delta_and_cost(backend, rng, loss, activation, m, dtype):
     assert float(cost) == pytest.approx(sum(costs), rel=TOLERANCE[dtype]["rtol"])
     backend.add_cost(loss, activation, *arrays, cost)
     assert float(cost) == pytest.approx(2 * sum(costs), rel=TOLERANCE[dtype]["rtol"])
+    weight = rng.uniform(0, 3, m).astype(dtype)
+    (weights,), cost = put(backend, dtype, weight), backend.zeros((), np.float64)
+    backend.output_delta(loss, activation, *arrays, 0.25, out=out, cost=cost, sample_weight=weights)
+    check(backend, out, 0.25 * weight[:, None] * np.array(expected), dtype)
+    assert float(cost) == pytest.approx(float(weight @ np.array(costs)), rel=TOLERANCE[dtype]["rtol"])
+    backend.add_cost(loss, activation, *arrays, cost, weights)
+    assert float(cost) == pytest.approx(2 * float(weight @ np.array(costs)), rel=TOLERANCE[dtype]["rtol"])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -152,6 +159,10 @@ def test_output_delta_tangent(backend, rng, loss, activation, m, dtype):
     out = backend.empty((m, columns), dtype)
     backend.output_delta_tangent(loss, activation, *put(backend, dtype, z, a, y, dz, da), 0.25, out=out)
     check(backend, out, 0.25 * np.array(expected), dtype)
+    weight = rng.uniform(0, 3, m).astype(dtype)
+    arrays = put(backend, dtype, z, a, y, dz, da, weight)
+    backend.output_delta_tangent(loss, activation, *arrays[:5], 0.25, out=out, sample_weight=arrays[5])
+    check(backend, out, 0.25 * weight[:, None] * np.array(expected), dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -93,7 +93,8 @@ def test_the_same_numbers_whoever_is_watching(data, optimizer, capsys):
     assert "validation accuracy" in captured.err
 
 
-def test_nothing_is_allocated_in_a_step():
+@pytest.mark.parametrize("weighted", [False, True])
+def test_nothing_is_allocated_in_a_step(weighted):
     """After the first steps, the peak of traced memory moves by less than half the smallest buffer."""
     from deltaprop.backprop import Objective
     from deltaprop.training import Plan, Trainer
@@ -106,14 +107,18 @@ def test_nothing_is_allocated_in_a_step():
                 net = dp.Network([200, 300, 10], hidden_activation=hidden, loss=loss, backend="numpy")
                 inputs, targets = net._data(X, y)
                 plan = Plan(optimizer, 256, 1, Objective(0.1), True, {}, None, (), False)
-                trainer = Trainer(net, inputs, targets, plan)
+                sample_weight = net._weights(rng.random(1280) if weighted else None, inputs)
+                trainer = Trainer(net, inputs, targets, plan, sample_weight)
                 order = net.backend.permutation(1280, (0,))
-                batch_X, batch_Y = trainer.batches[256]
+                buffers = trainer.batches[256]
 
-                def step(start, net=net, trainer=trainer, order=order, X=batch_X, Y=batch_Y):
-                    net.backend.gather(trainer.X, order[start : start + 256], out=X)
-                    net.backend.gather(trainer.Y, order[start : start + 256], out=Y)
-                    trainer.step(X, Y, 0.001)
+                def step(start, net=net, trainer=trainer, order=order, buffers=buffers):
+                    data = (trainer.X, trainer.Y, trainer.sample_weight)
+                    for array, buffer in zip(data, buffers, strict=True):
+                        if array is not None:
+                            net.backend.gather(array, order[start : start + 256], out=buffer)
+                    X, Y, weight = buffers
+                    trainer.step(X, Y, 0.001, weight, 128.0)
 
                 step(0)
                 step(256)

@@ -13,6 +13,7 @@ Cost, m samples, h = a^(L)::
 
     J = (1/m) Σ cost(h, y) + λ/(2m) Σ W²             l2_scaling="per_sample" (Ng); λ/2 Σ W² with "absolute" (UFLDL)
                                                      reduction="sum" drops the 1/m of the first term
+                                                     with sample weights w: Σ w cost, and m = Σ w
 
     squared_error               ½ ‖h − y‖²
     binary_cross_entropy        Σ_k −y_k log h_k − (1 − y_k) log(1 − h_k)
@@ -51,7 +52,7 @@ Reduction: TypeAlias = Literal["mean", "sum"]
 
 @dataclass(frozen=True)
 class Objective:
-    """Which J is meant: λ and the two conventions, and what they come to for m samples.
+    """Which J is meant: λ and the two conventions, and what they come to for m samples, or weights that sum to m.
 
     Parameters
     ----------
@@ -80,19 +81,24 @@ class Objective:
             if value not in get_args(kind):
                 raise ValueError(f"{name}: expected one of {', '.join(map(repr, get_args(kind)))}, got {value!r}")
 
-    def scale(self, m: int) -> float:
+    def scale(self, m: float) -> float:
         """1/m for the mean over samples, 1 for their sum: the factor of Σ cost in J and of δ^(L)."""
         return 1.0 / m if self.reduction == "mean" else 1.0
 
-    def penalty(self, m: int) -> float:
+    def penalty(self, m: float) -> float:
         """λ/m or λ: the factor of ½ Σ W² in J and of W in its gradient."""
         return self.l2 / m if self.l2_scaling == "per_sample" else self.l2
 
-    def total(self, network: NetworkState, cost: Array, m: int) -> float:
+    def total(self, network: NetworkState, cost: Array, m: float) -> float:
         """J from Σ cost over m samples, () of float64, and the network's weights."""
         penalty = self.penalty(m)
         decay = 0.5 * penalty * network.backend.squared_norm(network.flat_weights) if penalty else 0.0
         return self.scale(m) * float(cost) + decay
+
+
+def total_weight(X: Array, sample_weight: Array | None) -> float:
+    """The m of the formulas: how many samples there are, or what their weights sum to."""
+    return float(X.shape[0]) if sample_weight is None else float(sample_weight.sum(dtype="float64"))
 
 
 class Workspace:
@@ -128,16 +134,24 @@ def forward(network: NetworkState, X: Array, work: Workspace) -> Array:
     return A[-1]
 
 
-def add_cost(network: NetworkState, Y: Array, work: Workspace, cost: Array) -> None:
+def add_cost(network: NetworkState, Y: Array, work: Workspace, cost: Array, sample_weight: Array | None = None) -> None:
     """Σ cost(h, y) over the samples of the last forward pass, without 1/m and without the penalty, added to `cost`.
 
-    Y : (m, s_L), cost : () of float64.
+    Y : (m, s_L), cost : () of float64, sample_weight : (m,), how much each counts.
     """
-    network.backend.add_cost(network.loss, network.output_activation, work.Z[-1], work.A[-1], Y, cost)
+    network.backend.add_cost(network.loss, network.output_activation, work.Z[-1], work.A[-1], Y, cost, sample_weight)
 
 
 def backward(
-    network: NetworkState, Y: Array, work: Workspace, gradient: Parameters, cost: Array, *, scale: float, penalty: float
+    network: NetworkState,
+    Y: Array,
+    work: Workspace,
+    gradient: Parameters,
+    cost: Array,
+    *,
+    scale: float,
+    penalty: float,
+    sample_weight: Array | None = None,
 ) -> None:
     """δ^(L), then δ^(l) layer by layer, and from them ∂J/∂W and ∂J/∂b, for the samples of the last forward pass.
 
@@ -153,13 +167,17 @@ def backward(
         From `Objective.scale`: 1/m for the mean over samples, 1 for the sum; ``work.delta`` holds scale · δ afterwards.
     penalty : float
         λ/m or λ: the factor of W in ∂J/∂W, from `Objective.penalty`.
+    sample_weight : array, (m,), optional
+        How much each counts: w_i cost(h_i, y_i) takes the place of cost(h_i, y_i), and Σ w_i that of m.
     """
     backend, A, Z, delta = network.backend, work.A, work.Z, work.delta
     weights, g = network.weights, network.activations
 
     # The simplified error of a squared loss is the exact one of an output whose g′ is 1.
     g_L = g[-1] if network.output_error == "exact" else "identity"
-    backend.output_delta(network.loss, g_L, Z[-1], A[-1], Y, scale, out=delta[-1], cost=cost)
+    backend.output_delta(
+        network.loss, g_L, Z[-1], A[-1], Y, scale, out=delta[-1], cost=cost, sample_weight=sample_weight
+    )
     backend.bias_gradient(delta[-1], out=gradient.biases[-1])
     for l in reversed(range(1, len(weights))):
         backend.weight_gradient(delta[l], A[l], out=gradient.weights[l])

@@ -94,6 +94,19 @@ def as_targets(
     return array
 
 
+def as_weights(weights: Any, name: str, *, rows: int, backend: Backend, dtype: DTypeLike) -> Array:
+    """`weights` as a contiguous (rows,) array of finite numbers, none below 0, not all 0; errors as of `as_inputs`."""
+    array = _as_array(weights, name, backend)
+    if array.shape != (rows,):
+        raise ValueError(f"{name}: expected shape ({rows},), one weight for each row of X, got shape {array.shape}")
+    array = _as_finite(array, name, backend, dtype)
+    if float(array.min()) < 0.0:
+        raise ValueError(f"{name}: expected weights of at least 0, got {_first(array, array < 0.0, name)}")
+    if float(array.max()) == 0.0:
+        raise ValueError(f"{name}: expected a weight above 0, got none")
+    return array
+
+
 def as_vector(v: Any, name: str, *, size: int, backend: Backend, dtype: DTypeLike) -> Array:
     """`v` as a contiguous (size,) array of finite numbers; errors as of `as_inputs`."""
     array = _as_array(v, name, backend)

@@ -30,7 +30,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backprop import Objective, Workspace, backward, forward
+from deltaprop.backprop import Objective, Workspace, backward, forward, total_weight
 from deltaprop.network import NetworkState
 from deltaprop.parameters import Parameters
 
@@ -39,14 +39,17 @@ Mode: TypeAlias = Literal["forward", "reverse", "auto"]
 JACOBIAN_ROWS = 4096
 
 
-def cost_and_gradient(network: NetworkState, X: Array, Y: Array, objective: Objective) -> tuple[float, Parameters]:
-    """J and ∂J/∂θ over all of X, (m, s_1), and Y, (m, s_L), which are trusted arrays of the network's backend."""
-    m = X.shape[0]
-    work = Workspace(network, m)
+def cost_and_gradient(
+    network: NetworkState, X: Array, Y: Array, objective: Objective, sample_weight: Array | None = None
+) -> tuple[float, Parameters]:
+    """J and ∂J/∂θ over all samples, from trusted arrays: X (m, s_1), Y (m, s_L), sample_weight (m,)."""
+    m = total_weight(X, sample_weight)
+    work = Workspace(network, X.shape[0])
     gradient = Parameters(network.backend, network.layer_sizes, network.dtype)
     cost = network.backend.zeros((), np.float64)
     forward(network, X, work)
-    backward(network, Y, work, gradient, cost, scale=objective.scale(m), penalty=objective.penalty(m))
+    scale, penalty = objective.scale(m), objective.penalty(m)
+    backward(network, Y, work, gradient, cost, scale=scale, penalty=penalty, sample_weight=sample_weight)
     return objective.total(network, cost, m), gradient
 
 
@@ -133,16 +136,26 @@ def _repeat(network: NetworkState, array: Array, times: int) -> Array:
     return result.reshape(-1, array.shape[1])
 
 
-def hvp(network: NetworkState, X: Array, Y: Array, direction: Parameters, objective: Objective) -> Parameters:
-    """H v, H = ∂²J/∂θ² over all of X, (m, s_1), and Y, (m, s_L), and v the `direction`."""
-    m = X.shape[0]
+def hvp(
+    network: NetworkState,
+    X: Array,
+    Y: Array,
+    direction: Parameters,
+    objective: Objective,
+    sample_weight: Array | None = None,
+) -> Parameters:
+    """H v over all samples, H = ∂²J/∂θ² and v the `direction`: X (m, s_1), Y (m, s_L), sample_weight (m,)."""
+    m = total_weight(X, sample_weight)
     scale, penalty = objective.scale(m), objective.penalty(m)
-    work, tangents = Workspace(network, m), Tangents(network, m)
+    work, tangents = Workspace(network, X.shape[0]), Tangents(network, X.shape[0])
     product = Parameters(network.backend, network.layer_sizes, network.dtype)
     cost = network.backend.zeros((), np.float64)
     forward(network, X, work)
-    backward(network, Y, work, product, cost, scale=scale, penalty=penalty)  # for δ; the gradient is overwritten
-    hessian_product(network, Y, work, tangents, direction, product, scale=scale, penalty=penalty)
+    # For δ: the gradient is overwritten.
+    backward(network, Y, work, product, cost, scale=scale, penalty=penalty, sample_weight=sample_weight)
+    hessian_product(
+        network, Y, work, tangents, direction, product, scale=scale, penalty=penalty, sample_weight=sample_weight
+    )
     return product
 
 
@@ -156,6 +169,7 @@ def hessian_product(
     *,
     scale: float,
     penalty: float,
+    sample_weight: Array | None = None,
 ) -> None:
     """H v into `product`, at the z, a and δ that a forward and a backward pass have left in `work`.
 
@@ -167,7 +181,7 @@ def hessian_product(
         Where ż, ȧ and δ̇ are written.
     direction : Parameters
         The vector v = (Ẇ, ḃ).
-    scale, penalty : float
+    scale, penalty, sample_weight
         As in the backward pass: ``work.delta`` holds scale · δ.
     """
     backend, A, Z, delta = network.backend, work.A, work.Z, work.delta
@@ -177,7 +191,9 @@ def hessian_product(
     for l in range(len(W)):
         backend.affine_tangent(A[l], dA[l], W[l], dW[l], db[l], out=dZ[l])
         backend.activation_tangent(g[l], Z[l], A[l + 1], dZ[l], out=dA[l + 1])
-    backend.output_delta_tangent(network.loss, g[-1], Z[-1], A[-1], Y, dZ[-1], dA[-1], scale, out=d_delta[-1])
+    backend.output_delta_tangent(
+        network.loss, g[-1], Z[-1], A[-1], Y, dZ[-1], dA[-1], scale, out=d_delta[-1], sample_weight=sample_weight
+    )
     for l in reversed(range(len(W))):
         backend.weight_gradient_tangent(delta[l], d_delta[l], A[l], dA[l], out=product.weights[l])
         backend.bias_gradient(d_delta[l], out=product.biases[l])

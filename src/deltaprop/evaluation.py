@@ -24,12 +24,14 @@ def predict(network: NetworkState, X: Array) -> Array:
     return result
 
 
-def data_cost(network: NetworkState, X: Array, Y: Array, prediction: Array | None = None) -> Array:
+def data_cost(
+    network: NetworkState, X: Array, Y: Array, prediction: Array | None = None, sample_weight: Array | None = None
+) -> Array:
     """Σ cost, () of float64, a block of rows at a time; a^(L) goes into `prediction`, (m, s_L), where one is given."""
     total = network.backend.zeros((), np.float64)
     for start, stop, work in _blocks(network, X.shape[0]):
         h = forward(network, X[start:stop], work)
-        add_cost(network, Y[start:stop], work, total)
+        add_cost(network, Y[start:stop], work, total, None if sample_weight is None else sample_weight[start:stop])
         if prediction is not None:
             prediction[start:stop] = h
     return total

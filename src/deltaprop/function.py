@@ -12,8 +12,8 @@ import numpy as np
 
 from deltaprop import backprop, derivatives, evaluation, gradient_check
 from deltaprop.backends import Array, backend_of, get_backend
-from deltaprop.backprop import L2Scaling, Objective, Reduction, Workspace
-from deltaprop.data import as_inputs, as_targets, as_vector
+from deltaprop.backprop import L2Scaling, Objective, Reduction, Workspace, total_weight
+from deltaprop.data import as_inputs, as_targets, as_vector, as_weights
 from deltaprop.derivatives import Mode
 from deltaprop.losses import LOSSES
 from deltaprop.network import NetworkState, check_whole_number
@@ -82,7 +82,14 @@ class NetworkFunction(NetworkState):
     # -- cost and gradient --------------------------------------------------------------------------------------
 
     def cost(
-        self, X: Any, Y: Any, l2: float = 0.0, l2_scaling: L2Scaling = "per_sample", reduction: Reduction = "mean"
+        self,
+        X: Any,
+        Y: Any,
+        l2: float = 0.0,
+        l2_scaling: L2Scaling = "per_sample",
+        reduction: Reduction = "mean",
+        *,
+        sample_weight: Any = None,
     ) -> float:
         """J(θ) over all samples.
 
@@ -97,6 +104,8 @@ class NetworkFunction(NetworkState):
             λ/(2m) Σ W² or λ/2 Σ W².
         reduction : {"mean", "sum"}
             (1/m) Σ cost or Σ cost.
+        sample_weight : array_like, (m,), optional
+            How much each sample counts, at least 0: w cost takes the place of cost, and Σ w that of m.
 
         Returns
         -------
@@ -109,16 +118,25 @@ class NetworkFunction(NetworkState):
         """
         objective = Objective(l2, l2_scaling, reduction)
         inputs, targets = self._data(X, Y)
-        return objective.total(self, evaluation.data_cost(self, inputs, targets), inputs.shape[0])
+        weights = self._weights(sample_weight, inputs)
+        cost = evaluation.data_cost(self, inputs, targets, sample_weight=weights)
+        return objective.total(self, cost, total_weight(inputs, weights))
 
     def cost_and_gradient(
-        self, X: Any, Y: Any, l2: float = 0.0, l2_scaling: L2Scaling = "per_sample", reduction: Reduction = "mean"
+        self,
+        X: Any,
+        Y: Any,
+        l2: float = 0.0,
+        l2_scaling: L2Scaling = "per_sample",
+        reduction: Reduction = "mean",
+        *,
+        sample_weight: Any = None,
     ) -> tuple[float, Parameters]:
         """J(θ) and ∂J/∂θ over all samples, by one forward and one backward pass.
 
         Parameters
         ----------
-        X, Y, l2, l2_scaling, reduction
+        X, Y, l2, l2_scaling, reduction, sample_weight
             As for `cost`.
 
         Returns
@@ -133,7 +151,9 @@ class NetworkFunction(NetworkState):
             As `cost`.
         """
         objective = Objective(l2, l2_scaling, reduction)
-        cost, gradient = derivatives.cost_and_gradient(self, *self._data(X, Y), objective)
+        inputs, targets = self._data(X, Y)
+        weights = self._weights(sample_weight, inputs)
+        cost, gradient = derivatives.cost_and_gradient(self, inputs, targets, objective, weights)
         return cost, gradient.on(get_backend("numpy")) if self._wants_host(X) else gradient
 
     def deltas(self, X: Any, Y: Any) -> list[Array]:
@@ -233,12 +253,14 @@ class NetworkFunction(NetworkState):
         l2: float = 0.0,
         l2_scaling: L2Scaling = "per_sample",
         reduction: Reduction = "mean",
+        *,
+        sample_weight: Any = None,
     ) -> Array:
         """H v, H = ∂²J/∂θ² over all samples: exact, by forward mode over backpropagation, H never being formed.
 
         Parameters
         ----------
-        X, Y, l2, l2_scaling, reduction
+        X, Y, l2, l2_scaling, reduction, sample_weight
             As for `cost`.
         v : array_like, (n,)
             A vector in the order of `parameters`.
@@ -264,7 +286,8 @@ class NetworkFunction(NetworkState):
         inputs, targets = self._data(X, Y)
         direction = Parameters(self.backend, self.layer_sizes, self.dtype)
         direction.flat[...] = as_vector(v, "v", size=direction.flat.size, backend=self.backend, dtype=self.dtype)
-        product = derivatives.hvp(self, inputs, targets, direction, objective)
+        weights = self._weights(sample_weight, inputs)
+        product = derivatives.hvp(self, inputs, targets, direction, objective, weights)
         return self._like(X, [product.flat])[0]
 
     # -- the door -----------------------------------------------------------------------------------------------
@@ -275,6 +298,13 @@ class NetworkFunction(NetworkState):
     def _rows(self, value: Any, name: str, rows: int, columns: int) -> Array:
         """`value` as an array of one row a sample."""
         return as_inputs(value, name, columns=columns, rows=rows, backend=self.backend, dtype=self.dtype)
+
+    def _weights(self, sample_weight: Any, inputs: Array) -> Array | None:
+        """The sample weights as an array of ours, or None where there are none."""
+        if sample_weight is None:
+            return None
+        rows = inputs.shape[0]
+        return as_weights(sample_weight, "sample_weight", rows=rows, backend=self.backend, dtype=self.dtype)
 
     def _data(self, X: Any, Y: Any, X_name: str = "X", Y_name: str = "Y") -> tuple[Array, Array]:
         inputs = self._inputs(X, X_name)
@@ -317,6 +347,7 @@ def check_gradient(
     *,
     l2_scaling: L2Scaling = "per_sample",
     reduction: Reduction = "mean",
+    sample_weight: Any = None,
     tolerance: float = 1e-9,
     entries: int = 2000,
 ) -> gradient_check.GradientCheck:
@@ -326,7 +357,7 @@ def check_gradient(
     ----------
     network : Network
         Not changed. A float32 network is checked through a float64 copy: the formulas are, not the rounding.
-    X, Y, l2, l2_scaling, reduction
+    X, Y, l2, l2_scaling, reduction, sample_weight
         As for `NetworkFunction.cost`. A few samples suffice.
     tolerance : float, default 1e-9
         What the relative difference ‖analytic − numeric‖/‖analytic + numeric‖ has to stay below.
@@ -348,4 +379,8 @@ def check_gradient(
     objective = Objective(l2, l2_scaling, reduction)
     entries = check_whole_number("entries", entries, least=1)
     subject = network.copy(np.float64)
-    return gradient_check.check_gradient(subject, *subject._data(X, Y), objective, tolerance=tolerance, entries=entries)
+    inputs, targets = subject._data(X, Y)
+    weights = subject._weights(sample_weight, inputs)
+    return gradient_check.check_gradient(
+        subject, inputs, targets, objective, weights, tolerance=tolerance, entries=entries
+    )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Array, get_backend
-from deltaprop.backprop import Objective, Workspace, add_cost, forward
+from deltaprop.backprop import Objective, Workspace, add_cost, forward, total_weight
 from deltaprop.derivatives import cost_and_gradient
 from deltaprop.network import NetworkState
 from deltaprop.parameters import Parameters
@@ -126,28 +126,35 @@ class GradientCheck:
 
 
 def check_gradient(
-    subject: NetworkState, X: Array, Y: Array, objective: Objective, *, tolerance: float, entries: int
+    subject: NetworkState,
+    X: Array,
+    Y: Array,
+    objective: Objective,
+    sample_weight: Array | None = None,
+    *,
+    tolerance: float,
+    entries: int,
 ) -> GradientCheck:
     """∂J/∂θ by backpropagation against (4 D(h) − D(2h))/3, D(h) = (J(θ+h) − J(θ−h))/2h, entry by entry.
 
     `subject` and the data are float64; its parameters are moved during the check and end where they were. With more
     parameters than `entries`, that many of them are checked, drawn once and for all with equal chance.
     """
-    J, gradient = cost_and_gradient(subject, X, Y, objective)
+    J, gradient = cost_and_gradient(subject, X, Y, objective, sample_weight)
     analytic = gradient.on(get_backend("numpy"))
     # nan where nothing is compared
     numeric = Parameters(analytic.backend, subject.layer_sizes, np.float64)
     numeric.flat.fill(np.nan)
     noise = Parameters(analytic.backend, subject.layer_sizes, np.float64)
 
-    m, theta = X.shape[0], subject.parameters
-    work = Workspace(subject, m, backward=False)
+    m, theta = total_weight(X, sample_weight), subject.parameters
+    work = Workspace(subject, X.shape[0], backward=False)
 
     def cost_at(index: int, value: float) -> float:
         theta[index] = value
         total = subject.backend.zeros((), np.float64)
         forward(subject, X, work)
-        add_cost(subject, Y, work, total)
+        add_cost(subject, Y, work, total, sample_weight)
         return objective.total(subject, total, m)
 
     chosen = np.arange(theta.size)

@@ -91,6 +91,7 @@ class Network(NetworkFunction):
         l2: float = 0.0,
         l2_scaling: L2Scaling = "per_sample",
         reduction: Reduction = "mean",
+        sample_weight: Any = None,
         shuffle: bool = True,
         validation: tuple[Any, Any] | None = None,
         metrics: Sequence[str | Metric] | None = None,
@@ -111,8 +112,9 @@ class Network(NetworkFunction):
             gradient is the mean over the samples it has.
         epochs : int, default 10
             Passes over the data.
-        l2, l2_scaling, reduction
-            As for `cost`; the m in λ/(2m) is the number of all samples, so that minibatches estimate ∇J.
+        l2, l2_scaling, reduction, sample_weight
+            As for `cost`; the m in λ/(2m) is that of all samples, so that minibatches estimate ∇J. The gradient of a
+            minibatch is the mean by the weights in it.
         shuffle : bool, default True
             Draw a new order every epoch, from the seed and the number of epochs trained so far.
         validation : (X, Y), optional
@@ -140,6 +142,7 @@ class Network(NetworkFunction):
         """
         objective = Objective(l2, l2_scaling, reduction)
         inputs, targets = self._data(X, Y)
+        weights = self._weights(sample_weight, inputs)
         held_out, resolved = self._validation(validation, metrics)
         if optimizer is not None and not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer: expected SGD, Adam or AdamW, got {optimizer!r}")
@@ -156,7 +159,7 @@ class Network(NetworkFunction):
         )
         if early_stopping is not None:
             self._check_early_stopping(early_stopping, plan, held_out is not None)
-        return training.train(self, inputs, targets, held_out, plan)
+        return training.train(self, inputs, targets, weights, held_out, plan)
 
     def fit_full_batch(
         self,
@@ -169,6 +172,7 @@ class Network(NetworkFunction):
         l2: float = 0.0,
         l2_scaling: L2Scaling = "per_sample",
         reduction: Reduction = "mean",
+        sample_weight: Any = None,
         validation: tuple[Any, Any] | None = None,
         metrics: Sequence[str | Metric] | None = None,
         callbacks: Sequence[Callback] = (),
@@ -178,7 +182,7 @@ class Network(NetworkFunction):
 
         Parameters
         ----------
-        X, Y, l2, l2_scaling, reduction
+        X, Y, l2, l2_scaling, reduction, sample_weight
             As for `cost`.
         method : {"l-bfgs", "cg", "newton-cg", "gd"}
             scipy's L-BFGS, nonlinear conjugate gradients or Newton-CG (with exact Hessian-vector products), or
@@ -220,6 +224,7 @@ class Network(NetworkFunction):
         if not 0.0 <= tol < float("inf"):
             raise ValueError(f"tol: expected a finite number of at least 0, got {tol!r}")
         inputs, targets = self._data(X, Y)
+        weights = self._weights(sample_weight, inputs)
         held_out, resolved = self._validation(validation, metrics)
         plan = FullBatchPlan(
             method=method,
@@ -230,7 +235,7 @@ class Network(NetworkFunction):
             callbacks=callbacks,
             progress=progress,
         )
-        return solvers.train_full_batch(self, inputs, targets, held_out, plan)
+        return solvers.train_full_batch(self, inputs, targets, weights, held_out, plan)
 
     def _validation(
         self, validation: tuple[Any, Any] | None, metrics: Sequence[str | Metric] | None

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backprop import Objective, Workspace, backward, forward
+from deltaprop.backprop import Objective, Workspace, backward, forward, total_weight
 from deltaprop.callbacks import Callback, EpochEnd
 from deltaprop.derivatives import Tangents, hessian_product
 from deltaprop.errors import DivergenceError
@@ -56,11 +56,13 @@ class FullBatch:
     The network's parameters are those of the last evaluation: evaluating twice at one θ costs nothing.
     """
 
-    def __init__(self, network: NetworkState, X: Array, Y: Array, objective: Objective) -> None:
-        self.network, self.X, self.Y, self.objective = network, X, Y, objective
-        self.m = X.shape[0]
+    def __init__(
+        self, network: NetworkState, X: Array, Y: Array, objective: Objective, sample_weight: Array | None = None
+    ) -> None:
+        self.network, self.X, self.Y, self.objective, self.sample_weight = network, X, Y, objective, sample_weight
+        self.m = total_weight(X, sample_weight)
         self.scale, self.penalty = objective.scale(self.m), objective.penalty(self.m)
-        self.work = Workspace(network, self.m)
+        self.work = Workspace(network, X.shape[0])
         self.sum = network.backend.zeros((), np.float64)
         self.parameters, self.direction, self.product = (
             Parameters(network.backend, network.layer_sizes, network.dtype) for _ in range(3)
@@ -76,7 +78,16 @@ class FullBatch:
         network.parameters = theta
         self.sum.fill(0)
         forward(network, self.X, self.work)
-        backward(network, self.Y, self.work, self.parameters, self.sum, scale=self.scale, penalty=self.penalty)
+        backward(
+            network,
+            self.Y,
+            self.work,
+            self.parameters,
+            self.sum,
+            scale=self.scale,
+            penalty=self.penalty,
+            sample_weight=self.sample_weight,
+        )
         self._cost = self.objective.total(network, self.sum, self.m)
         self._gradient = self._on_host(self.parameters)
         self._theta = theta.copy()
@@ -99,7 +110,7 @@ class FullBatch:
         self._at(theta)
         backend = self.network.backend
         if self.tangents is None:
-            self.tangents = Tangents(self.network, self.m)
+            self.tangents = Tangents(self.network, self.X.shape[0])
         self.direction.flat[...] = backend.asarray(v, self.network.dtype)
         hessian_product(
             self.network,
@@ -110,6 +121,7 @@ class FullBatch:
             self.product,
             scale=self.scale,
             penalty=self.penalty,
+            sample_weight=self.sample_weight,
         )
         return self._on_host(self.product)
 
@@ -151,7 +163,7 @@ class Run:
         now = time.perf_counter()
         history.seconds.append(now - self.began)
         self.began = now
-        self.progress.samples(self.batch.m)
+        self.progress.samples(self.batch.X.shape[0])
         self.progress.epoch(history)
         steepest = self.steepest()
         history.converged = steepest <= plan.tol
@@ -164,9 +176,14 @@ class Run:
 
 
 def train_full_batch(
-    network: NetworkState, X: Array, Y: Array, validation: tuple[Array, Array] | None, plan: FullBatchPlan
+    network: NetworkState,
+    X: Array,
+    Y: Array,
+    sample_weight: Array | None,
+    validation: tuple[Array, Array] | None,
+    plan: FullBatchPlan,
 ) -> History:
-    """Train `network` in place on trusted arrays of its backend: X (m, s_1), Y (m, s_L).
+    """Train `network` in place on trusted arrays of its backend: X (m, s_1), Y (m, s_L), sample_weight (m,).
 
     Raises
     ------
@@ -176,7 +193,7 @@ def train_full_batch(
     """
     history = History(converged=False)
     history.metrics = {name: [] for name in plan.metrics}
-    run = Run(FullBatch(network, X, Y, plan.objective), validation, plan, history)
+    run = Run(FullBatch(network, X, Y, plan.objective, sample_weight), validation, plan, history)
     # Trial steps may overflow; solvers shorten them, and what is accepted is checked.
     quiet = np.errstate(over="ignore", invalid="ignore", under="ignore")
     with quiet, progress_bar(plan.progress, plan.max_iter, X.shape[0], unit="iteration") as run.progress:

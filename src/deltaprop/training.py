@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backprop import Objective, Workspace, backward, forward
+from deltaprop.backprop import Objective, Workspace, backward, forward, total_weight
 from deltaprop.callbacks import Callback, EpochEnd
 from deltaprop.early_stopping import EarlyStopping
 from deltaprop.errors import DivergenceError
@@ -40,29 +40,54 @@ class Plan:
 class Trainer:
     """The buffers of training and one method a piece of it; nothing is allocated in `step`."""
 
-    def __init__(self, network: NetworkState, X: Array, Y: Array, plan: Plan) -> None:
-        self.network, self.X, self.Y, self.plan = network, X, Y, plan
-        self.m = X.shape[0]
-        self.batch_size = min(plan.batch_size or self.m, self.m)
+    def __init__(
+        self, network: NetworkState, X: Array, Y: Array, plan: Plan, sample_weight: Array | None = None
+    ) -> None:
+        self.network, self.X, self.Y, self.plan, self.sample_weight = network, X, Y, plan, sample_weight
+        self.samples = X.shape[0]
+        self.m = total_weight(X, sample_weight)
+        self.batch_size = min(plan.batch_size or self.samples, self.samples)
+        # What the weights of a minibatch sum to has to be known on the host, and without asking the device for it.
+        self.host_weight = None if sample_weight is None else network.backend.to_numpy(sample_weight)
         self.gradient = Parameters(network.backend, network.layer_sizes, network.dtype)
         self.state = plan.optimizer.init(network)
         self.cost = network.backend.zeros((), np.float64)
         self.penalty = plan.objective.penalty(self.m)
         # Two sizes at most occur: the full minibatch and the short one that ends an epoch.
-        sizes = {self.batch_size, self.m % self.batch_size} - {0}
+        sizes = {self.batch_size, self.samples % self.batch_size} - {0}
         self.work = {size: Workspace(network, size) for size in sizes}
-        self.gathers = plan.shuffle and self.batch_size < self.m
+        self.gathers = plan.shuffle and self.batch_size < self.samples
         empty, dtype = network.backend.empty, network.dtype
         self.batches = {
-            size: (empty((size, X.shape[1]), dtype), empty((size, Y.shape[1]), dtype)) for size in sizes if self.gathers
+            size: (
+                empty((size, X.shape[1]), dtype),
+                empty((size, Y.shape[1]), dtype),
+                None if sample_weight is None else empty((size,), dtype),
+            )
+            for size in sizes
+            if self.gathers
         }
 
-    def step(self, X: Array, Y: Array, learning_rate: float) -> None:
-        """Forward, backward, update: θ := θ − η ∂J/∂θ over one minibatch, X : (n, s_1), Y : (n, s_L)."""
-        work = self.work[X.shape[0]]
-        scale = self.plan.objective.scale(X.shape[0])
+    def step(
+        self, X: Array, Y: Array, learning_rate: float, sample_weight: Array | None = None, m: float = 0.0
+    ) -> None:
+        """Forward, backward, update: θ := θ − η ∂J/∂θ over one minibatch, X : (n, s_1), Y : (n, s_L).
+
+        With sample weights, (n,), `m` is their sum; where that is 0, none of the samples counts.
+        """
+        work, objective = self.work[X.shape[0]], self.plan.objective
+        scale = objective.scale(X.shape[0] if sample_weight is None else m or 1.0)
         forward(self.network, X, work)
-        backward(self.network, Y, work, self.gradient, self.cost, scale=scale, penalty=self.penalty)
+        backward(
+            self.network,
+            Y,
+            work,
+            self.gradient,
+            self.cost,
+            scale=scale,
+            penalty=self.penalty,
+            sample_weight=sample_weight,
+        )
         self.plan.optimizer.update(self.network, self.gradient, self.state, learning_rate)
 
     def epoch(self, learning_rate: float, progress: Progress) -> float:
@@ -70,24 +95,46 @@ class Trainer:
         network, backend = self.network, self.network.backend
         order = None
         if self.gathers:
-            order = backend.permutation(self.m, (network.seed, SHUFFLE_STREAM, network.epochs_trained))
+            order = backend.permutation(self.samples, (network.seed, SHUFFLE_STREAM, network.epochs_trained))
+        sums = self._weight_by_minibatch(order)
         self.cost.fill(0)
-        for start in range(0, self.m, self.batch_size):
-            stop = min(start + self.batch_size, self.m)
+        for k, start in enumerate(range(0, self.samples, self.batch_size)):
+            stop = min(start + self.batch_size, self.samples)
             if order is None:
                 X, Y = self.X[start:stop], self.Y[start:stop]
+                weight = None if self.sample_weight is None else self.sample_weight[start:stop]
             else:
-                X, Y = self.batches[stop - start]
-                backend.gather(self.X, order[start:stop], out=X)
-                backend.gather(self.Y, order[start:stop], out=Y)
-            self.step(X, Y, learning_rate)
+                X, Y, weight = self.batches[stop - start]
+                rows = order[start:stop]
+                backend.gather(self.X, rows, out=X)
+                backend.gather(self.Y, rows, out=Y)
+                if weight is not None:
+                    backend.gather(self.sample_weight, rows, out=weight)
+            self.step(X, Y, learning_rate, weight, sums[k] if sums else 0.0)
             progress.samples(stop - start)
         network.epochs_trained += 1
         return self.plan.objective.total(network, self.cost, self.m)
 
+    def _weight_by_minibatch(self, order: Array | None) -> list[float]:
+        """What the sample weights of each minibatch sum to; nothing where there are none."""
+        if self.host_weight is None:
+            return []
+        weight = self.host_weight
+        if order is not None:
+            weight = weight[self.network.backend.to_numpy(order)]
+        sums = np.add.reduceat(weight, np.arange(0, self.samples, self.batch_size), dtype=np.float64)
+        return [float(x) for x in sums]
 
-def train(network: NetworkState, X: Array, Y: Array, validation: tuple[Array, Array] | None, plan: Plan) -> History:
-    """Train `network` in place on trusted arrays of its backend: X (m, s_1), Y (m, s_L).
+
+def train(
+    network: NetworkState,
+    X: Array,
+    Y: Array,
+    sample_weight: Array | None,
+    validation: tuple[Array, Array] | None,
+    plan: Plan,
+) -> History:
+    """Train `network` in place on trusted arrays of its backend: X (m, s_1), Y (m, s_L), sample_weight (m,).
 
     Raises
     ------
@@ -96,7 +143,7 @@ def train(network: NetworkState, X: Array, Y: Array, validation: tuple[Array, Ar
         which that epoch began.
     """
     backend = network.backend
-    trainer, history = Trainer(network, X, Y, plan), History()
+    trainer, history = Trainer(network, X, Y, plan, sample_weight), History()
     history.metrics = {name: [] for name in plan.metrics}
     last_good, best = network.parameters.copy(), None
     history.message = f"all {plan.epochs} epochs done"

@@ -74,16 +74,28 @@ class Backend(ABC):
 
     @abstractmethod
     def output_delta(
-        self, loss: str, activation: str, Z: Array, A: Array, Y: Array, scale: float, out: Array, cost: Array
+        self,
+        loss: str,
+        activation: str,
+        Z: Array,
+        A: Array,
+        Y: Array,
+        scale: float,
+        out: Array,
+        cost: Array,
+        sample_weight: Array | None = None,
     ) -> None:
         """δ^(L) = scale · ∂cost/∂z^(L) into `out`; the cost summed over samples, unscaled, is added to `cost`.
 
-        Z, A, Y and out : (m, s_L), cost : () of float64.
+        Z, A, Y and out : (m, s_L), cost : () of float64, sample_weight : (m,), with which δ and cost
+        of each sample count.
         """
 
     @abstractmethod
-    def add_cost(self, loss: str, activation: str, Z: Array, A: Array, Y: Array, cost: Array) -> None:
-        """The cost summed over samples is added to `cost`, with no δ: what validation needs."""
+    def add_cost(
+        self, loss: str, activation: str, Z: Array, A: Array, Y: Array, cost: Array, sample_weight: Array | None = None
+    ) -> None:
+        """The cost summed over samples (times `sample_weight`) is added to `cost`, with no δ: what validation needs."""
 
     @abstractmethod
     def hidden_delta(self, delta: Array, W: Array, activation: str, Z: Array, out: Array, bias_gradient: Array) -> None:
@@ -145,8 +157,12 @@ class Backend(ABC):
         dA: Array,
         scale: float,
         out: Array,
+        sample_weight: Array | None = None,
     ) -> None:
-        """dδ^(L), the derivative of scale · ∂cost/∂z^(L) as z and a move by `dZ` and `dA`, into `out`; all (m, s_L)."""
+        """dδ^(L), the derivative of scale · ∂cost/∂z^(L) as z and a move by `dZ` and `dA`, into `out`; all (m, s_L).
+
+        With `sample_weight`, (m,), that of `output_delta`.
+        """
 
     @abstractmethod
     def hidden_delta_tangent(

@@ -18,6 +18,8 @@ from deltaprop.backends.cuda_compiler import cached_cubin
 from deltaprop.errors import BackendError
 
 INSTALL = "pip install 'deltaprop[cuda13]' (CUDA 13 drivers) or pip install 'deltaprop[cuda12]' (CUDA 12 drivers)"
+#: The address of an array that is not there.
+NULL = np.uintp(0)
 THREADS = 256
 #: Blocks of an elementwise launch for each multiprocessor; further elements are reached by the grid's stride.
 BLOCKS_A_MULTIPROCESSOR = 16
@@ -166,20 +168,40 @@ class CupyBackend(Backend):
     # -- cost and backward --------------------------------------------------------------------------------------
 
     def output_delta(
-        self, loss: str, activation: str, Z: Array, A: Array, Y: Array, scale: float, out: Array, cost: Array
+        self,
+        loss: str,
+        activation: str,
+        Z: Array,
+        A: Array,
+        Y: Array,
+        scale: float,
+        out: Array,
+        cost: Array,
+        sample_weight: Array | None = None,
     ) -> None:
-        self._output_delta(loss, activation, Z, A, Y, scale, out, cost)
+        self._output_delta(loss, activation, Z, A, Y, scale, out, cost, sample_weight)
 
-    def add_cost(self, loss: str, activation: str, Z: Array, A: Array, Y: Array, cost: Array) -> None:
-        null = np.uintp(0)  # no δ wanted
-        self._output_delta(loss, activation, Z, A, Y, 1.0, null, cost)
+    def add_cost(
+        self, loss: str, activation: str, Z: Array, A: Array, Y: Array, cost: Array, sample_weight: Array | None = None
+    ) -> None:
+        self._output_delta(loss, activation, Z, A, Y, 1.0, NULL, cost, sample_weight)  # no δ wanted
 
     def _output_delta(
-        self, loss: str, activation: str, Z: Array, A: Array, Y: Array, scale: float, out: Any, cost: Array
+        self,
+        loss: str,
+        activation: str,
+        Z: Array,
+        A: Array,
+        Y: Array,
+        scale: float,
+        out: Any,
+        cost: Array,
+        sample_weight: Array | None,
     ) -> None:
         rows, columns = Z.shape
         row_cost = self._scratch("row_cost", rows, Z.dtype)
-        arguments = (Z, A, Y, out, row_cost, np.int32(columns), Z.dtype.type(scale))
+        of_rows = NULL if sample_weight is None else sample_weight
+        arguments = (Z, A, Y, of_rows, out, row_cost, np.int32(columns), Z.dtype.type(scale))
         self._over_rows("output_delta", f"output_delta_{loss}_{activation}", Z.dtype, *arguments, rows=rows)
         kernel = self._kernel("accumulate_cost", "accumulate_cost", Z.dtype)
         kernel((1,), (256,), (row_cost, cost, np.int64(rows)))
@@ -252,8 +274,10 @@ class CupyBackend(Backend):
         dA: Array,
         scale: float,
         out: Array,
+        sample_weight: Array | None = None,
     ) -> None:
-        arguments = (Z, A, Y, dZ, dA, Z.dtype.type(scale), out)
+        of_rows = NULL if sample_weight is None else sample_weight
+        arguments = (Z, A, Y, dZ, dA, of_rows, Z.dtype.type(scale), out, np.int32(Z.shape[-1]))
         function = f"output_delta_tangent_{loss}_{activation}"
         self._over_elements("output_delta_tangent", function, Z.dtype, *arguments, n=Z.size)
 

@@ -114,20 +114,44 @@ class NumpyBackend(Backend):
     # -- cost and backward --------------------------------------------------------------------------------------
 
     def output_delta(
-        self, loss: str, activation: str, Z: Array, A: Array, Y: Array, scale: float, out: Array, cost: Array
+        self,
+        loss: str,
+        activation: str,
+        Z: Array,
+        A: Array,
+        Y: Array,
+        scale: float,
+        out: Array,
+        cost: Array,
+        sample_weight: Array | None = None,
     ) -> None:
-        self.add_cost(loss, activation, Z, A, Y, cost)
+        self.add_cost(loss, activation, Z, A, Y, cost, sample_weight)
         LOSSES[loss].slope(A, Y, out)
         if LOSSES[loss].slope_is_of_a and activation != "identity":
             self._times(ACTIVATIONS[activation].gradient, Z, out)
+        self._scale(out, scale, sample_weight)
+
+    def _scale(self, out: Array, scale: float, sample_weight: Array | None) -> None:
+        """Out · scale, and row by row times `sample_weight`, into `out`."""
         if scale != 1.0:
             out *= scale
+        if sample_weight is not None:
+            spread = self._scratch(0, out.size, out.dtype).reshape(out.shape)
+            np.copyto(spread, sample_weight[:, np.newaxis])
+            out *= spread
 
-    def add_cost(self, loss: str, activation: str, Z: Array, A: Array, Y: Array, cost: Array) -> None:
+    def add_cost(
+        self, loss: str, activation: str, Z: Array, A: Array, Y: Array, cost: Array, sample_weight: Array | None = None
+    ) -> None:
         one = self._scratch(0, Z.size, Z.dtype).reshape(Z.shape)
         two = self._scratch(1, Z.size, Z.dtype).reshape(Z.shape)
         row = self._scratch(2, Z.shape[0], Z.dtype).reshape(-1, 1)
-        cost += LOSSES[loss].cost(Z, A, Y, one, two, row)
+        LOSSES[loss].cost(Z, A, Y, one, two, row)
+        if sample_weight is None:
+            cost += one.sum()
+        else:
+            np.sum(one, axis=1, keepdims=True, out=row)
+            cost += np.vdot(row, sample_weight)
 
     def hidden_delta(self, delta: Array, W: Array, activation: str, Z: Array, out: Array, bias_gradient: Array) -> None:
         np.matmul(delta, W, out=out)
@@ -198,6 +222,7 @@ class NumpyBackend(Backend):
         dA: Array,
         scale: float,
         out: Array,
+        sample_weight: Array | None = None,
     ) -> None:
         LOSSES[loss].slope_tangent(A, Y, dA, out)
         if LOSSES[loss].slope_is_of_a:
@@ -208,7 +233,7 @@ class NumpyBackend(Backend):
             second *= dZ
             self._times(ACTIVATIONS[activation].curvature, Z, second)
             out += second
-        out *= scale
+        self._scale(out, scale, sample_weight)
 
     def hidden_delta_tangent(
         self,

@@ -1,7 +1,8 @@
 """Costs and their slopes in NumPy; the twin of ``kernels/loss.cuh`` and ``kernels/output_delta.cu``.
 
 Costs come from z (softplus, log-sum-exp), never from log(a): they stay right where a rounds to 0 or 1.
-Arrays are (m, s_L), contiguous and of one dtype; `one` and `two` are scratch of that shape, `row` of shape (m, 1).
+Every cost writes one entry a sample and output into `out`. Arrays are (m, s_L), contiguous and of one dtype; `spare` is
+scratch of that shape, `row` of shape (m, 1).
 """
 
 from __future__ import annotations
@@ -40,46 +41,48 @@ def same_unless_clipped(a: Matrix, y: Matrix, da: Matrix, out: Matrix) -> None:
     out *= da
 
 
-def squared_error(z: Matrix, a: Matrix, y: Matrix, one: Matrix, two: Matrix, row: Matrix) -> float:
-    """Σ ½ (a − y)²."""
-    np.subtract(a, y, out=one)
-    return 0.5 * float(np.vdot(one, one))
+def squared_error(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, row: Matrix) -> None:
+    """½ (a − y)²."""
+    np.subtract(a, y, out=out)
+    np.square(out, out=out)
+    out *= 0.5
 
 
-def huber(z: Matrix, a: Matrix, y: Matrix, one: Matrix, two: Matrix, row: Matrix) -> float:
-    """Σ ½ r² where |r| ≤ 1, |r| − ½ elsewhere, r = a − y. With c = min(|r|, 1) both are c (|r| − c/2)."""
-    np.subtract(a, y, out=one)
-    np.abs(one, out=one)
-    np.minimum(one, 1.0, out=two)
-    return float(np.vdot(two, one)) - 0.5 * float(np.vdot(two, two))
+def huber(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, row: Matrix) -> None:
+    """½ r² where |r| ≤ 1, |r| − ½ elsewhere, r = a − y. With c = min(|r|, 1) both are c (|r| − c/2)."""
+    np.subtract(a, y, out=out)
+    np.abs(out, out=out)
+    np.minimum(out, 1.0, out=spare)
+    spare *= 0.5
+    out -= spare
+    spare *= 2.0
+    out *= spare
 
 
-def binary_cross_entropy(z: Matrix, a: Matrix, y: Matrix, one: Matrix, two: Matrix, row: Matrix) -> float:
-    """Σ −y log a − (1−y) log(1−a) with a = σ(z), which is Σ softplus(z) − y z."""
-    softplus(z, one, two)
-    np.multiply(y, z, out=two)
-    one -= two
-    return float(one.sum())
+def binary_cross_entropy(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, row: Matrix) -> None:
+    """−y log a − (1−y) log(1−a) with a = σ(z), which is softplus(z) − y z."""
+    softplus(z, out, spare)
+    np.multiply(y, z, out=spare)
+    out -= spare
 
 
-def categorical_cross_entropy(z: Matrix, a: Matrix, y: Matrix, one: Matrix, two: Matrix, row: Matrix) -> float:
-    """Σ −y log a with a = softmax(z), which is Σ_j y_j (log Σ_k e^z_k − z_j)."""
+def categorical_cross_entropy(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, row: Matrix) -> None:
+    """−y log a with a = softmax(z), which is y_j (log Σ_k e^z_k − z_j)."""
     np.max(z, axis=1, keepdims=True, out=row)
-    np.copyto(two, row)
-    np.subtract(z, two, out=one)
-    np.exp(one, out=two)
-    np.sum(two, axis=1, keepdims=True, out=row)
+    np.copyto(spare, row)
+    np.subtract(z, spare, out=out)
+    np.exp(out, out=spare)
+    np.sum(spare, axis=1, keepdims=True, out=row)
     np.log(row, out=row)
-    np.copyto(two, row)
-    one -= two
-    return -float(np.vdot(y, one))
+    np.copyto(spare, row)
+    np.subtract(spare, out, out=out)
+    out *= y
 
 
-def poisson(z: Matrix, a: Matrix, y: Matrix, one: Matrix, two: Matrix, row: Matrix) -> float:
-    """Σ a − y log a with a = e^z, which is Σ a − y z: the negative log-likelihood less the constant log y!."""
-    np.multiply(y, z, out=one)
-    np.subtract(a, one, out=one)
-    return float(one.sum())
+def poisson(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, row: Matrix) -> None:
+    """a − y log a with a = e^z, which is a − y z: the negative log-likelihood less the constant log y!."""
+    np.multiply(y, z, out=out)
+    np.subtract(a, out, out=out)
 
 
 class Loss(NamedTuple):
@@ -88,7 +91,7 @@ class Loss(NamedTuple):
     `slope_tangent` is how the slope moves along a direction in which a moves by da.
     """
 
-    cost: Callable[[Matrix, Matrix, Matrix, Matrix, Matrix, Matrix], float]
+    cost: Callable[[Matrix, Matrix, Matrix, Matrix, Matrix, Matrix], None]
     slope: Callable[[Matrix, Matrix, Matrix], None]
     slope_tangent: Callable[[Matrix, Matrix, Matrix, Matrix], None]
     slope_is_of_a: bool

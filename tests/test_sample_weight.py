@@ -1,0 +1,108 @@
+"""Sample weights: a whole-number weight is that many copies of the sample, in everything that takes one."""
+
+import numpy as np
+import pytest
+from cases import PAIRS, relative, targets_for
+
+import deltaprop as dp
+
+
+@pytest.fixture
+def counted(rng):
+    """Weights 0, 1, 2 and 3, and what repeats each row as often."""
+    weight = np.array([1, 0, 3, 2, 1, 2, 0])
+    return weight, lambda *arrays: [np.repeat(array, weight, axis=0) for array in arrays]
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("l2_scaling", ["per_sample", "absolute"])
+@pytest.mark.parametrize(("loss", "output"), PAIRS)
+def test_a_weight_is_so_many_copies(backend, rng, counted, loss, output, l2_scaling, reduction):
+    weight, repeat = counted
+    net = dp.Network([3, 4, 2], hidden_activation="tanh", loss=loss, output_activation=output, backend=backend)
+    X, Y = rng.standard_normal((7, 3)), targets_for(loss, rng, 7, 2)
+    v = rng.standard_normal(net.parameters.shape)
+    options = {"l2": 0.7, "l2_scaling": l2_scaling, "reduction": reduction}
+    weighted = options | {"sample_weight": weight}
+    copies = repeat(X, Y)
+    assert net.cost(X, Y, **weighted) == pytest.approx(net.cost(*copies, **options), rel=1e-12)
+    cost, gradient = net.cost_and_gradient(X, Y, **weighted)
+    expected_cost, expected = net.cost_and_gradient(*copies, **options)
+    assert cost == pytest.approx(expected_cost, rel=1e-12)
+    assert relative(gradient.flat, expected.flat) < 1e-12
+    assert relative(net.hvp(X, Y, v, **weighted), net.hvp(*copies, v, **options)) < 1e-12
+
+
+@pytest.mark.parametrize("method", ["full batch", "l-bfgs", "newton-cg"])
+def test_training_with_weights_is_training_on_copies(backend, rng, counted, method):
+    weight, repeat = counted
+    X, Y = rng.standard_normal((7, 3)), rng.random((7, 2))
+    first, second = (dp.Network([3, 4, 2], loss="squared_error", backend=backend) for _ in range(2))
+    histories = []
+    for net, data, options in ((first, (X, Y), {"sample_weight": weight}), (second, repeat(X, Y), {})):
+        if method == "full batch":
+            histories.append(net.fit(*data, batch_size=None, epochs=5, l2=0.3, **options))
+        else:
+            # No more iterations: where Newton-CG breaks off its inner solver hangs on the last bit.
+            histories.append(net.fit_full_batch(*data, method=method, max_iter=3, l2=0.3, **options))
+    assert histories[0].cost == pytest.approx(histories[1].cost, rel=1e-10)
+    assert relative(first.parameters, second.parameters) < 1e-9
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("optimizer", [dp.SGD(0.3), dp.Adam(0.05)])
+def test_minibatches(backend, rng, optimizer, shuffle):
+    """Two epochs in minibatches of 4, 4 and 2, against single full-batch steps on the samples of each."""
+    X, Y, weight = rng.standard_normal((10, 3)), rng.random((10, 2)), rng.uniform(0, 2, 10)
+    net, by_hand = (dp.Network([3, 4, 2], loss="squared_error", backend=backend, seed=3) for _ in range(2))
+    history = net.fit(X, Y, optimizer=optimizer, batch_size=4, epochs=2, sample_weight=weight, shuffle=shuffle, l2=0.5)
+    state = optimizer.init(by_hand)
+    total = 0.0
+    for epoch in range(2):
+        order = np.random.default_rng((3, 1, epoch)).permutation(10) if shuffle else np.arange(10)
+        total = 0.0
+        for rows in (order[:4], order[4:8], order[8:]):
+            options = {"sample_weight": weight[rows], "l2": 0.5 / weight.sum(), "l2_scaling": "absolute"}
+            _, gradient = by_hand.cost_and_gradient(X[rows], Y[rows], **options)
+            total += by_hand.cost(X[rows], Y[rows], sample_weight=weight[rows], reduction="sum")
+            optimizer.update(by_hand, gradient, state, optimizer.rate(epoch, history))
+    assert relative(net.parameters, by_hand.parameters) < 1e-12
+    penalty = 0.25 * float((by_hand.backend.to_numpy(by_hand.flat_weights) ** 2).sum())
+    assert history.cost[-1] == pytest.approx((total + penalty) / weight.sum(), rel=1e-12)
+
+
+def test_minibatches_of_weight_zero_and_weights_of_one(backend, rng):
+    X, Y = rng.standard_normal((8, 3)), rng.random((8, 2))
+    options = {"batch_size": 4, "epochs": 3, "shuffle": False}
+    nets = [dp.Network([3, 4, 2], loss="squared_error", backend=backend) for _ in range(4)]
+    nets[0].fit(X, Y, **options)
+    nets[1].fit(X, Y, sample_weight=np.ones(8), **options)
+    assert np.array_equal(nets[0].backend.to_numpy(nets[0].parameters), nets[1].backend.to_numpy(nets[1].parameters))
+    nets[2].fit(X, Y, sample_weight=[1, 1, 1, 1, 0, 0, 0, 0], **options)
+    nets[3].fit(X[:4], Y[:4], **options)
+    assert relative(nets[2].parameters, nets[3].parameters) < 1e-14
+
+
+def test_the_gradient_check_takes_weights(rng):
+    net = dp.Network([3, 4, 2], backend="numpy")
+    X, Y = rng.standard_normal((5, 3)), rng.random((5, 2))
+    result = dp.check_gradient(net, X, Y, l2=1.0, sample_weight=[0.5, 2.0, 0.0, 1.0, 3.0])
+    assert result.passed
+    assert result.relative_difference < 1e-9
+
+
+@pytest.mark.parametrize(("weight", "message"), [
+    ([1.0, 2.0], r"sample_weight: expected shape \(3,\), one weight for each row of X, got shape \(2,\)"),
+    ([[1.0], [1.0], [1.0]], r"sample_weight: expected shape \(3,\), .* got shape \(3, 1\)"),
+    ([1.0, -1.0, 1.0], r"sample_weight: expected weights of at least 0, got -1 at sample_weight\[1\]"),
+    ([1.0, np.nan, 1.0], r"sample_weight: expected finite numbers in float64, got nan at sample_weight\[1\]"),
+    ([0.0, 0.0, 0.0], "sample_weight: expected a weight above 0, got none"),
+])  # fmt: skip
+def test_bad_weights_are_named(weight, message):
+    net = dp.Network([2, 1], backend="numpy")
+    before = net.parameters.copy()
+    X, Y = np.zeros((3, 2)), [0, 1, 1]
+    for method in (net.cost, net.cost_and_gradient, net.fit, net.fit_full_batch):
+        with pytest.raises(ValueError, match=message):
+            method(X, Y, sample_weight=weight)
+    assert np.array_equal(net.parameters, before)
