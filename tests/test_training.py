@@ -118,7 +118,7 @@ def test_nothing_is_allocated_in_a_step(weighted):
                         if array is not None:
                             net.backend.gather(array, order[start : start + 256], out=buffer)
                     X, Y, weight = buffers
-                    trainer.step(X, Y, 0.001, weight, 128.0)
+                    trainer.step(X, Y, 128.0, 0.001, weight)
 
                 step(0)
                 step(256)

@@ -68,15 +68,13 @@ class Trainer:
             if self.gathers
         }
 
-    def step(
-        self, X: Array, Y: Array, learning_rate: float, sample_weight: Array | None = None, m: float = 0.0
-    ) -> None:
+    def step(self, X: Array, Y: Array, m: float, learning_rate: float, sample_weight: Array | None = None) -> None:
         """Forward, backward, update: θ := θ − η ∂J/∂θ over one minibatch, X : (n, s_1), Y : (n, s_L).
 
-        With sample weights, (n,), `m` is their sum; where that is 0, none of the samples counts.
+        `m` is n, or what the sample weights, (n,), sum to; where that is 0, none of the samples counts.
         """
-        work, objective = self.work[X.shape[0]], self.plan.objective
-        scale = objective.scale(X.shape[0] if sample_weight is None else m or 1.0)
+        work = self.work[X.shape[0]]
+        scale = self.plan.objective.scale(m or 1.0)
         forward(self.network, X, work)
         backward(
             self.network,
@@ -96,9 +94,9 @@ class Trainer:
         order = None
         if self.gathers:
             order = backend.permutation(self.samples, (network.seed, SHUFFLE_STREAM, network.epochs_trained))
-        sums = self._weight_by_minibatch(order)
         self.cost.fill(0)
-        for k, start in enumerate(range(0, self.samples, self.batch_size)):
+        starts = range(0, self.samples, self.batch_size)
+        for start, m in zip(starts, self._weight_by_minibatch(order), strict=True):
             stop = min(start + self.batch_size, self.samples)
             if order is None:
                 X, Y = self.X[start:stop], self.Y[start:stop]
@@ -110,15 +108,15 @@ class Trainer:
                 backend.gather(self.Y, rows, out=Y)
                 if weight is not None:
                     backend.gather(self.sample_weight, rows, out=weight)
-            self.step(X, Y, learning_rate, weight, sums[k] if sums else 0.0)
+            self.step(X, Y, m, learning_rate, weight)
             progress.samples(stop - start)
         network.epochs_trained += 1
         return self.plan.objective.total(network, self.cost, self.m)
 
     def _weight_by_minibatch(self, order: Array | None) -> list[float]:
-        """What the sample weights of each minibatch sum to; nothing where there are none."""
+        """How many samples there are in each minibatch, or what their weights sum to."""
         if self.host_weight is None:
-            return []
+            return [float(min(self.batch_size, self.samples - k)) for k in range(0, self.samples, self.batch_size)]
         weight = self.host_weight
         if order is not None:
             weight = weight[self.network.backend.to_numpy(order)]
