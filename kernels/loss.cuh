@@ -53,13 +53,27 @@ struct huber {
     }
 };
 
+// |a - y|;  dcost/dz = sign(a - y) g'(z), 0 where a = y
+struct absolute_error {
+    template <typename T> __host__ __device__ static T sign(T r) { return r > T(0) ? T(1) : r < T(0) ? T(-1) : r; }
+    template <class G, typename T> __host__ __device__ static T cost(T, T a, T y) { return fabs(a - y); }
+    template <class G, typename T> __host__ __device__ static T delta(T z, T a, T y) {
+        return sign(a - y) * G::gradient(z);
+    }
+    template <class G, typename T> __host__ __device__ static T delta_tangent(T z, T a, T y, T dz, T) {
+        return sign(a - y) * G::curvature(z) * dz;
+    }
+};
+
 }  // namespace loss
 
 // DELTAPROP_DO(loss, name, activation), which the including file defines, for every loss with every output activation
 // it goes with, softmax apart.
 #define DELTAPROP_SQUARED_ERROR(NAME, G) DELTAPROP_DO(squared_error, NAME, G)
 #define DELTAPROP_HUBER(NAME, G) DELTAPROP_DO(huber, NAME, G)
+#define DELTAPROP_ABSOLUTE_ERROR(NAME, G) DELTAPROP_DO(absolute_error, NAME, G)
 #define DELTAPROP_FOR_EACH_LOSS                            \
+    DELTAPROP_FOR_EACH_ACTIVATION(DELTAPROP_ABSOLUTE_ERROR) \
     DELTAPROP_FOR_EACH_ACTIVATION(DELTAPROP_SQUARED_ERROR) \
     DELTAPROP_FOR_EACH_ACTIVATION(DELTAPROP_HUBER)         \
     DELTAPROP_DO(binary_cross_entropy, sigmoid, activation::sigmoid) \

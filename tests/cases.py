@@ -6,6 +6,7 @@ HIDDEN = ("sigmoid", "tanh", "relu", "identity", "leaky_relu", "softplus", "silu
 PAIRS = [
     *(("squared_error", activation) for activation in (*HIDDEN, "exp")),
     *(("huber", activation) for activation in (*HIDDEN, "exp")),
+    *(("absolute_error", activation) for activation in ("identity", "tanh", "exp")),
     ("binary_cross_entropy", "sigmoid"),
     ("categorical_cross_entropy", "softmax"),
     ("poisson", "exp"),
@@ -14,7 +15,7 @@ PAIRS = [
 
 def targets_for(loss, rng, m, columns):
     """Targets in the range of `loss`, no two alike."""
-    if loss in ("squared_error", "huber"):
+    if loss in ("squared_error", "huber", "absolute_error"):
         return 2.0 * rng.standard_normal((m, columns))
     if loss == "poisson":
         return rng.poisson(2.0, (m, columns)).astype(float)

@@ -77,6 +77,8 @@ def sample_cost(loss, h, y):
     if loss == "huber":
         r = np.where(np.real(h - y) < 0, y - h, h - y)
         return sum(np.where(np.real(r) <= 1, r**2 / 2, r - 0.5))
+    if loss == "absolute_error":
+        return sum(np.where(np.real(h - y) < 0, y - h, h - y))
     raise KeyError(loss)
 
 
@@ -90,6 +92,7 @@ def output_delta(loss, activation, z, h, y):
         "squared_error": lambda: h - y,
         "binary_cross_entropy": lambda: (h - y) / (h * (1 - h)),
         "poisson": lambda: 1 - y / h,
+        "absolute_error": lambda: np.sign(np.real(h - y)),
         "huber": lambda: np.where(abs(np.real(h - y)) <= 1, h - y, np.sign(np.real(h - y))),
     }[loss]()
     return slope * ACTIVATIONS[activation][1](z)

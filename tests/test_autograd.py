@@ -31,6 +31,7 @@ def torch_cost(net, X, Y, l2):
     cost = {
         "squared_error": lambda: 0.5 * ((a - y) ** 2).sum(),
         "huber": lambda: F.huber_loss(a, y, reduction="sum"),
+        "absolute_error": lambda: F.l1_loss(a, y, reduction="sum"),
         "binary_cross_entropy": lambda: F.binary_cross_entropy_with_logits(z, y, reduction="sum"),
         "categorical_cross_entropy": lambda: F.cross_entropy(z, y, reduction="sum"),
         "poisson": lambda: F.poisson_nll_loss(z, y, reduction="sum"),
@@ -61,6 +62,7 @@ def jax_functions(net, X, Y, l2):
         costs = {
             "squared_error": lambda: 0.5 * r**2,
             "huber": lambda: jnp.where(abs(r) <= 1, 0.5 * r**2, abs(r) - 0.5),
+            "absolute_error": lambda: abs(r),
             "binary_cross_entropy": lambda: nn.softplus(z) - Y * z,
             "categorical_cross_entropy": lambda: -Y * nn.log_softmax(z),
             "poisson": lambda: jnp.exp(z) - Y * z,

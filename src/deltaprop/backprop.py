@@ -18,13 +18,15 @@ Cost, m samples, h = a^(L)::
     squared_error               ½ ‖h − y‖²
     binary_cross_entropy        Σ_k −y_k log h_k − (1 − y_k) log(1 − h_k)
     categorical_cross_entropy   Σ_k −y_k log h_k
+    absolute_error              Σ_k |h_k − y_k|
     poisson                     Σ_k h_k − y_k log h_k
     huber                       Σ_k r²/2 where |r| ≤ 1, |r| − 1/2 elsewhere, r = h_k − y_k
 
 Backward::
 
     δ^(L) = ∂cost/∂z^(L)                             = h − y for a loss under its canonical link,
-                                                     = (h − y) ⊙ g′(z^(L)) for the squared error;
+                                                     = (h − y) ⊙ g′(z^(L)) for the squared error, whose h − y is
+                                                     clipped to ±1 under huber, its sign under absolute_error;
                                                      output_error="simplified" leaves it at h − y
     δ^(l) = (W^(l))ᵀ δ^(l+1) ⊙ g′(z^(l))             l = L−1 … 2
     Δ^(l) = Σ δ^(l+1) (a^(l))ᵀ                       over samples, the step of accumulation in the loop form

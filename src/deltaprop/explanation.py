@@ -130,6 +130,7 @@ def _delta_formula(network: NetworkState, l: int) -> str:
         return f"δ^({L}) = a^({L}) − y, simplified: without g′(z^({L}))"
     return {
         "squared_error": f"δ^({L}) = (a^({L}) − y) ⊙ g′(z^({L}))",
+        "absolute_error": f"δ^({L}) = sign(a^({L}) − y) ⊙ g′(z^({L}))",
         "huber": f"δ^({L}) = clip(a^({L}) − y, −1, 1) ⊙ g′(z^({L}))",
     }.get(network.loss, f"δ^({L}) = a^({L}) − y")
 

@@ -10,7 +10,7 @@ from deltaprop.activations import OUTPUT_ACTIVATIONS, check_activation
 #: What δ^(L) of the squared error is: (a − y) ⊙ g′(z), its gradient, or a − y, as one textbook derivation leaves it.
 OutputError: TypeAlias = Literal["exact", "simplified"]
 
-_ELEMENTWISE = tuple(name for name in OUTPUT_ACTIVATIONS if name != "softmax")
+_IDENTITY_FIRST = ("identity", *(name for name in OUTPUT_ACTIVATIONS if name not in ("identity", "softmax")))
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,12 @@ class Loss:
 
 #: Cost of one sample, h = a^(L) (the formulas stand in `deltaprop.backprop`).
 LOSSES = {
-    "squared_error": Loss(("identity", *(name for name in _ELEMENTWISE if name != "identity"))),
+    "squared_error": Loss(_IDENTITY_FIRST),
     "binary_cross_entropy": Loss(("sigmoid",), 0.0, 1.0, classifies=True),
     "categorical_cross_entropy": Loss(("softmax",), 0.0, 1.0, rows_sum_to_one=True, classifies=True),
     "poisson": Loss(("exp",), 0.0),
-    "huber": Loss(("identity", *(name for name in _ELEMENTWISE if name != "identity"))),
+    "huber": Loss(_IDENTITY_FIRST),
+    "absolute_error": Loss(_IDENTITY_FIRST),
 }
 
 

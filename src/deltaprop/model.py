@@ -40,10 +40,10 @@ class Network(NetworkFunction):
         "sigmoid", "tanh", "relu", "identity", "leaky_relu", "softplus", "silu" or "gelu".
     output_activation : str, optional
         By default the one that belongs to the loss: sigmoid for binary cross-entropy, softmax for categorical, exp for
-        poisson, identity for squared_error and huber. The last two go with every activation but softmax.
+        poisson, identity for the others, which go with every activation but softmax.
     loss : str, default "binary_cross_entropy"
-        "squared_error", "binary_cross_entropy" (over each of K outputs), "categorical_cross_entropy", "poisson" or
-        "huber". The formulas stand in `deltaprop.backprop`.
+        "squared_error", "binary_cross_entropy" (over each of K outputs), "categorical_cross_entropy", "poisson",
+        "huber" or "absolute_error". The formulas stand in `deltaprop.backprop`.
     init : str, default "glorot_uniform"
         "glorot_uniform", "normal", "scaled_normal", "lecun", "he", "debug_initialize" or "zeros".
     dtype : {"float64", "float32"}

@@ -28,6 +28,12 @@ def clipped_difference(a: Matrix, y: Matrix, out: Matrix) -> None:
     np.clip(out, -1.0, 1.0, out=out)
 
 
+def sign_of_difference(a: Matrix, y: Matrix, out: Matrix) -> None:
+    """∂cost/∂a of the absolute error: the sign of a − y, 0 where they are equal."""
+    np.subtract(a, y, out=out)
+    np.sign(out, out=out)
+
+
 def same(a: Matrix, y: Matrix, da: Matrix, out: Matrix) -> None:
     """How a − y moves as a moves by da: as a does."""
     np.copyto(out, da)
@@ -39,6 +45,11 @@ def same_unless_clipped(a: Matrix, y: Matrix, da: Matrix, out: Matrix) -> None:
     np.abs(out, out=out)
     np.copyto(out, out <= 1.0)
     out *= da
+
+
+def unmoved(a: Matrix, y: Matrix, da: Matrix, out: Matrix) -> None:
+    """How the sign of a − y moves as a moves by da: not at all."""
+    out.fill(0.0)
 
 
 def squared_error(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, row: Matrix) -> None:
@@ -57,6 +68,12 @@ def huber(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, row: Matr
     out -= spare
     spare *= 2.0
     out *= spare
+
+
+def absolute_error(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, row: Matrix) -> None:
+    """|a − y|."""
+    np.subtract(a, y, out=out)
+    np.abs(out, out=out)
 
 
 def binary_cross_entropy(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, row: Matrix) -> None:
@@ -100,6 +117,7 @@ class Loss(NamedTuple):
 LOSSES = {
     "squared_error": Loss(squared_error, difference, same, True),
     "huber": Loss(huber, clipped_difference, same_unless_clipped, True),
+    "absolute_error": Loss(absolute_error, sign_of_difference, unmoved, True),
     "binary_cross_entropy": Loss(binary_cross_entropy, difference, same, False),
     "categorical_cross_entropy": Loss(categorical_cross_entropy, difference, same, False),
     "poisson": Loss(poisson, difference, same, False),
