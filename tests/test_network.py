@@ -90,6 +90,20 @@ def test_the_seed_decides(backend):
     assert np.array_equal(np.random.get_state()[1], state)
 
 
+def test_an_activation_for_each_hidden_layer(backend, rng, tmp_path):
+    n = dp.Network([3, 4, 5, 2], hidden_activation=("tanh", "relu"), backend=backend)
+    assert n.activations == ("tanh", "relu", "sigmoid")
+    X = rng.standard_normal((6, 3))
+    W, b = ([n.backend.to_numpy(p) for p in layers] for layers in (n.weights, n.biases))
+    a = np.maximum(np.tanh(X @ W[0].T + b[0]) @ W[1].T + b[1], 0) @ W[2].T + b[2]
+    assert np.allclose(n.predict(X), 1 / (1 + np.exp(-a)), rtol=1e-13)
+    n.save(tmp_path / "n")
+    again = dp.Network.load(tmp_path / "n", backend=backend)
+    assert again.activations == n.copy().activations == n.activations
+    assert np.array_equal(again.predict(X), n.predict(X))
+    assert "hidden_activation=['tanh', 'relu']" in repr(n)
+
+
 def test_debug_initialize_is_the_courses(backend):
     """Θ = sin(1 … n)/10 filled column by column: the bias column comes first, whatever the seed."""
     n = net(init="debug_initialize", backend=backend, seed=5)
@@ -106,6 +120,9 @@ def test_debug_initialize_is_the_courses(backend):
     ([[4, 2.5]], {}, TypeError, "layer_sizes: expected a sequence of whole numbers"),
     ([5], {}, TypeError, "layer_sizes: expected a sequence"),
     ([[2, 2]], {"hidden_activation": "sigmoyd"}, ValueError, "unknown activation 'sigmoyd'; known are 'sigmoid', 'tanh'"),
+    ([[2, 3, 2]], {"hidden_activation": ["tanh", "relu"]}, ValueError, r"expected one name, or 1, one a hidden layer, got \['tanh', 'relu'\]"),
+    ([[2, 3, 2]], {"hidden_activation": 3}, ValueError, "hidden_activation: unknown activation 3; known are"),
+    ([[2, 3, 2]], {"hidden_activation": ["tanhh"]}, ValueError, r"hidden_activation\[0\]: unknown activation 'tanhh'"),
     ([[2, 2]], {"output_activation": "soft"}, ValueError, "output_activation: unknown activation 'soft'; known are"),
     ([[2, 2]], {"loss": "mse"}, ValueError, "loss: unknown loss 'mse'; known are 'squared_error', 'binary_cross"),
     ([[2, 2]], {"output_activation": "tanh"}, ValueError, "loss 'binary_cross_entropy' goes with 'sigmoid', got 'tanh'"),

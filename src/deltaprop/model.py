@@ -36,8 +36,9 @@ class Network(NetworkFunction):
     ----------
     layer_sizes : sequence of int
         Widths s_1 … s_L: inputs, hidden layers, outputs. At least two, each at least 1.
-    hidden_activation : str, default "sigmoid"
-        "sigmoid", "tanh", "relu", "identity", "leaky_relu", "softplus", "silu" or "gelu".
+    hidden_activation : str or sequence of str, default "sigmoid"
+        "sigmoid", "tanh", "relu", "identity", "leaky_relu", "softplus", "silu" or "gelu", one for all hidden layers or
+        one for each.
     output_activation : str, optional
         By default the one that belongs to the loss: sigmoid for binary cross-entropy, softmax for categorical, exp for
         poisson, identity for the others, which go with every activation but softmax.

@@ -44,7 +44,7 @@ class NetworkState:
         self,
         layer_sizes: Sequence[int],
         *,
-        hidden_activation: str = "sigmoid",
+        hidden_activation: str | Sequence[str] = "sigmoid",
         output_activation: str | None = None,
         loss: str = "binary_cross_entropy",
         init: str = "glorot_uniform",
@@ -54,7 +54,8 @@ class NetworkState:
         output_error: OutputError = "exact",
     ) -> None:
         self.layer_sizes = _check_layer_sizes(layer_sizes)
-        self.hidden_activation = check_activation(hidden_activation, HIDDEN_ACTIVATIONS, "hidden_activation")
+        hidden = _check_hidden_activations(hidden_activation, len(self.layer_sizes) - 2)
+        self.hidden_activation = hidden_activation if isinstance(hidden_activation, str) else list(hidden)
         self.output_activation = check_loss(loss, output_activation)
         self.loss = loss
         self.output_error = check_output_error(output_error, loss)
@@ -63,7 +64,6 @@ class NetworkState:
         self.seed = check_whole_number("seed", seed, least=0)
         self.epochs_trained = 0
         self.backend = get_backend(backend)
-        hidden = (self.hidden_activation,) * (len(self.layer_sizes) - 2)
         self.activations = (*hidden, self.output_activation)
         self._parameters = Parameters(self.backend, self.layer_sizes, self.dtype)
         self._initialize()
@@ -177,6 +177,15 @@ def _check_layer_sizes(layer_sizes: Sequence[int]) -> tuple[int, ...]:
         if size < 1:
             raise ValueError(f"layer_sizes: expected widths of at least 1, got {size} at position {position}")
     return sizes
+
+
+def _check_hidden_activations(given: str | Sequence[str], layers: int) -> tuple[str, ...]:
+    """The activation of each of so many hidden layers, from one name for all or one for each."""
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        return (check_activation(given, HIDDEN_ACTIVATIONS, "hidden_activation"),) * layers
+    if len(given) != layers:
+        raise ValueError(f"hidden_activation: expected one name, or {layers}, one a hidden layer, got {list(given)}")
+    return tuple(check_activation(name, HIDDEN_ACTIVATIONS, f"hidden_activation[{l}]") for l, name in enumerate(given))
 
 
 def _check_dtype(dtype: DTypeLike) -> np.dtype[Any]:
