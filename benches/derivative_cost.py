@@ -18,6 +18,7 @@ from benches.machine import machine
 from benches.timing import interleaved
 from deltaprop import backprop, derivatives
 from deltaprop.backprop import Objective, Workspace
+from deltaprop.derivatives import CostDerivatives
 
 NETWORKS = [([64, 32, 1], 32), ([784, 100, 10], 128), ([784, 512, 512, 10], 128)]
 SIZES = (1, 4, 16, 64, 256)
@@ -31,14 +32,20 @@ def passes(sizes: list[int], m: int, rounds: int) -> dict:
     net = dp.Network(sizes, hidden_activation="tanh", loss="squared_error", backend="numpy")
     X, U = rng.standard_normal((2, m, sizes[0]))
     Y, V = rng.standard_normal((2, m, sizes[-1]))
-    v = derivatives.cost_and_gradient(net, X, Y, Objective())[1]
+    v = CostDerivatives(net, X, Y, Objective()).cost_and_gradient()[1]
+
+    def hvp() -> None:
+        at = CostDerivatives(net, X, Y, Objective())
+        at.cost_and_gradient()
+        at.hessian_product(v)
+
     seconds = interleaved(
         {
             "evaluation": lambda: backprop.forward(net, X, Workspace(net, m, backward=False)),
             "jvp": lambda: derivatives.jvp(net, X, U),
             "vjp": lambda: derivatives.vjp(net, X, V),
-            "gradient": lambda: derivatives.cost_and_gradient(net, X, Y, Objective()),
-            "hvp": lambda: derivatives.hvp(net, X, Y, v, Objective()),
+            "gradient": lambda: CostDerivatives(net, X, Y, Objective()).cost_and_gradient(),
+            "hvp": hvp,
         },
         rounds,
     )

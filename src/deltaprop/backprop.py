@@ -42,8 +42,9 @@ UFLDL tutorial for the matrix form and the squared error; Nielsen's book for the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
+from deltaprop.arguments import check_choice
 from deltaprop.backends import Array
 from deltaprop.network import NetworkState
 from deltaprop.parameters import Parameters
@@ -78,10 +79,8 @@ class Objective:
     def __post_init__(self) -> None:
         if not 0.0 <= self.l2 < float("inf"):
             raise ValueError(f"l2: expected a finite number of at least 0, got {self.l2!r}")
-        for name, kind in (("l2_scaling", L2Scaling), ("reduction", Reduction)):
-            value = getattr(self, name)
-            if value not in get_args(kind):
-                raise ValueError(f"{name}: expected one of {', '.join(map(repr, get_args(kind)))}, got {value!r}")
+        check_choice("l2_scaling", self.l2_scaling, L2Scaling)
+        check_choice("reduction", self.reduction, Reduction)
 
     def scale(self, m: float) -> float:
         """1/m for the mean over samples, 1 for their sum: the factor of Σ cost in J and of δ^(L)."""

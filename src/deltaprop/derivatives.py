@@ -34,23 +34,9 @@ from deltaprop.backprop import Objective, Workspace, backward, forward, total_we
 from deltaprop.network import NetworkState
 from deltaprop.parameters import Parameters
 
-Mode: TypeAlias = Literal["forward", "reverse", "auto"]
+Mode: TypeAlias = Literal["auto", "forward", "reverse"]
 #: Rows, samples times directions, that the Jacobian carries at once: enough for the matrix products to be efficient.
 JACOBIAN_ROWS = 4096
-
-
-def cost_and_gradient(
-    network: NetworkState, X: Array, Y: Array, objective: Objective, sample_weight: Array | None = None
-) -> tuple[float, Parameters]:
-    """J and ∂J/∂θ over all samples, from trusted arrays: X (m, s_1), Y (m, s_L), sample_weight (m,)."""
-    m = total_weight(X, sample_weight)
-    work = Workspace(network, X.shape[0])
-    gradient = Parameters(network.backend, network.layer_sizes, network.dtype)
-    cost = network.backend.zeros((), np.float64)
-    forward(network, X, work)
-    scale, penalty = objective.scale(m), objective.penalty(m)
-    backward(network, Y, work, gradient, cost, scale=scale, penalty=penalty, sample_weight=sample_weight)
-    return objective.total(network, cost, m), gradient
 
 
 class Tangents:
@@ -136,70 +122,82 @@ def _repeat(network: NetworkState, array: Array, times: int) -> Array:
     return result.reshape(-1, array.shape[1])
 
 
-def hvp(
-    network: NetworkState,
-    X: Array,
-    Y: Array,
-    direction: Parameters,
-    objective: Objective,
-    sample_weight: Array | None = None,
-) -> Parameters:
-    """H v over all samples, H = ∂²J/∂θ² and v the `direction`: X (m, s_1), Y (m, s_L), sample_weight (m,)."""
-    m = total_weight(X, sample_weight)
-    scale, penalty = objective.scale(m), objective.penalty(m)
-    work, tangents = Workspace(network, X.shape[0]), Tangents(network, X.shape[0])
-    product = Parameters(network.backend, network.layer_sizes, network.dtype)
-    cost = network.backend.zeros((), np.float64)
-    forward(network, X, work)
-    # For δ: the gradient is overwritten.
-    backward(network, Y, work, product, cost, scale=scale, penalty=penalty, sample_weight=sample_weight)
-    hessian_product(
-        network, Y, work, tangents, direction, product, scale=scale, penalty=penalty, sample_weight=sample_weight
-    )
-    return product
-
-
-def hessian_product(
-    network: NetworkState,
-    Y: Array,
-    work: Workspace,
-    tangents: Tangents,
-    direction: Parameters,
-    product: Parameters,
-    *,
-    scale: float,
-    penalty: float,
-    sample_weight: Array | None = None,
-) -> None:
-    """H v into `product`, at the z, a and δ that a forward and a backward pass have left in `work`.
+class CostDerivatives:
+    """J, ∂J/∂θ and H v over all samples, wherever the network's parameters are moved; the buffers are made once.
 
     Parameters
     ----------
-    Y : array, (m, s_L)
-        Targets.
-    tangents : Tangents
-        Where ż, ȧ and δ̇ are written.
-    direction : Parameters
-        The vector v = (Ẇ, ḃ).
-    scale, penalty, sample_weight
-        As in the backward pass: ``work.delta`` holds scale · δ.
-    """
-    backend, A, Z, delta = network.backend, work.A, work.Z, work.delta
-    dA, dZ, d_delta = tangents.dA, tangents.dZ, tangents.d_delta
-    W, dW, db, g = network.weights, direction.weights, direction.biases, network.activations
+    X, Y, sample_weight : array, (m, s_1), (m, s_L) and (m,)
+        Trusted arrays of the network's backend.
+    objective : Objective
 
-    for l in range(len(W)):
-        backend.affine_tangent(A[l], dA[l], W[l], dW[l], db[l], out=dZ[l])
-        backend.activation_tangent(g[l], Z[l], A[l + 1], dZ[l], out=dA[l + 1])
-    backend.output_delta_tangent(
-        network.loss, g[-1], Z[-1], A[-1], Y, dZ[-1], dA[-1], scale, out=d_delta[-1], sample_weight=sample_weight
-    )
-    for l in reversed(range(len(W))):
-        backend.weight_gradient_tangent(delta[l], d_delta[l], A[l], dA[l], out=product.weights[l])
-        backend.bias_gradient(d_delta[l], out=product.biases[l])
-        if l:
-            backend.hidden_delta_tangent(
-                delta[l], d_delta[l], W[l], dW[l], g[l - 1], Z[l - 1], dZ[l - 1], out=d_delta[l - 1]
-            )
-    if penalty:
-        backend.add_l2_gradient(direction.flat_weights, penalty, product.flat_weights)
+    Attributes
+    ----------
+    work : Workspace
+        z, a and δ (times 1/m, where J is a mean) of the last `cost_and_gradient`.
+    """
+
+    def __init__(
+        self, network: NetworkState, X: Array, Y: Array, objective: Objective, sample_weight: Array | None = None
+    ) -> None:
+        self.network, self.X, self.Y, self.objective, self.sample_weight = network, X, Y, objective, sample_weight
+        self.m = total_weight(X, sample_weight)
+        self.scale, self.penalty = objective.scale(self.m), objective.penalty(self.m)
+        self.work = Workspace(network, X.shape[0])
+        self.cost = network.backend.zeros((), np.float64)
+        self.gradient = Parameters(network.backend, network.layer_sizes, network.dtype)
+        self._tangents: tuple[Tangents, Parameters] | None = None
+
+    def cost_and_gradient(self) -> tuple[float, Parameters]:
+        """J and ∂J/∂θ; the latter is overwritten by the next call."""
+        self.cost.fill(0)
+        forward(self.network, self.X, self.work)
+        backward(
+            self.network,
+            self.Y,
+            self.work,
+            self.gradient,
+            self.cost,
+            scale=self.scale,
+            penalty=self.penalty,
+            sample_weight=self.sample_weight,
+        )
+        return self.objective.total(self.network, self.cost, self.m), self.gradient
+
+    def hessian_product(self, direction: Parameters) -> Parameters:
+        """H v for v = (Ẇ, ḃ), the `direction`, at the last `cost_and_gradient`; overwritten by the next call."""
+        network, backend = self.network, self.network.backend
+        if self._tangents is None:
+            samples = self.X.shape[0]
+            product = Parameters(backend, network.layer_sizes, network.dtype)
+            self._tangents = Tangents(network, samples), product
+        tangents, product = self._tangents
+        A, Z, delta = self.work.A, self.work.Z, self.work.delta
+        dA, dZ, d_delta = tangents.dA, tangents.dZ, tangents.d_delta
+        W, dW, db, g = network.weights, direction.weights, direction.biases, network.activations
+
+        for l in range(len(W)):
+            backend.affine_tangent(A[l], dA[l], W[l], dW[l], db[l], out=dZ[l])
+            backend.activation_tangent(g[l], Z[l], A[l + 1], dZ[l], out=dA[l + 1])
+        backend.output_delta_tangent(
+            network.loss,
+            g[-1],
+            Z[-1],
+            A[-1],
+            self.Y,
+            dZ[-1],
+            dA[-1],
+            self.scale,
+            out=d_delta[-1],
+            sample_weight=self.sample_weight,
+        )
+        for l in reversed(range(len(W))):
+            backend.weight_gradient_tangent(delta[l], d_delta[l], A[l], dA[l], out=product.weights[l])
+            backend.bias_gradient(d_delta[l], out=product.biases[l])
+            if l:
+                backend.hidden_delta_tangent(
+                    delta[l], d_delta[l], W[l], dW[l], g[l - 1], Z[l - 1], dZ[l - 1], out=d_delta[l - 1]
+                )
+        if self.penalty:
+            backend.add_l2_gradient(direction.flat_weights, self.penalty, product.flat_weights)
+        return product

@@ -8,9 +8,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backprop import Objective, Workspace, backward, forward
+from deltaprop.backprop import Objective
+from deltaprop.derivatives import CostDerivatives
 from deltaprop.network import NetworkState
-from deltaprop.parameters import Parameters
 from deltaprop.tables import Table
 
 Matrix: TypeAlias = np.ndarray[Any, Any]
@@ -66,16 +66,13 @@ class Explanation:
 def explain(network: NetworkState, X: Array, Y: Array, objective: Objective, format: Format) -> Explanation:
     """Both passes over one sample, X : (1, s_1), Y : (1, s_L), trusted arrays of the network's backend."""
     backend, host = network.backend, network.backend.to_numpy
-    work = Workspace(network, 1)
-    gradient = Parameters(backend, network.layer_sizes, network.dtype)
-    cost = backend.zeros((), np.float64)
-    forward(network, X, work)
-    backward(network, Y, work, gradient, cost, scale=1.0, penalty=0.0)
-    Delta = [host(theta).copy() for theta in gradient.thetas]
+    unpenalised = CostDerivatives(network, X, Y, Objective())
+    _, gradient = unpenalised.cost_and_gradient()
+    work, Delta = unpenalised.work, [host(theta) for theta in gradient.thetas]
     if objective.penalty(1):
         backend.add_l2_gradient(network.flat_weights, objective.penalty(1), gradient.flat_weights)
     a, z, delta = ([host(array)[0] for array in arrays] for arrays in (work.A, work.Z, work.delta))
-    J, y, D = objective.total(network, cost, 1), host(Y)[0], [host(theta) for theta in gradient.thetas]
+    J, y, D = objective.total(network, unpenalised.cost, 1), host(Y)[0], [host(theta) for theta in gradient.thetas]
     slope = [_slope(network, g, Z) for g, Z in zip(network.activations, work.Z, strict=True)]
     Theta = [host(theta) for theta in network.thetas]
     explanation = Explanation(Theta, a, z, slope, delta, Delta, D, y, J, text="")

@@ -6,18 +6,22 @@ This is the public door for whatever leaves the network as it is: it checks what
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deltaprop import backprop, derivatives, evaluation, gradient_check
+from deltaprop import backprop, derivatives, evaluation
+from deltaprop.arguments import check_choice, check_whole_number
 from deltaprop.backends import Array, backend_of, get_backend
 from deltaprop.backprop import L2Scaling, Objective, Reduction, Workspace, total_weight
 from deltaprop.data import as_inputs, as_targets, as_vector, as_weights
-from deltaprop.derivatives import Mode
+from deltaprop.derivatives import CostDerivatives, Mode
 from deltaprop.losses import LOSSES
-from deltaprop.network import NetworkState, check_whole_number
+from deltaprop.network import NetworkState
 from deltaprop.parameters import Parameters
+
+if TYPE_CHECKING:
+    from deltaprop.gradient_check import GradientCheck
 
 
 @dataclass(frozen=True)
@@ -117,8 +121,7 @@ class NetworkFunction(NetworkState):
             If an argument is none of these; the message names it.
         """
         objective = Objective(l2, l2_scaling, reduction)
-        inputs, targets = self._data(X, Y)
-        weights = self._weights(sample_weight, inputs)
+        inputs, targets, weights = self._samples(X, Y, sample_weight)
         cost = evaluation.data_cost(self, inputs, targets, sample_weight=weights)
         return objective.total(self, cost, total_weight(inputs, weights))
 
@@ -151,9 +154,8 @@ class NetworkFunction(NetworkState):
             As `cost`.
         """
         objective = Objective(l2, l2_scaling, reduction)
-        inputs, targets = self._data(X, Y)
-        weights = self._weights(sample_weight, inputs)
-        cost, gradient = derivatives.cost_and_gradient(self, inputs, targets, objective, weights)
+        inputs, targets, weights = self._samples(X, Y, sample_weight)
+        cost, gradient = CostDerivatives(self, inputs, targets, objective, weights).cost_and_gradient()
         return cost, gradient.on(get_backend("numpy")) if self._wants_host(X) else gradient
 
     def deltas(self, X: Any, Y: Any) -> list[Array]:
@@ -170,12 +172,9 @@ class NetworkFunction(NetworkState):
             As `cost`.
         """
         inputs, targets = self._data(X, Y)
-        work = Workspace(self, inputs.shape[0])
-        gradient = Parameters(self.backend, self.layer_sizes, self.dtype)
-        cost = self.backend.zeros((), np.float64)
-        backprop.forward(self, inputs, work)
-        backprop.backward(self, targets, work, gradient, cost, scale=1.0, penalty=0.0)
-        return self._like(X, work.delta)
+        unscaled = CostDerivatives(self, inputs, targets, Objective(reduction="sum"))
+        unscaled.cost_and_gradient()
+        return self._like(X, unscaled.work.delta)
 
     # -- derivatives of the network -----------------------------------------------------------------------------
 
@@ -241,8 +240,7 @@ class NetworkFunction(NetworkState):
         ValueError, TypeError
             As `forward`; also if `mode` is none of these.
         """
-        if mode not in get_args(Mode):
-            raise ValueError(f"mode: expected one of 'auto', 'forward', 'reverse', got {mode!r}")
+        check_choice("mode", mode, Mode)
         return self._like(X, [derivatives.jacobian(self, self._inputs(X), mode)])[0]
 
     def hvp(
@@ -283,12 +281,12 @@ class NetworkFunction(NetworkState):
         """
         objective = Objective(l2, l2_scaling, reduction)
         self._require_exact("hvp")
-        inputs, targets = self._data(X, Y)
+        inputs, targets, weights = self._samples(X, Y, sample_weight)
         direction = Parameters(self.backend, self.layer_sizes, self.dtype)
         direction.flat[...] = as_vector(v, "v", size=direction.flat.size, backend=self.backend, dtype=self.dtype)
-        weights = self._weights(sample_weight, inputs)
-        product = derivatives.hvp(self, inputs, targets, direction, objective, weights)
-        return self._like(X, [product.flat])[0]
+        at = CostDerivatives(self, inputs, targets, objective, weights)
+        at.cost_and_gradient()  # for its z, a and δ
+        return self._like(X, [at.hessian_product(direction).flat])[0]
 
     # -- the door -----------------------------------------------------------------------------------------------
 
@@ -322,6 +320,11 @@ class NetworkFunction(NetworkState):
         )
         return inputs, targets
 
+    def _samples(self, X: Any, Y: Any, sample_weight: Any) -> tuple[Array, Array, Array | None]:
+        """Inputs, targets and sample weights, if any, as arrays of ours."""
+        inputs, targets = self._data(X, Y)
+        return inputs, targets, self._weights(sample_weight, inputs)
+
     def _wants_host(self, X: Any) -> bool:
         """Whether the caller handed in host data while the network lives on a device."""
         return self.backend.name != "numpy" and backend_of(X) is not self.backend
@@ -350,7 +353,7 @@ def check_gradient(
     sample_weight: Any = None,
     tolerance: float = 1e-9,
     entries: int = 2000,
-) -> gradient_check.GradientCheck:
+) -> GradientCheck:
     """∂J/∂θ by backpropagation against central differences of J, entry by entry.
 
     Parameters
@@ -376,11 +379,12 @@ def check_gradient(
     ValueError, TypeError
         If an argument is none of these.
     """
+    from deltaprop import gradient_check  # not at start-up, for those who only train
+
     objective = Objective(l2, l2_scaling, reduction)
     entries = check_whole_number("entries", entries, least=1)
     subject = network.copy(np.float64)
-    inputs, targets = subject._data(X, Y)
-    weights = subject._weights(sample_weight, inputs)
+    inputs, targets, weights = subject._samples(X, Y, sample_weight)
     return gradient_check.check_gradient(
         subject, inputs, targets, objective, weights, tolerance=tolerance, entries=entries
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from deltaprop.backends import Array, get_backend
 from deltaprop.backprop import Objective, Workspace, add_cost, forward, total_weight
-from deltaprop.derivatives import cost_and_gradient
+from deltaprop.derivatives import CostDerivatives
 from deltaprop.network import NetworkState
 from deltaprop.parameters import Parameters
 from deltaprop.tables import Table
@@ -140,7 +140,7 @@ def check_gradient(
     `subject` and the data are float64; its parameters are moved during the check and end where they were. With more
     parameters than `entries`, that many of them are checked, drawn once and for all with equal chance.
     """
-    J, gradient = cost_and_gradient(subject, X, Y, objective, sample_weight)
+    J, gradient = CostDerivatives(subject, X, Y, objective, sample_weight).cost_and_gradient()
     analytic = gradient.on(get_backend("numpy"))
     # nan where nothing is compared
     numeric = Parameters(analytic.backend, subject.layer_sizes, np.float64)
@@ -174,7 +174,7 @@ def check_gradient(
 
     layers = list(_compare_layers(analytic, numeric, noise, tolerance))
     compared = sum(layer.entries for layer in layers)
-    relative = _relative_difference(analytic.flat, numeric.flat) if compared else float("nan")
+    relative = _ratio(*_norms(analytic.flat, numeric.flat)) if compared else float("nan")
     return GradientCheck(
         relative_difference=relative,
         max_abs_difference=max((layer.max_abs_difference for layer in layers), default=float("nan")),
@@ -199,11 +199,11 @@ def _compare_layers(
             if not compared.any():
                 continue
             worst = tuple(int(i) for i in np.unravel_index(int(np.nanargmax(difference)), a.shape))
-            off, both = (float(np.linalg.norm(x[compared])) for x in (a - n, a + n))
+            off, both = _norms(a, n)
             yield LayerCheck(
                 name=f"{kind}[{l}]",
                 entries=int(compared.sum()),
-                relative_difference=_relative_difference(a, n),
+                relative_difference=_ratio(off, both),
                 worst=worst,
                 max_abs_difference=float(difference[worst]),
                 analytic=float(a[worst]),
@@ -212,10 +212,13 @@ def _compare_layers(
             )
 
 
-def _relative_difference(analytic: np.ndarray[Any, Any], numeric: np.ndarray[Any, Any]) -> float:
-    """‖a − n‖/‖a + n‖ over the entries that were compared; 0 where both vanish."""
+def _norms(analytic: np.ndarray[Any, Any], numeric: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """‖a − n‖ and ‖a + n‖ over the entries that were compared."""
     compared = np.isfinite(numeric)
     a, n = analytic[compared], numeric[compared]
-    both = float(np.linalg.norm(a + n))
-    difference = float(np.linalg.norm(a - n))
+    return float(np.linalg.norm(a - n)), float(np.linalg.norm(a + n))
+
+
+def _ratio(difference: float, both: float) -> float:
+    """The relative difference: one norm by the other; 0 where both vanish."""
     return difference / both if both else (0.0 if difference == 0 else float("inf"))

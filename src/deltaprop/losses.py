@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 from deltaprop.activations import OUTPUT_ACTIVATIONS, check_activation
+from deltaprop.arguments import check_choice
 
 #: What δ^(L) of the squared error is: (a − y) ⊙ g′(z), its gradient, or a − y, as one textbook derivation leaves it.
 OutputError: TypeAlias = Literal["exact", "simplified"]
@@ -75,14 +76,10 @@ def check_output_error(output_error: str, loss: str) -> OutputError:
     ValueError
         If it is neither "exact" nor "simplified", or is "simplified" with another loss than the squared error.
     """
-    if output_error == "exact":
-        return "exact"
-    if output_error != "simplified":
-        known = ", ".join(map(repr, get_args(OutputError)))
-        raise ValueError(f"output_error: expected one of {known}, got {output_error!r}")
-    if loss != "squared_error":
+    checked: OutputError = check_choice("output_error", output_error, OutputError)
+    if checked == "simplified" and loss != "squared_error":
         raise ValueError(
             "output_error: 'simplified' drops g′ from the output error of loss 'squared_error'; "
             f"expected that loss, got {loss!r}"
         )
-    return "simplified"
+    return checked

@@ -7,26 +7,28 @@ import operator
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from deltaprop import explanation, solvers, training
+from deltaprop import training
+from deltaprop.arguments import check_choice, check_whole_number
 from deltaprop.backends import Array, Backend, backend_of
 from deltaprop.backprop import L2Scaling, Objective, Reduction
 from deltaprop.callbacks import Callback
 from deltaprop.early_stopping import EarlyStopping
-from deltaprop.explanation import Explanation
 from deltaprop.function import NetworkFunction
 from deltaprop.history import History
 from deltaprop.losses import LOSSES
 from deltaprop.metrics import Metric, resolve_metrics
 from deltaprop.model_file import Tensors, read_model, write_model
-from deltaprop.network import check_whole_number
 from deltaprop.optimizers import SGD, Optimizer
 from deltaprop.plotting import plot_weights
-from deltaprop.solvers import FullBatchPlan, Method
 from deltaprop.training import Plan
+
+if TYPE_CHECKING:
+    from deltaprop.explanation import Explanation, Format
+    from deltaprop.solvers import Method
 
 
 class Network(NetworkFunction):
@@ -142,8 +144,7 @@ class Network(NetworkFunction):
             If the cost or a parameter is no longer finite; the parameters of the last good epoch are kept.
         """
         objective = Objective(l2, l2_scaling, reduction)
-        inputs, targets = self._data(X, Y)
-        weights = self._weights(sample_weight, inputs)
+        inputs, targets, weights = self._samples(X, Y, sample_weight)
         held_out, resolved = self._validation(validation, metrics)
         if optimizer is not None and not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer: expected SGD, Adam or AdamW, got {optimizer!r}")
@@ -218,16 +219,16 @@ class Network(NetworkFunction):
         search ends at float32's rounding of J, so ask for no tighter `tol` than some 1e-4 there. scipy's Newton-CG
         ends where the curvature along its direction is below 7e-16, so ask it for no tighter `tol` than some 1e-7.
         """
+        from deltaprop import solvers  # not at start-up, for those who do without
+
         objective = Objective(l2, l2_scaling, reduction)
         self._require_exact("fit_full_batch")
-        if method not in get_args(Method):
-            raise ValueError(f"method: expected one of {', '.join(map(repr, get_args(Method)))}, got {method!r}")
+        check_choice("method", method, solvers.Method)
         if not 0.0 <= tol < float("inf"):
             raise ValueError(f"tol: expected a finite number of at least 0, got {tol!r}")
-        inputs, targets = self._data(X, Y)
-        weights = self._weights(sample_weight, inputs)
+        inputs, targets, weights = self._samples(X, Y, sample_weight)
         held_out, resolved = self._validation(validation, metrics)
-        plan = FullBatchPlan(
+        plan = solvers.FullBatchPlan(
             method=method,
             max_iter=check_whole_number("max_iter", max_iter, least=1),
             tol=tol,
@@ -274,7 +275,7 @@ class Network(NetworkFunction):
         l2: float = 0.0,
         l2_scaling: L2Scaling = "per_sample",
         *,
-        format: explanation.Format = "table",
+        format: Format = "table",
     ) -> Explanation:
         """Print and return every z, a, g′(z), δ, Δ and D of one sample: a small network's derivation in numbers.
 
@@ -299,6 +300,8 @@ class Network(NetworkFunction):
         ValueError, TypeError
             As `cost`; also if there is more than one sample, a layer is wider than 16, or `format` is neither.
         """
+        from deltaprop import explanation  # not at start-up, for those who do without
+
         if format not in get_args(explanation.Format):
             raise ValueError(f"format: expected 'table' or 'markdown', got {format!r}")
         if max(self.layer_sizes) > explanation.WIDEST:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from deltaprop.activations import HIDDEN_ACTIVATIONS, check_activation
+from deltaprop.arguments import check_whole_number
 from deltaprop.backends import Array, Backend, get_backend
 from deltaprop.initialization import INITIALIZATIONS, check_initialization
 from deltaprop.losses import OutputError, check_loss, check_output_error
@@ -196,22 +197,3 @@ def _check_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     if result.name not in ("float32", "float64"):
         raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
     return result
-
-
-def check_whole_number(name: str, value: int, *, least: int) -> int:
-    """`value` as an int of at least `least`.
-
-    Raises
-    ------
-    TypeError
-        If it is no whole number.
-    ValueError
-        If it is smaller.
-    """
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}: expected a whole number, got {value!r}") from None
-    if number < least:
-        raise ValueError(f"{name}: expected a whole number of at least {least}, got {number}")
-    return number

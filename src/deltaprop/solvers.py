@@ -14,9 +14,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backprop import Objective, Workspace, backward, forward, total_weight
+from deltaprop.backprop import Objective
 from deltaprop.callbacks import Callback, EpochEnd
-from deltaprop.derivatives import Tangents, hessian_product
+from deltaprop.derivatives import CostDerivatives
 from deltaprop.errors import DivergenceError
 from deltaprop.evaluation import validate
 from deltaprop.history import History
@@ -34,7 +34,6 @@ SCIPY: dict[str, tuple[str, dict[str, Any]]] = {
     "l-bfgs": ("L-BFGS-B", {"gtol": 0.0, "ftol": 0.0, "maxfun": 2**31 - 1}),
     "newton-cg": ("Newton-CG", {"xtol": 0.0}),
 }
-METHODS = ("gd", *SCIPY)
 
 
 @dataclass(frozen=True)
@@ -51,45 +50,23 @@ class FullBatchPlan:
 
 
 class FullBatch:
-    """J, ∂J/∂θ and H v over all samples as functions of θ, a float64 vector on the host; buffers are made once.
+    """J, ∂J/∂θ and H v over all samples as functions of θ, a float64 vector on the host.
 
     The network's parameters are those of the last evaluation: evaluating twice at one θ costs nothing.
     """
 
-    def __init__(
-        self, network: NetworkState, X: Array, Y: Array, objective: Objective, sample_weight: Array | None = None
-    ) -> None:
-        self.network, self.X, self.Y, self.objective, self.sample_weight = network, X, Y, objective, sample_weight
-        self.m = total_weight(X, sample_weight)
-        self.scale, self.penalty = objective.scale(self.m), objective.penalty(self.m)
-        self.work = Workspace(network, X.shape[0])
-        self.sum = network.backend.zeros((), np.float64)
-        self.parameters, self.direction, self.product = (
-            Parameters(network.backend, network.layer_sizes, network.dtype) for _ in range(3)
-        )
-        self.tangents: Tangents | None = None
+    def __init__(self, derivatives: CostDerivatives) -> None:
+        self.derivatives, self.network = derivatives, derivatives.network
+        self.direction = Parameters(self.network.backend, self.network.layer_sizes, self.network.dtype)
         self._theta: Vector | None = None
         self._cost, self._gradient = np.nan, np.empty(0)
 
     def _at(self, theta: Vector) -> None:
         if self._theta is not None and np.array_equal(theta, self._theta):
             return
-        network = self.network
-        network.parameters = theta
-        self.sum.fill(0)
-        forward(network, self.X, self.work)
-        backward(
-            network,
-            self.Y,
-            self.work,
-            self.parameters,
-            self.sum,
-            scale=self.scale,
-            penalty=self.penalty,
-            sample_weight=self.sample_weight,
-        )
-        self._cost = self.objective.total(network, self.sum, self.m)
-        self._gradient = self._on_host(self.parameters)
+        self.network.parameters = theta
+        self._cost, gradient = self.derivatives.cost_and_gradient()
+        self._gradient = self._on_host(gradient)
         self._theta = theta.copy()
 
     def _on_host(self, parameters: Parameters) -> Vector:
@@ -108,22 +85,8 @@ class FullBatch:
     def hessian_product(self, theta: Vector, v: Vector) -> Vector:
         """H v, (n,), H = ∂²J/∂θ² at θ."""
         self._at(theta)
-        backend = self.network.backend
-        if self.tangents is None:
-            self.tangents = Tangents(self.network, self.X.shape[0])
-        self.direction.flat[...] = backend.asarray(v, self.network.dtype)
-        hessian_product(
-            self.network,
-            self.Y,
-            self.work,
-            self.tangents,
-            self.direction,
-            self.product,
-            scale=self.scale,
-            penalty=self.penalty,
-            sample_weight=self.sample_weight,
-        )
-        return self._on_host(self.product)
+        self.direction.flat[...] = self.network.backend.asarray(v, self.network.dtype)
+        return self._on_host(self.derivatives.hessian_product(self.direction))
 
 
 class Run:
@@ -163,7 +126,7 @@ class Run:
         now = time.perf_counter()
         history.seconds.append(now - self.began)
         self.began = now
-        self.progress.samples(self.batch.X.shape[0])
+        self.progress.samples(self.batch.derivatives.X.shape[0])
         self.progress.epoch(history)
         steepest = self.steepest()
         history.converged = steepest <= plan.tol
@@ -193,7 +156,8 @@ def train_full_batch(
     """
     history = History(converged=False)
     history.metrics = {name: [] for name in plan.metrics}
-    run = Run(FullBatch(network, X, Y, plan.objective, sample_weight), validation, plan, history)
+    batch = FullBatch(CostDerivatives(network, X, Y, plan.objective, sample_weight))
+    run = Run(batch, validation, plan, history)
     # Trial steps may overflow; solvers shorten them, and what is accepted is checked.
     quiet = np.errstate(over="ignore", invalid="ignore", under="ignore")
     with quiet, progress_bar(plan.progress, plan.max_iter, X.shape[0], unit="iteration") as run.progress:

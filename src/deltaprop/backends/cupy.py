@@ -157,6 +157,10 @@ class CupyBackend(Backend):
 
     def affine_activation(self, A: Array, W: Array, b: Array, activation: str, Z: Array, out: Array) -> None:
         self.cp.matmul(A, W.swapaxes(-1, -2), out=Z)
+        self._bias_activation(Z, b, activation, out)
+
+    def _bias_activation(self, Z: Array, b: Array, activation: str, out: Array) -> None:
+        """Z + b into `Z` and g of it into `out`, which may be `Z` where g is the identity."""
         rows, columns = Z.shape[-2:]
         b_stride = b.strides[0] // b.itemsize if b.ndim > 1 else 0
         arguments = (Z, b, out, np.int32(rows), np.int32(columns), np.int64(b_stride))
@@ -179,25 +183,6 @@ class CupyBackend(Backend):
         cost: Array,
         sample_weight: Array | None = None,
     ) -> None:
-        self._output_delta(loss, activation, Z, A, Y, scale, out, cost, sample_weight)
-
-    def add_cost(
-        self, loss: str, activation: str, Z: Array, A: Array, Y: Array, cost: Array, sample_weight: Array | None = None
-    ) -> None:
-        self._output_delta(loss, activation, Z, A, Y, 1.0, NULL, cost, sample_weight)  # no δ wanted
-
-    def _output_delta(
-        self,
-        loss: str,
-        activation: str,
-        Z: Array,
-        A: Array,
-        Y: Array,
-        scale: float,
-        out: Any,
-        cost: Array,
-        sample_weight: Array | None,
-    ) -> None:
         rows, columns = Z.shape
         row_cost = self._scratch("row_cost", rows, Z.dtype)
         of_rows = NULL if sample_weight is None else sample_weight
@@ -205,6 +190,11 @@ class CupyBackend(Backend):
         self._over_rows("output_delta", f"output_delta_{loss}_{activation}", Z.dtype, *arguments, rows=rows)
         kernel = self._kernel("accumulate_cost", "accumulate_cost", Z.dtype)
         kernel((1,), (256,), (row_cost, cost, np.int64(rows)))
+
+    def add_cost(
+        self, loss: str, activation: str, Z: Array, A: Array, Y: Array, cost: Array, sample_weight: Array | None = None
+    ) -> None:
+        self.output_delta(loss, activation, Z, A, Y, 1.0, NULL, cost, sample_weight)  # no δ wanted
 
     def hidden_delta(self, delta: Array, W: Array, activation: str, Z: Array, out: Array, bias_gradient: Array) -> None:
         self.cp.matmul(delta, W, out=out)
@@ -244,10 +234,7 @@ class CupyBackend(Backend):
             self.cp.matmul(dA, W.swapaxes(-1, -2), out=out)
         if dW is not None and db is not None:
             self._add_product(A, dW.swapaxes(-1, -2), out)
-            rows, columns = out.shape[-2:]
-            stride = np.int64(db.strides[0] // db.itemsize if db.ndim > 1 else 0)
-            arguments = (out, db, out, np.int32(rows), np.int32(columns), stride)
-            self._over_elements("bias_activation", "bias_activation_identity", out.dtype, *arguments, n=out.size)
+            self._bias_activation(out, db, "identity", out)
 
     def activation_tangent(self, activation: str, Z: Array, A: Array, tangent: Array, out: Array) -> None:
         if activation == "softmax":

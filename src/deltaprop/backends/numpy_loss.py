@@ -43,7 +43,8 @@ def same_unless_clipped(a: Matrix, y: Matrix, da: Matrix, out: Matrix) -> None:
     """How a − y clipped to [−1, 1] moves as a moves by da: not at all where it is clipped."""
     np.subtract(a, y, out=out)
     np.abs(out, out=out)
-    np.copyto(out, out <= 1.0)
+    np.subtract(1.0, out, out=out)
+    np.heaviside(out, 1.0, out=out)
     out *= da
 
 
