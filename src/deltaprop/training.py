@@ -1,15 +1,16 @@
-"""The epoch loop: minibatches, validation, early stopping, callbacks."""
+"""The loop over epochs: shuffling, validation, early stopping, callbacks."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backprop import Objective, Workspace, backward, forward, total_weight
+from deltaprop.backprop import Objective
 from deltaprop.callbacks import Callback, EpochEnd
 from deltaprop.early_stopping import EarlyStopping
 from deltaprop.errors import DivergenceError
@@ -18,8 +19,8 @@ from deltaprop.history import History
 from deltaprop.metrics import Metric
 from deltaprop.network import SHUFFLE_STREAM, NetworkState
 from deltaprop.optimizers import Optimizer
-from deltaprop.parameters import Parameters
-from deltaprop.progress import Progress, progress_bar
+from deltaprop.progress import progress_bar
+from deltaprop.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -35,93 +36,6 @@ class Plan:
     early_stopping: EarlyStopping | None
     callbacks: Sequence[Callback]
     progress: bool
-
-
-class Trainer:
-    """The buffers of training and one method a piece of it; nothing is allocated in `step`."""
-
-    def __init__(
-        self, network: NetworkState, X: Array, Y: Array, plan: Plan, sample_weight: Array | None = None
-    ) -> None:
-        self.network, self.X, self.Y, self.plan, self.sample_weight = network, X, Y, plan, sample_weight
-        self.samples = X.shape[0]
-        self.m = total_weight(X, sample_weight)
-        self.batch_size = min(plan.batch_size or self.samples, self.samples)
-        # What the weights of a minibatch sum to has to be known on the host, and without asking the device for it.
-        self.host_weight = None if sample_weight is None else network.backend.to_numpy(sample_weight)
-        self.gradient = Parameters(network.backend, network.layer_sizes, network.dtype)
-        self.state = plan.optimizer.init(network)
-        self.cost = network.backend.zeros((), np.float64)
-        self.penalty = plan.objective.penalty(self.m)
-        # Two sizes at most occur: the full minibatch and the short one that ends an epoch.
-        sizes = {self.batch_size, self.samples % self.batch_size} - {0}
-        self.work = {size: Workspace(network, size) for size in sizes}
-        self.gathers = plan.shuffle and self.batch_size < self.samples
-        empty, dtype = network.backend.empty, network.dtype
-        self.batches = {
-            size: (
-                empty((size, X.shape[1]), dtype),
-                empty((size, Y.shape[1]), dtype),
-                None if sample_weight is None else empty((size,), dtype),
-            )
-            for size in sizes
-            if self.gathers
-        }
-
-    def step(self, X: Array, Y: Array, m: float, learning_rate: float, sample_weight: Array | None = None) -> None:
-        """Forward, backward, update: θ := θ − η ∂J/∂θ over one minibatch, X : (n, s_1), Y : (n, s_L).
-
-        `m` is n, or what the sample weights, (n,), sum to; where that is 0, none of the samples counts.
-        """
-        work = self.work[X.shape[0]]
-        scale = self.plan.objective.scale(m or 1.0)
-        forward(self.network, X, work)
-        backward(
-            self.network,
-            Y,
-            work,
-            self.gradient,
-            self.cost,
-            scale=scale,
-            penalty=self.penalty,
-            sample_weight=sample_weight,
-        )
-        self.plan.optimizer.update(self.network, self.gradient, self.state, learning_rate)
-
-    def epoch(self, learning_rate: float, progress: Progress) -> float:
-        """Every sample once, in minibatches; returns J over the epoch."""
-        network, backend = self.network, self.network.backend
-        order = None
-        if self.gathers:
-            order = backend.permutation(self.samples, (network.seed, SHUFFLE_STREAM, network.epochs_trained))
-        self.cost.fill(0)
-        starts = range(0, self.samples, self.batch_size)
-        for start, m in zip(starts, self._weight_by_minibatch(order), strict=True):
-            stop = min(start + self.batch_size, self.samples)
-            if order is None:
-                X, Y = self.X[start:stop], self.Y[start:stop]
-                weight = None if self.sample_weight is None else self.sample_weight[start:stop]
-            else:
-                X, Y, weight = self.batches[stop - start]
-                rows = order[start:stop]
-                backend.gather(self.X, rows, out=X)
-                backend.gather(self.Y, rows, out=Y)
-                if weight is not None:
-                    backend.gather(self.sample_weight, rows, out=weight)
-            self.step(X, Y, m, learning_rate, weight)
-            progress.samples(stop - start)
-        network.epochs_trained += 1
-        return self.plan.objective.total(network, self.cost, self.m)
-
-    def _weight_by_minibatch(self, order: Array | None) -> list[float]:
-        """How many samples there are in each minibatch, or what their weights sum to."""
-        if self.host_weight is None:
-            return [float(min(self.batch_size, self.samples - k)) for k in range(0, self.samples, self.batch_size)]
-        weight = self.host_weight
-        if order is not None:
-            weight = weight[self.network.backend.to_numpy(order)]
-        sums = np.add.reduceat(weight, np.arange(0, self.samples, self.batch_size), dtype=np.float64)
-        return [float(x) for x in sums]
 
 
 def train(
@@ -141,17 +55,23 @@ def train(
         which that epoch began.
     """
     backend = network.backend
-    trainer, history = Trainer(network, X, Y, plan, sample_weight), History()
+    samples, history = X.shape[0], History()
+    batch_size = min(plan.batch_size or samples, samples)
+    shuffled = plan.shuffle and batch_size < samples
+    trainer = Trainer(
+        network, X, Y, plan.optimizer, plan.objective, batch_size, shuffled=shuffled, sample_weight=sample_weight
+    )
     history.metrics = {name: [] for name in plan.metrics}
     last_good, best = network.parameters.copy(), None
     history.message = f"all {plan.epochs} epochs done"
     # A cost that overflows is reported by DivergenceError, not by NumPy's warnings.
     quiet = np.errstate(over="ignore", invalid="ignore", under="ignore")
-    with quiet, progress_bar(plan.progress, plan.epochs, X.shape[0]) as progress:
+    with quiet, progress_bar(plan.progress, plan.epochs, samples) as progress:
         for epoch in range(plan.epochs):
             began = time.perf_counter()
             learning_rate = plan.optimizer.rate(epoch, history)
-            cost = trainer.epoch(learning_rate, progress)
+            trainer.epoch(learning_rate, shuffle(network, samples) if shuffled else None, progress)
+            cost = plan.objective.total(network, trainer.cost, trainer.m)
             if not (np.isfinite(cost) and backend.all_finite(network.parameters)):
                 network.parameters = last_good
                 network.epochs_trained -= 1
@@ -180,6 +100,11 @@ def train(
     if best is not None:
         network.parameters = best
     return history
+
+
+def shuffle(network: NetworkState, samples: int) -> np.ndarray[Any, Any]:
+    """A permutation of 0 … samples−1, drawn on the host so that every backend visits the samples in one order."""
+    return np.random.default_rng((network.seed, SHUFFLE_STREAM, network.epochs_trained)).permutation(samples)
 
 
 def _divergence(epoch: int, learning_rate: float, cost: float, history: History) -> DivergenceError:

@@ -121,6 +121,10 @@ class Backend(ABC):
     def squared_norm(self, weights: Array) -> float:
         """Σ W² over a flat vector."""
 
+    @abstractmethod
+    def add_squared_norm(self, weights: Array, factor: float, cost: Array) -> None:
+        """Factor · Σ W² over a flat vector, added to `cost`, () of float64, without the host asking for it."""
+
     # -- derivatives along a direction --------------------------------------------------------------------------
     # A tangent dx is the derivative of x along the direction in which inputs or parameters are moved.
 
@@ -223,7 +227,3 @@ class Backend(ABC):
     @abstractmethod
     def gather(self, X: Array, index: Array, out: Array) -> None:
         """The rows of a minibatch: out[i] = X[index[i]]."""
-
-    def permutation(self, n: int, seed: tuple[int, ...]) -> Array:
-        """A permutation of 0 … n−1 that depends on `seed` alone, so that every backend visits samples in one order."""
-        return self.asarray(np.random.default_rng(seed).permutation(n), np.int64)

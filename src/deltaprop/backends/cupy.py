@@ -188,8 +188,7 @@ class CupyBackend(Backend):
         of_rows = NULL if sample_weight is None else sample_weight
         arguments = (Z, A, Y, of_rows, out, row_cost, np.int32(columns), Z.dtype.type(scale))
         self._over_rows("output_delta", f"output_delta_{loss}_{activation}", Z.dtype, *arguments, rows=rows)
-        kernel = self._kernel("accumulate_cost", "accumulate_cost", Z.dtype)
-        kernel((1,), (256,), (row_cost, cost, np.int64(rows)))
+        self._accumulate(row_cost, rows, cost)
 
     def add_cost(
         self, loss: str, activation: str, Z: Array, A: Array, Y: Array, cost: Array, sample_weight: Array | None = None
@@ -212,6 +211,18 @@ class CupyBackend(Backend):
 
     def squared_norm(self, weights: Array) -> float:
         return float(self.cp.vdot(weights, weights))
+
+    def add_squared_norm(self, weights: Array, factor: float, cost: Array) -> None:
+        dtype = weights.dtype
+        (blocks,) = self._blocks(-(-weights.size // THREADS))
+        partial = self._scratch("squared_norm", blocks, dtype)
+        arguments = (weights, dtype.type(factor), partial, np.int64(weights.size))
+        self._kernel("squared_norm", "squared_norm", dtype)((blocks,), (THREADS,), arguments)
+        self._accumulate(partial, blocks, cost)
+
+    def _accumulate(self, parts: Array, n: int, cost: Array) -> None:
+        """The first `n` entries of `parts`, added to `cost`."""
+        self._kernel("accumulate_cost", "accumulate_cost", parts.dtype)((1,), (256,), (parts, cost, np.int64(n)))
 
     # -- derivatives along a direction --------------------------------------------------------------------------
 

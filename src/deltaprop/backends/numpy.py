@@ -174,6 +174,9 @@ class NumpyBackend(Backend):
     def squared_norm(self, weights: Array) -> float:
         return float(np.vdot(weights, weights))
 
+    def add_squared_norm(self, weights: Array, factor: float, cost: Array) -> None:
+        cost += factor * float(np.vdot(weights, weights))
+
     # -- derivatives along a direction --------------------------------------------------------------------------
 
     def _second(self, out: Array) -> Array:

@@ -1,0 +1,119 @@
+"""One epoch of minibatches: gather, forward, backward, update, with every buffer made beforehand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from deltaprop.backends import Array
+from deltaprop.backprop import Objective, Workspace, backward, forward, total_weight
+from deltaprop.network import NetworkState
+from deltaprop.optimizers import Optimizer
+from deltaprop.parameters import Parameters
+from deltaprop.progress import Progress
+
+
+class Trainer:
+    """The buffers of training and one method a piece of it; nothing is allocated in `step`.
+
+    Parameters
+    ----------
+    network : NetworkState
+        Trained in place.
+    X, Y, sample_weight : array, (m, s_1), (m, s_L) and (m,)
+        Trusted arrays of the network's backend.
+    optimizer : Optimizer
+    objective : Objective
+    batch_size : int
+        Samples a step, at most m; the last minibatch of an epoch may be shorter.
+    shuffled : bool
+        Whether `epoch` will be handed an order, for which minibatches have to be gathered.
+    state : dict, optional
+        Of the optimizer, to go on from; by default that before the first step.
+
+    Attributes
+    ----------
+    cost : array, () of float64
+        Σ cost(h, y) over the minibatches of the epoch, each at the parameters it was trained from.
+    """
+
+    def __init__(
+        self,
+        network: NetworkState,
+        X: Array,
+        Y: Array,
+        optimizer: Optimizer,
+        objective: Objective,
+        batch_size: int,
+        *,
+        shuffled: bool,
+        sample_weight: Array | None = None,
+        state: dict[str, Any] | None = None,
+    ) -> None:
+        self.network, self.X, self.Y, self.sample_weight = network, X, Y, sample_weight
+        self.optimizer, self.objective, self.batch_size = optimizer, objective, batch_size
+        self.state = optimizer.init(network) if state is None else state
+        self.samples = X.shape[0]
+        self.m = total_weight(X, sample_weight)
+        # What the weights of a minibatch sum to has to be known on the host, and without asking the device for it.
+        self.host_weight = None if sample_weight is None else network.backend.to_numpy(sample_weight)
+        self.gradient = Parameters(network.backend, network.layer_sizes, network.dtype)
+        self.cost = network.backend.zeros((), np.float64)
+        # Two sizes at most occur: the full minibatch and the short one that ends an epoch.
+        sizes = {batch_size, self.samples % batch_size} - {0}
+        self.work = {size: Workspace(network, size) for size in sizes}
+        empty, dtype = network.backend.empty, network.dtype
+        self.batches = {
+            size: (empty((size, X.shape[1]), dtype), empty((size, Y.shape[1]), dtype)) for size in sizes if shuffled
+        }
+
+    def epoch(self, learning_rate: float, order: np.ndarray[Any, Any] | None, progress: Progress) -> None:
+        """Every sample once, in minibatches: in `order`, (m,) of int64 on the host, or where it is None as they stand."""
+        backend = self.network.backend
+        self.cost.fill(0)
+        weights, sums = self._weights(order)
+        rows = None if order is None else backend.asarray(order, np.int64)
+        for start, m in zip(range(0, self.samples, self.batch_size), sums, strict=True):
+            stop = min(start + self.batch_size, self.samples)
+            if rows is None:
+                X, Y = self.X[start:stop], self.Y[start:stop]
+            else:
+                X, Y = self.batches[stop - start]
+                backend.gather(self.X, rows[start:stop], out=X)
+                backend.gather(self.Y, rows[start:stop], out=Y)
+            self.minibatch(X, Y, m, learning_rate, None if weights is None else weights[start:stop])
+            progress.samples(stop - start)
+        self.network.epochs_trained += 1
+
+    def minibatch(self, X: Array, Y: Array, m: float, learning_rate: float, sample_weight: Array | None) -> None:
+        """A step under J of the whole training set: the data term is the minibatch's mean, the penalty that of all m."""
+        # Where the weights of a minibatch sum to 0, none of its samples counts.
+        self.step(X, Y, self.objective.scale(m or 1.0), self.objective.penalty(self.m), learning_rate, sample_weight)
+
+    def step(
+        self, X: Array, Y: Array, scale: float, penalty: float, learning_rate: float, sample_weight: Array | None
+    ) -> None:
+        """Forward, backward, update: θ := θ − η ∂J/∂θ over one minibatch, X : (n, s_1), Y : (n, s_L)."""
+        work = self.work[X.shape[0]]
+        forward(self.network, X, work)
+        backward(
+            self.network,
+            Y,
+            work,
+            self.gradient,
+            self.cost,
+            scale=scale,
+            penalty=penalty,
+            sample_weight=sample_weight,
+        )
+        self.optimizer.update(self.network, self.gradient, self.state, learning_rate)
+
+    def _weights(self, order: np.ndarray[Any, Any] | None) -> tuple[Array | None, list[float]]:
+        """The sample weights in the order of the epoch, and what those of each minibatch sum to."""
+        starts = range(0, self.samples, self.batch_size)
+        if self.host_weight is None:
+            return None, [float(min(self.batch_size, self.samples - start)) for start in starts]
+        weights = self.host_weight if order is None else self.host_weight[order]
+        sums = np.add.reduceat(weights, starts, dtype=np.float64)
+        return self.network.backend.asarray(weights, self.network.dtype), [float(m) for m in sums]
