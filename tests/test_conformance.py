@@ -236,6 +236,28 @@ def test_penalty(backend, rng, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("m", ROWS)
+def test_masks_of_dropout_multiply_a_and_delta(backend, rng, m, dtype):
+    s_in, s_out = 35, 33
+    mask = 2.0 * (rng.random((m, s_out)) < 0.5)
+    A, W, b, z, delta = (
+        rng.standard_normal(shape).astype(dtype) for shape in ((m, s_in), (s_out, s_in), s_out, (m, s_out), (m, 7))
+    )
+    (mu,) = put(backend, dtype, mask)
+    Z, out, sums = (backend.empty(shape, dtype) for shape in ((m, s_out), (m, s_out), (s_out,)))
+    backend.affine_activation(*put(backend, dtype, A, W, b), "tanh", Z=Z, out=out, mask=mu)
+    affine = A.astype(float) @ W.astype(float).T + b
+    check(backend, Z, affine, dtype)
+    check(backend, out, np.tanh(affine) * mask, dtype)
+    V = rng.standard_normal((7, s_out)).astype(dtype)
+    arrays = put(backend, dtype, delta, V)
+    backend.hidden_delta(*arrays, "tanh", *put(backend, dtype, z), out=out, bias_gradient=sums, mask=mu)
+    expected = (delta.astype(float) @ V) * mask * (1 - np.tanh(z.astype(float)) ** 2)
+    check(backend, out, expected, dtype)
+    assert np.allclose(backend.to_numpy(sums), expected.sum(0), rtol=1e-4, atol=1e-4 if dtype == np.float32 else 1e-11)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n", [1, 255, 257, 10_000])
 def test_add_squared_norm(backend, rng, n, dtype):
     w = rng.standard_normal(n).astype(dtype)

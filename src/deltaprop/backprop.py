@@ -33,10 +33,16 @@ Backward::
     ∂J/∂W^(l) = Δ^(l)/m + (λ/m) W^(l)                the bias is never regularised
     ∂J/∂b^(l) = Σ δ^(l+1)/m
 
+With dropout, in training only, units of the hidden layers are left out of a step with probability p (μ = 0), the others
+scaled up to make up for them (μ = 1/(1−p))::
+
+    a^(l) = g(z^(l)) ⊙ μ^(l)                         δ^(l) = (W^(l))ᵀ δ^(l+1) ⊙ μ^(l) ⊙ g′(z^(l))
+
 The factor 1/m is applied once, to δ^(L); everything after it is linear in δ.
 
 Sources: Rumelhart, Hinton and Williams (1986) for δ; Ng's machine learning course, exercise 4, for Θ, Δ and D; the
-UFLDL tutorial for the matrix form and the squared error; Nielsen's book for the same four equations.
+UFLDL tutorial for the matrix form and the squared error; Nielsen's book for the same four equations; Srivastava et al.
+(2014) for dropout.
 """
 
 from __future__ import annotations
@@ -113,6 +119,8 @@ class Workspace:
         z^(2) … z^(L), (m, s_l); ``Z[l]`` belongs to ``A[l + 1]``.
     delta : list of array
         δ^(2) … δ^(L), (m, s_l); ``delta[l]`` belongs to ``Z[l]``. Empty in a workspace made for forward passes only.
+    masks : list of array or None
+        μ^(2) … μ^(L), (m, s_l), as `Z`; None for a layer without dropout, as every layer is unless training says so.
     """
 
     def __init__(self, network: NetworkState, m: int, *, backward: bool = True) -> None:
@@ -121,6 +129,7 @@ class Workspace:
         self.Z: list[Array] = [empty(shape, dtype) for shape in shapes]
         self.A: list[Array] = [None, *(empty(shape, dtype) for shape in shapes)]
         self.delta: list[Array] = [empty(shape, dtype) for shape in shapes] if backward else []
+        self.masks: list[Array | None] = [None] * len(shapes)
 
 
 def forward(network: NetworkState, X: Array, work: Workspace) -> Array:
@@ -131,7 +140,7 @@ def forward(network: NetworkState, X: Array, work: Workspace) -> Array:
     backend, A, Z = network.backend, work.A, work.Z
     A[0] = X
     for l, (W, b, g) in enumerate(zip(network.weights, network.biases, network.activations, strict=True)):
-        backend.affine_activation(A[l], W, b, g, Z=Z[l], out=A[l + 1])
+        backend.affine_activation(A[l], W, b, g, Z=Z[l], out=A[l + 1], mask=work.masks[l])
     return A[-1]
 
 
@@ -183,7 +192,13 @@ def backward(
     for l in reversed(range(1, len(weights))):
         backend.weight_gradient(delta[l], A[l], out=gradient.weights[l])
         backend.hidden_delta(
-            delta[l], weights[l], g[l - 1], Z[l - 1], out=delta[l - 1], bias_gradient=gradient.biases[l - 1]
+            delta[l],
+            weights[l],
+            g[l - 1],
+            Z[l - 1],
+            out=delta[l - 1],
+            bias_gradient=gradient.biases[l - 1],
+            mask=work.masks[l - 1],
         )
     backend.weight_gradient(delta[0], A[0], out=gradient.weights[0])
     if penalty:

@@ -24,6 +24,7 @@ from deltaprop.metrics import Metric, resolve_metrics
 from deltaprop.model_file import Tensors, read_model, write_model
 from deltaprop.optimizers import SGD, Optimizer
 from deltaprop.plotting import plot_weights
+from deltaprop.trainer import check_dropout
 from deltaprop.training import Plan
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class Network(NetworkFunction):
         reduction: Reduction = "mean",
         sample_weight: Any = None,
         shuffle: bool = True,
+        dropout: float | Sequence[float] = 0.0,
         validation: tuple[Any, Any] | None = None,
         metrics: Sequence[str | Metric] | None = None,
         early_stopping: EarlyStopping | None = None,
@@ -120,6 +122,9 @@ class Network(NetworkFunction):
             minibatch is the mean by the weights in it.
         shuffle : bool, default True
             Draw a new order every epoch, from the seed and the number of epochs trained so far.
+        dropout : float or sequence of float, default 0.0
+            With what probability a unit of the hidden layers is left out of a step, one number for all hidden layers
+            or one for each, in [0, 1). `History.cost` is then that of the thinned networks.
         validation : (X, Y), optional
             Data whose cost and metrics are recorded after every epoch.
         metrics : sequence of str or callable, optional
@@ -154,6 +159,7 @@ class Network(NetworkFunction):
             epochs=check_whole_number("epochs", epochs, least=1),
             objective=objective,
             shuffle=shuffle,
+            dropout=check_dropout(dropout, len(self.layer_sizes) - 2),
             metrics=resolved,
             early_stopping=early_stopping,
             callbacks=callbacks,

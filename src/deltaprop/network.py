@@ -17,7 +17,7 @@ from deltaprop.losses import OutputError, check_loss, check_output_error
 from deltaprop.parameters import Parameters
 
 #: Streams of the seed: numbers drawn for one purpose never move those drawn for another.
-INITIAL_STREAM, SHUFFLE_STREAM = 0, 1
+INITIAL_STREAM, SHUFFLE_STREAM, DROPOUT_STREAM = 0, 1, 2
 
 
 class NetworkState:

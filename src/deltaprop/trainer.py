@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.backprop import Objective, Workspace, backward, forward, total_weight
-from deltaprop.network import NetworkState
+from deltaprop.network import DROPOUT_STREAM, NetworkState
 from deltaprop.optimizers import Optimizer
 from deltaprop.parameters import Parameters
 from deltaprop.progress import Progress
@@ -29,6 +31,8 @@ class Trainer:
         Samples a step, at most m; the last minibatch of an epoch may be shorter.
     shuffled : bool
         Whether `epoch` will be handed an order, for which minibatches have to be gathered.
+    dropout : sequence of float, one a hidden layer, optional
+        With what probability a unit is left out of a step; by default none is.
     state : dict, optional
         Of the optimizer, to go on from; by default that before the first step.
 
@@ -49,6 +53,7 @@ class Trainer:
         *,
         shuffled: bool,
         sample_weight: Array | None = None,
+        dropout: Sequence[float] = (),
         state: dict[str, Any] | None = None,
     ) -> None:
         self.network, self.X, self.Y, self.sample_weight = network, X, Y, sample_weight
@@ -64,14 +69,21 @@ class Trainer:
         sizes = {batch_size, self.samples % batch_size} - {0}
         self.work = {size: Workspace(network, size) for size in sizes}
         empty, dtype = network.backend.empty, network.dtype
+        self.keep = [1.0 - p for p in dropout]
+        for size, work in self.work.items():
+            for l, p in enumerate(dropout):
+                work.masks[l] = empty((size, network.layer_sizes[l + 1]), dtype) if p else None
+        self.stream: Any = None
         self.batches = {
             size: (empty((size, X.shape[1]), dtype), empty((size, Y.shape[1]), dtype)) for size in sizes if shuffled
         }
 
     def epoch(self, learning_rate: float, order: np.ndarray[Any, Any] | None, progress: Progress) -> None:
-        """Every sample once, in minibatches: in `order`, (m,) of int64 on the host, or where it is None as they stand."""
+        """Every sample once, in minibatches: in `order`, (m,) of int64 on the host, or as they stand where it is None."""
         backend = self.network.backend
         self.cost.fill(0)
+        if any(keep < 1.0 for keep in self.keep):
+            self.stream = backend.random_stream((self.network.seed, DROPOUT_STREAM, self.network.epochs_trained))
         weights, sums = self._weights(order)
         rows = None if order is None else backend.asarray(order, np.int64)
         for start, m in zip(range(0, self.samples, self.batch_size), sums, strict=True):
@@ -87,7 +99,7 @@ class Trainer:
         self.network.epochs_trained += 1
 
     def minibatch(self, X: Array, Y: Array, m: float, learning_rate: float, sample_weight: Array | None) -> None:
-        """A step under J of the whole training set: the data term is the minibatch's mean, the penalty that of all m."""
+        """A step under J of the training set: the data term is the minibatch's mean, the penalty that of all m samples."""
         # Where the weights of a minibatch sum to 0, none of its samples counts.
         self.step(X, Y, self.objective.scale(m or 1.0), self.objective.penalty(self.m), learning_rate, sample_weight)
 
@@ -96,6 +108,9 @@ class Trainer:
     ) -> None:
         """Forward, backward, update: θ := θ − η ∂J/∂θ over one minibatch, X : (n, s_1), Y : (n, s_L)."""
         work = self.work[X.shape[0]]
+        for keep, mask in zip(self.keep, work.masks, strict=False):
+            if mask is not None:
+                self.network.backend.dropout_mask(self.stream, keep, mask)
         forward(self.network, X, work)
         backward(
             self.network,
@@ -117,3 +132,23 @@ class Trainer:
         weights = self.host_weight if order is None else self.host_weight[order]
         sums = np.add.reduceat(weights, starts, dtype=np.float64)
         return self.network.backend.asarray(weights, self.network.dtype), [float(m) for m in sums]
+
+
+def check_dropout(dropout: Any, hidden_layers: int) -> tuple[float, ...]:
+    """The dropout probability of each hidden layer, from one number for all or one for each.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If one is outside [0, 1), or there are not as many as hidden layers.
+    """
+    if isinstance(dropout, Real):
+        dropout = (dropout,) * hidden_layers
+    if not isinstance(dropout, Sequence) or isinstance(dropout, str):
+        raise TypeError(f"dropout: expected a number, or one for each hidden layer, got {dropout!r}")
+    if len(dropout) != hidden_layers:
+        raise ValueError(f"dropout: expected one number, or {hidden_layers}, one a hidden layer, got {list(dropout)}")
+    for p in dropout:
+        if not isinstance(p, Real) or not 0.0 <= float(p) < 1.0:
+            raise ValueError(f"dropout: expected a probability in [0, 1), got {p!r}")
+    return tuple(float(p) for p in dropout)

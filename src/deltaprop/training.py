@@ -32,6 +32,7 @@ class Plan:
     epochs: int
     objective: Objective
     shuffle: bool
+    dropout: Sequence[float]
     metrics: dict[str, Metric]
     early_stopping: EarlyStopping | None
     callbacks: Sequence[Callback]
@@ -59,7 +60,15 @@ def train(
     batch_size = min(plan.batch_size or samples, samples)
     shuffled = plan.shuffle and batch_size < samples
     trainer = Trainer(
-        network, X, Y, plan.optimizer, plan.objective, batch_size, shuffled=shuffled, sample_weight=sample_weight
+        network,
+        X,
+        Y,
+        plan.optimizer,
+        plan.objective,
+        batch_size,
+        shuffled=shuffled,
+        sample_weight=sample_weight,
+        dropout=plan.dropout,
     )
     history.metrics = {name: [] for name in plan.metrics}
     last_good, best = network.parameters.copy(), None

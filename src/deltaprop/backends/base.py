@@ -12,6 +12,11 @@ from numpy.typing import DTypeLike
 Array: TypeAlias = Any
 
 
+def philox_key(key: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """The key, (2,) of uint64, of the Philox generator for a tuple of whole numbers."""
+    return np.random.SeedSequence(key).generate_state(2, np.uint64)
+
+
 class Backend(ABC):
     """The operations of the derivation, each of them one line of it, all writing into buffers they are given.
 
@@ -64,10 +69,13 @@ class Backend(ABC):
     # -- forward ------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def affine_activation(self, A: Array, W: Array, b: Array, activation: str, Z: Array, out: Array) -> None:
+    def affine_activation(
+        self, A: Array, W: Array, b: Array, activation: str, Z: Array, out: Array, mask: Array | None = None
+    ) -> None:
         """z^(l+1) = W^(l) a^(l) + b^(l) into `Z` and a^(l+1) = g(z^(l+1)) into `out`.
 
-        A : (…, m, s_in), W : (…, s_out, s_in), b : (…, s_out), Z and out : (…, m, s_out).
+        A : (…, m, s_in), W : (…, s_out, s_in), b : (…, s_out), Z, out and mask : (…, m, s_out). With a `mask`, that
+        of dropout, a^(l+1) = g(z^(l+1)) ⊙ mask; there is none after softmax.
         """
 
     # -- cost and backward --------------------------------------------------------------------------------------
@@ -98,11 +106,21 @@ class Backend(ABC):
         """The cost summed over samples (times `sample_weight`) is added to `cost`, with no δ: what validation needs."""
 
     @abstractmethod
-    def hidden_delta(self, delta: Array, W: Array, activation: str, Z: Array, out: Array, bias_gradient: Array) -> None:
+    def hidden_delta(
+        self,
+        delta: Array,
+        W: Array,
+        activation: str,
+        Z: Array,
+        out: Array,
+        bias_gradient: Array,
+        mask: Array | None = None,
+    ) -> None:
         """δ^(l) = (W^(l))ᵀ δ^(l+1) ⊙ g′(z^(l)) into `out`, its sum over samples into `bias_gradient`.
 
-        delta : (…, m, s_out), W : (…, s_out, s_in), Z and out : (…, m, s_in), bias_gradient : (…, s_in).
-        The sum over samples of δ^(l) is the gradient of b^(l−1), so it comes out of the same pass.
+        delta : (…, m, s_out), W : (…, s_out, s_in), Z, out and mask : (…, m, s_in), bias_gradient : (…, s_in).
+        The sum over samples of δ^(l) is the gradient of b^(l−1), so it comes out of the same pass. With the `mask` by
+        which a^(l) was multiplied, δ^(l) is too.
         """
 
     @abstractmethod
@@ -227,3 +245,13 @@ class Backend(ABC):
     @abstractmethod
     def gather(self, X: Array, index: Array, out: Array) -> None:
         """The rows of a minibatch: out[i] = X[index[i]]."""
+
+    # -- dropout ------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def random_stream(self, key: tuple[int, ...]) -> Any:
+        """A stream of random numbers that depends on `key` alone: Philox 4x64-10, the same on every backend."""
+
+    @abstractmethod
+    def dropout_mask(self, stream: Any, keep: float, out: Array) -> None:
+        """Each entry of `out` is 1/keep with probability `keep`, else 0: the next numbers of `stream` decide."""

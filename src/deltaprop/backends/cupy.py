@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from deltaprop.backends.base import Array, Backend
+from deltaprop.backends.base import Array, Backend, philox_key
 from deltaprop.backends.cuda_compiler import cached_cubin
 from deltaprop.errors import BackendError
 
@@ -52,6 +52,14 @@ def _import_cupy() -> Any:
             f"driver, and the CuPy built for that driver: {INSTALL}"
         ) from error
     return cupy
+
+
+class PhiloxStream:
+    """The key of the generator, and how many of its 32-bit numbers have been drawn."""
+
+    def __init__(self, *key: np.uint64) -> None:
+        self.key = key
+        self.drawn = 0
 
 
 class CupyBackend(Backend):
@@ -155,19 +163,22 @@ class CupyBackend(Backend):
 
     # -- forward ------------------------------------------------------------------------------------------------
 
-    def affine_activation(self, A: Array, W: Array, b: Array, activation: str, Z: Array, out: Array) -> None:
+    def affine_activation(
+        self, A: Array, W: Array, b: Array, activation: str, Z: Array, out: Array, mask: Array | None = None
+    ) -> None:
         self.cp.matmul(A, W.swapaxes(-1, -2), out=Z)
-        self._bias_activation(Z, b, activation, out)
+        self._bias_activation(Z, b, activation, out, mask)
 
-    def _bias_activation(self, Z: Array, b: Array, activation: str, out: Array) -> None:
+    def _bias_activation(self, Z: Array, b: Array, activation: str, out: Array, mask: Array | None = None) -> None:
         """Z + b into `Z` and g of it into `out`, which may be `Z` where g is the identity."""
         rows, columns = Z.shape[-2:]
         b_stride = b.strides[0] // b.itemsize if b.ndim > 1 else 0
-        arguments = (Z, b, out, np.int32(rows), np.int32(columns), np.int64(b_stride))
+        sizes = (np.int32(rows), np.int32(columns), np.int64(b_stride))
         if activation == "softmax":
-            self._over_rows("softmax", "bias_softmax", Z.dtype, *arguments, rows=Z.size // columns)
+            self._over_rows("softmax", "bias_softmax", Z.dtype, Z, b, out, *sizes, rows=Z.size // columns)
         else:
-            self._over_elements("bias_activation", f"bias_activation_{activation}", Z.dtype, *arguments, n=Z.size)
+            arrays = (Z, b, NULL if mask is None else mask, out)
+            self._over_elements("bias_activation", f"bias_activation_{activation}", Z.dtype, *arrays, *sizes, n=Z.size)
 
     # -- cost and backward --------------------------------------------------------------------------------------
 
@@ -195,9 +206,19 @@ class CupyBackend(Backend):
     ) -> None:
         self.output_delta(loss, activation, Z, A, Y, 1.0, NULL, cost, sample_weight)  # no δ wanted
 
-    def hidden_delta(self, delta: Array, W: Array, activation: str, Z: Array, out: Array, bias_gradient: Array) -> None:
+    def hidden_delta(
+        self,
+        delta: Array,
+        W: Array,
+        activation: str,
+        Z: Array,
+        out: Array,
+        bias_gradient: Array,
+        mask: Array | None = None,
+    ) -> None:
         self.cp.matmul(delta, W, out=out)
-        self._over_columns(f"hidden_delta_{activation}", (out, Z), out, bias_gradient)
+        arrays = (out, Z, NULL if mask is None else mask)
+        self._over_columns(f"hidden_delta_{activation}", arrays, out, bias_gradient)
 
     def weight_gradient(self, delta: Array, A: Array, out: Array) -> None:
         self.cp.matmul(delta.swapaxes(-1, -2), A, out=out)
@@ -344,3 +365,15 @@ class CupyBackend(Backend):
     def gather(self, X: Array, index: Array, out: Array) -> None:
         columns = X.size // X.shape[0]
         self._over_elements("gather", "gather", X.dtype, X, index, out, np.int32(columns), n=out.size)
+
+    # -- dropout ------------------------------------------------------------------------------------------------
+
+    def random_stream(self, key: tuple[int, ...]) -> Any:
+        first, second = philox_key(key)
+        return PhiloxStream(first, second)
+
+    def dropout_mask(self, stream: Any, keep: float, out: Array) -> None:
+        real, n = out.dtype.type, out.size
+        arguments = (*stream.key, np.int64(stream.drawn), np.float32(keep), real(1.0 / keep), out)
+        self._over_elements("dropout_mask", "dropout_mask", out.dtype, *arguments, n=n)
+        stream.drawn += n

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from deltaprop.backends.base import Array, Backend
+from deltaprop.backends.base import Array, Backend, philox_key
 from deltaprop.backends.numpy_activation import ACTIVATIONS, Function
 from deltaprop.backends.numpy_loss import LOSSES
 
@@ -104,12 +104,16 @@ class NumpyBackend(Backend):
 
     # -- forward ------------------------------------------------------------------------------------------------
 
-    def affine_activation(self, A: Array, W: Array, b: Array, activation: str, Z: Array, out: Array) -> None:
+    def affine_activation(
+        self, A: Array, W: Array, b: Array, activation: str, Z: Array, out: Array, mask: Array | None = None
+    ) -> None:
         np.matmul(A, W.swapaxes(-1, -2), out=Z)
         # b is spread out over the buffer that a will take: a broadcasting addition would allocate and be no faster.
         np.copyto(out, b[..., np.newaxis, :])
         Z += out
         self.activation(activation, Z, out)
+        if mask is not None:
+            out *= mask
 
     # -- cost and backward --------------------------------------------------------------------------------------
 
@@ -153,8 +157,19 @@ class NumpyBackend(Backend):
             np.sum(one, axis=1, keepdims=True, out=row)
             cost += np.vdot(row, sample_weight)
 
-    def hidden_delta(self, delta: Array, W: Array, activation: str, Z: Array, out: Array, bias_gradient: Array) -> None:
+    def hidden_delta(
+        self,
+        delta: Array,
+        W: Array,
+        activation: str,
+        Z: Array,
+        out: Array,
+        bias_gradient: Array,
+        mask: Array | None = None,
+    ) -> None:
         np.matmul(delta, W, out=out)
+        if mask is not None:
+            out *= mask
         self._times(ACTIVATIONS[activation].gradient, Z, out)
         self.bias_gradient(out, bias_gradient)
 
@@ -330,3 +345,18 @@ class NumpyBackend(Backend):
     def gather(self, X: Array, index: Array, out: Array) -> None:
         # mode="clip" writes straight into `out`; the default would buffer. Indices are in range by construction.
         np.take(X, index, axis=0, out=out, mode="clip")
+
+    # -- dropout ------------------------------------------------------------------------------------------------
+
+    def random_stream(self, key: tuple[int, ...]) -> Any:
+        return np.random.Generator(np.random.Philox(key=philox_key(key)))
+
+    def dropout_mask(self, stream: Any, keep: float, out: Array) -> None:
+        # floor(u + keep) is 1 where u ≥ 1 − keep: no comparison, whose result would be another array.
+        flat = out.reshape(-1)
+        u = self._scratch(0, flat.size, np.dtype(np.float32))
+        stream.random(out=u, dtype=np.float32)
+        u += np.float32(keep)
+        np.floor(u, out=u)
+        np.copyto(flat, u)
+        flat *= 1.0 / keep
