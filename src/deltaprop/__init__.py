@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from deltaprop.early_stopping import EarlyStopping as EarlyStopping
     from deltaprop.errors import BackendError as BackendError
     from deltaprop.errors import DivergenceError as DivergenceError
+    from deltaprop.estimators import MLPClassifier as MLPClassifier
+    from deltaprop.estimators import MLPRegressor as MLPRegressor
     from deltaprop.function import check_gradient as check_gradient
     from deltaprop.history import History as History
     from deltaprop.model import Network as Network
@@ -37,6 +39,7 @@ _HOMES = {
     "backends": ("available_backends", "get_backend"),
     "early_stopping": ("EarlyStopping",),
     "errors": ("BackendError", "DivergenceError"),
+    "estimators": ("MLPClassifier", "MLPRegressor"),
     "function": ("check_gradient",),
     "history": ("History",),
     "model": ("Network",),

@@ -8,7 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from deltaprop.backends import Array, Backend, backend_of
+from deltaprop.backends import Array, Backend, backend_of, get_backend
+from deltaprop.errors import BackendError
+
+#: DLPack's numbers of device memory and of memory managed for both sides.
+CUDA_DEVICE_TYPES = (2, 13)
 
 
 def as_inputs(X: Any, name: str, *, columns: int, backend: Backend, dtype: DTypeLike, rows: int | None = None) -> Array:
@@ -122,6 +126,7 @@ def _check_rows(array: Array, name: str, rows: int, expected: str) -> None:
 
 def _as_array(value: Any, name: str, backend: Backend) -> Array:
     """`value` as a numeric array of whatever kind it has, refusing to copy from device to host unasked."""
+    value = adopt(value, name)
     kind = backend_of(value)
     if kind is None and "cupy" in sys.modules and type(value).__module__.partition(".")[0] == "cupy":
         raise TypeError(f"{name}: got a {type(value).__qualname__} of CuPy, but no CUDA device answers")
@@ -144,6 +149,30 @@ def _as_array(value: Any, name: str, backend: Backend) -> Array:
     if value.dtype.kind not in "iubf":
         raise TypeError(f"{name}: expected numbers, got dtype {value.dtype}")
     return value
+
+
+def adopt(value: Any, name: str) -> Any:
+    """`value` itself or, where it is an array of another library on a CUDA device, its memory as a CuPy array.
+
+    Raises
+    ------
+    TypeError
+        If it says that it is on a CUDA device, and CuPy finds none.
+    """
+    if backend_of(value) is not None or not _is_on_cuda(value):
+        return value
+    try:
+        return get_backend("cupy").adopt(value)
+    except BackendError as error:
+        raise TypeError(f"{name}: got a {type(value).__name__} on a CUDA device, but {error}") from error
+
+
+def _is_on_cuda(value: Any) -> bool:
+    """Whether an array of whatever library says that it lives on a CUDA device."""
+    if hasattr(value, "__cuda_array_interface__"):
+        return True
+    device = getattr(value, "__dlpack_device__", None)
+    return device is not None and int(device()[0]) in CUDA_DEVICE_TYPES
 
 
 def _from_objects(value: Array, name: str) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -18,9 +18,18 @@ EVALUATION_ROWS = 2048
 
 def predict(network: NetworkState, X: Array) -> Array:
     """a^(L), (m, s_L), for X : (m, s_1), a block of rows at a time."""
-    result = network.backend.empty((X.shape[0], network.layer_sizes[-1]), network.dtype)
+    return layer(network, X, lambda work: work.A[-1])
+
+
+def layer(network: NetworkState, X: Array, chosen: Callable[[Workspace], Array]) -> Array:
+    """What `chosen` takes from the workspace of a forward pass, (m, s_l), a block of rows at a time."""
+    result = None
     for start, stop, work in _blocks(network, X.shape[0]):
-        result[start:stop] = forward(network, X[start:stop], work)
+        forward(network, X[start:stop], work)
+        part = chosen(work)
+        if result is None:
+            result = network.backend.empty((X.shape[0], part.shape[1]), network.dtype)
+        result[start:stop] = part
     return result
 
 

@@ -57,7 +57,7 @@ class SGD(Optimizer):
     learning_rate : float or callable, default 0.01
         η > 0, or a schedule ``(epoch, history) -> float``.
     momentum : float, default 0.0
-        μ in [0, 1).
+        μ in [0, 1].
     nesterov : bool, default False
         θ := θ + μv − η ∂J/∂θ with the new v: Nesterov's momentum as Sutskever et al. (2013) write it.
 
@@ -73,7 +73,8 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_unit_interval("momentum", self.momentum)
+        if not 0.0 <= self.momentum <= 1.0:
+            raise ValueError(f"momentum: expected a number in [0, 1], got {self.momentum!r}")
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov: expected momentum > 0 with it, got momentum=0")
 

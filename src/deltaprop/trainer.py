@@ -79,7 +79,7 @@ class Trainer:
         }
 
     def epoch(self, learning_rate: float, order: np.ndarray[Any, Any] | None, progress: Progress) -> None:
-        """Every sample once, in minibatches: in `order`, (m,) of int64 on the host, or as they stand where it is None."""
+        """Every sample once, in minibatches: in `order`, (m,) of int64 on the host, or as they stand where None."""
         backend = self.network.backend
         self.cost.fill(0)
         if any(keep < 1.0 for keep in self.keep):
@@ -99,7 +99,7 @@ class Trainer:
         self.network.epochs_trained += 1
 
     def minibatch(self, X: Array, Y: Array, m: float, learning_rate: float, sample_weight: Array | None) -> None:
-        """A step under J of the training set: the data term is the minibatch's mean, the penalty that of all m samples."""
+        """A step under J of the training set: the data term is the minibatch's mean, the penalty of all m."""
         # Where the weights of a minibatch sum to 0, none of its samples counts.
         self.step(X, Y, self.objective.scale(m or 1.0), self.objective.penalty(self.m), learning_rate, sample_weight)
 

@@ -81,6 +81,11 @@ class CupyBackend(Backend):
     def asarray(self, array: Any, dtype: DTypeLike) -> Array:
         return self.cp.asarray(array, dtype=dtype, order="C")
 
+    def adopt(self, array: Any) -> Array:
+        # Both protocols share memory; only the former is spoken by libraries without DLPack (Numba).
+        interface = hasattr(array, "__cuda_array_interface__")
+        return self.cp.asarray(array) if interface else self.cp.from_dlpack(array)
+
     def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
         host: np.ndarray[Any, Any] = self.cp.asnumpy(array)
         return host

@@ -1,0 +1,93 @@
+"""What an estimator is handed: tables on the host go through scikit-learn's checks, arrays on a device through ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import validate_data
+
+from deltaprop.backends import Array, backend_of
+from deltaprop.data import adopt
+
+FLOATS = (np.float64, np.float32)
+
+
+def on_device(X: Any) -> Array | None:
+    """`X` as an array of a device's backend, sharing its memory; None where it lives on the host."""
+    adopted = adopt(X, "X")
+    backend = backend_of(adopted)
+    return None if backend is None or backend.name == "numpy" else adopted
+
+
+def on_host(values: Any) -> Any:
+    """`values`, copied to the host where they live on a device."""
+    adopted = adopt(values, "values")
+    backend = backend_of(adopted)
+    return values if backend is None or backend.name == "numpy" else backend.to_numpy(adopted)
+
+
+def checked_inputs(estimator: Any, X: Any, *, dtype: DTypeLike | None) -> Any:
+    """`X` as scikit-learn's `validate_data` leaves it, compared with what `estimator` was fitted on.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A fitted one.
+    X : array_like, sparse matrix, DataFrame or device array, (m, n_features)
+    dtype : dtype or None
+        What X is converted to; None leaves float32 and float64, and makes float64 of anything else.
+
+    Returns
+    -------
+    X : array or sparse matrix
+        On the host (dense, or CSR where it was sparse) or on the device where it was.
+    """
+    device = on_device(X)
+    if device is not None:
+        return _checked_on_device(estimator, device, dtype, reset=False)
+    return validate_data(estimator, X, accept_sparse="csr", dtype=dtype or FLOATS, reset=False)
+
+
+def checked_data(
+    estimator: Any, X: Any, y: Any, *, dtype: DTypeLike | None, reset: bool, **options: Any
+) -> tuple[Any, Any]:
+    """`X` as of `checked_inputs`, and `y` as `validate_data` leaves it.
+
+    Where `reset`, ``n_features_in_`` and ``feature_names_in_`` are set rather than compared with. `y` is on the host;
+    `options` are those of `validate_data` that concern it.
+    """
+    device = on_device(X)
+    if device is None:
+        checks = {"accept_sparse": "csr", "dtype": dtype or FLOATS, "reset": reset}
+        X, y = validate_data(estimator, X, y, **checks, **options)
+        return X, y
+    device = _checked_on_device(estimator, device, dtype, reset)
+    # The inputs stay where they are: one column of as many rows stands for them while the targets are checked.
+    _, y = validate_data(BaseEstimator(), np.zeros((device.shape[0], 1)), y, **options)
+    return device, y
+
+
+def _checked_on_device(estimator: Any, X: Array, dtype: DTypeLike | None, reset: bool) -> Array:
+    backend, name = backend_of(X), type(estimator).__name__
+    assert backend is not None
+    if X.ndim != 2:
+        raise ValueError(f"X: expected a 2-D array of shape (m, n_features), got shape {X.shape}")
+    if X.shape[0] == 0:
+        raise ValueError(f"X: expected at least one sample, got shape {X.shape}")
+    if X.dtype.kind not in "iubf":
+        raise TypeError(f"X: expected numbers, got dtype {X.dtype}")
+    if reset:
+        estimator.n_features_in_ = int(X.shape[1])
+        vars(estimator).pop("feature_names_in_", None)
+    elif X.shape[1] != estimator.n_features_in_:
+        raise ValueError(
+            f"X has {X.shape[1]} features, but {name} is expecting {estimator.n_features_in_} features as input"
+        )
+    own = X.dtype if X.dtype.name in ("float32", "float64") else np.dtype(np.float64)
+    X = backend.asarray(X, dtype or own)
+    if not backend.all_finite(X):
+        raise ValueError("Input X contains NaN or infinity.")
+    return X

@@ -1,0 +1,175 @@
+"""Training by minibatches under scikit-learn's rules: its cost of an epoch, its order of samples, its stopping."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from deltaprop.backends import Array
+from deltaprop.backprop import Objective
+from deltaprop.callbacks import EpochEnd
+from deltaprop.estimators.step_rule import step_rule
+from deltaprop.history import History
+from deltaprop.progress import progress_bar
+from deltaprop.trainer import Trainer
+
+if TYPE_CHECKING:
+    from deltaprop.estimators.multilayer_perceptron import HeldOut, MultilayerPerceptron, Training
+
+
+class MinibatchTrainer(Trainer):
+    """Every minibatch has its own m, in the mean and in the penalty, and the cost of an epoch is the mean of theirs.
+
+    That is scikit-learn's convention: J_b = Σ w cost/m_b + α/(2 m_b) Σ W² with m_b = Σ w over the minibatch, and over
+    an epoch of n samples J = Σ (n_b/n) J_b.
+    """
+
+    def __init__(self, *arguments: Any, constant_costs: np.ndarray[Any, Any] | None, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.decay = self.network.backend.zeros((), np.float64)
+        self.constant_costs, self.constant = constant_costs, 0.0
+
+    def minibatch(self, X: Array, Y: Array, m: float, learning_rate: float, sample_weight: Array | None) -> None:
+        """A step under J_b; n_b/2 times the factor of the penalty times Σ W² is added to `decay`."""
+        n = X.shape[0]
+        penalty = self.objective.penalty(m) if m else 0.0
+        if penalty:
+            self.network.backend.add_squared_norm(self.network.flat_weights, 0.5 * penalty * n, self.decay)
+        self.step(X, Y, 1.0 / n, penalty, learning_rate, sample_weight)
+
+    def _weights(self, order: np.ndarray[Any, Any] | None) -> tuple[Array | None, list[float]]:
+        """Weights scaled so that those of a minibatch sum to its number of samples, and their sums before that."""
+        costs = self.constant_costs if order is None or self.constant_costs is None else self.constant_costs[order]
+        if self.host_weight is None:
+            self.constant = 0.0 if costs is None else float(np.mean(costs))
+            return super()._weights(order)
+        weights = self.host_weight if order is None else self.host_weight[order]
+        starts = np.arange(0, self.samples, self.batch_size)
+        sums = np.add.reduceat(weights, starts, dtype=np.float64)
+        counts = np.diff(starts, append=self.samples)
+        factors = np.divide(counts, sums, out=np.zeros_like(sums), where=sums != 0.0)
+        scaled = (weights * np.repeat(factors, counts)).astype(weights.dtype)
+        self.constant = 0.0 if costs is None else float(scaled @ costs) / self.samples
+        return self.network.backend.asarray(scaled, self.network.dtype), [float(m) for m in sums]
+
+
+def train(mlp: MultilayerPerceptron, training: Training, held_out: HeldOut | None, *, incremental: bool) -> None:
+    """`max_iter` epochs at most, one where `incremental`; what scikit-learn records is recorded on `mlp`."""
+    network, samples = training.network, training.X.shape[0]
+    if not (incremental and hasattr(mlp, "_optimizer")):
+        mlp._optimizer = step_rule(mlp, network)
+    rule = mlp._optimizer
+    batch_size = _batch_size(mlp, samples)
+    trainer = MinibatchTrainer(
+        network,
+        training.X,
+        training.Y,
+        rule.optimizer,
+        Objective(l2=mlp.alpha),
+        batch_size,
+        # An order within the one minibatch that there is changes nothing.
+        shuffled=mlp.shuffle and batch_size < samples,
+        sample_weight=training.sample_weight,
+        dropout=training.dropout,
+        constant_costs=training.constant_costs,
+        state=rule.state,
+    )
+    epochs = 1 if incremental else mlp.max_iter
+    stops_by_score = mlp.early_stopping
+    order = np.arange(samples)
+    history = History(cost=mlp.loss_curve_)
+    mlp.n_iter_ = 0
+    try:
+        # A cost that overflows is reported at the end, not by NumPy's warnings.
+        with (
+            np.errstate(over="ignore", invalid="ignore", under="ignore"),
+            progress_bar(mlp.progress, epochs, samples) as progress,
+        ):
+            for epoch in range(1, epochs + 1):
+                if mlp.shuffle:
+                    order = order[mlp._random_state.permutation(samples)]
+                trainer.decay.fill(0)
+                trainer.epoch(rule.learning_rate, order if trainer.batches else None, progress)
+                history.learning_rate.append(rule.learning_rate)
+                mlp.n_iter_ = epoch
+                mlp.t_ += samples
+                decay = float(trainer.decay) / samples
+                cost = float(trainer.cost) / samples + trainer.constant
+                mlp.loss_ = cost + decay
+                mlp.loss_curve_.append(mlp.loss_)
+                say(mlp, f"Iteration {epoch}, loss = {mlp.loss_:.8f}")
+                if held_out is not None:
+                    held_out.record(mlp, history)
+                if stops_by_score:
+                    _judge_score(mlp, network.parameters)
+                else:
+                    _judge_loss(mlp, training.watched(cost) + decay)
+                progress.epoch(history)
+                rule.epoch_ended(mlp.t_)
+                ended = EpochEnd(network, epoch, epochs, history)
+                answers = [callback(ended) for callback in mlp.callbacks or ()]
+                finite = network.backend.all_finite(network.parameters)
+                if True in answers or not finite:
+                    break  # numbers that are not finite never become so again
+                if mlp._no_improvement_count > mlp.n_iter_no_change and not _goes_on(mlp, rule.may_go_on()):
+                    break
+                if epoch == mlp.max_iter and not incremental:
+                    warnings.warn(
+                        f"Stochastic Optimizer: Maximum iterations ({mlp.max_iter}) reached and the optimization "
+                        "hasn't converged yet.",
+                        ConvergenceWarning,
+                        stacklevel=4,
+                    )
+    except KeyboardInterrupt:
+        warnings.warn("Training interrupted by user.", stacklevel=4)
+    if stops_by_score:
+        network.parameters = mlp._best_parameters
+
+
+def _batch_size(mlp: MultilayerPerceptron, samples: int) -> int:
+    if mlp.batch_size == "auto":
+        return min(200, samples)
+    if mlp.batch_size > samples:
+        warnings.warn(
+            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=5
+        )
+    return int(min(mlp.batch_size, samples))
+
+
+def _judge_loss(mlp: MultilayerPerceptron, watched: float) -> None:
+    """Count the epochs that did not lower the loss by `tol`."""
+    mlp._no_improvement_count = mlp._no_improvement_count + 1 if watched > mlp._best_watched - mlp.tol else 0
+    mlp._best_watched = min(watched, mlp._best_watched)
+    mlp.best_loss_ = min(mlp.loss_, mlp.best_loss_)
+
+
+def _judge_score(mlp: MultilayerPerceptron, parameters: Array) -> None:
+    """Count the epochs that did not raise the validation score by `tol`, and keep the parameters of the best."""
+    score = mlp.validation_scores_[-1]
+    mlp._no_improvement_count = mlp._no_improvement_count + 1 if score < mlp.best_validation_score_ + mlp.tol else 0
+    if score > mlp.best_validation_score_:
+        mlp.best_validation_score_ = score
+        mlp._best_parameters = parameters.copy()
+
+
+def _goes_on(mlp: MultilayerPerceptron, goes_on: bool) -> bool:
+    """Say what follows from too many epochs without improvement, and start counting again where training goes on."""
+    watched = "Validation score" if mlp.early_stopping else "Training loss"
+    what = f"{watched} did not improve more than tol={mlp.tol:f} for {mlp.n_iter_no_change} consecutive epochs."
+    if goes_on:
+        say(mlp, f"{what} Setting learning rate to {mlp._optimizer.learning_rate:f}")
+        mlp._no_improvement_count = 0
+    elif mlp._optimizer.schedule == "adaptive":
+        say(mlp, f"{what} Learning rate too small. Stopping.")
+    else:
+        say(mlp, f"{what} Stopping.")
+    return goes_on
+
+
+def say(mlp: MultilayerPerceptron, line: str) -> None:
+    if mlp.verbose:
+        sys.stdout.write(f"{line}\n")

@@ -1,0 +1,59 @@
+"""The optimizer of an estimator as it stands between two epochs: its state and its learning rate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deltaprop.network import NetworkState
+from deltaprop.optimizers import SGD, Adam, Optimizer
+
+#: Where "adaptive" gives up.
+SMALLEST_LEARNING_RATE = 1e-6
+
+
+class StepRule:
+    """SGD or Adam with what it carries from `partial_fit` to `partial_fit`.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    network : NetworkState
+        Whose parameters it will move.
+    schedule : {"constant", "invscaling", "adaptive"}
+        How the learning rate goes on from `learning_rate`. Adam's is constant.
+    power_t : float
+        Exponent of "invscaling".
+
+    Attributes
+    ----------
+    learning_rate : float
+        Of the next epoch.
+    state : dict
+        Velocity, or moments and step count.
+    """
+
+    def __init__(self, optimizer: Optimizer, network: NetworkState, schedule: str, power_t: float) -> None:
+        self.optimizer, self.schedule, self.power_t = optimizer, schedule, power_t
+        self.initial_rate = self.learning_rate = float(optimizer.learning_rate)  # type: ignore[arg-type]
+        self.state: dict[str, Any] = optimizer.init(network)
+
+    def epoch_ended(self, samples_seen: int) -> None:
+        """η/(t + 1)^p after t samples, under "invscaling"."""
+        if self.schedule == "invscaling":
+            self.learning_rate = self.initial_rate / (samples_seen + 1) ** self.power_t
+
+    def may_go_on(self) -> bool:
+        """After epochs without improvement: under "adaptive", go on with η/5 while η is not too small."""
+        if self.schedule != "adaptive" or self.learning_rate <= SMALLEST_LEARNING_RATE:
+            return False
+        self.learning_rate /= 5.0
+        return True
+
+
+def step_rule(mlp: Any, network: NetworkState) -> StepRule:
+    """The rule that an estimator's parameters ask for."""
+    if mlp.solver == "adam":
+        adam = Adam(mlp.learning_rate_init, mlp.beta_1, mlp.beta_2, mlp.epsilon)
+        return StepRule(adam, network, "constant", mlp.power_t)
+    nesterov = mlp.nesterovs_momentum and mlp.momentum > 0
+    return StepRule(SGD(mlp.learning_rate_init, mlp.momentum, nesterov), network, mlp.learning_rate, mlp.power_t)
