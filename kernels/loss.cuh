@@ -29,6 +29,17 @@ struct binary_cross_entropy {
     template <class G, typename T> __host__ __device__ static T delta_tangent(T, T, T, T, T da) { return da; }
 };
 
+// The same, at most -log(eps) of the type: scikit-learn clips the probabilities in its log_loss. dcost/dz is not clipped.
+template <typename T> __host__ __device__ inline T clip_cost(T cost) {
+    const T highest = sizeof(T) == 8 ? T(36.04365338911715) : T(15.942384719848633);
+    return cost > highest ? highest : cost;
+}
+struct clipped_binary_cross_entropy : binary_cross_entropy {
+    template <class G, typename T> __host__ __device__ static T cost(T z, T a, T y) {
+        return clip_cost(binary_cross_entropy::cost<G>(z, a, y));
+    }
+};
+
 // a - y log(a) with a = exp(z), which is a - y z: the negative log-likelihood less log(y!);  dcost/dz = a - y
 struct poisson {
     template <class G, typename T> __host__ __device__ static T cost(T z, T a, T y) { return a - y * z; }
@@ -77,4 +88,5 @@ struct absolute_error {
     DELTAPROP_FOR_EACH_ACTIVATION(DELTAPROP_SQUARED_ERROR) \
     DELTAPROP_FOR_EACH_ACTIVATION(DELTAPROP_HUBER)         \
     DELTAPROP_DO(binary_cross_entropy, sigmoid, activation::sigmoid) \
+    DELTAPROP_DO(clipped_binary_cross_entropy, sigmoid, activation::sigmoid) \
     DELTAPROP_DO(poisson, exp, activation::exp_)

@@ -28,7 +28,8 @@ __device__ void output_delta(ARGUMENTS) {
 }
 
 // Softmax with cross-entropy: the cost of a row is sum_j y_j (log sum_k e^(z_k) - z_j), and dcost/dz = a - y.
-extern "C" __global__ void output_delta_categorical_cross_entropy_softmax(ARGUMENTS) {
+template <bool CLIPPED>
+__device__ void categorical_cross_entropy(ARGUMENTS) {
     const int lane = threadIdx.x;
     const long long step = (long long)gridDim.x * blockDim.y;
     for (long long row = (long long)blockIdx.x * blockDim.y + threadIdx.y; row < rows; row += step) {
@@ -43,12 +44,20 @@ extern "C" __global__ void output_delta_categorical_cross_entropy_softmax(ARGUME
         real cost = 0;
         for (int j = lane; j < columns; j += 32) {
             const long long i = row * columns + j;
-            cost += y[i] * (log_sum - (zr[j] - top));
+            const real term = y[i] * (log_sum - (zr[j] - top));
+            cost += CLIPPED ? loss::clip_cost(term) : term;
             if (delta) delta[i] = weight * scale * (a[i] - y[i]);
         }
         cost = warp_sum(cost);
         if (lane == 0) row_cost[row] = weight * cost;
     }
+}
+
+extern "C" __global__ void output_delta_categorical_cross_entropy_softmax(ARGUMENTS) {
+    categorical_cross_entropy<false>(z, a, y, weights, delta, row_cost, columns, scale, rows);
+}
+extern "C" __global__ void output_delta_clipped_categorical_cross_entropy_softmax(ARGUMENTS) {
+    categorical_cross_entropy<true>(z, a, y, weights, delta, row_cost, columns, scale, rows);
 }
 
 #define DELTAPROP_DO(LOSS, NAME, G)                                                  \

@@ -26,3 +26,6 @@ DELTAPROP_FOR_EACH_LOSS
 extern "C" __global__ void output_delta_tangent_categorical_cross_entropy_softmax(ARGUMENTS) {
     output_delta_tangent<loss::binary_cross_entropy, activation::sigmoid>(z, a, y, dz, da, weights, scale, out, columns, n);
 }
+extern "C" __global__ void output_delta_tangent_clipped_categorical_cross_entropy_softmax(ARGUMENTS) {
+    output_delta_tangent<loss::binary_cross_entropy, activation::sigmoid>(z, a, y, dz, da, weights, scale, out, columns, n);
+}

@@ -10,6 +10,8 @@ PAIRS = [
     ("binary_cross_entropy", "sigmoid"),
     ("categorical_cross_entropy", "softmax"),
     ("poisson", "exp"),
+    ("clipped_binary_cross_entropy", "sigmoid"),
+    ("clipped_categorical_cross_entropy", "softmax"),
 ]
 
 
@@ -20,7 +22,7 @@ def targets_for(loss, rng, m, columns):
     if loss == "poisson":
         return rng.poisson(2.0, (m, columns)).astype(float)
     Y = rng.uniform(0.05, 0.95, (m, columns))
-    return Y / Y.sum(axis=1, keepdims=True) if loss == "categorical_cross_entropy" else Y
+    return Y / Y.sum(axis=1, keepdims=True) if loss.endswith("categorical_cross_entropy") else Y
 
 
 def relative(a, b):

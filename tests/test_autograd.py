@@ -35,7 +35,7 @@ def torch_cost(net, X, Y, l2):
         "binary_cross_entropy": lambda: F.binary_cross_entropy_with_logits(z, y, reduction="sum"),
         "categorical_cross_entropy": lambda: F.cross_entropy(z, y, reduction="sum"),
         "poisson": lambda: F.poisson_nll_loss(z, y, reduction="sum"),
-    }[net.loss]() / len(X) + l2 / (2 * len(X)) * sum((W**2).sum() for W in tensors[0])
+    }[net.loss.removeprefix("clipped_")]() / len(X) + l2 / (2 * len(X)) * sum((W**2).sum() for W in tensors[0])
     cost.backward()
     return float(cost.detach()), [[p.grad.numpy() for p in layers] for layers in tensors]
 
@@ -66,7 +66,7 @@ def jax_functions(net, X, Y, l2):
             "binary_cross_entropy": lambda: nn.softplus(z) - Y * z,
             "categorical_cross_entropy": lambda: -Y * nn.log_softmax(z),
             "poisson": lambda: jnp.exp(z) - Y * z,
-        }[net.loss]()
+        }[net.loss.removeprefix("clipped_")]()
         return costs.sum() / len(X) + l2 / (2 * len(X)) * sum((W**2).sum() for W in weights)
 
     return lambda x: forward(x, list(net.weights), list(net.biases))[1], J

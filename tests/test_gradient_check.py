@@ -35,12 +35,12 @@ def test_the_courses_debug_network(backend, l2):
     assert result.entries == 38
 
 
-def without_slope(self, delta, W, activation, Z, out, bias_gradient):
+def without_slope(self, delta, W, activation, Z, out, bias_gradient, mask):
     np.matmul(delta, W, out=out)
     self.bias_gradient(out, bias_gradient)
 
 
-def with_transposed_weights(self, delta, W, activation, Z, out, bias_gradient):
+def with_transposed_weights(self, delta, W, activation, Z, out, bias_gradient, mask):
     RIGHT["hidden_delta"](self, delta, np.ascontiguousarray(W.T), activation, Z, out, bias_gradient)
 
 

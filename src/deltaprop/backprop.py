@@ -52,6 +52,7 @@ from typing import Literal, TypeAlias
 
 from deltaprop.arguments import check_choice
 from deltaprop.backends import Array
+from deltaprop.losses import CustomLoss
 from deltaprop.network import NetworkState
 from deltaprop.parameters import Parameters
 
@@ -149,7 +150,11 @@ def add_cost(network: NetworkState, Y: Array, work: Workspace, cost: Array, samp
 
     Y : (m, s_L), cost : () of float64, sample_weight : (m,), how much each counts.
     """
-    network.backend.add_cost(network.loss, network.output_activation, work.Z[-1], work.A[-1], Y, cost, sample_weight)
+    if isinstance(network.loss, CustomLoss):
+        network.backend.add_custom_cost(network.loss, work.A[-1], Y, cost, sample_weight)
+    else:
+        g_L = network.output_activation
+        network.backend.add_cost(network.loss, g_L, work.Z[-1], work.A[-1], Y, cost, sample_weight)
 
 
 def backward(
@@ -185,9 +190,8 @@ def backward(
 
     # The simplified error of a squared loss is the exact one of an output whose g′ is 1.
     g_L = g[-1] if network.output_error == "exact" else "identity"
-    backend.output_delta(
-        network.loss, g_L, Z[-1], A[-1], Y, scale, out=delta[-1], cost=cost, sample_weight=sample_weight
-    )
+    output_delta = backend.custom_output_delta if isinstance(network.loss, CustomLoss) else backend.output_delta
+    output_delta(network.loss, g_L, Z[-1], A[-1], Y, scale, out=delta[-1], cost=cost, sample_weight=sample_weight)
     backend.bias_gradient(delta[-1], out=gradient.biases[-1])
     for l in reversed(range(1, len(weights))):
         backend.weight_gradient(delta[l], A[l], out=gradient.weights[l])

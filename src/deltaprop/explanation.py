@@ -109,7 +109,8 @@ def _text(network: NetworkState, seen: Explanation, objective: Objective, *, mar
         section(f"Layer {l}: {formula}", _columns(columns))
     penalty = objective.penalty(1)
     decay = f" + {penalty:g}/2 Σ W²" if penalty else ""
-    sections.append(f"J = {seen.cost:.9g}, {network.loss}{decay}")
+    loss = network.loss if isinstance(network.loss, str) else "a pair of functions"
+    sections.append(f"J = {seen.cost:.9g}, {loss}{decay}")
     for l in range(L, 1, -1):
         section(_delta_formula(network, l), _columns({f"δ^({l})": seen.delta[l - 2]}))
     for l in range(1, L):
@@ -125,6 +126,8 @@ def _delta_formula(network: NetworkState, l: int) -> str:
         return f"δ^({l}) = (W^({l}))ᵀ δ^({l + 1}) ⊙ g′(z^({l}))"
     if network.output_error == "simplified":
         return f"δ^({L}) = a^({L}) − y, simplified: without g′(z^({L}))"
+    if not isinstance(network.loss, str):
+        return f"δ^({L}) = ∂a^({L})/∂z^({L}) ∂cost/∂a^({L})"
     return {
         "squared_error": f"δ^({L}) = (a^({L}) − y) ⊙ g′(z^({L}))",
         "absolute_error": f"δ^({L}) = sign(a^({L}) − y) ⊙ g′(z^({L}))",

@@ -16,7 +16,7 @@ from deltaprop.backends import Array, backend_of, get_backend
 from deltaprop.backprop import L2Scaling, Objective, Reduction, Workspace, total_weight
 from deltaprop.data import as_inputs, as_targets, as_vector, as_weights
 from deltaprop.derivatives import CostDerivatives, Mode
-from deltaprop.losses import LOSSES
+from deltaprop.losses import describe
 from deltaprop.network import NetworkState
 from deltaprop.parameters import Parameters
 
@@ -271,8 +271,8 @@ class NetworkFunction(NetworkState):
         Raises
         ------
         ValueError, TypeError
-            As `cost`; also if v has another shape, or the network's output error is the simplified one, of which there
-            is no Hessian.
+            As `cost`; also if v has another shape, or the network's output error is the simplified one or its loss a
+            pair of functions, of which there is no Hessian.
 
         Notes
         -----
@@ -281,6 +281,10 @@ class NetworkFunction(NetworkState):
         """
         objective = Objective(l2, l2_scaling, reduction)
         self._require_exact("hvp")
+        if not isinstance(self.loss, str):
+            raise ValueError(
+                f"loss: hvp needs second derivatives, and a pair of functions gives first ones; got {self.loss!r}"
+            )
         inputs, targets, weights = self._samples(X, Y, sample_weight)
         direction = Parameters(self.backend, self.layer_sizes, self.dtype)
         direction.flat[...] = as_vector(v, "v", size=direction.flat.size, backend=self.backend, dtype=self.dtype)
@@ -306,7 +310,7 @@ class NetworkFunction(NetworkState):
 
     def _data(self, X: Any, Y: Any, X_name: str = "X", Y_name: str = "Y") -> tuple[Array, Array]:
         inputs = self._inputs(X, X_name)
-        loss = LOSSES[self.loss]
+        loss = describe(self.loss)
         targets = as_targets(
             Y,
             Y_name,

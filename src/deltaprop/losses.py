@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from deltaprop.activations import OUTPUT_ACTIVATIONS, check_activation
 from deltaprop.arguments import check_choice
@@ -42,33 +43,74 @@ LOSSES = {
     "squared_error": Loss(_IDENTITY_FIRST),
     "binary_cross_entropy": Loss(("sigmoid",), 0.0, 1.0, classifies=True),
     "categorical_cross_entropy": Loss(("softmax",), 0.0, 1.0, rows_sum_to_one=True, classifies=True),
+    # Their costs are at most −log ε an output, as scikit-learn has them; their gradients are those of the two above.
+    "clipped_binary_cross_entropy": Loss(("sigmoid",), 0.0, 1.0, classifies=True),
+    "clipped_categorical_cross_entropy": Loss(("softmax",), 0.0, 1.0, rows_sum_to_one=True, classifies=True),
     "poisson": Loss(("exp",), 0.0),
     "huber": Loss(_IDENTITY_FIRST),
     "absolute_error": Loss(_IDENTITY_FIRST),
 }
 
 
-def check_loss(name: str, output_activation: str | None) -> str:
-    """The output activation to use with the loss called `name`: the one given, or the loss's own where it is None.
+class CustomLoss(NamedTuple):
+    """A loss as a pair of functions of the outputs h and the targets y, (m, s_L) each, of the network's kind of array.
+
+    Attributes
+    ----------
+    cost : callable
+        (h, y) -> what each sample costs, (m,), or each output, (m, s_L).
+    gradient : callable
+        (h, y) -> ∂cost/∂h, (m, s_L).
+    """
+
+    cost: Callable[[Any, Any], Any]
+    gradient: Callable[[Any, Any], Any]
+
+
+#: What a pair of functions asks of the network and the targets: nothing.
+CUSTOM = Loss(("identity", *(name for name in OUTPUT_ACTIVATIONS if name != "identity")))
+
+
+def describe(loss: str | CustomLoss) -> Loss:
+    """What a loss that has been checked asks of the network and of the targets."""
+    return LOSSES[loss] if isinstance(loss, str) else CUSTOM
+
+
+def check_loss(loss: Any) -> str | CustomLoss:
+    """`loss`, if it is known, or a pair of callables.
 
     Raises
     ------
     ValueError
-        If the loss is unknown or does not go with that activation; the message lists those that do.
+        If it is neither; the message lists those that are known.
     """
-    if name not in LOSSES:
-        raise ValueError(f"loss: unknown loss {name!r}; known are {', '.join(map(repr, LOSSES))}")
-    allowed = LOSSES[name].activations
+    if isinstance(loss, str) and loss in LOSSES:
+        return loss
+    if isinstance(loss, tuple) and len(loss) == 2 and all(map(callable, loss)):
+        return CustomLoss(*loss)
+    known = ", ".join(map(repr, LOSSES))
+    raise ValueError(f"loss: unknown loss {loss!r}; known are {known}, or a pair of callables (cost, gradient)")
+
+
+def check_output_activation(loss: str | CustomLoss, output_activation: str | None) -> str:
+    """The output activation to use with `loss`: the one given, or the loss's own where it is None.
+
+    Raises
+    ------
+    ValueError
+        If the loss does not go with that activation; the message lists those that do.
+    """
+    allowed = describe(loss).activations
     if output_activation is None:
         return allowed[0]
     if check_activation(output_activation, OUTPUT_ACTIVATIONS, "output_activation") not in allowed:
         raise ValueError(
-            f"output_activation: loss {name!r} goes with {', '.join(map(repr, allowed))}, got {output_activation!r}"
+            f"output_activation: loss {loss!r} goes with {', '.join(map(repr, allowed))}, got {output_activation!r}"
         )
     return output_activation
 
 
-def check_output_error(output_error: str, loss: str) -> OutputError:
+def check_output_error(output_error: str, loss: str | CustomLoss) -> OutputError:
     """`output_error`, if it is known and goes with `loss`.
 
     Raises

@@ -19,7 +19,7 @@ from deltaprop.callbacks import Callback
 from deltaprop.early_stopping import EarlyStopping
 from deltaprop.function import NetworkFunction
 from deltaprop.history import History
-from deltaprop.losses import LOSSES
+from deltaprop.losses import describe
 from deltaprop.metrics import Metric, resolve_metrics
 from deltaprop.model_file import Tensors, read_model, write_model
 from deltaprop.optimizers import SGD, Optimizer
@@ -45,9 +45,11 @@ class Network(NetworkFunction):
     output_activation : str, optional
         By default the one that belongs to the loss: sigmoid for binary cross-entropy, softmax for categorical, exp for
         poisson, identity for the others, which go with every activation but softmax.
-    loss : str, default "binary_cross_entropy"
+    loss : str or (cost, gradient), default "binary_cross_entropy"
         "squared_error", "binary_cross_entropy" (over each of K outputs), "categorical_cross_entropy", "poisson",
-        "huber" or "absolute_error". The formulas stand in `deltaprop.backprop`.
+        "huber" or "absolute_error"; the formulas stand in `deltaprop.backprop`. "clipped_binary_cross_entropy" and
+        "clipped_categorical_cross_entropy" are scikit-learn's, whose cost of an output is at most −log ε. A pair of
+        functions of the outputs and the targets: the cost, (m,) or (m, s_L), and its gradient ∂cost/∂h, (m, s_L).
     init : str, default "glorot_uniform"
         "glorot_uniform", "normal", "scaled_normal", "lecun", "he", "debug_initialize" or "zeros".
     dtype : {"float64", "float32"}
@@ -255,7 +257,7 @@ class Network(NetworkFunction):
                 raise TypeError(f"validation: expected a pair (X, Y), got {type(validation).__name__}")
             held_out = self._data(*validation, "validation X", "validation Y")
         if metrics is None:
-            metrics = ("accuracy",) if held_out and LOSSES[self.loss].classifies else ()
+            metrics = ("accuracy",) if held_out and describe(self.loss).classifies else ()
         elif metrics and held_out is None:
             raise ValueError("metrics: expected validation data with them, got validation=None")
         return held_out, resolve_metrics(metrics)
@@ -371,6 +373,8 @@ class Network(NetworkFunction):
         ------
         OSError
             If it cannot be written; a file that was there stays whole.
+        ValueError
+            If the loss is a pair of functions: a file holds no code.
         """
         write_model(path, self.file_configuration(), self.file_tensors())
 
@@ -391,7 +395,15 @@ class Network(NetworkFunction):
         return cls.from_file_content(str(path), configuration, tensors, backend)
 
     def file_configuration(self) -> dict[str, Any]:
-        """What `save` writes besides the tensors: JSON types only."""
+        """What `save` writes besides the tensors: JSON types only.
+
+        Raises
+        ------
+        ValueError
+            If the loss is a pair of functions: a file holds no code.
+        """
+        if not isinstance(self.loss, str):
+            raise ValueError(f"loss: expected the name of a loss, as a file holds no code, got {self.loss!r}")
         return {"network": self.configuration, "epochs_trained": self.epochs_trained}
 
     def file_tensors(self) -> Tensors:

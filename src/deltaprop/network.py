@@ -13,7 +13,7 @@ from deltaprop.activations import HIDDEN_ACTIVATIONS, check_activation
 from deltaprop.arguments import check_whole_number
 from deltaprop.backends import Array, Backend, get_backend
 from deltaprop.initialization import INITIALIZATIONS, check_initialization
-from deltaprop.losses import OutputError, check_loss, check_output_error
+from deltaprop.losses import OutputError, check_loss, check_output_activation, check_output_error
 from deltaprop.parameters import Parameters
 
 #: Streams of the seed: numbers drawn for one purpose never move those drawn for another.
@@ -30,7 +30,7 @@ class NetworkState:
     activations : tuple of str
         The activation of layers 2 … L; ``activations[l]`` follows ``weights[l]``.
     hidden_activation, output_activation, loss, output_error, init : str
-        As given to the constructor.
+        As given to the constructor; a loss given as a pair of functions is a `CustomLoss`.
     dtype : numpy.dtype
         float32 or float64.
     seed : int
@@ -47,7 +47,7 @@ class NetworkState:
         *,
         hidden_activation: str | Sequence[str] = "sigmoid",
         output_activation: str | None = None,
-        loss: str = "binary_cross_entropy",
+        loss: Any = "binary_cross_entropy",
         init: str = "glorot_uniform",
         dtype: DTypeLike = "float64",
         backend: str | Backend = "auto",
@@ -57,9 +57,9 @@ class NetworkState:
         self.layer_sizes = _check_layer_sizes(layer_sizes)
         hidden = _check_hidden_activations(hidden_activation, len(self.layer_sizes) - 2)
         self.hidden_activation = hidden_activation if isinstance(hidden_activation, str) else list(hidden)
-        self.output_activation = check_loss(loss, output_activation)
-        self.loss = loss
-        self.output_error = check_output_error(output_error, loss)
+        self.loss = check_loss(loss)
+        self.output_activation = check_output_activation(self.loss, output_activation)
+        self.output_error = check_output_error(output_error, self.loss)
         self.init = check_initialization(init)
         self.dtype = _check_dtype(dtype)
         self.seed = check_whole_number("seed", seed, least=0)

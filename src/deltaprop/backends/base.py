@@ -109,6 +109,41 @@ class Backend(ABC):
     ) -> None:
         """The cost summed over samples (times `sample_weight`) is added to `cost`, with no δ: what validation needs."""
 
+    def custom_output_delta(
+        self,
+        loss: Any,
+        activation: str,
+        Z: Array,
+        A: Array,
+        Y: Array,
+        scale: float,
+        out: Array,
+        cost: Array,
+        sample_weight: Array | None = None,
+    ) -> None:
+        """`output_delta` for a loss given as a pair of functions, ``loss.cost(a, y)`` and ``loss.gradient(a, y)``.
+
+        What these return is allocated by them. From ∂cost/∂a to ∂cost/∂z it is ∂a/∂z, of every activation.
+        """
+        slope = loss.gradient(A, Y)
+        if slope.shape != A.shape:
+            raise ValueError(f"loss: expected a gradient of the shape of the outputs, {A.shape}, got {slope.shape}")
+        out[...] = slope
+        self.activation_tangent(activation, Z, A, out, out)
+        out *= scale
+        if sample_weight is not None:
+            out *= sample_weight[:, None]
+        self.add_custom_cost(loss, A, Y, cost, sample_weight)
+
+    def add_custom_cost(self, loss: Any, A: Array, Y: Array, cost: Array, sample_weight: Array | None = None) -> None:
+        """`add_cost` for a loss given as a pair of functions."""
+        costs = loss.cost(A, Y)
+        if costs.shape not in (A.shape, A.shape[:1]):
+            raise ValueError(f"loss: expected costs of shape {A.shape[:1]} or {A.shape}, got {costs.shape}")
+        if costs.ndim == 2:
+            costs = costs.sum(axis=1)
+        cost += (costs if sample_weight is None else costs * sample_weight).sum(dtype=np.float64)
+
     @abstractmethod
     def hidden_delta(
         self,

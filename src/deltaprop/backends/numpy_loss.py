@@ -15,6 +15,9 @@ import numpy as np
 from deltaprop.backends.numpy_activation import softplus
 
 Matrix: TypeAlias = np.ndarray[Any, Any]
+Cost: TypeAlias = Callable[[Matrix, Matrix, Matrix, Matrix, Matrix, Matrix], None]
+#: −log ε.
+HIGHEST = {np.dtype(dtype): -float(np.log(np.finfo(dtype).eps)) for dtype in (np.float32, np.float64)}
 
 
 def difference(a: Matrix, y: Matrix, out: Matrix) -> None:
@@ -103,13 +106,23 @@ def poisson(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, row: Ma
     np.subtract(a, out, out=out)
 
 
+def clipped(cost: Cost) -> Cost:
+    """The same cost, of each output at most −log ε of the dtype: scikit-learn clips the probabilities in its log_loss."""
+
+    def clipped_cost(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, row: Matrix) -> None:
+        cost(z, a, y, out, spare, row)
+        np.minimum(out, HIGHEST[out.dtype], out=out)
+
+    return clipped_cost
+
+
 class Loss(NamedTuple):
     """A cost, and its slope: ∂cost/∂a where `slope_is_of_a`, to be multiplied by g′(z), else ∂cost/∂z itself.
 
     `slope_tangent` is how the slope moves along a direction in which a moves by da.
     """
 
-    cost: Callable[[Matrix, Matrix, Matrix, Matrix, Matrix, Matrix], None]
+    cost: Cost
     slope: Callable[[Matrix, Matrix, Matrix], None]
     slope_tangent: Callable[[Matrix, Matrix, Matrix, Matrix], None]
     slope_is_of_a: bool
@@ -121,5 +134,7 @@ LOSSES = {
     "absolute_error": Loss(absolute_error, sign_of_difference, unmoved, True),
     "binary_cross_entropy": Loss(binary_cross_entropy, difference, same, False),
     "categorical_cross_entropy": Loss(categorical_cross_entropy, difference, same, False),
+    "clipped_binary_cross_entropy": Loss(clipped(binary_cross_entropy), difference, same, False),
+    "clipped_categorical_cross_entropy": Loss(clipped(categorical_cross_entropy), difference, same, False),
     "poisson": Loss(poisson, difference, same, False),
 }

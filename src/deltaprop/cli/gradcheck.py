@@ -6,7 +6,7 @@ import numpy as np
 
 from deltaprop.function import check_gradient
 from deltaprop.gradient_check import GradientCheck
-from deltaprop.losses import check_output_error
+from deltaprop.losses import LOSSES, check_output_error
 from deltaprop.model import Network
 
 
@@ -37,6 +37,6 @@ def gradcheck(
     X = rng.standard_normal((samples, network.layer_sizes[0]))
     outputs = network.layer_sizes[-1]
     Y = rng.random((samples, outputs))  # in range for every loss
-    if loss == "categorical_cross_entropy":
+    if LOSSES[loss].rows_sum_to_one:
         Y /= Y.sum(axis=1, keepdims=True)
     return check_gradient(network, X, Y, l2=l2)

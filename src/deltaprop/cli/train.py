@@ -15,7 +15,7 @@ from deltaprop.cli.trained import Trained, plain_label
 from deltaprop.datasets import Dataset, load_dataset
 from deltaprop.early_stopping import EarlyStopping
 from deltaprop.initialization import check_initialization
-from deltaprop.losses import LOSSES, check_loss
+from deltaprop.losses import LOSSES, check_loss, check_output_activation
 from deltaprop.model import Network
 from deltaprop.model_file import check_writable
 from deltaprop.optimizers import SGD, Adam, AdamW, Optimizer
@@ -81,7 +81,7 @@ def train(options: Options) -> list[str]:
     if options.init is not None:
         check_initialization(options.init)
     if options.loss is not None:
-        check_loss(options.loss, options.output_activation)
+        check_output_activation(check_loss(options.loss), options.output_activation)
     if options.out is not None:
         check_writable(options.out)
     if options.plot is not None:

@@ -21,8 +21,8 @@ from deltaprop.estimators.multilayer_perceptron import HeldOut, MultilayerPercep
 
 #: For each loss, by our name: that for one choice among several classes, and that for a yes or no (or several of them).
 LOSSES = {
-    "log_loss": ("categorical_cross_entropy", "binary_cross_entropy"),
-    "binary_cross_entropy": ("binary_cross_entropy", "binary_cross_entropy"),
+    "log_loss": ("clipped_categorical_cross_entropy", "clipped_binary_cross_entropy"),
+    "binary_cross_entropy": ("clipped_binary_cross_entropy", "clipped_binary_cross_entropy"),
     "squared_error": ("squared_error", "squared_error"),
 }
 
@@ -118,7 +118,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):  # type: ignore[misc
     def _network_loss(self) -> tuple[str, str]:
         of_several = self._label_binarizer.y_type_ == "multiclass"
         loss = LOSSES[self.loss][0 if of_several else 1]
-        default = "softmax" if loss == "categorical_cross_entropy" else "logistic"
+        default = "softmax" if loss == "clipped_categorical_cross_entropy" else "logistic"
         return loss, self.output_activation or default
 
     def _class_weights(self, y: Any, *, incremental: bool) -> Any:
@@ -179,7 +179,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):  # type: ignore[misc
         probabilities = self._probabilities(outputs)
         with np.errstate(divide="ignore"):
             result = xp.log(probabilities)
-        if network.loss not in ("categorical_cross_entropy", "binary_cross_entropy"):
+        if network.loss == "squared_error":
             return result
         # Small ones from z: no probability is too small to have a logarithm.
         z = self._like(evaluation.layer(network, inputs, lambda work: work.Z[-1]), checked)

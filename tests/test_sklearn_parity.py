@@ -1,0 +1,185 @@
+"""The same numbers as scikit-learn's own estimators, which run beside: every solver, activation and task."""
+
+import warnings
+from itertools import product
+
+import numpy as np
+import pytest
+import sklearn.neural_network as theirs
+from cases import relative
+from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning
+
+import deltaprop as ours
+
+SOLVERS = {
+    "adam": {"learning_rate_init": 0.01},
+    "adam-unusual": {"solver": "adam", "beta_1": 0.7, "beta_2": 0.9, "epsilon": 1e-3, "alpha": 0.3},
+    "sgd": {"momentum": 0.0, "learning_rate_init": 0.05},
+    "sgd-momentum": {"solver": "sgd", "momentum": 0.9, "nesterovs_momentum": False, "learning_rate_init": 0.02},
+    "sgd-nesterov-adaptive": {"solver": "sgd", "learning_rate": "adaptive", "learning_rate_init": 0.05, "tol": 1e-2},
+    "sgd-invscaling": {"solver": "sgd", "learning_rate": "invscaling", "learning_rate_init": 0.03, "power_t": 0.2},
+    "lbfgs": {"alpha": 0.05},
+}
+ACTIVATIONS = ("identity", "logistic", "tanh", "relu")
+TASKS = ("binary", "multiclass", "multilabel", "regression", "multi-output", "poisson")
+#: Attributes that have to be equal as well, in the order in which a difference is the most telling.
+RECORDED = ("n_iter_", "t_", "n_layers_", "n_outputs_", "out_activation_", "n_features_in_")
+
+
+def data(task, rng, m=230):
+    """X (m, 6), y."""
+    X = rng.standard_normal((m, 6))
+    z = np.tanh(X @ rng.standard_normal((6, 4))) + 0.3 * rng.standard_normal((m, 4))
+    y = {
+        "binary": np.where(z[:, 0] > 0, "yes", "no"),
+        "multiclass": z.argmax(axis=1) * 2 + 1,
+        "multilabel": (z[:, :3] > 0).astype(int),
+        "regression": z[:, 0],
+        "multi-output": z[:, :3],
+        "poisson": rng.poisson(np.exp(z[:, 0])),
+    }[task]
+    return X, y
+
+
+def both(task, **options):
+    """scikit-learn's estimator and ours, with the same parameters."""
+    name = "MLPClassifier" if task in ("binary", "multiclass", "multilabel") else "MLPRegressor"
+    if task == "poisson":
+        options["loss"] = "poisson"
+    return getattr(theirs, name)(**options), getattr(ours, name)(**options, backend="numpy")
+
+
+def fit_both(estimators, *arguments, method="fit", **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for estimator in estimators:
+            getattr(estimator, method)(*arguments, **options)
+    return estimators
+
+
+def losses(estimator):
+    """``loss_`` and ``loss_curve_`` in one list."""
+    return [estimator.loss_, *getattr(estimator, "loss_curve_", [])]
+
+
+def compare(them, us, X, *, tolerance=1e-8):
+    for coef, other in zip([*us.coefs_, *us.intercepts_], [*them.coefs_, *them.intercepts_], strict=True):
+        assert coef.shape == other.shape
+        assert coef.dtype == other.dtype
+        assert relative(coef, other) < tolerance
+    for name in RECORDED:
+        assert getattr(us, name) == getattr(them, name), name
+    if not (us.out_activation_ == "identity" and us.n_outputs_ > 1):  # the one known exception
+        assert relative(losses(us), losses(them)) < tolerance
+        if them.solver != "lbfgs" and them.best_loss_ is not None:
+            assert us.best_loss_ == pytest.approx(them.best_loss_, rel=tolerance)
+    if them.solver != "lbfgs":
+        assert us._no_improvement_count == them._no_improvement_count
+        assert us._optimizer.learning_rate == pytest.approx(
+            them._optimizer.learning_rate if them.solver == "sgd" else us.learning_rate_init
+        )
+    if hasattr(us, "classes_"):
+        assert np.array_equal(us.classes_, them.classes_)
+        assert relative(us.predict_proba(X), them.predict_proba(X)) < tolerance
+        assert np.array_equal(us.predict(X), them.predict(X))
+    else:
+        assert relative(us.predict(X), them.predict(X)) < tolerance
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("task", TASKS)
+def test_the_same_coefficients_after_20_epochs(task, activation, solver, rng):
+    X, y = data(task, rng)
+    options = {"solver": solver.partition("-")[0], **SOLVERS[solver]}
+    estimators = both(
+        task, activation=activation, hidden_layer_sizes=(9, 7), batch_size=32, max_iter=20, random_state=3, **options
+    )
+    compare(*fit_both(estimators, X, y), X)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("task", TASKS)
+def test_the_same_with_early_stopping_and_weights(task, weighted, rng):
+    X, y = data(task, rng)
+    weight = rng.uniform(0.2, 3.0, len(X)) if weighted else None
+    for solver, shuffle in product(("adam", "sgd", "lbfgs"), (True, False)):
+        options = {"solver": solver, "shuffle": shuffle, "max_iter": 60, "batch_size": 64, "learning_rate_init": 0.02}
+        estimators = both(
+            task, hidden_layer_sizes=8, early_stopping=True, n_iter_no_change=3, tol=1e-3, random_state=5, **options
+        )
+        them, us = fit_both(estimators, X, y, sample_weight=weight)
+        compare(them, us, X)
+        if solver != "lbfgs":
+            assert us.validation_scores_ == pytest.approx(them.validation_scores_, rel=1e-8)
+            assert us.best_validation_score_ == pytest.approx(them.best_validation_score_)
+            assert us.best_loss_ is None
+            assert len(us.validation_loss_curve_) == us.n_iter_
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_same_loss_of_weighted_minibatches(task, rng):
+    X, y = data(task, rng)
+    weight = rng.integers(0, 4, len(X)).astype(float)
+    estimators = both(task, hidden_layer_sizes=5, batch_size=20, max_iter=10, random_state=0, alpha=0.5)
+    compare(*fit_both(estimators, X, y, sample_weight=weight), X)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+def test_the_same_by_partial_fit_and_warm_start(task, solver, rng):
+    X, y = data(task, rng)
+    options = {"hidden_layer_sizes": 6, "solver": solver, "random_state": 1, "max_iter": 5}
+    estimators = both(task, **options)
+    classes = np.arange(3) if task == "multilabel" else np.unique(y)
+    first = {"classes": classes} if hasattr(estimators[0], "predict_proba") else {}
+    for part in (slice(0, 100), slice(100, 230), slice(0, 50)):
+        fit_both(estimators, X[part], y[part], method="partial_fit", **first)
+        first = {}
+    compare(*estimators, X)
+    estimators = both(task, **options, warm_start=True)
+    fit_both(estimators, X, y)
+    fit_both(estimators, X, y)
+    compare(*estimators, X)
+    assert len(estimators[1].loss_curve_) == 10
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_same_from_sparse_input(task, rng):
+    X, y = data(task, rng)
+    X = X * (rng.random(X.shape) < 0.3)
+    for kind, solver in product((sparse.csr_array, sparse.csc_matrix), ("adam", "lbfgs")):
+        estimators = both(task, hidden_layer_sizes=6, solver=solver, max_iter=10, random_state=1)
+        them, us = fit_both(estimators, kind(X), y)
+        compare(them, us, kind(X))
+        assert np.array_equal(us.predict(X), us.predict(kind(X)))
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_the_loss_of_several_outputs_is_the_sum_where_theirs_is_the_mean(solver, rng):
+    """The known exception. Stopping goes by their number all the same, as the parity of `n_iter_` above shows."""
+    X, y = data("multi-output", rng)
+    options = {"hidden_layer_sizes": 6, "max_iter": 7, "random_state": 1, "alpha": 0.2}
+    options |= {"batch_size": len(X), "shuffle": False, "solver": solver}
+    them, us = fit_both(both("multi-output", **options), X, y)
+    once_more = them if solver == "lbfgs" else fit_both(both("multi-output", **(options | {"max_iter": 6})), X, y)[0]
+    decay = 0.1 * sum(np.sum(W**2) for W in once_more.coefs_) / len(X)
+    costs = 0.5 * np.mean((once_more.predict(X) - y) ** 2, axis=0)  # those that the last loss was computed from
+    assert them.loss_ == pytest.approx(costs.mean() + decay, rel=1e-12)
+    assert us.loss_ == pytest.approx(costs.sum() + decay, rel=1e-9)
+
+
+@pytest.mark.parametrize("hidden", [(), (1,), (4, 3, 2, 5)])
+def test_any_number_of_hidden_layers(hidden, rng):
+    for task in TASKS:
+        X, y = data(task, rng)
+        compare(*fit_both(both(task, hidden_layer_sizes=hidden, max_iter=8, random_state=2), X, y), X)
+
+
+def test_float32_stays_float32(rng):
+    """Within float32's rounding, grown by 20 epochs, of scikit-learn's float32 numbers."""
+    for task in TASKS:
+        X, y = data(task, rng)
+        X = X.astype(np.float32)
+        compare(*fit_both(both(task, hidden_layer_sizes=6, max_iter=20, random_state=2), X, y), X, tolerance=2e-4)
