@@ -153,7 +153,10 @@ def test_the_same_from_sparse_input(task, rng):
         estimators = both(task, hidden_layer_sizes=6, solver=solver, max_iter=10, random_state=1)
         them, us = fit_both(estimators, kind(X), y)
         compare(them, us, kind(X))
-        assert np.array_equal(us.predict(X), us.predict(kind(X)))
+        if hasattr(us, "classes_"):
+            assert np.array_equal(us.predict(X), us.predict(kind(X)))
+        else:
+            assert relative(us.predict(X), us.predict(kind(X))) < 1e-12
 
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])

@@ -231,7 +231,7 @@ def test_schedules():
 @pytest.mark.parametrize(("build", "message"), [
     (lambda: dp.SGD(-0.1), "learning_rate: expected a finite number above 0, got -0.1"),
     (lambda: dp.SGD(float("nan")), "learning_rate: .* got nan"),
-    (lambda: dp.SGD(0.1, momentum=1.0), r"momentum: expected a number in \[0, 1\), got 1.0"),
+    (lambda: dp.SGD(0.1, momentum=1.5), r"momentum: expected a number in \[0, 1\], got 1.5"),
     (lambda: dp.SGD(0.1, nesterov=True), "nesterov: expected momentum > 0"),
     (lambda: dp.Adam(0.1, beta_2=-1), "beta_2: .* got -1"),
     (lambda: dp.Adam(0.1, epsilon=0), "epsilon: .* got 0"),

@@ -57,7 +57,7 @@ class NetworkState:
         self.layer_sizes = _check_layer_sizes(layer_sizes)
         hidden = _check_hidden_activations(hidden_activation, len(self.layer_sizes) - 2)
         self.hidden_activation = hidden_activation if isinstance(hidden_activation, str) else list(hidden)
-        self.loss = check_loss(loss)
+        self.loss: Any = check_loss(loss)
         self.output_activation = check_output_activation(self.loss, output_activation)
         self.output_error = check_output_error(output_error, self.loss)
         self.init = check_initialization(init)

@@ -24,6 +24,7 @@ from deltaprop.metrics import Metric
 from deltaprop.network import NetworkState
 from deltaprop.parameters import Parameters
 from deltaprop.progress import progress_bar
+from deltaprop.scipy_threads import scipy_on_one_thread
 
 Vector: TypeAlias = np.ndarray[Any, Any]
 Method: TypeAlias = Literal["gd", "cg", "l-bfgs", "newton-cg"]
@@ -207,15 +208,16 @@ def _scipy_solver(run: Run, plan: FullBatchPlan) -> str:
             raise StopIteration
 
     name, options = SCIPY[plan.method]
-    result = minimize(
-        batch.cost,
-        run.accepted,
-        jac=batch.gradient,
-        hessp=batch.hessian_product if plan.method == "newton-cg" else None,
-        method=name,
-        callback=after_iteration,
-        options=options | {"maxiter": plan.max_iter},
-    )
+    with scipy_on_one_thread():
+        result = minimize(
+            batch.cost,
+            run.accepted,
+            jac=batch.gradient,
+            hessp=batch.hessian_product if plan.method == "newton-cg" else None,
+            method=name,
+            callback=after_iteration,
+            options=options | {"maxiter": plan.max_iter},
+        )
     if run.history.epochs >= plan.max_iter:
         return _limit(plan)
     return f"stopped after {run.history.epochs} iterations, as no lower cost could be found ({result.message})"

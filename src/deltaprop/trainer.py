@@ -75,7 +75,9 @@ class Trainer:
                 work.masks[l] = empty((size, network.layer_sizes[l + 1]), dtype) if p else None
         self.stream: Any = None
         self.batches = {
-            size: (empty((size, X.shape[1]), dtype), empty((size, Y.shape[1]), dtype)) for size in sizes if shuffled
+            size: (network.backend.gather_buffer(X, size), network.backend.gather_buffer(Y, size))
+            for size in sizes
+            if shuffled
         }
 
     def epoch(self, learning_rate: float, order: np.ndarray[Any, Any] | None, progress: Progress) -> None:
@@ -91,9 +93,9 @@ class Trainer:
             if rows is None:
                 X, Y = self.X[start:stop], self.Y[start:stop]
             else:
-                X, Y = self.batches[stop - start]
-                backend.gather(self.X, rows[start:stop], out=X)
-                backend.gather(self.Y, rows[start:stop], out=Y)
+                of_X, of_Y = self.batches[stop - start]
+                X = backend.gather(self.X, rows[start:stop], out=of_X)
+                Y = backend.gather(self.Y, rows[start:stop], out=of_Y)
             self.minibatch(X, Y, m, learning_rate, None if weights is None else weights[start:stop])
             progress.samples(stop - start)
         self.network.epochs_trained += 1

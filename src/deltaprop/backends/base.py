@@ -281,9 +281,13 @@ class Backend(ABC):
 
     # -- minibatches --------------------------------------------------------------------------------------------
 
+    def gather_buffer(self, X: Array, rows: int) -> Array:
+        """What `gather` writes so many rows of `X` into."""
+        return self.empty((rows, *X.shape[1:]), X.dtype)
+
     @abstractmethod
-    def gather(self, X: Array, index: Array, out: Array) -> None:
-        """The rows of a minibatch: out[i] = X[index[i]]."""
+    def gather(self, X: Array, index: Array, out: Array) -> Array:
+        """The rows of a minibatch: out[i] = X[index[i]]; returns them."""
 
     # -- dropout ------------------------------------------------------------------------------------------------
 

@@ -367,9 +367,10 @@ class CupyBackend(Backend):
 
     # -- minibatches --------------------------------------------------------------------------------------------
 
-    def gather(self, X: Array, index: Array, out: Array) -> None:
+    def gather(self, X: Array, index: Array, out: Array) -> Array:
         columns = X.size // X.shape[0]
         self._over_elements("gather", "gather", X.dtype, X, index, out, np.int32(columns), n=out.size)
+        return out
 
     # -- dropout ------------------------------------------------------------------------------------------------
 

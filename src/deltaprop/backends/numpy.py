@@ -31,7 +31,11 @@ class Scratch(threading.local):
 
 
 class NumpyBackend(Backend):
-    """Matrix products by the BLAS that NumPy brings, everything else by ufuncs writing into buffers."""
+    """Matrix products by the BLAS that NumPy brings, everything else by ufuncs writing into buffers.
+
+    The inputs of a network may be a CSR matrix of scipy's: `gather`, `affine_activation` and `weight_gradient` take one
+    as a^(1), and then allocate, for scipy's products do.
+    """
 
     name = "numpy"
 
@@ -110,7 +114,10 @@ class NumpyBackend(Backend):
     def affine_activation(
         self, A: Array, W: Array, b: Array, activation: str, Z: Array, out: Array, mask: Array | None = None
     ) -> None:
-        np.matmul(A, W.swapaxes(-1, -2), out=Z)
+        if isinstance(A, np.ndarray):
+            np.matmul(A, W.swapaxes(-1, -2), out=Z)
+        else:
+            np.copyto(Z, A @ W.T)
         # b is spread out over the buffer that a will take: a broadcasting addition would allocate and be no faster.
         np.copyto(out, b[..., np.newaxis, :])
         Z += out
@@ -177,7 +184,10 @@ class NumpyBackend(Backend):
         self.bias_gradient(out, bias_gradient)
 
     def weight_gradient(self, delta: Array, A: Array, out: Array) -> None:
-        np.matmul(delta.swapaxes(-1, -2), A, out=out)
+        if isinstance(A, np.ndarray):
+            np.matmul(delta.swapaxes(-1, -2), A, out=out)
+        else:
+            np.copyto(out, (A.T @ delta).T)
 
     def bias_gradient(self, delta: Array, out: Array) -> None:
         np.add.reduce(delta, axis=-2, out=out)
@@ -345,9 +355,14 @@ class NumpyBackend(Backend):
 
     # -- minibatches --------------------------------------------------------------------------------------------
 
-    def gather(self, X: Array, index: Array, out: Array) -> None:
+    def gather_buffer(self, X: Array, rows: int) -> Array:
+        return super().gather_buffer(X, rows) if isinstance(X, np.ndarray) else None
+
+    def gather(self, X: Array, index: Array, out: Array) -> Array:
+        if out is None:
+            return X[index]
         # mode="clip" writes straight into `out`; the default would buffer. Indices are in range by construction.
-        np.take(X, index, axis=0, out=out, mode="clip")
+        return np.take(X, index, axis=0, out=out, mode="clip")
 
     # -- dropout ------------------------------------------------------------------------------------------------
 

@@ -107,7 +107,7 @@ def poisson(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, row: Ma
 
 
 def clipped(cost: Cost) -> Cost:
-    """The same cost, of each output at most −log ε of the dtype: scikit-learn clips the probabilities in its log_loss."""
+    """The same cost, of each output at most −log ε of the dtype: scikit-learn's log_loss clips probabilities."""
 
     def clipped_cost(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, row: Matrix) -> None:
         cost(z, a, y, out, spare, row)

@@ -27,7 +27,7 @@ LOSSES = {
 }
 
 
-class MLPClassifier(ClassifierMixin, MultilayerPerceptron):  # type: ignore[misc]
+class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     """doc"""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

@@ -16,6 +16,7 @@ from deltaprop.derivatives import CostDerivatives
 from deltaprop.evaluation import data_cost
 from deltaprop.history import History
 from deltaprop.progress import progress_bar
+from deltaprop.scipy_threads import scipy_on_one_thread
 
 if TYPE_CHECKING:
     from deltaprop.estimators.multilayer_perceptron import HeldOut, MultilayerPerceptron, Training
@@ -40,6 +41,7 @@ def train(mlp: MultilayerPerceptron, training: Training, held_out: HeldOut | Non
 
     with (
         np.errstate(over="ignore", invalid="ignore", under="ignore"),
+        scipy_on_one_thread(),
         progress_bar(mlp.progress, mlp.max_iter, samples, unit="iteration") as progress,
     ):
 

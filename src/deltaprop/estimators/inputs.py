@@ -81,7 +81,7 @@ def _checked_on_device(estimator: Any, X: Array, dtype: DTypeLike | None, reset:
         raise TypeError(f"X: expected numbers, got dtype {X.dtype}")
     if reset:
         estimator.n_features_in_ = int(X.shape[1])
-        vars(estimator).pop("feature_names_in_", None)
+        estimator.__dict__.pop("feature_names_in_", None)
     elif X.shape[1] != estimator.n_features_in_:
         raise ValueError(
             f"X has {X.shape[1]} features, but {name} is expecting {estimator.n_features_in_} features as input"

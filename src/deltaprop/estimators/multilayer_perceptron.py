@@ -1,7 +1,8 @@
-"""What MLPClassifier and MLPRegressor share: parameters, the way from a table to a network, fitting, hidden features."""
+"""What MLPClassifier and MLPRegressor share: parameters, the way from a table to a network, fitting, features."""
 
 from __future__ import annotations
 
+import operator
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -184,13 +185,13 @@ class MultilayerPerceptron(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     def _store(self, parameters: dict[str, Any]) -> None:
         """Keep the arguments of a constructor, as they are, under their names."""
-        vars(self).update({name: value for name, value in parameters.items() if name not in ("self", "__class__")})
+        self.__dict__.update({name: value for name, value in parameters.items() if name not in ("self", "__class__")})
 
     # -- what the two estimators differ in ----------------------------------------------------------------------
 
     @abstractmethod
     def _validate_input(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Any, Any]:
-        """X checked, y as it was given but for its shape, and the targets of the network, (m, n_outputs), on the host."""
+        """X checked, y but for its shape as it was given, and the network's targets, (m, n_outputs), on the host."""
 
     @abstractmethod
     def _network_loss(self) -> tuple[Any, str]:
@@ -239,8 +240,8 @@ class MultilayerPerceptron(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             widths = [X.shape[1], *hidden, self.n_outputs_]
             if list(self._network.layer_sizes) != widths:
                 raise ValueError(
-                    f"hidden_layer_sizes: expected the widths fitted before, {list(self._network.layer_sizes)} with inputs "
-                    f"and outputs, got {widths}"
+                    "hidden_layer_sizes: expected the widths fitted before, with inputs and outputs "
+                    f"{list(self._network.layer_sizes)}, got {widths}"
                 )
         network = self._network
         if any(dropout := check_dropout(self.dropout, len(network.layer_sizes) - 2)):
@@ -291,7 +292,7 @@ class MultilayerPerceptron(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         self.out_activation_ = self._network_loss()[1]
         network = Network(layer_sizes, init="zeros", **self._configuration(X))
         for name in ("_optimizer", "_best_parameters", "validation_loss_curve_", "validation_scores_"):
-            vars(self).pop(name, None)
+            self.__dict__.pop(name, None)
         activations = self._activations(self.n_layers_ - 2)
         # Glorot and Bengio's range, with the output layer counted to the hidden one before it.
         after = [*activations, activations[-1] if activations else our_name(str(self.activation))]
@@ -383,7 +384,7 @@ class MultilayerPerceptron(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     def _configuration(self, X: Any = None) -> dict[str, Any]:
         """The arguments of `Network`, besides the widths, that the parameters and what has been fitted ask for."""
-        coefs = vars(self).get("coefs_")
+        coefs = self.__dict__.get("coefs_")
         if X is None:
             assert coefs is not None
             dtype, lives_on = coefs[0].dtype, backend_of(coefs[0])
@@ -404,14 +405,14 @@ class MultilayerPerceptron(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     def _connect(self, configuration: dict[str, Any] | None = None) -> Network:
         """The network whose parameters ``coefs_`` and ``intercepts_`` are, made anew where they have been replaced."""
-        network: Network | None = vars(self).get("_network")
+        network: Network | None = self.__dict__.get("_network")
         arrays = [*self.coefs_, *self.intercepts_]
-        known = vars(self).get("_handed_out", ())
+        known = self.__dict__.get("_handed_out", ())
         same = network is not None and len(arrays) == len(known) and all(map(_is, arrays, known))
         if same and (configuration is None or _fits(network, configuration)):
             assert network is not None
             return network
-        configuration = configuration or vars(self).get("_fitted_configuration") or self._configuration()
+        configuration = configuration or self.__dict__.get("_fitted_configuration") or self._configuration()
         sizes = [self.coefs_[0].shape[0], *(coef.shape[1] for coef in self.coefs_)]
         network = Network(sizes, init="zeros", **configuration)
         network.weights = [coef.T for coef in self.coefs_]
@@ -450,9 +451,13 @@ class MultilayerPerceptron(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     # -- what a fitted network is asked -------------------------------------------------------------------------
 
     def _on_backend(self, X: Any) -> Array:
-        """Checked inputs as an array of the network's backend."""
+        """Checked inputs as an array of the network's backend; on NumPy, CSR stays CSR."""
         network = self._network
-        return network.backend.asarray(X.toarray() if hasattr(X, "toarray") else X, network.dtype)
+        if hasattr(X, "toarray"):
+            if network.backend.name == "numpy":
+                return X.astype(network.dtype, copy=False)
+            X = X.toarray()
+        return network.backend.asarray(X, network.dtype)
 
     def _inputs(self, X: Any) -> tuple[Network, Array, Any]:
         """The network, `X` checked as an array of its backend, and `X` as it was checked."""
@@ -493,8 +498,9 @@ class MultilayerPerceptron(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         """
         network, inputs, checked = self._inputs(X)
         hidden = len(network.layer_sizes) - 2
-        if not isinstance(layer, Integral) or not -hidden <= layer < hidden:
-            raise ValueError(f"layer: expected a hidden layer, {-hidden} … {hidden - 1}, got {layer!r}")
+        layer = operator.index(layer)
+        if not -hidden <= layer < hidden:
+            raise ValueError(f"layer: expected a hidden layer, {-hidden} … {hidden - 1}, got {layer}")
         return self._like(evaluation.layer(network, inputs, lambda work: work.A[1 + layer % hidden]), checked)
 
     @property
@@ -515,13 +521,13 @@ class MultilayerPerceptron(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             values of a regressor and the probabilities of a classifier (of ``classes_[1]`` where there are two).
         """
         network, inputs, checked = self._inputs(X)
-        jacobian = network.jacobian(inputs)
+        jacobian = network.jacobian(inputs.toarray() if hasattr(inputs, "toarray") else inputs)
         return self._like(jacobian[:, 0, :] if self.n_outputs_ == 1 else jacobian, checked)
 
     def _custom_score(self, held_out: HeldOut) -> float:
         """What `scoring` says of the data held out."""
         scorer = check_scoring(self, self.scoring)
-        names = vars(self).pop("feature_names_in_", None)  # the data held out are an array by now
+        names = self.__dict__.pop("feature_names_in_", None)  # the data held out are an array by now
         options = {} if held_out.sample_weight is None else {"sample_weight": held_out.sample_weight}
         try:
             return float(scorer(self, self._like(held_out.X, self.coefs_[0]), held_out.y, **options))

@@ -17,7 +17,7 @@ from deltaprop.estimators.inputs import checked_data, on_host
 from deltaprop.estimators.multilayer_perceptron import HeldOut, MultilayerPerceptron
 
 
-class MLPRegressor(RegressorMixin, MultilayerPerceptron):  # type: ignore[misc]
+class MLPRegressor(RegressorMixin, MultilayerPerceptron):
     """doc"""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
