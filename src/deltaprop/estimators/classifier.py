@@ -16,8 +16,9 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 
 from deltaprop import evaluation
 from deltaprop.backends import Array, backend_of
+from deltaprop.estimators.fit_data import HeldOut
 from deltaprop.estimators.inputs import checked_data, on_host
-from deltaprop.estimators.multilayer_perceptron import HeldOut, MultilayerPerceptron
+from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron
 
 #: For each loss, by our name: that for one choice among several classes, and that for a yes or no (or several of them).
 LOSSES = {
@@ -28,7 +29,118 @@ LOSSES = {
 
 
 class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
-    """doc"""
+    """A multi-layer perceptron for classes: scikit-learn's estimator of that name, by deltaprop's engine.
+
+    Parameters up to `max_fun` are scikit-learn's, with its defaults, and lead to its numbers: in float64 on NumPy, the
+    same ``coefs_`` to rounding. Those after it are additions whose defaults change nothing.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int, default (100,)
+        Widths of the hidden layers; ``()`` is a network without any.
+    activation : str or sequence of str, default "relu"
+        "identity", "logistic" (or "sigmoid"), "tanh", "relu", "leaky_relu", "softplus", "silu" or "gelu", one for all
+        hidden layers or one for each.
+    solver : {"adam", "sgd", "lbfgs"}
+    alpha : float, default 0.0001
+        l2 penalty: α/2 Σ W² divided by the size of the minibatch (of the training set with "lbfgs"), or by what the
+        sample weights in it sum to.
+    batch_size : int or "auto"
+        Samples a step; "auto" is 200, or all where there are fewer.
+    learning_rate : {"constant", "invscaling", "adaptive"}
+        Of "sgd": η, or η/(t + 1)^power_t after t samples, or η divided by 5 whenever training would otherwise stop.
+    learning_rate_init : float, default 0.001
+        η of "sgd" and "adam".
+    power_t : float, default 0.5
+    max_iter : int, default 200
+        Epochs at most; iterations of "lbfgs".
+    shuffle : bool, default True
+        Draw a new order of the samples every epoch.
+    random_state : int, RandomState or None
+        What initial parameters, the validation split and the orders are drawn from.
+    tol : float, default 1e-4
+        Training stops after `n_iter_no_change` epochs in which the loss (or the validation score) did not improve by
+        `tol`; of "lbfgs", once no entry of the gradient exceeds it.
+    verbose : bool or int, default False
+        Print the loss of every epoch on standard output.
+    warm_start : bool, default False
+        `fit` goes on from the parameters there are.
+    momentum, nesterovs_momentum : float, default 0.9, and bool, default True
+        Of "sgd".
+    early_stopping, validation_fraction : bool, default False, and float, default 0.1
+        Hold out a share of the training data, stop by its score, and restore the best parameters.
+    beta_1, beta_2, epsilon : float
+        Of "adam".
+    n_iter_no_change : int, default 10
+        ``numpy.inf`` never stops.
+    max_fun : int, default 15000
+        Evaluations of the loss at most, of "lbfgs".
+    loss : {"log_loss", "binary_cross_entropy", "squared_error"}
+        "log_loss" is cross-entropy: under softmax for one of several classes, under the logistic function else. The
+        others have a logistic output for each class; of several classes, `predict_proba` then gives the shares in
+        their sum.
+    class_weight : dict, "balanced" or None
+        Weights by which the samples of each class count, times `sample_weight`.
+    dropout : float or sequence of float, default 0.0
+        With what probability a unit of the hidden layers is left out of a step: one for all hidden layers or one for
+        each, in [0, 1). Not with "lbfgs".
+    output_activation : str, optional
+        In place of the one that goes with the loss.
+    scoring : str, callable or None
+        What early stopping goes by, as in scikit-learn's model selection; by default accuracy.
+    callbacks : sequence of callable, optional
+        Each is given a `deltaprop.callbacks.EpochEnd` after every epoch; one that returns True ends training.
+    progress : bool, default False
+        Draw a progress bar on standard error.
+    backend : {"auto", "numpy", "cupy"} or Backend
+        Where to compute. "auto" is CuPy where a CUDA device answers, else NumPy.
+    dtype : {"float32", "float64"} or None
+        Of parameters and all arithmetic; by default that of X, where it is one of these, else float64.
+
+    Attributes
+    ----------
+    classes_ : array, (n_classes,)
+        Class labels; of multilabel targets, their numbers.
+    coefs_ : list of array, (n_in, n_out)
+        Weights, one a layer: the transposed W^(l). NumPy arrays, or CuPy arrays where X was one.
+    intercepts_ : list of array, (n_out,)
+        Biases, one a layer.
+    network_ : Network
+        The same parameters with all that `deltaprop.Network` can do.
+    loss_, best_loss_ : float
+        Of the last epoch and the lowest; the latter None with early stopping.
+    loss_curve_ : list of float
+        One an epoch; not with "lbfgs".
+    validation_scores_, validation_loss_curve_ : list of float or None
+        One an epoch, where there are validation data.
+    best_validation_score_ : float or None
+        With early stopping.
+    n_iter_, t_ : int
+        Epochs of the last fit, and samples trained on in all.
+    n_layers_, n_outputs_, n_features_in_ : int
+    out_activation_ : str
+        By scikit-learn's names.
+    feature_names_in_ : array of str
+        Where X had names.
+
+    See Also
+    --------
+    MLPRegressor, deltaprop.Network
+
+    Notes
+    -----
+    X may be a NumPy array, a list, a pandas or polars DataFrame, a CSR or CSC matrix, or an array on a CUDA device of
+    any library that speaks DLPack or ``__cuda_array_interface__``; what is on a device is used where it is.
+
+    Examples
+    --------
+    >>> from deltaprop import MLPClassifier
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> clf = MLPClassifier(solver="lbfgs", random_state=0).fit(X, y)
+    >>> clf.score(X, y) > 0.97
+    True
+    """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **MultilayerPerceptron._parameter_constraints,
@@ -78,13 +190,55 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None) -> Self:
-        """fit"""
+        """Train the network.
+
+        Parameters
+        ----------
+        X : array_like, sparse matrix or DataFrame, (m, n_features)
+        y : array_like, (m,) or (m, n_labels)
+            Class labels of any kind, or for multilabel targets a matrix of 0 and 1.
+        sample_weight : array_like, (m,), optional
+        validation_data : (X, y) or (X, y, sample_weight), optional
+            Scored after every epoch into ``validation_scores_`` and ``validation_loss_curve_``; with `early_stopping`,
+            in place of a share of the training data.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter or the data are not as described, or the parameters are no longer finite.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If `max_iter` ended training.
+        """
         return self._fit(X, y, sample_weight, validation_data, incremental=False)
 
     @available_if(lambda estimator: estimator._is_stochastic())
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
-        """partial fit"""
+        """One epoch over the data given, from the parameters there are; not with solver "lbfgs".
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+        classes : array_like, (n_classes,), optional
+            All labels that will ever occur; needed in the first call.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `fit`; also if there are labels not among `classes`, or with early stopping.
+        """
         y = on_host(y)
         if _check_partial_fit_first_call(self, classes):
             labels = y if type_of_target(y).startswith("multilabel") else classes
@@ -150,7 +304,17 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         return float(accuracy_score(held_out.y, predicted, sample_weight=held_out.sample_weight))
 
     def predict(self, X: Any) -> Any:
-        """predict"""
+        """The most probable class of each sample; of multilabel targets, every label more probable than not.
+
+        Parameters
+        ----------
+        X : array_like, sparse matrix or DataFrame, (m, n_features)
+
+        Returns
+        -------
+        array, (m,) or (m, n_labels)
+            Of the kind that `X` is, where it can hold the labels, else of NumPy.
+        """
         outputs = self._outputs(X)
         labels = self._labels(on_host(outputs))
         backend = backend_of(outputs)
@@ -159,7 +323,17 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         return backend.asarray(labels, labels.dtype)
 
     def predict_proba(self, X: Any) -> Array:
-        """proba"""
+        """The probability of each class.
+
+        Parameters
+        ----------
+        X : array_like, sparse matrix or DataFrame, (m, n_features)
+
+        Returns
+        -------
+        array, (m, n_classes)
+            In the order of ``classes_``, of the kind that `X` is.
+        """
         return self._probabilities(self._outputs(X))
 
     def _probabilities(self, outputs: Array) -> Array:
@@ -172,7 +346,17 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         return outputs
 
     def predict_log_proba(self, X: Any) -> Array:
-        """log proba"""
+        """The logarithm of `predict_proba`; that of a small probability is taken from z, and so is never −inf.
+
+        Parameters
+        ----------
+        X : array_like, sparse matrix or DataFrame, (m, n_features)
+
+        Returns
+        -------
+        array, (m, n_classes)
+            In the order of ``classes_``, of the kind that `X` is.
+        """
         network, inputs, checked = self._inputs(X)
         outputs = self._like(evaluation.predict(network, inputs), checked)
         xp = _functions(outputs)
@@ -195,7 +379,17 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         return xp.where(probabilities < 0.5, from_z, result)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """score"""
+        """The share of samples, by weight, whose labels are predicted right: all of them, of multilabel targets.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+
+        Returns
+        -------
+        float
+        """
         return float(accuracy_score(on_host(y), on_host(self.predict(X)), sample_weight=on_host(sample_weight)))
 
     def __sklearn_tags__(self) -> Any:

@@ -13,13 +13,15 @@ from sklearn.exceptions import ConvergenceWarning
 from deltaprop.backprop import Objective
 from deltaprop.callbacks import EpochEnd
 from deltaprop.derivatives import CostDerivatives
+from deltaprop.estimators.fit_data import mean
 from deltaprop.evaluation import data_cost
 from deltaprop.history import History
 from deltaprop.progress import progress_bar
 from deltaprop.scipy_threads import scipy_on_one_thread
 
 if TYPE_CHECKING:
-    from deltaprop.estimators.multilayer_perceptron import HeldOut, MultilayerPerceptron, Training
+    from deltaprop.estimators.fit_data import HeldOut, Training
+    from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron
 
 
 def train(mlp: MultilayerPerceptron, training: Training, held_out: HeldOut | None) -> None:
@@ -28,7 +30,7 @@ def train(mlp: MultilayerPerceptron, training: Training, held_out: HeldOut | Non
     derivatives = CostDerivatives(network, training.X, training.Y, Objective(l2=mlp.alpha), training.sample_weight)
     scale = derivatives.scale
     weights = None if training.sample_weight is None else backend.to_numpy(training.sample_weight)
-    constant = 0.0 if training.constant_costs is None else float(np.average(training.constant_costs, weights=weights))
+    constant = mean(training.constant_costs, weights)
     history = History(converged=False)
     samples = training.X.shape[0]
 

@@ -29,6 +29,12 @@ def on_host(values: Any) -> Any:
     return values if backend is None or backend.name == "numpy" else backend.to_numpy(adopted)
 
 
+def take(X: Any, rows: np.ndarray[Any, Any]) -> Any:
+    """The rows of a checked `X`, wherever it lives."""
+    backend = backend_of(X)
+    return X[rows] if backend is None else X[backend.asarray(rows, np.int64)]
+
+
 def checked_inputs(estimator: Any, X: Any, *, dtype: DTypeLike | None) -> Any:
     """`X` as scikit-learn's `validate_data` leaves it, compared with what `estimator` was fitted on.
 

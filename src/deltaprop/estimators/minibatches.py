@@ -18,7 +18,8 @@ from deltaprop.progress import progress_bar
 from deltaprop.trainer import Trainer
 
 if TYPE_CHECKING:
-    from deltaprop.estimators.multilayer_perceptron import HeldOut, MultilayerPerceptron, Training
+    from deltaprop.estimators.fit_data import HeldOut, Training
+    from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron
 
 
 class MinibatchTrainer(Trainer):
@@ -105,6 +106,7 @@ def train(mlp: MultilayerPerceptron, training: Training, held_out: HeldOut | Non
                 if held_out is not None:
                     held_out.record(mlp, history)
                 if stops_by_score:
+                    say(mlp, f"Validation score: {mlp.validation_scores_[-1]:f}")
                     _judge_score(mlp, network.parameters)
                 else:
                     _judge_loss(mlp, training.watched(cost) + decay)
@@ -143,8 +145,10 @@ def _batch_size(mlp: MultilayerPerceptron, samples: int) -> int:
 def _judge_loss(mlp: MultilayerPerceptron, watched: float) -> None:
     """Count the epochs that did not lower the loss by `tol`."""
     mlp._no_improvement_count = mlp._no_improvement_count + 1 if watched > mlp._best_watched - mlp.tol else 0
-    mlp._best_watched = min(watched, mlp._best_watched)
-    mlp.best_loss_ = min(mlp.loss_, mlp.best_loss_)
+    if watched < mlp._best_watched:
+        mlp._best_watched = watched
+    if mlp.loss_ < mlp.best_loss_:
+        mlp.best_loss_ = mlp.loss_
 
 
 def _judge_score(mlp: MultilayerPerceptron, parameters: Array) -> None:

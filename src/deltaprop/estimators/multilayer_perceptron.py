@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import operator
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -17,97 +15,17 @@ from sklearn.utils import TransformerTags, check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from deltaprop import evaluation
-from deltaprop.activations import HIDDEN_ACTIVATIONS, OUTPUT_ACTIVATIONS
-from deltaprop.backends import Array, Backend, backend_of, get_backend
-from deltaprop.estimators import full_batch, minibatches
-from deltaprop.estimators.inputs import checked_inputs, on_host
-from deltaprop.history import History
+from deltaprop.activations import OUTPUT_ACTIVATIONS
+from deltaprop.backends import Array, Backend
+from deltaprop.estimators import exchange, full_batch, minibatches
+from deltaprop.estimators.fit_data import HeldOut, Training
+from deltaprop.estimators.fitted_network import ACTIVATIONS, FittedNetwork, our_name
+from deltaprop.estimators.inputs import on_host, take
 from deltaprop.model import Network
 from deltaprop.trainer import check_dropout
 
-#: scikit-learn's names of activations, where they differ from ours.
-SCIKIT_LEARN_NAMES = {"logistic": "sigmoid"}
-ACTIVATIONS = {"logistic", *HIDDEN_ACTIVATIONS}
 
-
-def our_name(activation: str) -> str:
-    """The name of an activation in `deltaprop.activations`."""
-    return SCIKIT_LEARN_NAMES.get(activation, activation)
-
-
-@dataclass
-class Training:
-    """What a fit trains on, as arrays of the network's backend.
-
-    Attributes
-    ----------
-    network : Network
-    X, Y, sample_weight : array, (m, s_1), (m, s_L) and (m,)
-    dropout : tuple of float
-        One a hidden layer.
-    constant_costs : array, (m,), optional
-        A cost of each sample, on the host, that does not depend on the network and belongs to the reported loss.
-    outputs_averaged : int
-        By how many outputs scikit-learn divides the cost that it watches.
-    """
-
-    network: Network
-    X: Array
-    Y: Array
-    sample_weight: Array | None
-    dropout: tuple[float, ...]
-    constant_costs: np.ndarray[Any, Any] | None = None
-    outputs_averaged: int = 1
-
-    def watched(self, cost: float) -> float:
-        """What stopping is decided by, from the mean cost of a sample: scikit-learn's mean over outputs."""
-        return cost / self.outputs_averaged
-
-
-def mean(values: np.ndarray[Any, Any] | None, weights: Any) -> float:
-    """The mean of `values`, by `weights` where there are any; 0 of none."""
-    return 0.0 if values is None else float(np.average(values, weights=weights))
-
-
-@dataclass
-class HeldOut:
-    """Data that a fit is judged by after every epoch.
-
-    Attributes
-    ----------
-    X, Y : array, (m, s_1) and (m, s_L)
-        Of the network's backend.
-    y : array
-        The targets as `predict` gives them, on the host.
-    sample_weight, constant_costs : array, (m,), optional
-        On the host.
-    """
-
-    X: Array
-    Y: Array
-    y: Any
-    sample_weight: Any
-    constant_costs: np.ndarray[Any, Any] | None
-
-    def record(self, mlp: MultilayerPerceptron, history: History) -> None:
-        """Append the mean cost to ``validation_loss_curve_`` and the score to ``validation_scores_``."""
-        network = mlp._network
-        backend = network.backend
-        prediction = backend.empty(self.Y.shape, network.dtype)
-        weights = None if self.sample_weight is None else backend.asarray(self.sample_weight, network.dtype)
-        m = self.X.shape[0] if weights is None else float(np.sum(self.sample_weight))
-        cost = float(evaluation.data_cost(network, self.X, self.Y, prediction, weights)) / m
-        mlp.validation_loss_curve_.append(cost + mean(self.constant_costs, self.sample_weight))
-        score = float(mlp._validation_score(self, prediction))
-        mlp.validation_scores_.append(score)
-        history.validation_cost.append(mlp.validation_loss_curve_[-1])
-        history.metrics.setdefault("score", []).append(score)
-        if mlp.verbose and mlp.early_stopping:
-            minibatches.say(mlp, f"Validation score: {score:f}")
-
-
-class MultilayerPerceptron(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class MultilayerPerceptron(FittedNetwork, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """The common part of the two estimators; made for being derived from."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -144,7 +62,6 @@ class MultilayerPerceptron(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     }
 
     hidden_layer_sizes: Any
-    activation: Any
     solver: str
     alpha: float
     batch_size: Any
@@ -167,17 +84,14 @@ class MultilayerPerceptron(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     n_iter_no_change: float
     max_fun: int
     loss: Any
-    backend: Any
-    dtype: Any
     dropout: Any
     output_activation: str | None
     scoring: Any
     callbacks: Any
     progress: bool
-    coefs_: list[Array]
-    intercepts_: list[Array]
     loss_curve_: list[float]
     best_loss_: Any
+    best_validation_score_: Any
     validation_scores_: Any
     validation_loss_curve_: Any
     #: The lowest loss so far as `Training.watched` has it.
@@ -192,10 +106,6 @@ class MultilayerPerceptron(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     @abstractmethod
     def _validate_input(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Any, Any]:
         """X checked, y but for its shape as it was given, and the network's targets, (m, n_outputs), on the host."""
-
-    @abstractmethod
-    def _network_loss(self) -> tuple[Any, str]:
-        """The loss by our name, and the output activation by scikit-learn's."""
 
     @abstractmethod
     def _targets_as_predicted(self, targets: Any) -> Any:
@@ -222,6 +132,10 @@ class MultilayerPerceptron(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation_data: Any = None, *, incremental: bool) -> Self:
         """Train from new parameters, or from those there are under `warm_start` and where `incremental`."""
         hidden = self._hidden_layer_sizes()
+        self._activations(len(hidden))
+        dropout = check_dropout(self.dropout, len(hidden))
+        if any(dropout) and self.solver == "lbfgs":
+            raise ValueError("dropout: expected 0 with solver='lbfgs', which needs the same cost at every evaluation")
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
@@ -236,7 +150,7 @@ class MultilayerPerceptron(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             self._initialize([X.shape[1], *hidden, self.n_outputs_], X)
             before = None
         else:
-            before = self._connect(self._configuration()).parameters.copy()
+            before = self._connect(self._configuration(X)).parameters.copy()
             widths = [X.shape[1], *hidden, self.n_outputs_]
             if list(self._network.layer_sizes) != widths:
                 raise ValueError(
@@ -244,13 +158,11 @@ class MultilayerPerceptron(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
                     f"{list(self._network.layer_sizes)}, got {widths}"
                 )
         network = self._network
-        if any(dropout := check_dropout(self.dropout, len(network.layer_sizes) - 2)):
+        if any(dropout):
             network.seed = int(self._random_state.randint(2**31 - 1))
         part, held_out = self._split(X, targets, weights, validation_data)
         if self.solver != "lbfgs":
             self._keep_records(validates=held_out is not None)
-        elif any(dropout):
-            raise ValueError("dropout: expected 0 with solver='lbfgs', which needs the same cost at every evaluation")
         elif held_out is not None:
             self.validation_scores_, self.validation_loss_curve_ = [], []
         train_X, train_targets, train_weights = part
@@ -343,9 +255,9 @@ class MultilayerPerceptron(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
             )
-        part = (X[train], targets[train], None if weights is None else weights[train])
+        part = (take(X, train), targets[train], None if weights is None else weights[train])
         held_out = HeldOut(
-            self._on_backend(X[validation]),
+            self._on_backend(take(X, validation)),
             self._network.backend.asarray(targets[validation], self._network.dtype),
             self._targets_as_predicted(targets[validation]),
             None if weights is None else weights[validation],
@@ -368,161 +280,54 @@ class MultilayerPerceptron(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         labels, constants = self._targets_as_predicted(targets), self._constant_costs(targets)
         return HeldOut(self._on_backend(X), Y, labels, weight, constants)
 
-    # -- network and coefs_ -------------------------------------------------------------------------------------
+    # -- scikit-learn's own -------------------------------------------------------------------------------------
 
-    def _activations(self, hidden_layers: int) -> list[str]:
-        """Our name of the activation of each hidden layer."""
-        if isinstance(self.activation, str):
-            return [our_name(self.activation)] * hidden_layers
-        names = list(self.activation)
-        if len(names) != hidden_layers:
-            raise ValueError(f"activation: expected one name, or {hidden_layers}, one a hidden layer, got {names}")
-        for l, name in enumerate(names):
-            if name not in ACTIVATIONS:
-                raise ValueError(f"activation[{l}]: expected one of {sorted(ACTIVATIONS)}, got {name!r}")
-        return [our_name(name) for name in names]
-
-    def _configuration(self, X: Any = None) -> dict[str, Any]:
-        """The arguments of `Network`, besides the widths, that the parameters and what has been fitted ask for."""
-        coefs = self.__dict__.get("coefs_")
-        if X is None:
-            assert coefs is not None
-            dtype, lives_on = coefs[0].dtype, backend_of(coefs[0])
-        else:
-            dtype, lives_on = X.dtype, backend_of(X)
-        backend = self.backend
-        if lives_on is not None and lives_on.name != "numpy":
-            if backend not in ("auto", lives_on.name, lives_on):
-                raise TypeError(f"backend: expected 'auto' or {lives_on.name!r} for such input, got {backend!r}")
-            backend = lives_on
-        return {
-            "hidden_activation": self._activations(self.n_layers_ - 2) or "relu",
-            "output_activation": our_name(self.out_activation_),
-            "loss": self._network_loss()[0],
-            "dtype": self.dtype or (dtype if dtype.name == "float32" else np.float64),
-            "backend": backend,
-        }
-
-    def _connect(self, configuration: dict[str, Any] | None = None) -> Network:
-        """The network whose parameters ``coefs_`` and ``intercepts_`` are, made anew where they have been replaced."""
-        network: Network | None = self.__dict__.get("_network")
-        arrays = [*self.coefs_, *self.intercepts_]
-        known = self.__dict__.get("_handed_out", ())
-        same = network is not None and len(arrays) == len(known) and all(map(_is, arrays, known))
-        if same and (configuration is None or _fits(network, configuration)):
-            assert network is not None
-            return network
-        configuration = configuration or self.__dict__.get("_fitted_configuration") or self._configuration()
-        sizes = [self.coefs_[0].shape[0], *(coef.shape[1] for coef in self.coefs_)]
-        network = Network(sizes, init="zeros", **configuration)
-        network.weights = [coef.T for coef in self.coefs_]
-        network.biases = list(self.intercepts_)
-        self._hand_out(network, self.coefs_[0])
-        return network
-
-    def _hand_out(self, network: Network, like: Any) -> None:
-        """Set ``coefs_`` and ``intercepts_`` to the network's parameters, as arrays of the kind of `like`.
-
-        They share the network's memory, or where they had to be copied from a device are read-only: the network is
-        where training and prediction look.
-        """
-        self._network = network
-        shares = network.backend.name == "numpy" or backend_of(like) is network.backend
-        if shares:
-            self.coefs_ = [W.T for W in network.weights]
-            self.intercepts_ = list(network.biases)
-        else:
-            self.coefs_ = [_read_only(network.backend.to_numpy(W).T) for W in network.weights]
-            self.intercepts_ = [_read_only(network.backend.to_numpy(b)) for b in network.biases]
-        self._handed_out = (*self.coefs_, *self.intercepts_)
-        self._fitted_configuration = {
-            "hidden_activation": network.hidden_activation,
-            "output_activation": network.output_activation,
-            "loss": network.loss,
-            "dtype": network.dtype.name,
-            "backend": self.backend if backend_of(like) is not network.backend else network.backend.name,
-        }
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the network, which is made anew from ``coefs_``: buffers and devices do not travel."""
-        state: dict[str, Any] = super().__getstate__()
-        return {name: value for name, value in state.items() if name not in ("_network", "_handed_out")}
-
-    # -- what a fitted network is asked -------------------------------------------------------------------------
-
-    def _on_backend(self, X: Any) -> Array:
-        """Checked inputs as an array of the network's backend; on NumPy, CSR stays CSR."""
-        network = self._network
-        if hasattr(X, "toarray"):
-            if network.backend.name == "numpy":
-                return X.astype(network.dtype, copy=False)
-            X = X.toarray()
-        return network.backend.asarray(X, network.dtype)
-
-    def _inputs(self, X: Any) -> tuple[Network, Array, Any]:
-        """The network, `X` checked as an array of its backend, and `X` as it was checked."""
-        check_is_fitted(self)
-        network = self._connect()
-        checked = checked_inputs(self, X, dtype=network.dtype)
-        return network, self._on_backend(checked), checked
-
-    def _like(self, array: Array, X: Any) -> Array:
-        """`array`, of the network's backend, as the kind that `X` is."""
-        backend = self._network.backend
-        if backend.name == "numpy" or backend_of(X) is backend:
-            return array
-        return backend.to_numpy(array)
-
-    def _outputs(self, X: Any) -> Array:
-        """a^(L), (m, n_outputs), of the kind of `X`."""
-        network, inputs, checked = self._inputs(X)
-        return self._like(evaluation.predict(network, inputs), checked)
-
-    def transform(self, X: Any, layer: int = -1) -> Array:
-        """The activations of a hidden layer: the features that the network has learnt.
+    @classmethod
+    def from_sklearn(cls, fitted: Any, **options: Any) -> Self:
+        """The estimator of ours in the state of scikit-learn's of the same name: what it predicts, and how it goes on.
 
         Parameters
         ----------
-        X : array_like, sparse matrix or DataFrame, (m, n_features)
-        layer : int, default -1
-            Which hidden layer: 0 is the first, -1 the last.
+        fitted : sklearn.neural_network.MLPClassifier or MLPRegressor
+            A fitted one. It is not changed, and shares nothing.
+        **options
+            Parameters that scikit-learn's does not have: ``backend``, ``dtype`` and so on.
 
         Returns
         -------
-        array, (m, hidden_layer_sizes[layer])
+        MLPClassifier or MLPRegressor
+            Optimizer, records and random state come along, so that `partial_fit` goes on as it would have there.
 
         Raises
         ------
-        ValueError
-            If there is no such layer, or X is not as `fit` has seen it.
+        TypeError
+            If `fitted` is another estimator.
+        NotFittedError
+            If it is not fitted.
         """
-        network, inputs, checked = self._inputs(X)
-        hidden = len(network.layer_sizes) - 2
-        layer = operator.index(layer)
-        if not -hidden <= layer < hidden:
-            raise ValueError(f"layer: expected a hidden layer, {-hidden} … {hidden - 1}, got {layer}")
-        return self._like(evaluation.layer(network, inputs, lambda work: work.A[1 + layer % hidden]), checked)
+        return cast("Self", exchange.from_sklearn(cls, fitted, options))
 
-    @property
-    def _n_features_out(self) -> int:
-        return int(self.coefs_[-1].shape[0])
+    def to_sklearn(self) -> Any:
+        """scikit-learn's estimator of the same name in the state of this one; for where deltaprop is not installed.
 
-    def input_gradient(self, X: Any) -> Array:
-        """How the outputs change with the inputs, sample by sample: ∂h_k/∂x_i.
-
-        Parameters
-        ----------
-        X : array_like, sparse matrix or DataFrame, (m, n_features)
+        Parameters that it does not have and that concern training alone (``class_weight``, ``dropout``, ``scoring``,
+        ``callbacks``, ``backend``) are left behind.
 
         Returns
         -------
-        array
-            (m, n_features) where there is one output, else (m, n_outputs, n_features). The outputs are the predicted
-            values of a regressor and the probabilities of a classifier (of ``classes_[1]`` where there are two).
+        sklearn.neural_network.MLPClassifier or MLPRegressor
+            It shares nothing with this one.
+
+        Raises
+        ------
+        NotFittedError
+            If this one is not fitted.
+        ValueError
+            If scikit-learn has no such activation, loss or output activation.
         """
-        network, inputs, checked = self._inputs(X)
-        jacobian = network.jacobian(inputs.toarray() if hasattr(inputs, "toarray") else inputs)
-        return self._like(jacobian[:, 0, :] if self.n_outputs_ == 1 else jacobian, checked)
+        return exchange.to_sklearn(self)
+
+    # -- what scikit-learn asks ---------------------------------------------------------------------------------
 
     def _custom_score(self, held_out: HeldOut) -> float:
         """What `scoring` says of the data held out."""
@@ -550,25 +355,3 @@ class MultilayerPerceptron(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 def _rows(X: Any) -> Any:
     """Something with as many rows as X that scikit-learn can count."""
     return X if isinstance(X, np.ndarray) or hasattr(X, "toarray") else np.empty((X.shape[0], 1))
-
-
-def _is(one: object, other: object) -> bool:
-    return one is other
-
-
-def _fits(network: Network | None, configuration: dict[str, Any]) -> bool:
-    """Whether `network` is what `configuration` asks for."""
-    assert network is not None
-    hidden = configuration["hidden_activation"]
-    hidden = [hidden] * (len(network.layer_sizes) - 2) if isinstance(hidden, str) else list(hidden)
-    return (
-        list(network.activations) == [*hidden, configuration["output_activation"]]
-        and network.loss == configuration["loss"]
-        and network.dtype == np.dtype(configuration["dtype"])
-        and network.backend is get_backend(configuration["backend"])
-    )
-
-
-def _read_only(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    array.flags.writeable = False
-    return array

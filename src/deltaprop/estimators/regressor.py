@@ -13,12 +13,46 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from deltaprop.backends import Array
+from deltaprop.estimators.fit_data import HeldOut
 from deltaprop.estimators.inputs import checked_data, on_host
-from deltaprop.estimators.multilayer_perceptron import HeldOut, MultilayerPerceptron
+from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron
 
 
 class MLPRegressor(RegressorMixin, MultilayerPerceptron):
-    """doc"""
+    """A multi-layer perceptron for quantities: scikit-learn's estimator of that name, by deltaprop's engine.
+
+    Parameters up to `max_fun` are scikit-learn's, with its defaults, and lead to its numbers: in float64 on NumPy, the
+    same ``coefs_`` to rounding. Those after it are additions whose defaults change nothing.
+
+    Parameters
+    ----------
+    loss : {"squared_error", "poisson", "huber", "absolute_error"} or (cost, gradient), default "squared_error"
+        ½ ‖h − y‖²; half the Poisson deviance under an exponential output, for y ≥ 0; the Huber loss with its bend at
+        1; |h − y|. Or two functions of the outputs and the targets, (m, n_outputs) each and of the kind that the
+        backend computes with: the cost, (m,) or (m, n_outputs), and its gradient ∂cost/∂h, (m, n_outputs).
+    hidden_layer_sizes, activation, ..., dtype
+        As of `MLPClassifier`, `class_weight` apart.
+
+    Attributes
+    ----------
+    coefs_, intercepts_, ..., feature_names_in_
+        As of `MLPClassifier`, ``classes_`` apart. For several outputs, scikit-learn reports the squared error as the
+        mean over them while its gradient is that of the sum; here ``loss_``, ``best_loss_`` and ``loss_curve_`` are
+        that sum, and training stops where scikit-learn's does.
+
+    See Also
+    --------
+    MLPClassifier, deltaprop.Network
+
+    Examples
+    --------
+    >>> from deltaprop import MLPRegressor
+    >>> from sklearn.datasets import load_diabetes
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> reg = MLPRegressor(solver="lbfgs", max_iter=1000, alpha=1.0, random_state=0).fit(X, y / 100)
+    >>> reg.score(X, y / 100) > 0.5
+    True
+    """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **MultilayerPerceptron._parameter_constraints,
@@ -66,13 +100,52 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None) -> Self:
-        """fit"""
+        """Train the network.
+
+        Parameters
+        ----------
+        X : array_like, sparse matrix or DataFrame, (m, n_features)
+        y : array_like, (m,) or (m, n_outputs)
+        sample_weight : array_like, (m,), optional
+        validation_data : (X, y) or (X, y, sample_weight), optional
+            Scored after every epoch into ``validation_scores_`` and ``validation_loss_curve_``; with `early_stopping`,
+            in place of a share of the training data.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter or the data are not as described, or the parameters are no longer finite.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If `max_iter` ended training.
+        """
         return self._fit(X, y, sample_weight, validation_data, incremental=False)
 
     @available_if(lambda estimator: estimator._is_stochastic())
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """partial fit"""
+        """One epoch over the data given, from the parameters there are; not with solver "lbfgs".
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `fit`; also with early stopping.
+        """
         return self._fit(X, y, sample_weight, incremental=True)
 
     def _validate_input(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Any, Any]:
@@ -108,10 +181,30 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         return float(r2_score(held_out.y, predicted, sample_weight=held_out.sample_weight))
 
     def predict(self, X: Any) -> Array:
-        """predict"""
+        """The value predicted for each sample.
+
+        Parameters
+        ----------
+        X : array_like, sparse matrix or DataFrame, (m, n_features)
+
+        Returns
+        -------
+        array, (m,) or (m, n_outputs)
+            Of the kind that `X` is.
+        """
         outputs = self._outputs(X)
         return outputs[:, 0] if self.n_outputs_ == 1 else outputs
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """score"""
+        """The coefficient of determination R², by weight.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+
+        Returns
+        -------
+        float
+        """
         return float(r2_score(on_host(y), on_host(self.predict(X)), sample_weight=on_host(sample_weight)))

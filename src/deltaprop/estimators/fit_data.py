@@ -1,0 +1,86 @@
+"""What a fit works on: the samples it trains on, and those it is judged by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deltaprop import evaluation
+from deltaprop.backends import Array
+from deltaprop.history import History
+from deltaprop.model import Network
+
+if TYPE_CHECKING:
+    from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron
+
+
+@dataclass
+class Training:
+    """What a fit trains on, as arrays of the network's backend.
+
+    Attributes
+    ----------
+    network : Network
+    X, Y, sample_weight : array, (m, s_1), (m, s_L) and (m,)
+    dropout : tuple of float
+        One a hidden layer.
+    constant_costs : array, (m,), optional
+        A cost of each sample, on the host, that does not depend on the network and belongs to the reported loss.
+    outputs_averaged : int
+        By how many outputs scikit-learn divides the cost by which it decides.
+    """
+
+    network: Network
+    X: Array
+    Y: Array
+    sample_weight: Array | None
+    dropout: tuple[float, ...]
+    constant_costs: np.ndarray[Any, Any] | None
+    outputs_averaged: int
+
+    def watched(self, cost: float) -> float:
+        """The mean cost of a sample as scikit-learn has it where it decides: of several outputs the mean, not the sum."""
+        return cost / self.outputs_averaged
+
+
+@dataclass
+class HeldOut:
+    """Samples that a fit is judged by after every epoch.
+
+    Attributes
+    ----------
+    X, Y : array, (m, s_1) and (m, s_L)
+        Of the network's backend.
+    y : array
+        The targets as `predict` gives them, on the host.
+    sample_weight, constant_costs : array, (m,), optional
+        On the host.
+    """
+
+    X: Array
+    Y: Array
+    y: Any
+    sample_weight: np.ndarray[Any, Any] | None
+    constant_costs: np.ndarray[Any, Any] | None
+
+    def record(self, mlp: MultilayerPerceptron, history: History) -> None:
+        """Append the mean cost to ``validation_loss_curve_`` and the score to ``validation_scores_``."""
+        network = mlp._network
+        backend = network.backend
+        prediction = backend.empty(self.Y.shape, network.dtype)
+        weights = None if self.sample_weight is None else backend.asarray(self.sample_weight, network.dtype)
+        m = self.X.shape[0] if self.sample_weight is None else float(self.sample_weight.sum())
+        cost = float(evaluation.data_cost(network, self.X, self.Y, prediction, weights)) / m
+        cost += mean(self.constant_costs, self.sample_weight)
+        score = float(mlp._validation_score(self, prediction))
+        mlp.validation_loss_curve_.append(cost)
+        mlp.validation_scores_.append(score)
+        history.validation_cost.append(cost)
+        history.metrics.setdefault("score", []).append(score)
+
+
+def mean(values: np.ndarray[Any, Any] | None, weights: np.ndarray[Any, Any] | None) -> float:
+    """The mean of `values`, by `weights` where there are any; 0 of none."""
+    return 0.0 if values is None else float(np.average(values, weights=weights))

@@ -1,0 +1,224 @@
+"""Between ``coefs_`` and a network: each is made from the other, and what a fitted network is asked goes through here."""
+
+from __future__ import annotations
+
+import operator
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from deltaprop import evaluation
+from deltaprop.activations import HIDDEN_ACTIVATIONS
+from deltaprop.backends import Array, backend_of, get_backend
+from deltaprop.estimators.inputs import checked_inputs
+from deltaprop.model import Network
+
+#: scikit-learn's names of activations, where they differ from ours.
+SCIKIT_LEARN_NAMES = {"logistic": "sigmoid"}
+#: What hidden layers may use, by either name.
+ACTIVATIONS = {"logistic", *HIDDEN_ACTIVATIONS}
+
+
+def our_name(activation: str) -> str:
+    """The name of an activation in `deltaprop.activations`."""
+    return SCIKIT_LEARN_NAMES.get(activation, activation)
+
+
+class FittedNetwork:
+    """``coefs_`` and ``intercepts_`` over a network.
+
+    The network is where training and prediction look. The arrays handed out share its memory or, where they had to be
+    copied from a device, are read-only. An estimator whose arrays have been replaced, by their owner or because it
+    has been unpickled, makes its network anew from them.
+    """
+
+    activation: Any
+    backend: Any
+    dtype: Any
+    coefs_: list[Array]
+    intercepts_: list[Array]
+    n_layers_: int
+    n_outputs_: int
+    out_activation_: str
+
+    @abstractmethod
+    def _network_loss(self) -> tuple[Any, str]:
+        """The loss by our name, and the output activation by scikit-learn's."""
+
+    @property
+    def network_(self) -> Network:
+        """The fitted network: the same parameters with all that `Network` can do."""
+        check_is_fitted(self, "coefs_")
+        return self._connect()
+
+    # -- coefs_ and the network ---------------------------------------------------------------------------------
+
+    def _activations(self, hidden_layers: int) -> list[str]:
+        """Our name of the activation of each hidden layer."""
+        if isinstance(self.activation, str):
+            return [our_name(self.activation)] * hidden_layers
+        names = list(self.activation)
+        if len(names) != hidden_layers:
+            raise ValueError(f"activation: expected one name, or {hidden_layers}, one a hidden layer, got {names}")
+        for l, name in enumerate(names):
+            if name not in ACTIVATIONS:
+                raise ValueError(f"activation[{l}]: expected one of {sorted(ACTIVATIONS)}, got {name!r}")
+        return [our_name(name) for name in names]
+
+    def _configuration(self, X: Any) -> dict[str, Any]:
+        """The arguments of `Network`, besides the widths, for inputs (or ``coefs_[0]``) of the kind of `X`."""
+        backend, lives_on = self.backend, backend_of(X)
+        if lives_on is not None and lives_on.name != "numpy":
+            if backend not in ("auto", lives_on.name, lives_on):
+                raise TypeError(f"backend: expected 'auto' or {lives_on.name!r} for such input, got {backend!r}")
+            backend = lives_on
+        return {
+            "hidden_activation": self._activations(self.n_layers_ - 2) or "relu",
+            "output_activation": our_name(self.out_activation_),
+            "loss": self._network_loss()[0],
+            "dtype": self.dtype or ("float32" if X.dtype.name == "float32" else "float64"),
+            "backend": backend,
+        }
+
+    def _connect(self, configuration: dict[str, Any] | None = None) -> Network:
+        """The network whose parameters ``coefs_`` and ``intercepts_`` are; as `configuration` says, or as fitted."""
+        network: Network | None = self.__dict__.get("_network")
+        arrays = [*self.coefs_, *self.intercepts_]
+        known = self.__dict__.get("_handed_out", ())
+        same = len(arrays) == len(known) and all(map(operator.is_, arrays, known))
+        if network is not None and same and (configuration is None or _is_as(network, configuration)):
+            return network
+        if configuration is None:
+            configuration = self.__dict__.get("_fitted_configuration") or self._configuration(self.coefs_[0])
+        sizes = [self.coefs_[0].shape[0], *(coef.shape[1] for coef in self.coefs_)]
+        network = Network(sizes, init="zeros", **configuration)
+        network.weights = [coef.T for coef in self.coefs_]
+        network.biases = list(self.intercepts_)
+        self._hand_out(network, self.coefs_[0])
+        return network
+
+    def _hand_out(self, network: Network, like: Any) -> None:
+        """Set ``coefs_`` and ``intercepts_`` to the parameters of `network`, as arrays of the kind that `like` is."""
+        self._network, on_device = network, network.backend.name != "numpy"
+        if on_device and backend_of(like) is not network.backend:
+            self.coefs_ = [_read_only(network.backend.to_numpy(W).T) for W in network.weights]
+            self.intercepts_ = [_read_only(network.backend.to_numpy(b)) for b in network.biases]
+            on_device = False
+        else:
+            self.coefs_ = [W.T for W in network.weights]
+            self.intercepts_ = list(network.biases)
+        self._handed_out = (*self.coefs_, *self.intercepts_)
+        self._fitted_configuration = {
+            "hidden_activation": network.hidden_activation,
+            "output_activation": network.output_activation,
+            "loss": network.loss,
+            "dtype": network.dtype.name,
+            "backend": network.backend.name if on_device else self.backend,
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the network, which is made anew from ``coefs_``: neither buffers nor devices travel."""
+        state: Any = super().__getstate__()
+        return {name: value for name, value in state.items() if name not in ("_network", "_handed_out")}
+
+    # -- what a fitted network is asked -------------------------------------------------------------------------
+
+    def _on_backend(self, X: Any) -> Array:
+        """Checked inputs as an array of the network's backend; on NumPy, CSR stays CSR."""
+        network = self._network
+        if hasattr(X, "toarray"):
+            if network.backend.name == "numpy":
+                return X.astype(network.dtype, copy=False)
+            X = X.toarray()
+        return network.backend.asarray(X, network.dtype)
+
+    def _inputs(self, X: Any) -> tuple[Network, Array, Any]:
+        """The network, `X` checked as an array of its backend, and `X` as it was checked."""
+        check_is_fitted(self)
+        network = self._connect()
+        checked = checked_inputs(self, X, dtype=network.dtype)
+        return network, self._on_backend(checked), checked
+
+    def _like(self, array: Array, X: Any) -> Array:
+        """`array`, of the network's backend, as the kind that `X` is."""
+        backend = self._network.backend
+        return array if backend.name == "numpy" or backend_of(X) is backend else backend.to_numpy(array)
+
+    def _outputs(self, X: Any) -> Array:
+        """a^(L), (m, n_outputs), of the kind of `X`."""
+        network, inputs, checked = self._inputs(X)
+        return self._like(evaluation.predict(network, inputs), checked)
+
+    def transform(self, X: Any, layer: int = -1) -> Array:
+        """The activations of a hidden layer: the features that the network has learnt.
+
+        Parameters
+        ----------
+        X : array_like, sparse matrix or DataFrame, (m, n_features)
+        layer : int, default -1
+            Which hidden layer: 0 is the first, -1 the last.
+
+        Returns
+        -------
+        array, (m, hidden_layer_sizes[layer])
+            Of the kind that `X` is.
+
+        Raises
+        ------
+        NotFittedError
+            If `fit` has not been called.
+        ValueError
+            If there is no such layer, or X is not of the kind that `fit` has seen.
+        """
+        network, inputs, checked = self._inputs(X)
+        hidden, layer = len(network.layer_sizes) - 2, operator.index(layer)
+        if not -hidden <= layer < hidden:
+            raise ValueError(f"layer: expected a hidden layer, {-hidden} … {hidden - 1}, got {layer}")
+        return self._like(evaluation.layer(network, inputs, lambda work: work.A[1 + layer % hidden]), checked)
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self.coefs_[-1].shape[0])
+
+    def input_gradient(self, X: Any) -> Array:
+        """How the outputs change with the inputs, sample by sample: ∂h_k/∂x_i.
+
+        The outputs are the predicted values of a regressor and the probabilities of a classifier, of ``classes_[1]``
+        where there are two classes.
+
+        Parameters
+        ----------
+        X : array_like, sparse matrix or DataFrame, (m, n_features)
+
+        Returns
+        -------
+        array, (m, n_features) where there is one output, else (m, n_outputs, n_features)
+            Of the kind that `X` is.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            As `transform`.
+        """
+        network, inputs, checked = self._inputs(X)
+        jacobian = network.jacobian(inputs.toarray() if hasattr(inputs, "toarray") else inputs)
+        return self._like(jacobian[:, 0, :] if self.n_outputs_ == 1 else jacobian, checked)
+
+
+def _is_as(network: Network, configuration: dict[str, Any]) -> bool:
+    """Whether `network` is what `configuration` asks for."""
+    hidden = configuration["hidden_activation"]
+    hidden = [hidden] * (len(network.layer_sizes) - 2) if isinstance(hidden, str) else list(hidden)
+    return (
+        list(network.activations) == [*hidden, configuration["output_activation"]]
+        and network.loss == configuration["loss"]
+        and network.dtype == np.dtype(configuration["dtype"])
+        and network.backend is get_backend(configuration["backend"])
+    )
+
+
+def _read_only(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    array.flags.writeable = False
+    return array
