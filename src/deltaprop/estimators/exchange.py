@@ -1,4 +1,4 @@
-"""From scikit-learn's fitted estimators to ours and back: parameters, what has been fitted, and the optimizer's state."""
+"""From scikit-learn's fitted estimators to ours and back: parameters, what was fitted, the optimizer's state."""
 
 from __future__ import annotations
 

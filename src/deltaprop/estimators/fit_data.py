@@ -41,7 +41,7 @@ class Training:
     outputs_averaged: int
 
     def watched(self, cost: float) -> float:
-        """The mean cost of a sample as scikit-learn has it where it decides: of several outputs the mean, not the sum."""
+        """The mean cost of a sample by which scikit-learn decides: of several outputs the mean, not the sum."""
         return cost / self.outputs_averaged
 
 

@@ -1,4 +1,4 @@
-"""Between ``coefs_`` and a network: each is made from the other, and what a fitted network is asked goes through here."""
+"""Between ``coefs_`` and a network: each is made from the other; and what a fitted network is asked."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from abc import abstractmethod
 from typing import Any
 
 import numpy as np
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from deltaprop import evaluation
@@ -26,7 +27,7 @@ def our_name(activation: str) -> str:
     return SCIKIT_LEARN_NAMES.get(activation, activation)
 
 
-class FittedNetwork:
+class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """``coefs_`` and ``intercepts_`` over a network.
 
     The network is where training and prediction look. The arrays handed out share its memory or, where they had to be

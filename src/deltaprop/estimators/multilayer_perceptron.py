@@ -8,7 +8,6 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.model_selection import train_test_split
 from sklearn.utils import TransformerTags, check_random_state
@@ -25,7 +24,7 @@ from deltaprop.model import Network
 from deltaprop.trainer import check_dropout
 
 
-class MultilayerPerceptron(FittedNetwork, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class MultilayerPerceptron(FittedNetwork):
     """The common part of the two estimators; made for being derived from."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

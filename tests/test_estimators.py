@@ -1,0 +1,578 @@
+"""What the estimators take, give back, and do beyond scikit-learn's."""
+
+import copy
+import pickle
+import sys
+import warnings
+from types import SimpleNamespace
+
+import joblib
+import numpy as np
+import pytest
+import reference
+from cases import relative
+from host_cuda import HostCudaBackend, compiler_problem
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.datasets import load_iris, make_classification, make_regression
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.metrics import log_loss, mean_absolute_error, r2_score
+from sklearn.preprocessing import scale
+from sklearn.utils.class_weight import compute_sample_weight
+
+import deltaprop as dp
+from deltaprop import backends
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+@pytest.fixture(scope="module")
+def iris():
+    X, y = load_iris(return_X_y=True)
+    return scale(X), y
+
+
+@pytest.fixture(scope="module")
+def table():
+    X, y = make_regression(120, 5, noise=5.0, random_state=0)
+    return X, scale(y)
+
+
+def classifier(**options):
+    return dp.MLPClassifier(
+        **({"hidden_layer_sizes": 8, "max_iter": 15, "random_state": 0, "backend": "numpy"} | options)
+    )
+
+
+def regressor(**options):
+    return dp.MLPRegressor(
+        **({"hidden_layer_sizes": 8, "max_iter": 15, "random_state": 0, "backend": "numpy"} | options)
+    )
+
+
+# -- what comes in and what goes out --------------------------------------------------------------------------------
+
+
+def test_every_kind_of_table_gives_the_same_network(iris):
+    pandas, polars, torch = (pytest.importorskip(name) for name in ("pandas", "polars", "torch"))
+    X, y = iris
+    expected = classifier().fit(X, y)
+    names = ["a", "b", "c", "d"]
+    tables = {
+        "list": X.tolist(),
+        "Fortran order": np.asfortranarray(X),
+        "DataFrame": pandas.DataFrame(X, columns=names),
+        "polars": polars.DataFrame(X, schema=names),
+        "tensor": torch.from_numpy(X),
+        "CSR": sparse.csr_array(X),
+        "CSC": sparse.csc_matrix(X),
+    }
+    for kind, given in tables.items():
+        fitted = classifier().fit(given, y)
+        assert relative(fitted.coefs_, expected.coefs_) < 1e-12, kind
+        assert relative(fitted.predict_proba(given), expected.predict_proba(X)) < 1e-12, kind
+        assert hasattr(fitted, "feature_names_in_") is (kind in ("DataFrame", "polars"))
+    with pytest.warns(UserWarning, match="does not have valid feature names"):
+        classifier().fit(tables["DataFrame"], y).predict(X)
+
+
+def test_labels_of_any_kind_come_back(iris):
+    X, y = iris
+    for labels in (np.array(["setosa", "virginica", "versicolor"]), np.array([2.0, -1.0, 7.0]), np.array([3, 1, 2])):
+        fitted = classifier(solver="lbfgs").fit(X, labels[y])
+        assert np.array_equal(fitted.classes_, np.unique(labels))
+        assert np.mean(fitted.predict(X) == labels[y]) > 0.9
+        assert fitted.score(X, labels[y]) == np.mean(fitted.predict(X) == labels[y])
+
+
+@pytest.mark.parametrize(("given", "asked", "expected"), [
+    ("float32", None, "float32"), ("float64", None, "float64"), ("int64", None, "float64"),
+    ("float64", "float32", "float32"), ("float32", np.float64, "float64"), ("float16", None, "float64"),
+])  # fmt: skip
+def test_dtype(iris, given, asked, expected):
+    X, y = iris
+    X = np.round(10 * X).astype(given)
+    for solver in ("adam", "lbfgs"):
+        fitted = classifier(dtype=asked, solver=solver).fit(X, y)
+        assert {array.dtype.name for array in (*fitted.coefs_, *fitted.intercepts_)} == {expected}
+        assert fitted.predict_proba(X).dtype == expected
+        assert regressor(dtype=asked, solver=solver).fit(X, y).predict(X).dtype == expected
+
+
+def test_probabilities_are_right_in_the_tails(rng):
+    """log p of a class that has no chance is −|z|, not −inf."""
+    X = np.array([[-1.0], [1.0]])
+    fitted = classifier(hidden_layer_sizes=(), solver="lbfgs", alpha=0).fit(X, [0, 1])
+    fitted.coefs_ = [np.array([[900.0]])]
+    fitted.intercepts_ = [np.array([0.0])]
+    assert np.array_equal(fitted.predict_proba(X), [[1, 0], [0, 1]])
+    assert np.array_equal(fitted.predict_log_proba(X), [[0, -900], [-900, 0]])
+    several = classifier(hidden_layer_sizes=(), solver="lbfgs").fit(np.eye(3), [0, 1, 2])
+    several.coefs_ = [1000 * np.eye(3)]
+    several.intercepts_ = [np.zeros(3)]
+    assert np.array_equal(several.predict_log_proba(np.eye(3)), 1000 * np.eye(3) - 1000)
+
+
+class OnDevice(np.ndarray):
+    """An array of a device that is not there."""
+
+
+OnDevice.__module__ = "cupy"
+
+
+class Device(HostCudaBackend):
+    """The CUDA backend run on the host, with arrays of a kind of its own; counts what is fetched from the device."""
+
+    def __init__(self):
+        super().__init__()
+        self.cp.ndarray = OnDevice
+        self.cp.asarray = lambda a, **options: np.asarray(a, **options).view(OnDevice)
+        self.cp.empty = lambda *shape: np.empty(*shape).view(OnDevice)
+        self.cp.zeros = lambda *shape: np.zeros(*shape).view(OnDevice)
+        self.cp.asnumpy = self.fetch
+        self.fetched = 0
+
+    def fetch(self, array):
+        self.fetched += array.nbytes
+        return np.asarray(array)
+
+
+@pytest.fixture
+def device(monkeypatch):
+    problem = compiler_problem()
+    if problem:
+        pytest.skip(problem)
+    device = Device()
+    monkeypatch.setitem(backends.BACKENDS, "cupy", lambda: device)
+    functions = {name: getattr(np, name) for name in ("log", "exp", "logaddexp", "concatenate")}
+    functions["where"] = lambda *arguments: np.where(*arguments).view(OnDevice)  # NumPy's forgets the kind
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(**functions))
+    backends.backend_problem.cache_clear()
+    yield device
+    monkeypatch.undo()
+    backends.backend_problem.cache_clear()
+
+
+def test_arrays_on_a_device_stay_there(device, iris, table):
+    X, y = iris
+    there = device.asarray(X, np.float64)
+    expected = classifier(early_stopping=True).fit(X, y)
+    fitted = dp.MLPClassifier(hidden_layer_sizes=8, max_iter=15, random_state=0, early_stopping=True).fit(there, y)
+    assert device.fetched < X.nbytes  # a cost an epoch, and the predictions on the validation data
+    assert fitted.network_.backend is device
+    assert relative(fitted.coefs_, expected.coefs_) < 1e-12
+    assert fitted.validation_scores_ == pytest.approx(expected.validation_scores_)
+    arrays = [*fitted.coefs_, fitted.predict_proba(there), fitted.predict_log_proba(there), fitted.predict(there)]
+    arrays += [fitted.transform(there), fitted.input_gradient(there)]
+    for array in arrays:
+        assert type(array) is OnDevice
+    assert np.array_equal(np.asarray(fitted.predict(there)), expected.predict(X))
+    assert fitted.score(there, device.asarray(y, np.int64)) == expected.score(X, y)
+    words = np.array(["a", "b", "c"])[y]
+    assert type(clone(fitted).fit(there, words).predict(there)) is np.ndarray  # a device has no text
+
+    X, y = table
+    there, targets = device.asarray(X, np.float32), device.asarray(y, np.float64)
+    fitted = dp.MLPRegressor(hidden_layer_sizes=8, max_iter=15, random_state=0).fit(there, targets)
+    assert type(fitted.predict(there)) is OnDevice
+    assert fitted.predict(there).dtype == np.float32
+    expected = regressor().fit(X.astype(np.float32), y)
+    assert relative(np.asarray(fitted.predict(there)), expected.predict(X.astype(np.float32))) < 1e-4
+    with pytest.raises(ValueError, match="X has 4 features, but MLPRegressor is expecting 5 features"):
+        fitted.predict(there[:, :4])
+    bad = there.copy()
+    bad[3, 2] = np.nan
+    with pytest.raises(ValueError, match="Input X contains NaN or infinity"):
+        fitted.predict(bad)
+    with pytest.raises(TypeError, match="backend: expected 'auto' or 'cupy' for such input, got 'numpy'"):
+        regressor().fit(there, y)
+
+
+def test_tables_on_the_host_are_computed_on_the_device(device, iris):
+    X, y = iris
+    expected = classifier().fit(X, y)
+    for given in (X, sparse.csr_array(X)):
+        fitted = classifier(backend="cupy").fit(given, y)
+        assert fitted.network_.backend is device
+        for array in (*fitted.coefs_, fitted.predict_proba(given), fitted.transform(given), fitted.predict(given)):
+            assert type(array) is np.ndarray
+        assert relative(fitted.coefs_, expected.coefs_) < 1e-12
+    with pytest.raises(ValueError, match="read-only"):
+        fitted.coefs_[0][0, 0] = 1.0  # it would not reach the device
+    fitted.coefs_ = [2 * coef for coef in fitted.coefs_]
+    assert relative(fitted.predict_proba(X), expected.predict_proba(X)) > 1e-3
+
+
+# -- its state --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("travel", [lambda e: pickle.loads(pickle.dumps(e)), copy.deepcopy, "joblib"])
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+def test_it_goes_on_after_a_journey(iris, travel, solver, tmp_path):
+    X, y = iris
+    stayed = classifier(solver=solver).fit(X, y)
+    if travel == "joblib":
+        joblib.dump(stayed, tmp_path / "model.joblib")
+        gone = joblib.load(tmp_path / "model.joblib")
+    else:
+        gone = travel(stayed)
+    assert np.array_equal(gone.predict_proba(X), stayed.predict_proba(X))
+    for fitted in (stayed, gone):
+        fitted.partial_fit(X[:50], y[:50])
+    assert np.array_equal(gone.coefs_[0], stayed.coefs_[0])
+    assert gone.loss_curve_ == stayed.loss_curve_
+
+
+def test_coefs_are_the_network(iris):
+    X, y = iris
+    fitted = classifier().fit(X, y)
+    before = fitted.predict_proba(X)
+    fitted.coefs_[0][:] *= 0.5  # in place
+    changed = fitted.predict_proba(X)
+    assert relative(changed, before) > 1e-2
+    fitted.coefs_[0] = 2 * fitted.coefs_[0]  # one of the list
+    assert relative(fitted.predict_proba(X), before) < 1e-14
+    fitted.network_.weights[0][:] = 0.0  # by way of the network
+    assert not fitted.coefs_[0].any()
+    h = np.maximum(fitted.intercepts_[0], 0) @ fitted.coefs_[1] + fitted.intercepts_[1]
+    assert relative(fitted.predict_log_proba(X[:1])[0], h - np.log(np.exp(h).sum())) < 1e-12
+
+
+def test_clone_and_parameters(iris):
+    for build in (classifier, regressor):
+        estimator = build(activation=["tanh"], dropout=[0.2], callbacks=[print], dtype="float32", scoring="r2")
+        assert clone(estimator).get_params() == estimator.get_params()
+    assert not hasattr(clone(classifier().fit(*iris)), "coefs_")
+    text = repr(classifier(dropout=0.5))
+    assert "dropout=0.5" in text
+    assert "alpha" not in text
+    assert "MLPClassifier" in classifier()._repr_html_()
+
+
+def test_parameters_that_failed_to_stay_finite_leave_the_fitted_ones(iris):
+    X, y = iris
+    fitted = regressor(solver="sgd", learning_rate_init=0.01).fit(X, y)
+    before = [coef.copy() for coef in fitted.coefs_]
+    with pytest.raises(ValueError, match="Solver produced non-finite parameter weights"):
+        fitted.partial_fit(1e200 * X, y)
+    assert all(np.array_equal(a, b) for a, b in zip(fitted.coefs_, before, strict=True))
+    assert np.isfinite(fitted.predict(X)).all()
+
+
+# -- what scikit-learn's refuse -----------------------------------------------------------------------------------------
+
+
+def drawn(sizes, bound, seed=0):
+    """Parameters as scikit-learn draws them, W as (s_out, s_in)."""
+    random = np.random.RandomState(seed)
+    W, b = [], []
+    for s_in, s_out in zip(sizes[:-1], sizes[1:], strict=True):
+        epsilon = np.sqrt(bound / (s_in + s_out))
+        W.append(random.uniform(-epsilon, epsilon, (s_in, s_out)).T)
+        b.append(random.uniform(-epsilon, epsilon, s_out))
+    return W, b
+
+
+STEP = {"solver": "sgd", "momentum": 0.0, "max_iter": 1, "batch_size": 500, "alpha": 0.3, "learning_rate_init": 0.1}
+
+
+@pytest.mark.filterwarnings("ignore:Got `batch_size`")
+@pytest.mark.parametrize(("build", "options", "loss", "activations"), [
+    (regressor, {"loss": "huber"}, "huber", ["relu", "identity"]),
+    (regressor, {"loss": "absolute_error", "activation": "silu"}, "absolute_error", ["silu", "identity"]),
+    (regressor, {"output_activation": "tanh", "activation": ["gelu"]}, "squared_error", ["gelu", "tanh"]),
+    (regressor, {"loss": "huber", "output_activation": "logistic"}, "huber", ["relu", "sigmoid"]),
+    (classifier, {"loss": "squared_error", "activation": "softplus"}, "squared_error", ["softplus", "sigmoid"]),
+    (classifier, {"loss": "binary_cross_entropy"}, "binary_cross_entropy", ["relu", "sigmoid"]),
+    (classifier, {"activation": "leaky_relu"}, "categorical_cross_entropy", ["leaky_relu", "softmax"]),
+])  # fmt: skip
+def test_one_step_under_every_loss_is_that_of_the_per_sample_loop(build, options, loss, activations, iris, table):
+    X, y = iris if build is classifier else table
+    Y = np.eye(3)[y] if build is classifier else y[:, None]
+    fitted = build(**STEP, **options).fit(X, y)
+    W, b = drawn([X.shape[1], 8, Y.shape[1]], 6.0)
+    J, dW, db, _ = reference.cost_and_gradient(W, b, activations, loss, X, Y, l2=0.3)
+    assert fitted.loss_ == pytest.approx(J, rel=1e-12)
+    expected = [w - 0.1 * d for w, d in zip([*W, *b], [*dW, *db], strict=True)]
+    got = [*(coef.T for coef in fitted.coefs_), *fitted.intercepts_]
+    assert relative(got, expected) < 1e-12
+
+
+def test_an_activation_for_each_hidden_layer(iris):
+    X, y = iris
+    fitted = classifier(hidden_layer_sizes=(6, 5, 4), activation=("logistic", "tanh", "gelu")).fit(X, y)
+    forward = reference.forward(
+        [coef.T for coef in fitted.coefs_], fitted.intercepts_, ["sigmoid", "tanh", "gelu", "softmax"], X[0]
+    )
+    assert relative(fitted.predict_proba(X[:1])[0], forward[1][-1]) < 1e-13
+    for l in range(3):
+        assert relative(fitted.transform(X[:1], layer=l)[0], forward[1][l + 1]) < 1e-13
+        assert np.array_equal(fitted.transform(X, layer=l - 3), fitted.transform(X, layer=l))
+    # What is drawn depends on the activation: the logistic function's layer has the smaller range.
+    bounds = [np.sqrt(f / (i + o)) for f, i, o in ((2, 4, 6), (6, 6, 5), (6, 5, 4), (6, 4, 3))]
+    fresh = classifier(hidden_layer_sizes=(6, 5, 4), activation=("logistic", "tanh", "gelu"), learning_rate_init=1e-12)
+    for coef, bound in zip(fresh.fit(X, y).coefs_, bounds, strict=True):
+        assert 0.7 * bound < np.abs(coef).max() < bound + 1e-9
+
+
+def test_sigmoid_is_another_name_of_logistic(iris):
+    one, other = (classifier(activation=name).fit(*iris) for name in ("logistic", "sigmoid"))
+    assert np.array_equal(one.coefs_[0], other.coefs_[0])
+
+
+def test_class_weight(iris):
+    X, y = iris
+    X, y = X[20:130], y[20:130]
+    weight = {0: 2.0, 1: 0.5, 2: 1.0}
+    for class_weight in (weight, "balanced"):
+        by_class = classifier(class_weight=class_weight).fit(X, y)
+        by_sample = classifier().fit(X, y, sample_weight=compute_sample_weight(class_weight, y))
+        assert np.array_equal(by_class.coefs_[0], by_sample.coefs_[0])
+        both = classifier(class_weight=class_weight).fit(X, y, sample_weight=np.arange(110.0))
+        product = compute_sample_weight(class_weight, y) * np.arange(110.0)
+        assert np.array_equal(both.coefs_[0], classifier().fit(X, y, sample_weight=product).coefs_[0])
+    one, other = classifier(class_weight=weight), classifier()
+    one.partial_fit(X, y, classes=[0, 1, 2])
+    other.partial_fit(X, y, compute_sample_weight(weight, y), classes=[0, 1, 2])
+    assert np.array_equal(one.coefs_[0], other.coefs_[0])
+    with pytest.raises(ValueError, match="'balanced' is not supported by partial_fit"):
+        classifier(class_weight="balanced").partial_fit(X, y, classes=[0, 1, 2])
+
+
+def test_dropout_is_that_of_the_engine(table):
+    """The same masks as `Network` draws from the seed that the random state gives, after the parameters."""
+    X, y = table
+    options = {"solver": "sgd", "momentum": 0.0, "alpha": 0.0, "shuffle": False, "batch_size": 30}
+    fitted = regressor(**options, max_iter=4, dropout=0.4, hidden_layer_sizes=(8, 6)).fit(X, y)
+    random = np.random.RandomState(0)
+    W, b = drawn([5, 8, 6, 1], 6.0)
+    random.random_sample(sum(w.size for w in W) + sum(v.size for v in b))  # what the parameters took
+    net = dp.Network(
+        [5, 8, 6, 1], hidden_activation="relu", loss="squared_error", backend="numpy", seed=random.randint(2**31 - 1)
+    )
+    net.weights, net.biases = W, b
+    net.fit(X, y, optimizer=dp.SGD(0.001), batch_size=30, epochs=4, shuffle=False, dropout=0.4)
+    assert relative([coef.T for coef in fitted.coefs_], net.weights) < 1e-12
+    again = regressor(**options, max_iter=4, dropout=(0.4, 0.4), hidden_layer_sizes=(8, 6)).fit(X, y)
+    assert np.array_equal(again.coefs_[0], fitted.coefs_[0])
+    with pytest.raises(ValueError, match="dropout: expected 0 with solver='lbfgs'"):
+        regressor(solver="lbfgs", dropout=0.1).fit(X, y)
+
+
+def test_a_loss_of_ones_own(table):
+    X, y = table
+    named = regressor(loss="huber").fit(X, y)
+    pair = (
+        lambda h, y: np.where(abs(h - y) <= 1, (h - y) ** 2 / 2, abs(h - y) - 0.5),
+        lambda h, y: np.clip(h - y, -1, 1),
+    )
+    own = regressor(loss=pair).fit(X, y)
+    assert relative(own.coefs_, named.coefs_) < 1e-12
+    assert own.loss_curve_ == pytest.approx(named.loss_curve_, rel=1e-12)
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_validation_data_are_scored_after_every_epoch(iris, early):
+    X, y = iris
+    train, held = (X[::2], y[::2]), (X[1::2], y[1::2])
+    weight = np.linspace(0.5, 2, len(held[1]))
+    seen = []
+
+    def watch(event):
+        h = event.network.predict(held[0])
+        seen.append((log_loss(held[1], h, sample_weight=weight), np.average(h.argmax(1) == held[1], weights=weight)))
+        assert event.epoch == len(seen)
+
+    fitted = classifier(callbacks=[watch], early_stopping=early, tol=0, n_iter_no_change=3, max_iter=40)
+    fitted.fit(*train, validation_data=(*held, weight))
+    assert fitted.validation_loss_curve_ == pytest.approx([loss for loss, _ in seen], rel=1e-12)
+    assert fitted.validation_scores_ == pytest.approx([score for _, score in seen], rel=1e-12)
+    plain = classifier(max_iter=40).fit(*train)
+    if early:  # all of the training data was trained on, and the best parameters are back
+        assert fitted.loss_curve_ == plain.loss_curve_[: fitted.n_iter_]
+        assert fitted.best_validation_score_ == max(fitted.validation_scores_)
+        assert np.average(fitted.predict(held[0]) == held[1], weights=weight) == max(fitted.validation_scores_)
+    else:
+        assert np.array_equal(fitted.coefs_[0], plain.coefs_[0])
+    assert plain.validation_scores_ is None
+    assert plain.validation_loss_curve_ is None
+    for solver in ("lbfgs", "sgd"):
+        fitted = regressor(solver=solver, max_iter=5, loss="poisson").fit(*train, validation_data=held)
+        deviance = (
+            held[1] * np.log(np.maximum(held[1], 1) / fitted.predict(held[0])) - held[1] + fitted.predict(held[0])
+        )
+        assert fitted.validation_loss_curve_[-1] == pytest.approx(deviance.mean(), rel=1e-9)
+        assert fitted.validation_scores_[-1] == pytest.approx(r2_score(held[1], fitted.predict(held[0])))
+
+
+def test_scoring_decides_early_stopping(table):
+    pandas = pytest.importorskip("pandas")
+    X, y = table
+    frame = pandas.DataFrame(X, columns=list("abcde"))
+    seen = []
+    held = (X[90:], y[90:])
+
+    def watch(event):
+        seen.append(-mean_absolute_error(held[1], event.network.predict(held[0])[:, 0]))
+
+    options = {"early_stopping": True, "max_iter": 30, "learning_rate_init": 0.01, "callbacks": [watch]}
+    fitted = regressor(scoring="neg_mean_absolute_error", **options)
+    fitted.fit(frame[:90], y[:90], validation_data=(frame[90:], y[90:]))
+    assert fitted.validation_scores_ == pytest.approx(seen)
+    assert list(fitted.feature_names_in_) == list("abcde")
+    calls = []
+
+    def scorer(estimator, X, y):
+        calls.append(estimator)
+        return -float(len(calls))
+
+    stopped = regressor(scoring=scorer, early_stopping=True, n_iter_no_change=2, max_iter=50).fit(X, y)
+    assert stopped.n_iter_ == 4  # the first was the best, and three more did not improve
+    assert stopped.best_validation_score_ == -1.0
+
+
+def test_callbacks_end_training_with_every_solver(table):
+    for solver in ("adam", "sgd", "lbfgs"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            fitted = regressor(solver=solver, callbacks=[lambda event: event.epoch == 3], max_iter=50).fit(*table)
+        assert fitted.n_iter_ == 3
+
+
+def test_progress_and_verbosity(table, capsys):
+    expected = regressor().fit(*table)
+    assert capsys.readouterr() == ("", "")
+    for solver in ("adam", "lbfgs"):
+        shown = regressor(progress=True, solver=solver, max_iter=3).fit(*table)
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert "3/3" in captured.err
+        regressor(verbose=True, solver=solver, max_iter=3).fit(*table)
+        assert "Iteration 3, loss = " in capsys.readouterr().out
+    assert shown.n_iter_ == 3
+    both = regressor(progress=True, verbose=1, callbacks=[lambda event: None]).fit(*table)
+    assert np.array_equal(both.coefs_[0], expected.coefs_[0])
+
+
+def test_hidden_features_as_a_table(iris):
+    pandas = pytest.importorskip("pandas")
+    X, y = iris
+    fitted = classifier(hidden_layer_sizes=(6, 5)).fit(X, y).set_output(transform="pandas")
+    features = fitted.transform(X)
+    assert isinstance(features, pandas.DataFrame)
+    assert list(features.columns) == [f"mlpclassifier{i}" for i in range(5)]
+    for layer in (2, -3):
+        with pytest.raises(ValueError, match="layer: expected a hidden layer, -2 … 1, got"):
+            fitted.transform(X, layer=layer)
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression", "multi-output"])
+def test_input_gradient_is_the_slope_of_the_predictions(task, rng):
+    X = rng.standard_normal((30, 4))
+    z = np.tanh(X @ rng.standard_normal((4, 3)))
+    y = {"binary": z[:, 0] > 0, "multiclass": z.argmax(1), "regression": z[:, 0], "multi-output": z}[task]
+    build = classifier if task in ("binary", "multiclass") else regressor
+    fitted = build(activation="tanh", solver="lbfgs").fit(X, y)
+    h = 1e-6
+    function = fitted.predict_proba if build is classifier else fitted.predict
+    steps = [(function(X + h * e) - function(X - h * e)) / (2 * h) for e in np.eye(4)]
+    slopes = np.stack(steps, axis=-1)
+    if task == "binary":
+        slopes = slopes[:, 1]
+    gradient = fitted.input_gradient(X)
+    assert gradient.shape == ((30, 4) if task in ("binary", "regression") else (30, 3, 4))
+    assert relative(gradient, slopes) < 1e-7
+    assert relative(fitted.input_gradient(sparse.csr_array(X)), gradient) < 1e-14
+
+
+def test_probabilities_of_outputs_that_are_not_a_distribution(iris):
+    X, y = iris
+    for loss in ("squared_error", "binary_cross_entropy"):
+        fitted = classifier(loss=loss, solver="lbfgs").fit(X, y)
+        outputs = fitted.network_.predict(X)
+        assert relative(fitted.predict_proba(X), outputs / outputs.sum(1, keepdims=True)) < 1e-15
+        assert relative(np.exp(fitted.predict_log_proba(X)), fitted.predict_proba(X)) < 1e-12
+        assert fitted.score(X, y) > 0.95
+
+
+# -- bad input ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"activation": "swish"}, "'activation' parameter of MLPClassifier must be"),
+    ({"activation": ["relu", "relu"]}, "activation: expected one name, or 1, one a hidden layer"),
+    ({"activation": ["swish"]}, "activation\\[0\\]: expected one of .*, got 'swish'"),
+    ({"dropout": 1.0}, "'dropout' parameter"),
+    ({"dropout": [0.1, 0.1]}, "dropout: expected one number, or 1"),
+    ({"loss": "huber"}, "'loss' parameter"),
+    ({"backend": "cuda"}, "'backend' parameter"),
+    ({"dtype": "float16"}, "'dtype' parameter"),
+    ({"scoring": "goodness"}, "'scoring' parameter"),
+    ({"output_activation": "softmax", "loss": "squared_error"}, None),
+    ({"output_activation": "identity"}, "output_activation: loss .* goes with 'softmax', got 'identity'"),
+    ({"hidden_layer_sizes": (4, 0)}, "hidden_layer_sizes must be > 0, got \\[4, 0\\]"),
+])  # fmt: skip
+def test_bad_parameters(iris, options, message):
+    fitted = classifier().fit(*iris)
+    before = fitted.predict_proba(iris[0])
+    fitted.set_params(**options)
+    with pytest.raises(ValueError, match=message):
+        fitted.fit(*iris)
+    if message is not None and "goes with" not in message:
+        assert np.array_equal(fitted.predict_proba(iris[0]), before)
+
+
+def test_bad_data(iris):
+    X, y = iris
+    with pytest.raises(NotFittedError):
+        classifier().predict(X)
+    with pytest.raises(NotFittedError):
+        _ = classifier().network_
+    with pytest.raises(TypeError, match="validation_data: expected a pair \\(X, y\\), got int"):
+        classifier().fit(X, y, validation_data=3)
+    with pytest.raises(ValueError, match="`y` has classes not in"):
+        classifier().fit(X, y, validation_data=(X, y + 1))
+    with pytest.raises(ValueError, match="out of the valid range of the loss 'poisson'"):
+        regressor(loss="poisson").fit(X, y - 1)
+    fitted = classifier(warm_start=True).fit(X, y)
+    with pytest.raises(ValueError, match="hidden_layer_sizes: expected the widths fitted before"):
+        fitted.set_params(hidden_layer_sizes=5).fit(X, y)
+    with pytest.raises(ValueError, match="'loss' parameter of MLPRegressor"):
+        regressor(loss="log_loss").fit(X, y)
+    with pytest.raises(ValueError, match="loss: unknown loss"):
+        regressor(loss=("a", "b")).fit(X, y)
+
+
+def test_a_validation_set_that_is_diverged_from_is_still_restored(table):
+    X, y = table
+    fitted = regressor(solver="sgd", learning_rate_init=3.0, early_stopping=True, max_iter=100).fit(X, y)
+    assert np.isnan(fitted.validation_scores_[-1])
+    assert np.isfinite(fitted.predict(X)).all()
+    assert fitted.n_iter_ < 100
+
+
+def test_more_samples_than_a_block_of_evaluation(rng):
+    X, y = make_classification(5000, 6, random_state=0)
+    fitted = classifier(max_iter=2).fit(X, y)
+    h = np.maximum(X @ fitted.coefs_[0] + fitted.intercepts_[0], 0) @ fitted.coefs_[1] + fitted.intercepts_[1]
+    assert relative(fitted.predict_proba(X)[:, 1:], 1 / (1 + np.exp(-h))) < 1e-13
+
+
+def test_an_interrupted_fit_is_a_fit(table):
+    def interrupt(event):
+        if event.epoch == 4:
+            raise KeyboardInterrupt
+
+    with pytest.warns(UserWarning, match="Training interrupted by user"):
+        fitted = regressor(callbacks=[interrupt]).fit(*table)
+    assert fitted.n_iter_ == 4
+    assert np.isfinite(fitted.predict(table[0])).all()
+
+
+def test_the_limit_of_epochs_is_warned_of_where_the_caller_stands(table):
+    for solver in ("adam", "lbfgs"):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            regressor(solver=solver, max_iter=2).fit(*table)
+        assert [warning.category for warning in caught] == [ConvergenceWarning]
+        assert caught[0].filename == __file__
