@@ -1,6 +1,6 @@
 """Fit time of our estimators against scikit-learn's: the same parameters, seed, data and threads, and the scores.
 
-    python -m benches.estimators [--mnist FOLDER] [--json FILE]
+    env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE python -m benches.estimators [--mnist FOLDER] [--json FILE]
 
 Fits alternate, ours and theirs, and the medians are compared. With ``--mnist``, a folder of MNIST's idx files, also
 scikit-learn's own example on MNIST: its settings, its split, its figures.
@@ -9,20 +9,19 @@ scikit-learn's own example on MNIST: its settings, its split, its figures.
 import argparse
 import datetime
 import json
-import sys
 import time
 import warnings
 from pathlib import Path
 
 import numpy as np
 import sklearn.neural_network as theirs
-from benches.machine import machine
-from benches.timing import interleaved
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import scale
 
 import deltaprop as ours
+from benches.machine import machine
+from benches.timing import interleaved
 from deltaprop.datasets import load_dataset
 
 #: What scikit-learn's example on MNIST sets, and what it prints with version 1.9: scores, and losses of 10 epochs.
@@ -125,8 +124,7 @@ def main():
     mnist = None
     if arguments.mnist is not None:
         data = load_dataset(str(arguments.mnist))
-        X, y = data.X.astype(np.float64), data.y
-        mnist = (X / (255.0 if X.max() > 1 else 1.0), y)
+        mnist = (np.vstack([data.X, data.test[0]]) / 255.0, np.concatenate([data.y, data.test[1]]))
     rows = []
     for name, kind, parameters, X, y in cases(mnist):
         row = compare(name, kind, parameters, X, y, 3 if name.startswith("MNIST") else arguments.rounds)
@@ -138,7 +136,7 @@ def main():
             f"scores {row['score']:.4f} {row['score_of_scikit_learn']:.4f}  epochs {row['n_iter']}"
         )
     result = {
-        "command": " ".join(["python", "-m", "benches.estimators", *sys.argv[1:2], *(["FOLDER"] if mnist else [])]),
+        "command": "python -m benches.estimators" + (" --mnist FOLDER" if mnist else ""),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": machine("scikit-learn", "scipy"),
         "fits": rows,

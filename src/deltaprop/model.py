@@ -394,6 +394,98 @@ class Network(NetworkFunction):
         configuration, tensors = read_model(path)
         return cls.from_file_content(str(path), configuration, tensors, backend)
 
+    # -- other programs -----------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_torch(
+        cls, sequential: Any, *, loss: Any = None, backend: str | Backend = "auto", seed: int = 0
+    ) -> Network:
+        """The network that a ``torch.nn.Sequential`` of Linear layers and activations is.
+
+        Parameters
+        ----------
+        sequential : torch.nn.Sequential
+            Linear, Sigmoid, Tanh, ReLU, LeakyReLU(0.01), Softplus, SiLU, GELU, Softmax and Identity; Dropout and Flatten
+            are passed over. Where it ends with a Linear, the output activation is the identity.
+        loss : str or (cost, gradient), optional
+            To train on with; by default the one whose link the output activation is, else "squared_error".
+        backend, seed
+            As of `Network`.
+
+        Returns
+        -------
+        Network
+            In the dtype of the Linear layers, whose weights are its weights: a copy.
+
+        Raises
+        ------
+        ImportError
+            If PyTorch is not installed.
+        TypeError, ValueError
+            If there is a module of another kind, or with other constants than ours.
+        """
+        from deltaprop import torch_modules  # not at start-up, for those who do without
+
+        configuration, weights, biases = torch_modules.read(sequential)
+        if loss is None:
+            links = {"sigmoid": "binary_cross_entropy", "softmax": "categorical_cross_entropy"}
+            loss = links.get(configuration["output_activation"], "squared_error")
+        network = cls(**configuration, loss=loss, init="zeros", backend=backend, seed=seed)
+        network.weights, network.biases = weights, biases
+        return network
+
+    def to_torch(self) -> Any:
+        """A ``torch.nn.Sequential`` that computes what this network does, in its dtype, on the host: a copy.
+
+        Raises
+        ------
+        ImportError
+            If PyTorch is not installed.
+        ValueError
+            If the output activation is exp, of which PyTorch has no module.
+        """
+        from deltaprop import torch_modules
+
+        return torch_modules.write(self)
+
+    def to_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write an ONNX model with input ``X``, (m, s_1), and output ``h``, (m, s_L), in the network's dtype.
+
+        Raises
+        ------
+        ImportError
+            If onnx is not installed; the message names the extra that brings it.
+        OSError
+            If it cannot be written; a file that was there stays whole.
+        ValueError
+            If the loss is a pair of functions: a file holds no code.
+        """
+        from deltaprop import onnx_file
+
+        onnx_file.write_onnx(path, self, self.file_configuration())
+
+    @classmethod
+    def from_onnx(cls, path: str | os.PathLike[str], backend: str | Backend = "auto") -> Network:
+        """The network that `to_onnx` wrote to `path`.
+
+        Raises
+        ------
+        ImportError
+            If onnx is not installed; the message names the extra that brings it.
+        OSError
+            If it cannot be read.
+        ValueError
+            If it is damaged or no model of ours.
+        BackendError
+            If the backend cannot be had here.
+        """
+        from deltaprop import onnx_file
+
+        configuration, tensors = onnx_file.read_onnx(path)
+        return cls.from_file_content(str(path), configuration, tensors, backend)
+
+    # -- what a file holds --------------------------------------------------------------------------------------
+
     def file_configuration(self) -> dict[str, Any]:
         """What `save` writes besides the tensors: JSON types only.
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from deltaprop.atomic_file import write_atomically
+
 FORMAT = "deltaprop-network"
 VERSION = 1
 
@@ -20,9 +22,6 @@ Tensors = dict[str, np.ndarray[Any, Any]]
 
 def write_model(path: str | os.PathLike[str], configuration: Mapping[str, Any], tensors: Tensors) -> None:
     """Write `tensors` and `configuration` (JSON types only) to `path`, all or nothing.
-
-    The file is written beside its final name, flushed to the disk and renamed: whatever fails, a file that was there
-    stays whole.
 
     Raises
     ------
@@ -39,18 +38,7 @@ def write_model(path: str | os.PathLike[str], configuration: Mapping[str, Any], 
         "sha256": _digest(text, tensors),
     }
     content = save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, metadata=metadata)
-    target = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        _use_default_permissions(temporary)
-        Path(temporary).replace(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_atomically(path, content)
 
 
 def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Tensors]:
@@ -120,10 +108,3 @@ def _digest(configuration: str, tensors: Tensors) -> str:
         digest.update(f"\0{name}\0{tensor.dtype.str}\0{tensor.shape}\0".encode())
         digest.update(tensor.tobytes())
     return digest.hexdigest()
-
-
-def _use_default_permissions(path: str) -> None:
-    """A temporary file is private to its owner; a model is a file like any other."""
-    mask = os.umask(0)
-    os.umask(mask)
-    Path(path).chmod(0o666 & ~mask)

@@ -1,0 +1,161 @@
+"""Networks as ONNX models: a Gemm and its activation a layer; what ours need to be read back stands in the metadata."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deltaprop.atomic_file import write_atomically
+from deltaprop.model_file import Tensors
+from deltaprop.network import NetworkState
+
+#: The operators used here have meant the same since; runtimes of 2022 read it.
+OPSET, IR_VERSION = 17, 8
+KEY = "deltaprop"
+#: Activations that are one operator, and its attributes.
+OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
+    "identity": ("Identity", {}),
+    "sigmoid": ("Sigmoid", {}),
+    "tanh": ("Tanh", {}),
+    "relu": ("Relu", {}),
+    "leaky_relu": ("LeakyRelu", {"alpha": 0.01}),
+    "exp": ("Exp", {}),
+    "softmax": ("Softmax", {"axis": -1}),
+}
+
+
+def write_onnx(path: str | os.PathLike[str], network: NetworkState, configuration: dict[str, Any]) -> None:
+    """Write a model with input ``X``, (m, s_1), and output ``h``, (m, s_L), in the dtype of `network`.
+
+    Raises
+    ------
+    ImportError
+        If onnx is not installed.
+    OSError
+        If it cannot be written; a file that was there stays whole.
+    """
+    onnx = _onnx()
+    graph = Graph(onnx, network.dtype)
+    layers = zip(network.weights, network.biases, network.activations, strict=True)
+    value, last = "X", len(network.activations) - 1
+    for l, (W, b, activation) in enumerate(layers):
+        names = [
+            graph.constant(f"{kind}.{l}", network.backend.to_numpy(x)) for kind, x in (("weights", W), ("biases", b))
+        ]
+        z = graph.node("Gemm", [value, *names], transB=1)
+        value = graph.activation(activation, z, "h" if l == last else None)
+    kind = onnx.helper.np_dtype_to_tensor_dtype(network.dtype)
+    ends = [
+        onnx.helper.make_tensor_value_info(name, kind, ["m", size])
+        for name, size in (("X", network.layer_sizes[0]), ("h", network.layer_sizes[-1]))
+    ]
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(graph.nodes, "deltaprop", ends[:1], ends[1:], graph.constants),
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="deltaprop",
+    )
+    onnx.helper.set_model_props(model, {KEY: json.dumps(configuration, sort_keys=True)})
+    onnx.checker.check_model(model)
+    write_atomically(path, model.SerializeToString())
+
+
+def read_onnx(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Tensors]:
+    """Configuration and tensors of a file that `write_onnx` wrote.
+
+    Raises
+    ------
+    ImportError
+        If onnx is not installed.
+    OSError
+        If there is no such file or it cannot be read.
+    ValueError
+        If it is damaged, or no model of ours.
+    """
+    onnx = _onnx()
+    content = Path(path).read_bytes()
+    try:
+        model = onnx.load_model_from_string(content)
+        onnx.checker.check_model(model)
+        properties = {entry.key: entry.value for entry in model.metadata_props}
+        tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    except Exception as error:
+        raise ValueError(f"{path}: not an ONNX model, or a damaged one ({error})") from error
+    try:
+        configuration = json.loads(properties[KEY])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: an ONNX model of another program: it does not say which network it is") from error
+    return configuration, {name: tensor for name, tensor in tensors.items() if "." in name}
+
+
+class Graph:
+    """Nodes and constants as they are added."""
+
+    def __init__(self, onnx: Any, dtype: np.dtype[Any]) -> None:
+        self.onnx, self.dtype = onnx, dtype
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def node(self, operator: str, inputs: list[str], output: str | None = None, **attributes: Any) -> str:
+        """The name of what `operator` makes of `inputs`."""
+        name = output or f"value{len(self.nodes)}"
+        self.nodes.append(self.onnx.helper.make_node(operator, inputs, [name], **attributes))
+        return name
+
+    def constant(self, name: str, value: Any) -> str:
+        """The name of a constant in the network's dtype."""
+        array = np.ascontiguousarray(value, self.dtype)
+        self.constants.append(self.onnx.numpy_helper.from_array(array, name))
+        return name
+
+    def number(self, value: float) -> str:
+        """The name of a number."""
+        return self.constant(f"number{len(self.constants)}", value)
+
+    def activation(self, activation: str, z: str, output: str | None) -> str:
+        """The name of g(z)."""
+        if activation in COMPOSED:
+            return COMPOSED[activation](self, z, output)
+        operator, attributes = OPERATORS[activation]
+        return self.node(operator, [z], output, **attributes)
+
+
+def _softplus(graph: Graph, z: str, output: str | None) -> str:
+    """max(z, 0) + log(1 + e^−|z|); the operator of that name is missing for float64 in the usual runtime."""
+    tail = graph.node("Exp", [graph.node("Neg", [graph.node("Abs", [z])])])
+    tail = graph.node("Log", [graph.node("Add", [tail, graph.number(1.0)])])
+    return graph.node("Add", [graph.node("Relu", [z]), tail], output)
+
+
+def _silu(graph: Graph, z: str, output: str | None) -> str:
+    """z σ(z)."""
+    return graph.node("Mul", [z, graph.node("Sigmoid", [z])], output)
+
+
+def _gelu(graph: Graph, z: str, output: str | None) -> str:
+    """z (1 + erf(z/√2))/2, erf in float32, in which alone the usual runtime has it."""
+    scaled = graph.node("Mul", [z, graph.number(float(np.sqrt(0.5)))])
+    narrow = graph.node("Cast", [scaled], to=graph.onnx.TensorProto.FLOAT)
+    erf = graph.node("Cast", [graph.node("Erf", [narrow])], to=graph.onnx.helper.np_dtype_to_tensor_dtype(graph.dtype))
+    share = graph.node("Mul", [graph.node("Add", [erf, graph.number(1.0)]), graph.number(0.5)])
+    return graph.node("Mul", [z, share], output)
+
+
+#: Activations that take several operators.
+COMPOSED: dict[str, Callable[[Graph, str, str | None], str]] = {"softplus": _softplus, "silu": _silu, "gelu": _gelu}
+
+
+def _onnx() -> Any:
+    try:
+        import onnx
+        import onnx.checker
+        import onnx.helper
+        import onnx.numpy_helper
+    except ImportError as error:
+        raise ImportError(f"ONNX files need onnx ({error}); pip install 'deltaprop[onnx]'") from error
+    return onnx
