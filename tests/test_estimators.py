@@ -4,6 +4,7 @@ import copy
 import pickle
 import sys
 import warnings
+from itertools import pairwise
 from types import SimpleNamespace
 
 import joblib
@@ -266,7 +267,7 @@ def drawn(sizes, bound, seed=0):
     """Parameters as scikit-learn draws them, W as (s_out, s_in)."""
     random = np.random.RandomState(seed)
     W, b = [], []
-    for s_in, s_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for s_in, s_out in pairwise(sizes):
         epsilon = np.sqrt(bound / (s_in + s_out))
         W.append(random.uniform(-epsilon, epsilon, (s_in, s_out)).T)
         b.append(random.uniform(-epsilon, epsilon, s_out))

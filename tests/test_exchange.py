@@ -117,7 +117,7 @@ def test_files_that_are_no_models_of_ours(tmp_path, rng):
     content = path.read_bytes()
     for damaged in (b"", content[:200], rng.bytes(500)):
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match="net.onnx: "):
+        with pytest.raises(ValueError, match=r"net\.onnx: "):
             dp.Network.from_onnx(path)
     model = onnx.load_model_from_string(content)
     del model.metadata_props[:]

@@ -405,8 +405,8 @@ class Network(NetworkFunction):
         Parameters
         ----------
         sequential : torch.nn.Sequential
-            Linear, Sigmoid, Tanh, ReLU, LeakyReLU(0.01), Softplus, SiLU, GELU, Softmax and Identity; Dropout and Flatten
-            are passed over. Where it ends with a Linear, the output activation is the identity.
+            Linear, Sigmoid, Tanh, ReLU, LeakyReLU(0.01), Softplus, SiLU, GELU, Softmax and Identity; Dropout and
+            Flatten are passed over. Where it ends with a Linear, the output activation is the identity.
         loss : str or (cost, gradient), optional
             To train on with; by default the one whose link the output activation is, else "squared_error".
         backend, seed

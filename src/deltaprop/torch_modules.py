@@ -108,7 +108,8 @@ def _activation(place: str, module: Any, torch: Any) -> str:
     }
     if not ours.get(name, True):
         raise ValueError(
-            f"{place}: {module} is not our {name!r}: leaky slope 0.01, softplus beta 1, gelu by erf, softmax over columns"
+            f"{place}: {module} is not our {name!r}: expected leaky slope 0.01, softplus beta 1, gelu by erf, softmax "
+            "over columns"
         )
     return name
 

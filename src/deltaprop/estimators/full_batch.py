@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from deltaprop.backprop import Objective
 from deltaprop.callbacks import EpochEnd
 from deltaprop.derivatives import CostDerivatives
 from deltaprop.estimators.fit_data import mean
+from deltaprop.estimators.minibatches import say
 from deltaprop.evaluation import data_cost
 from deltaprop.history import History
 from deltaprop.progress import progress_bar
@@ -49,8 +49,7 @@ def train(mlp: MultilayerPerceptron, training: Training, held_out: HeldOut | Non
 
         def after_iteration(intermediate_result: OptimizeResult) -> None:
             history.cost.append(float(intermediate_result.fun))
-            if mlp.verbose:
-                sys.stdout.write(f"Iteration {history.epochs}, loss = {history.cost[-1]:.8f}\n")
+            say(mlp, f"Iteration {history.epochs}, loss = {history.cost[-1]:.8f}")
             progress.samples(samples)
             if held_out is not None or mlp.callbacks:
                 network.parameters = intermediate_result.x

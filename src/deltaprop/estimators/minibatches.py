@@ -175,5 +175,6 @@ def _goes_on(mlp: MultilayerPerceptron, goes_on: bool) -> bool:
 
 
 def say(mlp: MultilayerPerceptron, line: str) -> None:
+    """`line` on standard output, where the estimator is to be verbose."""
     if mlp.verbose:
         sys.stdout.write(f"{line}\n")
