@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import require
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -37,14 +38,15 @@ def test_every_formula_of_the_table_has_a_test():
     assert [row for row in rows if "](../tests/test_" not in row] == []
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_the_api_of_the_readme_runs(tmp_path, monkeypatch, capsys):
-    """The python block, line by line as printed, on data of its shapes."""
+    """The python blocks, line by line as printed, on data of their shapes."""
     import matplotlib
     from sklearn.datasets import load_digits
 
     matplotlib.use("Agg")
     monkeypatch.chdir(tmp_path)
-    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    network, others, estimators = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     X, y = load_digits(return_X_y=True)
     X = X / 16
     names = {"X": X[:200], "y": y[:200], "Xv": X[200:300], "yv": y[200:300], "x": X[:5], "z": X[:5]}
@@ -52,6 +54,12 @@ def test_the_api_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     names |= {"dX": X[:200], "dY": rng.random((200, 10)), "v": rng.standard_normal(64 * 100 + 100 * 10 + 110)}
     names |= {"Theta1": rng.standard_normal((100, 65)), "Theta2": rng.standard_normal((10, 101))}
     names |= {"f": np.exp, "g": np.sin, "h": np.square, "df": np.exp, "dg": np.cos, "dh": lambda w: 2 * w}
-    exec(block, names)
+    exec(network, names)
     assert "passed: relative difference" in capsys.readouterr().out
+    exec(estimators, names)
+    assert len(names["clf"].validation_loss_curve_) == names["clf"].n_iter_
     assert len(names["net"].hvp(X[:5], y[:5], names["v"])) == len(names["v"])
+    for package in ("torch", "onnx"):
+        require(package)
+    exec(others, names)
+    assert names["net"].layer_sizes == (64, 100, 10)

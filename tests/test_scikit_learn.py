@@ -23,6 +23,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import deltaprop as dp
 
+VERSION = tuple(map(int, sklearn.__version__.split(".")[:2]))
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
@@ -41,9 +42,7 @@ ITS_TESTS = {
 }
 
 
-@pytest.mark.skipif(
-    tuple(map(int, sklearn.__version__.split(".")[:2])) < (1, 9), reason="its tests of before 1.9 ask for its old rules"
-)
+@pytest.mark.skipif(VERSION < (1, 9), reason="its tests of before 1.9 ask for its rules of then")
 @pytest.mark.parametrize("module", ITS_TESTS)
 def test_its_own_tests_pass_on_ours(module, tmp_path):
     left_out = [f"not {name}" for name in ITS_TESTS[module]]
@@ -105,6 +104,7 @@ def test_stacking_and_importance(iris):
         assert np.allclose(ours, theirs, atol=1e-8)
 
 
+@pytest.mark.skipif(VERSION < (1, 7), reason="its estimators took no sample weights then")
 def test_sample_weight_is_routed(iris):
     X, y = iris
     weight = np.linspace(0, 2, len(y))

@@ -5,12 +5,17 @@ from itertools import product
 
 import numpy as np
 import pytest
+import sklearn
 import sklearn.neural_network as theirs
 from cases import relative
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
 import deltaprop as ours
+
+pytestmark = pytest.mark.skipif(
+    tuple(map(int, sklearn.__version__.split(".")[:2])) < (1, 9), reason="the rules are those of scikit-learn 1.9"
+)
 
 SOLVERS = {
     "adam": {"learning_rate_init": 0.01},
