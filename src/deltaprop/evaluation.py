@@ -12,8 +12,9 @@ from deltaprop.history import History
 from deltaprop.metrics import Metric
 from deltaprop.network import NetworkState
 
-#: Rows taken at a time: enough for the matrix products to be efficient, few enough for the layers to stay in cache.
-EVALUATION_ROWS = 2048
+#: Rows taken at a time: enough for the matrix products to be efficient, and as few as let a layer of so many entries, its
+#: z and its a, stay in a second-level cache.
+LEAST_ROWS, MOST_ROWS, LAYER_ENTRIES = 256, 2048, 50_000
 
 
 def predict(network: NetworkState, X: Array) -> Array:
@@ -59,7 +60,7 @@ def validate(
 
 def _blocks(network: NetworkState, m: int) -> Iterator[tuple[int, int, Workspace]]:
     """(start, stop, workspace) over m rows; the workspace is this call's own, so threads may share the network."""
-    rows = min(m, EVALUATION_ROWS)
+    rows = min(m, MOST_ROWS, max(LEAST_ROWS, LAYER_ENTRIES // max(network.layer_sizes[1:])))
     work = Workspace(network, rows, backward=False)
     for start in range(0, m, rows):
         stop = min(start + rows, m)

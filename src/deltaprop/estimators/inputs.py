@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
-from deltaprop.backends import Array, backend_of
+from deltaprop.backends import Array, backend_of, get_backend
 from deltaprop.data import adopt
 
 FLOATS = (np.float64, np.float32)
@@ -51,10 +51,25 @@ def checked_inputs(estimator: Any, X: Any, *, dtype: DTypeLike | None) -> Any:
     X : array or sparse matrix
         On the host (dense, or CSR where it was sparse) or on the device where it was.
     """
+    if _is_as_fitted(estimator, X, dtype):
+        return X
     device = on_device(X)
     if device is not None:
         return _checked_on_device(estimator, device, dtype, reset=False)
     return validate_data(estimator, X, accept_sparse="csr", dtype=dtype or FLOATS, reset=False)
+
+
+def _is_as_fitted(estimator: Any, X: Any, dtype: DTypeLike | None) -> bool:
+    """Whether `validate_data`, which takes longer than a small prediction, would leave `X` as it is."""
+    return (
+        type(X) is np.ndarray
+        and X.ndim == 2
+        and X.dtype == dtype
+        and X.shape[0] > 0
+        and X.shape[1] == estimator.n_features_in_
+        and not hasattr(estimator, "feature_names_in_")
+        and get_backend("numpy").all_finite(X)
+    )
 
 
 def checked_data(
