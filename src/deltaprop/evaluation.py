@@ -12,8 +12,8 @@ from deltaprop.history import History
 from deltaprop.metrics import Metric
 from deltaprop.network import NetworkState
 
-#: Rows taken at a time: enough for the matrix products to be efficient, and as few as let a layer of so many entries, its
-#: z and its a, stay in a second-level cache.
+#: Rows taken at a time: enough for the matrix products to be efficient, and as few as let a layer of so many entries,
+#: its z and its a, stay in a second-level cache.
 LEAST_ROWS, MOST_ROWS, LAYER_ENTRIES = 256, 2048, 50_000
 
 
