@@ -104,7 +104,7 @@ def test_nothing_is_allocated_in_a_step(weighted):
     for optimizer in (dp.SGD(0.01), dp.SGD(0.01, momentum=0.9, nesterov=True), dp.AdamW(0.001)):
         for hidden in ("sigmoid", "relu", "tanh", "softplus", "gelu"):
             for loss in ("categorical_cross_entropy", "binary_cross_entropy", "huber"):
-                net = dp.Network([200, 300, 10], hidden_activation=hidden, loss=loss, backend="numpy")
+                net = dp.Network([200, 300, 10], hidden_activation=hidden, loss=loss, backend="reference")
                 inputs, targets = net._data(X, y)
                 weight = net._weights(rng.random(1280) if weighted else None, inputs)
                 trainer = Trainer(

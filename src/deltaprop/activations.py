@@ -97,7 +97,7 @@ def _elementwise(operation: str, x: Any, out: Any) -> Array:
         if x.dtype.kind in "iub":
             x = x.astype(np.float64)
         backend = get_backend("numpy")
-    allowed = ("float16", "float32", "float64") if backend.name == "cupy" else ("float32", "float64")
+    allowed = ("float16", "float32", "float64") if not backend.on_host else ("float32", "float64")
     if x.dtype.name not in allowed:
         raise TypeError(f"x: expected dtype {', '.join(allowed)}, got {x.dtype.name}")
     result = None

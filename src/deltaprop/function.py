@@ -331,7 +331,7 @@ class NetworkFunction(NetworkState):
 
     def _wants_host(self, X: Any) -> bool:
         """Whether the caller handed in host data while the network lives on a device."""
-        return self.backend.name != "numpy" and backend_of(X) is not self.backend
+        return not self.backend.on_host and backend_of(X) is not self.backend
 
     def _like(self, X: Any, arrays: list[Array]) -> list[Array]:
         """`arrays` as the kind that `X` was."""

@@ -7,29 +7,50 @@ parameters, all of it vector operations that gain nothing from threads, then tak
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+_lock, _inside, _limit = threading.Lock(), 0, None
+
 
 @contextmanager
 def scipy_on_one_thread() -> Iterator[None]:
-    """Within the context, the BLAS that scipy alone uses has one thread; one that NumPy uses as well is left alone."""
-    with _blas_of_scipy().limit(limits=1):
+    """Within the context, the BLAS that scipy alone uses has one thread; one that NumPy uses as well is left alone.
+
+    Several threads may be within at a time: the first to enter sets the limit, the last to leave lifts it.
+    """
+    global _inside, _limit
+    with _lock:
+        _inside += 1
+        if _inside == 1:
+            _limit = _blas(of_scipy=True).limit(limits=1)
+    try:
         yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if _inside == 0:
+                _limit.restore_original_limits()
+
+
+def numpy_threads() -> int:
+    """How many threads NumPy's BLAS would use now: what a user, or joblib in a worker of its own, has set."""
+    return max((pool["num_threads"] for pool in _blas(of_scipy=False).info()), default=1)
 
 
 @cache
-def _blas_of_scipy() -> Any:
-    """The controller of the libraries that scipy's wheel brings."""
+def _blas(*, of_scipy: bool) -> Any:
+    """The controller of the BLAS that scipy's wheel brings, or of all others."""
     import scipy.linalg  # noqa: F401  (loads them)
     from threadpoolctl import ThreadpoolController
 
-    controller = ThreadpoolController()
+    controller = ThreadpoolController().select(user_api="blas")
     paths = [library.filepath for library in controller.lib_controllers]
-    return controller.select(filepath=[path for path in paths if _belongs_to_scipy(Path(path))])
+    return controller.select(filepath=[path for path in paths if _belongs_to_scipy(Path(path)) is of_scipy])
 
 
 def _belongs_to_scipy(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from numbers import Real
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.backprop import Objective, Workspace, backward, forward, total_weight
+from deltaprop.errors import BackendError
+from deltaprop.native_epoch import NativeEpoch
 from deltaprop.network import DROPOUT_STREAM, NetworkState
 from deltaprop.optimizers import Optimizer
 from deltaprop.parameters import Parameters
@@ -40,6 +43,10 @@ class Trainer:
     ----------
     cost : array, () of float64
         Σ cost(h, y) over the minibatches of the epoch, each at the parameters it was trained from.
+    decay : array, () of float64
+        What `terms` makes of Σ W² before each step, over the epoch.
+    whole_epoch : callable or None
+        What does an epoch in fewer, larger calls than one a step, where the backend has such a thing.
     """
 
     def __init__(
@@ -65,11 +72,15 @@ class Trainer:
         self.host_weight = None if sample_weight is None else network.backend.to_numpy(sample_weight)
         self.gradient = Parameters(network.backend, network.layer_sizes, network.dtype)
         self.cost = network.backend.zeros((), np.float64)
+        self.decay = network.backend.zeros((), np.float64)
+        self.keep = [1.0 - p for p in dropout]
+        self.whole_epoch = _whole_epoch(self, dropout)
+        if self.whole_epoch is not None:
+            return
         # Two sizes at most occur: the full minibatch and the short one that ends an epoch.
         sizes = {batch_size, self.samples % batch_size} - {0}
         self.work = {size: Workspace(network, size) for size in sizes}
         empty, dtype = network.backend.empty, network.dtype
-        self.keep = [1.0 - p for p in dropout]
         for size, work in self.work.items():
             for l, p in enumerate(dropout):
                 work.masks[l] = empty((size, network.layer_sizes[l + 1]), dtype) if p else None
@@ -84,9 +95,16 @@ class Trainer:
         """Every sample once, in minibatches: in `order`, (m,) of int64 on the host, or as they stand where None."""
         backend = self.network.backend
         self.cost.fill(0)
+        self.decay.fill(0)
+        weights, sums = self._weights(order)
+        if self.whole_epoch is not None:
+            sizes = [self.batch_size] * (len(sums) - 1) + [self.samples - (len(sums) - 1) * self.batch_size]
+            terms = [self.terms(n, m) for n, m in zip(sizes, sums, strict=True)]
+            self.whole_epoch(order, weights, terms, learning_rate, progress)
+            self.network.epochs_trained += 1
+            return
         if any(keep < 1.0 for keep in self.keep):
             self.stream = backend.random_stream((self.network.seed, DROPOUT_STREAM, self.network.epochs_trained))
-        weights, sums = self._weights(order)
         rows = None if order is None else backend.asarray(order, np.int64)
         for start, m in zip(range(0, self.samples, self.batch_size), sums, strict=True):
             stop = min(start + self.batch_size, self.samples)
@@ -100,10 +118,21 @@ class Trainer:
             progress.samples(stop - start)
         self.network.epochs_trained += 1
 
-    def minibatch(self, X: Array, Y: Array, m: float, learning_rate: float, sample_weight: Array | None) -> None:
-        """A step under J of the training set: the data term is the minibatch's mean, the penalty of all m."""
+    def terms(self, n: int, m: float) -> tuple[float, float, float]:
+        """What J of the training set asks of a minibatch of `n` samples, or weights that sum to `m`.
+
+        The factors of δ^(L), which is 1/m for the mean; of W in ∂J/∂W, with the m of all samples; and of Σ W², which is
+        added to `decay`: 0, for the penalty is that at the end of the epoch.
+        """
         # Where the weights of a minibatch sum to 0, none of its samples counts.
-        self.step(X, Y, self.objective.scale(m or 1.0), self.objective.penalty(self.m), learning_rate, sample_weight)
+        return self.objective.scale(m or 1.0), self.objective.penalty(self.m), 0.0
+
+    def minibatch(self, X: Array, Y: Array, m: float, learning_rate: float, sample_weight: Array | None) -> None:
+        """A step under `terms` over one minibatch, X : (n, s_1), Y : (n, s_L), sample_weight : (n,)."""
+        scale, penalty, decay = self.terms(X.shape[0], m)
+        if decay:
+            self.network.backend.add_squared_norm(self.network.flat_weights, decay, self.decay)
+        self.step(X, Y, scale, penalty, learning_rate, sample_weight)
 
     def step(
         self, X: Array, Y: Array, scale: float, penalty: float, learning_rate: float, sample_weight: Array | None
@@ -134,6 +163,25 @@ class Trainer:
         weights = self.host_weight if order is None else self.host_weight[order]
         sums = np.add.reduceat(weights, starts, dtype=np.float64)
         return self.network.backend.asarray(weights, self.network.dtype), [float(m) for m in sums]
+
+
+def _whole_epoch(trainer: Trainer, dropout: Sequence[float]) -> NativeEpoch | None:
+    if not NativeEpoch.can(trainer.network, trainer.X, trainer.optimizer, dropout):
+        return None
+    try:
+        return NativeEpoch(
+            trainer.network,
+            trainer.X,
+            trainer.Y,
+            trainer.optimizer,
+            trainer.state,
+            trainer.batch_size,
+            trainer.cost,
+            trainer.decay,
+        )
+    except BackendError as error:
+        warnings.warn(f"{error}; epochs are trained step by step, by NumPy", RuntimeWarning, stacklevel=5)
+        return None
 
 
 def check_dropout(dropout: Any, hidden_layers: int) -> tuple[float, ...]:

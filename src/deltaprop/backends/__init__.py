@@ -20,6 +20,13 @@ def _numpy() -> Backend:
 
 
 @cache
+def _reference() -> Backend:
+    from deltaprop.backends.numpy import NumpyBackend
+
+    return NumpyBackend(compiles=False)
+
+
+@cache
 def _cupy() -> Backend:
     from deltaprop.backends.cupy import CupyBackend
 
@@ -28,6 +35,8 @@ def _cupy() -> Backend:
 
 #: In the order in which ``"auto"`` tries them. Each raises BackendError where it cannot be had.
 BACKENDS: dict[str, Callable[[], Backend]] = {"cupy": _cupy, "numpy": _numpy}
+#: What has to be asked for by name.
+BY_NAME_ONLY: dict[str, Callable[[], Backend]] = {"reference": _reference}
 
 
 def get_backend(name: str | Backend = "auto") -> Backend:
@@ -35,8 +44,10 @@ def get_backend(name: str | Backend = "auto") -> Backend:
 
     Parameters
     ----------
-    name : {"auto", "numpy", "cupy"} or Backend
-        "auto" is CuPy where a CUDA device answers, else NumPy. A Backend is returned as it is.
+    name : {"auto", "numpy", "cupy", "reference"} or Backend
+        "auto" is CuPy where a CUDA device answers, else NumPy. "numpy" leaves epochs of training to a library compiled
+        for this processor, where there is a C++ compiler; "reference" takes every step by NumPy itself. A Backend is
+        returned as it is.
 
     Raises
     ------
@@ -49,9 +60,10 @@ def get_backend(name: str | Backend = "auto") -> Backend:
         return name
     if name == "auto":
         return get_backend(available_backends()[0])
-    if name not in BACKENDS:
-        raise ValueError(f"backend: expected one of 'auto', 'numpy', 'cupy', got {name!r}")
-    return BACKENDS[name]()
+    make = BACKENDS.get(name) or BY_NAME_ONLY.get(name)
+    if make is None:
+        raise ValueError(f"backend: expected one of 'auto', 'numpy', 'cupy', 'reference', got {name!r}")
+    return make()
 
 
 @cache

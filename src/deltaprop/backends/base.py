@@ -29,6 +29,8 @@ class Backend(ABC):
 
     #: The name users give: ``backend="numpy"``.
     name: str
+    #: Whether its arrays are NumPy's.
+    on_host: bool
 
     # -- arrays -------------------------------------------------------------------------------------------------
 

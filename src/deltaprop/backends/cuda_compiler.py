@@ -6,11 +6,10 @@ files are compiled here without it.
 
 from __future__ import annotations
 
-import hashlib
-import os
-import tempfile
 from importlib.resources import files
 from pathlib import Path
+
+from deltaprop.backends.compiled_files import compiled_file
 
 #: Type names of CUDA C++ by NumPy dtype name, and the options that choose them (see ``kernels/real.cuh``).
 TYPE_OPTIONS = {
@@ -74,22 +73,11 @@ def compile_kernels(name: str, dtype: str, architecture: str, *, to_ptx: bool = 
 
 
 def cached_cubin(name: str, dtype: str, architecture: str) -> Path:
-    """Path of the compiled file, compiling it where no earlier process has.
-
-    The cache lies in ``$DELTAPROP_CACHE_DIR``, else in ``deltaprop`` under ``$XDG_CACHE_HOME`` or ``~/.cache``.
-    """
+    """Path of the compiled file, compiling it where no earlier process has."""
     from cupy.cuda import nvrtc
 
-    root = os.environ.get("DELTAPROP_CACHE_DIR")
-    base = Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deltaprop"
     sources, _ = _headers()
     identity = (read(f"{name}.cu"), *sources, dtype, architecture, str(nvrtc.getVersion()))
-    digest = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:24]
-    path = base / f"{name}-{dtype}-{architecture}-{digest}.cubin"
-    if not path.exists():
-        base.mkdir(parents=True, exist_ok=True)
-        # Written aside and renamed, so that another process never loads half a file.
-        with tempfile.NamedTemporaryFile(dir=base, delete=False) as temporary:
-            temporary.write(compile_kernels(name, dtype, architecture))
-        Path(temporary.name).replace(path)
-    return path
+    return compiled_file(
+        f"{name}-{dtype}-{architecture}", ".cubin", identity, lambda: compile_kernels(name, dtype, architecture)
+    )

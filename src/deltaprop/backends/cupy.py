@@ -66,6 +66,7 @@ class CupyBackend(Backend):
     """CUDA devices through CuPy."""
 
     name = "cupy"
+    on_host = False
 
     def __init__(self) -> None:
         self.cp = _import_cupy()

@@ -38,9 +38,12 @@ class NumpyBackend(Backend):
     """
 
     name = "numpy"
+    on_host = True
 
-    def __init__(self) -> None:
+    def __init__(self, *, compiles: bool = True) -> None:
         self._scratch = Scratch()
+        #: Whether epochs may go to a library compiled for this processor, see `deltaprop.native_epoch`.
+        self.compiles = compiles
 
     # -- arrays -------------------------------------------------------------------------------------------------
 

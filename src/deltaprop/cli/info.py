@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from deltaprop import __version__
 from deltaprop.backends import BACKENDS, available_backends, backend_problem
+from deltaprop.backends.native_compiler import find_compiler
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "safetensors", "pyarrow", "cupy-cuda12x", "cupy-cuda13x")
 
@@ -22,7 +23,16 @@ def info() -> list[str]:
             lines.append(f"{package:<12} not installed")
     lines += [f"backend      {backend_problem(name) or f'{name}: works'}" for name in BACKENDS]
     lines.append(f"auto         takes {available_backends()[0]}")
+    lines.append(f"epochs       {_epochs()}")
     return [*lines, *_blas(), *_gpus(), f"CPUs         {os.cpu_count()}"]
+
+
+def _epochs() -> str:
+    """How the NumPy backend trains."""
+    compiler = find_compiler()
+    if compiler is None:
+        return "on NumPy step by step: no C++ compiler is here; pip install 'deltaprop[native]' brings one"
+    return f"on NumPy by a library that {' '.join(compiler)} compiles"
 
 
 def _blas() -> list[str]:

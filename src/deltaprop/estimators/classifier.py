@@ -318,7 +318,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         outputs = self._outputs(X)
         labels = self._labels(on_host(outputs))
         backend = backend_of(outputs)
-        if backend is None or backend.name == "numpy" or labels.dtype.kind not in "iubf":
+        if backend is None or backend.on_host or labels.dtype.kind not in "iubf":
             return labels
         return backend.asarray(labels, labels.dtype)
 

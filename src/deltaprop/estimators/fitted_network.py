@@ -71,7 +71,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _configuration(self, X: Any) -> dict[str, Any]:
         """The arguments of `Network`, besides the widths, for inputs (or ``coefs_[0]``) of the kind of `X`."""
         backend, lives_on = self.backend, backend_of(X)
-        if lives_on is not None and lives_on.name != "numpy":
+        if lives_on is not None and not lives_on.on_host:
             if backend not in ("auto", lives_on.name, lives_on):
                 raise TypeError(f"backend: expected 'auto' or {lives_on.name!r} for such input, got {backend!r}")
             backend = lives_on
@@ -102,7 +102,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     def _hand_out(self, network: Network, like: Any) -> None:
         """Set ``coefs_`` and ``intercepts_`` to the parameters of `network`, as arrays of the kind that `like` is."""
-        self._network, on_device = network, network.backend.name != "numpy"
+        self._network, on_device = network, not network.backend.on_host
         if on_device and backend_of(like) is not network.backend:
             self.coefs_ = [_read_only(network.backend.to_numpy(W).T) for W in network.weights]
             self.intercepts_ = [_read_only(network.backend.to_numpy(b)) for b in network.biases]
@@ -130,7 +130,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         """Checked inputs as an array of the network's backend; on NumPy, CSR stays CSR."""
         network = self._network
         if hasattr(X, "toarray"):
-            if network.backend.name == "numpy":
+            if network.backend.on_host:
                 return X.astype(network.dtype, copy=False)
             X = X.toarray()
         return network.backend.asarray(X, network.dtype)
@@ -145,7 +145,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _like(self, array: Array, X: Any) -> Array:
         """`array`, of the network's backend, as the kind that `X` is."""
         backend = self._network.backend
-        return array if backend.name == "numpy" or backend_of(X) is backend else backend.to_numpy(array)
+        return array if backend.on_host or backend_of(X) is backend else backend.to_numpy(array)
 
     def _outputs(self, X: Any) -> Array:
         """a^(L), (m, n_outputs), of the kind of `X`."""

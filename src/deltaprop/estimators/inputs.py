@@ -19,14 +19,14 @@ def on_device(X: Any) -> Array | None:
     """`X` as an array of a device's backend, sharing its memory; None where it lives on the host."""
     adopted = adopt(X, "X")
     backend = backend_of(adopted)
-    return None if backend is None or backend.name == "numpy" else adopted
+    return None if backend is None or backend.on_host else adopted
 
 
 def on_host(values: Any) -> Any:
     """`values`, copied to the host where they live on a device."""
     adopted = adopt(values, "values")
     backend = backend_of(adopted)
-    return values if backend is None or backend.name == "numpy" else backend.to_numpy(adopted)
+    return values if backend is None or backend.on_host else backend.to_numpy(adopted)
 
 
 def take(X: Any, rows: np.ndarray[Any, Any]) -> Any:

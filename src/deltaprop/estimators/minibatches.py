@@ -31,16 +31,12 @@ class MinibatchTrainer(Trainer):
 
     def __init__(self, *arguments: Any, constant_costs: np.ndarray[Any, Any] | None, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.decay = self.network.backend.zeros((), np.float64)
         self.constant_costs, self.constant = constant_costs, 0.0
 
-    def minibatch(self, X: Array, Y: Array, m: float, learning_rate: float, sample_weight: Array | None) -> None:
-        """A step under J_b; n_b/2 times the factor of the penalty times Σ W² is added to `decay`."""
-        n = X.shape[0]
+    def terms(self, n: int, m: float) -> tuple[float, float, float]:
+        """Those of J_b: 1/n_b, as the weights are scaled to; α/m_b; and n_b/2 times that for the cost."""
         penalty = self.objective.penalty(m) if m else 0.0
-        if penalty:
-            self.network.backend.add_squared_norm(self.network.flat_weights, 0.5 * penalty * n, self.decay)
-        self.step(X, Y, 1.0 / n, penalty, learning_rate, sample_weight)
+        return 1.0 / n, penalty, 0.5 * penalty * n
 
     def _weights(self, order: np.ndarray[Any, Any] | None) -> tuple[Array | None, list[float]]:
         """Weights scaled so that those of a minibatch sum to its number of samples, and their sums before that."""
@@ -65,6 +61,8 @@ def train(mlp: MultilayerPerceptron, training: Training, held_out: HeldOut | Non
         mlp._optimizer = step_rule(mlp, network)
     rule = mlp._optimizer
     batch_size = _batch_size(mlp, samples)
+    # An order within the one minibatch that there is changes nothing.
+    shuffled = mlp.shuffle and batch_size < samples
     trainer = MinibatchTrainer(
         network,
         training.X,
@@ -72,8 +70,7 @@ def train(mlp: MultilayerPerceptron, training: Training, held_out: HeldOut | Non
         rule.optimizer,
         Objective(l2=mlp.alpha),
         batch_size,
-        # An order within the one minibatch that there is changes nothing.
-        shuffled=mlp.shuffle and batch_size < samples,
+        shuffled=shuffled,
         sample_weight=training.sample_weight,
         dropout=training.dropout,
         constant_costs=training.constant_costs,
@@ -93,8 +90,7 @@ def train(mlp: MultilayerPerceptron, training: Training, held_out: HeldOut | Non
             for epoch in range(1, epochs + 1):
                 if mlp.shuffle:
                     order = order[mlp._random_state.permutation(samples)]
-                trainer.decay.fill(0)
-                trainer.epoch(rule.learning_rate, order if trainer.batches else None, progress)
+                trainer.epoch(rule.learning_rate, order if shuffled else None, progress)
                 history.learning_rate.append(rule.learning_rate)
                 mlp.n_iter_ = epoch
                 mlp.t_ += samples

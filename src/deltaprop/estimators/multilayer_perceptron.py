@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
 from deltaprop.activations import OUTPUT_ACTIVATIONS
-from deltaprop.backends import Array, Backend
+from deltaprop.backends import BACKENDS, BY_NAME_ONLY, Array, Backend
 from deltaprop.estimators import exchange, full_batch, minibatches
 from deltaprop.estimators.fit_data import HeldOut, Training
 from deltaprop.estimators.fitted_network import ACTIVATIONS, FittedNetwork, our_name
@@ -51,7 +51,7 @@ class MultilayerPerceptron(FittedNetwork):
         "epsilon": [Interval(Real, 0, None, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
         "max_fun": [Interval(Integral, 1, None, closed="left")],
-        "backend": [StrOptions({"auto", "numpy", "cupy"}), Backend],
+        "backend": [StrOptions({"auto", *BACKENDS, *BY_NAME_ONLY}), Backend],
         "dtype": [StrOptions({"float32", "float64"}), Options(type, {np.float32, np.float64}), np.dtype, None],
         "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
         "output_activation": [StrOptions({"logistic", *OUTPUT_ACTIVATIONS}), None],

@@ -1,0 +1,357 @@
+// Minibatches of an epoch on the CPU in one call: gather, forward, backward, update, by one thread or several.
+//
+// A step has two phases with a barrier after each. In the first every thread takes some rows of the minibatch through
+// the forward pass and the backward pass of delta, none of which needs another row. In the second every thread takes
+// some units of every layer and forms their share of the weight gradient, sum over rows of delta a^T, adding it to the
+// weights there and then: under plain gradient descent the matrix product itself is the update, W := (1 - eta lambda) W
+// - eta delta^T a, and the gradient is never stored.
+//
+// The arithmetic is that of activation.cuh and loss.cuh. Matrix products go to the BLAS whose sgemm and dgemm (Fortran
+// interface, which takes a row-major matrix for its transpose) the caller hands in; it has to be one that several
+// threads may call at once, and each call is to use one thread. -DDELTAPROP_REAL=float or double is the type.
+#include "fast_math.h"
+#include "activation.cuh"
+#include "loss.cuh"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <cstring>
+#include <thread>
+#include <vector>
+#if defined(__x86_64__) || defined(__i386__)
+#include <immintrin.h>
+#endif
+
+extern "C" struct Plan {
+    int64_t layers;              // weight matrices
+    const int64_t* sizes;        // (layers + 1,)
+    const int64_t* activations;  // (layers,) by their place in DELTAPROP_FOR_EACH_ACTIVATION; softmax is -1
+    int64_t loss;                // by its place in enum Loss
+    void* parameters;            // all weights, layer by layer, then all biases
+    const void* x;               // (samples, sizes[0])
+    const void* y;               // (samples, sizes[layers])
+    const void* weights;         // (samples,) in the order of the epoch, or null
+    const int64_t* order;        // (samples,) or null
+    int64_t samples, batch;
+    const double *scales, *penalties, *decays;  // one a minibatch: of delta^(L); of W in its gradient; of sum W^2
+    int64_t optimizer;                          // by its place in enum Optimizer
+    void *first, *second;                       // velocity; or the moments
+    double learning_rate, momentum, beta_1, beta_2, epsilon, weight_decay;
+    int64_t steps;                     // of Adam, before these
+    int64_t first_batch, last_batch;   // which minibatches
+    int64_t threads;
+    void* scratch;
+    double *cost, *decay;  // added to
+    void* gemm;
+};
+
+enum Loss { squared_error, huber, absolute_error, binary, clipped_binary, categorical, clipped_categorical, poisson };
+enum Optimizer { sgd, momentum, nesterov, adam };
+
+namespace {
+
+inline void pause_thread() {
+#if defined(__x86_64__) || defined(__i386__)
+    _mm_pause();
+#endif
+}
+
+class Barrier {
+public:
+    explicit Barrier(int threads) : threads_(threads), waiting_(0), round_(0) {}
+    void wait() {
+        if (threads_ == 1) return;
+        const unsigned round = round_.load(std::memory_order_acquire);
+        if (waiting_.fetch_add(1, std::memory_order_acq_rel) == threads_ - 1) {
+            waiting_.store(0, std::memory_order_relaxed);
+            round_.store(round + 1, std::memory_order_release);
+            return;
+        }
+        for (int spins = 0; round_.load(std::memory_order_acquire) == round; ++spins)
+            if (spins < 4000) pause_thread(); else std::this_thread::yield();  // another process may have the core
+    }
+
+private:
+    const int threads_;
+    std::atomic<int> waiting_;
+    std::atomic<unsigned> round_;
+};
+
+// Entries of the gradient that a thread holds at a time where it needs them apart from the weights.
+const int64_t GRADIENT_BLOCK = 32768;
+
+template <typename T> class Run {
+public:
+    explicit Run(const Plan& plan) : p(plan), barrier_(int(plan.threads)) {
+        T *weights = static_cast<T*>(p.parameters), *scratch = static_cast<T*>(p.scratch);
+        for (int64_t l = 0; l < p.layers; ++l) {
+            W_.push_back(weights);
+            weights += p.sizes[l] * p.sizes[l + 1];
+        }
+        for (int64_t l = 0; l < p.layers; ++l) {
+            b_.push_back(weights);
+            weights += p.sizes[l + 1];
+        }
+        A_.push_back(scratch);
+        scratch += padded(p.batch * p.sizes[0]);
+        for (int64_t l = 0; l < p.layers; ++l) {
+            const int64_t entries = padded(p.batch * p.sizes[l + 1]);
+            Z_.push_back(scratch);
+            A_.push_back(scratch + entries);
+            D_.push_back(scratch + 2 * entries);
+            scratch += 3 * entries;
+        }
+        widest_ = *std::max_element(p.sizes, p.sizes + p.layers + 1);
+        for (int64_t t = 0; t < p.threads; ++t, scratch += padded(block_entries() + widest_)) gradient_.push_back(scratch);
+        costs_.assign(p.threads, 0.0);
+        decays_.assign(p.threads, 0.0);
+    }
+
+    static int64_t padded(int64_t entries) { return (entries + 15) / 16 * 16; }
+
+    static int64_t scratch_entries(const Plan& p) {
+        int64_t entries = padded(p.batch * p.sizes[0]), widest = p.sizes[0];
+        for (int64_t l = 0; l < p.layers; ++l) {
+            entries += 3 * padded(p.batch * p.sizes[l + 1]);
+            widest = std::max(widest, p.sizes[l + 1]);
+        }
+        return entries + p.threads * padded(std::max(GRADIENT_BLOCK, widest) + widest);
+    }
+
+    void operator()() {
+        std::vector<std::thread> others;
+        for (int64_t t = 1; t < p.threads; ++t) others.emplace_back([this, t] { minibatches(t); });
+        minibatches(0);
+        for (std::thread& other : others) other.join();
+        for (int64_t t = 0; t < p.threads; ++t) {
+            *p.cost += costs_[t];
+            *p.decay += decays_[t];
+        }
+    }
+
+private:
+    const Plan& p;
+    Barrier barrier_;
+    std::vector<T*> W_, b_, A_, Z_, D_, gradient_;
+    std::vector<double> costs_, decays_;
+    int64_t widest_;
+
+    int64_t block_entries() const { return std::max(GRADIENT_BLOCK, widest_); }
+
+    void minibatches(int64_t thread) {
+        for (int64_t k = p.first_batch; k < p.last_batch; ++k) {
+            const int64_t start = k * p.batch, m = std::min(p.batch, p.samples - start);
+            const int64_t from = m * thread / p.threads, to = m * (thread + 1) / p.threads;
+            if (to > from) costs_[thread] += rows(start, from, to, T(p.scales[k]));
+            barrier_.wait();
+            for (int64_t l = 0; l < p.layers; ++l) {
+                const int64_t units = p.sizes[l + 1];
+                update(k, l, start, m, units * thread / p.threads, units * (thread + 1) / p.threads, thread);
+            }
+            barrier_.wait();
+        }
+    }
+
+    // -- matrix products: C (rows, columns) := alpha op(A) op(B) + beta C, all row-major ------------------------
+
+    void gemm(char of_b, char of_a, int64_t columns, int64_t rows, int64_t inner, T alpha, const T* B, int64_t b_stride,
+              const T* A, int64_t a_stride, T beta, T* C, int64_t c_stride) const {
+        typedef void (*Function)(char*, char*, int*, int*, int*, T*, T*, int*, T*, int*, T*, T*, int*);
+        int n = int(columns), m = int(rows), k = int(inner);
+        int ldb = int(b_stride), lda = int(a_stride), ldc = int(c_stride);
+        reinterpret_cast<Function>(p.gemm)(&of_b, &of_a, &n, &m, &k, &alpha, const_cast<T*>(B), &ldb,
+                                           const_cast<T*>(A), &lda, &beta, C, &ldc);
+    }
+
+    // -- phase 1: rows `from` to `to` of a minibatch ------------------------------------------------------------
+
+    double rows(int64_t start, int64_t from, int64_t to, T scale) {
+        const int64_t n = to - from, inputs = p.sizes[0], L = p.layers;
+        const T* x = static_cast<const T*>(p.x);
+        const T* a = x + (start + from) * inputs;
+        if (p.order) {
+            T* gathered = A_[0] + from * inputs;
+            for (int64_t i = 0; i < n; ++i)
+                std::memcpy(gathered + i * inputs, x + p.order[start + from + i] * inputs, inputs * sizeof(T));
+            a = gathered;
+        }
+        for (int64_t l = 0; l < L; ++l) {
+            const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1];
+            T *z = Z_[l] + from * s_out, *next = A_[l + 1] + from * s_out;
+            for (int64_t i = 0; i < n; ++i) std::memcpy(z + i * s_out, b_[l], s_out * sizeof(T));
+            gemm('T', 'N', s_out, n, s_in, T(1), W_[l], s_in, a, s_in, T(1), z, s_out);
+            if (l < L - 1) value(p.activations[l], z, next, n * s_out);
+            a = next;
+        }
+        const double cost = output_delta(start, from, to, scale);
+        for (int64_t l = L - 1; l > 0; --l) {
+            const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1];
+            T* delta = D_[l - 1] + from * s_in;
+            gemm('N', 'N', s_in, n, s_out, T(1), W_[l], s_in, D_[l] + from * s_out, s_out, T(0), delta, s_in);
+            times_gradient(p.activations[l - 1], Z_[l - 1] + from * s_in, delta, n * s_in);
+        }
+        return cost;
+    }
+
+    template <class G> static void value_of(const T* z, T* a, int64_t n) {
+#pragma GCC ivdep
+        for (int64_t i = 0; i < n; ++i) a[i] = G::value(z[i]);
+    }
+    template <class G> static void times_gradient_of(const T* z, T* delta, int64_t n) {
+#pragma GCC ivdep
+        for (int64_t i = 0; i < n; ++i) delta[i] *= G::gradient(z[i]);
+    }
+
+    static void value(int64_t activation, const T* z, T* a, int64_t n) {
+        int64_t place = 0;
+#define DO(NAME, G) if (activation == place++) return value_of<G>(z, a, n);
+        DELTAPROP_FOR_EACH_ACTIVATION(DO)
+#undef DO
+    }
+    static void times_gradient(int64_t activation, const T* z, T* delta, int64_t n) {
+        int64_t place = 0;
+#define DO(NAME, G) if (activation == place++) return times_gradient_of<G>(z, delta, n);
+        DELTAPROP_FOR_EACH_ACTIVATION(DO)
+#undef DO
+    }
+
+    // The cost of these rows; delta^(L) of them into D_. a^(L) is not kept.
+    double output_delta(int64_t start, int64_t from, int64_t to, T scale) {
+        const int64_t last = p.layers - 1, columns = p.sizes[p.layers];
+        const T *y = static_cast<const T*>(p.y), *weights = static_cast<const T*>(p.weights);
+        double cost = 0;
+        for (int64_t i = from; i < to; ++i) {
+            const T* target = y + (p.order ? p.order[start + i] : start + i) * columns;
+            const T weight = weights ? weights[start + i] : T(1);
+            cost += weight * row(Z_[last] + i * columns, target, D_[last] + i * columns, columns, weight * scale);
+        }
+        return cost;
+    }
+
+    T row(const T* z, const T* y, T* delta, int64_t columns, T scale) const {
+        if (p.loss == categorical) return softmax_row<false>(z, y, delta, columns, scale);
+        if (p.loss == clipped_categorical) return softmax_row<true>(z, y, delta, columns, scale);
+        const int64_t activation = p.activations[p.layers - 1];
+#define DELTAPROP_DO(LOSS, NAME, G) \
+        if (p.loss == places::LOSS && activation == places::NAME) return loss_row<loss::LOSS, G>(z, y, delta, columns, scale);
+        DELTAPROP_FOR_EACH_LOSS
+#undef DELTAPROP_DO
+        return T(NAN);
+    }
+
+    // Numbers of losses and activations by the names that DELTAPROP_FOR_EACH_LOSS gives them.
+    struct places {
+        enum { squared_error = ::squared_error, huber = ::huber, absolute_error = ::absolute_error,
+               binary_cross_entropy = ::binary, clipped_binary_cross_entropy = ::clipped_binary, poisson = ::poisson };
+        enum { sigmoid, tanh, relu, leaky_relu, identity, softplus, silu, gelu, exp };
+    };
+
+    template <class Loss, class G> static T loss_row(const T* z, const T* y, T* delta, int64_t columns, T scale) {
+        T cost = 0;
+        for (int64_t j = 0; j < columns; ++j) {
+            const T a = G::value(z[j]);
+            cost += Loss::template cost<G>(z[j], a, y[j]);
+            delta[j] = scale * Loss::template delta<G>(z[j], a, y[j]);
+        }
+        return cost;
+    }
+
+    template <bool CLIPPED> static T softmax_row(const T* z, const T* y, T* delta, int64_t columns, T scale) {
+        T top = z[0];
+        for (int64_t j = 1; j < columns; ++j) top = (z[j] > top || z[j] != z[j]) ? z[j] : top;
+        T sum = 0;
+        for (int64_t j = 0; j < columns; ++j) {
+            delta[j] = fast_math::exp_of_negative(z[j] - top);
+            sum += delta[j];
+        }
+        const T log_sum = std::log(sum), share = T(1) / sum;
+        T cost = 0;
+        for (int64_t j = 0; j < columns; ++j) {
+            const T term = y[j] * (log_sum - (z[j] - top));
+            cost += CLIPPED ? loss::clip_cost(term) : term;
+            delta[j] = scale * (delta[j] * share - y[j]);
+        }
+        return cost;
+    }
+
+    // -- phase 2: units `from` to `to` of layer l ---------------------------------------------------------------
+
+    void update(int64_t k, int64_t l, int64_t start, int64_t m, int64_t from, int64_t to, int64_t thread) {
+        if (from == to) return;
+        const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1];
+        const T* a = l == 0 && !p.order ? static_cast<const T*>(p.x) + start * s_in : A_[l];
+        const T *delta = D_[l] + from, rate = T(p.learning_rate), penalty = T(p.penalties[k]);
+        T *weights = W_[l] + from * s_in, *gradient = gradient_[thread];
+        if (p.decays && p.decays[k] != 0.0)
+            decays_[thread] += p.decays[k] * squared_norm(weights, (to - from) * s_in);
+        if (p.optimizer == sgd) {
+            gemm('N', 'T', s_in, to - from, m, -rate, a, s_in, delta, s_out, T(1) - rate * penalty, weights, s_in);
+        } else {
+            const int64_t at_once = std::max<int64_t>(1, block_entries() / s_in);
+            for (int64_t unit = from; unit < to; unit += at_once) {
+                const int64_t units = std::min(at_once, to - unit), n = units * s_in;
+                T* w = W_[l] + unit * s_in;
+                gemm('N', 'T', s_in, units, m, T(1), a, s_in, D_[l] + unit, s_out, T(0), gradient, s_in);
+                if (penalty != T(0))
+                    for (int64_t i = 0; i < n; ++i) gradient[i] += penalty * w[i];
+                move(k, w, gradient, n, true);
+            }
+        }
+        T* sums = gradient;
+        std::fill(sums, sums + (to - from), T(0));
+        for (int64_t i = 0; i < m; ++i)
+            for (int64_t j = 0; j < to - from; ++j) sums[j] += delta[i * s_out + j];
+        move(k, b_[l] + from, sums, to - from, false);
+    }
+
+    static double squared_norm(const T* w, int64_t n) {
+        T sums[16] = {};
+        int64_t i = 0;
+        for (; i + 16 <= n; i += 16)
+            for (int j = 0; j < 16; ++j) sums[j] += w[i + j] * w[i + j];
+        for (; i < n; ++i) sums[0] += w[i] * w[i];
+        double sum = 0;
+        for (int j = 0; j < 16; ++j) sum += sums[j];
+        return sum;
+    }
+
+    // theta, some entries of the flat vector, by their gradient; the state of the optimizer lies as the vector does.
+    void move(int64_t k, T* theta, const T* gradient, int64_t n, bool decayed) {
+        const int64_t offset = theta - static_cast<T*>(p.parameters);
+        const T rate = T(p.learning_rate);
+        if (p.optimizer == sgd) {
+            for (int64_t i = 0; i < n; ++i) theta[i] -= rate * gradient[i];
+            return;
+        }
+        if (p.optimizer == adam) {
+            const double t = double(p.steps + (k - p.first_batch) + 1);
+            const T step = T(p.learning_rate * std::sqrt(1 - std::pow(p.beta_2, t)) / (1 - std::pow(p.beta_1, t)));
+            const T beta_1 = T(p.beta_1), beta_2 = T(p.beta_2), epsilon = T(p.epsilon);
+            const T new_1 = T(1) - beta_1, new_2 = T(1) - beta_2, keep = decayed ? T(1 - p.weight_decay) : T(1);
+            T *first = static_cast<T*>(p.first) + offset, *second = static_cast<T*>(p.second) + offset;
+#pragma GCC ivdep
+            for (int64_t i = 0; i < n; ++i) {
+                const T g = gradient[i];
+                first[i] = beta_1 * first[i] + new_1 * g;
+                second[i] = beta_2 * second[i] + new_2 * g * g;
+                theta[i] = keep * theta[i] - step * first[i] / (std::sqrt(second[i]) + epsilon);
+            }
+            return;
+        }
+        T* velocity = static_cast<T*>(p.first) + offset;
+        const T mu = T(p.momentum);
+        const bool ahead = p.optimizer == nesterov;
+#pragma GCC ivdep
+        for (int64_t i = 0; i < n; ++i) {
+            const T step = rate * gradient[i], v = mu * velocity[i] - step;
+            velocity[i] = v;
+            theta[i] += ahead ? mu * v - step : v;
+        }
+    }
+};
+
+}  // namespace
+
+extern "C" int64_t scratch_entries(const Plan* plan) { return Run<DELTAPROP_REAL>::scratch_entries(*plan); }
+extern "C" void run(const Plan* plan) { Run<DELTAPROP_REAL>{*plan}(); }

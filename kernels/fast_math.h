@@ -1,0 +1,100 @@
+// exp, log1p and tanh for the compiled CPU backend: without branches or tables, so that a compiler makes vector
+// instructions of the loops around them. Declared inside the namespaces of activation.cuh and loss.cuh, they take the
+// place of the C library's there; include this file first. T is float or double.
+//
+// Within a few units in the last place where results are normal numbers; below these, exp gives the smallest normal
+// number instead of a subnormal one. NaN stays NaN.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+namespace fast_math {
+
+// What differs between the two types. `magic` added to x and taken away again rounds x to a whole number, which then
+// stands in the lowest bits of the sum.
+template <typename T> struct Traits;
+template <> struct Traits<float> {
+    typedef int32_t integer;
+    static constexpr float magic = 12582912.0f, lowest = -87.33654f, highest = 88.72283f;
+    static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
+    static constexpr int mantissa = 23, bias = 127;
+    static inline float tail(float r) {  // e^r - 1 - r - r^2/2, over r^3
+        return 1.6666667e-1f + r * (4.1666668e-2f + r * (8.3333310e-3f + r * (1.3888764e-3f + r * (1.9841270e-4f + r * 2.4801587e-5f))));
+    }
+    static constexpr int log_terms = 8;
+};
+template <> struct Traits<double> {
+    typedef int64_t integer;
+    static constexpr double magic = 6755399441055744.0, lowest = -708.39641853226408, highest = 709.78271289338397;
+    static constexpr double ln2_high = 6.93145751953125e-1, ln2_low = 1.42860682030941723212e-6;
+    static constexpr int mantissa = 52, bias = 1023;
+    static inline double tail(double r) {
+        return 1.0 / 6 + r * (1.0 / 24 + r * (1.0 / 120 + r * (1.0 / 720 + r * (1.0 / 5040 + r * (1.0 / 40320 +
+               r * (1.0 / 362880 + r * (1.0 / 3628800 + r * (1.0 / 39916800 + r * (1.0 / 479001600 +
+               r * (1.0 / 6227020800.0 + r * (1.0 / 87178291200.0)))))))))));
+    }
+    static constexpr int log_terms = 17;
+};
+
+// x = n ln 2 + r with n whole and |r| <= ln(2)/2: 2^n, and e^r - 1.
+template <typename T> inline T split(T x, T& power) {
+    typedef Traits<T> t;
+    const T shifted = x * T(1.4426950408889634) + t::magic;
+    const T n = shifted - t::magic;
+    const T r = (x - n * t::ln2_high) - n * t::ln2_low;
+    typename t::integer bits;
+    std::memcpy(&bits, &shifted, sizeof(T));
+    bits = (bits + t::bias) << t::mantissa;
+    std::memcpy(&power, &bits, sizeof(T));
+    return r + r * r * (T(0.5) + r * t::tail(r));
+}
+
+// The largest result is 2^127 (2^1023) times something: n = 128 (1024) has no power of two, so half of it is taken twice.
+template <typename T> inline T exp(T x) {
+    typedef Traits<T> t;
+    const T low = x < t::lowest ? t::lowest : x;
+    const T clamped = low > t::highest ? t::highest : low;
+    const T half = T(0.5) * clamped;
+    T power;
+    const T e = split(half, power);
+    const T root = power + power * e;
+    const T result = root * root;
+    return x > t::highest ? T(INFINITY) : result;
+}
+
+template <typename T> inline T exp_of_negative(T x) {  // x <= 0: no overflow to look after
+    T power;
+    const T e = split(x < Traits<T>::lowest ? Traits<T>::lowest : x, power);
+    return power + power * e;
+}
+
+// e^x - 1 for x <= 0: 2^n (e^r - 1) + (2^n - 1)
+template <typename T> inline T expm1_of_negative(T x) {
+    T power;
+    const T e = split(x < Traits<T>::lowest ? Traits<T>::lowest : x, power);
+    return power * e + (power - T(1));
+}
+
+// 0 <= u <= 1: log(1 + u) = 2 atanh(y), y = u/(2 + u) <= 1/3, by its series
+template <typename T> inline T log1p(T u) {
+    const T y = u / (T(2) + u), square = y * y;
+    T sum = T(1) / T(2 * Traits<T>::log_terms + 1);
+#pragma GCC unroll 20
+    for (int k = Traits<T>::log_terms - 1; k >= 0; --k) sum = sum * square + T(1) / T(2 * k + 1);
+    return T(2) * y * sum;
+}
+
+// -(e^-2|z| - 1)/(e^-2|z| + 1) with the sign of z
+template <typename T> inline T tanh(T z) {
+    const T e = expm1_of_negative(T(-2) * std::fabs(z));
+    return std::copysign(-e / (e + T(2)), z);
+}
+
+}  // namespace fast_math
+
+namespace activation {
+using fast_math::exp;
+using fast_math::log1p;
+using fast_math::tanh;
+}  // namespace activation

@@ -1,0 +1,29 @@
+"""Where compiled files are kept from process to process."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+
+def compiled_file(name: str, suffix: str, identity: Iterable[str], compile_it: Callable[[], bytes]) -> Path:
+    """Path of a compiled file, made by `compile_it` where no earlier process has.
+
+    The cache lies in ``$DELTAPROP_CACHE_DIR``, else in ``deltaprop`` under ``$XDG_CACHE_HOME`` or ``~/.cache``. What
+    `identity` lists (sources, options, versions) decides which file it is.
+    """
+    root = os.environ.get("DELTAPROP_CACHE_DIR")
+    base = Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deltaprop"
+    digest = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:24]
+    path = base / f"{name}-{digest}{suffix}"
+    if not path.exists():
+        content = compile_it()
+        base.mkdir(parents=True, exist_ok=True)
+        # Written aside and renamed, so that another process never loads half a file.
+        with tempfile.NamedTemporaryFile(dir=base, delete=False) as temporary:
+            temporary.write(content)
+        Path(temporary.name).replace(path)
+    return path

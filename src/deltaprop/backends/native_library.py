@@ -1,0 +1,89 @@
+"""The library compiled from ``kernels/epoch.cpp``, as Python sees it."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from deltaprop.backends.native_compiler import native_library
+from deltaprop.errors import BackendError
+
+_I, _D, _P = ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
+
+
+class Plan(ctypes.Structure):
+    """What an epoch is to do; the twin of ``struct Plan`` in ``kernels/epoch.cpp``, which says what the fields mean."""
+
+    _fields_ = (
+        ("layers", _I),
+        ("sizes", _P),
+        ("activations", _P),
+        ("loss", _I),
+        ("parameters", _P),
+        ("x", _P),
+        ("y", _P),
+        ("weights", _P),
+        ("order", _P),
+        ("samples", _I),
+        ("batch", _I),
+        ("scales", _P),
+        ("penalties", _P),
+        ("decays", _P),
+        ("optimizer", _I),
+        ("first", _P),
+        ("second", _P),
+        ("learning_rate", _D),
+        ("momentum", _D),
+        ("beta_1", _D),
+        ("beta_2", _D),
+        ("epsilon", _D),
+        ("weight_decay", _D),
+        ("steps", _I),
+        ("first_batch", _I),
+        ("last_batch", _I),
+        ("threads", _I),
+        ("scratch", _P),
+        ("cost", _P),
+        ("decay", _P),
+        ("gemm", _P),
+    )
+
+
+def library(dtype: np.dtype[Any]) -> ctypes.CDLL:
+    """The compiled library for arrays of `dtype`: ``run`` and ``scratch_entries``, each of a `Plan`.
+
+    Python's lock is not held while it runs.
+
+    Raises
+    ------
+    BackendError
+        If it cannot be compiled or loaded here.
+    """
+    return _load("float" if dtype.itemsize == 4 else "double")
+
+
+@cache
+def _load(real: str) -> ctypes.CDLL:
+    try:
+        loaded = ctypes.CDLL(str(native_library(real)))
+    except OSError as error:
+        raise BackendError(f"the compiled library does not load ({error})") from error
+    loaded.run.argtypes, loaded.run.restype = [ctypes.POINTER(Plan)], None
+    loaded.scratch_entries.argtypes, loaded.scratch_entries.restype = [ctypes.POINTER(Plan)], _I
+    return loaded
+
+
+def gemm(dtype: np.dtype[Any]) -> int:
+    """Address of sgemm or dgemm, the matrix product that SciPy offers to compiled code (`scipy.linalg.cython_blas`)."""
+    from scipy.linalg import cython_blas
+
+    capsule = cython_blas.__pyx_capi__["sgemm" if dtype.itemsize == 4 else "dgemm"]
+    python = ctypes.pythonapi
+    python.PyCapsule_GetName.argtypes, python.PyCapsule_GetName.restype = [ctypes.py_object], ctypes.c_char_p
+    python.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
+    python.PyCapsule_GetPointer.restype = _P
+    address: int = python.PyCapsule_GetPointer(capsule, python.PyCapsule_GetName(capsule))
+    return address

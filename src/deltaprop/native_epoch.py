@@ -1,0 +1,146 @@
+"""An epoch in a few calls of the compiled library, where there is one: NumPy's arrays, no step of Python's."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from deltaprop.backends import Array
+from deltaprop.backends.native_compiler import find_compiler
+from deltaprop.backends.native_library import Plan, gemm, library
+from deltaprop.backends.numpy import NumpyBackend
+from deltaprop.network import NetworkState
+from deltaprop.optimizers import SGD, Adam, AdamW, Optimizer
+from deltaprop.progress import Progress
+from deltaprop.scipy_threads import numpy_threads, scipy_on_one_thread
+
+#: In the order of the library's own lists.
+ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "identity", "softplus", "silu", "gelu", "exp")
+LOSSES = (
+    "squared_error",
+    "huber",
+    "absolute_error",
+    "binary_cross_entropy",
+    "clipped_binary_cross_entropy",
+    "categorical_cross_entropy",
+    "clipped_categorical_cross_entropy",
+    "poisson",
+)
+PLAIN, MOMENTUM, NESTEROV, ADAM = range(4)
+#: Floating-point operations of a step for which one more thread pays, and those after which the library returns, so
+#: that an interrupt is heard and a progress bar drawn.
+OPERATIONS_A_THREAD, OPERATIONS_A_CALL = 1e6, 2e9
+
+
+class NativeEpoch:
+    """What `Trainer.epoch` does, by the compiled library: the same to rounding.
+
+    Parameters
+    ----------
+    network : NetworkState
+        On the NumPy backend.
+    X, Y : array, (m, s_1) and (m, s_L)
+    optimizer, state
+        The latter is changed in place.
+    batch_size : int
+    cost, decay : array, () of float64
+        What the minibatches cost, and their penalties, are added to.
+
+    Raises
+    ------
+    BackendError
+        If the library cannot be compiled or loaded here.
+    """
+
+    def __init__(
+        self,
+        network: NetworkState,
+        X: Array,
+        Y: Array,
+        optimizer: Optimizer,
+        state: dict[str, Any],
+        batch_size: int,
+        cost: Array,
+        decay: Array,
+    ) -> None:
+        compiled = library(network.dtype)
+        self.run = compiled.run
+        self.network, self.optimizer, self.state = network, optimizer, state
+        sizes = np.array(network.layer_sizes, np.int64)
+        activations = np.array([ACTIVATIONS.index(g) if g != "softmax" else -1 for g in network.activations], np.int64)
+        self.operations = 6.0 * batch_size * network.n_weights
+        self.batches = math.ceil(X.shape[0] / batch_size)
+        self.plan = plan = Plan(
+            layers=len(sizes) - 1,
+            loss=LOSSES.index(network.loss),
+            samples=X.shape[0],
+            batch=batch_size,
+            gemm=gemm(network.dtype),
+        )
+        # What the plan points to has to live as long as it does.
+        self.held: dict[str, Array] = {}
+        self._point(sizes=sizes, activations=activations, x=X, y=Y, cost=cost, decay=decay)
+        self._describe_optimizer()
+        plan.threads = min(numpy_threads(), os.cpu_count() or 1, max(1, int(self.operations / OPERATIONS_A_THREAD)))
+        self._point(scratch=np.empty(compiled.scratch_entries(plan), network.dtype))
+
+    @staticmethod
+    def can(network: NetworkState, X: Array, optimizer: Optimizer, dropout: Sequence[float]) -> bool:
+        """Whether a library that can be compiled here can train this network on these inputs in this way."""
+        return (
+            isinstance(network.backend, NumpyBackend)
+            and network.backend.compiles
+            and find_compiler() is not None
+            and isinstance(X, np.ndarray)
+            and isinstance(network.loss, str)
+            and network.output_error == "exact"
+            and type(optimizer) in (SGD, Adam, AdamW)
+            and not any(dropout)
+        )
+
+    def __call__(
+        self,
+        order: np.ndarray[Any, Any] | None,
+        weights: Array | None,
+        terms: Sequence[tuple[float, float, float]],
+        learning_rate: float,
+        progress: Progress,
+    ) -> None:
+        """All minibatches; `terms` are, for each, the scale of δ^(L), the factor of W in ∂J/∂W and that of Σ W²."""
+        plan, optimizer = self.plan, self.optimizer
+        scales, penalties, decays = np.array(terms, np.float64).T.copy()
+        self._point(scales=scales, penalties=penalties, decays=decays, order=order, weights=weights)
+        self._point(parameters=self.network.parameters)
+        plan.learning_rate = learning_rate
+        plan.weight_decay = learning_rate * optimizer.weight_decay if isinstance(optimizer, AdamW) else 0.0
+        at_once = max(1, int(OPERATIONS_A_CALL / self.operations))
+        with scipy_on_one_thread():
+            for first in range(0, self.batches, at_once):
+                last = min(first + at_once, self.batches)
+                plan.first_batch, plan.last_batch = first, last
+                plan.steps = self.state.get("step", 0)
+                self.run(plan)
+                if "step" in self.state:
+                    self.state["step"] += last - first
+                progress.samples(min(last * plan.batch, plan.samples) - first * plan.batch)
+
+    def _describe_optimizer(self) -> None:
+        plan, optimizer = self.plan, self.optimizer
+        if isinstance(optimizer, Adam):
+            plan.optimizer, plan.epsilon = ADAM, optimizer.epsilon
+            plan.beta_1, plan.beta_2 = optimizer.beta_1, optimizer.beta_2
+            self._point(first=self.state["first_moment"], second=self.state["second_moment"])
+        elif isinstance(optimizer, SGD) and optimizer.momentum:
+            plan.optimizer = NESTEROV if optimizer.nesterov else MOMENTUM
+            plan.momentum = optimizer.momentum
+            self._point(first=self.state["velocity"])
+
+    def _point(self, **arrays: Array | None) -> None:
+        """Let fields of the plan point to arrays, or to nothing."""
+        for name, array in arrays.items():
+            self.held[name] = array
+            setattr(self.plan, name, None if array is None else array.ctypes.data)

@@ -1,0 +1,328 @@
+"""Compiled epochs are those of NumPy step by step, to rounding, whatever is trained and however."""
+
+import ctypes
+import subprocess
+import warnings
+
+import numpy as np
+import pytest
+from cases import HIDDEN, PAIRS, relative, targets_for
+from conftest import missing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+import deltaprop as dp
+from deltaprop import native_epoch
+from deltaprop.backends import native_compiler, native_library
+from deltaprop.scipy_threads import numpy_threads, scipy_on_one_thread
+
+TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
+
+
+@pytest.fixture(autouse=True)
+def _needs_a_compiler():
+    if native_compiler.find_compiler() is None:
+        missing("g++", "no C++ compiler")
+
+
+@pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
+def threads(request, monkeypatch):
+    monkeypatch.setattr(native_epoch, "numpy_threads", lambda: request.param)
+    monkeypatch.setattr(native_epoch.os, "cpu_count", lambda: request.param)
+    monkeypatch.setattr(native_epoch, "OPERATIONS_A_THREAD", 1e-9)
+    return request.param
+
+
+def both(sizes, *, seed=3, **options):
+    return [dp.Network(sizes, backend=backend, seed=seed, **options) for backend in ("numpy", "reference")]
+
+
+def assert_equal_fits(networks, X, Y, **options):
+    assert native_epoch.NativeEpoch.can(networks[0], X, options.get("optimizer", dp.SGD()), ())
+    ours, reference = (net.fit(X, Y, **options) for net in networks)
+    tolerance = TOLERANCE[networks[0].dtype.name]
+    assert relative(networks[0].parameters, networks[1].parameters) < tolerance
+    assert ours.cost == pytest.approx(reference.cost, rel=tolerance)
+    return ours
+
+
+OPTIMIZERS = [
+    dp.SGD(0.1),
+    dp.SGD(0.05, momentum=0.9),
+    dp.SGD(0.05, momentum=0.8, nesterov=True),
+    dp.Adam(0.01, beta_1=0.8, beta_2=0.95, epsilon=1e-4),
+    dp.AdamW(0.01, weight_decay=0.3),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("loss", "output"), PAIRS)
+def test_every_loss(loss, output, dtype, threads, rng):
+    X, Y = rng.standard_normal((37, 5)), targets_for(loss, rng, 37, 3)
+    nets = both([5, 7, 3], loss=loss, output_activation=output, dtype=dtype)
+    assert_equal_fits(nets, X, Y, optimizer=dp.SGD(0.05), batch_size=8, epochs=3, l2=0.2)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("hidden", HIDDEN)
+def test_every_activation(hidden, dtype, threads, rng):
+    X, Y = 2 * rng.standard_normal((61, 5)), rng.standard_normal((61, 2))
+    nets = both([5, 33, 17, 2], hidden_activation=hidden, loss="squared_error", dtype=dtype)
+    assert_equal_fits(nets, X, Y, optimizer=dp.SGD(0.02), batch_size=16, epochs=3)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("l2_scaling", ["per_sample", "absolute"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+def test_every_optimizer(optimizer, l2_scaling, weighted, threads, rng):
+    X, y = rng.standard_normal((50, 6)), rng.integers(0, 4, 50)
+    options = {"sample_weight": rng.integers(0, 3, 50).astype(float)} if weighted else {}
+    nets = both([6, 11, 4], loss="categorical_cross_entropy", hidden_activation="relu")
+    for shuffle, reduction in ((True, "mean"), (False, "mean"), (True, "sum")):
+        assert_equal_fits(
+            nets,
+            X,
+            y,
+            optimizer=optimizer,
+            batch_size=7,
+            epochs=2,
+            l2=0.1,
+            l2_scaling=l2_scaling,
+            shuffle=shuffle,
+            reduction=reduction,
+            **options,
+        )
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_any_sizes(data):
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    m, batch = data.draw(st.integers(1, 70)), data.draw(st.integers(1, 80))
+    sizes = data.draw(st.lists(st.integers(1, 40), min_size=2, max_size=5))
+    X, Y = rng.standard_normal((m, sizes[0])), rng.uniform(0.1, 0.9, (m, sizes[-1]))
+    optimizer = data.draw(st.sampled_from(OPTIMIZERS))
+    assert_equal_fits(both(sizes), X, Y, optimizer=optimizer, batch_size=batch, epochs=2)
+
+
+def test_a_layer_larger_than_the_block_of_gradients(threads, rng):
+    X, Y = rng.standard_normal((20, 700)), rng.standard_normal((20, 3))
+    for sizes in ([700, 90, 3], [3, 40_000, 3]):
+        nets = both(sizes, loss="squared_error", hidden_activation="tanh")
+        assert_equal_fits(nets, X[:, : sizes[0]], Y, optimizer=dp.Adam(1e-3), batch_size=9, epochs=2, l2=0.1)
+
+
+def test_the_same_numbers_whatever_is_asked_for_meanwhile(rng, monkeypatch, capsys):
+    """In one call or many, with a progress bar and callbacks, in one fit or two."""
+    X, Y = rng.standard_normal((50, 6)), rng.standard_normal((50, 2))
+    one, many, parts = (dp.Network([6, 9, 2], loss="huber", backend="numpy", seed=1) for _ in range(3))
+    one.fit(X, Y, batch_size=6, epochs=4)
+    monkeypatch.setattr(native_epoch, "OPERATIONS_A_CALL", 1e-9)
+    seen = []
+    many.fit(X, Y, batch_size=6, epochs=4, progress=True, callbacks=[lambda event: seen.append(event.epoch)])
+    parts.fit(X, Y, batch_size=6, epochs=1)
+    parts.fit(X, Y, batch_size=6, epochs=3)
+    assert np.array_equal(one.parameters, many.parameters)
+    assert np.array_equal(one.parameters, parts.parameters)
+    assert seen == [1, 2, 3, 4]
+    assert "4/4" in capsys.readouterr().err
+
+
+def test_estimators_on_it(rng):
+    X, y = rng.standard_normal((90, 5)), rng.integers(0, 3, 90)
+    weight = rng.uniform(0, 2, 90)
+    for solver, kind in (("adam", dp.MLPClassifier), ("sgd", dp.MLPRegressor)):
+        options = {"solver": solver, "alpha": 0.3, "batch_size": 20, "random_state": 0, "max_iter": 7}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ours, reference = (
+                kind(**options, backend=b).fit(X, y, sample_weight=weight) for b in ("numpy", "reference")
+            )
+        assert ours.network_.backend.compiles > reference.network_.backend.compiles
+        assert relative(ours.coefs_, reference.coefs_) < 1e-11
+        assert ours.loss_curve_ == pytest.approx(reference.loss_curve_, rel=1e-12)
+
+
+def test_what_it_cannot_do_is_done_step_by_step(rng):
+    X, Y = rng.standard_normal((30, 5)), rng.standard_normal((30, 2))
+    pair = (lambda h, y: (h - y) ** 2 / 2, lambda h, y: h - y)
+    for options, how in (({}, {"dropout": 0.3}), ({"loss": pair}, {}), ({"output_error": "simplified"}, {})):
+        nets = both([5, 6, 2], **({"loss": "squared_error"} | options))
+        for net in nets:
+            net.fit(X, Y, epochs=2, **how)
+        assert np.array_equal(nets[0].parameters, nets[1].parameters)
+    assert not native_epoch.NativeEpoch.can(nets[0], sparse.csr_array(X), dp.SGD(), ())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        a, b = (
+            dp.MLPRegressor(backend=name, random_state=0, max_iter=2).fit(sparse.csr_array(X), Y)
+            for name in ("numpy", "reference")
+        )
+    assert np.array_equal(a.coefs_[0], b.coefs_[0])
+
+
+def test_divergence_is_found_and_the_last_good_parameters_kept(rng):
+    X, Y = 1e3 * rng.standard_normal((40, 5)), rng.standard_normal((40, 2))
+    net = dp.Network([5, 6, 2], loss="squared_error", hidden_activation="identity", backend="numpy")
+    good = [net.parameters.copy()]
+    with pytest.raises(dp.DivergenceError):
+        net.fit(
+            X,
+            Y,
+            optimizer=dp.SGD(1.0),
+            epochs=30,
+            callbacks=[lambda event: good.append(net.parameters.copy()) or False],
+        )
+    assert np.array_equal(net.parameters, good[-1])
+
+
+def test_nan_is_not_lost_on_the_way(rng):
+    """A parameter that is not a number shows in the cost, through every activation."""
+    X, Y = rng.standard_normal((9, 4)), rng.uniform(size=(9, 3))
+    for hidden in HIDDEN:
+        net = dp.Network([4, 5, 3], hidden_activation=hidden, backend="numpy")
+        net.parameters[0] = np.nan
+        with pytest.raises(dp.DivergenceError):
+            net.fit(X, Y, epochs=1)
+
+
+@pytest.fixture
+def another_compiler(monkeypatch):
+    """A function that lets the compiler be looked for once more, elsewhere."""
+
+    def look(path, command=None):
+        native_compiler.find_compiler.cache_clear()
+        native_library._load.cache_clear()
+        monkeypatch.setenv("PATH", path)
+        monkeypatch.setattr(native_compiler, "find_spec", lambda name: None)
+        monkeypatch.setenv("CXX", command) if command else monkeypatch.delenv("CXX", raising=False)
+
+    yield look
+    monkeypatch.undo()
+    native_compiler.find_compiler.cache_clear()
+    native_library._load.cache_clear()
+
+
+def fit_both(rng):
+    X, Y = rng.standard_normal((30, 5)), rng.uniform(size=(30, 2))
+    nets = both([5, 6, 2])
+    for net in nets:
+        net.fit(X, Y, epochs=2)
+    return nets
+
+
+def test_without_a_compiler_every_step_is_numpys(another_compiler, rng):
+    another_compiler("")
+    ours, reference = fit_both(rng)
+    assert np.array_equal(ours.parameters, reference.parameters)
+    with pytest.raises(dp.BackendError, match=r"no C\+\+ compiler is here .* pip install 'deltaprop\[native\]'"):
+        native_compiler.native_library("float")
+
+
+def test_a_compiler_that_fails_is_warned_of_and_training_goes_on(another_compiler, monkeypatch, tmp_path, rng):
+    monkeypatch.setenv("DELTAPROP_CACHE_DIR", str(tmp_path / "cache"))
+    another_compiler("/usr/bin:/bin", "false")
+    with pytest.warns(RuntimeWarning, match="false .* failed: .*; epochs are trained step by step, by NumPy"):
+        ours, reference = fit_both(rng)
+    assert np.array_equal(ours.parameters, reference.parameters)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_cache_that_cannot_be_written_is_warned_of(monkeypatch, tmp_path, rng):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DELTAPROP_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    native_library._load.cache_clear()
+    with pytest.warns(RuntimeWarning, match="cannot be kept .*; DELTAPROP_CACHE_DIR names a folder"):
+        ours, reference = fit_both(rng)
+    native_library._load.cache_clear()
+    assert np.array_equal(ours.parameters, reference.parameters)
+
+
+def test_the_library_is_compiled_once_and_kept(monkeypatch, tmp_path):
+    monkeypatch.setenv("DELTAPROP_CACHE_DIR", str(tmp_path))
+    first = native_compiler.native_library("float")
+    monkeypatch.setattr(native_compiler, "_compile", lambda *arguments: pytest.fail("compiled again"))
+    assert native_compiler.native_library("float") == first
+    assert [path.name for path in tmp_path.iterdir()] == [first.name]
+
+
+def test_threads_of_blas_are_as_before_when_the_last_has_left():
+    from threadpoolctl import threadpool_info
+
+    def threads():
+        return sorted((pool["filepath"], pool["num_threads"]) for pool in threadpool_info())
+
+    with scipy_on_one_thread():
+        pass
+    before, of_numpy = threads(), numpy_threads()
+    one, two = scipy_on_one_thread(), scipy_on_one_thread()
+    one.__enter__()
+    two.__enter__()
+    one.__exit__(None, None, None)
+    within = dict(threads())
+    assert [n for path, n in within.items() if "scipy.libs" in path] in ([1], [])
+    assert numpy_threads() == of_numpy
+    two.__exit__(None, None, None)
+    assert threads() == before
+
+
+FUNCTIONS = """
+#include "fast_math.h"
+#define DEFINE(T, NAME) \\
+    extern "C" void NAME##_##T(const T* x, T* y, long n) { for (long i = 0; i < n; ++i) y[i] = fast_math::NAME(x[i]); }
+DEFINE(float, exp) DEFINE(double, exp) DEFINE(float, log1p) DEFINE(double, log1p) DEFINE(float, tanh) DEFINE(double, tanh)
+DEFINE(float, exp_of_negative) DEFINE(double, exp_of_negative)
+"""
+
+
+@pytest.fixture(scope="module")
+def functions(tmp_path_factory):
+    """fast_math.h as it is compiled for the backend, as functions of NumPy arrays."""
+    from importlib.resources import files
+
+    if native_compiler.find_compiler() is None:
+        missing("g++", "no C++ compiler")
+    folder = tmp_path_factory.mktemp("fast_math")
+    source, output = folder / "functions.cpp", folder / "functions.so"
+    source.write_text(FUNCTIONS)
+    command = [*native_compiler.find_compiler(), *native_compiler.OPTIONS, f"-I{files('deltaprop.kernels')}"]
+    subprocess.run([*command, str(source), "-o", str(output)], check=True)
+    library = ctypes.CDLL(str(output))
+
+    def call(name, x):
+        y = np.empty_like(x)
+        function = getattr(library, f"{name}_{'float' if x.dtype == np.float32 else 'double'}")
+        function(ctypes.c_void_p(x.ctypes.data), ctypes.c_void_p(y.ctypes.data), ctypes.c_long(x.size))
+        return y
+
+    return call
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_elementary_functions_are_accurate(functions, dtype):
+    """Within 4 units in the last place of long double's, over the range in which results are normal numbers."""
+    exact = np.longdouble
+    eps, largest = np.finfo(dtype).eps, 88.0 if dtype == np.float32 else 709.0
+    everywhere = np.concatenate([np.linspace(-largest, largest, 200_001), np.geomspace(1e-30, 80, 5001)])
+    x = np.concatenate([everywhere, -everywhere]).astype(dtype)
+    x = x[x > (-87.3 if dtype == np.float32 else -708.3)]
+    fraction = np.concatenate([np.linspace(0, 1, 100_001), np.geomspace(1e-30, 1, 5001)]).astype(dtype)
+    for name, of, values in (
+        ("exp", np.exp, x),
+        ("exp_of_negative", np.exp, x[x <= 0]),
+        ("tanh", np.tanh, x),
+        ("log1p", np.log1p, fraction),
+    ):
+        want = of(values.astype(exact))
+        error = np.abs(functions(name, values).astype(exact) - want) / np.abs(np.where(want == 0, 1, want)) / eps
+        assert error.max() < 4, (name, error.max(), values[error.argmax()])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_elementary_functions_at_the_ends(functions, dtype):
+    special = np.array([0.0, np.inf, -np.inf, np.nan, 1e4, -1e4], dtype)
+    with np.errstate(over="ignore"):
+        assert np.allclose(functions("exp", special), np.exp(special), rtol=1e-6, atol=1e-37, equal_nan=True)
+    assert np.allclose(functions("tanh", special), np.tanh(special), rtol=1e-6, equal_nan=True)
+    assert np.isnan(functions("log1p", np.array([np.nan], dtype))[0])
