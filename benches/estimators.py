@@ -78,7 +78,7 @@ def compare(name, kind, parameters, X, y, rounds):
         "deltaprop": lambda: fit("deltaprop", ours, backend="numpy"),
         "scikit-learn": lambda: fit("scikit-learn", theirs),
     }
-    seconds = interleaved(calls, rounds)
+    seconds = interleaved(calls, rounds, settle=0.2)
     us, them = fitted["deltaprop"], fitted["scikit-learn"]
     return {
         "data": name,
@@ -100,6 +100,7 @@ def example(X, y):
     train, test = slice(0, 60_000), slice(60_000, None)
     result = {}
     for library, module, options in (("scikit-learn", theirs, {}), ("deltaprop", ours, {"backend": "numpy"})):
+        time.sleep(0.2)
         began = time.perf_counter()
         fitted = module.MLPClassifier(**EXAMPLE, **options).fit(X[train], y[train])
         seconds = time.perf_counter() - began

@@ -8,8 +8,14 @@ from collections.abc import Callable
 SHORTEST = 2e-3
 
 
-def interleaved(calls: dict[str, Callable[[], object]], rounds: int = 15) -> dict[str, dict[str, float]]:
-    """Seconds a call: median, and the quartiles as its spread, over `rounds` rounds of all of `calls` in turn."""
+def interleaved(
+    calls: dict[str, Callable[[], object]], rounds: int = 15, *, settle: float = 0.0
+) -> dict[str, dict[str, float]]:
+    """Seconds a call: median, and the quartiles as its spread, over `rounds` rounds of all of `calls` in turn.
+
+    Before each measurement, `settle` seconds are let pass: OpenBLAS's threads spin for some 80 ms after their last
+    work, and on few cores keep from running whoever comes next.
+    """
     repeats = {}
     for name, call in calls.items():
         call()  # buffers, caches and threads
@@ -19,6 +25,7 @@ def interleaved(calls: dict[str, Callable[[], object]], rounds: int = 15) -> dic
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
+            time.sleep(settle)
             began = time.perf_counter()
             for _ in range(repeats[name]):
                 call()

@@ -17,6 +17,7 @@
 #include <atomic>
 #include <cstdint>
 #include <cstring>
+#include <system_error>
 #include <thread>
 #include <vector>
 #if defined(__x86_64__) || defined(__i386__)
@@ -119,15 +120,29 @@ public:
         return entries + p.threads * padded(std::max(GRADIENT_BLOCK, widest) + widest);
     }
 
-    void operator()() {
+    // Whether there were as many threads as asked for; where not, nothing has been done.
+    bool operator()() {
         std::vector<std::thread> others;
-        for (int64_t t = 1; t < p.threads; ++t) others.emplace_back([this, t] { minibatches(t); });
+        std::atomic<int> start(0);
+        try {
+            for (int64_t t = 1; t < p.threads; ++t)
+                others.emplace_back([this, t, &start] {
+                    while (start.load(std::memory_order_acquire) == 0) pause_thread();
+                    if (start.load(std::memory_order_acquire) > 0) minibatches(t);
+                });
+        } catch (const std::system_error&) {
+            start.store(-1, std::memory_order_release);
+            for (std::thread& other : others) other.join();
+            return false;
+        }
+        start.store(1, std::memory_order_release);
         minibatches(0);
         for (std::thread& other : others) other.join();
         for (int64_t t = 0; t < p.threads; ++t) {
             *p.cost += costs_[t];
             *p.decay += decays_[t];
         }
+        return true;
     }
 
 private:
@@ -354,4 +369,4 @@ private:
 }  // namespace
 
 extern "C" int64_t scratch_entries(const Plan* plan) { return Run<DELTAPROP_REAL>::scratch_entries(*plan); }
-extern "C" void run(const Plan* plan) { Run<DELTAPROP_REAL>{*plan}(); }
+extern "C" int run(const Plan* plan) { return Run<DELTAPROP_REAL>{*plan}() ? 0 : 1; }

@@ -3,6 +3,7 @@
 import ctypes
 import subprocess
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from scipy import sparse
 import deltaprop as dp
 from deltaprop import native_epoch
 from deltaprop.backends import native_compiler, native_library
-from deltaprop.scipy_threads import numpy_threads, scipy_on_one_thread
+from deltaprop.scipy_threads import own_threads, scipy_on_one_thread
 
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 
@@ -28,7 +29,7 @@ def _needs_a_compiler():
 
 @pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
 def threads(request, monkeypatch):
-    monkeypatch.setattr(native_epoch, "numpy_threads", lambda: request.param)
+    monkeypatch.setattr(native_epoch, "own_threads", lambda: request.param)
     monkeypatch.setattr(native_epoch.os, "cpu_count", lambda: request.param)
     monkeypatch.setattr(native_epoch, "OPERATIONS_A_THREAD", 1e-9)
     return request.param
@@ -127,6 +128,22 @@ def test_the_same_numbers_whatever_is_asked_for_meanwhile(rng, monkeypatch, caps
     assert np.array_equal(one.parameters, parts.parameters)
     assert seen == [1, 2, 3, 4]
     assert "4/4" in capsys.readouterr().err
+
+
+def test_where_threads_cannot_be_had_one_does(rng, monkeypatch, threads):
+    """The library says so, having done nothing; it is asked again for one thread."""
+    X, Y = rng.standard_normal((50, 6)), rng.uniform(size=(50, 2))
+    asked = []
+    library = native_library.library(np.dtype("float64"))
+
+    def run(plan):
+        asked.append(plan.threads)
+        return 1 if plan.threads > 1 else library.run(plan)
+
+    stand_in = SimpleNamespace(run=run, scratch_entries=library.scratch_entries)
+    monkeypatch.setattr(native_epoch, "library", lambda dtype: stand_in)
+    assert_equal_fits(both([6, 9, 2]), X, Y, epochs=2, batch_size=50)
+    assert asked == ([1, 1] if threads == 1 else [3, 1, 1])
 
 
 def test_estimators_on_it(rng):
@@ -255,14 +272,14 @@ def test_threads_of_blas_are_as_before_when_the_last_has_left():
 
     with scipy_on_one_thread():
         pass
-    before, of_numpy = threads(), numpy_threads()
+    before, ours = threads(), own_threads()
     one, two = scipy_on_one_thread(), scipy_on_one_thread()
     one.__enter__()
     two.__enter__()
     one.__exit__(None, None, None)
     within = dict(threads())
     assert [n for path, n in within.items() if "scipy.libs" in path] in ([1], [])
-    assert numpy_threads() == of_numpy
+    assert own_threads() == ours
     two.__exit__(None, None, None)
     assert threads() == before
 

@@ -16,7 +16,7 @@ from deltaprop.backends.numpy import NumpyBackend
 from deltaprop.network import NetworkState
 from deltaprop.optimizers import SGD, Adam, AdamW, Optimizer
 from deltaprop.progress import Progress
-from deltaprop.scipy_threads import numpy_threads, scipy_on_one_thread
+from deltaprop.scipy_threads import own_threads, scipy_on_one_thread
 
 #: In the order of the library's own lists.
 ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "identity", "softplus", "silu", "gelu", "exp")
@@ -85,7 +85,7 @@ class NativeEpoch:
         self.held: dict[str, Array] = {}
         self._point(sizes=sizes, activations=activations, x=X, y=Y, cost=cost, decay=decay)
         self._describe_optimizer()
-        plan.threads = min(numpy_threads(), os.cpu_count() or 1, max(1, int(self.operations / OPERATIONS_A_THREAD)))
+        plan.threads = min(own_threads(), os.cpu_count() or 1, max(1, int(self.operations / OPERATIONS_A_THREAD)))
         self._point(scratch=np.empty(compiled.scratch_entries(plan), network.dtype))
 
     @staticmethod
@@ -123,7 +123,9 @@ class NativeEpoch:
                 last = min(first + at_once, self.batches)
                 plan.first_batch, plan.last_batch = first, last
                 plan.steps = self.state.get("step", 0)
-                self.run(plan)
+                if self.run(plan) != 0:
+                    plan.threads = 1  # one is always there
+                    self.run(plan)
                 if "step" in self.state:
                     self.state["step"] += last - first
                 progress.samples(min(last * plan.batch, plan.samples) - first * plan.batch)

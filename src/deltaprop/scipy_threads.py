@@ -37,8 +37,13 @@ def scipy_on_one_thread() -> Iterator[None]:
                 _limit.restore_original_limits()
 
 
-def numpy_threads() -> int:
-    """How many threads NumPy's BLAS would use now: what a user, or joblib in a worker of its own, has set."""
+def own_threads() -> int:
+    """How many threads of our own may each call scipy's BLAS: as many as NumPy's uses, by whoever that has been set.
+
+    Where NumPy and scipy share a BLAS, one: it has threads for each call itself.
+    """
+    if not _blas(of_scipy=True).lib_controllers:
+        return 1
     return max((pool["num_threads"] for pool in _blas(of_scipy=False).info()), default=1)
 
 

@@ -55,7 +55,8 @@ class Plan(ctypes.Structure):
 def library(dtype: np.dtype[Any]) -> ctypes.CDLL:
     """The compiled library for arrays of `dtype`: ``run`` and ``scratch_entries``, each of a `Plan`.
 
-    Python's lock is not held while it runs.
+    ``run`` returns 0, or another number where the threads could not be had and nothing was done. Python's lock is not
+    held while it runs.
 
     Raises
     ------
@@ -71,7 +72,7 @@ def _load(real: str) -> ctypes.CDLL:
         loaded = ctypes.CDLL(str(native_library(real)))
     except OSError as error:
         raise BackendError(f"the compiled library does not load ({error})") from error
-    loaded.run.argtypes, loaded.run.restype = [ctypes.POINTER(Plan)], None
+    loaded.run.argtypes, loaded.run.restype = [ctypes.POINTER(Plan)], ctypes.c_int
     loaded.scratch_entries.argtypes, loaded.scratch_entries.restype = [ctypes.POINTER(Plan)], _I
     return loaded
 
