@@ -13,16 +13,12 @@
 #include "activation.cuh"
 #include "loss.cuh"
 
+#include "thread_pool.h"
+
 #include <algorithm>
-#include <atomic>
 #include <cstdint>
 #include <cstring>
-#include <system_error>
-#include <thread>
 #include <vector>
-#if defined(__x86_64__) || defined(__i386__)
-#include <immintrin.h>
-#endif
 
 extern "C" struct Plan {
     int64_t layers;              // weight matrices
@@ -51,33 +47,6 @@ enum Loss { squared_error, huber, absolute_error, binary, clipped_binary, catego
 enum Optimizer { sgd, momentum, nesterov, adam };
 
 namespace {
-
-inline void pause_thread() {
-#if defined(__x86_64__) || defined(__i386__)
-    _mm_pause();
-#endif
-}
-
-class Barrier {
-public:
-    explicit Barrier(int threads) : threads_(threads), waiting_(0), round_(0) {}
-    void wait() {
-        if (threads_ == 1) return;
-        const unsigned round = round_.load(std::memory_order_acquire);
-        if (waiting_.fetch_add(1, std::memory_order_acq_rel) == threads_ - 1) {
-            waiting_.store(0, std::memory_order_relaxed);
-            round_.store(round + 1, std::memory_order_release);
-            return;
-        }
-        for (int spins = 0; round_.load(std::memory_order_acquire) == round; ++spins)
-            if (spins < 4000) pause_thread(); else std::this_thread::yield();  // another process may have the core
-    }
-
-private:
-    const int threads_;
-    std::atomic<int> waiting_;
-    std::atomic<unsigned> round_;
-};
 
 // Entries of the gradient that a thread holds at a time where it needs them apart from the weights.
 const int64_t GRADIENT_BLOCK = 32768;
@@ -122,22 +91,7 @@ public:
 
     // Whether there were as many threads as asked for; where not, nothing has been done.
     bool operator()() {
-        std::vector<std::thread> others;
-        std::atomic<int> start(0);
-        try {
-            for (int64_t t = 1; t < p.threads; ++t)
-                others.emplace_back([this, t, &start] {
-                    while (start.load(std::memory_order_acquire) == 0) pause_thread();
-                    if (start.load(std::memory_order_acquire) > 0) minibatches(t);
-                });
-        } catch (const std::system_error&) {
-            start.store(-1, std::memory_order_release);
-            for (std::thread& other : others) other.join();
-            return false;
-        }
-        start.store(1, std::memory_order_release);
-        minibatches(0);
-        for (std::thread& other : others) other.join();
+        if (!threads::run(int(p.threads), [this](int thread) { minibatches(thread); })) return false;
         for (int64_t t = 0; t < p.threads; ++t) {
             *p.cost += costs_[t];
             *p.decay += decays_[t];
@@ -147,7 +101,7 @@ public:
 
 private:
     const Plan& p;
-    Barrier barrier_;
+    threads::Barrier barrier_;
     std::vector<T*> W_, b_, A_, Z_, D_, gradient_;
     std::vector<double> costs_, decays_;
     int64_t widest_;

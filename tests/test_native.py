@@ -1,8 +1,11 @@
 """Compiled epochs are those of NumPy step by step, to rounding, whatever is trained and however."""
 
 import ctypes
+import multiprocessing
+import os
 import subprocess
 import warnings
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -144,6 +147,37 @@ def test_where_threads_cannot_be_had_one_does(rng, monkeypatch, threads):
     monkeypatch.setattr(native_epoch, "library", lambda dtype: stand_in)
     assert_equal_fits(both([6, 9, 2]), X, Y, epochs=2, batch_size=50)
     assert asked == ([1, 1] if threads == 1 else [3, 1, 1])
+
+
+def train(seed):
+    """A few epochs by three threads; what they come to."""
+    rng = np.random.default_rng(seed)
+    net = dp.Network([6, 40, 2], backend="numpy", seed=seed)
+    net.fit(rng.standard_normal((200, 6)), rng.uniform(size=(200, 2)), epochs=5, batch_size=16)
+    return net.parameters.copy()
+
+
+def test_networks_trained_at_the_same_time(monkeypatch):
+    """In as many threads of Python, each with threads of its own: the numbers they have one after the other."""
+    monkeypatch.setattr(native_epoch, "own_threads", lambda: 3)
+    monkeypatch.setattr(native_epoch.os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(native_epoch, "OPERATIONS_A_THREAD", 1e-9)
+    alone = [train(seed) for seed in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(train, range(6)))
+    for one, other in zip(alone, together, strict=True):
+        assert np.array_equal(one, other)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_the_child_of_a_fork_has_threads_of_its_own(monkeypatch):
+    monkeypatch.setattr(native_epoch, "own_threads", lambda: 3)
+    monkeypatch.setattr(native_epoch.os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(native_epoch, "OPERATIONS_A_THREAD", 1e-9)
+    expected = train(1)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
+        assert np.array_equal(pool.submit(train, 1).result(timeout=60), expected)
 
 
 def test_estimators_on_it(rng):
