@@ -15,7 +15,7 @@ namespace fast_math {
 // stands in the lowest bits of the sum.
 template <typename T> struct Traits;
 template <> struct Traits<float> {
-    typedef int32_t integer;
+    typedef uint32_t integer;  // the shift below is meant to lose bits
     static constexpr float magic = 12582912.0f, lowest = -87.33654f, highest = 88.72283f;
     static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
     static constexpr int mantissa = 23, bias = 127;
@@ -25,7 +25,7 @@ template <> struct Traits<float> {
     static constexpr int log_terms = 8;
 };
 template <> struct Traits<double> {
-    typedef int64_t integer;
+    typedef uint64_t integer;
     static constexpr double magic = 6755399441055744.0, lowest = -708.39641853226408, highest = 709.78271289338397;
     static constexpr double ln2_high = 6.93145751953125e-1, ln2_low = 1.42860682030941723212e-6;
     static constexpr int mantissa = 52, bias = 1023;
