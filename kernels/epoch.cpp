@@ -12,7 +12,6 @@
 #include "fast_math.h"
 #include "activation.cuh"
 #include "loss.cuh"
-
 #include "thread_pool.h"
 
 #include <algorithm>

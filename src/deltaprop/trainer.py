@@ -70,39 +70,54 @@ class Trainer:
         self.m = total_weight(X, sample_weight)
         # What the weights of a minibatch sum to has to be known on the host, and without asking the device for it.
         self.host_weight = None if sample_weight is None else network.backend.to_numpy(sample_weight)
-        self.gradient = Parameters(network.backend, network.layer_sizes, network.dtype)
         self.cost = network.backend.zeros((), np.float64)
         self.decay = network.backend.zeros((), np.float64)
         self.keep = [1.0 - p for p in dropout]
         self.whole_epoch = _whole_epoch(self, dropout)
-        if self.whole_epoch is not None:
-            return
-        # Two sizes at most occur: the full minibatch and the short one that ends an epoch.
-        sizes = {batch_size, self.samples % batch_size} - {0}
+        if self.whole_epoch is None:
+            self._make_buffers(shuffled)
+
+    def _make_buffers(self, shuffled: bool) -> None:
+        """What steps write into. Two sizes at most occur: the full minibatch and the short one that ends an epoch."""
+        network, backend = self.network, self.network.backend
+        sizes = {self.batch_size, self.samples % self.batch_size} - {0}
+        self.gradient = Parameters(backend, network.layer_sizes, network.dtype)
         self.work = {size: Workspace(network, size) for size in sizes}
-        empty, dtype = network.backend.empty, network.dtype
         for size, work in self.work.items():
-            for l, p in enumerate(dropout):
-                work.masks[l] = empty((size, network.layer_sizes[l + 1]), dtype) if p else None
+            for l, keep in enumerate(self.keep):
+                if keep < 1.0:
+                    work.masks[l] = backend.empty((size, network.layer_sizes[l + 1]), network.dtype)
         self.stream: Any = None
         self.batches = {
-            size: (network.backend.gather_buffer(X, size), network.backend.gather_buffer(Y, size))
+            size: (backend.gather_buffer(self.X, size), backend.gather_buffer(self.Y, size))
             for size in sizes
             if shuffled
         }
 
     def epoch(self, learning_rate: float, order: np.ndarray[Any, Any] | None, progress: Progress) -> None:
         """Every sample once, in minibatches: in `order`, (m,) of int64 on the host, or as they stand where None."""
-        backend = self.network.backend
         self.cost.fill(0)
         self.decay.fill(0)
         weights, sums = self._weights(order)
-        if self.whole_epoch is not None:
-            sizes = [self.batch_size] * (len(sums) - 1) + [self.samples - (len(sums) - 1) * self.batch_size]
+        if self.whole_epoch is None:
+            self._steps(order, weights, sums, learning_rate, progress)
+        else:
+            starts = range(0, self.samples, self.batch_size)
+            sizes = [min(self.batch_size, self.samples - start) for start in starts]
             terms = [self.terms(n, m) for n, m in zip(sizes, sums, strict=True)]
             self.whole_epoch(order, weights, terms, learning_rate, progress)
-            self.network.epochs_trained += 1
-            return
+        self.network.epochs_trained += 1
+
+    def _steps(
+        self,
+        order: np.ndarray[Any, Any] | None,
+        weights: Array | None,
+        sums: list[float],
+        learning_rate: float,
+        progress: Progress,
+    ) -> None:
+        """The minibatches of an epoch one after the other; `weights` are in the order of the epoch."""
+        backend = self.network.backend
         if any(keep < 1.0 for keep in self.keep):
             self.stream = backend.random_stream((self.network.seed, DROPOUT_STREAM, self.network.epochs_trained))
         rows = None if order is None else backend.asarray(order, np.int64)
@@ -116,7 +131,6 @@ class Trainer:
                 Y = backend.gather(self.Y, rows[start:stop], out=of_Y)
             self.minibatch(X, Y, m, learning_rate, None if weights is None else weights[start:stop])
             progress.samples(stop - start)
-        self.network.epochs_trained += 1
 
     def terms(self, n: int, m: float) -> tuple[float, float, float]:
         """What J of the training set asks of a minibatch of `n` samples, or weights that sum to `m`.
