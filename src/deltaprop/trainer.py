@@ -5,18 +5,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.backprop import Objective, Workspace, backward, forward, total_weight
 from deltaprop.errors import BackendError
-from deltaprop.native_epoch import NativeEpoch
 from deltaprop.network import DROPOUT_STREAM, NetworkState
 from deltaprop.optimizers import Optimizer
 from deltaprop.parameters import Parameters
 from deltaprop.progress import Progress
+
+if TYPE_CHECKING:
+    from deltaprop.native_epoch import NativeEpoch
 
 
 class Trainer:
@@ -180,6 +182,8 @@ class Trainer:
 
 
 def _whole_epoch(trainer: Trainer, dropout: Sequence[float]) -> NativeEpoch | None:
+    from deltaprop.native_epoch import NativeEpoch  # not at start-up, for those who only predict
+
     if not NativeEpoch.can(trainer.network, trainer.X, trainer.optimizer, dropout):
         return None
     try:
