@@ -297,16 +297,26 @@ def test_a_compiler_that_fails_is_warned_of_and_training_goes_on(another_compile
         ours, reference = fit_both(rng)
     assert np.array_equal(ours.parameters, reference.parameters)
     assert not (tmp_path / "cache").exists()
+    monkeypatch.setattr(native_library, "native_library", lambda real: pytest.fail("asked again"))
+    with pytest.warns(RuntimeWarning, match="false .* failed"):
+        fit_both(rng)
 
 
-def test_a_cache_that_cannot_be_written_is_warned_of(monkeypatch, tmp_path, rng):
+def test_where_the_cache_cannot_be_written_the_process_keeps_the_library(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DELTAPROP_CACHE_DIR", str(tmp_path / "file" / "cache"))
-    native_library._load.cache_clear()
-    with pytest.warns(RuntimeWarning, match="cannot be kept .*; DELTAPROP_CACHE_DIR names a folder"):
-        ours, reference = fit_both(rng)
-    native_library._load.cache_clear()
-    assert np.array_equal(ours.parameters, reference.parameters)
+    code = (
+        "import numpy as np, deltaprop as dp; from deltaprop.backends import compiled_files\n"
+        "X = np.random.default_rng(0).random((30, 5))\n"
+        "nets = [dp.Network([5, 6, 2], backend=name) for name in ('numpy', 'reference')]\n"
+        "for net in nets: net.fit(X, X[:, :2], epochs=2)\n"
+        "assert np.allclose(nets[0].parameters, nets[1].parameters, rtol=1e-12, atol=0)\n"
+        "print(compiled_files._folder_of_this_process(), len(list(compiled_files._folder_of_this_process().iterdir())))"
+    )
+    run = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    folder, files = run.stdout.split()
+    assert files == "1"
+    assert not os.path.exists(folder)  # noqa: PTH110
 
 
 def test_the_library_is_compiled_once_and_kept(monkeypatch, tmp_path):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 
 
@@ -13,7 +16,8 @@ def compiled_file(name: str, suffix: str, identity: Iterable[str], compile_it: C
     """Path of a compiled file, made by `compile_it` where no earlier process has.
 
     The cache lies in ``$DELTAPROP_CACHE_DIR``, else in ``deltaprop`` under ``$XDG_CACHE_HOME`` or ``~/.cache``. What
-    `identity` lists (sources, options, versions) decides which file it is.
+    `identity` lists (sources, options, versions) decides which file it is. Where that folder cannot be written, the
+    file lives as long as this process.
     """
     root = os.environ.get("DELTAPROP_CACHE_DIR")
     base = Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deltaprop"
@@ -21,9 +25,20 @@ def compiled_file(name: str, suffix: str, identity: Iterable[str], compile_it: C
     path = base / f"{name}-{digest}{suffix}"
     if not path.exists():
         content = compile_it()
-        base.mkdir(parents=True, exist_ok=True)
-        # Written aside and renamed, so that another process never loads half a file.
-        with tempfile.NamedTemporaryFile(dir=base, delete=False) as temporary:
-            temporary.write(content)
-        Path(temporary.name).replace(path)
+        try:
+            base.mkdir(parents=True, exist_ok=True)
+            # Written aside and renamed, so that another process never loads half a file.
+            with tempfile.NamedTemporaryFile(dir=base, delete=False) as temporary:
+                temporary.write(content)
+            Path(temporary.name).replace(path)
+        except OSError:
+            path = _folder_of_this_process() / path.name
+            path.write_bytes(content)
     return path
+
+
+@cache
+def _folder_of_this_process() -> Path:
+    folder = tempfile.mkdtemp(prefix="deltaprop-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)

@@ -63,15 +63,21 @@ def library(dtype: np.dtype[Any]) -> ctypes.CDLL:
     BackendError
         If it cannot be compiled or loaded here.
     """
-    return _load("float" if dtype.itemsize == 4 else "double")
+    loaded = _load("float" if dtype.itemsize == 4 else "double")
+    if isinstance(loaded, str):
+        raise BackendError(loaded)
+    return loaded
 
 
 @cache
-def _load(real: str) -> ctypes.CDLL:
+def _load(real: str) -> ctypes.CDLL | str:
+    """The library, or why it cannot be had: a compiler that fails is not asked again by every fit."""
     try:
         loaded = ctypes.CDLL(str(native_library(real)))
+    except BackendError as error:
+        return str(error)
     except OSError as error:
-        raise BackendError(f"the compiled library does not load ({error})") from error
+        return f"the compiled library does not load ({error})"
     loaded.run.argtypes, loaded.run.restype = [ctypes.POINTER(Plan)], ctypes.c_int
     loaded.scratch_entries.argtypes, loaded.scratch_entries.restype = [ctypes.POINTER(Plan)], _I
     return loaded
