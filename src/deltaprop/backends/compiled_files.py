@@ -19,8 +19,7 @@ def compiled_file(name: str, suffix: str, identity: Iterable[str], compile_it: C
     `identity` lists (sources, options, versions) decides which file it is. Where that folder cannot be written, the
     file lives as long as this process.
     """
-    root = os.environ.get("DELTAPROP_CACHE_DIR")
-    base = Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deltaprop"
+    base = _cache_folder()
     digest = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:24]
     path = base / f"{name}-{digest}{suffix}"
     if not path.exists():
@@ -35,6 +34,16 @@ def compiled_file(name: str, suffix: str, identity: Iterable[str], compile_it: C
             path = _folder_of_this_process() / path.name
             path.write_bytes(content)
     return path
+
+
+def _cache_folder() -> Path:
+    root, cache_home = os.environ.get("DELTAPROP_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME")
+    if root:
+        return Path(root)
+    try:
+        return Path(cache_home or Path.home() / ".cache") / "deltaprop"
+    except RuntimeError:  # a user without a home
+        return _folder_of_this_process()
 
 
 @cache
