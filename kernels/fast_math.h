@@ -1,6 +1,6 @@
 // exp, log1p and tanh for the compiled CPU backend: without branches or tables, so that a compiler makes vector
-// instructions of the loops around them. Declared inside the namespaces of activation.cuh and loss.cuh, they take the
-// place of the C library's there; include this file first. T is float or double.
+// instructions of the loops around them. Declared inside the namespace of activation.cuh, they take the place of the C
+// library's there; include this file first. T is float or double.
 //
 // Within a few units in the last place where results are normal numbers; below these, exp gives the smallest normal
 // number instead of a subnormal one. NaN stays NaN.

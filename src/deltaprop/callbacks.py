@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -34,3 +34,8 @@ class EpochEnd:
 
 #: Called after every epoch; True ends training.
 Callback: TypeAlias = Callable[[EpochEnd], bool | None]
+
+
+def tell(callbacks: Iterable[Callback], event: EpochEnd) -> bool:
+    """Tell every callback, also those after one that ends training; whether one does."""
+    return True in [callback(event) for callback in callbacks]

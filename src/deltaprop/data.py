@@ -162,9 +162,10 @@ def adopt(value: Any, name: str) -> Any:
     if backend_of(value) is not None or not _is_on_cuda(value):
         return value
     try:
-        return get_backend("cupy").adopt(value)
+        device: Any = get_backend("cupy")
     except BackendError as error:
         raise TypeError(f"{name}: got a {type(value).__name__} on a CUDA device, but {error}") from error
+    return device.adopt(value)
 
 
 def _is_on_cuda(value: Any) -> bool:

@@ -19,19 +19,19 @@ LEAST_ROWS, MOST_ROWS, LAYER_ENTRIES = 256, 2048, 50_000
 
 def predict(network: NetworkState, X: Array) -> Array:
     """a^(L), (m, s_L), for X : (m, s_1), a block of rows at a time."""
-    return layer(network, X, lambda work: work.A[-1])
+    return layers(network, X, lambda work: [work.A[-1]])[0]
 
 
-def layer(network: NetworkState, X: Array, chosen: Callable[[Workspace], Array]) -> Array:
-    """What `chosen` takes from the workspace of a forward pass, (m, s_l), a block of rows at a time."""
-    result = None
+def layers(network: NetworkState, X: Array, chosen: Callable[[Workspace], list[Array]]) -> list[Array]:
+    """What `chosen` takes from the workspace of a forward pass, each (m, s_l), a block of rows at a time."""
+    results: list[Array] = []
     for start, stop, work in _blocks(network, X.shape[0]):
         forward(network, X[start:stop], work)
-        part = chosen(work)
-        if result is None:
-            result = network.backend.empty((X.shape[0], part.shape[1]), network.dtype)
-        result[start:stop] = part
-    return result
+        parts = chosen(work)
+        results = results or [network.backend.empty((X.shape[0], part.shape[1]), network.dtype) for part in parts]
+        for result, part in zip(results, parts, strict=True):
+            result[start:stop] = part
+    return results
 
 
 def data_cost(

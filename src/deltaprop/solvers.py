@@ -15,7 +15,7 @@ import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.backprop import Objective
-from deltaprop.callbacks import Callback, EpochEnd
+from deltaprop.callbacks import Callback, EpochEnd, tell
 from deltaprop.derivatives import CostDerivatives
 from deltaprop.errors import DivergenceError
 from deltaprop.evaluation import validate
@@ -133,8 +133,7 @@ class Run:
         history.converged = steepest <= plan.tol
         if history.converged:
             history.message = _converged(k, steepest, plan.tol)
-        ended = EpochEnd(network, k, plan.max_iter, history)
-        if True in [callback(ended) for callback in plan.callbacks] and not history.converged:
+        if tell(plan.callbacks, EpochEnd(network, k, plan.max_iter, history)) and not history.converged:
             history.message = f"stopped by a callback after iteration {k}"
         return bool(history.message)
 

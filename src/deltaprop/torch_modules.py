@@ -50,7 +50,7 @@ def read(sequential: Any) -> Description:
     names = [name or "identity" for name in activations]
     configuration = {
         "layer_sizes": [weights[0].shape[1], *(len(W) for W in weights)],
-        "hidden_activation": names[:-1] or "relu",
+        "hidden_activation": names[:-1],
         "output_activation": names[-1],
         "dtype": dtypes.pop(),
     }

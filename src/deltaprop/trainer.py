@@ -65,10 +65,11 @@ class Trainer:
         dropout: Sequence[float] = (),
         state: dict[str, Any] | None = None,
     ) -> None:
-        self.network, self.X, self.Y, self.sample_weight = network, X, Y, sample_weight
+        self.network, self.X, self.Y = network, X, Y
         self.optimizer, self.objective, self.batch_size = optimizer, objective, batch_size
         self.state = optimizer.init(network) if state is None else state
         self.samples = X.shape[0]
+        self.sizes = [min(batch_size, self.samples - start) for start in range(0, self.samples, batch_size)]
         self.m = total_weight(X, sample_weight)
         # What the weights of a minibatch sum to has to be known on the host, and without asking the device for it.
         self.host_weight = None if sample_weight is None else network.backend.to_numpy(sample_weight)
@@ -82,7 +83,7 @@ class Trainer:
     def _make_buffers(self, shuffled: bool) -> None:
         """What steps write into. Two sizes at most occur: the full minibatch and the short one that ends an epoch."""
         network, backend = self.network, self.network.backend
-        sizes = {self.batch_size, self.samples % self.batch_size} - {0}
+        sizes = set(self.sizes)
         self.gradient = Parameters(backend, network.layer_sizes, network.dtype)
         self.work = {size: Workspace(network, size) for size in sizes}
         for size, work in self.work.items():
@@ -100,13 +101,13 @@ class Trainer:
         """Every sample once, in minibatches: in `order`, (m,) of int64 on the host, or as they stand where None."""
         self.cost.fill(0)
         self.decay.fill(0)
-        weights, sums = self._weights(order)
+        host_weights, sums = self._weights(order)
+        backend, dtype = self.network.backend, self.network.dtype
+        weights = None if host_weights is None else backend.asarray(host_weights, dtype)
         if self.whole_epoch is None:
             self._steps(order, weights, sums, learning_rate, progress)
         else:
-            starts = range(0, self.samples, self.batch_size)
-            sizes = [min(self.batch_size, self.samples - start) for start in starts]
-            terms = [self.terms(n, m) for n, m in zip(sizes, sums, strict=True)]
+            terms = [self.terms(n, m) for n, m in zip(self.sizes, sums, strict=True)]
             self.whole_epoch(order, weights, terms, learning_rate, progress)
         self.network.epochs_trained += 1
 
@@ -114,7 +115,7 @@ class Trainer:
         self,
         order: np.ndarray[Any, Any] | None,
         weights: Array | None,
-        sums: list[float],
+        sums: Sequence[float],
         learning_rate: float,
         progress: Progress,
     ) -> None:
@@ -171,14 +172,13 @@ class Trainer:
         )
         self.optimizer.update(self.network, self.gradient, self.state, learning_rate)
 
-    def _weights(self, order: np.ndarray[Any, Any] | None) -> tuple[Array | None, list[float]]:
-        """The sample weights in the order of the epoch, and what those of each minibatch sum to."""
-        starts = range(0, self.samples, self.batch_size)
+    def _weights(self, order: np.ndarray[Any, Any] | None) -> tuple[np.ndarray[Any, Any] | None, Sequence[float]]:
+        """The sample weights in the order of the epoch, on the host, and what those of each minibatch sum to."""
         if self.host_weight is None:
-            return None, [float(min(self.batch_size, self.samples - start)) for start in starts]
+            return None, self.sizes
         weights = self.host_weight if order is None else self.host_weight[order]
-        sums = np.add.reduceat(weights, starts, dtype=np.float64)
-        return self.network.backend.asarray(weights, self.network.dtype), [float(m) for m in sums]
+        sums = np.add.reduceat(weights, range(0, self.samples, self.batch_size), dtype=np.float64)
+        return weights, sums.tolist()
 
 
 def _whole_epoch(trainer: Trainer, dropout: Sequence[float]) -> NativeEpoch | None:

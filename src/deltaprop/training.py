@@ -11,7 +11,7 @@ import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.backprop import Objective
-from deltaprop.callbacks import Callback, EpochEnd
+from deltaprop.callbacks import Callback, EpochEnd, tell
 from deltaprop.early_stopping import EarlyStopping
 from deltaprop.errors import DivergenceError
 from deltaprop.evaluation import validate
@@ -97,10 +97,7 @@ def train(
                 history.best_epoch = stopping.best_epoch(history)
                 if history.best_epoch == epoch + 1:
                     best = network.parameters.copy()
-            ended = EpochEnd(network, epoch + 1, plan.epochs, history)
-            # Every callback is told of every epoch, also when one before it has ended training.
-            answers = [callback(ended) for callback in plan.callbacks]
-            if True in answers:
+            if tell(plan.callbacks, EpochEnd(network, epoch + 1, plan.epochs, history)):
                 history.message = f"stopped by a callback after epoch {epoch + 1}"
                 break
             if stopping is not None and stopping.should_stop(history):

@@ -43,10 +43,6 @@ class Backend(ABC):
         """`array` as a C-contiguous array of this backend; itself where it is one already."""
 
     @abstractmethod
-    def adopt(self, array: Any) -> Array:
-        """An array of another library in this backend's memory, taken over by DLPack or a like protocol, not copied."""
-
-    @abstractmethod
     def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
         """`array` in host memory; itself where it is there already."""
 

@@ -83,6 +83,7 @@ class CupyBackend(Backend):
         return self.cp.asarray(array, dtype=dtype, order="C")
 
     def adopt(self, array: Any) -> Array:
+        """An array of another library on the device, its memory taken over by DLPack or a like protocol, not copied."""
         # Both protocols share memory; only the former is spoken by libraries without DLPack (Numba).
         interface = hasattr(array, "__cuda_array_interface__")
         return self.cp.asarray(array) if interface else self.cp.from_dlpack(array)

@@ -53,9 +53,6 @@ class NumpyBackend(Backend):
     def asarray(self, array: Any, dtype: DTypeLike) -> Array:
         return np.asarray(array, dtype=dtype, order="C")
 
-    def adopt(self, array: Any) -> Array:
-        return np.from_dlpack(array)
-
     def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
         return np.asarray(array)
 

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils import column_or_1d, compute_sample_weight
+from sklearn.utils import compute_sample_weight
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
@@ -246,9 +246,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         return self._fit(X, y, sample_weight, incremental=True)
 
     def _validate_input(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Any, Any]:
-        X, y = checked_data(self, X, on_host(y), dtype=self.dtype, reset=reset, multi_output=True)
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
+        X, y = checked_data(self, X, y, dtype=self.dtype, reset=reset)
         if not hasattr(self, "classes_") or (not self.warm_start and not incremental):
             self._label_binarizer = LabelBinarizer().fit(y)
             self.classes_ = self._label_binarizer.classes_
@@ -358,7 +356,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             In the order of ``classes_``, of the kind that `X` is.
         """
         network, inputs, checked = self._inputs(X)
-        outputs = self._like(evaluation.predict(network, inputs), checked)
+        both = evaluation.layers(network, inputs, lambda work: [work.A[-1], work.Z[-1]])
+        outputs, z = (self._like(array, checked) for array in both)
         xp = _functions(outputs)
         probabilities = self._probabilities(outputs)
         with np.errstate(divide="ignore"):
@@ -366,7 +365,6 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         if network.loss == "squared_error":
             return result
         # Small ones from z: no probability is too small to have a logarithm.
-        z = self._like(evaluation.layer(network, inputs, lambda work: work.Z[-1]), checked)
         if network.output_activation == "softmax":
             z -= z.max(axis=1, keepdims=True)
             from_z = z - xp.log(xp.exp(z).sum(axis=1, keepdims=True))

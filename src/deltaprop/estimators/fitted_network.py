@@ -76,7 +76,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
                 raise TypeError(f"backend: expected 'auto' or {lives_on.name!r} for such input, got {backend!r}")
             backend = lives_on
         return {
-            "hidden_activation": self._activations(self.n_layers_ - 2) or "relu",
+            "hidden_activation": self._activations(self.n_layers_ - 2),
             "output_activation": our_name(self.out_activation_),
             "loss": self._network_loss()[0],
             "dtype": self.dtype or ("float32" if X.dtype.name == "float32" else "float64"),
@@ -177,7 +177,8 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         hidden, layer = len(network.layer_sizes) - 2, operator.index(layer)
         if not -hidden <= layer < hidden:
             raise ValueError(f"layer: expected a hidden layer, {-hidden} … {hidden - 1}, got {layer}")
-        return self._like(evaluation.layer(network, inputs, lambda work: work.A[1 + layer % hidden]), checked)
+        (features,) = evaluation.layers(network, inputs, lambda work: [work.A[1 + layer % hidden]])
+        return self._like(features, checked)
 
     @property
     def _n_features_out(self) -> int:
@@ -210,10 +211,8 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
 def _is_as(network: Network, configuration: dict[str, Any]) -> bool:
     """Whether `network` is what `configuration` asks for."""
-    hidden = configuration["hidden_activation"]
-    hidden = [hidden] * (len(network.layer_sizes) - 2) if isinstance(hidden, str) else list(hidden)
     return (
-        list(network.activations) == [*hidden, configuration["output_activation"]]
+        list(network.activations) == [*configuration["hidden_activation"], configuration["output_activation"]]
         and network.loss == configuration["loss"]
         and network.dtype == np.dtype(configuration["dtype"])
         and network.backend is get_backend(configuration["backend"])

@@ -10,7 +10,7 @@ from scipy.optimize import OptimizeResult, minimize
 from sklearn.exceptions import ConvergenceWarning
 
 from deltaprop.backprop import Objective
-from deltaprop.callbacks import EpochEnd
+from deltaprop.callbacks import EpochEnd, tell
 from deltaprop.derivatives import CostDerivatives
 from deltaprop.estimators.fit_data import mean
 from deltaprop.estimators.minibatches import say
@@ -56,8 +56,7 @@ def train(mlp: MultilayerPerceptron, training: Training, held_out: HeldOut | Non
             if held_out is not None:
                 held_out.record(mlp, history)
             progress.epoch(history)
-            ended = EpochEnd(network, history.epochs, mlp.max_iter, history)
-            if True in [callback(ended) for callback in mlp.callbacks or ()]:
+            if tell(mlp.callbacks or (), EpochEnd(network, history.epochs, mlp.max_iter, history)):
                 raise StopIteration
 
         result = minimize(

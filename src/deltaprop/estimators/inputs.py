@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 from sklearn.base import BaseEstimator
+from sklearn.utils import column_or_1d
 from sklearn.utils.validation import validate_data
 
 from deltaprop.backends import Array, backend_of, get_backend
@@ -75,20 +76,21 @@ def _is_as_fitted(estimator: Any, X: Any, dtype: DTypeLike | None) -> bool:
 def checked_data(
     estimator: Any, X: Any, y: Any, *, dtype: DTypeLike | None, reset: bool, **options: Any
 ) -> tuple[Any, Any]:
-    """`X` as of `checked_inputs`, and `y` as `validate_data` leaves it.
+    """`X` as of `checked_inputs`, and `y` as `validate_data` leaves it, on the host, (m,) where it has one column.
 
-    Where `reset`, ``n_features_in_`` and ``feature_names_in_`` are set rather than compared with. `y` is on the host;
-    `options` are those of `validate_data` that concern it.
+    Where `reset`, ``n_features_in_`` and ``feature_names_in_`` are set rather than compared with. `options` are those
+    of `validate_data` that concern `y`.
     """
-    device = on_device(X)
+    options |= {"multi_output": True}
+    y, device = on_host(y), on_device(X)
     if device is None:
         checks = {"accept_sparse": "csr", "dtype": dtype or FLOATS, "reset": reset}
         X, y = validate_data(estimator, X, y, **checks, **options)
-        return X, y
-    device = _checked_on_device(estimator, device, dtype, reset)
-    # The inputs stay where they are: one column of as many rows stands for them while the targets are checked.
-    _, y = validate_data(BaseEstimator(), np.zeros((device.shape[0], 1)), y, **options)
-    return device, y
+    else:
+        X = _checked_on_device(estimator, device, dtype, reset)
+        # The inputs stay where they are: one column of as many rows stands for them while the targets are checked.
+        _, y = validate_data(BaseEstimator(), np.zeros((X.shape[0], 1)), y, **options)
+    return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
 
 def _checked_on_device(estimator: Any, X: Array, dtype: DTypeLike | None, reset: bool) -> Array:

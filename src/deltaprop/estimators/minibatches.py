@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from deltaprop.backends import Array
 from deltaprop.backprop import Objective
-from deltaprop.callbacks import EpochEnd
+from deltaprop.callbacks import EpochEnd, tell
 from deltaprop.estimators.step_rule import step_rule
 from deltaprop.history import History
 from deltaprop.progress import progress_bar
@@ -38,20 +39,17 @@ class MinibatchTrainer(Trainer):
         penalty = self.objective.penalty(m) if m else 0.0
         return 1.0 / n, penalty, 0.5 * penalty * n
 
-    def _weights(self, order: np.ndarray[Any, Any] | None) -> tuple[Array | None, list[float]]:
+    def _weights(self, order: np.ndarray[Any, Any] | None) -> tuple[np.ndarray[Any, Any] | None, Sequence[float]]:
         """Weights scaled so that those of a minibatch sum to its number of samples, and their sums before that."""
         costs = self.constant_costs if order is None or self.constant_costs is None else self.constant_costs[order]
-        if self.host_weight is None:
+        weights, sums = super()._weights(order)
+        if weights is None:
             self.constant = 0.0 if costs is None else float(np.mean(costs))
-            return super()._weights(order)
-        weights = self.host_weight if order is None else self.host_weight[order]
-        starts = np.arange(0, self.samples, self.batch_size)
-        sums = np.add.reduceat(weights, starts, dtype=np.float64)
-        counts = np.diff(starts, append=self.samples)
-        factors = np.divide(counts, sums, out=np.zeros_like(sums), where=sums != 0.0)
-        scaled = (weights * np.repeat(factors, counts)).astype(weights.dtype)
+            return None, sums
+        factors = [n / m if m else 0.0 for n, m in zip(self.sizes, sums, strict=True)]
+        scaled = (weights * np.repeat(factors, self.sizes)).astype(weights.dtype)
         self.constant = 0.0 if costs is None else float(scaled @ costs) / self.samples
-        return self.network.backend.asarray(scaled, self.network.dtype), [float(m) for m in sums]
+        return scaled, sums
 
 
 def train(mlp: MultilayerPerceptron, training: Training, held_out: HeldOut | None, *, incremental: bool) -> None:
@@ -108,10 +106,9 @@ def train(mlp: MultilayerPerceptron, training: Training, held_out: HeldOut | Non
                     _judge_loss(mlp, training.watched(cost) + decay)
                 progress.epoch(history)
                 rule.epoch_ended(mlp.t_)
-                ended = EpochEnd(network, epoch, epochs, history)
-                answers = [callback(ended) for callback in mlp.callbacks or ()]
+                ends = tell(mlp.callbacks or (), EpochEnd(network, epoch, epochs, history))
                 finite = network.backend.all_finite(network.parameters)
-                if True in answers or not finite:
+                if ends or not finite:
                     break  # numbers that are not finite never become so again
                 if mlp._no_improvement_count > mlp.n_iter_no_change and not _goes_on(mlp, rule.may_go_on()):
                     break

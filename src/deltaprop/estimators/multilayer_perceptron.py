@@ -139,18 +139,17 @@ class MultilayerPerceptron(FittedNetwork):
             raise ValueError("partial_fit does not support early_stopping=True")
         first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         X, y, targets = self._validate_input(X, y, incremental=incremental, reset=first)
-        weights = None if sample_weight is None else _check_sample_weight(on_host(sample_weight), _rows(X))
+        weights = _weights(sample_weight, X)
         of_class = self._class_weights(y, incremental=incremental)
         if of_class is not None:
             weights = of_class if weights is None else weights * of_class
         self.n_outputs_ = targets.shape[1]
         self._random_state = check_random_state(self.random_state)
+        widths, before = [X.shape[1], *hidden, self.n_outputs_], None
         if first:
-            self._initialize([X.shape[1], *hidden, self.n_outputs_], X)
-            before = None
+            self._initialize(widths, X)
         else:
             before = self._connect(self._configuration(X)).parameters.copy()
-            widths = [X.shape[1], *hidden, self.n_outputs_]
             if list(self._network.layer_sizes) != widths:
                 raise ValueError(
                     "hidden_layer_sizes: expected the widths fitted before, with inputs and outputs "
@@ -241,7 +240,7 @@ class MultilayerPerceptron(FittedNetwork):
     ) -> tuple[tuple[Any, Any, Any], HeldOut | None]:
         """What to train on, and what to judge by: the data handed in for that, or a share of the training data."""
         if validation_data is not None:
-            return (X, targets, weights), self._held_out(validation_data)
+            return (X, targets, weights), self._handed_in(validation_data)
         if not self.early_stopping or self.solver == "lbfgs":
             return (X, targets, weights), None
         train, validation = train_test_split(
@@ -255,29 +254,26 @@ class MultilayerPerceptron(FittedNetwork):
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
             )
         part = (take(X, train), targets[train], None if weights is None else weights[train])
-        held_out = HeldOut(
-            self._on_backend(take(X, validation)),
-            self._network.backend.asarray(targets[validation], self._network.dtype),
-            self._targets_as_predicted(targets[validation]),
-            None if weights is None else weights[validation],
-            self._constant_costs(targets[validation]),
-        )
-        return part, held_out
+        held_weights = None if weights is None else weights[validation]
+        return part, self._hold_out(take(X, validation), targets[validation], held_weights)
 
     def _strata(self, targets: Any) -> Any:
         """What a random split shall keep the shares of."""
         return None
 
-    def _held_out(self, validation_data: Any) -> HeldOut:
+    def _handed_in(self, validation_data: Any) -> HeldOut:
         """`validation_data`, a pair (X, y), or a triple with sample weights, checked as the training data were."""
         if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
             raise TypeError(f"validation_data: expected a pair (X, y), got {type(validation_data).__name__}")
         X, y, *weights = validation_data
-        X, y, targets = self._validate_input(X, y, incremental=True, reset=False)
-        weight = _check_sample_weight(on_host(weights[0]), _rows(X)) if weights and weights[0] is not None else None
+        X, _, targets = self._validate_input(X, y, incremental=True, reset=False)
+        return self._hold_out(X, targets, _weights(weights[0] if weights else None, X))
+
+    def _hold_out(self, X: Any, targets: Any, sample_weight: Any) -> HeldOut:
+        """Checked samples as what a fit is judged by."""
         Y = self._network.backend.asarray(targets, self._network.dtype)
         labels, constants = self._targets_as_predicted(targets), self._constant_costs(targets)
-        return HeldOut(self._on_backend(X), Y, labels, weight, constants)
+        return HeldOut(self._on_backend(X), Y, labels, sample_weight, constants)
 
     # -- scikit-learn's own -------------------------------------------------------------------------------------
 
@@ -351,6 +347,9 @@ class MultilayerPerceptron(FittedNetwork):
         return tags
 
 
-def _rows(X: Any) -> Any:
-    """Something with as many rows as X that scikit-learn can count."""
-    return X if isinstance(X, np.ndarray) or hasattr(X, "toarray") else np.empty((X.shape[0], 1))
+def _weights(sample_weight: Any, X: Any) -> Any:
+    """The sample weights as scikit-learn checks them, on the host, or None where there are none."""
+    if sample_weight is None:
+        return None
+    # Of X, which it may find on a device, it is shown the dtype and the number of rows.
+    return _check_sample_weight(on_host(sample_weight), np.empty((X.shape[0], 1), X.dtype))

@@ -8,7 +8,6 @@ import numpy as np
 from scipy.special import xlogy
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
-from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
@@ -149,10 +148,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         return self._fit(X, y, sample_weight, incremental=True)
 
     def _validate_input(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Any, Any]:
-        options = {"multi_output": True, "y_numeric": True}
-        X, y = checked_data(self, X, on_host(y), dtype=self.dtype, reset=reset, **options)
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
+        X, y = checked_data(self, X, y, dtype=self.dtype, reset=reset, y_numeric=True)
         if self.loss == "poisson" and np.any(y < 0):
             raise ValueError("Some value(s) of y are out of the valid range of the loss 'poisson': it needs y >= 0.")
         return X, y, y.reshape(len(y), -1)
