@@ -1,6 +1,7 @@
 // Runs CUDA kernels on the host, faithfully enough to test their arithmetic and their indexing: every thread of a
-// block is a fiber of its own, blocks run one after another, __syncthreads waits for every fiber of the block and a
-// shuffle for every lane of the warp. Included ahead of a .cu file that is compiled as C++.
+// block is a fiber of its own, __syncthreads waits for every fiber of the block and a shuffle for every lane of the
+// warp. Blocks run one after another, those of a cluster together, each with dynamic shared memory of its own, which
+// the others reach by its address. Included ahead of a .cu file that is compiled as C++.
 #pragma once
 #include <ucontext.h>
 
@@ -15,7 +16,10 @@
 #define __global__
 #define __host__
 #define __device__
-#define __shared__ static
+#define __shared__ static  // one block at a time: kernels for clusters have dynamic shared memory only
+#define __launch_bounds__(...)
+#define __cluster_dims__(...)
+#define DELTAPROP_DYNAMIC_SHARED(NAME) unsigned char* NAME = host::shared_memory(host::fibers[host::current].rank)
 
 using std::exp;
 using std::log;
@@ -34,17 +38,25 @@ inline float __int_as_float(unsigned bits) {
 
 namespace host {
 
-enum State { ready, at_warp, at_block, done };
+enum State { ready, at_warp, at_block, at_cluster, done };
 struct Fiber {
     ucontext_t context;
     std::vector<char> stack;
     State state;
     dim3 index;
+    unsigned rank;  // of its block in the cluster
 };
 static std::vector<Fiber> fibers;
+static unsigned blocks_a_cluster = 1, shared_bytes = 0;
+// Of every block of the cluster, one after the other. Poisoned before each: what is read has to have been written.
+static std::vector<unsigned char> dynamic_shared;
+inline unsigned char* shared_memory(unsigned rank) {
+    unsigned char* first = dynamic_shared.data();
+    return first + (16 - reinterpret_cast<std::size_t>(first) % 16) % 16 + std::size_t(rank) * shared_bytes;
+}
 static ucontext_t scheduler;
 static unsigned current;
-static double lanes[1024];
+static double lanes[16384];
 
 inline void wait(State barrier) {
     fibers[current].state = barrier;
@@ -82,14 +94,19 @@ inline void enter() {
     swapcontext(&fibers[current].context, &scheduler);
 }
 
-inline void run_block() {
-    const unsigned n = blockDim.x * blockDim.y * blockDim.z;
-    fibers.resize(n);
-    for (unsigned i = 0; i < n; ++i) {
+// The blocks of one cluster, the first of which is at blockIdx.
+inline void run_cluster() {
+    const unsigned n = blockDim.x * blockDim.y * blockDim.z, all = n * blocks_a_cluster, first_block = blockIdx.x;
+    if (blocks_a_cluster > 1 && n % 32 != 0) std::abort();  // a warp would straddle two blocks
+    dynamic_shared.assign(std::size_t(shared_bytes) * blocks_a_cluster + 16, 0xff);
+    fibers.resize(all);
+    for (unsigned i = 0; i < all; ++i) {
         Fiber& f = fibers[i];
+        const unsigned t = i % n;
         f.stack.resize(32768);
         f.state = ready;
-        f.index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
+        f.rank = i / n;
+        f.index = {t % blockDim.x, t / blockDim.x % blockDim.y, t / blockDim.x / blockDim.y};
         getcontext(&f.context);
         f.context.uc_stack.ss_sp = f.stack.data();
         f.context.uc_stack.ss_size = f.stack.size();
@@ -98,18 +115,24 @@ inline void run_block() {
     }
     for (;;) {
         bool ran = false;
-        for (current = 0; current < n; ++current)
+        for (current = 0; current < all; ++current)
             if (fibers[current].state == ready) {
                 threadIdx = fibers[current].index;
+                blockIdx.x = first_block + fibers[current].rank;
                 swapcontext(&scheduler, &fibers[current].context);
                 ran = true;
             }
-        for (unsigned warp = 0; warp < n; warp += 32) ran |= release(warp, warp + 32 < n ? warp + 32 : n, at_warp);
-        ran |= release(0, n, at_block);
+        blockIdx.x = first_block;
+        for (unsigned block = 0; block < all; block += n) {
+            for (unsigned warp = 0; warp < n; warp += 32)
+                ran |= release(block + warp, block + (warp + 32 < n ? warp + 32 : n), at_warp);
+            ran |= release(block, block + n, at_block);
+        }
+        ran |= release(0, all, at_cluster);
         if (ran) continue;
-        for (unsigned i = 0; i < n; ++i)
+        for (unsigned i = 0; i < all; ++i)
             if (fibers[i].state != done) {
-                std::fprintf(stderr, "deadlock: thread %u waits for ever\n", i);
+                std::fprintf(stderr, "deadlock: thread %u of block %u waits for ever\n", i % n, fibers[i].rank);
                 std::abort();
             }
         return;
@@ -130,7 +153,7 @@ void launch(void (*kernel)(A...), const unsigned* grid, const unsigned* block, v
     blockDim = {block[0], block[1], block[2]};
     for (blockIdx.z = 0; blockIdx.z < gridDim.z; ++blockIdx.z)
         for (blockIdx.y = 0; blockIdx.y < gridDim.y; ++blockIdx.y)
-            for (blockIdx.x = 0; blockIdx.x < gridDim.x; ++blockIdx.x) run_block();
+            for (blockIdx.x = 0; blockIdx.x < gridDim.x; blockIdx.x += blocks_a_cluster) run_cluster();
 }
 
 // Bytes of every parameter, for the caller to compare with what it passes; negative for floating point.
@@ -143,6 +166,22 @@ template <typename... A> int sizes(void (*)(A...), int* out) {
 }  // namespace host
 
 inline void __syncthreads() { host::wait(host::at_block); }
+
+// What kernels/cluster.cuh is on a device.
+template <int BLOCKS> inline int cluster_rank() { return int(host::fibers[host::current].rank); }
+template <int BLOCKS> inline void cluster_sync() { host::wait(host::at_cluster); }
+template <int BLOCKS, typename T> inline T* of_block(T* mine, int rank) {
+    auto* here = reinterpret_cast<unsigned char*>(mine);
+    return reinterpret_cast<T*>(here - host::shared_memory(host::fibers[host::current].rank) + host::shared_memory(rank));
+}
+inline void copy_async(void* to, const void* from, int bytes) {
+    if (reinterpret_cast<std::size_t>(to) % bytes || reinterpret_cast<std::size_t>(from) % bytes) {
+        std::fprintf(stderr, "a copy of %d bytes is not aligned\n", bytes);
+        std::abort();
+    }
+    std::memcpy(to, from, bytes);
+}
+inline void copies_done() {}
 template <typename T> inline T __shfl_xor_sync(unsigned, T x, int mask) { return host::shuffle_xor(x, mask); }
 
 #define HOST_KERNEL(NAME)                                                                                   \
@@ -150,7 +189,10 @@ template <typename T> inline T __shfl_xor_sync(unsigned, T x, int mask) { return
                                                           void** a) {                                       \
         host::launch(k, g, b, a, std::index_sequence_for<A...>());                                          \
     }                                                                                                       \
-    extern "C" void host_launch_##NAME(const unsigned* g, const unsigned* b, void** a) {                    \
+    extern "C" void host_launch_##NAME(const unsigned* g, const unsigned* b, void** a, unsigned blocks,     \
+                                       unsigned bytes) {                                                    \
+        host::blocks_a_cluster = blocks;                                                                    \
+        host::shared_bytes = bytes;                                                                         \
         host_call_##NAME(NAME, g, b, a);                                                                    \
     }                                                                                                       \
     extern "C" int host_sizes_##NAME(int* out) { return host::sizes(NAME, out); }

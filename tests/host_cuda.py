@@ -29,32 +29,35 @@ def compiler_problem():
 
 @cache
 def library(file, dtype):
-    """``kernels/<file>.cu`` as a shared library of the host."""
+    """``kernels/<file>.cu`` as a shared library of the host, and how many blocks make a cluster of each kernel."""
     kernels = Path(str(files("deltaprop.kernels")))
-    options = ["-std=c++17", f"-I{kernels}", *TYPE_OPTIONS[dtype]]
+    options = ["-std=c++17", f"-I{kernels}", "-DDELTAPROP_HAS_CLUSTERS=1", *TYPE_OPTIONS[dtype]]
     source = kernels / f"{file}.cu"
     # Before __global__ has a meaning, it marks the kernels that macros have spelled out.
     expanded = subprocess.run(
         ["g++", "-E", "-x", "c++", *options, str(source)], check=True, capture_output=True, text=True
     ).stdout
-    names = re.findall(r'extern "C" __global__\s+void (\w+)\(', expanded)
-    assert names, f"{file}.cu holds no kernel"
+    declared = re.findall(r'extern "C" __global__\s+((?:__\w+__\([^)]*\)\s*)*)void (\w+)\(', expanded)
+    assert declared, f"{file}.cu holds no kernel"
+    clusters = {name: re.search(r"__cluster_dims__\((\d+)", attributes) for attributes, name in declared}
+    names = list(clusters)
     with tempfile.TemporaryDirectory() as folder:
         wrapper, output = Path(folder, "wrapper.cpp"), Path(folder, "kernels.so")
         lines = [f'#include "{HEADER}"', f'#include "{source}"', *(f"HOST_KERNEL({name})" for name in names)]
         wrapper.write_text("\n".join(lines))
         command = ["g++", "-O1", "-shared", "-fPIC", "-ffp-contract=off", *options, str(wrapper), "-o", str(output)]
         subprocess.run(command, check=True, capture_output=True, text=True)
-        return ctypes.CDLL(str(output))
+        return ctypes.CDLL(str(output)), {name: int(found[1]) if found else 1 for name, found in clusters.items()}
 
 
 def kernel(file, function, dtype):
     """A callable with the calling convention of CuPy's kernels."""
-    host = library(file, dtype)
+    host, clusters = library(file, dtype)
+    blocks = clusters[function]
     sizes = (ctypes.c_int * 32)()
     expected = list(sizes[: getattr(host, f"host_sizes_{function}")(sizes)])
 
-    def launch(grid, block, arguments):
+    def launch(grid, block, arguments, shared_mem=0):
         assert len(arguments) == len(expected), f"{function} takes {len(expected)} arguments, got {len(arguments)}"
         held = []
         for position, (argument, size) in enumerate(zip(arguments, expected, strict=True)):
@@ -66,10 +69,12 @@ def kernel(file, function, dtype):
             assert given == size, f"{function}: argument {position} is {argument.dtype}, expected size {size}"
             held.append(np.array([argument]))
         assert min(grid) > 0
+        assert grid[0] % blocks == 0
+        assert shared_mem <= 227 * 1024
         assert np.prod(block) <= 1024
         pointers = (ctypes.c_void_p * len(held))(*(value.ctypes.data for value in held))
         shapes = [(ctypes.c_uint * 3)(*(*map(int, shape), 1, 1)[:3]) for shape in (grid, block)]
-        getattr(host, f"host_launch_{function}")(*shapes, pointers)
+        getattr(host, f"host_launch_{function}")(*shapes, pointers, blocks, -(-shared_mem // 16) * 16)
 
     return launch
 
@@ -78,7 +83,8 @@ class HostCudaBackend(CupyBackend):
     """`CupyBackend` with NumPy in place of CuPy and the host in place of the device."""
 
     def __init__(self):
-        device = SimpleNamespace(id=0, attributes={"MultiProcessorCount": 1}, compute_capability="90")
+        attributes = {"MultiProcessorCount": 1, "MaxSharedMemoryPerBlockOptin": 232448}
+        device = SimpleNamespace(id=0, attributes=attributes, compute_capability="90")
         stream = SimpleNamespace(ptr=0)
         cuda = SimpleNamespace(Device=lambda: device, get_current_stream=lambda: stream)
         names = ("ndarray", "matmul", "asarray", "empty", "zeros", "isfinite", "vdot")
@@ -86,6 +92,9 @@ class HostCudaBackend(CupyBackend):
         self._functions = {}
         self._multiprocessors = {}
         self._local = threading.local()
+
+    def address(self, array):
+        return array.ctypes.data
 
     def _kernel(self, file, function, dtype):
         key = (file, function, dtype.name)

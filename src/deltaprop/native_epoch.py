@@ -13,24 +13,12 @@ from deltaprop.backends import Array
 from deltaprop.backends.native_compiler import find_compiler
 from deltaprop.backends.native_library import Plan, gemm, library
 from deltaprop.backends.numpy import NumpyBackend
+from deltaprop.backends.places import ADAM, LOSSES, MOMENTUM, NESTEROV, activation_place
 from deltaprop.network import NetworkState
 from deltaprop.optimizers import SGD, Adam, AdamW, Optimizer
 from deltaprop.progress import Progress
 from deltaprop.scipy_threads import own_threads, scipy_on_one_thread
 
-#: In the order of the library's own lists.
-ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "identity", "softplus", "silu", "gelu", "exp")
-LOSSES = (
-    "squared_error",
-    "huber",
-    "absolute_error",
-    "binary_cross_entropy",
-    "clipped_binary_cross_entropy",
-    "categorical_cross_entropy",
-    "clipped_categorical_cross_entropy",
-    "poisson",
-)
-PLAIN, MOMENTUM, NESTEROV, ADAM = range(4)
 #: Floating-point operations of a step for which one more thread pays, and those after which the library returns, so
 #: that an interrupt is heard and a progress bar drawn.
 OPERATIONS_A_THREAD, OPERATIONS_A_CALL = 1e6, 2e9
@@ -71,7 +59,7 @@ class NativeEpoch:
         self.run = compiled.run
         self.network, self.optimizer, self.state = network, optimizer, state
         sizes = np.array(network.layer_sizes, np.int64)
-        activations = np.array([ACTIVATIONS.index(g) if g != "softmax" else -1 for g in network.activations], np.int64)
+        activations = np.array([activation_place(g) for g in network.activations], np.int64)
         self.operations = 6.0 * batch_size * network.n_weights
         self.batches = math.ceil(X.shape[0] / batch_size)
         self.plan = plan = Plan(

@@ -19,6 +19,7 @@ from deltaprop.progress import Progress
 
 if TYPE_CHECKING:
     from deltaprop.native_epoch import NativeEpoch
+    from deltaprop.resident_epoch import ResidentEpoch
 
 
 class Trainer:
@@ -181,7 +182,25 @@ class Trainer:
         return weights, sums.tolist()
 
 
-def _whole_epoch(trainer: Trainer, dropout: Sequence[float]) -> NativeEpoch | None:
+def _whole_epoch(trainer: Trainer, dropout: Sequence[float]) -> NativeEpoch | ResidentEpoch | None:
+    if trainer.network.backend.on_host:
+        return _native_epoch(trainer, dropout)
+    from deltaprop.resident_epoch import ResidentEpoch  # not where there is no device
+
+    return ResidentEpoch.find(
+        trainer.network,
+        trainer.X,
+        trainer.Y,
+        trainer.optimizer,
+        trainer.state,
+        trainer.batch_size,
+        dropout,
+        trainer.cost,
+        trainer.decay,
+    )
+
+
+def _native_epoch(trainer: Trainer, dropout: Sequence[float]) -> NativeEpoch | None:
     from deltaprop.native_epoch import NativeEpoch  # not at start-up, for those who only predict
 
     if not NativeEpoch.can(trainer.network, trainer.X, trainer.optimizer, dropout):
@@ -198,7 +217,7 @@ def _whole_epoch(trainer: Trainer, dropout: Sequence[float]) -> NativeEpoch | No
             trainer.decay,
         )
     except BackendError as error:
-        warnings.warn(f"{error}; epochs are trained step by step, by NumPy", RuntimeWarning, stacklevel=5)
+        warnings.warn(f"{error}; epochs are trained step by step, by NumPy", RuntimeWarning, stacklevel=6)
         return None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -16,6 +16,9 @@ from numpy.typing import DTypeLike
 from deltaprop.backends.base import Array, Backend, philox_key
 from deltaprop.backends.cuda_compiler import cached_cubin
 from deltaprop.errors import BackendError
+
+if TYPE_CHECKING:
+    from deltaprop.backends.resident import Residence
 
 INSTALL = "pip install 'deltaprop[cuda13]' (CUDA 13 drivers) or pip install 'deltaprop[cuda12]' (CUDA 12 drivers)"
 #: The address of an array that is not there.
@@ -159,6 +162,27 @@ class CupyBackend(Backend):
         if buffer is None or buffer.size < size:
             buffer = buffers[key] = self.cp.empty(size, dtype)
         return buffer
+
+    # -- whole epochs in one launch -----------------------------------------------------------------------------
+
+    def address(self, array: Array) -> int:
+        """Where on the device `array` begins."""
+        return int(array.data.ptr)
+
+    def shared_memory_limits(self) -> tuple[int, int, int]:
+        """Bytes of shared memory a block may have, blocks a cluster may have, and how many blocks fit the device."""
+        device = self.cp.cuda.Device()
+        attributes = device.attributes
+        most_blocks = 8 if int(device.compute_capability) >= 90 else 1
+        return attributes["MaxSharedMemoryPerBlockOptin"], most_blocks, attributes["MultiProcessorCount"]
+
+    def run_resident(self, plan: Any, dtype: np.dtype[Any], residence: Residence, members: int) -> None:
+        """Launch ``kernels/resident.cu``: one cluster a member."""
+        kernel = self._kernel("resident", f"resident_{residence.blocks}", dtype)
+        kernel.max_dynamic_shared_size_bytes = residence.shared_bytes
+        on_device = self.asarray(np.frombuffer(plan, np.uint8), np.uint8)
+        grid, block = (members * residence.blocks,), (residence.threads,)
+        kernel(grid, block, (on_device,), shared_mem=residence.shared_bytes)
 
     # -- functions of one array ---------------------------------------------------------------------------------
 

@@ -1,0 +1,108 @@
+"""An epoch of a small network in one launch, its parameters in shared memory from the first minibatch to the last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from deltaprop.backends import Array
+from deltaprop.backends.cupy import CupyBackend
+from deltaprop.backends.places import ADAM, MOMENTUM, NESTEROV
+from deltaprop.backends.resident import TERMS, Rule, Run, find_residence
+from deltaprop.network import NetworkState
+from deltaprop.optimizers import SGD, Adam, AdamW, Optimizer
+from deltaprop.progress import Progress
+
+
+class ResidentEpoch:
+    """What `Trainer.epoch` does, in one launch: the same to rounding.
+
+    Parameters
+    ----------
+    network : NetworkState
+        On the CUDA backend.
+    run : Run
+        The launch, bound to the network's arrays.
+    optimizer, state
+        The latter is changed in place.
+    cost, decay : array, () of float64
+        What the minibatches cost, and their penalties, are added to.
+    """
+
+    def __init__(
+        self, network: NetworkState, run: Run, optimizer: Optimizer, state: dict[str, Any], cost: Array, decay: Array
+    ) -> None:
+        self.network, self.run, self.optimizer, self.state = network, run, optimizer, state
+        self.cost, self.decay = cost, decay
+
+    @classmethod
+    def find(
+        cls,
+        network: NetworkState,
+        X: Array,
+        Y: Array,
+        optimizer: Optimizer,
+        state: dict[str, Any],
+        batch_size: int,
+        dropout: Sequence[float],
+        cost: Array,
+        decay: Array,
+    ) -> Self | None:
+        """One, where the kernel can train this network in this way and it fits; else None."""
+        backend, rule = network.backend, rule_of(optimizer)
+        if (
+            rule is None
+            or not isinstance(backend, CupyBackend)
+            or not isinstance(network.loss, str)
+            or network.output_error != "exact"
+            or any(dropout)
+        ):
+            return None
+        activations, loss = network.activations, network.loss
+        residence = find_residence(backend, network.layer_sizes, activations, loss, network.dtype, batch_size, rule)
+        if residence is None:
+            return None
+        moments = [state[name] for name in ("velocity", "first_moment", "second_moment") if name in state]
+        return cls(network, Run(backend, residence, network.parameters, moments, X, Y), optimizer, state, cost, decay)
+
+    def __call__(
+        self,
+        order: np.ndarray[Any, Any] | None,
+        weights: Array | None,
+        terms: Sequence[tuple[float, float, float]],
+        learning_rate: float,
+        progress: Progress,
+    ) -> None:
+        """All minibatches; `terms` are, for each, the scale of δ^(L), the factor of W in ∂J/∂W and that of Σ W²."""
+        table = np.empty((1, len(terms), TERMS))
+        table[0, :, :3] = terms
+        table[0, :, 3:] = rates(self.optimizer, learning_rate, self.state.get("step", 0), len(terms))
+        self.run(table, None if order is None else order[None, None], weights, self.cost, self.decay)
+        if "step" in self.state:
+            self.state["step"] += len(terms)
+        progress.samples(self.run.X.shape[0])
+
+
+def rule_of(optimizer: Optimizer) -> Rule | None:
+    """What the kernel calls an optimizer; None for one that is none of ours."""
+    if type(optimizer) not in (SGD, Adam, AdamW):
+        return None
+    if isinstance(optimizer, Adam):
+        return Rule(ADAM, 0.0, optimizer.beta_1, optimizer.beta_2, optimizer.epsilon)
+    if isinstance(optimizer, SGD) and optimizer.momentum:
+        return Rule(NESTEROV if optimizer.nesterov else MOMENTUM, optimizer.momentum)
+    return Rule()
+
+
+def rates(optimizer: Optimizer, learning_rate: float, taken: int, steps: int) -> np.ndarray[Any, Any]:
+    """(steps, 2): η, with Adam's bias correction after so many steps `taken`, and what AdamW takes off the weights."""
+    result = np.zeros((steps, 2))
+    result[:, 0] = learning_rate
+    if isinstance(optimizer, Adam):
+        t = np.arange(taken + 1, taken + steps + 1)
+        result[:, 0] *= np.sqrt(1.0 - optimizer.beta_2**t) / (1.0 - optimizer.beta_1**t)
+    if isinstance(optimizer, AdamW):
+        result[:, 1] = learning_rate * optimizer.weight_decay
+    return result

@@ -1,0 +1,218 @@
+"""Networks that stay in shared memory for whole epochs learn what NumPy learns step by step, however they are spread."""
+
+import numpy as np
+import pytest
+from cases import HIDDEN, PAIRS, relative, targets_for
+from conftest import backend_or_skip
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import deltaprop as dp
+from deltaprop.backends import resident
+from deltaprop.backends.resident import Run, find_residence
+from deltaprop.resident_epoch import ResidentEpoch, rates, rule_of
+
+TOLERANCE = {"float64": 1e-12, "float32": 3e-5}
+OPTIMIZERS = [
+    dp.SGD(0.1),
+    dp.SGD(0.05, momentum=0.9),
+    dp.SGD(0.05, momentum=0.8, nesterov=True),
+    dp.Adam(0.01, beta_1=0.8, beta_2=0.95, epsilon=1e-4),
+    dp.AdamW(0.01, weight_decay=0.3),
+]
+
+
+@pytest.fixture(params=["cuda-on-host", pytest.param("cupy", marks=pytest.mark.gpu)])
+def device(request):
+    return backend_or_skip(request.param)
+
+
+@pytest.fixture(params=[1, 2, 8], ids="{} blocks".format)
+def blocks(request, monkeypatch, device):
+    """So many blocks a network, whatever would pay."""
+    if request.param > device.shared_memory_limits()[1]:
+        pytest.skip("this device has no clusters")
+    monkeypatch.setattr(resident, "CLUSTERS", (request.param,))
+    return request.param
+
+
+@pytest.fixture
+def launches(monkeypatch):
+    """How many there were."""
+    counted = []
+    call = Run.__call__
+    monkeypatch.setattr(Run, "__call__", lambda self, *a, **k: (counted.append(1), call(self, *a, **k))[1])
+    return counted
+
+
+def assert_equal_fits(device, sizes, X, Y, options, **how):
+    nets = [dp.Network(sizes, backend=backend, seed=3, **options) for backend in (device, "reference")]
+    ours, reference = (net.fit(X, Y, **how) for net in nets)
+    tolerance = TOLERANCE[nets[0].dtype.name]
+    assert relative(device.to_numpy(nets[0].parameters), nets[1].parameters) < tolerance
+    assert ours.cost == pytest.approx(reference.cost, rel=tolerance)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("loss", "output"), PAIRS)
+def test_every_loss(device, launches, loss, output, dtype, rng):
+    X, Y = rng.standard_normal((21, 5)), targets_for(loss, rng, 21, 3)
+    options = {"loss": loss, "output_activation": output, "dtype": dtype}
+    how = {"optimizer": dp.SGD(0.05), "batch_size": 8, "epochs": 2, "l2": 0.2}
+    assert_equal_fits(device, [5, 7, 3], X, Y, options, **how)
+    assert launches == [1, 1]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("hidden", HIDDEN)
+def test_every_activation(device, launches, hidden, dtype, rng):
+    X, Y = 2 * rng.standard_normal((19, 4)), rng.standard_normal((19, 2))
+    options = {"loss": "squared_error", "hidden_activation": hidden, "dtype": dtype}
+    assert_equal_fits(device, [4, 33, 9, 2], X, Y, options, optimizer=dp.SGD(0.02), batch_size=8, epochs=2)
+    assert launches
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+def test_every_optimizer_on_any_number_of_blocks(device, blocks, launches, optimizer, weighted, rng):
+    X, y = rng.standard_normal((31, 6)), rng.integers(0, 4, 31)
+    options = {"loss": "categorical_cross_entropy", "hidden_activation": "relu"}
+    how = {"sample_weight": rng.integers(0, 3, 31).astype(float)} if weighted else {}
+    for shuffle in (True, False):
+        how |= {"optimizer": optimizer, "batch_size": 7, "epochs": 2, "l2": 0.1, "shuffle": shuffle}
+        assert_equal_fits(device, [6, 11, 5, 4], X, y, options, **how)
+    assert len(launches) == 4
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_any_sizes(data):
+    device = backend_or_skip("cuda-on-host")
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    m, batch = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40))
+    sizes = data.draw(st.lists(st.integers(1, 40), min_size=2, max_size=5))
+    X, Y = rng.standard_normal((m, sizes[0])), rng.uniform(0.1, 0.9, (m, sizes[-1]))
+    how = {"optimizer": data.draw(st.sampled_from(OPTIMIZERS)), "batch_size": batch, "epochs": 1}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resident, "CLUSTERS", (data.draw(st.sampled_from((1, 2, 4, 8))),))
+        assert_equal_fits(device, sizes, X, Y, {}, **how)
+
+
+def test_wide_inputs_are_copied_sixteen_bytes_at_a_time(device, blocks, rng):
+    X, y = rng.standard_normal((25, 784)), rng.integers(0, 10, 25)
+    options = {"loss": "categorical_cross_entropy", "dtype": "float32"}
+    assert_equal_fits(device, [784, 30, 10], X, y, options, optimizer=dp.SGD(0.1), batch_size=10, epochs=1)
+
+
+@pytest.mark.parametrize("optimizer", [dp.SGD(0.2, momentum=0.5), dp.Adam(0.01)], ids=repr)
+def test_many_networks_for_many_epochs_in_one_launch(device, blocks, optimizer, rng):
+    """Each with a learning rate and an order of its own, equal to the same network by itself on NumPy."""
+    members, epochs, samples, batch, sizes = 3, 2, 17, 5, (6, 9, 4)
+    X, Y = rng.standard_normal((samples, 6)), np.eye(4)[rng.integers(0, 4, samples)]
+    alone = [
+        dp.Network(sizes, loss="categorical_cross_entropy", backend="reference", seed=seed) for seed in range(members)
+    ]
+    orders = np.array([[rng.permutation(samples) for _ in range(epochs)] for _ in range(members)])
+    parameters = device.asarray(np.array([net.parameters for net in alone]), np.float64)
+    moments = [device.zeros(parameters.shape, np.float64) for _ in range(rule_of(optimizer).moments)]
+    activations, loss = alone[0].activations, alone[0].loss
+    residence = find_residence(
+        device, sizes, activations, loss, np.dtype("float64"), batch, rule_of(optimizer), members=members
+    )
+    steps = -(-samples // batch)
+    terms = np.zeros((members, epochs * steps, 5))
+    for k in range(members):
+        for s in range(epochs * steps):
+            terms[k, s, 0] = 1.0 / min(batch, samples - s % steps * batch)
+        terms[k, :, 1] = 0.01 * k
+        terms[k, :, 3:] = rates(optimizer, optimizer.learning_rate / (k + 1), 0, epochs * steps)
+    cost, decay = device.zeros((members, epochs), np.float64), device.zeros((members, epochs), np.float64)
+    x, y = device.asarray(X, np.float64), device.asarray(Y, np.float64)
+    run = Run(device, residence, parameters, moments, x, y)
+    diverged = run(terms, orders, None, cost, decay, epochs=epochs)
+    assert not device.to_numpy(diverged).any()
+    for k, net in enumerate(alone):
+        rule = type(optimizer)(**{**vars(optimizer), "learning_rate": optimizer.learning_rate / (k + 1)})
+        state = rule.init(net)
+        for epoch in range(epochs):
+            total = 0.0
+            for start in range(0, samples, batch):
+                rows = orders[k, epoch, start : start + batch]
+                total += net.cost(X[rows], Y[rows]) * len(rows)
+                _, gradient = net.cost_and_gradient(X[rows], Y[rows], l2=0.01 * k, l2_scaling="absolute")
+                rule.update(net, gradient, state, rule.learning_rate)
+            assert float(cost[k, epoch]) == pytest.approx(total, rel=1e-12)
+        assert relative(device.to_numpy(parameters)[k], net.parameters) < 1e-12
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_network_that_diverges_ends_and_the_others_go_on(device, blocks, keep, rng):
+    members, epochs, samples, sizes = 2, 4, 8, (3, 4, 1)
+    activations, dtype = ("relu", "identity"), np.dtype("float32")
+    residence = find_residence(device, sizes, activations, "squared_error", dtype, 4, rule_of(dp.SGD()), members)
+    first = rng.standard_normal((members, 21)).astype(dtype)
+    parameters = device.asarray(first.copy(), dtype)
+    x = device.asarray(rng.standard_normal((samples, 3)), dtype)
+    y = device.asarray(rng.standard_normal((samples, 1)), dtype)
+    terms = np.zeros((members, epochs * 2, 5))
+    terms[:, :, 0] = 0.25
+    terms[0, :, 3], terms[1, :, 3] = 1e30, 1e-3
+    cost, decay = device.zeros((members, epochs), np.float64), device.zeros((members, epochs), np.float64)
+    run = Run(device, residence, parameters, (), x, y)
+    diverged = device.to_numpy(run(terms, None, None, cost, decay, epochs=epochs, keep_last_good=keep))
+    assert diverged[0] == 1 if keep else diverged[0] > 0
+    assert diverged[1] == 0
+    after = device.to_numpy(parameters)
+    assert np.isfinite(after[1]).all()
+    assert not np.array_equal(after[1], first[1])
+    assert np.array_equal(after[0], first[0]) if keep else not np.isfinite(after[0]).all()
+
+
+def test_networks_that_do_not_fit_are_trained_layer_by_layer(device, launches, rng):
+    X, y = rng.standard_normal((12, 9)), rng.integers(0, 3, 12)
+    limit = device.shared_memory_limits()[0]
+    rule = rule_of(dp.Adam())
+
+    def find(sizes, batch):
+        activations = ("sigmoid",) * (len(sizes) - 2) + ("softmax",)
+        return find_residence(device, sizes, activations, "categorical_cross_entropy", np.dtype("float32"), batch, rule)
+
+    assert find((784, 30, 10), 10).shared_bytes <= limit
+    assert find((784, 2000, 10), 10) is None
+    assert find((784, 30, 10), 1000) is None
+    assert find((4,) * 10, 4) is None
+    options = {"loss": "categorical_cross_entropy", "hidden_activation": "tanh"}
+    how = {"optimizer": dp.Adam(0.01), "batch_size": 5, "epochs": 1, "l2": 0.1}
+    assert_equal_fits(device, [9, *(4,) * 9, 3], X, y, options, **how)
+    assert_equal_fits(device, [9, 4, 3], X, y, options, dropout=0.0, **how)
+    assert len(launches) == 1
+
+
+def test_what_the_kernel_does_not_know_is_left_to_the_steps(device, rng):
+    X, Y = (device.asarray(rng.standard_normal(shape), np.float64) for shape in ((8, 3), (8, 2)))
+    cost = device.zeros((), np.float64)
+
+    def find(optimizer=None, dropout=(), **options):
+        optimizer = optimizer or dp.SGD()
+        net = dp.Network([3, 4, 2], backend=device, **{"loss": "squared_error"} | options)
+        return ResidentEpoch.find(net, X, Y, optimizer, optimizer.init(net), 4, dropout, cost, cost)
+
+    class Own(dp.SGD):
+        pass
+
+    assert find() is not None
+    assert find(Own()) is None
+    assert find(dropout=(0.5,)) is None
+    assert find(loss=(lambda a, y: (a - y) ** 2, lambda a, y: 2 * (a - y))) is None
+    assert find(output_error="simplified", output_activation="sigmoid") is None
+
+
+def test_more_blocks_where_there_is_more_to_do(device):
+    def blocks(sizes, batch, members=1):
+        activations = ("sigmoid",) * (len(sizes) - 1)
+        loss, dtype = "binary_cross_entropy", np.dtype("float32")
+        return find_residence(device, sizes, activations, loss, dtype, batch, rule_of(dp.SGD()), members).blocks
+
+    multiprocessors = device.shared_memory_limits()[2]
+    assert blocks((4, 3, 1), 1) == 1
+    assert blocks((784, 30, 10), 10, members=10 * multiprocessors) == 1
