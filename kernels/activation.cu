@@ -1,26 +1,22 @@
 // out = g(z) and out = g'(z), element by element: the functions dp.sigmoid and dp.sigmoid_grad on their own.
 #include "activation.cuh"
+#include "pack.cuh"
 #include "real.cuh"
 
-template <class G>
-__device__ void value(const storage* z, storage* out, long long n) {
-    const long long step = (long long)gridDim.x * blockDim.x;
-    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step)
-        out[i] = store(G::value(load(z[i])));
+template <class F> __device__ void map(const storage* z, storage* out, long long n, F f) {
+    over_entries<storage>(n, aligned(z, out), [&](auto width, long long i) {
+        constexpr int N = decltype(width)::entries;
+        Pack<storage, N> pack = load_pack<storage, N>(z + i);
+        for (int j = 0; j < N; ++j) pack.entry[j] = store(f(load(pack.entry[j])));
+        store_pack<storage, N>(out + i, pack);
+    });
 }
 
-template <class G>
-__device__ void gradient(const storage* z, storage* out, long long n) {
-    const long long step = (long long)gridDim.x * blockDim.x;
-    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step)
-        out[i] = store(G::gradient(load(z[i])));
-}
-
-#define DEFINE(NAME, G)                                                                      \
-    extern "C" __global__ void activation_##NAME(const storage* z, storage* out, long long n) { \
-        value<G>(z, out, n);                                                                 \
-    }                                                                                        \
+#define DEFINE(NAME, G)                                                                                 \
+    extern "C" __global__ void activation_##NAME(const storage* z, storage* out, long long n) {          \
+        map(z, out, n, [](real x) { return G::value(x); });                                              \
+    }                                                                                                    \
     extern "C" __global__ void activation_gradient_##NAME(const storage* z, storage* out, long long n) { \
-        gradient<G>(z, out, n);                                                              \
+        map(z, out, n, [](real x) { return G::gradient(x); });                                           \
     }
 DELTAPROP_FOR_EACH_ACTIVATION(DEFINE)

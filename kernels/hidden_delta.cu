@@ -2,58 +2,76 @@
 // and in the same pass the bias gradient, which is the sum of delta^(l) over the samples.
 //   delta, z, mask : (members, rows, columns)
 // The mask, of dropout, may be null: delta^(l) is multiplied by it as a^(l) was.
-// A block of 32 x 8 threads takes 32 columns and rows_per_block rows (grid: column tiles, row slices, members)
-// and writes its sums to sums : (members, row slices, columns). With more than one slice column_sum adds them up.
+// A block of 32 x 8 threads takes 32 `width` columns and rows_per_block rows (grid: column tiles, row slices, members)
+// and writes its sums to sums : (members, row slices, columns); width is 1 or as many as fill 16 bytes. With more than
+// one slice column_sum adds them up. What sums held before is kept `keep` times: 0 writes them, 1 adds.
 // No atomics: the order of summation is fixed, so the same input gives the same bits.
 #include "activation.cuh"
+#include "pack.cuh"
 #include "real.cuh"
 
-__device__ void reduce_columns(real sum, real* sums, int columns, long long sums_stride) {
-    __shared__ real partial[8][33];
-    const int column = blockIdx.x * 32 + threadIdx.x;
-    partial[threadIdx.y][threadIdx.x] = sum;
+#define SIZES int rows, int columns, int rows_per_block, long long sums_stride, real keep, int width
+
+// f(place, sum) for each row of this thread's columns; `sum` is written out, added up over the block.
+template <int N, class F>
+__device__ void down_the_rows(real* sums, int rows, int columns, int rows_per_block, long long sums_stride, real keep,
+                              F f) {
+    __shared__ real partial[8][32 * N + 1];
+    const int column = (blockIdx.x * 32 + threadIdx.x) * N;
+    const long long member = (long long)blockIdx.z * rows * columns;
+    const int first = blockIdx.y * rows_per_block;
+    const int last = first + rows_per_block < rows ? first + rows_per_block : rows;
+    Pack<real, N> sum = {};
+    if (column < columns)
+        for (int row = first + threadIdx.y; row < last; row += 8) f(member + (long long)row * columns + column, sum);
+    for (int j = 0; j < N; ++j) partial[threadIdx.y][threadIdx.x * N + j] = sum.entry[j];
     __syncthreads();
-    if (threadIdx.y == 0 && column < columns) {
-        for (int k = 1; k < 8; ++k) sum += partial[k][threadIdx.x];
-        sums[blockIdx.z * sums_stride + (long long)blockIdx.y * columns + column] = sum;
+    for (int j = threadIdx.y; j < N; j += 8) {
+        const int here = j * 32 + threadIdx.x, to = blockIdx.x * 32 * N + here;
+        if (to >= columns) continue;
+        real total = partial[0][here];
+        for (int k = 1; k < 8; ++k) total += partial[k][here];
+        const long long i = blockIdx.z * sums_stride + (long long)blockIdx.y * columns + to;
+        sums[i] = keep == real(0) ? total : keep * sums[i] + total;
     }
 }
 
-template <class G>
-__device__ void hidden_delta(real* delta, const real* z, const real* mask, real* sums, int rows, int columns,
-                             int rows_per_block, long long sums_stride) {
-    const int column = blockIdx.x * 32 + threadIdx.x;
-    const long long member = (long long)blockIdx.z * rows * columns;
-    const int first = blockIdx.y * rows_per_block;
-    const int last = first + rows_per_block < rows ? first + rows_per_block : rows;
-    real sum = 0;
-    if (column < columns)
-        for (int row = first + threadIdx.y; row < last; row += 8) {
-            const long long i = member + (long long)row * columns + column;
-            real d = delta[i] * G::gradient(z[i]);
-            if (mask) d *= mask[i];
-            delta[i] = d;
-            sum += d;
+template <class G, int N>
+__device__ void hidden_delta(real* delta, const real* z, const real* mask, real* sums, SIZES) {
+    down_the_rows<N>(sums, rows, columns, rows_per_block, sums_stride, keep, [&](long long i, Pack<real, N>& sum) {
+        Pack<real, N> d = load_pack<real, N>(delta + i);
+        const Pack<real, N> zi = load_pack<real, N>(z + i);
+        for (int j = 0; j < N; ++j) d.entry[j] *= G::gradient(zi.entry[j]);
+        if (mask) {
+            const Pack<real, N> mu = load_pack<real, N>(mask + i);
+            for (int j = 0; j < N; ++j) d.entry[j] *= mu.entry[j];
         }
-    reduce_columns(sum, sums, columns, sums_stride);
+        for (int j = 0; j < N; ++j) sum.entry[j] += d.entry[j];
+        store_pack<real, N>(delta + i, d);
+    });
+}
+
+template <int N> __device__ void sum_columns(const real* x, real* sums, SIZES) {
+    down_the_rows<N>(sums, rows, columns, rows_per_block, sums_stride, keep, [&](long long i, Pack<real, N>& sum) {
+        const Pack<real, N> xi = load_pack<real, N>(x + i);
+        for (int j = 0; j < N; ++j) sum.entry[j] += xi.entry[j];
+    });
 }
 
 // The bias gradient alone: of the output layer, and of the slices left by the kernels above.
-extern "C" __global__ void column_sum(const real* x, real* sums, int rows, int columns, int rows_per_block,
-                                      long long sums_stride) {
-    const int column = blockIdx.x * 32 + threadIdx.x;
-    const long long member = (long long)blockIdx.z * rows * columns;
-    const int first = blockIdx.y * rows_per_block;
-    const int last = first + rows_per_block < rows ? first + rows_per_block : rows;
-    real sum = 0;
-    if (column < columns)
-        for (int row = first + threadIdx.y; row < last; row += 8) sum += x[member + (long long)row * columns + column];
-    reduce_columns(sum, sums, columns, sums_stride);
+extern "C" __global__ void column_sum(const real* x, real* sums, SIZES) {
+    if (width == 1)
+        sum_columns<1>(x, sums, rows, columns, rows_per_block, sums_stride, keep, width);
+    else
+        sum_columns<16 / sizeof(real)>(x, sums, rows, columns, rows_per_block, sums_stride, keep, width);
 }
 
-#define DEFINE(NAME, G)                                                                                   \
-    extern "C" __global__ void hidden_delta_##NAME(real* delta, const real* z, const real* mask, real* sums, int rows, \
-                                                   int columns, int rows_per_block, long long sums_stride) { \
-        hidden_delta<G>(delta, z, mask, sums, rows, columns, rows_per_block, sums_stride);                \
+#define DEFINE(NAME, G)                                                                                             \
+    extern "C" __global__ void hidden_delta_##NAME(real* delta, const real* z, const real* mask, real* sums, SIZES) { \
+        if (width == 1)                                                                                             \
+            hidden_delta<G, 1>(delta, z, mask, sums, rows, columns, rows_per_block, sums_stride, keep, width);      \
+        else                                                                                                        \
+            hidden_delta<G, 16 / sizeof(real)>(delta, z, mask, sums, rows, columns, rows_per_block, sums_stride,    \
+                                               keep, width);                                                        \
     }
 DELTAPROP_FOR_EACH_ACTIVATION(DEFINE)

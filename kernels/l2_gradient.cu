@@ -1,8 +1,15 @@
 // dJ/dW += lambda W over the weights of the flat vector: the gradient of lambda/2 sum W^2. Biases are not in n.
+#include "pack.cuh"
 #include "real.cuh"
 
-extern "C" __global__ void l2_gradient(const real* weights, real lambda, real* gradient, long long n) {
-    const long long step = (long long)gridDim.x * blockDim.x;
-    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step)
-        gradient[i] += lambda * weights[i];
+extern "C" __global__ void l2_gradient(const real* weights, real at_launch, const real* on_device, real* gradient,
+                                       long long n) {
+    const real lambda = number(at_launch, on_device);
+    over_entries<real>(n, aligned(weights, gradient), [&](auto width, long long i) {
+        constexpr int N = decltype(width)::entries;
+        const Pack<real, N> w = load_pack<real, N>(weights + i);
+        Pack<real, N> g = load_pack<real, N>(gradient + i);
+        for (int j = 0; j < N; ++j) g.entry[j] += lambda * w.entry[j];
+        store_pack<real, N>(gradient + i, g);
+    });
 }

@@ -9,10 +9,11 @@
 
 #define ARGUMENTS                                                                                                   \
     const real *z, const real *a, const real *y, const real *weights, real *delta, real *row_cost, int columns, \
-        real scale, long long rows
+        real scale_at_launch, const real *scale_on_device, long long rows
 
 template <class Loss, class G>
 __device__ void output_delta(ARGUMENTS) {
+    const real scale = number(scale_at_launch, scale_on_device);
     const long long step = (long long)gridDim.x * blockDim.y;
     for (long long row = (long long)blockIdx.x * blockDim.y + threadIdx.y; row < rows; row += step) {
         const real weight = weights ? weights[row] : real(1);
@@ -31,6 +32,7 @@ __device__ void output_delta(ARGUMENTS) {
 template <bool CLIPPED>
 __device__ void categorical_cross_entropy(ARGUMENTS) {
     const int lane = threadIdx.x;
+    const real scale = number(scale_at_launch, scale_on_device);
     const long long step = (long long)gridDim.x * blockDim.y;
     for (long long row = (long long)blockIdx.x * blockDim.y + threadIdx.y; row < rows; row += step) {
         const real weight = weights ? weights[row] : real(1);
@@ -54,14 +56,14 @@ __device__ void categorical_cross_entropy(ARGUMENTS) {
 }
 
 extern "C" __global__ void output_delta_categorical_cross_entropy_softmax(ARGUMENTS) {
-    categorical_cross_entropy<false>(z, a, y, weights, delta, row_cost, columns, scale, rows);
+    categorical_cross_entropy<false>(z, a, y, weights, delta, row_cost, columns, scale_at_launch, scale_on_device, rows);
 }
 extern "C" __global__ void output_delta_clipped_categorical_cross_entropy_softmax(ARGUMENTS) {
-    categorical_cross_entropy<true>(z, a, y, weights, delta, row_cost, columns, scale, rows);
+    categorical_cross_entropy<true>(z, a, y, weights, delta, row_cost, columns, scale_at_launch, scale_on_device, rows);
 }
 
 #define DELTAPROP_DO(LOSS, NAME, G)                                                  \
     extern "C" __global__ void output_delta_##LOSS##_##NAME(ARGUMENTS) {       \
-        output_delta<loss::LOSS, G>(z, a, y, weights, delta, row_cost, columns, scale, rows); \
+        output_delta<loss::LOSS, G>(z, a, y, weights, delta, row_cost, columns, scale_at_launch, scale_on_device, rows); \
     }
 DELTAPROP_FOR_EACH_LOSS

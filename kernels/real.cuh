@@ -4,6 +4,9 @@
 
 typedef DELTAPROP_REAL real;
 
+// A number of a step is known when a kernel is launched or, where the pointer is not null, stands on the device.
+__device__ inline real number(real at_launch, const real* on_device) { return on_device ? *on_device : at_launch; }
+
 #ifdef DELTAPROP_HALF
 // Two conversions need no header; cuda_fp16.h would have to be found on the user's machine.
 typedef unsigned short storage;

@@ -474,11 +474,11 @@ private:
         Resident<BLOCKS> run(plan, memory);                                           \
         run();                                                                        \
     }
-#define CLUSTER_OF(BLOCKS) __launch_bounds__(512)
+#define CLUSTER_OF(BLOCKS) __launch_bounds__(512, 1)
 DEFINE(1)
 #if DELTAPROP_HAS_CLUSTERS
 #undef CLUSTER_OF
-#define CLUSTER_OF(BLOCKS) __cluster_dims__(BLOCKS, 1, 1) __launch_bounds__(512)
+#define CLUSTER_OF(BLOCKS) __cluster_dims__(BLOCKS, 1, 1) __launch_bounds__(512, 1)
 DEFINE(2)
 DEFINE(4)
 DEFINE(8)

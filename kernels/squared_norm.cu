@@ -2,8 +2,9 @@
 // A fixed order of summation: the same numbers in every run.
 #include "real.cuh"
 
-extern "C" __global__ void squared_norm(const real* w, real factor, real* partial, long long n) {
+extern "C" __global__ void squared_norm(const real* w, real at_launch, const real* on_device, real* partial, long long n) {
     __shared__ real shared[256];
+    const real factor = number(at_launch, on_device);
     const long long step = (long long)gridDim.x * blockDim.x;
     real sum = 0;
     for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step) sum += w[i] * w[i];

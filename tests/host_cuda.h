@@ -182,6 +182,20 @@ inline void copy_async(void* to, const void* from, int bytes) {
     std::memcpy(to, from, bytes);
 }
 inline void copies_done() {}
+
+// float16 bits of x, |x| <= 65504, rounded to nearest, ties to even: x is a whole number of units of the last place.
+inline unsigned short host_float16(float x) {
+    if (x != x) return 0x7e00;
+    const double size = std::fabs(double(x));
+    int exponent;
+    std::frexp(size, &exponent);
+    if (exponent < -13) exponent = -13;  // subnormal from here on
+    const double unit = std::ldexp(1.0, exponent - 11);
+    const double units = std::nearbyint(size / unit);
+    const unsigned sign = std::signbit(x) ? 0x8000u : 0u;
+    // The bits of a float16 count units of the last place from 0 upwards, binade after binade of 1024.
+    return (unsigned short)(sign + unsigned(exponent + 13) * 1024u + unsigned(units));
+}
 template <typename T> inline T __shfl_xor_sync(unsigned, T x, int mask) { return host::shuffle_xor(x, mask); }
 
 #define HOST_KERNEL(NAME)                                                                                   \

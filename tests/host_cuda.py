@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +18,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from deltaprop.backends.cublas import Products
 from deltaprop.backends.cuda_compiler import TYPE_OPTIONS
 from deltaprop.backends.cupy import CupyBackend
 
@@ -79,6 +81,49 @@ def kernel(file, function, dtype):
     return launch
 
 
+class OutOfMemoryError(Exception):
+    """CuPy's error, where the device has no more memory."""
+
+
+class HostProducts(Products):
+    """NumPy's, where cublasLt's would be: captured as they are, reading numbers on the device when they run."""
+
+    capturable = True
+
+    def __init__(self, run):
+        self.run = run
+
+    def __call__(self, A, B, out, *, kind, factor, transpose_A, transpose_B, keep):
+        A, B = A.swapaxes(-1, -2) if transpose_A else A, B.swapaxes(-1, -2) if transpose_B else B
+
+        def multiply():
+            product = np.matmul(*(operand(x, kind) for x in (A, B))).astype(out.dtype) * out.dtype.type(factor)
+            out[...] = product if keep is None else keep * out + product
+
+        self.run(multiply)
+
+
+def operand(x, kind):
+    """What the matrix units see of an operand."""
+    if kind == "bfloat16":
+        return (x.astype(np.uint32) << 16).view(np.float32)
+    if kind == "float16":
+        return x.view(np.float16).astype(np.float32)
+    if kind == "tf32":
+        bits = np.ascontiguousarray(x).view(np.uint32)
+        return ((bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
+    return x
+
+
+class Graph:
+    def __init__(self, launches):
+        self.launches = launches
+
+    def launch(self, stream):
+        for launch in self.launches:
+            launch()
+
+
 class HostCudaBackend(CupyBackend):
     """`CupyBackend` with NumPy in place of CuPy and the host in place of the device."""
 
@@ -86,12 +131,42 @@ class HostCudaBackend(CupyBackend):
         attributes = {"MultiProcessorCount": 1, "MaxSharedMemoryPerBlockOptin": 232448}
         device = SimpleNamespace(id=0, attributes=attributes, compute_capability="90")
         stream = SimpleNamespace(ptr=0)
-        cuda = SimpleNamespace(Device=lambda: device, get_current_stream=lambda: stream)
+        runtime = SimpleNamespace(memGetInfo=lambda: (1000, 5000))
+        memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
+        cuda = SimpleNamespace(Device=lambda: device, get_current_stream=lambda: stream, runtime=runtime, memory=memory)
         names = ("ndarray", "matmul", "asarray", "empty", "zeros", "isfinite", "vdot")
-        self.cp = SimpleNamespace(cuda=cuda, asnumpy=np.asarray, **{name: getattr(np, name) for name in names})
+        functions = {name: getattr(np, name) for name in names}
+        pool = SimpleNamespace(free_all_blocks=lambda: None)
+        self.cp = SimpleNamespace(cuda=cuda, asnumpy=np.asarray, get_default_memory_pool=lambda: pool, **functions)
         self._functions = {}
+        self._found_products = HostProducts(self.run)
+        self._in_precision = {"fp32": self}
+        self.recording = SimpleNamespace(launches=None)  # shared by the variants of all precisions
         self._multiprocessors = {}
         self._local = threading.local()
+
+    def run(self, launch):
+        """Now or, while a graph is captured, when that is launched."""
+        if self.recording.launches is None:
+            launch()
+        else:
+            self.recording.launches.append(launch)
+
+    def new_stream(self):
+        return None
+
+    @contextmanager
+    def on_stream(self, stream):
+        yield
+
+    def capture(self, stream, body):
+        assert self.recording.launches is None
+        self.recording.launches = []
+        try:
+            body()
+            return Graph(self.recording.launches)
+        finally:
+            self.recording.launches = None
 
     def address(self, array):
         return array.ctypes.data
@@ -99,5 +174,6 @@ class HostCudaBackend(CupyBackend):
     def _kernel(self, file, function, dtype):
         key = (file, function, dtype.name)
         if key not in self._functions:
-            self._functions[key] = kernel(file, function, dtype.name)
+            launch = kernel(file, function, dtype.name)
+            self._functions[key] = lambda *args, **options: self.run(lambda: launch(*args, **options))
         return self._functions[key]

@@ -33,10 +33,9 @@ def test_every_operation_is_there_with_one_signature(backend):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("activation", [*HIDDEN, "exp", "softmax"])
 @pytest.mark.parametrize("m", ROWS)
-@pytest.mark.parametrize("members", [None, 3])
-def test_affine_activation(backend, rng, activation, m, members, dtype):
-    lead = () if members is None else (members,)
-    s_in, s_out = 5, 33
+@pytest.mark.parametrize(("members", "s_out"), [(None, 33), (3, 33), (2, 192)])
+def test_affine_activation(backend, rng, activation, m, members, s_out, dtype):
+    lead, s_in = () if members is None else (members,), 5
     A, W, b = (rng.standard_normal((*lead, *shape)).astype(dtype) for shape in ((m, s_in), (s_out, s_in), (s_out,)))
     Z, out = backend.empty((*lead, m, s_out), dtype), backend.empty((*lead, m, s_out), dtype)
     backend.affine_activation(*put(backend, dtype, A, W, b), activation, Z=Z, out=out)
@@ -75,10 +74,9 @@ def test_output_delta_and_cost(backend, rng, loss, activation, m, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("activation", [*HIDDEN, "exp"])
 @pytest.mark.parametrize("m", ROWS)
-@pytest.mark.parametrize("members", [None, 2])
-def test_hidden_delta_with_bias_gradient(backend, rng, activation, m, members, dtype):
-    lead = () if members is None else (members,)
-    s_out, s_in = 4, 34
+@pytest.mark.parametrize(("members", "s_in"), [(None, 34), (2, 34), (None, 192)])
+def test_hidden_delta_with_bias_gradient(backend, rng, activation, m, members, s_in, dtype):
+    lead, s_out = () if members is None else (members,), 4
     delta, W, z = (
         rng.standard_normal((*lead, *shape)).astype(dtype) for shape in ((m, s_out), (s_out, s_in), (m, s_in))
     )
@@ -104,6 +102,54 @@ def test_gradients_of_weights_and_biases(backend, rng, m, dtype):
     outer = sum(np.outer(d, a) for d, a in zip(delta.astype(float), A.astype(float), strict=True))
     assert np.allclose(backend.to_numpy(W), outer, rtol=tolerance, atol=tolerance)
     assert np.allclose(backend.to_numpy(b), delta.astype(float).sum(axis=0), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("m", [2, 300])
+def test_sums_added_to_what_is_there(backend, rng, m, dtype):
+    """Which is how gradient descent goes without a gradient; the factor may be a number on the device."""
+    shapes = ((m, 33), (m, 6), (33, 6), (33,), (33, 6), (m, 6), (6,))
+    arrays = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+    delta, A, W, b, V, Z, c = (x.astype(float) for x in arrays)
+    on_delta, on_A, on_W, on_b, on_V, on_Z, on_c = put(backend, dtype, *arrays)
+    tolerance = TOLERANCE[dtype]["rtol"] * max(1, m / 10)
+
+    def close(got, expected):
+        assert np.allclose(backend.to_numpy(got), expected, rtol=tolerance, atol=tolerance)
+
+    backend.weight_gradient(on_delta, on_A, out=on_W, keep=0.75)
+    close(on_W, 0.75 * W + delta.T @ A)
+    backend.weight_gradient(on_delta, on_A, out=on_W, keep=backend.asarray(0.5, dtype))
+    close(on_W, 0.5 * (0.75 * W + delta.T @ A) + delta.T @ A)
+    backend.bias_gradient(on_delta, out=on_b, keep=1.0)
+    close(on_b, b + delta.sum(axis=0))
+    out = backend.empty((m, 6), dtype)
+    backend.hidden_delta(on_delta, on_V, "tanh", on_Z, out=out, bias_gradient=on_c, keep=1.0)
+    close(on_c, c + ((delta @ V) * (1 - np.tanh(Z) ** 2)).sum(axis=0))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_numbers_may_stand_on_the_device(backend, rng, dtype):
+    """The same results as from the host's numbers, of every operation that a replayed step hands them to."""
+    z, y = rng.standard_normal((9, 4)), rng.uniform(0.1, 0.9, (9, 4))
+    p, g, v = (rng.standard_normal(50) for _ in range(3))
+
+    def results(number):
+        delta, cost = backend.empty((9, 4), dtype), backend.zeros((), np.float64)
+        Z, Y, A = put(backend, dtype, z, y, 1 / (1 + np.exp(-z)))
+        backend.output_delta("binary_cross_entropy", "sigmoid", Z, A, Y, number(0.25), out=delta, cost=cost)
+        plain, moved, velocity, first, second, theta, penalty, gradient = put(
+            backend, dtype, p.copy(), p.copy(), v.copy(), v.copy(), v**2, p.copy(), g.copy(), g.copy()
+        )
+        backend.sgd_update(plain, gradient, None, number(0.1), 0.0, False)
+        backend.sgd_update(moved, gradient, velocity, number(0.1), 0.9, True)
+        backend.adam_update(theta, gradient, first, second, number(0.01), 0.9, 0.99, 1e-3, number(0.125), 25)
+        backend.add_l2_gradient(plain, number(0.5), penalty)
+        backend.add_squared_norm(plain, number(0.5), cost)
+        return [backend.to_numpy(x) for x in (delta, plain, moved, velocity, theta, penalty, cost)]
+
+    for here, there in zip(results(float), results(lambda x: backend.asarray(x, dtype)), strict=True):
+        assert np.allclose(here, there, rtol=TOLERANCE[dtype]["rtol"])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -199,6 +245,17 @@ def test_weight_gradient_tangent(backend, rng, m, members, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_arrays_that_begin_anywhere(backend, rng, dtype):
+    """Not only where 16 bytes may be read at once, which an array of its own does."""
+    z = rng.standard_normal(1001).astype(dtype)
+    for first in range(4):
+        (there,), out = put(backend, dtype, z), backend.zeros((1001,), dtype)
+        backend.activation("tanh", there[first:], out[first:])
+        check(backend, out[first:], np.tanh(z[first:].astype(float)), dtype)
+        assert not backend.to_numpy(out)[:first].any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n", [1, 31, 257, 20_001])
 def test_updates(backend, rng, n, dtype):
     """Two steps of every rule, by the formulas of the papers with scalars."""
@@ -237,8 +294,9 @@ def test_penalty(backend, rng, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("m", ROWS)
-def test_masks_of_dropout_multiply_a_and_delta(backend, rng, m, dtype):
-    s_in, s_out = 35, 33
+@pytest.mark.parametrize("s_out", [33, 192])
+def test_masks_of_dropout_multiply_a_and_delta(backend, rng, m, s_out, dtype):
+    s_in = 35
     mask = 2.0 * (rng.random((m, s_out)) < 0.5)
     A, W, b, z, delta = (
         rng.standard_normal(shape).astype(dtype) for shape in ((m, s_in), (s_out, s_in), s_out, (m, s_out), (m, 7))

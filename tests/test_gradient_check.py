@@ -35,12 +35,12 @@ def test_the_courses_debug_network(backend, l2):
     assert result.entries == 38
 
 
-def without_slope(self, delta, W, activation, Z, out, bias_gradient, mask):
+def without_slope(self, delta, W, activation, Z, out, bias_gradient, mask, keep):
     np.matmul(delta, W, out=out)
     self.bias_gradient(out, bias_gradient)
 
 
-def with_transposed_weights(self, delta, W, activation, Z, out, bias_gradient, mask):
+def with_transposed_weights(self, delta, W, activation, Z, out, bias_gradient, mask, keep):
     RIGHT["hidden_delta"](self, delta, np.ascontiguousarray(W.T), activation, Z, out, bias_gradient)
 
 
@@ -48,7 +48,7 @@ def with_penalty_on_biases(self, weights, l2, gradient):
     RIGHT["add_l2_gradient"](self, weights.base, l2, gradient.base)
 
 
-def without_the_mean(self, delta, A, out):
+def without_the_mean(self, delta, A, out, keep):
     """Forgets 1/m in the weights of the output layer, which here are the only ones with 2 rows."""
     RIGHT["weight_gradient"](self, delta, A, out)
     if len(out) == 2:
@@ -99,7 +99,7 @@ def test_a_fault_in_one_entry_is_named_by_layer_and_index(rng, monkeypatch):
     net = dp.Network([4, 6, 3], backend="numpy")
     X, y = rng.standard_normal((5, 4)), np.arange(5) % 3
 
-    def fault(self, delta, A, out):
+    def fault(self, delta, A, out, keep):
         RIGHT["weight_gradient"](self, delta, A, out)
         if out.shape == (6, 4):
             out[2, 3] += 1e-4

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import deltaprop as dp
 from deltaprop.backends import resident
 from deltaprop.backends.resident import Run, find_residence
-from deltaprop.resident_epoch import ResidentEpoch, rates, rule_of
+from deltaprop.resident_epoch import ResidentEpoch, rule_of
 
 TOLERANCE = {"float64": 1e-12, "float32": 3e-5}
 OPTIMIZERS = [
@@ -125,7 +125,7 @@ def test_many_networks_for_many_epochs_in_one_launch(device, blocks, optimizer, 
         for s in range(epochs * steps):
             terms[k, s, 0] = 1.0 / min(batch, samples - s % steps * batch)
         terms[k, :, 1] = 0.01 * k
-        terms[k, :, 3:] = rates(optimizer, optimizer.learning_rate / (k + 1), 0, epochs * steps)
+        terms[k, :, 3:] = optimizer.rates(optimizer.learning_rate / (k + 1), 0, epochs * steps)
     cost, decay = device.zeros((members, epochs), np.float64), device.zeros((members, epochs), np.float64)
     x, y = device.asarray(X, np.float64), device.asarray(Y, np.float64)
     run = Run(device, residence, parameters, moments, x, y)

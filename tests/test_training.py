@@ -1,13 +1,17 @@
 """fit: the update it makes, the order it visits samples in, what it records, when it stops."""
 
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import reference
 from cases import relative
+from conftest import missing
+from host_cuda import HostCudaBackend, OutOfMemoryError, compiler_problem
 
 import deltaprop as dp
+from deltaprop.resident_epoch import ResidentEpoch
 
 
 @pytest.fixture
@@ -280,3 +284,32 @@ def test_wrong_kinds_of_arguments(data):
     ):
         with pytest.raises(TypeError, match=message):
             network().fit(*data, **options)
+
+
+def test_a_device_without_room_says_how_much_there_is(monkeypatch, rng):
+    """And the parameters stay what they were."""
+    problem = compiler_problem()
+    if problem:
+        missing("g++", problem)
+    backend = HostCudaBackend()
+    net = dp.Network([30, 20, 2], backend=backend)
+    before = net.parameters.copy()
+    X, Y = rng.standard_normal((40, 30)), rng.uniform(size=(40, 2))
+    freed, limit = [], 4000
+    make = backend.cp.empty
+
+    def empty(shape, dtype):
+        if np.prod(shape) * np.dtype(dtype).itemsize > limit:
+            raise OutOfMemoryError
+        return make(shape, dtype)
+
+    monkeypatch.setattr(backend.cp, "empty", empty)
+    pool = SimpleNamespace(free_all_blocks=lambda: freed.append(1))
+    monkeypatch.setattr(backend.cp, "get_default_memory_pool", lambda: pool)
+    monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
+    with pytest.raises(MemoryError, match=r"9,600 bytes are needed on the device.*1,000 of 5,000 are free"):
+        net.fit(X, Y, batch_size=None)
+    assert freed == [1]
+    assert np.array_equal(net.parameters, before)
+    net.fit(X, Y, batch_size=8)
+    assert not np.array_equal(net.parameters, before)

@@ -52,6 +52,7 @@ from typing import Literal, TypeAlias
 
 from deltaprop.arguments import check_choice
 from deltaprop.backends import Array
+from deltaprop.backends.base import Scalar
 from deltaprop.losses import CustomLoss
 from deltaprop.network import NetworkState
 from deltaprop.parameters import Parameters
@@ -164,9 +165,10 @@ def backward(
     gradient: Parameters,
     cost: Array,
     *,
-    scale: float,
-    penalty: float,
+    scale: Scalar,
+    penalty: Scalar | None,
     sample_weight: Array | None = None,
+    keep: Scalar | None = None,
 ) -> None:
     """δ^(L), then δ^(l) layer by layer, and from them ∂J/∂W and ∂J/∂b, for the samples of the last forward pass.
 
@@ -180,10 +182,13 @@ def backward(
         Σ cost(h, y) is added to it.
     scale : float
         From `Objective.scale`: 1/m for the mean over samples, 1 for the sum; ``work.delta`` holds scale · δ afterwards.
-    penalty : float
-        λ/m or λ: the factor of W in ∂J/∂W, from `Objective.penalty`.
+    penalty : float or None
+        λ/m or λ: the factor of W in ∂J/∂W, from `Objective.penalty`; None where there is none.
     sample_weight : array, (m,), optional
         How much each counts: w_i cost(h_i, y_i) takes the place of cost(h_i, y_i), and Σ w_i that of m.
+    keep : float, optional
+        Add to what `gradient` holds, of which weights are first multiplied by `keep`. Handed the network's own
+        parameters, with scale −η/m and keep = 1 − ηλ/m, this is θ := θ − η ∂J/∂θ itself, and no gradient is stored.
     """
     backend, A, Z, delta = network.backend, work.A, work.Z, work.delta
     weights, g = network.weights, network.activations
@@ -192,9 +197,10 @@ def backward(
     g_L = g[-1] if network.output_error == "exact" else "identity"
     output_delta = backend.custom_output_delta if isinstance(network.loss, CustomLoss) else backend.output_delta
     output_delta(network.loss, g_L, Z[-1], A[-1], Y, scale, out=delta[-1], cost=cost, sample_weight=sample_weight)
-    backend.bias_gradient(delta[-1], out=gradient.biases[-1])
+    kept_biases = 0.0 if keep is None else 1.0
+    backend.bias_gradient(delta[-1], out=gradient.biases[-1], keep=kept_biases)
     for l in reversed(range(1, len(weights))):
-        backend.weight_gradient(delta[l], A[l], out=gradient.weights[l])
+        # δ^(l) before ∂J/∂W^(l): it needs W as it was.
         backend.hidden_delta(
             delta[l],
             weights[l],
@@ -203,7 +209,9 @@ def backward(
             out=delta[l - 1],
             bias_gradient=gradient.biases[l - 1],
             mask=work.masks[l - 1],
+            keep=kept_biases,
         )
-    backend.weight_gradient(delta[0], A[0], out=gradient.weights[0])
-    if penalty:
+        backend.weight_gradient(delta[l], A[l], out=gradient.weights[l], keep=keep)
+    backend.weight_gradient(delta[0], A[0], out=gradient.weights[0], keep=keep)
+    if penalty is not None:
         backend.add_l2_gradient(network.flat_weights, penalty, gradient.flat_weights)

@@ -139,7 +139,7 @@ def _as_array(value: Any, name: str, backend: Backend) -> Array:
             value = np.asarray(value)
         except ValueError as error:
             raise ValueError(f"{name}: expected a rectangular array of numbers ({error})") from error
-    elif not kind.on_host and kind is not backend:
+    elif not kind.on_host and kind.name != backend.name:
         raise TypeError(
             f"{name}: got a {kind.name} array, but the network lives on the {backend.name} backend; pass "
             f"cupy.asnumpy({name}) or make the network with backend={kind.name!r}"

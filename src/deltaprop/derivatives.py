@@ -159,7 +159,7 @@ class CostDerivatives:
             self.gradient,
             self.cost,
             scale=self.scale,
-            penalty=self.penalty,
+            penalty=self.penalty or None,
             sample_weight=self.sample_weight,
         )
         return self.objective.total(self.network, self.cost, self.m), self.gradient

@@ -61,13 +61,18 @@ class Network(NetworkFunction):
     output_error : {"exact", "simplified"}
         δ^(L) under the squared error: (a − y) ⊙ g′(z), its gradient, or a − y, as one derivation leaves it. The latter
         is a training rule, not the gradient of the cost, and is refused where that is needed.
+    precision : {"fp32", "tf32", "bf16", "fp16"}, optional
+        Of the operands of matrix products on the CUDA backend, for dtype float32; sums, parameters and everything else
+        stay float32. By default "fp32", all of it float32. Rounding an operand costs it up to 2⁻¹¹ of itself in
+        "tf32" and "fp16", 2⁻⁸ in "bf16". In "fp16" δ is scaled for the product, so that it does not vanish. Small
+        networks whose epochs are one launch are float32 throughout.
 
     Raises
     ------
     ValueError, TypeError
         If an argument is none of these; the message names it, what was seen and what was expected.
     BackendError
-        If the backend cannot be had here.
+        If the backend cannot be had here, or has no such precision.
 
     Notes
     -----
@@ -149,6 +154,8 @@ class Network(NetworkFunction):
             If an argument is none of these. Nothing has been trained then.
         DivergenceError
             If the cost or a parameter is no longer finite; the parameters of the last good epoch are kept.
+        MemoryError
+            If the device has no room for the data and the buffers of a step; the parameters are what they were.
         """
         objective = Objective(l2, l2_scaling, reduction)
         inputs, targets, weights = self._samples(X, Y, sample_weight)

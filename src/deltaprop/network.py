@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from deltaprop.activations import HIDDEN_ACTIVATIONS, check_activation
-from deltaprop.arguments import check_whole_number
+from deltaprop.arguments import check_choice, check_whole_number
 from deltaprop.backends import Array, Backend, get_backend
+from deltaprop.backends.base import Precision
 from deltaprop.initialization import INITIALIZATIONS, check_initialization
 from deltaprop.losses import OutputError, check_loss, check_output_activation, check_output_error
 from deltaprop.parameters import Parameters
@@ -53,6 +54,7 @@ class NetworkState:
         backend: str | Backend = "auto",
         seed: int = 0,
         output_error: OutputError = "exact",
+        precision: Precision | None = None,
     ) -> None:
         self.layer_sizes = _check_layer_sizes(layer_sizes)
         hidden = _check_hidden_activations(hidden_activation, len(self.layer_sizes) - 2)
@@ -64,7 +66,7 @@ class NetworkState:
         self.dtype = _check_dtype(dtype)
         self.seed = check_whole_number("seed", seed, least=0)
         self.epochs_trained = 0
-        self.backend = get_backend(backend)
+        self.backend = _backend_in_precision(get_backend(backend), precision, self.dtype)
         self.activations = (*hidden, self.output_activation)
         self._parameters = Parameters(self.backend, self.layer_sizes, self.dtype)
         self._initialize()
@@ -110,6 +112,11 @@ class NetworkState:
     @parameters.setter
     def parameters(self, value: Any) -> None:
         self._assign([self._parameters.flat], [value], "parameters")
+
+    @property
+    def own(self) -> Parameters:
+        """`parameters` with their views: the network's own memory, for what writes into it."""
+        return self._parameters
 
     @property
     def n_weights(self) -> int:
@@ -187,6 +194,16 @@ def _check_hidden_activations(given: str | Sequence[str], layers: int) -> tuple[
     if len(given) != layers:
         raise ValueError(f"hidden_activation: expected one name, or {layers}, one a hidden layer, got {list(given)}")
     return tuple(check_activation(name, HIDDEN_ACTIVATIONS, f"hidden_activation[{l}]") for l, name in enumerate(given))
+
+
+def _backend_in_precision(backend: Backend, precision: Precision | None, dtype: np.dtype[Any]) -> Backend:
+    """`backend` with products in `precision`, or in its own where that is None."""
+    if precision is None:
+        return backend
+    check_choice("precision", precision, Precision)
+    if precision != "fp32" and dtype != np.float32:
+        raise ValueError(f"precision: expected 'fp32' (that of the dtype) with dtype={dtype.name!r}, got {precision!r}")
+    return backend.in_precision(precision)
 
 
 def _check_dtype(dtype: DTypeLike) -> np.dtype[Any]:

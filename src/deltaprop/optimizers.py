@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, TypeAlias
 
+import numpy as np
+
+from deltaprop.backends.base import Scalar
 from deltaprop.history import History
 from deltaprop.network import NetworkState
 from deltaprop.parameters import Parameters
@@ -42,6 +45,18 @@ class Optimizer(ABC):
     @abstractmethod
     def init(self, network: NetworkState) -> dict[str, Any]:
         """The state before the first step: named arrays as long as the flat vector, and counters."""
+
+    def rates(self, learning_rate: float, taken: int, steps: int) -> np.ndarray[Any, Any]:
+        """(steps, 2): what `apply` is to be handed for each of the steps that follow so many `taken`."""
+        result = np.zeros((steps, 2))
+        result[:, 0] = learning_rate
+        return result
+
+    @abstractmethod
+    def apply(
+        self, network: NetworkState, gradient: Parameters, state: dict[str, Any], rate: Scalar, decay: Scalar
+    ) -> None:
+        """One step of the arrays alone, with numbers that may stand on the device; no counter is moved."""
 
     @abstractmethod
     def update(self, network: NetworkState, gradient: Parameters, state: dict[str, Any], learning_rate: float) -> None:
@@ -85,8 +100,14 @@ class SGD(Optimizer):
 
     def update(self, network: NetworkState, gradient: Parameters, state: dict[str, Any], learning_rate: float) -> None:
         """θ := θ − η ∂J/∂θ, or the same with momentum."""
+        self.apply(network, gradient, state, learning_rate, 0.0)
+
+    def apply(
+        self, network: NetworkState, gradient: Parameters, state: dict[str, Any], rate: Scalar, decay: Scalar
+    ) -> None:
+        """The same; there is no decay."""
         network.backend.sgd_update(
-            network.parameters, gradient.flat, state.get("velocity"), learning_rate, self.momentum, self.nesterov
+            network.parameters, gradient.flat, state.get("velocity"), rate, self.momentum, self.nesterov
         )
 
 
@@ -138,12 +159,25 @@ class Adam(Optimizer):
     ) -> None:
         state["step"] += 1
         correction = math.sqrt(1.0 - self.beta_2 ** state["step"]) / (1.0 - self.beta_1 ** state["step"])
+        self.apply(network, gradient, state, learning_rate * correction, decay)
+
+    def rates(self, learning_rate: float, taken: int, steps: int) -> np.ndarray[Any, Any]:
+        """The learning rate with the bias corrections of each step, and no decay."""
+        result = super().rates(learning_rate, taken, steps)
+        t = np.arange(taken + 1, taken + steps + 1)
+        result[:, 0] *= np.sqrt(1.0 - self.beta_2**t) / (1.0 - self.beta_1**t)
+        return result
+
+    def apply(
+        self, network: NetworkState, gradient: Parameters, state: dict[str, Any], rate: Scalar, decay: Scalar
+    ) -> None:
+        """One pass; `rate` holds the bias corrections, `decay` is what is taken off the weights."""
         network.backend.adam_update(
             network.parameters,
             gradient.flat,
             state["first_moment"],
             state["second_moment"],
-            learning_rate * correction,
+            rate,
             self.beta_1,
             self.beta_2,
             self.epsilon,
@@ -179,6 +213,12 @@ class AdamW(Adam):
     def update(self, network: NetworkState, gradient: Parameters, state: dict[str, Any], learning_rate: float) -> None:
         """The decay, then Adam's step, in one pass."""
         self._update(network, gradient, state, learning_rate, decay=learning_rate * self.weight_decay)
+
+    def rates(self, learning_rate: float, taken: int, steps: int) -> np.ndarray[Any, Any]:
+        """As Adam's, with the decay ηλ."""
+        result = super().rates(learning_rate, taken, steps)
+        result[:, 1] = learning_rate * self.weight_decay
+        return result
 
 
 def _check_learning_rate(value: Any) -> float:

@@ -78,7 +78,7 @@ class ResidentEpoch:
         """All minibatches; `terms` are, for each, the scale of δ^(L), the factor of W in ∂J/∂W and that of Σ W²."""
         table = np.empty((1, len(terms), TERMS))
         table[0, :, :3] = terms
-        table[0, :, 3:] = rates(self.optimizer, learning_rate, self.state.get("step", 0), len(terms))
+        table[0, :, 3:] = self.optimizer.rates(learning_rate, self.state.get("step", 0), len(terms))
         self.run(table, None if order is None else order[None, None], weights, self.cost, self.decay)
         if "step" in self.state:
             self.state["step"] += len(terms)
@@ -94,15 +94,3 @@ def rule_of(optimizer: Optimizer) -> Rule | None:
     if isinstance(optimizer, SGD) and optimizer.momentum:
         return Rule(NESTEROV if optimizer.nesterov else MOMENTUM, optimizer.momentum)
     return Rule()
-
-
-def rates(optimizer: Optimizer, learning_rate: float, taken: int, steps: int) -> np.ndarray[Any, Any]:
-    """(steps, 2): η, with Adam's bias correction after so many steps `taken`, and what AdamW takes off the weights."""
-    result = np.zeros((steps, 2))
-    result[:, 0] = learning_rate
-    if isinstance(optimizer, Adam):
-        t = np.arange(taken + 1, taken + steps + 1)
-        result[:, 0] *= np.sqrt(1.0 - optimizer.beta_2**t) / (1.0 - optimizer.beta_1**t)
-    if isinstance(optimizer, AdamW):
-        result[:, 1] = learning_rate * optimizer.weight_decay
-    return result

@@ -18,6 +18,7 @@ from deltaprop.parameters import Parameters
 from deltaprop.progress import Progress
 
 if TYPE_CHECKING:
+    from deltaprop.graph_epoch import GraphEpoch
     from deltaprop.native_epoch import NativeEpoch
     from deltaprop.resident_epoch import ResidentEpoch
 
@@ -168,7 +169,7 @@ class Trainer:
             self.gradient,
             self.cost,
             scale=scale,
-            penalty=penalty,
+            penalty=penalty or None,
             sample_weight=sample_weight,
         )
         self.optimizer.update(self.network, self.gradient, self.state, learning_rate)
@@ -182,22 +183,15 @@ class Trainer:
         return weights, sums.tolist()
 
 
-def _whole_epoch(trainer: Trainer, dropout: Sequence[float]) -> NativeEpoch | ResidentEpoch | None:
+def _whole_epoch(trainer: Trainer, dropout: Sequence[float]) -> NativeEpoch | ResidentEpoch | GraphEpoch | None:
     if trainer.network.backend.on_host:
         return _native_epoch(trainer, dropout)
-    from deltaprop.resident_epoch import ResidentEpoch  # not where there is no device
+    from deltaprop.graph_epoch import GraphEpoch  # not where there is no device
+    from deltaprop.resident_epoch import ResidentEpoch
 
-    return ResidentEpoch.find(
-        trainer.network,
-        trainer.X,
-        trainer.Y,
-        trainer.optimizer,
-        trainer.state,
-        trainer.batch_size,
-        dropout,
-        trainer.cost,
-        trainer.decay,
-    )
+    what = (trainer.network, trainer.X, trainer.Y, trainer.optimizer, trainer.state, trainer.batch_size, dropout)
+    where = (trainer.cost, trainer.decay)
+    return ResidentEpoch.find(*what, *where) or GraphEpoch.find(*what, *where)
 
 
 def _native_epoch(trainer: Trainer, dropout: Sequence[float]) -> NativeEpoch | None:

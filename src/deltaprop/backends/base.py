@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from deltaprop.errors import BackendError
+
 #: An array of the backend's own kind: numpy.ndarray or cupy.ndarray.
 Array: TypeAlias = Any
+#: In which precision matrix products of float32 networks are formed.
+Precision: TypeAlias = Literal["fp32", "tf32", "bf16", "fp16"]
+#: A number, or a () array of the backend that holds it, which is read when the operation runs.
+Scalar: TypeAlias = Any
 
 
 def philox_key(key: tuple[int, ...]) -> np.ndarray[Any, Any]:
@@ -31,6 +37,24 @@ class Backend(ABC):
     name: str
     #: Whether its arrays are NumPy's.
     on_host: bool
+
+    #: In which precision it forms matrix products of float32 arrays.
+    precision: Precision = "fp32"
+
+    def in_precision(self, precision: Precision) -> Self:
+        """The same backend, forming matrix products of float32 arrays in `precision`.
+
+        Raises
+        ------
+        BackendError
+            If it cannot.
+        """
+        if precision != "fp32":
+            raise BackendError(
+                f"precision: backend {self.name!r} multiplies in the dtype of the arrays (precision='fp32'), got "
+                f"{precision!r}; 'tf32', 'bf16' and 'fp16' need backend='cupy'"
+            )
+        return self
 
     # -- arrays -------------------------------------------------------------------------------------------------
 
@@ -90,7 +114,7 @@ class Backend(ABC):
         Z: Array,
         A: Array,
         Y: Array,
-        scale: float,
+        scale: Scalar,
         out: Array,
         cost: Array,
         sample_weight: Array | None = None,
@@ -152,24 +176,28 @@ class Backend(ABC):
         out: Array,
         bias_gradient: Array,
         mask: Array | None = None,
+        keep: float = 0.0,
     ) -> None:
         """δ^(l) = (W^(l))ᵀ δ^(l+1) ⊙ g′(z^(l)) into `out`, its sum over samples into `bias_gradient`.
 
         delta : (…, m, s_out), W : (…, s_out, s_in), Z, out and mask : (…, m, s_in), bias_gradient : (…, s_in).
         The sum over samples of δ^(l) is the gradient of b^(l−1), so it comes out of the same pass. With the `mask` by
-        which a^(l) was multiplied, δ^(l) is too.
+        which a^(l) was multiplied, δ^(l) is too. What `bias_gradient` held before is kept `keep` times.
         """
 
     @abstractmethod
-    def weight_gradient(self, delta: Array, A: Array, out: Array) -> None:
-        """Δ^(l) = Σ δ^(l+1) (a^(l))ᵀ, the sum over samples, into `out` : (…, s_out, s_in)."""
+    def weight_gradient(self, delta: Array, A: Array, out: Array, keep: Scalar | None = None) -> None:
+        """Δ^(l) = Σ δ^(l+1) (a^(l))ᵀ, the sum over samples, into `out` : (…, s_out, s_in).
+
+        With `keep`, keep · out + Δ^(l): if out is W^(l), δ scaled by −η/m and keep = 1 − ηλ/m, gradient descent.
+        """
 
     @abstractmethod
-    def bias_gradient(self, delta: Array, out: Array) -> None:
-        """Σ δ^(l+1), the sum over samples, into `out` : (…, s_out)."""
+    def bias_gradient(self, delta: Array, out: Array, keep: float = 0.0) -> None:
+        """Σ δ^(l+1), the sum over samples, into `out` : (…, s_out), of which `keep` times what it held is kept."""
 
     @abstractmethod
-    def add_l2_gradient(self, weights: Array, l2: float, gradient: Array) -> None:
+    def add_l2_gradient(self, weights: Array, l2: Scalar, gradient: Array) -> None:
         """∂/∂W of λ/2 Σ W², which is λ W, added to `gradient`; both flat, biases not among them."""
 
     @abstractmethod
@@ -177,7 +205,7 @@ class Backend(ABC):
         """Σ W² over a flat vector."""
 
     @abstractmethod
-    def add_squared_norm(self, weights: Array, factor: float, cost: Array) -> None:
+    def add_squared_norm(self, weights: Array, factor: Scalar, cost: Array) -> None:
         """Factor · Σ W² over a flat vector, added to `cost`, () of float64, without the host asking for it."""
 
     # -- derivatives along a direction --------------------------------------------------------------------------
@@ -252,7 +280,7 @@ class Backend(ABC):
         parameters: Array,
         gradient: Array,
         velocity: Array | None,
-        learning_rate: float,
+        learning_rate: Scalar,
         momentum: float,
         nesterov: bool,
     ) -> None:
@@ -265,11 +293,11 @@ class Backend(ABC):
         gradient: Array,
         first_moment: Array,
         second_moment: Array,
-        step_size: float,
+        step_size: Scalar,
         beta_1: float,
         beta_2: float,
         epsilon: float,
-        decay: float,
+        decay: Scalar,
         n_decayed: int,
     ) -> None:
         """m := β₁m + (1−β₁)g, v := β₂v + (1−β₂)g², θ := θ − step_size · m/(√v + ε), in one pass.

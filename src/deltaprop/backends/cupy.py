@@ -6,14 +6,19 @@ the host (`all_finite`, `squared_norm`, `to_numpy`).
 
 from __future__ import annotations
 
+import copy
+import math
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from deltaprop.backends.base import Array, Backend, philox_key
+from deltaprop.backends.base import Array, Backend, Precision, Scalar, philox_key
+from deltaprop.backends.cublas import Products, find_products
 from deltaprop.backends.cuda_compiler import cached_cubin
 from deltaprop.errors import BackendError
 
@@ -28,6 +33,10 @@ THREADS = 256
 BLOCKS_A_MULTIPROCESSOR = 16
 #: Rows a block of the column sums takes; more rows are cut into slices that run side by side.
 ROWS_A_BLOCK = 256
+#: What the products of a precision are called in `deltaprop.backends.cublas`.
+KIND_OF_PRECISION = {"tf32": "tf32", "bf16": "bfloat16", "fp16": "float16"}
+#: By what δ is multiplied for a float16 product: entries from 1.5e-11 (as a subnormal number) to 16 have room then.
+DELTA_SCALE = 4096.0
 
 
 def _import_cupy() -> Any:
@@ -76,6 +85,16 @@ class CupyBackend(Backend):
         self._functions: dict[tuple[str, str, str, int], Any] = {}
         self._multiprocessors: dict[int, int] = {}
         self._local = threading.local()
+        self._found_products: Products | None = None
+        self._in_precision: dict[Precision, Any] = {"fp32": self}
+
+    def in_precision(self, precision: Precision) -> Self:
+        variants = self._in_precision
+        if precision not in variants:
+            variant = variants[precision] = copy.copy(self)  # kernels, scratch and handles are shared
+            variant.precision = precision
+        chosen: Self = variants[precision]
+        return chosen
 
     # -- arrays -------------------------------------------------------------------------------------------------
 
@@ -83,7 +102,8 @@ class CupyBackend(Backend):
         return isinstance(array, self.cp.ndarray)
 
     def asarray(self, array: Any, dtype: DTypeLike) -> Array:
-        return self.cp.asarray(array, dtype=dtype, order="C")
+        needed = int(getattr(array, "size", 0) or np.size(array)) * np.dtype(dtype).itemsize
+        return self._allocating(needed, lambda: self.cp.asarray(array, dtype=dtype, order="C"))
 
     def adopt(self, array: Any) -> Array:
         """An array of another library on the device, its memory taken over by DLPack or a like protocol, not copied."""
@@ -96,10 +116,32 @@ class CupyBackend(Backend):
         return host
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-        return self.cp.empty(shape, dtype)
+        return self._allocating(math.prod(shape) * np.dtype(dtype).itemsize, lambda: self.cp.empty(shape, dtype))
 
     def zeros(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-        return self.cp.zeros(shape, dtype)
+        return self._allocating(math.prod(shape) * np.dtype(dtype).itemsize, lambda: self.cp.zeros(shape, dtype))
+
+    def _allocating(self, needed: int, make: Callable[[], Array]) -> Array:
+        """What `make` allocates on the device, or an error that says how much room there is.
+
+        Raises
+        ------
+        MemoryError
+            If `needed` bytes cannot be had, even once CuPy has given back what it holds unused.
+        """
+        exhausted = self.cp.cuda.memory.OutOfMemoryError
+        try:
+            return make()
+        except exhausted:
+            self.cp.get_default_memory_pool().free_all_blocks()
+        try:
+            return make()
+        except exhausted as error:
+            free, total = self.cp.cuda.runtime.memGetInfo()
+            raise MemoryError(
+                f"backend 'cupy': {needed:,} bytes are needed on the device for an array, {free:,} of {total:,} are "
+                "free; smaller minibatches or dtype='float32' need less, backend='numpy' takes the host's memory"
+            ) from error
 
     def all_finite(self, array: Array) -> bool:
         return bool(self.cp.isfinite(array).all())
@@ -137,22 +179,30 @@ class CupyBackend(Backend):
         if rows:
             self._kernel(file, function, dtype)(self._blocks(-(-rows // 8)), (32, 8), (*arguments, np.int64(rows)))
 
-    def _over_columns(self, function: str, first: tuple[Array, ...], x: Array, sums: Array) -> None:
-        """Launch a kernel of ``hidden_delta.cu`` over `x` : (…, m, s); sums over m go to `sums` : (…, s)."""
+    def _over_columns(self, function: str, first: tuple[Array, ...], x: Array, sums: Array, keep: float) -> None:
+        """Launch a kernel of ``hidden_delta.cu`` over `x` : (…, m, s); its sums over m are added to keep · `sums`."""
         rows, columns = x.shape[-2:]
         members = x.size // (rows * columns)
         slices = -(-rows // ROWS_A_BLOCK)
-        grid = (-(-columns // 32), slices, members)
+        width = self._width(columns, *(array for array in first if array is not NULL))
+        grid, real = (-(-columns // (32 * width)), slices, members), x.dtype.type
         kernel = self._kernel("hidden_delta", function, x.dtype)
         sizes = (np.int32(rows), np.int32(columns), np.int32(ROWS_A_BLOCK))
         if slices == 1:
-            kernel(grid, (32, 8), (*first, sums, *sizes, np.int64(columns)))
+            kernel(grid, (32, 8), (*first, sums, *sizes, np.int64(columns), real(keep), np.int32(width)))
             return
         partial = self._scratch("partial", members * slices * columns, x.dtype)
-        kernel(grid, (32, 8), (*first, partial, *sizes, np.int64(slices * columns)))
+        kernel(grid, (32, 8), (*first, partial, *sizes, np.int64(slices * columns), real(0), np.int32(width)))
         add_up = self._kernel("hidden_delta", "column_sum", x.dtype)
         sizes = (np.int32(slices), np.int32(columns), np.int32(slices))
-        add_up((grid[0], 1, members), (32, 8), (partial, sums, *sizes, np.int64(columns)))
+        arguments = (partial, sums, *sizes, np.int64(columns), real(keep), np.int32(1))
+        add_up((-(-columns // 32), 1, members), (32, 8), arguments)
+
+    def _width(self, columns: int, *arrays: Array) -> int:
+        """Columns a thread: as many as fill 16 bytes where rows of all arrays begin at such places and are wide."""
+        entries = 16 // int(arrays[0].itemsize)
+        fits = columns % entries == 0 and columns >= 32 * entries
+        return entries if fits and all(self.address(array) % 16 == 0 for array in arrays) else 1
 
     def _scratch(self, purpose: str, size: int, dtype: np.dtype[Any]) -> Array:
         """A buffer for intermediate results; one a thread, device and stream, so that none is shared in flight."""
@@ -160,8 +210,116 @@ class CupyBackend(Backend):
         key = (purpose, dtype, self.cp.cuda.Device().id, self.cp.cuda.get_current_stream().ptr)
         buffer = buffers.get(key)
         if buffer is None or buffer.size < size:
-            buffer = buffers[key] = self.cp.empty(size, dtype)
+            buffer = buffers[key] = self.empty((size,), dtype)
         return buffer
+
+    # -- matrix products ----------------------------------------------------------------------------------------
+
+    @property
+    def products(self) -> Products:
+        """What multiplies matrices, found when first asked for."""
+        if self._found_products is None:
+            self._found_products = find_products(self.cp)
+        return self._found_products
+
+    def product(
+        self,
+        A: Array,
+        B: Array,
+        out: Array,
+        *,
+        transpose_A: bool = False,
+        transpose_B: bool = False,
+        keep: Scalar | None = None,
+        of_delta: bool = False,
+    ) -> None:
+        """op(A) op(B), or keep · out + op(A) op(B), into `out`, in the precision of this backend.
+
+        Where A is a δ (`of_delta`), it is scaled up on its way into float16, which has no room for small numbers, and
+        the product down again.
+        """
+        kind, factor, products = str(out.dtype.name), 1.0, self.products
+        if kind == "float32" and self.precision != "fp32":
+            kind = KIND_OF_PRECISION[self.precision]
+            if kind != "tf32":
+                scale = DELTA_SCALE if kind == "float16" and of_delta else 1.0
+                A, B, factor = self._narrow(kind, "A", A, scale), self._narrow(kind, "B", B, 1.0), 1.0 / scale
+        options: dict[str, Any] = {"transpose_A": transpose_A, "transpose_B": transpose_B, "keep": keep}
+        products(A, B, out, kind=kind, factor=factor, **options)
+
+    def _narrow(self, kind: str, purpose: str, x: Array, scale: float) -> Array:
+        """`x` · `scale` in 16 bits, in a buffer that the next product overwrites."""
+        out = self._scratch(f"narrow {purpose}", x.size, np.dtype(np.uint16))[: x.size].reshape(x.shape)
+        self._over_elements("narrow", f"narrow_{kind}", x.dtype, x, x.dtype.type(scale), out, n=x.size)
+        return out
+
+    # -- steps that a CUDA graph replays ------------------------------------------------------------------------
+
+    def new_stream(self) -> Any:
+        """A stream that waits for no other, as capture needs."""
+        return self.cp.cuda.Stream(non_blocking=True)
+
+    @contextmanager
+    def on_stream(self, stream: Any) -> Iterator[None]:
+        """What is launched inside goes to `stream`, after all before it and before all after it on the caller's."""
+        callers = self.cp.cuda.get_current_stream()
+        stream.wait_event(callers.record())
+        try:
+            with stream:
+                yield
+        finally:
+            callers.wait_event(stream.record())
+
+    def capture(self, stream: Any, body: Callable[[], None]) -> Any:
+        """What `body` launches on `stream`, the current one, as a graph: ``launch(stream)`` runs it."""
+        stream.begin_capture()
+        try:
+            body()
+        except BaseException:
+            stream.end_capture()  # a stream left capturing would refuse everything
+            raise
+        return stream.end_capture()
+
+    @contextmanager
+    def counting(self, step: Array) -> Iterator[None]:
+        """Inside, `output_delta` counts `step`, () of int64, up: a step has one of them, after all that read it."""
+        self._local.step = step
+        try:
+            yield
+        finally:
+            self._local.step = None
+
+    def minibatch(
+        self,
+        X: Array,
+        Y: Array,
+        weights: Array | None,
+        order: Array | None,
+        table: Array,
+        step: Array,
+        out: tuple[Array, Array, Array | None],
+        current: Array,
+        batch: int,
+    ) -> None:
+        """The rows of minibatch number `step` and their weights into `out`, row `step` of `table` into `current`."""
+        to_X, to_Y, to_weights = out
+        arrays = (X, Y, weights, order, table, step, to_X, to_Y, to_weights, current)
+        x_bytes, y_bytes = self._bytes_a_piece(X, to_X), self._bytes_a_piece(Y, to_Y)
+        sizes = (X.shape[1], Y.shape[1], x_bytes, y_bytes, table.shape[1])
+        rows = to_X.shape[0]
+        arguments = (
+            *(NULL if a is None else a for a in arrays),
+            *map(np.int32, sizes),
+            np.int64(batch),
+            np.int64(rows),
+        )
+        pieces = to_X.nbytes // x_bytes
+        self._kernel("minibatch", "minibatch", X.dtype)(self._blocks(-(-pieces // THREADS)), (THREADS,), arguments)
+
+    def _bytes_a_piece(self, *arrays: Array) -> int:
+        """16 where the rows of all begin at multiples of it, else the size of an entry."""
+        fits = all(self.address(a) % 16 == 0 and a.shape[1] * a.itemsize % 16 == 0 for a in arrays)
+        return 16 if fits else int(arrays[0].itemsize)
 
     # -- whole epochs in one launch -----------------------------------------------------------------------------
 
@@ -197,7 +355,7 @@ class CupyBackend(Backend):
     def affine_activation(
         self, A: Array, W: Array, b: Array, activation: str, Z: Array, out: Array, mask: Array | None = None
     ) -> None:
-        self.cp.matmul(A, W.swapaxes(-1, -2), out=Z)
+        self.product(A, W, out=Z, transpose_B=True)
         self._bias_activation(Z, b, activation, out, mask)
 
     def _bias_activation(self, Z: Array, b: Array, activation: str, out: Array, mask: Array | None = None) -> None:
@@ -208,8 +366,13 @@ class CupyBackend(Backend):
         if activation == "softmax":
             self._over_rows("softmax", "bias_softmax", Z.dtype, Z, b, out, *sizes, rows=Z.size // columns)
         else:
-            arrays = (Z, b, NULL if mask is None else mask, out)
-            self._over_elements("bias_activation", f"bias_activation_{activation}", Z.dtype, *arrays, *sizes, n=Z.size)
+            width = self._width(columns, Z, out, *(() if mask is None else (mask,)))
+            arguments = (Z, b, NULL if mask is None else mask, out, *sizes, np.int32(width))
+            tiles = -(-columns // (32 * width))
+            # As many slices of rows as keep the device busy; what is left is reached by strides.
+            (slices,) = self._blocks(-(-rows // 8) * tiles)
+            grid = (tiles, max(1, slices // tiles), Z.size // (rows * columns))
+            self._kernel("bias_activation", f"bias_activation_{activation}", Z.dtype)(grid, (32, 8), arguments)
 
     # -- cost and backward --------------------------------------------------------------------------------------
 
@@ -220,7 +383,7 @@ class CupyBackend(Backend):
         Z: Array,
         A: Array,
         Y: Array,
-        scale: float,
+        scale: Scalar,
         out: Array,
         cost: Array,
         sample_weight: Array | None = None,
@@ -228,9 +391,9 @@ class CupyBackend(Backend):
         rows, columns = Z.shape
         row_cost = self._scratch("row_cost", rows, Z.dtype)
         of_rows = NULL if sample_weight is None else sample_weight
-        arguments = (Z, A, Y, of_rows, out, row_cost, np.int32(columns), Z.dtype.type(scale))
+        arguments = (Z, A, Y, of_rows, out, row_cost, np.int32(columns), *_number(scale, Z.dtype))
         self._over_rows("output_delta", f"output_delta_{loss}_{activation}", Z.dtype, *arguments, rows=rows)
-        self._accumulate(row_cost, rows, cost)
+        self._accumulate(row_cost, rows, cost, self._local.__dict__.get("step"))
 
     def add_cost(
         self, loss: str, activation: str, Z: Array, A: Array, Y: Array, cost: Array, sample_weight: Array | None = None
@@ -246,47 +409,39 @@ class CupyBackend(Backend):
         out: Array,
         bias_gradient: Array,
         mask: Array | None = None,
+        keep: float = 0.0,
     ) -> None:
-        self.cp.matmul(delta, W, out=out)
+        self.product(delta, W, out=out, of_delta=True)
         arrays = (out, Z, NULL if mask is None else mask)
-        self._over_columns(f"hidden_delta_{activation}", arrays, out, bias_gradient)
+        self._over_columns(f"hidden_delta_{activation}", arrays, out, bias_gradient, keep)
 
-    def weight_gradient(self, delta: Array, A: Array, out: Array) -> None:
-        self.cp.matmul(delta.swapaxes(-1, -2), A, out=out)
+    def weight_gradient(self, delta: Array, A: Array, out: Array, keep: Scalar | None = None) -> None:
+        self.product(delta, A, out=out, transpose_A=True, keep=keep, of_delta=True)
 
-    def bias_gradient(self, delta: Array, out: Array) -> None:
-        self._over_columns("column_sum", (delta,), delta, out)
+    def bias_gradient(self, delta: Array, out: Array, keep: float = 0.0) -> None:
+        self._over_columns("column_sum", (delta,), delta, out, keep)
 
-    def add_l2_gradient(self, weights: Array, l2: float, gradient: Array) -> None:
-        dtype = weights.dtype
-        self._over_elements("l2_gradient", "l2_gradient", dtype, weights, dtype.type(l2), gradient, n=weights.size)
+    def add_l2_gradient(self, weights: Array, l2: Scalar, gradient: Array) -> None:
+        arguments = (weights, *_number(l2, weights.dtype), gradient)
+        self._over_elements("l2_gradient", "l2_gradient", weights.dtype, *arguments, n=weights.size)
 
     def squared_norm(self, weights: Array) -> float:
         return float(self.cp.vdot(weights, weights))
 
-    def add_squared_norm(self, weights: Array, factor: float, cost: Array) -> None:
+    def add_squared_norm(self, weights: Array, factor: Scalar, cost: Array) -> None:
         dtype = weights.dtype
         (blocks,) = self._blocks(-(-weights.size // THREADS))
         partial = self._scratch("squared_norm", blocks, dtype)
-        arguments = (weights, dtype.type(factor), partial, np.int64(weights.size))
+        arguments = (weights, *_number(factor, dtype), partial, np.int64(weights.size))
         self._kernel("squared_norm", "squared_norm", dtype)((blocks,), (THREADS,), arguments)
         self._accumulate(partial, blocks, cost)
 
-    def _accumulate(self, parts: Array, n: int, cost: Array) -> None:
-        """The first `n` entries of `parts`, added to `cost`."""
-        self._kernel("accumulate_cost", "accumulate_cost", parts.dtype)((1,), (256,), (parts, cost, np.int64(n)))
+    def _accumulate(self, parts: Array, n: int, cost: Array, step: Array | None = None) -> None:
+        """The first `n` entries of `parts`, added to `cost`; `step` is counted up."""
+        arguments = (parts, cost, NULL if step is None else step, np.int64(n))
+        self._kernel("accumulate_cost", "accumulate_cost", parts.dtype)((1,), (256,), arguments)
 
     # -- derivatives along a direction --------------------------------------------------------------------------
-
-    def _product(self, A: Array, B: Array, like: Array) -> Array:
-        """A B in a buffer of the shape of `like`, overwritten by the next call."""
-        second = self._scratch("second", like.size, like.dtype)[: like.size].reshape(like.shape)
-        self.cp.matmul(A, B, out=second)
-        return second
-
-    def _add_product(self, A: Array, B: Array, out: Array) -> None:
-        """Out += A B. The kernel that adds λ W to a gradient adds the product, with λ = 1."""
-        self.add_l2_gradient(self._product(A, B, out), 1.0, out)
 
     def affine_tangent(
         self, A: Array, dA: Array | None, W: Array, dW: Array | None, db: Array | None, out: Array
@@ -294,9 +449,9 @@ class CupyBackend(Backend):
         if dA is None:
             out.fill(0)
         else:
-            self.cp.matmul(dA, W.swapaxes(-1, -2), out=out)
+            self.product(dA, W, out=out, transpose_B=True)
         if dW is not None and db is not None:
-            self._add_product(A, dW.swapaxes(-1, -2), out)
+            self.product(A, dW, out=out, transpose_B=True, keep=1.0)
             self._bias_activation(out, db, "identity", out)
 
     def activation_tangent(self, activation: str, Z: Array, A: Array, tangent: Array, out: Array) -> None:
@@ -311,7 +466,7 @@ class CupyBackend(Backend):
             self._over_elements("activation_tangent", function, Z.dtype, Z, tangent, out, n=Z.size)
 
     def input_gradient(self, delta: Array, W: Array, out: Array) -> None:
-        self.cp.matmul(delta, W, out=out)
+        self.product(delta, W, out=out, of_delta=True)
 
     def output_delta_tangent(
         self,
@@ -342,16 +497,17 @@ class CupyBackend(Backend):
         dZ: Array,
         out: Array,
     ) -> None:
-        self.cp.matmul(d_delta, W, out=out)
-        self._add_product(delta, dW, out)
-        v = self._product(delta, W, out)
+        self.product(d_delta, W, out=out, of_delta=True)
+        self.product(delta, dW, out=out, keep=1.0, of_delta=True)
+        v = self._scratch("second", out.size, out.dtype)[: out.size].reshape(out.shape)
+        self.product(delta, W, out=v, of_delta=True)
         function = f"hidden_delta_tangent_{activation}"
         self._over_elements("hidden_delta_tangent", function, Z.dtype, v, Z, dZ, out, n=Z.size)
 
     def weight_gradient_tangent(self, delta: Array, d_delta: Array, A: Array, dA: Array | None, out: Array) -> None:
-        self.cp.matmul(d_delta.swapaxes(-1, -2), A, out=out)
+        self.product(d_delta, A, out=out, transpose_A=True, of_delta=True)
         if dA is not None:
-            self._add_product(delta.swapaxes(-1, -2), dA, out)
+            self.product(delta, dA, out=out, transpose_A=True, keep=1.0, of_delta=True)
 
     # -- learning -----------------------------------------------------------------------------------------------
 
@@ -360,17 +516,17 @@ class CupyBackend(Backend):
         parameters: Array,
         gradient: Array,
         velocity: Array | None,
-        learning_rate: float,
+        learning_rate: Scalar,
         momentum: float,
         nesterov: bool,
     ) -> None:
-        real = parameters.dtype.type
+        real, rate = parameters.dtype.type, _number(learning_rate, parameters.dtype)
         if velocity is None:
             function = "sgd"
-            arguments: tuple[Any, ...] = (parameters, gradient, real(learning_rate))
+            arguments: tuple[Any, ...] = (parameters, gradient, *rate)
         else:
             function = "sgd_nesterov" if nesterov else "sgd_momentum"
-            arguments = (parameters, gradient, velocity, real(learning_rate), real(momentum))
+            arguments = (parameters, gradient, velocity, *rate, real(momentum))
         self._over_elements("sgd", function, parameters.dtype, *arguments, n=parameters.size)
 
     def adam_update(
@@ -379,16 +535,17 @@ class CupyBackend(Backend):
         gradient: Array,
         first_moment: Array,
         second_moment: Array,
-        step_size: float,
+        step_size: Scalar,
         beta_1: float,
         beta_2: float,
         epsilon: float,
-        decay: float,
+        decay: Scalar,
         n_decayed: int,
     ) -> None:
-        constants = [parameters.dtype.type(x) for x in (step_size, beta_1, beta_2, epsilon, decay)]
+        dtype = parameters.dtype
+        constants = [dtype.type(x) for x in (beta_1, beta_2, epsilon)]
         arrays = (parameters, gradient, first_moment, second_moment)
-        arguments = (*arrays, *constants, np.int64(n_decayed))
+        arguments = (*arrays, *_number(step_size, dtype), *constants, *_number(decay, dtype), np.int64(n_decayed))
         self._over_elements("adam", "adam", parameters.dtype, *arguments, n=parameters.size)
 
     # -- minibatches --------------------------------------------------------------------------------------------
@@ -409,3 +566,10 @@ class CupyBackend(Backend):
         arguments = (*stream.key, np.int64(stream.drawn), np.float32(keep), real(1.0 / keep), out)
         self._over_elements("dropout_mask", "dropout_mask", out.dtype, *arguments, n=n)
         stream.drawn += n
+
+
+def _number(value: Scalar, dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    """What a kernel is handed for a number that the host knows, or that stands on the device."""
+    if isinstance(value, (int, float)):
+        return dtype.type(value), NULL
+    return dtype.type(0), value

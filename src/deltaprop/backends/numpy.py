@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from deltaprop.backends.base import Array, Backend, philox_key
+from deltaprop.backends.base import Array, Backend, Scalar, philox_key
 from deltaprop.backends.numpy_activation import ACTIVATIONS, Function
 from deltaprop.backends.numpy_loss import LOSSES
 
@@ -134,7 +134,7 @@ class NumpyBackend(Backend):
         Z: Array,
         A: Array,
         Y: Array,
-        scale: float,
+        scale: Scalar,
         out: Array,
         cost: Array,
         sample_weight: Array | None = None,
@@ -176,23 +176,34 @@ class NumpyBackend(Backend):
         out: Array,
         bias_gradient: Array,
         mask: Array | None = None,
+        keep: float = 0.0,
     ) -> None:
         np.matmul(delta, W, out=out)
         if mask is not None:
             out *= mask
         self._times(ACTIVATIONS[activation].gradient, Z, out)
-        self.bias_gradient(out, bias_gradient)
+        self.bias_gradient(out, bias_gradient, keep)
 
-    def weight_gradient(self, delta: Array, A: Array, out: Array) -> None:
+    def weight_gradient(self, delta: Array, A: Array, out: Array, keep: Scalar | None = None) -> None:
+        product = out if keep is None else self._second(out)
         if isinstance(A, np.ndarray):
-            np.matmul(delta.swapaxes(-1, -2), A, out=out)
+            np.matmul(delta.swapaxes(-1, -2), A, out=product)
         else:
-            np.copyto(out, (A.T @ delta).T)
+            np.copyto(product, (A.T @ delta).T)
+        if keep is not None:
+            out *= keep
+            out += product
 
-    def bias_gradient(self, delta: Array, out: Array) -> None:
-        np.add.reduce(delta, axis=-2, out=out)
+    def bias_gradient(self, delta: Array, out: Array, keep: float = 0.0) -> None:
+        if keep == 0.0:
+            np.add.reduce(delta, axis=-2, out=out)
+            return
+        sums = self._second(out)
+        np.add.reduce(delta, axis=-2, out=sums)
+        out *= keep
+        out += sums
 
-    def add_l2_gradient(self, weights: Array, l2: float, gradient: Array) -> None:
+    def add_l2_gradient(self, weights: Array, l2: Scalar, gradient: Array) -> None:
         for start in range(0, weights.size, BLOCK):
             block = gradient[start : start + BLOCK]
             penalty = self._scratch(0, block.size, weights.dtype)
@@ -202,7 +213,7 @@ class NumpyBackend(Backend):
     def squared_norm(self, weights: Array) -> float:
         return float(np.vdot(weights, weights))
 
-    def add_squared_norm(self, weights: Array, factor: float, cost: Array) -> None:
+    def add_squared_norm(self, weights: Array, factor: Scalar, cost: Array) -> None:
         cost += factor * float(np.vdot(weights, weights))
 
     # -- derivatives along a direction --------------------------------------------------------------------------
@@ -301,7 +312,7 @@ class NumpyBackend(Backend):
         parameters: Array,
         gradient: Array,
         velocity: Array | None,
-        learning_rate: float,
+        learning_rate: Scalar,
         momentum: float,
         nesterov: bool,
     ) -> None:
@@ -327,11 +338,11 @@ class NumpyBackend(Backend):
         gradient: Array,
         first_moment: Array,
         second_moment: Array,
-        step_size: float,
+        step_size: Scalar,
         beta_1: float,
         beta_2: float,
         epsilon: float,
-        decay: float,
+        decay: Scalar,
         n_decayed: int,
     ) -> None:
         if decay:

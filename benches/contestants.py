@@ -1,0 +1,252 @@
+"""One epoch of the same minibatches with the same mathematics by us and by others, on the same device.
+
+Every contestant starts from the same parameters, visits the samples in the same order, gathers its minibatches from
+data that lie on the device, and takes plain steps θ := θ − η ∂J/∂θ of the mean cross-entropy of a network with sigmoid
+hidden layers. `epoch` launches the work, `wait` waits for it, `parameters` gives W and b layer by layer, by which
+contestants are compared: nobody wins by computing less.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+LEARNING_RATE = 0.1
+
+
+@dataclass
+class Case:
+    """A network, a minibatch, and data: sigmoid output for one unit, softmax for more."""
+
+    sizes: tuple[int, ...]
+    batch: int
+    steps: int
+
+    def __post_init__(self) -> None:
+        rng = np.random.default_rng(0)
+        m = self.batch * self.steps
+        self.X = rng.standard_normal((m, self.sizes[0]), np.float32)
+        labels = rng.integers(0, max(2, self.sizes[-1]), m)
+        last = self.sizes[-1]
+        self.Y = labels[:, None].astype(np.float32) if last == 1 else np.eye(last, dtype=np.float32)[labels]
+        self.order = rng.permutation(m)
+        bound = [np.sqrt(6 / (i + o)) for i, o in pairwise(self.sizes)]
+        shapes = zip(pairwise(self.sizes), bound, strict=True)
+        self.W = [rng.uniform(-b, b, (o, i)).astype(np.float32) for (i, o), b in shapes]
+        self.b = [np.zeros(o, np.float32) for o in self.sizes[1:]]
+
+    @property
+    def name(self) -> str:
+        return "-".join(map(str, self.sizes))
+
+    @property
+    def floating_point_operations(self) -> float:
+        """Of the matrix products of a step: three a layer, but for δ of the inputs."""
+        entries = [i * o for i, o in pairwise(self.sizes)]
+        return 2.0 * self.batch * (3 * sum(entries) - entries[0])
+
+
+class Ours:
+    """`deltaprop.Trainer`, by the way it chooses itself or the one that is asked for."""
+
+    def __init__(self, case: Case, backend: str, precision: str = "fp32", way: str | None = None) -> None:
+        import deltaprop as dp
+        from deltaprop.backprop import Objective
+        from deltaprop.graph_epoch import GraphEpoch
+        from deltaprop.trainer import Trainer
+
+        loss = "binary_cross_entropy" if case.sizes[-1] == 1 else "categorical_cross_entropy"
+        precision_asked = None if precision == "fp32" else precision
+        self.net = dp.Network(case.sizes, loss=loss, dtype="float32", backend=backend, precision=precision_asked)
+        self.net.weights, self.net.biases = case.W, case.b
+        optimizer, on = dp.SGD(LEARNING_RATE), self.net.backend
+        X, Y = on.asarray(case.X, np.float32), on.asarray(case.Y, np.float32)
+        trainer = Trainer(self.net, X, Y, optimizer, Objective(), case.batch, shuffled=True)
+        if way == "graph":
+            where = (trainer.cost, trainer.decay)
+            trainer.whole_epoch = GraphEpoch.find(self.net, X, Y, optimizer, {}, case.batch, (), *where)
+        self.trainer, self.order = trainer, case.order
+        self.way = type(trainer.whole_epoch).__name__
+
+    def epoch(self) -> None:
+        from deltaprop.progress import Silent
+
+        self.trainer.epoch(LEARNING_RATE, self.order, Silent())
+
+    def wait(self) -> None:
+        float(self.trainer.cost)
+
+    def parameters(self) -> list[np.ndarray]:
+        get = self.net.backend.to_numpy
+        return [get(x).copy() for pair in zip(self.net.weights, self.net.biases, strict=True) for x in pair]
+
+
+class Torch:
+    """PyTorch: eager, compiled, or with the step in a CUDA graph."""
+
+    def __init__(self, case: Case, device: str, precision: str = "fp32", way: str = "eager") -> None:
+        import torch
+        from torch import nn
+
+        self.torch, self.device, self.case = torch, device, case
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        layers: list[nn.Module] = []
+        for i, o in pairwise(case.sizes):
+            layers += [nn.Linear(i, o), nn.Sigmoid()]
+        model = nn.Sequential(*layers[:-1]).to(device)
+        with torch.no_grad():
+            for layer, W, b in zip(model[::2], case.W, case.b, strict=True):
+                layer.weight.copy_(torch.from_numpy(W))
+                layer.bias.copy_(torch.from_numpy(b))
+        X, Y = torch.from_numpy(case.X).to(device), torch.from_numpy(case.Y).to(device)
+        self.model, self.order = model, torch.from_numpy(case.order).to(device)
+        loss = nn.BCEWithLogitsLoss() if case.sizes[-1] == 1 else nn.CrossEntropyLoss()
+        optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, foreach=True)
+        kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+        family = device.partition(":")[0]
+
+        def forward_backward(rows: "torch.Tensor") -> None:
+            with torch.autocast(family, kind, enabled=kind is not None):
+                cost = loss(model(X[rows]), Y[rows])
+            cost.backward()
+
+        if way == "compiled":
+            compiled = torch.compile(lambda rows: loss(model(X[rows]), Y[rows]), mode="max-autotune")
+
+            def forward_backward(rows: "torch.Tensor") -> None:
+                with torch.autocast(family, kind, enabled=kind is not None):
+                    cost = compiled(rows)
+                cost.backward()
+
+        def step(rows: "torch.Tensor") -> None:
+            optimizer.zero_grad(set_to_none=way != "graph")
+            forward_backward(rows)
+            optimizer.step()
+
+        self.step: Callable[[torch.Tensor], None] = step
+        if way == "graph":
+            self.step = self._captured(step)
+
+    def _captured(self, step: Callable) -> Callable:
+        torch, rows = self.torch, self.order[: self.case.batch].clone()
+        start = [p.detach().clone() for p in self.model.parameters()]
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                step(rows)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            step(rows)
+        with torch.no_grad():
+            for parameter, value in zip(self.model.parameters(), start, strict=True):
+                parameter.copy_(value)
+
+        def replay(batch: "torch.Tensor") -> None:
+            rows.copy_(batch)
+            graph.replay()
+
+        return replay
+
+    def epoch(self) -> None:
+        for start in range(0, len(self.order), self.case.batch):
+            self.step(self.order[start : start + self.case.batch])
+
+    def wait(self) -> None:
+        if self.device != "cpu":
+            self.torch.cuda.synchronize()
+
+    def parameters(self) -> list[np.ndarray]:
+        return [p.detach().float().cpu().numpy().copy() for p in self.model.parameters()]
+
+
+class Jax:
+    """JAX: a jitted step, or a jitted scan over the epoch."""
+
+    def __init__(self, case: Case, device: str, precision: str = "fp32", way: str = "scan") -> None:
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+        import jax
+        import jax.numpy as jnp
+        from jax import lax
+
+        modes = {"fp32": "highest", "tf32": "tensorfloat32", "bf16": "bfloat16", "fp16": "bfloat16"}
+        jax.config.update("jax_default_matmul_precision", modes[precision])
+        self.jax, self.case, self.way = jax, case, way
+        here = jax.devices("cpu" if device == "cpu" else "gpu")[0]
+        put = lambda x: jax.device_put(x, here)  # noqa: E731
+        X, Y = put(case.X), put(case.Y)
+        self.order = put(case.order.reshape(-1, case.batch))
+        self.theta = [(put(W), put(b)) for W, b in zip(case.W, case.b, strict=True)]
+
+        def cost(theta, x, y):
+            for W, b in theta[:-1]:
+                x = jax.nn.sigmoid(x @ W.T + b)
+            W, b = theta[-1]
+            z = x @ W.T + b
+            if case.sizes[-1] == 1:
+                return jnp.mean(jax.nn.softplus(z) - y * z)
+            return -jnp.mean(jnp.sum(y * jax.nn.log_softmax(z), axis=1))
+
+        def step(theta, rows, X, Y):
+            gradient = jax.grad(cost)(theta, X[rows], Y[rows])
+            return jax.tree.map(lambda t, g: t - LEARNING_RATE * g, theta, gradient)
+
+        def epoch(theta, order, X, Y):
+            body = lambda theta, rows: (step(theta, rows, X, Y), None)  # noqa: E731
+            return lax.scan(body, theta, order, unroll=4)[0]
+
+        self.X, self.Y = X, Y
+        self.step, self.scan = jax.jit(step, donate_argnums=0), jax.jit(epoch, donate_argnums=0)
+
+    def epoch(self) -> None:
+        if self.way == "scan":
+            self.theta = self.scan(self.theta, self.order, self.X, self.Y)
+            return
+        for rows in self.order:
+            self.theta = self.step(self.theta, rows, self.X, self.Y)
+
+    def wait(self) -> None:
+        self.jax.block_until_ready(self.theta)
+
+    def parameters(self) -> list[np.ndarray]:
+        return [np.array(x) for pair in self.theta for x in pair]
+
+
+class Naive:
+    """The formulas as one would write them with CuPy's matmul and ufuncs, or NumPy's."""
+
+    def __init__(self, case: Case, xp: object) -> None:
+        self.xp, self.case = xp, case
+        self.X, self.Y, self.order = xp.asarray(case.X), xp.asarray(case.Y), xp.asarray(case.order)
+        self.W, self.b = [xp.array(W) for W in case.W], [xp.array(b) for b in case.b]
+
+    def epoch(self) -> None:
+        xp, W, b = self.xp, self.W, self.b
+        for start in range(0, len(self.order), self.case.batch):
+            rows = self.order[start : start + self.case.batch]
+            A = [self.X[rows]]
+            for l in range(len(W)):
+                Z = A[-1] @ W[l].T + b[l]
+                if l < len(W) - 1 or Z.shape[1] == 1:
+                    A.append(1 / (1 + xp.exp(-Z)))
+                else:
+                    e = xp.exp(Z - Z.max(axis=1, keepdims=True))
+                    A.append(e / e.sum(axis=1, keepdims=True))
+            delta = (A[-1] - self.Y[rows]) / len(rows)
+            for l in reversed(range(len(W))):
+                of_W, of_b = delta.T @ A[l], delta.sum(axis=0)
+                if l:
+                    delta = delta @ W[l] * (A[l] * (1 - A[l]))
+                W[l] -= LEARNING_RATE * of_W
+                b[l] -= LEARNING_RATE * of_b
+
+    def wait(self) -> None:
+        if hasattr(self.xp, "cuda"):
+            self.xp.cuda.Device().synchronize()
+
+    def parameters(self) -> list[np.ndarray]:
+        host = getattr(self.xp, "asnumpy", np.array)
+        return [host(x) for pair in zip(self.W, self.b, strict=True) for x in pair]

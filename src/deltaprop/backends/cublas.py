@@ -1,0 +1,255 @@
+"""Matrix products on the device: by a cublasLt handle of our own, which a CUDA graph may capture, or by CuPy.
+
+CuPy refuses its own cuBLAS calls while a stream is captured, so with CuPy alone there are no graphs. The bindings are
+those of nvmath-python. Everything a call needs (descriptors, the algorithm, the workspace) is made when a shape is
+first seen, so that later calls allocate nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import warnings
+from abc import ABC, abstractmethod
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from deltaprop.backends.base import Array, Scalar
+from deltaprop.errors import BackendError
+
+#: What NVIDIA recommends for Hopper.
+WORKSPACE = 32 * 2**20
+#: Of each kind of product: cudaDataType of its operands and of its result, cublasComputeType. Sums are float32, or
+#: float64 with operands of float64; "tf32" rounds operands to 11 significant bits on their way into the matrix units.
+KINDS = {
+    "float32": (0, 0, 68),
+    "float64": (1, 1, 70),
+    "tf32": (0, 0, 77),
+    "bfloat16": (14, 0, 68),
+    "float16": (2, 0, 68),
+}
+
+
+class Products(ABC):
+    """Row-major matrix products, each of a stack of them where arrays have a leading member axis."""
+
+    #: Whether a CUDA graph can hold them.
+    capturable: bool
+
+    @abstractmethod
+    def __call__(
+        self,
+        A: Array,
+        B: Array,
+        out: Array,
+        *,
+        kind: str,
+        factor: float,
+        transpose_A: bool,
+        transpose_B: bool,
+        keep: Scalar | None,
+    ) -> None:
+        """Factor · op(A) op(B) into `out`; with `keep`, keep · out + factor · op(A) op(B).
+
+        A : (…, m, k) and B : (…, k, n), or the transpose of that; of 16-bit kinds they hold the bits.
+        """
+
+
+class CupyProducts(Products):
+    """By ``cupy.matmul``."""
+
+    capturable = False
+
+    def __init__(self, cp: Any) -> None:
+        self.cp = cp
+
+    def __call__(
+        self,
+        A: Array,
+        B: Array,
+        out: Array,
+        *,
+        kind: str,
+        factor: float,
+        transpose_A: bool,
+        transpose_B: bool,
+        keep: Scalar | None,
+    ) -> None:
+        """By CuPy in full precision; a product that is added to what is there is allocated."""
+        if kind not in ("float32", "float64"):
+            raise BackendError(
+                f"precision: a {kind} product needs cublasLt by nvmath-python; pip install 'deltaprop[cuda13]' "
+                "(CUDA 13 drivers) or pip install 'deltaprop[cuda12]' (CUDA 12 drivers)"
+            )
+        A, B = A.swapaxes(-1, -2) if transpose_A else A, B.swapaxes(-1, -2) if transpose_B else B
+        if keep is None:
+            self.cp.matmul(A, B, out=out)
+        else:
+            out *= keep
+            out += self.cp.matmul(A, B)
+
+
+class LtProducts(Products):
+    """By cublasLt, on the current device and stream, with one workspace a stream.
+
+    Raises
+    ------
+    ImportError, RuntimeError
+        If the bindings or the library cannot be had.
+    """
+
+    capturable = True
+
+    def __init__(self, cp: Any) -> None:
+        from nvmath.bindings import cublasLt
+
+        self.cp, self.lt = cp, cublasLt
+        self.handles: dict[int, int] = {}
+        self.workspaces: dict[tuple[int, int], Array] = {}
+        self.plans: dict[Any, tuple[Any, ...]] = {}
+        #: The factors of products and of what was there, by value and dtype; the former on each device too.
+        self.numbers: dict[tuple[float, str], np.ndarray[Any, Any]] = {}
+        self.on_device: dict[tuple[int, float, str], Array] = {}
+        self._handle(cp.cuda.Device().id)  # now, so that what is missing is found out here
+
+    def __call__(
+        self,
+        A: Array,
+        B: Array,
+        out: Array,
+        *,
+        kind: str,
+        factor: float,
+        transpose_A: bool,
+        transpose_B: bool,
+        keep: Scalar | None,
+    ) -> None:
+        """One call of cublasLtMatmul."""
+        device, stream = self.cp.cuda.Device().id, self.cp.cuda.get_current_stream().ptr
+        dtype = out.dtype.name
+        on_device = not (keep is None or isinstance(keep, float))  # so that a graph can be replayed with another
+        a, b, c = A.data.ptr, B.data.ptr, out.data.ptr
+        key = (device, kind, A.shape, B.shape, transpose_A, transpose_B, on_device, *map(_alignment, (a, b, c)))
+        plan = self.plans.get(key)
+        if plan is None:
+            plan = self.plans[key] = self._plan(key, out.shape)
+        description, of_A, of_B, of_out, algorithm = plan
+        workspace = self.workspaces.get((device, stream))
+        if workspace is None:
+            workspace = self.workspaces[device, stream] = self.cp.empty(WORKSPACE, np.uint8)
+        if on_device:
+            alpha, beta = self._number_on_device(device, factor, dtype), keep.data.ptr  # type: ignore[union-attr]
+        else:
+            alpha, beta = self._number(factor, dtype), self._number(keep or 0.0, dtype)
+        # cublasLt counts columns first: the transpose of row-major out = A B is outᵀ = Bᵀ Aᵀ, on the same memory.
+        self.lt.matmul(
+            self._handle(device),
+            description,
+            alpha,
+            b,
+            of_B,
+            a,
+            of_A,
+            beta,
+            c,
+            of_out,
+            c,
+            of_out,
+            algorithm.ctypes.data,
+            workspace.data.ptr,
+            WORKSPACE,
+            stream,
+        )
+
+    def _handle(self, device: int) -> int:
+        if device not in self.handles:
+            self.handles[device] = self.lt.create()
+        return self.handles[device]
+
+    def _number(self, value: float, dtype: str) -> int:
+        """The address of a number on the host."""
+        if (value, dtype) not in self.numbers:
+            self.numbers[value, dtype] = np.array(value, dtype)
+        return self.numbers[value, dtype].ctypes.data
+
+    def _number_on_device(self, device: int, value: float, dtype: str) -> int:
+        if (device, value, dtype) not in self.on_device:
+            self.on_device[device, value, dtype] = self.cp.full((), value, dtype)
+        address: int = self.on_device[device, value, dtype].data.ptr
+        return address
+
+    def _plan(self, key: Any, out: tuple[int, ...]) -> tuple[Any, ...]:
+        """The descriptors of a product and the algorithm that the library's own heuristics put first."""
+        device, kind, A, B, transpose_A, transpose_B, on_device, *alignments = key
+        lt = self.lt
+        of_operands, of_result, compute_type = KINDS[kind]
+        description = lt.matmul_desc_create(compute_type, of_result)
+        of_description = lt.MatmulDescAttribute
+        self._set(lt.matmul_desc_set_attribute, description, of_description.TRANSA, np.int32(transpose_B))
+        self._set(lt.matmul_desc_set_attribute, description, of_description.TRANSB, np.int32(transpose_A))
+        mode = lt.PointerMode.DEVICE if on_device else lt.PointerMode.HOST
+        self._set(lt.matmul_desc_set_attribute, description, of_description.POINTER_MODE, np.int32(mode))
+        layouts = [self._layout(A, of_operands), self._layout(B, of_operands), self._layout(out, of_result)]
+        preference = lt.matmul_preference_create()
+        attributes = lt.MatmulPreferenceAttribute
+        self._set(lt.matmul_preference_set_attribute, preference, attributes.MAX_WORKSPACE_BYTES, np.uint64(WORKSPACE))
+        of_A, of_B, of_out = alignments
+        for name, alignment in (("A", of_B), ("B", of_A), ("C", of_out), ("D", of_out)):
+            attribute = getattr(attributes, f"MIN_ALIGNMENT_{name}_BYTES")
+            self._set(lt.matmul_preference_set_attribute, preference, attribute, np.uint32(alignment))
+        found, count = np.zeros(1, lt.matmul_heuristic_result_dtype), np.zeros(1, np.int32)
+        try:
+            lt.matmul_algo_get_heuristic(
+                self._handle(device),
+                description,
+                layouts[1],
+                layouts[0],
+                layouts[2],
+                layouts[2],
+                preference,
+                1,
+                found.ctypes.data,
+                count.ctypes.data,
+            )
+        finally:
+            lt.matmul_preference_destroy(preference)
+        if count[0] == 0:
+            raise RuntimeError(f"cublasLt knows no way to multiply {A} by {B} in {kind}")
+        return description, *layouts, np.ascontiguousarray(found["algo"])
+
+    def _layout(self, shape: tuple[int, ...], data_type: int) -> int:
+        """Of the transpose of row-major (…, rows, columns): columns first."""
+        rows, columns = shape[-2:]
+        layout: int = self.lt.matrix_layout_create(data_type, columns, rows, columns)
+        if len(shape) > 2:
+            attributes, members = self.lt.MatrixLayoutAttribute, int(np.prod(shape[:-2]))
+            self._set(self.lt.matrix_layout_set_attribute, layout, attributes.BATCH_COUNT, np.int32(members))
+            offset = np.int64(rows * columns)
+            self._set(self.lt.matrix_layout_set_attribute, layout, attributes.STRIDED_BATCH_OFFSET, offset)
+        return layout
+
+    @staticmethod
+    def _set(function: Any, what: int, attribute: int, value: np.generic) -> None:
+        held = np.array([value])
+        function(what, int(attribute), held.ctypes.data, ctypes.c_size_t(held.nbytes).value)
+
+
+def _alignment(address: int) -> int:
+    """The largest power of two up to 256 that divides `address`."""
+    return min(address & -address, 256)
+
+
+def find_products(cp: Any) -> Products:
+    """The handle of our own where its bindings are installed and find the library, else CuPy's."""
+    if find_spec("nvmath") is None:
+        return CupyProducts(cp)
+    try:
+        return LtProducts(cp)
+    except (ImportError, RuntimeError) as error:
+        warnings.warn(
+            f"cublasLt cannot be had by nvmath-python ({error}); training steps are not captured as CUDA graphs",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return CupyProducts(cp)

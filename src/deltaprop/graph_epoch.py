@@ -1,0 +1,209 @@
+"""An epoch on the device with no host in it: a step is captured once as a CUDA graph and replayed.
+
+Data, order and the counter of steps live on the device; what differs from step to step stands in a table there. The
+step itself is that of `deltaprop.backprop`: its operations are launched once while the stream is captured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from deltaprop.backends import Array
+from deltaprop.backends.cupy import CupyBackend
+from deltaprop.backprop import Workspace, backward, forward
+from deltaprop.network import NetworkState
+from deltaprop.optimizers import SGD, Adam, AdamW, Optimizer
+from deltaprop.parameters import Parameters
+from deltaprop.progress import Progress
+
+#: Columns of the table: the factor of δ^(L); that of W in ∂J/∂W; that of Σ W²; η, with Adam's bias correction; what
+#: AdamW takes off the weights; what plain gradient descent keeps of them.
+SCALE, PENALTY, DECAY, RATE, WEIGHT_DECAY, KEEP = range(6)
+#: Steps a graph, where so many follow one another: between graphs the device waits, between their nodes hardly.
+STEPS_A_GRAPH = 16
+
+
+class GraphEpoch:
+    """What `Trainer.epoch` does, by replaying captured steps: the same numbers as step by step.
+
+    Under plain gradient descent no gradient is stored: δ carries −η/m, and the matrix product that sums Δ adds it to
+    (1 − ηλ/m) W.
+
+    Parameters
+    ----------
+    backend : CupyBackend
+    network : NetworkState
+        On it.
+    X, Y : array, (m, s_1) and (m, s_L)
+        On the device.
+    optimizer, state
+        The latter is changed in place.
+    batch_size : int
+    cost, decay : array, () of float64
+        What the minibatches cost, and their penalties, are added to.
+    """
+
+    def __init__(
+        self,
+        backend: CupyBackend,
+        network: NetworkState,
+        X: Array,
+        Y: Array,
+        optimizer: Optimizer,
+        state: dict[str, Any],
+        batch_size: int,
+        cost: Array,
+        decay: Array,
+    ) -> None:
+        self.backend, self.network, self.X, self.Y = backend, network, X, Y
+        self.optimizer, self.state, self.batch = optimizer, state, batch_size
+        self.cost, self.decay = cost, decay
+        samples, dtype = X.shape[0], network.dtype
+        self.full, self.rest = divmod(samples, batch_size)
+        self.descends = isinstance(optimizer, SGD) and not optimizer.momentum
+        self.gradient = network.own if self.descends else Parameters(backend, network.layer_sizes, dtype)
+        self.stream = backend.new_stream()
+        self.step = backend.zeros((), np.int64)
+        self.table = backend.empty((self.full + bool(self.rest), KEEP + 1), dtype)
+        self.current = backend.empty((KEEP + 1,), dtype)
+        self.order = backend.empty((samples,), np.int64)
+        self.weights = backend.empty((samples,), dtype)
+        self.buffers = {m: Buffers(network, X, Y, m) for m in {batch_size if self.full else 0, self.rest} if m}
+        self.replays: dict[Any, Replay] = {}
+
+    @classmethod
+    def find(
+        cls,
+        network: NetworkState,
+        X: Array,
+        Y: Array,
+        optimizer: Optimizer,
+        state: dict[str, Any],
+        batch_size: int,
+        dropout: Sequence[float],
+        cost: Array,
+        decay: Array,
+    ) -> Self | None:
+        """One, where the steps can be captured; else None."""
+        backend = network.backend
+        if (
+            not isinstance(backend, CupyBackend)
+            or not isinstance(network.loss, str)
+            or type(optimizer) not in (SGD, Adam, AdamW)
+            or any(dropout)
+            or not backend.products.capturable
+        ):
+            return None
+        return cls(backend, network, X, Y, optimizer, state, batch_size, cost, decay)
+
+    def __call__(
+        self,
+        order: np.ndarray[Any, Any] | None,
+        weights: Array | None,
+        terms: Sequence[tuple[float, float, float]],
+        learning_rate: float,
+        progress: Progress,
+    ) -> None:
+        """All minibatches; `terms` are, for each, the scale of δ^(L), the factor of W in ∂J/∂W and that of Σ W²."""
+        table = self._table(terms, learning_rate)
+        self.table[...] = self.backend.asarray(table.astype(self.network.dtype), self.network.dtype)
+        if order is not None:
+            self.order[...] = self.backend.asarray(order, np.int64)
+        if weights is not None:
+            self.weights[...] = weights
+        self.step.fill(0)
+        asked = (order is not None, weights is not None, bool(table[:, PENALTY].any()), bool(table[:, DECAY].any()))
+        with self.backend.on_stream(self.stream):
+            for m, times in ((self.batch, self.full), (self.rest, 1 if self.rest else 0)):
+                if times:
+                    replay = self.replays.get((m, asked))
+                    if replay is None:
+                        replay = self.replays[m, asked] = Replay(self.backend, self.stream, self._step(m, *asked))
+                    replay(times, progress, m)
+        if "step" in self.state:
+            self.state["step"] += len(terms)
+
+    def _table(self, terms: Sequence[tuple[float, float, float]], learning_rate: float) -> np.ndarray[Any, Any]:
+        table = np.ones((len(terms), KEEP + 1))
+        table[:, :RATE] = terms
+        table[:, RATE:KEEP] = self.optimizer.rates(learning_rate, self.state.get("step", 0), len(terms))
+        if self.descends:
+            table[:, KEEP] = 1.0 - table[:, RATE] * table[:, PENALTY]
+            table[:, SCALE] *= -table[:, RATE]
+            table[:, PENALTY] = 0.0  # it is in KEEP
+        return table
+
+    def _step(self, m: int, shuffled: bool, weighted: bool, penalized: bool, decays: bool) -> Callable[[], None]:
+        """What launches one step over `m` samples: gather, forward, backward, update."""
+        backend, network, now, buffers = self.backend, self.network, self.current, self.buffers[m]
+        number = [now[i : i + 1].reshape(()) for i in range(KEEP + 1)]
+        weights = buffers.weights if weighted else None
+        source = (self.X, self.Y, self.weights if weighted else None, self.order if shuffled else None)
+        out = (buffers.X, buffers.Y, weights)
+
+        def step() -> None:
+            backend.minibatch(*source, self.table, self.step, out, now, self.batch)
+            if decays:
+                backend.add_squared_norm(network.flat_weights, number[DECAY], self.decay)
+            forward(network, buffers.X, buffers.work)
+            with backend.counting(self.step):
+                backward(
+                    network,
+                    buffers.Y,
+                    buffers.work,
+                    self.gradient,
+                    self.cost,
+                    scale=number[SCALE],
+                    penalty=number[PENALTY] if penalized else None,
+                    sample_weight=weights,
+                    keep=number[KEEP] if self.descends else None,
+                )
+            if not self.descends:
+                self.optimizer.apply(network, self.gradient, self.state, number[RATE], number[WEIGHT_DECAY])
+
+        return step
+
+
+class Buffers:
+    """Where the steps over minibatches of one size write."""
+
+    def __init__(self, network: NetworkState, X: Array, Y: Array, m: int) -> None:
+        empty, dtype = network.backend.empty, network.dtype
+        self.X, self.Y = empty((m, X.shape[1]), dtype), empty((m, Y.shape[1]), dtype)
+        self.weights = empty((m,), dtype)
+        self.work = Workspace(network, m)
+
+
+class Replay:
+    """A step that is launched once, so that kernels are loaded and scratch is there, then captured, then replayed."""
+
+    def __init__(self, backend: CupyBackend, stream: Any, step: Callable[[], None]) -> None:
+        self.backend, self.stream, self.step = backend, stream, step
+        self.launched = False
+        self.graphs: dict[int, Any] = {}
+
+    def __call__(self, times: int, progress: Progress, m: int) -> None:
+        """So many steps of `m` samples."""
+        if not self.launched:
+            self.step()
+            self.launched = True
+            times -= 1
+            progress.samples(m)
+        for steps in (STEPS_A_GRAPH, 1):
+            for _ in range(times // steps):
+                self._graph(steps).launch(self.stream)
+                progress.samples(steps * m)
+            times %= steps
+
+    def _graph(self, steps: int) -> Any:
+        if steps not in self.graphs:
+
+            def body() -> None:
+                for _ in range(steps):
+                    self.step()
+
+            self.graphs[steps] = self.backend.capture(self.stream, body)
+        return self.graphs[steps]

@@ -1,0 +1,124 @@
+"""Matrix products in less than float32: how far from float64 they may be, and who can have them."""
+
+import numpy as np
+import pytest
+from cases import relative
+from conftest import backend_or_skip
+
+import deltaprop as dp
+from deltaprop.backends import cublas
+from deltaprop.backends.cublas import CupyProducts
+from deltaprop.resident_epoch import ResidentEpoch
+
+#: ‖gradient − that in float64‖/‖that in float64‖ that each is held to: a small multiple of an operand's rounding, which
+#: is 2⁻²⁴, 2⁻¹¹, 2⁻⁸ and 2⁻¹¹.
+STATED_ERROR = {"fp32": 1e-6, "tf32": 2e-3, "bf16": 1.5e-2, "fp16": 2e-3}
+
+
+@pytest.fixture(params=["cuda-on-host", pytest.param("cupy", marks=pytest.mark.gpu)])
+def device(request):
+    backend = backend_or_skip(request.param)
+    if not backend.products.capturable:
+        pytest.skip("nvmath-python is not installed, by which such products are formed")
+    return backend
+
+
+def networks(device, precision, sizes=(40, 65, 33, 10)):
+    options = {"hidden_activation": "tanh", "loss": "categorical_cross_entropy", "seed": 2}
+    narrow = dp.Network(sizes, backend=device, dtype="float32", precision=precision, **options)
+    exact = dp.Network(sizes, backend="reference", **options)
+    exact.parameters = device.to_numpy(narrow.parameters)
+    return narrow, exact
+
+
+@pytest.mark.parametrize("precision", STATED_ERROR)
+def test_stated_errors_of_gradients_and_predictions(device, precision, rng):
+    narrow, exact = networks(device, precision)
+    X, y = rng.standard_normal((257, 40)), rng.integers(0, 10, 257)
+    _, gradient = narrow.cost_and_gradient(X, y)
+    _, truth = exact.cost_and_gradient(X, y)
+    error = relative(device.to_numpy(gradient.flat), truth.flat)
+    assert error < STATED_ERROR[precision]
+    # Not better than its operands allow: it is in fact what was asked for.
+    assert precision == "fp32" or error > STATED_ERROR[precision] / 20
+    assert relative(device.to_numpy(narrow.predict(X)), exact.predict(X)) < STATED_ERROR[precision]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_small_deltas_do_not_vanish(device, precision, rng):
+    """δ of a mean over many samples that are nearly right, far below the 6e-8 at which float16 ends."""
+    narrow, exact = networks(device, precision)
+    X = rng.standard_normal((64, 40))
+    target = exact.predict(X)
+    target = target + 1e-5 * (np.roll(target, 1, axis=1) - target)
+    _, gradient = narrow.cost_and_gradient(X, target)
+    assert np.isfinite(device.to_numpy(gradient.flat)).all()
+    # δ^(L) itself is here the difference of numbers close to each other: compare from δ^(L) on.
+    delta = narrow.backend.asarray(1e-7 * rng.standard_normal((64, 10)), np.float32)
+    W, out = narrow.weights[-1], narrow.backend.empty((64, 33), np.float32)
+    narrow.backend.input_gradient(delta, W, out=out)
+    expected = device.to_numpy(delta).astype(float) @ device.to_numpy(W).astype(float)
+    assert relative(device.to_numpy(out), expected) < STATED_ERROR[precision]
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16", "fp16"])
+def test_training_goes_as_in_float64(device, precision, monkeypatch, rng):
+    """Captured steps too: the cost of every epoch is near that of float64."""
+    monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
+    narrow, exact = networks(device, precision, (8, 16, 3))
+    X = rng.standard_normal((90, 8))
+    y = (X @ rng.standard_normal((8, 3))).argmax(axis=1)
+    how = {"optimizer": dp.SGD(0.5, momentum=0.5), "batch_size": 16, "epochs": 6}
+    costs = [net.fit(X, y, **how).cost for net in (narrow, exact)]
+    assert costs[1][-1] < 0.7 * costs[1][0]
+    assert costs[0] == pytest.approx(costs[1], rel=20 * STATED_ERROR[precision])
+
+
+def test_a_copy_keeps_its_precision_and_a_file_does_not(device, tmp_path):
+    net = dp.Network([3, 4, 2], dtype="float32", backend=device, precision="bf16")
+    assert net.copy().backend.precision == "bf16"
+    assert device.precision == "fp32"
+    assert net.backend.in_precision("fp32") is device
+    net.save(tmp_path / "net.safetensors")
+    assert dp.Network.load(tmp_path / "net.safetensors", backend=device).backend.precision == "fp32"
+
+
+def test_who_cannot_have_it(device):
+    with pytest.raises(ValueError, match=r"precision: expected 'fp32'.*float64.*got 'tf32'"):
+        dp.Network([2, 1], backend=device, precision="tf32")
+    with pytest.raises(ValueError, match="precision: expected one of"):
+        dp.Network([2, 1], backend=device, dtype="float32", precision="fp8")
+    with pytest.raises(dp.BackendError, match=r"backend 'numpy'.*got 'bf16'.*backend='cupy'"):
+        dp.Network([2, 1], backend="numpy", dtype="float32", precision="bf16")
+    assert dp.Network([2, 1], backend="numpy", precision="fp32").backend.precision == "fp32"
+    products = CupyProducts(np)
+    x = np.ones((2, 2), np.float32)
+    options = {"factor": 1.0, "transpose_A": False, "transpose_B": False, "keep": None}
+    with pytest.raises(dp.BackendError, match="precision: a tf32 product needs cublasLt by nvmath-python"):
+        products(x, x, x.copy(), kind="tf32", **options)
+
+
+def test_products_by_cupy_itself(rng):
+    """What serves where nvmath-python is missing; NumPy stands for CuPy, whose matmul it shares."""
+    A, B, out = (rng.standard_normal(shape) for shape in ((5, 3), (4, 3), (5, 4)))
+    expected = A @ B.T
+    products, options = CupyProducts(np), {"kind": "float64", "factor": 1.0, "transpose_A": False, "transpose_B": True}
+    before = out.copy()
+    products(A, B, out, keep=0.5, **options)
+    assert np.allclose(out, 0.5 * before + expected)
+    products(A, B, out, keep=None, **options)
+    assert np.allclose(out, expected)
+
+
+def test_bindings_that_find_no_library_are_done_without(monkeypatch):
+    """As here, where nvmath-python may be installed and no driver is; said once, by a warning."""
+    monkeypatch.setattr(cublas, "find_spec", lambda name: object())
+
+    def broken(cp):
+        raise RuntimeError("libcublasLt.so.13 is not there")
+
+    monkeypatch.setattr(cublas, "LtProducts", broken)
+    with pytest.warns(RuntimeWarning, match=r"libcublasLt.so.13 is not there.*not captured"):
+        assert not cublas.find_products(np).capturable
+    monkeypatch.setattr(cublas, "find_spec", lambda name: None)
+    assert not cublas.find_products(np).capturable
