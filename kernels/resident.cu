@@ -46,6 +46,7 @@ struct Plan {
     integer optimizer;                         // by its place in enum Optimizer
     double momentum, beta_1, beta_2, epsilon;
     double *cost, *decay;                      // (members, epochs)
+    double* squares;                           // (members, epochs): sum W^2 at the end of each
     integer* diverged;                         // (members,): the epoch, from 1, in which a number was no longer finite
     integer keep_last_good;                    // then leave `parameters` as they were before that epoch
     integer memory;                            // bytes of the plan itself in shared memory, rounded up
@@ -430,7 +431,7 @@ private:
 
     // Σ over the threads of this block, in a fixed order, for all of them.
     __device__ double block_sum(double x) {
-        double* sums = reinterpret_cast<double*>(at + p.sums) + BLOCKS * 2;
+        double* sums = reinterpret_cast<double*>(at + p.sums) + BLOCKS * 3;
         __syncthreads();
         sums[thread] = x;
         __syncthreads();
@@ -443,21 +444,28 @@ private:
 
     // The epoch's cost and penalties to the caller, and parameters if they are to be kept; whether training ends here.
     __device__ bool end_epoch(integer epoch) {
-        double bad = 0;
-        for_each_parameter([&](integer here, integer) { bad += at[here] - at[here] == real(0) ? 0.0 : 1.0; });
+        double bad = 0, squares = 0;
+        const integer weights = p.layer[0].first_bias;  // stand in front of all biases
+        for_each_parameter([&](integer here, integer there) {
+            bad += at[here] - at[here] == real(0) ? 0.0 : 1.0;
+            if (there < weights) squares += double(at[here]) * double(at[here]);
+        });
         const double of_cost = block_sum(cost), of_decay = block_sum(decay);
         bad = block_sum(bad) + (of_cost - of_cost == 0.0 ? 0.0 : 1.0);
-        double* shared = reinterpret_cast<double*>(at + p.sums);  // (BLOCKS, 2): decay and bad of each block
+        squares = block_sum(squares);
+        double* shared = reinterpret_cast<double*>(at + p.sums);  // (BLOCKS, 3): what each block has found
         if (thread < BLOCKS) {
-            double* to = of_block<BLOCKS>(shared + 2 * rank, thread);
-            to[0] = of_decay, to[1] = bad;
+            double* to = of_block<BLOCKS>(shared + 3 * rank, thread);
+            to[0] = of_decay, to[1] = bad, to[2] = squares;
         }
         cluster_sync<BLOCKS>();
-        double all_decay = 0, all_bad = 0;
-        for (int block = 0; block < BLOCKS; ++block) all_decay += shared[2 * block], all_bad += shared[2 * block + 1];
+        double all_decay = 0, all_bad = 0, all_squares = 0;
+        for (int block = 0; block < BLOCKS; ++block)
+            all_decay += shared[3 * block], all_bad += shared[3 * block + 1], all_squares += shared[3 * block + 2];
         if (rank == 0 && thread == 0) {
             p.cost[member * p.epochs + epoch] += of_cost;
             p.decay[member * p.epochs + epoch] += all_decay;
+            p.squares[member * p.epochs + epoch] = all_squares;
             if (all_bad != 0) p.diverged[member] = epoch + 1;
         }
         cost = decay = 0;

@@ -100,9 +100,13 @@ class Objective:
 
     def total(self, network: NetworkState, cost: Array, m: float) -> float:
         """J from Σ cost over m samples, () of float64, and the network's weights."""
-        penalty = self.penalty(m)
-        decay = 0.5 * penalty * network.backend.squared_norm(network.flat_weights) if penalty else 0.0
-        return self.scale(m) * float(cost) + decay
+        squares = network.backend.squared_norm(network.flat_weights) if self.l2 else 0.0
+        return self.value(float(cost), squares, m)
+
+    def value(self, cost: float, squares: float, m: float) -> float:
+        """J from Σ cost over m samples and Σ W²."""
+        decay = 0.5 * self.penalty(m) * squares if self.l2 else 0.0
+        return self.scale(m) * cost + decay
 
 
 def total_weight(X: Array, sample_weight: Array | None) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 
 from deltaprop import backprop, derivatives, evaluation
 from deltaprop.arguments import check_choice, check_whole_number
-from deltaprop.backends import Array, backend_of, get_backend
+from deltaprop.backends import Array, get_backend
 from deltaprop.backprop import L2Scaling, Objective, Reduction, Workspace, total_weight
 from deltaprop.data import as_inputs, as_targets, as_vector, as_weights
 from deltaprop.derivatives import CostDerivatives, Mode
@@ -331,7 +331,7 @@ class NetworkFunction(NetworkState):
 
     def _wants_host(self, X: Any) -> bool:
         """Whether the caller handed in host data while the network lives on a device."""
-        return not self.backend.on_host and backend_of(X) is not self.backend
+        return not self.backend.on_host and not self.backend.owns(X)
 
     def _like(self, X: Any, arrays: list[Array]) -> list[Array]:
         """`arrays` as the kind that `X` was."""

@@ -36,6 +36,8 @@ class ResidentEpoch:
     ) -> None:
         self.network, self.run, self.optimizer, self.state = network, run, optimizer, state
         self.cost, self.decay = cost, decay
+        #: Σ W² at the end of the last epoch, () of float64.
+        self.squares = network.backend.zeros((), np.float64)
 
     @classmethod
     def find(
@@ -76,13 +78,42 @@ class ResidentEpoch:
         progress: Progress,
     ) -> None:
         """All minibatches; `terms` are, for each, the scale of δ^(L), the factor of W in ∂J/∂W and that of Σ W²."""
+        table = self._table(terms, learning_rate)
+        self.run(table, None if order is None else order[None, None], weights, self.cost, self.decay, self.squares)
+        progress.samples(self.run.X.shape[0])
+
+    def epochs(
+        self,
+        orders: np.ndarray[Any, Any] | None,
+        weights: Array | None,
+        terms: Sequence[tuple[float, float, float]],
+        learning_rate: float,
+        count: int,
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], int]:
+        """`count` epochs in one launch; orders and weights : (count, m), `terms` are those of all their minibatches.
+
+        Returns
+        -------
+        costs, squares : array, (count,)
+            Σ cost over each epoch and Σ W² at its end.
+        good : int
+            How many epochs ended with finite numbers; the parameters are those after the last of them.
+        """
+        backend = self.network.backend
+        cost, decay, squares = (backend.zeros((1, count), np.float64) for _ in range(3))
+        table, order = self._table(terms, learning_rate), None if orders is None else orders[None]
+        diverged = self.run(table, order, weights, cost, decay, squares, epochs=count, keep_last_good=True)
+        when = int(backend.to_numpy(diverged)[0])
+        return backend.to_numpy(cost)[0], backend.to_numpy(squares)[0], when - 1 if when else count
+
+    def _table(self, terms: Sequence[tuple[float, float, float]], learning_rate: float) -> np.ndarray[Any, Any]:
+        """What `Run` is handed for these steps, which count as taken from then on."""
         table = np.empty((1, len(terms), TERMS))
         table[0, :, :3] = terms
         table[0, :, 3:] = self.optimizer.rates(learning_rate, self.state.get("step", 0), len(terms))
-        self.run(table, None if order is None else order[None, None], weights, self.cost, self.decay)
         if "step" in self.state:
             self.state["step"] += len(terms)
-        progress.samples(self.run.X.shape[0])
+        return table
 
 
 def rule_of(optimizer: Optimizer) -> Rule | None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from deltaprop.native_epoch import NativeEpoch
     from deltaprop.resident_epoch import ResidentEpoch
 
+#: Steps that one call may hold where it can hold many epochs: within a second or so an interrupt is heard.
+STEPS_A_CALL = 200_000
+
 
 class Trainer:
     """The buffers of training and one method a piece of it; nothing is allocated in `step`.
@@ -136,6 +139,34 @@ class Trainer:
                 Y = backend.gather(self.Y, rows[start:stop], out=of_Y)
             self.minibatch(X, Y, m, learning_rate, None if weights is None else weights[start:stop])
             progress.samples(stop - start)
+
+    def total(self) -> float:
+        """J over the last epoch: the cost of its minibatches, and the penalty of the parameters at its end."""
+        squares = getattr(self.whole_epoch, "squares", None)
+        if squares is None:
+            return self.objective.total(self.network, self.cost, self.m)
+        return self.objective.value(float(self.cost), float(squares), self.m)
+
+    @property
+    def epochs_at_once(self) -> int:
+        """How many epochs one call of `epochs` may hold; 0 where there is no such call."""
+        if not hasattr(self.whole_epoch, "epochs"):
+            return 0
+        return max(1, int(STEPS_A_CALL / len(self.sizes)))
+
+    def epochs(self, learning_rate: float, orders: Sequence[np.ndarray[Any, Any] | None]) -> tuple[list[float], int]:
+        """As many epochs as there are orders in one call: J of each, and how many ended with finite numbers."""
+        drawn = [self._weights(order) for order in orders]
+        dtype, backend, count = self.network.dtype, self.network.backend, len(orders)
+        weights = None
+        if self.host_weight is not None:
+            weights = backend.asarray(np.concatenate([w for w, _ in drawn if w is not None]), dtype)
+        terms = [self.terms(n, m) for _, sums in drawn for n, m in zip(self.sizes, sums, strict=True)]
+        stacked = None if orders[0] is None else np.stack([order for order in orders if order is not None])
+        whole: Any = self.whole_epoch
+        costs, squares, good = whole.epochs(stacked, weights, terms, learning_rate, count)
+        self.network.epochs_trained += good
+        return [self.objective.value(float(c), float(s), self.m) for c, s in zip(costs, squares, strict=True)], good
 
     def terms(self, n: int, m: float) -> tuple[float, float, float]:
         """What J of the training set asks of a minibatch of `n` samples, or weights that sum to `m`.

@@ -38,6 +38,11 @@ class Plan:
     callbacks: Sequence[Callback]
     progress: bool
 
+    @property
+    def undisturbed(self) -> bool:
+        """Whether nothing between epochs looks at the network or decides what comes next."""
+        return not (self.early_stopping or self.callbacks or self.progress or callable(self.optimizer.learning_rate))
+
 
 def train(
     network: NetworkState,
@@ -71,8 +76,11 @@ def train(
         dropout=plan.dropout,
     )
     history.metrics = {name: [] for name in plan.metrics}
-    last_good, best = network.parameters.copy(), None
     history.message = f"all {plan.epochs} epochs done"
+    if trainer.epochs_at_once and validation is None and plan.undisturbed:
+        _train_undisturbed(network, trainer, plan, history, shuffled)
+        return history
+    last_good, best = network.parameters.copy(), None
     # A cost that overflows is reported by DivergenceError, not by NumPy's warnings.
     quiet = np.errstate(over="ignore", invalid="ignore", under="ignore")
     with quiet, progress_bar(plan.progress, plan.epochs, samples) as progress:
@@ -80,7 +88,7 @@ def train(
             began = time.perf_counter()
             learning_rate = plan.optimizer.rate(epoch, history)
             trainer.epoch(learning_rate, shuffle(network, samples) if shuffled else None, progress)
-            cost = plan.objective.total(network, trainer.cost, trainer.m)
+            cost = trainer.total()
             if not (np.isfinite(cost) and backend.all_finite(network.parameters)):
                 network.parameters = last_good
                 network.epochs_trained -= 1
@@ -108,9 +116,26 @@ def train(
     return history
 
 
-def shuffle(network: NetworkState, samples: int) -> np.ndarray[Any, Any]:
-    """A permutation of 0 … samples−1, drawn on the host so that every backend visits the samples in one order."""
-    return np.random.default_rng((network.seed, SHUFFLE_STREAM, network.epochs_trained)).permutation(samples)
+def _train_undisturbed(network: NetworkState, trainer: Trainer, plan: Plan, history: History, shuffled: bool) -> None:
+    """Epochs between which nobody asks for anything, many in one call: the same as one by one."""
+    while history.epochs < plan.epochs:
+        began, count = time.perf_counter(), min(trainer.epochs_at_once, plan.epochs - history.epochs)
+        learning_rate = plan.optimizer.rate(history.epochs, history)
+        orders = [shuffle(network, trainer.samples, ahead) if shuffled else None for ahead in range(count)]
+        costs, good = trainer.epochs(learning_rate, orders)
+        history.cost += costs[:good]
+        history.learning_rate += [learning_rate] * good
+        history.seconds += [(time.perf_counter() - began) / count] * good
+        if good < count:
+            raise _divergence(history.epochs + 1, learning_rate, costs[good], history)
+
+
+def shuffle(network: NetworkState, samples: int, ahead: int = 0) -> np.ndarray[Any, Any]:
+    """A permutation of 0 … samples−1, drawn on the host so that every backend visits the samples in one order.
+
+    That of the next epoch, or of one so many `ahead`.
+    """
+    return np.random.default_rng((network.seed, SHUFFLE_STREAM, network.epochs_trained + ahead)).permutation(samples)
 
 
 def _divergence(epoch: int, learning_rate: float, cost: float, history: History) -> DivergenceError:

@@ -55,7 +55,7 @@ class Plan(ctypes.Structure):
         ("terms", _P),
         *((name, _I) for name in ("terms_stride", "optimizer")),
         *((name, _D) for name in ("momentum", "beta_1", "beta_2", "epsilon")),
-        *((name, _P) for name in ("cost", "decay", "diverged")),
+        *((name, _P) for name in ("cost", "decay", "squares", "diverged")),
         *((name, _I) for name in ("keep_last_good", "memory", "state", "X", "Y", "rows", "sums", "x_bytes", "y_bytes")),
     )
 
@@ -144,7 +144,7 @@ class Residence:
         busiest = max(max(batch * layer.share, layer.share * layer.s_in // 4) for layer in layers[: plan.layers])
         threads = 256 if busiest <= 1024 else 512
         plan.rows = memory.take_bytes(2 * batch * 8)
-        plan.sums = memory.take_bytes((2 * blocks + threads) * 8)
+        plan.sums = memory.take_bytes((3 * blocks + threads) * 8)
         plan.memory = -(-ctypes.sizeof(Plan) // 16) * 16
         return cls(plan, blocks, threads, plan.memory + memory.entries * dtype.itemsize)
 
@@ -206,6 +206,7 @@ class Run:
         weights: Array | None,
         cost: Array,
         decay: Array,
+        squares: Array,
         *,
         epochs: int = 1,
         keep_last_good: bool = False,
@@ -223,6 +224,8 @@ class Run:
             Sample weights in that order.
         cost, decay : array, (K, epochs) or () of float64
             The costs of the minibatches, and their penalties, are added to them.
+        squares : array, (K, epochs) or () of float64
+            Σ W² at the end of each epoch is written there.
         keep_last_good : bool
             Whether a member ends, with the parameters it had before, at an epoch after which one is not finite.
 
@@ -244,7 +247,15 @@ class Run:
         moments = (*self.moments, None, None)
         arrays = {
             **{"parameters": self.parameters, "first": moments[0], "second": moments[1], "x": self.X, "y": self.Y},
-            **{"weights": weights, "order": rows, "terms": table, "cost": cost, "decay": decay, "diverged": diverged},
+            **{
+                "weights": weights,
+                "order": rows,
+                "terms": table,
+                "cost": cost,
+                "decay": decay,
+                "squares": squares,
+                "diverged": diverged,
+            },
         }
         for name, array in arrays.items():
             setattr(plan, name, None if array is None else backend.address(array))

@@ -103,7 +103,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _hand_out(self, network: Network, like: Any) -> None:
         """Set ``coefs_`` and ``intercepts_`` to the parameters of `network`, as arrays of the kind that `like` is."""
         self._network, on_device = network, not network.backend.on_host
-        if on_device and backend_of(like) is not network.backend:
+        if on_device and not network.backend.owns(like):
             self.coefs_ = [_read_only(network.backend.to_numpy(W).T) for W in network.weights]
             self.intercepts_ = [_read_only(network.backend.to_numpy(b)) for b in network.biases]
             on_device = False
@@ -145,7 +145,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _like(self, array: Array, X: Any) -> Array:
         """`array`, of the network's backend, as the kind that `X` is."""
         backend = self._network.backend
-        return array if backend.on_host or backend_of(X) is backend else backend.to_numpy(array)
+        return array if backend.on_host or backend.owns(X) else backend.to_numpy(array)
 
     def _outputs(self, X: Any) -> Array:
         """a^(L), (m, n_outputs), of the kind of `X`."""
