@@ -131,12 +131,12 @@ class HostCudaBackend(CupyBackend):
         attributes = {"MultiProcessorCount": 1, "MaxSharedMemoryPerBlockOptin": 232448}
         device = SimpleNamespace(id=0, attributes=attributes, compute_capability="90")
         stream = SimpleNamespace(ptr=0)
-        runtime = SimpleNamespace(memGetInfo=lambda: (1000, 5000))
+        runtime = SimpleNamespace(memGetInfo=lambda: (2**40, 2**40))
         memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
         cuda = SimpleNamespace(Device=lambda: device, get_current_stream=lambda: stream, runtime=runtime, memory=memory)
         names = ("ndarray", "matmul", "asarray", "empty", "zeros", "isfinite", "vdot")
         functions = {name: getattr(np, name) for name in names}
-        pool = SimpleNamespace(free_all_blocks=lambda: None)
+        pool = SimpleNamespace(free_all_blocks=lambda: None, free_bytes=lambda: 0)
         self.cp = SimpleNamespace(cuda=cuda, asnumpy=np.asarray, get_default_memory_pool=lambda: pool, **functions)
         self._functions = {}
         self._found_products = HostProducts(self.run)
@@ -167,6 +167,23 @@ class HostCudaBackend(CupyBackend):
             return Graph(self.recording.launches)
         finally:
             self.recording.launches = None
+
+    def page_locked(self, shape, dtype):
+        return np.full(shape, np.nan, dtype)
+
+    def upload(self, sources, targets, stream, after):
+        for source, target in zip(sources, targets, strict=True):
+            target[...] = source
+        return "uploaded"
+
+    def event(self):
+        return "used"
+
+    def wait_on_device(self, event):
+        assert event == "uploaded"
+
+    def wait_on_host(self, event):
+        assert event in (None, "uploaded")
 
     def address(self, array):
         return array.ctypes.data

@@ -305,6 +305,8 @@ def test_a_device_without_room_says_how_much_there_is(monkeypatch, rng):
 
     monkeypatch.setattr(backend.cp, "empty", empty)
     pool = SimpleNamespace(free_all_blocks=lambda: freed.append(1))
+    monkeypatch.setattr(backend.cp.cuda.runtime, "memGetInfo", lambda: (1000, 5000))
+    monkeypatch.setattr(backend, "room", lambda: 10**9)
     monkeypatch.setattr(backend.cp, "get_default_memory_pool", lambda: pool)
     monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
     with pytest.raises(MemoryError, match=r"9,600 bytes are needed on the device.*1,000 of 5,000 are free"):

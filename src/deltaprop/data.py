@@ -15,6 +15,13 @@ from deltaprop.errors import BackendError
 CUDA_DEVICE_TYPES = (2, 13)
 
 
+class HostData:
+    """An array, (m, s), that is to stay on the host while a network on a device is trained on it."""
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        self.array, self.shape = array, array.shape
+
+
 def as_inputs(X: Any, name: str, *, columns: int, backend: Backend, dtype: DTypeLike, rows: int | None = None) -> Array:
     """`X` as a C-contiguous (m, columns) array of finite numbers.
 
@@ -159,7 +166,7 @@ def adopt(value: Any, name: str) -> Any:
     TypeError
         If it says that it is on a CUDA device, and CuPy finds none.
     """
-    if backend_of(value) is not None or not _is_on_cuda(value):
+    if backend_of(value) is not None or not is_on_cuda(value):
         return value
     try:
         device: Any = get_backend("cupy")
@@ -168,7 +175,7 @@ def adopt(value: Any, name: str) -> Any:
     return device.adopt(value)
 
 
-def _is_on_cuda(value: Any) -> bool:
+def is_on_cuda(value: Any) -> bool:
     """Whether an array of whatever library says that it lives on a CUDA device."""
     if hasattr(value, "__cuda_array_interface__"):
         return True

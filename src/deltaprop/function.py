@@ -12,7 +12,7 @@ import numpy as np
 
 from deltaprop import backprop, derivatives, evaluation
 from deltaprop.arguments import check_choice, check_whole_number
-from deltaprop.backends import Array, get_backend
+from deltaprop.backends import Array, Backend, get_backend
 from deltaprop.backprop import L2Scaling, Objective, Reduction, Workspace, total_weight
 from deltaprop.data import as_inputs, as_targets, as_vector, as_weights
 from deltaprop.derivatives import CostDerivatives, Mode
@@ -308,8 +308,12 @@ class NetworkFunction(NetworkState):
         rows = inputs.shape[0]
         return as_weights(sample_weight, "sample_weight", rows=rows, backend=self.backend, dtype=self.dtype)
 
-    def _data(self, X: Any, Y: Any, X_name: str = "X", Y_name: str = "Y") -> tuple[Array, Array]:
-        inputs = self._inputs(X, X_name)
+    def _data(
+        self, X: Any, Y: Any, X_name: str = "X", Y_name: str = "Y", backend: Backend | None = None
+    ) -> tuple[Array, Array]:
+        """Inputs and targets as arrays of ours, or of another backend."""
+        backend = backend or self.backend
+        inputs = as_inputs(X, X_name, columns=self.layer_sizes[0], backend=backend, dtype=self.dtype)
         loss = describe(self.loss)
         targets = as_targets(
             Y,
@@ -319,7 +323,7 @@ class NetworkFunction(NetworkState):
             lowest=loss.lowest,
             highest=loss.highest,
             rows_sum_to_one=loss.rows_sum_to_one,
-            backend=self.backend,
+            backend=backend,
             dtype=self.dtype,
         )
         return inputs, targets

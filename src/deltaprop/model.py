@@ -13,9 +13,10 @@ import numpy as np
 
 from deltaprop import training
 from deltaprop.arguments import check_choice, check_whole_number
-from deltaprop.backends import Array, Backend, backend_of
+from deltaprop.backends import Array, Backend, backend_of, get_backend
 from deltaprop.backprop import L2Scaling, Objective, Reduction
 from deltaprop.callbacks import Callback
+from deltaprop.data import HostData, is_on_cuda
 from deltaprop.early_stopping import EarlyStopping
 from deltaprop.function import NetworkFunction
 from deltaprop.history import History
@@ -30,6 +31,9 @@ from deltaprop.training import Plan
 if TYPE_CHECKING:
     from deltaprop.explanation import Explanation, Format
     from deltaprop.solvers import Method
+
+#: How much of the room on a device training data may take; what does not fit is streamed from the host.
+SHARE_OF_ROOM = 0.7
 
 
 class Network(NetworkFunction):
@@ -116,7 +120,8 @@ class Network(NetworkFunction):
         Parameters
         ----------
         X, Y
-            As for `cost`.
+            As for `cost`. Host data for which a device has no room stay on the host and are uploaded chunk by chunk,
+            while the device trains on the chunk before: the same result.
         optimizer : SGD, Adam or AdamW, optional
             ``SGD()`` by default. Its learning rate may be a schedule.
         batch_size : int or None, default 32
@@ -158,7 +163,7 @@ class Network(NetworkFunction):
             If the device has no room for the data and the buffers of a step; the parameters are what they were.
         """
         objective = Objective(l2, l2_scaling, reduction)
-        inputs, targets, weights = self._samples(X, Y, sample_weight)
+        inputs, targets, weights = self._training_data(X, Y, sample_weight)
         held_out, resolved = self._validation(validation, metrics)
         if optimizer is not None and not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer: expected SGD, Adam or AdamW, got {optimizer!r}")
@@ -253,6 +258,16 @@ class Network(NetworkFunction):
             progress=progress,
         )
         return solvers.train_full_batch(self, inputs, targets, weights, held_out, plan)
+
+    def _training_data(self, X: Any, Y: Any, sample_weight: Any) -> tuple[Any, Any, Array | None]:
+        """As `_samples`, but host data for which the device has no room stay on the host, to be streamed from there."""
+        shape, room = np.shape(X), self.backend.room()
+        if room is None or len(shape) != 2 or self.backend.owns(X) or is_on_cuda(X):
+            return self._samples(X, Y, sample_weight)
+        if shape[0] * (self.layer_sizes[0] + self.layer_sizes[-1]) * self.dtype.itemsize <= SHARE_OF_ROOM * room:
+            return self._samples(X, Y, sample_weight)
+        inputs, targets = self._data(X, Y, backend=get_backend("reference"))
+        return HostData(inputs), HostData(targets), self._weights(sample_weight, inputs)
 
     def _validation(
         self, validation: tuple[Any, Any] | None, metrics: Sequence[str | Metric] | None

@@ -11,6 +11,7 @@ import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.backprop import Objective, Workspace, backward, forward, total_weight
+from deltaprop.data import HostData
 from deltaprop.errors import BackendError
 from deltaprop.network import DROPOUT_STREAM, NetworkState
 from deltaprop.optimizers import Optimizer
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from deltaprop.graph_epoch import GraphEpoch
     from deltaprop.native_epoch import NativeEpoch
     from deltaprop.resident_epoch import ResidentEpoch
+    from deltaprop.streamed_epoch import StreamedEpoch
 
 #: Steps that one call may hold where it can hold many epochs: within a second or so an interrupt is heard.
 STEPS_A_CALL = 200_000
@@ -34,7 +36,7 @@ class Trainer:
     network : NetworkState
         Trained in place.
     X, Y, sample_weight : array, (m, s_1), (m, s_L) and (m,)
-        Trusted arrays of the network's backend.
+        Trusted arrays of the network's backend; the first two may be `HostData`, which are uploaded chunk by chunk.
     optimizer : Optimizer
     objective : Objective
     batch_size : int
@@ -45,6 +47,8 @@ class Trainer:
         With what probability a unit is left out of a step; by default none is.
     state : dict, optional
         Of the optimizer, to go on from; by default that before the first step.
+    sums : (array, array), optional
+        What `cost` and `decay` are; by default arrays of their own.
 
     Attributes
     ----------
@@ -69,18 +73,24 @@ class Trainer:
         sample_weight: Array | None = None,
         dropout: Sequence[float] = (),
         state: dict[str, Any] | None = None,
+        sums: tuple[Array, Array] | None = None,
     ) -> None:
         self.network, self.X, self.Y = network, X, Y
         self.optimizer, self.objective, self.batch_size = optimizer, objective, batch_size
         self.state = optimizer.init(network) if state is None else state
         self.samples = X.shape[0]
         self.sizes = [min(batch_size, self.samples - start) for start in range(0, self.samples, batch_size)]
-        self.m = total_weight(X, sample_weight)
+        self.m = float(self.samples) if sample_weight is None else total_weight(X, sample_weight)
         # What the weights of a minibatch sum to has to be known on the host, and without asking the device for it.
         self.host_weight = None if sample_weight is None else network.backend.to_numpy(sample_weight)
-        self.cost = network.backend.zeros((), np.float64)
-        self.decay = network.backend.zeros((), np.float64)
+        zeros = network.backend.zeros
+        self.cost, self.decay = sums or (zeros((), np.float64), zeros((), np.float64))
         self.keep = [1.0 - p for p in dropout]
+        self.stream: Any = None  # of dropout's random numbers, for one epoch
+        self.whole_epoch: Any = None
+        self.streamed = _streamed(self, dropout) if isinstance(X, HostData) else None
+        if self.streamed is not None:
+            return
         self.whole_epoch = _whole_epoch(self, dropout)
         if self.whole_epoch is None:
             self._make_buffers(shuffled)
@@ -95,7 +105,6 @@ class Trainer:
             for l, keep in enumerate(self.keep):
                 if keep < 1.0:
                     work.masks[l] = backend.empty((size, network.layer_sizes[l + 1]), network.dtype)
-        self.stream: Any = None
         self.batches = {
             size: (backend.gather_buffer(self.X, size), backend.gather_buffer(self.Y, size))
             for size in sizes
@@ -109,12 +118,28 @@ class Trainer:
         host_weights, sums = self._weights(order)
         backend, dtype = self.network.backend, self.network.dtype
         weights = None if host_weights is None else backend.asarray(host_weights, dtype)
+        if any(keep < 1.0 for keep in self.keep):
+            self.stream = backend.random_stream((self.network.seed, DROPOUT_STREAM, self.network.epochs_trained))
+        if self.streamed is not None:
+            self.streamed(order, weights, sums, learning_rate, progress)
+        else:
+            self.minibatches(order, weights, sums, learning_rate, progress)
+        self.network.epochs_trained += 1
+
+    def minibatches(
+        self,
+        order: np.ndarray[Any, Any] | None,
+        weights: Array | None,
+        sums: Sequence[float],
+        learning_rate: float,
+        progress: Progress,
+    ) -> None:
+        """All minibatches, in a few calls or step by step; `weights` and their `sums` are in the order of the epoch."""
         if self.whole_epoch is None:
             self._steps(order, weights, sums, learning_rate, progress)
         else:
             terms = [self.terms(n, m) for n, m in zip(self.sizes, sums, strict=True)]
             self.whole_epoch(order, weights, terms, learning_rate, progress)
-        self.network.epochs_trained += 1
 
     def _steps(
         self,
@@ -126,8 +151,6 @@ class Trainer:
     ) -> None:
         """The minibatches of an epoch one after the other; `weights` are in the order of the epoch."""
         backend = self.network.backend
-        if any(keep < 1.0 for keep in self.keep):
-            self.stream = backend.random_stream((self.network.seed, DROPOUT_STREAM, self.network.epochs_trained))
         rows = None if order is None else backend.asarray(order, np.int64)
         for start, m in zip(range(0, self.samples, self.batch_size), sums, strict=True):
             stop = min(start + self.batch_size, self.samples)
@@ -212,6 +235,45 @@ class Trainer:
         weights = self.host_weight if order is None else self.host_weight[order]
         sums = np.add.reduceat(weights, range(0, self.samples, self.batch_size), dtype=np.float64)
         return weights, sums.tolist()
+
+
+class ChunkTrainer(Trainer):
+    """Of the minibatches of a chunk: the whole's terms, random numbers, optimizer state and sums."""
+
+    def __init__(self, whole: Trainer, X: Array, Y: Array, dropout: Sequence[float]) -> None:
+        self.whole = whole
+        super().__init__(
+            whole.network,
+            X,
+            Y,
+            whole.optimizer,
+            whole.objective,
+            min(whole.batch_size, X.shape[0]),
+            shuffled=False,
+            dropout=dropout,
+            state=whole.state,
+            sums=(whole.cost, whole.decay),
+        )
+
+    def terms(self, n: int, m: float) -> tuple[float, float, float]:
+        """Those of the whole."""
+        return self.whole.terms(n, m)
+
+    def minibatches(self, *arguments: Any) -> None:
+        """Of this chunk, with the next of the random numbers."""
+        self.stream = self.whole.stream
+        super().minibatches(*arguments)
+
+
+def _streamed(trainer: Trainer, dropout: Sequence[float]) -> StreamedEpoch:
+    from deltaprop.streamed_epoch import StreamedEpoch  # not where data are on the device
+
+    backend: Any = trainer.network.backend
+
+    def make(X: Array, Y: Array) -> ChunkTrainer:
+        return ChunkTrainer(trainer, X, Y, dropout)
+
+    return StreamedEpoch(backend, trainer.X, trainer.Y, trainer.batch_size, trainer.network.dtype, make)
 
 
 def _whole_epoch(trainer: Trainer, dropout: Sequence[float]) -> NativeEpoch | ResidentEpoch | GraphEpoch | None:

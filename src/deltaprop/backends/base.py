@@ -78,6 +78,10 @@ class Backend(ABC):
     def zeros(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """A buffer of zeros."""
 
+    def room(self) -> int | None:
+        """Bytes that arrays may still take, where their memory is not the host's."""
+        return None
+
     @abstractmethod
     def all_finite(self, array: Array) -> bool:
         """Whether `array` holds neither nan nor infinity."""

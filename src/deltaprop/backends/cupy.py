@@ -253,6 +253,39 @@ class CupyBackend(Backend):
         self._over_elements("narrow", f"narrow_{kind}", x.dtype, x, x.dtype.type(scale), out, n=x.size)
         return out
 
+    # -- data that stay on the host -----------------------------------------------------------------------------
+
+    def room(self) -> int | None:
+        free, _ = self.cp.cuda.runtime.memGetInfo()
+        return int(free) + int(self.cp.get_default_memory_pool().free_bytes())
+
+    def page_locked(self, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray[Any, Any]:
+        """A buffer in host memory that the copy engine reads while the host goes on."""
+        size = math.prod(shape)
+        memory = self.cp.cuda.alloc_pinned_memory(size * np.dtype(dtype).itemsize)
+        return np.frombuffer(memory, dtype, size).reshape(shape)
+
+    def upload(self, sources: list[Any], targets: list[Array], stream: Any, after: Any) -> Any:
+        """Copy page-locked arrays to the device on `stream`, once the event `after` is over; an event for their end."""
+        if after is not None:
+            stream.wait_event(after)
+        for source, target in zip(sources, targets, strict=True):
+            target.set(source, stream=stream)
+        return stream.record()
+
+    def event(self) -> Any:
+        """That all launched so far on the current stream is over."""
+        return self.cp.cuda.get_current_stream().record()
+
+    def wait_on_device(self, event: Any) -> None:
+        """What is launched from now on on the current stream waits for `event`."""
+        self.cp.cuda.get_current_stream().wait_event(event)
+
+    def wait_on_host(self, event: Any) -> None:
+        """Wait for `event`, if there is one."""
+        if event is not None:
+            event.synchronize()
+
     # -- steps that a CUDA graph replays ------------------------------------------------------------------------
 
     def new_stream(self) -> Any:

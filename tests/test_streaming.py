@@ -1,0 +1,99 @@
+"""Data that do not fit the device are streamed, and training learns what it learns from data that do."""
+
+import numpy as np
+import pytest
+from cases import relative
+from conftest import backend_or_skip
+
+import deltaprop as dp
+from deltaprop import streamed_epoch
+from deltaprop.graph_epoch import GraphEpoch
+from deltaprop.resident_epoch import ResidentEpoch
+from deltaprop.streamed_epoch import StreamedEpoch
+
+
+@pytest.fixture(params=["cuda-on-host", pytest.param("cupy", marks=pytest.mark.gpu)])
+def device(request, monkeypatch):
+    """Where there is room for nothing, and a chunk is a few minibatches."""
+    backend = backend_or_skip(request.param)
+    monkeypatch.setattr(backend, "room", lambda: 100)
+    monkeypatch.setattr(streamed_epoch, "CHUNK_BYTES", 8 * 7 * 9 * 3)
+    return backend
+
+
+@pytest.fixture
+def chunks(monkeypatch):
+    """How many samples each chunk had."""
+    seen = []
+    trainer = StreamedEpoch._trainer
+    monkeypatch.setattr(StreamedEpoch, "_trainer", lambda self, slot, m: (seen.append(m), trainer(self, slot, m))[1])
+    return seen
+
+
+@pytest.fixture(params=["resident", "graph", "steps"])
+def way(request, monkeypatch):
+    if request.param != "resident":
+        monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
+    if request.param == "steps":
+        monkeypatch.setattr(GraphEpoch, "find", lambda *_: None)
+
+
+def fits(device, X, Y, **how):
+    """Streamed on the device, and by NumPy with all data at hand. Lists are no arrays of the device's."""
+    options = {"loss": "categorical_cross_entropy", "hidden_activation": "tanh", "seed": 3}
+    nets = [dp.Network([6, 8, 3], backend=backend, **options) for backend in (device, "reference")]
+    histories = [net.fit(data, Y, **how) for net, data in zip(nets, (X.tolist(), X), strict=True)]
+    assert relative(device.to_numpy(nets[0].parameters), nets[1].parameters) < 1e-12
+    assert histories[0].cost == pytest.approx(histories[1].cost, rel=1e-12)
+    return histories[0]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("optimizer", [dp.SGD(0.1), dp.AdamW(0.01)], ids=repr)
+def test_streamed_training_is_training(device, way, chunks, optimizer, shuffle, weighted, rng):
+    X, y = rng.standard_normal((71, 6)), rng.integers(0, 3, 71)
+    how = {"sample_weight": rng.integers(0, 3, 71).astype(float)} if weighted else {}
+    how |= {"optimizer": optimizer, "batch_size": 7, "epochs": 3, "l2": 0.2, "shuffle": shuffle}
+    history = fits(device, X, y, **how)
+    assert history.epochs == 3
+    assert chunks == 3 * [21, 21, 21, 8]
+
+
+@pytest.mark.parametrize("samples", [1, 21, 22, 42])
+@pytest.mark.parametrize("batch_size", [1, 21, None])
+def test_sizes(device, chunks, samples, batch_size, rng):
+    fits(device, rng.standard_normal((samples, 6)), rng.integers(0, 3, samples), batch_size=batch_size, epochs=2)
+    assert sum(chunks) == 2 * samples
+
+
+def test_dropout_goes_on_from_chunk_to_chunk(device, chunks, rng):
+    X, y = rng.standard_normal((71, 6)), rng.integers(0, 3, 71)
+    fits(device, X, y, optimizer=dp.SGD(0.1, momentum=0.9), batch_size=7, epochs=2, dropout=0.5)
+    assert chunks
+
+
+def test_with_validation_and_early_stopping(device, chunks, rng):
+    X, y = rng.standard_normal((71, 6)), rng.integers(0, 3, 71)
+    held_out = rng.standard_normal((5, 6)), rng.integers(0, 3, 5)
+    history = fits(device, X, y, epochs=4, validation=held_out, early_stopping=dp.EarlyStopping(2))
+    assert len(history.validation_cost) == history.epochs
+    assert chunks
+
+
+def test_wrong_data_are_refused_as_ever(device, rng):
+    net = dp.Network([6, 8, 3], backend=device, loss="categorical_cross_entropy")
+    X = rng.standard_normal((30, 6))
+    X[3, 2] = np.nan
+    with pytest.raises(ValueError, match=r"X: expected finite numbers.*X\[3, 2\]"):
+        net.fit(X.tolist(), np.zeros(30, int))
+    with pytest.raises(ValueError, match="X: expected 6 features"):
+        net.fit(np.zeros((30, 5)).tolist(), np.zeros(30, int))
+    with pytest.raises(ValueError, match=r"Y: expected shape \(30, 3\)"):
+        net.fit(np.zeros((30, 6)).tolist(), np.zeros(29, int))
+
+
+def test_data_that_fit_are_not_streamed(device, chunks, monkeypatch, rng):
+    monkeypatch.setattr(device, "room", lambda: 10**9)
+    fits(device, rng.standard_normal((71, 6)), rng.integers(0, 3, 71), batch_size=7)
+    assert not chunks
