@@ -69,6 +69,11 @@ def test_output_delta_and_cost(backend, rng, loss, activation, m, dtype):
     assert float(cost) == pytest.approx(float(weight @ np.array(costs)), rel=TOLERANCE[dtype]["rtol"])
     backend.add_cost(loss, activation, *arrays, cost, weights)
     assert float(cost) == pytest.approx(2 * float(weight @ np.array(costs)), rel=TOLERANCE[dtype]["rtol"])
+    (sums,), scaled = put(backend, dtype, np.ones(columns)), 0.25 * np.array(expected)
+    tolerance = TOLERANCE[dtype]["rtol"] * max(1, m / 10)
+    for keep in (0.0, 1.0):
+        backend.output_delta(loss, activation, *arrays, 0.25, out=out, cost=cost, bias_gradient=sums, keep=keep)
+        assert np.allclose(backend.to_numpy(sums), (1 + keep) * scaled.sum(axis=0), rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -55,12 +55,12 @@ def without_the_mean(self, delta, A, out, keep):
         out *= len(A)
 
 
-def everywhere_without_the_mean(self, loss, activation, Z, A, Y, scale, out, cost, sample_weight):
-    RIGHT["output_delta"](self, loss, activation, Z, A, Y, 1.0, out, cost)
+def everywhere_without_the_mean(self, loss, activation, Z, A, Y, scale, out, cost, **options):
+    RIGHT["output_delta"](self, loss, activation, Z, A, Y, 1.0, out, cost, **options)
 
 
-def output_without_slope(self, loss, activation, Z, A, Y, scale, out, cost, sample_weight):
-    RIGHT["output_delta"](self, loss, "identity", Z, A, Y, scale, out, cost)
+def output_without_slope(self, loss, activation, Z, A, Y, scale, out, cost, **options):
+    RIGHT["output_delta"](self, loss, "identity", Z, A, Y, scale, out, cost, **options)
 
 
 RIGHT = {

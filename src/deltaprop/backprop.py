@@ -200,9 +200,20 @@ def backward(
     # The simplified error of a squared loss is the exact one of an output whose g′ is 1.
     g_L = g[-1] if network.output_error == "exact" else "identity"
     output_delta = backend.custom_output_delta if isinstance(network.loss, CustomLoss) else backend.output_delta
-    output_delta(network.loss, g_L, Z[-1], A[-1], Y, scale, out=delta[-1], cost=cost, sample_weight=sample_weight)
     kept_biases = 0.0 if keep is None else 1.0
-    backend.bias_gradient(delta[-1], out=gradient.biases[-1], keep=kept_biases)
+    output_delta(
+        network.loss,
+        g_L,
+        Z[-1],
+        A[-1],
+        Y,
+        scale,
+        out=delta[-1],
+        cost=cost,
+        sample_weight=sample_weight,
+        bias_gradient=gradient.biases[-1],
+        keep=kept_biases,
+    )
     for l in reversed(range(1, len(weights))):
         # δ^(l) before ∂J/∂W^(l): it needs W as it was.
         backend.hidden_delta(

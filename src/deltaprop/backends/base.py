@@ -122,11 +122,13 @@ class Backend(ABC):
         out: Array,
         cost: Array,
         sample_weight: Array | None = None,
+        bias_gradient: Array | None = None,
+        keep: float = 0.0,
     ) -> None:
         """δ^(L) = scale · ∂cost/∂z^(L) into `out`; the cost summed over samples, unscaled, is added to `cost`.
 
         Z, A, Y and out : (m, s_L), cost : () of float64, sample_weight : (m,), with which δ and cost
-        of each sample count.
+        of each sample count. The sum over samples of δ^(L) goes into `bias_gradient` : (s_L,), as in `hidden_delta`.
         """
 
     @abstractmethod
@@ -146,6 +148,8 @@ class Backend(ABC):
         out: Array,
         cost: Array,
         sample_weight: Array | None = None,
+        bias_gradient: Array | None = None,
+        keep: float = 0.0,
     ) -> None:
         """`output_delta` for a loss given as a pair of functions, ``loss.cost(a, y)`` and ``loss.gradient(a, y)``.
 
@@ -160,6 +164,8 @@ class Backend(ABC):
         if sample_weight is not None:
             out *= sample_weight[:, None]
         self.add_custom_cost(loss, A, Y, cost, sample_weight)
+        if bias_gradient is not None:
+            self.bias_gradient(out, bias_gradient, keep)
 
     def add_custom_cost(self, loss: Any, A: Array, Y: Array, cost: Array, sample_weight: Array | None = None) -> None:
         """`add_cost` for a loss given as a pair of functions."""

@@ -33,6 +33,8 @@ THREADS = 256
 BLOCKS_A_MULTIPROCESSOR = 16
 #: Rows a block of the column sums takes; more rows are cut into slices that run side by side.
 ROWS_A_BLOCK = 256
+#: Entries of an output layer that one block sees through about as fast as two more launches would begin: an estimate.
+ENTRIES_OF_A_BLOCK = 8192
 #: What the products of a precision are called in `deltaprop.backends.cublas`.
 KIND_OF_PRECISION = {"tf32": "tf32", "bf16": "bfloat16", "fp16": "float16"}
 #: By what δ is multiplied for a float16 product: entries from 1.5e-11 (as a subnormal number) to 16 have room then.
@@ -420,13 +422,24 @@ class CupyBackend(Backend):
         out: Array,
         cost: Array,
         sample_weight: Array | None = None,
+        bias_gradient: Array | None = None,
+        keep: float = 0.0,
     ) -> None:
         rows, columns = Z.shape
         row_cost = self._scratch("row_cost", rows, Z.dtype)
-        of_rows = NULL if sample_weight is None else sample_weight
-        arguments = (Z, A, Y, of_rows, out, row_cost, np.int32(columns), *_number(scale, Z.dtype))
-        self._over_rows("output_delta", f"output_delta_{loss}_{activation}", Z.dtype, *arguments, rows=rows)
-        self._accumulate(row_cost, rows, cost, self._local.__dict__.get("step"))
+        step = self._local.__dict__.get("step")
+        name, real = f"output_delta_{loss}_{activation}", Z.dtype.type
+        weights = NULL if sample_weight is None else sample_weight
+        arrays = (Z, A, Y, weights, out, row_cost, np.int32(columns), *_number(scale, Z.dtype))
+        if rows * columns <= ENTRIES_OF_A_BLOCK:  # one block, which adds up what it has made: one launch for three
+            sums = NULL if bias_gradient is None else bias_gradient
+            ends = (cost, NULL if step is None else step, sums, real(keep), np.int64(rows))
+            self._kernel("output_delta", name, Z.dtype)((1,), (32, 16), (*arrays, *ends))
+            return
+        self._over_rows("output_delta", name, Z.dtype, *arrays, NULL, NULL, NULL, real(0), rows=rows)
+        self._accumulate(row_cost, rows, cost, step)
+        if bias_gradient is not None:
+            self.bias_gradient(out, bias_gradient, keep)
 
     def add_cost(
         self, loss: str, activation: str, Z: Array, A: Array, Y: Array, cost: Array, sample_weight: Array | None = None

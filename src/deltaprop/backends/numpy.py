@@ -138,12 +138,16 @@ class NumpyBackend(Backend):
         out: Array,
         cost: Array,
         sample_weight: Array | None = None,
+        bias_gradient: Array | None = None,
+        keep: float = 0.0,
     ) -> None:
         self.add_cost(loss, activation, Z, A, Y, cost, sample_weight)
         LOSSES[loss].slope(A, Y, out)
         if LOSSES[loss].slope_is_of_a and activation != "identity":
             self._times(ACTIVATIONS[activation].gradient, Z, out)
         self._scale(out, scale, sample_weight)
+        if bias_gradient is not None:
+            self.bias_gradient(out, bias_gradient, keep)
 
     def _scale(self, out: Array, scale: float, sample_weight: Array | None) -> None:
         """Out · scale, and row by row times `sample_weight`, into `out`."""
