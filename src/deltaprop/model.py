@@ -261,8 +261,14 @@ class Network(NetworkFunction):
 
     def _training_data(self, X: Any, Y: Any, sample_weight: Any) -> tuple[Any, Any, Array | None]:
         """As `_samples`, but host data for which the device has no room stay on the host, to be streamed from there."""
-        shape, room = np.shape(X), self.backend.room()
-        if room is None or len(shape) != 2 or self.backend.owns(X) or is_on_cuda(X):
+        room = self.backend.room()
+        if room is None or self.backend.owns(X) or is_on_cuda(X):
+            return self._samples(X, Y, sample_weight)
+        try:
+            shape = np.shape(X)
+        except ValueError:  # a ragged list, which is refused below by its name
+            shape = ()
+        if len(shape) != 2:
             return self._samples(X, Y, sample_weight)
         if shape[0] * (self.layer_sizes[0] + self.layer_sizes[-1]) * self.dtype.itemsize <= SHARE_OF_ROOM * room:
             return self._samples(X, Y, sample_weight)
