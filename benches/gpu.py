@@ -249,7 +249,7 @@ def members(_: argparse.Namespace) -> dict[str, Any]:
 
     import deltaprop as dp
     from deltaprop.backends.resident import Run, find_residence
-    from deltaprop.resident_epoch import rule_of
+    from deltaprop.optimizers import rule_of
 
     backend: Any = dp.get_backend("cupy")
     case = Case((64, 32, 10), 32, 1000)

@@ -1,6 +1,9 @@
 """Networks and data that several tests share: every loss with an output activation it goes with."""
 
 import numpy as np
+import pytest
+
+import deltaprop as dp
 
 HIDDEN = ("sigmoid", "tanh", "relu", "identity", "leaky_relu", "softplus", "silu", "gelu")
 PAIRS = [
@@ -32,3 +35,12 @@ def relative(a, b):
     assert a.shape == b.shape
     norm = np.linalg.norm(b)
     return np.linalg.norm(a - b) / (norm if norm else 1.0)
+
+
+def assert_equal_fits(device, sizes, X, Y, options, **how):
+    """Training on `device` gives the parameters and costs that NumPy gives step by step."""
+    nets = [dp.Network(sizes, backend=backend, seed=3, **options) for backend in (device, "reference")]
+    ours, reference = (net.fit(X, Y, **how) for net in nets)
+    tolerance = {"float64": 1e-12, "float32": 3e-5}[nets[0].dtype.name]
+    assert relative(device.to_numpy(nets[0].parameters), nets[1].parameters) < tolerance
+    assert ours.cost == pytest.approx(reference.cost, rel=tolerance)

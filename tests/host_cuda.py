@@ -143,7 +143,7 @@ class HostCudaBackend(CupyBackend):
         self._found_products = HostProducts(self.run)
         self._in_precision = {"fp32": self}
         self.recording = SimpleNamespace(launches=None)  # shared by the variants of all precisions
-        self._multiprocessors = {}
+        self._limits = {}
         self._local = threading.local()
 
     def run(self, launch):

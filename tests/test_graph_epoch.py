@@ -1,14 +1,13 @@
 """Steps that a CUDA graph replays learn what NumPy learns step by step."""
 
 import pytest
-from cases import PAIRS, relative, targets_for
+from cases import PAIRS, assert_equal_fits, relative, targets_for
 from conftest import backend_or_skip
 
 import deltaprop as dp
 from deltaprop.graph_epoch import STEPS_A_GRAPH, GraphEpoch, Replay
 from deltaprop.resident_epoch import ResidentEpoch
 
-TOLERANCE = {"float64": 1e-12, "float32": 3e-5}
 OPTIMIZERS = [
     dp.SGD(0.1),
     dp.SGD(dp.ExponentialDecay(0.1, 0.5)),
@@ -36,14 +35,6 @@ def captured(monkeypatch):
     graph = Replay._graph
     monkeypatch.setattr(Replay, "_graph", lambda self, n: (n in self.graphs or steps.append(n), graph(self, n))[1])
     return steps
-
-
-def assert_equal_fits(device, sizes, X, Y, options, **how):
-    nets = [dp.Network(sizes, backend=backend, seed=3, **options) for backend in (device, "reference")]
-    ours, reference = (net.fit(X, Y, **how) for net in nets)
-    tolerance = TOLERANCE[nets[0].dtype.name]
-    assert relative(device.to_numpy(nets[0].parameters), nets[1].parameters) < tolerance
-    assert ours.cost == pytest.approx(reference.cost, rel=tolerance)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

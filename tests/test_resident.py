@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cases import HIDDEN, PAIRS, relative, targets_for
+from cases import HIDDEN, PAIRS, assert_equal_fits, relative, targets_for
 from conftest import backend_or_skip
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,9 +11,9 @@ import deltaprop as dp
 from deltaprop import trainer
 from deltaprop.backends import resident
 from deltaprop.backends.resident import Run, find_residence
-from deltaprop.resident_epoch import ResidentEpoch, rule_of
+from deltaprop.optimizers import rule_of
+from deltaprop.resident_epoch import ResidentEpoch
 
-TOLERANCE = {"float64": 1e-12, "float32": 3e-5}
 OPTIMIZERS = [
     dp.SGD(0.1),
     dp.SGD(0.05, momentum=0.9),
@@ -44,14 +44,6 @@ def launches(monkeypatch):
     call = Run.__call__
     monkeypatch.setattr(Run, "__call__", lambda self, *a, **k: (counted.append(1), call(self, *a, **k))[1])
     return counted
-
-
-def assert_equal_fits(device, sizes, X, Y, options, **how):
-    nets = [dp.Network(sizes, backend=backend, seed=3, **options) for backend in (device, "reference")]
-    ours, reference = (net.fit(X, Y, **how) for net in nets)
-    tolerance = TOLERANCE[nets[0].dtype.name]
-    assert relative(device.to_numpy(nets[0].parameters), nets[1].parameters) < tolerance
-    assert ours.cost == pytest.approx(reference.cost, rel=tolerance)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

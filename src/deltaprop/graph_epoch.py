@@ -15,7 +15,7 @@ from deltaprop.backends import Array
 from deltaprop.backends.cupy import CupyBackend
 from deltaprop.backprop import Workspace, backward, forward
 from deltaprop.network import NetworkState
-from deltaprop.optimizers import SGD, Adam, AdamW, Optimizer
+from deltaprop.optimizers import SGD, Optimizer, rule_of
 from deltaprop.parameters import Parameters
 from deltaprop.progress import Progress
 
@@ -88,11 +88,11 @@ class GraphEpoch:
         decay: Array,
     ) -> Self | None:
         """One, where the steps can be captured; else None."""
-        backend = network.backend
+        backend, rule = network.backend, rule_of(optimizer)
         if (
             not isinstance(backend, CupyBackend)
             or not isinstance(network.loss, str)
-            or type(optimizer) not in (SGD, Adam, AdamW)
+            or rule is None
             or any(dropout)
             or not backend.products.capturable
         ):
@@ -109,7 +109,7 @@ class GraphEpoch:
     ) -> None:
         """All minibatches; `terms` are, for each, the scale of δ^(L), the factor of W in ∂J/∂W and that of Σ W²."""
         table = self._table(terms, learning_rate)
-        self.table[...] = self.backend.asarray(table.astype(self.network.dtype), self.network.dtype)
+        self.table[...] = self.backend.asarray(table, self.network.dtype)
         if order is not None:
             self.order[...] = self.backend.asarray(order, np.int64)
         if weights is not None:

@@ -13,9 +13,9 @@ from deltaprop.backends import Array
 from deltaprop.backends.native_compiler import find_compiler
 from deltaprop.backends.native_library import Plan, gemm, library
 from deltaprop.backends.numpy import NumpyBackend
-from deltaprop.backends.places import ADAM, LOSSES, MOMENTUM, NESTEROV, activation_place
+from deltaprop.backends.places import LOSSES, Rule, activation_place
 from deltaprop.network import NetworkState
-from deltaprop.optimizers import SGD, Adam, AdamW, Optimizer
+from deltaprop.optimizers import AdamW, Optimizer, moments_of, rule_of
 from deltaprop.progress import Progress
 from deltaprop.scipy_threads import own_threads, scipy_on_one_thread
 
@@ -86,7 +86,7 @@ class NativeEpoch:
             and isinstance(X, np.ndarray)
             and isinstance(network.loss, str)
             and network.output_error == "exact"
-            and type(optimizer) in (SGD, Adam, AdamW)
+            and rule_of(optimizer) is not None
             and not any(dropout)
         )
 
@@ -119,15 +119,10 @@ class NativeEpoch:
                 progress.samples(min(last * plan.batch, plan.samples) - first * plan.batch)
 
     def _describe_optimizer(self) -> None:
-        plan, optimizer = self.plan, self.optimizer
-        if isinstance(optimizer, Adam):
-            plan.optimizer, plan.epsilon = ADAM, optimizer.epsilon
-            plan.beta_1, plan.beta_2 = optimizer.beta_1, optimizer.beta_2
-            self._point(first=self.state["first_moment"], second=self.state["second_moment"])
-        elif isinstance(optimizer, SGD) and optimizer.momentum:
-            plan.optimizer = NESTEROV if optimizer.nesterov else MOMENTUM
-            plan.momentum = optimizer.momentum
-            self._point(first=self.state["velocity"])
+        rule, plan = rule_of(self.optimizer) or Rule(), self.plan
+        plan.optimizer, plan.momentum, plan.epsilon = rule.optimizer, rule.momentum, rule.epsilon
+        plan.beta_1, plan.beta_2 = rule.beta_1, rule.beta_2
+        self._point(**dict(zip(("first", "second"), moments_of(self.state), strict=False)))
 
     def _point(self, **arrays: Array | None) -> None:
         """Let fields of the plan point to arrays, or to nothing."""

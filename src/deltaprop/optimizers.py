@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from deltaprop.backends.base import Scalar
+from deltaprop.backends.places import ADAM, MOMENTUM, NESTEROV, Rule
 from deltaprop.history import History
 from deltaprop.network import NetworkState
 from deltaprop.parameters import Parameters
@@ -219,6 +220,22 @@ class AdamW(Adam):
         result = super().rates(learning_rate, taken, steps)
         result[:, 1] = learning_rate * self.weight_decay
         return result
+
+
+def rule_of(optimizer: Optimizer) -> Rule | None:
+    """What the kernels of whole epochs call an optimizer; None for one that is none of ours."""
+    if type(optimizer) not in (SGD, Adam, AdamW):
+        return None
+    if isinstance(optimizer, Adam):
+        return Rule(ADAM, 0.0, optimizer.beta_1, optimizer.beta_2, optimizer.epsilon)
+    if isinstance(optimizer, SGD) and optimizer.momentum:
+        return Rule(NESTEROV if optimizer.nesterov else MOMENTUM, optimizer.momentum)
+    return Rule()
+
+
+def moments_of(state: dict[str, Any]) -> list[Any]:
+    """The vectors of an optimizer's state, in the order in which those kernels take them."""
+    return [state[name] for name in ("velocity", "first_moment", "second_moment") if name in state]
 
 
 def _check_learning_rate(value: Any) -> float:

@@ -9,10 +9,9 @@ import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.backends.cupy import CupyBackend
-from deltaprop.backends.places import ADAM, MOMENTUM, NESTEROV
-from deltaprop.backends.resident import TERMS, Rule, Run, find_residence
+from deltaprop.backends.resident import TERMS, Run, find_residence
 from deltaprop.network import NetworkState
-from deltaprop.optimizers import SGD, Adam, AdamW, Optimizer
+from deltaprop.optimizers import Optimizer, moments_of, rule_of
 from deltaprop.progress import Progress
 
 
@@ -66,8 +65,8 @@ class ResidentEpoch:
         residence = find_residence(backend, network.layer_sizes, activations, loss, network.dtype, batch_size, rule)
         if residence is None:
             return None
-        moments = [state[name] for name in ("velocity", "first_moment", "second_moment") if name in state]
-        return cls(network, Run(backend, residence, network.parameters, moments, X, Y), optimizer, state, cost, decay)
+        run = Run(backend, residence, network.parameters, moments_of(state), X, Y)
+        return cls(network, run, optimizer, state, cost, decay)
 
     def __call__(
         self,
@@ -114,14 +113,3 @@ class ResidentEpoch:
         if "step" in self.state:
             self.state["step"] += len(terms)
         return table
-
-
-def rule_of(optimizer: Optimizer) -> Rule | None:
-    """What the kernel calls an optimizer; None for one that is none of ours."""
-    if type(optimizer) not in (SGD, Adam, AdamW):
-        return None
-    if isinstance(optimizer, Adam):
-        return Rule(ADAM, 0.0, optimizer.beta_1, optimizer.beta_2, optimizer.epsilon)
-    if isinstance(optimizer, SGD) and optimizer.momentum:
-        return Rule(NESTEROV if optimizer.nesterov else MOMENTUM, optimizer.momentum)
-    return Rule()

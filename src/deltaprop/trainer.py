@@ -80,7 +80,7 @@ class Trainer:
         self.state = optimizer.init(network) if state is None else state
         self.samples = X.shape[0]
         self.sizes = [min(batch_size, self.samples - start) for start in range(0, self.samples, batch_size)]
-        self.m = float(self.samples) if sample_weight is None else total_weight(X, sample_weight)
+        self.m = total_weight(X, sample_weight)
         # What the weights of a minibatch sum to has to be known on the host, and without asking the device for it.
         self.host_weight = None if sample_weight is None else network.backend.to_numpy(sample_weight)
         zeros = network.backend.zeros

@@ -85,7 +85,7 @@ class CupyBackend(Backend):
     def __init__(self) -> None:
         self.cp = _import_cupy()
         self._functions: dict[tuple[str, str, str, int], Any] = {}
-        self._multiprocessors: dict[int, int] = {}
+        self._limits: dict[int, tuple[int, int, int]] = {}
         self._local = threading.local()
         self._found_products: Products | None = None
         self._in_precision: dict[Precision, Any] = {"fp32": self}
@@ -104,8 +104,8 @@ class CupyBackend(Backend):
         return isinstance(array, self.cp.ndarray)
 
     def asarray(self, array: Any, dtype: DTypeLike) -> Array:
-        needed = int(getattr(array, "size", 0) or np.size(array)) * np.dtype(dtype).itemsize
-        return self._allocating(needed, lambda: self.cp.asarray(array, dtype=dtype, order="C"))
+        entries = array.size if self.owns(array) else np.size(array)
+        return self._allocating(entries, dtype, lambda: self.cp.asarray(array, dtype=dtype, order="C"))
 
     def adopt(self, array: Any) -> Array:
         """An array of another library on the device, its memory taken over by DLPack or a like protocol, not copied."""
@@ -118,18 +118,18 @@ class CupyBackend(Backend):
         return host
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-        return self._allocating(math.prod(shape) * np.dtype(dtype).itemsize, lambda: self.cp.empty(shape, dtype))
+        return self._allocating(math.prod(shape), dtype, lambda: self.cp.empty(shape, dtype))
 
     def zeros(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-        return self._allocating(math.prod(shape) * np.dtype(dtype).itemsize, lambda: self.cp.zeros(shape, dtype))
+        return self._allocating(math.prod(shape), dtype, lambda: self.cp.zeros(shape, dtype))
 
-    def _allocating(self, needed: int, make: Callable[[], Array]) -> Array:
+    def _allocating(self, entries: int, dtype: DTypeLike, make: Callable[[], Array]) -> Array:
         """What `make` allocates on the device, or an error that says how much room there is.
 
         Raises
         ------
         MemoryError
-            If `needed` bytes cannot be had, even once CuPy has given back what it holds unused.
+            If so many cannot be had, even once CuPy has given back what it holds unused.
         """
         exhausted = self.cp.cuda.memory.OutOfMemoryError
         try:
@@ -139,7 +139,7 @@ class CupyBackend(Backend):
         try:
             return make()
         except exhausted as error:
-            free, total = self.cp.cuda.runtime.memGetInfo()
+            needed, (free, total) = entries * np.dtype(dtype).itemsize, self.cp.cuda.runtime.memGetInfo()
             raise MemoryError(
                 f"backend 'cupy': {needed:,} bytes are needed on the device for an array, {free:,} of {total:,} are "
                 "free; smaller minibatches or dtype='float32' need less, backend='numpy' takes the host's memory"
@@ -165,10 +165,8 @@ class CupyBackend(Backend):
 
     def _blocks(self, wanted: int) -> tuple[int]:
         """A one-dimensional grid of at most so many blocks as keep the device busy; kernels stride over the rest."""
-        device = self.cp.cuda.Device()
-        if device.id not in self._multiprocessors:  # reading the attributes costs a hundred calls of the driver
-            self._multiprocessors[device.id] = device.attributes["MultiProcessorCount"]
-        return (min(wanted, BLOCKS_A_MULTIPROCESSOR * self._multiprocessors[device.id]),)
+        _, _, multiprocessors = self.shared_memory_limits()
+        return (min(wanted, BLOCKS_A_MULTIPROCESSOR * multiprocessors),)
 
     def _over_elements(self, file: str, function: str, dtype: np.dtype[Any], *arguments: Any, n: int) -> None:
         """Launch a kernel that walks over `n` elements; `n` is its last argument."""
@@ -240,14 +238,13 @@ class CupyBackend(Backend):
         Where A is a δ (`of_delta`), it is scaled up on its way into float16, which has no room for small numbers, and
         the product down again.
         """
-        kind, factor, products = str(out.dtype.name), 1.0, self.products
+        kind, factor = str(out.dtype.name), 1.0
         if kind == "float32" and self.precision != "fp32":
             kind = KIND_OF_PRECISION[self.precision]
             if kind != "tf32":
                 scale = DELTA_SCALE if kind == "float16" and of_delta else 1.0
                 A, B, factor = self._narrow(kind, "A", A, scale), self._narrow(kind, "B", B, 1.0), 1.0 / scale
-        options: dict[str, Any] = {"transpose_A": transpose_A, "transpose_B": transpose_B, "keep": keep}
-        products(A, B, out, kind=kind, factor=factor, **options)
+        self.products(A, B, out, kind=kind, factor=factor, transpose_A=transpose_A, transpose_B=transpose_B, keep=keep)
 
     def _narrow(self, kind: str, purpose: str, x: Array, scale: float) -> Array:
         """`x` · `scale` in 16 bits, in a buffer that the next product overwrites."""
@@ -269,8 +266,7 @@ class CupyBackend(Backend):
 
     def upload(self, sources: list[Any], targets: list[Array], stream: Any, after: Any) -> Any:
         """Copy page-locked arrays to the device on `stream`, once the event `after` is over; an event for their end."""
-        if after is not None:
-            stream.wait_event(after)
+        stream.wait_event(after)
         for source, target in zip(sources, targets, strict=True):
             target.set(source, stream=stream)
         return stream.record()
@@ -339,7 +335,7 @@ class CupyBackend(Backend):
         """The rows of minibatch number `step` and their weights into `out`, row `step` of `table` into `current`."""
         to_X, to_Y, to_weights = out
         arrays = (X, Y, weights, order, table, step, to_X, to_Y, to_weights, current)
-        x_bytes, y_bytes = self._bytes_a_piece(X, to_X), self._bytes_a_piece(Y, to_Y)
+        x_bytes, y_bytes = self.bytes_a_copy(X, to_X), self.bytes_a_copy(Y, to_Y)
         sizes = (X.shape[1], Y.shape[1], x_bytes, y_bytes, table.shape[1])
         rows = to_X.shape[0]
         arguments = (
@@ -351,10 +347,11 @@ class CupyBackend(Backend):
         pieces = to_X.nbytes // x_bytes
         self._kernel("minibatch", "minibatch", X.dtype)(self._blocks(-(-pieces // THREADS)), (THREADS,), arguments)
 
-    def _bytes_a_piece(self, *arrays: Array) -> int:
-        """16 where the rows of all begin at multiples of it, else the size of an entry."""
-        fits = all(self.address(a) % 16 == 0 and a.shape[1] * a.itemsize % 16 == 0 for a in arrays)
-        return 16 if fits else int(arrays[0].itemsize)
+    def bytes_a_copy(self, *arrays: Array) -> int:
+        """How many bytes at a time rows may be copied: as many as those of all arrays begin at multiples of."""
+        places = [x for array in arrays for x in (self.address(array), array.shape[1] * array.itemsize)]
+        fitting = (size for size in (16, 8) if all(place % size == 0 for place in places))
+        return next(fitting, int(arrays[0].itemsize))
 
     # -- whole epochs in one launch -----------------------------------------------------------------------------
 
@@ -363,11 +360,13 @@ class CupyBackend(Backend):
         return int(array.data.ptr)
 
     def shared_memory_limits(self) -> tuple[int, int, int]:
-        """Bytes of shared memory a block may have, blocks a cluster may have, and how many blocks fit the device."""
+        """Bytes of shared memory a block may have, blocks a cluster may have, and multiprocessors of the device."""
         device = self.cp.cuda.Device()
-        attributes = device.attributes
-        most_blocks = 8 if int(device.compute_capability) >= 90 else 1
-        return attributes["MaxSharedMemoryPerBlockOptin"], most_blocks, attributes["MultiProcessorCount"]
+        if device.id not in self._limits:  # reading the attributes costs a hundred calls of the driver
+            attributes = device.attributes
+            shared, multiprocessors = attributes["MaxSharedMemoryPerBlockOptin"], attributes["MultiProcessorCount"]
+            self._limits[device.id] = shared, 8 if int(device.compute_capability) >= 90 else 1, multiprocessors
+        return self._limits[device.id]
 
     def run_resident(self, plan: Any, dtype: np.dtype[Any], residence: Residence, members: int) -> None:
         """Launch ``kernels/resident.cu``: one cluster a member."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from deltaprop.backends.base import Array
 from deltaprop.backends.cupy import CupyBackend
-from deltaprop.backends.places import ADAM, LOSSES, PLAIN, activation_place
+from deltaprop.backends.places import LOSSES, Rule, activation_place
 
 #: As many as ``struct Plan`` has room for.
 MOST_LAYERS = 8
@@ -58,22 +58,6 @@ class Plan(ctypes.Structure):
         *((name, _P) for name in ("cost", "decay", "squares", "diverged")),
         *((name, _I) for name in ("keep_last_good", "memory", "state", "X", "Y", "rows", "sums", "x_bytes", "y_bytes")),
     )
-
-
-@dataclass
-class Rule:
-    """Which update rule, by its place, and its constants."""
-
-    optimizer: int = PLAIN
-    momentum: float = 0.0
-    beta_1: float = 0.0
-    beta_2: float = 0.0
-    epsilon: float = 0.0
-
-    @property
-    def moments(self) -> int:
-        """How many vectors as long as the parameters it carries from step to step."""
-        return {PLAIN: 0, ADAM: 2}.get(self.optimizer, 1)
 
 
 class Memory:
@@ -239,33 +223,28 @@ class Run:
         plan.members, plan.samples, plan.epochs = members, self.X.shape[0], epochs
         plan.steps = math.ceil(plan.samples / plan.batch)
         diverged = backend.zeros((members,), np.int64)
-        table = backend.asarray(np.ascontiguousarray(terms, dtype), dtype)
+        table = backend.asarray(terms, dtype)
         rows = None if order is None else backend.asarray(order, np.int64)
         plan.order_stride = plan.samples * epochs if order is not None and order.shape[0] > 1 else 0
         plan.terms_stride = table.size // table.shape[0] if table.shape[0] > 1 else 0
         plan.keep_last_good = keep_last_good
         moments = (*self.moments, None, None)
         arrays = {
-            **{"parameters": self.parameters, "first": moments[0], "second": moments[1], "x": self.X, "y": self.Y},
-            **{
-                "weights": weights,
-                "order": rows,
-                "terms": table,
-                "cost": cost,
-                "decay": decay,
-                "squares": squares,
-                "diverged": diverged,
-            },
+            "parameters": self.parameters,
+            "first": moments[0],
+            "second": moments[1],
+            "x": self.X,
+            "y": self.Y,
+            "weights": weights,
+            "order": rows,
+            "terms": table,
+            "cost": cost,
+            "decay": decay,
+            "squares": squares,
+            "diverged": diverged,
         }
         for name, array in arrays.items():
             setattr(plan, name, None if array is None else backend.address(array))
-        plan.x_bytes = _bytes_a_copy(plan.x, self.X)
-        plan.y_bytes = _bytes_a_copy(plan.y, self.Y)
+        plan.x_bytes, plan.y_bytes = backend.bytes_a_copy(self.X), backend.bytes_a_copy(self.Y)
         backend.run_resident(plan, dtype, self.residence, members)
         return diverged
-
-
-def _bytes_a_copy(address: int, array: Array) -> int:
-    """How many bytes at a time rows may be copied, which begin where they begin."""
-    row = array.shape[1] * array.itemsize
-    return next((size for size in (16, 8) if address % size == 0 and row % size == 0), array.itemsize)
