@@ -1,8 +1,8 @@
 // Minibatches of an epoch on the CPU in one call: gather, forward, backward, update, by one thread or several.
 //
-// A step has two phases with a barrier after each. In the first every thread takes some rows of the minibatch through
-// the forward pass and the backward pass of delta, none of which needs another row. In the second every thread takes
-// some units of every layer and forms their share of the weight gradient, sum over rows of delta a^T, adding it to the
+// A step has two phases, each of as many parts as there may be threads. A part of the first takes some rows of the
+// minibatch through the forward pass and the backward pass of delta, none of which needs another row. A part of the
+// second takes some units of every layer and forms their share of the weight gradient, sum over rows of delta a^T, adding it to the
 // weights there and then: under plain gradient descent the matrix product itself is the update, W := (1 - eta lambda) W
 // - eta delta^T a, and the gradient is never stored.
 //
@@ -36,7 +36,7 @@ extern "C" struct Plan {
     double learning_rate, momentum, beta_1, beta_2, epsilon, weight_decay;
     int64_t steps;                     // of Adam, before these
     int64_t first_batch, last_batch;   // which minibatches
-    int64_t threads;
+    int64_t threads;                   // at most; they decide into how many parts a phase falls
     void* scratch;
     double *cost, *decay;  // added to
     void* gemm;
@@ -52,7 +52,7 @@ const int64_t GRADIENT_BLOCK = 32768;
 
 template <typename T> class Run {
 public:
-    explicit Run(const Plan& plan) : p(plan), barrier_(int(plan.threads)) {
+    explicit Run(const Plan& plan) : p(plan) {
         T *weights = static_cast<T*>(p.parameters), *scratch = static_cast<T*>(p.scratch);
         for (int64_t l = 0; l < p.layers; ++l) {
             W_.push_back(weights);
@@ -88,36 +88,36 @@ public:
         return entries + p.threads * padded(std::max(GRADIENT_BLOCK, widest) + widest);
     }
 
-    // Whether there were as many threads as asked for; where not, nothing has been done.
-    bool operator()() {
-        if (!threads::run(int(p.threads), [this](int thread) { minibatches(thread); })) return false;
-        for (int64_t t = 0; t < p.threads; ++t) {
-            *p.cost += costs_[t];
-            *p.decay += decays_[t];
+    void operator()() {
+        const int parts = int(p.threads);
+        threads::Phases phases(2 * (p.last_batch - p.first_batch), parts);
+        threads::run(parts, [&](int thread) {
+            phases.work(thread, [this](int64_t phase, int part) { half_step(phase, part); });
+        });
+        for (int part = 0; part < parts; ++part) {
+            *p.cost += costs_[part];
+            *p.decay += decays_[part];
         }
-        return true;
     }
 
 private:
     const Plan& p;
-    threads::Barrier barrier_;
     std::vector<T*> W_, b_, A_, Z_, D_, gradient_;
     std::vector<double> costs_, decays_;
     int64_t widest_;
 
     int64_t block_entries() const { return std::max(GRADIENT_BLOCK, widest_); }
 
-    void minibatches(int64_t thread) {
-        for (int64_t k = p.first_batch; k < p.last_batch; ++k) {
-            const int64_t start = k * p.batch, m = std::min(p.batch, p.samples - start);
-            const int64_t from = m * thread / p.threads, to = m * (thread + 1) / p.threads;
-            if (to > from) costs_[thread] += rows(start, from, to, T(p.scales[k]));
-            barrier_.wait();
-            for (int64_t l = 0; l < p.layers; ++l) {
-                const int64_t units = p.sizes[l + 1];
-                update(k, l, start, m, units * thread / p.threads, units * (thread + 1) / p.threads, thread);
-            }
-            barrier_.wait();
+    void half_step(int64_t phase, int64_t part) {
+        const int64_t k = p.first_batch + phase / 2, start = k * p.batch, m = std::min(p.batch, p.samples - start);
+        if (phase % 2 == 0) {
+            const int64_t from = m * part / p.threads, to = m * (part + 1) / p.threads;
+            if (to > from) costs_[part] += rows(start, from, to, T(p.scales[k]));
+            return;
+        }
+        for (int64_t l = 0; l < p.layers; ++l) {
+            const int64_t units = p.sizes[l + 1];
+            update(k, l, start, m, units * part / p.threads, units * (part + 1) / p.threads, part);
         }
     }
 
@@ -245,14 +245,14 @@ private:
 
     // -- phase 2: units `from` to `to` of layer l ---------------------------------------------------------------
 
-    void update(int64_t k, int64_t l, int64_t start, int64_t m, int64_t from, int64_t to, int64_t thread) {
+    void update(int64_t k, int64_t l, int64_t start, int64_t m, int64_t from, int64_t to, int64_t part) {
         if (from == to) return;
         const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1];
         const T* a = l == 0 && !p.order ? static_cast<const T*>(p.x) + start * s_in : A_[l];
         const T *delta = D_[l] + from, rate = T(p.learning_rate), penalty = T(p.penalties[k]);
-        T *weights = W_[l] + from * s_in, *gradient = gradient_[thread];
+        T *weights = W_[l] + from * s_in, *gradient = gradient_[part];
         if (p.decays && p.decays[k] != 0.0)
-            decays_[thread] += p.decays[k] * squared_norm(weights, (to - from) * s_in);
+            decays_[part] += p.decays[k] * squared_norm(weights, (to - from) * s_in);
         if (p.optimizer == sgd) {
             gemm('N', 'T', s_in, to - from, m, -rate, a, s_in, delta, s_out, T(1) - rate * penalty, weights, s_in);
         } else {
@@ -322,4 +322,18 @@ private:
 }  // namespace
 
 extern "C" int64_t scratch_entries(const Plan* plan) { return Run<DELTAPROP_REAL>::scratch_entries(*plan); }
-extern "C" int run(const Plan* plan) { return Run<DELTAPROP_REAL>{*plan}() ? 0 : 1; }
+extern "C" void run(const Plan* plan) { Run<DELTAPROP_REAL>{*plan}(); }
+
+// Several networks, each by one thread at a time: those of `plans` that `which`, (count,), names, the largest first. The
+// scratch of the first plan has room for each of `threads` threads, `stride` entries apart.
+extern "C" void run_members(const Plan* plans, const int64_t* which, int64_t count, int64_t threads, int64_t stride) {
+    std::atomic<int64_t> next{0};
+    threads::run(int(threads), [&](int thread) {
+        for (int64_t i; (i = next.fetch_add(1)) < count;) {
+            Plan plan = plans[which[i]];
+            plan.threads = 1;
+            plan.scratch = static_cast<DELTAPROP_REAL*>(plans[0].scratch) + thread * stride;
+            Run<DELTAPROP_REAL>{plan}();
+        }
+    });
+}

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstdint>
 #include <functional>
 #include <mutex>
 #include <system_error>
@@ -24,87 +25,118 @@ inline void pause() {
 #endif
 }
 
-// Waits until `ready` says so: at first ready to go on at once, then giving the core to whoever wants it, for another
-// process may have it, or the thread waited for may have been given the same one.
-template <class Ready> void wait_for(Ready ready) {
-    for (int spins = 0; !ready(); ++spins)
-        if (spins < 2000) pause(); else std::this_thread::yield();
+// Waits until `ready` says so, or `until` is over: at first ready to go on at once, then giving the core to whoever wants
+// it, for another process may have it, or the thread waited for may have been given the same one.
+template <class Ready> void wait_for(Ready ready, std::chrono::steady_clock::time_point until = std::chrono::steady_clock::time_point::max()) {
+    for (int spins = 0; !ready(); ++spins) {
+        if (spins < 2000) {
+            pause();
+            continue;
+        }
+        if (std::chrono::steady_clock::now() > until) return;
+        std::this_thread::yield();
+    }
 }
 
-class Barrier {
+// Work in phases of so many parts each, a phase beginning when every part of the one before is done. A thread takes the
+// part of its own number first, which lies in its cache, and then any that nobody has begun: one whose core is given to
+// somebody else holds up the others with the part it is in, and with no other. What a part computes does not depend on
+// who takes it, nor on how many threads there are.
+class Phases {
 public:
-    explicit Barrier(int parties) : parties_(parties), waiting_(0), round_(0) {}
-    void wait() {
-        if (parties_ == 1) return;
-        const unsigned round = round_.load(std::memory_order_acquire);
-        if (waiting_.fetch_add(1, std::memory_order_acq_rel) == parties_ - 1) {
-            waiting_.store(0, std::memory_order_relaxed);
-            round_.store(round + 1, std::memory_order_release);
-            return;
+    Phases(int64_t phases, int parts) : phases_(phases), parts_(parts), begun_(parts) {
+        for (auto& phase : begun_) phase.store(0, std::memory_order_relaxed);
+    }
+
+    // do_part(phase, part) until there is none left.
+    template <class Part> void work(int thread, Part do_part) {
+        int64_t phase = 0;
+        int part = 0;
+        for (;;) {
+            wait_for([&] { return take(thread, phase, part); });
+            if (phase >= phases_) return;
+            do_part(phase, part);
+            done_.fetch_add(1, std::memory_order_acq_rel);
         }
-        wait_for([&] { return round_.load(std::memory_order_acquire) != round; });
     }
 
 private:
-    const int parties_;
-    std::atomic<int> waiting_;
-    std::atomic<unsigned> round_;
+    const int64_t phases_;
+    const int parts_;
+    std::vector<std::atomic<int64_t>> begun_;  // of each part, in how many phases
+    alignas(64) std::atomic<int64_t> done_{0};
+
+    // Whether there is a part to do, or nothing left to do.
+    bool take(int thread, int64_t& phase, int& part) {
+        phase = done_.load(std::memory_order_acquire) / parts_;
+        if (phase >= phases_) return true;
+        for (int i = 0; i < parts_; ++i) {
+            part = (thread + i) % parts_;
+            int64_t before = phase;
+            if (begun_[part].load(std::memory_order_relaxed) == phase &&
+                begun_[part].compare_exchange_strong(before, phase + 1, std::memory_order_acq_rel))
+                return true;
+        }
+        return false;
+    }
 };
 
 class Pool {
 public:
-    // job(0) on this thread and job(1) ... job(parties - 1) on others, all at once. False where these cannot be had;
-    // then nothing has been run.
-    bool run(int parties, const std::function<void(int)>& job) {
+    // job(0) on this thread and job(1) ... job(parties - 1) on others, those of them that come before job(0) has ended:
+    // each has to do whatever is left to do. Where no thread can be had, job(0) does all of it.
+    void run(int parties, const std::function<void(int)>& job) {
         try {
             for (; workers_ < parties - 1; ++workers_) std::thread(&Pool::work, this, workers_ + 1, ticket_.load()).detach();
         } catch (const std::system_error&) {
-            return false;
         }
-        job_ = &job;
-        parties_ = parties;
-        finished_.store(0, std::memory_order_relaxed);
         {
             std::lock_guard<std::mutex> lock(mutex_);
+            job_ = &job;
+            parties_ = parties;
             ticket_.fetch_add(1, std::memory_order_release);
         }
         wake_.notify_all();
         job(0);
-        wait_for([&] { return finished_.load(std::memory_order_acquire) == workers_; });
-        return true;
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            job_ = nullptr;
+        }
+        wait_for([&] { return inside_.load(std::memory_order_acquire) == 0; });
     }
 
 private:
     std::mutex mutex_;
     std::condition_variable wake_;
     std::atomic<unsigned> ticket_{0};
-    std::atomic<int> finished_{0};
+    std::atomic<int> inside_{0};
     const std::function<void(int)>* job_ = nullptr;
     int parties_ = 1, workers_ = 0;
 
     void work(int number, unsigned seen) {
+        const auto called = [&] { return ticket_.load(std::memory_order_acquire) != seen; };
         for (;;) {
-            const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(300);
-            while (ticket_.load(std::memory_order_acquire) == seen && std::chrono::steady_clock::now() < until) pause();
-            if (ticket_.load(std::memory_order_acquire) == seen) {
+            wait_for(called, std::chrono::steady_clock::now() + std::chrono::microseconds(300));
+            const std::function<void(int)>* job;
+            {
                 std::unique_lock<std::mutex> lock(mutex_);
-                wake_.wait(lock, [&] { return ticket_.load(std::memory_order_acquire) != seen; });
+                wake_.wait(lock, called);
+                seen = ticket_.load(std::memory_order_acquire);
+                job = number < parties_ ? job_ : nullptr;
+                if (job) inside_.fetch_add(1, std::memory_order_relaxed);
             }
-            seen = ticket_.load(std::memory_order_acquire);
-            if (number < parties_) (*job_)(number);
-            finished_.fetch_add(1, std::memory_order_release);
+            if (!job) continue;
+            (*job)(number);
+            inside_.fetch_sub(1, std::memory_order_release);
         }
     }
 };
 
-// Runs job(0) ... job(parties - 1) at once. A pool serves one caller at a time; a caller who finds none idle, and the
+// job(0) here and job(1) ... job(parties - 1) on other threads, see `Pool::run`. A pool serves one caller at a time; a caller who finds none idle, and the
 // child of a fork, which has none of its parent's threads, make another. None is destroyed, for threads wait in it when
 // the process ends.
-inline bool run(int parties, const std::function<void(int)>& job) {
-    if (parties == 1) {
-        job(0);
-        return true;
-    }
+inline void run(int parties, const std::function<void(int)>& job) {
+    if (parties == 1) return job(0);
     static std::mutex mutex;
     static std::vector<Pool*>& idle = *new std::vector<Pool*>;
     static long owner = 0;
@@ -120,10 +152,9 @@ inline bool run(int parties, const std::function<void(int)>& job) {
         if (!idle.empty()) pool = idle.back(), idle.pop_back();
     }
     if (!pool) pool = new Pool;
-    const bool ran = pool->run(parties, job);
+    pool->run(parties, job);
     std::lock_guard<std::mutex> lock(mutex);
     idle.push_back(pool);
-    return ran;
 }
 
 }  // namespace threads

@@ -111,9 +111,7 @@ class NativeEpoch:
                 last = min(first + at_once, self.batches)
                 plan.first_batch, plan.last_batch = first, last
                 plan.steps = self.state.get("step", 0)
-                if self.run(plan) != 0:
-                    plan.threads = 1  # one is always there
-                    self.run(plan)
+                self.run(plan)
                 if "step" in self.state:
                     self.state["step"] += last - first
                 progress.samples(min(last * plan.batch, plan.samples) - first * plan.batch)

@@ -53,10 +53,9 @@ class Plan(ctypes.Structure):
 
 
 def library(dtype: np.dtype[Any]) -> ctypes.CDLL:
-    """The compiled library for arrays of `dtype`: ``run`` and ``scratch_entries``, each of a `Plan`.
+    """The compiled library for arrays of `dtype`: ``run`` and ``scratch_entries`` of a `Plan`, ``run_members`` of many.
 
-    ``run`` returns 0, or another number where the threads could not be had and nothing was done. Python's lock is not
-    held while it runs.
+    Python's lock is not held while they run.
 
     Raises
     ------
@@ -78,7 +77,8 @@ def _load(real: str) -> ctypes.CDLL | str:
         return str(error)
     except OSError as error:
         return f"the compiled library does not load ({error})"
-    loaded.run.argtypes, loaded.run.restype = [ctypes.POINTER(Plan)], ctypes.c_int
+    loaded.run.argtypes, loaded.run.restype = [ctypes.POINTER(Plan)], None
+    loaded.run_members.argtypes, loaded.run_members.restype = [_P, _P, _I, _I, _I], None
     loaded.scratch_entries.argtypes, loaded.scratch_entries.restype = [ctypes.POINTER(Plan)], _I
     return loaded
 
