@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from deltaprop.schedules import InverseScaling as InverseScaling
     from deltaprop.schedules import ReduceOnPlateau as ReduceOnPlateau
     from deltaprop.schedules import StepDecay as StepDecay
+    from deltaprop.stack import NetworkStack as NetworkStack
 
 _HOMES = {
     "accumulation": ("accumulate",),
@@ -45,6 +46,7 @@ _HOMES = {
     "model": ("Network",),
     "optimizers": ("SGD", "Adam", "AdamW"),
     "schedules": ("CosineDecay", "ExponentialDecay", "InverseScaling", "ReduceOnPlateau", "StepDecay"),
+    "stack": ("NetworkStack",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *sorted(_HOME_OF)]

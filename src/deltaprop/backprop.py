@@ -117,20 +117,22 @@ def total_weight(X: Array, sample_weight: Array | None) -> float:
 class Workspace:
     """The arrays of one forward and backward pass over `m` samples, made once and written again in every step.
 
+    Several networks of the same widths, a stack, have a member axis before the others, written ``…``.
+
     Attributes
     ----------
     A : list of array
-        a^(1) … a^(L), (m, s_l); ``A[0]`` is the input handed to `forward`.
+        a^(1) … a^(L), (…, m, s_l); ``A[0]`` is the input handed to `forward`.
     Z : list of array
-        z^(2) … z^(L), (m, s_l); ``Z[l]`` belongs to ``A[l + 1]``.
+        z^(2) … z^(L), (…, m, s_l); ``Z[l]`` belongs to ``A[l + 1]``.
     delta : list of array
-        δ^(2) … δ^(L), (m, s_l); ``delta[l]`` belongs to ``Z[l]``. Empty in a workspace made for forward passes only.
+        δ^(2) … δ^(L), (…, m, s_l); ``delta[l]`` belongs to ``Z[l]``. Empty in a workspace for forward passes only.
     masks : list of array or None
-        μ^(2) … μ^(L), (m, s_l), as `Z`; None for a layer without dropout, as every layer is unless training says so.
+        μ^(2) … μ^(L), (…, m, s_l), as `Z`; None for a layer without dropout, as every layer is unless training says so.
     """
 
     def __init__(self, network: NetworkState, m: int, *, backward: bool = True) -> None:
-        shapes = [(m, size) for size in network.layer_sizes[1:]]
+        shapes = [(*network.lead, m, size) for size in network.layer_sizes[1:]]
         empty, dtype = network.backend.empty, network.dtype
         self.Z: list[Array] = [empty(shape, dtype) for shape in shapes]
         self.A: list[Array] = [None, *(empty(shape, dtype) for shape in shapes)]
@@ -141,7 +143,7 @@ class Workspace:
 def forward(network: NetworkState, X: Array, work: Workspace) -> Array:
     """z^(l+1) = W^(l) a^(l) + b^(l), a^(l+1) = g(z^(l+1)) for every layer; returns a^(L).
 
-    X : (m, s_1), result : (m, s_L), which is ``work.A[-1]``.
+    X : (…, m, s_1), result : (…, m, s_L), which is ``work.A[-1]``; the members of a stack may share an X : (m, s_1).
     """
     backend, A, Z = network.backend, work.A, work.Z
     A[0] = X
@@ -153,7 +155,7 @@ def forward(network: NetworkState, X: Array, work: Workspace) -> Array:
 def add_cost(network: NetworkState, Y: Array, work: Workspace, cost: Array, sample_weight: Array | None = None) -> None:
     """Σ cost(h, y) over the samples of the last forward pass, without 1/m and without the penalty, added to `cost`.
 
-    Y : (m, s_L), cost : () of float64, sample_weight : (m,), how much each counts.
+    Y : (…, m, s_L), cost : (…) of float64, sample_weight : (…, m), how much each counts.
     """
     if isinstance(network.loss, CustomLoss):
         network.backend.add_custom_cost(network.loss, work.A[-1], Y, cost, sample_weight)
@@ -178,17 +180,17 @@ def backward(
 
     Parameters
     ----------
-    Y : array, (m, s_L)
+    Y : array, (…, m, s_L)
         Targets.
     gradient : Parameters
         Where ∂J/∂W and ∂J/∂b are written.
-    cost : array, () of float64
+    cost : array, (…) of float64
         Σ cost(h, y) is added to it.
-    scale : float
+    scale : float, or array, (…)
         From `Objective.scale`: 1/m for the mean over samples, 1 for the sum; ``work.delta`` holds scale · δ afterwards.
-    penalty : float or None
+    penalty : float, or array, (…), or None
         λ/m or λ: the factor of W in ∂J/∂W, from `Objective.penalty`; None where there is none.
-    sample_weight : array, (m,), optional
+    sample_weight : array, (…, m), optional
         How much each counts: w_i cost(h_i, y_i) takes the place of cost(h_i, y_i), and Σ w_i that of m.
     keep : float, optional
         Add to what `gradient` holds, of which weights are first multiplied by `keep`. Handed the network's own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -18,19 +19,23 @@ LEAST_ROWS, MOST_ROWS, LAYER_ENTRIES = 256, 2048, 50_000
 
 
 def predict(network: NetworkState, X: Array) -> Array:
-    """a^(L), (m, s_L), for X : (m, s_1), a block of rows at a time."""
+    """a^(L), (…, m, s_L), for X : (…, m, s_1), or (m, s_1) for all members, a block of rows at a time."""
     return layers(network, X, lambda work: [work.A[-1]])[0]
 
 
 def layers(network: NetworkState, X: Array, chosen: Callable[[Workspace], list[Array]]) -> list[Array]:
-    """What `chosen` takes from the workspace of a forward pass, each (m, s_l), a block of rows at a time."""
+    """What `chosen` takes from the workspace of a forward pass, each (…, m, s_l), a block of rows at a time."""
     results: list[Array] = []
-    for start, stop, work in _blocks(network, X.shape[0]):
-        forward(network, X[start:stop], work)
+    m, empty = X.shape[-2], network.backend.empty
+    for start, stop, work in _blocks(network, m):
+        rows = slice(start, stop) if X.ndim == 2 else (slice(None), slice(start, stop))
+        forward(network, X[rows], work)
         parts = chosen(work)
-        results = results or [network.backend.empty((X.shape[0], part.shape[1]), network.dtype) for part in parts]
+        if stop - start == m:
+            return list(parts)  # the workspace is this call's own
+        results = results or [empty((*part.shape[:-2], m, part.shape[-1]), network.dtype) for part in parts]
         for result, part in zip(results, parts, strict=True):
-            result[start:stop] = part
+            result[..., start:stop, :] = part
     return results
 
 
@@ -60,7 +65,8 @@ def validate(
 
 def _blocks(network: NetworkState, m: int) -> Iterator[tuple[int, int, Workspace]]:
     """(start, stop, workspace) over m rows; the workspace is this call's own, so threads may share the network."""
-    rows = min(m, MOST_ROWS, max(LEAST_ROWS, LAYER_ENTRIES // max(network.layer_sizes[1:])))
+    entries = math.prod(network.lead) * max(network.layer_sizes[1:])
+    rows = min(m, MOST_ROWS, max(LEAST_ROWS, LAYER_ENTRIES // entries))
     work = Workspace(network, rows, backward=False)
     for start in range(0, m, rows):
         stop = min(start + rows, m)

@@ -29,6 +29,9 @@ class History:
         Epoch, counted from 1, whose parameters early stopping restored; None without early stopping.
     converged : bool or None
         Whether `fit_full_batch` ended because no entry of the gradient exceeded its `tol`; None after `fit`.
+    diverged : bool
+        Of a member of a stack, whether training it ended because the cost or a parameter was not finite; a network by
+        itself raises DivergenceError instead.
     message : str
         Why training ended.
     """
@@ -40,6 +43,7 @@ class History:
     seconds: list[float] = field(default_factory=list)
     best_epoch: int | None = None
     converged: bool | None = None
+    diverged: bool = False
     message: str = ""
 
     @property

@@ -180,7 +180,7 @@ class Network(NetworkFunction):
             progress=progress,
         )
         if early_stopping is not None:
-            self._check_early_stopping(early_stopping, plan, held_out is not None)
+            self._check_early_stopping(early_stopping, resolved, held_out is not None)
         return training.train(self, inputs, targets, weights, held_out, plan)
 
     def fit_full_batch(
@@ -291,11 +291,11 @@ class Network(NetworkFunction):
         return held_out, resolve_metrics(metrics)
 
     @staticmethod
-    def _check_early_stopping(early_stopping: EarlyStopping, plan: Plan, validates: bool) -> None:
+    def _check_early_stopping(early_stopping: EarlyStopping, metrics: dict[str, Metric], validates: bool) -> None:
         """Find out before training whether what is to be monitored will be recorded."""
         if not isinstance(early_stopping, EarlyStopping):
             raise TypeError(f"early_stopping: expected an EarlyStopping, got {early_stopping!r}")
-        early_stopping.values(History(metrics={name: [] for name in plan.metrics}))
+        early_stopping.values(History(metrics={name: [] for name in metrics}))
         if early_stopping.monitor == "validation_cost" and not validates:
             raise ValueError(
                 "early_stopping: expected validation data to monitor 'validation_cost', got validation=None; "

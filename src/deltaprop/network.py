@@ -68,13 +68,17 @@ class NetworkState:
         self.epochs_trained = 0
         self.backend = _backend_in_precision(get_backend(backend), precision, self.dtype)
         self.activations = (*hidden, self.output_activation)
-        self._parameters = Parameters(self.backend, self.layer_sizes, self.dtype)
-        self._initialize()
+        self._make_parameters()
 
-    def _initialize(self) -> None:
+    def _make_parameters(self) -> None:
+        """The flat vector, initialised."""
+        self._parameters = Parameters(self.backend, self.layer_sizes, self.dtype)
+        self._initialize(self._parameters, self.seed)
+
+    def _initialize(self, parameters: Parameters, seed: int) -> None:
         """Draw the parameters on the host, so that a seed means the same numbers on every backend."""
-        rng = np.random.default_rng((self.seed, INITIAL_STREAM))
-        for W, b in zip(self.weights, self.biases, strict=True):
+        rng = np.random.default_rng((seed, INITIAL_STREAM))
+        for W, b in zip(parameters.weights, parameters.biases, strict=True):
             drawn_W, drawn_b = INITIALIZATIONS[self.init](rng, W.shape[1], W.shape[0])
             W[...] = self.backend.asarray(drawn_W, self.dtype)
             b[...] = self.backend.asarray(drawn_b, self.dtype)
@@ -112,6 +116,12 @@ class NetworkState:
     @parameters.setter
     def parameters(self, value: Any) -> None:
         self._assign([self._parameters.flat], [value], "parameters")
+
+    @property
+    def lead(self) -> tuple[int, ...]:
+        """What comes before the other axes of every array: () of one network, (K,) of a stack of them."""
+        lead: tuple[int, ...] = self._parameters.flat.shape[:-1]
+        return lead
 
     @property
     def own(self) -> Parameters:
@@ -156,8 +166,8 @@ class NetworkState:
         thetas = self._parameters.thetas
         self._assign(thetas, values, "thetas")
         for theta, W, b in zip(thetas, self.weights, self.biases, strict=True):
-            b[...] = theta[:, 0]
-            W[...] = theta[:, 1:]
+            b[...] = theta[..., 0]
+            W[...] = theta[..., 1:]
 
     def _assign(self, targets: list[Array], values: Sequence[Any], name: str) -> None:
         """Copy `values` into `targets`, all or, where one has a wrong shape, none of them."""
@@ -172,6 +182,29 @@ class NetworkState:
             arrays.append(array)
         for target, array in zip(targets, arrays, strict=True):
             target[...] = array
+
+
+class StackState(NetworkState):
+    """Several networks of one configuration, with a member axis before the others of every array.
+
+    Parameters
+    ----------
+    seeds : sequence of int
+        One a member; there are as many members.
+    layer_sizes, **options
+        As of `NetworkState`.
+    """
+
+    def __init__(self, seeds: Sequence[int], layer_sizes: Sequence[int], **options: Any) -> None:
+        self.seeds = list(seeds)
+        super().__init__(layer_sizes, **options)
+
+    def _make_parameters(self) -> None:
+        self._parameters = Parameters(self.backend, self.layer_sizes, self.dtype, len(self.seeds))
+        if self.init == "zeros":
+            return
+        for flat, seed in zip(self._parameters.flat, self.seeds, strict=True):
+            self._initialize(Parameters(self.backend, self.layer_sizes, self.dtype, flat=flat), seed)
 
 
 def _check_layer_sizes(layer_sizes: Sequence[int]) -> tuple[int, ...]:

@@ -13,51 +13,74 @@ from deltaprop.backends import Array, Backend
 class Parameters:
     """Weights and biases of every layer in one contiguous array: all weights first, layer by layer, then all biases.
 
-    With the weights in front, the l2 penalty, which leaves biases alone, is one operation on one slice.
+    With the weights in front, the l2 penalty, which leaves biases alone, is one operation on one slice. A leading
+    member axis, written ``…``, holds several networks of the same widths; without it, it is one.
+
+    Parameters
+    ----------
+    backend : Backend
+    layer_sizes : sequence of int
+    dtype : dtype
+    members : int, optional
+        How many networks; by default one, without the axis.
+    flat : array, (…, n), optional
+        Memory to take; by default new, and 0.
 
     Attributes
     ----------
-    flat : array, (n,)
+    flat : array, (…, n)
         Everything.
     n_weights : int
         How many of its first entries are weights.
-    weights : list of array, (s_out, s_in)
+    weights : list of array, (…, s_out, s_in)
         Views, one a layer.
-    biases : list of array, (s_out,)
+    biases : list of array, (…, s_out)
         Views, one a layer.
     """
 
-    def __init__(self, backend: Backend, layer_sizes: Sequence[int], dtype: DTypeLike) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        layer_sizes: Sequence[int],
+        dtype: DTypeLike,
+        members: int | None = None,
+        *,
+        flat: Array | None = None,
+    ) -> None:
         self.backend, self.layer_sizes = backend, tuple(layer_sizes)
         pairs = list(pairwise(layer_sizes))
         self.n_weights = sum(s_in * s_out for s_in, s_out in pairs)
-        self.flat = backend.zeros((self.n_weights + sum(layer_sizes[1:]),), dtype)
+        lead = () if members is None else (members,)
+        size = self.n_weights + sum(layer_sizes[1:])
+        self.flat = backend.zeros((*lead, size), dtype) if flat is None else flat
+        lead = self.flat.shape[:-1]
         self.weights: list[Array] = []
         self.biases: list[Array] = []
         w, b = 0, self.n_weights
         for s_in, s_out in pairs:
-            self.weights.append(self.flat[w : w + s_in * s_out].reshape(s_out, s_in))
-            self.biases.append(self.flat[b : b + s_out])
+            self.weights.append(self.flat[..., w : w + s_in * s_out].reshape(*lead, s_out, s_in))
+            self.biases.append(self.flat[..., b : b + s_out])
             w, b = w + s_in * s_out, b + s_out
 
     def on(self, backend: Backend) -> Parameters:
         """A copy on another backend."""
-        copy = Parameters(backend, self.layer_sizes, self.flat.dtype)
-        copy.flat[...] = backend.asarray(self.backend.to_numpy(self.flat), self.flat.dtype)
-        return copy
+        flat = backend.asarray(self.backend.to_numpy(self.flat), self.flat.dtype)
+        if backend.owns(self.flat):
+            flat = flat.copy()
+        return Parameters(backend, self.layer_sizes, flat.dtype, flat=flat)
 
     @property
     def flat_weights(self) -> Array:
-        """(n_weights,) view of all weights, without the biases."""
-        return self.flat[: self.n_weights]
+        """(…, n_weights) view of all weights, without the biases."""
+        return self.flat[..., : self.n_weights]
 
     @property
     def thetas(self) -> list[Array]:
-        """Θ^(l) = [b^(l), W^(l)], (s_out, 1 + s_in), one a layer: copies, the bias in column 0."""
+        """Θ^(l) = [b^(l), W^(l)], (…, s_out, 1 + s_in), one a layer: copies, the bias in column 0."""
         result = []
         for W, b in zip(self.weights, self.biases, strict=True):
-            theta = self.backend.empty((W.shape[0], 1 + W.shape[1]), W.dtype)
-            theta[:, 0] = b
-            theta[:, 1:] = W
+            theta = self.backend.empty((*W.shape[:-1], 1 + W.shape[-1]), W.dtype)
+            theta[..., 0] = b
+            theta[..., 1:] = W
             result.append(theta)
         return result

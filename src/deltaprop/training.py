@@ -139,11 +139,14 @@ def shuffle(network: NetworkState, samples: int, ahead: int = 0) -> np.ndarray[A
 
 
 def _divergence(epoch: int, learning_rate: float, cost: float, history: History) -> DivergenceError:
+    message = divergence_message(epoch, learning_rate, cost)
+    return DivergenceError(message, epoch=epoch, learning_rate=learning_rate, history=history)
+
+
+def divergence_message(epoch: int, learning_rate: float, cost: float) -> str:
+    """What is to be said of training that ended in numbers that are not finite."""
     what = f"the cost is {cost}" if not np.isfinite(cost) else "a parameter is not finite"
-    return DivergenceError(
+    return (
         f"training diverged: {what} in epoch {epoch} at learning rate {learning_rate:g}; the network keeps the "
-        f"parameters it had before that epoch. A smaller learning rate or scaled inputs usually help",
-        epoch=epoch,
-        learning_rate=learning_rate,
-        history=history,
+        "parameters it had before that epoch. A smaller learning rate or scaled inputs usually help"
     )

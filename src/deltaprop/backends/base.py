@@ -14,7 +14,7 @@ from deltaprop.errors import BackendError
 Array: TypeAlias = Any
 #: In which precision matrix products of float32 networks are formed.
 Precision: TypeAlias = Literal["fp32", "tf32", "bf16", "fp16"]
-#: A number, or a () array of the backend that holds it, which is read when the operation runs.
+#: A number, or a () array of the backend that holds it, read when the operation runs; of several members, (K,).
 Scalar: TypeAlias = Any
 
 
@@ -27,7 +27,8 @@ class Backend(ABC):
     """The operations of the derivation, each of them one line of it, all writing into buffers they are given.
 
     Rows are samples. Every array may carry one leading member axis (several networks of the same widths), written
-    ``…`` below; without it, it is one network. Arrays are trusted: of this backend, C-contiguous, of one dtype.
+    ``…`` below; without it, it is one network. Of several members' numbers (learning rates, scales), a scalar is an
+    array, (K,). Arrays are trusted: of this backend, of one dtype, and C-contiguous, those of each member at least.
     No operation allocates device or array memory after its first call with a shape.
 
     To add a backend, write one file with a subclass and name it in ``deltaprop.backends``.
@@ -127,8 +128,8 @@ class Backend(ABC):
     ) -> None:
         """δ^(L) = scale · ∂cost/∂z^(L) into `out`; the cost summed over samples, unscaled, is added to `cost`.
 
-        Z, A, Y and out : (m, s_L), cost : () of float64, sample_weight : (m,), with which δ and cost
-        of each sample count. The sum over samples of δ^(L) goes into `bias_gradient` : (s_L,), as in `hidden_delta`.
+        Z, A, Y and out : (…, m, s_L), cost : (…) of float64, sample_weight : (…, m), with which δ and cost
+        of each sample count. The sum over samples of δ^(L) goes into `bias_gradient` : (…, s_L), as in `hidden_delta`.
         """
 
     @abstractmethod
@@ -208,7 +209,7 @@ class Backend(ABC):
 
     @abstractmethod
     def add_l2_gradient(self, weights: Array, l2: Scalar, gradient: Array) -> None:
-        """∂/∂W of λ/2 Σ W², which is λ W, added to `gradient`; both flat, biases not among them."""
+        """∂/∂W of λ/2 Σ W², which is λ W, added to `gradient`; both flat, (…, n), biases not among them."""
 
     @abstractmethod
     def squared_norm(self, weights: Array) -> float:
@@ -216,7 +217,7 @@ class Backend(ABC):
 
     @abstractmethod
     def add_squared_norm(self, weights: Array, factor: Scalar, cost: Array) -> None:
-        """Factor · Σ W² over a flat vector, added to `cost`, () of float64, without the host asking for it."""
+        """Factor · Σ W² over flat vectors, (…, n), added to `cost`, (…) of float64, without the host asking for it."""
 
     # -- derivatives along a direction --------------------------------------------------------------------------
     # A tangent dx is the derivative of x along the direction in which inputs or parameters are moved.
@@ -291,7 +292,7 @@ class Backend(ABC):
         gradient: Array,
         velocity: Array | None,
         learning_rate: Scalar,
-        momentum: float,
+        momentum: Scalar,
         nesterov: bool,
     ) -> None:
         """θ := θ − η ∂J/∂θ, with momentum where `velocity` is given, in one pass over the flat vector."""
@@ -304,9 +305,9 @@ class Backend(ABC):
         first_moment: Array,
         second_moment: Array,
         step_size: Scalar,
-        beta_1: float,
-        beta_2: float,
-        epsilon: float,
+        beta_1: Scalar,
+        beta_2: Scalar,
+        epsilon: Scalar,
         decay: Scalar,
         n_decayed: int,
     ) -> None:

@@ -562,7 +562,7 @@ class CupyBackend(Backend):
         gradient: Array,
         velocity: Array | None,
         learning_rate: Scalar,
-        momentum: float,
+        momentum: Scalar,
         nesterov: bool,
     ) -> None:
         real, rate = parameters.dtype.type, _number(learning_rate, parameters.dtype)
@@ -581,9 +581,9 @@ class CupyBackend(Backend):
         first_moment: Array,
         second_moment: Array,
         step_size: Scalar,
-        beta_1: float,
-        beta_2: float,
-        epsilon: float,
+        beta_1: Scalar,
+        beta_2: Scalar,
+        epsilon: Scalar,
         decay: Scalar,
         n_decayed: int,
     ) -> None:

@@ -16,6 +16,20 @@ from deltaprop.backends.numpy_loss import LOSSES
 BLOCK = 16384
 
 
+def _blocks(vector: Array) -> list[slice]:
+    """Parts of the last axis of a flat vector, (n,), or of several, (K, n), that are cache-sized together."""
+    n = vector.shape[-1]
+    size = max(1, BLOCK * n // vector.size)
+    return [slice(start, start + size) for start in range(0, n, size)]
+
+
+def _of_members(number: Scalar, axes: int, dtype: np.dtype[Any]) -> Scalar:
+    """A number as it is; one for each member, (K,), in the dtype of the arrays and with so many axes behind it."""
+    if getattr(number, "ndim", 0) == 0:
+        return number
+    return np.asarray(number, dtype).reshape(-1, *(1,) * axes)
+
+
 class Scratch(threading.local):
     """Buffers for the intermediate results of an operation; each thread has its own, and they only ever grow."""
 
@@ -149,13 +163,15 @@ class NumpyBackend(Backend):
         if bias_gradient is not None:
             self.bias_gradient(out, bias_gradient, keep)
 
-    def _scale(self, out: Array, scale: float, sample_weight: Array | None) -> None:
+    def _scale(self, out: Array, scale: Scalar, sample_weight: Array | None) -> None:
         """Out · scale, and row by row times `sample_weight`, into `out`."""
-        if scale != 1.0:
+        if out.ndim > 2:
+            out *= _of_members(scale, 2, out.dtype)
+        elif scale != 1.0:
             out *= scale
         if sample_weight is not None:
             spread = self._scratch(0, out.size, out.dtype).reshape(out.shape)
-            np.copyto(spread, sample_weight[:, np.newaxis])
+            np.copyto(spread, sample_weight[..., np.newaxis])
             out *= spread
 
     def add_cost(
@@ -163,13 +179,13 @@ class NumpyBackend(Backend):
     ) -> None:
         one = self._scratch(0, Z.size, Z.dtype).reshape(Z.shape)
         two = self._scratch(1, Z.size, Z.dtype).reshape(Z.shape)
-        row = self._scratch(2, Z.shape[0], Z.dtype).reshape(-1, 1)
+        row = self._scratch(2, Z.size // Z.shape[-1], Z.dtype).reshape(*Z.shape[:-1], 1)
         LOSSES[loss].cost(Z, A, Y, one, two, row)
         if sample_weight is None:
-            cost += one.sum()
+            cost += one.sum() if cost.ndim == 0 else one.reshape(cost.size, -1).sum(axis=1)
         else:
-            np.sum(one, axis=1, keepdims=True, out=row)
-            cost += np.vdot(row, sample_weight)
+            np.sum(one, axis=-1, keepdims=True, out=row)
+            cost += np.vdot(row, sample_weight) if cost.ndim == 0 else np.vecdot(row[..., 0], sample_weight)
 
     def hidden_delta(
         self,
@@ -208,17 +224,18 @@ class NumpyBackend(Backend):
         out += sums
 
     def add_l2_gradient(self, weights: Array, l2: Scalar, gradient: Array) -> None:
-        for start in range(0, weights.size, BLOCK):
-            block = gradient[start : start + BLOCK]
-            penalty = self._scratch(0, block.size, weights.dtype)
-            np.multiply(weights[start : start + BLOCK], l2, out=penalty)
-            block += penalty
+        l2 = _of_members(l2, weights.ndim - 1, weights.dtype)
+        for block in _blocks(weights):
+            W = weights[..., block]
+            penalty = self._scratch(0, W.size, weights.dtype).reshape(W.shape)
+            np.multiply(W, l2, out=penalty)
+            gradient[..., block] += penalty
 
     def squared_norm(self, weights: Array) -> float:
         return float(np.vdot(weights, weights))
 
     def add_squared_norm(self, weights: Array, factor: Scalar, cost: Array) -> None:
-        cost += factor * float(np.vdot(weights, weights))
+        cost += factor * np.vecdot(weights, weights)
 
     # -- derivatives along a direction --------------------------------------------------------------------------
 
@@ -317,21 +334,23 @@ class NumpyBackend(Backend):
         gradient: Array,
         velocity: Array | None,
         learning_rate: Scalar,
-        momentum: float,
+        momentum: Scalar,
         nesterov: bool,
     ) -> None:
-        for start in range(0, parameters.size, BLOCK):
-            theta = parameters[start : start + BLOCK]
-            step = self._scratch(0, theta.size, theta.dtype)
-            np.multiply(gradient[start : start + BLOCK], learning_rate, out=step)
+        learning_rate = _of_members(learning_rate, parameters.ndim - 1, parameters.dtype)
+        momentum = _of_members(momentum, parameters.ndim - 1, parameters.dtype)
+        for block in _blocks(parameters):
+            theta = parameters[..., block]
+            step = self._scratch(0, theta.size, theta.dtype).reshape(theta.shape)
+            np.multiply(gradient[..., block], learning_rate, out=step)
             if velocity is not None:
-                v = velocity[start : start + BLOCK]
+                v = velocity[..., block]
                 v *= momentum
                 v -= step
                 if not nesterov:
                     theta += v
                     continue
-                look_ahead = self._scratch(1, theta.size, theta.dtype)
+                look_ahead = self._scratch(1, theta.size, theta.dtype).reshape(theta.shape)
                 np.multiply(v, momentum, out=look_ahead)
                 theta += look_ahead
             theta -= step
@@ -343,18 +362,21 @@ class NumpyBackend(Backend):
         first_moment: Array,
         second_moment: Array,
         step_size: Scalar,
-        beta_1: float,
-        beta_2: float,
-        epsilon: float,
+        beta_1: Scalar,
+        beta_2: Scalar,
+        epsilon: Scalar,
         decay: Scalar,
         n_decayed: int,
     ) -> None:
-        if decay:
-            parameters[:n_decayed] *= 1.0 - decay
-        for start in range(0, parameters.size, BLOCK):
-            block = slice(start, start + BLOCK)
-            g, m, v = gradient[block], first_moment[block], second_moment[block]
-            one = self._scratch(0, g.size, g.dtype)
+        numbers = (step_size, beta_1, beta_2, epsilon, decay)
+        step_size, beta_1, beta_2, epsilon, decay = (
+            _of_members(number, parameters.ndim - 1, parameters.dtype) for number in numbers
+        )
+        if np.any(decay):
+            parameters[..., :n_decayed] *= 1.0 - decay
+        for block in _blocks(parameters):
+            g, m, v = gradient[..., block], first_moment[..., block], second_moment[..., block]
+            one = self._scratch(0, g.size, g.dtype).reshape(g.shape)
             np.multiply(g, 1.0 - beta_1, out=one)
             m *= beta_1
             m += one
@@ -366,7 +388,7 @@ class NumpyBackend(Backend):
             one += epsilon
             np.divide(m, one, out=one)
             one *= step_size
-            parameters[block] -= one
+            parameters[..., block] -= one
 
     # -- minibatches --------------------------------------------------------------------------------------------
 

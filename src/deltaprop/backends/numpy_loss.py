@@ -1,8 +1,8 @@
 """Costs and their slopes in NumPy; the twin of ``kernels/loss.cuh`` and ``kernels/output_delta.cu``.
 
 Costs come from z (softplus, log-sum-exp), never from log(a): they stay right where a rounds to 0 or 1.
-Every cost writes one entry a sample and output into `out`. Arrays are (m, s_L), contiguous and of one dtype; `spare` is
-scratch of that shape, `row` of shape (m, 1).
+Every cost writes one entry a sample and output into `out`. Arrays are (…, m, s_L), contiguous and of one dtype; `spare`
+is scratch of that shape, `row` of shape (…, m, 1).
 """
 
 from __future__ import annotations
@@ -89,11 +89,11 @@ def binary_cross_entropy(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Ma
 
 def categorical_cross_entropy(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, row: Matrix) -> None:
     """−y log a with a = softmax(z), which is y_j (log Σ_k e^z_k − z_j)."""
-    np.max(z, axis=1, keepdims=True, out=row)
+    np.max(z, axis=-1, keepdims=True, out=row)
     np.copyto(spare, row)
     np.subtract(z, spare, out=out)
     np.exp(out, out=spare)
-    np.sum(spare, axis=1, keepdims=True, out=row)
+    np.sum(spare, axis=-1, keepdims=True, out=row)
     np.log(row, out=row)
     np.copyto(spare, row)
     np.subtract(spare, out, out=out)

@@ -174,6 +174,8 @@ class Run:
         As many as the rule has, of the shape of `parameters`, changed in place.
     X, Y : array, (m, s_1) and (m, s_L)
         All members see the same samples.
+    samples : int, optional
+        How many of them an epoch visits, where an order is handed in that does not visit all.
     """
 
     backend: CupyBackend
@@ -182,6 +184,7 @@ class Run:
     moments: Sequence[Array]
     X: Array
     Y: Array
+    samples: int | None = None
 
     def __call__(
         self,
@@ -202,7 +205,7 @@ class Run:
         terms : array, (1 or K, epochs · steps, 5)
             On the host, for each step: the scale of δ^(L), the factor of W in ∂J/∂W and that of Σ W², the learning
             rate with Adam's bias correction, and what AdamW takes off the weights.
-        order : array, (1 or K, epochs, m) of int64, or None
+        order : array, (1 or K, epochs, samples) of int64, or None
             On the host: in which order each epoch visits the samples.
         weights : array, (epochs, m), or None
             Sample weights in that order.
@@ -220,7 +223,7 @@ class Run:
         """
         backend, plan, dtype = self.backend, self.residence.plan, self.parameters.dtype
         members = self.parameters.size // plan.n
-        plan.members, plan.samples, plan.epochs = members, self.X.shape[0], epochs
+        plan.members, plan.samples, plan.epochs = members, self.samples or self.X.shape[0], epochs
         plan.steps = math.ceil(plan.samples / plan.batch)
         diverged = backend.zeros((members,), np.int64)
         table = backend.asarray(terms, dtype)

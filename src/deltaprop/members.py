@@ -1,0 +1,129 @@
+"""What the networks of a stack are trained on and by, each in its own way, and what they carry from step to step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from deltaprop.backends import Array
+from deltaprop.backends.places import Rule
+from deltaprop.backprop import Objective
+from deltaprop.network import NetworkState
+from deltaprop.optimizers import Optimizer, rule_of
+
+#: Which members, and in which order: an array of their numbers.
+Numbers: TypeAlias = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Member:
+    """How one network of a stack is trained.
+
+    Attributes
+    ----------
+    samples : int
+        How many samples it has.
+    batch_size : int
+        At most as many.
+    optimizer : Optimizer
+    objective : Objective
+    rows : array of int64, (samples,), optional
+        Which of the stack's samples they are; by default all, as they stand.
+    sample_weight : array, (samples,), optional
+        How much each counts, on the host.
+    dropout : tuple of float
+        One a hidden layer, or none.
+    """
+
+    samples: int
+    batch_size: int
+    optimizer: Optimizer
+    objective: Objective
+    rows: np.ndarray[Any, Any] | None = None
+    sample_weight: np.ndarray[Any, Any] | None = None
+    dropout: tuple[float, ...] = ()
+
+    @cached_property
+    def rule(self) -> Rule | None:
+        """Its update rule by its place, None of an optimizer that is none of ours."""
+        return rule_of(self.optimizer)
+
+    @property
+    def batches(self) -> int:
+        """Minibatches an epoch."""
+        return math.ceil(self.samples / self.batch_size)
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Samples in each of them: the last may have fewer."""
+        return [min(self.batch_size, self.samples - start) for start in range(0, self.samples, self.batch_size)]
+
+    @cached_property
+    def m(self) -> float:
+        """The m of the formulas: how many samples there are, or what their weights sum to."""
+        return float(self.samples if self.sample_weight is None else self.sample_weight.sum(dtype=np.float64))
+
+
+@dataclass
+class Stack:
+    """Several networks in training: their parameters, data, and what their optimizers carry.
+
+    Attributes
+    ----------
+    network : NetworkState
+        With a member axis.
+    X, Y : array, (m, s_1) and (m, s_L), or with the member axis before
+        The samples that members have by `Member.rows`, or samples of each member's own.
+    members : sequence of Member
+        All with update rules of ours.
+    moments : list of array, (K, n)
+        As many as the rule that needs most of them has.
+    steps : array of int64, (K,)
+        How many each has taken.
+    cost, decay : array of float64, (K,)
+        On the host: what the minibatches of its last epoch cost, and what `Passes.terms` makes of their Σ W².
+    """
+
+    network: NetworkState
+    X: Array
+    Y: Array
+    members: Sequence[Member]
+
+    def __post_init__(self) -> None:
+        count, parameters = len(self.members), self.network.parameters
+        most = max(member.rule.moments for member in self.members if member.rule is not None)
+        self.moments = [self.network.backend.zeros(parameters.shape, parameters.dtype) for _ in range(most)]
+        self.steps = np.zeros(count, np.int64)
+        self.cost, self.decay = np.zeros(count), np.zeros(count)
+
+    @property
+    def own_samples(self) -> bool:
+        """Whether X and Y have the member axis."""
+        return bool(self.X.ndim == 3)
+
+
+@dataclass
+class Passes:
+    """What k members do in an epoch, member by member.
+
+    Attributes
+    ----------
+    orders : list of array of int64, (samples,), or None
+        Rows of the stack's X in the order in which they are visited; None for all of them as they stand.
+    weights : list of array, (samples,), or None
+        Sample weights in that order, on the host, in the network's dtype.
+    terms : array of float64, (k, 3, batches)
+        For each minibatch the scale of δ^(L), the factor of W in ∂J/∂W and that of Σ W². Where there are fewer
+        minibatches than others have, the rest means nothing.
+    learning_rates : array of float64, (k,)
+    """
+
+    orders: Sequence[np.ndarray[Any, Any] | None]
+    weights: Sequence[np.ndarray[Any, Any] | None]
+    terms: np.ndarray[Any, Any]
+    learning_rates: np.ndarray[Any, Any]

@@ -1,0 +1,603 @@
+"""`NetworkStack`: several networks of the same widths, trained at once."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from numbers import Real
+from typing import Any, Self
+
+import numpy as np
+
+from deltaprop import evaluation, stack_training
+from deltaprop.arguments import check_whole_number
+from deltaprop.backends import Array, Backend, get_backend
+from deltaprop.backprop import L2Scaling, Objective, Reduction
+from deltaprop.callbacks import Callback
+from deltaprop.data import as_weights
+from deltaprop.derivatives import Mode
+from deltaprop.early_stopping import EarlyStopping
+from deltaprop.errors import DivergenceError
+from deltaprop.function import ForwardPass
+from deltaprop.history import History
+from deltaprop.members import Member
+from deltaprop.metrics import Metric
+from deltaprop.model import Network
+from deltaprop.model_file import read_model, write_model
+from deltaprop.network import StackState
+from deltaprop.optimizers import SGD, Optimizer
+from deltaprop.parameters import Parameters
+from deltaprop.stack_training import StackPlan
+from deltaprop.trainer import check_dropout
+
+
+class NetworkStack(StackState):
+    """K networks of one configuration, each with parameters of its own, trained at once.
+
+    Every method is that of `Network`, and every array it returns has a member axis before the others: member k of it is
+    what ``stack[k]`` would return. Samples may be shared by all members or, with that axis, be each one's own.
+
+    Parameters
+    ----------
+    members : int
+        K, at least 1.
+    layer_sizes : sequence of int
+        Widths s_1 … s_L of every member.
+    seeds : int or sequence of int, optional
+        One a member, or one for all; by default 0 … K − 1. Each decides its member's initialisation, shuffling and
+        dropout, so that a member learns what `Network` with that seed learns alone.
+    **options
+        The other arguments of `Network`, which all members share: hidden_activation, output_activation, loss, init,
+        dtype, backend, output_error, precision.
+
+    Attributes
+    ----------
+    parameters : array, (K, n)
+        The members' flat vectors: the stack's own memory. Assigning copies into it.
+    weights, biases, thetas : list of array
+        (K, s_out, s_in), (K, s_out) and (K, s_out, 1 + s_in), one a layer, as of `Network`.
+    seeds : list of int
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is none of these; the message names it, what was seen and what was expected.
+    BackendError
+        If the backend cannot be had here, or has no such precision.
+
+    Examples
+    --------
+    >>> import deltaprop as dp
+    >>> stack = dp.NetworkStack(3, [2, 8, 1], backend="numpy")
+    >>> X, Y = [[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0]
+    >>> histories = stack.fit(X, Y, optimizer=[dp.Adam(0.1), dp.Adam(0.2), dp.SGD(0.5)], epochs=300)
+    >>> stack.predict(X).shape
+    (3, 4, 1)
+    >>> [round(float(p)) for p in stack[1].predict(X)[:, 0]]
+    [0, 1, 1, 0]
+    """
+
+    def __init__(
+        self, members: int, layer_sizes: Sequence[int], *, seeds: int | Sequence[int] | None = None, **options: Any
+    ) -> None:
+        count = check_whole_number("members", members, least=1)
+        for name in ("seed", "layer_sizes"):
+            if name in options:
+                raise TypeError(f"{name}: NetworkStack takes seeds, one a member, and widths as its second argument")
+        numbers = range(count) if seeds is None else seeds
+        chosen = _one_each("seeds", numbers, count, lambda name, seed: check_whole_number(name, seed, least=0))
+        super().__init__(chosen, layer_sizes, **options)
+        self._networks = [self._network(k) for k in range(count)]
+
+    def _network(self, k: int) -> Network:
+        """Member k as a network in the same memory."""
+        network = object.__new__(Network)
+        state = {name: value for name, value in self.__dict__.items() if name not in ("seeds", "_networks")}
+        flat = self._parameters.flat[k]
+        own = Parameters(self.backend, self.layer_sizes, self.dtype, flat=flat)
+        network.__dict__.update(state | {"seed": self.seeds[k], "_parameters": own})
+        return network
+
+    def __len__(self) -> int:
+        return len(self._networks)
+
+    def __getitem__(self, k: int) -> Network:
+        """Member k as a `Network` that shares this stack's memory: training either trains both."""
+        return self._networks[k]
+
+    def __iter__(self) -> Iterator[Network]:
+        return iter(self._networks)
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """Everything but the parameters and the backend: arguments that make an equal stack."""
+        configuration = {name: value for name, value in super().configuration.items() if name != "seed"}
+        return {"members": len(self), **configuration, "seeds": list(self.seeds)}
+
+    def copy(self, dtype: Any = None) -> Self:
+        """An independent stack with these parameters, on the same backend, in another dtype where one is given."""
+        result = super().copy(dtype)
+        for copied, network in zip(result, self, strict=True):
+            copied.init, copied.epochs_trained = network.init, network.epochs_trained
+        return result
+
+    # -- what each member is asked ------------------------------------------------------------------------------
+
+    def forward(self, X: Any) -> ForwardPass:
+        """Every z and every a of every member, (K, m, s_l); see `Network.forward`.
+
+        Parameters
+        ----------
+        X : array_like, (m, s_1), or (K, m, s_1)
+            Samples that all members see, or each one's own.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `Network.forward`.
+        """
+        passes = [network.forward(x) for network, x in zip(self, self._each("X", X), strict=True)]
+        return ForwardPass(
+            z=[_stacked([each.z[l] for each in passes]) for l in range(len(self.weights))],
+            a=[_stacked([each.a[l] for each in passes]) for l in range(len(self.layer_sizes))],
+        )
+
+    def predict(self, X: Any) -> Array:
+        """h = a^(L) of every member, (K, m, s_L); X as of `forward`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `Network.predict`.
+        """
+        if not self.backend.on_host:
+            return self._of_each("predict", X)
+        each = self._each("X", X)
+        shared = all(x is each[0] for x in each)
+        inputs = [network._inputs(x) for network, x in zip(self, each[:1] if shared else each, strict=False)]
+        return evaluation.predict(self, inputs[0] if shared else np.stack(inputs))
+
+    def cost(
+        self,
+        X: Any,
+        Y: Any,
+        l2: float | Sequence[float] = 0.0,
+        l2_scaling: L2Scaling = "per_sample",
+        reduction: Reduction = "mean",
+        *,
+        sample_weight: Any = None,
+    ) -> np.ndarray[Any, Any]:
+        """J(θ) of every member, (K,) of float64.
+
+        Parameters
+        ----------
+        X : array_like, (m, s_1), or (K, m, s_1)
+        Y : array_like
+            Targets as of `Network.cost`, for all members, or one such array for each, with X or without.
+        l2 : float or sequence of float
+            λ, one for all members or one each.
+        l2_scaling, reduction
+            As of `Network.cost`.
+        sample_weight : array_like, (m,), or (K, m), optional
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `Network.cost`.
+        """
+        return np.array(
+            [
+                net.cost(*what, l2_scaling, reduction, **how)
+                for net, what, how in self._samples_of(X, Y, l2, sample_weight)
+            ]
+        )
+
+    def cost_and_gradient(
+        self,
+        X: Any,
+        Y: Any,
+        l2: float | Sequence[float] = 0.0,
+        l2_scaling: L2Scaling = "per_sample",
+        reduction: Reduction = "mean",
+        *,
+        sample_weight: Any = None,
+    ) -> tuple[np.ndarray[Any, Any], Parameters]:
+        """J(θ) of every member, (K,), and ∂J/∂θ with the member axis in all its shapes; arguments as of `cost`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `Network.cost`.
+        """
+        pairs = [
+            net.cost_and_gradient(*what, l2_scaling, reduction, **how)
+            for net, what, how in self._samples_of(X, Y, l2, sample_weight)
+        ]
+        flat = _stacked([gradient.flat for _, gradient in pairs])
+        gradient = Parameters(pairs[0][1].backend, self.layer_sizes, self.dtype, flat=flat)
+        return np.array([cost for cost, _ in pairs]), gradient
+
+    def deltas(self, X: Any, Y: Any) -> list[Array]:
+        """δ^(2) … δ^(L) of every member, (K, m, s_l), one a layer, without 1/m; arguments as of `cost`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `Network.deltas`.
+        """
+        each = [net.deltas(x, y) for net, (x, y, _), _ in self._samples_of(X, Y, 0.0, None)]
+        return [_stacked([deltas[l] for deltas in each]) for l in range(len(self.weights))]
+
+    def jvp(self, X: Any, dX: Any) -> Array:
+        """J u of every member, (K, m, s_L), X and dX : (m, s_1), or (K, m, s_1); see `Network.jvp`."""
+        return self._of_each("jvp", X, dX)
+
+    def vjp(self, X: Any, dY: Any) -> Array:
+        """Jᵀ v of every member, (K, m, s_1), dY : (m, s_L), or (K, m, s_L); see `Network.vjp`."""
+        return self._of_each("vjp", X, dY)
+
+    def jacobian(self, X: Any, mode: Mode = "auto") -> Array:
+        """∂h_k/∂x_i of every member, (K, m, s_L, s_1); see `Network.jacobian`."""
+        return _stacked([net.jacobian(x, mode) for net, x in zip(self, self._each("X", X), strict=True)])
+
+    def hvp(
+        self,
+        X: Any,
+        Y: Any,
+        v: Any,
+        l2: float | Sequence[float] = 0.0,
+        l2_scaling: L2Scaling = "per_sample",
+        reduction: Reduction = "mean",
+        *,
+        sample_weight: Any = None,
+    ) -> Array:
+        """H v of every member, (K, n), v : (n,), or (K, n); other arguments as of `cost`; see `Network.hvp`."""
+        directions = self._each("v", v, axes=1)
+        return _stacked(
+            [
+                net.hvp(x, y, direction, own_l2, l2_scaling, reduction, **how)
+                for (net, (x, y, own_l2), how), direction in zip(
+                    self._samples_of(X, Y, l2, sample_weight), directions, strict=True
+                )
+            ]
+        )
+
+    def _of_each(self, method: str, *arrays: Any) -> Array:
+        """What a method of `Network` returns for each member, of arrays that are shared or each one's own."""
+        each = [self._each(name, array) for name, array in zip(("X", "direction"), arrays, strict=False)]
+        return _stacked([getattr(net, method)(*own) for net, *own in zip(self, *each, strict=True)])
+
+    def _each(self, name: str, array: Any, axes: int = 2) -> list[Any]:
+        """`array` for each member: its own where there is a member axis before `axes` others, else the same."""
+        count = len(self)
+        if np.ndim(array) <= axes:
+            return [array] * count
+        if len(array) != count:
+            raise ValueError(f"{name}: expected {count} members on the first axis, got {len(array)}")
+        return list(array)
+
+    def _targets_each(self, Y: Any, own_X: bool) -> list[Any]:
+        """`Y` for each member: with X its own, one row of labels each is no matrix of outputs."""
+        labels = np.ndim(Y) == 2 and (own_X or np.shape(Y)[1] != self.layer_sizes[-1]) and len(Y) == len(self)
+        return self._each("Y", Y, axes=1 if labels else 2)
+
+    def _samples_of(
+        self, X: Any, Y: Any, l2: float | Sequence[float], sample_weight: Any
+    ) -> list[tuple[Network, tuple[Any, Any, float], dict[str, Any]]]:
+        """(member, (x, y, l2), {"sample_weight": w}) for each."""
+        penalties = _one_each("l2", l2, len(self))
+        weights = self._each("sample_weight", sample_weight, axes=1)
+        targets = self._targets_each(Y, np.ndim(X) == 3)
+        rows = zip(self, self._each("X", X), targets, penalties, weights, strict=True)
+        return [(net, (x, y, own_l2), {"sample_weight": weight}) for net, x, y, own_l2, weight in rows]
+
+    # -- training -----------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        X: Any,
+        Y: Any,
+        *,
+        optimizer: Optimizer | Sequence[Optimizer] | None = None,
+        batch_size: int | Sequence[int | None] | None = 32,
+        epochs: int = 10,
+        l2: float | Sequence[float] = 0.0,
+        l2_scaling: L2Scaling = "per_sample",
+        reduction: Reduction = "mean",
+        sample_weight: Any = None,
+        samples: Sequence[Any] | None = None,
+        shuffle: bool = True,
+        dropout: Any = 0.0,
+        validation: tuple[Any, Any] | None = None,
+        validation_samples: Sequence[Any] | None = None,
+        metrics: Sequence[str | Metric] | None = None,
+        early_stopping: EarlyStopping | Sequence[EarlyStopping | None] | None = None,
+        callbacks: Sequence[Callback] = (),
+        progress: bool = False,
+    ) -> list[History]:
+        """Train every member by gradient descent over minibatches, from the parameters it has.
+
+        Member k learns what ``stack[k].fit`` with its own arguments would have it learn, to rounding.
+
+        Parameters
+        ----------
+        X, Y
+            As of `cost`.
+        optimizer, batch_size, l2, early_stopping
+            As of `Network.fit`, one for all members or a sequence of one each.
+        dropout : float, or sequence of one entry a member
+            Each a number, or a sequence of one for each hidden layer.
+        samples : sequence of array_like of int, optional
+            For each member, which rows of X and Y it is trained on (those of a fold, or of a bootstrap, where a row may
+            occur more than once). By default all of them.
+        validation : (X, Y), optional
+            As of `Network.fit`, shared or with the member axis.
+        validation_samples : sequence of array_like of int, optional
+            For each member, which rows of X and Y it is validated on instead.
+        sample_weight : array_like, (m,), or (K, m), optional
+            Of all samples, of which a member with `samples` has some.
+        epochs, l2_scaling, reduction, shuffle, metrics, progress
+            As of `Network.fit`.
+        callbacks : sequence of callable
+            Each is given an `EpochEnd` whose ``network`` is the stack and whose ``history`` is the list of histories.
+
+        Returns
+        -------
+        list of History
+            One a member. That of a member whose training diverged has ``diverged`` set; it ends with the parameters
+            of its last good epoch, and the others go on.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument is none of these. Nothing has been trained then.
+        DivergenceError
+            If every member has diverged.
+
+        Warns
+        -----
+        RuntimeWarning
+            If some have.
+        """
+        count = len(self)
+        inputs, targets = self._training_data(X, Y)
+        m = inputs.shape[-2]
+        rows = None if samples is None else _rows("samples", samples, count, m)
+        weights = self._each("sample_weight", sample_weight, axes=1)
+        optimizers = _one_each("optimizer", SGD() if optimizer is None else optimizer, count, _check_optimizer)
+        batch_sizes, penalties = _one_each("batch_size", batch_size, count), _one_each("l2", l2, count)
+        dropouts = [dropout] * count if isinstance(dropout, Real) else _one_each("dropout", dropout, count)
+        members = []
+        for k in range(count):
+            own_rows = None if rows is None else rows[k]
+            own_m = m if own_rows is None else len(own_rows)
+            size = batch_sizes[k]
+            members.append(
+                Member(
+                    samples=own_m,
+                    batch_size=own_m if size is None else min(own_m, check_whole_number("batch_size", size, least=1)),
+                    optimizer=optimizers[k],
+                    objective=Objective(penalties[k], l2_scaling, reduction),
+                    rows=own_rows,
+                    sample_weight=self._weights_of(weights[k], m, own_rows),
+                    dropout=check_dropout(dropouts[k], len(self.layer_sizes) - 2),
+                )
+            )
+        held_out, resolved = self._validation(validation, validation_samples, metrics, inputs, targets)
+        stopping = _one_each("early_stopping", early_stopping, count)
+        plan = StackPlan(
+            members=members,
+            epochs=check_whole_number("epochs", epochs, least=1),
+            shuffle=shuffle,
+            metrics=resolved,
+            early_stopping=stopping,
+            callbacks=callbacks,
+            progress=progress,
+        )
+        for each in stopping:
+            if each is not None:
+                Network._check_early_stopping(each, resolved, held_out is not None)
+        histories = stack_training.train(self, self._networks, inputs, targets, held_out, plan)
+        return _report(histories)
+
+    def fit_full_batch(self, X: Any, Y: Any, *, l2: float | Sequence[float] = 0.0, **options: Any) -> list[History]:
+        """`Network.fit_full_batch` of every member, one after the other; X, Y and l2 as of `fit`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `Network.fit_full_batch`.
+        DivergenceError
+            If every member has diverged.
+
+        Warns
+        -----
+        RuntimeWarning
+            If some have.
+        """
+        histories = []
+        for net, (x, y, own_l2), _ in self._samples_of(X, Y, l2, None):
+            try:
+                histories.append(net.fit_full_batch(x, y, l2=own_l2, **options))
+            except DivergenceError as error:
+                error.history.diverged, error.history.message = True, str(error)
+                histories.append(error.history)
+        return _report(histories)
+
+    def _training_data(self, X: Any, Y: Any) -> tuple[Array, Array]:
+        """Inputs and targets as arrays of ours, both with the member axis or neither."""
+        each_X, each_Y = self._each("X", X), self._targets_each(Y, np.ndim(X) == 3)
+        shared = all(x is each_X[0] for x in each_X) and all(y is each_Y[0] for y in each_Y)
+        if shared:
+            return self[0]._data(each_X[0], each_Y[0])
+        pairs = [
+            net._data(x, y, f"X[{k}]", f"Y[{k}]")
+            for k, (net, x, y) in enumerate(zip(self, each_X, each_Y, strict=True))
+        ]
+        return _stacked([x for x, _ in pairs]), _stacked([y for _, y in pairs])
+
+    def _weights_of(self, sample_weight: Any, m: int, rows: np.ndarray[Any, Any] | None) -> np.ndarray[Any, Any] | None:
+        """One member's sample weights, on the host, in the dtype of the network."""
+        if sample_weight is None:
+            return None
+        host = get_backend("numpy")
+        weights: np.ndarray[Any, Any] = as_weights(
+            sample_weight, "sample_weight", rows=m, backend=host, dtype=self.dtype
+        )
+        return weights if rows is None else weights[rows]
+
+    def _validation(
+        self,
+        validation: tuple[Any, Any] | None,
+        validation_samples: Sequence[Any] | None,
+        metrics: Sequence[str | Metric] | None,
+        inputs: Array,
+        targets: Array,
+    ) -> tuple[list[tuple[Array, Array]] | None, dict[str, Metric]]:
+        """What each member is validated on, and what is recorded of it."""
+        count = len(self)
+        if validation is not None and validation_samples is not None:
+            raise ValueError("validation_samples: expected None where validation data are handed in")
+        if validation_samples is not None:
+            rows = _rows("validation_samples", validation_samples, count, inputs.shape[-2])
+            own = inputs.ndim == 3
+            index = [self.backend.asarray(each, np.int64) for each in rows]
+            held = [
+                ((inputs[k] if own else inputs)[i], (targets[k] if own else targets)[i]) for k, i in enumerate(index)
+            ]
+            return held, self[0]._validation(held[0], metrics)[1]
+        if validation is None:
+            return None, self[0]._validation(None, metrics)[1]
+        if not isinstance(validation, (tuple, list)) or len(validation) != 2:
+            raise TypeError(f"validation: expected a pair (X, Y), got {type(validation).__name__}")
+        each_X = self._each("validation X", validation[0])
+        each_Y = self._targets_each(validation[1], np.ndim(validation[0]) == 3)
+        known: dict[tuple[int, int], tuple[Any, dict[str, Metric]]] = {}
+        for net, x, y in zip(self, each_X, each_Y, strict=True):
+            if (id(x), id(y)) not in known:
+                known[id(x), id(y)] = net._validation((x, y), metrics)
+        held = [known[id(x), id(y)][0] for x, y in zip(each_X, each_Y, strict=True)]
+        return held, known[id(each_X[0]), id(each_Y[0])][1]
+
+    # -- files --------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write configuration and parameters of every member to a safetensors file, all or nothing.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; a file that was there stays whole.
+        ValueError
+            If the loss is a pair of functions: a file holds no code.
+        """
+        if not isinstance(self.loss, str):
+            raise ValueError(f"loss: expected the name of a loss, as a file holds no code, got {self.loss!r}")
+        trained = [network.epochs_trained for network in self]
+        write_model(
+            path,
+            {"stack": self.configuration, "epochs_trained": trained},
+            {"parameters": self.backend.to_numpy(self.parameters)},
+        )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], backend: str | Backend = "auto") -> NetworkStack:
+        """The stack that `save` wrote to `path`. No code in the file is run: there can be none.
+
+        Raises
+        ------
+        OSError
+            If it cannot be read.
+        ValueError
+            If it is damaged or no stack of ours.
+        BackendError
+            If the backend cannot be had here.
+        """
+        configuration, tensors = read_model(path)
+        try:
+            described = dict(configuration["stack"])
+            sizes, count, shape = described["layer_sizes"], described["members"], tensors["parameters"].shape
+            size = sum((s_in + 1) * s_out for s_in, s_out in pairwise(sizes))
+            if shape != (count, size):
+                raise ValueError(f"{count} members of layer_sizes {sizes} do not fit parameters of shape {shape}")
+            stack = cls(**described | {"init": "zeros"}, backend=backend)
+            stack.parameters = tensors["parameters"]
+            for network, epochs in zip(stack, configuration["epochs_trained"], strict=True):
+                network.init, network.epochs_trained = described["init"], int(epochs)
+            stack.init = described["init"]
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise ValueError(f"{path}: does not describe a stack ({type(error).__name__}: {error})") from error
+        if not stack.backend.all_finite(stack.parameters):
+            raise ValueError(f"{path}: holds parameters that are not finite")
+        return stack
+
+    def __repr__(self) -> str:
+        configuration = self.configuration
+        members, sizes = configuration.pop("members"), configuration.pop("layer_sizes")
+        arguments = ", ".join(f"{name}={value!r}" for name, value in configuration.items())
+        return f"NetworkStack({members}, {sizes}, {arguments}, backend={self.backend.name!r})"
+
+
+def _stacked(arrays: list[Array]) -> Array:
+    """Arrays of one kind with a new first axis."""
+    if isinstance(arrays[0], np.ndarray):
+        return np.stack(arrays)
+    from deltaprop.backends import backend_of
+
+    backend: Any = backend_of(arrays[0])
+    result = backend.empty((len(arrays), *arrays[0].shape), arrays[0].dtype)
+    for k, array in enumerate(arrays):
+        result[k] = array
+    return result
+
+
+def _one_each(name: str, value: Any, count: int, check: Any = None) -> list[Any]:
+    """`value` for each of so many members: a sequence or vector of one each, or one for all."""
+    if isinstance(value, np.ndarray) and value.ndim == 1:
+        value = value.tolist()
+    if isinstance(value, range) or (isinstance(value, Sequence) and not isinstance(value, str)):
+        if len(value) != count:
+            raise ValueError(f"{name}: expected one for all members or {count}, one each, got {len(value)}")
+        return [each if check is None else check(f"{name}[{k}]", each) for k, each in enumerate(value)]
+    return [value if check is None else check(name, value)] * count
+
+
+def _check_optimizer(name: str, optimizer: Any) -> Optimizer:
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"{name}: expected SGD, Adam or AdamW, got {optimizer!r}")
+    return optimizer
+
+
+def _rows(name: str, samples: Any, count: int, m: int) -> list[np.ndarray[Any, Any]]:
+    """For each member whole numbers 0 … m − 1; members may share an array."""
+    if len(samples) != count:
+        raise ValueError(f"{name}: expected {count} arrays of row numbers, one a member, got {len(samples)}")
+    known: dict[int, np.ndarray[Any, Any]] = {}
+    for k, given in enumerate(samples):
+        if id(given) in known:
+            continue
+        rows = np.asarray(given)
+        if rows.dtype == bool and rows.shape == (m,):
+            rows = np.flatnonzero(rows)
+        if rows.ndim != 1 or rows.size == 0 or rows.dtype.kind not in "iu":
+            raise ValueError(f"{name}[{k}]: expected row numbers, (m,), got shape {rows.shape} of {rows.dtype}")
+        if int(rows.min()) < 0 or int(rows.max()) >= m:
+            raise ValueError(f"{name}[{k}]: expected rows 0 … {m - 1}, got {int(rows.min())} … {int(rows.max())}")
+        known[id(given)] = np.ascontiguousarray(rows, np.int64)
+    return [known[id(given)] for given in samples]
+
+
+def _report(histories: list[History]) -> list[History]:
+    """Say which members have diverged; fail where all have."""
+    diverged = [k for k, history in enumerate(histories) if history.diverged]
+    if not diverged:
+        return histories
+    message = f"members {diverged} of {len(histories)} diverged; the first: {histories[diverged[0]].message}"
+    if len(diverged) == len(histories):
+        first = histories[0]
+        rate = first.learning_rate[-1] if first.learning_rate else float("nan")
+        raise DivergenceError(message, epoch=first.epochs + 1, learning_rate=rate, history=first)
+    warnings.warn(message, RuntimeWarning, stacklevel=3)
+    return histories

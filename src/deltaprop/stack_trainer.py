@@ -1,0 +1,152 @@
+"""One epoch of every network of a stack, by whichever way the backend has: together, or one after the other."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from deltaprop.backends import Array
+from deltaprop.errors import BackendError
+from deltaprop.grouped_stack import ResidentStack, SteppedStack
+from deltaprop.members import Member, Numbers, Passes, Stack
+from deltaprop.native_stack import NativeStack
+from deltaprop.network import NetworkState
+from deltaprop.progress import Silent
+from deltaprop.trainer import Trainer
+
+
+class StackTrainer:
+    """Several networks of the same widths in training, each with its own samples, optimizer and penalty.
+
+    Parameters
+    ----------
+    network : NetworkState
+        With a member axis, trained in place.
+    X, Y : array, (m, s_1) and (m, s_L), or with the member axis before
+        Trusted arrays of its backend.
+    members : sequence of Member
+        One for each.
+    networks : sequence of NetworkState, optional
+        Each member as a network that shares its memory: what dropout goes by, and what is trained where there is no
+        way of training them together. Without them, there has to be one.
+
+    Attributes
+    ----------
+    cost, decay : array of float64, (K,)
+        As `Trainer` has them, of each member's last epoch.
+    """
+
+    def __init__(
+        self,
+        network: NetworkState,
+        X: Array,
+        Y: Array,
+        members: Sequence[Member],
+        networks: Sequence[NetworkState] | None = None,
+    ) -> None:
+        self.members = members
+        self._fixed_terms = {k: self.terms(k, member.sizes) for k, member in enumerate(members)}
+        self._most = max(member.batches for member in members)
+        self.one_by_one: list[Trainer] = []
+        if any(member.rule is None for member in members):
+            self.way: Any = None
+        else:
+            stack = Stack(network, X, Y, members)
+            self.way = _way(stack, networks)
+            self.cost, self.decay = stack.cost, stack.decay
+        if self.way is None:
+            assert networks is not None
+            self.cost, self.decay = np.zeros(len(members)), np.zeros(len(members))
+            own = X.ndim == 3
+            for k, (member, alone) in enumerate(zip(members, networks, strict=True)):
+                self.one_by_one.append(_trainer(alone, X[k] if own else X, Y[k] if own else Y, member))
+
+    def epoch(
+        self, which: Numbers, orders: Sequence[np.ndarray[Any, Any] | None], learning_rates: np.ndarray[Any, Any]
+    ) -> None:
+        """Of the members that `which` names, every sample once.
+
+        Parameters
+        ----------
+        which : array of int64, (k,)
+        orders : list of array of int64, (samples,), or None
+            For each of them, in which order its samples are visited; None for the one in which they stand. Arrays that
+            members share are best handed in as the same object.
+        learning_rates : array, (k,)
+        """
+        if self.one_by_one:
+            for k, order, rate in zip(which, orders, learning_rates, strict=True):
+                trainer = self.one_by_one[k]
+                trainer.epoch(float(rate), order, Silent())
+                trainer.network.epochs_trained -= 1  # counted by whoever calls
+                self.cost[k], self.decay[k] = float(trainer.cost), float(trainer.decay)
+            return
+        terms = np.empty((len(which), 3, self._most))
+        weights: list[np.ndarray[Any, Any] | None] = [None] * len(which)
+        rows: list[np.ndarray[Any, Any] | None] = []
+        composed: dict[tuple[int, int], np.ndarray[Any, Any] | None] = {}
+        for place, (k, order) in enumerate(zip(which.tolist(), orders, strict=True)):
+            member = self.members[k]
+            if member.sample_weight is None:
+                own = self._fixed_terms[k]
+            else:
+                weights[place], sums = self.weights(k, order)
+                own = self.terms(k, sums)
+            terms[place, :, : own.shape[1]] = own
+            key = (id(member.rows), id(order))
+            if key not in composed:
+                composed[key] = order if member.rows is None else member.rows if order is None else member.rows[order]
+            rows.append(composed[key])
+        self.way.epoch(which, Passes(rows, weights, terms, np.asarray(learning_rates, np.float64)))
+
+    def weights(self, k: int, order: np.ndarray[Any, Any] | None) -> tuple[np.ndarray[Any, Any], Sequence[float]]:
+        """The sample weights of member k in the order of the epoch, and what those of each minibatch sum to."""
+        member = self.members[k]
+        weights: Any = member.sample_weight
+        weights = weights if order is None else weights[order]
+        sums = np.add.reduceat(weights, range(0, member.samples, member.batch_size), dtype=np.float64)
+        return weights, sums.tolist()
+
+    def terms(self, k: int, sums: Sequence[float]) -> np.ndarray[Any, Any]:
+        """(3, batches): what `Trainer.terms` is of minibatches whose weights sum to so much."""
+        member = self.members[k]
+        result = np.zeros((3, len(sums)))
+        # Where the weights of a minibatch sum to 0, none of its samples counts.
+        result[0] = [member.objective.scale(m or 1.0) for m in sums]
+        result[1] = member.objective.penalty(member.m)
+        return result
+
+
+def _way(stack: Stack, networks: Sequence[NetworkState] | None) -> Any:
+    """What trains all members together, or None."""
+    if NativeStack.can(stack):
+        try:
+            return NativeStack(stack)
+        except BackendError as error:
+            warnings.warn(f"{error}; epochs are trained step by step, by NumPy", RuntimeWarning, stacklevel=5)
+    if SteppedStack.can(stack):
+        return SteppedStack(stack, networks)
+    return ResidentStack(stack) if ResidentStack.can(stack) else None
+
+
+def _trainer(network: NetworkState, X: Array, Y: Array, member: Member) -> Trainer:
+    """That of one member by itself."""
+    backend = network.backend
+    if member.rows is not None:
+        rows = backend.asarray(member.rows, np.int64)
+        X, Y = X[rows], Y[rows]
+    weight = None if member.sample_weight is None else backend.asarray(member.sample_weight, network.dtype)
+    return Trainer(
+        network,
+        X,
+        Y,
+        member.optimizer,
+        member.objective,
+        member.batch_size,
+        shuffled=member.batch_size < member.samples,
+        sample_weight=weight,
+        dropout=member.dropout,
+    )

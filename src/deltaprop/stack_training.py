@@ -1,0 +1,156 @@
+"""The loop over epochs of a stack: every member shuffles, is validated, stops and diverges by itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from deltaprop.backends import Array
+from deltaprop.callbacks import Callback, EpochEnd, tell
+from deltaprop.early_stopping import EarlyStopping
+from deltaprop.evaluation import validate
+from deltaprop.history import History
+from deltaprop.members import Member
+from deltaprop.metrics import Metric
+from deltaprop.network import NetworkState
+from deltaprop.progress import progress_bar
+from deltaprop.stack_trainer import StackTrainer
+from deltaprop.training import divergence_message, shuffle
+
+
+@dataclass(frozen=True)
+class StackPlan:
+    """Everything `train` has been told besides the data, checked at the public door."""
+
+    members: Sequence[Member]
+    epochs: int
+    shuffle: bool
+    metrics: dict[str, Metric]
+    early_stopping: Sequence[EarlyStopping | None]
+    callbacks: Sequence[Callback]
+    progress: bool
+
+
+def train(
+    stack: NetworkState,
+    networks: Sequence[NetworkState],
+    X: Array,
+    Y: Array,
+    held_out: Sequence[tuple[Array, Array]] | None,
+    plan: StackPlan,
+) -> list[History]:
+    """Train the members of `stack` in place; `networks` are they, one by one, in the same memory.
+
+    X and Y : (m, s_1) and (m, s_L), or with the member axis, trusted arrays of the stack's backend; `held_out` are such
+    arrays for each member, without the axis. A member that diverges keeps the parameters it had before that epoch, and
+    its history says so.
+    """
+    members, count = plan.members, len(plan.members)
+    trainer = StackTrainer(stack, X, Y, members, networks)
+    histories = [History(metrics={name: [] for name in plan.metrics}) for _ in members]
+    for history in histories:
+        history.message = f"all {plan.epochs} epochs done"
+    last_good, best = stack.parameters.copy(), stack.parameters.copy()
+    active = np.arange(count)
+    quiet = np.errstate(over="ignore", invalid="ignore", under="ignore")
+    samples = sum(member.samples for member in members)
+    with quiet, progress_bar(plan.progress, plan.epochs, samples) as progress:
+        for epoch in range(plan.epochs):
+            began = time.perf_counter()
+            rates = [members[k].optimizer.rate(epoch, histories[k]) for k in active.tolist()]
+            trainer.epoch(active, _orders(active, networks, plan), np.array(rates))
+            costs = _costs(stack, networks, trainer, members, active)
+            finite = np.isfinite(costs) & _finite_rows(stack, active)
+            for place, k in enumerate(active.tolist()):
+                history = histories[k]
+                if not finite[place]:
+                    stack.parameters[k] = last_good[k]
+                    history.diverged = True
+                    history.message = divergence_message(epoch + 1, rates[place], costs[place])
+                    continue
+                networks[k].epochs_trained += 1
+                history.cost.append(float(costs[place]))
+                history.learning_rate.append(rates[place])
+                if held_out is not None:
+                    validate(networks[k], *held_out[k], members[k].objective, plan.metrics, history)
+            last_good[...] = stack.parameters
+            seconds = (time.perf_counter() - began) / len(active)
+            active = active[finite]
+            going = [_goes_on(plan.early_stopping[k], histories[k], best[k], last_good[k]) for k in active]
+            for k in active:
+                histories[k].seconds.append(seconds)
+            progress.samples(sum(members[k].samples for k in active))
+            if len(active):
+                progress.epoch(histories[active[0]])
+            active = active[np.array(going, bool)]
+            told = EpochEnd(stack, epoch + 1, plan.epochs, histories)  # type: ignore[arg-type]
+            if tell(plan.callbacks, told):
+                for k in active:
+                    histories[k].message = f"stopped by a callback after epoch {epoch + 1}"
+                break
+            if not len(active):
+                break
+    for k, stopping in enumerate(plan.early_stopping):
+        if stopping is not None and histories[k].best_epoch:
+            stack.parameters[k] = best[k]
+    return histories
+
+
+def _orders(
+    active: np.ndarray[Any, Any], networks: Sequence[NetworkState], plan: StackPlan
+) -> list[np.ndarray[Any, Any] | None]:
+    """In which order each member visits its samples; members of one seed and as many samples share it."""
+    drawn: dict[tuple[int, int, int], np.ndarray[Any, Any]] = {}
+    orders: list[np.ndarray[Any, Any] | None] = []
+    for k in active.tolist():
+        network, member = networks[k], plan.members[k]
+        if not plan.shuffle or member.batch_size >= member.samples:
+            orders.append(None)
+            continue
+        key = (network.seed, network.epochs_trained, member.samples)
+        if key not in drawn:
+            drawn[key] = shuffle(network, member.samples)
+        orders.append(drawn[key])
+    return orders
+
+
+def _costs(
+    stack: NetworkState,
+    networks: Sequence[NetworkState],
+    trainer: StackTrainer,
+    members: Sequence[Member],
+    active: np.ndarray[Any, Any],
+) -> np.ndarray[Any, Any]:
+    """J of each active member over the epoch."""
+    norm, squares = stack.backend.squared_norm, np.zeros(len(members))
+    for k in active:
+        if members[k].objective.l2:
+            squares[k] = norm(networks[k].flat_weights)
+    values = [members[k].objective.value(float(trainer.cost[k]), float(squares[k]), members[k].m) for k in active]
+    return np.array(values)
+
+
+def _finite_rows(stack: NetworkState, active: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Whether all parameters of each active member are finite."""
+    sums = stack.backend.to_numpy(stack.parameters.sum(axis=1))
+    finite: np.ndarray[Any, Any] = np.isfinite(sums[active])
+    for place in np.flatnonzero(~finite):  # a finite sum may overflow
+        finite[place] = stack.backend.all_finite(stack.parameters[active[place]])
+    return finite
+
+
+def _goes_on(stopping: EarlyStopping | None, history: History, best: Array, now: Array) -> bool:
+    """Whether a member trains on; where it has never been better, its parameters go into `best`."""
+    if stopping is None:
+        return True
+    history.best_epoch = stopping.best_epoch(history)
+    if history.best_epoch == history.epochs:
+        best[...] = now
+    if stopping.should_stop(history):
+        history.message = f"stopped early after epoch {history.epochs}"
+        return False
+    return True
