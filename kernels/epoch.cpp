@@ -12,6 +12,7 @@
 #include "fast_math.h"
 #include "activation.cuh"
 #include "loss.cuh"
+#include "small_product.h"
 #include "thread_pool.h"
 
 #include <algorithm>
@@ -27,18 +28,21 @@ extern "C" struct Plan {
     void* parameters;            // all weights, layer by layer, then all biases
     const void* x;               // (samples, sizes[0])
     const void* y;               // (samples, sizes[layers])
-    const void* weights;         // (samples,) in the order of the epoch, or null
-    const int64_t* order;        // (samples,) or null
+    const void* weights;         // (samples,) of each epoch, in its order, or null
+    const int64_t* order;        // (samples,) of each epoch, or null
+    int64_t weights_stride, order_stride;  // entries from those of one epoch to those of the next
     int64_t samples, batch;
     const double *scales, *penalties, *decays;  // one a minibatch: of delta^(L); of W in its gradient; of sum W^2
     int64_t optimizer;                          // by its place in enum Optimizer
     void *first, *second;                       // velocity; or the moments
-    double learning_rate, momentum, beta_1, beta_2, epsilon, weight_decay;
+    const double* learning_rates;                         // (epochs,)
+    double momentum, beta_1, beta_2, epsilon, weight_decay;  // the last times the learning rate is what AdamW takes off
     int64_t steps;                     // of Adam, before these
-    int64_t first_batch, last_batch;   // which minibatches
+    int64_t epochs;
+    int64_t first_batch, last_batch;   // which minibatches of each
     int64_t threads;                   // at most; they decide into how many parts a phase falls
     void* scratch;
-    double *cost, *decay;  // added to
+    double *cost, *decay;  // (epochs,), added to
     void* gemm;
 };
 
@@ -46,6 +50,9 @@ enum Loss { squared_error, huber, absolute_error, binary, clipped_binary, catego
 enum Optimizer { sgd, momentum, nesterov, adam };
 
 namespace {
+
+// Weights of a layer up to which its products are ours; measured, between 64 x 100 and 784 x 30.
+const int64_t SMALL = 12800;
 
 // Entries of the gradient that a thread holds at a time where it needs them apart from the weights.
 const int64_t GRADIENT_BLOCK = 32768;
@@ -73,8 +80,8 @@ public:
         }
         widest_ = *std::max_element(p.sizes, p.sizes + p.layers + 1);
         for (int64_t t = 0; t < p.threads; ++t, scratch += padded(block_entries() + widest_)) gradient_.push_back(scratch);
-        costs_.assign(p.threads, 0.0);
-        decays_.assign(p.threads, 0.0);
+        costs_.assign(p.threads * p.epochs, 0.0);
+        decays_.assign(p.threads * p.epochs, 0.0);
     }
 
     static int64_t padded(int64_t entries) { return (entries + 15) / 16 * 16; }
@@ -90,13 +97,13 @@ public:
 
     void operator()() {
         const int parts = int(p.threads);
-        threads::Phases phases(2 * (p.last_batch - p.first_batch), parts);
+        threads::Phases phases(2 * (p.last_batch - p.first_batch) * p.epochs, parts);
         threads::run(parts, [&](int thread) {
             phases.work(thread, [this](int64_t phase, int part) { half_step(phase, part); });
         });
-        for (int part = 0; part < parts; ++part) {
-            *p.cost += costs_[part];
-            *p.decay += decays_[part];
+        for (int64_t i = 0; i < parts * p.epochs; ++i) {
+            p.cost[i / parts] += costs_[i];
+            p.decay[i / parts] += decays_[i];
         }
     }
 
@@ -108,20 +115,51 @@ private:
 
     int64_t block_entries() const { return std::max(GRADIENT_BLOCK, widest_); }
 
+    // Minibatch k of an epoch: its first sample, how many it has, and what of the plan belongs to it.
+    struct Step {
+        int64_t epoch, k, start, m, taken;  // the last: steps before this one
+        const int64_t* order;
+        const T* weights;
+        double rate;  // the learning rate, with Adam's bias corrections; for the second phase
+
+        Step(const Plan& p, int64_t number) {
+            const int64_t batches = p.last_batch - p.first_batch;
+            epoch = number / batches;
+            k = p.first_batch + number % batches;
+            start = k * p.batch;
+            m = std::min(p.batch, p.samples - start);
+            taken = p.steps + number;
+            order = p.order ? p.order + epoch * p.order_stride : nullptr;
+            weights = p.weights ? static_cast<const T*>(p.weights) + epoch * p.weights_stride : nullptr;
+        }
+        int64_t row(int64_t i) const { return order ? order[start + i] : start + i; }
+        T weight(int64_t i) const { return weights ? weights[start + i] : T(1); }
+    };
+
     void half_step(int64_t phase, int64_t part) {
-        const int64_t k = p.first_batch + phase / 2, start = k * p.batch, m = std::min(p.batch, p.samples - start);
+        Step step(p, phase / 2);
         if (phase % 2 == 0) {
-            const int64_t from = m * part / p.threads, to = m * (part + 1) / p.threads;
-            if (to > from) costs_[part] += rows(start, from, to, T(p.scales[k]));
+            const int64_t from = step.m * part / p.threads, to = step.m * (part + 1) / p.threads;
+            if (to > from) costs_[step.epoch * p.threads + part] += rows(step, part, from, to);
             return;
+        }
+        step.rate = p.learning_rates[step.epoch];
+        if (p.optimizer == adam) {
+            const double t = double(step.taken + 1);
+            step.rate *= std::sqrt(1 - std::pow(p.beta_2, t)) / (1 - std::pow(p.beta_1, t));
         }
         for (int64_t l = 0; l < p.layers; ++l) {
             const int64_t units = p.sizes[l + 1];
-            update(k, l, start, m, units * part / p.threads, units * (part + 1) / p.threads, part);
+            update(step, l, units * part / p.threads, units * (part + 1) / p.threads, part);
         }
     }
 
     // -- matrix products: C (rows, columns) := alpha op(A) op(B) + beta C, all row-major ------------------------
+
+    // Whether those of a layer are small enough for tiles of our own: all of its weights stay in the first cache.
+    bool is_small(int64_t l) const { return p.sizes[l] * p.sizes[l + 1] <= SMALL; }
+
+    typedef small_product::Product<T> Product;
 
     void gemm(char of_b, char of_a, int64_t columns, int64_t rows, int64_t inner, T alpha, const T* B, int64_t b_stride,
               const T* A, int64_t a_stride, T beta, T* C, int64_t c_stride) const {
@@ -134,29 +172,40 @@ private:
 
     // -- phase 1: rows `from` to `to` of a minibatch ------------------------------------------------------------
 
-    double rows(int64_t start, int64_t from, int64_t to, T scale) {
+    double rows(const Step& step, int64_t part, int64_t from, int64_t to) {
         const int64_t n = to - from, inputs = p.sizes[0], L = p.layers;
         const T* x = static_cast<const T*>(p.x);
-        const T* a = x + (start + from) * inputs;
-        if (p.order) {
+        const T* a = x + (step.start + from) * inputs;
+        if (step.order) {
             T* gathered = A_[0] + from * inputs;
-            for (int64_t i = 0; i < n; ++i)
-                std::memcpy(gathered + i * inputs, x + p.order[start + from + i] * inputs, inputs * sizeof(T));
+            // All samples in the order of the epoch before stand there already.
+            if (step.epoch == 0 || p.order_stride != 0 || n < p.samples)
+                for (int64_t i = 0; i < n; ++i)
+                    std::memcpy(gathered + i * inputs, x + step.row(from + i) * inputs, inputs * sizeof(T));
             a = gathered;
         }
         for (int64_t l = 0; l < L; ++l) {
             const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1];
             T *z = Z_[l] + from * s_out, *next = A_[l + 1] + from * s_out;
-            for (int64_t i = 0; i < n; ++i) std::memcpy(z + i * s_out, b_[l], s_out * sizeof(T));
-            gemm('T', 'N', s_out, n, s_in, T(1), W_[l], s_in, a, s_in, T(1), z, s_out);
+            if (is_small(l)) {
+                T* transposed = gradient_[part];
+                for (int64_t j = 0; j < s_out; ++j)
+                    for (int64_t i = 0; i < s_in; ++i) transposed[i * s_out + j] = W_[l][j * s_in + i];
+                Product{n, s_out, s_in, a, s_in, 1, transposed, s_out, T(1), T(0), b_[l], z, s_out}();
+            } else {
+                for (int64_t i = 0; i < n; ++i) std::memcpy(z + i * s_out, b_[l], s_out * sizeof(T));
+                gemm('T', 'N', s_out, n, s_in, T(1), W_[l], s_in, a, s_in, T(1), z, s_out);
+            }
             if (l < L - 1) value(p.activations[l], z, next, n * s_out);
             a = next;
         }
-        const double cost = output_delta(start, from, to, scale);
+        const double cost = output_delta(step, from, to, T(p.scales[step.k]));
         for (int64_t l = L - 1; l > 0; --l) {
             const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1];
             T* delta = D_[l - 1] + from * s_in;
-            gemm('N', 'N', s_in, n, s_out, T(1), W_[l], s_in, D_[l] + from * s_out, s_out, T(0), delta, s_in);
+            const T* next = D_[l] + from * s_out;
+            if (is_small(l)) Product{n, s_in, s_out, next, s_out, 1, W_[l], s_in, T(1), T(0), nullptr, delta, s_in}();
+            else gemm('N', 'N', s_in, n, s_out, T(1), W_[l], s_in, next, s_out, T(0), delta, s_in);
             times_gradient(p.activations[l - 1], Z_[l - 1] + from * s_in, delta, n * s_in);
         }
         return cost;
@@ -185,21 +234,63 @@ private:
     }
 
     // The cost of these rows; delta^(L) of them into D_. a^(L) is not kept.
-    double output_delta(int64_t start, int64_t from, int64_t to, T scale) {
+    double output_delta(const Step& step, int64_t from, int64_t to, T scale) {
+        if (p.loss == categorical) return softmax_rows<false>(step, from, to, scale);
+        if (p.loss == clipped_categorical) return softmax_rows<true>(step, from, to, scale);
         const int64_t last = p.layers - 1, columns = p.sizes[p.layers];
-        const T *y = static_cast<const T*>(p.y), *weights = static_cast<const T*>(p.weights);
         double cost = 0;
         for (int64_t i = from; i < to; ++i) {
-            const T* target = y + (p.order ? p.order[start + i] : start + i) * columns;
-            const T weight = weights ? weights[start + i] : T(1);
-            cost += weight * row(Z_[last] + i * columns, target, D_[last] + i * columns, columns, weight * scale);
+            const T weight = step.weight(i);
+            T* delta = D_[last] + i * columns;
+            cost += weight * row(Z_[last] + i * columns, target(step, i), delta, columns, weight * scale);
+        }
+        return cost;
+    }
+
+    const T* target(const Step& step, int64_t i) const {
+        return static_cast<const T*>(p.y) + step.row(i) * p.sizes[p.layers];
+    }
+
+    // A block of rows at a time, so that exponentials and logarithms are taken of many numbers at once.
+    template <bool CLIPPED> double softmax_rows(const Step& step, int64_t from, int64_t to, T scale) {
+        const int64_t last = p.layers - 1, columns = p.sizes[p.layers], AT_ONCE = 256;
+        T sums[AT_ONCE], logs[AT_ONCE];
+        double cost = 0;
+        for (int64_t first = from; first < to; first += AT_ONCE) {
+            const int64_t n = std::min(AT_ONCE, to - first), entries = n * columns;
+            const T* z = Z_[last] + first * columns;
+            T *delta = D_[last] + first * columns, *below_top = A_[p.layers] + first * columns;
+            for (int64_t i = 0; i < n; ++i) {
+                const T* own = z + i * columns;
+                T top = own[0];
+                for (int64_t j = 1; j < columns; ++j) top = own[j] > top ? own[j] : top;  // NaN: its exponential tells
+                for (int64_t j = 0; j < columns; ++j) below_top[i * columns + j] = own[j] - top;
+            }
+#pragma GCC ivdep
+            for (int64_t e = 0; e < entries; ++e) delta[e] = fast_math::exp_of_negative(below_top[e]);
+            for (int64_t i = 0; i < n; ++i) {
+                T sum = 0;
+                for (int64_t j = 0; j < columns; ++j) sum += delta[i * columns + j];
+                sums[i] = sum;
+            }
+#pragma GCC ivdep
+            for (int64_t i = 0; i < n; ++i) logs[i] = fast_math::log_of_at_least_1(sums[i]);
+            for (int64_t i = 0; i < n; ++i) {
+                const T *y = target(step, first + i), *own = below_top + i * columns;
+                const T weight = step.weight(first + i), share = T(1) / sums[i], factor = weight * scale;
+                T *out = delta + i * columns, terms = 0;
+                for (int64_t j = 0; j < columns; ++j) {
+                    const T term = y[j] * (logs[i] - own[j]);
+                    terms += CLIPPED ? loss::clip_cost(term) : term;
+                    out[j] = factor * (out[j] * share - y[j]);
+                }
+                cost += weight * terms;
+            }
         }
         return cost;
     }
 
     T row(const T* z, const T* y, T* delta, int64_t columns, T scale) const {
-        if (p.loss == categorical) return softmax_row<false>(z, y, delta, columns, scale);
-        if (p.loss == clipped_categorical) return softmax_row<true>(z, y, delta, columns, scale);
         const int64_t activation = p.activations[p.layers - 1];
 #define DELTAPROP_DO(LOSS, NAME, G) \
         if (p.loss == places::LOSS && activation == places::NAME) return loss_row<loss::LOSS, G>(z, y, delta, columns, scale);
@@ -225,52 +316,53 @@ private:
         return cost;
     }
 
-    template <bool CLIPPED> static T softmax_row(const T* z, const T* y, T* delta, int64_t columns, T scale) {
-        T top = z[0];
-        for (int64_t j = 1; j < columns; ++j) top = (z[j] > top || z[j] != z[j]) ? z[j] : top;
-        T sum = 0;
-        for (int64_t j = 0; j < columns; ++j) {
-            delta[j] = fast_math::exp_of_negative(z[j] - top);
-            sum += delta[j];
-        }
-        const T log_sum = std::log(sum), share = T(1) / sum;
-        T cost = 0;
-        for (int64_t j = 0; j < columns; ++j) {
-            const T term = y[j] * (log_sum - (z[j] - top));
-            cost += CLIPPED ? loss::clip_cost(term) : term;
-            delta[j] = scale * (delta[j] * share - y[j]);
-        }
-        return cost;
-    }
-
     // -- phase 2: units `from` to `to` of layer l ---------------------------------------------------------------
 
-    void update(int64_t k, int64_t l, int64_t start, int64_t m, int64_t from, int64_t to, int64_t part) {
+    void update(const Step& step, int64_t l, int64_t from, int64_t to, int64_t part) {
         if (from == to) return;
-        const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1];
-        const T* a = l == 0 && !p.order ? static_cast<const T*>(p.x) + start * s_in : A_[l];
-        const T *delta = D_[l] + from, rate = T(p.learning_rate), penalty = T(p.penalties[k]);
+        const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1], m = step.m, k = step.k;
+        const T* a = l == 0 && !step.order ? static_cast<const T*>(p.x) + step.start * s_in : A_[l];
+        const T *delta = D_[l] + from, rate = T(step.rate), penalty = T(p.penalties[k]);
         T *weights = W_[l] + from * s_in, *gradient = gradient_[part];
         if (p.decays && p.decays[k] != 0.0)
-            decays_[part] += p.decays[k] * squared_norm(weights, (to - from) * s_in);
+            decays_[step.epoch * p.threads + part] += p.decays[k] * squared_norm(weights, (to - from) * s_in);
         if (p.optimizer == sgd) {
-            gemm('N', 'T', s_in, to - from, m, -rate, a, s_in, delta, s_out, T(1) - rate * penalty, weights, s_in);
+            gradient_of(l, from, to - from, m, a, -rate, T(1) - rate * penalty, weights);
         } else {
             const int64_t at_once = std::max<int64_t>(1, block_entries() / s_in);
             for (int64_t unit = from; unit < to; unit += at_once) {
                 const int64_t units = std::min(at_once, to - unit), n = units * s_in;
                 T* w = W_[l] + unit * s_in;
-                gemm('N', 'T', s_in, units, m, T(1), a, s_in, D_[l] + unit, s_out, T(0), gradient, s_in);
+                gradient_of(l, unit, units, m, a, T(1), T(0), gradient);
                 if (penalty != T(0))
                     for (int64_t i = 0; i < n; ++i) gradient[i] += penalty * w[i];
-                move(k, w, gradient, n, true);
+                move(step, w, gradient, n, true);
             }
         }
-        T* sums = gradient;
-        std::fill(sums, sums + (to - from), T(0));
-        for (int64_t i = 0; i < m; ++i)
-            for (int64_t j = 0; j < to - from; ++j) sums[j] += delta[i * s_out + j];
-        move(k, b_[l] + from, sums, to - from, false);
+        sum_rows(delta, m, to - from, s_out, gradient);
+        move(step, b_[l] + from, gradient, to - from, false);
+    }
+
+    // Sums over m rows, `stride` apart, of so many columns: 16 of them at a time, in registers.
+    static void sum_rows(const T* x, int64_t m, int64_t columns, int64_t stride, T* sums) {
+        int64_t j = 0;
+        for (; columns - j >= 16; j += 16) add_up<16>(x + j, m, stride, sums + j);
+        for (; columns - j >= 4; j += 4) add_up<4>(x + j, m, stride, sums + j);
+        for (; j < columns; ++j) add_up<1>(x + j, m, stride, sums + j);
+    }
+    template <int COLUMNS> static void add_up(const T* x, int64_t m, int64_t stride, T* sums) {
+        T own[COLUMNS] = {};
+        for (int64_t i = 0; i < m; ++i, x += stride)
+            for (int c = 0; c < COLUMNS; ++c) own[c] += x[c];
+        for (int c = 0; c < COLUMNS; ++c) sums[c] = own[c];
+    }
+
+    // alpha times the sum over samples of delta a^T for some units of layer l, and beta times what was there, into `out`.
+    void gradient_of(int64_t l, int64_t unit, int64_t units, int64_t m, const T* a, T alpha, T beta, T* out) const {
+        const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1];
+        const T* delta = D_[l] + unit;
+        if (is_small(l)) Product{units, s_in, m, delta, 1, s_out, a, s_in, alpha, beta, nullptr, out, s_in}();
+        else gemm('N', 'T', s_in, units, m, alpha, a, s_in, delta, s_out, beta, out, s_in);
     }
 
     static double squared_norm(const T* w, int64_t n) {
@@ -285,25 +377,23 @@ private:
     }
 
     // theta, some entries of the flat vector, by their gradient; the state of the optimizer lies as the vector does.
-    void move(int64_t k, T* theta, const T* gradient, int64_t n, bool decayed) {
+    void move(const Step& step, T* theta, const T* gradient, int64_t n, bool decayed) {
         const int64_t offset = theta - static_cast<T*>(p.parameters);
-        const T rate = T(p.learning_rate);
+        const T rate = T(step.rate);
         if (p.optimizer == sgd) {
             for (int64_t i = 0; i < n; ++i) theta[i] -= rate * gradient[i];
             return;
         }
         if (p.optimizer == adam) {
-            const double t = double(p.steps + (k - p.first_batch) + 1);
-            const T step = T(p.learning_rate * std::sqrt(1 - std::pow(p.beta_2, t)) / (1 - std::pow(p.beta_1, t)));
             const T beta_1 = T(p.beta_1), beta_2 = T(p.beta_2), epsilon = T(p.epsilon);
-            const T new_1 = T(1) - beta_1, new_2 = T(1) - beta_2, keep = decayed ? T(1 - p.weight_decay) : T(1);
+            const T new_1 = T(1) - beta_1, new_2 = T(1) - beta_2, keep = decayed ? T(1 - p.learning_rates[step.epoch] * p.weight_decay) : T(1);
             T *first = static_cast<T*>(p.first) + offset, *second = static_cast<T*>(p.second) + offset;
 #pragma GCC ivdep
             for (int64_t i = 0; i < n; ++i) {
                 const T g = gradient[i];
                 first[i] = beta_1 * first[i] + new_1 * g;
                 second[i] = beta_2 * second[i] + new_2 * g * g;
-                theta[i] = keep * theta[i] - step * first[i] / (std::sqrt(second[i]) + epsilon);
+                theta[i] = keep * theta[i] - rate * first[i] / (std::sqrt(second[i]) + epsilon);
             }
             return;
         }
@@ -312,9 +402,9 @@ private:
         const bool ahead = p.optimizer == nesterov;
 #pragma GCC ivdep
         for (int64_t i = 0; i < n; ++i) {
-            const T step = rate * gradient[i], v = mu * velocity[i] - step;
+            const T down = rate * gradient[i], v = mu * velocity[i] - down;
             velocity[i] = v;
-            theta[i] += ahead ? mu * v - step : v;
+            theta[i] += ahead ? mu * v - down : v;
         }
     }
 };

@@ -85,6 +85,19 @@ template <typename T> inline T log1p(T u) {
     return T(2) * y * sum;
 }
 
+// 1 <= x = 2^n m, 1 <= m < 2: n ln 2 + log(1 + (m - 1)). What is no such number gives NaN.
+template <typename T> inline T log_of_at_least_1(T x) {
+    typedef Traits<T> t;
+    typename t::integer bits;
+    std::memcpy(&bits, &x, sizeof(T));
+    const typename t::integer one = typename t::integer(t::bias) << t::mantissa;
+    const typename t::integer mantissa = (bits & ((typename t::integer(1) << t::mantissa) - 1)) | one;
+    T m;
+    std::memcpy(&m, &mantissa, sizeof(T));
+    const T n = T(int32_t((bits >> t::mantissa)) - t::bias);
+    return n * T(0.69314718055994531) + log1p(m - T(1)) + (x - x);
+}
+
 // -(e^-2|z| - 1)/(e^-2|z| + 1) with the sign of z
 template <typename T> inline T tanh(T z) {
     const T e = expm1_of_negative(T(-2) * std::fabs(z));

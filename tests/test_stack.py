@@ -32,8 +32,8 @@ def way(request, monkeypatch):
     used = []
 
     def watched(kind):
-        epoch = kind.epoch
-        monkeypatch.setattr(kind, "epoch", lambda self, *a: (used.append(kind), epoch(self, *a))[1])
+        epochs = kind.epochs
+        monkeypatch.setattr(kind, "epochs", lambda self, *a: (used.append(kind), epochs(self, *a))[1])
 
     kinds = {
         "native": native_stack.NativeStack,

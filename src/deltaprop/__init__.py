@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from deltaprop.errors import DivergenceError as DivergenceError
     from deltaprop.estimators import MLPClassifier as MLPClassifier
     from deltaprop.estimators import MLPRegressor as MLPRegressor
+    from deltaprop.estimators.sweep import SweepCV as SweepCV
     from deltaprop.function import check_gradient as check_gradient
     from deltaprop.history import History as History
     from deltaprop.model import Network as Network
@@ -41,6 +42,7 @@ _HOMES = {
     "early_stopping": ("EarlyStopping",),
     "errors": ("BackendError", "DivergenceError"),
     "estimators": ("MLPClassifier", "MLPRegressor"),
+    "estimators.sweep": ("SweepCV",),
     "function": ("check_gradient",),
     "history": ("History",),
     "model": ("Network",),

@@ -21,7 +21,7 @@ from deltaprop.parameters import Parameters
 
 
 class GroupedStack(ABC):
-    """What `StackTrainer.epoch` does, a group of members at a time."""
+    """What `StackTrainer.epochs` does, a group of members at a time."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
@@ -34,16 +34,19 @@ class GroupedStack(ABC):
         """What members have to have in common to take their steps together."""
 
     @abstractmethod
-    def run(self, group: Group) -> None:
-        """An epoch of the members of `group`."""
+    def run(self, group: Group) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """An epoch of the members of `group`: what the minibatches cost, and their penalties, (k,)."""
 
-    def epoch(self, which: Numbers, passes: Passes) -> None:
-        """Of the members that `which` names, every sample once, as `passes` says."""
-        for of in np.unique(self.group_of[which]):
-            places = np.flatnonzero(self.group_of[which] == of)
-            group = Group(self.stack, which[places], places, passes)
-            self.run(group)
-            group.give_back()
+    def epochs(self, which: Numbers, passes: Passes) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """As `NativeStack.epochs`."""
+        cost, decay = (np.zeros((len(which), passes.epochs)) for _ in range(2))
+        for epoch in range(passes.epochs):
+            for of in np.unique(self.group_of[which]):
+                places = np.flatnonzero(self.group_of[which] == of)
+                group = Group(self.stack, which[places], places, passes, epoch)
+                cost[places, epoch], decay[places, epoch] = self.run(group)
+                group.give_back()
+        return cost, decay
 
 
 class Group:
@@ -65,7 +68,7 @@ class Group:
         What `Optimizer.apply` is to be handed for each step.
     """
 
-    def __init__(self, stack: Stack, numbers: Numbers, places: Numbers, passes: Passes) -> None:
+    def __init__(self, stack: Stack, numbers: Numbers, places: Numbers, passes: Passes, epoch: int) -> None:
         self.stack, self.numbers = stack, numbers
         self.members = [stack.members[k] for k in numbers]
         self.member = self.members[0]
@@ -76,15 +79,16 @@ class Group:
         flat = state.parameters[state.backend.asarray(numbers, np.int64)]
         self.network._parameters = Parameters(state.backend, state.layer_sizes, state.dtype, flat=flat)
         self.moments = [moment[numbers] for moment in stack.moments[: rule.moments]]
-        orders = [passes.orders[place] for place in places]
-        weights = [passes.weights[place] for place in places]
+        given = [passes.orders[place] for place in places]
+        orders = [None if order is None else order[epoch % len(order)] for order in given]
+        weights = [None if passes.weights is None else passes.weights[place] for place in places]
         self.orders = None if orders[0] is None and not stack.own_samples else self._rows(orders)
         self.weights = None if weights[0] is None else np.stack([w for w in weights if w is not None])
         batches = self.member.batches
         self.terms = passes.terms[places][:, :, :batches]
         self.rates = np.stack(
             [
-                member.optimizer.rates(float(passes.learning_rates[place]), int(stack.steps[k]), batches)
+                member.optimizer.rates(float(passes.learning_rates[place, epoch]), int(stack.steps[k]), batches)
                 for member, place, k in zip(self.members, places, numbers, strict=True)
             ]
         )
@@ -135,7 +139,7 @@ class SteppedStack(GroupedStack):
         dropped = tuple(p > 0 for p in member.dropout)
         return (member.samples, member.batch_size, rule.optimizer, member.sample_weight is None, dropped)
 
-    def run(self, group: Group) -> None:
+    def run(self, group: Group) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """The minibatches of an epoch one after the other, every member's at once."""
         network, backend, member = group.network, group.network.backend, group.member
         k, dtype, rows = len(group.numbers), network.dtype, group.orders
@@ -170,8 +174,7 @@ class SteppedStack(GroupedStack):
             )
             self._update(group, gradient, group.rates[:, batch])
             start = stop
-        self.stack.cost[group.numbers] = cost
-        self.stack.decay[group.numbers] = decay
+        return cost, decay
 
     def _streams(self, group: Group) -> list[Any]:
         """Each member's random numbers of this epoch, those it would have alone."""
@@ -240,7 +243,7 @@ class ResidentStack(GroupedStack):
             return False
         return all(_residence(network, member, 1) is not None for member in stack.members)
 
-    def run(self, group: Group) -> None:
+    def run(self, group: Group) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """One launch."""
         from deltaprop.backends.resident import TERMS, Run
 
@@ -255,8 +258,7 @@ class ResidentStack(GroupedStack):
         table[:, :, 3:] = group.rates
         order = None if group.orders is None else group.orders[:, np.newaxis]
         run(table, order, None, cost, decay, squares)
-        stack.cost[group.numbers] = backend.to_numpy(cost)[:, 0]
-        stack.decay[group.numbers] = backend.to_numpy(decay)[:, 0]
+        return backend.to_numpy(cost)[:, 0], backend.to_numpy(decay)[:, 0]
 
 
 def _residence(network: NetworkState, member: Member, members: int) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,6 +18,11 @@ from deltaprop.optimizers import Optimizer, rule_of
 
 #: Which members, and in which order: an array of their numbers.
 Numbers: TypeAlias = np.ndarray[Any, Any]
+
+
+@lru_cache
+def _sizes(samples: int, batch_size: int) -> tuple[int, ...]:
+    return tuple(min(batch_size, samples - start) for start in range(0, samples, batch_size))
 
 
 @dataclass(frozen=True)
@@ -58,10 +63,10 @@ class Member:
         """Minibatches an epoch."""
         return math.ceil(self.samples / self.batch_size)
 
-    @cached_property
-    def sizes(self) -> list[int]:
+    @property
+    def sizes(self) -> tuple[int, ...]:
         """Samples in each of them: the last may have fewer."""
-        return [min(self.batch_size, self.samples - start) for start in range(0, self.samples, self.batch_size)]
+        return _sizes(self.samples, self.batch_size)
 
     @cached_property
     def m(self) -> float:
@@ -85,8 +90,6 @@ class Stack:
         As many as the rule that needs most of them has.
     steps : array of int64, (K,)
         How many each has taken.
-    cost, decay : array of float64, (K,)
-        On the host: what the minibatches of its last epoch cost, and what `Passes.terms` makes of their Σ W².
     """
 
     network: NetworkState
@@ -99,7 +102,6 @@ class Stack:
         most = max(member.rule.moments for member in self.members if member.rule is not None)
         self.moments = [self.network.backend.zeros(parameters.shape, parameters.dtype) for _ in range(most)]
         self.steps = np.zeros(count, np.int64)
-        self.cost, self.decay = np.zeros(count), np.zeros(count)
 
     @property
     def own_samples(self) -> bool:
@@ -109,21 +111,28 @@ class Stack:
 
 @dataclass
 class Passes:
-    """What k members do in an epoch, member by member.
+    """What k members do in so many epochs, member by member.
 
     Attributes
     ----------
-    orders : list of array of int64, (samples,), or None
-        Rows of the stack's X in the order in which they are visited; None for all of them as they stand.
-    weights : list of array, (samples,), or None
-        Sample weights in that order, on the host, in the network's dtype.
+    orders : list of array of int64, (epochs, samples), or None
+        Rows of the stack's X in the order in which they are visited, or one such order for all epochs, (1, samples);
+        None for all of them as they stand.
+    weights : list of array, (samples,), or None, or None
+        Sample weights in that order, on the host, in the network's dtype, where there is one epoch; None where no
+        member has any.
     terms : array of float64, (k, 3, batches)
         For each minibatch the scale of δ^(L), the factor of W in ∂J/∂W and that of Σ W². Where there are fewer
         minibatches than others have, the rest means nothing.
-    learning_rates : array of float64, (k,)
+    learning_rates : array of float64, (k, epochs)
     """
 
     orders: Sequence[np.ndarray[Any, Any] | None]
-    weights: Sequence[np.ndarray[Any, Any] | None]
+    weights: Sequence[np.ndarray[Any, Any] | None] | None
     terms: np.ndarray[Any, Any]
     learning_rates: np.ndarray[Any, Any]
+
+    @property
+    def epochs(self) -> int:
+        """How many."""
+        return int(self.learning_rates.shape[1])

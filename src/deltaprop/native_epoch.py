@@ -67,6 +67,7 @@ class NativeEpoch:
             loss=LOSSES.index(network.loss),
             samples=X.shape[0],
             batch=batch_size,
+            epochs=1,
             gemm=gemm(network.dtype),
         )
         # What the plan points to has to live as long as it does.
@@ -99,12 +100,11 @@ class NativeEpoch:
         progress: Progress,
     ) -> None:
         """All minibatches; `terms` are, for each, the scale of δ^(L), the factor of W in ∂J/∂W and that of Σ W²."""
-        plan, optimizer = self.plan, self.optimizer
+        plan = self.plan
         scales, penalties, decays = np.array(terms, np.float64).T.copy()
         self._point(scales=scales, penalties=penalties, decays=decays, order=order, weights=weights)
         self._point(parameters=self.network.parameters)
-        plan.learning_rate = learning_rate
-        plan.weight_decay = learning_rate * optimizer.weight_decay if isinstance(optimizer, AdamW) else 0.0
+        self._point(learning_rates=np.array([learning_rate]))
         at_once = max(1, int(OPERATIONS_A_CALL / self.operations))
         with scipy_on_one_thread():
             for first in range(0, self.batches, at_once):
@@ -120,6 +120,7 @@ class NativeEpoch:
         rule, plan = rule_of(self.optimizer) or Rule(), self.plan
         plan.optimizer, plan.momentum, plan.epsilon = rule.optimizer, rule.momentum, rule.epsilon
         plan.beta_1, plan.beta_2 = rule.beta_1, rule.beta_2
+        plan.weight_decay = self.optimizer.weight_decay if isinstance(self.optimizer, AdamW) else 0.0
         self._point(**dict(zip(("first", "second"), moments_of(self.state), strict=False)))
 
     def _point(self, **arrays: Array | None) -> None:

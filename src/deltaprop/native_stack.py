@@ -20,7 +20,7 @@ OPERATIONS_A_CALL = 2e9
 
 
 class NativeStack:
-    """What `StackTrainer.epoch` does, by the compiled library: no member waits for another.
+    """What `StackTrainer.epochs` does, by the compiled library: no member waits for another.
 
     Raises
     ------
@@ -42,8 +42,6 @@ class NativeStack:
         plans["sizes"], plans["activations"] = sizes.ctypes.data, activations.ctypes.data
         for name, array in (("x", X), ("y", Y)):
             plans[name] = array.ctypes.data + numbers * (array.strides[0] if stack.own_samples else 0)
-        for name, array in (("cost", stack.cost), ("decay", stack.decay)):
-            plans[name] = array.ctypes.data + numbers * array.itemsize
         for name, array in zip(("first", "second"), stack.moments, strict=False):
             plans[name] = array.ctypes.data + numbers * array.strides[0]
         plans["samples"] = [member.samples for member in members]
@@ -52,7 +50,7 @@ class NativeStack:
         rules: list[Any] = [member.rule for member in members]
         for name in ("optimizer", "momentum", "beta_1", "beta_2", "epsilon"):
             plans[name] = [getattr(rule, name) for rule in rules]
-        self.decoupled = np.array([getattr(member.optimizer, "weight_decay", 0.0) for member in members])
+        plans["weight_decay"] = [getattr(member.optimizer, "weight_decay", 0.0) for member in members]
         self.operations = 6.0 * network.n_weights * plans["samples"]
         self.threads = max(1, min(own_threads(), os.cpu_count() or 1, len(members)))
         plans["threads"] = 1
@@ -76,36 +74,43 @@ class NativeStack:
             and not any(any(member.dropout) for member in stack.members)
         )
 
-    def epoch(self, which: Numbers, passes: Passes) -> None:
-        """Of the members that `which` names, every sample once, as `passes` says."""
-        plans, stack = self.plans, self.stack
+    def epochs(self, which: Numbers, passes: Passes) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Of the members that `which` names, every sample once an epoch, as `passes` says.
+
+        Returns
+        -------
+        cost, decay : array of float64, (k, epochs)
+            What the minibatches cost, and what `Passes.terms` makes of their Σ W².
+        """
+        plans, stack, count = self.plans, self.stack, passes.epochs
         parameters, terms = stack.network.parameters, np.ascontiguousarray(passes.terms)
+        rates = np.ascontiguousarray(passes.learning_rates)
+        cost, decay = np.zeros(rates.shape), np.zeros(rates.shape)
         plans["parameters"] = parameters.ctypes.data + np.arange(len(plans)) * parameters.strides[0]
-        plans["learning_rate"][which] = passes.learning_rates
-        plans["weight_decay"][which] = passes.learning_rates * self.decoupled[which]
-        plans["steps"][which] = stack.steps[which]
+        plans["epochs"], plans["steps"][which] = count, stack.steps[which]
         plans["order"][which] = _addresses(passes.orders)
-        plans["weights"][which] = _addresses(passes.weights)
-        first = terms.ctypes.data + np.arange(len(which)) * terms.strides[0]
+        alike = [order is None or len(order) == 1 for order in passes.orders]
+        plans["order_stride"][which] = np.where(alike, 0, plans["samples"][which])
+        if passes.weights is not None:
+            plans["weights"][which] = _addresses(passes.weights)
+        places = np.arange(len(which))
+        for name, array in (("learning_rates", rates), ("cost", cost), ("decay", decay)):
+            plans[name][which] = array.ctypes.data + places * array.strides[0]
         for row, name in enumerate(("scales", "penalties", "decays")):
-            plans[name][which] = first + row * terms.strides[1]
-        stack.cost[which] = 0.0
-        stack.decay[which] = 0.0
+            plans[name][which] = terms.ctypes.data + places * terms.strides[0] + row * terms.strides[1]
         # The largest first, so that no thread begins one when the others are through.
         largest_first = which[np.argsort(-self.operations[which], kind="stable")]
-        calls = np.cumsum(self.operations[largest_first]) // OPERATIONS_A_CALL
+        calls = np.cumsum(count * self.operations[largest_first]) // OPERATIONS_A_CALL
         with scipy_on_one_thread():
             for call in np.unique(calls):
                 part = np.ascontiguousarray(largest_first[calls == call], np.int64)
                 self.library.run_members(plans.ctypes.data, part.ctypes.data, part.size, self.threads, self.stride)
-        stack.steps[which] += plans["last_batch"][which]
+        stack.steps[which] += count * plans["last_batch"][which]
+        return cost, decay
 
 
 def _addresses(arrays: Sequence[np.ndarray[Any, Any] | None]) -> list[int]:
     """Where each begins, 0 for None; members may share one, which is then asked once."""
-    known = {id(None): 0}
-    return [known.get(id(array)) or known.setdefault(id(array), _address(array)) for array in arrays]
-
-
-def _address(array: np.ndarray[Any, Any] | None) -> int:
-    return 0 if array is None else array.ctypes.data
+    different = {id(array): array for array in arrays}
+    known = {key: 0 if array is None else int(array.ctypes.data) for key, array in different.items()}
+    return [known[id(array)] for array in arrays]

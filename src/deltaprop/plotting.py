@@ -78,3 +78,36 @@ def plot_weights(weights: np.ndarray[Any, Any], shape: tuple[int, int]) -> Any:
         image = axis.imshow(row.reshape(shape), cmap="RdBu_r", vmin=-limit, vmax=limit)
     figure.colorbar(image, ax=axes, shrink=0.8, label="weight")
     return figure
+
+
+def plot_sweep(candidates: Sequence[dict[str, Any]], mean: Any, spread: Any, score: str) -> Any:
+    """Mean score against every parameter that varies, a panel each, the best candidate marked. Returns the figure."""
+    names = sorted({name for parameters in candidates for name in parameters})
+    shown = [name for name in names if len({str(parameters.get(name)) for parameters in candidates}) > 1] or names
+    mean, spread = np.asarray(mean, float), np.asarray(spread, float)
+    columns = min(3, max(1, len(shown)))
+    rows = math.ceil(max(1, len(shown)) / columns)
+    figure, axes = pyplot().subplots(
+        rows, columns, figsize=(4.5 * columns, 3.5 * rows), squeeze=False, sharey=True, layout="constrained"
+    )
+    best = int(np.nanargmax(mean)) if np.isfinite(mean).any() else None
+    for axis in axes.flat[len(shown) :]:
+        axis.set_axis_off()
+    for axis, name in zip(axes.flat, shown, strict=False):
+        values = [parameters.get(name) for parameters in candidates]
+        if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
+            at = np.array(values, float)
+            positive = at[at > 0]
+            if positive.size and positive.max() >= 50 * positive.min():
+                axis.set_xscale("log" if positive.size == at.size else "symlog")
+        else:
+            labels = list(dict.fromkeys(map(str, values)))
+            at = np.array([labels.index(str(value)) for value in values], float)
+            axis.set_xticks(range(len(labels)), labels, rotation=30 if max(map(len, labels)) > 6 else 0)
+        axis.errorbar(at, mean, yerr=spread, fmt="o", alpha=0.5, markersize=4, linewidth=0.8)
+        if best is not None:
+            axis.plot(at[best], mean[best], "*", markersize=14, color="C3", label=f"best: {mean[best]:.4g}", zorder=3)
+            axis.legend()
+        axis.set(xlabel=name, ylabel=f"mean test {score}" if axis in axes[:, 0] else "")
+        axis.grid(alpha=0.3)
+    return figure

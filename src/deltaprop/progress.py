@@ -88,3 +88,47 @@ def progress_bar(show: bool, epochs: int, samples_per_epoch: int, unit: str = "e
     bar = Bar(epochs, samples_per_epoch, unit)
     with bar.display:
         yield bar
+
+
+class SweepBar:
+    """A bar over the fits of a search; told of scores, it shows the best so far."""
+
+    def __init__(self, fits: int, splits: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as RichProgress
+
+        self.fits, self.splits, self.finished = fits, splits, 0
+        self.display = RichProgress(
+            TextColumn("candidate {task.fields[candidate]}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            expand=True,
+        )
+        self._task = self.display.add_task("sweep", total=fits, candidate=f"0/{fits // splits}", figures="")
+
+    def done(self, fits: int, figures: str = "") -> None:
+        """So many more have been trained and scored."""
+        self.finished += fits
+        candidate = f"{self.finished // self.splits}/{self.fits // self.splits}"
+        self.display.update(self._task, advance=fits, candidate=candidate, figures=figures)
+
+
+class SilentSweep:
+    """Tells nobody."""
+
+    def done(self, fits: int, figures: str = "") -> None:
+        """Do nothing."""
+
+
+@contextmanager
+def sweep_bar(show: bool, fits: int, splits: int) -> Iterator[SweepBar | SilentSweep]:
+    """A bar over so many fits of a search, `splits` a candidate, where `show` is true."""
+    if not show:
+        yield SilentSweep()
+        return
+    bar = SweepBar(fits, splits)
+    with bar.display:
+        yield bar

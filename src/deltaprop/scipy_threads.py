@@ -14,27 +14,35 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-_lock, _inside, _limit = threading.Lock(), 0, None
 
+class OneThread:
+    """A limit of one thread for some BLAS, while anybody wants it.
 
-@contextmanager
-def scipy_on_one_thread() -> Iterator[None]:
-    """Within the context, the BLAS that scipy alone uses has one thread; one that NumPy uses as well is left alone.
-
-    Several threads may be within at a time: the first to enter sets the limit, the last to leave lifts it.
+    Several threads may want it at a time: the first to begin sets the limit, the last to end lifts it.
     """
-    global _inside, _limit
-    with _lock:
-        _inside += 1
-        if _inside == 1:
-            _limit = _blas(of_scipy=True).limit(limits=1)
-    try:
-        yield
-    finally:
-        with _lock:
-            _inside -= 1
-            if _inside == 0:
-                _limit.restore_original_limits()
+
+    def __init__(self, *, of_scipy: bool) -> None:
+        self.of_scipy, self._lock, self._inside = of_scipy, threading.Lock(), 0
+        self._limit: Any = None
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Within this context."""
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._limit = _blas(of_scipy=self.of_scipy).limit(limits=1)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if self._inside == 0:
+                    self._limit.restore_original_limits()
+
+
+#: Within these contexts, the BLAS that scipy alone uses has one thread, or that of NumPy.
+scipy_on_one_thread, numpy_on_one_thread = OneThread(of_scipy=True), OneThread(of_scipy=False)
 
 
 def own_threads() -> int:

@@ -1,4 +1,4 @@
-"""One epoch of every network of a stack, by whichever way the backend has: together, or one after the other."""
+"""Epochs of every network of a stack, by whichever way the backend has: together, or one after the other."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from deltaprop.network import NetworkState
 from deltaprop.progress import Silent
 from deltaprop.trainer import Trainer
 
+#: Numbers of rows that the orders of many epochs may hold.
+ORDERS = 2**22
+
 
 class StackTrainer:
     """Several networks of the same widths in training, each with its own samples, optimizer and penalty.
@@ -32,11 +35,6 @@ class StackTrainer:
     networks : sequence of NetworkState, optional
         Each member as a network that shares its memory: what dropout goes by, and what is trained where there is no
         way of training them together. Without them, there has to be one.
-
-    Attributes
-    ----------
-    cost, decay : array of float64, (K,)
-        As `Trainer` has them, of each member's last epoch.
     """
 
     def __init__(
@@ -48,59 +46,78 @@ class StackTrainer:
         networks: Sequence[NetworkState] | None = None,
     ) -> None:
         self.members = members
-        self._fixed_terms = {k: self.terms(k, member.sizes) for k, member in enumerate(members)}
-        self._most = max(member.batches for member in members)
+        self._weighted = any(member.sample_weight is not None for member in members)
+        self._terms = np.zeros((len(members), 3, max(member.batches for member in members)))
+        for k, member in enumerate(members):
+            self._terms[k, :, : member.batches] = self.terms(k, member.sizes)
         self.one_by_one: list[Trainer] = []
         if any(member.rule is None for member in members):
             self.way: Any = None
         else:
-            stack = Stack(network, X, Y, members)
-            self.way = _way(stack, networks)
-            self.cost, self.decay = stack.cost, stack.decay
+            self.way = _way(Stack(network, X, Y, members), networks)
         if self.way is None:
             assert networks is not None
-            self.cost, self.decay = np.zeros(len(members)), np.zeros(len(members))
             own = X.ndim == 3
             for k, (member, alone) in enumerate(zip(members, networks, strict=True)):
                 self.one_by_one.append(_trainer(alone, X[k] if own else X, Y[k] if own else Y, member))
 
-    def epoch(
+    @property
+    def epochs_at_once(self) -> int:
+        """How many epochs one call of `epochs` may hold with profit, orders of a reasonable size provided."""
+        if self.one_by_one or self._weighted:
+            return 1
+        most = max(member.samples for member in self.members)
+        return max(1, ORDERS // (most * len(self.members)))
+
+    def epochs(
         self, which: Numbers, orders: Sequence[np.ndarray[Any, Any] | None], learning_rates: np.ndarray[Any, Any]
-    ) -> None:
-        """Of the members that `which` names, every sample once.
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Of the members that `which` names, every sample once an epoch.
 
         Parameters
         ----------
         which : array of int64, (k,)
-        orders : list of array of int64, (samples,), or None
+        orders : list of array of int64, (epochs, samples), or None
             For each of them, in which order its samples are visited; None for the one in which they stand. Arrays that
             members share are best handed in as the same object.
-        learning_rates : array, (k,)
+        learning_rates : array, (k, epochs)
+            No more epochs than `epochs_at_once`.
+
+        Returns
+        -------
+        cost, decay : array of float64, (k, epochs)
+            As `Trainer` has them.
         """
         if self.one_by_one:
-            for k, order, rate in zip(which, orders, learning_rates, strict=True):
-                trainer = self.one_by_one[k]
-                trainer.epoch(float(rate), order, Silent())
-                trainer.network.epochs_trained -= 1  # counted by whoever calls
-                self.cost[k], self.decay[k] = float(trainer.cost), float(trainer.decay)
-            return
-        terms = np.empty((len(which), 3, self._most))
-        weights: list[np.ndarray[Any, Any] | None] = [None] * len(which)
+            return self._one_by_one(which, orders, learning_rates)
+        terms = self._terms[which]
+        weights: list[np.ndarray[Any, Any] | None] | None = [None] * len(which) if self._weighted else None
         rows: list[np.ndarray[Any, Any] | None] = []
         composed: dict[tuple[int, int], np.ndarray[Any, Any] | None] = {}
         for place, (k, order) in enumerate(zip(which.tolist(), orders, strict=True)):
             member = self.members[k]
-            if member.sample_weight is None:
-                own = self._fixed_terms[k]
-            else:
-                weights[place], sums = self.weights(k, order)
-                own = self.terms(k, sums)
-            terms[place, :, : own.shape[1]] = own
+            if weights is not None and member.sample_weight is not None:
+                weights[place], sums = self.weights(k, None if order is None else order[0])
+                terms[place, :, : len(sums)] = self.terms(k, sums)
             key = (id(member.rows), id(order))
             if key not in composed:
-                composed[key] = order if member.rows is None else member.rows if order is None else member.rows[order]
+                own = member.rows
+                composed[key] = order if own is None else own[np.newaxis] if order is None else own[order]
             rows.append(composed[key])
-        self.way.epoch(which, Passes(rows, weights, terms, np.asarray(learning_rates, np.float64)))
+        cost, decay = self.way.epochs(which, Passes(rows, weights, terms, np.asarray(learning_rates, np.float64)))
+        return cost, decay
+
+    def _one_by_one(
+        self, which: Numbers, orders: Sequence[np.ndarray[Any, Any] | None], learning_rates: np.ndarray[Any, Any]
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """An epoch of each, by a trainer of its own."""
+        cost, decay = np.zeros((len(which), 1)), np.zeros((len(which), 1))
+        for place, (k, order) in enumerate(zip(which.tolist(), orders, strict=True)):
+            trainer = self.one_by_one[k]
+            trainer.epoch(float(learning_rates[place, 0]), None if order is None else order[0], Silent())
+            trainer.network.epochs_trained -= 1  # counted by whoever calls
+            cost[place], decay[place] = float(trainer.cost), float(trainer.decay)
+        return cost, decay
 
     def weights(self, k: int, order: np.ndarray[Any, Any] | None) -> tuple[np.ndarray[Any, Any], Sequence[float]]:
         """The sample weights of member k in the order of the epoch, and what those of each minibatch sum to."""

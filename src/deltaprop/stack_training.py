@@ -62,8 +62,8 @@ def train(
         for epoch in range(plan.epochs):
             began = time.perf_counter()
             rates = [members[k].optimizer.rate(epoch, histories[k]) for k in active.tolist()]
-            trainer.epoch(active, _orders(active, networks, plan), np.array(rates))
-            costs = _costs(stack, networks, trainer, members, active)
+            data, _ = trainer.epochs(active, _orders(active, networks, plan), np.array(rates)[:, np.newaxis])
+            costs = _costs(stack, networks, data[:, 0], members, active)
             finite = np.isfinite(costs) & _finite_rows(stack, active)
             for place, k in enumerate(active.tolist()):
                 history = histories[k]
@@ -113,7 +113,7 @@ def _orders(
             continue
         key = (network.seed, network.epochs_trained, member.samples)
         if key not in drawn:
-            drawn[key] = shuffle(network, member.samples)
+            drawn[key] = shuffle(network, member.samples)[np.newaxis]
         orders.append(drawn[key])
     return orders
 
@@ -121,16 +121,16 @@ def _orders(
 def _costs(
     stack: NetworkState,
     networks: Sequence[NetworkState],
-    trainer: StackTrainer,
+    data: np.ndarray[Any, Any],
     members: Sequence[Member],
     active: np.ndarray[Any, Any],
 ) -> np.ndarray[Any, Any]:
-    """J of each active member over the epoch."""
-    norm, squares = stack.backend.squared_norm, np.zeros(len(members))
-    for k in active:
-        if members[k].objective.l2:
-            squares[k] = norm(networks[k].flat_weights)
-    values = [members[k].objective.value(float(trainer.cost[k]), float(squares[k]), members[k].m) for k in active]
+    """J of each active member over the epoch, `data` being what its minibatches cost."""
+    values = []
+    for k, cost in zip(active.tolist(), data.tolist(), strict=True):
+        objective = members[k].objective
+        squares = stack.backend.squared_norm(networks[k].flat_weights) if objective.l2 else 0.0
+        values.append(objective.value(cost, squares, members[k].m))
     return np.array(values)
 
 

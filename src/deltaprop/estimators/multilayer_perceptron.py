@@ -21,6 +21,7 @@ from deltaprop.estimators.fit_data import HeldOut, Training
 from deltaprop.estimators.fitted_network import ACTIVATIONS, FittedNetwork, our_name
 from deltaprop.estimators.inputs import on_host, take
 from deltaprop.model import Network
+from deltaprop.parameters import Parameters
 from deltaprop.trainer import check_dropout
 
 
@@ -203,14 +204,7 @@ class MultilayerPerceptron(FittedNetwork):
         network = Network(layer_sizes, init="zeros", **self._configuration(X))
         for name in ("_optimizer", "_best_parameters", "validation_loss_curve_", "validation_scores_"):
             self.__dict__.pop(name, None)
-        activations = self._activations(self.n_layers_ - 2)
-        # Glorot and Bengio's range, with the output layer counted to the hidden one before it.
-        after = [*activations, activations[-1] if activations else our_name(str(self.activation))]
-        for W, b, activation in zip(network.weights, network.biases, after, strict=True):
-            s_out, s_in = W.shape
-            bound = np.sqrt((2.0 if activation == "sigmoid" else 6.0) / (s_in + s_out))
-            W[...] = network.backend.asarray(self._random_state.uniform(-bound, bound, (s_in, s_out)).T, network.dtype)
-            b[...] = network.backend.asarray(self._random_state.uniform(-bound, bound, s_out), network.dtype)
+        draw_parameters(self._random_state, network.own, self._drawn_for())
         self._hand_out(network, X)
         if self.solver != "lbfgs":
             self.loss_curve_ = []
@@ -220,6 +214,11 @@ class MultilayerPerceptron(FittedNetwork):
             self.validation_scores_ = [] if self.early_stopping else None
             self.validation_loss_curve_ = [] if self.early_stopping else None
             self.best_validation_score_ = -np.inf if self.early_stopping else None
+
+    def _drawn_for(self) -> list[str]:
+        """For each layer the activation its parameters are drawn for: the output layer counts to the last hidden."""
+        activations = self._activations(self.n_layers_ - 2)
+        return [*activations, activations[-1] if activations else our_name(str(self.activation))]
 
     def _keep_records(self, *, validates: bool) -> None:
         """Make the lists there have to be, where a fit goes on from one that kept others."""
@@ -345,6 +344,16 @@ class MultilayerPerceptron(FittedNetwork):
         tags.input_tags.sparse = True
         tags.transformer_tags = TransformerTags()
         return tags
+
+
+def draw_parameters(rng: Any, parameters: Parameters, activations: Sequence[str]) -> None:
+    """Draw weights and biases as scikit-learn draws them: uniform in Glorot and Bengio's range, in its order."""
+    backend, dtype = parameters.backend, parameters.flat.dtype
+    for W, b, activation in zip(parameters.weights, parameters.biases, activations, strict=True):
+        s_out, s_in = W.shape
+        bound = np.sqrt((2.0 if activation == "sigmoid" else 6.0) / (s_in + s_out))
+        W[...] = backend.asarray(rng.uniform(-bound, bound, (s_in, s_out)).T, dtype)
+        b[...] = backend.asarray(rng.uniform(-bound, bound, s_out), dtype)
 
 
 def _weights(sample_weight: Any, X: Any) -> Any:

@@ -50,10 +50,14 @@ class StepRule:
         return True
 
 
+def optimizer_of(mlp: Any) -> Optimizer:
+    """The optimizer that an estimator's parameters ask for."""
+    if mlp.solver == "adam":
+        return Adam(mlp.learning_rate_init, mlp.beta_1, mlp.beta_2, mlp.epsilon)
+    return SGD(mlp.learning_rate_init, mlp.momentum, mlp.nesterovs_momentum and mlp.momentum > 0)
+
+
 def step_rule(mlp: Any, network: NetworkState) -> StepRule:
     """The rule that an estimator's parameters ask for."""
-    if mlp.solver == "adam":
-        adam = Adam(mlp.learning_rate_init, mlp.beta_1, mlp.beta_2, mlp.epsilon)
-        return StepRule(adam, network, "constant", mlp.power_t)
-    nesterov = mlp.nesterovs_momentum and mlp.momentum > 0
-    return StepRule(SGD(mlp.learning_rate_init, mlp.momentum, nesterov), network, mlp.learning_rate, mlp.power_t)
+    schedule = "constant" if mlp.solver == "adam" else mlp.learning_rate
+    return StepRule(optimizer_of(mlp), network, schedule, mlp.power_t)

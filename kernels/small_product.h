@@ -1,0 +1,126 @@
+// Products of small matrices, for which a BLAS spends more time on getting ready than on multiplying: register tiles, no
+// packing. GCC's vector types, which clang has too, in whatever width the processor offers.
+#pragma once
+#include <cstdint>
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+namespace small_product {
+
+#if defined(__AVX512F__)
+const int WIDEST = 64, PANEL = 4;  // bytes of a vector, and vectors of a tile's row: what 32 registers hold
+#elif defined(__AVX__)
+const int WIDEST = 32, PANEL = 2;
+#else
+const int WIDEST = 16, PANEL = 2;
+#endif
+const int TILE = 6;  // rows of a tile
+
+// Unaligned vectors of so many entries.
+template <typename T, int LANES> struct Vector {
+    typedef T type __attribute__((vector_size(LANES * sizeof(T)), aligned(alignof(T)), may_alias));
+};
+template <typename T> struct Vector<T, 1> { typedef T type; };
+
+#if defined(__AVX512F__)
+// The first entries of a vector, as many as the mask has bits; the others are 0, and not written.
+inline __m512d load(const double* x, unsigned mask) { return _mm512_maskz_loadu_pd(__mmask8(mask), x); }
+inline __m512 load(const float* x, unsigned mask) { return _mm512_maskz_loadu_ps(__mmask16(mask), x); }
+inline void store(double* x, unsigned mask, __m512d value) { _mm512_mask_storeu_pd(x, __mmask8(mask), value); }
+inline void store(float* x, unsigned mask, __m512 value) { _mm512_mask_storeu_ps(x, __mmask16(mask), value); }
+#endif
+
+// C (M, N) := alpha A B + beta C, or A B + bias where there is one, (N,). A (M, K) has its entries `a_row` and `a_column`
+// apart; rows of B (K, N) and C are contiguous, `b_stride` and `c_stride` apart.
+template <typename T> struct Product {
+    int64_t M, N, K;
+    const T* A;
+    int64_t a_row, a_column;
+    const T* B;
+    int64_t b_stride;
+    T alpha, beta;
+    const T* bias;
+    T* C;
+    int64_t c_stride;
+
+    void operator()() const { columns<WIDEST / int(sizeof(T))>(0); }
+
+private:
+    template <int LANES> void columns(int64_t j) const {
+        for (; N - j >= PANEL * LANES; j += PANEL * LANES) rows<LANES, PANEL>(j);
+        if (PANEL > 2)
+            for (; N - j >= 2 * LANES; j += 2 * LANES) rows<LANES, 2>(j);
+        for (; N - j >= LANES; j += LANES) rows<LANES, 1>(j);
+        if (j == N) return;
+#if defined(__AVX512F__)
+        const unsigned mask = (1u << (N - j)) - 1;
+        int64_t i = 0;
+        for (; M - i >= TILE; i += TILE) last_columns<TILE>(i, j, mask);
+        for (; i < M; ++i) last_columns<1>(i, j, mask);
+#else
+        if constexpr (LANES > 1) columns<LANES / 2>(j);
+#endif
+    }
+
+#if defined(__AVX512F__)
+    template <int ROWS> void last_columns(int64_t i, int64_t j, unsigned mask) const {
+        typedef decltype(load(B, mask)) vector;
+        vector sums[ROWS] = {};
+        const T *a = A + i * a_row, *b = B + j;
+        for (int64_t k = 0; k < K; ++k, a += a_column, b += b_stride) {
+            const vector of_b = load(b, mask);
+#pragma GCC unroll 8
+            for (int r = 0; r < ROWS; ++r) sums[r] += a[r * a_row] * of_b;
+        }
+#pragma GCC unroll 8
+        for (int r = 0; r < ROWS; ++r) {
+            T* c = C + (i + r) * c_stride + j;
+            if (bias) store(c, mask, sums[r] + load(bias + j, mask));
+            else if (beta == T(0)) store(c, mask, alpha * sums[r]);
+            else store(c, mask, alpha * sums[r] + beta * load(c, mask));
+        }
+    }
+#endif
+
+    template <int LANES, int VECTORS> void rows(int64_t j) const {
+        int64_t i = 0;
+        for (; M - i >= TILE; i += TILE) tile<LANES, VECTORS, TILE>(i, j);
+        switch (M - i) {
+            case 5: return tile<LANES, VECTORS, 5>(i, j);
+            case 4: return tile<LANES, VECTORS, 4>(i, j);
+            case 3: return tile<LANES, VECTORS, 3>(i, j);
+            case 2: return tile<LANES, VECTORS, 2>(i, j);
+            case 1: return tile<LANES, VECTORS, 1>(i, j);
+        }
+    }
+
+    template <int LANES, int VECTORS, int ROWS> void tile(int64_t i, int64_t j) const {
+        typedef typename Vector<T, LANES>::type vector;
+        vector sums[ROWS][VECTORS] = {};
+        const T *a = A + i * a_row, *b = B + j;
+        for (int64_t k = 0; k < K; ++k, a += a_column, b += b_stride) {
+            vector of_b[VECTORS];
+#pragma GCC unroll 8
+            for (int v = 0; v < VECTORS; ++v) of_b[v] = *reinterpret_cast<const vector*>(b + v * LANES);
+#pragma GCC unroll 8
+            for (int r = 0; r < ROWS; ++r) {
+                const T of_a = a[r * a_row];
+#pragma GCC unroll 8
+                for (int v = 0; v < VECTORS; ++v) sums[r][v] += of_a * of_b[v];
+            }
+        }
+#pragma GCC unroll 8
+        for (int r = 0; r < ROWS; ++r) {
+#pragma GCC unroll 8
+            for (int v = 0; v < VECTORS; ++v) {
+                vector* c = reinterpret_cast<vector*>(C + (i + r) * c_stride + j + v * LANES);
+                if (bias) *c = sums[r][v] + *reinterpret_cast<const vector*>(bias + j + v * LANES);
+                else if (beta == T(0)) *c = alpha * sums[r][v];
+                else *c = alpha * sums[r][v] + beta * *c;
+            }
+        }
+    }
+};
+
+}  // namespace small_product

@@ -1,0 +1,557 @@
+"""SweepCV: a grid or random search in which candidates of the same widths are trained together, all folds at once."""
+
+from __future__ import annotations
+
+import copy
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from joblib import Parallel, delayed, effective_n_jobs
+from sklearn.base import clone, is_classifier
+from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import ParameterGrid, ParameterSampler, check_cv, cross_validate
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.utils import _safe_indexing, indexable
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.validation import _check_method_params, check_is_fitted
+
+from deltaprop.estimators.inputs import on_host
+from deltaprop.estimators.member_fits import MemberFit, Records, fit_together, predict_members
+from deltaprop.estimators.together import KINDS, Group, Table, batches, can_be_together, group_key, with_parameters
+from deltaprop.model import Network
+from deltaprop.network import StackState
+from deltaprop.plotting import plot_sweep
+from deltaprop.progress import sweep_bar
+
+Split = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
+#: Scorings that are the estimator's own score, which is computed for many members at once.
+OWN_SCORES = {"classifier": (None, "accuracy"), "regressor": (None, "r2")}
+COLUMNS = ("fit_time", "score_time", "n_test_samples")
+
+
+@dataclass
+class Job:
+    """One fit of the search: a candidate on a split."""
+
+    candidate: int
+    split: int
+    estimator: Any
+
+
+class SweepCV(BaseSearchCV):
+    """Search over hyper-parameters by cross-validation, hundreds of small networks at a time.
+
+    scikit-learn's `GridSearchCV` and `RandomizedSearchCV` in one, with their attributes and, on the same splits and
+    seeds, their scores. Candidates whose networks have the same widths make a stack (see `deltaprop.NetworkStack`), all
+    folds of all of them being trained at once; other widths make other stacks. What cannot be trained so (another
+    estimator, a pipeline, ``solver="lbfgs"``, dropout, callbacks, sparse inputs) is fitted one after another.
+
+    Parameters
+    ----------
+    estimator : estimator
+        `MLPClassifier`, `MLPRegressor`, or any other.
+    param_grid : dict or list of dict
+        Parameters to try, by name: lists of values and, with `n_iter`, distributions.
+    n_iter : int, optional
+        How many candidates to draw; by default every combination is tried.
+    cv : int, splitter or iterable, default 5
+    scoring : str, callable, list, dict or None
+    refit : bool, str or callable, default True
+        As of `GridSearchCV`.
+    n_jobs : int, optional
+        Processes, by joblib and whichever backend `joblib.parallel_config` chooses; by default 1, in which as many
+        threads as the machine has work on different members.
+    memory_limit : int, optional
+        Bytes that the networks trained at once may take, in all processes; 2³⁰ by default.
+    random_state : int, RandomState or None
+        What candidates are drawn by.
+    error_score : "raise" or number, default nan
+        What a fit that fails scores, with a warning; the others go on.
+    return_train_score : bool, default False
+    progress : bool, default False
+        Draw a progress bar over candidates on standard error.
+    verbose, pre_dispatch
+        As of `GridSearchCV`, where fits are done one after another.
+
+    Attributes
+    ----------
+    cv_results_ : dict of array
+        As of `GridSearchCV`. ``mean_fit_time`` is the share of a fit in the time of all that were trained with it.
+    best_estimator_, best_score_, best_params_, best_index_, n_splits_, refit_time_, scorer_, multimetric_
+        As of `GridSearchCV`.
+
+    See Also
+    --------
+    deltaprop.NetworkStack, deltaprop.EnsembleClassifier
+
+    Examples
+    --------
+    >>> import deltaprop as dp
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> grid = {"alpha": [0.0, 1e-2], "learning_rate_init": [0.003, 0.03]}
+    >>> sweep = dp.SweepCV(dp.MLPClassifier((16,), max_iter=60, tol=0, random_state=0), grid).fit(X, y)
+    >>> len(sweep.cv_results_["params"]), sweep.best_score_ > 0.9
+    (4, True)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseSearchCV._parameter_constraints,
+        "param_grid": [dict, list],
+        "n_iter": [Interval(Integral, 1, None, closed="left"), None],
+        "memory_limit": [Interval(Integral, 1, None, closed="left"), None],
+        "random_state": ["random_state"],
+        "progress": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        estimator: Any,
+        param_grid: Any,
+        *,
+        n_iter: int | None = None,
+        cv: Any = None,
+        scoring: Any = None,
+        refit: Any = True,
+        n_jobs: int | None = None,
+        memory_limit: int | None = None,
+        random_state: Any = None,
+        error_score: Any = np.nan,
+        return_train_score: bool = False,
+        progress: bool = False,
+        verbose: int = 0,
+        pre_dispatch: Any = "2*n_jobs",
+    ) -> None:
+        super().__init__(
+            estimator=estimator,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            refit=refit,
+            cv=cv,
+            verbose=verbose,
+            pre_dispatch=pre_dispatch,
+            error_score=error_score,
+            return_train_score=return_train_score,
+        )
+        self.param_grid, self.n_iter, self.memory_limit = param_grid, n_iter, memory_limit
+        self.random_state, self.progress = random_state, progress
+
+    # -- the search ---------------------------------------------------------------------------------------------
+
+    def _candidates(self) -> list[dict[str, Any]]:
+        if self.n_iter is None:
+            return list(ParameterGrid(self.param_grid))
+        return list(ParameterSampler(self.param_grid, self.n_iter, random_state=self.random_state))
+
+    def _run_search(self, evaluate_candidates: Callable[..., Any], **options: Any) -> None:
+        """One after another: what `BaseSearchCV.fit` calls."""
+        evaluate_candidates(self._candidates())
+
+    def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
+        """Try every candidate, and refit the best on all samples.
+
+        Parameters
+        ----------
+        X : array_like, sparse matrix or DataFrame, (m, n_features)
+        y : array_like, (m,) or (m, n_outputs)
+        **params
+            ``groups`` for the splitter, ``sample_weight`` and whatever else the estimator's `fit` takes.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter or the data are not as described, or every fit has failed.
+
+        Warns
+        -----
+        FitFailedWarning
+            If some fits failed (a network whose parameters are no longer finite, say).
+        ConvergenceWarning
+            If ``max_iter`` ended some.
+        """
+        self._validate_params()
+        if y is None or set(params) - {"groups", "sample_weight"} or type(self.estimator) not in KINDS:
+            return self._fit_one_by_one(X, y, params)
+        X, y = indexable(X, y)
+        given = _check_method_params(X, params={name: value for name, value in params.items() if value is not None})
+        groups, sample_weight = given.pop("groups", None), given.get("sample_weight")
+        try:
+            table = Table.of(self.estimator, X, y)
+        except (ValueError, TypeError):
+            return self._fit_one_by_one(X, y, params)  # where every fit will say so
+        if hasattr(table.X, "toarray"):
+            return self._fit_one_by_one(X, y, params)
+        scorers, refit_metric = self._get_scorers()
+        splitter = check_cv(self.cv, on_host(y), classifier=is_classifier(self.estimator))
+        splits: list[Split] = [
+            (np.asarray(train), np.asarray(test)) for train, test in splitter.split(X, on_host(y), groups)
+        ]
+        self.n_splits_ = splitter.get_n_splits(X, y, groups)
+        if len(splits) != self.n_splits_:
+            raise ValueError(f"cv: expected {self.n_splits_} splits, as it said there would be, got {len(splits)}")
+        candidates = self._candidates()
+        search = _Search(self, table, X, y, splits, sample_weight, scorers)
+        out = search.run(candidates)
+        results = self._format_results(candidates, self.n_splits_, out)
+        first = out[0]["test_scores"]
+        self.multimetric_ = isinstance(first, dict)
+        if callable(self.scoring) and self.multimetric_:
+            self._check_refit_for_multimetric(first)
+            refit_metric = self.refit
+        if self.refit or not self.multimetric_:
+            self.best_index_ = self._select_best_index(self.refit, refit_metric, results)
+            if not callable(self.refit):
+                self.best_score_ = results[f"mean_test_{refit_metric}"][self.best_index_]
+            self.best_params_ = results["params"][self.best_index_]
+        if self.refit:
+            self.best_estimator_ = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
+            began = time.time()
+            self.best_estimator_.fit(X, y, **given)
+            self.refit_time_ = time.time() - began
+            if hasattr(self.best_estimator_, "feature_names_in_"):
+                self.feature_names_in_ = self.best_estimator_.feature_names_in_
+        self.scorer_ = getattr(scorers, "_scorers", scorers)
+        self.cv_results_ = results
+        return self
+
+    def _fit_one_by_one(self, X: Any, y: Any, params: dict[str, Any]) -> Self:
+        """As `GridSearchCV` does it."""
+        super().fit(X, y, **params)
+        return self
+
+    # -- seeing it ----------------------------------------------------------------------------------------------
+
+    def plot(self, score: str | None = None) -> Any:
+        """Draw the mean test score against every parameter that was varied, a panel each, the best one marked.
+
+        Parameters
+        ----------
+        score : str, optional
+            Which, where there are several; by default the one refitted by, or the first.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Made by pyplot; ``.savefig("sweep.png")`` writes it.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed; the message names the extra that brings it.
+        ValueError
+            If there is no such score.
+        NotFittedError
+            Before `fit`.
+        """
+        check_is_fitted(self, "cv_results_")
+        results = self.cv_results_
+        known = [name.removeprefix("mean_test_") for name in results if name.startswith("mean_test_")]
+        if score is None:
+            score = self.refit if self.refit in known else known[0]
+        if score not in known:
+            raise ValueError(f"score: expected one of {', '.join(map(repr, known))}, got {score!r}")
+        mean, spread = results[f"mean_test_{score}"], results[f"std_test_{score}"]
+        return plot_sweep(results["params"], mean, spread, score)
+
+
+class _Search:
+    """One call of `SweepCV.fit`: what all its fits have in common."""
+
+    def __init__(
+        self,
+        sweep: SweepCV,
+        table: Table,
+        X: Any,
+        y: Any,
+        splits: Sequence[Split],
+        sample_weight: Any,
+        scorers: Any,
+    ) -> None:
+        self.sweep, self.table, self.X, self.y, self.splits = sweep, table, X, y, splits
+        self.sample_weight, self.scorers = sample_weight, scorers
+        self.alike = [table.is_seen_alike(train) for train, _ in splits]
+        kind = "classifier" if is_classifier(sweep.estimator) else "regressor"
+        self.own_score = isinstance(sweep.scoring, str | None) and sweep.scoring in OWN_SCORES[kind]
+        self.ran_out = self.fits = 0
+        self.failures: list[str] = []
+
+    def run(self, candidates: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """What `cross_validate` says of every candidate on every split, in the order of `GridSearchCV`."""
+        out: dict[tuple[int, int], dict[str, Any]] = {}
+        together: dict[Any, list[Job]] = {}
+        alone: list[Job] = []
+        base = clone(self.sweep.estimator)
+        base._validate_params()
+        for c, parameters in enumerate(candidates):
+            try:
+                estimator = with_parameters(base, parameters)
+            except (ValueError, TypeError):
+                alone += [Job(c, s, parameters) for s in range(len(self.splits))]
+                continue
+            jobs = together.setdefault(group_key(estimator), []) if can_be_together(estimator) else None
+            for s, alike in enumerate(self.alike):
+                if jobs is not None and alike:
+                    jobs.append(Job(c, s, estimator))
+                else:
+                    alone.append(Job(c, s, parameters))
+        total = len(candidates) * len(self.splits)
+        with sweep_bar(self.sweep.progress, total, len(self.splits)) as bar:
+            for jobs in together.values():
+                if jobs:
+                    self._fit_group(jobs, out, bar)
+            self._fit_alone(alone, out, bar)
+        self._warn(total)
+        return [out[c, s] for c in range(len(candidates)) for s in range(len(self.splits))]
+
+    # -- together -----------------------------------------------------------------------------------------------
+
+    def _fit_group(self, jobs: list[Job], out: dict[tuple[int, int], dict[str, Any]], bar: Any) -> None:
+        """Train and score candidates whose networks have the same widths."""
+        try:
+            group = Group(self.table, jobs[0].estimator)
+        except (ValueError, TypeError):
+            self._fit_alone([Job(j.candidate, j.split, _parameters(j)) for j in jobs], out, bar)
+            return
+        processes = _processes(self.sweep.n_jobs)
+        limit = self.sweep.memory_limit
+        at_once = group.at_once(None if limit is None else limit // processes)
+        if processes > 1:
+            at_once = min(at_once, -(-len(jobs) // processes))
+        parts = batches(jobs, at_once)
+        parallel = Parallel(n_jobs=self.sweep.n_jobs) if processes > 1 and len(parts) > 1 else None
+        if parallel is None:
+            done: Iterable[Any] = (_fit_part(self, group, part, bar) for part in parts)
+        else:
+            light = copy.copy(self)
+            done = parallel(delayed(_fit_part)(light, group, part, None) for part in parts)
+        for part, (entries, ran_out, failures) in zip(parts, done, strict=True):
+            for job, entry in zip(part, entries, strict=True):
+                out[job.candidate, job.split] = entry
+            self.ran_out, self.fits = self.ran_out + ran_out, self.fits + len(part)
+            self.failures += failures
+            bar.done(len(part), self._best(out))
+
+    def fit_members(self, group: Group, jobs: Sequence[Job]) -> tuple[StackState, list[MemberFit], Records]:
+        """Train the networks of `jobs` as one stack."""
+        weights: dict[int, Any] = {}
+        fits = []
+        for job in jobs:
+            train = self.splits[job.split][0]
+            if job.split not in weights:
+                weights[job.split] = self._weights(group, train)
+            fits.append(group.fit(job.estimator, job.split, train, weights[job.split]))
+        stack = group.stack(len(jobs))
+        template = group.configured
+        records = fit_together(
+            stack,
+            group.X,
+            group.Y,
+            fits,
+            outputs_averaged=template._outputs_averaged(),
+            constant_costs=template._constant_costs(self.table.targets),
+            score=group.score,
+        )
+        return stack, fits, records
+
+    def _weights(self, group: Group, train: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
+        """What each row of the table counts in a fit on the rows `train`, where they do not count alike."""
+        template, weights = group.configured, self.sample_weight
+        weights = None if weights is None else np.asarray(on_host(weights), group.dtype)
+        of_class = template._class_weights(self.table.y[train], incremental=False)
+        if of_class is not None:
+            everywhere = np.zeros(len(self.table.targets), group.dtype)
+            everywhere[train] = of_class if weights is None else weights[train] * of_class
+            return everywhere
+        return weights
+
+    def score_members(
+        self, group: Group, jobs: Sequence[Job], stack: StackState, records: Records, rows_of: int
+    ) -> list[Any]:
+        """The scores of each member on the rows it was trained on (0) or tested on (1)."""
+        scores: list[Any] = [None] * len(jobs)
+        for s in sorted({job.split for job in jobs}):
+            rows = self.splits[s][rows_of]
+            which = np.array([k for k, job in enumerate(jobs) if job.split == s and records.finite[k]], np.int64)
+            if not which.size:
+                continue
+            if self.own_score:
+                on_backend = group.backend.asarray(rows, np.int64)
+                outputs = predict_members(stack, which, group.X[on_backend])
+                values = group.score(outputs, self.table.targets[rows], None)
+                for k, value in zip(which.tolist(), values.tolist(), strict=True):
+                    scores[k] = value
+                continue
+            X, y = _take(self.X, rows), _take(self.y, rows)
+            for k in which.tolist():
+                scores[k] = self._score(self.as_fitted(group, jobs[k].estimator, stack, records, k), X, y)
+        return scores
+
+    def as_fitted(self, group: Group, estimator: Any, stack: StackState, records: Records, k: int) -> Any:
+        """The estimator that a fit by itself would have made of member k."""
+        fitted = self.table.configured(estimator)
+        network = Network(group.widths, init="zeros", **group.configuration)
+        network.parameters = stack.parameters[k]
+        fitted._hand_out(network, self.table.X)
+        fitted.n_iter_, fitted.loss_ = int(records.n_iter[k]), float(records.loss[k])
+        fitted.loss_curve_ = records.curve(k)
+        return fitted
+
+    def _score(self, estimator: Any, X: Any, y: Any) -> Any:
+        if callable(self.scorers):
+            return self.scorers(estimator, X, y)
+        return check_scoring(estimator, self.scorers)(estimator, X, y)
+
+    def _best(self, out: dict[tuple[int, int], dict[str, Any]]) -> str:
+        """The best mean score of a candidate all of whose splits are done, where scores are single numbers."""
+        if not self.sweep.progress:
+            return ""
+        of_candidate: dict[int, list[Any]] = {}
+        for (candidate, _), entry in out.items():
+            of_candidate.setdefault(candidate, []).append(entry["test_scores"])
+        whole = [own for own in of_candidate.values() if len(own) == len(self.splits)]
+        means = [float(np.mean(own)) for own in whole if not isinstance(own[0], dict)]
+        finite = [mean for mean in means if np.isfinite(mean)]
+        return f"best {max(finite):.4f}" if finite else ""
+
+    # -- one after another --------------------------------------------------------------------------------------
+
+    def _fit_alone(self, jobs: Sequence[Job], out: dict[tuple[int, int], dict[str, Any]], bar: Any) -> None:
+        """By scikit-learn's `cross_validate`, each candidate on the splits that are left."""
+        of_candidate: dict[int, list[Job]] = {}
+        for job in jobs:
+            of_candidate.setdefault(job.candidate, []).append(job)
+        for candidate, own in of_candidate.items():
+            entries = self._cross_validate(own)
+            for job, entry in zip(own, entries, strict=True):
+                out[candidate, job.split] = entry
+            bar.done(len(own), self._best(out))
+
+    def _cross_validate(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+        sweep, parameters = self.sweep, jobs[0].estimator
+        params = {} if self.sample_weight is None else {"sample_weight": self.sample_weight}
+        failed = {"fit_time": 0.0, "score_time": 0.0, "test_scores": sweep.error_score, "n_test_samples": 0}
+        try:
+            estimator = clone(sweep.estimator).set_params(**clone(parameters, safe=False))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FitFailedWarning)
+                scores = cross_validate(
+                    estimator,
+                    self.X,
+                    self.y,
+                    cv=[self.splits[job.split] for job in jobs],
+                    scoring=sweep.scoring,
+                    n_jobs=sweep.n_jobs,
+                    params=params,
+                    error_score=sweep.error_score,
+                    return_train_score=sweep.return_train_score,
+                )
+        except (ValueError, TypeError, ArithmeticError) as error:
+            if sweep.error_score == "raise":
+                raise
+            self.failures += ["".join(traceback.format_exception_only(error))] * len(jobs)
+            self.fits += len(jobs)
+            return [failed | ({"train_scores": sweep.error_score} if sweep.return_train_score else {}) for _ in jobs]
+        self.fits += len(jobs)
+        return [_entry(scores, place, len(self.splits[job.split][1])) for place, job in enumerate(jobs)]
+
+    # -- what is to be said afterwards --------------------------------------------------------------------------
+
+    def _warn(self, total: int) -> None:
+        if len(self.failures) == total and total:
+            raise ValueError(f"All the {total} fits failed. The first:\n{self.failures[0]}")
+        if self.failures:
+            warnings.warn(
+                f"{len(self.failures)} fits failed out of a total of {total}. The score on these train-test partitions "
+                f"is set to {self.sweep.error_score}. The first:\n{self.failures[0]}",
+                FitFailedWarning,
+                stacklevel=4,
+            )
+        if self.ran_out:
+            warnings.warn(
+                f"Stochastic Optimizer: Maximum iterations reached by {self.ran_out} of {self.fits} fits, and the "
+                "optimization hasn't converged yet.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+
+def _fit_part(
+    search: _Search, group: Group, jobs: Sequence[Job], bar: Any
+) -> tuple[list[dict[str, Any]], int, list[str]]:
+    """Train and score some of a group; what `_fit_and_score` says of each, how many ran out of epochs, and failures."""
+    sweep = search.sweep
+    began = time.perf_counter()
+    stack, _, records = search.fit_members(group, jobs)
+    fitted = time.perf_counter()
+    tested = search.score_members(group, jobs, stack, records, 1)
+    scored = time.perf_counter()
+    trained = search.score_members(group, jobs, stack, records, 0) if sweep.return_train_score else None
+    entries, failures = [], []
+    for k, job in enumerate(jobs):
+        entry = {
+            "fit_time": (fitted - began) / len(jobs),
+            "score_time": (scored - fitted) / len(jobs),
+            "n_test_samples": len(search.splits[job.split][1]),
+            "test_scores": tested[k],
+        }
+        if trained is not None:
+            entry["train_scores"] = trained[k]
+        if not records.finite[k]:
+            message = (
+                "ValueError: Solver produced non-finite parameter weights. The input data may contain large values and "
+                "need to be preprocessed."
+            )
+            if sweep.error_score == "raise":
+                raise ValueError(message.removeprefix("ValueError: "))
+            failures.append(message)
+            entry |= {name: sweep.error_score for name in ("test_scores", "train_scores") if name in entry}
+        entries.append(entry)
+    _fill_in(entries, sweep.error_score)
+    return entries, int(records.ran_out.sum()), failures
+
+
+def _fill_in(entries: list[dict[str, Any]], error_score: Any) -> None:
+    """Where scores have several names, those of a fit that failed have them too."""
+    for kind in ("test_scores", "train_scores"):
+        names = next((list(e[kind]) for e in entries if isinstance(e.get(kind), dict)), None)
+        for entry in entries:
+            if names and not isinstance(entry[kind], dict):
+                entry[kind] = dict.fromkeys(names, error_score)
+
+
+def _entry(scores: dict[str, Any], place: int, tested: int) -> dict[str, Any]:
+    """One split of what `cross_validate` returns, as `_fit_and_score` has it."""
+    entry: dict[str, Any] = {
+        "fit_time": scores["fit_time"][place],
+        "score_time": scores["score_time"][place],
+        "n_test_samples": tested,
+    }
+    for kind in ("test", "train"):
+        own = {name.removeprefix(f"{kind}_"): v[place] for name, v in scores.items() if name.startswith(f"{kind}_")}
+        if own:
+            entry[f"{kind}_scores"] = own["score"] if list(own) == ["score"] else own
+    return entry
+
+
+def _parameters(job: Job) -> Any:
+    return job.estimator.get_params()
+
+
+def _processes(n_jobs: int | None) -> int:
+    """How many workers joblib would have."""
+    return int(effective_n_jobs(n_jobs))
+
+
+def _take(values: Any, rows: np.ndarray[Any, Any]) -> Any:
+    return _safe_indexing(values, rows)
