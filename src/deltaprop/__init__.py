@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from deltaprop.errors import DivergenceError as DivergenceError
     from deltaprop.estimators import MLPClassifier as MLPClassifier
     from deltaprop.estimators import MLPRegressor as MLPRegressor
+    from deltaprop.estimators.ensemble import EnsembleClassifier as EnsembleClassifier
+    from deltaprop.estimators.ensemble import EnsembleRegressor as EnsembleRegressor
     from deltaprop.estimators.sweep import SweepCV as SweepCV
     from deltaprop.function import check_gradient as check_gradient
     from deltaprop.history import History as History
@@ -42,6 +44,7 @@ _HOMES = {
     "early_stopping": ("EarlyStopping",),
     "errors": ("BackendError", "DivergenceError"),
     "estimators": ("MLPClassifier", "MLPRegressor"),
+    "estimators.ensemble": ("EnsembleClassifier", "EnsembleRegressor"),
     "estimators.sweep": ("SweepCV",),
     "function": ("check_gradient",),
     "history": ("History",),

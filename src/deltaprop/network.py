@@ -106,6 +106,17 @@ class NetworkState:
         copy.parameters = self.parameters
         return copy
 
+    def __getstate__(self) -> dict[str, Any]:
+        """With the parameters as one array of the host: views of it are made anew."""
+        return self.__dict__ | {"_parameters": self.backend.to_numpy(self.parameters)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        flat = self.backend.asarray(state["_parameters"], self.dtype)
+        if flat is state["_parameters"]:
+            flat = flat.copy()
+        self._parameters = Parameters(self.backend, self.layer_sizes, self.dtype, flat=flat)
+
     # -- parameters ---------------------------------------------------------------------------------------------
 
     @property

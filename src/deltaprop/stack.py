@@ -100,6 +100,18 @@ class NetworkStack(StackState):
         network.__dict__.update(state | {"seed": self.seeds[k], "_parameters": own})
         return network
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the members, which are made anew, but for how long each has been trained."""
+        state = {name: value for name, value in super().__getstate__().items() if name != "_networks"}
+        return state | {"_trained": [network.epochs_trained for network in self]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        trained = state.pop("_trained")
+        super().__setstate__(state)
+        self._networks = [self._network(k) for k in range(len(self.seeds))]
+        for network, epochs in zip(self, trained, strict=True):
+            network.epochs_trained = epochs
+
     def __len__(self) -> int:
         return len(self._networks)
 

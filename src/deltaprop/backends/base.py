@@ -57,6 +57,10 @@ class Backend(ABC):
             )
         return self
 
+    def __deepcopy__(self, memo: Any) -> Self:
+        """Itself: what holds a backend shares it, with its handles and buffers, and so do its copies."""
+        return self
+
     # -- arrays -------------------------------------------------------------------------------------------------
 
     @abstractmethod

@@ -68,6 +68,15 @@ def _import_cupy() -> Any:
     return cupy
 
 
+def _named(precision: Precision) -> CupyBackend:
+    """The backend of this process."""
+    from deltaprop.backends import get_backend
+
+    backend: Any = get_backend("cupy")
+    variant: CupyBackend = backend.in_precision(precision)
+    return variant
+
+
 class PhiloxStream:
     """The key of the generator, and how many of its 32-bit numbers have been drawn."""
 
@@ -97,6 +106,10 @@ class CupyBackend(Backend):
             variant.precision = precision
         chosen: Self = variants[precision]
         return chosen
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By name and precision: another process makes its own."""
+        return _named, (self.precision,)
 
     # -- arrays -------------------------------------------------------------------------------------------------
 

@@ -59,6 +59,12 @@ class NumpyBackend(Backend):
         #: Whether epochs may go to a library compiled for this processor, see `deltaprop.native_epoch`.
         self.compiles = compiles
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By name: another process makes its own."""
+        from deltaprop.backends import get_backend
+
+        return get_backend, ("numpy" if self.compiles else "reference",)
+
     # -- arrays -------------------------------------------------------------------------------------------------
 
     def owns(self, array: object) -> bool:

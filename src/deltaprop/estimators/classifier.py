@@ -339,7 +339,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             result = outputs.repeat(2, axis=1)
             result[:, 0] = 1.0 - result[:, 1]
             return result
-        if self._label_binarizer.y_type_ == "multiclass" and self._network.output_activation != "softmax":
+        if self._label_binarizer.y_type_ == "multiclass" and self.out_activation_ != "softmax":
             return outputs / outputs.sum(axis=1, keepdims=True)
         return outputs
 

@@ -15,17 +15,16 @@ import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
-from sklearn.metrics import check_scoring
 from sklearn.model_selection import ParameterGrid, ParameterSampler, check_cv, cross_validate
 from sklearn.model_selection._search import BaseSearchCV
-from sklearn.utils import _safe_indexing, indexable
+from sklearn.utils import _safe_indexing, get_tags, indexable
 from sklearn.utils._param_validation import Interval
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_method_params, check_is_fitted
 
 from deltaprop.estimators.inputs import on_host
-from deltaprop.estimators.member_fits import MemberFit, Records, fit_together, predict_members
+from deltaprop.estimators.member_fits import Records, predict_members
 from deltaprop.estimators.together import KINDS, Group, Table, batches, can_be_together, group_key, with_parameters
-from deltaprop.model import Network
 from deltaprop.network import StackState
 from deltaprop.plotting import plot_sweep
 from deltaprop.progress import sweep_bar
@@ -184,8 +183,11 @@ class SweepCV(BaseSearchCV):
         if y is None or set(params) - {"groups", "sample_weight"} or type(self.estimator) not in KINDS:
             return self._fit_one_by_one(X, y, params)
         X, y = indexable(X, y)
-        given = _check_method_params(X, params={name: value for name, value in params.items() if value is not None})
-        groups, sample_weight = given.pop("groups", None), given.get("sample_weight")
+        given = _check_method_params(X, params=params)
+        routed = self._get_routed_params_for_fit(given)
+        given.pop("groups", None)
+        groups = routed.splitter.split.get("groups")
+        weights = (routed.estimator.fit.get("sample_weight"), routed.scorer.score.get("sample_weight"))
         try:
             table = Table.of(self.estimator, X, y)
         except (ValueError, TypeError):
@@ -201,7 +203,7 @@ class SweepCV(BaseSearchCV):
         if len(splits) != self.n_splits_:
             raise ValueError(f"cv: expected {self.n_splits_} splits, as it said there would be, got {len(splits)}")
         candidates = self._candidates()
-        search = _Search(self, table, X, y, splits, sample_weight, scorers)
+        search = _Search(self, table, X, y, splits, weights, scorers)
         out = search.run(candidates)
         results = self._format_results(candidates, self.n_splits_, out)
         first = out[0]["test_scores"]
@@ -229,6 +231,16 @@ class SweepCV(BaseSearchCV):
         """As `GridSearchCV` does it."""
         super().fit(X, y, **params)
         return self
+
+    @available_if(lambda self: hasattr(self.estimator, "transform"))
+    def fit_transform(self, X: Any, y: Any = None, **params: Any) -> Any:
+        """`fit`, then what the best estimator's `transform` makes of X."""
+        return self.fit(X, y, **params).transform(X)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags = get_tags(self.estimator).transformer_tags
+        return tags
 
     # -- seeing it ----------------------------------------------------------------------------------------------
 
@@ -275,11 +287,12 @@ class _Search:
         X: Any,
         y: Any,
         splits: Sequence[Split],
-        sample_weight: Any,
+        weights: tuple[Any, Any],
         scorers: Any,
     ) -> None:
         self.sweep, self.table, self.X, self.y, self.splits = sweep, table, X, y, splits
-        self.sample_weight, self.scorers = sample_weight, scorers
+        self.sample_weight, self.score_weight = (None if w is None else np.asarray(on_host(w)) for w in weights)
+        self.scorers = scorers
         self.alike = [table.is_seen_alike(train) for train, _ in splits]
         kind = "classifier" if is_classifier(sweep.estimator) else "regressor"
         self.own_score = isinstance(sweep.scoring, str | None) and sweep.scoring in OWN_SCORES[kind]
@@ -342,38 +355,17 @@ class _Search:
             self.failures += failures
             bar.done(len(part), self._best(out))
 
-    def fit_members(self, group: Group, jobs: Sequence[Job]) -> tuple[StackState, list[MemberFit], Records]:
+    def fit_members(self, group: Group, jobs: Sequence[Job]) -> tuple[StackState, Records]:
         """Train the networks of `jobs` as one stack."""
         weights: dict[int, Any] = {}
         fits = []
         for job in jobs:
             train = self.splits[job.split][0]
             if job.split not in weights:
-                weights[job.split] = self._weights(group, train)
+                weights[job.split] = group.weights(train, self.sample_weight)
             fits.append(group.fit(job.estimator, job.split, train, weights[job.split]))
         stack = group.stack(len(jobs))
-        template = group.configured
-        records = fit_together(
-            stack,
-            group.X,
-            group.Y,
-            fits,
-            outputs_averaged=template._outputs_averaged(),
-            constant_costs=template._constant_costs(self.table.targets),
-            score=group.score,
-        )
-        return stack, fits, records
-
-    def _weights(self, group: Group, train: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
-        """What each row of the table counts in a fit on the rows `train`, where they do not count alike."""
-        template, weights = group.configured, self.sample_weight
-        weights = None if weights is None else np.asarray(on_host(weights), group.dtype)
-        of_class = template._class_weights(self.table.y[train], incremental=False)
-        if of_class is not None:
-            everywhere = np.zeros(len(self.table.targets), group.dtype)
-            everywhere[train] = of_class if weights is None else weights[train] * of_class
-            return everywhere
-        return weights
+        return stack, group.train(stack, fits)
 
     def score_members(
         self, group: Group, jobs: Sequence[Job], stack: StackState, records: Records, rows_of: int
@@ -388,29 +380,17 @@ class _Search:
             if self.own_score:
                 on_backend = group.backend.asarray(rows, np.int64)
                 outputs = predict_members(stack, which, group.X[on_backend])
-                values = group.score(outputs, self.table.targets[rows], None)
+                weights = None if self.score_weight is None else self.score_weight[rows]
+                values = group.score(outputs, self.table.targets[rows], weights)
                 for k, value in zip(which.tolist(), values.tolist(), strict=True):
                     scores[k] = value
                 continue
-            X, y = _take(self.X, rows), _take(self.y, rows)
+            X, y = _safe_indexing(self.X, rows), _safe_indexing(self.y, rows)
+            how = {} if self.score_weight is None else {"sample_weight": self.score_weight[rows]}
             for k in which.tolist():
-                scores[k] = self._score(self.as_fitted(group, jobs[k].estimator, stack, records, k), X, y)
+                fitted = group.as_fitted(jobs[k].estimator, group.network(stack.parameters[k]), records, k)
+                scores[k] = self.scorers(fitted, X, y, **how)
         return scores
-
-    def as_fitted(self, group: Group, estimator: Any, stack: StackState, records: Records, k: int) -> Any:
-        """The estimator that a fit by itself would have made of member k."""
-        fitted = self.table.configured(estimator)
-        network = Network(group.widths, init="zeros", **group.configuration)
-        network.parameters = stack.parameters[k]
-        fitted._hand_out(network, self.table.X)
-        fitted.n_iter_, fitted.loss_ = int(records.n_iter[k]), float(records.loss[k])
-        fitted.loss_curve_ = records.curve(k)
-        return fitted
-
-    def _score(self, estimator: Any, X: Any, y: Any) -> Any:
-        if callable(self.scorers):
-            return self.scorers(estimator, X, y)
-        return check_scoring(estimator, self.scorers)(estimator, X, y)
 
     def _best(self, out: dict[tuple[int, int], dict[str, Any]]) -> str:
         """The best mean score of a candidate all of whose splits are done, where scores are single numbers."""
@@ -492,7 +472,7 @@ def _fit_part(
     """Train and score some of a group; what `_fit_and_score` says of each, how many ran out of epochs, and failures."""
     sweep = search.sweep
     began = time.perf_counter()
-    stack, _, records = search.fit_members(group, jobs)
+    stack, records = search.fit_members(group, jobs)
     fitted = time.perf_counter()
     tested = search.score_members(group, jobs, stack, records, 1)
     scored = time.perf_counter()
@@ -551,7 +531,3 @@ def _parameters(job: Job) -> Any:
 def _processes(n_jobs: int | None) -> int:
     """How many workers joblib would have."""
     return int(effective_n_jobs(n_jobs))
-
-
-def _take(values: Any, rows: np.ndarray[Any, Any]) -> Any:
-    return _safe_indexing(values, rows)

@@ -14,9 +14,10 @@ from sklearn.utils.multiclass import type_of_target
 from deltaprop.backends import Array
 from deltaprop.backprop import Objective
 from deltaprop.estimators.classifier import MLPClassifier
-from deltaprop.estimators.member_fits import MemberFit, Score, Stream
+from deltaprop.estimators.member_fits import MemberFit, Records, Score, Stream, fit_together
 from deltaprop.estimators.regressor import MLPRegressor
 from deltaprop.estimators.step_rule import optimizer_of
+from deltaprop.model import Network
 from deltaprop.network import StackState
 from deltaprop.optimizers import Optimizer
 from deltaprop.parameters import Parameters
@@ -182,6 +183,42 @@ class Group:
                 Objective(l2=estimator.alpha),
             )
         return MemberFit(estimator, stream, known[1], known[2], sample_weight)
+
+    def weights(self, rows: np.ndarray[Any, Any], sample_weight: Any) -> np.ndarray[Any, Any] | None:
+        """What each row of the table counts in a fit on some `rows`, (m,), where they do not count alike."""
+        weights = None if sample_weight is None else np.asarray(sample_weight, self.dtype)
+        of_class = self.configured._class_weights(self.table.y[rows], incremental=False)
+        if of_class is None:
+            return weights
+        everywhere = np.zeros(len(self.table.targets), self.dtype)
+        everywhere[rows] = of_class if weights is None else weights[rows] * of_class
+        return everywhere
+
+    def train(self, stack: StackState, fits: Sequence[MemberFit]) -> Records:
+        """Train the members of `stack`, one for each of `fits`."""
+        return fit_together(
+            stack,
+            self.X,
+            self.Y,
+            fits,
+            outputs_averaged=self.configured._outputs_averaged(),
+            constant_costs=self.configured._constant_costs(self.table.targets),
+            score=self.score,
+        )
+
+    def network(self, parameters: Array) -> Network:
+        """A network with a copy of these parameters."""
+        network = Network(self.widths, init="zeros", **self.configuration)
+        network.parameters = parameters
+        return network
+
+    def as_fitted(self, estimator: Any, network: Network, records: Records, k: int) -> Any:
+        """The estimator that fit k by itself would have made, over `network`."""
+        fitted = self.table.configured(estimator)
+        fitted._hand_out(network, self.table.X)
+        fitted.n_iter_, fitted.loss_ = int(records.n_iter[k]), float(records.loss[k])
+        fitted.best_loss_, fitted.loss_curve_ = float(records.best_loss[k]), records.curve(k)
+        return fitted
 
     def at_once(self, memory: int | None) -> int:
         """How many members there is memory for: parameters, moments, and the best so far."""

@@ -1,0 +1,293 @@
+"""EnsembleClassifier and EnsembleRegressor: differently seeded networks, bagged or not, as one estimator."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, _fit_context, clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval
+from sklearn.utils.validation import check_is_fitted
+
+from deltaprop.backends import Array
+from deltaprop.estimators.classifier import MLPClassifier
+from deltaprop.estimators.inputs import checked_inputs, on_host
+from deltaprop.estimators.member_fits import Records
+from deltaprop.estimators.multilayer_perceptron import _weights
+from deltaprop.estimators.regressor import MLPRegressor
+from deltaprop.estimators.together import Group, Table, can_be_together
+from deltaprop.stack import NetworkStack
+
+
+class Ensemble(BaseEstimator):
+    """The common part of the two estimators; made for being derived from."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "estimator": [HasMethods(["fit", "predict"]), None],
+        "n_estimators": [Interval(Integral, 1, None, closed="left")],
+        "bootstrap": ["boolean"],
+        "max_samples": [Interval(Real, 0, 1, closed="right")],
+        "random_state": ["random_state"],
+    }
+    #: The estimator whose ensemble this is.
+    kind: ClassVar[Any]
+
+    stack_: NetworkStack
+    seeds_: list[int]
+    _members: list[Any]
+    _group: Group
+    _records: Records
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        n_estimators: int = 10,
+        *,
+        bootstrap: bool = False,
+        max_samples: float = 1.0,
+        random_state: Any = None,
+    ) -> None:
+        self.estimator, self.n_estimators, self.bootstrap = estimator, n_estimators, bootstrap
+        self.max_samples, self.random_state = max_samples, random_state
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train all members.
+
+        Parameters
+        ----------
+        X : array_like or DataFrame, (m, n_features)
+        y : array_like, (m,) or (m, n_outputs)
+        sample_weight : array_like, (m,), optional
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter or the data are not as described, or the parameters of a member are no longer finite.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If ``max_iter`` ended the training of some.
+        """
+        base = self.kind() if self.estimator is None else clone(self.estimator)
+        if type(base) is not self.kind:
+            raise TypeError(f"estimator: expected {self.kind.__name__}, got {type(base).__name__}")
+        base._validate_params()
+        table = Table.of(base, X, y)
+        if hasattr(table.X, "toarray"):
+            raise TypeError(f"X: expected a dense array, got a sparse {type(table.X).__name__}; pass X.toarray()")
+        weights = _weights(sample_weight, table.X)
+        rng = check_random_state(self.random_state)
+        self.seeds_ = rng.randint(2**31 - 1, size=self.n_estimators).tolist()
+        self._members = [copy.copy(base) for _ in self.seeds_]
+        for member, seed in zip(self._members, self.seeds_, strict=True):
+            member.random_state = seed
+        self._group = group = Group(table, base)
+        configuration = {name: value for name, value in group.configuration.items() if name != "backend"}
+        self.stack_ = NetworkStack(
+            self.n_estimators, group.widths, seeds=self.seeds_, init="zeros", backend=group.backend, **configuration
+        )
+        self.estimators_samples_ = self._draw_samples(rng, len(table.targets))
+        self._train_together(weights) if can_be_together(base) else self._train_alone(X, y, weights)
+        for name in ("n_features_in_", "feature_names_in_", "classes_", "n_outputs_"):
+            self.__dict__.pop(name, None)
+            if hasattr(table.template, name):
+                setattr(self, name, getattr(table.template, name))
+        self.loss_ = float(self._records.loss.mean())
+        return self
+
+    def _draw_samples(self, rng: Any, m: int) -> list[np.ndarray[Any, Any]]:
+        """For each member, the rows that it is trained on."""
+        count = max(1, round(self.max_samples * m))
+        if self.bootstrap:
+            return [rng.randint(m, size=count) for _ in self.seeds_]
+        every = np.arange(m)
+        return [every if count == m else rng.permutation(m)[:count] for _ in self.seeds_]
+
+    def _train_together(self, weights: Any) -> None:
+        group, fits = self._group, []
+        for member, rows in zip(self._members, self.estimators_samples_, strict=True):
+            fits.append(group.fit(member, id(rows), rows, group.weights(rows, weights)))
+        self._records = records = group.train(self.stack_, fits)
+        if not records.finite.all():
+            raise ValueError(
+                "Solver produced non-finite parameter weights in "
+                f"{int((~records.finite).sum())} of {len(fits)} members. The input data may contain large values and "
+                "need to be preprocessed."
+            )
+        if records.ran_out.any():
+            warnings.warn(
+                f"Stochastic Optimizer: Maximum iterations reached by {int(records.ran_out.sum())} of {len(fits)} "
+                "members, and the optimization hasn't converged yet.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+    def _train_alone(self, X: Any, y: Any, weights: Any) -> None:
+        """One after another: a sample drawn more than once counts so often, one not drawn counts 0."""
+        count = self.n_estimators
+        self._records = records = Records(
+            np.zeros(count, int), np.zeros(count), np.zeros(count), np.ones(count, bool), np.zeros(count, bool)
+        )
+        for k, (member, rows) in enumerate(zip(self._members, self.estimators_samples_, strict=True)):
+            times = np.bincount(rows, minlength=len(on_host(y))).astype(float)
+            fitted = clone(member)
+            everywhere = bool((times == 1).all()) and weights is None
+            fitted.fit(X, y, sample_weight=None if everywhere else times if weights is None else times * weights)
+            self.stack_[k].parameters = fitted.network_.parameters
+            records.n_iter[k], records.loss[k], records.best_loss[k] = fitted.n_iter_, fitted.loss_, fitted.loss_
+
+    # -- what the members say -----------------------------------------------------------------------------------
+
+    @property
+    def estimators_(self) -> list[Any]:
+        """The members as fitted estimators, whose networks share the memory of ``stack_``."""
+        check_is_fitted(self, "stack_")
+        return [
+            self._group.as_fitted(member, network, self._records, k)
+            for k, (member, network) in enumerate(zip(self._members, self.stack_, strict=True))
+        ]
+
+    def _outputs(self, X: Any) -> Array:
+        """a^(L) of every member, (K, m, n_outputs), of the kind of X."""
+        check_is_fitted(self, "stack_")
+        checked = checked_inputs(self, X, dtype=self.stack_.dtype)
+        return self.stack_.predict(checked.toarray() if hasattr(checked, "toarray") else checked)
+
+
+class EnsembleClassifier(ClassifierMixin, Ensemble):
+    """Several `MLPClassifier` with seeds of their own, trained at once; probabilities are the means of theirs.
+
+    Parameters
+    ----------
+    estimator : MLPClassifier, optional
+        Whose parameters all members have, ``random_state`` apart; by default ``MLPClassifier()``.
+    n_estimators : int, default 10
+        How many members.
+    bootstrap : bool, default False
+        Train each on as many samples drawn with replacement: bagging (Breiman, 1996). Without, members differ in their
+        seeds alone (Lakshminarayanan et al., 2017), and in their samples where `max_samples` is below 1.
+    max_samples : float, default 1.0
+        What share of the samples each is trained on, in (0, 1].
+    random_state : int, RandomState or None
+        What the members' seeds and samples are drawn by.
+
+    Attributes
+    ----------
+    stack_ : NetworkStack
+        The members' networks.
+    estimators_ : list of MLPClassifier
+        The members as fitted estimators over the same memory.
+    estimators_samples_ : list of array of int
+        Which rows each was trained on.
+    seeds_ : list of int
+        The ``random_state`` of each.
+    classes_ : array, (n_classes,)
+    loss_ : float
+        The mean of the members'.
+    n_features_in_, feature_names_in_
+        As of `MLPClassifier`.
+
+    Examples
+    --------
+    >>> import deltaprop as dp
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> base = dp.MLPClassifier((16,), learning_rate_init=0.01, max_iter=60, tol=0)
+    >>> ensemble = dp.EnsembleClassifier(base, n_estimators=5, random_state=0).fit(X, y)
+    >>> ensemble.predict_proba(X).shape, ensemble.score(X, y) > 0.9
+    ((150, 3), True)
+    """
+
+    kind = MLPClassifier
+
+    def predict_proba(self, X: Any) -> Array:
+        """The mean over members of the probability of each class.
+
+        Parameters
+        ----------
+        X : array_like or DataFrame, (m, n_features)
+
+        Returns
+        -------
+        array, (m, n_classes)
+            In the order of ``classes_``.
+        """
+        outputs = self._outputs(X)
+        template = self._group.configured
+        total = sum(template._probabilities(own) for own in outputs)
+        return total / len(self.stack_)
+
+    def predict(self, X: Any) -> Any:
+        """The most probable class by the mean probabilities; of multilabel targets, labels more probable than not.
+
+        Parameters
+        ----------
+        X : array_like or DataFrame, (m, n_features)
+
+        Returns
+        -------
+        array, (m,) or (m, n_labels)
+        """
+        probabilities = on_host(self.predict_proba(X))
+        if self._group.table.y.ndim == 2:
+            return (probabilities > 0.5).astype(int)
+        return self.classes_[probabilities.argmax(axis=1)]
+
+
+class EnsembleRegressor(RegressorMixin, Ensemble):
+    """Several `MLPRegressor` with seeds of their own, trained at once; the prediction is the mean of theirs.
+
+    Parameters
+    ----------
+    estimator : MLPRegressor, optional
+        Whose parameters all members have, ``random_state`` apart; by default ``MLPRegressor()``.
+    n_estimators, bootstrap, max_samples, random_state
+        As of `EnsembleClassifier`.
+
+    Attributes
+    ----------
+    stack_, estimators_, estimators_samples_, seeds_, loss_, n_features_in_, feature_names_in_
+        As of `EnsembleClassifier`.
+
+    Examples
+    --------
+    >>> import deltaprop as dp
+    >>> from sklearn.datasets import load_diabetes
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> base = dp.MLPRegressor(hidden_layer_sizes=(16,), learning_rate_init=0.01, max_iter=80, tol=0)
+    >>> ensemble = dp.EnsembleRegressor(base, bootstrap=True, random_state=0).fit(X, y / 100)
+    >>> mean, spread = ensemble.predict(X, return_std=True)
+    >>> mean.shape, bool((spread > 0).all())
+    ((442,), True)
+    """
+
+    kind = MLPRegressor
+
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """The mean of what the members predict, and how far they are apart.
+
+        Parameters
+        ----------
+        X : array_like or DataFrame, (m, n_features)
+        return_std : bool, default False
+            Also return the standard deviation over members.
+
+        Returns
+        -------
+        array, (m,) or (m, n_outputs), or two such arrays
+        """
+        outputs = self._outputs(X)
+        outputs = outputs[..., 0] if outputs.shape[-1] == 1 else outputs
+        mean = outputs.mean(axis=0)
+        return (mean, outputs.std(axis=0)) if return_std else mean
