@@ -1,15 +1,21 @@
 """The command line, as its users call it: exit status, standard output, one line of complaint."""
 
+import csv
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.neural_network import MLPClassifier
 
 import deltaprop as dp
 from deltaprop.cli import run
+from deltaprop.datasets import load_dataset
 
 
 def accuracy(text):
@@ -155,3 +161,63 @@ def test_divergence_is_exit_status_one(capsys):
 def test_help(capsys):
     assert run([]) == 0
     assert "train" in capsys.readouterr().out
+
+
+def test_sweep(table, tmp_path, capsys):
+    """The scores of the estimators by the same folds; the best first; a live table on standard error."""
+    output = tmp_path / "sweep.csv"
+    options = [
+        "--grid",
+        "lr=0.0001,0.03",
+        "--grid",
+        "hidden=4,8x3",
+        "--cv",
+        "3",
+        "--epochs",
+        "20",
+        "--dtype",
+        "float64",
+    ]
+    assert run(["sweep", table, *options, "--out", str(output)]) == 0
+    shown = capsys.readouterr()
+    assert "candidate 4/4, the best so far" in shown.err
+    assert shown.out == ""
+    rows = list(csv.DictReader(output.read_text().splitlines()))
+    assert [row["rank"] for row in rows] == ["1", "2", "3", "4"]
+    means = [float(row["mean_score"]) for row in rows]
+    assert means == sorted(means, reverse=True)
+    assert {(row["lr"], row["hidden"]) for row in rows} == {(lr, h) for lr in ("0.0001", "0.03") for h in ("4", "8x3")}
+    data = load_dataset(table)
+    X, y = (data.X - data.X.mean(axis=0)) / data.X.std(axis=0), data.y
+    folds = StratifiedKFold(3, shuffle=True, random_state=0)
+    for row in rows:
+        sizes = tuple(map(int, row["hidden"].split("x")))
+        alone = MLPClassifier(sizes, learning_rate_init=float(row["lr"]), max_iter=20, random_state=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            scores = cross_val_score(alone, X, y, cv=folds)
+        assert [float(row[f"fold{s}"]) for s in (1, 2, 3)] == pytest.approx(list(scores))
+        assert float(row["mean_score"]) == pytest.approx(scores.mean())
+    assert run(["sweep", table, *options, "--n-iter", "2", "--no-progress"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.count("\n") == 3
+    assert shown.err == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "--grid"),
+        (["--grid", "lr"], "--grid: expected NAME=VALUE,VALUE such as lr=0.001,0.01, got 'lr'"),
+        (["--grid", "rate=1"], "--grid: expected one of lr, l2,"),
+        (["--grid", "lr=a"], "--grid: expected numbers for lr, got 'a'"),
+        (["--grid", "hidden=a"], "--grid: expected widths such as 32 or 64x32 for hidden, got 'a'"),
+        (["--grid", "lr=1", "--cv", "1"], "--cv: expected at least 2 folds"),
+        (["--grid", "lr=1", "--out", "no/such/folder.csv"], "there is no folder"),
+    ],
+)
+def test_a_sweep_that_cannot_be(table, options, message, capsys):
+    assert run(["sweep", table, *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1

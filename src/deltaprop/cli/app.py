@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from deltaprop.atomic_file import write_atomically
 
 app = typer.Typer(
     name="deltaprop",
@@ -84,6 +86,56 @@ def train(
 
 
 @app.command()
+def sweep(
+    data: Data,
+    grid: Annotated[
+        list[str],
+        typer.Option(
+            help="A parameter and its values, such as lr=0.001,0.01; of lr, l2, hidden (64x32 for two layers), epochs, "
+            "optimizer, batch-size, activation, momentum and seed. Give it as often as you like: all combinations."
+        ),
+    ],
+    target: Annotated[str | None, typer.Option(help="Target column; the last one by default.")] = None,
+    hidden: Annotated[str, typer.Option(help="Widths of the hidden layers, where the grid has none.")] = "32",
+    epochs: Annotated[int, typer.Option(help="Passes over the data, where the grid has none.")] = 50,
+    cv: Annotated[int, typer.Option(help="Folds.")] = 5,
+    n_iter: Annotated[int | None, typer.Option(help="Draw so many of the combinations instead of trying all.")] = None,
+    task: Annotated[str, typer.Option(help="auto, classification or regression.")] = "auto",
+    scale: Annotated[str, typer.Option(help="Inputs, by all of DATA: auto, standard, range or none.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    backend: Backend = "auto",
+    seed: Annotated[int, typer.Option(help="Decides folds, initialisation and shuffling.")] = 0,
+    jobs: Annotated[int, typer.Option(help="Processes.")] = 1,
+    out: Annotated[str | None, typer.Option(help="CSV file to write; standard output by default.")] = None,
+    progress: Annotated[bool, typer.Option(help="Show a table of the best so far.")] = True,
+) -> None:
+    """Cross-validate every combination of parameters on DATA, hundreds of networks at a time; results as CSV."""
+    from deltaprop.cli.sweep import SweepOptions
+    from deltaprop.cli.sweep import sweep as run
+    from deltaprop.model_file import check_writable
+
+    if out is not None:
+        check_writable(out)
+    options = SweepOptions(
+        data=data,
+        target=target,
+        task=task,
+        grid=grid,
+        hidden=hidden_sizes(hidden),
+        epochs=epochs,
+        cv=cv,
+        n_iter=n_iter,
+        scale=scale,
+        dtype=dtype,
+        backend=backend,
+        seed=seed,
+        jobs=jobs,
+        progress=progress,
+    )
+    write_text(run(options), out)
+
+
+@app.command()
 def predict(
     model: Model,
     data: Data,
@@ -106,14 +158,11 @@ def predict(
             raise ValueError("--proba: goes with classes, but the model predicts a quantity")
         header += [f"{trained.target_name}={label}" for label in trained.classes]
         rows = [[*row, *map(float, values)] for row, values in zip(rows, outputs, strict=True)]
-    file = sys.stdout if out is None else Path(out).open("w", newline="", encoding="utf-8")  # noqa: SIM115
-    try:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-    finally:
-        if out is not None:
-            file.close()
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_text(text.getvalue(), out)
 
 
 @app.command()
@@ -179,6 +228,14 @@ def info() -> None:
 
     for line in run():
         typer.echo(line)
+
+
+def write_text(text: str, out: str | None) -> None:
+    """Write `text` to the file `out`, all or nothing, or to standard output where that is None."""
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        write_atomically(out, text.encode())
 
 
 def hidden_sizes(text: str, option: str = "--hidden") -> tuple[int, ...]:

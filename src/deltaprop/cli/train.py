@@ -89,7 +89,7 @@ def train(options: Options) -> list[str]:
     dataset = load_dataset(options.data, options.target)
     if dataset.y is None:
         raise ValueError(f"{options.data}: expected targets to train on")
-    classes = _classes(dataset.y, options.task)
+    classes = classes_of(dataset.y, options.task)
     split = _split(dataset, classes, options)
     loss = options.loss or ("squared_error" if classes is None else "categorical_cross_entropy")
     if classes is None and LOSSES[loss].classifies:
@@ -159,7 +159,7 @@ def _optimizer(options: Options) -> Optimizer:
     raise ValueError(f"--optimizer: expected sgd, adam or adamw, got {options.optimizer!r}")
 
 
-def _classes(y: Matrix, task: str) -> list[Any] | None:
+def classes_of(y: Matrix, task: str) -> list[Any] | None:
     """The labels in order, or None where the target is a quantity."""
     if task not in ("auto", "classification", "regression"):
         raise ValueError(f"--task: expected auto, classification or regression, got {task!r}")
@@ -203,12 +203,11 @@ def _split(dataset: Dataset, classes: list[Any] | None, options: Options) -> Spl
     return Split(train, validation, test)
 
 
-def _prepare(dataset: Dataset, classes: list[Any] | None, split: Split, scale: str, network: Network) -> Trained:
-    """Offsets and scales from the rows trained on, and from no others."""
-    X = dataset.X[split.train]
+def scaling(X: Matrix, scale: str, *, common_range: bool) -> tuple[Matrix, Matrix]:
+    """What is taken off every feature, and what it is then divided by, (n,) each."""
     n = X.shape[1]
     if scale == "auto":
-        scale = "range" if dataset.common_range else "standard"
+        scale = "range" if common_range else "standard"
     if scale == "standard":
         offset, spread = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
     elif scale == "range":
@@ -219,6 +218,12 @@ def _prepare(dataset: Dataset, classes: list[Any] | None, split: Split, scale: s
     else:
         raise ValueError(f"--scale: expected auto, standard, range or none, got {scale!r}")
     spread[spread == 0] = 1.0  # a constant feature has no spread to divide by
+    return offset, spread
+
+
+def _prepare(dataset: Dataset, classes: list[Any] | None, split: Split, scale: str, network: Network) -> Trained:
+    """Offsets and scales from the rows trained on, and from no others."""
+    offset, spread = scaling(dataset.X[split.train], scale, common_range=dataset.common_range)
     target_offset, target_scale = 0.0, 1.0
     if classes is None and dataset.y is not None and network.output_activation == "identity":
         y = dataset.y[split.train].astype(np.float64)
