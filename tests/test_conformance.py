@@ -8,6 +8,7 @@ import reference
 from cases import HIDDEN, PAIRS, targets_for
 
 from deltaprop.backends.base import Backend
+from deltaprop.parameters import Parameters
 
 ROWS = (1, 2, 31, 33, 300)
 DTYPES = (np.float64, np.float32)
@@ -131,6 +132,88 @@ def test_sums_added_to_what_is_there(backend, rng, m, dtype):
     out = backend.empty((m, 6), dtype)
     backend.hidden_delta(on_delta, on_V, "tanh", on_Z, out=out, bias_gradient=on_c, keep=1.0)
     close(on_c, c + ((delta @ V) * (1 - np.tanh(Z) ** 2)).sum(axis=0))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("m", [3, 40])
+def test_with_a_member_axis_each_has_what_it_has_alone(backend, rng, m, dtype):
+    """On parameters that lie as those of a stack, members apart, with numbers of each member's own."""
+    K, sizes = 3, (5, 7, 4)
+    stacked, gradient = (Parameters(backend, sizes, dtype, K) for _ in range(2))
+    own = rng.standard_normal(stacked.flat.shape).astype(dtype)
+    stacked.flat[...] = backend.asarray(own, dtype)
+    X, Y = rng.standard_normal((K, m, 5)).astype(dtype), rng.uniform(0.1, 0.9, (K, m, 4)).astype(dtype)
+    weight, scales = rng.uniform(0.5, 2, (K, m)).astype(dtype), np.array([0.1, 0.2, 0.4])
+    on_X, on_Y, on_weight = put(backend, dtype, X, Y, weight)
+    on_scales, l2 = backend.asarray(scales, dtype), backend.asarray(np.array([0.0, 0.5, 1.0]), dtype)
+    shapes = ((K, m, 7), (K, m, 4))
+    Z, A, D = ([backend.empty(shape, dtype) for shape in shapes] for _ in range(3))
+    cost, decay = backend.zeros((K,), np.float64), backend.zeros((K,), np.float64)
+
+    backend.affine_activation(on_X, stacked.weights[0], stacked.biases[0], "tanh", Z=Z[0], out=A[0])
+    backend.affine_activation(A[0], stacked.weights[1], stacked.biases[1], "sigmoid", Z=Z[1], out=A[1])
+    loss = ("binary_cross_entropy", "sigmoid")
+    g = gradient
+    backend.output_delta(*loss, Z[1], A[1], on_Y, on_scales, D[1], cost, on_weight, g.biases[1])
+    backend.hidden_delta(D[1], stacked.weights[1], "tanh", Z[0], out=D[0], bias_gradient=g.biases[0])
+    backend.weight_gradient(D[1], A[0], out=g.weights[1])
+    backend.weight_gradient(D[0], on_X, out=g.weights[0])
+    backend.add_l2_gradient(stacked.flat_weights, l2, g.flat_weights)
+    backend.add_squared_norm(stacked.flat_weights, l2, decay)
+    backend.add_cost(*loss, Z[1], A[1], on_Y, cost)
+    for k in range(K):
+        W, b = ([backend.to_numpy(x[k]).astype(float) for x in xs] for xs in (stacked.weights, stacked.biases))
+        costs, slopes, mean = 0.0, [np.zeros(w.shape) for w in W], [np.zeros(x.shape) for x in b]
+        for x, y, w in zip(X[k].astype(float), Y[k].astype(float), weight[k].astype(float), strict=True):
+            z0 = W[0] @ x + b[0]
+            a0 = np.tanh(z0)
+            h = 1 / (1 + np.exp(-(W[1] @ a0 + b[1])))
+            delta1 = w * scales[k] * (h - y)
+            delta0 = (W[1].T @ delta1) * (1 - a0**2)
+            slopes[1] += np.outer(delta1, a0)
+            slopes[0] += np.outer(delta0, x)
+            mean[1] += delta1
+            mean[0] += delta0
+            costs += (1 + w) * -float(np.sum(y * np.log(h) + (1 - y) * np.log(1 - h)))
+        close = {"rtol": 100 * TOLERANCE[dtype]["rtol"], "atol": 10 * TOLERANCE[dtype]["atol"]}
+        for l in range(2):
+            slopes[l] += (0.0, 0.5, 1.0)[k] * W[l]
+            assert np.allclose(backend.to_numpy(g.weights[l][k]), slopes[l], **close)
+            assert np.allclose(backend.to_numpy(g.biases[l][k]), mean[l], **close)
+        assert np.allclose(backend.to_numpy(cost)[k], costs, **close)
+        squares = (0.0, 0.5, 1.0)[k] * sum((w**2).sum() for w in W)
+        assert np.allclose(backend.to_numpy(decay)[k], squares, **close)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_updates_with_a_member_axis(backend, rng, dtype):
+    """Each member by numbers of its own: learning rates, momentum, Adam's constants and decays."""
+    K, n, n_weights = 3, 50, 40
+    theta, gradient, first = (rng.standard_normal((K, n)).astype(dtype) for _ in range(3))
+    second = rng.uniform(0.5, 2.0, (K, n)).astype(dtype)
+    rate, mu, decay = np.array([0.1, 0.2, 0.3]), np.array([0.5, 0.9, 0.0]), np.array([0.0, 0.1, 0.2])
+    beta_1, beta_2, epsilon = np.array([0.9, 0.8, 0.7]), np.array([0.99, 0.9, 0.8]), np.array([1e-8, 1e-4, 1e-2])
+    t, g, m, v = (array.astype(float) for array in (theta, gradient, first, second))
+    numbers = [array[:, None] for array in (rate, mu, beta_1, beta_2, epsilon, decay)]
+    eta, momentum, b1, b2, eps, off = numbers
+
+    for nesterov in (False, True):
+        on_theta, on_g, on_v = put(backend, dtype, theta.copy(), gradient, first.copy())
+        backend.sgd_update(on_theta, on_g, on_v, rate, mu, nesterov)
+        velocity = momentum * m - eta * g
+        check(backend, on_theta, t + (momentum * velocity - eta * g if nesterov else velocity), dtype)
+        check(backend, on_v, velocity, dtype)
+    on_theta, on_g = put(backend, dtype, theta.copy(), gradient)
+    backend.sgd_update(on_theta, on_g, None, rate, 0.0, False)
+    check(backend, on_theta, t - eta * g, dtype)
+
+    on_theta, on_m, on_v = put(backend, dtype, theta.copy(), first.copy(), second.copy())
+    backend.adam_update(on_theta, on_g, on_m, on_v, rate, beta_1, beta_2, epsilon, decay, n_weights)
+    t[:, :n_weights] *= 1 - off
+    moment, square = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
+    check(backend, on_theta, t - eta * moment / (np.sqrt(square) + eps), dtype)
+    check(backend, on_m, moment, dtype)
+    check(backend, on_v, square, dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -20,6 +20,7 @@ from numpy.typing import DTypeLike
 from deltaprop.backends.base import Array, Backend, Precision, Scalar, philox_key
 from deltaprop.backends.cublas import Products, find_products
 from deltaprop.backends.cuda_compiler import cached_cubin
+from deltaprop.backends.member_axis import member_by_member
 from deltaprop.errors import BackendError
 
 if TYPE_CHECKING:
@@ -399,6 +400,7 @@ class CupyBackend(Backend):
 
     # -- forward ------------------------------------------------------------------------------------------------
 
+    @member_by_member(2, if_scattered=True)
     def affine_activation(
         self, A: Array, W: Array, b: Array, activation: str, Z: Array, out: Array, mask: Array | None = None
     ) -> None:
@@ -423,6 +425,7 @@ class CupyBackend(Backend):
 
     # -- cost and backward --------------------------------------------------------------------------------------
 
+    @member_by_member(2)
     def output_delta(
         self,
         loss: str,
@@ -453,11 +456,13 @@ class CupyBackend(Backend):
         if bias_gradient is not None:
             self.bias_gradient(out, bias_gradient, keep)
 
+    @member_by_member(2)
     def add_cost(
         self, loss: str, activation: str, Z: Array, A: Array, Y: Array, cost: Array, sample_weight: Array | None = None
     ) -> None:
         self.output_delta(loss, activation, Z, A, Y, 1.0, NULL, cost, sample_weight)  # no δ wanted
 
+    @member_by_member(2, if_scattered=True)
     def hidden_delta(
         self,
         delta: Array,
@@ -473,12 +478,15 @@ class CupyBackend(Backend):
         arrays = (out, Z, NULL if mask is None else mask)
         self._over_columns(f"hidden_delta_{activation}", arrays, out, bias_gradient, keep)
 
+    @member_by_member(2, if_scattered=True)
     def weight_gradient(self, delta: Array, A: Array, out: Array, keep: Scalar | None = None) -> None:
         self.product(delta, A, out=out, transpose_A=True, keep=keep, of_delta=True)
 
+    @member_by_member(2, if_scattered=True)
     def bias_gradient(self, delta: Array, out: Array, keep: float = 0.0) -> None:
         self._over_columns("column_sum", (delta,), delta, out, keep)
 
+    @member_by_member(1)
     def add_l2_gradient(self, weights: Array, l2: Scalar, gradient: Array) -> None:
         arguments = (weights, *_number(l2, weights.dtype), gradient)
         self._over_elements("l2_gradient", "l2_gradient", weights.dtype, *arguments, n=weights.size)
@@ -486,6 +494,7 @@ class CupyBackend(Backend):
     def squared_norm(self, weights: Array) -> float:
         return float(self.cp.vdot(weights, weights))
 
+    @member_by_member(1)
     def add_squared_norm(self, weights: Array, factor: Scalar, cost: Array) -> None:
         dtype = weights.dtype
         (blocks,) = self._blocks(-(-weights.size // THREADS))
@@ -569,6 +578,7 @@ class CupyBackend(Backend):
 
     # -- learning -----------------------------------------------------------------------------------------------
 
+    @member_by_member(1)
     def sgd_update(
         self,
         parameters: Array,
@@ -587,6 +597,7 @@ class CupyBackend(Backend):
             arguments = (parameters, gradient, velocity, *rate, real(momentum))
         self._over_elements("sgd", function, parameters.dtype, *arguments, n=parameters.size)
 
+    @member_by_member(1)
     def adam_update(
         self,
         parameters: Array,
