@@ -3,9 +3,9 @@
     env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE python -m benches.sweep [--json FILE]
 
 The same grid, folds, seeds and data. In float64 and few enough steps the mean test scores are the same, which is
-checked; in more steps, and in float32, rounding grows at the larger learning rates. scikit-learn's search has as many processes
-as there are cores, started beforehand; SweepCV is one process with as many threads. Searches take turns, and the
-medians are compared.
+checked; in more steps, and in float32, rounding grows at the larger learning rates. scikit-learn's search has as many
+processes as there are cores, started beforehand; SweepCV is one process with as many threads. Searches take turns, and
+the medians are compared.
 """
 
 import argparse

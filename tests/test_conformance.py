@@ -196,19 +196,21 @@ def test_updates_with_a_member_axis(backend, rng, dtype):
     t, g, m, v = (array.astype(float) for array in (theta, gradient, first, second))
     numbers = [array[:, None] for array in (rate, mu, beta_1, beta_2, epsilon, decay)]
     eta, momentum, b1, b2, eps, off = numbers
+    on_rate, on_decay = put(backend, dtype, rate, decay)
 
     for nesterov in (False, True):
         on_theta, on_g, on_v = put(backend, dtype, theta.copy(), gradient, first.copy())
-        backend.sgd_update(on_theta, on_g, on_v, rate, mu, nesterov)
+        backend.sgd_update(on_theta, on_g, on_v, on_rate, mu.tolist(), nesterov)
         velocity = momentum * m - eta * g
         check(backend, on_theta, t + (momentum * velocity - eta * g if nesterov else velocity), dtype)
         check(backend, on_v, velocity, dtype)
     on_theta, on_g = put(backend, dtype, theta.copy(), gradient)
-    backend.sgd_update(on_theta, on_g, None, rate, 0.0, False)
+    backend.sgd_update(on_theta, on_g, None, on_rate, 0.0, False)
     check(backend, on_theta, t - eta * g, dtype)
 
     on_theta, on_m, on_v = put(backend, dtype, theta.copy(), first.copy(), second.copy())
-    backend.adam_update(on_theta, on_g, on_m, on_v, rate, beta_1, beta_2, epsilon, decay, n_weights)
+    constants = (array.tolist() for array in (beta_1, beta_2, epsilon))
+    backend.adam_update(on_theta, on_g, on_m, on_v, on_rate, *constants, on_decay, n_weights)
     t[:, :n_weights] *= 1 - off
     moment, square = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
     check(backend, on_theta, t - eta * moment / (np.sqrt(square) + eps), dtype)

@@ -196,8 +196,8 @@ class SteppedStack(GroupedStack):
         """θ := θ − η ∂J/∂θ by each member's own numbers."""
         network, rules = group.network, [member.rule for member in group.members]
 
-        def of_each(name: str) -> np.ndarray[Any, Any]:
-            return np.array([getattr(rule, name) for rule in rules])
+        def of_each(name: str) -> list[float]:
+            return [getattr(rule, name) for rule in rules]
 
         rate, decay = rates.T
         if group.rule.optimizer == ADAM:

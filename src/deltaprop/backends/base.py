@@ -14,7 +14,7 @@ from deltaprop.errors import BackendError
 Array: TypeAlias = Any
 #: In which precision matrix products of float32 networks are formed.
 Precision: TypeAlias = Literal["fp32", "tf32", "bf16", "fp16"]
-#: A number, or a () array of the backend that holds it, read when the operation runs; of several members, (K,).
+#: A number, or a () array of the backend that holds it, read when the operation runs.
 Scalar: TypeAlias = Any
 
 
@@ -27,8 +27,8 @@ class Backend(ABC):
     """The operations of the derivation, each of them one line of it, all writing into buffers they are given.
 
     Rows are samples. Every array may carry one leading member axis (several networks of the same widths), written
-    ``…`` below; without it, it is one network. Of several members' numbers (learning rates, scales), a scalar is an
-    array, (K,). Arrays are trusted: of this backend, of one dtype, and C-contiguous, those of each member at least.
+    ``…`` below; without it, it is one network. Of several members' numbers, a scalar is an array, (K,), or a list of K
+    numbers that the host knows: all that `sgd_update` and `adam_update` take but the rate and the decay. Arrays are trusted: of this backend, of one dtype, and C-contiguous, those of each member at least.
     No operation allocates device or array memory after its first call with a shape.
 
     To add a backend, write one file with a subclass and name it in ``deltaprop.backends``.

@@ -43,6 +43,8 @@ def member_by_member(axes: int, *, if_scattered: bool = False) -> Callable[[Oper
 
 def _of_member(value: Any, k: int, members: int) -> Any:
     """What of an argument belongs to member k: its part of what has the member axis, else all of it."""
+    if isinstance(value, list):
+        return value[k]
     if getattr(value, "ndim", 0) == 0 or value.shape[0] != members:
         return value
     return value[k] if value.ndim > 1 else value[k : k + 1].reshape(())

@@ -25,7 +25,7 @@ def _blocks(vector: Array) -> list[slice]:
 
 def _of_members(number: Scalar, axes: int, dtype: np.dtype[Any]) -> Scalar:
     """A number as it is; one for each member, (K,), in the dtype of the arrays and with so many axes behind it."""
-    if getattr(number, "ndim", 0) == 0:
+    if getattr(number, "ndim", 0) == 0 and not isinstance(number, list):
         return number
     return np.asarray(number, dtype).reshape(-1, *(1,) * axes)
 
