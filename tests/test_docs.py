@@ -46,7 +46,7 @@ def test_the_api_of_the_readme_runs(tmp_path, monkeypatch, capsys):
 
     matplotlib.use("Agg")
     monkeypatch.chdir(tmp_path)
-    network, others, estimators = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    network, others, stacks, estimators = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     X, y = load_digits(return_X_y=True)
     X = X / 16
     names = {"X": X[:200], "y": y[:200], "Xv": X[200:300], "yv": y[200:300], "x": X[:5], "z": X[:5]}
@@ -56,6 +56,7 @@ def test_the_api_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     names |= {"f": np.exp, "g": np.sin, "h": np.square, "df": np.exp, "dg": np.cos, "dh": lambda w: 2 * w}
     exec(network, names)
     assert "passed: relative difference" in capsys.readouterr().out
+    exec(stacks, dict(names))
     exec(estimators, names)
     assert len(names["clf"].validation_loss_curve_) == names["clf"].n_iter_
     assert len(names["net"].hvp(X[:5], y[:5], names["v"])) == len(names["v"])

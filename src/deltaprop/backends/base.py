@@ -28,8 +28,8 @@ class Backend(ABC):
 
     Rows are samples. Every array may carry one leading member axis (several networks of the same widths), written
     ``…`` below; without it, it is one network. Of several members' numbers, a scalar is an array, (K,), or a list of K
-    numbers that the host knows: all that `sgd_update` and `adam_update` take but the rate and the decay. Arrays are trusted: of this backend, of one dtype, and C-contiguous, those of each member at least.
-    No operation allocates device or array memory after its first call with a shape.
+    numbers that the host knows: all that `sgd_update` and `adam_update` take but the rate and the decay. Arrays are
+    trusted: of this backend, of one dtype, and C-contiguous, those of each member at least. No operation allocates device or array memory after its first call with a shape.
 
     To add a backend, write one file with a subclass and name it in ``deltaprop.backends``.
     """
