@@ -2,6 +2,7 @@
 
 import os
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +27,25 @@ def backend_or_skip(name):
     if problem:
         pytest.skip(problem)
     return get_backend(name)
+
+
+def pytest_configure(config):
+    """Where the environment names a file, the tests skipped in this run are listed there, for one that has more."""
+    listed = os.environ.get("DELTAPROP_LIST_SKIPPED")
+    if listed:
+        config.pluginmanager.register(ListOfSkipped(Path(listed)))
+
+
+class ListOfSkipped:
+    def __init__(self, path):
+        self.path, self.skipped = path, []
+
+    def pytest_runtest_logreport(self, report):
+        if report.skipped:
+            self.skipped.append(report.nodeid)
+
+    def pytest_sessionfinish(self):
+        self.path.write_text("".join(f"{node}\n" for node in self.skipped))
 
 
 @pytest.fixture(params=BACKEND_PARAMETERS)

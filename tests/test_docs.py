@@ -46,7 +46,9 @@ def test_the_api_of_the_readme_runs(tmp_path, monkeypatch, capsys):
 
     matplotlib.use("Agg")
     monkeypatch.chdir(tmp_path)
-    network, others, stacks, estimators = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    network, others, stacks, estimators = re.findall(
+        r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+    )
     X, y = load_digits(return_X_y=True)
     X = X / 16
     names = {"X": X[:200], "y": y[:200], "Xv": X[200:300], "yv": y[200:300], "x": X[:5], "z": X[:5]}

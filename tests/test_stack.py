@@ -108,10 +108,11 @@ def test_any_mix_of_hyperparameters(backend, data):
         "optimizer": of_each(st.sampled_from(OPTIMIZERS)),
         "l2": of_each(st.sampled_from([0.0, 0.3, 2.0])),
         "batch_size": of_each(st.sampled_from([None, 1, 7, 8, 100])),
+        "shuffle": of_each(st.booleans()),
         "dropout": of_each(st.sampled_from([0.0, 0.4])) if data.draw(st.booleans()) else 0.0,
         "early_stopping": of_each(st.sampled_from([None, dp.EarlyStopping(2, monitor="cost", min_delta=0.02)])),
     }
-    shared = {"epochs": 4, "shuffle": data.draw(st.booleans())}
+    shared = {"epochs": 4}
     if data.draw(st.booleans()):
         shared["l2_scaling"] = "absolute"
     samples = [rng.integers(0, 30, int(rng.integers(5, 31))) for _ in range(count)]

@@ -40,9 +40,9 @@ def parts(monkeypatch):
     counted = []
     original = sweep_module._fit_part
 
-    def counting(search, group, jobs, bar):
+    def counting(search, group, jobs):
         counted.append(len(jobs))
-        return original(search, group, jobs, bar)
+        return original(search, group, jobs)
 
     monkeypatch.setattr(sweep_module, "_fit_part", counting)
     return counted

@@ -320,7 +320,7 @@ class NetworkStack(StackState):
         reduction: Reduction = "mean",
         sample_weight: Any = None,
         samples: Sequence[Any] | None = None,
-        shuffle: bool = True,
+        shuffle: bool | Sequence[bool] = True,
         dropout: Any = 0.0,
         validation: tuple[Any, Any] | None = None,
         validation_samples: Sequence[Any] | None = None,
@@ -337,7 +337,7 @@ class NetworkStack(StackState):
         ----------
         X, Y
             As of `cost`.
-        optimizer, batch_size, l2, early_stopping
+        optimizer, batch_size, l2, shuffle, early_stopping
             As of `Network.fit`, one for all members or a sequence of one each.
         dropout : float, or sequence of one entry a member
             Each a number, or a sequence of one for each hidden layer.
@@ -350,7 +350,7 @@ class NetworkStack(StackState):
             For each member, which rows of X and Y it is validated on instead.
         sample_weight : array_like, (m,), or (K, m), optional
             Of all samples, of which a member with `samples` has some.
-        epochs, l2_scaling, reduction, shuffle, metrics, progress
+        epochs, l2_scaling, reduction, metrics, progress
             As of `Network.fit`.
         callbacks : sequence of callable
             Each is given an `EpochEnd` whose ``network`` is the stack and whose ``history`` is the list of histories.
@@ -402,7 +402,7 @@ class NetworkStack(StackState):
         plan = StackPlan(
             members=members,
             epochs=check_whole_number("epochs", epochs, least=1),
-            shuffle=shuffle,
+            shuffle=_one_each("shuffle", shuffle, count),
             metrics=resolved,
             early_stopping=stopping,
             callbacks=callbacks,

@@ -28,7 +28,7 @@ class StackPlan:
 
     members: Sequence[Member]
     epochs: int
-    shuffle: bool
+    shuffle: Sequence[bool]
     metrics: dict[str, Metric]
     early_stopping: Sequence[EarlyStopping | None]
     callbacks: Sequence[Callback]
@@ -108,7 +108,7 @@ def _orders(
     orders: list[np.ndarray[Any, Any] | None] = []
     for k in active.tolist():
         network, member = networks[k], plan.members[k]
-        if not plan.shuffle or member.batch_size >= member.samples:
+        if not plan.shuffle[k] or member.batch_size >= member.samples:
             orders.append(None)
             continue
         key = (network.seed, network.epochs_trained, member.samples)

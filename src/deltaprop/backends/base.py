@@ -29,7 +29,8 @@ class Backend(ABC):
     Rows are samples. Every array may carry one leading member axis (several networks of the same widths), written
     ``…`` below; without it, it is one network. Of several members' numbers, a scalar is an array, (K,), or a list of K
     numbers that the host knows: all that `sgd_update` and `adam_update` take but the rate and the decay. Arrays are
-    trusted: of this backend, of one dtype, and C-contiguous, those of each member at least. No operation allocates device or array memory after its first call with a shape.
+    trusted: of this backend, of one dtype, and C-contiguous, those of each member at least.
+    No operation allocates device or array memory after its first call with a shape.
 
     To add a backend, write one file with a subclass and name it in ``deltaprop.backends``.
     """
@@ -57,8 +58,12 @@ class Backend(ABC):
             )
         return self
 
-    def __deepcopy__(self, memo: Any) -> Self:
+    def __copy__(self) -> Self:
         """Itself: what holds a backend shares it, with its handles and buffers, and so do its copies."""
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        """As `__copy__`."""
         return self
 
     # -- arrays -------------------------------------------------------------------------------------------------

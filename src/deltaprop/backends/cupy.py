@@ -6,7 +6,6 @@ the host (`all_finite`, `squared_norm`, `to_numpy`).
 
 from __future__ import annotations
 
-import copy
 import math
 import threading
 from collections.abc import Callable, Iterator
@@ -103,8 +102,8 @@ class CupyBackend(Backend):
     def in_precision(self, precision: Precision) -> Self:
         variants = self._in_precision
         if precision not in variants:
-            variant = variants[precision] = copy.copy(self)  # kernels, scratch and handles are shared
-            variant.precision = precision
+            variant = variants[precision] = object.__new__(type(self))
+            variant.__dict__ |= self.__dict__ | {"precision": precision}  # kernels, scratch and handles are shared
         chosen: Self = variants[precision]
         return chosen
 

@@ -203,7 +203,7 @@ class EnsembleClassifier(ClassifierMixin, Ensemble):
     >>> import deltaprop as dp
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
-    >>> base = dp.MLPClassifier((16,), learning_rate_init=0.01, max_iter=60, tol=0)
+    >>> base = dp.MLPClassifier((16,), learning_rate_init=0.03, tol=1e-3)
     >>> ensemble = dp.EnsembleClassifier(base, n_estimators=5, random_state=0).fit(X, y)
     >>> ensemble.predict_proba(X).shape, ensemble.score(X, y) > 0.9
     ((150, 3), True)
@@ -265,7 +265,7 @@ class EnsembleRegressor(RegressorMixin, Ensemble):
     >>> import deltaprop as dp
     >>> from sklearn.datasets import load_diabetes
     >>> X, y = load_diabetes(return_X_y=True)
-    >>> base = dp.MLPRegressor(hidden_layer_sizes=(16,), learning_rate_init=0.01, max_iter=80, tol=0)
+    >>> base = dp.MLPRegressor(hidden_layer_sizes=(16,), learning_rate_init=0.03, tol=1e-3)
     >>> ensemble = dp.EnsembleRegressor(base, bootstrap=True, random_state=0).fit(X, y / 100)
     >>> mean, spread = ensemble.predict(X, return_std=True)
     >>> mean.shape, bool((spread > 0).all())

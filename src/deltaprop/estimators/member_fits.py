@@ -179,7 +179,6 @@ def fit_together(
     outputs_averaged: int,
     constant_costs: np.ndarray[Any, Any] | None,
     score: Score,
-    epoch_ended: Callable[[int, int], None] = lambda epoch, active: None,
 ) -> Records:
     """Train the members of `stack`, one for each of `fits`, in place.
 
@@ -193,8 +192,6 @@ def fit_together(
         A cost of each row that does not depend on the network; not with sample weights.
     score : callable
         Of the data held out, under early stopping.
-    epoch_ended : callable
-        Told the epoch and how many members are still in training.
     """
     count, backend = len(fits), stack.backend
     estimators = [fit.estimator for fit in fits]
@@ -266,7 +263,6 @@ def fit_together(
             stays = finite & ~(gave_up & ~goes_on)
             records.ran_out[active] = stays & (epoch >= most[active])
             active = active[stays & (epoch < most[active])]
-            epoch_ended(epoch, active.size)
     if best is not None:
         chosen = backend.asarray(np.flatnonzero(early & records.finite), np.int64)
         stack.parameters[chosen] = best[chosen]

@@ -41,8 +41,10 @@ def can_be_together(estimator: Any) -> bool:
     )
 
 
-def with_parameters(estimator: Any, parameters: dict[str, Any]) -> Any:
+def with_parameters(estimator: Any, parameters: dict[str, Any], known: dict[tuple[str, int], Any]) -> Any:
     """A copy of `estimator` with other values of some parameters, checked as a fit checks them.
+
+    Values that have been found good are kept in `known`, for candidates share them.
 
     Raises
     ------
@@ -54,8 +56,11 @@ def with_parameters(estimator: Any, parameters: dict[str, Any]) -> Any:
         return copy.copy(estimator).set_params(**parameters)  # which says what is wrong
     result = copy.copy(estimator)
     result.__dict__.update(parameters)
-    constraints = {name: estimator._parameter_constraints[name] for name in parameters}
-    validate_parameter_constraints(constraints, parameters, caller_name=type(estimator).__name__)
+    new = {name: value for name, value in parameters.items() if (name, id(value)) not in known}
+    if new:
+        constraints = {name: estimator._parameter_constraints[name] for name in new}
+        validate_parameter_constraints(constraints, new, caller_name=type(estimator).__name__)
+        known |= {(name, id(value)): value for name, value in new.items()}
     return result
 
 
