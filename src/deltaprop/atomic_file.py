@@ -27,6 +27,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
             os.fsync(file.fileno())
         _use_default_permissions(temporary)
         Path(temporary).replace(target)
+        _flush_folder(target.parent)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -37,3 +38,14 @@ def _use_default_permissions(path: str) -> None:
     mask = os.umask(0)
     os.umask(mask)
     Path(path).chmod(0o666 & ~mask)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Let the new name survive a power failure too, where folders can be flushed."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -22,7 +22,7 @@ from deltaprop.function import NetworkFunction
 from deltaprop.history import History
 from deltaprop.losses import describe
 from deltaprop.metrics import Metric, resolve_metrics
-from deltaprop.model_file import Tensors, read_model, write_model
+from deltaprop.model_file import Tensors, check_writable, read_model, write_model
 from deltaprop.optimizers import SGD, Optimizer
 from deltaprop.plotting import plot_weights
 from deltaprop.trainer import check_dropout
@@ -114,6 +114,9 @@ class Network(NetworkFunction):
         early_stopping: EarlyStopping | None = None,
         callbacks: Sequence[Callback] = (),
         progress: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: int = 1,
+        resume: bool = False,
     ) -> History:
         """Train by gradient descent over minibatches: θ := θ − η ∂J/∂θ, from the parameters the network has.
 
@@ -148,15 +151,30 @@ class Network(NetworkFunction):
             Each is given an `EpochEnd` after every epoch; one that returns True ends training.
         progress : bool, default False
             Draw a progress bar on standard error.
+        checkpoint : path, optional
+            Where to write, after every `checkpoint_every` epochs and at the end, all that training depends on: a model
+            file that `Network.load` reads as well. It is written beside its final name and renamed, so that there is
+            always a whole one. Within `fit`, SIGINT and SIGTERM are then held back until the step is done and a
+            checkpoint written; the best parameters are left in the network, and KeyboardInterrupt or SystemExit(143)
+            is raised.
+        checkpoint_every : int, default 1
+            Epochs.
+        resume : bool, default False
+            Go on from the checkpoint where there is one, and from the start where there is none. On NumPy, a run that
+            was killed ends with the parameters, to the bit, that it would have had. `epochs` may be more than before.
 
         Returns
         -------
         History
+            Of a resumed run, from its first epoch.
 
         Raises
         ------
         ValueError, TypeError
-            If an argument is none of these. Nothing has been trained then.
+            If an argument is none of these, or the checkpoint is of another network, other data or another
+            configuration. Nothing has been trained then.
+        OSError
+            If a checkpoint cannot be written or read.
         DivergenceError
             If the cost or a parameter is no longer finite; the parameters of the last good epoch are kept.
         MemoryError
@@ -178,7 +196,14 @@ class Network(NetworkFunction):
             early_stopping=early_stopping,
             callbacks=callbacks,
             progress=progress,
+            checkpoint=checkpoint,
+            checkpoint_every=check_whole_number("checkpoint_every", checkpoint_every, least=1),
+            resume=resume,
         )
+        if resume and checkpoint is None:
+            raise ValueError("resume: expected a checkpoint to go on from, got checkpoint=None")
+        if checkpoint is not None:
+            check_writable(checkpoint)
         if early_stopping is not None:
             self._check_early_stopping(early_stopping, resolved, held_out is not None)
         return training.train(self, inputs, targets, weights, held_out, plan)

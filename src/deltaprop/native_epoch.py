@@ -14,6 +14,7 @@ from deltaprop.backends.native_compiler import find_compiler
 from deltaprop.backends.native_library import Plan, gemm, library
 from deltaprop.backends.numpy import NumpyBackend
 from deltaprop.backends.places import LOSSES, Rule, activation_place
+from deltaprop.interruption import Paused
 from deltaprop.network import NetworkState
 from deltaprop.optimizers import AdamW, Optimizer, moments_of, rule_of
 from deltaprop.progress import Progress
@@ -38,11 +39,23 @@ class NativeEpoch:
     cost, decay : array, () of float64
         What the minibatches cost, and their penalties, are added to.
 
+    Attributes
+    ----------
+    first, pause
+        As of `Trainer`.
+
     Raises
     ------
     BackendError
         If the library cannot be compiled or loaded here.
     """
+
+    first = 0
+
+    @staticmethod
+    def pause() -> bool:
+        """Whether to leave off: nobody asks for it, unless `Trainer` does."""
+        return False
 
     def __init__(
         self,
@@ -107,7 +120,9 @@ class NativeEpoch:
         self._point(learning_rates=np.array([learning_rate]))
         at_once = max(1, int(OPERATIONS_A_CALL / self.operations))
         with scipy_on_one_thread():
-            for first in range(0, self.batches, at_once):
+            for first in range(self.first, self.batches, at_once):
+                if self.pause() and first > self.first:
+                    raise Paused(first)
                 last = min(first + at_once, self.batches)
                 plan.first_batch, plan.last_batch = first, last
                 plan.steps = self.state.get("step", 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from deltaprop.backends import Array
 from deltaprop.backprop import Objective, Workspace, backward, forward, total_weight
 from deltaprop.data import HostData
 from deltaprop.errors import BackendError
+from deltaprop.interruption import Paused
 from deltaprop.network import DROPOUT_STREAM, NetworkState
 from deltaprop.optimizers import Optimizer
 from deltaprop.parameters import Parameters
@@ -58,6 +59,10 @@ class Trainer:
         What `terms` makes of Σ W² before each step, over the epoch.
     whole_epoch : callable or None
         What does an epoch in fewer, larger calls than one a step, where the backend has such a thing.
+    first : int
+        With which minibatch the next epoch goes on; 0 but after a pause.
+    pause : callable
+        Asked between steps, on the host, whether to leave off there.
     """
 
     def __init__(
@@ -86,6 +91,8 @@ class Trainer:
         zeros = network.backend.zeros
         self.cost, self.decay = sums or (zeros((), np.float64), zeros((), np.float64))
         self.keep = [1.0 - p for p in dropout]
+        self.first = 0
+        self.pause: Callable[[], bool] = _never
         self.stream: Any = None  # of dropout's random numbers, for one epoch
         self.whole_epoch: Any = None
         self.streamed = _streamed(self, dropout) if isinstance(X, HostData) else None
@@ -112,9 +119,16 @@ class Trainer:
         }
 
     def epoch(self, learning_rate: float, order: np.ndarray[Any, Any] | None, progress: Progress) -> None:
-        """Every sample once, in minibatches: in `order`, (m,) of int64 on the host, or as they stand where None."""
-        self.cost.fill(0)
-        self.decay.fill(0)
+        """Every sample once, in minibatches: in `order`, (m,) of int64 on the host, or as they stand where None.
+
+        Raises
+        ------
+        Paused
+            If it has been asked to leave off; what the epoch has cost so far is in `cost`.
+        """
+        if not self.first:
+            self.cost.fill(0)
+            self.decay.fill(0)
         host_weights, sums = self._weights(order)
         backend, dtype = self.network.backend, self.network.dtype
         weights = None if host_weights is None else backend.asarray(host_weights, dtype)
@@ -124,6 +138,7 @@ class Trainer:
             self.streamed(order, weights, sums, learning_rate, progress)
         else:
             self.minibatches(order, weights, sums, learning_rate, progress)
+        self.first = 0
         self.network.epochs_trained += 1
 
     def minibatches(
@@ -139,6 +154,8 @@ class Trainer:
             self._steps(order, weights, sums, learning_rate, progress)
         else:
             terms = [self.terms(n, m) for n, m in zip(self.sizes, sums, strict=True)]
+            if hasattr(self.whole_epoch, "pause"):
+                self.whole_epoch.first, self.whole_epoch.pause = self.first, self.pause
             self.whole_epoch(order, weights, terms, learning_rate, progress)
 
     def _steps(
@@ -152,7 +169,12 @@ class Trainer:
         """The minibatches of an epoch one after the other; `weights` are in the order of the epoch."""
         backend = self.network.backend
         rows = None if order is None else backend.asarray(order, np.int64)
-        for start, m in zip(range(0, self.samples, self.batch_size), sums, strict=True):
+        self._skip_masks()
+        for batch, (start, m) in enumerate(zip(range(0, self.samples, self.batch_size), sums, strict=True)):
+            if batch < self.first:
+                continue
+            if self.pause() and batch > self.first:
+                raise Paused(batch)
             stop = min(start + self.batch_size, self.samples)
             if rows is None:
                 X, Y = self.X[start:stop], self.Y[start:stop]
@@ -162,6 +184,17 @@ class Trainer:
                 Y = backend.gather(self.Y, rows[start:stop], out=of_Y)
             self.minibatch(X, Y, m, learning_rate, None if weights is None else weights[start:stop])
             progress.samples(stop - start)
+
+    def _skip_masks(self) -> None:
+        """Draw the random numbers of the steps before `first`, as far as there have been any."""
+        for size in self.sizes[: self.first]:
+            self._draw_masks(self.work[size])
+
+    def _draw_masks(self, work: Workspace) -> None:
+        """μ of every layer with dropout: the next of the epoch's random numbers."""
+        for keep, mask in zip(self.keep, work.masks, strict=False):
+            if mask is not None:
+                self.network.backend.dropout_mask(self.stream, keep, mask)
 
     def total(self) -> float:
         """J over the last epoch: the cost of its minibatches, and the penalty of the parameters at its end."""
@@ -212,9 +245,7 @@ class Trainer:
     ) -> None:
         """Forward, backward, update: θ := θ − η ∂J/∂θ over one minibatch, X : (n, s_1), Y : (n, s_L)."""
         work = self.work[X.shape[0]]
-        for keep, mask in zip(self.keep, work.masks, strict=False):
-            if mask is not None:
-                self.network.backend.dropout_mask(self.stream, keep, mask)
+        self._draw_masks(work)
         forward(self.network, X, work)
         backward(
             self.network,
@@ -235,6 +266,10 @@ class Trainer:
         weights = self.host_weight if order is None else self.host_weight[order]
         sums = np.add.reduceat(weights, range(0, self.samples, self.batch_size), dtype=np.float64)
         return weights, sums.tolist()
+
+
+def _never() -> bool:
+    return False
 
 
 class ChunkTrainer(Trainer):

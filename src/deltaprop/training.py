@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +14,12 @@ import numpy as np
 from deltaprop.backends import Array
 from deltaprop.backprop import Objective
 from deltaprop.callbacks import Callback, EpochEnd, tell
+from deltaprop.checkpoint import Checkpoint, Position, describe_run
 from deltaprop.early_stopping import EarlyStopping
 from deltaprop.errors import DivergenceError
 from deltaprop.evaluation import validate
 from deltaprop.history import History
+from deltaprop.interruption import Interruption, Paused
 from deltaprop.metrics import Metric
 from deltaprop.network import SHUFFLE_STREAM, NetworkState
 from deltaprop.optimizers import Optimizer
@@ -37,11 +41,15 @@ class Plan:
     early_stopping: EarlyStopping | None
     callbacks: Sequence[Callback]
     progress: bool
+    checkpoint: str | os.PathLike[str] | None = None
+    checkpoint_every: int = 1
+    resume: bool = False
 
     @property
     def undisturbed(self) -> bool:
         """Whether nothing between epochs looks at the network or decides what comes next."""
-        return not (self.early_stopping or self.callbacks or self.progress or callable(self.optimizer.learning_rate))
+        watched = self.early_stopping or self.callbacks or self.progress or self.checkpoint is not None
+        return not (watched or callable(self.optimizer.learning_rate))
 
 
 def train(
@@ -80,14 +88,29 @@ def train(
     if trainer.epochs_at_once and validation is None and plan.undisturbed:
         _train_undisturbed(network, trainer, plan, history, shuffled)
         return history
-    last_good, best = network.parameters.copy(), None
+    keeper = _keeper(network, trainer, (X, Y, sample_weight, validation), plan)
+    interruption, position = Interruption(), Position()
+    last_good, best, ended = network.parameters.copy(), None, False
+    found = keeper.load() if keeper is not None and plan.resume else None
+    if found is not None:
+        position, history, best, epoch_start, ended = found
+        last_good[...] = network.parameters if epoch_start is None else epoch_start
+        if not ended:
+            history.message = f"all {plan.epochs} epochs done"
+    stopping = plan.early_stopping
     # A cost that overflows is reported by DivergenceError, not by NumPy's warnings.
     quiet = np.errstate(over="ignore", invalid="ignore", under="ignore")
-    with quiet, progress_bar(plan.progress, plan.epochs, samples) as progress:
-        for epoch in range(plan.epochs):
+    held_back = interruption.awaited() if keeper is not None else nullcontext()
+    with quiet, held_back, progress_bar(plan.progress, plan.epochs, samples) as progress:
+        for epoch in range(plan.epochs if ended else position.epoch, plan.epochs):
             began = time.perf_counter()
             learning_rate = plan.optimizer.rate(epoch, history)
-            trainer.epoch(learning_rate, shuffle(network, samples) if shuffled else None, progress)
+            trainer.first, trainer.pause, position = position.batch, interruption, Position(epoch)
+            try:
+                trainer.epoch(learning_rate, shuffle(network, samples) if shuffled else None, progress)
+            except Paused as paused:
+                position.batch = paused.batch
+                break
             cost = trainer.total()
             if not (np.isfinite(cost) and backend.all_finite(network.parameters)):
                 network.parameters = last_good
@@ -100,20 +123,43 @@ def train(
                 validate(network, *validation, plan.objective, plan.metrics, history)
             history.seconds.append(time.perf_counter() - began)
             progress.epoch(history)
-            stopping = plan.early_stopping
             if stopping is not None:
                 history.best_epoch = stopping.best_epoch(history)
                 if history.best_epoch == epoch + 1:
                     best = network.parameters.copy()
             if tell(plan.callbacks, EpochEnd(network, epoch + 1, plan.epochs, history)):
-                history.message = f"stopped by a callback after epoch {epoch + 1}"
+                history.message, ended = f"stopped by a callback after epoch {epoch + 1}", True
+            elif stopping is not None and stopping.should_stop(history):
+                history.message, ended = f"stopped early after epoch {epoch + 1}", True
+            position = Position(epoch + 1)
+            done = ended or interruption() or epoch + 1 == plan.epochs
+            if keeper is not None and (done or keeper.due(epoch + 1)):
+                keeper.save(position, history, best, None, ended=ended)
+            if ended or interruption():
                 break
-            if stopping is not None and stopping.should_stop(history):
-                history.message = f"stopped early after epoch {epoch + 1}"
-                break
+        if keeper is not None and position.batch:
+            keeper.save(position, history, best, last_good, ended=False)
     if best is not None:
         network.parameters = best
+    interruption.obey()
     return history
+
+
+def _keeper(network: NetworkState, trainer: Trainer, data: tuple[Any, Any, Any, Any], plan: Plan) -> Checkpoint | None:
+    """What writes checkpoints, where they are asked for."""
+    if plan.checkpoint is None:
+        return None
+    what = {
+        "optimizer": plan.optimizer,
+        "batch_size": trainer.batch_size,
+        "objective": plan.objective,
+        "shuffle": plan.shuffle,
+        "dropout": plan.dropout,
+        "metrics": list(plan.metrics),
+        "early_stopping": plan.early_stopping,
+    }
+    configuration = describe_run(network, *data, what)
+    return Checkpoint(plan.checkpoint, plan.checkpoint_every, network, trainer, configuration)
 
 
 def _train_undisturbed(network: NetworkState, trainer: Trainer, plan: Plan, history: History, shuffled: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Any
 
@@ -14,10 +15,12 @@ __all__ = ["main"]
 
 #: The base of all usage errors. Newer releases of typer carry a click of their own, so it is found, not imported.
 USAGE_ERROR: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+#: The exit status of a process that SIGTERM ended.
+TERMINATED = 128 + signal.SIGTERM
 
 
 def main() -> None:
-    """Run the command line: exit status 0, 1 where training diverged, 2 on bad input, 130 when interrupted."""
+    """Run the command line: exit status 0, 1 where training diverged, 2 on bad input, 130 or 143 by a signal."""
     sys.exit(run(sys.argv[1:]))
 
 
@@ -33,6 +36,8 @@ def run(arguments: list[str]) -> int:
         return _complain(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
         return _complain("interrupted", 130)
+    except SystemExit as exit:
+        return _complain("terminated", exit.code) if exit.code == TERMINATED else int(exit.code or 0)
     return status or 0
 
 

@@ -47,6 +47,9 @@ def train(
     backend: Backend = "auto",
     seed: Annotated[int, typer.Option(help="Decides split, initialisation and shuffling.")] = 0,
     out: Annotated[str | None, typer.Option(help="Where to write the model.")] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="Where to write how training stands, as it goes.")] = None,
+    checkpoint_every: Annotated[int, typer.Option(help="After how many epochs.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint, if there is one.")] = False,
     plot: Annotated[str | None, typer.Option(help="Where to draw the curves of cost and accuracy: FILE.png.")] = None,
     progress: Annotated[bool, typer.Option(help="Draw a progress bar.")] = True,
 ) -> None:
@@ -78,6 +81,9 @@ def train(
         backend=backend,
         seed=seed,
         out=out,
+        checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
+        resume=resume,
         plot=plot,
         progress=progress,
     )

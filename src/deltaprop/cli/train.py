@@ -52,6 +52,9 @@ class Options:
     backend: str
     seed: int
     out: str | None
+    checkpoint: str | None
+    checkpoint_every: int
+    resume: bool
     plot: str | None
     progress: bool
 
@@ -86,6 +89,8 @@ def train(options: Options) -> list[str]:
         check_writable(options.out)
     if options.plot is not None:
         check_plot(options.plot)
+    if options.resume and options.checkpoint is None:
+        raise ValueError("--resume: goes with --checkpoint FILE")
     dataset = load_dataset(options.data, options.target)
     if dataset.y is None:
         raise ValueError(f"{options.data}: expected targets to train on")
@@ -122,6 +127,9 @@ def train(options: Options) -> list[str]:
         metrics=None if held_out is None else ("r2",) if classes is None else ("accuracy",),
         early_stopping=None if options.patience is None else EarlyStopping(options.patience),
         progress=options.progress,
+        checkpoint=options.checkpoint,
+        checkpoint_every=options.checkpoint_every,
+        resume=options.resume,
     )
     seconds = time.perf_counter() - began
     what = "regression" if classes is None else f"{len(classes)} classes"

@@ -1,0 +1,329 @@
+"""Training goes on from a checkpoint to the bit, however it ended; and nothing that is there is lost."""
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import threading
+
+import faults
+import numpy as np
+import pytest
+from conftest import backend_or_skip
+
+import deltaprop as dp
+from deltaprop import native_epoch
+from deltaprop.interruption import Interruption
+from deltaprop.model_file import read_model
+
+
+@pytest.fixture
+def data(rng):
+    return rng.standard_normal((60, 4)), rng.integers(0, 3, 60)
+
+
+@pytest.fixture(params=["numpy", "reference", "cuda-on-host"])
+def backend(request):
+    return backend_or_skip(request.param) if request.param == "cuda-on-host" else request.param
+
+
+def network(backend="numpy", **options):
+    return dp.Network([4, 6, 3], **{"loss": "categorical_cross_entropy", "backend": backend} | options)
+
+
+class StopError(Exception):
+    """What a process that dies is in a test."""
+
+
+def stop_after(epoch):
+    def callback(event):
+        if event.epoch == epoch:
+            raise StopError
+
+    return callback
+
+
+HOWS = [
+    {"optimizer": dp.SGD(0.1)},
+    {"optimizer": dp.SGD(0.05, momentum=0.9, nesterov=True), "l2": 0.3},
+    {"optimizer": dp.AdamW(0.01), "batch_size": 7},
+    {"optimizer": dp.Adam(dp.ReduceOnPlateau(0.02, patience=1)), "dropout": 0.3},
+    {"optimizer": dp.Adam(0.05), "early_stopping": dp.EarlyStopping(2, monitor="cost", min_delta=0.02)},
+]
+
+
+@pytest.mark.parametrize("how", HOWS, ids=lambda how: repr(how["optimizer"]))
+def test_a_run_goes_on_where_it_left_off(backend, data, how, tmp_path):
+    """The callback's exception comes after the epoch that it sees and before its checkpoint."""
+    how = {"epochs": 8, "batch_size": 16} | how
+    alone = network(backend)
+    expected = alone.fit(*data, **how)
+    checkpoint = tmp_path / "run.safetensors"
+    for left_off in (3, 5):
+        net = network(backend)
+        with pytest.raises(StopError):
+            net.fit(*data, **how, checkpoint=checkpoint, resume=True, callbacks=[stop_after(left_off)])
+    net = network(backend)
+    history = net.fit(*data, **how, checkpoint=checkpoint, resume=True)
+    host = net.backend.to_numpy
+    assert np.array_equal(host(net.parameters), host(alone.parameters))
+    for name in ("cost", "learning_rate", "best_epoch", "message"):
+        assert getattr(history, name) == getattr(expected, name)
+    assert net.epochs_trained == alone.epochs_trained
+    again = network(backend)
+    repeated = again.fit(*data, **how, checkpoint=checkpoint, resume=True)
+    assert np.array_equal(host(again.parameters), host(alone.parameters))
+    assert repeated.cost == expected.cost
+
+
+def test_a_pause_inside_an_epoch(data, tmp_path, monkeypatch):
+    """Between steps and between calls of the compiled library; the epoch goes on with the minibatch that is due."""
+    monkeypatch.setattr(native_epoch, "OPERATIONS_A_CALL", 1.0)
+    for backend, how in (("reference", {"dropout": 0.3}), ("numpy", {"l2": 0.5})):
+        how |= {"optimizer": dp.Adam(0.01), "epochs": 3, "batch_size": 7}
+        alone = network(backend)
+        expected = alone.fit(*data, **how)
+        checkpoint = tmp_path / f"{backend}.safetensors"
+        asked = []
+
+        def pauses(self, asked=asked):
+            asked.append(1)
+            if len(asked) == 13:  # in the second epoch of nine minibatches
+                self.signal = signal.SIGINT
+            return self.signal is not None
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Interruption, "__call__", pauses)
+            with pytest.raises(KeyboardInterrupt):
+                network(backend).fit(*data, **how, checkpoint=checkpoint)
+        content, _ = read_model(checkpoint)
+        assert content["training"]["position"]["epoch"] == 1
+        assert content["training"]["position"]["batch"] > 0
+        net = network(backend)
+        history = net.fit(*data, **how, checkpoint=checkpoint, resume=True)
+        assert np.array_equal(net.parameters, alone.parameters)
+        assert history.cost == expected.cost
+
+
+@pytest.mark.parametrize("run", faults.RUNS)
+def test_killed_runs_end_as_if_left_alone(run, tmp_path):
+    """A few of what `python tests/faults.py` does hundreds of times."""
+    expected, seconds = faults.undisturbed(run, tmp_path)
+    got, _ = faults.disturbed(run, tmp_path, 3, seconds, generator=random.Random(0))
+    faults.assert_same(got, expected)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_end_a_run_between_steps(number, tmp_path):
+    """With exit status 143, and as a KeyboardInterrupt, which ends Python by SIGINT itself."""
+    expected, seconds = faults.undisturbed("compiled", tmp_path)
+    got, statuses = faults.disturbed("compiled", tmp_path, 6, seconds, number, random.Random(1))
+    faults.assert_same(got, expected)
+    assert (143 if number == signal.SIGTERM else -signal.SIGINT) in statuses
+
+
+def test_a_signal_leaves_the_best_parameters(data, tmp_path):
+    held_out = data[0][:20], data[1][:20]
+    best = {}
+
+    def interrupt(event):
+        if event.history.best_epoch == event.epoch:
+            best[event.epoch] = event.network.parameters.copy()
+        if event.epoch == 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    net = network()
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with pytest.raises(SystemExit) as ended:
+        net.fit(
+            *data,
+            optimizer=dp.Adam(0.5),
+            validation=held_out,
+            early_stopping=dp.EarlyStopping(50),
+            callbacks=[interrupt],
+            epochs=30,
+            checkpoint=tmp_path / "run.safetensors",
+        )
+    assert ended.value.code == 143
+    assert np.array_equal(net.parameters, best[max(best)])
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_in_another_thread_signals_are_left_alone(data, tmp_path):
+    failed = []
+
+    def train():
+        try:
+            network().fit(*data, epochs=2, checkpoint=tmp_path / "run.safetensors")
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001
+            failed.append(error)
+
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=train)
+    thread.start()
+    thread.join()
+    assert not failed
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_it_is_a_model_file(data, tmp_path):
+    checkpoint = tmp_path / "run.safetensors"
+    net = network()
+    net.fit(*data, epochs=3, checkpoint=checkpoint, checkpoint_every=2)
+    there = dp.Network.load(checkpoint, backend="numpy")
+    assert np.array_equal(there.parameters, net.parameters)
+    assert there.epochs_trained == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["run.safetensors"]
+
+
+def test_more_epochs_than_before(data, tmp_path):
+    checkpoint = tmp_path / "run.safetensors"
+    alone, net = network(), network()
+    expected = alone.fit(*data, epochs=7)
+    net.fit(*data, epochs=4, checkpoint=checkpoint)
+    net = network()
+    history = net.fit(*data, epochs=7, checkpoint=checkpoint, resume=True)
+    assert np.array_equal(net.parameters, alone.parameters)
+    assert history.cost == expected.cost
+    assert history.message == "all 7 epochs done"
+
+
+def test_another_run_is_refused_and_nothing_changed(data, tmp_path):
+    checkpoint = tmp_path / "run.safetensors"
+    X, y = data
+    how = {"epochs": 2, "checkpoint": checkpoint}
+    network().fit(X, y, **how)
+    content = checkpoint.read_bytes()
+    for net, changed, message in (
+        (network(hidden_activation="relu"), {}, "hidden_activation 'sigmoid' there, 'relu' here"),
+        (network(seed=1), {}, "seed 0 there, 1 here"),
+        (network(), {"batch_size": 8}, "batch_size 32 there, 8 here"),
+        (network(), {"optimizer": dp.SGD(0.5)}, "optimizer .* there"),
+        (network(), {"l2": 0.5}, "objective"),
+        (network(), {"X": X + 1}, "X "),
+        (network(), {"validation": (X, y)}, "metrics|validation X"),
+    ):
+        before = net.parameters.copy()
+        with pytest.raises(ValueError, match=f"checkpoint: .* is of another run: .*{message}"):
+            net.fit(**{"X": X, "Y": y} | how | {"resume": True} | changed)
+        assert np.array_equal(net.parameters, before)
+        assert checkpoint.read_bytes() == content
+    trained = network()
+    trained.fit(X, y, epochs=1)
+    with pytest.raises(ValueError, match="initial parameters"):
+        trained.fit(X, y, **how, resume=True)
+
+
+def test_damaged_and_other_files_are_refused(data, tmp_path):
+    checkpoint = tmp_path / "run.safetensors"
+    network().save(checkpoint)
+    how = {"epochs": 2, "checkpoint": checkpoint, "resume": True}
+    with pytest.raises(ValueError, match="holds a network, but no training"):
+        network().fit(*data, **how)
+    checkpoint.unlink()
+    network().fit(*data, **how)
+    whole = checkpoint.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:-1] + bytes([whole[-1] ^ 1]), b"", b"nonsense"):
+        checkpoint.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"run\.safetensors"):
+            network().fit(*data, **how)
+        assert checkpoint.read_bytes() == damaged
+
+
+def test_bad_arguments_are_named(data, tmp_path):
+    for how, message in (
+        ({"resume": True}, "resume: expected a checkpoint"),
+        ({"checkpoint": tmp_path / "c", "checkpoint_every": 0}, "checkpoint_every"),
+        ({"checkpoint": tmp_path / "no" / "c"}, "there is no folder"),
+        ({"checkpoint": tmp_path}, "it is a folder"),
+    ):
+        with pytest.raises((ValueError, OSError), match=message):
+            network().fit(*data, **how)
+
+
+FULL_DISK = """
+import resource, sys, warnings
+import numpy as np
+import deltaprop as dp
+rng = np.random.default_rng(0)
+X, y = rng.standard_normal((60, 40)), rng.integers(0, 3, 60)
+
+def fit(**how):
+    net = dp.Network([40, 200, 3], loss="categorical_cross_entropy", backend="reference")
+    net.fit(X, y, epochs=3, **how)
+    return net
+
+alone = fit()
+fit(checkpoint=sys.argv[1])
+before = open(sys.argv[1], "rb").read()
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # the disk is full
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    net = fit(checkpoint=sys.argv[1])
+assert np.array_equal(net.parameters, alone.parameters)
+assert any("is not written" in str(warning.message) for warning in caught), caught
+assert open(sys.argv[1], "rb").read() == before
+try:
+    net.save(sys.argv[2])
+except OSError as error:
+    print("refused:", error.errno is not None)
+"""
+
+
+def test_a_full_disk_costs_neither_the_run_nor_the_file(tmp_path):
+    """The limit on the size of a file stands for it; Python leaves SIGXFSZ ignored, so that writing fails."""
+    assert hasattr(resource, "RLIMIT_FSIZE")
+    arguments = [str(tmp_path / "run.safetensors"), str(tmp_path / "model.safetensors")]
+    run = subprocess.run([sys.executable, "-c", FULL_DISK, *arguments], capture_output=True, text=True, check=False)
+    assert run.stdout == "refused: True\n", run.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["run.safetensors"]
+
+
+def test_a_folder_that_vanishes_costs_the_checkpoint_only(data, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    checkpoint, alone, net = folder / "run.safetensors", network(), network()
+    expected = alone.fit(*data, epochs=4)
+
+    def vanish(event):
+        if event.epoch == 2:
+            checkpoint.unlink()
+            folder.rmdir()
+
+    with pytest.warns(RuntimeWarning, match="is not written"):
+        history = net.fit(*data, epochs=4, checkpoint=checkpoint, callbacks=[vanish])
+    assert np.array_equal(net.parameters, alone.parameters)
+    assert history.cost == expected.cost
+
+
+def test_functions_are_compared_by_their_names(data, tmp_path):
+    pair = (squared, residual)
+    how = {"epochs": 2, "checkpoint": tmp_path / "run.safetensors", "optimizer": dp.SGD(falling)}
+    options = {"loss": pair, "output_activation": "identity"}
+    X, Y = data[0], np.eye(3)[data[1]]
+    network(**options).fit(X, Y, **how)
+    content, _ = read_model(tmp_path / "run.safetensors")
+    assert "falling" in json.dumps(content)
+    net = network(**options)
+    assert net.fit(X, Y, **how, resume=True).epochs == 2
+    with pytest.raises(ValueError, match="optimizer"):
+        network(**options).fit(X, Y, **how | {"optimizer": dp.SGD(rising)}, resume=True)
+
+
+def squared(h, y):
+    return (h - y) ** 2 / 2
+
+
+def residual(h, y):
+    return h - y
+
+
+def falling(epoch, history):
+    return 0.1 / (1 + epoch)
+
+
+def rising(epoch, history):
+    return 0.1 * (1 + epoch)
