@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import reference
 from cases import relative
-from conftest import missing
+from conftest import backend_or_skip, missing
 from host_cuda import HostCudaBackend, OutOfMemoryError, compiler_problem
 
 import deltaprop as dp
@@ -202,7 +202,7 @@ def test_a_callback_ends_training(data):
 def test_divergence_keeps_the_last_good_parameters(data):
     X, y = data
     net, seen = network(loss="squared_error", output_activation="identity", hidden_activation="relu"), []
-    with pytest.raises(dp.DivergenceError, match=r"diverged: .* in epoch 3 at learning rate 1e\+38") as caught:
+    with pytest.raises(dp.DivergenceError, match=r"diverged: .* in epoch 3, step .* at learning rate 1e\+38") as caught:
         net.fit(
             X, y, optimizer=dp.SGD(dp.StepDecay(1e-7, 1e45, 2)), epochs=30, batch_size=5,
             callbacks=[lambda event: seen.append(event.network.parameters.copy())],
@@ -315,3 +315,25 @@ def test_a_device_without_room_says_how_much_there_is(monkeypatch, rng):
     assert np.array_equal(net.parameters, before)
     net.fit(X, Y, batch_size=8)
     assert not np.array_equal(net.parameters, before)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "reference", "cuda-on-host"])
+@pytest.mark.parametrize("optimizer", [dp.SGD, dp.Adam])
+def test_divergence_names_step_and_layer(kind, optimizer, rng):
+    """Planted: a cost that overflows in the third minibatch, and a z that does in the fourth."""
+    backend = backend_or_skip(kind) if kind == "cuda-on-host" else kind
+    X, Y = rng.standard_normal((20, 3)), rng.standard_normal((20, 2))
+    watched = {"callbacks": [lambda event: None]}  # where many epochs are one launch, it is not known
+    Y[12] = 1e200  # whose square is infinite
+    net = dp.Network([3, 4, 2], loss="squared_error", backend=backend)
+    with pytest.raises(
+        dp.DivergenceError, match="epoch 1, step 3, first in the cost of layer 3, at learning"
+    ) as caught:
+        net.fit(X, Y, optimizer=optimizer(0.01), shuffle=False, batch_size=5, epochs=2, **watched)
+    assert (caught.value.epoch, caught.value.step, caught.value.layer) == (1, 3, 3)
+    net = dp.Network([3, 4, 2], loss="squared_error", hidden_activation="relu", init="zeros", backend=backend)
+    net.weights[0][...] = 1e300
+    X[:], X[17] = 0.0, 1e10
+    with pytest.raises(dp.DivergenceError, match="first in the z of layer 2") as caught:
+        net.fit(X, 0 * Y, optimizer=optimizer(1e-3), shuffle=False, batch_size=5, epochs=2, **watched)
+    assert (caught.value.step, caught.value.layer) == (4, 2)

@@ -23,12 +23,27 @@ class DivergenceError(ArithmeticError):
         Epoch, counted from 1, in which it was found.
     learning_rate : float
         Learning rate of that epoch.
+    step : int or None
+        Minibatch of that epoch, from 1, after which the first number was not finite; None where that is not known.
+    layer : int or None
+        Of which layer, 2 … L, it was.
     history : History
         What the epochs before it recorded.
     """
 
-    def __init__(self, message: str, *, epoch: int, learning_rate: float, history: History) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        epoch: int,
+        learning_rate: float,
+        history: History,
+        step: int | None = None,
+        layer: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.epoch = epoch
         self.learning_rate = learning_rate
         self.history = history
+        self.step = step
+        self.layer = layer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -100,9 +100,9 @@ class Trainer:
             return
         self.whole_epoch = _whole_epoch(self, dropout)
         if self.whole_epoch is None:
-            self._make_buffers(shuffled)
+            self.make_buffers(shuffled=shuffled)
 
-    def _make_buffers(self, shuffled: bool) -> None:
+    def make_buffers(self, *, shuffled: bool) -> None:
         """What steps write into. Two sizes at most occur: the full minibatch and the short one that ends an epoch."""
         network, backend = self.network, self.network.backend
         sizes = set(self.sizes)
@@ -129,11 +129,10 @@ class Trainer:
         if not self.first:
             self.cost.fill(0)
             self.decay.fill(0)
-        host_weights, sums = self._weights(order)
+        host_weights, sums = self.weights_of(order)
         backend, dtype = self.network.backend, self.network.dtype
         weights = None if host_weights is None else backend.asarray(host_weights, dtype)
-        if any(keep < 1.0 for keep in self.keep):
-            self.stream = backend.random_stream((self.network.seed, DROPOUT_STREAM, self.network.epochs_trained))
+        self.begin_masks()
         if self.streamed is not None:
             self.streamed(order, weights, sums, learning_rate, progress)
         else:
@@ -167,23 +166,36 @@ class Trainer:
         progress: Progress,
     ) -> None:
         """The minibatches of an epoch one after the other; `weights` are in the order of the epoch."""
-        backend = self.network.backend
-        rows = None if order is None else backend.asarray(order, np.int64)
         self._skip_masks()
-        for batch, (start, m) in enumerate(zip(range(0, self.samples, self.batch_size), sums, strict=True)):
+        for batch, (X, Y, m, own_weights) in enumerate(self.in_turn(order, weights, sums)):
             if batch < self.first:
                 continue
             if self.pause() and batch > self.first:
                 raise Paused(batch)
+            self.minibatch(X, Y, m, learning_rate, own_weights)
+            progress.samples(X.shape[0])
+
+    def in_turn(
+        self, order: np.ndarray[Any, Any] | None, weights: Array | None, sums: Sequence[float]
+    ) -> Iterator[tuple[Array, Array, float, Array | None]]:
+        """Minibatch for minibatch X, Y, what its weights sum to, and the weights; gathered into buffers of ours."""
+        backend = self.network.backend
+        rows = None if order is None else backend.asarray(order, np.int64)
+        for start, m in zip(range(0, self.samples, self.batch_size), sums, strict=True):
             stop = min(start + self.batch_size, self.samples)
+            own_weights = None if weights is None else weights[start:stop]
             if rows is None:
-                X, Y = self.X[start:stop], self.Y[start:stop]
-            else:
-                of_X, of_Y = self.batches[stop - start]
-                X = backend.gather(self.X, rows[start:stop], out=of_X)
-                Y = backend.gather(self.Y, rows[start:stop], out=of_Y)
-            self.minibatch(X, Y, m, learning_rate, None if weights is None else weights[start:stop])
-            progress.samples(stop - start)
+                yield self.X[start:stop], self.Y[start:stop], m, own_weights
+                continue
+            of_X, of_Y = self.batches[stop - start]
+            X = backend.gather(self.X, rows[start:stop], out=of_X)
+            yield X, backend.gather(self.Y, rows[start:stop], out=of_Y), m, own_weights
+
+    def begin_masks(self) -> None:
+        """Begin the epoch's random numbers, where there is dropout."""
+        if any(keep < 1.0 for keep in self.keep):
+            key = (self.network.seed, DROPOUT_STREAM, self.network.epochs_trained)
+            self.stream = self.network.backend.random_stream(key)
 
     def _skip_masks(self) -> None:
         """Draw the random numbers of the steps before `first`, as far as there have been any."""
@@ -212,7 +224,7 @@ class Trainer:
 
     def epochs(self, learning_rate: float, orders: Sequence[np.ndarray[Any, Any] | None]) -> tuple[list[float], int]:
         """As many epochs as there are orders in one call: J of each, and how many ended with finite numbers."""
-        drawn = [self._weights(order) for order in orders]
+        drawn = [self.weights_of(order) for order in orders]
         dtype, backend, count = self.network.dtype, self.network.backend, len(orders)
         weights = None
         if self.host_weight is not None:
@@ -259,7 +271,7 @@ class Trainer:
         )
         self.optimizer.update(self.network, self.gradient, self.state, learning_rate)
 
-    def _weights(self, order: np.ndarray[Any, Any] | None) -> tuple[np.ndarray[Any, Any] | None, Sequence[float]]:
+    def weights_of(self, order: np.ndarray[Any, Any] | None) -> tuple[np.ndarray[Any, Any] | None, Sequence[float]]:
         """The sample weights in the order of the epoch, on the host, and what those of each minibatch sum to."""
         if self.host_weight is None:
             return None, self.sizes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from deltaprop.backends import Array
 from deltaprop.backprop import Objective
 from deltaprop.callbacks import Callback, EpochEnd, tell
 from deltaprop.checkpoint import Checkpoint, Position, describe_run
+from deltaprop.divergence import Fault, find_fault
 from deltaprop.early_stopping import EarlyStopping
 from deltaprop.errors import DivergenceError
 from deltaprop.evaluation import validate
@@ -91,6 +93,7 @@ def train(
     keeper = _keeper(network, trainer, (X, Y, sample_weight, validation), plan)
     interruption, position = Interruption(), Position()
     last_good, best, ended = network.parameters.copy(), None, False
+    state = _RememberedState(trainer)
     found = keeper.load() if keeper is not None and plan.resume else None
     if found is not None:
         position, history, best, epoch_start, ended = found
@@ -106,8 +109,11 @@ def train(
             began = time.perf_counter()
             learning_rate = plan.optimizer.rate(epoch, history)
             trainer.first, trainer.pause, position = position.batch, interruption, Position(epoch)
+            order = shuffle(network, samples) if shuffled else None
+            if not trainer.first:
+                state.remember()
             try:
-                trainer.epoch(learning_rate, shuffle(network, samples) if shuffled else None, progress)
+                trainer.epoch(learning_rate, order, progress)
             except Paused as paused:
                 position.batch = paused.batch
                 break
@@ -115,7 +121,9 @@ def train(
             if not (np.isfinite(cost) and backend.all_finite(network.parameters)):
                 network.parameters = last_good
                 network.epochs_trained -= 1
-                raise _divergence(epoch + 1, learning_rate, cost, history)
+                fault = find_fault(trainer, learning_rate, order) if state.recall() else None
+                network.parameters = last_good
+                raise _divergence(epoch + 1, learning_rate, cost, history, fault)
             last_good[...] = network.parameters
             history.cost.append(cost)
             history.learning_rate.append(learning_rate)
@@ -184,15 +192,47 @@ def shuffle(network: NetworkState, samples: int, ahead: int = 0) -> np.ndarray[A
     return np.random.default_rng((network.seed, SHUFFLE_STREAM, network.epochs_trained + ahead)).permutation(samples)
 
 
-def _divergence(epoch: int, learning_rate: float, cost: float, history: History) -> DivergenceError:
-    message = divergence_message(epoch, learning_rate, cost)
-    return DivergenceError(message, epoch=epoch, learning_rate=learning_rate, history=history)
+class _RememberedState:
+    """The state of an optimizer as an epoch found it."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.state, self.before = trainer.state, {name: copy.copy(value) for name, value in trainer.state.items()}
+        self.known = False
+
+    def remember(self) -> None:
+        """As it is now."""
+        for name, value in self.state.items():
+            if isinstance(value, int):
+                self.before[name] = value
+            else:
+                self.before[name][...] = value
+        self.known = True
+
+    def recall(self) -> bool:
+        """Whether it is as it was again; an epoch that began before a pause is not known."""
+        for name, value in self.before.items() if self.known else ():
+            if isinstance(value, int):
+                self.state[name] = value
+            else:
+                self.state[name][...] = value
+        return self.known
 
 
-def divergence_message(epoch: int, learning_rate: float, cost: float) -> str:
+def _divergence(
+    epoch: int, learning_rate: float, cost: float, history: History, fault: Fault | None = None
+) -> DivergenceError:
+    message = divergence_message(epoch, learning_rate, cost, fault)
+    step, layer = (None, None) if fault is None else fault[:2]
+    return DivergenceError(message, epoch=epoch, learning_rate=learning_rate, history=history, step=step, layer=layer)
+
+
+def divergence_message(epoch: int, learning_rate: float, cost: float, fault: Fault | None = None) -> str:
     """What is to be said of training that ended in numbers that are not finite."""
     what = f"the cost is {cost}" if not np.isfinite(cost) else "a parameter is not finite"
+    where = f"epoch {epoch}"
+    if fault is not None:
+        where += f", step {fault.step}, first in the {fault.what} of layer {fault.layer},"
     return (
-        f"training diverged: {what} in epoch {epoch} at learning rate {learning_rate:g}; the network keeps the "
+        f"training diverged: {what} in {where} at learning rate {learning_rate:g}; the network keeps the "
         "parameters it had before that epoch. A smaller learning rate or scaled inputs usually help"
     )

@@ -39,10 +39,10 @@ class MinibatchTrainer(Trainer):
         penalty = self.objective.penalty(m) if m else 0.0
         return 1.0 / n, penalty, 0.5 * penalty * n
 
-    def _weights(self, order: np.ndarray[Any, Any] | None) -> tuple[np.ndarray[Any, Any] | None, Sequence[float]]:
+    def weights_of(self, order: np.ndarray[Any, Any] | None) -> tuple[np.ndarray[Any, Any] | None, Sequence[float]]:
         """Weights scaled so that those of a minibatch sum to its number of samples, and their sums before that."""
         costs = self.constant_costs if order is None or self.constant_costs is None else self.constant_costs[order]
-        weights, sums = super()._weights(order)
+        weights, sums = super().weights_of(order)
         if weights is None:
             self.constant = 0.0 if costs is None else float(np.mean(costs))
             return None, sums

@@ -1,0 +1,54 @@
+"""Where training diverged: an epoch that ended in numbers that are not finite is taken again, step by step."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from deltaprop.trainer import Trainer
+
+
+class Fault(NamedTuple):
+    """The first number that is not finite.
+
+    Attributes
+    ----------
+    step : int
+        Minibatch of the epoch, from 1.
+    layer : int
+        Which of layers 2 … L.
+    what : str
+        Of what it is: "z", "cost", "weights" or "biases".
+    """
+
+    step: int
+    layer: int
+    what: str
+
+
+def find_fault(trainer: Trainer, learning_rate: float, order: np.ndarray[Any, Any] | None) -> Fault | None:
+    """Take an epoch from the parameters and the optimizer state as they are, looking at every number after every step.
+
+    None where all are finite, as may be where the epoch that diverged was computed in another order, and for data that
+    are streamed. Parameters and state are left as they come to be.
+    """
+    if trainer.streamed is not None:
+        return None
+    network, backend = trainer.network, trainer.network.backend
+    if not hasattr(trainer, "work"):  # the epoch went another way, without buffers
+        trainer.make_buffers(shuffled=order is not None)
+    trainer.cost.fill(0)
+    trainer.begin_masks()
+    weights, sums = trainer.weights_of(order)
+    on_backend = None if weights is None else backend.asarray(weights, network.dtype)
+    for step, (X, Y, m, own_weights) in enumerate(trainer.in_turn(order, on_backend, sums), start=1):
+        trainer.minibatch(X, Y, m, learning_rate, own_weights)
+        quantities = [("z", l + 2, Z) for l, Z in enumerate(trainer.work[X.shape[0]].Z)]
+        quantities.append(("cost", len(network.layer_sizes), trainer.cost))
+        for what, arrays in (("weights", network.weights), ("biases", network.biases)):
+            quantities += [(what, l + 2, array) for l, array in enumerate(arrays)]
+        for what, layer, array in quantities:
+            if not backend.all_finite(array):
+                return Fault(step, layer, what)
+    return None
