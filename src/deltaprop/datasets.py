@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import gzip
 import math
+import warnings
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -18,8 +21,15 @@ Matrix = np.ndarray[Any, Any]
 
 #: Files whose columns have names.
 TABLES = (".csv", ".tsv", ".txt", ".parquet")
-#: What a compressed idx file may unpack to: far above any data set of this kind, far below a machine's memory.
-IDX_LIMIT = 4 * 2**30
+#: What a compressed file may unpack to: far above any data set of this kind, far below a machine's memory.
+UNPACKED_LIMIT = 4 * 2**30
+#: Bytes of a header in NumPy's format that NumPy itself reads at most.
+HEADER_LIMIT = 10_000
+#: What reading a damaged archive or header raises: NumPy parses headers as Python, zipfile refuses what it cannot.
+DAMAGED = (
+    *(ValueError, TypeError, KeyError, OverflowError, RecursionError, SyntaxError, TokenError),
+    *(OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),
+)
 #: Pairs of names under which an .npz file may hold its training data, and those of its test data.
 NPZ_TRAIN = (("X", "y"), ("x", "y"), ("data", "target"), ("X_train", "y_train"), ("x_train", "y_train"))
 NPZ_TEST = (("X_test", "y_test"), ("x_test", "y_test"))
@@ -166,7 +176,7 @@ def _from_table(
 ) -> Dataset:
     """Features as float64; the target column as it is."""
     if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, count in Counter(names).items() if count > 1)
         raise ValueError(f"{path}: two columns are called {twice!r}")
     position = {name: i for i, name in enumerate(names)}
     if target is not None and target not in position:
@@ -274,16 +284,46 @@ def _samples(path: Path, names: tuple[str, str], X: Matrix, y: Matrix) -> tuple[
 
 def _member(path: Path, archive: Any, name: str) -> Matrix:
     try:
+        info = archive.zip.getinfo(f"{name}.npy" if f"{name}.npy" in archive.zip.namelist() else name)
+        # What is compressed is at least a thousandth of what it becomes.
+        size = min(info.file_size, 1100 * info.compress_size + 1100, UNPACKED_LIMIT)
+        with archive.zip.open(info) as file:
+            _check_declared_size(file, size)
         array = np.atleast_1d(archive[name])
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise ValueError(f"{path}: {name!r} cannot be read ({error})") from error
     return array
 
 
+def _check_declared_size(file: Any, size: int) -> None:
+    """Refuse an array in NumPy's format whose header declares more than the `size` bytes there can be.
+
+    Raises
+    ------
+    ValueError
+        If it does, or the header is none.
+    """
+    major, _ = np.lib.format.read_magic(file)
+    width = 2 if major == 1 else 4
+    if int.from_bytes(file.read(width), "little") > HEADER_LIMIT:
+        raise ValueError("declares a header longer than any")
+    file.seek(-width, 1)
+    header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that a header looks as Python 2 wrote it
+        shape, _, dtype = header(file)
+    if any(length < 0 for length in shape) or math.prod(shape) * dtype.itemsize > size:
+        raise ValueError(f"declares {dtype} of shape {shape}, which is more than it holds")
+
+
 def _load_numpy(path: Path, file: BinaryIO) -> Any:
     try:
+        if file.read(6) == np.lib.format.MAGIC_PREFIX:
+            file.seek(0)
+            _check_declared_size(file, path.stat().st_size)
+        file.seek(0)
         return np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise ValueError(f"{path}: not a NumPy file of plain numbers ({error})") from error
 
 
@@ -342,12 +382,23 @@ def _read_idx(path: Path) -> Matrix:
                 raise ValueError(f"{path}: ends within its header")
             shape = tuple(int.from_bytes(sizes[i : i + 4], "big") for i in range(0, len(sizes), 4))
             expected = math.prod(shape)
-            if expected > IDX_LIMIT:
-                raise ValueError(f"{path}: declares shape {shape}, over the limit of {IDX_LIMIT} bytes")
-            data = file.read(expected + 1)
+            if expected > UNPACKED_LIMIT:
+                raise ValueError(f"{path}: declares shape {shape}, over the limit of {UNPACKED_LIMIT} bytes")
+            data = _read_at_most(file, expected + 1)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: not a gzip file, or a damaged one ({error})") from error
     if len(data) != expected:
         more = "more" if len(data) > expected else f"{len(data)}"
         raise ValueError(f"{path}: declares shape {shape}, {expected} bytes, but holds {more}")
     return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def _read_at_most(file: BinaryIO, count: int) -> bytearray:
+    """Up to so many bytes, taking memory for those that are there and no others."""
+    data = bytearray()
+    while len(data) < count:
+        part = file.read(min(2**24, count - len(data)))
+        if not part:
+            break
+        data += part
+    return data

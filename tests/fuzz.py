@@ -1,0 +1,171 @@
+"""Damaged and hostile files for every reader: each is refused in one line, or read for what it holds.
+
+    python tests/fuzz.py [--inputs 10000] [--seed 0]
+
+Half of the inputs are model files and checkpoints, none of which may be taken for anything but what was saved; the
+others are CSV, Parquet, NumPy and idx files. Memory is limited to a GiB above what the process starts with.
+"""
+
+import argparse
+import gzip
+import io
+import random
+import resource
+import struct
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+import deltaprop as dp
+from deltaprop.datasets import load_dataset
+from deltaprop.model_file import read_model
+
+#: Seconds that one file may take, on a busy machine.
+LONGEST = 5.0
+ROOM = 2**30
+
+
+def seeds(folder):
+    """A whole file of every kind, by the name it has to have."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((12, 3)).round(3), rng.integers(0, 3, 12)
+    net = dp.Network([3, 4, 3], loss="categorical_cross_entropy", backend="numpy")
+    net.save(folder / "model")
+    net.fit(X, y, epochs=2, optimizer=dp.Adam(0.01), checkpoint=folder / "checkpoint")
+    table = "\n".join(["a,b,c,kind", *(",".join(map(str, [*row, label])) for row, label in zip(X, y, strict=True))])
+    files = {name: (folder / name).read_bytes() for name in ("model", "checkpoint")} | {"data.csv": table.encode()}
+    for name, save in (
+        ("data.npy", lambda file: np.save(file, X)),
+        ("data.npz", lambda file: np.savez(file, X=X, y=y)),
+    ):
+        buffer = io.BytesIO()
+        save(buffer)
+        files[name] = buffer.getvalue()
+    images, labels = rng.integers(0, 256, (6, 4, 4), np.uint8), rng.integers(0, 10, 6).astype(np.uint8)
+    files["train-images-idx3-ubyte"] = b"\0\0\x08\3" + struct.pack(">III", *images.shape) + images.tobytes()
+    files["train-labels-idx1-ubyte"] = b"\0\0\x08\1" + struct.pack(">I", 6) + labels.tobytes()
+    files["train-images-idx3-ubyte.gz"] = gzip.compress(files["train-images-idx3-ubyte"])
+    try:
+        import pyarrow
+        from pyarrow import parquet
+
+        buffer = io.BytesIO()
+        parquet.write_table(pyarrow.table({"a": X[:, 0], "b": X[:, 1], "kind": y}), buffer)
+        files["data.parquet"] = buffer.getvalue()
+    except ImportError:
+        pass
+    return files
+
+
+def mutated(content, generator):
+    """`content` with something wrong about it, or several things."""
+    data = bytearray(content)
+    for _ in range(generator.choice((1, 1, 1, 2, 5))):
+        at = generator.randrange(len(data) + 1)
+        match generator.randrange(8):
+            case 0:
+                del data[at:]
+            case 1 if at < len(data):
+                data[at] ^= 1 << generator.randrange(8)
+            case 2 if at < len(data):
+                data[at] = generator.choice(b'\0\xff,;"{}[]-019\n')
+            case 3:
+                data[at:at] = generator.randbytes(generator.randrange(1, 40))
+            case 4:
+                del data[at : at + generator.randrange(1, 64)]
+            case 5:
+                data[at:at] = data[at : at + generator.randrange(1, 200)]
+            case 6 if len(data) >= 8:  # a length, a shape, an offset: as large as can be, or negative
+                at = min(at, len(data) - 8)
+                data[at : at + 8] = struct.pack("<q", generator.choice((-1, 0, 2**31 - 1, 2**62, 2**40, -(2**63))))
+            case 7:
+                for number, other in ((b"3", b"999999999999"), (b"12", b"-1"), (b"0", b"1e999")):
+                    if generator.random() < 0.4:
+                        data = bytearray(bytes(data).replace(number, other, 1))
+    return bytes(data)
+
+
+def read(name, path, net):
+    """Read a file by the reader of its kind; a model has to be what was saved."""
+    if name == "model":
+        loaded = dp.Network.load(path, backend="numpy")
+        assert np.array_equal(loaded.parameters, net.parameters)
+        assert loaded.configuration == net.configuration
+    elif name == "checkpoint":
+        before = read_model(path.parent / "checkpoint.whole")
+        content, tensors = read_model(path)
+        assert content == before[0]
+        assert all(np.array_equal(tensors[key], before[1][key]) for key in before[1])
+    else:
+        source = path.parent if name.startswith("train-") else path
+        dataset = load_dataset(str(source))
+        assert np.isfinite(dataset.X.astype(float)).all()
+        assert dataset.y is None or len(dataset.y) == len(dataset.X)
+
+
+def run(inputs, seed, folder, say=lambda text: None):
+    """So many inputs; how many were refused, by kind."""
+    generator = random.Random(seed)
+    files = seeds(folder)
+    trained = dp.Network.load(folder / "model", backend="numpy")
+    (folder / "checkpoint.whole").write_bytes(files["checkpoint"])
+    others = [name for name in files if name not in ("model", "checkpoint")]
+    counts = {name: [0, 0] for name in files}
+    for number in range(inputs):
+        name = generator.choice(("model", "checkpoint") if number % 2 else others)
+        content = mutated(files[name], generator)
+        where = folder / "case"
+        where.mkdir(exist_ok=True)
+        for path in where.iterdir():
+            path.unlink()
+        if name.startswith("train-"):
+            pair = [kind for kind in files if kind.startswith("train-") and not kind.endswith(".gz")]
+            for kind in pair:
+                if kind != name.removesuffix(".gz"):
+                    (where / kind).write_bytes(files[kind])
+        (where / "checkpoint.whole").write_bytes(files["checkpoint"])
+        path = where / name
+        path.write_bytes(content)
+        began, said = time.perf_counter(), "nothing, for it was read"
+        counts[name][0] += 1
+        try:
+            read(name, path, trained)
+        except (ValueError, OSError) as error:
+            counts[name][1] += 1
+            said = str(error)
+        except Exception as error:
+            raise AssertionError(f"{name}, input {number} of seed {seed}: {type(error).__name__}: {error}") from error
+        seconds = time.perf_counter() - began
+        assert said, (name, number)
+        assert seconds < LONGEST, (name, number, seconds)
+        if number % 500 == 499:
+            say(f"\r{number + 1} inputs")
+    return counts
+
+
+def limit_memory():
+    """Let nothing take more than `ROOM` above what is taken now; returns what puts it back."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + ROOM, before[1]))
+    return lambda: resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--inputs", type=int, default=10000)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    with TemporaryDirectory() as name:
+        run(10, 1, Path(name))  # so that everything is loaded
+        limit_memory()
+        counts = run(arguments.inputs, arguments.seed, Path(name), lambda text: print(text, end="", flush=True))
+    print()
+    for kind, (inputs, refused) in counts.items():
+        print(f"{kind:28} {inputs:6} inputs, {refused:6} refused, none crashed, none taken for another")
+
+
+if __name__ == "__main__":
+    main()

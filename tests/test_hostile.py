@@ -1,0 +1,205 @@
+"""Damaged and hostile files: refused in one line, in bounded time and memory, running no code; `fuzz.py` makes more."""
+
+import gzip
+import json
+import pickle
+import struct
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import fuzz
+import numpy as np
+import pytest
+
+import deltaprop as dp
+from deltaprop.datasets import load_dataset
+
+#: What a run by itself may hold at its peak, with NumPy, scikit-learn and all.
+PEAK = 700 * 2**20
+
+
+@pytest.mark.parametrize("seed", [11, 12])
+def test_a_share_of_the_fuzzing(seed, tmp_path):
+    counts = fuzz.run(800, seed, tmp_path)
+    assert sum(refused for _, refused in counts.values()) > 500
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "net.safetensors"
+    dp.Network([5, 7, 2], backend="numpy").save(path)
+    return path
+
+
+def test_a_model_cut_off_anywhere_is_refused(model):
+    whole = model.read_bytes()
+    for length in range(0, len(whole), 64):
+        model.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"net\.safetensors"):
+            dp.Network.load(model)
+
+
+def test_every_flipped_bit_is_found(model):
+    """But for those of the header that say the same in another way, such as a space."""
+    whole, expected = model.read_bytes(), dp.Network.load(model, backend="numpy").parameters
+    generator, taken = np.random.default_rng(0), 0
+    for place in generator.integers(0, 8 * len(whole), 600):
+        damaged = bytearray(whole)
+        damaged[place // 8] ^= 1 << (place % 8)
+        model.write_bytes(damaged)
+        try:
+            loaded = dp.Network.load(model, backend="numpy")
+        except ValueError:
+            continue
+        taken += 1
+        assert np.array_equal(loaded.parameters, expected)
+    assert taken < 10
+
+
+class Boom:
+    def __reduce__(self):
+        return (pytest.fail, ("code in a file was run",))
+
+
+def header(tensors, **metadata):
+    text = json.dumps(tensors | {"__metadata__": metadata}).encode()
+    return struct.pack("<Q", len(text)) + text
+
+
+def test_models_that_would_harm(tmp_path):
+    path = tmp_path / "net.safetensors"
+    huge = {"weights.0": {"dtype": "F64", "shape": [2**31, 2**20], "data_offsets": [0, 2**54]}}
+    negative = {"weights.0": {"dtype": "F64", "shape": [-1, 4], "data_offsets": [0, 32]}}
+    outside = {"weights.0": {"dtype": "F64", "shape": [4], "data_offsets": [-32, 0]}}
+    for content in (
+        pickle.dumps(Boom()),
+        struct.pack("<Q", 2**63 - 1) + b"{}",
+        struct.pack("<Q", 100_000) + b"[" * 100_000,
+        header(huge, format="deltaprop-network", version="1"),
+        header(negative, format="deltaprop-network", version="1"),
+        header(outside, format="deltaprop-network", version="1"),
+        header({}, format="deltaprop-network", version="1", configuration="[" * 50_000, sha256="0"),
+        header({"../../etc/passwd": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}}, format="deltaprop-network"),
+        b"PK\3\4" + b"\0" * 60,
+    ):
+        path.write_bytes(content)
+        began = time.perf_counter()
+        with pytest.raises(ValueError, match=r"net\.safetensors"):
+            dp.Network.load(path)
+        assert time.perf_counter() - began < 2.0
+
+
+def test_arrays_that_would_harm(tmp_path):
+    path = tmp_path / "data.npy"
+    np.save(path, np.array([Boom()], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match=r"data\.npy"):
+        load_dataset(str(path))
+    text = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000, 4), }"
+    path.write_bytes(b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text)
+    with pytest.raises(ValueError, match="declares float64 of shape"):
+        load_dataset(str(path))
+    path.write_bytes(b"\x93NUMPY\2\0" + struct.pack("<I", 2**32 - 1) + text)
+    with pytest.raises(ValueError, match="a header longer than any"):
+        load_dataset(str(path))
+
+
+BOMB = """
+import resource, sys
+from deltaprop.datasets import load_dataset
+try:
+    load_dataset(sys.argv[1])
+except ValueError as error:
+    print("refused:", error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+def peak_of_reading(source):
+    run = subprocess.run([sys.executable, "-c", BOMB, str(source)], capture_output=True, text=True, check=True)
+    said, peak = run.stdout.splitlines()
+    assert said.startswith("refused:")
+    return said, int(peak)
+
+
+def test_bombs_take_no_memory(tmp_path):
+    """A gigabyte of zeros in a megabyte of gzip behind a header that says less or more; the same in a zip archive."""
+    zeros = gzip.compress(b"\0" * 2**20)
+    labels = b"\0\0\x08\1" + struct.pack(">I", 4) + bytes(4)
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(labels)
+    images = tmp_path / "train-images-idx3-ubyte.gz"
+    for declared in ((4, 2, 2), (2**16, 2**10, 2**10)):
+        images.write_bytes(gzip.compress(b"\0\0\x08\3" + struct.pack(">III", *declared)) + zeros * 1024)
+        said, peak = peak_of_reading(tmp_path)
+        assert "declares shape" in said
+        assert peak < PEAK
+    archive = tmp_path / "data.npz"
+    text = b"{'descr': '<f8', 'fortran_order': False, 'shape': (100000000, 10), }"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for name in ("X.npy", "y.npy"):
+            file.writestr(name, b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text + b"\0" * 2**20)
+    said, peak = peak_of_reading(archive)
+    assert "more than it holds" in said
+    assert peak < PEAK
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"a,b,c\n", "has a header but no rows"),
+        (b"a,b\n1,2\n3\n", "line 3: expected 2 cells as in the first line, got 1"),
+        (b"a,b\n1,2\n3,4,5\n", "line 3: expected 2 cells as in the first line, got 3"),
+        ("größe,b\n1,2\n".encode("latin-1"), "expected UTF-8 text"),
+        ("a,b\n1,2\n".encode("utf-16"), "expected UTF-8 text"),
+        (b"a,b\n1,2\n\x003,4\n", r"row 2, column 'a': expected a finite number, got '\\x003'"),
+        (b"a,b\nnan,2\n", "row 1, column 'a': expected a finite number, got 'nan'"),
+        (b"a,b\n1e400,2\n", "expected a finite number, got '1e400'"),
+        (b'a,b\n"1,2\n', "not a CSV file"),
+        (b"a,b\n1," + b"x" * 200_000 + b"\n", "not a CSV file"),
+    ],
+)
+def test_tables_are_refused_in_one_line(content, message, tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as refused:
+        load_dataset(str(path))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_hundred_thousand_columns(tmp_path):
+    path, columns = tmp_path / "data.csv", 100_000
+    names = [f"c{i}" for i in range(columns)]
+    path.write_text("\n".join([",".join(names), *(",".join(["1"] * columns) for _ in range(3))]))
+    began = time.perf_counter()
+    assert load_dataset(str(path)).X.shape == (3, columns - 1)
+    names[-1] = names[-2]
+    path.write_text("\n".join([",".join(names), ",".join(["1"] * columns)]))
+    with pytest.raises(ValueError, match="two columns are called 'c99998'"):
+        load_dataset(str(path))
+    assert time.perf_counter() - began < 10
+
+
+def test_parquet_with_nulls(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "data.parquet"
+    for column, message in (("a", "row 2, column 'a': expected a finite number"), ("kind", "expected a target")):
+        table = {"a": [1.0, 2.0], "kind": ["x", "y"]}
+        table[column] = [table[column][0], None]
+        parquet.write_table(pyarrow.table(table), path)
+        with pytest.raises(ValueError, match=message):
+            load_dataset(str(path))
+
+
+def test_files_are_left_as_they_are(model):
+    """Reading changes nothing, not even of what is refused."""
+    damaged = model.read_bytes()[:-5]
+    model.write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"net\.safetensors"):
+        dp.Network.load(model)
+    assert model.read_bytes() == damaged
+    assert [path.name for path in Path(model.parent).iterdir()] == [model.name]
