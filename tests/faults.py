@@ -68,7 +68,8 @@ def undisturbed(run, folder):
     began = time.perf_counter()
     _, errors = process.communicate()
     assert process.returncode == 0, errors
-    return np.load(folder / "alone.npz"), time.perf_counter() - began
+    seconds = time.perf_counter() - began
+    return dict(np.load(folder / "alone.npz")), seconds
 
 
 def disturbed(run, folder, kills, seconds, number=signal.SIGKILL, generator=random):
@@ -90,7 +91,7 @@ def disturbed(run, folder, kills, seconds, number=signal.SIGKILL, generator=rand
     assert process.returncode == 0, errors
     for path in folder.glob(".run*.part"):  # what a kill inside a write left behind
         path.unlink()
-    return np.load(folder / "disturbed.npz"), killed
+    return dict(np.load(folder / "disturbed.npz")), killed
 
 
 def assert_same(got, expected):
@@ -107,7 +108,6 @@ def main():
     with TemporaryDirectory() as name:
         folder = Path(name)
         alone = {run: undisturbed(run, folder) for run in RUNS}
-        alone = {run: ({key: value[key] for key in value}, seconds) for run, (value, seconds) in alone.items()}
         while done < arguments.kills:
             run = random.choice(list(RUNS))
             expected, seconds = alone[run]
