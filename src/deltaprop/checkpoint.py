@@ -22,6 +22,7 @@ from deltaprop.history import History
 from deltaprop.losses import CustomLoss
 from deltaprop.model_file import Tensors, read_model, write_model
 from deltaprop.network import NetworkState
+from deltaprop.sources import CheckedSource
 from deltaprop.trainer import Trainer
 
 #: Rows of the data that its fingerprint is taken of, evenly apart.
@@ -174,7 +175,7 @@ def describe_run(
     backend = network.backend
     arrays = {"X": X, "Y": Y, "sample_weight": sample_weight, "initial parameters": network.parameters}
     arrays |= dict(zip(("validation X", "validation Y"), held_out or (None, None), strict=True))
-    data = {name: None if x is None else _fingerprint(getattr(x, "array", x), backend) for name, x in arrays.items()}
+    data = {name: None if x is None else _fingerprint(x, backend) for name, x in arrays.items()}
     return {"data": data, "plan": {name: plain(value) for name, value in plan.items()}}
 
 
@@ -195,6 +196,9 @@ def plain(value: Any) -> Any:
 
 def _fingerprint(array: Any, backend: Any) -> str:
     """Shape and a digest of as many rows as can be read in no time."""
+    if isinstance(array, CheckedSource):
+        return array.source.describe()
+    array = getattr(array, "array", array)
     step = max(1, array.shape[0] // SAMPLED_ROWS)
     rows = array[::step]
     sampled = np.ascontiguousarray(backend.to_numpy(rows) if backend.owns(array) else rows)

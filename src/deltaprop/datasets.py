@@ -5,31 +5,21 @@ from __future__ import annotations
 import csv
 import gzip
 import math
-import warnings
-import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any, BinaryIO
 
 import numpy as np
+
+from deltaprop.numpy_files import UNPACKED_LIMIT, load_numpy, member
 
 Matrix = np.ndarray[Any, Any]
 
 #: Files whose columns have names.
 TABLES = (".csv", ".tsv", ".txt", ".parquet")
-#: What a compressed file may unpack to: far above any data set of this kind, far below a machine's memory.
-UNPACKED_LIMIT = 4 * 2**30
-#: Bytes of a header in NumPy's format that NumPy itself reads at most.
-HEADER_LIMIT = 10_000
-#: What reading a damaged archive or header raises: NumPy parses headers as Python, zipfile refuses what it cannot.
-DAMAGED = (
-    *(ValueError, TypeError, KeyError, OverflowError, RecursionError, SyntaxError, TokenError),
-    *(OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),
-)
 #: Pairs of names under which an .npz file may hold its training data, and those of its test data.
 NPZ_TRAIN = (("X", "y"), ("x", "y"), ("data", "target"), ("X_train", "y_train"), ("x_train", "y_train"))
 NPZ_TEST = (("X_test", "y_test"), ("x_test", "y_test"))
@@ -232,7 +222,7 @@ def _listing(names: Sequence[str]) -> str:
 
 def _npy(path: Path, target: str | None, features: Sequence[str] | None) -> Dataset:
     with path.open("rb") as file:
-        table = _load_numpy(path, file)
+        table = load_numpy(path, file)
     if not isinstance(table, np.ndarray) or table.ndim != 2 or 0 in table.shape:
         raise ValueError(f"{path}: expected a 2-D array with rows, got shape {getattr(table, 'shape', '?')}")
     _check_finite(path, table)
@@ -251,18 +241,18 @@ def _npy(path: Path, target: str | None, features: Sequence[str] | None) -> Data
 
 def _npz(path: Path) -> Dataset:
     with path.open("rb") as file:
-        archive = _load_numpy(path, file)
+        archive = load_numpy(path, file)
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ValueError(f"{path}: expected an .npz archive")
         pair = next((pair for pair in NPZ_TRAIN if set(pair) <= set(archive.files)), None)
         if pair is None:
             wanted = ", ".join(f"{x!r} and {y!r}" for x, y in NPZ_TRAIN)
             raise ValueError(f"{path}: expected arrays {wanted}; it holds {_listing(archive.files)}")
-        X, y = _samples(path, pair, *(_member(path, archive, name) for name in pair))
+        X, y = _samples(path, pair, *(member(path, archive, name) for name in pair))
         test = None
         for pair in NPZ_TEST:
             if set(pair) <= set(archive.files):
-                test = _samples(path, pair, *(_member(path, archive, name) for name in pair))
+                test = _samples(path, pair, *(member(path, archive, name) for name in pair))
                 if test[0].shape[1] != X.shape[1]:
                     raise ValueError(f"{path}: {pair[0]!r} has {test[0].shape[1]} features, expected {X.shape[1]}")
                 break
@@ -280,51 +270,6 @@ def _samples(path: Path, names: tuple[str, str], X: Matrix, y: Matrix) -> tuple[
     if y.dtype.kind not in "US":
         _check_finite(f"{path}: {names[1]!r}", y)
     return X.reshape(X.shape[0], -1), y.reshape(-1)
-
-
-def _member(path: Path, archive: Any, name: str) -> Matrix:
-    try:
-        info = archive.zip.getinfo(f"{name}.npy" if f"{name}.npy" in archive.zip.namelist() else name)
-        # What is compressed is at least a thousandth of what it becomes.
-        size = min(info.file_size, 1100 * info.compress_size + 1100, UNPACKED_LIMIT)
-        with archive.zip.open(info) as file:
-            _check_declared_size(file, size)
-        array = np.atleast_1d(archive[name])
-    except DAMAGED as error:
-        raise ValueError(f"{path}: {name!r} cannot be read ({error})") from error
-    return array
-
-
-def _check_declared_size(file: Any, size: int) -> None:
-    """Refuse an array in NumPy's format whose header declares more than the `size` bytes there can be.
-
-    Raises
-    ------
-    ValueError
-        If it does, or the header is none.
-    """
-    major, _ = np.lib.format.read_magic(file)
-    width = 2 if major == 1 else 4
-    if int.from_bytes(file.read(width), "little") > HEADER_LIMIT:
-        raise ValueError("declares a header longer than any")
-    file.seek(-width, 1)
-    header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that a header looks as Python 2 wrote it
-        shape, _, dtype = header(file)
-    if any(length < 0 for length in shape) or math.prod(shape) * dtype.itemsize > size:
-        raise ValueError(f"declares {dtype} of shape {shape}, which is more than it holds")
-
-
-def _load_numpy(path: Path, file: BinaryIO) -> Any:
-    try:
-        if file.read(6) == np.lib.format.MAGIC_PREFIX:
-            file.seek(0)
-            _check_declared_size(file, path.stat().st_size)
-        file.seek(0)
-        return np.load(file, allow_pickle=False)
-    except DAMAGED as error:
-        raise ValueError(f"{path}: not a NumPy file of plain numbers ({error})") from error
 
 
 def _check_finite(what: object, array: Matrix) -> None:

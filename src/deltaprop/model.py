@@ -25,6 +25,7 @@ from deltaprop.metrics import Metric, resolve_metrics
 from deltaprop.model_file import Tensors, check_writable, read_model, write_model
 from deltaprop.optimizers import SGD, Optimizer
 from deltaprop.plotting import plot_weights
+from deltaprop.sources import CheckedSource, Rows, Source, find_source
 from deltaprop.trainer import check_dropout
 from deltaprop.training import Plan
 
@@ -98,7 +99,7 @@ class Network(NetworkFunction):
     def fit(
         self,
         X: Any,
-        Y: Any,
+        Y: Any = None,
         *,
         optimizer: Optimizer | None = None,
         batch_size: int | None = 32,
@@ -124,7 +125,11 @@ class Network(NetworkFunction):
         ----------
         X, Y
             As for `cost`. Host data for which a device has no room stay on the host and are uploaded chunk by chunk,
-            while the device trains on the chunk before: the same result.
+            while the device trains on the chunk before: the same result. Data larger than memory are read chunk by
+            chunk: a `numpy.memmap`, shuffled as any array; the path of a Parquet file, Y being the name of the target
+            column; the path of a folder of ``.npz`` files with arrays X and y; or an iterable with a length that
+            yields batches (X, Y) anew in every epoch. Of the last three, row groups and files come in a random order
+            and samples are shuffled within windows of 64 MiB; an iterable's order is its own.
         optimizer : SGD, Adam or AdamW, optional
             ``SGD()`` by default. Its learning rate may be a schedule.
         batch_size : int or None, default 32
@@ -204,6 +209,8 @@ class Network(NetworkFunction):
             raise ValueError("resume: expected a checkpoint to go on from, got checkpoint=None")
         if checkpoint is not None:
             check_writable(checkpoint)
+        if batch_size is None and isinstance(inputs, CheckedSource):
+            raise ValueError("batch_size: expected a number with data that are read part by part, got None")
         if early_stopping is not None:
             self._check_early_stopping(early_stopping, resolved, held_out is not None)
         return training.train(self, inputs, targets, weights, held_out, plan)
@@ -285,7 +292,15 @@ class Network(NetworkFunction):
         return solvers.train_full_batch(self, inputs, targets, weights, held_out, plan)
 
     def _training_data(self, X: Any, Y: Any, sample_weight: Any) -> tuple[Any, Any, Array | None]:
-        """As `_samples`, but host data for which the device has no room stay on the host, to be streamed from there."""
+        """As `_samples`, but what is larger than the memory it has to go through stays where it is.
+
+        Host data for which a device has no room are streamed from there, sources are read part by part.
+        """
+        source = find_source(X, Y)
+        if source is None and self._is_on_disk(X):
+            source = Rows(X, Y if hasattr(Y, "shape") else np.asarray(Y))
+        if source is not None:
+            return self._from_source(source, sample_weight)
         room = self.backend.room()
         if room is None or self.backend.owns(X) or is_on_cuda(X):
             return self._samples(X, Y, sample_weight)
@@ -299,6 +314,27 @@ class Network(NetworkFunction):
             return self._samples(X, Y, sample_weight)
         inputs, targets = self._data(X, Y, backend=get_backend("reference"))
         return HostData(inputs), HostData(targets), self._weights(sample_weight, inputs)
+
+    def _is_on_disk(self, X: Any) -> bool:
+        """Whether X is memory-mapped and cannot be trained on where it is."""
+        is_mapped = isinstance(X, np.memmap) and X.ndim == 2
+        return is_mapped and not (self.backend.on_host and X.dtype == self.dtype and X.flags.c_contiguous)
+
+    def _from_source(self, source: Source, sample_weight: Any) -> tuple[Any, Any, Array | None]:
+        """A source with what checks its chunks; its sample weights, if any."""
+        if source.shape[1] != self.layer_sizes[0]:
+            raise ValueError(f"X: expected {self.layer_sizes[0]} features, got {source.shape[1]} ({source.describe()})")
+        if isinstance(source, Rows) and len(source.Y) != source.shape[0]:
+            raise ValueError(f"Y: expected one row for each of X, got {len(source.Y)} for {source.shape[0]}")
+        weights = None
+        if sample_weight is not None:
+            if not isinstance(source, Rows):
+                raise ValueError(
+                    f"sample_weight: expected None with samples that are not had by number ({source.describe()})"
+                )
+            weights = self._weights(sample_weight, source)
+        checked = CheckedSource(source, self._data)
+        return checked, checked, weights
 
     def _validation(
         self, validation: tuple[Any, Any] | None, metrics: Sequence[str | Metric] | None

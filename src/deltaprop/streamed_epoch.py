@@ -7,7 +7,7 @@ The samples are visited in the order of the epoch, so the result is that of data
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -15,23 +15,7 @@ from deltaprop.backends import Array
 from deltaprop.backends.cupy import CupyBackend
 from deltaprop.data import HostData
 from deltaprop.progress import Progress
-
-#: Bytes of a chunk: enough for the bus to be at its speed, and little of a device's memory.
-CHUNK_BYTES = 64 * 2**20
-
-
-class Epoch(Protocol):
-    """What trains on the minibatches of a chunk; see `Trainer.minibatches`."""
-
-    def minibatches(
-        self,
-        order: None,
-        weights: Array | None,
-        sums: Sequence[float],
-        learning_rate: float,
-        progress: Progress,
-    ) -> None:
-        """All of them, as they stand."""
+from deltaprop.sources import CHUNK_BYTES, Epoch
 
 
 class Chunk:

@@ -18,8 +18,10 @@ from deltaprop.network import DROPOUT_STREAM, NetworkState
 from deltaprop.optimizers import Optimizer
 from deltaprop.parameters import Parameters
 from deltaprop.progress import Progress
+from deltaprop.sources import CheckedSource, Parts
 
 if TYPE_CHECKING:
+    from deltaprop.chunked_epoch import ChunkedEpoch
     from deltaprop.graph_epoch import GraphEpoch
     from deltaprop.native_epoch import NativeEpoch
     from deltaprop.resident_epoch import ResidentEpoch
@@ -37,7 +39,8 @@ class Trainer:
     network : NetworkState
         Trained in place.
     X, Y, sample_weight : array, (m, s_1), (m, s_L) and (m,)
-        Trusted arrays of the network's backend; the first two may be `HostData`, which are uploaded chunk by chunk.
+        Trusted arrays of the network's backend; the first two may be `HostData`, which are uploaded chunk by chunk, or
+        a `CheckedSource`, which is read so.
     optimizer : Optimizer
     objective : Objective
     batch_size : int
@@ -95,7 +98,11 @@ class Trainer:
         self.pause: Callable[[], bool] = _never
         self.stream: Any = None  # of dropout's random numbers, for one epoch
         self.whole_epoch: Any = None
-        self.streamed = _streamed(self, dropout) if isinstance(X, HostData) else None
+        self.streamed: Any = None
+        if isinstance(X, HostData):
+            self.streamed = _streamed(self, dropout)
+        elif isinstance(X, CheckedSource):
+            self.streamed = _chunked(self, X, dropout, shuffled=shuffled)
         if self.streamed is not None:
             return
         self.whole_epoch = _whole_epoch(self, dropout)
@@ -216,6 +223,11 @@ class Trainer:
         return self.objective.value(float(self.cost), float(squares), self.m)
 
     @property
+    def takes_orders(self) -> bool:
+        """Whether `epoch` is to be handed an order; what is read in parts is shuffled as it is read."""
+        return not (isinstance(self.X, CheckedSource) and isinstance(self.X.source, Parts))
+
+    @property
     def epochs_at_once(self) -> int:
         """How many epochs one call of `epochs` may hold; 0 where there is no such call."""
         if not hasattr(self.whole_epoch, "epochs"):
@@ -310,6 +322,15 @@ class ChunkTrainer(Trainer):
         """Of this chunk, with the next of the random numbers."""
         self.stream = self.whole.stream
         super().minibatches(*arguments)
+
+
+def _chunked(trainer: Trainer, X: CheckedSource, dropout: Sequence[float], *, shuffled: bool) -> ChunkedEpoch:
+    from deltaprop.chunked_epoch import ChunkedEpoch  # not where data are in memory
+
+    def make(X: Array, Y: Array) -> ChunkTrainer:
+        return ChunkTrainer(trainer, X, Y, dropout)
+
+    return ChunkedEpoch(trainer.network, X.source, trainer.batch_size, X.check, make, shuffled=shuffled)
 
 
 def _streamed(trainer: Trainer, dropout: Sequence[float]) -> StreamedEpoch:

@@ -109,7 +109,7 @@ def train(
             began = time.perf_counter()
             learning_rate = plan.optimizer.rate(epoch, history)
             trainer.first, trainer.pause, position = position.batch, interruption, Position(epoch)
-            order = shuffle(network, samples) if shuffled else None
+            order = shuffle(network, samples) if shuffled and trainer.takes_orders else None
             if not trainer.first:
                 state.remember()
             try:

@@ -1,0 +1,89 @@
+"""Epochs over a source that is read part by part, on the host: a chunk at a time is held, converted and trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from deltaprop.backends import Array
+from deltaprop.network import SHUFFLE_STREAM, NetworkState
+from deltaprop.progress import Progress
+from deltaprop.sources import CHUNK_BYTES, Epoch, Pair, Parts, Rows, Source, windows
+
+#: From X and Y of a chunk, as they are in the source, to arrays of the network, checked.
+Check = Callable[[Any, Any], tuple[Array, Array]]
+
+
+class ChunkedEpoch:
+    """The minibatches of an epoch, chunk by chunk; the same as of the whole in memory, for the same order of samples.
+
+    Parameters
+    ----------
+    network : NetworkState
+    source : Source
+    batch_size : int
+        A chunk is a whole number of minibatches, but for the last.
+    shuffled : bool
+        Whether a source in parts is to be shuffled, in windows of a chunk; rows are, by the order handed in.
+    check : callable
+    make_trainer : callable
+        From arrays of the network to what trains on their minibatches.
+    """
+
+    def __init__(
+        self,
+        network: NetworkState,
+        source: Source,
+        batch_size: int,
+        check: Check,
+        make_trainer: Callable[[Array, Array], Epoch],
+        *,
+        shuffled: bool,
+    ) -> None:
+        self.network, self.source, self.batch, self.shuffled = network, source, batch_size, shuffled
+        self.check, self.make_trainer = check, make_trainer
+        bytes_a_batch = batch_size * (network.layer_sizes[0] + network.layer_sizes[-1]) * network.dtype.itemsize
+        self.rows = min(batch_size * max(1, CHUNK_BYTES // bytes_a_batch), source.shape[0])
+        self.trainers: dict[int, tuple[Epoch, Array, Array]] = {}
+
+    def __call__(
+        self,
+        order: np.ndarray[Any, Any] | None,
+        weights: Array | None,
+        sums: Sequence[float],
+        learning_rate: float,
+        progress: Progress,
+    ) -> None:
+        """All minibatches; `weights` and `sums` in the order of the epoch."""
+        batch = start = 0
+        for pair in self._chunks(order):
+            X, Y = self.check(*pair)
+            rows = X.shape[0]
+            trainer = self._trainer(X, Y)
+            count = -(-rows // self.batch)
+            own = None if weights is None else weights[start : start + rows]
+            trainer.minibatches(None, own, sums[batch : batch + count], learning_rate, progress)
+            batch, start = batch + count, start + rows
+
+    def _chunks(self, order: np.ndarray[Any, Any] | None) -> Iterator[Pair]:
+        if isinstance(self.source, Rows):
+            samples = self.source.shape[0]
+            for start in range(0, samples, self.rows):
+                stop = min(start + self.rows, samples)
+                yield self.source.rows(slice(start, stop) if order is None else order[start:stop])
+        elif isinstance(self.source, Parts):
+            key = (self.network.seed, SHUFFLE_STREAM, self.network.epochs_trained)
+            yield from windows(self.source, self.rows, np.random.default_rng(key) if self.shuffled else None)
+
+    def _trainer(self, X: Array, Y: Array) -> Epoch:
+        """What trains on a chunk; one for each size, whose arrays each chunk is copied into."""
+        rows = X.shape[0]
+        if rows not in self.trainers:
+            X, Y = X.copy(), Y.copy()
+            self.trainers[rows] = self.make_trainer(X, Y), X, Y
+            return self.trainers[rows][0]
+        trainer, own_X, own_Y = self.trainers[rows]
+        own_X[...], own_Y[...] = X, Y
+        return trainer

@@ -1,0 +1,83 @@
+"""Arrays in NumPy's files, ``.npy`` and ``.npz``: read without running code, and refused where they are damaged."""
+
+from __future__ import annotations
+
+import math
+import warnings
+import zipfile
+import zlib
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any, BinaryIO
+
+import numpy as np
+
+#: What a compressed file may unpack to: far above any data set of this kind, far below a machine's memory.
+UNPACKED_LIMIT = 4 * 2**30
+#: Bytes of a header in NumPy's format that NumPy itself reads at most.
+HEADER_LIMIT = 10_000
+#: What reading a damaged archive or header raises: NumPy parses headers as Python, zipfile refuses what it cannot.
+DAMAGED = (
+    *(ValueError, TypeError, KeyError, OverflowError, RecursionError, SyntaxError, TokenError),
+    *(OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),
+)
+
+
+def load_numpy(path: Path, file: BinaryIO) -> Any:
+    """What `numpy.load` makes of an open file, without pickles.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged, holds objects, or declares more than it holds.
+    """
+    try:
+        if file.read(6) == np.lib.format.MAGIC_PREFIX:
+            file.seek(0)
+            check_declared_size(file, path.stat().st_size)
+        file.seek(0)
+        return np.load(file, allow_pickle=False)
+    except DAMAGED as error:
+        raise ValueError(f"{path}: not a NumPy file of plain numbers ({error})") from error
+
+
+def member(path: Path, archive: Any, name: str) -> np.ndarray[Any, Any]:
+    """The array called `name` of an open ``.npz`` file.
+
+    Raises
+    ------
+    ValueError
+        As `load_numpy`.
+    """
+    try:
+        info = archive.zip.getinfo(f"{name}.npy" if f"{name}.npy" in archive.zip.namelist() else name)
+        # What is compressed is at least a thousandth of what it becomes.
+        size = min(info.file_size, 1100 * info.compress_size + 1100, UNPACKED_LIMIT)
+        with archive.zip.open(info) as file:
+            check_declared_size(file, size)
+        array: np.ndarray[Any, Any] = np.atleast_1d(archive[name])
+    except DAMAGED as error:
+        raise ValueError(f"{path}: {name!r} cannot be read ({error})") from error
+    return array
+
+
+def check_declared_size(file: Any, size: int) -> tuple[int, ...]:
+    """The shape in the header of an array in NumPy's format, which may declare no more than `size` bytes.
+
+    Raises
+    ------
+    ValueError
+        If it does, or the header is none.
+    """
+    major, _ = np.lib.format.read_magic(file)
+    width = 2 if major == 1 else 4
+    if int.from_bytes(file.read(width), "little") > HEADER_LIMIT:
+        raise ValueError("declares a header longer than any")
+    file.seek(-width, 1)
+    header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that a header looks as Python 2 wrote it
+        shape, _, dtype = header(file)
+    if any(length < 0 for length in shape) or math.prod(shape) * dtype.itemsize > size:
+        raise ValueError(f"declares {dtype} of shape {shape}, which is more than it holds")
+    return tuple(shape)
