@@ -2,8 +2,10 @@
 
 import csv
 import re
+import signal
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -221,3 +223,30 @@ def test_a_sweep_that_cannot_be(table, options, message, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_terminated_training_goes_on(tmp_path):
+    """SIGTERM and SIGINT end it with 143 and 130 and a checkpoint; then the command of before does the rest."""
+    program = Path(sys.executable).with_name("deltaprop")
+    model, checkpoint = tmp_path / "model.safetensors", tmp_path / "run.safetensors"
+    command = [program, "train", "digits", "--epochs", "400", "--no-progress", "--dtype", "float64"]
+    resumed = [*command, "--checkpoint", checkpoint, "--resume", "--out", model]
+    for number, status, said in ((signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")):
+        process = subprocess.Popen(resumed, stderr=subprocess.PIPE, text=True)
+        before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        deadline = time.monotonic() + 60
+        while (not checkpoint.exists() or checkpoint.stat().st_mtime_ns == before) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+        assert (process.returncode, errors) == (status, f"deltaprop: error: {said}\n")
+        assert not model.exists()
+    subprocess.run(resumed, check=True, capture_output=True)
+    alone = tmp_path / "alone.safetensors"
+    subprocess.run([*command, "--out", alone], check=True, capture_output=True)
+    assert np.array_equal(*(dp.Network.load(path, backend="numpy").parameters for path in (model, alone)))
+
+
+def test_resume_goes_with_a_checkpoint(table, capsys):
+    assert run(["train", table, "--resume"]) == 2
+    assert "--resume: goes with --checkpoint FILE" in capsys.readouterr().err

@@ -15,8 +15,8 @@ __all__ = ["main"]
 
 #: The base of all usage errors. Newer releases of typer carry a click of their own, so it is found, not imported.
 USAGE_ERROR: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
-#: The exit status of a process that SIGTERM ended.
-TERMINATED = 128 + signal.SIGTERM
+#: The exit statuses of a process that SIGINT or SIGTERM ended.
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 
 def main() -> None:
@@ -35,9 +35,11 @@ def run(arguments: list[str]) -> int:
     except DivergenceError as error:
         return _complain(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
-        return _complain("interrupted", 130)
+        return _complain("interrupted", INTERRUPTED)
     except SystemExit as exit:
         return _complain("terminated", exit.code) if exit.code == TERMINATED else int(exit.code or 0)
+    if status == INTERRUPTED:  # which typer makes of a KeyboardInterrupt
+        return _complain("interrupted", INTERRUPTED)
     return status or 0
 
 
