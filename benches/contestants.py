@@ -250,3 +250,66 @@ class Naive:
     def parameters(self) -> list[np.ndarray]:
         host = getattr(self.xp, "asnumpy", np.array)
         return [host(x) for pair in zip(self.W, self.b, strict=True) for x in pair]
+
+
+class ScikitLearn:
+    """`MLPClassifier.partial_fit`, an epoch a call, on samples laid out in the order in which they are visited."""
+
+    def __init__(self, case: Case) -> None:
+        from sklearn.neural_network import MLPClassifier
+
+        labels = case.Y[:, 0] > 0.5 if case.sizes[-1] == 1 else case.Y.argmax(axis=1)
+        self.X, self.y = np.ascontiguousarray(case.X[case.order]), labels[case.order]
+        self.mlp = MLPClassifier(
+            case.sizes[1:-1],
+            activation="logistic",
+            solver="sgd",
+            alpha=0.0,
+            batch_size=case.batch,
+            learning_rate_init=LEARNING_RATE,
+            momentum=0.0,
+            nesterovs_momentum=False,
+            shuffle=False,
+        )
+        classes = np.unique(self.y)
+        self.mlp.partial_fit(self.X[: case.batch], self.y[: case.batch], classes=classes)
+        for coef, W in zip(self.mlp.coefs_, case.W, strict=True):
+            coef[...] = W.T
+        for intercept, b in zip(self.mlp.intercepts_, case.b, strict=True):
+            intercept[...] = b
+
+    def epoch(self) -> None:
+        self.mlp.partial_fit(self.X, self.y)
+
+    def wait(self) -> None:
+        """It has waited."""
+
+    def parameters(self) -> list[np.ndarray]:
+        pairs = zip(self.mlp.coefs_, self.mlp.intercepts_, strict=True)
+        return [x.copy() for coef, intercept in pairs for x in (coef.T, intercept)]
+
+
+class BareProducts:
+    """The floor: the matrix products of every step and nothing else, by NumPy into buffers; it learns nothing."""
+
+    def __init__(self, case: Case) -> None:
+        shapes = list(pairwise(case.sizes))
+        empty = lambda *shape: np.ones(shape, np.float32)  # noqa: E731
+        self.steps = case.steps
+        self.calls = []
+        A = [empty(case.batch, s) for s in case.sizes]
+        delta = [empty(case.batch, s) for s in case.sizes]
+        for l, (i, o) in enumerate(shapes):
+            W, gradient = empty(o, i), empty(o, i)
+            self.calls.append((A[l], W.T, A[l + 1]))
+            self.calls.append((delta[l + 1].T, A[l], gradient))
+            if l:
+                self.calls.append((delta[l + 1], W, delta[l]))
+
+    def epoch(self) -> None:
+        for _ in range(self.steps):
+            for left, right, out in self.calls:
+                np.matmul(left, right, out=out)
+
+    def wait(self) -> None:
+        """It has waited."""

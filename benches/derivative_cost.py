@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 import deltaprop as dp
-from benches.machine import machine
-from benches.timing import interleaved
 from deltaprop import backprop, derivatives
 from deltaprop.backprop import Objective, Workspace
 from deltaprop.derivatives import CostDerivatives
+
+from .machine import machine
+from .timing import interleaved
 
 NETWORKS = [([64, 32, 1], 32), ([784, 100, 10], 128), ([784, 512, 512, 10], 128)]
 SIZES = (1, 4, 16, 64, 256)

@@ -20,9 +20,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import scale
 
 import deltaprop as ours
-from benches.machine import machine
-from benches.timing import interleaved
 from deltaprop.datasets import load_dataset
+
+from .machine import machine
+from .timing import interleaved
 
 #: What scikit-learn's example on MNIST sets, and what it prints with version 1.9: scores, and losses of 10 epochs.
 EXAMPLE = {

@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from benches.contestants import LEARNING_RATE, Case, Jax, Naive, Ours, Torch
-from benches.machine import machine
+from .contestants import LEARNING_RATE, Case, Jax, Naive, Ours, Torch
+from .machine import machine
 
 CASES = [
     ((784, 30, 10), 10, 600),

@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from benches.machine import machine
+from .machine import machine
 
 NIELSEN = (
     "--hidden 30 --activation sigmoid --output-activation sigmoid --loss squared_error --optimizer sgd "

@@ -16,7 +16,8 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 import deltaprop as dp
-from benches.machine import machine
+
+from .machine import machine
 
 RULES = ("exact", "simplified")
 RATES = (0.1, 0.3, 1.0, 3.0, 10.0)

@@ -21,7 +21,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 import deltaprop as dp
-from benches.machine import machine
+
+from .machine import machine
 
 MIB = 2**20
 

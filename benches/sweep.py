@@ -22,8 +22,9 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import scale
 
 import deltaprop as dp
-from benches.machine import machine
-from benches.timing import interleaved
+
+from .machine import machine
+from .timing import interleaved
 
 DIGITS = {"alpha": np.logspace(-5, 0, 8).tolist(), "learning_rate_init": np.logspace(-4, -1, 5).tolist()}
 WINE = {"alpha": np.logspace(-5, 0, 10).tolist(), "learning_rate_init": np.logspace(-4, -1, 10).tolist()}

@@ -1,6 +1,7 @@
 """The command line, as its users call it: exit status, standard output, one line of complaint."""
 
 import csv
+import json
 import re
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import require
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.neural_network import MLPClassifier
@@ -250,3 +252,26 @@ def test_a_terminated_training_goes_on(tmp_path):
 def test_resume_goes_with_a_checkpoint(table, capsys):
     assert run(["train", table, "--resume"]) == 2
     assert "--resume: goes with --checkpoint FILE" in capsys.readouterr().err
+
+
+def test_bench(tmp_path, capfd):
+    require("pytest_benchmark")
+    picture, record = tmp_path / "bench.png", tmp_path / "bench.json"
+    only = "64-32-1 and float32 and numpy and (minibatch10 or minibatch32-) and (forward or epoch)"
+    options = ["--seconds", "0.01", "--plot", str(picture), "--json", str(record)]
+    assert run(["bench", "--only", only, *options]) == 0
+    shown = capfd.readouterr().out
+    rows = json.loads(record.read_text())["rows"]
+    assert {(row["operation"], row["minibatch"]) for row in rows} == {
+        (operation, batch) for operation in ("forward", "epoch") for batch in (10, 32)
+    }
+    for row in rows:
+        assert row["samples_a_second"] == pytest.approx(row["samples"] / row["seconds"])
+        assert row["over_floor"] == pytest.approx(row["seconds"] / row["floor_seconds"])
+    assert re.search(r"BLAS +\w+ .* threads", shown)
+    assert re.search(r"epoch +64-32-1, 32 +float32 +numpy +[\d,.]+ µs +[\d,]+ samples/s +[\d.]+\n", shown)
+    assert picture.stat().st_size > 10_000
+    assert run(["bench", "--only", "elementwise and 1024 and float64 and not sigmoid_grad", "--seconds", "0.01"]) == 0
+    assert re.search(r"sigmoid +1,024 elements +float64 +numpy +[\d,.]+ µs +[\d.]+ GB/s", capfd.readouterr().out)
+    assert run(["bench", "--only", "no_such_thing"]) == 2
+    assert "--only: 'no_such_thing' names no benchmark" in capfd.readouterr().err

@@ -228,6 +228,25 @@ def weights(
 
 
 @app.command()
+def bench(
+    only: Annotated[str, typer.Option(help="Which: an expression as pytest takes, such as 'epoch and float32'.")] = "",
+    seconds: Annotated[float, typer.Option(help="How long each is measured.")] = 0.1,
+    json: Annotated[str | None, typer.Option(help="Where to write everything.")] = None,
+    plot: Annotated[str | None, typer.Option(help="Where to draw throughput by minibatch size: FILE.png.")] = None,
+) -> None:
+    """Measure forward and backward passes, steps, epochs and sigmoid on this machine, each against its floor."""
+    from deltaprop.cli import bench as benchmarks
+
+    benchmarks.check(json)
+    rows, recorded = benchmarks.bench(only, seconds, plot)
+    for line in recorded["machine"]:
+        typer.echo(line)
+    typer.echo(benchmarks.table(rows))
+    if json is not None:
+        benchmarks.write_json(json, recorded)
+
+
+@app.command()
 def info() -> None:
     """Print versions, backends (and why one cannot be had), BLAS, threads and GPUs."""
     from deltaprop.cli.info import info as run
