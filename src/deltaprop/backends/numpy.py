@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Any
 
@@ -16,9 +17,16 @@ from deltaprop.backends.numpy_loss import LOSSES
 BLOCK = 16384
 
 
+ALL = [slice(None)]
+#: Views of scratch that are remembered.
+MOST_VIEWS = 512
+
+
 def _blocks(vector: Array) -> list[slice]:
     """Parts of the last axis of a flat vector, (n,), or of several, (K, n), that are cache-sized together."""
     n = vector.shape[-1]
+    if vector.size <= BLOCK:
+        return ALL
     size = max(1, BLOCK * n // vector.size)
     return [slice(start, start + size) for start in range(0, n, size)]
 
@@ -30,18 +38,45 @@ def _of_members(number: Scalar, axes: int, dtype: np.dtype[Any]) -> Scalar:
     return np.asarray(number, dtype).reshape(-1, *(1,) * axes)
 
 
+def _multiply(A: Array, B: Array, out: Array) -> None:
+    """A B into `out`, member by member where there are members."""
+    if out.ndim == 2:
+        A.dot(B, out)  # half of what matmul takes for small matrices
+    else:
+        np.matmul(A, B, out=out)
+
+
 class Scratch(threading.local):
     """Buffers for the intermediate results of an operation; each thread has its own, and they only ever grow."""
 
     def __init__(self) -> None:
         self.buffers: dict[tuple[int, Any], np.ndarray[Any, Any]] = {}
+        self.vectors: dict[Any, np.ndarray[Any, Any]] = {}
+        self.views: dict[tuple[int, tuple[int, ...], int], np.ndarray[Any, Any]] = {}
 
-    def __call__(self, slot: int, size: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-        """Buffer number `slot` as a vector of `size` entries, content undefined."""
+    def __call__(self, slot: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+        """Buffer number `slot` as an array of `shape`, content undefined."""
+        # A step asks for the same few shapes again and again: finding a view is cheaper than making one.
+        view = self.views.get((slot, shape, dtype.num))
+        return self._make(slot, shape, dtype) if view is None else view
+
+    def ones(self, size: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+        """A vector of ones."""
+        ones = self.vectors.get(dtype)
+        if ones is None or ones.size < size:
+            ones = self.vectors[dtype] = np.ones(size, dtype)
+        return ones[:size]
+
+    def _make(self, slot: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+        size = math.prod(shape)
         buffer = self.buffers.get((slot, dtype))
         if buffer is None or buffer.size < size:
             buffer = self.buffers[slot, dtype] = np.empty(max(size, BLOCK), dtype)
-        return buffer[:size]
+            self.views.clear()
+        elif len(self.views) >= MOST_VIEWS:
+            self.views.clear()
+        view = self.views[slot, shape, dtype.num] = buffer[:size].reshape(shape)
+        return view
 
 
 class NumpyBackend(Backend):
@@ -101,16 +136,24 @@ class NumpyBackend(Backend):
     def _blockwise(self, function: Function, z: Array, out: Array) -> None:
         """function(z) into `out`, a cache-sized block at a time."""
         z, out = z.reshape(-1), out.reshape(-1)
-        spare = self._scratch(0, min(z.size, BLOCK), z.dtype)
-        for start in range(0, z.size, BLOCK):
+        n = z.size
+        spare = self._scratch(0, (min(n, BLOCK),), z.dtype)
+        if n <= BLOCK:
+            function(z, out, spare)
+            return
+        for start in range(0, n, BLOCK):
             block = out[start : start + BLOCK]
             function(z[start : start + BLOCK], block, spare[: block.size])
 
     def _times(self, function: Function, z: Array, out: Array) -> None:
         """Out ⊙ function(z) into `out`, a cache-sized block at a time."""
         z, out = z.reshape(-1), out.reshape(-1)
-        slope = self._scratch(0, min(z.size, BLOCK), z.dtype)
-        spare = self._scratch(1, min(z.size, BLOCK), z.dtype)
+        size = (min(z.size, BLOCK),)
+        slope, spare = self._scratch(0, size, z.dtype), self._scratch(1, size, z.dtype)
+        if z.size <= BLOCK:
+            function(z, slope, spare)
+            np.multiply(out, slope, out=out)
+            return
         for start in range(0, z.size, BLOCK):
             block = out[start : start + BLOCK]
             n = block.size
@@ -119,8 +162,8 @@ class NumpyBackend(Backend):
 
     def _softmax(self, z: Array, out: Array) -> None:
         """Softmax(z) = e^(z − max z)/Σ e^(z − max z) over the last axis."""
-        row = self._scratch(2, z.size // z.shape[-1], z.dtype).reshape(*z.shape[:-1], 1)
-        spread = self._scratch(0, z.size, z.dtype).reshape(z.shape)
+        row = self._scratch(2, (*z.shape[:-1], 1), z.dtype)
+        spread = self._scratch(0, z.shape, z.dtype)
         np.max(z, axis=-1, keepdims=True, out=row)
         np.copyto(spread, row)
         np.subtract(z, spread, out=out)
@@ -135,7 +178,7 @@ class NumpyBackend(Backend):
         self, A: Array, W: Array, b: Array, activation: str, Z: Array, out: Array, mask: Array | None = None
     ) -> None:
         if isinstance(A, np.ndarray):
-            np.matmul(A, W.swapaxes(-1, -2), out=Z)
+            _multiply(A, W.swapaxes(-1, -2), Z)
         else:
             np.copyto(Z, A @ W.T)
         # b is spread out over the buffer that a will take: a broadcasting addition would allocate and be no faster.
@@ -176,16 +219,16 @@ class NumpyBackend(Backend):
         elif scale != 1.0:
             out *= scale
         if sample_weight is not None:
-            spread = self._scratch(0, out.size, out.dtype).reshape(out.shape)
+            spread = self._scratch(0, out.shape, out.dtype)
             np.copyto(spread, sample_weight[..., np.newaxis])
             out *= spread
 
     def add_cost(
         self, loss: str, activation: str, Z: Array, A: Array, Y: Array, cost: Array, sample_weight: Array | None = None
     ) -> None:
-        one = self._scratch(0, Z.size, Z.dtype).reshape(Z.shape)
-        two = self._scratch(1, Z.size, Z.dtype).reshape(Z.shape)
-        row = self._scratch(2, Z.size // Z.shape[-1], Z.dtype).reshape(*Z.shape[:-1], 1)
+        shape, dtype = Z.shape, Z.dtype
+        one, two = self._scratch(0, shape, dtype), self._scratch(1, shape, dtype)
+        row = self._scratch(2, (*shape[:-1], 1), dtype)
         LOSSES[loss].cost(Z, A, Y, one, two, row)
         if sample_weight is None:
             cost += one.sum() if cost.ndim == 0 else one.reshape(cost.size, -1).sum(axis=1)
@@ -204,7 +247,7 @@ class NumpyBackend(Backend):
         mask: Array | None = None,
         keep: float = 0.0,
     ) -> None:
-        np.matmul(delta, W, out=out)
+        _multiply(delta, W, out)
         if mask is not None:
             out *= mask
         self._times(ACTIVATIONS[activation].gradient, Z, out)
@@ -213,7 +256,7 @@ class NumpyBackend(Backend):
     def weight_gradient(self, delta: Array, A: Array, out: Array, keep: Scalar | None = None) -> None:
         product = out if keep is None else self._second(out)
         if isinstance(A, np.ndarray):
-            np.matmul(delta.swapaxes(-1, -2), A, out=product)
+            _multiply(delta.swapaxes(-1, -2), A, product)
         else:
             np.copyto(product, (A.T @ delta).T)
         if keep is not None:
@@ -221,19 +264,20 @@ class NumpyBackend(Backend):
             out += product
 
     def bias_gradient(self, delta: Array, out: Array, keep: float = 0.0) -> None:
-        if keep == 0.0:
-            np.add.reduce(delta, axis=-2, out=out)
-            return
-        sums = self._second(out)
-        np.add.reduce(delta, axis=-2, out=sums)
-        out *= keep
-        out += sums
+        sums = out if keep == 0.0 else self._second(out)
+        if delta.ndim == 2:
+            self._scratch.ones(delta.shape[0], delta.dtype).dot(delta, sums)
+        else:
+            np.add.reduce(delta, axis=-2, out=sums)
+        if keep != 0.0:
+            out *= keep
+            out += sums
 
     def add_l2_gradient(self, weights: Array, l2: Scalar, gradient: Array) -> None:
         l2 = _of_members(l2, weights.ndim - 1, weights.dtype)
         for block in _blocks(weights):
             W = weights[..., block]
-            penalty = self._scratch(0, W.size, weights.dtype).reshape(W.shape)
+            penalty = self._scratch(0, W.shape, weights.dtype)
             np.multiply(W, l2, out=penalty)
             gradient[..., block] += penalty
 
@@ -247,7 +291,7 @@ class NumpyBackend(Backend):
 
     def _second(self, out: Array) -> Array:
         """A buffer like `out` for the second term of a sum; `_times` uses others."""
-        return self._scratch(3, out.size, out.dtype).reshape(out.shape)
+        return self._scratch(3, out.shape, out.dtype)
 
     def affine_tangent(
         self, A: Array, dA: Array | None, W: Array, dW: Array | None, db: Array | None, out: Array
@@ -265,7 +309,7 @@ class NumpyBackend(Backend):
 
     def activation_tangent(self, activation: str, Z: Array, A: Array, tangent: Array, out: Array) -> None:
         if activation == "softmax":
-            row = self._scratch(2, A.size // A.shape[-1], A.dtype).reshape(*A.shape[:-1], 1)
+            row = self._scratch(2, (*A.shape[:-1], 1), A.dtype)
             second = self._second(out)
             np.multiply(A, tangent, out=second)
             np.sum(second, axis=-1, keepdims=True, out=row)
@@ -347,7 +391,7 @@ class NumpyBackend(Backend):
         momentum = _of_members(momentum, parameters.ndim - 1, parameters.dtype)
         for block in _blocks(parameters):
             theta = parameters[..., block]
-            step = self._scratch(0, theta.size, theta.dtype).reshape(theta.shape)
+            step = self._scratch(0, theta.shape, theta.dtype)
             np.multiply(gradient[..., block], learning_rate, out=step)
             if velocity is not None:
                 v = velocity[..., block]
@@ -356,7 +400,7 @@ class NumpyBackend(Backend):
                 if not nesterov:
                     theta += v
                     continue
-                look_ahead = self._scratch(1, theta.size, theta.dtype).reshape(theta.shape)
+                look_ahead = self._scratch(1, theta.shape, theta.dtype)
                 np.multiply(v, momentum, out=look_ahead)
                 theta += look_ahead
             theta -= step
@@ -382,7 +426,7 @@ class NumpyBackend(Backend):
             parameters[..., :n_decayed] *= 1.0 - decay
         for block in _blocks(parameters):
             g, m, v = gradient[..., block], first_moment[..., block], second_moment[..., block]
-            one = self._scratch(0, g.size, g.dtype).reshape(g.shape)
+            one = self._scratch(0, g.shape, g.dtype)
             np.multiply(g, 1.0 - beta_1, out=one)
             m *= beta_1
             m += one
@@ -405,7 +449,8 @@ class NumpyBackend(Backend):
         if out is None:
             return X[index]
         # mode="clip" writes straight into `out`; the default would buffer. Indices are in range by construction.
-        return np.take(X, index, axis=0, out=out, mode="clip")
+        X.take(index, 0, out, "clip")
+        return out
 
     # -- dropout ------------------------------------------------------------------------------------------------
 
@@ -415,7 +460,7 @@ class NumpyBackend(Backend):
     def dropout_mask(self, stream: Any, keep: float, out: Array) -> None:
         # floor(u + keep) is 1 where u ≥ 1 − keep: no comparison, whose result would be another array.
         flat = out.reshape(-1)
-        u = self._scratch(0, flat.size, np.dtype(np.float32))
+        u = self._scratch(0, flat.shape, np.dtype(np.float32))
         stream.random(out=u, dtype=np.float32)
         u += np.float32(keep)
         np.floor(u, out=u)
