@@ -425,3 +425,29 @@ def test_elementary_functions_at_the_ends(functions, dtype):
         assert np.allclose(functions("exp", special), np.exp(special), rtol=1e-6, atol=1e-37, equal_nan=True)
     assert np.allclose(functions("tanh", special), np.tanh(special), rtol=1e-6, equal_nan=True)
     assert np.isnan(functions("log1p", np.array([np.nan], dtype))[0])
+
+
+@pytest.mark.parametrize("optimizer", [dp.SGD(0.3), dp.SGD(0.2, momentum=0.9), dp.Adam(0.5)])
+def test_many_epochs_in_a_call_are_as_one_by_one(optimizer, threads, rng, monkeypatch):
+    """A callback has them go one by one; the same numbers to the bit, and the same end where training diverges."""
+    calls = []
+    epochs = native_epoch.NativeEpoch.epochs
+    monkeypatch.setattr(native_epoch.NativeEpoch, "epochs", lambda self, *a: (calls.append(a[-1]), epochs(self, *a))[1])
+    X, Y = rng.standard_normal((40, 3)), rng.standard_normal((40, 2))
+    nets = [dp.Network([3, 8, 2], loss="squared_error", backend="numpy") for _ in range(2)]
+    one, many = (
+        net.fit(X, Y, optimizer=optimizer, epochs=9, batch_size=7, callbacks=watched)
+        for net, watched in zip(nets, ([lambda event: None], []), strict=True)
+    )
+    assert calls == [9]
+    assert np.array_equal(nets[0].parameters, nets[1].parameters)
+    assert one.cost == many.cost
+    ends = []
+    for watched in ([lambda event: None], []):
+        net = dp.Network([3, 8, 2], loss="squared_error", hidden_activation="relu", backend="numpy")
+        with pytest.raises(dp.DivergenceError) as ended:
+            net.fit(1e3 * X, Y, optimizer=dp.SGD(3e-6, momentum=0.9), epochs=400, batch_size=7, callbacks=watched)
+        error = ended.value
+        ends.append((error.epoch, error.step, error.layer, error.history.cost, net.parameters.tolist(), str(error)))
+    assert ends[0] == ends[1]
+    assert ends[0][0] > 1

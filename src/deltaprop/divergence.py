@@ -42,13 +42,14 @@ def find_fault(trainer: Trainer, learning_rate: float, order: np.ndarray[Any, An
     trainer.begin_masks()
     weights, sums = trainer.weights_of(order)
     on_backend = None if weights is None else backend.asarray(weights, network.dtype)
-    for step, (X, Y, m, own_weights) in enumerate(trainer.in_turn(order, on_backend, sums), start=1):
-        trainer.minibatch(X, Y, m, learning_rate, own_weights)
-        quantities = [("z", l + 2, Z) for l, Z in enumerate(trainer.work[X.shape[0]].Z)]
-        quantities.append(("cost", len(network.layer_sizes), trainer.cost))
-        for what, arrays in (("weights", network.weights), ("biases", network.biases)):
-            quantities += [(what, l + 2, array) for l, array in enumerate(arrays)]
-        for what, layer, array in quantities:
-            if not backend.all_finite(array):
-                return Fault(step, layer, what)
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):  # which are looked for
+        for step, (X, Y, m, own_weights) in enumerate(trainer.in_turn(order, on_backend, sums), start=1):
+            trainer.minibatch(X, Y, m, learning_rate, own_weights)
+            quantities = [("z", l + 2, Z) for l, Z in enumerate(trainer.work[X.shape[0]].Z)]
+            quantities.append(("cost", len(network.layer_sizes), trainer.cost))
+            for what, arrays in (("weights", network.weights), ("biases", network.biases)):
+                quantities += [(what, l + 2, array) for l, array in enumerate(arrays)]
+            for what, layer, array in quantities:
+                if not backend.all_finite(array):
+                    return Fault(step, layer, what)
     return None

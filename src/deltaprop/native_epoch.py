@@ -25,6 +25,10 @@ from deltaprop.scipy_threads import own_threads, scipy_on_one_thread
 OPERATIONS_A_THREAD, OPERATIONS_A_CALL = 1e6, 2e9
 
 
+#: Epochs a call may hold whose orders are drawn beforehand.
+MOST_EPOCHS = 256
+
+
 class NativeEpoch:
     """What `Trainer.epoch` does, by the compiled library: the same to rounding.
 
@@ -69,7 +73,7 @@ class NativeEpoch:
         decay: Array,
     ) -> None:
         compiled = library(network.dtype)
-        self.run = compiled.run
+        self.run, self.cost, self.decay = compiled.run, cost, decay
         self.network, self.optimizer, self.state = network, optimizer, state
         sizes = np.array(network.layer_sizes, np.int64)
         activations = np.array([activation_place(g) for g in network.activations], np.int64)
@@ -130,6 +134,72 @@ class NativeEpoch:
                 if "step" in self.state:
                     self.state["step"] += last - first
                 progress.samples(min(last * plan.batch, plan.samples) - first * plan.batch)
+
+    @property
+    def epochs_at_once(self) -> int:
+        """How many epochs one call of `epochs` may hold, so that an interrupt is heard."""
+        return min(MOST_EPOCHS, int(OPERATIONS_A_CALL / (self.operations * self.batches)))
+
+    def epochs(
+        self,
+        orders: np.ndarray[Any, Any] | None,
+        weights: None,
+        terms: Sequence[tuple[float, float, float]],
+        learning_rate: float,
+        count: int,
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], int]:
+        """`count` epochs in one call, as of `ResidentEpoch.epochs`; without sample weights and penalty.
+
+        Where one ends in numbers that are not finite, parameters and optimizer are as it found them.
+        """
+        plan, parameters = self.plan, self.network.parameters
+        before = [array.copy() for array in (parameters, *moments_of(self.state))]
+        steps = self.state.get("step", 0)
+        costs, good = self._epochs(orders, terms[: self.batches], learning_rate, count), count
+        if not (np.isfinite(costs).all() and self.network.backend.all_finite(parameters)):
+            good = 0
+            while good < count:  # again, one by one, to the last that is good
+                self._restore(before, steps)
+                order = None if orders is None else orders[good : good + 1]
+                costs[good : good + 1] = self._epochs(order, terms[: self.batches], learning_rate, 1)
+                if not (np.isfinite(costs[good]) and self.network.backend.all_finite(parameters)):
+                    self._restore(before, steps)
+                    break
+                before = [array.copy() for array in (parameters, *moments_of(self.state))]
+                steps = self.state.get("step", 0)
+                good += 1
+        plan.epochs = 1
+        self._point(cost=self.cost, decay=self.decay)
+        return costs, np.zeros(count), good
+
+    def _epochs(
+        self,
+        orders: np.ndarray[Any, Any] | None,
+        terms: Sequence[tuple[float, float, float]],
+        learning_rate: float,
+        count: int,
+    ) -> np.ndarray[Any, Any]:
+        """So many epochs; what each cost."""
+        plan, costs = self.plan, np.zeros(count)
+        scales, penalties, decays = np.array(terms, np.float64).T.copy()
+        self._point(scales=scales, penalties=penalties, decays=decays, weights=None)
+        self._point(order=None if orders is None else np.ascontiguousarray(orders, np.int64))
+        self._point(parameters=self.network.parameters, learning_rates=np.full(count, learning_rate))
+        self._point(cost=costs, decay=np.zeros(count))
+        plan.order_stride, plan.epochs, plan.steps = plan.samples, count, self.state.get("step", 0)
+        plan.first_batch, plan.last_batch = 0, self.batches
+        with scipy_on_one_thread():
+            self.run(plan)
+        if "step" in self.state:
+            self.state["step"] += count * self.batches
+        return costs
+
+    def _restore(self, arrays: Sequence[Array], steps: int) -> None:
+        """Parameters and optimizer as they were."""
+        for array, before in zip((self.network.parameters, *moments_of(self.state)), arrays, strict=True):
+            array[...] = before
+        if "step" in self.state:
+            self.state["step"] = steps
 
     def _describe_optimizer(self) -> None:
         rule, plan = rule_of(self.optimizer) or Rule(), self.plan

@@ -232,6 +232,9 @@ class Trainer:
         """How many epochs one call of `epochs` may hold; 0 where there is no such call."""
         if not hasattr(self.whole_epoch, "epochs"):
             return 0
+        if hasattr(self.whole_epoch, "epochs_at_once"):  # on the host, where J is not known without Σ W² of each epoch
+            plain = self.host_weight is None and not self.objective.l2
+            return self.whole_epoch.epochs_at_once if plain else 0
         return max(1, int(STEPS_A_CALL / len(self.sizes)))
 
     def epochs(self, learning_rate: float, orders: Sequence[np.ndarray[Any, Any] | None]) -> tuple[list[float], int]:

@@ -87,7 +87,7 @@ def train(
     )
     history.metrics = {name: [] for name in plan.metrics}
     history.message = f"all {plan.epochs} epochs done"
-    if trainer.epochs_at_once and validation is None and plan.undisturbed:
+    if trainer.epochs_at_once > 1 and validation is None and plan.undisturbed:
         _train_undisturbed(network, trainer, plan, history, shuffled)
         return history
     keeper = _keeper(network, trainer, (X, Y, sample_weight, validation), plan)
@@ -181,7 +181,11 @@ def _train_undisturbed(network: NetworkState, trainer: Trainer, plan: Plan, hist
         history.learning_rate += [learning_rate] * good
         history.seconds += [(time.perf_counter() - began) / count] * good
         if good < count:
-            raise _divergence(history.epochs + 1, learning_rate, costs[good], history)
+            last_good, fault = network.parameters.copy(), None
+            if network.backend.on_host:  # where the optimizer is as the epoch found it, too
+                fault = find_fault(trainer, learning_rate, orders[good])
+                network.parameters = last_good
+            raise _divergence(history.epochs + 1, learning_rate, costs[good], history, fault)
 
 
 def shuffle(network: NetworkState, samples: int, ahead: int = 0) -> np.ndarray[Any, Any]:
