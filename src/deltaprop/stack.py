@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from numbers import Real
@@ -29,6 +28,7 @@ from deltaprop.model_file import read_model, write_model
 from deltaprop.network import StackState
 from deltaprop.optimizers import SGD, Optimizer
 from deltaprop.parameters import Parameters
+from deltaprop.stack_arguments import check_optimizer, one_each, report, rows_of_members, stacked
 from deltaprop.stack_training import StackPlan
 from deltaprop.trainer import check_dropout
 
@@ -87,7 +87,7 @@ class NetworkStack(StackState):
             if name in options:
                 raise TypeError(f"{name}: NetworkStack takes seeds, one a member, and widths as its second argument")
         numbers = range(count) if seeds is None else seeds
-        chosen = _one_each("seeds", numbers, count, lambda name, seed: check_whole_number(name, seed, least=0))
+        chosen = one_each("seeds", numbers, count, lambda name, seed: check_whole_number(name, seed, least=0))
         super().__init__(chosen, layer_sizes, **options)
         self._networks = [self._network(k) for k in range(count)]
 
@@ -152,8 +152,8 @@ class NetworkStack(StackState):
         """
         passes = [network.forward(x) for network, x in zip(self, self._each("X", X), strict=True)]
         return ForwardPass(
-            z=[_stacked([each.z[l] for each in passes]) for l in range(len(self.weights))],
-            a=[_stacked([each.a[l] for each in passes]) for l in range(len(self.layer_sizes))],
+            z=[stacked([each.z[l] for each in passes]) for l in range(len(self.weights))],
+            a=[stacked([each.a[l] for each in passes]) for l in range(len(self.layer_sizes))],
         )
 
     def predict(self, X: Any) -> Array:
@@ -227,7 +227,7 @@ class NetworkStack(StackState):
             net.cost_and_gradient(*what, l2_scaling, reduction, **how)
             for net, what, how in self._samples_of(X, Y, l2, sample_weight)
         ]
-        flat = _stacked([gradient.flat for _, gradient in pairs])
+        flat = stacked([gradient.flat for _, gradient in pairs])
         gradient = Parameters(pairs[0][1].backend, self.layer_sizes, self.dtype, flat=flat)
         return np.array([cost for cost, _ in pairs]), gradient
 
@@ -240,7 +240,7 @@ class NetworkStack(StackState):
             As `Network.deltas`.
         """
         each = [net.deltas(x, y) for net, (x, y, _), _ in self._samples_of(X, Y, 0.0, None)]
-        return [_stacked([deltas[l] for deltas in each]) for l in range(len(self.weights))]
+        return [stacked([deltas[l] for deltas in each]) for l in range(len(self.weights))]
 
     def jvp(self, X: Any, dX: Any) -> Array:
         """J u of every member, (K, m, s_L), X and dX : (m, s_1), or (K, m, s_1); see `Network.jvp`."""
@@ -252,7 +252,7 @@ class NetworkStack(StackState):
 
     def jacobian(self, X: Any, mode: Mode = "auto") -> Array:
         """∂h_k/∂x_i of every member, (K, m, s_L, s_1); see `Network.jacobian`."""
-        return _stacked([net.jacobian(x, mode) for net, x in zip(self, self._each("X", X), strict=True)])
+        return stacked([net.jacobian(x, mode) for net, x in zip(self, self._each("X", X), strict=True)])
 
     def hvp(
         self,
@@ -267,7 +267,7 @@ class NetworkStack(StackState):
     ) -> Array:
         """H v of every member, (K, n), v : (n,), or (K, n); other arguments as of `cost`; see `Network.hvp`."""
         directions = self._each("v", v, axes=1)
-        return _stacked(
+        return stacked(
             [
                 net.hvp(x, y, direction, own_l2, l2_scaling, reduction, **how)
                 for (net, (x, y, own_l2), how), direction in zip(
@@ -279,7 +279,7 @@ class NetworkStack(StackState):
     def _of_each(self, method: str, *arrays: Any) -> Array:
         """What a method of `Network` returns for each member, of arrays that are shared or each one's own."""
         each = [self._each(name, array) for name, array in zip(("X", "direction"), arrays, strict=False)]
-        return _stacked([getattr(net, method)(*own) for net, *own in zip(self, *each, strict=True)])
+        return stacked([getattr(net, method)(*own) for net, *own in zip(self, *each, strict=True)])
 
     def _each(self, name: str, array: Any, axes: int = 2) -> list[Any]:
         """`array` for each member: its own where there is a member axis before `axes` others, else the same."""
@@ -299,7 +299,7 @@ class NetworkStack(StackState):
         self, X: Any, Y: Any, l2: float | Sequence[float], sample_weight: Any
     ) -> list[tuple[Network, tuple[Any, Any, float], dict[str, Any]]]:
         """(member, (x, y, l2), {"sample_weight": w}) for each."""
-        penalties = _one_each("l2", l2, len(self))
+        penalties = one_each("l2", l2, len(self))
         weights = self._each("sample_weight", sample_weight, axes=1)
         targets = self._targets_each(Y, np.ndim(X) == 3)
         rows = zip(self, self._each("X", X), targets, penalties, weights, strict=True)
@@ -376,11 +376,11 @@ class NetworkStack(StackState):
         count = len(self)
         inputs, targets = self._training_data(X, Y)
         m = inputs.shape[-2]
-        rows = None if samples is None else _rows("samples", samples, count, m)
+        rows = None if samples is None else rows_of_members("samples", samples, count, m)
         weights = self._each("sample_weight", sample_weight, axes=1)
-        optimizers = _one_each("optimizer", SGD() if optimizer is None else optimizer, count, _check_optimizer)
-        batch_sizes, penalties = _one_each("batch_size", batch_size, count), _one_each("l2", l2, count)
-        dropouts = [dropout] * count if isinstance(dropout, Real) else _one_each("dropout", dropout, count)
+        optimizers = one_each("optimizer", SGD() if optimizer is None else optimizer, count, check_optimizer)
+        batch_sizes, penalties = one_each("batch_size", batch_size, count), one_each("l2", l2, count)
+        dropouts = [dropout] * count if isinstance(dropout, Real) else one_each("dropout", dropout, count)
         members = []
         for k in range(count):
             own_rows = None if rows is None else rows[k]
@@ -398,11 +398,11 @@ class NetworkStack(StackState):
                 )
             )
         held_out, resolved = self._validation(validation, validation_samples, metrics, inputs, targets)
-        stopping = _one_each("early_stopping", early_stopping, count)
+        stopping = one_each("early_stopping", early_stopping, count)
         plan = StackPlan(
             members=members,
             epochs=check_whole_number("epochs", epochs, least=1),
-            shuffle=_one_each("shuffle", shuffle, count),
+            shuffle=one_each("shuffle", shuffle, count),
             metrics=resolved,
             early_stopping=stopping,
             callbacks=callbacks,
@@ -412,7 +412,7 @@ class NetworkStack(StackState):
             if each is not None:
                 Network._check_early_stopping(each, resolved, held_out is not None)
         histories = stack_training.train(self, self._networks, inputs, targets, held_out, plan)
-        return _report(histories)
+        return report(histories)
 
     def fit_full_batch(self, X: Any, Y: Any, *, l2: float | Sequence[float] = 0.0, **options: Any) -> list[History]:
         """`Network.fit_full_batch` of every member, one after the other; X, Y and l2 as of `fit`.
@@ -436,7 +436,7 @@ class NetworkStack(StackState):
             except DivergenceError as error:
                 error.history.diverged, error.history.message = True, str(error)
                 histories.append(error.history)
-        return _report(histories)
+        return report(histories)
 
     def _training_data(self, X: Any, Y: Any) -> tuple[Array, Array]:
         """Inputs and targets as arrays of ours, both with the member axis or neither."""
@@ -448,7 +448,7 @@ class NetworkStack(StackState):
             net._data(x, y, f"X[{k}]", f"Y[{k}]")
             for k, (net, x, y) in enumerate(zip(self, each_X, each_Y, strict=True))
         ]
-        return _stacked([x for x, _ in pairs]), _stacked([y for _, y in pairs])
+        return stacked([x for x, _ in pairs]), stacked([y for _, y in pairs])
 
     def _weights_of(self, sample_weight: Any, m: int, rows: np.ndarray[Any, Any] | None) -> np.ndarray[Any, Any] | None:
         """One member's sample weights, on the host, in the dtype of the network."""
@@ -473,7 +473,7 @@ class NetworkStack(StackState):
         if validation is not None and validation_samples is not None:
             raise ValueError("validation_samples: expected None where validation data are handed in")
         if validation_samples is not None:
-            rows = _rows("validation_samples", validation_samples, count, inputs.shape[-2])
+            rows = rows_of_members("validation_samples", validation_samples, count, inputs.shape[-2])
             own = inputs.ndim == 3
             index = [self.backend.asarray(each, np.int64) for each in rows]
             held = [
@@ -550,66 +550,3 @@ class NetworkStack(StackState):
         members, sizes = configuration.pop("members"), configuration.pop("layer_sizes")
         arguments = ", ".join(f"{name}={value!r}" for name, value in configuration.items())
         return f"NetworkStack({members}, {sizes}, {arguments}, backend={self.backend.name!r})"
-
-
-def _stacked(arrays: list[Array]) -> Array:
-    """Arrays of one kind with a new first axis."""
-    if isinstance(arrays[0], np.ndarray):
-        return np.stack(arrays)
-    from deltaprop.backends import backend_of
-
-    backend: Any = backend_of(arrays[0])
-    result = backend.empty((len(arrays), *arrays[0].shape), arrays[0].dtype)
-    for k, array in enumerate(arrays):
-        result[k] = array
-    return result
-
-
-def _one_each(name: str, value: Any, count: int, check: Any = None) -> list[Any]:
-    """`value` for each of so many members: a sequence or vector of one each, or one for all."""
-    if isinstance(value, np.ndarray) and value.ndim == 1:
-        value = value.tolist()
-    if isinstance(value, range) or (isinstance(value, Sequence) and not isinstance(value, str)):
-        if len(value) != count:
-            raise ValueError(f"{name}: expected one for all members or {count}, one each, got {len(value)}")
-        return [each if check is None else check(f"{name}[{k}]", each) for k, each in enumerate(value)]
-    return [value if check is None else check(name, value)] * count
-
-
-def _check_optimizer(name: str, optimizer: Any) -> Optimizer:
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"{name}: expected SGD, Adam or AdamW, got {optimizer!r}")
-    return optimizer
-
-
-def _rows(name: str, samples: Any, count: int, m: int) -> list[np.ndarray[Any, Any]]:
-    """For each member whole numbers 0 … m − 1; members may share an array."""
-    if len(samples) != count:
-        raise ValueError(f"{name}: expected {count} arrays of row numbers, one a member, got {len(samples)}")
-    known: dict[int, np.ndarray[Any, Any]] = {}
-    for k, given in enumerate(samples):
-        if id(given) in known:
-            continue
-        rows = np.asarray(given)
-        if rows.dtype == bool and rows.shape == (m,):
-            rows = np.flatnonzero(rows)
-        if rows.ndim != 1 or rows.size == 0 or rows.dtype.kind not in "iu":
-            raise ValueError(f"{name}[{k}]: expected row numbers, (m,), got shape {rows.shape} of {rows.dtype}")
-        if int(rows.min()) < 0 or int(rows.max()) >= m:
-            raise ValueError(f"{name}[{k}]: expected rows 0 … {m - 1}, got {int(rows.min())} … {int(rows.max())}")
-        known[id(given)] = np.ascontiguousarray(rows, np.int64)
-    return [known[id(given)] for given in samples]
-
-
-def _report(histories: list[History]) -> list[History]:
-    """Say which members have diverged; fail where all have."""
-    diverged = [k for k, history in enumerate(histories) if history.diverged]
-    if not diverged:
-        return histories
-    message = f"members {diverged} of {len(histories)} diverged; the first: {histories[diverged[0]].message}"
-    if len(diverged) == len(histories):
-        first = histories[0]
-        rate = first.learning_rate[-1] if first.learning_rate else float("nan")
-        raise DivergenceError(message, epoch=first.epochs + 1, learning_rate=rate, history=first)
-    warnings.warn(message, RuntimeWarning, stacklevel=3)
-    return histories
