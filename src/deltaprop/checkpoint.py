@@ -91,7 +91,7 @@ class Checkpoint:
             Whether training has ended before its last epoch.
         """
         backend, state = self.network.backend, self.trainer.state
-        tensors = _by_layer(self.network)
+        tensors: Tensors = self.network.by_layer()
         arrays = {name: value for name, value in state.items() if backend.owns(value)}
         tensors |= {f"optimizer.{name}": backend.to_numpy(value) for name, value in arrays.items()}
         for name, value in (("best", best), ("epoch_start", epoch_start)):
@@ -204,12 +204,6 @@ def _fingerprint(array: Any, backend: Any) -> str:
     sampled = np.ascontiguousarray(backend.to_numpy(rows) if backend.owns(array) else rows)
     digest = hashlib.sha256(sampled.tobytes()).hexdigest()[:16]
     return f"{tuple(array.shape)} {digest}"
-
-
-def _by_layer(network: NetworkState) -> Tensors:
-    """The tensors of a model file."""
-    pairs = (("weights", network.weights), ("biases", network.biases))
-    return {f"{kind}.{l}": network.backend.to_numpy(x) for kind, arrays in pairs for l, x in enumerate(arrays)}
 
 
 def _vector(network: NetworkState, tensors: Tensors) -> np.ndarray[Any, Any]:

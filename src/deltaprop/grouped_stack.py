@@ -6,7 +6,6 @@ the vocabulary, on copies of their parameters that lie next to each other; whoev
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -75,9 +74,7 @@ class Group:
         rule: Any = self.member.rule
         self.rule: Rule = rule
         state = stack.network
-        self.network: NetworkState = copy.copy(state)
-        flat = state.parameters[state.backend.asarray(numbers, np.int64)]
-        self.network._parameters = Parameters(state.backend, state.layer_sizes, state.dtype, flat=flat)
+        self.network = state.over(state.parameters[state.backend.asarray(numbers, np.int64)])
         self.moments = [moment[numbers] for moment in stack.moments[: rule.moments]]
         given = [passes.orders[place] for place in places]
         orders = [None if order is None else order[epoch % len(order)] for order in given]

@@ -136,3 +136,11 @@ class Passes:
     def epochs(self) -> int:
         """How many."""
         return int(self.learning_rates.shape[1])
+
+
+def finite_members(stack: NetworkState) -> np.ndarray[Any, Any]:
+    """Whether all parameters of each member are finite, (K,)."""
+    finite: np.ndarray[Any, Any] = np.isfinite(stack.backend.to_numpy(stack.parameters.sum(axis=1)))
+    for k in np.flatnonzero(~finite):  # a finite sum may overflow
+        finite[k] = stack.backend.all_finite(stack.parameters[k])
+    return finite

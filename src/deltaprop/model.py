@@ -589,8 +589,7 @@ class Network(NetworkFunction):
 
     def file_tensors(self) -> Tensors:
         """The tensors `save` writes: ``weights.0``, ``biases.0`` and so on."""
-        pairs = (("weights", self.weights), ("biases", self.biases))
-        return {f"{kind}.{l}": self.backend.to_numpy(array) for kind, arrays in pairs for l, array in enumerate(arrays)}
+        return self.by_layer()
 
     @classmethod
     def from_file_content(

@@ -117,6 +117,13 @@ class NetworkState:
             flat = flat.copy()
         self._parameters = Parameters(self.backend, self.layer_sizes, self.dtype, flat=flat)
 
+    def over(self, flat: Array) -> Self:
+        """The same configuration over other memory, (…, n), which is shared: a view, that nothing is copied for."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._parameters = Parameters(self.backend, self.layer_sizes, self.dtype, flat=flat)
+        return other
+
     # -- parameters ---------------------------------------------------------------------------------------------
 
     @property
@@ -179,6 +186,11 @@ class NetworkState:
         for theta, W, b in zip(thetas, self.weights, self.biases, strict=True):
             b[...] = theta[..., 0]
             W[...] = theta[..., 1:]
+
+    def by_layer(self) -> dict[str, np.ndarray[Any, Any]]:
+        """The parameters as files hold them, on the host: ``weights.0``, ``biases.0`` and so on."""
+        pairs = (("weights", self.weights), ("biases", self.biases))
+        return {f"{kind}.{l}": self.backend.to_numpy(array) for kind, arrays in pairs for l, array in enumerate(arrays)}
 
     def _assign(self, targets: list[Array], values: Sequence[Any], name: str) -> None:
         """Copy `values` into `targets`, all or, where one has a wrong shape, none of them."""

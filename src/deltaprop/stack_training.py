@@ -14,7 +14,7 @@ from deltaprop.callbacks import Callback, EpochEnd, tell
 from deltaprop.early_stopping import EarlyStopping
 from deltaprop.evaluation import validate
 from deltaprop.history import History
-from deltaprop.members import Member
+from deltaprop.members import Member, finite_members
 from deltaprop.metrics import Metric
 from deltaprop.network import NetworkState
 from deltaprop.progress import progress_bar
@@ -64,7 +64,7 @@ def train(
             rates = [members[k].optimizer.rate(epoch, histories[k]) for k in active.tolist()]
             data, _ = trainer.epochs(active, _orders(active, networks, plan), np.array(rates)[:, np.newaxis])
             costs = _costs(stack, networks, data[:, 0], members, active)
-            finite = np.isfinite(costs) & _finite_rows(stack, active)
+            finite = np.isfinite(costs) & finite_members(stack)[active]
             for place, k in enumerate(active.tolist()):
                 history = histories[k]
                 if not finite[place]:
@@ -132,15 +132,6 @@ def _costs(
         squares = stack.backend.squared_norm(networks[k].flat_weights) if objective.l2 else 0.0
         values.append(objective.value(cost, squares, members[k].m))
     return np.array(values)
-
-
-def _finite_rows(stack: NetworkState, active: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Whether all parameters of each active member are finite."""
-    sums = stack.backend.to_numpy(stack.parameters.sum(axis=1))
-    finite: np.ndarray[Any, Any] = np.isfinite(sums[active])
-    for place in np.flatnonzero(~finite):  # a finite sum may overflow
-        finite[place] = stack.backend.all_finite(stack.parameters[active[place]])
-    return finite
 
 
 def _goes_on(stopping: EarlyStopping | None, history: History, best: Array, now: Array) -> bool:

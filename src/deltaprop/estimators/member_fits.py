@@ -20,7 +20,7 @@ from deltaprop.backends import Array
 from deltaprop.backprop import Objective
 from deltaprop.estimators.multilayer_perceptron import draw_parameters
 from deltaprop.estimators.step_rule import SMALLEST_LEARNING_RATE
-from deltaprop.members import Member
+from deltaprop.members import Member, finite_members
 from deltaprop.network import StackState
 from deltaprop.optimizers import Optimizer
 from deltaprop.parameters import Parameters
@@ -254,7 +254,7 @@ def fit_together(
                 worse_epochs[active] = np.where(worse, worse_epochs[active] + 1, 0)
             records.loss[active], records.n_iter[active] = losses[:, -1], epoch
             records.best_loss[active] = np.fmin(records.best_loss[active], losses.min(axis=1))
-            finite = records.finite[active] = _finite_members(stack)[active]
+            finite = records.finite[active] = finite_members(stack)[active]
             gave_up = worse_epochs[active] > patience[active]
             goes_on = gave_up & adaptive[active] & (rate[active] > SMALLEST_LEARNING_RATE)
             slower = active[goes_on & finite]
@@ -267,14 +267,6 @@ def fit_together(
         chosen = backend.asarray(np.flatnonzero(early & records.finite), np.int64)
         stack.parameters[chosen] = best[chosen]
     return records
-
-
-def _finite_members(stack: StackState) -> np.ndarray[Any, Any]:
-    """Whether all parameters of each member are finite."""
-    finite: np.ndarray[Any, Any] = np.isfinite(stack.backend.to_numpy(stack.parameters.sum(axis=1)))
-    for k in np.flatnonzero(~finite):  # a finite sum may overflow
-        finite[k] = stack.backend.all_finite(stack.parameters[k])
-    return finite
 
 
 def _held_out_scores(
@@ -313,17 +305,10 @@ def score_members(
 def predict_members(stack: StackState, which: np.ndarray[Any, Any], X: Array) -> np.ndarray[Any, Any]:
     """a^(L) of the members named by `which`, (k, m, s_L), on the host."""
     backend = stack.backend
-    part = copy.copy(stack)
     flat = stack.parameters if len(which) == len(stack.seeds) else stack.parameters[backend.asarray(which, np.int64)]
-    part._parameters = Parameters(backend, stack.layer_sizes, stack.dtype, flat=flat)
     if backend.on_host:
         # Threads of a BLAS spin after a product, and these here are small.
         with numpy_on_one_thread():
-            outputs: np.ndarray[Any, Any] = evaluation.predict(part, X)
+            outputs: np.ndarray[Any, Any] = evaluation.predict(stack.over(flat), X)
         return outputs
-    each = []
-    for own in part.parameters:
-        one = copy.copy(part)
-        one._parameters = Parameters(backend, stack.layer_sizes, stack.dtype, flat=own)
-        each.append(backend.to_numpy(evaluation.predict(one, X)))
-    return np.stack(each)
+    return np.stack([backend.to_numpy(evaluation.predict(stack.over(own), X)) for own in flat])
