@@ -114,6 +114,7 @@ def test_nothing_is_allocated_in_a_step(weighted):
                 trainer = Trainer(
                     net, inputs, targets, optimizer, Objective(0.1), 256, shuffled=True, sample_weight=weight
                 )
+                trainer.make_buffers(shuffled=True)  # for steps one by one
                 order = rng.permutation(1280)
                 buffers = trainer.batches[256]
 

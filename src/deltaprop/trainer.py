@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from deltaprop.chunked_epoch import ChunkedEpoch
     from deltaprop.graph_epoch import GraphEpoch
     from deltaprop.native_epoch import NativeEpoch
+    from deltaprop.recorded_epoch import RecordedEpoch
     from deltaprop.resident_epoch import ResidentEpoch
     from deltaprop.streamed_epoch import StreamedEpoch
 
@@ -105,7 +106,7 @@ class Trainer:
             self.streamed = _chunked(self, X, dropout, shuffled=shuffled)
         if self.streamed is not None:
             return
-        self.whole_epoch = _whole_epoch(self, dropout)
+        self.whole_epoch = _whole_epoch(self, dropout, shuffled=shuffled)
         if self.whole_epoch is None:
             self.make_buffers(shuffled=shuffled)
 
@@ -347,14 +348,21 @@ def _streamed(trainer: Trainer, dropout: Sequence[float]) -> StreamedEpoch:
     return StreamedEpoch(backend, trainer.X, trainer.Y, trainer.batch_size, trainer.network.dtype, make)
 
 
-def _whole_epoch(trainer: Trainer, dropout: Sequence[float]) -> NativeEpoch | ResidentEpoch | GraphEpoch | None:
+def _whole_epoch(
+    trainer: Trainer, dropout: Sequence[float], *, shuffled: bool
+) -> NativeEpoch | RecordedEpoch | ResidentEpoch | GraphEpoch | None:
+    what = (trainer.network, trainer.X, trainer.Y, trainer.optimizer, trainer.state, trainer.batch_size, dropout)
+    where = (trainer.cost, trainer.decay)
     if trainer.network.backend.on_host:
-        return _native_epoch(trainer, dropout)
+        native = _native_epoch(trainer, dropout)
+        if native is not None or trainer.host_weight is not None or not shuffled:
+            return native
+        from deltaprop.recorded_epoch import RecordedEpoch  # not where epochs are compiled
+
+        return RecordedEpoch.find(*what, *where)
     from deltaprop.graph_epoch import GraphEpoch  # not where there is no device
     from deltaprop.resident_epoch import ResidentEpoch
 
-    what = (trainer.network, trainer.X, trainer.Y, trainer.optimizer, trainer.state, trainer.batch_size, dropout)
-    where = (trainer.cost, trainer.decay)
     return ResidentEpoch.find(*what, *where) or GraphEpoch.find(*what, *where)
 
 

@@ -216,7 +216,7 @@ class NumpyBackend(Backend):
         """Out · scale, and row by row times `sample_weight`, into `out`."""
         if out.ndim > 2:
             out *= _of_members(scale, 2, out.dtype)
-        elif scale != 1.0:
+        elif hasattr(scale, "ndim") or scale != 1.0:
             out *= scale
         if sample_weight is not None:
             spread = self._scratch(0, out.shape, out.dtype)
@@ -279,13 +279,17 @@ class NumpyBackend(Backend):
             W = weights[..., block]
             penalty = self._scratch(0, W.shape, weights.dtype)
             np.multiply(W, l2, out=penalty)
-            gradient[..., block] += penalty
+            of_W = gradient[..., block]
+            of_W += penalty
 
     def squared_norm(self, weights: Array) -> float:
         return float(np.vdot(weights, weights))
 
     def add_squared_norm(self, weights: Array, factor: Scalar, cost: Array) -> None:
-        cost += factor * np.vecdot(weights, weights)
+        squares = self._scratch(3, weights.shape[:-1], weights.dtype)
+        np.vecdot(weights, weights, out=squares)
+        squares *= factor
+        cost += squares
 
     # -- derivatives along a direction --------------------------------------------------------------------------
 
@@ -389,6 +393,9 @@ class NumpyBackend(Backend):
     ) -> None:
         learning_rate = _of_members(learning_rate, parameters.ndim - 1, parameters.dtype)
         momentum = _of_members(momentum, parameters.ndim - 1, parameters.dtype)
+        if velocity is None and isinstance(learning_rate, float) and learning_rate == 1.0:
+            parameters -= gradient  # which η is in already
+            return
         for block in _blocks(parameters):
             theta = parameters[..., block]
             step = self._scratch(0, theta.shape, theta.dtype)
@@ -422,10 +429,14 @@ class NumpyBackend(Backend):
         step_size, beta_1, beta_2, epsilon, decay = (
             _of_members(number, parameters.ndim - 1, parameters.dtype) for number in numbers
         )
-        if np.any(decay):
-            parameters[..., :n_decayed] *= 1.0 - decay
+        if hasattr(decay, "ndim") or decay:
+            kept = self._scratch(3, getattr(decay, "shape", ()), parameters.dtype)
+            np.subtract(1.0, decay, out=kept)
+            weights = parameters[..., :n_decayed]
+            weights *= kept
         for block in _blocks(parameters):
-            g, m, v = gradient[..., block], first_moment[..., block], second_moment[..., block]
+            theta, g = parameters[..., block], gradient[..., block]
+            m, v = first_moment[..., block], second_moment[..., block]
             one = self._scratch(0, g.shape, g.dtype)
             np.multiply(g, 1.0 - beta_1, out=one)
             m *= beta_1
@@ -438,7 +449,7 @@ class NumpyBackend(Backend):
             one += epsilon
             np.divide(m, one, out=one)
             one *= step_size
-            parameters[..., block] -= one
+            theta -= one
 
     # -- minibatches --------------------------------------------------------------------------------------------
 

@@ -1,0 +1,214 @@
+"""An epoch by NumPy with the least of Python in it: a step is recorded once and its calls are made again.
+
+The step is that of `deltaprop.backprop`, over the buffers of one minibatch size; what differs from step to step stands
+in arrays. See `deltaprop.backends.recording`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from deltaprop.backends import Array
+from deltaprop.backends.numpy import NumpyBackend
+from deltaprop.backends.recording import RecordingBackend, Tape
+from deltaprop.backprop import Workspace, backward, forward
+from deltaprop.interruption import Paused
+from deltaprop.network import NetworkState
+from deltaprop.optimizers import SGD, AdamW, Optimizer, moments_of, rule_of
+from deltaprop.parameters import Parameters
+from deltaprop.progress import Progress
+
+#: Minibatches that are gathered at once: so many, unless their entries would not stay in a second-level cache.
+MOST_AT_ONCE, BLOCK_ENTRIES = 64, 131072
+
+
+class RecordedEpoch:
+    """What `Trainer.epoch` does, by recorded steps: the same to rounding.
+
+    Under plain gradient descent δ carries η/m, so that the update is one subtraction. Several minibatches are gathered
+    at once, and asked at once, by the z^(L) that each leaves behind, what they cost.
+
+    Parameters
+    ----------
+    network : NetworkState
+        On the NumPy backend.
+    X, Y : array, (m, s_1) and (m, s_L)
+    optimizer, state
+        The latter is changed in place.
+    batch_size : int
+    cost, decay : array, () of float64
+        What the minibatches cost, and their penalties, are added to.
+
+    Attributes
+    ----------
+    first, pause
+        As of `Trainer`.
+    """
+
+    first = 0
+
+    @staticmethod
+    def pause() -> bool:
+        """Whether to leave off: nobody asks for it, unless `Trainer` does."""
+        return False
+
+    def __init__(
+        self,
+        network: NetworkState,
+        X: Array,
+        Y: Array,
+        optimizer: Optimizer,
+        state: dict[str, Any],
+        batch_size: int,
+        cost: Array,
+        decay: Array,
+    ) -> None:
+        self.network, self.X, self.Y = network, X, Y
+        self.optimizer, self.state, self.batch = optimizer, state, batch_size
+        self.cost, self.decay = cost, decay
+        self.full, self.rest = divmod(X.shape[0], batch_size)
+        self.weight_decay = np.zeros((), np.float64)
+        #: How many minibatches are gathered at once, and asked at once what they cost.
+        self.at_once = min(self.full, MOST_AT_ONCE, max(1, BLOCK_ENTRIES // (batch_size * (X.shape[1] + Y.shape[1]))))
+        self.steps: dict[tuple[int, int, tuple[float, float, float]], RecordedSteps] = {}
+
+    @classmethod
+    def find(
+        cls,
+        network: NetworkState,
+        X: Array,
+        Y: Array,
+        optimizer: Optimizer,
+        state: dict[str, Any],
+        batch_size: int,
+        dropout: Sequence[float],
+        cost: Array,
+        decay: Array,
+    ) -> Self | None:
+        """One, where the steps can be recorded; else None."""
+        if (
+            not isinstance(network.backend, NumpyBackend)
+            or not isinstance(X, np.ndarray)
+            or not isinstance(network.loss, str)
+            or rule_of(optimizer) is None
+            or any(dropout)
+        ):
+            return None
+        return cls(network, X, Y, optimizer, state, batch_size, cost, decay)
+
+    def __call__(
+        self,
+        order: np.ndarray[Any, Any],
+        weights: None,
+        terms: Sequence[tuple[float, float, float]],
+        learning_rate: float,
+        progress: Progress,
+    ) -> None:
+        """All minibatches; `terms` are, for each, the scale of δ^(L), the factor of W in ∂J/∂W and that of Σ W²."""
+        rates = self.optimizer.rates(learning_rate, self.state.get("step", 0) - self.first, len(terms))
+        self.weight_decay.fill(rates[0, 1])
+        for first in range(self.first, self.full, self.at_once):
+            count = min(self.at_once, self.full - first)
+            self._run(first, count, self.batch, order, terms[0], rates[:, 0], progress)
+        if self.rest:
+            self._run(self.full, 1, self.rest, order, terms[-1], rates[:, 0], progress)
+
+    def _run(
+        self,
+        first: int,
+        count: int,
+        m: int,
+        order: np.ndarray[Any, Any],
+        terms: tuple[float, float, float],
+        rates: np.ndarray[Any, Any],
+        progress: Progress,
+    ) -> None:
+        """So many minibatches of `m` samples each, from the `first` on, and what they cost."""
+        if self.pause() and first > self.first:
+            raise Paused(first)
+        steps = self._steps(m, count, terms)
+        rows = order[first * self.batch : first * self.batch + count * m]
+        self.X.take(rows, 0, steps.X, "clip")  # which writes straight into the buffer; indices are in range
+        self.Y.take(rows, 0, steps.Y, "clip")
+        now = None
+        for rate, calls in zip(rates[first : first + count].tolist(), steps.calls, strict=True):
+            if rate != now:
+                steps.set_rate(rate)
+                now = rate
+            for function, arguments in calls:
+                function(*arguments)
+        if "step" in self.state:
+            self.state["step"] += count
+        network, g_L = self.network, self.network.output_activation
+        network.backend.activation(g_L, steps.Z, steps.A)
+        network.backend.add_cost(network.loss, g_L, steps.Z, steps.A, steps.Y, self.cost)
+        progress.samples(len(rows))
+
+    def _steps(self, m: int, count: int, terms: tuple[float, float, float]) -> RecordedSteps:
+        if (m, count, terms) not in self.steps:
+            touched = [self.network.parameters, *moments_of(self.state), self.decay]
+            before = [array.copy() for array in touched]
+            with np.errstate(all="ignore"):
+                self.steps[m, count, terms] = RecordedSteps(self, m, count, *terms)
+            for array, value in zip(touched, before, strict=True):
+                array[...] = value
+        return self.steps[m, count, terms]
+
+
+class RecordedSteps:
+    """Steps over `m` samples each: one is taken, with the parameters as they are and inputs of 0, to write it down.
+
+    Attributes
+    ----------
+    calls : list of list
+        Of each.
+    X, Y : array, (count · m, s_1) and (count · m, s_L)
+        Where the minibatches are to be put, one after the other.
+    Z, A : array, (count · m, s_L)
+        z^(L) of all of them after the last, and room for a^(L).
+    """
+
+    def __init__(self, epoch: RecordedEpoch, m: int, count: int, scale: float, penalty: float, decay: float) -> None:
+        tape = Tape()
+        backend, whole, optimizer = RecordingBackend(tape), epoch.network, epoch.optimizer
+        network = whole.over(tape.array(whole.parameters))
+        network.backend = backend
+        widths, rows = (whole.layer_sizes[0], *[whole.layer_sizes[-1]] * 3), count * m
+        self.X, self.Y, self.Z, self.A = (np.zeros((rows, width), whole.dtype) for width in widths)
+        self.descends = isinstance(optimizer, SGD) and not optimizer.momentum
+        self.terms = scale, penalty
+        #: Factors of δ^(L) and of W, and the learning rate.
+        self.scale, self.penalty, self.rate = (np.ones((), whole.dtype) for _ in range(3))
+        gradient = Parameters(backend, whole.layer_sizes, whole.dtype)
+        work = Workspace(network, m)
+        work.Z[-1] = tape.array(self.Z[:m])
+        if decay:
+            backend.add_squared_norm(network.flat_weights, decay, tape.array(epoch.decay))
+        forward(network, tape.array(self.X[:m]), work)
+        backward(
+            network,
+            tape.array(self.Y[:m]),
+            work,
+            gradient,
+            None,
+            scale=tape.array(self.scale),
+            penalty=tape.array(self.penalty) if penalty else None,
+        )
+        if self.descends:
+            backend.sgd_update(network.parameters, gradient.flat, None, 1.0, 0.0, nesterov=False)
+        else:
+            state = {name: tape.array(x) if isinstance(x, np.ndarray) else x for name, x in epoch.state.items()}
+            taken = tape.array(epoch.weight_decay) if isinstance(optimizer, AdamW) else 0.0
+            optimizer.apply(network, gradient, state, tape.array(self.rate), taken)
+        self.calls = tape.along([x.reshape(count, *x[:m].shape) for x in (self.X, self.Y, self.Z)])
+
+    def set_rate(self, rate: float) -> None:
+        """With what learning rate it goes on."""
+        scale, penalty = self.terms
+        factor = rate if self.descends else 1.0  # plain descent has η in δ
+        self.scale.fill(factor * scale)
+        self.penalty.fill(factor * penalty)
+        self.rate.fill(rate)
