@@ -1,8 +1,10 @@
 // Minibatches of an epoch on the CPU in one call: gather, forward, backward, update, by one thread or several.
 //
-// A step has two phases, each of as many parts as there may be threads. A part of the first takes some rows of the
-// minibatch through the forward pass and the backward pass of delta, none of which needs another row. A part of the
-// second takes some units of every layer and forms their share of the weight gradient, sum over rows of delta a^T, adding it to the
+// A step is a sequence of phases, each of as many parts as there may be threads. In most networks there are two. A part
+// of the first takes some rows of the minibatch through the forward pass and the backward pass of delta, none of which
+// needs another row. Layers with more units than the minibatch has rows are phases of their own, whose parts take some
+// units of all rows: a matrix product rearranges its operands first, and of the larger one each thread then rearranges
+// its share instead of all. A part of the last phase takes some units of every layer and forms their share of the weight gradient, sum over rows of delta a^T, adding it to the
 // weights there and then: under plain gradient descent the matrix product itself is the update, W := (1 - eta lambda) W
 // - eta delta^T a, and the gradient is never stored.
 //
@@ -82,6 +84,12 @@ public:
         for (int64_t t = 0; t < p.threads; ++t, scratch += padded(block_entries() + widest_)) gradient_.push_back(scratch);
         costs_.assign(p.threads * p.epochs, 0.0);
         decays_.assign(p.threads * p.epochs, 0.0);
+        for (int64_t operation = 0; operation < operations(); ++operation) {
+            const bool of_units = by_units(operation);
+            if (stretches_.empty() || of_units || stretches_.back().of_units)
+                stretches_.push_back({operation, operation, of_units});
+            stretches_.back().last = operation + 1;
+        }
     }
 
     static int64_t padded(int64_t entries) { return (entries + 15) / 16 * 16; }
@@ -97,9 +105,10 @@ public:
 
     void operator()() {
         const int parts = int(p.threads);
-        threads::Phases phases(2 * (p.last_batch - p.first_batch) * p.epochs, parts);
+        const int64_t a_step = int64_t(stretches_.size()) + 1;
+        threads::Phases phases(a_step * (p.last_batch - p.first_batch) * p.epochs, parts);
         threads::run(parts, [&](int thread) {
-            phases.work(thread, [this](int64_t phase, int part) { half_step(phase, part); });
+            phases.work(thread, [&](int64_t phase, int part) { share(phase / a_step, phase % a_step, part); });
         });
         for (int64_t i = 0; i < parts * p.epochs; ++i) {
             p.cost[i / parts] += costs_[i];
@@ -112,6 +121,9 @@ private:
     std::vector<T*> W_, b_, A_, Z_, D_, gradient_;
     std::vector<double> costs_, decays_;
     int64_t widest_;
+    // The operations of a step before its update, in stretches that are a phase each.
+    struct Stretch { int64_t first, last; bool of_units; };
+    std::vector<Stretch> stretches_;
 
     int64_t block_entries() const { return std::max(GRADIENT_BLOCK, widest_); }
 
@@ -136,11 +148,23 @@ private:
         T weight(int64_t i) const { return weights ? weights[start + i] : T(1); }
     };
 
-    void half_step(int64_t phase, int64_t part) {
-        Step step(p, phase / 2);
-        if (phase % 2 == 0) {
-            const int64_t from = step.m * part / p.threads, to = step.m * (part + 1) / p.threads;
-            if (to > from) costs_[step.epoch * p.threads + part] += rows(step, part, from, to);
+    // One part of one phase of a step.
+    void share(int64_t number, int64_t phase, int64_t part) {
+        Step step(p, number);
+        if (phase < int64_t(stretches_.size())) {
+            const Stretch& stretch = stretches_[phase];
+            Block block{0, step.m, 0, 0};
+            if (!stretch.of_units) {
+                block.from = step.m * part / p.threads;
+                block.to = step.m * (part + 1) / p.threads;
+            }
+            if (block.from == block.to) return;
+            for (int64_t operation = stretch.first; operation < stretch.last; ++operation) {
+                const int64_t width = units(operation);
+                block.first = stretch.of_units ? bound(width, part) : 0;
+                block.last = stretch.of_units ? bound(width, part + 1) : width;
+                operate(step, operation, part, block);
+            }
             return;
         }
         step.rate = p.learning_rates[step.epoch];
@@ -170,45 +194,92 @@ private:
                                            const_cast<T*>(A), &lda, &beta, C, &ldc);
     }
 
-    // -- phase 1: rows `from` to `to` of a minibatch ------------------------------------------------------------
+    // -- the operations of a step before its update --------------------------------------------------------------
+    // 0 gathers the minibatch; 1 ... L are the layers, forward; L + 1 is the cost and delta of the last; then come delta of
+    // the others, from the last to the first.
 
-    double rows(const Step& step, int64_t part, int64_t from, int64_t to) {
-        const int64_t n = to - from, inputs = p.sizes[0], L = p.layers;
-        const T* x = static_cast<const T*>(p.x);
-        const T* a = x + (step.start + from) * inputs;
-        if (step.order) {
-            T* gathered = A_[0] + from * inputs;
-            // All samples in the order of the epoch before stand there already.
-            if (step.epoch == 0 || p.order_stride != 0 || n < p.samples)
-                for (int64_t i = 0; i < n; ++i)
-                    std::memcpy(gathered + i * inputs, x + step.row(from + i) * inputs, inputs * sizeof(T));
-            a = gathered;
+    int64_t operations() const { return 2 * p.layers + 1; }
+
+    // Of a forward or backward operation, which weights it goes through.
+    int64_t layer(int64_t operation) const { return operation <= p.layers ? operation - 1 : 2 * p.layers + 1 - operation; }
+
+    // How many units its result has.
+    int64_t units(int64_t operation) const {
+        if (operation == 0) return p.sizes[0];
+        if (operation <= p.layers) return p.sizes[operation];
+        return operation == p.layers + 1 ? p.sizes[p.layers] : p.sizes[layer(operation)];
+    }
+
+    bool by_units(int64_t operation) const {
+        if (p.threads == 1 || operation == 0 || operation == p.layers + 1) return false;
+        return !is_small(layer(operation)) && units(operation) > p.batch;
+    }
+
+    // Where the share of a part begins among so many units: at the beginning of a cache line.
+    int64_t bound(int64_t width, int64_t part) const {
+        return part == p.threads ? width : width * part / p.threads / 16 * 16;
+    }
+
+    // Rows `from` to `to` of a minibatch, and of these the units `first` to `last`.
+    struct Block {
+        int64_t from, to, first, last;
+        int64_t rows() const { return to - from; }
+        int64_t units() const { return last - first; }
+    };
+
+    void operate(const Step& step, int64_t operation, int64_t part, const Block& block) {
+        if (operation == 0) gather(step, block);
+        else if (operation <= p.layers) forward(step, layer(operation), part, block);
+        else if (operation > p.layers + 1) backward(layer(operation), block);
+        else costs_[step.epoch * p.threads + part] += output_delta(step, block.from, block.to, T(p.scales[step.k]));
+    }
+
+    const T* input(const Step& step, int64_t l) const {
+        return l == 0 && !step.order ? static_cast<const T*>(p.x) + step.start * p.sizes[0] : A_[l];
+    }
+
+    void gather(const Step& step, const Block& block) {
+        const int64_t inputs = p.sizes[0];
+        // All samples in the order of the epoch before stand there already.
+        if (!step.order || (step.epoch != 0 && p.order_stride == 0 && step.m == p.samples)) return;
+        for (int64_t i = block.from; i < block.to; ++i)
+            std::memcpy(A_[0] + i * inputs, static_cast<const T*>(p.x) + step.row(i) * inputs, inputs * sizeof(T));
+    }
+
+    void forward(const Step& step, int64_t l, int64_t part, const Block& block) {
+        const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1], n = block.rows(), units = block.units();
+        const T* a = input(step, l) + block.from * s_in;
+        T *z = Z_[l] + block.from * s_out + block.first, *next = A_[l + 1] + block.from * s_out + block.first;
+        if (is_small(l)) {
+            T* transposed = gradient_[part];
+            for (int64_t j = 0; j < s_out; ++j)
+                for (int64_t i = 0; i < s_in; ++i) transposed[i * s_out + j] = W_[l][j * s_in + i];
+            Product{n, s_out, s_in, a, s_in, 1, transposed, s_out, T(1), T(0), b_[l], z, s_out}();
+        } else {
+            for (int64_t i = 0; i < n; ++i) std::memcpy(z + i * s_out, b_[l] + block.first, units * sizeof(T));
+            gemm('T', 'N', units, n, s_in, T(1), W_[l] + block.first * s_in, s_in, a, s_in, T(1), z, s_out);
         }
-        for (int64_t l = 0; l < L; ++l) {
-            const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1];
-            T *z = Z_[l] + from * s_out, *next = A_[l + 1] + from * s_out;
-            if (is_small(l)) {
-                T* transposed = gradient_[part];
-                for (int64_t j = 0; j < s_out; ++j)
-                    for (int64_t i = 0; i < s_in; ++i) transposed[i * s_out + j] = W_[l][j * s_in + i];
-                Product{n, s_out, s_in, a, s_in, 1, transposed, s_out, T(1), T(0), b_[l], z, s_out}();
-            } else {
-                for (int64_t i = 0; i < n; ++i) std::memcpy(z + i * s_out, b_[l], s_out * sizeof(T));
-                gemm('T', 'N', s_out, n, s_in, T(1), W_[l], s_in, a, s_in, T(1), z, s_out);
-            }
-            if (l < L - 1) value(p.activations[l], z, next, n * s_out);
-            a = next;
-        }
-        const double cost = output_delta(step, from, to, T(p.scales[step.k]));
-        for (int64_t l = L - 1; l > 0; --l) {
-            const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1];
-            T* delta = D_[l - 1] + from * s_in;
-            const T* next = D_[l] + from * s_out;
-            if (is_small(l)) Product{n, s_in, s_out, next, s_out, 1, W_[l], s_in, T(1), T(0), nullptr, delta, s_in}();
-            else gemm('N', 'N', s_in, n, s_out, T(1), W_[l], s_in, next, s_out, T(0), delta, s_in);
-            times_gradient(p.activations[l - 1], Z_[l - 1] + from * s_in, delta, n * s_in);
-        }
-        return cost;
+        if (l == p.layers - 1) return;
+        each_row(block, s_out, [&](int64_t at, int64_t entries) { value(p.activations[l], z + at, next + at, entries); });
+    }
+
+    // delta of layer l from that of the layer after it.
+    void backward(int64_t l, const Block& block) {
+        const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1], n = block.rows(), units = block.units();
+        const int64_t start = block.from * s_in + block.first;
+        const T *next = D_[l] + block.from * s_out, *z = Z_[l - 1] + start;
+        T* delta = D_[l - 1] + start;
+        if (is_small(l)) Product{n, s_in, s_out, next, s_out, 1, W_[l], s_in, T(1), T(0), nullptr, delta, s_in}();
+        else gemm('N', 'N', units, n, s_out, T(1), W_[l] + block.first, s_in, next, s_out, T(0), delta, s_in);
+        each_row(block, s_in, [&](int64_t at, int64_t entries) {
+            times_gradient(p.activations[l - 1], z + at, delta + at, entries);
+        });
+    }
+
+    // Of rows `stride` apart the entries of a block: where they begin and how many there are, all at once where they adjoin.
+    template <class Do> static void each_row(const Block& block, int64_t stride, Do run) {
+        if (block.units() == stride) return run(0, block.rows() * stride);
+        for (int64_t i = 0; i < block.rows(); ++i) run(i * stride, block.units());
     }
 
     template <class G> static void value_of(const T* z, T* a, int64_t n) {
@@ -316,12 +387,12 @@ private:
         return cost;
     }
 
-    // -- phase 2: units `from` to `to` of layer l ---------------------------------------------------------------
+    // -- the update: units `from` to `to` of layer l -------------------------------------------------------------
 
     void update(const Step& step, int64_t l, int64_t from, int64_t to, int64_t part) {
         if (from == to) return;
         const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1], m = step.m, k = step.k;
-        const T* a = l == 0 && !step.order ? static_cast<const T*>(p.x) + step.start * s_in : A_[l];
+        const T* a = input(step, l);
         const T *delta = D_[l] + from, rate = T(step.rate), penalty = T(p.penalties[k]);
         T *weights = W_[l] + from * s_in, *gradient = gradient_[part];
         if (p.decays && p.decays[k] != 0.0)

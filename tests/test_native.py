@@ -117,6 +117,15 @@ def test_a_layer_larger_than_the_block_of_gradients(threads, rng):
         assert_equal_fits(nets, X[:, : sizes[0]], Y, optimizer=dp.Adam(1e-3), batch_size=9, epochs=2, l2=0.1)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_layers_wider_than_the_minibatch(dtype, threads, rng):
+    """Between layers whose products are shared out by units, where they are by rows: 135 units are no whole lines."""
+    X, Y = rng.standard_normal((70, 40)), rng.uniform(size=(70, 5))
+    for sizes in ([40, 170, 150, 135, 5], [40, 400, 8, 500, 5], [40, 15, 900, 15, 5]):
+        nets = both(sizes, hidden_activation="tanh", dtype=dtype)
+        assert_equal_fits(nets, X, Y, optimizer=dp.SGD(0.2), batch_size=20, epochs=3, l2=0.1)
+
+
 def test_the_same_numbers_whatever_is_asked_for_meanwhile(rng, monkeypatch, capsys):
     """In one call or many, with a progress bar and callbacks, in one fit or two."""
     X, Y = rng.standard_normal((50, 6)), rng.standard_normal((50, 2))
