@@ -125,28 +125,93 @@ class Graph:
             launch()
 
 
+class Devices(threading.local):
+    """Devices that are not there, one of them the current one."""
+
+    def __init__(self):
+        self.current = [0]
+
+    def device(self, number=None):
+        """As cupy.cuda.Device."""
+        return Device(self, self.current[-1] if number is None else number)
+
+
+class Device:
+    def __init__(self, devices, number):
+        self.devices, self.id, self.compute_capability = devices, number, "90"
+        self.attributes = {"MultiProcessorCount": 1, "MaxSharedMemoryPerBlockOptin": 232448}
+
+    def __enter__(self):
+        self.devices.current.append(self.id)
+        return self
+
+    def __exit__(self, *error):
+        self.devices.current.pop()
+
+
+class Streams(threading.local):
+    """Streams, one of them the current one."""
+
+    def __init__(self):
+        self.current, self.made = [], 0
+        self.current.append(Stream(self))
+        self.top().waits = False
+
+    def top(self):
+        """As cupy.cuda.get_current_stream."""
+        return self.current[-1]
+
+
+class Stream:
+    """What is launched on it runs when another stream has to wait for it: as late as dependencies allow."""
+
+    def __init__(self, streams):
+        streams.made += 1
+        self.streams, self.ptr, self.launches, self.waits = streams, streams.made, [], True
+
+    def __enter__(self):
+        self.streams.current.append(self)
+        return self
+
+    def __exit__(self, *error):
+        self.streams.current.pop()
+
+
 class HostCudaBackend(CupyBackend):
     """`CupyBackend` with NumPy in place of CuPy and the host in place of the device."""
 
-    def __init__(self):
-        attributes = {"MultiProcessorCount": 1, "MaxSharedMemoryPerBlockOptin": 232448}
-        device = SimpleNamespace(id=0, attributes=attributes, compute_capability="90")
-        stream = SimpleNamespace(ptr=0)
-        runtime = SimpleNamespace(memGetInfo=lambda: (2**40, 2**40))
+    def __init__(self, devices=1):
+        self.devices, self.streams = Devices(), Streams()
+        runtime = SimpleNamespace(memGetInfo=lambda: (2**40, 2**40), getDeviceCount=lambda: devices)
         memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
-        cuda = SimpleNamespace(Device=lambda: device, get_current_stream=lambda: stream, runtime=runtime, memory=memory)
+        cuda = SimpleNamespace(
+            Device=self.devices.device, get_current_stream=self.streams.top, runtime=runtime, memory=memory
+        )
         names = ("ndarray", "matmul", "asarray", "empty", "zeros", "isfinite", "vdot")
         functions = {name: getattr(np, name) for name in names}
         pool = SimpleNamespace(free_all_blocks=lambda: None, free_bytes=lambda: 0)
         self.cp = SimpleNamespace(cuda=cuda, asnumpy=np.asarray, get_default_memory_pool=lambda: pool, **functions)
         self._functions = {}
         self._found_products = HostProducts(self.run)
-        self._in_precision = {"fp32": self}
+        self._variants = {("fp32", None): self}
         self.recording = SimpleNamespace(launches=None)  # shared by the variants of all precisions
         self._limits = {}
         self._local = threading.local()
 
     def run(self, launch):
+        """On the current stream: at once on that of the caller, and as late as can be on others."""
+        stream = self.streams.top()
+        if stream.waits:
+            stream.launches.append(launch)
+        else:
+            self._run_now(launch)
+
+    def _after(self, stream, other):
+        launches, other.launches = other.launches, []
+        for launch in launches:
+            self._run_now(launch)
+
+    def _run_now(self, launch):
         """Now or, while a graph is captured, when that is launched."""
         if self.recording.launches is None:
             launch()
@@ -154,11 +219,13 @@ class HostCudaBackend(CupyBackend):
             self.recording.launches.append(launch)
 
     def new_stream(self):
-        return None
+        return Stream(self.streams)
 
     @contextmanager
     def on_stream(self, stream):
-        yield
+        stream.waits = False
+        with stream:
+            yield
 
     def capture(self, stream, body):
         assert self.recording.launches is None

@@ -16,6 +16,7 @@ from deltaprop.backends import Array, Backend, get_backend
 from deltaprop.backprop import L2Scaling, Objective, Reduction, Workspace, total_weight
 from deltaprop.data import as_inputs, as_targets, as_vector, as_weights
 from deltaprop.derivatives import CostDerivatives, Mode
+from deltaprop.device_scope import methods_on_its_device
 from deltaprop.losses import describe
 from deltaprop.network import NetworkState
 from deltaprop.parameters import Parameters
@@ -40,6 +41,7 @@ class ForwardPass:
     a: list[Array]
 
 
+@methods_on_its_device
 class NetworkFunction(NetworkState):
     """h(x; θ), its cost J(θ) and their derivatives; what a `Network` can do besides learning.
 
@@ -391,8 +393,9 @@ def check_gradient(
 
     objective = Objective(l2, l2_scaling, reduction)
     entries = check_whole_number("entries", entries, least=1)
-    subject = network.copy(np.float64)
-    inputs, targets, weights = subject._samples(X, Y, sample_weight)
-    return gradient_check.check_gradient(
-        subject, inputs, targets, objective, weights, tolerance=tolerance, entries=entries
-    )
+    with network.backend.scope():
+        subject = network.copy(np.float64)
+        inputs, targets, weights = subject._samples(X, Y, sample_weight)
+        return gradient_check.check_gradient(
+            subject, inputs, targets, objective, weights, tolerance=tolerance, entries=entries
+        )

@@ -65,7 +65,7 @@ class GraphEpoch:
         self.full, self.rest = divmod(samples, batch_size)
         self.descends = isinstance(optimizer, SGD) and not optimizer.momentum
         self.gradient = network.own if self.descends else Parameters(backend, network.layer_sizes, dtype)
-        self.stream = backend.new_stream()
+        self.stream, self.side = backend.new_stream(), backend.new_stream()
         self.step = backend.zeros((), np.int64)
         self.table = backend.empty((self.full + bool(self.rest), KEEP + 1), dtype)
         self.current = backend.empty((KEEP + 1,), dtype)
@@ -149,7 +149,7 @@ class GraphEpoch:
             if decays:
                 backend.add_squared_norm(network.flat_weights, number[DECAY], self.decay)
             forward(network, buffers.X, buffers.work)
-            with backend.counting(self.step):
+            with backend.counting(self.step), backend.beside(self.side):
                 backward(
                     network,
                     buffers.Y,

@@ -17,6 +17,7 @@ from deltaprop.backends import Array, Backend, backend_of, get_backend
 from deltaprop.backprop import L2Scaling, Objective, Reduction
 from deltaprop.callbacks import Callback
 from deltaprop.data import HostData, is_on_cuda
+from deltaprop.device_scope import methods_on_its_device
 from deltaprop.early_stopping import EarlyStopping
 from deltaprop.function import NetworkFunction
 from deltaprop.history import History
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 SHARE_OF_ROOM = 0.7
 
 
+@methods_on_its_device
 class Network(NetworkFunction):
     """A multi-layer perceptron, trained by backpropagation in matrix form.
 
@@ -59,8 +61,8 @@ class Network(NetworkFunction):
         "glorot_uniform", "normal", "scaled_normal", "lecun", "he", "debug_initialize" or "zeros".
     dtype : {"float64", "float32"}
         Of parameters and all arithmetic. Data are converted to it.
-    backend : {"auto", "numpy", "cupy"} or Backend
-        "auto" is CuPy where a CUDA device answers, else NumPy.
+    backend : {"auto", "numpy", "cupy", "cupy:N"} or Backend
+        "auto" is CuPy where a CUDA device answers, else NumPy; "cupy:1" is CuPy on the second of several devices.
     seed : int, default 0
         Decides initialisation and shuffling; the same seed gives the same numbers on one backend.
     output_error : {"exact", "simplified"}
@@ -71,6 +73,9 @@ class Network(NetworkFunction):
         stay float32. By default "fp32", all of it float32. Rounding an operand costs it up to 2⁻¹¹ of itself in
         "tf32" and "fp16", 2⁻⁸ in "bf16". In "fp16" δ is scaled for the product, so that it does not vanish. Small
         networks whose epochs are one launch are float32 throughout.
+    device : int, optional
+        On which of several CUDA devices the network lives, counted from 0, whichever is current when it is used; by
+        default on the one that is current now.
 
     Raises
     ------
@@ -623,7 +628,7 @@ class Network(NetworkFunction):
         configuration = self.configuration
         sizes = configuration.pop("layer_sizes")
         arguments = ", ".join(f"{name}={value!r}" for name, value in configuration.items())
-        return f"Network({sizes}, {arguments}, backend={self.backend.name!r})"
+        return f"Network({sizes}, {arguments}, backend={self.backend.label!r})"
 
 
 def _one_row(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Self
 
 import numpy as np
@@ -13,6 +14,7 @@ from deltaprop.activations import HIDDEN_ACTIVATIONS, check_activation
 from deltaprop.arguments import check_choice, check_whole_number
 from deltaprop.backends import Array, Backend, get_backend
 from deltaprop.backends.base import Precision
+from deltaprop.device_scope import methods_on_its_device, on_its_device
 from deltaprop.initialization import INITIALIZATIONS, check_initialization
 from deltaprop.losses import OutputError, check_loss, check_output_activation, check_output_error
 from deltaprop.parameters import Parameters
@@ -21,6 +23,7 @@ from deltaprop.parameters import Parameters
 INITIAL_STREAM, SHUFFLE_STREAM, DROPOUT_STREAM = 0, 1, 2
 
 
+@methods_on_its_device
 class NetworkState:
     """The configuration and the parameters of a multi-layer perceptron.
 
@@ -39,7 +42,7 @@ class NetworkState:
     epochs_trained : int
         Epochs of `fit` behind these parameters; the next epoch's shuffle depends on it.
     backend : Backend
-        Where the arrays live.
+        Where the arrays live; with several devices, on which of them.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class NetworkState:
         seed: int = 0,
         output_error: OutputError = "exact",
         precision: Precision | None = None,
+        device: int | None = None,
     ) -> None:
         self.layer_sizes = _check_layer_sizes(layer_sizes)
         hidden = _check_hidden_activations(hidden_activation, len(self.layer_sizes) - 2)
@@ -66,9 +70,15 @@ class NetworkState:
         self.dtype = _check_dtype(dtype)
         self.seed = check_whole_number("seed", seed, least=0)
         self.epochs_trained = 0
-        self.backend = _backend_in_precision(get_backend(backend), precision, self.dtype)
+        if device is not None:
+            device = check_whole_number("device", device, least=0)
+        self.backend = _backend_in_precision(get_backend(backend).on_device(device), precision, self.dtype)
         self.activations = (*hidden, self.output_activation)
-        self._make_parameters()
+        with self._device_scope():
+            self._make_parameters()
+
+    def _device_scope(self) -> AbstractContextManager[Any]:
+        return self.backend.scope()
 
     def _make_parameters(self) -> None:
         """The flat vector, initialised."""
@@ -112,10 +122,11 @@ class NetworkState:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        flat = self.backend.asarray(state["_parameters"], self.dtype)
-        if flat is state["_parameters"]:
-            flat = flat.copy()
-        self._parameters = Parameters(self.backend, self.layer_sizes, self.dtype, flat=flat)
+        with self._device_scope():
+            flat = self.backend.asarray(state["_parameters"], self.dtype)
+            if flat is state["_parameters"]:
+                flat = flat.copy()
+            self._parameters = Parameters(self.backend, self.layer_sizes, self.dtype, flat=flat)
 
     def over(self, flat: Array) -> Self:
         """The same configuration over other memory, (…, n), which is shared: a view, that nothing is copied for."""
@@ -175,6 +186,7 @@ class NetworkState:
         self._assign(self._parameters.biases, values, "biases")
 
     @property
+    @on_its_device
     def thetas(self) -> list[Array]:
         """Θ^(l) = [b^(l), W^(l)], (s_{l+1}, 1 + s_l), one a layer: copies. Assigning a list copies back."""
         return self._parameters.thetas

@@ -17,6 +17,7 @@ from deltaprop.backprop import L2Scaling, Objective, Reduction
 from deltaprop.callbacks import Callback
 from deltaprop.data import as_weights
 from deltaprop.derivatives import Mode
+from deltaprop.device_scope import methods_on_its_device
 from deltaprop.early_stopping import EarlyStopping
 from deltaprop.errors import DivergenceError
 from deltaprop.function import ForwardPass
@@ -33,6 +34,7 @@ from deltaprop.stack_training import StackPlan
 from deltaprop.trainer import check_dropout
 
 
+@methods_on_its_device
 class NetworkStack(StackState):
     """K networks of one configuration, each with parameters of its own, trained at once.
 
@@ -50,7 +52,7 @@ class NetworkStack(StackState):
         dropout, so that a member learns what `Network` with that seed learns alone.
     **options
         The other arguments of `Network`, which all members share: hidden_activation, output_activation, loss, init,
-        dtype, backend, output_error, precision.
+        dtype, backend, output_error, precision, device.
 
     Attributes
     ----------
@@ -549,4 +551,4 @@ class NetworkStack(StackState):
         configuration = self.configuration
         members, sizes = configuration.pop("members"), configuration.pop("layer_sizes")
         arguments = ", ".join(f"{name}={value!r}" for name, value in configuration.items())
-        return f"NetworkStack({members}, {sizes}, {arguments}, backend={self.backend.name!r})"
+        return f"NetworkStack({members}, {sizes}, {arguments}, backend={self.backend.label!r})"

@@ -44,10 +44,11 @@ def get_backend(name: str | Backend = "auto") -> Backend:
 
     Parameters
     ----------
-    name : {"auto", "numpy", "cupy", "reference"} or Backend
-        "auto" is CuPy where a CUDA device answers, else NumPy. "numpy" leaves epochs of training to a library compiled
-        for this processor, where there is a C++ compiler; "reference" takes every step by NumPy itself. A Backend is
-        returned as it is.
+    name : {"auto", "numpy", "cupy", "cupy:N", "reference"} or Backend
+        "auto" is CuPy where a CUDA device answers, else NumPy. "cupy:1" is CuPy on the second of several devices; of
+        "cupy" by itself, a network stays on the device that is current when it is made. "numpy" leaves epochs of
+        training to a library compiled for this processor, where there is a C++ compiler; "reference" takes every step
+        by NumPy itself. A Backend is returned as it is.
 
     Raises
     ------
@@ -60,10 +61,11 @@ def get_backend(name: str | Backend = "auto") -> Backend:
         return name
     if name == "auto":
         return get_backend(available_backends()[0])
-    make = BACKENDS.get(name) or BY_NAME_ONLY.get(name)
-    if make is None:
-        raise ValueError(f"backend: expected one of 'auto', 'numpy', 'cupy', 'reference', got {name!r}")
-    return make()
+    kind, _, number = name.partition(":")
+    make = BACKENDS.get(kind) or BY_NAME_ONLY.get(kind)
+    if make is None or (number and not number.isdecimal()) or name.endswith(":"):
+        raise ValueError(f"backend: expected one of 'auto', 'numpy', 'cupy', 'cupy:N', 'reference', got {name!r}")
+    return make().on_device(int(number) if number else None) if number else make()
 
 
 @cache

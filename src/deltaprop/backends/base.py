@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
@@ -42,6 +43,8 @@ class Backend(ABC):
 
     #: In which precision it forms matrix products of float32 arrays.
     precision: Precision = "fp32"
+    #: The number of the device its arrays are on; None where there is no choice, or where the current one is meant.
+    device: int | None = None
 
     def in_precision(self, precision: Precision) -> Self:
         """The same backend, forming matrix products of float32 arrays in `precision`.
@@ -57,6 +60,30 @@ class Backend(ABC):
                 f"{precision!r}; 'tf32', 'bf16' and 'fp16' need backend='cupy'"
             )
         return self
+
+    @property
+    def label(self) -> str:
+        """What `get_backend` finds it by, its device included: "numpy", "cupy" or "cupy:1"."""
+        return self.name if self.device is None else f"{self.name}:{self.device}"
+
+    def on_device(self, device: int | None) -> Self:
+        """The same backend on one of several devices: that of the number, or by default the one it is on.
+
+        Raises
+        ------
+        BackendError
+            If it has no such device.
+        """
+        if device is not None:
+            raise BackendError(
+                f"device: backend {self.name!r} has no devices to choose from, got {device}; device= needs "
+                "backend='cupy'"
+            )
+        return self
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """A context in which its device is the current one."""
+        return nullcontext()
 
     def __copy__(self) -> Self:
         """Itself: what holds a backend shares it, with its handles and buffers, and so do its copies."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Self
 
@@ -68,12 +69,12 @@ def _import_cupy() -> Any:
     return cupy
 
 
-def _named(precision: Precision) -> CupyBackend:
+def _named(precision: Precision, device: int | None) -> CupyBackend:
     """The backend of this process."""
     from deltaprop.backends import get_backend
 
     backend: Any = get_backend("cupy")
-    variant: CupyBackend = backend.in_precision(precision)
+    variant: CupyBackend = backend.variant(precision, device)
     return variant
 
 
@@ -83,6 +84,15 @@ class PhiloxStream:
     def __init__(self, *key: np.uint64) -> None:
         self.key = key
         self.drawn = 0
+
+
+@dataclass
+class Aside:
+    """A stream beside the current one, what is to be launched on one of the two, and whether anything runs there."""
+
+    stream: Any
+    held: Callable[[], None] | None = None
+    running: bool = False
 
 
 class CupyBackend(Backend):
@@ -97,19 +107,41 @@ class CupyBackend(Backend):
         self._limits: dict[int, tuple[int, int, int]] = {}
         self._local = threading.local()
         self._found_products: Products | None = None
-        self._in_precision: dict[Precision, Any] = {"fp32": self}
+        self._variants: dict[tuple[Precision, int | None], Any] = {("fp32", None): self}
 
     def in_precision(self, precision: Precision) -> Self:
-        variants = self._in_precision
-        if precision not in variants:
-            variant = variants[precision] = object.__new__(type(self))
-            variant.__dict__ |= self.__dict__ | {"precision": precision}  # kernels, scratch and handles are shared
-        chosen: Self = variants[precision]
+        return self.variant(precision, self.device)
+
+    def on_device(self, device: int | None) -> Self:
+        """That on the device of this number; by default on its own or, where there are several, on the current one."""
+        count = self.cp.cuda.runtime.getDeviceCount()
+        if device is None:
+            if self.device is not None or count == 1:
+                return self
+            device = self.cp.cuda.Device().id
+        if not 0 <= device < count:
+            raise BackendError(f"device: expected one of the {count} CUDA devices here, 0 … {count - 1}, got {device}")
+        return self.variant(self.precision, device if count > 1 else None)
+
+    def variant(self, precision: Precision, device: int | None) -> Self:
+        """The same in another precision, on another device."""
+        key = (precision, device)
+        if key not in self._variants:
+            variant = self._variants[key] = object.__new__(type(self))
+            # Kernels, scratch and handles, of all devices, are shared.
+            variant.__dict__ |= self.__dict__ | {"precision": precision, "device": device}
+        chosen: Self = self._variants[key]
         return chosen
 
+    def scope(self) -> AbstractContextManager[Any]:
+        if self.device is None:
+            return nullcontext()
+        scope: AbstractContextManager[Any] = self.cp.cuda.Device(self.device)
+        return scope
+
     def __reduce__(self) -> tuple[Any, ...]:
-        """By name and precision: another process makes its own."""
-        return _named, (self.precision,)
+        """By name, precision and device: another process makes its own."""
+        return _named, (self.precision, self.device)
 
     # -- arrays -------------------------------------------------------------------------------------------------
 
@@ -324,6 +356,47 @@ class CupyBackend(Backend):
             raise
         return stream.end_capture()
 
+    def _after(self, stream: Any, other: Any) -> None:
+        """What is launched on `stream` from now on waits for what has been launched on `other`."""
+        stream.wait_event(other.record(self.cp.cuda.Event(disable_timing=True)))
+
+    @contextmanager
+    def beside(self, side: Any) -> Iterator[None]:
+        """Inside, weight gradients run on the stream `side` while what follows them runs on the current one.
+
+        Nothing of a backward pass waits for ∂J/∂W but the update, so it and the δ of the layer before are formed at
+        the same time: the products of small minibatches leave most of a device idle. The last of them, which nothing
+        follows, stays on the current stream. At the end all is waited for there.
+        """
+        self._local.aside = aside = Aside(side)
+        try:
+            yield
+            self._join()
+        finally:
+            self._local.aside = None
+            aside.held = None
+
+    def _fork(self) -> None:
+        """Launch the weight gradient that is held back, if there is one, on the other stream."""
+        aside = self._local.__dict__.get("aside")
+        if aside is not None and aside.held is not None:
+            self._after(aside.stream, self.cp.cuda.get_current_stream())
+            with aside.stream:
+                aside.held()
+            aside.held, aside.running = None, True
+
+    def _join(self) -> None:
+        """Launch it on the current stream, which then waits for those on the other."""
+        aside = self._local.__dict__.get("aside")
+        if aside is None:
+            return
+        if aside.held is not None:
+            aside.held()
+            aside.held = None
+        if aside.running:
+            self._after(self.cp.cuda.get_current_stream(), aside.stream)
+            aside.running = False
+
     @contextmanager
     def counting(self, step: Array) -> Iterator[None]:
         """Inside, `output_delta` counts `step`, () of int64, up: a step has one of them, after all that read it."""
@@ -473,13 +546,23 @@ class CupyBackend(Backend):
         mask: Array | None = None,
         keep: float = 0.0,
     ) -> None:
+        self._fork()
         self.product(delta, W, out=out, of_delta=True)
         arrays = (out, Z, NULL if mask is None else mask)
         self._over_columns(f"hidden_delta_{activation}", arrays, out, bias_gradient, keep)
 
     @member_by_member(2, if_scattered=True)
     def weight_gradient(self, delta: Array, A: Array, out: Array, keep: Scalar | None = None) -> None:
-        self.product(delta, A, out=out, transpose_A=True, keep=keep, of_delta=True)
+        self._fork()
+
+        def product() -> None:
+            self.product(delta, A, out=out, transpose_A=True, keep=keep, of_delta=True)
+
+        aside = self._local.__dict__.get("aside")
+        if aside is None:
+            product()
+        else:
+            aside.held = product
 
     @member_by_member(2, if_scattered=True)
     def bias_gradient(self, delta: Array, out: Array, keep: float = 0.0) -> None:
@@ -487,6 +570,7 @@ class CupyBackend(Backend):
 
     @member_by_member(1)
     def add_l2_gradient(self, weights: Array, l2: Scalar, gradient: Array) -> None:
+        self._join()  # it adds to what they write
         arguments = (weights, *_number(l2, weights.dtype), gradient)
         self._over_elements("l2_gradient", "l2_gradient", weights.dtype, *arguments, n=weights.size)
 

@@ -20,7 +20,7 @@ app = typer.Typer(
 
 Data = Annotated[str, typer.Argument(help="'digits', a CSV, Parquet, .npy or .npz file, or a folder of idx files.")]
 Model = Annotated[str, typer.Argument(help="A model file written by 'train --out'.")]
-Backend = Annotated[str, typer.Option(help="auto, numpy or cupy.")]
+Backend = Annotated[str, typer.Option(help="auto, numpy, cupy, or cupy:1 for the second GPU.")]
 
 
 @app.command()

@@ -137,7 +137,7 @@ def train(options: Options) -> list[str]:
         f"data        {options.data}: {len(X)} samples to train on, {len(split.validation)} to validate on, "
         f"{dataset.X.shape[1]} features, target {dataset.target_name!r} ({what})",
         f"network     {'-'.join(map(str, network.layer_sizes))}, {network.hidden_activation}, "
-        f"{network.output_activation}, {network.loss}, {network.dtype.name} on {network.backend.name}",
+        f"{network.output_activation}, {network.loss}, {network.dtype.name} on {network.backend.label}",
         f"training    {history.epochs} epochs in {seconds:.2f} s, "
         f"{history.epochs * len(X) / seconds:,.0f} samples/s, cost {history.cost[-1]:.6f} ({history.message})",
     ]

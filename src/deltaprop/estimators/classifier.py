@@ -16,6 +16,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 
 from deltaprop import evaluation
 from deltaprop.backends import Array, backend_of
+from deltaprop.device_scope import methods_on_its_device
 from deltaprop.estimators.fit_data import HeldOut
 from deltaprop.estimators.inputs import checked_data, on_host
 from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron
@@ -28,6 +29,7 @@ LOSSES = {
 }
 
 
+@methods_on_its_device
 class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     """A multi-layer perceptron for classes: scikit-learn's estimator of that name, by deltaprop's engine.
 
@@ -92,8 +94,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         Each is given a `deltaprop.callbacks.EpochEnd` after every epoch; one that returns True ends training.
     progress : bool, default False
         Draw a progress bar on standard error.
-    backend : {"auto", "numpy", "cupy"} or Backend
-        Where to compute. "auto" is CuPy where a CUDA device answers, else NumPy.
+    backend : {"auto", "numpy", "cupy", "cupy:N"} or Backend
+        Where to compute. "auto" is CuPy where a CUDA device answers, else NumPy; "cupy:1" is the second CUDA device.
     dtype : {"float32", "float64"} or None
         Of parameters and all arithmetic; by default that of X, where it is one of these, else float64.
 

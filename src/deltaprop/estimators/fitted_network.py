@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from abc import abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from deltaprop import evaluation
 from deltaprop.activations import HIDDEN_ACTIVATIONS
 from deltaprop.backends import Array, backend_of, get_backend
+from deltaprop.device_scope import methods_on_its_device, on_its_device
 from deltaprop.estimators.inputs import checked_inputs
 from deltaprop.model import Network
 
@@ -27,6 +29,7 @@ def our_name(activation: str) -> str:
     return SCIKIT_LEARN_NAMES.get(activation, activation)
 
 
+@methods_on_its_device
 class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """``coefs_`` and ``intercepts_`` over a network.
 
@@ -49,10 +52,18 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         """The loss by our name, and the output activation by scikit-learn's."""
 
     @property
+    @on_its_device
     def network_(self) -> Network:
         """The fitted network: the same parameters with all that `Network` can do."""
         check_is_fitted(self, "coefs_")
         return self._connect()
+
+    def _device_scope(self) -> AbstractContextManager[Any]:
+        """That of the device that ``backend`` names; else of the one that the network is on, where there is one."""
+        chosen, network = self.backend, self.__dict__.get("_network")
+        if isinstance(chosen, str) and ":" not in chosen:
+            return nullcontext() if network is None else network.backend.scope()
+        return get_backend(chosen).scope()
 
     # -- coefs_ and the network ---------------------------------------------------------------------------------
 
@@ -72,9 +83,9 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         """The arguments of `Network`, besides the widths, for inputs (or ``coefs_[0]``) of the kind of `X`."""
         backend, lives_on = self.backend, backend_of(X)
         if lives_on is not None and not lives_on.on_host:
-            if backend not in ("auto", lives_on.name, lives_on):
+            if backend != "auto" and get_backend(backend).name != lives_on.name:
                 raise TypeError(f"backend: expected 'auto' or {lives_on.name!r} for such input, got {backend!r}")
-            backend = lives_on
+            backend = lives_on if backend == "auto" else backend
         return {
             "hidden_activation": self._activations(self.n_layers_ - 2),
             "output_activation": our_name(self.out_activation_),
@@ -116,7 +127,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             "output_activation": network.output_activation,
             "loss": network.loss,
             "dtype": network.dtype.name,
-            "backend": network.backend.name if on_device else self.backend,
+            "backend": network.backend.label if on_device else self.backend,
         }
 
     def __getstate__(self) -> dict[str, Any]:
@@ -215,7 +226,7 @@ def _is_as(network: Network, configuration: dict[str, Any]) -> bool:
         list(network.activations) == [*configuration["hidden_activation"], configuration["output_activation"]]
         and network.loss == configuration["loss"]
         and network.dtype == np.dtype(configuration["dtype"])
-        and network.backend is get_backend(configuration["backend"])
+        and network.backend is get_backend(configuration["backend"]).on_device(network.backend.device)
     )
 
 

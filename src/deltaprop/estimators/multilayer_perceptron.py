@@ -15,7 +15,8 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
 from deltaprop.activations import OUTPUT_ACTIVATIONS
-from deltaprop.backends import BACKENDS, BY_NAME_ONLY, Array, Backend
+from deltaprop.backends import Array, Backend
+from deltaprop.device_scope import methods_on_its_device, on_its_device
 from deltaprop.estimators import exchange, full_batch, minibatches
 from deltaprop.estimators.fit_data import HeldOut, Training
 from deltaprop.estimators.fitted_network import ACTIVATIONS, FittedNetwork, our_name
@@ -25,6 +26,7 @@ from deltaprop.parameters import Parameters
 from deltaprop.trainer import check_dropout
 
 
+@methods_on_its_device
 class MultilayerPerceptron(FittedNetwork):
     """The common part of the two estimators; made for being derived from."""
 
@@ -52,7 +54,7 @@ class MultilayerPerceptron(FittedNetwork):
         "epsilon": [Interval(Real, 0, None, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
         "max_fun": [Interval(Integral, 1, None, closed="left")],
-        "backend": [StrOptions({"auto", *BACKENDS, *BY_NAME_ONLY}), Backend],
+        "backend": [str, Backend],  # names are for `get_backend` to check
         "dtype": [StrOptions({"float32", "float64"}), Options(type, {np.float32, np.float64}), np.dtype, None],
         "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
         "output_activation": [StrOptions({"logistic", *OUTPUT_ACTIVATIONS}), None],
@@ -129,6 +131,7 @@ class MultilayerPerceptron(FittedNetwork):
 
     # -- fitting ------------------------------------------------------------------------------------------------
 
+    @on_its_device
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation_data: Any = None, *, incremental: bool) -> Self:
         """Train from new parameters, or from those there are under `warm_start` and where `incremental`."""
         hidden = self._hidden_layer_sizes()

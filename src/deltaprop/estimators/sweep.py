@@ -473,11 +473,12 @@ def _fit_part(search: _Search, group: Group, jobs: Sequence[Job]) -> tuple[list[
     """Train and score some of a group; what `_fit_and_score` says of each, how many ran out of epochs, and failures."""
     sweep = search.sweep
     began = time.perf_counter()
-    stack, records = search.fit_members(group, jobs)
-    fitted = time.perf_counter()
-    tested = search.score_members(group, jobs, stack, records, 1)
-    scored = time.perf_counter()
-    trained = search.score_members(group, jobs, stack, records, 0) if sweep.return_train_score else None
+    with group.backend.scope():
+        stack, records = search.fit_members(group, jobs)
+        fitted = time.perf_counter()
+        tested = search.score_members(group, jobs, stack, records, 1)
+        scored = time.perf_counter()
+        trained = search.score_members(group, jobs, stack, records, 0) if sweep.return_train_score else None
     entries, failures = [], []
     for k, job in enumerate(jobs):
         entry = {

@@ -151,8 +151,9 @@ class Group:
         self._of_estimator: dict[int, tuple[Any, Optimizer, Objective]] = {}
         empty = StackState([0], self.widths, init="zeros", **self.configuration)
         self.backend, self.dtype = empty.backend, empty.dtype
-        self.X: Array = self.backend.asarray(table.X, self.dtype)
-        self.Y: Array = self.backend.asarray(table.targets, self.dtype)
+        with self.backend.scope():
+            self.X: Array = self.backend.asarray(table.X, self.dtype)
+            self.Y: Array = self.backend.asarray(table.targets, self.dtype)
         self.n_parameters = int(empty.parameters.shape[1])
 
     def stack(self, count: int) -> StackState:
@@ -201,15 +202,16 @@ class Group:
 
     def train(self, stack: StackState, fits: Sequence[MemberFit]) -> Records:
         """Train the members of `stack`, one for each of `fits`."""
-        return fit_together(
-            stack,
-            self.X,
-            self.Y,
-            fits,
-            outputs_averaged=self.configured._outputs_averaged(),
-            constant_costs=self.configured._constant_costs(self.table.targets),
-            score=self.score,
-        )
+        with self.backend.scope():
+            return fit_together(
+                stack,
+                self.X,
+                self.Y,
+                fits,
+                outputs_averaged=self.configured._outputs_averaged(),
+                constant_costs=self.configured._constant_costs(self.table.targets),
+                score=self.score,
+            )
 
     def network(self, parameters: Array) -> Network:
         """A network with a copy of these parameters."""

@@ -1,0 +1,176 @@
+"""With several CUDA devices, everything that a network does is done on its own, whichever is current."""
+
+import pickle
+import sys
+import threading
+
+import numpy as np
+import pytest
+from cases import relative
+from conftest import missing
+from host_cuda import HostCudaBackend, compiler_problem
+
+import deltaprop as dp
+from deltaprop import backends
+from deltaprop.backends import get_backend
+
+
+class TwoDevices(HostCudaBackend):
+    """Notes on which device every array is made and every kernel launched."""
+
+    def __init__(self):
+        super().__init__(devices=2)
+        self.seen = []
+        for name in ("asarray", "empty", "zeros", "isfinite", "vdot"):
+            setattr(self.cp, name, self.noting(getattr(np, name)))
+        self.run = self.noting(self.run)
+        self._found_products.run = self.run
+
+    def noting(self, function):
+        def noted(*arguments, **options):
+            self.seen.append(self.devices.current[-1])
+            return function(*arguments, **options)
+
+        return noted
+
+
+@pytest.fixture
+def two(monkeypatch):
+    problem = compiler_problem()
+    if problem:
+        missing("g++", problem)
+    two = TwoDevices()
+    monkeypatch.setitem(backends.BACKENDS, "cupy", lambda: two)
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)  # so that NumPy's arrays are not taken for this backend's
+    backends.backend_problem.cache_clear()
+    yield two
+    monkeypatch.undo()
+    backends.backend_problem.cache_clear()
+
+
+@pytest.fixture
+def data(rng):
+    return rng.standard_normal((30, 4)), rng.uniform(size=(30, 2))
+
+
+def everything(net, X, Y):
+    """Whatever can be asked of a network; by name, so that a failure says which."""
+    return {
+        "forward": lambda: net.forward(X),
+        "predict": lambda: net.predict(X),
+        "cost": lambda: net.cost(X, Y, l2=0.1),
+        "cost_and_gradient": lambda: net.cost_and_gradient(X, Y),
+        "deltas": lambda: net.deltas(X, Y),
+        "jvp": lambda: net.jvp(X, X),
+        "vjp": lambda: net.vjp(X, Y),
+        "jacobian": lambda: net.jacobian(X[:2]),
+        "hvp": lambda: net.hvp(X, Y, net.parameters.copy()),
+        "fit": lambda: net.fit(X, Y, epochs=2, batch_size=8, validation=(X, Y), l2=0.1),
+        "fit with dropout": lambda: net.fit(X, Y, epochs=1, dropout=0.5, optimizer=dp.Adam(0.1)),
+        "fit_full_batch": lambda: net.fit_full_batch(X, Y, max_iter=2),
+        "explain": lambda: net.explain(X[:1], Y[:1]),
+        "check_gradient": lambda: dp.check_gradient(net, X, Y),
+        "copy": lambda: net.copy().predict(X),
+        "thetas": lambda: setattr(net, "thetas", net.thetas),
+        "weights": lambda: setattr(net, "weights", [W.copy() for W in net.weights]),
+        "parameters": lambda: setattr(net, "parameters", net.parameters.copy()),
+        "pickle": lambda: pickle.loads(pickle.dumps(net)).predict(X),
+    }
+
+
+NAMES = list(everything(dp.Network([4, 2], backend="numpy"), np.zeros((2, 4)), None))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_network_stays_on_its_device(two, data, name):
+    net = dp.Network([4, 5, 2], backend="cupy", device=1, hidden_activation="tanh")
+    everything(net, *data)[name]()
+    assert set(two.seen) == {1}
+    assert two.devices.current == [0]
+
+
+@pytest.mark.parametrize("chosen", [{"device": 1}, {"backend": "cupy:1"}, {}])
+def test_the_device_may_be_named_or_be_the_current_one(two, data, chosen):
+    with two.devices.device(1):
+        net = dp.Network([4, 5, 2], **({"backend": "cupy"} | chosen))
+    assert net.backend.label == "cupy:1"
+    net.fit(*data)
+    assert set(two.seen) == {1}
+    assert repr(net).endswith("backend='cupy:1')")
+    other = dp.Network([4, 5, 2], backend="cupy", device=0)
+    other.fit(*data)
+    assert relative(net.parameters, other.parameters) == 0.0
+
+
+def test_stacks_and_their_members(two, data):
+    stack = dp.NetworkStack(2, [4, 5, 2], backend="cupy", device=1)
+    stack.fit(*data, epochs=2)
+    stack.predict(data[0])
+    stack[1].fit(*data, epochs=1)
+    pickle.loads(pickle.dumps(stack)).predict(data[0])
+    assert set(two.seen) == {1}
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_estimators(two, rng, solver):
+    X, y = rng.standard_normal((40, 4)), rng.integers(0, 3, 40)
+    mlp = dp.MLPClassifier((5,), backend="cupy:1", solver=solver, max_iter=3, early_stopping=solver != "lbfgs")
+    mlp.fit(X, y)
+    network = mlp.network_
+    mlp.predict_proba(X)
+    mlp.transform(X)
+    mlp.input_gradient(X[:2])
+    mlp.score(X, y)
+    if solver != "lbfgs":
+        mlp.set_params(early_stopping=False).partial_fit(X, y)
+        assert mlp.network_ is network
+    copy = pickle.loads(pickle.dumps(mlp))
+    copy.predict(X)
+    assert copy.network_.backend.label == "cupy:1"
+    assert set(two.seen) == {1}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_sweeps_and_ensembles(two, rng):
+    X, y = rng.standard_normal((40, 4)), rng.integers(0, 3, 40)
+    base = dp.MLPClassifier((5,), backend="cupy:1", max_iter=2, random_state=0)
+    dp.SweepCV(base, {"alpha": [0.1, 1.0]}, cv=2).fit(X, y).predict(X)
+    dp.EnsembleClassifier(base, 2, random_state=0).fit(X, y).predict(X)
+    assert set(two.seen) == {1}
+
+
+def test_threads_have_a_current_device_each(two, data):
+    net = dp.Network([4, 5, 2], backend="cupy", device=1)
+    thread = threading.Thread(target=net.predict, args=(data[0],))
+    thread.start()
+    thread.join()
+    assert set(two.seen) == {1}
+
+
+def test_precision_and_device(two):
+    net = dp.Network([4, 5, 2], backend="cupy", device=1, precision="tf32", dtype="float32")
+    assert (net.backend.precision, net.backend.device) == ("tf32", 1)
+    assert pickle.loads(pickle.dumps(net)).backend is net.backend
+    assert net.backend.on_device(0).precision == "tf32"
+    assert net.backend.on_device(None) is net.backend
+
+
+def test_devices_that_are_not_there(two):
+    with pytest.raises(dp.BackendError, match="device: expected one of the 2 CUDA devices here, 0 … 1, got 2"):
+        dp.Network([4, 2], backend="cupy", device=2)
+    with pytest.raises(dp.BackendError, match="device: backend 'numpy' has no devices to choose from, got 1"):
+        dp.Network([4, 2], backend="numpy", device=1)
+    with pytest.raises(ValueError, match="device: expected a whole number of at least 0, got -1"):
+        dp.Network([4, 2], backend="cupy", device=-1)
+    for name in ("cupy:", "cupy:one", "cupy:-1", "nowhere:1"):
+        with pytest.raises(ValueError, match=f"backend: expected one of .*'cupy:N'.*, got {name!r}"):
+            get_backend(name)
+
+
+def test_a_single_device_needs_no_choice(monkeypatch, data):
+    one = HostCudaBackend() if compiler_problem() is None else missing("g++", compiler_problem())
+    monkeypatch.setitem(backends.BACKENDS, "cupy", lambda: one)
+    assert dp.Network([4, 2], backend="cupy", device=0).backend is one
+    assert dp.Network([4, 2], backend="cupy").backend is one
+    assert get_backend("cupy:0") is one
