@@ -133,7 +133,7 @@ def test_debug_initialize_is_the_courses(backend):
     ([[2, 2]], {"output_error": "simplified"}, ValueError, "output_error: .* expected that loss, got 'binary_cross_entropy'"),
     ([[2, 2]], {"seed": -1}, ValueError, "seed: expected a whole number of at least 0, got -1"),
     ([[2, 2]], {"seed": "x"}, TypeError, "seed: expected a whole number, got 'x'"),
-    ([[2, 2]], {"backend": "tpu"}, ValueError, "backend: expected one of 'auto', 'numpy', 'cupy', 'reference', got 'tpu'"),
+    ([[2, 2]], {"backend": "tpu"}, ValueError, "backend: expected one of 'auto', 'numpy', 'cupy', 'cupy:N', 'reference', got 'tpu'"),
 ])  # fmt: skip
 def test_bad_networks_are_refused(arguments, options, error, message):
     with pytest.raises(error, match=message):

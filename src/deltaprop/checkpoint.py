@@ -109,7 +109,7 @@ class Checkpoint:
         try:
             write_model(self.path, network | {"training": training}, tensors)
         except OSError as error:
-            warnings.warn(f"checkpoint: {self.path} is not written ({error})", RuntimeWarning, stacklevel=4)
+            warnings.warn(f"checkpoint: {self.path} is not written ({error})", RuntimeWarning, stacklevel=5)
 
     def load(self) -> tuple[Position, History, Any, Any, bool] | None:
         """What `save` wrote, as it was handed it; None where there is no file. Network and optimizer are restored.

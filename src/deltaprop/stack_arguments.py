@@ -96,5 +96,5 @@ def report(histories: list[History]) -> list[History]:
         first = histories[0]
         rate = first.learning_rate[-1] if first.learning_rate else float("nan")
         raise DivergenceError(message, epoch=first.epochs + 1, learning_rate=rate, history=first)
-    warnings.warn(message, RuntimeWarning, stacklevel=4)
+    warnings.warn(message, RuntimeWarning, stacklevel=5)
     return histories

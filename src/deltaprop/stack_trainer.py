@@ -143,7 +143,7 @@ def _way(stack: Stack, networks: Sequence[NetworkState] | None) -> Any:
         try:
             return NativeStack(stack)
         except BackendError as error:
-            warnings.warn(f"{error}; epochs are trained step by step, by NumPy", RuntimeWarning, stacklevel=5)
+            warnings.warn(f"{error}; epochs are trained step by step, by NumPy", RuntimeWarning, stacklevel=6)
     if SteppedStack.can(stack):
         return SteppedStack(stack, networks)
     return ResidentStack(stack) if ResidentStack.can(stack) else None

@@ -383,7 +383,7 @@ def _native_epoch(trainer: Trainer, dropout: Sequence[float]) -> NativeEpoch | N
             trainer.decay,
         )
     except BackendError as error:
-        warnings.warn(f"{error}; epochs are trained step by step, by NumPy", RuntimeWarning, stacklevel=6)
+        warnings.warn(f"{error}; epochs are trained step by step, by NumPy", RuntimeWarning, stacklevel=7)
         return None
 
 

@@ -82,5 +82,5 @@ def train(mlp: MultilayerPerceptron, training: Training, held_out: HeldOut | Non
             f"lbfgs failed to converge after {mlp.n_iter_} iteration(s) (status={result.status}):\n{result.message}"
             f"{advice}\nScaled inputs often help.",
             ConvergenceWarning,
-            stacklevel=5,
+            stacklevel=7,
         )

@@ -117,10 +117,10 @@ def train(mlp: MultilayerPerceptron, training: Training, held_out: HeldOut | Non
                         f"Stochastic Optimizer: Maximum iterations ({mlp.max_iter}) reached and the optimization "
                         "hasn't converged yet.",
                         ConvergenceWarning,
-                        stacklevel=5,
+                        stacklevel=7,
                     )
     except KeyboardInterrupt:
-        warnings.warn("Training interrupted by user.", stacklevel=5)
+        warnings.warn("Training interrupted by user.", stacklevel=7)
     if stops_by_score:
         network.parameters = mlp._best_parameters
 
@@ -130,7 +130,7 @@ def _batch_size(mlp: MultilayerPerceptron, samples: int) -> int:
         return min(200, samples)
     if mlp.batch_size > samples:
         warnings.warn(
-            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=6
+            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=8
         )
     return int(min(mlp.batch_size, samples))
 

@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
 from deltaprop.activations import OUTPUT_ACTIVATIONS
-from deltaprop.backends import Array, Backend
+from deltaprop.backends import BACKENDS, BY_NAME_ONLY, Array, Backend
 from deltaprop.device_scope import methods_on_its_device, on_its_device
 from deltaprop.estimators import exchange, full_batch, minibatches
 from deltaprop.estimators.fit_data import HeldOut, Training
@@ -24,6 +24,14 @@ from deltaprop.estimators.inputs import on_host, take
 from deltaprop.model import Network
 from deltaprop.parameters import Parameters
 from deltaprop.trainer import check_dropout
+
+
+class BackendName(StrOptions):
+    """A name of a backend, with or without the number of a device."""
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        """Whether it is one of them; `get_backend` judges what stands behind the colon."""
+        return isinstance(val, str) and val.partition(":")[0] in self.options
 
 
 @methods_on_its_device
@@ -54,7 +62,7 @@ class MultilayerPerceptron(FittedNetwork):
         "epsilon": [Interval(Real, 0, None, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
         "max_fun": [Interval(Integral, 1, None, closed="left")],
-        "backend": [str, Backend],  # names are for `get_backend` to check
+        "backend": [BackendName({"auto", *BACKENDS, *BY_NAME_ONLY}), Backend],
         "dtype": [StrOptions({"float32", "float64"}), Options(type, {np.float32, np.float64}), np.dtype, None],
         "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
         "output_activation": [StrOptions({"logistic", *OUTPUT_ACTIVATIONS}), None],
