@@ -22,7 +22,7 @@ from sklearn.preprocessing import scale
 from sklearn.utils.class_weight import compute_sample_weight
 
 import deltaprop as dp
-from deltaprop import backends
+from deltaprop import backends, evaluation, streamed_epoch
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -152,6 +152,33 @@ def device(monkeypatch):
     yield device
     monkeypatch.undo()
     backends.backend_problem.cache_clear()
+
+
+@pytest.mark.parametrize("scoring", [None, "balanced_accuracy"])
+def test_tables_larger_than_a_device(device, iris, monkeypatch, scoring):
+    """Training, early stopping and predictions go through it chunk by chunk."""
+    X, y = iris
+    monkeypatch.setattr(device, "room", lambda: 100)
+    monkeypatch.setattr(evaluation, "CHUNK_BYTES", 7 * 4 * 8)
+    monkeypatch.setattr(streamed_epoch, "CHUNK_BYTES", 2000)
+    streams = {
+        "new_stream": lambda: None,
+        "event": lambda: None,
+        "wait_on_device": lambda event: None,
+        "wait_on_host": lambda event: None,
+    }
+    for name, function in streams.items():
+        monkeypatch.setattr(device, name, function)
+    options = {"early_stopping": True, "batch_size": 16, "scoring": scoring}
+    expected = classifier(**options).fit(X, y)
+    fitted = classifier(**options).set_params(backend="cupy").fit(X, y)
+    assert relative(fitted.coefs_, expected.coefs_) < 1e-12
+    assert fitted.loss_curve_ == pytest.approx(expected.loss_curve_, rel=1e-12)
+    assert fitted.validation_scores_ == pytest.approx(expected.validation_scores_, rel=1e-12)
+    assert fitted.validation_loss_curve_ == pytest.approx(expected.validation_loss_curve_, rel=1e-12)
+    assert relative(fitted.predict_proba(X), expected.predict_proba(X)) < 1e-12
+    assert relative(fitted.transform(X), expected.transform(X)) < 1e-12
+    assert relative(fitted.input_gradient(X), expected.input_gradient(X)) < 1e-12
 
 
 def test_arrays_on_a_device_stay_there(device, iris, table):

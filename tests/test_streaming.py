@@ -6,7 +6,7 @@ from cases import relative
 from conftest import backend_or_skip
 
 import deltaprop as dp
-from deltaprop import streamed_epoch
+from deltaprop import evaluation, streamed_epoch
 from deltaprop.graph_epoch import GraphEpoch
 from deltaprop.resident_epoch import ResidentEpoch
 from deltaprop.streamed_epoch import StreamedEpoch
@@ -79,6 +79,51 @@ def test_with_validation_and_early_stopping(device, chunks, rng):
     history = fits(device, X, y, epochs=4, validation=held_out, early_stopping=dp.EarlyStopping(2))
     assert len(history.validation_cost) == history.epochs
     assert chunks
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    """How many samples each chunk had that was only looked at; at most four."""
+    monkeypatch.setattr(evaluation, "CHUNK_BYTES", 4 * 6 * 8)
+    seen, chunks = [], evaluation._chunks
+
+    def counted(network, X):
+        for rows, inputs in chunks(network, X):
+            seen.append(len(inputs))
+            yield rows, inputs
+
+    monkeypatch.setattr(evaluation, "_chunks", counted)
+    return seen
+
+
+def test_predictions_and_costs_of_data_that_do_not_fit(device, small_chunks, rng):
+    X, y, weight = rng.standard_normal((71, 6)), rng.integers(0, 3, 71), rng.uniform(0, 2, 71)
+    options = {"loss": "categorical_cross_entropy", "seed": 3}
+    net, reference = (dp.Network([6, 8, 3], backend=backend, **options) for backend in (device, "reference"))
+    predicted = net.predict(X.tolist())
+    assert small_chunks == [*[4] * 17, 3]
+    assert type(predicted) is np.ndarray
+    assert relative(predicted, reference.predict(X)) < 1e-13
+    for how in ({"l2": 0.3}, {"sample_weight": weight, "reduction": "sum"}):
+        assert net.cost(X.tolist(), y, **how) == pytest.approx(reference.cost(X, y, **how), rel=1e-13)
+    assert sum(small_chunks) == 3 * 71
+    with pytest.raises(ValueError, match="X: expected 6 features"):
+        net.predict(np.zeros((30, 5)).tolist())
+
+
+def test_validation_data_that_do_not_fit(device, chunks, small_chunks, rng):
+    X, y = rng.standard_normal((71, 6)), rng.integers(0, 3, 71)
+    held_out = rng.standard_normal((9, 6)), rng.integers(0, 3, 9)
+    options = {"loss": "categorical_cross_entropy", "seed": 3}
+    histories = []
+    for backend, validation in ((device, (held_out[0].tolist(), held_out[1])), ("reference", held_out)):
+        net = dp.Network([6, 8, 3], backend=backend, **options)
+        histories.append(net.fit(X.tolist(), y, epochs=2, validation=validation, metrics=["accuracy", "r2"]))
+    ours, reference = histories
+    assert small_chunks == [4, 4, 1] * 2
+    assert ours.validation_cost == pytest.approx(reference.validation_cost, rel=1e-12)
+    for name, values in ours.metrics.items():
+        assert values == pytest.approx(reference.metrics[name], rel=1e-12)
 
 
 def test_wrong_data_are_refused_as_ever(device, rng):

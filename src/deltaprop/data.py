@@ -15,11 +15,27 @@ from deltaprop.errors import BackendError
 CUDA_DEVICE_TYPES = (2, 13)
 
 
+#: How much of the room on a device data may take; what does not fit goes there in chunks.
+SHARE_OF_ROOM = 0.7
+
+
 class HostData:
-    """An array, (m, s), that is to stay on the host while a network on a device is trained on it."""
+    """An array, (m, s), that stays on the host while a network on a device works on it, chunk by chunk."""
 
     def __init__(self, array: np.ndarray[Any, Any]) -> None:
         self.array, self.shape = array, array.shape
+
+
+def stays_on_host(X: Any, backend: Backend, columns: int, dtype: DTypeLike) -> bool:
+    """Whether `X` is host data, and the device has no room for so many columns as long as it is."""
+    room = backend.room()
+    if room is None or backend.owns(X) or is_on_cuda(X):
+        return False
+    try:
+        shape = np.shape(X)
+    except ValueError:  # a ragged list, which is refused by its name
+        return False
+    return len(shape) == 2 and shape[0] * columns * np.dtype(dtype).itemsize > SHARE_OF_ROOM * room
 
 
 def as_inputs(X: Any, name: str, *, columns: int, backend: Backend, dtype: DTypeLike, rows: int | None = None) -> Array:

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.backprop import Objective, Workspace, add_cost, forward
+from deltaprop.data import HostData
 from deltaprop.history import History
 from deltaprop.metrics import Metric
 from deltaprop.network import NetworkState
+from deltaprop.sources import CHUNK_BYTES
 
 #: Rows taken at a time: enough for the matrix products to be efficient, and as few as let a layer of so many entries,
 #: its z and its a, stay in a second-level cache.
 LEAST_ROWS, MOST_ROWS, LAYER_ENTRIES = 256, 2048, 50_000
 
 
-def predict(network: NetworkState, X: Array) -> Array:
-    """a^(L), (…, m, s_L), for X : (…, m, s_1), or (m, s_1) for all members, a block of rows at a time."""
+def predict(network: NetworkState, X: Any) -> Array:
+    """a^(L), (…, m, s_L), for X : (…, m, s_1), or (m, s_1) for all members, a block of rows at a time; as `layers`."""
     return layers(network, X, lambda work: [work.A[-1]])[0]
 
 
-def layers(network: NetworkState, X: Array, chosen: Callable[[Workspace], list[Array]]) -> list[Array]:
-    """What `chosen` takes from the workspace of a forward pass, each (…, m, s_l), a block of rows at a time."""
+def layers(network: NetworkState, X: Any, chosen: Callable[[Workspace], list[Array]]) -> list[Array]:
+    """What `chosen` takes from the workspace of a forward pass, each (…, m, s_l), a block of rows at a time.
+
+    Of `HostData` what is returned is on the host.
+    """
+    if isinstance(X, HostData):
+        return _layers_on_host(network, X, chosen)
     results: list[Array] = []
     m, empty = X.shape[-2], network.backend.empty
     for start, stop, work in _blocks(network, m):
@@ -39,11 +47,33 @@ def layers(network: NetworkState, X: Array, chosen: Callable[[Workspace], list[A
     return results
 
 
+def _layers_on_host(network: NetworkState, X: HostData, chosen: Callable[[Workspace], list[Array]]) -> list[Array]:
+    results: list[Array] = []
+    for rows, inputs in _chunks(network, X):
+        parts = [network.backend.to_numpy(part) for part in layers(network, inputs, chosen)]
+        results = results or [np.empty((X.shape[0], part.shape[-1]), network.dtype) for part in parts]
+        for result, part in zip(results, parts, strict=True):
+            result[rows] = part
+    return results
+
+
 def data_cost(
-    network: NetworkState, X: Array, Y: Array, prediction: Array | None = None, sample_weight: Array | None = None
+    network: NetworkState, X: Any, Y: Any, prediction: Array | None = None, sample_weight: Array | None = None
 ) -> Array:
-    """Σ cost, () of float64, a block of rows at a time; a^(L) goes into `prediction`, (m, s_L), where one is given."""
-    total = network.backend.zeros((), np.float64)
+    """Σ cost, () of float64, a block of rows at a time; a^(L) goes into `prediction`, (m, s_L), where one is given.
+
+    Of `HostData` that is an array of the host.
+    """
+    backend = network.backend
+    total = backend.zeros((), np.float64)
+    if isinstance(X, HostData):
+        for rows, inputs in _chunks(network, X):
+            targets = backend.asarray(Y.array[rows], network.dtype)
+            part = None if prediction is None else backend.empty(targets.shape, network.dtype)
+            total += data_cost(network, inputs, targets, part, None if sample_weight is None else sample_weight[rows])
+            if prediction is not None:
+                prediction[rows] = backend.to_numpy(part)
+        return total
     for start, stop, work in _blocks(network, X.shape[0]):
         h = forward(network, X[start:stop], work)
         add_cost(network, Y[start:stop], work, total, None if sample_weight is None else sample_weight[start:stop])
@@ -53,14 +83,30 @@ def data_cost(
 
 
 def validate(
-    network: NetworkState, X: Array, Y: Array, objective: Objective, metrics: dict[str, Metric], history: History
+    network: NetworkState, X: Any, Y: Any, objective: Objective, metrics: dict[str, Metric], history: History
 ) -> None:
     """Cost and metrics over validation data, in one forward pass, appended to `history`."""
-    prediction = network.backend.empty(Y.shape, network.dtype)
+    prediction = prediction_for(network, Y)
     total = data_cost(network, X, Y, prediction)
+    Y = Y.array if isinstance(Y, HostData) else Y
     history.validation_cost.append(objective.scale(X.shape[0]) * float(total))
     for name, metric in metrics.items():
         history.metrics[name].append(float(metric(prediction, Y)))
+
+
+def prediction_for(network: NetworkState, Y: Any) -> Array:
+    """A buffer for a^(L) of as many samples as Y has, where `data_cost` writes it."""
+    empty = np.empty if isinstance(Y, HostData) else network.backend.empty
+    return empty(Y.shape, network.dtype)
+
+
+def _chunks(network: NetworkState, X: HostData) -> Iterator[tuple[slice, Array]]:
+    """Slices of the rows of host data, and these rows on the device."""
+    m, columns = X.shape
+    at_once = max(1, CHUNK_BYTES // (columns * network.dtype.itemsize))
+    for start in range(0, m, at_once):
+        rows = slice(start, min(start + at_once, m))
+        yield rows, network.backend.asarray(X.array[rows], network.dtype)
 
 
 def _blocks(network: NetworkState, m: int) -> Iterator[tuple[int, int, Workspace]]:

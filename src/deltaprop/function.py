@@ -12,9 +12,9 @@ import numpy as np
 
 from deltaprop import backprop, derivatives, evaluation
 from deltaprop.arguments import check_choice, check_whole_number
-from deltaprop.backends import Array, Backend, get_backend
+from deltaprop.backends import Array, get_backend
 from deltaprop.backprop import L2Scaling, Objective, Reduction, Workspace, total_weight
-from deltaprop.data import as_inputs, as_targets, as_vector, as_weights
+from deltaprop.data import HostData, as_inputs, as_targets, as_vector, as_weights, stays_on_host
 from deltaprop.derivatives import CostDerivatives, Mode
 from deltaprop.device_scope import methods_on_its_device
 from deltaprop.losses import describe
@@ -76,14 +76,14 @@ class NetworkFunction(NetworkState):
         return ForwardPass(z=self._like(X, work.Z), a=self._like(X, work.A))
 
     def predict(self, X: Any) -> Array:
-        """h = a^(L), (m, s_L), for X : (m, s_1).
+        """h = a^(L), (m, s_L), for X : (m, s_1), a block of rows at a time; X may be larger than the device's memory.
 
         Raises
         ------
         ValueError, TypeError
             As `forward`.
         """
-        return self._like(X, [evaluation.predict(self, self._inputs(X))])[0]
+        return self._like(X, [evaluation.predict(self, self._inputs(X, may_stay=True))])[0]
 
     # -- cost and gradient --------------------------------------------------------------------------------------
 
@@ -123,7 +123,7 @@ class NetworkFunction(NetworkState):
             If an argument is none of these; the message names it.
         """
         objective = Objective(l2, l2_scaling, reduction)
-        inputs, targets, weights = self._samples(X, Y, sample_weight)
+        inputs, targets, weights = self._samples(X, Y, sample_weight, may_stay=True)
         cost = evaluation.data_cost(self, inputs, targets, sample_weight=weights)
         return objective.total(self, cost, total_weight(inputs, weights))
 
@@ -296,27 +296,28 @@ class NetworkFunction(NetworkState):
 
     # -- the door -----------------------------------------------------------------------------------------------
 
-    def _inputs(self, X: Any, name: str = "X") -> Array:
-        return as_inputs(X, name, columns=self.layer_sizes[0], backend=self.backend, dtype=self.dtype)
+    def _inputs(self, X: Any, name: str = "X", *, may_stay: bool = False) -> Any:
+        """Inputs as an array of ours or, where they may stay on the host and the device has no room, `HostData`."""
+        width = self.layer_sizes[0]
+        if may_stay and stays_on_host(X, self.backend, width + self.layer_sizes[-1], self.dtype):
+            return HostData(as_inputs(X, name, columns=width, backend=get_backend("reference"), dtype=self.dtype))
+        return as_inputs(X, name, columns=width, backend=self.backend, dtype=self.dtype)
 
     def _rows(self, value: Any, name: str, rows: int, columns: int) -> Array:
         """`value` as an array of one row a sample."""
         return as_inputs(value, name, columns=columns, rows=rows, backend=self.backend, dtype=self.dtype)
 
-    def _weights(self, sample_weight: Any, inputs: Array) -> Array | None:
+    def _weights(self, sample_weight: Any, inputs: Any) -> Array | None:
         """The sample weights as an array of ours, or None where there are none."""
         if sample_weight is None:
             return None
         rows = inputs.shape[0]
         return as_weights(sample_weight, "sample_weight", rows=rows, backend=self.backend, dtype=self.dtype)
 
-    def _data(
-        self, X: Any, Y: Any, X_name: str = "X", Y_name: str = "Y", backend: Backend | None = None
-    ) -> tuple[Array, Array]:
-        """Inputs and targets as arrays of ours, or of another backend."""
-        backend = backend or self.backend
-        inputs = as_inputs(X, X_name, columns=self.layer_sizes[0], backend=backend, dtype=self.dtype)
-        loss = describe(self.loss)
+    def _data(self, X: Any, Y: Any, X_name: str = "X", Y_name: str = "Y", *, may_stay: bool = False) -> tuple[Any, Any]:
+        """Inputs and targets as arrays of ours, or as `HostData` both, see `_inputs`."""
+        inputs, loss = self._inputs(X, X_name, may_stay=may_stay), describe(self.loss)
+        stays = isinstance(inputs, HostData)
         targets = as_targets(
             Y,
             Y_name,
@@ -325,14 +326,14 @@ class NetworkFunction(NetworkState):
             lowest=loss.lowest,
             highest=loss.highest,
             rows_sum_to_one=loss.rows_sum_to_one,
-            backend=backend,
+            backend=get_backend("reference") if stays else self.backend,
             dtype=self.dtype,
         )
-        return inputs, targets
+        return inputs, HostData(targets) if stays else targets
 
-    def _samples(self, X: Any, Y: Any, sample_weight: Any) -> tuple[Array, Array, Array | None]:
-        """Inputs, targets and sample weights, if any, as arrays of ours."""
-        inputs, targets = self._data(X, Y)
+    def _samples(self, X: Any, Y: Any, sample_weight: Any, *, may_stay: bool = False) -> tuple[Any, Any, Array | None]:
+        """Inputs and targets as of `_data`, and sample weights, if any, as an array of ours."""
+        inputs, targets = self._data(X, Y, may_stay=may_stay)
         return inputs, targets, self._weights(sample_weight, inputs)
 
     def _wants_host(self, X: Any) -> bool:

@@ -13,10 +13,9 @@ import numpy as np
 
 from deltaprop import training
 from deltaprop.arguments import check_choice, check_whole_number
-from deltaprop.backends import Array, Backend, backend_of, get_backend
+from deltaprop.backends import Array, Backend, backend_of
 from deltaprop.backprop import L2Scaling, Objective, Reduction
 from deltaprop.callbacks import Callback
-from deltaprop.data import HostData, is_on_cuda
 from deltaprop.device_scope import methods_on_its_device
 from deltaprop.early_stopping import EarlyStopping
 from deltaprop.function import NetworkFunction
@@ -33,9 +32,6 @@ from deltaprop.training import Plan
 if TYPE_CHECKING:
     from deltaprop.explanation import Explanation, Format
     from deltaprop.solvers import Method
-
-#: How much of the room on a device training data may take; what does not fit is streamed from the host.
-SHARE_OF_ROOM = 0.7
 
 
 @methods_on_its_device
@@ -151,7 +147,7 @@ class Network(NetworkFunction):
             With what probability a unit of the hidden layers is left out of a step, one number for all hidden layers
             or one for each, in [0, 1). `History.cost` is then that of the thinned networks.
         validation : (X, Y), optional
-            Data whose cost and metrics are recorded after every epoch.
+            Data whose cost and metrics are recorded after every epoch. They too may be larger than a device.
         metrics : sequence of str or callable, optional
             Recorded on the validation data: "accuracy", "mean_squared_error", "mean_absolute_error", "r2", or a
             function of prediction and targets. By default accuracy for cross-entropies, else nothing.
@@ -306,19 +302,7 @@ class Network(NetworkFunction):
             source = Rows(X, Y if hasattr(Y, "shape") else np.asarray(Y))
         if source is not None:
             return self._from_source(source, sample_weight)
-        room = self.backend.room()
-        if room is None or self.backend.owns(X) or is_on_cuda(X):
-            return self._samples(X, Y, sample_weight)
-        try:
-            shape = np.shape(X)
-        except ValueError:  # a ragged list, which is refused below by its name
-            shape = ()
-        if len(shape) != 2:
-            return self._samples(X, Y, sample_weight)
-        if shape[0] * (self.layer_sizes[0] + self.layer_sizes[-1]) * self.dtype.itemsize <= SHARE_OF_ROOM * room:
-            return self._samples(X, Y, sample_weight)
-        inputs, targets = self._data(X, Y, backend=get_backend("reference"))
-        return HostData(inputs), HostData(targets), self._weights(sample_weight, inputs)
+        return self._samples(X, Y, sample_weight, may_stay=True)
 
     def _is_on_disk(self, X: Any) -> bool:
         """Whether X is memory-mapped and cannot be trained on where it is."""
@@ -349,7 +333,7 @@ class Network(NetworkFunction):
         if validation is not None:
             if not isinstance(validation, (tuple, list)) or len(validation) != 2:
                 raise TypeError(f"validation: expected a pair (X, Y), got {type(validation).__name__}")
-            held_out = self._data(*validation, "validation X", "validation Y")
+            held_out = self._data(*validation, "validation X", "validation Y", may_stay=True)
         if metrics is None:
             metrics = ("accuracy",) if held_out and describe(self.loss).classifies else ()
         elif metrics and held_out is None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Training:
-    """What a fit trains on, as arrays of the network's backend.
+    """What a fit trains on, as arrays of the network's backend; inputs and targets may be `HostData`.
 
     Attributes
     ----------
@@ -33,8 +33,8 @@ class Training:
     """
 
     network: Network
-    X: Array
-    Y: Array
+    X: Any
+    Y: Any
     sample_weight: Array | None
     dropout: tuple[float, ...]
     constant_costs: np.ndarray[Any, Any] | None
@@ -52,15 +52,15 @@ class HeldOut:
     Attributes
     ----------
     X, Y : array, (m, s_1) and (m, s_L)
-        Of the network's backend.
+        Of the network's backend, or `HostData`.
     y : array
         The targets as `predict` gives them, on the host.
     sample_weight, constant_costs : array, (m,), optional
         On the host.
     """
 
-    X: Array
-    Y: Array
+    X: Any
+    Y: Any
     y: Any
     sample_weight: np.ndarray[Any, Any] | None
     constant_costs: np.ndarray[Any, Any] | None
@@ -69,7 +69,7 @@ class HeldOut:
         """Append the mean cost to ``validation_loss_curve_`` and the score to ``validation_scores_``."""
         network = mlp._network
         backend = network.backend
-        prediction = backend.empty(self.Y.shape, network.dtype)
+        prediction = evaluation.prediction_for(network, self.Y)
         weights = None if self.sample_weight is None else backend.asarray(self.sample_weight, network.dtype)
         m = self.X.shape[0] if self.sample_weight is None else float(self.sample_weight.sum())
         cost = float(evaluation.data_cost(network, self.X, self.Y, prediction, weights)) / m

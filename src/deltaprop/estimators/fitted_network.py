@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from deltaprop import evaluation
 from deltaprop.activations import HIDDEN_ACTIVATIONS
 from deltaprop.backends import Array, backend_of, get_backend
+from deltaprop.data import HostData, stays_on_host
 from deltaprop.device_scope import methods_on_its_device, on_its_device
 from deltaprop.estimators.inputs import checked_inputs
 from deltaprop.model import Network
@@ -137,16 +138,22 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     # -- what a fitted network is asked -------------------------------------------------------------------------
 
-    def _on_backend(self, X: Any) -> Array:
-        """Checked inputs as an array of the network's backend; on NumPy, CSR stays CSR."""
+    def _on_backend(self, X: Any) -> Any:
+        """Checked inputs as an array of the network's backend; on NumPy, CSR stays CSR.
+
+        What a device has no room for stays on the host, as `HostData`, but for the full-batch solver.
+        """
         network = self._network
         if hasattr(X, "toarray"):
             if network.backend.on_host:
                 return X.astype(network.dtype, copy=False)
             X = X.toarray()
+        columns = network.layer_sizes[0] + network.layer_sizes[-1]
+        if getattr(self, "solver", None) != "lbfgs" and stays_on_host(X, network.backend, columns, network.dtype):
+            return HostData(np.ascontiguousarray(X, network.dtype))
         return network.backend.asarray(X, network.dtype)
 
-    def _inputs(self, X: Any) -> tuple[Network, Array, Any]:
+    def _inputs(self, X: Any) -> tuple[Network, Any, Any]:
         """The network, `X` checked as an array of its backend, and `X` as it was checked."""
         check_is_fitted(self)
         network = self._connect()
@@ -216,6 +223,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             As `transform`.
         """
         network, inputs, checked = self._inputs(X)
+        inputs = inputs.array if isinstance(inputs, HostData) else inputs
         jacobian = network.jacobian(inputs.toarray() if hasattr(inputs, "toarray") else inputs)
         return self._like(jacobian[:, 0, :] if self.n_outputs_ == 1 else jacobian, checked)
 

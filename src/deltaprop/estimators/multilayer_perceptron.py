@@ -16,6 +16,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from deltaprop.activations import OUTPUT_ACTIVATIONS
 from deltaprop.backends import BACKENDS, BY_NAME_ONLY, Array, Backend
+from deltaprop.data import HostData
 from deltaprop.device_scope import methods_on_its_device, on_its_device
 from deltaprop.estimators import exchange, full_batch, minibatches
 from deltaprop.estimators.fit_data import HeldOut, Training
@@ -177,10 +178,11 @@ class MultilayerPerceptron(FittedNetwork):
             self.validation_scores_, self.validation_loss_curve_ = [], []
         train_X, train_targets, train_weights = part
         backend = network.backend
+        inputs = self._on_backend(train_X)
         training = Training(
             network,
-            self._on_backend(train_X),
-            backend.asarray(train_targets, network.dtype),
+            inputs,
+            self._beside(inputs, train_targets),
             None if train_weights is None else backend.asarray(train_weights, network.dtype),
             dropout,
             self._constant_costs(train_targets),
@@ -281,9 +283,16 @@ class MultilayerPerceptron(FittedNetwork):
 
     def _hold_out(self, X: Any, targets: Any, sample_weight: Any) -> HeldOut:
         """Checked samples as what a fit is judged by."""
-        Y = self._network.backend.asarray(targets, self._network.dtype)
         labels, constants = self._targets_as_predicted(targets), self._constant_costs(targets)
-        return HeldOut(self._on_backend(X), Y, labels, sample_weight, constants)
+        inputs = self._on_backend(X)
+        return HeldOut(inputs, self._beside(inputs, targets), labels, sample_weight, constants)
+
+    def _beside(self, inputs: Any, targets: Any) -> Any:
+        """The targets of samples where their inputs are."""
+        network = self._network
+        if isinstance(inputs, HostData):
+            return HostData(np.ascontiguousarray(targets, network.dtype))
+        return network.backend.asarray(targets, network.dtype)
 
     # -- scikit-learn's own -------------------------------------------------------------------------------------
 
@@ -340,7 +349,8 @@ class MultilayerPerceptron(FittedNetwork):
         names = self.__dict__.pop("feature_names_in_", None)  # the data held out are an array by now
         options = {} if held_out.sample_weight is None else {"sample_weight": held_out.sample_weight}
         try:
-            return float(scorer(self, self._like(held_out.X, self.coefs_[0]), held_out.y, **options))
+            X = held_out.X.array if isinstance(held_out.X, HostData) else self._like(held_out.X, self.coefs_[0])
+            return float(scorer(self, X, held_out.y, **options))
         finally:
             if names is not None:
                 self.feature_names_in_ = names
