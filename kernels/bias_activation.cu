@@ -1,6 +1,6 @@
 // z = (W a) + b, a = g(z), after the matrix product has written W a into z: one pass for both.
 //   z, a, mask : (members, rows, columns)    b : (members, columns)
-// The mask, of dropout, may be null: a = g(z) * mask.
+// The mask, of dropout, may be null: a = g(z) * mask. z, a and mask are stored as `storage`, b is a `real`.
 // Blocks of 32 x 8 threads; a thread stays in its columns, whose biases it holds, and goes down the rows. Grid: column
 // tiles, row slices, members; `width` columns a thread, 1 or as many as fill 16 bytes.
 #include "activation.cuh"
@@ -8,7 +8,7 @@
 #include "real.cuh"
 
 template <class G, int N>
-__device__ void down_the_rows(real* z, const real* b, const real* mask, real* a, int rows, int columns,
+__device__ void down_the_rows(storage* z, const real* b, const storage* mask, storage* a, int rows, int columns,
                               long long b_stride) {
     const int column = (blockIdx.x * 32 + threadIdx.x) * N;
     if (column >= columns) return;
@@ -17,32 +17,33 @@ __device__ void down_the_rows(real* z, const real* b, const real* mask, real* a,
     const long long member = (long long)blockIdx.z * rows * columns;
     for (int row = blockIdx.y * 8 + threadIdx.y; row < rows; row += gridDim.y * 8) {
         const long long i = member + (long long)row * columns + column;
-        Pack<real, N> zi = load_pack<real, N>(z + i), ai;
+        Pack<storage, N> zi = load_pack<storage, N>(z + i), ai;
         for (int j = 0; j < N; ++j) {
-            zi.entry[j] += bias[j];
-            ai.entry[j] = G::value(zi.entry[j]);
+            const real own = load(zi.entry[j]) + bias[j];
+            zi.entry[j] = store(own);
+            ai.entry[j] = store(G::value(own));
         }
-        store_pack<real, N>(z + i, zi);
+        store_pack<storage, N>(z + i, zi);
         if (mask) {
-            const Pack<real, N> mu = load_pack<real, N>(mask + i);
-            for (int j = 0; j < N; ++j) ai.entry[j] *= mu.entry[j];
+            const Pack<storage, N> mu = load_pack<storage, N>(mask + i);
+            for (int j = 0; j < N; ++j) ai.entry[j] = store(load(ai.entry[j]) * load(mu.entry[j]));
         }
-        store_pack<real, N>(a + i, ai);
+        store_pack<storage, N>(a + i, ai);
     }
 }
 
 template <class G>
-__device__ void bias_activation(real* z, const real* b, const real* mask, real* a, int rows, int columns,
+__device__ void bias_activation(storage* z, const real* b, const storage* mask, storage* a, int rows, int columns,
                                 long long b_stride, int width) {
     if (width == 1)
         down_the_rows<G, 1>(z, b, mask, a, rows, columns, b_stride);
     else
-        down_the_rows<G, 16 / sizeof(real)>(z, b, mask, a, rows, columns, b_stride);
+        down_the_rows<G, 16 / sizeof(storage)>(z, b, mask, a, rows, columns, b_stride);
 }
 
 #define DEFINE(NAME, G)                                                                                            \
-    extern "C" __global__ void bias_activation_##NAME(real* z, const real* b, const real* mask, real* a, int rows, \
-                                                      int columns, long long b_stride, int width) {                \
+    extern "C" __global__ void bias_activation_##NAME(storage* z, const real* b, const storage* mask, storage* a,  \
+                                                      int rows, int columns, long long b_stride, int width) {      \
         bias_activation<G>(z, b, mask, a, rows, columns, b_stride, width);                                         \
     }
 DELTAPROP_FOR_EACH_ACTIVATION(DEFINE)

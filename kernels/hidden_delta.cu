@@ -1,7 +1,8 @@
 // delta^(l) = (W^T delta^(l+1)) * g'(z^(l)), after the matrix product has written W^T delta^(l+1) into delta,
 // and in the same pass the bias gradient, which is the sum of delta^(l) over the samples.
 //   delta, z, mask : (members, rows, columns)
-// The mask, of dropout, may be null: delta^(l) is multiplied by it as a^(l) was.
+// The mask, of dropout, may be null: delta^(l) is multiplied by it as a^(l) was. delta, z and mask are stored as
+// `storage`; sums are `real`, of delta before it is rounded to that.
 // A block of 32 x 8 threads takes 32 `width` columns and rows_per_block rows (grid: column tiles, row slices, members)
 // and writes its sums to sums : (members, row slices, columns); width is 1 or as many as fill 16 bytes. With more than
 // one slice column_sum adds them up. What sums held before is kept `keep` times: 0 writes them, 1 adds.
@@ -37,41 +38,43 @@ __device__ void down_the_rows(real* sums, int rows, int columns, int rows_per_bl
 }
 
 template <class G, int N>
-__device__ void hidden_delta(real* delta, const real* z, const real* mask, real* sums, SIZES) {
+__device__ void hidden_delta(storage* delta, const storage* z, const storage* mask, real* sums, SIZES) {
     down_the_rows<N>(sums, rows, columns, rows_per_block, sums_stride, keep, [&](long long i, Pack<real, N>& sum) {
-        Pack<real, N> d = load_pack<real, N>(delta + i);
-        const Pack<real, N> zi = load_pack<real, N>(z + i);
-        for (int j = 0; j < N; ++j) d.entry[j] *= G::gradient(zi.entry[j]);
-        if (mask) {
-            const Pack<real, N> mu = load_pack<real, N>(mask + i);
-            for (int j = 0; j < N; ++j) d.entry[j] *= mu.entry[j];
+        Pack<storage, N> d = load_pack<storage, N>(delta + i), mu = {};
+        const Pack<storage, N> zi = load_pack<storage, N>(z + i);
+        if (mask) mu = load_pack<storage, N>(mask + i);
+        for (int j = 0; j < N; ++j) {
+            real own = load(d.entry[j]) * G::gradient(load(zi.entry[j]));
+            if (mask) own *= load(mu.entry[j]);
+            sum.entry[j] += own;
+            d.entry[j] = store(own);
         }
-        for (int j = 0; j < N; ++j) sum.entry[j] += d.entry[j];
-        store_pack<real, N>(delta + i, d);
+        store_pack<storage, N>(delta + i, d);
     });
 }
 
-template <int N> __device__ void sum_columns(const real* x, real* sums, SIZES) {
+template <int N> __device__ void sum_columns(const storage* x, real* sums, SIZES) {
     down_the_rows<N>(sums, rows, columns, rows_per_block, sums_stride, keep, [&](long long i, Pack<real, N>& sum) {
-        const Pack<real, N> xi = load_pack<real, N>(x + i);
-        for (int j = 0; j < N; ++j) sum.entry[j] += xi.entry[j];
+        const Pack<storage, N> xi = load_pack<storage, N>(x + i);
+        for (int j = 0; j < N; ++j) sum.entry[j] += load(xi.entry[j]);
     });
 }
 
 // The bias gradient alone: of the output layer, and of the slices left by the kernels above.
-extern "C" __global__ void column_sum(const real* x, real* sums, SIZES) {
+extern "C" __global__ void column_sum(const storage* x, real* sums, SIZES) {
     if (width == 1)
         sum_columns<1>(x, sums, rows, columns, rows_per_block, sums_stride, keep, width);
     else
-        sum_columns<16 / sizeof(real)>(x, sums, rows, columns, rows_per_block, sums_stride, keep, width);
+        sum_columns<16 / sizeof(storage)>(x, sums, rows, columns, rows_per_block, sums_stride, keep, width);
 }
 
 #define DEFINE(NAME, G)                                                                                             \
-    extern "C" __global__ void hidden_delta_##NAME(real* delta, const real* z, const real* mask, real* sums, SIZES) { \
-        if (width == 1)                                                                                             \
-            hidden_delta<G, 1>(delta, z, mask, sums, rows, columns, rows_per_block, sums_stride, keep, width);      \
-        else                                                                                                        \
-            hidden_delta<G, 16 / sizeof(real)>(delta, z, mask, sums, rows, columns, rows_per_block, sums_stride,    \
-                                               keep, width);                                                        \
+    extern "C" __global__ void hidden_delta_##NAME(storage* delta, const storage* z, const storage* mask, real* sums, \
+                                                   SIZES) {                                                           \
+        if (width == 1)                                                                                               \
+            hidden_delta<G, 1>(delta, z, mask, sums, rows, columns, rows_per_block, sums_stride, keep, width);        \
+        else                                                                                                          \
+            hidden_delta<G, 16 / sizeof(storage)>(delta, z, mask, sums, rows, columns, rows_per_block, sums_stride,   \
+                                                  keep, width);                                                       \
     }
 DELTAPROP_FOR_EACH_ACTIVATION(DEFINE)

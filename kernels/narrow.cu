@@ -1,22 +1,8 @@
 // 16-bit copies of the operands of a matrix product, for the matrix units: out[i] = x[i] * scale, rounded to nearest.
 // bfloat16 has float's range; float16 has not, so that delta, which is small, is scaled up on its way in and the product
 // down again, and what would still overflow is held at the largest number there is.
+#include "bfloat16.cuh"
 #include "real.cuh"
-
-__device__ inline unsigned bits_of(float x) {
-    union {
-        float number;
-        unsigned bits;
-    } u;
-    u.number = x;
-    return u.bits;
-}
-
-__device__ inline unsigned short to_bfloat16(float x) {
-    const unsigned bits = bits_of(x);
-    if (x != x) return (unsigned short)((bits >> 16) | 0x40);  // stays a NaN
-    return (unsigned short)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
-}
 
 __device__ inline unsigned short to_float16(float x) {
     const float held = x > 65504.0f ? 65504.0f : x < -65504.0f ? -65504.0f : x;

@@ -1,5 +1,6 @@
 // real: the type arithmetic is done in; storage: the type arrays hold. Chosen when a file is compiled:
-// -DDELTAPROP_REAL=float or double, and -DDELTAPROP_HALF for float16 arrays, computed in float.
+// -DDELTAPROP_REAL=float or double, and -DDELTAPROP_HALF for float16 arrays or -DDELTAPROP_BFLOAT16 for bfloat16 ones,
+// computed in float.
 #pragma once
 
 typedef DELTAPROP_REAL real;
@@ -20,6 +21,11 @@ __device__ inline storage store(real x) {
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(x));
     return h;
 }
+#elif defined(DELTAPROP_BFLOAT16)
+#include "bfloat16.cuh"
+typedef unsigned short storage;
+__device__ inline real load(storage x) { return from_bfloat16(x); }
+__device__ inline storage store(real x) { return to_bfloat16(x); }
 #else
 typedef real storage;
 __device__ inline real load(storage x) { return x; }

@@ -21,7 +21,7 @@ import numpy as np
 
 from deltaprop.backends.cublas import Products
 from deltaprop.backends.cuda_compiler import TYPE_OPTIONS
-from deltaprop.backends.cupy import CupyBackend
+from deltaprop.backends.cupy import BFLOAT16, CupyBackend
 
 HEADER = Path(__file__).with_name("host_cuda.h")
 
@@ -98,10 +98,21 @@ class HostProducts(Products):
         A, B = A.swapaxes(-1, -2) if transpose_A else A, B.swapaxes(-1, -2) if transpose_B else B
 
         def multiply():
-            product = np.matmul(*(operand(x, kind) for x in (A, B))).astype(out.dtype) * out.dtype.type(factor)
-            out[...] = product if keep is None else keep * out + product
+            real = np.float64 if kind == "float64" else np.float32
+            product = np.matmul(*(operand(x, kind) for x in (A, B))).astype(real) * real(factor)
+            if out.dtype == np.uint16:
+                assert keep is None
+                out[...] = bfloat16(product)
+            else:
+                out[...] = product if keep is None else keep * out + product
 
         self.run(multiply)
+
+
+def bfloat16(x):
+    """The bits, rounded to nearest, ties to even."""
+    bits = x.view(np.uint32)
+    return ((bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)).astype(np.uint16)
 
 
 def operand(x, kind):
@@ -261,8 +272,9 @@ class HostCudaBackend(CupyBackend):
         return array.ctypes.data
 
     def _kernel(self, file, function, dtype):
-        key = (file, function, dtype.name)
+        kind = "bfloat16" if dtype == BFLOAT16 else dtype.name
+        key = (file, function, kind)
         if key not in self._functions:
-            launch = kernel(file, function, dtype.name)
+            launch = kernel(file, function, kind)
             self._functions[key] = lambda *args, **options: self.run(lambda: launch(*args, **options))
         return self._functions[key]

@@ -23,7 +23,8 @@ def nvrtc():
 
 
 def dtypes(name):
-    return ("float32", "float64", "float16") if name == "activation" else ("float32", "float64")
+    narrow = {"activation": ("float16",), "bias_activation": ("bfloat16",), "hidden_delta": ("bfloat16",)}
+    return ("float32", "float64", *narrow.get(name, ()))
 
 
 def test_there_are_kernels():

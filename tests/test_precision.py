@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 from cases import relative
 from conftest import backend_or_skip
+from host_cuda import bfloat16, operand
 
 import deltaprop as dp
+from deltaprop import graph_epoch
 from deltaprop.backends import cublas
 from deltaprop.backends.cublas import CupyProducts
+from deltaprop.backends.cupy import NULL
 from deltaprop.resident_epoch import ResidentEpoch
 
 #: ‖gradient − that in float64‖/‖that in float64‖ that each is held to: a small multiple of an operand's rounding, which
@@ -72,6 +75,78 @@ def test_training_goes_as_in_float64(device, precision, monkeypatch, rng):
     costs = [net.fit(X, y, **how).cost for net in (narrow, exact)]
     assert costs[1][-1] < 0.7 * costs[1][0]
     assert costs[0] == pytest.approx(costs[1], rel=20 * STATED_ERROR[precision])
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "silu", "gelu"])
+@pytest.mark.parametrize("m", [1, 33, 257])
+def test_stated_errors_of_captured_steps(device, m, activation, monkeypatch, rng):
+    """Whose hidden layers are kept in 16 bits: the gradient by which a step of plain descent has moved."""
+    monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
+    options = {"hidden_activation": activation, "loss": "categorical_cross_entropy", "seed": 2}
+    sizes = [40, 65, 64, 33, 10]
+    narrow = dp.Network(sizes, backend=device, dtype="float32", precision="bf16", **options)
+    exact = dp.Network(sizes, backend="reference", **options)
+    exact.parameters = before = device.to_numpy(narrow.parameters).astype(np.float64)
+    X, y = rng.standard_normal((m, 40)), rng.integers(0, 10, m)
+    kept = []
+    buffers = graph_epoch.Buffers.__init__
+
+    def seen(self, *arguments):
+        buffers(self, *arguments)
+        kept.append(self.work)
+
+    monkeypatch.setattr(graph_epoch.Buffers, "__init__", seen)
+    rate = 64.0  # so that what is subtracted has as many bits as the parameters
+    narrow.fit(X, y, optimizer=dp.SGD(rate), batch_size=None, epochs=1)
+    for arrays in (kept[0].Z, kept[0].A[1:], kept[0].delta):
+        assert [array.dtype.name for array in arrays] == ["uint16"] * 3 + ["float32"]
+    _, truth = exact.cost_and_gradient(X, y)
+    error = relative((before - device.to_numpy(narrow.parameters)) / rate, truth.flat)
+    assert STATED_ERROR["bf16"] / 20 < error < STATED_ERROR["bf16"]
+
+
+def test_operands_are_narrowed_once_a_step(monkeypatch, rng):
+    """X and every W in both directions, and what the output layer leaves; hidden layers are in 16 bits already."""
+    device = backend_or_skip("cuda-on-host")
+    monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
+    launched = []
+    over_elements = type(device)._over_elements
+
+    def counted(self, file, function, *arguments, n):
+        launched.append((function, n))
+        over_elements(self, file, function, *arguments, n=n)
+
+    monkeypatch.setattr(type(device), "_over_elements", counted)
+    for precision, hidden in (("bf16", []), ("fp16", [8 * 6, 8 * 5, 8 * 6, 8 * 5])):
+        net = dp.Network([4, 6, 5, 3], backend=device, dtype="float32", precision=precision)
+        launched.clear()
+        net.fit(rng.standard_normal((8, 4)), rng.uniform(size=(8, 3)), batch_size=8, epochs=1)
+        kind = {"bf16": "narrow_bfloat16", "fp16": "narrow_float16"}[precision]
+        entries = sorted(n for function, n in launched if function == kind)
+        assert entries == sorted([8 * 4, 24, 30, 15, 8 * 3, *hidden])
+
+
+@pytest.mark.parametrize("columns", [1, 31, 33, 64, 256, 257])
+def test_kernels_that_keep_16_bits(device, columns, rng):
+    """Arithmetic in float32, the sums of δ before it is rounded."""
+    rows = 300  # more than one slice of them
+    narrow = device.in_precision("bf16")
+    Z, b = rng.standard_normal((rows, columns)).astype(np.float32), rng.standard_normal(columns).astype(np.float32)
+    bits = [bfloat16(x) for x in (Z, rng.standard_normal((rows, columns)).astype(np.float32))]
+    z, delta = (narrow.asarray(x.copy(), np.uint16) for x in bits)
+    out = narrow.empty(z.shape, np.uint16)
+    narrow._bias_activation(z, narrow.asarray(b, np.float32), "sigmoid", out)
+    expected_z = operand(bits[0], "bfloat16") + b
+    assert np.array_equal(narrow.to_numpy(z), bfloat16(expected_z))
+    got = operand(narrow.to_numpy(out), "bfloat16")
+    assert np.abs(got * (1 + np.exp(-expected_z.astype(float))) - 1).max() < 2.0**-8
+    sums = narrow.empty((columns,), np.float32)
+    kept = operand(narrow.to_numpy(z), "bfloat16").astype(float)
+    slope = np.exp(-np.abs(kept)) / (1 + np.exp(-np.abs(kept))) ** 2
+    expected = operand(bits[1], "bfloat16") * slope
+    narrow._over_columns("hidden_delta_sigmoid", (delta, z, NULL), delta, sums, 0.0)
+    assert np.abs(operand(narrow.to_numpy(delta), "bfloat16") - expected).max() < 2.0**-8 * np.abs(expected).max()
+    assert relative(narrow.to_numpy(sums), expected.sum(axis=0)) < 1e-6
 
 
 def test_a_copy_keeps_its_precision_and_a_file_does_not(device, tmp_path):

@@ -48,7 +48,7 @@ UFLDL tutorial for the matrix form and the squared error; Nielsen's book for the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from deltaprop.arguments import check_choice
 from deltaprop.backends import Array
@@ -131,12 +131,17 @@ class Workspace:
         μ^(2) … μ^(L), (…, m, s_l), as `Z`; None for a layer without dropout, as every layer is unless training says so.
     """
 
-    def __init__(self, network: NetworkState, m: int, *, backward: bool = True) -> None:
+    def __init__(self, network: NetworkState, m: int, *, backward: bool = True, hidden: Any = None) -> None:
         shapes = [(*network.lead, m, size) for size in network.layer_sizes[1:]]
-        empty, dtype = network.backend.empty, network.dtype
-        self.Z: list[Array] = [empty(shape, dtype) for shape in shapes]
-        self.A: list[Array] = [None, *(empty(shape, dtype) for shape in shapes)]
-        self.delta: list[Array] = [empty(shape, dtype) for shape in shapes] if backward else []
+        # Those of hidden layers may be kept in fewer bits than all arithmetic is done in.
+        dtypes = [*[hidden or network.dtype] * (len(shapes) - 1), network.dtype]
+
+        def buffers() -> list[Array]:
+            return [network.backend.empty(shape, dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
+
+        self.Z: list[Array] = buffers()
+        self.A: list[Array] = [None, *buffers()]
+        self.delta: list[Array] = buffers() if backward else []
         self.masks: list[Array | None] = [None] * len(shapes)
 
 

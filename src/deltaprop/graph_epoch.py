@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.cupy import CupyBackend
+from deltaprop.backends.cupy import CupyBackend, Narrowed
 from deltaprop.backprop import Workspace, backward, forward
 from deltaprop.network import NetworkState
 from deltaprop.optimizers import SGD, Optimizer, rule_of
@@ -28,6 +28,9 @@ STEPS_A_GRAPH = 16
 
 class GraphEpoch:
     """What `Trainer.epoch` does, by replaying captured steps: the same numbers as step by step.
+
+    With ``precision="bf16"`` z, a and δ of hidden layers are kept in 16 bits, as the matrix units take them: what is
+    moved between products costs as much as these do. Weights, sums, the output layer and its cost stay float32.
 
     Under plain gradient descent no gradient is stored: δ carries −η/m, and the matrix product that sums Δ adds it to
     (1 − ηλ/m) W.
@@ -71,7 +74,8 @@ class GraphEpoch:
         self.current = backend.empty((KEEP + 1,), dtype)
         self.order = backend.empty((samples,), np.int64)
         self.weights = backend.empty((samples,), dtype)
-        self.buffers = {m: Buffers(network, X, Y, m) for m in {batch_size if self.full else 0, self.rest} if m}
+        self.buffers = {m: Buffers(backend, network, X, Y, m) for m in {batch_size if self.full else 0, self.rest} if m}
+        self.narrowed = Narrowed()
         self.replays: dict[Any, Replay] = {}
 
     @classmethod
@@ -148,8 +152,8 @@ class GraphEpoch:
             backend.minibatch(*source, self.table, self.step, out, now, self.batch)
             if decays:
                 backend.add_squared_norm(network.flat_weights, number[DECAY], self.decay)
-            forward(network, buffers.X, buffers.work)
-            with backend.counting(self.step), backend.beside(self.side):
+            with backend.narrowed_once(self.narrowed), backend.counting(self.step), backend.beside(self.side):
+                forward(network, buffers.X, buffers.work)
                 backward(
                     network,
                     buffers.Y,
@@ -170,11 +174,11 @@ class GraphEpoch:
 class Buffers:
     """Where the steps over minibatches of one size write."""
 
-    def __init__(self, network: NetworkState, X: Array, Y: Array, m: int) -> None:
-        empty, dtype = network.backend.empty, network.dtype
+    def __init__(self, backend: CupyBackend, network: NetworkState, X: Array, Y: Array, m: int) -> None:
+        empty, dtype = backend.empty, network.dtype
         self.X, self.Y = empty((m, X.shape[1]), dtype), empty((m, Y.shape[1]), dtype)
         self.weights = empty((m,), dtype)
-        self.work = Workspace(network, m)
+        self.work = Workspace(network, m, hidden=backend.hidden_storage)
 
 
 class Replay:

@@ -20,7 +20,7 @@ from deltaprop.errors import BackendError
 
 #: What NVIDIA recommends for Hopper.
 WORKSPACE = 32 * 2**20
-#: Of each kind of product: cudaDataType of its operands and of its result, cublasComputeType. Sums are float32, or
+#: Of each kind of product: cudaDataType of its operands and of its factors, cublasComputeType. Sums are float32, or
 #: float64 with operands of float64; "tf32" rounds operands to 11 significant bits on their way into the matrix units.
 KINDS = {
     "float32": (0, 0, 68),
@@ -29,6 +29,8 @@ KINDS = {
     "bfloat16": (14, 0, 68),
     "float16": (2, 0, 68),
 }
+#: cudaDataType of a result by the name of its dtype; 16 bits are bfloat16.
+RESULTS = {"float32": 0, "float64": 1, "uint16": 14}
 
 
 class Products(ABC):
@@ -52,7 +54,8 @@ class Products(ABC):
     ) -> None:
         """Factor · op(A) op(B) into `out`; with `keep`, keep · out + factor · op(A) op(B).
 
-        A : (…, m, k) and B : (…, k, n), or the transpose of that; of 16-bit kinds they hold the bits.
+        A : (…, m, k) and B : (…, k, n), or the transpose of that; of 16-bit kinds they hold the bits, and `out` does
+        where its dtype is uint16.
         """
 
 
@@ -127,10 +130,12 @@ class LtProducts(Products):
     ) -> None:
         """One call of cublasLtMatmul."""
         device, stream = self.cp.cuda.Device().id, self.cp.cuda.get_current_stream().ptr
-        dtype = out.dtype.name
+        dtype = "float64" if kind == "float64" else "float32"  # of the factors
         on_device = not (keep is None or isinstance(keep, float))  # so that a graph can be replayed with another
         a, b, c = A.data.ptr, B.data.ptr, out.data.ptr
-        key = (device, kind, A.shape, B.shape, transpose_A, transpose_B, on_device, *map(_alignment, (a, b, c)))
+        of_result = RESULTS[out.dtype.name]
+        alignments = map(_alignment, (a, b, c))
+        key = (device, kind, of_result, A.shape, B.shape, transpose_A, transpose_B, on_device, *alignments)
         plan = self.plans.get(key)
         if plan is None:
             plan = self.plans[key] = self._plan(key, out.shape)
@@ -181,10 +186,10 @@ class LtProducts(Products):
 
     def _plan(self, key: Any, out: tuple[int, ...]) -> tuple[Any, ...]:
         """The descriptors of a product and the algorithm that the library's own heuristics put first."""
-        device, kind, A, B, transpose_A, transpose_B, on_device, *alignments = key
+        device, kind, of_result, A, B, transpose_A, transpose_B, on_device, *alignments = key
         lt = self.lt
-        of_operands, of_result, compute_type = KINDS[kind]
-        description = lt.matmul_desc_create(compute_type, of_result)
+        of_operands, of_factors, compute_type = KINDS[kind]
+        description = lt.matmul_desc_create(compute_type, of_factors)
         of_description = lt.MatmulDescAttribute
         self._set(lt.matmul_desc_set_attribute, description, of_description.TRANSA, np.int32(transpose_B))
         self._set(lt.matmul_desc_set_attribute, description, of_description.TRANSB, np.int32(transpose_A))

@@ -16,6 +16,7 @@ TYPE_OPTIONS = {
     "float64": ("-DDELTAPROP_REAL=double",),
     "float32": ("-DDELTAPROP_REAL=float",),
     "float16": ("-DDELTAPROP_REAL=float", "-DDELTAPROP_HALF"),
+    "bfloat16": ("-DDELTAPROP_REAL=float", "-DDELTAPROP_BFLOAT16"),
 }
 
 
@@ -41,7 +42,7 @@ def compile_kernels(name: str, dtype: str, architecture: str, *, to_ptx: bool = 
     ----------
     name : str
         File name without ``.cu``.
-    dtype : {"float16", "float32", "float64"}
+    dtype : {"float16", "bfloat16", "float32", "float64"}
         Element type of the arrays.
     architecture : str
         Such as ``"sm_90"``.

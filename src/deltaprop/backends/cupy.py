@@ -10,7 +10,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Self
 
@@ -38,6 +38,8 @@ ROWS_A_BLOCK = 256
 ENTRIES_OF_A_BLOCK = 8192
 #: What the products of a precision are called in `deltaprop.backends.cublas`.
 KIND_OF_PRECISION = {"tf32": "tf32", "bf16": "bfloat16", "fp16": "float16"}
+#: The dtype of arrays that hold bfloat16, which NumPy has not: their bits.
+BFLOAT16 = np.dtype(np.uint16)
 #: By what δ is multiplied for a float16 product: entries from 1.5e-11 (as a subnormal number) to 16 have room then.
 DELTA_SCALE = 4096.0
 
@@ -84,6 +86,15 @@ class PhiloxStream:
     def __init__(self, *key: np.uint64) -> None:
         self.key = key
         self.drawn = 0
+
+
+@dataclass
+class Narrowed:
+    """Copies in 16 bits, by address, size and scale of what they are copies of, and which of them are up to date."""
+
+    buffers: dict[tuple[int, int, float], Array] = field(default_factory=dict)
+    valid: set[tuple[int, int, float]] = field(default_factory=set)
+    stream: int = 0
 
 
 @dataclass
@@ -201,10 +212,11 @@ class CupyBackend(Backend):
         ``kernels/output_delta.cu`` holds one kernel for each pair of a loss and an activation, and so on.
         """
         device = self.cp.cuda.Device()
-        key = (file, function, dtype.name, device.id)
+        kind = "bfloat16" if dtype == BFLOAT16 else dtype.name
+        key = (file, function, kind, device.id)
         kernel = self._functions.get(key)
         if kernel is None:
-            module = self.cp.RawModule(path=str(cached_cubin(file, dtype.name, f"sm_{device.compute_capability}")))
+            module = self.cp.RawModule(path=str(cached_cubin(file, kind, f"sm_{device.compute_capability}")))
             kernel = self._functions[key] = module.get_function(function)
         return kernel
 
@@ -230,15 +242,15 @@ class CupyBackend(Backend):
         members = x.size // (rows * columns)
         slices = -(-rows // ROWS_A_BLOCK)
         width = self._width(columns, *(array for array in first if array is not NULL))
-        grid, real = (-(-columns // (32 * width)), slices, members), x.dtype.type
+        grid, real = (-(-columns // (32 * width)), slices, members), sums.dtype.type
         kernel = self._kernel("hidden_delta", function, x.dtype)
         sizes = (np.int32(rows), np.int32(columns), np.int32(ROWS_A_BLOCK))
         if slices == 1:
             kernel(grid, (32, 8), (*first, sums, *sizes, np.int64(columns), real(keep), np.int32(width)))
             return
-        partial = self._scratch("partial", members * slices * columns, x.dtype)
+        partial = self._scratch("partial", members * slices * columns, sums.dtype)
         kernel(grid, (32, 8), (*first, partial, *sizes, np.int64(slices * columns), real(0), np.int32(width)))
-        add_up = self._kernel("hidden_delta", "column_sum", x.dtype)
+        add_up = self._kernel("hidden_delta", "column_sum", sums.dtype)
         sizes = (np.int32(slices), np.int32(columns), np.int32(slices))
         arguments = (partial, sums, *sizes, np.int64(columns), real(keep), np.int32(1))
         add_up((-(-columns // 32), 1, members), (32, 8), arguments)
@@ -281,10 +293,10 @@ class CupyBackend(Backend):
         """op(A) op(B), or keep · out + op(A) op(B), into `out`, in the precision of this backend.
 
         Where A is a δ (`of_delta`), it is scaled up on its way into float16, which has no room for small numbers, and
-        the product down again.
+        the product down again. Operands and result may be bfloat16 already.
         """
         kind, factor = str(out.dtype.name), 1.0
-        if kind == "float32" and self.precision != "fp32":
+        if self.precision != "fp32" and kind != "float64":
             kind = KIND_OF_PRECISION[self.precision]
             if kind != "tf32":
                 scale = DELTA_SCALE if kind == "float16" and of_delta else 1.0
@@ -292,10 +304,41 @@ class CupyBackend(Backend):
         self.products(A, B, out, kind=kind, factor=factor, transpose_A=transpose_A, transpose_B=transpose_B, keep=keep)
 
     def _narrow(self, kind: str, purpose: str, x: Array, scale: float) -> Array:
-        """`x` · `scale` in 16 bits, in a buffer that the next product overwrites."""
-        out = self._scratch(f"narrow {purpose}", x.size, np.dtype(np.uint16))[: x.size].reshape(x.shape)
+        """`x` · `scale` in 16 bits, in a buffer that the next product overwrites, unless it is `narrowed_once`."""
+        if x.dtype == BFLOAT16:
+            return x
+        narrowed: Narrowed | None = self._local.__dict__.get("narrowed")
+        key = (self.address(x), x.size, scale)
+        if narrowed is not None and key in narrowed.valid:
+            return narrowed.buffers[key].reshape(x.shape)
+        if narrowed is None or self.cp.cuda.get_current_stream().ptr != narrowed.stream:
+            out = self._scratch(f"narrow {purpose}", x.size, BFLOAT16)[: x.size].reshape(x.shape)
+        else:
+            if key not in narrowed.buffers:
+                narrowed.buffers[key] = self.empty((x.size,), BFLOAT16)
+            out = narrowed.buffers[key].reshape(x.shape)
+            narrowed.valid.add(key)
         self._over_elements("narrow", f"narrow_{kind}", x.dtype, x, x.dtype.type(scale), out, n=x.size)
         return out
+
+    @contextmanager
+    def narrowed_once(self, narrowed: Narrowed) -> Iterator[None]:
+        """Inside, an array that stays as it is until its last product of float32 is turned into 16 bits once.
+
+        So it is in a step, whose weights are last written by what reads them no more.
+        """
+        narrowed.valid.clear()
+        narrowed.stream = self.cp.cuda.get_current_stream().ptr  # what another stream makes may not be there in time
+        self._local.narrowed = narrowed
+        try:
+            yield
+        finally:
+            self._local.narrowed = None
+
+    @property
+    def hidden_storage(self) -> np.dtype[Any] | None:
+        """In what z, a and δ of hidden layers may be kept in training, where that is not the dtype of the network."""
+        return BFLOAT16 if self.precision == "bf16" else None
 
     # -- data that stay on the host -----------------------------------------------------------------------------
 
