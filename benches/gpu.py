@@ -123,7 +123,10 @@ def device_seconds(call: Callable[[], object], repeats: int = 20) -> float:
 
 
 def ceilings(_: argparse.Namespace) -> dict[str, Any]:
-    """Copy bandwidth, matrix products of each precision, elementwise kernels against the former."""
+    """Copy bandwidth, matrix products of each precision, elementwise kernels against the former.
+
+    Operands of "fp16" are converted on their way, as they are in training.
+    """
     import cupy
 
     import deltaprop as dp
@@ -150,8 +153,11 @@ def ceilings(_: argparse.Namespace) -> dict[str, Any]:
     products = {}
     for precision in ("fp32", "tf32", "bf16", "fp16"):
         on = backend.in_precision(precision)
-        A, B, C = (cupy.random.standard_normal((8192, 4096), dtype=np.float32) for _ in range(3))
-        W = B[:4096].copy()
+        A, C = (cupy.random.standard_normal((8192, 4096), dtype=np.float32) for _ in range(2))
+        W = A[:4096].copy()
+        if precision == "bf16":  # as captured steps have them, where no operand is converted on its way
+            bits = (A.view(np.uint32) >> 16).astype(np.uint16)
+            A, W, C = bits, bits[:4096].copy(), cupy.empty(A.shape, np.uint16)
         seconds = device_seconds(lambda on=on, A=A, W=W, C=C: on.product(A, W, out=C, transpose_B=True))
         products[precision] = 2 * 8192 * 4096 * 4096 / seconds
     return {"copy_bytes_a_second": copy, "share_of_copy_bandwidth": elementwise, "product_flop_a_second": products}
@@ -229,6 +235,15 @@ def peers(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             rows.append(row)
             print(summary(row), flush=True)
     return rows
+
+
+def add_shares(rows: list[dict[str, Any]], ceilings: dict[str, float]) -> None:
+    """Of each row, what share of the rate of one large product of its precision a whole step has."""
+    for row in rows:
+        ours, ceiling = row["microseconds_a_step"].get("deltaprop"), ceilings.get(row["precision"])
+        if ours and ceiling:
+            row["share_of_ceiling"] = row["flop_a_step"] / (ours * 1e-6) / ceiling
+            print(f"{row['network']} {row['precision']}: {row['share_of_ceiling']:.1%} of the products' ceiling")
 
 
 def summary(row: dict[str, Any]) -> str:
@@ -333,6 +348,8 @@ def main() -> None:
             traceback.print_exc()
             result[name] = {"error": f"{type(error).__name__}: {error}"}
         result[f"{name}_took"] = time.perf_counter() - began
+        if name == "peers" and isinstance(result.get("ceilings"), dict) and isinstance(result[name], list):
+            add_shares(result[name], result["ceilings"].get("product_flop_a_second", {}))
         if name != "peers":
             print(f"{name}: {json.dumps(result[name])[:1500]}", flush=True)
         if arguments.json:  # after every part: a run that is cut off keeps what it has

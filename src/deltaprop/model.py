@@ -68,7 +68,8 @@ class Network(NetworkFunction):
         Of the operands of matrix products on the CUDA backend, for dtype float32; sums, parameters and everything else
         stay float32. By default "fp32", all of it float32. Rounding an operand costs it up to 2⁻¹¹ of itself in
         "tf32" and "fp16", 2⁻⁸ in "bf16". In "fp16" δ is scaled for the product, so that it does not vanish; in "bf16"
-        z, a and δ of hidden layers are kept in 16 bits too while training by captured steps. Small networks whose epochs are one launch are float32 throughout.
+        z, a and δ of hidden layers are kept in 16 bits too while training by captured steps. Small networks whose
+        epochs are one launch are float32 throughout.
     device : int, optional
         On which of several CUDA devices the network lives, counted from 0, whichever is current when it is used; by
         default on the one that is current now.
