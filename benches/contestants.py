@@ -56,6 +56,7 @@ class Ours:
         from deltaprop.backprop import Objective
         from deltaprop.graph_epoch import GraphEpoch
         from deltaprop.trainer import Trainer
+        from deltaprop.whole_epoch import Task
 
         loss = "binary_cross_entropy" if case.sizes[-1] == 1 else "categorical_cross_entropy"
         precision_asked = None if precision == "fp32" else precision
@@ -65,8 +66,9 @@ class Ours:
         X, Y = on.asarray(case.X, np.float32), on.asarray(case.Y, np.float32)
         trainer = Trainer(self.net, X, Y, optimizer, Objective(), case.batch, shuffled=True)
         if way == "graph":
-            where = (trainer.cost, trainer.decay)
-            trainer.whole_epoch = GraphEpoch.find(self.net, X, Y, optimizer, {}, case.batch, (), *where)
+            trainer.whole_epoch = GraphEpoch.find(
+                Task(self.net, X, Y, optimizer, {}, case.batch, trainer.cost, trainer.decay)
+            )
         self.trainer, self.order = trainer, case.order
         self.way = type(trainer.whole_epoch).__name__
 

@@ -20,6 +20,7 @@ import deltaprop as dp
 from deltaprop import native_epoch
 from deltaprop.backends import native_compiler, native_library
 from deltaprop.scipy_threads import own_threads, scipy_on_one_thread
+from deltaprop.whole_epoch import Task
 
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 
@@ -42,8 +43,14 @@ def both(sizes, *, seed=3, **options):
     return [dp.Network(sizes, backend=backend, seed=seed, **options) for backend in ("numpy", "reference")]
 
 
+def task(net, X, optimizer):
+    sums = (np.zeros(()), np.zeros(()))
+    return Task(net, X, np.zeros((X.shape[0], net.layer_sizes[-1])), optimizer, optimizer.init(net), 1, *sums)
+
+
 def assert_equal_fits(networks, X, Y, **options):
-    assert native_epoch.NativeEpoch.can(networks[0], X, options.get("optimizer", dp.SGD()), ())
+    net, optimizer = networks[0], options.get("optimizer", dp.SGD())
+    assert native_epoch.NativeEpoch.find(task(net, net._inputs(X), optimizer)) is not None
     ours, reference = (net.fit(X, Y, **options) for net in networks)
     tolerance = TOLERANCE[networks[0].dtype.name]
     assert relative(networks[0].parameters, networks[1].parameters) < tolerance
@@ -250,7 +257,7 @@ def test_what_it_cannot_do_is_done_step_by_step(rng):
         for net in nets:
             net.fit(X, Y, epochs=2, **how)
         assert np.array_equal(nets[0].parameters, nets[1].parameters)
-    assert not native_epoch.NativeEpoch.can(nets[0], sparse.csr_array(X), dp.SGD(), ())
+    assert native_epoch.NativeEpoch.find(task(nets[0], sparse.csr_array(X), dp.SGD())) is None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         a, b = (

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import deltaprop as dp
-from deltaprop import trainer
+from deltaprop import resident_epoch
 from deltaprop.backends import resident
 from deltaprop.backends.resident import Run, find_residence
 from deltaprop.optimizers import rule_of
 from deltaprop.resident_epoch import ResidentEpoch
+from deltaprop.whole_epoch import Task
 
 OPTIMIZERS = [
     dp.SGD(0.1),
@@ -190,7 +191,7 @@ def test_what_the_kernel_does_not_know_is_left_to_the_steps(device, rng):
     def find(optimizer=None, dropout=(), **options):
         optimizer = optimizer or dp.SGD()
         net = dp.Network([3, 4, 2], backend=device, **{"loss": "squared_error"} | options)
-        return ResidentEpoch.find(net, X, Y, optimizer, optimizer.init(net), 4, dropout, cost, cost)
+        return ResidentEpoch.find(Task(net, X, Y, optimizer, optimizer.init(net), 4, cost, cost, dropout))
 
     class Own(dp.SGD):
         pass
@@ -227,7 +228,7 @@ def test_many_epochs_a_launch_are_the_same_as_one_by_one(device, launches, optim
     assert launches == [1]
     seen = watched.fit(X, y, epochs=5, callbacks=[lambda event: None], **how)
     assert len(launches) == 6
-    monkeypatch.setattr(trainer, "STEPS_A_CALL", 11)  # two epochs of five steps
+    monkeypatch.setattr(resident_epoch, "STEPS_A_CALL", 11)  # two epochs of five steps
     assert limited.fit(X, y, epochs=5, **how).cost == expected.cost
     assert len(launches) == 9
     assert seen.cost == expected.cost

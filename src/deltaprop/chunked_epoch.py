@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.network import SHUFFLE_STREAM, NetworkState
-from deltaprop.progress import Progress
-from deltaprop.sources import CHUNK_BYTES, Epoch, Pair, Parts, Rows, Source, windows
+from deltaprop.sources import CHUNK_BYTES, Pair, Parts, Rows, Source, windows
+from deltaprop.whole_epoch import Epoch, Pass
 
 #: From X and Y of a chunk, as they are in the source, to arrays of the network, checked.
 Check = Callable[[Any, Any], tuple[Array, Array]]
@@ -48,23 +49,17 @@ class ChunkedEpoch:
         self.rows = min(batch_size * max(1, CHUNK_BYTES // bytes_a_batch), source.shape[0])
         self.trainers: dict[int, tuple[Epoch, Array, Array]] = {}
 
-    def __call__(
-        self,
-        order: np.ndarray[Any, Any] | None,
-        weights: Array | None,
-        sums: Sequence[float],
-        learning_rate: float,
-        progress: Progress,
-    ) -> None:
-        """All minibatches; `weights` and `sums` in the order of the epoch."""
+    def __call__(self, given: Pass) -> None:
+        """All minibatches."""
         batch = start = 0
-        for pair in self._chunks(order):
+        for pair in self._chunks(given.order):
             X, Y = self.check(*pair)
             rows = X.shape[0]
             trainer = self._trainer(X, Y)
             count = -(-rows // self.batch)
-            own = None if weights is None else weights[start : start + rows]
-            trainer.minibatches(None, own, sums[batch : batch + count], learning_rate, progress)
+            weights = None if given.weights is None else given.weights[start : start + rows]
+            sums = given.sums[batch : batch + count]
+            trainer.minibatches(replace(given, order=None, weights=weights, sums=sums))
             batch, start = batch + count, start + rows
 
     def _chunks(self, order: np.ndarray[Any, Any] | None) -> Iterator[Pair]:

@@ -6,7 +6,7 @@ step itself is that of `deltaprop.backprop`: its operations are launched once wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
@@ -15,9 +15,10 @@ from deltaprop.backends import Array
 from deltaprop.backends.cupy import CupyBackend, Narrowed
 from deltaprop.backprop import Workspace, backward, forward
 from deltaprop.network import NetworkState
-from deltaprop.optimizers import SGD, Optimizer, rule_of
+from deltaprop.optimizers import SGD, rule_of
 from deltaprop.parameters import Parameters
 from deltaprop.progress import Progress
+from deltaprop.whole_epoch import Pass, Task, Terms, WholeEpoch
 
 #: Columns of the table: the factor of δ^(L); that of W in ∂J/∂W; that of Σ W²; η, with Adam's bias correction; what
 #: AdamW takes off the weights; what plain gradient descent keeps of them.
@@ -26,7 +27,7 @@ SCALE, PENALTY, DECAY, RATE, WEIGHT_DECAY, KEEP = range(6)
 STEPS_A_GRAPH = 16
 
 
-class GraphEpoch:
+class GraphEpoch(WholeEpoch):
     """What `Trainer.epoch` does, by replaying captured steps: the same numbers as step by step.
 
     With ``precision="bf16"`` z, a and δ of hidden layers are kept in 16 bits, as the matrix units take them: what is
@@ -34,39 +35,14 @@ class GraphEpoch:
 
     Under plain gradient descent no gradient is stored: δ carries −η/m, and the matrix product that sums Δ adds it to
     (1 − ηλ/m) W.
-
-    Parameters
-    ----------
-    backend : CupyBackend
-    network : NetworkState
-        On it.
-    X, Y : array, (m, s_1) and (m, s_L)
-        On the device.
-    optimizer, state
-        The latter is changed in place.
-    batch_size : int
-    cost, decay : array, () of float64
-        What the minibatches cost, and their penalties, are added to.
     """
 
-    def __init__(
-        self,
-        backend: CupyBackend,
-        network: NetworkState,
-        X: Array,
-        Y: Array,
-        optimizer: Optimizer,
-        state: dict[str, Any],
-        batch_size: int,
-        cost: Array,
-        decay: Array,
-    ) -> None:
-        self.backend, self.network, self.X, self.Y = backend, network, X, Y
-        self.optimizer, self.state, self.batch = optimizer, state, batch_size
-        self.cost, self.decay = cost, decay
+    def __init__(self, backend: CupyBackend, task: Task) -> None:
+        self.backend, self.task, self.network, self.batch = backend, task, task.network, task.batch_size
+        network, X, Y = task.network, task.X, task.Y
         samples, dtype = X.shape[0], network.dtype
-        self.full, self.rest = divmod(samples, batch_size)
-        self.descends = isinstance(optimizer, SGD) and not optimizer.momentum
+        self.full, self.rest = divmod(samples, self.batch)
+        self.descends = isinstance(task.optimizer, SGD) and not task.optimizer.momentum
         self.gradient = network.own if self.descends else Parameters(backend, network.layer_sizes, dtype)
         self.stream, self.side = backend.new_stream(), backend.new_stream()
         self.step = backend.zeros((), np.int64)
@@ -74,45 +50,27 @@ class GraphEpoch:
         self.current = backend.empty((KEEP + 1,), dtype)
         self.order = backend.empty((samples,), np.int64)
         self.weights = backend.empty((samples,), dtype)
-        self.buffers = {m: Buffers(backend, network, X, Y, m) for m in {batch_size if self.full else 0, self.rest} if m}
+        self.buffers = {m: Buffers(backend, network, X, Y, m) for m in {self.batch if self.full else 0, self.rest} if m}
         self.narrowed = Narrowed()
         self.replays: dict[Any, Replay] = {}
 
     @classmethod
-    def find(
-        cls,
-        network: NetworkState,
-        X: Array,
-        Y: Array,
-        optimizer: Optimizer,
-        state: dict[str, Any],
-        batch_size: int,
-        dropout: Sequence[float],
-        cost: Array,
-        decay: Array,
-    ) -> Self | None:
+    def find(cls, task: Task) -> Self | None:
         """One, where the steps can be captured; else None."""
-        backend, rule = network.backend, rule_of(optimizer)
+        backend = task.network.backend
         if (
             not isinstance(backend, CupyBackend)
-            or not isinstance(network.loss, str)
-            or rule is None
-            or any(dropout)
+            or not isinstance(task.network.loss, str)
+            or rule_of(task.optimizer) is None
+            or any(task.dropout)
             or not backend.products.capturable
         ):
             return None
-        return cls(backend, network, X, Y, optimizer, state, batch_size, cost, decay)
+        return cls(backend, task)
 
-    def __call__(
-        self,
-        order: np.ndarray[Any, Any] | None,
-        weights: Array | None,
-        terms: Sequence[tuple[float, float, float]],
-        learning_rate: float,
-        progress: Progress,
-    ) -> None:
-        """All minibatches; `terms` are, for each, the scale of δ^(L), the factor of W in ∂J/∂W and that of Σ W²."""
-        table = self._table(terms, learning_rate)
+    def __call__(self, given: Pass, terms: Terms) -> None:
+        """Without the host but for launching graphs of several steps."""
+        table, order, weights = self._table(terms, given.learning_rate), given.order, given.weights
         self.table[...] = self.backend.asarray(table, self.network.dtype)
         if order is not None:
             self.order[...] = self.backend.asarray(order, np.int64)
@@ -126,14 +84,14 @@ class GraphEpoch:
                     replay = self.replays.get((m, asked))
                     if replay is None:
                         replay = self.replays[m, asked] = Replay(self.backend, self.stream, self._step(m, *asked))
-                    replay(times, progress, m)
-        if "step" in self.state:
-            self.state["step"] += len(terms)
+                    replay(times, given.progress, m)
+        if "step" in self.task.state:
+            self.task.state["step"] += len(terms)
 
-    def _table(self, terms: Sequence[tuple[float, float, float]], learning_rate: float) -> np.ndarray[Any, Any]:
+    def _table(self, terms: Terms, learning_rate: float) -> np.ndarray[Any, Any]:
         table = np.ones((len(terms), KEEP + 1))
         table[:, :RATE] = terms
-        table[:, RATE:KEEP] = self.optimizer.rates(learning_rate, self.state.get("step", 0), len(terms))
+        table[:, RATE:KEEP] = self.task.optimizer.rates(learning_rate, self.task.state.get("step", 0), len(terms))
         if self.descends:
             table[:, KEEP] = 1.0 - table[:, RATE] * table[:, PENALTY]
             table[:, SCALE] *= -table[:, RATE]
@@ -145,13 +103,13 @@ class GraphEpoch:
         backend, network, now, buffers = self.backend, self.network, self.current, self.buffers[m]
         number = [now[i : i + 1].reshape(()) for i in range(KEEP + 1)]
         weights = buffers.weights if weighted else None
-        source = (self.X, self.Y, self.weights if weighted else None, self.order if shuffled else None)
+        source = (self.task.X, self.task.Y, self.weights if weighted else None, self.order if shuffled else None)
         out = (buffers.X, buffers.Y, weights)
 
         def step() -> None:
             backend.minibatch(*source, self.table, self.step, out, now, self.batch)
             if decays:
-                backend.add_squared_norm(network.flat_weights, number[DECAY], self.decay)
+                backend.add_squared_norm(network.flat_weights, number[DECAY], self.task.decay)
             with backend.narrowed_once(self.narrowed), backend.counting(self.step), backend.beside(self.side):
                 forward(network, buffers.X, buffers.work)
                 backward(
@@ -159,14 +117,14 @@ class GraphEpoch:
                     buffers.Y,
                     buffers.work,
                     self.gradient,
-                    self.cost,
+                    self.task.cost,
                     scale=number[SCALE],
                     penalty=number[PENALTY] if penalized else None,
                     sample_weight=weights,
                     keep=number[KEEP] if self.descends else None,
                 )
             if not self.descends:
-                self.optimizer.apply(network, self.gradient, self.state, number[RATE], number[WEIGHT_DECAY])
+                self.task.optimizer.apply(network, self.gradient, self.task.state, number[RATE], number[WEIGHT_DECAY])
 
         return step
 

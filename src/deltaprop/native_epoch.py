@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -15,10 +14,9 @@ from deltaprop.backends.native_library import Plan, gemm, library
 from deltaprop.backends.numpy import NumpyBackend
 from deltaprop.backends.places import LOSSES, Rule, activation_place
 from deltaprop.interruption import Paused
-from deltaprop.network import NetworkState
-from deltaprop.optimizers import AdamW, Optimizer, moments_of, rule_of
-from deltaprop.progress import Progress
+from deltaprop.optimizers import AdamW, moments_of, rule_of
 from deltaprop.scipy_threads import own_threads, scipy_on_one_thread
+from deltaprop.whole_epoch import Pass, Task, Terms, WholeEpoch
 
 #: Floating-point operations of a step for which one more thread pays, and those after which the library returns, so
 #: that an interrupt is heard and a progress bar drawn.
@@ -29,24 +27,8 @@ OPERATIONS_A_THREAD, OPERATIONS_A_CALL = 1e6, 2e9
 MOST_EPOCHS = 256
 
 
-class NativeEpoch:
+class NativeEpoch(WholeEpoch):
     """What `Trainer.epoch` does, by the compiled library: the same to rounding.
-
-    Parameters
-    ----------
-    network : NetworkState
-        On the NumPy backend.
-    X, Y : array, (m, s_1) and (m, s_L)
-    optimizer, state
-        The latter is changed in place.
-    batch_size : int
-    cost, decay : array, () of float64
-        What the minibatches cost, and their penalties, are added to.
-
-    Attributes
-    ----------
-    first, pause
-        As of `Trainer`.
 
     Raises
     ------
@@ -54,114 +36,88 @@ class NativeEpoch:
         If the library cannot be compiled or loaded here.
     """
 
-    first = 0
+    takes_up = True
 
-    @staticmethod
-    def pause() -> bool:
-        """Whether to leave off: nobody asks for it, unless `Trainer` does."""
-        return False
-
-    def __init__(
-        self,
-        network: NetworkState,
-        X: Array,
-        Y: Array,
-        optimizer: Optimizer,
-        state: dict[str, Any],
-        batch_size: int,
-        cost: Array,
-        decay: Array,
-    ) -> None:
+    def __init__(self, task: Task) -> None:
+        network = task.network
         compiled = library(network.dtype)
-        self.run, self.cost, self.decay = compiled.run, cost, decay
-        self.network, self.optimizer, self.state = network, optimizer, state
+        self.task, self.run, self.network, self.state = task, compiled.run, network, task.state
         sizes = np.array(network.layer_sizes, np.int64)
         activations = np.array([activation_place(g) for g in network.activations], np.int64)
-        self.operations = 6.0 * batch_size * network.n_weights
-        self.batches = math.ceil(X.shape[0] / batch_size)
+        self.operations = 6.0 * task.batch_size * network.n_weights
         self.plan = plan = Plan(
             layers=len(sizes) - 1,
             loss=LOSSES.index(network.loss),
-            samples=X.shape[0],
-            batch=batch_size,
+            samples=task.X.shape[0],
+            batch=task.batch_size,
             epochs=1,
             gemm=gemm(network.dtype),
         )
         # What the plan points to has to live as long as it does.
         self.held: dict[str, Array] = {}
-        self._point(sizes=sizes, activations=activations, x=X, y=Y, cost=cost, decay=decay)
+        self._point(sizes=sizes, activations=activations, x=task.X, y=task.Y, cost=task.cost, decay=task.decay)
         self._describe_optimizer()
         plan.threads = min(own_threads(), os.cpu_count() or 1, max(1, int(self.operations / OPERATIONS_A_THREAD)))
         self._point(scratch=np.empty(compiled.scratch_entries(plan), network.dtype))
 
-    @staticmethod
-    def can(network: NetworkState, X: Array, optimizer: Optimizer, dropout: Sequence[float]) -> bool:
-        """Whether a library that can be compiled here can train this network on these inputs in this way."""
-        return (
-            isinstance(network.backend, NumpyBackend)
-            and network.backend.compiles
-            and find_compiler() is not None
-            and isinstance(X, np.ndarray)
-            and isinstance(network.loss, str)
-            and network.output_error == "exact"
-            and rule_of(optimizer) is not None
-            and not any(dropout)
-        )
+    @classmethod
+    def find(cls, task: Task) -> Self | None:
+        """One, where a library that can be compiled here can train this network on these inputs in this way."""
+        network = task.network
+        if (
+            not isinstance(network.backend, NumpyBackend)
+            or not network.backend.compiles
+            or find_compiler() is None
+            or not isinstance(task.X, np.ndarray)
+            or not isinstance(network.loss, str)
+            or network.output_error != "exact"
+            or rule_of(task.optimizer) is None
+            or any(task.dropout)
+        ):
+            return None
+        return cls(task)
 
-    def __call__(
-        self,
-        order: np.ndarray[Any, Any] | None,
-        weights: Array | None,
-        terms: Sequence[tuple[float, float, float]],
-        learning_rate: float,
-        progress: Progress,
-    ) -> None:
-        """All minibatches; `terms` are, for each, the scale of δ^(L), the factor of W in ∂J/∂W and that of Σ W²."""
-        plan = self.plan
+    def __call__(self, given: Pass, terms: Terms) -> None:
+        """In as many calls as keep an interrupt waiting for less than a second or so."""
+        plan, batches = self.plan, self.task.batches
         scales, penalties, decays = np.array(terms, np.float64).T.copy()
-        self._point(scales=scales, penalties=penalties, decays=decays, order=order, weights=weights)
+        self._point(scales=scales, penalties=penalties, decays=decays, order=given.order, weights=given.weights)
         self._point(parameters=self.network.parameters)
-        self._point(learning_rates=np.array([learning_rate]))
+        self._point(learning_rates=np.array([given.learning_rate]))
         at_once = max(1, int(OPERATIONS_A_CALL / self.operations))
         with scipy_on_one_thread():
-            for first in range(self.first, self.batches, at_once):
+            for first in range(self.first, batches, at_once):
                 if self.pause() and first > self.first:
                     raise Paused(first)
-                last = min(first + at_once, self.batches)
+                last = min(first + at_once, batches)
                 plan.first_batch, plan.last_batch = first, last
                 plan.steps = self.state.get("step", 0)
                 self.run(plan)
                 if "step" in self.state:
                     self.state["step"] += last - first
-                progress.samples(min(last * plan.batch, plan.samples) - first * plan.batch)
+                given.progress.samples(min(last * plan.batch, plan.samples) - first * plan.batch)
 
     @property
     def epochs_at_once(self) -> int:
-        """How many epochs one call of `epochs` may hold, so that an interrupt is heard."""
-        return min(MOST_EPOCHS, int(OPERATIONS_A_CALL / (self.operations * self.batches)))
+        """As many as let an interrupt be heard; none where J of each asks for Σ W² or for weights."""
+        if self.task.weighted or self.task.penalized:
+            return 0
+        return min(MOST_EPOCHS, int(OPERATIONS_A_CALL / (self.operations * self.task.batches)))
 
     def epochs(
-        self,
-        orders: np.ndarray[Any, Any] | None,
-        weights: None,
-        terms: Sequence[tuple[float, float, float]],
-        learning_rate: float,
-        count: int,
+        self, orders: np.ndarray[Any, Any] | None, weights: Array | None, terms: Terms, learning_rate: float, count: int
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], int]:
-        """`count` epochs in one call, as of `ResidentEpoch.epochs`; without sample weights and penalty.
-
-        Where one ends in numbers that are not finite, parameters and optimizer are as it found them.
-        """
+        """In one call, without sample weights and penalty; the optimizer, too, is as the last good epoch left it."""
         plan, parameters = self.plan, self.network.parameters
         before = [array.copy() for array in (parameters, *moments_of(self.state))]
         steps = self.state.get("step", 0)
-        costs, good = self._epochs(orders, terms[: self.batches], learning_rate, count), count
+        costs, good = self._epochs(orders, terms[: self.task.batches], learning_rate, count), count
         if not (np.isfinite(costs).all() and self.network.backend.all_finite(parameters)):
             good = 0
             while good < count:  # again, one by one, to the last that is good
                 self._restore(before, steps)
                 order = None if orders is None else orders[good : good + 1]
-                costs[good : good + 1] = self._epochs(order, terms[: self.batches], learning_rate, 1)
+                costs[good : good + 1] = self._epochs(order, terms[: self.task.batches], learning_rate, 1)
                 if not (np.isfinite(costs[good]) and self.network.backend.all_finite(parameters)):
                     self._restore(before, steps)
                     break
@@ -169,13 +125,13 @@ class NativeEpoch:
                 steps = self.state.get("step", 0)
                 good += 1
         plan.epochs = 1
-        self._point(cost=self.cost, decay=self.decay)
+        self._point(cost=self.task.cost, decay=self.task.decay)
         return costs, np.zeros(count), good
 
     def _epochs(
         self,
         orders: np.ndarray[Any, Any] | None,
-        terms: Sequence[tuple[float, float, float]],
+        terms: Terms,
         learning_rate: float,
         count: int,
     ) -> np.ndarray[Any, Any]:
@@ -187,11 +143,11 @@ class NativeEpoch:
         self._point(parameters=self.network.parameters, learning_rates=np.full(count, learning_rate))
         self._point(cost=costs, decay=np.zeros(count))
         plan.order_stride, plan.epochs, plan.steps = plan.samples, count, self.state.get("step", 0)
-        plan.first_batch, plan.last_batch = 0, self.batches
+        plan.first_batch, plan.last_batch = 0, self.task.batches
         with scipy_on_one_thread():
             self.run(plan)
         if "step" in self.state:
-            self.state["step"] += count * self.batches
+            self.state["step"] += count * self.task.batches
         return costs
 
     def _restore(self, arrays: Sequence[Array], steps: int) -> None:
@@ -202,10 +158,10 @@ class NativeEpoch:
             self.state["step"] = steps
 
     def _describe_optimizer(self) -> None:
-        rule, plan = rule_of(self.optimizer) or Rule(), self.plan
+        rule, plan = rule_of(self.task.optimizer) or Rule(), self.plan
         plan.optimizer, plan.momentum, plan.epsilon = rule.optimizer, rule.momentum, rule.epsilon
         plan.beta_1, plan.beta_2 = rule.beta_1, rule.beta_2
-        plan.weight_decay = self.optimizer.weight_decay if isinstance(self.optimizer, AdamW) else 0.0
+        plan.weight_decay = self.task.optimizer.weight_decay if isinstance(self.task.optimizer, AdamW) else 0.0
         self._point(**dict(zip(("first", "second"), moments_of(self.state), strict=False)))
 
     def _point(self, **arrays: Array | None) -> None:

@@ -6,131 +6,82 @@ in arrays. See `deltaprop.backends.recording`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 
-from deltaprop.backends import Array
 from deltaprop.backends.numpy import NumpyBackend
 from deltaprop.backends.recording import RecordingBackend, Tape
 from deltaprop.backprop import Workspace, backward, forward
 from deltaprop.interruption import Paused
-from deltaprop.network import NetworkState
-from deltaprop.optimizers import SGD, AdamW, Optimizer, moments_of, rule_of
+from deltaprop.optimizers import SGD, AdamW, moments_of, rule_of
 from deltaprop.parameters import Parameters
-from deltaprop.progress import Progress
+from deltaprop.whole_epoch import Pass, Task, Terms, WholeEpoch
 
 #: Minibatches that are gathered at once: so many, unless their entries would not stay in a second-level cache.
 MOST_AT_ONCE, BLOCK_ENTRIES = 64, 131072
 
 
-class RecordedEpoch:
+class RecordedEpoch(WholeEpoch):
     """What `Trainer.epoch` does, by recorded steps: the same to rounding.
 
     Under plain gradient descent δ carries η/m, so that the update is one subtraction. Several minibatches are gathered
     at once, and asked at once, by the z^(L) that each leaves behind, what they cost.
-
-    Parameters
-    ----------
-    network : NetworkState
-        On the NumPy backend.
-    X, Y : array, (m, s_1) and (m, s_L)
-    optimizer, state
-        The latter is changed in place.
-    batch_size : int
-    cost, decay : array, () of float64
-        What the minibatches cost, and their penalties, are added to.
-
-    Attributes
-    ----------
-    first, pause
-        As of `Trainer`.
     """
 
-    first = 0
+    takes_up = True
 
-    @staticmethod
-    def pause() -> bool:
-        """Whether to leave off: nobody asks for it, unless `Trainer` does."""
-        return False
-
-    def __init__(
-        self,
-        network: NetworkState,
-        X: Array,
-        Y: Array,
-        optimizer: Optimizer,
-        state: dict[str, Any],
-        batch_size: int,
-        cost: Array,
-        decay: Array,
-    ) -> None:
-        self.network, self.X, self.Y = network, X, Y
-        self.optimizer, self.state, self.batch = optimizer, state, batch_size
-        self.cost, self.decay = cost, decay
-        self.full, self.rest = divmod(X.shape[0], batch_size)
+    def __init__(self, task: Task) -> None:
+        self.task, self.state = task, task.state
+        self.network, self.X, self.Y, self.batch = task.network, task.X, task.Y, task.batch_size
+        self.full, self.rest = divmod(task.X.shape[0], task.batch_size)
         self.weight_decay = np.zeros((), np.float64)
         #: How many minibatches are gathered at once, and asked at once what they cost.
-        self.at_once = min(self.full, MOST_AT_ONCE, max(1, BLOCK_ENTRIES // (batch_size * (X.shape[1] + Y.shape[1]))))
+        entries = self.batch * (self.X.shape[1] + self.Y.shape[1])
+        self.at_once = min(self.full, MOST_AT_ONCE, max(1, BLOCK_ENTRIES // entries))
         self.steps: dict[tuple[int, int, tuple[float, float, float]], RecordedSteps] = {}
 
     @classmethod
-    def find(
-        cls,
-        network: NetworkState,
-        X: Array,
-        Y: Array,
-        optimizer: Optimizer,
-        state: dict[str, Any],
-        batch_size: int,
-        dropout: Sequence[float],
-        cost: Array,
-        decay: Array,
-    ) -> Self | None:
+    def find(cls, task: Task) -> Self | None:
         """One, where the steps can be recorded; else None."""
+        network = task.network
         if (
-            not isinstance(network.backend, NumpyBackend)
-            or not isinstance(X, np.ndarray)
+            not task.shuffled
+            or task.weighted
+            or any(task.dropout)
+            or not isinstance(network.backend, NumpyBackend)
+            or not isinstance(task.X, np.ndarray)
             or not isinstance(network.loss, str)
-            or rule_of(optimizer) is None
-            or any(dropout)
+            or rule_of(task.optimizer) is None
         ):
             return None
-        return cls(network, X, Y, optimizer, state, batch_size, cost, decay)
+        return cls(task)
 
-    def __call__(
-        self,
-        order: np.ndarray[Any, Any],
-        weights: None,
-        terms: Sequence[tuple[float, float, float]],
-        learning_rate: float,
-        progress: Progress,
-    ) -> None:
-        """All minibatches; `terms` are, for each, the scale of δ^(L), the factor of W in ∂J/∂W and that of Σ W²."""
-        rates = self.optimizer.rates(learning_rate, self.state.get("step", 0) - self.first, len(terms))
+    def __call__(self, given: Pass, terms: Terms) -> None:
+        """Block after block of minibatches; an interrupt is heard between them."""
+        rates = self.task.optimizer.rates(given.learning_rate, self.state.get("step", 0) - self.first, len(terms))
         self.weight_decay.fill(rates[0, 1])
         for first in range(self.first, self.full, self.at_once):
             count = min(self.at_once, self.full - first)
-            self._run(first, count, self.batch, order, terms[0], rates[:, 0], progress)
+            self._run(given, first, count, self.batch, terms[0], rates[:, 0])
         if self.rest:
-            self._run(self.full, 1, self.rest, order, terms[-1], rates[:, 0], progress)
+            self._run(given, self.full, 1, self.rest, terms[-1], rates[:, 0])
 
     def _run(
         self,
+        given: Pass,
         first: int,
         count: int,
         m: int,
-        order: np.ndarray[Any, Any],
         terms: tuple[float, float, float],
         rates: np.ndarray[Any, Any],
-        progress: Progress,
     ) -> None:
         """So many minibatches of `m` samples each, from the `first` on, and what they cost."""
         if self.pause() and first > self.first:
             raise Paused(first)
         steps = self._steps(m, count, terms)
-        rows = order[first * self.batch : first * self.batch + count * m]
+        assert given.order is not None
+        rows = given.order[first * self.batch : first * self.batch + count * m]
         self.X.take(rows, 0, steps.X, "clip")  # which writes straight into the buffer; indices are in range
         self.Y.take(rows, 0, steps.Y, "clip")
         now = None
@@ -144,12 +95,12 @@ class RecordedEpoch:
             self.state["step"] += count
         network, g_L = self.network, self.network.output_activation
         network.backend.activation(g_L, steps.Z, steps.A)
-        network.backend.add_cost(network.loss, g_L, steps.Z, steps.A, steps.Y, self.cost)
-        progress.samples(len(rows))
+        network.backend.add_cost(network.loss, g_L, steps.Z, steps.A, steps.Y, self.task.cost)
+        given.progress.samples(len(rows))
 
     def _steps(self, m: int, count: int, terms: tuple[float, float, float]) -> RecordedSteps:
         if (m, count, terms) not in self.steps:
-            touched = [self.network.parameters, *moments_of(self.state), self.decay]
+            touched = [self.network.parameters, *moments_of(self.state), self.task.decay]
             before = [array.copy() for array in touched]
             with np.errstate(all="ignore"):
                 self.steps[m, count, terms] = RecordedSteps(self, m, count, *terms)
@@ -173,7 +124,7 @@ class RecordedSteps:
 
     def __init__(self, epoch: RecordedEpoch, m: int, count: int, scale: float, penalty: float, decay: float) -> None:
         tape = Tape()
-        backend, whole, optimizer = RecordingBackend(tape), epoch.network, epoch.optimizer
+        backend, whole, optimizer = RecordingBackend(tape), epoch.network, epoch.task.optimizer
         network = whole.over(tape.array(whole.parameters))
         network.backend = backend
         widths, rows = (whole.layer_sizes[0], *[whole.layer_sizes[-1]] * 3), count * m
@@ -186,7 +137,7 @@ class RecordedSteps:
         work = Workspace(network, m)
         work.Z[-1] = tape.array(self.Z[:m])
         if decay:
-            backend.add_squared_norm(network.flat_weights, decay, tape.array(epoch.decay))
+            backend.add_squared_norm(network.flat_weights, decay, tape.array(epoch.task.decay))
         forward(network, tape.array(self.X[:m]), work)
         backward(
             network,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -10,94 +9,63 @@ import numpy as np
 from deltaprop.backends import Array
 from deltaprop.backends.cupy import CupyBackend
 from deltaprop.backends.resident import TERMS, Run, find_residence
-from deltaprop.network import NetworkState
-from deltaprop.optimizers import Optimizer, moments_of, rule_of
-from deltaprop.progress import Progress
+from deltaprop.optimizers import moments_of, rule_of
+from deltaprop.whole_epoch import Pass, Task, Terms, WholeEpoch
+
+#: Steps that one launch may hold where it can hold many epochs: within a second or so an interrupt is heard.
+STEPS_A_CALL = 200_000
 
 
-class ResidentEpoch:
+class ResidentEpoch(WholeEpoch):
     """What `Trainer.epoch` does, in one launch: the same to rounding.
 
     Parameters
     ----------
-    network : NetworkState
+    task : Task
         On the CUDA backend.
     run : Run
-        The launch, bound to the network's arrays.
-    optimizer, state
-        The latter is changed in place.
-    cost, decay : array, () of float64
-        What the minibatches cost, and their penalties, are added to.
+        The launch, bound to its arrays.
     """
 
-    def __init__(
-        self, network: NetworkState, run: Run, optimizer: Optimizer, state: dict[str, Any], cost: Array, decay: Array
-    ) -> None:
-        self.network, self.run, self.optimizer, self.state = network, run, optimizer, state
-        self.cost, self.decay = cost, decay
-        #: Σ W² at the end of the last epoch, () of float64.
-        self.squares = network.backend.zeros((), np.float64)
+    def __init__(self, task: Task, run: Run) -> None:
+        self.task, self.network, self.run = task, task.network, run
+        self.squares = task.network.backend.zeros((), np.float64)
 
     @classmethod
-    def find(
-        cls,
-        network: NetworkState,
-        X: Array,
-        Y: Array,
-        optimizer: Optimizer,
-        state: dict[str, Any],
-        batch_size: int,
-        dropout: Sequence[float],
-        cost: Array,
-        decay: Array,
-    ) -> Self | None:
+    def find(cls, task: Task) -> Self | None:
         """One, where the kernel can train this network in this way and it fits; else None."""
-        backend, rule = network.backend, rule_of(optimizer)
+        network, rule = task.network, rule_of(task.optimizer)
+        backend, activations, loss = network.backend, network.activations, network.loss
         if (
             rule is None
             or not isinstance(backend, CupyBackend)
-            or not isinstance(network.loss, str)
+            or not isinstance(loss, str)
             or network.output_error != "exact"
-            or any(dropout)
+            or any(task.dropout)
         ):
             return None
-        activations, loss = network.activations, network.loss
-        residence = find_residence(backend, network.layer_sizes, activations, loss, network.dtype, batch_size, rule)
+        widths, batch = network.layer_sizes, task.batch_size
+        residence = find_residence(backend, widths, activations, loss, network.dtype, batch, rule)
         if residence is None:
             return None
-        run = Run(backend, residence, network.parameters, moments_of(state), X, Y)
-        return cls(network, run, optimizer, state, cost, decay)
+        return cls(task, Run(backend, residence, network.parameters, moments_of(task.state), task.X, task.Y))
 
-    def __call__(
-        self,
-        order: np.ndarray[Any, Any] | None,
-        weights: Array | None,
-        terms: Sequence[tuple[float, float, float]],
-        learning_rate: float,
-        progress: Progress,
-    ) -> None:
-        """All minibatches; `terms` are, for each, the scale of δ^(L), the factor of W in ∂J/∂W and that of Σ W²."""
-        table = self._table(terms, learning_rate)
-        self.run(table, None if order is None else order[None, None], weights, self.cost, self.decay, self.squares)
-        progress.samples(self.run.X.shape[0])
+    def __call__(self, given: Pass, terms: Terms) -> None:
+        """In one launch."""
+        table = self._table(terms, given.learning_rate)
+        order = None if given.order is None else given.order[None, None]
+        self.run(table, order, given.weights, self.task.cost, self.task.decay, self.squares)
+        given.progress.samples(self.run.X.shape[0])
+
+    @property
+    def epochs_at_once(self) -> int:
+        """As many as let an interrupt be heard."""
+        return max(1, STEPS_A_CALL // self.task.batches)
 
     def epochs(
-        self,
-        orders: np.ndarray[Any, Any] | None,
-        weights: Array | None,
-        terms: Sequence[tuple[float, float, float]],
-        learning_rate: float,
-        count: int,
+        self, orders: np.ndarray[Any, Any] | None, weights: Array | None, terms: Terms, learning_rate: float, count: int
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], int]:
-        """`count` epochs in one launch; orders and weights : (count, m), `terms` are those of all their minibatches.
-
-        Returns
-        -------
-        costs, squares : array, (count,)
-            Σ cost over each epoch and Σ W² at its end.
-        good : int
-            How many epochs ended with finite numbers; the parameters are those after the last of them.
-        """
+        """In one launch; the optimizer's state is as it came to be."""
         backend = self.network.backend
         cost, decay, squares = (backend.zeros((1, count), np.float64) for _ in range(3))
         table, order = self._table(terms, learning_rate), None if orders is None else orders[None]
@@ -105,11 +73,11 @@ class ResidentEpoch:
         when = int(backend.to_numpy(diverged)[0])
         return backend.to_numpy(cost)[0], backend.to_numpy(squares)[0], when - 1 if when else count
 
-    def _table(self, terms: Sequence[tuple[float, float, float]], learning_rate: float) -> np.ndarray[Any, Any]:
+    def _table(self, terms: Terms, learning_rate: float) -> np.ndarray[Any, Any]:
         """What `Run` is handed for these steps, which count as taken from then on."""
         table = np.empty((1, len(terms), TERMS))
         table[0, :, :3] = terms
-        table[0, :, 3:] = self.optimizer.rates(learning_rate, self.state.get("step", 0), len(terms))
-        if "step" in self.state:
-            self.state["step"] += len(terms)
+        table[0, :, 3:] = self.task.optimizer.rates(learning_rate, self.task.state.get("step", 0), len(terms))
+        if "step" in self.task.state:
+            self.task.state["step"] += len(terms)
         return table

@@ -14,31 +14,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.numpy_files import DAMAGED, UNPACKED_LIMIT, check_declared_size, load_numpy, member
-from deltaprop.progress import Progress
 
 Pair = tuple[Any, Any]
 #: Bytes of a chunk that is held at a time: enough for a disk or a bus to be at its speed, and little of any memory.
 CHUNK_BYTES = 64 * 2**20
-
-
-class Epoch(Protocol):
-    """What trains on the minibatches of a chunk; see `Trainer.minibatches`."""
-
-    def minibatches(
-        self,
-        order: None,
-        weights: Array | None,
-        sums: Sequence[float],
-        learning_rate: float,
-        progress: Progress,
-    ) -> None:
-        """All of them, as they stand."""
 
 
 class Source(ABC):

@@ -7,6 +7,7 @@ The samples are visited in the order of the epoch, so the result is that of data
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ import numpy as np
 from deltaprop.backends import Array
 from deltaprop.backends.cupy import CupyBackend
 from deltaprop.data import HostData
-from deltaprop.progress import Progress
-from deltaprop.sources import CHUNK_BYTES, Epoch
+from deltaprop.sources import CHUNK_BYTES
+from deltaprop.whole_epoch import Epoch, Pass
 
 
 class Chunk:
@@ -72,25 +73,18 @@ class StreamedEpoch:
         self.stream = backend.new_stream()
         self.trainers: dict[tuple[int, int], Epoch] = {}
 
-    def __call__(
-        self,
-        order: np.ndarray[Any, Any] | None,
-        weights: Array | None,
-        sums: Sequence[float],
-        learning_rate: float,
-        progress: Progress,
-    ) -> None:
-        """All minibatches; `weights` and `sums` in the order of the epoch."""
+    def __call__(self, given: Pass) -> None:
+        """All minibatches."""
         per_chunk = -(-self.rows // self.batch)
         for number, start in enumerate(range(0, self.samples, self.rows)):
             slot, stop = number % 2, min(start + self.rows, self.samples)
             chunk = self.chunks[slot]
-            rows = slice(start, stop) if order is None else order[start:stop]
+            rows = slice(start, stop) if given.order is None else given.order[start:stop]
             chunk.upload(self.sources, rows, stop - start, self.stream)
             self.backend.wait_on_device(chunk.uploaded)
-            of_chunk = None if weights is None else weights[start:stop]
-            of_batches = sums[number * per_chunk : (number + 1) * per_chunk]
-            self._trainer(slot, stop - start).minibatches(None, of_chunk, of_batches, learning_rate, progress)
+            weights = None if given.weights is None else given.weights[start:stop]
+            sums = given.sums[number * per_chunk : (number + 1) * per_chunk]
+            self._trainer(slot, stop - start).minibatches(replace(given, order=None, weights=weights, sums=sums))
             chunk.used = self.backend.event()
 
     def _trainer(self, slot: int, rows: int) -> Epoch:

@@ -19,17 +19,11 @@ from deltaprop.optimizers import Optimizer
 from deltaprop.parameters import Parameters
 from deltaprop.progress import Progress
 from deltaprop.sources import CheckedSource, Parts
+from deltaprop.whole_epoch import Pass, Task, WholeEpoch
 
 if TYPE_CHECKING:
     from deltaprop.chunked_epoch import ChunkedEpoch
-    from deltaprop.graph_epoch import GraphEpoch
-    from deltaprop.native_epoch import NativeEpoch
-    from deltaprop.recorded_epoch import RecordedEpoch
-    from deltaprop.resident_epoch import ResidentEpoch
     from deltaprop.streamed_epoch import StreamedEpoch
-
-#: Steps that one call may hold where it can hold many epochs: within a second or so an interrupt is heard.
-STEPS_A_CALL = 200_000
 
 
 class Trainer:
@@ -61,7 +55,7 @@ class Trainer:
         Σ cost(h, y) over the minibatches of the epoch, each at the parameters it was trained from.
     decay : array, () of float64
         What `terms` makes of Σ W² before each step, over the epoch.
-    whole_epoch : callable or None
+    whole_epoch : WholeEpoch or None
         What does an epoch in fewer, larger calls than one a step, where the backend has such a thing.
     first : int
         With which minibatch the next epoch goes on; 0 but after a pause.
@@ -98,8 +92,8 @@ class Trainer:
         self.first = 0
         self.pause: Callable[[], bool] = _never
         self.stream: Any = None  # of dropout's random numbers, for one epoch
-        self.whole_epoch: Any = None
-        self.streamed: Any = None
+        self.whole_epoch: WholeEpoch | None = None
+        self.streamed: ChunkedEpoch | StreamedEpoch | None = None
         if isinstance(X, HostData):
             self.streamed = _streamed(self, dropout)
         elif isinstance(X, CheckedSource):
@@ -141,47 +135,35 @@ class Trainer:
         backend, dtype = self.network.backend, self.network.dtype
         weights = None if host_weights is None else backend.asarray(host_weights, dtype)
         self.begin_masks()
+        given = Pass(order, weights, sums, learning_rate, progress)
         if self.streamed is not None:
-            self.streamed(order, weights, sums, learning_rate, progress)
+            self.streamed(given)
         else:
-            self.minibatches(order, weights, sums, learning_rate, progress)
+            self.minibatches(given)
         self.first = 0
         self.network.epochs_trained += 1
 
-    def minibatches(
-        self,
-        order: np.ndarray[Any, Any] | None,
-        weights: Array | None,
-        sums: Sequence[float],
-        learning_rate: float,
-        progress: Progress,
-    ) -> None:
-        """All minibatches, in a few calls or step by step; `weights` and their `sums` are in the order of the epoch."""
-        if self.whole_epoch is None:
-            self._steps(order, weights, sums, learning_rate, progress)
+    def minibatches(self, given: Pass) -> None:
+        """All minibatches, in a few calls or step by step."""
+        whole = self.whole_epoch
+        if whole is None or (self.first and not whole.takes_up):
+            self._steps(given)
         else:
-            terms = [self.terms(n, m) for n, m in zip(self.sizes, sums, strict=True)]
-            if hasattr(self.whole_epoch, "pause"):
-                self.whole_epoch.first, self.whole_epoch.pause = self.first, self.pause
-            self.whole_epoch(order, weights, terms, learning_rate, progress)
+            whole.first, whole.pause = self.first, self.pause
+            whole(given, [self.terms(n, m) for n, m in zip(self.sizes, given.sums, strict=True)])
 
-    def _steps(
-        self,
-        order: np.ndarray[Any, Any] | None,
-        weights: Array | None,
-        sums: Sequence[float],
-        learning_rate: float,
-        progress: Progress,
-    ) -> None:
-        """The minibatches of an epoch one after the other; `weights` are in the order of the epoch."""
+    def _steps(self, given: Pass) -> None:
+        """The minibatches of an epoch one after the other."""
+        if not hasattr(self, "work"):
+            self.make_buffers(shuffled=given.order is not None)
         self._skip_masks()
-        for batch, (X, Y, m, own_weights) in enumerate(self.in_turn(order, weights, sums)):
+        for batch, (X, Y, m, weights) in enumerate(self.in_turn(given.order, given.weights, given.sums)):
             if batch < self.first:
                 continue
             if self.pause() and batch > self.first:
                 raise Paused(batch)
-            self.minibatch(X, Y, m, learning_rate, own_weights)
-            progress.samples(X.shape[0])
+            self.minibatch(X, Y, m, given.learning_rate, weights)
+            given.progress.samples(X.shape[0])
 
     def in_turn(
         self, order: np.ndarray[Any, Any] | None, weights: Array | None, sums: Sequence[float]
@@ -218,7 +200,7 @@ class Trainer:
 
     def total(self) -> float:
         """J over the last epoch: the cost of its minibatches, and the penalty of the parameters at its end."""
-        squares = getattr(self.whole_epoch, "squares", None)
+        squares = None if self.whole_epoch is None else self.whole_epoch.squares
         if squares is None:
             return self.objective.total(self.network, self.cost, self.m)
         return self.objective.value(float(self.cost), float(squares), self.m)
@@ -231,12 +213,7 @@ class Trainer:
     @property
     def epochs_at_once(self) -> int:
         """How many epochs one call of `epochs` may hold; 0 where there is no such call."""
-        if not hasattr(self.whole_epoch, "epochs"):
-            return 0
-        if hasattr(self.whole_epoch, "epochs_at_once"):  # on the host, where J is not known without Σ W² of each epoch
-            plain = self.host_weight is None and not self.objective.l2
-            return self.whole_epoch.epochs_at_once if plain else 0
-        return max(1, int(STEPS_A_CALL / len(self.sizes)))
+        return 0 if self.whole_epoch is None else self.whole_epoch.epochs_at_once
 
     def epochs(self, learning_rate: float, orders: Sequence[np.ndarray[Any, Any] | None]) -> tuple[list[float], int]:
         """As many epochs as there are orders in one call: J of each, and how many ended with finite numbers."""
@@ -247,8 +224,8 @@ class Trainer:
             weights = backend.asarray(np.concatenate([w for w, _ in drawn if w is not None]), dtype)
         terms = [self.terms(n, m) for _, sums in drawn for n, m in zip(self.sizes, sums, strict=True)]
         stacked = None if orders[0] is None else np.stack([order for order in orders if order is not None])
-        whole: Any = self.whole_epoch
-        costs, squares, good = whole.epochs(stacked, weights, terms, learning_rate, count)
+        assert self.whole_epoch is not None
+        costs, squares, good = self.whole_epoch.epochs(stacked, weights, terms, learning_rate, count)
         self.network.epochs_trained += good
         return [self.objective.value(float(c), float(s), self.m) for c, s in zip(costs, squares, strict=True)], good
 
@@ -322,10 +299,10 @@ class ChunkTrainer(Trainer):
         """Those of the whole."""
         return self.whole.terms(n, m)
 
-    def minibatches(self, *arguments: Any) -> None:
+    def minibatches(self, given: Pass) -> None:
         """Of this chunk, with the next of the random numbers."""
         self.stream = self.whole.stream
-        super().minibatches(*arguments)
+        super().minibatches(given)
 
 
 def _chunked(trainer: Trainer, X: CheckedSource, dropout: Sequence[float], *, shuffled: bool) -> ChunkedEpoch:
@@ -348,43 +325,37 @@ def _streamed(trainer: Trainer, dropout: Sequence[float]) -> StreamedEpoch:
     return StreamedEpoch(backend, trainer.X, trainer.Y, trainer.batch_size, trainer.network.dtype, make)
 
 
-def _whole_epoch(
-    trainer: Trainer, dropout: Sequence[float], *, shuffled: bool
-) -> NativeEpoch | RecordedEpoch | ResidentEpoch | GraphEpoch | None:
-    what = (trainer.network, trainer.X, trainer.Y, trainer.optimizer, trainer.state, trainer.batch_size, dropout)
-    where = (trainer.cost, trainer.decay)
+def _whole_epoch(trainer: Trainer, dropout: Sequence[float], *, shuffled: bool) -> WholeEpoch | None:
+    """The fastest way of training there is."""
+    task = Task(
+        trainer.network,
+        trainer.X,
+        trainer.Y,
+        trainer.optimizer,
+        trainer.state,
+        trainer.batch_size,
+        trainer.cost,
+        trainer.decay,
+        dropout=dropout,
+        shuffled=shuffled,
+        weighted=trainer.host_weight is not None,
+        penalized=bool(trainer.objective.l2),
+    )
     if trainer.network.backend.on_host:
-        native = _native_epoch(trainer, dropout)
-        if native is not None or trainer.host_weight is not None or not shuffled:
-            return native
-        from deltaprop.recorded_epoch import RecordedEpoch  # not where epochs are compiled
+        # Each is imported where it is used: not for those who only predict, not where there is no device.
+        from deltaprop.native_epoch import NativeEpoch
+        from deltaprop.recorded_epoch import RecordedEpoch
 
-        return RecordedEpoch.find(*what, *where)
-    from deltaprop.graph_epoch import GraphEpoch  # not where there is no device
+        try:
+            native = NativeEpoch.find(task)
+        except BackendError as error:
+            warnings.warn(f"{error}; epochs are trained step by step, by NumPy", RuntimeWarning, stacklevel=6)
+            native = None
+        return native or RecordedEpoch.find(task)
+    from deltaprop.graph_epoch import GraphEpoch
     from deltaprop.resident_epoch import ResidentEpoch
 
-    return ResidentEpoch.find(*what, *where) or GraphEpoch.find(*what, *where)
-
-
-def _native_epoch(trainer: Trainer, dropout: Sequence[float]) -> NativeEpoch | None:
-    from deltaprop.native_epoch import NativeEpoch  # not at start-up, for those who only predict
-
-    if not NativeEpoch.can(trainer.network, trainer.X, trainer.optimizer, dropout):
-        return None
-    try:
-        return NativeEpoch(
-            trainer.network,
-            trainer.X,
-            trainer.Y,
-            trainer.optimizer,
-            trainer.state,
-            trainer.batch_size,
-            trainer.cost,
-            trainer.decay,
-        )
-    except BackendError as error:
-        warnings.warn(f"{error}; epochs are trained step by step, by NumPy", RuntimeWarning, stacklevel=7)
-        return None
+    return ResidentEpoch.find(task) or GraphEpoch.find(task)
 
 
 def check_dropout(dropout: Any, hidden_layers: int) -> tuple[float, ...]:

@@ -1,0 +1,148 @@
+"""An epoch in fewer, larger calls than one a step: what such a way of training is handed, and has to offer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, Self, TypeAlias
+
+import numpy as np
+
+from deltaprop.backends import Array
+from deltaprop.network import NetworkState
+from deltaprop.optimizers import Optimizer
+from deltaprop.progress import Progress
+
+#: For each minibatch the scale of δ^(L), the factor of W in ∂J/∂W and that of Σ W²; see `Trainer.terms`.
+Terms: TypeAlias = Sequence[tuple[float, float, float]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained, on what, and how.
+
+    Attributes
+    ----------
+    network : NetworkState
+        Trained in place.
+    X, Y : array, (m, s_1) and (m, s_L)
+        Of its backend.
+    optimizer : Optimizer
+    state : dict
+        The optimizer's, changed in place.
+    batch_size : int
+        At most m.
+    cost, decay : array, () of float64
+        What the minibatches cost, and their penalties, are added to.
+    dropout : sequence of float
+        One a hidden layer.
+    shuffled, weighted, penalized : bool
+        Whether epochs come with an order, with sample weights, with a penalty.
+    """
+
+    network: NetworkState
+    X: Array
+    Y: Array
+    optimizer: Optimizer
+    state: dict[str, Any]
+    batch_size: int
+    cost: Array
+    decay: Array
+    dropout: Sequence[float] = ()
+    shuffled: bool = True
+    weighted: bool = False
+    penalized: bool = False
+
+    @property
+    def batches(self) -> int:
+        """Minibatches an epoch; the last may be shorter."""
+        return -(-int(self.X.shape[0]) // self.batch_size)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Every sample once.
+
+    Attributes
+    ----------
+    order : array, (m,) of int64, or None
+        On the host: in which order; None for the one in which they stand.
+    weights : array, (m,), or None
+        How much each counts, in that order.
+    sums : sequence of float
+        What the weights of each minibatch sum to; how many samples it has, where there are none.
+    learning_rate : float
+    progress : Progress
+        Told of samples that are done.
+    """
+
+    order: np.ndarray[Any, Any] | None
+    weights: Array | None
+    sums: Sequence[float]
+    learning_rate: float
+    progress: Progress
+
+
+class Epoch(Protocol):
+    """What trains on the minibatches of a chunk; see `Trainer.minibatches`."""
+
+    def minibatches(self, given: Pass) -> None:
+        """All of them, as they stand."""
+
+
+class WholeEpoch(ABC):
+    """A way of training that knows some networks, optimizers and backends.
+
+    Attributes
+    ----------
+    first : int
+        With which minibatch the next epoch begins.
+    pause : callable
+        Asked between calls whether to leave off there.
+    takes_up : bool
+        Whether it minds these two.
+    squares : array, () of float64, or None
+        Σ W² at the end of the last epoch, where that is known.
+    """
+
+    first: int = 0
+    pause: Callable[[], bool] = staticmethod(lambda: False)
+    takes_up: bool = False
+    squares: Array | None = None
+
+    @classmethod
+    @abstractmethod
+    def find(cls, task: Task) -> Self | None:
+        """One for `task`; None where this is no way to do it."""
+
+    @abstractmethod
+    def __call__(self, given: Pass, terms: Terms) -> None:
+        """All minibatches.
+
+        Raises
+        ------
+        Paused
+            If it has been asked to leave off.
+        """
+
+    @property
+    def epochs_at_once(self) -> int:
+        """How many epochs one call of `epochs` may hold; 0 where there is no such call."""
+        return 0
+
+    def epochs(
+        self, orders: np.ndarray[Any, Any] | None, weights: Array | None, terms: Terms, learning_rate: float, count: int
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], int]:
+        """`count` epochs in one call; orders and weights : (count, m), `terms` are those of all their minibatches.
+
+        Where one ends in numbers that are not finite, the parameters are as it found them.
+
+        Returns
+        -------
+        costs, squares : array, (count,)
+            Σ cost over each epoch, and Σ W² at its end.
+        good : int
+            How many ended with finite numbers.
+        """
+        raise NotImplementedError
