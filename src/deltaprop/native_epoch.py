@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -14,7 +13,7 @@ from deltaprop.backends.native_library import Plan, gemm, library
 from deltaprop.backends.numpy import NumpyBackend
 from deltaprop.backends.places import LOSSES, Rule, activation_place
 from deltaprop.interruption import Paused
-from deltaprop.optimizers import AdamW, moments_of, rule_of
+from deltaprop.optimizers import AdamW, Remembered, moments_of, rule_of
 from deltaprop.scipy_threads import own_threads, scipy_on_one_thread
 from deltaprop.whole_epoch import Pass, Task, Terms, WholeEpoch
 
@@ -109,20 +108,21 @@ class NativeEpoch(WholeEpoch):
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], int]:
         """In one call, without sample weights and penalty; the optimizer, too, is as the last good epoch left it."""
         plan, parameters = self.plan, self.network.parameters
-        before = [array.copy() for array in (parameters, *moments_of(self.state))]
-        steps = self.state.get("step", 0)
+        before, state = parameters.copy(), Remembered(self.state)
         costs, good = self._epochs(orders, terms[: self.task.batches], learning_rate, count), count
         if not (np.isfinite(costs).all() and self.network.backend.all_finite(parameters)):
             good = 0
             while good < count:  # again, one by one, to the last that is good
-                self._restore(before, steps)
+                parameters[...] = before
+                state.restore()
                 order = None if orders is None else orders[good : good + 1]
                 costs[good : good + 1] = self._epochs(order, terms[: self.task.batches], learning_rate, 1)
                 if not (np.isfinite(costs[good]) and self.network.backend.all_finite(parameters)):
-                    self._restore(before, steps)
+                    parameters[...] = before
+                    state.restore()
                     break
-                before = [array.copy() for array in (parameters, *moments_of(self.state))]
-                steps = self.state.get("step", 0)
+                before[...] = parameters
+                state.renew()
                 good += 1
         plan.epochs = 1
         self._point(cost=self.task.cost, decay=self.task.decay)
@@ -149,13 +149,6 @@ class NativeEpoch(WholeEpoch):
         if "step" in self.state:
             self.state["step"] += count * self.task.batches
         return costs
-
-    def _restore(self, arrays: Sequence[Array], steps: int) -> None:
-        """Parameters and optimizer as they were."""
-        for array, before in zip((self.network.parameters, *moments_of(self.state)), arrays, strict=True):
-            array[...] = before
-        if "step" in self.state:
-            self.state["step"] = steps
 
     def _describe_optimizer(self) -> None:
         rule, plan = rule_of(self.task.optimizer) or Rule(), self.plan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -236,6 +237,30 @@ def rule_of(optimizer: Optimizer) -> Rule | None:
 def moments_of(state: dict[str, Any]) -> list[Any]:
     """The vectors of an optimizer's state, in the order in which those kernels take them."""
     return [state[name] for name in ("velocity", "first_moment", "second_moment") if name in state]
+
+
+class Remembered:
+    """The state of an optimizer as it was, in memory of its own, to go back to."""
+
+    def __init__(self, state: dict[str, Any]) -> None:
+        self.state, self.before = state, {name: copy.copy(value) for name, value in state.items()}
+
+    def renew(self) -> None:
+        """As it is now."""
+        _copy_state(self.state, self.before)
+
+    def restore(self) -> None:
+        """Let it be as it was."""
+        _copy_state(self.before, self.state)
+
+
+def _copy_state(source: dict[str, Any], target: dict[str, Any]) -> None:
+    """Arrays are written into, counters replaced."""
+    for name, value in source.items():
+        if isinstance(value, int):
+            target[name] = value
+        else:
+            target[name][...] = value
 
 
 def _check_learning_rate(value: Any) -> float:

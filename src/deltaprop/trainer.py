@@ -93,6 +93,7 @@ class Trainer:
         self.pause: Callable[[], bool] = _never
         self.stream: Any = None  # of dropout's random numbers, for one epoch
         self.whole_epoch: WholeEpoch | None = None
+        self.squares: Array | None = None  # Σ W² at the end of the last epoch, where it is known
         self.streamed: ChunkedEpoch | StreamedEpoch | None = None
         if isinstance(X, HostData):
             self.streamed = _streamed(self, dropout)
@@ -148,9 +149,11 @@ class Trainer:
         whole = self.whole_epoch
         if whole is None or (self.first and not whole.takes_up):
             self._steps(given)
+            self.squares = None
         else:
             whole.first, whole.pause = self.first, self.pause
             whole(given, [self.terms(n, m) for n, m in zip(self.sizes, given.sums, strict=True)])
+            self.squares = whole.squares
 
     def _steps(self, given: Pass) -> None:
         """The minibatches of an epoch one after the other."""
@@ -200,10 +203,9 @@ class Trainer:
 
     def total(self) -> float:
         """J over the last epoch: the cost of its minibatches, and the penalty of the parameters at its end."""
-        squares = None if self.whole_epoch is None else self.whole_epoch.squares
-        if squares is None:
+        if self.squares is None:
             return self.objective.total(self.network, self.cost, self.m)
-        return self.objective.value(float(self.cost), float(squares), self.m)
+        return self.objective.value(float(self.cost), float(self.squares), self.m)
 
     @property
     def takes_orders(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import time
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from deltaprop.history import History
 from deltaprop.interruption import Interruption, Paused
 from deltaprop.metrics import Metric
 from deltaprop.network import SHUFFLE_STREAM, NetworkState
-from deltaprop.optimizers import Optimizer
+from deltaprop.optimizers import Optimizer, Remembered
 from deltaprop.progress import progress_bar
 from deltaprop.trainer import Trainer
 
@@ -93,7 +92,7 @@ def train(
     keeper = _keeper(network, trainer, (X, Y, sample_weight, validation), plan)
     interruption, position = Interruption(), Position()
     last_good, best, ended = network.parameters.copy(), None, False
-    state = _RememberedState(trainer)
+    state, state_known = Remembered(trainer.state), False  # that of an epoch that began before a pause is not
     found = keeper.load() if keeper is not None and plan.resume else None
     if found is not None:
         position, history, best, epoch_start, ended = found
@@ -111,7 +110,8 @@ def train(
             trainer.first, trainer.pause, position = position.batch, interruption, Position(epoch)
             order = shuffle(network, samples) if shuffled and trainer.takes_orders else None
             if not trainer.first:
-                state.remember()
+                state.renew()
+                state_known = True
             try:
                 trainer.epoch(learning_rate, order, progress)
             except Paused as paused:
@@ -121,7 +121,10 @@ def train(
             if not (np.isfinite(cost) and backend.all_finite(network.parameters)):
                 network.parameters = last_good
                 network.epochs_trained -= 1
-                fault = find_fault(trainer, learning_rate, order) if state.recall() else None
+                fault = None
+                if state_known:
+                    state.restore()
+                    fault = find_fault(trainer, learning_rate, order)
                 network.parameters = last_good
                 raise _divergence(epoch + 1, learning_rate, cost, history, fault)
             last_good[...] = network.parameters
@@ -194,32 +197,6 @@ def shuffle(network: NetworkState, samples: int, ahead: int = 0) -> np.ndarray[A
     That of the next epoch, or of one so many `ahead`.
     """
     return np.random.default_rng((network.seed, SHUFFLE_STREAM, network.epochs_trained + ahead)).permutation(samples)
-
-
-class _RememberedState:
-    """The state of an optimizer as an epoch found it."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self.state, self.before = trainer.state, {name: copy.copy(value) for name, value in trainer.state.items()}
-        self.known = False
-
-    def remember(self) -> None:
-        """As it is now."""
-        for name, value in self.state.items():
-            if isinstance(value, int):
-                self.before[name] = value
-            else:
-                self.before[name][...] = value
-        self.known = True
-
-    def recall(self) -> bool:
-        """Whether it is as it was again; an epoch that began before a pause is not known."""
-        for name, value in self.before.items() if self.known else ():
-            if isinstance(value, int):
-                self.state[name] = value
-            else:
-                self.state[name][...] = value
-        return self.known
 
 
 def _divergence(
