@@ -14,6 +14,7 @@
 #include "fast_math.h"
 #include "activation.cuh"
 #include "loss.cuh"
+#include "panels.h"
 #include "small_product.h"
 #include "thread_pool.h"
 
@@ -82,6 +83,8 @@ public:
         }
         widest_ = *std::max_element(p.sizes, p.sizes + p.layers + 1);
         for (int64_t t = 0; t < p.threads; ++t, scratch += padded(block_entries() + widest_)) gradient_.push_back(scratch);
+        for (int64_t t = 0; t < p.threads; ++t, scratch += panel_entries(p)) panel_.push_back(scratch);
+        for (int64_t t = 0; t < p.threads; ++t, scratch += tiles_entries(p, widest_)) tiles_.push_back(scratch);
         costs_.assign(p.threads * p.epochs, 0.0);
         decays_.assign(p.threads * p.epochs, 0.0);
         for (int64_t operation = 0; operation < operations(); ++operation) {
@@ -92,6 +95,18 @@ public:
         }
     }
 
+    // Room for a panel of an operand, where there is a layer whose products are formed so.
+    static int64_t panel_entries(const Plan& p) {
+        for (int64_t l = 0; l < p.layers && panels::ARE_FASTER; ++l)
+            if (p.sizes[l] * p.sizes[l + 1] > SMALL) return panels::room<T>();
+        return 0;
+    }
+
+    // And for a share of delta of the widest layer, rearranged.
+    static int64_t tiles_entries(const Plan& p, int64_t widest) {
+        return panel_entries(p) ? padded(p.batch * ((widest + p.threads - 1) / p.threads)) : 0;
+    }
+
     static int64_t padded(int64_t entries) { return (entries + 15) / 16 * 16; }
 
     static int64_t scratch_entries(const Plan& p) {
@@ -100,7 +115,8 @@ public:
             entries += 3 * padded(p.batch * p.sizes[l + 1]);
             widest = std::max(widest, p.sizes[l + 1]);
         }
-        return entries + p.threads * padded(std::max(GRADIENT_BLOCK, widest) + widest);
+        const int64_t gradient = padded(std::max(GRADIENT_BLOCK, widest) + widest);
+        return entries + p.threads * (gradient + panel_entries(p) + tiles_entries(p, widest));
     }
 
     void operator()() {
@@ -118,7 +134,7 @@ public:
 
 private:
     const Plan& p;
-    std::vector<T*> W_, b_, A_, Z_, D_, gradient_;
+    std::vector<T*> W_, b_, A_, Z_, D_, gradient_, panel_, tiles_;
     std::vector<double> costs_, decays_;
     int64_t widest_;
     // The operations of a step before its update, in stretches that are a phase each.
@@ -183,6 +199,9 @@ private:
     // Whether those of a layer are small enough for tiles of our own: all of its weights stay in the first cache.
     bool is_small(int64_t l) const { return p.sizes[l] * p.sizes[l + 1] <= SMALL; }
 
+    // Whether those of a minibatch, or of so many of its rows, are worth rearranging an operand for.
+    static bool in_panels(int64_t rows) { return panels::ARE_FASTER && rows >= panels::FEWEST_ROWS; }
+
     typedef small_product::Product<T> Product;
 
     void gemm(char of_b, char of_a, int64_t columns, int64_t rows, int64_t inner, T alpha, const T* B, int64_t b_stride,
@@ -230,7 +249,7 @@ private:
     void operate(const Step& step, int64_t operation, int64_t part, const Block& block) {
         if (operation == 0) gather(step, block);
         else if (operation <= p.layers) forward(step, layer(operation), part, block);
-        else if (operation > p.layers + 1) backward(layer(operation), block);
+        else if (operation > p.layers + 1) backward(layer(operation), part, block);
         else costs_[step.epoch * p.threads + part] += output_delta(step, block.from, block.to, T(p.scales[step.k]));
     }
 
@@ -250,6 +269,16 @@ private:
         const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1], n = block.rows(), units = block.units();
         const T* a = input(step, l) + block.from * s_in;
         T *z = Z_[l] + block.from * s_out + block.first, *next = A_[l + 1] + block.from * s_out + block.first;
+        if (!is_small(l) && in_panels(n)) {
+            const panels::Second<T> transposed{W_[l] + block.first * s_in, s_in, true};
+            const bool last = l == p.layers - 1;
+            panels::multiply(n, units, s_in, a, s_in, transposed, b_[l] + block.first, z, s_out, panel_[part],
+                             [&](int64_t j, int64_t columns) {
+                                 for (int64_t i = 0; i < n && !last; ++i)
+                                     value(p.activations[l], z + i * s_out + j, next + i * s_out + j, columns);
+                             });
+            return;
+        }
         if (is_small(l)) {
             T* transposed = gradient_[part];
             for (int64_t j = 0; j < s_out; ++j)
@@ -264,11 +293,20 @@ private:
     }
 
     // delta of layer l from that of the layer after it.
-    void backward(int64_t l, const Block& block) {
+    void backward(int64_t l, int64_t part, const Block& block) {
         const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1], n = block.rows(), units = block.units();
         const int64_t start = block.from * s_in + block.first;
         const T *next = D_[l] + block.from * s_out, *z = Z_[l - 1] + start;
         T* delta = D_[l - 1] + start;
+        if (!is_small(l) && in_panels(n)) {
+            const panels::Second<T> weights{W_[l] + block.first, s_in, false};
+            panels::multiply<T>(n, units, s_out, next, s_out, weights, nullptr, delta, s_in, panel_[part],
+                                [&](int64_t j, int64_t columns) {
+                                    for (int64_t i = 0; i < n; ++i)
+                                        times_gradient(p.activations[l - 1], z + i * s_in + j, delta + i * s_in + j, columns);
+                                });
+            return;
+        }
         if (is_small(l)) Product{n, s_in, s_out, next, s_out, 1, W_[l], s_in, T(1), T(0), nullptr, delta, s_in}();
         else gemm('N', 'N', units, n, s_out, T(1), W_[l] + block.first, s_in, next, s_out, T(0), delta, s_in);
         each_row(block, s_in, [&](int64_t at, int64_t entries) {
@@ -397,7 +435,9 @@ private:
         T *weights = W_[l] + from * s_in, *gradient = gradient_[part];
         if (p.decays && p.decays[k] != 0.0)
             decays_[step.epoch * p.threads + part] += p.decays[k] * squared_norm(weights, (to - from) * s_in);
-        if (p.optimizer == sgd) {
+        if (!is_small(l) && in_panels(m)) {
+            update_in_panels(step, l, from, to, part, a);
+        } else if (p.optimizer == sgd) {
             gradient_of(l, from, to - from, m, a, -rate, T(1) - rate * penalty, weights);
         } else {
             const int64_t at_once = std::max<int64_t>(1, block_entries() / s_in);
@@ -412,6 +452,35 @@ private:
         }
         sum_rows(delta, m, to - from, s_out, gradient);
         move(step, b_[l] + from, gradient, to - from, false);
+    }
+
+    // The same of its weights, a panel of inputs at a time.
+    void update_in_panels(const Step& step, int64_t l, int64_t from, int64_t to, int64_t part, const T* a) {
+        const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1], m = step.m, WIDTH = panels::width<T>();
+        const T rate = T(step.rate), penalty = T(p.penalties[step.k]);
+        const panels::Second<T> inputs{a, s_in, false};
+        const bool descends = p.optimizer == sgd;
+        // Of plain descent all units at once, of others as many as the gradient has room for.
+        const int64_t at_once = descends ? to - from : GRADIENT_BLOCK / WIDTH;
+        for (int64_t unit = from; unit < to; unit += at_once) {
+            const int64_t units = std::min(at_once, to - unit);
+            T *tiles = tiles_[part], *w = W_[l] + unit * s_in, *gradient = gradient_[part];
+            panels::rearrange_first(units, m, D_[l] + unit, s_out, tiles);
+            if (descends) {
+                panels::multiply_rearranged(units, s_in, m, tiles, inputs, -rate, T(1) - rate * penalty,
+                                            [&](int64_t j) { return w + j; }, s_in, panel_[part], [](int64_t, int64_t) {});
+                continue;
+            }
+            panels::multiply_rearranged(units, s_in, m, tiles, inputs, T(1), T(0), [&](int64_t) { return gradient; }, WIDTH,
+                                        panel_[part], [&](int64_t j, int64_t columns) {
+                for (int64_t i = 0; i < units; ++i) {
+                    T *of_unit = gradient + i * WIDTH, *own = w + i * s_in + j;
+                    if (penalty != T(0))
+                        for (int64_t c = 0; c < columns; ++c) of_unit[c] += penalty * own[c];
+                    move(step, own, of_unit, columns, true);
+                }
+            });
+        }
     }
 
     // Sums over m rows, `stride` apart, of so many columns: 16 of them at a time, in registers.

@@ -32,8 +32,9 @@ inline void store(float* x, unsigned mask, __m512 value) { _mm512_mask_storeu_ps
 #endif
 
 // C (M, N) := alpha A B + beta C, or A B + bias where there is one, (N,). A (M, K) has its entries `a_row` and `a_column`
-// apart; rows of B (K, N) and C are contiguous, `b_stride` and `c_stride` apart.
-template <typename T> struct Product {
+// apart; rows of B (K, N) and C are contiguous, `b_stride` and `c_stride` apart. Where B does not fit the first cache, its
+// rows are asked for `AHEAD` rows before they are needed.
+template <typename T, int AHEAD = 0> struct Product {
     int64_t M, N, K;
     const T* A;
     int64_t a_row, a_column;
@@ -100,6 +101,8 @@ private:
         vector sums[ROWS][VECTORS] = {};
         const T *a = A + i * a_row, *b = B + j;
         for (int64_t k = 0; k < K; ++k, a += a_column, b += b_stride) {
+            if (AHEAD)
+                for (int v = 0; v < VECTORS; ++v) __builtin_prefetch(b + AHEAD * b_stride + v * LANES);
             vector of_b[VECTORS];
 #pragma GCC unroll 8
             for (int v = 0; v < VECTORS; ++v) of_b[v] = *reinterpret_cast<const vector*>(b + v * LANES);

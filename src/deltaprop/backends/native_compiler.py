@@ -15,7 +15,7 @@ from pathlib import Path
 from deltaprop.backends.compiled_files import compiled_file
 from deltaprop.errors import BackendError
 
-SOURCES = ("epoch.cpp", "small_product.h", "thread_pool.h", "fast_math.h", "activation.cuh", "loss.cuh")
+SOURCES = ("epoch.cpp", "panels.h", "small_product.h", "thread_pool.h", "fast_math.h", "activation.cuh", "loss.cuh")
 #: Nothing here asks for errno, traps or the order of operations of a textbook; NaN and infinity keep their meaning.
 OPTIONS = (
     "-std=c++17",
