@@ -250,8 +250,9 @@ def test_every_function_of_an_activation_is_made_again(name, dtype, rng):
         plain.activation(name, z, expected)
         if name != "softmax":
             plain.activation_gradient(name, z, expected_slope)
-    assert np.array_equal(out, expected, equal_nan=True)
-    assert np.array_equal(slope, expected_slope, equal_nan=True)
+    subnormal = 400 * np.finfo(dtype).tiny if name in ("sigmoid", "silu") else 0.0
+    for ours, theirs in ((out, expected), (slope, expected_slope)):
+        assert np.allclose(ours, theirs, rtol=4 * np.finfo(dtype).eps, atol=subnormal, equal_nan=True)
 
 
 def test_nothing_is_allocated_in_an_epoch_but_what_python_counts_with(rng):

@@ -53,6 +53,15 @@ def sigmoid(z: Vector, out: Vector, spare: Vector) -> None:
         np.exp(z, out=out, where=z < tail)
 
 
+def straight_sigmoid(z: Vector, out: Vector, spare: Vector) -> None:
+    """σ(z), but 0 where e^−z overflows and σ(z) is no normal number any more; the same calls for all z."""
+    one = ONE[z.dtype]
+    np.negative(z, out)
+    np.exp(out, out)
+    np.add(out, one, out)
+    np.divide(one, out, out)
+
+
 def sigmoid_gradient(z: Vector, out: Vector, spare: Vector) -> None:
     """σ′(z) = e^−|z|/(1 + e^−|z|)², which does not vanish where σ(z) rounds to 1."""
     minus_abs(z, out)
@@ -152,6 +161,12 @@ def silu(z: Vector, out: Vector, spare: Vector) -> None:
     out *= z
 
 
+def straight_silu(z: Vector, out: Vector, spare: Vector) -> None:
+    """z σ(z) by `straight_sigmoid`."""
+    straight_sigmoid(z, out, spare)
+    out *= z
+
+
 def silu_gradient(z: Vector, out: Vector, spare: Vector) -> None:
     """σ(z) + z σ′(z) = σ(z) (1 + z σ(−z))."""
     np.negative(z, out=out)
@@ -159,6 +174,16 @@ def silu_gradient(z: Vector, out: Vector, spare: Vector) -> None:
     np.multiply(spare, z, out=spare)
     np.add(spare, 1.0, out=spare)
     sigmoid(z, out, out)
+    out *= spare
+
+
+def straight_silu_gradient(z: Vector, out: Vector, spare: Vector) -> None:
+    """σ(z) (1 + z σ(−z)) by `straight_sigmoid`."""
+    np.exp(z, out)  # σ(−z) = 1/(1 + e^z)
+    np.add(out, 1.0, out)
+    np.divide(z, out, spare)
+    np.add(spare, 1.0, spare)
+    straight_sigmoid(z, out, out)
     out *= spare
 
 
@@ -214,8 +239,12 @@ def exp(z: Vector, out: Vector, spare: Vector) -> None:
     np.exp(z, out=out)
 
 
-#: What decides by the values it finds how to go on: the same calls would not do for others.
-DECIDING: frozenset[Function] = frozenset({sigmoid, silu, silu_gradient})
+#: Of what decides by the values it finds how to go on, that does the same for all.
+STRAIGHT: dict[Function, Function] = {
+    sigmoid: straight_sigmoid,
+    silu: straight_silu,
+    silu_gradient: straight_silu_gradient,
+}
 
 
 class Activation(NamedTuple):

@@ -5,7 +5,8 @@ scratch for them takes longer than they do. Here a step runs once over arrays th
 that it is a list of functions and their arguments. What CUDA graphs are on a device, this is on the host.
 
 What cannot be made again is refused while it is noted: a result that is a new array or a number on which Python might
-decide something. So a tape either holds the whole step or there is none.
+decide something. So a tape either holds the whole step or there is none. Of functions that would decide, those take the
+place that give 0 where a result is below the smallest normal number.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, NoReturn, TypeAlias
 import numpy as np
 
 from deltaprop.backends.numpy import NumpyBackend, Scratch
-from deltaprop.backends.numpy_activation import DECIDING, Function
+from deltaprop.backends.numpy_activation import STRAIGHT, Function
 
 #: Functions of NumPy that come to ufuncs, which are noted in their place.
 MADE_OF_UFUNCS = {np.max, np.sum, np.clip}
@@ -201,11 +202,7 @@ class RecordingBackend(NumpyBackend):
         """Nothing: the cost of many minibatches is taken at once, from the z^(L) they leave behind."""
 
     def _blockwise(self, function: Function, z: Any, out: Any) -> None:
-        super()._blockwise(self._noted(function), z, out)
+        super()._blockwise(STRAIGHT.get(function, function), z, out)
 
     def _times(self, function: Function, z: Any, out: Any) -> None:
-        super()._times(self._noted(function), z, out)
-
-    def _noted(self, function: Function) -> Function:
-        """A function that decides something on the values it finds is noted as one call."""
-        return partial(self.tape.call, function) if function in DECIDING else function
+        super()._times(STRAIGHT.get(function, function), z, out)
