@@ -52,6 +52,7 @@ class NativeEpoch(WholeEpoch):
             epochs=1,
             gemm=gemm(network.dtype),
         )
+        self.terms: Terms = ()
         # What the plan points to has to live as long as it does.
         self.held: dict[str, Array] = {}
         self._point(sizes=sizes, activations=activations, x=task.X, y=task.Y, cost=task.cost, decay=task.decay)
@@ -79,8 +80,8 @@ class NativeEpoch(WholeEpoch):
     def __call__(self, given: Pass, terms: Terms) -> None:
         """In as many calls as keep an interrupt waiting for less than a second or so."""
         plan, batches = self.plan, self.task.batches
-        scales, penalties, decays = np.array(terms, np.float64).T.copy()
-        self._point(scales=scales, penalties=penalties, decays=decays, order=given.order, weights=given.weights)
+        self._point_to_terms(terms)
+        self._point(order=given.order, weights=given.weights)
         self._point(parameters=self.network.parameters)
         self._point(learning_rates=np.array([given.learning_rate]))
         at_once = max(1, int(OPERATIONS_A_CALL / self.operations))
@@ -137,9 +138,8 @@ class NativeEpoch(WholeEpoch):
     ) -> np.ndarray[Any, Any]:
         """So many epochs; what each cost."""
         plan, costs = self.plan, np.zeros(count)
-        scales, penalties, decays = np.array(terms, np.float64).T.copy()
-        self._point(scales=scales, penalties=penalties, decays=decays, weights=None)
-        self._point(order=None if orders is None else np.ascontiguousarray(orders, np.int64))
+        self._point_to_terms(terms)
+        self._point(weights=None, order=None if orders is None else np.ascontiguousarray(orders, np.int64))
         self._point(parameters=self.network.parameters, learning_rates=np.full(count, learning_rate))
         self._point(cost=costs, decay=np.zeros(count))
         plan.order_stride, plan.epochs, plan.steps = plan.samples, count, self.state.get("step", 0)
@@ -149,6 +149,13 @@ class NativeEpoch(WholeEpoch):
         if "step" in self.state:
             self.state["step"] += count * self.task.batches
         return costs
+
+    def _point_to_terms(self, terms: Terms) -> None:
+        """Unless the plan points to them already."""
+        if terms is not self.terms:
+            scales, penalties, decays = np.array(terms, np.float64).T.copy()
+            self._point(scales=scales, penalties=penalties, decays=decays)
+            self.terms = terms
 
     def _describe_optimizer(self) -> None:
         rule, plan = rule_of(self.task.optimizer) or Rule(), self.plan

@@ -19,7 +19,7 @@ from deltaprop.parameters import Parameters
 from deltaprop.whole_epoch import Pass, Task, Terms, WholeEpoch
 
 #: Minibatches that are gathered at once: so many, unless their entries would not stay in a second-level cache.
-MOST_AT_ONCE, BLOCK_ENTRIES = 64, 131072
+MOST_AT_ONCE, BLOCK_ENTRIES = 32, 65536
 
 
 class RecordedEpoch(WholeEpoch):

@@ -19,7 +19,7 @@ from deltaprop.optimizers import Optimizer
 from deltaprop.parameters import Parameters
 from deltaprop.progress import Progress
 from deltaprop.sources import CheckedSource, Parts
-from deltaprop.whole_epoch import Pass, Task, WholeEpoch
+from deltaprop.whole_epoch import Pass, Task, Terms, WholeEpoch
 
 if TYPE_CHECKING:
     from deltaprop.chunked_epoch import ChunkedEpoch
@@ -93,6 +93,7 @@ class Trainer:
         self.pause: Callable[[], bool] = _never
         self.stream: Any = None  # of dropout's random numbers, for one epoch
         self.whole_epoch: WholeEpoch | None = None
+        self._same_terms: Terms | None = None
         self.squares: Array | None = None  # Σ W² at the end of the last epoch, where it is known
         self.streamed: ChunkedEpoch | StreamedEpoch | None = None
         if isinstance(X, HostData):
@@ -152,8 +153,17 @@ class Trainer:
             self.squares = None
         else:
             whole.first, whole.pause = self.first, self.pause
-            whole(given, [self.terms(n, m) for n, m in zip(self.sizes, given.sums, strict=True)])
+            whole(given, self._all_terms(given))
             self.squares = whole.squares
+
+    def _all_terms(self, given: Pass) -> Terms:
+        """Those of every minibatch; without weights the same object for every epoch."""
+        if given.weights is None and self._same_terms is not None:
+            return self._same_terms
+        terms = [self.terms(n, m) for n, m in zip(self.sizes, given.sums, strict=True)]
+        if given.weights is None:
+            self._same_terms = terms
+        return terms
 
     def _steps(self, given: Pass) -> None:
         """The minibatches of an epoch one after the other."""
