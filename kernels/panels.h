@@ -18,7 +18,7 @@ const bool ARE_FASTER = true;
 const bool ARE_FASTER = false;
 #endif
 // Rows of the first operand from which rearranging the second pays.
-const int64_t FEWEST_ROWS = 16;
+const int64_t FEWEST_ROWS = 32;
 // Rows of a panel: of float, 256 KiB. They come from the second cache, and are asked for so many rows before.
 const int64_t DEPTH = 1024;
 const int AHEAD = 8;
