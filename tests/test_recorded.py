@@ -184,6 +184,9 @@ REFUSED = [
     ("rows", lambda x, y: x.take([1, 2])),
     ("numbers in turn", lambda x, y: list(x)),
     ("where", lambda x, y: np.where(x, x, y)),
+    ("a sum of some", lambda x, y: np.add.reduce(x, out=y[:1].reshape(()), where=np.arange(5) > 2)),
+    ("a running sum", lambda x, y: np.add.accumulate(x, out=y)),
+    ("a sum in place", lambda x, y: np.add.at(x, [1, 1], y[:2])),
     ("a concatenation", lambda x, y: np.concatenate([x, y])),
 ]
 

@@ -110,8 +110,10 @@ class Recorded(np.ndarray[Any, Any]):
             inputs = tuple(np.asarray(x, kind) if type(x) in (float, int) else x for x in inputs)
             tape.call(partial(function, **options) if options else function, *inputs, *out)
         else:
-            axis, dtype = options.pop("axis", 0), options.pop("dtype", None)
-            tape.call(function, inputs[0], axis, dtype, *out, options.pop("keepdims", False))
+            axis, dtype, keepdims = options.pop("axis", 0), options.pop("dtype", None), options.pop("keepdims", False)
+            if method != "reduce" or options.pop("where", True) is not True or options:
+                _refuse(f"{ufunc.__name__}.{method} with {sorted(options)}")
+            tape.call(function, inputs[0], axis, dtype, *out, keepdims)
         return out[0]
 
     def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
