@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 
 import deltaprop as dp
 from deltaprop import resident_epoch
-from deltaprop.backends import resident
+from deltaprop.backends import get_backend, resident
 from deltaprop.backends.resident import Run, find_residence
+from deltaprop.backprop import Objective
 from deltaprop.optimizers import rule_of
+from deltaprop.progress import Silent
 from deltaprop.resident_epoch import ResidentEpoch
+from deltaprop.trainer import Trainer
 from deltaprop.whole_epoch import Task
 
 OPTIMIZERS = [
@@ -253,3 +256,25 @@ def test_divergence_in_the_middle_of_a_launch(device, launches, rng):
     assert len(at_once.history.cost) == at_once.epoch - 1
     assert np.array_equal(*(device.to_numpy(net.parameters) for net in nets))
     assert nets[0].epochs_trained == nets[1].epochs_trained == at_once.epoch - 1
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_an_epoch_taken_up_in_its_middle(device, resident, monkeypatch, rng):
+    """From a checkpoint of another backend: the minibatches that are left, and no others; by steps."""
+    if not resident:
+        monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
+    X, Y, order = rng.standard_normal((30, 5)), rng.uniform(size=(30, 2)), rng.permutation(30)
+    trainers = []
+    for backend in (device, get_backend("reference")):
+        net = dp.Network([5, 6, 2], backend=backend, seed=3)
+        data = [backend.asarray(x, np.float64) for x in (X, Y)]
+        trainers.append(Trainer(net, *data, dp.Adam(0.1), Objective(0.2), 4, shuffled=True))
+    before = trainers[1].network.parameters.copy()
+    for trainer in trainers:
+        trainer.first = trainer.state["step"] = 5
+        trainer.epoch(0.1, order, Silent())
+    ours, reference = (t.network.backend.to_numpy(t.network.parameters) for t in trainers)
+    assert relative(ours, reference) < 1e-12
+    assert trainers[0].total() == pytest.approx(trainers[1].total(), rel=1e-12)
+    assert (trainers[0].state["step"], trainers[0].first) == (8, 0)
+    assert not np.array_equal(reference, before)
