@@ -21,10 +21,8 @@ from pathlib import Path
 import numpy as np
 
 import deltaprop as dp
-from deltaprop.backprop import Objective
-from deltaprop.progress import Silent
-from deltaprop.trainer import Trainer
 
+from .contestants import Case, Ours
 from .machine import machine
 
 BATCHES = [8, 16, 32, 64, 128, 256, 512, 1024, 2048]
@@ -33,17 +31,12 @@ WIDTHS = [64, 128, 256, 512, 1024]
 
 def seconds_a_step(sizes, batch, backend):
     """Of shuffled epochs of some steps; the shortest of a few."""
-    steps = max(2, 4096 // batch)
-    rng = np.random.default_rng(0)
-    X = rng.standard_normal((steps * batch, sizes[0])).astype(np.float32)
-    Y = np.eye(sizes[-1], dtype=np.float32)[rng.integers(0, sizes[-1], len(X))]
-    net = dp.Network(sizes, loss="categorical_cross_entropy", dtype="float32", backend=backend)
-    trainer = Trainer(net, X, Y, dp.SGD(1e-3), Objective(), batch, shuffled=True)
-    order, best = rng.permutation(len(X)), np.inf
+    case = Case(tuple(sizes), batch, max(2, 4096 // batch))
+    ours, best = Ours(case, backend), np.inf
     for _ in range(7):
         began = time.perf_counter()
-        trainer.epoch(1e-3, order, Silent())
-        best = min(best, (time.perf_counter() - began) / steps)
+        ours.epoch()
+        best = min(best, (time.perf_counter() - began) / case.steps)
     return best
 
 

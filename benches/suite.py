@@ -146,8 +146,7 @@ def test_step(benchmark, sizes, batch, dtype, backend):
     if backend.on_host:  # where whole epochs go another way
         work.net.backend = dp.get_backend("reference")
     trainer = Trainer(work.net, work.X, work.Y, dp.SGD(1e-3), Objective(), batch, shuffled=False)
-    if not hasattr(trainer, "work"):
-        trainer.make_buffers(shuffled=False)
+    trainer.need_buffers(shuffled=False)
     known = facts(work, "step", dtype, batch, work.floor("forward", "backward"))
     measure(benchmark, backend, lambda: trainer.step(work.X, work.Y, 1.0 / batch, 0.0, 1e-3, None), **known)
 

@@ -49,15 +49,13 @@ private:
                 const int64_t wide = std::min(BLOCK, columns - j), deep = std::min(BLOCK, depth - k);
                 const T* source = from + j * stride + k;
                 T* target = panel + k * width<T>() + j;
-                if (wide == BLOCK && deep == BLOCK) {  // bounds that the compiler knows
-                    for (int64_t row = 0; row < BLOCK; ++row)
-                        for (int64_t column = 0; column < BLOCK; ++column)
+                const auto copy = [&](int64_t rows, int64_t across) {
+                    for (int64_t row = 0; row < rows; ++row)
+                        for (int64_t column = 0; column < across; ++column)
                             target[row * width<T>() + column] = source[column * stride + row];
-                } else {
-                    for (int64_t row = 0; row < deep; ++row)
-                        for (int64_t column = 0; column < wide; ++column)
-                            target[row * width<T>() + column] = source[column * stride + row];
-                }
+                };
+                if (wide == BLOCK && deep == BLOCK) copy(BLOCK, BLOCK);  // bounds that the compiler knows
+                else copy(deep, wide);
             }
     }
 };

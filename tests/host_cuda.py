@@ -21,7 +21,7 @@ import numpy as np
 
 from deltaprop.backends.cublas import Products
 from deltaprop.backends.cuda_compiler import TYPE_OPTIONS
-from deltaprop.backends.cupy import BFLOAT16, CupyBackend
+from deltaprop.backends.cupy import CupyBackend, Here, kind_of
 
 HEADER = Path(__file__).with_name("host_cuda.h")
 
@@ -207,7 +207,7 @@ class HostCudaBackend(CupyBackend):
         self._variants = {("fp32", None): self}
         self.recording = SimpleNamespace(launches=None)  # shared by the variants of all precisions
         self._limits = {}
-        self._local = threading.local()
+        self._here = Here()
 
     def run(self, launch):
         """On the current stream: at once on that of the caller, and as late as can be on others."""
@@ -272,7 +272,7 @@ class HostCudaBackend(CupyBackend):
         return array.ctypes.data
 
     def _kernel(self, file, function, dtype):
-        kind = "bfloat16" if dtype == BFLOAT16 else dtype.name
+        kind = kind_of(dtype)
         key = (file, function, kind)
         if key not in self._functions:
             launch = kernel(file, function, kind)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from deltaprop.progress import Silent
 from deltaprop.trainer import Trainer
 
 
@@ -36,14 +37,11 @@ def find_fault(trainer: Trainer, learning_rate: float, order: np.ndarray[Any, An
     if trainer.streamed is not None:
         return None
     network, backend = trainer.network, trainer.network.backend
-    if not hasattr(trainer, "work"):  # the epoch went another way, without buffers
-        trainer.make_buffers(shuffled=order is not None)
+    trainer.need_buffers(shuffled=order is not None)
     trainer.cost.fill(0)
-    trainer.begin_masks()
-    weights, sums = trainer.weights_of(order)
-    on_backend = None if weights is None else backend.asarray(weights, network.dtype)
+    given = trainer.begin(learning_rate, order, Silent())
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):  # which are looked for
-        for step, (X, Y, m, own_weights) in enumerate(trainer.in_turn(order, on_backend, sums), start=1):
+        for step, (X, Y, m, own_weights) in enumerate(trainer.in_turn(given), start=1):
             trainer.minibatch(X, Y, m, learning_rate, own_weights)
             quantities = [("z", l + 2, Z) for l, Z in enumerate(trainer.work[X.shape[0]].Z)]
             quantities.append(("cost", len(network.layer_sizes), trainer.cost))

@@ -15,7 +15,6 @@ from deltaprop.backends import Array
 from deltaprop.backends.cupy import CupyBackend, Narrowed
 from deltaprop.backprop import Workspace, backward, forward
 from deltaprop.network import NetworkState
-from deltaprop.optimizers import SGD, rule_of
 from deltaprop.parameters import Parameters
 from deltaprop.progress import Progress
 from deltaprop.whole_epoch import Pass, Task, Terms, WholeEpoch
@@ -42,7 +41,7 @@ class GraphEpoch(WholeEpoch):
         network, X, Y = task.network, task.X, task.Y
         samples, dtype = X.shape[0], network.dtype
         self.full, self.rest = divmod(samples, self.batch)
-        self.descends = isinstance(task.optimizer, SGD) and not task.optimizer.momentum
+        self.descends = task.descends
         self.gradient = network.own if self.descends else Parameters(backend, network.layer_sizes, dtype)
         self.stream, self.side = backend.new_stream(), backend.new_stream()
         self.step = backend.zeros((), np.int64)
@@ -58,13 +57,7 @@ class GraphEpoch(WholeEpoch):
     def find(cls, task: Task) -> Self | None:
         """One, where the steps can be captured; else None."""
         backend = task.network.backend
-        if (
-            not isinstance(backend, CupyBackend)
-            or not isinstance(task.network.loss, str)
-            or rule_of(task.optimizer) is None
-            or any(task.dropout)
-            or not backend.products.capturable
-        ):
+        if not task.is_built_in or not isinstance(backend, CupyBackend) or not backend.products.capturable:
             return None
         return cls(backend, task)
 

@@ -20,8 +20,6 @@ from deltaprop.whole_epoch import Pass, Task, Terms, WholeEpoch
 #: Floating-point operations of a step for which one more thread pays, and those after which the library returns, so
 #: that an interrupt is heard and a progress bar drawn.
 OPERATIONS_A_THREAD, OPERATIONS_A_CALL = 1e6, 2e9
-
-
 #: Epochs a call may hold whose orders are drawn beforehand.
 MOST_EPOCHS = 256
 
@@ -63,16 +61,14 @@ class NativeEpoch(WholeEpoch):
     @classmethod
     def find(cls, task: Task) -> Self | None:
         """One, where a library that can be compiled here can train this network on these inputs in this way."""
-        network = task.network
+        backend = task.network.backend
         if (
-            not isinstance(network.backend, NumpyBackend)
-            or not network.backend.compiles
+            not task.is_built_in
+            or task.network.output_error != "exact"
+            or not isinstance(backend, NumpyBackend)
+            or not backend.compiles
             or find_compiler() is None
             or not isinstance(task.X, np.ndarray)
-            or not isinstance(network.loss, str)
-            or network.output_error != "exact"
-            or rule_of(task.optimizer) is None
-            or any(task.dropout)
         ):
             return None
         return cls(task)

@@ -14,7 +14,7 @@ from deltaprop.backends.numpy import NumpyBackend
 from deltaprop.backends.recording import RecordingBackend, Tape
 from deltaprop.backprop import Workspace, backward, forward
 from deltaprop.interruption import Paused
-from deltaprop.optimizers import SGD, AdamW, moments_of, rule_of
+from deltaprop.optimizers import AdamW, moments_of
 from deltaprop.parameters import Parameters
 from deltaprop.whole_epoch import Pass, Task, Terms, WholeEpoch
 
@@ -44,15 +44,12 @@ class RecordedEpoch(WholeEpoch):
     @classmethod
     def find(cls, task: Task) -> Self | None:
         """One, where the steps can be recorded; else None."""
-        network = task.network
         if (
-            not task.shuffled
+            not task.is_built_in
+            or not task.shuffled
             or task.weighted
-            or any(task.dropout)
-            or not isinstance(network.backend, NumpyBackend)
+            or not isinstance(task.network.backend, NumpyBackend)
             or not isinstance(task.X, np.ndarray)
-            or not isinstance(network.loss, str)
-            or rule_of(task.optimizer) is None
         ):
             return None
         return cls(task)
@@ -129,7 +126,7 @@ class RecordedSteps:
         network.backend = backend
         widths, rows = (whole.layer_sizes[0], *[whole.layer_sizes[-1]] * 3), count * m
         self.X, self.Y, self.Z, self.A = (np.zeros((rows, width), whole.dtype) for width in widths)
-        self.descends = isinstance(optimizer, SGD) and not optimizer.momentum
+        self.descends = epoch.task.descends
         self.terms = scale, penalty
         #: Factors of δ^(L) and of W, and the learning rate.
         self.scale, self.penalty, self.rate = (np.ones((), whole.dtype) for _ in range(3))
@@ -149,7 +146,8 @@ class RecordedSteps:
             penalty=tape.array(self.penalty) if penalty else None,
         )
         if self.descends:
-            backend.sgd_update(network.parameters, gradient.flat, None, 1.0, 0.0, nesterov=False)
+            theta = network.parameters
+            theta -= gradient.flat  # which η is in already
         else:
             state = {name: tape.array(x) if isinstance(x, np.ndarray) else x for name, x in epoch.state.items()}
             taken = tape.array(epoch.weight_decay) if isinstance(optimizer, AdamW) else 0.0

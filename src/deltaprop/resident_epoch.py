@@ -35,17 +35,11 @@ class ResidentEpoch(WholeEpoch):
     def find(cls, task: Task) -> Self | None:
         """One, where the kernel can train this network in this way and it fits; else None."""
         network, rule = task.network, rule_of(task.optimizer)
-        backend, activations, loss = network.backend, network.activations, network.loss
-        if (
-            rule is None
-            or not isinstance(backend, CupyBackend)
-            or not isinstance(loss, str)
-            or network.output_error != "exact"
-            or any(task.dropout)
-        ):
+        backend, known = network.backend, task.is_built_in and network.output_error == "exact"
+        if rule is None or not known or not isinstance(backend, CupyBackend):
             return None
-        widths, batch = network.layer_sizes, task.batch_size
-        residence = find_residence(backend, widths, activations, loss, network.dtype, batch, rule)
+        what = (network.layer_sizes, network.activations, network.loss, network.dtype)
+        residence = find_residence(backend, *what, task.batch_size, rule)
         if residence is None:
             return None
         return cls(task, Run(backend, residence, network.parameters, moments_of(task.state), task.X, task.Y))

@@ -122,6 +122,21 @@ class Trainer:
             if shuffled
         }
 
+    def need_buffers(self, *, shuffled: bool) -> None:
+        """The same, unless they are there: where epochs go another way, steps are taken now and then."""
+        if not hasattr(self, "work"):
+            self.make_buffers(shuffled=shuffled)
+
+    def begin(self, learning_rate: float, order: np.ndarray[Any, Any] | None, progress: Progress) -> Pass:
+        """What an epoch is handed; the random numbers of dropout begin here."""
+        host_weights, sums = self.weights_of(order)
+        backend, dtype = self.network.backend, self.network.dtype
+        weights = None if host_weights is None else backend.asarray(host_weights, dtype)
+        if any(keep < 1.0 for keep in self.keep):
+            key = (self.network.seed, DROPOUT_STREAM, self.network.epochs_trained)
+            self.stream = backend.random_stream(key)
+        return Pass(order, weights, sums, learning_rate, progress)
+
     def epoch(self, learning_rate: float, order: np.ndarray[Any, Any] | None, progress: Progress) -> None:
         """Every sample once, in minibatches: in `order`, (m,) of int64 on the host, or as they stand where None.
 
@@ -133,11 +148,7 @@ class Trainer:
         if not self.first:
             self.cost.fill(0)
             self.decay.fill(0)
-        host_weights, sums = self.weights_of(order)
-        backend, dtype = self.network.backend, self.network.dtype
-        weights = None if host_weights is None else backend.asarray(host_weights, dtype)
-        self.begin_masks()
-        given = Pass(order, weights, sums, learning_rate, progress)
+        given = self.begin(learning_rate, order, progress)
         if self.streamed is not None:
             self.streamed(given)
         else:
@@ -167,10 +178,9 @@ class Trainer:
 
     def _steps(self, given: Pass) -> None:
         """The minibatches of an epoch one after the other."""
-        if not hasattr(self, "work"):
-            self.make_buffers(shuffled=given.order is not None)
+        self.need_buffers(shuffled=given.order is not None)
         self._skip_masks()
-        for batch, (X, Y, m, weights) in enumerate(self.in_turn(given.order, given.weights, given.sums)):
+        for batch, (X, Y, m, weights) in enumerate(self.in_turn(given)):
             if batch < self.first:
                 continue
             if self.pause() and batch > self.first:
@@ -178,27 +188,19 @@ class Trainer:
             self.minibatch(X, Y, m, given.learning_rate, weights)
             given.progress.samples(X.shape[0])
 
-    def in_turn(
-        self, order: np.ndarray[Any, Any] | None, weights: Array | None, sums: Sequence[float]
-    ) -> Iterator[tuple[Array, Array, float, Array | None]]:
+    def in_turn(self, given: Pass) -> Iterator[tuple[Array, Array, float, Array | None]]:
         """Minibatch for minibatch X, Y, what its weights sum to, and the weights; gathered into buffers of ours."""
         backend = self.network.backend
-        rows = None if order is None else backend.asarray(order, np.int64)
-        for start, m in zip(range(0, self.samples, self.batch_size), sums, strict=True):
+        rows = None if given.order is None else backend.asarray(given.order, np.int64)
+        for start, m in zip(range(0, self.samples, self.batch_size), given.sums, strict=True):
             stop = min(start + self.batch_size, self.samples)
-            own_weights = None if weights is None else weights[start:stop]
+            own_weights = None if given.weights is None else given.weights[start:stop]
             if rows is None:
                 yield self.X[start:stop], self.Y[start:stop], m, own_weights
                 continue
             of_X, of_Y = self.batches[stop - start]
             X = backend.gather(self.X, rows[start:stop], out=of_X)
             yield X, backend.gather(self.Y, rows[start:stop], out=of_Y), m, own_weights
-
-    def begin_masks(self) -> None:
-        """Begin the epoch's random numbers, where there is dropout."""
-        if any(keep < 1.0 for keep in self.keep):
-            key = (self.network.seed, DROPOUT_STREAM, self.network.epochs_trained)
-            self.stream = self.network.backend.random_stream(key)
 
     def _skip_masks(self) -> None:
         """Draw the random numbers of the steps before `first`, as far as there have been any."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.network import NetworkState
-from deltaprop.optimizers import Optimizer
+from deltaprop.optimizers import SGD, Optimizer, rule_of
 from deltaprop.progress import Progress
 
 #: For each minibatch the scale of δ^(L), the factor of W in ∂J/∂W and that of Σ W²; see `Trainer.terms`.
@@ -53,6 +53,16 @@ class Task:
     shuffled: bool = True
     weighted: bool = False
     penalized: bool = False
+
+    @property
+    def is_built_in(self) -> bool:
+        """Whether loss and optimizer are among those that are known by name, and no unit is left out of a step."""
+        return isinstance(self.network.loss, str) and rule_of(self.optimizer) is not None and not any(self.dropout)
+
+    @property
+    def descends(self) -> bool:
+        """Whether a step is plain gradient descent, θ := θ − η ∂J/∂θ, so that η may go into δ."""
+        return isinstance(self.optimizer, SGD) and not self.optimizer.momentum
 
     @property
     def batches(self) -> int:

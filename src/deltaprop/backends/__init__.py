@@ -65,7 +65,8 @@ def get_backend(name: str | Backend = "auto") -> Backend:
     make = BACKENDS.get(kind) or BY_NAME_ONLY.get(kind)
     if make is None or (number and not number.isdecimal()) or name.endswith(":"):
         raise ValueError(f"backend: expected one of 'auto', 'numpy', 'cupy', 'cupy:N', 'reference', got {name!r}")
-    return make().on_device(int(number) if number else None) if number else make()
+    backend = make()
+    return backend.on_device(int(number)) if number else backend
 
 
 @cache

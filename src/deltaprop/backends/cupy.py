@@ -106,6 +106,16 @@ class Aside:
     running: bool = False
 
 
+class Here(threading.local):
+    """What a thread has to itself: scratch, and what the contexts it is in have set."""
+
+    def __init__(self) -> None:
+        self.buffers: dict[Any, Array] = {}
+        self.step: Array | None = None
+        self.narrowed: Narrowed | None = None
+        self.aside: Aside | None = None
+
+
 class CupyBackend(Backend):
     """CUDA devices through CuPy."""
 
@@ -116,7 +126,7 @@ class CupyBackend(Backend):
         self.cp = _import_cupy()
         self._functions: dict[tuple[str, str, str, int], Any] = {}
         self._limits: dict[int, tuple[int, int, int]] = {}
-        self._local = threading.local()
+        self._here = Here()
         self._found_products: Products | None = None
         self._variants: dict[tuple[Precision, int | None], Any] = {("fp32", None): self}
 
@@ -212,7 +222,7 @@ class CupyBackend(Backend):
         ``kernels/output_delta.cu`` holds one kernel for each pair of a loss and an activation, and so on.
         """
         device = self.cp.cuda.Device()
-        kind = "bfloat16" if dtype == BFLOAT16 else dtype.name
+        kind = kind_of(dtype)
         key = (file, function, kind, device.id)
         kernel = self._functions.get(key)
         if kernel is None:
@@ -263,7 +273,7 @@ class CupyBackend(Backend):
 
     def _scratch(self, purpose: str, size: int, dtype: np.dtype[Any]) -> Array:
         """A buffer for intermediate results; one a thread, device and stream, so that none is shared in flight."""
-        buffers = self._local.__dict__.setdefault("buffers", {})
+        buffers = self._here.buffers
         key = (purpose, dtype, self.cp.cuda.Device().id, self.cp.cuda.get_current_stream().ptr)
         buffer = buffers.get(key)
         if buffer is None or buffer.size < size:
@@ -307,7 +317,7 @@ class CupyBackend(Backend):
         """`x` · `scale` in 16 bits, in a buffer that the next product overwrites, unless it is `narrowed_once`."""
         if x.dtype == BFLOAT16:
             return x
-        narrowed: Narrowed | None = self._local.__dict__.get("narrowed")
+        narrowed = self._here.narrowed
         key = (self.address(x), x.size, scale)
         if narrowed is not None and key in narrowed.valid:
             return narrowed.buffers[key].reshape(x.shape)
@@ -329,11 +339,11 @@ class CupyBackend(Backend):
         """
         narrowed.valid.clear()
         narrowed.stream = self.cp.cuda.get_current_stream().ptr  # what another stream makes may not be there in time
-        self._local.narrowed = narrowed
+        self._here.narrowed = narrowed
         try:
             yield
         finally:
-            self._local.narrowed = None
+            self._here.narrowed = None
 
     @property
     def hidden_storage(self) -> np.dtype[Any] | None:
@@ -411,17 +421,16 @@ class CupyBackend(Backend):
         the same time: the products of small minibatches leave most of a device idle. The last of them, which nothing
         follows, stays on the current stream. At the end all is waited for there.
         """
-        self._local.aside = aside = Aside(side)
+        self._here.aside = Aside(side)
         try:
             yield
             self._join()
         finally:
-            self._local.aside = None
-            aside.held = None
+            self._here.aside = None
 
     def _fork(self) -> None:
         """Launch the weight gradient that is held back, if there is one, on the other stream."""
-        aside = self._local.__dict__.get("aside")
+        aside = self._here.aside
         if aside is not None and aside.held is not None:
             self._after(aside.stream, self.cp.cuda.get_current_stream())
             with aside.stream:
@@ -430,7 +439,7 @@ class CupyBackend(Backend):
 
     def _join(self) -> None:
         """Launch it on the current stream, which then waits for those on the other."""
-        aside = self._local.__dict__.get("aside")
+        aside = self._here.aside
         if aside is None:
             return
         if aside.held is not None:
@@ -443,11 +452,11 @@ class CupyBackend(Backend):
     @contextmanager
     def counting(self, step: Array) -> Iterator[None]:
         """Inside, `output_delta` counts `step`, () of int64, up: a step has one of them, after all that read it."""
-        self._local.step = step
+        self._here.step = step
         try:
             yield
         finally:
-            self._local.step = None
+            self._here.step = None
 
     def minibatch(
         self,
@@ -557,7 +566,7 @@ class CupyBackend(Backend):
     ) -> None:
         rows, columns = Z.shape
         row_cost = self._scratch("row_cost", rows, Z.dtype)
-        step = self._local.__dict__.get("step")
+        step = self._here.step
         name, real = f"output_delta_{loss}_{activation}", Z.dtype.type
         weights = NULL if sample_weight is None else sample_weight
         arrays = (Z, A, Y, weights, out, row_cost, np.int32(columns), *_number(scale, Z.dtype))
@@ -601,11 +610,10 @@ class CupyBackend(Backend):
         def product() -> None:
             self.product(delta, A, out=out, transpose_A=True, keep=keep, of_delta=True)
 
-        aside = self._local.__dict__.get("aside")
-        if aside is None:
+        if self._here.aside is None:
             product()
         else:
-            aside.held = product
+            self._here.aside.held = product
 
     @member_by_member(2, if_scattered=True)
     def bias_gradient(self, delta: Array, out: Array, keep: float = 0.0) -> None:
@@ -761,6 +769,11 @@ class CupyBackend(Backend):
         arguments = (*stream.key, np.int64(stream.drawn), np.float32(keep), real(1.0 / keep), out)
         self._over_elements("dropout_mask", "dropout_mask", out.dtype, *arguments, n=n)
         stream.drawn += n
+
+
+def kind_of(dtype: np.dtype[Any]) -> str:
+    """What the entries of an array are, as `deltaprop.backends.cuda_compiler` calls it."""
+    return "bfloat16" if dtype == BFLOAT16 else dtype.name
 
 
 def _number(value: Scalar, dtype: np.dtype[Any]) -> tuple[Any, Any]:

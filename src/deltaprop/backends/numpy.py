@@ -15,8 +15,6 @@ from deltaprop.backends.numpy_loss import LOSSES
 
 #: Elements taken at a time by a chain of ufuncs: three such blocks of float64 fit a 1 MiB second-level cache.
 BLOCK = 16384
-
-
 ALL = [slice(None)]
 #: Views of scratch that are remembered.
 MOST_VIEWS = 512
@@ -393,9 +391,6 @@ class NumpyBackend(Backend):
     ) -> None:
         learning_rate = _of_members(learning_rate, parameters.ndim - 1, parameters.dtype)
         momentum = _of_members(momentum, parameters.ndim - 1, parameters.dtype)
-        if velocity is None and isinstance(learning_rate, float) and learning_rate == 1.0:
-            parameters -= gradient  # which η is in already
-            return
         for block in _blocks(parameters):
             theta = parameters[..., block]
             step = self._scratch(0, theta.shape, theta.dtype)

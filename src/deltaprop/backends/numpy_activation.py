@@ -8,7 +8,7 @@ no function.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -35,31 +35,25 @@ def minus_abs(z: Vector, out: Vector) -> None:
     np.bitwise_or(z.view(bits), sign, out=out.view(bits))
 
 
-def sigmoid(z: Vector, out: Vector, spare: Vector) -> None:
-    """σ(z) = 1/(1 + e^−z)."""
-    dtype = z.dtype
-    tail, one = SIGMOID_TAIL[dtype], ONE[dtype]
-    # One comparison keeps the rare tail out of the common path; argmin is the cheapest way to a minimum, or to a nan.
-    in_tail = z.size > 0 and not z.item(z.argmin()) >= tail
-    if in_tail:
-        np.maximum(z, tail, out=out)
-        np.negative(out, out)
-    else:
-        np.negative(z, out)
-    np.exp(out, out)
-    np.add(out, one, out)
-    np.divide(one, out, out)  # reciprocal takes twice as long
-    if in_tail:
-        np.exp(z, out=out, where=z < tail)
-
-
 def straight_sigmoid(z: Vector, out: Vector, spare: Vector) -> None:
-    """σ(z), but 0 where e^−z overflows and σ(z) is no normal number any more; the same calls for all z."""
+    """σ(z) = 1/(1 + e^−z), but 0 where e^−z overflows and σ(z) is no normal number any more; `out` may be `z`."""
     one = ONE[z.dtype]
     np.negative(z, out)
     np.exp(out, out)
     np.add(out, one, out)
-    np.divide(one, out, out)
+    np.divide(one, out, out)  # reciprocal takes twice as long
+
+
+def sigmoid(z: Vector, out: Vector, spare: Vector) -> None:
+    """σ(z) = 1/(1 + e^−z)."""
+    tail = SIGMOID_TAIL[z.dtype]
+    # One comparison keeps the rare tail out of the common path; argmin is the cheapest way to a minimum, or to a nan.
+    if z.size == 0 or z.item(z.argmin()) >= tail:
+        straight_sigmoid(z, out, spare)
+    else:
+        np.maximum(z, tail, out=out)
+        straight_sigmoid(out, out, spare)
+        np.exp(z, out=out, where=z < tail)
 
 
 def sigmoid_gradient(z: Vector, out: Vector, spare: Vector) -> None:
@@ -155,35 +149,19 @@ def softplus(z: Vector, out: Vector, spare: Vector) -> None:
 softplus_gradient = sigmoid
 
 
-def silu(z: Vector, out: Vector, spare: Vector) -> None:
+def silu(z: Vector, out: Vector, spare: Vector, sigma: Function = sigmoid) -> None:
     """z σ(z)."""
-    sigmoid(z, out, spare)
+    sigma(z, out, spare)
     out *= z
 
 
-def straight_silu(z: Vector, out: Vector, spare: Vector) -> None:
-    """z σ(z) by `straight_sigmoid`."""
-    straight_sigmoid(z, out, spare)
-    out *= z
-
-
-def silu_gradient(z: Vector, out: Vector, spare: Vector) -> None:
+def silu_gradient(z: Vector, out: Vector, spare: Vector, sigma: Function = sigmoid) -> None:
     """σ(z) + z σ′(z) = σ(z) (1 + z σ(−z))."""
     np.negative(z, out=out)
-    sigmoid(out, spare, spare)
+    sigma(out, spare, spare)
     np.multiply(spare, z, out=spare)
     np.add(spare, 1.0, out=spare)
-    sigmoid(z, out, out)
-    out *= spare
-
-
-def straight_silu_gradient(z: Vector, out: Vector, spare: Vector) -> None:
-    """σ(z) (1 + z σ(−z)) by `straight_sigmoid`."""
-    np.exp(z, out)  # σ(−z) = 1/(1 + e^z)
-    np.add(out, 1.0, out)
-    np.divide(z, out, spare)
-    np.add(spare, 1.0, spare)
-    straight_sigmoid(z, out, out)
+    sigma(z, out, out)
     out *= spare
 
 
@@ -242,8 +220,8 @@ def exp(z: Vector, out: Vector, spare: Vector) -> None:
 #: Of what decides by the values it finds how to go on, that does the same for all.
 STRAIGHT: dict[Function, Function] = {
     sigmoid: straight_sigmoid,
-    silu: straight_silu,
-    silu_gradient: straight_silu_gradient,
+    silu: partial(silu, sigma=straight_sigmoid),
+    silu_gradient: partial(silu_gradient, sigma=straight_sigmoid),
 }
 
 
