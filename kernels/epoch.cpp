@@ -47,6 +47,7 @@ extern "C" struct Plan {
     void* scratch;
     double *cost, *decay;  // (epochs,), added to
     void* gemm;
+    const volatile int32_t* stop;  // once it is not 0 the rest is left undone, in the middle of a step; or null
 };
 
 enum Loss { squared_error, huber, absolute_error, binary, clipped_binary, categorical, clipped_categorical, poisson };
@@ -59,6 +60,10 @@ const int64_t SMALL = 12800;
 
 // Entries of the gradient that a thread holds at a time where it needs them apart from the weights.
 const int64_t GRADIENT_BLOCK = 32768;
+
+// Floating-point operations after which a thread looks whether it is to stop, however large a step is: some tenths of a
+// second of one core. Nothing that is smaller is divided for it.
+const double OPERATIONS_AT_ONCE = 4e9;
 
 template <typename T> class Run {
 public:
@@ -126,6 +131,7 @@ public:
         threads::run(parts, [&](int thread) {
             phases.work(thread, [&](int64_t phase, int part) { share(phase / a_step, phase % a_step, part); });
         });
+        if (stopped()) return;
         for (int64_t i = 0; i < parts * p.epochs; ++i) {
             p.cost[i / parts] += costs_[i];
             p.decay[i / parts] += decays_[i];
@@ -134,6 +140,7 @@ public:
 
 private:
     const Plan& p;
+    bool stopped() const { return p.stop && *p.stop; }
     std::vector<T*> W_, b_, A_, Z_, D_, gradient_, panel_, tiles_;
     std::vector<double> costs_, decays_;
     int64_t widest_;
@@ -164,8 +171,19 @@ private:
         T weight(int64_t i) const { return weights ? weights[start + i] : T(1); }
     };
 
+    // Into how many pieces a part's rows fall, so that none of them is long.
+    int64_t pieces_of(const Stretch& stretch, int64_t rows) const {
+        double operations = 0;
+        for (int64_t operation = stretch.first; operation < stretch.last; ++operation) {
+            const bool multiplies = operation != 0 && operation != p.layers + 1;
+            operations += multiplies ? 2.0 * double(rows) * p.sizes[layer(operation)] * p.sizes[layer(operation) + 1] : 0.0;
+        }
+        return std::max<int64_t>(1, std::min<int64_t>(rows / 64, int64_t(operations / OPERATIONS_AT_ONCE)));
+    }
+
     // One part of one phase of a step.
     void share(int64_t number, int64_t phase, int64_t part) {
+        if (stopped()) return;
         Step step(p, number);
         if (phase < int64_t(stretches_.size())) {
             const Stretch& stretch = stretches_[phase];
@@ -174,12 +192,16 @@ private:
                 block.from = step.m * part / p.threads;
                 block.to = step.m * (part + 1) / p.threads;
             }
-            if (block.from == block.to) return;
-            for (int64_t operation = stretch.first; operation < stretch.last; ++operation) {
-                const int64_t width = units(operation);
-                block.first = stretch.of_units ? bound(width, part) : 0;
-                block.last = stretch.of_units ? bound(width, part + 1) : width;
-                operate(step, operation, part, block);
+            const int64_t from = block.from, rows = block.rows(), pieces = pieces_of(stretch, rows);
+            for (int64_t piece = 0; piece < pieces && rows; ++piece) {
+                block.from = from + rows * piece / pieces;
+                block.to = from + rows * (piece + 1) / pieces;
+                for (int64_t operation = stretch.first; operation < stretch.last && !stopped(); ++operation) {
+                    const int64_t width = units(operation);
+                    block.first = stretch.of_units ? bound(width, part) : 0;
+                    block.last = stretch.of_units ? bound(width, part + 1) : width;
+                    operate(step, operation, part, block);
+                }
             }
             return;
         }
@@ -204,8 +226,24 @@ private:
 
     typedef small_product::Product<T> Product;
 
+    // By the BLAS; a large one by halves of its longest side.
     void gemm(char of_b, char of_a, int64_t columns, int64_t rows, int64_t inner, T alpha, const T* B, int64_t b_stride,
               const T* A, int64_t a_stride, T beta, T* C, int64_t c_stride) const {
+        if (stopped()) return;
+        if (2.0 * double(columns) * double(rows) * double(inner) > OPERATIONS_AT_ONCE) {
+            const auto half = [](int64_t side) { return side / 2 / 16 * 16; };
+            const auto beside = [](char of, int64_t row, int64_t column, int64_t stride) {
+                return of == 'N' ? row * stride + column : column * stride + row;
+            };
+            int64_t of_columns = columns, of_rows = rows, of_inner = inner, row = 0, column = 0, k = 0;
+            if (inner >= rows && inner >= columns) of_inner = k = half(inner);
+            else if (rows >= columns) of_rows = row = half(rows);
+            else of_columns = column = half(columns);
+            gemm(of_b, of_a, of_columns, of_rows, of_inner, alpha, B, b_stride, A, a_stride, beta, C, c_stride);
+            return gemm(of_b, of_a, columns - column, rows - row, inner - k, alpha, B + beside(of_b, k, column, b_stride),
+                        b_stride, A + beside(of_a, row, k, a_stride), a_stride, k ? T(1) : beta,
+                        C + row * c_stride + column, c_stride);
+        }
         typedef void (*Function)(char*, char*, int*, int*, int*, T*, T*, int*, T*, int*, T*, T*, int*);
         int n = int(columns), m = int(rows), k = int(inner);
         int ldb = int(b_stride), lda = int(a_stride), ldc = int(c_stride);
@@ -273,7 +311,7 @@ private:
             const panels::Second<T> transposed{W_[l] + block.first * s_in, s_in, true};
             const bool last = l == p.layers - 1;
             panels::multiply(n, units, s_in, a, s_in, transposed, b_[l] + block.first, z, s_out, panel_[part],
-                             [&](int64_t j, int64_t columns) {
+                             [&] { return stopped(); }, [&](int64_t j, int64_t columns) {
                                  for (int64_t i = 0; i < n && !last; ++i)
                                      value(p.activations[l], z + i * s_out + j, next + i * s_out + j, columns);
                              });
@@ -301,7 +339,7 @@ private:
         if (!is_small(l) && in_panels(n)) {
             const panels::Second<T> weights{W_[l] + block.first, s_in, false};
             panels::multiply<T>(n, units, s_out, next, s_out, weights, nullptr, delta, s_in, panel_[part],
-                                [&](int64_t j, int64_t columns) {
+                                [&] { return stopped(); }, [&](int64_t j, int64_t columns) {
                                     for (int64_t i = 0; i < n; ++i)
                                         times_gradient(p.activations[l - 1], z + i * s_in + j, delta + i * s_in + j, columns);
                                 });
@@ -465,14 +503,15 @@ private:
         for (int64_t unit = from; unit < to; unit += at_once) {
             const int64_t units = std::min(at_once, to - unit);
             T *tiles = tiles_[part], *w = W_[l] + unit * s_in, *gradient = gradient_[part];
-            panels::rearrange_first(units, m, D_[l] + unit, s_out, tiles);
+            const auto stop = [&] { return stopped(); };
+            panels::rearrange_first(units, m, D_[l] + unit, s_out, tiles, stop);
             if (descends) {
-                panels::multiply_rearranged(units, s_in, m, tiles, inputs, -rate, T(1) - rate * penalty,
-                                            [&](int64_t j) { return w + j; }, s_in, panel_[part], [](int64_t, int64_t) {});
+                panels::multiply_rearranged(units, s_in, m, tiles, inputs, -rate, T(1) - rate * penalty, [&](int64_t j) { return w + j; },
+                                            s_in, panel_[part], stop, [](int64_t, int64_t) {});
                 continue;
             }
             panels::multiply_rearranged(units, s_in, m, tiles, inputs, T(1), T(0), [&](int64_t) { return gradient; }, WIDTH,
-                                        panel_[part], [&](int64_t j, int64_t columns) {
+                                        panel_[part], stop, [&](int64_t j, int64_t columns) {
                 for (int64_t i = 0; i < units; ++i) {
                     T *of_unit = gradient + i * WIDTH, *own = w + i * s_in + j;
                     if (penalty != T(0))
@@ -501,8 +540,11 @@ private:
     void gradient_of(int64_t l, int64_t unit, int64_t units, int64_t m, const T* a, T alpha, T beta, T* out) const {
         const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1];
         const T* delta = D_[l] + unit;
-        if (is_small(l)) Product{units, s_in, m, delta, 1, s_out, a, s_in, alpha, beta, nullptr, out, s_in}();
-        else gemm('N', 'T', s_in, units, m, alpha, a, s_in, delta, s_out, beta, out, s_in);
+        if (!is_small(l)) return gemm('N', 'T', s_in, units, m, alpha, a, s_in, delta, s_out, beta, out, s_in);
+        const int64_t AT_ONCE = int64_t(OPERATIONS_AT_ONCE) / (2 * SMALL);
+        for (int64_t i = 0; i < m && !stopped(); i += AT_ONCE)
+            Product{units, s_in, std::min(AT_ONCE, m - i), delta + i * s_out, 1, s_out, a + i * s_in, s_in, alpha,
+                    i == 0 ? beta : T(1), nullptr, out, s_in}();
     }
 
     static double squared_norm(const T* w, int64_t n) {
@@ -561,6 +603,7 @@ extern "C" void run_members(const Plan* plans, const int64_t* which, int64_t cou
     threads::run(int(threads), [&](int thread) {
         for (int64_t i; (i = next.fetch_add(1)) < count;) {
             Plan plan = plans[which[i]];
+            if (plan.stop && *plan.stop) return;
             plan.threads = 1;
             plan.scratch = static_cast<DELTAPROP_REAL*>(plans[0].scratch) + thread * stride;
             Run<DELTAPROP_REAL>{plan}();

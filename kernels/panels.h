@@ -61,13 +61,14 @@ private:
 };
 
 // C (M, N) := A B, or A B + bias (N,) where there is one; A (M, K), its rows `a_stride` apart. done(j, columns) once
-// columns j ... of C are there. `panel` is room<T>() entries.
-template <typename T, class Done>
+// columns j ... of C are there. `panel` is room<T>() entries. Once `stopped` the rest of C is left undone.
+template <typename T, class Stopped, class Done>
 void multiply(int64_t M, int64_t N, int64_t K, const T* A, int64_t a_stride, const Second<T>& B, const T* bias, T* C,
-              int64_t c_stride, T* panel, Done done) {
+              int64_t c_stride, T* panel, Stopped stopped, Done done) {
     for (int64_t j = 0; j < N; j += width<T>()) {
         const int64_t columns = std::min(width<T>(), N - j);
         for (int64_t k = 0; k < K; k += DEPTH) {
+            if (stopped()) return;
             const int64_t depth = std::min(DEPTH, K - k);
             B.rearrange(k, depth, j, columns, panel);
             small_product::Product<T, AHEAD>{M, columns, depth, A + k, a_stride, 1, panel, width<T>(), T(1), T(k != 0),
@@ -78,9 +79,11 @@ void multiply(int64_t M, int64_t N, int64_t K, const T* A, int64_t a_stride, con
 }
 
 // The transpose of A (K, M), its rows `a_stride` apart, in tiles of rows that follow one another: M K entries.
-template <typename T> void rearrange_first(int64_t M, int64_t K, const T* A, int64_t a_stride, T* tiles) {
+template <typename T, class Stopped>
+void rearrange_first(int64_t M, int64_t K, const T* A, int64_t a_stride, T* tiles, Stopped stopped) {
     const int64_t TILE = small_product::TILE, whole = M / TILE * TILE, rest = M - whole;
     for (int64_t k = 0; k < K; ++k, A += a_stride) {
+        if (k % DEPTH == 0 && stopped()) return;
         for (int64_t i = 0; i < whole; i += TILE)
             for (int64_t r = 0; r < TILE; ++r) tiles[i * K + k * TILE + r] = A[i + r];
         for (int64_t r = 0; r < rest; ++r) tiles[whole * K + k * rest + r] = A[whole + r];
@@ -88,14 +91,16 @@ template <typename T> void rearrange_first(int64_t M, int64_t K, const T* A, int
 }
 
 // C := alpha A^T B + beta C for the A that has been rearranged; `C` of column j, for what comes out may go elsewhere.
-template <typename T, class Where, class Done>
+// Once `stopped` the rest of C is left undone.
+template <typename T, class Where, class Stopped, class Done>
 void multiply_rearranged(int64_t M, int64_t N, int64_t K, const T* tiles, const Second<T>& B, T alpha, T beta,
-                         Where where, int64_t c_stride, T* panel, Done done) {
+                         Where where, int64_t c_stride, T* panel, Stopped stopped, Done done) {
     const int64_t TILE = small_product::TILE;
     for (int64_t j = 0; j < N; j += width<T>()) {
         const int64_t columns = std::min(width<T>(), N - j);
         T* C = where(j);
         for (int64_t k = 0; k < K; k += DEPTH) {
+            if (stopped()) return;
             const int64_t depth = std::min(DEPTH, K - k);
             B.rearrange(k, depth, j, columns, panel);
             for (int64_t i = 0; i < M; i += TILE) {

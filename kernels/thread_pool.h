@@ -11,7 +11,7 @@
 #include <thread>
 #include <vector>
 #if defined(__unix__) || defined(__APPLE__)
-#include <unistd.h>
+#include <pthread.h>
 #endif
 #if defined(__x86_64__) || defined(__i386__)
 #include <immintrin.h>
@@ -132,29 +132,42 @@ private:
     }
 };
 
-// job(0) here and job(1) ... job(parties - 1) on other threads, see `Pool::run`. A pool serves one caller at a time; a caller who finds none idle, and the
-// child of a fork, which has none of its parent's threads, make another. None is destroyed, for threads wait in it when
-// the process ends.
+// Pools that nobody is using. The child of a fork has none of its parent's threads, and a thread that it does not have may
+// hold the parent's lock: it begins with neither.
+struct Idle {
+    std::mutex mutex;
+    std::vector<Pool*> pools;
+};
+inline std::atomic<Idle*> idle_pools{nullptr};
+
+inline Idle& idle() {
+    Idle* there = idle_pools.load(std::memory_order_acquire);
+    if (there) return *there;
+    Idle* made = new Idle;
+    if (idle_pools.compare_exchange_strong(there, made, std::memory_order_acq_rel)) return *made;
+    delete made;
+    return *there;
+}
+
+#if defined(__unix__) || defined(__APPLE__)
+inline void forget_pools() { idle_pools.store(nullptr, std::memory_order_release); }
+inline const int forgotten_by_children = pthread_atfork(nullptr, nullptr, forget_pools);
+#endif
+
+// job(0) here and job(1) ... job(parties - 1) on other threads, see `Pool::run`. A pool serves one caller at a time; a
+// caller who finds none idle makes another. None is destroyed, for threads wait in it when the process ends.
 inline void run(int parties, const std::function<void(int)>& job) {
     if (parties == 1) return job(0);
-    static std::mutex mutex;
-    static std::vector<Pool*>& idle = *new std::vector<Pool*>;
-    static long owner = 0;
-#if defined(__unix__) || defined(__APPLE__)
-    const long process = long(getpid());
-#else
-    const long process = 0;
-#endif
+    Idle& shared = idle();
     Pool* pool = nullptr;
     {
-        std::lock_guard<std::mutex> lock(mutex);
-        if (owner != process) idle.clear(), owner = process;
-        if (!idle.empty()) pool = idle.back(), idle.pop_back();
+        std::lock_guard<std::mutex> lock(shared.mutex);
+        if (!shared.pools.empty()) pool = shared.pools.back(), shared.pools.pop_back();
     }
     if (!pool) pool = new Pool;
     pool->run(parties, job);
-    std::lock_guard<std::mutex> lock(mutex);
-    idle.push_back(pool);
+    std::lock_guard<std::mutex> lock(shared.mutex);
+    shared.pools.push_back(pool);
 }
 
 }  // namespace threads

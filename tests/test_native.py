@@ -45,7 +45,9 @@ def both(sizes, *, seed=3, **options):
 
 def task(net, X, optimizer):
     sums = (np.zeros(()), np.zeros(()))
-    return Task(net, X, np.zeros((X.shape[0], net.layer_sizes[-1])), optimizer, optimizer.init(net), 1, *sums)
+    return Task(
+        net, X, np.zeros((X.shape[0], net.layer_sizes[-1]), net.dtype), optimizer, optimizer.init(net), 1, *sums
+    )
 
 
 def assert_equal_fits(networks, X, Y, **options):

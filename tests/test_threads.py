@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from processes import run
 from sklearn.exceptions import ConvergenceWarning
 
 import deltaprop as dp
@@ -106,6 +107,102 @@ def test_forks_after_the_import_and_after_use(backend, used_before):
     program = FORK.replace("BACKEND", repr(backend)).replace("USED_BEFORE", str(used_before))
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
     assert run.stdout == "equal\n", run.stderr
+
+
+BUSY = """
+X = np.random.default_rng(1).random((400, 40))
+y = (X[:, 0] > 0.5).astype(int)
+warnings.simplefilter("ignore")
+
+def fit():
+    net = dp.Network([40, 200, 2], seed=1)
+    net.fit(X, X[:, :2], epochs=1, batch_size=100)
+    return net.parameters
+
+def everything():
+    dp.Network([40, 20, 2]).fit_full_batch(X, X[:, :2], max_iter=2)
+    dp.NetworkStack(3, [40, 20, 2]).fit(X, X[:, :2], epochs=1)
+    dp.MLPClassifier((20,), max_iter=1).fit(X, y).predict(X)
+    return fit()
+
+def always(work):
+    while True:
+        work()
+
+for work in (fit, everything):
+    threading.Thread(target=always, args=[work], daemon=True).start()
+expected = fit()
+for _ in range(25):
+    time.sleep(0.01)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        os._exit(0 if np.array_equal(everything(), expected) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_forks_while_other_threads_fit():
+    """From the first moment on, while those are still importing what they need."""
+    run(BUSY)
+
+
+TWICE = """
+X, y = np.random.default_rng(0).random((50, 4)), np.arange(50) % 2
+begun, go_on = threading.Event(), threading.Event()
+
+def wait(event):
+    begun.set()
+    assert go_on.wait(30)
+
+def refused(call):
+    try:
+        call()
+    except RuntimeError as error:
+        assert "is being trained by another call" in str(error), error
+        return True
+
+net, stack = dp.Network([4, 3, 1]), dp.NetworkStack(2, [4, 3, 1])
+estimator = dp.MLPClassifier((3,), max_iter=2, callbacks=[wait])
+warnings.simplefilter("ignore")
+for train, others in (
+    (lambda: net.fit_full_batch(X, y, callbacks=[wait]), [lambda: net.fit(X, y)]),
+    (lambda: net.fit(X, y, epochs=1, callbacks=[wait]), [lambda: net.fit(X, y), lambda: net.fit_full_batch(X, y)]),
+    (lambda: stack.fit(X, y, epochs=1, callbacks=[wait]), [lambda: stack.fit(X, y), lambda: stack[1].fit(X, y)]),
+    (lambda: stack[0].fit(X, y, epochs=1, callbacks=[wait]), [lambda: stack.fit(X, y), lambda: stack.fit_full_batch(X, y)]),
+    (lambda: estimator.fit(X, y), [lambda: estimator.fit(X, y), lambda: estimator.partial_fit(X, y)]),
+):
+    begun.clear(), go_on.clear()
+    thread = threading.Thread(target=train)
+    thread.start()
+    assert begun.wait(30)
+    assert all(refused(call) for call in others)
+    net.predict(X), stack.predict(X), stack[1].cost(X, y)
+    go_on.set()
+    thread.join()
+    for call in others:
+        assert not refused(call)  # nobody trains it any more
+
+def within(event):
+    assert refused(lambda: net.fit(X, y))
+net.fit(X, y, epochs=1, callbacks=[within])
+try:
+    net.fit(X, y, callbacks=[lambda event: 1 / 0])
+except ZeroDivisionError:
+    net.fit(X, y)
+from deltaprop.exclusive import training_of
+with training_of(net):
+    child = os.fork() if hasattr(os, "fork") else 0
+    if child == 0:
+        os._exit(0 if refused(lambda: net.fit(X, y)) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def test_two_trainings_of_one_network_at_once_are_refused():
+    run(TWICE)
 
 
 def test_nothing_is_printed_unless_asked_for(capfd):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -43,6 +43,10 @@ class Member:
         How much each counts, on the host.
     dropout : tuple of float
         One a hidden layer, or none.
+    rule : Rule or None
+        The optimizer's update rule by its place; None for an optimizer of somebody else's.
+    m : float
+        The m of the formulas: how many samples there are, or what their weights sum to.
     """
 
     samples: int
@@ -52,11 +56,13 @@ class Member:
     rows: np.ndarray[Any, Any] | None = None
     sample_weight: np.ndarray[Any, Any] | None = None
     dropout: tuple[float, ...] = ()
+    rule: Rule | None = field(init=False)
+    m: float = field(init=False)
 
-    @cached_property
-    def rule(self) -> Rule | None:
-        """Its update rule by its place, None of an optimizer that is none of ours."""
-        return rule_of(self.optimizer)
+    def __post_init__(self) -> None:
+        weights = self.sample_weight
+        object.__setattr__(self, "rule", rule_of(self.optimizer))
+        object.__setattr__(self, "m", float(self.samples if weights is None else weights.sum(dtype=np.float64)))
 
     @property
     def batches(self) -> int:
@@ -67,11 +73,6 @@ class Member:
     def sizes(self) -> tuple[int, ...]:
         """Samples in each of them: the last may have fewer."""
         return _sizes(self.samples, self.batch_size)
-
-    @cached_property
-    def m(self) -> float:
-        """The m of the formulas: how many samples there are, or what their weights sum to."""
-        return float(self.samples if self.sample_weight is None else self.sample_weight.sum(dtype=np.float64))
 
 
 @dataclass

@@ -18,6 +18,7 @@ from deltaprop.backprop import L2Scaling, Objective, Reduction
 from deltaprop.callbacks import Callback
 from deltaprop.device_scope import methods_on_its_device
 from deltaprop.early_stopping import EarlyStopping
+from deltaprop.exclusive import trains_alone
 from deltaprop.function import NetworkFunction
 from deltaprop.history import History
 from deltaprop.losses import describe
@@ -84,7 +85,8 @@ class Network(NetworkFunction):
     Notes
     -----
     Arrays come back as the kind handed in: NumPy for NumPy (and lists, DataFrames), CuPy for CuPy. Methods that only
-    read the network may be called from several threads at once.
+    read the network may be called from several threads at once, also while one thread trains it; two that train it are
+    refused.
 
     Examples
     --------
@@ -98,6 +100,7 @@ class Network(NetworkFunction):
 
     # -- training -----------------------------------------------------------------------------------------------
 
+    @trains_alone
     def fit(
         self,
         X: Any,
@@ -186,6 +189,8 @@ class Network(NetworkFunction):
             If the cost or a parameter is no longer finite; the parameters of the last good epoch are kept.
         MemoryError
             If the device has no room for the data and the buffers of a step; the parameters are what they were.
+        RuntimeError
+            If another call is training the network: in another thread, or the one whose callback this is.
         """
         objective = Objective(l2, l2_scaling, reduction)
         inputs, targets, weights = self._training_data(X, Y, sample_weight)
@@ -217,6 +222,7 @@ class Network(NetworkFunction):
             self._check_early_stopping(early_stopping, resolved, held_out is not None)
         return training.train(self, inputs, targets, weights, held_out, plan)
 
+    @trains_alone
     def fit_full_batch(
         self,
         X: Any,
@@ -266,6 +272,8 @@ class Network(NetworkFunction):
             If an argument is none of these, or the output error is the simplified one. Nothing has been trained then.
         DivergenceError
             If the cost or its gradient is no longer finite; the network keeps the parameters of the last iteration.
+        RuntimeError
+            If another call is training the network.
 
         Notes
         -----

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from typing import Any, Self
 
@@ -9,17 +10,17 @@ import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.backends.native_compiler import find_compiler
-from deltaprop.backends.native_library import Plan, gemm, library
+from deltaprop.backends.native_library import Plan, gemm, library, pointer
 from deltaprop.backends.numpy import NumpyBackend
 from deltaprop.backends.places import LOSSES, Rule, activation_place
-from deltaprop.interruption import Paused
+from deltaprop.interruption import Abandoned, Paused, run_abandonable
 from deltaprop.optimizers import AdamW, Remembered, moments_of, rule_of
 from deltaprop.scipy_threads import own_threads, scipy_on_one_thread
-from deltaprop.whole_epoch import Pass, Task, Terms, WholeEpoch
+from deltaprop.whole_epoch import LONG_STEP, Pass, Task, Terms, WholeEpoch, operations_of
 
 #: Floating-point operations of a step for which one more thread pays, and those after which the library returns, so
 #: that an interrupt is heard and a progress bar drawn.
-OPERATIONS_A_THREAD, OPERATIONS_A_CALL = 1e6, 2e9
+OPERATIONS_A_THREAD, OPERATIONS_A_CALL = 1e6, LONG_STEP
 #: Epochs a call may hold whose orders are drawn beforehand.
 MOST_EPOCHS = 256
 
@@ -41,7 +42,7 @@ class NativeEpoch(WholeEpoch):
         self.task, self.run, self.network, self.state = task, compiled.run, network, task.state
         sizes = np.array(network.layer_sizes, np.int64)
         activations = np.array([activation_place(g) for g in network.activations], np.int64)
-        self.operations = 6.0 * task.batch_size * network.n_weights
+        self.operations = operations_of(network, task.batch_size)
         self.plan = plan = Plan(
             layers=len(sizes) - 1,
             loss=LOSSES.index(network.loss),
@@ -53,10 +54,20 @@ class NativeEpoch(WholeEpoch):
         self.terms: Terms = ()
         # What the plan points to has to live as long as it does.
         self.held: dict[str, Array] = {}
-        self._point(sizes=sizes, activations=activations, x=task.X, y=task.Y, cost=task.cost, decay=task.decay)
+        self._point("sizes", sizes, sizes.shape)
+        self._point("activations", activations, (len(sizes) - 1,))
+        self._point("x", task.X, (plan.samples, network.layer_sizes[0]))
+        self._point("y", task.Y, (plan.samples, network.layer_sizes[-1]))
+        self._point_to_sums()
         self._describe_optimizer()
+        #: Set while the library runs, it makes it leave off in the middle of a step.
+        self.stop = ctypes.c_int32(0)
+        plan.stop = ctypes.addressof(self.stop)
+        #: What a step that is left in its middle has changed, as it was before; None where steps are short.
+        self.before = Remembered(self._changing()) if self.operations > OPERATIONS_A_CALL else None
         plan.threads = min(own_threads(), os.cpu_count() or 1, max(1, int(self.operations / OPERATIONS_A_THREAD)))
-        self._point(scratch=np.empty(compiled.scratch_entries(plan), network.dtype))
+        scratch = np.empty(compiled.scratch_entries(plan), network.dtype)
+        self._point("scratch", scratch, scratch.shape)
 
     @classmethod
     def find(cls, task: Task) -> Self | None:
@@ -77,9 +88,10 @@ class NativeEpoch(WholeEpoch):
         """In as many calls as keep an interrupt waiting for less than a second or so."""
         plan, batches = self.plan, self.task.batches
         self._point_to_terms(terms)
-        self._point(order=given.order, weights=given.weights)
-        self._point(parameters=self.network.parameters)
-        self._point(learning_rates=np.array([given.learning_rate]))
+        self._point("order", given.order, (plan.samples,))
+        self._point("weights", given.weights, (plan.samples,))
+        self._point_to_parameters()
+        self._point("learning_rates", np.array([given.learning_rate], np.float64), (1,))
         at_once = max(1, int(OPERATIONS_A_CALL / self.operations))
         with scipy_on_one_thread():
             for first in range(self.first, batches, at_once):
@@ -88,10 +100,33 @@ class NativeEpoch(WholeEpoch):
                 last = min(first + at_once, batches)
                 plan.first_batch, plan.last_batch = first, last
                 plan.steps = self.state.get("step", 0)
-                self.run(plan)
+                self._run_or_undo(first)
                 if "step" in self.state:
                     self.state["step"] += last - first
                 given.progress.samples(min(last * plan.batch, plan.samples) - first * plan.batch)
+
+    def _run_or_undo(self, first: int) -> None:
+        """The minibatches that the plan names, from `first` on; a long one may be left in its middle, and is undone.
+
+        Raises
+        ------
+        Paused
+            If it was, for a signal that is held back.
+        """
+        if self.before is None:
+            self.run(self.plan)
+            return
+        self.before.renew()
+        try:
+            with self.pause.heard_at_once():
+                run_abandonable(lambda: self.run(self.plan), self.before.restore, self.stop)
+        except Abandoned:
+            raise Paused(first) from None
+
+    def _changing(self) -> dict[str, Array]:
+        """Every array that a step writes into."""
+        moments = {f"moment {i}": moment for i, moment in enumerate(moments_of(self.state))}
+        return {"parameters": self.network.parameters, "cost": self.task.cost, "decay": self.task.decay, **moments}
 
     @property
     def epochs_at_once(self) -> int:
@@ -122,7 +157,7 @@ class NativeEpoch(WholeEpoch):
                 state.renew()
                 good += 1
         plan.epochs = 1
-        self._point(cost=self.task.cost, decay=self.task.decay)
+        self._point_to_sums()
         return costs, np.zeros(count), good
 
     def _epochs(
@@ -135,9 +170,12 @@ class NativeEpoch(WholeEpoch):
         """So many epochs; what each cost."""
         plan, costs = self.plan, np.zeros(count)
         self._point_to_terms(terms)
-        self._point(weights=None, order=None if orders is None else np.ascontiguousarray(orders, np.int64))
-        self._point(parameters=self.network.parameters, learning_rates=np.full(count, learning_rate))
-        self._point(cost=costs, decay=np.zeros(count))
+        self._point("weights", None, ())
+        self._point("order", orders, (count, plan.samples))
+        self._point_to_parameters()
+        self._point("learning_rates", np.full(count, learning_rate), (count,))
+        self._point("cost", costs, (count,))
+        self._point("decay", np.zeros(count), (count,))
         plan.order_stride, plan.epochs, plan.steps = plan.samples, count, self.state.get("step", 0)
         plan.first_batch, plan.last_batch = 0, self.task.batches
         with scipy_on_one_thread():
@@ -149,19 +187,28 @@ class NativeEpoch(WholeEpoch):
     def _point_to_terms(self, terms: Terms) -> None:
         """Unless the plan points to them already."""
         if terms is not self.terms:
-            scales, penalties, decays = np.array(terms, np.float64).T.copy()
-            self._point(scales=scales, penalties=penalties, decays=decays)
+            columns = np.array(terms, np.float64).T.copy()
+            for name, values in zip(("scales", "penalties", "decays"), columns, strict=True):
+                self._point(name, values, (self.task.batches,))
             self.terms = terms
+
+    def _point_to_parameters(self) -> None:
+        self._point("parameters", self.network.parameters, (self.network.own.size,))
+
+    def _point_to_sums(self) -> None:
+        self._point("cost", self.task.cost, ())
+        self._point("decay", self.task.decay, ())
 
     def _describe_optimizer(self) -> None:
         rule, plan = rule_of(self.task.optimizer) or Rule(), self.plan
         plan.optimizer, plan.momentum, plan.epsilon = rule.optimizer, rule.momentum, rule.epsilon
         plan.beta_1, plan.beta_2 = rule.beta_1, rule.beta_2
         plan.weight_decay = self.task.optimizer.weight_decay if isinstance(self.task.optimizer, AdamW) else 0.0
-        self._point(**dict(zip(("first", "second"), moments_of(self.state), strict=False)))
+        for name, moment in zip(("first", "second"), moments_of(self.state), strict=False):
+            self._point(name, moment, (self.network.own.size,))
 
-    def _point(self, **arrays: Array | None) -> None:
-        """Let fields of the plan point to arrays, or to nothing."""
-        for name, array in arrays.items():
-            self.held[name] = array
-            setattr(self.plan, name, None if array is None else array.ctypes.data)
+    def _point(self, name: str, array: Array | None, shape: tuple[int, ...]) -> None:
+        """Let a field of the plan point to an array of that shape, or to nothing."""
+        self.held[name] = array
+        where = None if array is None else pointer(name, array, self.network.dtype, shape)
+        setattr(self.plan, name, where)

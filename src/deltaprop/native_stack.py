@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from deltaprop.backends.native_arrays import address
 from deltaprop.backends.native_compiler import find_compiler
-from deltaprop.backends.native_library import Plan, gemm, library
+from deltaprop.backends.native_library import Plan, gemm, library, pointer
 from deltaprop.backends.numpy import NumpyBackend
 from deltaprop.backends.places import LOSSES, activation_place
+from deltaprop.interruption import run_abandonable
 from deltaprop.members import Numbers, Passes, Stack
+from deltaprop.optimizers import Remembered
 from deltaprop.scipy_threads import own_threads, scipy_on_one_thread
-
-#: Floating-point operations after which the library returns, so that an interrupt is heard.
-OPERATIONS_A_CALL = 2e9
+from deltaprop.whole_epoch import LONG_STEP, operations_of
 
 
 class NativeStack:
@@ -36,14 +38,16 @@ class NativeStack:
         #: One ``struct Plan`` a member, as a table.
         self.plans = plans = np.zeros(len(members), Plan)
         # What the plans point to has to live as long as they do.
-        self.held: list[Any] = [sizes, activations]
+        self.held: dict[str, Any] = {}
         numbers = np.arange(len(members))
         plans["layers"], plans["loss"], plans["gemm"] = len(sizes) - 1, LOSSES.index(network.loss), gemm(network.dtype)
-        plans["sizes"], plans["activations"] = sizes.ctypes.data, activations.ctypes.data
-        for name, array in (("x", X), ("y", Y)):
-            plans[name] = array.ctypes.data + numbers * (array.strides[0] if stack.own_samples else 0)
+        self._point("sizes", sizes, sizes.shape)
+        self._point("activations", activations, (len(sizes) - 1,))
+        rows = X.shape[:-1]
+        self._point("x", X, (*rows, network.layer_sizes[0]), numbers if stack.own_samples else 0)
+        self._point("y", Y, (*rows, network.layer_sizes[-1]), numbers if stack.own_samples else 0)
         for name, array in zip(("first", "second"), stack.moments, strict=False):
-            plans[name] = array.ctypes.data + numbers * array.strides[0]
+            self._point(name, array, (len(members), network.own.size), numbers)
         plans["samples"] = [member.samples for member in members]
         plans["batch"] = [member.batch_size for member in members]
         plans["last_batch"] = [member.batches for member in members]
@@ -51,14 +55,17 @@ class NativeStack:
         for name in ("optimizer", "momentum", "beta_1", "beta_2", "epsilon"):
             plans[name] = [getattr(rule, name) for rule in rules]
         plans["weight_decay"] = [getattr(member.optimizer, "weight_decay", 0.0) for member in members]
-        self.operations = 6.0 * network.n_weights * plans["samples"]
+        self.operations = np.array([operations_of(network, member.samples) for member in members])
         self.threads = max(1, min(own_threads(), os.cpu_count() or 1, len(members)))
         plans["threads"] = 1
         widest = self.plans[np.argmax(plans["batch"])].tobytes()
         self.stride = self.library.scratch_entries(Plan.from_buffer_copy(widest))
         scratch = np.empty(self.stride * self.threads, network.dtype)
-        self.held.append(scratch)
-        plans["scratch"] = scratch.ctypes.data
+        self._point("scratch", scratch, scratch.shape)
+        #: Set while the library runs, it makes it leave off in the middle of a step.
+        self.stop = ctypes.c_int32(0)
+        plans["stop"] = ctypes.addressof(self.stop)
+        self.before: Remembered | None = None
 
     @staticmethod
     def can(stack: Stack) -> bool:
@@ -86,31 +93,58 @@ class NativeStack:
         parameters, terms = stack.network.parameters, np.ascontiguousarray(passes.terms)
         rates = np.ascontiguousarray(passes.learning_rates)
         cost, decay = np.zeros(rates.shape), np.zeros(rates.shape)
-        plans["parameters"] = parameters.ctypes.data + np.arange(len(plans)) * parameters.strides[0]
+        self._point("parameters", parameters, (len(plans), stack.network.own.size), np.arange(len(plans)))
         plans["epochs"], plans["steps"][which] = count, stack.steps[which]
-        plans["order"][which] = _addresses(passes.orders)
+        plans["order"][which] = self._addresses("order", passes.orders)
         alike = [order is None or len(order) == 1 for order in passes.orders]
         plans["order_stride"][which] = np.where(alike, 0, plans["samples"][which])
         if passes.weights is not None:
-            plans["weights"][which] = _addresses(passes.weights)
+            plans["weights"][which] = self._addresses("weights", passes.weights)
         places = np.arange(len(which))
         for name, array in (("learning_rates", rates), ("cost", cost), ("decay", decay)):
-            plans[name][which] = array.ctypes.data + places * array.strides[0]
+            start = pointer(name, array, stack.network.dtype, (len(which), count))
+            plans[name][which] = start + places * array.strides[0]
         for row, name in enumerate(("scales", "penalties", "decays")):
-            plans[name][which] = terms.ctypes.data + places * terms.strides[0] + row * terms.strides[1]
+            start = pointer(name, terms, stack.network.dtype, (len(which), 3, terms.shape[2]))
+            plans[name][which] = start + places * terms.strides[0] + row * terms.strides[1]
         # The largest first, so that no thread begins one when the others are through.
         largest_first = which[np.argsort(-self.operations[which], kind="stable")]
-        calls = np.cumsum(count * self.operations[largest_first]) // OPERATIONS_A_CALL
+        done = np.cumsum(count * self.operations[largest_first])
         with scipy_on_one_thread():
-            for call in np.unique(calls):
-                part = np.ascontiguousarray(largest_first[calls == call], np.int64)
-                self.library.run_members(plans.ctypes.data, part.ctypes.data, part.size, self.threads, self.stride)
+            for call in np.unique(done // LONG_STEP):
+                part = np.ascontiguousarray(largest_first[done // LONG_STEP == call], np.int64)
+                self._run(part, long=bool(count * self.operations[part].sum() > 2 * LONG_STEP))
         stack.steps[which] += count * plans["last_batch"][which]
         return cost, decay
 
+    def _run(self, part: np.ndarray[Any, Any], *, long: bool) -> None:
+        """The epochs of some members; where they are `long` they may be left in their middle, and are undone."""
+        arguments = (
+            address("plans", self.plans, self.plans.dtype),
+            address("part", part, np.int64),
+            part.size,
+            self.threads,
+            self.stride,
+        )
+        if not long:
+            self.library.run_members(*arguments)
+            return
+        if self.before is None:
+            moments = {f"moment {i}": moment for i, moment in enumerate(self.stack.moments)}
+            self.before = Remembered({"parameters": self.stack.network.parameters, **moments})
+        self.before.renew()
+        run_abandonable(lambda: self.library.run_members(*arguments), self.before.restore, self.stop)
 
-def _addresses(arrays: Sequence[np.ndarray[Any, Any] | None]) -> list[int]:
-    """Where each begins, 0 for None; members may share one, which is then asked once."""
-    different = {id(array): array for array in arrays}
-    known = {key: 0 if array is None else int(array.ctypes.data) for key, array in different.items()}
-    return [known[id(array)] for array in arrays]
+    def _point(self, name: str, array: Any, shape: tuple[int, ...], members: Any = 0) -> None:
+        """Let a field of all plans point to an array of that shape, or each to the part of it that is its member's."""
+        self.held[name] = array
+        self.plans[name] = pointer(name, array, self.stack.network.dtype, shape) + members * array.strides[0]
+
+    def _addresses(self, name: str, arrays: Sequence[np.ndarray[Any, Any] | None]) -> list[int]:
+        """Where each begins, 0 for None; members may share one, which is then asked once."""
+        different = {id(array): array for array in arrays}
+        dtype = self.stack.network.dtype
+        known = {
+            key: 0 if array is None else pointer(name, array, dtype, array.shape) for key, array in different.items()
+        }
+        return [known[id(array)] for array in arrays]

@@ -124,8 +124,9 @@ class NetworkState:
         self.__dict__.update(state)
         with self._device_scope():
             flat = self.backend.asarray(state["_parameters"], self.dtype)
-            if flat is state["_parameters"]:
-                flat = flat.copy()
+            if self.backend.on_host:
+                # Memory of our own: what is restored may be somebody's, or mapped from a file and read-only.
+                flat = np.array(flat, order="C", subok=False)
             self._parameters = Parameters(self.backend, self.layer_sizes, self.dtype, flat=flat)
 
     def over(self, flat: Array) -> Self:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
 from numpy.typing import DTypeLike
 
 from deltaprop.backends import Array, Backend
@@ -30,6 +31,8 @@ class Parameters:
     ----------
     flat : array, (…, n)
         Everything.
+    size : int
+        How many entries a network has.
     n_weights : int
         How many of its first entries are weights.
     weights : list of array, (…, s_out, s_in)
@@ -51,8 +54,8 @@ class Parameters:
         pairs = list(pairwise(layer_sizes))
         self.n_weights = sum(s_in * s_out for s_in, s_out in pairs)
         lead = () if members is None else (members,)
-        size = self.n_weights + sum(layer_sizes[1:])
-        self.flat = backend.zeros((*lead, size), dtype) if flat is None else flat
+        self.size = self.n_weights + sum(layer_sizes[1:])
+        self.flat = backend.zeros((*lead, self.size), dtype) if flat is None else flat
         lead = self.flat.shape[:-1]
         self.weights: list[Array] = []
         self.biases: list[Array] = []
@@ -73,6 +76,23 @@ class Parameters:
     def flat_weights(self) -> Array:
         """(…, n_weights) view of all weights, without the biases."""
         return self.flat[..., : self.n_weights]
+
+    def require_writeable(self) -> None:
+        """Refuse to be trained where somebody has made the memory read-only, as a whole or a layer of it.
+
+        Raises
+        ------
+        ValueError
+            If somebody has.
+        """
+        named = [("parameters", self.flat)]
+        named += [(f"weights[{l}]", W) for l, W in enumerate(self.weights)]
+        named += [(f"biases[{l}]", b) for l, b in enumerate(self.biases)]
+        for name, array in named:
+            while isinstance(array, np.ndarray):  # a view has a flag of its own
+                if not array.flags.writeable:
+                    raise ValueError(f"{name}: expected a writeable array, as training changes it, got a read-only one")
+                array = array.base
 
     @property
     def thetas(self) -> list[Array]:

@@ -16,7 +16,7 @@ from deltaprop.backprop import Workspace, backward, forward
 from deltaprop.interruption import Paused
 from deltaprop.optimizers import AdamW, moments_of
 from deltaprop.parameters import Parameters
-from deltaprop.whole_epoch import Pass, Task, Terms, WholeEpoch
+from deltaprop.whole_epoch import LONG_STEP, Pass, Task, Terms, WholeEpoch, operations_of
 
 #: Minibatches that are gathered at once: so many, unless their entries would not stay in a second-level cache.
 MOST_AT_ONCE, BLOCK_ENTRIES = 32, 65536
@@ -46,6 +46,7 @@ class RecordedEpoch(WholeEpoch):
         """One, where the steps can be recorded; else None."""
         if (
             not task.is_built_in
+            or operations_of(task.network, task.batch_size) > LONG_STEP  # it gains nothing, and has to be abandonable
             or not task.shuffled
             or task.weighted
             or not isinstance(task.network.backend, NumpyBackend)

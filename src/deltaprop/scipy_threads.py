@@ -8,37 +8,59 @@ parameters, all of it vector operations that gain nothing from threads, then tak
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from deltaprop.forks import in_child
+
 
 class OneThread:
     """A limit of one thread for some BLAS, while anybody wants it.
 
-    Several threads may want it at a time: the first to begin sets the limit, the last to end lifts it.
+    Several threads may want it at a time: the first to begin sets the limit, the last to end lifts it. The child of a
+    fork has but one of its parent's threads, and with it what that one wants.
     """
 
     def __init__(self, *, of_scipy: bool) -> None:
-        self.of_scipy, self._lock, self._inside = of_scipy, threading.Lock(), 0
+        self.of_scipy, self._lock = of_scipy, threading.Lock()
+        #: How often each thread, by its number, is inside.
+        self._inside: Counter[int] = Counter()
         self._limit: Any = None
+        in_child(self._begin_again)
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
         """Within this context."""
+        thread = threading.get_ident()
         with self._lock:
-            self._inside += 1
-            if self._inside == 1:
+            if not self._inside:
                 self._limit = _blas(of_scipy=self.of_scipy).limit(limits=1)
+            self._inside[thread] += 1
         try:
             yield
         finally:
             with self._lock:
-                self._inside -= 1
-                if self._inside == 0:
-                    self._limit.restore_original_limits()
+                self._inside[thread] -= 1
+                if not self._inside[thread]:
+                    del self._inside[thread]
+                self._lift()
+
+    def _lift(self) -> None:
+        """End the limit, where nobody wants it any more."""
+        if not self._inside and self._limit is not None:
+            self._limit.restore_original_limits()
+            self._limit = None
+
+    def _begin_again(self) -> None:
+        """Forget the threads that are not here; one of them may have held the lock."""
+        self._lock = threading.Lock()
+        own = threading.get_ident()
+        self._inside = Counter({own: self._inside[own]} if own in self._inside else {})
+        self._lift()
 
 
 #: Within these contexts, the BLAS that scipy alone uses has one thread, or that of NumPy.

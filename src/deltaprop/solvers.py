@@ -58,6 +58,7 @@ class FullBatch:
 
     def __init__(self, derivatives: CostDerivatives) -> None:
         self.derivatives, self.network = derivatives, derivatives.network
+        self.network.own.require_writeable()
         self.direction = Parameters(self.network.backend, self.network.layer_sizes, self.network.dtype)
         self._theta: Vector | None = None
         self._cost, self._gradient = np.nan, np.empty(0)

@@ -20,6 +20,7 @@ from deltaprop.derivatives import Mode
 from deltaprop.device_scope import methods_on_its_device
 from deltaprop.early_stopping import EarlyStopping
 from deltaprop.errors import DivergenceError
+from deltaprop.exclusive import training_of, trains_alone
 from deltaprop.function import ForwardPass
 from deltaprop.history import History
 from deltaprop.members import Member
@@ -369,6 +370,8 @@ class NetworkStack(StackState):
             If an argument is none of these. Nothing has been trained then.
         DivergenceError
             If every member has diverged.
+        RuntimeError
+            If another call is training the stack or one of its members.
 
         Warns
         -----
@@ -413,9 +416,11 @@ class NetworkStack(StackState):
         for each in stopping:
             if each is not None:
                 Network._check_early_stopping(each, resolved, held_out is not None)
-        histories = stack_training.train(self, self._networks, inputs, targets, held_out, plan)
+        with training_of(self, *self):
+            histories = stack_training.train(self, self._networks, inputs, targets, held_out, plan)
         return report(histories)
 
+    @trains_alone
     def fit_full_batch(self, X: Any, Y: Any, *, l2: float | Sequence[float] = 0.0, **options: Any) -> list[History]:
         """`Network.fit_full_batch` of every member, one after the other; X, Y and l2 as of `fit`.
 

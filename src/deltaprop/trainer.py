@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,13 @@ from deltaprop.backends import Array
 from deltaprop.backprop import Objective, Workspace, backward, forward, total_weight
 from deltaprop.data import HostData
 from deltaprop.errors import BackendError
-from deltaprop.interruption import Paused
+from deltaprop.interruption import Abandoned, Interruption, Paused
 from deltaprop.network import DROPOUT_STREAM, NetworkState
-from deltaprop.optimizers import Optimizer
+from deltaprop.optimizers import Optimizer, Remembered
 from deltaprop.parameters import Parameters
 from deltaprop.progress import Progress
 from deltaprop.sources import CheckedSource, Parts
-from deltaprop.whole_epoch import Pass, Task, Terms, WholeEpoch
+from deltaprop.whole_epoch import LONG_STEP, Pass, Task, Terms, WholeEpoch, operations_of
 
 if TYPE_CHECKING:
     from deltaprop.chunked_epoch import ChunkedEpoch
@@ -59,7 +59,7 @@ class Trainer:
         What does an epoch in fewer, larger calls than one a step, where the backend has such a thing.
     first : int
         With which minibatch the next epoch goes on; 0 but after a pause.
-    pause : callable
+    pause : Interruption
         Asked between steps, on the host, whether to leave off there.
     """
 
@@ -78,6 +78,7 @@ class Trainer:
         state: dict[str, Any] | None = None,
         sums: tuple[Array, Array] | None = None,
     ) -> None:
+        network.own.require_writeable()
         self.network, self.X, self.Y = network, X, Y
         self.optimizer, self.objective, self.batch_size = optimizer, objective, batch_size
         self.state = optimizer.init(network) if state is None else state
@@ -90,7 +91,7 @@ class Trainer:
         self.cost, self.decay = sums or (zeros((), np.float64), zeros((), np.float64))
         self.keep = [1.0 - p for p in dropout]
         self.first = 0
-        self.pause: Callable[[], bool] = _never
+        self.pause = Interruption()
         self.stream: Any = None  # of dropout's random numbers, for one epoch
         self.whole_epoch: WholeEpoch | None = None
         self._same_terms: Terms | None = None
@@ -121,6 +122,11 @@ class Trainer:
             for size in sizes
             if shuffled
         }
+        #: What a step that is left in its middle has changed, as it was before; None where steps are short.
+        self.before: tuple[Remembered, ...] | None = None
+        if backend.on_host and operations_of(network, self.batch_size) > LONG_STEP:
+            arrays = {"parameters": network.parameters, "cost": self.cost, "decay": self.decay}
+            self.before = Remembered(self.state), Remembered(arrays)
 
     def need_buffers(self, *, shuffled: bool) -> None:
         """The same, unless they are there: where epochs go another way, steps are taken now and then."""
@@ -185,8 +191,31 @@ class Trainer:
                 continue
             if self.pause() and batch > self.first:
                 raise Paused(batch)
-            self.minibatch(X, Y, m, given.learning_rate, weights)
+            self._minibatch_or_undo(batch, X, Y, m, given.learning_rate, weights)
             given.progress.samples(X.shape[0])
+
+    def _minibatch_or_undo(self, batch: int, *minibatch: Any) -> None:
+        """`minibatch`; a long one on the host may be left in its middle, and is undone.
+
+        Raises
+        ------
+        Paused
+            If it was, for a signal that is held back.
+        """
+        if self.before is None:
+            self.minibatch(*minibatch)
+            return
+        for remembered in self.before:
+            remembered.renew()
+        try:
+            with self.pause.heard_at_once():
+                self.minibatch(*minibatch)
+        except (Abandoned, KeyboardInterrupt) as signal:
+            for remembered in self.before:
+                remembered.restore()
+            if isinstance(signal, Abandoned):
+                raise Paused(batch) from None
+            raise
 
     def in_turn(self, given: Pass) -> Iterator[tuple[Array, Array, float, Array | None]]:
         """Minibatch for minibatch X, Y, what its weights sum to, and the weights; gathered into buffers of ours."""
@@ -285,10 +314,6 @@ class Trainer:
         weights = self.host_weight if order is None else self.host_weight[order]
         sums = np.add.reduceat(weights, range(0, self.samples, self.batch_size), dtype=np.float64)
         return weights, sums.tolist()
-
-
-def _never() -> bool:
-    return False
 
 
 class ChunkTrainer(Trainer):

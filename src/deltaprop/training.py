@@ -91,7 +91,7 @@ def train(
         return history
     keeper = _keeper(network, trainer, (X, Y, sample_weight, validation), plan)
     interruption, position = Interruption(), Position()
-    last_good, best, ended = network.parameters.copy(), None, False
+    last_good, best, ended, paused = network.parameters.copy(), None, False, False
     state, state_known = Remembered(trainer.state), False  # that of an epoch that began before a pause is not
     found = keeper.load() if keeper is not None and plan.resume else None
     if found is not None:
@@ -114,8 +114,8 @@ def train(
                 state_known = True
             try:
                 trainer.epoch(learning_rate, order, progress)
-            except Paused as paused:
-                position.batch = paused.batch
+            except Paused as pause:
+                position.batch, paused = pause.batch, True
                 break
             cost = trainer.total()
             if not (np.isfinite(cost) and backend.all_finite(network.parameters)):
@@ -148,8 +148,8 @@ def train(
                 keeper.save(position, history, best, None, ended=ended)
             if ended or interruption():
                 break
-        if keeper is not None and position.batch:
-            keeper.save(position, history, best, last_good, ended=False)
+        if keeper is not None and paused:
+            keeper.save(position, history, best, last_good if position.batch else None, ended=False)
     if best is not None:
         network.parameters = best
     interruption.obey()

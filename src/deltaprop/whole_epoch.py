@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
 
 from deltaprop.backends import Array
+from deltaprop.interruption import Interruption
 from deltaprop.network import NetworkState
 from deltaprop.optimizers import SGD, Optimizer, rule_of
 from deltaprop.progress import Progress
 
 #: For each minibatch the scale of δ^(L), the factor of W in ∂J/∂W and that of Σ W²; see `Trainer.terms`.
 Terms: TypeAlias = Sequence[tuple[float, float, float]]
+#: Floating-point operations, some tenths of a second of one core: those of a step after which it may have to be left in
+#: its middle for a signal to be heard in time, and those after which compiled code returns between steps.
+LONG_STEP = 2e9
+
+
+def operations_of(network: NetworkState, samples: int) -> float:
+    """Floating-point operations of the matrix products of a step over so many samples: forward, δ and ∂J/∂W."""
+    return 6.0 * samples * network.n_weights
 
 
 @dataclass(frozen=True)
@@ -108,7 +117,7 @@ class WholeEpoch(ABC):
     ----------
     first : int
         With which minibatch the next epoch begins.
-    pause : callable
+    pause : Interruption
         Asked between calls whether to leave off there.
     takes_up : bool
         Whether it minds these two.
@@ -117,7 +126,7 @@ class WholeEpoch(ABC):
     """
 
     first: int = 0
-    pause: Callable[[], bool] = staticmethod(lambda: False)
+    pause: Interruption = Interruption()
     takes_up: bool = False
     squares: Array | None = None
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from deltaprop.backends.native_arrays import address
 from deltaprop.backends.native_compiler import native_library
 from deltaprop.errors import BackendError
 
@@ -52,7 +53,43 @@ class Plan(ctypes.Structure):
         ("cost", _P),
         ("decay", _P),
         ("gemm", _P),
+        ("stop", _P),
     )
+
+
+#: For each pointer of a plan to an array: its dtype, None for the network's own, and whether the library writes there.
+POINTERS: dict[str, tuple[Any, bool]] = {
+    "sizes": (np.int64, False),
+    "activations": (np.int64, False),
+    "parameters": (None, True),
+    "x": (None, False),
+    "y": (None, False),
+    "weights": (None, False),
+    "order": (np.int64, False),
+    "scales": (np.float64, False),
+    "penalties": (np.float64, False),
+    "decays": (np.float64, False),
+    "first": (None, True),
+    "second": (None, True),
+    "learning_rates": (np.float64, False),
+    "scratch": (None, True),
+    "cost": (np.float64, True),
+    "decay": (np.float64, True),
+}
+
+
+def pointer(name: str, array: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
+    """The address of an array that a plan shall point to by the field `name`; see `native_arrays.address`.
+
+    dtype is the network's.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the array is not what the library takes it for.
+    """
+    own, written = POINTERS[name]
+    return address(name, array, own or dtype, shape, written=written)
 
 
 def library(dtype: np.dtype[Any]) -> ctypes.CDLL:

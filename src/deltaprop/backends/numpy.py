@@ -16,6 +16,8 @@ from deltaprop.backends.numpy_loss import LOSSES
 #: Elements taken at a time by a chain of ufuncs: three such blocks of float64 fit a 1 MiB second-level cache.
 BLOCK = 16384
 ALL = [slice(None)]
+#: Products of two numbers that one call of the BLAS forms at most: some tenths of a second of one core.
+MOST_PRODUCTS = 2**32
 #: Views of scratch that are remembered.
 MOST_VIEWS = 512
 
@@ -37,8 +39,16 @@ def _of_members(number: Scalar, axes: int, dtype: np.dtype[Any]) -> Scalar:
 
 
 def _multiply(A: Array, B: Array, out: Array) -> None:
-    """A B into `out`, member by member where there are members."""
-    if out.ndim == 2:
+    """A B into `out`, member by member where there are members; signals are heard between the parts of a large one."""
+    if out.size * A.shape[-1] > MOST_PRODUCTS and (out.ndim > 2 or len(out) > 1):
+        if out.ndim > 2:
+            for k, own in enumerate(out):
+                _multiply(A[k] if A.ndim > 2 else A, B[k] if B.ndim > 2 else B, own)
+        else:
+            half = len(out) // 2
+            _multiply(A[:half], B, out[:half])
+            _multiply(A[half:], B, out[half:])
+    elif out.ndim == 2:
         A.dot(B, out)  # half of what matmul takes for small matrices
     else:
         np.matmul(A, B, out=out)
@@ -302,9 +312,9 @@ class NumpyBackend(Backend):
         if dA is None:
             out.fill(0)
         else:
-            np.matmul(dA, W.swapaxes(-1, -2), out=out)
+            _multiply(dA, W.swapaxes(-1, -2), out)
         if dW is not None and db is not None:
-            np.matmul(A, dW.swapaxes(-1, -2), out=second)
+            _multiply(A, dW.swapaxes(-1, -2), second)
             out += second
             np.copyto(second, db[..., np.newaxis, :])
             out += second
@@ -324,7 +334,7 @@ class NumpyBackend(Backend):
         self._times(ACTIVATIONS[activation].gradient, Z, out)
 
     def input_gradient(self, delta: Array, W: Array, out: Array) -> None:
-        np.matmul(delta, W, out=out)
+        _multiply(delta, W, out)
 
     def output_delta_tangent(
         self,
@@ -362,20 +372,20 @@ class NumpyBackend(Backend):
         out: Array,
     ) -> None:
         second = self._second(out)
-        np.matmul(d_delta, W, out=out)
-        np.matmul(delta, dW, out=second)
+        _multiply(d_delta, W, out)
+        _multiply(delta, dW, second)
         out += second
         self._times(ACTIVATIONS[activation].gradient, Z, out)
-        np.matmul(delta, W, out=second)
+        _multiply(delta, W, second)
         second *= dZ
         self._times(ACTIVATIONS[activation].curvature, Z, second)
         out += second
 
     def weight_gradient_tangent(self, delta: Array, d_delta: Array, A: Array, dA: Array | None, out: Array) -> None:
-        np.matmul(d_delta.swapaxes(-1, -2), A, out=out)
+        _multiply(d_delta.swapaxes(-1, -2), A, out)
         if dA is not None:
             second = self._second(out)
-            np.matmul(delta.swapaxes(-1, -2), dA, out=second)
+            _multiply(delta.swapaxes(-1, -2), dA, second)
             out += second
 
     # -- learning -----------------------------------------------------------------------------------------------

@@ -80,8 +80,12 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
                 raise ValueError(f"activation[{l}]: expected one of {sorted(ACTIVATIONS)}, got {name!r}")
         return [our_name(name) for name in names]
 
-    def _configuration(self, X: Any) -> dict[str, Any]:
-        """The arguments of `Network`, besides the widths, for inputs (or ``coefs_[0]``) of the kind of `X`."""
+    def _configuration(self, X: Any, kept: Any = None) -> dict[str, Any]:
+        """The arguments of `Network`, besides the widths, for inputs (or ``coefs_[0]``) of the kind of `X`.
+
+        Where parameters are `kept`, they decide the dtype, whatever that of the inputs is.
+        """
+        typical = X if kept is None else kept
         backend, lives_on = self.backend, backend_of(X)
         if lives_on is not None and not lives_on.on_host:
             if backend != "auto" and get_backend(backend).name != lives_on.name:
@@ -91,7 +95,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             "hidden_activation": self._activations(self.n_layers_ - 2),
             "output_activation": our_name(self.out_activation_),
             "loss": self._network_loss()[0],
-            "dtype": self.dtype or ("float32" if X.dtype.name == "float32" else "float64"),
+            "dtype": self.dtype or ("float32" if typical.dtype.name == "float32" else "float64"),
             "backend": backend,
         }
 

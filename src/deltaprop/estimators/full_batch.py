@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 def train(mlp: MultilayerPerceptron, training: Training, held_out: HeldOut | None) -> None:
     """scipy's L-BFGS-B until no entry of the gradient exceeds `tol`, or a limit is reached."""
     network, backend = training.network, training.network.backend
+    network.own.require_writeable()
     derivatives = CostDerivatives(network, training.X, training.Y, Objective(l2=mlp.alpha), training.sample_weight)
     scale = derivatives.scale
     weights = None if training.sample_weight is None else backend.to_numpy(training.sample_weight)

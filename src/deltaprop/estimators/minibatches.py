@@ -58,6 +58,7 @@ def train(mlp: MultilayerPerceptron, training: Training, held_out: HeldOut | Non
     if not (incremental and hasattr(mlp, "_optimizer")):
         mlp._optimizer = step_rule(mlp, network)
     rule = mlp._optimizer
+    rule.go_on_with(network)
     batch_size = _batch_size(mlp, samples)
     # An order within the one minibatch that there is changes nothing.
     shuffled = mlp.shuffle and batch_size < samples

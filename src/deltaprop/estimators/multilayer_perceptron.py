@@ -22,6 +22,7 @@ from deltaprop.estimators import exchange, full_batch, minibatches
 from deltaprop.estimators.fit_data import HeldOut, Training
 from deltaprop.estimators.fitted_network import ACTIVATIONS, FittedNetwork, our_name
 from deltaprop.estimators.inputs import on_host, take
+from deltaprop.exclusive import trains_alone
 from deltaprop.model import Network
 from deltaprop.parameters import Parameters
 from deltaprop.trainer import check_dropout
@@ -140,6 +141,7 @@ class MultilayerPerceptron(FittedNetwork):
 
     # -- fitting ------------------------------------------------------------------------------------------------
 
+    @trains_alone
     @on_its_device
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation_data: Any = None, *, incremental: bool) -> Self:
         """Train from new parameters, or from those there are under `warm_start` and where `incremental`."""
@@ -162,7 +164,7 @@ class MultilayerPerceptron(FittedNetwork):
         if first:
             self._initialize(widths, X)
         else:
-            before = self._connect(self._configuration(X)).parameters.copy()
+            before = self._connect(self._configuration(X, kept=self.coefs_[0])).parameters.copy()
             if list(self._network.layer_sizes) != widths:
                 raise ValueError(
                     "hidden_layer_sizes: expected the widths fitted before, with inputs and outputs "

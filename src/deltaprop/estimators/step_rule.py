@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from deltaprop.network import NetworkState
 from deltaprop.optimizers import SGD, Adam, Optimizer
 
@@ -36,6 +38,36 @@ class StepRule:
         self.optimizer, self.schedule, self.power_t = optimizer, schedule, power_t
         self.initial_rate = self.learning_rate = float(optimizer.learning_rate)  # type: ignore[arg-type]
         self.state: dict[str, Any] = optimizer.init(network)
+
+    def __setstate__(self, attributes: dict[str, Any]) -> None:
+        """With the state in memory of its own: what is restored may be mapped from a file, or somebody else's."""
+        self.__dict__.update(attributes)
+        self.state = {
+            name: np.array(value, subok=False) if isinstance(value, np.ndarray) else value
+            for name, value in self.state.items()
+        }
+
+    def go_on_with(self, network: NetworkState) -> None:
+        """Let the state be in the network's dtype, on its backend: it may have been made anew in another since.
+
+        Raises
+        ------
+        ValueError
+            If a vector of the state is not as long as the parameters.
+        """
+        parameters, backend = network.parameters, network.backend
+        for name, value in self.state.items():
+            if isinstance(value, int):
+                continue
+            if value.shape != parameters.shape:
+                raise ValueError(
+                    f"{name}: expected an optimizer's state of shape {parameters.shape}, as the parameters have, got "
+                    f"{value.shape}"
+                )
+            if not (backend.owns(value) and value.dtype == network.dtype):
+                own = backend.empty(parameters.shape, network.dtype)
+                own[...] = backend.asarray(value, network.dtype)
+                self.state[name] = own
 
     def epoch_ended(self, samples_seen: int) -> None:
         """η/(t + 1)^p after t samples, under "invscaling"."""

@@ -1,0 +1,51 @@
+"""Where arrays become addresses for compiled code: the one place that checks what such code takes on trust."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+
+def address(
+    name: str, array: Any, dtype: DTypeLike, shape: tuple[int, ...] | None = None, *, written: bool = False
+) -> int:
+    """The address of an array's first entry.
+
+    Parameters
+    ----------
+    name : str
+        What the array is called in errors.
+    array : numpy.ndarray
+        C-contiguous and aligned. The caller keeps it alive for as long as the address is used.
+    dtype : dtype
+        What its entries have to be.
+    shape : tuple of int, optional
+        What its shape has to be; by default any.
+    written : bool, default False
+        Whether compiled code writes into it.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    TypeError
+        If it is no NumPy array, or one of another dtype.
+    ValueError
+        If its shape is another one, its entries do not follow one another, or it is read-only and would be written.
+    """
+    expected = np.dtype(dtype)
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name}: expected a NumPy array, got {type(array).__name__}")
+    if array.dtype != expected:
+        raise TypeError(f"{name}: expected an array of {expected}, got one of {array.dtype}")
+    if shape is not None and array.shape != shape:
+        raise ValueError(f"{name}: expected an array of shape {shape}, got {array.shape}")
+    if not (array.flags.c_contiguous and array.flags.aligned):
+        raise ValueError(f"{name}: expected entries that follow one another, got strides {array.strides}")
+    if written and not array.flags.writeable:
+        raise ValueError(f"{name}: expected a writeable array, got a read-only one")
+    return int(array.ctypes.data)

@@ -1,0 +1,61 @@
+"""Training changes parameters in place, so that two trainings of one network at once are refused."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+from deltaprop.forks import in_child
+
+F = TypeVar("F", bound=Callable[..., Any])
+#: What is being trained, by its id while it is alive, and by which call: its thread, and an object of its own.
+_trained_by: dict[int, tuple[int, object]] = {}
+
+
+@contextmanager
+def training_of(*subjects: Any) -> Iterator[None]:
+    """Within, no other call may train any of `subjects`: networks, stacks or estimators.
+
+    Raises
+    ------
+    RuntimeError
+        If one of them is being trained already, by another thread or by the call from which this one is made.
+    """
+    call, begun = (threading.get_ident(), object()), []
+    try:
+        for subject in subjects:
+            # `setdefault` is one step for Python: of two threads one is the first.
+            if _trained_by.setdefault(id(subject), call) is not call:
+                raise RuntimeError(
+                    f"this {type(subject).__name__} is being trained by another call, which has not returned; train a "
+                    "copy of it, or one after the other"
+                )
+            begun.append(id(subject))
+        yield
+    finally:
+        for key in begun:
+            _trained_by.pop(key, None)
+
+
+def trains_alone(method: F) -> F:
+    """A method that trains its object, and is refused while another call trains it; see `training_of`."""
+
+    @wraps(method)
+    def alone(self: Any, *arguments: Any, **options: Any) -> Any:
+        with training_of(self):
+            return method(self, *arguments, **options)
+
+    return cast("F", alone)
+
+
+def _forget_other_threads() -> None:
+    """In the child of a fork, which does not have them."""
+    for key, (thread, _) in list(_trained_by.items()):
+        if thread != threading.get_ident():
+            del _trained_by[key]
+
+
+in_child(_forget_other_threads)
