@@ -21,6 +21,7 @@ from deltaprop.estimators.member_fits import Records
 from deltaprop.estimators.multilayer_perceptron import _weights
 from deltaprop.estimators.regressor import MLPRegressor
 from deltaprop.estimators.together import Group, Table, can_be_together
+from deltaprop.exclusive import trains_alone
 from deltaprop.stack import NetworkStack
 
 
@@ -56,6 +57,7 @@ class Ensemble(BaseEstimator):
         self.max_samples, self.random_state = max_samples, random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @trains_alone
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train all members.
 

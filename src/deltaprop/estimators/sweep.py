@@ -25,6 +25,7 @@ from sklearn.utils.validation import _check_method_params, check_is_fitted
 from deltaprop.estimators.inputs import on_host
 from deltaprop.estimators.member_fits import Records, predict_members
 from deltaprop.estimators.together import KINDS, Group, Table, batches, can_be_together, group_key, with_parameters
+from deltaprop.exclusive import trains_alone
 from deltaprop.network import StackState
 from deltaprop.plotting import plot_sweep
 from deltaprop.progress import sweep_bar
@@ -153,6 +154,7 @@ class SweepCV(BaseSearchCV):
         """One after another: what `BaseSearchCV.fit` calls."""
         evaluate_candidates(self._candidates())
 
+    @trains_alone
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         """Try every candidate, and refit the best on all samples.
 
