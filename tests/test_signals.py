@@ -86,6 +86,7 @@ def test_a_step_left_in_its_middle_is_undone(backend, monkeypatch):
     if backend == "numpy" and native_compiler.find_compiler() is None:
         pytest.skip("no C++ compiler")
     monkeypatch.setattr(native_epoch, "OPERATIONS_A_CALL", 1.0)
+    monkeypatch.setattr(native_epoch, "LONG_STEP", 1.0)
     monkeypatch.setattr(trainer, "LONG_STEP", 1.0)
     monkeypatch.setattr("deltaprop.recorded_epoch.LONG_STEP", 1.0)
     taken, after_two = [], []

@@ -16,11 +16,10 @@ from deltaprop.backends.places import LOSSES, Rule, activation_place
 from deltaprop.interruption import Abandoned, Paused, run_abandonable
 from deltaprop.optimizers import AdamW, Remembered, moments_of, rule_of
 from deltaprop.scipy_threads import own_threads, scipy_on_one_thread
-from deltaprop.whole_epoch import LONG_STEP, Pass, Task, Terms, WholeEpoch, operations_of
+from deltaprop.whole_epoch import LONG_STEP, OPERATIONS_A_CALL, Pass, Task, Terms, WholeEpoch, operations_of
 
-#: Floating-point operations of a step for which one more thread pays, and those after which the library returns, so
-#: that an interrupt is heard and a progress bar drawn.
-OPERATIONS_A_THREAD, OPERATIONS_A_CALL = 1e6, LONG_STEP
+#: Floating-point operations of a step for which one more thread pays.
+OPERATIONS_A_THREAD = 1e6
 #: Epochs a call may hold whose orders are drawn beforehand.
 MOST_EPOCHS = 256
 
@@ -64,7 +63,7 @@ class NativeEpoch(WholeEpoch):
         self.stop = ctypes.c_int32(0)
         plan.stop = ctypes.addressof(self.stop)
         #: What a step that is left in its middle has changed, as it was before; None where steps are short.
-        self.before = Remembered(self._changing()) if self.operations > OPERATIONS_A_CALL else None
+        self.before = Remembered(self._changing()) if self.operations > LONG_STEP else None
         plan.threads = min(own_threads(), os.cpu_count() or 1, max(1, int(self.operations / OPERATIONS_A_THREAD)))
         scratch = np.empty(compiled.scratch_entries(plan), network.dtype)
         self._point("scratch", scratch, scratch.shape)

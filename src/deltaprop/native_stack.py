@@ -18,7 +18,7 @@ from deltaprop.interruption import run_abandonable
 from deltaprop.members import Numbers, Passes, Stack
 from deltaprop.optimizers import Remembered
 from deltaprop.scipy_threads import own_threads, scipy_on_one_thread
-from deltaprop.whole_epoch import LONG_STEP, operations_of
+from deltaprop.whole_epoch import LONG_STEP, OPERATIONS_A_CALL, operations_of
 
 
 class NativeStack:
@@ -111,9 +111,9 @@ class NativeStack:
         largest_first = which[np.argsort(-self.operations[which], kind="stable")]
         done = np.cumsum(count * self.operations[largest_first])
         with scipy_on_one_thread():
-            for call in np.unique(done // LONG_STEP):
-                part = np.ascontiguousarray(largest_first[done // LONG_STEP == call], np.int64)
-                self._run(part, long=bool(count * self.operations[part].sum() > 2 * LONG_STEP))
+            for call in np.unique(done // OPERATIONS_A_CALL):
+                part = np.ascontiguousarray(largest_first[done // OPERATIONS_A_CALL == call], np.int64)
+                self._run(part, long=bool(count * self.operations[part].sum() > LONG_STEP))
         stack.steps[which] += count * plans["last_batch"][which]
         return cost, decay
 

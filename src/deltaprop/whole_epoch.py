@@ -17,9 +17,10 @@ from deltaprop.progress import Progress
 
 #: For each minibatch the scale of δ^(L), the factor of W in ∂J/∂W and that of Σ W²; see `Trainer.terms`.
 Terms: TypeAlias = Sequence[tuple[float, float, float]]
-#: Floating-point operations, some tenths of a second of one core: those of a step after which it may have to be left in
-#: its middle for a signal to be heard in time, and those after which compiled code returns between steps.
-LONG_STEP = 2e9
+#: Floating-point operations after which compiled code returns between steps, so that an interrupt is heard and a
+#: progress bar drawn; and those of a step that takes too long for that, so that it may be left in its middle: up to
+#: a second of one slow core, and few enough that remembering the parameters before it costs nothing beside it.
+OPERATIONS_A_CALL, LONG_STEP = 2e9, 1e10
 
 
 def operations_of(network: NetworkState, samples: int) -> float:
