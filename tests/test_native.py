@@ -300,7 +300,7 @@ def another_compiler(monkeypatch):
         native_compiler.find_compiler.cache_clear()
         native_library._load.cache_clear()
         monkeypatch.setenv("PATH", path)
-        monkeypatch.setattr(native_compiler, "find_spec", lambda name: None)
+        monkeypatch.setattr(native_compiler, "is_installed", lambda name: False)
         monkeypatch.setenv("CXX", command) if command else monkeypatch.delenv("CXX", raising=False)
 
     yield look
