@@ -15,7 +15,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,13 +36,42 @@ def cache_folder() -> Path | None:
 
 
 def private_folders() -> Iterator[Path]:
-    """Folders of this process, removed when it ends. Several, for one may be full, or mounted not to run programs."""
-    for place in (tempfile.gettempdir, Path.home):
+    """Folders of this process, removed when it ends, each made when it is asked for.
+
+    Several, for one may be full, or mounted not to run programs.
+    """
+    for place in _places():
+        with suppress(OSError, RuntimeError):  # no room; no locks (NotImplementedError)
+            yield _private_folder(place)
+
+
+def private_folders_so_far() -> list[Path]:
+    """Those that have been made."""
+    return [folder for (_, process), folder in list(_private.items()) if process == os.getpid()]
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder for temporary files, removed in the end.
+
+    Raises
+    ------
+    OSError
+        If there is no room for any.
+    """
+    problem: Exception | None = None
+    for place in _places():
         try:
-            folder = _private_folder(str(place()))
-        except (OSError, RuntimeError):  # no room, no locks (NotImplementedError); a user without a home
+            folder, lock = _new_folder(place)
+        except (OSError, RuntimeError) as error:
+            problem = error
             continue
-        yield folder
+        try:
+            yield folder
+        finally:
+            _remove(folder, lock)
+        return
+    raise OSError(f"there is no folder for temporary files ({problem})")
 
 
 def is_own(status: os.stat_result) -> bool:
@@ -80,9 +109,11 @@ def _made(folder: Path) -> str | None:
         if not part.exists():
             part.mkdir(mode=0o700, exist_ok=True)
             part.chmod(0o700)  # whatever the umask takes away
+        status = part.stat()
+        if not stat.S_ISDIR(status.st_mode):
+            raise NotADirectoryError(str(part))
         if not hasattr(os, "geteuid"):
             continue
-        status = part.stat()
         # Whoever owns the interpreter runs what he likes as this user anyway.
         trusted = {os.geteuid()} if part == folder else {0, os.geteuid(), Path(sys.executable or "/").stat().st_uid}
         if status.st_uid not in trusted:
@@ -123,31 +154,47 @@ def _private_folder(place: str) -> Path:
     known = _private.get((place, process))
     if known is not None:
         return known
-    _remove_left_behind(Path(place))
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
-    lock = _lock(folder)
+    folder, lock = _new_folder(place)
+    kept = _private.setdefault((place, process), folder)
+    if kept != folder:  # another thread was quicker
+        _remove(folder, lock)
+        return kept
 
     def remove() -> None:
         if os.getpid() == process:
-            lock.release()
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder, lock)
 
+    atexit.register(remove)
+    return folder
+
+
+def _places() -> Iterator[str]:
+    """Where folders of this process may be made."""
+    for place in (tempfile.gettempdir, Path.home):
+        with suppress(OSError, RuntimeError):  # none can be written to; a user without a home
+            yield str(place())
+
+
+def _new_folder(place: str) -> tuple[Path, BaseFileLock]:
+    """A folder for this user alone, and what the process holds as long as it uses it."""
+    _remove_left_behind(Path(place))
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+    lock = _lock(folder)
     try:
         folder.chmod(0o700)  # whatever the umask takes away
         lock.acquire()
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    kept = _private.setdefault((place, process), folder)
-    if kept == folder:
-        atexit.register(remove)
-    else:  # another thread was quicker
-        remove()
-    return kept
+    return folder, lock
+
+
+def _remove(folder: Path, lock: BaseFileLock) -> None:
+    lock.release()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _lock(folder: Path) -> BaseFileLock:
-    """What a process holds as long as it uses a folder of its own."""
     from filelock import FileLock
 
     return FileLock(folder / ".in-use", timeout=0, mode=0o600)
@@ -157,8 +204,8 @@ def _remove_left_behind(place: Path) -> None:
     """Folders of processes that were killed: old ones, which nobody holds any more."""
     for folder in place.glob(f"{PREFIX}*"):
         with suppress(OSError):
-            status = folder.lstat()
+            status, lock = folder.lstat(), _lock(folder)
             old = time.time() - status.st_mtime > LEFT_BEHIND_AFTER
-            if stat.S_ISDIR(status.st_mode) and is_own(status) and old:
-                with _lock(folder):
-                    shutil.rmtree(folder, ignore_errors=True)
+            if old and is_own(status) and stat.S_ISDIR(status.st_mode) and Path(lock.lock_file).is_file():
+                lock.acquire()
+                _remove(folder, lock)

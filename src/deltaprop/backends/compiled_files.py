@@ -18,7 +18,13 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from deltaprop.backends.cache_folder import cache_folder, is_own, private_folders
+from deltaprop.backends.cache_folder import (
+    cache_folder,
+    is_own,
+    private_folders,
+    private_folders_so_far,
+    scratch_folder,
+)
 
 T = TypeVar("T")
 
@@ -48,7 +54,7 @@ def load_compiled(
     identity : iterable of str
         What decides which file it is: sources, options, versions.
     compile_it : callable
-        Given an empty folder for temporary files, returns what the file is to hold.
+        Given a folder for temporary files, returns what the file is to hold.
     load : callable
         Given the file's path. If it raises OSError, a copy in another folder is tried.
     trial : callable, optional
@@ -62,14 +68,15 @@ def load_compiled(
     key = hashlib.sha256("\0".join(identity).encode(errors="surrogateescape")).hexdigest()[:24]
     file, cache = CompiledFile(f"{name}-{key}", suffix, load), cache_folder()
     shared = [] if cache is None else [cache]
-    found = file.loaded_from(chain(shared, islice(private_folders(), 1)))
+    found = file.loaded_from([*shared, *private_folders_so_far()])
     if found is not None:
         return found
     with _by_itself(file, shared) as writable:
-        found = file.loaded_from(chain(shared, islice(private_folders(), 1)))
+        found = file.loaded_from([*shared, *private_folders_so_far()])
         if found is not None:  # while this process waited
             return found
-        content = _compiled(compile_it)
+        with scratch_folder() as scratch:
+            content = compile_it(scratch)
         if trial is not None:
             file.try_out(content, trial, chain(writable, private_folders()))
         return file.put(content, chain(writable, private_folders()))
@@ -175,14 +182,6 @@ def _by_itself(file: CompiledFile[T], shared: list[Path]) -> Iterator[list[Path]
             lock.release()
         return
     yield writable
-
-
-def _compiled(compile_it: Callable[[Path], bytes]) -> bytes:
-    folder = next(private_folders(), None)
-    if folder is None:
-        raise OSError("there is no folder for temporary files")
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        return compile_it(Path(scratch))
 
 
 def _written(folder: Path, stem: str, content: bytes) -> Path:
