@@ -447,7 +447,14 @@ def test_without_a_home_or_room_for_temporary_files(setting, tmp_path):
 def mounted(options, folder):
     """What runs a command where a filesystem in memory lies at `folder`, for it alone."""
     folder.mkdir(mode=0o700)
-    prefix = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs -o mode=700,{options} none {folder} && exec "$@"', "sh"]
+    prefix = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        f'mount -t tmpfs -o mode=700,{options} none {folder} && exec "$@"',
+        "sh",
+    ]
     if not shutil.which("unshare") or subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode:
         pytest.skip("nothing can be mounted here")
     return prefix
