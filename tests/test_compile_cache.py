@@ -126,7 +126,7 @@ def test_fuzzed_caches(tmp_path):
 
 
 def test_a_damaged_file_is_compiled_again_and_then_kept(setting, clean):
-    """A library cut off anywhere, once in a first and once in a last page, is a SIGBUS where it is loaded."""
+    """One that is cut off may be a SIGBUS where it is loaded."""
     for path, part in zip(cached(setting), (0.9, 0.02), strict=True):
         os.truncate(path, int(part * path.stat().st_size))
     assert fit(setting) == clean
@@ -405,6 +405,18 @@ def test_wherever_the_folder_is_said_to_be(case, setting, tmp_path):
     setting["DELTAPROP_CACHE_DIR"] = str(tmp_path / place)
     assert len(cached(setting)) == 2
     assert compilations(setting) == 2
+
+
+def test_a_folder_that_goes_away_meanwhile_is_made_again(setting):
+    gone = f"""
+import fuzz, shutil
+from deltaprop.backends import native_library as n
+n.library(np.dtype('f4'))
+shutil.rmtree({setting["DELTAPROP_CACHE_DIR"]!r})
+"""
+    assert fit(setting, prepare=gone, umask=0)["warnings"] == []
+    assert len(cached(setting)) == 1
+    assert stat.S_IMODE(Path(setting["DELTAPROP_CACHE_DIR"]).stat().st_mode) == 0o700
 
 
 def test_the_folder_of_the_platform(setting, tmp_path):

@@ -32,7 +32,15 @@ def cache_folder() -> Path | None:
 
     None where it cannot be made, or where others could write in it, of which a warning tells.
     """
-    return _checked(*(os.environ.get(name) for name in ("DELTAPROP_CACHE_DIR", "XDG_CACHE_HOME", "HOME")))
+    folder = _named(*(os.environ.get(name) for name in ("DELTAPROP_CACHE_DIR", "XDG_CACHE_HOME", "HOME")))
+    try:
+        problem = None if folder is None else _made(folder)
+    except OSError:
+        return None
+    if problem is None:
+        return folder
+    _warn(f"compiled files are not kept in {folder}, for {problem}")
+    return None
 
 
 def private_folders() -> Iterator[Path]:
@@ -80,27 +88,28 @@ def is_own(status: os.stat_result) -> bool:
 
 
 @cache
-def _checked(named: str | None, *_homes: str | None) -> Path | None:
+def _named(named: str | None, *_homes: str | None) -> Path | None:
     """Found out once: a later change of the current folder is not to change it."""
     from platformdirs import user_cache_path
 
     try:
-        asked_for = Path(named).expanduser() if named else user_cache_path("deltaprop", appauthor=False)
-        # With its symbolic links resolved: what is checked here is what is used.
-        folder = Path(os.path.realpath(asked_for))
-        problem = _made(folder)
-    except (OSError, RuntimeError, ValueError):  # cannot be made; a user without a home; no name of a folder
+        folder = Path(named).expanduser() if named else user_cache_path("deltaprop", appauthor=False)
+        # With its symbolic links resolved: what is checked is what is used.
+        return Path(os.path.realpath(folder))
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ):  # no current folder, no home, no name of a folder
         return None
-    if problem is None:
-        return folder
-    instead = next(private_folders(), None)
-    warnings.warn(
-        f"compiled files are not kept in {folder}, for {problem}; "
-        + (f"{instead} is used instead, until this process ends" if instead else "no other folder can be had"),
-        RuntimeWarning,
-        stacklevel=2,
-    )
-    return None
+
+
+@cache
+def _warn(what: str) -> None:
+    """Once a process."""
+    folder = next(private_folders(), None)
+    instead = f"{folder} is used instead, until this process ends" if folder else "no other folder can be had"
+    warnings.warn(f"{what}; {instead}", RuntimeWarning, stacklevel=2)
 
 
 def _made(folder: Path) -> str | None:
@@ -114,7 +123,7 @@ def _made(folder: Path) -> str | None:
             raise NotADirectoryError(str(part))
         if not hasattr(os, "geteuid"):
             continue
-        # Whoever owns the interpreter runs what he likes as this user anyway.
+        # Above it, root and whoever owns the interpreter are trusted too: they run what they like anyway.
         trusted = {os.geteuid()} if part == folder else {0, os.geteuid(), Path(sys.executable or "/").stat().st_uid}
         if status.st_uid not in trusted:
             return f"{part} belongs to another user ({status.st_uid})"

@@ -173,7 +173,7 @@ def _by_itself(file: CompiledFile[T], shared: list[Path]) -> Iterator[list[Path]
         except Timeout:  # whoever holds it may write there at any time
             writable = [other for other in writable if other != folder]
             continue
-        except (OSError, NotImplementedError):  # it cannot be written to, or has no locks
+        except (OSError, RuntimeError):  # it cannot be written to, or has no locks (NotImplementedError)
             continue
         try:
             file.clean(folder)
@@ -203,7 +203,8 @@ def _flush(folder: Path) -> None:
     if hasattr(os, "O_DIRECTORY"):
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            os.fsync(handle)
+            with suppress(OSError):  # not every filesystem can
+                os.fsync(handle)
         finally:
             os.close(handle)
 
