@@ -226,7 +226,20 @@ def plant(cache, stale, generator):
         path.write_bytes(b"?")
     with path.open("rb") as file:
         content = bytearray(file.read(2**20) or b"?")
-    kinds = ["truncated", "empty", "flipped", "garbage", "swapped", "stale", "folder", "link", "loop", "pipe", "socket"]
+    kinds = [
+        "truncated",
+        "empty",
+        "flipped",
+        "garbage",
+        "swapped",
+        "misnamed",
+        "stale",
+        "folder",
+        "link",
+        "loop",
+        "pipe",
+        "socket",
+    ]
     kinds += ["renamed", "no digest", "huge", "left over", "lock", "unreadable", "gone", "open file", "open folder"]
     kinds += ["another's file", "another's folder", "device"] if os.geteuid() == 0 else []
     kind = generator.choice(kinds)
@@ -247,6 +260,8 @@ def plant(cache, stale, generator):
             path.rename(cache / "aside")
             other.rename(path)
             (cache / "aside").rename(other)
+        case "misnamed":  # its own digest, the other's key
+            path.rename(cache / (other.name.rpartition("-")[0] + "-" + path.name.rpartition("-")[2]))
         case "stale":
             shutil.copy(generator.choice(sorted(stale.glob("*.so"))), path)
         case "folder":
@@ -299,6 +314,7 @@ def run_caches(inputs, seed, folder, say=lambda text: None):
     expected, status = fitted_elsewhere(clean)
     assert status == 0
     assert fitted_elsewhere(stale, PREPARED_VERSION="0") == (expected, 0)
+    assert len(list(clean.glob("*.so"))) == 2
     assert not {path.name for path in clean.glob("*.so")} & {path.name for path in stale.glob("*.so")}
     for ours, reference, tolerance in zip(
         (np.frombuffer(expected, np.float32, count=74), np.frombuffer(expected, np.float64, offset=4 * 74)),
