@@ -1,24 +1,30 @@
 """Damaged and hostile files for every reader: each is refused in one line, or read for what it holds.
 
-    python tests/fuzz.py [--inputs 10000] [--seed 0]
+    python tests/fuzz.py [--inputs 10000] [--caches 200] [--seed 0]
 
 Half of the inputs are model files and checkpoints, none of which may be taken for anything but what was saved; the
-others are CSV, Parquet, NumPy and idx files. Memory is limited to a GiB above what the process starts with.
+others are CSV, Parquet, NumPy and idx files. Memory is limited to a GiB above what the process starts with. Then come
+caches of compiled files that are damaged or hold what others planted: a fit in a process of its own has to end well,
+with the numbers of a fit without a cache.
 """
 
 import argparse
 import gzip
 import io
+import os
 import random
 import resource
+import shutil
+import stat
 import struct
+import tempfile
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
 import deltaprop as dp
+from deltaprop.backends.native_compiler import find_compiler, native_library
 from deltaprop.datasets import load_dataset
 from deltaprop.model_file import read_model
 
@@ -145,6 +151,195 @@ def run(inputs, seed, folder, say=lambda text: None):
     return counts
 
 
+#: A compiler that has compiled beforehand: all but the compiling is as with any other.
+COMPILER = """#!/bin/sh
+real= output=
+while [ $# -gt 0 ]; do
+    case $1 in
+        -E) echo '#define PREPARED 1'; exit;;
+        --version) echo "prepared ${PREPARED_VERSION:-1}"; exit;;
+        -DDELTAPROP_REAL=*) real=${1#*=};;
+        -o) output=$2;;
+    esac
+    shift
+done
+echo compiled >> "${PREPARED_LOG:-/dev/null}"
+cp "$(dirname "$0")/$real.so" "$output"
+"""
+
+
+def prepared_compiler(folder):
+    """The command of a compiler that has what the real one makes."""
+    folder.mkdir()
+    for real in ("float", "double"):
+        (folder / f"{real}.so").write_bytes(native_library(real, Path.read_bytes))
+    command = folder / "c++"
+    command.write_text(COMPILER)
+    command.chmod(0o755)
+    return command
+
+
+def fitted(backend):
+    """Parameters after a few epochs, of float32 and float64."""
+    X = np.random.default_rng(3).standard_normal((40, 5))
+    nets = [dp.Network([5, 9, 2], loss="squared_error", dtype=t, seed=1, backend=backend) for t in ("f4", "f8")]
+    for net in nets:
+        net.fit(X, np.sin(X[:, :2]), epochs=3, batch_size=8)
+    return [net.parameters.copy() for net in nets]
+
+
+def fitted_elsewhere(cache, **environment):
+    """The same bytes, by a process of its own with that cache, and how it ended."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 70
+        try:
+            os.close(reader)
+            os.environ.update(environment, DELTAPROP_CACHE_DIR=str(cache))
+            os.write(writer, b"".join(parameters.tobytes() for parameters in fitted("numpy")))
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        content = pipe.read()
+    return content, os.waitpid(child, 0)[1]
+
+
+def remove(path):
+    """A file, a folder or nothing."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def plant(cache, stale, generator):
+    """Do something to a cache that a full disk, a careless program or another user might have done; says what."""
+    files = sorted(cache.glob("epoch-*.so"))
+    if not files:
+        return "nothing"
+    path, other = generator.choice(files), generator.choice(files)
+    if not path.is_file() or path.is_symlink():  # something was done to it before
+        remove(path)
+        path.write_bytes(b"?")
+    with path.open("rb") as file:
+        content = bytearray(file.read(2**20) or b"?")
+    kinds = [
+        "truncated",
+        "empty",
+        "flipped",
+        "garbage",
+        "swapped",
+        "misnamed",
+        "stale",
+        "folder",
+        "link",
+        "loop",
+        "pipe",
+        "socket",
+    ]
+    kinds += ["renamed", "no digest", "huge", "left over", "lock", "unreadable", "gone", "open file", "open folder"]
+    kinds += ["another's file", "another's folder", "device"] if os.geteuid() == 0 else []
+    kind = generator.choice(kinds)
+    if kind in ("folder", "link", "loop", "pipe", "socket", "device"):
+        remove(path)
+    match kind:
+        case "truncated":
+            path.write_bytes(content[: generator.randrange(len(content))])
+        case "empty":
+            path.write_bytes(b"")
+        case "flipped":
+            for _ in range(generator.choice((1, 10, 1000))):
+                content[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
+            path.write_bytes(content)
+        case "garbage":
+            path.write_bytes(generator.choice((b"", b"\x7fELF\2\1\1")) + generator.randbytes(5000))
+        case "swapped" if path != other:
+            path.rename(cache / "aside")
+            other.rename(path)
+            (cache / "aside").rename(other)
+        case "misnamed":  # its own digest, the other's key
+            path.rename(cache / (other.name.rpartition("-")[0] + "-" + path.name.rpartition("-")[2]))
+        case "stale":
+            shutil.copy(generator.choice(sorted(stale.glob("*.so"))), path)
+        case "folder":
+            path.mkdir()
+            (path / "content").write_bytes(content)
+        case "link":
+            path.symlink_to(generator.choice(("/dev/zero", "/etc/passwd", "/nowhere", str(next(stale.glob("*.so"))))))
+        case "loop":
+            path.symlink_to(path.name)
+        case "pipe":
+            os.mkfifo(path)
+        case "socket":
+            os.mknod(path, stat.S_IFSOCK | 0o600)
+        case "device":
+            os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 5))  # as /dev/zero
+        case "renamed":
+            path.rename(path.with_name(path.name[:-10] + generator.choice("0123456789abcdef") + path.name[-9:]))
+        case "no digest":
+            path.rename(path.with_name(path.name.rpartition("-")[0] + ".so"))
+        case "huge":
+            os.truncate(path, generator.choice((2**29, 2**42)))
+        case "left over":
+            (cache / f".{path.stem.rpartition('-')[0]}.abc.part").write_bytes(content[:1000])
+        case "lock":
+            lock = cache / f".{path.stem.rpartition('-')[0]}.lock"
+            remove(lock)
+            lock.mkdir()
+        case "unreadable":
+            path.chmod(0)
+        case "gone":
+            path.unlink()
+        case "open file":
+            path.chmod(0o666)
+        case "open folder":
+            cache.chmod(0o777)
+        case "another's file":
+            os.chown(path, 65534, 65534)
+        case "another's folder":
+            os.chown(cache, 65534, 65534)
+    return kind
+
+
+def run_caches(inputs, seed, folder, say=lambda text: None):
+    """So many caches; how many of each kind. The process must have no threads and have trained nothing."""
+    generator, counts = random.Random(seed), {}
+    tempfile.tempdir = str(folder)  # where processes that are not told of their end leave what is theirs
+    os.environ["CXX"] = str(prepared_compiler(folder / "compiler"))
+    find_compiler.cache_clear()
+    clean, stale = folder / "clean", folder / "stale"
+    expected, status = fitted_elsewhere(clean)
+    assert status == 0
+    assert fitted_elsewhere(stale, PREPARED_VERSION="0") == (expected, 0)
+    assert len(list(clean.glob("*.so"))) == 2
+    assert not {path.name for path in clean.glob("*.so")} & {path.name for path in stale.glob("*.so")}
+    for ours, reference, tolerance in zip(
+        (np.frombuffer(expected, np.float32, count=74), np.frombuffer(expected, np.float64, offset=4 * 74)),
+        fitted("reference"),
+        (2e-5, 1e-12),
+        strict=True,
+    ):
+        assert np.allclose(ours, reference, rtol=tolerance, atol=tolerance)
+    for number in range(inputs):
+        cache = folder / f"case-{number}"
+        shutil.copytree(clean, cache, copy_function=shutil.copy)
+        kinds = [plant(cache, stale, generator) for _ in range(generator.choice((1, 1, 2, 3)))]
+        began = time.perf_counter()
+        found = fitted_elsewhere(cache)
+        assert found == (expected, 0), f"cache {number} of seed {seed}, {kinds}: status {found[1]}"
+        assert time.perf_counter() - began < 4 * LONGEST, (number, kinds)
+        for kind in kinds:
+            counts[kind] = counts.get(kind, 0) + 1
+        shutil.rmtree(cache)
+        if number % 10 == 9:
+            say(f"\r{number + 1} caches")
+    tempfile.tempdir = None
+    return counts
+
+
 def limit_memory():
     """Let nothing take more than `ROOM` above what is taken now; returns what puts it back."""
     before = resource.getrlimit(resource.RLIMIT_AS)
@@ -156,9 +351,17 @@ def limit_memory():
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--inputs", type=int, default=10000)
+    parser.add_argument("--caches", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    with TemporaryDirectory() as name:
+    if arguments.caches:  # first, for it forks
+        with tempfile.TemporaryDirectory() as name:
+            say = lambda text: print(text, end="", flush=True)  # noqa: E731
+            kinds = run_caches(arguments.caches, arguments.seed, Path(name), say)
+        print()
+        for kind, count in sorted(kinds.items()):
+            print(f"{kind:28} {count:6} caches, none crashed, all with the numbers of a clean one")
+    with tempfile.TemporaryDirectory() as name:
         run(10, 1, Path(name))  # so that everything is loaded
         limit_memory()
         counts = run(arguments.inputs, arguments.seed, Path(name), lambda text: print(text, end="", flush=True))

@@ -43,7 +43,7 @@ def test_numpy_is_always_there():
 
 
 def test_cupy_that_is_not_installed(monkeypatch):
-    monkeypatch.setattr(cupy_backend, "find_spec", lambda name: None)
+    monkeypatch.setattr(cupy_backend, "is_installed", lambda name: False)
     with pytest.raises(dp.BackendError, match=r"CuPy is not installed; pip install 'deltaprop\[cuda13\]'"):
         cupy_backend.CupyBackend()
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from deltaprop.backends import Array
+from deltaprop.installed import import_installed
 from deltaprop.network import NetworkState
 
 #: What a network is described by: arguments of `Network`, weights and biases.
@@ -135,7 +136,6 @@ def _host(tensor: Any) -> Array:
 
 def _torch() -> Any:
     try:
-        import torch
+        return import_installed("torch")
     except ImportError as error:
         raise ImportError(f"this needs PyTorch ({error}); pip install torch") from error
-    return torch

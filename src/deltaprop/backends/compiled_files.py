@@ -1,53 +1,218 @@
-"""Where compiled files are kept from process to process."""
+"""Compiled files, kept from process to process and loaded only if they are what was compiled.
+
+A file's name ends with a digest of what it holds, as in ``epoch-double-<key>-<digest>.so``. So one rename puts both in
+place, and what lies under a name never changes, whoever has it mapped.
+"""
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Callable, Iterable
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
+from typing import Generic, TypeVar
+
+from deltaprop.backends.cache_folder import (
+    cache_folder,
+    is_own,
+    private_folders,
+    private_folders_so_far,
+    scratch_folder,
+)
+
+T = TypeVar("T")
+
+#: Seconds that one process waits for another that compiles the same; a compiler may take fewer.
+SECONDS_TO_WAIT = 200.0
+#: Bytes beyond which a file is not read.
+LARGEST = 2**28
 
 
-def compiled_file(name: str, suffix: str, identity: Iterable[str], compile_it: Callable[[], bytes]) -> Path:
-    """Path of a compiled file, made by `compile_it` where no earlier process has.
+def load_compiled(
+    name: str,
+    suffix: str,
+    identity: Iterable[str],
+    compile_it: Callable[[Path], bytes],
+    load: Callable[[Path], T],
+    trial: Callable[[Path], None] | None = None,
+) -> T:
+    """What `load` makes of a compiled file, which `compile_it` makes where no earlier process has.
 
-    The cache lies in ``$DELTAPROP_CACHE_DIR``, else in ``deltaprop`` under ``$XDG_CACHE_HOME`` or ``~/.cache``. What
-    `identity` lists (sources, options, versions) decides which file it is. Where that folder cannot be written, the
-    file lives as long as this process.
+    Processes and threads that begin at once wait for the first to compile it. Where the cache cannot be used, or
+    another takes too long, the file lives as long as this process.
+
+    Parameters
+    ----------
+    name, suffix : str
+        How the file's name begins and ends.
+    identity : iterable of str
+        What decides which file it is: sources, options, versions.
+    compile_it : callable
+        Given a folder for temporary files, returns what the file is to hold.
+    load : callable
+        Given the file's path. If it raises OSError, a copy in another folder is tried.
+    trial : callable, optional
+        Given the path of a file that was just compiled, raises OSError if it cannot be loaded; such a file is not kept.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be loaded from any folder.
     """
-    base = _cache_folder()
-    digest = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:24]
-    path = base / f"{name}-{digest}{suffix}"
-    if not path.exists():
-        content = compile_it()
+    key = hashlib.sha256("\0".join(identity).encode(errors="surrogateescape")).hexdigest()[:24]
+    file, cache = CompiledFile(f"{name}-{key}", suffix, load), cache_folder()
+    shared = [] if cache is None else [cache]
+    found = file.loaded_from([*shared, *private_folders_so_far()])
+    if found is not None:
+        return found
+    with _by_itself(file, shared) as writable:
+        found = file.loaded_from([*shared, *private_folders_so_far()])
+        if found is not None:  # while this process waited
+            return found
+        with scratch_folder() as scratch:
+            content = compile_it(scratch)
+        if trial is not None:
+            file.try_out(content, trial, chain(writable, private_folders()))
+        return file.put(content, chain(writable, private_folders()))
+
+
+@dataclass(frozen=True)
+class CompiledFile(Generic[T]):
+    """A file of a certain name, whatever its content, and what loads it."""
+
+    stem: str
+    suffix: str
+    load: Callable[[Path], T]
+
+    def name(self, content: bytes) -> str:
+        """The digest is of the name's beginning too: a file that was renamed is another."""
+        digest = hashlib.sha256(self.stem.encode() + b"\0" + content).hexdigest()[:32]
+        return f"{self.stem}-{digest}{self.suffix}"
+
+    def loaded_from(self, folders: Iterable[Path]) -> T | None:
+        """What the first file that is whole and loads is loaded as."""
+        for folder in folders:
+            for path in sorted(folder.glob(f"{self.stem}-*{self.suffix}")):
+                content = self.content(path)
+                if content is not None:
+                    with suppress(OSError):
+                        return self.put(content, chain([folder], private_folders()))
+        return None
+
+    def content(self, path: Path) -> bytes | None:
+        """What a file holds, if that is what its name says, and nobody else may write into it."""
+        # A symbolic link is not followed, and a pipe not waited for.
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         try:
-            base.mkdir(parents=True, exist_ok=True)
-            # Written aside and renamed, so that another process never loads half a file.
-            with tempfile.NamedTemporaryFile(dir=base, delete=False) as temporary:
-                temporary.write(content)
-            Path(temporary.name).replace(path)
+            with open(os.open(path, flags), "rb") as file:  # noqa: PTH123  (a path has no flags)
+                status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode) or not is_own(status) or status.st_size > LARGEST:
+                    return None
+                content = file.read()
         except OSError:
-            path = _folder_of_this_process() / path.name
-            path.write_bytes(content)
-    return path
+            return None
+        return content if path.name == self.name(content) else None
+
+    def try_out(self, content: bytes, trial: Callable[[Path], None], folders: Iterable[Path]) -> None:
+        """Raise what `trial` raises, unless it is content in some folder."""
+        problem: OSError | None = None
+        for folder in folders:
+            try:
+                path = _written(folder, self.stem, content)
+                try:
+                    return trial(path)
+                finally:
+                    path.unlink(missing_ok=True)
+            except OSError as error:
+                problem = error
+        raise problem or OSError("there is no folder to put it in")
+
+    def put(self, content: bytes, folders: Iterable[Path]) -> T:
+        """Write it where it is not there, and load it: from the first folder that allows both."""
+        problem: OSError | None = None
+        for folder in folders:
+            path = folder / self.name(content)
+            try:
+                if self.content(path) is None:
+                    part = _written(folder, self.stem, content)
+                    try:
+                        part.replace(path)
+                    finally:
+                        part.unlink(missing_ok=True)
+                    _flush(folder)
+                return self.load(path)
+            except OSError as error:
+                problem = error
+        raise problem or OSError("there is no folder to put it in")
+
+    def clean(self, folder: Path) -> None:
+        """Remove what killed processes have left, and files that are not what their names say."""
+        for path in folder.glob(f".{self.stem}.*.part"):
+            _remove(path)
+        for path in folder.glob(f"{self.stem}-*{self.suffix}"):
+            if self.content(path) is None:
+                _remove(path)
 
 
-def _cache_folder() -> Path:
-    root, cache_home = os.environ.get("DELTAPROP_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME")
-    if root:
-        return Path(root)
+@contextmanager
+def _by_itself(file: CompiledFile[T], shared: list[Path]) -> Iterator[list[Path]]:
+    """Within, no other process or thread compiles this file. Yields those of `shared` that may be written to."""
+    from filelock import FileLock, Timeout
+
+    writable = shared
+    for folder in chain(shared, islice(private_folders(), 1)):
+        lock = FileLock(folder / f".{file.stem}.lock", timeout=SECONDS_TO_WAIT, mode=0o600)
+        try:
+            lock.acquire()
+        except Timeout:  # whoever holds it may write there at any time
+            writable = [other for other in writable if other != folder]
+            continue
+        except (OSError, RuntimeError):  # it cannot be written to, or has no locks (NotImplementedError)
+            continue
+        try:
+            file.clean(folder)
+            yield writable
+        finally:
+            lock.release()
+        return
+    yield writable
+
+
+def _written(folder: Path, stem: str, content: bytes) -> Path:
+    """A new file beside those that are kept, on the disk."""
+    handle, name = tempfile.mkstemp(dir=folder, prefix=f".{stem}.", suffix=".part")
     try:
-        return Path(cache_home or Path.home() / ".cache") / "deltaprop"
-    except RuntimeError:  # a user without a home
-        return _folder_of_this_process()
+        with open(handle, "wb") as file:  # noqa: PTH123  (a path has no handle)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return Path(name)
 
 
-@cache
-def _folder_of_this_process() -> Path:
-    folder = tempfile.mkdtemp(prefix="deltaprop-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder)
+def _flush(folder: Path) -> None:
+    """Let the new name survive a power failure too, where folders can be flushed."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with suppress(OSError):  # not every filesystem can
+                os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    """A file, a link or a folder; what cannot be removed is left."""
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

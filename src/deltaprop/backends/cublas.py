@@ -10,13 +10,13 @@ from __future__ import annotations
 import ctypes
 import warnings
 from abc import ABC, abstractmethod
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from deltaprop.backends.base import Array, Scalar
 from deltaprop.errors import BackendError
+from deltaprop.installed import is_installed
 
 #: What NVIDIA recommends for Hopper.
 WORKSPACE = 32 * 2**20
@@ -247,7 +247,7 @@ def _alignment(address: int) -> int:
 
 def find_products(cp: Any) -> Products:
     """The handle of our own where its bindings are installed and find the library, else CuPy's."""
-    if find_spec("nvmath") is None:
+    if not is_installed("nvmath"):
         return CupyProducts(cp)
     try:
         return LtProducts(cp)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from deltaprop.backends.compiled_files import compiled_file
+from deltaprop.backends.compiled_files import load_compiled
+from deltaprop.backends.kernel_sources import kernel_sources
 
 #: Type names of CUDA C++ by NumPy dtype name, and the options that choose them (see ``kernels/real.cuh``).
 TYPE_OPTIONS = {
@@ -18,6 +19,8 @@ TYPE_OPTIONS = {
     "float16": ("-DDELTAPROP_REAL=float", "-DDELTAPROP_HALF"),
     "bfloat16": ("-DDELTAPROP_REAL=float", "-DDELTAPROP_BFLOAT16"),
 }
+#: Options of all.
+OPTIONS = ("-std=c++17", "-default-device")
 
 
 def kernel_files() -> list[str]:
@@ -59,7 +62,7 @@ def compile_kernels(name: str, dtype: str, architecture: str, *, to_ptx: bool = 
 
     sources, names = _headers()
     target = f"-arch={architecture.replace('sm_', 'compute_') if to_ptx else architecture}"
-    options = (target, "-std=c++17", "-default-device", *TYPE_OPTIONS[dtype])
+    options = (target, *OPTIONS, *TYPE_OPTIONS[dtype])
     encoded = ([text.encode() for text in group] for group in (sources, names))
     program = nvrtc.createProgram(read(f"{name}.cu"), f"{name}.cu", *encoded)
     try:
@@ -77,8 +80,11 @@ def cached_cubin(name: str, dtype: str, architecture: str) -> Path:
     """Path of the compiled file, compiling it where no earlier process has."""
     from cupy.cuda import nvrtc
 
-    sources, _ = _headers()
-    identity = (read(f"{name}.cu"), *sources, dtype, architecture, str(nvrtc.getVersion()))
-    return compiled_file(
-        f"{name}-{dtype}-{architecture}", ".cubin", identity, lambda: compile_kernels(name, dtype, architecture)
+    identity = (name, architecture, *OPTIONS, *TYPE_OPTIONS[dtype], str(nvrtc.getVersion()), *kernel_sources())
+    return load_compiled(
+        f"{name}-{dtype}-{architecture}",
+        ".cubin",
+        identity,
+        lambda folder: compile_kernels(name, dtype, architecture),
+        lambda path: path,
     )

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -22,6 +21,7 @@ from deltaprop.backends.cublas import Products, find_products
 from deltaprop.backends.cuda_compiler import cached_cubin
 from deltaprop.backends.member_axis import member_by_member
 from deltaprop.errors import BackendError
+from deltaprop.installed import is_installed
 
 if TYPE_CHECKING:
     from deltaprop.backends.resident import Residence
@@ -52,12 +52,14 @@ def _import_cupy() -> Any:
     BackendError
         If it is not installed, is broken, or finds no device.
     """
-    if find_spec("cupy") is None:
+    if not is_installed("cupy"):
         raise BackendError(f"backend 'cupy': CuPy is not installed; {INSTALL}")
     try:
         import cupy
     except ImportError as error:
         raise BackendError(f"backend 'cupy': CuPy is installed but does not import ({error}); {INSTALL}") from error
+    if not hasattr(cupy, "cuda"):
+        raise BackendError(f"backend 'cupy': what is imported as cupy is not CuPy, but {cupy.__file__}; {INSTALL}")
     try:
         devices = cupy.cuda.runtime.getDeviceCount()
         if devices == 0:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
-import subprocess
 import sys
-import tempfile
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import as_file, files
-from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 
-from deltaprop.backends.compiled_files import compiled_file
+from deltaprop.backends.compiled_files import load_compiled
+from deltaprop.backends.compiler_process import run_compiler
+from deltaprop.backends.kernel_sources import kernel_sources
 from deltaprop.errors import BackendError
+from deltaprop.installed import is_installed
 
-SOURCES = ("epoch.cpp", "panels.h", "small_product.h", "thread_pool.h", "fast_math.h", "activation.cuh", "loss.cuh")
+T = TypeVar("T")
+
 #: Nothing here asks for errno, traps or the order of operations of a textbook; NaN and infinity keep their meaning.
 OPTIONS = (
     "-std=c++17",
@@ -26,6 +30,16 @@ OPTIONS = (
     "-shared",
     "-fPIC",
     "-pthread",
+)
+#: After how many seconds a compiler is stopped that is asked what it is, and one that compiles.
+SECONDS_TO_ANSWER, SECONDS_TO_COMPILE = 30.0, 180.0
+#: Functions that the library has to offer.
+FUNCTIONS = ("run", "run_members", "scratch_entries")
+TRIAL = "import ctypes, sys\nlibrary = ctypes.CDLL(sys.argv[1])\nfor name in sys.argv[2:]: getattr(library, name)"
+#: What of Linux's description of a processor says which kind it is, on whichever architecture.
+KIND_OF_PROCESSOR = (
+    *("vendor_id", "cpu family", "model", "model name", "flags"),
+    *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "Features", "cpu", "isa", "uarch"),
 )
 
 
@@ -38,45 +52,66 @@ def find_compiler() -> tuple[str, ...] | None:
     for name in ("c++", "g++", "clang++"):
         if shutil.which(name):
             return (name,)
-    if find_spec("ziglang") is not None:
-        return (sys.executable, "-m", "ziglang", "c++")
+    if is_installed("ziglang"):
+        return (sys.executable, "-P", "-m", "ziglang", "c++")  # -P: no module of the current folder
     return None
 
 
-def native_library(real: str) -> Path:
-    """Path of the library for arrays of `real`, compiling it where no earlier process on this kind of processor has.
+def native_library(real: str, load: Callable[[Path], T]) -> T:
+    """What `load` makes of the library for arrays of `real`, compiled where it was not yet on this kind of processor.
 
     Parameters
     ----------
     real : {"float", "double"}
+    load : callable
+        Given the library's path.
 
     Raises
     ------
     BackendError
         If there is no compiler, or it refuses; the message holds what it said.
+    OSError
+        If the library cannot be loaded from any folder.
     """
     compiler, options = find_compiler(), (*OPTIONS, f"-DDELTAPROP_REAL={real}")
     if compiler is None:
         raise BackendError("no C++ compiler is here (c++, g++ or clang++); pip install 'deltaprop[native]' brings one")
+    command = (*compiler, *options)
     # Which instructions "native" means here is what the compiler predefines.
-    predefined = _run([*compiler, *options, "-dM", "-E", "-x", "c++", os.devnull]).decode(errors="replace")
-    sources = [files("deltaprop.kernels").joinpath(name).read_text(encoding="utf-8") for name in SOURCES]
-    identity = (*compiler, *options, predefined, *sources)
-    return compiled_file(f"epoch-{real}", ".so", identity, lambda: _compile([*compiler, *options]))
+    questions = ([*command, "-dM", "-E", "-x", "c++", os.devnull], [*compiler, "--version"])
+    answers = (run_compiler(question, SECONDS_TO_ANSWER).decode(errors="replace") for question in questions)
+    where = os.path.realpath(shutil.which(compiler[0]) or compiler[0])
+    identity = (*command, where, *answers, _processor(), *kernel_sources())
+    return load_compiled(f"epoch-{real}", ".so", identity, lambda folder: _compile(command, folder), load, _try_out)
 
 
-def _compile(command: list[str]) -> bytes:
-    with as_file(files("deltaprop.kernels")) as kernels, tempfile.TemporaryDirectory() as folder:
-        output = Path(folder, "epoch.so")
-        _run([*command, str(kernels / "epoch.cpp"), "-o", str(output)])
-        return output.read_bytes()
-
-
-def _run(command: list[str]) -> bytes:
+def _compile(command: Sequence[str], folder: Path) -> bytes:
+    output = folder / "epoch.so"
+    with as_file(files("deltaprop.kernels")) as kernels:
+        run_compiler([*command, str(kernels / "epoch.cpp"), "-o", str(output)], SECONDS_TO_COMPILE, scratch=folder)
     try:
-        return subprocess.run(command, check=True, capture_output=True).stdout
-    except subprocess.CalledProcessError as error:
-        said = error.stderr.decode(errors="replace").strip()
-        raise BackendError(f"{' '.join(command)} failed: {said}") from error
+        return output.read_bytes()
     except OSError as error:
-        raise BackendError(f"{command[0]} does not start ({error})") from error
+        raise BackendError(f"{' '.join(command)} says that all went well, but has written nothing ({error})") from error
+
+
+def _try_out(library: Path) -> None:
+    """Load it in another process, which comes to an end in place of this one where it is no library."""
+    # What an application that brings its own interpreter calls its executable is the application.
+    if getattr(sys, "frozen", False) or not Path(sys.executable or "").name.startswith(("python", "pypy")):
+        return
+    command = [sys.executable, "-P", "-S", "-c", TRIAL, str(library), *FUNCTIONS]
+    try:
+        run_compiler(command, SECONDS_TO_ANSWER, shown="a trial")
+    except BackendError as error:
+        raise OSError(str(error)) from error
+
+
+def _processor() -> str:
+    """Its kind: one home may be shared by machines of several."""
+    try:
+        with Path("/proc/cpuinfo").open(errors="replace") as file:
+            lines = file.read(2**14).partition("\n\n")[0].splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    return "\n".join(line for line in lines if line.partition(":")[0].strip() in KIND_OF_PROCESSOR)

@@ -112,7 +112,7 @@ def library(dtype: np.dtype[Any]) -> ctypes.CDLL:
 def _load(real: str) -> ctypes.CDLL | str:
     """The library, or why it cannot be had: a compiler that fails is not asked again by every fit."""
     try:
-        loaded = ctypes.CDLL(str(native_library(real)))
+        loaded = native_library(real, lambda path: ctypes.CDLL(str(path)))
     except BackendError as error:
         return str(error)
     except OSError as error:

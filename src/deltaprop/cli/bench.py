@@ -7,13 +7,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from importlib.resources import as_file, files
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from deltaprop.cli.info import info
 from deltaprop.cli.plot import check_plot, save_plot
+from deltaprop.installed import is_installed
 from deltaprop.model_file import check_writable
 
 INSTALL = "the benchmarks need pytest-benchmark: pip install 'deltaprop[bench]'"
@@ -29,7 +29,7 @@ def bench(only: str, seconds: float, plot: str | None) -> tuple[list[dict[str, A
     ValueError
         If the expression names nothing.
     """
-    if find_spec("pytest_benchmark") is None:
+    if not is_installed("pytest_benchmark"):
         raise ImportError(INSTALL)
     if plot is not None:
         check_plot(plot)
