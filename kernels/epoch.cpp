@@ -363,7 +363,7 @@ private:
     // A block of rows at a time, so that exponentials and logarithms are taken of many numbers at once.
     template <bool CLIPPED> double softmax_rows(const Step& step, int64_t from, int64_t to, T scale) {
         const int64_t last = p.layers - 1, columns = p.sizes[p.layers], AT_ONCE = 256;
-        T sums[AT_ONCE], logs[AT_ONCE];
+        T sums[AT_ONCE], others[AT_ONCE], logs[AT_ONCE];
         double cost = 0;
         for (int64_t first = from; first < to; first += AT_ONCE) {
             const int64_t n = std::min(AT_ONCE, to - first), entries = n * columns;
@@ -378,12 +378,17 @@ private:
 #pragma GCC ivdep
             for (int64_t e = 0; e < entries; ++e) delta[e] = fast_math::exp_of_negative(below_top[e]);
             for (int64_t i = 0; i < n; ++i) {
-                T sum = 0;
-                for (int64_t j = 0; j < columns; ++j) sum += delta[i * columns + j];
-                sums[i] = sum;
+                const T* own = below_top + i * columns;
+                T rest = 0, tops = 0;  // the exponential of the largest z is 1, which would drown small ones
+                for (int64_t j = 0; j < columns; ++j) {
+                    rest += own[j] == T(0) ? T(0) : delta[i * columns + j];
+                    tops += own[j] == T(0) ? T(1) : T(0);
+                }
+                sums[i] = rest + tops;
+                others[i] = rest + (tops - T(1));
             }
 #pragma GCC ivdep
-            for (int64_t i = 0; i < n; ++i) logs[i] = fast_math::log_of_at_least_1(sums[i]);
+            for (int64_t i = 0; i < n; ++i) logs[i] = fast_math::log1p_of_any(others[i]);
             for (int64_t i = 0; i < n; ++i) {
                 const T *y = target(step, first + i), *own = below_top + i * columns;
                 const T weight = step.weight(first + i), share = T(1) / sums[i], factor = weight * scale;
