@@ -145,7 +145,9 @@ def test_cross_entropies_are_right_in_both_tails(backend, classes, dtype):
     for z, y, expected in zip(*in_the_tails(classes, dtype), strict=True):
         z, y = z[None], y[None]
         assert nets[0].cost(z, y) == pytest.approx(expected, rel=4 * eps, abs=0)
-        assert nets[0].cost(z, y, reduction="sum", sample_weight=[0.5]) == pytest.approx(expected / 2, rel=4 * eps, abs=0)
+        assert nets[0].cost(z, y, reduction="sum", sample_weight=[0.5]) == pytest.approx(
+            expected / 2, rel=4 * eps, abs=0
+        )
         if 1.0 in y:  # of one output alone, to which the clip applies
             assert nets[1].cost(z, y) == pytest.approx(min(expected, limit), rel=4 * eps, abs=0)
 
@@ -157,11 +159,18 @@ def test_epochs_cost_what_they_should_in_both_tails(kind, classes, dtype):
     """Compiled, recorded and resident epochs of a stack and of a network, their validation costs included."""
     z, y, expected = in_the_tails(classes, dtype)
     backend, eps = backend_or_skip(kind) if kind == "cuda-on-host" else kind, float(np.finfo(dtype).eps)
-    how = {"optimizer": dp.SGD(1e-300 if dtype == "float64" else 1e-40), "epochs": 1, "reduction": "sum", "batch_size": 2}
+    how = {
+        "optimizer": dp.SGD(1e-300 if dtype == "float64" else 1e-40),
+        "epochs": 1,
+        "reduction": "sum",
+        "batch_size": 2,
+    }
     for first in range(0, len(z), 5):
         Z, Y = np.repeat(z[[first]], 4, axis=0), np.repeat(y[[first]], 4, axis=0)
         history = network_of_z(classes, dtype, backend).fit(Z, Y, validation=(Z, Y), **how)
-        stack = dp.NetworkStack(2, [classes, classes], loss=network_of_z(classes, dtype, backend).loss, dtype=dtype, backend=backend)
+        stack = dp.NetworkStack(
+            2, [classes, classes], loss=network_of_z(classes, dtype, backend).loss, dtype=dtype, backend=backend
+        )
         stack.weights, stack.biases = [np.array([np.eye(classes)] * 2)], [np.zeros((2, classes))]
         costs = [history.cost[0], history.validation_cost[0], *(h.cost[0] for h in stack.fit(Z, Y, **how))]
         # exp of compiled code gives the smallest normal number where the result is below it.
@@ -175,7 +184,9 @@ def test_estimators_cost_what_they_should_in_the_tail(classes, dtype):
     X, y = np.zeros((3 * classes, 1), dtype), np.repeat(np.arange(classes), 3)
     weight = (y == 1).astype(dtype)
     z = 12.0 if dtype == "float32" else 25.0
-    mlp = dp.MLPClassifier((1,), alpha=0.0, max_iter=1, learning_rate_init=1e-30, warm_start=True, solver="sgd", backend="numpy")
+    mlp = dp.MLPClassifier(
+        (1,), alpha=0.0, max_iter=1, learning_rate_init=1e-30, warm_start=True, solver="sgd", backend="numpy"
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it has not converged
         mlp.fit(X, y, sample_weight=weight)

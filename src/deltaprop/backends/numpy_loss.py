@@ -81,9 +81,7 @@ def absolute_error(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, 
     np.abs(out, out=out)
 
 
-def binary_cross_entropy(
-    z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, mask: Matrix, rows: Rows
-) -> None:
+def binary_cross_entropy(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, mask: Matrix, rows: Rows) -> None:
     """−y log a − (1−y) log(1−a) with a = σ(z): softplus(z) − y z, which is log1p(e^−|z|) + z ([z > 0] − y)."""
     np.greater(z, 0.0, out=mask)
     np.copyto(out, mask)
