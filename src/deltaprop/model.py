@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from deltaprop import training
-from deltaprop.arguments import check_choice, check_whole_number
+from deltaprop.arguments import check_bool, check_callables, check_choice, check_number, check_whole_number
 from deltaprop.backends import Array, Backend, backend_of
 from deltaprop.backprop import L2Scaling, Objective, Reduction
 from deltaprop.callbacks import Callback
@@ -197,15 +197,15 @@ class Network(NetworkFunction):
             batch_size=None if batch_size is None else check_whole_number("batch_size", batch_size, least=1),
             epochs=check_whole_number("epochs", epochs, least=1),
             objective=objective,
-            shuffle=shuffle,
+            shuffle=check_bool("shuffle", shuffle),
             dropout=check_dropout(dropout, len(self.layer_sizes) - 2),
             metrics=resolved,
             early_stopping=early_stopping,
-            callbacks=callbacks,
-            progress=progress,
+            callbacks=check_callables("callbacks", callbacks),
+            progress=check_bool("progress", progress),
             checkpoint=checkpoint,
             checkpoint_every=check_whole_number("checkpoint_every", checkpoint_every, least=1),
-            resume=resume,
+            resume=check_bool("resume", resume),
         )
         if resume and checkpoint is None:
             raise ValueError("resume: expected a checkpoint to go on from, got checkpoint=None")
@@ -278,18 +278,16 @@ class Network(NetworkFunction):
         objective = Objective(l2, l2_scaling, reduction)
         self._require_exact("fit_full_batch")
         check_choice("method", method, solvers.Method)
-        if not 0.0 <= tol < float("inf"):
-            raise ValueError(f"tol: expected a finite number of at least 0, got {tol!r}")
         inputs, targets, weights = self._samples(X, Y, sample_weight)
         held_out, resolved = self._validation(validation, metrics)
         plan = solvers.FullBatchPlan(
             method=method,
             max_iter=check_whole_number("max_iter", max_iter, least=1),
-            tol=tol,
+            tol=check_number("tol", tol, least=0.0),
             objective=objective,
             metrics=resolved,
-            callbacks=callbacks,
-            progress=progress,
+            callbacks=check_callables("callbacks", callbacks),
+            progress=check_bool("progress", progress),
         )
         return solvers.train_full_batch(self, inputs, targets, weights, held_out, plan)
 

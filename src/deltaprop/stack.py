@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from deltaprop import evaluation, stack_training
-from deltaprop.arguments import check_whole_number
+from deltaprop.arguments import check_bool, check_callables, check_whole_number
 from deltaprop.backends import Array, Backend, get_backend
 from deltaprop.backprop import L2Scaling, Objective, Reduction
 from deltaprop.callbacks import Callback
@@ -404,11 +404,11 @@ class NetworkStack(StackState):
         plan = StackPlan(
             members=members,
             epochs=check_whole_number("epochs", epochs, least=1),
-            shuffle=one_each("shuffle", shuffle, count),
+            shuffle=one_each("shuffle", shuffle, count, check_bool),
             metrics=resolved,
             early_stopping=stopping,
-            callbacks=callbacks,
-            progress=progress,
+            callbacks=check_callables("callbacks", callbacks),
+            progress=check_bool("progress", progress),
         )
         for each in stopping:
             if each is not None:

@@ -54,7 +54,8 @@ def train(
     trainer = StackTrainer(stack, X, Y, members, networks)
     histories = [History(metrics={name: [] for name in plan.metrics}) for _ in members]
     watches = [
-        None if stopping is None else stopping.watch(history) for stopping, history in zip(plan.early_stopping, histories, strict=True)
+        None if stopping is None else stopping.watch(history)
+        for stopping, history in zip(plan.early_stopping, histories, strict=True)
     ]
     rates_of = [member.optimizer.follow(history) for member, history in zip(members, histories, strict=True)]
     broken: dict[int, Exception] = {}

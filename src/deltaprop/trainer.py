@@ -387,6 +387,6 @@ def check_dropout(dropout: Any, hidden_layers: int) -> tuple[float, ...]:
     if len(dropout) != hidden_layers:
         raise ValueError(f"dropout: expected one number, or {hidden_layers}, one a hidden layer, got {list(dropout)}")
     for p in dropout:
-        if not isinstance(p, Real) or not 0.0 <= float(p) < 1.0:
+        if isinstance(p, bool) or not isinstance(p, Real) or not 0.0 <= float(p) < 1.0:
             raise ValueError(f"dropout: expected a probability in [0, 1), got {p!r}")
     return tuple(float(p) for p in dropout)
