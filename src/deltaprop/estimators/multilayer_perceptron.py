@@ -16,7 +16,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from deltaprop.activations import OUTPUT_ACTIVATIONS
 from deltaprop.backends import BACKENDS, BY_NAME_ONLY, Array, Backend
-from deltaprop.data import HostData
+from deltaprop.data import HostData, divisible
 from deltaprop.device_scope import methods_on_its_device, on_its_device
 from deltaprop.estimators import exchange, full_batch, minibatches
 from deltaprop.estimators.fit_data import HeldOut, Training
@@ -155,7 +155,7 @@ class MultilayerPerceptron(FittedNetwork):
         weights = _weights(sample_weight, X)
         of_class = self._class_weights(y, incremental=incremental)
         if of_class is not None:
-            weights = of_class if weights is None else weights * of_class
+            weights = divisible(of_class if weights is None else weights * of_class, "class_weight")
         self.n_outputs_ = targets.shape[1]
         self._random_state = check_random_state(self.random_state)
         widths, before = [X.shape[1], *hidden, self.n_outputs_], None
@@ -382,4 +382,6 @@ def _weights(sample_weight: Any, X: Any) -> Any:
     if sample_weight is None:
         return None
     # Of X, which it may find on a device, it is shown the dtype and the number of rows.
-    return _check_sample_weight(on_host(sample_weight), np.empty((X.shape[0], 1), X.dtype))
+    given = on_host(sample_weight, "sample_weight")
+    checked = _check_sample_weight(given, np.empty((X.shape[0], 1), X.dtype))
+    return divisible(checked, "sample_weight", np.asarray(given, np.float64))

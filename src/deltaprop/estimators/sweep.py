@@ -291,7 +291,9 @@ class _Search:
         scorers: Any,
     ) -> None:
         self.sweep, self.table, self.X, self.y, self.splits = sweep, table, X, y, splits
-        self.sample_weight, self.score_weight = (None if w is None else np.asarray(on_host(w)) for w in weights)
+        self.sample_weight, self.score_weight = (
+            None if w is None else np.asarray(on_host(w, "sample_weight")) for w in weights
+        )
         self.scorers = scorers
         self.alike = [table.is_seen_alike(train) for train, _ in splits]
         kind = "classifier" if is_classifier(sweep.estimator) else "regressor"
