@@ -145,7 +145,7 @@ def test_the_state_is_not_moved_by_writing_a_step_down(rng):
     X, Y = rng.standard_normal((30, 5)), rng.random((30, 2))
     taking = Trainer(net, X, Y, dp.Adam(0.1), Objective(), 10, shuffled=True)
     before = net.parameters.copy()
-    taking.whole_epoch._steps(10, 3, (0.1, 0.0, 0.0))
+    taking.whole_epoch._steps(10, 3, 0.5, 0.0)
     assert np.array_equal(net.parameters, before, equal_nan=True)
     assert not taking.state["first_moment"].any()
     assert taking.state["step"] == 0

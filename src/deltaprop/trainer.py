@@ -354,6 +354,7 @@ def _whole_epoch(trainer: Trainer, dropout: Sequence[float], *, shuffled: bool) 
         shuffled=shuffled,
         weighted=trainer.host_weight is not None,
         penalized=bool(trainer.objective.l2),
+        terms={m: trainer.terms(m, m) for m in set(trainer.sizes)},
     )
     if trainer.network.backend.on_host:
         # Each is imported where it is used: not for those who only predict, not where there is no device.
