@@ -84,6 +84,50 @@ def test_what_a_pair_of_functions_cannot_do(tmp_path, rng):
             dp.Network([4, 3], loss=loss).cost_and_gradient(X, Y)
 
 
+def returns(value):
+    """A function of a loss that returns `value`, whatever it is of."""
+
+    def my_function(h, y):
+        return value(h) if callable(value) else value
+
+    return my_function
+
+
+@pytest.mark.parametrize(("value", "got"), [
+    (0.5, "a float"), ([0.5], "a list"), (None, "a NoneType"), (lambda h: h + 1j, "dtype complex128"),
+    (lambda h: h.sum(), "a float64"), (lambda h: h.astype(object), "dtype object"), ("cost", "a str"),
+    (lambda h: np.ma.masked_less(h, 0.0), "a MaskedArray"),
+])  # fmt: skip
+def test_functions_that_return_no_numbers_are_named(value, got, rng):
+    X, Y = rng.standard_normal((5, 4)), rng.standard_normal((5, 3))
+    cost, gradient = PAIRS["squared_error"]
+    for pair, what in (((returns(value), gradient), "costs"), ((cost, returns(value)), "a gradient")):
+        net = dp.Network([4, 3], loss=pair, backend="numpy")
+        before = net.parameters.copy()
+        message = rf"loss: expected {what} as a numpy array of real numbers from .*my_function, got {got}$"
+        for method in (net.cost_and_gradient, net.fit, net.fit_full_batch):
+            with pytest.raises(TypeError, match=message):
+                method(X, Y)
+        stack = dp.NetworkStack(2, [4, 3], loss=pair, backend="numpy")
+        with pytest.raises(TypeError, match=message):
+            stack.fit(X, Y)
+        mlp = dp.MLPRegressor(pair, (), max_iter=1, backend="numpy")
+        with pytest.raises(TypeError, match=message):
+            mlp.fit(X, Y)
+        assert np.array_equal(net.parameters, before)
+
+
+def test_metrics_that_return_no_numbers_are_named(rng):
+    X, Y = rng.standard_normal((5, 4)), rng.standard_normal((5, 1))
+
+    def my_metric(prediction, Y):
+        return None
+
+    net = dp.Network([4, 1], loss="squared_error", backend="numpy")
+    with pytest.raises(TypeError, match="metrics: expected a number from my_metric, got None"):
+        net.fit(X, Y, validation=(X, Y), metrics=[my_metric])
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize(("loss", "classes"), [("binary_cross_entropy", 1), ("categorical_cross_entropy", 2)])
 def test_clipped_costs_are_at_most_minus_log_epsilon(backend, loss, classes, dtype):

@@ -199,6 +199,30 @@ def test_what_cannot_be_made_again_is_refused(what, operation):
         operation(x, y)
 
 
+@pytest.mark.parametrize("l2", [0.0, 0.2])
+def test_a_step_that_cannot_be_recorded_is_taken_one_by_one(l2, monkeypatch, rng):
+    """An activation that makes arrays of its own: found out before training, and trained as the reference trains."""
+
+    def allocating(z, out, spare):
+        out[...] = np.tanh(z)  # as a new array
+
+    usual = ACTIVATIONS["tanh"]
+    X, Y = rng.standard_normal((37, 5)), rng.random((37, 2))
+    how = {"optimizer": dp.Adam(0.05), "batch_size": 8, "epochs": 4, "l2": l2}
+    nets = [dp.Network([5, 6, 2], hidden_activation="tanh", backend="reference") for _ in range(2)]
+    expected = nets[0].fit(X, Y, **how)
+    monkeypatch.setitem(ACTIVATIONS, "tanh", usual._replace(value=allocating))
+    task = Trainer(nets[1], X, Y, dp.Adam(0.05), Objective(l2=l2), 8, shuffled=True)
+    assert task.whole_epoch is None
+    history = nets[1].fit(X, Y, **how)
+    assert relative(nets[1].parameters, nets[0].parameters) < 1e-12
+    assert history.cost == pytest.approx(expected.cost, rel=1e-12)
+    mlp = dp.MLPRegressor(
+        activation="tanh", hidden_layer_sizes=(6,), max_iter=3, tol=1e9, n_iter_no_change=1, backend="reference"
+    )
+    assert np.isfinite(mlp.fit(X, Y).loss_)
+
+
 #: What is made again, on other numbers, as NumPy makes it.
 OPERATIONS = [
     lambda x, y, out: np.add(x, y, out=out),

@@ -68,8 +68,8 @@ def check_number(
         raise TypeError(f"{name}: expected a number, got {value!r}")
     try:
         number = float(value)
-    except OverflowError:
-        number = math.inf
+    except OverflowError:  # it may have more digits than Python prints
+        raise ValueError(f"{name}: expected {_range(least, above, most, below)}, got a number beyond float64") from None
     if not (math.isfinite(number) and least <= number <= most and above < number < below):
         raise ValueError(f"{name}: expected {_range(least, above, most, below)}, got {value!r}")
     return number
