@@ -71,6 +71,27 @@ REFUSED = [
 ]
 
 
+def estimator(kind, **others):
+    return lambda value, name: kind(**others | {name: value}).fit(X, LABELS)
+
+
+#: Parameters that scikit-learn's estimators do not have.
+OWN_PARAMETERS = [
+    *[(estimator(dp.MLPClassifier), "dropout", (True, NAN, TEXT)), (estimator(dp.MLPClassifier), "progress", FLAGS[:-1])],
+    (estimator(dp.MLPRegressor), "callbacks", (5, [5], "print")),
+    *[(estimator(dp.EnsembleClassifier), name, (True, NAN, TEXT)) for name in ("n_estimators", "max_samples")],
+    (estimator(dp.EnsembleClassifier), "bootstrap", ("no", 2.0)),
+    *[(estimator(dp.SweepCV, estimator=dp.MLPClassifier(), param_grid={"alpha": [0.1, 0.2]}), name, (True, NAN, TEXT)) for name in ("n_iter", "memory_limit")],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "name", "values"), OWN_PARAMETERS, ids=[name for _, name, _ in OWN_PARAMETERS])
+def test_parameters_of_estimators_that_are_no_such_number(call, name, values):
+    for value in values:
+        with pytest.raises((ValueError, TypeError), match=name):
+            call(value, name)
+
+
 @pytest.mark.parametrize(("call", "name", "values"), REFUSED, ids=[f"{i}-{case[1]}" for i, case in enumerate(REFUSED)])
 def test_what_is_no_such_number_is_refused_by_name(call, name, values):
     for value in values:
@@ -220,6 +241,12 @@ def test_estimators_do_not_lose_them():
         dp.SweepCV(dp.MLPClassifier((3,), **options), {"alpha": [0.1]}, cv=2).fit(
             X, LABELS, sample_weight=masked(np.ones(12))
         )
+
+
+@pytest.mark.parametrize("function", [dp.sigmoid, dp.sigmoid_grad])
+def test_functions_of_one_array_do_not_lose_them(function):
+    with pytest.raises(ValueError, match=r"^x: expected numbers, got an array with masked"):
+        function(masked(X))
 
 
 def test_an_array_that_masks_nothing_is_an_array():

@@ -109,3 +109,19 @@ def check_callables(name: str, value: Any) -> tuple[Any, ...]:
     if not isinstance(value, Iterable) or not all(map(callable, given := tuple(value))):
         raise TypeError(f"{name}: expected a sequence of callables, got {value!r}")
     return given
+
+
+def refuse_masked(value: Any, name: str) -> None:
+    """Refuse an array of which some entries are masked, or a list with such a one: NumPy would take what is behind.
+
+    Raises
+    ------
+    ValueError
+        Naming it.
+    """
+    parts = value if isinstance(value, (list, tuple)) else (value,)
+    if any(isinstance(part, np.ma.MaskedArray) and np.ma.is_masked(part) for part in parts):
+        raise ValueError(
+            f"{name}: expected numbers, got an array with masked entries; fill them ({name}.filled(0.0), say) or leave "
+            "their rows out"
+        )

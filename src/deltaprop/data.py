@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from deltaprop.arguments import refuse_masked
 from deltaprop.backends import Array, Backend, backend_of, get_backend
 from deltaprop.errors import BackendError
 
@@ -214,22 +215,6 @@ def as_numbers(value: Any, name: str, backend: Backend) -> Array:
     if value.dtype.kind not in "iubf":
         raise TypeError(f"{name}: expected numbers, got dtype {value.dtype}")
     return value
-
-
-def refuse_masked(value: Any, name: str) -> None:
-    """Refuse an array of which some entries are masked, or a list with such a one: NumPy would take what is behind.
-
-    Raises
-    ------
-    ValueError
-        Naming it.
-    """
-    parts = value if isinstance(value, (list, tuple)) else (value,)
-    if any(isinstance(part, np.ma.MaskedArray) and np.ma.is_masked(part) for part in parts):
-        raise ValueError(
-            f"{name}: expected numbers, got an array with masked entries; fill them ({name}.filled(0.0), say) or leave "
-            "their rows out"
-        )
 
 
 def adopt(value: Any, name: str) -> Any:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from deltaprop.arguments import refuse_masked
 from deltaprop.backends import Array, backend_of
-from deltaprop.data import refuse_masked
 from deltaprop.errors import DivergenceError
 from deltaprop.history import History
 from deltaprop.optimizers import Optimizer

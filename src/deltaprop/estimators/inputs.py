@@ -8,12 +8,22 @@ import numpy as np
 from numpy.typing import DTypeLike
 from sklearn.base import BaseEstimator
 from sklearn.utils import column_or_1d
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import validate_data
 
+from deltaprop.arguments import refuse_masked
 from deltaprop.backends import Array, backend_of, get_backend
-from deltaprop.data import adopt, refuse_masked
+from deltaprop.data import adopt
 
 FLOATS = (np.float64, np.float32)
+
+
+class Number(Interval):
+    """An interval of numbers, of which True and False are none."""
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        """Whether it is in the interval."""
+        return not isinstance(val, bool) and bool(super().is_satisfied_by(val))
 
 
 def on_device(X: Any) -> Array | None:

@@ -15,13 +15,14 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
 from deltaprop.activations import OUTPUT_ACTIVATIONS
+from deltaprop.arguments import check_callables
 from deltaprop.backends import BACKENDS, BY_NAME_ONLY, Array, Backend
 from deltaprop.data import HostData, divisible
 from deltaprop.device_scope import methods_on_its_device, on_its_device
 from deltaprop.estimators import exchange, full_batch, minibatches
 from deltaprop.estimators.fit_data import HeldOut, Training
 from deltaprop.estimators.fitted_network import ACTIVATIONS, FittedNetwork, our_name
-from deltaprop.estimators.inputs import on_host, take
+from deltaprop.estimators.inputs import Number, on_host, take
 from deltaprop.model import Network
 from deltaprop.parameters import Parameters
 from deltaprop.trainer import check_dropout
@@ -65,7 +66,7 @@ class MultilayerPerceptron(FittedNetwork):
         "max_fun": [Interval(Integral, 1, None, closed="left")],
         "backend": [BackendName({"auto", *BACKENDS, *BY_NAME_ONLY}), Backend],
         "dtype": [StrOptions({"float32", "float64"}), Options(type, {np.float32, np.float64}), np.dtype, None],
-        "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
+        "dropout": [Number(Real, 0, 1, closed="left"), list, tuple],
         "output_activation": [StrOptions({"logistic", *OUTPUT_ACTIVATIONS}), None],
         "scoring": [StrOptions(set(get_scorer_names())), callable, None],
         "callbacks": [list, tuple, None],
@@ -146,6 +147,7 @@ class MultilayerPerceptron(FittedNetwork):
         hidden = self._hidden_layer_sizes()
         self._activations(len(hidden))
         dropout = check_dropout(self.dropout, len(hidden))
+        check_callables("callbacks", self.callbacks or ())
         if any(dropout) and self.solver == "lbfgs":
             raise ValueError("dropout: expected 0 with solver='lbfgs', which needs the same cost at every evaluation")
         if incremental and self.early_stopping:
