@@ -378,14 +378,13 @@ private:
 #pragma GCC ivdep
             for (int64_t e = 0; e < entries; ++e) delta[e] = fast_math::exp_of_negative(below_top[e]);
             for (int64_t i = 0; i < n; ++i) {
-                const T* own = below_top + i * columns;
-                T rest = 0, tops = 0;  // the exponential of the largest z is 1, which would drown small ones
-                for (int64_t j = 0; j < columns; ++j) {
-                    rest += own[j] == T(0) ? T(0) : delta[i * columns + j];
-                    tops += own[j] == T(0) ? T(1) : T(0);
-                }
-                sums[i] = rest + tops;
-                others[i] = rest + (tops - T(1));
+                const T* own = delta + i * columns;
+                T sum = 0, rest = 0;
+                for (int64_t j = 0; j < columns; ++j) sum += own[j];
+                sums[i] = sum;
+                if (sum < T(1.5))  // the others are small, and drowned by the 1 of the largest z
+                    for (int64_t j = 0; j < columns; ++j) rest += own[j] < T(1) ? own[j] : T(0);
+                others[i] = sum < T(1.5) ? rest : sum - T(1);
             }
 #pragma GCC ivdep
             for (int64_t i = 0; i < n; ++i) logs[i] = fast_math::log1p_of_any(others[i]);
