@@ -59,7 +59,7 @@ def test_a_monitor_that_is_always_nan_keeps_the_last_parameters(kind, metric, da
         stopped, plain = network(backend), network(backend)
         how = {"epochs": 4, "batch_size": 6, "dropout": dropout, "validation": (X[:1], y[:1]), "metrics": [metric]}
         with pytest.warns(
-            RuntimeWarning, match=f"early_stopping: the monitored '{name}' was nan in every one of 4"
+            RuntimeWarning, match=f"early_stopping: the monitored '{name}' was nan or infinite in every one of 4"
         ) as said:
             history = stopped.fit(X, y, early_stopping=stopping, **how)
         assert said[0].filename == __file__
@@ -72,6 +72,21 @@ def test_a_monitor_that_is_always_nan_keeps_the_last_parameters(kind, metric, da
 
 def backend_numpy(net):
     return net.backend.to_numpy(net.parameters)
+
+
+@pytest.mark.parametrize("worst", [math.inf, math.nan])
+def test_infinitely_bad_is_no_better_than_nan(worst, data):
+    """A validation cost that overflows in every epoch leaves nothing to choose by."""
+    X, y = data
+    stopped, plain = network(), network()
+    how = {"epochs": 4, "validation": (X, np.full(23, 1e200))}
+    with pytest.warns(RuntimeWarning, match="the monitored 'validation_cost' was nan or infinite in every one of 4"):
+        history = stopped.fit(X, y, early_stopping=dp.EarlyStopping(9), **how)
+    plain.fit(X, y, **how)
+    assert history.validation_cost == [math.inf] * 4
+    assert np.array_equal(stopped.parameters, plain.parameters)
+    assert dp.EarlyStopping(monitor="cost").best_epoch(dp.History(cost=[worst, 2.0, worst, 1.0, worst])) == 4
+    assert dp.EarlyStopping(monitor="r2").best_epoch(dp.History(metrics={"r2": [-worst, 0.5, -worst]})) == 2
 
 
 def test_epochs_that_are_nan_are_not_the_best(data):
@@ -90,7 +105,7 @@ def test_members_of_a_stack_whose_monitor_is_nan_keep_theirs(data):
     X, y = data
     stack, plain = (dp.NetworkStack(3, [4, 5, 1], loss="squared_error", backend="numpy") for _ in range(2))
     how = {"epochs": 5, "validation_samples": [range(9), [2], range(9, 20)], "metrics": ["r2"]}
-    with pytest.warns(RuntimeWarning, match="member 1: early_stopping: the monitored 'r2' was nan") as said:
+    with pytest.warns(RuntimeWarning, match="member 1: early_stopping: the monitored 'r2' was nan or infinite") as said:
         histories = stack.fit(X, y, early_stopping=dp.EarlyStopping(9, monitor="r2"), **how)
     assert len(said) == 1
     assert said[0].filename == __file__
@@ -118,7 +133,14 @@ def test_a_subclass_with_rules_of_its_own_is_asked(data):
         def should_stop(self, history):
             return history.epochs == 2
 
+    class Upwards(dp.EarlyStopping):
+        def values(self, history):
+            return [-cost for cost in history.cost]
+
     assert network().fit(*data, epochs=9, early_stopping=Enough(monitor="cost")).epochs == 2
+    assert network().fit(*data, epochs=9, early_stopping=dp.EarlyStopping(3, monitor="cost")).epochs == 9
+    history = network().fit(*data, epochs=9, early_stopping=Upwards(3, monitor="cost"))  # which falls
+    assert (history.best_epoch, history.epochs) == (1, 4)
 
 
 # -- schedules that end, and that fail --------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ def check_number(
     ValueError
         If it is out of range, nan or infinite.
     """
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if type(value) is not float and (isinstance(value, bool) or not isinstance(value, Real)):
         raise TypeError(f"{name}: expected a number, got {value!r}")
     try:
         number = float(value)
@@ -119,6 +119,8 @@ def refuse_masked(value: Any, name: str) -> None:
     ValueError
         Naming it.
     """
+    if type(value) is np.ndarray:
+        return
     parts = value if isinstance(value, (list, tuple)) else (value,)
     if any(isinstance(part, np.ma.MaskedArray) and np.ma.is_masked(part) for part in parts):
         raise ValueError(

@@ -28,8 +28,8 @@ class EarlyStopping:
         By how much a number has to be better to count as better.
     monitor : str, default "validation_cost"
         "validation_cost", "cost", or the name of a metric. Costs and errors shall fall, "accuracy" and "r2" rise; of a
-        metric of your own, say so by `mode`. An epoch in which it is nan is not the best; where it is nan in all of
-        them, `fit` keeps the last parameters and warns.
+        metric of your own, say so by `mode`. An epoch in which it is nan or infinitely bad is not the
+        best; where all are, `fit` keeps the last parameters and warns.
     mode : {"auto", "min", "max"}, default "auto"
         Whether lower or higher is better.
 
@@ -63,11 +63,13 @@ class EarlyStopping:
 
     def best_epoch(self, history: History) -> int | None:
         """The last epoch, counted from 1, that was better than every one before it by more than `min_delta`."""
-        return Watch(self, history).best_epoch()
+        watch = Watch(self, history)
+        watch.see(self.values(history))
+        return watch.best
 
     def should_stop(self, history: History) -> bool:
         """Whether `patience` epochs have passed since the best one."""
-        return Watch(self, history).should_stop()
+        return history.epochs - (self.best_epoch(history) or 0) >= self.patience
 
     def watch(self, history: History) -> Watch:
         """The same two answers about a history that grows, each of whose epochs is looked at once."""
@@ -95,18 +97,21 @@ class Watch:
 
     def __init__(self, stopping: EarlyStopping, history: History) -> None:
         self.stopping, self.history = stopping, history
-        self._seen, self._best = 0, math.inf
-        self._best_epoch: int | None = None
+        self._seen, self._lowest = 0, math.inf
+        self.best: int | None = None
+
+    def see(self, values: list[float]) -> None:
+        """Take note of the next epochs' numbers, of which lower is better."""
+        for value in values:
+            self._seen += 1
+            if value < self._lowest - self.stopping.min_delta:  # never so of nan, nor of infinity
+                self._lowest, self.best = value, self._seen
 
     def best_epoch(self) -> int | None:
         """As of `EarlyStopping`."""
         recorded = self.stopping._recorded(self.history)
-        for value in self.stopping._turned(recorded[self._seen :]):
-            self._seen += 1
-            first = self._best_epoch is None and not math.isnan(value)
-            if first or value < self._best - self.stopping.min_delta:
-                self._best, self._best_epoch = value, self._seen
-        return self._best_epoch
+        self.see(self.stopping._turned(recorded[self._seen :]))
+        return self.best
 
     def should_stop(self) -> bool:
         """As of `EarlyStopping`."""
@@ -118,8 +123,8 @@ class Watch:
         if not epochs or self.best_epoch() is not None:
             return ""
         return (
-            f"early_stopping: the monitored {monitor!r} was nan in every one of {epochs} epochs, so that none is the "
-            f"best, and the network keeps its last parameters{REASONS.get(monitor, '')}"
+            f"early_stopping: the monitored {monitor!r} was nan or infinite in every one of {epochs} epochs, so that "
+            f"none is the best, and the network keeps its last parameters{REASONS.get(monitor, '')}"
         )
 
 
@@ -133,3 +138,7 @@ class WatchAnew(Watch):
     def should_stop(self) -> bool:
         """What it answers."""
         return self.stopping.should_stop(self.history)
+
+    def complaint(self) -> str:
+        """Nothing: what it goes by is not known."""
+        return ""

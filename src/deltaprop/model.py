@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from deltaprop import training
-from deltaprop.arguments import check_bool, check_callables, check_choice, check_number, check_whole_number
+from deltaprop.arguments import (
+    check_bool,
+    check_callables,
+    check_choice,
+    check_number,
+    check_whole_number,
+    refuse_masked,
+)
 from deltaprop.backends import Array, Backend, backend_of
 from deltaprop.backprop import L2Scaling, Objective, Reduction
 from deltaprop.callbacks import Callback
@@ -179,13 +186,19 @@ class Network(NetworkFunction):
         ------
         ValueError, TypeError
             If an argument is none of these, or the checkpoint is of another network, other data or another
-            configuration. Nothing has been trained then.
+            configuration. Nothing has been trained then. Also if a schedule returns what is no learning rate; what has
+            been learned before is then in the network, and in the checkpoint.
         OSError
             If a checkpoint cannot be written or read.
         DivergenceError
             If the cost or a parameter is no longer finite; the parameters of the last good epoch are kept.
         MemoryError
             If the device has no room for the data and the buffers of a step; the parameters are what they were.
+
+        Warns
+        -----
+        RuntimeWarning
+            If no epoch had a number that early stopping could go by.
         """
         objective = Objective(l2, l2_scaling, reduction)
         inputs, targets, weights = self._training_data(X, Y, sample_weight)
@@ -298,6 +311,7 @@ class Network(NetworkFunction):
         """
         source = find_source(X, Y)
         if source is None and self._is_on_disk(X):
+            refuse_masked(Y, "Y")
             source = Rows(X, Y if hasattr(Y, "shape") else np.asarray(Y))
         if source is not None:
             return self._from_source(source, sample_weight)

@@ -212,7 +212,9 @@ class NetworkState:
         arrays = []
         for l, (target, value) in enumerate(zip(targets, values, strict=True)):
             which = name if len(targets) == 1 else f"{name}[{l}]"
-            array = self.backend.asarray(as_numbers(value, which, self.backend), self.dtype)
+            if type(value) is not np.ndarray or value.dtype != self.dtype:
+                value = as_numbers(value, which, self.backend)
+            array = self.backend.asarray(value, self.dtype)
             if array.shape != target.shape:
                 raise ValueError(f"{which}: expected shape {target.shape}, got {array.shape}")
             arrays.append(array)

@@ -53,7 +53,7 @@ class Optimizer(ABC):
         """
         if callable(self.learning_rate):
             return check_rate(self.learning_rate, self.learning_rate(epoch, history), epoch, history)
-        return self.learning_rate
+        return float(self.learning_rate)
 
     def follow(self, history: History) -> Callable[[int], float]:
         """The learning rate of each epoch, of a history that grows: `rate`, which `ReduceOnPlateau` need not scan."""

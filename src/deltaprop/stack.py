@@ -366,14 +366,15 @@ class NetworkStack(StackState):
         Raises
         ------
         ValueError, TypeError
-            If an argument is none of these. Nothing has been trained then.
+            If an argument is none of these. Nothing has been trained then. Also if the schedules of all members return
+            what is no learning rate; each member then has what it has learned before.
         DivergenceError
             If every member has diverged.
 
         Warns
         -----
         RuntimeWarning
-            If some have.
+            If some have, or ended because their schedules failed, or had no number that early stopping could go by.
         """
         count = len(self)
         inputs, targets = self._training_data(X, Y)
