@@ -68,9 +68,8 @@ struct identity {
 
 // log(1 + e^z) = max(z, 0) + log1p(e^-|z|)
 struct softplus {
-    template <typename T> __host__ __device__ static T value(T z) {
-        return (z < T(0) ? T(0) : z) + log1p(exp(-fabs(z)));
-    }
+    template <typename T> __host__ __device__ static T of_minus_abs(T z) { return log1p(exp(-fabs(z))); }
+    template <typename T> __host__ __device__ static T value(T z) { return (z < T(0) ? T(0) : z) + of_minus_abs(z); }
     template <typename T> __host__ __device__ static T gradient(T z) { return sigmoid::value(z); }
     template <typename T> __host__ __device__ static T curvature(T z) { return sigmoid::gradient(z); }
 };

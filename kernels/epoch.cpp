@@ -401,7 +401,7 @@ private:
     // A block of rows at a time, so that exponentials and logarithms are taken of many numbers at once.
     template <bool CLIPPED> double softmax_rows(const Step& step, int64_t from, int64_t to, T scale) {
         const int64_t last = p.layers - 1, columns = p.sizes[p.layers], AT_ONCE = 256;
-        T sums[AT_ONCE], logs[AT_ONCE];
+        T sums[AT_ONCE], others[AT_ONCE], logs[AT_ONCE];
         double cost = 0;
         for (int64_t first = from; first < to; first += AT_ONCE) {
             const int64_t n = std::min(AT_ONCE, to - first), entries = n * columns;
@@ -416,12 +416,16 @@ private:
 #pragma GCC ivdep
             for (int64_t e = 0; e < entries; ++e) delta[e] = fast_math::exp_of_negative(below_top[e]);
             for (int64_t i = 0; i < n; ++i) {
-                T sum = 0;
-                for (int64_t j = 0; j < columns; ++j) sum += delta[i * columns + j];
+                const T* own = delta + i * columns;
+                T sum = 0, rest = 0;
+                for (int64_t j = 0; j < columns; ++j) sum += own[j];
                 sums[i] = sum;
+                if (sum < T(1.5))  // the others are small, and drowned by the 1 of the largest z
+                    for (int64_t j = 0; j < columns; ++j) rest += own[j] < T(1) ? own[j] : T(0);
+                others[i] = sum < T(1.5) ? rest : sum - T(1);
             }
 #pragma GCC ivdep
-            for (int64_t i = 0; i < n; ++i) logs[i] = fast_math::log_of_at_least_1(sums[i]);
+            for (int64_t i = 0; i < n; ++i) logs[i] = fast_math::log1p_of_any(others[i]);
             for (int64_t i = 0; i < n; ++i) {
                 const T *y = target(step, first + i), *own = below_top + i * columns;
                 const T weight = step.weight(first + i), share = T(1) / sums[i], factor = weight * scale;

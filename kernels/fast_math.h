@@ -85,9 +85,11 @@ template <typename T> inline T log1p(T u) {
     return T(2) * y * sum;
 }
 
-// 1 <= x = 2^n m, 1 <= m < 2: n ln 2 + log(1 + (m - 1)). What is no such number gives NaN.
-template <typename T> inline T log_of_at_least_1(T x) {
+// v >= 0: log(1 + v) = n ln 2 + log(1 + u), where 1 + v = 2^n (1 + u), 0 <= u < 1. For n = 0 u is v itself, of which 1 + v
+// may have lost the last digits or all. What is no such number gives NaN.
+template <typename T> inline T log1p_of_any(T v) {
     typedef Traits<T> t;
+    const T x = T(1) + v;
     typename t::integer bits;
     std::memcpy(&bits, &x, sizeof(T));
     const typename t::integer one = typename t::integer(t::bias) << t::mantissa;
@@ -95,7 +97,8 @@ template <typename T> inline T log_of_at_least_1(T x) {
     T m;
     std::memcpy(&m, &mantissa, sizeof(T));
     const T n = T(int32_t((bits >> t::mantissa)) - t::bias);
-    return n * T(0.69314718055994531) + log1p(m - T(1)) + (x - x);
+    const T u = n == T(0) ? v : m - T(1);
+    return n * T(0.69314718055994531) + log1p(u) + (x - x);
 }
 
 // -(e^-2|z| - 1)/(e^-2|z| + 1) with the sign of z

@@ -1,6 +1,6 @@
 // Cost of one output, its derivative dcost/dz (delta), and the derivative of that along a direction in which z and a
 // move by dz and da (delta_tangent): all for one sample and one output unit.
-// Costs come from z (softplus), never from log(a): they stay right where a rounds to 0 or 1.
+// Costs come from z, never from log(a): they stay right where a rounds to 0 or 1.
 // The twin for NumPy is src/deltaprop/backends/numpy_loss.py. Softmax needs whole rows: softmax.cu, output_delta.cu.
 #pragma once
 #include "activation.cuh"
@@ -20,10 +20,11 @@ struct squared_error {
     }
 };
 
-// -y log(a) - (1 - y) log(1 - a) with a = sigmoid(z), which is softplus(z) - y z;  dcost/dz = a - y
+// -y log(a) - (1 - y) log(1 - a) with a = sigmoid(z), which is softplus(z) - y z = log1p(e^-|z|) + z ([z > 0] - y), two
+// terms of which none is negative for y in [0, 1], so that nothing cancels;  dcost/dz = a - y
 struct binary_cross_entropy {
     template <class G, typename T> __host__ __device__ static T cost(T z, T, T y) {
-        return activation::softplus::value(z) - y * z;
+        return activation::softplus::of_minus_abs(z) + z * ((z > T(0) ? T(1) : T(0)) - y);
     }
     template <class G, typename T> __host__ __device__ static T delta(T, T a, T y) { return a - y; }
     template <class G, typename T> __host__ __device__ static T delta_tangent(T, T, T, T, T da) { return da; }

@@ -56,7 +56,8 @@ __device__ void output_delta(ARGUMENTS) {
     add_up(delta, row_cost, total, step, sums, keep, columns, rows);
 }
 
-// Softmax with cross-entropy: the cost of a row is sum_j y_j (log sum_k e^(z_k) - z_j), and dcost/dz = a - y.
+// Softmax with cross-entropy: the cost of a row is sum_j y_j (log sum_k e^(z_k) - z_j), and dcost/dz = a - y. No term
+// cancels: it is y_j (log1p(sum of e^(z_k - top) but that of the top) + (top - z_j)).
 template <bool CLIPPED>
 __device__ void categorical_cross_entropy(ARGUMENTS) {
     const int lane = threadIdx.x;
@@ -68,9 +69,14 @@ __device__ void categorical_cross_entropy(ARGUMENTS) {
         real top = minus_infinity();
         for (int j = lane; j < columns; j += 32) top = (zr[j] > top || zr[j] != zr[j]) ? zr[j] : top;
         top = warp_max(top);
-        real sum = 0;
-        for (int j = lane; j < columns; j += 32) sum += exp(zr[j] - top);
-        const real log_sum = log(warp_sum(sum));
+        real others = 0, tops = 0;  // the exponential of the largest z is 1, which would drown small ones
+        for (int j = lane; j < columns; j += 32) {
+            const real below = zr[j] - top;
+            if (below == real(0)) tops += real(1);
+            else others += exp(below);
+        }
+        warp_sums(others, tops);
+        const real log_sum = log1p(others + (tops - real(1)));
         real cost = 0;
         for (int j = lane; j < columns; j += 32) {
             const long long i = row * columns + j;

@@ -97,10 +97,14 @@ __device__ inline real softmax_row(bool clipped, real* z, const real* y, int col
     real top = minus_infinity();
     for (int j = lane; j < columns; j += 32) top = (z[j] > top || z[j] != z[j]) ? z[j] : top;
     top = warp_max(top);
-    real sum = 0;
-    for (int j = lane; j < columns; j += 32) sum += exp(z[j] - top);
-    sum = warp_sum(sum);
-    const real log_sum = log(sum);
+    real others = 0, tops = 0;  // as in output_delta.cu
+    for (int j = lane; j < columns; j += 32) {
+        const real below = z[j] - top;
+        if (below == real(0)) tops += real(1);
+        else others += exp(below);
+    }
+    warp_sums(others, tops);
+    const real sum = others + tops, log_sum = log1p(others + (tops - real(1)));
     real cost = 0;
     for (int j = lane; j < columns; j += 32) {
         const real zj = z[j], term = y[j] * (log_sum - (zj - top));

@@ -9,6 +9,15 @@ __device__ inline real warp_sum(real x) {
     return x;
 }
 
+// Two sums, whose shuffles do not wait for one another.
+__device__ inline void warp_sums(real& x, real& y) {
+    for (int distance = 16; distance > 0; distance /= 2) {
+        const real of_x = __shfl_xor_sync(0xffffffffu, x, distance), of_y = __shfl_xor_sync(0xffffffffu, y, distance);
+        x += of_x;
+        y += of_y;
+    }
+}
+
 __device__ inline real warp_max(real x) {
     for (int distance = 16; distance > 0; distance /= 2) {
         const real other = __shfl_xor_sync(0xffffffffu, x, distance);

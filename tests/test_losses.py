@@ -1,8 +1,12 @@
 """Losses given as a pair of functions, and those that are clipped as scikit-learn's are."""
 
+import warnings
+
+import mpmath
 import numpy as np
 import pytest
 from cases import relative
+from conftest import backend_or_skip
 
 import deltaprop as dp
 
@@ -80,6 +84,50 @@ def test_what_a_pair_of_functions_cannot_do(tmp_path, rng):
             dp.Network([4, 3], loss=loss).cost_and_gradient(X, Y)
 
 
+def returns(value):
+    """A function of a loss that returns `value`, whatever it is of."""
+
+    def my_function(h, y):
+        return value(h) if callable(value) else value
+
+    return my_function
+
+
+@pytest.mark.parametrize(("value", "got"), [
+    (0.5, "a float"), ([0.5], "a list"), (None, "a NoneType"), (lambda h: h + 1j, "dtype complex128"),
+    (lambda h: h.sum(), "a float64"), (lambda h: h.astype(object), "dtype object"), ("cost", "a str"),
+    (lambda h: np.ma.masked_less(h, 0.0), "a MaskedArray"),
+])  # fmt: skip
+def test_functions_that_return_no_numbers_are_named(value, got, rng):
+    X, Y = rng.standard_normal((5, 4)), rng.standard_normal((5, 3))
+    cost, gradient = PAIRS["squared_error"]
+    for pair, what in (((returns(value), gradient), "costs"), ((cost, returns(value)), "a gradient")):
+        net = dp.Network([4, 3], loss=pair, backend="numpy")
+        before = net.parameters.copy()
+        message = rf"loss: expected {what} as a numpy array of real numbers from .*my_function, got {got}$"
+        for method in (net.cost_and_gradient, net.fit, net.fit_full_batch):
+            with pytest.raises(TypeError, match=message):
+                method(X, Y)
+        stack = dp.NetworkStack(2, [4, 3], loss=pair, backend="numpy")
+        with pytest.raises(TypeError, match=message):
+            stack.fit(X, Y)
+        mlp = dp.MLPRegressor(pair, (), max_iter=1, backend="numpy")
+        with pytest.raises(TypeError, match=message):
+            mlp.fit(X, Y)
+        assert np.array_equal(net.parameters, before)
+
+
+def test_metrics_that_return_no_numbers_are_named(rng):
+    X, Y = rng.standard_normal((5, 4)), rng.standard_normal((5, 1))
+
+    def my_metric(prediction, Y):
+        return None
+
+    net = dp.Network([4, 1], loss="squared_error", backend="numpy")
+    with pytest.raises(TypeError, match="metrics: expected a number from my_metric, got None"):
+        net.fit(X, Y, validation=(X, Y), metrics=[my_metric])
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize(("loss", "classes"), [("binary_cross_entropy", 1), ("categorical_cross_entropy", 2)])
 def test_clipped_costs_are_at_most_minus_log_epsilon(backend, loss, classes, dtype):
@@ -100,3 +148,95 @@ def test_clipped_costs_are_at_most_minus_log_epsilon(backend, loss, classes, dty
         assert nets[1].cost(z[:, None], labels) == pytest.approx(exact.mean(), rel=tolerance)
         clipped, plain = (net.cost_and_gradient(z[:, None], labels)[1].flat for net in nets)
         assert np.array_equal(clipped, plain)
+
+
+def exact_cost(z, y):
+    """Cross-entropy of one sample to 60 digits: binary for one output, else categorical."""
+    with mpmath.workdps(60):
+        z, y = [mpmath.mpf(float(v)) for v in z], [mpmath.mpf(float(v)) for v in y]
+        if len(z) == 1:
+            z, y = [*z, mpmath.mpf(0)], [*y, 1 - y[0]]
+        return float(sum(t * mpmath.log(sum(mpmath.exp(u - v) for u in z)) for t, v in zip(y, z, strict=True)))
+
+
+#: z of the first output; of others it is 0 and z/2. The last two tie, or nearly.
+TAILS = (-60.0, -17.0, -3.0, -0.3, 0.0, 1e-3, 0.7, 5.0, 10.0, 17.0, 30.0, 37.0, 70.0)
+TARGETS = (0.0, 1.0, 0.5, 0.1, 0.9, 1 / 3)
+
+
+def in_the_tails(classes, dtype):
+    """Rows z and y over the grid, and what they cost."""
+    z = np.array([[first, 0.0, first / 2][:classes] for first in TAILS for _ in TARGETS], dtype)
+    y = np.array([[first, 1.0 - first, 0.0][:classes] for _ in TAILS for first in TARGETS], dtype)
+    return z, y, [exact_cost(*row) for row in zip(z, y, strict=True)]
+
+
+def network_of_z(classes, dtype, backend, prefix=""):
+    """z = x."""
+    loss = prefix + ("binary_cross_entropy" if classes == 1 else "categorical_cross_entropy")
+    net = dp.Network([classes, classes], loss=loss, init="zeros", dtype=dtype, backend=backend)
+    net.weights = [np.eye(classes)]
+    return net
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("classes", [1, 2, 3])
+def test_cross_entropies_are_right_in_both_tails(backend, classes, dtype):
+    """Within 4 units in the last place of the dtype, each sample by itself, also weighted and by the clipped losses."""
+    nets = [network_of_z(classes, dtype, backend, prefix) for prefix in ("", "clipped_")]
+    eps = float(np.finfo(dtype).eps)
+    limit = -np.log(eps)
+    for z, y, expected in zip(*in_the_tails(classes, dtype), strict=True):
+        z, y = z[None], y[None]
+        assert nets[0].cost(z, y) == pytest.approx(expected, rel=4 * eps, abs=0)
+        assert nets[0].cost(z, y, reduction="sum", sample_weight=[0.5]) == pytest.approx(
+            expected / 2, rel=4 * eps, abs=0
+        )
+        if 1.0 in y:  # of one output alone, to which the clip applies
+            assert nets[1].cost(z, y) == pytest.approx(min(expected, limit), rel=4 * eps, abs=0)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("classes", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["numpy", "reference", "cuda-on-host"])
+def test_epochs_cost_what_they_should_in_both_tails(kind, classes, dtype):
+    """Compiled, recorded and resident epochs of a stack and of a network, their validation costs included."""
+    z, y, expected = in_the_tails(classes, dtype)
+    backend, eps = backend_or_skip(kind) if kind == "cuda-on-host" else kind, float(np.finfo(dtype).eps)
+    how = {
+        "optimizer": dp.SGD(1e-300 if dtype == "float64" else 1e-40),
+        "epochs": 1,
+        "reduction": "sum",
+        "batch_size": 2,
+    }
+    for first in range(0, len(z), 5):
+        Z, Y = np.repeat(z[[first]], 4, axis=0), np.repeat(y[[first]], 4, axis=0)
+        history = network_of_z(classes, dtype, backend).fit(Z, Y, validation=(Z, Y), **how)
+        stack = dp.NetworkStack(
+            2, [classes, classes], loss=network_of_z(classes, dtype, backend).loss, dtype=dtype, backend=backend
+        )
+        stack.weights, stack.biases = [np.array([np.eye(classes)] * 2)], [np.zeros((2, classes))]
+        costs = [history.cost[0], history.validation_cost[0], *(h.cost[0] for h in stack.fit(Z, Y, **how))]
+        # exp of compiled code gives the smallest normal number where the result is below it.
+        assert costs == pytest.approx([4 * expected[first]] * 4, rel=4 * eps, abs=4 * float(np.finfo(dtype).tiny))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_estimators_cost_what_they_should_in_the_tail(classes, dtype):
+    """One class alone has weight: what is left is −log p of it, and 1 − p is far below ε of float32."""
+    X, y = np.zeros((3 * classes, 1), dtype), np.repeat(np.arange(classes), 3)
+    weight = (y == 1).astype(dtype)
+    z = 12.0 if dtype == "float32" else 25.0
+    mlp = dp.MLPClassifier(
+        (1,), alpha=0.0, max_iter=1, learning_rate_init=1e-30, warm_start=True, solver="sgd", backend="numpy"
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it has not converged
+        mlp.fit(X, y, sample_weight=weight)
+        for coefs, intercepts in zip(mlp.coefs_, mlp.intercepts_, strict=True):
+            coefs[...] = intercepts[...] = 0.0
+        mlp.intercepts_[-1][0 if classes == 2 else 1] = z
+        mlp.fit(X, y, sample_weight=weight)
+    expected = exact_cost([z], [1.0]) if classes == 2 else exact_cost([0.0, z, 0.0], [0.0, 1.0, 0.0])
+    assert mlp.loss_ == pytest.approx(expected, rel=4 * float(np.finfo(dtype).eps))

@@ -376,6 +376,7 @@ FUNCTIONS = """
     extern "C" void NAME##_##T(const T* x, T* y, long n) { for (long i = 0; i < n; ++i) y[i] = fast_math::NAME(x[i]); }
 DEFINE(float, exp) DEFINE(double, exp) DEFINE(float, log1p) DEFINE(double, log1p) DEFINE(float, tanh) DEFINE(double, tanh)
 DEFINE(float, exp_of_negative) DEFINE(double, exp_of_negative)
+DEFINE(float, log1p_of_any) DEFINE(double, log1p_of_any)
 """
 
 
@@ -416,6 +417,7 @@ def test_elementary_functions_are_accurate(functions, dtype):
         ("exp_of_negative", np.exp, x[x <= 0]),
         ("tanh", np.tanh, x),
         ("log1p", np.log1p, fraction),
+        ("log1p_of_any", np.log1p, np.concatenate([fraction, np.geomspace(1, 1e6, 50_001).astype(dtype)])),
     ):
         want = of(values.astype(exact))
         error = np.abs(functions(name, values).astype(exact) - want) / np.abs(np.where(want == 0, 1, want)) / eps
@@ -428,7 +430,8 @@ def test_elementary_functions_at_the_ends(functions, dtype):
     with np.errstate(over="ignore"):
         assert np.allclose(functions("exp", special), np.exp(special), rtol=1e-6, atol=1e-37, equal_nan=True)
     assert np.allclose(functions("tanh", special), np.tanh(special), rtol=1e-6, equal_nan=True)
-    assert np.isnan(functions("log1p", np.array([np.nan], dtype))[0])
+    for name in ("log1p", "log1p_of_any"):
+        assert np.isnan(functions(name, np.array([np.nan], dtype))[0])
 
 
 @pytest.mark.parametrize("optimizer", [dp.SGD(0.3), dp.SGD(0.2, momentum=0.9), dp.Adam(0.5)])

@@ -145,7 +145,7 @@ def test_the_state_is_not_moved_by_writing_a_step_down(rng):
     X, Y = rng.standard_normal((30, 5)), rng.random((30, 2))
     taking = Trainer(net, X, Y, dp.Adam(0.1), Objective(), 10, shuffled=True)
     before = net.parameters.copy()
-    taking.whole_epoch._steps(10, 3, (0.1, 0.0, 0.0))
+    taking.whole_epoch._steps(10, 3, 0.5, 0.0)
     assert np.array_equal(net.parameters, before, equal_nan=True)
     assert not taking.state["first_moment"].any()
     assert taking.state["step"] == 0
@@ -197,6 +197,30 @@ def test_what_cannot_be_made_again_is_refused(what, operation):
     x, y = (tape.array(np.arange(1.0, 6.0)) for _ in range(2))
     with pytest.raises(NotRecordableError):
         operation(x, y)
+
+
+@pytest.mark.parametrize("l2", [0.0, 0.2])
+def test_a_step_that_cannot_be_recorded_is_taken_one_by_one(l2, monkeypatch, rng):
+    """An activation that makes arrays of its own: found out before training, and trained as the reference trains."""
+
+    def allocating(z, out, spare):
+        out[...] = np.tanh(z)  # as a new array
+
+    usual = ACTIVATIONS["tanh"]
+    X, Y = rng.standard_normal((37, 5)), rng.random((37, 2))
+    how = {"optimizer": dp.Adam(0.05), "batch_size": 8, "epochs": 4, "l2": l2}
+    nets = [dp.Network([5, 6, 2], hidden_activation="tanh", backend="reference") for _ in range(2)]
+    expected = nets[0].fit(X, Y, **how)
+    monkeypatch.setitem(ACTIVATIONS, "tanh", usual._replace(value=allocating))
+    task = Trainer(nets[1], X, Y, dp.Adam(0.05), Objective(l2=l2), 8, shuffled=True)
+    assert task.whole_epoch is None
+    history = nets[1].fit(X, Y, **how)
+    assert relative(nets[1].parameters, nets[0].parameters) < 1e-12
+    assert history.cost == pytest.approx(expected.cost, rel=1e-12)
+    mlp = dp.MLPRegressor(
+        activation="tanh", hidden_layer_sizes=(6,), max_iter=3, tol=1e9, n_iter_no_change=1, backend="reference"
+    )
+    assert np.isfinite(mlp.fit(X, Y).loss_)
 
 
 #: What is made again, on other numbers, as NumPy makes it.

@@ -106,3 +106,56 @@ def test_bad_weights_are_named(weight, message):
         with pytest.raises(ValueError, match=message):
             method(X, Y, sample_weight=weight)
     assert np.array_equal(net.parameters, before)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("scale", [1e-320, 1e-310, 1e-45, 1e-37, 1.0, 1e36, 1e60, 1e307])
+def test_uniform_weights_of_any_size_train_as_none_or_are_refused(quick_backend, scale, dtype, rng):
+    """What a mean divides by has to be a normal number, and so has its reciprocal."""
+    X, Y, weight = rng.standard_normal((12, 3)), rng.random((12, 2)), np.full(12, scale)
+    limits = np.finfo(dtype)
+    net, plain = (dp.Network([3, 4, 2], dtype=dtype, backend=quick_backend) for _ in range(2))
+    stack = dp.NetworkStack(2, [3, 4, 2], seeds=0, dtype=dtype, backend=quick_backend)
+    before = plain.backend.to_numpy(plain.parameters).copy()
+    ways = {
+        "fit": lambda: net.fit(X, Y, sample_weight=weight, batch_size=5, epochs=3),
+        "stack": lambda: stack.fit(X, Y, sample_weight=weight, batch_size=5, epochs=3),
+        "cost": lambda: plain.cost(X, Y, sample_weight=weight),
+    }
+    if float(limits.tiny) <= scale <= 1 / float(limits.tiny) / 12:
+        plain.fit(X, Y, batch_size=5, epochs=3)
+        ways["fit"](), ways["stack"]()
+        expected, tolerance = plain.backend.to_numpy(plain.parameters), 1e-12 if dtype == "float64" else 1e-4
+        for got in (net.parameters, *stack.parameters):
+            assert relative(net.backend.to_numpy(got), expected) < tolerance
+        assert ways["cost"]() == pytest.approx(plain.cost(X, Y), rel=tolerance)
+        return
+    for way in ways.values():
+        with pytest.raises(ValueError, match=r"sample_weight: expected (weights|finite numbers)"):
+            way()
+    assert np.array_equal(net.backend.to_numpy(net.parameters), before)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, None])
+def test_a_weight_below_all_normal_numbers_beside_others_is_0(batch_size, rng):
+    """As a Gaussian's tail gives them: what is divided by a minibatch's sum stays finite."""
+    X, Y, weight = rng.standard_normal((6, 3)), rng.random((6, 2)), np.array([1.0, 1e-320, 0.5, 0.0, 1e-310, 2.0])
+    nets = [dp.Network([3, 4, 2], backend="numpy") for _ in range(2)]
+    given = weight.copy()
+    nets[0].fit(X, Y, sample_weight=weight, batch_size=batch_size, epochs=3)
+    nets[1].fit(X, Y, sample_weight=np.where(weight < 1e-300, 0.0, weight), batch_size=batch_size, epochs=3)
+    assert np.array_equal(nets[0].parameters, nets[1].parameters)
+    assert np.array_equal(weight, given)
+
+
+@pytest.mark.parametrize("scale", [1e-320, 1e307])
+def test_estimators_refuse_weights_that_cannot_be_divided_by(scale, rng):
+    X, y = rng.standard_normal((40, 3)), np.arange(40) % 2
+    for estimator in (
+        dp.MLPClassifier(backend="numpy"), dp.MLPRegressor(backend="numpy"), dp.EnsembleClassifier(n_estimators=2),
+        dp.SweepCV(dp.MLPClassifier(backend="numpy"), {"alpha": [0.1]}, cv=2, error_score="raise"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="sample_weight: expected weights"):
+            estimator.fit(X, y, sample_weight=np.full(40, scale))
+    with pytest.raises(ValueError, match="class_weight: expected weights"):
+        dp.MLPClassifier(class_weight={0: scale, 1: scale}, backend="numpy").fit(X, y)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from deltaprop.arguments import refuse_masked
 from deltaprop.backends import Array, backend_of, get_backend
 
 #: What hidden layers may use.
@@ -91,6 +92,7 @@ def sigmoid_grad(z: Any, out: Any = None) -> Array:
 
 def _elementwise(operation: str, x: Any, out: Any) -> Array:
     """The backend's method called `operation`, for the sigmoid, after the checks that two public functions share."""
+    refuse_masked(x, "x")
     backend = backend_of(x)
     if backend is None:
         x = np.asarray(x)

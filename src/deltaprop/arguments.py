@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import operator
+from collections.abc import Iterable
+from numbers import Real
 from typing import Any, get_args
+
+import numpy as np
 
 
 def check_choice(name: str, value: Any, choices: Any) -> Any:
-    """`value`, if it is one of `choices`, a Literal.
+    """`value`, if it is one of `choices`, a Literal of strings.
 
     Raises
     ------
@@ -15,25 +20,110 @@ def check_choice(name: str, value: Any, choices: Any) -> Any:
         If it is not.
     """
     known = get_args(choices)
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         raise ValueError(f"{name}: expected one of {', '.join(map(repr, known))}, got {value!r}")
     return value
 
 
-def check_whole_number(name: str, value: int, *, least: int) -> int:
+def check_whole_number(name: str, value: Any, *, least: int) -> int:
     """`value` as an int of at least `least`.
 
     Raises
     ------
     TypeError
-        If it is no whole number.
+        If it is no whole number; neither True nor False is one.
     ValueError
         If it is smaller.
     """
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name}: expected a whole number, got {value!r}") from None
+        number = None
+    if number is None or isinstance(value, bool):
+        raise TypeError(f"{name}: expected a whole number, got {value!r}")
     if number < least:
         raise ValueError(f"{name}: expected a whole number of at least {least}, got {number}")
     return number
+
+
+def check_number(
+    name: str,
+    value: Any,
+    *,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    most: float = math.inf,
+    below: float = math.inf,
+) -> float:
+    """`value` as a finite float of at least `least`, greater than `above`, at most `most` and less than `below`.
+
+    Raises
+    ------
+    TypeError
+        If it is no real number; neither True nor False is one.
+    ValueError
+        If it is out of range, nan or infinite.
+    """
+    if type(value) is not float and (isinstance(value, bool) or not isinstance(value, Real)):
+        raise TypeError(f"{name}: expected a number, got {value!r}")
+    try:
+        number = float(value)
+    except OverflowError:  # it may have more digits than Python prints
+        raise ValueError(f"{name}: expected {_range(least, above, most, below)}, got a number beyond float64") from None
+    if not (math.isfinite(number) and least <= number <= most and above < number < below):
+        raise ValueError(f"{name}: expected {_range(least, above, most, below)}, got {value!r}")
+    return number
+
+
+def _range(least: float, above: float, most: float, below: float) -> str:
+    """Which numbers are expected, in words."""
+    low, high = max(least, above), min(most, below)
+    if math.isinf(high):
+        if math.isinf(low):
+            return "a finite number"
+        return f"a finite number {'above' if above == low else 'of at least'} {low:g}"
+    return f"a number in {'(' if above == low else '['}{low:g}, {high:g}{')' if below == high else ']'}"
+
+
+def check_bool(name: str, value: Any) -> bool:
+    """`value`, if it is True or False.
+
+    Raises
+    ------
+    TypeError
+        If it is anything else.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+    return bool(value)
+
+
+def check_callables(name: str, value: Any) -> tuple[Any, ...]:
+    """`value` as a tuple, if it is a sequence of callables.
+
+    Raises
+    ------
+    TypeError
+        If it is not.
+    """
+    if not isinstance(value, Iterable) or not all(map(callable, given := tuple(value))):
+        raise TypeError(f"{name}: expected a sequence of callables, got {value!r}")
+    return given
+
+
+def refuse_masked(value: Any, name: str) -> None:
+    """Refuse an array of which some entries are masked, or a list with such a one: NumPy would take what is behind.
+
+    Raises
+    ------
+    ValueError
+        Naming it.
+    """
+    if type(value) is np.ndarray:
+        return
+    parts = value if isinstance(value, (list, tuple)) else (value,)
+    if any(isinstance(part, np.ma.MaskedArray) and np.ma.is_masked(part) for part in parts):
+        raise ValueError(
+            f"{name}: expected numbers, got an array with masked entries; fill them ({name}.filled(0.0), say) or leave "
+            "their rows out"
+        )

@@ -50,7 +50,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from deltaprop.arguments import check_choice
+from deltaprop.arguments import check_choice, check_number
 from deltaprop.backends import Array
 from deltaprop.backends.base import Scalar
 from deltaprop.losses import CustomLoss
@@ -85,8 +85,7 @@ class Objective:
     reduction: Reduction = "mean"
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.l2 < float("inf"):
-            raise ValueError(f"l2: expected a finite number of at least 0, got {self.l2!r}")
+        object.__setattr__(self, "l2", check_number("l2", self.l2, least=0.0))
         check_choice("l2_scaling", self.l2_scaling, L2Scaling)
         check_choice("reduction", self.reduction, Reduction)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from deltaprop.arguments import refuse_masked
 from deltaprop.backends import Array, Backend, backend_of, get_backend
 from deltaprop.errors import BackendError
 
@@ -60,7 +61,7 @@ def as_inputs(X: Any, name: str, *, columns: int, backend: Backend, dtype: DType
     ValueError
         If the shape is wrong, there is no row, or an entry is nan or infinite once in `dtype`.
     """
-    array = _as_array(X, name, backend)
+    array = as_numbers(X, name, backend)
     if rows is not None and array.shape != (rows, columns):
         raise ValueError(f"{name}: expected shape ({rows}, {columns}), one row for each of X, got shape {array.shape}")
     if array.ndim != 2:
@@ -85,8 +86,8 @@ def as_targets(
 ) -> Array:
     """`Y` as a C-contiguous (rows, columns) array of finite targets in range.
 
-    A 1-D array of whole numbers is taken as class labels 0 … columns − 1 where there are several outputs, and any 1-D
-    array as one column where there is one.
+    A 1-D array of whole numbers, of whatever dtype, is taken as class labels 0 … columns − 1 where there are several
+    outputs, and any 1-D array as one column where there is one.
 
     Raises
     ------
@@ -96,11 +97,12 @@ def as_targets(
         If the shape is wrong, a label is out of range, a target is outside [lowest, highest] or is not finite, or the
         targets of a sample do not sum to 1 where they have to.
     """
-    array = _as_array(Y, name, backend)
+    array = as_numbers(Y, name, backend)
     if array.ndim == 1 and columns == 1:
         array = array[:, None]
-    if array.ndim == 1 and array.dtype.kind in "iub":
+    if array.ndim == 1:
         _check_rows(array, name, rows, f"({rows}, {columns}) or ({rows},) of class labels")
+        _check_whole(array, name, f"({rows}, {columns})")
         return _one_hot(array, name, columns, backend, dtype)
     if array.ndim != 2 or array.shape[1] != columns:
         labels = f", or ({rows},) of whole-number class labels" if columns > 1 else f" or ({rows},)"
@@ -122,21 +124,53 @@ def as_targets(
 
 
 def as_weights(weights: Any, name: str, *, rows: int, backend: Backend, dtype: DTypeLike) -> Array:
-    """`weights` as a contiguous (rows,) array of finite numbers, none below 0, not all 0; errors as of `as_inputs`."""
-    array = _as_array(weights, name, backend)
-    if array.shape != (rows,):
-        raise ValueError(f"{name}: expected shape ({rows},), one weight for each row of X, got shape {array.shape}")
-    array = _as_finite(array, name, backend, dtype)
+    """`weights` as a contiguous (rows,) array of finite numbers, none below 0, not all 0; errors as of `as_inputs`.
+
+    They and their sum are such as can be divided by, see `divisible`.
+    """
+    given = as_numbers(weights, name, backend)
+    if given.shape != (rows,):
+        raise ValueError(f"{name}: expected shape ({rows},), one weight for each row of X, got shape {given.shape}")
+    array = _as_finite(given, name, backend, dtype)
     if float(array.min()) < 0.0:
         raise ValueError(f"{name}: expected weights of at least 0, got {_first(array, array < 0.0, name)}")
-    if float(array.max()) == 0.0:
+    if float(given.max()) == 0.0:
         raise ValueError(f"{name}: expected a weight above 0, got none")
-    return array
+    return divisible(array, name, given)
+
+
+def divisible(weights: Array, name: str, given: Array | None = None) -> Array:
+    """`weights`, by whose sum over any minibatch can be divided: 0 in place of those below all normal numbers.
+
+    `given` is what they were before they had their dtype.
+
+    Raises
+    ------
+    ValueError
+        If none is a normal number, or their sum is one of whose reciprocal is none.
+    """
+    dtype = weights.dtype
+    least = float(np.finfo(dtype).tiny)
+    largest = float(abs(weights if given is None else given).max())
+    if 0.0 < largest < least:
+        raise ValueError(
+            f"{name}: expected weights of which some are at least {least:g}, the least normal number of {dtype.name}, "
+            f"got {largest:g} at most; only their ratios matter to a mean"
+        )
+    with np.errstate(over="ignore"):
+        total = float(abs(weights).sum(dtype=np.float64))
+    if not total <= 1.0 / least:
+        raise ValueError(
+            f"{name}: expected weights whose sum is at most {1.0 / least:g}, in {dtype.name}, got a sum of {total:g}; "
+            "only their ratios matter to a mean"
+        )
+    small = (abs(weights) < least) & (weights != 0.0)
+    return weights * ~small if bool(small.any()) else weights
 
 
 def as_vector(v: Any, name: str, *, size: int, backend: Backend, dtype: DTypeLike) -> Array:
     """`v` as a contiguous (size,) array of finite numbers; errors as of `as_inputs`."""
-    array = _as_array(v, name, backend)
+    array = as_numbers(v, name, backend)
     if array.shape != (size,):
         raise ValueError(f"{name}: expected shape ({size},), one entry a parameter, got shape {array.shape}")
     return _as_finite(array, name, backend, dtype)
@@ -147,8 +181,17 @@ def _check_rows(array: Array, name: str, rows: int, expected: str) -> None:
         raise ValueError(f"{name}: expected shape {expected}, one row for each of X, got shape {array.shape}")
 
 
-def _as_array(value: Any, name: str, backend: Backend) -> Array:
-    """`value` as a numeric array of whatever kind it has, refusing to copy from device to host unasked."""
+def as_numbers(value: Any, name: str, backend: Backend) -> Array:
+    """`value` as a numeric array of whatever kind it has.
+
+    Raises
+    ------
+    TypeError
+        If the content is not numeric, or is on another device than the backend: nothing is copied unasked.
+    ValueError
+        If entries are masked, beyond float64, or in rows of different lengths.
+    """
+    refuse_masked(value, name)
     value = adopt(value, name)
     kind = backend_of(value)
     if kind is None and "cupy" in sys.modules and type(value).__module__.partition(".")[0] == "cupy":
@@ -200,16 +243,20 @@ def is_on_cuda(value: Any) -> bool:
 
 
 def _from_objects(value: Array, name: str) -> Array:
-    """An object array (a DataFrame of several dtypes, say) as float64, naming the entry that is no number."""
+    """An object array (a DataFrame of several dtypes, say) as float64, naming the entry that is none or too large."""
     try:
         return value.astype(np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         for index, entry in np.ndenumerate(value):
+            place = f"{name}[{', '.join(map(str, index))}]"
             try:
                 float(entry)
             except (TypeError, ValueError):
-                place = ", ".join(map(str, index))
-                raise TypeError(f"{name}: expected numbers, got {entry!r} at {name}[{place}]") from None
+                raise TypeError(f"{name}: expected numbers, got {entry!r} at {place}") from None
+            except OverflowError:
+                raise ValueError(
+                    f"{name}: expected finite numbers in float64, got a larger {type(entry).__name__} at {place}"
+                ) from None
         raise
 
 
@@ -232,6 +279,19 @@ def _first(array: Array, bad: Array, name: str) -> str:
     return f"{float(array[place]):g} at {name}[{', '.join(str(int(i)) for i in place)}]"
 
 
+def _check_whole(labels: Array, name: str, shape: str) -> None:
+    """Refuse labels that are no whole numbers."""
+    if labels.dtype.kind in "iub":
+        return
+    with np.errstate(invalid="ignore"):
+        broken = labels % 1 != 0  # true for nan and infinities, too
+    if bool(broken.any()):
+        raise ValueError(
+            f"{name}: expected shape {shape}, or ({labels.shape[0]},) of whole-number class labels, got "
+            f"{_first(labels, broken, name)} of dtype {labels.dtype}"
+        )
+
+
 def _one_hot(labels: Array, name: str, columns: int, backend: Backend, dtype: DTypeLike) -> Array:
     """Row i has a 1 in column labels[i]."""
     if labels.shape[0] == 0:
@@ -240,8 +300,9 @@ def _one_hot(labels: Array, name: str, columns: int, backend: Backend, dtype: DT
     if lowest < 0 or highest >= columns:
         wrong = lowest if lowest < 0 else highest
         row = int((labels == wrong).argmax())
+        shown = wrong if labels.dtype.kind in "iub" else f"{float(wrong):g}"
         raise ValueError(
-            f"{name}: expected class labels 0 … {columns - 1} (the network has {columns} outputs), got {wrong} at "
+            f"{name}: expected class labels 0 … {columns - 1} (the network has {columns} outputs), got {shown} at "
             f"{name}[{row}]"
         )
     labels = backend.asarray(labels, np.int64)

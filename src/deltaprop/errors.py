@@ -47,3 +47,21 @@ class DivergenceError(ArithmeticError):
         self.history = history
         self.step = step
         self.layer = layer
+
+
+class ScheduleError(ValueError):
+    """A learning-rate schedule returned what is no rate.
+
+    The network keeps what it has learned before: its parameters, or the best under early stopping.
+
+    Attributes
+    ----------
+    epoch : int
+        Epoch, counted from 1, for which it was asked.
+    history : History
+        What the epochs before it recorded.
+    """
+
+    def __init__(self, message: str, *, epoch: int, history: History) -> None:
+        super().__init__(message)
+        self.epoch, self.history = epoch, history

@@ -91,7 +91,11 @@ def validate(
     Y = Y.array if isinstance(Y, HostData) else Y
     history.validation_cost.append(objective.scale(X.shape[0]) * float(total))
     for name, metric in metrics.items():
-        history.metrics[name].append(float(metric(prediction, Y)))
+        value = metric(prediction, Y)
+        try:
+            history.metrics[name].append(float(value))
+        except (TypeError, ValueError):
+            raise TypeError(f"metrics: expected a number from {name}, got {value!r}") from None
 
 
 def prediction_for(network: NetworkState, Y: Any) -> Array:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deltaprop import backprop, derivatives, evaluation
-from deltaprop.arguments import check_choice, check_whole_number
+from deltaprop.arguments import check_choice, check_number, check_whole_number
 from deltaprop.backends import Array, get_backend
 from deltaprop.backprop import L2Scaling, Objective, Reduction, Workspace, total_weight
 from deltaprop.data import HostData, as_inputs, as_targets, as_vector, as_weights, stays_on_host
@@ -394,6 +394,7 @@ def check_gradient(
 
     objective = Objective(l2, l2_scaling, reduction)
     entries = check_whole_number("entries", entries, least=1)
+    tolerance = check_number("tolerance", tolerance, least=0.0)
     with network.backend.scope():
         subject = network.copy(np.float64)
         inputs, targets, weights = subject._samples(X, Y, sample_weight)

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from deltaprop import training
-from deltaprop.arguments import check_choice, check_whole_number
+from deltaprop.arguments import (
+    check_bool,
+    check_callables,
+    check_choice,
+    check_number,
+    check_whole_number,
+    refuse_masked,
+)
 from deltaprop.backends import Array, Backend, backend_of
 from deltaprop.backprop import L2Scaling, Objective, Reduction
 from deltaprop.callbacks import Callback
@@ -182,7 +189,8 @@ class Network(NetworkFunction):
         ------
         ValueError, TypeError
             If an argument is none of these, or the checkpoint is of another network, other data or another
-            configuration. Nothing has been trained then.
+            configuration. Nothing has been trained then. Also if a schedule returns what is no learning rate; what has
+            been learned before is then in the network, and in the checkpoint.
         OSError
             If a checkpoint cannot be written or read.
         DivergenceError
@@ -191,6 +199,11 @@ class Network(NetworkFunction):
             If the device has no room for the data and the buffers of a step; the parameters are what they were.
         RuntimeError
             If another call is training the network: in another thread, or the one whose callback this is.
+
+        Warns
+        -----
+        RuntimeWarning
+            If no epoch had a number that early stopping could go by.
         """
         objective = Objective(l2, l2_scaling, reduction)
         inputs, targets, weights = self._training_data(X, Y, sample_weight)
@@ -202,15 +215,15 @@ class Network(NetworkFunction):
             batch_size=None if batch_size is None else check_whole_number("batch_size", batch_size, least=1),
             epochs=check_whole_number("epochs", epochs, least=1),
             objective=objective,
-            shuffle=shuffle,
+            shuffle=check_bool("shuffle", shuffle),
             dropout=check_dropout(dropout, len(self.layer_sizes) - 2),
             metrics=resolved,
             early_stopping=early_stopping,
-            callbacks=callbacks,
-            progress=progress,
+            callbacks=check_callables("callbacks", callbacks),
+            progress=check_bool("progress", progress),
             checkpoint=checkpoint,
             checkpoint_every=check_whole_number("checkpoint_every", checkpoint_every, least=1),
-            resume=resume,
+            resume=check_bool("resume", resume),
         )
         if resume and checkpoint is None:
             raise ValueError("resume: expected a checkpoint to go on from, got checkpoint=None")
@@ -286,18 +299,16 @@ class Network(NetworkFunction):
         objective = Objective(l2, l2_scaling, reduction)
         self._require_exact("fit_full_batch")
         check_choice("method", method, solvers.Method)
-        if not 0.0 <= tol < float("inf"):
-            raise ValueError(f"tol: expected a finite number of at least 0, got {tol!r}")
         inputs, targets, weights = self._samples(X, Y, sample_weight)
         held_out, resolved = self._validation(validation, metrics)
         plan = solvers.FullBatchPlan(
             method=method,
             max_iter=check_whole_number("max_iter", max_iter, least=1),
-            tol=tol,
+            tol=check_number("tol", tol, least=0.0),
             objective=objective,
             metrics=resolved,
-            callbacks=callbacks,
-            progress=progress,
+            callbacks=check_callables("callbacks", callbacks),
+            progress=check_bool("progress", progress),
         )
         return solvers.train_full_batch(self, inputs, targets, weights, held_out, plan)
 
@@ -308,6 +319,7 @@ class Network(NetworkFunction):
         """
         source = find_source(X, Y)
         if source is None and self._is_on_disk(X):
+            refuse_masked(Y, "Y")
             source = Rows(X, Y if hasattr(Y, "shape") else np.asarray(Y))
         if source is not None:
             return self._from_source(source, sample_weight)

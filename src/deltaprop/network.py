@@ -14,6 +14,7 @@ from deltaprop.activations import HIDDEN_ACTIVATIONS, check_activation
 from deltaprop.arguments import check_choice, check_whole_number
 from deltaprop.backends import Array, Backend, get_backend
 from deltaprop.backends.base import Precision
+from deltaprop.data import as_numbers
 from deltaprop.device_scope import methods_on_its_device, on_its_device
 from deltaprop.initialization import INITIALIZATIONS, check_initialization
 from deltaprop.losses import OutputError, check_loss, check_output_activation, check_output_error
@@ -211,9 +212,11 @@ class NetworkState:
             raise ValueError(f"{name}: expected {len(targets)} arrays, one a layer, got {len(values)}")
         arrays = []
         for l, (target, value) in enumerate(zip(targets, values, strict=True)):
+            which = name if len(targets) == 1 else f"{name}[{l}]"
+            if type(value) is not np.ndarray or value.dtype != self.dtype:
+                value = as_numbers(value, which, self.backend)
             array = self.backend.asarray(value, self.dtype)
             if array.shape != target.shape:
-                which = name if len(targets) == 1 else f"{name}[{l}]"
                 raise ValueError(f"{which}: expected shape {target.shape}, got {array.shape}")
             arrays.append(array)
         for target, array in zip(targets, arrays, strict=True):
@@ -245,9 +248,12 @@ class StackState(NetworkState):
 
 def _check_layer_sizes(layer_sizes: Sequence[int]) -> tuple[int, ...]:
     try:
-        sizes = tuple(operator.index(size) for size in layer_sizes)
+        given = tuple(layer_sizes)
+        sizes = tuple(map(operator.index, given))
     except TypeError:
         raise TypeError(f"layer_sizes: expected a sequence of whole numbers, got {layer_sizes!r}") from None
+    if any(isinstance(size, bool) for size in given):
+        raise TypeError(f"layer_sizes: expected a sequence of whole numbers, got {layer_sizes!r}")
     if len(sizes) < 2:
         raise ValueError(f"layer_sizes: expected at least an input and an output layer, got {list(sizes)}")
     for position, size in enumerate(sizes):

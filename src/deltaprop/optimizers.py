@@ -12,11 +12,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from deltaprop.arguments import check_bool, check_number
 from deltaprop.backends.base import Scalar
 from deltaprop.backends.places import ADAM, MOMENTUM, NESTEROV, Rule
+from deltaprop.errors import ScheduleError
 from deltaprop.history import History
 from deltaprop.network import NetworkState
 from deltaprop.parameters import Parameters
+from deltaprop.schedules import Plateau, ReduceOnPlateau
 
 #: A number, or a callable of the epoch (from 0) and the history so far; see `deltaprop.schedules`.
 LearningRate: TypeAlias = float | Callable[[int, History], float]
@@ -29,20 +32,36 @@ class Optimizer(ABC):
     learning_rate: LearningRate
 
     def __post_init__(self) -> None:
-        if not callable(self.learning_rate):
-            _check_learning_rate(self.learning_rate)
+        given: Any = self.learning_rate
+        if callable(given):
+            return
+        if isinstance(given, bool) or not isinstance(given, Real):
+            raise TypeError(f"learning_rate: expected a number or a schedule, got {given!r}")
+        self._check("learning_rate", above=0.0)
+
+    def _check(self, name: str, **limits: float) -> None:
+        """Let a field be a float within limits."""
+        object.__setattr__(self, name, check_number(name, getattr(self, name), **limits))
 
     def rate(self, epoch: int, history: History) -> float:
         """Learning rate of `epoch`, counted from 0.
 
         Raises
         ------
-        ValueError
-            If a schedule returns something that is no positive finite number.
+        ScheduleError, TypeError
+            If a schedule returns something that is no finite number of at least 0.
         """
         if callable(self.learning_rate):
-            return _check_learning_rate(self.learning_rate(epoch, history))
+            return check_rate(self.learning_rate, self.learning_rate(epoch, history), epoch, history)
         return float(self.learning_rate)
+
+    def follow(self, history: History) -> Callable[[int], float]:
+        """The learning rate of each epoch, of a history that grows: `rate`, which `ReduceOnPlateau` need not scan."""
+        schedule = self.learning_rate
+        if type(schedule) is ReduceOnPlateau and type(self).rate is Optimizer.rate:
+            plateau = Plateau(schedule, history)
+            return lambda epoch: check_rate(schedule, plateau(epoch), epoch, history)
+        return lambda epoch: self.rate(epoch, history)
 
     @abstractmethod
     def init(self, network: NetworkState) -> dict[str, Any]:
@@ -90,8 +109,8 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0.0 <= self.momentum <= 1.0:
-            raise ValueError(f"momentum: expected a number in [0, 1], got {self.momentum!r}")
+        self._check("momentum", least=0.0, most=1.0)
+        object.__setattr__(self, "nesterov", check_bool("nesterov", self.nesterov))
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov: expected momentum > 0 with it, got momentum=0")
 
@@ -141,10 +160,9 @@ class Adam(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_unit_interval("beta_1", self.beta_1)
-        _check_unit_interval("beta_2", self.beta_2)
-        if not 0.0 < self.epsilon < math.inf:
-            raise ValueError(f"epsilon: expected a finite number above 0, got {self.epsilon!r}")
+        self._check("beta_1", least=0.0, below=1.0)
+        self._check("beta_2", least=0.0, below=1.0)
+        self._check("epsilon", above=0.0)
 
     def init(self, network: NetworkState) -> dict[str, Any]:
         """{"first_moment": m, "second_moment": v, "step": t}, all 0."""
@@ -209,8 +227,7 @@ class AdamW(Adam):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0.0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay: expected a finite number of at least 0, got {self.weight_decay!r}")
+        self._check("weight_decay", least=0.0)
 
     def update(self, network: NetworkState, gradient: Parameters, state: dict[str, Any], learning_rate: float) -> None:
         """The decay, then Adam's step, in one pass."""
@@ -263,15 +280,21 @@ def _copy_state(source: dict[str, Any], target: dict[str, Any]) -> None:
             target[name][...] = value
 
 
-def _check_learning_rate(value: Any) -> float:
-    if not isinstance(value, Real):
-        raise TypeError(f"learning_rate: expected a number or a schedule, got {value!r}")
-    rate = float(value)
-    if not 0.0 < rate < math.inf:
-        raise ValueError(f"learning_rate: expected a finite number above 0, got {value!r}")
-    return rate
+def check_rate(schedule: Any, value: Any, epoch: int, history: History) -> float:
+    """What a schedule has returned for an epoch, counted from 0, if it is a learning rate.
 
-
-def _check_unit_interval(name: str, value: float) -> None:
-    if not 0.0 <= value < 1.0:
-        raise ValueError(f"{name}: expected a number in [0, 1), got {value!r}")
+    Raises
+    ------
+    ScheduleError
+        If it is negative, nan or infinite.
+    TypeError
+        If it is no number.
+    """
+    name = getattr(schedule, "__qualname__", None) or repr(schedule)
+    try:
+        return check_number("learning_rate", value, least=0.0)
+    except (ValueError, TypeError) as error:
+        message = f"{error} from {name} for epoch {epoch + 1}"
+        if isinstance(error, TypeError):
+            raise TypeError(message) from None
+        raise ScheduleError(message, epoch=epoch + 1, history=history) from None

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from deltaprop.backends.numpy import NumpyBackend
-from deltaprop.backends.recording import RecordingBackend, Tape
+from deltaprop.backends.recording import NotRecordableError, RecordingBackend, Tape
 from deltaprop.backprop import Workspace, backward, forward
 from deltaprop.interruption import Paused
 from deltaprop.optimizers import AdamW, moments_of
@@ -39,11 +39,11 @@ class RecordedEpoch(WholeEpoch):
         #: How many minibatches are gathered at once, and asked at once what they cost.
         entries = self.batch * (self.X.shape[1] + self.Y.shape[1])
         self.at_once = min(self.full, MOST_AT_ONCE, max(1, BLOCK_ENTRIES // entries))
-        self.steps: dict[tuple[int, int, tuple[float, float, float]], RecordedSteps] = {}
+        self.steps: dict[tuple[int, int, bool, float], RecordedSteps] = {}
 
     @classmethod
     def find(cls, task: Task) -> Self | None:
-        """One, where the steps can be recorded; else None."""
+        """One, where the steps can be recorded, which is tried; else None."""
         if (
             not task.is_built_in
             or operations_of(task.network, task.batch_size) > LONG_STEP  # it gains nothing, and has to be abandonable
@@ -53,7 +53,14 @@ class RecordedEpoch(WholeEpoch):
             or not isinstance(task.X, np.ndarray)
         ):
             return None
-        return cls(task)
+        epoch = cls(task)
+        try:
+            for m, count in ((epoch.batch, epoch.at_once), (epoch.rest, 1)):
+                if m:
+                    epoch._steps(m, count, *task.terms[m][1:])
+        except NotRecordableError:
+            return None
+        return epoch
 
     def __call__(self, given: Pass, terms: Terms) -> None:
         """Block after block of minibatches; an interrupt is heard between them."""
@@ -77,7 +84,8 @@ class RecordedEpoch(WholeEpoch):
         """So many minibatches of `m` samples each, from the `first` on, and what they cost."""
         if self.pause() and first > self.first:
             raise Paused(first)
-        steps = self._steps(m, count, terms)
+        steps = self._steps(m, count, *terms[1:])
+        steps.terms = terms[:2]
         assert given.order is not None
         rows = given.order[first * self.batch : first * self.batch + count * m]
         self.X.take(rows, 0, steps.X, "clip")  # which writes straight into the buffer; indices are in range
@@ -96,15 +104,17 @@ class RecordedEpoch(WholeEpoch):
         network.backend.add_cost(network.loss, g_L, steps.Z, steps.A, steps.Y, self.task.cost)
         given.progress.samples(len(rows))
 
-    def _steps(self, m: int, count: int, terms: tuple[float, float, float]) -> RecordedSteps:
-        if (m, count, terms) not in self.steps:
+    def _steps(self, m: int, count: int, penalty: float, decay: float) -> RecordedSteps:
+        """Those of so many minibatches; they have a penalty or have none, and of which size it is may change."""
+        key = (m, count, bool(penalty), decay)
+        if key not in self.steps:
             touched = [self.network.parameters, *moments_of(self.state), self.task.decay]
             before = [array.copy() for array in touched]
             with np.errstate(all="ignore"):
-                self.steps[m, count, terms] = RecordedSteps(self, m, count, *terms)
+                self.steps[key] = RecordedSteps(self, m, count, penalized=bool(penalty), decay=decay)
             for array, value in zip(touched, before, strict=True):
                 array[...] = value
-        return self.steps[m, count, terms]
+        return self.steps[key]
 
 
 class RecordedSteps:
@@ -116,11 +126,13 @@ class RecordedSteps:
         Of each.
     X, Y : array, (count · m, s_1) and (count · m, s_L)
         Where the minibatches are to be put, one after the other.
+    terms : (float, float)
+        The factors of δ^(L) and of W that `set_rate` takes.
     Z, A : array, (count · m, s_L)
         z^(L) of all of them after the last, and room for a^(L).
     """
 
-    def __init__(self, epoch: RecordedEpoch, m: int, count: int, scale: float, penalty: float, decay: float) -> None:
+    def __init__(self, epoch: RecordedEpoch, m: int, count: int, *, penalized: bool, decay: float) -> None:
         tape = Tape()
         backend, whole, optimizer = RecordingBackend(tape), epoch.network, epoch.task.optimizer
         network = whole.over(tape.array(whole.parameters))
@@ -128,7 +140,7 @@ class RecordedSteps:
         widths, rows = (whole.layer_sizes[0], *[whole.layer_sizes[-1]] * 3), count * m
         self.X, self.Y, self.Z, self.A = (np.zeros((rows, width), whole.dtype) for width in widths)
         self.descends = epoch.task.descends
-        self.terms = scale, penalty
+        self.terms = 1.0, 1.0
         #: Factors of δ^(L) and of W, and the learning rate.
         self.scale, self.penalty, self.rate = (np.ones((), whole.dtype) for _ in range(3))
         gradient = Parameters(backend, whole.layer_sizes, whole.dtype)
@@ -144,7 +156,7 @@ class RecordedSteps:
             gradient,
             None,
             scale=tape.array(self.scale),
-            penalty=tape.array(self.penalty) if penalty else None,
+            penalty=tape.array(self.penalty) if penalized else None,
         )
         if self.descends:
             theta = network.parameters

@@ -2,19 +2,34 @@
 
 Any callable ``(epoch, history) -> float`` will do; these are the usual ones. They hold no state: what they need of the
 past they read in the history, so that a run that is continued gives the same rates as one that was not interrupted.
+A rate of 0 is a rate, under which an epoch leaves the parameters as they are: long decays come down to it.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
+from deltaprop.arguments import check_number, check_whole_number
 from deltaprop.history import History
 
 
-def _check_positive(name: str, value: float) -> None:
-    if not 0.0 < value < math.inf:
-        raise ValueError(f"{name}: expected a finite number above 0, got {value!r}")
+def _check(schedule: Any, above_0: tuple[str, ...] = (), at_least_0: tuple[str, ...] = (), **least: int) -> None:
+    """Let the fields of a schedule be numbers in their ranges; those of `least` are whole numbers."""
+    checked: dict[str, float] = {name: check_number(name, getattr(schedule, name), above=0.0) for name in above_0}
+    checked |= {name: check_number(name, getattr(schedule, name), least=0.0) for name in at_least_0}
+    checked |= {name: check_whole_number(name, getattr(schedule, name), least=n) for name, n in least.items()}
+    for name, value in checked.items():
+        object.__setattr__(schedule, name, value)
+
+
+def _power(base: float, exponent: float) -> float:
+    """base^exponent, infinite where it overflows."""
+    try:
+        return float(base**exponent)
+    except OverflowError:
+        return math.inf
 
 
 @dataclass(frozen=True)
@@ -26,12 +41,11 @@ class StepDecay:
     every: int = 10
 
     def __post_init__(self) -> None:
-        for name in ("initial", "factor", "every"):
-            _check_positive(name, getattr(self, name))
+        _check(self, ("initial", "factor"), every=1)
 
     def __call__(self, epoch: int, history: History) -> float:
         """Learning rate of `epoch`."""
-        return float(self.initial * self.factor ** (epoch // self.every))
+        return self.initial * _power(self.factor, epoch // self.every)
 
 
 @dataclass(frozen=True)
@@ -42,12 +56,11 @@ class ExponentialDecay:
     factor: float = 0.95
 
     def __post_init__(self) -> None:
-        for name in ("initial", "factor"):
-            _check_positive(name, getattr(self, name))
+        _check(self, ("initial", "factor"))
 
     def __call__(self, epoch: int, history: History) -> float:
         """Learning rate of `epoch`."""
-        return float(self.initial * self.factor**epoch)
+        return self.initial * _power(self.factor, epoch)
 
 
 @dataclass(frozen=True)
@@ -58,17 +71,19 @@ class InverseScaling:
     power: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("initial", "power"):
-            _check_positive(name, getattr(self, name))
+        _check(self, ("initial", "power"))
 
     def __call__(self, epoch: int, history: History) -> float:
         """Learning rate of `epoch`."""
-        return float(self.initial / (epoch + 1) ** self.power)
+        return self.initial / _power(epoch + 1, self.power)
 
 
 @dataclass(frozen=True)
 class CosineDecay:
-    """From `initial` to `final` over `epochs` along half a cosine, after `warmup` epochs of linear rise."""
+    """From `initial` to `final` over `epochs` along half a cosine, after `warmup` epochs of linear rise.
+
+    From epoch number `epochs` on it is `final`.
+    """
 
     initial: float
     epochs: int
@@ -76,11 +91,8 @@ class CosineDecay:
     warmup: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("initial", "epochs"):
-            _check_positive(name, getattr(self, name))
-        if not 0.0 <= self.final < math.inf:
-            raise ValueError(f"final: expected a finite number of at least 0, got {self.final!r}")
-        if not 0 <= self.warmup < self.epochs:
+        _check(self, ("initial",), ("final",), epochs=1, warmup=0)
+        if self.warmup >= self.epochs:
             raise ValueError(f"warmup: expected at least 0 and less than epochs={self.epochs}, got {self.warmup!r}")
 
     def __call__(self, epoch: int, history: History) -> float:
@@ -95,7 +107,8 @@ class CosineDecay:
 class ReduceOnPlateau:
     """`initial`, multiplied by `factor` whenever the cost has not fallen by `min_delta` for `patience` epochs.
 
-    The validation cost is looked at where there is one, else the training cost.
+    Fallen, that is, below what it was in the last epoch in which it had: small steps add up. The validation cost is
+    looked at where there is one, else the training cost.
     """
 
     initial: float
@@ -104,15 +117,29 @@ class ReduceOnPlateau:
     min_delta: float = 1e-4
 
     def __post_init__(self) -> None:
-        for name in ("initial", "factor", "patience"):
-            _check_positive(name, getattr(self, name))
+        _check(self, ("initial", "factor"), ("min_delta",), patience=1)
 
     def __call__(self, epoch: int, history: History) -> float:
         """Learning rate of `epoch`."""
-        rate, best, waited = self.initial, math.inf, 0
-        for cost in history.validation_cost or history.cost:
-            waited = 0 if cost < best - self.min_delta else waited + 1
-            best = min(best, cost)
-            if waited >= self.patience:
-                rate, waited = rate * self.factor, 0
-        return rate
+        return Plateau(self, history)(epoch)
+
+
+class Plateau:
+    """The rates of a `ReduceOnPlateau` over a history to which only epochs are added: each is looked at once."""
+
+    def __init__(self, schedule: ReduceOnPlateau, history: History) -> None:
+        self.schedule, self.history = schedule, history
+        self._rate, self._best = schedule.initial, math.inf
+        self._seen, self._waited = 0, 0
+
+    def __call__(self, epoch: int) -> float:
+        """Learning rate of `epoch`."""
+        schedule = self.schedule
+        for cost in (self.history.validation_cost or self.history.cost)[self._seen :]:
+            self._seen += 1
+            self._waited += 1
+            if cost < self._best - schedule.min_delta:
+                self._best, self._waited = cost, 0
+            if self._waited >= schedule.patience:
+                self._rate, self._waited = self._rate * schedule.factor, 0
+        return self._rate

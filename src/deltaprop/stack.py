@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from deltaprop import evaluation, stack_training
-from deltaprop.arguments import check_whole_number
+from deltaprop.arguments import check_bool, check_callables, check_whole_number
 from deltaprop.backends import Array, Backend, get_backend
 from deltaprop.backprop import L2Scaling, Objective, Reduction
 from deltaprop.callbacks import Callback
@@ -367,7 +367,8 @@ class NetworkStack(StackState):
         Raises
         ------
         ValueError, TypeError
-            If an argument is none of these. Nothing has been trained then.
+            If an argument is none of these. Nothing has been trained then. Also if the schedules of all members return
+            what is no learning rate; each member then has what it has learned before.
         DivergenceError
             If every member has diverged.
         RuntimeError
@@ -376,7 +377,7 @@ class NetworkStack(StackState):
         Warns
         -----
         RuntimeWarning
-            If some have.
+            If some have, or ended because their schedules failed, or had no number that early stopping could go by.
         """
         count = len(self)
         inputs, targets = self._training_data(X, Y)
@@ -407,11 +408,11 @@ class NetworkStack(StackState):
         plan = StackPlan(
             members=members,
             epochs=check_whole_number("epochs", epochs, least=1),
-            shuffle=one_each("shuffle", shuffle, count),
+            shuffle=one_each("shuffle", shuffle, count, check_bool),
             metrics=resolved,
             early_stopping=stopping,
-            callbacks=callbacks,
-            progress=progress,
+            callbacks=check_callables("callbacks", callbacks),
+            progress=check_bool("progress", progress),
         )
         for each in stopping:
             if each is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from deltaprop.arguments import refuse_masked
 from deltaprop.backends import Array, backend_of
 from deltaprop.errors import DivergenceError
 from deltaprop.history import History
@@ -69,6 +70,7 @@ def rows_of_members(name: str, samples: Any, count: int, m: int) -> list[np.ndar
     for k, given in enumerate(samples):
         if id(given) in known:
             continue
+        refuse_masked(given, f"{name}[{k}]")
         rows = np.asarray(given)
         if rows.dtype == bool and rows.shape == (m,):
             rows = np.flatnonzero(rows)

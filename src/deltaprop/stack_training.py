@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.callbacks import Callback, EpochEnd, tell
-from deltaprop.early_stopping import EarlyStopping
+from deltaprop.early_stopping import EarlyStopping, Watch
 from deltaprop.evaluation import validate
 from deltaprop.history import History
 from deltaprop.members import Member, finite_members
@@ -52,6 +53,12 @@ def train(
     members, count = plan.members, len(plan.members)
     trainer = StackTrainer(stack, X, Y, members, networks)
     histories = [History(metrics={name: [] for name in plan.metrics}) for _ in members]
+    watches = [
+        None if stopping is None else stopping.watch(history)
+        for stopping, history in zip(plan.early_stopping, histories, strict=True)
+    ]
+    rates_of = [member.optimizer.follow(history) for member, history in zip(members, histories, strict=True)]
+    broken: dict[int, Exception] = {}
     for history in histories:
         history.message = f"all {plan.epochs} epochs done"
     last_good, best = stack.parameters.copy(), stack.parameters.copy()
@@ -61,7 +68,9 @@ def train(
     with quiet, progress_bar(plan.progress, plan.epochs, samples) as progress:
         for epoch in range(plan.epochs):
             began = time.perf_counter()
-            rates = [members[k].optimizer.rate(epoch, histories[k]) for k in active.tolist()]
+            active, rates = _rates(rates_of, epoch, active, broken)
+            if not len(active):
+                break
             data, _ = trainer.epochs(active, _orders(active, networks, plan), np.array(rates)[:, np.newaxis])
             costs = _costs(stack, networks, data[:, 0], members, active)
             finite = np.isfinite(costs) & finite_members(stack)[active]
@@ -80,7 +89,7 @@ def train(
             last_good[...] = stack.parameters
             seconds = (time.perf_counter() - began) / len(active)
             active = active[finite]
-            going = [_goes_on(plan.early_stopping[k], histories[k], best[k], last_good[k]) for k in active]
+            going = [_goes_on(watches[k], histories[k], best[k], last_good[k]) for k in active]
             for k in active:
                 histories[k].seconds.append(seconds)
             progress.samples(sum(members[k].samples for k in active))
@@ -94,10 +103,59 @@ def train(
                 break
             if not len(active):
                 break
-    for k, stopping in enumerate(plan.early_stopping):
-        if stopping is not None and histories[k].best_epoch:
+    for k, watch in enumerate(watches):
+        if watch is None:
+            continue
+        if histories[k].best_epoch:
             stack.parameters[k] = best[k]
+        elif not histories[k].diverged and (complaint := watch.complaint()):
+            warnings.warn(f"member {k}: {complaint}", RuntimeWarning, stacklevel=4)
+    _report(broken, histories)
     return histories
+
+
+def _rates(
+    rates_of: Sequence[Callable[[int], float]],
+    epoch: int,
+    active: np.ndarray[Any, Any],
+    broken: dict[int, Exception],
+) -> tuple[np.ndarray[Any, Any], list[float]]:
+    """The members that go on, and their learning rates; one whose schedule fails has learned what it has.
+
+    Raises
+    ------
+    ScheduleError, TypeError
+        If a schedule fails for the first epoch, before anything has been trained; also what it raises itself.
+    """
+    going, rates = [], []
+    for k in active.tolist():
+        try:
+            rates.append(rates_of[k](epoch))
+        except Exception as error:
+            if not epoch:
+                raise
+            broken[k] = error
+        else:
+            going.append(k)
+    return np.array(going, np.int64), rates
+
+
+def _report(broken: dict[int, Exception], histories: Sequence[History]) -> None:
+    """Say which members ended because their schedules failed.
+
+    Raises
+    ------
+    Exception
+        That of the first, where those of all members have.
+    """
+    for k, error in broken.items():
+        history = histories[k]
+        history.message = (
+            f"stopped after epoch {history.epochs}, as its schedule failed ({type(error).__name__}: {error})"
+        )
+        warnings.warn(f"member {k}: {history.message}", RuntimeWarning, stacklevel=5)
+    if len(broken) == len(histories):
+        raise broken[0]
 
 
 def _orders(
@@ -134,14 +192,14 @@ def _costs(
     return np.array(values)
 
 
-def _goes_on(stopping: EarlyStopping | None, history: History, best: Array, now: Array) -> bool:
+def _goes_on(watch: Watch | None, history: History, best: Array, now: Array) -> bool:
     """Whether a member trains on; where it has never been better, its parameters go into `best`."""
-    if stopping is None:
+    if watch is None:
         return True
-    history.best_epoch = stopping.best_epoch(history)
+    history.best_epoch = watch.best_epoch()
     if history.best_epoch == history.epochs:
         best[...] = now
-    if stopping.should_stop(history):
+    if watch.should_stop():
         history.message = f"stopped early after epoch {history.epochs}"
         return False
     return True

@@ -379,6 +379,7 @@ def _whole_epoch(trainer: Trainer, dropout: Sequence[float], *, shuffled: bool) 
         shuffled=shuffled,
         weighted=trainer.host_weight is not None,
         penalized=bool(trainer.objective.l2),
+        terms={m: trainer.terms(m, m) for m in set(trainer.sizes)},
     )
     if trainer.network.backend.on_host:
         # Each is imported where it is used: not for those who only predict, not where there is no device.
@@ -412,6 +413,6 @@ def check_dropout(dropout: Any, hidden_layers: int) -> tuple[float, ...]:
     if len(dropout) != hidden_layers:
         raise ValueError(f"dropout: expected one number, or {hidden_layers}, one a hidden layer, got {list(dropout)}")
     for p in dropout:
-        if not isinstance(p, Real) or not 0.0 <= float(p) < 1.0:
+        if isinstance(p, bool) or not isinstance(p, Real) or not 0.0 <= float(p) < 1.0:
             raise ValueError(f"dropout: expected a probability in [0, 1), got {p!r}")
     return tuple(float(p) for p in dropout)

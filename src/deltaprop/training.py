@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -68,6 +69,8 @@ def train(
     DivergenceError
         If the cost or a parameter is not finite at the end of an epoch; the network then holds the parameters with
         which that epoch began.
+    ScheduleError
+        If a schedule returns what is no learning rate; what has been learned is in the network, and in the checkpoint.
     """
     backend = network.backend
     samples, history = X.shape[0], History()
@@ -99,14 +102,22 @@ def train(
         last_good[...] = network.parameters if epoch_start is None else epoch_start
         if not ended:
             history.message = f"all {plan.epochs} epochs done"
-    stopping = plan.early_stopping
+    watch = None if plan.early_stopping is None else plan.early_stopping.watch(history)
+    rate_of, began_with = plan.optimizer.follow(history), history.epochs
     # A cost that overflows is reported by DivergenceError, not by NumPy's warnings.
     quiet = np.errstate(over="ignore", invalid="ignore", under="ignore")
     held_back = interruption.awaited() if keeper is not None else nullcontext()
     with quiet, held_back, progress_bar(plan.progress, plan.epochs, samples) as progress:
         for epoch in range(plan.epochs if ended else position.epoch, plan.epochs):
             began = time.perf_counter()
-            learning_rate = plan.optimizer.rate(epoch, history)
+            try:
+                learning_rate = rate_of(epoch)
+            except Exception:  # of a schedule; nothing is lost by it
+                if keeper is not None and history.epochs > began_with:
+                    keeper.save(position, history, best, None, ended=False)
+                if best is not None:
+                    network.parameters = best
+                raise
             trainer.first, trainer.pause, position = position.batch, interruption, Position(epoch)
             order = shuffle(network, samples) if shuffled and trainer.takes_orders else None
             if not trainer.first:
@@ -134,13 +145,13 @@ def train(
                 validate(network, *validation, plan.objective, plan.metrics, history)
             history.seconds.append(time.perf_counter() - began)
             progress.epoch(history)
-            if stopping is not None:
-                history.best_epoch = stopping.best_epoch(history)
+            if watch is not None:
+                history.best_epoch = watch.best_epoch()
                 if history.best_epoch == epoch + 1:
                     best = network.parameters.copy()
             if tell(plan.callbacks, EpochEnd(network, epoch + 1, plan.epochs, history)):
                 history.message, ended = f"stopped by a callback after epoch {epoch + 1}", True
-            elif stopping is not None and stopping.should_stop(history):
+            elif watch is not None and watch.should_stop():
                 history.message, ended = f"stopped early after epoch {epoch + 1}", True
             position = Position(epoch + 1)
             done = ended or interruption() or epoch + 1 == plan.epochs
@@ -152,6 +163,8 @@ def train(
             keeper.save(position, history, best, last_good if position.batch else None, ended=False)
     if best is not None:
         network.parameters = best
+    if watch is not None and (complaint := watch.complaint()):
+        warnings.warn(complaint, RuntimeWarning, stacklevel=4)
     interruption.obey()
     return history
 

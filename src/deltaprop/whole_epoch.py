@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
@@ -49,6 +49,8 @@ class Task:
         One a hidden layer.
     shuffled, weighted, penalized : bool
         Whether epochs come with an order, with sample weights, with a penalty.
+    terms : dict of int to (float, float, float)
+        By its size, the factors of a minibatch without sample weights; see `Trainer.terms`.
     """
 
     network: NetworkState
@@ -63,6 +65,7 @@ class Task:
     shuffled: bool = True
     weighted: bool = False
     penalized: bool = False
+    terms: Mapping[int, tuple[float, float, float]] = field(default_factory=dict)
 
     @property
     def is_built_in(self) -> bool:

@@ -192,7 +192,7 @@ class Backend(ABC):
 
         What these return is allocated by them. From ∂cost/∂a to ∂cost/∂z it is ∂a/∂z, of every activation.
         """
-        slope = loss.gradient(A, Y)
+        slope = self._own_numbers(loss.gradient, "a gradient", loss.gradient(A, Y))
         if slope.shape != A.shape:
             raise ValueError(f"loss: expected a gradient of the shape of the outputs, {A.shape}, got {slope.shape}")
         out[...] = slope
@@ -206,12 +206,23 @@ class Backend(ABC):
 
     def add_custom_cost(self, loss: Any, A: Array, Y: Array, cost: Array, sample_weight: Array | None = None) -> None:
         """`add_cost` for a loss given as a pair of functions."""
-        costs = loss.cost(A, Y)
+        costs = self._own_numbers(loss.cost, "costs", loss.cost(A, Y))
         if costs.shape not in (A.shape, A.shape[:1]):
             raise ValueError(f"loss: expected costs of shape {A.shape[:1]} or {A.shape}, got {costs.shape}")
         if costs.ndim == 2:
             costs = costs.sum(axis=1)
         cost += (costs if sample_weight is None else costs * sample_weight).sum(dtype=np.float64)
+
+    def _own_numbers(self, function: Any, what: str, value: Any) -> Array:
+        """What a function of a loss has returned, if it is an array of ours of real numbers."""
+        if not self.owns(value) or isinstance(value, np.ma.MaskedArray):
+            got = f"a {type(value).__name__}"
+        elif value.dtype.kind not in "iubf":
+            got = f"dtype {value.dtype}"
+        else:
+            return value
+        name = getattr(function, "__qualname__", None) or repr(function)
+        raise TypeError(f"loss: expected {what} as a {self.name} array of real numbers from {name}, got {got}")
 
     @abstractmethod
     def hidden_delta(

@@ -18,6 +18,7 @@ BLOCK = 16384
 ALL = [slice(None)]
 #: Products of two numbers that one call of the BLAS forms at most: some tenths of a second of one core.
 MOST_PRODUCTS = 2**32
+BOOL = np.dtype(bool)
 #: Views of scratch that are remembered.
 MOST_VIEWS = 512
 
@@ -236,8 +237,8 @@ class NumpyBackend(Backend):
     ) -> None:
         shape, dtype = Z.shape, Z.dtype
         one, two = self._scratch(0, shape, dtype), self._scratch(1, shape, dtype)
-        row = self._scratch(2, (*shape[:-1], 1), dtype)
-        LOSSES[loss].cost(Z, A, Y, one, two, row)
+        row, other = (self._scratch(slot, (*shape[:-1], 1), dtype) for slot in (2, 3))
+        LOSSES[loss].cost(Z, A, Y, one, two, self._scratch(0, shape, BOOL), (row, other))
         if sample_weight is None:
             cost += one.sum() if cost.ndim == 0 else one.reshape(cost.size, -1).sum(axis=1)
         else:

@@ -1,8 +1,8 @@
 """Costs and their slopes in NumPy; the twin of ``kernels/loss.cuh`` and ``kernels/output_delta.cu``.
 
-Costs come from z (softplus, log-sum-exp), never from log(a): they stay right where a rounds to 0 or 1.
-Every cost writes one entry a sample and output into `out`. Arrays are (…, m, s_L), contiguous and of one dtype; `spare`
-is scratch of that shape, `row` of shape (…, m, 1).
+Costs come from z, never from log(a), and as sums in which nothing cancels: they stay right where a rounds to 0 or 1.
+Every cost writes one entry a sample and output into `out`. Arrays are (…, m, s_L), contiguous and of one dtype. Scratch
+is `spare`, of that shape, `mask`, of that shape and bool, and `rows`, two of shape (…, m, 1).
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from deltaprop.backends.numpy_activation import softplus
+from deltaprop.backends.numpy_activation import minus_abs
 
 Matrix: TypeAlias = np.ndarray[Any, Any]
-Cost: TypeAlias = Callable[[Matrix, Matrix, Matrix, Matrix, Matrix, Matrix], None]
+Rows: TypeAlias = tuple[Matrix, Matrix]
+Cost: TypeAlias = Callable[[Matrix, Matrix, Matrix, Matrix, Matrix, Matrix, Rows], None]
 #: −log ε.
 HIGHEST = {np.dtype(dtype): -float(np.log(np.finfo(dtype).eps)) for dtype in (np.float32, np.float64)}
 
@@ -56,14 +57,14 @@ def unmoved(a: Matrix, y: Matrix, da: Matrix, out: Matrix) -> None:
     out.fill(0.0)
 
 
-def squared_error(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, row: Matrix) -> None:
+def squared_error(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, mask: Matrix, rows: Rows) -> None:
     """½ (a − y)²."""
     np.subtract(a, y, out=out)
     np.square(out, out=out)
     out *= 0.5
 
 
-def huber(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, row: Matrix) -> None:
+def huber(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, mask: Matrix, rows: Rows) -> None:
     """½ r² where |r| ≤ 1, |r| − ½ elsewhere, r = a − y. With c = min(|r|, 1) both are c (|r| − c/2)."""
     np.subtract(a, y, out=out)
     np.abs(out, out=out)
@@ -74,33 +75,51 @@ def huber(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, row: Matr
     out *= spare
 
 
-def absolute_error(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, row: Matrix) -> None:
+def absolute_error(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, mask: Matrix, rows: Rows) -> None:
     """|a − y|."""
     np.subtract(a, y, out=out)
     np.abs(out, out=out)
 
 
-def binary_cross_entropy(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, row: Matrix) -> None:
-    """−y log a − (1−y) log(1−a) with a = σ(z), which is softplus(z) − y z."""
-    softplus(z, out, spare)
-    np.multiply(y, z, out=spare)
-    out -= spare
+def binary_cross_entropy(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, mask: Matrix, rows: Rows) -> None:
+    """−y log a − (1−y) log(1−a) with a = σ(z): softplus(z) − y z, which is log1p(e^−|z|) + z ([z > 0] − y)."""
+    np.greater(z, 0.0, out=mask)
+    np.copyto(out, mask)
+    out -= y
+    out *= z
+    minus_abs(z, spare)
+    np.exp(spare, out=spare)
+    np.log1p(spare, out=spare)
+    out += spare
 
 
-def categorical_cross_entropy(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, row: Matrix) -> None:
-    """−y log a with a = softmax(z), which is y_j (log Σ_k e^z_k − z_j)."""
-    np.max(z, axis=-1, keepdims=True, out=row)
-    np.copyto(spare, row)
+def categorical_cross_entropy(
+    z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, mask: Matrix, rows: Rows
+) -> None:
+    """−y log a with a = softmax(z): y_j (log Σ_k e^(z_k − max z) + (max z − z_j)).
+
+    The logarithm is log1p of all exponentials but that of one largest z, which is 1 and would drown small ones.
+    """
+    all_of_them, others = rows
+    np.max(z, axis=-1, keepdims=True, out=others)
+    np.copyto(spare, others)
     np.subtract(z, spare, out=out)
     np.exp(out, out=spare)
-    np.sum(spare, axis=-1, keepdims=True, out=row)
-    np.log(row, out=row)
-    np.copyto(spare, row)
+    np.sum(spare, axis=-1, keepdims=True, out=all_of_them)
+    np.equal(out, 0.0, out=mask)
+    np.copyto(spare, 0.0, where=mask)
+    np.sum(spare, axis=-1, keepdims=True, out=others)
+    np.subtract(all_of_them, others, out=all_of_them)
+    np.rint(all_of_them, out=all_of_them)  # how many are largest
+    all_of_them -= 1.0
+    others += all_of_them
+    np.log1p(others, out=others)
+    np.copyto(spare, others)
     np.subtract(spare, out, out=out)
     out *= y
 
 
-def poisson(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, row: Matrix) -> None:
+def poisson(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, mask: Matrix, rows: Rows) -> None:
     """a − y log a with a = e^z, which is a − y z: the negative log-likelihood less the constant log y!."""
     np.multiply(y, z, out=out)
     np.subtract(a, out, out=out)
@@ -109,8 +128,8 @@ def poisson(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, row: Ma
 def clipped(cost: Cost) -> Cost:
     """The same cost, of each output at most −log ε of the dtype: scikit-learn's log_loss clips probabilities."""
 
-    def clipped_cost(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, row: Matrix) -> None:
-        cost(z, a, y, out, spare, row)
+    def clipped_cost(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, mask: Matrix, rows: Rows) -> None:
+        cost(z, a, y, out, spare, mask, rows)
         np.minimum(out, HIGHEST[out.dtype], out=out)
 
     return clipped_cost

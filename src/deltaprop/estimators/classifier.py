@@ -241,7 +241,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         ValueError, TypeError
             As `fit`; also if there are labels not among `classes`, or with early stopping.
         """
-        y = on_host(y)
+        y = on_host(y, "y")
         if _check_partial_fit_first_call(self, classes):
             labels = y if type_of_target(y).startswith("multilabel") else classes
             self._label_binarizer = LabelBinarizer().fit(labels)
@@ -390,7 +390,11 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         -------
         float
         """
-        return float(accuracy_score(on_host(y), on_host(self.predict(X)), sample_weight=on_host(sample_weight)))
+        return float(
+            accuracy_score(
+                on_host(y, "y"), on_host(self.predict(X)), sample_weight=on_host(sample_weight, "sample_weight")
+            )
+        )
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -11,12 +11,12 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, _fit_context, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval
+from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 
 from deltaprop.backends import Array
 from deltaprop.estimators.classifier import MLPClassifier
-from deltaprop.estimators.inputs import checked_inputs, on_host
+from deltaprop.estimators.inputs import Number, checked_inputs, on_host
 from deltaprop.estimators.member_fits import Records
 from deltaprop.estimators.multilayer_perceptron import _weights
 from deltaprop.estimators.regressor import MLPRegressor
@@ -30,9 +30,9 @@ class Ensemble(BaseEstimator):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "estimator": [HasMethods(["fit", "predict"]), None],
-        "n_estimators": [Interval(Integral, 1, None, closed="left")],
+        "n_estimators": [Number(Integral, 1, None, closed="left")],
         "bootstrap": ["boolean"],
-        "max_samples": [Interval(Real, 0, 1, closed="right")],
+        "max_samples": [Number(Real, 0, 1, closed="right")],
         "random_state": ["random_state"],
     }
     #: The estimator whose ensemble this is.

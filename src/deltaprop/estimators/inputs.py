@@ -8,12 +8,22 @@ import numpy as np
 from numpy.typing import DTypeLike
 from sklearn.base import BaseEstimator
 from sklearn.utils import column_or_1d
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import validate_data
 
+from deltaprop.arguments import refuse_masked
 from deltaprop.backends import Array, backend_of, get_backend
 from deltaprop.data import adopt
 
 FLOATS = (np.float64, np.float32)
+
+
+class Number(Interval):
+    """An interval of numbers, of which True and False are none."""
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        """Whether it is in the interval."""
+        return not isinstance(val, bool) and bool(super().is_satisfied_by(val))
 
 
 def on_device(X: Any) -> Array | None:
@@ -23,9 +33,16 @@ def on_device(X: Any) -> Array | None:
     return None if backend is None or backend.on_host else adopted
 
 
-def on_host(values: Any) -> Any:
-    """`values`, copied to the host where they live on a device."""
-    adopted = adopt(values, "values")
+def on_host(values: Any, name: str = "values") -> Any:
+    """`values`, copied to the host where they live on a device.
+
+    Raises
+    ------
+    ValueError
+        If some are masked.
+    """
+    refuse_masked(values, name)
+    adopted = adopt(values, name)
     backend = backend_of(adopted)
     return values if backend is None or backend.on_host else backend.to_numpy(adopted)
 
@@ -54,6 +71,7 @@ def checked_inputs(estimator: Any, X: Any, *, dtype: DTypeLike | None) -> Any:
     """
     if _is_as_fitted(estimator, X, dtype):
         return X
+    refuse_masked(X, "X")
     device = on_device(X)
     if device is not None:
         return _checked_on_device(estimator, device, dtype, reset=False)
@@ -82,7 +100,8 @@ def checked_data(
     of `validate_data` that concern `y`.
     """
     options |= {"multi_output": True}
-    y, device = on_host(y), on_device(X)
+    refuse_masked(X, "X")
+    y, device = on_host(y, "y"), on_device(X)
     if device is None:
         checks = {"accept_sparse": "csr", "dtype": dtype or FLOATS, "reset": reset}
         X, y = validate_data(estimator, X, y, **checks, **options)

@@ -15,13 +15,14 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
 from deltaprop.activations import OUTPUT_ACTIVATIONS
+from deltaprop.arguments import check_callables
 from deltaprop.backends import BACKENDS, BY_NAME_ONLY, Array, Backend
-from deltaprop.data import HostData
+from deltaprop.data import HostData, divisible
 from deltaprop.device_scope import methods_on_its_device, on_its_device
 from deltaprop.estimators import exchange, full_batch, minibatches
 from deltaprop.estimators.fit_data import HeldOut, Training
 from deltaprop.estimators.fitted_network import ACTIVATIONS, FittedNetwork, our_name
-from deltaprop.estimators.inputs import on_host, take
+from deltaprop.estimators.inputs import Number, on_host, take
 from deltaprop.exclusive import trains_alone
 from deltaprop.model import Network
 from deltaprop.parameters import Parameters
@@ -66,7 +67,7 @@ class MultilayerPerceptron(FittedNetwork):
         "max_fun": [Interval(Integral, 1, None, closed="left")],
         "backend": [BackendName({"auto", *BACKENDS, *BY_NAME_ONLY}), Backend],
         "dtype": [StrOptions({"float32", "float64"}), Options(type, {np.float32, np.float64}), np.dtype, None],
-        "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
+        "dropout": [Number(Real, 0, 1, closed="left"), list, tuple],
         "output_activation": [StrOptions({"logistic", *OUTPUT_ACTIVATIONS}), None],
         "scoring": [StrOptions(set(get_scorer_names())), callable, None],
         "callbacks": [list, tuple, None],
@@ -148,6 +149,7 @@ class MultilayerPerceptron(FittedNetwork):
         hidden = self._hidden_layer_sizes()
         self._activations(len(hidden))
         dropout = check_dropout(self.dropout, len(hidden))
+        check_callables("callbacks", self.callbacks or ())
         if any(dropout) and self.solver == "lbfgs":
             raise ValueError("dropout: expected 0 with solver='lbfgs', which needs the same cost at every evaluation")
         if incremental and self.early_stopping:
@@ -157,7 +159,7 @@ class MultilayerPerceptron(FittedNetwork):
         weights = _weights(sample_weight, X)
         of_class = self._class_weights(y, incremental=incremental)
         if of_class is not None:
-            weights = of_class if weights is None else weights * of_class
+            weights = divisible(of_class if weights is None else weights * of_class, "class_weight")
         self.n_outputs_ = targets.shape[1]
         self._random_state = check_random_state(self.random_state)
         widths, before = [X.shape[1], *hidden, self.n_outputs_], None
@@ -384,4 +386,6 @@ def _weights(sample_weight: Any, X: Any) -> Any:
     if sample_weight is None:
         return None
     # Of X, which it may find on a device, it is shown the dtype and the number of rows.
-    return _check_sample_weight(on_host(sample_weight), np.empty((X.shape[0], 1), X.dtype))
+    given = on_host(sample_weight, "sample_weight")
+    checked = _check_sample_weight(given, np.empty((X.shape[0], 1), X.dtype))
+    return divisible(checked, "sample_weight", np.asarray(given, np.float64))

@@ -205,4 +205,6 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         -------
         float
         """
-        return float(r2_score(on_host(y), on_host(self.predict(X)), sample_weight=on_host(sample_weight)))
+        return float(
+            r2_score(on_host(y, "y"), on_host(self.predict(X)), sample_weight=on_host(sample_weight, "sample_weight"))
+        )

@@ -18,11 +18,10 @@ from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.model_selection import ParameterGrid, ParameterSampler, check_cv, cross_validate
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import _safe_indexing, get_tags, indexable
-from sklearn.utils._param_validation import Interval
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_method_params, check_is_fitted
 
-from deltaprop.estimators.inputs import on_host
+from deltaprop.estimators.inputs import Number, on_host
 from deltaprop.estimators.member_fits import Records, predict_members
 from deltaprop.estimators.together import KINDS, Group, Table, batches, can_be_together, group_key, with_parameters
 from deltaprop.exclusive import trains_alone
@@ -105,8 +104,8 @@ class SweepCV(BaseSearchCV):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseSearchCV._parameter_constraints,
         "param_grid": [dict, list],
-        "n_iter": [Interval(Integral, 1, None, closed="left"), None],
-        "memory_limit": [Interval(Integral, 1, None, closed="left"), None],
+        "n_iter": [Number(Integral, 1, None, closed="left"), None],
+        "memory_limit": [Number(Integral, 1, None, closed="left"), None],
         "random_state": ["random_state"],
         "progress": ["boolean"],
     }
@@ -293,7 +292,9 @@ class _Search:
         scorers: Any,
     ) -> None:
         self.sweep, self.table, self.X, self.y, self.splits = sweep, table, X, y, splits
-        self.sample_weight, self.score_weight = (None if w is None else np.asarray(on_host(w)) for w in weights)
+        self.sample_weight, self.score_weight = (
+            None if w is None else np.asarray(on_host(w, "sample_weight")) for w in weights
+        )
         self.scorers = scorers
         self.alike = [table.is_seen_alike(train) for train, _ in splits]
         kind = "classifier" if is_classifier(sweep.estimator) else "regressor"

@@ -13,6 +13,7 @@ from sklearn.utils.multiclass import type_of_target
 
 from deltaprop.backends import Array
 from deltaprop.backprop import Objective
+from deltaprop.data import divisible
 from deltaprop.estimators.classifier import MLPClassifier
 from deltaprop.estimators.member_fits import MemberFit, Records, Score, Stream, fit_together
 from deltaprop.estimators.regressor import MLPRegressor
@@ -192,7 +193,11 @@ class Group:
 
     def weights(self, rows: np.ndarray[Any, Any], sample_weight: Any) -> np.ndarray[Any, Any] | None:
         """What each row of the table counts in a fit on some `rows`, (m,), where they do not count alike."""
-        weights = None if sample_weight is None else np.asarray(sample_weight, self.dtype)
+        weights = (
+            None
+            if sample_weight is None
+            else divisible(np.asarray(sample_weight, self.dtype), "sample_weight", sample_weight)
+        )
         of_class = self.configured._class_weights(self.table.y[rows], incremental=False)
         if of_class is None:
             return weights
