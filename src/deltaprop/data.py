@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from deltaprop.backends import Array, Backend, backend_of, get_backend
-from deltaprop.errors import BackendError
+from deltaprop.errors import BackendError, RowTypeError, RowValueError
 
 #: DLPack's numbers of device memory and of memory managed for both sides.
 CUDA_DEVICE_TYPES = (2, 13)
@@ -109,14 +109,16 @@ def as_targets(
     array = _as_finite(array, name, backend, dtype)
     if float(array.min()) < lowest or float(array.max()) > highest:
         bad = (array < lowest) | (array > highest)
-        raise ValueError(f"{name}: expected targets in [{lowest:g}, {highest:g}], got {_first(array, bad, name)}")
+        raise _first(array, bad, name, f"{name}: expected targets in [{lowest:g}, {highest:g}]")
     if rows_sum_to_one:
         sums = array.sum(axis=1)
         if float(abs(sums - 1.0).max()) > 1e-3:
             row = int((abs(sums - 1.0) > 1e-3).argmax())
-            raise ValueError(
+            raise RowValueError(
                 f"{name}: expected the targets of each sample to sum to 1 (class probabilities or one-hot rows), "
-                f"got a sum of {float(sums[row]):g} in row {row}"
+                f"got a sum of {float(sums[row]):g} in row ",
+                row,
+                "",
             )
     return array
 
@@ -128,7 +130,7 @@ def as_weights(weights: Any, name: str, *, rows: int, backend: Backend, dtype: D
         raise ValueError(f"{name}: expected shape ({rows},), one weight for each row of X, got shape {array.shape}")
     array = _as_finite(array, name, backend, dtype)
     if float(array.min()) < 0.0:
-        raise ValueError(f"{name}: expected weights of at least 0, got {_first(array, array < 0.0, name)}")
+        raise _first(array, array < 0.0, name, f"{name}: expected weights of at least 0")
     if float(array.max()) == 0.0:
         raise ValueError(f"{name}: expected a weight above 0, got none")
     return array
@@ -208,8 +210,9 @@ def _from_objects(value: Array, name: str) -> Array:
             try:
                 float(entry)
             except (TypeError, ValueError):
-                place = ", ".join(map(str, index))
-                raise TypeError(f"{name}: expected numbers, got {entry!r} at {name}[{place}]") from None
+                if not index:
+                    raise TypeError(f"{name}: expected numbers, got {entry!r}") from None
+                raise RowTypeError(f"{name}: expected numbers, got {entry!r} at {name}[", *_place(index)) from None
         raise
 
 
@@ -221,15 +224,21 @@ def _as_finite(array: Array, name: str, backend: Backend, dtype: DTypeLike) -> A
         result = backend.asarray(array, dtype)
     if not backend.all_finite(result):
         bad = ~(abs(result) < float("inf"))  # true for nan and ±inf
-        raise ValueError(f"{name}: expected finite numbers in {np.dtype(dtype).name}, got {_first(array, bad, name)}")
+        raise _first(array, bad, name, f"{name}: expected finite numbers in {np.dtype(dtype).name}")
     return result
 
 
-def _first(array: Array, bad: Array, name: str) -> str:
-    """The first entry marked in `bad`, with its place."""
+def _first(array: Array, bad: Array, name: str, expected: str) -> RowValueError:
+    """That not what is `expected` was got but the first entry marked in `bad`, with its place."""
     flat = int(bad.reshape(-1).argmax())
     place = np.unravel_index(flat, bad.shape)
-    return f"{float(array[place]):g} at {name}[{', '.join(str(int(i)) for i in place)}]"
+    return RowValueError(f"{expected}, got {float(array[place]):g} at {name}[", *_place(place))
+
+
+def _place(index: tuple[Any, ...]) -> tuple[int, str]:
+    """The row of an entry, and what stands behind it between brackets."""
+    row, *rest = (int(i) for i in index)
+    return row, "".join(f", {i}" for i in rest) + "]"
 
 
 def _one_hot(labels: Array, name: str, columns: int, backend: Backend, dtype: DTypeLike) -> Array:
@@ -240,9 +249,11 @@ def _one_hot(labels: Array, name: str, columns: int, backend: Backend, dtype: DT
     if lowest < 0 or highest >= columns:
         wrong = lowest if lowest < 0 else highest
         row = int((labels == wrong).argmax())
-        raise ValueError(
+        raise RowValueError(
             f"{name}: expected class labels 0 … {columns - 1} (the network has {columns} outputs), got {wrong} at "
-            f"{name}[{row}]"
+            f"{name}[",
+            row,
+            "]",
         )
     labels = backend.asarray(labels, np.int64)
     classes = backend.asarray(np.arange(columns), np.int64)
