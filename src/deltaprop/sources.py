@@ -212,8 +212,8 @@ class ParquetParts(Parts):
             names, groups = file.schema_arrow.names, file.metadata.num_row_groups
             if groups != len(self.sizes) or not {*self.features, self.target}.issubset(names):
                 raise ValueError(
-                    f"{self.path}: expected {len(self.sizes)} row groups with the columns that there were when training "
-                    f"began, got {groups} with {', '.join(map(repr, names[:12]))}"
+                    f"{self.path}: expected {len(self.sizes)} row groups with the columns that there were when "
+                    f"training began, got {groups} with {', '.join(map(repr, names[:12]))}"
                 )
             table = file.read_row_group(number)
         columns = []

@@ -20,6 +20,7 @@ from deltaprop.device_scope import methods_on_its_device
 from deltaprop.estimators.fit_data import HeldOut
 from deltaprop.estimators.inputs import checked_data, on_host
 from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron
+from deltaprop.model import Network
 
 #: For each loss, by our name: that for one choice among several classes, and that for a yes or no (or several of them).
 LOSSES = {
@@ -341,9 +342,23 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             result = outputs.repeat(2, axis=1)
             result[:, 0] = 1.0 - result[:, 1]
             return result
-        if self._label_binarizer.y_type_ == "multiclass" and self.out_activation_ != "softmax":
+        if self._sums_to_one_by_division():
             return outputs / outputs.sum(axis=1, keepdims=True)
         return outputs
+
+    def _sums_to_one_by_division(self) -> bool:
+        """Whether the probabilities of several classes are the shares of the outputs in their sum."""
+        return self._label_binarizer.y_type_ == "multiclass" and self.out_activation_ != "softmax"
+
+    def _slope_of_predictions(self, network: Network, inputs: Array) -> Array:
+        slope = super()._slope_of_predictions(network, inputs)
+        if self.n_outputs_ == 1 or not self._sums_to_one_by_division():
+            return slope
+        # p = h/Σh, so ∂p_k/∂x = (∂h_k/∂x − p_k Σ_j ∂h_j/∂x)/Σh.
+        outputs = network.predict(inputs)
+        total = outputs.sum(axis=1, keepdims=True)
+        shares = outputs / total
+        return (slope - shares[:, :, None] * slope.sum(axis=1, keepdims=True)) / total[:, :, None]
 
     def predict_log_proba(self, X: Any) -> Array:
         """The logarithm of `predict_proba`; that of a small probability is taken from z, and so is never −inf.
