@@ -168,10 +168,12 @@ def test_members_go_on_as_estimators_fitted_alone(kind, options):
         reference = theirs(**options, random_state=seed).fit(X, y)
         assert_same_state(member, alone, reference)
         assert member.to_sklearn().n_iter_ == reference.n_iter_
-        for estimator in (member, alone, reference):
+        exchanged = member.to_sklearn()
+        for estimator in (member, alone, reference, exchanged):
             if not estimator.early_stopping:
                 for _ in range(3):
                     estimator.partial_fit(X, y)
+        assert relative(exchanged.coefs_, reference.coefs_) < 1e-9
         assert_same_state(member, alone, reference)
         exchanged = member.to_sklearn()
         for estimator in (member, alone, reference, exchanged):

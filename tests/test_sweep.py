@@ -219,6 +219,8 @@ UNDEFINED = {
     "one row by default": ({"cv": LeaveOneOut()}, {}),
     "one row of several": ({"cv": LeaveOneOut(), "scoring": ["r2", "max_error"], "refit": "max_error"}, {}),
     "one row trained on": ({"cv": [([3], [4, 5]), (np.arange(9), np.arange(9, 40))], "return_train_score": True}, {}),
+    "an empty fold": ({"cv": [(np.arange(9), []), (np.arange(9), np.arange(9, 40))]}, {}),
+    "nothing to train on": ({"cv": [(np.arange(0), [1, 2]), (np.arange(9), np.arange(9, 40))]}, {}),
     "a fold of no weight": ({}, NOTHING_IN_THE_FIRST_FOLD),
     "a fold of no weight, trained on": ({"cv": TRAINED_ON_THE_FIRST_FOLD}, NOTHING_IN_THE_FIRST_FOLD),
     "all folds but one of no weight": ({}, {"sample_weight": np.r_[np.ones(20), np.zeros(40)]}),
@@ -276,6 +278,7 @@ def test_classifiers_whose_folds_cannot_be_scored_or_fitted(error_score):
         ({"early_stopping": [True], "validation_fraction": [0.02]}, {"cv": 2}, None),
         ({"alpha": [0.1, -1.0]}, {"cv": 2}, None),
         ({"alpha": [0.1]}, {"cv": []}, None),
+        ({"alpha": [0.1]}, {"cv": [(np.arange(50), []), (np.arange(50), np.arange(9))]}, None),
     ):
         how = {} if how is None else {"sample_weight": how}
         options = {"error_score": error_score, **options}

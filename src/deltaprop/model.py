@@ -179,7 +179,8 @@ class Network(NetworkFunction):
         ------
         ValueError, TypeError
             If an argument is none of these, or the checkpoint is of another network, other data or another
-            configuration. Nothing has been trained then.
+            configuration. Nothing has been trained then; but data that are read in parts are checked in every epoch,
+            and the parameters of the last good one are kept where they are refused.
         OSError
             If a checkpoint cannot be written or read.
         DivergenceError

@@ -71,7 +71,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     momentum, nesterovs_momentum : float, default 0.9, and bool, default True
         Of "sgd".
     early_stopping, validation_fraction : bool, default False, and float, default 0.1
-        Hold out a share of the training data, stop by its score, and restore the best parameters.
+        Hold out a share of the training data, stop by its score, and restore the best parameters. A score that is nan
+        counts as no improvement; where there is no other, the parameters of the last epoch are kept.
     beta_1, beta_2, epsilon : float
         Of "adam".
     n_iter_no_change : int, default 10
@@ -117,7 +118,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     validation_scores_, validation_loss_curve_ : list of float or None
         One an epoch, where there are validation data.
     best_validation_score_ : float or None
-        With early stopping.
+        With early stopping; nan where the score was nan in every epoch.
     n_iter_, t_ : int
         Epochs of the last fit, and samples trained on in all.
     n_layers_, n_outputs_, n_features_in_ : int
@@ -218,6 +219,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         -----
         ConvergenceWarning
             If `max_iter` ended training.
+        UserWarning
+            If the validation score was nan in every epoch.
         """
         return self._fit(X, y, sample_weight, validation_data, incremental=False)
 

@@ -79,6 +79,8 @@ class Ensemble(BaseEstimator):
         -----
         ConvergenceWarning
             If ``max_iter`` ended the training of some.
+        UserWarning
+            If early stopping had no validation score but nan to go by.
         """
         base = self.kind() if self.estimator is None else clone(self.estimator)
         if type(base) is not self.kind:

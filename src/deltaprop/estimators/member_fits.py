@@ -85,8 +85,9 @@ class Stream:
 
     def after(self, epochs: int) -> np.random.RandomState:
         """What numbers are drawn from after so many epochs of one member."""
-        rng: np.random.RandomState = copy.deepcopy(self._before)
-        for _ in range(epochs):
+        drawn = 0 if self._drawn is None else self._first + len(self._drawn) - 1
+        rng: np.random.RandomState = copy.deepcopy(self.rng if drawn == epochs else self._before)
+        for _ in range(0 if drawn == epochs else epochs):
             rng.permutation(len(self.rows))
         return rng
 

@@ -79,7 +79,7 @@ class SweepCV(BaseSearchCV):
     random_state : int, RandomState or None
         What candidates are drawn by.
     error_score : "raise" or number, default nan
-        What a fit that fails scores, with a warning; the others go on.
+        What a fit that fails scores, and one whose scorer raises an exception, with a warning; the others go on.
     return_train_score : bool, default False
     progress : bool, default False
         Draw a progress bar over candidates on standard error.
@@ -183,6 +183,10 @@ class SweepCV(BaseSearchCV):
         -----
         FitFailedWarning
             If some fits failed (a network whose parameters are no longer finite, say).
+        UserWarning
+            If a scorer raised an exception, or early stopping had no validation score but nan to go by.
+        UndefinedMetricWarning
+            If a score is not defined on a split, as R² of one sample.
         ConvergenceWarning
             If ``max_iter`` ended some.
         """
@@ -378,9 +382,9 @@ class _Search:
         places, fits, failures = [], [], {}
         for place, job in enumerate(jobs):
             train = self.splits[job.split][0]
-            if job.split not in weights:
-                weights[job.split] = group.weights(train, self.fit_params.get("sample_weight"))
             try:
+                if job.split not in weights:
+                    weights[job.split] = group.weights(train, self.fit_params.get("sample_weight"))
                 fit = group.fit(job.estimator, job.split, train, weights[job.split], streams)
             except ValueError:
                 if self.sweep.error_score == "raise":

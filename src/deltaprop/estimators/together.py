@@ -98,7 +98,7 @@ class Table:
     def is_seen_alike(self, rows: np.ndarray[Any, Any]) -> bool:
         """Whether a fit on some rows alone makes the same targets of them as one on all."""
         if not isinstance(self.template, MLPClassifier):
-            return True
+            return len(rows) > 0
         if self.y.ndim == 2:
             return bool(type_of_target(self.y[rows]) == type_of_target(self.y))
         columns = self.targets[rows].any(axis=0)  # which classes occur
@@ -247,7 +247,7 @@ class Group:
 
     def has_score(self, samples: int, weights: np.ndarray[Any, Any] | None) -> bool:
         """Whether `score` is defined for so many samples, and these weights of theirs."""
-        return has_weight(weights) and (samples > 1 or not isinstance(self.table.template, MLPRegressor))
+        return has_weight(weights) and samples >= (2 if isinstance(self.table.template, MLPRegressor) else 1)
 
     @property
     def score(self) -> Score:
