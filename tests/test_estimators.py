@@ -16,8 +16,9 @@ from host_cuda import HostCudaBackend, compiler_problem
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_iris, make_classification, make_regression
-from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError, UndefinedMetricWarning
 from sklearn.metrics import log_loss, mean_absolute_error, r2_score
+from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import scale
 from sklearn.utils.class_weight import compute_sample_weight
 
@@ -459,6 +460,89 @@ def test_scoring_decides_early_stopping(table):
     assert stopped.best_validation_score_ == -1.0
 
 
+def scores_in_turn(*scores):
+    """A scorer that gives one after another, the last one for ever."""
+    given = iter(scores)
+    return lambda estimator, X, y: next(given, scores[-1])
+
+
+@pytest.mark.parametrize(
+    ("scores", "kept", "epochs", "best"),
+    [
+        ([np.nan], 4, 4, np.nan),  # nothing to go by: the parameters of the last epoch
+        ([-np.inf], 1, 20, -np.inf),  # a score like any other: the first is the best, and tol below it is as good
+        ([np.nan, 0.5, np.nan], 2, 6, 0.5),
+        ([0.1, np.nan, 0.7, np.nan, 0.2], 3, 7, 0.7),
+        ([np.nan, np.nan, -np.inf, np.nan], 3, 7, -np.inf),
+        ([np.inf, np.nan, 1.0], 1, 5, np.inf),
+    ],
+)
+def test_validation_scores_that_are_nan_improve_nothing(table, scores, kept, epochs, best):
+    X, y = table
+    early = regressor(early_stopping=True, scoring=scores_in_turn(*scores), n_iter_no_change=3, max_iter=20)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        early.fit(X[:90], y[:90], validation_data=(X[90:], y[90:]))
+    said = [str(warning.message) for warning in caught if "the validation score was nan" in str(warning.message)]
+    assert len(said) == bool(np.isnan(best))
+    assert all(warning.filename == __file__ for warning in caught)
+    assert early.n_iter_ == epochs
+    assert np.array_equal(early.best_validation_score_, best, equal_nan=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        plain = regressor(max_iter=kept).fit(X[:90], y[:90])
+    assert relative(early.coefs_, plain.coefs_) < 1e-14
+
+
+def test_an_undefined_score_is_warned_of_by_scikit_learn_and_by_name(table):
+    X, y = table
+    early = regressor(early_stopping=True, n_iter_no_change=2)
+    with pytest.warns(UndefinedMetricWarning), pytest.warns(UserWarning, match="early_stopping: the validation score"):
+        early.fit(X[:90], y[:90], validation_data=(X[:1], y[:1]))
+    assert early.n_iter_ == 3
+    one_class = classifier(early_stopping=True, scoring="roc_auc", n_iter_no_change=2)
+    with pytest.warns(UndefinedMetricWarning), pytest.warns(UserWarning, match="early_stopping: the validation score"):
+        one_class.fit(X[:90], y[:90] > 0, validation_data=(X[:5], np.ones(5, bool)))
+    assert np.isnan(one_class.best_validation_score_)
+    # A score that is a number is better than none, also in the fit that follows.
+    one_class.set_params(warm_start=True).fit(X, y > 0, validation_data=(X, y > 0))
+    assert one_class.best_validation_score_ == max(one_class.validation_scores_[3:])
+    assert relative(one_class.coefs_, [*one_class.to_sklearn().coefs_]) == 0.0
+    # And where a later fit has none, its last parameters are kept, not those of the fit before.
+    before = [coef.copy() for coef in one_class.coefs_]
+    one_class.set_params(n_iter_no_change=2)
+    with pytest.warns(UndefinedMetricWarning), pytest.warns(UserWarning, match="early_stopping: the validation score"):
+        one_class.fit(X, y > 0, validation_data=(X[:5], np.ones(5, bool)))
+    assert relative(one_class.coefs_, before) > 1e-3
+    assert one_class.to_sklearn().best_validation_score_ == -np.inf
+
+
+def test_weights_of_nothing(table):
+    X, y = table
+    rows = np.arange(len(X))
+    _, held = train_test_split(rows, random_state=seeded_before_the_split(X), test_size=0.1)
+    early = regressor(early_stopping=True, n_iter_no_change=2)
+    with pytest.warns(UserWarning, match="early_stopping: the validation score was nan in every epoch"):
+        early.fit(X, y, sample_weight=(~np.isin(rows, held)).astype(float))
+    assert np.isnan(early.validation_scores_).all()
+    assert np.isnan(early.validation_loss_curve_).all()
+    assert early.n_iter_ == 3
+    with pytest.raises(ValueError, match="sample_weight: expected a weight other than 0 among the samples trained on"):
+        early.fit(X, y, sample_weight=np.isin(rows, held).astype(float))
+    with pytest.raises(ValueError, match="sample_weight: expected a weight other than 0 among the samples trained on"):
+        classifier(class_weight={0: 0.0, 1: 0.0}).fit(X, (y > 0).astype(int))
+
+
+def seeded_before_the_split(X):
+    """The random state of `regressor` when it splits: after its parameters have been drawn."""
+    rng = np.random.RandomState(0)
+    drawn = regressor(max_iter=1, shuffle=False, random_state=rng)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        drawn.fit(X, X[:, 0])
+    return rng
+
+
 def test_callbacks_end_training_with_every_solver(table):
     for solver in ("adam", "sgd", "lbfgs"):
         with warnings.catch_warnings():
@@ -511,6 +595,39 @@ def test_input_gradient_is_the_slope_of_the_predictions(task, rng):
     assert gradient.shape == ((30, 4) if task in ("binary", "regression") else (30, 3, 4))
     assert relative(gradient, slopes) < 1e-7
     assert relative(fitted.input_gradient(sparse.csr_array(X)), gradient) < 1e-14
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("loss", ["log_loss", "binary_cross_entropy", "squared_error"])
+@pytest.mark.parametrize("task", ["2 classes", "3 classes", "labels"])
+def test_input_gradient_is_that_of_the_probabilities_of_the_per_sample_loop(task, loss, dtype, rng):
+    """By the complex step through the loop, and by central differences of `predict_proba`."""
+    X = rng.standard_normal((40, 4))
+    z = X @ rng.standard_normal((4, 3)) + 0.5 * rng.standard_normal((40, 3))
+    y = {"2 classes": z[:, 0] > 0, "3 classes": z.argmax(1), "labels": (z > 0).astype(int)}[task]
+    for options in ({}, {"output_activation": "softplus"} if loss == "squared_error" else {"hidden_layer_sizes": ()}):
+        options = {"activation": "tanh", "max_iter": 60, "learning_rate_init": 0.02, **options}
+        fitted = classifier(loss=loss, dtype=dtype, **options).fit(X, y)
+        weights = [coef.T.astype(float) for coef in fitted.coefs_]
+        biases = [intercept.astype(float) for intercept in fitted.intercepts_]
+        activations = fitted.network_.activations
+
+        def probabilities(x, net=(weights, biases, activations)):
+            h = reference.forward(*net, x)[1][-1]
+            return h / h.sum() if task == "3 classes" and net[2][-1] != "softmax" else h
+
+        slopes = [[reference.along(probabilities, [x], [e]) for e in np.eye(4)] for x in X]
+        expected = np.swapaxes(slopes, 1, 2)
+        got = fitted.input_gradient(X)
+        assert got.dtype == dtype
+        assert relative(got, expected[:, 0] if task == "2 classes" else expected) < (
+            1e-5 if dtype == "float32" else 1e-12
+        )
+        if dtype == "float64":
+            step = 1e-6
+            moved = [fitted.predict_proba(X + s * step * e) for e in np.eye(4) for s in (1, -1)]
+            central = np.stack([(up - down) / (2 * step) for up, down in zip(moved[::2], moved[1::2], strict=True)], -1)
+            assert relative(got, central[:, 1] if task == "2 classes" else central) < 1e-7
 
 
 def test_probabilities_of_outputs_that_are_not_a_distribution(iris):

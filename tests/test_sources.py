@@ -1,5 +1,7 @@
 """Data larger than memory: read chunk by chunk, every sample once an epoch, with the results of data in memory."""
 
+import pickle
+import re
 import tracemalloc
 
 import numpy as np
@@ -257,3 +259,167 @@ def test_rows_are_read_in_the_order_in_which_they_lie(data):
     assert np.array_equal(X, data[0][rows])
     assert np.array_equal(y, data[1][rows])
     assert all((np.diff(each) >= 0).all() for each in asked)
+
+
+class Batches:
+    """Batches that are others in later passes: `passes` has a list of them for each, the last one for all that follow."""
+
+    def __init__(self, *passes):
+        self.passes, self.begun = passes, 0
+
+    def __len__(self):
+        return len(self.passes[0])
+
+    def __iter__(self):
+        self.begun += 1
+        return iter(self.passes[min(self.begun, len(self.passes)) - 1])
+
+
+class Exhausted:
+    """An iterator with a length: there is nothing after the first pass."""
+
+    def __init__(self, batches):
+        self.batches, self.length = iter(batches), len(batches)
+
+    def __len__(self):
+        return self.length
+
+    def __iter__(self):
+        return self.batches
+
+
+def cut(X, y, *sizes):
+    ends = np.cumsum(sizes)
+    return [(X[end - size : end], y[end - size : end]) for size, end in zip(sizes, ends, strict=True)]
+
+
+def interrupted(batches, error):
+    yield from batches
+    raise error
+
+
+def test_batches_that_are_others_later_end_the_run_at_the_last_good_epoch(backend, chunks, data):
+    X, y = data
+    good = cut(X, y, 40, 40, 23)
+    one_epoch = network("reference")
+    one_epoch.fit(X, y, **HOW | {"epochs": 1}, shuffle=False)
+    untrained = network("reference").parameters
+    narrow = [*good[:2], (X[80:, :4], y[80:])]
+    for batches, kept, message in (
+        (Exhausted(good), untrained, "X: expected 3 batches in every pass over them, as in the first, got 0;"),
+        (Batches(good, good, []), one_epoch.parameters, "X: expected 3 batches .* got 0;"),
+        (Batches(good, good, good[:2]), one_epoch.parameters, "X: expected 3 batches .* got 2;"),
+        (Batches(good, good, [*good, good[0]]), one_epoch.parameters, "X: expected 3 batches .* got 4 or more;"),
+        (
+            Batches(good, good, cut(X, y, 40, 41, 22)),
+            one_epoch.parameters,
+            r"X: expected batch 1 to hold 40 samples of 5 features, .* got shapes \(41, 5\) and \(41,\)",
+        ),
+        (
+            Batches(good, good, [*good[:2], (X[80:], y[81:])]),
+            one_epoch.parameters,
+            r"X: expected batch 2 to hold 23 samples .* got shapes \(23, 5\) and \(22,\)",
+        ),
+        (Batches(good, good, narrow), one_epoch.parameters, r"expected batch 2 .* got shapes \(23, 4\) and \(23,\)"),
+        (Batches(good, good, [*good[:2], X]), one_epoch.parameters, "got ndarray as batch 2"),
+        (
+            Batches(good, good, interrupted(good[:2], RuntimeError("the network is down"))),
+            one_epoch.parameters,
+            "the network is down",
+        ),
+    ):
+        net = network(backend)
+        with pytest.raises((ValueError, TypeError, RuntimeError), match=message):
+            net.fit(batches, **HOW, shuffle=False)
+        assert relative(net.backend.to_numpy(net.parameters), kept) < 1e-12
+        assert net.epochs_trained == int(kept is not untrained)
+
+
+@pytest.mark.parametrize("form", ["parquet", "folder"])
+def test_files_that_are_others_later_end_the_run_at_the_last_good_epoch(data, form, tmp_path, monkeypatch):
+    monkeypatch.setattr(chunked_epoch, "CHUNK_BYTES", 20 * (5 + 3) * 8)
+    X, y = data
+    changes = {
+        "parquet": [
+            (lambda path: as_parquet(path, X[:100], y[:100]), "row group 4 of data.parquet to hold 11 samples"),
+            (lambda path: as_parquet(path, X[:40], y[:40]), "expected 5 row groups with the columns .* got 2"),
+            (lambda path: as_parquet(path, np.vstack([X, X]), np.r_[y, y]), "expected 5 row groups .* got 9"),
+            (lambda path: as_parquet(path, X[:, :4], y), "expected 5 row groups with the columns .* got 5 with 'f0'"),
+        ],
+        "folder": [
+            (lambda path: np.savez(path / "part3.npz", X=X[:9], y=y[:9]), r"part3\.npz to hold 15 samples"),
+            (lambda path: np.savez(path / "part3.npz", X=X[:0], y=y[:0]), r"part3\.npz to hold 15 samples"),
+            (lambda path: np.savez(path / "part3.npz", X=X[:15, :4], y=y[:15]), r"15 samples of 5 features"),
+            (lambda path: np.savez(path / "part3.npz", X=X[:15], y=y[:14]), r"got shapes \(15, 5\) and \(14,\)"),
+        ],
+    }[form]
+    one_epoch = network()
+    for number, (change, message) in enumerate(changes):
+        (tmp_path / str(number)).mkdir()
+        path = FORMS[form](tmp_path / str(number) / "data.parquet", X, y)
+        if not number:
+            one_epoch.fit(path, **HOW | {"epochs": 1})
+        net = network()
+        with pytest.raises(ValueError, match=message):
+            net.fit(path, **HOW, callbacks=[lambda event, change=change, path=path: change(path) and None])
+        assert np.array_equal(net.parameters, one_epoch.parameters)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_an_error_names_the_row_of_the_data(backend, chunks, data, shuffle, tmp_path):
+    X, y = data
+    how = HOW | {"shuffle": shuffle}
+    weights = np.ones(103)
+    weights[77] = np.nan
+
+    def spoilt(array, row, value):
+        result = array.copy()
+        result[row] = value
+        return result
+
+    holed, labels = spoilt(X, (77, 2), np.nan), spoilt(y, 77, 3)
+    one_hot = spoilt(np.eye(3)[y], (77, 0), 0.5)
+    for arguments, options, message in (
+        ((holed, y), {}, r"X: expected finite numbers in float64, got nan at X\[77, 2\]$"),
+        ((spoilt(X, (77, 2), 1e39), y), {"dtype": "float32"}, r"in float32, got 1e\+39 at X\[77, 2\]$"),
+        ((X, labels), {}, r"Y: expected class labels 0 … 2 .* got 3 at Y\[77\]$"),
+        ((X, spoilt(np.eye(3)[y], (77, 1), -1.0)), {}, r"Y: expected targets in \[0, 1\], got -1 at Y\[77, 1\]$"),
+        ((X, one_hot), {}, r"Y: expected the targets of each sample to sum to 1 .* in row 77$"),
+    ):
+        mapped_X = np.memmap(tmp_path / "X", ">f8", "w+", shape=X.shape)  # in an order of bytes that no network has
+        mapped_X[...] = arguments[0]
+        net = network(backend, **options)
+        before = net.parameters.copy()
+        with pytest.raises(ValueError, match=message):
+            net.fit(mapped_X, mapped(tmp_path / "y", arguments[1]), **how)
+        assert (net.parameters == before).all()
+    with pytest.raises(ValueError, match=r"sample_weight: expected finite numbers .* got nan at sample_weight\[77\]$"):
+        network(backend).fit(mapped(tmp_path / "f", X.astype(np.float32)), y, **how, sample_weight=weights)
+    # Row 77 is the 3rd of the file that begins with row 75, the 10th of the batch that begins with row 68, and the 9th
+    # of the row group that begins with row 69.
+    for form, spoilt_X, spoilt_y, place in (
+        ("folder", holed, y, "X[2, 2] of part5.npz"),
+        ("folder", X, labels, "Y[2] of part5.npz"),
+        ("batches", holed, y, "X[9, 2] of batch 4"),
+        ("batches", X, labels, "Y[9] of batch 4"),
+        ("parquet", X, labels, "Y[8] of row group 3 of data.parquet"),
+    ):
+        folder = tmp_path / place
+        folder.mkdir()
+        with pytest.raises(ValueError, match=f"at {re.escape(place)}$"):
+            network(backend).fit(FORMS[form](folder / "data.parquet", spoilt_X, spoilt_y), **how)
+    words = X.astype(object)
+    words[77, 2] = "a word"
+    with pytest.raises(TypeError, match=r"X: expected numbers, got 'a word' at X\[9, 2\] of batch 4$"):
+        network(backend).fit(as_batches(None, words, y), **how)
+
+
+def test_errors_that_name_a_row_travel_between_processes(data):
+    X, y = data
+    holed = X.copy()
+    holed[77, 2] = np.nan
+    with pytest.raises(ValueError, match=r"at X\[77, 2\]$") as caught:
+        network().fit(holed, y)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert str(again) == str(caught.value)
+    assert isinstance(again, ValueError)

@@ -264,6 +264,23 @@ def test_validation_for_all_or_for_each(rng):
         assert_equal(stack, k, histories[k], (net, expected))
 
 
+def test_samples_as_a_matrix(rng):
+    """Of row numbers or of truth values, a row a member: as a list of arrays."""
+    X, Y = rng.standard_normal((40, 4)), rng.uniform(size=(40, 2))
+    rows = np.sort(rng.permuted(np.tile(np.arange(40), (9, 1)), axis=1)[:, :15])
+    others = np.array([np.setdiff1d(np.arange(40), own) for own in rows])
+    chosen = np.zeros((9, 40), bool)
+    np.put_along_axis(chosen, rows, True, axis=1)
+    for samples, held in ((rows, others), (chosen, ~chosen), (iter(rows), (own for own in others))):
+        stack = dp.NetworkStack(9, [4, 3, 2], backend="numpy")
+        histories = stack.fit(X, Y, samples=samples, validation_samples=held, epochs=2, batch_size=4)
+        for k in range(9):
+            validation = (X[others[k]], Y[others[k]])
+            net, expected = alone(stack, k, X[rows[k]], Y[rows[k]], epochs=2, batch_size=4, validation=validation)
+            assert_equal(stack, k, histories[k], (net, expected))
+            assert histories[k].validation_cost == pytest.approx(expected.validation_cost, rel=1e-12)
+
+
 def test_a_callback_sees_the_stack_and_may_end_training(rng, capsys):
     X, Y = rng.standard_normal((20, 4)), rng.uniform(size=(20, 2))
     seen = []
@@ -317,6 +334,16 @@ def test_a_file_brings_it_back(tmp_path, rng):
         ({"samples": [[0, 1]]}, "samples: expected 2 arrays"),
         ({"samples": [[0, 1], [0, 20]]}, r"samples\[1\]: expected rows 0 … 19"),
         ({"samples": [[0, 1], []]}, r"samples\[1\]: expected row numbers"),
+        ({"samples": np.arange(20)}, "samples: expected 2 arrays of row numbers, one a member, got 20"),
+        ({"samples": [0, 1]}, r"samples\[0\]: expected row numbers, \(m,\), got shape \(\)"),
+        ({"samples": 3}, "samples: expected 2 arrays of row numbers, one a member, got 3"),
+        ({"samples": np.array([[0, 1], [0, 20]])}, r"samples\[1\]: expected rows 0 … 19"),
+        ({"sample_weight": np.eye(2)[[0]].repeat(20, 0).T}, r"sample_weight\[1\]: expected a weight above 0, got none"),
+        (
+            {"sample_weight": np.arange(20) // 10, "samples": [np.arange(9, 20), np.arange(10)]},
+            r"sample_weight: expected a weight above 0 in the rows of samples\[1\], got none",
+        ),
+        ({"sample_weight": np.arange(20) // 10, "samples": [np.arange(10)] * 2, "l2": 1.0}, r"rows of samples\[0\]"),
         ({"dropout": [0.1, 1.5]}, "dropout: expected a probability"),
         ({"validation": 3}, "validation: expected a pair"),
         ({"early_stopping": dp.EarlyStopping()}, "early_stopping: expected validation data"),

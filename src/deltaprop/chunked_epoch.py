@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Array
+from deltaprop.errors import RowError
 from deltaprop.network import SHUFFLE_STREAM, NetworkState
-from deltaprop.sources import CHUNK_BYTES, Pair, Parts, Rows, Source, windows
+from deltaprop.sources import CHUNK_BYTES, Chunk, Parts, Rows, Source, windows
 from deltaprop.whole_epoch import Epoch, Pass
 
 #: From X and Y of a chunk, as they are in the source, to arrays of the network, checked.
@@ -50,10 +51,18 @@ class ChunkedEpoch:
         self.trainers: dict[int, tuple[Epoch, Array, Array]] = {}
 
     def __call__(self, given: Pass) -> None:
-        """All minibatches."""
+        """All minibatches; where data are refused or cannot be read, the parameters are as they were before."""
+        before = self.network.parameters.copy()
+        try:
+            self._train(given)
+        except Exception:
+            self.network.parameters = before
+            raise
+
+    def _train(self, given: Pass) -> None:
         batch = start = 0
-        for pair in self._chunks(given.order):
-            X, Y = self.check(*pair)
+        for chunk in self._chunks(given.order):
+            X, Y = self._checked(chunk)
             rows = X.shape[0]
             trainer = self._trainer(X, Y)
             count = -(-rows // self.batch)
@@ -62,12 +71,16 @@ class ChunkedEpoch:
             trainer.minibatches(replace(given, order=None, weights=weights, sums=sums))
             batch, start = batch + count, start + rows
 
-    def _chunks(self, order: np.ndarray[Any, Any] | None) -> Iterator[Pair]:
+    def _checked(self, chunk: Chunk) -> tuple[Array, Array]:
+        """Its samples as arrays of the network; an error names the row of the data."""
+        try:
+            return self.check(chunk.X, chunk.Y)
+        except RowError as error:
+            raise error.in_row(*chunk.place(error.row)) from None
+
+    def _chunks(self, order: np.ndarray[Any, Any] | None) -> Iterator[Chunk]:
         if isinstance(self.source, Rows):
-            samples = self.source.shape[0]
-            for start in range(0, samples, self.rows):
-                stop = min(start + self.rows, samples)
-                yield self.source.rows(slice(start, stop) if order is None else order[start:stop])
+            yield from self.source.chunks(self.rows, order)
         elif isinstance(self.source, Parts):
             key = (self.network.seed, SHUFFLE_STREAM, self.network.epochs_trained)
             yield from windows(self.source, self.rows, np.random.default_rng(key) if self.shuffled else None)

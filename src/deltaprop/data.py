@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 
 from deltaprop.arguments import refuse_masked
 from deltaprop.backends import Array, Backend, backend_of, get_backend
-from deltaprop.errors import BackendError
+from deltaprop.errors import BackendError, RowTypeError, RowValueError
 
 #: DLPack's numbers of device memory and of memory managed for both sides.
 CUDA_DEVICE_TYPES = (2, 13)
@@ -111,14 +111,16 @@ def as_targets(
     array = _as_finite(array, name, backend, dtype)
     if float(array.min()) < lowest or float(array.max()) > highest:
         bad = (array < lowest) | (array > highest)
-        raise ValueError(f"{name}: expected targets in [{lowest:g}, {highest:g}], got {_first(array, bad, name)}")
+        raise _first(array, bad, name, f"{name}: expected targets in [{lowest:g}, {highest:g}]")
     if rows_sum_to_one:
         sums = array.sum(axis=1)
         if float(abs(sums - 1.0).max()) > 1e-3:
             row = int((abs(sums - 1.0) > 1e-3).argmax())
-            raise ValueError(
+            raise RowValueError(
                 f"{name}: expected the targets of each sample to sum to 1 (class probabilities or one-hot rows), "
-                f"got a sum of {float(sums[row]):g} in row {row}"
+                f"got a sum of {float(sums[row]):g} in row ",
+                row,
+                "",
             )
     return array
 
@@ -133,7 +135,7 @@ def as_weights(weights: Any, name: str, *, rows: int, backend: Backend, dtype: D
         raise ValueError(f"{name}: expected shape ({rows},), one weight for each row of X, got shape {given.shape}")
     array = _as_finite(given, name, backend, dtype)
     if float(array.min()) < 0.0:
-        raise ValueError(f"{name}: expected weights of at least 0, got {_first(array, array < 0.0, name)}")
+        raise _first(array, array < 0.0, name, f"{name}: expected weights of at least 0")
     if float(given.max()) == 0.0:
         raise ValueError(f"{name}: expected a weight above 0, got none")
     return divisible(array, name, given)
@@ -248,15 +250,17 @@ def _from_objects(value: Array, name: str) -> Array:
         return value.astype(np.float64)
     except (TypeError, ValueError, OverflowError):
         for index, entry in np.ndenumerate(value):
-            place = f"{name}[{', '.join(map(str, index))}]"
             try:
                 float(entry)
             except (TypeError, ValueError):
-                raise TypeError(f"{name}: expected numbers, got {entry!r} at {place}") from None
+                if not index:
+                    raise TypeError(f"{name}: expected numbers, got {entry!r}") from None
+                raise RowTypeError(f"{name}: expected numbers, got {entry!r} at {name}[", *_place(index)) from None
             except OverflowError:
-                raise ValueError(
-                    f"{name}: expected finite numbers in float64, got a larger {type(entry).__name__} at {place}"
-                ) from None
+                before = f"{name}: expected finite numbers in float64, got a larger {type(entry).__name__}"
+                if not index:
+                    raise ValueError(before) from None
+                raise RowValueError(f"{before} at {name}[", *_place(index)) from None
         raise
 
 
@@ -268,15 +272,22 @@ def _as_finite(array: Array, name: str, backend: Backend, dtype: DTypeLike) -> A
         result = backend.asarray(array, dtype)
     if not backend.all_finite(result):
         bad = ~(abs(result) < float("inf"))  # true for nan and ±inf
-        raise ValueError(f"{name}: expected finite numbers in {np.dtype(dtype).name}, got {_first(array, bad, name)}")
+        raise _first(array, bad, name, f"{name}: expected finite numbers in {np.dtype(dtype).name}")
     return result
 
 
-def _first(array: Array, bad: Array, name: str) -> str:
-    """The first entry marked in `bad`, with its place."""
+def _first(array: Array, bad: Array, name: str, expected: str, more: str = "") -> RowValueError:
+    """The error that names the first entry marked in `bad`, with its place, as what was got; `more` is said of it."""
     flat = int(bad.reshape(-1).argmax())
     place = np.unravel_index(flat, bad.shape)
-    return f"{float(array[place]):g} at {name}[{', '.join(str(int(i)) for i in place)}]"
+    row, after = _place(place)
+    return RowValueError(f"{expected}, got {float(array[place]):g} at {name}[", row, after + more)
+
+
+def _place(index: tuple[Any, ...]) -> tuple[int, str]:
+    """The row of an entry, and what stands behind it between brackets."""
+    row, *rest = (int(i) for i in index)
+    return row, "".join(f", {i}" for i in rest) + "]"
 
 
 def _check_whole(labels: Array, name: str, shape: str) -> None:
@@ -286,10 +297,8 @@ def _check_whole(labels: Array, name: str, shape: str) -> None:
     with np.errstate(invalid="ignore"):
         broken = labels % 1 != 0  # true for nan and infinities, too
     if bool(broken.any()):
-        raise ValueError(
-            f"{name}: expected shape {shape}, or ({labels.shape[0]},) of whole-number class labels, got "
-            f"{_first(labels, broken, name)} of dtype {labels.dtype}"
-        )
+        expected = f"{name}: expected shape {shape}, or ({labels.shape[0]},) of whole-number class labels"
+        raise _first(labels, broken, name, expected, f" of dtype {labels.dtype}")
 
 
 def _one_hot(labels: Array, name: str, columns: int, backend: Backend, dtype: DTypeLike) -> Array:
@@ -301,9 +310,11 @@ def _one_hot(labels: Array, name: str, columns: int, backend: Backend, dtype: DT
         wrong = lowest if lowest < 0 else highest
         row = int((labels == wrong).argmax())
         shown = wrong if labels.dtype.kind in "iub" else f"{float(wrong):g}"
-        raise ValueError(
+        raise RowValueError(
             f"{name}: expected class labels 0 … {columns - 1} (the network has {columns} outputs), got {shown} at "
-            f"{name}[{row}]"
+            f"{name}[",
+            row,
+            "]",
         )
     labels = backend.asarray(labels, np.int64)
     classes = backend.asarray(np.arange(columns), np.int64)

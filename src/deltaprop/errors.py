@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from deltaprop.history import History
@@ -10,6 +10,36 @@ if TYPE_CHECKING:
 
 class BackendError(RuntimeError):
     """A backend was asked for that cannot be had here; the message says why and which command installs it."""
+
+
+class RowError(Exception):
+    """Something is wrong in one row of an array.
+
+    Parameters
+    ----------
+    before, after : str
+        What the message says before and after the number of the row.
+    row : int
+    """
+
+    def __init__(self, before: str, row: int, after: str) -> None:
+        super().__init__(before, row, after)
+        self.before, self.row, self.after = before, row, after
+
+    def __str__(self) -> str:
+        return f"{self.before}{self.row}{self.after}"
+
+    def in_row(self, row: int, of: str) -> Self:
+        """The same, said of the row of the data that a row of a part is; `of` names the file or batch it is in."""
+        return type(self)(self.before, row, self.after + of)
+
+
+class RowValueError(RowError, ValueError):
+    """A value in a row is not as expected."""
+
+
+class RowTypeError(RowError, TypeError):
+    """What stands in a row is no number."""
 
 
 class DivergenceError(ArithmeticError):

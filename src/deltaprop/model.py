@@ -189,8 +189,9 @@ class Network(NetworkFunction):
         ------
         ValueError, TypeError
             If an argument is none of these, or the checkpoint is of another network, other data or another
-            configuration. Nothing has been trained then. Also if a schedule returns what is no learning rate; what has
-            been learned before is then in the network, and in the checkpoint.
+            configuration. Nothing has been trained then; but data that are read in parts are checked in every epoch,
+            and the parameters of the last good one are kept where they are refused. Also if a schedule returns what is
+            no learning rate; what has been learned before is then in the network, and in the checkpoint.
         OSError
             If a checkpoint cannot be written or read.
         DivergenceError

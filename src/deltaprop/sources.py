@@ -13,8 +13,9 @@ import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +25,21 @@ from deltaprop.numpy_files import DAMAGED, UNPACKED_LIMIT, check_declared_size, 
 Pair = tuple[Any, Any]
 #: Bytes of a chunk that is held at a time: enough for a disk or a bus to be at its speed, and little of any memory.
 CHUNK_BYTES = 64 * 2**20
+
+
+class Chunk(NamedTuple):
+    """Some samples of a source.
+
+    Attributes
+    ----------
+    X, Y : array
+    place : callable
+        From a row of the two to the row of the data that it is, and what names the part that this is a row of.
+    """
+
+    X: Any
+    Y: Any
+    place: Callable[[int], tuple[int, str]]
 
 
 class Source(ABC):
@@ -83,13 +99,24 @@ class Rows(Source):
         place[order] = np.arange(len(order))
         return self.X[which[order]][place], self.Y[which[order]][place]
 
+    def chunks(self, rows: int, order: np.ndarray[Any, Any] | None) -> Iterator[Chunk]:
+        """All samples, so many rows at a time, in `order` or as they lie."""
+        samples = self.shape[0]
+        for start in range(0, samples, rows):
+            which = slice(start, min(start + rows, samples)) if order is None else order[start : start + rows]
+            yield Chunk(*self.rows(which), partial(_row, start, order))
+
     def describe(self) -> str:
         """Shapes and dtypes."""
         return f"rows {self.X.shape} {self.X.dtype}, targets {self.Y.shape} {self.Y.dtype}"
 
 
+def _row(start: int, order: np.ndarray[Any, Any] | None, row: int) -> tuple[int, str]:
+    return start + row if order is None else int(order[start + row]), ""
+
+
 class Parts(Source):
-    """What comes in parts.
+    """What comes in parts, as many and of the same sizes in every pass.
 
     Attributes
     ----------
@@ -106,8 +133,29 @@ class Parts(Source):
     def part(self, number: int) -> Pair:
         """X and Y of one part, where they can be had by number."""
 
+    @abstractmethod
+    def name(self, number: int) -> str:
+        """What a part is called."""
+
     def parts(self, order: Sequence[int]) -> Iterator[Pair]:
-        """All parts, in `order`."""
+        """All parts, in `order`.
+
+        Raises
+        ------
+        ValueError
+            If one is not as it was when it was measured.
+        """
+        for number, (X, Y) in zip(order, self._read(order), strict=True):
+            rows, columns = self.sizes[number], self.shape[1]
+            if np.shape(X) != (rows, columns) or np.shape(Y)[:1] != (rows,):
+                raise ValueError(
+                    f"X: expected {self.name(number)} to hold {rows} samples of {columns} features, as counted when "
+                    f"training began, and as many targets, got shapes {np.shape(X)} and {np.shape(Y)}"
+                )
+            yield X, Y
+
+    def _read(self, order: Sequence[int]) -> Iterator[Pair]:
+        """All parts, in `order`, as they are found."""
         return (self.part(number) for number in order)
 
     def _measure(self, sizes: list[int], columns: int) -> None:
@@ -154,9 +202,19 @@ class ParquetParts(Parts):
             what = str(error).splitlines()[0]
             raise ValueError(f"{self.path}: not a Parquet file, or a damaged one ({what})") from error
 
+    def name(self, number: int) -> str:
+        """The number of a row group."""
+        return f"row group {number} of {self.path.name}"
+
     def part(self, number: int) -> Pair:
         """One row group."""
         with self._file() as file:
+            names, groups = file.schema_arrow.names, file.metadata.num_row_groups
+            if groups != len(self.sizes) or not {*self.features, self.target}.issubset(names):
+                raise ValueError(
+                    f"{self.path}: expected {len(self.sizes)} row groups with the columns that there were when "
+                    f"training began, got {groups} with {', '.join(map(repr, names[:12]))}"
+                )
             table = file.read_row_group(number)
         columns = []
         for name in [*self.features, self.target]:
@@ -194,15 +252,17 @@ class FolderParts(Parts):
             sizes.append(rows)
         self._measure(sizes, columns)
 
+    def name(self, number: int) -> str:
+        """That of a file."""
+        return self.files[number].name
+
     def part(self, number: int) -> Pair:
         """One file."""
         path = self.files[number]
         with path.open("rb") as file:
             archive = load_numpy(path, file)
             X, y = (member(path, archive, name) for name in ("X", "y"))
-        if len(X) != self.sizes[number] or len(y) != len(X):
-            raise ValueError(f"{path}: expected X and y of {self.sizes[number]} samples, got {len(X)} and {len(y)}")
-        return X.reshape(len(X), -1), y
+        return X.reshape(len(X), -1) if X.ndim > 1 and len(X) else X, y
 
     def describe(self) -> str:
         """How many files and samples."""
@@ -226,8 +286,8 @@ class BatchParts(Parts):
         self.batches = batches
         sizes: list[int] = []
         columns = 0
-        for X, Y in self.parts(()):
-            if np.ndim(X) != 2 or len(X) != len(Y):
+        for X, Y in self._pairs():
+            if np.ndim(X) != 2 or np.shape(Y)[:1] != (len(X),):
                 raise ValueError(
                     f"X: expected batches (X, Y) with X of shape (n, features) and as many targets, got shapes "
                     f"{np.shape(X)} and {np.shape(Y)} in batch {len(sizes)}"
@@ -244,8 +304,26 @@ class BatchParts(Parts):
         """Not by number."""
         raise NotImplementedError
 
-    def parts(self, order: Sequence[int]) -> Iterator[Pair]:
-        """All batches as they come."""
+    def name(self, number: int) -> str:
+        """The number of a batch."""
+        return f"batch {number}"
+
+    def _read(self, order: Sequence[int]) -> Iterator[Pair]:
+        """All batches as they come: `order` is that."""
+        count = 0
+        for pair in self._pairs():
+            count += 1
+            if count > len(order):
+                break
+            yield pair
+        if count != len(order):
+            more = " or more" if count > len(order) else ""
+            raise ValueError(
+                f"X: expected {len(order)} batches in every pass over them, as in the first, got {count}{more}; what "
+                "yields batches has to begin anew whenever it is iterated, which an iterator does not"
+            )
+
+    def _pairs(self) -> Iterator[Pair]:
         for number, batch in enumerate(self.batches):
             if not isinstance(batch, (tuple, list)) or len(batch) != 2:
                 raise TypeError(f"X: expected batches to be pairs (X, Y), got {type(batch).__name__} as batch {number}")
@@ -287,39 +365,58 @@ def find_source(X: Any, Y: Any) -> Source | None:
     return None
 
 
-def windows(source: Parts, rows: int, rng: np.random.Generator | None) -> Iterator[Pair]:
+def windows(source: Parts, rows: int, rng: np.random.Generator | None) -> Iterator[Chunk]:
     """All samples in windows of so many rows, the last of those that are left; each permuted by `rng`, if any.
 
     With it, parts that can be had by number come in a random order.
     """
     count = len(source.sizes)
     order = np.arange(count) if rng is None or not source.by_number else rng.permutation(count)
-    held: list[Pair] = []
+    held: list[_Held] = []
     size = 0
-    for part in source.parts(order.tolist()):
-        held.append((np.asarray(part[0]), np.asarray(part[1])))
-        size += len(held[-1][0])
+    for number, part in zip(order.tolist(), source.parts(order.tolist()), strict=True):
+        held.append(_Held(np.asarray(part[0]), np.asarray(part[1]), number, 0))
+        size += len(held[-1].X)
         while size >= rows:
             window, held = _cut(held, rows)
             size -= rows
-            yield _permuted(window, rng)
+            yield _window(source, window, rng)
     if size:
-        window, _ = _cut(held, size)
-        yield _permuted(window, rng)
+        yield _window(source, held, rng)
 
 
-def _cut(held: list[Pair], rows: int) -> tuple[Pair, list[Pair]]:
+class _Held(NamedTuple):
+    """What is held of a part, and from which of its rows on."""
+
+    X: np.ndarray[Any, Any]
+    Y: np.ndarray[Any, Any]
+    number: int
+    first: int
+
+
+def _cut(held: list[_Held], rows: int) -> tuple[list[_Held], list[_Held]]:
     """The first `rows` samples of some parts, and the rest of these."""
-    X, Y = (np.concatenate(arrays) if len(arrays) > 1 else arrays[0] for arrays in zip(*held, strict=True))
-    rest = [(X[rows:], Y[rows:])] if len(X) > rows else []
-    return (X[:rows], Y[:rows]), rest
+    *whole, last = held
+    own = rows - sum(len(part.X) for part in whole)
+    rest = [_Held(last.X[own:], last.Y[own:], last.number, last.first + own)] if len(last.X) > own else []
+    return [*whole, last._replace(X=last.X[:own], Y=last.Y[:own])], rest
 
 
-def _permuted(window: Pair, rng: np.random.Generator | None) -> Pair:
-    if rng is None:
-        return window
-    order = rng.permutation(len(window[0]))
-    return window[0][order], window[1][order]
+def _window(source: Parts, held: list[_Held], rng: np.random.Generator | None) -> Chunk:
+    """What is held as one chunk, permuted."""
+    pairs = [(part.X, part.Y) for part in held]
+    X, Y = (np.concatenate(arrays) if len(held) > 1 else arrays[0] for arrays in zip(*pairs, strict=True))
+    order = None if rng is None else rng.permutation(len(X))
+    ends = np.cumsum([len(part.X) for part in held])
+    parts = [(part.number, part.first) for part in held]  # the samples themselves are let go
+
+    def place(row: int) -> tuple[int, str]:
+        row = row if order is None else int(order[row])
+        which = int(np.searchsorted(ends, row, side="right"))
+        number, first = parts[which]
+        return first + row - (int(ends[which - 1]) if which else 0), f" of {source.name(number)}"
+
+    return Chunk(X, Y, place) if order is None else Chunk(X[order], Y[order], place)
 
 
 def _shape_in_archive(path: Path) -> tuple[int, int]:

@@ -383,7 +383,7 @@ class NetworkStack(StackState):
         inputs, targets = self._training_data(X, Y)
         m = inputs.shape[-2]
         rows = None if samples is None else rows_of_members("samples", samples, count, m)
-        weights = self._each("sample_weight", sample_weight, axes=1)
+        weights, own_weights = self._each("sample_weight", sample_weight, axes=1), np.ndim(sample_weight) > 1
         optimizers = one_each("optimizer", SGD() if optimizer is None else optimizer, count, check_optimizer)
         batch_sizes, penalties = one_each("batch_size", batch_size, count), one_each("l2", l2, count)
         dropouts = [dropout] * count if isinstance(dropout, Real) else one_each("dropout", dropout, count)
@@ -399,7 +399,7 @@ class NetworkStack(StackState):
                     optimizer=optimizers[k],
                     objective=Objective(penalties[k], l2_scaling, reduction),
                     rows=own_rows,
-                    sample_weight=self._weights_of(weights[k], m, own_rows),
+                    sample_weight=self._weights_of(k, weights[k], m, own_rows, own=own_weights),
                     dropout=check_dropout(dropouts[k], len(self.layer_sizes) - 2),
                 )
             )
@@ -458,15 +458,20 @@ class NetworkStack(StackState):
         ]
         return stacked([x for x, _ in pairs]), stacked([y for _, y in pairs])
 
-    def _weights_of(self, sample_weight: Any, m: int, rows: np.ndarray[Any, Any] | None) -> np.ndarray[Any, Any] | None:
-        """One member's sample weights, on the host, in the dtype of the network."""
+    def _weights_of(
+        self, k: int, sample_weight: Any, m: int, rows: np.ndarray[Any, Any] | None, *, own: bool
+    ) -> np.ndarray[Any, Any] | None:
+        """The sample weights of member k, on the host, in the dtype of the network; `own` where others have others."""
         if sample_weight is None:
             return None
-        host = get_backend("numpy")
-        weights: np.ndarray[Any, Any] = as_weights(
-            sample_weight, "sample_weight", rows=m, backend=host, dtype=self.dtype
-        )
-        return weights if rows is None else weights[rows]
+        name, host = f"sample_weight[{k}]" if own else "sample_weight", get_backend("numpy")
+        weights: np.ndarray[Any, Any] = as_weights(sample_weight, name, rows=m, backend=host, dtype=self.dtype)
+        if rows is None:
+            return weights
+        weights = weights[rows]
+        if not weights.any():
+            raise ValueError(f"{name}: expected a weight above 0 in the rows of samples[{k}], got none")
+        return weights
 
     def _validation(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,9 +61,12 @@ def rows_of_members(name: str, samples: Any, count: int, m: int) -> list[np.ndar
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         If there are not as many arrays as members, or one holds anything else.
     """
+    if not isinstance(samples, Iterable):
+        raise TypeError(f"{name}: expected {count} arrays of row numbers, one a member, got {samples!r}")
+    samples = list(samples)  # the rows of a matrix are made here, and live as long as their ids are looked up
     if len(samples) != count:
         raise ValueError(f"{name}: expected {count} arrays of row numbers, one a member, got {len(samples)}")
     known: dict[int, np.ndarray[Any, Any]] = {}

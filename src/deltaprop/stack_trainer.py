@@ -14,6 +14,7 @@ from deltaprop.grouped_stack import ResidentStack, SteppedStack
 from deltaprop.members import Member, Numbers, Passes, Stack
 from deltaprop.native_stack import NativeStack
 from deltaprop.network import NetworkState
+from deltaprop.optimizers import Remembered, moments_of
 from deltaprop.progress import Silent
 from deltaprop.trainer import Trainer
 
@@ -107,6 +108,17 @@ class StackTrainer:
             rows.append(composed[key])
         cost, decay = self.way.epochs(which, Passes(rows, weights, terms, np.asarray(learning_rates, np.float64)))
         return cost, decay
+
+    def hand_over(self, k: int, state: dict[str, Any]) -> None:
+        """Write what the optimizer of member k carries into `state`, which its `Optimizer.init` has made."""
+        if self.one_by_one:
+            state.update(Remembered(self.one_by_one[k].state).before)
+            return
+        stack: Stack = self.way.stack
+        for own, moments in zip(moments_of(state), stack.moments, strict=False):
+            own[...] = moments[k]
+        if "step" in state:
+            state["step"] = int(stack.steps[k])
 
     def _one_by_one(
         self, which: Numbers, orders: Sequence[np.ndarray[Any, Any] | None], learning_rates: np.ndarray[Any, Any]

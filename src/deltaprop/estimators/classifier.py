@@ -20,6 +20,7 @@ from deltaprop.device_scope import methods_on_its_device
 from deltaprop.estimators.fit_data import HeldOut
 from deltaprop.estimators.inputs import checked_data, on_host
 from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron
+from deltaprop.model import Network
 
 #: For each loss, by our name: that for one choice among several classes, and that for a yes or no (or several of them).
 LOSSES = {
@@ -70,7 +71,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     momentum, nesterovs_momentum : float, default 0.9, and bool, default True
         Of "sgd".
     early_stopping, validation_fraction : bool, default False, and float, default 0.1
-        Hold out a share of the training data, stop by its score, and restore the best parameters.
+        Hold out a share of the training data, stop by its score, and restore the best parameters. A score that is nan
+        counts as no improvement; where there is no other, the parameters of the last epoch are kept.
     beta_1, beta_2, epsilon : float
         Of "adam".
     n_iter_no_change : int, default 10
@@ -116,7 +118,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     validation_scores_, validation_loss_curve_ : list of float or None
         One an epoch, where there are validation data.
     best_validation_score_ : float or None
-        With early stopping.
+        With early stopping; nan where the score was nan in every epoch.
     n_iter_, t_ : int
         Epochs of the last fit, and samples trained on in all.
     n_layers_, n_outputs_, n_features_in_ : int
@@ -217,6 +219,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         -----
         ConvergenceWarning
             If `max_iter` ended training.
+        UserWarning
+            If the validation score was nan in every epoch.
         """
         return self._fit(X, y, sample_weight, validation_data, incremental=False)
 
@@ -341,9 +345,23 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             result = outputs.repeat(2, axis=1)
             result[:, 0] = 1.0 - result[:, 1]
             return result
-        if self._label_binarizer.y_type_ == "multiclass" and self.out_activation_ != "softmax":
+        if self._sums_to_one_by_division():
             return outputs / outputs.sum(axis=1, keepdims=True)
         return outputs
+
+    def _sums_to_one_by_division(self) -> bool:
+        """Whether the probabilities of several classes are the shares of the outputs in their sum."""
+        return self._label_binarizer.y_type_ == "multiclass" and self.out_activation_ != "softmax"
+
+    def _slope_of_predictions(self, network: Network, inputs: Array) -> Array:
+        slope = super()._slope_of_predictions(network, inputs)
+        if self.n_outputs_ == 1 or not self._sums_to_one_by_division():
+            return slope
+        # p = h/Σh, so ∂p_k/∂x = (∂h_k/∂x − p_k Σ_j ∂h_j/∂x)/Σh.
+        outputs = network.predict(inputs)
+        total = outputs.sum(axis=1, keepdims=True)
+        shares = outputs / total
+        return (slope - shares[:, :, None] * slope.sum(axis=1, keepdims=True)) / total[:, :, None]
 
     def predict_log_proba(self, X: Any) -> Array:
         """The logarithm of `predict_proba`; that of a small probability is taken from z, and so is never −inf.

@@ -16,12 +16,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from deltaprop.backends import Array
 from deltaprop.estimators.classifier import MLPClassifier
+from deltaprop.estimators.fit_data import NO_SCORE
 from deltaprop.estimators.inputs import Number, checked_inputs, on_host
-from deltaprop.estimators.member_fits import Records
+from deltaprop.estimators.member_fits import Stream
 from deltaprop.estimators.multilayer_perceptron import _weights
 from deltaprop.estimators.regressor import MLPRegressor
 from deltaprop.estimators.together import Group, Table, can_be_together
 from deltaprop.exclusive import trains_alone
+from deltaprop.model import Network
 from deltaprop.stack import NetworkStack
 
 
@@ -42,7 +44,6 @@ class Ensemble(BaseEstimator):
     seeds_: list[int]
     _members: list[Any]
     _group: Group
-    _records: Records
 
     def __init__(
         self,
@@ -80,6 +81,8 @@ class Ensemble(BaseEstimator):
         -----
         ConvergenceWarning
             If ``max_iter`` ended the training of some.
+        UserWarning
+            If early stopping had no validation score but nan to go by.
         """
         base = self.kind() if self.estimator is None else clone(self.estimator)
         if type(base) is not self.kind:
@@ -90,64 +93,96 @@ class Ensemble(BaseEstimator):
             raise TypeError(f"X: expected a dense array, got a sparse {type(table.X).__name__}; pass X.toarray()")
         weights = _weights(sample_weight, table.X)
         rng = check_random_state(self.random_state)
-        self.seeds_ = rng.randint(2**31 - 1, size=self.n_estimators).tolist()
-        self._members = [copy.copy(base) for _ in self.seeds_]
-        for member, seed in zip(self._members, self.seeds_, strict=True):
+        seeds = rng.randint(2**31 - 1, size=self.n_estimators).tolist()
+        members = [copy.copy(base) for _ in seeds]
+        for member, seed in zip(members, seeds, strict=True):
             member.random_state = seed
-        self._group = group = Group(table, base)
+        group = Group(table, base)
         configuration = {name: value for name, value in group.configuration.items() if name != "backend"}
-        self.stack_ = NetworkStack(
-            self.n_estimators, group.widths, seeds=self.seeds_, init="zeros", backend=group.backend, **configuration
+        stack = NetworkStack(
+            self.n_estimators, group.widths, seeds=seeds, init="zeros", backend=group.backend, **configuration
         )
-        self.estimators_samples_ = self._draw_samples(rng, len(table.targets))
-        self._train_together(weights) if can_be_together(base) else self._train_alone(X, y, weights)
+        samples = self._draw_samples(rng, len(table.targets))
+        if can_be_together(base):
+            members = self._train_together(group, stack, members, samples, weights)
+        else:
+            members = self._train_alone(group, stack, members, samples, X, y, weights)
+        self.seeds_, self.estimators_samples_, self.stack_ = seeds, samples, stack
+        self._group, self._members = group, members
         for name in ("n_features_in_", "feature_names_in_", "classes_", "n_outputs_"):
             self.__dict__.pop(name, None)
             if hasattr(table.template, name):
                 setattr(self, name, getattr(table.template, name))
-        self.loss_ = float(self._records.loss.mean())
+        self.loss_ = float(np.mean([member.loss_ for member in members]))
         return self
 
     def _draw_samples(self, rng: Any, m: int) -> list[np.ndarray[Any, Any]]:
         """For each member, the rows that it is trained on."""
         count = max(1, round(self.max_samples * m))
         if self.bootstrap:
-            return [rng.randint(m, size=count) for _ in self.seeds_]
+            return [rng.randint(m, size=count) for _ in range(self.n_estimators)]
         every = np.arange(m)
-        return [every if count == m else rng.permutation(m)[:count] for _ in self.seeds_]
+        return [every if count == m else rng.permutation(m)[:count] for _ in range(self.n_estimators)]
 
-    def _train_together(self, weights: Any) -> None:
-        group, fits = self._group, []
-        for member, rows in zip(self._members, self.estimators_samples_, strict=True):
-            fits.append(group.fit(member, id(rows), rows, group.weights(rows, weights)))
-        self._records = records = group.train(self.stack_, fits)
+    @staticmethod
+    def _train_together(
+        group: Group, stack: NetworkStack, members: list[Any], samples: list[np.ndarray[Any, Any]], weights: Any
+    ) -> list[Any]:
+        """All at once; the members as fitted estimators over `stack`."""
+        streams: dict[Any, Stream] = {}
+        fits = [
+            group.fit(member, k, rows, group.weights(rows, weights), streams)
+            for k, (member, rows) in enumerate(zip(members, samples, strict=True))
+        ]
+        records, count = group.train(stack, fits, go_on=True), len(fits)
         if not records.finite.all():
             raise ValueError(
                 "Solver produced non-finite parameter weights in "
-                f"{int((~records.finite).sum())} of {len(fits)} members. The input data may contain large values and "
+                f"{int((~records.finite).sum())} of {count} members. The input data may contain large values and "
                 "need to be preprocessed."
             )
         if records.ran_out.any():
             warnings.warn(
-                f"Stochastic Optimizer: Maximum iterations reached by {int(records.ran_out.sum())} of {len(fits)} "
+                f"Stochastic Optimizer: Maximum iterations reached by {int(records.ran_out.sum())} of {count} "
                 "members, and the optimization hasn't converged yet.",
                 ConvergenceWarning,
                 stacklevel=4,
             )
+        if records.unscored:
+            warnings.warn(f"{NO_SCORE} (in {records.unscored} of {count} members)", UserWarning, stacklevel=4)
+        return [
+            group.as_fitted(member, network, records, k)
+            for k, (member, network) in enumerate(zip(members, stack, strict=True))
+        ]
 
-    def _train_alone(self, X: Any, y: Any, weights: Any) -> None:
+    @staticmethod
+    def _train_alone(
+        group: Group,
+        stack: NetworkStack,
+        members: list[Any],
+        samples: list[np.ndarray[Any, Any]],
+        X: Any,
+        y: Any,
+        weights: Any,
+    ) -> list[Any]:
         """One after another: a sample drawn more than once counts so often, one not drawn counts 0."""
-        count = self.n_estimators
-        self._records = records = Records(
-            np.zeros(count, int), np.zeros(count), np.zeros(count), np.ones(count, bool), np.zeros(count, bool)
-        )
-        for k, (member, rows) in enumerate(zip(self._members, self.estimators_samples_, strict=True)):
+        fitted = []
+        for network, member, rows in zip(stack, members, samples, strict=True):
             times = np.bincount(rows, minlength=len(on_host(y))).astype(float)
-            fitted = clone(member)
             everywhere = bool((times == 1).all()) and weights is None
-            fitted.fit(X, y, sample_weight=None if everywhere else times if weights is None else times * weights)
-            self.stack_[k].parameters = fitted.network_.parameters
-            records.n_iter[k], records.loss[k], records.best_loss[k] = fitted.n_iter_, fitted.loss_, fitted.loss_
+            alone = clone(member)
+            alone.fit(X, y, sample_weight=None if everywhere else times if weights is None else times * weights)
+            network.parameters, network.epochs_trained = alone.network_.parameters, alone.network_.epochs_trained
+            alone._hand_out(network, group.table.X)
+            fitted.append(alone)
+        return fitted
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Let the members be over the memory of the stack again, but for those fitted to something else since."""
+        super().__setstate__(state)
+        for member, network in zip(self.__dict__.get("_members", ()), self.__dict__.get("stack_", ()), strict=True):
+            if "_network" not in member.__dict__ and _has_parameters_of(member, network):
+                member._hand_out(network, self._group.table.X)
 
     # -- what the members say -----------------------------------------------------------------------------------
 
@@ -155,16 +190,21 @@ class Ensemble(BaseEstimator):
     def estimators_(self) -> list[Any]:
         """The members as fitted estimators, whose networks share the memory of ``stack_``."""
         check_is_fitted(self, "stack_")
-        return [
-            self._group.as_fitted(member, network, self._records, k)
-            for k, (member, network) in enumerate(zip(self._members, self.stack_, strict=True))
-        ]
+        return list(self._members)
 
     def _outputs(self, X: Any) -> Array:
         """a^(L) of every member, (K, m, n_outputs), of the kind of X."""
         check_is_fitted(self, "stack_")
         checked = checked_inputs(self, X, dtype=self.stack_.dtype)
         return self.stack_.predict(checked.toarray() if hasattr(checked, "toarray") else checked)
+
+
+def _has_parameters_of(member: Any, network: Network) -> bool:
+    own = [*(coef.T for coef in member.coefs_), *member.intercepts_]
+    there = [*network.weights, *network.biases]
+    return len(own) == len(there) and all(
+        np.array_equal(on_host(array), network.backend.to_numpy(other)) for array, other in zip(own, there, strict=True)
+    )
 
 
 class EnsembleClassifier(ClassifierMixin, Ensemble):

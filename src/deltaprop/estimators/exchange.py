@@ -81,6 +81,8 @@ def to_sklearn(mlp: Any) -> Any:
     for attribute, value in mlp.__dict__.items():
         if attribute not in mlp.get_params(deep=False) and attribute not in (*OF_OURS, *OF_OUR_NETWORK):
             setattr(result, attribute, copy.deepcopy(value))
+    if mlp.__dict__.get("best_validation_score_") is not None and np.isnan(mlp.best_validation_score_):
+        result.best_validation_score_ = -np.inf  # to which every score that is a number is preferred there too
     result.coefs_, result.intercepts_ = _lists(network, network.parameters)
     best = mlp.__dict__.get("_best_parameters", network.parameters)
     result._best_coefs, result._best_intercepts = _lists(network, best)

@@ -66,7 +66,17 @@ class HeldOut:
     constant_costs: np.ndarray[Any, Any] | None
 
     def record(self, mlp: MultilayerPerceptron, history: History) -> None:
-        """Append the mean cost to ``validation_loss_curve_`` and the score to ``validation_scores_``."""
+        """Append the mean cost to ``validation_loss_curve_`` and the score to ``validation_scores_``.
+
+        Both are nan where the samples weigh nothing.
+        """
+        cost, score = self._cost_and_score(mlp) if has_weight(self.sample_weight) else (np.nan, np.nan)
+        mlp.validation_loss_curve_.append(cost)
+        mlp.validation_scores_.append(score)
+        history.validation_cost.append(cost)
+        history.metrics.setdefault("score", []).append(score)
+
+    def _cost_and_score(self, mlp: MultilayerPerceptron) -> tuple[float, float]:
         network = mlp._network
         backend = network.backend
         prediction = evaluation.prediction_for(network, self.Y)
@@ -74,11 +84,31 @@ class HeldOut:
         m = self.X.shape[0] if self.sample_weight is None else float(self.sample_weight.sum())
         cost = float(evaluation.data_cost(network, self.X, self.Y, prediction, weights)) / m
         cost += mean(self.constant_costs, self.sample_weight)
-        score = float(mlp._validation_score(self, prediction))
-        mlp.validation_loss_curve_.append(cost)
-        mlp.validation_scores_.append(score)
-        history.validation_cost.append(cost)
-        history.metrics.setdefault("score", []).append(score)
+        return cost, float(mlp._validation_score(self, prediction))
+
+
+#: What is warned of where early stopping has nothing to go by.
+NO_SCORE = (
+    "early_stopping: the validation score was nan in every epoch, so there is no best one and the parameters of the "
+    "last are kept; look at validation_fraction, scoring and sample_weight"
+)
+
+
+def has_weight(weights: np.ndarray[Any, Any] | None) -> bool:
+    """Whether there is anything to take a mean by."""
+    return weights is None or float(weights.sum()) != 0.0
+
+
+def check_weights(weights: np.ndarray[Any, Any] | None) -> None:
+    """Refuse samples to train on none of which counts.
+
+    Raises
+    ------
+    ValueError
+        If all weights are 0.
+    """
+    if weights is not None and not weights.any():
+        raise ValueError("sample_weight: expected a weight other than 0 among the samples trained on, got none")
 
 
 def mean(values: np.ndarray[Any, Any] | None, weights: np.ndarray[Any, Any] | None) -> float:

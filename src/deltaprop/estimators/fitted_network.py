@@ -228,8 +228,12 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         """
         network, inputs, checked = self._inputs(X)
         inputs = inputs.array if isinstance(inputs, HostData) else inputs
-        jacobian = network.jacobian(inputs.toarray() if hasattr(inputs, "toarray") else inputs)
-        return self._like(jacobian[:, 0, :] if self.n_outputs_ == 1 else jacobian, checked)
+        slope = self._slope_of_predictions(network, inputs.toarray() if hasattr(inputs, "toarray") else inputs)
+        return self._like(slope[:, 0, :] if self.n_outputs_ == 1 else slope, checked)
+
+    def _slope_of_predictions(self, network: Network, inputs: Array) -> Array:
+        """How what is predicted changes with the inputs, (m, n_outputs, n_features)."""
+        return network.jacobian(inputs)
 
 
 def _is_as(network: Network, configuration: dict[str, Any]) -> bool:

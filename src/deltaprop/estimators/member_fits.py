@@ -18,10 +18,11 @@ from sklearn.utils import check_random_state
 from deltaprop import evaluation
 from deltaprop.backends import Array
 from deltaprop.backprop import Objective
+from deltaprop.estimators.fit_data import has_weight, mean
 from deltaprop.estimators.multilayer_perceptron import draw_parameters
-from deltaprop.estimators.step_rule import SMALLEST_LEARNING_RATE
+from deltaprop.estimators.step_rule import SMALLEST_LEARNING_RATE, step_rule
 from deltaprop.members import Member, finite_members
-from deltaprop.network import StackState
+from deltaprop.network import NetworkState, StackState
 from deltaprop.optimizers import Optimizer
 from deltaprop.parameters import Parameters
 from deltaprop.scipy_threads import numpy_on_one_thread
@@ -52,6 +53,7 @@ class Stream:
         self.initial = shape.backend.to_numpy(shape.flat).copy()
         self.rows = rows
         self.held_out: np.ndarray[Any, Any] | None = None
+        self._before = copy.deepcopy(self.rng)
         self._first = 0
         self._drawn: np.ndarray[Any, Any] | None = None
 
@@ -68,6 +70,7 @@ class Stream:
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
             )
         self.rows, self.held_out = self.rows[train], self.rows[held_out]
+        self._before = copy.deepcopy(self.rng)
 
     def orders(self, first: int, count: int) -> np.ndarray[Any, Any]:
         """In which order the rows are visited in so many epochs from `first` on, (count, m); asked for in turn."""
@@ -79,6 +82,14 @@ class Stream:
                 order = own[:] = order[self.rng.permutation(samples)]
             self._first, self._drawn = first, drawn
         return self._drawn
+
+    def after(self, epochs: int) -> np.random.RandomState:
+        """What numbers are drawn from after so many epochs of one member."""
+        drawn = 0 if self._drawn is None else self._first + len(self._drawn) - 1
+        rng: np.random.RandomState = copy.deepcopy(self.rng if drawn == epochs else self._before)
+        for _ in range(0 if drawn == epochs else epochs):
+            rng.permutation(len(self.rows))
+        return rng
 
 
 @dataclass
@@ -127,31 +138,115 @@ class Records:
 
     Attributes
     ----------
+    fits : sequence of MemberFit
+    trainer : StackTrainer
+        Which has what their optimizers carry.
     n_iter : array of int, (k,)
         Epochs.
-    loss, best_loss : array, (k,)
+    loss, best_loss, best_watched : array, (k,)
+        The last, the lowest, and the lowest of those by which scikit-learn decides.
+    worse_epochs : array, (k,)
+        How many epochs at the end brought no improvement.
+    learning_rate : array, (k,)
+        Of the last epoch, before "invscaling".
+    best_score : array, (k,)
+        Of the data held out; nan where there was none in any epoch.
     finite : array of bool, (k,)
         Whether its parameters are.
     ran_out : array of bool, (k,)
         Whether ``max_iter`` ended it.
     epochs : list of (array of int, array)
         Which members were in training in each epoch, and their losses.
+    held_out : list of (array of int, array, array)
+        Which members were judged after each epoch, their scores and, where they are to go on, their costs.
     """
 
+    fits: Sequence[MemberFit]
+    trainer: StackTrainer
     n_iter: np.ndarray[Any, Any]
     loss: np.ndarray[Any, Any]
     best_loss: np.ndarray[Any, Any]
+    best_watched: np.ndarray[Any, Any]
+    worse_epochs: np.ndarray[Any, Any]
+    learning_rate: np.ndarray[Any, Any]
+    best_score: np.ndarray[Any, Any]
     finite: np.ndarray[Any, Any]
     ran_out: np.ndarray[Any, Any]
     epochs: list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = field(default_factory=list)
+    held_out: list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]] = field(
+        default_factory=list
+    )
 
-    def curve(self, k: int) -> list[float]:
-        """The loss of each epoch of member k."""
-        return [float(loss[which == k][0]) for which, loss in self.epochs[: self.n_iter[k]]]
+    @classmethod
+    def of(cls, fits: Sequence[MemberFit], trainer: StackTrainer) -> Records:
+        """Before the first epoch."""
+        k = len(fits)
+        infinite = np.full(k, np.inf)
+        rates = np.array([fit.estimator.learning_rate_init for fit in fits], np.float64)
+        return cls(
+            fits,
+            trainer,
+            n_iter=np.zeros(k, int),
+            loss=np.zeros(k),
+            best_loss=infinite,
+            best_watched=infinite.copy(),
+            worse_epochs=np.zeros(k, int),
+            learning_rate=rates,
+            best_score=np.full(k, np.nan),
+            finite=np.ones(k, bool),
+            ran_out=np.zeros(k, bool),
+        )
+
+    @property
+    def unscored(self) -> int:
+        """How many stopped early by a validation score that was nan in every epoch."""
+        return int(
+            (np.isnan(self.best_score) & [fit.estimator.early_stopping for fit in self.fits] & self.finite).sum()
+        )
+
+    def hand_over(self, k: int, mlp: Any, network: NetworkState) -> None:
+        """Set on `mlp`, whose network has the parameters of fit k, all that a fit by itself leaves on an estimator."""
+        fit = self.fits[k]
+        early, epochs = fit.estimator.early_stopping, int(self.n_iter[k])
+        mlp.n_iter_, mlp.t_, mlp.loss_ = epochs, epochs * len(fit.stream.rows), float(self.loss[k])
+        mlp.loss_curve_ = [float(loss[which == k][0]) for which, loss in self.epochs[:epochs]]
+        mlp.best_loss_ = None if early else float(self.best_loss[k])
+        mlp._best_watched = np.inf if early else float(self.best_watched[k])
+        mlp._no_improvement_count = int(self.worse_epochs[k])
+        mlp.best_validation_score_ = float(self.best_score[k]) if early else None
+        mlp.validation_scores_ = mlp.validation_loss_curve_ = None
+        if early:
+            own = [(scores[which == k], costs[which == k]) for which, scores, costs in self.held_out[:epochs]]
+            mlp.validation_scores_ = [float(score[0]) for score, _ in own]
+            mlp.validation_loss_curve_ = [float(cost[0]) for _, cost in own]
+            mlp._best_parameters = network.parameters.copy()
+        mlp._random_state = fit.stream.after(epochs if fit.estimator.shuffle else 0)
+        mlp._optimizer = rule = step_rule(mlp, network)
+        self.trainer.hand_over(k, rule.state)
+        rule.learning_rate = float(self.learning_rate[k])
+        rule.epoch_ended(mlp.t_)
+        network.epochs_trained = epochs
 
 
 class MemberTrainer(StackTrainer):
-    """Every minibatch has its own m, as in `deltaprop.estimators.minibatches.MinibatchTrainer`."""
+    """Every minibatch has its own m, as in `deltaprop.estimators.minibatches.MinibatchTrainer`.
+
+    Parameters
+    ----------
+    constant_costs : array, (m,), or None
+        A cost of each row of the table that does not depend on the network.
+
+    Attributes
+    ----------
+    constants : array, (k,)
+        Its mean over the last epoch of each member, by weight.
+    """
+
+    def __init__(self, *arguments: Any, constant_costs: np.ndarray[Any, Any] | None) -> None:
+        super().__init__(*arguments)
+        costs = None if constant_costs is None else [constant_costs[member.rows] for member in self.members]
+        self.constant_costs = costs
+        self.constants = np.array([0.0 if costs is None else np.mean(costs[k]) for k in range(len(self.members))])
 
     def terms(self, k: int, sums: Sequence[float]) -> np.ndarray[Any, Any]:
         """Those of J_b: 1/n_b, as the weights are scaled to; α/m_b; and n_b/2 times that for the cost."""
@@ -167,7 +262,11 @@ class MemberTrainer(StackTrainer):
         weights, sums = super().weights(k, order)
         sizes = self.members[k].sizes
         factors = [n / m if m else 0.0 for n, m in zip(sizes, sums, strict=True)]
-        return (weights * np.repeat(factors, sizes)).astype(weights.dtype), sums
+        scaled = (weights * np.repeat(factors, sizes)).astype(weights.dtype)
+        if self.constant_costs is not None:
+            costs = self.constant_costs[k]
+            self.constants[k] = float(scaled @ (costs if order is None else costs[order])) / len(scaled)
+        return scaled, sums
 
 
 def fit_together(
@@ -179,6 +278,7 @@ def fit_together(
     outputs_averaged: int,
     constant_costs: np.ndarray[Any, Any] | None,
     score: Score,
+    go_on: bool,
 ) -> Records:
     """Train the members of `stack`, one for each of `fits`, in place.
 
@@ -189,9 +289,11 @@ def fit_together(
     outputs_averaged : int
         By how many outputs scikit-learn divides the cost that it watches.
     constant_costs : array, (m,), or None
-        A cost of each row that does not depend on the network; not with sample weights.
+        A cost of each row that does not depend on the network.
     score : callable
         Of the data held out, under early stopping.
+    go_on : bool
+        Whether estimators are to be made of the fits, which need every record.
     """
     count, backend = len(fits), stack.backend
     estimators = [fit.estimator for fit in fits]
@@ -201,11 +303,12 @@ def fit_together(
 
     stack.parameters = np.stack([fit.stream.initial for fit in fits])
     members = [fit.member() for fit in fits]
-    trainer = MemberTrainer(stack, X, Y, members)
+    trainer = MemberTrainer(stack, X, Y, members, constant_costs=constant_costs)
+    records = Records.of(fits, trainer)
     samples = np.array([member.samples for member in members])
     shuffled = [e.shuffle and m.batch_size < m.samples for e, m in zip(estimators, members, strict=True)]
     tol, patience, most = of_each("tol"), of_each("n_iter_no_change"), of_each("max_iter")
-    rate = first_rate = of_each("learning_rate_init")
+    rate, first_rate = records.learning_rate, of_each("learning_rate_init")
     power, sgd = of_each("power_t"), of_each("solver", object) == "sgd"
     schedule = of_each("learning_rate", object)
     adaptive, inverse, early = (
@@ -213,19 +316,9 @@ def fit_together(
         sgd & (schedule == "invscaling"),
         of_each("early_stopping", bool),
     )
-    constants = np.zeros(count)
-    if constant_costs is not None:
-        constants[:] = [float(np.mean(constant_costs[fit.stream.rows])) for fit in fits]
-    best_watched, best_score = np.full(count, np.inf), np.full(count, -np.inf)
-    worse_epochs, rate = np.zeros(count), rate.copy()
+    best_watched, best_score, worse_epochs = records.best_watched, np.full(count, -np.inf), records.worse_epochs
     best = stack.parameters.copy() if early.any() else None
-    records = Records(
-        np.zeros(count, int),
-        np.zeros(count),
-        np.full(count, np.inf),
-        np.ones(count, bool),
-        np.zeros(count, bool),
-    )
+    has_best = np.zeros(count, bool)
     active, epoch = np.arange(count), 0
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         while active.size:
@@ -237,7 +330,8 @@ def fit_together(
             slowed = first_rate[:, None] / ((numbers - 1) * samples[:, None] + 1.0) ** power[:, None]
             rates = np.where(inverse[:, None], slowed, rate[:, None])[active]
             data, penalties = trainer.epochs(active, orders, rates)
-            cost, decay = data / samples[active, None] + constants[active, None], penalties / samples[active, None]
+            cost, decay = data / samples[active, None], penalties / samples[active, None]
+            cost += trainer.constants[active, None]
             watched, losses = cost / outputs_averaged + decay, cost + decay
             for place in range(at_once):
                 epoch += 1
@@ -246,14 +340,15 @@ def fit_together(
                 best_watched[active] = np.fmin(best_watched[active], watched[:, place])
                 if best is not None:
                     judged = active[early[active]]
-                    scores = _held_out_scores(stack, X, Y, fits, judged, score)
-                    worse[early[active]] = scores < best_score[judged] + tol[judged]
-                    better = scores > best_score[judged]
-                    best_score[judged[better]] = scores[better]
+                    scores, costs = _judge(stack, X, Y, fits, judged, score, constant_costs, with_costs=go_on)
+                    records.held_out.append((judged, scores, costs))
+                    worse[early[active]] = ~(scores >= best_score[judged] + tol[judged])  # as a nan is
+                    better = (scores > best_score[judged]) | ~(has_best[judged] | np.isnan(scores))
+                    has_best[judged[better]], best_score[judged[better]] = True, scores[better]
                     best[judged[better]] = stack.parameters[judged[better]]
                 worse_epochs[active] = np.where(worse, worse_epochs[active] + 1, 0)
             records.loss[active], records.n_iter[active] = losses[:, -1], epoch
-            records.best_loss[active] = np.fmin(records.best_loss[active], losses.min(axis=1))
+            records.best_loss[active] = np.fmin(records.best_loss[active], np.fmin.reduce(losses, axis=1))
             finite = records.finite[active] = finite_members(stack)[active]
             gave_up = worse_epochs[active] > patience[active]
             goes_on = gave_up & adaptive[active] & (rate[active] > SMALLEST_LEARNING_RATE)
@@ -264,42 +359,54 @@ def fit_together(
             records.ran_out[active] = stays & (epoch >= most[active])
             active = active[stays & (epoch < most[active])]
     if best is not None:
-        chosen = backend.asarray(np.flatnonzero(early & records.finite), np.int64)
+        # Those whose score was always nan keep the parameters of their last epoch.
+        records.best_score[has_best] = best_score[has_best]
+        chosen = backend.asarray(np.flatnonzero(has_best), np.int64)
         stack.parameters[chosen] = best[chosen]
+        records.finite[has_best] = finite_members(stack)[has_best]
     return records
 
 
-def _held_out_scores(
-    stack: StackState, X: Array, Y: Array, fits: Sequence[MemberFit], which: np.ndarray[Any, Any], score: Score
-) -> np.ndarray[Any, Any]:
-    """What each member named by `which` scores on the rows held out from it."""
-    scores = np.empty(len(which))
+def _judge(
+    stack: StackState,
+    X: Array,
+    Y: Array,
+    fits: Sequence[MemberFit],
+    which: np.ndarray[Any, Any],
+    score: Score,
+    constant_costs: np.ndarray[Any, Any] | None,
+    *,
+    with_costs: bool,
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """The score and, where asked for, the mean cost of each member named by `which` on the rows held out from it.
+
+    They are nan where these rows weigh nothing.
+    """
+    backend = stack.backend
+    scores, costs = np.full(len(which), np.nan), np.full(len(which), np.nan)
     streams = [fits[k].stream for k in which]
     for stream in dict.fromkeys(streams):
         places = np.flatnonzero([each is stream for each in streams])
         held_out: Any = stream.held_out
+        on_backend = backend.asarray(held_out, np.int64)
+        held_X, held_Y = X[on_backend], Y[on_backend]
+        targets = backend.to_numpy(held_Y)
         weights = [fits[k].sample_weight for k in which[places]]
         for weight in {id(weight): weight for weight in weights}.values():
             own = places[[each is weight for each in weights]]
             own_weight = None if weight is None else weight[held_out]
-            scores[own] = score_members(stack, which[own], X, Y, held_out, score, own_weight)
-    return scores
-
-
-def score_members(
-    stack: StackState,
-    which: np.ndarray[Any, Any],
-    X: Array,
-    Y: Array,
-    rows: np.ndarray[Any, Any],
-    score: Score,
-    weights: np.ndarray[Any, Any] | None = None,
-) -> np.ndarray[Any, Any]:
-    """What each member named by `which` scores on some rows of the table."""
-    backend = stack.backend
-    on_backend = backend.asarray(rows, np.int64)
-    outputs = predict_members(stack, which, X[on_backend])
-    return score(outputs, backend.to_numpy(Y[on_backend]), weights)
+            if not has_weight(own_weight):
+                continue
+            scores[own] = score(predict_members(stack, which[own], held_X), targets, own_weight)
+            if with_costs:
+                m = len(held_out) if own_weight is None else float(own_weight.sum())
+                on_device = None if own_weight is None else backend.asarray(own_weight, stack.dtype)
+                constant = mean(None if constant_costs is None else constant_costs[held_out], own_weight)
+                for place in own:
+                    network = stack.over(stack.parameters[which[place]])
+                    total = evaluation.data_cost(network, held_X, held_Y, sample_weight=on_device)
+                    costs[place] = float(total) / m + constant
+    return scores, costs
 
 
 def predict_members(stack: StackState, which: np.ndarray[Any, Any], X: Array) -> np.ndarray[Any, Any]:

@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from deltaprop.backends import Array
 from deltaprop.backprop import Objective
 from deltaprop.callbacks import EpochEnd, tell
+from deltaprop.estimators.fit_data import NO_SCORE
 from deltaprop.estimators.step_rule import step_rule
 from deltaprop.history import History
 from deltaprop.progress import progress_bar
@@ -21,6 +22,7 @@ from deltaprop.trainer import Trainer
 if TYPE_CHECKING:
     from deltaprop.estimators.fit_data import HeldOut, Training
     from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron
+    from deltaprop.model import Network
 
 
 class MinibatchTrainer(Trainer):
@@ -77,6 +79,7 @@ def train(mlp: MultilayerPerceptron, training: Training, held_out: HeldOut | Non
     )
     epochs = 1 if incremental else mlp.max_iter
     stops_by_score = mlp.early_stopping
+    scored = len(mlp.validation_scores_) if stops_by_score else 0
     order = np.arange(samples)
     history = History(cost=mlp.loss_curve_)
     mlp.n_iter_ = 0
@@ -123,7 +126,7 @@ def train(mlp: MultilayerPerceptron, training: Training, held_out: HeldOut | Non
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=7)
     if stops_by_score:
-        network.parameters = mlp._best_parameters
+        _restore_best(mlp, network, mlp.validation_scores_[scored:])
 
 
 def _batch_size(mlp: MultilayerPerceptron, samples: int) -> int:
@@ -146,12 +149,25 @@ def _judge_loss(mlp: MultilayerPerceptron, watched: float) -> None:
 
 
 def _judge_score(mlp: MultilayerPerceptron, parameters: Array) -> None:
-    """Count the epochs that did not raise the validation score by `tol`, and keep the parameters of the best."""
-    score = mlp.validation_scores_[-1]
-    mlp._no_improvement_count = mlp._no_improvement_count + 1 if score < mlp.best_validation_score_ + mlp.tol else 0
-    if score > mlp.best_validation_score_:
+    """Count the epochs that did not raise the validation score by `tol`, and keep the parameters of the best.
+
+    A score that is nan raises nothing.
+    """
+    score, best = mlp.validation_scores_[-1], mlp.best_validation_score_
+    mlp._no_improvement_count = 0 if score >= best + mlp.tol else mlp._no_improvement_count + 1
+    is_first = not hasattr(mlp, "_best_parameters") and not np.isnan(score)
+    if score > best or is_first:
         mlp.best_validation_score_ = score
         mlp._best_parameters = parameters.copy()
+
+
+def _restore_best(mlp: MultilayerPerceptron, network: Network, scores: Sequence[float]) -> None:
+    """Go back to the parameters of the best of these `scores`; where all are nan, the last parameters are kept."""
+    if scores and np.isnan(scores).all():
+        warnings.warn(NO_SCORE, UserWarning, stacklevel=8)
+        mlp.best_validation_score_, mlp._best_parameters = float("nan"), network.parameters.copy()
+    elif hasattr(mlp, "_best_parameters"):
+        network.parameters = mlp._best_parameters
 
 
 def _goes_on(mlp: MultilayerPerceptron, goes_on: bool) -> bool:

@@ -20,7 +20,7 @@ from deltaprop.backends import BACKENDS, BY_NAME_ONLY, Array, Backend
 from deltaprop.data import HostData, divisible
 from deltaprop.device_scope import methods_on_its_device, on_its_device
 from deltaprop.estimators import exchange, full_batch, minibatches
-from deltaprop.estimators.fit_data import HeldOut, Training
+from deltaprop.estimators.fit_data import HeldOut, Training, check_weights
 from deltaprop.estimators.fitted_network import ACTIVATIONS, FittedNetwork, our_name
 from deltaprop.estimators.inputs import Number, on_host, take
 from deltaprop.exclusive import trains_alone
@@ -160,6 +160,8 @@ class MultilayerPerceptron(FittedNetwork):
         of_class = self._class_weights(y, incremental=incremental)
         if of_class is not None:
             weights = divisible(of_class if weights is None else weights * of_class, "class_weight")
+            if not incremental:
+                check_weights(weights)
         self.n_outputs_ = targets.shape[1]
         self._random_state = check_random_state(self.random_state)
         widths, before = [X.shape[1], *hidden, self.n_outputs_], None
@@ -244,10 +246,10 @@ class MultilayerPerceptron(FittedNetwork):
         if validates and getattr(self, "validation_scores_", None) is None:
             self.validation_scores_, self.validation_loss_curve_ = [], []
         if self.early_stopping:
-            if getattr(self, "best_validation_score_", None) is None:
+            best = getattr(self, "best_validation_score_", None)
+            if best is None or np.isnan(best):
                 self.best_validation_score_, self.best_loss_ = -np.inf, None
-            if not hasattr(self, "_best_parameters"):
-                self._best_parameters = self._network.parameters.copy()
+                self.__dict__.pop("_best_parameters", None)
         elif self.best_loss_ is None:
             self.best_loss_ = np.inf
 
@@ -270,6 +272,7 @@ class MultilayerPerceptron(FittedNetwork):
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
             )
         part = (take(X, train), targets[train], None if weights is None else weights[train])
+        check_weights(part[2])
         held_weights = None if weights is None else weights[validation]
         return part, self._hold_out(take(X, validation), targets[validation], held_weights)
 

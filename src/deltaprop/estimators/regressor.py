@@ -125,6 +125,8 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         -----
         ConvergenceWarning
             If `max_iter` ended training.
+        UserWarning
+            If the validation score was nan in every epoch.
         """
         return self._fit(X, y, sample_weight, validation_data, incremental=False)
 

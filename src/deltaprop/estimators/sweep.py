@@ -12,17 +12,20 @@ from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from joblib import Parallel, delayed, effective_n_jobs
+from joblib import effective_n_jobs
 from sklearn.base import clone, is_classifier
-from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
-from sklearn.model_selection import ParameterGrid, ParameterSampler, check_cv, cross_validate
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import ParameterGrid, ParameterSampler, check_cv
 from sklearn.model_selection._search import BaseSearchCV
+from sklearn.model_selection._validation import _fit_and_score, _score, _warn_or_raise_about_fit_failures
 from sklearn.utils import _safe_indexing, get_tags, indexable
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_method_params, check_is_fitted
 
+from deltaprop.estimators.fit_data import NO_SCORE
 from deltaprop.estimators.inputs import Number, on_host
-from deltaprop.estimators.member_fits import Records, predict_members
+from deltaprop.estimators.member_fits import MemberFit, Records, Stream, predict_members
 from deltaprop.estimators.together import KINDS, Group, Table, batches, can_be_together, group_key, with_parameters
 from deltaprop.exclusive import trains_alone
 from deltaprop.network import StackState
@@ -32,7 +35,11 @@ from deltaprop.progress import sweep_bar
 Split = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 #: Scorings that are the estimator's own score, which is computed for many members at once.
 OWN_SCORES = {"classifier": (None, "accuracy"), "regressor": (None, "r2")}
-COLUMNS = ("fit_time", "score_time", "n_test_samples")
+#: What a fit that ends in such parameters says.
+NOT_FINITE = (
+    "ValueError: Solver produced non-finite parameter weights. The input data may contain large values and need to be "
+    "preprocessed."
+)
 
 
 @dataclass
@@ -72,7 +79,7 @@ class SweepCV(BaseSearchCV):
     random_state : int, RandomState or None
         What candidates are drawn by.
     error_score : "raise" or number, default nan
-        What a fit that fails scores, with a warning; the others go on.
+        What a fit that fails scores, and one whose scorer raises an exception, with a warning; the others go on.
     return_train_score : bool, default False
     progress : bool, default False
         Draw a progress bar over candidates on standard error.
@@ -177,6 +184,10 @@ class SweepCV(BaseSearchCV):
         -----
         FitFailedWarning
             If some fits failed (a network whose parameters are no longer finite, say).
+        UserWarning
+            If a scorer raised an exception, or early stopping had no validation score but nan to go by.
+        UndefinedMetricWarning
+            If a score is not defined on a split, as R² of one sample.
         ConvergenceWarning
             If ``max_iter`` ended some.
         """
@@ -188,7 +199,6 @@ class SweepCV(BaseSearchCV):
         routed = self._get_routed_params_for_fit(given)
         given.pop("groups", None)
         groups = routed.splitter.split.get("groups")
-        weights = (routed.estimator.fit.get("sample_weight"), routed.scorer.score.get("sample_weight"))
         try:
             table = Table.of(self.estimator, X, y)
         except (ValueError, TypeError):
@@ -204,7 +214,7 @@ class SweepCV(BaseSearchCV):
         if len(splits) != self.n_splits_:
             raise ValueError(f"cv: expected {self.n_splits_} splits, as it said there would be, got {len(splits)}")
         candidates = self._candidates()
-        search = _Search(self, table, X, y, splits, weights, scorers)
+        search = _Search(self, table, X, y, splits, routed, scorers)
         out = search.run(candidates)
         results = self._format_results(candidates, self.n_splits_, out)
         first = out[0]["test_scores"]
@@ -288,22 +298,22 @@ class _Search:
         X: Any,
         y: Any,
         splits: Sequence[Split],
-        weights: tuple[Any, Any],
+        routed: Any,
         scorers: Any,
     ) -> None:
         self.sweep, self.table, self.X, self.y, self.splits = sweep, table, X, y, splits
-        self.sample_weight, self.score_weight = (
-            None if w is None else np.asarray(on_host(w, "sample_weight")) for w in weights
+        self.fit_params, self.score_params = (
+            {name: np.asarray(on_host(value, name)) for name, value in params.items() if value is not None}
+            for params in (routed.estimator.fit, routed.scorer.score)
         )
         self.scorers = scorers
         self.alike = [table.is_seen_alike(train) for train, _ in splits]
         kind = "classifier" if is_classifier(sweep.estimator) else "regressor"
         self.own_score = isinstance(sweep.scoring, str | None) and sweep.scoring in OWN_SCORES[kind]
-        self.ran_out = self.fits = 0
-        self.failures: list[str] = []
+        self.ran_out = self.unscored = self.fits = 0
 
     def run(self, candidates: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """What `cross_validate` says of every candidate on every split, in the order of `GridSearchCV`."""
+        """What `_fit_and_score` says of every candidate on every split, in the order of `GridSearchCV`."""
         out: dict[tuple[int, int], dict[str, Any]] = {}
         together: dict[Any, list[Job]] = {}
         alone: list[Job] = []
@@ -323,13 +333,18 @@ class _Search:
                 else:
                     alone.append(Job(c, s, parameters))
         total = len(candidates) * len(self.splits)
+        if not total:
+            raise ValueError("cv, param_grid: expected splits and candidates, got none")
         with sweep_bar(self.sweep.progress, total, len(self.splits)) as bar:
             for jobs in together.values():
                 if jobs:
                     self._fit_group(jobs, out, bar)
             self._fit_alone(alone, out, bar)
-        self._warn(total)
-        return [out[c, s] for c in range(len(candidates)) for s in range(len(self.splits))]
+        results = [out[c, s] for c in range(len(candidates)) for s in range(len(self.splits))]
+        _warn_or_raise_about_fit_failures(results, self.sweep.error_score)
+        _fill_in(results, self.sweep.error_score)
+        self._warn()
+        return results
 
     # -- together -----------------------------------------------------------------------------------------------
 
@@ -354,24 +369,32 @@ class _Search:
         else:
             light = copy.copy(self)
             done = parallel(delayed(_fit_part)(light, group, part) for part in parts)
-        for part, (entries, ran_out, failures) in zip(parts, done, strict=True):
+        for part, (entries, ran_out, unscored) in zip(parts, done, strict=True):
             for job, entry in zip(part, entries, strict=True):
                 out[job.candidate, job.split] = entry
-            self.ran_out, self.fits = self.ran_out + ran_out, self.fits + len(part)
-            self.failures += failures
+            self.ran_out, self.unscored = self.ran_out + ran_out, self.unscored + unscored
+            self.fits += len(part)
             bar.done(len(part), self._best(out))
 
-    def fit_members(self, group: Group, jobs: Sequence[Job]) -> tuple[StackState, Records]:
-        """Train the networks of `jobs` as one stack."""
+    def prepare(self, group: Group, jobs: Sequence[Job]) -> tuple[list[int], list[MemberFit], dict[int, str]]:
+        """The places of the jobs that can be trained, their fits, and for the places of the others what is wrong."""
         weights: dict[int, Any] = {}
-        fits = []
-        for job in jobs:
+        streams: dict[Any, Stream] = {}
+        places, fits, failures = [], [], {}
+        for place, job in enumerate(jobs):
             train = self.splits[job.split][0]
-            if job.split not in weights:
-                weights[job.split] = group.weights(train, self.sample_weight)
-            fits.append(group.fit(job.estimator, job.split, train, weights[job.split]))
-        stack = group.stack(len(jobs))
-        return stack, group.train(stack, fits)
+            try:
+                if job.split not in weights:
+                    weights[job.split] = group.weights(train, self.fit_params.get("sample_weight"))
+                fit = group.fit(job.estimator, job.split, train, weights[job.split], streams)
+            except ValueError:
+                if self.sweep.error_score == "raise":
+                    raise
+                failures[place] = traceback.format_exc()
+            else:
+                places.append(place)
+                fits.append(fit)
+        return places, fits, failures
 
     def score_members(
         self, group: Group, jobs: Sequence[Job], stack: StackState, records: Records, rows_of: int
@@ -383,20 +406,27 @@ class _Search:
             which = np.array([k for k, job in enumerate(jobs) if job.split == s and records.finite[k]], np.int64)
             if not which.size:
                 continue
-            if self.own_score:
+            params = {name: value[rows] for name, value in self.score_params.items()}
+            weights = params.get("sample_weight")
+            if self.own_score and group.has_score(len(rows), weights):
                 on_backend = group.backend.asarray(rows, np.int64)
                 outputs = predict_members(stack, which, group.X[on_backend])
-                weights = None if self.score_weight is None else self.score_weight[rows]
                 values = group.score(outputs, self.table.targets[rows], weights)
                 for k, value in zip(which.tolist(), values.tolist(), strict=True):
                     scores[k] = value
                 continue
             X, y = _safe_indexing(self.X, rows), _safe_indexing(self.y, rows)
-            how = {} if self.score_weight is None else {"sample_weight": self.score_weight[rows]}
             for k in which.tolist():
                 fitted = group.as_fitted(jobs[k].estimator, group.network(stack.parameters[k]), records, k)
-                scores[k] = self.scorers(fitted, X, y, **how)
+                scores[k] = _score(fitted, X, y, self.scorers, params, self.sweep.error_score)
         return scores
+
+    def failed(self, error: str) -> dict[str, Any]:
+        """The entry of a fit that has failed, but for its times."""
+        score = self.sweep.error_score
+        names = getattr(self.scorers, "_scorers", None)
+        kinds = ("test_scores", "train_scores") if self.sweep.return_train_score else ("test_scores",)
+        return {"fit_error": error} | {kind: dict.fromkeys(names, score) if names else score for kind in kinds}
 
     def _best(self, out: dict[tuple[int, int], dict[str, Any]]) -> str:
         """The best mean score of a candidate all of whose splits are done, where scores are single numbers."""
@@ -406,63 +436,47 @@ class _Search:
         for (candidate, _), entry in out.items():
             of_candidate.setdefault(candidate, []).append(entry["test_scores"])
         whole = [own for own in of_candidate.values() if len(own) == len(self.splits)]
-        means = [float(np.mean(own)) for own in whole if not isinstance(own[0], dict)]
+        means = [float(np.mean(own)) for own in whole if not any(isinstance(score, dict) for score in own)]
         finite = [mean for mean in means if np.isfinite(mean)]
         return f"best {max(finite):.4f}" if finite else ""
 
     # -- one after another --------------------------------------------------------------------------------------
 
     def _fit_alone(self, jobs: Sequence[Job], out: dict[tuple[int, int], dict[str, Any]], bar: Any) -> None:
-        """By scikit-learn's `cross_validate`, each candidate on the splits that are left."""
+        """By scikit-learn's own function, each candidate on the splits that are left."""
+        sweep = self.sweep
         of_candidate: dict[int, list[Job]] = {}
         for job in jobs:
             of_candidate.setdefault(job.candidate, []).append(job)
-        for candidate, own in of_candidate.items():
-            entries = self._cross_validate(own)
-            for job, entry in zip(own, entries, strict=True):
-                out[candidate, job.split] = entry
-            bar.done(len(own), self._best(out))
-
-    def _cross_validate(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
-        sweep, parameters = self.sweep, jobs[0].estimator
-        params = {} if self.sample_weight is None else {"sample_weight": self.sample_weight}
-        failed = {"fit_time": 0.0, "score_time": 0.0, "test_scores": sweep.error_score, "n_test_samples": 0}
-        try:
-            estimator = clone(sweep.estimator).set_params(**clone(parameters, safe=False))
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FitFailedWarning)
-                scores = cross_validate(
-                    estimator,
+        parallel = Parallel(n_jobs=sweep.n_jobs, pre_dispatch=sweep.pre_dispatch)
+        for own in of_candidate.values():
+            entries = parallel(
+                delayed(_fit_and_score)(
+                    clone(sweep.estimator),
                     self.X,
                     self.y,
-                    cv=[self.splits[job.split] for job in jobs],
-                    scoring=sweep.scoring,
-                    n_jobs=sweep.n_jobs,
-                    params=params,
-                    error_score=sweep.error_score,
+                    scorer=self.scorers,
+                    train=self.splits[job.split][0],
+                    test=self.splits[job.split][1],
+                    verbose=sweep.verbose,
+                    parameters=job.estimator,
+                    fit_params=self.fit_params,
+                    score_params=self.score_params,
                     return_train_score=sweep.return_train_score,
+                    return_n_test_samples=True,
+                    return_times=True,
+                    error_score=sweep.error_score,
                 )
-        except (ValueError, TypeError, ArithmeticError) as error:
-            if sweep.error_score == "raise":
-                raise
-            self.failures += ["".join(traceback.format_exception_only(error))] * len(jobs)
-            self.fits += len(jobs)
-            return [failed | ({"train_scores": sweep.error_score} if sweep.return_train_score else {}) for _ in jobs]
-        self.fits += len(jobs)
-        return [_entry(scores, place, len(self.splits[job.split][1])) for place, job in enumerate(jobs)]
+                for job in own
+            )
+            for job, entry in zip(own, entries, strict=True):
+                out[job.candidate, job.split] = entry
+            self.fits += len(own)
+            bar.done(len(own), self._best(out))
 
     # -- what is to be said afterwards --------------------------------------------------------------------------
 
-    def _warn(self, total: int) -> None:
-        if len(self.failures) == total and total:
-            raise ValueError(f"All the {total} fits failed. The first:\n{self.failures[0]}")
-        if self.failures:
-            warnings.warn(
-                f"{len(self.failures)} fits failed out of a total of {total}. The score on these train-test partitions "
-                f"is set to {self.sweep.error_score}. The first:\n{self.failures[0]}",
-                FitFailedWarning,
-                stacklevel=4,
-            )
+    def _warn(self) -> None:
         if self.ran_out:
             warnings.warn(
                 f"Stochastic Optimizer: Maximum iterations reached by {self.ran_out} of {self.fits} fits, and the "
@@ -470,63 +484,54 @@ class _Search:
                 ConvergenceWarning,
                 stacklevel=4,
             )
+        if self.unscored:
+            warnings.warn(f"{NO_SCORE} (in {self.unscored} of {self.fits} fits)", UserWarning, stacklevel=4)
 
 
-def _fit_part(search: _Search, group: Group, jobs: Sequence[Job]) -> tuple[list[dict[str, Any]], int, list[str]]:
-    """Train and score some of a group; what `_fit_and_score` says of each, how many ran out of epochs, and failures."""
+def _fit_part(search: _Search, group: Group, jobs: Sequence[Job]) -> tuple[list[dict[str, Any]], int, int]:
+    """Train and score some of a group.
+
+    What `_fit_and_score` says of each, how many ran out of epochs, and how many had no score to stop early by.
+    """
     sweep = search.sweep
     began = time.perf_counter()
-    with group.backend.scope():
-        stack, records = search.fit_members(group, jobs)
-        fitted = time.perf_counter()
-        tested = search.score_members(group, jobs, stack, records, 1)
-        scored = time.perf_counter()
-        trained = search.score_members(group, jobs, stack, records, 0) if sweep.return_train_score else None
-    entries, failures = [], []
-    for k, job in enumerate(jobs):
-        entry = {
+    places, fits, failures = search.prepare(group, jobs)
+    trained, ran_out, unscored = [jobs[place] for place in places], 0, 0
+    scores: dict[str, list[Any]] = {"test_scores": []}
+    fitted = began
+    if fits:
+        with group.backend.scope():
+            stack = group.stack(len(fits))
+            records = group.train(stack, fits, go_on=not search.own_score)
+            fitted = time.perf_counter()
+            scores["test_scores"] = search.score_members(group, trained, stack, records, 1)
+            scored = time.perf_counter()
+            if sweep.return_train_score:
+                scores["train_scores"] = search.score_members(group, trained, stack, records, 0)
+        failures |= {place: NOT_FINITE for place, finite in zip(places, records.finite, strict=True) if not finite}
+        if NOT_FINITE in failures.values() and sweep.error_score == "raise":
+            raise ValueError(NOT_FINITE.removeprefix("ValueError: "))
+        ran_out, unscored = int(records.ran_out.sum()), records.unscored
+    of_place = {place: {kind: own[k] for kind, own in scores.items()} for k, place in enumerate(places)}
+    entries = [
+        {
             "fit_time": (fitted - began) / len(jobs),
-            "score_time": (scored - fitted) / len(jobs),
+            "score_time": (scored - fitted) / len(jobs) if fits else 0.0,
             "n_test_samples": len(search.splits[job.split][1]),
-            "test_scores": tested[k],
+            **(search.failed(failures[place]) if place in failures else {"fit_error": None} | of_place[place]),
         }
-        if trained is not None:
-            entry["train_scores"] = trained[k]
-        if not records.finite[k]:
-            message = (
-                "ValueError: Solver produced non-finite parameter weights. The input data may contain large values and "
-                "need to be preprocessed."
-            )
-            if sweep.error_score == "raise":
-                raise ValueError(message.removeprefix("ValueError: "))
-            failures.append(message)
-            entry |= {name: sweep.error_score for name in ("test_scores", "train_scores") if name in entry}
-        entries.append(entry)
-    _fill_in(entries, sweep.error_score)
-    return entries, int(records.ran_out.sum()), failures
+        for place, job in enumerate(jobs)
+    ]
+    return entries, ran_out, unscored
 
 
 def _fill_in(entries: list[dict[str, Any]], error_score: Any) -> None:
-    """Where scores have several names, those of a fit that failed have them too."""
+    """Where scores have several names, those of a fit or a scorer that failed have them too."""
     for kind in ("test_scores", "train_scores"):
         names = next((list(e[kind]) for e in entries if isinstance(e.get(kind), dict)), None)
         for entry in entries:
             if names and not isinstance(entry[kind], dict):
                 entry[kind] = dict.fromkeys(names, error_score)
-
-
-def _entry(scores: dict[str, Any], place: int, tested: int) -> dict[str, Any]:
-    """One split of what `cross_validate` returns, as `_fit_and_score` has it."""
-    entry: dict[str, Any] = {
-        "fit_time": scores["fit_time"][place],
-        "score_time": scores["score_time"][place],
-        "n_test_samples": tested,
-    }
-    for kind in ("test", "train"):
-        own = {name.removeprefix(f"{kind}_"): v[place] for name, v in scores.items() if name.startswith(f"{kind}_")}
-        if own:
-            entry[f"{kind}_scores"] = own["score"] if list(own) == ["score"] else own
-    return entry
 
 
 def _parameters(job: Job) -> Any:

@@ -15,6 +15,7 @@ from deltaprop.backends import Array
 from deltaprop.backprop import Objective
 from deltaprop.data import divisible
 from deltaprop.estimators.classifier import MLPClassifier
+from deltaprop.estimators.fit_data import check_weights, has_weight
 from deltaprop.estimators.member_fits import MemberFit, Records, Score, Stream, fit_together
 from deltaprop.estimators.regressor import MLPRegressor
 from deltaprop.estimators.step_rule import optimizer_of
@@ -98,7 +99,7 @@ class Table:
     def is_seen_alike(self, rows: np.ndarray[Any, Any]) -> bool:
         """Whether a fit on some rows alone makes the same targets of them as one on all."""
         if not isinstance(self.template, MLPClassifier):
-            return True
+            return len(rows) > 0
         if self.y.ndim == 2:
             return bool(type_of_target(self.y[rows]) == type_of_target(self.y))
         columns = self.targets[rows].any(axis=0)  # which classes occur
@@ -148,7 +149,6 @@ class Group:
         self.table, self.configured = table, table.configured(estimator)
         self.widths = table.widths(self.configured)
         self.configuration = self.configured._configuration(table.X)
-        self.streams: dict[Any, Stream] = {}
         self._of_estimator: dict[int, tuple[Any, Optimizer, Objective]] = {}
         empty = StackState([0], self.widths, init="zeros", **self.configuration)
         self.backend, self.dtype = empty.backend, empty.dtype
@@ -162,9 +162,22 @@ class Group:
         return StackState([0] * count, self.widths, init="zeros", **self.configuration)
 
     def fit(
-        self, estimator: Any, key: Any, rows: np.ndarray[Any, Any], sample_weight: np.ndarray[Any, Any] | None
+        self,
+        estimator: Any,
+        key: Any,
+        rows: np.ndarray[Any, Any],
+        sample_weight: np.ndarray[Any, Any] | None,
+        streams: dict[Any, Stream],
     ) -> MemberFit:
-        """The fit of `estimator` on `rows`, which `key` stands for; equal ones share their random numbers."""
+        """The fit of `estimator` on `rows`, which `key` stands for.
+
+        Equal ones that are trained at once share their random numbers: those of each are kept in `streams`.
+
+        Raises
+        ------
+        ValueError
+            If the rows cannot be split for early stopping, or all weigh nothing.
+        """
         state = estimator.random_state
         if state is None:  # drawn from the generator that everybody shares, so never the same
             state = np.random.mtrand._rand
@@ -173,7 +186,7 @@ class Group:
             stream_key = (key, state if isinstance(state, int) else id(state), estimator.early_stopping)
             if estimator.early_stopping:
                 stream_key = (*stream_key, estimator.validation_fraction)
-        stream = self.streams.get(stream_key)
+        stream = streams.get(stream_key)
         if stream is None:
             host = Parameters(_host(), self.widths, self.dtype)
             if estimator.random_state is None:
@@ -181,7 +194,8 @@ class Group:
             stream = Stream(state, host, self.configured._drawn_for(), rows)
             if estimator.early_stopping:
                 stream.hold_out(estimator.validation_fraction, self.configured._strata(self.table.targets))
-            self.streams[stream_key] = stream
+            streams[stream_key] = stream
+        check_weights(None if sample_weight is None else sample_weight[stream.rows])
         known = self._of_estimator.get(id(estimator))
         if known is None:  # the estimator is kept so that its number stays its own
             known = self._of_estimator[id(estimator)] = (
@@ -205,8 +219,8 @@ class Group:
         everywhere[rows] = of_class if weights is None else weights[rows] * of_class
         return everywhere
 
-    def train(self, stack: StackState, fits: Sequence[MemberFit]) -> Records:
-        """Train the members of `stack`, one for each of `fits`."""
+    def train(self, stack: StackState, fits: Sequence[MemberFit], *, go_on: bool) -> Records:
+        """Train the members of `stack`, one for each of `fits`; see `fit_together`."""
         with self.backend.scope():
             return fit_together(
                 stack,
@@ -216,6 +230,7 @@ class Group:
                 outputs_averaged=self.configured._outputs_averaged(),
                 constant_costs=self.configured._constant_costs(self.table.targets),
                 score=self.score,
+                go_on=go_on,
             )
 
     def network(self, parameters: Array) -> Network:
@@ -228,13 +243,16 @@ class Group:
         """The estimator that fit k by itself would have made, over `network`."""
         fitted = self.table.configured(estimator)
         fitted._hand_out(network, self.table.X)
-        fitted.n_iter_, fitted.loss_ = int(records.n_iter[k]), float(records.loss[k])
-        fitted.best_loss_, fitted.loss_curve_ = float(records.best_loss[k]), records.curve(k)
+        records.hand_over(k, fitted, network)
         return fitted
 
     def at_once(self, memory: int | None) -> int:
         """How many members there is memory for: parameters, moments, and the best so far."""
         return max(1, (memory or MEMORY) // (5 * self.n_parameters * self.dtype.itemsize))
+
+    def has_score(self, samples: int, weights: np.ndarray[Any, Any] | None) -> bool:
+        """Whether `score` is defined for so many samples, and these weights of theirs."""
+        return has_weight(weights) and samples >= (2 if isinstance(self.table.template, MLPRegressor) else 1)
 
     @property
     def score(self) -> Score:
