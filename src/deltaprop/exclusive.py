@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import wraps
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from deltaprop.forks import in_child
 
-F = TypeVar("F", bound=Callable[..., Any])
 #: What is being trained, by its id while it is alive, and by which call: its thread, and an object of its own.
 _trained_by: dict[int, tuple[int, object]] = {}
 
@@ -38,17 +36,6 @@ def training_of(*subjects: Any) -> Iterator[None]:
     finally:
         for key in begun:
             _trained_by.pop(key, None)
-
-
-def trains_alone(method: F) -> F:
-    """A method that trains its object, and is refused while another call trains it; see `training_of`."""
-
-    @wraps(method)
-    def alone(self: Any, *arguments: Any, **options: Any) -> Any:
-        with training_of(self):
-            return method(self, *arguments, **options)
-
-    return cast("F", alone)
 
 
 def _forget_other_threads() -> None:

@@ -25,7 +25,7 @@ from deltaprop.backprop import L2Scaling, Objective, Reduction
 from deltaprop.callbacks import Callback
 from deltaprop.device_scope import methods_on_its_device
 from deltaprop.early_stopping import EarlyStopping
-from deltaprop.exclusive import trains_alone
+from deltaprop.exclusive import training_of
 from deltaprop.function import NetworkFunction
 from deltaprop.history import History
 from deltaprop.losses import describe
@@ -107,7 +107,6 @@ class Network(NetworkFunction):
 
     # -- training -----------------------------------------------------------------------------------------------
 
-    @trains_alone
     def fit(
         self,
         X: Any,
@@ -234,9 +233,9 @@ class Network(NetworkFunction):
             raise ValueError("batch_size: expected a number with data that are read part by part, got None")
         if early_stopping is not None:
             self._check_early_stopping(early_stopping, resolved, held_out is not None)
-        return training.train(self, inputs, targets, weights, held_out, plan)
+        with training_of(self):
+            return training.train(self, inputs, targets, weights, held_out, plan)
 
-    @trains_alone
     def fit_full_batch(
         self,
         X: Any,
@@ -311,7 +310,8 @@ class Network(NetworkFunction):
             callbacks=check_callables("callbacks", callbacks),
             progress=check_bool("progress", progress),
         )
-        return solvers.train_full_batch(self, inputs, targets, weights, held_out, plan)
+        with training_of(self):
+            return solvers.train_full_batch(self, inputs, targets, weights, held_out, plan)
 
     def _training_data(self, X: Any, Y: Any, sample_weight: Any) -> tuple[Any, Any, Array | None]:
         """As `_samples`, but what is larger than the memory it has to go through stays where it is.

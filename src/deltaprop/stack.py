@@ -20,7 +20,7 @@ from deltaprop.derivatives import Mode
 from deltaprop.device_scope import methods_on_its_device
 from deltaprop.early_stopping import EarlyStopping
 from deltaprop.errors import DivergenceError
-from deltaprop.exclusive import training_of, trains_alone
+from deltaprop.exclusive import training_of
 from deltaprop.function import ForwardPass
 from deltaprop.history import History
 from deltaprop.members import Member
@@ -421,7 +421,6 @@ class NetworkStack(StackState):
             histories = stack_training.train(self, self._networks, inputs, targets, held_out, plan)
         return report(histories)
 
-    @trains_alone
     def fit_full_batch(self, X: Any, Y: Any, *, l2: float | Sequence[float] = 0.0, **options: Any) -> list[History]:
         """`Network.fit_full_batch` of every member, one after the other; X, Y and l2 as of `fit`.
 
@@ -440,7 +439,8 @@ class NetworkStack(StackState):
         histories = []
         for net, (x, y, own_l2), _ in self._samples_of(X, Y, l2, None):
             try:
-                histories.append(net.fit_full_batch(x, y, l2=own_l2, **options))
+                with training_of(self):
+                    histories.append(net.fit_full_batch(x, y, l2=own_l2, **options))
             except DivergenceError as error:
                 error.history.diverged, error.history.message = True, str(error)
                 histories.append(error.history)

@@ -20,6 +20,7 @@ from deltaprop.device_scope import methods_on_its_device
 from deltaprop.estimators.fit_data import HeldOut
 from deltaprop.estimators.inputs import checked_data, on_host
 from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron
+from deltaprop.exclusive import training_of
 from deltaprop.model import Network
 
 #: For each loss, by our name: that for one choice among several classes, and that for a yes or no (or several of them).
@@ -222,7 +223,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         UserWarning
             If the validation score was nan in every epoch.
         """
-        return self._fit(X, y, sample_weight, validation_data, incremental=False)
+        with training_of(self):
+            return self._fit(X, y, sample_weight, validation_data, incremental=False)
 
     @available_if(lambda estimator: estimator._is_stochastic())
     @_fit_context(prefer_skip_nested_validation=True)
@@ -249,7 +251,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         if _check_partial_fit_first_call(self, classes):
             labels = y if type_of_target(y).startswith("multilabel") else classes
             self._label_binarizer = LabelBinarizer().fit(labels)
-        return self._fit(X, y, sample_weight, incremental=True)
+        with training_of(self):
+            return self._fit(X, y, sample_weight, incremental=True)
 
     def _validate_input(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Any, Any]:
         X, y = checked_data(self, X, y, dtype=self.dtype, reset=reset)

@@ -22,7 +22,7 @@ from deltaprop.estimators.member_fits import Stream
 from deltaprop.estimators.multilayer_perceptron import _weights
 from deltaprop.estimators.regressor import MLPRegressor
 from deltaprop.estimators.together import Group, Table, can_be_together
-from deltaprop.exclusive import trains_alone
+from deltaprop.exclusive import training_of
 from deltaprop.model import Network
 from deltaprop.stack import NetworkStack
 
@@ -58,7 +58,6 @@ class Ensemble(BaseEstimator):
         self.max_samples, self.random_state = max_samples, random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
-    @trains_alone
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train all members.
 
@@ -103,10 +102,11 @@ class Ensemble(BaseEstimator):
             self.n_estimators, group.widths, seeds=seeds, init="zeros", backend=group.backend, **configuration
         )
         samples = self._draw_samples(rng, len(table.targets))
-        if can_be_together(base):
-            members = self._train_together(group, stack, members, samples, weights)
-        else:
-            members = self._train_alone(group, stack, members, samples, X, y, weights)
+        with training_of(self):
+            if can_be_together(base):
+                members = self._train_together(group, stack, members, samples, weights)
+            else:
+                members = self._train_alone(group, stack, members, samples, X, y, weights)
         self.seeds_, self.estimators_samples_, self.stack_ = seeds, samples, stack
         self._group, self._members = group, members
         for name in ("n_features_in_", "feature_names_in_", "classes_", "n_outputs_"):

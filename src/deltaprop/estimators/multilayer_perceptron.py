@@ -23,7 +23,6 @@ from deltaprop.estimators import exchange, full_batch, minibatches
 from deltaprop.estimators.fit_data import HeldOut, Training, check_weights
 from deltaprop.estimators.fitted_network import ACTIVATIONS, FittedNetwork, our_name
 from deltaprop.estimators.inputs import Number, on_host, take
-from deltaprop.exclusive import trains_alone
 from deltaprop.model import Network
 from deltaprop.parameters import Parameters
 from deltaprop.trainer import check_dropout
@@ -142,7 +141,6 @@ class MultilayerPerceptron(FittedNetwork):
 
     # -- fitting ------------------------------------------------------------------------------------------------
 
-    @trains_alone
     @on_its_device
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation_data: Any = None, *, incremental: bool) -> Self:
         """Train from new parameters, or from those there are under `warm_start` and where `incremental`."""

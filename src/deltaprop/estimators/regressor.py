@@ -16,6 +16,7 @@ from deltaprop.device_scope import methods_on_its_device
 from deltaprop.estimators.fit_data import HeldOut
 from deltaprop.estimators.inputs import checked_data, on_host
 from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron
+from deltaprop.exclusive import training_of
 
 
 @methods_on_its_device
@@ -128,7 +129,8 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         UserWarning
             If the validation score was nan in every epoch.
         """
-        return self._fit(X, y, sample_weight, validation_data, incremental=False)
+        with training_of(self):
+            return self._fit(X, y, sample_weight, validation_data, incremental=False)
 
     @available_if(lambda estimator: estimator._is_stochastic())
     @_fit_context(prefer_skip_nested_validation=True)
@@ -149,7 +151,8 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         ValueError, TypeError
             As `fit`; also with early stopping.
         """
-        return self._fit(X, y, sample_weight, incremental=True)
+        with training_of(self):
+            return self._fit(X, y, sample_weight, incremental=True)
 
     def _validate_input(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Any, Any]:
         X, y = checked_data(self, X, y, dtype=self.dtype, reset=reset, y_numeric=True)

@@ -27,7 +27,7 @@ from deltaprop.estimators.fit_data import NO_SCORE
 from deltaprop.estimators.inputs import Number, on_host
 from deltaprop.estimators.member_fits import MemberFit, Records, Stream, predict_members
 from deltaprop.estimators.together import KINDS, Group, Table, batches, can_be_together, group_key, with_parameters
-from deltaprop.exclusive import trains_alone
+from deltaprop.exclusive import training_of
 from deltaprop.network import StackState
 from deltaprop.plotting import plot_sweep
 from deltaprop.progress import sweep_bar
@@ -160,7 +160,6 @@ class SweepCV(BaseSearchCV):
         """One after another: what `BaseSearchCV.fit` calls."""
         evaluate_candidates(self._candidates())
 
-    @trains_alone
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         """Try every candidate, and refit the best on all samples.
 
@@ -215,7 +214,8 @@ class SweepCV(BaseSearchCV):
             raise ValueError(f"cv: expected {self.n_splits_} splits, as it said there would be, got {len(splits)}")
         candidates = self._candidates()
         search = _Search(self, table, X, y, splits, routed, scorers)
-        out = search.run(candidates)
+        with training_of(self):
+            out = search.run(candidates)
         results = self._format_results(candidates, self.n_splits_, out)
         first = out[0]["test_scores"]
         self.multimetric_ = isinstance(first, dict)
@@ -240,7 +240,8 @@ class SweepCV(BaseSearchCV):
 
     def _fit_one_by_one(self, X: Any, y: Any, params: dict[str, Any]) -> Self:
         """As `GridSearchCV` does it."""
-        super().fit(X, y, **params)
+        with training_of(self):
+            super().fit(X, y, **params)
         return self
 
     @available_if(lambda self: hasattr(self.estimator, "transform"))
