@@ -1,5 +1,6 @@
 """With several CUDA devices, everything that a network does is done on its own, whichever is current."""
 
+import copy
 import pickle
 import sys
 import threading
@@ -9,6 +10,7 @@ import pytest
 from cases import relative
 from conftest import missing
 from host_cuda import HostCudaBackend, compiler_problem
+from sklearn.base import clone
 
 import deltaprop as dp
 from deltaprop import backends
@@ -136,7 +138,11 @@ def test_sweeps_and_ensembles(two, rng):
     X, y = rng.standard_normal((40, 4)), rng.integers(0, 3, 40)
     base = dp.MLPClassifier((5,), backend="cupy:1", max_iter=2, random_state=0)
     dp.SweepCV(base, {"alpha": [0.1, 1.0]}, cv=2).fit(X, y).predict(X)
-    dp.EnsembleClassifier(base, 2, random_state=0).fit(X, y).predict(X)
+    for options in ({}, {"early_stopping": True}, {"dropout": 0.2}):
+        ensemble = dp.EnsembleClassifier(clone(base).set_params(**options), 2, random_state=0).fit(X, y)
+        ensemble.predict(X)
+        for each in (ensemble, copy.deepcopy(ensemble)):
+            each.estimators_[1].set_params(early_stopping=False).partial_fit(X, y)
     assert set(two.seen) == {1}
 
 

@@ -14,7 +14,7 @@ from deltaprop.grouped_stack import ResidentStack, SteppedStack
 from deltaprop.members import Member, Numbers, Passes, Stack
 from deltaprop.native_stack import NativeStack
 from deltaprop.network import NetworkState
-from deltaprop.optimizers import Remembered, moments_of
+from deltaprop.optimizers import moments_of
 from deltaprop.progress import Silent
 from deltaprop.trainer import Trainer
 
@@ -110,10 +110,10 @@ class StackTrainer:
         return cost, decay
 
     def hand_over(self, k: int, state: dict[str, Any]) -> None:
-        """Write what the optimizer of member k carries into `state`, which its `Optimizer.init` has made."""
-        if self.one_by_one:
-            state.update(Remembered(self.one_by_one[k].state).before)
-            return
+        """Write what the optimizer of member k carries into `state`, which its `Optimizer.init` has made.
+
+        Of members that are trained together.
+        """
         stack: Stack = self.way.stack
         for own, moments in zip(moments_of(state), stack.moments, strict=False):
             own[...] = moments[k]

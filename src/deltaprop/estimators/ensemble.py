@@ -172,17 +172,21 @@ class Ensemble(BaseEstimator):
             everywhere = bool((times == 1).all()) and weights is None
             alone = clone(member)
             alone.fit(X, y, sample_weight=None if everywhere else times if weights is None else times * weights)
-            network.parameters, network.epochs_trained = alone.network_.parameters, alone.network_.epochs_trained
-            alone._hand_out(network, group.table.X)
+            with group.backend.scope():
+                network.parameters, network.epochs_trained = alone.network_.parameters, alone.network_.epochs_trained
+                alone._hand_out(network, group.table.X)
             fitted.append(alone)
         return fitted
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Let the members be over the memory of the stack again, but for those fitted to something else since."""
         super().__setstate__(state)
-        for member, network in zip(self.__dict__.get("_members", ()), self.__dict__.get("stack_", ()), strict=True):
-            if "_network" not in member.__dict__ and _has_parameters_of(member, network):
-                member._hand_out(network, self._group.table.X)
+        if "stack_" not in self.__dict__:
+            return
+        with self._group.backend.scope():
+            for member, network in zip(self._members, self.stack_, strict=True):
+                if "_network" not in member.__dict__ and _has_parameters_of(member, network):
+                    member._hand_out(network, self._group.table.X)
 
     # -- what the members say -----------------------------------------------------------------------------------
 

@@ -242,8 +242,9 @@ class Group:
     def as_fitted(self, estimator: Any, network: Network, records: Records, k: int) -> Any:
         """The estimator that fit k by itself would have made, over `network`."""
         fitted = self.table.configured(estimator)
-        fitted._hand_out(network, self.table.X)
-        records.hand_over(k, fitted, network)
+        with self.backend.scope():
+            fitted._hand_out(network, self.table.X)
+            records.hand_over(k, fitted, network)
         return fitted
 
     def at_once(self, memory: int | None) -> int:
