@@ -13,6 +13,7 @@ import numpy as np
 
 from deltaprop import training
 from deltaprop.arguments import check_choice, check_whole_number
+from deltaprop.atomic_file import check_writable
 from deltaprop.backends import Array, Backend, backend_of
 from deltaprop.backprop import L2Scaling, Objective, Reduction
 from deltaprop.callbacks import Callback
@@ -22,7 +23,7 @@ from deltaprop.function import NetworkFunction
 from deltaprop.history import History
 from deltaprop.losses import describe
 from deltaprop.metrics import Metric, resolve_metrics
-from deltaprop.model_file import Tensors, check_writable, read_model, write_model
+from deltaprop.model_file import Tensors, read_model, write_model
 from deltaprop.optimizers import SGD, Optimizer
 from deltaprop.plotting import plot_weights
 from deltaprop.sources import CheckedSource, Rows, Source, find_source

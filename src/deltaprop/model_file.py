@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -78,26 +77,6 @@ def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Tensors]:
     if not isinstance(configuration, dict):
         raise ValueError(f"{path}: the configuration is no JSON object")
     return configuration, tensors
-
-
-def check_writable(path: str | os.PathLike[str]) -> None:
-    """Find out now whether `write_model` will be able to write `path`, leaving no trace.
-
-    Raises
-    ------
-    OSError
-        If it will not.
-    """
-    target = Path(path)
-    if target.is_dir():
-        raise IsADirectoryError(f"cannot write {target}: it is a folder")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {target}: there is no folder {target.parent}")
-    try:
-        with tempfile.TemporaryFile(dir=target.parent):
-            pass
-    except OSError as error:
-        raise OSError(f"cannot write {target}: {error.strerror or error}") from error
 
 
 def _digest(configuration: str, tensors: Tensors) -> str:
