@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 import os
 import sys
 from collections.abc import Sequence
@@ -32,6 +31,7 @@ from deltaprop.training import Plan
 
 if TYPE_CHECKING:
     from deltaprop.explanation import Explanation, Format
+    from deltaprop.file_schema import NetworkContent
     from deltaprop.solvers import Method
 
 
@@ -471,8 +471,10 @@ class Network(NetworkFunction):
         BackendError
             If the backend cannot be had here.
         """
+        from deltaprop.file_schema import network_content  # not at start-up, for those who do without
+
         configuration, tensors = read_model(path)
-        return cls.from_file_content(str(path), configuration, tensors, backend)
+        return cls.from_file_content(path, network_content(path, configuration, tensors), tensors, backend)
 
     # -- other programs -----------------------------------------------------------------------------------------
 
@@ -561,8 +563,8 @@ class Network(NetworkFunction):
         """
         from deltaprop import onnx_file
 
-        configuration, tensors = onnx_file.read_onnx(path)
-        return cls.from_file_content(str(path), configuration, tensors, backend)
+        content, tensors = onnx_file.read_onnx(path)
+        return cls.from_file_content(path, content, tensors, backend)
 
     # -- what a file holds --------------------------------------------------------------------------------------
 
@@ -576,7 +578,7 @@ class Network(NetworkFunction):
         """
         if not isinstance(self.loss, str):
             raise ValueError(f"loss: expected the name of a loss, as a file holds no code, got {self.loss!r}")
-        return {"network": self.configuration, "epochs_trained": self.epochs_trained}
+        return {"network": self.configuration, "epochs_trained": int(self.epochs_trained)}
 
     def file_tensors(self) -> Tensors:
         """The tensors `save` writes: ``weights.0``, ``biases.0`` and so on."""
@@ -584,30 +586,25 @@ class Network(NetworkFunction):
 
     @classmethod
     def from_file_content(
-        cls, path: str, configuration: dict[str, Any], tensors: Tensors, backend: str | Backend = "auto"
+        cls, path: str | os.PathLike[str], content: NetworkContent, tensors: Tensors, backend: str | Backend = "auto"
     ) -> Network:
-        """The network described by the content of a file; tensors of other names are left alone.
+        """The network described by the content of a file, which `network_content` has checked.
 
         Raises
         ------
         ValueError
-            If the content does not describe a network; the message begins with `path`.
+            If there is no such network, or its loss is a pair of functions; the message begins with `path`.
         """
-        layers = sum(name.startswith("weights.") for name in tensors)
+        described, layers = content.network, range(len(content.network.layer_sizes) - 1)
+        if not isinstance(described.loss, str):
+            raise ValueError(f"{path}: its loss is a pair of functions, and a file holds no code")
         try:
-            described = configuration["network"]
-            shapes = [tensors[f"weights.{l}"].shape for l in range(layers)]
-            if [s_in for _, s_in in shapes] + [shapes[-1][0]] != described["layer_sizes"]:
-                raise ValueError(f"layer_sizes {described['layer_sizes']} do not fit weights of shapes {shapes}")
-            network = cls(**described | {"init": "zeros"}, backend=backend)
-            network.init = described["init"]
-            network.epochs_trained = operator.index(configuration["epochs_trained"])
-            network.weights = [tensors[f"weights.{l}"] for l in range(layers)]
-            network.biases = [tensors[f"biases.{l}"] for l in range(layers)]
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise ValueError(f"{path}: does not describe a network ({type(error).__name__}: {error})") from error
-        if not network.backend.all_finite(network.parameters):
-            raise ValueError(f"{path}: holds parameters that are not finite")
+            network = cls(**described.arguments | {"init": "zeros"}, backend=backend)
+        except ValueError as error:
+            raise ValueError(f"{path}: does not describe a network ({error})") from error
+        network.init, network.epochs_trained = described.init, content.epochs_trained
+        network.weights = [tensors[f"weights.{l}"] for l in layers]
+        network.biases = [tensors[f"biases.{l}"] for l in layers]
         return network
 
     def __repr__(self) -> str:
