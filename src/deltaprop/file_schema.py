@@ -22,6 +22,8 @@ LARGEST = sys.float_info.max
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Width = Annotated[int, Meta(ge=1, le=2**53)]
 Seed = Annotated[int, Meta(ge=0)]
+#: Of something of ours, as it may stand in a message.
+Name = Annotated[str, Meta(max_length=40)]
 Finite = Annotated[float, Meta(ge=-LARGEST, le=LARGEST)]
 NotNegative = Annotated[float, Meta(ge=0.0, le=LARGEST)]
 Positive = Annotated[float, Meta(gt=0.0, le=LARGEST)]
@@ -38,13 +40,18 @@ class Common(Exact):
     """The arguments that make an equal network, or a stack of them; its constructor knows the names."""
 
     layer_sizes: Annotated[list[Width], Meta(min_length=2)]
-    hidden_activation: str | list[str]
-    output_activation: str
+    hidden_activation: Name | list[Name]
+    output_activation: Name
     #: A name; in a checkpoint also what tells a pair of functions from another.
-    loss: str | list[Any]
-    output_error: str
-    init: str
+    loss: Name | list[Any]
+    output_error: Name
+    init: Name
     dtype: Literal["float32", "float64"]
+
+    def __post_init__(self) -> None:
+        hidden, layers = self.hidden_activation, len(self.layer_sizes) - 2
+        if isinstance(hidden, list) and len(hidden) != layers:
+            raise ValueError(f"{len(hidden)} activations of {layers} hidden layers")
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -84,6 +84,7 @@ def parse_configuration(path: str | os.PathLike[str], text: str) -> dict[str, An
     """
     try:
         configuration = json.loads(text)
+        json.dumps(configuration, ensure_ascii=False).encode()  # JSON can hold halves of characters
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: the configuration is not JSON ({in_one_line(error)})") from error
     if not isinstance(configuration, dict):

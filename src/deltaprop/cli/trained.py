@@ -61,7 +61,8 @@ class Trained:
         if self.classes is None:
             if y.dtype.kind not in "iubf":
                 raise ValueError(f"target {self.target_name!r}: expected numbers, got text such as {str(y[0])!r}")
-            return ((y.astype(np.float64) - self.target_offset) / self.target_scale)[:, None]
+            with np.errstate(over="ignore"):
+                return ((y.astype(np.float64) - self.target_offset) / self.target_scale)[:, None]
         number = {label: i for i, label in enumerate(self.classes)}
         labels = [plain_label(label) for label in y]
         for row, label in enumerate(labels):
@@ -75,7 +76,9 @@ class Trained:
         """Predicted labels or values, one a row of raw features, and in classification the outputs, (m, s_L)."""
         outputs = self.network.predict(self.inputs(X))
         if self.classes is None:
-            return (outputs[:, 0] * self.target_scale + self.target_offset).tolist(), None
+            with np.errstate(over="ignore"):
+                values = outputs[:, 0].astype(np.float64) * self.target_scale + self.target_offset
+            return values.tolist(), None
         return [self.classes[i] for i in outputs.argmax(axis=1)], outputs
 
     def score(self, X: Matrix, y: Matrix) -> str:
@@ -86,8 +89,8 @@ class Trained:
             right = int((outputs.argmax(axis=1) == targets).sum())
             return f"accuracy {100 * right / len(y):.2f} % ({right} of {len(y)})"
         values, truth = np.asarray(predicted)[:, None], y.astype(np.float64)[:, None]
-        root = math.sqrt(mean_squared_error(values, truth))
-        share = r2(values, truth)
+        with np.errstate(over="ignore", invalid="ignore"):
+            root, share = math.sqrt(mean_squared_error(values, truth)), r2(values, truth)
         explained = "not defined" if math.isnan(share) else f"{share:.4f}"
         return f"R² {explained}, root mean squared error {root:.6g} ({len(y)} samples)"
 
