@@ -161,15 +161,18 @@ class Network(NetworkFunction):
             Draw a progress bar on standard error.
         checkpoint : path, optional
             Where to write, after every `checkpoint_every` epochs and at the end, all that training depends on: a model
-            file that `Network.load` reads as well. It is written beside its final name and renamed, so that there is
-            always a whole one. Within `fit`, SIGINT and SIGTERM are then held back until the step is done and a
-            checkpoint written; the best parameters are left in the network, and KeyboardInterrupt or SystemExit(143)
-            is raised.
+            file that `Network.load` reads as well, with the parameters that `fit` would leave: the best, under early
+            stopping. It is written beside its final name and renamed, so that there is always a whole one. Every row
+            of the data is read once more to begin with, for a digest by which other data are told (an iterable twice).
+            Within `fit`, SIGINT and SIGTERM are then held back until the step is done and a checkpoint written; the
+            best parameters are left in the network, and KeyboardInterrupt or SystemExit(143) is raised.
         checkpoint_every : int, default 1
             Epochs.
         resume : bool, default False
             Go on from the checkpoint where there is one, and from the start where there is none. On NumPy, a run that
-            was killed ends with the parameters, to the bit, that it would have had. `epochs` may be more than before.
+            was killed ends with the parameters, to the bit, that it would have had. `epochs` may be more than before,
+            and not fewer than are done. Schedules, losses and metrics of your own are compared by name and code, but
+            not by what they read from their modules.
 
         Returns
         -------
@@ -179,8 +182,8 @@ class Network(NetworkFunction):
         Raises
         ------
         ValueError, TypeError
-            If an argument is none of these, or the checkpoint is of another network, other data or another
-            configuration. Nothing has been trained then.
+            If an argument is none of these, or the checkpoint is damaged or of another network, other data, another
+            configuration or more epochs. Nothing has been trained then.
         OSError
             If a checkpoint cannot be written or read.
         DivergenceError
