@@ -219,10 +219,10 @@ def with_other_tensors(tensors, generator):
             tensors[name] = tensor.T.copy() if tensor.ndim > 1 else tensor[None]
         case 5:
             tensors[name] = tensor.reshape(-1)
-        case 6:
-            tensor.reshape(-1)[generator.randrange(tensor.size) if tensor.size else 0 :][:1] = generator.choice(
-                (math.nan, math.inf, -math.inf, -1.0, 0.0, 1e30, 5e-324)
-            )
+        case 6 if tensor.size and tensor.dtype.kind == "f":
+            with np.errstate(all="ignore"):
+                numbers = (math.nan, math.inf, -math.inf, -1.0, 0.0, 1e30, 5e-324)
+                tensor.reshape(-1)[generator.randrange(tensor.size)] = generator.choice(numbers)
             tensors[name] = tensor
         case 7:
             tensors[name] = tensors[generator.choice(sorted(tensors))]

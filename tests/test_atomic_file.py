@@ -138,24 +138,32 @@ def devices(tmp_path):
     return nodes
 
 
+COMMANDS = """
+import sys
+from deltaprop.cli import run
+null, full, link, data, model, new = sys.argv[1:]
+train = ["train", data, "--epochs", "1", "--no-progress", "--hidden", "2", "--backend", "numpy", "--out"]
+predict = ["predict", model, new, "--backend", "numpy", "--out"]
+for command in ([*train, full], [*train, link], [*train, null, "--checkpoint", null], [*train, model]):
+    print(run(command))
+for command in ([*predict, full], [*predict, null]):
+    print(run(command))
+"""
+
+
 def test_devices_are_written_into_and_never_replaced(devices, tmp_path):
     null, full = devices
     python(WRITE, null)
     assert "No space left on device" in python(WRITE, full, status=1)
-    link = tmp_path / "link"
+    link, data, model, new = (tmp_path / name for name in ("link", "data.csv", "model", "new.csv"))
     link.symlink_to(full)
-    (tmp_path / "data.csv").write_text("a,b\n" + "".join(f"{i},{i % 2}\n" for i in range(20)))
-    command = ["train", tmp_path / "data.csv", "--epochs", "1", "--no-progress", "--backend", "numpy"]
-    for out in (full, link):
-        said = python("from deltaprop.cli import main; main()", *command, "--out", out, status=2)
-        assert said == f"deltaprop: error: [Errno 28] cannot write {out}: No space left on device\n"
-    python("from deltaprop.cli import main; main()", *command, "--out", null, "--checkpoint", null)
-    model = tmp_path / "model"
-    python("from deltaprop.cli import main; main()", *command, "--out", model)
-    (tmp_path / "new.csv").write_text("a\n1\n2\n")
-    predict = ["predict", model, tmp_path / "new.csv", "--backend", "numpy", "--out"]
-    assert "No space left" in python("from deltaprop.cli import main; main()", *predict, full, status=2)
-    python("from deltaprop.cli import main; main()", *predict, null)
+    data.write_text("a,b\n" + "".join(f"{i},{i % 2}\n" for i in range(20)))
+    new.write_text("a\n1\n2\n")
+    said = python(COMMANDS, null, full, link, data, model, new).splitlines()
+    assert [line for line in said if line.isdecimal()] == list("220020")
+    errors = [line for line in said if line.startswith("deltaprop: error: ")]
+    full_disk = "deltaprop: error: [Errno 28] cannot write {}: No space left on device"
+    assert errors == [full_disk.format(path) for path in (full, link, full)]
     for node, minor in zip(devices, (3, 7), strict=True):
         status = node.stat()
         assert stat.S_ISCHR(status.st_mode)
