@@ -113,7 +113,7 @@ class Checkpoint:
             "position": asdict(position),
             "counters": {name: value for name, value in state.items() if name not in arrays},
             "cost": cost,
-            "history": {name: getattr(history, name) for name in Recorded.__struct_fields__},
+            "history": {name: _number_by_number(getattr(history, name)) for name in Recorded.__struct_fields__},
             "ended": ended,
         }
         content = {"network": self.description, "epochs_trained": network.epochs_trained, "training": training}
@@ -218,6 +218,13 @@ def describe_run(
             known[id(array)] = fingerprint(array, network.backend)
     data = {name: known.get(id(array)) for name, array in arrays.items()}
     return {"data": data, "plan": {name: plain(value) for name, value in plan.items()}}
+
+
+def _number_by_number(recorded: Any) -> Any:
+    """What a history holds, as Python's numbers: those of NumPy's are no JSON, and nan stays one."""
+    if isinstance(recorded, dict):
+        return {str(name): _number_by_number(values) for name, values in recorded.items()}
+    return [float(value) for value in recorded] if isinstance(recorded, list) else recorded
 
 
 def _flat(tensors: Tensors, layers: int) -> np.ndarray[Any, Any]:

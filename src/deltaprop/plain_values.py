@@ -123,7 +123,7 @@ def _object(value: Any, inside: tuple[int, ...]) -> Any:
     result: dict[str, Any] = {"kind": _name(kind)}
     state = {}
     with suppress(Exception):  # what a class of somebody else's does when it is looked at
-        state = _fields(value) | _state(value)
+        state = _state(value)
     if state:
         result["fields"] = _plain(state, inside)
     elif _has_own_repr(kind):
@@ -141,16 +141,16 @@ def _has_own_repr(kind: type) -> bool:
 
 def _fields(value: Any) -> dict[str, Any]:
     """Those of a data class that count when two are compared."""
-    if not is_dataclass(value):
-        return {}
     return {field.name: getattr(value, field.name, None) for field in fields(value) if field.compare}
 
 
 def _state(value: Any) -> dict[str, Any]:
-    """What is kept in an object."""
+    """What is kept in an object, but for fields of a data class that do not count."""
     slots = [name for kind in type(value).__mro__ for name in _listed(kind.__dict__.get("__slots__", ()))]
     state = {name: getattr(value, name) for name in slots if not name.startswith("__") and hasattr(value, name)}
-    return state | dict(getattr(value, "__dict__", {}))
+    state |= dict(getattr(value, "__dict__", {}))
+    left_out = {field.name for field in fields(value) if not field.compare} if is_dataclass(value) else ()
+    return {name: own for name, own in state.items() if name not in left_out}
 
 
 def _listed(slots: Any) -> list[str]:
