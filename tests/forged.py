@@ -1,14 +1,11 @@
 """Files with a right checksum and content that somebody made up: refused in one line, or a network like any other.
 
-    python tests/forged.py [--inputs 10000] [--seed 0]
-
 Whole models, checkpoints, stacks, ONNX files and models of the command line are taken apart, changed in some places
-(values dropped, repeated, of another type, extreme, not finite, deeply nested, very long; tensors likewise), written back
-as the library would write them, and read by everything that reads them. What is taken has to predict and to train.
-Memory is limited to a GiB above what the process starts with.
+(values dropped, repeated, of another type, extreme, not finite, deeply nested, very long; tensors likewise), written
+back as the library would write them, and read by everything that reads them. What is taken has to predict and to train.
+`fuzz.py` runs this: ``python tests/fuzz.py --kind forged``.
 """
 
-import argparse
 import contextlib
 import copy
 import io
@@ -19,9 +16,6 @@ import random
 import re
 import signal
 import time
-import warnings
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from unittest import mock
 
 import numpy as np
@@ -319,24 +313,3 @@ def run(inputs, seed, folder, say=lambda text: None):
         if number % 100 == 99:
             say(f"\r{number + 1} inputs")
     return counts
-
-
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--inputs", type=int, default=10000)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    warnings.simplefilter("error")
-    from fuzz import limit_memory
-
-    with TemporaryDirectory() as name:
-        run(10, 1, Path(name))  # so that everything is loaded
-        limit_memory()
-        counts = run(arguments.inputs, arguments.seed, Path(name), lambda text: print(text, end="", flush=True))
-    print()
-    for kind, (inputs, refused) in counts.items():
-        print(f"{kind:36} {inputs:6} inputs, {refused:6} refused, {inputs - refused:5} taken and good")
-
-
-if __name__ == "__main__":
-    main()

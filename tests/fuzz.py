@@ -1,9 +1,10 @@
 """Damaged and hostile files for every reader: each is refused in one line, or read for what it holds.
 
-    python tests/fuzz.py [--inputs 10000] [--seed 0]
+    python tests/fuzz.py [--kind damaged] [--inputs 10000] [--seed 0]
 
-Half of the inputs are model files and checkpoints, none of which may be taken for anything but what was saved; the
-others are CSV, Parquet, NumPy and idx files. Memory is limited to a GiB above what the process starts with.
+Of the kind "damaged", half of the inputs are model files and checkpoints, none of which may be taken for anything but
+what was saved; the others are CSV, Parquet, NumPy and idx files. Those of the kind "forged" have a right checksum; more
+is said in `forged.py`. Memory is limited to a GiB above what the process starts with.
 """
 
 import argparse
@@ -13,9 +14,11 @@ import random
 import resource
 import struct
 import time
+import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import forged
 import numpy as np
 
 import deltaprop as dp
@@ -153,18 +156,25 @@ def limit_memory():
     return lambda: resource.setrlimit(resource.RLIMIT_AS, before)
 
 
+#: What makes up files, and reads them.
+KINDS = {"damaged": run, "forged": forged.run}
+
+
 def main():
     parser = argparse.ArgumentParser()
+    parser.add_argument("--kind", choices=KINDS, default="damaged")
     parser.add_argument("--inputs", type=int, default=10000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    made = KINDS[arguments.kind]
+    warnings.simplefilter("error")
     with TemporaryDirectory() as name:
-        run(10, 1, Path(name))  # so that everything is loaded
+        made(10, 1, Path(name))  # so that everything is loaded
         limit_memory()
-        counts = run(arguments.inputs, arguments.seed, Path(name), lambda text: print(text, end="", flush=True))
+        counts = made(arguments.inputs, arguments.seed, Path(name), lambda text: print(text, end="", flush=True))
     print()
     for kind, (inputs, refused) in counts.items():
-        print(f"{kind:28} {inputs:6} inputs, {refused:6} refused, none crashed, none taken for another")
+        print(f"{kind:36} {inputs:6} inputs, {refused:6} refused, none crashed, none taken for another")
 
 
 if __name__ == "__main__":
