@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -79,6 +80,22 @@ def test_a_file_keeps_its_owner(tmp_path):
     python(WRITE, path)
     status = path.stat()
     assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (12345, 54321, 0o640)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_files_of_others_in_a_folder_of_all():
+    """Found before training, as nothing could be done about it afterwards."""
+    with TemporaryDirectory() as name:  # one that others can come into, which pytest's are not
+        folder = Path(name)
+        folder.chmod(0o1777)
+        path = folder / "file"
+        path.write_text("old")
+        code = "import os; from deltaprop.atomic_file import *; os.seteuid(12345)" + WRITE
+        assert "belongs to somebody else" in python(code, path, status=1)
+        os.chown(path, 12345, 12345)
+        python(code, path)
+        assert path.read_text() == "new"
+        assert names(folder) == ["file"]
 
 
 def test_a_new_file_has_the_mode_of_any_new_file(tmp_path):

@@ -66,7 +66,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     try:
         if not place.is_stream:
             with _temporary(place):
-                pass
+                _check_replaceable(place)
         elif place.descriptor is None and not os.access(place.path, os.W_OK):
             raise PermissionError("it may not be written to")
     except OSError as error:
@@ -179,6 +179,15 @@ def _create(folder: Path, prefix: str, mode: int) -> BinaryIO:
                 return file
             file.close()
     raise FileExistsError(f"found no free name for a temporary file in {folder}")
+
+
+def _check_replaceable(place: _Place) -> None:
+    """Whether the rules of a folder such as ``/tmp`` let this user put another file in the place of the one there."""
+    folder = place.path.parent.stat()
+    if place.status is None or sys.platform == "win32" or not folder.st_mode & stat.S_ISVTX:
+        return
+    if os.geteuid() not in (0, folder.st_uid, place.status.st_uid):
+        raise PermissionError("it belongs to somebody else, and so does its folder")
 
 
 def _lock(handle: int, name: Path) -> bool:

@@ -198,8 +198,9 @@ class Checkpoint:
             if ours == theirs:
                 continue
             if isinstance(ours, dict) and isinstance(theirs, dict):
-                name = next((key for key in ours if theirs.get(key) != ours[key]), name)
-                ours, theirs = ours.get(name), theirs.get(name)
+                differ = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
+                if differ:
+                    name, ours, theirs = differ[0], ours.get(differ[0]), theirs.get(differ[0])
             raise ValueError(
                 f"checkpoint: {self.path} is of another run: {name} {in_one_line(repr(theirs))} there, "
                 f"{in_one_line(repr(ours))} here"
