@@ -1,9 +1,10 @@
 """Damaged and hostile files for every reader: each is refused in one line, or read for what it holds.
 
-    python tests/fuzz.py [--inputs 10000] [--caches 200] [--seed 0]
+    python tests/fuzz.py [--kind damaged] [--inputs 10000] [--seed 0]
 
-Half of the inputs are model files and checkpoints, none of which may be taken for anything but what was saved; the
-others are CSV, Parquet, NumPy and idx files. Memory is limited to a GiB above what the process starts with. Then come
+Of the kind "damaged", half of the inputs are model files and checkpoints, none of which may be taken for anything but
+what was saved; the others are CSV, Parquet, NumPy and idx files. Those of the kind "forged" have a right checksum; more
+is said in `forged.py`. Memory is limited to a GiB above what the process starts with. Those of the kind "caches" are
 caches of compiled files that are damaged or hold what others planted: a fit in a process of its own has to end well,
 with the numbers of a fit without a cache.
 """
@@ -19,8 +20,10 @@ import stat
 import struct
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
+import forged
 import numpy as np
 
 import deltaprop as dp
@@ -348,26 +351,33 @@ def limit_memory():
     return lambda: resource.setrlimit(resource.RLIMIT_AS, before)
 
 
+#: What makes up files, and reads them.
+KINDS = {"damaged": run, "forged": forged.run}
+
+
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--inputs", type=int, default=10000)
-    parser.add_argument("--caches", type=int, default=200)
+    parser.add_argument("--kind", choices=[*KINDS, "caches"], default="damaged")
+    parser.add_argument("--inputs", type=int, help="10000 by default, 200 caches")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    if arguments.caches:  # first, for it forks
+    say = lambda text: print(text, end="", flush=True)  # noqa: E731
+    if arguments.kind == "caches":
         with tempfile.TemporaryDirectory() as name:
-            say = lambda text: print(text, end="", flush=True)  # noqa: E731
-            kinds = run_caches(arguments.caches, arguments.seed, Path(name), say)
+            kinds = run_caches(arguments.inputs or 200, arguments.seed, Path(name), say)
         print()
         for kind, count in sorted(kinds.items()):
             print(f"{kind:28} {count:6} caches, none crashed, all with the numbers of a clean one")
+        return
+    made = KINDS[arguments.kind]
+    warnings.simplefilter("error")
     with tempfile.TemporaryDirectory() as name:
-        run(10, 1, Path(name))  # so that everything is loaded
+        made(10, 1, Path(name))  # so that everything is loaded
         limit_memory()
-        counts = run(arguments.inputs, arguments.seed, Path(name), lambda text: print(text, end="", flush=True))
+        counts = made(arguments.inputs or 10000, arguments.seed, Path(name), say)
     print()
     for kind, (inputs, refused) in counts.items():
-        print(f"{kind:28} {inputs:6} inputs, {refused:6} refused, none crashed, none taken for another")
+        print(f"{kind:36} {inputs:6} inputs, {refused:6} refused, none crashed, none taken for another")
 
 
 if __name__ == "__main__":

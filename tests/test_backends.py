@@ -20,7 +20,7 @@ def python(code, **environment):
 
 
 def test_import_loads_no_array_library_and_no_scikit_learn():
-    heavy = ("cupy", "sklearn", "scipy", "rich", "typer", "safetensors", "pyarrow", "pandas", "torch", "jax")
+    heavy = ("cupy", "sklearn", "scipy", "rich", "typer", "safetensors", "msgspec", "pyarrow", "pandas", "torch", "jax")
     code = f"import deltaprop, sys; print([m for m in {heavy} if m in sys.modules])"
     assert python(code).stdout == "[]\n"
     code = f"import deltaprop as dp, sys; dp.Network([2, 2], backend='numpy').predict([[1, 2]]); print([m for m in {heavy} if m in sys.modules])"

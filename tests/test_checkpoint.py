@@ -299,7 +299,7 @@ def test_a_folder_that_vanishes_costs_the_checkpoint_only(data, tmp_path):
     assert history.cost == expected.cost
 
 
-def test_functions_are_compared_by_their_names(data, tmp_path):
+def test_functions_are_compared_by_name_and_code(data, tmp_path):
     pair = (squared, residual)
     how = {"epochs": 2, "checkpoint": tmp_path / "run.safetensors", "optimizer": dp.SGD(falling)}
     options = {"loss": pair, "output_activation": "identity"}
@@ -311,6 +311,181 @@ def test_functions_are_compared_by_their_names(data, tmp_path):
     assert net.fit(X, Y, **how, resume=True).epochs == 2
     with pytest.raises(ValueError, match="optimizer"):
         network(**options).fit(X, Y, **how | {"optimizer": dp.SGD(rising)}, resume=True)
+    with pytest.raises(ValueError, match="loss"):
+        network(**options | {"loss": (squared, rising)}).fit(X, Y, **how, resume=True)
+    with pytest.raises(ValueError, match="a pair of functions, and a file holds no code"):
+        dp.Network.load(how["checkpoint"])
+
+
+ALIKE = [
+    (lambda epoch, history: 0.1, lambda epoch, history: 0.2),
+    (lambda epoch, history: 0.1 / (1 + epoch), lambda epoch, history: 0.1 / (2 + epoch)),
+    (dp.StepDecay(0.1), dp.StepDecay(0.1, factor=0.4)),
+]
+
+
+@pytest.mark.parametrize(("there", "here"), ALIKE, ids=["constants", "code", "fields"])
+def test_schedules_of_one_name_are_told_apart(data, tmp_path, there, here):
+    how = {"epochs": 2, "checkpoint": tmp_path / "run.safetensors"}
+    network().fit(*data, **how, optimizer=dp.SGD(there))
+    assert network().fit(*data, **how, optimizer=dp.SGD(there), resume=True).epochs == 2
+    with pytest.raises(ValueError, match="is of another run: optimizer"):
+        network().fit(*data, **how, optimizer=dp.SGD(here), resume=True)
+
+
+def test_metrics_of_one_name_are_told_apart(data, tmp_path):
+    def score(scale):
+        def metric(prediction, Y):
+            return np.float32(scale * prediction.mean())
+
+        return metric
+
+    how = {"epochs": 2, "checkpoint": tmp_path / "run.safetensors", "validation": data}
+    expected = network().fit(*data, **how, metrics=[score(1)])
+    assert network().fit(*data, **how, metrics=[score(1)], resume=True).metrics == expected.metrics
+    with pytest.raises(ValueError, match="is of another run: metrics"):
+        network().fit(*data, **how, metrics=[score(2)], resume=True)
+
+
+@pytest.mark.parametrize("what", ["X", "Y", "sample_weight", "validation X", "validation Y"])
+def test_every_row_counts(data, tmp_path, what):
+    """The last of many, of which a sample would not know."""
+    rng = np.random.default_rng(5)
+    arrays = {
+        "X": rng.standard_normal((3001, 4)),
+        "Y": rng.integers(0, 3, 3001),
+        "sample_weight": rng.uniform(1, 2, 3001),
+    }
+    arrays |= {"validation X": rng.standard_normal((1501, 4)), "validation Y": rng.integers(0, 3, 1501)}
+
+    def fit(arrays, **how):
+        validation = (arrays["validation X"], arrays["validation Y"])
+        given = {name: arrays[name] for name in ("X", "Y", "sample_weight")}
+        network().fit(**given, validation=validation, epochs=1, checkpoint=tmp_path / "run", **how)
+
+    fit(arrays)
+    fit(arrays, resume=True)
+    for row in (1, 2, -2):
+        changed = arrays[what].copy()
+        changed[row] = (changed[row] + 1) % 3
+        with pytest.raises(ValueError, match=f"is of another run: {what} "):
+            fit(arrays | {what: changed}, resume=True)
+
+
+def test_data_read_part_by_part_are_told_apart(tmp_path):
+    rng = np.random.default_rng(5)
+    X, y = rng.standard_normal((90, 4)), rng.integers(0, 3, 90)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+
+    def fit(kind, **how):
+        np.save(tmp_path / "X.npy", X.astype(np.float32))
+        np.savez(folder / "one.npz", X=X, y=y)
+        batches = [(X[start : start + 30], y[start : start + 30]) for start in (0, 30, 60)]
+        given = {
+            "memory map": (np.load(tmp_path / "X.npy", mmap_mode="r"), y),
+            "folder": (folder,),
+            "batches": (batches,),
+        }
+        network().fit(*given[kind], epochs=1, checkpoint=tmp_path / f"{kind}.run", **how)
+
+    kinds = ("memory map", "folder", "batches")
+    for kind in kinds:
+        fit(kind)
+        fit(kind, resume=True)
+    X[88, 3] += 1
+    for kind in kinds:
+        with pytest.raises(ValueError, match="is of another run: X "):
+            fit(kind, resume=True)
+
+
+def test_fewer_epochs_than_are_done_are_refused(data, tmp_path):
+    checkpoint = tmp_path / "run.safetensors"
+    network().fit(*data, epochs=6, checkpoint=checkpoint)
+    content, net = checkpoint.read_bytes(), network()
+    before = net.parameters.copy()
+    with pytest.raises(
+        ValueError, match=r"epochs: expected at least the 6 epochs that are done in .*run\.safetensors, got 3"
+    ):
+        net.fit(*data, epochs=3, checkpoint=checkpoint, resume=True)
+    assert np.array_equal(net.parameters, before)
+    assert checkpoint.read_bytes() == content
+    assert network().fit(*data, epochs=6, checkpoint=checkpoint, resume=True).epochs == 6
+
+
+def test_numbers_of_numpy_are_saved(data, tmp_path):
+    """Wherever they stand, they mean what Python's do: a run begun with these goes on with those."""
+    real, whole = np.float64, np.int64
+
+    def arguments(real, whole, flag):
+        return {
+            "optimizer": dp.AdamW(dp.StepDecay(real(0.5), every=whole(2)), beta_1=real(0.5), weight_decay=real(0.25)),
+            "batch_size": whole(16),
+            "l2": real(0.5),
+            "shuffle": flag(True),
+            "dropout": [real(0.25)],
+            "early_stopping": dp.EarlyStopping(patience=whole(5), min_delta=real(0.125)),
+            "validation": data,
+            "checkpoint_every": whole(1),
+        }
+
+    checkpoint = tmp_path / "run.safetensors"
+    numpys, pythons = (arguments(*types) for types in ((real, whole, np.bool_), (float, int, bool)))
+    network().fit(*data, **numpys, epochs=whole(2), checkpoint=checkpoint)
+    resumed, alone = network(seed=whole(0)), network()
+    resumed.fit(*data, **pythons, epochs=4, checkpoint=checkpoint, resume=True)
+    alone.fit(*data, **pythons, epochs=4)
+    assert np.array_equal(resumed.parameters, alone.parameters)
+    narrow = arguments(np.float32, np.int16, np.array)
+    network().fit(*data, **narrow, epochs=2, checkpoint=tmp_path / "narrow", resume=True)
+    assert network().fit(*data, **narrow, epochs=3, checkpoint=tmp_path / "narrow", resume=True).epochs == 3
+
+
+@pytest.mark.parametrize("ends", ["early", "after all epochs"])
+def test_after_early_stopping_the_best_parameters_are_in_the_file(backend, data, tmp_path, ends):
+    checkpoint = tmp_path / "run.safetensors"
+    # The best epoch is the one with the highest cost, which is one of the first.
+    stopping = dp.EarlyStopping(3 if ends == "early" else 50, monitor="cost", mode="max")
+    how = {"optimizer": dp.Adam(0.1), "early_stopping": stopping, "epochs": 12}
+    net = network(backend)
+    seen = []
+    history = net.fit(
+        *data, **how, checkpoint=checkpoint, callbacks=[lambda event: seen.append(event.network.parameters.copy())]
+    )
+    assert (history.epochs < 12) == (ends == "early")
+    assert history.best_epoch < history.epochs
+    host = net.backend.to_numpy
+    best, last = host(seen[history.best_epoch - 1]), host(seen[-1])
+    there = dp.Network.load(checkpoint, backend="numpy")
+    assert np.array_equal(there.parameters, best)
+    assert there.epochs_trained == history.epochs
+    assert not np.array_equal(best, last)
+    more = 15 if ends == "after all epochs" else 12
+    resumed, alone = network(backend), network(backend)
+    resumed.fit(*data, **how | {"epochs": more}, checkpoint=checkpoint, resume=True)  # from the last, or not at all
+    alone.fit(*data, **how | {"epochs": more})
+    assert np.array_equal(host(resumed.parameters), host(alone.parameters))
+
+
+def test_a_pause_amid_numbers_that_are_not_finite_leaves_the_file(data, tmp_path, monkeypatch):
+    """The checkpoint of the epoch before is the one to go on from, and then ends as the run would have."""
+    how = {"optimizer": dp.SGD(lambda epoch, history: 0.1 if epoch < 2 else 1e300), "epochs": 4, "batch_size": 7}
+    options = {"backend": "reference", "loss": "squared_error", "hidden_activation": "relu"}
+    X, Y, net, checkpoint = data[0], np.eye(3)[data[1]], network(**options), tmp_path / "run.safetensors"
+
+    def pauses(self):
+        if not np.isfinite(net.parameters).all():
+            self.signal = signal.SIGINT
+        return self.signal is not None
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Interruption, "__call__", pauses)
+        with pytest.raises(KeyboardInterrupt):
+            net.fit(X, Y, **how, checkpoint=checkpoint)
+    content, _ = read_model(checkpoint)
+    assert content["training"]["position"] == {"epoch": 2, "batch": 0}
+    with pytest.raises(dp.DivergenceError, match="epoch 3"):
+        network(**options).fit(X, Y, **how, checkpoint=checkpoint, resume=True)
 
 
 def squared(h, y):

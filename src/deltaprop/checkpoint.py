@@ -1,32 +1,35 @@
 """Training as it stands between two steps, in a file from which it goes on to the bit.
 
-The file is a model file, see `deltaprop.model_file`: `Network.load` reads the parameters of the last checkpoint.
-Besides them it holds what the next step depends on: the state of the optimizer, the place in the epoch, the cost of the
-epoch so far, the history, the best parameters under early stopping. Orders of samples and dropout's random numbers
-depend on the seed and the epoch alone, so that they need not be kept.
+The file is a model file, see `deltaprop.model_file`: `Network.load` reads the parameters that `fit` would leave if it
+ended there, which are the best under early stopping. Besides them it holds what the next step depends on: the last
+parameters where these are others, the state of the optimizer, the place in the epoch, the cost of the epoch so far, the
+history. Orders of samples and dropout's random numbers depend on the seed and the epoch alone, so that they need not be
+kept.
 """
 
 from __future__ import annotations
 
-import hashlib
+import json
+import math
 import os
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deltaprop.fingerprints import fingerprint
 from deltaprop.history import History
-from deltaprop.losses import CustomLoss
-from deltaprop.model_file import Tensors, read_model, write_model
+from deltaprop.model_file import Tensors, in_one_line, read_model, write_model
 from deltaprop.network import NetworkState
-from deltaprop.sources import CheckedSource
+from deltaprop.optimizers import Adam
+from deltaprop.plain_values import plain
 from deltaprop.trainer import Trainer
 
-#: Rows of the data that its fingerprint is taken of, evenly apart.
-SAMPLED_ROWS = 1000
+if TYPE_CHECKING:
+    from deltaprop.file_schema import Training
 
 
 @dataclass
@@ -68,7 +71,9 @@ class Checkpoint:
         configuration: Mapping[str, Any],
     ) -> None:
         self.path, self.every, self.network, self.trainer = Path(path), every, network, trainer
-        self.configuration = dict(configuration)
+        # What cannot be written says so before anything is trained.
+        self.description = json.loads(json.dumps(plain(network.configuration)))
+        self.configuration = json.loads(json.dumps(configuration))
 
     def due(self, epoch: int) -> bool:
         """Whether one is to be written after so many epochs."""
@@ -77,7 +82,8 @@ class Checkpoint:
     def save(self, position: Position, history: History, best: Any, epoch_start: Any, *, ended: bool) -> None:
         """Write everything, all or nothing; the file there was stays until the new one is whole.
 
-        What cannot be written is no reason to lose what has been trained: it is warned of, and training goes on.
+        What cannot be written is no reason to lose what has been trained: it is warned of, and training goes on. Inside
+        an epoch in which numbers have stopped being finite, the file there was is the better one, and stays.
 
         Parameters
         ----------
@@ -90,131 +96,138 @@ class Checkpoint:
         ended : bool
             Whether training has ended before its last epoch.
         """
-        backend, state = self.network.backend, self.trainer.state
-        tensors: Tensors = self.network.by_layer()
+        from deltaprop.file_schema import CHECKPOINT_VERSION, Recorded
+
+        network, backend, state = self.network, self.network.backend, self.trainer.state
+        cost = float(self.trainer.cost) if position.batch else 0.0
+        if not (math.isfinite(cost) and backend.all_finite(network.parameters)):
+            return
         arrays = {name: value for name, value in state.items() if backend.owns(value)}
-        tensors |= {f"optimizer.{name}": backend.to_numpy(value) for name, value in arrays.items()}
-        for name, value in (("best", best), ("epoch_start", epoch_start)):
-            if value is not None:
-                tensors[name] = backend.to_numpy(value)
+        kept = {f"optimizer.{name}": value for name, value in arrays.items()}
+        kept |= {"last": None if best is None else network.parameters, "epoch_start": epoch_start}
+        tensors: Tensors = (network if best is None else network.over(best)).by_layer()
+        tensors |= {name: backend.to_numpy(value) for name, value in kept.items() if value is not None}
         training = {
+            "version": CHECKPOINT_VERSION,
             "configuration": self.configuration,
             "position": asdict(position),
             "counters": {name: value for name, value in state.items() if name not in arrays},
-            "cost": float(self.trainer.cost) if position.batch else 0.0,
-            "history": asdict(history),
+            "cost": cost,
+            "history": {name: _number_by_number(getattr(history, name)) for name in Recorded.__struct_fields__},
             "ended": ended,
         }
-        network = {"network": plain(self.network.configuration), "epochs_trained": self.network.epochs_trained}
+        content = {"network": self.description, "epochs_trained": network.epochs_trained, "training": training}
         try:
-            write_model(self.path, network | {"training": training}, tensors)
+            write_model(self.path, content, tensors)
         except OSError as error:
             warnings.warn(f"checkpoint: {self.path} is not written ({error})", RuntimeWarning, stacklevel=5)
 
-    def load(self) -> tuple[Position, History, Any, Any, bool] | None:
+    def load(self, epochs: int) -> tuple[Position, History, Any, Any, bool] | None:
         """What `save` wrote, as it was handed it; None where there is no file. Network and optimizer are restored.
+
+        Parameters
+        ----------
+        epochs : int
+            How many there are to be in all.
 
         Raises
         ------
         ValueError
-            If the file is damaged, or of another network, other data or another configuration; nothing is changed then.
+            If the file is damaged, or of another network, other data or another configuration, or of more epochs;
+            nothing is changed then.
         OSError
             If it cannot be read.
         """
+        from deltaprop.file_schema import network_content
+
         if not self.path.exists():
             return None
-        content, tensors = read_model(self.path)
-        if "training" not in content:
+        configuration, tensors = read_model(self.path)
+        content = network_content(self.path, configuration, tensors)
+        if content.training is None:
             raise ValueError(f"checkpoint: {self.path} holds a network, but no training to go on with")
-        try:
-            training = content["training"]
-            self._compare({"network": content["network"]} | training["configuration"])
-            network, backend = self.network, self.network.backend
-            parameters = _vector(network, tensors)
-            restored = {}
-            for name, value in self.trainer.state.items():
-                if backend.owns(value):
-                    restored[name] = _like(tensors[f"optimizer.{name}"], value, name)
-            counters = {name: int(value) for name, value in training["counters"].items()}
-            history = History(**training["history"])
-            position = Position(**{name: int(value) for name, value in training["position"].items()})
-            kept = [
-                _like(tensors[name], network.parameters, name) if name in tensors else None
-                for name in ("best", "epoch_start")
-            ]
-            cost, ended, trained = float(training["cost"]), bool(training["ended"]), int(content["epochs_trained"])
-        except (KeyError, TypeError, AttributeError) as error:
+        training, network, backend, state = content.training, self.network, self.network.backend, self.trainer.state
+        self._compare({"network": configuration["network"]} | training.configuration)
+        position = Position(training.position.epoch, training.position.batch)
+        self._check(training, set(tensors), content.epochs_trained)
+        if position.epoch + (position.batch > 0) > epochs:
+            done = f"{position.epoch} epochs" + (f" and {position.batch} minibatches" if position.batch else "")
             raise ValueError(
-                f"checkpoint: {self.path} does not describe a training ({type(error).__name__}: {error})"
-            ) from error
-        network.parameters = parameters
-        for name, array in restored.items():
-            self.trainer.state[name][...] = backend.asarray(array, network.dtype)
-        self.trainer.state.update(counters)
-        self.trainer.cost[...] = cost
-        network.epochs_trained = trained
-        best, epoch_start = (None if x is None else backend.asarray(x, network.dtype).copy() for x in kept)
-        return position, history, best, epoch_start, ended
+                f"epochs: expected at least the {done} that are done in the checkpoint {self.path}, got {epochs}"
+            )
+        saved = _flat(tensors, len(network.weights))
+        has_best = "last" in tensors
+        network.parameters = tensors["last"] if has_best else saved
+        for name, value in state.items():
+            if backend.owns(value):
+                value[...] = backend.asarray(tensors[f"optimizer.{name}"], network.dtype)
+        state.update(training.counters)
+        self.trainer.cost[...] = training.cost
+        network.epochs_trained = content.epochs_trained
+        history = History(**{name: getattr(training.history, name) for name in training.history.__struct_fields__})
+        found = (saved if has_best else None, tensors.get("epoch_start"))
+        best, epoch_start = (None if x is None else backend.asarray(x, network.dtype).copy() for x in found)
+        return position, history, best, epoch_start, training.ended
+
+    def _check(self, training: Training, names: set[str], trained: int) -> None:
+        """Refuse what no run of this trainer could have left."""
+        position, state, batches = training.position, self.trainer.state, len(self.trainer.sizes)
+        arrays = {name for name, value in state.items() if self.network.backend.owns(value)}
+        names = {name.removeprefix("optimizer.") for name in names if name.startswith("optimizer.")}
+        plan, data = self.configuration["plan"], self.configuration["data"]
+        history, steps = training.history, position.epoch * batches + position.batch
+        validated = [] if data["validation X"] is None else history.cost
+        for wrong, what in (
+            (position.batch >= batches, f"minibatch {position.batch} of {batches}"),
+            (names != arrays, "the optimizer's arrays"),
+            (training.counters.keys() != state.keys() - arrays, "the optimizer's counters"),
+            (isinstance(self.trainer.optimizer, Adam) and training.counters.get("step") != steps, "the steps taken"),
+            (history.metrics.keys() != plan["metrics"].keys(), "the metrics recorded"),
+            (len(history.validation_cost) != len(validated), "the validation costs recorded"),
+            (history.best_epoch is not None and plan["early_stopping"] is None, "a best epoch without early stopping"),
+            (trained != self.network.epochs_trained + position.epoch, f"{trained} epochs trained"),
+        ):
+            if wrong:
+                raise ValueError(f"checkpoint: {self.path} does not describe this training ({what})")
 
     def _compare(self, there: Mapping[str, Any]) -> None:
         """Refuse a file of another network, other data or another configuration."""
-        here = {"network": plain(self.network.configuration)} | self.configuration
-        for name in here:
-            if there.get(name) != here[name]:
-                ours, theirs = here[name], there.get(name)
-                if isinstance(ours, dict) and isinstance(theirs, dict):
-                    name = next(key for key in ours if theirs.get(key) != ours[key])
-                    ours, theirs = ours[name], theirs.get(name)
-                raise ValueError(f"checkpoint: {self.path} is of another run: {name} {theirs!r} there, {ours!r} here")
+        here = {"network": self.description} | self.configuration
+        for name, ours in here.items():
+            theirs = there.get(name)
+            if ours == theirs:
+                continue
+            if isinstance(ours, dict) and isinstance(theirs, dict):
+                differ = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
+                if differ:
+                    name, ours, theirs = differ[0], ours.get(differ[0]), theirs.get(differ[0])
+            raise ValueError(
+                f"checkpoint: {self.path} is of another run: {name} {in_one_line(repr(theirs))} there, "
+                f"{in_one_line(repr(ours))} here"
+            )
 
 
 def describe_run(
     network: NetworkState, X: Any, Y: Any, sample_weight: Any, held_out: Any, plan: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What has to be the same for a run to be the same, JSON types only: data, first parameters, and `plan`."""
-    backend = network.backend
     arrays = {"X": X, "Y": Y, "sample_weight": sample_weight, "initial parameters": network.parameters}
     arrays |= dict(zip(("validation X", "validation Y"), held_out or (None, None), strict=True))
-    data = {name: None if x is None else _fingerprint(x, backend) for name, x in arrays.items()}
+    known: dict[int, str] = {}  # a source is X and Y in one
+    for array in arrays.values():
+        if array is not None and id(array) not in known:
+            known[id(array)] = fingerprint(array, network.backend)
+    data = {name: known.get(id(array)) for name, array in arrays.items()}
     return {"data": data, "plan": {name: plain(value) for name, value in plan.items()}}
 
 
-def plain(value: Any) -> Any:
-    """`value` in JSON types, alike in every process: dataclasses by their fields, functions by their names."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {"kind": type(value).__name__} | {f.name: plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, CustomLoss):
-        return [plain(function) for function in value]
-    if isinstance(value, Mapping):
-        return {str(name): plain(own) for name, own in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(own) for own in value]
-    if isinstance(value, Callable):  # type: ignore[arg-type]
-        return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
-    return value
+def _number_by_number(recorded: Any) -> Any:
+    """What a history holds, as Python's numbers: those of NumPy's are no JSON, and nan stays one."""
+    if isinstance(recorded, dict):
+        return {str(name): _number_by_number(values) for name, values in recorded.items()}
+    return [float(value) for value in recorded] if isinstance(recorded, list) else recorded
 
 
-def _fingerprint(array: Any, backend: Any) -> str:
-    """Shape and a digest of as many rows as can be read in no time."""
-    if isinstance(array, CheckedSource):
-        return array.source.describe()
-    array = getattr(array, "array", array)
-    step = max(1, array.shape[0] // SAMPLED_ROWS)
-    rows = array[::step]
-    sampled = np.ascontiguousarray(backend.to_numpy(rows) if backend.owns(array) else rows)
-    digest = hashlib.sha256(sampled.tobytes()).hexdigest()[:16]
-    return f"{tuple(array.shape)} {digest}"
-
-
-def _vector(network: NetworkState, tensors: Tensors) -> np.ndarray[Any, Any]:
-    """The flat vector that these tensors are of."""
-    parts = []
-    for kind, arrays in (("weights", network.weights), ("biases", network.biases)):
-        parts += [_like(tensors[f"{kind}.{l}"], array, f"{kind}.{l}").ravel() for l, array in enumerate(arrays)]
-    return np.concatenate(parts)
-
-
-def _like(array: np.ndarray[Any, Any], other: Any, name: str) -> np.ndarray[Any, Any]:
-    if array.shape != other.shape or array.dtype != other.dtype:
-        raise TypeError(f"{name} is {array.dtype} of shape {array.shape}, not {other.dtype} of shape {other.shape}")
-    return array
+def _flat(tensors: Tensors, layers: int) -> np.ndarray[Any, Any]:
+    """The flat vector that the tensors of the layers make."""
+    return np.concatenate([tensors[f"{kind}.{l}"].ravel() for kind in ("weights", "biases") for l in range(layers)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 import os
 import sys
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from deltaprop.arguments import (
     check_whole_number,
     refuse_masked,
 )
+from deltaprop.atomic_file import check_writable
 from deltaprop.backends import Array, Backend, backend_of
 from deltaprop.backprop import L2Scaling, Objective, Reduction
 from deltaprop.callbacks import Callback
@@ -30,7 +30,7 @@ from deltaprop.function import NetworkFunction
 from deltaprop.history import History
 from deltaprop.losses import describe
 from deltaprop.metrics import Metric, resolve_metrics
-from deltaprop.model_file import Tensors, check_writable, read_model, write_model
+from deltaprop.model_file import Tensors, read_model, write_model
 from deltaprop.optimizers import SGD, Optimizer
 from deltaprop.plotting import plot_weights
 from deltaprop.sources import CheckedSource, Rows, Source, find_source
@@ -39,6 +39,7 @@ from deltaprop.training import Plan
 
 if TYPE_CHECKING:
     from deltaprop.explanation import Explanation, Format
+    from deltaprop.file_schema import NetworkContent
     from deltaprop.solvers import Method
 
 
@@ -169,15 +170,18 @@ class Network(NetworkFunction):
             Draw a progress bar on standard error.
         checkpoint : path, optional
             Where to write, after every `checkpoint_every` epochs and at the end, all that training depends on: a model
-            file that `Network.load` reads as well. It is written beside its final name and renamed, so that there is
-            always a whole one. Within `fit`, SIGINT and SIGTERM are then held back until the step is done and a
-            checkpoint written; the best parameters are left in the network, and KeyboardInterrupt or SystemExit(143)
-            is raised.
+            file that `Network.load` reads as well, with the parameters that `fit` would leave: the best, under early
+            stopping. It is written beside its final name and renamed, so that there is always a whole one. Every row
+            of the data is read once more to begin with, for a digest by which other data are told (an iterable twice).
+            Within `fit`, SIGINT and SIGTERM are then held back until the step is done and a checkpoint written; the
+            best parameters are left in the network, and KeyboardInterrupt or SystemExit(143) is raised.
         checkpoint_every : int, default 1
             Epochs.
         resume : bool, default False
             Go on from the checkpoint where there is one, and from the start where there is none. On NumPy, a run that
-            was killed ends with the parameters, to the bit, that it would have had. `epochs` may be more than before.
+            was killed ends with the parameters, to the bit, that it would have had. `epochs` may be more than before,
+            and not fewer than are done. Schedules, losses and metrics of your own are compared by name and code, but
+            not by what they read from their modules.
 
         Returns
         -------
@@ -187,10 +191,10 @@ class Network(NetworkFunction):
         Raises
         ------
         ValueError, TypeError
-            If an argument is none of these, or the checkpoint is of another network, other data or another
-            configuration. Nothing has been trained then; but data that are read in parts are checked in every epoch,
-            and the parameters of the last good one are kept where they are refused. Also if a schedule returns what is
-            no learning rate; what has been learned before is then in the network, and in the checkpoint.
+            If an argument is none of these, or the checkpoint is damaged or of another network, other data, another
+            configuration or more epochs. Nothing has been trained then; but data that are read in parts are checked in
+            every epoch, and the parameters of the last good one are kept where they are refused. Also if a schedule
+            returns what is no learning rate; what was learned before is then in the network, and in the checkpoint.
         OSError
             If a checkpoint cannot be written or read.
         DivergenceError
@@ -491,8 +495,10 @@ class Network(NetworkFunction):
         BackendError
             If the backend cannot be had here.
         """
+        from deltaprop.file_schema import network_content  # not at start-up, for those who do without
+
         configuration, tensors = read_model(path)
-        return cls.from_file_content(str(path), configuration, tensors, backend)
+        return cls.from_file_content(path, network_content(path, configuration, tensors), tensors, backend)
 
     # -- other programs -----------------------------------------------------------------------------------------
 
@@ -581,8 +587,8 @@ class Network(NetworkFunction):
         """
         from deltaprop import onnx_file
 
-        configuration, tensors = onnx_file.read_onnx(path)
-        return cls.from_file_content(str(path), configuration, tensors, backend)
+        content, tensors = onnx_file.read_onnx(path)
+        return cls.from_file_content(path, content, tensors, backend)
 
     # -- what a file holds --------------------------------------------------------------------------------------
 
@@ -596,7 +602,7 @@ class Network(NetworkFunction):
         """
         if not isinstance(self.loss, str):
             raise ValueError(f"loss: expected the name of a loss, as a file holds no code, got {self.loss!r}")
-        return {"network": self.configuration, "epochs_trained": self.epochs_trained}
+        return {"network": self.configuration, "epochs_trained": int(self.epochs_trained)}
 
     def file_tensors(self) -> Tensors:
         """The tensors `save` writes: ``weights.0``, ``biases.0`` and so on."""
@@ -604,30 +610,25 @@ class Network(NetworkFunction):
 
     @classmethod
     def from_file_content(
-        cls, path: str, configuration: dict[str, Any], tensors: Tensors, backend: str | Backend = "auto"
+        cls, path: str | os.PathLike[str], content: NetworkContent, tensors: Tensors, backend: str | Backend = "auto"
     ) -> Network:
-        """The network described by the content of a file; tensors of other names are left alone.
+        """The network described by the content of a file, which `network_content` has checked.
 
         Raises
         ------
         ValueError
-            If the content does not describe a network; the message begins with `path`.
+            If there is no such network, or its loss is a pair of functions; the message begins with `path`.
         """
-        layers = sum(name.startswith("weights.") for name in tensors)
+        described, layers = content.network, range(len(content.network.layer_sizes) - 1)
+        if not isinstance(described.loss, str):
+            raise ValueError(f"{path}: its loss is a pair of functions, and a file holds no code")
         try:
-            described = configuration["network"]
-            shapes = [tensors[f"weights.{l}"].shape for l in range(layers)]
-            if [s_in for _, s_in in shapes] + [shapes[-1][0]] != described["layer_sizes"]:
-                raise ValueError(f"layer_sizes {described['layer_sizes']} do not fit weights of shapes {shapes}")
-            network = cls(**described | {"init": "zeros"}, backend=backend)
-            network.init = described["init"]
-            network.epochs_trained = operator.index(configuration["epochs_trained"])
-            network.weights = [tensors[f"weights.{l}"] for l in range(layers)]
-            network.biases = [tensors[f"biases.{l}"] for l in range(layers)]
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise ValueError(f"{path}: does not describe a network ({type(error).__name__}: {error})") from error
-        if not network.backend.all_finite(network.parameters):
-            raise ValueError(f"{path}: holds parameters that are not finite")
+            network = cls(**described.arguments | {"init": "zeros"}, backend=backend)
+        except ValueError as error:
+            raise ValueError(f"{path}: does not describe a network ({error})") from error
+        network.init, network.epochs_trained = described.init, content.epochs_trained
+        network.weights = [tensors[f"weights.{l}"] for l in layers]
+        network.biases = [tensors[f"biases.{l}"] for l in layers]
         return network
 
     def __repr__(self) -> str:

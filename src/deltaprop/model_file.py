@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from textwrap import shorten
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -54,9 +55,7 @@ def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Tensors]:
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path}: is a folder, not a model file")
-    with path.open("rb"):
+    with _open_regular_file(path):
         pass  # a file that is missing or may not be read says so in the words of the operating system
     try:
         with safe_open(path, framework="numpy") as file:
@@ -64,40 +63,61 @@ def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Tensors]:
             if metadata.get("format") != FORMAT:
                 raise ValueError(f"{path}: not a deltaprop model (a safetensors file of another program)")
             if metadata.get("version") != str(VERSION):
-                raise ValueError(f"{path}: model format version {metadata.get('version')!r}, expected {VERSION}")
+                version = in_one_line(repr(metadata.get("version")))
+                raise ValueError(f"{path}: model format version {version}, expected {VERSION}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, UnicodeDecodeError, TypeError, KeyError) as error:
-        raise ValueError(f"{path}: not a model file, or a damaged one ({error})") from error
+        raise ValueError(f"{path}: not a model file, or a damaged one ({in_one_line(error)})") from error
     text = metadata.get("configuration", "")
     if metadata.get("sha256") != _digest(text, tensors):
         raise ValueError(f"{path}: the content does not match its checksum: the file is damaged")
+    return parse_configuration(path, text), tensors
+
+
+def parse_configuration(path: str | os.PathLike[str], text: str) -> dict[str, Any]:
+    """The JSON object in a text out of a file, of which nothing more is known.
+
+    Raises
+    ------
+    ValueError
+        If it is none; the message begins with `path`.
+    """
     try:
         configuration = json.loads(text)
+        json.dumps(configuration, ensure_ascii=False).encode()  # JSON can hold halves of characters
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: the configuration is not JSON ({error})") from error
+        raise ValueError(f"{path}: the configuration is not JSON ({in_one_line(error)})") from error
     if not isinstance(configuration, dict):
         raise ValueError(f"{path}: the configuration is no JSON object")
-    return configuration, tensors
+    return configuration
 
 
-def check_writable(path: str | os.PathLike[str]) -> None:
-    """Find out now whether `write_model` will be able to write `path`, leaving no trace.
+def read_regular_file(path: str | os.PathLike[str]) -> bytes:
+    """The content of a file, and never of a pipe or a device, which may have no end.
 
     Raises
     ------
     OSError
-        If it will not.
+        If there is none or it cannot be read.
+    ValueError
+        If it is anything but a regular file.
     """
-    target = Path(path)
-    if target.is_dir():
-        raise IsADirectoryError(f"cannot write {target}: it is a folder")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {target}: there is no folder {target.parent}")
-    try:
-        with tempfile.TemporaryFile(dir=target.parent):
-            pass
-    except OSError as error:
-        raise OSError(f"cannot write {target}: {error.strerror or error}") from error
+    with _open_regular_file(Path(path)) as file:
+        return file.read()
+
+
+def in_one_line(said: object) -> str:
+    """What another library says of a file, or the file itself, as it may stand in a message."""
+    return shorten(str(said)[:1000], 200, placeholder=" …")
+
+
+def _open_regular_file(path: Path) -> BinaryIO:
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise ValueError(f"{path}: is a folder, not a model file")
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"{path}: is a pipe or a device, not a model file")
+    return path.open("rb")
 
 
 def _digest(configuration: str, tensors: Tensors) -> str:
@@ -106,5 +126,5 @@ def _digest(configuration: str, tensors: Tensors) -> str:
     for name in sorted(tensors):
         tensor = np.ascontiguousarray(tensors[name])
         digest.update(f"\0{name}\0{tensor.dtype.str}\0{tensor.shape}\0".encode())
-        digest.update(tensor.tobytes())
+        digest.update(tensor.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from deltaprop.atomic_file import write_atomically
-from deltaprop.model_file import Tensors
+from deltaprop.file_schema import NetworkContent, network_content
+from deltaprop.model_file import Tensors, in_one_line, parse_configuration, read_regular_file
 from deltaprop.network import NetworkState
 
 #: The operators used here have meant the same since; runtimes of 2022 read it.
@@ -65,8 +65,8 @@ def write_onnx(path: str | os.PathLike[str], network: NetworkState, configuratio
     write_atomically(path, model.SerializeToString())
 
 
-def read_onnx(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Tensors]:
-    """Configuration and tensors of a file that `write_onnx` wrote.
+def read_onnx(path: str | os.PathLike[str]) -> tuple[NetworkContent, Tensors]:
+    """Configuration and tensors of a file that `write_onnx` wrote, checked.
 
     Raises
     ------
@@ -78,19 +78,20 @@ def read_onnx(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Tensors]:
         If it is damaged, or no model of ours.
     """
     onnx = _onnx()
-    content = Path(path).read_bytes()
+    content = read_regular_file(path)
     try:
         model = onnx.load_model_from_string(content)
+        if any(onnx.external_data_helper.uses_external_data(tensor) for tensor in model.graph.initializer):
+            raise ValueError("its tensors are in another file")
         onnx.checker.check_model(model)
         properties = {entry.key: entry.value for entry in model.metadata_props}
         tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     except Exception as error:
-        raise ValueError(f"{path}: not an ONNX model, or a damaged one ({error})") from error
-    try:
-        configuration = json.loads(properties[KEY])
-    except (KeyError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: an ONNX model of another program: it does not say which network it is") from error
-    return configuration, {name: tensor for name, tensor in tensors.items() if "." in name}
+        raise ValueError(f"{path}: not an ONNX model, or a damaged one ({in_one_line(error)})") from error
+    if KEY not in properties:
+        raise ValueError(f"{path}: an ONNX model of another program: it does not say which network it is")
+    layers = {name: tensor for name, tensor in tensors.items() if "." in name}
+    return network_content(path, parse_configuration(path, properties[KEY]), layers), layers
 
 
 class Graph:
@@ -154,6 +155,7 @@ def _onnx() -> Any:
     try:
         import onnx
         import onnx.checker
+        import onnx.external_data_helper
         import onnx.helper
         import onnx.numpy_helper
     except ImportError as error:

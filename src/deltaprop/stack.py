@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from numbers import Real
 from typing import Any, Self
 
@@ -520,7 +519,7 @@ class NetworkStack(StackState):
         """
         if not isinstance(self.loss, str):
             raise ValueError(f"loss: expected the name of a loss, as a file holds no code, got {self.loss!r}")
-        trained = [network.epochs_trained for network in self]
+        trained = [int(network.epochs_trained) for network in self]
         write_model(
             path,
             {"stack": self.configuration, "epochs_trained": trained},
@@ -540,22 +539,21 @@ class NetworkStack(StackState):
         BackendError
             If the backend cannot be had here.
         """
+        from deltaprop.file_schema import stack_content  # not at start-up, for those who do without
+
         configuration, tensors = read_model(path)
+        content = stack_content(path, configuration, tensors)
+        described = content.stack
+        if not isinstance(described.loss, str):
+            raise ValueError(f"{path}: its loss is a pair of functions, and a file holds no code")
         try:
-            described = dict(configuration["stack"])
-            sizes, count, shape = described["layer_sizes"], described["members"], tensors["parameters"].shape
-            size = sum((s_in + 1) * s_out for s_in, s_out in pairwise(sizes))
-            if shape != (count, size):
-                raise ValueError(f"{count} members of layer_sizes {sizes} do not fit parameters of shape {shape}")
-            stack = cls(**described | {"init": "zeros"}, backend=backend)
-            stack.parameters = tensors["parameters"]
-            for network, epochs in zip(stack, configuration["epochs_trained"], strict=True):
-                network.init, network.epochs_trained = described["init"], int(epochs)
-            stack.init = described["init"]
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise ValueError(f"{path}: does not describe a stack ({type(error).__name__}: {error})") from error
-        if not stack.backend.all_finite(stack.parameters):
-            raise ValueError(f"{path}: holds parameters that are not finite")
+            stack = cls(**described.arguments | {"init": "zeros"}, backend=backend)
+        except ValueError as error:
+            raise ValueError(f"{path}: does not describe a stack ({error})") from error
+        stack.parameters = tensors["parameters"]
+        stack.init = described.init
+        for network, epochs in zip(stack, content.epochs_trained, strict=True):
+            network.init, network.epochs_trained = described.init, epochs
         return stack
 
     def __repr__(self) -> str:

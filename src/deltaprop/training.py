@@ -96,7 +96,7 @@ def train(
     interruption, position = Interruption(), Position()
     last_good, best, ended, paused = network.parameters.copy(), None, False, False
     state, state_known = Remembered(trainer.state), False  # that of an epoch that began before a pause is not
-    found = keeper.load() if keeper is not None and plan.resume else None
+    found = keeper.load(plan.epochs) if keeper is not None and plan.resume else None
     if found is not None:
         position, history, best, epoch_start, ended = found
         last_good[...] = network.parameters if epoch_start is None else epoch_start
@@ -179,7 +179,7 @@ def _keeper(network: NetworkState, trainer: Trainer, data: tuple[Any, Any, Any, 
         "objective": plan.objective,
         "shuffle": plan.shuffle,
         "dropout": plan.dropout,
-        "metrics": list(plan.metrics),
+        "metrics": plan.metrics,
         "early_stopping": plan.early_stopping,
     }
     configuration = describe_run(network, *data, what)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from deltaprop.atomic_file import write_atomically
+from deltaprop.atomic_file import check_writable, write_atomically
 
 app = typer.Typer(
     name="deltaprop",
@@ -118,7 +118,6 @@ def sweep(
     """Cross-validate every combination of parameters on DATA, hundreds of networks at a time; results as CSV."""
     from deltaprop.cli.sweep import SweepOptions
     from deltaprop.cli.sweep import sweep as run
-    from deltaprop.model_file import check_writable
 
     if out is not None:
         check_writable(out)
@@ -151,7 +150,6 @@ def predict(
 ) -> None:
     """Predict the target for every row of DATA, as CSV."""
     from deltaprop.cli.trained import Trained
-    from deltaprop.model_file import check_writable
 
     if out is not None:
         check_writable(out)

@@ -11,10 +11,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from deltaprop.atomic_file import check_writable, write_atomically
 from deltaprop.cli.info import info
 from deltaprop.cli.plot import check_plot, save_plot
 from deltaprop.installed import is_installed
-from deltaprop.model_file import check_writable
 
 INSTALL = "the benchmarks need pytest-benchmark: pip install 'deltaprop[bench]'"
 
@@ -114,8 +114,6 @@ def _picture(rows: Sequence[dict[str, Any]]) -> Any:
 
 def write_json(path: str, content: dict[str, Any]) -> None:
     """What was recorded, as JSON."""
-    from deltaprop.atomic_file import write_atomically
-
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from deltaprop.model_file import check_writable
+from deltaprop.atomic_file import check_writable, write_atomically
 from deltaprop.plotting import pyplot
 
 
@@ -29,6 +30,9 @@ def check_plot(path: str) -> None:
 
 
 def save_plot(figure: Any, path: str) -> None:
-    """Write `figure` to `path`, the kind of picture being that of its ending, and let go of it."""
-    figure.savefig(path, dpi=150)
-    pyplot().close(figure)
+    """Write `figure` to `path`, the kind of picture being that of its ending, all or nothing, and let go of it."""
+    with TemporaryDirectory() as folder:
+        picture = Path(folder, f"figure{Path(path).suffix}")
+        figure.savefig(picture, dpi=150)
+        pyplot().close(figure)
+        write_atomically(path, picture.read_bytes())

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.activations import HIDDEN_ACTIVATIONS, check_activation
+from deltaprop.atomic_file import check_writable
 from deltaprop.backends import get_backend
 from deltaprop.cli.plot import check_plot, save_plot
 from deltaprop.cli.trained import Trained, plain_label
@@ -17,7 +18,6 @@ from deltaprop.early_stopping import EarlyStopping
 from deltaprop.initialization import check_initialization
 from deltaprop.losses import LOSSES, check_loss, check_output_activation
 from deltaprop.model import Network
-from deltaprop.model_file import check_writable
 from deltaprop.optimizers import SGD, Adam, AdamW, Optimizer
 
 Matrix = np.ndarray[Any, Any]
@@ -85,8 +85,9 @@ def train(options: Options) -> list[str]:
         check_initialization(options.init)
     if options.loss is not None:
         check_output_activation(check_loss(options.loss), options.output_activation)
-    if options.out is not None:
-        check_writable(options.out)
+    for path in (options.out, options.checkpoint):
+        if path is not None:
+            check_writable(path)
     if options.plot is not None:
         check_plot(options.plot)
     if options.resume and options.checkpoint is None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from deltaprop.backends import Backend
 from deltaprop.datasets import TABLES, Dataset, load_dataset
+from deltaprop.file_schema import network_content
 from deltaprop.metrics import mean_squared_error, r2
 from deltaprop.model import Network
 from deltaprop.model_file import read_model, write_model
@@ -45,8 +46,9 @@ class Trained:
     target_name: str
 
     def inputs(self, X: Matrix) -> Matrix:
-        """Raw features as the network's inputs, (m, s_1)."""
-        return ((X - self.input_offset) / self.input_scale).astype(self.network.dtype)
+        """Raw features as the network's inputs, (m, s_1); what is too large becomes infinite, which it refuses."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return ((X - self.input_offset) / self.input_scale).astype(self.network.dtype)
 
     def targets(self, y: Matrix) -> Matrix:
         """Raw targets as the network's: (m,) class numbers, or (m, 1) scaled values.
@@ -59,7 +61,8 @@ class Trained:
         if self.classes is None:
             if y.dtype.kind not in "iubf":
                 raise ValueError(f"target {self.target_name!r}: expected numbers, got text such as {str(y[0])!r}")
-            return ((y.astype(np.float64) - self.target_offset) / self.target_scale)[:, None]
+            with np.errstate(over="ignore"):
+                return ((y.astype(np.float64) - self.target_offset) / self.target_scale)[:, None]
         number = {label: i for i, label in enumerate(self.classes)}
         labels = [plain_label(label) for label in y]
         for row, label in enumerate(labels):
@@ -73,7 +76,9 @@ class Trained:
         """Predicted labels or values, one a row of raw features, and in classification the outputs, (m, s_L)."""
         outputs = self.network.predict(self.inputs(X))
         if self.classes is None:
-            return (outputs[:, 0] * self.target_scale + self.target_offset).tolist(), None
+            with np.errstate(over="ignore"):
+                values = outputs[:, 0].astype(np.float64) * self.target_scale + self.target_offset
+            return values.tolist(), None
         return [self.classes[i] for i in outputs.argmax(axis=1)], outputs
 
     def score(self, X: Matrix, y: Matrix) -> str:
@@ -84,8 +89,8 @@ class Trained:
             right = int((outputs.argmax(axis=1) == targets).sum())
             return f"accuracy {100 * right / len(y):.2f} % ({right} of {len(y)})"
         values, truth = np.asarray(predicted)[:, None], y.astype(np.float64)[:, None]
-        root = math.sqrt(mean_squared_error(values, truth))
-        share = r2(values, truth)
+        with np.errstate(over="ignore", invalid="ignore"):
+            root, share = math.sqrt(mean_squared_error(values, truth)), r2(values, truth)
         explained = "not defined" if math.isnan(share) else f"{share:.4f}"
         return f"R² {explained}, root mean squared error {root:.6g} ({len(y)} samples)"
 
@@ -115,27 +120,20 @@ class Trained:
             If the file is damaged, or holds a network without the preparation of its data.
         """
         configuration, tensors = read_model(path)
-        network = Network.from_file_content(path, configuration, tensors, backend)
-        if "data" not in configuration:
+        content = network_content(path, configuration, tensors)
+        network, data = Network.from_file_content(path, content, tensors, backend), content.data
+        if data is None:
             raise ValueError(f"{path}: holds a network only, not how to prepare its data: was it not made by 'train'?")
-        data = configuration["data"]
-        width = (network.layer_sizes[0],)
-        try:
-            offset, scale = tensors["input.offset"], tensors["input.scale"]
-            if offset.shape != width or scale.shape != width or len(data["feature_names"]) != width[0]:
-                raise ValueError("the preparation does not fit the inputs")
-            return cls(
-                network,
-                offset,
-                scale,
-                float(data["target_offset"]),
-                float(data["target_scale"]),
-                data["classes"],
-                list(data["feature_names"]),
-                str(data["target_name"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: does not describe its data ({type(error).__name__}: {error})") from error
+        return cls(
+            network,
+            tensors["input.offset"],
+            tensors["input.scale"],
+            data.target_offset,
+            data.target_scale,
+            data.classes,
+            data.feature_names,
+            data.target_name,
+        )
 
     def read(self, source: str, *, with_targets: bool) -> Dataset:
         """Data of `source` with the features this network was trained on.

@@ -1,0 +1,80 @@
+"""What tells data from other data: a digest of every row, taken chunk by chunk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+
+from deltaprop.backends import Backend, backend_of
+from deltaprop.data import HostData
+from deltaprop.sources import CheckedSource, Parts, Rows, Source
+
+#: Bytes that are hashed at a time: many enough to share out over the processors.
+CHUNK = 4 * 2**20
+#: From some number on memory is the limit.
+MOST_THREADS = 8
+
+
+def fingerprint(data: Any, backend: Backend) -> str:
+    """Shape and digest of an array of `backend` or of the host, or of a source, which is read once.
+
+    What is on a device is copied to the host chunk by chunk. An iterable is read twice, as far as it yields the same:
+    of one that does not, only the shape is known.
+    """
+    if isinstance(data, CheckedSource):
+        return _of_source(data.source)
+    array = data.array if isinstance(data, HostData) else data
+    return f"{tuple(array.shape)} {_of_array(array, backend)}"
+
+
+def _of_array(array: Any, backend: Backend | None) -> str:
+    """A digest of the dtype and all entries, the same wherever they are."""
+    on_device = backend is not None and not backend.on_host and backend.owns(array)
+    row = max(1, array.nbytes // max(1, len(array)))
+    rows = max(1, CHUNK // row)
+    digest = hashlib.sha256(str(array.dtype).encode())
+    starts = range(0, len(array), rows)
+    if on_device or len(starts) < 2:
+        chunks = (array[start : start + rows] for start in starts)
+        parts = [_digest(backend.to_numpy(chunk) if on_device and backend else chunk) for chunk in chunks]
+    else:  # hashing lets other threads run
+        with ThreadPoolExecutor(min(len(starts), os.cpu_count() or 1, MOST_THREADS)) as threads:
+            parts = list(threads.map(lambda start: _digest(array[start : start + rows]), starts))
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()[:32]
+
+
+def _digest(chunk: Any) -> bytes:
+    if chunk.dtype.kind == "O":
+        return hashlib.sha256(repr(chunk.tolist()).encode()).digest()
+    return hashlib.sha256(np.ascontiguousarray(chunk).reshape(-1).view(np.uint8).data).digest()
+
+
+def _of_source(source: Source) -> str:
+    if isinstance(source, Rows):
+        return f"{_of_values(source.X)} {_of_values(source.Y)}"
+    assert isinstance(source, Parts)
+    digest = hashlib.sha256()
+    for part, again in zip_longest(_of_parts(source), iter(()) if source.by_number else _of_parts(source)):
+        if not source.by_number and part != again:
+            return f"{source.describe()}, others every time"
+        digest.update(part.encode())
+    return f"{source.shape} {digest.hexdigest()[:32]}"
+
+
+def _of_parts(source: Parts) -> Iterator[str]:
+    for X, Y in source.parts(range(len(source.sizes))):
+        yield f"{_of_values(X)} {_of_values(Y)}"
+
+
+def _of_values(values: Any) -> str:
+    backend = backend_of(values)
+    array = np.asarray(values) if backend is None else values
+    return f"{tuple(array.shape)} {_of_array(array, backend)}"

@@ -1,0 +1,180 @@
+"""Any value in JSON types, so that two processes can tell whether theirs are alike.
+
+Numbers and text are what they are; data classes and other objects go by their fields, functions by name and code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping, Set
+from contextlib import suppress
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from functools import partial
+from pathlib import PurePath
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+
+#: What lies deeper in an object than this is not looked at.
+DEEPEST = 12
+#: Where an object lies in memory says nothing of what it is.
+ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+")
+
+
+def plain(value: Any) -> Any:
+    """`value` in JSON types, alike in every process; there is no value that has none."""
+    return _plain(value, ())
+
+
+def _plain(value: Any, inside: tuple[int, ...]) -> Any:
+    """The same of a value that lies in others, which are known by their ids."""
+    if value is None or type(value) in (bool, int, str):
+        return value
+    if isinstance(value, Enum):
+        return f"{_name(type(value))}.{value.name}"
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else str(float(value))  # nan is not equal to nan
+    if isinstance(value, (int, np.bool_)):
+        return bool(value) if isinstance(value, np.bool_) else int(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return _digest(bytes(value))
+    if id(value) in inside or len(inside) == DEEPEST:
+        return "…"
+    inside = (*inside, id(value))
+    if isinstance(value, (np.generic, np.ndarray)):
+        return _array(value, inside)
+    if isinstance(value, Mapping):
+        return {_key(key, inside): _plain(own, inside) for key, own in value.items()}
+    if isinstance(value, Set):
+        return sorted((_plain(own, inside) for own in value), key=_text)
+    if isinstance(value, (list, tuple)):
+        return [_plain(own, inside) for own in value]
+    if isinstance(value, (type, ModuleType)):
+        return _name(value)
+    return _function(value, inside) if _is_function(value) else _object(value, inside)
+
+
+def _array(value: Any, inside: tuple[int, ...]) -> Any:
+    """A scalar of NumPy's as Python's, an array by its shape and a digest."""
+    if value.dtype.hasobject or value.dtype.names:
+        return _plain(value.tolist(), inside)
+    if value.ndim == 0 and value.dtype.kind in "biufUS" and not isinstance(value.item(), np.generic):
+        return _plain(value.item(), inside)
+    return f"{value.dtype} {value.shape} {_digest(np.ascontiguousarray(value).tobytes())}"
+
+
+def _is_function(value: Any) -> bool:
+    return isinstance(value, (FunctionType, BuiltinFunctionType, MethodType, partial, np.ufunc))
+
+
+def _function(value: Any, inside: tuple[int, ...]) -> Any:
+    """A name, and where the function is neither ours nor compiled, what it does."""
+    if isinstance(value, partial):
+        arguments = {"args": list(value.args), "keywords": value.keywords}
+        return {"partial": _plain(value.func, inside)} | {name: _plain(own, inside) for name, own in arguments.items()}
+    if isinstance(value, MethodType):
+        return {"method": _plain(value.__func__, inside), "of": _plain(value.__self__, inside)}
+    if not isinstance(value, FunctionType):
+        owner = getattr(value, "__self__", None)
+        of = {} if owner is None or isinstance(owner, (type, ModuleType)) else {"of": _plain(owner, inside)}
+        return {"function": _name(value)} | of if of else _name(value)
+    if _is_ours(value):
+        return _name(value)
+    cells = [_content(cell, inside) for cell in value.__closure__ or ()]
+    what = [_code(value.__code__, inside)]
+    what += [_plain(own, inside) for own in (value.__defaults__, value.__kwdefaults__, cells)]
+    return {"function": _name(value), "code": _digest(_text(what).encode())}
+
+
+def _content(cell: Any, inside: tuple[int, ...]) -> Any:
+    try:
+        return _plain(cell.cell_contents, inside)
+    except ValueError:  # empty
+        return None
+
+
+def _code(code: CodeType, inside: tuple[int, ...]) -> Any:
+    """What code does, without where it stands."""
+    constants = [[type(own).__name__, _constant(own, inside)] for own in code.co_consts]
+    counts = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags]
+    return [_digest(code.co_code), constants, counts, list(code.co_names), list(code.co_freevars)]
+
+
+def _constant(value: Any, inside: tuple[int, ...]) -> Any:
+    return _code(value, inside) if isinstance(value, CodeType) else _plain(value, inside)
+
+
+def _object(value: Any, inside: tuple[int, ...]) -> Any:
+    """The kind of an object and its fields and, where it is not ours and can be called, what that does."""
+    kind = type(value)
+    if _is_ours(kind):
+        own = {"configuration": value.configuration, **value.by_layer()} if hasattr(value, "by_layer") else {}
+        state = _fields(value) if is_dataclass(value) else own
+        return {"kind": kind.__name__} | {name: _plain(entry, inside) for name, entry in state.items()}
+    result: dict[str, Any] = {"kind": _name(kind)}
+    state = {}
+    with suppress(Exception):  # what a class of somebody else's does when it is looked at
+        state = _state(value)
+    if state:
+        result["fields"] = _plain(state, inside)
+    elif _has_own_repr(kind):
+        with suppress(Exception):
+            result["value"] = ADDRESS.sub("", repr(value))
+    call = getattr(kind, "__call__", None)  # noqa: B004
+    if isinstance(call, FunctionType):
+        result["call"] = _plain(call, inside)
+    return result
+
+
+def _has_own_repr(kind: type) -> bool:
+    return any("__repr__" in each.__dict__ for each in kind.__mro__ if each is not object)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """Those of a data class that count when two are compared."""
+    return {field.name: getattr(value, field.name, None) for field in fields(value) if field.compare}
+
+
+def _state(value: Any) -> dict[str, Any]:
+    """What is kept in an object, but for fields of a data class that do not count."""
+    slots = [name for kind in type(value).__mro__ for name in _listed(kind.__dict__.get("__slots__", ()))]
+    state = {name: getattr(value, name) for name in slots if not name.startswith("__") and hasattr(value, name)}
+    state |= dict(getattr(value, "__dict__", {}))
+    left_out = {field.name for field in fields(value) if not field.compare} if is_dataclass(value) else ()
+    return {name: own for name, own in state.items() if name not in left_out}
+
+
+def _listed(slots: Any) -> list[str]:
+    return [slots] if isinstance(slots, str) else list(slots)
+
+
+def _is_ours(value: Any) -> bool:
+    """Whether it comes with this library, whose release says what it does."""
+    return str(getattr(value, "__module__", "")).partition(".")[0] == __name__.partition(".")[0]
+
+
+def _name(value: Any) -> str:
+    name = getattr(value, "__qualname__", None) or getattr(value, "__name__", type(value).__qualname__)
+    module = getattr(value, "__module__", None)
+    return f"{module}.{name}" if isinstance(module, str) else str(name)
+
+
+def _key(key: Any, inside: tuple[int, ...]) -> str:
+    return key if type(key) is str else f"{type(key).__name__} {_text(_plain(key, inside))}"
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -1,0 +1,315 @@
+"""Files with a right checksum and content that somebody made up: refused in one line, or a network like any other.
+
+Whole models, checkpoints, stacks, ONNX files and models of the command line are taken apart, changed in some places
+(values dropped, repeated, of another type, extreme, not finite, deeply nested, very long; tensors likewise), written
+back as the library would write them, and read by everything that reads them. What is taken has to predict and to train.
+`fuzz.py` runs this: ``python tests/fuzz.py --kind forged``.
+"""
+
+import contextlib
+import copy
+import io
+import itertools
+import json
+import math
+import random
+import re
+import signal
+import time
+from unittest import mock
+
+import numpy as np
+from safetensors.numpy import save
+
+import deltaprop as dp
+from deltaprop import cli, model_file
+from deltaprop.interruption import Interruption
+
+#: Seconds that one file may take, on a busy machine.
+LONGEST = 10.0
+RNG = np.random.default_rng(0)
+X, LABELS = RNG.standard_normal((40, 3)), np.arange(40) % 3
+CLASSES = {"loss": "categorical_cross_entropy"}
+#: How the checkpoints were trained: with everything that one may hold.
+RUNS = {
+    "checkpoint": {
+        "optimizer": dp.Adam(0.05),
+        "validation": (X[:9], LABELS[:9]),
+        "early_stopping": dp.EarlyStopping(2),
+        "metrics": ["accuracy", "r2"],
+        "epochs": 4,
+    },
+    "paused checkpoint": {"optimizer": dp.SGD(dp.StepDecay(0.1), momentum=0.9), "dropout": 0.2, "epochs": 3},
+}
+BACKENDS = {"checkpoint": "numpy", "paused checkpoint": "reference"}
+EXTREME = (
+    *(None, True, False, -1, 0, 1, 2, 7, 255, 2**31, 2**53, 2**63 - 1, 2**63, 2**64, -(2**63), 10**30, 10**400),
+    *(0.5, -0.0, 5e-324, 1e308, math.nan, math.inf, -math.inf),
+    *("", "x", "relu", "zeros", "float32", "\n", "\0", "\ud800", "π" * 40, "a" * 100_000, "../../etc/passwd"),
+    *([], {}, [[]], [None], [0] * 5, [1] * 20_000, {"a": 1}, {"": {}}, {"\n" * 50: 1}),
+)
+
+
+def fresh(kind):
+    return dp.Network([3, 4, 3], backend=BACKENDS[kind], **CLASSES)
+
+
+def fit(kind, network, path, **how):
+    return network.fit(X, LABELS, batch_size=8, checkpoint=path, **RUNS[kind] | how)
+
+
+def pausing(step):
+    """An `Interruption` that is asked to leave off at some step, as by a signal."""
+    asked = itertools.count()
+
+    def interrupted(self):
+        if next(asked) == step:
+            self.signal = signal.SIGINT
+        return self.signal is not None
+
+    return mock.patch.object(Interruption, "__call__", interrupted)
+
+
+def originals(folder):
+    """Configuration and tensors of a whole file of every kind."""
+    path = folder / "whole"
+    for name, target in (("classes", ["xyz"[k] for k in LABELS]), ("quantity", X[:, 0] - X[:, 2])):
+        rows = [f"{a},{b},{c},{y}" for (a, b, c), y in zip(X, target, strict=True)]
+        (folder / f"{name}.csv").write_text("\n".join(["a,b,c,target", *rows]))
+    found = {}
+
+    def keep(kind):
+        found[kind] = model_file.read_model(path)
+
+    dp.Network([3, 4, 3], backend="numpy", **CLASSES).save(path)
+    keep("network")
+    options = {"hidden_activation": ["tanh", "relu"], "dtype": "float32", "seed": 2**70, "loss": "huber"}
+    dp.Network([3, 4, 5, 1], backend="numpy", **options).save(path)
+    keep("deeper network")
+    dp.NetworkStack(3, [3, 4, 3], backend="numpy", **CLASSES).save(path)
+    keep("stack")
+    fit("checkpoint", fresh("checkpoint"), path, epochs=3)
+    keep("checkpoint")
+    with pausing(11), contextlib.suppress(KeyboardInterrupt):
+        fit("paused checkpoint", fresh("paused checkpoint"), path)
+    keep("paused checkpoint")
+    command = ["--hidden", "4", "--epochs", "1", "--no-progress", "--backend", "numpy", "--out", str(path)]
+    for table in ("classes", "quantity"):
+        with contextlib.redirect_stdout(io.StringIO()):
+            assert cli.run(["train", str(folder / f"{table}.csv"), *command]) == 0
+        keep(f"model of the command line, {table}")
+    with contextlib.suppress(ImportError):
+        import onnx
+
+        dp.Network([3, 4, 3], backend="numpy", **CLASSES).to_onnx(path)
+        model = onnx.load_model_from_string(path.read_bytes())
+        arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        found["onnx"] = json.loads(model.metadata_props[0].value), arrays
+        (folder / "whole.onnx").write_bytes(path.read_bytes())
+    assert found["paused checkpoint"][0]["training"]["position"]["batch"] > 0
+    assert "last" in found["checkpoint"][1]
+    return found
+
+
+def write(kind, path, configuration, tensors):
+    """As the library would write it, checksum and all."""
+    text = re.sub(r'"nested (\d+)"', lambda found: nested(int(found[1])), json.dumps(configuration))
+    if kind == "onnx":
+        import onnx
+
+        model = onnx.load_model_from_string((path.parent / "whole.onnx").read_bytes())
+        model.metadata_props[0].value = text.encode("utf-8", "replace").decode()
+        del model.graph.initializer[:]
+        model.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in tensors.items())
+        path.write_bytes(model.SerializeToString())
+        return
+    metadata = {"format": model_file.FORMAT, "version": str(model_file.VERSION), "configuration": text}
+    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    path.write_bytes(save(tensors, metadata | {"sha256": model_file._digest(text, tensors)}))
+
+
+# -- what is changed ----------------------------------------------------------------------------------------------
+
+
+def places(value, path=()):
+    """The way to every value in JSON."""
+    yield path
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield from places(value[key], (*path, key))
+
+
+def nested(depth):
+    """The text of lists in lists, or objects in objects, which no writer of JSON could be asked for."""
+    return '{"a":' * depth + "0" + "}" * depth if depth % 2 else "[" * depth + "]" * depth
+
+
+def other(value, whole, generator):
+    """Something in the place of `value`."""
+    match generator.randrange(8):
+        case 0 if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return value + generator.choice((-1, 1, 0.5, 2**32))
+        case 1 if isinstance(value, (list, dict)) and value:
+            value = copy.copy(value)
+            value.pop(generator.choice(list(value)) if isinstance(value, dict) else generator.randrange(len(value)))
+            return value
+        case 2 if isinstance(value, list) and value:
+            return value * generator.choice((2, 3, 500))
+        case 3 if isinstance(value, dict):
+            return value | {
+                generator.choice(("surprise", "seed", "", "epoch")): copy.deepcopy(generator.choice(EXTREME))
+            }
+        case 4:
+            found = whole
+            for key in generator.choice(list(places(whole))):
+                found = found[key]
+            return copy.deepcopy(found)
+        case 5:
+            return generator.choice((str, lambda x: [x], lambda x: {"a": x}))(value)
+        case 6:
+            return f"nested {generator.choice((3, 40, 901, 50_000))}"
+    return copy.deepcopy(generator.choice(EXTREME))
+
+
+def forged(configuration, tensors, generator):
+    """Both with something made up, or several things."""
+    configuration, tensors = copy.deepcopy(configuration), dict(tensors)
+    for _ in range(generator.choice((1, 1, 1, 2, 4))):
+        if generator.random() < 0.3:
+            tensors = with_other_tensors(tensors, generator)
+            continue
+        *way, last = generator.choice(list(places(configuration))[1:] or [(None,)])
+        if last is None:
+            break
+        parent = configuration
+        for key in way:
+            parent = parent[key]
+        if generator.random() < 0.15:
+            del parent[last]
+        else:
+            parent[last] = other(parent[last], configuration, generator)
+        if not configuration or generator.random() < 0.003:
+            return generator.choice(EXTREME[:20]), tensors
+    return configuration, tensors
+
+
+def with_other_tensors(tensors, generator):
+    tensors = dict(tensors)
+    if not tensors:
+        return tensors
+    name = generator.choice(sorted(tensors))
+    tensor = np.atleast_1d(tensors[name].copy())
+    match generator.randrange(9):
+        case 0:
+            del tensors[name]
+        case 1:
+            tensors[generator.choice(("weights.9", "weights.-1", "weights.x", "last", "optimizer.step", "\n"))] = tensor
+        case 2:
+            with np.errstate(all="ignore"):
+                kinds = ("float16", "float32", "float64", "int64", "uint8", "bool")
+                tensors[name] = tensor.astype(generator.choice(kinds))
+        case 3:
+            tensors[name] = tensor[..., : max(0, tensor.shape[-1] - 1)]
+        case 4:
+            tensors[name] = tensor.T.copy() if tensor.ndim > 1 else tensor[None]
+        case 5:
+            tensors[name] = tensor.reshape(-1)
+        case 6 if tensor.size and tensor.dtype.kind == "f":
+            with np.errstate(all="ignore"):
+                numbers = (math.nan, math.inf, -math.inf, -1.0, 0.0, 1e30, 5e-324)
+                tensor.reshape(-1)[generator.randrange(tensor.size)] = generator.choice(numbers)
+            tensors[name] = tensor
+        case 7:
+            tensors[name] = tensors[generator.choice(sorted(tensors))]
+        case 8:
+            tensors[name] = np.zeros(generator.choice(((), (0,), (0, 3), (1, 1, 1), (5000,))), tensor.dtype)
+    return tensors
+
+
+# -- who reads it -------------------------------------------------------------------------------------------------
+
+
+def use(network):
+    """A network that was taken predicts and trains, or says by name that its numbers are too large."""
+    sizes = network.layer_sizes
+    inputs, targets = RNG.standard_normal((12, sizes[0])), np.eye(sizes[-1])[np.arange(12) % sizes[-1]]
+    assert network.predict(inputs).shape[-2:] == (12, sizes[-1])
+    with contextlib.suppress(dp.DivergenceError):
+        network.fit(inputs, targets, batch_size=5, epochs=1, dropout=0.1)
+
+
+def read(kind, path):
+    """Read a file by all that reads files of this kind."""
+    if kind == "stack":
+        use(dp.NetworkStack.load(path, backend="numpy"))
+    elif kind == "onnx":
+        use(dp.Network.from_onnx(path, backend="numpy"))
+    elif kind.startswith("model of"):
+        table = str(path.parent / f"{kind.split()[-1]}.csv")
+        command_line(["predict", str(path), table])
+        command_line(["evaluate", str(path), table])
+        use(dp.Network.load(path, backend="numpy"))
+    else:
+        if kind in RUNS:
+            with contextlib.suppress(dp.DivergenceError):
+                history = fit(kind, fresh(kind), path, resume=True)
+                assert history.epochs == len(history.seconds)
+        use(dp.Network.load(path, backend="numpy"))
+
+
+def command_line(arguments):
+    """A model that is taken may still be one for other data, which is told in one line too."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+        status = cli.run([*arguments, "--backend", "numpy"])
+    line = said.getvalue()
+    assert (status, line.count("\n"), line[:18]) in ((0, 0, ""), (2, 1, "deltaprop: error: ")), line
+    if line.startswith(f"deltaprop: error: {arguments[1]}"):
+        raise ValueError(line.removeprefix("deltaprop: error: ").strip())
+
+
+def one(kind, path, configuration, tensors):
+    """Whether a file was refused.
+
+    Raises
+    ------
+    AssertionError
+        If it was neither refused in one line that names it, nor taken and good for anything.
+    """
+    write(kind, path, configuration, tensors)
+    content = path.read_bytes()
+    began = time.perf_counter()
+    try:
+        read(kind, path)
+        refused = False
+    except (ValueError, OSError) as error:
+        said, refused = str(error), True
+        assert "\n" not in said, said
+        assert len(said) < 1000, said[:1000]
+        assert said.startswith((str(path), f"checkpoint: {path}")) or (
+            said.startswith("epochs:") and str(path) in said
+        ), said
+        assert path.read_bytes() == content
+    assert time.perf_counter() - began < LONGEST
+    return refused
+
+
+def run(inputs, seed, folder, say=lambda text: None):
+    """So many inputs; how many there were and how many were refused, by kind."""
+    generator, path = random.Random(seed), folder / "case"
+    found = originals(folder)
+    for kind, content in found.items():
+        assert not one(kind, path, *content), kind
+    counts = {kind: [0, 0] for kind in found}
+    for number in range(inputs):
+        kind = generator.choice(list(found))
+        content = forged(*found[kind], generator)
+        try:
+            refused = one(kind, path, *content)
+        except Exception as error:
+            error.add_note(f"{kind}, input {number} of seed {seed}: {str(content[0])[:2000]}")
+            raise
+        counts[kind][0] += 1
+        counts[kind][1] += refused
+        if number % 100 == 99:
+            say(f"\r{number + 1} inputs")
+    return counts
