@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deltaprop.history import History
@@ -48,6 +49,11 @@ class DivergenceError(ArithmeticError):
         self.step = step
         self.layer = layer
 
+    def __reduce__(self) -> Any:
+        """For other processes: keywords are no part of what exceptions are pickled by."""
+        names = ("epoch", "learning_rate", "history", "step", "layer")
+        return partial(type(self), str(self), **{name: getattr(self, name) for name in names}), ()
+
 
 class ScheduleError(ValueError):
     """A learning-rate schedule returned what is no rate.
@@ -65,3 +71,7 @@ class ScheduleError(ValueError):
     def __init__(self, message: str, *, epoch: int, history: History) -> None:
         super().__init__(message)
         self.epoch, self.history = epoch, history
+
+    def __reduce__(self) -> Any:
+        """For other processes: keywords are no part of what exceptions are pickled by."""
+        return partial(type(self), str(self), epoch=self.epoch, history=self.history), ()
