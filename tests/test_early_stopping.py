@@ -1,6 +1,7 @@
 """Early stopping and schedules over long, broken and continued runs: what is kept, what is said, what it costs."""
 
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -194,6 +195,15 @@ def test_a_schedule_that_fails_loses_nothing(value, error, data, tmp_path):
             assert caught.value.epoch == 4
             assert caught.value.history.cost == expected.cost
     assert np.array_equal(dp.Network.load(path, backend="numpy").parameters, plain.parameters)
+
+
+def test_errors_come_back_from_other_processes():
+    history = dp.History(cost=[1.0])
+    failed = pickle.loads(pickle.dumps(ScheduleError("a rate", epoch=3, history=history)))
+    assert (str(failed), failed.epoch, failed.history) == ("a rate", 3, history)
+    diverged = dp.DivergenceError("a cost", epoch=2, learning_rate=0.1, history=history, step=4, layer=3)
+    again = pickle.loads(pickle.dumps(diverged))
+    assert (str(again), vars(again)) == ("a cost", vars(diverged))
 
 
 def test_early_stopping_restores_the_best_where_a_schedule_fails(data):

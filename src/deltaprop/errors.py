@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from deltaprop.history import History
@@ -78,6 +79,11 @@ class DivergenceError(ArithmeticError):
         self.step = step
         self.layer = layer
 
+    def __reduce__(self) -> Any:
+        """For other processes: keywords are no part of what exceptions are pickled by."""
+        names = ("epoch", "learning_rate", "history", "step", "layer")
+        return partial(type(self), str(self), **{name: getattr(self, name) for name in names}), ()
+
 
 class ScheduleError(ValueError):
     """A learning-rate schedule returned what is no rate.
@@ -95,3 +101,7 @@ class ScheduleError(ValueError):
     def __init__(self, message: str, *, epoch: int, history: History) -> None:
         super().__init__(message)
         self.epoch, self.history = epoch, history
+
+    def __reduce__(self) -> Any:
+        """For other processes: keywords are no part of what exceptions are pickled by."""
+        return partial(type(self), str(self), epoch=self.epoch, history=self.history), ()

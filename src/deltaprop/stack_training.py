@@ -104,11 +104,10 @@ def train(
             if not len(active):
                 break
     for k, watch in enumerate(watches):
-        if watch is None:
-            continue
-        if histories[k].best_epoch:
+        if watch is not None and histories[k].best_epoch:
             stack.parameters[k] = best[k]
-        elif not histories[k].diverged and (complaint := watch.complaint()):
+    for k, watch in enumerate(watches):
+        if watch is not None and not histories[k].diverged and (complaint := watch.complaint()):
             warnings.warn(f"member {k}: {complaint}", RuntimeWarning, stacklevel=4)
     _report(broken, histories)
     return histories

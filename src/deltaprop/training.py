@@ -163,9 +163,9 @@ def train(
             keeper.save(position, history, best, last_good if position.batch else None, ended=False)
     if best is not None:
         network.parameters = best
+    interruption.obey()
     if watch is not None and (complaint := watch.complaint()):
         warnings.warn(complaint, RuntimeWarning, stacklevel=4)
-    interruption.obey()
     return history
 
 
