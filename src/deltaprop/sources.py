@@ -7,6 +7,7 @@ taken in a random order, and the samples within so many bytes of them are permut
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import zipfile
@@ -19,7 +20,9 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.numpy_files import DAMAGED, UNPACKED_LIMIT, check_declared_size, load_numpy, member
+from deltaprop.cells import finite_numbers
+from deltaprop.numpy_files import DAMAGED, UNPACKED_LIMIT, check_declared_size, load_numpy, members
+from deltaprop.parquet_file import ParquetFile
 
 Pair = tuple[Any, Any]
 #: Bytes of a chunk that is held at a time: enough for a disk or a bus to be at its speed, and little of any memory.
@@ -103,12 +106,12 @@ class Parts(Source):
     by_number = True
 
     @abstractmethod
-    def part(self, number: int) -> Pair:
-        """X and Y of one part, where they can be had by number."""
+    def part(self, number: int) -> Iterator[Pair]:
+        """X and Y of one part, where they can be had by number; in pieces, where it may be large."""
 
     def parts(self, order: Sequence[int]) -> Iterator[Pair]:
         """All parts, in `order`."""
-        return (self.part(number) for number in order)
+        return itertools.chain.from_iterable(self.part(number) for number in order)
 
     def _measure(self, sizes: list[int], columns: int) -> None:
         self.sizes, self.shape = sizes, (sum(sizes), columns)
@@ -130,41 +133,28 @@ class ParquetParts(Parts):
     """
 
     def __init__(self, path: str | os.PathLike[str], target: str | None = None) -> None:
-        self.path, self.target = Path(path), target
-        file = self._file()
-        names, metadata = file.schema_arrow.names, file.metadata
+        self.path, self.file = Path(path), ParquetFile(Path(path))
+        names = self.file.names
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"{path}: expected columns, each of another name, got {', '.join(map(repr, names[:12]))}")
         self.target = names[-1] if target is None else target
         if self.target not in names:
             raise ValueError(f"{path}: no column {target!r}; the columns are {', '.join(map(repr, names[:12]))}")
         self.features = [name for name in names if name != self.target]
-        sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
-        if not sum(sizes) or not self.features:
+        if not sum(self.file.sizes) or not self.features:
             raise ValueError(f"{path}: expected rows, and a column besides the target {self.target!r}")
-        self._measure(sizes, len(self.features))
+        self._measure(self.file.sizes, len(self.features))
 
-    def _file(self) -> Any:
-        try:
-            import pyarrow
-            from pyarrow import parquet
-        except ImportError as error:
-            raise ValueError(f"{self.path}: reading Parquet needs pyarrow: pip install 'deltaprop[tables]'") from error
-        try:
-            return parquet.ParquetFile(self.path)
-        except pyarrow.ArrowException as error:
-            what = str(error).splitlines()[0]
-            raise ValueError(f"{self.path}: not a Parquet file, or a damaged one ({what})") from error
-
-    def part(self, number: int) -> Pair:
+    def part(self, number: int) -> Iterator[Pair]:
         """One row group."""
-        with self._file() as file:
-            table = file.read_row_group(number)
-        columns = []
-        for name in [*self.features, self.target]:
-            column = table.column(name)
-            if column.null_count:
-                raise ValueError(f"{self.path}: row group {number}, column {name!r}: expected numbers, got nothing")
-            columns.append(column.to_numpy())
-        return np.column_stack(columns[:-1]), columns[-1]
+        names, start = [*self.features, self.target], sum(self.sizes[:number])
+        for piece in self.file.pieces(names, number):
+            columns = [
+                cells if isinstance(cells, np.ndarray) else finite_numbers(self.path, name, cells, start)
+                for name, cells in zip(names, piece, strict=True)
+            ]
+            start += len(columns[-1])
+            yield np.column_stack(columns[:-1]), columns[-1]
 
     def describe(self) -> str:
         """Its name and size."""
@@ -194,15 +184,15 @@ class FolderParts(Parts):
             sizes.append(rows)
         self._measure(sizes, columns)
 
-    def part(self, number: int) -> Pair:
+    def part(self, number: int) -> Iterator[Pair]:
         """One file."""
         path = self.files[number]
         with path.open("rb") as file:
             archive = load_numpy(path, file)
-            X, y = (member(path, archive, name) for name in ("X", "y"))
+            X, y = members(path, archive, ("X", "y"))
         if len(X) != self.sizes[number] or len(y) != len(X):
             raise ValueError(f"{path}: expected X and y of {self.sizes[number]} samples, got {len(X)} and {len(y)}")
-        return X.reshape(len(X), -1), y
+        yield X.reshape(len(X), -1), y
 
     def describe(self) -> str:
         """How many files and samples."""
@@ -240,7 +230,7 @@ class BatchParts(Parts):
             raise ValueError("X: expected batches with samples, got none")
         self._measure(sizes, columns)
 
-    def part(self, number: int) -> Pair:
+    def part(self, number: int) -> Iterator[Pair]:
         """Not by number."""
         raise NotImplementedError
 
@@ -299,20 +289,27 @@ def windows(source: Parts, rows: int, rng: np.random.Generator | None) -> Iterat
     for part in source.parts(order.tolist()):
         held.append((np.asarray(part[0]), np.asarray(part[1])))
         size += len(held[-1][0])
+        del part
         while size >= rows:
-            window, held = _cut(held, rows)
+            yield _permuted(_cut(held, rows), rng)
             size -= rows
-            yield _permuted(window, rng)
+        # What is left of a part goes into the next window, and must not keep all of it.
+        held[-1:] = [(X.copy(), Y.copy()) for X, Y in held[-1:]]
     if size:
-        window, _ = _cut(held, size)
-        yield _permuted(window, rng)
+        yield _permuted(_cut(held, size), rng)
 
 
-def _cut(held: list[Pair], rows: int) -> tuple[Pair, list[Pair]]:
-    """The first `rows` samples of some parts, and the rest of these."""
-    X, Y = (np.concatenate(arrays) if len(arrays) > 1 else arrays[0] for arrays in zip(*held, strict=True))
-    rest = [(X[rows:], Y[rows:])] if len(X) > rows else []
-    return (X[:rows], Y[:rows]), rest
+def _cut(held: list[Pair], rows: int) -> Pair:
+    """The first `rows` samples of some parts, which are taken from these."""
+    taken: list[Pair] = []
+    while rows:
+        X, Y = held.pop(0)
+        taken.append((X[:rows], Y[:rows]))
+        if len(X) > rows:
+            held.insert(0, (X[rows:], Y[rows:]))
+        rows -= len(taken[-1][0])
+    X, Y = (np.concatenate(arrays) if len(arrays) > 1 else arrays[0] for arrays in zip(*taken, strict=True))
+    return X, Y
 
 
 def _permuted(window: Pair, rng: np.random.Generator | None) -> Pair:
@@ -326,7 +323,7 @@ def _shape_in_archive(path: Path) -> tuple[int, int]:
     """Rows and features of the X in an ``.npz`` file, from its header."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open("X.npy") as file:
-            shape = check_declared_size(file, UNPACKED_LIMIT)
+            shape, _ = check_declared_size(file, UNPACKED_LIMIT)
     except DAMAGED as error:
         raise ValueError(f"{path}: expected an .npz file with arrays X and y ({error})") from error
     if len(shape) < 2 or 0 in shape:
