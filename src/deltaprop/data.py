@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,47 @@ CUDA_DEVICE_TYPES = (2, 13)
 SHARE_OF_ROOM = 0.7
 
 
-class HostData:
-    """An array, (m, s), that stays on the host while a network on a device works on it, chunk by chunk."""
+#: Bytes above which host data are converted chunk by chunk, where there is something to convert.
+CONVERTED_LIMIT = 2**29
 
-    def __init__(self, array: np.ndarray[Any, Any]) -> None:
-        self.array, self.shape = array, array.shape
+
+class HostData:
+    """An array, (m, s), that stays as it is, on the host, while a network works on it, chunk by chunk.
+
+    Parameters
+    ----------
+    array : array, (m, …)
+    columns : int, optional
+        What s is, where the array holds something else, such as class labels.
+    convert : callable, optional
+        From some rows of such an array to an array of the network.
+    """
+
+    def __init__(
+        self,
+        array: np.ndarray[Any, Any],
+        columns: int | None = None,
+        convert: Callable[[np.ndarray[Any, Any]], Array] | None = None,
+    ) -> None:
+        self.array, self.convert = array, convert
+        self.shape = (array.shape[0], array.shape[1] if columns is None else columns)
+
+    def rows(self, rows: slice, backend: Backend, dtype: DTypeLike) -> Array:
+        """Some rows as an array of the network's backend."""
+        return backend.asarray(self.array[rows] if self.convert is None else self.convert(self.array[rows]), dtype)
+
+
+def takes_much_memory(X: Any, backend: Backend, dtype: DTypeLike) -> bool:
+    """Whether `X` is a matrix on the host that is of another dtype or order than the network's, and large in that."""
+    if not (backend.on_host and isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "iubf"):
+        return False
+    is_used_where_it_is = X.dtype == dtype and X.flags.c_contiguous
+    return not is_used_where_it_is and is_above_limit(X.shape[0], X.shape[1], dtype)
+
+
+def is_above_limit(rows: int, columns: int, dtype: DTypeLike) -> bool:
+    """Whether so many numbers are to be converted chunk by chunk."""
+    return rows * columns * np.dtype(dtype).itemsize > CONVERTED_LIMIT
 
 
 def stays_on_host(X: Any, backend: Backend, columns: int, dtype: DTypeLike) -> bool:
@@ -38,7 +75,16 @@ def stays_on_host(X: Any, backend: Backend, columns: int, dtype: DTypeLike) -> b
     return len(shape) == 2 and shape[0] * columns * np.dtype(dtype).itemsize > SHARE_OF_ROOM * room
 
 
-def as_inputs(X: Any, name: str, *, columns: int, backend: Backend, dtype: DTypeLike, rows: int | None = None) -> Array:
+def as_inputs(
+    X: Any,
+    name: str,
+    *,
+    columns: int,
+    backend: Backend,
+    dtype: DTypeLike,
+    rows: int | None = None,
+    first: int = 0,
+) -> Array:
     """`X` as a C-contiguous (m, columns) array of finite numbers.
 
     Parameters
@@ -52,6 +98,8 @@ def as_inputs(X: Any, name: str, *, columns: int, backend: Backend, dtype: DType
         Features expected.
     rows : int, optional
         Rows expected, where there is another array to go with.
+    first : int, default 0
+        Which row of the whole the first is, in errors.
 
     Raises
     ------
@@ -68,7 +116,7 @@ def as_inputs(X: Any, name: str, *, columns: int, backend: Backend, dtype: DType
         raise ValueError(f"{name}: expected a 2-D array of shape (m, {columns}), got shape {array.shape}{hint}")
     if array.shape[1] != columns:
         raise ValueError(f"{name}: expected {columns} features (shape (m, {columns})), got shape {array.shape}")
-    return _as_finite(array, name, backend, dtype)
+    return _as_finite(array, name, backend, dtype, first)
 
 
 def as_targets(
@@ -82,11 +130,12 @@ def as_targets(
     rows_sum_to_one: bool,
     backend: Backend,
     dtype: DTypeLike,
+    first: int = 0,
 ) -> Array:
     """`Y` as a C-contiguous (rows, columns) array of finite targets in range.
 
     A 1-D array of whole numbers is taken as class labels 0 … columns − 1 where there are several outputs, and any 1-D
-    array as one column where there is one.
+    array as one column where there is one. `first` is which row of the whole the first is, in errors.
 
     Raises
     ------
@@ -101,22 +150,24 @@ def as_targets(
         array = array[:, None]
     if array.ndim == 1 and array.dtype.kind in "iub":
         _check_rows(array, name, rows, f"({rows}, {columns}) or ({rows},) of class labels")
-        return _one_hot(array, name, columns, backend, dtype)
+        return _one_hot(array, name, columns, backend, dtype, first)
     if array.ndim != 2 or array.shape[1] != columns:
         labels = f", or ({rows},) of whole-number class labels" if columns > 1 else f" or ({rows},)"
         raise ValueError(f"{name}: expected shape ({rows}, {columns}){labels}, got shape {array.shape}")
     _check_rows(array, name, rows, f"({rows}, {columns})")
-    array = _as_finite(array, name, backend, dtype)
+    array = _as_finite(array, name, backend, dtype, first)
     if float(array.min()) < lowest or float(array.max()) > highest:
         bad = (array < lowest) | (array > highest)
-        raise ValueError(f"{name}: expected targets in [{lowest:g}, {highest:g}], got {_first(array, bad, name)}")
+        raise ValueError(
+            f"{name}: expected targets in [{lowest:g}, {highest:g}], got {_first(array, bad, name, first)}"
+        )
     if rows_sum_to_one:
         sums = array.sum(axis=1)
         if float(abs(sums - 1.0).max()) > 1e-3:
             row = int((abs(sums - 1.0) > 1e-3).argmax())
             raise ValueError(
                 f"{name}: expected the targets of each sample to sum to 1 (class probabilities or one-hot rows), "
-                f"got a sum of {float(sums[row]):g} in row {row}"
+                f"got a sum of {float(sums[row]):g} in row {first + row}"
             )
     return array
 
@@ -213,7 +264,7 @@ def _from_objects(value: Array, name: str) -> Array:
         raise
 
 
-def _as_finite(array: Array, name: str, backend: Backend, dtype: DTypeLike) -> Array:
+def _as_finite(array: Array, name: str, backend: Backend, dtype: DTypeLike, first: int = 0) -> Array:
     """`array` on `backend` in `dtype`, refusing emptiness and anything not finite there."""
     if array.shape[0] == 0:
         raise ValueError(f"{name}: expected at least one sample, got shape {array.shape}")
@@ -221,18 +272,20 @@ def _as_finite(array: Array, name: str, backend: Backend, dtype: DTypeLike) -> A
         result = backend.asarray(array, dtype)
     if not backend.all_finite(result):
         bad = ~(abs(result) < float("inf"))  # true for nan and ±inf
-        raise ValueError(f"{name}: expected finite numbers in {np.dtype(dtype).name}, got {_first(array, bad, name)}")
+        raise ValueError(
+            f"{name}: expected finite numbers in {np.dtype(dtype).name}, got {_first(array, bad, name, first)}"
+        )
     return result
 
 
-def _first(array: Array, bad: Array, name: str) -> str:
+def _first(array: Array, bad: Array, name: str, first: int = 0) -> str:
     """The first entry marked in `bad`, with its place."""
     flat = int(bad.reshape(-1).argmax())
     place = np.unravel_index(flat, bad.shape)
-    return f"{float(array[place]):g} at {name}[{', '.join(str(int(i)) for i in place)}]"
+    return f"{float(array[place]):g} at {name}[{', '.join(str(int(i)) for i in (first + place[0], *place[1:]))}]"
 
 
-def _one_hot(labels: Array, name: str, columns: int, backend: Backend, dtype: DTypeLike) -> Array:
+def _one_hot(labels: Array, name: str, columns: int, backend: Backend, dtype: DTypeLike, first: int = 0) -> Array:
     """Row i has a 1 in column labels[i]."""
     if labels.shape[0] == 0:
         raise ValueError(f"{name}: expected at least one sample, got shape {labels.shape}")
@@ -242,7 +295,7 @@ def _one_hot(labels: Array, name: str, columns: int, backend: Backend, dtype: DT
         row = int((labels == wrong).argmax())
         raise ValueError(
             f"{name}: expected class labels 0 … {columns - 1} (the network has {columns} outputs), got {wrong} at "
-            f"{name}[{row}]"
+            f"{name}[{first + row}]"
         )
     labels = backend.asarray(labels, np.int64)
     classes = backend.asarray(np.arange(columns), np.int64)

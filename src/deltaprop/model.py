@@ -7,6 +7,7 @@ import operator
 import os
 import sys
 from collections.abc import Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -16,6 +17,7 @@ from deltaprop.arguments import check_choice, check_whole_number
 from deltaprop.backends import Array, Backend, backend_of
 from deltaprop.backprop import L2Scaling, Objective, Reduction
 from deltaprop.callbacks import Callback
+from deltaprop.data import HostData
 from deltaprop.device_scope import methods_on_its_device
 from deltaprop.early_stopping import EarlyStopping
 from deltaprop.function import NetworkFunction
@@ -25,7 +27,7 @@ from deltaprop.metrics import Metric, resolve_metrics
 from deltaprop.model_file import Tensors, check_writable, read_model, write_model
 from deltaprop.optimizers import SGD, Optimizer
 from deltaprop.plotting import plot_weights
-from deltaprop.sources import CheckedSource, Rows, Source, find_source
+from deltaprop.sources import CHUNK_BYTES, CheckedSource, Rows, Source, find_source
 from deltaprop.trainer import check_dropout
 from deltaprop.training import Plan
 
@@ -188,7 +190,7 @@ class Network(NetworkFunction):
             If the device has no room for the data and the buffers of a step; the parameters are what they were.
         """
         objective = Objective(l2, l2_scaling, reduction)
-        inputs, targets, weights = self._training_data(X, Y, sample_weight)
+        inputs, targets, weights = self._training_data(X, Y, sample_weight, batch_size)
         held_out, resolved = self._validation(validation, metrics)
         if optimizer is not None and not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer: expected SGD, Adam or AdamW, got {optimizer!r}")
@@ -293,17 +295,30 @@ class Network(NetworkFunction):
         )
         return solvers.train_full_batch(self, inputs, targets, weights, held_out, plan)
 
-    def _training_data(self, X: Any, Y: Any, sample_weight: Any) -> tuple[Any, Any, Array | None]:
+    def _training_data(self, X: Any, Y: Any, sample_weight: Any, batch_size: Any) -> tuple[Any, Any, Array | None]:
         """As `_samples`, but what is larger than the memory it has to go through stays where it is.
 
-        Host data for which a device has no room are streamed from there, sources are read part by part.
+        Host data for which a device has no room are streamed from there, sources are read part by part; what would
+        take much memory once converted is converted so.
         """
         source = find_source(X, Y)
         if source is None and self._is_on_disk(X):
             source = Rows(X, Y if hasattr(Y, "shape") else np.asarray(Y))
         if source is not None:
             return self._from_source(source, sample_weight)
-        return self._samples(X, Y, sample_weight, may_stay=True)
+        row_bytes = (self.layer_sizes[0] + self.layer_sizes[-1]) * self.dtype.itemsize
+        steps_are_small = isinstance(batch_size, Integral) and int(batch_size) * row_bytes <= CHUNK_BYTES
+        inputs, targets, weights = self._samples(
+            X, Y, sample_weight, may_stay=steps_are_small or not self.backend.on_host
+        )
+        if self.backend.on_host and isinstance(inputs, HostData):
+
+            def convert(X: Any, Y: Any) -> tuple[Array, Array]:  # which have been checked
+                return self.backend.asarray(X, self.dtype), targets.convert(Y)
+
+            checked = CheckedSource(Rows(inputs.array, targets.array), convert)
+            return checked, checked, weights
+        return inputs, targets, weights
 
     def _is_on_disk(self, X: Any) -> bool:
         """Whether X is memory-mapped and cannot be trained on where it is."""
