@@ -14,10 +14,10 @@ SMALL = ["uint8", "int8", "int16", "float16", "bool", "float32"]
 
 @pytest.fixture
 def chunks(monkeypatch):
-    """Everything is large, and a chunk is of some 700 samples."""
+    """Everything is large, and a chunk is of some 1000 samples, or a block of 2048 in a forward pass."""
     monkeypatch.setattr(data, "CONVERTED_LIMIT", 0)
-    for module in (chunked_epoch, evaluation, function, model):
-        monkeypatch.setattr(module, "CHUNK_BYTES", 700 * (6 + 9) * 8)
+    for module, rows in ((chunked_epoch, 1000), (function, 1000), (model, 1000), (evaluation, 2100)):
+        monkeypatch.setattr(module, "CHUNK_BYTES", rows * (6 + 9) * 8)
 
 
 def network(**options):
@@ -36,7 +36,7 @@ HOW = {"epochs": 2, "batch_size": 30, "l2": 0.1, "metrics": ["accuracy", "r2", "
 @pytest.mark.parametrize("backend", ["numpy", "reference"])
 @pytest.mark.parametrize("dtype", SMALL)
 def test_training_is_that_on_converted_arrays(dtype, backend, how, rng, request):
-    X, y = samples(rng, dtype)
+    X, y = samples(rng, dtype, 5000)
     if "weighted" in how:
         how = {"sample_weight": rng.uniform(0.5, 2, len(X))}
     alone, net = network(backend=backend), network(backend=backend)
