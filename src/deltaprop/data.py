@@ -30,6 +30,7 @@ class HostData:
     Parameters
     ----------
     array : array, (m, …)
+        Or what has a shape and gives some of its rows, an array, by their numbers or as a slice.
     columns : int, optional
         What s is, where the array holds something else, such as class labels.
     convert : callable, optional
@@ -38,7 +39,7 @@ class HostData:
 
     def __init__(
         self,
-        array: np.ndarray[Any, Any],
+        array: Any,
         columns: int | None = None,
         convert: Callable[[np.ndarray[Any, Any]], Array] | None = None,
     ) -> None:
@@ -47,7 +48,11 @@ class HostData:
 
     def rows(self, rows: slice, backend: Backend, dtype: DTypeLike) -> Array:
         """Some rows as an array of the network's backend."""
-        return backend.asarray(self.array[rows] if self.convert is None else self.convert(self.array[rows]), dtype)
+        return self.converted(self.array[rows], backend, dtype)
+
+    def converted(self, part: Any, backend: Backend, dtype: DTypeLike) -> Array:
+        """`part`, some rows as they are, as an array of the network's backend."""
+        return backend.asarray(part if self.convert is None else self.convert(part), dtype)
 
 
 def takes_much_memory(X: Any, backend: Backend, dtype: DTypeLike) -> bool:

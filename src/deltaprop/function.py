@@ -311,6 +311,8 @@ class NetworkFunction(NetworkState):
     def _inputs(self, X: Any, name: str = "X", *, may_stay: bool = False, first: int = 0) -> Any:
         """Inputs as an array of ours or, where they may stay and take much room in that form, `HostData`."""
         width = self.layer_sizes[0]
+        if may_stay and isinstance(X, HostData):
+            return X
         if may_stay and stays_on_host(X, self.backend, width + self.layer_sizes[-1], self.dtype):
             return HostData(as_inputs(X, name, columns=width, backend=get_backend("reference"), dtype=self.dtype))
         if may_stay and takes_much_memory(X, self.backend, self.dtype):
@@ -322,7 +324,8 @@ class NetworkFunction(NetworkState):
     def _chunks(self, X: Any) -> Iterator[slice]:
         """The rows of X, so many at a time as may be converted together."""
         at_once = max(1, CHUNK_BYTES // ((self.layer_sizes[0] + self.layer_sizes[-1]) * self.dtype.itemsize))
-        return (slice(start, min(start + at_once, len(X))) for start in range(0, len(X), at_once))
+        m = X.shape[0]
+        return (slice(start, min(start + at_once, m)) for start in range(0, m, at_once))
 
     def _rows(self, value: Any, name: str, rows: int, columns: int) -> Array:
         """`value` as an array of one row a sample."""
@@ -339,7 +342,7 @@ class NetworkFunction(NetworkState):
         self, X: Any, Y: Any, X_name: str = "X", Y_name: str = "Y", *, may_stay: bool = False, first: int = 0
     ) -> tuple[Any, Any]:
         """Inputs and targets as arrays of ours, or as `HostData` both, see `_inputs`."""
-        kept = self._kept(X, Y, X_name, Y_name) if may_stay and self.backend.on_host else None
+        kept = self._kept(X, Y, X_name, Y_name) if may_stay else None
         if kept is not None:
             return kept
         inputs = self._inputs(X, X_name, may_stay=may_stay and not self.backend.on_host, first=first)
@@ -348,19 +351,27 @@ class NetworkFunction(NetworkState):
         return inputs, self._targets(Y, Y_name, inputs.shape[0], self.backend, first)
 
     def _kept(self, X: Any, Y: Any, X_name: str, Y_name: str) -> tuple[HostData, HostData] | None:
-        """Inputs and targets of the host as they are, checked chunk by chunk; None where they take little memory."""
-        outputs = self.layer_sizes[-1]
-        if not isinstance(X, np.ndarray) or X.ndim != 2 or backend_of(Y) not in (None, self.backend) or is_on_cuda(Y):
-            return None
-        labels_are_large = outputs > 1 and np.ndim(Y) == 1 and is_above_limit(len(X), outputs, self.dtype)
-        if not (takes_much_memory(X, self.backend, self.dtype) or labels_are_large):
-            return None
+        """Inputs and targets of the host as they are, checked chunk by chunk; None where they take little memory.
+
+        Inputs that are `HostData` already are trusted.
+        """
+        outputs, is_trusted = self.layer_sizes[-1], isinstance(X, HostData)
+        if not is_trusted:
+            on_host = self.backend.on_host and backend_of(Y) in (None, self.backend) and not is_on_cuda(Y)
+            if not (on_host and isinstance(X, np.ndarray) and X.ndim == 2):
+                return None
+            labels_are_large = outputs > 1 and np.ndim(Y) == 1 and is_above_limit(len(X), outputs, self.dtype)
+            if not (labels_are_large or takes_much_memory(X, self.backend, self.dtype)):
+                return None
         Y = Y if isinstance(Y, np.ndarray) else np.asarray(Y)
         if Y.shape[:1] != X.shape[:1]:
-            self._targets(Y, Y_name, len(X), self.backend)  # which names what is wrong
+            self._targets(Y, Y_name, X.shape[0], self.backend)  # which names what is wrong
         for rows in self._chunks(X):
-            self._data(X[rows], Y[rows], X_name, Y_name, first=rows.start)
-        return HostData(X), HostData(Y, outputs, lambda part: self._targets(part, Y_name, len(part), self.backend))
+            if not is_trusted:
+                self._inputs(X[rows], X_name, first=rows.start)
+            self._targets(Y[rows], Y_name, rows.stop - rows.start, self.backend, rows.start)
+        inputs = X if isinstance(X, HostData) else HostData(X)
+        return inputs, HostData(Y, outputs, lambda part: self._targets(part, Y_name, len(part), self.backend))
 
     def _targets(self, Y: Any, name: str, rows: int, backend: Backend, first: int = 0) -> Array:
         """Targets as an array of `backend`."""

@@ -311,12 +311,12 @@ class Network(NetworkFunction):
         inputs, targets, weights = self._samples(
             X, Y, sample_weight, may_stay=steps_are_small or not self.backend.on_host
         )
-        if self.backend.on_host and isinstance(inputs, HostData):
+        if isinstance(inputs, HostData) and (self.backend.on_host or inputs.convert is not None):
 
-            def convert(X: Any, Y: Any) -> tuple[Array, Array]:  # which have been checked
-                return self.backend.asarray(X, self.dtype), targets.convert(Y)
+            def converted(X: Any, Y: Any) -> tuple[Array, Array]:  # which have been checked
+                return inputs.converted(X, self.backend, self.dtype), targets.converted(Y, self.backend, self.dtype)
 
-            checked = CheckedSource(Rows(inputs.array, targets.array), convert)
+            checked = CheckedSource(Rows(inputs.array, targets.array), converted)
             return checked, checked, weights
         return inputs, targets, weights
 
