@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import deltaprop as dp
-from deltaprop import chunked_epoch, data, evaluation, function, model
+from deltaprop import chunked_epoch, data, evaluation, function
 
 SIZES = [6, 9, 4]
 SMALL = ["uint8", "int8", "int16", "float16", "bool", "float32"]
@@ -16,7 +16,7 @@ SMALL = ["uint8", "int8", "int16", "float16", "bool", "float32"]
 def chunks(monkeypatch):
     """Everything is large, and a chunk is of some 1000 samples, or a block of 2048 in a forward pass."""
     monkeypatch.setattr(data, "CONVERTED_LIMIT", 0)
-    for module, rows in ((chunked_epoch, 1000), (function, 1000), (model, 1000), (evaluation, 2100)):
+    for module, rows in ((chunked_epoch, 1000), (function, 1000), (evaluation, 2100)):
         monkeypatch.setattr(module, "CHUNK_BYTES", rows * (6 + 9) * 8)
 
 
@@ -124,7 +124,7 @@ def peak_of(function):
 def test_memory_is_that_of_chunks(rng, monkeypatch):
     """Of 20 MB of bytes, which are 160 MB of float64; of 2000 labels of 10 000 classes, as much one-hot."""
     monkeypatch.setattr(data, "CONVERTED_LIMIT", 2**24)
-    for module in (chunked_epoch, evaluation, function, model):
+    for module in (chunked_epoch, evaluation, function):
         monkeypatch.setattr(module, "CHUNK_BYTES", 2**20)
     X, y = rng.integers(0, 256, (100_000, 200)).astype(np.uint8), rng.integers(0, 3, 100_000)
     net = dp.Network([200, 8, 3], loss="categorical_cross_entropy", backend="numpy")
@@ -137,3 +137,46 @@ def test_memory_is_that_of_chunks(rng, monkeypatch):
     monkeypatch.setattr(evaluation, "LEAST_ROWS", 16)
     for job in (lambda: net.fit(X, y, epochs=1, batch_size=8, validation=(X, y)), lambda: net.cost(X, y)):
         assert peak_of(job) < 24 * 2**20
+
+
+ESTIMATORS = {"classifier": dp.MLPClassifier, "regressor": dp.MLPRegressor}
+FITTED = {"random_state": 0, "max_iter": 3, "hidden_layer_sizes": 9, "batch_size": 40, "backend": "numpy"}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("dtype", [d for d in SMALL if d != "float16"])
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_estimators_learn_and_predict_as_from_converted_arrays(kind, dtype, early_stopping, rng, request):
+    X, y = samples(rng, dtype, 3000)
+    y = np.array(list("abcd"))[y] if kind == "classifier" else y.astype(float)
+    alone, mlp = (ESTIMATORS[kind](**FITTED, early_stopping=early_stopping, dtype="float64") for _ in range(2))
+    alone.fit(X.astype(float), y)
+    request.getfixturevalue("chunks")
+    mlp.fit(X, y)
+    assert all(map(np.array_equal, mlp.coefs_, alone.coefs_))
+    assert mlp.loss_curve_ == pytest.approx(alone.loss_curve_, rel=1e-14)
+    assert np.array_equal(mlp.predict(X), alone.predict(X.astype(float)))
+    if early_stopping:
+        assert mlp.validation_scores_ == pytest.approx(alone.validation_scores_)
+        assert mlp.validation_loss_curve_ == pytest.approx(alone.validation_loss_curve_)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_fit_of_very_many_classes(rng, monkeypatch):
+    """1500 classes, twice each, twice over: one-hot 72 MB of int64; as many epochs lead to the same as from arrays."""
+    X, y = rng.standard_normal((6000, 4)), np.tile(np.repeat(np.arange(1500) * 3, 2), 2)
+    options = {"random_state": 0, "max_iter": 2, "hidden_layer_sizes": 3, "batch_size": 100, "backend": "numpy"}
+    alone, mlp = (dp.MLPClassifier(**options) for _ in range(2))
+    alone.fit(X, y)
+    monkeypatch.setattr(data, "CONVERTED_LIMIT", 2**22)
+    for module in (chunked_epoch, evaluation, function):
+        monkeypatch.setattr(module, "CHUNK_BYTES", 2**21)
+    assert peak_of(lambda: mlp.fit(X, y)) < 36 * 2**20
+    assert all(map(np.array_equal, mlp.coefs_, alone.coefs_))
+    assert mlp.score(X, y) == alone.score(X, y)
+    mlp.partial_fit(X[:3000], y[:3000])
+    alone.partial_fit(X[:3000], y[:3000])
+    assert all(map(np.array_equal, mlp.coefs_, alone.coefs_))
+    scored = dp.MLPClassifier(**options).fit(X, y, validation_data=(X, y))
+    assert scored.validation_scores_[-1] == scored.score(X, y) == np.mean(scored.predict(X) == y)

@@ -57,6 +57,14 @@ def _layers_on_host(network: NetworkState, X: HostData, chosen: Callable[[Worksp
     return results
 
 
+def largest(network: NetworkState, X: Any) -> np.ndarray[Any, Any]:
+    """Which output is the largest, (m,), for X : (m, s_1) on the host; a^(L) is held for a block of rows only."""
+    if isinstance(X, HostData):
+        return np.concatenate([largest(network, inputs) for _, inputs in _chunks(network, X)])
+    blocks = _blocks(network, X.shape[0])
+    return np.concatenate([forward(network, X[start:stop], work).argmax(axis=1) for start, stop, work in blocks])
+
+
 def data_cost(
     network: NetworkState, X: Any, Y: Any, prediction: Array | None = None, sample_weight: Array | None = None
 ) -> Array:

@@ -27,7 +27,7 @@ from deltaprop.metrics import Metric, resolve_metrics
 from deltaprop.model_file import Tensors, check_writable, read_model, write_model
 from deltaprop.optimizers import SGD, Optimizer
 from deltaprop.plotting import plot_weights
-from deltaprop.sources import CHUNK_BYTES, CheckedSource, Rows, Source, find_source
+from deltaprop.sources import CheckedSource, Rows, Source, find_source
 from deltaprop.trainer import check_dropout
 from deltaprop.training import Plan
 
@@ -306,11 +306,11 @@ class Network(NetworkFunction):
             source = Rows(X, Y if hasattr(Y, "shape") else np.asarray(Y))
         if source is not None:
             return self._from_source(source, sample_weight)
-        row_bytes = (self.layer_sizes[0] + self.layer_sizes[-1]) * self.dtype.itemsize
-        steps_are_small = isinstance(batch_size, Integral) and int(batch_size) * row_bytes <= CHUNK_BYTES
-        inputs, targets, weights = self._samples(
-            X, Y, sample_weight, may_stay=steps_are_small or not self.backend.on_host
-        )
+        # A chunk has the samples of a step at least, and is there twice.
+        rows = X.shape[0] if isinstance(X, np.ndarray) and X.ndim else 0
+        steps_are_small = isinstance(batch_size, Integral) and 4 * int(batch_size) <= rows
+        may_stay = steps_are_small or isinstance(X, HostData) or not self.backend.on_host
+        inputs, targets, weights = self._samples(X, Y, sample_weight, may_stay=may_stay)
         if isinstance(inputs, HostData) and (self.backend.on_host or inputs.convert is not None):
 
             def converted(X: Any, Y: Any) -> tuple[Array, Array]:  # which have been checked
