@@ -224,11 +224,11 @@ def test_labels_that_are_no_classes_and_very_many_that_are(tmp_path):
 @needs_limits
 def test_too_little_memory_is_told_in_one_line(tmp_path):
     np.lib.format.open_memmap(tmp_path / "d.npy", "w+", np.uint8, (600, 2**20))  # a file of zeros that takes no room
-    status, said, error, _ = command(800 * 2**20, "train", tmp_path / "d.npy", "--no-progress", "--backend", "numpy")
+    status, said, error, _ = command(600 * 2**20, "train", tmp_path / "d.npy", "--no-progress", "--backend", "numpy")
     assert (status, said) == (2, "")
     found = re.fullmatch(r"deltaprop: error: not enough memory: (\d+) bytes needed at once, (\d+) bytes free\n", error)
     assert int(found[1]) == 600 * 2**20
-    assert int(found[2]) < 800 * 2**20
+    assert int(found[2]) < 600 * 2**20
 
 
 @pytest.mark.parametrize(
