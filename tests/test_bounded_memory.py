@@ -84,6 +84,20 @@ def test_what_is_wrong_is_named_by_its_row_before_training(chunks, rng):
         network().predict(holed)
 
 
+@pytest.mark.parametrize("form", ["vector", "list", "column", "wide"])
+def test_targets_of_a_regression(form, rng, request):
+    X, Y = rng.integers(0, 9, (3000, 6)).astype(np.int8), rng.standard_normal((3000, 2)).astype(np.float32)
+    net, alone = (
+        dp.Network([6, 5, 2 if form == "wide" else 1], loss="squared_error", backend="numpy") for _ in range(2)
+    )
+    targets = {"vector": Y[:, 0], "list": Y[:, 0].tolist(), "column": Y[:, :1], "wide": Y}[form]
+    cost = alone.fit(X.astype(float), Y if form == "wide" else Y[:, :1], epochs=2).cost
+    request.getfixturevalue("chunks")
+    assert net.fit(X, targets, epochs=2).cost == pytest.approx(cost, rel=1e-14)
+    assert np.array_equal(net.parameters, alone.parameters)
+    net.fit(X.astype(float), targets, epochs=2)  # whose targets alone are of another dtype
+
+
 def test_steps_too_large_for_a_chunk_are_taken_in_memory(rng, request):
     X, y = samples(rng, "uint8")
     for batch_size in (None, 2000):

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 
+from deltaprop import cells
 from deltaprop.datasets import load_dataset
 
 
@@ -132,6 +133,14 @@ def test_a_target_that_turns_out_to_be_text(rows, write):
         assert np.array_equal(data.X, np.column_stack([np.arange(rows), -np.arange(rows)]))
     lines = [f"{i},{label},{-i}" for i, label in enumerate(y)]
     assert np.array_equal(load_dataset(write("d.csv", "\n".join(["a,kind,b", *lines])), "kind").y, np.arange(rows) % 3)
+
+
+def test_texts_too_many_to_be_classes(write, monkeypatch):
+    monkeypatch.setattr(cells, "MOST_LABELS", 100)
+    lines = [f"{i},text {i % 100}" for i in range(300)]
+    assert len(set(load_dataset(write("d.csv", "\n".join(["a,kind", *lines]))).y)) == 100
+    with pytest.raises(ValueError, match="column 'kind': expected numbers or labels of classes, got more than 100"):
+        load_dataset(write("d.csv", "\n".join(["a,kind", *lines, "1,one more"])))
 
 
 def test_a_column_of_the_middle_of_an_array(tmp_path, rng):

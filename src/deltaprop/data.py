@@ -20,6 +20,8 @@ CUDA_DEVICE_TYPES = (2, 13)
 SHARE_OF_ROOM = 0.7
 
 
+#: Elements among which the first that is not finite is looked for at a time.
+BLOCK = 2**20
 #: Bytes above which host data are converted chunk by chunk, where there is something to convert.
 CONVERTED_LIMIT = 2**29
 
@@ -276,10 +278,12 @@ def _as_finite(array: Array, name: str, backend: Backend, dtype: DTypeLike, firs
     with np.errstate(over="ignore", invalid="ignore"):  # float64 beyond float32 is reported below, by place
         result = backend.asarray(array, dtype)
     if not backend.all_finite(result):
-        bad = ~(abs(result) < float("inf"))  # true for nan and ±inf
-        raise ValueError(
-            f"{name}: expected finite numbers in {np.dtype(dtype).name}, got {_first(array, bad, name, first)}"
-        )
+        start, rows = 0, max(1, BLOCK * result.shape[0] // result.size)
+        while backend.all_finite(result[start : start + rows]):
+            start += rows
+        bad = ~(abs(result[start : start + rows]) < float("inf"))  # true for nan and ±inf
+        seen = _first(array[start : start + rows], bad, name, first + start)
+        raise ValueError(f"{name}: expected finite numbers in {np.dtype(dtype).name}, got {seen}")
     return result
 
 

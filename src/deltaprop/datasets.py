@@ -361,7 +361,7 @@ def _read_at_most(file: BinaryIO, count: int) -> bytearray:
     """Up to so many bytes, taking memory for those that are there and no others."""
     data = bytearray()
     while len(data) < count:
-        part = file.read(min(2**24, count - len(data)))
+        part = file.read(min(2**20, count - len(data)))
         if not part:
             break
         data += part

@@ -361,7 +361,7 @@ class NetworkFunction(NetworkState):
             if not (on_host and isinstance(X, np.ndarray) and X.ndim == 2):
                 return None
             labels_are_large = outputs > 1 and np.ndim(Y) == 1 and is_above_limit(len(X), outputs, self.dtype)
-            if not (labels_are_large or takes_much_memory(X, self.backend, self.dtype)):
+            if not (labels_are_large or any(takes_much_memory(x, self.backend, self.dtype) for x in (X, Y))):
                 return None
         Y = Y if isinstance(Y, np.ndarray) else np.asarray(Y)
         if Y.shape[:1] != X.shape[:1]:

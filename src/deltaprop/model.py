@@ -133,7 +133,8 @@ class Network(NetworkFunction):
             chunk: a `numpy.memmap`, shuffled as any array; the path of a Parquet file, Y being the name of the target
             column; the path of a folder of ``.npz`` files with arrays X and y; or an iterable with a length that
             yields batches (X, Y) anew in every epoch. Of the last three, row groups and files come in a random order
-            and samples are shuffled within windows of 64 MiB; an iterable's order is its own.
+            and samples are shuffled within windows of 64 MiB; an iterable's order is its own. NumPy arrays of another
+            dtype, and class labels, are converted chunk by chunk where all of them would become more than 512 MiB.
         optimizer : SGD, Adam or AdamW, optional
             ``SGD()`` by default. Its learning rate may be a schedule.
         batch_size : int or None, default 32
@@ -303,7 +304,7 @@ class Network(NetworkFunction):
         """
         source = find_source(X, Y)
         if source is None and self._is_on_disk(X):
-            source = Rows(X, Y if hasattr(Y, "shape") else np.asarray(Y))
+            source = Rows(X, Y if isinstance(Y, np.ndarray) else np.asarray(Y))
         if source is not None:
             return self._from_source(source, sample_weight)
         # A chunk has the samples of a step at least, and is there twice.
@@ -311,7 +312,7 @@ class Network(NetworkFunction):
         steps_are_small = isinstance(batch_size, Integral) and 4 * int(batch_size) <= rows
         may_stay = steps_are_small or isinstance(X, HostData) or not self.backend.on_host
         inputs, targets, weights = self._samples(X, Y, sample_weight, may_stay=may_stay)
-        if isinstance(inputs, HostData) and (self.backend.on_host or inputs.convert is not None):
+        if isinstance(inputs, HostData) and self.backend.on_host:
 
             def converted(X: Any, Y: Any) -> tuple[Array, Array]:  # which have been checked
                 return inputs.converted(X, self.backend, self.dtype), targets.converted(Y, self.backend, self.dtype)

@@ -15,7 +15,7 @@ from deltaprop.numpy_files import UNPACKED_LIMIT
 #: Bytes of a number, as which cells are counted; and of a piece, which is what is unpacked at a time.
 NUMBER_BYTES, PIECE_BYTES = 8, 2**20
 #: Bytes that are read of a column at a time.
-READ_BYTES = 2**18
+READ_BYTES = 2**16
 
 
 class ParquetFile:

@@ -48,9 +48,12 @@ class Trained:
     target_name: str
 
     def inputs(self, X: Matrix, rows: Matrix | None = None) -> Any:
-        """Raw features as the network's inputs, (m, s_1): all, or those of some rows; scaled in chunks, if large."""
+        """Raw features as the network's inputs, (m, s_1): all, or those of some rows.
+
+        Many are scaled chunk by chunk as they are used, but on a device, which is to have them all.
+        """
         raw = RawRows(X, rows)
-        if is_above_limit(*raw.shape, self.network.dtype):
+        if self.network.backend.on_host and is_above_limit(*raw.shape, self.network.dtype):
             return HostData(raw, convert=lambda part: self._scaled(RawRows(part)))
         return self._scaled(raw)
 
