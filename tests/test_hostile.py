@@ -189,6 +189,21 @@ def test_a_parquet_bomb(tmp_path):
 
 
 @needs_limits
+def test_a_long_text_many_times(tmp_path):
+    """Two texts of 100 kB, 50 000 times each: 10 GB, if each cell had a text of its own."""
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    texts = pyarrow.DictionaryArray.from_arrays(np.arange(100_000) % 2, pyarrow.array(["x" * 100_000, "y" * 100_000]))
+    parquet.write_table(pyarrow.table({"a": np.arange(100_000) % 7, "kind": texts}), tmp_path / "d.parquet")
+    options = ["--epochs", 1, "--hidden", 2, "--batch-size", 500, "--no-progress", "--backend", "numpy"]
+    status, said, _, peak = command(3 * 2**30, "train", tmp_path / "d.parquet", *options)
+    assert status == 0
+    assert "target 'kind' (2 classes)" in said
+    assert peak < 500 * 2**20
+
+
+@needs_limits
 def test_an_npz_of_bytes_is_scaled_chunk_by_chunk(tmp_path):
     """220 MB in half a megabyte, which would be 880 MB of float32 and as much again twice on the way there."""
     X = np.zeros((220_000, 1000), np.uint8)

@@ -78,6 +78,18 @@ def test_columns_that_are_no_features(column, message, tmp_path):
         load_dataset(path)
 
 
+@pytest.mark.parametrize("kind", ["string", "large_string", "string_view", "dictionary"])
+def test_text_of_every_type(kind, tmp_path):
+    texts = pyarrow.array(["u", "größe", "u"])
+    if kind == "dictionary":
+        texts = texts.dictionary_encode()
+    elif not hasattr(pyarrow, kind):
+        pytest.skip(f"this pyarrow has no {kind}")
+    else:
+        texts = texts.cast(getattr(pyarrow, kind)())
+    assert load_dataset(write(tmp_path / "d.parquet", {"a": [1, 2, 3], "y": texts})).y.tolist() == ["u", "größe", "u"]
+
+
 def test_columns_of_odd_names(tmp_path):
     path = write(tmp_path / "d.parquet", {"a": [{"b": 1}, {"b": 2}], "a.b": [3, 4], "": [5, 6], "y": [0, 1]})
     data = load_dataset(path, features=["a.b", ""])

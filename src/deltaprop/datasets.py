@@ -120,13 +120,13 @@ def _from_csv(path: Path, target: str | None, features: Sequence[str] | None) ->
     for number, (block, share) in enumerate(file.blocks()):
         rows = X.extend(len(block[0]), share)
         for j, (name, place) in enumerate(zip(features, places, strict=True)):
-            rows[:, j] = cells.finite_numbers(path, name, block[place], X.rows - len(rows))
+            X.array[rows, j] = cells.finite_numbers(path, name, block[place], rows.start)
         if target is None:
             continue
         column = block[position[target]]
         values = cells.numbers(column) if labels is None else None
         if values is not None:
-            y.extend(len(values), share)[:, 0] = values
+            y.array[y.extend(len(values), share), 0] = values
             continue
         if labels is None:  # what were numbers so far were text too
             labels = cells.Labels(path, target)
@@ -143,19 +143,19 @@ def _from_csv(path: Path, target: str | None, features: Sequence[str] | None) ->
 
 
 class Grown:
-    """Rows of float64, (m, n), that become more as a file is read."""
+    """Rows of float64, (m, n), that become more as a file is read; no view of `array` outlives a call."""
 
     def __init__(self, columns: int) -> None:
         self.array, self.rows = np.empty((0, columns)), 0
 
-    def extend(self, rows: int, share: float) -> Matrix:
-        """Room for so many more, after which `share` of all there are has been seen."""
+    def extend(self, rows: int, share: float) -> slice:
+        """Where so many more are to be put, after which `share` of all there are has been seen."""
         self.rows += rows
         if self.rows > len(self.array):
             # In place, where the memory behind is free or can be moved by its pages.
-            expected = int(1.02 * self.rows / share) if share < 1.0 else self.rows
+            expected = min(int(1.02 * self.rows / share), 2 * self.rows) if share < 1.0 else self.rows
             self.array.resize((max(self.rows, expected), self.array.shape[1]), refcheck=False)
-        return self.array[self.rows - rows : self.rows]
+        return slice(self.rows - rows, self.rows)
 
     def whole(self) -> Matrix:
         """All of them."""

@@ -14,7 +14,7 @@ def not_enough(error: MemoryError) -> str:
     needed = _needed(error)
     if needed is not None:
         what = f"{needed} bytes needed at once"
-    free = _free()
+    free = None if "device" in what else _free()  # what a device has free is said by whoever ran out of it
     if free is not None:
         what += f"{', ' if what else ''}{free} bytes free"
     return f"not enough memory: {what}" if what else "not enough memory"
