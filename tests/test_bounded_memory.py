@@ -1,5 +1,6 @@
 """Data that would take much memory once converted are converted chunk by chunk: the same numbers, little memory."""
 
+import re
 import tracemalloc
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 import deltaprop as dp
 from deltaprop import chunked_epoch, data, evaluation, function
+from deltaprop.cli import run
 
 SIZES = [6, 9, 4]
 SMALL = ["uint8", "int8", "int16", "float16", "bool", "float32"]
@@ -194,3 +196,28 @@ def test_a_fit_of_very_many_classes(rng, monkeypatch):
     assert all(map(np.array_equal, mlp.coefs_, alone.coefs_))
     scored = dp.MLPClassifier(**options).fit(X, y, validation_data=(X, y))
     assert scored.validation_scores_[-1] == scored.score(X, y) == np.mean(scored.predict(X) == y)
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_the_command_line_on_large_data_says_the_same(task, tmp_path, capsys, monkeypatch, rng):
+    """Scaled and trained on chunk by chunk, resumed from a checkpoint, evaluated: to the digits that it prints."""
+    X = rng.integers(0, 200, (1500, 6)).astype(np.uint8)
+    np.savez(
+        tmp_path / "d.npz", X=X, y=(X[:, 0] > 100) + (X[:, 1] > 50) if task == "classification" else X @ np.arange(6.0)
+    )
+    options = ["--task", task, "--hidden", "9", "--no-progress", "--backend", "numpy", "--dtype", "float64"]
+    said = []
+    for limit in (data.CONVERTED_LIMIT, 0):
+        monkeypatch.setattr(data, "CONVERTED_LIMIT", limit)
+        monkeypatch.setattr(chunked_epoch, "CHUNK_BYTES", 300 * (6 + 3) * 8)
+        model, run_file = (str(tmp_path / f"{name}{limit}") for name in ("model", "run"))
+        for epochs in ("2", "4"):
+            command = ["train", str(tmp_path / "d.npz"), *options, "--epochs", epochs, "--out", model]
+            assert run([*command, "--checkpoint", run_file, "--resume"]) == 0
+        assert run(["evaluate", model, str(tmp_path / "d.npz")]) == 0
+        out = re.sub(r"in [\d.]+ s, +[\d,]+ samples/s|\S*(model|run)\d+", "", capsys.readouterr().out)
+        said.append(out.splitlines())
+        parameters = dp.Network.load(model, "numpy").parameters
+        said[-1].append(parameters.tobytes())
+    assert said[0] == said[1]
+    assert len(said[0]) > 9
