@@ -1,10 +1,12 @@
 """Readers of files: what is right is read, what is wrong is told in one line that names the place."""
 
 import gzip
+import re
 
 import numpy as np
 import pytest
 
+from deltaprop import cells
 from deltaprop.datasets import load_dataset
 
 
@@ -87,6 +89,72 @@ def test_parquet(tmp_path, write):
         load_dataset(str(path))
     with pytest.raises(ValueError, match="not a Parquet file"):
         load_dataset(write("e.parquet", "PAR1 nonsense"))
+
+
+@pytest.mark.parametrize(
+    "cell", ["1_0", "١٢", "１２", "\u00a03", "0x10", "1d5", "−3", "1 2", "TRUE", "1e", "1,5", "\x1c3", "1.5f"]
+)
+def test_cells_that_are_no_numbers(cell, write):
+    """By pandas.read_csv and pyarrow.csv: numbers are in ASCII, and have no underscores."""
+    with pytest.raises(ValueError, match="row 2, column 'a': expected a finite number, got "):
+        load_dataset(write("d.csv", f'a,y\n1,2\n"{cell}",1\n'))
+    data = load_dataset(write("d.csv", f'a,y\n1,2\n2,"{cell}"\n'))
+    assert data.y.tolist() == ["2", cell]
+    data = load_dataset(write("d.csv", f'"{cell}",2\n2,1\n'))
+    assert data.feature_names == [cell]
+
+
+@pytest.mark.parametrize(("cell", "value"), [
+    ("1e5", 1e5), ("1E+5", 1e5), ("+3", 3), ("-3", -3), (" 3", 3), ("3 ", 3), ("\t3", 3), ("1.", 1), (".5", 0.5), ("00012", 12),
+    ("1e-400", 0),
+])  # fmt: skip
+def test_cells_that_are_numbers(cell, value, write):
+    data = load_dataset(write("d.csv", f'a,y\n"{cell}","{cell}"\n2,1\n'))
+    assert data.X[0, 0] == data.y[0] == value
+
+
+@pytest.mark.parametrize("cell", ["inf", "-Infinity", "nan", "NaN", "1e400", "+inf"])
+def test_cells_that_are_numbers_but_not_finite(cell, write):
+    with pytest.raises(ValueError, match=rf"row 1, column 'a': expected a finite number, got '{re.escape(cell)}'"):
+        load_dataset(write("d.csv", f"a,y\n{cell},1\n"))
+    with pytest.raises(ValueError, match=r"column 'y': expected finite numbers, got .* at "):
+        load_dataset(write("d.csv", f"a,y\n1,1\n2,{cell}\n"))
+
+
+@pytest.mark.parametrize("rows", [3, 50, 20_000])
+def test_a_target_that_turns_out_to_be_text(rows, write):
+    """From some row on, far from the first, or in it: all of its cells are the text that they were."""
+    y = [f"0{i % 3}.0" for i in range(rows)]
+    for at in {0, rows // 2, rows - 1}:
+        labels = [*y[:at], "none", *y[at + 1 :]]
+        lines = [f"{i},{label},{-i}" for i, label in enumerate(labels)]
+        data = load_dataset(write("d.csv", "\n".join(["a,kind,b", *lines])), "kind")
+        assert data.y.tolist() == labels
+        assert np.array_equal(data.X, np.column_stack([np.arange(rows), -np.arange(rows)]))
+    lines = [f"{i},{label},{-i}" for i, label in enumerate(y)]
+    assert np.array_equal(load_dataset(write("d.csv", "\n".join(["a,kind,b", *lines])), "kind").y, np.arange(rows) % 3)
+
+
+def test_texts_too_many_to_be_classes(write, monkeypatch):
+    monkeypatch.setattr(cells, "MOST_LABELS", 100)
+    lines = [f"{i},text {i % 100}" for i in range(300)]
+    assert len(set(load_dataset(write("d.csv", "\n".join(["a,kind", *lines]))).y)) == 100
+    with pytest.raises(ValueError, match="column 'kind': expected numbers or labels of classes, got more than 100"):
+        load_dataset(write("d.csv", "\n".join(["a,kind", *lines, "1,one more"])))
+
+
+def test_a_column_of_the_middle_of_an_array(tmp_path, rng):
+    table = rng.standard_normal((3000, 200))
+    for column in (0, 77, 199):
+        for order in "CF":
+            np.save(tmp_path / "d.npy", np.asarray(table, order=order))
+            data = load_dataset(str(tmp_path / "d.npy"), str(column))
+            assert np.array_equal(data.X, np.delete(table, column, axis=1))
+            assert np.array_equal(data.y, table[:, column])
+    table[2999, 5] = np.inf
+    np.save(tmp_path / "d.npy", table)
+    with pytest.raises(ValueError, match=r"expected finite numbers, got inf at \[2999, 5\]"):
+        load_dataset(str(tmp_path / "d.npy"))
 
 
 def test_npy_and_npz(tmp_path, rng):

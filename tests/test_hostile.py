@@ -3,6 +3,7 @@
 import gzip
 import json
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -145,6 +146,104 @@ def test_bombs_take_no_memory(tmp_path):
     said, peak = peak_of_reading(archive)
     assert "more than it holds" in said
     assert peak < PEAK
+
+
+COMMAND = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
+from deltaprop.cli import run
+status = run(sys.argv[2:])
+with open("/proc/self/status") as file:
+    print(next(1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM")))
+sys.exit(status)
+"""
+
+
+def command(limit, *arguments):
+    """Exit status, what was said, errors, and the peak of memory of the command line with so much address space."""
+    arguments = [sys.executable, "-c", COMMAND, limit, *arguments]
+    done = subprocess.run(list(map(str, arguments)), capture_output=True, text=True, check=False)
+    *said, peak = done.stdout.splitlines()
+    assert done.stderr.count("\n") == (done.returncode != 0), done.stderr
+    return done.returncode, "\n".join(said), done.stderr, int(peak)
+
+
+needs_limits = pytest.mark.skipif(sys.platform != "linux", reason="memory is limited and measured by Linux's means")
+
+
+@needs_limits
+def test_a_parquet_bomb(tmp_path):
+    """5 GiB of zeros in 3 MB; refused by what the file says of itself."""
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    zeros = pyarrow.table({name: np.zeros(2**20) for name in "abcd"})
+    with parquet.ParquetWriter(tmp_path / "bomb.parquet", zeros.schema, compression="zstd") as writer:
+        for _ in range(160):
+            writer.write_table(zeros)
+    assert (tmp_path / "bomb.parquet").stat().st_size < 4e6
+    status, said, error, peak = command(3 * 2**30, "train", tmp_path / "bomb.parquet", "--no-progress")
+    assert (status, said) == (2, "")
+    assert "unpacks to 5368709120 bytes (167772160 rows, 4 columns), over the limit of 4294967296 bytes" in error
+    assert peak < 300 * 2**20
+
+
+@needs_limits
+def test_a_long_text_many_times(tmp_path):
+    """Two texts of 100 kB, 50 000 times each: 10 GB, if each cell had a text of its own."""
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    texts = pyarrow.DictionaryArray.from_arrays(np.arange(100_000) % 2, pyarrow.array(["x" * 100_000, "y" * 100_000]))
+    parquet.write_table(pyarrow.table({"a": np.arange(100_000) % 7, "kind": texts}), tmp_path / "d.parquet")
+    options = ["--epochs", 1, "--hidden", 2, "--batch-size", 500, "--no-progress", "--backend", "numpy"]
+    status, said, _, peak = command(3 * 2**30, "train", tmp_path / "d.parquet", *options)
+    assert status == 0
+    assert "target 'kind' (2 classes)" in said
+    assert peak < 500 * 2**20
+
+
+@needs_limits
+def test_an_npz_of_bytes_is_scaled_chunk_by_chunk(tmp_path):
+    """220 MB in half a megabyte, which would be 880 MB of float32 and as much again twice on the way there."""
+    X = np.zeros((220_000, 1000), np.uint8)
+    X[::2, :3] = 1
+    np.savez_compressed(tmp_path / "bomb.npz", X=X, y=(np.arange(len(X)) % 2).astype(np.uint8))
+    options = ["--epochs", 1, "--hidden", 4, "--batch-size", 512, "--no-progress", "--backend", "numpy"]
+    model = tmp_path / "model"
+    status, said, _, peak = command(2**31, "train", tmp_path / "bomb.npz", *options, "--out", model)
+    assert status == 0
+    assert "158400 samples to train on, 17600 to validate on, 1000 features" in said
+    assert peak < 2**30
+    status, said, _, peak = command(2**31, "evaluate", model, tmp_path / "bomb.npz", "--backend", "numpy")
+    assert status == 0
+    assert "of 220000" in said
+    assert peak < 2**30
+
+
+@needs_limits
+def test_labels_that_are_no_classes_and_very_many_that_are(tmp_path):
+    path, options = tmp_path / "labels.csv", ["--epochs", 1, "--hidden", 2, "--no-progress", "--backend", "numpy"]
+    path.write_text("\n".join(["a,kind", *(f"{i % 7},label{i:06d}" for i in range(50_000))]))
+    status, _, error, peak = command(2**31, "train", path, *options)
+    assert status == 2
+    assert "classes that occur again and again, got 50000 different values in 50000 rows" in error
+    assert peak < 300 * 2**20
+    path.write_text("\n".join(["a,kind", *(f"{i % 7},label{i % 8000:06d}" for i in range(32_000))]))
+    status, said, _, peak = command(2**31, "train", path, *options, "--batch-size", 256)  # one-hot, 820 MB of float32
+    assert status == 0
+    assert "1-2-8000" in said
+    assert peak < 900 * 2**20
+
+
+@needs_limits
+def test_too_little_memory_is_told_in_one_line(tmp_path):
+    np.lib.format.open_memmap(tmp_path / "d.npy", "w+", np.uint8, (600, 2**20))  # a file of zeros that takes no room
+    status, said, error, _ = command(600 * 2**20, "train", tmp_path / "d.npy", "--no-progress", "--backend", "numpy")
+    assert (status, said) == (2, "")
+    found = re.fullmatch(r"deltaprop: error: not enough memory: (\d+) bytes needed at once, (\d+) bytes free\n", error)
+    assert int(found[1]) == 600 * 2**20
+    assert int(found[2]) < 600 * 2**20
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,16 @@ def test_a_memory_map_is_trained_on_as_an_array_is(backend, chunks, data, how, t
     assert_same(net, history, alone, expected)
 
 
+def test_labels_of_a_memory_map_in_a_series(data, tmp_path):
+    """Whose own index is no matter: rows are had by their place."""
+    pandas = pytest.importorskip("pandas")
+    X, y = data[0].astype(np.float32), data[1]
+    alone, net = network(), network()
+    alone.fit(mapped(tmp_path / "X", X), y, **HOW)
+    net.fit(mapped(tmp_path / "X", X), pandas.Series(y, index=np.arange(len(y))[::-1]), **HOW)
+    assert np.array_equal(net.parameters, alone.parameters)
+
+
 def test_one_of_the_networks_dtype_is_used_where_it_is(data, tmp_path):
     X, y = data
     alone, net = network(), network()

@@ -84,7 +84,7 @@ def test_with_validation_and_early_stopping(device, chunks, rng):
 @pytest.fixture
 def small_chunks(monkeypatch):
     """How many samples each chunk had that was only looked at; at most four."""
-    monkeypatch.setattr(evaluation, "CHUNK_BYTES", 4 * 6 * 8)
+    monkeypatch.setattr(evaluation, "CHUNK_BYTES", 4 * (6 + 8) * 8)
     seen, chunks = [], evaluation._chunks
 
     def counted(network, X):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import DTypeLike
 
 from deltaprop.arguments import refuse_masked
 from deltaprop.backends import Array, Backend, backend_of, get_backend
-from deltaprop.errors import BackendError, RowTypeError, RowValueError
+from deltaprop.errors import BackendError, RowTypeError, RowValueError, rows_counted_from
 
 #: DLPack's numbers of device memory and of memory managed for both sides.
 CUDA_DEVICE_TYPES = (2, 13)
@@ -20,11 +21,54 @@ CUDA_DEVICE_TYPES = (2, 13)
 SHARE_OF_ROOM = 0.7
 
 
-class HostData:
-    """An array, (m, s), that stays on the host while a network on a device works on it, chunk by chunk."""
+#: Elements among which the first that is not finite is looked for at a time.
+BLOCK = 2**20
+#: Bytes above which host data are converted chunk by chunk, where there is something to convert.
+CONVERTED_LIMIT = 2**29
 
-    def __init__(self, array: np.ndarray[Any, Any]) -> None:
-        self.array, self.shape = array, array.shape
+
+class HostData:
+    """An array, (m, s), that stays as it is, on the host, while a network works on it, chunk by chunk.
+
+    Parameters
+    ----------
+    array : array, (m, …)
+        Or what has a shape and gives some of its rows, an array, by their numbers or as a slice.
+    columns : int, optional
+        What s is, where the array holds something else, such as class labels.
+    convert : callable, optional
+        From some rows of such an array to an array of the network.
+    """
+
+    def __init__(
+        self,
+        array: Any,
+        columns: int | None = None,
+        convert: Callable[[np.ndarray[Any, Any]], Array] | None = None,
+    ) -> None:
+        self.array, self.convert = array, convert
+        self.shape = (array.shape[0], array.shape[1] if columns is None else columns)
+
+    def rows(self, rows: slice, backend: Backend, dtype: DTypeLike) -> Array:
+        """Some rows as an array of the network's backend."""
+        return self.converted(self.array[rows], backend, dtype)
+
+    def converted(self, part: Any, backend: Backend, dtype: DTypeLike) -> Array:
+        """`part`, some rows as they are, as an array of the network's backend."""
+        return backend.asarray(part if self.convert is None else self.convert(part), dtype)
+
+
+def takes_much_memory(X: Any, backend: Backend, dtype: DTypeLike) -> bool:
+    """Whether `X` is a matrix on the host that is of another dtype or order than the network's, and large in that."""
+    if not (backend.on_host and isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "iubf"):
+        return False
+    is_used_where_it_is = X.dtype == dtype and X.flags.c_contiguous
+    return not is_used_where_it_is and is_above_limit(X.shape[0], X.shape[1], dtype)
+
+
+def is_above_limit(rows: int, columns: int, dtype: DTypeLike) -> bool:
+    """Whether so many numbers are to be converted chunk by chunk."""
+    return rows * columns * np.dtype(dtype).itemsize > CONVERTED_LIMIT
 
 
 def stays_on_host(X: Any, backend: Backend, columns: int, dtype: DTypeLike) -> bool:
@@ -39,7 +83,15 @@ def stays_on_host(X: Any, backend: Backend, columns: int, dtype: DTypeLike) -> b
     return len(shape) == 2 and shape[0] * columns * np.dtype(dtype).itemsize > SHARE_OF_ROOM * room
 
 
-def as_inputs(X: Any, name: str, *, columns: int, backend: Backend, dtype: DTypeLike, rows: int | None = None) -> Array:
+def as_inputs(
+    X: Any,
+    name: str,
+    *,
+    columns: int,
+    backend: Backend,
+    dtype: DTypeLike,
+    rows: int | None = None,
+) -> Array:
     """`X` as a C-contiguous (m, columns) array of finite numbers.
 
     Parameters
@@ -271,8 +323,14 @@ def _as_finite(array: Array, name: str, backend: Backend, dtype: DTypeLike) -> A
     with np.errstate(over="ignore", invalid="ignore"):  # float64 beyond float32 is reported below, by place
         result = backend.asarray(array, dtype)
     if not backend.all_finite(result):
-        bad = ~(abs(result) < float("inf"))  # true for nan and ±inf
-        raise _first(array, bad, name, f"{name}: expected finite numbers in {np.dtype(dtype).name}")
+        start, rows = 0, max(1, BLOCK * result.shape[0] // result.size)
+        while backend.all_finite(result[start : start + rows]):
+            start += rows
+        part = slice(start, start + rows)
+        bad = ~(abs(result[part]) < float("inf"))  # true for nan and ±inf
+        expected = f"{name}: expected finite numbers in {np.dtype(dtype).name}"
+        with rows_counted_from(start):
+            raise _first(array[part], bad, name, expected)
     return result
 
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
+import itertools
 import math
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from deltaprop.numpy_files import UNPACKED_LIMIT, load_numpy, member
+from deltaprop import cells
+from deltaprop.csv_file import CsvFile
+from deltaprop.numpy_files import UNPACKED_LIMIT, load_numpy, members
+from deltaprop.parquet_file import ParquetFile
 
 Matrix = np.ndarray[Any, Any]
 
+#: Elements of an array that are looked at together.
+BLOCK = 2**18
 #: Files whose columns have names.
 TABLES = (".csv", ".tsv", ".txt", ".parquet")
 #: Pairs of names under which an .npz file may hold its training data, and those of its test data.
@@ -34,7 +39,7 @@ class Dataset:
     X : array, (m, n)
         Features: floating point or whole numbers.
     y : array, (m,) or None
-        Targets as they stand in the source: numbers or text.
+        Targets as they stand in the source: numbers or text; that of tables in an array of objects, each text once.
     feature_names : list of str
         One a column of X.
     target_name : str
@@ -85,9 +90,9 @@ def load_dataset(source: str, target: str | None = None, *, features: Sequence[s
         raise FileNotFoundError(f"{source}: no such file or folder ('digits' is the data set that needs none)")
     match path.suffix.lower():
         case ".csv" | ".tsv" | ".txt":
-            return _from_table(path, *_read_csv(path), target, features)
+            return _from_csv(path, target, features)
         case ".parquet":
-            return _from_table(path, *_read_parquet(path), target, features)
+            return _from_parquet(path, target, features)
         case ".npy":
             return _npy(path, target, features)
         case ".npz":
@@ -105,111 +110,112 @@ def _digits() -> Dataset:
 # -- tables -----------------------------------------------------------------------------------------------------
 
 
-def _read_csv(path: Path) -> tuple[list[str], list[list[Any]]]:
-    """Names and columns of a CSV file; cells are text. A first row of numbers alone is data, not names."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            first = file.readline()
-            file.seek(0)
-            delimiter = max(",;\t", key=first.count)
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
-            rows, lines = [], []
-            for row in reader:
-                if row:
-                    rows.append(row)
-                    lines.append(reader.line_num)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected UTF-8 text ({error.reason} at byte {error.start})") from error
-    except csv.Error as error:
-        raise ValueError(f"{path}: not a CSV file: {error}") from error
-    if not rows:
-        raise ValueError(f"{path}: is empty")
-    width = len(rows[0])
-    for row, line in zip(rows, lines, strict=True):
-        if len(row) != width:
-            raise ValueError(f"{path}: line {line}: expected {width} cells as in the first line, got {len(row)}")
-    if all(_is_number(cell) for cell in rows[0]):
-        names = [f"column {i + 1}" for i in range(width)]
-    else:
-        names, rows = rows[0], rows[1:]
-    if not rows:
-        raise ValueError(f"{path}: has a header but no rows")
-    return names, [list(column) for column in zip(*rows, strict=True)]
+def _from_csv(path: Path, target: str | None, features: Sequence[str] | None) -> Dataset:
+    """A CSV file: features as float64; the target as numbers where every cell is one, else as text."""
+    file = CsvFile(path)
+    target, features = _choose(path, file.names, target, features)
+    position = {name: place for place, name in enumerate(file.names)}
+    places = [position[name] for name in features]
+    X, y, labels = Grown(len(places)), Grown(1), None
+    for number, (block, share) in enumerate(file.blocks()):
+        rows = X.extend(len(block[0]), share)
+        for j, (name, place) in enumerate(zip(features, places, strict=True)):
+            X.array[rows, j] = cells.finite_numbers(path, name, block[place], rows.start)
+        if target is None:
+            continue
+        column = block[position[target]]
+        values = cells.numbers(column) if labels is None else None
+        if values is not None:
+            y.array[y.extend(len(values), share), 0] = values
+            continue
+        if labels is None:  # what were numbers so far were text too
+            labels = cells.Labels(path, target)
+            for earlier, _ in itertools.islice(file.blocks(), number):
+                labels.add(earlier[position[target]])
+        labels.add(column)
+    if target is None:
+        return Dataset(X.whole(), None, list(features), "")
+    if labels is not None:
+        return Dataset(X.whole(), labels.array(), list(features), target)
+    values = y.whole().reshape(-1)
+    _check_finite(f"{path}: column {target!r}", values)
+    return Dataset(X.whole(), values, list(features), target)
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+class Grown:
+    """Rows of float64, (m, n), that become more as a file is read; no view of `array` outlives a call."""
+
+    def __init__(self, columns: int) -> None:
+        self.array, self.rows = np.empty((0, columns)), 0
+
+    def extend(self, rows: int, share: float) -> slice:
+        """Where so many more are to be put, after which `share` of all there are has been seen."""
+        self.rows += rows
+        if self.rows > len(self.array):
+            # In place, where the memory behind is free or can be moved by its pages.
+            expected = min(int(1.02 * self.rows / share), 2 * self.rows) if share < 1.0 else self.rows
+            self.array.resize((max(self.rows, expected), self.array.shape[1]), refcheck=False)
+        return slice(self.rows - rows, self.rows)
+
+    def whole(self) -> Matrix:
+        """All of them."""
+        self.array.resize((self.rows, self.array.shape[1]), refcheck=False)
+        return self.array
 
 
-def _read_parquet(path: Path) -> tuple[list[str], list[list[Any]]]:
-    """Names and columns of a Parquet file."""
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise ValueError(f"{path}: reading Parquet needs pyarrow: pip install 'deltaprop[tables]'") from error
-    try:
-        table = parquet.read_table(path)
-    except pyarrow.ArrowException as error:
-        raise ValueError(f"{path}: not a Parquet file, or a damaged one ({str(error).splitlines()[0]})") from error
-    if table.num_rows == 0 or table.num_columns == 0:
+def _from_parquet(path: Path, target: str | None, features: Sequence[str] | None) -> Dataset:
+    """A Parquet file, as `_from_csv`, column by column."""
+    file = ParquetFile(path)
+    if not sum(file.sizes) or not file.names:
         raise ValueError(f"{path}: has no rows")
-    return list(table.column_names), [column.to_pylist() for column in table.columns]
+    target, features = _choose(path, file.names, target, features)
+    file.check_size(len(features) + (target is not None))
+    X = np.empty((sum(file.sizes), len(features)))
+    for j, name in enumerate(features):
+        start = 0
+        for (piece,) in file.pieces([name]):
+            X[start : start + len(piece), j] = cells.finite_numbers(path, name, piece, start)
+            start += len(piece)
+    return Dataset(X, None if target is None else _parquet_target(file, target), list(features), target or "")
 
 
-def _from_table(
-    path: Path, names: list[str], columns: list[list[Any]], target: str | None, features: Sequence[str] | None
-) -> Dataset:
-    """Features as float64; the target column as it is."""
-    if len(set(names)) < len(names):
+def _parquet_target(file: ParquetFile, name: str) -> Matrix:
+    """The target column: numbers where every cell is one, else text."""
+    y, start = np.empty(sum(file.sizes)), 0
+    for (piece,) in file.pieces([name]):
+        cells.check_no_gap(file.path, name, piece, start)
+        values = cells.numbers(piece)
+        if values is None:
+            break
+        y[start : start + len(values)] = values
+        start += len(values)
+    else:
+        _check_finite(f"{file.path}: column {name!r}", y)
+        return y
+    labels = cells.Labels(file.path, name)
+    for (piece,) in file.pieces([name]):
+        labels.add(piece)
+    return labels.array()
+
+
+def _choose(
+    path: Path, names: list[str], target: str | None, features: Sequence[str] | None
+) -> tuple[str | None, Sequence[str]]:
+    """The columns that are the target and the features of a table with columns `names`."""
+    known = set(names)
+    if len(known) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
         raise ValueError(f"{path}: two columns are called {twice!r}")
-    position = {name: i for i, name in enumerate(names)}
-    if target is not None and target not in position:
+    if target is not None and target not in known:
         raise ValueError(f"{path}: no column {target!r}; the columns are {_listing(names)}")
     if features is None:
         target = target if target is not None else names[-1]
         features = [name for name in names if name != target]
-    elif missing := [name for name in features if name not in position]:
+    elif missing := [name for name in features if name not in known]:
         raise ValueError(f"{path}: no column {missing[0]!r}, which the model was trained on; it has {_listing(names)}")
     if not features:
         raise ValueError(f"{path}: expected at least one column besides the target {target!r}")
-    X = np.empty((len(columns[0]), len(features)))
-    for j, name in enumerate(features):
-        X[:, j] = _numbers(path, name, columns[position[name]])
-    y = _targets(path, target, columns[position[target]]) if target is not None else None
-    return Dataset(X, y, list(features), target or "")
-
-
-def _numbers(path: Path, name: str, cells: list[Any]) -> Matrix:
-    """A column as float64, or the first cell that is no finite number."""
-    values = np.empty(len(cells))
-    for i, cell in enumerate(cells):
-        try:
-            values[i] = value = float(cell)
-        except (TypeError, ValueError):
-            value = math.nan
-        if not math.isfinite(value):
-            seen = "nothing" if cell is None or cell == "" else repr(cell)
-            raise ValueError(f"{path}: row {i + 1}, column {name!r}: expected a finite number, got {seen}")
-    return values
-
-
-def _targets(path: Path, name: str, cells: list[Any]) -> Matrix:
-    """The target column: numbers where every cell is one, else text."""
-    for i, cell in enumerate(cells):
-        if cell is None or cell == "":
-            raise ValueError(f"{path}: row {i + 1}, column {name!r}: expected a target, got nothing")
-    try:
-        values = np.array([float(cell) for cell in cells])
-    except (TypeError, ValueError):
-        return np.array([str(cell) for cell in cells])
-    _check_finite(f"{path}: column {name!r}", values)
-    return values
+    return target, features
 
 
 def _listing(names: Sequence[str]) -> str:
@@ -235,8 +241,10 @@ def _npy(path: Path, target: str | None, features: Sequence[str] | None) -> Data
         raise ValueError(f"{path}: no column {target!r}; there are {table.shape[1]}, numbered from 0") from None
     if table.shape[1] < 2:
         raise ValueError(f"{path}: expected at least one column besides the target")
-    kept = [i for i in range(table.shape[1]) if i != column]
-    return Dataset(table[:, kept], table[:, column], [names[i] for i in kept], names[column])
+    y = table[:, column].copy()
+    for rows in _row_blocks(table):  # within the array, which may be most of the memory there is
+        rows[:, column:-1] = rows[:, column + 1 :]
+    return Dataset(table[:, :-1], y, names[:column] + names[column + 1 :], names[column])
 
 
 def _npz(path: Path) -> Dataset:
@@ -248,11 +256,11 @@ def _npz(path: Path) -> Dataset:
         if pair is None:
             wanted = ", ".join(f"{x!r} and {y!r}" for x, y in NPZ_TRAIN)
             raise ValueError(f"{path}: expected arrays {wanted}; it holds {_listing(archive.files)}")
-        X, y = _samples(path, pair, *(member(path, archive, name) for name in pair))
+        X, y = _samples(path, pair, *members(path, archive, pair))
         test = None
         for pair in NPZ_TEST:
             if set(pair) <= set(archive.files):
-                test = _samples(path, pair, *(member(path, archive, name) for name in pair))
+                test = _samples(path, pair, *members(path, archive, pair, UNPACKED_LIMIT - X.nbytes - y.nbytes))
                 if test[0].shape[1] != X.shape[1]:
                     raise ValueError(f"{path}: {pair[0]!r} has {test[0].shape[1]} features, expected {X.shape[1]}")
                 break
@@ -275,11 +283,22 @@ def _samples(path: Path, names: tuple[str, str], X: Matrix, y: Matrix) -> tuple[
 def _check_finite(what: object, array: Matrix) -> None:
     if array.dtype.kind not in "iubf":
         raise ValueError(f"{what}: expected numbers, got dtype {array.dtype}")
-    bad = ~np.isfinite(array)
-    if bad.any():
-        place = np.unravel_index(int(bad.argmax()), bad.shape)
-        where = ", ".join(str(int(i)) for i in place)
-        raise ValueError(f"{what}: expected finite numbers, got {array[place]} at [{where}]")
+    if array.dtype.kind != "f":
+        return
+    start = 0
+    for rows in _row_blocks(array):
+        bad = ~np.isfinite(rows)
+        if bad.any():
+            place = np.unravel_index(int(bad.argmax()), bad.shape)
+            where = ", ".join(str(int(i)) for i in (start + place[0], *place[1:]))
+            raise ValueError(f"{what}: expected finite numbers, got {rows[place]} at [{where}]")
+        start += len(rows)
+
+
+def _row_blocks(array: Matrix) -> Iterator[Matrix]:
+    """A few rows at a time."""
+    at_once = max(1, BLOCK * len(array) // max(1, array.size))
+    return (array[start : start + at_once] for start in range(0, len(array), at_once))
 
 
 # -- idx --------------------------------------------------------------------------------------------------------
@@ -342,7 +361,7 @@ def _read_at_most(file: BinaryIO, count: int) -> bytearray:
     """Up to so many bytes, taking memory for those that are there and no others."""
     data = bytearray()
     while len(data) < count:
-        part = file.read(min(2**24, count - len(data)))
+        part = file.read(min(2**20, count - len(data)))
         if not part:
             break
         data += part

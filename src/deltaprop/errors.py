@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
@@ -33,6 +35,15 @@ class RowError(Exception):
     def in_row(self, row: int, of: str) -> Self:
         """The same, said of the row of the data that a row of a part is; `of` names the file or batch it is in."""
         return type(self)(self.before, row, self.after + of)
+
+
+@contextmanager
+def rows_counted_from(first: int) -> Iterator[None]:
+    """Within, an error in a row of a part of the data names the row of the data, where the part begins with `first`."""
+    try:
+        yield
+    except RowError as error:
+        raise error.in_row(first + error.row, "") from None
 
 
 class RowValueError(RowError, ValueError):

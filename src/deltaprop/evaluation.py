@@ -12,7 +12,7 @@ from deltaprop.backends import Array
 from deltaprop.backprop import Objective, Workspace, add_cost, forward
 from deltaprop.data import HostData
 from deltaprop.history import History
-from deltaprop.metrics import Metric
+from deltaprop.metrics import Metric, of_parts
 from deltaprop.network import NetworkState
 from deltaprop.sources import CHUNK_BYTES
 
@@ -57,6 +57,14 @@ def _layers_on_host(network: NetworkState, X: HostData, chosen: Callable[[Worksp
     return results
 
 
+def largest(network: NetworkState, X: Any) -> np.ndarray[Any, Any]:
+    """Which output is the largest, (m,), for X : (m, s_1) on the host; a^(L) is held for a block of rows only."""
+    if isinstance(X, HostData):
+        return np.concatenate([largest(network, inputs) for _, inputs in _chunks(network, X)])
+    blocks = _blocks(network, X.shape[0])
+    return np.concatenate([forward(network, X[start:stop], work).argmax(axis=1) for start, stop, work in blocks])
+
+
 def data_cost(
     network: NetworkState, X: Any, Y: Any, prediction: Array | None = None, sample_weight: Array | None = None
 ) -> Array:
@@ -64,21 +72,13 @@ def data_cost(
 
     Of `HostData` that is an array of the host.
     """
-    backend = network.backend
-    total = backend.zeros((), np.float64)
-    if isinstance(X, HostData):
-        for rows, inputs in _chunks(network, X):
-            targets = backend.asarray(Y.array[rows], network.dtype)
-            part = None if prediction is None else backend.empty(targets.shape, network.dtype)
-            total += data_cost(network, inputs, targets, part, None if sample_weight is None else sample_weight[rows])
-            if prediction is not None:
-                prediction[rows] = backend.to_numpy(part)
+    total = network.backend.zeros((), np.float64)
+    if not isinstance(X, HostData):
+        _add_cost(network, X, Y, total, prediction, sample_weight)
         return total
-    for start, stop, work in _blocks(network, X.shape[0]):
-        h = forward(network, X[start:stop], work)
-        add_cost(network, Y[start:stop], work, total, None if sample_weight is None else sample_weight[start:stop])
+    for rows, h, _ in _predicted(network, X, Y, total, sample_weight, kept=prediction is not None):
         if prediction is not None:
-            prediction[start:stop] = h
+            prediction[rows] = network.backend.to_numpy(h)
     return total
 
 
@@ -86,16 +86,36 @@ def validate(
     network: NetworkState, X: Any, Y: Any, objective: Objective, metrics: dict[str, Metric], history: History
 ) -> None:
     """Cost and metrics over validation data, in one forward pass, appended to `history`."""
-    prediction = prediction_for(network, Y)
-    total = data_cost(network, X, Y, prediction)
-    Y = Y.array if isinstance(Y, HostData) else Y
+    if isinstance(X, HostData):
+        total, values = _validate_in_parts(network, X, Y, metrics)
+    else:
+        prediction = prediction_for(network, Y)
+        total = data_cost(network, X, Y, prediction)
+        values = {name: metric(prediction, Y) for name, metric in metrics.items()}
     history.validation_cost.append(objective.scale(X.shape[0]) * float(total))
-    for name, metric in metrics.items():
-        value = metric(prediction, Y)
+    for name, value in values.items():
         try:
             history.metrics[name].append(float(value))
         except (TypeError, ValueError):
             raise TypeError(f"metrics: expected a number from {name}, got {value!r}") from None
+
+
+def _validate_in_parts(
+    network: NetworkState, X: HostData, Y: HostData, metrics: dict[str, Metric]
+) -> tuple[Array, dict[str, float]]:
+    """Σ cost and the metrics of data that are never in memory as a whole but for metrics that are not ours."""
+    backend, total = network.backend, network.backend.zeros((), np.float64)
+    in_parts = {name: parts for name, metric in metrics.items() if (parts := of_parts(metric)) is not None}
+    others = {name: metric for name, metric in metrics.items() if name not in in_parts}
+    whole = [np.empty(Y.shape, network.dtype) for _ in range(2)] if others else []
+    for rows, h, targets in _predicted(network, X, Y, total):
+        for parts in in_parts.values():
+            parts.add(h, targets)
+        for array, part in zip(whole, (h, targets), strict=False):
+            array[rows] = backend.to_numpy(part)
+    values = {name: metric(*whole) for name, metric in others.items()}
+    values |= {name: parts.value() for name, parts in in_parts.items()}
+    return total, {name: values[name] for name in metrics}
 
 
 def prediction_for(network: NetworkState, Y: Any) -> Array:
@@ -104,19 +124,54 @@ def prediction_for(network: NetworkState, Y: Any) -> Array:
     return empty(Y.shape, network.dtype)
 
 
+def _add_cost(
+    network: NetworkState, X: Array, Y: Array, total: Array, prediction: Array | None, sample_weight: Array | None
+) -> None:
+    """Σ cost, added to `total`; a^(L) into `prediction`, where there is one."""
+    for start, stop, work in _blocks(network, X.shape[0]):
+        h = forward(network, X[start:stop], work)
+        add_cost(network, Y[start:stop], work, total, None if sample_weight is None else sample_weight[start:stop])
+        if prediction is not None:
+            prediction[start:stop] = h
+
+
+def _predicted(
+    network: NetworkState,
+    X: HostData,
+    Y: HostData,
+    total: Array,
+    sample_weight: Array | None = None,
+    *,
+    kept: bool = True,
+) -> Iterator[tuple[slice, Any, Array]]:
+    """Chunk by chunk its rows, a^(L), where it is to be kept, and targets; Σ cost is added to `total`."""
+    backend = network.backend
+    for rows, inputs in _chunks(network, X):
+        targets = Y.rows(rows, backend, network.dtype)
+        h = backend.empty(targets.shape, network.dtype) if kept else None
+        _add_cost(network, inputs, targets, total, h, None if sample_weight is None else sample_weight[rows])
+        yield rows, h, targets
+
+
 def _chunks(network: NetworkState, X: HostData) -> Iterator[tuple[slice, Array]]:
-    """Slices of the rows of host data, and these rows on the device."""
-    m, columns = X.shape
+    """Slices of the rows of host data, and these rows as an array of the network."""
+    columns = network.layer_sizes[0] + max(network.layer_sizes[1:])
     at_once = max(1, CHUNK_BYTES // (columns * network.dtype.itemsize))
-    for start in range(0, m, at_once):
-        rows = slice(start, min(start + at_once, m))
-        yield rows, network.backend.asarray(X.array[rows], network.dtype)
+    if at_once > (block := _rows_of_a_block(network)):
+        at_once -= at_once % block  # so that the same rows are multiplied together as of an array
+    for start in range(0, X.shape[0], at_once):
+        rows = slice(start, min(start + at_once, X.shape[0]))
+        yield rows, X.rows(rows, network.backend, network.dtype)
+
+
+def _rows_of_a_block(network: NetworkState) -> int:
+    entries = math.prod(network.lead) * max(network.layer_sizes[1:])
+    return min(MOST_ROWS, max(LEAST_ROWS, LAYER_ENTRIES // entries))
 
 
 def _blocks(network: NetworkState, m: int) -> Iterator[tuple[int, int, Workspace]]:
     """(start, stop, workspace) over m rows; the workspace is this call's own, so threads may share the network."""
-    entries = math.prod(network.lead) * max(network.layer_sizes[1:])
-    rows = min(m, MOST_ROWS, max(LEAST_ROWS, LAYER_ENTRIES // entries))
+    rows = min(m, _rows_of_a_block(network))
     work = Workspace(network, rows, backward=False)
     for start in range(0, m, rows):
         stop = min(start + rows, m)

@@ -70,8 +70,8 @@ def _of_source(source: Source) -> str:
 
 
 def _of_parts(source: Parts) -> Iterator[str]:
-    for X, Y in source.parts(range(len(source.sizes))):
-        yield f"{_of_values(X)} {_of_values(Y)}"
+    for piece in source.parts(range(len(source.sizes))):
+        yield f"{_of_values(piece.X)} {_of_values(piece.Y)}"
 
 
 def _of_values(values: Any) -> str:

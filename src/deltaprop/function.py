@@ -5,6 +5,7 @@ This is the public door for whatever leaves the network as it is: it checks what
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +13,26 @@ import numpy as np
 
 from deltaprop import backprop, derivatives, evaluation
 from deltaprop.arguments import check_choice, check_number, check_whole_number
-from deltaprop.backends import Array, get_backend
+from deltaprop.backends import Array, Backend, backend_of, get_backend
 from deltaprop.backprop import L2Scaling, Objective, Reduction, Workspace, total_weight
-from deltaprop.data import HostData, as_inputs, as_targets, as_vector, as_weights, stays_on_host
+from deltaprop.data import (
+    HostData,
+    as_inputs,
+    as_targets,
+    as_vector,
+    as_weights,
+    is_above_limit,
+    is_on_cuda,
+    stays_on_host,
+    takes_much_memory,
+)
 from deltaprop.derivatives import CostDerivatives, Mode
 from deltaprop.device_scope import methods_on_its_device
+from deltaprop.errors import rows_counted_from
 from deltaprop.losses import describe
 from deltaprop.network import NetworkState
 from deltaprop.parameters import Parameters
+from deltaprop.sources import CHUNK_BYTES
 
 if TYPE_CHECKING:
     from deltaprop.gradient_check import GradientCheck
@@ -297,11 +310,24 @@ class NetworkFunction(NetworkState):
     # -- the door -----------------------------------------------------------------------------------------------
 
     def _inputs(self, X: Any, name: str = "X", *, may_stay: bool = False) -> Any:
-        """Inputs as an array of ours or, where they may stay on the host and the device has no room, `HostData`."""
+        """Inputs as an array of ours or, where they may stay and take much room in that form, `HostData`."""
         width = self.layer_sizes[0]
+        if may_stay and isinstance(X, HostData):
+            return X
         if may_stay and stays_on_host(X, self.backend, width + self.layer_sizes[-1], self.dtype):
             return HostData(as_inputs(X, name, columns=width, backend=get_backend("reference"), dtype=self.dtype))
+        if may_stay and takes_much_memory(X, self.backend, self.dtype):
+            for rows in self._chunks(X):
+                with rows_counted_from(rows.start):
+                    self._inputs(X[rows], name)
+            return HostData(X)
         return as_inputs(X, name, columns=width, backend=self.backend, dtype=self.dtype)
+
+    def _chunks(self, X: Any) -> Iterator[slice]:
+        """The rows of X, so many at a time as may be converted together."""
+        at_once = max(1, CHUNK_BYTES // ((self.layer_sizes[0] + self.layer_sizes[-1]) * self.dtype.itemsize))
+        m = X.shape[0]
+        return (slice(start, min(start + at_once, m)) for start in range(0, m, at_once))
 
     def _rows(self, value: Any, name: str, rows: int, columns: int) -> Array:
         """`value` as an array of one row a sample."""
@@ -316,20 +342,52 @@ class NetworkFunction(NetworkState):
 
     def _data(self, X: Any, Y: Any, X_name: str = "X", Y_name: str = "Y", *, may_stay: bool = False) -> tuple[Any, Any]:
         """Inputs and targets as arrays of ours, or as `HostData` both, see `_inputs`."""
-        inputs, loss = self._inputs(X, X_name, may_stay=may_stay), describe(self.loss)
-        stays = isinstance(inputs, HostData)
-        targets = as_targets(
+        kept = self._kept(X, Y, X_name, Y_name) if may_stay else None
+        if kept is not None:
+            return kept
+        inputs = self._inputs(X, X_name, may_stay=may_stay and not self.backend.on_host)
+        if isinstance(inputs, HostData):
+            return inputs, HostData(self._targets(Y, Y_name, inputs.shape[0], get_backend("reference")))
+        return inputs, self._targets(Y, Y_name, inputs.shape[0], self.backend)
+
+    def _kept(self, X: Any, Y: Any, X_name: str, Y_name: str) -> tuple[HostData, HostData] | None:
+        """Inputs and targets of the host as they are, checked chunk by chunk; None where they take little memory.
+
+        Inputs that are `HostData` already are trusted.
+        """
+        outputs, is_trusted = self.layer_sizes[-1], isinstance(X, HostData)
+        if not is_trusted:
+            on_host = self.backend.on_host and backend_of(Y) in (None, self.backend) and not is_on_cuda(Y)
+            if not (on_host and isinstance(X, np.ndarray) and X.ndim == 2):
+                return None
+            labels_are_large = outputs > 1 and np.ndim(Y) == 1 and is_above_limit(len(X), outputs, self.dtype)
+            if not (labels_are_large or any(takes_much_memory(x, self.backend, self.dtype) for x in (X, Y))):
+                return None
+        Y = Y if isinstance(Y, np.ndarray) else np.asarray(Y)
+        if Y.shape[:1] != X.shape[:1]:
+            self._targets(Y, Y_name, X.shape[0], self.backend)  # which names what is wrong
+        for rows in self._chunks(X):
+            with rows_counted_from(rows.start):
+                if not is_trusted:
+                    self._inputs(X[rows], X_name)
+                self._targets(Y[rows], Y_name, rows.stop - rows.start, self.backend)
+        inputs = X if isinstance(X, HostData) else HostData(X)
+        return inputs, HostData(Y, outputs, lambda part: self._targets(part, Y_name, len(part), self.backend))
+
+    def _targets(self, Y: Any, name: str, rows: int, backend: Backend) -> Array:
+        """Targets as an array of `backend`."""
+        loss = describe(self.loss)
+        return as_targets(
             Y,
-            Y_name,
-            rows=inputs.shape[0],
+            name,
+            rows=rows,
             columns=self.layer_sizes[-1],
             lowest=loss.lowest,
             highest=loss.highest,
             rows_sum_to_one=loss.rows_sum_to_one,
-            backend=get_backend("reference") if stays else self.backend,
+            backend=backend,
             dtype=self.dtype,
         )
-        return inputs, HostData(targets) if stays else targets
 
     def _samples(self, X: Any, Y: Any, sample_weight: Any, *, may_stay: bool = False) -> tuple[Any, Any, Array | None]:
         """Inputs and targets as of `_data`, and sample weights, if any, as an array of ours."""

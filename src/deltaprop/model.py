@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -23,6 +24,7 @@ from deltaprop.atomic_file import check_writable
 from deltaprop.backends import Array, Backend, backend_of
 from deltaprop.backprop import L2Scaling, Objective, Reduction
 from deltaprop.callbacks import Callback
+from deltaprop.data import HostData
 from deltaprop.device_scope import methods_on_its_device
 from deltaprop.early_stopping import EarlyStopping
 from deltaprop.exclusive import training_of
@@ -141,7 +143,8 @@ class Network(NetworkFunction):
             chunk: a `numpy.memmap`, shuffled as any array; the path of a Parquet file, Y being the name of the target
             column; the path of a folder of ``.npz`` files with arrays X and y; or an iterable with a length that
             yields batches (X, Y) anew in every epoch. Of the last three, row groups and files come in a random order
-            and samples are shuffled within windows of 64 MiB; an iterable's order is its own.
+            and samples are shuffled within windows of 64 MiB; an iterable's order is its own. NumPy arrays of another
+            dtype, and class labels, are converted chunk by chunk where all of them would become more than 512 MiB.
         optimizer : SGD, Adam or AdamW, optional
             ``SGD()`` by default. Its learning rate may be a schedule.
         batch_size : int or None, default 32
@@ -210,7 +213,7 @@ class Network(NetworkFunction):
             If no epoch had a number that early stopping could go by.
         """
         objective = Objective(l2, l2_scaling, reduction)
-        inputs, targets, weights = self._training_data(X, Y, sample_weight)
+        inputs, targets, weights = self._training_data(X, Y, sample_weight, batch_size)
         held_out, resolved = self._validation(validation, metrics)
         if optimizer is not None and not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer: expected SGD, Adam or AdamW, got {optimizer!r}")
@@ -317,18 +320,31 @@ class Network(NetworkFunction):
         with training_of(self):
             return solvers.train_full_batch(self, inputs, targets, weights, held_out, plan)
 
-    def _training_data(self, X: Any, Y: Any, sample_weight: Any) -> tuple[Any, Any, Array | None]:
+    def _training_data(self, X: Any, Y: Any, sample_weight: Any, batch_size: Any) -> tuple[Any, Any, Array | None]:
         """As `_samples`, but what is larger than the memory it has to go through stays where it is.
 
-        Host data for which a device has no room are streamed from there, sources are read part by part.
+        Host data for which a device has no room are streamed from there, sources are read part by part; what would
+        take much memory once converted is converted so.
         """
         source = find_source(X, Y)
         if source is None and self._is_on_disk(X):
             refuse_masked(Y, "Y")
-            source = Rows(X, Y if hasattr(Y, "shape") else np.asarray(Y))
+            source = Rows(X, Y if isinstance(Y, np.ndarray) else np.asarray(Y))
         if source is not None:
             return self._from_source(source, sample_weight)
-        return self._samples(X, Y, sample_weight, may_stay=True)
+        # A chunk has the samples of a step at least, and is there twice.
+        rows = X.shape[0] if isinstance(X, np.ndarray) and X.ndim else 0
+        steps_are_small = isinstance(batch_size, Integral) and 4 * int(batch_size) <= rows
+        may_stay = steps_are_small or isinstance(X, HostData) or not self.backend.on_host
+        inputs, targets, weights = self._samples(X, Y, sample_weight, may_stay=may_stay)
+        if isinstance(inputs, HostData) and self.backend.on_host:
+
+            def converted(X: Any, Y: Any) -> tuple[Array, Array]:  # which have been checked
+                return inputs.converted(X, self.backend, self.dtype), targets.converted(Y, self.backend, self.dtype)
+
+            checked = CheckedSource(Rows(inputs.array, targets.array), converted)
+            return checked, checked, weights
+        return inputs, targets, weights
 
     def _is_on_disk(self, X: Any) -> bool:
         """Whether X is memory-mapped and cannot be trained on where it is."""

@@ -6,6 +6,7 @@ import math
 import warnings
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any, BinaryIO
@@ -41,28 +42,33 @@ def load_numpy(path: Path, file: BinaryIO) -> Any:
         raise ValueError(f"{path}: not a NumPy file of plain numbers ({error})") from error
 
 
-def member(path: Path, archive: Any, name: str) -> np.ndarray[Any, Any]:
-    """The array called `name` of an open ``.npz`` file.
+def members(path: Path, archive: Any, names: Sequence[str], room: int = UNPACKED_LIMIT) -> list[np.ndarray[Any, Any]]:
+    """The arrays with these names in an open ``.npz`` file, which may take `room` bytes together.
 
     Raises
     ------
     ValueError
         As `load_numpy`.
     """
-    try:
-        info = archive.zip.getinfo(f"{name}.npy" if f"{name}.npy" in archive.zip.namelist() else name)
-        # What is compressed is at least a thousandth of what it becomes.
-        size = min(info.file_size, 1100 * info.compress_size + 1100, UNPACKED_LIMIT)
-        with archive.zip.open(info) as file:
-            check_declared_size(file, size)
-        array: np.ndarray[Any, Any] = np.atleast_1d(archive[name])
-    except DAMAGED as error:
-        raise ValueError(f"{path}: {name!r} cannot be read ({error})") from error
-    return array
+    arrays: list[np.ndarray[Any, Any]] = []
+    for name in names:
+        try:
+            info = archive.zip.getinfo(f"{name}.npy" if f"{name}.npy" in archive.zip.namelist() else name)
+            # What is compressed is at least a thousandth of what it becomes.
+            size = min(info.file_size, 1100 * info.compress_size + 1100, UNPACKED_LIMIT)
+            with archive.zip.open(info) as file:
+                shape, dtype = check_declared_size(file, size)
+            room -= math.prod(shape) * dtype.itemsize
+            if room < 0:
+                raise ValueError(f"its arrays take more than the limit of {UNPACKED_LIMIT} bytes together")
+            arrays.append(np.atleast_1d(archive[name]))
+        except DAMAGED as error:
+            raise ValueError(f"{path}: {name!r} cannot be read ({error})") from error
+    return arrays
 
 
-def check_declared_size(file: Any, size: int) -> tuple[int, ...]:
-    """The shape in the header of an array in NumPy's format, which may declare no more than `size` bytes.
+def check_declared_size(file: Any, size: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and dtype in the header of an array in NumPy's format, which may declare no more than `size` bytes.
 
     Raises
     ------
@@ -80,4 +86,4 @@ def check_declared_size(file: Any, size: int) -> tuple[int, ...]:
         shape, _, dtype = header(file)
     if any(length < 0 for length in shape) or math.prod(shape) * dtype.itemsize > size:
         raise ValueError(f"declares {dtype} of shape {shape}, which is more than it holds")
-    return tuple(shape)
+    return tuple(shape), dtype

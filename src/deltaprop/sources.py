@@ -11,7 +11,7 @@ import math
 import os
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.numpy_files import DAMAGED, UNPACKED_LIMIT, check_declared_size, load_numpy, member
+from deltaprop.cells import finite_numbers
+from deltaprop.numpy_files import DAMAGED, UNPACKED_LIMIT, check_declared_size, load_numpy, members
+from deltaprop.parquet_file import ParquetFile
 
 Pair = tuple[Any, Any]
 #: Bytes of a chunk that is held at a time: enough for a disk or a bus to be at its speed, and little of any memory.
@@ -40,6 +42,24 @@ class Chunk(NamedTuple):
     X: Any
     Y: Any
     place: Callable[[int], tuple[int, str]]
+
+
+class Piece(NamedTuple):
+    """Some samples of a part of a source.
+
+    Attributes
+    ----------
+    X, Y : array_like
+    number : int
+        Of the part.
+    first : int
+        Which of the part's samples the first is.
+    """
+
+    X: Any
+    Y: Any
+    number: int
+    first: int
 
 
 class Source(ABC):
@@ -130,32 +150,42 @@ class Parts(Source):
     by_number = True
 
     @abstractmethod
-    def part(self, number: int) -> Pair:
-        """X and Y of one part, where they can be had by number."""
+    def part(self, number: int) -> Iterator[Pair]:
+        """X and Y of one part, where they can be had by number; in pieces, where it may be large."""
 
     @abstractmethod
     def name(self, number: int) -> str:
         """What a part is called."""
 
-    def parts(self, order: Sequence[int]) -> Iterator[Pair]:
-        """All parts, in `order`.
+    def parts(self, order: Sequence[int]) -> Iterator[Piece]:
+        """All parts, in `order`, the large ones in pieces.
 
         Raises
         ------
         ValueError
             If one is not as it was when it was measured.
         """
-        for number, (X, Y) in zip(order, self._read(order), strict=True):
-            rows, columns = self.sizes[number], self.shape[1]
-            if np.shape(X) != (rows, columns) or np.shape(Y)[:1] != (rows,):
-                raise ValueError(
-                    f"X: expected {self.name(number)} to hold {rows} samples of {columns} features, as counted when "
-                    f"training began, and as many targets, got shapes {np.shape(X)} and {np.shape(Y)}"
-                )
-            yield X, Y
+        for number, part in zip(order, self._read(order), strict=True):
+            rows, columns, seen = self.sizes[number], self.shape[1], 0
+            for X, Y in part:
+                shapes = f"shapes {np.shape(X)} and {np.shape(Y)}"
+                found = np.shape(X)[0] if np.ndim(X) else 0
+                if np.shape(X)[1:] != (columns,) or np.shape(Y)[:1] != (found,) or seen + found > rows:
+                    raise self._changed(number, f"{shapes} from its sample {seen} on" if seen else shapes)
+                yield Piece(X, Y, number, seen)
+                seen += found
+            if seen != rows:
+                raise self._changed(number, f"{seen} samples")
 
-    def _read(self, order: Sequence[int]) -> Iterator[Pair]:
-        """All parts, in `order`, as they are found."""
+    def _changed(self, number: int, seen: str) -> ValueError:
+        """That a part is not as it was when it was measured."""
+        return ValueError(
+            f"X: expected {self.name(number)} to hold {self.sizes[number]} samples of {self.shape[1]} features, as "
+            f"counted when training began, and as many targets, got {seen}"
+        )
+
+    def _read(self, order: Sequence[int]) -> Iterator[Iterable[Pair]]:
+        """The pieces of all parts, in `order`, as they are found."""
         return (self.part(number) for number in order)
 
     def _measure(self, sizes: list[int], columns: int) -> None:
@@ -178,51 +208,32 @@ class ParquetParts(Parts):
     """
 
     def __init__(self, path: str | os.PathLike[str], target: str | None = None) -> None:
-        self.path, self.target = Path(path), target
-        file = self._file()
-        names, metadata = file.schema_arrow.names, file.metadata
+        self.path, self.file = Path(path), ParquetFile(Path(path))
+        names = self.file.names
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"{path}: expected columns, each of another name, got {', '.join(map(repr, names[:12]))}")
         self.target = names[-1] if target is None else target
         if self.target not in names:
             raise ValueError(f"{path}: no column {target!r}; the columns are {', '.join(map(repr, names[:12]))}")
         self.features = [name for name in names if name != self.target]
-        sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
-        if not sum(sizes) or not self.features:
+        if not sum(self.file.sizes) or not self.features:
             raise ValueError(f"{path}: expected rows, and a column besides the target {self.target!r}")
-        self._measure(sizes, len(self.features))
-
-    def _file(self) -> Any:
-        try:
-            import pyarrow
-            from pyarrow import parquet
-        except ImportError as error:
-            raise ValueError(f"{self.path}: reading Parquet needs pyarrow: pip install 'deltaprop[tables]'") from error
-        try:
-            return parquet.ParquetFile(self.path)
-        except pyarrow.ArrowException as error:
-            what = str(error).splitlines()[0]
-            raise ValueError(f"{self.path}: not a Parquet file, or a damaged one ({what})") from error
+        self._measure(self.file.sizes, len(self.features))
 
     def name(self, number: int) -> str:
         """The number of a row group."""
         return f"row group {number} of {self.path.name}"
 
-    def part(self, number: int) -> Pair:
+    def part(self, number: int) -> Iterator[Pair]:
         """One row group."""
-        with self._file() as file:
-            names, groups = file.schema_arrow.names, file.metadata.num_row_groups
-            if groups != len(self.sizes) or not {*self.features, self.target}.issubset(names):
-                raise ValueError(
-                    f"{self.path}: expected {len(self.sizes)} row groups with the columns that there were when "
-                    f"training began, got {groups} with {', '.join(map(repr, names[:12]))}"
-                )
-            table = file.read_row_group(number)
-        columns = []
-        for name in [*self.features, self.target]:
-            column = table.column(name)
-            if column.null_count:
-                raise ValueError(f"{self.path}: row group {number}, column {name!r}: expected numbers, got nothing")
-            columns.append(column.to_numpy())
-        return np.column_stack(columns[:-1]), columns[-1]
+        names, start = [*self.features, self.target], sum(self.sizes[:number])
+        for piece in self.file.pieces(names, number):
+            columns = [
+                cells if isinstance(cells, np.ndarray) else finite_numbers(self.path, name, cells, start)
+                for name, cells in zip(names, piece, strict=True)
+            ]
+            start += len(columns[-1])
+            yield np.column_stack(columns[:-1]), columns[-1]
 
     def describe(self) -> str:
         """Its name and size."""
@@ -253,16 +264,16 @@ class FolderParts(Parts):
         self._measure(sizes, columns)
 
     def name(self, number: int) -> str:
-        """That of a file."""
+        """The name of a file."""
         return self.files[number].name
 
-    def part(self, number: int) -> Pair:
+    def part(self, number: int) -> Iterator[Pair]:
         """One file."""
         path = self.files[number]
         with path.open("rb") as file:
             archive = load_numpy(path, file)
-            X, y = (member(path, archive, name) for name in ("X", "y"))
-        return X.reshape(len(X), -1) if X.ndim > 1 and len(X) else X, y
+            X, y = members(path, archive, ("X", "y"))
+        yield X.reshape(len(X), -1) if X.ndim > 1 and len(X) else X, y
 
     def describe(self) -> str:
         """How many files and samples."""
@@ -300,7 +311,7 @@ class BatchParts(Parts):
             raise ValueError("X: expected batches with samples, got none")
         self._measure(sizes, columns)
 
-    def part(self, number: int) -> Pair:
+    def part(self, number: int) -> Iterator[Pair]:
         """Not by number."""
         raise NotImplementedError
 
@@ -308,14 +319,14 @@ class BatchParts(Parts):
         """The number of a batch."""
         return f"batch {number}"
 
-    def _read(self, order: Sequence[int]) -> Iterator[Pair]:
+    def _read(self, order: Sequence[int]) -> Iterator[Iterable[Pair]]:
         """All batches as they come: `order` is that."""
         count = 0
         for pair in self._pairs():
             count += 1
             if count > len(order):
                 break
-            yield pair
+            yield [pair]
         if count != len(order):
             more = " or more" if count > len(order) else ""
             raise ValueError(
@@ -372,43 +383,42 @@ def windows(source: Parts, rows: int, rng: np.random.Generator | None) -> Iterat
     """
     count = len(source.sizes)
     order = np.arange(count) if rng is None or not source.by_number else rng.permutation(count)
-    held: list[_Held] = []
+    held: list[Piece] = []
     size = 0
-    for number, part in zip(order.tolist(), source.parts(order.tolist()), strict=True):
-        held.append(_Held(np.asarray(part[0]), np.asarray(part[1]), number, 0))
-        size += len(held[-1].X)
+    for piece in source.parts(order.tolist()):
+        held.append(piece._replace(X=np.asarray(piece.X), Y=np.asarray(piece.Y)))
+        size += len(piece.X)
+        del piece
         while size >= rows:
-            window, held = _cut(held, rows)
+            yield _window(source, _cut(held, rows), rng)
             size -= rows
-            yield _window(source, window, rng)
+        # What is left of a piece goes into the next window, and must not keep all of it.
+        held[-1:] = [piece._replace(X=piece.X.copy(), Y=piece.Y.copy()) for piece in held[-1:]]
     if size:
-        yield _window(source, held, rng)
+        yield _window(source, _cut(held, size), rng)
 
 
-class _Held(NamedTuple):
-    """What is held of a part, and from which of its rows on."""
-
-    X: np.ndarray[Any, Any]
-    Y: np.ndarray[Any, Any]
-    number: int
-    first: int
-
-
-def _cut(held: list[_Held], rows: int) -> tuple[list[_Held], list[_Held]]:
-    """The first `rows` samples of some parts, and the rest of these."""
-    *whole, last = held
-    own = rows - sum(len(part.X) for part in whole)
-    rest = [_Held(last.X[own:], last.Y[own:], last.number, last.first + own)] if len(last.X) > own else []
-    return [*whole, last._replace(X=last.X[:own], Y=last.Y[:own])], rest
+def _cut(held: list[Piece], rows: int) -> list[Piece]:
+    """The first `rows` samples of some pieces, which are taken from these."""
+    taken: list[Piece] = []
+    while rows:
+        X, Y, number, first = held.pop(0)
+        taken.append(Piece(X[:rows], Y[:rows], number, first))
+        if len(X) > rows:
+            held.insert(0, Piece(X[rows:], Y[rows:], number, first + rows))
+        rows -= len(taken[-1].X)
+    return taken
 
 
-def _window(source: Parts, held: list[_Held], rng: np.random.Generator | None) -> Chunk:
-    """What is held as one chunk, permuted."""
-    pairs = [(part.X, part.Y) for part in held]
-    X, Y = (np.concatenate(arrays) if len(held) > 1 else arrays[0] for arrays in zip(*pairs, strict=True))
+def _window(source: Parts, taken: list[Piece], rng: np.random.Generator | None) -> Chunk:
+    """Some pieces as one chunk, permuted; they are let go."""
+    pairs = [(piece.X, piece.Y) for piece in taken]
+    ends = np.cumsum([len(piece.X) for piece in taken])
+    parts = [(piece.number, piece.first) for piece in taken]
+    taken.clear()
+    X, Y = (np.concatenate(arrays) if len(pairs) > 1 else arrays[0] for arrays in zip(*pairs, strict=True))
+    del pairs
     order = None if rng is None else rng.permutation(len(X))
-    ends = np.cumsum([len(part.X) for part in held])
-    parts = [(part.number, part.first) for part in held]  # the samples themselves are let go
 
     def place(row: int) -> tuple[int, str]:
         row = row if order is None else int(order[row])
@@ -423,7 +433,7 @@ def _shape_in_archive(path: Path) -> tuple[int, int]:
     """Rows and features of the X in an ``.npz`` file, from its header."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open("X.npy") as file:
-            shape = check_declared_size(file, UNPACKED_LIMIT)
+            shape, _ = check_declared_size(file, UNPACKED_LIMIT)
     except DAMAGED as error:
         raise ValueError(f"{path}: expected an .npz file with arrays X and y ({error})") from error
     if len(shape) < 2 or 0 in shape:

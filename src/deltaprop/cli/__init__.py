@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from deltaprop.cli.app import app
+from deltaprop.cli.memory import not_enough
 from deltaprop.errors import BackendError, DivergenceError
 
 __all__ = ["main"]
@@ -20,7 +21,10 @@ INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 
 def main() -> None:
-    """Run the command line: exit status 0, 1 where training diverged, 2 on bad input, 130 or 143 by a signal."""
+    """Run the command line.
+
+    Its exit status is 0, 1 where training diverged, 2 on bad input or too little memory, 130 or 143 by a signal.
+    """
     sys.exit(run(sys.argv[1:]))
 
 
@@ -32,6 +36,8 @@ def run(arguments: list[str]) -> int:
         return _complain(error.format_message(), 2)
     except (ValueError, OSError, BackendError, ImportError) as error:
         return _complain(str(error), 2)
+    except MemoryError as error:
+        return _complain(not_enough(error), 2)
     except DivergenceError as error:
         return _complain(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):

@@ -154,14 +154,14 @@ def predict(
     if out is not None:
         check_writable(out)
     trained = Trained.load(model, backend)
-    predicted, outputs = trained.predict(trained.read(data, with_targets=False).X)
+    X = trained.read(data, with_targets=False).X
     header = [trained.target_name]
-    rows = [[value] for value in predicted]
+    rows = [[value] for value in trained.predict(X)]
     if proba:
-        if outputs is None or trained.classes is None:
+        if trained.classes is None:
             raise ValueError("--proba: goes with classes, but the model predicts a quantity")
         header += [f"{trained.target_name}={label}" for label in trained.classes]
-        rows = [[*row, *map(float, values)] for row, values in zip(rows, outputs, strict=True)]
+        rows = [[*row, *map(float, values)] for row, values in zip(rows, trained.outputs(X), strict=True)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

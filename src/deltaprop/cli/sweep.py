@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.cli.trained import plain_label
+from deltaprop.cli.raw_rows import RawRows
+from deltaprop.cli.trained import class_numbers
 from deltaprop.datasets import Dataset, load_dataset
 
 Candidate = dict[str, Any]
@@ -81,8 +82,8 @@ def sweep(options: SweepOptions) -> str:
     if dataset.y is None:
         raise ValueError(f"{options.data}: expected targets to train on")
     classes = classes_of(dataset.y, options.task)
-    offset, spread = scaling(dataset.X, options.scale, common_range=dataset.common_range)
-    X = ((dataset.X - offset) / spread).astype(options.dtype)
+    raw = RawRows(dataset.X)
+    X = raw.scaled(*scaling(raw, options.scale, common_range=dataset.common_range), options.dtype)
     y = _targets(dataset, classes)
     kind: Any = MLPRegressor if classes is None else MLPClassifier
     base = kind(
@@ -141,8 +142,7 @@ def _targets(dataset: Dataset, classes: list[Any] | None) -> np.ndarray[Any, Any
         scaled -= scaled.mean()
         scaled /= scaled.std() or 1.0
         return scaled
-    number = {label: i for i, label in enumerate(classes)}
-    return np.array([number[plain_label(label)] for label in y], np.int64)
+    return class_numbers(y, classes)
 
 
 def _rows(results: dict[str, Any], splits: int, grid: dict[str, Any]) -> list[Candidate]:

@@ -12,6 +12,7 @@ from deltaprop.activations import HIDDEN_ACTIVATIONS, check_activation
 from deltaprop.atomic_file import check_writable
 from deltaprop.backends import get_backend
 from deltaprop.cli.plot import check_plot, save_plot
+from deltaprop.cli.raw_rows import RawRows
 from deltaprop.cli.trained import Trained, plain_label
 from deltaprop.datasets import Dataset, load_dataset
 from deltaprop.early_stopping import EarlyStopping
@@ -22,7 +23,7 @@ from deltaprop.optimizers import SGD, Adam, AdamW, Optimizer
 
 Matrix = np.ndarray[Any, Any]
 
-#: More distinct whole numbers than this are taken for quantities, not classes.
+#: More distinct whole numbers than this are taken for quantities, not classes; more texts than this have to recur.
 MOST_CLASSES = 100
 
 
@@ -112,10 +113,10 @@ def train(options: Options) -> list[str]:
         seed=options.seed,
     )
     trained = _prepare(dataset, classes, split, options.scale, network)
-    X, y = trained.inputs(dataset.X[split.train]), trained.targets(dataset.y[split.train])
+    X, y = trained.inputs(dataset.X, split.train), trained.targets(dataset.y[split.train])
     held_out = None
     if len(split.validation):
-        held_out = (trained.inputs(dataset.X[split.validation]), trained.targets(dataset.y[split.validation]))
+        held_out = (trained.inputs(dataset.X, split.validation), trained.targets(dataset.y[split.validation]))
     began = time.perf_counter()
     history = network.fit(
         X,
@@ -135,16 +136,17 @@ def train(options: Options) -> list[str]:
     seconds = time.perf_counter() - began
     what = "regression" if classes is None else f"{len(classes)} classes"
     lines = [
-        f"data        {options.data}: {len(X)} samples to train on, {len(split.validation)} to validate on, "
+        f"data        {options.data}: {len(y)} samples to train on, {len(split.validation)} to validate on, "
         f"{dataset.X.shape[1]} features, target {dataset.target_name!r} ({what})",
         f"network     {'-'.join(map(str, network.layer_sizes))}, {network.hidden_activation}, "
         f"{network.output_activation}, {network.loss}, {network.dtype.name} on {network.backend.label}",
         f"training    {history.epochs} epochs in {seconds:.2f} s, "
-        f"{history.epochs * len(X) / seconds:,.0f} samples/s, cost {history.cost[-1]:.6f} ({history.message})",
+        f"{history.epochs * len(y) / seconds:,.0f} samples/s, cost {history.cost[-1]:.6f} ({history.message})",
     ]
-    test = dataset.test or (dataset.X[split.test], dataset.y[split.test])
-    if len(test[1]):
-        lines.append(f"test        {trained.score(*test)}")
+    if dataset.test is not None:
+        lines.append(f"test        {trained.score(*dataset.test)}")
+    elif len(split.test):
+        lines.append(f"test        {trained.score(dataset.X, dataset.y, split.test)}")
     if options.out is not None:
         trained.save(options.out)
         lines.append(f"model       {options.out}")
@@ -181,6 +183,11 @@ def classes_of(y: Matrix, task: str) -> list[Any] | None:
     whole = is_text or bool((values == np.round(values)).all())
     if task == "auto" and not (is_text or (whole and len(values) <= min(MOST_CLASSES, max(2, len(y) // 2)))):
         return None
+    if len(values) > MOST_CLASSES and 2 * len(values) > len(y):
+        raise ValueError(
+            f"target: expected numbers, or classes that occur again and again, got {len(values)} different values in "
+            f"{len(y)} rows"
+        )
     if len(values) < 2:
         raise ValueError(f"target: expected at least two classes, got only {plain_label(values[0])!r}")
     return [plain_label(value) for value in values]
@@ -212,16 +219,16 @@ def _split(dataset: Dataset, classes: list[Any] | None, options: Options) -> Spl
     return Split(train, validation, test)
 
 
-def scaling(X: Matrix, scale: str, *, common_range: bool) -> tuple[Matrix, Matrix]:
+def scaling(X: RawRows, scale: str, *, common_range: bool) -> tuple[Matrix, Matrix]:
     """What is taken off every feature, and what it is then divided by, (n,) each."""
     n = X.shape[1]
     if scale == "auto":
         scale = "range" if common_range else "standard"
     if scale == "standard":
-        offset, spread = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
+        offset, spread = X.mean_and_deviation()
     elif scale == "range":
-        offset = np.full(n, float(X.min()))
-        spread = np.full(n, float(X.max()) - float(X.min()))
+        low, high = X.range()
+        offset, spread = np.full(n, low), np.full(n, high - low)
     elif scale == "none":
         offset, spread = np.zeros(n), np.ones(n)
     else:
@@ -232,7 +239,7 @@ def scaling(X: Matrix, scale: str, *, common_range: bool) -> tuple[Matrix, Matri
 
 def _prepare(dataset: Dataset, classes: list[Any] | None, split: Split, scale: str, network: Network) -> Trained:
     """Offsets and scales from the rows trained on, and from no others."""
-    offset, spread = scaling(dataset.X[split.train], scale, common_range=dataset.common_range)
+    offset, spread = scaling(RawRows(dataset.X, split.train), scale, common_range=dataset.common_range)
     target_offset, target_scale = 0.0, 1.0
     if classes is None and dataset.y is not None and network.output_activation == "identity":
         y = dataset.y[split.train].astype(np.float64)

@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Backend
+from deltaprop.cli.raw_rows import RawRows
+from deltaprop.data import HostData, is_above_limit
 from deltaprop.datasets import TABLES, Dataset, load_dataset
 from deltaprop.file_schema import network_content
 from deltaprop.metrics import mean_squared_error, r2
 from deltaprop.model import Network
 from deltaprop.model_file import read_model, write_model
+from deltaprop.sources import CHUNK_BYTES
 
 Matrix = np.ndarray[Any, Any]
 
@@ -45,10 +48,18 @@ class Trained:
     feature_names: list[str]
     target_name: str
 
-    def inputs(self, X: Matrix) -> Matrix:
-        """Raw features as the network's inputs, (m, s_1); what is too large becomes infinite, which it refuses."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            return ((X - self.input_offset) / self.input_scale).astype(self.network.dtype)
+    def inputs(self, X: Matrix, rows: Matrix | None = None) -> Any:
+        """Raw features as the network's inputs, (m, s_1): all, or those of some rows.
+
+        Many are scaled chunk by chunk as they are used, but on a device, which is to have them all.
+        """
+        raw = RawRows(X, rows)
+        if self.network.backend.on_host and is_above_limit(*raw.shape, self.network.dtype):
+            return HostData(raw, convert=lambda part: self._scaled(RawRows(part)))
+        return self._scaled(raw)
+
+    def _scaled(self, raw: RawRows) -> Matrix:
+        return raw.scaled(self.input_offset, self.input_scale, self.network.dtype)
 
     def targets(self, y: Matrix) -> Matrix:
         """Raw targets as the network's: (m,) class numbers, or (m, 1) scaled values.
@@ -63,36 +74,51 @@ class Trained:
                 raise ValueError(f"target {self.target_name!r}: expected numbers, got text such as {str(y[0])!r}")
             with np.errstate(over="ignore"):
                 return ((y.astype(np.float64) - self.target_offset) / self.target_scale)[:, None]
-        number = {label: i for i, label in enumerate(self.classes)}
-        labels = [plain_label(label) for label in y]
-        for row, label in enumerate(labels):
-            if label not in number:
-                raise ValueError(
-                    f"target {self.target_name!r}: row {row + 1}: {label!r} is no class of the training data"
-                )
-        return np.array([number[label] for label in labels], np.int64)
+        numbers = class_numbers(y, self.classes)
+        if numbers.min() < 0:
+            row = int(numbers.argmin())
+            label = plain_label(y[row])
+            raise ValueError(f"target {self.target_name!r}: row {row + 1}: {label!r} is no class of the training data")
+        return numbers
 
-    def predict(self, X: Matrix) -> tuple[list[Any], Matrix | None]:
-        """Predicted labels or values, one a row of raw features, and in classification the outputs, (m, s_L)."""
-        outputs = self.network.predict(self.inputs(X))
+    def predict(self, X: Matrix) -> list[Any]:
+        """Predicted labels or values, one a row of raw features."""
         if self.classes is None:
-            with np.errstate(over="ignore"):
-                values = outputs[:, 0].astype(np.float64) * self.target_scale + self.target_offset
-            return values.tolist(), None
-        return [self.classes[i] for i in outputs.argmax(axis=1)], outputs
+            values: list[float] = self._values(X).tolist()
+            return values
+        return [self.classes[i] for i in self._numbers(X)]
 
-    def score(self, X: Matrix, y: Matrix) -> str:
-        """How good the predictions for raw features are, in words: accuracy, or R² and root mean squared error."""
-        predicted, outputs = self.predict(X)
+    def outputs(self, X: Matrix) -> Matrix:
+        """a^(L), (m, s_L), for raw features."""
+        outputs: Matrix = self.network.predict(self.inputs(X))
+        return outputs
+
+    def score(self, X: Matrix, y: Matrix, rows: Matrix | None = None) -> str:
+        """How good the predictions for raw features, or for some rows of them, are: accuracy or R², in words."""
+        y = y if rows is None else y[rows]
         targets = self.targets(y)
-        if outputs is not None:
-            right = int((outputs.argmax(axis=1) == targets).sum())
+        if self.classes is not None:
+            right = int((self._numbers(X, rows) == targets).sum())
             return f"accuracy {100 * right / len(y):.2f} % ({right} of {len(y)})"
-        values, truth = np.asarray(predicted)[:, None], y.astype(np.float64)[:, None]
+        values, truth = self._values(X, rows)[:, None], y.astype(np.float64)[:, None]
         with np.errstate(over="ignore", invalid="ignore"):
             root, share = math.sqrt(mean_squared_error(values, truth)), r2(values, truth)
         explained = "not defined" if math.isnan(share) else f"{share:.4f}"
         return f"R² {explained}, root mean squared error {root:.6g} ({len(y)} samples)"
+
+    def _values(self, X: Matrix, rows: Matrix | None = None) -> Matrix:
+        """Predicted quantities, (m,)."""
+        outputs = self.network.predict(self.inputs(X, rows))
+        with np.errstate(over="ignore"):
+            values: Matrix = outputs[:, 0].astype(np.float64) * self.target_scale + self.target_offset
+        return values
+
+    def _numbers(self, X: Matrix, rows: Matrix | None = None) -> Matrix:
+        """Predicted numbers of classes, (m,); the outputs, of which there may be many, are held for some rows only."""
+        raw, sizes = RawRows(X, rows), self.network.layer_sizes
+        at_once = max(1, CHUNK_BYTES // ((sizes[0] + sizes[-1]) * self.network.dtype.itemsize))
+        parts = (raw[start : start + at_once] for start in range(0, len(raw), at_once))
+        return np.concatenate([self.outputs(part).argmax(axis=1) for part in parts])
 
     # -- files --------------------------------------------------------------------------------------------------
 
@@ -150,6 +176,13 @@ class Trained:
         if dataset.X.shape[1] != len(self.feature_names):
             raise ValueError(f"{source}: expected {len(self.feature_names)} features, got {dataset.X.shape[1]}")
         return dataset
+
+
+def class_numbers(y: Matrix, classes: list[Any]) -> Matrix:
+    """Which of `classes` each label is, (m,) of int64; −1 for none of them."""
+    number = {label: i for i, label in enumerate(classes)}
+    values, place = np.unique(y, return_inverse=True)
+    return np.array([number.get(plain_label(value), -1) for value in values], np.int64)[place]
 
 
 def plain_label(label: Any) -> Any:

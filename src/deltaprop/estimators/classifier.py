@@ -16,7 +16,9 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 
 from deltaprop import evaluation
 from deltaprop.backends import Array, backend_of
+from deltaprop.data import is_above_limit
 from deltaprop.device_scope import methods_on_its_device
+from deltaprop.estimators.class_targets import ClassTargets
 from deltaprop.estimators.fit_data import HeldOut
 from deltaprop.estimators.inputs import checked_data, on_host
 from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron
@@ -261,7 +263,14 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             self.classes_ = self._label_binarizer.classes_
         else:
             self._check_classes(unique_labels(y), incremental)
-        return X, y, self._label_binarizer.transform(y).astype(bool)
+        return X, y, self._binarized(y)
+
+    def _binarized(self, y: Any) -> Any:
+        """The targets of checked labels, (m, n_outputs): of bool, or as numbers of classes where that would be much."""
+        binarizer, classes = self._label_binarizer, len(self._label_binarizer.classes_)
+        if binarizer.y_type_ == "multiclass" and is_above_limit(len(y), classes, np.int64):  # as it makes them
+            return ClassTargets(np.searchsorted(binarizer.classes_, y), classes)
+        return binarizer.transform(y).astype(bool)
 
     def _check_classes(self, classes: Any, incremental: bool) -> None:
         """Refuse labels that the network has no output for."""
@@ -296,6 +305,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         return targets if self.n_outputs_ == 1 else None
 
     def _targets_as_predicted(self, targets: Any) -> Any:
+        if isinstance(targets, ClassTargets):
+            return self._label_binarizer.classes_[targets.numbers]
         return self._label_binarizer.inverse_transform(targets)
 
     # -- predictions --------------------------------------------------------------------------------------------
@@ -304,10 +315,13 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         """The classes that a^(L), (m, n_outputs) on the host, speaks for."""
         return self._label_binarizer.inverse_transform(outputs.ravel() if self.n_outputs_ == 1 else outputs)
 
-    def _validation_score(self, held_out: HeldOut, prediction: Array) -> float:
+    def _validation_score(self, held_out: HeldOut, prediction: Array | None) -> float:
         if self.scoring is not None:
             return self._custom_score(held_out)
-        predicted = self._labels(self._network.backend.to_numpy(prediction))
+        if prediction is None:
+            predicted = self._label_binarizer.classes_[evaluation.largest(self._network, held_out.X)]
+        else:
+            predicted = self._labels(self._network.backend.to_numpy(prediction))
         return float(accuracy_score(held_out.y, predicted, sample_weight=held_out.sample_weight))
 
     def predict(self, X: Any) -> Any:
@@ -322,7 +336,14 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         array, (m,) or (m, n_labels)
             Of the kind that `X` is, where it can hold the labels, else of NumPy.
         """
-        outputs = self._outputs(X)
+        network, inputs, checked = self._inputs(X)
+        if (
+            network.backend.on_host
+            and self._label_binarizer.y_type_ == "multiclass"
+            and is_above_limit(checked.shape[0], self.n_outputs_, network.dtype)
+        ):
+            return self._label_binarizer.classes_[evaluation.largest(network, inputs)]
+        outputs = self._like(evaluation.predict(network, inputs), checked)
         labels = self._labels(on_host(outputs))
         backend = backend_of(outputs)
         if backend is None or backend.on_host or labels.dtype.kind not in "iubf":

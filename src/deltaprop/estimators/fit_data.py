@@ -9,6 +9,7 @@ import numpy as np
 
 from deltaprop import evaluation
 from deltaprop.backends import Array
+from deltaprop.data import HostData
 from deltaprop.history import History
 from deltaprop.model import Network
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Training:
-    """What a fit trains on, as arrays of the network's backend; inputs and targets may be `HostData`.
+    """What a fit trains on, as arrays of the network's backend, `HostData`, or a `CheckedSource`.
 
     Attributes
     ----------
@@ -79,7 +80,9 @@ class HeldOut:
     def _cost_and_score(self, mlp: MultilayerPerceptron) -> tuple[float, float]:
         network = mlp._network
         backend = network.backend
-        prediction = evaluation.prediction_for(network, self.Y)
+        # Of very many classes, a^(L) of all samples is not held together.
+        has_many = isinstance(self.Y, HostData) and self.Y.convert is not None
+        prediction = None if has_many else evaluation.prediction_for(network, self.Y)
         weights = None if self.sample_weight is None else backend.asarray(self.sample_weight, network.dtype)
         m = self.X.shape[0] if self.sample_weight is None else float(self.sample_weight.sum())
         cost = float(evaluation.data_cost(network, self.X, self.Y, prediction, weights)) / m

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from deltaprop import evaluation
 from deltaprop.activations import HIDDEN_ACTIVATIONS
 from deltaprop.backends import Array, backend_of, get_backend
-from deltaprop.data import HostData, stays_on_host
+from deltaprop.data import HostData, stays_on_host, takes_much_memory
 from deltaprop.device_scope import methods_on_its_device, on_its_device
 from deltaprop.estimators.inputs import checked_inputs
 from deltaprop.model import Network
@@ -145,7 +145,8 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _on_backend(self, X: Any) -> Any:
         """Checked inputs as an array of the network's backend; on NumPy, CSR stays CSR.
 
-        What a device has no room for stays on the host, as `HostData`, but for the full-batch solver.
+        What a device has no room for stays on the host, as `HostData`, and so does what takes much memory there once it
+        is converted; but for the full-batch solver.
         """
         network = self._network
         if hasattr(X, "toarray"):
@@ -155,6 +156,8 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         columns = network.layer_sizes[0] + network.layer_sizes[-1]
         if getattr(self, "solver", None) != "lbfgs" and stays_on_host(X, network.backend, columns, network.dtype):
             return HostData(np.ascontiguousarray(X, network.dtype))
+        if getattr(self, "solver", None) != "lbfgs" and takes_much_memory(X, network.backend, network.dtype):
+            return HostData(X)
         return network.backend.asarray(X, network.dtype)
 
     def _inputs(self, X: Any) -> tuple[Network, Any, Any]:

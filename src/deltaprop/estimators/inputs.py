@@ -13,7 +13,7 @@ from sklearn.utils.validation import validate_data
 
 from deltaprop.arguments import refuse_masked
 from deltaprop.backends import Array, backend_of, get_backend
-from deltaprop.data import adopt
+from deltaprop.data import adopt, takes_much_memory
 
 FLOATS = (np.float64, np.float32)
 
@@ -75,7 +75,18 @@ def checked_inputs(estimator: Any, X: Any, *, dtype: DTypeLike | None) -> Any:
     device = on_device(X)
     if device is not None:
         return _checked_on_device(estimator, device, dtype, reset=False)
-    return validate_data(estimator, X, accept_sparse="csr", dtype=dtype or FLOATS, reset=False)
+    return validate_data(estimator, X, accept_sparse="csr", dtype=_checked_dtype(X, dtype), reset=False)
+
+
+def _checked_dtype(X: Any, dtype: DTypeLike | None) -> Any:
+    """What scikit-learn is to convert X to: nothing where that would take much memory and every entry stays as it is.
+
+    Such an array is converted chunk by chunk when it is worked on.
+    """
+    own = np.dtype(dtype or np.float64)
+    if takes_much_memory(X, get_backend("numpy"), own) and np.can_cast(X.dtype, own):
+        return None
+    return dtype or FLOATS
 
 
 def _is_as_fitted(estimator: Any, X: Any, dtype: DTypeLike | None) -> bool:
@@ -103,7 +114,7 @@ def checked_data(
     refuse_masked(X, "X")
     y, device = on_host(y, "y"), on_device(X)
     if device is None:
-        checks = {"accept_sparse": "csr", "dtype": dtype or FLOATS, "reset": reset}
+        checks = {"accept_sparse": "csr", "dtype": _checked_dtype(X, dtype), "reset": reset}
         X, y = validate_data(estimator, X, y, **checks, **options)
     else:
         X = _checked_on_device(estimator, device, dtype, reset)

@@ -20,11 +20,13 @@ from deltaprop.backends import BACKENDS, BY_NAME_ONLY, Array, Backend
 from deltaprop.data import HostData, divisible
 from deltaprop.device_scope import methods_on_its_device, on_its_device
 from deltaprop.estimators import exchange, full_batch, minibatches
+from deltaprop.estimators.class_targets import ClassTargets
 from deltaprop.estimators.fit_data import HeldOut, Training, check_weights
 from deltaprop.estimators.fitted_network import ACTIVATIONS, FittedNetwork, our_name
 from deltaprop.estimators.inputs import Number, on_host, take
 from deltaprop.model import Network
 from deltaprop.parameters import Parameters
+from deltaprop.sources import CheckedSource, Rows
 from deltaprop.trainer import check_dropout
 
 
@@ -124,8 +126,8 @@ class MultilayerPerceptron(FittedNetwork):
         """Rows of the network's targets as `predict` would give them."""
 
     @abstractmethod
-    def _validation_score(self, held_out: HeldOut, prediction: Array) -> float:
-        """The score of a^(L) on data held out."""
+    def _validation_score(self, held_out: HeldOut, prediction: Array | None) -> float:
+        """The score of a^(L), of all samples or as it is found, on data held out."""
 
     def _constant_costs(self, targets: Any) -> np.ndarray[Any, Any] | None:
         """The cost of each sample, (m,), that does not depend on the network, where the loss has such a term."""
@@ -182,11 +184,13 @@ class MultilayerPerceptron(FittedNetwork):
             self.validation_scores_, self.validation_loss_curve_ = [], []
         train_X, train_targets, train_weights = part
         backend = network.backend
-        inputs = self._on_backend(train_X)
+        inputs, train_Y = self._placed(train_X, train_targets)
+        if backend.on_host and isinstance(inputs, HostData):
+            inputs = train_Y = self._in_chunks(inputs, train_Y)
         training = Training(
             network,
             inputs,
-            self._beside(inputs, train_targets),
+            train_Y,
             None if train_weights is None else backend.asarray(train_weights, network.dtype),
             dropout,
             self._constant_costs(train_targets),
@@ -289,15 +293,27 @@ class MultilayerPerceptron(FittedNetwork):
     def _hold_out(self, X: Any, targets: Any, sample_weight: Any) -> HeldOut:
         """Checked samples as what a fit is judged by."""
         labels, constants = self._targets_as_predicted(targets), self._constant_costs(targets)
-        inputs = self._on_backend(X)
-        return HeldOut(inputs, self._beside(inputs, targets), labels, sample_weight, constants)
+        return HeldOut(*self._placed(X, targets), labels, sample_weight, constants)
 
-    def _beside(self, inputs: Any, targets: Any) -> Any:
-        """The targets of samples where their inputs are."""
-        network = self._network
+    def _placed(self, X: Any, targets: Any) -> tuple[Any, Any]:
+        """Checked inputs as of `_on_backend`, and their targets where these are."""
+        network, inputs = self._network, self._on_backend(X)
+        in_steps_on_host = network.backend.on_host and self.solver != "lbfgs" and not hasattr(X, "toarray")
+        if in_steps_on_host and isinstance(targets, ClassTargets):
+            inputs = inputs if isinstance(inputs, HostData) else HostData(inputs)
+            return inputs, HostData(targets.numbers, targets.shape[1], targets.one_hot)
         if isinstance(inputs, HostData):
-            return HostData(np.ascontiguousarray(targets, network.dtype))
-        return network.backend.asarray(targets, network.dtype)
+            return inputs, HostData(np.ascontiguousarray(targets, network.dtype))
+        return inputs, network.backend.asarray(targets, network.dtype)
+
+    def _in_chunks(self, inputs: HostData, targets: HostData) -> CheckedSource:
+        """What is trained on chunk by chunk, on the host."""
+        backend, dtype = self._network.backend, self._network.dtype
+
+        def converted(X: Any, Y: Any) -> tuple[Array, Array]:
+            return inputs.converted(X, backend, dtype), targets.converted(Y, backend, dtype)
+
+        return CheckedSource(Rows(inputs.array, targets.array), converted)
 
     # -- scikit-learn's own -------------------------------------------------------------------------------------
 

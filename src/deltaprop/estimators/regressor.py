@@ -175,9 +175,10 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
 
     # -- predictions --------------------------------------------------------------------------------------------
 
-    def _validation_score(self, held_out: HeldOut, prediction: Array) -> float:
+    def _validation_score(self, held_out: HeldOut, prediction: Array | None) -> float:
         if self.scoring is not None:
             return self._custom_score(held_out)
+        assert prediction is not None
         if not self._network.backend.all_finite(prediction):
             return float("nan")
         predicted = self._targets_as_predicted(self._network.backend.to_numpy(prediction))

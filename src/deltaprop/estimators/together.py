@@ -94,7 +94,7 @@ class Table:
             del template.__dict__[name]
         X, y, targets = template._validate_input(X, y, incremental=False, reset=True)
         template.n_outputs_ = targets.shape[1]
-        return cls(template, X, targets, y)
+        return cls(template, X, np.asarray(targets), y)
 
     def is_seen_alike(self, rows: np.ndarray[Any, Any]) -> bool:
         """Whether a fit on some rows alone makes the same targets of them as one on all."""

@@ -1,0 +1,126 @@
+"""Cells of a table as its reader finds them, a block of rows at a time: which are numbers, which labels there are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+#: A block of a column: numbers, or cells of any kind, None being an empty one.
+Cells = np.ndarray[Any, Any] | Sequence[Any]
+#: Distinct texts in a column after which it is no column of classes.
+MOST_LABELS = 2**20
+
+
+def number(cell: Any) -> float:
+    """What a cell says, written as other readers of tables take it: in ASCII and without underscores.
+
+    Raises
+    ------
+    ValueError, TypeError, OverflowError
+        If it is no number.
+    """
+    value = float(cell)
+    if isinstance(cell, (str, bytes)) and not _is_plain(cell if isinstance(cell, str) else cell.decode("latin-1")):
+        raise ValueError(f"{cell!r} is no number")
+    return value
+
+
+def numbers(cells: Cells) -> np.ndarray[Any, Any] | None:
+    """A block of a column as float64; None where a cell is no number."""
+    if isinstance(cells, np.ndarray):
+        with np.errstate(invalid="ignore"):  # a signalling nan, which is found as any other
+            return cells.astype(np.float64, copy=False)
+    try:
+        values = np.fromiter(map(float, cells), np.float64, len(cells))
+        if set(map(type, cells)) <= {str}:
+            return values if _is_plain("".join(cells)) else None
+        return np.fromiter(map(number, cells), np.float64, len(cells))
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def finite_numbers(path: object, name: str, cells: Cells, start: int) -> np.ndarray[Any, Any]:
+    """A block of a column, which begins with row `start`, as finite numbers.
+
+    Raises
+    ------
+    ValueError
+        If a cell is none; the message names the first.
+    """
+    values = numbers(cells)
+    if values is not None and np.isfinite(values).all():
+        return values
+    row = next(row for row, cell in enumerate(cells) if not _is_finite(cell))
+    cell = cells[row].item() if isinstance(cells, np.ndarray) else cells[row]
+    seen = "nothing" if cell is None or cell == "" else _shown(cell)
+    raise ValueError(f"{path}: row {start + row + 1}, column {name!r}: expected a finite number, got {seen}")
+
+
+class Labels:
+    """A column of text, each distinct text being held once."""
+
+    def __init__(self, path: object, name: str) -> None:
+        self.path, self.name = path, name
+        self.codes: dict[str, int] = {}
+        self.blocks: list[np.ndarray[Any, Any]] = []
+        self.rows = 0
+
+    def add(self, cells: Cells) -> None:
+        """The next block.
+
+        Raises
+        ------
+        ValueError
+            If a cell is empty, or there are more texts than classes can be.
+        """
+        codes = self.codes
+        check_no_gap(self.path, self.name, cells, self.rows)
+        texts = map(str, cells.tolist() if isinstance(cells, np.ndarray) else cells)
+        self.blocks.append(np.fromiter((codes.setdefault(text, len(codes)) for text in texts), np.int32, len(cells)))
+        self.rows += len(cells)
+        if len(codes) > MOST_LABELS:
+            raise ValueError(
+                f"{self.path}: column {self.name!r}: expected numbers or labels of classes, got more than "
+                f"{MOST_LABELS} different texts"
+            )
+
+    def array(self) -> np.ndarray[Any, Any]:
+        """All of it, (m,), an array of objects."""
+        texts: np.ndarray[Any, Any] = np.empty(len(self.codes), object)
+        texts[:] = list(self.codes)
+        return np.take(texts, np.concatenate(self.blocks))
+
+
+def check_no_gap(path: object, name: str, cells: Cells, start: int) -> None:
+    """Refuse an empty cell of a target column.
+
+    Raises
+    ------
+    ValueError
+        If there is one; the message names the first.
+    """
+    if isinstance(cells, np.ndarray):
+        return
+    for gap in (None, ""):
+        if gap in cells:
+            row = next(row for row, cell in enumerate(cells) if cell is None or cell == "")
+            raise ValueError(f"{path}: row {start + row + 1}, column {name!r}: expected a target, got nothing")
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and "_" not in text
+
+
+def _is_finite(cell: Any) -> bool:
+    try:
+        return math.isfinite(number(cell))
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def _shown(cell: Any) -> str:
+    text = repr(cell)
+    return text if len(text) <= 200 else f"{text[:200]}…"

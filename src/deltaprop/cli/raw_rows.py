@@ -1,0 +1,61 @@
+"""Some rows of raw data: taken and scaled when they are asked for, where all of them would take much memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+Matrix = np.ndarray[Any, Any]
+
+#: Elements that are converted together: 64 MiB of float64.
+BLOCK = 2**23
+
+
+class RawRows:
+    """Some rows of a matrix, (m, n), by their numbers.
+
+    Parameters
+    ----------
+    X : array, (…, n)
+    rows : array, (m,), optional
+        All of them by default.
+    """
+
+    def __init__(self, X: Matrix, rows: Matrix | None = None) -> None:
+        self.X, self.numbers = X, rows
+        self.shape, self.dtype = (len(X) if rows is None else len(rows), X.shape[1]), X.dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, which: Any) -> Matrix:
+        rows: Matrix = self.X[which if self.numbers is None else self.numbers[which]]
+        return rows
+
+    def blocks(self) -> Iterator[tuple[slice, Matrix]]:
+        """A few at a time, and which of them these are."""
+        at_once = max(1, BLOCK // self.shape[1])
+        for start in range(0, len(self), at_once):
+            yield slice(start, start + at_once), self[start : start + at_once]
+
+    def scaled(self, offset: Matrix, spread: Matrix, dtype: DTypeLike) -> Matrix:
+        """(x − offset)/spread of all of them, computed in float64; what is too large for `dtype` becomes infinite."""
+        result = np.empty(self.shape, dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for rows, X in self.blocks():
+                result[rows] = (X - offset) / spread
+        return result
+
+    def mean_and_deviation(self) -> tuple[Matrix, Matrix]:
+        """Of each feature over the rows, (n,) of float64."""
+        mean = sum(X.sum(axis=0, dtype=np.float64) for _, X in self.blocks()) / len(self)
+        squares = sum(((X - mean) ** 2).sum(axis=0) for _, X in self.blocks())
+        return mean, np.sqrt(squares / len(self))
+
+    def range(self) -> tuple[float, float]:
+        """The least and the largest of all entries."""
+        ends = [(float(X.min()), float(X.max())) for _, X in self.blocks()]
+        return min(low for low, _ in ends), max(high for _, high in ends)

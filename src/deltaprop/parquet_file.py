@@ -1,0 +1,215 @@
+"""Parquet files: what is in them by their metadata, and their columns in pieces; refused where they are damaged."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from deltaprop.cells import Cells
+from deltaprop.numpy_files import UNPACKED_LIMIT
+
+#: Bytes of a number, as which cells are counted; and of a piece, which is what is unpacked at a time.
+NUMBER_BYTES, PIECE_BYTES = 8, 2**20
+#: Types of text, as pyarrow names them; views are not known to every release.
+TEXTS = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")
+#: Bytes that are read of a column at a time.
+READ_BYTES = 2**16
+
+
+class ParquetFile:
+    """A Parquet file.
+
+    Attributes
+    ----------
+    names : list of str
+        Of its columns, but for those that pandas stored its index in.
+    sizes : list of int
+        Rows of each row group.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged, or pyarrow is not installed.
+    OSError
+        If it cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        _require_pyarrow(path)
+        with self._reading(), self._open() as file:
+            schema, metadata = file.schema_arrow, file.metadata
+            groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+            self.sizes = [int(group.num_rows) for group in groups]
+            self.unpacked = sum(max(0, int(group.total_byte_size)) for group in groups)
+            index = _stored_index(schema.metadata or {})
+            self.types = {field.name: field.type for field in schema if field.name not in index}
+            self.names = [name for name in schema.names if name not in index]
+        if any(size < 0 for size in self.sizes):
+            raise ValueError(f"{path}: not a Parquet file, or a damaged one (a row group of {min(self.sizes)} rows)")
+
+    def check_size(self, columns: int) -> None:
+        """Refuse what would take more than `UNPACKED_LIMIT` once it is read as so many columns of numbers.
+
+        Raises
+        ------
+        ValueError
+            If it would, by what the file says of itself.
+        """
+        rows = sum(self.sizes)
+        size = max(self.unpacked, rows * columns * NUMBER_BYTES)
+        if size > UNPACKED_LIMIT:
+            raise ValueError(
+                f"{self.path}: unpacks to {size} bytes ({rows} rows, {columns} columns), over the limit of "
+                f"{UNPACKED_LIMIT} bytes; Network.fit reads a Parquet file part by part"
+            )
+
+    def pieces(self, columns: Sequence[str], group: int | None = None) -> Iterator[list[Cells]]:
+        """Some columns of a row group, or of all, a few rows at a time: numbers or, where they are not all, cells.
+
+        Raises
+        ------
+        ValueError
+            If a column cannot be read, holds neither numbers nor text, or has other rows than the file says.
+        OSError
+            If the file cannot be read.
+        """
+        for name in columns:
+            self._check_type(name)
+        expected = sum(self.sizes) if group is None else self.sizes[group]
+        groups = range(len(self.sizes)) if group is None else [group]
+        at_once = max(1, PIECE_BYTES // (NUMBER_BYTES * len(columns)))
+        rows = 0
+        with self._reading():
+            file = self._open([name for name in columns if _is_text(self.types[name])])
+        with file:
+            self._check_still_the_same(file, columns)
+            with self._reading():
+                batches = file.iter_batches(at_once, row_groups=list(groups), columns=list(columns), use_threads=False)
+            while True:
+                with self._reading():
+                    batch = next(batches, None)
+                    if batch is None:
+                        break
+                    piece = [_cells(batch.column(name)) for name in columns]
+                rows += batch.num_rows
+                if rows > expected:
+                    break
+                yield piece
+        if rows != expected:
+            held = "more" if rows > expected else str(rows)
+            raise ValueError(f"{self.path}: a damaged Parquet file (declares {expected} rows, but holds {held})")
+
+    def _check_still_the_same(self, file: Any, columns: Sequence[str]) -> None:
+        """Refuse a file that somebody has written anew since it was first looked at."""
+        with self._reading():
+            names, groups = file.schema_arrow.names, file.metadata.num_row_groups
+        if groups != len(self.sizes) or not set(columns) <= set(names):
+            raise ValueError(
+                f"{self.path}: expected {len(self.sizes)} row groups with the columns that there were at first, got "
+                f"{groups} with {', '.join(map(repr, names[:12]))}"
+            )
+
+    def _open(self, texts: Sequence[str] = ()) -> Any:
+        """The file as pyarrow has it; columns of text are read as each text once, and numbers."""
+        from pyarrow import parquet
+
+        with self.path.open("rb"):  # what cannot be opened is an OSError as of any file
+            pass
+        return parquet.ParquetFile(
+            self.path, read_dictionary=list(texts), buffer_size=READ_BYTES, page_checksum_verification=True
+        )
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Whatever pyarrow raises about a damaged file as a ValueError in one line."""
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, MemoryError) and _asked_for(error) <= UNPACKED_LIMIT:
+                raise MemoryError(f"{self.path}: {error}") from error
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            what = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(f"{self.path}: not a Parquet file, or a damaged one ({what})") from error
+
+    def _check_type(self, name: str) -> None:
+        """Refuse columns of lists and the like."""
+        kind = self.types[name]
+        if not (_is_text(kind) or _is_plain(kind)):
+            raise ValueError(f"{self.path}: column {name!r}: expected numbers or text, got {kind}")
+
+
+def _require_pyarrow(path: Path) -> None:
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError as error:
+        raise ValueError(f"{path}: reading Parquet needs pyarrow: pip install 'deltaprop[tables]'") from error
+
+
+def _is_text(kind: Any) -> bool:
+    """Whether a column is of text, in which one long one may be meant many times."""
+    from pyarrow import types
+
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return str(kind) in TEXTS
+
+
+def _is_plain(kind: Any) -> bool:
+    """Whether a cell takes a few bytes, whatever it holds."""
+    from pyarrow import types
+
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return bool(
+        types.is_boolean(kind)
+        or types.is_integer(kind)
+        or types.is_floating(kind)
+        or types.is_decimal(kind)
+        or types.is_temporal(kind)
+        or types.is_null(kind)
+    )
+
+
+def _cells(column: Any) -> Cells:
+    """A column of a batch as NumPy has it, if all of it are numbers, else cell by cell."""
+    from pyarrow import types
+
+    if types.is_dictionary(column.type):
+        return _decoded(column)
+    is_number = types.is_boolean(column.type) or types.is_integer(column.type) or types.is_floating(column.type)
+    cells: Cells = column.to_numpy(zero_copy_only=False) if is_number and not column.null_count else column.to_pylist()
+    return cells
+
+
+def _decoded(column: Any) -> list[Any]:
+    """The cells of a column of a dictionary's entries, each entry being made once."""
+    codes: list[int | None] = column.indices.to_pylist()
+    used = sorted({code for code in codes if code is not None})
+    entries: dict[int | None, Any] = dict(zip(used, column.dictionary.take(_array(used)).to_pylist(), strict=True))
+    entries[None] = None
+    return [entries[code] for code in codes]
+
+
+def _array(codes: Any) -> Any:
+    import pyarrow
+
+    return pyarrow.array(codes, pyarrow.int64())
+
+
+def _stored_index(metadata: dict[bytes, bytes]) -> set[str]:
+    """The columns in which pandas stored the index of a table; those of a range have none."""
+    try:
+        columns = json.loads(metadata.get(b"pandas", b"{}"))["index_columns"]
+        return {name for name in columns if isinstance(name, str)}
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return set()
+
+
+def _asked_for(error: MemoryError) -> int:
+    """How many bytes were asked for in vain, as pyarrow words it."""
+    found = re.search(r"size (-?\d+)", str(error))
+    return int(found[1]) if found else 0
