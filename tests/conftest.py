@@ -1,6 +1,7 @@
 """Fixtures: every backend that exists, the GPU ones skipping with the reason where none answers."""
 
 import os
+import signal
 from functools import cache
 from pathlib import Path
 
@@ -27,6 +28,11 @@ def backend_or_skip(name):
     if problem:
         pytest.skip(problem)
     return get_backend(name)
+
+
+# A shell lets what it runs in the background ignore Ctrl-C, and so would what is tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config):

@@ -1,5 +1,7 @@
 """Ctrl-C is heard in the middle of a step, however large, and leaves what the last whole step left."""
 
+import ctypes
+import os
 import signal
 import time
 
@@ -10,7 +12,7 @@ from processes import run
 import deltaprop as dp
 from deltaprop import native_epoch, trainer
 from deltaprop.backends import native_compiler, numpy
-from deltaprop.interruption import Abandoned, Interruption
+from deltaprop.interruption import Abandoned, Interruption, run_abandonable
 
 #: Some seconds a step on two cores; the signal comes a second after the first has begun.
 LARGE = """
@@ -134,6 +136,51 @@ def test_a_signal_held_back_is_heard_at_once_within_a_long_step():
     assert interruption.signal == signal.SIGINT
 
 
+def test_work_is_begun_again_after_a_signal_that_raises_nothing():
+    stop, done, heard = ctypes.c_int32(0), [], []
+    before = signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+
+    def work():
+        done.append("begun")
+        if len(done) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+            while not stop.value:
+                time.sleep(0.001)
+
+    try:
+        run_abandonable(work, lambda: done.append("undone"), stop)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert done == ["begun", "undone", "begun"]
+    assert (heard, stop.value) == ([signal.SIGINT], 0)
+
+
+def test_what_work_raises_is_raised_where_it_is_waited_for():
+    with pytest.raises(ZeroDivisionError):
+        run_abandonable(lambda: 1 / 0, pytest.fail, ctypes.c_int32(0))
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers on this system")
+def test_a_handler_of_another_signal_may_raise_too():
+    stop, undone = ctypes.c_int32(0), []
+
+    def ring(number, frame):
+        raise TimeoutError
+
+    def work():
+        while not stop.value:
+            time.sleep(0.001)
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(TimeoutError):
+            run_abandonable(work, lambda: undone.append(True), stop)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert (undone, stop.value) == ([True], 0)
+
+
 def test_large_products_of_numpy_are_formed_in_parts(monkeypatch, rng):
     """Between which signals are heard; the numbers are the same, members included."""
     A, B = rng.standard_normal((3, 7, 5)), rng.standard_normal((3, 5, 6))
@@ -146,3 +193,50 @@ def test_large_products_of_numpy_are_formed_in_parts(monkeypatch, rng):
     assert np.allclose(member, whole[0], rtol=1e-14, atol=0)
     numpy._multiply(A[0], B, parts)
     assert np.allclose(parts[1], A[0] @ B[1], rtol=1e-14, atol=0)
+
+
+class Batches:
+    """Twelve batches, in the middle of which a signal comes, once it is asked for."""
+
+    def __init__(self):
+        rng = np.random.default_rng(0)
+        self.batches = [(rng.standard_normal((4, 5)), rng.integers(0, 3, 4)) for _ in range(12)]
+        self.signal = None
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __iter__(self):
+        for number, batch in enumerate(self.batches):
+            if number == 7 and self.signal is not None:
+                asked_for, self.signal = self.signal, None
+                signal.raise_signal(asked_for)
+            yield batch
+
+
+@pytest.mark.parametrize("backend", ["numpy", "reference"])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_an_epoch_over_parts_that_is_left_off_is_undone(backend, dropout, tmp_path, monkeypatch):
+    monkeypatch.setattr("deltaprop.chunked_epoch.CHUNK_BYTES", 8 * 8 * 8)  # some chunks, of two minibatches each
+    how = {"batch_size": 4, "epochs": 3, "optimizer": dp.Adam(0.01), "dropout": dropout}
+    batches, after, path = Batches(), [], tmp_path / "run.safetensors"
+
+    def keep(event):
+        after.append(net.parameters.copy())
+        if event.epoch == 1:
+            batches.signal = signal.SIGINT
+
+    def network():
+        return dp.Network([5, 4, 3], loss="categorical_cross_entropy", backend=backend)
+
+    net = alone = network()
+    alone.fit(Batches(), **how)
+    net = network()
+    with pytest.raises(KeyboardInterrupt):
+        net.fit(batches, callbacks=[keep], checkpoint=path, **how)
+    assert len(after) == 1
+    assert np.array_equal(net.parameters, after[0])
+    net = network()
+    history = net.fit(batches, checkpoint=path, resume=True, **how)
+    assert history.epochs == 3
+    assert np.array_equal(net.parameters, alone.parameters)

@@ -51,15 +51,7 @@ class ChunkedEpoch:
         self.trainers: dict[int, tuple[Epoch, Array, Array]] = {}
 
     def __call__(self, given: Pass) -> None:
-        """All minibatches; where data are refused or cannot be read, the parameters are as they were before."""
-        before = self.network.parameters.copy()
-        try:
-            self._train(given)
-        except Exception:
-            self.network.parameters = before
-            raise
-
-    def _train(self, given: Pass) -> None:
+        """All minibatches."""
         batch = start = 0
         for chunk in self._chunks(given.order):
             X, Y = self._checked(chunk)

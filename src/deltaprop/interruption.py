@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -107,11 +108,16 @@ class Interruption:
             raise KeyboardInterrupt
 
 
+#: Seconds after which the main thread looks for a signal that another thread has been given.
+LOOKS_AFTER = 0.05
+
+
 def run_abandonable(work: Callable[[], None], undo: Callable[[], None], stop: ctypes.c_int32) -> None:
     """Run `work`, which is deaf to Python's signals and leaves off once `stop` is not 0, so that signals are heard.
 
-    In the main thread it goes to a thread of its own, while this one listens. Where a signal raises, `stop` is set,
-    `undo` is called once `work` has left off, and the exception goes on; a second signal has to wait for that.
+    In the main thread it goes to a thread of its own, while this one listens. After SIGINT or SIGTERM `stop` is set;
+    once `work` has left off, `undo` is called and the signal's handler. Where that does not raise, the work is begun
+    again.
 
     Parameters
     ----------
@@ -122,46 +128,69 @@ def run_abandonable(work: Callable[[], None], undo: Callable[[], None], stop: ct
     Raises
     ------
     BaseException
-        What a signal raises here: KeyboardInterrupt, or `Abandoned`.
+        What a handler raises: KeyboardInterrupt, or `Abandoned`.
     """
     if threading.current_thread() is not threading.main_thread():
         work()
         return
-    worked, judged, over = threading.Event(), threading.Event(), threading.Event()
+    done = False
+    while not done:
+        with _noted(stop) as signals:
+            failure = _on_a_thread(work, stop)
+            done = not stop.value
+            if not done:
+                undo()
+            stop.value = 0
+        if failure is not None:
+            raise failure
+        for number in signals:
+            handler: Any = signal.getsignal(number)
+            handler(number, sys._getframe())
+
+
+@contextmanager
+def _noted(stop: ctypes.c_int32) -> Iterator[list[int]]:
+    """Within, SIGINT and SIGTERM do nothing but set `stop`, where Python handles them; yields those that have come."""
+    signals: list[int] = []
+    handlers: dict[int, Any] = {}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        signals.append(number)
+        stop.value = 1
+
+    try:
+        for number in (int(signal.SIGINT), int(signal.SIGTERM)):
+            handler = signal.getsignal(number)
+            if callable(handler) and not isinstance(handler, signal.Handlers):
+                handlers[number] = handler
+                signal.signal(number, note)
+        yield signals
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _on_a_thread(work: Callable[[], None], stop: ctypes.c_int32) -> BaseException | None:
+    """Run `work` on a thread of its own, to its end; what it raised, or the handler of another signal meanwhile."""
+    over = threading.Event()
     failures: list[BaseException] = []
-    kept = True
 
     def run() -> None:
         try:
             work()
-            worked.set()
-            judged.wait()
-            if not kept:
-                undo()
         except BaseException as failure:  # noqa: BLE001  (it is raised in the thread that waits)
             failures.append(failure)
         finally:
-            worked.set()
             over.set()
 
-    threading.Thread(target=run, daemon=True).start()
     try:
-        worked.wait()
-    except BaseException:
-        kept, stop.value = False, 1
-        raise
-    finally:
-        judged.set()
-        _wait_through(over)
-        stop.value = 0
-    if failures:
-        raise failures[0]
-
-
-def _wait_through(event: threading.Event) -> None:
-    """Wait whatever signals raise; memory that is being written into must not be left to others."""
-    while not event.is_set():
+        threading.Thread(target=run, daemon=True).start()
+    except RuntimeError:  # there can be no more threads
+        run()
+    while not over.is_set():  # memory that is being written into must not be left to others
         try:
-            event.wait()
-        except BaseException:  # noqa: BLE001  (the first of them is on its way already)
-            continue
+            over.wait(LOOKS_AFTER)
+        except BaseException as failure:  # noqa: BLE001  (it is raised once the work has left off)
+            failures.append(failure)
+            stop.value = 1
+    return failures[0] if failures else None

@@ -107,12 +107,19 @@ class ParquetFile:
     def _check_still_the_same(self, file: Any, columns: Sequence[str]) -> None:
         """Refuse a file that somebody has written anew since it was first looked at."""
         with self._reading():
-            names, groups = file.schema_arrow.names, file.metadata.num_row_groups
-        if groups != len(self.sizes) or not set(columns) <= set(names):
+            names, metadata = file.schema_arrow.names, file.metadata
+            sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        if len(sizes) != len(self.sizes) or not set(columns) <= set(names):
             raise ValueError(
                 f"{self.path}: expected {len(self.sizes)} row groups with the columns that there were at first, got "
-                f"{groups} with {', '.join(map(repr, names[:12]))}"
+                f"{len(sizes)} with {', '.join(map(repr, names[:12]))}"
             )
+        for group, (rows, before) in enumerate(zip(sizes, self.sizes, strict=True)):
+            if rows != before:
+                raise ValueError(
+                    f"{self.path}: expected row group {group} of {self.path.name} to hold {before} samples, as it did at "
+                    f"first, got {rows}"
+                )
 
     def _open(self, texts: Sequence[str] = ()) -> Any:
         """The file as pyarrow has it; columns of text are read as each text once, and numbers."""

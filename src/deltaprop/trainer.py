@@ -149,18 +149,38 @@ class Trainer:
         Raises
         ------
         Paused
-            If it has been asked to leave off; what the epoch has cost so far is in `cost`.
+            If it has been asked to leave off; what the epoch has cost so far is in `cost`. Of data that come in chunks
+            the whole epoch is undone.
         """
         if not self.first:
             self.cost.fill(0)
             self.decay.fill(0)
         given = self.begin(learning_rate, order, progress)
         if self.streamed is not None:
-            self.streamed(given)
+            self._chunks_or_undo(given)
         else:
             self.minibatches(given)
         self.first = 0
         self.network.epochs_trained += 1
+
+    def _chunks_or_undo(self, given: Pass) -> None:
+        """All minibatches, chunk by chunk; where one is refused, or they are left off, all is as it was before.
+
+        Raises
+        ------
+        Paused
+            If they are: from the first minibatch on, for no chunk of an epoch can be had by itself.
+        """
+        assert self.streamed is not None
+        before = Remembered(self.state), Remembered({"parameters": self.network.parameters})
+        try:
+            self.streamed(given)
+        except Exception as error:
+            for remembered in before:
+                remembered.restore()
+            if isinstance(error, Paused):
+                raise Paused(0) from None
+            raise
 
     def minibatches(self, given: Pass) -> None:
         """All minibatches, in a few calls or step by step."""
@@ -339,8 +359,10 @@ class ChunkTrainer(Trainer):
         return self.whole.terms(n, m)
 
     def minibatches(self, given: Pass) -> None:
-        """Of this chunk, with the next of the random numbers."""
-        self.stream = self.whole.stream
+        """Of this chunk, with the next of the random numbers; a signal that is held back is heard here, too."""
+        self.stream, self.pause = self.whole.stream, self.whole.pause
+        if self.pause():
+            raise Paused(0)
         super().minibatches(given)
 
 
