@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -36,8 +37,7 @@ def fingerprint(data: Any, backend: Backend) -> str:
 def _of_array(array: Any, backend: Backend | None) -> str:
     """A digest of the dtype and all entries, the same wherever they are."""
     on_device = backend is not None and not backend.on_host and backend.owns(array)
-    row = max(1, array.nbytes // max(1, len(array)))
-    rows = max(1, CHUNK // row)
+    rows = max(1, CHUNK // max(1, array.dtype.itemsize * math.prod(array.shape[1:])))
     digest = hashlib.sha256(str(array.dtype).encode())
     starts = range(0, len(array), rows)
     if on_device or len(starts) < 2:
@@ -76,5 +76,7 @@ def _of_parts(source: Parts) -> Iterator[str]:
 
 def _of_values(values: Any) -> str:
     backend = backend_of(values)
-    array = np.asarray(values) if backend is None else values
+    # What is no array may yet be one in what it is asked for here, such as rows that are taken when they are needed.
+    is_array = backend is not None or (hasattr(values, "dtype") and not hasattr(values, "__array__"))
+    array = values if is_array else np.asarray(values)
     return f"{tuple(array.shape)} {_of_array(array, backend)}"

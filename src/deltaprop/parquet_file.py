@@ -117,8 +117,8 @@ class ParquetFile:
         for group, (rows, before) in enumerate(zip(sizes, self.sizes, strict=True)):
             if rows != before:
                 raise ValueError(
-                    f"{self.path}: expected row group {group} of {self.path.name} to hold {before} samples, as it did at "
-                    f"first, got {rows}"
+                    f"{self.path}: expected row group {group} of {self.path.name} to hold {before} samples, as it did "
+                    f"at first, got {rows}"
                 )
 
     def _open(self, texts: Sequence[str] = ()) -> Any:
