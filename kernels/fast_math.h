@@ -85,8 +85,8 @@ template <typename T> inline T log1p(T u) {
     return T(2) * y * sum;
 }
 
-// v >= 0: log(1 + v) = n ln 2 + log(1 + u), where 1 + v = 2^n (1 + u), 0 <= u < 1. For n = 0 u is v itself, of which 1 + v
-// may have lost the last digits or all. What is no such number gives NaN.
+// v >= 0: log(1 + v) = n ln 2 + log(1 + u), where 1 + v = 2^n (1 + u), 0 <= u < 1. For n = 0 u is v itself: 1 + v may have
+// lost its last digits, or all. What is no such number gives NaN.
 template <typename T> inline T log1p_of_any(T v) {
     typedef Traits<T> t;
     const T x = T(1) + v;

@@ -20,8 +20,8 @@ struct squared_error {
     }
 };
 
-// -y log(a) - (1 - y) log(1 - a) with a = sigmoid(z), which is softplus(z) - y z = log1p(e^-|z|) + z ([z > 0] - y), two
-// terms of which none is negative for y in [0, 1], so that nothing cancels;  dcost/dz = a - y
+// -y log(a) - (1 - y) log(1 - a) with a = sigmoid(z), which is softplus(z) - y z = log1p(e^-|z|) + z ([z > 0] - y), a sum
+// of two terms that are not negative for y in [0, 1], so that nothing cancels;  dcost/dz = a - y
 struct binary_cross_entropy {
     template <class G, typename T> __host__ __device__ static T cost(T z, T, T y) {
         return activation::softplus::of_minus_abs(z) + z * ((z > T(0) ? T(1) : T(0)) - y);

@@ -57,7 +57,7 @@ __device__ void output_delta(ARGUMENTS) {
 }
 
 // Softmax with cross-entropy: the cost of a row is sum_j y_j (log sum_k e^(z_k) - z_j), and dcost/dz = a - y. No term
-// cancels: it is y_j (log1p(sum of e^(z_k - top) but that of the top) + (top - z_j)).
+// cancels: it is y_j (log1p(sum over the others of e^(z_k - top)) + (top - z_j)).
 template <bool CLIPPED>
 __device__ void categorical_cross_entropy(ARGUMENTS) {
     const int lane = threadIdx.x;

@@ -502,3 +502,54 @@ def falling(epoch, history):
 
 def rising(epoch, history):
     return 0.1 * (1 + epoch)
+
+
+class OneIterator:
+    """Batches by an object that is its own iterator, and begins anew whenever it is asked for it."""
+
+    def __init__(self, X, y):
+        self.batches = [(X[i : i + 10], y[i : i + 10]) for i in range(0, 40, 10)]
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __iter__(self):
+        self.number = 0
+        return self
+
+    def __next__(self):
+        if self.number == len(self.batches):
+            raise StopIteration
+        self.number += 1
+        return self.batches[self.number - 1]
+
+
+def test_batches_that_are_their_own_iterator(data, tmp_path):
+    X, y = data
+    path = tmp_path / "run.safetensors"
+    network().fit(OneIterator(X, y), epochs=2, checkpoint=path)
+    resumed, alone = network(), network()
+    resumed.fit(OneIterator(X, y), epochs=4, checkpoint=path, resume=True)
+    alone.fit(OneIterator(X, y), epochs=4)
+    assert np.array_equal(resumed.parameters, alone.parameters)
+    with pytest.raises(ValueError, match="is of another run: X"):
+        network().fit(OneIterator(X + 1, y), epochs=4, checkpoint=path, resume=True)
+
+
+class LateBest(dp.EarlyStopping):
+    """One that names the first epoch as the best, once it is over, as a number of NumPy's."""
+
+    def best_epoch(self, history):
+        return np.int64(1) if history.epochs > 1 else None
+
+
+def test_an_early_stopping_of_ones_own(data, tmp_path):
+    path = tmp_path / "run.safetensors"
+    how = {"validation": data, "early_stopping": LateBest(patience=9)}
+    net, alone = network(), network()
+    net.fit(*data, epochs=2, checkpoint=path, **how)
+    assert np.array_equal(dp.Network.load(path, backend="numpy").parameters, net.parameters)
+    net = network()
+    net.fit(*data, epochs=4, checkpoint=path, resume=True, **how)
+    alone.fit(*data, epochs=4, **how)
+    assert np.array_equal(net.parameters, alone.parameters)

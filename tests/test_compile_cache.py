@@ -114,7 +114,7 @@ def clean(setting):
 
 def test_fuzzed_caches(tmp_path):
     run = subprocess.run(
-        [sys.executable, str(TESTS / "fuzz.py"), "--inputs", "0", "--caches", "24", "--seed", "5"],
+        [sys.executable, str(TESTS / "fuzz.py"), "--kind", "caches", "--inputs", "24", "--seed", "5"],
         env=os.environ | {"TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
@@ -195,12 +195,14 @@ def test_threads_that_begin_at_once_compile_once(usable, setting, compiler, tmp_
 
 def test_a_fork_while_another_thread_compiles(setting, compiler, tmp_path):
     """The child has no part in the lock of its parent: both train."""
-    setting["CXX"] = str(another_compiler(tmp_path, compiler, "sleep 1"))
-    code = """
+    setting["CXX"] = str(another_compiler(tmp_path, compiler, f"touch {tmp_path}/begun; sleep 1"))
+    code = f"""
 import fuzz, threading
+from pathlib import Path
 thread = threading.Thread(target=fuzz.fitted, args=("numpy",))
 thread.start()
-time.sleep(0.5)
+while not Path({str(tmp_path / "begun")!r}).exists():
+    time.sleep(0.01)
 warnings.simplefilter("ignore")  # of forks beside threads
 child = os.fork()
 if child == 0:
@@ -275,7 +277,7 @@ def test_an_interrupt_while_it_compiles_ends_the_compiler_too(setting, compiler,
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     assert process.returncode == -signal.SIGINT
     assert errors.rstrip().endswith("KeyboardInterrupt")
     assert not [each for each in commands_of_all() if each == ["sleep", "986"]]
@@ -293,12 +295,14 @@ def test_a_compiler_that_says_much_is_quoted_in_a_line(setting, compiler, tmp_pa
         assert "failed: epoch.cpp:7: error: too fast (40000 more lines are not shown)" in warning
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
 def test_a_compiler_that_does_not_stop_talking_takes_no_memory(setting, compiler, tmp_path):
     """Its time limit ends it; what it said before is dropped but for the beginning."""
     setting["CXX"] = str(another_compiler(tmp_path, compiler, "yes 'error: much' >&2"))
+    # Not getrusage, which remembers who this process was before it began.
     after = """
-import resource
-assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 600 * 1024
+with open("/proc/self/status") as status:
+    assert next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) < 600 * 1024
 """
     prepare = "native_compiler.SECONDS_TO_COMPILE = 1.0"
     assert len(fit(setting, prepare=prepare, after=after)["warnings"]) == 2

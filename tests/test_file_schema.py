@@ -261,3 +261,16 @@ def test_counts_may_be_numbers_of_numpy(tmp_path):
     assert dp.Network.load(tmp_path / "net", backend="numpy").epochs_trained == 7
     assert dp.NetworkStack.load(tmp_path / "stack", backend="numpy")[1].epochs_trained == 7
     assert read_model(tmp_path / "net")[0]["epochs_trained"] == 7
+
+
+@pytest.mark.parametrize(
+    "made", [dp.Network([3, 4, 2], backend="numpy"), dp.NetworkStack(2, [3, 4, 2], backend="numpy")]
+)
+def test_an_initialization_of_another_name_is_refused(made, tmp_path):
+    path = tmp_path / "forged"
+    made.save(path)
+    content, tensors = read_model(path)
+    content["network" if "network" in content else "stack"]["init"] = "nonsense"
+    write_model(path, content, tensors)
+    with pytest.raises(ValueError, match=r"forged: does not describe a .* init: .* 'nonsense'"):
+        type(made).load(path)

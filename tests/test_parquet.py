@@ -237,3 +237,16 @@ def test_row_groups_are_read_in_pieces(tmp_path, monkeypatch, rng):
     assert np.array_equal(np.concatenate([piece.X for piece in pieces]), np.concatenate([X[50:], X[:50]]))
     assert np.array_equal(np.concatenate([piece.Y for piece in pieces]), np.concatenate([y[50:], y[:50]]))
     assert np.array_equal(load_dataset(path).X, X)
+
+
+def test_a_table_of_many_columns_is_opened_a_few_times(tmp_path, monkeypatch, rng):
+    """Every opening parses what the file says of all its columns."""
+    X = rng.standard_normal((3, 300))
+    path = write(tmp_path / "d.parquet", {f"f{j}": X[:, j] for j in range(300)} | {"y": [0.0, 1.0, 0.0]})
+    opened = []
+    real = parquet_file.ParquetFile._open
+    monkeypatch.setattr(
+        parquet_file.ParquetFile, "_open", lambda self, *texts: opened.append(texts) or real(self, *texts)
+    )
+    assert np.array_equal(load_dataset(path).X, X)
+    assert len(opened) < 10

@@ -159,3 +159,16 @@ def test_estimators_refuse_weights_that_cannot_be_divided_by(scale, rng):
             estimator.fit(X, y, sample_weight=np.full(40, scale))
     with pytest.raises(ValueError, match="class_weight: expected weights"):
         dp.MLPClassifier(class_weight={0: scale, 1: scale}, backend="numpy").fit(X, y)
+
+
+@pytest.mark.parametrize("kind", ["single", "ensemble", "sweep"])
+def test_class_weights_that_cannot_be_divided_by(kind):
+    X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
+    base = dp.MLPClassifier((3,), max_iter=2, class_weight={0: 1e-320, 1: 1e-320}, random_state=0)
+    model = {
+        "single": base,
+        "ensemble": dp.EnsembleClassifier(base, n_estimators=2),
+        "sweep": dp.SweepCV(base, {"alpha": [0.1]}, cv=2, error_score="raise"),
+    }[kind]
+    with pytest.raises(ValueError, match="class_weight: expected some weights of at least"):
+        model.fit(X, y)

@@ -166,6 +166,7 @@ def refused(call):
 
 net, stack = dp.Network([4, 3, 1]), dp.NetworkStack(2, [4, 3, 1])
 estimator = dp.MLPClassifier((3,), max_iter=2, callbacks=[wait])
+sweep = dp.SweepCV(estimator, {"alpha": [0.1]}, cv=2)
 warnings.simplefilter("ignore")
 for train, others in (
     (lambda: net.fit_full_batch(X, y, callbacks=[wait]), [lambda: net.fit(X, y)]),
@@ -173,6 +174,7 @@ for train, others in (
     (lambda: stack.fit(X, y, epochs=1, callbacks=[wait]), [lambda: stack.fit(X, y), lambda: stack[1].fit(X, y)]),
     (lambda: stack[0].fit(X, y, epochs=1, callbacks=[wait]), [lambda: stack.fit(X, y), lambda: stack.fit_full_batch(X, y)]),
     (lambda: estimator.fit(X, y), [lambda: estimator.fit(X, y), lambda: estimator.partial_fit(X, y)]),
+    (lambda: sweep.fit(X, y), [lambda: sweep.fit(X, y)]),
 ):
     begun.clear(), go_on.clear()
     thread = threading.Thread(target=train)

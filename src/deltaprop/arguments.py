@@ -93,7 +93,8 @@ def check_bool(name: str, value: Any) -> bool:
     TypeError
         If it is anything else.
     """
-    if not isinstance(value, (bool, np.bool_)):
+    is_array_of_one = isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype == bool
+    if not (isinstance(value, (bool, np.bool_)) or is_array_of_one):
         raise TypeError(f"{name}: expected True or False, got {value!r}")
     return bool(value)
 
@@ -112,7 +113,7 @@ def check_callables(name: str, value: Any) -> tuple[Any, ...]:
 
 
 def refuse_masked(value: Any, name: str) -> None:
-    """Refuse an array of which some entries are masked, or a list with such a one: NumPy would take what is behind.
+    """Refuse an array with masked entries, or a list that holds one: NumPy would take what lies behind the mask.
 
     Raises
     ------

@@ -179,6 +179,7 @@ class Checkpoint:
         validated = [] if data["validation X"] is None else history.cost
         for wrong, what in (
             (position.batch >= batches, f"minibatch {position.batch} of {batches}"),
+            (position.batch > 0 and self.trainer.streamed is not None, "a place inside an epoch over parts"),
             (names != arrays, "the optimizer's arrays"),
             (training.counters.keys() != state.keys() - arrays, "the optimizer's counters"),
             (isinstance(self.trainer.optimizer, Adam) and training.counters.get("step") != steps, "the steps taken"),

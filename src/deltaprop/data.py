@@ -201,14 +201,14 @@ def divisible(weights: Array, name: str, given: Array | None = None) -> Array:
     Raises
     ------
     ValueError
-        If none is a normal number, or their sum is one of whose reciprocal is none.
+        If none is a normal number, or the reciprocal of their sum is none.
     """
     dtype = weights.dtype
     least = float(np.finfo(dtype).tiny)
     largest = float(abs(weights if given is None else given).max())
     if 0.0 < largest < least:
         raise ValueError(
-            f"{name}: expected weights of which some are at least {least:g}, the least normal number of {dtype.name}, "
+            f"{name}: expected some weights of at least {least:g}, the least normal number of {dtype.name}, "
             f"got {largest:g} at most; only their ratios matter to a mean"
         )
     with np.errstate(over="ignore"):

@@ -101,7 +101,7 @@ class Watch:
         self.best: int | None = None
 
     def see(self, values: list[float]) -> None:
-        """Take note of the next epochs' numbers, of which lower is better."""
+        """Take note of the next epochs' numbers; lower is better."""
         for value in values:
             self._seen += 1
             if value < self._lowest - self.stopping.min_delta:  # never so of nan, nor of infinity
@@ -118,7 +118,7 @@ class Watch:
         return self.history.epochs - (self.best_epoch() or 0) >= self.stopping.patience
 
     def complaint(self) -> str:
-        """What to warn of at the end of training: a monitor of which no epoch had a number; else nothing."""
+        """What to warn of at the end of training: that no epoch had a number to go by; else nothing."""
         epochs, monitor = self.history.epochs, self.stopping.monitor
         if not epochs or self.best_epoch() is not None:
             return ""
@@ -133,7 +133,8 @@ class WatchAnew(Watch):
 
     def best_epoch(self) -> int | None:
         """What it answers."""
-        return self.stopping.best_epoch(self.history)
+        best = self.stopping.best_epoch(self.history)
+        return None if best is None else int(best)
 
     def should_stop(self) -> bool:
         """What it answers."""

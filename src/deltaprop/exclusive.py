@@ -22,7 +22,7 @@ def training_of(*subjects: Any) -> Iterator[None]:
     RuntimeError
         If one of them is being trained already, by another thread or by the call from which this one is made.
     """
-    call, begun = (threading.get_ident(), object()), []
+    call = (threading.get_ident(), object())
     try:
         for subject in subjects:
             # `setdefault` is one step for Python: of two threads one is the first.
@@ -31,11 +31,11 @@ def training_of(*subjects: Any) -> Iterator[None]:
                     f"this {type(subject).__name__} is being trained by another call, which has not returned; train a "
                     "copy of it, or one after the other"
                 )
-            begun.append(id(subject))
         yield
     finally:
-        for key in begun:
-            _trained_by.pop(key, None)
+        for subject in subjects:
+            if _trained_by.get(id(subject)) is call:
+                del _trained_by[id(subject)]
 
 
 def _forget_other_threads() -> None:

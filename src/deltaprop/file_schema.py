@@ -99,7 +99,8 @@ class Recorded(Exact):
 class Training(Exact):
     """What a checkpoint holds besides a network."""
 
-    version: Literal[2]
+    #: As `network_content` has checked.
+    version: int
     configuration: dict[str, dict[str, Any]]
     position: Position
     counters: dict[str, Count | Finite]
@@ -220,7 +221,8 @@ def _of_network(content: NetworkContent, tensors: Tensors) -> dict[str, Tensor]:
         expected["input.offset"] = Tensor(width, "float64")
         expected["input.scale"] = Tensor(width, "float64", least=sys.float_info.min * sys.float_info.epsilon)
     if content.training is not None:
-        if content.training.history.best_epoch is not None:
+        # An early stopping of somebody's own may name an epoch when its parameters are gone.
+        if content.training.history.best_epoch is not None and "last" in tensors:
             expected["last"] = Tensor(whole, dtype)
         if content.training.position.batch:
             expected["epoch_start"] = Tensor(whole, dtype)

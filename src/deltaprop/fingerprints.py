@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -61,11 +60,11 @@ def _of_source(source: Source) -> str:
     if isinstance(source, Rows):
         return f"{_of_values(source.X)} {_of_values(source.Y)}"
     assert isinstance(source, Parts)
-    digest = hashlib.sha256()
-    for part, again in zip_longest(_of_parts(source), iter(()) if source.by_number else _of_parts(source)):
-        if not source.by_number and part != again:
-            return f"{source.describe()}, others every time"
-        digest.update(part.encode())
+    parts = list(_of_parts(source))
+    # One pass after the other, for both may be by one iterator.
+    if not source.by_number and list(_of_parts(source)) != parts:
+        return f"{source.describe()}, others every time"
+    digest = hashlib.sha256("".join(parts).encode())
     return f"{source.shape} {digest.hexdigest()[:32]}"
 
 

@@ -312,16 +312,19 @@ class NetworkFunction(NetworkState):
     def _inputs(self, X: Any, name: str = "X", *, may_stay: bool = False) -> Any:
         """Inputs as an array of ours or, where they may stay and take much room in that form, `HostData`."""
         width = self.layer_sizes[0]
-        if may_stay and isinstance(X, HostData):
-            return X
         if may_stay and stays_on_host(X, self.backend, width + self.layer_sizes[-1], self.dtype):
             return HostData(as_inputs(X, name, columns=width, backend=get_backend("reference"), dtype=self.dtype))
-        if may_stay and takes_much_memory(X, self.backend, self.dtype):
-            for rows in self._chunks(X):
-                with rows_counted_from(rows.start):
-                    self._inputs(X[rows], name)
-            return HostData(X)
+        if may_stay and (isinstance(X, HostData) or takes_much_memory(X, self.backend, self.dtype)):
+            return self._kept_inputs(X, name)
         return as_inputs(X, name, columns=width, backend=self.backend, dtype=self.dtype)
+
+    def _kept_inputs(self, X: Any, name: str) -> HostData:
+        """Inputs of the host as they are, checked chunk by chunk."""
+        for rows in self._chunks(X):
+            part = X.rows(rows, self.backend, self.dtype) if isinstance(X, HostData) else X[rows]
+            with rows_counted_from(rows.start):
+                self._inputs(part, name)
+        return X if isinstance(X, HostData) else HostData(X)
 
     def _chunks(self, X: Any) -> Iterator[slice]:
         """The rows of X, so many at a time as may be converted together."""
@@ -353,10 +356,10 @@ class NetworkFunction(NetworkState):
     def _kept(self, X: Any, Y: Any, X_name: str, Y_name: str) -> tuple[HostData, HostData] | None:
         """Inputs and targets of the host as they are, checked chunk by chunk; None where they take little memory.
 
-        Inputs that are `HostData` already are trusted.
+        Inputs that are `HostData` already stay so.
         """
-        outputs, is_trusted = self.layer_sizes[-1], isinstance(X, HostData)
-        if not is_trusted:
+        outputs = self.layer_sizes[-1]
+        if not isinstance(X, HostData):
             on_host = self.backend.on_host and backend_of(Y) in (None, self.backend) and not is_on_cuda(Y)
             if not (on_host and isinstance(X, np.ndarray) and X.ndim == 2):
                 return None
@@ -366,12 +369,10 @@ class NetworkFunction(NetworkState):
         Y = Y if isinstance(Y, np.ndarray) else np.asarray(Y)
         if Y.shape[:1] != X.shape[:1]:
             self._targets(Y, Y_name, X.shape[0], self.backend)  # which names what is wrong
+        inputs = self._kept_inputs(X, X_name)
         for rows in self._chunks(X):
             with rows_counted_from(rows.start):
-                if not is_trusted:
-                    self._inputs(X[rows], X_name)
                 self._targets(Y[rows], Y_name, rows.stop - rows.start, self.backend)
-        inputs = X if isinstance(X, HostData) else HostData(X)
         return inputs, HostData(Y, outputs, lambda part: self._targets(part, Y_name, len(part), self.backend))
 
     def _targets(self, Y: Any, name: str, rows: int, backend: Backend) -> Array:

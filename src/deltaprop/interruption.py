@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import signal
 import sys
@@ -112,40 +113,57 @@ class Interruption:
 LOOKS_AFTER = 0.05
 
 
-def run_abandonable(work: Callable[[], None], undo: Callable[[], None], stop: ctypes.c_int32) -> None:
+def run_abandonable(
+    work: Callable[[], None],
+    undo: Callable[[], None],
+    stop: ctypes.c_int32,
+    pause: Callable[[], bool] = lambda: False,
+) -> bool:
     """Run `work`, which is deaf to Python's signals and leaves off once `stop` is not 0, so that signals are heard.
 
     In the main thread it goes to a thread of its own, while this one listens. After SIGINT or SIGTERM `stop` is set;
-    once `work` has left off, `undo` is called and the signal's handler. Where that does not raise, the work is begun
-    again.
+    once `work` has left off, `undo` is called and the signal's handler. Where that neither raises nor asks for a
+    `pause`, the work is begun again.
 
     Parameters
     ----------
     work, undo : callable
     stop : ctypes.c_int32
         0 before and after.
+    pause : callable, optional
+        Whether to leave the work undone.
+
+    Returns
+    -------
+    bool
+        Whether the work is done; else it is undone.
 
     Raises
     ------
     BaseException
-        What a handler raises: KeyboardInterrupt, or `Abandoned`.
+        What a handler raises, such as KeyboardInterrupt; the work is undone then.
     """
     if threading.current_thread() is not threading.main_thread():
         work()
-        return
-    done = False
-    while not done:
+        return True
+    while True:
         with _noted(stop) as signals:
             failure = _on_a_thread(work, stop)
-            done = not stop.value
-            if not done:
+            undone = bool(stop.value)
+            if undone:
                 undo()
-            stop.value = 0
+        # From here on signals do what they did before; one that has been noted has set `stop`.
+        done = not stop.value
+        stop.value = 0
+        if not (done or undone):
+            undo()
         if failure is not None:
             raise failure
         for number in signals:
             handler: Any = signal.getsignal(number)
             handler(number, sys._getframe())
+        if done or pause():
+            return done
 
 
 @contextmanager
@@ -184,7 +202,8 @@ def _on_a_thread(work: Callable[[], None], stop: ctypes.c_int32) -> BaseExceptio
             over.set()
 
     try:
-        threading.Thread(target=run, daemon=True).start()
+        # Not `threading.Thread`, which waits for the thread to begin, and might be left by what a handler raises.
+        _thread.start_new_thread(run, ())
     except RuntimeError:  # there can be no more threads
         run()
     while not over.is_set():  # memory that is being written into must not be left to others

@@ -30,12 +30,13 @@ from deltaprop.early_stopping import EarlyStopping
 from deltaprop.exclusive import training_of
 from deltaprop.function import NetworkFunction
 from deltaprop.history import History
+from deltaprop.initialization import check_initialization
 from deltaprop.losses import describe
 from deltaprop.metrics import Metric, resolve_metrics
 from deltaprop.model_file import Tensors, read_model, write_model
 from deltaprop.optimizers import SGD, Optimizer
 from deltaprop.plotting import plot_weights
-from deltaprop.sources import CheckedSource, Rows, Source, find_source
+from deltaprop.sources import CheckedSource, Rows, Source, converted_rows, find_source
 from deltaprop.trainer import check_dropout
 from deltaprop.training import Plan
 
@@ -326,24 +327,20 @@ class Network(NetworkFunction):
         Host data for which a device has no room are streamed from there, sources are read part by part; what would
         take much memory once converted is converted so.
         """
-        source = find_source(X, Y)
-        if source is None and self._is_on_disk(X):
+        found = find_source(X, Y)
+        if found is None and self._is_on_disk(X):
             refuse_masked(Y, "Y")
-            source = Rows(X, Y if isinstance(Y, np.ndarray) else np.asarray(Y))
-        if source is not None:
-            return self._from_source(source, sample_weight)
+            found = Rows(X, Y if isinstance(Y, np.ndarray) else np.asarray(Y))
+        if found is not None:
+            return self._from_source(found, sample_weight)
         # A chunk has the samples of a step at least, and is there twice.
         rows = X.shape[0] if isinstance(X, np.ndarray) and X.ndim else 0
         steps_are_small = isinstance(batch_size, Integral) and 4 * int(batch_size) <= rows
         may_stay = steps_are_small or isinstance(X, HostData) or not self.backend.on_host
         inputs, targets, weights = self._samples(X, Y, sample_weight, may_stay=may_stay)
         if isinstance(inputs, HostData) and self.backend.on_host:
-
-            def converted(X: Any, Y: Any) -> tuple[Array, Array]:  # which have been checked
-                return inputs.converted(X, self.backend, self.dtype), targets.converted(Y, self.backend, self.dtype)
-
-            checked = CheckedSource(Rows(inputs.array, targets.array), converted)
-            return checked, checked, weights
+            source = converted_rows(inputs, targets, self.backend, self.dtype)
+            return source, source, weights
         return inputs, targets, weights
 
     def _is_on_disk(self, X: Any) -> bool:
@@ -639,6 +636,7 @@ class Network(NetworkFunction):
         if not isinstance(described.loss, str):
             raise ValueError(f"{path}: its loss is a pair of functions, and a file holds no code")
         try:
+            check_initialization(described.init)
             network = cls(**described.arguments | {"init": "zeros"}, backend=backend)
         except ValueError as error:
             raise ValueError(f"{path}: does not describe a network ({error})") from error

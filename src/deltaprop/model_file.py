@@ -75,7 +75,7 @@ def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Tensors]:
 
 
 def parse_configuration(path: str | os.PathLike[str], text: str) -> dict[str, Any]:
-    """The JSON object in a text out of a file, of which nothing more is known.
+    """The JSON object in a text out of a file; nothing more is known of it.
 
     Raises
     ------

@@ -13,7 +13,7 @@ from deltaprop.backends.native_compiler import find_compiler
 from deltaprop.backends.native_library import Plan, gemm, library, pointer
 from deltaprop.backends.numpy import NumpyBackend
 from deltaprop.backends.places import LOSSES, Rule, activation_place
-from deltaprop.interruption import Abandoned, Paused, run_abandonable
+from deltaprop.interruption import Paused, run_abandonable
 from deltaprop.optimizers import AdamW, Remembered, moments_of, rule_of
 from deltaprop.scipy_threads import own_threads, scipy_on_one_thread
 from deltaprop.whole_epoch import LONG_STEP, OPERATIONS_A_CALL, Pass, Task, Terms, WholeEpoch, operations_of
@@ -116,11 +116,8 @@ class NativeEpoch(WholeEpoch):
             self.run(self.plan)
             return
         self.before.renew()
-        try:
-            with self.pause.heard_at_once():
-                run_abandonable(lambda: self.run(self.plan), self.before.restore, self.stop)
-        except Abandoned:
-            raise Paused(first) from None
+        if not run_abandonable(lambda: self.run(self.plan), self.before.restore, self.stop, self.pause):
+            raise Paused(first)
 
     def _changing(self) -> dict[str, Array]:
         """Every array that a step writes into."""

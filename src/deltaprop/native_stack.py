@@ -65,7 +65,6 @@ class NativeStack:
         #: Set while the library runs, it makes it leave off in the middle of a step.
         self.stop = ctypes.c_int32(0)
         plans["stop"] = ctypes.addressof(self.stop)
-        self.before: Remembered | None = None
 
     @staticmethod
     def can(stack: Stack) -> bool:
@@ -95,11 +94,11 @@ class NativeStack:
         cost, decay = np.zeros(rates.shape), np.zeros(rates.shape)
         self._point("parameters", parameters, (len(plans), stack.network.own.size), np.arange(len(plans)))
         plans["epochs"], plans["steps"][which] = count, stack.steps[which]
-        plans["order"][which] = self._addresses("order", passes.orders)
+        plans["order"][which] = self._addresses("order", passes.orders, which, count)
         alike = [order is None or len(order) == 1 for order in passes.orders]
         plans["order_stride"][which] = np.where(alike, 0, plans["samples"][which])
         if passes.weights is not None:
-            plans["weights"][which] = self._addresses("weights", passes.weights)
+            plans["weights"][which] = self._addresses("weights", passes.weights, which, 1)
         places = np.arange(len(which))
         for name, array in (("learning_rates", rates), ("cost", cost), ("decay", decay)):
             start = pointer(name, array, stack.network.dtype, (len(which), count))
@@ -113,12 +112,16 @@ class NativeStack:
         with scipy_on_one_thread():
             for call in np.unique(done // OPERATIONS_A_CALL):
                 part = np.ascontiguousarray(largest_first[done // OPERATIONS_A_CALL == call], np.int64)
-                self._run(part, long=bool(count * self.operations[part].sum() > LONG_STEP))
+                if count * self.operations[part].sum() > LONG_STEP:
+                    moments = {f"moment {i}": moment for i, moment in enumerate(stack.moments)}
+                    self._run(part, Remembered({"parameters": parameters, "cost": cost, "decay": decay, **moments}))
+                else:
+                    self._run(part)
         stack.steps[which] += count * plans["last_batch"][which]
         return cost, decay
 
-    def _run(self, part: np.ndarray[Any, Any], *, long: bool) -> None:
-        """The epochs of some members; where they are `long` they may be left in their middle, and are undone."""
+    def _run(self, part: np.ndarray[Any, Any], before: Remembered | None = None) -> None:
+        """The epochs of some members; with what was `before` they may be left in their middle, and are undone."""
         arguments = (
             address("plans", self.plans, self.plans.dtype),
             address("part", part, np.int64),
@@ -126,25 +129,31 @@ class NativeStack:
             self.threads,
             self.stride,
         )
-        if not long:
+        if before is None:
             self.library.run_members(*arguments)
-            return
-        if self.before is None:
-            moments = {f"moment {i}": moment for i, moment in enumerate(self.stack.moments)}
-            self.before = Remembered({"parameters": self.stack.network.parameters, **moments})
-        self.before.renew()
-        run_abandonable(lambda: self.library.run_members(*arguments), self.before.restore, self.stop)
+        else:
+            run_abandonable(lambda: self.library.run_members(*arguments), before.restore, self.stop)
 
     def _point(self, name: str, array: Any, shape: tuple[int, ...], members: Any = 0) -> None:
         """Let a field of all plans point to an array of that shape, or each to the part of it that is its member's."""
         self.held[name] = array
         self.plans[name] = pointer(name, array, self.stack.network.dtype, shape) + members * array.strides[0]
 
-    def _addresses(self, name: str, arrays: Sequence[np.ndarray[Any, Any] | None]) -> list[int]:
-        """Where each begins, 0 for None; members may share one, which is then asked once."""
-        different = {id(array): array for array in arrays}
-        dtype = self.stack.network.dtype
-        known = {
-            key: 0 if array is None else pointer(name, array, dtype, array.shape) for key, array in different.items()
-        }
-        return [known[id(array)] for array in arrays]
+    def _addresses(
+        self, name: str, arrays: Sequence[np.ndarray[Any, Any] | None], which: Numbers, epochs: int
+    ) -> list[int]:
+        """Where each begins, 0 for None; members may share one, which is then asked once.
+
+        An order, (epochs, samples) or (1, samples), or weights, (samples,), of the members that `which` names.
+        """
+        known: dict[tuple[int, int], int] = {}
+        addresses = []
+        for array, samples in zip(arrays, self.plans["samples"][which].tolist(), strict=True):
+            key = id(array), samples
+            if key not in known:
+                known[key] = 0
+                if array is not None:
+                    shape = (samples,) if name == "weights" else (1 if len(array) == 1 else epochs, samples)
+                    known[key] = pointer(name, array, self.stack.network.dtype, shape)
+            addresses.append(known[key])
+        return addresses

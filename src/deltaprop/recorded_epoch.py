@@ -105,7 +105,7 @@ class RecordedEpoch(WholeEpoch):
         given.progress.samples(len(rows))
 
     def _steps(self, m: int, count: int, penalty: float, decay: float) -> RecordedSteps:
-        """Those of so many minibatches; they have a penalty or have none, and of which size it is may change."""
+        """The steps over so many minibatches; they have a penalty or have none, and its size may change."""
         key = (m, count, bool(penalty), decay)
         if key not in self.steps:
             touched = [self.network.parameters, *moments_of(self.state), self.task.decay]

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from deltaprop.backends import Array
+from deltaprop.backends import Array, Backend
 from deltaprop.cells import finite_numbers
 from deltaprop.numpy_files import DAMAGED, UNPACKED_LIMIT, check_declared_size, load_numpy, members
 from deltaprop.parquet_file import ParquetFile
@@ -129,6 +130,15 @@ class Rows(Source):
     def describe(self) -> str:
         """Shapes and dtypes."""
         return f"rows {self.X.shape} {self.X.dtype}, targets {self.Y.shape} {self.Y.dtype}"
+
+
+def converted_rows(inputs: Any, targets: Any, backend: Backend, dtype: DTypeLike) -> CheckedSource:
+    """Rows that stay as they are until a chunk of them is trained on; both are `HostData` that have been checked."""
+
+    def convert(X: Any, Y: Any) -> tuple[Array, Array]:
+        return inputs.converted(X, backend, dtype), targets.converted(Y, backend, dtype)
+
+    return CheckedSource(Rows(inputs.array, targets.array), convert)
 
 
 def _row(start: int, order: np.ndarray[Any, Any] | None, row: int) -> tuple[int, str]:
@@ -392,8 +402,8 @@ def windows(source: Parts, rows: int, rng: np.random.Generator | None) -> Iterat
         while size >= rows:
             yield _window(source, _cut(held, rows), rng)
             size -= rows
-        # What is left of a piece goes into the next window, and must not keep all of it.
-        held[-1:] = [piece._replace(X=piece.X.copy(), Y=piece.Y.copy()) for piece in held[-1:]]
+            if size < rows:  # what is left of a piece goes into the next window, and must not keep all of it
+                held[-1:] = [piece._replace(X=piece.X.copy(), Y=piece.Y.copy()) for piece in held[-1:]]
     if size:
         yield _window(source, _cut(held, size), rng)
 

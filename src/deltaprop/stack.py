@@ -22,6 +22,7 @@ from deltaprop.errors import DivergenceError
 from deltaprop.exclusive import training_of
 from deltaprop.function import ForwardPass
 from deltaprop.history import History
+from deltaprop.initialization import check_initialization
 from deltaprop.members import Member
 from deltaprop.metrics import Metric
 from deltaprop.model import Network
@@ -436,13 +437,13 @@ class NetworkStack(StackState):
             If some have.
         """
         histories = []
-        for net, (x, y, own_l2), _ in self._samples_of(X, Y, l2, None):
-            try:
-                with training_of(self):
+        with training_of(self):
+            for net, (x, y, own_l2), _ in self._samples_of(X, Y, l2, None):
+                try:
                     histories.append(net.fit_full_batch(x, y, l2=own_l2, **options))
-            except DivergenceError as error:
-                error.history.diverged, error.history.message = True, str(error)
-                histories.append(error.history)
+                except DivergenceError as error:
+                    error.history.diverged, error.history.message = True, str(error)
+                    histories.append(error.history)
         return report(histories)
 
     def _training_data(self, X: Any, Y: Any) -> tuple[Array, Array]:
@@ -547,6 +548,7 @@ class NetworkStack(StackState):
         if not isinstance(described.loss, str):
             raise ValueError(f"{path}: its loss is a pair of functions, and a file holds no code")
         try:
+            check_initialization(described.init)
             stack = cls(**described.arguments | {"init": "zeros"}, backend=backend)
         except ValueError as error:
             raise ValueError(f"{path}: does not describe a stack ({error})") from error

@@ -30,7 +30,7 @@ PREFIX, LEFT_BEHIND_AFTER = "deltaprop-", 3600.0
 def cache_folder() -> Path | None:
     """``$DELTAPROP_CACHE_DIR``, else the user's cache folder as `platformdirs` has it, made where it is missing.
 
-    None where it cannot be made, or where others could write in it, of which a warning tells.
+    None where it cannot be made, or where others could write in it; a warning says so.
     """
     folder = _named(*(os.environ.get(name) for name in ("DELTAPROP_CACHE_DIR", "XDG_CACHE_HOME", "HOME")))
     try:

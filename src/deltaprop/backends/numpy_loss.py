@@ -98,7 +98,7 @@ def categorical_cross_entropy(
 ) -> None:
     """−y log a with a = softmax(z): y_j (log Σ_k e^(z_k − max z) + (max z − z_j)).
 
-    The logarithm is log1p of all exponentials but that of one largest z, which is 1 and would drown small ones.
+    The logarithm is log1p of the exponentials of all z except one largest, whose own is 1 and would drown small ones.
     """
     all_of_them, others = rows
     np.max(z, axis=-1, keepdims=True, out=others)

@@ -33,6 +33,8 @@ def save_plot(figure: Any, path: str) -> None:
     """Write `figure` to `path`, the kind of picture being that of its ending, all or nothing, and let go of it."""
     with TemporaryDirectory() as folder:
         picture = Path(folder, f"figure{Path(path).suffix}")
-        figure.savefig(picture, dpi=150)
-        pyplot().close(figure)
+        try:
+            figure.savefig(picture, dpi=150)
+        finally:
+            pyplot().close(figure)
         write_atomically(path, picture.read_bytes())

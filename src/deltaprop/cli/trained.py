@@ -114,7 +114,7 @@ class Trained:
         return values
 
     def _numbers(self, X: Matrix, rows: Matrix | None = None) -> Matrix:
-        """Predicted numbers of classes, (m,); the outputs, of which there may be many, are held for some rows only."""
+        """Predicted numbers of classes, (m,); outputs are held for a few rows at a time, as they may be many."""
         raw, sizes = RawRows(X, rows), self.network.layer_sizes
         at_once = max(1, CHUNK_BYTES // ((sizes[0] + sizes[-1]) * self.network.dtype.itemsize))
         parts = (raw[start : start + at_once] for start in range(0, len(raw), at_once))

@@ -103,7 +103,7 @@ def has_weight(weights: np.ndarray[Any, Any] | None) -> bool:
 
 
 def check_weights(weights: np.ndarray[Any, Any] | None) -> None:
-    """Refuse samples to train on none of which counts.
+    """Refuse samples to train on where no sample counts.
 
     Raises
     ------

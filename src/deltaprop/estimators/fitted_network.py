@@ -83,7 +83,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _configuration(self, X: Any, kept: Any = None) -> dict[str, Any]:
         """The arguments of `Network`, besides the widths, for inputs (or ``coefs_[0]``) of the kind of `X`.
 
-        Where parameters are `kept`, they decide the dtype, whatever that of the inputs is.
+        Where parameters are `kept`, they decide the dtype, whatever dtype the inputs have.
         """
         typical = X if kept is None else kept
         backend, lives_on = self.backend, backend_of(X)

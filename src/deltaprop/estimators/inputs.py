@@ -19,7 +19,7 @@ FLOATS = (np.float64, np.float32)
 
 
 class Number(Interval):
-    """An interval of numbers, of which True and False are none."""
+    """An interval of numbers; True and False are no numbers."""
 
     def is_satisfied_by(self, val: Any) -> bool:
         """Whether it is in the interval."""

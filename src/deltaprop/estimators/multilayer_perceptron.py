@@ -26,7 +26,7 @@ from deltaprop.estimators.fitted_network import ACTIVATIONS, FittedNetwork, our_
 from deltaprop.estimators.inputs import Number, on_host, take
 from deltaprop.model import Network
 from deltaprop.parameters import Parameters
-from deltaprop.sources import CheckedSource, Rows
+from deltaprop.sources import converted_rows
 from deltaprop.trainer import check_dropout
 
 
@@ -186,7 +186,7 @@ class MultilayerPerceptron(FittedNetwork):
         backend = network.backend
         inputs, train_Y = self._placed(train_X, train_targets)
         if backend.on_host and isinstance(inputs, HostData):
-            inputs = train_Y = self._in_chunks(inputs, train_Y)
+            inputs = train_Y = converted_rows(inputs, train_Y, network.backend, network.dtype)
         training = Training(
             network,
             inputs,
@@ -305,15 +305,6 @@ class MultilayerPerceptron(FittedNetwork):
         if isinstance(inputs, HostData):
             return inputs, HostData(np.ascontiguousarray(targets, network.dtype))
         return inputs, network.backend.asarray(targets, network.dtype)
-
-    def _in_chunks(self, inputs: HostData, targets: HostData) -> CheckedSource:
-        """What is trained on chunk by chunk, on the host."""
-        backend, dtype = self._network.backend, self._network.dtype
-
-        def converted(X: Any, Y: Any) -> tuple[Array, Array]:
-            return inputs.converted(X, backend, dtype), targets.converted(Y, backend, dtype)
-
-        return CheckedSource(Rows(inputs.array, targets.array), converted)
 
     # -- scikit-learn's own -------------------------------------------------------------------------------------
 

@@ -190,6 +190,10 @@ class SweepCV(BaseSearchCV):
         ConvergenceWarning
             If ``max_iter`` ended some.
         """
+        with training_of(self):
+            return self._fit(X, y, params)
+
+    def _fit(self, X: Any, y: Any, params: dict[str, Any]) -> Self:
         self._validate_params()
         if y is None or set(params) - {"groups", "sample_weight"} or type(self.estimator) not in KINDS:
             return self._fit_one_by_one(X, y, params)
@@ -214,8 +218,7 @@ class SweepCV(BaseSearchCV):
             raise ValueError(f"cv: expected {self.n_splits_} splits, as it said there would be, got {len(splits)}")
         candidates = self._candidates()
         search = _Search(self, table, X, y, splits, routed, scorers)
-        with training_of(self):
-            out = search.run(candidates)
+        out = search.run(candidates)
         results = self._format_results(candidates, self.n_splits_, out)
         first = out[0]["test_scores"]
         self.multimetric_ = isinstance(first, dict)
@@ -240,8 +243,7 @@ class SweepCV(BaseSearchCV):
 
     def _fit_one_by_one(self, X: Any, y: Any, params: dict[str, Any]) -> Self:
         """As `GridSearchCV` does it."""
-        with training_of(self):
-            super().fit(X, y, **params)
+        super().fit(X, y, **params)
         return self
 
     @available_if(lambda self: hasattr(self.estimator, "transform"))
@@ -483,10 +485,10 @@ class _Search:
                 f"Stochastic Optimizer: Maximum iterations reached by {self.ran_out} of {self.fits} fits, and the "
                 "optimization hasn't converged yet.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         if self.unscored:
-            warnings.warn(f"{NO_SCORE} (in {self.unscored} of {self.fits} fits)", UserWarning, stacklevel=4)
+            warnings.warn(f"{NO_SCORE} (in {self.unscored} of {self.fits} fits)", UserWarning, stacklevel=5)
 
 
 def _fit_part(search: _Search, group: Group, jobs: Sequence[Job]) -> tuple[list[dict[str, Any]], int, int]:

@@ -216,7 +216,7 @@ class Group:
         if of_class is None:
             return weights
         everywhere = np.zeros(len(self.table.targets), self.dtype)
-        everywhere[rows] = of_class if weights is None else weights[rows] * of_class
+        everywhere[rows] = divisible(of_class if weights is None else weights[rows] * of_class, "class_weight")
         return everywhere
 
     def train(self, stack: StackState, fits: Sequence[MemberFit], *, go_on: bool) -> Records:
