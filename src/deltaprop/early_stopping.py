@@ -133,8 +133,7 @@ class WatchAnew(Watch):
 
     def best_epoch(self) -> int | None:
         """What it answers."""
-        best = self.stopping.best_epoch(self.history)
-        return None if best is None else int(best)
+        return self.stopping.best_epoch(self.history)
 
     def should_stop(self) -> bool:
         """What it answers."""

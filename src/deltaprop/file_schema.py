@@ -221,8 +221,7 @@ def _of_network(content: NetworkContent, tensors: Tensors) -> dict[str, Tensor]:
         expected["input.offset"] = Tensor(width, "float64")
         expected["input.scale"] = Tensor(width, "float64", least=sys.float_info.min * sys.float_info.epsilon)
     if content.training is not None:
-        # An early stopping of somebody's own may name an epoch when its parameters are gone.
-        if content.training.history.best_epoch is not None and "last" in tensors:
+        if content.training.history.best_epoch is not None:
             expected["last"] = Tensor(whole, dtype)
         if content.training.position.batch:
             expected["epoch_start"] = Tensor(whole, dtype)

@@ -195,8 +195,8 @@ def _goes_on(watch: Watch | None, history: History, best: Array, now: Array) -> 
     """Whether a member trains on; where it has never been better, its parameters go into `best`."""
     if watch is None:
         return True
-    history.best_epoch = watch.best_epoch()
-    if history.best_epoch == history.epochs:
+    if watch.best_epoch() == history.epochs:
+        history.best_epoch = history.epochs
         best[...] = now
     if watch.should_stop():
         history.message = f"stopped early after epoch {history.epochs}"

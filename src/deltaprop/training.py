@@ -145,10 +145,9 @@ def train(
                 validate(network, *validation, plan.objective, plan.metrics, history)
             history.seconds.append(time.perf_counter() - began)
             progress.epoch(history)
-            if watch is not None:
-                history.best_epoch = watch.best_epoch()
-                if history.best_epoch == epoch + 1:
-                    best = network.parameters.copy()
+            # An early stopping of somebody's own may name an earlier epoch, whose parameters are gone.
+            if watch is not None and watch.best_epoch() == epoch + 1:
+                history.best_epoch, best = epoch + 1, network.parameters.copy()
             if tell(plan.callbacks, EpochEnd(network, epoch + 1, plan.epochs, history)):
                 history.message, ended = f"stopped by a callback after epoch {epoch + 1}", True
             elif watch is not None and watch.should_stop():
