@@ -276,3 +276,48 @@ def test_parameters_are_numbers(values):
     with pytest.raises(TypeError, match=r"^biases\[1\]: expected "):
         net.biases = [net.biases[0], values]
     assert np.array_equal(net.parameters, before)
+
+
+@pytest.mark.parametrize("masked", ["X", "Y"])
+def test_batches_with_masked_entries_are_refused(masked):
+    arrays = {"X": X, "Y": LABELS.astype(float)}
+    arrays[masked] = np.ma.masked_array(arrays[masked], arrays[masked] > 0.5)
+    batches = [(X, LABELS.astype(float)), (arrays["X"], arrays["Y"])]
+    with pytest.raises(ValueError, match=f"{masked} of batch 1: "):
+        network().fit(batches, epochs=1)
+
+
+def test_numbers_beyond_float64_in_the_tables_of_estimators():
+    objects = X.astype(object)
+    objects[3, 1] = 10**400
+    fitted = dp.MLPRegressor(hidden_layer_sizes=(3,), max_iter=2).partial_fit(X, LABELS)
+    for call in (
+        lambda: dp.MLPRegressor().fit(objects, LABELS),
+        lambda: dp.MLPClassifier().partial_fit(objects, LABELS, classes=[0, 1, 2]),
+        lambda: fitted.predict(objects),
+        lambda: dp.MLPRegressor().fit(X, [10**400] * len(X)),
+    ):
+        with pytest.raises(ValueError, match="expected finite numbers in float64, got a larger one"):
+            call()
+
+
+@pytest.mark.parametrize("name", ["parameters", "weights", "biases", "thetas"])
+def test_what_somebody_froze_is_not_assigned_to(name):
+    net = network()
+    value = (
+        [np.zeros(array.shape) for array in getattr(net, name)]
+        if name != "parameters"
+        else np.zeros(net.parameters.shape)
+    )
+    net.parameters.flags.writeable = False
+    before = net.parameters.copy()
+    with pytest.raises(ValueError, match="parameters: expected a writeable array, got a read-only one"):
+        setattr(net, name, value)
+    assert np.array_equal(net.parameters, before)
+
+
+def test_a_stack_is_refused_for_a_member_that_somebody_froze():
+    stack = dp.NetworkStack(2, [4, 5, 3], loss="categorical_cross_entropy", backend="numpy")
+    stack[1].parameters.flags.writeable = False
+    with pytest.raises(ValueError, match="parameters: expected a writeable array, got a read-only one"):
+        stack.fit(X, LABELS, epochs=1)

@@ -103,7 +103,7 @@ def test_states_that_no_run_has(tmp_path):
     nan, inf = float("nan"), float("inf")
     history = [1.0] * 3
     changes = [
-        *(put("counters.step", step) for step in (-1, 0, 14, 16, 2**70, 1.5, "15", None)),
+        *(put("counters.step", step) for step in (-1, 0, 14, 16, 2**70, 1.5, 15.0, "15", None)),
         *(put("counters", counters) for counters in ({}, {"step": 15, "more": 1}, None, [15])),
         *(put("history.cost", cost) for cost in ([], history[:2], [*history, 1.0], [nan] * 3, [inf] * 3, ["1"] * 3, 1)),
         *(put("history.best_epoch", epoch) for epoch in (0, -1, 4, 2**70, None, "1")),

@@ -121,6 +121,8 @@ def fit():
 
 def everything():
     dp.Network([40, 20, 2]).fit_full_batch(X, X[:, :2], max_iter=2)
+    # Products that NumPy's BLAS shares out over threads of its own, which a child does not have.
+    dp.Network([40, 300, 300, 2], backend="reference").fit(X, X[:, :2], epochs=1, batch_size=200)
     dp.NetworkStack(3, [40, 20, 2]).fit(X, X[:, :2], epochs=1)
     dp.MLPClassifier((20,), max_iter=1).fit(X, y).predict(X)
     return fit()
@@ -147,6 +149,30 @@ os._exit(0)
 def test_forks_while_other_threads_fit():
     """From the first moment on, while those are still importing what they need."""
     run(BUSY)
+
+
+FIRST_USE = """
+X = np.random.default_rng(1).random((40, 4))
+
+def fit():
+    dp.Network([4, 3, 1], loss="squared_error").fit(X, X[:, 0], epochs=1)
+
+threading.Thread(target=fit, daemon=True).start()
+time.sleep(float(sys.argv[1]))
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    fit()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize("seconds", [0.0, 0.002, 0.01, 0.05])
+def test_a_fork_while_another_thread_uses_the_library_for_the_first_time(seconds):
+    """Which imports what it needs, as the child does."""
+    run(FIRST_USE, seconds)
 
 
 TWICE = """
@@ -190,6 +216,13 @@ for train, others in (
 def within(event):
     assert refused(lambda: net.fit(X, y))
 net.fit(X, y, epochs=1, callbacks=[within])
+for solver in ("adam", "lbfgs"):  # the network of an estimator is trained in place
+    warm = dp.MLPClassifier((3,), solver=solver, max_iter=2, warm_start=True).fit(X, y)
+    asked = []
+    def within(event):
+        asked.append(refused(lambda: warm.network_.fit(X, y)))
+    warm.set_params(callbacks=[within]).fit(X, y)
+    assert asked and all(asked)
 try:
     net.fit(X, y, callbacks=[lambda event: 1 / 0])
 except ZeroDivisionError:

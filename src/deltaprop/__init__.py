@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from deltaprop import forks as forks
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:

@@ -103,7 +103,7 @@ class Training(Exact):
     version: int
     configuration: dict[str, dict[str, Any]]
     position: Position
-    counters: dict[str, Count | Finite]
+    counters: dict[str, Count]
     cost: Finite
     history: Recorded
     ended: bool

@@ -1,21 +1,50 @@
 """Forks while other threads are at work: the child has one thread of its parent's, and locks that the others held.
 
-Our own locks are made anew in the child, by `in_child`. Python's locks of modules are not: a child that imports what
-another thread was importing waits for ever. Much of this library imports what it needs when it is first used, so that a
-fork waits for imports of ours that are under way.
+Our own locks are made anew in the child, by `in_child`. Others cannot be: a child that imports what another thread was
+importing waits for ever, and so does one that asks a BLAS whose threads were at work. So a fork waits for imports that
+are under way, as much of this library imports what it needs when it is first used, and for products of NumPy's BLAS
+(`no_fork`).
 """
 
 from __future__ import annotations
 
+# A fork takes locks of these two, and imports need them. Had they come after our own hook, that would wait for such
+# imports in vain.
+import concurrent.futures.thread  # noqa: F401
+import logging  # noqa: F401
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable
+from types import FrameType
 
-#: Whose imports a fork waits for, and for how many seconds at most.
-PACKAGES = ("deltaprop", "numpy", "scipy", "sklearn", "joblib", "threadpoolctl", "safetensors", "rich", "pyarrow")
+#: For how many seconds a fork waits at most.
 LONGEST_WAIT = 10.0
+#: Seconds between two looks.
+LOOKS_AFTER = 0.0005
+#: The numbers of threads that are in the middle of a product, and of threads that fork.
+_inside: set[int] = set()
+_forking: set[int] = set()
+
+
+class NoFork:
+    """A context in which no other thread forks; it has to be left soon, and not to be entered twice."""
+
+    def __enter__(self) -> None:
+        thread = threading.get_ident()
+        _inside.add(thread)
+        # Either this thread sees that another forks, or that one sees this one: each tells before it looks.
+        while _forking and thread not in _forking:
+            _inside.discard(thread)
+            time.sleep(LOOKS_AFTER)
+            _inside.add(thread)
+
+    def __exit__(self, *raised: object) -> None:
+        _inside.discard(threading.get_ident())
+
+
+no_fork = NoFork()
 
 
 def in_child(callback: Callable[[], None]) -> None:
@@ -24,22 +53,44 @@ def in_child(callback: Callable[[], None]) -> None:
         os.register_at_fork(after_in_child=callback)
 
 
-def _imports_elsewhere() -> bool:
-    """Whether another thread is importing something of `PACKAGES`."""
-    # Python offers no other way to ask: each module that is being imported has a lock, which knows its thread.
-    locks = getattr(sys.modules.get("_frozen_importlib"), "_module_locks", {})
+def _is_importing() -> bool:
+    """Whether another thread is importing something because code of ours asked for it."""
     here = threading.get_ident()
-    for name, reference in list(locks.items()):
-        if name.partition(".")[0] in PACKAGES and getattr(reference(), "owner", None) not in (None, here):
+    return any(_imports_for_us(frame) for thread, frame in sys._current_frames().items() if thread != here)
+
+
+def _imports_for_us(frame: FrameType | None) -> bool:
+    imports = False
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__", ""))
+        imports = imports or module in ("importlib._bootstrap", "_frozen_importlib", __package__)
+        if imports and module.partition(".")[0] == __package__:
             return True
+        frame = frame.f_back
     return False
 
 
-def _wait_for_imports() -> None:
-    until = time.monotonic() + LONGEST_WAIT
-    while _imports_elsewhere() and time.monotonic() < until:
-        time.sleep(0.001)
+def _wait_for_imports(until: float) -> None:
+    while _is_importing() and time.monotonic() < until:
+        time.sleep(LOOKS_AFTER)
+
+
+def _before() -> None:
+    thread, until = threading.get_ident(), time.monotonic() + LONGEST_WAIT
+    _wait_for_imports(until)
+    _forking.add(thread)
+    while _inside - {thread} and time.monotonic() < until:
+        time.sleep(LOOKS_AFTER)
+
+
+def _after_in_parent() -> None:
+    _forking.discard(threading.get_ident())
+
+
+def _after_in_child() -> None:
+    _inside.clear()
+    _forking.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_wait_for_imports)
+    os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

@@ -207,7 +207,8 @@ class NetworkState:
         return {f"{kind}.{l}": self.backend.to_numpy(array) for kind, arrays in pairs for l, array in enumerate(arrays)}
 
     def _assign(self, targets: list[Array], values: Sequence[Any], name: str) -> None:
-        """Copy `values` into `targets`, all or, where one has a wrong shape, none of them."""
+        """Copy `values` into `targets`, all or, where one has a wrong shape or memory is read-only, none of them."""
+        self._parameters.require_writeable()
         if len(values) != len(targets):
             raise ValueError(f"{name}: expected {len(targets)} arrays, one a layer, got {len(values)}")
         arrays = []

@@ -78,7 +78,7 @@ class Parameters:
         return self.flat[..., : self.n_weights]
 
     def require_writeable(self) -> None:
-        """Refuse to be trained where somebody has made the memory read-only, as a whole or a layer of it.
+        """Refuse to be changed where somebody has made the memory read-only, as a whole or a layer of it.
 
         Raises
         ------
@@ -91,7 +91,7 @@ class Parameters:
         for name, array in named:
             while isinstance(array, np.ndarray):  # a view has a flag of its own
                 if not array.flags.writeable:
-                    raise ValueError(f"{name}: expected a writeable array, as training changes it, got a read-only one")
+                    raise ValueError(f"{name}: expected a writeable array, got a read-only one")
                 array = array.base
 
     @property

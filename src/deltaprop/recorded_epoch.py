@@ -13,6 +13,7 @@ import numpy as np
 from deltaprop.backends.numpy import NumpyBackend
 from deltaprop.backends.recording import NotRecordableError, RecordingBackend, Tape
 from deltaprop.backprop import Workspace, backward, forward
+from deltaprop.forks import no_fork
 from deltaprop.interruption import Paused
 from deltaprop.optimizers import AdamW, moments_of
 from deltaprop.parameters import Parameters
@@ -91,12 +92,13 @@ class RecordedEpoch(WholeEpoch):
         self.X.take(rows, 0, steps.X, "clip")  # which writes straight into the buffer; indices are in range
         self.Y.take(rows, 0, steps.Y, "clip")
         now = None
-        for rate, calls in zip(rates[first : first + count].tolist(), steps.calls, strict=True):
-            if rate != now:
-                steps.set_rate(rate)
-                now = rate
-            for function, arguments in calls:
-                function(*arguments)
+        with no_fork:
+            for rate, calls in zip(rates[first : first + count].tolist(), steps.calls, strict=True):
+                if rate != now:
+                    steps.set_rate(rate)
+                    now = rate
+                for function, arguments in calls:
+                    function(*arguments)
         if "step" in self.state:
             self.state["step"] += count
         network, g_L = self.network, self.network.output_activation

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
+from deltaprop.arguments import refuse_masked
 from deltaprop.backends import Array, Backend
 from deltaprop.cells import finite_numbers
 from deltaprop.numpy_files import DAMAGED, UNPACKED_LIMIT, check_declared_size, load_numpy, members
@@ -348,6 +349,8 @@ class BatchParts(Parts):
         for number, batch in enumerate(self.batches):
             if not isinstance(batch, (tuple, list)) or len(batch) != 2:
                 raise TypeError(f"X: expected batches to be pairs (X, Y), got {type(batch).__name__} as batch {number}")
+            for name, array in zip(("X", "Y"), batch, strict=True):
+                refuse_masked(array, f"{name} of batch {number}")
             yield batch[0], batch[1]
 
     def describe(self) -> str:

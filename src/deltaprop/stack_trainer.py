@@ -46,7 +46,8 @@ class StackTrainer:
         members: Sequence[Member],
         networks: Sequence[NetworkState] | None = None,
     ) -> None:
-        network.own.require_writeable()
+        for each in (network, *(networks or ())):
+            each.own.require_writeable()
         self.members = members
         self._weighted = any(member.sample_weight is not None for member in members)
         self._terms = np.zeros((len(members), 3, max(member.batches for member in members)))

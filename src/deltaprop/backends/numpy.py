@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,16 @@ from numpy.typing import DTypeLike
 from deltaprop.backends.base import Array, Backend, Scalar, philox_key
 from deltaprop.backends.numpy_activation import ACTIVATIONS, Function
 from deltaprop.backends.numpy_loss import LOSSES
+from deltaprop.forks import no_fork
 
 #: Elements taken at a time by a chain of ufuncs: three such blocks of float64 fit a 1 MiB second-level cache.
 BLOCK = 16384
 ALL = [slice(None)]
+ANY_TIME = nullcontext()
 #: Products of two numbers that one call of the BLAS forms at most: some tenths of a second of one core.
 MOST_PRODUCTS = 2**32
+#: Those, and entries of a vector or of a matrix times a vector, from which the BLAS may use threads of its own.
+THREADED_PRODUCTS, THREADED_ENTRIES = 2**17, 2**12
 BOOL = np.dtype(bool)
 #: Views of scratch that are remembered.
 MOST_VIEWS = 512
@@ -49,6 +54,9 @@ def _multiply(A: Array, B: Array, out: Array) -> None:
             half = len(out) // 2
             _multiply(A[:half], B, out[:half])
             _multiply(A[half:], B, out[half:])
+    elif out.size * A.shape[-1] > THREADED_PRODUCTS:
+        with no_fork:
+            A.dot(B, out) if out.ndim == 2 else np.matmul(A, B, out=out)
     elif out.ndim == 2:
         A.dot(B, out)  # half of what matmul takes for small matrices
     else:
@@ -275,7 +283,12 @@ class NumpyBackend(Backend):
     def bias_gradient(self, delta: Array, out: Array, keep: float = 0.0) -> None:
         sums = out if keep == 0.0 else self._second(out)
         if delta.ndim == 2:
-            self._scratch.ones(delta.shape[0], delta.dtype).dot(delta, sums)
+            ones = self._scratch.ones(delta.shape[0], delta.dtype)
+            if delta.size > THREADED_ENTRIES:
+                with no_fork:
+                    ones.dot(delta, sums)
+            else:
+                ones.dot(delta, sums)
         else:
             np.add.reduce(delta, axis=-2, out=sums)
         if keep != 0.0:
@@ -292,11 +305,13 @@ class NumpyBackend(Backend):
             of_W += penalty
 
     def squared_norm(self, weights: Array) -> float:
-        return float(np.vdot(weights, weights))
+        with no_fork if weights.size > THREADED_ENTRIES else ANY_TIME:
+            return float(np.vdot(weights, weights))
 
     def add_squared_norm(self, weights: Array, factor: Scalar, cost: Array) -> None:
         squares = self._scratch(3, weights.shape[:-1], weights.dtype)
-        np.vecdot(weights, weights, out=squares)
+        with no_fork if weights.size > THREADED_ENTRIES else ANY_TIME:
+            np.vecdot(weights, weights, out=squares)
         squares *= factor
         cost += squares
 

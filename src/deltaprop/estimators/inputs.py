@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -53,6 +55,21 @@ def take(X: Any, rows: np.ndarray[Any, Any]) -> Any:
     return X[rows] if backend is None else X[backend.asarray(rows, np.int64)]
 
 
+@contextmanager
+def _named_overflow(name: str) -> Iterator[None]:
+    """Within, a number that float64 cannot hold, which Python's own may be, is refused by name.
+
+    Raises
+    ------
+    ValueError
+        If there is one.
+    """
+    try:
+        yield
+    except OverflowError as error:
+        raise ValueError(f"{name}: expected finite numbers in float64, got a larger one ({error})") from None
+
+
 def checked_inputs(estimator: Any, X: Any, *, dtype: DTypeLike | None) -> Any:
     """`X` as scikit-learn's `validate_data` leaves it, compared with what `estimator` was fitted on.
 
@@ -75,7 +92,8 @@ def checked_inputs(estimator: Any, X: Any, *, dtype: DTypeLike | None) -> Any:
     device = on_device(X)
     if device is not None:
         return _checked_on_device(estimator, device, dtype, reset=False)
-    return validate_data(estimator, X, accept_sparse="csr", dtype=_checked_dtype(X, dtype), reset=False)
+    with _named_overflow("X"):
+        return validate_data(estimator, X, accept_sparse="csr", dtype=_checked_dtype(X, dtype), reset=False)
 
 
 def _checked_dtype(X: Any, dtype: DTypeLike | None) -> Any:
@@ -115,7 +133,8 @@ def checked_data(
     y, device = on_host(y, "y"), on_device(X)
     if device is None:
         checks = {"accept_sparse": "csr", "dtype": _checked_dtype(X, dtype), "reset": reset}
-        X, y = validate_data(estimator, X, y, **checks, **options)
+        with _named_overflow("X or y"):
+            X, y = validate_data(estimator, X, y, **checks, **options)
     else:
         X = _checked_on_device(estimator, device, dtype, reset)
         # The inputs stay where they are: one column of as many rows stands for them while the targets are checked.

@@ -24,6 +24,7 @@ from deltaprop.estimators.class_targets import ClassTargets
 from deltaprop.estimators.fit_data import HeldOut, Training, check_weights
 from deltaprop.estimators.fitted_network import ACTIVATIONS, FittedNetwork, our_name
 from deltaprop.estimators.inputs import Number, on_host, take
+from deltaprop.exclusive import training_of
 from deltaprop.model import Network
 from deltaprop.parameters import Parameters
 from deltaprop.sources import converted_rows
@@ -196,10 +197,11 @@ class MultilayerPerceptron(FittedNetwork):
             self._constant_costs(train_targets),
             self._outputs_averaged(),
         )
-        if self.solver == "lbfgs":
-            full_batch.train(self, training, held_out)
-        else:
-            minibatches.train(self, training, held_out, incremental=incremental)
+        with training_of(network):
+            if self.solver == "lbfgs":
+                full_batch.train(self, training, held_out)
+            else:
+                minibatches.train(self, training, held_out, incremental=incremental)
         if not backend.all_finite(network.parameters):
             if before is not None:
                 network.parameters = before
