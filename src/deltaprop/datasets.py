@@ -23,8 +23,8 @@ Matrix = np.ndarray[Any, Any]
 
 #: Elements of an array that are looked at together.
 BLOCK = 2**18
-#: Columns that are read in one pass over a Parquet file: every pass parses what the file says of all its columns.
-COLUMNS_AT_ONCE = 64
+#: Bytes of the columns that are read in one pass over a Parquet file; every pass parses what it says of all columns.
+BYTES_OF_A_PASS = 2 * 2**20
 #: Files whose columns have names.
 TABLES = (".csv", ".tsv", ".txt", ".parquet")
 #: Pairs of names under which an .npz file may hold its training data, and those of its test data.
@@ -173,8 +173,9 @@ def _from_parquet(path: Path, target: str | None, features: Sequence[str] | None
     target, features = _choose(path, file.names, target, features)
     file.check_size(len(features) + (target is not None))
     X = np.empty((sum(file.sizes), len(features)))
-    for first in range(0, len(features), COLUMNS_AT_ONCE):
-        names, start = features[first : first + COLUMNS_AT_ONCE], 0
+    at_once = max(1, BYTES_OF_A_PASS // (X.itemsize * len(X)))
+    for first in range(0, len(features), at_once):
+        names, start = features[first : first + at_once], 0
         for pieces in file.pieces(names):
             for j, (name, piece) in enumerate(zip(names, pieces, strict=True), start=first):
                 X[start : start + len(piece), j] = cells.finite_numbers(path, name, piece, start)
