@@ -155,9 +155,9 @@ def test_estimators_refuse_weights_that_cannot_be_divided_by(scale, rng):
         dp.MLPClassifier(backend="numpy"), dp.MLPRegressor(backend="numpy"), dp.EnsembleClassifier(n_estimators=2),
         dp.SweepCV(dp.MLPClassifier(backend="numpy"), {"alpha": [0.1]}, cv=2, error_score="raise"),
     ):  # fmt: skip
-        with pytest.raises(ValueError, match="sample_weight: expected (some )?weights"):
+        with pytest.raises(ValueError, match=r"sample_weight: expected (some )?weights"):
             estimator.fit(X, y, sample_weight=np.full(40, scale))
-    with pytest.raises(ValueError, match="class_weight: expected (some )?weights"):
+    with pytest.raises(ValueError, match=r"class_weight: expected (some )?weights"):
         dp.MLPClassifier(class_weight={0: scale, 1: scale}, backend="numpy").fit(X, y)
 
 
