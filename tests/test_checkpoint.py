@@ -120,9 +120,13 @@ def test_killed_runs_end_as_if_left_alone(run, tmp_path):
 def test_signals_end_a_run_between_steps(number, tmp_path):
     """With exit status 143, and as a KeyboardInterrupt, which ends Python by SIGINT itself."""
     expected, seconds = faults.undisturbed("compiled", tmp_path)
-    got, statuses = faults.disturbed("compiled", tmp_path, 6, seconds, number, random.Random(1))
-    faults.assert_same(got, expected)
-    assert (143 if number == signal.SIGTERM else -signal.SIGINT) in statuses
+    wanted, generator = 143 if number == signal.SIGTERM else -signal.SIGINT, random.Random(1)
+    for _ in range(5):  # on a busy machine signals may miss the time in which the run listens
+        got, statuses = faults.disturbed("compiled", tmp_path, 6, seconds, number, generator)
+        faults.assert_same(got, expected)
+        if wanted in statuses:
+            return
+    pytest.fail(f"no run ended with {wanted}")
 
 
 def test_a_signal_leaves_the_best_parameters(data, tmp_path):
