@@ -63,7 +63,10 @@ class NativeEpoch(WholeEpoch):
         self.stop = ctypes.c_int32(0)
         plan.stop = ctypes.addressof(self.stop)
         #: What a step that is left in its middle has changed, as it was before; None where steps are short.
-        self.before = Remembered(self._changing()) if self.operations > LONG_STEP else None
+        self.before: Remembered | None = None
+        if self.operations > LONG_STEP:
+            sums = {"cost": task.cost, "decay": task.decay}
+            self.before = Remembered(self.state, parameters=network.parameters, **sums)
         plan.threads = min(own_threads(), os.cpu_count() or 1, max(1, int(self.operations / OPERATIONS_A_THREAD)))
         scratch = np.empty(compiled.scratch_entries(plan), network.dtype)
         self._point("scratch", scratch, scratch.shape)
@@ -119,11 +122,6 @@ class NativeEpoch(WholeEpoch):
         if not run_abandonable(lambda: self.run(self.plan), self.before.restore, self.stop, self.pause):
             raise Paused(first)
 
-    def _changing(self) -> dict[str, Array]:
-        """Every array that a step writes into."""
-        moments = {f"moment {i}": moment for i, moment in enumerate(moments_of(self.state))}
-        return {"parameters": self.network.parameters, "cost": self.task.cost, "decay": self.task.decay, **moments}
-
     @property
     def epochs_at_once(self) -> int:
         """As many as let an interrupt be heard; none where J of each asks for Σ W² or for weights."""
@@ -136,21 +134,18 @@ class NativeEpoch(WholeEpoch):
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], int]:
         """In one call, without sample weights and penalty; the optimizer, too, is as the last good epoch left it."""
         plan, parameters = self.plan, self.network.parameters
-        before, state = parameters.copy(), Remembered(self.state)
+        before = Remembered(self.state, parameters=parameters)
         costs, good = self._epochs(orders, terms[: self.task.batches], learning_rate, count), count
         if not (np.isfinite(costs).all() and self.network.backend.all_finite(parameters)):
             good = 0
             while good < count:  # again, one by one, to the last that is good
-                parameters[...] = before
-                state.restore()
+                before.restore()
                 order = None if orders is None else orders[good : good + 1]
                 costs[good : good + 1] = self._epochs(order, terms[: self.task.batches], learning_rate, 1)
                 if not (np.isfinite(costs[good]) and self.network.backend.all_finite(parameters)):
-                    parameters[...] = before
-                    state.restore()
+                    before.restore()
                     break
-                before[...] = parameters
-                state.renew()
+                before.renew()
                 good += 1
         plan.epochs = 1
         self._point_to_sums()

@@ -257,18 +257,27 @@ def moments_of(state: dict[str, Any]) -> list[Any]:
 
 
 class Remembered:
-    """The state of an optimizer as it was, in memory of its own, to go back to."""
+    """The state of an optimizer, and other arrays that a step changes, as they were: a copy to go back to.
 
-    def __init__(self, state: dict[str, Any]) -> None:
-        self.state, self.before = state, {name: copy.copy(value) for name, value in state.items()}
+    Parameters
+    ----------
+    state : dict
+    **others : array
+    """
+
+    def __init__(self, state: dict[str, Any], **others: Any) -> None:
+        self._now = (state, others)
+        self._before = [{name: copy.copy(value) for name, value in now.items()} for now in self._now]
 
     def renew(self) -> None:
         """As it is now."""
-        _copy_state(self.state, self.before)
+        for now, before in zip(self._now, self._before, strict=True):
+            _copy_state(now, before)
 
     def restore(self) -> None:
         """Let it be as it was."""
-        _copy_state(self.before, self.state)
+        for now, before in zip(self._now, self._before, strict=True):
+            _copy_state(before, now)
 
 
 def _copy_state(source: dict[str, Any], target: dict[str, Any]) -> None:

@@ -123,10 +123,10 @@ class Trainer:
             if shuffled
         }
         #: What a step that is left in its middle has changed, as it was before; None where steps are short.
-        self.before: tuple[Remembered, ...] | None = None
+        self.before: Remembered | None = None
         if backend.on_host and operations_of(network, self.batch_size) > LONG_STEP:
-            arrays = {"parameters": network.parameters, "cost": self.cost, "decay": self.decay}
-            self.before = Remembered(self.state), Remembered(arrays)
+            sums = {"cost": self.cost, "decay": self.decay}
+            self.before = Remembered(self.state, parameters=network.parameters, **sums)
 
     def need_buffers(self, *, shuffled: bool) -> None:
         """The same, unless they are there: where epochs go another way, steps are taken now and then."""
@@ -172,12 +172,11 @@ class Trainer:
             If they are: from the first minibatch on, for no chunk of an epoch can be had by itself.
         """
         assert self.streamed is not None
-        before = Remembered(self.state), Remembered({"parameters": self.network.parameters})
+        before = Remembered(self.state, parameters=self.network.parameters)
         try:
             self.streamed(given)
         except Exception as error:
-            for remembered in before:
-                remembered.restore()
+            before.restore()
             if isinstance(error, Paused):
                 raise Paused(0) from None
             raise
@@ -225,14 +224,12 @@ class Trainer:
         if self.before is None:
             self.minibatch(*minibatch)
             return
-        for remembered in self.before:
-            remembered.renew()
+        self.before.renew()
         try:
             with self.pause.heard_at_once():
                 self.minibatch(*minibatch)
         except (Abandoned, KeyboardInterrupt) as signal:
-            for remembered in self.before:
-                remembered.restore()
+            self.before.restore()
             if isinstance(signal, Abandoned):
                 raise Paused(batch) from None
             raise
