@@ -166,6 +166,12 @@ template <typename... A> int sizes(void (*)(A...), int* out) {
 }  // namespace host
 
 inline void __syncthreads() { host::wait(host::at_block); }
+inline void __threadfence() {}
+inline unsigned atomicAdd(unsigned* place, unsigned x) {  // fibers take turns
+    const unsigned before = *place;
+    *place += x;
+    return before;
+}
 
 // What kernels/cluster.cuh is on a device.
 template <int BLOCKS> inline int cluster_rank() { return int(host::fibers[host::current].rank); }

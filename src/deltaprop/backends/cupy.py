@@ -282,6 +282,14 @@ class CupyBackend(Backend):
             buffer = buffers[key] = self.empty((size,), dtype)
         return buffer
 
+    def _tickets(self, count: int) -> Array:
+        """At least so many counters that are 0 between launches, for ``kernels/last_block.cuh``; as `_scratch`."""
+        buffers = self._here.buffers
+        key = ("tickets", None, self.cp.cuda.Device().id, self.cp.cuda.get_current_stream().ptr)
+        if key not in buffers or buffers[key].size < count:
+            buffers[key] = self.zeros((max(count, 256),), np.uint32)
+        return buffers[key]
+
     # -- matrix products ----------------------------------------------------------------------------------------
 
     @property
