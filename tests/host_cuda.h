@@ -17,6 +17,7 @@
 #define __host__
 #define __device__
 #define __shared__ static  // one block at a time: kernels for clusters have dynamic shared memory only
+#define __noinline__
 #define __launch_bounds__(...)
 #define __cluster_dims__(...)
 #define DELTAPROP_DYNAMIC_SHARED(NAME) unsigned char* NAME = host::shared_memory(host::fibers[host::current].rank)
@@ -203,6 +204,10 @@ inline unsigned short host_float16(float x) {
     return (unsigned short)(sign + unsigned(exponent + 13) * 1024u + unsigned(units));
 }
 template <typename T> inline T __shfl_xor_sync(unsigned, T x, int mask) { return host::shuffle_xor(x, mask); }
+template <typename T> inline T __shfl_sync(unsigned, T x, int lane) {
+    return host::shuffle_xor(x, (host::current ^ lane) & 31);
+}
+template <typename T> inline T __ldcg(const T* place) { return *place; }
 
 #define HOST_KERNEL(NAME)                                                                                   \
     template <typename... A> static void host_call_##NAME(void (*k)(A...), const unsigned* g, const unsigned* b, \

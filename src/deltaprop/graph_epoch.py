@@ -103,7 +103,12 @@ class GraphEpoch(WholeEpoch):
             backend.minibatch(*source, self.table, self.step, out, now, self.batch)
             if decays:
                 backend.add_squared_norm(network.flat_weights, number[DECAY], self.task.decay)
-            with backend.narrowed_once(self.narrowed), backend.counting(self.step), backend.beside(self.side):
+            with (
+                backend.narrowed_once(self.narrowed),
+                backend.counting(self.step),
+                backend.small_layers(),
+                backend.beside(self.side),
+            ):
                 forward(network, buffers.X, buffers.work)
                 backward(
                     network,

@@ -19,7 +19,10 @@ from numpy.typing import DTypeLike
 from deltaprop.backends.base import Array, Backend, Precision, Scalar, philox_key
 from deltaprop.backends.cublas import Products, find_products
 from deltaprop.backends.cuda_compiler import cached_cubin
+from deltaprop.backends.device_clock import fastest, seconds_on_device
+from deltaprop.backends.launching import NULL, number
 from deltaprop.backends.member_axis import member_by_member
+from deltaprop.backends.small_layers import Affine, SmallLayers
 from deltaprop.errors import BackendError
 from deltaprop.installed import is_installed
 
@@ -27,8 +30,6 @@ if TYPE_CHECKING:
     from deltaprop.backends.resident import Residence
 
 INSTALL = "pip install 'deltaprop[cuda13]' (CUDA 13 drivers) or pip install 'deltaprop[cuda12]' (CUDA 12 drivers)"
-#: The address of an array that is not there.
-NULL = np.uintp(0)
 THREADS = 256
 #: Blocks of an elementwise launch for each multiprocessor; further elements are reached by the grid's stride.
 BLOCKS_A_MULTIPROCESSOR = 16
@@ -116,6 +117,7 @@ class Here(threading.local):
         self.step: Array | None = None
         self.narrowed: Narrowed | None = None
         self.aside: Aside | None = None
+        self.small: SmallLayers | None = None
 
 
 class CupyBackend(Backend):
@@ -130,6 +132,7 @@ class CupyBackend(Backend):
         self._limits: dict[int, tuple[int, int, int]] = {}
         self._here = Here()
         self._found_products: Products | None = None
+        self._small_choices: dict[Any, str] = {}
         self._variants: dict[tuple[Precision, int | None], Any] = {("fp32", None): self}
 
     def in_precision(self, precision: Precision) -> Self:
@@ -460,13 +463,32 @@ class CupyBackend(Backend):
             aside.running = False
 
     @contextmanager
-    def counting(self, step: Array) -> Iterator[None]:
+    def counting(self, step: Array | None) -> Iterator[None]:
         """Inside, `output_delta` counts `step`, () of int64, up: a step has one of them, after all that read it."""
-        self._here.step = step
+        before, self._here.step = self._here.step, step
         try:
             yield
         finally:
-            self._here.step = None
+            self._here.step = before
+
+    @contextmanager
+    def small_layers(self) -> Iterator[None]:
+        """Inside, which is one training step, products that are small may be formed by kernels of our own."""
+        small = self._here.small = SmallLayers(self, self._small_choices)
+        try:
+            yield
+            small.flush()
+        finally:
+            self._here.small = None
+
+    def is_capturing(self) -> bool:
+        """Whether what is launched on the current stream is captured, not run."""
+        return bool(self.cp.cuda.get_current_stream().is_capturing())
+
+    def fastest_way(self, ways: dict[str, Callable[[], None]]) -> str:
+        """The name of the one that takes the device the shortest time; they only launch work on the current stream."""
+        stream = self.new_stream()
+        return fastest({name: seconds_on_device(self, stream, call) for name, call in ways.items()})
 
     def minibatch(
         self,
@@ -507,6 +529,10 @@ class CupyBackend(Backend):
         """Where on the device `array` begins."""
         return int(array.data.ptr)
 
+    def device_number(self) -> int:
+        """The number of the current device."""
+        return int(self.cp.cuda.Device().id)
+
     def shared_memory_limits(self) -> tuple[int, int, int]:
         """Bytes of shared memory a block may have, blocks a cluster may have, and multiprocessors of the device."""
         device = self.cp.cuda.Device()
@@ -538,6 +564,14 @@ class CupyBackend(Backend):
     def affine_activation(
         self, A: Array, W: Array, b: Array, activation: str, Z: Array, out: Array, mask: Array | None = None
     ) -> None:
+        small = self._here.small
+        if small is None or not small.affine_activation(Affine(A, W, b, activation, Z, out, mask)):
+            self.library_affine_activation(A, W, b, activation, Z, out, mask)
+
+    def library_affine_activation(
+        self, A: Array, W: Array, b: Array, activation: str, Z: Array, out: Array, mask: Array | None
+    ) -> None:
+        """`affine_activation` by the library's product and a kernel for what follows it."""
         self.product(A, W, out=Z, transpose_B=True)
         self._bias_activation(Z, b, activation, out, mask)
 
@@ -574,12 +608,32 @@ class CupyBackend(Backend):
         bias_gradient: Array | None = None,
         keep: float = 0.0,
     ) -> None:
+        given = {"sample_weight": sample_weight, "bias_gradient": bias_gradient, "keep": keep}
+        small = self._here.small
+        if small is None or not small.output_delta(loss, activation, Z, Y, scale, out, cost, **given):
+            self.library_output_delta(loss, activation, Z, A, Y, scale, out, cost, **given)
+
+    def library_output_delta(
+        self,
+        loss: str,
+        activation: str,
+        Z: Array,
+        A: Array,
+        Y: Array,
+        scale: Scalar,
+        out: Array,
+        cost: Array,
+        sample_weight: Array | None = None,
+        bias_gradient: Array | None = None,
+        keep: float = 0.0,
+    ) -> None:
+        """`output_delta` where z and a are there."""
         rows, columns = Z.shape
         row_cost = self._scratch("row_cost", rows, Z.dtype)
         step = self._here.step
         name, real = f"output_delta_{loss}_{activation}", Z.dtype.type
         weights = NULL if sample_weight is None else sample_weight
-        arrays = (Z, A, Y, weights, out, row_cost, np.int32(columns), *_number(scale, Z.dtype))
+        arrays = (Z, A, Y, weights, out, row_cost, np.int32(columns), *number(scale, Z.dtype))
         if rows * columns <= ENTRIES_OF_A_BLOCK:  # one block, which adds up what it has made: one launch for three
             sums = NULL if bias_gradient is None else bias_gradient
             ends = (cost, NULL if step is None else step, sums, real(keep), np.int64(rows))
@@ -609,6 +663,22 @@ class CupyBackend(Backend):
         keep: float = 0.0,
     ) -> None:
         self._fork()
+        small = self._here.small
+        if small is None or not small.hidden_delta(delta, W, activation, Z, out, bias_gradient, mask, keep):
+            self.library_hidden_delta(delta, W, activation, Z, out, bias_gradient, mask, keep)
+
+    def library_hidden_delta(
+        self,
+        delta: Array,
+        W: Array,
+        activation: str,
+        Z: Array,
+        out: Array,
+        bias_gradient: Array,
+        mask: Array | None,
+        keep: float,
+    ) -> None:
+        """`hidden_delta` by the library's product and a kernel for what follows it."""
         self.product(delta, W, out=out, of_delta=True)
         arrays = (out, Z, NULL if mask is None else mask)
         self._over_columns(f"hidden_delta_{activation}", arrays, out, bias_gradient, keep)
@@ -617,8 +687,11 @@ class CupyBackend(Backend):
     def weight_gradient(self, delta: Array, A: Array, out: Array, keep: Scalar | None = None) -> None:
         self._fork()
 
+        small = self._here.small
+
         def product() -> None:
-            self.product(delta, A, out=out, transpose_A=True, keep=keep, of_delta=True)
+            if small is None or not small.weight_gradient(delta, A, out, keep):
+                self.product(delta, A, out=out, transpose_A=True, keep=keep, of_delta=True)
 
         if self._here.aside is None:
             product()
@@ -632,7 +705,7 @@ class CupyBackend(Backend):
     @member_by_member(1)
     def add_l2_gradient(self, weights: Array, l2: Scalar, gradient: Array) -> None:
         self._join()  # it adds to what they write
-        arguments = (weights, *_number(l2, weights.dtype), gradient)
+        arguments = (weights, *number(l2, weights.dtype), gradient)
         self._over_elements("l2_gradient", "l2_gradient", weights.dtype, *arguments, n=weights.size)
 
     def squared_norm(self, weights: Array) -> float:
@@ -643,7 +716,7 @@ class CupyBackend(Backend):
         dtype = weights.dtype
         (blocks,) = self._blocks(-(-weights.size // THREADS))
         partial = self._scratch("squared_norm", blocks, dtype)
-        arguments = (weights, *_number(factor, dtype), partial, np.int64(weights.size))
+        arguments = (weights, *number(factor, dtype), partial, np.int64(weights.size))
         self._kernel("squared_norm", "squared_norm", dtype)((blocks,), (THREADS,), arguments)
         self._accumulate(partial, blocks, cost)
 
@@ -732,7 +805,7 @@ class CupyBackend(Backend):
         momentum: Scalar,
         nesterov: bool,
     ) -> None:
-        real, rate = parameters.dtype.type, _number(learning_rate, parameters.dtype)
+        real, rate = parameters.dtype.type, number(learning_rate, parameters.dtype)
         if velocity is None:
             function = "sgd"
             arguments: tuple[Any, ...] = (parameters, gradient, *rate)
@@ -758,7 +831,7 @@ class CupyBackend(Backend):
         dtype = parameters.dtype
         constants = [dtype.type(x) for x in (beta_1, beta_2, epsilon)]
         arrays = (parameters, gradient, first_moment, second_moment)
-        arguments = (*arrays, *_number(step_size, dtype), *constants, *_number(decay, dtype), np.int64(n_decayed))
+        arguments = (*arrays, *number(step_size, dtype), *constants, *number(decay, dtype), np.int64(n_decayed))
         self._over_elements("adam", "adam", parameters.dtype, *arguments, n=parameters.size)
 
     # -- minibatches --------------------------------------------------------------------------------------------
@@ -784,10 +857,3 @@ class CupyBackend(Backend):
 def kind_of(dtype: np.dtype[Any]) -> str:
     """What the entries of an array are, as `deltaprop.backends.cuda_compiler` calls it."""
     return "bfloat16" if dtype == BFLOAT16 else dtype.name
-
-
-def _number(value: Scalar, dtype: np.dtype[Any]) -> tuple[Any, Any]:
-    """What a kernel is handed for a number that the host knows, or that stands on the device."""
-    if isinstance(value, (int, float)):
-        return dtype.type(value), NULL
-    return dtype.type(0), value

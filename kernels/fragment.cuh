@@ -1,0 +1,59 @@
+// Pieces of matrices in the registers of a warp: how its lanes read them, and how they add up what each has found.
+// For products so small that a launch costs as much as they do; see small_forward.cu, small_delta.cu, small_gradient.cu.
+#pragma once
+#include "pack.cuh"
+#include "real.cuh"
+
+__device__ inline real as_real(real x) { return x; }
+#if defined(DELTAPROP_HALF) || defined(DELTAPROP_BFLOAT16)
+__device__ inline real as_real(storage x) { return load(x); }
+#endif
+
+// Four entries that follow one another, the first `count` of which exist; the others are 0. In one access where they
+// are `packed`: every row begins at a multiple of four entries.
+template <typename T> __device__ inline void load_four(const T* from, int count, bool packed, real (&to)[4]) {
+    if (packed && count >= 4) {
+        const Pack<T, 4> pack = load_pack<T, 4>(from);
+        for (int j = 0; j < 4; ++j) to[j] = as_real(pack.entry[j]);
+    } else {
+        for (int j = 0; j < 4; ++j) to[j] = j < count ? as_real(from[j]) : real(0);
+    }
+}
+
+__device__ inline real as_stored(real x, real) { return x; }
+#if defined(DELTAPROP_HALF) || defined(DELTAPROP_BFLOAT16)
+__device__ inline storage as_stored(real x, storage) { return store(x); }
+#endif
+
+template <typename T> __device__ inline void store_four(T* to, int count, bool packed, const real (&from)[4]) {
+    if (packed && count >= 4) {
+        Pack<T, 4> pack;
+        for (int j = 0; j < 4; ++j) pack.entry[j] = as_stored(from[j], T());
+        store_pack<T, 4>(to, pack);
+    } else {
+        for (int j = 0; j < 4; ++j)
+            if (j < count) to[j] = as_stored(from[j], T());
+    }
+}
+
+// Adds up N sums over the 32 lanes, N a power of two: lane i is left with the totals of entries i N/32 ... (i + 1) N/32 - 1
+// at the front of `sum` or, of fewer than 32, with entry i / (32/N). Half of the entries are handed on at each turn.
+template <int LEFT, int DISTANCE, int N> __device__ inline void add_lanes_from(real (&sum)[N]) {
+    if constexpr (DISTANCE > 0) {
+        constexpr int half = LEFT > 1 ? LEFT / 2 : 1;
+        const bool upper = threadIdx.x & DISTANCE;
+        for (int i = 0; i < half; ++i) {
+            if (LEFT == 1) {
+                sum[0] += __shfl_xor_sync(0xffffffffu, sum[0], DISTANCE);
+            } else {
+                const real sent = upper ? sum[i] : sum[i + half], kept = upper ? sum[i + half] : sum[i];
+                sum[i] = kept + __shfl_xor_sync(0xffffffffu, sent, DISTANCE);
+            }
+        }
+        add_lanes_from<half, DISTANCE / 2>(sum);
+    }
+}
+template <int N> __device__ inline void add_lanes(real (&sum)[N]) { add_lanes_from<N, 16>(sum); }
+
+// Row or column `i` of `n`, or the last: what a tile that sticks out reads there is not used.
+__device__ inline int within(int i, int n) { return i < n ? i : n - 1; }

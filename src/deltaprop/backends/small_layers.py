@@ -1,0 +1,251 @@
+"""Layers so small that a launch costs as much as their products: one kernel of our own for each of the four formulas.
+
+``kernels/small_forward.cu``, ``small_delta.cu``, ``small_gradient.cu`` and ``small_output.cu`` form the product and all
+that follows it. Whether they are faster than the library's product with a kernel behind it depends on the shapes and
+the device, so both are timed there when a captured step first meets a shape, and the choice is remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from deltaprop.backends.base import Array, Scalar
+from deltaprop.backends.launching import NULL, number
+from deltaprop.backends.places import activation_place
+
+if TYPE_CHECKING:
+    from deltaprop.backends.cupy import CupyBackend
+
+#: Units of an output layer that the lanes of a warp can hold.
+MOST_OUTPUTS = 32
+#: Multiplications of a product above which the library is not challenged.
+MOST_MULTIPLICATIONS = 2**27
+#: Rows and units a tile.
+TILES = (8, 4)
+#: The way by the library, and kernels of the backend's own after it.
+LIBRARY = "library"
+
+
+class Affine(NamedTuple):
+    """A call of `affine_activation` that may be the one of the output layer."""
+
+    A: Array
+    W: Array
+    b: Array
+    activation: str
+    Z: Array
+    out: Array
+    mask: Array | None
+
+
+class SmallLayers:
+    """The small kernels of a backend, and which shapes are theirs.
+
+    Attributes
+    ----------
+    choices : dict
+        By formula, shapes, dtypes and device: "library", or the tile of our kernel. All threads share it.
+    held : Affine or None
+        The layer computed last, which is not launched before it is known whether it is the output layer.
+    """
+
+    def __init__(self, backend: CupyBackend, choices: dict[Any, str]) -> None:
+        self.backend, self.choices = backend, choices
+        self.held: Affine | None = None
+
+    # -- the four formulas --------------------------------------------------------------------------------------
+
+    def affine_activation(self, layer: Affine) -> bool:
+        """Whether the layer was launched here, or is held back."""
+        self.flush()
+        if layer.mask is None and layer.W.ndim == 2 and layer.W.shape[0] <= MOST_OUTPUTS:
+            self.held = layer
+            return True
+        return self._affine(layer)
+
+    def flush(self) -> None:
+        """Launch the layer that is held back: it was not the output layer."""
+        layer, self.held = self.held, None
+        if layer is not None and not self._affine(layer):
+            self.backend.library_affine_activation(*layer)
+
+    def _affine(self, layer: Affine) -> bool:
+        A, W, b, activation, Z, out, mask = layer
+        fits = mask is None and activation != "softmax" and self._fits(A, W, Z) and A.dtype in (Z.dtype, W.dtype)
+        if not fits:
+            return False
+
+        def ours(tile: str, Z: Array, out: Array) -> None:
+            self._forward(tile, A, W, b, activation, Z, out)
+
+        def library(Z: Array, out: Array) -> None:
+            self.backend.library_affine_activation(A, W, b, activation, Z, out, None)
+
+        key = ("forward", A.shape, W.shape, A.dtype, Z.dtype, *self._packed(4, A, W))
+        tile = self._choose(key, ours, library, Z, out)
+        if tile != LIBRARY:
+            ours(tile, Z, out)
+        return tile != LIBRARY
+
+    def output_delta(
+        self, loss: str, activation: str, Z: Array, Y: Array, scale: Scalar, out: Array, cost: Array, **rest: Any
+    ) -> bool:
+        """Whether the output layer, with δ, cost and bias gradient, was launched here; else its z and a are there."""
+        layer, self.held = self.held, None
+        if layer is None:
+            return False
+        fits = (
+            layer.Z is Z
+            and layer.activation == activation
+            and out is not NULL
+            and self._fits(layer.A, layer.W, Z)
+            and layer.Z.dtype == layer.W.dtype
+        )
+        if fits:
+            sums = None if rest["bias_gradient"] is None else rest["bias_gradient"]
+
+            def ours(_: str, Z: Array, A: Array, delta: Array, cost: Array, sums: Array | None) -> None:
+                self._output(loss, layer._replace(Z=Z, out=A), Y, scale, delta, cost, **rest | {"bias_gradient": sums})
+
+            def library(Z: Array, A: Array, delta: Array, cost: Array, sums: Array | None) -> None:
+                if not self._affine(layer._replace(Z=Z, out=A)):
+                    self.backend.library_affine_activation(*layer._replace(Z=Z, out=A))
+                given = rest | {"bias_gradient": sums}
+                self.backend.library_output_delta(loss, activation, Z, A, Y, scale, delta, cost, **given)
+
+            key = ("output", loss, activation, layer.A.shape, layer.W.shape, layer.A.dtype, *self._packed(4, layer.A, layer.W))
+            with self.backend.counting(None):  # a trial is no step
+                tile = self._choose(key, ours, library, Z, layer.out, out, cost, sums, tiles=("row",))
+            if tile != LIBRARY:
+                ours(tile, Z, layer.out, out, cost, sums)
+                return True
+        if not self._affine(layer):
+            self.backend.library_affine_activation(*layer)
+        return False
+
+    def hidden_delta(
+        self, delta: Array, W: Array, activation: str, Z: Array, out: Array, bias_gradient: Array, mask: Array | None, keep: float
+    ) -> bool:
+        """Whether δ of the layer and its bias gradient were launched here."""
+        if not (self._fits(delta, W, out) and delta.dtype in (out.dtype, W.dtype)):
+            return False
+
+        def ours(tile: str, out: Array, sums: Array) -> None:
+            self._delta(tile, delta, W, activation, Z, out, sums, mask, keep)
+
+        def library(out: Array, sums: Array) -> None:
+            self.backend.library_hidden_delta(delta, W, activation, Z, out, sums, mask, keep)
+
+        key = ("delta", delta.shape, W.shape, delta.dtype, out.dtype, mask is None, *self._packed(4, delta, W, out))
+        tile = self._choose(key, ours, library, out, bias_gradient)
+        if tile != LIBRARY:
+            ours(tile, out, bias_gradient)
+        return tile != LIBRARY
+
+    def weight_gradient(self, delta: Array, A: Array, out: Array, keep: Scalar | None) -> bool:
+        """Whether Σ δ aᵀ was launched here."""
+        if not self._fits(delta, A, out):
+            return False
+
+        def ours(tile: str, out: Array) -> None:
+            self._gradient(tile, delta, A, out, keep)
+
+        def library(out: Array) -> None:
+            self.backend.product(delta, A, out=out, transpose_A=True, keep=keep, of_delta=True)
+
+        adds = keep is not None
+        key = ("gradient", delta.shape, A.shape, delta.dtype, A.dtype, adds, *self._packed(4, delta, A, out))
+        tile = self._choose(key, ours, library, out)
+        if tile != LIBRARY:
+            ours(tile, out)
+        return tile != LIBRARY
+
+    # -- launching ----------------------------------------------------------------------------------------------
+
+    def _forward(self, tile: str, A: Array, W: Array, b: Array, activation: str, Z: Array, out: Array) -> None:
+        (rows, inputs), units, T = A.shape, W.shape[0], int(tile)
+        grid = (-(-rows // T) * -(-units // T),)
+        sizes = map(np.int32, (rows, inputs, units, activation_place(activation), *self._packed(4, A, W)))
+        source = "_from_real" if A.dtype != Z.dtype else ""
+        kernel = self.backend._kernel("small_forward", f"small_forward_{T}{source}", Z.dtype)
+        kernel(grid, (32, min(8, -(-inputs // 128))), (A, W, b, Z, out, *sizes))
+
+    def _output(
+        self, loss: str, layer: Affine, Y: Array, scale: Scalar, delta: Array, cost: Array, *,
+        sample_weight: Array | None, bias_gradient: Array | None, keep: float,
+    ) -> None:  # fmt: skip
+        backend, (A, W, b, activation, Z, out, _) = self.backend, layer
+        (rows, inputs), units = A.shape, W.shape[0]
+        warps = 4
+        blocks = -(-rows // warps)
+        part = backend._scratch("small output", blocks * units, W.dtype)
+        costs = backend._scratch("small output costs", blocks, np.dtype(np.float64))
+        step = backend._here.step
+        arguments = (
+            A, W, b, Z, out, Y, NULL if sample_weight is None else sample_weight, delta, *number(scale, W.dtype),
+            cost, NULL if step is None else step, NULL if bias_gradient is None else bias_gradient, W.dtype.type(keep),
+            part, costs, backend._tickets(1), *map(np.int32, (rows, inputs, units, *self._packed(4, A, W))),
+        )  # fmt: skip
+        backend._kernel("small_output", f"small_output_{loss}_{activation}", A.dtype)((blocks,), (32, warps), arguments)
+
+    def _delta(
+        self, tile: str, delta: Array, W: Array, activation: str, Z: Array, out: Array, sums: Array, mask: Array | None, keep: float,
+    ) -> None:  # fmt: skip
+        backend, (rows, after), columns, R = self.backend, delta.shape, W.shape[1], int(tile)
+        tiles, across = -(-rows // R), -(-columns // 128)
+        part = backend._scratch("small delta", tiles * columns, W.dtype)
+        masks = () if mask is None else (mask,)
+        packed = (*self._packed(4, delta), *self._packed(4, W), self._all_packed(out, Z, *masks))
+        sizes = map(np.int32, (rows, after, columns, activation_place(activation), *packed))
+        arguments = (delta, W, Z, NULL if mask is None else mask, out, sums, W.dtype.type(keep), part)
+        source = "_from_real" if delta.dtype != out.dtype else ""
+        kernel = backend._kernel("small_delta", f"small_delta_{R}{source}", out.dtype)
+        warps = min(32 // W.dtype.itemsize, max(1, after // 32))
+        kernel((tiles * across,), (32, warps), (*arguments, backend._tickets(across), *sizes))
+
+    def _gradient(self, tile: str, delta: Array, A: Array, out: Array, keep: Scalar | None) -> None:
+        backend, (rows, units), inputs, T = self.backend, delta.shape, A.shape[1], int(tile)
+        narrow = A.dtype if A.dtype != out.dtype else delta.dtype
+        source = "" if delta.dtype == A.dtype else "_delta_real" if delta.dtype == out.dtype else "_input_real"
+        sizes = map(np.int32, (keep is not None, rows, units, inputs, *self._packed(4, delta, A, out)))
+        arguments = (delta, A, out, *number(0.0 if keep is None else keep, out.dtype), *sizes)
+        kernel = backend._kernel("small_gradient", f"small_gradient_{T}{source}", narrow)
+        grid = (-(-units // T) * -(-inputs // 128),)
+        kernel(grid, (32, min(32 // out.dtype.itemsize, -(-rows // 4))), arguments)
+
+    # -- choosing -----------------------------------------------------------------------------------------------
+
+    def _fits(self, *arrays: Array) -> bool:
+        """Whether a product of these three is one of matrices, and small."""
+        if any(array.ndim != 2 for array in arrays):
+            return False
+        sizes = [size for array in arrays for size in array.shape]
+        return int(np.prod(sizes, dtype=float)) <= MOST_MULTIPLICATIONS**2  # each of m, n and k stands there twice
+
+    def _packed(self, entries: int, *arrays: Array) -> tuple[bool, ...]:
+        """Of each, whether all rows begin at a multiple of so many entries."""
+        return tuple(
+            array.shape[-1] % entries == 0 and self.backend.address(array) % (entries * array.itemsize) == 0
+            for array in arrays
+        )
+
+    def _all_packed(self, *arrays: Array) -> bool:
+        return all(self._packed(4, *arrays))
+
+    def _choose(
+        self, key: Any, ours: Callable[..., None], library: Callable[..., None], *results: Array | None, tiles: tuple[str, ...] = ("8", "4")
+    ) -> str:  # fmt: skip
+        """The fastest way by the clock of the device; the results of the trials go elsewhere."""
+        backend = self.backend
+        key = (*key, backend.precision, backend.device_number())
+        if key not in self.choices:
+            if backend.is_capturing():
+                return LIBRARY
+            trial = [None if array is None else backend.zeros(array.shape, array.dtype) for array in results]
+            ways: dict[str, Callable[[], None]] = {LIBRARY: lambda: library(*trial)}
+            ways |= {tile: (lambda tile=tile: ours(tile, *trial)) for tile in tiles}
+            self.choices[key] = backend.fastest_way(ways)
+        return self.choices[key]

@@ -1,0 +1,172 @@
+"""Small layers of a captured step, one launch a formula: the numbers of a per-sample loop in float64, whatever the shapes."""
+
+import numpy as np
+import pytest
+from cases import PAIRS, assert_equal_fits, relative, targets_for
+from conftest import backend_or_skip
+from host_cuda import bfloat16
+
+import deltaprop as dp
+from deltaprop.backends.device_clock import fastest
+from deltaprop.backends.small_layers import LIBRARY
+from deltaprop.resident_epoch import ResidentEpoch
+
+TOLERANCE = {"float64": 1e-13, "float32": 2e-6}
+
+
+@pytest.fixture(params=["cuda-on-host", pytest.param("cupy", marks=pytest.mark.gpu)])
+def device(request, monkeypatch):
+    """A device on which every formula is left to the kernels for small layers, never to the resident epoch."""
+    monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
+    backend = backend_or_skip(request.param)
+    if not backend.products.capturable:
+        pytest.skip("nvmath-python is not installed, without which no graph can hold a matrix product")
+    return backend
+
+
+@pytest.fixture(params=["8", "4"])
+def tile(request, device, monkeypatch):
+    """The size of tiles that is taken without asking the clock; what it took it for is in `taken`."""
+    taken = []
+
+    def choose(ways):
+        name = request.param if request.param in ways else list(ways)[-1]
+        taken.append(name)
+        return name
+
+    monkeypatch.setattr(device, "fastest_way", choose)
+    monkeypatch.setattr(device, "_small_choices", {})
+    return taken
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("loss", "output"), PAIRS)
+def test_every_loss(device, tile, loss, output, dtype, rng):
+    X, Y = rng.standard_normal((21, 5)), targets_for(loss, rng, 21, 3)
+    options = {"loss": loss, "output_activation": output, "dtype": dtype}
+    how = {"optimizer": dp.SGD(0.05), "batch_size": 8, "epochs": 3, "l2": 0.2}
+    assert_equal_fits(device, [5, 7, 3], X, Y, options, **how)
+    assert "row" in tile
+    assert LIBRARY not in tile
+
+
+@pytest.mark.parametrize("sizes", [(150, 9, 33, 40), (20, 130, 33), (12, 1), (8, 31, 32), (260, 8, 1)])
+@pytest.mark.parametrize("optimizer", [dp.SGD(0.1), dp.Adam(0.01)], ids=repr)
+def test_sizes(device, tile, sizes, optimizer, rng):
+    """One step over the tiles and one under; wide and single outputs; sample weights; several row tiles."""
+    X, Y = rng.standard_normal((41, sizes[0])), rng.uniform(size=(41, sizes[-1]))
+    how = {"sample_weight": rng.uniform(0.5, 2, 41), "optimizer": optimizer, "batch_size": 19, "epochs": 2, "l2": 0.1}
+    options = {"hidden_activation": "tanh", "loss": "squared_error"}
+    assert_equal_fits(device, list(sizes), X, Y, options, **how)
+    assert LIBRARY not in tile
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu", "leaky_relu", "softplus", "silu", "gelu"])
+def test_activations(device, tile, activation, rng):
+    X, Y = rng.standard_normal((30, 6)), rng.uniform(size=(30, 2))
+    how = {"optimizer": dp.SGD(0.1), "batch_size": 16, "epochs": 2}
+    assert_equal_fits(device, [6, 10, 12, 2], X, Y, {"hidden_activation": activation}, **how)
+
+
+def of_bfloat16(bits):
+    return (bits.astype(np.uint32) << 16).view(np.float32).astype(float)
+
+
+@pytest.mark.parametrize("storage", ["float64", "float32", "bfloat16"])
+@pytest.mark.parametrize("rows", [1, 8, 13, 70])
+@pytest.mark.parametrize(("inputs", "units"), [(5, 3), (128, 12), (260, 7), (132, 36)])
+def test_formulas(device, tile, storage, rows, inputs, units, rng):
+    """Forward, δ of the layer below, weight gradient, with operands of both kinds where storage is 16 bits."""
+    real = np.dtype("float64" if storage == "float64" else "float32")
+    narrow = storage == "bfloat16"
+
+    def held(x, stored):
+        on_device = bfloat16(x.astype(np.float32)) if stored and narrow else x.astype(real)
+        return device.asarray(on_device, on_device.dtype), of_bfloat16(on_device) if stored and narrow else x.astype(real)
+
+    def read(x):
+        x = device.to_numpy(x)
+        return of_bfloat16(x) if x.dtype == np.uint16 else x
+
+    error = 2.0**-8 if narrow else TOLERANCE[storage]
+    z_dtype = np.dtype(np.uint16) if narrow else real
+    W, W_true = held(rng.standard_normal((units, inputs)), False)
+    b, b_true = held(rng.standard_normal(units), False)
+    z, z_true = held(rng.standard_normal((rows, inputs)), True)
+    for stored in (True, False):
+        A, A_true = held(rng.standard_normal((rows, inputs)), stored)
+        Z, out = device.empty((rows, units), z_dtype), device.empty((rows, units), z_dtype)
+        with device.small_layers():
+            device.affine_activation(A, W, b, "tanh", Z, out)
+        expected = A_true @ W_true.T + b_true
+        assert relative(read(Z), expected) < error
+        assert relative(read(out), np.tanh(expected)) < 2 * error
+
+        delta, delta_true = held(rng.standard_normal((rows, units)), stored)
+        back, sums = device.empty((rows, inputs), z_dtype), device.asarray(np.ones(inputs), real)
+        for keep in (0.0, 0.5):
+            before = device.to_numpy(sums).copy()
+            with device.small_layers():
+                device.hidden_delta(delta, W, "tanh", z, back, sums, keep=keep)
+            expected = delta_true @ W_true * (1 - np.tanh(z_true) ** 2)
+            assert relative(read(back), expected) < 2 * error
+            assert relative(device.to_numpy(sums), expected.sum(axis=0) + keep * before) < TOLERANCE[real.name] * 10
+
+        kinds = [(True, True), (False, True), (True, False)] if narrow else [(True, True)]
+        for delta_stored, A_stored in kinds:
+            delta, delta_true = held(rng.standard_normal((rows, units)), delta_stored)
+            A, A_true = held(rng.standard_normal((rows, inputs)), A_stored)
+            gradient = device.asarray(np.ones((units, inputs)), real)
+            for keep, kept in ((None, 0.0), (0.25, 0.25)):
+                before = device.to_numpy(gradient).copy()
+                with device.small_layers():
+                    device.weight_gradient(delta, A, gradient, keep=keep)
+                expected = delta_true.T @ A_true + kept * before
+                assert relative(device.to_numpy(gradient), expected) < TOLERANCE[real.name] * 10
+    assert LIBRARY not in tile
+
+
+def test_a_mask_and_the_same_bits_again(device, tile, rng):
+    rows, inputs, units = 37, 131, 6
+    arrays = [device.asarray(rng.standard_normal(shape), np.float64) for shape in ((rows, units), (units, inputs), (rows, inputs))]
+    mask = device.asarray(rng.integers(0, 2, (rows, inputs)) * 2.0, np.float64)
+    results = []
+    for _ in range(2):
+        out, sums = device.empty((rows, inputs), np.float64), device.empty((inputs,), np.float64)
+        with device.small_layers():
+            device.hidden_delta(arrays[0], arrays[1], "sigmoid", arrays[2], out, sums, mask)
+        results.append((device.to_numpy(out).copy(), device.to_numpy(sums).copy()))
+    delta, W, z = map(device.to_numpy, arrays)
+    g = 1 / (1 + np.exp(-z))
+    expected = delta @ W * g * (1 - g) * device.to_numpy(mask)
+    assert relative(results[0][0], expected) < 1e-13
+    assert relative(results[0][1], expected.sum(axis=0)) < 1e-13
+    for first, second in zip(*results, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_a_layer_that_is_held_back_is_there_after_the_step(device, rng):
+    """A narrow layer that no δ of an output follows."""
+    A, W, b = (rng.standard_normal(shape) for shape in ((6, 4), (3, 4), (3,)))
+    Z, out = device.empty((6, 3), np.float64), device.empty((6, 3), np.float64)
+    with device.small_layers():
+        device.affine_activation(*(device.asarray(x, np.float64) for x in (A, W, b)), "softmax", Z, out)
+    e = np.exp(A @ W.T + b)
+    assert relative(device.to_numpy(out), e / e.sum(axis=1, keepdims=True)) < 1e-13
+
+
+def test_the_choice():
+    assert fastest({"library": 5.0, "8": 3.0, "4": 4.0}) == "8"
+    assert fastest({"library": 5.0, "8": 4.95, "4": 6.0}) == "library"  # within the noise of the clock
+    assert fastest({"library": 5.0, "8": 6.0, "4": 3.0}) == "4"
+
+
+@pytest.mark.gpu
+def test_the_clock_chooses(monkeypatch, rng):
+    monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
+    backend = backend_or_skip("cupy")
+    monkeypatch.setattr(backend, "_small_choices", {})
+    X, y = rng.standard_normal((256, 40)), rng.integers(0, 5, 256)
+    net = dp.Network([40, 30, 5], loss="categorical_cross_entropy", dtype="float32", backend=backend)
+    net.fit(X, y, batch_size=32, epochs=2)
+    assert {key[0] for key in backend._small_choices} == {"forward", "delta", "gradient", "output"}
