@@ -9,11 +9,23 @@ __device__ inline real as_real(real x) { return x; }
 __device__ inline real as_real(storage x) { return load(x); }
 #endif
 
-// Four entries that follow one another, the first `count` of which exist; the others are 0. In one access where they
-// are `packed`: every row begins at a multiple of four entries.
-template <typename T> __device__ inline void load_four(const T* from, int count, bool packed, real (&to)[4]) {
-    if (packed && count >= 4) {
-        const Pack<T, 4> pack = load_pack<T, 4>(from);
+// Whether every row of a matrix begins at a multiple of four entries and holds a multiple of four, as a type: known when
+// the code is compiled, so that no branch stands between one access and the next.
+template <bool PACKED> struct Rows {
+    static constexpr bool packed = PACKED;
+};
+
+// f(Rows<packed>{}): two versions of what f does.
+template <class F> __device__ inline void by_packing(bool packed, F f) {
+    if (packed) f(Rows<true>{});
+    else f(Rows<false>{});
+}
+
+// Four entries that follow one another, the first `count` of which exist; the others are 0. In one access where packed.
+template <bool PACKED, typename T> __device__ inline void load_four(Rows<PACKED>, const T* from, int count, real (&to)[4]) {
+    if (PACKED) {
+        Pack<T, 4> pack = {};
+        if (count > 0) pack = load_pack<T, 4>(from);
         for (int j = 0; j < 4; ++j) to[j] = as_real(pack.entry[j]);
     } else {
         for (int j = 0; j < 4; ++j) to[j] = j < count ? as_real(from[j]) : real(0);
@@ -25,11 +37,12 @@ __device__ inline real as_stored(real x, real) { return x; }
 __device__ inline storage as_stored(real x, storage) { return store(x); }
 #endif
 
-template <typename T> __device__ inline void store_four(T* to, int count, bool packed, const real (&from)[4]) {
-    if (packed && count >= 4) {
+template <bool PACKED, typename T>
+__device__ inline void store_four(Rows<PACKED>, T* to, int count, const real (&from)[4]) {
+    if (PACKED) {
         Pack<T, 4> pack;
         for (int j = 0; j < 4; ++j) pack.entry[j] = as_stored(from[j], T());
-        store_pack<T, 4>(to, pack);
+        if (count > 0) store_pack<T, 4>(to, pack);
     } else {
         for (int j = 0; j < 4; ++j)
             if (j < count) to[j] = as_stored(from[j], T());

@@ -9,50 +9,57 @@
 
 template <int T, typename D, typename A>
 __device__ void small_gradient(const D* delta, const A* a, real* out, real keep_at_launch, const real* keep_on_device,
-                               int adds, int rows, int units, int inputs, bool delta_packed, bool a_packed,
-                               bool out_packed) {
+                               int adds, int rows, int units, int inputs, bool delta_packed, bool packed) {
     __shared__ real partial[MOST_WARPS][T][128];
     const int lane = threadIdx.x, warp = threadIdx.y, warps = blockDim.y, across = (inputs + 127) / 128;
     const int first_unit = int(blockIdx.x) / across * T, column = int(blockIdx.x) % across * 128 + lane * 4;
     const int left = inputs - column;
     real sum[T][4] = {};
-    for (int m = warp * 4; m < rows; m += warps * 4) {
-        real d[4][T / 4][4], as[4][4];
-        for (int q = 0; q < 4; ++q) {
-            const bool there = m + q < rows;
-            load_four(a + (long long)(m + q) * inputs + column, there ? left : 0, a_packed, as[q]);
-            for (int t = 0; t < T / 4; ++t)
-                load_four(delta + (long long)(m + q) * units + first_unit + 4 * t,
-                          there ? units - first_unit - 4 * t : 0, delta_packed, d[q][t]);
+    const auto products = [&](auto of_delta, auto of_a) {
+        for (int m = warp * 4; m < rows; m += warps * 4) {
+            real d[4][T / 4][4], as[4][4];
+            for (int q = 0; q < 4; ++q) {
+                const bool there = m + q < rows;
+                load_four(of_a, a + (long long)(m + q) * inputs + column, there ? left : 0, as[q]);
+                for (int t = 0; t < T / 4; ++t)
+                    load_four(of_delta, delta + (long long)(m + q) * units + first_unit + 4 * t,
+                              there ? units - first_unit - 4 * t : 0, d[q][t]);
+            }
+            for (int q = 0; q < 4; ++q)
+                for (int i = 0; i < T; ++i)
+                    for (int c = 0; c < 4; ++c) sum[i][c] += d[q][i / 4][i % 4] * as[q][c];
         }
-        for (int q = 0; q < 4; ++q)
-            for (int i = 0; i < T; ++i)
-                for (int c = 0; c < 4; ++c) sum[i][c] += d[q][i / 4][i % 4] * as[q][c];
-    }
+    };
+    // Output layers have few units, which seldom are a multiple of four: a is what the time goes to.
+    by_packing(packed, [&](auto of_a) {
+        by_packing(delta_packed, [&](auto of_delta) { products(of_delta, of_a); });
+    });
     for (int i = 0; i < T; ++i)
         for (int c = 0; c < 4; ++c) partial[warp][i][lane * 4 + c] = sum[i][c];
     __syncthreads();
     const real keep = number(keep_at_launch, keep_on_device);
-    for (int i = warp; i < T; i += warps) {
-        if (first_unit + i >= units || left <= 0) continue;
-        real* to = out + (long long)(first_unit + i) * inputs + column;
-        real own[4], before[4];
-        if (adds) load_four(to, left, out_packed, before);
-        for (int c = 0; c < 4; ++c) {
-            own[c] = partial[0][i][lane * 4 + c];
-            for (int k = 1; k < warps; ++k) own[c] += partial[k][i][lane * 4 + c];
-            if (adds) own[c] += keep * before[c];
+    by_packing(packed, [&](auto as_packed) {
+        for (int i = warp; i < T; i += warps) {
+            if (first_unit + i >= units || left <= 0) continue;
+            real* to = out + (long long)(first_unit + i) * inputs + column;
+            real own[4], before[4];
+            if (adds) load_four(as_packed, to, left, before);
+            for (int c = 0; c < 4; ++c) {
+                own[c] = partial[0][i][lane * 4 + c];
+                for (int k = 1; k < warps; ++k) own[c] += partial[k][i][lane * 4 + c];
+                if (adds) own[c] += keep * before[c];
+            }
+            store_four(as_packed, to, left, own);
         }
-        store_four(to, left, out_packed, own);
-    }
+    });
 }
 
 #define DEFINE(NAME, T, D, A)                                                                                        \
     extern "C" __global__ __launch_bounds__(256) void NAME(                                                          \
         const D* delta, const A* a, real* out, real keep_at_launch, const real* keep_on_device, int adds, int rows,  \
-        int units, int inputs, int delta_packed, int a_packed, int out_packed) {                                     \
+        int units, int inputs, int delta_packed, int packed) {                                                       \
         small_gradient<T>(delta, a, out, keep_at_launch, keep_on_device, adds, rows, units, inputs, delta_packed,    \
-                          a_packed, out_packed);                                                                     \
+                          packed);                                                                                   \
     }
 DEFINE(small_gradient_8, 8, storage, storage)
 DEFINE(small_gradient_4, 4, storage, storage)

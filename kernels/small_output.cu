@@ -13,26 +13,27 @@
 #define ARGUMENTS                                                                                                     \
     const storage *x, const real *W, const real *b, real *z, real *a, const real *y, const real *weights, real *delta, \
         real scale_at_launch, const real *scale_on_device, double *total, long long *step, real *sums, real keep,     \
-        real *part, double *costs, unsigned *ticket, int rows, int inputs, int units, int x_packed, int W_packed
+        real *part, double *costs, unsigned *ticket, int rows, int inputs, int units, int packed
 #define GIVEN                                                                                                       \
     x, W, b, z, a, y, weights, delta, scale_at_launch, scale_on_device, total, step, sums, keep, part, costs, ticket, \
-        rows, inputs, units, x_packed, W_packed
+        rows, inputs, units, packed
 
 // z of unit `lane`, by all lanes together. Not inlined, as what it calls below: compiled once, not for every loss.
-__device__ __noinline__ real unit_of_row(const storage* row, const real* W, int inputs, int units, bool x_packed,
-                                   bool W_packed) {
+__device__ __noinline__ real unit_of_row(const storage* row, const real* W, int inputs, int units, bool packed) {
     const int lane = threadIdx.x;
     real z = 0;
     for (int first = 0; first < units; first += 8) {
         real sum[8] = {};
-        for (int k = lane * 4; k < inputs; k += 128) {
-            real xs[4], ws[8][4];
-            load_four(row + k, inputs - k, x_packed, xs);
-            for (int j = 0; j < 8; ++j)
-                load_four(W + (long long)within(first + j, units) * inputs + k, inputs - k, W_packed, ws[j]);
-            for (int j = 0; j < 8; ++j)
-                for (int q = 0; q < 4; ++q) sum[j] += xs[q] * ws[j][q];
-        }
+        by_packing(packed, [&](auto as_packed) {
+            for (int k = lane * 4; k < inputs; k += 128) {
+                real xs[4], ws[8][4];
+                load_four(as_packed, row + k, inputs - k, xs);
+                for (int j = 0; j < 8; ++j)
+                    load_four(as_packed, W + (long long)within(first + j, units) * inputs + k, inputs - k, ws[j]);
+                for (int j = 0; j < 8; ++j)
+                    for (int q = 0; q < 4; ++q) sum[j] += xs[q] * ws[j][q];
+            }
+        });
         add_lanes(sum);  // of entry lane / 4
         const real own = __shfl_sync(0xffffffffu, sum[0], lane % 8 * 4);
         if (lane / 8 == first / 8) z = own;
@@ -108,7 +109,7 @@ template <class Row> __device__ void small_output(ARGUMENTS) {
     const bool there = row < rows && lane < units;
     real slope = 0, of_row = 0;
     if (row < rows) {
-        real own = unit_of_row(x + (long long)row * inputs, W, inputs, units, x_packed, W_packed), ai, cost;
+        real own = unit_of_row(x + (long long)row * inputs, W, inputs, units, packed), ai, cost;
         const long long place = (long long)row * units + lane;
         if (there) own += b[lane];
         Row::row(there, own, there ? y[place] : real(0), ai, slope, cost);

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 MOST_OUTPUTS = 32
 #: Multiplications of a product above which the library is not challenged.
 MOST_MULTIPLICATIONS = 2**27
-#: Rows and units a tile.
-TILES = (8, 4)
+#: The tiles of each kernel: rows, units, or rows by units.
+FORWARD_TILES, DELTA_TILES, GRADIENT_TILES, OUTPUT_TILES = ("8x8", "8x4", "4x4"), ("8", "4", "2"), ("8", "4"), ("row",)
 #: The way by the library, and kernels of the backend's own after it.
 LIBRARY = "library"
 
@@ -84,8 +84,8 @@ class SmallLayers:
         def library(Z: Array, out: Array) -> None:
             self.backend.library_affine_activation(A, W, b, activation, Z, out, None)
 
-        key = ("forward", A.shape, W.shape, A.dtype, Z.dtype, *self._packed(4, A, W))
-        tile = self._choose(key, ours, library, Z, out)
+        key = ("forward", A.shape, W.shape, A.dtype, Z.dtype, self._packed(A, W))
+        tile = self._choose(key, FORWARD_TILES, ours, library, Z, out)
         if tile != LIBRARY:
             ours(tile, Z, out)
         return tile != LIBRARY
@@ -116,9 +116,9 @@ class SmallLayers:
                 given = rest | {"bias_gradient": sums}
                 self.backend.library_output_delta(loss, activation, Z, A, Y, scale, delta, cost, **given)
 
-            key = ("output", loss, activation, layer.A.shape, layer.W.shape, layer.A.dtype, *self._packed(4, layer.A, layer.W))
+            key = ("output", loss, activation, layer.A.shape, layer.W.shape, layer.A.dtype, self._packed(layer.A, layer.W))
             with self.backend.counting(None):  # a trial is no step
-                tile = self._choose(key, ours, library, Z, layer.out, out, cost, sums, tiles=("row",))
+                tile = self._choose(key, OUTPUT_TILES, ours, library, Z, layer.out, out, cost, sums)
             if tile != LIBRARY:
                 ours(tile, Z, layer.out, out, cost, sums)
                 return True
@@ -139,8 +139,8 @@ class SmallLayers:
         def library(out: Array, sums: Array) -> None:
             self.backend.library_hidden_delta(delta, W, activation, Z, out, sums, mask, keep)
 
-        key = ("delta", delta.shape, W.shape, delta.dtype, out.dtype, mask is None, *self._packed(4, delta, W, out))
-        tile = self._choose(key, ours, library, out, bias_gradient)
+        key = ("delta", delta.shape, W.shape, delta.dtype, out.dtype, mask is None, self._packed(delta, W), self._packed(out))
+        tile = self._choose(key, DELTA_TILES, ours, library, out, bias_gradient)
         if tile != LIBRARY:
             ours(tile, out, bias_gradient)
         return tile != LIBRARY
@@ -157,8 +157,8 @@ class SmallLayers:
             self.backend.product(delta, A, out=out, transpose_A=True, keep=keep, of_delta=True)
 
         adds = keep is not None
-        key = ("gradient", delta.shape, A.shape, delta.dtype, A.dtype, adds, *self._packed(4, delta, A, out))
-        tile = self._choose(key, ours, library, out)
+        key = ("gradient", delta.shape, A.shape, delta.dtype, A.dtype, adds, self._packed(delta), self._packed(A, out))
+        tile = self._choose(key, GRADIENT_TILES, ours, library, out)
         if tile != LIBRARY:
             ours(tile, out)
         return tile != LIBRARY
@@ -166,11 +166,11 @@ class SmallLayers:
     # -- launching ----------------------------------------------------------------------------------------------
 
     def _forward(self, tile: str, A: Array, W: Array, b: Array, activation: str, Z: Array, out: Array) -> None:
-        (rows, inputs), units, T = A.shape, W.shape[0], int(tile)
-        grid = (-(-rows // T) * -(-units // T),)
-        sizes = map(np.int32, (rows, inputs, units, activation_place(activation), *self._packed(4, A, W)))
+        (rows, inputs), units, (R, U) = A.shape, W.shape[0], map(int, tile.split("x"))
+        grid = (-(-rows // R) * -(-units // U),)
+        sizes = map(np.int32, (rows, inputs, units, activation_place(activation), self._packed(A, W)))
         source = "_from_real" if A.dtype != Z.dtype else ""
-        kernel = self.backend._kernel("small_forward", f"small_forward_{T}{source}", Z.dtype)
+        kernel = self.backend._kernel("small_forward", f"small_forward_{tile}{source}", Z.dtype)
         kernel(grid, (32, min(8, -(-inputs // 128))), (A, W, b, Z, out, *sizes))
 
     def _output(
@@ -187,7 +187,7 @@ class SmallLayers:
         arguments = (
             A, W, b, Z, out, Y, NULL if sample_weight is None else sample_weight, delta, *number(scale, W.dtype),
             cost, NULL if step is None else step, NULL if bias_gradient is None else bias_gradient, W.dtype.type(keep),
-            part, costs, backend._tickets(1), *map(np.int32, (rows, inputs, units, *self._packed(4, A, W))),
+            part, costs, backend._tickets(1), *map(np.int32, (rows, inputs, units, self._packed(A, W))),
         )  # fmt: skip
         backend._kernel("small_output", f"small_output_{loss}_{activation}", A.dtype)((blocks,), (32, warps), arguments)
 
@@ -198,7 +198,7 @@ class SmallLayers:
         tiles, across = -(-rows // R), -(-columns // 128)
         part = backend._scratch("small delta", tiles * columns, W.dtype)
         masks = () if mask is None else (mask,)
-        packed = (*self._packed(4, delta), *self._packed(4, W), self._all_packed(out, Z, *masks))
+        packed = self._packed(delta, W), self._packed(out, Z, *masks)
         sizes = map(np.int32, (rows, after, columns, activation_place(activation), *packed))
         arguments = (delta, W, Z, NULL if mask is None else mask, out, sums, W.dtype.type(keep), part)
         source = "_from_real" if delta.dtype != out.dtype else ""
@@ -210,7 +210,7 @@ class SmallLayers:
         backend, (rows, units), inputs, T = self.backend, delta.shape, A.shape[1], int(tile)
         narrow = A.dtype if A.dtype != out.dtype else delta.dtype
         source = "" if delta.dtype == A.dtype else "_delta_real" if delta.dtype == out.dtype else "_input_real"
-        sizes = map(np.int32, (keep is not None, rows, units, inputs, *self._packed(4, delta, A, out)))
+        sizes = map(np.int32, (keep is not None, rows, units, inputs, self._packed(delta), self._packed(A, out)))
         arguments = (delta, A, out, *number(0.0 if keep is None else keep, out.dtype), *sizes)
         kernel = backend._kernel("small_gradient", f"small_gradient_{T}{source}", narrow)
         grid = (-(-units // T) * -(-inputs // 128),)
@@ -225,19 +225,20 @@ class SmallLayers:
         sizes = [size for array in arrays for size in array.shape]
         return int(np.prod(sizes, dtype=float)) <= MOST_MULTIPLICATIONS**2  # each of m, n and k stands there twice
 
-    def _packed(self, entries: int, *arrays: Array) -> tuple[bool, ...]:
-        """Of each, whether all rows begin at a multiple of so many entries."""
-        return tuple(
-            array.shape[-1] % entries == 0 and self.backend.address(array) % (entries * array.itemsize) == 0
-            for array in arrays
+    def _packed(self, *arrays: Array) -> bool:
+        """Whether all rows of all begin at a multiple of four entries."""
+        return all(
+            array.shape[-1] % 4 == 0 and self.backend.address(array) % (4 * array.itemsize) == 0 for array in arrays
         )
 
-    def _all_packed(self, *arrays: Array) -> bool:
-        return all(self._packed(4, *arrays))
-
     def _choose(
-        self, key: Any, ours: Callable[..., None], library: Callable[..., None], *results: Array | None, tiles: tuple[str, ...] = ("8", "4")
-    ) -> str:  # fmt: skip
+        self,
+        key: Any,
+        tiles: tuple[str, ...],
+        ours: Callable[..., None],
+        library: Callable[..., None],
+        *results: Array | None,
+    ) -> str:
         """The fastest way by the clock of the device; the results of the trials go elsewhere."""
         backend = self.backend
         key = (*key, backend.precision, backend.device_number())
