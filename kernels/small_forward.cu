@@ -3,35 +3,17 @@
 // A warp takes R rows and U units. Its lanes split the sum over the inputs, four at a time, and so do the warps of a
 // block (32 x up to 8 threads). Sums have a fixed order.
 #include "chosen_activation.cuh"
-#include "fragment.cuh"
-
-#define MOST_WARPS 8
+#include "dot_tile.cuh"
 
 template <int R, int U, typename X>
 __device__ void small_forward(const X* x, const real* W, const real* b, storage* z, storage* a, int rows, int inputs,
                               int units, int activation, bool packed) {
     __shared__ real partial[MOST_WARPS][R * U];
-    const int lane = threadIdx.x, warp = threadIdx.y, warps = blockDim.y, across = (units + U - 1) / U;
+    const int warp = threadIdx.y, warps = blockDim.y, across = (units + U - 1) / U;
     const int first_row = int(blockIdx.x) / across * R, first_unit = int(blockIdx.x) % across * U;
-    real sum[R * U] = {};
-    by_packing(packed, [&](auto as_packed) {
-        for (int k = (warp * 32 + lane) * 4; k < inputs; k += warps * 128) {
-            real xs[R][4], ws[U][4];
-            for (int i = 0; i < R; ++i)
-                load_four(as_packed, x + (long long)within(first_row + i, rows) * inputs + k, inputs - k, xs[i]);
-            for (int j = 0; j < U; ++j)
-                load_four(as_packed, W + (long long)within(first_unit + j, units) * inputs + k, inputs - k, ws[j]);
-            for (int i = 0; i < R; ++i)
-                for (int j = 0; j < U; ++j)
-                    for (int q = 0; q < 4; ++q) sum[i * U + j] += xs[i][q] * ws[j][q];
-        }
-    });
-    add_lanes(sum);
-    constexpr int each = R * U < 32 ? 1 : R * U / 32, lanes_each = R * U < 32 ? 32 / (R * U) : 1;
-    if (lane % lanes_each == 0)
-        for (int i = 0; i < each; ++i) partial[warp][lane / lanes_each * each + i] = sum[i];
+    dot_tile<R, U>(x, W, first_row, first_unit, rows, inputs, units, packed, partial[warp]);
     __syncthreads();
-    for (int i = warp * 32 + lane; i < R * U; i += warps * 32) {
+    for (int i = warp * 32 + threadIdx.x; i < R * U; i += warps * 32) {
         const int row = first_row + i / U, unit = first_unit + i % U;
         if (row >= rows || unit >= units) continue;
         real own = partial[0][i];
@@ -44,10 +26,10 @@ __device__ void small_forward(const X* x, const real* W, const real* b, storage*
 }
 
 #define DEFINE(NAME, R, U, X)                                                                                         \
-    extern "C" __global__ __launch_bounds__(256) void NAME(const X* x, const real* W, const real* b, storage* z,     \
-                                                           storage* a, int rows, int inputs, int units,             \
-                                                           int activation, int packed) {                            \
-        small_forward<R, U>(x, W, b, z, a, rows, inputs, units, activation, packed);                        \
+    extern "C" __global__ __launch_bounds__(256, 2) void NAME(const X* x, const real* W, const real* b, storage* z,   \
+                                                              storage* a, int rows, int inputs, int units,            \
+                                                              int activation, int packed) {                           \
+        small_forward<R, U>(x, W, b, z, a, rows, inputs, units, activation, packed);                                  \
     }
 DEFINE(small_forward_8x8, 8, 8, storage)
 DEFINE(small_forward_8x4, 8, 4, storage)

@@ -608,7 +608,7 @@ class CupyBackend(Backend):
         bias_gradient: Array | None = None,
         keep: float = 0.0,
     ) -> None:
-        given = {"sample_weight": sample_weight, "bias_gradient": bias_gradient, "keep": keep}
+        given: dict[str, Any] = {"sample_weight": sample_weight, "bias_gradient": bias_gradient, "keep": keep}
         small = self._here.small
         if small is None or not small.output_delta(loss, activation, Z, Y, scale, out, cost, **given):
             self.library_output_delta(loss, activation, Z, A, Y, scale, out, cost, **given)

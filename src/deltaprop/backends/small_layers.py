@@ -8,13 +8,14 @@ the device, so both are timed there when a captured step first meets a shape, an
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from deltaprop.backends.base import Array, Scalar
 from deltaprop.backends.launching import NULL, number
-from deltaprop.backends.places import activation_place
+from deltaprop.backends.places import LOSSES, activation_place
 
 if TYPE_CHECKING:
     from deltaprop.backends.cupy import CupyBackend
@@ -24,7 +25,9 @@ MOST_OUTPUTS = 32
 #: Multiplications of a product above which the library is not challenged.
 MOST_MULTIPLICATIONS = 2**27
 #: The tiles of each kernel: rows, units, or rows by units.
-FORWARD_TILES, DELTA_TILES, GRADIENT_TILES, OUTPUT_TILES = ("8x8", "8x4", "4x4"), ("8", "4", "2"), ("8", "4"), ("row",)
+FORWARD_TILES, DELTA_TILES, GRADIENT_TILES, OUTPUT_TILES = ("8x8", "8x4", "4x4"), ("4", "2"), ("8", "4"), ("4",)
+#: Rows of the output layer a block.
+OUTPUT_ROWS = 4
 #: The way by the library, and kernels of the backend's own after it.
 LIBRARY = "library"
 
@@ -41,6 +44,16 @@ class Affine(NamedTuple):
     mask: Array | None
 
 
+@dataclass
+class Sums:
+    """What the weight gradient's kernel adds up besides, for no kernel waits for it: δ, and what the rows cost."""
+
+    bias_gradient: Array | None
+    keep: float
+    row_cost: Array | None = None
+    cost: Array | None = None
+
+
 class SmallLayers:
     """The small kernels of a backend, and which shapes are theirs.
 
@@ -50,11 +63,14 @@ class SmallLayers:
         By formula, shapes, dtypes and device: "library", or the tile of our kernel. All threads share it.
     held : Affine or None
         The layer computed last, which is not launched before it is known whether it is the output layer.
+    sums : dict
+        By the address of a δ, what is still to be added up when its weight gradient is formed.
     """
 
     def __init__(self, backend: CupyBackend, choices: dict[Any, str]) -> None:
         self.backend, self.choices = backend, choices
         self.held: Affine | None = None
+        self.sums: dict[int, Sums] = {}
 
     # -- the four formulas --------------------------------------------------------------------------------------
 
@@ -91,9 +107,20 @@ class SmallLayers:
         return tile != LIBRARY
 
     def output_delta(
-        self, loss: str, activation: str, Z: Array, Y: Array, scale: Scalar, out: Array, cost: Array, **rest: Any
+        self,
+        loss: str,
+        activation: str,
+        Z: Array,
+        Y: Array,
+        scale: Scalar,
+        out: Array,
+        cost: Array,
+        *,
+        sample_weight: Array | None,
+        bias_gradient: Array | None,
+        keep: float,
     ) -> bool:
-        """Whether the output layer, with δ, cost and bias gradient, was launched here; else its z and a are there."""
+        """Whether the output layer and its δ were launched here; else its z and a are there."""
         layer, self.held = self.held, None
         if layer is None:
             return False
@@ -105,63 +132,82 @@ class SmallLayers:
             and layer.Z.dtype == layer.W.dtype
         )
         if fits:
-            sums = None if rest["bias_gradient"] is None else rest["bias_gradient"]
+            row_cost = self.backend._scratch("row_cost", Z.shape[0], Z.dtype)
 
-            def ours(_: str, Z: Array, A: Array, delta: Array, cost: Array, sums: Array | None) -> None:
-                self._output(loss, layer._replace(Z=Z, out=A), Y, scale, delta, cost, **rest | {"bias_gradient": sums})
+            def ours(_: str, Z: Array, A: Array, delta: Array) -> None:
+                self._output(loss, layer._replace(Z=Z, out=A), Y, scale, delta, row_cost, sample_weight)
 
-            def library(Z: Array, A: Array, delta: Array, cost: Array, sums: Array | None) -> None:
+            def library(Z: Array, A: Array, delta: Array) -> None:
                 if not self._affine(layer._replace(Z=Z, out=A)):
                     self.backend.library_affine_activation(*layer._replace(Z=Z, out=A))
-                given = rest | {"bias_gradient": sums}
-                self.backend.library_output_delta(loss, activation, Z, A, Y, scale, delta, cost, **given)
+                spare = self.backend._scratch("trial", 1, np.dtype(np.float64))
+                self.backend.library_output_delta(loss, activation, Z, A, Y, scale, delta, spare, sample_weight)
 
-            key = ("output", loss, activation, layer.A.shape, layer.W.shape, layer.A.dtype, self._packed(layer.A, layer.W))
+            key = ("output", loss, activation, layer.A.shape, layer.W.shape, layer.A.dtype)
             with self.backend.counting(None):  # a trial is no step
-                tile = self._choose(key, OUTPUT_TILES, ours, library, Z, layer.out, out, cost, sums)
+                tile = self._choose(
+                    (*key, self._packed(layer.A, layer.W)), OUTPUT_TILES, ours, library, Z, layer.out, out
+                )
             if tile != LIBRARY:
-                ours(tile, Z, layer.out, out, cost, sums)
+                ours(tile, Z, layer.out, out)
+                self.sums[self.backend.address(out)] = Sums(bias_gradient, keep, row_cost, cost)
                 return True
         if not self._affine(layer):
             self.backend.library_affine_activation(*layer)
         return False
 
     def hidden_delta(
-        self, delta: Array, W: Array, activation: str, Z: Array, out: Array, bias_gradient: Array, mask: Array | None, keep: float
+        self,
+        delta: Array,
+        W: Array,
+        activation: str,
+        Z: Array,
+        out: Array,
+        bias_gradient: Array,
+        mask: Array | None,
+        keep: float,
     ) -> bool:
-        """Whether δ of the layer and its bias gradient were launched here."""
+        """Whether δ of the layer was launched here."""
         if not (self._fits(delta, W, out) and delta.dtype in (out.dtype, W.dtype)):
             return False
 
-        def ours(tile: str, out: Array, sums: Array) -> None:
-            self._delta(tile, delta, W, activation, Z, out, sums, mask, keep)
+        def ours(tile: str, out: Array, _: Array) -> None:
+            self._delta(tile, delta, W, activation, Z, out, mask)
 
         def library(out: Array, sums: Array) -> None:
             self.backend.library_hidden_delta(delta, W, activation, Z, out, sums, mask, keep)
 
-        key = ("delta", delta.shape, W.shape, delta.dtype, out.dtype, mask is None, self._packed(delta, W), self._packed(out))
+        key = ("delta", delta.shape, W.shape, delta.dtype, out.dtype, mask is None)
+        key = (*key, self._packed(delta, W), self._packed(out))
         tile = self._choose(key, DELTA_TILES, ours, library, out, bias_gradient)
         if tile != LIBRARY:
             ours(tile, out, bias_gradient)
+            self.sums[self.backend.address(out)] = Sums(bias_gradient, keep)
         return tile != LIBRARY
 
     def weight_gradient(self, delta: Array, A: Array, out: Array, keep: Scalar | None) -> bool:
-        """Whether Σ δ aᵀ was launched here."""
-        if not self._fits(delta, A, out):
-            return False
+        """Whether Σ δ aᵀ was launched here; what else was to be added up of this δ is in either case."""
+        sums = self.sums.pop(self.backend.address(delta), None)
 
-        def ours(tile: str, out: Array) -> None:
-            self._gradient(tile, delta, A, out, keep)
+        def ours(tile: str, out: Array, sums: Sums | None = None) -> None:
+            self._gradient(tile, delta, A, out, keep, sums)
 
         def library(out: Array) -> None:
             self.backend.product(delta, A, out=out, transpose_A=True, keep=keep, of_delta=True)
 
-        adds = keep is not None
-        key = ("gradient", delta.shape, A.shape, delta.dtype, A.dtype, adds, self._packed(delta), self._packed(A, out))
-        tile = self._choose(key, GRADIENT_TILES, ours, library, out)
+        tile = LIBRARY
+        if self._fits(delta, A, out):
+            key = ("gradient", delta.shape, A.shape, delta.dtype, A.dtype, keep is not None)
+            tile = self._choose((*key, self._packed(delta), self._packed(A, out)), GRADIENT_TILES, ours, library, out)
         if tile != LIBRARY:
-            ours(tile, out)
-        return tile != LIBRARY
+            ours(tile, out, sums)
+            return True
+        if sums is not None:
+            if sums.bias_gradient is not None:
+                self.backend.bias_gradient(delta, sums.bias_gradient, sums.keep)
+            if sums.row_cost is not None and sums.cost is not None:
+                self.backend._accumulate(sums.row_cost, delta.shape[0], sums.cost)
+        return False
 
     # -- launching ----------------------------------------------------------------------------------------------
 
@@ -174,44 +220,44 @@ class SmallLayers:
         kernel(grid, (32, min(8, -(-inputs // 128))), (A, W, b, Z, out, *sizes))
 
     def _output(
-        self, loss: str, layer: Affine, Y: Array, scale: Scalar, delta: Array, cost: Array, *,
-        sample_weight: Array | None, bias_gradient: Array | None, keep: float,
-    ) -> None:  # fmt: skip
+        self,
+        loss: str,
+        layer: Affine,
+        Y: Array,
+        scale: Scalar,
+        delta: Array,
+        row_cost: Array,
+        weights: Array | None,
+    ) -> None:
         backend, (A, W, b, activation, Z, out, _) = self.backend, layer
-        (rows, inputs), units = A.shape, W.shape[0]
-        warps = 4
-        blocks = -(-rows // warps)
-        part = backend._scratch("small output", blocks * units, W.dtype)
-        costs = backend._scratch("small output costs", blocks, np.dtype(np.float64))
-        step = backend._here.step
-        arguments = (
-            A, W, b, Z, out, Y, NULL if sample_weight is None else sample_weight, delta, *number(scale, W.dtype),
-            cost, NULL if step is None else step, NULL if bias_gradient is None else bias_gradient, W.dtype.type(keep),
-            part, costs, backend._tickets(1), *map(np.int32, (rows, inputs, units, self._packed(A, W))),
-        )  # fmt: skip
-        backend._kernel("small_output", f"small_output_{loss}_{activation}", A.dtype)((blocks,), (32, warps), arguments)
+        (rows, inputs), units, step = A.shape, W.shape[0], self.backend._here.step
+        sizes = (LOSSES.index(loss), activation_place(activation), rows, inputs, units, self._packed(A, W))
+        arrays = (A, W, b, Z, out, Y, NULL if weights is None else weights, delta, row_cost)
+        arguments = (*arrays, *number(scale, W.dtype), NULL if step is None else step, *map(np.int32, sizes))
+        warps = max(OUTPUT_ROWS, min(8, -(-inputs // 128)))
+        backend._kernel("small_output", "small_output", A.dtype)((-(-rows // OUTPUT_ROWS),), (32, warps), arguments)
 
     def _delta(
-        self, tile: str, delta: Array, W: Array, activation: str, Z: Array, out: Array, sums: Array, mask: Array | None, keep: float,
-    ) -> None:  # fmt: skip
-        backend, (rows, after), columns, R = self.backend, delta.shape, W.shape[1], int(tile)
-        tiles, across = -(-rows // R), -(-columns // 128)
-        part = backend._scratch("small delta", tiles * columns, W.dtype)
-        masks = () if mask is None else (mask,)
-        packed = self._packed(delta, W), self._packed(out, Z, *masks)
+        self, tile: str, delta: Array, W: Array, activation: str, Z: Array, out: Array, mask: Array | None
+    ) -> None:
+        (rows, after), columns, R = delta.shape, W.shape[1], int(tile)
+        packed = self._packed(delta, W), self._packed(out, Z, *(() if mask is None else (mask,)))
         sizes = map(np.int32, (rows, after, columns, activation_place(activation), *packed))
-        arguments = (delta, W, Z, NULL if mask is None else mask, out, sums, W.dtype.type(keep), part)
         source = "_from_real" if delta.dtype != out.dtype else ""
-        kernel = backend._kernel("small_delta", f"small_delta_{R}{source}", out.dtype)
-        warps = min(32 // W.dtype.itemsize, max(1, after // 32))
-        kernel((tiles * across,), (32, warps), (*arguments, backend._tickets(across), *sizes))
+        kernel = self.backend._kernel("small_delta", f"small_delta_{R}{source}", out.dtype)
+        warps = max(R, min(32 // W.dtype.itemsize, after // 16))
+        grid = (-(-rows // R) * -(-columns // 128),)
+        kernel(grid, (32, warps), (delta, W, Z, NULL if mask is None else mask, out, *sizes))
 
-    def _gradient(self, tile: str, delta: Array, A: Array, out: Array, keep: Scalar | None) -> None:
+    def _gradient(self, tile: str, delta: Array, A: Array, out: Array, keep: Scalar | None, sums: Sums | None) -> None:
         backend, (rows, units), inputs, T = self.backend, delta.shape, A.shape[1], int(tile)
         narrow = A.dtype if A.dtype != out.dtype else delta.dtype
         source = "" if delta.dtype == A.dtype else "_delta_real" if delta.dtype == out.dtype else "_input_real"
-        sizes = map(np.int32, (keep is not None, rows, units, inputs, self._packed(delta), self._packed(A, out)))
-        arguments = (delta, A, out, *number(0.0 if keep is None else keep, out.dtype), *sizes)
+        besides = sums or Sums(None, 0.0)
+        places = [NULL if a is None else a for a in (besides.bias_gradient, besides.row_cost, besides.cost)]
+        adds, factor = np.int32(keep is not None), number(0.0 if keep is None else keep, out.dtype)
+        sizes = map(np.int32, (rows, units, inputs, self._packed(delta), self._packed(A, out)))
+        arguments = (delta, A, out, *factor, adds, places[0], out.dtype.type(besides.keep), *places[1:], *sizes)
         kernel = backend._kernel("small_gradient", f"small_gradient_{T}{source}", narrow)
         grid = (-(-units // T) * -(-inputs // 128),)
         kernel(grid, (32, min(32 // out.dtype.itemsize, -(-rows // 4))), arguments)
