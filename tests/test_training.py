@@ -338,3 +338,18 @@ def test_divergence_names_step_and_layer(kind, optimizer, rng):
     with pytest.raises(dp.DivergenceError, match="first in the z of layer 2") as caught:
         net.fit(X, 0 * Y, optimizer=optimizer(1e-3), shuffle=False, batch_size=5, epochs=2, **watched)
     assert (caught.value.step, caught.value.layer) == (4, 2)
+
+
+@pytest.mark.parametrize("optimizer", [dp.SGD(0.1), dp.Adam(), dp.AdamW()], ids=repr)
+def test_a_gradient_that_does_not_fit_is_refused(optimizer):
+    net, wider, single = (
+        dp.Network([2, size, 1], dtype=dtype) for size, dtype in ((3, "float64"), (4, "float64"), (3, "float32"))
+    )
+    before = net.parameters.copy()
+    for other in (wider, single):
+        _, gradient = other.cost_and_gradient(np.ones((2, 2)), np.ones((2, 1)))
+        with pytest.raises(
+            ValueError, match=r"gradient: expected \(13,\) of float64, as the network's parameters, got \("
+        ):
+            optimizer.update(net, gradient, optimizer.init(net), 0.1)
+    np.testing.assert_array_equal(net.parameters, before)

@@ -81,7 +81,15 @@ class Optimizer(ABC):
 
     @abstractmethod
     def update(self, network: NetworkState, gradient: Parameters, state: dict[str, Any], learning_rate: float) -> None:
-        """One step: changes ``network.parameters`` and `state` in place and allocates nothing."""
+        """One step: changes ``network.parameters`` and `state` in place.
+
+        It allocates nothing where `gradient` is where the network is; one on the host is uploaded.
+
+        Raises
+        ------
+        ValueError
+            If `gradient` has not the shape and dtype of the parameters.
+        """
 
 
 @dataclass(frozen=True)
@@ -121,7 +129,7 @@ class SGD(Optimizer):
 
     def update(self, network: NetworkState, gradient: Parameters, state: dict[str, Any], learning_rate: float) -> None:
         """θ := θ − η ∂J/∂θ, or the same with momentum."""
-        self.apply(network, gradient, state, learning_rate, 0.0)
+        self.apply(network, gradient_for(network, gradient), state, learning_rate, 0.0)
 
     def apply(
         self, network: NetworkState, gradient: Parameters, state: dict[str, Any], rate: Scalar, decay: Scalar
@@ -177,6 +185,7 @@ class Adam(Optimizer):
     def _update(
         self, network: NetworkState, gradient: Parameters, state: dict[str, Any], learning_rate: float, decay: float
     ) -> None:
+        gradient = gradient_for(network, gradient)
         state["step"] += 1
         correction = math.sqrt(1.0 - self.beta_2 ** state["step"]) / (1.0 - self.beta_1 ** state["step"])
         self.apply(network, gradient, state, learning_rate * correction, decay)
@@ -238,6 +247,23 @@ class AdamW(Adam):
         result = super().rates(learning_rate, taken, steps)
         result[:, 1] = learning_rate * self.weight_decay
         return result
+
+
+def gradient_for(network: NetworkState, gradient: Parameters) -> Parameters:
+    """`gradient` where `network` is: `cost_and_gradient` returns that of host arrays on the host.
+
+    Raises
+    ------
+    ValueError
+        If it has not the shape and dtype of the parameters.
+    """
+    wanted, given = network.parameters, gradient.flat
+    if given.shape != wanted.shape or given.dtype != wanted.dtype:
+        raise ValueError(
+            f"gradient: expected {wanted.shape} of {wanted.dtype}, as the network's parameters, got {given.shape} of "
+            f"{given.dtype}"
+        )
+    return gradient if network.backend.owns(given) else gradient.on(network.backend)
 
 
 def rule_of(optimizer: Optimizer) -> Rule | None:
