@@ -16,7 +16,8 @@
 //
 // What is the same for all runs of a network, its Shape, is decided by the caller (src/deltaprop/backends/resident.py).
 // Where DELTAPROP_RESIDENT_SHAPE is defined, it is a constant: loops over units, rows and layers unroll, and divisions
-// become multiplications. Devices run this variant only. Elsewhere, for tests on the host, it is read from the plan.
+// become multiplications. Devices run this variant only: without a shape, this file holds no kernel for them. Compiled
+// as C++, it may go without: one library for the tests of every shape, which is read from the plan then.
 #include "activation.cuh"
 #include "cluster.cuh"
 #include "loss.cuh"
@@ -94,6 +95,10 @@ __device__ constexpr int quotient_up(int x, int y) { return (x + y - 1) / y; }
 
 #ifdef DELTAPROP_RESIDENT_SHAPE
 
+#define UNROLL _Pragma("unroll")
+#define UNROLL_BY(N) _Pragma(TEXT(unroll N))
+#define TEXT(X) #X
+
 __device__ constexpr Shape fixed_shape = DELTAPROP_RESIDENT_SHAPE;
 
 // The number of a layer, as a type.
@@ -120,6 +125,9 @@ struct Source {
 };
 
 #else
+
+#define UNROLL
+#define UNROLL_BY(N)
 
 struct Source {
     __device__ static const Shape& shape(const Plan& plan) { return plan.shape; }
@@ -178,12 +186,14 @@ __device__ inline real entry_of(int chosen, int activation, real z, real y, real
 // -- sums over neighbouring lanes -------------------------------------------------------------------------------
 
 // Lanes `distance` apart share their first n sums out among them: each gets both lanes' sums of one half. `first` and
-// `there` are where this lane's sums began, and how many of them there are.
+// `there` are where this lane's sums began, and how many of them there are. The loop has a bound that the compiler
+// knows from the beginning, or it would not unroll, and the sums would lie in memory.
 __device__ inline void halve(real (&sums)[most_sums], int& n, int lane, int distance, int& first, int& there) {
     const int half = (n + 1) / 2;
     const bool upper = (lane & distance) != 0;
-#pragma unroll
-    for (int i = 0; i < half; ++i) {
+    UNROLL
+    for (int i = 0; i < most_sums / 2; ++i) {
+        if (i >= half) continue;
         const real low = sums[i], high = half + i < n ? sums[half + i] : real(0);
         const real other = __shfl_xor_sync(0xffffffffu, upper ? low : high, distance);
         sums[i] = (upper ? high : low) + other;
@@ -194,14 +204,14 @@ __device__ inline void halve(real (&sums)[most_sums], int& n, int lane, int dist
 }
 
 __device__ inline real lanes_sum(real x, int lanes) {
-#pragma unroll
+    UNROLL
     for (int distance = 16; distance > 0; distance /= 2)
         if (distance < lanes) x += __shfl_xor_sync(0xffffffffu, x, distance);
     return x;
 }
 
 __device__ inline real lanes_max(real x, int lanes) {
-#pragma unroll
+    UNROLL
     for (int distance = 16; distance > 0; distance /= 2)
         if (distance < lanes) {
             const real other = __shfl_xor_sync(0xffffffffu, x, distance);
@@ -215,16 +225,17 @@ __device__ inline real lanes_max(real x, int lanes) {
 // Which samples a minibatch has: rows first ... first + rows - 1 of the order of an epoch.
 struct Minibatch {
     integer epoch, first;
+    int rows;  // 0 after the last epoch
     int slot;  // which of two places it has in shared memory
 
     __device__ void advance(const Plan& plan, int batch) {
-        first += batch;
-        slot ^= 1;
+        first += batch, slot ^= 1;
         if (first >= plan.samples) first = 0, ++epoch;
+        count(plan, batch);
     }
-    __device__ int rows(const Plan& plan, int batch) const {
+    __device__ void count(const Plan& plan, int batch) {
         const integer left = plan.samples - first;
-        return epoch >= plan.epochs ? 0 : left < batch ? int(left) : batch;
+        rows = epoch >= plan.epochs ? 0 : left < batch ? int(left) : batch;
     }
 };
 
@@ -235,8 +246,10 @@ public:
           member(blockIdx.x / BLOCKS), at(reinterpret_cast<real*>(memory + (sizeof(Plan) + 15) / 16 * 16)) {
         const integer* from = reinterpret_cast<const integer*>(plan);
         integer* to = reinterpret_cast<integer*>(memory);
+        UNROLL_BY(1)
         for (int i = thread; i < int(sizeof(Plan) / sizeof(integer)); i += threads()) to[i] = from[i];
         __syncthreads();
+        UNROLL_BY(1)
         for (int i = thread; i < shape().entries; i += threads()) at[i] = real(0);
         order = p.order ? p.order + member * p.order_stride : nullptr;
         terms = reinterpret_cast<const Terms*>(p.terms + member * p.terms_stride);
@@ -247,7 +260,9 @@ public:
     __device__ void operator()() {
         const int batch = shape().batch;
         load();
-        Minibatch now{0, 0, 0}, next = now;
+        Minibatch now{0, 0, 0, 0};
+        now.count(p, batch);
+        Minibatch next = now;
         fetch_order(now);
         copies_done();
         __syncthreads();
@@ -262,15 +277,14 @@ public:
             const Terms of_now = of_next;
             Minibatch after = next;
             after.advance(p, batch);
-            if (next.epoch < p.epochs) of_next = *++terms;
+            if (next.rows > 0) of_next = *++terms;
             fetch(next);
             fetch_order(after);
-            const int m = now.rows(p, batch);
             forward(now.slot);
-            output(now.slot, m, of_now.scale);
+            output(now.slot, now.rows, of_now.scale);
             backward();
-            Source::each_layer(shape(), [&](auto l) { update(l, now.slot, m, of_now); });
-            if (next.epoch != now.epoch) ended = end_epoch(now.epoch) || next.epoch == p.epochs;
+            Source::each_layer(shape(), [&](auto l) { update(l, now.slot, now.rows, of_now); });
+            if (next.epoch != now.epoch) ended = end_epoch(now.epoch) || next.rows == 0;
             now = next, next = after;
         }
         copies_done();           // of a minibatch that is not to come
@@ -308,10 +322,12 @@ private:
         Source::each_layer(shape(), [&](auto l) {
             const Layer& layer = layer_at(l);
             const int first = first_of(layer), units = own(layer);
+            UNROLL_BY(1)
             for (int i = thread; i < units * layer.s_in; i += threads()) {
                 const int unit = i / layer.s_in, k = i - unit * layer.s_in;
                 f(layer, layer.W + unit * layer.w_stride + k, layer.first_weight + first * layer.s_in + i);
             }
+            UNROLL_BY(1)
             for (int i = thread; i < units; i += threads()) f(layer, layer.b + i, layer.first_bias + first + i);
         });
     }
@@ -348,23 +364,26 @@ private:
     __device__ void fetch_order(const Minibatch& of) {
         if (!order) return;
         const integer* from = order + of.epoch * p.samples + of.first;
-        const int m = of.rows(p, shape().batch);
-        for (int i = thread; i < m; i += threads()) copy_async(order_at(of.slot) + i, from + i, 8);
+        UNROLL_BY(1)
+        for (int i = thread; i < of.rows; i += threads()) copy_async(order_at(of.slot) + i, from + i, 8);
     }
 
     __device__ void fetch(const Minibatch& of) {
-        const int m = of.rows(p, shape().batch), last = shape().layers - 1;
-        fetch_rows(of, m, p.x, x_at(of.slot), layer_at(0).s_in, layer_at(0).a_stride, int(p.x_bytes), shape().x_lanes);
-        fetch_rows(of, m, p.y, y_at(of.slot), layer_at(last).s_out, y_stride(), int(p.y_bytes), shape().y_lanes);
+        const int last = shape().layers - 1;
+        fetch_rows(of, p.x, x_at(of.slot), layer_at(0).s_in, layer_at(0).a_stride, int(p.x_bytes), shape().x_lanes);
+        fetch_rows(of, p.y, y_at(of.slot), layer_at(last).s_out, y_stride(), int(p.y_bytes), shape().y_lanes);
         if (!p.weights) return;
         const real* from = p.weights + of.epoch * p.samples + of.first;
-        for (int i = thread; i < m; i += threads()) copy_async(weights_at(of.slot) + i, from + i, int(sizeof(real)));
+        UNROLL_BY(1)
+        for (int i = thread; i < of.rows; i += threads())
+            copy_async(weights_at(of.slot) + i, from + i, int(sizeof(real)));
     }
 
-    __device__ void fetch_rows(const Minibatch& of, int m, const real* from, real* to, int columns, int stride,
-                               int bytes, int lanes) {
+    __device__ void fetch_rows(const Minibatch& of, const real* from, real* to, int columns, int stride, int bytes,
+                               int lanes) {
         const int at_once = bytes / int(sizeof(real));
-        for (int row = thread / lanes; row < m; row += threads() / lanes) {
+        UNROLL_BY(1)
+        for (int row = thread / lanes; row < of.rows; row += threads() / lanes) {
             const real* row_from = from + (order ? order_at(of.slot)[row] : of.first + row) * columns;
             for (int j = thread % lanes * at_once; j < columns; j += lanes * at_once)
                 copy_async(to + row * stride + j, row_from + j, bytes);
@@ -402,22 +421,22 @@ private:
             // The tile's rows and units lie apart, so that those of neighbouring lanes are neighbours.
             const int row = tile % row_tiles, unit = tile / row_tiles;
             real sums[most_sums];
-#pragma unroll
+            UNROLL
             for (int i = 0; i < units * rows; ++i) sums[i] = real(0);
             if (position < positions) {
                 const real *w = at + layer.W + unit * layer.w_stride, *x = a + row * layer.a_stride;
-#pragma unroll 2
+                UNROLL_BY(2)
                 for (int pack = slice * lanes + lane; pack < packs; pack += slices * lanes) {
                     Entries of_x[most_rows];
-#pragma unroll
+                    UNROLL
                     for (int r = 0; r < rows; ++r)
                         of_x[r] = entries_at(x + r * row_tiles * layer.a_stride + pack * entries_a_pack);
-#pragma unroll
+                    UNROLL
                     for (int u = 0; u < units; ++u) {
                         const Entries of_w = entries_at(w + u * unit_tiles * layer.w_stride + pack * entries_a_pack);
-#pragma unroll
+                        UNROLL
                         for (int r = 0; r < rows; ++r)
-#pragma unroll
+                            UNROLL
                             for (int j = 0; j < entries_a_pack; ++j)
                                 sums[r * units + u] += of_x[r].entry[j] * of_w.entry[j];
                     }
@@ -431,17 +450,18 @@ private:
             if (lanes > 1) halve(sums, n, lane, 1, first, there);
             if (position >= positions) continue;
             real* to = at + shape().partial + (slice * shape().height + row) * layer.share + unit;
-#pragma unroll
-            for (int i = 0; i < n; ++i) {
+            UNROLL
+            for (int i = 0; i < most_sums; ++i) {
+                if (i >= n || i >= there) continue;
                 const int r = (first + i) / units, u = first + i - r * units;
-                if (i < there) to[r * row_tiles * layer.share + u * unit_tiles] = sums[i];
+                to[r * row_tiles * layer.share + u * unit_tiles] = sums[i];
             }
         }
     }
 
     __device__ real z_of(const Layer& layer, int row, int unit) const {
         real z = at[layer.b + unit];
-#pragma unroll
+        UNROLL
         for (int slice = 0; slice < layer.slices; ++slice)
             z += at[shape().partial + (slice * shape().height + row) * layer.share + unit];
         return z;
@@ -461,7 +481,7 @@ private:
                 *to = a;
                 continue;
             }
-#pragma unroll
+            UNROLL
             for (int block = 0; block < BLOCKS; ++block) *of_block<BLOCKS>(to, block) = a;
         }
     }
@@ -525,7 +545,7 @@ private:
                 back(l, first_of(below), below.share, [&](int row, int k, const Entries& sum) {
                     const int place = row * below.z_stride + k;
                     Entries d = entries_at(at + below.Z + place);
-#pragma unroll
+                    UNROLL
                     for (int j = 0; j < entries_a_pack; ++j) d.entry[j] *= sum.entry[j];
                     store_pack(at + below.delta + place, d);
                 });
@@ -540,7 +560,7 @@ private:
                     const int row = i / below.share, unit = i - row * below.share;
                     if (unit >= own(below)) continue;
                     real sum = 0;
-#pragma unroll
+                    UNROLL
                     for (int block = 0; block < BLOCKS; ++block)
                         sum += at[below.parts + (block * shape().height + row) * below.share + unit];
                     const int place = row * below.z_stride + unit;
@@ -560,25 +580,25 @@ private:
             if (first + k >= layer.s_in) continue;
             const real *delta = at + layer.delta + row * layer.z_stride, *w = at + layer.W + first + k;
             Entries sums[most_rows];
-#pragma unroll
+            UNROLL
             for (int r = 0; r < rows; ++r)
-#pragma unroll
+                UNROLL
                 for (int j = 0; j < entries_a_pack; ++j) sums[r].entry[j] = real(0);
-#pragma unroll 4
+            UNROLL_BY(4)
             for (int unit = 0; unit < layer.share; unit += entries_a_pack) {
                 Entries d[most_rows];
-#pragma unroll
+                UNROLL
                 for (int r = 0; r < rows; ++r) d[r] = entries_at(delta + r * layer.z_stride + unit);
-#pragma unroll
+                UNROLL
                 for (int u = 0; u < entries_a_pack; ++u) {
                     const Entries of_w = entries_at(w + (unit + u) * layer.w_stride);
-#pragma unroll
+                    UNROLL
                     for (int r = 0; r < rows; ++r)
-#pragma unroll
+                        UNROLL
                         for (int j = 0; j < entries_a_pack; ++j) sums[r].entry[j] += d[r].entry[u] * of_w.entry[j];
                 }
             }
-#pragma unroll
+            UNROLL
             for (int r = 0; r < rows; ++r) f(row + r, k, sums[r]);
         }
     }
@@ -593,22 +613,22 @@ private:
         for (int i = thread; i < layer.share / units * packs; i += threads()) {
             const int group = i / packs, k = (i - group * packs) * entries_a_pack, unit = group * units;
             Entries g[most_units];
-#pragma unroll
+            UNROLL
             for (int u = 0; u < units; ++u)
-#pragma unroll
+                UNROLL
                 for (int j = 0; j < entries_a_pack; ++j) g[u].entry[j] = real(0);
             const real *d = delta + unit, *of_k = a + k;
-#pragma unroll 4
+            UNROLL_BY(4)
             for (int row = 0; row < m; ++row) {
                 real of_row[most_units];
                 load_units(of_row, d + row * layer.z_stride, units);
                 const Entries of_a = entries_at(of_k + row * layer.a_stride);
-#pragma unroll
+                UNROLL
                 for (int u = 0; u < units; ++u)
-#pragma unroll
+                    UNROLL
                     for (int j = 0; j < entries_a_pack; ++j) g[u].entry[j] += of_row[u] * of_a.entry[j];
             }
-#pragma unroll
+            UNROLL
             for (int u = 0; u < units; ++u)
                 if (unit + u < own(layer))
                     weights(layer.W + (unit + u) * layer.w_stride + k, layer.s_in - k, g[u], squares, now);
@@ -617,7 +637,7 @@ private:
         // By the last threads, which may have had fewer weights.
         for (int unit = threads() - 1 - thread; unit < own(layer); unit += threads()) {
             real sum = 0;
-#pragma unroll 4
+            UNROLL_BY(4)
             for (int row = 0; row < m; ++row) sum += delta[row * layer.z_stride + unit];
             const int place = layer.b + unit;
             real of_first = states() > 0 ? at[place + shape().state] : real(0);
@@ -635,10 +655,10 @@ private:
         else load_units_by<1>(to, from, units);
     }
     template <int N> __device__ static void load_units_by(real (&to)[most_units], const real* from, int units) {
-#pragma unroll
+        UNROLL
         for (int u = 0; u < units; u += N) {
             const Pack<real, N> pack = load_pack<real, N>(from + u);
-#pragma unroll
+            UNROLL
             for (int j = 0; j < N; ++j) to[u + j] = pack.entry[j];
         }
     }
@@ -648,7 +668,7 @@ private:
         Entries w = entries_at(at + place), first{}, second{};
         if (states() > 0) first = entries_at(at + place + shape().state);
         if (states() > 1) second = entries_at(at + place + 2 * shape().state);
-#pragma unroll
+        UNROLL
         for (int j = 0; j < entries_a_pack; ++j) {
             if (j >= there) continue;
             const real wj = w.entry[j];
@@ -682,7 +702,7 @@ private:
         __syncthreads();
         sums[thread] = x;
         __syncthreads();
-#pragma unroll 1
+        UNROLL_BY(1)
         for (int half = threads() / 2; half > 0; half /= 2) {
             if (thread < half) sums[thread] += sums[thread + half];
             __syncthreads();
@@ -726,32 +746,29 @@ private:
     }
 };
 
-#ifdef DELTAPROP_RESIDENT_SHAPE
-#define THREADS fixed_shape.threads
-#else
-#define THREADS 512
-#endif
-#define DEFINE(BLOCKS)                                                                \
-    extern "C" __global__ CLUSTER_OF(BLOCKS) void resident_##BLOCKS(const Plan* plan) { \
-        DELTAPROP_DYNAMIC_SHARED(memory);                                             \
-        Resident<BLOCKS> run(plan, memory);                                           \
-        run();                                                                        \
+// -- kernels ----------------------------------------------------------------------------------------------------
+
+#define DEFINE(BLOCKS, ...)                                                                        \
+    extern "C" __global__ __VA_ARGS__ void resident_##BLOCKS(const Plan* plan) { \
+        DELTAPROP_DYNAMIC_SHARED(memory);                                                          \
+        Resident<BLOCKS> run(plan, memory);                                                        \
+        run();                                                                                     \
     }
-// A kernel for one number of blocks where one is asked for, else for all.
-#if !defined(DELTAPROP_RESIDENT_BLOCKS) || DELTAPROP_RESIDENT_BLOCKS == 1
-#define CLUSTER_OF(BLOCKS) __launch_bounds__(THREADS, 1)
+
+#ifdef DELTAPROP_RESIDENT_SHAPE
+#define ATTRIBUTES(BLOCKS) __cluster_dims__(BLOCKS, 1, 1) __launch_bounds__(fixed_shape.threads, 1)
+#if DELTAPROP_RESIDENT_BLOCKS == 1
+DEFINE(1, __launch_bounds__(fixed_shape.threads, 1))
+#elif DELTAPROP_RESIDENT_BLOCKS == 2
+DEFINE(2, ATTRIBUTES(2))
+#elif DELTAPROP_RESIDENT_BLOCKS == 4
+DEFINE(4, ATTRIBUTES(4))
+#elif DELTAPROP_RESIDENT_BLOCKS == 8
+DEFINE(8, ATTRIBUTES(8))
+#endif
+#elif !defined(__CUDACC__)
 DEFINE(1)
-#undef CLUSTER_OF
-#endif
-#if DELTAPROP_HAS_CLUSTERS
-#define CLUSTER_OF(BLOCKS) __cluster_dims__(BLOCKS, 1, 1) __launch_bounds__(THREADS, 1)
-#if !defined(DELTAPROP_RESIDENT_BLOCKS) || DELTAPROP_RESIDENT_BLOCKS == 2
-DEFINE(2)
-#endif
-#if !defined(DELTAPROP_RESIDENT_BLOCKS) || DELTAPROP_RESIDENT_BLOCKS == 4
-DEFINE(4)
-#endif
-#if !defined(DELTAPROP_RESIDENT_BLOCKS) || DELTAPROP_RESIDENT_BLOCKS == 8
-DEFINE(8)
-#endif
+DEFINE(2, __cluster_dims__(2, 1, 1))
+DEFINE(4, __cluster_dims__(4, 1, 1))
+DEFINE(8, __cluster_dims__(8, 1, 1))
 #endif

@@ -20,6 +20,7 @@ from deltaprop.backends.places import LOSSES, Rule, activation_place
 from deltaprop.backends.resident_tiles import (
     BLOCK_BARRIER,
     CLUSTER_BARRIER,
+    OVERHEAD,
     Work,
     divisible,
     forward_tiles,
@@ -157,7 +158,8 @@ class Residence:
             layer.z_stride = rounded_up(layer.share, pack)
             layer.first_weight, layer.first_bias = place_of_weights, place_of_biases
             place_of_weights, place_of_biases = place_of_weights + s_in * s_out, place_of_biases + s_out
-            layer.W, layer.b = memory.take(layer.z_stride * layer.w_stride), memory.take(layer.share)
+            rows = layer.z_stride if l > 0 else layer.share  # W^T δ is made of 16 bytes of δ at a time
+            layer.W, layer.b = memory.take(rows * layer.w_stride), memory.take(layer.share)
             partial = max(partial, layer.slices * shape.height * layer.share)
             columns = layer.share
         shape.state = memory.entries
@@ -181,6 +183,7 @@ class Residence:
         # Of the cluster: each split layer's output, and W^T δ of every split layer but the first.
         barriers = max(0, 2 * split - 1)
         cycles += CLUSTER_BARRIER * barriers + BLOCK_BARRIER * (3 * shape.layers + 1)
+        cycles += OVERHEAD * (1 + shape.layers) * threads / 128
         shared_bytes = rounded_up(ctypes.sizeof(Plan), 16) + memory.entries * dtype.itemsize
         return cls(shape, rule, blocks, shared_bytes, cycles)
 
@@ -240,10 +243,13 @@ def find_residence(
         return None
     limit, most_blocks, multiprocessors = backend.shared_memory_limits()
     what = (layer_sizes, activations, loss, dtype, batch, rule)
+    parameters = (1 + rule.moments) * sum(s_in * s_out for s_in, s_out in pairwise(layer_sizes))
     fitting: list[Residence] = []
     for blocks in CLUSTERS:
         if blocks > most_blocks or (fitting and blocks * members > multiprocessors):
             break
+        if (parameters // blocks + 2 * batch * layer_sizes[0]) * dtype.itemsize > limit:
+            continue  # without a look at how the work is shared out, which takes longer the larger the network
         # The output layer is never split. One that is alone leaves nothing to share out.
         splits = range(1, len(activations)) if blocks > 1 and len(activations) > 1 else (0,)
         ways = (Residence.of(*what, blocks, split, threads) for split in splits for threads in THREADS)

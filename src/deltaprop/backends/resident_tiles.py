@@ -17,6 +17,9 @@ LATENCY = 30
 #: Cycles of a barrier of a block, and of one of a cluster after it has written to its blocks' memory.
 BLOCK_BARRIER, CLUSTER_BARRIER = 40, 500
 
+#: Instructions beside the products, of each warp: for each layer, and once a step for the next minibatch.
+OVERHEAD = 150
+
 
 def rounded_up(n: int, unit: int) -> int:
     """The first multiple of `unit` that is not below `n`."""
@@ -61,6 +64,7 @@ class Work:
 
     @property
     def packs(self) -> int:
+        """16 bytes at a time, a row of the inputs."""
         return -(-self.s_in // self.pack)
 
     def rounds(self, items: int) -> tuple[int, int]:
@@ -95,9 +99,7 @@ def _forward(work: Work, units: int, rows: int, lanes: int, slices: int) -> Forw
     per_turn = max(warps * issued / 4, warps * reads, issued + LATENCY)
     per_tile = max(warps * shuffled, 4 * shuffled + LATENCY * lanes.bit_length()) + warps * n + LATENCY
     sums, _ = work.rounds(work.height * work.share)
-    return Forward(
-        rounds * (turns * per_turn + per_tile) + sums * (6 * slices + LATENCY), units, rows, lanes, slices
-    )
+    return Forward(rounds * (turns * per_turn + per_tile) + sums * (6 * slices + LATENCY), units, rows, lanes, slices)
 
 
 @cache
