@@ -49,6 +49,7 @@ struct Shape {
     int loss, optimizer;     // by their places in the enums below
     int batch, height;       // rows of a minibatch, and of the matrices that hold one: a multiple of every `rows`
     int threads;
+    int rows_unrolled;       // rows that the loops of the update take at once
     int n, state;            // parameters; entries of W and b in shared memory
     int X, Y, weights;       // two places each, for even and odd steps; so has A of the second layer
     int order;               // of the samples of the next minibatches, as integers, two as well
@@ -361,21 +362,26 @@ private:
     __device__ real* y_at(int slot) const { return at + shape().Y + slot * shape().height * y_stride(); }
     __device__ real* weights_at(int slot) const { return at + shape().weights + slot * shape().height; }
 
+    // Copies are made by the last threads, of whom the first layer may need fewer.
+    __device__ static int fetchers() { return threads() < 128 ? threads() : 128; }
+    __device__ int fetcher() const { return thread - (threads() - fetchers()); }
+
     __device__ void fetch_order(const Minibatch& of) {
-        if (!order) return;
+        if (!order || fetcher() < 0) return;
         const integer* from = order + of.epoch * p.samples + of.first;
         UNROLL_BY(1)
-        for (int i = thread; i < of.rows; i += threads()) copy_async(order_at(of.slot) + i, from + i, 8);
+        for (int i = fetcher(); i < of.rows; i += fetchers()) copy_async(order_at(of.slot) + i, from + i, 8);
     }
 
     __device__ void fetch(const Minibatch& of) {
+        if (fetcher() < 0) return;
         const int last = shape().layers - 1;
         fetch_rows(of, p.x, x_at(of.slot), layer_at(0).s_in, layer_at(0).a_stride, int(p.x_bytes), shape().x_lanes);
         fetch_rows(of, p.y, y_at(of.slot), layer_at(last).s_out, y_stride(), int(p.y_bytes), shape().y_lanes);
         if (!p.weights) return;
         const real* from = p.weights + of.epoch * p.samples + of.first;
         UNROLL_BY(1)
-        for (int i = thread; i < of.rows; i += threads())
+        for (int i = fetcher(); i < of.rows; i += fetchers())
             copy_async(weights_at(of.slot) + i, from + i, int(sizeof(real)));
     }
 
@@ -383,9 +389,9 @@ private:
                                int lanes) {
         const int at_once = bytes / int(sizeof(real));
         UNROLL_BY(1)
-        for (int row = thread / lanes; row < of.rows; row += threads() / lanes) {
+        for (int row = fetcher() / lanes; row < of.rows; row += fetchers() / lanes) {
             const real* row_from = from + (order ? order_at(of.slot)[row] : of.first + row) * columns;
-            for (int j = thread % lanes * at_once; j < columns; j += lanes * at_once)
+            for (int j = fetcher() % lanes * at_once; j < columns; j += lanes * at_once)
                 copy_async(to + row * stride + j, row_from + j, bytes);
         }
     }
@@ -618,7 +624,7 @@ private:
                 UNROLL
                 for (int j = 0; j < entries_a_pack; ++j) g[u].entry[j] = real(0);
             const real *d = delta + unit, *of_k = a + k;
-            UNROLL_BY(4)
+            UNROLL_BY(fixed_shape.rows_unrolled)
             for (int row = 0; row < m; ++row) {
                 real of_row[most_units];
                 load_units(of_row, d + row * layer.z_stride, units);
@@ -637,7 +643,7 @@ private:
         // By the last threads, which may have had fewer weights.
         for (int unit = threads() - 1 - thread; unit < own(layer); unit += threads()) {
             real sum = 0;
-            UNROLL_BY(4)
+            UNROLL_BY(fixed_shape.rows_unrolled)
             for (int row = 0; row < m; ++row) sum += delta[row * layer.z_stride + unit];
             const int place = layer.b + unit;
             real of_first = states() > 0 ? at[place + shape().state] : real(0);

@@ -20,9 +20,11 @@ from deltaprop.backends.places import LOSSES, Rule, activation_place
 from deltaprop.backends.resident_tiles import (
     BLOCK_BARRIER,
     CLUSTER_BARRIER,
+    MOST_ROWS,
     OVERHEAD,
     Work,
     divisible,
+    divisors,
     forward_tiles,
     rounded_up,
     rows_back,
@@ -63,7 +65,20 @@ class Shape(ctypes.Structure):
         *(
             (name, _I)
             for name in (
-                *("loss", "optimizer", "batch", "height", "threads", "n", "state", "X", "Y", "weights", "order"),
+                *(
+                    "loss",
+                    "optimizer",
+                    "batch",
+                    "height",
+                    "threads",
+                    "rows_unrolled",
+                    "n",
+                    "state",
+                    "X",
+                    "Y",
+                    "weights",
+                    "order",
+                ),
                 *("partial", "sums", "entries", "x_lanes", "y_lanes", "output_lanes"),
             )
         ),
@@ -143,6 +158,8 @@ class Residence:
         memory, pack = Memory(dtype.itemsize), 16 // dtype.itemsize
         shape = Shape(layers=len(activations), loss=LOSSES.index(loss), batch=batch, threads=threads)
         shape.height, shape.optimizer = divisible(batch), rule.optimizer
+        most = divisors(batch, MOST_ROWS)[-1]
+        shape.rows_unrolled = most if most >= 4 or most == batch else 4
         shape.n = sum((s_in + 1) * s_out for s_in, s_out in pairwise(layer_sizes))
         layers = shape.layer[: shape.layers]
         place_of_weights, place_of_biases = 0, sum(s_in * s_out for s_in, s_out in pairwise(layer_sizes))

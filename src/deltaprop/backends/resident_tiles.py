@@ -17,8 +17,8 @@ LATENCY = 30
 #: Cycles of a barrier of a block, and of one of a cluster after it has written to its blocks' memory.
 BLOCK_BARRIER, CLUSTER_BARRIER = 40, 500
 
-#: Instructions beside the products, of each warp: for each layer, and once a step for the next minibatch.
-OVERHEAD = 150
+#: Instructions beside the products, of each warp for each layer, and those for an activation, with its latency.
+OVERHEAD, ACTIVATION, ACTIVATION_LATENCY = 100, 70, 200
 
 
 def rounded_up(n: int, unit: int) -> int:
