@@ -10,7 +10,7 @@
 //   backward                  W^T delta^(l+1) of own units; if layer l+1 is split, each block's part of the sum goes to
 //                             the block that owns the unit, and parts are summed block by block    (l+1 split ->)
 //   update                    own rows of W and b, from own delta and all of a
-// The minibatch after this one is copied to shared memory meanwhile. What the first split layer sends to the others has
+// The next minibatch is copied to shared memory meanwhile. What the first split layer sends to the others has
 // two places, for even and odd steps: so a block that is still busy with a step is not disturbed by one that is ahead.
 // Sums have a fixed order: the same input gives the same bits.
 //
@@ -278,10 +278,11 @@ public:
             const Terms of_now = of_next;
             Minibatch after = next;
             after.advance(p, batch);
-            if (next.rows > 0) of_next = *++terms;
+            forward(now.slot);
+            // Not before, for a barrier of the cluster would wait for them.
             fetch(next);
             fetch_order(after);
-            forward(now.slot);
+            if (next.rows > 0) of_next = *++terms;
             output(now.slot, now.rows, of_now.scale);
             backward();
             Source::each_layer(shape(), [&](auto l) { update(l, now.slot, now.rows, of_now); });
@@ -362,7 +363,7 @@ private:
     __device__ real* y_at(int slot) const { return at + shape().Y + slot * shape().height * y_stride(); }
     __device__ real* weights_at(int slot) const { return at + shape().weights + slot * shape().height; }
 
-    // Copies are made by the last threads, of whom the first layer may need fewer.
+    // Copies are made by the last threads: the first are busy with the output then.
     __device__ static int fetchers() { return threads() < 128 ? threads() : 128; }
     __device__ int fetcher() const { return thread - (threads() - fetchers()); }
 
@@ -512,6 +513,7 @@ private:
                                real scale) {
         real *z = at + last.Z + row * last.z_stride, *delta = at + last.delta + row * last.z_stride, cost_here = 0;
         if (shape().loss != categorical && shape().loss != clipped_categorical) {
+            UNROLL_BY(1)
             for (int j = lane; j < columns; j += lanes) {
                 real d;
                 cost_here += entry_of(shape().loss, last.activation, z_of(last, row, j), y[j], scale, d);
@@ -520,12 +522,14 @@ private:
             return cost_here;
         }
         real top = minus_infinity();
+        UNROLL_BY(1)
         for (int j = lane; j < columns; j += lanes) {
             const real zj = z[j] = z_of(last, row, j);
             top = (zj > top || zj != zj) ? zj : top;
         }
         top = lanes_max(top, lanes);
         real others = 0, tops = 0;  // as in output_delta.cu
+        UNROLL_BY(1)
         for (int j = lane; j < columns; j += lanes) {
             const real below = z[j] - top, e = exp(below);
             delta[j] = e;
@@ -534,9 +538,11 @@ private:
         }
         others = lanes_sum(others, lanes), tops = lanes_sum(tops, lanes);
         const real sum = others + tops;
+        UNROLL_BY(1)
         for (int j = lane; j < columns; j += lanes) delta[j] = scale * (delta[j] / sum - y[j]);
         if (rank != 0) return real(0);
         const real log_sum = log1p(others + (tops - real(1)));
+        UNROLL_BY(1)
         for (int j = lane; j < columns; j += lanes) {
             const real term = y[j] * (log_sum - (z[j] - top));
             cost_here += shape().loss == clipped_categorical ? loss::clip_cost(term) : term;
