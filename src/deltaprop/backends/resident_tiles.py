@@ -72,6 +72,11 @@ class Work:
         return -(-items // self.threads), -(-min(items, self.threads) // THREADS_A_WARP)
 
 
+def issued_by(warps: int, instructions: float) -> float:
+    """Cycles in which so many warps each issue so many instructions, shared out among four schedulers."""
+    return -(-warps // 4) * instructions
+
+
 @dataclass(frozen=True)
 class Forward:
     """A tile of z for a group of threads, see ``struct Layer`` in the kernel, and the cycles that all tiles take."""
@@ -96,7 +101,7 @@ def _forward(work: Work, units: int, rows: int, lanes: int, slices: int) -> Forw
     for _ in range(lanes.bit_length() - 1):
         n = (n + 1) // 2
         shuffled += n
-    per_turn = max(warps * issued / 4, warps * reads, issued + LATENCY)
+    per_turn = max(issued_by(warps, issued), warps * reads, issued + LATENCY)
     per_tile = max(warps * shuffled, 4 * shuffled + LATENCY * lanes.bit_length()) + warps * n + LATENCY
     sums, _ = work.rounds(work.height * work.share)
     return Forward(rounds * (turns * per_turn + per_tile) + sums * (6 * slices + LATENCY), units, rows, lanes, slices)
@@ -131,7 +136,7 @@ def rows_back(work: Work) -> tuple[float, int]:
         turn = rows * work.pack**2 + rows + work.pack + 4
         reads = 4 * work.pack + rows * 2
         turns = -(-work.share // work.pack)
-        return rounds * (turns * max(warps * turn / 4, warps * reads, turn + LATENCY) + 3 * LATENCY)
+        return rounds * (turns * max(issued_by(warps, turn), warps * reads, turn + LATENCY) + 3 * LATENCY)
 
     return min((cycles(rows), rows) for rows in divisors(work.height, MOST_ROWS))
 
@@ -144,7 +149,7 @@ def units_updated(work: Work) -> tuple[float, int]:
         rounds, warps = work.rounds(work.share // units * work.packs)
         row = units * work.pack + units / 2 + 3
         reads = 4 + units / 2
-        per_row = max(warps * row / 4, warps * reads, row + LATENCY / 4)
+        per_row = max(issued_by(warps, row), warps * reads, row + LATENCY / 4)
         moved = units * (8 + 8 * work.states) * warps
         return rounds * (work.height * per_row + moved + 3 * LATENCY)
 
