@@ -41,6 +41,7 @@ struct Layer {
     int units, rows, lanes, slices;    // of z a thread sums for so many units and rows, over 1/(lanes slices) of a row
     int rows_back;                     // rows for which a thread sums 16 bytes of W^T delta
     int units_updated;                 // units for which a thread updates 16 bytes of W
+    int weights_from, biases_from;     // the first thread that does, and the first that updates a bias
 };
 
 struct Shape {
@@ -617,12 +618,15 @@ private:
 
     // -- update -------------------------------------------------------------------------------------------------
 
+    // This thread's place in the order that begins with thread `first`.
+    __device__ int turn_from(int first) const { return (thread + threads() - first % threads()) % threads(); }
+
     template <class L> __device__ void update(L l, int slot, int m, const Terms& now) {
         const Layer& layer = layer_at(l);
         const int units = layer.units_updated, packs = quotient_up(layer.s_in, entries_a_pack);
         const real *delta = at + layer.delta, *a = input_of(l, slot);
         real squares = 0;
-        for (int i = thread; i < layer.share / units * packs; i += threads()) {
+        for (int i = turn_from(layer.weights_from); i < layer.share / units * packs; i += threads()) {
             const int group = i / packs, k = (i - group * packs) * entries_a_pack, unit = group * units;
             Entries g[most_units];
             UNROLL
@@ -646,8 +650,7 @@ private:
                     weights(layer.W + (unit + u) * layer.w_stride + k, layer.s_in - k, g[u], squares, now);
         }
         if (now.decay != real(0) && counts(layer)) decay += double(now.decay * squares);
-        // By the last threads, which may have had fewer weights.
-        for (int unit = threads() - 1 - thread; unit < own(layer); unit += threads()) {
+        for (int unit = turn_from(layer.biases_from); unit < own(layer); unit += threads()) {
             real sum = 0;
             UNROLL_BY(fixed_shape.rows_unrolled)
             for (int row = 0; row < m; ++row) sum += delta[row * layer.z_stride + unit];

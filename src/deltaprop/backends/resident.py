@@ -22,6 +22,7 @@ from deltaprop.backends.resident_tiles import (
     CLUSTER_BARRIER,
     MOST_ROWS,
     OVERHEAD,
+    THREADS_A_WARP,
     Work,
     divisible,
     divisors,
@@ -51,7 +52,7 @@ class Layer(ctypes.Structure):
         for name in (
             *("s_in", "s_out", "activation", "split", "share", "a_stride", "w_stride", "z_stride"),
             *("W", "b", "A", "Z", "delta", "parts", "first_weight", "first_bias"),
-            *("units", "rows", "lanes", "slices", "rows_back", "units_updated"),
+            *("units", "rows", "lanes", "slices", "rows_back", "units_updated", "weights_from", "biases_from"),
         )
     )
 
@@ -179,6 +180,12 @@ class Residence:
             layer.W, layer.b = memory.take(rows * layer.w_stride), memory.take(layer.share)
             partial = max(partial, layer.slices * shape.height * layer.share)
             columns = layer.share
+        turn = 0  # threads take up the weights and biases of one layer after the other, a warp at a time
+        for layer in layers:
+            layer.weights_from = turn % threads
+            turn += rounded_up(layer.share // layer.units_updated * -(-layer.s_in // pack), THREADS_A_WARP)
+            layer.biases_from = turn % threads
+            turn += rounded_up(layer.share, THREADS_A_WARP)
         shape.state = memory.entries
         memory.entries *= 1 + rule.moments
         for l, layer in enumerate(layers):
