@@ -11,7 +11,8 @@
 //                             the block that owns the unit, and parts are summed block by block    (l+1 split ->)
 //   update                    own rows of W and b, from own delta and all of a
 // The next minibatch is copied to shared memory meanwhile. What the first split layer sends to the others has
-// two places, for even and odd steps: so a block that is still busy with a step is not disturbed by one that is ahead.
+// two places, for even and odd steps, with arrivals of their own: a block that is still busy with a step is not
+// disturbed by one that is ahead. No block is ahead by more than that, for it needs what the others send in each step.
 // Sums have a fixed order: the same input gives the same bits.
 //
 // What is the same for all runs of a network, its Shape, is decided by the caller (src/deltaprop/backends/resident.py).
@@ -54,6 +55,7 @@ struct Shape {
     int n, state;            // parameters; entries of W and b in shared memory
     int X, Y, weights;       // two places each, for even and odd steps; so has A of the second layer
     int order;               // of the samples of the next minibatches, as integers, two as well
+    int arrivals;            // two of each layer, see arrivals_of
     int partial, sums;       // parts of z while it is summed; doubles for sums over the block and the cluster
     int entries;             // reals in all
     int x_lanes, y_lanes, output_lanes;  // threads that fetch a row of x or y, or make a row of delta^(L)
@@ -253,6 +255,9 @@ public:
         __syncthreads();
         UNROLL_BY(1)
         for (int i = thread; i < shape().entries; i += threads()) at[i] = real(0);
+        __syncthreads();
+        if constexpr (BLOCKS > 1)
+            if (thread < 2 * shape().layers) arrivals_begin(arrivals_at(thread));
         order = p.order ? p.order + member * p.order_stride : nullptr;
         terms = reinterpret_cast<const Terms*>(p.terms + member * p.terms_stride);
         mu = real(p.momentum), beta_1 = real(p.beta_1), beta_2 = real(p.beta_2), epsilon = real(p.epsilon);
@@ -273,14 +278,14 @@ public:
         fetch_order(next);
         Terms of_next = *terms;
         cluster_sync<BLOCKS>();  // every block of the cluster has begun, and may be written to
-        for (bool ended = false; !ended;) {
+        for (bool ended = false; !ended; ++step) {
             copies_done();
             __syncthreads();
             const Terms of_now = of_next;
             Minibatch after = next;
             after.advance(p, batch);
             forward(now.slot);
-            // Not before, for a barrier of the cluster would wait for them.
+            // By now the last threads have less to do than the first.
             fetch(next);
             fetch_order(after);
             if (next.rows > 0) of_next = *++terms;
@@ -303,6 +308,7 @@ private:
     const Terms* terms;
     real mu, beta_1, beta_2, epsilon;
     double cost = 0, decay = 0;
+    unsigned step = 0;
 
     __device__ const Shape& shape() const { return Source::shape(p); }
     __device__ const Layer& layer_at(int l) const { return shape().layer[l]; }
@@ -398,6 +404,15 @@ private:
         }
     }
 
+    // -- exchange -----------------------------------------------------------------------------------------------
+
+    __device__ Arrivals* arrivals_at(int i) const { return reinterpret_cast<Arrivals*>(at + shape().arrivals) + i; }
+    // Of the output of a split layer: the first one's has a place for even and for odd steps, and begins a new phase
+    // every other step, the others' every step.
+    __device__ Arrivals* arrivals_of(int l, int slot) const { return arrivals_at(l == 0 ? slot : 2 * l); }
+    // Of parts of W^T delta, of a split layer and the one below.
+    __device__ Arrivals* arrivals_back(int l) const { return arrivals_at(2 * l + 1); }
+
     // -- forward ------------------------------------------------------------------------------------------------
 
     __device__ real* input_of(int l, int slot) const {
@@ -410,9 +425,13 @@ private:
             affine(l, input_of(l, slot));
             __syncthreads();
             if (l == shape().layers - 1) return;
-            activate(l, input_of(l + 1, slot));
-            if (layer_at(l).split) cluster_sync<BLOCKS>();
-            else __syncthreads();
+            activate(l, input_of(l + 1, slot), slot);
+            if constexpr (BLOCKS > 1)
+                if (layer_at(l).split) {
+                    arrivals_wait(arrivals_of(l, slot), l == 0 ? step / 2 % 2 : step % 2);
+                    return;
+                }
+            __syncthreads();
         });
     }
 
@@ -476,8 +495,11 @@ private:
     }
 
     // Own g'(z), and g(z), the next layer's input, to every block that needs it.
-    template <class L> __device__ void activate(L l, real* next_a) {
+    template <class L> __device__ void activate(L l, real* next_a, int slot) {
         const Layer& layer = layer_at(l);
+        if constexpr (BLOCKS > 1)
+            if (layer.split && thread == 0)
+                arrivals_expected(arrivals_of(l, slot), shape().height * layer.s_out * int(sizeof(real)));
         const int stride = layer_at(l + 1).a_stride;
         for (int i = thread; i < shape().height * layer.share; i += threads()) {
             const int row = i / layer.share, unit = i - row * layer.share;
@@ -485,12 +507,13 @@ private:
             const real z = z_of(layer, row, unit), a = value(layer.activation, z);
             at[layer.Z + row * layer.z_stride + unit] = gradient(layer.activation, z);
             real* to = next_a + row * stride + first_of(layer) + unit;
-            if (!layer.split) {
-                *to = a;
-                continue;
-            }
-            UNROLL
-            for (int block = 0; block < BLOCKS; ++block) *of_block<BLOCKS>(to, block) = a;
+            if constexpr (BLOCKS > 1)
+                if (layer.split) {
+                    UNROLL
+                    for (int block = 0; block < BLOCKS; ++block) send(to, a, arrivals_of(l, slot), block);
+                    continue;
+                }
+            *to = a;
         }
     }
 
@@ -562,13 +585,17 @@ private:
                     for (int j = 0; j < entries_a_pack; ++j) d.entry[j] *= sum.entry[j];
                     store_pack(at + below.delta + place, d);
                 });
-            } else {
+            } else if constexpr (BLOCKS > 1) {
+                if (thread == 0) {
+                    const int packs = BLOCKS * shape().height * quotient_up(own(below), entries_a_pack);
+                    arrivals_expected(arrivals_back(l), packs * int(sizeof(Entries)));
+                }
                 back(l, 0, layer.s_in, [&](int row, int k, const Entries& sum) {
                     const int owner = k / below.share;
                     real* to = at + below.parts + (rank * shape().height + row) * below.share + k - owner * below.share;
-                    store_pack(of_block<BLOCKS>(to, owner), sum);
+                    send(reinterpret_cast<Entries*>(to), sum, arrivals_back(l), owner);
                 });
-                cluster_sync<BLOCKS>();
+                arrivals_wait(arrivals_back(l), step % 2);
                 for (int i = thread; i < shape().height * below.share; i += threads()) {
                     const int row = i / below.share, unit = i - row * below.share;
                     if (unit >= own(below)) continue;

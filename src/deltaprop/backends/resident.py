@@ -80,7 +80,7 @@ class Shape(ctypes.Structure):
                     "weights",
                     "order",
                 ),
-                *("partial", "sums", "entries", "x_lanes", "y_lanes", "output_lanes"),
+                *("arrivals", "partial", "sums", "entries", "x_lanes", "y_lanes", "output_lanes"),
             )
         ),
     )
@@ -198,6 +198,7 @@ class Residence:
         shape.X = memory.take(2 * shape.height * layers[0].a_stride)
         shape.Y = memory.take(2 * shape.height * last.z_stride)
         shape.weights, shape.order = memory.take(2 * shape.height), memory.take_bytes(2 * batch * 8)
+        shape.arrivals = memory.take_bytes(2 * shape.layers * 8)
         shape.partial, shape.sums = memory.take(partial), memory.take_bytes((3 * blocks + threads) * 8)
         shape.entries = memory.entries
         shape.x_lanes, shape.y_lanes = (_lanes(-(-size // pack)) for size in (layer_sizes[0], layer_sizes[-1]))
