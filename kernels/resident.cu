@@ -1,41 +1,69 @@
 // Whole epochs of a small network in one launch: parameters and optimizer state stay in the shared memory of one
 // cluster of blocks from the first minibatch to the last. One cluster a member: K networks train side by side.
 //
-// A step on a cluster of C blocks, each of which owns a share of the units of every layer (their rows of W, their z and
-// their delta); a barrier of the cluster stands where the arrows are:
-//   forward, layer by layer   own z = W a + b, own a = g(z), written to every block                               ->
-//   output                    every block: delta^(L) and, one of them, the cost
-//   backward                  own rows' part of W^T delta^(l+1), each column written to the block that owns its unit ->
-//                             the parts summed block by block in a fixed order, times g'(z): own delta^(l)
-//   update                    own rows of W and b, from own delta and all of a                                    ->
-// The rows of the next minibatch are copied to shared memory meanwhile. Sums have a fixed order: the same input gives
-// the same bits.
+// Of the first layers, the split ones, each block of the cluster owns a share of the units: their rows of W, their z
+// and their delta. Every block has the layers after them to itself and computes them whole, the same bits in each: that
+// takes less time than a barrier of the cluster. A step; a barrier of the cluster stands where the arrows are, in
+// other places a barrier of the block does:
+//   forward, layer by layer   own z = W a + b, own a = g(z), to every block if the layer is split          (split ->)
+//   output                    delta^(L) and, in one block, the cost
+//   backward                  W^T delta^(l+1) of own units; if layer l+1 is split, each block's part of the sum goes to
+//                             the block that owns the unit, and parts are summed block by block    (l+1 split ->)
+//   update                    own rows of W and b, from own delta and all of a
+// The next minibatch is copied to shared memory meanwhile. What the first split layer sends to the others has
+// two places, for even and odd steps, with arrivals of their own: a block that is still busy with a step is not
+// disturbed by one that is ahead. No block is ahead by more than that, for it needs what the others send in each step.
+// Sums have a fixed order: the same input gives the same bits.
 //
-// What lies where in shared memory, in reals, is decided by the caller (src/deltaprop/resident_epoch.py) and stands in
-// the plan. Matrices lie row by row: W : (share, s_in) with rows `stride` apart; a : (batch, s_in) of the whole layer;
-// z, delta : (batch, share); parts : (C, batch, share).
+// What is the same for all runs of a network, its Shape, is decided by the caller (src/deltaprop/backends/resident.py).
+// Where DELTAPROP_RESIDENT_SHAPE is defined, it is a constant: loops over units, rows and layers unroll, and divisions
+// become multiplications. Devices run this variant only: without a shape, this file holds no kernel for them. Compiled
+// as C++, it may go without: one library for the tests of every shape, which is read from the plan then.
 #include "activation.cuh"
 #include "cluster.cuh"
 #include "loss.cuh"
+#include "pack.cuh"
 #include "real.cuh"
 #include "warp.cuh"
 
 typedef long long integer;
 
+// Places in shared memory are in reals and begin at multiples of 16 bytes. Matrices lie row by row, each row at a
+// multiple of 16 bytes, and what fills rows up is 0: W (share, s_in), a (height, s_in), z and delta (height, share),
+// parts (C, height, share).
 struct Layer {
-    integer s_in, s_out;
-    integer activation;          // by its place in DELTAPROP_FOR_EACH_ACTIVATION; softmax is -1
-    integer share, stride;       // units a block owns at most; entries between rows of W
-    integer W, b;                // places in shared memory; a moment of W lies `state` (or twice that) after it
-    integer A, Z, delta, parts;  // a^(l), this layer's input (not of the first layer); z, delta, parts of its output
-    integer first_weight, first_bias;  // places in the flat vector
+    int s_in, s_out;
+    int activation;                    // by its place in DELTAPROP_FOR_EACH_ACTIVATION; softmax is -1
+    int split, share;                  // whether blocks share its units; units a block owns at most
+    int a_stride, w_stride, z_stride;  // entries between rows of a, its input, of W, and of z and delta
+    int W, b;                          // a moment of W lies `state` (or twice that) after it
+    int A, Z, delta, parts;            // A not of the first layer, which has X; Z holds g'(z), that of the last layer z
+    int first_weight, first_bias;      // places in the flat vector
+    int units, rows, lanes, slices;    // of z a thread sums for so many units and rows, over 1/(lanes slices) of a row
+    int rows_back;                     // rows for which a thread sums 16 bytes of W^T delta
+    int units_updated;                 // units for which a thread updates 16 bytes of W
+    int weights_from, biases_from;     // the first thread that does, and the first that updates a bias
+};
+
+struct Shape {
+    int layers;
+    Layer layer[8];
+    int loss, optimizer;     // by their places in the enums below
+    int batch, height;       // rows of a minibatch, and of the matrices that hold one: a multiple of every `rows`
+    int threads;
+    int rows_unrolled;       // rows that the loops of the update take at once
+    int n, state;            // parameters; entries of W and b in shared memory
+    int X, Y, weights;       // two places each, for even and odd steps; so has A of the second layer
+    int order;               // of the samples of the next minibatches, as integers, two as well
+    int arrivals;            // two of each layer, see arrivals_of
+    int partial, sums;       // parts of z while it is summed; doubles for sums over the block and the cluster
+    int entries;             // reals in all
+    int x_lanes, y_lanes, output_lanes;  // threads that fetch a row of x or y, or make a row of delta^(L)
 };
 
 struct Plan {
-    integer layers, members, n;
-    Layer layer[8];
-    integer loss;
-    integer samples, batch, steps, epochs;     // steps an epoch
+    Shape shape;
+    integer samples, steps, epochs;            // steps an epoch
     real *parameters, *first, *second;         // (members, n); the moments, or null
     const real *x, *y;                         // (samples, s_1), (samples, s_L)
     const real* weights;                       // (epochs, samples) in the order of the epochs, or null
@@ -43,14 +71,11 @@ struct Plan {
     integer order_stride;                      // entries from one member's order to the next, 0 where they share it
     const real* terms;                         // (members or 1, epochs, steps, 5), see Terms
     integer terms_stride;
-    integer optimizer;                         // by its place in enum Optimizer
     double momentum, beta_1, beta_2, epsilon;
     double *cost, *decay;                      // (members, epochs)
     double* squares;                           // (members, epochs): sum W^2 at the end of each
     integer* diverged;                         // (members,): the epoch, from 1, in which a number was no longer finite
     integer keep_last_good;                    // then leave `parameters` as they were before that epoch
-    integer memory;                            // bytes of the plan itself in shared memory, rounded up
-    integer state, X, Y, rows, sums;           // places in shared memory; of X, Y and rows there are two each
     integer x_bytes, y_bytes;                  // bytes a copy
 };
 
@@ -63,7 +88,67 @@ struct Terms {
     real scale, penalty, decay, rate, weight_decay;
 };
 
-__device__ inline real value(integer activation, real z) {
+constexpr int entries_a_pack = 16 / sizeof(real);
+typedef Pack<real, entries_a_pack> Entries;
+constexpr int most_sums = 32, most_rows = 8, most_units = 8;  // a thread's, at once
+
+__device__ inline Entries entries_at(const real* from) { return load_pack<real, entries_a_pack>(from); }
+__device__ constexpr int quotient_up(int x, int y) { return (x + y - 1) / y; }
+
+// -- where the shape comes from ---------------------------------------------------------------------------------
+
+#ifdef DELTAPROP_RESIDENT_SHAPE
+
+#define UNROLL _Pragma("unroll")
+#define UNROLL_BY(N) _Pragma(TEXT(unroll N))
+#define TEXT(X) #X
+
+__device__ constexpr Shape fixed_shape = DELTAPROP_RESIDENT_SHAPE;
+
+// The number of a layer, as a type.
+template <int L> struct Index {
+    __device__ constexpr operator int() const { return L; }
+};
+
+struct Source {
+    __device__ static constexpr const Shape& shape(const Plan&) { return fixed_shape; }
+    __device__ static constexpr int threads() { return fixed_shape.threads; }
+    // f(l) for l = FIRST, FIRST + 1, ..., the last layer; or from there down to 1.
+    template <int L = 0, class F> __device__ static void each_layer(const Shape& shape, F f) {
+        if constexpr (L < fixed_shape.layers) {
+            f(Index<L>{});
+            each_layer<L + 1>(shape, f);
+        }
+    }
+    template <int L = fixed_shape.layers - 1, class F> __device__ static void each_layer_down(const Shape& shape, F f) {
+        if constexpr (L > 0) {
+            f(Index<L>{});
+            each_layer_down<L - 1>(shape, f);
+        }
+    }
+};
+
+#else
+
+#define UNROLL
+#define UNROLL_BY(N)
+
+struct Source {
+    __device__ static const Shape& shape(const Plan& plan) { return plan.shape; }
+    __device__ static int threads() { return int(blockDim.x); }
+    template <class F> __device__ static void each_layer(const Shape& shape, F f) {
+        for (int l = 0; l < shape.layers; ++l) f(l);
+    }
+    template <class F> __device__ static void each_layer_down(const Shape& shape, F f) {
+        for (int l = shape.layers - 1; l > 0; --l) f(l);
+    }
+};
+
+#endif
+
+// -- activations and losses by their places ---------------------------------------------------------------------
+
+__device__ inline real value(int activation, real z) {
     int place = 0;
 #define DO(NAME, G) \
     if (activation == place++) return G::value(z);
@@ -72,7 +157,7 @@ __device__ inline real value(integer activation, real z) {
     return z;
 }
 
-__device__ inline real gradient(integer activation, real z) {
+__device__ inline real gradient(int activation, real z) {
     int place = 0;
 #define DO(NAME, G) \
     if (activation == place++) return G::gradient(z);
@@ -81,37 +166,11 @@ __device__ inline real gradient(integer activation, real z) {
     return real(1);
 }
 
-// One row of the output: delta takes the place of z; the cost of the entries of this lane is returned.
-template <class Cost, class G> __device__ real loss_row(real* z, const real* y, int columns, real scale) {
-    real cost = 0;
-    for (int j = threadIdx.x % 32; j < columns; j += 32) {
-        const real zj = z[j], a = G::value(zj);
-        cost += Cost::template cost<G>(zj, a, y[j]);
-        z[j] = scale * Cost::template delta<G>(zj, a, y[j]);
-    }
-    return cost;
-}
-
-__device__ inline real softmax_row(bool clipped, real* z, const real* y, int columns, real scale) {
-    const int lane = threadIdx.x % 32;
-    real top = minus_infinity();
-    for (int j = lane; j < columns; j += 32) top = (z[j] > top || z[j] != z[j]) ? z[j] : top;
-    top = warp_max(top);
-    real others = 0, tops = 0;  // as in output_delta.cu
-    for (int j = lane; j < columns; j += 32) {
-        const real below = z[j] - top;
-        if (below == real(0)) tops += real(1);
-        else others += exp(below);
-    }
-    warp_sums(others, tops);
-    const real sum = others + tops, log_sum = log1p(others + (tops - real(1)));
-    real cost = 0;
-    for (int j = lane; j < columns; j += 32) {
-        const real zj = z[j], term = y[j] * (log_sum - (zj - top));
-        cost += clipped ? loss::clip_cost(term) : term;
-        z[j] = scale * (exp(zj - top) / sum - y[j]);
-    }
-    return cost;
+// cost, and scale times dcost/dz, of one entry of the output.
+template <class Cost, class G> __device__ real entry(real z, real y, real scale, real& delta) {
+    const real a = G::value(z);
+    delta = scale * Cost::template delta<G>(z, a, y);
+    return Cost::template cost<G>(z, a, y);
 }
 
 struct places {  // of the names that DELTAPROP_FOR_EACH_LOSS gives to losses and activations
@@ -120,326 +179,573 @@ struct places {  // of the names that DELTAPROP_FOR_EACH_LOSS gives to losses an
     enum { sigmoid, tanh, relu, leaky_relu, identity, softplus, silu, gelu, exp };
 };
 
-__device__ inline real output_row(integer chosen, integer activation, real* z, const real* y, int columns, real scale) {
-    if (chosen == categorical || chosen == clipped_categorical)
-        return softmax_row(chosen == clipped_categorical, z, y, columns, scale);
+__device__ inline real entry_of(int chosen, int activation, real z, real y, real scale, real& delta) {
 #define DELTAPROP_DO(LOSS, NAME, G) \
-    if (chosen == places::LOSS && activation == places::NAME) return loss_row<loss::LOSS, G>(z, y, columns, scale);
+    if (chosen == places::LOSS && activation == places::NAME) return entry<loss::LOSS, G>(z, y, scale, delta);
     DELTAPROP_FOR_EACH_LOSS
 #undef DELTAPROP_DO
     return real(0);
 }
 
+// -- sums over neighbouring lanes -------------------------------------------------------------------------------
+
+// Lanes `distance` apart share their first n sums out among them: each gets both lanes' sums of one half. `first` and
+// `there` are where this lane's sums began, and how many of them there are. The loop has a bound that the compiler
+// knows from the beginning, or it would not unroll, and the sums would lie in memory.
+__device__ inline void halve(real (&sums)[most_sums], int& n, int lane, int distance, int& first, int& there) {
+    const int half = (n + 1) / 2;
+    const bool upper = (lane & distance) != 0;
+    UNROLL
+    for (int i = 0; i < most_sums / 2; ++i) {
+        if (i >= half) continue;
+        const real low = sums[i], high = half + i < n ? sums[half + i] : real(0);
+        const real other = __shfl_xor_sync(0xffffffffu, upper ? low : high, distance);
+        sums[i] = (upper ? high : low) + other;
+    }
+    first += upper ? half : 0;
+    there = upper ? there - half : there < half ? there : half;
+    n = half;
+}
+
+__device__ inline real lanes_sum(real x, int lanes) {
+    UNROLL
+    for (int distance = 16; distance > 0; distance /= 2)
+        if (distance < lanes) x += __shfl_xor_sync(0xffffffffu, x, distance);
+    return x;
+}
+
+__device__ inline real lanes_max(real x, int lanes) {
+    UNROLL
+    for (int distance = 16; distance > 0; distance /= 2)
+        if (distance < lanes) {
+            const real other = __shfl_xor_sync(0xffffffffu, x, distance);
+            x = (other > x || other != other) ? other : x;  // as warp_max: a NaN wins
+        }
+    return x;
+}
+
+// -- the network ------------------------------------------------------------------------------------------------
+
+// Which samples a minibatch has: rows first ... first + rows - 1 of the order of an epoch.
+struct Minibatch {
+    integer epoch, first;
+    int rows;  // 0 after the last epoch
+    int slot;  // which of two places it has in shared memory
+
+    __device__ void advance(const Plan& plan, int batch) {
+        first += batch, slot ^= 1;
+        if (first >= plan.samples) first = 0, ++epoch;
+        count(plan, batch);
+    }
+    __device__ void count(const Plan& plan, int batch) {
+        const integer left = plan.samples - first;
+        rows = epoch >= plan.epochs ? 0 : left < batch ? int(left) : batch;
+    }
+};
+
 template <int BLOCKS> class Resident {
 public:
     __device__ Resident(const Plan* plan, unsigned char* memory)
-        : p(*reinterpret_cast<const Plan*>(memory)), thread(threadIdx.x), threads(blockDim.x),
-          rank(cluster_rank<BLOCKS>()), member(blockIdx.x / BLOCKS) {
+        : p(*reinterpret_cast<const Plan*>(memory)), thread(int(threadIdx.x)), rank(cluster_rank<BLOCKS>()),
+          member(blockIdx.x / BLOCKS), at(reinterpret_cast<real*>(memory + (sizeof(Plan) + 15) / 16 * 16)) {
         const integer* from = reinterpret_cast<const integer*>(plan);
         integer* to = reinterpret_cast<integer*>(memory);
-        for (int i = thread; i < int(sizeof(Plan) / sizeof(integer)); i += threads) to[i] = from[i];
+        UNROLL_BY(1)
+        for (int i = thread; i < int(sizeof(Plan) / sizeof(integer)); i += threads()) to[i] = from[i];
         __syncthreads();
-        at = reinterpret_cast<real*>(memory + p.memory);
-        total_steps = p.epochs * p.steps;
+        UNROLL_BY(1)
+        for (int i = thread; i < shape().entries; i += threads()) at[i] = real(0);
+        __syncthreads();
+        if constexpr (BLOCKS > 1)
+            if (thread < 2 * shape().layers) arrivals_begin(arrivals_at(thread));
         order = p.order ? p.order + member * p.order_stride : nullptr;
         terms = reinterpret_cast<const Terms*>(p.terms + member * p.terms_stride);
-        states = p.optimizer == sgd ? 0 : p.optimizer == adam ? 2 : 1;
+        mu = real(p.momentum), beta_1 = real(p.beta_1), beta_2 = real(p.beta_2), epsilon = real(p.epsilon);
+        __syncthreads();
     }
 
     __device__ void operator()() {
+        const int batch = shape().batch;
         load();
-        fetch_order(0);
+        Minibatch now{0, 0, 0, 0};
+        now.count(p, batch);
+        Minibatch next = now;
+        fetch_order(now);
         copies_done();
         __syncthreads();
-        fetch(0);
-        fetch_order(1);
-        Terms next = terms[0];
+        fetch(now);
+        next.advance(p, batch);
+        fetch_order(next);
+        Terms of_next = *terms;
         cluster_sync<BLOCKS>();  // every block of the cluster has begun, and may be written to
-        for (integer step = 0; step < total_steps; ++step) {
+        for (bool ended = false; !ended; ++step) {
             copies_done();
             __syncthreads();
-            const Terms now = next;
-            if (step + 1 < total_steps) next = terms[step + 1];
-            fetch(step + 1);
-            fetch_order(step + 2);
-            const int m = rows_of(step);
-            forward(step, m);
-            output(step, m, now.scale);
-            backward(m);
-            for (integer l = 0; l < p.layers; ++l) update(l, step, m, now);
-            cluster_sync<BLOCKS>();
-            if ((step + 1) % p.steps == 0 && end_epoch(step / p.steps)) break;
+            const Terms of_now = of_next;
+            Minibatch after = next;
+            after.advance(p, batch);
+            forward(now.slot);
+            // By now the last threads have less to do than the first.
+            fetch(next);
+            fetch_order(after);
+            if (next.rows > 0) of_next = *++terms;
+            output(now.slot, now.rows, of_now.scale);
+            backward();
+            Source::each_layer(shape(), [&](auto l) { update(l, now.slot, now.rows, of_now); });
+            if (next.epoch != now.epoch) ended = end_epoch(now.epoch) || next.rows == 0;
+            now = next, next = after;
         }
+        copies_done();           // of a minibatch that is not to come
         cluster_sync<BLOCKS>();  // no block ends while another may still write to it
     }
 
 private:
     const Plan& p;
-    const int thread, threads, rank;
+    const int thread, rank;
     const integer member;
-    real* at;
-    integer total_steps;
+    real* const at;
     const integer* order;
     const Terms* terms;
-    int states;
+    real mu, beta_1, beta_2, epsilon;
     double cost = 0, decay = 0;
+    unsigned step = 0;
 
-    __device__ int first_of(const Layer& layer) const { return rank * int(layer.share); }
+    __device__ const Shape& shape() const { return Source::shape(p); }
+    __device__ const Layer& layer_at(int l) const { return shape().layer[l]; }
+    __device__ static int threads() { return Source::threads(); }
+    __device__ int states() const { return shape().optimizer == sgd ? 0 : shape().optimizer == adam ? 2 : 1; }
+
+    // Units of a layer that come before those of this block, and how many it owns.
+    __device__ int first_of(const Layer& layer) const { return layer.split ? rank * layer.share : 0; }
     __device__ int own(const Layer& layer) const {
-        const int left = int(layer.s_out) - first_of(layer);
-        return left < 0 ? 0 : left < layer.share ? left : int(layer.share);
+        if (!layer.split) return layer.s_out;
+        const int left = layer.s_out - first_of(layer);
+        return left < 0 ? 0 : left < layer.share ? left : layer.share;
     }
-    __device__ int rows_of(integer step) const {
-        const integer left = p.samples - step % p.steps * p.batch;
-        return int(left < p.batch ? left : p.batch);
-    }
+    // Whether this block is the one that stands for the layer where all have it.
+    __device__ bool counts(const Layer& layer) const { return layer.split || rank == 0; }
 
     // -- parameters between the device's memory and the cluster's -----------------------------------------------
 
-    template <class F> __device__ void for_each_parameter(F f) {  // f(place in shared memory, place in a flat vector)
-        for (integer l = 0; l < p.layers; ++l) {
-            const Layer& layer = p.layer[l];
-            const int s_in = int(layer.s_in), first = first_of(layer), units = own(layer);
-            for (int i = thread; i < units * s_in; i += threads) {
-                const int unit = i / s_in, k = i - unit * s_in;
-                f(layer.W + unit * layer.stride + k, layer.first_weight + integer(first) * s_in + i);
+    template <class F> __device__ void for_each_parameter(F f) {  // f(layer, place in shared memory, in a flat vector)
+        Source::each_layer(shape(), [&](auto l) {
+            const Layer& layer = layer_at(l);
+            const int first = first_of(layer), units = own(layer);
+            UNROLL_BY(1)
+            for (int i = thread; i < units * layer.s_in; i += threads()) {
+                const int unit = i / layer.s_in, k = i - unit * layer.s_in;
+                f(layer, layer.W + unit * layer.w_stride + k, layer.first_weight + first * layer.s_in + i);
             }
-            for (int i = thread; i < units; i += threads) f(layer.b + i, layer.first_bias + first + i);
-        }
+            UNROLL_BY(1)
+            for (int i = thread; i < units; i += threads()) f(layer, layer.b + i, layer.first_bias + first + i);
+        });
     }
 
     __device__ void load() {
-        const integer offset = member * p.n;
-        for_each_parameter([&](integer here, integer there) {
+        const integer offset = member * shape().n;
+        for_each_parameter([&](const Layer&, int here, int there) {
             at[here] = p.parameters[offset + there];
-            if (states > 0) at[here + p.state] = p.first[offset + there];
-            if (states > 1) at[here + 2 * p.state] = p.second[offset + there];
+            if (states() > 0) at[here + shape().state] = p.first[offset + there];
+            if (states() > 1) at[here + 2 * shape().state] = p.second[offset + there];
         });
     }
 
     __device__ void save() {
-        const integer offset = member * p.n;
-        for_each_parameter([&](integer here, integer there) {
+        const integer offset = member * shape().n;
+        for_each_parameter([&](const Layer& layer, int here, int there) {
+            if (!counts(layer)) return;
             p.parameters[offset + there] = at[here];
-            if (states > 0) p.first[offset + there] = at[here + p.state];
-            if (states > 1) p.second[offset + there] = at[here + 2 * p.state];
+            if (states() > 0) p.first[offset + there] = at[here + shape().state];
+            if (states() > 1) p.second[offset + there] = at[here + 2 * shape().state];
         });
     }
 
     // -- minibatches --------------------------------------------------------------------------------------------
 
-    __device__ integer* rows_at(integer step) const {
-        return reinterpret_cast<integer*>(at + p.rows) + (step & 1) * p.batch;
+    __device__ integer* order_at(int slot) const {
+        return reinterpret_cast<integer*>(at + shape().order) + slot * shape().batch;
     }
-    __device__ real* x_at(integer step) const { return at + p.X + (step & 1) * p.batch * p.layer[0].s_in; }
-    __device__ real* y_at(integer step) const {
-        return at + p.Y + (step & 1) * p.batch * p.layer[p.layers - 1].s_out;
+    __device__ real* x_at(int slot) const { return at + shape().X + slot * shape().height * layer_at(0).a_stride; }
+    __device__ int y_stride() const { return layer_at(shape().layers - 1).z_stride; }
+    __device__ real* y_at(int slot) const { return at + shape().Y + slot * shape().height * y_stride(); }
+    __device__ real* weights_at(int slot) const { return at + shape().weights + slot * shape().height; }
+
+    // Copies are made by the last threads: the first are busy with the output then.
+    __device__ static int fetchers() { return threads() < 128 ? threads() : 128; }
+    __device__ int fetcher() const { return thread - (threads() - fetchers()); }
+
+    __device__ void fetch_order(const Minibatch& of) {
+        if (!order || fetcher() < 0) return;
+        const integer* from = order + of.epoch * p.samples + of.first;
+        UNROLL_BY(1)
+        for (int i = fetcher(); i < of.rows; i += fetchers()) copy_async(order_at(of.slot) + i, from + i, 8);
     }
 
-    __device__ void fetch_order(integer step) {
-        if (!order || step >= total_steps) return;
-        const integer* from = order + step / p.steps * p.samples + step % p.steps * p.batch;
-        for (int i = thread; i < rows_of(step); i += threads) copy_async(rows_at(step) + i, from + i, 8);
+    __device__ void fetch(const Minibatch& of) {
+        if (fetcher() < 0) return;
+        const int last = shape().layers - 1;
+        fetch_rows(of, p.x, x_at(of.slot), layer_at(0).s_in, layer_at(0).a_stride, int(p.x_bytes), shape().x_lanes);
+        fetch_rows(of, p.y, y_at(of.slot), layer_at(last).s_out, y_stride(), int(p.y_bytes), shape().y_lanes);
+        if (!p.weights) return;
+        const real* from = p.weights + of.epoch * p.samples + of.first;
+        UNROLL_BY(1)
+        for (int i = fetcher(); i < of.rows; i += fetchers())
+            copy_async(weights_at(of.slot) + i, from + i, int(sizeof(real)));
     }
 
-    __device__ void fetch(integer step) {
-        if (step >= total_steps) return;
-        fetch_rows(step, p.x, x_at(step), int(p.layer[0].s_in), int(p.x_bytes));
-        fetch_rows(step, p.y, y_at(step), int(p.layer[p.layers - 1].s_out), int(p.y_bytes));
-    }
-
-    __device__ void fetch_rows(integer step, const real* from, real* to, int columns, int bytes) {
-        const int at_once = bytes / int(sizeof(real)), pieces = columns / at_once;
-        const integer first = step % p.steps * p.batch;
-        for (int i = thread; i < rows_of(step) * pieces; i += threads) {
-            const int row = i / pieces, column = (i - row * pieces) * at_once;
-            const integer source = order ? rows_at(step)[row] : first + row;
-            copy_async(to + row * columns + column, from + source * columns + column, bytes);
+    __device__ void fetch_rows(const Minibatch& of, const real* from, real* to, int columns, int stride, int bytes,
+                               int lanes) {
+        const int at_once = bytes / int(sizeof(real));
+        UNROLL_BY(1)
+        for (int row = fetcher() / lanes; row < of.rows; row += fetchers() / lanes) {
+            const real* row_from = from + (order ? order_at(of.slot)[row] : of.first + row) * columns;
+            for (int j = fetcher() % lanes * at_once; j < columns; j += lanes * at_once)
+                copy_async(to + row * stride + j, row_from + j, bytes);
         }
     }
+
+    // -- exchange -----------------------------------------------------------------------------------------------
+
+    __device__ Arrivals* arrivals_at(int i) const { return reinterpret_cast<Arrivals*>(at + shape().arrivals) + i; }
+    // Of the output of a split layer: the first one's has a place for even and for odd steps, and begins a new phase
+    // every other step, the others' every step.
+    __device__ Arrivals* arrivals_of(int l, int slot) const { return arrivals_at(l == 0 ? slot : 2 * l); }
+    // Of parts of W^T delta, of a split layer and the one below.
+    __device__ Arrivals* arrivals_back(int l) const { return arrivals_at(2 * l + 1); }
 
     // -- forward ------------------------------------------------------------------------------------------------
 
-    __device__ const real* input_of(integer l, integer step) const {
-        return l == 0 ? x_at(step) : at + p.layer[l].A;
+    __device__ real* input_of(int l, int slot) const {
+        if (l == 0) return x_at(slot);
+        return at + layer_at(l).A + (l == 1 ? slot * shape().height * layer_at(l).a_stride : 0);
     }
 
-    __device__ void forward(integer step, int m) {
-        for (integer l = 0; l < p.layers; ++l) {
-            affine(l, input_of(l, step), m);
-            cluster_sync<BLOCKS>();
-        }
+    __device__ void forward(int slot) {
+        Source::each_layer(shape(), [&](auto l) {
+            affine(l, input_of(l, slot));
+            __syncthreads();
+            if (l == shape().layers - 1) return;
+            activate(l, input_of(l + 1, slot), slot);
+            if constexpr (BLOCKS > 1)
+                if (layer_at(l).split) {
+                    arrivals_wait(arrivals_of(l, slot), l == 0 ? step / 2 % 2 : step % 2);
+                    return;
+                }
+            __syncthreads();
+        });
     }
 
-    // Own z = W a + b. A group of `lanes` threads splits the sum over inputs for two rows and two units; the fewer
-    // tiles there are, the more lanes each gets.
-    __device__ void affine(integer l, const real* a, int m) {
-        const Layer& layer = p.layer[l];
-        const int s_in = int(layer.s_in), units = own(layer);
-        const int unit_tiles = (units + 1) / 2, row_tiles = (m + 1) / 2, tiles = unit_tiles * row_tiles;
-        int lanes = 1;
-        while (lanes < 32 && tiles * lanes * 2 <= threads) lanes *= 2;
-        const int groups = threads / lanes, lane = thread % lanes;
-        const real* W = at + layer.W;
-        for (int base = 0; base < tiles; base += groups) {  // the same for all threads: shuffles are in here
-            const int tile = base + thread / lanes;
-            const bool there = tile < tiles;
-            // Neighbours take neighbouring units, so that rows of W of odd stride fall into different banks.
-            const int unit = there ? tile % unit_tiles : 0, row = there ? tile / unit_tiles : 0;
-            const int other_unit = unit + unit_tiles < units ? unit + unit_tiles : unit;
-            const int other_row = row + row_tiles < m ? row + row_tiles : row;
-            real s00 = 0, s01 = 0, s10 = 0, s11 = 0;
-            if (there) {
-                const real *w0 = W + unit * layer.stride, *w1 = W + other_unit * layer.stride;
-                const real *a0 = a + row * s_in, *a1 = a + other_row * s_in;
-                for (int k = lane; k < s_in; k += lanes) {
-                    s00 += a0[k] * w0[k], s01 += a0[k] * w1[k];
-                    s10 += a1[k] * w0[k], s11 += a1[k] * w1[k];
+    // Parts of own W a: a thread sums for a tile of units and rows, over every (lanes slices)-th 16 bytes of the
+    // inputs; lanes are then summed by shuffles, slices by whoever reads them.
+    template <class L> __device__ void affine(L l, const real* a) {
+        const Layer& layer = layer_at(l);
+        const int units = layer.units, rows = layer.rows, lanes = layer.lanes, slices = layer.slices;
+        const int row_tiles = shape().height / rows, unit_tiles = layer.share / units, tiles = unit_tiles * row_tiles;
+        const int packs = quotient_up(layer.s_in, entries_a_pack), positions = tiles * slices * lanes;
+        for (int base = 0; base < positions; base += threads()) {  // the same for all threads: shuffles are in here
+            const int position = base + thread, lane = position % lanes, group = position / lanes;
+            const int tile = group % tiles, slice = group / tiles;
+            // The tile's rows and units lie apart, so that those of neighbouring lanes are neighbours.
+            const int row = tile % row_tiles, unit = tile / row_tiles;
+            real sums[most_sums];
+            UNROLL
+            for (int i = 0; i < units * rows; ++i) sums[i] = real(0);
+            if (position < positions) {
+                const real *w = at + layer.W + unit * layer.w_stride, *x = a + row * layer.a_stride;
+                UNROLL_BY(2)
+                for (int pack = slice * lanes + lane; pack < packs; pack += slices * lanes) {
+                    Entries of_x[most_rows];
+                    UNROLL
+                    for (int r = 0; r < rows; ++r)
+                        of_x[r] = entries_at(x + r * row_tiles * layer.a_stride + pack * entries_a_pack);
+                    UNROLL
+                    for (int u = 0; u < units; ++u) {
+                        const Entries of_w = entries_at(w + u * unit_tiles * layer.w_stride + pack * entries_a_pack);
+                        UNROLL
+                        for (int r = 0; r < rows; ++r)
+                            UNROLL
+                            for (int j = 0; j < entries_a_pack; ++j)
+                                sums[r * units + u] += of_x[r].entry[j] * of_w.entry[j];
+                    }
                 }
             }
-            for (int distance = lanes / 2; distance > 0; distance /= 2) {
-                s00 += __shfl_xor_sync(0xffffffffu, s00, distance), s01 += __shfl_xor_sync(0xffffffffu, s01, distance);
-                s10 += __shfl_xor_sync(0xffffffffu, s10, distance), s11 += __shfl_xor_sync(0xffffffffu, s11, distance);
-            }
-            if (!there) continue;
-            for (int i = lane; i < 4; i += lanes) {
-                const bool second_unit = i % 2 == 1, second_row = i / 2 == 1;
-                if ((second_unit && other_unit == unit) || (second_row && other_row == row)) continue;
-                const real sum = second_row ? (second_unit ? s11 : s10) : second_unit ? s01 : s00;
-                finish_unit(l, second_row ? other_row : row, second_unit ? other_unit : unit, sum);
+            int n = units * rows, first = 0, there = n;
+            if (lanes > 16) halve(sums, n, lane, 16, first, there);
+            if (lanes > 8) halve(sums, n, lane, 8, first, there);
+            if (lanes > 4) halve(sums, n, lane, 4, first, there);
+            if (lanes > 2) halve(sums, n, lane, 2, first, there);
+            if (lanes > 1) halve(sums, n, lane, 1, first, there);
+            if (position >= positions) continue;
+            real* to = at + shape().partial + (slice * shape().height + row) * layer.share + unit;
+            UNROLL
+            for (int i = 0; i < most_sums; ++i) {
+                if (i >= n || i >= there) continue;
+                const int r = (first + i) / units, u = first + i - r * units;
+                to[r * row_tiles * layer.share + u * unit_tiles] = sums[i];
             }
         }
     }
 
-    // z of an own unit, and g(z) to every block; of the output layer z itself, for a softmax needs them all.
-    __device__ void finish_unit(integer l, int row, int unit, real sum) {
-        const Layer& layer = p.layer[l];
-        const real z = sum + at[layer.b + unit];
-        const int column = first_of(layer) + unit;
-        real *to, sent = z;
-        if (l == p.layers - 1) {
-            to = at + layer.Z + row * layer.s_out + column;
-        } else {
-            at[layer.Z + row * layer.share + unit] = z;
-            sent = value(layer.activation, z);
-            to = at + p.layer[l + 1].A + row * layer.s_out + column;
+    __device__ real z_of(const Layer& layer, int row, int unit) const {
+        real z = at[layer.b + unit];
+        UNROLL
+        for (int slice = 0; slice < layer.slices; ++slice)
+            z += at[shape().partial + (slice * shape().height + row) * layer.share + unit];
+        return z;
+    }
+
+    // Own g'(z), and g(z), the next layer's input, to every block that needs it.
+    template <class L> __device__ void activate(L l, real* next_a, int slot) {
+        const Layer& layer = layer_at(l);
+        if constexpr (BLOCKS > 1)
+            if (layer.split && thread == 0)
+                arrivals_expected(arrivals_of(l, slot), shape().height * layer.s_out * int(sizeof(real)));
+        const int stride = layer_at(l + 1).a_stride;
+        for (int i = thread; i < shape().height * layer.share; i += threads()) {
+            const int row = i / layer.share, unit = i - row * layer.share;
+            if (unit >= own(layer)) continue;
+            const real z = z_of(layer, row, unit), a = value(layer.activation, z);
+            at[layer.Z + row * layer.z_stride + unit] = gradient(layer.activation, z);
+            real* to = next_a + row * stride + first_of(layer) + unit;
+            if constexpr (BLOCKS > 1)
+                if (layer.split) {
+                    UNROLL
+                    for (int block = 0; block < BLOCKS; ++block) send(to, a, arrivals_of(l, slot), block);
+                    continue;
+                }
+            *to = a;
         }
-        for (int block = 0; block < BLOCKS; ++block) *of_block<BLOCKS>(to, block) = sent;
     }
 
     // -- cost and backward --------------------------------------------------------------------------------------
 
-    __device__ void output(integer step, int m, real scale) {
-        const Layer& last = p.layer[p.layers - 1];
-        const int columns = int(last.s_out);
-        const real* weights = p.weights ? p.weights + step / p.steps * p.samples + step % p.steps * p.batch : nullptr;
-        for (int row = thread / 32; row < m; row += threads / 32) {
-            const real weight = weights ? weights[row] : real(1);
-            const real of_row = warp_sum(output_row(p.loss, last.activation, at + last.Z + row * columns,
-                                                    y_at(step) + row * columns, columns, weight * scale));
-            if (rank == 0 && thread % 32 == 0) cost += double(weight * of_row);
+    __device__ void output(int slot, int m, real scale) {
+        const Layer& last = layer_at(shape().layers - 1);
+        const int lanes = shape().output_lanes, lane = thread % lanes;
+        for (int base = 0; base < shape().height; base += threads() / lanes) {  // shuffles are in here
+            const int row = base + thread / lanes, columns = row < m ? last.s_out : 0;
+            const real weight = p.weights && row < m ? weights_at(slot)[row] : real(1);
+            const real of_lane = output_row(last, row, columns, y_at(slot) + row * y_stride(), lane, lanes,
+                                            weight * scale);
+            if (rank == 0) cost += double(weight * of_lane);
         }
         __syncthreads();
     }
 
-    __device__ const real* own_delta(integer l, int& stride) const {
-        const Layer& layer = p.layer[l];
-        const bool last = l == p.layers - 1;
-        stride = int(last ? layer.s_out : layer.share);
-        return at + (last ? layer.Z + first_of(layer) : layer.delta);
+    // delta^(L) of a row, by so many lanes; the cost of the entries of this one is returned.
+    __device__ real output_row(const Layer& last, int row, int columns, const real* y, int lane, int lanes,
+                               real scale) {
+        real *z = at + last.Z + row * last.z_stride, *delta = at + last.delta + row * last.z_stride, cost_here = 0;
+        if (shape().loss != categorical && shape().loss != clipped_categorical) {
+            UNROLL_BY(1)
+            for (int j = lane; j < columns; j += lanes) {
+                real d;
+                cost_here += entry_of(shape().loss, last.activation, z_of(last, row, j), y[j], scale, d);
+                delta[j] = d;
+            }
+            return cost_here;
+        }
+        real top = minus_infinity();
+        UNROLL_BY(1)
+        for (int j = lane; j < columns; j += lanes) {
+            const real zj = z[j] = z_of(last, row, j);
+            top = (zj > top || zj != zj) ? zj : top;
+        }
+        top = lanes_max(top, lanes);
+        real others = 0, tops = 0;  // as in output_delta.cu
+        UNROLL_BY(1)
+        for (int j = lane; j < columns; j += lanes) {
+            const real below = z[j] - top, e = exp(below);
+            delta[j] = e;
+            if (below == real(0)) tops += real(1);
+            else others += e;
+        }
+        others = lanes_sum(others, lanes), tops = lanes_sum(tops, lanes);
+        const real sum = others + tops;
+        UNROLL_BY(1)
+        for (int j = lane; j < columns; j += lanes) delta[j] = scale * (delta[j] / sum - y[j]);
+        if (rank != 0) return real(0);
+        const real log_sum = log1p(others + (tops - real(1)));
+        UNROLL_BY(1)
+        for (int j = lane; j < columns; j += lanes) {
+            const real term = y[j] * (log_sum - (z[j] - top));
+            cost_here += shape().loss == clipped_categorical ? loss::clip_cost(term) : term;
+        }
+        return cost_here;
     }
 
-    __device__ void backward(int m) {
-        for (integer l = p.layers - 1; l > 0; --l) {
-            const Layer &layer = p.layer[l], &below = p.layer[l - 1];
-            const int s_in = int(layer.s_in), units = own(layer), share = int(below.share);
-            int stride;
-            const real *delta = own_delta(l, stride), *W = at + layer.W;
-            for (int i = thread; i < m * s_in; i += threads) {
-                const int row = i / s_in, k = i - row * s_in, owner = k / share;
-                real sum = 0;
-                for (int unit = 0; unit < units; ++unit) sum += delta[row * stride + unit] * W[unit * layer.stride + k];
-                real* to = at + below.parts + (rank * p.batch + row) * share + (k - owner * share);
-                *of_block<BLOCKS>(to, owner) = sum;
-            }
-            cluster_sync<BLOCKS>();
-            for (int i = thread; i < m * share; i += threads) {
-                const int row = i / share, unit = i - row * share;
-                if (unit >= own(below)) continue;
-                real sum = 0;
-                for (int block = 0; block < BLOCKS; ++block) sum += at[below.parts + (block * p.batch + row) * share + unit];
-                at[below.delta + i] = sum * gradient(below.activation, at[below.Z + i]);
+    __device__ void backward() {
+        Source::each_layer_down(shape(), [&](auto l) {
+            const Layer &layer = layer_at(l), &below = layer_at(l - 1);
+            if (!layer.split) {
+                back(l, first_of(below), below.share, [&](int row, int k, const Entries& sum) {
+                    const int place = row * below.z_stride + k;
+                    Entries d = entries_at(at + below.Z + place);
+                    UNROLL
+                    for (int j = 0; j < entries_a_pack; ++j) d.entry[j] *= sum.entry[j];
+                    store_pack(at + below.delta + place, d);
+                });
+            } else if constexpr (BLOCKS > 1) {
+                if (thread == 0) {
+                    const int packs = BLOCKS * shape().height * quotient_up(own(below), entries_a_pack);
+                    arrivals_expected(arrivals_back(l), packs * int(sizeof(Entries)));
+                }
+                back(l, 0, layer.s_in, [&](int row, int k, const Entries& sum) {
+                    const int owner = k / below.share;
+                    real* to = at + below.parts + (rank * shape().height + row) * below.share + k - owner * below.share;
+                    send(reinterpret_cast<Entries*>(to), sum, arrivals_back(l), owner);
+                });
+                arrivals_wait(arrivals_back(l), step % 2);
+                for (int i = thread; i < shape().height * below.share; i += threads()) {
+                    const int row = i / below.share, unit = i - row * below.share;
+                    if (unit >= own(below)) continue;
+                    real sum = 0;
+                    UNROLL
+                    for (int block = 0; block < BLOCKS; ++block)
+                        sum += at[below.parts + (block * shape().height + row) * below.share + unit];
+                    const int place = row * below.z_stride + unit;
+                    at[below.delta + place] = sum * at[below.Z + place];
+                }
             }
             __syncthreads();
+        });
+    }
+
+    // f(row, k, sum) for 16 bytes at a time of own W^T delta: the k-th entry on of `columns` from `first` on.
+    template <class L, class F> __device__ void back(L l, int first, int columns, F f) {
+        const Layer& layer = layer_at(l);
+        const int packs = quotient_up(columns, entries_a_pack), rows = layer.rows_back;
+        for (int i = thread; i < shape().height / rows * packs; i += threads()) {
+            const int group = i / packs, k = (i - group * packs) * entries_a_pack, row = group * rows;
+            if (first + k >= layer.s_in) continue;
+            const real *delta = at + layer.delta + row * layer.z_stride, *w = at + layer.W + first + k;
+            Entries sums[most_rows];
+            UNROLL
+            for (int r = 0; r < rows; ++r)
+                UNROLL
+                for (int j = 0; j < entries_a_pack; ++j) sums[r].entry[j] = real(0);
+            UNROLL_BY(4)
+            for (int unit = 0; unit < layer.share; unit += entries_a_pack) {
+                Entries d[most_rows];
+                UNROLL
+                for (int r = 0; r < rows; ++r) d[r] = entries_at(delta + r * layer.z_stride + unit);
+                UNROLL
+                for (int u = 0; u < entries_a_pack; ++u) {
+                    const Entries of_w = entries_at(w + (unit + u) * layer.w_stride);
+                    UNROLL
+                    for (int r = 0; r < rows; ++r)
+                        UNROLL
+                        for (int j = 0; j < entries_a_pack; ++j) sums[r].entry[j] += d[r].entry[u] * of_w.entry[j];
+                }
+            }
+            UNROLL
+            for (int r = 0; r < rows; ++r) f(row + r, k, sums[r]);
         }
     }
 
     // -- update -------------------------------------------------------------------------------------------------
 
-    __device__ void update(integer l, integer step, int m, const Terms& now) {
-        const Layer& layer = p.layer[l];
-        const int s_in = int(layer.s_in), units = own(layer), at_once = 4, groups = (units + at_once - 1) / at_once;
-        int stride;
-        const real *delta = own_delta(l, stride), *a = input_of(l, step);
+    // This thread's place in the order that begins with thread `first`.
+    __device__ int turn_from(int first) const { return (thread + threads() - first % threads()) % threads(); }
+
+    template <class L> __device__ void update(L l, int slot, int m, const Terms& now) {
+        const Layer& layer = layer_at(l);
+        const int units = layer.units_updated, packs = quotient_up(layer.s_in, entries_a_pack);
+        const real *delta = at + layer.delta, *a = input_of(l, slot);
         real squares = 0;
-        for (int i = thread; i < groups * s_in; i += threads) {
-            const int group = i / s_in, k = i - group * s_in, unit = group * at_once;
-            const int last = units - 1 - unit;
-            const int u1 = 1 < last ? 1 : last, u2 = 2 < last ? 2 : last, u3 = 3 < last ? 3 : last;
-            real g0 = 0, g1 = 0, g2 = 0, g3 = 0;
+        for (int i = turn_from(layer.weights_from); i < layer.share / units * packs; i += threads()) {
+            const int group = i / packs, k = (i - group * packs) * entries_a_pack, unit = group * units;
+            Entries g[most_units];
+            UNROLL
+            for (int u = 0; u < units; ++u)
+                UNROLL
+                for (int j = 0; j < entries_a_pack; ++j) g[u].entry[j] = real(0);
+            const real *d = delta + unit, *of_k = a + k;
+            UNROLL_BY(fixed_shape.rows_unrolled)
             for (int row = 0; row < m; ++row) {
-                const real ak = a[row * s_in + k], *d = delta + row * stride + unit;
-                g0 += d[0] * ak, g1 += d[u1] * ak, g2 += d[u2] * ak, g3 += d[u3] * ak;
+                real of_row[most_units];
+                load_units(of_row, d + row * layer.z_stride, units);
+                const Entries of_a = entries_at(of_k + row * layer.a_stride);
+                UNROLL
+                for (int u = 0; u < units; ++u)
+                    UNROLL
+                    for (int j = 0; j < entries_a_pack; ++j) g[u].entry[j] += of_row[u] * of_a.entry[j];
             }
-            const integer w = layer.W + unit * layer.stride + k;
-            weight(w, g0, squares, now);
-            if (last >= 1) weight(w + layer.stride, g1, squares, now);
-            if (last >= 2) weight(w + 2 * layer.stride, g2, squares, now);
-            if (last >= 3) weight(w + 3 * layer.stride, g3, squares, now);
+            UNROLL
+            for (int u = 0; u < units; ++u)
+                if (unit + u < own(layer))
+                    weights(layer.W + (unit + u) * layer.w_stride + k, layer.s_in - k, g[u], squares, now);
         }
-        if (now.decay != real(0)) decay += double(now.decay * squares);
-        for (int unit = thread / 32; unit < units; unit += threads / 32) {
+        if (now.decay != real(0) && counts(layer)) decay += double(now.decay * squares);
+        for (int unit = turn_from(layer.biases_from); unit < own(layer); unit += threads()) {
             real sum = 0;
-            for (int row = thread % 32; row < m; row += 32) sum += delta[row * stride + unit];
-            sum = warp_sum(sum);
-            if (thread % 32 == 0) move(layer.b + unit, sum, now, real(0));
+            UNROLL_BY(fixed_shape.rows_unrolled)
+            for (int row = 0; row < m; ++row) sum += delta[row * layer.z_stride + unit];
+            const int place = layer.b + unit;
+            real of_first = states() > 0 ? at[place + shape().state] : real(0);
+            real of_second = states() > 1 ? at[place + 2 * shape().state] : real(0);
+            at[place] = moved(at[place], sum, of_first, of_second, now.rate, real(0));
+            if (states() > 0) at[place + shape().state] = of_first;
+            if (states() > 1) at[place + 2 * shape().state] = of_second;
         }
     }
 
-    __device__ void weight(integer place, real g, real& squares, const Terms& now) {
-        const real w = at[place];
-        squares += w * w;
-        move(place, g + now.penalty * w, now, now.weight_decay);
+    // As many neighbours of delta as a thread needs, in as few loads as their number allows.
+    __device__ static void load_units(real (&to)[most_units], const real* from, int units) {
+        if (units % entries_a_pack == 0) load_units_by<entries_a_pack>(to, from, units);
+        else if (units % 2 == 0) load_units_by<2>(to, from, units);
+        else load_units_by<1>(to, from, units);
+    }
+    template <int N> __device__ static void load_units_by(real (&to)[most_units], const real* from, int units) {
+        UNROLL
+        for (int u = 0; u < units; u += N) {
+            const Pack<real, N> pack = load_pack<real, N>(from + u);
+            UNROLL
+            for (int j = 0; j < N; ++j) to[u + j] = pack.entry[j];
+        }
     }
 
-    // theta by its gradient; see sgd.cu and adam.cu.
-    __device__ void move(integer place, real g, const Terms& now, real weight_decay) {
-        const real theta = at[place];
-        if (p.optimizer == sgd) {
-            at[place] = theta - now.rate * g;
-        } else if (p.optimizer == adam) {
-            const real beta_1 = real(p.beta_1), beta_2 = real(p.beta_2);
-            real &first = at[place + p.state], &second = at[place + 2 * p.state];
+    // 16 bytes of W by their gradient without the penalty's; `there` says how many of them are not filling.
+    __device__ void weights(int place, int there, const Entries& g, real& squares, const Terms& now) {
+        Entries w = entries_at(at + place), first{}, second{};
+        if (states() > 0) first = entries_at(at + place + shape().state);
+        if (states() > 1) second = entries_at(at + place + 2 * shape().state);
+        UNROLL
+        for (int j = 0; j < entries_a_pack; ++j) {
+            if (j >= there) continue;
+            const real wj = w.entry[j];
+            squares += wj * wj;
+            w.entry[j] = moved(wj, g.entry[j] + now.penalty * wj, first.entry[j], second.entry[j], now.rate,
+                               now.weight_decay);
+        }
+        store_pack(at + place, w);
+        if (states() > 0) store_pack(at + place + shape().state, first);
+        if (states() > 1) store_pack(at + place + 2 * shape().state, second);
+    }
+
+    // theta after a step by its gradient, and its moments; see sgd.cu and adam.cu.
+    __device__ real moved(real theta, real g, real& first, real& second, real rate, real weight_decay) const {
+        if (shape().optimizer == sgd) return theta - rate * g;
+        if (shape().optimizer == adam) {
             first = beta_1 * first + (real(1) - beta_1) * g;
             second = beta_2 * second + (real(1) - beta_2) * (g * g);
-            at[place] = theta - weight_decay * theta - now.rate * first / (sqrt(second) + real(p.epsilon));
-        } else {
-            const real mu = real(p.momentum), step = now.rate * g;
-            real& velocity = at[place + p.state];
-            velocity = mu * velocity - step;
-            at[place] = theta + (p.optimizer == nesterov ? mu * velocity - step : velocity);
+            return theta - weight_decay * theta - rate * first / (sqrt(second) + epsilon);
         }
+        const real step = rate * g;
+        first = mu * first - step;
+        return theta + (shape().optimizer == nesterov ? mu * first - step : first);
     }
 
     // -- epochs -------------------------------------------------------------------------------------------------
 
     // Σ over the threads of this block, in a fixed order, for all of them.
     __device__ double block_sum(double x) {
-        double* sums = reinterpret_cast<double*>(at + p.sums) + BLOCKS * 3;
+        double* sums = reinterpret_cast<double*>(at + shape().sums) + BLOCKS * 3;
         __syncthreads();
         sums[thread] = x;
         __syncthreads();
-        for (int half = threads / 2; half > 0; half /= 2) {
+        UNROLL_BY(1)
+        for (int half = threads() / 2; half > 0; half /= 2) {
             if (thread < half) sums[thread] += sums[thread + half];
             __syncthreads();
         }
@@ -448,16 +754,18 @@ private:
 
     // The epoch's cost and penalties to the caller, and parameters if they are to be kept; whether training ends here.
     __device__ bool end_epoch(integer epoch) {
+        __syncthreads();
         double bad = 0, squares = 0;
-        const integer weights = p.layer[0].first_bias;  // stand in front of all biases
-        for_each_parameter([&](integer here, integer there) {
+        const int weights = layer_at(0).first_bias;  // stand in front of all biases
+        for_each_parameter([&](const Layer& layer, int here, int there) {
+            if (!counts(layer)) return;
             bad += at[here] - at[here] == real(0) ? 0.0 : 1.0;
             if (there < weights) squares += double(at[here]) * double(at[here]);
         });
         const double of_cost = block_sum(cost), of_decay = block_sum(decay);
         bad = block_sum(bad) + (of_cost - of_cost == 0.0 ? 0.0 : 1.0);
         squares = block_sum(squares);
-        double* shared = reinterpret_cast<double*>(at + p.sums);  // (BLOCKS, 3): what each block has found
+        double* shared = reinterpret_cast<double*>(at + shape().sums);  // (BLOCKS, 3): what each block has found
         if (thread < BLOCKS) {
             double* to = of_block<BLOCKS>(shared + 3 * rank, thread);
             to[0] = of_decay, to[1] = bad, to[2] = squares;
@@ -480,18 +788,29 @@ private:
     }
 };
 
-#define DEFINE(BLOCKS)                                                                \
-    extern "C" __global__ CLUSTER_OF(BLOCKS) void resident_##BLOCKS(const Plan* plan) { \
-        DELTAPROP_DYNAMIC_SHARED(memory);                                             \
-        Resident<BLOCKS> run(plan, memory);                                           \
-        run();                                                                        \
+// -- kernels ----------------------------------------------------------------------------------------------------
+
+#define DEFINE(BLOCKS, ...)                                                                        \
+    extern "C" __global__ __VA_ARGS__ void resident_##BLOCKS(const Plan* plan) { \
+        DELTAPROP_DYNAMIC_SHARED(memory);                                                          \
+        Resident<BLOCKS> run(plan, memory);                                                        \
+        run();                                                                                     \
     }
-#define CLUSTER_OF(BLOCKS) __launch_bounds__(512, 1)
+
+#ifdef DELTAPROP_RESIDENT_SHAPE
+#define ATTRIBUTES(BLOCKS) __cluster_dims__(BLOCKS, 1, 1) __launch_bounds__(fixed_shape.threads, 1)
+#if DELTAPROP_RESIDENT_BLOCKS == 1
+DEFINE(1, __launch_bounds__(fixed_shape.threads, 1))
+#elif DELTAPROP_RESIDENT_BLOCKS == 2
+DEFINE(2, ATTRIBUTES(2))
+#elif DELTAPROP_RESIDENT_BLOCKS == 4
+DEFINE(4, ATTRIBUTES(4))
+#elif DELTAPROP_RESIDENT_BLOCKS == 8
+DEFINE(8, ATTRIBUTES(8))
+#endif
+#elif !defined(__CUDACC__)
 DEFINE(1)
-#if DELTAPROP_HAS_CLUSTERS
-#undef CLUSTER_OF
-#define CLUSTER_OF(BLOCKS) __cluster_dims__(BLOCKS, 1, 1) __launch_bounds__(512, 1)
-DEFINE(2)
-DEFINE(4)
-DEFINE(8)
+DEFINE(2, __cluster_dims__(2, 1, 1))
+DEFINE(4, __cluster_dims__(4, 1, 1))
+DEFINE(8, __cluster_dims__(8, 1, 1))
 #endif

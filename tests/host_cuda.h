@@ -181,6 +181,43 @@ template <int BLOCKS, typename T> inline T* of_block(T* mine, int rank) {
     auto* here = reinterpret_cast<unsigned char*>(mine);
     return reinterpret_cast<T*>(here - host::shared_memory(host::fibers[host::current].rank) + host::shared_memory(rank));
 }
+struct HostArrivals {  // in the 8 bytes of an Arrivals
+    int missing;       // bytes, fewer than 0 where they came before they were expected
+    short expected, phase;
+    void settle() {
+        if (!expected || missing) return;
+        expected = 0;
+        phase ^= 1;
+    }
+};
+typedef unsigned long long Arrivals;
+inline HostArrivals& host_arrivals(Arrivals* arrivals) { return *reinterpret_cast<HostArrivals*>(arrivals); }
+inline void arrivals_begin(Arrivals* arrivals) { host_arrivals(arrivals) = {0, 0, 0}; }
+inline void arrivals_expected(Arrivals* arrivals, int bytes) {
+    HostArrivals& here = host_arrivals(arrivals);
+    if (here.expected) {
+        std::fprintf(stderr, "bytes are expected twice in one phase\n");
+        std::abort();
+    }
+    here.missing += bytes;
+    here.expected = 1;
+    here.settle();
+}
+inline void arrivals_wait(Arrivals* arrivals, unsigned parity) {
+    for (int turns = 0; unsigned(host_arrivals(arrivals).phase) == parity; ++turns) {
+        if (turns == 100000) {
+            std::fprintf(stderr, "deadlock: bytes that are expected never come\n");
+            std::abort();
+        }
+        swapcontext(&host::fibers[host::current].context, &host::scheduler);
+    }
+}
+template <typename T> inline void send(T* mine, const T& x, Arrivals* arrivals, int rank) {
+    *of_block<2>(mine, rank) = x;
+    HostArrivals& theirs = host_arrivals(of_block<2>(arrivals, rank));
+    theirs.missing -= int(sizeof(T));
+    theirs.settle();
+}
 inline void copy_async(void* to, const void* from, int bytes) {
     if (reinterpret_cast<std::size_t>(to) % bytes || reinterpret_cast<std::size_t>(from) % bytes) {
         std::fprintf(stderr, "a copy of %d bytes is not aligned\n", bytes);

@@ -22,6 +22,7 @@ import numpy as np
 from deltaprop.backends.cublas import Products
 from deltaprop.backends.cuda_compiler import TYPE_OPTIONS
 from deltaprop.backends.cupy import CupyBackend, Here, kind_of
+from deltaprop.backends.resident import Shape
 
 HEADER = Path(__file__).with_name("host_cuda.h")
 
@@ -31,10 +32,10 @@ def compiler_problem():
 
 
 @cache
-def library(file, dtype):
+def library(file, dtype, definitions=()):
     """``kernels/<file>.cu`` as a shared library of the host, and how many blocks make a cluster of each kernel."""
     kernels = Path(str(files("deltaprop.kernels")))
-    options = ["-std=c++17", f"-I{kernels}", "-DDELTAPROP_HAS_CLUSTERS=1", *TYPE_OPTIONS[dtype]]
+    options = ["-std=c++17", f"-I{kernels}", "-DDELTAPROP_HAS_CLUSTERS=1", *TYPE_OPTIONS[dtype], *definitions]
     source = kernels / f"{file}.cu"
     # Before __global__ has a meaning, it marks the kernels that macros have spelled out.
     expanded = subprocess.run(
@@ -53,9 +54,9 @@ def library(file, dtype):
         return ctypes.CDLL(str(output)), {name: int(found[1]) if found else 1 for name, found in clusters.items()}
 
 
-def kernel(file, function, dtype):
+def kernel(file, function, dtype, definitions=()):
     """A callable with the calling convention of CuPy's kernels."""
-    host, clusters = library(file, dtype)
+    host, clusters = library(file, dtype, definitions)
     blocks = clusters[function]
     sizes = (ctypes.c_int * 32)()
     expected = list(sizes[: getattr(host, f"host_sizes_{function}")(sizes)])
@@ -257,9 +258,15 @@ class HostCudaBackend(CupyBackend):
         finally:
             self.recording.launches = None
 
+    #: Whether networks that stay in shared memory get a kernel each, as on a device, or one that reads their shapes.
+    compiles_shapes = False
+
     def run_resident(self, plan, dtype, residence, members):
-        # A fiber takes longer than a thread: as few as still make two warps.
-        super().run_resident(plan, dtype, replace(residence, threads=64), members)
+        if not self.compiles_shapes:  # a fiber takes longer than a thread: as few as still make two warps
+            shape = Shape.from_buffer_copy(residence.shape)
+            shape.threads = 64
+            residence = replace(residence, shape=shape)
+        super().run_resident(plan, dtype, residence, members)
 
     def page_locked(self, shape, dtype):
         return np.full(shape, np.nan, dtype)
@@ -281,10 +288,10 @@ class HostCudaBackend(CupyBackend):
     def address(self, array):
         return array.ctypes.data
 
-    def _kernel(self, file, function, dtype):
-        kind = kind_of(dtype)
-        key = (file, function, kind)
+    def _kernel(self, file, function, dtype, definitions=()):
+        kind, definitions = kind_of(dtype), definitions if self.compiles_shapes else ()
+        key = (file, function, kind, *definitions)
         if key not in self._functions:
-            launch = kernel(file, function, kind)
+            launch = kernel(file, function, kind, definitions)
             self._functions[key] = lambda *args, **options: self.run(lambda: launch(*args, **options))
         return self._functions[key]

@@ -1,13 +1,25 @@
 """The CUDA sources: they compile for three architectures, float kernels hold no double, and they are in the package."""
 
 import re
+import time
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from conftest import missing
 
+import deltaprop as dp
 from deltaprop.backends.cuda_compiler import cached_cubin, compile_kernels, kernel_files
+from deltaprop.backends.resident import find_residence
+from deltaprop.optimizers import rule_of
 
 FILES = kernel_files()
+#: Widths, minibatch, loss, activations, optimizer and blocks of networks that stay in shared memory.
+RESIDENT = {
+    "book": ((784, 30, 10), 10, "categorical_cross_entropy", ("sigmoid", "softmax"), dp.SGD(0.1), 8),
+    "one block": ((64, 32, 1), 32, "binary_cross_entropy", ("tanh", "sigmoid"), dp.AdamW(0.1), 1),
+    "deep": ((30, 64, 64, 64, 2), 16, "huber", ("gelu", "silu", "relu", "identity"), dp.SGD(0.1, momentum=0.9), 4),
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,6 +47,25 @@ def test_there_are_kernels():
 @pytest.mark.parametrize(("name", "dtype"), [(name, dtype) for name in FILES for dtype in dtypes(name)])
 def test_every_kernel_compiles(name, dtype, architecture):
     assert compile_kernels(name, dtype, architecture)[:4] == b"\x7fELF"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "limits"), [("sm_80", (166912, 1, 108)), ("sm_90", (232448, 8, 132)), ("sm_100", (232448, 8, 148))]
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", RESIDENT)
+def test_kernels_of_resident_networks_compile_fast(name, dtype, architecture, limits, monkeypatch):
+    """One a network: who tries many of them waits for each."""
+    sizes, batch, loss, activations, optimizer, blocks = RESIDENT[name]
+    monkeypatch.setattr("deltaprop.backends.resident.CLUSTERS", (min(blocks, limits[1]),))
+    backend = SimpleNamespace(shared_memory_limits=lambda: limits)
+    found = find_residence(backend, sizes, activations, loss, np.dtype(dtype), batch, rule_of(optimizer))
+    if found is None:
+        pytest.skip("a block of this architecture has too little memory")
+    began = time.process_time()
+    code = compile_kernels("resident", dtype, architecture, found.definitions)
+    assert f"resident_{found.blocks}".encode() in code
+    assert time.process_time() - began < 10
 
 
 @pytest.mark.parametrize(

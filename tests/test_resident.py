@@ -1,5 +1,7 @@
 """Networks that stay in shared memory for whole epochs learn what NumPy learns step by step, however they are spread."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from cases import HIDDEN, PAIRS, assert_equal_fits, relative, targets_for
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 import deltaprop as dp
 from deltaprop import resident_epoch
 from deltaprop.backends import get_backend, resident
-from deltaprop.backends.resident import Run, find_residence
+from deltaprop.backends.resident import Residence, Run, find_residence
 from deltaprop.backprop import Objective
 from deltaprop.optimizers import rule_of
 from deltaprop.progress import Silent
@@ -79,6 +81,54 @@ def test_every_optimizer_on_any_number_of_blocks(device, blocks, launches, optim
         how |= {"optimizer": optimizer, "batch_size": 7, "epochs": 2, "l2": 0.1, "shuffle": shuffle}
         assert_equal_fits(device, [6, 11, 5, 4], X, y, options, **how)
     assert len(launches) == 2
+
+
+FIXED = {
+    "one block": ([9, 6, 3], 1, "categorical_cross_entropy", "sigmoid", "float32", 10, dp.SGD(0.1)),
+    "ragged": ([5, 33, 7, 2], 1, "huber", "gelu", "float64", 7, dp.SGD(0.05, momentum=0.8, nesterov=True)),
+    "a cluster": ([37, 30, 10], 4, "categorical_cross_entropy", "relu", "float32", 9, dp.AdamW(0.01)),
+    "split layers": ([6, 17, 12, 9, 1], 2, "binary_cross_entropy", "tanh", "float64", 8, dp.Adam(0.01)),
+    "no hidden layer": ([7, 3], 8, "poisson", "sigmoid", "float32", 5, dp.SGD(0.01, momentum=0.5)),
+}
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_a_kernel_for_one_shape(name, launches, monkeypatch, rng):
+    """As devices run it, with the shape compiled in: what NumPy learns, and to the bit what the general one does."""
+    device = backend_or_skip("cuda-on-host")
+    sizes, blocks, loss, hidden, dtype, batch, optimizer = FIXED[name]
+    monkeypatch.setattr(resident, "CLUSTERS", (blocks,))
+    monkeypatch.setattr(resident, "THREADS", (64,))
+    X, Y = rng.standard_normal((29, sizes[0])), targets_for(loss, rng, 29, sizes[-1])
+    options = {"loss": loss, "hidden_activation": hidden, "dtype": dtype}
+    how = {"optimizer": optimizer, "batch_size": batch, "epochs": 2, "l2": 0.1}
+    how["sample_weight"] = rng.uniform(0.5, 2, 29)
+    general, fixed = (dp.Network(sizes, backend=device, seed=3, **options) for _ in range(2))
+    expected = general.fit(X, Y, **how)
+    monkeypatch.setattr(device, "compiles_shapes", True)
+    assert fixed.fit(X, Y, **how).cost == expected.cost
+    assert np.array_equal(device.to_numpy(fixed.parameters), device.to_numpy(general.parameters))
+    assert_equal_fits(device, sizes, X, Y, options, **how)
+    assert len(launches) == 3
+
+
+@pytest.mark.parametrize("split", [1, 2, 3])
+def test_any_number_of_layers_may_be_split(device, blocks, split, monkeypatch, rng):
+    """The others every block has to itself."""
+    if blocks == 1:
+        pytest.skip("one block has every layer to itself")
+    of = Residence.of
+
+    def only(*what):
+        way = of(*what)
+        splits = sum(layer.split for layer in way.shape.layer)
+        return way if splits == split else replace(way, cycles=np.inf)
+
+    monkeypatch.setattr(Residence, "of", only)
+    X, y = rng.standard_normal((23, 6)), rng.integers(0, 3, 23)
+    options = {"loss": "categorical_cross_entropy", "hidden_activation": "tanh"}
+    how = {"optimizer": dp.SGD(0.1, momentum=0.5), "batch_size": 6, "epochs": 2, "l2": 0.1}
+    assert_equal_fits(device, [6, 11, 9, 17, 3], X, y, options, **how)
 
 
 @settings(max_examples=25, deadline=None)

@@ -38,7 +38,9 @@ def _headers() -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(read(name) for name in names), names
 
 
-def compile_kernels(name: str, dtype: str, architecture: str, *, to_ptx: bool = False) -> bytes:
+def compile_kernels(
+    name: str, dtype: str, architecture: str, definitions: tuple[str, ...] = (), *, to_ptx: bool = False
+) -> bytes:
     """Machine code (a cubin) of ``kernels/<name>.cu`` for arrays of `dtype`.
 
     Parameters
@@ -49,6 +51,8 @@ def compile_kernels(name: str, dtype: str, architecture: str, *, to_ptx: bool = 
         Element type of the arrays.
     architecture : str
         Such as ``"sm_90"``.
+    definitions : tuple of str
+        Further options ``-DNAME=VALUE``.
     to_ptx : bool
         Return PTX, which people can read, in place of machine code.
 
@@ -62,7 +66,7 @@ def compile_kernels(name: str, dtype: str, architecture: str, *, to_ptx: bool = 
 
     sources, names = _headers()
     target = f"-arch={architecture.replace('sm_', 'compute_') if to_ptx else architecture}"
-    options = (target, *OPTIONS, *TYPE_OPTIONS[dtype])
+    options = (target, *OPTIONS, *TYPE_OPTIONS[dtype], *definitions)
     encoded = ([text.encode() for text in group] for group in (sources, names))
     program = nvrtc.createProgram(read(f"{name}.cu"), f"{name}.cu", *encoded)
     try:
@@ -76,15 +80,16 @@ def compile_kernels(name: str, dtype: str, architecture: str, *, to_ptx: bool = 
         nvrtc.destroyProgram(program)
 
 
-def cached_cubin(name: str, dtype: str, architecture: str) -> Path:
+def cached_cubin(name: str, dtype: str, architecture: str, definitions: tuple[str, ...] = ()) -> Path:
     """Path of the compiled file, compiling it where no earlier process has."""
     from cupy.cuda import nvrtc
 
-    identity = (name, architecture, *OPTIONS, *TYPE_OPTIONS[dtype], str(nvrtc.getVersion()), *kernel_sources())
+    options = (*OPTIONS, *TYPE_OPTIONS[dtype], *definitions)
+    identity = (name, architecture, *options, str(nvrtc.getVersion()), *kernel_sources())
     return load_compiled(
         f"{name}-{dtype}-{architecture}",
         ".cubin",
         identity,
-        lambda folder: compile_kernels(name, dtype, architecture),
+        lambda folder: compile_kernels(name, dtype, architecture, definitions),
         lambda path: path,
     )

@@ -128,7 +128,7 @@ class CupyBackend(Backend):
 
     def __init__(self) -> None:
         self.cp = _import_cupy()
-        self._functions: dict[tuple[str, str, str, int], Any] = {}
+        self._functions: dict[tuple[Any, ...], Any] = {}
         self._limits: dict[int, tuple[int, int, int]] = {}
         self._here = Here()
         self._found_products: Products | None = None
@@ -221,17 +221,19 @@ class CupyBackend(Backend):
 
     # -- launching ----------------------------------------------------------------------------------------------
 
-    def _kernel(self, file: str, function: str, dtype: np.dtype[Any]) -> Any:
+    def _kernel(self, file: str, function: str, dtype: np.dtype[Any], definitions: tuple[str, ...] = ()) -> Any:
         """The kernel called `function` in ``kernels/<file>.cu`` for arrays of `dtype`, compiled when first asked for.
 
-        ``kernels/output_delta.cu`` holds one kernel for each pair of a loss and an activation, and so on.
+        ``kernels/output_delta.cu`` holds one kernel for each pair of a loss and an activation, and so on. `definitions`
+        are options of the compiler that make a variant of the file.
         """
         device = self.cp.cuda.Device()
         kind = kind_of(dtype)
-        key = (file, function, kind, device.id)
+        key = (file, function, kind, device.id, *definitions)
         kernel = self._functions.get(key)
         if kernel is None:
-            module = self.cp.RawModule(path=str(cached_cubin(file, kind, f"sm_{device.compute_capability}")))
+            path = cached_cubin(file, kind, f"sm_{device.compute_capability}", definitions)
+            module = self.cp.RawModule(path=str(path))
             kernel = self._functions[key] = module.get_function(function)
         return kernel
 
@@ -544,10 +546,10 @@ class CupyBackend(Backend):
 
     def run_resident(self, plan: Any, dtype: np.dtype[Any], residence: Residence, members: int) -> None:
         """Launch ``kernels/resident.cu``: one cluster a member."""
-        kernel = self._kernel("resident", f"resident_{residence.blocks}", dtype)
+        kernel = self._kernel("resident", f"resident_{residence.blocks}", dtype, residence.definitions)
         kernel.max_dynamic_shared_size_bytes = residence.shared_bytes
         on_device = self.asarray(np.frombuffer(plan, np.uint8), np.uint8)
-        grid, block = (members * residence.blocks,), (residence.threads,)
+        grid, block = (members * residence.blocks,), (residence.shape.threads,)
         kernel(grid, block, (on_device,), shared_mem=residence.shared_bytes)
 
     # -- functions of one array ---------------------------------------------------------------------------------

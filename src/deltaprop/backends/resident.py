@@ -17,18 +17,31 @@ import numpy as np
 from deltaprop.backends.base import Array
 from deltaprop.backends.cupy import CupyBackend
 from deltaprop.backends.places import LOSSES, Rule, activation_place
+from deltaprop.backends.resident_tiles import (
+    BLOCK_BARRIER,
+    CLUSTER_BARRIER,
+    MOST_ROWS,
+    OVERHEAD,
+    THREADS_A_WARP,
+    Work,
+    divisible,
+    divisors,
+    forward_tiles,
+    rounded_up,
+    rows_back,
+    units_updated,
+)
 
-#: As many as ``struct Plan`` has room for.
+#: As many as ``struct Shape`` has room for.
 MOST_LAYERS = 8
 #: Blocks a cluster; more than one needs clusters, which began with sm_90.
 CLUSTERS = (1, 2, 4, 8)
-#: Multiplications a step of a block below which another doubling of the cluster does not pay: an estimate, from a
-#: block's rate and the price of the barriers of a cluster.
-WORK_A_BLOCK = 50_000
+#: Threads a block: powers of two.
+THREADS = (256, 512)
 #: Numbers of a step in the table that the kernel reads, see ``struct Terms``.
 TERMS = 5
 
-_I, _D, _P = ctypes.c_longlong, ctypes.c_double, ctypes.c_void_p
+_I, _L, _D, _P = ctypes.c_int, ctypes.c_longlong, ctypes.c_double, ctypes.c_void_p
 
 
 class Layer(ctypes.Structure):
@@ -37,9 +50,39 @@ class Layer(ctypes.Structure):
     _fields_ = tuple(
         (name, _I)
         for name in (
-            *("s_in", "s_out", "activation", "share", "stride", "W", "b", "A", "Z", "delta", "parts"),
-            *("first_weight", "first_bias"),
+            *("s_in", "s_out", "activation", "split", "share", "a_stride", "w_stride", "z_stride"),
+            *("W", "b", "A", "Z", "delta", "parts", "first_weight", "first_bias"),
+            *("units", "rows", "lanes", "slices", "rows_back", "units_updated", "weights_from", "biases_from"),
         )
+    )
+
+
+class Shape(ctypes.Structure):
+    """The twin of ``struct Shape`` in ``kernels/resident.cu``, which says what the fields mean."""
+
+    _fields_ = (
+        ("layers", _I),
+        ("layer", Layer * MOST_LAYERS),
+        *(
+            (name, _I)
+            for name in (
+                *(
+                    "loss",
+                    "optimizer",
+                    "batch",
+                    "height",
+                    "threads",
+                    "rows_unrolled",
+                    "n",
+                    "state",
+                    "X",
+                    "Y",
+                    "weights",
+                    "order",
+                ),
+                *("arrivals", "partial", "sums", "entries", "x_lanes", "y_lanes", "output_lanes"),
+            )
+        ),
     )
 
 
@@ -47,16 +90,15 @@ class Plan(ctypes.Structure):
     """The twin of ``struct Plan`` in ``kernels/resident.cu``, which says what the fields mean."""
 
     _fields_ = (
-        *((name, _I) for name in ("layers", "members", "n")),
-        ("layer", Layer * MOST_LAYERS),
-        *((name, _I) for name in ("loss", "samples", "batch", "steps", "epochs")),
+        ("shape", Shape),
+        *((name, _L) for name in ("samples", "steps", "epochs")),
         *((name, _P) for name in ("parameters", "first", "second", "x", "y", "weights", "order")),
-        ("order_stride", _I),
+        ("order_stride", _L),
         ("terms", _P),
-        *((name, _I) for name in ("terms_stride", "optimizer")),
+        ("terms_stride", _L),
         *((name, _D) for name in ("momentum", "beta_1", "beta_2", "epsilon")),
         *((name, _P) for name in ("cost", "decay", "squares", "diverged")),
-        *((name, _I) for name in ("keep_last_good", "memory", "state", "X", "Y", "rows", "sums", "x_bytes", "y_bytes")),
+        *((name, _L) for name in ("keep_last_good", "x_bytes", "y_bytes")),
     )
 
 
@@ -69,8 +111,7 @@ class Memory:
     def take(self, entries: int) -> int:
         """The place of so many entries."""
         place = self.entries
-        unit = 16 // self.itemsize
-        self.entries += -(-entries // unit) * unit
+        self.entries += rounded_up(entries, 16 // self.itemsize)
         return place
 
     def take_bytes(self, count: int) -> int:
@@ -80,12 +121,23 @@ class Memory:
 
 @dataclass
 class Residence:
-    """A plan whose network fits, and how it is to be launched."""
+    """A shape of a network, how it is to be launched, and what a step takes.
 
-    plan: Plan
+    Attributes
+    ----------
+    shape : Shape
+    rule : Rule
+        Its constants are no part of the shape.
+    blocks, shared_bytes : int
+    cycles : float
+        An estimate.
+    """
+
+    shape: Shape
+    rule: Rule
     blocks: int
-    threads: int
     shared_bytes: int
+    cycles: float
 
     @classmethod
     def of(
@@ -97,40 +149,105 @@ class Residence:
         batch: int,
         rule: Rule,
         blocks: int,
+        split: int,
+        threads: int,
     ) -> Self:
-        """How a network lies in the shared memory of a cluster of `blocks`, whether it fits or not."""
-        memory = Memory(dtype.itemsize)
-        plan = Plan(layers=len(activations), loss=LOSSES.index(loss), batch=batch)
-        plan.n = sum((s_in + 1) * s_out for s_in, s_out in pairwise(layer_sizes))
-        plan.optimizer, plan.momentum = rule.optimizer, rule.momentum
-        plan.beta_1, plan.beta_2, plan.epsilon = rule.beta_1, rule.beta_2, rule.epsilon
-        layers = plan.layer
-        weights, biases = 0, sum(s_in * s_out for s_in, s_out in pairwise(layer_sizes))
-        for layer, (s_in, s_out), g in zip(layers, pairwise(layer_sizes), activations, strict=False):
-            layer.s_in, layer.s_out, layer.activation = s_in, s_out, activation_place(g)
-            layer.share = -(-s_out // blocks)
-            layer.stride = s_in | 1  # odd, so that rows begin in different banks
-            layer.first_weight, layer.first_bias = weights, biases
-            weights, biases = weights + s_in * s_out, biases + s_out
-            layer.W, layer.b = memory.take(layer.share * layer.stride), memory.take(layer.share)
-        plan.state = memory.entries
-        memory.entries *= 1 + rule.moments
-        plan.X, plan.Y = memory.take(2 * batch * layer_sizes[0]), memory.take(2 * batch * layer_sizes[-1])
-        last = plan.layers - 1
-        for l in range(plan.layers):
+        """How a network lies in the shared memory of a cluster of `blocks`, which share out the first `split` layers.
+
+        Whether it fits or not.
+        """
+        memory, pack = Memory(dtype.itemsize), 16 // dtype.itemsize
+        shape = Shape(layers=len(activations), loss=LOSSES.index(loss), batch=batch, threads=threads)
+        shape.height, shape.optimizer = divisible(batch), rule.optimizer
+        most = divisors(batch, MOST_ROWS)[-1]
+        shape.rows_unrolled = most if most >= 4 or most == batch else 4
+        shape.n = sum((s_in + 1) * s_out for s_in, s_out in pairwise(layer_sizes))
+        layers = shape.layer[: shape.layers]
+        place_of_weights, place_of_biases = 0, sum(s_in * s_out for s_in, s_out in pairwise(layer_sizes))
+        cycles, partial, columns = 0.0, 0, 0
+        for l, (s_in, s_out) in enumerate(pairwise(layer_sizes)):
             layer = layers[l]
+            layer.s_in, layer.s_out, layer.activation = s_in, s_out, activation_place(activations[l])
+            layer.split = l < split
+            layer.share = rounded_up(-(-s_out // blocks), pack) if layer.split else divisible(s_out)
+            work = Work(layer.share, s_in, s_in if layer.split else columns, shape.height, pack, rule.moments, threads)
+            cycles += _share_out(layer, work, behind=l > 0)
+            layer.a_stride = layer.w_stride = _stride(s_in, pack, layer.lanes)
+            layer.z_stride = rounded_up(layer.share, pack)
+            layer.first_weight, layer.first_bias = place_of_weights, place_of_biases
+            place_of_weights, place_of_biases = place_of_weights + s_in * s_out, place_of_biases + s_out
+            rows = layer.z_stride if l > 0 else layer.share  # W^T δ is made of 16 bytes of δ at a time
+            layer.W, layer.b = memory.take(rows * layer.w_stride), memory.take(layer.share)
+            partial = max(partial, layer.slices * shape.height * layer.share)
+            columns = layer.share
+        turn = 0  # threads take up the weights and biases of one layer after the other, a warp at a time
+        for layer in layers:
+            layer.weights_from = turn % threads
+            turn += rounded_up(layer.share // layer.units_updated * -(-layer.s_in // pack), THREADS_A_WARP)
+            layer.biases_from = turn % threads
+            turn += rounded_up(layer.share, THREADS_A_WARP)
+        shape.state = memory.entries
+        memory.entries *= 1 + rule.moments
+        for l, layer in enumerate(layers):
             if l > 0:
-                layer.A = memory.take(batch * layer.s_in)
-            if l < last:
-                layer.Z, layer.delta = memory.take(batch * layer.share), memory.take(batch * layer.share)
-                layer.parts = memory.take(blocks * batch * layer.share)
-        layers[last].Z = memory.take(batch * layers[last].s_out)
-        busiest = max(max(batch * layer.share, layer.share * layer.s_in // 4) for layer in layers[: plan.layers])
-        threads = 256 if busiest <= 1024 else 512
-        plan.rows = memory.take_bytes(2 * batch * 8)
-        plan.sums = memory.take_bytes((3 * blocks + threads) * 8)
-        plan.memory = -(-ctypes.sizeof(Plan) // 16) * 16
-        return cls(plan, blocks, threads, plan.memory + memory.entries * dtype.itemsize)
+                layer.A = memory.take((2 if l == 1 else 1) * shape.height * layer.a_stride)
+            layer.Z, layer.delta = (memory.take(shape.height * layer.z_stride) for _ in range(2))
+            if l + 1 < split:
+                layer.parts = memory.take(blocks * shape.height * layer.share)
+        last = layers[-1]
+        shape.X = memory.take(2 * shape.height * layers[0].a_stride)
+        shape.Y = memory.take(2 * shape.height * last.z_stride)
+        shape.weights, shape.order = memory.take(2 * shape.height), memory.take_bytes(2 * batch * 8)
+        shape.arrivals = memory.take_bytes(2 * shape.layers * 8)
+        shape.partial, shape.sums = memory.take(partial), memory.take_bytes((3 * blocks + threads) * 8)
+        shape.entries = memory.entries
+        shape.x_lanes, shape.y_lanes = (_lanes(-(-size // pack)) for size in (layer_sizes[0], layer_sizes[-1]))
+        shape.output_lanes = _lanes(layer_sizes[-1])
+        while shape.output_lanes > 1 and shape.output_lanes * shape.height > threads:
+            shape.output_lanes //= 2
+        # Of the cluster: each split layer's output, and W^T δ of every split layer but the first.
+        barriers = max(0, 2 * split - 1)
+        cycles += CLUSTER_BARRIER * barriers + BLOCK_BARRIER * (3 * shape.layers + 1)
+        cycles += OVERHEAD * (1 + shape.layers) * threads / 128
+        shared_bytes = rounded_up(ctypes.sizeof(Plan), 16) + memory.entries * dtype.itemsize
+        return cls(shape, rule, blocks, shared_bytes, cycles)
+
+    @property
+    def definitions(self) -> tuple[str, ...]:
+        """With which the kernel is compiled for this shape."""
+        return (f"-DDELTAPROP_RESIDENT_SHAPE={_written(self.shape)}", f"-DDELTAPROP_RESIDENT_BLOCKS={self.blocks}")
+
+
+def _share_out(layer: Layer, work: Work, *, behind: bool) -> float:
+    """Write down how threads share out a layer's work; the cycles that it takes them."""
+    forward = forward_tiles(work)
+    layer.units, layer.rows, layer.lanes, layer.slices = forward.units, forward.rows, forward.lanes, forward.slices
+    of_update, layer.units_updated = units_updated(work)
+    of_back, layer.rows_back = rows_back(work) if behind else (0.0, 1)
+    return forward.cycles + of_back + of_update
+
+
+def _stride(columns: int, pack: int, lanes: int) -> int:
+    """Entries between rows, so that those that neighbouring lanes read at once lie in different banks."""
+    packs = -(-columns // pack)
+    if lanes < 8:
+        while packs % (2 * lanes) != lanes:
+            packs += 1
+    return packs * pack
+
+
+def _lanes(n: int) -> int:
+    """Threads for `n` pieces of work: a power of two, a warp at most."""
+    return min(32, 1 << (n - 1).bit_length())
+
+
+def _written(value: Any) -> str:
+    """A number, an array or a structure as C++ would write it down."""
+    if isinstance(value, ctypes.Structure):
+        return "{" + ",".join(_written(getattr(value, name)) for name, *_ in value._fields_) + "}"
+    if isinstance(value, ctypes.Array):
+        return "{" + ",".join(map(_written, value)) + "}"
+    return str(value)
 
 
 def find_residence(
@@ -143,23 +260,26 @@ def find_residence(
     rule: Rule,
     members: int = 1,
 ) -> Residence | None:
-    """How the network lies in shared memory, on as many blocks as pay; None where it does not fit.
+    """How the network lies in shared memory, on as many blocks as are fastest; None where it does not fit.
 
     Where there are many members, the blocks of the device are shared out among them.
     """
     if len(activations) > MOST_LAYERS:
         return None
     limit, most_blocks, multiprocessors = backend.shared_memory_limits()
-    work = 3 * batch * sum(s_in * s_out for s_in, s_out in pairwise(layer_sizes))
-    best = None
+    what = (layer_sizes, activations, loss, dtype, batch, rule)
+    parameters = (1 + rule.moments) * sum(s_in * s_out for s_in, s_out in pairwise(layer_sizes))
+    fitting: list[Residence] = []
     for blocks in CLUSTERS:
-        pays = work >= WORK_A_BLOCK * blocks and blocks * members <= multiprocessors
-        if blocks > most_blocks or (best is not None and not pays):
+        if blocks > most_blocks or (fitting and blocks * members > multiprocessors):
             break
-        residence = Residence.of(layer_sizes, activations, loss, dtype, batch, rule, blocks)
-        if residence.shared_bytes <= limit:
-            best = residence
-    return best
+        if (parameters // blocks + 2 * batch * layer_sizes[0]) * dtype.itemsize > limit:
+            continue  # without a look at how the work is shared out, which takes longer the larger the network
+        # The output layer is never split. One that is alone leaves nothing to share out.
+        splits = range(1, len(activations)) if blocks > 1 and len(activations) > 1 else (0,)
+        ways = (Residence.of(*what, blocks, split, threads) for split in splits for threads in THREADS)
+        fitting += [way for way in ways if way.shared_bytes <= limit]
+    return min(fitting, key=lambda way: way.cycles, default=None)
 
 
 @dataclass
@@ -221,10 +341,11 @@ class Run:
         array, (K,) of int64
             The epoch, from 1, after which a number was not finite; 0 where all went well.
         """
-        backend, plan, dtype = self.backend, self.residence.plan, self.parameters.dtype
-        members = self.parameters.size // plan.n
-        plan.members, plan.samples, plan.epochs = members, self.samples or self.X.shape[0], epochs
-        plan.steps = math.ceil(plan.samples / plan.batch)
+        backend, shape, rule, dtype = self.backend, self.residence.shape, self.residence.rule, self.parameters.dtype
+        members = self.parameters.size // shape.n
+        plan = Plan(shape=shape, samples=self.samples or self.X.shape[0], epochs=epochs)
+        plan.steps = math.ceil(plan.samples / shape.batch)
+        plan.momentum, plan.beta_1, plan.beta_2, plan.epsilon = rule.momentum, rule.beta_1, rule.beta_2, rule.epsilon
         diverged = backend.zeros((members,), np.int64)
         table = backend.asarray(terms, dtype)
         rows = None if order is None else backend.asarray(order, np.int64)

@@ -1,0 +1,157 @@
+"""How the threads of a block share out the work of a step of ``kernels/resident.cu``, and about how long that takes.
+
+Cycles are estimates, from the rates of a multiprocessor: it issues four instructions of a warp a cycle, and reads or
+writes 128 bytes of shared memory. They only serve to compare ways to do the same work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+#: As in the kernel: sums a thread has room for, and rows and units.
+MOST_SUMS, MOST_ROWS, MOST_UNITS = 32, 8, 8
+THREADS_A_WARP = 32
+#: Cycles from an instruction that reads shared memory, or shuffles, to one that uses what it read.
+LATENCY = 30
+#: Cycles of a barrier of a block, and of one of a cluster after it has written to its blocks' memory.
+BLOCK_BARRIER, CLUSTER_BARRIER = 40, 500
+
+#: Instructions beside the products, of each warp for each layer, and those for an activation, with its latency.
+OVERHEAD, ACTIVATION, ACTIVATION_LATENCY = 100, 70, 200
+
+
+def rounded_up(n: int, unit: int) -> int:
+    """The first multiple of `unit` that is not below `n`."""
+    return -(-n // unit) * unit
+
+
+def divisors(n: int, most: int) -> list[int]:
+    """Those of `n` up to `most`."""
+    return [d for d in range(1, most + 1) if n % d == 0]
+
+
+def divisible(n: int) -> int:
+    """`n`, or a little more if tiles of some four to eight would not divide it."""
+    return n if n <= MOST_ROWS or divisors(n, MOST_ROWS)[-1] >= 4 else rounded_up(n, 4)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A layer's part in a step of one block.
+
+    Attributes
+    ----------
+    share : int
+        Units the block owns.
+    columns : int
+        Inputs for which the block makes W^T δ.
+    height : int
+        Rows of a minibatch.
+    pack : int
+        Entries in 16 bytes.
+    states : int
+        Moments the optimizer has.
+    """
+
+    share: int
+    s_in: int
+    columns: int
+    height: int
+    pack: int
+    states: int
+    threads: int
+
+    @property
+    def packs(self) -> int:
+        """16 bytes at a time, a row of the inputs."""
+        return -(-self.s_in // self.pack)
+
+    def rounds(self, items: int) -> tuple[int, int]:
+        """How often threads come round to take one of `items`, and how many warps do."""
+        return -(-items // self.threads), -(-min(items, self.threads) // THREADS_A_WARP)
+
+
+def issued_by(warps: int, instructions: float) -> float:
+    """Cycles in which so many warps each issue so many instructions, shared out among four schedulers."""
+    return -(-warps // 4) * instructions
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A tile of z for a group of threads, see ``struct Layer`` in the kernel, and the cycles that all tiles take."""
+
+    cycles: float
+    units: int
+    rows: int
+    lanes: int
+    slices: int
+
+
+def _forward(work: Work, units: int, rows: int, lanes: int, slices: int) -> Forward:
+    row_tiles, unit_tiles = work.height // rows, work.share // units
+    rounds, warps = work.rounds(row_tiles * unit_tiles * lanes * slices)
+    turns = -(-work.packs // (lanes * slices))
+    tiles = THREADS_A_WARP // lanes  # of a warp: first tiles of other rows
+    of_rows = min(tiles, row_tiles)
+    of_units = min(-(-tiles // of_rows), unit_tiles)
+    reads = units * max(1.0, of_units * lanes / 8) + rows * max(1.0, of_rows * lanes / 8)
+    issued = units * rows * work.pack + units + rows + 6
+    shuffled, n = 0, units * rows
+    for _ in range(lanes.bit_length() - 1):
+        n = (n + 1) // 2
+        shuffled += n
+    per_turn = max(issued_by(warps, issued), warps * reads, issued + LATENCY)
+    per_tile = max(warps * shuffled, 4 * shuffled + LATENCY * lanes.bit_length()) + warps * n + LATENCY
+    sums, _ = work.rounds(work.height * work.share)
+    return Forward(rounds * (turns * per_turn + per_tile) + sums * (6 * slices + LATENCY), units, rows, lanes, slices)
+
+
+@cache
+def forward_tiles(work: Work) -> Forward:
+    """The tiles that take the least time."""
+    most = MOST_SUMS * work.pack // 4  # entries of 8 bytes take two registers
+    ways = (
+        _forward(work, units, rows, 1 << log_lanes, slices)
+        for units in divisors(work.share, MOST_UNITS)
+        for rows in divisors(work.height, MOST_ROWS)
+        if units * rows <= most
+        for log_lanes in range(6)
+        for slices in (1, 2, 3, 4, 5, 6, 7, 8, 12, 16)
+        if slices == 1
+        or (
+            (slices - 1) << log_lanes < work.packs
+            and slices * (work.share // units) * (work.height // rows) << log_lanes <= work.threads
+        )
+    )
+    return min(ways, key=lambda way: way.cycles)
+
+
+@cache
+def rows_back(work: Work) -> tuple[float, int]:
+    """Cycles of W^T δ, and for how many rows a thread makes it."""
+
+    def cycles(rows: int) -> float:
+        rounds, warps = work.rounds(work.height // rows * -(-work.columns // work.pack))
+        turn = rows * work.pack**2 + rows + work.pack + 4
+        reads = 4 * work.pack + rows * 2
+        turns = -(-work.share // work.pack)
+        return rounds * (turns * max(issued_by(warps, turn), warps * reads, turn + LATENCY) + 3 * LATENCY)
+
+    return min((cycles(rows), rows) for rows in divisors(work.height, MOST_ROWS))
+
+
+@cache
+def units_updated(work: Work) -> tuple[float, int]:
+    """Cycles of the update of W, and for how many units a thread does it."""
+
+    def cycles(units: int) -> float:
+        rounds, warps = work.rounds(work.share // units * work.packs)
+        row = units * work.pack + units / 2 + 3
+        reads = 4 + units / 2
+        per_row = max(issued_by(warps, row), warps * reads, row + LATENCY / 4)
+        moved = units * (8 + 8 * work.states) * warps
+        return rounds * (work.height * per_row + moved + 3 * LATENCY)
+
+    most = MOST_UNITS * work.pack // 4
+    return min((cycles(units), units) for units in divisors(work.share, most))
