@@ -37,9 +37,7 @@ def test_every_kernel_compiles(name, dtype, architecture):
     assert compile_kernels(name, dtype, architecture)[:4] == b"\x7fELF"
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in FILES if name not in ("accumulate_cost", "output_delta", "resident")]
-)
+@pytest.mark.parametrize("name", [name for name in FILES if name not in ("output_delta", "resident", "squared_norm")])
 def test_float_kernels_hold_no_double(name):
     """Those three are meant to: they add up a whole epoch."""
     ptx = compile_kernels(name, "float32", "sm_90", to_ptx=True).decode()
