@@ -2,17 +2,23 @@
 // in the same order. So one launch does what would take two.
 #pragma once
 
+// *ticket + 1, or 0 after `last`; the value before. What was written ahead of it is seen by whoever comes later.
+__device__ inline unsigned take_ticket(unsigned* ticket, unsigned last) {
+#ifdef __CUDACC__
+    unsigned before;
+    asm volatile("atom.acq_rel.gpu.inc.u32 %0, [%1], %2;" : "=r"(before) : "l"(ticket), "r"(last) : "memory");
+    return before;
+#else
+    return host_increment(ticket, last);
+#endif
+}
+
 // Whether this is the last of `blocks` blocks to come here. All threads of a block have to call it. *ticket is 0 at the
-// launch, and 0 again after it.
+// launch, and 0 again after it. One thread speaks for its block: barriers order it with the others.
 __device__ inline bool is_last_block(unsigned* ticket, unsigned blocks) {
     __shared__ bool last;
-    __threadfence();  // what this thread has written is seen by whoever sees the ticket taken
     __syncthreads();
-    if (threadIdx.x == 0 && threadIdx.y == 0 && threadIdx.z == 0) {
-        last = atomicAdd(ticket, 1u) == blocks - 1;
-        if (last) *ticket = 0;
-    }
+    if (threadIdx.x == 0 && threadIdx.y == 0 && threadIdx.z == 0) last = take_ticket(ticket, blocks - 1) == blocks - 1;
     __syncthreads();
-    if (last) __threadfence();
     return last;
 }

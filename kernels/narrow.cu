@@ -2,6 +2,7 @@
 // bfloat16 has float's range; float16 has not, so that delta, which is small, is scaled up on its way in and the product
 // down again, and what would still overflow is held at the largest number there is.
 #include "bfloat16.cuh"
+#include "pack.cuh"
 #include "real.cuh"
 
 __device__ inline unsigned short to_float16(float x) {
@@ -15,11 +16,9 @@ __device__ inline unsigned short to_float16(float x) {
 #endif
 }
 
-#define DEFINE(TYPE)                                                                                          \
-    extern "C" __global__ void narrow_##TYPE(const real* x, real scale, unsigned short* out, long long n) {   \
-        const long long step = (long long)gridDim.x * blockDim.x;                                             \
-        for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step)                \
-            out[i] = to_##TYPE(float(x[i] * scale));                                                          \
+#define DEFINE(TYPE)                                                                                        \
+    extern "C" __global__ void narrow_##TYPE(const real* x, real scale, unsigned short* out, long long n) { \
+        map_entries(x, out, n, [=](real entry) { return to_##TYPE(float(entry * scale)); });                \
     }
 DEFINE(bfloat16)
 DEFINE(float16)

@@ -1,7 +1,8 @@
 // Elementwise work 16 bytes at a time, as the memory of a GPU wants it, where addresses allow.
 #pragma once
 
-template <typename T, int N> struct alignas(N * sizeof(T)) Pack {
+// No more than 16 bytes are loaded at once, so a wider pack may begin wherever these may.
+template <typename T, int N> struct alignas(N * sizeof(T) < 16 ? N * sizeof(T) : 16) Pack {
     T entry[N];
 };
 
@@ -30,4 +31,27 @@ template <typename T, class F> __device__ inline void over_entries(long long n, 
     const long long packs = packed ? n / N : 0;
     for (long long i = thread; i < packs; i += step) f(Width<N>{}, i * N);
     for (long long i = packs * N + thread; i < n; i += step) f(Width<1>{}, i);
+}
+
+// to[i] = f(from[i]) for all of n entries. Two packs of a thread are on their way at a time.
+template <typename From, typename To, class F>
+__device__ inline void map_entries(const From* from, To* to, long long n, F f) {
+    constexpr int N = 16 / sizeof(From);
+    const long long step = (long long)gridDim.x * blockDim.x;
+    const long long thread = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    const long long packs = aligned(from, to) ? n / N : 0;
+    const auto put = [&](long long i, const Pack<From, N>& pack) {
+        Pack<To, N> mapped;
+        for (int j = 0; j < N; ++j) mapped.entry[j] = f(pack.entry[j]);
+        store_pack<To, N>(to + i * N, mapped);
+    };
+    for (long long i = thread; i < packs; i += 2 * step) {
+        const bool two = i + step < packs;
+        const Pack<From, N> first = load_pack<From, N>(from + i * N);
+        Pack<From, N> second;
+        if (two) second = load_pack<From, N>(from + (i + step) * N);
+        put(i, first);
+        if (two) put(i + step, second);
+    }
+    for (long long i = packs * N + thread; i < n; i += step) to[i] = f(from[i]);
 }

@@ -1,28 +1,28 @@
-// Sums and maxima over the 32 lanes of a warp; every lane gets the result.
+// Sums and maxima over the 32 lanes of a warp, or over as many neighbours, a power of two; every lane gets the result.
 #pragma once
 
 // NVRTC has no INFINITY.
 __device__ inline real minus_infinity() { return real(__int_as_float(0xff800000)); }
 
-__device__ inline real warp_sum(real x) {
-    for (int distance = 16; distance > 0; distance /= 2) x += __shfl_xor_sync(0xffffffffu, x, distance);
+__device__ inline real warp_sum(real x, int lanes = 32) {
+    for (int distance = lanes / 2; distance > 0; distance /= 2) x += __shfl_xor_sync(0xffffffffu, x, distance);
     return x;
 }
 
 // Two sums, whose shuffles do not wait for one another.
-__device__ inline void warp_sums(real& x, real& y) {
-    for (int distance = 16; distance > 0; distance /= 2) {
+__device__ inline void warp_sums(real& x, real& y, int lanes = 32) {
+    for (int distance = lanes / 2; distance > 0; distance /= 2) {
         const real of_x = __shfl_xor_sync(0xffffffffu, x, distance), of_y = __shfl_xor_sync(0xffffffffu, y, distance);
         x += of_x;
         y += of_y;
     }
 }
 
-__device__ inline real warp_max(real x) {
-    for (int distance = 16; distance > 0; distance /= 2) {
-        const real other = __shfl_xor_sync(0xffffffffu, x, distance);
-        // Written so that a NaN on either side wins: a maximum that hid one would hide a diverged row.
-        x = (other > x || other != other) ? other : x;
-    }
+// The larger of two. A NaN on either side wins: a maximum that hid one would hide a diverged row.
+__device__ inline real larger(real x, real other) { return (other > x || other != other) ? other : x; }
+
+__device__ inline real warp_max(real x, int lanes = 32) {
+    for (int distance = lanes / 2; distance > 0; distance /= 2)
+        x = larger(x, __shfl_xor_sync(0xffffffffu, x, distance));
     return x;
 }

@@ -54,6 +54,14 @@ def library(file, dtype, definitions=()):
         return ctypes.CDLL(str(output)), {name: int(found[1]) if found else 1 for name, found in clusters.items()}
 
 
+def check_shape(grid, block):
+    """What a device launches: only the first number of a grid may be large."""
+    assert min(grid) > 0
+    assert grid[0] < 2**31
+    assert max((1, *grid[1:])) <= 65535
+    assert np.prod(block) <= 1024
+
+
 def kernel(file, function, dtype, definitions=()):
     """A callable with the calling convention of CuPy's kernels."""
     host, clusters = library(file, dtype, definitions)
@@ -72,10 +80,9 @@ def kernel(file, function, dtype, definitions=()):
             given = -argument.itemsize if argument.dtype.kind == "f" else argument.itemsize
             assert given == size, f"{function}: argument {position} is {argument.dtype}, expected size {size}"
             held.append(np.array([argument]))
-        assert min(grid) > 0
+        check_shape(grid, block)
         assert grid[0] % blocks == 0
         assert shared_mem <= 227 * 1024
-        assert np.prod(block) <= 1024
         pointers = (ctypes.c_void_p * len(held))(*(value.ctypes.data for value in held))
         shapes = [(ctypes.c_uint * 3)(*(*map(int, shape), 1, 1)[:3]) for shape in (grid, block)]
         getattr(host, f"host_launch_{function}")(*shapes, pointers, blocks, -(-shared_mem // 16) * 16)
@@ -218,7 +225,7 @@ class HostCudaBackend(CupyBackend):
     def fastest_way(self, ways):
         for call in ways.values():
             call()
-        return self.way if self.way in ways else list(ways)[self.way != "library"]
+        return self.way if self.way in ways else next(iter(ways))
 
     def run(self, launch):
         """On the current stream: at once on that of the caller, and as late as can be on others."""

@@ -24,13 +24,13 @@ def device(request, monkeypatch):
     return backend
 
 
-@pytest.fixture(params=[1, 2, 3], ids="tiles {}".format)
+@pytest.fixture(params=[0, 1, 2], ids="tiles {}".format)
 def tile(request, device, monkeypatch):
     """The tiles that are taken, without asking the clock: the first, second and last of each formula."""
     taken = []
 
     def choose(ways):
-        name = list(ways)[min(request.param, len(ways) - 1)]
+        name = ([way for way in ways if way != LIBRARY] * 3)[request.param]
         taken.append(name)
         return name
 

@@ -23,6 +23,7 @@ from deltaprop.backends.device_clock import fastest, seconds_on_device
 from deltaprop.backends.launching import NULL, number
 from deltaprop.backends.member_axis import member_by_member
 from deltaprop.backends.small_layers import Affine, SmallLayers
+from deltaprop.backends.tiling import HELD, THREADS, over_columns, over_rows, power_of_two
 from deltaprop.errors import BackendError
 from deltaprop.installed import is_installed
 
@@ -30,13 +31,10 @@ if TYPE_CHECKING:
     from deltaprop.backends.resident import Residence
 
 INSTALL = "pip install 'deltaprop[cuda13]' (CUDA 13 drivers) or pip install 'deltaprop[cuda12]' (CUDA 12 drivers)"
-THREADS = 256
 #: Blocks of an elementwise launch for each multiprocessor; further elements are reached by the grid's stride.
 BLOCKS_A_MULTIPROCESSOR = 16
-#: Rows a block of the column sums takes; more rows are cut into slices that run side by side.
-ROWS_A_BLOCK = 256
-#: Entries of an output layer that one block sees through about as fast as two more launches would begin: an estimate.
-ENTRIES_OF_A_BLOCK = 8192
+#: The same for kernels that add something up: each block leaves a part, and the last one adds up the parts.
+SUMMING_BLOCKS_A_MULTIPROCESSOR = 4
 #: What the products of a precision are called in `deltaprop.backends.cublas`.
 KIND_OF_PRECISION = {"tf32": "tf32", "bf16": "bfloat16", "fp16": "float16"}
 #: The dtype of arrays that hold bfloat16, which NumPy has not: their bits.
@@ -237,10 +235,14 @@ class CupyBackend(Backend):
             kernel = self._functions[key] = module.get_function(function)
         return kernel
 
+    @property
+    def multiprocessors(self) -> int:
+        """Of the current device."""
+        return self.shared_memory_limits()[2]
+
     def _blocks(self, wanted: int) -> tuple[int]:
         """A one-dimensional grid of at most so many blocks as keep the device busy; kernels stride over the rest."""
-        _, _, multiprocessors = self.shared_memory_limits()
-        return (min(wanted, BLOCKS_A_MULTIPROCESSOR * multiprocessors),)
+        return (min(wanted, BLOCKS_A_MULTIPROCESSOR * self.multiprocessors),)
 
     def _over_elements(self, file: str, function: str, dtype: np.dtype[Any], *arguments: Any, n: int) -> None:
         """Launch a kernel that walks over `n` elements; `n` is its last argument."""
@@ -257,26 +259,31 @@ class CupyBackend(Backend):
         """Launch a kernel of ``hidden_delta.cu`` over `x` : (…, m, s); its sums over m are added to keep · `sums`."""
         rows, columns = x.shape[-2:]
         members = x.size // (rows * columns)
-        slices = -(-rows // ROWS_A_BLOCK)
-        width = self._width(columns, *(array for array in first if array is not NULL))
-        grid, real = (-(-columns // (32 * width)), slices, members), sums.dtype.type
-        kernel = self._kernel("hidden_delta", function, x.dtype)
-        sizes = (np.int32(rows), np.int32(columns), np.int32(ROWS_A_BLOCK))
-        if slices == 1:
-            kernel(grid, (32, 8), (*first, sums, *sizes, np.int64(columns), real(keep), np.int32(width)))
-            return
-        partial = self._scratch("partial", members * slices * columns, sums.dtype)
-        kernel(grid, (32, 8), (*first, partial, *sizes, np.int64(slices * columns), real(0), np.int32(width)))
-        add_up = self._kernel("hidden_delta", "column_sum", sums.dtype)
-        sizes = (np.int32(slices), np.int32(columns), np.int32(slices))
-        arguments = (partial, sums, *sizes, np.int64(columns), real(keep), np.int32(1))
-        add_up((-(-columns // 32), 1, members), (32, 8), arguments)
+        widths = self._widths(columns, *(array for array in first if array is not NULL))
+        blocks, multiprocessors = SUMMING_BLOCKS_A_MULTIPROCESSOR, self.multiprocessors
+        tiling = over_columns(rows, columns, widths, x.itemsize, multiprocessors, blocks, sums=True)
+        parts = (NULL, NULL) if tiling.slices == 1 else self._parts(members, rows, columns, sums.dtype)
+        arguments = (*first, sums, *parts, *tiling.sizes(), sums.dtype.type(keep))
+        self._kernel("hidden_delta", function, x.dtype)(tiling.grid(members), (32, 8), arguments)
 
-    def _width(self, columns: int, *arrays: Array) -> int:
-        """Columns a thread: as many as fill 16 bytes where rows of all arrays begin at such places and are wide."""
-        entries = 16 // int(arrays[0].itemsize)
-        fits = columns % entries == 0 and columns >= 32 * entries
-        return entries if fits and all(self.address(array) % 16 == 0 for array in arrays) else 1
+    def _widths(self, columns: int, *arrays: Array, sizes: tuple[int, ...] = (16, 8)) -> list[int]:
+        """Columns that a thread may take at once, the widest first: what fills so many bytes, or 1.
+
+        Rows of all arrays have to begin where so many bytes may be read.
+        """
+        itemsize = int(arrays[0].itemsize)
+        places = [columns * itemsize, *map(self.address, arrays)]
+        fitting = [size // itemsize for size in sizes if all(place % size == 0 for place in places)]
+        return [*(width for width in fitting if width > 1), 1]
+
+    def _parts(self, members: int, rows: int, columns: int, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+        """Where slices of rows leave their sums, and the tickets by which a tile's last block is known.
+
+        As many as however many slices and tiles need: a launch with fewer rows needs no more. So buffers whose
+        addresses a graph holds are not replaced when the last minibatch, which is smaller, comes after it.
+        """
+        slices = min(-(-rows // 8), SUMMING_BLOCKS_A_MULTIPROCESSOR * self.multiprocessors)
+        return self._scratch("partial", members * slices * columns, dtype), self._tickets(members * columns + 1)
 
     def _scratch(self, purpose: str, size: int, dtype: np.dtype[Any]) -> Array:
         """A buffer for intermediate results; one a thread, device and stream, so that none is shared in flight."""
@@ -507,17 +514,20 @@ class CupyBackend(Backend):
         """The rows of minibatch number `step` and their weights into `out`, row `step` of `table` into `current`."""
         to_X, to_Y, to_weights = out
         arrays = (X, Y, weights, order, table, step, to_X, to_Y, to_weights, current)
-        x_bytes, y_bytes = self.bytes_a_copy(X, to_X), self.bytes_a_copy(Y, to_Y)
-        sizes = (X.shape[1], Y.shape[1], x_bytes, y_bytes, table.shape[1])
-        rows = to_X.shape[0]
+        rows, (x, y) = to_X.shape[0], ((X, to_X), (Y, to_Y))
+        x_bytes, y_bytes = self.bytes_a_copy(*x), self.bytes_a_copy(*y)
+        pieces = (X.shape[1] * X.itemsize // x_bytes, Y.shape[1] * Y.itemsize // y_bytes)
+        teams = [min(THREADS, power_of_two(n)) for n in pieces]  # threads a row
+        (x_blocks,), (y_blocks,) = (self._blocks(-(-rows // (THREADS // threads))) for threads in teams)
+        log2_x, log2_y = (threads.bit_length() - 1 for threads in teams)
+        sizes = (X.shape[1], Y.shape[1], x_bytes, y_bytes, log2_x, log2_y, x_blocks, table.shape[1])
         arguments = (
             *(NULL if a is None else a for a in arrays),
             *map(np.int32, sizes),
             np.int64(batch),
             np.int64(rows),
         )
-        pieces = to_X.nbytes // x_bytes
-        self._kernel("minibatch", "minibatch", X.dtype)(self._blocks(-(-pieces // THREADS)), (THREADS,), arguments)
+        self._kernel("minibatch", "minibatch", X.dtype)((x_blocks + y_blocks,), (THREADS,), arguments)
 
     def bytes_a_copy(self, *arrays: Array) -> int:
         """How many bytes at a time rows may be copied: as many as those of all arrays begin at multiples of."""
@@ -580,18 +590,20 @@ class CupyBackend(Backend):
     def _bias_activation(self, Z: Array, b: Array, activation: str, out: Array, mask: Array | None = None) -> None:
         """Z + b into `Z` and g of it into `out`, which may be `Z` where g is the identity."""
         rows, columns = Z.shape[-2:]
-        b_stride = b.strides[0] // b.itemsize if b.ndim > 1 else 0
-        sizes = (np.int32(rows), np.int32(columns), np.int64(b_stride))
+        members = Z.size // (rows * columns)
+        b_stride = np.int64(b.strides[0] // b.itemsize if b.ndim > 1 else 0)
         if activation == "softmax":
-            self._over_rows("softmax", "bias_softmax", Z.dtype, Z, b, out, *sizes, rows=Z.size // columns)
+            tiling = over_rows(rows, columns, self._widths(columns, Z, out, sizes=(16,)), self.multiprocessors, 1)
+            grid = self._blocks(-(-members * rows // (THREADS // tiling.lanes)))
+            arguments = (Z, b, out, np.int32(rows), np.int32(columns), b_stride, *tiling.sizes()[-2:])
+            self._kernel("softmax", "bias_softmax", Z.dtype)(grid, (32, 8), (*arguments, np.int64(members * rows)))
         else:
-            width = self._width(columns, Z, out, *(() if mask is None else (mask,)))
-            arguments = (Z, b, NULL if mask is None else mask, out, *sizes, np.int32(width))
-            tiles = -(-columns // (32 * width))
-            # As many slices of rows as keep the device busy; what is left is reached by strides.
-            (slices,) = self._blocks(-(-rows // 8) * tiles)
-            grid = (tiles, max(1, slices // tiles), Z.size // (rows * columns))
-            self._kernel("bias_activation", f"bias_activation_{activation}", Z.dtype)(grid, (32, 8), arguments)
+            widths = self._widths(columns, Z, out, *(() if mask is None else (mask,)))
+            blocks, multiprocessors = BLOCKS_A_MULTIPROCESSOR, self.multiprocessors
+            tiling = over_columns(rows, columns, widths, Z.itemsize, multiprocessors, blocks, sums=False)
+            arguments = (Z, b, NULL if mask is None else mask, out, b_stride, *tiling.sizes())
+            kernel = self._kernel("bias_activation", f"bias_activation_{activation}", Z.dtype)
+            kernel(tiling.grid(members), (32, 8), arguments)
 
     # -- cost and backward --------------------------------------------------------------------------------------
 
@@ -630,21 +642,32 @@ class CupyBackend(Backend):
         keep: float = 0.0,
     ) -> None:
         """`output_delta` where z and a are there."""
-        rows, columns = Z.shape
-        row_cost = self._scratch("row_cost", rows, Z.dtype)
+        (rows, columns), dtype = Z.shape, Z.dtype
+        widths = self._widths(columns, Z, A, Y, *(() if out is NULL else (out,)), sizes=(16,))
+        blocks, multiprocessors = SUMMING_BLOCKS_A_MULTIPROCESSOR, self.multiprocessors
+        if activation == "softmax":
+            tiling = over_rows(rows, columns, widths, multiprocessors, blocks, alone=2)
+        else:
+            tiling = over_columns(rows, columns, widths, dtype.itemsize, multiprocessors, blocks, sums=False, alone=4)
+        sums = NULL if bias_gradient is None else bias_gradient
+        partial, tickets = self._parts(1, rows, columns, dtype)
+        costs = self._scratch("costs", blocks * multiprocessors + 2 * columns, np.dtype(np.float64))
+        by_blocks = tiling.lanes == THREADS  # each has whole rows, and leaves its sums of them to another launch
+        left: Array = NULL
+        if by_blocks and bias_gradient is not None and columns <= THREADS * HELD * tiling.width:
+            left = self._scratch("sums of rows", min(rows, blocks * multiprocessors) * columns, dtype)
         step = self._here.step
-        name, real = f"output_delta_{loss}_{activation}", Z.dtype.type
-        weights = NULL if sample_weight is None else sample_weight
-        arrays = (Z, A, Y, weights, out, row_cost, np.int32(columns), *number(scale, Z.dtype))
-        if rows * columns <= ENTRIES_OF_A_BLOCK:  # one block, which adds up what it has made: one launch for three
-            sums = NULL if bias_gradient is None else bias_gradient
-            ends = (cost, NULL if step is None else step, sums, real(keep), np.int64(rows))
-            self._kernel("output_delta", name, Z.dtype)((1,), (32, 16), (*arrays, *ends))
-            return
-        self._over_rows("output_delta", name, Z.dtype, *arrays, NULL, NULL, NULL, real(0), rows=rows)
-        self._accumulate(row_cost, rows, cost, step)
-        if bias_gradient is not None:
-            self.bias_gradient(out, bias_gradient, keep)
+        arguments = (
+            *(Z, A, Y, NULL if sample_weight is None else sample_weight, out),
+            *number(scale, dtype),
+            *(cost, NULL if step is None else step, costs),
+            *((NULL, left) if by_blocks else (sums, partial)),
+            *(tickets, *tiling.sizes(), dtype.type(keep)),
+        )
+        self._kernel("output_delta", f"output_delta_{loss}_{activation}", dtype)(tiling.grid(1), (32, 8), arguments)
+        if by_blocks and bias_gradient is not None:
+            summands = out if left is NULL else left[: tiling.slices * columns].reshape(tiling.slices, columns)
+            self.bias_gradient(summands, bias_gradient, keep)
 
     @member_by_member(2)
     def add_cost(
@@ -715,17 +738,11 @@ class CupyBackend(Backend):
 
     @member_by_member(1)
     def add_squared_norm(self, weights: Array, factor: Scalar, cost: Array) -> None:
-        dtype = weights.dtype
-        (blocks,) = self._blocks(-(-weights.size // THREADS))
-        partial = self._scratch("squared_norm", blocks, dtype)
-        arguments = (weights, *number(factor, dtype), partial, np.int64(weights.size))
+        dtype, n = weights.dtype, weights.size
+        blocks = min(-(-n // THREADS), SUMMING_BLOCKS_A_MULTIPROCESSOR * self.multiprocessors)
+        shares = self._scratch("squared_norm", SUMMING_BLOCKS_A_MULTIPROCESSOR * self.multiprocessors, dtype)
+        arguments = (weights, *number(factor, dtype), shares, self._tickets(1), cost, np.int64(n))
         self._kernel("squared_norm", "squared_norm", dtype)((blocks,), (THREADS,), arguments)
-        self._accumulate(partial, blocks, cost)
-
-    def _accumulate(self, parts: Array, n: int, cost: Array, step: Array | None = None) -> None:
-        """The first `n` entries of `parts`, added to `cost`; `step` is counted up."""
-        arguments = (parts, cost, NULL if step is None else step, np.int64(n))
-        self._kernel("accumulate_cost", "accumulate_cost", parts.dtype)((1,), (256,), arguments)
 
     # -- derivatives along a direction --------------------------------------------------------------------------
 

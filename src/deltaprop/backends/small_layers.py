@@ -197,17 +197,15 @@ class SmallLayers:
 
         tile = LIBRARY
         if self._fits(delta, A, out):
-            key = ("gradient", delta.shape, A.shape, delta.dtype, A.dtype, keep is not None)
-            tile = self._choose((*key, self._packed(delta), self._packed(A, out)), GRADIENT_TILES, ours, library, out)
+            costs = sums is not None and sums.row_cost is not None  # which the library would leave out
+            key = ("gradient", delta.shape, A.shape, delta.dtype, A.dtype, keep is not None, costs)
+            key = (*key, self._packed(delta), self._packed(A, out))
+            tile = self._choose(key, GRADIENT_TILES, ours, None if costs else library, out)
         if tile != LIBRARY:
             ours(tile, out, sums)
-            return True
-        if sums is not None:
-            if sums.bias_gradient is not None:
-                self.backend.bias_gradient(delta, sums.bias_gradient, sums.keep)
-            if sums.row_cost is not None and sums.cost is not None:
-                self.backend._accumulate(sums.row_cost, delta.shape[0], sums.cost)
-        return False
+        elif sums is not None and sums.bias_gradient is not None:
+            self.backend.bias_gradient(delta, sums.bias_gradient, sums.keep)
+        return tile != LIBRARY
 
     # -- launching ----------------------------------------------------------------------------------------------
 
@@ -282,7 +280,7 @@ class SmallLayers:
         key: Any,
         tiles: tuple[str, ...],
         ours: Callable[..., None],
-        library: Callable[..., None],
+        library: Callable[..., None] | None,
         *results: Array | None,
     ) -> str:
         """The fastest way by the clock of the device; the results of the trials go elsewhere."""
@@ -290,9 +288,9 @@ class SmallLayers:
         key = (*key, backend.precision, backend.device_number())
         if key not in self.choices:
             if backend.is_capturing():
-                return LIBRARY
+                return tiles[0] if library is None else LIBRARY
             trial = [None if array is None else backend.zeros(array.shape, array.dtype) for array in results]
-            ways: dict[str, Callable[[], None]] = {LIBRARY: lambda: library(*trial)}
+            ways: dict[str, Callable[[], None]] = {} if library is None else {LIBRARY: lambda: library(*trial)}
             ways |= {tile: (lambda tile=tile: ours(tile, *trial)) for tile in tiles}
             self.choices[key] = backend.fastest_way(ways)
         return self.choices[key]
