@@ -8,6 +8,7 @@ from conftest import missing
 from host_cuda import HostCudaBackend, bfloat16, check_shape, compiler_problem, operand
 
 from deltaprop.backends.cupy import NULL
+from deltaprop.backends.tiling import over_columns
 
 DTYPES = (np.float64, np.float32)
 COLUMNS = (1, 7, 10, 31, 33, 100, 515)
@@ -241,6 +242,16 @@ def test_grids_a_device_takes(multiprocessors, members, rows, columns):
     assert len(device.shapes) >= 7
     for grid, block in device.shapes:
         check_shape(grid, block)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(8192, 4096), (8192, 4100), (700, 31), (100_000, 64), (4000, 40_000)])
+@pytest.mark.parametrize("sums", [True, False])
+def test_large_arrays_are_cut_into_what_runs_at_once(rows, columns, sums):
+    tiling = over_columns(rows, columns, [4, 2, 1], 4, 132, 4, sums=sums)
+    assert tiling.tiles * tiling.lanes * tiling.width >= columns
+    assert tiling.slices * tiling.rows_per_block >= rows > (tiling.slices - 1) * tiling.rows_per_block
+    assert tiling.tiles * tiling.slices <= 4 * 132
+    assert tiling.tiles * tiling.slices > 2 * 132 or tiling.slices == 1 or tiling.rows_per_block == 256 // tiling.lanes
 
 
 def test_shapes_that_no_device_takes():
