@@ -37,6 +37,26 @@ struct Tiling {
     }
 };
 
+// sum += rows first, first + step ... of x, whose row 0 is at `from` and whose rows are `columns` apart. Some are on their
+// way at a time, also of the last ones, of which there may be fewer.
+template <int N, typename T, class F>
+__device__ void add_rows(Pack<real, N>& sum, const T* from, int first, int end, int step, int columns, F convert) {
+    constexpr int IN_FLIGHT = N > 2 ? 4 : 8;
+    const long long down = (long long)step * columns;
+    from += (long long)first * columns;
+#pragma unroll 1
+    for (int row = first; row < end; row += IN_FLIGHT * step, from += IN_FLIGHT * down) {
+        Pack<T, N> x[IN_FLIGHT];
+#pragma unroll
+        for (int u = 0; u < IN_FLIGHT; ++u)
+            if (row + u * step < end) x[u] = load_pack<T, N>(from + u * down);
+#pragma unroll
+        for (int u = 0; u < IN_FLIGHT; ++u)
+            if (row + u * step < end)
+                for (int j = 0; j < N; ++j) sum.entry[j] += convert(x[u].entry[j]);
+    }
+}
+
 // The sum over the block's rows of what each thread holds for its N columns: thread c of the block gets that of column
 // c of the lanes' columns, and threads beyond these nothing.
 template <int N> __device__ real down_the_block(Pack<real, N> sum, int log2_lanes) {
@@ -79,12 +99,9 @@ __device__ bool add_up_slices(const Tiling& tiling, Pack<real, N> (&sum)[K], rea
         for (int k = 0; k < K && sums; ++k) {
             const int column = tiling.column<N, K>(k, tiling.lane());
             sum[k] = {};
-            if (column >= columns) continue;
-#pragma unroll 8
-            for (int slice = tiling.row(); slice < slices; slice += tiling.at_a_time()) {
-                const Pack<real, N> part = load_pack<real, N>(of_slices + (long long)slice * columns + column);
-                for (int j = 0; j < N; ++j) sum[k].entry[j] += part.entry[j];
-            }
+            if (column < columns)
+                add_rows(sum[k], of_slices + column, tiling.row(), slices, tiling.at_a_time(), columns,
+                         [](real x) { return x; });
         }
     }
     if (sums)

@@ -57,13 +57,9 @@ __device__ void sum_columns(const storage* x, real* sums, real* partial, unsigne
                            const Tiling& tiling) {
     Pack<real, N> sum[1] = {};
     const int columns = tiling.columns, column = tiling.column<N, 1>(0, tiling.lane());
-    const int step = tiling.at_a_time(), end = column < columns ? tiling.end() : 0;
-    const storage* from = x + tiling.entry(tiling.first(), column);
-#pragma unroll 8
-    for (int row = tiling.first(); row < end; row += step, from += (long long)step * columns) {
-        const Pack<storage, N> xi = load_pack<storage, N>(from);
-        for (int j = 0; j < N; ++j) sum[0].entry[j] += load(xi.entry[j]);
-    }
+    if (column < columns)
+        add_rows(sum[0], x + tiling.entry(0, column), tiling.first(), tiling.end(), tiling.at_a_time(), columns,
+                 [](storage entry) { return load(entry); });
     add_up_slices<N, 1>(tiling, sum, sums, partial, tickets, keep);
 }
 

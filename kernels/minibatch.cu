@@ -23,10 +23,12 @@ __device__ void copy_rows(const real* from, real* to, int columns, int log2_thre
                           long long first, long long rows, long long block, long long blocks) {
     const int pieces = columns * (int)sizeof(real) / (int)sizeof(Piece), threads = 1 << log2_threads;
     const long long rows_a_block = 256 >> log2_threads;
+#pragma unroll 1
     for (long long row = block * rows_a_block + (threadIdx.x >> log2_threads); row < rows; row += blocks * rows_a_block) {
         const long long place = order ? order[first + row] : first + row;
         const Piece* source = reinterpret_cast<const Piece*>(from) + place * pieces;
         Piece* target = reinterpret_cast<Piece*>(to) + row * pieces;
+#pragma unroll 1
         for (int piece = threadIdx.x & (threads - 1); piece < pieces; piece += IN_FLIGHT * threads) {
             Piece held[IN_FLIGHT];
 #pragma unroll

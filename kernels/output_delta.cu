@@ -160,6 +160,7 @@ __device__ void categorical_cross_entropy(const Output& of, const Team& team) {
             const Pack<real, N> d = finish(column, z[k], a[k], y[k]);
             for (int j = 0; j < N; ++j) sum[k].entry[j] += d.entry[j];
         }
+#pragma unroll 1
         for (int column = (HELD * team.size() + team.place()) * N; column < here; column += team.size() * N) {
             Pack<real, N> ap = {};
             if (of.delta) ap = load_pack<real, N>(ar + column);
@@ -167,12 +168,16 @@ __device__ void categorical_cross_entropy(const Output& of, const Team& team) {
         }
         cost += weight * own_cost;
     }
-    if (team.size() > 32 && of.partial)
-        for (int k = 0; k < HELD; ++k) {
+    if constexpr (Team::is_block) {
+        for (int k = 0; k < HELD && of.partial; ++k) {
             const int column = (k * team.size() + team.place()) * N;
             if (column < columns) store_pack<real, N>(of.partial + (long long)blockIdx.y * columns + column, sum[k]);
         }
-    add_up(of, cost, sum);
+        Pack<real, 1> no_sum[1] = {};
+        add_up(of, cost, no_sum);
+    } else {
+        add_up(of, cost, sum);
+    }
 }
 
 template <bool CLIPPED> __device__ void categorical_cross_entropy(const Output& of, int width) {

@@ -30,6 +30,7 @@ template <typename T, class F> __device__ inline void over_entries(long long n, 
     const long long thread = (long long)blockIdx.x * blockDim.x + threadIdx.x;
     const long long packs = packed ? n / N : 0;
     for (long long i = thread; i < packs; i += step) f(Width<N>{}, i * N);
+#pragma unroll 1
     for (long long i = packs * N + thread; i < n; i += step) f(Width<1>{}, i);
 }
 
@@ -45,6 +46,7 @@ __device__ inline void map_entries(const From* from, To* to, long long n, F f) {
         for (int j = 0; j < N; ++j) mapped.entry[j] = f(pack.entry[j]);
         store_pack<To, N>(to + i * N, mapped);
     };
+#pragma unroll 1
     for (long long i = thread; i < packs; i += 2 * step) {
         const bool two = i + step < packs;
         const Pack<From, N> first = load_pack<From, N>(from + i * N);
@@ -53,5 +55,6 @@ __device__ inline void map_entries(const From* from, To* to, long long n, F f) {
         put(i, first);
         if (two) put(i + step, second);
     }
+#pragma unroll 1
     for (long long i = packs * N + thread; i < n; i += step) to[i] = f(from[i]);
 }

@@ -7,6 +7,7 @@
 #include "warp.cuh"
 
 struct LanesOfAWarp {
+    static constexpr bool is_block = false;
     int log2_lanes;
 
     __device__ int size() const { return 1 << log2_lanes; }
@@ -20,6 +21,7 @@ struct LanesOfAWarp {
 };
 
 struct WholeBlock {
+    static constexpr bool is_block = true;
     __device__ int size() const { return 256; }
     __device__ int place() const { return threadIdx.y * 32 + threadIdx.x; }
     __device__ int teams() const { return 1; }
@@ -70,6 +72,7 @@ __device__ inline void over_packs(const Team& team, const real* row, int columns
         const int column = (k * team.size() + team.place()) * N;
         if (column < columns) f(column, held[k]);
     }
+#pragma unroll 1
     for (int column = (HELD * team.size() + team.place()) * N; column < columns; column += team.size() * N) {
         Pack<real, N> pack = load_pack<real, N>(row + column);
         f(column, pack);

@@ -86,7 +86,8 @@ def over_columns(
     multiprocessors : int
         Of the device.
     blocks : int
-        At most about so many for each of them.
+        At most so many for each of them, unless one row of tiles has more: they all run at once then, and none is left
+        to run alone when the others are done.
     sums : bool
         Whether columns are added up, which costs less where one block sees all of their rows.
     alone : int
@@ -101,7 +102,7 @@ def over_columns(
         tiles, at_a_time = -(-columns // (lanes * width)), THREADS // lanes
         if tiles * -(-rows // at_a_time) >= multiprocessors:
             break  # else narrower: more threads, each with less to do
-    return _sliced(rows, columns, width, lanes, tiles, at_a_time, -(-blocks * multiprocessors // tiles), alone)
+    return _sliced(rows, columns, width, lanes, tiles, at_a_time, max(1, blocks * multiprocessors // tiles), alone)
 
 
 def _in_one_slice(rows: int, columns: int, widths: Sequence[int], itemsize: int, multiprocessors: int) -> Tiling | None:
