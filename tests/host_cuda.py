@@ -21,7 +21,7 @@ import numpy as np
 
 from deltaprop.backends.cublas import Products
 from deltaprop.backends.cuda_compiler import TYPE_OPTIONS
-from deltaprop.backends.cupy import CupyBackend, Here, kind_of
+from deltaprop.backends.cupy import CupyBackend, Found, Here, kind_of
 
 HEADER = Path(__file__).with_name("host_cuda.h")
 
@@ -150,7 +150,6 @@ class Devices(threading.local):
 class Device:
     def __init__(self, devices, number):
         self.devices, self.id, self.compute_capability = devices, number, "90"
-        self.attributes = {"MultiProcessorCount": 1, "MaxSharedMemoryPerBlockOptin": 232448}
 
     def __enter__(self):
         self.devices.current.append(self.id)
@@ -163,8 +162,8 @@ class Device:
 class Streams(threading.local):
     """Streams, one of them the current one."""
 
-    def __init__(self):
-        self.current, self.made = [], 0
+    def __init__(self, recording):
+        self.current, self.made, self.recording = [], 0, recording
         self.current.append(Stream(self))
         self.top().waits = False
 
@@ -180,6 +179,9 @@ class Stream:
         streams.made += 1
         self.streams, self.ptr, self.launches, self.waits = streams, streams.made, [], True
 
+    def is_capturing(self):
+        return self.streams.recording.launches is not None
+
     def __enter__(self):
         self.streams.current.append(self)
         return self
@@ -192,8 +194,16 @@ class HostCudaBackend(CupyBackend):
     """`CupyBackend` with NumPy in place of CuPy and the host in place of the device."""
 
     def __init__(self, devices=1):
-        self.devices, self.streams = Devices(), Streams()
-        runtime = SimpleNamespace(memGetInfo=lambda: (2**40, 2**40), getDeviceCount=lambda: devices)
+        self.recording = SimpleNamespace(launches=None)  # shared by the variants of all precisions
+        self.devices, self.streams = Devices(), Streams(self.recording)
+        limits = {"multiprocessors": 1, "shared": 232448}
+        runtime = SimpleNamespace(
+            memGetInfo=lambda: (2**40, 2**40),
+            getDeviceCount=lambda: devices,
+            cudaDevAttrMultiProcessorCount="multiprocessors",
+            cudaDevAttrMaxSharedMemoryPerBlockOptin="shared",
+            deviceGetAttribute=lambda attribute, device: limits[attribute],
+        )
         memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
         cuda = SimpleNamespace(
             Device=self.devices.device, get_current_stream=self.streams.top, runtime=runtime, memory=memory
@@ -203,9 +213,8 @@ class HostCudaBackend(CupyBackend):
         pool = SimpleNamespace(free_all_blocks=lambda: None, free_bytes=lambda: 0)
         self.cp = SimpleNamespace(cuda=cuda, asnumpy=np.asarray, get_default_memory_pool=lambda: pool, **functions)
         self._functions = {}
-        self._found_products = HostProducts(self.run)
+        self._found = Found(HostProducts(self.run))
         self._variants = {("fp32", None): self}
-        self.recording = SimpleNamespace(launches=None)  # shared by the variants of all precisions
         self._limits = {}
         self._here = Here()
 

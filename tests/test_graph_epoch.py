@@ -1,10 +1,17 @@
 """Steps that a CUDA graph replays learn what NumPy learns step by step."""
 
+import gc
+import threading
+
+import numpy as np
 import pytest
 from cases import PAIRS, assert_equal_fits, relative, targets_for
-from conftest import backend_or_skip
+from conftest import backend_or_skip, missing
+from fake_cublaslt import Algorithm, FakeLt, of_backend
+from host_cuda import HostCudaBackend, compiler_problem
 
 import deltaprop as dp
+from deltaprop.backends.cupy import CupyBackend
 from deltaprop.graph_epoch import STEPS_A_GRAPH, GraphEpoch, Replay
 from deltaprop.resident_epoch import ResidentEpoch
 
@@ -105,6 +112,85 @@ def test_what_cannot_be_captured_is_trained_step_by_step(device, captured, rng):
     options |= {"output_error": "simplified", "output_activation": "sigmoid"}
     assert_equal_fits(device, [3, 4, 2], X, abs(Y), options, batch_size=5, epochs=3)
     assert captured
+
+
+@pytest.fixture
+def with_lt(monkeypatch):
+    """The emulated backend, whose products go through `LtProducts`, and the fake of cublasLt under them."""
+    if problem := compiler_problem():
+        missing("g++", problem)
+    monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
+    backend, lt = HostCudaBackend(), FakeLt([Algorithm(9.0), Algorithm(5.0), Algorithm(7.0)])
+    backend._found.products = of_backend(monkeypatch, lt, backend)
+    return backend, lt
+
+
+def test_streams_and_workspaces_are_those_of_the_first_fit(with_lt, captured, rng):
+    """Fits in turn share two streams; data come in any size. In a thread of its own there are others."""
+    backend, lt = with_lt
+    made = []
+
+    def fit(samples):
+        X, Y = rng.standard_normal((samples, 6)), rng.uniform(size=(samples, 2))
+        assert_equal_fits(backend, [6, 9, 2], X, Y, {}, optimizer=dp.SGD(0.1), batch_size=8, epochs=2)
+        made.append((backend.streams.made, len(lt.workspaces)))
+
+    for fits in range(40):
+        fit(20 + fits)
+    assert made[0][1] == 2
+    assert made == 40 * made[:1]
+    assert len(captured) >= 40
+    thread = threading.Thread(target=fit, args=(30,))
+    thread.start()
+    thread.join()
+    assert made[-1] == (made[0][0], 4)  # streams are counted by thread
+    assert set(lt.multiplied[-10:]) == {1}
+
+
+def test_fits_inside_fits(with_lt, captured, rng):
+    """A callback trains a larger network on the same streams between two epochs of a smaller one."""
+    backend, _ = with_lt
+    X, Y = rng.standard_normal((40, 6)), rng.uniform(size=(40, 2))
+    wide = rng.standard_normal((300, 6)), rng.uniform(size=(300, 40))
+
+    def train_another(event):
+        assert_equal_fits(backend, [6, 50, 40], *wide, {}, batch_size=300, epochs=2)
+        gc.collect()
+
+    nets = [dp.Network([6, 9, 2], backend=b, seed=3) for b in (backend, "reference")]
+    for net, callbacks in zip(nets, ([train_another], []), strict=True):
+        net.fit(X, Y, batch_size=8, epochs=4, callbacks=callbacks)
+    assert relative(backend.to_numpy(nets[0].parameters), nets[1].parameters) < 1e-12
+    assert captured.count(1) > 4
+
+
+def test_a_graph_keeps_the_scratch_it_writes_to(with_lt):
+    """Scratch that a larger one takes the place of goes on living with the graphs that hold its address."""
+    backend, _ = with_lt
+    scratch = lambda size: backend._scratch("row_cost", size, np.dtype(np.float64))  # noqa: E731
+    small = scratch(10)
+    graph = CupyBackend.capture(backend, RecordedStream(), lambda: scratch(8))
+    assert scratch(20) is not small
+    assert any(buffer is small for buffer in graph.scratch)
+    graph.launch("a stream")
+    assert graph.graph.launched == ["a stream"]
+    assert backend._here.captured is None
+
+
+class RecordedStream:
+    """What of CuPy's streams a capture asks for; its graph notes where it is launched."""
+
+    def __init__(self):
+        self.launched = []
+
+    def begin_capture(self):
+        self.launched.clear()
+
+    def end_capture(self):
+        return self
+
+    def launch(self, stream):
+        self.launched.append(stream)
 
 
 @pytest.mark.gpu

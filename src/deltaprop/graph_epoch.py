@@ -43,7 +43,6 @@ class GraphEpoch(WholeEpoch):
         self.full, self.rest = divmod(samples, self.batch)
         self.descends = task.descends
         self.gradient = network.own if self.descends else Parameters(backend, network.layer_sizes, dtype)
-        self.stream, self.side = backend.new_stream(), backend.new_stream()
         self.step = backend.zeros((), np.int64)
         self.table = backend.empty((self.full + bool(self.rest), KEEP + 1), dtype)
         self.current = backend.empty((KEEP + 1,), dtype)
@@ -71,13 +70,11 @@ class GraphEpoch(WholeEpoch):
             self.weights[...] = weights
         self.step.fill(0)
         asked = (order is not None, weights is not None, bool(table[:, PENALTY].any()), bool(table[:, DECAY].any()))
-        with self.backend.on_stream(self.stream):
+        stream = self.backend.stream_for("steps")
+        with self.backend.on_stream(stream):
             for m, times in ((self.batch, self.full), (self.rest, 1 if self.rest else 0)):
                 if times:
-                    replay = self.replays.get((m, asked))
-                    if replay is None:
-                        replay = self.replays[m, asked] = Replay(self.backend, self.stream, self._step(m, *asked))
-                    replay(times, given.progress, m)
+                    self._replay(stream, m, *asked)(times, given.progress, m)
         if "step" in self.task.state:
             self.task.state["step"] += len(terms)
 
@@ -91,6 +88,13 @@ class GraphEpoch(WholeEpoch):
             table[:, PENALTY] = 0.0  # it is in KEEP
         return table
 
+    def _replay(self, stream: Any, m: int, *asked: bool) -> Replay:
+        """Of steps over `m` samples on the stream of this thread, whose scratch no graph of another thread uses."""
+        key = (stream.ptr, m, asked)
+        if key not in self.replays:
+            self.replays[key] = Replay(self.backend, stream, self._step(m, *asked))
+        return self.replays[key]
+
     def _step(self, m: int, shuffled: bool, weighted: bool, penalized: bool, decays: bool) -> Callable[[], None]:
         """What launches one step over `m` samples: gather, forward, backward, update."""
         backend, network, now, buffers = self.backend, self.network, self.current, self.buffers[m]
@@ -98,12 +102,13 @@ class GraphEpoch(WholeEpoch):
         weights = buffers.weights if weighted else None
         source = (self.task.X, self.task.Y, self.weights if weighted else None, self.order if shuffled else None)
         out = (buffers.X, buffers.Y, weights)
+        side = backend.stream_for("weight gradients")
 
         def step() -> None:
             backend.minibatch(*source, self.table, self.step, out, now, self.batch)
             if decays:
                 backend.add_squared_norm(network.flat_weights, number[DECAY], self.task.decay)
-            with backend.narrowed_once(self.narrowed), backend.counting(self.step), backend.beside(self.side):
+            with backend.narrowed_once(self.narrowed), backend.counting(self.step), backend.beside(side):
                 forward(network, buffers.X, buffers.work)
                 backward(
                     network,

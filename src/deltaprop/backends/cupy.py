@@ -64,7 +64,9 @@ def _import_cupy() -> Any:
         devices = cupy.cuda.runtime.getDeviceCount()
         if devices == 0:
             raise BackendError("backend 'cupy': CuPy is installed, but this machine has no CUDA device")
-        cupy.zeros(1).sum().item()
+        # Memory and both ways of copying: what needs no kernel, which CuPy would have to compile first.
+        if cupy.asarray(np.ones(1)).get()[0] != 1.0:
+            raise BackendError("backend 'cupy': the CUDA device does not give back what was copied to it")
     except cupy.cuda.runtime.CUDARuntimeError as error:
         raise BackendError(
             f"backend 'cupy': CuPy is installed, but no CUDA device answers ({error}); it needs an NVIDIA GPU and its "
@@ -113,9 +115,32 @@ class Here(threading.local):
 
     def __init__(self) -> None:
         self.buffers: dict[Any, Array] = {}
+        self.streams: dict[tuple[str, int], Any] = {}
+        #: The buffers that a graph uses which is being captured.
+        self.captured: list[Array] | None = None
         self.step: Array | None = None
         self.narrowed: Narrowed | None = None
         self.aside: Aside | None = None
+
+
+@dataclass
+class Found:
+    """What is found out once for the backends of all precisions and devices."""
+
+    products: Products | None = None
+    lock: Any = field(default_factory=threading.Lock)
+
+
+@dataclass
+class Captured:
+    """A graph, and the scratch that it holds the addresses of."""
+
+    graph: Any
+    scratch: list[Array]
+
+    def launch(self, stream: Any) -> None:
+        """Run it on `stream`."""
+        self.graph.launch(stream)
 
 
 class CupyBackend(Backend):
@@ -129,7 +154,7 @@ class CupyBackend(Backend):
         self._functions: dict[tuple[str, str, str, int], Any] = {}
         self._limits: dict[int, tuple[int, int, int]] = {}
         self._here = Here()
-        self._found_products: Products | None = None
+        self._found = Found()
         self._variants: dict[tuple[Precision, int | None], Any] = {("fp32", None): self}
 
     def in_precision(self, precision: Precision) -> Self:
@@ -280,6 +305,12 @@ class CupyBackend(Backend):
         buffer = buffers.get(key)
         if buffer is None or buffer.size < size:
             buffer = buffers[key] = self.empty((size,), dtype)
+        return self._kept(buffer)
+
+    def _kept(self, buffer: Array) -> Array:
+        """`buffer`, kept as long as the graph that is being captured, if one is: a larger one may take its place."""
+        if self._here.captured is not None:
+            self._here.captured.append(buffer)
         return buffer
 
     def _tickets(self, count: int) -> Array:
@@ -288,16 +319,18 @@ class CupyBackend(Backend):
         key = ("tickets", None, self.cp.cuda.Device().id, self.cp.cuda.get_current_stream().ptr)
         if key not in buffers or buffers[key].size < count:
             buffers[key] = self.zeros((max(count, 256),), np.uint32)
-        return buffers[key]
+        return self._kept(buffers[key])
 
     # -- matrix products ----------------------------------------------------------------------------------------
 
     @property
     def products(self) -> Products:
         """What multiplies matrices, found when first asked for."""
-        if self._found_products is None:
-            self._found_products = find_products(self.cp)
-        return self._found_products
+        if self._found.products is None:
+            with self._found.lock:
+                if self._found.products is None:
+                    self._found.products = find_products(self.cp, self.address, self._scratch)
+        return self._found.products
 
     def product(
         self,
@@ -398,6 +431,16 @@ class CupyBackend(Backend):
         """A stream that waits for no other, as capture needs."""
         return self.cp.cuda.Stream(non_blocking=True)
 
+    def stream_for(self, purpose: str) -> Any:
+        """The stream that the current thread and device have for this purpose, made when first asked for.
+
+        All that is trained in turn in a thread shares it, and with it scratch and the workspace of products.
+        """
+        key = (purpose, self.cp.cuda.Device().id)
+        if key not in self._here.streams:
+            self._here.streams[key] = self.new_stream()
+        return self._here.streams[key]
+
     @contextmanager
     def on_stream(self, stream: Any) -> Iterator[None]:
         """What is launched inside goes to `stream`, after all before it and before all after it on the caller's."""
@@ -411,13 +454,17 @@ class CupyBackend(Backend):
 
     def capture(self, stream: Any, body: Callable[[], None]) -> Any:
         """What `body` launches on `stream`, the current one, as a graph: ``launch(stream)`` runs it."""
+        scratch: list[Array] = []
+        self._here.captured = scratch
         stream.begin_capture()
         try:
             body()
         except BaseException:
             stream.end_capture()  # a stream left capturing would refuse everything
             raise
-        return stream.end_capture()
+        finally:
+            self._here.captured = None
+        return Captured(stream.end_capture(), scratch)
 
     def _after(self, stream: Any, other: Any) -> None:
         """What is launched on `stream` from now on waits for what has been launched on `other`."""
@@ -510,9 +557,10 @@ class CupyBackend(Backend):
     def shared_memory_limits(self) -> tuple[int, int, int]:
         """Bytes of shared memory a block may have, blocks a cluster may have, and multiprocessors of the device."""
         device = self.cp.cuda.Device()
-        if device.id not in self._limits:  # reading the attributes costs a hundred calls of the driver
-            attributes = device.attributes
-            shared, multiprocessors = attributes["MaxSharedMemoryPerBlockOptin"], attributes["MultiProcessorCount"]
+        if device.id not in self._limits:
+            runtime = self.cp.cuda.runtime
+            wanted = (runtime.cudaDevAttrMaxSharedMemoryPerBlockOptin, runtime.cudaDevAttrMultiProcessorCount)
+            shared, multiprocessors = (int(runtime.deviceGetAttribute(number, device.id)) for number in wanted)
             self._limits[device.id] = shared, 8 if int(device.compute_capability) >= 90 else 1, multiprocessors
         return self._limits[device.id]
 
