@@ -86,6 +86,14 @@ class OutOfMemoryError(Exception):
     """CuPy's error, where the device has no more memory."""
 
 
+class CUDARuntimeError(RuntimeError):
+    """CuPy's, where the runtime refuses something."""
+
+
+class CUDADriverError(RuntimeError):
+    """CuPy's, where the driver does."""
+
+
 class HostProducts(Products):
     """NumPy's, where cublasLt's would be: captured as they are, reading numbers on the device when they run."""
 
@@ -182,6 +190,11 @@ class Stream:
     def is_capturing(self):
         return self.streams.recording.launches is not None
 
+    def synchronize(self):
+        """Raise what is left of an error after which the device does nothing more."""
+        if self.streams.recording.broken is not None:
+            raise self.streams.recording.broken
+
     def __enter__(self):
         self.streams.current.append(self)
         return self
@@ -194,7 +207,7 @@ class HostCudaBackend(CupyBackend):
     """`CupyBackend` with NumPy in place of CuPy and the host in place of the device."""
 
     def __init__(self, devices=1):
-        self.recording = SimpleNamespace(launches=None)  # shared by the variants of all precisions
+        self.recording = SimpleNamespace(launches=None, broken=None)  # shared by the variants of all precisions
         self.devices, self.streams = Devices(), Streams(self.recording)
         limits = {"multiprocessors": 1, "shared": 232448}
         runtime = SimpleNamespace(
@@ -203,10 +216,16 @@ class HostCudaBackend(CupyBackend):
             cudaDevAttrMultiProcessorCount="multiprocessors",
             cudaDevAttrMaxSharedMemoryPerBlockOptin="shared",
             deviceGetAttribute=lambda attribute, device: limits[attribute],
+            CUDARuntimeError=CUDARuntimeError,
         )
         memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
         cuda = SimpleNamespace(
-            Device=self.devices.device, get_current_stream=self.streams.top, runtime=runtime, memory=memory
+            Device=self.devices.device,
+            get_current_stream=self.streams.top,
+            runtime=runtime,
+            driver=SimpleNamespace(CUDADriverError=CUDADriverError),
+            memory=memory,
+            alloc_pinned_memory=lambda size: np.full(size, 0xFF, np.uint8),  # NaN until it is written to
         )
         names = ("ndarray", "matmul", "asarray", "empty", "zeros", "isfinite", "vdot")
         functions = {name: getattr(np, name) for name in names}
@@ -253,15 +272,16 @@ class HostCudaBackend(CupyBackend):
         try:
             body()
             return Graph(self.recording.launches)
+        except BaseException:
+            for other in self._here.streams.values():
+                other.launches.clear()  # what was captured there, too
+            raise
         finally:
             self.recording.launches = None
 
     def run_resident(self, plan, dtype, residence, members):
         # A fiber takes longer than a thread: as few as still make two warps.
         super().run_resident(plan, dtype, replace(residence, threads=64), members)
-
-    def page_locked(self, shape, dtype):
-        return np.full(shape, np.nan, dtype)
 
     def upload(self, sources, targets, stream, after):
         for source, target in zip(sources, targets, strict=True):

@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.cupy import CupyBackend, Narrowed
+from deltaprop.backends.cupy import GRAPHS, CupyBackend, Narrowed
 from deltaprop.backprop import Workspace, backward, forward
 from deltaprop.network import NetworkState
 from deltaprop.parameters import Parameters
@@ -138,7 +138,10 @@ class Buffers:
 
 
 class Replay:
-    """A step that is launched once, so that kernels are loaded and scratch is there, then captured, then replayed."""
+    """A step that is launched once, so that kernels are loaded and scratch is there, then captured, then replayed.
+
+    Where it cannot be captured it is launched again and again.
+    """
 
     def __init__(self, backend: CupyBackend, stream: Any, step: Callable[[], None]) -> None:
         self.backend, self.stream, self.step = backend, stream, step
@@ -153,10 +156,18 @@ class Replay:
             times -= 1
             progress.samples(m)
         for steps in (STEPS_A_GRAPH, 1):
-            for _ in range(times // steps):
-                self._graph(steps).launch(self.stream)
+            while times >= steps and self.backend.captures:
+                try:
+                    self._graph(steps).launch(self.stream)
+                except (*self.backend.device_errors, *self.backend.products.errors) as error:
+                    # A graph that is refused has done nothing.
+                    self.backend.do_without(GRAPHS, "steps are launched one by one", error)
+                    break
+                times -= steps
                 progress.samples(steps * m)
-            times %= steps
+        for _ in range(times):
+            self.step()
+            progress.samples(m)
 
     def _graph(self, steps: int) -> Any:
         if steps not in self.graphs:

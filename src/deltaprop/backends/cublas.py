@@ -55,6 +55,8 @@ class Products(ABC):
 
     #: Whether a CUDA graph can hold them.
     capturable: bool
+    #: What is raised where the library has no way to form a product, of which nothing has happened then.
+    errors: tuple[type[Exception], ...] = ()
 
     @abstractmethod
     def __call__(
@@ -110,6 +112,10 @@ class CupyProducts(Products):
             out += self.cp.matmul(A, B)
 
 
+class NoAlgorithmError(RuntimeError):
+    """The heuristics of cublasLt find nothing for a product."""
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
     """Handles of the descriptors of a product and of A, B and out, and the algorithm."""
@@ -153,6 +159,7 @@ class LtProducts(Products):
 
         self.cp, self.lt, self.address, self.scratch = cp, cublasLt, address, scratch
         self.guesses = guesses
+        self.errors = (cublasLt.cuBLASLtError, NoAlgorithmError)
         self.handles: dict[int, int] = {}
         self.plans: dict[Any, Plan] = {}
         self._planning = threading.Lock()
@@ -300,7 +307,7 @@ class LtProducts(Products):
             lt.matmul_preference_destroy(preference)
         able = [i for i in range(count[0]) if found["state"][i] == 0]
         if not able:
-            raise RuntimeError(f"cublasLt knows no way to multiply {A} by {B} in {kind}")
+            raise NoAlgorithmError(f"cublasLt knows no way to multiply {A} by {B} in {kind}")
         return [Plan(description, layouts, np.ascontiguousarray(found["algo"][i])) for i in able]
 
     def _layout(self, shape: tuple[int, ...], data_type: int) -> int:
@@ -356,7 +363,8 @@ def find_products(
         return LtProducts(cp, address, scratch, guesses)
     except Exception as error:  # noqa: BLE001  (cublasLt's own error is an Exception and no more)
         warnings.warn(
-            f"cublasLt cannot be had by nvmath-python ({error}); training steps are not captured as CUDA graphs",
+            f"cublasLt cannot be had by nvmath-python ({error}); training steps are not captured as CUDA graphs; "
+            "`deltaprop doctor` tells more",
             RuntimeWarning,
             stacklevel=2,
         )

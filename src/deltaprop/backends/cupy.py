@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import threading
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from deltaprop.backends.base import Array, Backend, Precision, Scalar, philox_key
-from deltaprop.backends.cublas import Products, find_products
+from deltaprop.backends.cublas import CupyProducts, Products, find_products
 from deltaprop.backends.cuda_compiler import cached_cubin
 from deltaprop.backends.member_axis import member_by_member
 from deltaprop.errors import BackendError
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from deltaprop.backends.resident import Residence
 
 INSTALL = "pip install 'deltaprop[cuda13]' (CUDA 13 drivers) or pip install 'deltaprop[cuda12]' (CUDA 12 drivers)"
+#: What warnings call graphs.
+GRAPHS = "capturing a step as a CUDA graph"
 #: The address of an array that is not there.
 NULL = np.uintp(0)
 THREADS = 256
@@ -128,6 +131,8 @@ class Found:
     """What is found out once for the backends of all precisions and devices."""
 
     products: Products | None = None
+    #: What has failed on a device, and is done without.
+    failed: set[str] = field(default_factory=set)
     lock: Any = field(default_factory=threading.Lock)
 
 
@@ -240,6 +245,36 @@ class CupyBackend(Backend):
 
     def all_finite(self, array: Array) -> bool:
         return bool(self.cp.isfinite(array).all())
+
+    # -- what a device cannot do --------------------------------------------------------------------------------
+
+    @property
+    def device_errors(self) -> tuple[type[Exception], ...]:
+        """What CuPy raises where the runtime or the driver refuses something."""
+        return self.cp.cuda.runtime.CUDARuntimeError, self.cp.cuda.driver.CUDADriverError
+
+    def do_without(self, what: str, instead: str, error: Exception) -> None:
+        """Go on without `what`, which has failed with `error`: a warning says so, once a process.
+
+        Raises
+        ------
+        Exception
+            The same `error`, where the device does not go on after it.
+        """
+        try:
+            self.cp.cuda.get_current_stream().synchronize()
+        except self.device_errors:
+            raise error from None
+        with self._found.lock:
+            known = what in self._found.failed
+            self._found.failed.add(what)
+        if not known:
+            warnings.warn(
+                f"{what} failed on this device ({type(error).__name__}: {error}); {instead}; `deltaprop doctor` tells "
+                "more",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     # -- launching ----------------------------------------------------------------------------------------------
 
@@ -354,7 +389,16 @@ class CupyBackend(Backend):
             if kind != "tf32":
                 scale = DELTA_SCALE if kind == "float16" and of_delta else 1.0
                 A, B, factor = self._narrow(kind, "A", A, scale), self._narrow(kind, "B", B, 1.0), 1.0 / scale
-        self.products(A, B, out, kind=kind, factor=factor, transpose_A=transpose_A, transpose_B=transpose_B, keep=keep)
+        products = self.products
+        how: Any = {"transpose_A": transpose_A, "transpose_B": transpose_B, "keep": keep}
+        try:
+            products(A, B, out, kind=kind, factor=factor, **how)
+        except products.errors as error:
+            if kind not in ("float32", "float64") or self.cp.cuda.get_current_stream().is_capturing():
+                raise
+            self.do_without("cublasLt", "CuPy multiplies, and steps are not captured as CUDA graphs", error)
+            self._found.products = CupyProducts(self.cp)
+            self._found.products(A, B, out, kind=kind, factor=factor, **how)
 
     def _narrow(self, kind: str, purpose: str, x: Array, scale: float) -> Array:
         """`x` · `scale` in 16 bits, in a buffer that the next product overwrites, unless it is `narrowed_once`."""
@@ -402,7 +446,11 @@ class CupyBackend(Backend):
     def page_locked(self, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray[Any, Any]:
         """A buffer in host memory that the copy engine reads while the host goes on."""
         size = math.prod(shape)
-        memory = self.cp.cuda.alloc_pinned_memory(size * np.dtype(dtype).itemsize)
+        try:
+            memory = self.cp.cuda.alloc_pinned_memory(size * np.dtype(dtype).itemsize)
+        except (*self.device_errors, self.cp.cuda.memory.OutOfMemoryError) as error:
+            self.do_without("page-locked memory", "data are uploaded from ordinary memory, while the host waits", error)
+            return np.empty(shape, dtype)
         return np.frombuffer(memory, dtype, size).reshape(shape)
 
     def upload(self, sources: list[Any], targets: list[Array], stream: Any, after: Any) -> Any:
@@ -452,6 +500,11 @@ class CupyBackend(Backend):
         finally:
             callers.wait_event(stream.record())
 
+    @property
+    def captures(self) -> bool:
+        """Whether steps are captured: where graphs can hold the products, and none has failed."""
+        return self.products.capturable and GRAPHS not in self._found.failed
+
     def capture(self, stream: Any, body: Callable[[], None]) -> Any:
         """What `body` launches on `stream`, the current one, as a graph: ``launch(stream)`` runs it."""
         scratch: list[Array] = []
@@ -460,7 +513,8 @@ class CupyBackend(Backend):
         try:
             body()
         except BaseException:
-            stream.end_capture()  # a stream left capturing would refuse everything
+            with suppress(*self.device_errors):  # what is wrong with the capture comes of the error
+                stream.end_capture()  # a stream left capturing would refuse everything
             raise
         finally:
             self._here.captured = None
@@ -563,6 +617,19 @@ class CupyBackend(Backend):
             shared, multiprocessors = (int(runtime.deviceGetAttribute(number, device.id)) for number in wanted)
             self._limits[device.id] = shared, 8 if int(device.compute_capability) >= 90 else 1, multiprocessors
         return self._limits[device.id]
+
+    def shrink_clusters(self, blocks: int, error: Exception) -> None:
+        """Let no cluster have more than half as many blocks as one that was refused with `error`; half of 1 is none.
+
+        Raises
+        ------
+        Exception
+            The same `error`, where the device does not go on after it.
+        """
+        instead = "smaller clusters are tried, and without them networks are trained layer by layer"
+        self.do_without("a launch with a network in shared memory", instead, error)
+        limit, most, multiprocessors = self.shared_memory_limits()
+        self._limits[self.cp.cuda.Device().id] = limit, min(most, blocks // 2), multiprocessors
 
     def run_resident(self, plan: Any, dtype: np.dtype[Any], residence: Residence, members: int) -> None:
         """Launch ``kernels/resident.cu``: one cluster a member."""
