@@ -2,15 +2,17 @@
 
 import gc
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from cases import PAIRS, assert_equal_fits, relative, targets_for
 from conftest import backend_or_skip, missing
 from fake_cublaslt import Algorithm, FakeLt, of_backend
-from host_cuda import HostCudaBackend, compiler_problem
+from host_cuda import HostCudaBackend, HostProducts, compiler_problem, kernel
 
 import deltaprop as dp
+from deltaprop.backends import cupy as cupy_backend
 from deltaprop.backends.cupy import CupyBackend
 from deltaprop.graph_epoch import STEPS_A_GRAPH, GraphEpoch, Replay
 from deltaprop.resident_epoch import ResidentEpoch
@@ -145,6 +147,44 @@ def test_streams_and_workspaces_are_those_of_the_first_fit(with_lt, captured, rn
     thread.join()
     assert made[-1] == (made[0][0], 4)  # streams are counted by thread
     assert set(lt.multiplied[-10:]) == {1}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_what_a_step_needs_is_compiled_at_once(with_lt, monkeypatch, precision, rng):
+    """CuPy's own way to kernels, with the compiler of the host at its end."""
+    backend, _ = with_lt
+    together, alone = [], []
+
+    def module(path):
+        file, kind = path.split("|")
+        alone.append((file, kind))
+
+        def function(name):
+            launch = kernel(file, name, kind)
+            return lambda *arguments, **options: backend.run(lambda: launch(*arguments, **options))
+
+        return SimpleNamespace(get_function=function)
+
+    backend.cp.RawModule = module
+    backend._found.products = HostProducts(backend.run)
+    for name in ("_kernel", "compile_for"):
+        monkeypatch.setattr(HostCudaBackend, name, getattr(CupyBackend, name))
+    monkeypatch.setattr(cupy_backend, "cached_cubin", lambda file, kind, architecture: f"{file}|{kind}")
+    monkeypatch.setattr(
+        cupy_backend, "compile_files", lambda wanted, architecture: together.append((set(wanted), set(alone)))
+    )
+    X, y = rng.standard_normal((20, 6)), rng.integers(0, 3, 20)
+    for _ in range(2):
+        options = {"loss": "categorical_cross_entropy", "dtype": "float32", "precision": precision}
+        net = dp.Network([6, 40, 40, 3], backend=backend, **options)
+        net.fit(X, y, optimizer=dp.Adam(), batch_size=8, epochs=1, l2=0.1)
+    (wanted, before), *later = together
+    assert not before
+    assert set(alone) == wanted | set().union(*(more for more, _ in later))
+    usual = {"minibatch", "bias_activation", "hidden_delta", "output_delta", "adam", "l2_gradient"}
+    assert usual <= {file for file, _ in wanted}
+    assert ("narrow" in {file for file, _ in wanted}) == (precision == "bf16")
+    assert len(together) <= 2  # the short minibatch may need one more
 
 
 def test_fits_inside_fits(with_lt, captured, rng):

@@ -151,6 +151,7 @@ class Replay:
     def __call__(self, times: int, progress: Progress, m: int) -> None:
         """So many steps of `m` samples."""
         if not self.launched:
+            self.backend.compile_for(self.step)
             self.step()
             self.launched = True
             times -= 1

@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike
 
 from deltaprop.backends.base import Array, Backend, Precision, Scalar, philox_key
 from deltaprop.backends.cublas import CupyProducts, Products, find_products
-from deltaprop.backends.cuda_compiler import cached_cubin
+from deltaprop.backends.cuda_compiler import cached_cubin, compile_files, waiting_for_compiler
 from deltaprop.backends.member_axis import member_by_member
 from deltaprop.errors import BackendError
 from deltaprop.installed import is_installed
@@ -121,6 +121,8 @@ class Here(threading.local):
         self.streams: dict[tuple[str, int], Any] = {}
         #: The buffers that a graph uses which is being captured.
         self.captured: list[Array] | None = None
+        #: The files that a step needs and that are not loaded, while it is taken without being launched.
+        self.wanted: set[tuple[str, str]] | None = None
         self.step: Array | None = None
         self.narrowed: Narrowed | None = None
         self.aside: Aside | None = None
@@ -287,10 +289,32 @@ class CupyBackend(Backend):
         kind = kind_of(dtype)
         key = (file, function, kind, device.id)
         kernel = self._functions.get(key)
+        if self._here.wanted is not None:
+            if kernel is None:
+                self._here.wanted.add((file, kind))
+            return _nothing
         if kernel is None:
-            module = self.cp.RawModule(path=str(cached_cubin(file, kind, f"sm_{device.compute_capability}")))
+            architecture = f"sm_{device.compute_capability}"
+            with waiting_for_compiler(architecture):
+                module = self.cp.RawModule(path=str(cached_cubin(file, kind, architecture)))
             kernel = self._functions[key] = module.get_function(function)
         return kernel
+
+    def compile_for(self, step: Callable[[], None]) -> None:
+        """Compile the files whose kernels `step` launches, several at a time.
+
+        It is called for that, launching nothing: what it changes on the host has to bear that.
+        """
+        wanted: set[tuple[str, str]] = set()
+        self._here.wanted = wanted
+        try:
+            step()
+        finally:
+            self._here.wanted = None
+        if wanted:
+            architecture = f"sm_{self.cp.cuda.Device().compute_capability}"
+            with waiting_for_compiler(architecture):
+                compile_files(wanted, architecture)
 
     def _blocks(self, wanted: int) -> tuple[int]:
         """A one-dimensional grid of at most so many blocks as keep the device busy; kernels stride over the rest."""
@@ -390,6 +414,8 @@ class CupyBackend(Backend):
                 scale = DELTA_SCALE if kind == "float16" and of_delta else 1.0
                 A, B, factor = self._narrow(kind, "A", A, scale), self._narrow(kind, "B", B, 1.0), 1.0 / scale
         products = self.products
+        if self._here.wanted is not None:
+            return
         how: Any = {"transpose_A": transpose_A, "transpose_B": transpose_B, "keep": keep}
         try:
             products(A, B, out, kind=kind, factor=factor, **how)
@@ -894,6 +920,10 @@ class CupyBackend(Backend):
         arguments = (*stream.key, np.int64(stream.drawn), np.float32(keep), real(1.0 / keep), out)
         self._over_elements("dropout_mask", "dropout_mask", out.dtype, *arguments, n=n)
         stream.drawn += n
+
+
+def _nothing(*arguments: Any, **options: Any) -> None:
+    """Stands for a kernel that is not to be launched."""
 
 
 def kind_of(dtype: np.dtype[Any]) -> str:
