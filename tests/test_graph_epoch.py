@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -202,6 +203,20 @@ def test_fits_inside_fits(with_lt, captured, rng):
         net.fit(X, Y, batch_size=8, epochs=4, callbacks=callbacks)
     assert relative(backend.to_numpy(nets[0].parameters), nets[1].parameters) < 1e-12
     assert captured.count(1) > 4
+
+
+@pytest.mark.parametrize("optimizer", [dp.SGD(0.1), dp.Adam()], ids=repr)
+def test_what_is_on_the_device_is_let_go_of_with_the_fit(device, captured, monkeypatch, optimizer, rng):
+    """Without waiting for Python to look for cycles."""
+    seen, call = [], GraphEpoch.__call__
+    monkeypatch.setattr(GraphEpoch, "__call__", lambda self, *a: (seen.append(weakref.ref(self)), call(self, *a))[1])
+    net = dp.Network([6, 9, 2], backend=device)
+    gc.disable()
+    try:
+        net.fit(rng.standard_normal((20, 6)), rng.uniform(size=(20, 2)), optimizer=optimizer, batch_size=8, epochs=2)
+        assert [epoch() for epoch in seen] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_a_graph_keeps_the_scratch_it_writes_to(with_lt):

@@ -97,32 +97,35 @@ class GraphEpoch(WholeEpoch):
 
     def _step(self, m: int, shuffled: bool, weighted: bool, penalized: bool, decays: bool) -> Callable[[], None]:
         """What launches one step over `m` samples: gather, forward, backward, update."""
+        # Nothing of it holds this epoch, which holds it: what is on the device is let go of as soon as nobody trains.
         backend, network, now, buffers = self.backend, self.network, self.current, self.buffers[m]
+        task, table, count, gradient, batch = self.task, self.table, self.step, self.gradient, self.batch
         number = [now[i : i + 1].reshape(()) for i in range(KEEP + 1)]
+        keep, narrowed = number[KEEP] if self.descends else None, self.narrowed
         weights = buffers.weights if weighted else None
-        source = (self.task.X, self.task.Y, self.weights if weighted else None, self.order if shuffled else None)
+        source = (task.X, task.Y, self.weights if weighted else None, self.order if shuffled else None)
         out = (buffers.X, buffers.Y, weights)
         side = backend.stream_for("weight gradients")
 
         def step() -> None:
-            backend.minibatch(*source, self.table, self.step, out, now, self.batch)
+            backend.minibatch(*source, table, count, out, now, batch)
             if decays:
-                backend.add_squared_norm(network.flat_weights, number[DECAY], self.task.decay)
-            with backend.narrowed_once(self.narrowed), backend.counting(self.step), backend.beside(side):
+                backend.add_squared_norm(network.flat_weights, number[DECAY], task.decay)
+            with backend.narrowed_once(narrowed), backend.counting(count), backend.beside(side):
                 forward(network, buffers.X, buffers.work)
                 backward(
                     network,
                     buffers.Y,
                     buffers.work,
-                    self.gradient,
-                    self.task.cost,
+                    gradient,
+                    task.cost,
                     scale=number[SCALE],
                     penalty=number[PENALTY] if penalized else None,
                     sample_weight=weights,
-                    keep=number[KEEP] if self.descends else None,
+                    keep=keep,
                 )
-            if not self.descends:
-                self.task.optimizer.apply(network, self.gradient, self.task.state, number[RATE], number[WEIGHT_DECAY])
+            if keep is None:
+                task.optimizer.apply(network, gradient, task.state, number[RATE], number[WEIGHT_DECAY])
 
         return step
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from functools import partial
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -104,10 +103,14 @@ class Trainer:
             self.streamed = _chunked(self, X, dropout, shuffled=shuffled)
         if self.streamed is not None:
             return
-        self._find_way = partial(_whole_epoch, self, dropout, shuffled=shuffled)
-        self.whole_epoch = self._find_way()
+        self.dropout, self.shuffled = dropout, shuffled
+        self.find_way()
         if self.whole_epoch is None:
             self.make_buffers(shuffled=shuffled)
+
+    def find_way(self) -> None:
+        """Have `whole_epoch` be the fastest way of training that the backend has."""
+        self.whole_epoch = _whole_epoch(self, self.dropout, shuffled=self.shuffled)
 
     def make_buffers(self, *, shuffled: bool) -> None:
         """What steps write into. Two sizes at most occur: the full minibatch and the short one that ends an epoch."""
@@ -194,7 +197,7 @@ class Trainer:
             try:
                 whole(given, self._all_terms(given))
             except RefusedError:
-                self.whole_epoch = self._find_way()
+                self.find_way()
                 self.minibatches(given)
             else:
                 self.squares = whole.squares
@@ -301,7 +304,7 @@ class Trainer:
         try:
             costs, squares, good = self.whole_epoch.epochs(stacked, weights, terms, learning_rate, count)
         except RefusedError:
-            self.whole_epoch = self._find_way()
+            self.find_way()
             raise
         self.network.epochs_trained += good
         return [self.objective.value(float(c), float(s), self.m) for c, s in zip(costs, squares, strict=True)], good
