@@ -235,7 +235,7 @@ class HostCudaBackend(CupyBackend):
         self._found = Found(HostProducts(self.run))
         self._variants = {("fp32", None): self}
         self._limits = {}
-        self._here = Here()
+        self._here = Here([])
 
     def run(self, launch):
         """On the current stream: at once on that of the caller, and as late as can be on others."""

@@ -143,10 +143,14 @@ def test_streams_and_workspaces_are_those_of_the_first_fit(with_lt, captured, rn
     assert made[0][1] == 2
     assert made == 40 * made[:1]
     assert len(captured) >= 40
-    thread = threading.Thread(target=fit, args=(30,))
-    thread.start()
-    thread.join()
-    assert made[-1] == (made[0][0], 4)  # streams are counted by thread
+    for threads in range(3):
+        thread = threading.Thread(target=fit, args=(30,))
+        thread.start()
+        thread.join()
+        assert made[-1] == (
+            (3, 1, 1)[threads],
+            4,
+        )  # streams are counted by thread; a new one has those of one that ended
     assert set(lt.multiplied[-10:]) == {1}
 
 
@@ -246,6 +250,19 @@ class RecordedStream:
 
     def launch(self, stream):
         self.launched.append(stream)
+
+
+@pytest.mark.gpu
+def test_fits_in_turn_take_no_more_memory(monkeypatch, rng):
+    monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
+    device = backend_or_skip("cupy")
+    X, y = rng.standard_normal((500, 60)), rng.integers(0, 10, 500)
+    pool, taken = device.cp.get_default_memory_pool(), []
+    for _ in range(8):
+        net = dp.Network([60, 50, 10], loss="categorical_cross_entropy", dtype="float32", backend=device)
+        net.fit(device.cp.asarray(X), device.cp.asarray(y), batch_size=32, epochs=2)
+        taken.append(pool.total_bytes())
+    assert len(set(taken[2:])) == 1
 
 
 @pytest.mark.gpu

@@ -113,12 +113,40 @@ class Aside:
     running: bool = False
 
 
-class Here(threading.local):
-    """What a thread has to itself: scratch, and what the contexts it is in have set."""
+@dataclass
+class Belongings:
+    """Scratch by purpose, dtype, device and stream, and streams by purpose and device."""
 
-    def __init__(self) -> None:
-        self.buffers: dict[Any, Array] = {}
-        self.streams: dict[tuple[str, int], Any] = {}
+    buffers: dict[Any, Array] = field(default_factory=dict)
+    streams: dict[tuple[str, int], Any] = field(default_factory=dict)
+
+
+class Loan:
+    """What a thread has of these until it ends and the next has them: there are as many as there were threads at once.
+
+    Parameters
+    ----------
+    idle : list of Belongings
+        Of threads that have ended.
+    """
+
+    def __init__(self, idle: list[Belongings]) -> None:
+        self.idle = idle
+        try:
+            self.lent = idle.pop()
+        except IndexError:
+            self.lent = Belongings()
+
+    def __del__(self) -> None:
+        self.idle.append(self.lent)
+
+
+class Here(threading.local):
+    """What a thread has to itself: scratch and streams, and what the contexts it is in have set."""
+
+    def __init__(self, idle: list[Belongings]) -> None:
+        self.loan = Loan(idle)
+        self.buffers, self.streams = self.loan.lent.buffers, self.loan.lent.streams
         #: The buffers that a graph uses which is being captured.
         self.captured: list[Array] | None = None
         #: The files that a step needs and that are not loaded, while it is taken without being launched.
@@ -160,7 +188,7 @@ class CupyBackend(Backend):
         self.cp = _import_cupy()
         self._functions: dict[tuple[str, str, str, int], Any] = {}
         self._limits: dict[int, tuple[int, int, int]] = {}
-        self._here = Here()
+        self._here = Here([])
         self._found = Found()
         self._variants: dict[tuple[Precision, int | None], Any] = {("fp32", None): self}
 
