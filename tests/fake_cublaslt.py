@@ -157,7 +157,7 @@ class FakeLt:
         lt = self
 
         class Event:
-            def record(self):
+            def record(self, stream):
                 self.time = lt.clock
 
             def synchronize(self):

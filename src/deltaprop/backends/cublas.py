@@ -244,7 +244,7 @@ class LtProducts(Products):
                 self.cp.cuda.runtime.memsetAsync(workspace, 0, WORKSPACE, stream.ptr)
 
         ways = [partial(multiply, self.address(target), plan) for plan in able]
-        return able[fastest(ways, DeviceWatch(self.cp, delay))] if able else plans[0]
+        return able[fastest(ways, DeviceWatch(self.cp, stream, delay))] if able else plans[0]
 
     def _works(self, multiply: Callable[[int, Plan], None], target: int, plan: Plan) -> bool:
         """Whether cublasLt takes this guess of its own; its code is loaded by the way."""

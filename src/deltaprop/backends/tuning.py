@@ -48,19 +48,21 @@ def fastest(ways: Sequence[Way], watch: Watch) -> int:
 
 
 class DeviceWatch:
-    """Times by events on the current stream. The host waits for the stream, not for the device.
+    """Times by events on a stream. The host waits for the stream, not for the device.
 
     Parameters
     ----------
     cp : module
         CuPy.
+    stream : cupy.cuda.Stream
+        On which the ways launch.
     delay : callable
         Launches what keeps the device busy while the host launches what is to be timed. Without it, short kernels
         would wait for the host, and all would seem to take as long as a launch does.
     """
 
-    def __init__(self, cp: Any, delay: Callable[[], None]) -> None:
-        self.cp, self.delay = cp, delay
+    def __init__(self, cp: Any, stream: Any, delay: Callable[[], None]) -> None:
+        self.cp, self.stream, self.delay = cp, stream, delay
 
     def once(self, way: Way) -> float:
         """From an idle stream."""
@@ -74,10 +76,10 @@ class DeviceWatch:
 
     def _timed(self, way: Way, launches: int) -> float:
         begin, end = self.cp.cuda.Event(), self.cp.cuda.Event()
-        begin.record()
+        begin.record(self.stream)
         for _ in range(launches):
             way()
-        end.record()
+        end.record(self.stream)
         end.synchronize()
         milliseconds: float = self.cp.cuda.get_elapsed_time(begin, end)
         return milliseconds / 1e3 / launches
