@@ -21,7 +21,7 @@ import numpy as np
 
 from deltaprop.backends.cublas import Products
 from deltaprop.backends.cuda_compiler import TYPE_OPTIONS
-from deltaprop.backends.cupy import CupyBackend, Here, kind_of
+from deltaprop.backends.cupy import CupyBackend, Found, Here, kind_of
 from deltaprop.backends.resident import Shape
 
 HEADER = Path(__file__).with_name("host_cuda.h")
@@ -94,6 +94,14 @@ class OutOfMemoryError(Exception):
     """CuPy's error, where the device has no more memory."""
 
 
+class CUDARuntimeError(RuntimeError):
+    """CuPy's, where the runtime refuses something."""
+
+
+class CUDADriverError(RuntimeError):
+    """CuPy's, where the driver does."""
+
+
 class HostProducts(Products):
     """NumPy's, where cublasLt's would be: captured as they are, reading numbers on the device when they run."""
 
@@ -158,7 +166,6 @@ class Devices(threading.local):
 class Device:
     def __init__(self, devices, number):
         self.devices, self.id, self.compute_capability = devices, number, "90"
-        self.attributes = {"MultiProcessorCount": 1, "MaxSharedMemoryPerBlockOptin": 232448}
 
     def __enter__(self):
         self.devices.current.append(self.id)
@@ -171,8 +178,8 @@ class Device:
 class Streams(threading.local):
     """Streams, one of them the current one."""
 
-    def __init__(self):
-        self.current, self.made = [], 0
+    def __init__(self, recording):
+        self.current, self.made, self.recording = [], 0, recording
         self.current.append(Stream(self))
         self.top().waits = False
 
@@ -188,6 +195,17 @@ class Stream:
         streams.made += 1
         self.streams, self.ptr, self.launches, self.waits = streams, streams.made, [], True
 
+    def is_noting(self):
+        return False
+
+    def is_capturing(self):
+        return self.streams.recording.launches is not None
+
+    def synchronize(self):
+        """Raise what is left of an error after which the device does nothing more."""
+        if self.streams.recording.broken is not None:
+            raise self.streams.recording.broken
+
     def __enter__(self):
         self.streams.current.append(self)
         return self
@@ -200,24 +218,40 @@ class HostCudaBackend(CupyBackend):
     """`CupyBackend` with NumPy in place of CuPy and the host in place of the device."""
 
     def __init__(self, devices=1):
-        self.devices, self.streams = Devices(), Streams()
-        runtime = SimpleNamespace(memGetInfo=lambda: (2**40, 2**40), getDeviceCount=lambda: devices)
+        self.recording = SimpleNamespace(launches=None, broken=None)  # shared by the variants of all precisions
+        self.devices, self.streams = Devices(), Streams(self.recording)
+        limits = {"multiprocessors": 1, "shared": 232448}
+        runtime = SimpleNamespace(
+            memGetInfo=lambda: (2**40, 2**40),
+            getDeviceCount=lambda: devices,
+            cudaDevAttrMultiProcessorCount="multiprocessors",
+            cudaDevAttrMaxSharedMemoryPerBlockOptin="shared",
+            deviceGetAttribute=lambda attribute, device: limits[attribute],
+            CUDARuntimeError=CUDARuntimeError,
+        )
         memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
         cuda = SimpleNamespace(
-            Device=self.devices.device, get_current_stream=self.streams.top, runtime=runtime, memory=memory
+            Device=self.devices.device,
+            get_current_stream=self.streams.top,
+            runtime=runtime,
+            driver=SimpleNamespace(CUDADriverError=CUDADriverError),
+            memory=memory,
+            alloc_pinned_memory=lambda size: np.full(size, 0xFF, np.uint8),  # NaN until it is written to
         )
         names = ("ndarray", "matmul", "asarray", "empty", "zeros", "isfinite", "vdot")
         functions = {name: getattr(np, name) for name in names}
         pool = SimpleNamespace(free_all_blocks=lambda: None, free_bytes=lambda: 0)
         self.cp = SimpleNamespace(cuda=cuda, asnumpy=np.asarray, get_default_memory_pool=lambda: pool, **functions)
         self._functions = {}
-        self._found_products = HostProducts(self.run)
+        self._found = Found(HostProducts(self.run))
         self._variants = {("fp32", None): self}
-        self.recording = SimpleNamespace(launches=None)  # shared by the variants of all precisions
         self._limits = {}
         self._small_choices = {}
         self.way = "library"  # of small layers; there is no device whose clock could choose
-        self._here = Here()
+        self._here = Here([])
+
+    def is_noting(self):
+        return False
 
     def is_capturing(self):
         return self.recording.launches is not None
@@ -262,6 +296,10 @@ class HostCudaBackend(CupyBackend):
         try:
             body()
             return Graph(self.recording.launches)
+        except BaseException:
+            for other in self._here.streams.values():
+                other.launches.clear()  # what was captured there, too
+            raise
         finally:
             self.recording.launches = None
 
@@ -274,9 +312,6 @@ class HostCudaBackend(CupyBackend):
             shape.threads = 64
             residence = replace(residence, shape=shape)
         super().run_resident(plan, dtype, residence, members)
-
-    def page_locked(self, shape, dtype):
-        return np.full(shape, np.nan, dtype)
 
     def upload(self, sources, targets, stream, after):
         for source, target in zip(sources, targets, strict=True):
@@ -294,6 +329,9 @@ class HostCudaBackend(CupyBackend):
 
     def address(self, array):
         return array.ctypes.data
+
+    def compile_for(self, step):
+        """Its compiler is another, which takes one file at a time."""
 
     def _kernel(self, file, function, dtype, definitions=()):
         kind, definitions = kind_of(dtype), definitions if self.compiles_shapes else ()

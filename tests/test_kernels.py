@@ -9,7 +9,16 @@ import pytest
 from conftest import missing
 
 import deltaprop as dp
-from deltaprop.backends.cuda_compiler import cached_cubin, compile_kernels, kernel_files
+from deltaprop.backends import cuda_compiler
+from deltaprop.backends.cuda_compiler import (
+    NARROW,
+    cached_cubin,
+    compile_all,
+    compile_kernels,
+    dtypes_of,
+    kernel_files,
+    waiting_for_compiler,
+)
 from deltaprop.backends.resident import find_residence
 from deltaprop.optimizers import rule_of
 
@@ -34,17 +43,12 @@ def nvrtc():
         missing("nvrtc", str(error))
 
 
-def dtypes(name):
-    narrow = {"activation": ("float16",), "bias_activation": ("bfloat16",), "hidden_delta": ("bfloat16",)}
-    return ("float32", "float64", *narrow.get(name, ()))
-
-
 def test_there_are_kernels():
     assert len(FILES) >= 10
 
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
-@pytest.mark.parametrize(("name", "dtype"), [(name, dtype) for name in FILES for dtype in dtypes(name)])
+@pytest.mark.parametrize(("name", "dtype"), [(name, dtype) for name in FILES for dtype in dtypes_of(name)])
 def test_every_kernel_compiles(name, dtype, architecture):
     assert compile_kernels(name, dtype, architecture)[:4] == b"\x7fELF"
 
@@ -87,8 +91,6 @@ def test_subnormals_are_not_flushed():
 
 
 def test_an_error_shows_the_log(monkeypatch):
-    from deltaprop.backends import cuda_compiler
-
     monkeypatch.setattr(cuda_compiler, "read", lambda name: "not C++")
     with pytest.raises(RuntimeError, match=r"kernels/sgd.cu does not compile for sm_90 and float32"):
         compile_kernels("sgd", "float32", "sm_90")
@@ -103,3 +105,47 @@ def test_compiled_files_are_kept(tmp_path, monkeypatch):
     assert path.stat().st_mtime_ns == modified
     assert cached_cubin("sgd", "float64", "sm_90") != path
     assert [p.suffix for p in path.parent.iterdir() if not p.name.startswith(".")] == [".cubin", ".cubin"]
+
+
+def kept(folder):
+    return {path.name.rsplit("-", 3)[0] for path in folder.glob("*.cubin")}
+
+
+def test_all_files_are_compiled_at_once(tmp_path, monkeypatch):
+    """Two files in place of all, which take a minute."""
+    monkeypatch.setenv("DELTAPROP_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(cuda_compiler, "kernel_files", lambda: ["sgd", "activation"])
+    told = []
+    compile_all("sm_90", report=lambda name, seconds: told.append((name, seconds)))
+    every = {"sgd-float32", "sgd-float64", "activation-float32", "activation-float64", "activation-float16"}
+    assert {name for name, _ in told} == kept(tmp_path / "cache") == every
+    assert len(told) == 5
+    assert all(0 < seconds < 60 for _, seconds in told)
+    monkeypatch.setattr(cuda_compiler, "compile_kernels", None)  # they are there by now
+    compile_all("sm_90")
+
+
+def test_a_file_that_does_not_compile_ends_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("DELTAPROP_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(cuda_compiler, "kernel_files", lambda: ["sgd"])
+    with pytest.raises(RuntimeError, match=r"kernels/sgd.cu does not compile for sm_3 and float"):
+        compile_all("sm_3")
+
+
+def test_who_waits_for_the_compiler_is_told_once(monkeypatch, caplog):
+    cuda_compiler._say.cache_clear()
+    monkeypatch.setattr(cuda_compiler, "PATIENCE", 10.0)
+    with waiting_for_compiler("sm_90"):
+        pass
+    assert not caplog.records
+    monkeypatch.setattr(cuda_compiler, "PATIENCE", 0.01)
+    for _ in range(2):
+        with waiting_for_compiler("sm_90"):
+            time.sleep(0.2)
+    (record,) = caplog.records
+    assert record.name == "deltaprop"
+    assert "compiling CUDA kernels for sm_90" in record.getMessage()
+
+
+def test_narrow_files_are_there():
+    assert set(NARROW) <= set(FILES)

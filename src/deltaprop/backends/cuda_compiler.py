@@ -6,6 +6,14 @@ files are compiled here without it.
 
 from __future__ import annotations
 
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -21,11 +29,20 @@ TYPE_OPTIONS = {
 }
 #: Options of all.
 OPTIONS = ("-std=c++17", "-default-device")
+#: Seconds of compiling after which whoever waits is told.
+PATIENCE = 1.0
+#: Files that are compiled for 16-bit arrays as well.
+NARROW = {"activation": ("float16",), "bias_activation": ("bfloat16",), "hidden_delta": ("bfloat16",)}
 
 
 def kernel_files() -> list[str]:
     """Names of the kernel files, without ``.cu``."""
     return sorted(f.name.removesuffix(".cu") for f in files("deltaprop.kernels").iterdir() if f.name.endswith(".cu"))
+
+
+def dtypes_of(name: str) -> tuple[str, ...]:
+    """For which arrays ``kernels/<name>.cu`` is compiled."""
+    return ("float32", "float64", *NARROW.get(name, ()))
 
 
 def read(name: str) -> str:
@@ -93,3 +110,66 @@ def cached_cubin(name: str, dtype: str, architecture: str, definitions: tuple[st
         lambda folder: compile_kernels(name, dtype, architecture, definitions),
         lambda path: path,
     )
+
+
+@contextmanager
+def waiting_for_compiler(architecture: str) -> Iterator[None]:
+    """Inside, kernels may be compiled; where that takes more than a moment, a log line says so, once a process."""
+    notice = threading.Timer(PATIENCE, _say, (architecture,))
+    notice.daemon = True
+    notice.start()
+    try:
+        yield
+    finally:
+        notice.cancel()
+
+
+@cache
+def _say(architecture: str) -> None:
+    logging.getLogger("deltaprop").warning(
+        "compiling CUDA kernels for %s; they are kept for later (`deltaprop doctor --compile %s` makes all beforehand)",
+        architecture,
+        architecture,
+    )
+
+
+def compile_all(architecture: str, *, report: Callable[[str, float], None] = lambda name, seconds: None) -> None:
+    """Compile every kernel file for every dtype into the cache, several at a time: no later process waits for that.
+
+    Parameters
+    ----------
+    architecture : str
+        Such as ``"sm_90"``. No device of this kind need be there.
+    report : callable
+        Told after each file what it is called, such as ``"resident-float32"``, and how many seconds it took.
+
+    Raises
+    ------
+    RuntimeError
+        If the compiler refuses a file.
+    """
+    compile_files([(name, dtype) for name in kernel_files() for dtype in dtypes_of(name)], architecture, report=report)
+
+
+def compile_files(
+    wanted: Collection[tuple[str, str]],
+    architecture: str,
+    *,
+    report: Callable[[str, float], None] = lambda name, seconds: None,
+) -> None:
+    """`compile_all` of pairs of a file and a dtype."""
+
+    def compiled(name: str, dtype: str) -> float:
+        began = time.perf_counter()
+        cached_cubin(name, dtype, architecture)
+        return time.perf_counter() - began
+
+    # NVRTC holds neither Python's lock nor one of its own. A long file that came last would be waited for alone.
+    longest_first = sorted(wanted, key=lambda pair: len(read(f"{pair[0]}.cu")), reverse=True)
+    pool = ThreadPoolExecutor(os.cpu_count() or 1)
+    try:
+        running = {pool.submit(compiled, *pair): "-".join(pair) for pair in longest_first}
+        for done in as_completed(running):
+            report(running[done], done.result())
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # whoever interrupts this does not wait for what has begun

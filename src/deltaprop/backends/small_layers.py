@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -177,8 +178,8 @@ class SmallLayers:
         def library(out: Array, sums: Array) -> None:
             self.backend.library_hidden_delta(delta, W, activation, Z, out, sums, mask, keep)
 
-        key = ("delta", delta.shape, W.shape, delta.dtype, out.dtype, mask is None)
-        key = (*key, self._packed(delta, W), self._packed(out))
+        packed = self._packed(delta, W), self._packed(out)
+        key = ("delta", delta.shape, W.shape, delta.dtype, out.dtype, mask is None, packed)
         tile = self._choose(key, DELTA_TILES, ours, library, out, bias_gradient)
         if tile != LIBRARY:
             ours(tile, out, bias_gradient)
@@ -198,8 +199,8 @@ class SmallLayers:
         tile = LIBRARY
         if self._fits(delta, A, out):
             costs = sums is not None and sums.row_cost is not None  # which the library would leave out
-            key = ("gradient", delta.shape, A.shape, delta.dtype, A.dtype, keep is not None, costs)
-            key = (*key, self._packed(delta), self._packed(A, out))
+            packed = self._packed(delta), self._packed(A, out)
+            key = ("gradient", delta.shape, A.shape, delta.dtype, A.dtype, keep is not None, costs, packed)
             tile = self._choose(key, GRADIENT_TILES, ours, None if costs else library, out)
         if tile != LIBRARY:
             ours(tile, out, sums)
@@ -286,11 +287,17 @@ class SmallLayers:
         """The fastest way by the clock of the device; the results of the trials go elsewhere."""
         backend = self.backend
         key = (*key, backend.precision, backend.device_number())
-        if key not in self.choices:
-            if backend.is_capturing():
-                return tiles[0] if library is None else LIBRARY
-            trial = [None if array is None else backend.zeros(array.shape, array.dtype) for array in results]
-            ways: dict[str, Callable[[], None]] = {} if library is None else {LIBRARY: lambda: library(*trial)}
-            ways |= {tile: (lambda tile=tile: ours(tile, *trial)) for tile in tiles}
-            self.choices[key] = backend.fastest_way(ways)
+        if key in self.choices:
+            return self.choices[key]
+        if backend.is_capturing():  # which the step that comes before never is
+            return LIBRARY if library is not None else tiles[0]
+        trial = [None if array is None else backend.zeros(array.shape, array.dtype) for array in results]
+        ways = {tile: partial(ours, tile, *trial) for tile in tiles}
+        if library is not None:
+            ways = {LIBRARY: partial(library, *trial), **ways}
+        if backend.is_noting():
+            for way in ways.values():
+                way()
+            return next(iter(ways))
+        self.choices[key] = backend.fastest_way(ways)
         return self.choices[key]
