@@ -195,9 +195,6 @@ class Stream:
         streams.made += 1
         self.streams, self.ptr, self.launches, self.waits = streams, streams.made, [], True
 
-    def is_noting(self):
-        return False
-
     def is_capturing(self):
         return self.streams.recording.launches is not None
 
@@ -249,9 +246,6 @@ class HostCudaBackend(CupyBackend):
         self._small_choices = {}
         self.way = "library"  # of small layers; there is no device whose clock could choose
         self._here = Here([])
-
-    def is_noting(self):
-        return False
 
     def is_capturing(self):
         return self.recording.launches is not None

@@ -174,7 +174,7 @@ def test_what_a_step_needs_is_compiled_at_once(with_lt, monkeypatch, precision, 
     backend._found.products = HostProducts(backend.run)
     for name in ("_kernel", "compile_for"):
         monkeypatch.setattr(HostCudaBackend, name, getattr(CupyBackend, name))
-    monkeypatch.setattr(cupy_backend, "cached_cubin", lambda file, kind, architecture: f"{file}|{kind}")
+    monkeypatch.setattr(cupy_backend, "cached_cubin", lambda file, kind, architecture, definitions=(): f"{file}|{kind}")
     monkeypatch.setattr(
         cupy_backend, "compile_files", lambda wanted, architecture: together.append((set(wanted), set(alone)))
     )

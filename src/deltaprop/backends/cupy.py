@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
@@ -652,7 +652,7 @@ class CupyBackend(Backend):
         """Whether kernels are only noted, to be compiled, and nothing is launched."""
         return self._here.wanted is not None
 
-    def fastest_way(self, ways: dict[str, Callable[[], None]]) -> str:
+    def fastest_way(self, ways: Mapping[str, Callable[[], None]]) -> str:
         """The name of the one that takes the device the shortest time; they only launch work on the current stream."""
         stream = self.stream_for("timing")
         with self.on_stream(stream):
