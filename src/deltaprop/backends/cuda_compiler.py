@@ -32,7 +32,15 @@ OPTIONS = ("-std=c++17", "-default-device")
 #: Seconds of compiling after which whoever waits is told.
 PATIENCE = 1.0
 #: Files that are compiled for 16-bit arrays as well.
-NARROW = {"activation": ("float16",), "bias_activation": ("bfloat16",), "hidden_delta": ("bfloat16",)}
+NARROW = {
+    "activation": ("float16",),
+    "bias_activation": ("bfloat16",),
+    "hidden_delta": ("bfloat16",),
+    "small_delta": ("bfloat16",),
+    "small_forward": ("bfloat16",),
+    "small_gradient": ("bfloat16",),
+    "small_output": ("bfloat16",),
+}
 
 
 def kernel_files() -> list[str]:
