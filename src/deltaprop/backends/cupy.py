@@ -773,12 +773,15 @@ class CupyBackend(Backend):
             arguments = (Z, b, out, np.int32(rows), np.int32(columns), b_stride, *tiling.sizes()[-2:])
             self._kernel("softmax", "bias_softmax", Z.dtype)(grid, (32, 8), (*arguments, np.int64(members * rows)))
         else:
-            widths = self._widths(columns, Z, out, *(() if mask is None else (mask,)))
-            blocks, multiprocessors = BLOCKS_A_MULTIPROCESSOR, self.multiprocessors
-            tiling = over_columns(rows, columns, widths, Z.itemsize, multiprocessors, blocks, sums=False)
-            arguments = (Z, b, NULL if mask is None else mask, out, b_stride, *tiling.sizes())
+            width = self._widths(columns, Z, out, *(() if mask is None else (mask,)), sizes=(16,))[0]
+            width = width if columns >= 32 * width else 1
+            tiles = -(-columns // (32 * width))
+            # As many slices of rows as keep the device busy; what is left is reached by strides.
+            (slices,) = self._blocks(-(-rows // 8) * tiles)
+            sizes = (np.int32(rows), np.int32(columns), b_stride, np.int32(width))
             kernel = self._kernel("bias_activation", f"bias_activation_{activation}", Z.dtype)
-            kernel(tiling.grid(members), (32, 8), arguments)
+            arguments = (Z, b, NULL if mask is None else mask, out, *sizes)
+            kernel((tiles * members, max(1, slices // tiles)), (32, 8), arguments)
 
     # -- cost and backward --------------------------------------------------------------------------------------
 
