@@ -552,7 +552,7 @@ private:
             top = (zj > top || zj != zj) ? zj : top;
         }
         top = lanes_max(top, lanes);
-        real others = 0, tops = 0;  // as in output_delta.cu
+        real others = 0, tops = 0;  // as in output_delta_softmax.cu
         UNROLL_BY(1)
         for (int j = lane; j < columns; j += lanes) {
             const real below = z[j] - top, e = exp(below);

@@ -29,7 +29,7 @@ __device__ inline real unit_of_row(const storage* x, const real* W, int rows, in
     return z;
 }
 
-// See output_delta.cu: no term of the cost cancels. All lanes of a warp together; those without a unit give 0.
+// See output_delta_softmax.cu: no term of the cost cancels. All lanes of a warp together; those without a unit give 0.
 __device__ inline void softmax(bool clipped, bool there, real z, real y, real& a, real& slope, real& cost) {
     const real top = warp_max(there ? z : minus_infinity()), below = z - top;
     const real e = there ? exp(below) : real(0);

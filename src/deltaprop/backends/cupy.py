@@ -842,7 +842,8 @@ class CupyBackend(Backend):
             *((NULL, left) if by_blocks else (sums, partial)),
             *(tickets, *tiling.sizes(), dtype.type(keep)),
         )
-        self._kernel("output_delta", f"output_delta_{loss}_{activation}", dtype)(tiling.grid(1), (32, 8), arguments)
+        file = "output_delta_softmax" if activation == "softmax" else "output_delta"
+        self._kernel(file, f"output_delta_{loss}_{activation}", dtype)(tiling.grid(1), (32, 8), arguments)
         if by_blocks and bias_gradient is not None:
             summands = out if left is NULL else left[: tiling.slices * columns].reshape(tiling.slices, columns)
             self.bias_gradient(summands, bias_gradient, keep)
