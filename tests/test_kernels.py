@@ -55,7 +55,7 @@ def test_every_kernel_compiles(name, dtype, architecture):
     """In seconds: who trains for the first time waits for it."""
     began = time.thread_time()
     assert compile_kernels(name, dtype, architecture)[:4] == b"\x7fELF"
-    assert time.thread_time() - began < 10
+    assert time.thread_time() - began < 15
 
 
 @pytest.mark.parametrize(
