@@ -95,7 +95,7 @@ def members(content: dict[str, Any]) -> str:
         over = "" if ratio is None else f"{ratio:.2f} of one on as many blocks"
         if row.get("ratio_of_many") is not None:
             over = f"many take {row['ratio_of_many']:.2f} of it"
-        lines.append([row["name"], str(row["blocks"]), f"{row['median']:.2f}", over])
+        lines.append([row["name"], "–" if row["blocks"] is None else str(row["blocks"]), f"{row['median']:.2f}", over])
     return table(["64-32-10, minibatch 32", "blocks each", "µs a step", ""], lines)
 
 

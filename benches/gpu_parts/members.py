@@ -1,6 +1,7 @@
 """128 networks of 64-32-10 at once against one of them, on as many blocks each: with the number of blocks of each."""
 
 import statistics
+from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
@@ -28,16 +29,14 @@ def name_of(members: int, blocks: int) -> str:
     return f"{networks}, {blocks} {'block' if blocks == 1 else 'blocks'} each"
 
 
-def measure(backend: Any, case: Case, members: int, blocks: int) -> list[float]:
-    """Seconds of an epoch of so many networks on clusters of so many blocks.
+def epoch_of(backend: Any, case: Case, members: int, blocks: int) -> tuple[Callable[[], Any], Any]:
+    """A call that trains so many networks for an epoch, on clusters of so many blocks; and their parameters.
 
     Raises
     ------
     RuntimeError
         If they don't lie in the shared memory of so many.
     """
-    import cupy
-
     rule = rule_of(dp.SGD(LEARNING_RATE))
     with patch.object(resident, "CLUSTERS", (blocks,)):
         what = (("sigmoid", "softmax"), "categorical_cross_entropy", np.dtype("float32"))
@@ -45,12 +44,18 @@ def measure(backend: Any, case: Case, members: int, blocks: int) -> list[float]:
     if residence is None or residence.blocks != blocks:
         raise RuntimeError(f"expected a plan for {blocks} blocks, got {residence and residence.blocks}")
     flat = np.concatenate([x.ravel() for x in (*case.W, *case.b)])
-    parameters = cupy.asarray(np.repeat(flat[None], members, axis=0))
-    run = Run(backend, residence, parameters, (), cupy.asarray(case.X), cupy.asarray(case.Y))
+    parameters, X, Y = (backend.asarray(x, np.float32) for x in (np.repeat(flat[None], members, 0), case.X, case.Y))
+    run = Run(backend, residence, parameters, (), X, Y)
     terms = np.zeros((1, case.steps, 5))
     terms[..., 0], terms[..., 3] = 1 / case.batch, LEARNING_RATE
-    sums = [cupy.zeros((members, 1)) for _ in range(3)]
-    return device_seconds(lambda: run(terms, case.order[None, None], None, *sums), REPEATS)
+    sums = [backend.zeros((members, 1), np.float64) for _ in range(3)]
+    return lambda: run(terms, case.order[None, None], None, *sums), parameters
+
+
+def measure(backend: Any, case: Case, members: int, blocks: int) -> list[float]:
+    """Seconds of an epoch of so many networks on clusters of so many blocks."""
+    call, _ = epoch_of(backend, case, members, blocks)
+    return device_seconds(call, REPEATS)
 
 
 def run(options: Options, tell: Channel) -> None:

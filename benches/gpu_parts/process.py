@@ -131,11 +131,12 @@ class PartProcess:
 
     def _copy(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            text = line.decode(errors="replace").rstrip()
-            self.log(self.name, text)
-            if text:
-                self.last_line = text[:300]
+        with self.process.stdout as stream:
+            for line in stream:
+                text = line.decode(errors="replace").rstrip()
+                self.log(self.name, text)
+                if text:
+                    self.last_line = text[:300]
 
 
 def _environment() -> dict[str, str]:

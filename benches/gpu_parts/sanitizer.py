@@ -16,7 +16,7 @@ from .small_fits import WAYS
 
 TOOLS = ("memcheck", "synccheck", "racecheck")
 #: How many run at a time, and what a tool exits with where it has found something.
-SIDE_BY_SIDE, FOUND = 6, 9
+SIDE_BY_SIDE, FOUND = 8, 9
 
 
 def command(tool: str | None, check: str, way: str, backend: str) -> list[str]:
@@ -51,8 +51,8 @@ def look(tool: str | None, check: str, way: str, backend: str, seconds: float) -
     }
     if done.returncode:
         facts |= {"failed": True, "tail": lines[-12:]}
-        hazards = re.findall(r"in (?:kernel )?`?(\w+)", done.stdout)
-        facts["kernels"] = sorted(set(hazards))[:8]
+        places = re.findall(r"\bat (?:0x[0-9a-f]+ in )?([A-Za-z_]\w+)", done.stdout)
+        facts["kernels"] = sorted(set(places))[:8]
     return facts
 
 

@@ -9,15 +9,28 @@ import os
 import pytest
 
 
-def pytest_runtest_logfinish(nodeid: str) -> None:
-    """Ask the device, after each test, whether it still answers."""
-    import cupy
+class Watch:
+    """Asks the device, after each test, whether it still answers."""
 
-    try:
-        cupy.cuda.runtime.deviceSynchronize()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        why = f"the CUDA context is broken after {nodeid}: {error}"
-        if "PYTEST_XDIST_WORKER" not in os.environ:  # nobody would take this one's place
-            pytest.exit(why, returncode=3)
-        os.write(2, f"{why}\n".encode())
-        os._exit(3)
+    def __init__(self, *, replaced: bool) -> None:
+        self.replaced = replaced
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        """After a test of this process."""
+        import cupy
+
+        try:
+            cupy.cuda.runtime.deviceSynchronize()
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            why = f"the CUDA context is broken after {nodeid}: {error}"
+            if not self.replaced:  # nobody would take this one's place
+                pytest.exit(why, returncode=3)
+            os.write(2, f"{why}\n".encode())
+            os._exit(3)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Watch where tests run: not in the process that only hands them to workers."""
+    is_worker = hasattr(config, "workerinput")
+    if is_worker or not config.getoption("numprocesses", None):
+        config.pluginmanager.register(Watch(replaced=is_worker))
