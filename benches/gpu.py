@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 from .gpu_parts.cases import PRECISIONS, find_cases
-from .gpu_parts.markdown import markdown
+from .gpu_parts.markdown import markdown, rates, share
 from .gpu_parts.part import PARTS, USUAL, Options, Part
 from .gpu_parts.process import Log, PartProcess
 from .gpu_parts.results import Results, dumps, file_of, merged
@@ -114,6 +114,9 @@ class Run:
 
     def on_row(self, part: str) -> Callable[[dict[str, Any], str], None]:
         def add(row: dict[str, Any], text: str) -> None:
+            if part == "peers":
+                row["share_of_ceiling"] = of = share(row, rates(self.results.content))
+                text += "" if of is None else f"  {of:.1%} of one large product"
             self.results.row(part, row)
             say(f"{part}: {text}")
 

@@ -205,6 +205,31 @@ def test_what_does_not_fit_the_budget_is_named(run_parts, capsys):
     assert "peers: LEFT OUT" in capsys.readouterr().out
 
 
+def test_a_run_that_is_ended_keeps_what_it_has(tmp_path):
+    """As by ``timeout``; nothing that it has started goes on."""
+    file = tmp_path / "gpu.json"
+    command = [sys.executable, "-m", "benches.gpu", "--rehearse", "--budget", "300", "--json", str(file)]
+    command += ["--only", "bits", "memory", "peers", "--mnist", str(tmp_path)]  # what its processes are told, too
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
+        line = ""
+        while "peers: 784-30-10" not in line:
+            line = run.stdout.readline()
+            assert line, "it ended before it was ended"
+        going = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+        assert f'"mnist": "{tmp_path}"' in going
+        run.send_signal(signal.SIGTERM)
+        said = run.stdout.read()
+    content = json.loads(file.read_text())
+    entry = content["parts"]["peers"]
+    assert (entry["status"], entry["why"]) == ("cut off", "the run was ended")
+    assert [row["name"] for row in entry["rows"]] == ["784-30-10 b10 fp32"]
+    assert entry["left_out"] == ["64-32-1 b32 fp32"]
+    assert content["parts"]["bits"]["status"] == "rehearsed"
+    assert "left out: 64-32-1 b32 fp32" in said
+    going = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert f'"mnist": "{tmp_path}"' not in going
+
+
 def test_options_survive_a_command_line():
     options = Options(3.5, "a b", ["0"], ["tf32"], True, {"x": 'why "so"'}, ["row"])
     assert Options.loads(options.dumps()) == options
@@ -267,6 +292,7 @@ def test_the_table_of_peers():
     assert cells["cheat"] == "1 (disagrees)"
     assert cells["deltaprop"] == "10 (10–20)"
     assert cells["way"] == "ResidentEpoch, 4 blocks"
+    assert markdown.share(first, {"fp32": 1e12}) == pytest.approx(0.8)
     assert "80.0%" in line  # 8e6 operations in 10 µs are 0.8e12 a second
 
 

@@ -31,7 +31,7 @@ def share(row: Row, ceilings: dict[str, float]) -> float | None:
 
 
 def joined(rows: list[Row]) -> list[Row]:
-    """Both passes as one row a network and precision; the ratio is the smaller of each pass's own."""
+    """Both passes as one row a network and precision, by network; the ratio is the smaller of each pass's own."""
     found: dict[tuple[str, int, str], Row] = {}
     for row in sorted(rows, key=lambda row: bool(row["compiled"])):
         key = (row["network"], row["batch"], row["precision"])
@@ -43,7 +43,8 @@ def joined(rows: list[Row]) -> list[Row]:
         first["contestants"] |= others
         if row["ratio"] is not None and (first["ratio"] is None or row["ratio"] < first["ratio"]):
             first["ratio"], first["best_peer"] = row["ratio"], row["best_peer"]
-    return list(found.values())
+    networks, precisions = ([row[key] for row in rows] for key in ("network", "precision"))
+    return sorted(found.values(), key=lambda row: (networks.index(row["network"]), precisions.index(row["precision"])))
 
 
 def peers(content: dict[str, Any]) -> str:
