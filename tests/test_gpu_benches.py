@@ -215,7 +215,7 @@ def test_a_run_that_is_ended_keeps_what_it_has(tmp_path):
         while "peers: 784-30-10" not in line:
             line = run.stdout.readline()
             assert line, "it ended before it was ended"
-        going = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+        going = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout
         assert f'"mnist": "{tmp_path}"' in going
         run.send_signal(signal.SIGTERM)
         said = run.stdout.read()
@@ -226,7 +226,7 @@ def test_a_run_that_is_ended_keeps_what_it_has(tmp_path):
     assert entry["left_out"] == ["64-32-1 b32 fp32"]
     assert content["parts"]["bits"]["status"] == "rehearsed"
     assert "left out: 64-32-1 b32 fp32" in said
-    going = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    going = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout
     assert f'"mnist": "{tmp_path}"' not in going
 
 
