@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +17,19 @@ import pytest
 from conftest import cuda_on_host, missing, require
 from deltaprop.benches import gpu
 from deltaprop.benches.contestants import Case, Jax, Ours, Torch
-from deltaprop.benches.gpu_parts import bits, cases, ceilings, markdown, members, peers, sanitizer, small_fits, trace
+from deltaprop.benches.gpu_parts import (
+    bits,
+    cases,
+    ceilings,
+    device,
+    markdown,
+    members,
+    memory,
+    peers,
+    sanitizer,
+    small_fits,
+    trace,
+)
 from deltaprop.benches.gpu_parts import tests as tests_part
 from deltaprop.benches.gpu_parts.channel import Channel
 from deltaprop.benches.gpu_parts.part import USUAL, Options
@@ -25,6 +38,7 @@ from deltaprop.benches.gpu_parts.results import Results, file_of, merged
 from host_cuda import compiler_problem
 
 import deltaprop as dp
+from deltaprop import backends
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -153,7 +167,8 @@ class FakeProcess:
             if work in FakeProcess.breaking and work not in options.avoid:
                 self.status = "failed"
                 return
-            on_row({"name": work, "avoided": work in options.avoid}, work)
+            facts = {"avoided": work in options.avoid, "contestants": {}, "precision": "fp32"}
+            on_row({"name": work, **facts}, work)
 
     def finish(self, until, stopped):
         return self.status
@@ -442,7 +457,9 @@ def test_outcomes_are_counted():
 @pytest.mark.parametrize("way", small_fits.WAYS)
 def test_every_way_learns_what_the_reference_learns(emulated, way):
     with small_fits.only(way):
-        for dtype, optimizer, precision in small_fits.fits(way):
+        every = small_fits.fits(way)
+        assert {dtype for dtype, *_ in every} == {"float64", "float32"}
+        for dtype, optimizer, precision in (every[0], every[3], every[-1]):  # both dtypes, both optimizers, bfloat16
             far = small_fits.distance(emulated, way, dtype, optimizer, precision)
             assert far < small_fits.FAR[precision or dtype]
 
@@ -504,6 +521,132 @@ def test_a_trace_is_of_what_follows_the_mark():
     events = [{"cat": "kernel", "name": n, "ts": t} for n, t in zip(names, (0, 1, 3, 2), strict=True)]
     assert [event["name"] for event in trace.after_mark([{"cat": "cpu_op"}, *events])] == ["a", "b"]
     assert trace.after_mark(events[:1]) == []
+
+
+# -- what the parts do on a device, with NumPy in CuPy's place ------------------------------------------------------
+
+
+class Instant:
+    """An event."""
+
+    def record(self):
+        self.at = time.perf_counter()
+
+    def synchronize(self):
+        """It is over."""
+
+
+@pytest.fixture
+def cupy_by_numpy(monkeypatch, emulated):
+    pool = SimpleNamespace(used_bytes=lambda: 2**20, total_bytes=lambda: 2**21)
+    device = SimpleNamespace(synchronize=lambda: None, compute_capability="90")
+    properties = {"name": b"NVIDIA Z1", "totalGlobalMem": 2**30}
+    runtime = SimpleNamespace(
+        getDeviceProperties=lambda _: properties, driverGetVersion=lambda: 13000, runtimeGetVersion=lambda: 13000
+    )
+    cuda = SimpleNamespace(
+        Event=Instant,
+        Device=lambda: device,
+        get_elapsed_time=lambda begin, end: 1e3 * (end.at - begin.at),
+        runtime=runtime,
+    )
+    module = types.ModuleType("cupy")
+    for name in ("arange", "empty", "copyto", "uint32", "where", "exp", "frexp", "ldexp", "ones", "isnan"):
+        setattr(module, name, getattr(np, name))
+    module.random = SimpleNamespace(
+        standard_normal=lambda size, dtype: np.linspace(-3, 3, np.prod(size), dtype=dtype).reshape(size)
+    )
+    module.cuda, module.get_default_memory_pool = cuda, lambda: pool
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    monkeypatch.setitem(backends.BACKENDS, "cupy", lambda: emulated)
+    return module
+
+
+def planned_and_told(part, options=None):
+    told = Told()
+    part.run(options or Options(600.0), told)
+    (plan,) = (message["plan"] for message in told.messages if "plan" in message)
+    assert sorted(plan) == sorted(told.rows)
+    assert not any("failed" in row for row in told.rows.values()), told.rows
+    return told.rows
+
+
+def test_the_device_is_named(cupy_by_numpy):
+    told = Told()
+    device.run(Options(60.0), told)
+    assert told.rows["NVIDIA Z1"]["multiprocessors"] >= 1
+
+
+def test_memory_part(cupy_by_numpy, monkeypatch):
+    monkeypatch.setattr(memory, "FITS", 3)
+    monkeypatch.setattr(memory, "WAYS", small_fits.WAYS[:3])
+    rows = planned_and_told(memory)
+    assert list(rows) == ["resident 1 fp32", "resident 8 fp32", "captured fp32", "captured bf16"]
+    monkeypatch.setattr(memory, "WAYS", small_fits.WAYS[:2])
+    used = iter([1, 1, 5, 7, 9, 9])
+    cupy_by_numpy.get_default_memory_pool().used_bytes = lambda: next(used)
+    told = Told()
+    with pytest.raises(SystemExit, match=r"^resident 8 fp32 keeps 2 bytes$"):
+        memory.run(Options(600.0), told)
+    assert told.rows["resident 8 fp32"]["failed"]
+
+
+def test_bits_part(cupy_by_numpy, monkeypatch):
+    monkeypatch.setattr(bits, "BLOCK", 2**22)
+    monkeypatch.setattr(bits, "PATTERNS", 2**23)
+    rows = planned_and_told(bits)
+    assert rows["sigmoid, normal results"]["results"] == 2**23
+
+
+def test_ceilings_part(cupy_by_numpy, monkeypatch):
+    for name, value in (("ENTRIES", 2**13), ("ROWS", 64), ("COLUMNS", 32)):
+        monkeypatch.setattr(ceilings, name, value)
+    rows = planned_and_told(ceilings)
+    seconds = rows["product tf32"]["median"]
+    assert rows["product tf32"]["flop_a_second"] == pytest.approx(2 * 64 * 32 * 32 / seconds)
+    moved = 7 * 4 * 2**13 / rows["adam"]["median"]
+    assert rows["adam"]["share_of_copy"] == pytest.approx(moved / rows["copy"]["bytes_a_second"])
+
+
+def test_members_part(cupy_by_numpy, monkeypatch):
+    for name, value in (("MEMBERS", 2), ("STEPS", 2), ("REPEATS", 2)):
+        monkeypatch.setattr(members, name, value)
+    rows = planned_and_told(members)
+    one, many = rows["1 network, 1 block each"], rows["2 networks, 1 block each"]
+    assert many["ratio"] == pytest.approx(many["median"] / one["median"])
+    assert (one["blocks"], many["blocks"]) == (1, 1)
+    best = min((row for row in rows.values() if row["members"] == 1), key=lambda row: row["median"])
+    assert rows["1 network on its best cluster"]["blocks"] == best["blocks"]
+
+
+def test_sanitizer_part(monkeypatch, tmp_path):
+    tool = tmp_path / "compute-sanitizer"
+    tool.write_text(
+        "#!/bin/sh\ncase $2 in racecheck) echo 'at 0x1 in resident_8'; exit 9;; esac\necho SUMMARY: 0 errors"
+    )
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    told = Told()
+    with pytest.raises(SystemExit, match="something was found by racecheck, "):
+        sanitizer.run(Options(60.0), told)
+    assert len(told.rows) == 3 * len(small_fits.WAYS)
+    assert told.rows["racecheck, resident 8"]["kernels"] == ["resident_8"]
+    assert {name.partition(",")[0] for name, row in told.rows.items() if "failed" in row} == {"racecheck"}
+
+
+@pytest.mark.parametrize("precision", cases.PRECISIONS)
+def test_who_takes_part(cupy_by_numpy, precision):
+    def names(number, *, compiled):
+        case = SimpleNamespace(sizes=cases.SHAPES[number][0])
+        return set(peers.contestants(case, precision, compiled=compiled, rehearse=False))
+
+    assert names(0, compiled=True) == {"deltaprop", "PyTorch compiled"}
+    assert {"deltaprop", "deltaprop, graph", "PyTorch graph", "PyTorch eager"} < names(0, compiled=False)
+    assert ("naive CuPy" in names(0, compiled=False)) == (precision == "fp32")
+    assert ("JAX scan, graphs" in names(0, compiled=False)) == (precision != "bf16")
+    assert "JAX scan, graphs" not in names(4, compiled=False)
+    jax = {name for name in names(4, compiled=False) if name.startswith("JAX")}
+    assert jax == ({"JAX scan, bf16 asked for", "JAX scan, bf16 operands"} if precision == "bf16" else {"JAX scan"})
 
 
 # -- peers ---------------------------------------------------------------------------------------------------------

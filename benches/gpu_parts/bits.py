@@ -18,8 +18,8 @@ BOUNDS = {"sigmoid": 4, "sigmoid_grad": 6}
 #: The least normal float32, and the step of the subnormal ones.
 LEAST_NORMAL, STEP = 2.0**-126, 2.0**-149
 EXPONENT, MAGNITUDE = np.uint32(0x7F800000), np.uint32(0x7FFFFFFF)
-#: Patterns a turn.
-BLOCK = 2**25
+#: How many patterns there are, and how many are taken a turn.
+PATTERNS, BLOCK = 2**32, 2**25
 #: On the CPU every so manyth pattern is taken.
 COMB = 8191
 
@@ -99,12 +99,12 @@ def run(options: Options, tell: Channel) -> None:
 
     if options.rehearse:
         xp: Any = np
-        blocks = [np.arange(0, 2**32, COMB, dtype=np.uint64).astype(np.uint32)]
+        blocks = [np.arange(0, PATTERNS, COMB, dtype=np.uint64).astype(np.uint32)]
     else:
         import cupy
 
         xp = cupy
-        blocks = (cupy.arange(first, first + BLOCK, dtype=cupy.uint32) for first in range(0, 2**32, BLOCK))
+        blocks = (cupy.arange(first, first + BLOCK, dtype=cupy.uint32) for first in range(0, PATTERNS, BLOCK))
     kinds = ("normal", "subnormal")
     tell.plan([f"{name}, {kind} results" for name in BOUNDS for kind in kinds])
     worst = {name: [Worst(), Worst()] for name in BOUNDS}
