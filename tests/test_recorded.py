@@ -309,7 +309,7 @@ def test_nothing_is_kept_of_a_fit_that_is_over(refused, rng):
     def fit():
         if refused:
             tape = Tape()
-            array = tape.array(np.zeros(10_000))
+            array = tape.array(np.zeros(10_000))[1:]
             array += 1.0
             with pytest.raises(NotRecordableError):
                 array.copy()
