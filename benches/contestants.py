@@ -60,6 +60,21 @@ def blocks_of(whole_epoch: object) -> int | None:
     return whole_epoch.run.residence.blocks if isinstance(whole_epoch, ResidentEpoch) else None
 
 
+def check_kept(trainer: object, way: str) -> None:
+    """Refuse what a trainer has done in another way than by the class called `way`: no time stands under its name.
+
+    Raises
+    ------
+    RuntimeError
+        If the device has refused the way, or the graphs that it is to replay.
+    """
+    taken, backend = type(trainer.whole_epoch).__name__, trainer.network.backend
+    if taken == "GraphEpoch" and not getattr(backend, "captures", True):
+        taken = "steps one by one, for graphs are refused"
+    if taken != way:
+        raise RuntimeError(f"expected epochs by {way}, got {taken}")
+
+
 class Ours:
     """`deltaprop.Trainer`, by the way it chooses itself or the one that is asked for."""
 
@@ -84,12 +99,17 @@ class Ours:
             if trainer.whole_epoch is None:  # else steps one by one would be timed under this name
                 raise RuntimeError("an epoch can't be captured here")
         self.trainer, self.order = trainer, case.order
-        self.way, self.blocks = type(trainer.whole_epoch).__name__, blocks_of(trainer.whole_epoch)
+        self.way = type(trainer.whole_epoch).__name__
 
     def epoch(self) -> None:
         from deltaprop.progress import Silent
 
         self.trainer.epoch(LEARNING_RATE, self.order, Silent())
+        check_kept(self.trainer, self.way)
+
+    @property
+    def blocks(self) -> int | None:
+        return blocks_of(self.trainer.whole_epoch)
 
     def wait(self) -> None:
         float(self.trainer.cost)

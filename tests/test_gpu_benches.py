@@ -733,3 +733,18 @@ def test_a_peer_that_computes_something_else_disagrees(monkeypatch):
     row = table.row("row", 0, "fp32", compiled=False)
     assert not row["contestants"]["cheat"]["agrees"]
     assert peers.compare(row)["best_peer"] is None
+
+
+def test_no_time_stands_under_the_name_of_a_way_that_was_refused():
+    one = Ours(SMALL, "reference")
+    assert one.way == "RecordedEpoch"
+    one.epoch()
+    one.trainer.whole_epoch = None
+    with pytest.raises(RuntimeError, match="expected epochs by RecordedEpoch, got NoneType"):
+        one.epoch()
+
+
+def test_graphs_that_are_refused_are_no_graphs(emulated, monkeypatch):
+    monkeypatch.setattr(type(emulated), "captures", False, raising=False)
+    with small_fits.only("captured"), pytest.raises(RuntimeError, match="one by one, for graphs are refused"):
+        small_fits.distance(emulated, "captured", "float32", dp.SGD(0.1))
