@@ -248,10 +248,12 @@ class Jax:
             body = lambda theta, rows: (step(theta, rows, X, Y), None)  # noqa: E731
             return lax.scan(body, theta, order, unroll=min(UNROLL, len(order)))[0]
 
-        options = {"xla_gpu_enable_command_buffer": COMMAND_BUFFERS} if way == "scan, graphs" else None
+        options = {}
+        if way == "scan, graphs":
+            options["compiler_options"] = {"xla_gpu_enable_command_buffer": COMMAND_BUFFERS}
         self.X, self.Y = X, Y
         self.step = jax.jit(step, donate_argnums=0)
-        self.scan = jax.jit(epoch, donate_argnums=0, compiler_options=options)
+        self.scan = jax.jit(epoch, donate_argnums=0, **options)
 
     def epoch(self) -> None:
         if self.way != "jit":

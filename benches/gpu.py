@@ -47,6 +47,8 @@ from .machine import machine
 SHARE = 0.4
 #: Seconds kept back at the end of the budget.
 SPARE = 3.0
+#: Arguments that are paths, and what stands for them in the results.
+PATHS = {"--json": "FILE", "--mnist": "FOLDER"}
 
 
 class Run:
@@ -161,6 +163,20 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
+def command_of(given: list[str]) -> str:
+    """The command as it may be published: without the paths of this machine."""
+    shown = ["python -m benches.gpu"]
+    for before, each in zip(["", *given], given, strict=False):
+        name, is_one, _ = each.partition("=")
+        if before in PATHS:
+            shown.append(PATHS[before])
+        elif name in PATHS and is_one:
+            shown.append(f"{name} {PATHS[name]}")
+        else:
+            shown.append(each)
+    return " ".join(shown)
+
+
 def tables(files: list[Path], kept: Path | None) -> None:
     """Print those of files of results."""
     whole = merged([json.loads(file.read_text(encoding="utf-8")) for file in files])
@@ -181,7 +197,7 @@ def main(given: list[str] | None = None) -> None:
     with ExitStack() as stack:
         file = arguments.json
         log = Log(None if file is None else stack.enter_context(file.with_suffix(".log").open("w", encoding="utf-8")))
-        facts: dict[str, Any] = {"command": " ".join(["python -m benches.gpu", *(given or sys.argv[1:])])}
+        facts: dict[str, Any] = {"command": command_of(sys.argv[1:] if given is None else given)}
         facts["date"] = datetime.now(UTC).date().isoformat()
         facts["machine"] = machine("cupy-cuda13x", "nvmath-python", "nvidia-cuda-nvrtc", "torch", "jax")
         facts["rehearsed"] = options.rehearse

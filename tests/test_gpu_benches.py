@@ -284,6 +284,27 @@ def test_each_device_has_its_file():
     assert file_of("NVIDIA H100 80GB HBM3").name == "gpu-nvidia-h100-80gb-hbm3.json"
 
 
+def test_tables_of_several_files_and_the_merged_file(tmp_path, capsys):
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    top = {"date": "2026-01-02", "machine": {"versions": {"numpy": "2.0", "jax": None}}, "command": "c"}
+    rows = [{"name": "copy", "bytes_a_second": 3e12}, {"name": "product tf32", "flop_a_second": 4e14}]
+    for file, row in zip(files, rows, strict=True):
+        file.write_text(json.dumps(top | content_of("NVIDIA Z1", "ceilings", row)))
+    gpu.main(["--markdown", *map(str, files), "--json", str(tmp_path / "whole.json")])
+    shown = capsys.readouterr().out
+    assert shown.startswith("NVIDIA Z1, 2026-01-02 (numpy 2.0); `c`")
+    assert "| copy | 3.00 TB/s |" in shown
+    assert "| product tf32 | 400.0 TFLOP/s |" in shown
+    whole = json.loads((tmp_path / "whole.json").read_text())
+    assert [row["name"] for row in whole["parts"]["ceilings"]["rows"]] == ["copy", "product tf32"]
+
+
+def test_results_hold_no_path_of_a_machine():
+    given = ["--budget", "440", "--mnist", "/a/b", "--json=/c/d.json", "--only", "bits"]
+    shown = "python -m benches.gpu --budget 440 --mnist FOLDER --json FILE --only bits"
+    assert gpu.command_of(given) == shown
+
+
 def peer_row(**named):
     row = {"name": "n", "network": "3-2", "batch": 4, "precision": "fp32", "compiled": False, "way": "ResidentEpoch"}
     row |= {"blocks": 4, "flop_a_step": 8e6, "errors": {}} | named

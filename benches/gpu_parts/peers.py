@@ -116,10 +116,12 @@ class Peers:
                 errors[who] = self.options.avoid[work]
                 continue
             self.tell.begins(work, WITHIN[compiled])
+            began = time.perf_counter()
             try:
                 one = make()
                 one.epoch()
                 one.wait()
+                first = time.perf_counter() - began
                 after = one.parameters()
             except Exception as error:  # noqa: BLE001  (a peer that cannot run is named in the row)
                 errors[who] = f"{type(error).__name__}: {error}".splitlines()[0][:300]
@@ -130,7 +132,8 @@ class Peers:
             if who == OURS and precision == "fp32":
                 self.references[number] = after
             far = distance(after, reference)
-            running[who] = one, {"distance": far, "agrees": far < AGREEMENT[precision]}
+            agrees = far < AGREEMENT[precision]
+            running[who] = one, {"distance": far, "agrees": agrees, "seconds_to_begin": round(first, 2)}
         return running, errors
 
     def row(self, name: str, number: int, precision: str, *, compiled: bool) -> dict[str, Any]:

@@ -76,7 +76,8 @@ class PartProcess:
             env=_environment(),
         )
         os.close(writer)
-        self.threads = [threading.Thread(target=self._listen, args=(reader,)), threading.Thread(target=self._copy)]
+        self.threads = [threading.Thread(target=self._listen, args=(reader,), daemon=True)]
+        self.threads.append(threading.Thread(target=self._copy, daemon=True))
         for thread in self.threads:
             thread.start()
 
