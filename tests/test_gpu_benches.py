@@ -143,6 +143,13 @@ def test_a_part_is_ended_when_its_time_is_over():
     assert process.process.returncode == -signal.SIGKILL
 
 
+def test_work_that_takes_too_long_is_ended():
+    process = PartProcess("peers", Options(60.0, rehearse=True), lambda *_: None, Log(None))
+    process.overdue = time.monotonic()  # as if it had begun something long ago
+    assert process.finish(time.monotonic() + 60.0, threading.Event()) == "stuck"
+    assert process.process.returncode == -signal.SIGKILL
+
+
 def test_a_part_that_fails_says_why(tmp_path):
     with (tmp_path / "log").open("w") as file:
         process, status, _ = finished("mnist", mnist=str(tmp_path / "nowhere"), log=Log(file))
