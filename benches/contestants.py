@@ -14,6 +14,11 @@ from itertools import pairwise
 import numpy as np
 
 LEARNING_RATE = 0.1
+#: What XLA may put into CUDA graphs where it is asked for all: its own choice leaves out loops and conditions, so that
+#: a scan is a loop on the host around graphs; with them the loop itself becomes a node of a graph.
+COMMAND_BUFFERS = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,CONDITIONAL,WHILE"
+#: Steps that a pass of JAX's scan holds: a longer body makes larger graphs, and takes longer to compile.
+UNROLL = 4
 
 
 @dataclass
@@ -48,6 +53,28 @@ class Case:
         return 2.0 * self.batch * (3 * sum(entries) - entries[0])
 
 
+def blocks_of(whole_epoch: object) -> int | None:
+    """On how many blocks a network lies in shared memory; None where it does not."""
+    from deltaprop.resident_epoch import ResidentEpoch
+
+    return whole_epoch.run.residence.blocks if isinstance(whole_epoch, ResidentEpoch) else None
+
+
+def check_kept(trainer: object, way: str) -> None:
+    """Refuse what a trainer has done in another way than by the class called `way`: no time stands under its name.
+
+    Raises
+    ------
+    RuntimeError
+        If the device has refused the way, or the graphs that it is to replay.
+    """
+    taken, backend = type(trainer.whole_epoch).__name__, trainer.network.backend
+    if taken == "GraphEpoch" and not getattr(backend, "captures", True):
+        taken = "steps one by one, for graphs are refused"
+    if taken != way:
+        raise RuntimeError(f"expected epochs by {way}, got {taken}")
+
+
 class Ours:
     """`deltaprop.Trainer`, by the way it chooses itself or the one that is asked for."""
 
@@ -78,6 +105,11 @@ class Ours:
         from deltaprop.progress import Silent
 
         self.trainer.epoch(LEARNING_RATE, self.order, Silent())
+        check_kept(self.trainer, self.way)
+
+    @property
+    def blocks(self) -> int | None:
+        return blocks_of(self.trainer.whole_epoch)
 
     def wait(self) -> None:
         float(self.trainer.cost)
@@ -95,7 +127,8 @@ class Torch:
         from torch import nn
 
         self.torch, self.device, self.case = torch, device, case
-        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        # TF32 for products of float32 where it is asked for, and nowhere else; this sets allow_tf32 too.
+        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
         layers: list[nn.Module] = []
         for i, o in pairwise(case.sizes):
             layers += [nn.Linear(i, o), nn.Sigmoid()]
@@ -168,9 +201,21 @@ class Torch:
 
 
 class Jax:
-    """JAX: a jitted step, or a jitted scan over the epoch."""
+    """JAX: a jitted step, or a jitted scan over the epoch, by the graphs that XLA chooses itself or by all it may make.
 
-    def __init__(self, case: Case, device: str, precision: str = "fp32", way: str = "scan") -> None:
+    In "bf16" the products are asked for in bfloat16, which XLA may answer by TF32 on a GPU; with `operands` they are
+    what the name says: operands rounded to bfloat16, forward and backward, and sums of float32.
+
+    Parameters
+    ----------
+    way : {"scan", "scan, graphs", "jit"}
+    operands : str, optional
+        The dtype that the operands of products are rounded to.
+    """
+
+    def __init__(
+        self, case: Case, device: str, precision: str = "fp32", way: str = "scan", operands: str | None = None
+    ) -> None:
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         import jax
         import jax.numpy as jnp
@@ -184,12 +229,13 @@ class Jax:
         X, Y = put(case.X), put(case.Y)
         self.order = put(case.order.reshape(-1, case.batch))
         self.theta = [(put(W), put(b)) for W, b in zip(case.W, case.b, strict=True)]
+        affine = (lambda A, W: A @ W.T) if operands is None else _rounded_affine(jax, operands)
 
         def cost(theta, x, y):
             for W, b in theta[:-1]:
-                x = jax.nn.sigmoid(x @ W.T + b)
+                x = jax.nn.sigmoid(affine(x, W) + b)
             W, b = theta[-1]
-            z = x @ W.T + b
+            z = affine(x, W) + b
             if case.sizes[-1] == 1:
                 return jnp.mean(jax.nn.softplus(z) - y * z)
             return -jnp.mean(jnp.sum(y * jax.nn.log_softmax(z), axis=1))
@@ -200,13 +246,17 @@ class Jax:
 
         def epoch(theta, order, X, Y):
             body = lambda theta, rows: (step(theta, rows, X, Y), None)  # noqa: E731
-            return lax.scan(body, theta, order, unroll=4)[0]
+            return lax.scan(body, theta, order, unroll=min(UNROLL, len(order)))[0]
 
+        options = {}
+        if way == "scan, graphs":
+            options["compiler_options"] = {"xla_gpu_enable_command_buffer": COMMAND_BUFFERS}
         self.X, self.Y = X, Y
-        self.step, self.scan = jax.jit(step, donate_argnums=0), jax.jit(epoch, donate_argnums=0)
+        self.step = jax.jit(step, donate_argnums=0)
+        self.scan = jax.jit(epoch, donate_argnums=0, **options)
 
     def epoch(self) -> None:
-        if self.way == "scan":
+        if self.way != "jit":
             self.theta = self.scan(self.theta, self.order, self.X, self.Y)
             return
         for rows in self.order:
@@ -217,6 +267,28 @@ class Jax:
 
     def parameters(self) -> list[np.ndarray]:
         return [np.array(x) for pair in self.theta for x in pair]
+
+
+def _rounded_affine(jax: object, dtype: str) -> Callable:
+    """A Wᵀ with operands rounded to `dtype` and sums of float32, and so the products of its derivative."""
+    import jax.numpy as jnp
+
+    def product(A, B):
+        return jnp.matmul(A.astype(dtype), B.astype(dtype), preferred_element_type=jnp.float32)
+
+    @jax.custom_vjp
+    def affine(A, W):
+        return product(A, W.T)
+
+    def forward(A, W):
+        return affine(A, W), (A, W)
+
+    def backward(operands, delta):
+        A, W = operands
+        return product(delta, W), product(delta.T, A)
+
+    affine.defvjp(forward, backward)
+    return affine
 
 
 class Naive:

@@ -1,5 +1,6 @@
 """Recorded steps are those of NumPy one by one, and what could not be made again is refused."""
 
+import gc
 import tracemalloc
 import warnings
 
@@ -298,3 +299,32 @@ def test_nothing_is_allocated_in_an_epoch_but_what_python_counts_with(rng):
     finally:
         tracemalloc.stop()
     assert peak - before < 40 * 60 * 8  # less than one hidden layer of a minibatch
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_nothing_is_kept_of_a_fit_that_is_over(refused, rng):
+    """Nor of steps that cannot be noted: every fit by itself leaves the memory as it was."""
+    X, y = rng.standard_normal((61, 20)), rng.integers(0, 4, 61)
+
+    def fit():
+        if refused:
+            tape = Tape()
+            array = tape.array(np.zeros(10_000))[1:]
+            array += 1.0
+            with pytest.raises(NotRecordableError):
+                array.copy()
+        else:
+            dp.Network([20, 33, 4], backend="reference").fit(X, y, batch_size=7, epochs=1)
+
+    for _ in range(2):
+        fit()
+    tracemalloc.start()
+    try:
+        used = []
+        for _ in range(6):
+            fit()
+            gc.collect()
+            used.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert used[-1] - used[0] < 50_000  # a single fit's buffers are half a million bytes

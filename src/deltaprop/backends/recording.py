@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NoReturn, TypeAlias
+from weakref import ref
 
 import numpy as np
 
@@ -57,7 +58,7 @@ class Tape:
     def array(self, array: np.ndarray[Any, Any]) -> Recorded:
         """The same memory as an array of which this tape notes every call."""
         recorded = array.view(Recorded)
-        recorded.tape = self
+        recorded.its_tape = ref(self)
         return recorded
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> None:
@@ -91,11 +92,20 @@ class Tape:
 class Recorded(np.ndarray[Any, Any]):
     """An array over somebody's memory; so are all views of it. Its tape notes what writes into it or reads it."""
 
-    tape: Tape
+    #: Weak: a tape holds views of recorded arrays, and through what an array of NumPy is a view of no collector looks.
+    its_tape: ref[Tape]
+
+    @property
+    def tape(self) -> Tape:
+        """That notes it, while there is one."""
+        tape = self.its_tape()
+        if tape is None:
+            raise RuntimeError("a recorded array outlives its tape")
+        return tape
 
     def __array_finalize__(self, parent: Any) -> None:
         if isinstance(parent, Recorded):
-            self.tape = parent.tape
+            self.its_tape = parent.its_tape
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         out = options.pop("out", ())

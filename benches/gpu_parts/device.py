@@ -1,0 +1,24 @@
+"""What CUDA says of the device, in a process that ends: the one that starts the parts holds no context."""
+
+from .channel import Channel
+from .part import Options
+
+
+def run(_: Options, tell: Channel) -> None:
+    import cupy
+
+    import deltaprop as dp
+
+    shared, blocks, multiprocessors = dp.get_backend("cupy").shared_memory_limits()
+    properties = cupy.cuda.runtime.getDeviceProperties(0)
+    tell.row(
+        properties["name"].decode(),
+        compute_capability=cupy.cuda.Device().compute_capability,
+        multiprocessors=multiprocessors,
+        shared_memory_a_block=shared,
+        blocks_a_cluster=blocks,
+        memory_bytes=properties["totalGlobalMem"],
+        driver=cupy.cuda.runtime.driverGetVersion(),
+        runtime=cupy.cuda.runtime.runtimeGetVersion(),
+        products=type(dp.get_backend("cupy").products).__name__,
+    )

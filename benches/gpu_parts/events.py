@@ -1,0 +1,29 @@
+"""Seconds on the device, between two events."""
+
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+#: Calls that are not timed, before those that are.
+WARM = 3
+
+
+def device_seconds(call: Callable[[], object], repeats: int = 20) -> list[float]:
+    """Of so many calls, in rising order."""
+    import cupy
+
+    seconds = []
+    for turn in range(repeats + WARM):
+        begin, end = cupy.cuda.Event(), cupy.cuda.Event()
+        begin.record()
+        call()
+        end.record()
+        end.synchronize()
+        if turn >= WARM:
+            seconds.append(cupy.cuda.get_elapsed_time(begin, end) * 1e-3)
+    return sorted(seconds)
+
+
+def facts(seconds: list[float], unit: float = 1.0) -> dict[str, Any]:
+    """Median and spread, in a unit of so many seconds."""
+    return {"median": statistics.median(seconds) / unit, "spread": [min(seconds) / unit, max(seconds) / unit]}
