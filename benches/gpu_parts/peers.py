@@ -23,7 +23,7 @@ from .part import SPARE, Options
 #: How far parameters may be from ours in float32 after an epoch, ‖a − b‖/‖b‖, by precision.
 AGREEMENT = {"fp32": 1e-3, "tf32": 1e-2, "bf16": 5e-2}
 #: Rounds, and seconds after which a contestant sits out all but the first two.
-ROUNDS, LONG = 5, 1.0
+ROUNDS, LONG = 5, 0.3
 #: Seconds that a contestant may take to begin, and, roughly, that a row takes.
 WITHIN, ROW = {False: 60.0, True: 150.0}, {False: 12.0, True: 45.0}
 #: Up to which width XLA is asked for all graphs that it may make, too: a row takes seconds longer for it.
@@ -57,6 +57,8 @@ def contestants(case: Case, precision: str, *, compiled: bool, rehearse: bool) -
         entries["JAX scan, bf16 operands"] = lambda: Jax(case, "cuda", precision, operands="bfloat16")
     if precision == "fp32":
         import cupy
+
+        entries["JAX jit"] = lambda: Jax(case, "cuda", precision, "jit")
 
         entries["naive CuPy"] = lambda: Naive(case, cupy)
     return entries
