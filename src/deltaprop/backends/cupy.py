@@ -151,6 +151,7 @@ class Here(threading.local):
         #: The files that a step needs and that are not loaded, while it is taken without being launched.
         self.wanted: set[tuple[str, str]] | None = None
         self.step: Array | None = None
+        self.then: Callable[[], None] | None = None
         self.narrowed: Narrowed | None = None
         self.aside: Aside | None = None
         self.small: SmallLayers | None = None
@@ -491,11 +492,11 @@ class CupyBackend(Backend):
         """
         narrowed.valid.clear()
         narrowed.stream = self.cp.cuda.get_current_stream().ptr  # what another stream makes may not be there in time
-        self._here.narrowed = narrowed
+        before, self._here.narrowed = self._here.narrowed, narrowed
         try:
             yield
         finally:
-            self._here.narrowed = None
+            self._here.narrowed = before
 
     @property
     def hidden_storage(self) -> np.dtype[Any] | None:
@@ -626,13 +627,29 @@ class CupyBackend(Backend):
             aside.running = False
 
     @contextmanager
-    def counting(self, step: Array | None) -> Iterator[None]:
-        """Inside, `output_delta` counts `step`, () of int64, up: a step has one of them, after all that read it."""
-        before, self._here.step = self._here.step, step
+    def counting(self, step: Array | None, then: Callable[[], None] | None = None) -> Iterator[None]:
+        """Inside, `output_delta` counts `step`, () of int64, up: a step has one of them, after all that read it.
+
+        What `then` launches, once it is counted, runs on another stream; at the end it is waited for.
+        """
+        here, ahead = self._here, self.stream_for("minibatches")
+        before = here.step, here.then
+        here.step, here.then = step, then
         try:
             yield
+            if then is not None:
+                self._after(self.cp.cuda.get_current_stream(), ahead)
         finally:
-            self._here.step = before
+            here.step, here.then = before
+
+    def _counted(self) -> None:
+        """Launch what was to follow once the step is counted."""
+        then, self._here.then = self._here.then, None
+        if then is not None:
+            ahead = self.stream_for("minibatches")
+            self._after(ahead, self.cp.cuda.get_current_stream())
+            with ahead:
+                then()
 
     @contextmanager
     def small_layers(self) -> Iterator[None]:
@@ -654,11 +671,20 @@ class CupyBackend(Backend):
 
     def fastest_way(self, ways: Mapping[str, Callable[[], None]]) -> str:
         """The name of the one that takes the device the shortest time; they only launch work on the current stream."""
-        stream = self.stream_for("timing")
+        stream, narrowed = self.stream_for("timing"), Narrowed()
+
+        def capture(stream: Any, body: Callable[[], None]) -> Any:
+            def narrowing() -> None:
+                with self.narrowed_once(narrowed):  # as it is in a step, whose products share operands
+                    body()
+
+            return self.capture(stream, narrowing)
+
         with self.on_stream(stream):
-            for way in ways.values():
-                way()  # kernels are loaded, and scratch is there
-            return list(ways)[fastest(list(ways.values()), GraphWatch(self.cp, stream, self.capture))]
+            with self.narrowed_once(narrowed):
+                for way in ways.values():
+                    way()  # kernels are loaded, and scratch is there
+            return list(ways)[fastest(list(ways.values()), GraphWatch(self.cp, stream, capture))]
 
     def minibatch(
         self,
@@ -804,6 +830,7 @@ class CupyBackend(Backend):
         small = self._here.small
         if small is None or not small.output_delta(loss, activation, Z, Y, scale, out, cost, **given):
             self.library_output_delta(loss, activation, Z, A, Y, scale, out, cost, **given)
+        self._counted()
 
     def library_output_delta(
         self,

@@ -103,6 +103,10 @@ class GraphWatch(DeviceWatch):
         self.capture = capture
         self.graphs: dict[tuple[Way, int], Any] = {}
 
+    def once(self, way: Way) -> float:
+        """As one of many, for the host launches nothing that is timed."""
+        return self.many(way, 1)
+
     def many(self, way: Way, launches: int) -> float:
         """After a replay that is not timed."""
 
