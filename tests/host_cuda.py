@@ -23,6 +23,8 @@ from deltaprop.backends.cublas import Products
 from deltaprop.backends.cuda_compiler import TYPE_OPTIONS
 from deltaprop.backends.cupy import CupyBackend, Here, kind_of
 
+#: Bytes that the device has, all of them always free.
+MEMORY = 2**40
 HEADER = Path(__file__).with_name("host_cuda.h")
 
 
@@ -84,6 +86,17 @@ def kernel(file, function, dtype):
 
 class OutOfMemoryError(Exception):
     """CuPy's error, where the device has no more memory."""
+
+
+def allocated(make):
+    """`make` of NumPy, for a device that has `MEMORY`."""
+
+    def within_the_device(shape, dtype):
+        if np.prod(shape, dtype=float) * np.dtype(dtype).itemsize > MEMORY:
+            raise OutOfMemoryError
+        return make(shape, dtype)
+
+    return within_the_device
 
 
 class HostProducts(Products):
@@ -193,13 +206,13 @@ class HostCudaBackend(CupyBackend):
 
     def __init__(self, devices=1):
         self.devices, self.streams = Devices(), Streams()
-        runtime = SimpleNamespace(memGetInfo=lambda: (2**40, 2**40), getDeviceCount=lambda: devices)
+        runtime = SimpleNamespace(memGetInfo=lambda: (MEMORY, MEMORY), getDeviceCount=lambda: devices)
         memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
         cuda = SimpleNamespace(
             Device=self.devices.device, get_current_stream=self.streams.top, runtime=runtime, memory=memory
         )
-        names = ("ndarray", "matmul", "asarray", "empty", "zeros", "isfinite", "vdot")
-        functions = {name: getattr(np, name) for name in names}
+        functions = {name: getattr(np, name) for name in ("ndarray", "matmul", "asarray", "isfinite", "vdot")}
+        functions |= {name: allocated(getattr(np, name)) for name in ("empty", "zeros")}
         pool = SimpleNamespace(free_all_blocks=lambda: None, free_bytes=lambda: 0)
         self.cp = SimpleNamespace(cuda=cuda, asnumpy=np.asarray, get_default_memory_pool=lambda: pool, **functions)
         self._functions = {}
