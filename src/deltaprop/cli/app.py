@@ -280,7 +280,7 @@ def doctor(
     if json is not None:
         check_writable(json)
     report = checks.examine(backend, only, emulated=emulated)
-    checks.show(report)
+    checks.show(report, written=json is not None)
     if json is not None:
         checks.write_json(json, report)
     if not report.ok:

@@ -31,8 +31,17 @@ def examine(backend: str, only: str, *, emulated: bool) -> Report:
     return sum(reports[1:], start=reports[0])
 
 
-def show(report: Report) -> None:
-    """Print it: in colours on a terminal, and as wide as that; as text anywhere else."""
+def show(report: Report, *, written: bool) -> None:
+    """Print it: in colours on a terminal, and as wide as that; as text anywhere else.
+
+    Where something has failed, and all is not `written` to a file, how to have more of it is said too.
+    """
+    _print(report)
+    if not written and any(stage.log for stage in report.stages):
+        typer.echo("\n--json FILE keeps what the processes of the failed stages have said", err=True)
+
+
+def _print(report: Report) -> None:
     if not sys.stdout.isatty():
         typer.echo(report.text())
         return

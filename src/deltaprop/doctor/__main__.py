@@ -27,7 +27,7 @@ def main(name: str, stage: str, *, emulated: bool) -> None:
         with backend.scope():
             trial.run(backend, Record(tell))
     except NotTriedError as error:
-        tell(("not tried", str(error)))
+        tell((error.kind, str(error)))
     except Exception as error:  # noqa: BLE001  (whatever it is, it is what was looked for)
         traceback.print_exc()
         tell(("raised", f"{type(error).__name__}: {error}"))

@@ -13,7 +13,7 @@ from deltaprop.backends.cache_folder import cache_folder
 from deltaprop.backends.compiled_files import compiled_here
 from deltaprop.backends.cuda_compiler import compile_all, compile_kernels
 from deltaprop.backends.cupy import INSTALL
-from deltaprop.doctor.record import NotTriedError, Record
+from deltaprop.doctor.record import NoDeviceError, NotTriedError, Record
 from deltaprop.errors import BackendError
 from deltaprop.installed import is_installed
 
@@ -27,12 +27,12 @@ def require_cuda() -> None:
 
     Raises
     ------
-    NotTriedError
+    NoDeviceError
         If there is none, or CuPy is missing or broken.
     """
     problem = backend_problem("cupy")
     if problem is not None:
-        raise NotTriedError(problem)
+        raise NoDeviceError(problem)
 
 
 def device(backend: Any, record: Record) -> None:

@@ -66,7 +66,7 @@ def in_precision(precision: Precision) -> Callable[[Any, Record], None]:
         require_cublaslt(backend)
         with only(GraphEpoch) as found:
             for sizes in ((20, 33, 17, 4), (64, 128, 64, 10)):
-                compare(backend, record, Fit("float32", "SGD", 32 * 20 + 5, 32, 2, sizes, precision))
+                compare(backend, record, Fit("float32", "SGD", 16 * 20 + 5, 16, 2, sizes, precision))
             _check_way(len(found) == 2, "captured")
 
     return stage

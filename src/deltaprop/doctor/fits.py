@@ -52,7 +52,7 @@ class Fit:
     rule: str = "SGD"
     samples: int = 61
     batch: int = 7
-    epochs: int = 3
+    epochs: int = 2
     layer_sizes: tuple[int, ...] = (20, 33, 17, 4)
     precision: Precision | None = None
 

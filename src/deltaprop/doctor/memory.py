@@ -44,7 +44,7 @@ def flat_memory(backend: Backend, record: Record) -> None:
     with only(GraphEpoch, NativeEpoch):
         for turn in range(FITS):
             record.trying(f"training {turn + 1}")
-            fit = Fit("float32", epochs=1)
+            fit = Fit("float32", samples=31, epochs=1)
             network = fit.network(backend)
             fit.train(network, *fit.data())
             del network

@@ -88,7 +88,7 @@ def run_process(command: Sequence[str], limit: float, hear: Callable[[Event], No
         problem = ""
         try:
             while (line := lines.get(timeout=max(0.0, began + limit - time.perf_counter()))) is not None:
-                with contextlib.suppress(ValueError):  # half a line, by a process that has crashed
+                if line.endswith(b"\n"):  # else it is half a line, by a process that has crashed
                     hear(tuple(json.loads(line)))
             process.wait(max(0.0, began + limit - time.perf_counter()))
         except (queue.Empty, subprocess.TimeoutExpired):
@@ -123,7 +123,7 @@ def _environment() -> dict[str, str]:
     """That of this process, by which the other finds the package where this one has."""
     package = str(Path(deltaprop.__file__).parents[1])
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    return os.environ | {"PYTHONPATH": os.pathsep.join([*paths, package]), "PYTHONUNBUFFERED": "1"}
+    return os.environ | {"PYTHONPATH": os.pathsep.join([*paths, package])}
 
 
 def _read(stream: IO[bytes] | None, lines: queue.SimpleQueue[bytes | None]) -> None:

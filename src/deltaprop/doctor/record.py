@@ -12,6 +12,15 @@ Event: TypeAlias = tuple[str, Any]
 class NotTriedError(Exception):
     """A stage cannot be tried here, which is no failure; the message says why."""
 
+    #: What its event is called.
+    kind = "not tried"
+
+
+class NoDeviceError(NotTriedError):
+    """No stage of the backend can be tried here."""
+
+    kind = "no device"
+
 
 class Record:
     """Where a stage puts what it does and finds.

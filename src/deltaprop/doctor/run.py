@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -73,11 +74,12 @@ def check_backend(
     machine, stages = _machine(), list[Stage]()
     for trial in wanted:
         progress(f"{'emulated' if emulated else backend}: {trial.name}")
-        stage, facts = _run(backend, trial, progress, emulated=emulated)
-        machine |= facts
-        stages.append(stage)
-        if stage.status == "not tried" and kind == "cupy" and trial is wanted[0]:
-            break  # there is no device
+        heard, ending = _run(backend, trial, progress, emulated=emulated)
+        usual = math.inf if emulated else trial.usual
+        machine |= heard.facts
+        stages.append(heard.stage("emulated" if emulated else backend, trial.name, ending, usual))
+        if heard.no_device or (ending.problem and trial.name == "device"):
+            break  # the others would say the same, or wait for it as long as this one has
     return Report(tuple(stages), machine)
 
 
@@ -85,16 +87,12 @@ def _tried(report: Report) -> bool:
     return any(stage.status != "not tried" for stage in report.stages)
 
 
-def _run(
-    backend: str, trial: Trial, progress: Callable[[str], None], *, emulated: bool
-) -> tuple[Stage, dict[str, str]]:
-    """A stage, and what it says about the machine."""
+def _run(backend: str, trial: Trial, progress: Callable[[str], None], *, emulated: bool) -> tuple[Heard, Ending]:
+    """What a stage has told, and how its process ended."""
     heard = Heard(progress)
     options = ["--emulated"] if emulated else []
     command = module_command("deltaprop.doctor", backend, trial.name, *options)
-    ending = run_process(command, trial.limit * (EMULATED if emulated else 1.0), heard)
-    usual = float("inf") if emulated else trial.usual
-    return heard.stage("emulated" if emulated else backend, trial.name, ending, usual), heard.facts
+    return heard, run_process(command, trial.limit * (EMULATED if emulated else 1.0), heard)
 
 
 @dataclass
@@ -109,6 +107,7 @@ class Heard:
     compiled: list[tuple[str, float]] = field(default_factory=list)
     raised: str = ""
     not_tried: str = ""
+    no_device: bool = False
     done: bool = False
 
     def __call__(self, event: Event) -> None:
@@ -139,6 +138,9 @@ class Heard:
 
     def _not_tried(self, what: str) -> None:
         self.not_tried = what
+
+    def _no_device(self, what: str) -> None:
+        self.not_tried, self.no_device = what, True
 
     def _done(self, what: None) -> None:
         self.done = True
