@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import reference
 from conftest import cuda_on_host, missing
-from host_cuda import compiler_problem, library
+from host_cuda import HostCudaBackend, compiler_problem, library
 from processes import run as run_program
 
 import deltaprop as dp
@@ -165,6 +165,14 @@ def test_every_stage_on_the_emulated_device(on_host, trial):
     checks = heard(trial.run, on_host)
     assert checks
     assert [str(check) for check in checks if not check.passed] == []
+
+
+def test_the_first_of_two_devices(on_host):
+    """Where networks are on the current one by default, what is set for a stage is set for its networks."""
+    backend = HostCudaBackend(devices=2).on_device(None)
+    assert backend.label == "cupy:0"
+    streamed = next(trial for trial in EMULATED if trial.name == "streamed epochs")
+    assert all(check.passed for check in heard(streamed.run, backend))
 
 
 def test_what_is_wrong_on_a_device_is_found(on_host, monkeypatch):
@@ -512,7 +520,7 @@ def test_the_table():
     assert "│ sgd             │ 1.0e-15 │ 1.0e-12 │ 2.0e-07 │ 4.0e-06 │" in lines
     assert "│ adam            │ 3.0e-16 │ 1.0e-12 │         │         │" in lines
     assert "cupy, resident, 8 blocks: slow: it took 31.3 s, where less than 10 s is usual" in lines
-    assert lines[-1] == "2 ok, 1 slow, 1 failed"
+    assert lines[-1] == "2 ok, 1 slow, 1 failed; 36 s"
     assert max(map(len, lines)) <= 80
     wide = TOLD.text(120).splitlines()
     assert 100 < max(map(len, wide)) <= 120

@@ -51,7 +51,7 @@ def _print(report: Report) -> None:
     console = Console()
     text = Text(report.text(console.width))
     for status, colour in COLOURS.items():
-        text.highlight_regex(rf"(?<=│ ){status} +(?=│)|(?<=: ){status}(?=:)|\d+ {status}(?=,|$)", colour)
+        text.highlight_regex(rf"(?<=│ ){status} +(?=│)|(?<=: ){status}(?=:)|\d+ {status}(?=,|;)", colour)
     console.print(text, soft_wrap=True)
 
 

@@ -23,7 +23,8 @@ def main(name: str, stage: str, *, emulated: bool) -> None:
     try:
         if kind == "cupy" and not emulated:
             require_cuda()
-        backend = emulated_backend() if emulated else get_backend(name)
+        # Of several devices one, so that every network is on the one that is tried.
+        backend = (emulated_backend() if emulated else get_backend(name)).on_device(None)
         with backend.scope():
             trial.run(backend, Record(tell))
     except NotTriedError as error:

@@ -27,10 +27,11 @@ TWO_RULES = ("SGD", "AdamW")
 CHUNK_BYTES = 3 * 7 * 24 * 8
 
 
-def compare(backend: Backend, record: Record, fit: Fit) -> None:
-    """A training against the reference."""
-    record.trying(fit.name)
-    record.compare(fit.name, fit.error(backend), fit.allowed)
+def compare(backend: Backend, record: Record, fit: Fit, how: str = "") -> None:
+    """A training against the reference; `how` tells it from others of its name."""
+    name = f"{fit.name}, {how}" if how else fit.name
+    record.trying(name)
+    record.compare(name, fit.error(backend), fit.allowed)
 
 
 def resident_on(blocks: int) -> Callable[[Any, Record], None]:
@@ -66,7 +67,8 @@ def in_precision(precision: Precision) -> Callable[[Any, Record], None]:
         require_cublaslt(backend)
         with only(GraphEpoch) as found:
             for sizes in ((20, 33, 17, 4), (64, 128, 64, 10)):
-                compare(backend, record, Fit("float32", "SGD", 16 * 20 + 5, 16, 2, sizes, precision))
+                fit = Fit("float32", "SGD", 16 * 20 + 5, 16, 2, sizes, precision)
+                compare(backend, record, fit, "-".join(map(str, sizes)))
             _check_way(len(found) == 2, "captured")
 
     return stage
@@ -87,11 +89,9 @@ def streamed(backend: Any, record: Record) -> None:
         patch.object(StreamedEpoch, "__call__", counted),
     ):
         for dtype in DTYPES:
-            fit = Fit(dtype)
             for name, ways in (("resident", (ResidentEpoch,)), ("captured", (GraphEpoch,))):
                 with only(*ways):
-                    record.trying(f"{fit.name}, {name}")
-                    record.compare(f"{fit.name}, {name}", fit.error(backend), fit.allowed)
+                    compare(backend, record, Fit(dtype), name)
     _check_way(len(epochs) == 2 * len(DTYPES) * Fit().epochs, "streamed")
 
 
@@ -108,11 +108,8 @@ def second_stream(backend: Any, record: Record) -> None:
     stream = backend.new_stream()
     for name, ways in (("resident", (ResidentEpoch,)), ("captured", (GraphEpoch,)), ("steps", ())):
         for dtype in DTYPES:
-            fit = Fit(dtype)
-            record.trying(f"{fit.name}, {name}")
             with only(*ways), backend.on_stream(stream):
-                found = fit.error(backend)
-            record.compare(f"{fit.name}, {name}", found, fit.allowed)
+                compare(backend, record, Fit(dtype), name)
 
 
 def _check_way(as_asked: bool, way: str) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
 from deltaprop.backends import Backend, get_backend
@@ -59,10 +56,7 @@ def _against_the_textbook(backend: Backend, record: Record, way: type[WholeEpoch
 def textbook_error(backend: Backend, fit: Fit) -> float:
     """How far a training is from that of `textbook`."""
     network, (X, y) = fit.network(backend), fit.data()
-    numbers: Callable[[Any], list[np.ndarray[Any, Any]]] = lambda arrays: [  # noqa: E731
-        np.array(x, np.float64) for x in arrays
-    ]
-    weights, biases = numbers(network.weights), numbers(network.biases)
+    weights, biases = ([np.array(x, np.float64) for x in arrays] for arrays in (network.weights, network.biases))
     orders = [
         np.random.default_rng((network.seed, SHUFFLE_STREAM, epoch)).permutation(len(X)) for epoch in range(fit.epochs)
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from deltaprop.backends import Backend
+from deltaprop.doctor.epochs import compare
 from deltaprop.doctor.fits import Fit
 from deltaprop.doctor.record import Record
 from deltaprop.doctor.ways import only
@@ -33,9 +34,7 @@ def out_of_memory(backend: Backend, record: Record) -> None:
     else:
         raise RuntimeError(f"an array of {4 * room:,} bytes was had, where {room:,} are free")
     for dtype in ("float64", "float32"):
-        fit = Fit(dtype)
-        record.trying(f"{fit.name} afterwards")
-        record.compare(f"{fit.name} afterwards", fit.error(backend), fit.allowed)
+        compare(backend, record, Fit(dtype), "afterwards")
 
 
 def flat_memory(backend: Backend, record: Record) -> None:

@@ -137,7 +137,8 @@ class Report:
         count = {status: sum(stage.status == status for stage in self.stages) for status in ("ok", "slow", "failed")}
         if not sum(count.values()):
             return "nothing was tried"
-        return ", ".join(f"{n} {status}" for status, n in count.items() if n)
+        seconds = sum(stage.seconds for stage in self.stages)
+        return f"{', '.join(f'{n} {status}' for status, n in count.items() if n)}; {seconds:.0f} s"
 
     def as_json(self) -> dict[str, Any]:
         """All of it in JSON types; a number that is not finite is text, such as ``"nan"``."""

@@ -24,7 +24,7 @@ class Trial:
     usual : float
         Seconds beyond which it is called slow: a process takes some 3 of them to begin on a device.
     limit : float
-        Seconds after which it is stopped, and has failed.
+        Seconds after which it is stopped, and has failed; what it compiles anew is counted.
     on_device : bool
         Whether it needs a device that is one, and not an emulated one.
     """
@@ -42,7 +42,7 @@ CUDA = (
     Trial("kernel files", device.kernel_files, limit=900.0, on_device=True),
     Trial("operations", operations),
     *(
-        Trial(f"resident, {blocks} block{'' if blocks == 1 else 's'}", epochs.resident_on(blocks))
+        Trial(f"resident, {blocks} block{'' if blocks == 1 else 's'}", epochs.resident_on(blocks), limit=300.0)
         for blocks in CLUSTERS
     ),
     Trial("captured epochs", epochs.captured),
