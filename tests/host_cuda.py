@@ -21,7 +21,7 @@ import numpy as np
 
 from deltaprop.backends.cublas import Products
 from deltaprop.backends.cuda_compiler import TYPE_OPTIONS
-from deltaprop.backends.cupy import CupyBackend, Here, kind_of
+from deltaprop.backends.cupy import CupyBackend, Found, Here, kind_of
 
 #: Bytes that the device has, all of them always free.
 MEMORY = 2**40
@@ -99,6 +99,14 @@ def allocated(make):
     return within_the_device
 
 
+class CUDARuntimeError(RuntimeError):
+    """CuPy's, where the runtime refuses something."""
+
+
+class CUDADriverError(RuntimeError):
+    """CuPy's, where the driver does."""
+
+
 class HostProducts(Products):
     """NumPy's, where cublasLt's would be: captured as they are, reading numbers on the device when they run."""
 
@@ -163,7 +171,6 @@ class Devices(threading.local):
 class Device:
     def __init__(self, devices, number):
         self.devices, self.id, self.compute_capability = devices, number, "90"
-        self.attributes = {"MultiProcessorCount": 1, "MaxSharedMemoryPerBlockOptin": 232448}
 
     def __enter__(self):
         self.devices.current.append(self.id)
@@ -176,8 +183,8 @@ class Device:
 class Streams(threading.local):
     """Streams, one of them the current one."""
 
-    def __init__(self):
-        self.current, self.made = [], 0
+    def __init__(self, recording):
+        self.current, self.made, self.recording = [], 0, recording
         self.current.append(Stream(self))
         self.top().waits = False
 
@@ -193,6 +200,14 @@ class Stream:
         streams.made += 1
         self.streams, self.ptr, self.launches, self.waits = streams, streams.made, [], True
 
+    def is_capturing(self):
+        return self.streams.recording.launches is not None
+
+    def synchronize(self):
+        """Raise what is left of an error after which the device does nothing more."""
+        if self.streams.recording.broken is not None:
+            raise self.streams.recording.broken
+
     def __enter__(self):
         self.streams.current.append(self)
         return self
@@ -205,22 +220,35 @@ class HostCudaBackend(CupyBackend):
     """`CupyBackend` with NumPy in place of CuPy and the host in place of the device."""
 
     def __init__(self, devices=1):
-        self.devices, self.streams = Devices(), Streams()
-        runtime = SimpleNamespace(memGetInfo=lambda: (MEMORY, MEMORY), getDeviceCount=lambda: devices)
+        self.recording = SimpleNamespace(launches=None, broken=None)  # shared by the variants of all precisions
+        self.devices, self.streams = Devices(), Streams(self.recording)
+        limits = {"multiprocessors": 1, "shared": 232448}
+        runtime = SimpleNamespace(
+            memGetInfo=lambda: (MEMORY, MEMORY),
+            getDeviceCount=lambda: devices,
+            cudaDevAttrMultiProcessorCount="multiprocessors",
+            cudaDevAttrMaxSharedMemoryPerBlockOptin="shared",
+            deviceGetAttribute=lambda attribute, device: limits[attribute],
+            CUDARuntimeError=CUDARuntimeError,
+        )
         memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
         cuda = SimpleNamespace(
-            Device=self.devices.device, get_current_stream=self.streams.top, runtime=runtime, memory=memory
+            Device=self.devices.device,
+            get_current_stream=self.streams.top,
+            runtime=runtime,
+            driver=SimpleNamespace(CUDADriverError=CUDADriverError),
+            memory=memory,
+            alloc_pinned_memory=lambda size: np.full(size, 0xFF, np.uint8),  # NaN until it is written to
         )
         functions = {name: getattr(np, name) for name in ("ndarray", "matmul", "asarray", "isfinite", "vdot")}
         functions |= {name: allocated(getattr(np, name)) for name in ("empty", "zeros")}
         pool = SimpleNamespace(free_all_blocks=lambda: None, free_bytes=lambda: 0)
         self.cp = SimpleNamespace(cuda=cuda, asnumpy=np.asarray, get_default_memory_pool=lambda: pool, **functions)
         self._functions = {}
-        self._found_products = HostProducts(self.run)
+        self._found = Found(HostProducts(self.run))
         self._variants = {("fp32", None): self}
-        self.recording = SimpleNamespace(launches=None)  # shared by the variants of all precisions
         self._limits = {}
-        self._here = Here()
+        self._here = Here([])
 
     def run(self, launch):
         """On the current stream: at once on that of the caller, and as late as can be on others."""
@@ -257,15 +285,16 @@ class HostCudaBackend(CupyBackend):
         try:
             body()
             return Graph(self.recording.launches)
+        except BaseException:
+            for other in self._here.streams.values():
+                other.launches.clear()  # what was captured there, too
+            raise
         finally:
             self.recording.launches = None
 
     def run_resident(self, plan, dtype, residence, members):
         # A fiber takes longer than a thread: as few as still make two warps.
         super().run_resident(plan, dtype, replace(residence, threads=64), members)
-
-    def page_locked(self, shape, dtype):
-        return np.full(shape, np.nan, dtype)
 
     def upload(self, sources, targets, stream, after):
         for source, target in zip(sources, targets, strict=True):
@@ -283,6 +312,9 @@ class HostCudaBackend(CupyBackend):
 
     def address(self, array):
         return array.ctypes.data
+
+    def compile_for(self, step):
+        """Its compiler is another, which takes one file at a time."""
 
     def _kernel(self, file, function, dtype):
         kind = kind_of(dtype)

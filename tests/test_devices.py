@@ -26,7 +26,7 @@ class TwoDevices(HostCudaBackend):
         for name in ("asarray", "empty", "zeros", "isfinite", "vdot"):
             setattr(self.cp, name, self.noting(getattr(np, name)))
         self.run = self.noting(self.run)
-        self._found_products.run = self.run
+        self._found.products.run = self.run
 
     def noting(self, function):
         def noted(*arguments, **options):

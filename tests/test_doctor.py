@@ -31,7 +31,7 @@ from deltaprop.doctor import Check, Report, Stage, device, emulated, epochs, hos
 from deltaprop.doctor import run as running
 from deltaprop.doctor.fits import Fit
 from deltaprop.doctor.process import Ending, module_command, run_process
-from deltaprop.doctor.record import NotTriedError, Record
+from deltaprop.doctor.record import NotTriedError, Record, hearing_warnings
 from deltaprop.doctor.stages import trials_of
 from deltaprop.doctor.ways import only
 
@@ -189,13 +189,37 @@ def test_what_is_wrong_on_a_device_is_found(on_host, monkeypatch):
 
 
 def test_a_way_that_is_not_taken_is_no_pass(on_host, monkeypatch):
-    monkeypatch.setattr(epochs, "GraphEpoch", epochs.ResidentEpoch)  # so that resident epochs take its place
     monkeypatch.setattr(epochs, "CAPTURED_SAMPLES", 8)
     monkeypatch.setattr(epochs, "OPTIMIZERS", {"SGD": None})
-    heard(epochs.captured, on_host)
-    monkeypatch.setattr(epochs.ResidentEpoch, "find", lambda task: None)
-    with pytest.raises(RuntimeError, match="epochs were not captured"):
-        heard(epochs.captured, on_host)
+    for refused in (False, True):
+        if refused:
+            monkeypatch.setattr(epochs.GraphEpoch, "find", lambda task: None)
+        events = []
+        epochs.captured(on_host, Record(events.append))
+        assert [what for kind, what in events if kind == "not taken"] == ["captured"] * refused
+
+
+def test_smaller_clusters_where_large_ones_are_refused(monkeypatch):
+    """What is learned is right, and how it was is told."""
+    if compiler_problem():
+        missing("g++", compiler_problem())
+    backend, events = HostCudaBackend(), []
+    launch = backend.run_resident
+
+    def refusing(plan, dtype, residence, members):
+        if residence.blocks > 1:
+            raise backend.cp.cuda.runtime.CUDARuntimeError("too many blocks")
+        launch(plan, dtype, residence, members)
+
+    monkeypatch.setattr(backend, "run_resident", refusing)
+    monkeypatch.setattr(epochs, "TWO_RULES", ("SGD",))
+    record = Record(events.append)
+    with hearing_warnings(record):
+        epochs.resident_on(2)(backend, record)
+    (why,) = [what for kind, what in events if kind == "slow"]
+    assert why.startswith("a launch with a network in shared memory failed on this device")
+    assert ("not taken", "resident") in events
+    assert all(Check(*what).passed for kind, what in events if kind == "check")
 
 
 def test_without_cublaslt_nothing_is_captured(monkeypatch):
@@ -259,18 +283,29 @@ def test_the_device_is_described(monkeypatch):
 
 def test_products_without_cublaslt_are_slow(monkeypatch):
     monkeypatch.setattr(device, "compile_kernels", lambda *arguments: None)
-
-    class Fake(SimpleNamespace):
-        @property
-        def products(self):
-            warnings.warn("cublasLt cannot be had by nvmath-python (no such file)", RuntimeWarning, stacklevel=2)
-            return SimpleNamespace(capturable=False)
-
     events = []
-    device.device(Fake(cp=fake_device(None).cp), Record(events.append))
+    device.device(fake_device(SimpleNamespace(capturable=False)), Record(events.append))
     (why,) = [what for kind, what in events if kind == "slow"]
     assert why.startswith("matrix products are CuPy's and not cublasLt's")
-    assert why.endswith("(no such file)")
+
+
+def test_what_a_machine_refuses_is_slow():
+    events = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with hearing_warnings(Record(events.append)):
+            for _ in range(2):
+                warnings.warn("graphs failed; `deltaprop doctor` tells more", RuntimeWarning, stacklevel=1)
+            warnings.warn("something else", UserWarning, stacklevel=1)
+    assert events == 2 * [("slow", "graphs failed")]
+    told = running.Heard(lambda line: None)
+    for event in (*events, ("not taken", "captured"), ("done", None)):
+        told(event)
+    stage = told.stage("cupy", "captured epochs", Ending(1.0, "", ""), 10.0)
+    assert (stage.status, stage.why) == ("slow", "graphs failed")
+    told.slow.clear()
+    stage = told.stage("cupy", "captured epochs", Ending(1.0, "", ""), 10.0)
+    assert (stage.status, stage.why) == ("failed", "epochs were not captured, though nothing else was allowed")
 
 
 def test_kernels_compiled_beforehand(tmp_path, monkeypatch, capsys):

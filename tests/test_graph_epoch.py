@@ -1,10 +1,20 @@
 """Steps that a CUDA graph replays learn what NumPy learns step by step."""
 
+import gc
+import threading
+import weakref
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 from cases import PAIRS, assert_equal_fits, relative, targets_for
-from conftest import backend_or_skip
+from conftest import backend_or_skip, missing
+from fake_cublaslt import Algorithm, FakeLt, of_backend
+from host_cuda import HostCudaBackend, HostProducts, compiler_problem, kernel
 
 import deltaprop as dp
+from deltaprop.backends import cupy as cupy_backend
+from deltaprop.backends.cupy import CupyBackend
 from deltaprop.graph_epoch import STEPS_A_GRAPH, GraphEpoch, Replay
 from deltaprop.resident_epoch import ResidentEpoch
 
@@ -105,6 +115,154 @@ def test_what_cannot_be_captured_is_trained_step_by_step(device, captured, rng):
     options |= {"output_error": "simplified", "output_activation": "sigmoid"}
     assert_equal_fits(device, [3, 4, 2], X, abs(Y), options, batch_size=5, epochs=3)
     assert captured
+
+
+@pytest.fixture
+def with_lt(monkeypatch):
+    """The emulated backend, whose products go through `LtProducts`, and the fake of cublasLt under them."""
+    if problem := compiler_problem():
+        missing("g++", problem)
+    monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
+    backend, lt = HostCudaBackend(), FakeLt([Algorithm(9.0), Algorithm(5.0), Algorithm(7.0)])
+    backend._found.products = of_backend(monkeypatch, lt, backend)
+    return backend, lt
+
+
+def test_streams_and_workspaces_are_those_of_the_first_fit(with_lt, captured, rng):
+    """Fits in turn share two streams; data come in any size. In a thread of its own there are others."""
+    backend, lt = with_lt
+    made = []
+
+    def fit(samples):
+        X, Y = rng.standard_normal((samples, 6)), rng.uniform(size=(samples, 2))
+        assert_equal_fits(backend, [6, 9, 2], X, Y, {}, optimizer=dp.SGD(0.1), batch_size=8, epochs=2)
+        made.append((backend.streams.made, len(lt.workspaces)))
+
+    for fits in range(40):
+        fit(20 + fits)
+    assert made[0][1] == 2
+    assert made == 40 * made[:1]
+    assert len(captured) >= 40
+    for threads in range(3):
+        thread = threading.Thread(target=fit, args=(30,))
+        thread.start()
+        thread.join()
+        assert made[-1] == (
+            (3, 1, 1)[threads],
+            4,
+        )  # streams are counted by thread; a new one has those of one that ended
+    assert set(lt.multiplied[-10:]) == {1}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_what_a_step_needs_is_compiled_at_once(with_lt, monkeypatch, precision, rng):
+    """CuPy's own way to kernels, with the compiler of the host at its end."""
+    backend, _ = with_lt
+    together, alone = [], []
+
+    def module(path):
+        file, kind = path.split("|")
+        alone.append((file, kind))
+
+        def function(name):
+            launch = kernel(file, name, kind)
+            return lambda *arguments, **options: backend.run(lambda: launch(*arguments, **options))
+
+        return SimpleNamespace(get_function=function)
+
+    backend.cp.RawModule = module
+    backend._found.products = HostProducts(backend.run)
+    for name in ("_kernel", "compile_for"):
+        monkeypatch.setattr(HostCudaBackend, name, getattr(CupyBackend, name))
+    monkeypatch.setattr(cupy_backend, "cached_cubin", lambda file, kind, architecture: f"{file}|{kind}")
+    monkeypatch.setattr(
+        cupy_backend, "compile_files", lambda wanted, architecture: together.append((set(wanted), set(alone)))
+    )
+    X, y = rng.standard_normal((20, 6)), rng.integers(0, 3, 20)
+    for _ in range(2):
+        options = {"loss": "categorical_cross_entropy", "dtype": "float32", "precision": precision}
+        net = dp.Network([6, 40, 40, 3], backend=backend, **options)
+        net.fit(X, y, optimizer=dp.Adam(), batch_size=8, epochs=1, l2=0.1)
+    (wanted, before), *later = together
+    assert not before
+    assert set(alone) == wanted | set().union(*(more for more, _ in later))
+    usual = {"minibatch", "bias_activation", "hidden_delta", "output_delta", "adam", "l2_gradient"}
+    assert usual <= {file for file, _ in wanted}
+    assert ("narrow" in {file for file, _ in wanted}) == (precision == "bf16")
+    assert len(together) <= 2  # the short minibatch may need one more
+
+
+def test_fits_inside_fits(with_lt, captured, rng):
+    """A callback trains a larger network on the same streams between two epochs of a smaller one."""
+    backend, _ = with_lt
+    X, Y = rng.standard_normal((40, 6)), rng.uniform(size=(40, 2))
+    wide = rng.standard_normal((300, 6)), rng.uniform(size=(300, 40))
+
+    def train_another(event):
+        assert_equal_fits(backend, [6, 50, 40], *wide, {}, batch_size=300, epochs=2)
+        gc.collect()
+
+    nets = [dp.Network([6, 9, 2], backend=b, seed=3) for b in (backend, "reference")]
+    for net, callbacks in zip(nets, ([train_another], []), strict=True):
+        net.fit(X, Y, batch_size=8, epochs=4, callbacks=callbacks)
+    assert relative(backend.to_numpy(nets[0].parameters), nets[1].parameters) < 1e-12
+    assert captured.count(1) > 4
+
+
+@pytest.mark.parametrize("optimizer", [dp.SGD(0.1), dp.Adam()], ids=repr)
+def test_what_is_on_the_device_is_let_go_of_with_the_fit(device, captured, monkeypatch, optimizer, rng):
+    """Without waiting for Python to look for cycles."""
+    seen, call = [], GraphEpoch.__call__
+    monkeypatch.setattr(GraphEpoch, "__call__", lambda self, *a: (seen.append(weakref.ref(self)), call(self, *a))[1])
+    net = dp.Network([6, 9, 2], backend=device)
+    gc.disable()
+    try:
+        net.fit(rng.standard_normal((20, 6)), rng.uniform(size=(20, 2)), optimizer=optimizer, batch_size=8, epochs=2)
+        assert [epoch() for epoch in seen] == [None, None]
+    finally:
+        gc.enable()
+
+
+def test_a_graph_keeps_the_scratch_it_writes_to(with_lt):
+    """Scratch that a larger one takes the place of goes on living with the graphs that hold its address."""
+    backend, _ = with_lt
+    scratch = lambda size: backend._scratch("row_cost", size, np.dtype(np.float64))  # noqa: E731
+    small = scratch(10)
+    graph = CupyBackend.capture(backend, RecordedStream(), lambda: scratch(8))
+    assert scratch(20) is not small
+    assert any(buffer is small for buffer in graph.scratch)
+    graph.launch("a stream")
+    assert graph.graph.launched == ["a stream"]
+    assert backend._here.captured is None
+
+
+class RecordedStream:
+    """What of CuPy's streams a capture asks for; its graph notes where it is launched."""
+
+    def __init__(self):
+        self.launched = []
+
+    def begin_capture(self):
+        self.launched.clear()
+
+    def end_capture(self):
+        return self
+
+    def launch(self, stream):
+        self.launched.append(stream)
+
+
+@pytest.mark.gpu
+def test_fits_in_turn_take_no_more_memory(monkeypatch, rng):
+    monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
+    device = backend_or_skip("cupy")
+    X, y = rng.standard_normal((500, 60)), rng.integers(0, 10, 500)
+    pool, taken = device.cp.get_default_memory_pool(), []
+    for _ in range(8):
+        net = dp.Network([60, 50, 10], loss="categorical_cross_entropy", dtype="float32", backend=device)
+        net.fit(device.cp.asarray(X), device.cp.asarray(y), batch_size=32, epochs=2)
+        taken.append(pool.total_bytes())
+    assert len(set(taken[2:])) == 1
 
 
 @pytest.mark.gpu

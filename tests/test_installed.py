@@ -83,7 +83,7 @@ print(said(lambda: net.fit("t.parquet", "y")))
 from deltaprop.cli.bench import bench
 print(said(lambda: bench("x", 1.0, None)))
 from deltaprop.backends.cublas import CupyProducts, find_products
-print(type(find_products(None)) is CupyProducts)
+print(type(find_products(None, id, None)) is CupyProducts)
 from deltaprop.backends.native_compiler import find_compiler
 print(find_compiler())
 import cupy  # as somebody else may have

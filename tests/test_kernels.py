@@ -1,12 +1,21 @@
 """The CUDA sources: they compile for three architectures, float kernels hold no double, and they are in the package."""
 
 import re
+import time
 
 import pytest
 from conftest import missing
 
 from deltaprop.backends import cuda_compiler
-from deltaprop.backends.cuda_compiler import NARROW, cached_cubin, compile_all, compile_kernels, dtypes_of, kernel_files
+from deltaprop.backends.cuda_compiler import (
+    NARROW,
+    cached_cubin,
+    compile_all,
+    compile_kernels,
+    dtypes_of,
+    kernel_files,
+    waiting_for_compiler,
+)
 
 FILES = kernel_files()
 
@@ -91,6 +100,21 @@ def test_a_file_that_does_not_compile_ends_it(tmp_path, monkeypatch):
     monkeypatch.setattr(cuda_compiler, "kernel_files", lambda: ["sgd"])
     with pytest.raises(RuntimeError, match=r"kernels/sgd.cu does not compile for sm_3 and float"):
         compile_all("sm_3")
+
+
+def test_who_waits_for_the_compiler_is_told_once(monkeypatch, caplog):
+    cuda_compiler._say.cache_clear()
+    monkeypatch.setattr(cuda_compiler, "PATIENCE", 10.0)
+    with waiting_for_compiler("sm_90"):
+        pass
+    assert not caplog.records
+    monkeypatch.setattr(cuda_compiler, "PATIENCE", 0.01)
+    for _ in range(2):
+        with waiting_for_compiler("sm_90"):
+            time.sleep(0.2)
+    (record,) = caplog.records
+    assert record.name == "deltaprop"
+    assert "compiling CUDA kernels for sm_90" in record.getMessage()
 
 
 def test_narrow_files_are_there():

@@ -189,11 +189,11 @@ def test_bindings_that_find_no_library_are_done_without(monkeypatch):
     """As here, where nvmath-python may be installed and no driver is; said once, by a warning."""
     monkeypatch.setattr(cublas, "is_installed", lambda name: True)
 
-    def broken(cp):
+    def broken(*given):
         raise RuntimeError("libcublasLt.so.13 is not there")
 
     monkeypatch.setattr(cublas, "LtProducts", broken)
     with pytest.warns(RuntimeWarning, match=r"libcublasLt.so.13 is not there.*not captured"):
-        assert not cublas.find_products(np).capturable
+        assert not cublas.find_products(np, id, None).capturable
     monkeypatch.setattr(cublas, "is_installed", lambda name: False)
-    assert not cublas.find_products(np).capturable
+    assert not cublas.find_products(np, id, None).capturable

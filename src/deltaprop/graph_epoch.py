@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.cupy import CupyBackend, Narrowed
+from deltaprop.backends.cupy import GRAPHS, CupyBackend, Narrowed
 from deltaprop.backprop import Workspace, backward, forward
 from deltaprop.network import NetworkState
 from deltaprop.parameters import Parameters
@@ -43,7 +43,6 @@ class GraphEpoch(WholeEpoch):
         self.full, self.rest = divmod(samples, self.batch)
         self.descends = task.descends
         self.gradient = network.own if self.descends else Parameters(backend, network.layer_sizes, dtype)
-        self.stream, self.side = backend.new_stream(), backend.new_stream()
         self.step = backend.zeros((), np.int64)
         self.table = backend.empty((self.full + bool(self.rest), KEEP + 1), dtype)
         self.current = backend.empty((KEEP + 1,), dtype)
@@ -71,13 +70,11 @@ class GraphEpoch(WholeEpoch):
             self.weights[...] = weights
         self.step.fill(0)
         asked = (order is not None, weights is not None, bool(table[:, PENALTY].any()), bool(table[:, DECAY].any()))
-        with self.backend.on_stream(self.stream):
+        stream = self.backend.stream_for("steps")
+        with self.backend.on_stream(stream):
             for m, times in ((self.batch, self.full), (self.rest, 1 if self.rest else 0)):
                 if times:
-                    replay = self.replays.get((m, asked))
-                    if replay is None:
-                        replay = self.replays[m, asked] = Replay(self.backend, self.stream, self._step(m, *asked))
-                    replay(times, given.progress, m)
+                    self._replay(stream, m, *asked)(times, given.progress, m)
         if "step" in self.task.state:
             self.task.state["step"] += len(terms)
 
@@ -91,33 +88,44 @@ class GraphEpoch(WholeEpoch):
             table[:, PENALTY] = 0.0  # it is in KEEP
         return table
 
+    def _replay(self, stream: Any, m: int, *asked: bool) -> Replay:
+        """Of steps over `m` samples on the stream of this thread, whose scratch no graph of another thread uses."""
+        key = (stream.ptr, m, asked)
+        if key not in self.replays:
+            self.replays[key] = Replay(self.backend, stream, self._step(m, *asked))
+        return self.replays[key]
+
     def _step(self, m: int, shuffled: bool, weighted: bool, penalized: bool, decays: bool) -> Callable[[], None]:
         """What launches one step over `m` samples: gather, forward, backward, update."""
+        # Nothing of it holds this epoch, which holds it: what is on the device is let go of as soon as nobody trains.
         backend, network, now, buffers = self.backend, self.network, self.current, self.buffers[m]
+        task, table, count, gradient, batch = self.task, self.table, self.step, self.gradient, self.batch
         number = [now[i : i + 1].reshape(()) for i in range(KEEP + 1)]
+        keep, narrowed = number[KEEP] if self.descends else None, self.narrowed
         weights = buffers.weights if weighted else None
-        source = (self.task.X, self.task.Y, self.weights if weighted else None, self.order if shuffled else None)
+        source = (task.X, task.Y, self.weights if weighted else None, self.order if shuffled else None)
         out = (buffers.X, buffers.Y, weights)
+        side = backend.stream_for("weight gradients")
 
         def step() -> None:
-            backend.minibatch(*source, self.table, self.step, out, now, self.batch)
+            backend.minibatch(*source, table, count, out, now, batch)
             if decays:
-                backend.add_squared_norm(network.flat_weights, number[DECAY], self.task.decay)
-            with backend.narrowed_once(self.narrowed), backend.counting(self.step), backend.beside(self.side):
+                backend.add_squared_norm(network.flat_weights, number[DECAY], task.decay)
+            with backend.narrowed_once(narrowed), backend.counting(count), backend.beside(side):
                 forward(network, buffers.X, buffers.work)
                 backward(
                     network,
                     buffers.Y,
                     buffers.work,
-                    self.gradient,
-                    self.task.cost,
+                    gradient,
+                    task.cost,
                     scale=number[SCALE],
                     penalty=number[PENALTY] if penalized else None,
                     sample_weight=weights,
-                    keep=number[KEEP] if self.descends else None,
+                    keep=keep,
                 )
-            if not self.descends:
-                self.task.optimizer.apply(network, self.gradient, self.task.state, number[RATE], number[WEIGHT_DECAY])
+            if keep is None:
+                task.optimizer.apply(network, gradient, task.state, number[RATE], number[WEIGHT_DECAY])
 
         return step
 
@@ -133,7 +141,10 @@ class Buffers:
 
 
 class Replay:
-    """A step that is launched once, so that kernels are loaded and scratch is there, then captured, then replayed."""
+    """A step that is launched once, so that kernels are loaded and scratch is there, then captured, then replayed.
+
+    Where it cannot be captured it is launched again and again.
+    """
 
     def __init__(self, backend: CupyBackend, stream: Any, step: Callable[[], None]) -> None:
         self.backend, self.stream, self.step = backend, stream, step
@@ -143,15 +154,24 @@ class Replay:
     def __call__(self, times: int, progress: Progress, m: int) -> None:
         """So many steps of `m` samples."""
         if not self.launched:
+            self.backend.compile_for(self.step)
             self.step()
             self.launched = True
             times -= 1
             progress.samples(m)
         for steps in (STEPS_A_GRAPH, 1):
-            for _ in range(times // steps):
-                self._graph(steps).launch(self.stream)
+            while times >= steps and self.backend.captures:
+                try:
+                    self._graph(steps).launch(self.stream)
+                except (*self.backend.device_errors, *self.backend.products.errors) as error:
+                    # A graph that is refused has done nothing.
+                    self.backend.do_without(GRAPHS, "steps are launched one by one", error)
+                    break
+                times -= steps
                 progress.samples(steps * m)
-            times %= steps
+        for _ in range(times):
+            self.step()
+            progress.samples(m)
 
     def _graph(self, steps: int) -> Any:
         if steps not in self.graphs:

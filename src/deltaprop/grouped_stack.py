@@ -17,6 +17,7 @@ from deltaprop.backprop import Workspace, backward, forward
 from deltaprop.members import Member, Numbers, Passes, Stack
 from deltaprop.network import DROPOUT_STREAM, NetworkState
 from deltaprop.parameters import Parameters
+from deltaprop.whole_epoch import RefusedError
 
 
 class GroupedStack(ABC):
@@ -241,20 +242,36 @@ class ResidentStack(GroupedStack):
         return all(_residence(network, member, 1) is not None for member in stack.members)
 
     def run(self, group: Group) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """One launch."""
+        """One launch, on fewer blocks where so many are refused.
+
+        Raises
+        ------
+        RefusedError
+            If even one a member is. A launch that is refused changes nothing.
+        """
         from deltaprop.backends.resident import TERMS, Run
 
         network, stack, k = group.network, self.stack, len(group.numbers)
         backend: Any = network.backend
-        residence: Any = _residence(network, group.member, k)
         X, Y = (array.reshape(-1, array.shape[-1]) for array in (stack.X, stack.Y))
-        run = Run(backend, residence, network.parameters, group.moments, X, Y, samples=group.member.samples)
         cost, decay, squares = (backend.zeros((k, 1), np.float64) for _ in range(3))
         table = np.empty((k, group.member.batches, TERMS))
         table[:, :, :3] = group.terms.transpose(0, 2, 1)
         table[:, :, 3:] = group.rates
         order = None if group.orders is None else group.orders[:, np.newaxis]
-        run(table, order, None, cost, decay, squares)
+        refused: Exception | None = None
+        while True:
+            residence = _residence(network, group.member, k)
+            if residence is None:
+                raise RefusedError from refused
+            run = Run(backend, residence, network.parameters, group.moments, X, Y, samples=group.member.samples)
+            try:
+                run(table, order, None, cost, decay, squares)
+            except backend.device_errors as error:
+                backend.shrink_clusters(residence.blocks, error)
+                refused = error
+            else:
+                break
         return backend.to_numpy(cost)[:, 0], backend.to_numpy(decay)[:, 0]
 
 

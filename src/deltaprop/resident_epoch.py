@@ -10,7 +10,7 @@ from deltaprop.backends import Array
 from deltaprop.backends.cupy import CupyBackend
 from deltaprop.backends.resident import TERMS, Run, find_residence
 from deltaprop.optimizers import moments_of, rule_of
-from deltaprop.whole_epoch import Pass, Task, Terms, WholeEpoch
+from deltaprop.whole_epoch import Pass, RefusedError, Task, Terms, WholeEpoch
 
 #: Steps that one launch may hold where it can hold many epochs: within a second or so an interrupt is heard.
 STEPS_A_CALL = 200_000
@@ -46,9 +46,8 @@ class ResidentEpoch(WholeEpoch):
 
     def __call__(self, given: Pass, terms: Terms) -> None:
         """In one launch."""
-        table = self._table(terms, given.learning_rate)
         order = None if given.order is None else given.order[None, None]
-        self.run(table, order, given.weights, self.task.cost, self.task.decay, self.squares)
+        self._launch(terms, given.learning_rate, order, given.weights, self.task.cost, self.task.decay, self.squares)
         given.progress.samples(self.run.X.shape[0])
 
     @property
@@ -62,16 +61,33 @@ class ResidentEpoch(WholeEpoch):
         """In one launch; the optimizer's state is as it came to be."""
         backend = self.network.backend
         cost, decay, squares = (backend.zeros((1, count), np.float64) for _ in range(3))
-        table, order = self._table(terms, learning_rate), None if orders is None else orders[None]
-        diverged = self.run(table, order, weights, cost, decay, squares, epochs=count, keep_last_good=True)
+        what = (None if orders is None else orders[None], weights, cost, decay, squares)
+        diverged = self._launch(terms, learning_rate, *what, epochs=count, keep_last_good=True)
         when = int(backend.to_numpy(diverged)[0])
         return backend.to_numpy(cost)[0], backend.to_numpy(squares)[0], when - 1 if when else count
 
-    def _table(self, terms: Terms, learning_rate: float) -> np.ndarray[Any, Any]:
-        """What `Run` is handed for these steps, which count as taken from then on."""
-        table = np.empty((1, len(terms), TERMS))
+    def _launch(self, terms: Terms, learning_rate: float, *arrays: Any, **options: Any) -> Array:
+        """`Run` these steps, on fewer blocks where so many are refused.
+
+        Raises
+        ------
+        RefusedError
+            If even one is. A launch that is refused changes nothing.
+        """
+        table, backend = np.empty((1, len(terms), TERMS)), self.run.backend
         table[0, :, :3] = terms
         table[0, :, 3:] = self.task.optimizer.rates(learning_rate, self.task.state.get("step", 0), len(terms))
+        while True:
+            try:
+                diverged = self.run(table, *arrays, **options)
+            except backend.device_errors as error:
+                backend.shrink_clusters(self.run.residence.blocks, error)
+                found = self.find(self.task)
+                if found is None:
+                    raise RefusedError from error
+                self.run = found.run
+            else:
+                break
         if "step" in self.task.state:
             self.task.state["step"] += len(terms)
-        return table
+        return diverged

@@ -17,6 +17,7 @@ from deltaprop.network import NetworkState
 from deltaprop.optimizers import moments_of
 from deltaprop.progress import Silent
 from deltaprop.trainer import Trainer
+from deltaprop.whole_epoch import RefusedError
 
 #: Numbers of rows that the orders of many epochs may hold.
 ORDERS = 2**22
@@ -53,16 +54,22 @@ class StackTrainer:
         self._terms = np.zeros((len(members), 3, max(member.batches for member in members)))
         for k, member in enumerate(members):
             self._terms[k, :, : member.batches] = self.terms(k, member.sizes)
+        self.X, self.Y, self.networks = X, Y, networks
         self.one_by_one: list[Trainer] = []
         if any(member.rule is None for member in members):
             self.way: Any = None
         else:
             self.way = _way(Stack(network, X, Y, members), networks)
         if self.way is None:
-            assert networks is not None
-            own = X.ndim == 3
-            for k, (member, alone) in enumerate(zip(members, networks, strict=True)):
-                self.one_by_one.append(_trainer(alone, X[k] if own else X, Y[k] if own else Y, member))
+            self._part()
+
+    def _part(self) -> None:
+        """Give each member a trainer of its own."""
+        assert self.networks is not None
+        own = self.X.ndim == 3
+        for k, (member, alone) in enumerate(zip(self.members, self.networks, strict=True)):
+            X, Y = (self.X[k], self.Y[k]) if own else (self.X, self.Y)
+            self.one_by_one.append(_trainer(alone, X, Y, member))
 
     @property
     def epochs_at_once(self) -> int:
@@ -107,7 +114,14 @@ class StackTrainer:
                 own = member.rows
                 composed[key] = order if own is None else own[np.newaxis] if order is None else own[order]
             rows.append(composed[key])
-        cost, decay = self.way.epochs(which, Passes(rows, weights, terms, np.asarray(learning_rates, np.float64)))
+        passes = Passes(rows, weights, terms, np.asarray(learning_rates, np.float64))
+        try:
+            cost, decay = self.way.epochs(which, passes)
+        except RefusedError as error:
+            if self.networks is None or passes.epochs > 1 or self.way.stack.steps.any():
+                raise error.__cause__ from None  # type: ignore[misc]
+            self._part()
+            return self._one_by_one(which, orders, learning_rates)
         return cost, decay
 
     def hand_over(self, k: int, state: dict[str, Any]) -> None:

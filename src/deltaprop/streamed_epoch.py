@@ -70,17 +70,16 @@ class StreamedEpoch:
         bytes_a_batch = batch_size * (X.shape[1] + Y.shape[1]) * dtype.itemsize
         self.rows = min(batch_size * max(1, CHUNK_BYTES // bytes_a_batch), self.samples)
         self.chunks = [Chunk(backend, self.rows, X, Y, dtype) for _ in range(2)]
-        self.stream = backend.new_stream()
         self.trainers: dict[tuple[int, int], Epoch] = {}
 
     def __call__(self, given: Pass) -> None:
         """All minibatches."""
-        per_chunk = -(-self.rows // self.batch)
+        per_chunk, stream = -(-self.rows // self.batch), self.backend.stream_for("uploads")
         for number, start in enumerate(range(0, self.samples, self.rows)):
             slot, stop = number % 2, min(start + self.rows, self.samples)
             chunk = self.chunks[slot]
             rows = slice(start, stop) if given.order is None else given.order[start:stop]
-            chunk.upload(self.sources, rows, stop - start, self.stream)
+            chunk.upload(self.sources, rows, stop - start, stream)
             self.backend.wait_on_device(chunk.uploaded)
             weights = None if given.weights is None else given.weights[start:stop]
             sums = given.sums[number * per_chunk : (number + 1) * per_chunk]

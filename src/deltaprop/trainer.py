@@ -19,7 +19,7 @@ from deltaprop.optimizers import Optimizer, Remembered
 from deltaprop.parameters import Parameters
 from deltaprop.progress import Progress
 from deltaprop.sources import CheckedSource, Parts
-from deltaprop.whole_epoch import LONG_STEP, Pass, Task, Terms, WholeEpoch, operations_of
+from deltaprop.whole_epoch import LONG_STEP, Pass, RefusedError, Task, Terms, WholeEpoch, operations_of
 
 if TYPE_CHECKING:
     from deltaprop.chunked_epoch import ChunkedEpoch
@@ -103,9 +103,14 @@ class Trainer:
             self.streamed = _chunked(self, X, dropout, shuffled=shuffled)
         if self.streamed is not None:
             return
-        self.whole_epoch = _whole_epoch(self, dropout, shuffled=shuffled)
+        self.dropout, self.shuffled = dropout, shuffled
+        self.find_way()
         if self.whole_epoch is None:
             self.make_buffers(shuffled=shuffled)
+
+    def find_way(self) -> None:
+        """Have `whole_epoch` be the fastest way of training that the backend has."""
+        self.whole_epoch = _whole_epoch(self, self.dropout, shuffled=self.shuffled)
 
     def make_buffers(self, *, shuffled: bool) -> None:
         """What steps write into. Two sizes at most occur: the full minibatch and the short one that ends an epoch."""
@@ -189,8 +194,13 @@ class Trainer:
             self.squares = None
         else:
             whole.first, whole.pause = self.first, self.pause
-            whole(given, self._all_terms(given))
-            self.squares = whole.squares
+            try:
+                whole(given, self._all_terms(given))
+            except RefusedError:
+                self.find_way()
+                self.minibatches(given)
+            else:
+                self.squares = whole.squares
 
     def _all_terms(self, given: Pass) -> Terms:
         """Those of every minibatch; without weights the same object for every epoch."""
@@ -276,7 +286,13 @@ class Trainer:
         return 0 if self.whole_epoch is None else self.whole_epoch.epochs_at_once
 
     def epochs(self, learning_rate: float, orders: Sequence[np.ndarray[Any, Any] | None]) -> tuple[list[float], int]:
-        """As many epochs as there are orders in one call: J of each, and how many ended with finite numbers."""
+        """As many epochs as there are orders in one call: J of each, and how many ended with finite numbers.
+
+        Raises
+        ------
+        RefusedError
+            If the device refuses them; `epoch` will go another way.
+        """
         drawn = [self.weights_of(order) for order in orders]
         dtype, backend, count = self.network.dtype, self.network.backend, len(orders)
         weights = None
@@ -285,7 +301,11 @@ class Trainer:
         terms = [self.terms(n, m) for _, sums in drawn for n, m in zip(self.sizes, sums, strict=True)]
         stacked = None if orders[0] is None else np.stack([order for order in orders if order is not None])
         assert self.whole_epoch is not None
-        costs, squares, good = self.whole_epoch.epochs(stacked, weights, terms, learning_rate, count)
+        try:
+            costs, squares, good = self.whole_epoch.epochs(stacked, weights, terms, learning_rate, count)
+        except RefusedError:
+            self.find_way()
+            raise
         self.network.epochs_trained += good
         return [self.objective.value(float(c), float(s), self.m) for c, s in zip(costs, squares, strict=True)], good
 

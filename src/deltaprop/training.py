@@ -6,7 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from deltaprop.network import SHUFFLE_STREAM, NetworkState
 from deltaprop.optimizers import Optimizer, Remembered
 from deltaprop.progress import progress_bar
 from deltaprop.trainer import Trainer
+from deltaprop.whole_epoch import RefusedError
 
 
 @dataclass(frozen=True)
@@ -90,10 +91,11 @@ def train(
     history.metrics = {name: [] for name in plan.metrics}
     history.message = f"all {plan.epochs} epochs done"
     if trainer.epochs_at_once > 1 and validation is None and plan.undisturbed:
-        _train_undisturbed(network, trainer, plan, history, shuffled)
-        return history
+        with suppress(RefusedError):  # what is left is done epoch by epoch
+            _train_undisturbed(network, trainer, plan, history, shuffled)
+            return history
     keeper = _keeper(network, trainer, (X, Y, sample_weight, validation), plan)
-    interruption, position = Interruption(), Position()
+    interruption, position = Interruption(), Position(history.epochs)
     last_good, best, ended, paused = network.parameters.copy(), None, False, False
     state, state_known = Remembered(trainer.state), False  # that of an epoch that began before a pause is not
     found = keeper.load(plan.epochs) if keeper is not None and plan.resume else None

@@ -23,6 +23,13 @@ Terms: TypeAlias = Sequence[tuple[float, float, float]]
 OPERATIONS_A_CALL, LONG_STEP = 2e9, 1e10
 
 
+class RefusedError(Exception):
+    """The device refuses a way of training; nothing has been changed, and another way may be looked for.
+
+    Its cause is what the device has said.
+    """
+
+
 def operations_of(network: NetworkState, samples: int) -> float:
     """Floating-point operations of the matrix products of a step over so many samples: forward, δ and ∂J/∂W."""
     return 6.0 * samples * network.n_weights

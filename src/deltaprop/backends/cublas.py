@@ -3,23 +3,40 @@
 CuPy refuses its own cuBLAS calls while a stream is captured, so with CuPy alone there are no graphs. The bindings are
 those of nvmath-python. Everything a call needs (descriptors, the algorithm, the workspace) is made when a shape is
 first seen, so that later calls allocate nothing.
+
+The algorithm that cublasLt puts first may take ten times as long as another. So the first product of a shape times the
+best guesses on the device, in a few milliseconds, and the process stays with the fastest. Another process may choose
+another algorithm, whose sums are rounded in another order: the last digits may differ from process to process, though
+never within one. With ``DELTAPROP_TUNE=0`` in the environment nothing is timed and the first guess is taken, the same
+in every process. A product first met while a stream is captured takes the first guess, too.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
+import threading
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from deltaprop.backends.base import Array, Scalar
+from deltaprop.backends.tuning import DeviceWatch, fastest
 from deltaprop.errors import BackendError
 from deltaprop.installed import is_installed
 
 #: What NVIDIA recommends for Hopper.
 WORKSPACE = 32 * 2**20
+BYTES = np.dtype(np.uint8)
+#: How many algorithms are timed a shape.
+GUESSES = 8
+#: How often the workspace is filled to keep the device busy for some 100 µs, in which the host gets ahead of it.
+FILLS = 16
 #: Of each kind of product: cudaDataType of its operands and of its factors, cublasComputeType. Sums are float32, or
 #: float64 with operands of float64; "tf32" rounds operands to 11 significant bits on their way into the matrix units.
 KINDS = {
@@ -38,6 +55,8 @@ class Products(ABC):
 
     #: Whether a CUDA graph can hold them.
     capturable: bool
+    #: What is raised where the library has no way to form a product, of which nothing has happened then.
+    errors: tuple[type[Exception], ...] = ()
 
     @abstractmethod
     def __call__(
@@ -93,24 +112,57 @@ class CupyProducts(Products):
             out += self.cp.matmul(A, B)
 
 
+class NoAlgorithmError(RuntimeError):
+    """The heuristics of cublasLt find nothing for a product."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Handles of the descriptors of a product and of A, B and out, and the algorithm."""
+
+    description: int
+    layouts: tuple[int, int, int]
+    algorithm: np.ndarray[Any, Any]
+
+
 class LtProducts(Products):
-    """By cublasLt, on the current device and stream, with one workspace a stream.
+    """By cublasLt, on the current device and stream.
+
+    Parameters
+    ----------
+    cp : module
+        CuPy.
+    address : callable
+        From an array to where it begins on the device.
+    scratch : callable
+        From what it is for, a number of entries and their dtype to a buffer that the current thread, device and stream
+        have to themselves.
+    guesses : int
+        How many algorithms are timed a shape.
 
     Raises
     ------
-    ImportError, RuntimeError
+    ImportError, RuntimeError, cuBLASLtError
         If the bindings or the library cannot be had.
     """
 
     capturable = True
 
-    def __init__(self, cp: Any) -> None:
+    def __init__(
+        self,
+        cp: Any,
+        address: Callable[[Array], int],
+        scratch: Callable[[str, int, np.dtype[Any]], Array],
+        guesses: int,
+    ) -> None:
         from nvmath.bindings import cublasLt
 
-        self.cp, self.lt = cp, cublasLt
+        self.cp, self.lt, self.address, self.scratch = cp, cublasLt, address, scratch
+        self.guesses = guesses
+        self.errors = (cublasLt.cuBLASLtError, NoAlgorithmError)
         self.handles: dict[int, int] = {}
-        self.workspaces: dict[tuple[int, int], Array] = {}
-        self.plans: dict[Any, tuple[Any, ...]] = {}
+        self.plans: dict[Any, Plan] = {}
+        self._planning = threading.Lock()
         #: The factors of products and of what was there, by value and dtype; the former on each device too.
         self.numbers: dict[tuple[float, str], np.ndarray[Any, Any]] = {}
         self.on_device: dict[tuple[int, float, str], Array] = {}
@@ -129,43 +181,78 @@ class LtProducts(Products):
         keep: Scalar | None,
     ) -> None:
         """One call of cublasLtMatmul."""
-        device, stream = self.cp.cuda.Device().id, self.cp.cuda.get_current_stream().ptr
+        device, stream = self.cp.cuda.Device().id, self.cp.cuda.get_current_stream()
         dtype = "float64" if kind == "float64" else "float32"  # of the factors
         on_device = not (keep is None or isinstance(keep, float))  # so that a graph can be replayed with another
-        a, b, c = A.data.ptr, B.data.ptr, out.data.ptr
+        a, b, c = map(self.address, (A, B, out))
         of_result = RESULTS[out.dtype.name]
         alignments = map(_alignment, (a, b, c))
         key = (device, kind, of_result, A.shape, B.shape, transpose_A, transpose_B, on_device, *alignments)
-        plan = self.plans.get(key)
-        if plan is None:
-            plan = self.plans[key] = self._plan(key, out.shape)
-        description, of_A, of_B, of_out, algorithm = plan
-        workspace = self.workspaces.get((device, stream))
-        if workspace is None:
-            workspace = self.workspaces[device, stream] = self.cp.empty(WORKSPACE, np.uint8)
         if on_device:
-            alpha, beta = self._number_on_device(device, factor, dtype), keep.data.ptr  # type: ignore[union-attr]
+            alpha, beta = self._number_on_device(device, factor, dtype), self.address(keep)
         else:
             alpha, beta = self._number(factor, dtype), self._number(keep or 0.0, dtype)
+        workspace = self.address(self.scratch("cublasLt", WORKSPACE, BYTES))
         # cublasLt counts columns first: the transpose of row-major out = A B is outᵀ = Bᵀ Aᵀ, on the same memory.
-        self.lt.matmul(
-            self._handle(device),
-            description,
-            alpha,
-            b,
-            of_B,
-            a,
-            of_A,
-            beta,
-            c,
-            of_out,
-            c,
-            of_out,
-            algorithm.ctypes.data,
-            workspace.data.ptr,
-            WORKSPACE,
-            stream,
-        )
+        multiply = partial(self._multiply, self._handle(device), stream.ptr, workspace, alpha, beta, b, a)
+        plan = self.plans.get(key)
+        if plan is None:
+            plan = self._planned(key, out, multiply, stream, workspace, kept=keep is not None)
+        multiply(c, plan)
+
+    def _multiply(
+        self, handle: int, stream: int, workspace: int, alpha: int, beta: int, b: int, a: int, c: int, plan: Plan
+    ) -> None:
+        of_A, of_B, of_out = plan.layouts
+        operands, result = (alpha, b, of_B, a, of_A), (beta, c, of_out, c, of_out)
+        how = (plan.algorithm.ctypes.data, workspace, WORKSPACE, stream)
+        self.lt.matmul(handle, plan.description, *operands, *result, *how)
+
+    def _planned(
+        self, key: Any, out: Array, multiply: Callable[[int, Plan], None], stream: Any, workspace: int, *, kept: bool
+    ) -> Plan:
+        """The plan of a shape that is new, and of all later products of that shape."""
+        with self._planning:  # another thread may just have made it
+            if key not in self.plans:
+                guesses = 1 if stream.is_capturing() else self.guesses
+                plans = self._plans(key, out.shape, guesses)
+                self.plans[key] = self._fastest(plans, out, multiply, stream, workspace, kept=kept)
+            return self.plans[key]
+
+    def _fastest(
+        self,
+        plans: list[Plan],
+        out: Array,
+        multiply: Callable[[int, Plan], None],
+        stream: Any,
+        workspace: int,
+        *,
+        kept: bool,
+    ) -> Plan:
+        """That of several plans whose products take the shortest time."""
+        if len(plans) == 1:
+            return plans[0]
+        try:
+            # The product that follows overwrites what these leave, unless it adds to what is there.
+            target = self.cp.empty(out.shape, out.dtype) if kept else out
+        except self.cp.cuda.memory.OutOfMemoryError:
+            return plans[0]
+        able = [plan for plan in plans if self._works(multiply, self.address(target), plan)]
+
+        def delay() -> None:
+            for _ in range(FILLS):
+                self.cp.cuda.runtime.memsetAsync(workspace, 0, WORKSPACE, stream.ptr)
+
+        ways = [partial(multiply, self.address(target), plan) for plan in able]
+        return able[fastest(ways, DeviceWatch(self.cp, stream, delay))] if able else plans[0]
+
+    def _works(self, multiply: Callable[[int, Plan], None], target: int, plan: Plan) -> bool:
+        """Whether cublasLt takes this guess of its own; its code is loaded by the way."""
+        try:
+            multiply(target, plan)
+        except self.lt.cuBLASLtError:
+            return False
+        return True
 
     def _handle(self, device: int) -> int:
         if device not in self.handles:
@@ -181,11 +268,10 @@ class LtProducts(Products):
     def _number_on_device(self, device: int, value: float, dtype: str) -> int:
         if (device, value, dtype) not in self.on_device:
             self.on_device[device, value, dtype] = self.cp.full((), value, dtype)
-        address: int = self.on_device[device, value, dtype].data.ptr
-        return address
+        return self.address(self.on_device[device, value, dtype])
 
-    def _plan(self, key: Any, out: tuple[int, ...]) -> tuple[Any, ...]:
-        """The descriptors of a product and the algorithm that the library's own heuristics put first."""
+    def _plans(self, key: Any, out: tuple[int, ...], guesses: int) -> list[Plan]:
+        """The descriptors of a product, each time with another of the algorithms that cublasLt guesses are good."""
         device, kind, of_result, A, B, transpose_A, transpose_B, on_device, *alignments = key
         lt = self.lt
         of_operands, of_factors, compute_type = KINDS[kind]
@@ -195,7 +281,7 @@ class LtProducts(Products):
         self._set(lt.matmul_desc_set_attribute, description, of_description.TRANSB, np.int32(transpose_A))
         mode = lt.PointerMode.DEVICE if on_device else lt.PointerMode.HOST
         self._set(lt.matmul_desc_set_attribute, description, of_description.POINTER_MODE, np.int32(mode))
-        layouts = [self._layout(A, of_operands), self._layout(B, of_operands), self._layout(out, of_result)]
+        layouts = self._layout(A, of_operands), self._layout(B, of_operands), self._layout(out, of_result)
         preference = lt.matmul_preference_create()
         attributes = lt.MatmulPreferenceAttribute
         self._set(lt.matmul_preference_set_attribute, preference, attributes.MAX_WORKSPACE_BYTES, np.uint64(WORKSPACE))
@@ -203,7 +289,7 @@ class LtProducts(Products):
         for name, alignment in (("A", of_B), ("B", of_A), ("C", of_out), ("D", of_out)):
             attribute = getattr(attributes, f"MIN_ALIGNMENT_{name}_BYTES")
             self._set(lt.matmul_preference_set_attribute, preference, attribute, np.uint32(alignment))
-        found, count = np.zeros(1, lt.matmul_heuristic_result_dtype), np.zeros(1, np.int32)
+        found, count = np.zeros(guesses, lt.matmul_heuristic_result_dtype), np.zeros(1, np.int32)
         try:
             lt.matmul_algo_get_heuristic(
                 self._handle(device),
@@ -213,15 +299,16 @@ class LtProducts(Products):
                 layouts[2],
                 layouts[2],
                 preference,
-                1,
+                guesses,
                 found.ctypes.data,
                 count.ctypes.data,
             )
         finally:
             lt.matmul_preference_destroy(preference)
-        if count[0] == 0:
-            raise RuntimeError(f"cublasLt knows no way to multiply {A} by {B} in {kind}")
-        return description, *layouts, np.ascontiguousarray(found["algo"])
+        able = [i for i in range(count[0]) if found["state"][i] == 0]
+        if not able:
+            raise NoAlgorithmError(f"cublasLt knows no way to multiply {A} by {B} in {kind}")
+        return [Plan(description, layouts, np.ascontiguousarray(found["algo"][i])) for i in able]
 
     def _layout(self, shape: tuple[int, ...], data_type: int) -> int:
         """Of the transpose of row-major (…, rows, columns): columns first."""
@@ -245,15 +332,39 @@ def _alignment(address: int) -> int:
     return min(address & -address, 256)
 
 
-def find_products(cp: Any) -> Products:
-    """The handle of our own where its bindings are installed and find the library, else CuPy's."""
+def tunes() -> bool:
+    """Whether algorithms are timed: unless ``DELTAPROP_TUNE`` is 0.
+
+    Raises
+    ------
+    ValueError
+        If it is neither 0 nor 1.
+    """
+    given = os.environ.get("DELTAPROP_TUNE") or "1"
+    if given not in ("0", "1"):
+        raise ValueError(f"DELTAPROP_TUNE: expected 0 or 1, got {given!r}")
+    return given == "1"
+
+
+def find_products(
+    cp: Any, address: Callable[[Array], int], scratch: Callable[[str, int, np.dtype[Any]], Array]
+) -> Products:
+    """The handle of our own where its bindings are installed and find the library, else CuPy's; see `LtProducts`.
+
+    Raises
+    ------
+    ValueError
+        If ``DELTAPROP_TUNE`` is neither 0 nor 1.
+    """
+    guesses = GUESSES if tunes() else 1
     if not is_installed("nvmath"):
         return CupyProducts(cp)
     try:
-        return LtProducts(cp)
-    except (ImportError, RuntimeError) as error:
+        return LtProducts(cp, address, scratch, guesses)
+    except Exception as error:  # noqa: BLE001  (cublasLt's own error is an Exception and no more)
         warnings.warn(
-            f"cublasLt cannot be had by nvmath-python ({error}); training steps are not captured as CUDA graphs",
+            f"cublasLt cannot be had by nvmath-python ({error}); training steps are not captured as CUDA graphs; "
+            "`deltaprop doctor` tells more",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -6,10 +6,14 @@ files are compiled here without it.
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -25,6 +29,8 @@ TYPE_OPTIONS = {
 }
 #: Options of all.
 OPTIONS = ("-std=c++17", "-default-device")
+#: Seconds of compiling after which whoever waits is told.
+PATIENCE = 1.0
 #: Files that are compiled for 16-bit arrays as well.
 NARROW = {"activation": ("float16",), "bias_activation": ("bfloat16",), "hidden_delta": ("bfloat16",)}
 
@@ -101,6 +107,27 @@ def cached_cubin(name: str, dtype: str, architecture: str) -> Path:
     )
 
 
+@contextmanager
+def waiting_for_compiler(architecture: str) -> Iterator[None]:
+    """Inside, kernels may be compiled; where that takes more than a moment, a log line says so, once a process."""
+    notice = threading.Timer(PATIENCE, _say, (architecture,))
+    notice.daemon = True
+    notice.start()
+    try:
+        yield
+    finally:
+        notice.cancel()
+
+
+@cache
+def _say(architecture: str) -> None:
+    logging.getLogger("deltaprop").warning(
+        "compiling CUDA kernels for %s; they are kept for later (`deltaprop doctor --compile %s` makes all beforehand)",
+        architecture,
+        architecture,
+    )
+
+
 def compile_all(architecture: str, *, report: Callable[[str, float], None] = lambda name, seconds: None) -> None:
     """Compile every kernel file for every dtype into the cache, several at a time: no later process waits for that.
 
@@ -120,7 +147,7 @@ def compile_all(architecture: str, *, report: Callable[[str, float], None] = lam
 
 
 def compile_files(
-    wanted: Sequence[tuple[str, str]],
+    wanted: Collection[tuple[str, str]],
     architecture: str,
     *,
     report: Callable[[str, float], None] = lambda name, seconds: None,

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import threading
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,8 +18,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from deltaprop.backends.base import Array, Backend, Precision, Scalar, philox_key
-from deltaprop.backends.cublas import Products, find_products
-from deltaprop.backends.cuda_compiler import cached_cubin
+from deltaprop.backends.cublas import CupyProducts, Products, find_products
+from deltaprop.backends.cuda_compiler import cached_cubin, compile_files, waiting_for_compiler
 from deltaprop.backends.member_axis import member_by_member
 from deltaprop.errors import BackendError
 from deltaprop.installed import is_installed
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from deltaprop.backends.resident import Residence
 
 INSTALL = "pip install 'deltaprop[cuda13]' (CUDA 13 drivers) or pip install 'deltaprop[cuda12]' (CUDA 12 drivers)"
+#: What warnings call graphs.
+GRAPHS = "capturing a step as a CUDA graph"
 #: The address of an array that is not there.
 NULL = np.uintp(0)
 THREADS = 256
@@ -64,7 +67,9 @@ def _import_cupy() -> Any:
         devices = cupy.cuda.runtime.getDeviceCount()
         if devices == 0:
             raise BackendError("backend 'cupy': CuPy is installed, but this machine has no CUDA device")
-        cupy.zeros(1).sum().item()
+        # Memory and both ways of copying: what needs no kernel, which CuPy would have to compile first.
+        if cupy.asarray(np.ones(1)).get()[0] != 1.0:
+            raise BackendError("backend 'cupy': the CUDA device does not give back what was copied to it")
     except cupy.cuda.runtime.CUDARuntimeError as error:
         raise BackendError(
             f"backend 'cupy': CuPy is installed, but no CUDA device answers ({error}); it needs an NVIDIA GPU and its "
@@ -108,14 +113,69 @@ class Aside:
     running: bool = False
 
 
-class Here(threading.local):
-    """What a thread has to itself: scratch, and what the contexts it is in have set."""
+@dataclass
+class Belongings:
+    """Scratch by purpose, dtype, device and stream, and streams by purpose and device."""
 
-    def __init__(self) -> None:
-        self.buffers: dict[Any, Array] = {}
+    buffers: dict[Any, Array] = field(default_factory=dict)
+    streams: dict[tuple[str, int], Any] = field(default_factory=dict)
+
+
+class Loan:
+    """What a thread has of these until it ends and the next has them: there are as many as there were threads at once.
+
+    Parameters
+    ----------
+    idle : list of Belongings
+        Of threads that have ended.
+    """
+
+    def __init__(self, idle: list[Belongings]) -> None:
+        self.idle = idle
+        try:
+            self.lent = idle.pop()
+        except IndexError:
+            self.lent = Belongings()
+
+    def __del__(self) -> None:
+        self.idle.append(self.lent)
+
+
+class Here(threading.local):
+    """What a thread has to itself: scratch and streams, and what the contexts it is in have set."""
+
+    def __init__(self, idle: list[Belongings]) -> None:
+        self.loan = Loan(idle)
+        self.buffers, self.streams = self.loan.lent.buffers, self.loan.lent.streams
+        #: The buffers that a graph uses which is being captured.
+        self.captured: list[Array] | None = None
+        #: The files that a step needs and that are not loaded, while it is taken without being launched.
+        self.wanted: set[tuple[str, str]] | None = None
         self.step: Array | None = None
         self.narrowed: Narrowed | None = None
         self.aside: Aside | None = None
+
+
+@dataclass
+class Found:
+    """What is found out once for the backends of all precisions and devices."""
+
+    products: Products | None = None
+    #: What has failed on a device, and is done without.
+    failed: set[str] = field(default_factory=set)
+    lock: Any = field(default_factory=threading.Lock)
+
+
+@dataclass
+class Captured:
+    """A graph, and the scratch that it holds the addresses of."""
+
+    graph: Any
+    scratch: list[Array]
+
+    def launch(self, stream: Any) -> None:
+        """Run it on `stream`."""
+        self.graph.launch(stream)
 
 
 class CupyBackend(Backend):
@@ -128,8 +188,8 @@ class CupyBackend(Backend):
         self.cp = _import_cupy()
         self._functions: dict[tuple[str, str, str, int], Any] = {}
         self._limits: dict[int, tuple[int, int, int]] = {}
-        self._here = Here()
-        self._found_products: Products | None = None
+        self._here = Here([])
+        self._found = Found()
         self._variants: dict[tuple[Precision, int | None], Any] = {("fp32", None): self}
 
     def in_precision(self, precision: Precision) -> Self:
@@ -216,6 +276,36 @@ class CupyBackend(Backend):
     def all_finite(self, array: Array) -> bool:
         return bool(self.cp.isfinite(array).all())
 
+    # -- what a device cannot do --------------------------------------------------------------------------------
+
+    @property
+    def device_errors(self) -> tuple[type[Exception], ...]:
+        """What CuPy raises where the runtime or the driver refuses something."""
+        return self.cp.cuda.runtime.CUDARuntimeError, self.cp.cuda.driver.CUDADriverError
+
+    def do_without(self, what: str, instead: str, error: Exception) -> None:
+        """Go on without `what`, which has failed with `error`: a warning says so, once a process.
+
+        Raises
+        ------
+        Exception
+            The same `error`, where the device does not go on after it.
+        """
+        try:
+            self.cp.cuda.get_current_stream().synchronize()
+        except self.device_errors:
+            raise error from None
+        with self._found.lock:
+            known = what in self._found.failed
+            self._found.failed.add(what)
+        if not known:
+            warnings.warn(
+                f"{what} failed on this device ({type(error).__name__}: {error}); {instead}; `deltaprop doctor` tells "
+                "more",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
     # -- launching ----------------------------------------------------------------------------------------------
 
     def _kernel(self, file: str, function: str, dtype: np.dtype[Any]) -> Any:
@@ -227,10 +317,32 @@ class CupyBackend(Backend):
         kind = kind_of(dtype)
         key = (file, function, kind, device.id)
         kernel = self._functions.get(key)
+        if self._here.wanted is not None:
+            if kernel is None:
+                self._here.wanted.add((file, kind))
+            return _nothing
         if kernel is None:
-            module = self.cp.RawModule(path=str(cached_cubin(file, kind, f"sm_{device.compute_capability}")))
+            architecture = f"sm_{device.compute_capability}"
+            with waiting_for_compiler(architecture):
+                module = self.cp.RawModule(path=str(cached_cubin(file, kind, architecture)))
             kernel = self._functions[key] = module.get_function(function)
         return kernel
+
+    def compile_for(self, step: Callable[[], None]) -> None:
+        """Compile the files whose kernels `step` launches, several at a time.
+
+        It is called for that, launching nothing: what it changes on the host has to bear that.
+        """
+        wanted: set[tuple[str, str]] = set()
+        self._here.wanted = wanted
+        try:
+            step()
+        finally:
+            self._here.wanted = None
+        if wanted:
+            architecture = f"sm_{self.cp.cuda.Device().compute_capability}"
+            with waiting_for_compiler(architecture):
+                compile_files(wanted, architecture)
 
     def _blocks(self, wanted: int) -> tuple[int]:
         """A one-dimensional grid of at most so many blocks as keep the device busy; kernels stride over the rest."""
@@ -280,6 +392,12 @@ class CupyBackend(Backend):
         buffer = buffers.get(key)
         if buffer is None or buffer.size < size:
             buffer = buffers[key] = self.empty((size,), dtype)
+        return self._kept(buffer)
+
+    def _kept(self, buffer: Array) -> Array:
+        """`buffer`, kept as long as the graph that is being captured, if one is: a larger one may take its place."""
+        if self._here.captured is not None:
+            self._here.captured.append(buffer)
         return buffer
 
     def _tickets(self, count: int) -> Array:
@@ -288,16 +406,18 @@ class CupyBackend(Backend):
         key = ("tickets", None, self.cp.cuda.Device().id, self.cp.cuda.get_current_stream().ptr)
         if key not in buffers or buffers[key].size < count:
             buffers[key] = self.zeros((max(count, 256),), np.uint32)
-        return buffers[key]
+        return self._kept(buffers[key])
 
     # -- matrix products ----------------------------------------------------------------------------------------
 
     @property
     def products(self) -> Products:
         """What multiplies matrices, found when first asked for."""
-        if self._found_products is None:
-            self._found_products = find_products(self.cp)
-        return self._found_products
+        if self._found.products is None:
+            with self._found.lock:
+                if self._found.products is None:
+                    self._found.products = find_products(self.cp, self.address, self._scratch)
+        return self._found.products
 
     def product(
         self,
@@ -321,7 +441,18 @@ class CupyBackend(Backend):
             if kind != "tf32":
                 scale = DELTA_SCALE if kind == "float16" and of_delta else 1.0
                 A, B, factor = self._narrow(kind, "A", A, scale), self._narrow(kind, "B", B, 1.0), 1.0 / scale
-        self.products(A, B, out, kind=kind, factor=factor, transpose_A=transpose_A, transpose_B=transpose_B, keep=keep)
+        products = self.products
+        if self._here.wanted is not None:
+            return
+        how: Any = {"transpose_A": transpose_A, "transpose_B": transpose_B, "keep": keep}
+        try:
+            products(A, B, out, kind=kind, factor=factor, **how)
+        except products.errors as error:
+            if kind not in ("float32", "float64") or self.cp.cuda.get_current_stream().is_capturing():
+                raise
+            self.do_without("cublasLt", "CuPy multiplies, and steps are not captured as CUDA graphs", error)
+            self._found.products = CupyProducts(self.cp)
+            self._found.products(A, B, out, kind=kind, factor=factor, **how)
 
     def _narrow(self, kind: str, purpose: str, x: Array, scale: float) -> Array:
         """`x` · `scale` in 16 bits, in a buffer that the next product overwrites, unless it is `narrowed_once`."""
@@ -369,7 +500,11 @@ class CupyBackend(Backend):
     def page_locked(self, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray[Any, Any]:
         """A buffer in host memory that the copy engine reads while the host goes on."""
         size = math.prod(shape)
-        memory = self.cp.cuda.alloc_pinned_memory(size * np.dtype(dtype).itemsize)
+        try:
+            memory = self.cp.cuda.alloc_pinned_memory(size * np.dtype(dtype).itemsize)
+        except (*self.device_errors, self.cp.cuda.memory.OutOfMemoryError) as error:
+            self.do_without("page-locked memory", "data are uploaded from ordinary memory, while the host waits", error)
+            return np.empty(shape, dtype)
         return np.frombuffer(memory, dtype, size).reshape(shape)
 
     def upload(self, sources: list[Any], targets: list[Array], stream: Any, after: Any) -> Any:
@@ -398,6 +533,16 @@ class CupyBackend(Backend):
         """A stream that waits for no other, as capture needs."""
         return self.cp.cuda.Stream(non_blocking=True)
 
+    def stream_for(self, purpose: str) -> Any:
+        """The stream that the current thread and device have for this purpose, made when first asked for.
+
+        All that is trained in turn in a thread shares it, and with it scratch and the workspace of products.
+        """
+        key = (purpose, self.cp.cuda.Device().id)
+        if key not in self._here.streams:
+            self._here.streams[key] = self.new_stream()
+        return self._here.streams[key]
+
     @contextmanager
     def on_stream(self, stream: Any) -> Iterator[None]:
         """What is launched inside goes to `stream`, after all before it and before all after it on the caller's."""
@@ -409,15 +554,25 @@ class CupyBackend(Backend):
         finally:
             callers.wait_event(stream.record())
 
+    @property
+    def captures(self) -> bool:
+        """Whether steps are captured: where graphs can hold the products, and none has failed."""
+        return self.products.capturable and GRAPHS not in self._found.failed
+
     def capture(self, stream: Any, body: Callable[[], None]) -> Any:
         """What `body` launches on `stream`, the current one, as a graph: ``launch(stream)`` runs it."""
+        scratch: list[Array] = []
+        self._here.captured = scratch
         stream.begin_capture()
         try:
             body()
         except BaseException:
-            stream.end_capture()  # a stream left capturing would refuse everything
+            with suppress(*self.device_errors):  # what is wrong with the capture comes of the error
+                stream.end_capture()  # a stream left capturing would refuse everything
             raise
-        return stream.end_capture()
+        finally:
+            self._here.captured = None
+        return Captured(stream.end_capture(), scratch)
 
     def _after(self, stream: Any, other: Any) -> None:
         """What is launched on `stream` from now on waits for what has been launched on `other`."""
@@ -510,11 +665,25 @@ class CupyBackend(Backend):
     def shared_memory_limits(self) -> tuple[int, int, int]:
         """Bytes of shared memory a block may have, blocks a cluster may have, and multiprocessors of the device."""
         device = self.cp.cuda.Device()
-        if device.id not in self._limits:  # reading the attributes costs a hundred calls of the driver
-            attributes = device.attributes
-            shared, multiprocessors = attributes["MaxSharedMemoryPerBlockOptin"], attributes["MultiProcessorCount"]
+        if device.id not in self._limits:
+            runtime = self.cp.cuda.runtime
+            wanted = (runtime.cudaDevAttrMaxSharedMemoryPerBlockOptin, runtime.cudaDevAttrMultiProcessorCount)
+            shared, multiprocessors = (int(runtime.deviceGetAttribute(number, device.id)) for number in wanted)
             self._limits[device.id] = shared, 8 if int(device.compute_capability) >= 90 else 1, multiprocessors
         return self._limits[device.id]
+
+    def shrink_clusters(self, blocks: int, error: Exception) -> None:
+        """Let no cluster have more than half as many blocks as one that was refused with `error`; half of 1 is none.
+
+        Raises
+        ------
+        Exception
+            The same `error`, where the device does not go on after it.
+        """
+        instead = "smaller clusters are tried, and without them networks are trained layer by layer"
+        self.do_without("a launch with a network in shared memory", instead, error)
+        limit, most, multiprocessors = self.shared_memory_limits()
+        self._limits[self.cp.cuda.Device().id] = limit, min(most, blocks // 2), multiprocessors
 
     def run_resident(self, plan: Any, dtype: np.dtype[Any], residence: Residence, members: int) -> None:
         """Launch ``kernels/resident.cu``: one cluster a member."""
@@ -779,6 +948,10 @@ class CupyBackend(Backend):
         arguments = (*stream.key, np.int64(stream.drawn), np.float32(keep), real(1.0 / keep), out)
         self._over_elements("dropout_mask", "dropout_mask", out.dtype, *arguments, n=n)
         stream.drawn += n
+
+
+def _nothing(*arguments: Any, **options: Any) -> None:
+    """Stands for a kernel that is not to be launched."""
 
 
 def kind_of(dtype: np.dtype[Any]) -> str:

@@ -10,7 +10,7 @@ from deltaprop.backends.compiled_files import compiled_here
 from deltaprop.doctor.device import require_cuda
 from deltaprop.doctor.emulated import emulated_backend
 from deltaprop.doctor.process import end_with_parent, events_to_stdout
-from deltaprop.doctor.record import NotTriedError, Record
+from deltaprop.doctor.record import NotTriedError, Record, hearing_warnings
 from deltaprop.doctor.stages import trials_of
 
 
@@ -25,8 +25,9 @@ def main(name: str, stage: str, *, emulated: bool) -> None:
             require_cuda()
         # Of several devices one, so that every network is on the one that is tried.
         backend = (emulated_backend() if emulated else get_backend(name)).on_device(None)
-        with backend.scope():
-            trial.run(backend, Record(tell))
+        record = Record(tell)
+        with backend.scope(), hearing_warnings(record):
+            trial.run(backend, record)
     except NotTriedError as error:
         tell((error.kind, str(error)))
     except Exception as error:  # noqa: BLE001  (whatever it is, it is what was looked for)

@@ -50,7 +50,7 @@ def _against_the_textbook(backend: Backend, record: Record, way: type[WholeEpoch
                 record.trying(fit.name)
                 record.compare(fit.name, textbook_error(backend, fit), fit.allowed)
     if len(found) != len(ways) * len(DTYPES) * len(OPTIMIZERS):
-        raise RuntimeError(f"epochs were not trained by {way}, though nothing else was allowed")
+        record.not_taken("compiled" if way is NativeEpoch else "recorded")
 
 
 def textbook_error(backend: Backend, fit: Fit) -> float:

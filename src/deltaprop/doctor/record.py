@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 #: A kind of event and what belongs to it, in JSON types.
@@ -50,6 +54,28 @@ class Record:
         """It works, but not as fast as it might."""
         self.tell(("slow", why))
 
+    def not_taken(self, way: str) -> None:
+        """A training has gone another way than this one, which was the only one allowed."""
+        self.tell(("not taken", way))
+
     def progress(self, line: str) -> None:
         """Something to read while one waits."""
         self.tell(("progress", line))
+
+
+@contextmanager
+def hearing_warnings(record: Record) -> Iterator[None]:
+    """Inside, a RuntimeWarning is told of as something slow: it says what a machine refuses, and is done without."""
+
+    def hear(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+    ) -> None:
+        if issubclass(category, RuntimeWarning):
+            record.slow(re.sub(r"; `deltaprop doctor` tells more$", "", str(message)))
+        else:
+            sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RuntimeWarning)
+        warnings.showwarning = hear
+        yield

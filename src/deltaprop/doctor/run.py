@@ -104,6 +104,7 @@ class Heard:
     checks: list[Check] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)
     slow: list[str] = field(default_factory=list)
+    not_taken: str = ""
     compiled: list[tuple[str, float]] = field(default_factory=list)
     raised: str = ""
     not_tried: str = ""
@@ -125,7 +126,11 @@ class Heard:
         self.facts[what[0]] = what[1]
 
     def _slow(self, what: str) -> None:
-        self.slow.append(what)
+        if what not in self.slow:
+            self.slow.append(what)
+
+    def _not_taken(self, what: str) -> None:
+        self.not_taken = what
 
     def _progress(self, what: str) -> None:
         self.progress(what)
@@ -159,6 +164,8 @@ class Heard:
         problem = ending.problem or ("" if self.done else "its process ended before the stage did")
         during = f", during {self.trying}" if self.trying else ""
         failures = [f"{what}{during}" for what in (problem, self.raised) if what]
+        if self.not_taken and not self.slow:  # by which the machine has said what it refuses
+            failures.append(f"epochs were not {self.not_taken}, though nothing else was allowed")
         worst = worst_of(self.checks)
         return failures if worst is None else [str(worst), *failures]
 

@@ -19,12 +19,14 @@ WAYS: tuple[type[WholeEpoch], ...] = (ResidentEpoch, GraphEpoch, NativeEpoch, Re
 def only(*ways: type[WholeEpoch]) -> Iterator[list[WholeEpoch]]:
     """Within, `Network.fit` trains in one of these ways or, where there is none, step by step.
 
-    Yields the list of what was found for each training.
+    Yields the list of what was found for each training, and found again where a device refuses what it was to do.
     """
     found: list[WholeEpoch] = []
     with ExitStack() as stack:
         for way in WAYS:
-            stack.enter_context(patch.object(way, "find", _finding(way, found) if way in ways else _nothing))
+            stack.enter_context(
+                patch.object(way, "find", staticmethod(_finding(way, found) if way in ways else _nothing))
+            )
         yield found
 
 

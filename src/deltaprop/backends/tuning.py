@@ -1,0 +1,85 @@
+"""Which of several ways to compute the same is the fastest on the device, found out by timing them there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+Way = Callable[[], None]
+
+#: By what part of its time another way has to beat the first, so that noise alone does not make the choice.
+MARGIN = 0.05
+#: Seconds beyond which a way is timed once; and what the launches of shorter ones, of which so many at most follow one
+#: another, are to come to.
+LONG, TOGETHER, MOST_LAUNCHES = 1e-3, 100e-6, 6
+#: How often the ways are timed, and by what factor one may be slower than the best and is timed again.
+ROUNDS, HOPEFUL = 3, 1.25
+#: Seconds by which a launch from an idle stream may seem to take longer than it does.
+LAUNCH = 20e-6
+
+
+class Watch(Protocol):
+    """Times ways on the device, in seconds a launch."""
+
+    def once(self, way: Way) -> float:
+        """Of one launch, with the time the host takes for it."""
+
+    def many(self, way: Way, launches: int) -> float:
+        """Of so many launches, without the time of the host."""
+
+
+def fastest(ways: Sequence[Way], watch: Watch) -> int:
+    """Which of `ways` is the fastest; the first, unless another beats it by more than `MARGIN`.
+
+    Each has been launched before.
+    """
+    times = {i: watch.once(way) for i, way in enumerate(ways)}
+    best = min(times.values())
+    if best < LONG:
+        launches = max(1, min(MOST_LAUNCHES, int(TOGETHER / max(best, 1e-6))))
+        left = [i for i, seconds in times.items() if seconds <= 2.0 * best + LAUNCH]
+        for _ in range(ROUNDS):
+            for i in left:
+                times[i] = min(times[i], watch.many(ways[i], launches))
+            best = min(times.values())
+            left = [i for i in left if times[i] <= HOPEFUL * best]
+    winner = min(times, key=lambda i: times[i])
+    return winner if times[winner] < (1.0 - MARGIN) * times[0] else 0
+
+
+class DeviceWatch:
+    """Times by events on a stream. The host waits for the stream, not for the device.
+
+    Parameters
+    ----------
+    cp : module
+        CuPy.
+    stream : cupy.cuda.Stream
+        On which the ways launch.
+    delay : callable
+        Launches what keeps the device busy while the host launches what is to be timed. Without it, short kernels
+        would wait for the host, and all would seem to take as long as a launch does.
+    """
+
+    def __init__(self, cp: Any, stream: Any, delay: Callable[[], None]) -> None:
+        self.cp, self.stream, self.delay = cp, stream, delay
+
+    def once(self, way: Way) -> float:
+        """From an idle stream."""
+        return self._timed(way, 1)
+
+    def many(self, way: Way, launches: int) -> float:
+        """After a delay and a launch that is not timed, which brings the operands back into the cache."""
+        self.delay()
+        way()
+        return self._timed(way, launches)
+
+    def _timed(self, way: Way, launches: int) -> float:
+        begin, end = self.cp.cuda.Event(), self.cp.cuda.Event()
+        begin.record(self.stream)
+        for _ in range(launches):
+            way()
+        end.record(self.stream)
+        end.synchronize()
+        milliseconds: float = self.cp.cuda.get_elapsed_time(begin, end)
+        return milliseconds / 1e3 / launches

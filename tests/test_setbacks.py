@@ -1,0 +1,257 @@
+"""What a device refuses is done without: training goes on the next way, learns the same, and says so once a process."""
+
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from cases import assert_equal_fits
+from conftest import missing
+from fake_cublaslt import Algorithm, FakeLt, installed, of_backend
+from host_cuda import CUDADriverError, CUDARuntimeError, Graph, HostCudaBackend, OutOfMemoryError, compiler_problem
+
+import deltaprop as dp
+from deltaprop import graph_epoch, streamed_epoch
+from deltaprop.backends import cublas
+from deltaprop.backends.cublas import CupyProducts
+from deltaprop.backends.cupy import CupyBackend
+from deltaprop.graph_epoch import GraphEpoch
+from deltaprop.resident_epoch import ResidentEpoch
+
+OPTIMIZERS = [dp.SGD(0.1), dp.AdamW(0.01, weight_decay=0.3)]
+
+
+@pytest.fixture
+def device():
+    if problem := compiler_problem():
+        missing("g++", problem)
+    return HostCudaBackend()
+
+
+@pytest.fixture
+def layered(device, monkeypatch):
+    """Networks are trained layer by layer, three steps a graph."""
+    monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
+    monkeypatch.setattr(graph_epoch, "STEPS_A_GRAPH", 3)
+    return device
+
+
+def fit(device, rng, optimizer=OPTIMIZERS[1], **how):
+    """Of one network on the device and on NumPy, which have to learn the same."""
+    X, Y = rng.standard_normal((61, 6)), rng.uniform(size=(61, 2))
+    assert_equal_fits(device, [6, 9, 2], X, Y, {}, optimizer=optimizer, batch_size=7, epochs=3, l2=0.1, **how)
+
+
+def said(function, *arguments, **options):
+    """What warnings a call gives."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        function(*arguments, **options)
+    return [str(warning.message) for warning in caught]
+
+
+def once(pattern, device, rng, **how):
+    """A fit warns of it, and no other does, whatever its precision."""
+    (message,) = said(fit, device, rng, **how)
+    assert pattern in message
+    assert message.endswith("`deltaprop doctor` tells more")
+    assert said(fit, device, rng, **how) == said(fit, device.variant("tf32", None), rng, **how) == []
+
+
+def failing(function, error, after=0):
+    """`function`, which raises from its call number `after` on."""
+    calls = []
+
+    def called(*arguments, **options):
+        calls.append(1)
+        if len(calls) > after:
+            raise error
+        return function(*arguments, **options)
+
+    return called
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+@pytest.mark.parametrize("moment", ["begin", "middle", "end", "launch", "a later launch"])
+def test_steps_that_cannot_be_captured(layered, monkeypatch, moment, optimizer, rng):
+    """Wherever it fails, the steps that are left are launched one by one."""
+    error = CUDARuntimeError("cudaErrorStreamCaptureUnsupported: operation not permitted")
+    capture = layered.capture
+    if moment == "begin":
+        monkeypatch.setattr(layered, "capture", failing(capture, error))
+    elif moment == "middle":
+        backward = graph_epoch.backward
+
+        def broken(*arguments, **options):
+            backward(*arguments, **options)  # by now weight gradients are on their way on the other stream
+            if layered.recording.launches is not None:
+                raise error
+
+        monkeypatch.setattr(graph_epoch, "backward", broken)
+    elif moment == "end":
+        monkeypatch.setattr(layered, "capture", lambda stream, body: (capture(stream, body), raised(error)))
+    else:
+        monkeypatch.setattr(Graph, "launch", failing(Graph.launch, error, after=3 if moment == "a later launch" else 0))
+    once("a CUDA graph failed on this device (CUDARuntimeError: cudaErrorStream", layered, rng, optimizer=optimizer)
+
+
+def raised(error):
+    raise error
+
+
+def test_a_device_that_does_not_go_on_is_left_with_its_error(layered, monkeypatch, rng):
+    error = CUDARuntimeError("cudaErrorIllegalAddress: an illegal memory access was encountered")
+    monkeypatch.setattr(Graph, "launch", failing(Graph.launch, error))
+    layered.recording.broken = CUDARuntimeError("cudaErrorIllegalAddress: again")
+    with pytest.raises(CUDARuntimeError) as caught:
+        fit(layered, rng)
+    assert caught.value is error
+
+
+@pytest.mark.parametrize("way", ["refused", "nothing found"])
+def test_products_that_cublaslt_refuses(layered, monkeypatch, way, rng):
+    lt = FakeLt([Algorithm(5.0, refused=True)] * 2 if way == "refused" else [])
+    layered._found.products = of_backend(monkeypatch, lt, layered)
+    layered.cp.matmul = np.matmul
+    (message,) = said(fit, layered, rng)
+    assert message.startswith("cublasLt failed on this device (")
+    assert message.endswith("CuPy multiplies, and steps are not captured as CUDA graphs; `deltaprop doctor` tells more")
+    assert type(layered.products) is CupyProducts
+    assert layered.variant("tf32", None).products is layered.products
+    assert said(fit, layered, rng) == []
+
+
+def test_narrow_products_that_cublaslt_refuses(layered, monkeypatch):
+    """CuPy has none, so there is no way down."""
+    layered._found.products = of_backend(monkeypatch, FakeLt([Algorithm(5.0, refused=True)]), layered)
+    x = np.ones((2, 2), np.float32)
+    with pytest.raises(Exception, match="CUBLAS_STATUS_NOT_SUPPORTED"):
+        layered.variant("tf32", None).product(x, x, x.copy())
+
+
+@pytest.mark.parametrize("error", [ImportError("cuda.core of another generation"), "cuBLASLtError"])
+def test_bindings_that_are_broken(layered, monkeypatch, error, rng):
+    """Every precision and device asks the same bindings: one decision, one warning, whoever asks first."""
+    lt = FakeLt([])
+    lt.create = failing(
+        None, lt.cuBLASLtError("CUBLAS_STATUS_NOT_INITIALIZED (1)") if error == "cuBLASLtError" else error
+    )
+    installed(monkeypatch, lt)
+    monkeypatch.setattr(cublas, "is_installed", lambda name: True)
+    layered._found.products = None
+    layered.cp.matmul = np.matmul
+    variants = [layered, layered.variant("tf32", None), layered.variant("fp32", 1)]
+    once("cublasLt cannot be had by nvmath-python (", variants[2], rng)
+    assert len({id(variant.products) for variant in variants}) == 1
+
+
+REFUSED = CUDADriverError("CUDA_ERROR_INVALID_CLUSTER_SIZE: a kernel launch error due to cluster misconfiguration")
+
+
+def refusing(device, monkeypatch, most):
+    """Launches of larger clusters than so many blocks fail. Returns the sizes of those that do not."""
+    ran, run = [], device.run_resident
+
+    def run_resident(plan, dtype, residence, members):
+        if residence.blocks > most:
+            raise REFUSED
+        ran.append(residence.blocks)
+        run(plan, dtype, residence, members)
+
+    monkeypatch.setattr(device, "run_resident", run_resident)
+    monkeypatch.setattr("deltaprop.backends.resident.WORK_A_BLOCK", 1)
+    device._limits[0] = (232448, 8, 132)
+    return ran
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+@pytest.mark.parametrize("undisturbed", [True, False])
+@pytest.mark.parametrize(("most", "expected"), [(8, 8), (4, 4), (1, 1), (0, None)])
+def test_clusters_that_are_refused(device, monkeypatch, most, expected, undisturbed, optimizer, rng):
+    ran = refusing(device, monkeypatch, most)
+    how = {"optimizer": optimizer} if undisturbed else {"optimizer": optimizer, "callbacks": [lambda event: None]}
+    if most == 8:
+        assert said(fit, device, rng, **how) == []
+    else:
+        once(
+            "a launch with a network in shared memory failed on this device (CUDADriverError: CUDA_", device, rng, **how
+        )
+    assert set(ran) == ({expected} if expected else set())
+
+
+def test_without_clusters_and_without_graphs(device, monkeypatch, rng):
+    """All the way down: two warnings for two things."""
+    refusing(device, monkeypatch, 0)
+    monkeypatch.setattr(device, "capture", failing(None, CUDARuntimeError("no")))
+    first, second = said(fit, device, rng)
+    assert "in shared memory failed" in first
+    assert "as a CUDA graph failed" in second
+    assert said(fit, device, rng) == []
+
+
+def test_a_launch_after_which_the_device_does_not_go_on(device, monkeypatch, rng):
+    refusing(device, monkeypatch, 0)
+    device.recording.broken = CUDARuntimeError("cudaErrorLaunchFailure")
+    with pytest.raises(CUDADriverError) as caught:
+        fit(device, rng)
+    assert caught.value is REFUSED
+
+
+@pytest.mark.parametrize("most", [2, 0])
+def test_stacks_on_clusters_that_are_refused(device, monkeypatch, most, rng):
+    ran = refusing(device, monkeypatch, most)
+    X, Y = rng.standard_normal((31, 6)), rng.uniform(size=(31, 2))
+
+    def train():
+        stacks = [dp.NetworkStack(3, [6, 9, 2], seeds=[1, 2, 3], backend=b) for b in (device, "reference")]
+        for stack in stacks:
+            stack.fit(X, Y, optimizer=dp.SGD(0.1, momentum=0.9), batch_size=8, epochs=3)
+        assert np.allclose(device.to_numpy(stacks[0].parameters), stacks[1].parameters, rtol=1e-12)
+
+    (message,) = said(train)
+    assert "in shared memory failed" in message
+    assert said(train) == []
+    assert set(ran) == ({2} if most else set())
+
+
+@pytest.mark.parametrize(
+    "error", [CUDARuntimeError("cudaErrorMemoryAllocation: out of memory"), OutOfMemoryError("no")]
+)
+def test_memory_that_cannot_be_page_locked(layered, monkeypatch, error, rng):
+    monkeypatch.setattr(layered, "room", lambda: 100)
+    monkeypatch.setattr(streamed_epoch, "CHUNK_BYTES", 8 * 7 * 8 * 3)
+    monkeypatch.setattr(layered.cp.cuda, "alloc_pinned_memory", failing(None, error))
+    X, y = rng.standard_normal((61, 6)), rng.uniform(size=(61, 2))
+
+    def stream():
+        nets = [dp.Network([6, 9, 2], backend=b, seed=3) for b in (layered, "reference")]
+        for net, data in zip(nets, (X.tolist(), X), strict=True):
+            net.fit(data, y, batch_size=7, epochs=2)
+        assert np.allclose(layered.to_numpy(nets[0].parameters), nets[1].parameters, rtol=1e-12)
+
+    (message,) = said(stream)
+    assert message.startswith(f"page-locked memory failed on this device ({type(error).__name__}: ")
+    assert said(stream) == []
+
+
+def test_a_capture_that_fails_is_ended(device):
+    """And what ends it may fail as well: the first error is the one that is told."""
+    ended = []
+
+    def end_capture():
+        ended.append(1)
+        raise CUDARuntimeError("cudaErrorStreamCaptureInvalidated")
+
+    stream = SimpleNamespace(begin_capture=lambda: None, end_capture=end_capture)
+    with pytest.raises(ZeroDivisionError):
+        CupyBackend.capture(device, stream, lambda: 1 / 0)
+    assert ended == [1]
+    assert device._here.captured is None
+
+
+def test_the_tests_go_the_way_they_mean(layered, rng, monkeypatch):
+    calls = []
+    call = GraphEpoch.__call__
+    monkeypatch.setattr(GraphEpoch, "__call__", lambda self, *a: (calls.append(1), call(self, *a))[1])
+    fit(layered, rng)
+    assert len(calls) == 3
