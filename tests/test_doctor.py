@@ -27,7 +27,7 @@ from deltaprop.backends.cuda_compiler import kernel_files
 from deltaprop.backends.numpy import NumpyBackend
 from deltaprop.cli import run
 from deltaprop.cli.doctor import COLOURS, show
-from deltaprop.doctor import Check, Report, Stage, device, emulated, epochs, host_epochs, operations, textbook
+from deltaprop.doctor import Check, Report, Stage, device, emulated, epochs, host_epochs, memory, operations, textbook
 from deltaprop.doctor import run as running
 from deltaprop.doctor.fits import Fit
 from deltaprop.doctor.process import Ending, module_command, run_process
@@ -55,7 +55,7 @@ waits_for_ever()
 
 @pytest.fixture(scope="module")
 def report():
-    """Of the CPU, by processes as users have them."""
+    """What is found on the CPU, by processes as users have them."""
     return dp.check_backend("numpy")
 
 
@@ -135,6 +135,22 @@ def test_what_is_wrong_on_the_cpu_is_found(monkeypatch):
     assert not checks["float64 SGD"]
     assert not checks["float64 momentum"]
     assert checks["float64 Adam"]
+
+
+def test_memory_that_is_left_behind_is_found(monkeypatch):
+    """A MiB of the device by each of 35 fits."""
+    backend, left = get_backend("reference"), [3000 * 2**20, 2965 * 2**20]
+    monkeypatch.setattr(backend, "room", lambda: left.pop(0))
+    of_device, *of_host = heard(memory.flat_memory, backend)
+    assert (of_device.name, of_device.found, of_device.unit) == ("device memory left by 35 fits", 35.0, "MiB")
+    assert not of_device.passed
+    assert all(check.passed for check in of_host)
+
+
+def test_the_reference_is_examined_by_itself():
+    (stage,) = dp.check_backend("reference").stages
+    assert (stage.backend, stage.name) == ("reference", "single steps")
+    assert stage.status in ("ok", "slow")
 
 
 def test_without_a_compiler_epochs_are_recorded(monkeypatch):
@@ -248,6 +264,8 @@ def test_there_is_no_emulation_without_a_checkout(monkeypatch, tmp_path, capsys)
     assert "it needs a checkout of the repository" in capsys.readouterr().err
     assert run(["doctor", "--emulated", "--backend", "numpy"]) == 2
     assert "--emulated: goes with backend 'cupy'" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="emulated: goes with backend 'cupy', got 'numpy'"):
+        dp.check_backend("numpy", emulated=True)
 
 
 # -- the device itself --------------------------------------------------------------------------------------------
@@ -382,6 +400,7 @@ def test_auto_is_what_there_is(no_device):
         ("cupy", True),
         ("numpy", False),
     ]
+    assert [stage.backend for stage in dp.check_backend("auto", only="recorded").stages] == ["numpy"]
 
 
 @pytest.mark.parametrize("name", ["zig", "cupy:", "cupy:x", "", 3, None])
@@ -483,6 +502,20 @@ def test_no_process_outlives_the_one_that_started_it(number, tmp_path):
     assert process.returncode == -number
     assert ("KeyboardInterrupt" in errors) == (number == signal.SIGINT)
     assert_gone(pid)
+
+
+def test_ctrl_c_at_the_command(tmp_path):
+    """The process that runs is ended, no other is started, and the exit status is the usual one."""
+    errors = tmp_path / "errors"
+    with errors.open("w") as file:
+        command = [sys.executable, "-m", "deltaprop", "doctor", "--backend", "numpy"]
+        process = subprocess.Popen(command, stderr=file, stdout=subprocess.PIPE, text=True)
+        wait_for(lambda: "numpy: compiled epochs" in errors.read_text())
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    assert errors.read_text().splitlines()[-1] == "deltaprop: error: interrupted"
 
 
 def wait_for(condition, seconds=30.0):

@@ -11,9 +11,8 @@ import typer
 from deltaprop.atomic_file import write_atomically
 from deltaprop.doctor import Report, check_backend
 from deltaprop.doctor.device import compile_for
-from deltaprop.doctor.stages import trials_of
+from deltaprop.doctor.stages import with_stages
 
-ALL = ("cupy", "numpy")
 #: What stands out on a terminal.
 COLOURS = {"ok": "green", "slow": "yellow", "failed": "bold red", "not tried": "dim"}
 
@@ -26,8 +25,7 @@ def examine(backend: str, only: str, *, emulated: bool) -> Report:
         return check_backend("cupy", only=only, progress=_progress, emulated=True)
     if backend != "all":
         return check_backend(backend, only=only, progress=_progress)
-    with_such = [name for name in ALL if any(only in trial.name for trial in trials_of(name))]
-    reports = [check_backend(name, only=only, progress=_progress) for name in with_such or ALL]
+    reports = [check_backend(name, only=only, progress=_progress) for name in with_stages(only)]
     return sum(reports[1:], start=reports[0])
 
 

@@ -23,7 +23,7 @@ def main(name: str, stage: str, *, emulated: bool) -> None:
     try:
         if kind == "cupy" and not emulated:
             require_cuda()
-        # Of several devices one, so that every network is on the one that is tried.
+        # Where there are several devices, every network shall be on the one that is tried.
         backend = (emulated_backend() if emulated else get_backend(name)).on_device(None)
         record = Record(tell)
         with backend.scope(), hearing_warnings(record):

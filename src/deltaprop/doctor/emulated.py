@@ -20,7 +20,7 @@ def require_emulation() -> None:
     Raises
     ------
     BackendError
-        If the package is not that of a checkout.
+        If the package does not lie in a checkout of the repository.
     """
     if not HOST_CUDA.is_file():
         raise BackendError(

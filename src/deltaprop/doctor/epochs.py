@@ -21,7 +21,7 @@ from deltaprop.whole_epoch import Pass
 DTYPES = ("float64", "float32")
 #: Samples of an epoch of captured steps: more than one graph of many steps holds, some single ones, a short one.
 CAPTURED_SAMPLES = 7 * 20 + 3
-#: Of the rules of updates those without and with moments, where a stage does not try them all.
+#: A rule without moments and one with both, where a stage does not try them all.
 TWO_RULES = ("SGD", "AdamW")
 #: Bytes of a chunk of a streamed epoch: three minibatches of 7 of 24 numbers.
 CHUNK_BYTES = 3 * 7 * 24 * 8

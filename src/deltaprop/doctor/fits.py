@@ -82,7 +82,7 @@ class Fit:
         return network.fit(X, y, optimizer=OPTIMIZERS[self.rule], batch_size=self.batch, epochs=self.epochs, l2=0.1)
 
     def error(self, backend: Backend) -> float:
-        """How far the parameters and the costs of each epoch are from those of the reference in float64."""
+        """How far the parameters and the cost of each epoch are from what the reference learns in float64."""
         ours, (X, y) = self.network(backend), self.data()
         reference = Network(self.layer_sizes, loss=LOSS, seed=SEED, dtype="float64", backend="reference")
         reference.parameters = backend.to_numpy(ours.parameters).astype(np.float64)  # which float32 has rounded

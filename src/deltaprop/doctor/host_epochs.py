@@ -54,7 +54,7 @@ def _against_the_textbook(backend: Backend, record: Record, way: type[WholeEpoch
 
 
 def textbook_error(backend: Backend, fit: Fit) -> float:
-    """How far a training is from that of `textbook`."""
+    """How far a training is from the same training by `textbook`."""
     network, (X, y) = fit.network(backend), fit.data()
     weights, biases = ([np.array(x, np.float64) for x in arrays] for arrays in (network.weights, network.biases))
     orders = [

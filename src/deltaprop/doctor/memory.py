@@ -18,8 +18,9 @@ from deltaprop.native_epoch import NativeEpoch
 
 #: Trainings, and after how many of them everything that is kept for later ones has been made.
 FITS, KEPT_AFTER = 40, 5
-#: MiB that may be gone after the others: some granules of allocators. A workspace lost by each would be 1000 MiB.
-ALLOWED = 16.0
+#: MiB that may be gone after the others, for allocators take some at a time. A workspace of 32 MiB that each fit kept
+#: would be 1120 MiB.
+ALLOWED = 32.0
 
 
 def out_of_memory(backend: Backend, record: Record) -> None:

@@ -22,9 +22,9 @@ from deltaprop.losses import LOSSES
 
 #: Rows and columns: odd; read 16 bytes at a time; and more rows and entries than one block takes.
 SHAPES = ((7, 33), (3, 128), (270, 31))
-#: Of flat vectors: no multiple of a block.
+#: Entries of a flat vector: no multiple of a block.
 ENTRIES = 20_001
-#: Rounding errors allowed beside those of sums.
+#: Rounding errors allowed, before sums are considered.
 UNITS = 32
 #: The probability with which dropout keeps a unit.
 KEEP = 0.75
@@ -41,7 +41,7 @@ class Draw:
         self.rng = np.random.default_rng(20240229)
 
     def __call__(self, *shape: int) -> Array:
-        """Of a normal distribution."""
+        """Numbers from the normal distribution."""
         return self.put(self.rng.standard_normal(shape))
 
     def put(self, x: np.ndarray[Any, Any]) -> Array:
@@ -53,7 +53,7 @@ class Draw:
         return self.backend.empty(shape, self.own)
 
     def targets(self, loss: str, *shape: int) -> np.ndarray[Any, Any]:
-        """In the range of `loss`."""
+        """Targets in the range of `loss`."""
         about = LOSSES[loss]
         if about.highest < np.inf:
             y = self.rng.uniform(0.05, 0.95, shape)

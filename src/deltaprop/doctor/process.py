@@ -120,7 +120,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """That of this process, by which the other finds the package where this one has."""
+    """The environment of this process, and in it the place where this one has found the package."""
     package = str(Path(deltaprop.__file__).parents[1])
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     return os.environ | {"PYTHONPATH": os.pathsep.join([*paths, package])}

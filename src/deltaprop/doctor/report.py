@@ -57,14 +57,14 @@ class Stage:
     Attributes
     ----------
     backend : str
-        Of which backend: ``"cupy"``.
+        The backend it belongs to, such as ``"cupy"``; ``"emulated"`` for an emulated device.
     name : str
         Such as ``"captured epochs"``.
     status : {"ok", "slow", "failed", "not tried"}
     seconds : float
         From the start of the process to its end.
     found, allowed : float or None
-        Of the check that came closest to what is allowed, or went furthest beyond.
+        The numbers of the worst check: the one that came closest to what is allowed, or went furthest beyond it.
     why : str
         Why the status is not "ok"; "" where it is.
     checks : tuple of Check
@@ -116,8 +116,12 @@ class Report:
     @property
     def ok(self) -> bool:
         """Whether something was tried, and nothing that was has failed."""
-        tried = [stage for stage in self.stages if stage.status != "not tried"]
-        return bool(tried) and all(stage.status != "failed" for stage in tried)
+        return self.tried and all(stage.status != "failed" for stage in self.stages)
+
+    @property
+    def tried(self) -> bool:
+        """Whether anything was tried."""
+        return any(stage.status != "not tried" for stage in self.stages)
 
     def __add__(self, other: Report) -> Report:
         """Both, one after the other."""

@@ -16,7 +16,7 @@ from deltaprop.doctor.emulated import require_emulation
 from deltaprop.doctor.process import Ending, module_command, run_process
 from deltaprop.doctor.record import Event
 from deltaprop.doctor.report import Check, Report, Stage, worst_of
-from deltaprop.doctor.stages import Trial, trials_of
+from deltaprop.doctor.stages import Trial, trials_of, with_stages
 
 #: How many times as long an emulated device may take.
 EMULATED = 10.0
@@ -61,10 +61,16 @@ def check_backend(
         If no other process can be started from this one, or there is no emulated device.
     """
     if backend == "auto":
-        report = check_backend("cupy", only=only, progress=progress)
-        return report if report.ok or _tried(report) else report + check_backend("numpy", only=only, progress=progress)
+        reports = []
+        for name in with_stages(only):
+            reports.append(check_backend(name, only=only, progress=progress, emulated=emulated))
+            if reports[-1].tried:
+                break
+        return sum(reports[1:], start=reports[0])
     kind, _ = split_name(backend)
     if emulated:
+        if backend != "cupy":
+            raise ValueError(f"emulated: goes with backend 'cupy', got {backend!r}")
         require_emulation()
     trials = trials_of(kind, emulated=emulated)
     wanted = [trial for trial in trials if only in trial.name]
@@ -81,10 +87,6 @@ def check_backend(
         if heard.no_device or (ending.problem and trial.name == "device"):
             break  # the others would say the same, or wait for it as long as this one has
     return Report(tuple(stages), machine)
-
-
-def _tried(report: Report) -> bool:
-    return any(stage.status != "not tried" for stage in report.stages)
 
 
 def _run(backend: str, trial: Trial, progress: Callable[[str], None], *, emulated: bool) -> tuple[Heard, Ending]:

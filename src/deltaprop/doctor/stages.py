@@ -65,6 +65,13 @@ CPU = (
 
 
 def trials_of(kind: str, *, emulated: bool = False) -> tuple[Trial, ...]:
-    """The stages of a backend, "cupy" or "numpy"."""
-    chosen = CUDA if kind == "cupy" else CPU
-    return tuple(trial for trial in chosen if not (emulated and trial.on_device))
+    """The stages of a backend: "cupy", "numpy" or "reference", which is NumPy step by step."""
+    if kind == "cupy":
+        return tuple(trial for trial in CUDA if not (emulated and trial.on_device))
+    return tuple(trial for trial in CPU if kind == "numpy" or trial.run is host_epochs.steps)
+
+
+def with_stages(only: str) -> tuple[str, ...]:
+    """The backends, "cupy" and "numpy", with a stage that has this text in its name; both, where neither has."""
+    names = ("cupy", "numpy")
+    return tuple(name for name in names if any(only in trial.name for trial in trials_of(name))) or names
