@@ -295,6 +295,7 @@ def test_the_device_is_described(monkeypatch):
     assert facts["memory"] == "139.0 GiB, 130.0 GiB free"
     assert facts["CUDA"] == "driver 13.1, runtime 12.9"
     assert (facts["NVRTC"], facts["cuBLASLt"]) == ("13.0", "130100")
+    assert facts["matrix products"] == "by cublasLt"
     assert compiled == [("adam", "float32", "sm_90")]
     assert [what for kind, what in events if kind == "slow"] == []
 
@@ -341,6 +342,9 @@ def test_kernels_compiled_beforehand(tmp_path, monkeypatch, capsys):
         assert sorted(line.split()[0] for line in lines) == ["gather-float32", "gather-float64"]
         assert last == f"2 kernel files for sm_90 are in {tmp_path}, {anew} of them compiled anew"
     assert len(list(tmp_path.glob("gather-*-sm_90-*.cubin"))) == 2
+    events = []
+    device.kernel_files(fake_device(None), Record(events.append))  # the stage, on a device of this kind
+    assert sorted(what.split()[0] for _, what in events) == ["gather-float32", "gather-float64"]
     assert run(["doctor", "--compile", "sm_20"]) == 2
     assert "kernels for sm_20: kernels/gather.cu does not compile" in capsys.readouterr().err
 
@@ -470,11 +474,11 @@ def test_a_crash_of_the_device_ends_what_would_wait_for_it(instead, monkeypatch)
 
 def test_a_stage_that_takes_too_long_is_ended(instead, monkeypatch, tmp_path):
     steps = next(trial for trial in trials_of("numpy") if trial.name == "single steps")
-    hurried = dataclasses.replace(steps, limit=3.0)
+    hurried = dataclasses.replace(steps, limit=2.0)
     monkeypatch.setattr(running, "trials_of", lambda kind, *, emulated=False: (hurried,))
     instead("single steps", ENDLESS, tmp_path / "pid")
     (stage,) = dp.check_backend("numpy").stages
-    assert (stage.status, stage.why) == ("failed", "it took more than 3 s and was stopped, during to wait")
+    assert (stage.status, stage.why) == ("failed", "it took more than 2 s and was stopped, during to wait")
     assert "waits_for_ever" in stage.log  # where it was
     assert_gone(tmp_path / "pid")
 

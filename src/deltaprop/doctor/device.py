@@ -51,7 +51,7 @@ def device(backend: Any, record: Record) -> None:
     compile_kernels("adam", "float32", architecture(backend))
     record.trying("matrix products")
     products = backend.products
-    record.fact("products", f"by {type(products).__name__}")
+    record.fact("matrix products", "by cublasLt" if products.capturable else "by CuPy")
     if products.capturable:
         record.fact("cuBLASLt", products.lt.get_version())
     else:

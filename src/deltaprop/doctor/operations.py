@@ -20,8 +20,11 @@ from deltaprop.backends import Array, Backend, get_backend
 from deltaprop.doctor.record import Record
 from deltaprop.losses import LOSSES
 
-#: Rows and columns: odd; read 16 bytes at a time; and more rows and entries than one block takes.
+#: Rows and columns: odd; read 16 bytes at a time; and more rows than one block takes or, of an output layer, entries.
 SHAPES = ((7, 33), (3, 128), (270, 31))
+OUTPUT_SHAPES = ((7, 33), (3, 128), (33, 257))
+#: Entries of an output layer from which each loss is tried with one activation: only the launch is another one.
+MANY_ENTRIES = 1000
 #: Entries of a flat vector: no multiple of a block.
 ENTRIES = 20_001
 #: Rounding errors allowed, before sums are considered.
@@ -94,7 +97,7 @@ def affine_activation(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array
 
 def output_delta(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
     """δ^(L), its sums and the cost, with sample weights, of every loss and output activation."""
-    for m, s in SHAPES:
+    for m, s in OUTPUT_SHAPES:
         for loss, name, arrays in _outputs(draw, m, s):
             out, sums, cost = draw.empty(m, s), draw.empty(s), backend.zeros((), np.float64)
             weight = draw.put(draw.rng.uniform(0, 3, m))
@@ -220,7 +223,7 @@ def input_gradient(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
 
 def output_delta_tangent(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
     """dδ^(L) of every loss and output activation."""
-    for m, s in SHAPES:
+    for m, s in OUTPUT_SHAPES:
         for loss, name, arrays in _outputs(draw, m, s):
             out, dZ, dA = draw.empty(m, s), draw(m, s), draw(m, s)
             backend.output_delta_tangent(loss, name, *arrays, dZ, dA, 0.25, out=out)
@@ -250,7 +253,7 @@ OPERATIONS: dict[Operation, int] = {
     activation: 0,
     activation_gradient: 0,
     affine_activation: 128,
-    output_delta: 270,
+    output_delta: 257,
     hidden_delta: 270,
     weight_gradient: 270,
     bias_gradient: 270,
@@ -309,8 +312,7 @@ def _masks(backend: Backend) -> np.ndarray[Any, Any]:
 def _outputs(draw: Draw, m: int, s: int) -> Iterator[tuple[str, str, tuple[Array, Array, Array]]]:
     """Every loss with every output activation it goes with, and z, a and y for them."""
     for loss, about in LOSSES.items():
-        # On many blocks the same is launched in another way: once for each loss is enough.
-        for name in about.activations if m < 100 else about.activations[:1]:
+        for name in about.activations if m * s < MANY_ENTRIES else about.activations[:1]:
             z = draw.rng.standard_normal((m, s))
             y = draw.targets(loss, m, s)
             yield loss, name, (draw.put(z), draw.put(_activated(name, z)), draw.put(y))

@@ -22,7 +22,7 @@ from deltaprop.doctor.record import Event
 from deltaprop.errors import BackendError
 
 #: Seconds that a process has to end by itself after it was told to, and after it was killed.
-TO_END, TO_DIE = 3.0, 5.0
+TO_END, TO_DIE = 2.0, 5.0
 #: Characters of standard error that are kept: its end.
 MOST_KEPT = 8000
 
