@@ -24,6 +24,8 @@ from deltaprop.backends.cuda_compiler import TYPE_OPTIONS
 from deltaprop.backends.cupy import CupyBackend, Found, Here, kind_of
 from deltaprop.backends.resident import Shape
 
+#: Bytes that the device has, all of them always free.
+MEMORY = 2**40
 HEADER = Path(__file__).with_name("host_cuda.h")
 
 
@@ -92,6 +94,17 @@ def kernel(file, function, dtype, definitions=()):
 
 class OutOfMemoryError(Exception):
     """CuPy's error, where the device has no more memory."""
+
+
+def allocated(make):
+    """`make` of NumPy, for a device that has `MEMORY`."""
+
+    def within_the_device(shape, dtype):
+        if np.prod(shape, dtype=float) * np.dtype(dtype).itemsize > MEMORY:
+            raise OutOfMemoryError
+        return make(shape, dtype)
+
+    return within_the_device
 
 
 class CUDARuntimeError(RuntimeError):
@@ -219,7 +232,7 @@ class HostCudaBackend(CupyBackend):
         self.devices, self.streams = Devices(), Streams(self.recording)
         limits = {"multiprocessors": 1, "shared": 232448}
         runtime = SimpleNamespace(
-            memGetInfo=lambda: (2**40, 2**40),
+            memGetInfo=lambda: (MEMORY, MEMORY),
             getDeviceCount=lambda: devices,
             cudaDevAttrMultiProcessorCount="multiprocessors",
             cudaDevAttrMaxSharedMemoryPerBlockOptin="shared",
@@ -235,8 +248,8 @@ class HostCudaBackend(CupyBackend):
             memory=memory,
             alloc_pinned_memory=lambda size: np.full(size, 0xFF, np.uint8),  # NaN until it is written to
         )
-        names = ("ndarray", "matmul", "asarray", "empty", "zeros", "isfinite", "vdot")
-        functions = {name: getattr(np, name) for name in names}
+        functions = {name: getattr(np, name) for name in ("ndarray", "matmul", "asarray", "isfinite", "vdot")}
+        functions |= {name: allocated(getattr(np, name)) for name in ("empty", "zeros")}
         pool = SimpleNamespace(free_all_blocks=lambda: None, free_bytes=lambda: 0)
         self.cp = SimpleNamespace(cuda=cuda, asnumpy=np.asarray, get_default_memory_pool=lambda: pool, **functions)
         self._functions = {}

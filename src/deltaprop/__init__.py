@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from deltaprop.activations import sigmoid_grad as sigmoid_grad
     from deltaprop.backends import available_backends as available_backends
     from deltaprop.backends import get_backend as get_backend
+    from deltaprop.doctor import check_backend as check_backend
     from deltaprop.early_stopping import EarlyStopping as EarlyStopping
     from deltaprop.errors import BackendError as BackendError
     from deltaprop.errors import DivergenceError as DivergenceError
@@ -43,6 +44,7 @@ _HOMES = {
     "accumulation": ("accumulate",),
     "activations": ("sigmoid", "sigmoid_grad"),
     "backends": ("available_backends", "get_backend"),
+    "doctor": ("check_backend",),
     "early_stopping": ("EarlyStopping",),
     "errors": ("BackendError", "DivergenceError"),
     "estimators": ("MLPClassifier", "MLPRegressor"),

@@ -10,16 +10,18 @@ WIDTH = 100_000
 
 
 class Table:
-    """Rows of cells under headers; the first column stands to the left, the others to the right.
+    """Rows of cells under headers; the first columns stand to the left, the others, numbers, to the right.
 
     Parameters
     ----------
     headers : sequence of str
         One a column.
+    left : int, default 1
+        How many columns stand to the left.
     """
 
-    def __init__(self, headers: Sequence[str]) -> None:
-        self.headers, self.rows = list(headers), list[tuple[str, ...]]()
+    def __init__(self, headers: Sequence[str], left: int = 1) -> None:
+        self.headers, self.rows, self.left = list(headers), list[tuple[str, ...]](), left
 
     def add(self, *cells: str) -> None:
         """A row, one cell a column."""
@@ -33,7 +35,7 @@ class Table:
 
         drawn = RichTable(box=box.MARKDOWN if markdown else box.ROUNDED)
         for position, header in enumerate(self.headers):
-            drawn.add_column(header, justify="right" if position else "left", no_wrap=True)
+            drawn.add_column(header, justify="left" if position < self.left else "right", no_wrap=True)
         for row in self.rows:
             drawn.add_row(*row)
         text = StringIO()

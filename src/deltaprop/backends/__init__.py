@@ -9,7 +9,7 @@ from functools import cache
 from deltaprop.backends.base import Array, Backend
 from deltaprop.errors import BackendError
 
-__all__ = ["Array", "Backend", "available_backends", "backend_of", "backend_problem", "get_backend"]
+__all__ = ["Array", "Backend", "available_backends", "backend_of", "backend_problem", "get_backend", "split_name"]
 
 
 @cache
@@ -61,12 +61,23 @@ def get_backend(name: str | Backend = "auto") -> Backend:
         return name
     if name == "auto":
         return get_backend(available_backends()[0])
-    kind, _, number = name.partition(":")
-    make = BACKENDS.get(kind) or BY_NAME_ONLY.get(kind)
-    if make is None or (number and not number.isdecimal()) or name.endswith(":"):
+    kind, number = split_name(name)
+    backend = (BACKENDS | BY_NAME_ONLY)[kind]()
+    return backend if number is None else backend.on_device(number)
+
+
+def split_name(name: str) -> tuple[str, int | None]:
+    """The kind of backend and the number of the device that a name such as "cupy:1" stands for; "auto" is none.
+
+    Raises
+    ------
+    ValueError
+        If no backend has that name.
+    """
+    kind, _, number = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if kind not in BACKENDS | BY_NAME_ONLY or (number and not number.isdecimal()) or name.endswith(":"):
         raise ValueError(f"backend: expected one of 'auto', 'numpy', 'cupy', 'cupy:N', 'reference', got {name!r}")
-    backend = make()
-    return backend.on_device(int(number)) if number else backend
+    return kind, int(number) if number else None
 
 
 @cache

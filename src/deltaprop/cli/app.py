@@ -253,6 +253,40 @@ def info() -> None:
         typer.echo(line)
 
 
+@app.command()
+def doctor(
+    backend: Annotated[
+        str,
+        typer.Option(help="all, numpy, cupy, or cupy:1 for the second GPU; all is cupy, if it can be had, and numpy."),
+    ] = "all",
+    only: Annotated[str, typer.Option(help="Only stages with this text in their names, such as 'resident'.")] = "",
+    json: Annotated[str | None, typer.Option(help="Where to write all that was found.")] = None,
+    emulated: Annotated[
+        bool, typer.Option("--emulated", help="Try the CUDA kernels on the CPU; in a checkout of the repository.")
+    ] = False,
+    compile: Annotated[
+        str | None,
+        typer.Option(help="Try nothing; compile the kernels for a kind of GPU, such as sm_90, into the cache."),
+    ] = None,
+) -> None:
+    """Try every operation and every way of training on this machine. Exit status 1 if something does not work."""
+    from deltaprop.cli import doctor as checks
+
+    if compile is not None:
+        if emulated or only or json is not None or backend != "all":
+            raise ValueError("--compile: goes with no other option")
+        checks.fill_cache(compile)
+        return
+    if json is not None:
+        check_writable(json)
+    report = checks.examine(backend, only, emulated=emulated)
+    checks.show(report, written=json is not None)
+    if json is not None:
+        checks.write_json(json, report)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
 def write_text(text: str, out: str | None) -> None:
     """Write `text` to the file `out`, all or nothing, or to standard output where that is None."""
     if out is None:

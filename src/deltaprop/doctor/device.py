@@ -1,0 +1,138 @@
+"""The device itself, what goes with it, and the kernels compiled for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from deltaprop.backends import backend_problem
+from deltaprop.backends.cache_folder import cache_folder
+from deltaprop.backends.compiled_files import compiled_here
+from deltaprop.backends.cuda_compiler import compile_all, compile_kernels
+from deltaprop.backends.cupy import INSTALL
+from deltaprop.doctor.record import NoDeviceError, NotTriedError, Record
+from deltaprop.errors import BackendError
+from deltaprop.installed import is_installed
+
+#: What says which driver is loaded, on Linux.
+DRIVER = Path("/proc/driver/nvidia/version")
+CAPTURE = "which training steps need to be captured as CUDA graphs, and products to be in a lower precision"
+
+
+def require_cuda() -> None:
+    """Find out whether there is a device.
+
+    Raises
+    ------
+    NoDeviceError
+        If there is none, or CuPy is missing or broken.
+    """
+    problem = backend_problem("cupy")
+    if problem is not None:
+        raise NoDeviceError(problem)
+
+
+def device(backend: Any, record: Record) -> None:
+    """The device's name and memory, the versions, whether NVRTC compiles, and what multiplies matrices."""
+    cp, runtime = backend.cp, backend.cp.cuda.runtime
+    number = backend.cp.cuda.Device().id
+    properties = runtime.getDeviceProperties(number)
+    free, total = runtime.memGetInfo()
+    record.fact("device", f"{number}: {properties['name'].decode()}, compute capability {capability(backend)}")
+    record.fact("memory", f"{total / 2**30:.1f} GiB, {free / 2**30:.1f} GiB free")
+    record.fact("CUDA", f"driver {_cuda(runtime.driverGetVersion())}, runtime {_cuda(runtime.runtimeGetVersion())}")
+    record.fact("driver", _driver())
+    record.fact("CuPy", cp.__version__)
+    record.fact("nvmath-python", _version("nvmath-python"))
+    record.trying("NVRTC")
+    record.fact("NVRTC", ".".join(map(str, cp.cuda.nvrtc.getVersion())))
+    compile_kernels("adam", "float32", architecture(backend))
+    record.trying("matrix products")
+    products = backend.products
+    record.fact("matrix products", "by cublasLt" if products.capturable else "by CuPy")
+    if products.capturable:
+        record.fact("cuBLASLt", products.lt.get_version())
+    else:
+        record.slow(f"matrix products are CuPy's and not cublasLt's, {CAPTURE}; nvmath-python is what brings it")
+
+
+def kernel_files(backend: Any, record: Record) -> None:
+    """Every kernel file for the device, from the cache or compiled anew."""
+    compile_all(architecture(backend), report=lambda name, seconds: record.progress(compiled(name, seconds)))
+
+
+def compile_for(architecture: str, tell: Callable[[str], None]) -> str:
+    """Fill the cache with every kernel file for `architecture`, with no device at hand; a sentence about it.
+
+    Raises
+    ------
+    BackendError
+        If CuPy or NVRTC is missing, the compiler refuses, or there is no folder to keep the files in.
+    """
+    if not is_installed("cupy"):
+        raise BackendError(f"kernels are compiled by CuPy, which is not installed; {INSTALL}")
+    folder = cache_folder()
+    if folder is None:
+        raise BackendError("there is no folder to keep compiled kernels in; $DELTAPROP_CACHE_DIR names one")
+    before, count = len(compiled_here), 0
+
+    def report(name: str, seconds: float) -> None:
+        nonlocal count
+        count += 1
+        tell(compiled(name, seconds))
+
+    try:
+        compile_all(architecture, report=report)
+    except (ImportError, RuntimeError) as error:  # no NVRTC, or one that does not know the architecture
+        raise BackendError(f"kernels for {architecture}: {error}") from error
+    anew = len(compiled_here) - before
+    return f"{count} kernel files for {architecture} are in {folder}, {anew} of them compiled anew"
+
+
+def compiled(name: str, seconds: float) -> str:
+    """A line about a kernel file."""
+    return f"{name:<32} {seconds:6.1f} s"
+
+
+def require_cublaslt(backend: Any) -> None:
+    """Find out whether products can be captured.
+
+    Raises
+    ------
+    NotTriedError
+        If they cannot.
+    """
+    if not backend.products.capturable:
+        raise NotTriedError("it needs cublasLt by nvmath-python")
+
+
+def capability(backend: Any) -> str:
+    """Such as ``"9.0"``."""
+    number = str(backend.cp.cuda.Device().compute_capability)
+    return f"{number[:-1]}.{number[-1]}"
+
+
+def architecture(backend: Any) -> str:
+    """Such as ``"sm_90"``."""
+    return f"sm_{backend.cp.cuda.Device().compute_capability}"
+
+
+def _cuda(number: int) -> str:
+    """13000 is 13.0."""
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _driver() -> str:
+    try:
+        return DRIVER.read_text().splitlines()[0].removeprefix("NVRM version:").strip()
+    except (OSError, IndexError):
+        return "its version is not in /proc/driver"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

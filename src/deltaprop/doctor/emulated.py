@@ -1,0 +1,50 @@
+"""The CUDA backend with its kernels compiled as C++ and run on the CPU, as the tests of a checkout have it."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import deltaprop
+from deltaprop.backends import Backend
+from deltaprop.errors import BackendError
+
+#: Where the emulation is beside the package, which lies under ``src/`` there.
+HOST_CUDA = Path(deltaprop.__file__).parents[2] / "tests" / "host_cuda.py"
+
+
+def require_emulation() -> None:
+    """Find out whether there is an emulated device.
+
+    Raises
+    ------
+    BackendError
+        If the package does not lie in a checkout of the repository.
+    """
+    if not HOST_CUDA.is_file():
+        raise BackendError(
+            f"--emulated: the emulated device is part of the tests, and there is no {HOST_CUDA}; it needs a checkout "
+            "of the repository, installed by: pip install -e ."
+        )
+
+
+def emulated_backend() -> Backend:
+    """The backend of the emulated device.
+
+    Raises
+    ------
+    BackendError
+        If it is not here, or there is no g++ to compile the kernels.
+    """
+    require_emulation()
+    spec = spec_from_file_location("deltaprop_host_cuda", HOST_CUDA)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    problem = module.compiler_problem()
+    if problem is not None:
+        raise BackendError(f"--emulated: {problem}")
+    backend: Backend = module.HostCudaBackend()
+    return backend

@@ -1,0 +1,117 @@
+"""Every way of training on a device, each against NumPy step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from unittest.mock import patch
+
+from deltaprop import streamed_epoch
+from deltaprop.backends import Backend, resident
+from deltaprop.backends.base import Precision
+from deltaprop.doctor.device import require_cublaslt
+from deltaprop.doctor.fits import OPTIMIZERS, Fit
+from deltaprop.doctor.record import NotTriedError, Record
+from deltaprop.doctor.ways import only
+from deltaprop.graph_epoch import GraphEpoch
+from deltaprop.resident_epoch import ResidentEpoch
+from deltaprop.streamed_epoch import StreamedEpoch
+from deltaprop.whole_epoch import Pass
+
+DTYPES = ("float64", "float32")
+#: Samples of an epoch of captured steps: more than one graph of many steps holds, some single ones, a short one.
+CAPTURED_SAMPLES = 7 * 20 + 3
+#: A rule without moments and one with both, where a stage does not try them all.
+TWO_RULES = ("SGD", "AdamW")
+#: Bytes of a chunk of a streamed epoch: three minibatches of 7 of 24 numbers.
+CHUNK_BYTES = 3 * 7 * 24 * 8
+
+
+def compare(backend: Backend, record: Record, fit: Fit, how: str = "") -> None:
+    """A training against the reference; `how` tells it from others of its name."""
+    name = f"{fit.name}, {how}" if how else fit.name
+    record.trying(name)
+    record.compare(name, fit.error(backend), fit.allowed)
+
+
+def resident_on(blocks: int) -> Callable[[Any, Record], None]:
+    """Epochs in one launch of a cluster of so many blocks."""
+
+    def stage(backend: Any, record: Record) -> None:
+        if blocks > backend.shared_memory_limits()[1]:
+            raise NotTriedError("clusters of blocks began with compute capability 9.0")
+        with patch.object(resident, "CLUSTERS", (blocks,)), only(ResidentEpoch) as found:
+            for dtype in DTYPES:
+                for rule in TWO_RULES:
+                    compare(backend, record, Fit(dtype, rule))
+            used = {epoch.run.residence.blocks for epoch in found if isinstance(epoch, ResidentEpoch)}
+            _check_way(record, len(found) == len(DTYPES) * len(TWO_RULES) and used == {blocks}, "resident")
+
+    return stage
+
+
+def captured(backend: Any, record: Record) -> None:
+    """Steps captured as CUDA graphs, with every optimizer."""
+    require_cublaslt(backend)
+    with only(GraphEpoch) as found:
+        for dtype in DTYPES:
+            for rule in OPTIMIZERS:
+                compare(backend, record, Fit(dtype, rule, samples=CAPTURED_SAMPLES))
+        _check_way(record, len(found) == len(DTYPES) * len(OPTIMIZERS), "captured")
+
+
+def in_precision(precision: Precision) -> Callable[[Any, Record], None]:
+    """Captured steps whose products are in this precision, of odd widths and of widths that matrix units like."""
+
+    def stage(backend: Any, record: Record) -> None:
+        require_cublaslt(backend)
+        with only(GraphEpoch) as found:
+            for sizes in ((20, 33, 17, 4), (64, 128, 64, 10)):
+                fit = Fit("float32", "SGD", 16 * 20 + 5, 16, 2, sizes, precision)
+                compare(backend, record, fit, "-".join(map(str, sizes)))
+            _check_way(record, len(found) == 2, "captured")
+
+    return stage
+
+
+def streamed(backend: Any, record: Record) -> None:
+    """Data that stay on the host, uploaded in chunks of a few minibatches, by either way of training a chunk."""
+    epochs: list[StreamedEpoch] = []
+    call = StreamedEpoch.__call__
+
+    def counted(self: StreamedEpoch, given: Pass) -> None:
+        epochs.append(self)
+        call(self, given)
+
+    with (
+        patch.object(backend, "room", lambda: 0),
+        patch.object(streamed_epoch, "CHUNK_BYTES", CHUNK_BYTES),
+        patch.object(StreamedEpoch, "__call__", counted),
+    ):
+        for dtype in DTYPES:
+            for name, ways in (("resident", (ResidentEpoch,)), ("captured", (GraphEpoch,))):
+                with only(*ways):
+                    compare(backend, record, Fit(dtype), name)
+    _check_way(record, len(epochs) == 2 * len(DTYPES) * Fit().epochs, "streamed")
+
+
+def steps(backend: Backend, record: Record) -> None:
+    """One call of the backend after the other."""
+    with only():
+        for dtype in DTYPES:
+            for rule in TWO_RULES:
+                compare(backend, record, Fit(dtype, rule))
+
+
+def second_stream(backend: Any, record: Record) -> None:
+    """The caller's current stream is another than the default one."""
+    stream = backend.new_stream()
+    for name, ways in (("resident", (ResidentEpoch,)), ("captured", (GraphEpoch,)), ("steps", ())):
+        for dtype in DTYPES:
+            with only(*ways), backend.on_stream(stream):
+                compare(backend, record, Fit(dtype), name)
+
+
+def _check_way(record: Record, as_asked: bool, way: str) -> None:
+    if not as_asked:
+        record.not_taken(way)

@@ -1,0 +1,67 @@
+"""Every way of training on the CPU, each against a training written out sample by sample."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from deltaprop.backends import Backend, get_backend
+from deltaprop.backends.native_compiler import find_compiler
+from deltaprop.backends.native_library import library
+from deltaprop.doctor.fits import OPTIMIZERS, Fit, relative, worst
+from deltaprop.doctor.record import Record
+from deltaprop.doctor.textbook import trained
+from deltaprop.doctor.ways import only
+from deltaprop.native_epoch import NativeEpoch
+from deltaprop.network import SHUFFLE_STREAM
+from deltaprop.recorded_epoch import RecordedEpoch
+from deltaprop.whole_epoch import WholeEpoch
+
+DTYPES = ("float64", "float32")
+NO_COMPILER = "there is no C++ compiler (c++, g++ or clang++), so epochs are recorded calls of NumPy"
+
+
+def compiled(backend: Backend, record: Record) -> None:
+    """Epochs in the library that is compiled for this processor."""
+    if find_compiler() is None:
+        record.slow(f"{NO_COMPILER}; pip install 'deltaprop[native]' brings one")
+        return recorded(backend, record)
+    for dtype in DTYPES:
+        record.trying(f"the library for {dtype}")
+        library(np.dtype(dtype))
+    return _against_the_textbook(backend, record, NativeEpoch)
+
+
+def recorded(backend: Backend, record: Record) -> None:
+    """Epochs as recorded calls of NumPy."""
+    _against_the_textbook(backend, record, RecordedEpoch)
+
+
+def steps(backend: Backend, record: Record) -> None:
+    """One call of NumPy after the other: the reference that other backends are compared with."""
+    _against_the_textbook(get_backend("reference"), record, None)
+
+
+def _against_the_textbook(backend: Backend, record: Record, way: type[WholeEpoch] | None) -> None:
+    ways = () if way is None else (way,)
+    with only(*ways) as found:
+        for dtype in DTYPES:
+            for rule in OPTIMIZERS:
+                fit = Fit(dtype, rule)
+                record.trying(fit.name)
+                record.compare(fit.name, textbook_error(backend, fit), fit.allowed)
+    if len(found) != len(ways) * len(DTYPES) * len(OPTIMIZERS):
+        record.not_taken("compiled" if way is NativeEpoch else "recorded")
+
+
+def textbook_error(backend: Backend, fit: Fit) -> float:
+    """How far a training is from the same training by `textbook`."""
+    network, (X, y) = fit.network(backend), fit.data()
+    weights, biases = ([np.array(x, np.float64) for x in arrays] for arrays in (network.weights, network.biases))
+    orders = [
+        np.random.default_rng((network.seed, SHUFFLE_STREAM, epoch)).permutation(len(X)) for epoch in range(fit.epochs)
+    ]
+    costs = fit.train(network, X, y).cost
+    expected = trained(weights, biases, X, y, orders, fit.batch, 0.1, OPTIMIZERS[fit.rule])
+    flat = np.concatenate([x.ravel() for x in (*weights, *biases)])
+    of_parameters = relative(np.asarray(network.parameters), flat)
+    return worst(of_parameters, relative(np.array(costs), np.array(expected)))

@@ -1,0 +1,324 @@
+"""Every operation of the vocabulary on odd sizes, against NumPy in float64.
+
+Each function here takes a backend and what draws its inputs, and yields what the operation has written. It is run
+twice with the same random numbers: by the backend in question, and by NumPy's in float64.
+
+The bounds: elementary functions and the few operations around them are allowed 32 units of rounding (ε, 2.2e-16 or
+1.2e-7) of the largest entry of a result. The rounding errors of a sum of n terms add up like the steps of a random
+walk, to some √n of them; twice that is allowed on top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from deltaprop.activations import OUTPUT_ACTIVATIONS
+from deltaprop.backends import Array, Backend, get_backend
+from deltaprop.doctor.record import Record
+from deltaprop.losses import LOSSES
+
+#: Rows and columns: odd; read 16 bytes at a time; and more rows than one block takes or, of an output layer, entries.
+SHAPES = ((7, 33), (3, 128), (270, 31))
+OUTPUT_SHAPES = ((7, 33), (3, 128), (33, 257))
+#: Entries of an output layer from which each loss is tried with one activation: only the launch is another one.
+MANY_ENTRIES = 1000
+#: Entries of a flat vector: no multiple of a block.
+ENTRIES = 20_001
+#: Rounding errors allowed, before sums are considered.
+UNITS = 32
+#: The probability with which dropout keeps a unit.
+KEEP = 0.75
+DTYPES = ("float64", "float32")
+#: The functions with a kernel for g′.
+SLOPES = tuple(name for name in OUTPUT_ACTIVATIONS if name != "softmax")
+
+
+class Draw:
+    """Draws inputs, rounds them to the dtype under test and hands them to a backend in the dtype it works in."""
+
+    def __init__(self, backend: Backend, tested: str, own: str) -> None:
+        self.backend, self.tested, self.own = backend, tested, own
+        self.rng = np.random.default_rng(20240229)
+
+    def __call__(self, *shape: int) -> Array:
+        """Numbers from the normal distribution."""
+        return self.put(self.rng.standard_normal(shape))
+
+    def put(self, x: np.ndarray[Any, Any]) -> Array:
+        """`x`, rounded."""
+        return self.backend.asarray(x.astype(self.tested), self.own)
+
+    def empty(self, *shape: int) -> Array:
+        """Room for a result."""
+        return self.backend.empty(shape, self.own)
+
+    def targets(self, loss: str, *shape: int) -> np.ndarray[Any, Any]:
+        """Targets in the range of `loss`."""
+        about = LOSSES[loss]
+        if about.highest < np.inf:
+            y = self.rng.uniform(0.05, 0.95, shape)
+            return y / y.sum(axis=1, keepdims=True) if about.rows_sum_to_one else y
+        return self.rng.uniform(0.0, 3.0, shape) if about.lowest == 0.0 else 2.0 * self.rng.standard_normal(shape)
+
+
+#: From a backend and what draws its inputs to the names of results and the results.
+Operation: TypeAlias = Callable[[Backend, Draw], Iterator[tuple[str, Array]]]
+
+
+def activation(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
+    """a = g(z)."""
+    for name in SLOPES:
+        z, out = draw(ENTRIES), draw.empty(ENTRIES)
+        backend.activation(name, z, out)
+        yield name, out
+
+
+def activation_gradient(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
+    """g′(z)."""
+    for name in SLOPES:
+        z, out = draw(ENTRIES), draw.empty(ENTRIES)
+        backend.activation_gradient(name, z, out)
+        yield name, out
+
+
+def affine_activation(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
+    """z and a of a layer; softmax too, and with a mask of dropout."""
+    for m, s in SHAPES:
+        for name in OUTPUT_ACTIVATIONS:
+            A, W, b, Z, out = draw(m, 5), draw(s, 5), draw(s), draw.empty(m, s), draw.empty(m, s)
+            mask = None if name == "softmax" else draw.put(2.0 * (draw.rng.random((m, s)) < 0.5))
+            backend.affine_activation(A, W, b, name, Z=Z, out=out, mask=mask)
+            yield f"z of {name}", Z
+            yield name, out
+
+
+def output_delta(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
+    """δ^(L), its sums and the cost, with sample weights, of every loss and output activation."""
+    for m, s in OUTPUT_SHAPES:
+        for loss, name, arrays in _outputs(draw, m, s):
+            out, sums, cost = draw.empty(m, s), draw.empty(s), backend.zeros((), np.float64)
+            weight = draw.put(draw.rng.uniform(0, 3, m))
+            backend.output_delta(loss, name, *arrays, 0.25, out, cost, weight, sums)
+            backend.add_cost(loss, name, *arrays, cost, weight)
+            yield from ((f"{what} of {loss}, {name}", x) for what, x in (("δ", out), ("Σ δ", sums), ("cost", cost)))
+
+
+def hidden_delta(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
+    """δ^(l) and its sums."""
+    for m, s in SHAPES:
+        for name in SLOPES:
+            delta, W, Z, out, sums = draw(m, 4), draw(4, s), draw(m, s), draw.empty(m, s), draw.empty(s)
+            backend.hidden_delta(delta, W, name, Z, out=out, bias_gradient=sums)
+            yield f"δ of {name}", out
+            yield f"Σ δ of {name}", sums
+
+
+def weight_gradient(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
+    """Δ^(l), by itself and added to what is there."""
+    for m, s in SHAPES:
+        delta, A, out = draw(m, s), draw(m, 6), draw(s, 6)
+        backend.weight_gradient(delta, A, out=out)
+        yield f"{m} rows", out
+        out = draw(s, 6)
+        backend.weight_gradient(delta, A, out=out, keep=0.75)
+        yield f"{m} rows, added", out
+
+
+def bias_gradient(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
+    """Σ δ^(l+1)."""
+    for m, s in SHAPES:
+        delta, out = draw(m, s), draw.empty(s)
+        backend.bias_gradient(delta, out)
+        yield f"{m} rows", out
+
+
+def add_l2_gradient(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
+    """λ W."""
+    W, gradient = draw(ENTRIES), draw(ENTRIES)
+    backend.add_l2_gradient(W, 0.3, gradient)
+    yield "", gradient
+
+
+def squared_norm(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
+    """Σ W², handed to the host or added to a cost."""
+    W, cost = draw(ENTRIES), backend.zeros((), np.float64)
+    backend.add_squared_norm(W, 0.25, cost)
+    yield "on the device", cost
+    yield "on the host", backend.asarray(backend.squared_norm(W), np.float64)
+
+
+def sgd(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
+    """θ − η g."""
+    theta, g = draw(ENTRIES), draw(ENTRIES)
+    backend.sgd_update(theta, g, None, 0.1, 0.0, False)
+    yield "", theta
+
+
+def momentum(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
+    """With a velocity."""
+    theta, g, v = draw(ENTRIES), draw(ENTRIES), draw(ENTRIES)
+    backend.sgd_update(theta, g, v, 0.1, 0.9, False)
+    yield "θ", theta
+    yield "v", v
+
+
+def nesterov(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
+    """With a velocity, looked ahead."""
+    theta, g, v = draw(ENTRIES), draw(ENTRIES), draw(ENTRIES)
+    backend.sgd_update(theta, g, v, 0.1, 0.9, True)
+    yield "θ", theta
+    yield "v", v
+
+
+def adam(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
+    """With both moments; decay of the first half."""
+    theta, g, first = draw(ENTRIES), draw(ENTRIES), draw(ENTRIES)
+    second = draw.put(draw.rng.uniform(0.5, 2.0, ENTRIES))
+    backend.adam_update(theta, g, first, second, 0.01, 0.9, 0.999, 1e-8, 0.1, ENTRIES // 2)
+    yield from (("θ", theta), ("m", first), ("v", second))
+
+
+def gather(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
+    """Rows of a minibatch."""
+    X, rows = draw(61, 7), backend.asarray(draw.rng.permutation(61)[:33], np.int64)
+    yield "", backend.gather(X, rows, out=draw.empty(33, 7))
+
+
+def dropout_mask(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
+    """Two draws from one stream."""
+    stream = backend.random_stream((1, 2, 3))
+    for number in ("first", "second"):
+        out = draw.empty(ENTRIES)
+        backend.dropout_mask(stream, KEEP, out)
+        yield f"{number} draw", out
+
+
+def affine_tangent(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
+    """dz of a layer."""
+    for m, s in SHAPES:
+        out = draw.empty(m, s)
+        backend.affine_tangent(draw(m, 5), draw(m, 5), draw(s, 5), draw(s, 5), draw(s), out=out)
+        yield f"{m} rows", out
+
+
+def activation_tangent(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
+    """da, by g′ or by the Jacobian of softmax."""
+    for m, s in SHAPES:
+        for name in OUTPUT_ACTIVATIONS:
+            z, tangent, out = draw.rng.standard_normal((m, s)), draw(m, s), draw.empty(m, s)
+            backend.activation_tangent(name, draw.put(z), draw.put(_activated(name, z)), tangent, out=out)
+            yield name, out
+
+
+def input_gradient(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
+    """Wᵀ δ."""
+    for m, s in SHAPES:
+        out = draw.empty(m, s)
+        backend.input_gradient(draw(m, 4), draw(4, s), out=out)
+        yield f"{m} rows", out
+
+
+def output_delta_tangent(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
+    """dδ^(L) of every loss and output activation."""
+    for m, s in OUTPUT_SHAPES:
+        for loss, name, arrays in _outputs(draw, m, s):
+            out, dZ, dA = draw.empty(m, s), draw(m, s), draw(m, s)
+            backend.output_delta_tangent(loss, name, *arrays, dZ, dA, 0.25, out=out)
+            yield f"{loss}, {name}", out
+
+
+def hidden_delta_tangent(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
+    """dδ^(l)."""
+    for m, s in SHAPES:
+        for name in SLOPES:
+            out = draw.empty(m, s)
+            inputs = (draw(m, 4), draw(m, 4), draw(4, s), draw(4, s))
+            backend.hidden_delta_tangent(*inputs, name, draw(m, s), draw(m, s), out=out)
+            yield name, out
+
+
+def weight_gradient_tangent(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
+    """dΔ^(l)."""
+    for m, s in SHAPES:
+        out = draw.empty(s, 6)
+        backend.weight_gradient_tangent(draw(m, s), draw(m, s), draw(m, 6), draw(m, 6), out=out)
+        yield f"{m} rows", out
+
+
+#: Each, and how many terms its longest sum has.
+OPERATIONS: dict[Operation, int] = {
+    activation: 0,
+    activation_gradient: 0,
+    affine_activation: 128,
+    output_delta: 257,
+    hidden_delta: 270,
+    weight_gradient: 270,
+    bias_gradient: 270,
+    add_l2_gradient: 0,
+    squared_norm: ENTRIES,
+    sgd: 0,
+    momentum: 0,
+    nesterov: 0,
+    adam: 0,
+    gather: 0,
+    dropout_mask: 0,
+    affine_tangent: 11,
+    activation_tangent: 128,
+    input_gradient: 4,
+    output_delta_tangent: 0,
+    hidden_delta_tangent: 12,
+    weight_gradient_tangent: 540,
+}
+
+
+def operations(backend: Backend, record: Record) -> None:
+    """Each of them in both dtypes, with the worst error of its results; and what dropout promises."""
+    for operation, terms in OPERATIONS.items():
+        for dtype in DTYPES:
+            name = f"{dtype} {operation.__name__}"
+            record.trying(name)
+            allowed = (UNITS + 2.0 * terms**0.5) * float(np.finfo(dtype).eps)
+            record.compare(name, error(operation, backend, dtype), allowed)
+    record.trying("dropout")
+    first, again = (_masks(backend) for _ in range(2))
+    record.compare("dropout drawn again", float(np.max(np.abs(first - again))), 0.0)
+    deviation = np.sqrt((1.0 - KEEP) / KEEP / first.size)  # of the mean of so many entries from its own, 1
+    record.compare("mean of dropout", abs(first.mean() - 1.0) / deviation, 5.0, "σ")
+
+
+def error(operation: Operation, backend: Backend, dtype: str) -> float:
+    """The worst of the results of an operation: max |got − expected| by the largest entry expected; nan where one is.
+
+    Results have to be of the shape expected.
+    """
+    numpy = get_backend("reference")
+    ours = operation(backend, Draw(backend, dtype, dtype))
+    expected = operation(numpy, Draw(numpy, dtype, "float64"))
+    return float(np.max([_error(backend.to_numpy(a), b) for (_, a), (_, b) in zip(ours, expected, strict=True)]))
+
+
+def _error(got: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:
+    scale = float(np.max(np.abs(expected)))
+    return float(np.max(np.abs(got.astype(np.float64) - expected))) / (scale or 1.0)
+
+
+def _masks(backend: Backend) -> np.ndarray[Any, Any]:
+    return np.array([backend.to_numpy(out) for _, out in dropout_mask(backend, Draw(backend, "float32", "float32"))])
+
+
+def _outputs(draw: Draw, m: int, s: int) -> Iterator[tuple[str, str, tuple[Array, Array, Array]]]:
+    """Every loss with every output activation it goes with, and z, a and y for them."""
+    for loss, about in LOSSES.items():
+        for name in about.activations if m * s < MANY_ENTRIES else about.activations[:1]:
+            z = draw.rng.standard_normal((m, s))
+            y = draw.targets(loss, m, s)
+            yield loss, name, (draw.put(z), draw.put(_activated(name, z)), draw.put(y))
+
+
+def _activated(name: str, z: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    out = np.empty_like(z)
+    get_backend("reference").activation(name, z, out)
+    return out

@@ -1,0 +1,224 @@
+"""What was found: checks, the stages they belong to, and the report of all, as text and as JSON types."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from deltaprop.tables import Table
+
+Status: TypeAlias = Literal["ok", "slow", "failed", "not tried"]
+#: Columns of text, where nobody says how many there are.
+WIDTH = 80
+
+
+@dataclass(frozen=True)
+class Check:
+    """A number that was found, beside the largest one allowed.
+
+    Attributes
+    ----------
+    name : str
+        What was compared, such as ``"float32 Adam"``.
+    found, allowed : float
+        The check has passed where `found` is at most `allowed`.
+    unit : str
+        Such as ``"MiB"``; "" for a relative error.
+    """
+
+    name: str
+    found: float
+    allowed: float
+    unit: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether `found` is a number, and at most `allowed`."""
+        return self.found <= self.allowed
+
+    @property
+    def exhausted(self) -> float:
+        """How much of what is allowed was found, for the worst of several."""
+        if not self.passed:
+            return math.inf if math.isnan(self.found) or self.allowed == 0 else self.found / self.allowed
+        return self.found / self.allowed if self.allowed else 0.0
+
+    def __str__(self) -> str:
+        return f"{self.name}: {number(self.found, self.unit)}, allowed {number(self.allowed, self.unit)}"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What was tried in one process.
+
+    Attributes
+    ----------
+    backend : str
+        The backend it belongs to, such as ``"cupy"``; ``"emulated"`` for an emulated device.
+    name : str
+        Such as ``"captured epochs"``.
+    status : {"ok", "slow", "failed", "not tried"}
+    seconds : float
+        From the start of the process to its end.
+    found, allowed : float or None
+        The numbers of the worst check: the one that came closest to what is allowed, or went furthest beyond it.
+    why : str
+        Why the status is not "ok"; "" where it is.
+    checks : tuple of Check
+        All of them.
+    log : str
+        Where it failed, the end of what the process has written to standard error.
+    """
+
+    backend: str
+    name: str
+    status: Status
+    seconds: float = 0.0
+    why: str = ""
+    checks: tuple[Check, ...] = ()
+    log: str = ""
+
+    @property
+    def worst(self) -> Check | None:
+        """The check that went furthest beyond what is allowed, or came closest: of errors, where there are any."""
+        errors = [check for check in self.checks if not check.unit]
+        return worst_of(self.checks) or max(errors or self.checks, key=lambda check: check.exhausted, default=None)
+
+    @property
+    def found(self) -> float | None:
+        """What the worst check found."""
+        return None if self.worst is None else self.worst.found
+
+    @property
+    def allowed(self) -> float | None:
+        """What was allowed there."""
+        return None if self.worst is None else self.worst.allowed
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `check_backend` found.
+
+    Attributes
+    ----------
+    stages : tuple of Stage
+        In the order in which they were tried.
+    machine : mapping of str to str
+        Versions, processor and device.
+    """
+
+    stages: tuple[Stage, ...]
+    machine: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether something was tried, and nothing that was has failed."""
+        return self.tried and all(stage.status != "failed" for stage in self.stages)
+
+    @property
+    def tried(self) -> bool:
+        """Whether anything was tried."""
+        return any(stage.status != "not tried" for stage in self.stages)
+
+    def __add__(self, other: Report) -> Report:
+        """Both, one after the other."""
+        return Report((*self.stages, *other.stages), {**self.machine, **other.machine})
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def text(self, width: int = WIDTH) -> str:
+        """The report for people, without a newline at its end; sentences are broken after `width` columns."""
+        blocks = [self._machine(width), self._stages(), *map(_operations, self.stages), self._why(width), self.verdict]
+        return "\n\n".join(block for block in blocks if block)
+
+    @property
+    def verdict(self) -> str:
+        """One line."""
+        count = {status: sum(stage.status == status for stage in self.stages) for status in ("ok", "slow", "failed")}
+        if not sum(count.values()):
+            return "nothing was tried"
+        seconds = sum(stage.seconds for stage in self.stages)
+        return f"{', '.join(f'{n} {status}' for status, n in count.items() if n)}; {seconds:.0f} s"
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it in JSON types; a number that is not finite is text, such as ``"nan"``."""
+        return {
+            "ok": self.ok,
+            "machine": dict(self.machine),
+            "stages": [
+                {
+                    "backend": stage.backend,
+                    "name": stage.name,
+                    "status": stage.status,
+                    "seconds": round(stage.seconds, 3),
+                    "found": _json(stage.found),
+                    "allowed": _json(stage.allowed),
+                    "why": stage.why,
+                    "checks": [
+                        {"name": c.name, "found": _json(c.found), "allowed": _json(c.allowed), "unit": c.unit}
+                        for c in stage.checks
+                    ],
+                    "log": stage.log,
+                }
+                for stage in self.stages
+            ],
+        }
+
+    def _machine(self, width: int) -> str:
+        space = max(map(len, self.machine), default=0) + 2
+        lines = [_wrapped(f"{name:<{space}}{value}", width, space) for name, value in self.machine.items()]
+        return "\n".join(lines)
+
+    def _stages(self) -> str:
+        table = Table(("backend", "stage", "result", "seconds", "error", "allowed"), left=3)
+        for stage in self.stages:
+            worst = stage.worst
+            numbers = ("", "") if worst is None else (number(x, worst.unit) for x in (worst.found, worst.allowed))
+            seconds = "" if stage.status == "not tried" else f"{stage.seconds:.1f}"
+            table.add(stage.backend, stage.name, stage.status, seconds, *numbers)
+        return table.render()
+
+    def _why(self, width: int) -> str:
+        reasons = [stage for stage in self.stages if stage.why]
+        return "\n".join(
+            _wrapped(f"{stage.backend}, {stage.name}: {stage.status}: {stage.why}", width, 2) for stage in reasons
+        )
+
+
+def number(value: float, unit: str = "") -> str:
+    """As short as it may be: an error has two digits, a quantity with a unit one behind the point."""
+    if unit:
+        return f"{value:.1f} {unit}"
+    return "0" if value == 0 else f"{value:.1e}"
+
+
+def _operations(stage: Stage) -> str:
+    """Where the checks of a stage are named "float64 sgd" and "float32 sgd", and so on: a row for each operation."""
+    dtypes = ("float64", "float32")
+    found = {tuple(check.name.split(" ")): check for check in stage.checks}
+    names = list(dict.fromkeys(key[1] for key in found if len(key) == 2 and key[0] in dtypes))
+    if stage.name != "operations" or not names:
+        return ""
+    table = Table((f"{stage.backend}: operation", *(column for dtype in dtypes for column in (dtype, "allowed"))))
+    for name in names:
+        cells = [found.get((dtype, name)) for dtype in dtypes]
+        numbers = [number(x) for check in cells if check is not None for x in (check.found, check.allowed)]
+        table.add(name, *numbers, *[""] * (4 - len(numbers)))
+    return table.render()
+
+
+def _wrapped(line: str, width: int, indent: int) -> str:
+    return textwrap.fill(line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+
+
+def _json(value: float | None) -> float | str | None:
+    return value if value is None or math.isfinite(value) else str(value)
+
+
+def worst_of(checks: Sequence[Check]) -> Check | None:
+    """The failed check that went furthest beyond what is allowed; None where all have passed."""
+    return max((check for check in checks if not check.passed), key=lambda check: check.exhausted, default=None)

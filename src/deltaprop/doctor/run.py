@@ -1,0 +1,192 @@
+"""All stages of a backend one after the other, each in a process of its own."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+import deltaprop
+from deltaprop.backends import split_name
+from deltaprop.doctor.emulated import require_emulation
+from deltaprop.doctor.process import Ending, module_command, run_process
+from deltaprop.doctor.record import Event
+from deltaprop.doctor.report import Check, Report, Stage, worst_of
+from deltaprop.doctor.stages import Trial, trials_of, with_stages
+
+#: How many times as long an emulated device may take.
+EMULATED = 10.0
+
+
+def check_backend(
+    backend: str = "auto",
+    *,
+    only: str = "",
+    progress: Callable[[str], None] = lambda line: None,
+    emulated: bool = False,
+) -> Report:
+    """Whether a backend works on this machine: what ``deltaprop doctor`` prints.
+
+    Every operation and every way of training is tried on small networks of odd sizes and compared: on a device with
+    NumPy in float64, on the CPU with backpropagation written out sample by sample. Each stage is a process of its own,
+    so that a crash or an error that stays with a device costs that stage, and this process never touches the device.
+
+    Parameters
+    ----------
+    backend : {"auto", "numpy", "cupy", "cupy:N", "reference"}
+        As for `get_backend`. Where "auto" finds no CUDA device, it is NumPy's.
+    only : str
+        Only stages in whose names this text occurs; by default all.
+    progress : callable
+        Given a line before each stage, and for each kernel file that has been compiled.
+    emulated : bool
+        Try the CUDA backend on the emulated device of the tests, on the CPU; needs a checkout of the repository.
+
+    Returns
+    -------
+    Report
+        ``report.ok``, ``report.stages``, each with ``name``, ``status`` ("ok", "slow", "failed" or "not tried"),
+        ``seconds``, the error ``found``, the one ``allowed`` and ``why``. ``str(report)`` is a table. Where there is no
+        CUDA device, the only stage of "cupy" is one that was not tried, and the report is not ok.
+
+    Raises
+    ------
+    ValueError
+        If no backend has that name, or no stage has that text in its name.
+    BackendError
+        If no other process can be started from this one, or there is no emulated device.
+    """
+    if backend == "auto":
+        reports = []
+        for name in with_stages(only):
+            reports.append(check_backend(name, only=only, progress=progress, emulated=emulated))
+            if reports[-1].tried:
+                break
+        return sum(reports[1:], start=reports[0])
+    kind, _ = split_name(backend)
+    if emulated:
+        if backend != "cupy":
+            raise ValueError(f"emulated: goes with backend 'cupy', got {backend!r}")
+        require_emulation()
+    trials = trials_of(kind, emulated=emulated)
+    wanted = [trial for trial in trials if only in trial.name]
+    if not wanted:
+        names = ", ".join(repr(trial.name) for trial in trials)
+        raise ValueError(f"only: expected a part of the name of a stage, {names}, got {only!r}")
+    machine, stages = _machine(), list[Stage]()
+    for trial in wanted:
+        progress(f"{'emulated' if emulated else backend}: {trial.name}")
+        heard, ending = _run(backend, trial, progress, emulated=emulated)
+        usual = math.inf if emulated else trial.usual
+        machine |= heard.facts
+        stages.append(heard.stage("emulated" if emulated else backend, trial.name, ending, usual))
+        if heard.no_device or (ending.problem and trial.name == "device"):
+            break  # the others would say the same, or wait for it as long as this one has
+    return Report(tuple(stages), machine)
+
+
+def _run(backend: str, trial: Trial, progress: Callable[[str], None], *, emulated: bool) -> tuple[Heard, Ending]:
+    """What a stage has told, and how its process ended."""
+    heard = Heard(progress)
+    options = ["--emulated"] if emulated else []
+    command = module_command("deltaprop.doctor", backend, trial.name, *options)
+    return heard, run_process(command, trial.limit * (EMULATED if emulated else 1.0), heard)
+
+
+@dataclass
+class Heard:
+    """What a stage has told of itself so far."""
+
+    progress: Callable[[str], None]
+    trying: str = ""
+    checks: list[Check] = field(default_factory=list)
+    facts: dict[str, str] = field(default_factory=dict)
+    slow: list[str] = field(default_factory=list)
+    not_taken: str = ""
+    compiled: list[tuple[str, float]] = field(default_factory=list)
+    raised: str = ""
+    not_tried: str = ""
+    no_device: bool = False
+    done: bool = False
+
+    def __call__(self, event: Event) -> None:
+        """Take in an event."""
+        kind, what = event
+        getattr(self, f"_{kind.replace(' ', '_')}")(what)
+
+    def _trying(self, what: str) -> None:
+        self.trying = what
+
+    def _check(self, what: list[Any]) -> None:
+        self.checks.append(Check(*what))
+
+    def _fact(self, what: list[str]) -> None:
+        self.facts[what[0]] = what[1]
+
+    def _slow(self, what: str) -> None:
+        if what not in self.slow:
+            self.slow.append(what)
+
+    def _not_taken(self, what: str) -> None:
+        self.not_taken = what
+
+    def _progress(self, what: str) -> None:
+        self.progress(what)
+
+    def _compiled(self, what: list[tuple[str, float]]) -> None:
+        self.compiled = what
+
+    def _raised(self, what: str) -> None:
+        self.raised = what
+
+    def _not_tried(self, what: str) -> None:
+        self.not_tried = what
+
+    def _no_device(self, what: str) -> None:
+        self.not_tried, self.no_device = what, True
+
+    def _done(self, what: None) -> None:
+        self.done = True
+
+    def stage(self, backend: str, name: str, ending: Ending, usual: float) -> Stage:
+        """What became of it."""
+        failures, checks = self._failures(ending), tuple(self.checks)
+        if failures:
+            return Stage(backend, name, "failed", ending.seconds, "; ".join(failures), checks, ending.log)
+        if self.not_tried:
+            return Stage(backend, name, "not tried", ending.seconds, self.not_tried, checks)
+        slow = self._slowness(ending.seconds, usual)
+        return Stage(backend, name, "slow" if slow else "ok", ending.seconds, "; ".join(slow), checks)
+
+    def _failures(self, ending: Ending) -> list[str]:
+        problem = ending.problem or ("" if self.done else "its process ended before the stage did")
+        during = f", during {self.trying}" if self.trying else ""
+        failures = [f"{what}{during}" for what in (problem, self.raised) if what]
+        if self.not_taken and not self.slow:  # by which the machine has said what it refuses
+            failures.append(f"epochs were not {self.not_taken}, though nothing else was allowed")
+        worst = worst_of(self.checks)
+        return failures if worst is None else [str(worst), *failures]
+
+    def _slowness(self, seconds: float, usual: float) -> list[str]:
+        slow = list(self.slow)
+        if self.compiled:
+            took = max(seconds for _, seconds in self.compiled)
+            slow.append(
+                f"{len(self.compiled)} files were compiled anew, the longest in {took:.1f} s; "
+                "the next run finds them in the cache"
+            )
+        elif seconds > usual:
+            slow.append(f"it took {seconds:.1f} s, where less than {usual:g} s is usual")
+        return slow
+
+
+def _machine() -> dict[str, str]:
+    return {
+        "deltaprop": deltaprop.__version__,
+        "Python": f"{platform.python_version()} on {platform.platform()}",
+        "NumPy": np.__version__,
+    }

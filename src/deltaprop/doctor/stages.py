@@ -1,0 +1,77 @@
+"""What is tried of each backend, in which order, and how long it may take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from deltaprop.backends.resident import CLUSTERS
+from deltaprop.doctor import device, epochs, host_epochs, memory
+from deltaprop.doctor.operations import operations
+from deltaprop.doctor.record import Record
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A stage before it is run.
+
+    Attributes
+    ----------
+    name : str
+    run : callable
+        Given the backend and where to put what it finds; what it raises is a failure.
+    usual : float
+        Seconds beyond which it is called slow: a process takes some 3 of them to begin on a device.
+    limit : float
+        Seconds after which it is stopped, and has failed; what it compiles anew is counted.
+    on_device : bool
+        Whether it needs a device that is one, and not an emulated one.
+    """
+
+    name: str
+    run: Callable[[Any, Record], None]
+    usual: float = 10.0
+    limit: float = 120.0
+    on_device: bool = False
+
+
+CUDA = (
+    Trial("device", device.device, on_device=True),
+    # NVRTC takes a minute or two for all of them.
+    Trial("kernel files", device.kernel_files, limit=900.0, on_device=True),
+    Trial("operations", operations),
+    *(
+        Trial(f"resident, {blocks} block{'' if blocks == 1 else 's'}", epochs.resident_on(blocks), limit=300.0)
+        for blocks in CLUSTERS
+    ),
+    Trial("captured epochs", epochs.captured),
+    Trial("precision tf32", epochs.in_precision("tf32")),
+    Trial("precision bf16", epochs.in_precision("bf16")),
+    Trial("precision fp16", epochs.in_precision("fp16")),
+    Trial("streamed epochs", epochs.streamed),
+    Trial("single steps", epochs.steps),
+    Trial("second stream", epochs.second_stream),
+    Trial("out of memory", memory.out_of_memory),
+    Trial(f"{memory.FITS} fits", memory.flat_memory),
+)
+CPU = (
+    # The compiler takes half a minute at most.
+    Trial("compiled epochs", host_epochs.compiled, limit=300.0),
+    Trial("recorded epochs", host_epochs.recorded),
+    Trial("single steps", host_epochs.steps),
+    Trial(f"{memory.FITS} fits", memory.flat_memory),
+)
+
+
+def trials_of(kind: str, *, emulated: bool = False) -> tuple[Trial, ...]:
+    """The stages of a backend: "cupy", "numpy" or "reference", which is NumPy step by step."""
+    if kind == "cupy":
+        return tuple(trial for trial in CUDA if not (emulated and trial.on_device))
+    return tuple(trial for trial in CPU if kind == "numpy" or trial.run is host_epochs.steps)
+
+
+def with_stages(only: str) -> tuple[str, ...]:
+    """The backends, "cupy" and "numpy", with a stage that has this text in its name; both, where neither has."""
+    names = ("cupy", "numpy")
+    return tuple(name for name in names if any(only in trial.name for trial in trials_of(name))) or names
