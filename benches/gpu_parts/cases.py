@@ -16,6 +16,10 @@ SHAPES = [
 #: The cases that are small enough to be tried on the CPU, and with how many steps.
 REHEARSED, STEPS = (1, 2), 5
 PRECISIONS = ("fp32", "tf32", "bf16")
+#: Rows of which each tells more than those after it; the others follow. Networks that stay in shared memory have one
+#: precision.
+FIRST = [(0, "fp32"), (1, "fp32"), (2, "fp32"), (3, "fp32"), (4, "fp32"), (5, "bf16"), (3, "tf32"), (3, "bf16")]
+FIRST += [(4, "bf16"), (4, "tf32"), (5, "tf32"), (0, "bf16"), (0, "tf32"), (5, "fp32")]
 
 
 def name_of(sizes: Sequence[int]) -> str:
@@ -41,6 +45,12 @@ def find_cases(wanted: Sequence[str]) -> list[int]:
             numbered = ", ".join(f"{number} ({name})" for number, name in enumerate(names))
             raise ValueError(f"--cases: expected some of {numbered}, got {each!r}")
     return found or list(range(len(names)))
+
+
+def in_order(numbers: Sequence[int], precisions: Sequence[str]) -> list[tuple[int, str]]:
+    """The rows of some cases and precisions, in the order of their worth."""
+    rows = [(number, precision) for precision in precisions for number in numbers]
+    return sorted(rows, key=lambda row: FIRST.index(row) if row in FIRST else len(FIRST))
 
 
 def make_case(number: int, *, rehearse: bool) -> Case:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..contestants import Case, Jax, Naive, Ours, Torch
-from .cases import REHEARSED, SHAPES, find_cases, make_case, name_of
+from .cases import REHEARSED, SHAPES, find_cases, in_order, make_case, name_of
 from .channel import Channel
 from .part import SPARE, Options
 
@@ -210,8 +210,7 @@ def run(options: Options, tell: Channel) -> None:
     work = {
         f"{_name(number)} {precision}{', compiled' if compiled else ''}": (number, precision, compiled)
         for compiled in passes
-        for precision in precisions
-        for number in numbers
+        for number, precision in in_order(numbers, precisions)
     }
     tell.plan(list(work))
     for name, (number, precision, compiled) in work.items():
