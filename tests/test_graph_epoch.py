@@ -13,7 +13,6 @@ from fake_cublaslt import Algorithm, FakeLt, of_backend
 from host_cuda import HostCudaBackend, HostProducts, compiler_problem, kernel
 
 import deltaprop as dp
-from deltaprop import graph_epoch
 from deltaprop.backends import cupy as cupy_backend
 from deltaprop.backends.cupy import CupyBackend
 from deltaprop.graph_epoch import STEPS_A_GRAPH, GraphEpoch, Replay
@@ -73,14 +72,6 @@ def test_every_optimizer(device, captured, optimizer, l2, weighted, rng):
     assert captured.count(STEPS_A_GRAPH) == 2
 
 
-def test_minibatches_too_large_to_be_gathered_ahead(device, captured, monkeypatch, rng):
-    monkeypatch.setattr(graph_epoch, "GATHERED_AHEAD", 0)
-    X, Y = rng.standard_normal((3 * STEPS_A_GRAPH + 5, 6)), rng.uniform(size=(3 * STEPS_A_GRAPH + 5, 2))
-    weight = rng.uniform(size=len(X))
-    assert_equal_fits(device, [6, 9, 2], X, Y, {}, batch_size=3, epochs=3, sample_weight=weight)
-    assert STEPS_A_GRAPH in captured
-
-
 @pytest.mark.parametrize("columns", [8, 7])
 @pytest.mark.parametrize("batch_size", [1, 33, None, 100])
 def test_sizes_of_minibatches(device, batch_size, columns, rng):
@@ -138,7 +129,7 @@ def with_lt(monkeypatch):
 
 
 def test_streams_and_workspaces_are_those_of_the_first_fit(with_lt, captured, rng):
-    """Fits in turn share three streams, of which two multiply; data come in any size. In a thread of its own there are others."""
+    """Fits in turn share two streams; data come in any size. In a thread of its own there are others."""
     backend, lt = with_lt
     made = []
 
@@ -157,7 +148,7 @@ def test_streams_and_workspaces_are_those_of_the_first_fit(with_lt, captured, rn
         thread.start()
         thread.join()
         # Streams are counted by thread; a new one has those of one that ended.
-        assert made[-1] == ((4, 1, 1)[threads], 4)
+        assert made[-1] == ((3, 1, 1)[threads], 4)
     assert set(lt.multiplied[-10:]) == {1}
 
 

@@ -7,8 +7,7 @@ step itself is that of `deltaprop.backprop`: its operations are launched once wh
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 import numpy as np
 
@@ -25,9 +24,6 @@ from deltaprop.whole_epoch import Pass, Task, Terms, WholeEpoch
 SCALE, PENALTY, DECAY, RATE, WEIGHT_DECAY, KEEP = range(6)
 #: Steps a graph, where so many follow one another: between graphs the device waits, between their nodes hardly.
 STEPS_A_GRAPH = 16
-#: Bytes of X up to which a minibatch is gathered while the step before runs. To gather more takes longer than to launch
-#: it, but next to nothing of a step that is as long.
-GATHERED_AHEAD = 2**24
 
 
 class GraphEpoch(WholeEpoch):
@@ -49,6 +45,7 @@ class GraphEpoch(WholeEpoch):
         self.gradient = network.own if self.descends else Parameters(backend, network.layer_sizes, dtype)
         self.step = backend.zeros((), np.int64)
         self.table = backend.empty((self.full + bool(self.rest), KEEP + 1), dtype)
+        self.current = backend.empty((KEEP + 1,), dtype)
         self.order = backend.empty((samples,), np.int64)
         self.weights = backend.empty((samples,), dtype)
         self.buffers = {m: Buffers(backend, network, X, Y, m) for m in {self.batch if self.full else 0, self.rest} if m}
@@ -98,75 +95,53 @@ class GraphEpoch(WholeEpoch):
             self.replays[key] = Replay(self.backend, stream, self._step(m, *asked))
         return self.replays[key]
 
-    def _step(self, m: int, shuffled: bool, weighted: bool, penalized: bool, decays: bool) -> Step:
-        """What launches one step over `m` samples: gather, forward, backward, update.
-
-        In a graph of several steps the rows of the next are gathered beside the backward pass of the one before.
-        """
+    def _step(self, m: int, shuffled: bool, weighted: bool, penalized: bool, decays: bool) -> Callable[[], None]:
+        """What launches one step over `m` samples: gather, forward, backward, update."""
         # Nothing of it holds this epoch, which holds it: what is on the device is let go of as soon as nobody trains.
-        backend, network, buffers = self.backend, self.network, self.buffers[m]
+        backend, network, now, buffers = self.backend, self.network, self.current, self.buffers[m]
         task, table, count, gradient, batch = self.task, self.table, self.step, self.gradient, self.batch
+        number = [now[i : i + 1].reshape(()) for i in range(KEEP + 1)]
+        keep, narrowed = number[KEEP] if self.descends else None, self.narrowed
+        weights = buffers.weights if weighted else None
         source = (task.X, task.Y, self.weights if weighted else None, self.order if shuffled else None)
-        descends, narrowed, side = self.descends, self.narrowed, backend.stream_for("weight gradients")
+        out = (buffers.X, buffers.Y, weights)
+        side = backend.stream_for("weight gradients")
 
-        def gather(out: Minibatch) -> None:
-            arrays = (out.X, out.Y, out.weights if weighted else None)
-            backend.minibatch(*source, table, count, arrays, out.numbers, batch)
-
-        def step(place: int, steps: int) -> None:
-            turn = buffers.minibatches
-            here, after = turn[place % len(turn)], turn[(place + 1) % len(turn)]
-            ahead = place + 1 < steps and after is not here
-            if place == 0 or after is here:
-                gather(here)
-            number, weights = here.number, here.weights if weighted else None
+        def step() -> None:
+            backend.minibatch(*source, table, count, out, now, batch)
             if decays:
                 backend.add_squared_norm(network.flat_weights, number[DECAY], task.decay)
             with (
                 backend.narrowed_once(narrowed),
-                backend.counting(count, partial(gather, after) if ahead else None),
+                backend.counting(count),
                 backend.small_layers(),
                 backend.beside(side),
             ):
-                forward(network, here.X, buffers.work)
+                forward(network, buffers.X, buffers.work)
                 backward(
                     network,
-                    here.Y,
+                    buffers.Y,
                     buffers.work,
                     gradient,
                     task.cost,
                     scale=number[SCALE],
                     penalty=number[PENALTY] if penalized else None,
                     sample_weight=weights,
-                    keep=number[KEEP] if descends else None,
+                    keep=keep,
                 )
-            if not descends:
+            if keep is None:
                 task.optimizer.apply(network, gradient, task.state, number[RATE], number[WEIGHT_DECAY])
 
         return step
-
-
-#: Launches a step, of which it is told at which place among how many it stands.
-Step: TypeAlias = Callable[[int, int], None]
-
-
-class Minibatch:
-    """Where the rows of a minibatch are gathered, and the numbers of its step."""
-
-    def __init__(self, backend: CupyBackend, X: Array, Y: Array, m: int) -> None:
-        empty, dtype = backend.empty, X.dtype
-        self.X, self.Y = empty((m, X.shape[1]), dtype), empty((m, Y.shape[1]), dtype)
-        self.weights, self.numbers = empty((m,), dtype), empty((KEEP + 1,), dtype)
-        self.number = [self.numbers[i : i + 1].reshape(()) for i in range(KEEP + 1)]
 
 
 class Buffers:
     """Where the steps over minibatches of one size write."""
 
     def __init__(self, backend: CupyBackend, network: NetworkState, X: Array, Y: Array, m: int) -> None:
-        first = Minibatch(backend, X, Y, m)
-        small = first.X.nbytes <= GATHERED_AHEAD
-        self.minibatches = [first, Minibatch(backend, X, Y, m)] if small else [first]
+        empty, dtype = backend.empty, network.dtype
+        self.X, self.Y = empty((m, X.shape[1]), dtype), empty((m, Y.shape[1]), dtype)
+        self.weights = empty((m,), dtype)
         self.work = Workspace(network, m, hidden=backend.hidden_storage)
 
 
@@ -176,7 +151,7 @@ class Replay:
     Where it cannot be captured it is launched again and again.
     """
 
-    def __init__(self, backend: CupyBackend, stream: Any, step: Step) -> None:
+    def __init__(self, backend: CupyBackend, stream: Any, step: Callable[[], None]) -> None:
         self.backend, self.stream, self.step = backend, stream, step
         self.launched = False
         self.graphs: dict[int, Any] = {}
@@ -184,8 +159,8 @@ class Replay:
     def __call__(self, times: int, progress: Progress, m: int) -> None:
         """So many steps of `m` samples."""
         if not self.launched:
-            self.backend.compile_for(partial(self.step, 0, 1))
-            self.step(0, 1)
+            self.backend.compile_for(self.step)
+            self.step()
             self.launched = True
             times -= 1
             progress.samples(m)
@@ -200,15 +175,15 @@ class Replay:
                 times -= steps
                 progress.samples(steps * m)
         for _ in range(times):
-            self.step(0, 1)
+            self.step()
             progress.samples(m)
 
     def _graph(self, steps: int) -> Any:
         if steps not in self.graphs:
 
             def body() -> None:
-                for place in range(steps):
-                    self.step(place, steps)
+                for _ in range(steps):
+                    self.step()
 
             self.graphs[steps] = self.backend.capture(self.stream, body)
         return self.graphs[steps]

@@ -151,7 +151,6 @@ class Here(threading.local):
         #: The files that a step needs and that are not loaded, while it is taken without being launched.
         self.wanted: set[tuple[str, str]] | None = None
         self.step: Array | None = None
-        self.then: Callable[[], None] | None = None
         self.narrowed: Narrowed | None = None
         self.aside: Aside | None = None
         self.small: SmallLayers | None = None
@@ -627,29 +626,13 @@ class CupyBackend(Backend):
             aside.running = False
 
     @contextmanager
-    def counting(self, step: Array | None, then: Callable[[], None] | None = None) -> Iterator[None]:
-        """Inside, `output_delta` counts `step`, () of int64, up: a step has one of them, after all that read it.
-
-        What `then` launches, once it is counted, runs on another stream; at the end it is waited for.
-        """
-        here, ahead = self._here, self.stream_for("minibatches")
-        before = here.step, here.then
-        here.step, here.then = step, then
+    def counting(self, step: Array | None) -> Iterator[None]:
+        """Inside, `output_delta` counts `step`, () of int64, up: a step has one of them, after all that read it."""
+        before, self._here.step = self._here.step, step
         try:
             yield
-            if then is not None:
-                self._after(self.cp.cuda.get_current_stream(), ahead)
         finally:
-            here.step, here.then = before
-
-    def _counted(self) -> None:
-        """Launch what was to follow once the step is counted."""
-        then, self._here.then = self._here.then, None
-        if then is not None:
-            ahead = self.stream_for("minibatches")
-            self._after(ahead, self.cp.cuda.get_current_stream())
-            with ahead:
-                then()
+            self._here.step = before
 
     @contextmanager
     def small_layers(self) -> Iterator[None]:
@@ -830,7 +813,6 @@ class CupyBackend(Backend):
         small = self._here.small
         if small is None or not small.output_delta(loss, activation, Z, Y, scale, out, cost, **given):
             self.library_output_delta(loss, activation, Z, A, Y, scale, out, cost, **given)
-        self._counted()
 
     def library_output_delta(
         self,
