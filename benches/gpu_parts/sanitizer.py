@@ -17,11 +17,16 @@ from .small_fits import WAYS
 TOOLS = ("memcheck", "synccheck", "racecheck")
 #: How many run at a time, and what a tool exits with where it has found something.
 SIDE_BY_SIDE, FOUND = 8, 9
+#: Barriers in shared memory that synccheck keeps track of: by default too few for a cluster that runs many steps.
+BARRIERS = 2**16
 
 
 def command(tool: str | None, check: str, way: str, backend: str) -> list[str]:
     program = [sys.executable, "-m", f"{__package__}.small_fits", way, "--backend", backend]
-    return program if tool is None else [tool, "--tool", check, "--error-exitcode", str(FOUND), *program]
+    if tool is None:
+        return program
+    room = ["--num-cuda-barriers", str(BARRIERS)] if check == "synccheck" else []
+    return [tool, "--tool", check, *room, "--error-exitcode", str(FOUND), *program]
 
 
 def look(tool: str | None, check: str, way: str, backend: str, seconds: float) -> dict[str, Any] | None:

@@ -14,7 +14,6 @@ in every process. A product first met while a stream is captured takes the first
 from __future__ import annotations
 
 import ctypes
-import os
 import threading
 import warnings
 from abc import ABC, abstractmethod
@@ -26,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends.base import Array, Scalar
-from deltaprop.backends.tuning import DeviceWatch, fastest
+from deltaprop.backends.tuning import DeviceWatch, fastest, tunes
 from deltaprop.errors import BackendError
 from deltaprop.installed import is_installed
 
@@ -330,20 +329,6 @@ class LtProducts(Products):
 def _alignment(address: int) -> int:
     """The largest power of two up to 256 that divides `address`."""
     return min(address & -address, 256)
-
-
-def tunes() -> bool:
-    """Whether algorithms are timed: unless ``DELTAPROP_TUNE`` is 0.
-
-    Raises
-    ------
-    ValueError
-        If it is neither 0 nor 1.
-    """
-    given = os.environ.get("DELTAPROP_TUNE") or "1"
-    if given not in ("0", "1"):
-        raise ValueError(f"DELTAPROP_TUNE: expected 0 or 1, got {given!r}")
-    return given == "1"
 
 
 def find_products(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -16,6 +17,20 @@ LONG, TOGETHER, MOST_LAUNCHES = 1e-3, 100e-6, 6
 ROUNDS, HOPEFUL = 3, 1.25
 #: Seconds by which a launch from an idle stream may seem to take longer than it does.
 LAUNCH = 20e-6
+
+
+def tunes() -> bool:
+    """Whether anything is timed: unless ``DELTAPROP_TUNE`` is 0.
+
+    Raises
+    ------
+    ValueError
+        If it is neither 0 nor 1.
+    """
+    given = os.environ.get("DELTAPROP_TUNE") or "1"
+    if given not in ("0", "1"):
+        raise ValueError(f"DELTAPROP_TUNE: expected 0 or 1, got {given!r}")
+    return given == "1"
 
 
 class Watch(Protocol):
