@@ -33,6 +33,14 @@ def backend_or_skip(name):
     return get_backend(name)
 
 
+def real_device_or_skip(needed):
+    """The CUDA backend on a device, for what the emulated one has not."""
+    backend = backend_or_skip("cupy")
+    if isinstance(backend, HostCudaBackend):
+        pytest.skip(f"the emulated device has no {needed}")
+    return backend
+
+
 @pytest.fixture(autouse=True)
 def emulated_gpu(request):
     """Where it is asked for, the emulated device is CuPy's in tests marked gpu; after any test it is not any more."""
