@@ -2,17 +2,20 @@
 
 import os
 import signal
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
-from host_cuda import HostCudaBackend, compiler_problem
+from host_cuda import HostCudaBackend, compiler_problem, in_place_of_cupy
 
 from deltaprop.backends import backend_problem, get_backend
 
 #: "cuda-on-host" is the CUDA backend with its kernels compiled as C++: what can be tested of it without a GPU.
 BACKEND_PARAMETERS = ["numpy", "cuda-on-host", pytest.param("cupy", marks=pytest.mark.gpu)]
+#: The emulated device in CuPy's place, until the end of a test.
+IN_PLACE = ExitStack()
 
 
 @cache
@@ -23,16 +26,39 @@ def cuda_on_host():
 def backend_or_skip(name):
     if name == "cuda-on-host":
         problem = compiler_problem()
-        return missing("g++", problem) if problem else cuda_on_host()
+        return missing("g++", problem) if problem else IN_PLACE.enter_context(in_place_of_cupy(cuda_on_host()))
     problem = backend_problem(name)
     if problem:
         pytest.skip(problem)
     return get_backend(name)
 
 
+def real_device_or_skip(needed):
+    """The CUDA backend on a device, for what the emulated one has not."""
+    backend = backend_or_skip("cupy")
+    if isinstance(backend, HostCudaBackend):
+        pytest.skip(f"the emulated device has no {needed}")
+    return backend
+
+
+@pytest.fixture(autouse=True)
+def emulated_gpu(request):
+    """Where it is asked for, the emulated device is CuPy's in tests marked gpu; after any test it is not any more."""
+    if request.config.getoption("emulated_gpu") and request.node.get_closest_marker("gpu"):
+        backend_or_skip("cuda-on-host")
+    yield
+    IN_PLACE.close()
+
+
 # A shell lets what it runs in the background ignore Ctrl-C, and so would what is tested.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--emulated-gpu", action="store_true", help="run the tests marked gpu on the emulated device, in CuPy's place"
+    )
 
 
 def pytest_configure(config):

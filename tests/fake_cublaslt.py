@@ -202,7 +202,7 @@ def of_backend(monkeypatch, lt, backend):
     installed(monkeypatch, lt)
     lt.run, lt.finish = backend.run, lambda: backend._after(None, backend.streams.top())
     backend.cp.cuda.Event, backend.cp.cuda.get_elapsed_time = lt.event, lt.elapsed
-    backend.cp.cuda.runtime.memsetAsync, backend.cp.full = lt.filled, np.full
+    backend.cp.cuda.runtime.memsetAsync = lt.filled
     return LtProducts(backend.cp, backend.address, backend._scratch, GUESSES)
 
 

@@ -1,13 +1,14 @@
 """The CUDA backend with its kernels compiled as C++ and run on the host, where there is no GPU.
 
 `CupyBackend` itself runs: which kernel it launches, with which grid, block and arguments. Only CuPy is replaced, by
-NumPy, and the launch, by `host_cuda.h`. Arguments are checked against the kernel's signature on the way.
+`strict_array.py`, and the launch, by `host_cuda.h`. Arguments are checked against the kernel's signature on the way.
 """
 
 import ctypes
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 from contextlib import contextmanager
@@ -15,10 +16,13 @@ from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
+import strict_array
+from strict_array import DEVICES, StrictArray, memory
 
+from deltaprop import backends
 from deltaprop.backends.cublas import Products
 from deltaprop.backends.cuda_compiler import TYPE_OPTIONS
 from deltaprop.backends.cupy import CupyBackend, Found, Here, kind_of
@@ -75,10 +79,15 @@ def kernel(file, function, dtype, definitions=()):
         assert len(arguments) == len(expected), f"{function} takes {len(expected)} arguments, got {len(arguments)}"
         held = []
         for position, (argument, size) in enumerate(zip(arguments, expected, strict=True)):
-            if isinstance(argument, np.ndarray):
+            if isinstance(argument, StrictArray):
                 assert size == 8, f"{function}: argument {position} is no pointer"
-                assert argument.flags.c_contiguous
-                argument = np.uintp(argument.ctypes.data)
+                array = memory(argument)
+                assert array.flags.c_contiguous
+                argument = np.uintp(array.ctypes.data)
+            if not isinstance(argument, np.generic):
+                raise TypeError(
+                    f"{function}: argument {position} is a {type(argument).__name__}, which is not on the device"
+                )
             given = -argument.itemsize if argument.dtype.kind == "f" else argument.itemsize
             assert given == size, f"{function}: argument {position} is {argument.dtype}, expected size {size}"
             held.append(np.array([argument]))
@@ -124,7 +133,9 @@ class HostProducts(Products):
         self.run = run
 
     def __call__(self, A, B, out, *, kind, factor, transpose_A, transpose_B, keep):
+        A, B, out = memory(A), memory(B), memory(out)
         A, B = A.swapaxes(-1, -2) if transpose_A else A, B.swapaxes(-1, -2) if transpose_B else B
+        keep = memory(keep)
 
         def multiply():
             real = np.float64 if kind == "float64" else np.float32
@@ -165,29 +176,6 @@ class Graph:
             launch()
 
 
-class Devices(threading.local):
-    """Devices that are not there, one of them the current one."""
-
-    def __init__(self):
-        self.current = [0]
-
-    def device(self, number=None):
-        """As cupy.cuda.Device."""
-        return Device(self, self.current[-1] if number is None else number)
-
-
-class Device:
-    def __init__(self, devices, number):
-        self.devices, self.id, self.compute_capability = devices, number, "90"
-
-    def __enter__(self):
-        self.devices.current.append(self.id)
-        return self
-
-    def __exit__(self, *error):
-        self.devices.current.pop()
-
-
 class Streams(threading.local):
     """Streams, one of them the current one."""
 
@@ -225,11 +213,11 @@ class Stream:
 
 
 class HostCudaBackend(CupyBackend):
-    """`CupyBackend` with NumPy in place of CuPy and the host in place of the device."""
+    """`CupyBackend` with strict arrays in place of CuPy's and the host in place of the device."""
 
     def __init__(self, devices=1):
         self.recording = SimpleNamespace(launches=None, broken=None)  # shared by the variants of all precisions
-        self.devices, self.streams = Devices(), Streams(self.recording)
+        self.devices, self.streams = DEVICES, Streams(self.recording)
         limits = {"multiprocessors": 1, "shared": 232448}
         runtime = SimpleNamespace(
             memGetInfo=lambda: (MEMORY, MEMORY),
@@ -248,10 +236,11 @@ class HostCudaBackend(CupyBackend):
             memory=memory,
             alloc_pinned_memory=lambda size: np.full(size, 0xFF, np.uint8),  # NaN until it is written to
         )
-        functions = {name: getattr(np, name) for name in ("ndarray", "matmul", "asarray", "isfinite", "vdot")}
-        functions |= {name: allocated(getattr(np, name)) for name in ("empty", "zeros")}
+        functions = strict_array.functions()
+        functions |= {name: allocated(functions[name]) for name in ("empty", "zeros")}
         pool = SimpleNamespace(free_all_blocks=lambda: None, free_bytes=lambda: 0)
-        self.cp = SimpleNamespace(cuda=cuda, asnumpy=np.asarray, get_default_memory_pool=lambda: pool, **functions)
+        self.cp = ModuleType("cupy")
+        self.cp.__dict__.update(functions, cuda=cuda, get_default_memory_pool=lambda: pool)
         self._functions = {}
         self._found = Found(HostProducts(self.run))
         self._variants = {("fp32", None): self}
@@ -322,7 +311,7 @@ class HostCudaBackend(CupyBackend):
 
     def upload(self, sources, targets, stream, after):
         for source, target in zip(sources, targets, strict=True):
-            target[...] = source
+            target.set(source)
         return "uploaded"
 
     def event(self):
@@ -334,9 +323,6 @@ class HostCudaBackend(CupyBackend):
     def wait_on_host(self, event):
         assert event in (None, "uploaded")
 
-    def address(self, array):
-        return array.ctypes.data
-
     def compile_for(self, step):
         """Its compiler is another, which takes one file at a time."""
 
@@ -347,3 +333,19 @@ class HostCudaBackend(CupyBackend):
             launch = kernel(file, function, kind, definitions)
             self._functions[key] = lambda *args, **options: self.run(lambda: launch(*args, **options))
         return self._functions[key]
+
+
+@contextmanager
+def in_place_of_cupy(backend):
+    """Inside, ``import cupy`` and the backend called "cupy" are the emulated ones: who gets an array knows whose it is."""
+    own, cupy = backends.BACKENDS["cupy"], sys.modules.get("cupy")
+    backends.BACKENDS["cupy"], sys.modules["cupy"] = lambda: backend, backend.cp
+    backends.backend_problem.cache_clear()
+    try:
+        yield backend
+    finally:
+        backends.BACKENDS["cupy"] = own
+        del sys.modules["cupy"]
+        if cupy is not None:
+            sys.modules["cupy"] = cupy
+        backends.backend_problem.cache_clear()

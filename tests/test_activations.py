@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import reference
 from cases import HIDDEN
+from conftest import real_device_or_skip
 
 import deltaprop as dp
 
@@ -147,11 +148,10 @@ def test_wrong_arguments_are_named(function):
 
 
 @pytest.mark.gpu
-def test_float16_on_the_gpu(quick_backend):
-    if quick_backend.name != "cupy":
-        pytest.skip("float16 is for CUDA only")
+def test_float16_on_the_gpu():
+    device = real_device_or_skip("float16")
     x = np.linspace(-20, 20, 2001).astype(np.float16)
-    got = quick_backend.to_numpy(dp.sigmoid(quick_backend.asarray(x, np.float16)))
+    got = device.to_numpy(dp.sigmoid(device.asarray(x, np.float16)))
     assert np.array_equal(got, (1 / (1 + np.exp(-x.astype(np.float64)))).astype(np.float16))
 
 

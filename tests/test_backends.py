@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import backend_or_skip
 
 import deltaprop as dp
 from deltaprop import backends
@@ -73,14 +74,16 @@ def test_a_backend_is_found_by_the_array():
     assert backends.backend_of([1.0, 2.0]) is None
 
 
-@pytest.mark.gpu
-def test_device_arrays_are_not_copied_to_the_host_unasked(quick_backend):
-    if quick_backend.name != "cupy":
-        pytest.skip("needs an array on a device")
-    X = quick_backend.zeros((3, 2), np.float64)
+@pytest.fixture(params=["cuda-on-host", pytest.param("cupy", marks=pytest.mark.gpu)])
+def device(request):
+    return backend_or_skip(request.param)
+
+
+def test_device_arrays_are_not_copied_to_the_host_unasked(device):
+    X = device.zeros((3, 2), np.float64)
     with pytest.raises(TypeError, match=r"X: got a cupy array, but the network lives on the numpy backend"):
         dp.Network([2, 2], backend="numpy").predict(X)
-    assert quick_backend.owns(dp.Network([2, 2], backend="cupy").predict(X))
+    assert device.owns(dp.Network([2, 2], backend="cupy").predict(X))
     assert isinstance(dp.Network([2, 2], backend="cupy").predict(np.zeros((3, 2))), np.ndarray)
 
 

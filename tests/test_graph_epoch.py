@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from cases import PAIRS, assert_equal_fits, relative, targets_for
-from conftest import backend_or_skip, missing
+from conftest import backend_or_skip, missing, real_device_or_skip
 from fake_cublaslt import Algorithm, FakeLt, of_backend
 from host_cuda import HostCudaBackend, HostProducts, compiler_problem, kernel
 
@@ -253,7 +253,7 @@ class RecordedStream:
 @pytest.mark.gpu
 def test_fits_in_turn_take_no_more_memory(monkeypatch, rng):
     monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
-    device = backend_or_skip("cupy")
+    device = real_device_or_skip("memory pool")
     X, y = rng.standard_normal((500, 60)), rng.integers(0, 10, 500)
     pool, taken = device.cp.get_default_memory_pool(), []
     for _ in range(8):
@@ -266,7 +266,7 @@ def test_fits_in_turn_take_no_more_memory(monkeypatch, rng):
 @pytest.mark.gpu
 def test_no_memory_is_allocated_from_the_second_epoch_on(monkeypatch, rng):
     monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
-    device = backend_or_skip("cupy")
+    device = real_device_or_skip("memory pool")
     cupy = device.cp
     X, y = rng.standard_normal((500, 60)), rng.integers(0, 10, 500)
     net = dp.Network([60, 50, 40, 10], loss="categorical_cross_entropy", dtype="float32", backend=device)

@@ -114,7 +114,6 @@ def test_a_device_that_does_not_go_on_is_left_with_its_error(layered, monkeypatc
 def test_products_that_cublaslt_refuses(layered, monkeypatch, way, rng):
     lt = FakeLt([Algorithm(5.0, refused=True)] * 2 if way == "refused" else [])
     layered._found.products = of_backend(monkeypatch, lt, layered)
-    layered.cp.matmul = np.matmul
     (message,) = said(fit, layered, rng)
     assert message.startswith("cublasLt failed on this device (")
     assert message.endswith("CuPy multiplies, and steps are not captured as CUDA graphs; `deltaprop doctor` tells more")
@@ -126,7 +125,7 @@ def test_products_that_cublaslt_refuses(layered, monkeypatch, way, rng):
 def test_narrow_products_that_cublaslt_refuses(layered, monkeypatch):
     """CuPy has none, so there is no way down."""
     layered._found.products = of_backend(monkeypatch, FakeLt([Algorithm(5.0, refused=True)]), layered)
-    x = np.ones((2, 2), np.float32)
+    x = layered.asarray(np.ones((2, 2)), np.float32)
     with pytest.raises(Exception, match="CUBLAS_STATUS_NOT_SUPPORTED"):
         layered.variant("tf32", None).product(x, x, x.copy())
 
@@ -141,7 +140,6 @@ def test_bindings_that_are_broken(layered, monkeypatch, error, rng):
     installed(monkeypatch, lt)
     monkeypatch.setattr(cublas, "is_installed", lambda name: True)
     layered._found.products = None
-    layered.cp.matmul = np.matmul
     variants = [layered, layered.variant("tf32", None), layered.variant("fp32", 1)]
     once("cublasLt cannot be had by nvmath-python (", variants[2], rng)
     assert len({id(variant.products) for variant in variants}) == 1
@@ -151,8 +149,11 @@ REFUSED = CUDADriverError("CUDA_ERROR_INVALID_CLUSTER_SIZE: a kernel launch erro
 
 
 def refusing(device, monkeypatch, most):
-    """Launches of larger clusters than so many blocks fail. Returns the sizes of those that do not."""
-    ran, run = [], device.run_resident
+    """Launches of larger clusters than so many blocks fail. Returns the sizes of those that do not.
+
+    The more blocks, the faster a launch is held to be.
+    """
+    ran, run, of = [], device.run_resident, Residence.of
 
     def run_resident(plan, dtype, residence, members):
         if residence.blocks > most:
@@ -161,13 +162,8 @@ def refusing(device, monkeypatch, most):
         run(plan, dtype, residence, members)
 
     monkeypatch.setattr(device, "run_resident", run_resident)
-    of = Residence.of.__func__
-
-    def larger_is_faster(cls, *what):
-        found = of(cls, *what)
-        return replace(found, cycles=-found.blocks)
-
-    monkeypatch.setattr(Residence, "of", classmethod(larger_is_faster))
+    faster = lambda residence: replace(residence, cycles=-residence.blocks)  # noqa: E731
+    monkeypatch.setattr(Residence, "of", lambda *arguments: faster(of(*arguments)))
     device._limits[0] = (232448, 8, 132)
     return ran
 

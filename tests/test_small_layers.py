@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from cases import PAIRS, assert_equal_fits, relative, targets_for
-from conftest import backend_or_skip
+from conftest import backend_or_skip, real_device_or_skip
 from host_cuda import bfloat16
 
 import deltaprop as dp
@@ -174,7 +174,7 @@ def test_without_timing_the_library_is_taken(monkeypatch):
 @pytest.mark.gpu
 def test_the_clock_chooses(monkeypatch, rng):
     monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
-    backend = backend_or_skip("cupy")
+    backend = real_device_or_skip("clock")
     monkeypatch.setattr(backend, "_small_choices", {})
     X, y = rng.standard_normal((256, 40)), rng.integers(0, 5, 256)
     net = dp.Network([40, 30, 5], loss="categorical_cross_entropy", dtype="float32", backend=backend)

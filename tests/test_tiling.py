@@ -6,6 +6,7 @@ import reference
 from cases import targets_for
 from conftest import missing
 from host_cuda import HostCudaBackend, bfloat16, check_shape, compiler_problem, operand
+from strict_array import StrictArray
 
 from deltaprop.backends.cupy import NULL
 from deltaprop.backends.tiling import over_columns
@@ -25,7 +26,19 @@ def device(request):
     return device
 
 
+def put(*arrays):
+    """Copies of them on the device."""
+    copies = [None if array is None else StrictArray(array.copy()) for array in arrays]
+    return copies[0] if len(copies) == 1 else copies
+
+
+def room(shape, dtype):
+    """On the device, of what nothing has been written to, and nothing will be."""
+    return StrictArray(np.empty(shape, dtype))
+
+
 def close(got, expected, dtype, terms=1):
+    got = got.get() if isinstance(got, StrictArray) else got
     scale = np.finfo(dtype).eps * 32 * terms
     assert np.allclose(got, expected, rtol=scale, atol=scale, equal_nan=True)
 
@@ -48,8 +61,8 @@ def test_hidden_delta(device, rng, rows, columns, members, masked, keep, dtype):
     expected = delta.astype(float) * e / (1 + e) ** 2 * (mask if masked else 1.0)
     bits = []
     for _ in range(2):
-        out, sums = delta.copy(), before.copy()
-        device._over_columns("hidden_delta_sigmoid", (out, z, mask if masked else NULL), out, sums, keep)
+        out, sums = put(delta, before)
+        device._over_columns("hidden_delta_sigmoid", (out, put(z), put(mask) if masked else NULL), out, sums, keep)
         close(out, expected, dtype)
         close(sums, keep * before + expected.sum(axis=1), dtype, terms=np.sqrt(rows))
         bits.append((out.tobytes(), sums.tobytes()))
@@ -67,23 +80,23 @@ def test_bfloat16(device, rng, rows, columns):
     b = rng.standard_normal(columns).astype(np.float32)
     e = np.exp(-np.abs(operand(z, "bfloat16").astype(float)))
     expected = operand(delta, "bfloat16") * e / (1 + e) ** 2
-    out, sums = delta.copy(), np.empty(columns, np.float32)
-    narrow._over_columns("hidden_delta_sigmoid", (out, z, NULL), out, sums, 0.0)
-    assert np.abs(operand(out, "bfloat16") - expected).max() <= 2.0**-8 * np.abs(expected).max()
+    out, sums = put(delta), narrow.empty((columns,), np.float32)
+    narrow._over_columns("hidden_delta_sigmoid", (out, put(z), NULL), out, sums, 0.0)
+    assert np.abs(operand(out.get(), "bfloat16") - expected).max() <= 2.0**-8 * np.abs(expected).max()
     close(sums, expected.sum(axis=0), np.float32, terms=np.sqrt(rows))
-    affine, a = z.copy(), np.empty_like(z)
-    narrow._bias_activation(affine, b, "tanh", a)
+    affine, a = put(z), narrow.empty(z.shape, np.uint16)
+    narrow._bias_activation(affine, put(b), "tanh", a)
     own = operand(z, "bfloat16") + b
-    assert np.array_equal(affine, bfloat16(own))
-    assert np.abs(operand(a, "bfloat16") - np.tanh(own.astype(float))).max() <= 2.0**-8
+    assert np.array_equal(affine.get(), bfloat16(own))
+    assert np.abs(operand(a.get(), "bfloat16") - np.tanh(own.astype(float))).max() <= 2.0**-8
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("columns", COLUMNS)
 @pytest.mark.parametrize("rows", ROWS)
 def test_bias_gradient_alone(device, rng, rows, columns, dtype):
-    delta, sums = rng.standard_normal((rows, columns)).astype(dtype), np.ones(columns, dtype)
-    device.bias_gradient(delta, sums, keep=1.0)
+    delta, sums = rng.standard_normal((rows, columns)).astype(dtype), put(np.ones(columns, dtype))
+    device.bias_gradient(put(delta), sums, keep=1.0)
     close(sums, 1.0 + delta.astype(float).sum(axis=0), dtype, terms=rows)
 
 
@@ -94,8 +107,8 @@ def test_bias_activation(device, rng, members, rows, columns, masked, dtype):
     shape = (members, rows, columns)
     z, b = rng.standard_normal(shape).astype(dtype), rng.standard_normal((members, columns)).astype(dtype)
     mask = (2.0 * (rng.random(shape) < 0.5)).astype(dtype)
-    affine, a = z.copy(), np.empty_like(z)
-    device._bias_activation(affine, b, "tanh", a, mask if masked else None)
+    affine, a = put(z), device.empty(shape, dtype)
+    device._bias_activation(affine, put(b), "tanh", a, put(mask) if masked else None)
     expected = z.astype(float) + b[:, None]
     close(affine, expected, dtype)
     close(a, np.tanh(expected) * (mask if masked else 1.0), dtype)
@@ -116,13 +129,13 @@ def test_softmax(device, rng, rows, columns, dtype):
     z = (5 * rng.standard_normal((members, rows, columns))).astype(dtype)
     b = rng.standard_normal((members, columns)).astype(dtype)
     z[1, rows // 2, columns // 2] = np.nan
-    affine, a = z.copy(), np.empty_like(z)
-    device._bias_activation(affine, b, "softmax", a)
+    affine, a = put(z), device.empty(z.shape, dtype)
+    device._bias_activation(affine, put(b), "softmax", a)
     expected = z.astype(float) + b[:, None]
     close(affine, expected, dtype)
     e = np.exp(expected - expected.max(axis=-1, keepdims=True))
     close(a, e / e.sum(axis=-1, keepdims=True), dtype)
-    assert np.isnan(a).all(axis=-1).sum() == 1
+    assert np.isnan(a.get()).all(axis=-1).sum() == 1
 
 
 @pytest.mark.parametrize(("rows", "columns", "dtype"), SOFTMAX)
@@ -157,9 +170,10 @@ def check_output_delta(device, names, arrays, weight, slope, costs):
         factor = np.ones(rows) if w is None else w.astype(float)
         bits = []
         for _ in range(2 if w is None else 1):
-            out, sums, cost, step = np.empty((rows, columns), dtype), before.copy(), np.array(3.0), np.array(5)
+            out = device.empty((rows, columns), dtype)
+            sums, cost, step = put(before, np.array(3.0), np.array(5))
             with device.counting(step):
-                device.output_delta(*names, *arrays, 0.5, out, cost, w, sums, 1.0)
+                device.output_delta(*names, *put(*arrays), 0.5, out, cost, put(w), sums, 1.0)
             expected = 0.5 * factor[:, None] * slope
             close(out, expected, dtype, terms=4)
             close(sums, before + expected.sum(axis=0), dtype, terms=4 * np.sqrt(rows))
@@ -168,8 +182,8 @@ def check_output_delta(device, names, arrays, weight, slope, costs):
             )
             assert step == 6
             bits.append((out.tobytes(), sums.tobytes(), cost.tobytes()))
-        alone = np.array(3.0)
-        device.add_cost(*names, *arrays, alone, w)
+        alone = put(np.array(3.0))
+        device.add_cost(*names, *put(*arrays), alone, put(w))
         assert alone.tobytes() == cost.tobytes()
         assert bits[0] == bits[-1]
     for buffer in tickets(device):
@@ -182,11 +196,11 @@ def test_a_row_that_is_no_number(device, rng):
     a = np.apply_along_axis(reference.ACTIVATIONS["softmax"][0], 1, z)
     z[17, 3] = np.nan
     a[17] = np.nan
-    out, sums, cost = np.empty_like(z), np.empty(10), np.array(0.0)
-    device.output_delta("categorical_cross_entropy", "softmax", z, a, y, 1.0, out, cost, None, sums)
-    others = np.arange(40) != 17
-    assert np.isnan(cost)
-    assert np.isnan(sums).all()
+    out, sums, cost = device.empty(z.shape, z.dtype), device.zeros((10,), z.dtype), put(np.array(0.0))
+    device.output_delta("categorical_cross_entropy", "softmax", *put(z, a, y), 1.0, out, cost, None, sums)
+    out, others = out.get(), np.arange(40) != 17
+    assert np.isnan(float(cost))
+    assert np.isnan(sums.get()).all()
     assert np.isnan(out[17]).all()
     close(out[others], (a - y)[others], np.float64)
 
@@ -200,10 +214,11 @@ def test_minibatch(device, rng, x_columns, y_columns, shuffled, weighted, dtype)
     table, w = rng.standard_normal((3, 6)).astype(dtype), rng.uniform(size=samples).astype(dtype) if weighted else None
     order = rng.permutation(samples).astype(np.int64) if shuffled else None
     for step, rows in ((1, 9), (2, 5)):
-        out = (np.empty((rows, x_columns), dtype), np.empty((rows, y_columns), dtype), np.empty(rows, dtype))
-        current, here = np.empty(6, dtype), slice(step * batch, step * batch + rows)
+        out = [device.empty(shape, dtype) for shape in ((rows, x_columns), (rows, y_columns), (rows,))]
+        current, here = device.empty((6,), dtype), slice(step * batch, step * batch + rows)
         given = out if weighted else (*out[:2], None)
-        device.minibatch(X, Y, w, order, table, np.array(step), given, current, batch)
+        device.minibatch(*put(X, Y, w, order, table, np.array(step)), given, current, batch)
+        out, current = [x.get() for x in out], current.get()
         chosen = np.arange(samples)[here] if order is None else order[here]
         assert np.array_equal(out[0], X[chosen])
         assert np.array_equal(out[1], Y[chosen])
@@ -230,15 +245,14 @@ class Launches(HostCudaBackend):
 )
 def test_grids_a_device_takes(multiprocessors, members, rows, columns):
     device = Launches(multiprocessors)
-    x = np.empty((members, rows, columns), np.float32)
-    b, cost = np.empty((members, columns), np.float32), np.array(0.0)
+    x, b, cost = room((members, rows, columns), np.float32), room((members, columns), np.float32), room((), float)
     device._over_columns("hidden_delta_sigmoid", (x, x, NULL), x, b, 0.0)
     device.bias_gradient(x, b)
     for activation in ("tanh", "softmax"):
         device._bias_activation(x, b, activation, x)
     for names in (("squared_error", "identity"), ("categorical_cross_entropy", "softmax")):
         device.output_delta(*names, x[0], x[0], x[0], 1.0, x[0], cost, None, b[0])
-    device.minibatch(x[0], x[0], None, None, x[0][:1, :1], np.array(0), (x[0], x[0], None), x[0][0], rows)
+    device.minibatch(x[0], x[0], None, None, x[0][:1, :1], room((), int), (x[0], x[0], None), x[0][0], rows)
     assert len(device.shapes) >= 7
     for grid, block in device.shapes:
         check_shape(grid, block)
@@ -264,11 +278,11 @@ def test_a_smaller_minibatch_leaves_the_buffers_of_a_larger_one(rng):
     """Whose addresses a captured graph holds."""
     device = Launches(132)
     for rows in range(2000, 0, -37):
-        x, y, cost = np.empty((rows, 64), np.float32), np.empty((rows, 640), np.float32), np.array(0.0)
+        x, y, cost = room((rows, 64), np.float32), room((rows, 640), np.float32), room((), float)
         device._over_columns("hidden_delta_sigmoid", (x, x, NULL), x, x[0], 0.0)
         device.output_delta("squared_error", "identity", x, x, x, 1.0, x, cost, None, x[0])
         device.output_delta("categorical_cross_entropy", "softmax", y, y, y, 1.0, y, cost, None, y[0])
-        now = {key: buffer.ctypes.data for key, buffer in device._here.buffers.items()}
+        now = {key: buffer.data.ptr for key, buffer in device._here.buffers.items()}
         if rows == 2000:
             first = now
     assert now == first
