@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 from cases import relative
+from conftest import backend_or_skip
 from sklearn.datasets import load_diabetes, load_iris, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
@@ -14,6 +15,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import deltaprop as dp
+from deltaprop import grouped_stack
 
 X_IRIS, Y_IRIS = load_iris(return_X_y=True)
 X_DIABETES, Y_DIABETES = load_diabetes(return_X_y=True)
@@ -44,6 +46,32 @@ def test_members_are_estimators_fitted_alone(options):
     assert np.allclose(ensemble.predict_proba(X_IRIS), mean, rtol=1e-11)
     assert np.array_equal(ensemble.predict(X_IRIS), mean.argmax(axis=1))
     assert len(set(ensemble.seeds_)) == 4
+
+
+@pytest.mark.parametrize("reason", ["weights", "of classes", "no room"])
+def test_what_a_device_does_not_train_at_once_is_trained_in_turn(monkeypatch, reason, rng):
+    """Weights, and networks that do not fit into shared memory; candidates of a search as well."""
+    device = backend_or_skip("cuda-on-host")
+    if reason == "no room":
+        monkeypatch.setattr(grouped_stack, "_residence", lambda *_: None)
+    options = {**SMALL, "max_iter": 3, "class_weight": "balanced" if reason == "of classes" else None}
+    weights = {"sample_weight": rng.uniform(0.5, 2, 60)} if reason == "weights" else {}
+    X, y = X_IRIS[::2][:60], Y_IRIS[::2][:60]
+    base = dp.MLPClassifier(**options | {"backend": "cupy"})
+    ensemble = dp.EnsembleClassifier(base, 2, random_state=3).fit(X, y, **weights)
+    assert ensemble.stack_.backend is device
+    for seed, member, network in zip(ensemble.seeds_, ensemble.estimators_, ensemble.stack_, strict=True):
+        alone = dp.MLPClassifier(**options, random_state=seed).fit(X, y, **weights)
+        assert relative(member.coefs_, alone.coefs_) < 1e-12
+        assert relative(device.to_numpy(network.parameters), alone.network_.parameters) < 1e-12
+    grid = {"alpha": [0.01, 10.0]}
+    searches = [
+        dp.SweepCV(estimator.set_params(random_state=1), grid, cv=2).fit(X, y, **weights)
+        for estimator in (base, dp.MLPClassifier(**options))
+    ]
+    losses = [search.best_estimator_.loss_ for search in searches]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12)
+    assert np.array_equal(*(search.cv_results_["mean_test_score"] for search in searches))
 
 
 def test_the_mean_and_spread_of_regressors():

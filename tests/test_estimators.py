@@ -198,6 +198,17 @@ def test_arrays_on_a_device_stay_there(device, iris, table):
         regressor().fit(there, y)
 
 
+@pytest.mark.parametrize("scoring", ["balanced_accuracy", "neg_log_loss"])
+def test_scores_of_arrays_on_a_device(device, iris, scoring):
+    X, y = iris
+    options = {"early_stopping": True, "scoring": scoring, "max_iter": 4}
+    expected = classifier(**options).fit(X, y)
+    fitted = dp.MLPClassifier(hidden_layer_sizes=8, random_state=0, **options)
+    fitted.fit(device.asarray(X, np.float64), device.asarray(y, np.int64))
+    assert fitted.network_.backend is device
+    assert fitted.validation_scores_ == pytest.approx(expected.validation_scores_, rel=1e-12)
+
+
 def test_tables_on_the_host_are_computed_on_the_device(device, iris):
     X, y = iris
     expected = classifier().fit(X, y)

@@ -151,6 +151,21 @@ def test_networks_in_shared_memory_have_their_own_rates_and_samples(rng):
         assert_equal(stack, k, histories[k], alone(stack, k, X[rows], Y[rows], **own_k, **how))
 
 
+def test_sample_weights_on_the_device(rng):
+    """They count as those on the host do; the networks of the host take none from there."""
+    device = backend_or_skip("cuda-on-host")
+    X, Y, weight = rng.standard_normal((19, 4)), rng.uniform(size=(19, 2)), rng.uniform(0.5, 2, 19)
+    there, of_each = (device.asarray(each, np.float64) for each in (weight, [weight, weight]))
+    how = {"batch_size": 8, "epochs": 2, "optimizer": dp.SGD(0.5)}
+    for weights in (there, of_each):
+        stack = dp.NetworkStack(2, [4, 6, 2], backend=device)
+        histories = stack.fit(X, Y, sample_weight=weights, **how)
+        for k in range(2):
+            assert_equal(stack, k, histories[k], alone(stack, k, X, Y, sample_weight=weight, **how))
+    with pytest.raises(TypeError, match="sample_weight: got a cupy array, but the network lives on the numpy backend"):
+        dp.NetworkStack(2, [4, 6, 2], backend="numpy").fit(X, Y, sample_weight=there, **how)
+
+
 def test_samples_of_their_own(way, rng):
     X, Y = rng.standard_normal((2, 19, 4)), rng.uniform(size=(2, 19, 2))
     stack = dp.NetworkStack(2, [4, 6, 2], backend=way)

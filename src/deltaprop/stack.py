@@ -464,8 +464,10 @@ class NetworkStack(StackState):
         """The sample weights of member k, on the host, in the dtype of the network; `own` where others have others."""
         if sample_weight is None:
             return None
-        name, host = f"sample_weight[{k}]" if own else "sample_weight", get_backend("numpy")
-        weights: np.ndarray[Any, Any] = as_weights(sample_weight, name, rows=m, backend=host, dtype=self.dtype)
+        name = f"sample_weight[{k}]" if own else "sample_weight"
+        checking = self.backend if self.backend.owns(sample_weight) else get_backend("numpy")
+        checked = as_weights(sample_weight, name, rows=m, backend=checking, dtype=self.dtype)
+        weights: np.ndarray[Any, Any] = checking.to_numpy(checked)
         if rows is None:
             return weights
         weights = weights[rows]

@@ -60,6 +60,8 @@ class StackTrainer:
             self.way: Any = None
         else:
             self.way = _way(Stack(network, X, Y, members), networks)
+        if self.way is None and networks is None:
+            raise RefusedError
         if self.way is None:
             self._part()
 
@@ -118,7 +120,10 @@ class StackTrainer:
         try:
             cost, decay = self.way.epochs(which, passes)
         except RefusedError as error:
-            if self.networks is None or passes.epochs > 1 or self.way.stack.steps.any():
+            begun = bool(self.way.stack.steps.any())
+            if self.networks is None and not begun:
+                raise
+            if begun or passes.epochs > 1:
                 raise error.__cause__ from None  # type: ignore[misc]
             self._part()
             return self._one_by_one(which, orders, learning_rates)

@@ -25,6 +25,7 @@ from deltaprop.estimators.together import Group, Table, can_be_together
 from deltaprop.exclusive import training_of
 from deltaprop.model import Network
 from deltaprop.stack import NetworkStack
+from deltaprop.whole_epoch import RefusedError
 
 
 class Ensemble(BaseEstimator):
@@ -103,10 +104,8 @@ class Ensemble(BaseEstimator):
         )
         samples = self._draw_samples(rng, len(table.targets))
         with training_of(self):
-            if can_be_together(base):
-                members = self._train_together(group, stack, members, samples, weights)
-            else:
-                members = self._train_alone(group, stack, members, samples, X, y, weights)
+            together = self._train_together(group, stack, members, samples, weights) if can_be_together(base) else None
+            members = together or self._train_alone(group, stack, members, samples, X, y, weights)
         self.seeds_, self.estimators_samples_, self.stack_ = seeds, samples, stack
         self._group, self._members = group, members
         for name in ("n_features_in_", "feature_names_in_", "classes_", "n_outputs_"):
@@ -127,14 +126,17 @@ class Ensemble(BaseEstimator):
     @staticmethod
     def _train_together(
         group: Group, stack: NetworkStack, members: list[Any], samples: list[np.ndarray[Any, Any]], weights: Any
-    ) -> list[Any]:
-        """All at once; the members as fitted estimators over `stack`."""
+    ) -> list[Any] | None:
+        """All at once; the members as fitted estimators over `stack`. None where the device cannot."""
         streams: dict[Any, Stream] = {}
         fits = [
             group.fit(member, k, rows, group.weights(rows, weights), streams)
             for k, (member, rows) in enumerate(zip(members, samples, strict=True))
         ]
-        records, count = group.train(stack, fits, go_on=True), len(fits)
+        try:
+            records, count = group.train(stack, fits, go_on=True), len(fits)
+        except RefusedError:
+            return None
         if not records.finite.all():
             raise ValueError(
                 "Solver produced non-finite parameter weights in "

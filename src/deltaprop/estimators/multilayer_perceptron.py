@@ -363,7 +363,8 @@ class MultilayerPerceptron(FittedNetwork):
         names = self.__dict__.pop("feature_names_in_", None)  # the data held out are an array by now
         options = {} if held_out.sample_weight is None else {"sample_weight": held_out.sample_weight}
         try:
-            X = held_out.X.array if isinstance(held_out.X, HostData) else self._like(held_out.X, self.coefs_[0])
+            # On the host, as the targets are: scikit-learn compares the predictions with them.
+            X = held_out.X.array if isinstance(held_out.X, HostData) else self._network.backend.to_numpy(held_out.X)
             return float(scorer(self, X, held_out.y, **options))
         finally:
             if names is not None:

@@ -31,6 +31,7 @@ from deltaprop.exclusive import training_of
 from deltaprop.network import StackState
 from deltaprop.plotting import plot_sweep
 from deltaprop.progress import sweep_bar
+from deltaprop.whole_epoch import RefusedError
 
 Split = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 #: Scorings that are the estimator's own score, which is computed for many members at once.
@@ -372,7 +373,11 @@ class _Search:
         else:
             light = copy.copy(self)
             done = parallel(delayed(_fit_part)(light, group, part) for part in parts)
-        for part, (entries, ran_out, unscored) in zip(parts, done, strict=True):
+        for part, result in zip(parts, done, strict=True):
+            if result is None:
+                self._fit_alone([Job(j.candidate, j.split, _parameters(j)) for j in part], out, bar)
+                continue
+            entries, ran_out, unscored = result
             for job, entry in zip(part, entries, strict=True):
                 out[job.candidate, job.split] = entry
             self.ran_out, self.unscored = self.ran_out + ran_out, self.unscored + unscored
@@ -491,10 +496,11 @@ class _Search:
             warnings.warn(f"{NO_SCORE} (in {self.unscored} of {self.fits} fits)", UserWarning, stacklevel=5)
 
 
-def _fit_part(search: _Search, group: Group, jobs: Sequence[Job]) -> tuple[list[dict[str, Any]], int, int]:
+def _fit_part(search: _Search, group: Group, jobs: Sequence[Job]) -> tuple[list[dict[str, Any]], int, int] | None:
     """Train and score some of a group.
 
-    What `_fit_and_score` says of each, how many ran out of epochs, and how many had no score to stop early by.
+    What `_fit_and_score` says of each, how many ran out of epochs, and how many had no score to stop early by. None
+    where the device cannot train them together.
     """
     sweep = search.sweep
     began = time.perf_counter()
@@ -505,7 +511,10 @@ def _fit_part(search: _Search, group: Group, jobs: Sequence[Job]) -> tuple[list[
     if fits:
         with group.backend.scope():
             stack = group.stack(len(fits))
-            records = group.train(stack, fits, go_on=not search.own_score)
+            try:
+                records = group.train(stack, fits, go_on=not search.own_score)
+            except RefusedError:
+                return None
             fitted = time.perf_counter()
             scores["test_scores"] = search.score_members(group, trained, stack, records, 1)
             scored = time.perf_counter()
