@@ -2,8 +2,8 @@
 //   x : (n, columns of x)   y : (n, columns of y)   w : (n,) or null, in the order of the epoch
 //   order : (n,) or null    table : (steps, TERMS), what differs from step to step
 // Rows order[first] ... order[first + rows - 1] of x and y, first = step * batch, go to to_x and to_y, their weights to
-// to_w, and the numbers of this step to `current`, from where the kernels that follow take them. output_delta counts
-// the step.
+// to_w, and the numbers of this step to `current`, from where the kernels that follow take them. The kernel of
+// the output layer counts the step.
 // The first x_blocks blocks copy x, the others all else: 2^log2_x threads a row of x, 2^log2_y a row of y, x_bytes and
 // y_bytes at a time.
 #include "real.cuh"

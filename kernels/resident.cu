@@ -12,7 +12,8 @@
 //   update                    own rows of W and b, from own delta and all of a
 // The next minibatch is copied to shared memory meanwhile. What the first split layer sends to the others has
 // two places, for even and odd steps, with arrivals of their own: a block that is still busy with a step is not
-// disturbed by one that is ahead. No block is ahead by more than that, for it needs what the others send in each step.
+// disturbed by one that is ahead. No block is ahead by more than that, for it needs what the others send in each step;
+// where a block owns no unit of that layer, and so sends nothing, all wait for each other when a step begins.
 // Sums have a fixed order: the same input gives the same bits.
 //
 // What is the same for all runs of a network, its Shape, is decided by the caller (src/deltaprop/backends/resident.py).
@@ -280,7 +281,8 @@ public:
         cluster_sync<BLOCKS>();  // every block of the cluster has begun, and may be written to
         for (bool ended = false; !ended; ++step) {
             copies_done();
-            __syncthreads();
+            if (some_send_nothing()) cluster_sync<BLOCKS>();
+            else __syncthreads();
             const Terms of_now = of_next;
             Minibatch after = next;
             after.advance(p, batch);
@@ -312,6 +314,10 @@ private:
 
     __device__ const Shape& shape() const { return Source::shape(p); }
     __device__ const Layer& layer_at(int l) const { return shape().layer[l]; }
+    __device__ bool some_send_nothing() const {
+        const Layer& first = layer_at(0);
+        return BLOCKS > 1 && first.split && (BLOCKS - 1) * first.share >= first.s_out;
+    }
     __device__ static int threads() { return Source::threads(); }
     __device__ int states() const { return shape().optimizer == sgd ? 0 : shape().optimizer == adam ? 2 : 1; }
 

@@ -17,6 +17,7 @@ from deltaprop.backends import cublas
 from deltaprop.backends.cublas import CupyProducts
 from deltaprop.backends.cupy import CupyBackend
 from deltaprop.backends.resident import Residence
+from deltaprop.backends.small_layers import LIBRARY
 from deltaprop.graph_epoch import GraphEpoch
 from deltaprop.resident_epoch import ResidentEpoch
 
@@ -181,6 +182,15 @@ def test_clusters_that_are_refused(device, monkeypatch, most, expected, undistur
             "a launch with a network in shared memory failed on this device (CUDADriverError: CUDA_", device, rng, **how
         )
     assert set(ran) == ({expected} if expected else set())
+
+
+def test_ways_that_cannot_be_timed(device, monkeypatch, rng):
+    """The device is asked for graphs first by the clock that chooses among the ways to form a small layer."""
+    monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
+    monkeypatch.setattr(HostCudaBackend, "fastest_way", CupyBackend.fastest_way)
+    monkeypatch.setattr(device, "capture", failing(None, CUDARuntimeError("no")))
+    once("capturing a step as a CUDA graph failed on this device (CUDARuntimeError: no)", device, rng)
+    assert set(device._small_choices.values()) <= {LIBRARY, "8"}  # "8" where the costs are summed besides
 
 
 def test_without_clusters_and_without_graphs(device, monkeypatch, rng):

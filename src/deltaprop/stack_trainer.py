@@ -124,7 +124,7 @@ class StackTrainer:
             if self.networks is None and not begun:
                 raise
             if begun or passes.epochs > 1:
-                raise error.__cause__ from None  # type: ignore[misc]
+                raise (error.__cause__ or error) from None
             self._part()
             return self._one_by_one(which, orders, learning_rates)
         return cost, decay

@@ -7,8 +7,9 @@ first seen, so that later calls allocate nothing.
 The algorithm that cublasLt puts first may take ten times as long as another. So the first product of a shape times the
 best guesses on the device, in a few milliseconds, and the process stays with the fastest. Another process may choose
 another algorithm, whose sums are rounded in another order: the last digits may differ from process to process, though
-never within one. With ``DELTAPROP_TUNE=0`` in the environment nothing is timed and the first guess is taken, the same
-in every process. A product first met while a stream is captured takes the first guess, too.
+never within one. With ``DELTAPROP_TUNE=0`` in the environment nothing is timed, here or in `small_layers.py`, and the
+first guess is taken, the same in every process. A product first met while a stream is captured takes the first guess,
+too.
 """
 
 from __future__ import annotations

@@ -180,4 +180,4 @@ def compile_files(
         for done in as_completed(running):
             report(running[done], done.result())
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)  # whoever interrupts this does not wait for what has begun
+        pool.shutdown(wait=False, cancel_futures=True)  # what has begun is not waited for here

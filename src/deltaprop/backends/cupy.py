@@ -1,7 +1,8 @@
 """The CUDA backend: CuPy's arrays and matrix products, our own kernels (``kernels/*.cu``) for everything else.
 
 Works on the caller's current device and stream; nothing here waits for the device except where a number is handed to
-the host (`all_finite`, `squared_norm`, `to_numpy`).
+the host (`all_finite`, `squared_norm`, `to_numpy`), where ways are timed when a shape is first met, and where a device
+has refused something (`do_without`).
 """
 
 from __future__ import annotations
@@ -655,10 +656,11 @@ class CupyBackend(Backend):
     def fastest_way(self, ways: Mapping[str, Callable[[], None]]) -> str:
         """The name of the one that takes the device the shortest time; they only launch work on the current stream.
 
-        With ``DELTAPROP_TUNE=0`` in the environment it is the first, always.
+        With ``DELTAPROP_TUNE=0`` in the environment, or where nothing can be captured, it is the first.
         """
-        if not tunes():
-            return next(iter(ways))
+        first, can_be_timed = next(iter(ways)), tunes() and self.captures
+        if not can_be_timed:
+            return first
         stream, narrowed = self.stream_for("timing"), Narrowed()
 
         def capture(stream: Any, body: Callable[[], None]) -> Any:
@@ -668,11 +670,17 @@ class CupyBackend(Backend):
 
             return self.capture(stream, narrowing)
 
-        with self.on_stream(stream):
-            with self.narrowed_once(narrowed):
-                for way in ways.values():
-                    way()  # kernels are loaded, and scratch is there
-            return list(ways)[fastest(list(ways.values()), GraphWatch(self.cp, stream, capture))]
+        try:
+            with self.on_stream(stream):
+                with self.narrowed_once(narrowed):
+                    for way in ways.values():
+                        way()  # kernels are loaded, and scratch is there
+                if not self.captures:  # cublasLt may just have failed
+                    return first
+                return list(ways)[fastest(list(ways.values()), GraphWatch(self.cp, stream, capture))]
+        except (*self.device_errors, *self.products.errors) as error:
+            self.do_without(GRAPHS, "steps are launched one by one", error)
+            return first
 
     def minibatch(
         self,

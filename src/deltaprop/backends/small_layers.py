@@ -21,8 +21,9 @@ from deltaprop.backends.places import LOSSES, activation_place
 if TYPE_CHECKING:
     from deltaprop.backends.cupy import CupyBackend
 
-#: Units of an output layer that the lanes of a warp can hold.
-MOST_OUTPUTS = 32
+#: Units of an output layer that the lanes of a warp can hold, and rows up to which its kernel is tried: the weight
+#: gradient that goes with it has few blocks, each of which walks all rows.
+MOST_OUTPUTS, MOST_OUTPUT_ROWS = 32, 1024
 #: Multiplications of a product above which the library is not challenged.
 MOST_MULTIPLICATIONS = 2**27
 #: The tiles of each kernel: rows, units, or rows by units.
@@ -131,6 +132,7 @@ class SmallLayers:
             and out is not NULL
             and self._fits(layer.A, layer.W, Z)
             and layer.Z.dtype == layer.W.dtype
+            and Z.shape[0] <= MOST_OUTPUT_ROWS
         )
         if fits:
             row_cost = self.backend._scratch("row_cost", Z.shape[0], Z.dtype)
