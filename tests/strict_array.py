@@ -316,7 +316,21 @@ def _delegated():
         setattr(StrictArray, name, _on_device(getattr(np.ndarray, name), name))
     for name in ("neg", "abs", "invert", "pos"):
         setattr(StrictArray, f"__{name}__", _on_device(getattr(operator, name), name))
-    binary = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor")
+    binary = (
+        "add",
+        "sub",
+        "mul",
+        "truediv",
+        "floordiv",
+        "mod",
+        "pow",
+        "matmul",
+        "and",
+        "or",
+        "xor",
+        "lshift",
+        "rshift",
+    )
     for name in (*binary, "lt", "le", "gt", "ge", "eq", "ne"):
         function = _on_device(getattr(operator, f"{name}_" if name in ("and", "or") else name), name)
         setattr(StrictArray, f"__{name}__", _binary(function, compares=name not in binary))

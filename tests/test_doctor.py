@@ -195,7 +195,8 @@ def test_what_is_wrong_on_a_device_is_found(on_host, monkeypatch):
     """A row too far; a velocity that is forgotten."""
     backend = on_host
     gather, update = backend.gather, backend.sgd_update
-    monkeypatch.setattr(backend, "gather", lambda X, index, out: gather(X, np.roll(index, 1), out))
+    wrong = lambda index: backend.asarray(np.roll(backend.to_numpy(index), 1), index.dtype)  # noqa: E731
+    monkeypatch.setattr(backend, "gather", lambda X, index, out: gather(X, wrong(index), out))
     assert operations.error(operations.gather, backend, "float32") > 0.1
     monkeypatch.setattr(backend, "sgd_update", lambda p, g, v, rate, mu, looks: update(p, g, v, rate, 0.0, looks))
     assert operations.error(operations.momentum, backend, "float64") > 0.01

@@ -35,18 +35,19 @@ from deltaprop.benches.gpu_parts.channel import Channel
 from deltaprop.benches.gpu_parts.part import USUAL, Options
 from deltaprop.benches.gpu_parts.process import Log, PartProcess
 from deltaprop.benches.gpu_parts.results import Results, file_of, merged
-from host_cuda import compiler_problem
+from host_cuda import compiler_problem, in_place_of_cupy
 
 import deltaprop as dp
-from deltaprop import backends
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
 def emulated():
-    problem = compiler_problem()
-    return missing("g++", problem) if problem else cuda_on_host()
+    if problem := compiler_problem():
+        missing("g++", problem)
+    with in_place_of_cupy(cuda_on_host()) as backend:
+        yield backend
 
 
 class Told(Channel):
@@ -516,7 +517,7 @@ def test_members_on_equally_many_blocks(emulated):
     for count, blocks in ((1, 1), (3, 1), (1, 2)):
         call, parameters = members.epoch_of(emulated, case, count, blocks)
         call()
-        learned[count, blocks] = parameters.copy()
+        learned[count, blocks] = parameters.get()
     reference = Ours(case, "reference")
     reference.epoch()
     flat = reference.net.parameters
@@ -527,12 +528,13 @@ def test_members_on_equally_many_blocks(emulated):
 
 
 def test_elementwise_ceilings_are_calls_of_the_backend(emulated):
-    a, b = np.linspace(-3, 3, 2 * 4096, dtype=np.float32), np.empty(2 * 4096, np.float32)
+    a = emulated.asarray(np.linspace(-3, 3, 2 * 4096), np.float32)
+    b = emulated.empty(a.shape, np.float32)
     calls = ceilings.elementwise(emulated, a, b)
     for name, (_, call) in calls.items():
         b[...] = 1.0
         call()
-        assert not np.array_equal(b, np.ones_like(b)), name
+        assert not np.array_equal(b.get(), np.ones(b.shape)), name
 
 
 def test_a_trace_is_made_compact():
@@ -565,7 +567,7 @@ class Instant:
 
 
 @pytest.fixture
-def cupy_by_numpy(monkeypatch, emulated):
+def cupy_by_numpy(emulated):
     pool = SimpleNamespace(used_bytes=lambda: 2**20, total_bytes=lambda: 2**21)
     device = SimpleNamespace(synchronize=lambda: None, compute_capability="90")
     properties = {"name": b"NVIDIA Z1", "totalGlobalMem": 2**30}
@@ -579,15 +581,17 @@ def cupy_by_numpy(monkeypatch, emulated):
         runtime=runtime,
     )
     module = types.ModuleType("cupy")
-    for name in ("arange", "empty", "copyto", "uint32", "where", "exp", "frexp", "ldexp", "ones", "isnan"):
+    for name in ("arange", "uint32", "where", "exp", "frexp", "ldexp", "ones", "isnan"):
         setattr(module, name, getattr(np, name))
+    module.empty = emulated.cp.empty
+    module.copyto = lambda target, source: target.__setitem__(..., source)
     module.random = SimpleNamespace(
-        standard_normal=lambda size, dtype: np.linspace(-3, 3, np.prod(size), dtype=dtype).reshape(size)
+        standard_normal=lambda size, dtype: emulated.asarray(np.linspace(-3, 3, np.prod(size)).reshape(size), dtype)
     )
     module.cuda, module.get_default_memory_pool = cuda, lambda: pool
-    monkeypatch.setitem(sys.modules, "cupy", module)
-    monkeypatch.setitem(backends.BACKENDS, "cupy", lambda: emulated)
-    return module
+    with pytest.MonkeyPatch.context() as patch:  # undone before the emulated device gives CuPy's place back
+        patch.setitem(sys.modules, "cupy", module)
+        yield module
 
 
 def planned_and_told(part, options=None):
@@ -674,7 +678,8 @@ def test_who_takes_part(cupy_by_numpy, precision):
     assert ("JAX scan, graphs" in names(0, compiled=False)) == (precision != "bf16")
     assert "JAX scan, graphs" not in names(4, compiled=False)
     jax = {name for name in names(4, compiled=False) if name.startswith("JAX")}
-    assert jax == ({"JAX scan, bf16 asked for", "JAX scan, bf16 operands"} if precision == "bf16" else {"JAX scan"})
+    expected = {"fp32": {"JAX scan", "JAX jit"}, "tf32": {"JAX scan"}}
+    assert jax == expected.get(precision, {"JAX scan, bf16 asked for", "JAX scan, bf16 operands"})
 
 
 # -- peers ---------------------------------------------------------------------------------------------------------

@@ -42,7 +42,12 @@ def emulated_backend() -> Backend:
     assert spec is not None
     assert spec.loader is not None
     module = sys.modules[spec.name] = module_from_spec(spec)
-    spec.loader.exec_module(module)
+    folder = str(HOST_CUDA.parent)
+    sys.path.insert(0, folder)  # where it finds what it is made of
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(folder)
     problem = module.compiler_problem()
     if problem is not None:
         raise BackendError(f"--emulated: {problem}")
