@@ -137,6 +137,7 @@ def test_a_part_that_cannot_run_here_has_not_failed():
 
 
 def test_a_part_is_ended_when_its_time_is_over():
+    require("torch")  # whose import alone takes longer
     began = time.monotonic()
     process, status, _ = finished("peers", 0.3, rehearse=True)
     assert status == "cut off"
@@ -230,6 +231,7 @@ def test_what_does_not_fit_the_budget_is_named(run_parts, capsys):
 
 def test_a_run_that_is_ended_keeps_what_it_has(tmp_path):
     """As by ``timeout``; nothing that it has started goes on."""
+    require("torch")  # else the rows come so fast that nothing is left to be ended
     file = tmp_path / "gpu.json"
     command = [sys.executable, "-m", "benches.gpu", "--rehearse", "--budget", "300", "--json", str(file)]
     command += ["--only", "bits", "memory", "peers", "--mnist", str(tmp_path)]  # what its processes are told, too
@@ -456,6 +458,7 @@ def test_a_worker_whose_context_is_broken_is_replaced(tmp_path, workers):
 
 def test_none_passed_is_a_failure(monkeypatch):
     monkeypatch.setattr(tests_part.pytest, "main", lambda *_, **__: 5)
+    monkeypatch.setattr(tests_part, "__file__", str(ROOT / "benches" / "gpu_parts" / "tests.py"))
     told = Told()
     with pytest.raises(SystemExit, match="no test has passed; pytest ended with 5"):
         tests_part.run(Options(60.0), told)
