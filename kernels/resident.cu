@@ -20,9 +20,9 @@
 // Where DELTAPROP_RESIDENT_SHAPE is defined, it is a constant: loops over units, rows and layers unroll, and divisions
 // become multiplications. Devices run this variant only: without a shape, this file holds no kernel for them. Compiled
 // as C++, it may go without: one library for the tests of every shape, which is read from the plan then.
-#include "activation.cuh"
+#include "chosen_activation.cuh"
+#include "chosen_loss.cuh"
 #include "cluster.cuh"
-#include "loss.cuh"
 #include "pack.cuh"
 #include "real.cuh"
 #include "warp.cuh"
@@ -49,7 +49,7 @@ struct Layer {
 struct Shape {
     int layers;
     Layer layer[8];
-    int loss, optimizer;     // by their places in the enums below
+    int loss, optimizer;     // by its place in struct place and in the enum below
     int batch, height;       // rows of a minibatch, and of the matrices that hold one: a multiple of every `rows`
     int threads;
     int rows_unrolled;       // rows that the loops of the update take at once
@@ -80,7 +80,6 @@ struct Plan {
     integer x_bytes, y_bytes;                  // bytes a copy
 };
 
-enum Loss { squared_error, huber, absolute_error, binary, clipped_binary, categorical, clipped_categorical, poisson };
 enum Optimizer { sgd, momentum, nesterov, adam };
 
 // What differs from step to step: the factor of delta^(L), of W in its gradient, of sum W^2; eta, with Adam's bias
@@ -146,47 +145,6 @@ struct Source {
 };
 
 #endif
-
-// -- activations and losses by their places ---------------------------------------------------------------------
-
-__device__ inline real value(int activation, real z) {
-    int place = 0;
-#define DO(NAME, G) \
-    if (activation == place++) return G::value(z);
-    DELTAPROP_FOR_EACH_ACTIVATION(DO)
-#undef DO
-    return z;
-}
-
-__device__ inline real gradient(int activation, real z) {
-    int place = 0;
-#define DO(NAME, G) \
-    if (activation == place++) return G::gradient(z);
-    DELTAPROP_FOR_EACH_ACTIVATION(DO)
-#undef DO
-    return real(1);
-}
-
-// cost, and scale times dcost/dz, of one entry of the output.
-template <class Cost, class G> __device__ real entry(real z, real y, real scale, real& delta) {
-    const real a = G::value(z);
-    delta = scale * Cost::template delta<G>(z, a, y);
-    return Cost::template cost<G>(z, a, y);
-}
-
-struct places {  // of the names that DELTAPROP_FOR_EACH_LOSS gives to losses and activations
-    enum { squared_error = ::squared_error, huber = ::huber, absolute_error = ::absolute_error,
-           binary_cross_entropy = ::binary, clipped_binary_cross_entropy = ::clipped_binary, poisson = ::poisson };
-    enum { sigmoid, tanh, relu, leaky_relu, identity, softplus, silu, gelu, exp };
-};
-
-__device__ inline real entry_of(int chosen, int activation, real z, real y, real scale, real& delta) {
-#define DELTAPROP_DO(LOSS, NAME, G) \
-    if (chosen == places::LOSS && activation == places::NAME) return entry<loss::LOSS, G>(z, y, scale, delta);
-    DELTAPROP_FOR_EACH_LOSS
-#undef DELTAPROP_DO
-    return real(0);
-}
 
 // -- sums over neighbouring lanes -------------------------------------------------------------------------------
 
@@ -510,8 +468,8 @@ private:
         for (int i = thread; i < shape().height * layer.share; i += threads()) {
             const int row = i / layer.share, unit = i - row * layer.share;
             if (unit >= own(layer)) continue;
-            const real z = z_of(layer, row, unit), a = value(layer.activation, z);
-            at[layer.Z + row * layer.z_stride + unit] = gradient(layer.activation, z);
+            const real z = z_of(layer, row, unit), a = chosen_value(layer.activation, z);
+            at[layer.Z + row * layer.z_stride + unit] = chosen_gradient(layer.activation, z);
             real* to = next_a + row * stride + first_of(layer) + unit;
             if constexpr (BLOCKS > 1)
                 if (layer.split) {
@@ -542,12 +500,14 @@ private:
     __device__ real output_row(const Layer& last, int row, int columns, const real* y, int lane, int lanes,
                                real scale) {
         real *z = at + last.Z + row * last.z_stride, *delta = at + last.delta + row * last.z_stride, cost_here = 0;
-        if (shape().loss != categorical && shape().loss != clipped_categorical) {
+        const bool clipped = shape().loss == place::clipped_categorical_cross_entropy;
+        if (!clipped && shape().loss != place::categorical_cross_entropy) {
             UNROLL_BY(1)
             for (int j = lane; j < columns; j += lanes) {
-                real d;
-                cost_here += entry_of(shape().loss, last.activation, z_of(last, row, j), y[j], scale, d);
-                delta[j] = d;
+                real a, slope = 0, cost = 0;
+                chosen_loss(shape().loss, last.activation, z_of(last, row, j), y[j], a, slope, cost);
+                cost_here += cost;
+                delta[j] = scale * slope;
             }
             return cost_here;
         }
@@ -575,7 +535,7 @@ private:
         UNROLL_BY(1)
         for (int j = lane; j < columns; j += lanes) {
             const real term = y[j] * (log_sum - (z[j] - top));
-            cost_here += shape().loss == clipped_categorical ? loss::clip_cost(term) : term;
+            cost_here += clipped ? loss::clip_cost(term) : term;
         }
         return cost_here;
     }

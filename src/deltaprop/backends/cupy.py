@@ -371,21 +371,20 @@ class CupyBackend(Backend):
         """Launch a kernel of ``hidden_delta.cu`` over `x` : (…, m, s); its sums over m are added to keep · `sums`."""
         rows, columns = x.shape[-2:]
         members = x.size // (rows * columns)
-        widths = self._widths(columns, *(array for array in first if array is not NULL))
+        widths = self._widths(*(array for array in first if array is not NULL))
         blocks, multiprocessors = SUMMING_BLOCKS_A_MULTIPROCESSOR, self.multiprocessors
         tiling = over_columns(rows, columns, widths, x.itemsize, multiprocessors, blocks, sums=True)
         parts = (NULL, NULL) if tiling.slices == 1 else self._parts(members, rows, columns, sums.dtype)
         arguments = (*first, sums, *parts, *tiling.sizes(), sums.dtype.type(keep))
         self._kernel("hidden_delta", function, x.dtype)(tiling.grid(members), (32, 8), arguments)
 
-    def _widths(self, columns: int, *arrays: Array, sizes: tuple[int, ...] = (16, 8)) -> list[int]:
+    def _widths(self, *arrays: Array, sizes: tuple[int, ...] = (16, 8)) -> list[int]:
         """Columns that a thread may take at once, the widest first: what fills so many bytes, or 1.
 
         Rows of all arrays have to begin where so many bytes may be read.
         """
         itemsize = int(arrays[0].itemsize)
-        places = [columns * itemsize, *map(self.address, arrays)]
-        fitting = [size // itemsize for size in sizes if all(place % size == 0 for place in places)]
+        fitting = [size // itemsize for size in sizes if self.rows_begin_at(size, *arrays)]
         return [*(width for width in fitting if width > 1), 1]
 
     def _parts(self, members: int, rows: int, columns: int, dtype: np.dtype[Any]) -> tuple[Array, Array]:
@@ -460,7 +459,7 @@ class CupyBackend(Backend):
         try:
             products(A, B, out, kind=kind, factor=factor, **how)
         except products.errors as error:
-            if kind not in ("float32", "float64") or self.cp.cuda.get_current_stream().is_capturing():
+            if kind not in ("float32", "float64") or self.is_capturing():
                 raise
             self.do_without("cublasLt", "CuPy multiplies, and steps are not captured as CUDA graphs", error)
             self._found.products = CupyProducts(self.cp)
@@ -714,9 +713,13 @@ class CupyBackend(Backend):
 
     def bytes_a_copy(self, *arrays: Array) -> int:
         """How many bytes at a time rows may be copied: as many as those of all arrays begin at multiples of."""
-        places = [x for array in arrays for x in (self.address(array), array.shape[1] * array.itemsize)]
-        fitting = (size for size in (16, 8) if all(place % size == 0 for place in places))
+        fitting = (size for size in (16, 8) if self.rows_begin_at(size, *arrays))
         return next(fitting, int(arrays[0].itemsize))
+
+    def rows_begin_at(self, size: int, *arrays: Array) -> bool:
+        """Whether the rows of all arrays begin at multiples of so many bytes."""
+        places = (x for array in arrays for x in (self.address(array), array.shape[-1] * int(array.itemsize)))
+        return all(place % size == 0 for place in places)
 
     # -- whole epochs in one launch -----------------------------------------------------------------------------
 
@@ -790,12 +793,12 @@ class CupyBackend(Backend):
         members = Z.size // (rows * columns)
         b_stride = np.int64(b.strides[0] // b.itemsize if b.ndim > 1 else 0)
         if activation == "softmax":
-            tiling = over_rows(rows, columns, self._widths(columns, Z, out, sizes=(16,)), self.multiprocessors, 1)
+            tiling = over_rows(rows, columns, self._widths(Z, out, sizes=(16,)), self.multiprocessors, 1)
             grid = self._blocks(-(-members * rows // (THREADS // tiling.lanes)))
             arguments = (Z, b, out, np.int32(rows), np.int32(columns), b_stride, *tiling.sizes()[-2:])
             self._kernel("softmax", "bias_softmax", Z.dtype)(grid, (32, 8), (*arguments, np.int64(members * rows)))
         else:
-            width = self._widths(columns, Z, out, *(() if mask is None else (mask,)), sizes=(16,))[0]
+            width = self._widths(Z, out, *(() if mask is None else (mask,)), sizes=(16,))[0]
             width = width if columns >= 32 * width else 1
             tiles = -(-columns // (32 * width))
             # As many slices of rows as keep the device busy; what is left is reached by strides.
@@ -843,7 +846,7 @@ class CupyBackend(Backend):
     ) -> None:
         """`output_delta` where z and a are there."""
         (rows, columns), dtype = Z.shape, Z.dtype
-        widths = self._widths(columns, Z, A, Y, *(() if out is NULL else (out,)), sizes=(16,))
+        widths = self._widths(Z, A, Y, *(() if out is NULL else (out,)), sizes=(16,))
         blocks, multiprocessors = SUMMING_BLOCKS_A_MULTIPROCESSOR, self.multiprocessors
         if activation == "softmax":
             tiling = over_rows(rows, columns, widths, multiprocessors, blocks, alone=2)

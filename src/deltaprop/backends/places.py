@@ -1,6 +1,7 @@
 """What the kernels that hold a whole epoch call activations, losses and optimizers by: their places in these lists.
 
-The twins of ``DELTAPROP_FOR_EACH_ACTIVATION``, ``enum Loss`` and ``enum Optimizer`` in ``kernels/``.
+The twins of ``DELTAPROP_FOR_EACH_ACTIVATION``, ``struct place``, ``enum Loss`` and ``enum Optimizer`` in
+``kernels/``.
 """
 
 from __future__ import annotations

@@ -87,7 +87,11 @@ class SmallLayers:
     def flush(self) -> None:
         """Launch the layer that is held back: it was not the output layer."""
         layer, self.held = self.held, None
-        if layer is not None and not self._affine(layer):
+        if layer is not None:
+            self._launch(layer)
+
+    def _launch(self, layer: Affine) -> None:
+        if not self._affine(layer):
             self.backend.library_affine_activation(*layer)
 
     def _affine(self, layer: Affine) -> bool:
@@ -141,8 +145,7 @@ class SmallLayers:
                 self._output(loss, layer._replace(Z=Z, out=A), Y, scale, delta, row_cost, sample_weight)
 
             def library(Z: Array, A: Array, delta: Array) -> None:
-                if not self._affine(layer._replace(Z=Z, out=A)):
-                    self.backend.library_affine_activation(*layer._replace(Z=Z, out=A))
+                self._launch(layer._replace(Z=Z, out=A))
                 spare = self.backend._scratch("trial", 1, np.dtype(np.float64))
                 self.backend.library_output_delta(loss, activation, Z, A, Y, scale, delta, spare, sample_weight)
 
@@ -155,8 +158,7 @@ class SmallLayers:
                 ours(tile, Z, layer.out, out)
                 self.sums[self.backend.address(out)] = Sums(bias_gradient, keep, row_cost, cost)
                 return True
-        if not self._affine(layer):
-            self.backend.library_affine_activation(*layer)
+        self._launch(layer)
         return False
 
     def hidden_delta(
@@ -274,9 +276,7 @@ class SmallLayers:
 
     def _packed(self, *arrays: Array) -> bool:
         """Whether all rows of all begin at a multiple of four entries."""
-        return all(
-            array.shape[-1] % 4 == 0 and self.backend.address(array) % (4 * array.itemsize) == 0 for array in arrays
-        )
+        return all(self.backend.rows_begin_at(4 * int(array.itemsize), array) for array in arrays)
 
     def _choose(
         self,
