@@ -1,6 +1,6 @@
 // real: the type arithmetic is done in; storage: the type arrays hold. Chosen when a file is compiled:
-// -DDELTAPROP_REAL=float or double, and -DDELTAPROP_HALF for float16 arrays or -DDELTAPROP_BFLOAT16 for bfloat16 ones,
-// computed in float.
+// -DDELTAPROP_REAL=float or double, the latter with -DDELTAPROP_DOUBLE, and -DDELTAPROP_HALF for float16 arrays or
+// -DDELTAPROP_BFLOAT16 for bfloat16 ones, computed in float.
 #pragma once
 
 typedef DELTAPROP_REAL real;

@@ -1,62 +1,110 @@
 // delta^(l) = (W^T delta^(l+1)) * g'(z^(l)) in one launch, where the product is small. Its sum over the samples is left to
 // small_gradient.cu, for which no other kernel waits.
 //   delta : (rows, next)   W : (next, columns)   z, mask, out : (rows, columns)
-// A block takes R rows and 128 columns, four a lane. Its warps (32 x R threads or more) split the sum over `next`; then
-// each of the first R takes a row. Sums have a fixed order.
+// A block takes some rows and some columns, and its warps (32 x up to Tile::most_warps threads, one or more for every four
+// results) split the sum over `next`. Sums have a fixed order.
 #include "chosen_activation.cuh"
 #include "fragment.cuh"
+#include "tensor_core.cuh"
 
-#define MOST_WARPS (32 / int(sizeof(real)))
+// R rows and 128 columns, four a lane, where sums are exact products in `real`.
+template <int R> struct Dots {
+    static constexpr int rows = R, columns = 128, stride = 128, most_warps = 32 / int(sizeof(real));
+    template <typename D>
+    static __device__ void product(const D* delta, const real* W, int first_row, int first_column, int rows, int next,
+                                   int columns, bool packed, real* partial) {
+        const int lane = threadIdx.x, warps = blockDim.y, column = first_column + lane * 4, left = columns - column;
+        real sum[R][4] = {};
+        by_packing(packed, [&](auto as_packed) {
+#pragma unroll 2
+            for (int j = threadIdx.y * 4; j < next; j += warps * 4) {
+                real w[4][4], d[R][4];
+                for (int q = 0; q < 4; ++q)
+                    load_four(as_packed, W + (long long)(j + q) * columns + column, j + q < next ? left : 0, w[q]);
+                for (int i = 0; i < R; ++i)
+                    load_four(as_packed, delta + (long long)within(first_row + i, rows) * next + j, next - j, d[i]);
+                for (int i = 0; i < R; ++i)
+                    for (int q = 0; q < 4; ++q)
+                        for (int c = 0; c < 4; ++c) sum[i][c] += d[i][q] * w[q][c];
+            }
+        });
+        for (int i = 0; i < R; ++i)
+            for (int c = 0; c < 4; ++c) partial[i * stride + lane * 4 + c] = sum[i][c];
+    }
+};
 
-template <int R, typename D>
+#ifdef DELTAPROP_TENSOR_CORES
+template <int M, int N> struct Tensors {
+    using Tile = TensorTile<M, N>;
+    static constexpr int rows = Tile::rows, columns = Tile::columns, stride = Tile::stride;
+    static constexpr int most_warps = Tile::most_warps;
+    template <typename D>
+    static __device__ void product(const D* delta, const real* W, int first_row, int first_column, int rows, int next,
+                                   int columns, bool packed, real* partial) {
+        const int g = threadIdx.x / 4, t = threadIdx.x % 4, column = first_column + N * g;
+        Tile tile;
+        by_packing(packed, [&](auto as_packed) {
+            for (int j = threadIdx.y * 32; j < next; j += blockDim.y * 32) {
+                Four ds[2][2 * M], ws[2][N];
+                for (int d = 0; d < 2; ++d) {  // on their way at a time
+                    const int at = j + 16 * d + 4 * t;
+                    real w[4][N / 4][4];
+                    load_rows<N>(as_packed, W, at, next, column, columns, w);
+                    for (int i = 0; i < 2 * M; ++i)
+                        ds[d][i] = along_row(as_packed, delta, first_row + 8 * i + g, rows, at, next);
+                    for (int n = 0; n < N; ++n) ws[d][n] = down_column<N>(w, n);
+                }
+                for (int d = 0; d < 2; ++d) tile.add(ds[d], ws[d]);
+            }
+        });
+        tile.put(partial, [&](int i) { return 8 * i + g; });
+    }
+};
+#endif
+
+template <class Tile, typename D>
 __device__ void small_delta(const D* delta, const real* W, const storage* z, const storage* mask, storage* out,
                             int rows, int next, int columns, int activation, bool products_packed, bool packed) {
-    __shared__ real partial[MOST_WARPS][R][128];
-    const int lane = threadIdx.x, warp = threadIdx.y, warps = blockDim.y, across = (columns + 127) / 128;
-    const int first_row = int(blockIdx.x) / across * R, column = int(blockIdx.x) % across * 128 + lane * 4;
-    const int left = columns - column, row = first_row + warp;
-    const bool there = warp < R && row < rows;
+    alignas(16) __shared__ real partial[Tile::most_warps][Tile::rows * Tile::stride];
+    constexpr int fours = Tile::columns / 4;  // of a row, one a thread
+    const int warp = threadIdx.y, warps = blockDim.y, across = (columns + Tile::columns - 1) / Tile::columns;
+    const int first_row = int(blockIdx.x) / across * Tile::rows, first_column = int(blockIdx.x) % across * Tile::columns;
+    const int thread = warp * 32 + threadIdx.x, of_row = thread / fours, of_column = thread % fours * 4;
+    const int row = first_row + of_row, column = first_column + of_column, left = columns - column;
+    const bool there = of_row < Tile::rows && row < rows;
     const long long place = (long long)row * columns + column;
     real zs[4] = {}, mu[4] = {real(1), real(1), real(1), real(1)};
     by_packing(packed, [&](auto as_packed) {  // read before the product, so that nothing waits for them after it
         load_four(as_packed, z + place, there ? left : 0, zs);
         if (mask) load_four(as_packed, mask + place, there ? left : 0, mu);
     });
-    real sum[R][4] = {};
-    by_packing(products_packed, [&](auto as_packed) {
-#pragma unroll 2
-        for (int j = warp * 4; j < next; j += warps * 4) {
-            real w[4][4], d[R][4];
-            for (int q = 0; q < 4; ++q)
-                load_four(as_packed, W + (long long)(j + q) * columns + column, j + q < next ? left : 0, w[q]);
-            for (int i = 0; i < R; ++i)
-                load_four(as_packed, delta + (long long)within(first_row + i, rows) * next + j, next - j, d[i]);
-            for (int i = 0; i < R; ++i)
-                for (int q = 0; q < 4; ++q)
-                    for (int c = 0; c < 4; ++c) sum[i][c] += d[i][q] * w[q][c];
-        }
-    });
-    for (int i = 0; i < R; ++i)
-        for (int c = 0; c < 4; ++c) partial[warp][i][lane * 4 + c] = sum[i][c];
+    Tile::product(delta, W, first_row, first_column, rows, next, columns, products_packed, partial[warp]);
     __syncthreads();
     if (!there) return;
     real own[4] = {};
     for (int k = 0; k < warps; ++k)
-        for (int c = 0; c < 4; ++c) own[c] += partial[k][warp][lane * 4 + c];
+        for (int c = 0; c < 4; ++c) own[c] += partial[k][of_row * Tile::stride + of_column + c];
     for (int c = 0; c < 4; ++c) own[c] *= chosen_gradient(activation, zs[c]) * mu[c];
     by_packing(packed, [&](auto as_packed) { store_four(as_packed, out + place, left, own); });
 }
 
-#define DEFINE(NAME, R, D)                                                                                            \
-    extern "C" __global__ __launch_bounds__(256) void NAME(const D* delta, const real* W, const storage* z,           \
-                                                           const storage* mask, storage* out, int rows, int next,     \
-                                                           int columns, int activation, int products_packed,          \
-                                                           int packed) {                                              \
-        small_delta<R>(delta, W, z, mask, out, rows, next, columns, activation, products_packed, packed);             \
+#define DEFINE(NAME, D, THREADS, ...)                                                                                 \
+    extern "C" __global__ __launch_bounds__(THREADS) void NAME(                                                       \
+        const D* delta, const real* W, const storage* z, const storage* mask, storage* out, int rows, int next,       \
+        int columns, int activation, int products_packed, int packed) {                                               \
+        small_delta<__VA_ARGS__>(delta, W, z, mask, out, rows, next, columns, activation, products_packed, packed);   \
     }
-DEFINE(small_delta_4, 4, storage)
-DEFINE(small_delta_2, 2, storage)
+DEFINE(small_delta_4x128, storage, 256, Dots<4>)
+DEFINE(small_delta_2x128, storage, 256, Dots<2>)
+#ifdef DELTAPROP_TENSOR_CORES
+DEFINE(small_delta_tensor_16x32, storage, 512, Tensors<1, 4>)
+DEFINE(small_delta_tensor_32x32, storage, 256, Tensors<2, 4>)
+#endif
 #ifdef DELTAPROP_BFLOAT16  // delta of the output layer is float
-DEFINE(small_delta_4_from_real, 4, real)
-DEFINE(small_delta_2_from_real, 2, real)
+DEFINE(small_delta_4x128_from_real, real, 256, Dots<4>)
+DEFINE(small_delta_2x128_from_real, real, 256, Dots<2>)
+#ifdef DELTAPROP_TENSOR_CORES
+DEFINE(small_delta_tensor_16x32_from_real, real, 512, Tensors<1, 4>)
+DEFINE(small_delta_tensor_32x32_from_real, real, 256, Tensors<2, 4>)
+#endif
 #endif

@@ -1,23 +1,63 @@
 // z = W a^(l) + b and a^(l+1) = g(z) in one launch, where the product is small.
 //   x : (rows, inputs)   W : (units, inputs)   b : (units,)   z, a : (rows, units)
-// A warp takes R rows and U units. Its lanes split the sum over the inputs, four at a time, and so do the warps of a
-// block (32 x up to 8 threads). Sums have a fixed order.
+// A block takes some rows and some units, and its warps (32 x up to Tile::most_warps threads) split the sum over the
+// inputs. Sums have a fixed order.
 #include "chosen_activation.cuh"
 #include "dot_tile.cuh"
+#include "tensor_core.cuh"
 
-template <int R, int U, typename X>
+// Where sums are exact products in `real`.
+template <int R, int U> struct Dots {
+    static constexpr int rows = R, units = U, stride = U, most_warps = MOST_WARPS;
+    template <typename X>
+    static __device__ void product(const X* x, const real* W, int first_row, int first_unit, int rows, int inputs,
+                                   int units, bool packed, real* partial) {
+        dot_tile<R, U>(x, W, first_row, first_unit, rows, inputs, units, packed, partial);
+    }
+};
+
+#ifdef DELTAPROP_TENSOR_CORES
+// DEPTH times 16 entries of the sum are on their way at a time.
+template <int M, int N, int DEPTH> struct Tensors {
+    using Tile = TensorTile<M, N>;
+    static constexpr int rows = Tile::rows, units = Tile::columns, stride = Tile::stride, most_warps = Tile::most_warps;
+    template <typename X>
+    static __device__ void product(const X* x, const real* W, int first_row, int first_unit, int rows, int inputs,
+                                   int units, bool packed, real* partial) {
+        const int g = threadIdx.x / 4, t = threadIdx.x % 4;
+        Tile tile;
+        by_packing(packed, [&](auto as_packed) {
+            for (int k = threadIdx.y * 16 * DEPTH; k < inputs; k += blockDim.y * 16 * DEPTH) {
+                Four xs[DEPTH][2 * M], ws[DEPTH][N];
+                for (int d = 0; d < DEPTH; ++d) {
+                    const int at = k + 16 * d + 4 * t;
+                    for (int i = 0; i < 2 * M; ++i)
+                        xs[d][i] = along_row(as_packed, x, first_row + 8 * i + g, rows, at, inputs);
+                    for (int n = 0; n < N; ++n)
+                        ws[d][n] = along_row(as_packed, W, first_unit + N * g + n, units, at, inputs);
+                }
+                for (int d = 0; d < DEPTH; ++d) tile.add(xs[d], ws[d]);
+            }
+        });
+        tile.put(partial, [&](int i) { return 8 * i + g; });
+    }
+};
+#endif
+
+template <class Tile, typename X>
 __device__ void small_forward(const X* x, const real* W, const real* b, storage* z, storage* a, int rows, int inputs,
                               int units, int activation, bool packed) {
-    __shared__ real partial[MOST_WARPS][R * U];
-    const int warp = threadIdx.y, warps = blockDim.y, across = (units + U - 1) / U;
-    const int first_row = int(blockIdx.x) / across * R, first_unit = int(blockIdx.x) % across * U;
-    dot_tile<R, U>(x, W, first_row, first_unit, rows, inputs, units, packed, partial[warp]);
+    alignas(16) __shared__ real partial[Tile::most_warps][Tile::rows * Tile::stride];
+    const int warp = threadIdx.y, warps = blockDim.y, across = (units + Tile::units - 1) / Tile::units;
+    const int first_row = int(blockIdx.x) / across * Tile::rows, first_unit = int(blockIdx.x) % across * Tile::units;
+    Tile::product(x, W, first_row, first_unit, rows, inputs, units, packed, partial[warp]);
     __syncthreads();
-    for (int i = warp * 32 + threadIdx.x; i < R * U; i += warps * 32) {
-        const int row = first_row + i / U, unit = first_unit + i % U;
+    for (int i = warp * 32 + threadIdx.x; i < Tile::rows * Tile::units; i += warps * 32) {
+        const int of_row = i / Tile::units, of_unit = i % Tile::units, at = of_row * Tile::stride + of_unit;
+        const int row = first_row + of_row, unit = first_unit + of_unit;
         if (row >= rows || unit >= units) continue;
-        real own = partial[0][i];
-        for (int k = 1; k < warps; ++k) own += partial[k][i];
+        real own = partial[0][at];
+        for (int k = 1; k < warps; ++k) own += partial[k][at];
         own += b[unit];
         const long long place = (long long)row * units + unit;
         z[place] = store(own);
@@ -25,17 +65,25 @@ __device__ void small_forward(const X* x, const real* W, const real* b, storage*
     }
 }
 
-#define DEFINE(NAME, R, U, X)                                                                                         \
-    extern "C" __global__ __launch_bounds__(256, 2) void NAME(const X* x, const real* W, const real* b, storage* z,   \
-                                                              storage* a, int rows, int inputs, int units,            \
-                                                              int activation, int packed) {                           \
-        small_forward<R, U>(x, W, b, z, a, rows, inputs, units, activation, packed);                                  \
+#define DEFINE(NAME, X, THREADS, BLOCKS, ...)                                                                         \
+    extern "C" __global__ __launch_bounds__(THREADS, BLOCKS) void NAME(                                               \
+        const X* x, const real* W, const real* b, storage* z, storage* a, int rows, int inputs, int units,            \
+        int activation, int packed) {                                                                                 \
+        small_forward<__VA_ARGS__>(x, W, b, z, a, rows, inputs, units, activation, packed);                           \
     }
-DEFINE(small_forward_8x8, 8, 8, storage)
-DEFINE(small_forward_8x4, 8, 4, storage)
-DEFINE(small_forward_4x4, 4, 4, storage)
+DEFINE(small_forward_8x8, storage, 256, 2, Dots<8, 8>)
+DEFINE(small_forward_8x4, storage, 256, 2, Dots<8, 4>)
+DEFINE(small_forward_4x4, storage, 256, 2, Dots<4, 4>)
+#ifdef DELTAPROP_TENSOR_CORES
+DEFINE(small_forward_tensor_32x16, storage, 512, 1, Tensors<2, 2, 2>)
+DEFINE(small_forward_tensor_16x16, storage, 512, 1, Tensors<1, 2, 4>)
+#endif
 #ifdef DELTAPROP_BFLOAT16  // the first layer reads X, which is float
-DEFINE(small_forward_8x8_from_real, 8, 8, real)
-DEFINE(small_forward_8x4_from_real, 8, 4, real)
-DEFINE(small_forward_4x4_from_real, 4, 4, real)
+DEFINE(small_forward_8x8_from_real, real, 256, 2, Dots<8, 8>)
+DEFINE(small_forward_8x4_from_real, real, 256, 2, Dots<8, 4>)
+DEFINE(small_forward_4x4_from_real, real, 256, 2, Dots<4, 4>)
+#ifdef DELTAPROP_TENSOR_CORES
+DEFINE(small_forward_tensor_32x16_from_real, real, 512, 1, Tensors<2, 2, 2>)
+DEFINE(small_forward_tensor_16x16_from_real, real, 512, 1, Tensors<1, 2, 4>)
+#endif
 #endif

@@ -246,6 +246,23 @@ template <typename T> inline T __shfl_sync(unsigned, T x, int lane) {
 }
 template <typename T> inline T __ldcg(const T* place) { return *place; }
 
+// What the tensor cores of a warp do in kernels/tensor_core.cuh: lane 4 g + t brings four entries of row g, of row g + 8 and
+// of column g, and takes the sums of these rows at columns 2 t and 2 t + 1.
+inline void host_multiply_add(float (&sum)[4], const float (&top)[4], const float (&bottom)[4], const float (&column)[4]) {
+    static float brought[1024][3][4];
+    const unsigned me = host::current % 1024, warp = me & ~31u, g = (me & 31u) / 4, t = me % 4;
+    std::memcpy(brought[me][0], top, sizeof top);
+    std::memcpy(brought[me][1], bottom, sizeof bottom);
+    std::memcpy(brought[me][2], column, sizeof column);
+    host::wait(host::at_warp);
+    for (int half = 0; half < 2; ++half)
+        for (unsigned c = 0; c < 2; ++c)
+            for (unsigned lane = 0; lane < 4; ++lane)
+                for (int i = 0; i < 4; ++i)
+                    sum[2 * half + c] += brought[warp + 4 * g + lane][half][i] * brought[warp + 4 * (2 * t + c) + lane][2][i];
+    host::wait(host::at_warp);
+}
+
 #define HOST_KERNEL(NAME)                                                                                   \
     template <typename... A> static void host_call_##NAME(void (*k)(A...), const unsigned* g, const unsigned* b, \
                                                           void** a) {                                       \

@@ -190,7 +190,7 @@ def test_ways_that_cannot_be_timed(device, monkeypatch, rng):
     monkeypatch.setattr(HostCudaBackend, "fastest_way", CupyBackend.fastest_way)
     monkeypatch.setattr(device, "capture", failing(None, CUDARuntimeError("no")))
     once("capturing a step as a CUDA graph failed on this device (CUDARuntimeError: no)", device, rng)
-    assert set(device._small_choices.values()) <= {LIBRARY, "8"}  # "8" where the costs are summed besides
+    assert set(device._small_choices.values()) <= {LIBRARY, "8x128"}  # "8x128" where the costs are summed besides
 
 
 def test_without_clusters_and_without_graphs(device, monkeypatch, rng):

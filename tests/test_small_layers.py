@@ -46,7 +46,7 @@ def test_every_loss(device, tile, loss, output, dtype, rng):
     options = {"loss": loss, "output_activation": output, "dtype": dtype}
     how = {"optimizer": dp.SGD(0.05), "batch_size": 8, "epochs": 3, "l2": 0.2}
     assert_equal_fits(device, [5, 7, 3], X, Y, options, **how)
-    assert "4" in tile  # of the output layer
+    assert "4x32" in tile  # of the output layer
     assert LIBRARY not in tile
 
 
@@ -130,6 +130,103 @@ def test_formulas(device, tile, storage, rows, inputs, units, rng):
                 expected = delta_true.T @ A_true + kept * before
                 assert relative(device.to_numpy(gradient), expected) < TOLERANCE[real.name] * 10
     assert LIBRARY not in tile
+
+
+def tf32(x):
+    """Rounded to ten bits after the point, ties away from zero."""
+    mantissa, exponent = np.frexp(x.astype(np.float64))
+    scaled = mantissa * 2**11
+    return np.ldexp(np.trunc(scaled + np.copysign(0.5, scaled)), exponent - 11)
+
+
+def rounded(x, precision):
+    """As the operands of a product of `precision` are."""
+    return tf32(x) if precision == "tf32" else of_bfloat16(bfloat16(x.astype(np.float32)))
+
+
+@pytest.mark.parametrize("number", [0, 1], ids="tensor tile {}".format)
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+@pytest.mark.parametrize("rows", [1, 13, 70])
+@pytest.mark.parametrize(("inputs", "units"), [(5, 3), (260, 37), (1096, 12), (132, 36)])
+def test_formulas_by_tensor_cores(device, monkeypatch, precision, number, rows, inputs, units, rng):
+    """The products of rounded operands, to the accuracy of float: z, δ and the weight gradient with its sums."""
+    backend = device.in_precision(precision)
+    monkeypatch.setattr(backend, "_small_choices", {})
+    taken = []
+
+    def choose(ways):
+        names = [way for way in ways if way.startswith("tensor")]
+        taken.append(names[min(number, len(names) - 1)])
+        return taken[-1]
+
+    monkeypatch.setattr(backend, "fastest_way", choose)
+    narrow = precision == "bf16"
+    stored = np.dtype(np.uint16 if narrow else np.float32)
+    error = 2.0**-8 if narrow else 2e-6
+
+    def upload(x, dtype):
+        held = bfloat16(x.astype(np.float32)) if dtype == np.uint16 else x.astype(np.float32)
+        return backend.asarray(held, held.dtype), of_bfloat16(held) if dtype == np.uint16 else held.astype(float)
+
+    def read(x):
+        x = backend.to_numpy(x)
+        return of_bfloat16(x) if x.dtype == np.uint16 else x
+
+    W, W_true = upload(rng.standard_normal((units, inputs)), np.float32)
+    b, b_true = upload(rng.standard_normal(units), np.float32)
+    z, z_true = upload(rng.standard_normal((rows, inputs)), stored)
+    for kind in {stored, np.dtype(np.float32)}:
+        A, A_true = upload(rng.standard_normal((rows, inputs)), kind)
+        Z, out = backend.empty((rows, units), stored), backend.empty((rows, units), stored)
+        if units > 32:  # else it may be the output layer, which is a kernel of its own
+            with backend.small_layers():
+                backend.affine_activation(A, W, b, "tanh", Z, out)
+            expected = rounded(A_true, precision) @ rounded(W_true, precision).T + b_true
+            assert relative(read(Z), expected) < error
+            assert relative(read(out), np.tanh(expected)) < 2 * error
+        delta, delta_true = upload(rng.standard_normal((rows, units)), kind)
+        back = backend.empty((rows, inputs), stored)
+        with backend.small_layers():
+            backend.hidden_delta(delta, W, "tanh", z, back, backend.empty((inputs,), np.float32))
+        product = rounded(delta_true, precision) @ rounded(W_true, precision)
+        assert relative(read(back), product * (1 - np.tanh(z_true) ** 2)) < 2 * error
+    kinds = [(stored, stored), (np.dtype(np.float32), stored), (stored, np.dtype(np.float32))]
+    for of_delta, of_A in kinds if narrow else kinds[:1]:
+        A, A_true = upload(rng.standard_normal((rows, inputs)), of_A)
+        delta, delta_true = upload(rng.standard_normal((rows, units)), of_delta)
+        gradient = backend.asarray(np.ones((units, inputs)), np.float32)
+        for keep, kept in ((None, 0.0), (0.25, 0.25)):
+            before = backend.to_numpy(gradient).copy()
+            with backend.small_layers():
+                backend.weight_gradient(delta, A, gradient, keep=keep)
+            expected = rounded(delta_true, precision).T @ rounded(A_true, precision) + kept * before
+            assert relative(backend.to_numpy(gradient), expected) < 2e-5
+    assert taken
+    assert all(name.startswith("tensor") for name in taken)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_a_fit_by_tensor_cores(device, monkeypatch, precision, rng):
+    """Weights and biases, up to the rounding of operands."""
+    backend = device.in_precision(precision)
+    monkeypatch.setattr(backend, "_small_choices", {})
+    taken = set()
+
+    def choose(ways):
+        name = next((way for way in ways if way.startswith("tensor")), next(iter(ways)))
+        taken.add(name)
+        return name
+
+    monkeypatch.setattr(backend, "fastest_way", choose)
+    X, Y = rng.standard_normal((60, 21)), rng.uniform(size=(60, 3))
+    fits = []
+    for on in (backend, "reference"):
+        options = {"hidden_activation": "tanh", "loss": "squared_error", "dtype": "float32", "seed": 5}
+        net = dp.Network([21, 40, 35, 3], backend=on, **options)
+        net.fit(X, Y, batch_size=20, epochs=2, optimizer=dp.SGD(0.1))
+        fits.append(np.concatenate([np.ravel(net.backend.to_numpy(p)) for p in (*net.weights, *net.biases)]))
+    assert relative(*fits) < {"tf32": 2e-4, "bf16": 4e-3}[precision]
+    assert {"tensor_32x16", "tensor_16x32", "tensor_32x32"} <= taken
 
 
 def test_a_mask_and_the_same_bits_again(device, tile, rng):

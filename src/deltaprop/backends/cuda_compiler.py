@@ -22,7 +22,7 @@ from deltaprop.backends.kernel_sources import kernel_sources
 
 #: Type names of CUDA C++ by NumPy dtype name, and the options that choose them (see ``kernels/real.cuh``).
 TYPE_OPTIONS = {
-    "float64": ("-DDELTAPROP_REAL=double",),
+    "float64": ("-DDELTAPROP_REAL=double", "-DDELTAPROP_DOUBLE"),
     "float32": ("-DDELTAPROP_REAL=float",),
     "float16": ("-DDELTAPROP_REAL=float", "-DDELTAPROP_HALF"),
     "bfloat16": ("-DDELTAPROP_REAL=float", "-DDELTAPROP_BFLOAT16"),

@@ -731,6 +731,10 @@ class CupyBackend(Backend):
         """The number of the current device."""
         return int(self.cp.cuda.Device().id)
 
+    def has_tensor_cores(self) -> bool:
+        """Whether the current device has some that multiply TF32 and bfloat16."""
+        return int(self.cp.cuda.Device().compute_capability) >= 80
+
     def shared_memory_limits(self) -> tuple[int, int, int]:
         """Bytes of shared memory a block may have, blocks a cluster may have, and multiprocessors of the device."""
         device = self.cp.cuda.Device()

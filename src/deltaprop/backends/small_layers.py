@@ -1,8 +1,9 @@
 """Layers so small that a launch costs as much as their products: one kernel of our own for each of the four formulas.
 
 ``kernels/small_forward.cu``, ``small_delta.cu``, ``small_gradient.cu`` and ``small_output.cu`` form the product and all
-that follows it. Whether they are faster than the library's product with a kernel behind it depends on the shapes and
-the device, so both are timed there when a captured step first meets a shape, and the choice is remembered.
+that follows it, in TF32 and bfloat16 by tensor cores too. Whether they are faster than the library's product with a
+kernel behind it depends on the shapes and the device, so all are timed there when a captured step first meets a shape,
+and the choice is remembered.
 """
 
 from __future__ import annotations
@@ -26,12 +27,47 @@ if TYPE_CHECKING:
 MOST_OUTPUTS, MOST_OUTPUT_ROWS = 32, 1024
 #: Multiplications of a product above which the library is not challenged.
 MOST_MULTIPLICATIONS = 2**27
-#: The tiles of each kernel: rows, units, or rows by units.
-FORWARD_TILES, DELTA_TILES, GRADIENT_TILES, OUTPUT_TILES = ("8x8", "8x4", "4x4"), ("4", "2"), ("8", "4"), ("4",)
-#: Rows of the output layer a block.
+#: Rows of the output layer a block, which is the only tile there is of it.
 OUTPUT_ROWS = 4
 #: The way by the library, and kernels of the backend's own after it.
 LIBRARY = "library"
+
+
+class Tile(NamedTuple):
+    """What a block takes of a result: rows by columns.
+
+    Where tensor cores form the products, a warp takes so many entries of the sum (`depth`) at a time; else that is 0.
+    """
+
+    rows: int
+    columns: int
+    depth: int = 0
+
+    @property
+    def name(self) -> str:
+        """As in the names of the kernels."""
+        return f"{'tensor_' if self.depth else ''}{self.rows}x{self.columns}"
+
+    def tiles(self, rows: int, columns: int) -> tuple[int]:
+        """The grid of blocks for a result."""
+        return (-(-rows // self.rows) * -(-columns // self.columns),)
+
+    def warps(self, length: int) -> int:
+        """Of a block by tensor cores, among which a sum of `length` is split.
+
+        There are no more than ``kernels/tensor_core.cuh`` has room for, and a thread for every four results.
+        """
+        most = 8 if self.rows * self.columns > 512 else 16
+        return min(most, max(self.rows * self.columns // 128, -(-length // self.depth)))
+
+
+#: By formula, those that there are kernels of.
+FORWARD_TILES = (Tile(8, 8), Tile(8, 4), Tile(4, 4), Tile(32, 16, 32), Tile(16, 16, 64))
+DELTA_TILES = (Tile(4, 128), Tile(2, 128), Tile(16, 32, 32), Tile(32, 32, 32))
+GRADIENT_TILES = (Tile(8, 128), Tile(4, 128), Tile(32, 32, 16))
+OUTPUT_TILES = (Tile(OUTPUT_ROWS, MOST_OUTPUTS),)
+#: Precisions whose products tensor cores may form.
+TENSOR_PRECISIONS = ("tf32", "bf16")
 
 
 class Affine(NamedTuple):
@@ -62,7 +98,7 @@ class SmallLayers:
     Attributes
     ----------
     choices : dict
-        By formula, shapes, dtypes and device: "library", or the tile of our kernel. All threads share it.
+        By formula, shapes, dtypes and device: "library", or the name of our kernel's tile. All threads share it.
     held : Affine or None
         The layer computed last, which is not launched before it is known whether it is the output layer.
     sums : dict
@@ -100,7 +136,7 @@ class SmallLayers:
         if not fits:
             return False
 
-        def ours(tile: str, Z: Array, out: Array) -> None:
+        def ours(tile: Tile, Z: Array, out: Array) -> None:
             self._forward(tile, A, W, b, activation, Z, out)
 
         def library(Z: Array, out: Array) -> None:
@@ -108,9 +144,9 @@ class SmallLayers:
 
         key = ("forward", A.shape, W.shape, A.dtype, Z.dtype, self._packed(A, W))
         tile = self._choose(key, FORWARD_TILES, ours, library, Z, out)
-        if tile != LIBRARY:
+        if tile is not None:
             ours(tile, Z, out)
-        return tile != LIBRARY
+        return tile is not None
 
     def output_delta(
         self,
@@ -141,7 +177,7 @@ class SmallLayers:
         if fits:
             row_cost = self.backend._scratch("row_cost", Z.shape[0], Z.dtype)
 
-            def ours(_: str, Z: Array, A: Array, delta: Array) -> None:
+            def ours(_: Tile, Z: Array, A: Array, delta: Array) -> None:
                 self._output(loss, layer._replace(Z=Z, out=A), Y, scale, delta, row_cost, sample_weight)
 
             def library(Z: Array, A: Array, delta: Array) -> None:
@@ -154,7 +190,7 @@ class SmallLayers:
                 tile = self._choose(
                     (*key, self._packed(layer.A, layer.W)), OUTPUT_TILES, ours, library, Z, layer.out, out
                 )
-            if tile != LIBRARY:
+            if tile is not None:
                 ours(tile, Z, layer.out, out)
                 self.sums[self.backend.address(out)] = Sums(bias_gradient, keep, row_cost, cost)
                 return True
@@ -176,7 +212,7 @@ class SmallLayers:
         if not (self._fits(delta, W, out) and delta.dtype in (out.dtype, W.dtype)):
             return False
 
-        def ours(tile: str, out: Array, _: Array) -> None:
+        def ours(tile: Tile, out: Array, _: Array) -> None:
             self._delta(tile, delta, W, activation, Z, out, mask)
 
         def library(out: Array, sums: Array) -> None:
@@ -185,42 +221,42 @@ class SmallLayers:
         packed = self._packed(delta, W), self._packed(out)
         key = ("delta", delta.shape, W.shape, delta.dtype, out.dtype, mask is None, packed)
         tile = self._choose(key, DELTA_TILES, ours, library, out, bias_gradient)
-        if tile != LIBRARY:
+        if tile is not None:
             ours(tile, out, bias_gradient)
             self.sums[self.backend.address(out)] = Sums(bias_gradient, keep)
-        return tile != LIBRARY
+        return tile is not None
 
     def weight_gradient(self, delta: Array, A: Array, out: Array, keep: Scalar | None) -> bool:
         """Whether Σ δ aᵀ was launched here; what else was to be added up of this δ is in either case."""
         sums = self.sums.pop(self.backend.address(delta), None)
 
-        def ours(tile: str, out: Array, sums: Sums | None = None) -> None:
+        def ours(tile: Tile, out: Array, sums: Sums | None = None) -> None:
             self._gradient(tile, delta, A, out, keep, sums)
 
         def library(out: Array) -> None:
             self.backend.product(delta, A, out=out, transpose_A=True, keep=keep, of_delta=True)
 
-        tile = LIBRARY
+        tile = None
         if self._fits(delta, A, out):
             costs = sums is not None and sums.row_cost is not None  # which the library would leave out
             packed = self._packed(delta), self._packed(A, out)
             key = ("gradient", delta.shape, A.shape, delta.dtype, A.dtype, keep is not None, costs, packed)
             tile = self._choose(key, GRADIENT_TILES, ours, None if costs else library, out)
-        if tile != LIBRARY:
+        if tile is not None:
             ours(tile, out, sums)
         elif sums is not None and sums.bias_gradient is not None:
             self.backend.bias_gradient(delta, sums.bias_gradient, sums.keep)
-        return tile != LIBRARY
+        return tile is not None
 
     # -- launching ----------------------------------------------------------------------------------------------
 
-    def _forward(self, tile: str, A: Array, W: Array, b: Array, activation: str, Z: Array, out: Array) -> None:
-        (rows, inputs), units, (R, U) = A.shape, W.shape[0], map(int, tile.split("x"))
-        grid = (-(-rows // R) * -(-units // U),)
+    def _forward(self, tile: Tile, A: Array, W: Array, b: Array, activation: str, Z: Array, out: Array) -> None:
+        (rows, inputs), units = A.shape, W.shape[0]
         sizes = map(np.int32, (rows, inputs, units, activation_place(activation), self._packed(A, W)))
         source = "_from_real" if A.dtype != Z.dtype else ""
-        kernel = self.backend._kernel("small_forward", f"small_forward_{tile}{source}", Z.dtype)
-        kernel(grid, (32, min(8, -(-inputs // 128))), (A, W, b, Z, out, *sizes))
+        kernel = self.backend._kernel("small_forward", f"small_forward_{tile.name}{source}", Z.dtype)
+        warps = tile.warps(inputs) if tile.depth else min(8, -(-inputs // 128))
+        kernel(tile.tiles(rows, units), (32, warps), (A, W, b, Z, out, *sizes))
 
     def _output(
         self,
@@ -241,19 +277,19 @@ class SmallLayers:
         backend._kernel("small_output", "small_output", A.dtype)((-(-rows // OUTPUT_ROWS),), (32, warps), arguments)
 
     def _delta(
-        self, tile: str, delta: Array, W: Array, activation: str, Z: Array, out: Array, mask: Array | None
+        self, tile: Tile, delta: Array, W: Array, activation: str, Z: Array, out: Array, mask: Array | None
     ) -> None:
-        (rows, after), columns, R = delta.shape, W.shape[1], int(tile)
+        (rows, after), columns = delta.shape, W.shape[1]
         packed = self._packed(delta, W), self._packed(out, Z, *(() if mask is None else (mask,)))
         sizes = map(np.int32, (rows, after, columns, activation_place(activation), *packed))
         source = "_from_real" if delta.dtype != out.dtype else ""
-        kernel = self.backend._kernel("small_delta", f"small_delta_{R}{source}", out.dtype)
-        warps = max(R, min(32 // W.dtype.itemsize, after // 16))
-        grid = (-(-rows // R) * -(-columns // 128),)
-        kernel(grid, (32, warps), (delta, W, Z, NULL if mask is None else mask, out, *sizes))
+        kernel = self.backend._kernel("small_delta", f"small_delta_{tile.name}{source}", out.dtype)
+        warps = tile.warps(after) if tile.depth else max(tile.rows, min(32 // W.dtype.itemsize, after // 16))
+        arguments = (delta, W, Z, NULL if mask is None else mask, out, *sizes)
+        kernel(tile.tiles(rows, columns), (32, warps), arguments)
 
-    def _gradient(self, tile: str, delta: Array, A: Array, out: Array, keep: Scalar | None, sums: Sums | None) -> None:
-        backend, (rows, units), inputs, T = self.backend, delta.shape, A.shape[1], int(tile)
+    def _gradient(self, tile: Tile, delta: Array, A: Array, out: Array, keep: Scalar | None, sums: Sums | None) -> None:
+        backend, (rows, units), inputs = self.backend, delta.shape, A.shape[1]
         narrow = A.dtype if A.dtype != out.dtype else delta.dtype
         source = "" if delta.dtype == A.dtype else "_delta_real" if delta.dtype == out.dtype else "_input_real"
         besides = sums or Sums(None, 0.0)
@@ -261,9 +297,9 @@ class SmallLayers:
         adds, factor = np.int32(keep is not None), number(0.0 if keep is None else keep, out.dtype)
         sizes = map(np.int32, (rows, units, inputs, self._packed(delta), self._packed(A, out)))
         arguments = (delta, A, out, *factor, adds, places[0], out.dtype.type(besides.keep), *places[1:], *sizes)
-        kernel = backend._kernel("small_gradient", f"small_gradient_{T}{source}", narrow)
-        grid = (-(-units // T) * -(-inputs // 128),)
-        kernel(grid, (32, min(32 // out.dtype.itemsize, -(-rows // 4))), arguments)
+        kernel = backend._kernel("small_gradient", f"small_gradient_{tile.name}{source}", narrow)
+        warps = tile.warps(rows) if tile.depth else min(32 // out.dtype.itemsize, -(-rows // 4))
+        kernel(tile.tiles(units, inputs), (32, warps), arguments)
 
     # -- choosing -----------------------------------------------------------------------------------------------
 
@@ -278,28 +314,39 @@ class SmallLayers:
         """Whether all rows of all begin at a multiple of four entries."""
         return all(self.backend.rows_begin_at(4 * int(array.itemsize), array) for array in arrays)
 
+    def _tensor_cores(self, *arrays: Array | None) -> bool:
+        """Whether tensor cores may form a product whose results are `arrays`."""
+        backend = self.backend
+        floats = all(array is None or array.dtype != np.float64 for array in arrays)
+        return floats and backend.precision in TENSOR_PRECISIONS and backend.has_tensor_cores()
+
     def _choose(
         self,
         key: Any,
-        tiles: tuple[str, ...],
+        tiles: tuple[Tile, ...],
         ours: Callable[..., None],
         library: Callable[..., None] | None,
         *results: Array | None,
-    ) -> str:
-        """The fastest way by the clock of the device; the results of the trials go elsewhere."""
+    ) -> Tile | None:
+        """The tile of the fastest way by the clock of the device, None for the library's way.
+
+        The results of the trials go elsewhere.
+        """
         backend = self.backend
         key = (*key, backend.precision, backend.device_number())
+        cores = self._tensor_cores(*results)
+        by_name = {tile.name: tile for tile in tiles if cores or not tile.depth}
         if key in self.choices:
-            return self.choices[key]
+            return by_name.get(self.choices[key])
         if backend.is_capturing():  # which the step that comes before never is
-            return LIBRARY if library is not None else tiles[0]
+            return tiles[0] if library is None else None
         trial = [None if array is None else backend.zeros(array.shape, array.dtype) for array in results]
-        ways = {tile: partial(ours, tile, *trial) for tile in tiles}
+        ways = {name: partial(ours, tile, *trial) for name, tile in by_name.items()}
         if library is not None:
             ways = {LIBRARY: partial(library, *trial), **ways}
         if backend.is_noting():
             for way in ways.values():
                 way()
-            return next(iter(ways))
+            return by_name.get(next(iter(ways)))
         self.choices[key] = backend.fastest_way(ways)
-        return self.choices[key]
+        return by_name.get(self.choices[key])
