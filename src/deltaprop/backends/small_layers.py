@@ -48,7 +48,7 @@ class Tile(NamedTuple):
         """As in the names of the kernels."""
         return f"{'tensor_' if self.depth else ''}{self.rows}x{self.columns}"
 
-    def tiles(self, rows: int, columns: int) -> tuple[int]:
+    def grid(self, rows: int, columns: int) -> tuple[int]:
         """The grid of blocks for a result."""
         return (-(-rows // self.rows) * -(-columns // self.columns),)
 
@@ -256,7 +256,7 @@ class SmallLayers:
         source = "_from_real" if A.dtype != Z.dtype else ""
         kernel = self.backend._kernel("small_forward", f"small_forward_{tile.name}{source}", Z.dtype)
         warps = tile.warps(inputs) if tile.depth else min(8, -(-inputs // 128))
-        kernel(tile.tiles(rows, units), (32, warps), (A, W, b, Z, out, *sizes))
+        kernel(tile.grid(rows, units), (32, warps), (A, W, b, Z, out, *sizes))
 
     def _output(
         self,
@@ -286,7 +286,7 @@ class SmallLayers:
         kernel = self.backend._kernel("small_delta", f"small_delta_{tile.name}{source}", out.dtype)
         warps = tile.warps(after) if tile.depth else max(tile.rows, min(32 // W.dtype.itemsize, after // 16))
         arguments = (delta, W, Z, NULL if mask is None else mask, out, *sizes)
-        kernel(tile.tiles(rows, columns), (32, warps), arguments)
+        kernel(tile.grid(rows, columns), (32, warps), arguments)
 
     def _gradient(self, tile: Tile, delta: Array, A: Array, out: Array, keep: Scalar | None, sums: Sums | None) -> None:
         backend, (rows, units), inputs = self.backend, delta.shape, A.shape[1]
@@ -299,7 +299,7 @@ class SmallLayers:
         arguments = (delta, A, out, *factor, adds, places[0], out.dtype.type(besides.keep), *places[1:], *sizes)
         kernel = backend._kernel("small_gradient", f"small_gradient_{tile.name}{source}", narrow)
         warps = tile.warps(rows) if tile.depth else min(32 // out.dtype.itemsize, -(-rows // 4))
-        kernel(tile.tiles(units, inputs), (32, warps), arguments)
+        kernel(tile.grid(units, inputs), (32, warps), arguments)
 
     # -- choosing -----------------------------------------------------------------------------------------------
 
