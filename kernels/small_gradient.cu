@@ -2,6 +2,7 @@
 // the product is small; and with it the bias gradient, the same sum of delta, and what the samples cost, for both of
 // which nothing waits before the next step.
 //   delta : (rows, units)   a : (rows, inputs)   out : (units, inputs)
+// Rows of delta are delta_columns apart, those of a a_columns: they may be filled up, see padding.py.
 //   sums : (units,) or null, of which bias_keep times what they held is kept   row_cost : (rows,) or null, added to *total
 // A warp takes T units and 128 inputs, four a lane; the warps of a block (32 x up to MOST_WARPS threads) split the sum
 // over the samples. Sums have a fixed order.
@@ -19,7 +20,7 @@ __device__ inline void add_costs(const real* row_cost, double* total, int rows) 
 template <int T, typename D, typename A>
 __device__ void small_gradient(const D* delta, const A* a, real* out, real keep_at_launch, const real* keep_on_device,
                                int adds, real* sums, real bias_keep, const real* row_cost, double* total, int rows,
-                               int units, int inputs, bool delta_packed, bool packed) {
+                               int units, int inputs, int delta_columns, int a_columns, bool delta_packed, bool packed) {
     __shared__ real partial[MOST_WARPS][T][128], bias[MOST_WARPS][T];
     const int lane = threadIdx.x, warp = threadIdx.y, warps = blockDim.y, across = (inputs + 127) / 128;
     const int first_unit = int(blockIdx.x) / across * T, column = int(blockIdx.x) % across * 128 + lane * 4;
@@ -31,9 +32,9 @@ __device__ void small_gradient(const D* delta, const A* a, real* out, real keep_
             real d[4][T / 4][4], as[4][4];
             for (int q = 0; q < 4; ++q) {
                 const bool there = m + q < rows;
-                load_four(of_a, a + (long long)(m + q) * inputs + column, there ? left : 0, as[q]);
+                load_four(of_a, a + (long long)(m + q) * a_columns + column, there ? left : 0, as[q]);
                 for (int t = 0; t < T / 4; ++t)
-                    load_four(of_delta_packed, delta + (long long)(m + q) * units + first_unit + 4 * t,
+                    load_four(of_delta_packed, delta + (long long)(m + q) * delta_columns + first_unit + 4 * t,
                               there ? units - first_unit - 4 * t : 0, d[q][t]);
             }
             for (int q = 0; q < 4; ++q)
@@ -79,10 +80,10 @@ __device__ void small_gradient(const D* delta, const A* a, real* out, real keep_
 #define DEFINE(NAME, T, D, A)                                                                                        \
     extern "C" __global__ __launch_bounds__(256) void NAME(                                                          \
         const D* delta, const A* a, real* out, real keep_at_launch, const real* keep_on_device, int adds, real* sums, \
-        real bias_keep, const real* row_cost, double* total, int rows, int units, int inputs, int delta_packed,      \
-        int packed) {                                                                                                \
+        real bias_keep, const real* row_cost, double* total, int rows, int units, int inputs, int delta_columns,     \
+        int a_columns, int delta_packed, int packed) {                                                               \
         small_gradient<T>(delta, a, out, keep_at_launch, keep_on_device, adds, sums, bias_keep, row_cost, total,     \
-                          rows, units, inputs, delta_packed, packed);                                                \
+                          rows, units, inputs, delta_columns, a_columns, delta_packed, packed);                      \
     }
 DEFINE(small_gradient_8, 8, storage, storage)
 DEFINE(small_gradient_4, 4, storage, storage)

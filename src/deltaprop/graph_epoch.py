@@ -142,7 +142,7 @@ class Buffers:
         empty, dtype = backend.empty, network.dtype
         self.X, self.Y = empty((m, X.shape[1]), dtype), empty((m, Y.shape[1]), dtype)
         self.weights = empty((m,), dtype)
-        self.work = Workspace(network, m, hidden=backend.hidden_storage)
+        self.work = Workspace(network, m, hidden=backend.hidden_layer)
 
 
 class Replay:
