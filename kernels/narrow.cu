@@ -4,9 +4,9 @@
 //
 // narrow_rows_... fills up rows, and matrices with rows, with zeros:
 //   x : (matrices, rows, columns)   out : (matrices, to_rows, to_columns), to_columns a multiple of 8
-// 2^log2_threads threads take a row of out, 8 entries at a time. `packed` says whether rows of x begin at multiples of 16
-// bytes.
+// 2^log2_threads threads take a row of out. `packed` says whether rows of x begin at multiples of 16 bytes.
 #include "bfloat16.cuh"
+#include "narrow_row.cuh"
 #include "pack.cuh"
 #include "real.cuh"
 
@@ -31,28 +31,14 @@ DEFINE(float16)
 template <class F>
 __device__ void map_rows(const real* x, unsigned short* out, int rows, int columns, int to_rows, int to_columns,
                          int log2_threads, bool packed, long long all_rows, F f) {
-    constexpr int N = 8;
-    const int threads = 1 << log2_threads, first = (threadIdx.x & (threads - 1)) * N;
+    const int threads = 1 << log2_threads, thread = threadIdx.x & (threads - 1);
     const long long at_a_time = 256 >> log2_threads;
 #pragma unroll 1
     for (long long line = blockIdx.x * at_a_time + (threadIdx.x >> log2_threads); line < all_rows;
          line += gridDim.x * at_a_time) {
         const long long matrix = to_rows == all_rows ? 0 : line / to_rows, row = line - matrix * to_rows;
-        const real* from = x + (matrix * rows + row) * columns;
-        const int here = row < rows ? columns : 0;
-#pragma unroll 2
-        for (int column = first; column < to_columns; column += threads * N) {
-            Pack<real, N> read = {};
-            if (packed && column + N <= here) {
-                read = load_pack<real, N>(from + column);
-            } else {
-                for (int j = 0; j < N; ++j)
-                    if (column + j < here) read.entry[j] = from[column + j];
-            }
-            Pack<unsigned short, N> own;
-            for (int j = 0; j < N; ++j) own.entry[j] = f(read.entry[j]);
-            store_pack<unsigned short, N>(out + line * to_columns + column, own);
-        }
+        narrow_row(x + (matrix * rows + row) * columns, out + line * to_columns, row < rows ? columns : 0, to_columns,
+                   thread, threads, packed, f);
     }
 }
 

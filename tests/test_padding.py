@@ -143,6 +143,29 @@ def test_copies_are_filled_up_with_zeros(device, guarded, shape, weights, kind, 
         np.testing.assert_array_equal(narrow, expected)
 
 
+@pytest.mark.parametrize("columns", [1, 12, 31, 784, 1031, 4352])
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_a_minibatch_as_an_operand(device, guarded, columns, shuffled, rng):
+    """Its rows are rounded to 16 bits and filled up with zeros; targets stay what they are."""
+    narrow, samples, batch, rows = device.in_precision("bf16"), 23, 9, 5
+    X, Y = (rng.standard_normal((samples, n)).astype(np.float32) for n in (columns, 3))
+    order = rng.permutation(samples)
+    chosen = order[2 * batch :] if shuffled else slice(2 * batch, None)
+    table = device.asarray(np.ones((3, 6)), np.float32)
+    to_X, to_Y, current = (
+        narrow.operand((rows, columns), np.float32),
+        *(device.empty(shape, np.float32) for shape in ((rows, 3), (6,))),
+    )
+    memory(to_X)[...] = NO_NUMBER
+    source = (device.asarray(X, np.float32), device.asarray(Y, np.float32), None)
+    numbers = (device.asarray(order, np.int64) if shuffled else None, table, device.asarray(2, np.int64))
+    narrow.minibatch(*source, *numbers, (to_X, to_Y, None), current, batch)
+    expected = np.zeros((rows, -(-columns // 8) * 8), np.uint16)
+    expected[:, :columns] = bfloat16(X[chosen])
+    np.testing.assert_array_equal(device.to_numpy(to_X), expected)
+    np.testing.assert_array_equal(device.to_numpy(to_Y), Y[chosen])
+
+
 @pytest.mark.parametrize("columns", [1, 9, 31, 100, 252, 257])
 @pytest.mark.parametrize("rows", [3, 300])
 def test_kernels_over_rows_that_are_filled_up(device, guarded, rows, columns, rng):
@@ -150,7 +173,7 @@ def test_kernels_over_rows_that_are_filled_up(device, guarded, rows, columns, rn
     narrow = device.in_precision("bf16")
 
     def filled(x):
-        array = narrow.hidden_layer(x.shape, np.float32)
+        array = narrow.operand(x.shape, np.float32)
         memory(array)[:, :columns] = bfloat16(x)
         return array, operand(bfloat16(x), "bfloat16").astype(float)
 
@@ -162,7 +185,7 @@ def test_kernels_over_rows_that_are_filled_up(device, guarded, rows, columns, rn
     real = lambda *shape: rng.standard_normal(shape).astype(np.float32)  # noqa: E731
     b, before = real(columns), real(columns)
     (z, z_true), (delta, delta_true) = filled(real(rows, columns)), filled(real(rows, columns))
-    a = narrow.hidden_layer((rows, columns), np.float32)
+    a = narrow.operand((rows, columns), np.float32)
     narrow._bias_activation(z, made(b), "sigmoid", a)
     kept = operand(narrow.to_numpy(z), "bfloat16").astype(float)
     assert np.array_equal(kept[:, :columns], operand(bfloat16((z_true + b).astype(np.float32)), "bfloat16"))

@@ -446,7 +446,7 @@ class CupyBackend(Backend):
 
         Where A is a δ (`of_delta`), it is scaled up on its way into float16, which has no room for small numbers, and
         the product down again. Operands and result may be bfloat16 already, and then have to be filled up as
-        `hidden_layer` fills them up; where A is not transposed, B are weights.
+        `operand` fills them up; where A is not transposed, B are weights.
         """
         kind, factor = str(out.dtype.name), 1.0
         if self.precision != "fp32" and kind != "float64":
@@ -512,8 +512,8 @@ class CupyBackend(Backend):
         finally:
             self._here.narrowed = before
 
-    def hidden_layer(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-        """Where z, a or δ of a hidden layer, (…, m, s), is kept in training: in ``bf16`` in 16 bits, filled up.
+    def operand(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        """Where a step keeps its samples or z, a or δ of a hidden layer, (…, m, s): with bf16 in 16 bits, filled up.
 
         All operations of a step take such arrays, whose padding they leave finite.
         """
@@ -712,23 +712,26 @@ class CupyBackend(Backend):
         current: Array,
         batch: int,
     ) -> None:
-        """The rows of minibatch number `step` and their weights into `out`, row `step` of `table` into `current`."""
+        """The rows of minibatch number `step` and their weights into `out`, row `step` of `table` into `current`.
+
+        Those of X may be wanted as an `operand`.
+        """
         to_X, to_Y, to_weights = out
         arrays = (X, Y, weights, order, table, step, to_X, to_Y, to_weights, current)
-        rows, (x, y) = to_X.shape[0], ((X, to_X), (Y, to_Y))
-        x_bytes, y_bytes = self.bytes_a_copy(*x), self.bytes_a_copy(*y)
-        pieces = (X.shape[1] * X.itemsize // x_bytes, Y.shape[1] * Y.itemsize // y_bytes)
+        rows, narrows = to_X.shape[0], to_X.dtype != X.dtype
+        x_bytes, y_bytes = self.bytes_a_copy(X, *(() if narrows else (to_X,))), self.bytes_a_copy(Y, to_Y)
+        pieces = (to_X.shape[1] * to_X.itemsize // (16 if narrows else x_bytes), Y.shape[1] * Y.itemsize // y_bytes)
         teams = [min(THREADS, power_of_two(n)) for n in pieces]  # threads a row
         (x_blocks,), (y_blocks,) = (self._blocks(-(-rows // (THREADS // threads))) for threads in teams)
         log2_x, log2_y = (threads.bit_length() - 1 for threads in teams)
-        sizes = (X.shape[1], Y.shape[1], x_bytes, y_bytes, log2_x, log2_y, x_blocks, table.shape[1])
+        sizes = (X.shape[1], to_X.shape[1], Y.shape[1], x_bytes, y_bytes, log2_x, log2_y, x_blocks, table.shape[1])
         arguments = (
             *(NULL if a is None else a for a in arrays),
             *map(np.int32, sizes),
             np.int64(batch),
             np.int64(rows),
         )
-        self._kernel("minibatch", "minibatch", X.dtype)((x_blocks + y_blocks,), (THREADS,), arguments)
+        self._kernel("minibatch", "minibatch", to_X.dtype)((x_blocks + y_blocks,), (THREADS,), arguments)
 
     def bytes_a_copy(self, *arrays: Array) -> int:
         """How many bytes at a time rows may be copied: as many as those of all arrays begin at multiples of."""
