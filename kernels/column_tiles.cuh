@@ -13,6 +13,7 @@
 
 struct Tiling {
     int rows, columns, tiles, rows_per_block, log2_lanes;
+    int units;  // columns whose sums are wanted: the first ones
 
     __device__ int member() const { return tiles == int(gridDim.x) ? 0 : int(blockIdx.x) / tiles; }
     __device__ int tile() const { return int(blockIdx.x) - member() * tiles; }
@@ -74,7 +75,7 @@ template <int N> __device__ real down_the_block(Pack<real, N> sum, int log2_lane
     return total;
 }
 
-// sums : (members, columns) = keep * sums + the sums over all rows, of each thread's in `sum`, unless `sums` is null.
+// sums : (members, units) = keep * sums + the sums over all rows, of each thread's in `sum`, unless `sums` is null.
 // With more than one slice the last block of a tile adds up `partial` : (members, slices, columns), where the others
 // left theirs. Returned is whether this is that block; all that it wrote before is seen by it.
 template <int N, int K>
@@ -106,7 +107,8 @@ __device__ bool add_up_slices(const Tiling& tiling, Pack<real, N> (&sum)[K], rea
     }
     if (sums)
         of_columns([&](int column, real total) {
-            real* to = sums + member * columns + column;
+            if (column >= tiling.units) return;
+            real* to = sums + member * tiling.units + column;
             *to = keep == real(0) ? total : keep * *to + total;
         });
     return true;

@@ -6,17 +6,17 @@
 #define MOST_WARPS 8
 
 // This warp's share of the sums into `partial`, (R, U), in shared memory; those of all warps are to be added up. Rows
-// beyond `rows` and units beyond `units` hold what the last one does.
+// beyond `rows` and units beyond `units` hold what the last one does. Rows of x are x_columns apart.
 template <int R, int U, typename X>
 __device__ inline void dot_tile(const X* x, const real* W, int first_row, int first_unit, int rows, int inputs,
-                                int units, bool packed, real* partial) {
+                                int x_columns, int units, bool packed, real* partial) {
     const int lane = threadIdx.x, warp = threadIdx.y, warps = blockDim.y;
     real sum[R * U] = {};
     by_packing(packed, [&](auto as_packed) {
         for (int k = (warp * 32 + lane) * 4; k < inputs; k += warps * 128) {
             real xs[R][4], ws[U][4];
             for (int i = 0; i < R; ++i)
-                load_four(as_packed, x + (long long)within(first_row + i, rows) * inputs + k, inputs - k, xs[i]);
+                load_four(as_packed, x + (long long)within(first_row + i, rows) * x_columns + k, inputs - k, xs[i]);
             for (int j = 0; j < U; ++j)
                 load_four(as_packed, W + (long long)within(first_unit + j, units) * inputs + k, inputs - k, ws[j]);
             for (int i = 0; i < R; ++i)

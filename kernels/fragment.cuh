@@ -32,14 +32,14 @@ template <bool PACKED, typename T> __device__ inline void load_four(Rows<PACKED>
     }
 }
 
-// Rows k ... k + 3 of x, (length, columns), at N columns from `column` on.
+// Rows k ... k + 3 of x, (length, width), which are `columns` apart, at N columns from `column` on.
 template <int N, bool PACKED, typename T>
-__device__ inline void load_rows(Rows<PACKED> packed, const T* x, int k, int length, int column, int columns,
+__device__ inline void load_rows(Rows<PACKED> packed, const T* x, int k, int length, int column, int width, int columns,
                                  real (&to)[4][N / 4][4]) {
     for (int q = 0; q < 4; ++q)
         for (int part = 0; part < N / 4; ++part)
             load_four(packed, x + (long long)(k + q) * columns + column + 4 * part,
-                      k + q < length ? columns - column - 4 * part : 0, to[q][part]);
+                      k + q < length ? width - column - 4 * part : 0, to[q][part]);
 }
 
 __device__ inline real as_stored(real x, real) { return x; }

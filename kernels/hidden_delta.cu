@@ -1,6 +1,6 @@
 // delta^(l) = (W^T delta^(l+1)) * g'(z^(l)), after the matrix product has written W^T delta^(l+1) into delta,
 // and in the same pass the bias gradient, which is the sum of delta^(l) over the samples.
-//   delta, z, mask : (members, rows, columns)    sums : (members, columns)
+//   delta, z, mask : (members, rows, columns)    sums : (members, units); further columns fill rows up, see padding.py
 // The mask, of dropout, may be null: delta^(l) is multiplied by it as a^(l) was. delta, z and mask are stored as
 // `storage`; sums are `real`, of delta before it is rounded to that. What sums held before is kept `keep` times: 0 writes
 // them, 1 adds. How a launch is laid out, and what partial and tickets are for, is in column_tiles.cuh; a thread takes
@@ -10,7 +10,7 @@
 
 #define ENDS                                                                                                       \
     real *sums, real *partial, unsigned *tickets, int rows, int columns, int tiles, int rows_per_block, \
-        int log2_lanes, int width, real keep
+        int log2_lanes, int width, int units, real keep
 
 // Rows of packs of N that a thread has on their way at a time: memory answers after some hundred cycles, and all of
 // them together. More than 16 entries would be too many instructions.
@@ -64,7 +64,7 @@ __device__ void sum_columns(const storage* x, real* sums, real* partial, unsigne
 }
 
 #define FOR_WIDTH(F, ...)                                                       \
-    const Tiling tiling{rows, columns, tiles, rows_per_block, log2_lanes};      \
+    const Tiling tiling{rows, columns, tiles, rows_per_block, log2_lanes, units}; \
     if (width == 1)                                                             \
         F(1)(__VA_ARGS__, sums, partial, tickets, keep, tiling);                \
     else if (width == 8 / sizeof(storage))                                      \

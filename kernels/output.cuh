@@ -12,7 +12,7 @@
 #define GIVEN                                                                                                       \
     Output {                                                                                                        \
         z, a, y, weights, delta, number(scale_at_launch, scale_on_device), total, step, parts, sums, partial,       \
-            tickets, keep, Tiling { rows, columns, tiles, rows_per_block, log2_lanes }                              \
+            tickets, keep, Tiling { rows, columns, tiles, rows_per_block, log2_lanes, columns }                     \
     }
 
 struct Output {

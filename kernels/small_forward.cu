@@ -1,5 +1,6 @@
 // z = W a^(l) + b and a^(l+1) = g(z) in one launch, where the product is small.
 //   x : (rows, inputs)   W : (units, inputs)   b : (units,)   z, a : (rows, units)
+// Rows of x are x_columns apart, those of z and a z_columns: they may be filled up, see padding.py.
 // A block takes some rows and some units, and its warps (32 x up to Tile::most_warps threads) split the sum over the
 // inputs. Sums have a fixed order.
 #include "chosen_activation.cuh"
@@ -11,8 +12,8 @@ template <int R, int U> struct Dots {
     static constexpr int rows = R, units = U, stride = U, most_warps = MOST_WARPS;
     template <typename X>
     static __device__ void product(const X* x, const real* W, int first_row, int first_unit, int rows, int inputs,
-                                   int units, bool packed, real* partial) {
-        dot_tile<R, U>(x, W, first_row, first_unit, rows, inputs, units, packed, partial);
+                                   int x_columns, int units, bool packed, real* partial) {
+        dot_tile<R, U>(x, W, first_row, first_unit, rows, inputs, x_columns, units, packed, partial);
     }
 };
 
@@ -23,7 +24,7 @@ template <int M, int N, int DEPTH> struct Tensors {
     static constexpr int rows = Tile::rows, units = Tile::columns, stride = Tile::stride, most_warps = Tile::most_warps;
     template <typename X>
     static __device__ void product(const X* x, const real* W, int first_row, int first_unit, int rows, int inputs,
-                                   int units, bool packed, real* partial) {
+                                   int x_columns, int units, bool packed, real* partial) {
         const int g = threadIdx.x / 4, t = threadIdx.x % 4;
         Tile tile;
         by_packing(packed, [&](auto as_packed) {
@@ -32,9 +33,9 @@ template <int M, int N, int DEPTH> struct Tensors {
                 for (int d = 0; d < DEPTH; ++d) {
                     const int at = k + 16 * d + 4 * t;
                     for (int i = 0; i < 2 * M; ++i)
-                        xs[d][i] = along_row(as_packed, x, first_row + 8 * i + g, rows, at, inputs);
+                        xs[d][i] = along_row(as_packed, x, first_row + 8 * i + g, rows, x_columns, at, inputs);
                     for (int n = 0; n < N; ++n)
-                        ws[d][n] = along_row(as_packed, W, first_unit + N * g + n, units, at, inputs);
+                        ws[d][n] = along_row(as_packed, W, first_unit + N * g + n, units, inputs, at, inputs);
                 }
                 for (int d = 0; d < DEPTH; ++d) tile.add(xs[d], ws[d]);
             }
@@ -46,11 +47,11 @@ template <int M, int N, int DEPTH> struct Tensors {
 
 template <class Tile, typename X>
 __device__ void small_forward(const X* x, const real* W, const real* b, storage* z, storage* a, int rows, int inputs,
-                              int units, int activation, bool packed) {
+                              int units, int x_columns, int z_columns, int activation, bool packed) {
     alignas(16) __shared__ real partial[Tile::most_warps][Tile::rows * Tile::stride];
     const int warp = threadIdx.y, warps = blockDim.y, across = (units + Tile::units - 1) / Tile::units;
     const int first_row = int(blockIdx.x) / across * Tile::rows, first_unit = int(blockIdx.x) % across * Tile::units;
-    Tile::product(x, W, first_row, first_unit, rows, inputs, units, packed, partial[warp]);
+    Tile::product(x, W, first_row, first_unit, rows, inputs, x_columns, units, packed, partial[warp]);
     __syncthreads();
     for (int i = warp * 32 + threadIdx.x; i < Tile::rows * Tile::units; i += warps * 32) {
         const int of_row = i / Tile::units, of_unit = i % Tile::units, at = of_row * Tile::stride + of_unit;
@@ -59,7 +60,7 @@ __device__ void small_forward(const X* x, const real* W, const real* b, storage*
         real own = partial[0][at];
         for (int k = 1; k < warps; ++k) own += partial[k][at];
         own += b[unit];
-        const long long place = (long long)row * units + unit;
+        const long long place = (long long)row * z_columns + unit;
         z[place] = store(own);
         a[place] = store(chosen_value(activation, own));
     }
@@ -68,8 +69,8 @@ __device__ void small_forward(const X* x, const real* W, const real* b, storage*
 #define DEFINE(NAME, X, THREADS, BLOCKS, ...)                                                                         \
     extern "C" __global__ __launch_bounds__(THREADS, BLOCKS) void NAME(                                               \
         const X* x, const real* W, const real* b, storage* z, storage* a, int rows, int inputs, int units,            \
-        int activation, int packed) {                                                                                 \
-        small_forward<__VA_ARGS__>(x, W, b, z, a, rows, inputs, units, activation, packed);                           \
+        int x_columns, int z_columns, int activation, int packed) {                                                   \
+        small_forward<__VA_ARGS__>(x, W, b, z, a, rows, inputs, units, x_columns, z_columns, activation, packed);     \
     }
 DEFINE(small_forward_8x8, storage, 256, 2, Dots<8, 8>)
 DEFINE(small_forward_8x4, storage, 256, 2, Dots<8, 4>)

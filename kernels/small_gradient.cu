@@ -2,6 +2,7 @@
 // the product is small; and with it the bias gradient, the same sum of delta, and what the samples cost, for both of
 // which nothing waits before the next step.
 //   delta : (rows, units)   a : (rows, inputs)   out : (units, inputs)
+// Rows of delta are delta_columns apart, those of a a_columns: they may be filled up, see padding.py.
 //   sums : (units,) or null, of which bias_keep times what they held is kept   row_cost : (rows,) or null, added to *total
 // A block takes some units and some inputs, and its warps (32 x up to Tile::most_warps threads) split the sum over the
 // samples. Sums have a fixed order.
@@ -20,15 +21,16 @@ template <int T> struct Dots {
     static constexpr int units = T, columns = 128, stride = 128, most_warps = 32 / int(sizeof(real));
     template <typename D, typename A>
     static __device__ void product(const D* delta, const A* a, int first_unit, int first_column, int rows, int units,
-                                   int inputs, bool delta_packed, bool packed, real* partial, real* bias) {
+                                   int inputs, int delta_columns, int a_columns, bool delta_packed, bool packed,
+                                   real* partial, real* bias) {
         const int lane = threadIdx.x, warps = blockDim.y, column = first_column + lane * 4, left = inputs - column;
         real sum[T][4] = {}, of_delta[T] = {};
         const auto products = [&](auto of_delta_packed, auto of_a) {
             for (int m = threadIdx.y * 4; m < rows; m += warps * 4) {
                 real d[4][T / 4][4], as[4][4];
                 for (int q = 0; q < 4; ++q)
-                    load_four(of_a, a + (long long)(m + q) * inputs + column, m + q < rows ? left : 0, as[q]);
-                load_rows<T>(of_delta_packed, delta, m, rows, first_unit, units, d);
+                    load_four(of_a, a + (long long)(m + q) * a_columns + column, m + q < rows ? left : 0, as[q]);
+                load_rows<T>(of_delta_packed, delta, m, rows, first_unit, units, delta_columns, d);
                 for (int q = 0; q < 4; ++q)
                     for (int i = 0; i < T; ++i) {
                         of_delta[i] += d[q][i / 4][i % 4];
@@ -54,15 +56,16 @@ template <int N> struct Tensors {
     static constexpr int most_warps = Tile::most_warps;
     template <typename D, typename A>
     static __device__ void product(const D* delta, const A* a, int first_unit, int first_column, int rows, int units,
-                                   int inputs, bool delta_packed, bool packed, real* partial, real* bias) {
+                                   int inputs, int delta_columns, int a_columns, bool delta_packed, bool packed,
+                                   real* partial, real* bias) {
         const int g = threadIdx.x / 4, t = threadIdx.x % 4, unit = first_unit + 4 * g, column = first_column + N * g;
         Tile tile;
         real of_delta[4] = {};
         const auto products = [&](auto of_delta_packed, auto of_a) {
             for (int m = threadIdx.y * 16; m < rows; m += blockDim.y * 16) {
                 real d[4][1][4], as[4][N / 4][4];
-                load_rows<4>(of_delta_packed, delta, m + 4 * t, rows, unit, units, d);
-                load_rows<N>(of_a, a, m + 4 * t, rows, column, inputs, as);
+                load_rows<4>(of_delta_packed, delta, m + 4 * t, rows, unit, units, delta_columns, d);
+                load_rows<N>(of_a, a, m + 4 * t, rows, column, inputs, a_columns, as);
                 Four ds[4], columns[N];
                 for (int i = 0; i < 4; ++i) {
                     ds[i] = down_column<4>(d, i);
@@ -88,7 +91,7 @@ template <int N> struct Tensors {
 template <class Tile, typename D, typename A>
 __device__ void small_gradient(const D* delta, const A* a, real* out, real keep_at_launch, const real* keep_on_device,
                                int adds, real* sums, real bias_keep, const real* row_cost, double* total, int rows,
-                               int units, int inputs, bool delta_packed, bool packed) {
+                               int units, int inputs, int delta_columns, int a_columns, bool delta_packed, bool packed) {
     alignas(16) __shared__ real partial[Tile::most_warps][Tile::units * Tile::stride];
     __shared__ real bias[Tile::most_warps][Tile::units];
     constexpr int fours = Tile::columns / 4;  // of a unit
@@ -96,8 +99,8 @@ __device__ void small_gradient(const D* delta, const A* a, real* out, real keep_
     const int first_unit = int(blockIdx.x) / across * Tile::units;
     const int first_column = int(blockIdx.x) % across * Tile::columns, thread = warp * 32 + threadIdx.x;
     const real keep = number(keep_at_launch, keep_on_device);
-    Tile::product(delta, a, first_unit, first_column, rows, units, inputs, delta_packed, packed, partial[warp],
-                  bias[warp]);
+    Tile::product(delta, a, first_unit, first_column, rows, units, inputs, delta_columns, a_columns, delta_packed, packed,
+                  partial[warp], bias[warp]);
     __syncthreads();
     by_packing(packed, [&](auto as_packed) {
         for (int i = thread; i < Tile::units * fours; i += warps * 32) {
@@ -128,10 +131,10 @@ __device__ void small_gradient(const D* delta, const A* a, real* out, real keep_
 #define DEFINE(NAME, D, A, ...)                                                                                       \
     extern "C" __global__ __launch_bounds__(256) void NAME(                                                           \
         const D* delta, const A* a, real* out, real keep_at_launch, const real* keep_on_device, int adds, real* sums, \
-        real bias_keep, const real* row_cost, double* total, int rows, int units, int inputs, int delta_packed,       \
-        int packed) {                                                                                                 \
+        real bias_keep, const real* row_cost, double* total, int rows, int units, int inputs, int delta_columns,      \
+        int a_columns, int delta_packed, int packed) {                                                                \
         small_gradient<__VA_ARGS__>(delta, a, out, keep_at_launch, keep_on_device, adds, sums, bias_keep, row_cost,   \
-                                    total, rows, units, inputs, delta_packed, packed);                                \
+                                    total, rows, units, inputs, delta_columns, a_columns, delta_packed, packed);      \
     }
 DEFINE(small_gradient_8x128, storage, storage, Dots<8>)
 DEFINE(small_gradient_4x128, storage, storage, Dots<4>)

@@ -2,6 +2,7 @@
 // delta^(L) = scale * dcost/dz and the cost of every row; it counts the step, for no kernel after it reads the counter.
 //   x : (rows, inputs)   W : (units, inputs)   b : (units,)   z, a, y, delta : (rows, units)
 //   weights : (rows,) or null   row_cost : (rows,)
+// Rows of x are x_columns apart: they may be filled up, see padding.py.
 // A block (32 x 4 to 8 threads) takes four rows: its warps split the sum over the inputs, then each of the first four
 // warps takes a row, lane j of it unit j.
 #include "chosen_loss.cuh"
@@ -12,12 +13,13 @@
 
 // z of unit `lane` and row `warp` of this block, less the bias.
 template <int U>
-__device__ inline real unit_of_row(const storage* x, const real* W, int rows, int inputs, int units, bool packed) {
+__device__ inline real unit_of_row(const storage* x, const real* W, int rows, int inputs, int x_columns, int units,
+                                   bool packed) {
     __shared__ real partial[MOST_WARPS][ROWS * U];
     const int lane = threadIdx.x, warp = threadIdx.y, warps = blockDim.y;
     real z = 0;
     for (int first = 0; first < units; first += U) {
-        dot_tile<ROWS, U>(x, W, int(blockIdx.x) * ROWS, first, rows, inputs, units, packed, partial[warp]);
+        dot_tile<ROWS, U>(x, W, int(blockIdx.x) * ROWS, first, rows, inputs, x_columns, units, packed, partial[warp]);
         __syncthreads();
         if (warp < ROWS && lane >= first && lane < first + U) {
             const int i = warp * U + lane - first;
@@ -44,7 +46,7 @@ __device__ inline void softmax(bool clipped, bool there, real z, real y, real& a
 extern "C" __global__ __launch_bounds__(256) void small_output(
     const storage* x, const real* W, const real* b, real* z, real* a, const real* y, const real* weights, real* delta,
     real* row_cost, real scale_at_launch, const real* scale_on_device, long long* step, int loss, int activation,
-    int rows, int inputs, int units, int packed) {
+    int rows, int inputs, int x_columns, int units, int packed) {
     const int lane = threadIdx.x, warp = threadIdx.y, row = int(blockIdx.x) * ROWS + warp;
     const bool there = warp < ROWS && row < rows && lane < units;
     const long long at = (long long)row * units + lane;
@@ -52,8 +54,8 @@ extern "C" __global__ __launch_bounds__(256) void small_output(
     const real bias = there ? b[lane] : real(0), target = there ? y[at] : real(0);
     const real weight = warp < ROWS && row < rows && weights ? weights[row] : real(1);
     const real scale = number(scale_at_launch, scale_on_device);
-    const real own = bias + (units <= 8 ? unit_of_row<8>(x, W, rows, inputs, units, packed)
-                                        : unit_of_row<16>(x, W, rows, inputs, units, packed));
+    const real own = bias + (units <= 8 ? unit_of_row<8>(x, W, rows, inputs, x_columns, units, packed)
+                                        : unit_of_row<16>(x, W, rows, inputs, x_columns, units, packed));
     if (step && blockIdx.x == 0 && warp == 0 && lane == 0) *step += 1;
     if (warp >= ROWS || row >= rows) return;
     real ai = 0, slope = 0, cost = 0;

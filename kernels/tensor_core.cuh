@@ -96,11 +96,11 @@ template <int M, int N> struct TensorTile {
     }
 };
 
-// Lane 4 g + t: entries k ... k + 3 of row `row` of x, (rows, length); the rows beyond are the last.
+// Entries k ... k + 3 of row `row` of x, (rows, length), whose rows are `columns` apart; the rows beyond are the last.
 template <bool PACKED, typename T>
-__device__ inline Four along_row(Rows<PACKED> packed, const T* x, int row, int rows, int k, int length) {
+__device__ inline Four along_row(Rows<PACKED> packed, const T* x, int row, int rows, int columns, int k, int length) {
     real four[4];
-    load_four(packed, x + (long long)within(row, rows) * length + k, length - k, four);
+    load_four(packed, x + (long long)within(row, rows) * columns + k, length - k, four);
     return rounded(four[0], four[1], four[2], four[3]);
 }
 

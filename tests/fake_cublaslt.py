@@ -146,10 +146,13 @@ class FakeLt:
         """Columns first, so the last axis but one has stride 1."""
         kind, data_type, rows, columns, leading, attributes = self.objects[layout]
         assert kind == "layout"
-        assert leading == rows
-        members = attributes.get(MatrixLayoutAttribute.BATCH_COUNT, 1)
-        assert attributes.get(MatrixLayoutAttribute.STRIDED_BATCH_OFFSET, rows * columns) == rows * columns
-        return as_array(address, DTYPES[data_type], (members, columns, rows)).swapaxes(-1, -2)
+        assert leading >= rows
+        members, dtype = attributes.get(MatrixLayoutAttribute.BATCH_COUNT, 1), np.dtype(DTYPES[data_type])
+        offset = attributes.get(MatrixLayoutAttribute.STRIDED_BATCH_OFFSET, leading * columns)
+        assert offset >= leading * columns
+        memory = as_array(address, dtype, ((members - 1) * offset + (columns - 1) * leading + rows,))
+        strides = [size * dtype.itemsize for size in (offset, 1, leading)]
+        return np.lib.stride_tricks.as_strided(memory, (members, rows, columns), strides)
 
     # -- what of CuPy goes with it ------------------------------------------------------------------------------
 

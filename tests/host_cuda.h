@@ -233,7 +233,7 @@ inline unsigned short host_float16(float x) {
     const double size = std::fabs(double(x));
     int exponent;
     std::frexp(size, &exponent);
-    if (exponent < -13) exponent = -13;  // subnormal from here on
+    if (size == 0 || exponent < -13) exponent = -13;  // zero, or subnormal from here on
     const double unit = std::ldexp(1.0, exponent - 11);
     const double units = std::nearbyint(size / unit);
     const unsigned sign = std::signbit(x) ? 0x8000u : 0u;

@@ -135,6 +135,7 @@ class HostProducts(Products):
     def __call__(self, A, B, out, *, kind, factor, transpose_A, transpose_B, keep):
         A, B, out = memory(A), memory(B), memory(out)
         A, B = A.swapaxes(-1, -2) if transpose_A else A, B.swapaxes(-1, -2) if transpose_B else B
+        A, B = A[..., : out.shape[-2], :], B[..., : out.shape[-1]]
         keep = memory(keep)
 
         def multiply():

@@ -40,6 +40,26 @@ def test_products(monkeypatch, kind, transpose_A, transpose_B, members, keep, al
     assert out == pytest.approx(expected, rel=1e-5 if kind == "float32" else 1e-13)
 
 
+@pytest.mark.parametrize("members", [(), (3,)])
+@pytest.mark.parametrize(("transpose_A", "transpose_B"), [(False, False), (True, False), (False, True)])
+def test_operands_wider_than_the_result(monkeypatch, transpose_A, transpose_B, members, rng):
+    """What fills them up is neither read, where it lies beyond the result, nor does it change a plan of another shape."""
+    lt = FakeLt([Algorithm(5.0)])
+    products = fake_products(monkeypatch, lt, GUESSES)
+    for m, n in ((6, 4), (5, 4), (6, 3)):
+        A, B, out = (
+            rng.standard_normal((*members, 6, 5)),
+            rng.standard_normal((*members, 5, 4)),
+            np.empty((*members, m, n)),
+        )
+        expected = np.einsum("...ik,...kj->...ij", A[..., :m, :], B[..., :n])
+        A[..., m:, :], B[..., n:] = np.nan, np.nan
+        A, B = np.swapaxes(A, -1, -2).copy() if transpose_A else A, np.swapaxes(B, -1, -2).copy() if transpose_B else B
+        product(products, A, B, out, kind="float64", transpose_A=transpose_A, transpose_B=transpose_B)
+        assert out == pytest.approx(expected, rel=1e-13)
+    assert len(lt.asked) == 3
+
+
 def test_the_fastest_is_found_once_a_shape(monkeypatch, rng):
     lt = FakeLt([Algorithm(54.7), Algorithm(9.0), Algorithm(5.0), Algorithm(7.0)])
     products = fake_products(monkeypatch, lt, GUESSES)

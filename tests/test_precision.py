@@ -107,24 +107,30 @@ def test_stated_errors_of_captured_steps(device, m, activation, monkeypatch, rng
 
 
 def test_operands_are_narrowed_once_a_step(monkeypatch, rng):
-    """X and every W in both directions, and what the output layer leaves; hidden layers are in 16 bits already."""
+    """Every W in both directions, and what the output layer leaves; samples and hidden layers are in 16 bits already."""
     device = backend_or_skip("cuda-on-host")
     monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
     launched = []
-    over_elements = type(device)._over_elements
+    kernel = type(device)._kernel
 
-    def counted(self, file, function, *arguments, n):
-        launched.append((function, n))
-        over_elements(self, file, function, *arguments, n=n)
+    def counted(self, file, function, *arguments):
+        launch = kernel(self, file, function, *arguments)
 
-    monkeypatch.setattr(type(device), "_over_elements", counted)
-    for precision, hidden in (("bf16", []), ("fp16", [8 * 6, 8 * 5, 8 * 6, 8 * 5])):
+        def noted(grid, block, given, **options):
+            launched.append((function, given[0].size))
+            launch(grid, block, given, **options)
+
+        return noted if file == "narrow" else launch
+
+    monkeypatch.setattr(type(device), "_kernel", counted)
+    for precision, hidden in (("bf16", []), ("fp16", [8 * 4, 8 * 6, 8 * 5, 8 * 6, 8 * 5])):
         net = dp.Network([4, 6, 5, 3], backend=device, dtype="float32", precision=precision)
         launched.clear()
         net.fit(rng.standard_normal((8, 4)), rng.uniform(size=(8, 3)), batch_size=8, epochs=1)
-        kind = {"bf16": "narrow_bfloat16", "fp16": "narrow_float16"}[precision]
-        entries = sorted(n for function, n in launched if function == kind)
-        assert entries == sorted([8 * 4, 24, 30, 15, 8 * 3, *hidden])
+        assert {function for function, _ in launched} == {
+            f"narrow_rows_{'bfloat16' if precision == 'bf16' else 'float16'}"
+        }
+        assert sorted(n for _, n in launched) == sorted([24, 30, 15, 8 * 3, *hidden])
 
 
 @pytest.mark.parametrize("columns", [1, 31, 33, 64, 256, 257])

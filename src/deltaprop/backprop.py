@@ -47,8 +47,9 @@ UFLDL tutorial for the matrix form and the squared error; Nielsen's book for the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from deltaprop.arguments import check_choice, check_number
 from deltaprop.backends import Array
@@ -118,6 +119,17 @@ class Workspace:
 
     Several networks of the same widths, a stack, have a member axis before the others, written ``…``.
 
+    Parameters
+    ----------
+    network : NetworkState
+        What is computed.
+    m : int
+        How many samples.
+    backward : bool, optional
+        Whether there is a backward pass.
+    hidden : callable, optional
+        Takes the place of the backend's `empty` for hidden layers, whose arrays it may keep in its own way.
+
     Attributes
     ----------
     A : list of array
@@ -130,18 +142,20 @@ class Workspace:
         μ^(2) … μ^(L), (…, m, s_l), as `Z`; None for a layer without dropout, as every layer is unless training says so.
     """
 
-    def __init__(self, network: NetworkState, m: int, *, backward: bool = True, hidden: Any = None) -> None:
-        shapes = [(*network.lead, m, size) for size in network.layer_sizes[1:]]
-        # Those of hidden layers may be kept in fewer bits than all arithmetic is done in.
-        dtypes = [*[hidden or network.dtype] * (len(shapes) - 1), network.dtype]
+    def __init__(
+        self, network: NetworkState, m: int, *, backward: bool = True, hidden: Callable[..., Array] | None = None
+    ) -> None:
+        *inner, last = [(*network.lead, m, size) for size in network.layer_sizes[1:]]
+        empty, dtype = network.backend.empty, network.dtype
+        make = hidden or empty
 
         def buffers() -> list[Array]:
-            return [network.backend.empty(shape, dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
+            return [*(make(shape, dtype) for shape in inner), empty(last, dtype)]
 
         self.Z: list[Array] = buffers()
         self.A: list[Array] = [None, *buffers()]
         self.delta: list[Array] = buffers() if backward else []
-        self.masks: list[Array | None] = [None] * len(shapes)
+        self.masks: list[Array | None] = [None] * len(self.Z)
 
 
 def forward(network: NetworkState, X: Array, work: Workspace) -> Array:

@@ -29,8 +29,9 @@ STEPS_A_GRAPH = 16
 class GraphEpoch(WholeEpoch):
     """What `Trainer.epoch` does, by replaying captured steps: the same numbers as step by step.
 
-    With ``precision="bf16"`` z, a and δ of hidden layers are kept in 16 bits, as the matrix units take them: what is
-    moved between products costs as much as these do. Weights, sums, the output layer and its cost stay float32.
+    With ``precision="bf16"`` samples and z, a and δ of hidden layers are kept in 16 bits, as the matrix units take
+    them: what is moved between products costs as much as these do. Weights, sums, the output layer and its cost stay
+    float32.
 
     Under plain gradient descent no gradient is stored: δ carries −η/m, and the matrix product that sums Δ adds it to
     (1 − ηλ/m) W.
@@ -140,9 +141,9 @@ class Buffers:
 
     def __init__(self, backend: CupyBackend, network: NetworkState, X: Array, Y: Array, m: int) -> None:
         empty, dtype = backend.empty, network.dtype
-        self.X, self.Y = empty((m, X.shape[1]), dtype), empty((m, Y.shape[1]), dtype)
+        self.X, self.Y = backend.operand((m, X.shape[1]), dtype), empty((m, Y.shape[1]), dtype)
         self.weights = empty((m,), dtype)
-        self.work = Workspace(network, m, hidden=backend.hidden_storage)
+        self.work = Workspace(network, m, hidden=backend.operand)
 
 
 class Replay:

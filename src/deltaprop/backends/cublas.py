@@ -73,8 +73,9 @@ class Products(ABC):
     ) -> None:
         """Factor · op(A) op(B) into `out`; with `keep`, keep · out + factor · op(A) op(B).
 
-        A : (…, m, k) and B : (…, k, n), or the transpose of that; of 16-bit kinds they hold the bits, and `out` does
-        where its dtype is uint16.
+        out : (…, m, n), A : (…, m, k) and B : (…, k, n), or the transpose of that. op(A) may have further rows and
+        op(B) further columns, which are left out. Of 16-bit kinds they hold the bits, and `out` does where its dtype is
+        uint16.
         """
 
 
@@ -187,7 +188,8 @@ class LtProducts(Products):
         a, b, c = map(self.address, (A, B, out))
         of_result = RESULTS[out.dtype.name]
         alignments = map(_alignment, (a, b, c))
-        key = (device, kind, of_result, A.shape, B.shape, transpose_A, transpose_B, on_device, *alignments)
+        shapes = (A.shape, B.shape, out.shape)
+        key = (device, kind, of_result, *shapes, transpose_A, transpose_B, on_device, *alignments)
         if on_device:
             alpha, beta = self._number_on_device(device, factor, dtype), self.address(keep)
         else:
@@ -215,7 +217,7 @@ class LtProducts(Products):
         with self._planning:  # another thread may just have made it
             if key not in self.plans:
                 guesses = 1 if stream.is_capturing() else self.guesses
-                plans = self._plans(key, out.shape, guesses)
+                plans = self._plans(key, guesses)
                 self.plans[key] = self._fastest(plans, out, multiply, stream, workspace, kept=kept)
             return self.plans[key]
 
@@ -270,9 +272,9 @@ class LtProducts(Products):
             self.on_device[device, value, dtype] = self.cp.full((), value, dtype)
         return self.address(self.on_device[device, value, dtype])
 
-    def _plans(self, key: Any, out: tuple[int, ...], guesses: int) -> list[Plan]:
+    def _plans(self, key: Any, guesses: int) -> list[Plan]:
         """The descriptors of a product, each time with another of the algorithms that cublasLt guesses are good."""
-        device, kind, of_result, A, B, transpose_A, transpose_B, on_device, *alignments = key
+        device, kind, of_result, A, B, out, transpose_A, transpose_B, on_device, *alignments = key
         lt = self.lt
         of_operands, of_factors, compute_type = KINDS[kind]
         description = lt.matmul_desc_create(compute_type, of_factors)
@@ -281,7 +283,12 @@ class LtProducts(Products):
         self._set(lt.matmul_desc_set_attribute, description, of_description.TRANSB, np.int32(transpose_A))
         mode = lt.PointerMode.DEVICE if on_device else lt.PointerMode.HOST
         self._set(lt.matmul_desc_set_attribute, description, of_description.POINTER_MODE, np.int32(mode))
-        layouts = self._layout(A, of_operands), self._layout(B, of_operands), self._layout(out, of_result)
+        (m, n), k = out[-2:], A[-2 if transpose_A else -1]
+        layouts = (
+            self._layout(A, (k, m) if transpose_A else (m, k), of_operands),
+            self._layout(B, (n, k) if transpose_B else (k, n), of_operands),
+            self._layout(out, (m, n), of_result),
+        )
         preference = lt.matmul_preference_create()
         attributes = lt.MatmulPreferenceAttribute
         self._set(lt.matmul_preference_set_attribute, preference, attributes.MAX_WORKSPACE_BYTES, np.uint64(WORKSPACE))
@@ -310,10 +317,10 @@ class LtProducts(Products):
             raise NoAlgorithmError(f"cublasLt knows no way to multiply {A} by {B} in {kind}")
         return [Plan(description, layouts, np.ascontiguousarray(found["algo"][i])) for i in able]
 
-    def _layout(self, shape: tuple[int, ...], data_type: int) -> int:
-        """Of the transpose of row-major (…, rows, columns): columns first."""
-        rows, columns = shape[-2:]
-        layout: int = self.lt.matrix_layout_create(data_type, columns, rows, columns)
+    def _layout(self, shape: tuple[int, ...], used: tuple[int, int], data_type: int) -> int:
+        """Of the transpose of the `used` rows and columns of row-major (…, rows, columns): columns first."""
+        (rows, columns), (used_rows, used_columns) = shape[-2:], used
+        layout: int = self.lt.matrix_layout_create(data_type, used_columns, used_rows, columns)
         if len(shape) > 2:
             attributes, members = self.lt.MatrixLayoutAttribute, int(np.prod(shape[:-2]))
             self._set(self.lt.matrix_layout_set_attribute, layout, attributes.BATCH_COUNT, np.int32(members))

@@ -36,6 +36,7 @@ NARROW = {
     "activation": ("float16",),
     "bias_activation": ("bfloat16",),
     "hidden_delta": ("bfloat16",),
+    "minibatch": ("bfloat16",),
     "small_delta": ("bfloat16",),
     "small_forward": ("bfloat16",),
     "small_gradient": ("bfloat16",),

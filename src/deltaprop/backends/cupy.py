@@ -23,6 +23,7 @@ from deltaprop.backends.cublas import CupyProducts, Products, find_products
 from deltaprop.backends.cuda_compiler import cached_cubin, compile_files, waiting_for_compiler
 from deltaprop.backends.launching import NULL, number
 from deltaprop.backends.member_axis import member_by_member
+from deltaprop.backends.padding import ENTRIES, padded_shape
 from deltaprop.backends.small_layers import Affine, SmallLayers
 from deltaprop.backends.tiling import HELD, THREADS, over_columns, over_rows, power_of_two
 from deltaprop.backends.tuning import GraphWatch, fastest, tunes
@@ -97,10 +98,10 @@ class PhiloxStream:
 
 @dataclass
 class Narrowed:
-    """Copies in 16 bits, by address, size and scale of what they are copies of, and which of them are up to date."""
+    """Copies in 16 bits, by address of what they are copies of, shape and scale, and which of them are up to date."""
 
-    buffers: dict[tuple[int, int, float], Array] = field(default_factory=dict)
-    valid: set[tuple[int, int, float]] = field(default_factory=set)
+    buffers: dict[tuple[int, tuple[int, ...], float], Array] = field(default_factory=dict)
+    valid: set[tuple[int, tuple[int, ...], float]] = field(default_factory=set)
     stream: int = 0
 
 
@@ -375,7 +376,7 @@ class CupyBackend(Backend):
         blocks, multiprocessors = SUMMING_BLOCKS_A_MULTIPROCESSOR, self.multiprocessors
         tiling = over_columns(rows, columns, widths, x.itemsize, multiprocessors, blocks, sums=True)
         parts = (NULL, NULL) if tiling.slices == 1 else self._parts(members, rows, columns, sums.dtype)
-        arguments = (*first, sums, *parts, *tiling.sizes(), sums.dtype.type(keep))
+        arguments = (*first, sums, *parts, *tiling.sizes(), np.int32(sums.shape[-1]), sums.dtype.type(keep))
         self._kernel("hidden_delta", function, x.dtype)(tiling.grid(members), (32, 8), arguments)
 
     def _widths(self, *arrays: Array, sizes: tuple[int, ...] = (16, 8)) -> list[int]:
@@ -444,14 +445,16 @@ class CupyBackend(Backend):
         """op(A) op(B), or keep · out + op(A) op(B), into `out`, in the precision of this backend.
 
         Where A is a δ (`of_delta`), it is scaled up on its way into float16, which has no room for small numbers, and
-        the product down again. Operands and result may be bfloat16 already.
+        the product down again. Operands and result may be bfloat16 already, and then have to be filled up as
+        `operand` fills them up; where A is not transposed, B are weights.
         """
         kind, factor = str(out.dtype.name), 1.0
         if self.precision != "fp32" and kind != "float64":
             kind = KIND_OF_PRECISION[self.precision]
             if kind != "tf32":
                 scale = DELTA_SCALE if kind == "float16" and of_delta else 1.0
-                A, B, factor = self._narrow(kind, "A", A, scale), self._narrow(kind, "B", B, 1.0), 1.0 / scale
+                A, factor = self._narrow(kind, "A", A, scale), 1.0 / scale
+                B = self._narrow(kind, "B", B, 1.0, weights=not transpose_A)
         products = self.products
         if self._here.wanted is not None:
             return
@@ -465,23 +468,35 @@ class CupyBackend(Backend):
             self._found.products = CupyProducts(self.cp)
             self._found.products(A, B, out, kind=kind, factor=factor, **how)
 
-    def _narrow(self, kind: str, purpose: str, x: Array, scale: float) -> Array:
-        """`x` · `scale` in 16 bits, in a buffer that the next product overwrites, unless it is `narrowed_once`."""
+    def _narrow(self, kind: str, purpose: str, x: Array, scale: float, *, weights: bool = False) -> Array:
+        """`x` · `scale` in 16 bits, filled up, in a buffer that the next product overwrites unless `narrowed_once`."""
         if x.dtype == BFLOAT16:
             return x
-        narrowed = self._here.narrowed
-        key = (self.address(x), x.size, scale)
+        narrowed, shape = self._here.narrowed, padded_shape(x.shape, weights=weights)
+        key, size = (self.address(x), shape, scale), math.prod(shape)
         if narrowed is not None and key in narrowed.valid:
-            return narrowed.buffers[key].reshape(x.shape)
+            return narrowed.buffers[key]
         if narrowed is None or self.cp.cuda.get_current_stream().ptr != narrowed.stream:
-            out = self._scratch(f"narrow {purpose}", x.size, BFLOAT16)[: x.size].reshape(x.shape)
+            out = self._scratch(f"narrow {purpose}", size, BFLOAT16)[:size].reshape(shape)
         else:
             if key not in narrowed.buffers:
-                narrowed.buffers[key] = self.empty((x.size,), BFLOAT16)
-            out = narrowed.buffers[key].reshape(x.shape)
+                narrowed.buffers[key] = self.empty(shape, BFLOAT16)
+            out = narrowed.buffers[key]
             narrowed.valid.add(key)
-        self._over_elements("narrow", f"narrow_{kind}", x.dtype, x, x.dtype.type(scale), out, n=x.size)
+        arguments = (x, x.dtype.type(scale), out)
+        if shape == x.shape:
+            self._over_elements("narrow", f"narrow_{kind}", x.dtype, *arguments, n=size)
+        else:
+            self._narrow_rows(kind, *arguments)
         return out
+
+    def _narrow_rows(self, kind: str, x: Array, scale: np.generic, out: Array) -> None:
+        """The same where rows are filled up: some threads a row."""
+        rows, threads = out.size // out.shape[-1], min(THREADS, power_of_two(out.shape[-1] // ENTRIES))
+        sizes = (*x.shape[-2:], *out.shape[-2:], threads.bit_length() - 1, self.rows_begin_at(16, x))
+        arguments = (x, scale, out, *map(np.int32, sizes), np.int64(rows))
+        kernel = self._kernel("narrow", f"narrow_rows_{kind}", x.dtype)
+        kernel(self._blocks(-(-rows // (THREADS // threads))), (THREADS,), arguments)
 
     @contextmanager
     def narrowed_once(self, narrowed: Narrowed) -> Iterator[None]:
@@ -497,10 +512,14 @@ class CupyBackend(Backend):
         finally:
             self._here.narrowed = before
 
-    @property
-    def hidden_storage(self) -> np.dtype[Any] | None:
-        """In what z, a and δ of hidden layers may be kept in training, where that is not the dtype of the network."""
-        return BFLOAT16 if self.precision == "bf16" else None
+    def operand(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        """Where a step keeps its samples or z, a or δ of a hidden layer, (…, m, s): with bf16 in 16 bits, filled up.
+
+        All operations of a step take such arrays, whose padding they leave finite.
+        """
+        if self.precision != "bf16":
+            return self.empty(shape, dtype)
+        return self.zeros(padded_shape(shape, weights=False), BFLOAT16)
 
     # -- data that stay on the host -----------------------------------------------------------------------------
 
@@ -693,23 +712,26 @@ class CupyBackend(Backend):
         current: Array,
         batch: int,
     ) -> None:
-        """The rows of minibatch number `step` and their weights into `out`, row `step` of `table` into `current`."""
+        """The rows of minibatch number `step` and their weights into `out`, row `step` of `table` into `current`.
+
+        Those of X may be wanted as an `operand`.
+        """
         to_X, to_Y, to_weights = out
         arrays = (X, Y, weights, order, table, step, to_X, to_Y, to_weights, current)
-        rows, (x, y) = to_X.shape[0], ((X, to_X), (Y, to_Y))
-        x_bytes, y_bytes = self.bytes_a_copy(*x), self.bytes_a_copy(*y)
-        pieces = (X.shape[1] * X.itemsize // x_bytes, Y.shape[1] * Y.itemsize // y_bytes)
+        rows, narrows = to_X.shape[0], to_X.dtype != X.dtype
+        x_bytes, y_bytes = self.bytes_a_copy(X, *(() if narrows else (to_X,))), self.bytes_a_copy(Y, to_Y)
+        pieces = (to_X.shape[1] * to_X.itemsize // (16 if narrows else x_bytes), Y.shape[1] * Y.itemsize // y_bytes)
         teams = [min(THREADS, power_of_two(n)) for n in pieces]  # threads a row
         (x_blocks,), (y_blocks,) = (self._blocks(-(-rows // (THREADS // threads))) for threads in teams)
         log2_x, log2_y = (threads.bit_length() - 1 for threads in teams)
-        sizes = (X.shape[1], Y.shape[1], x_bytes, y_bytes, log2_x, log2_y, x_blocks, table.shape[1])
+        sizes = (X.shape[1], to_X.shape[1], Y.shape[1], x_bytes, y_bytes, log2_x, log2_y, x_blocks, table.shape[1])
         arguments = (
             *(NULL if a is None else a for a in arrays),
             *map(np.int32, sizes),
             np.int64(batch),
             np.int64(rows),
         )
-        self._kernel("minibatch", "minibatch", X.dtype)((x_blocks + y_blocks,), (THREADS,), arguments)
+        self._kernel("minibatch", "minibatch", to_X.dtype)((x_blocks + y_blocks,), (THREADS,), arguments)
 
     def bytes_a_copy(self, *arrays: Array) -> int:
         """How many bytes at a time rows may be copied: as many as those of all arrays begin at multiples of."""
@@ -807,7 +829,7 @@ class CupyBackend(Backend):
             tiles = -(-columns // (32 * width))
             # As many slices of rows as keep the device busy; what is left is reached by strides.
             (slices,) = self._blocks(-(-rows // 8) * tiles)
-            sizes = (np.int32(rows), np.int32(columns), b_stride, np.int32(width))
+            sizes = (np.int32(rows), np.int32(columns), np.int32(b.shape[-1]), b_stride, np.int32(width))
             kernel = self._kernel("bias_activation", f"bias_activation_{activation}", Z.dtype)
             arguments = (Z, b, NULL if mask is None else mask, out, *sizes)
             kernel((tiles * members, max(1, slices // tiles)), (32, 8), arguments)

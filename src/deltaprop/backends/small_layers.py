@@ -251,8 +251,9 @@ class SmallLayers:
     # -- launching ----------------------------------------------------------------------------------------------
 
     def _forward(self, tile: Tile, A: Array, W: Array, b: Array, activation: str, Z: Array, out: Array) -> None:
-        (rows, inputs), units = A.shape, W.shape[0]
-        sizes = map(np.int32, (rows, inputs, units, activation_place(activation), self._packed(A, W)))
+        rows, (units, inputs) = A.shape[0], W.shape
+        own = (A.shape[1], Z.shape[1], activation_place(activation), self._packed(A, W))
+        sizes = map(np.int32, (rows, inputs, units, *own))
         source = "_from_real" if A.dtype != Z.dtype else ""
         kernel = self.backend._kernel("small_forward", f"small_forward_{tile.name}{source}", Z.dtype)
         warps = tile.warps(inputs) if tile.depth else min(8, -(-inputs // 128))
@@ -269,8 +270,9 @@ class SmallLayers:
         weights: Array | None,
     ) -> None:
         backend, (A, W, b, activation, Z, out, _) = self.backend, layer
-        (rows, inputs), units, step = A.shape, W.shape[0], self.backend._here.step
-        sizes = (LOSSES.index(loss), activation_place(activation), rows, inputs, units, self._packed(A, W))
+        rows, (units, inputs), step = A.shape[0], W.shape, self.backend._here.step
+        own = (rows, inputs, A.shape[1], units, self._packed(A, W))
+        sizes = (LOSSES.index(loss), activation_place(activation), *own)
         arrays = (A, W, b, Z, out, Y, NULL if weights is None else weights, delta, row_cost)
         arguments = (*arrays, *number(scale, W.dtype), NULL if step is None else step, *map(np.int32, sizes))
         warps = max(OUTPUT_ROWS, min(8, -(-inputs // 128)))
@@ -279,9 +281,10 @@ class SmallLayers:
     def _delta(
         self, tile: Tile, delta: Array, W: Array, activation: str, Z: Array, out: Array, mask: Array | None
     ) -> None:
-        (rows, after), columns = delta.shape, W.shape[1]
+        rows, (after, columns) = delta.shape[0], W.shape
         packed = self._packed(delta, W), self._packed(out, Z, *(() if mask is None else (mask,)))
-        sizes = map(np.int32, (rows, after, columns, activation_place(activation), *packed))
+        own = (delta.shape[1], out.shape[1], activation_place(activation), *packed)
+        sizes = map(np.int32, (rows, after, columns, *own))
         source = "_from_real" if delta.dtype != out.dtype else ""
         kernel = self.backend._kernel("small_delta", f"small_delta_{tile.name}{source}", out.dtype)
         warps = tile.warps(after) if tile.depth else max(tile.rows, min(32 // W.dtype.itemsize, after // 16))
@@ -289,13 +292,14 @@ class SmallLayers:
         kernel(tile.grid(rows, columns), (32, warps), arguments)
 
     def _gradient(self, tile: Tile, delta: Array, A: Array, out: Array, keep: Scalar | None, sums: Sums | None) -> None:
-        backend, (rows, units), inputs = self.backend, delta.shape, A.shape[1]
+        backend, rows, (units, inputs) = self.backend, delta.shape[0], out.shape
         narrow = A.dtype if A.dtype != out.dtype else delta.dtype
         source = "" if delta.dtype == A.dtype else "_delta_real" if delta.dtype == out.dtype else "_input_real"
         besides = sums or Sums(None, 0.0)
         places = [NULL if a is None else a for a in (besides.bias_gradient, besides.row_cost, besides.cost)]
         adds, factor = np.int32(keep is not None), number(0.0 if keep is None else keep, out.dtype)
-        sizes = map(np.int32, (rows, units, inputs, self._packed(delta), self._packed(A, out)))
+        own = (delta.shape[1], A.shape[1], self._packed(delta), self._packed(A, out))
+        sizes = map(np.int32, (rows, units, inputs, *own))
         arguments = (delta, A, out, *factor, adds, places[0], out.dtype.type(besides.keep), *places[1:], *sizes)
         kernel = backend._kernel("small_gradient", f"small_gradient_{tile.name}{source}", narrow)
         warps = tile.warps(rows) if tile.depth else min(32 // out.dtype.itemsize, -(-rows // 4))
