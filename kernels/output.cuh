@@ -2,29 +2,45 @@
 // the bias gradient are added up.
 #pragma once
 #include "activation.cuh"
+#include "bfloat16.cuh"
 #include "column_tiles.cuh"
 #include "loss.cuh"
 
 #define ARGUMENTS                                                                                                    \
-    const real *z, const real *a, const real *y, const real *weights, real *delta, real scale_at_launch,             \
-        const real *scale_on_device, double *total, long long *step, double *parts, real *sums, real *partial,       \
+    const real *z, const real *a, const real *y, const real *weights, real *delta, unsigned short *narrow_delta,     \
+        int delta_columns, real scale_at_launch, const real *scale_on_device, double *total, long long *step, double *parts, real *sums, real *partial,       \
         unsigned *tickets, int rows, int columns, int tiles, int rows_per_block, int log2_lanes, int width, real keep
 #define GIVEN                                                                                                       \
     Output {                                                                                                        \
-        z, a, y, weights, delta, number(scale_at_launch, scale_on_device), total, step, parts, sums, partial,       \
-            tickets, keep, Tiling { rows, columns, tiles, rows_per_block, log2_lanes, columns }                     \
+        z, a, y, weights, delta, narrow_delta, delta_columns, number(scale_at_launch, scale_on_device), total,      \
+            step, parts, sums, partial, tickets, keep, Tiling { rows, columns, tiles, rows_per_block, log2_lanes, columns }                     \
     }
 
 struct Output {
     const real *z, *a, *y, *weights;
-    real *delta, scale;
-    double *total;
+    real* delta;
+    unsigned short* narrow_delta;
+    int delta_columns;
+    real scale;
+    double* total;
     long long *step;
     double *parts;
     real *sums, *partial;
     unsigned *tickets;
     real keep;
     Tiling tiling;
+
+    __device__ bool wants_delta() const { return delta || narrow_delta; }
+    template <int N> __device__ void put_delta(int row, int column, const Pack<real, N>& own) const {
+        const long long at = (long long)row * delta_columns + column;
+        if (narrow_delta) {
+            Pack<unsigned short, N> narrow;
+            for (int j = 0; j < N; ++j) narrow.entry[j] = to_bfloat16(float(own.entry[j]));
+            store_pack<unsigned short, N>(narrow_delta + at, narrow);
+        } else if (delta) {
+            store_pack<real, N>(delta + at, own);
+        }
+    }
 };
 
 __device__ inline double over_the_block(double x) {

@@ -1,7 +1,8 @@
 // delta^(L) = scale * dcost/dz^(L), the cost and the bias gradient, in one pass over the output; after a softmax,
 // output_delta_softmax.cu.
-//   z, a, y, delta : (rows, columns)    weights : (rows,)    sums : (columns,)
-// weights, with which the samples count, may be null (all 1), and so may delta (the cost alone is wanted) and sums.
+//   z, a, y : (rows, columns)    delta : (rows, delta_columns)    weights : (rows,)    sums : (columns,)
+// weights, with which the samples count, may be null (all 1), and so may delta (the cost alone is wanted) and sums. As an
+// operand of products, in rows that are filled up (see padding.py), delta is wanted in bfloat16: narrow_delta.
 // Costs are weighted, but not scaled, and added to *total, which is double, for it adds up a whole epoch. Of what sums
 // held, `keep` times is kept. Where `step` is not null it is counted up: this is the kernel of a step that runs once and
 // after all that read it (see minibatch.cu).
@@ -43,7 +44,7 @@ template <class Loss, class G, int N> __device__ void output_delta(const Output&
                 sum[0].entry[j] += d.entry[j];
             }
             cost += weight[u] * own;
-            if (of.delta) store_pack<real, N>(of.delta + i + u * down, d);
+            of.put_delta(row + u * step, column, d);
         }
     }
     add_up(of, cost, sum);

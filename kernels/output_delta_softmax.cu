@@ -18,7 +18,7 @@ __device__ void categorical_cross_entropy(const Output& of, const Team& team) {
         Pack<real, N> z[HELD], a[HELD], y[HELD];
         hold(team, zr, here, z);
         hold(team, yr, here, y);
-        hold(team, ar, of.delta ? here : 0, a);
+        hold(team, ar, of.wants_delta() ? here : 0, a);
         real top = minus_infinity();
         over_packs(team, zr, here, z, [&](int, Pack<real, N>& own) {
             for (int j = 0; j < N; ++j) top = larger(top, own.entry[j]);
@@ -42,7 +42,7 @@ __device__ void categorical_cross_entropy(const Output& of, const Team& team) {
                 own_cost += CLIPPED ? loss::clip_cost(term) : term;
                 d.entry[j] = factor * (ap.entry[j] - yp.entry[j]);
             }
-            if (of.delta) store_pack<real, N>(of.delta + at + column, d);
+            of.put_delta(row, column, d);
             return d;
         };
 #pragma unroll
@@ -55,7 +55,7 @@ __device__ void categorical_cross_entropy(const Output& of, const Team& team) {
 #pragma unroll 1
         for (int column = (HELD * team.size() + team.place()) * N; column < here; column += team.size() * N) {
             Pack<real, N> ap = {};
-            if (of.delta) ap = load_pack<real, N>(ar + column);
+            if (of.wants_delta()) ap = load_pack<real, N>(ar + column);
             finish(column, load_pack<real, N>(zr + column), ap, load_pack<real, N>(yr + column));
         }
         cost += weight * own_cost;

@@ -2,7 +2,7 @@
 // delta^(L) = scale * dcost/dz and the cost of every row; it counts the step, for no kernel after it reads the counter.
 //   x : (rows, inputs)   W : (units, inputs)   b : (units,)   z, a, y, delta : (rows, units)
 //   weights : (rows,) or null   row_cost : (rows,)
-// Rows of x are x_columns apart: they may be filled up, see padding.py.
+// Rows of x are x_columns apart, those of delta delta_columns: they may be filled up, see padding.py.
 // A block (32 x 4 to 8 threads) takes four rows: its warps split the sum over the inputs, then each of the first four
 // warps takes a row, lane j of it unit j.
 #include "chosen_loss.cuh"
@@ -44,9 +44,9 @@ __device__ inline void softmax(bool clipped, bool there, real z, real y, real& a
 }
 
 extern "C" __global__ __launch_bounds__(256) void small_output(
-    const storage* x, const real* W, const real* b, real* z, real* a, const real* y, const real* weights, real* delta,
+    const storage* x, const real* W, const real* b, real* z, real* a, const real* y, const real* weights, storage* delta,
     real* row_cost, real scale_at_launch, const real* scale_on_device, long long* step, int loss, int activation,
-    int rows, int inputs, int x_columns, int units, int packed) {
+    int rows, int inputs, int x_columns, int units, int delta_columns, int packed) {
     const int lane = threadIdx.x, warp = threadIdx.y, row = int(blockIdx.x) * ROWS + warp;
     const bool there = warp < ROWS && row < rows && lane < units;
     const long long at = (long long)row * units + lane;
@@ -67,5 +67,5 @@ extern "C" __global__ __launch_bounds__(256) void small_output(
     if (!there) return;
     z[at] = own;
     a[at] = ai;
-    delta[at] = weight * scale * slope;
+    delta[(long long)row * delta_columns + lane] = store(weight * scale * slope);
 }

@@ -166,6 +166,30 @@ def test_a_minibatch_as_an_operand(device, guarded, columns, shuffled, rng):
     np.testing.assert_array_equal(device.to_numpy(to_Y), Y[chosen])
 
 
+@pytest.mark.parametrize(
+    ("loss", "activation"), [("squared_error", "identity"), ("categorical_cross_entropy", "softmax")]
+)
+@pytest.mark.parametrize("columns", [1, 10, 16, 35, 4100])
+@pytest.mark.parametrize("rows", [3, 70])
+def test_delta_of_the_output_as_an_operand(device, guarded, loss, activation, rows, columns, rng):
+    """It is rounded to 16 bits, its sums are not: h − y for both pairs."""
+    narrow = device.in_precision("bf16")
+    z, y = (rng.standard_normal((rows, columns)).astype(np.float32) for _ in range(2))
+    a = z if activation == "identity" else np.apply_along_axis(reference.softmax, 1, z.astype(float)).astype(np.float32)
+    out, sums, cost = (
+        narrow.operand((rows, columns), np.float32),
+        narrow.zeros((columns,), np.float32),
+        narrow.zeros((), np.float64),
+    )
+    on_device = (narrow.asarray(x, np.float32) for x in (z, a, y))
+    narrow.output_delta(loss, activation, *on_device, 0.5, out, cost, bias_gradient=sums)
+    expected = np.zeros(out.shape, np.float32)
+    expected[:, :columns] = np.float32(0.5) * (a - y)
+    np.testing.assert_array_equal(narrow.to_numpy(out), bfloat16(expected))
+    # Sums of wide outputs are of what is stored.
+    assert relative(narrow.to_numpy(sums), expected[:, :columns].sum(axis=0)) < (1e-6 if columns < 4096 else 2.0**-8)
+
+
 @pytest.mark.parametrize("columns", [1, 9, 31, 100, 252, 257])
 @pytest.mark.parametrize("rows", [3, 300])
 def test_kernels_over_rows_that_are_filled_up(device, guarded, rows, columns, rng):

@@ -127,8 +127,9 @@ class Workspace:
         How many samples.
     backward : bool, optional
         Whether there is a backward pass.
-    hidden : callable, optional
-        Takes the place of the backend's `empty` for hidden layers, whose arrays it may keep in its own way.
+    operand : callable, optional
+        Takes the place of the backend's `empty` for every δ and for hidden layers: these are operands of products,
+        which a backend may want in an array of another kind.
 
     Attributes
     ----------
@@ -143,18 +144,18 @@ class Workspace:
     """
 
     def __init__(
-        self, network: NetworkState, m: int, *, backward: bool = True, hidden: Callable[..., Array] | None = None
+        self, network: NetworkState, m: int, *, backward: bool = True, operand: Callable[..., Array] | None = None
     ) -> None:
         *inner, last = [(*network.lead, m, size) for size in network.layer_sizes[1:]]
         empty, dtype = network.backend.empty, network.dtype
-        make = hidden or empty
+        make = operand or empty
 
-        def buffers() -> list[Array]:
-            return [*(make(shape, dtype) for shape in inner), empty(last, dtype)]
+        def buffers(of_output: Callable[..., Array] = empty) -> list[Array]:
+            return [*(make(shape, dtype) for shape in inner), of_output(last, dtype)]
 
         self.Z: list[Array] = buffers()
         self.A: list[Array] = [None, *buffers()]
-        self.delta: list[Array] = buffers() if backward else []
+        self.delta: list[Array] = buffers(make) if backward else []
         self.masks: list[Array | None] = [None] * len(self.Z)
 
 

@@ -29,8 +29,8 @@ STEPS_A_GRAPH = 16
 class GraphEpoch(WholeEpoch):
     """What `Trainer.epoch` does, by replaying captured steps: the same numbers as step by step.
 
-    With ``precision="bf16"`` samples and z, a and δ of hidden layers are kept in 16 bits, as the matrix units take
-    them: what is moved between products costs as much as these do. Weights, sums, the output layer and its cost stay
+    With ``precision="bf16"`` samples, every δ, and z and a of hidden layers are kept in 16 bits, as the matrix units
+    take them: what is moved between products costs as much as these do. Weights, sums, the output and its cost stay
     float32.
 
     Under plain gradient descent no gradient is stored: δ carries −η/m, and the matrix product that sums Δ adds it to
@@ -143,7 +143,7 @@ class Buffers:
         empty, dtype = backend.empty, network.dtype
         self.X, self.Y = backend.operand((m, X.shape[1]), dtype), empty((m, Y.shape[1]), dtype)
         self.weights = empty((m,), dtype)
-        self.work = Workspace(network, m, hidden=backend.operand)
+        self.work = Workspace(network, m, operand=backend.operand)
 
 
 class Replay:

@@ -513,7 +513,7 @@ class CupyBackend(Backend):
             self._here.narrowed = before
 
     def operand(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-        """Where a step keeps its samples or z, a or δ of a hidden layer, (…, m, s): with bf16 in 16 bits, filled up.
+        """Where a step keeps samples, δ, or z or a of a hidden layer, (…, m, s): with bf16 in 16 bits, filled up.
 
         All operations of a step take such arrays, whose padding they leave finite.
         """
@@ -872,7 +872,9 @@ class CupyBackend(Backend):
     ) -> None:
         """`output_delta` where z and a are there."""
         (rows, columns), dtype = Z.shape, Z.dtype
-        widths = self._widths(Z, A, Y, *(() if out is NULL else (out,)), sizes=(16,))
+        wanted = () if out is NULL else (out,)
+        widths = self._widths(Z, A, Y, *wanted, sizes=(16,))
+        as_it_is, narrow = (NULL, out) if wanted and out.dtype != dtype else (out, NULL)
         blocks, multiprocessors = SUMMING_BLOCKS_A_MULTIPROCESSOR, self.multiprocessors
         if activation == "softmax":
             tiling = over_rows(rows, columns, widths, multiprocessors, blocks, alone=2)
@@ -887,8 +889,8 @@ class CupyBackend(Backend):
             left = self._scratch("sums of rows", min(rows, blocks * multiprocessors) * columns, dtype)
         step = self._here.step
         arguments = (
-            *(Z, A, Y, NULL if sample_weight is None else sample_weight, out),
-            *number(scale, dtype),
+            *(Z, A, Y, NULL if sample_weight is None else sample_weight),
+            *(as_it_is, narrow, np.int32(out.shape[-1] if wanted else 0), *number(scale, dtype)),
             *(cost, NULL if step is None else step, costs),
             *((NULL, left) if by_blocks else (sums, partial)),
             *(tickets, *tiling.sizes(), dtype.type(keep)),

@@ -271,7 +271,7 @@ class SmallLayers:
     ) -> None:
         backend, (A, W, b, activation, Z, out, _) = self.backend, layer
         rows, (units, inputs), step = A.shape[0], W.shape, self.backend._here.step
-        own = (rows, inputs, A.shape[1], units, self._packed(A, W))
+        own = (rows, inputs, A.shape[1], units, delta.shape[1], self._packed(A, W))
         sizes = (LOSSES.index(loss), activation_place(activation), *own)
         arrays = (A, W, b, Z, out, Y, NULL if weights is None else weights, delta, row_cost)
         arguments = (*arrays, *number(scale, W.dtype), NULL if step is None else step, *map(np.int32, sizes))
