@@ -309,6 +309,11 @@ class HostCudaBackend(CupyBackend):
             residence = replace(residence, shape=shape)
         super().run_resident(plan, dtype, residence, members)
 
+    def send(self, source, target, event):
+        assert event in (None, "uploaded")
+        target.set(source)
+        return "uploaded"
+
     def upload(self, sources, targets, stream, after):
         for source, target in zip(sources, targets, strict=True):
             target.set(source)
@@ -326,7 +331,7 @@ class HostCudaBackend(CupyBackend):
     def compile_for(self, step):
         """Its compiler is another, which takes one file at a time."""
 
-    def _kernel(self, file, function, dtype, definitions=()):
+    def _kernel(self, file, function, dtype, definitions=(), shared_bytes=None):
         kind, definitions = kind_of(dtype), definitions if self.compiles_shapes else ()
         key = (file, function, kind, *definitions)
         if key not in self._functions:

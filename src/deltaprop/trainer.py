@@ -88,7 +88,11 @@ class Trainer:
         # What the weights of a minibatch sum to has to be known on the host, and without asking the device for it.
         self.host_weight = None if sample_weight is None else network.backend.to_numpy(sample_weight)
         zeros = network.backend.zeros
-        self.cost, self.decay = sums or (zeros((), np.float64), zeros((), np.float64))
+        self._sums: Any = None  # cost and decay next to each other, where both are ours
+        if sums is None:
+            self._sums = zeros((2,), np.float64)
+            sums = self._sums[:1].reshape(()), self._sums[1:].reshape(())
+        self.cost, self.decay = sums
         self.keep = [1.0 - p for p in dropout]
         self.first = 0
         self.pause = Interruption()
@@ -158,8 +162,8 @@ class Trainer:
             the whole epoch is undone.
         """
         if not self.first:
-            self.cost.fill(0)
-            self.decay.fill(0)
+            for sums in (self.cost, self.decay) if self._sums is None else (self._sums,):
+                sums.fill(0)
         given = self.begin(learning_rate, order, progress)
         if self.streamed is not None:
             self._chunks_or_undo(given)
@@ -206,10 +210,14 @@ class Trainer:
         """Those of every minibatch; without weights the same object for every epoch."""
         if given.weights is None and self._same_terms is not None:
             return self._same_terms
-        terms = [self.terms(n, m) for n, m in zip(self.sizes, given.sums, strict=True)]
+        terms = self._terms_of(given.sums)
         if given.weights is None:
             self._same_terms = terms
         return terms
+
+    def _terms_of(self, sums: Sequence[float]) -> Terms:
+        """`terms` of minibatches whose weights sum to so much."""
+        return np.array([self.terms(n, m) for n, m in zip(self.sizes, sums, strict=True)])
 
     def _steps(self, given: Pass) -> None:
         """The minibatches of an epoch one after the other."""
@@ -295,10 +303,11 @@ class Trainer:
         """
         drawn = [self.weights_of(order) for order in orders]
         dtype, backend, count = self.network.dtype, self.network.backend, len(orders)
-        weights = None
-        if self.host_weight is not None:
+        if self.host_weight is None:
+            weights, terms = None, np.tile(self._terms_of(self.sizes), (count, 1))
+        else:
             weights = backend.asarray(np.concatenate([w for w, _ in drawn if w is not None]), dtype)
-        terms = [self.terms(n, m) for _, sums in drawn for n, m in zip(self.sizes, sums, strict=True)]
+            terms = np.concatenate([self._terms_of(sums) for _, sums in drawn])
         stacked = None if orders[0] is None else np.stack([order for order in orders if order is not None])
         assert self.whole_epoch is not None
         try:
