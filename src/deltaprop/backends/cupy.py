@@ -578,12 +578,12 @@ class CupyBackend(Backend):
     def on_stream(self, stream: Any) -> Iterator[None]:
         """What is launched inside goes to `stream`, after all before it and before all after it on the caller's."""
         callers = self.cp.cuda.get_current_stream()
-        stream.wait_event(callers.record())
+        self._after(stream, callers)
         try:
             with stream:
                 yield
         finally:
-            callers.wait_event(stream.record())
+            self._after(callers, stream)
 
     @property
     def captures(self) -> bool:
