@@ -11,12 +11,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import contextmanager
+from collections import Counter
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import strict_array
@@ -338,6 +340,33 @@ class HostCudaBackend(CupyBackend):
             launch = kernel(file, function, kind, definitions)
             self._functions[key] = lambda *args, **options: self.run(lambda: launch(*args, **options))
         return self._functions[key]
+
+
+#: What CuPy does that allocates memory, copies to the device, or waits for it, by where it is called.
+ALLOCATES = {"empty", "zeros", "asarray", "full", "zeros_like", "empty_like", "alloc_pinned_memory", "copy", "astype"}
+UPLOADS = {"asarray", "set"}
+WAITS = {"get", "item", "tolist", "__float__", "__int__", "__bool__", "synchronize"}
+KINDS = {"allocates": ALLOCATES, "uploads": UPLOADS, "waits": WAITS}
+
+
+@contextmanager
+def counting(backend):
+    """Inside, a counter of how often something "allocates", "uploads" and "waits"."""
+    counted = Counter()
+
+    def watched(name, function):
+        def watching(*arguments, **options):
+            counted.update(kind for kind, names in KINDS.items() if name in names)
+            return function(*arguments, **options)
+
+        return watching
+
+    with ExitStack() as stack:
+        names = set().union(*KINDS.values())
+        for owner in (backend.cp, backend.cp.cuda, StrictArray, Stream):
+            for name in names & set(vars(owner)):
+                stack.enter_context(patch.object(owner, name, watched(name, getattr(owner, name))))
+        yield counted
 
 
 @contextmanager
