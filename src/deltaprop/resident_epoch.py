@@ -29,7 +29,7 @@ class ResidentEpoch(WholeEpoch):
 
     def __init__(self, task: Task, run: Run) -> None:
         self.task, self.network, self.run = task, task.network, run
-        self.squares = task.network.backend.zeros((), np.float64)
+        self.squares = task.network.backend.zeros((), np.float64) if task.squares is None else task.squares
         self.table = StepTable()
 
     @classmethod

@@ -59,6 +59,8 @@ class Task:
         Whether epochs come with an order, with sample weights, with a penalty.
     terms : dict of int to (float, float, float)
         By its size, the factors of a minibatch without sample weights; see `Trainer.terms`.
+    squares : array, () of float64, or None
+        Where Σ W² at the end of an epoch may be written.
     """
 
     network: NetworkState
@@ -74,6 +76,7 @@ class Task:
     weighted: bool = False
     penalized: bool = False
     terms: Mapping[int, tuple[float, float, float]] = field(default_factory=dict)
+    squares: Array | None = None
 
     @property
     def is_built_in(self) -> bool:
