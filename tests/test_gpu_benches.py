@@ -674,6 +674,7 @@ def test_epochs_part(cupy_by_numpy, monkeypatch):
     assert list(rows) == ["6-7-1 b5", "5-4-3 b4"]
     for row in rows.values():
         assert (row["way"], row["steps"]) == ("ResidentEpoch", [1, 3])
+        assert set(row["lines"]) == {"whole", "call", "in_a_row", "launch"}
         assert all(
             call < whole for call, whole in zip(*(row["microseconds"][k] for k in ("call", "whole")), strict=True)
         )

@@ -1,13 +1,16 @@
 """What an epoch costs beside its steps: epochs of few and of many steps, and the line through their times.
 
-Each epoch by itself, from the call until its cost is on the host; how long the call alone takes; and epochs in a row,
-of which only the last is waited for, so that host and device work at once.
+Each epoch by itself, from the call until its cost is on the host; how long the call alone takes; epochs in a row, of
+which only the last is waited for, so that host and device work at once; and, where an epoch is one launch, how long the
+device takes for that, between two events.
 """
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -32,8 +35,28 @@ def line(steps: Sequence[int], microseconds: Sequence[float]) -> dict[str, float
     return {"microseconds_a_step": float(of_step), "microseconds_an_epoch": float(of_epoch)}
 
 
+@contextmanager
+def timed_launches(one: Ours) -> Iterator[list[float]]:
+    """Inside, the seconds that the device takes for each launch of an epoch, which is waited for."""
+    import cupy
+
+    kind, seconds = type(one.net.backend), []
+    launch = kind.run_resident
+
+    def timed(*arguments: Any) -> None:
+        begin, end = cupy.cuda.Event(), cupy.cuda.Event()
+        begin.record()
+        launch(*arguments)
+        end.record()
+        end.synchronize()
+        seconds.append(1e-3 * cupy.cuda.get_elapsed_time(begin, end))
+
+    with patch.object(kind, "run_resident", timed):
+        yield seconds
+
+
 def measure(one: Ours) -> dict[str, float]:
-    """Microseconds of an epoch, of its call, and of one among epochs in a row."""
+    """Microseconds of an epoch, of its call, of one among epochs in a row and, where it is one, of its launch."""
     for _ in range(WARM):
         one.epoch()
         one.wait()
@@ -52,6 +75,10 @@ def measure(one: Ours) -> dict[str, float]:
         one.wait()
         rows.append((time.perf_counter() - began) / ROW)
     times = {"whole": wholes, "call": calls, "in_a_row": rows}
+    if one.blocks is not None:
+        with timed_launches(one) as times["launch"]:
+            for _ in range(REPEATS):
+                one.epoch()
     return {name: 1e6 * statistics.median(seconds) for name, seconds in times.items()}
 
 

@@ -105,13 +105,21 @@ def epochs(content: dict[str, Any]) -> str:
     lines = []
     for row in rows_of(content, "epochs"):
         cells = [
-            f"{row['lines'][kind]['microseconds_an_epoch']:.0f} + {row['lines'][kind]['microseconds_a_step']:.3g} n"
-            for kind in ("whole", "call", "in_a_row")
+            f"{of['microseconds_an_epoch']:.0f} + {of['microseconds_a_step']:.3g} n" if of else "–"
+            for of in (row["lines"].get(kind) for kind in ("whole", "call", "in_a_row", "launch"))
         ]
         goal = f" (to reach: {row['to_reach']:.0f})" if "to_reach" in row else ""
-        last = f"{row['steps'][-1]}: {row['microseconds']['whole'][-1]:.0f}{goal}"
+        last = f"{row['steps'][-1]} steps: {row['microseconds']['whole'][-1]:.0f}{goal}"
         lines.append([row["name"], row["way"], *cells, last])
-    header = ["µs of n steps", "way", "an epoch", "its call alone", "one of many in a row", "measured, of steps"]
+    header = [
+        "µs of n steps",
+        "way",
+        "an epoch",
+        "its call alone",
+        "one of many in a row",
+        "its launch on the device",
+        "measured, of steps",
+    ]
     return table(header, lines)
 
 
