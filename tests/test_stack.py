@@ -188,10 +188,14 @@ def test_many_epochs_in_one_launch(own_samples, optimizers, monkeypatch, rng):
         ([0, 1, 2, 3], [shared] * 4, np.full((4, 3), 0.05)),
         ([0, 1, 2, 3], [shared, varied, varied[:1], None], rates),
         ([0, 2, 3], [None] * 3, rates[:3]),
+        ([0, 2, 3], [varied[:1]] * 3, rates[:3]),
         ([3, 0, 2], [varied[:1]] * 3, rates[:3]),
         ([0, 1, 2, 3], [varied] * 4, rates),
     ):
         which = np.array(which)
+        for trainer in (at_once, one_by_one, reference):  # as where a member has diverged
+            parameters = trainer.way.stack.network.parameters
+            parameters *= 0.9
         if any(order is not None for order in orders):
             orders = [np.arange(m)[None] if order is None else order for order in orders]
         together = at_once.epochs(which, orders, learning_rates)
@@ -214,8 +218,8 @@ def test_many_epochs_in_one_launch(own_samples, optimizers, monkeypatch, rng):
         assert relative(learned[0], learned[2]) < 1e-12
         assert np.array_equal(at_once.way.stack.steps, reference.way.stack.steps)
     groups = 2 if optimizers == "of any rule" else 1
-    assert launches.count(3) == 5 * groups
-    assert launches.count(1) == 15 * groups
+    assert launches.count(3) == 6 * groups
+    assert launches.count(1) == 18 * groups
 
 
 def test_launches_of_a_stack_are_short_enough_for_an_interrupt(monkeypatch, rng):
