@@ -12,6 +12,7 @@ bits       every float32 bit pattern through sigmoid and its derivative
 memory     40 fits by every way of training, after which as much memory is in use as after two
 ceilings   bandwidth of a copy, rates of matrix products, elementwise kernels against the former
 members    128 networks at once against one, on equally many blocks each
+epochs     what an epoch costs beside its steps
 mnist      a whole fit, by the clock
 peers      microseconds a step beside PyTorch, JAX and plain CuPy; with torch.compile in a second pass
 trace      the kernels of a captured step, and how long each takes (only where it is asked for)

@@ -11,12 +11,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import contextmanager
+from collections import Counter
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import strict_array
@@ -310,6 +312,11 @@ class HostCudaBackend(CupyBackend):
             residence = replace(residence, shape=shape)
         super().run_resident(plan, dtype, residence, members)
 
+    def send(self, source, target, event):
+        assert event in (None, "uploaded")
+        target.set(source)
+        return "uploaded"
+
     def upload(self, sources, targets, stream, after):
         for source, target in zip(sources, targets, strict=True):
             target.set(source)
@@ -327,13 +334,40 @@ class HostCudaBackend(CupyBackend):
     def compile_for(self, step):
         """Its compiler is another, which takes one file at a time."""
 
-    def _kernel(self, file, function, dtype, definitions=()):
+    def _kernel(self, file, function, dtype, definitions=(), shared_bytes=None):
         kind, definitions = kind_of(dtype), definitions if self.compiles_shapes else ()
         key = (file, function, kind, *definitions)
         if key not in self._functions:
             launch = kernel(file, function, kind, definitions)
             self._functions[key] = lambda *args, **options: self.run(lambda: launch(*args, **options))
         return self._functions[key]
+
+
+#: What CuPy does that allocates memory, copies to the device, or waits for it, by where it is called.
+ALLOCATES = {"empty", "zeros", "asarray", "full", "zeros_like", "empty_like", "alloc_pinned_memory", "copy", "astype"}
+UPLOADS = {"asarray", "set"}
+WAITS = {"get", "item", "tolist", "__float__", "__int__", "__bool__", "synchronize"}
+KINDS = {"allocates": ALLOCATES, "uploads": UPLOADS, "waits": WAITS}
+
+
+@contextmanager
+def counting(backend):
+    """Inside, a counter of how often something "allocates", "uploads" and "waits"."""
+    counted = Counter()
+
+    def watched(name, function):
+        def watching(*arguments, **options):
+            counted.update(kind for kind, names in KINDS.items() if name in names)
+            return function(*arguments, **options)
+
+        return watching
+
+    with ExitStack() as stack:
+        names = set().union(*KINDS.values())
+        for owner in (backend.cp, backend.cp.cuda, StrictArray, Stream):
+            for name in names & set(vars(owner)):
+                stack.enter_context(patch.object(owner, name, watched(name, getattr(owner, name))))
+        yield counted
 
 
 @contextmanager

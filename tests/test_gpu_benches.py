@@ -22,6 +22,7 @@ from deltaprop.benches.gpu_parts import (
     cases,
     ceilings,
     device,
+    epochs,
     markdown,
     members,
     memory,
@@ -652,6 +653,35 @@ def test_members_part(cupy_by_numpy, monkeypatch):
     assert (one["blocks"], many["blocks"]) == (1, 1)
     best = min((row for row in rows.values() if row["members"] == 1), key=lambda row: row["median"])
     assert rows["1 network on its best cluster"]["blocks"] == best["blocks"]
+
+
+def test_a_line_through_the_times_of_epochs():
+    """Exactly where they lie on one; a large time that is off by a little moves a small one hardly."""
+    steps = (1, 10, 100, 1000)
+    assert epochs.line(steps, [80 + 3.5 * n for n in steps]) == pytest.approx(
+        {"microseconds_a_step": 3.5, "microseconds_an_epoch": 80.0}
+    )
+    bent = epochs.line(steps, [83.5, 115.0, 430.0, 3580 * 1.02])
+    assert bent["microseconds_an_epoch"] == pytest.approx(80, rel=0.02)
+
+
+def test_epochs_part(cupy_by_numpy, monkeypatch):
+    small = [((5, 4, 3), 4, None), ((6, 7, 1), 5, None)]
+    for name, value in (("STEPS", (1, 3)), ("REPEATS", 2), ("ROW", 2), ("WARM", 1), ("CASES", (1, 0))):
+        monkeypatch.setattr(epochs, name, value)
+    monkeypatch.setattr(epochs, "SHAPES", small)
+    rows = planned_and_told(epochs)
+    assert list(rows) == ["6-7-1 b5", "5-4-3 b4"]
+    for row in rows.values():
+        assert (row["way"], row["steps"]) == ("ResidentEpoch", [1, 3])
+        assert set(row["lines"]) == {"whole", "call", "in_a_row", "launch"}
+        assert all(
+            call < whole for call, whole in zip(*(row["microseconds"][k] for k in ("call", "whole")), strict=True)
+        )
+        (one, three), of = row["microseconds"]["whole"], row["lines"]["whole"]
+        assert of["microseconds_a_step"] == pytest.approx((three - one) / 2)
+        assert of["microseconds_an_epoch"] == pytest.approx(one - (three - one) / 2, abs=1e-6 * three)
+    assert "6-7-1 b5 | ResidentEpoch" in markdown.epochs({"parts": {"epochs": {"rows": list(rows.values())}}})
 
 
 def test_sanitizer_part(monkeypatch, tmp_path):

@@ -131,8 +131,7 @@ def test_an_epoch_left_and_taken_up_again(rng, monkeypatch):
     with pytest.raises(Paused) as paused:
         first.epoch(0.1, order, Silent())
     assert paused.value.batch == 8
-    sums = (first.cost, first.decay)
-    second = Trainer(nets[1], X, Y, dp.Adam(0.1), Objective(), 10, shuffled=True, state=first.state, sums=sums)
+    second = Trainer(nets[1], X, Y, dp.Adam(0.1), Objective(), 10, shuffled=True, state=first.state, sums=first.sums)
     second.first = 8
     second.epoch(0.1, order, Silent())
     assert np.array_equal(nets[0].parameters, nets[1].parameters)

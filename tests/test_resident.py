@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from cases import HIDDEN, PAIRS, assert_equal_fits, relative, targets_for
 from conftest import backend_or_skip
+from host_cuda import counting
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -328,3 +329,59 @@ def test_an_epoch_taken_up_in_its_middle(device, resident, monkeypatch, rng):
     assert trainers[0].total() == pytest.approx(trainers[1].total(), rel=1e-12)
     assert (trainers[0].state["step"], trainers[0].first) == (8, 0)
     assert not np.array_equal(reference, before)
+
+
+def trainers_of(sizes, optimizer, samples, batch, backends, rng, **options):
+    """The same training on each backend."""
+    X, Y = rng.standard_normal((samples, sizes[0])), rng.uniform(size=(samples, sizes[-1]))
+    weight = rng.uniform(0.5, 2, samples)
+    trainers = []
+    for backend in backends:
+        net = dp.Network(sizes, backend=backend, seed=3)
+        data = [backend.asarray(x, np.float64) for x in (X, Y)]
+        own = {"sample_weight": backend.asarray(weight, np.float64)} if options.get("weighted") else {}
+        trainers.append(Trainer(net, *data, optimizer, Objective(0.2), batch, shuffled=True, **own))
+    return trainers
+
+
+@pytest.mark.parametrize("way", ["resident", "captured"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+def test_what_changes_from_epoch_to_epoch(device, monkeypatch, way, optimizer, weighted, rng):
+    """Learning rates that stay and change, and orders, equal to NumPy's steps: nothing is kept that has changed."""
+    if way == "captured":
+        monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
+    ours, reference = trainers_of(
+        (5, 6, 2), optimizer, 22, 4, (device, get_backend("reference")), rng, weighted=weighted
+    )
+    for rate in (0.05, 0.05, 0.02, 0.05, 0.05):
+        order = rng.permutation(22)
+        for trainer in (ours, reference):
+            trainer.epoch(rate, order, Silent())
+        assert ours.total() == pytest.approx(reference.total(), rel=1e-12)
+        assert relative(device.to_numpy(ours.network.parameters), reference.network.parameters) < 1e-12
+
+
+@pytest.mark.parametrize("way", ["resident", "captured"])
+@pytest.mark.parametrize("optimizer", [dp.SGD(0.1), dp.Adam(0.01)], ids=repr)
+def test_what_an_epoch_asks_of_the_device(monkeypatch, way, optimizer, rng):
+    """From the third on it allocates nothing and waits for nothing, and what it is told comes by one upload."""
+    device = backend_or_skip("cuda-on-host")
+    if way == "captured":
+        monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
+    (trainer,) = trainers_of((5, 6, 2), optimizer, 22, 4, [device], rng)
+    assert type(trainer.whole_epoch).__name__ == {"resident": "ResidentEpoch", "captured": "GraphEpoch"}[way]
+    with counting(device) as counted:
+        float(device.asarray(np.ones(()), np.float64))
+    assert counted == {"allocates": 1, "uploads": 1, "waits": 1}
+    for _ in range(2):
+        trainer.epoch(0.1, rng.permutation(22), Silent())
+    for rate in (0.1, 0.1, 0.05):
+        with counting(device) as counted:
+            trainer.epoch(rate, rng.permutation(22), Silent())
+        assert counted == {"uploads": 1}
+        for ask in (lambda: float(trainer.cost), trainer.sums_on_host, trainer.total if way == "resident" else None):
+            if ask is not None:
+                with counting(device) as counted:
+                    ask()
+                assert counted == {"waits": 1}

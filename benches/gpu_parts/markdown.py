@@ -1,4 +1,4 @@
-"""The tables of the README from a file of results: steps beside peers, ceilings, members, MNIST, checks."""
+"""The tables of the README from a file of results: steps beside peers, ceilings, members, epochs, MNIST, checks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -100,6 +100,29 @@ def members(content: dict[str, Any]) -> str:
     return table(["64-32-10, minibatch 32", "blocks each", "µs a step", ""], lines)
 
 
+def epochs(content: dict[str, Any]) -> str:
+    """Of the line through the times of epochs what it is where there is no step, and its slope."""
+    lines = []
+    for row in rows_of(content, "epochs"):
+        cells = [
+            f"{of['microseconds_an_epoch']:.0f} + {of['microseconds_a_step']:.3g} n" if of else "–"
+            for of in (row["lines"].get(kind) for kind in ("whole", "call", "in_a_row", "launch"))
+        ]
+        goal = f" (to reach: {row['to_reach']:.0f})" if "to_reach" in row else ""
+        last = f"{row['steps'][-1]} steps: {row['microseconds']['whole'][-1]:.0f}{goal}"
+        lines.append([row["name"], row["way"], *cells, last])
+    header = [
+        "µs of n steps",
+        "way",
+        "an epoch",
+        "its call alone",
+        "one of many in a row",
+        "its launch on the device",
+        "measured, of steps",
+    ]
+    return table(header, lines)
+
+
 def mnist(content: dict[str, Any]) -> str:
     lines = [
         [row["name"], f"{row['seconds']:.2f}", f"{row['accuracy']:.2%}", f"{row['way']}, {row['epochs']} epochs"]
@@ -138,6 +161,7 @@ SECTIONS = {
     "Microseconds a step": peers,
     "What the device can, and elementwise kernels": ceilings,
     "Many networks at once": members,
+    "What an epoch costs": epochs,
     "MNIST": mnist,
     "Checks": checks,
 }

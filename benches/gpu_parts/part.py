@@ -40,6 +40,7 @@ PARTS = {
         Part("memory", 10, 90, timed=False),
         Part("ceilings", 8, 40, timed=True),
         Part("members", 8, 40, timed=True),
+        Part("epochs", 8, 40, timed=True),
         Part("mnist", 8, 40, timed=True),
         Part("peers", 15, 3600, timed=True, resumes=True),
         Part("trace", 15, 90, timed=True),

@@ -13,11 +13,12 @@ import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.backends.cupy import GRAPHS, CupyBackend, Narrowed
+from deltaprop.backends.message import Kind, Message
 from deltaprop.backprop import Workspace, backward, forward
 from deltaprop.network import NetworkState
 from deltaprop.parameters import Parameters
 from deltaprop.progress import Progress
-from deltaprop.whole_epoch import Pass, Task, Terms, WholeEpoch
+from deltaprop.whole_epoch import Pass, StepTable, Task, Terms, WholeEpoch
 
 #: Columns of the table: the factor of δ^(L); that of W in ∂J/∂W; that of Σ W²; η, with Adam's bias correction; what
 #: AdamW takes off the weights; what plain gradient descent keeps of them.
@@ -44,10 +45,13 @@ class GraphEpoch(WholeEpoch):
         self.full, self.rest = divmod(samples, self.batch)
         self.descends = task.descends
         self.gradient = network.own if self.descends else Parameters(backend, network.layer_sizes, dtype)
-        self.step = backend.zeros((), np.int64)
-        self.table = backend.empty((self.full + bool(self.rest), KEEP + 1), dtype)
+        told: dict[str, Kind] = {"step": ((), np.int64), "table": ((task.batches, KEEP + 1), dtype)}
+        if task.shuffled:
+            told["order"] = (samples,), np.int64
+        #: What the host writes before each epoch: the counter of steps, which is 0, their table and the order.
+        self.message = Message(backend, **told)
+        self.table = StepTable()
         self.current = backend.empty((KEEP + 1,), dtype)
-        self.order = backend.empty((samples,), np.int64)
         self.weights = backend.empty((samples,), dtype)
         self.buffers = {m: Buffers(backend, network, X, Y, m) for m in {self.batch if self.full else 0, self.rest} if m}
         self.narrowed = Narrowed()
@@ -63,14 +67,12 @@ class GraphEpoch(WholeEpoch):
 
     def __call__(self, given: Pass, terms: Terms) -> None:
         """Without the host but for launching graphs of several steps."""
-        table, order, weights = self._table(terms, given.learning_rate), given.order, given.weights
-        self.table[...] = self.backend.asarray(table, self.network.dtype)
-        if order is not None:
-            self.order[...] = self.backend.asarray(order, np.int64)
+        order, weights, taken = given.order, given.weights, self.task.state.get("step", 0)
+        table, penalized, decays = self.table(self._make_table, terms, given.learning_rate, taken)
+        self.message.send(step=0, table=table, **({} if order is None else {"order": order}))
         if weights is not None:
             self.weights[...] = weights
-        self.step.fill(0)
-        asked = (order is not None, weights is not None, bool(table[:, PENALTY].any()), bool(table[:, DECAY].any()))
+        asked = (order is not None, weights is not None, penalized, decays)
         stream = self.backend.stream_for("steps")
         with self.backend.on_stream(stream):
             for m, times in ((self.batch, self.full), (self.rest, 1 if self.rest else 0)):
@@ -79,15 +81,16 @@ class GraphEpoch(WholeEpoch):
         if "step" in self.task.state:
             self.task.state["step"] += len(terms)
 
-    def _table(self, terms: Terms, learning_rate: float) -> np.ndarray[Any, Any]:
+    def _make_table(self, terms: Terms, learning_rate: float, taken: int) -> tuple[np.ndarray[Any, Any], bool, bool]:
+        """What the steps look up, and whether one has a penalty, and whether Σ W² is asked for."""
         table = np.ones((len(terms), KEEP + 1))
         table[:, :RATE] = terms
-        table[:, RATE:KEEP] = self.task.optimizer.rates(learning_rate, self.task.state.get("step", 0), len(terms))
+        table[:, RATE:KEEP] = self.task.optimizer.rates(learning_rate, taken, len(terms))
         if self.descends:
             table[:, KEEP] = 1.0 - table[:, RATE] * table[:, PENALTY]
             table[:, SCALE] *= -table[:, RATE]
             table[:, PENALTY] = 0.0  # it is in KEEP
-        return table
+        return table, bool(table[:, PENALTY].any()), bool(table[:, DECAY].any())
 
     def _replay(self, stream: Any, m: int, *asked: bool) -> Replay:
         """Of steps over `m` samples on the stream of this thread, whose scratch no graph of another thread uses."""
@@ -100,11 +103,12 @@ class GraphEpoch(WholeEpoch):
         """What launches one step over `m` samples: gather, forward, backward, update."""
         # Nothing of it holds this epoch, which holds it: what is on the device is let go of as soon as nobody trains.
         backend, network, now, buffers = self.backend, self.network, self.current, self.buffers[m]
-        task, table, count, gradient, batch = self.task, self.table, self.step, self.gradient, self.batch
+        task, told, gradient, batch = self.task, self.message.device, self.gradient, self.batch
+        table, count = told["table"], told["step"]
         number = [now[i : i + 1].reshape(()) for i in range(KEEP + 1)]
         keep, narrowed = number[KEEP] if self.descends else None, self.narrowed
         weights = buffers.weights if weighted else None
-        source = (task.X, task.Y, self.weights if weighted else None, self.order if shuffled else None)
+        source = (task.X, task.Y, self.weights if weighted else None, told["order"] if shuffled else None)
         out = (buffers.X, buffers.Y, weights)
         side = backend.stream_for("weight gradients")
 

@@ -12,12 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from deltaprop.backends import Array
 from deltaprop.backends.places import ADAM, NESTEROV, Rule
 from deltaprop.backprop import Workspace, backward, forward
 from deltaprop.members import Member, Numbers, Passes, Stack
 from deltaprop.network import DROPOUT_STREAM, NetworkState
 from deltaprop.parameters import Parameters
 from deltaprop.whole_epoch import RefusedError
+
+#: Steps of all members that one launch may hold where it can hold many epochs: tables of 40 MB.
+MEMBERS_STEPS = 2**20
 
 
 class GroupedStack(ABC):
@@ -35,78 +39,112 @@ class GroupedStack(ABC):
 
     @abstractmethod
     def run(self, group: Group) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """An epoch of the members of `group`: what the minibatches cost, and their penalties, (k,)."""
+        """The epochs of the members of `group`: what the minibatches cost, and their penalties, (k, epochs)."""
+
+    def at_once(self) -> int:
+        """How many epochs a call of `run` may hold."""
+        return 1
 
     def epochs(self, which: Numbers, passes: Passes) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """As `NativeStack.epochs`."""
         cost, decay = (np.zeros((len(which), passes.epochs)) for _ in range(2))
-        for epoch in range(passes.epochs):
+        at_once = self.at_once()
+        for first in range(0, passes.epochs, at_once):
+            epochs = range(first, min(first + at_once, passes.epochs))
             for of in np.unique(self.group_of[which]):
                 places = np.flatnonzero(self.group_of[which] == of)
-                group = Group(self.stack, which[places], places, passes, epoch)
-                cost[places, epoch], decay[places, epoch] = self.run(group)
-                group.give_back()
+                group = Group(self.stack, which[places], places, passes, epochs)
+                now = slice(epochs.start, epochs.stop)
+                cost[places, now], decay[places, now] = self.run(group)
+                self.stack.steps[group.numbers] += group.member.batches * len(epochs)
         return cost, decay
 
 
 class Group:
-    """Members that take their steps together, for one epoch.
+    """Members that take their steps together, for some epochs.
 
     Attributes
     ----------
     numbers : array of int64, (k,)
         Their numbers in the stack.
-    network : NetworkState
-        With their parameters, (k, n), next to each other.
-    moments : list of array, (k, n)
+    epochs : int
     member : Member
         The first; in what makes them a group, all are like it.
-    orders, weights : array, (k, samples), or None
+    orders : array, (k or 1, epochs, samples), or None
+        On the host: of each member, or the one that all share.
+    weights : array, (k, samples), or None
         On the host.
     terms : array, (k, 3, batches)
-    rates : array, (k, batches, 2)
-        What `Optimizer.apply` is to be handed for each step.
+    rates : array, (k or 1, epochs · batches, 2)
+        What `Optimizer.apply` is to be handed for each step, by each member or by all.
     """
 
-    def __init__(self, stack: Stack, numbers: Numbers, places: Numbers, passes: Passes, epoch: int) -> None:
-        self.stack, self.numbers = stack, numbers
+    def __init__(self, stack: Stack, numbers: Numbers, places: Numbers, passes: Passes, epochs: range) -> None:
+        self.stack, self.numbers, self.epochs = stack, numbers, len(epochs)
         self.members = [stack.members[k] for k in numbers]
         self.member = self.members[0]
         rule: Any = self.member.rule
         self.rule: Rule = rule
-        state = stack.network
-        self.network = state.over(state.parameters[state.backend.asarray(numbers, np.int64)])
-        self.moments = [moment[numbers] for moment in stack.moments[: rule.moments]]
-        given = [passes.orders[place] for place in places]
-        orders = [None if order is None else order[epoch % len(order)] for order in given]
+        self.orders = self._orders([passes.orders[place] for place in places], epochs)
         weights = [None if passes.weights is None else passes.weights[place] for place in places]
-        self.orders = None if orders[0] is None and not stack.own_samples else self._rows(orders)
         self.weights = None if weights[0] is None else np.stack([w for w in weights if w is not None])
-        batches = self.member.batches
-        self.terms = passes.terms[places][:, :, :batches]
-        self.rates = np.stack(
-            [
-                member.optimizer.rates(float(passes.learning_rates[place, epoch]), int(stack.steps[k]), batches)
-                for member, place, k in zip(self.members, places, numbers, strict=True)
-            ]
-        )
+        self.terms = passes.terms[places][:, :, : self.member.batches]
+        self.rates = self._rates(passes.learning_rates[places, epochs.start : epochs.stop])
 
-    def _rows(self, orders: Sequence[np.ndarray[Any, Any] | None]) -> np.ndarray[Any, Any]:
-        """The orders, (k, samples), in rows of all samples of all members where these have samples of their own."""
-        every = np.arange(self.member.samples)
-        rows = np.stack([every if order is None else order for order in orders])
-        if self.stack.own_samples:
-            rows += self.numbers[:, np.newaxis] * self.stack.X.shape[1]
+    def _orders(self, given: Sequence[np.ndarray[Any, Any] | None], epochs: range) -> np.ndarray[Any, Any] | None:
+        """In rows of all samples of all members, where these have samples of their own."""
+        own, samples = self.stack.own_samples, self.member.samples
+        if given[0] is None and not own:
+            return None
+        if not own and all(order is given[0] for order in given):
+            given = given[:1]
+        orders = [np.arange(samples)[np.newaxis] if order is None else order for order in given]
+        of_each = [order if len(order) == 1 else order[epochs.start : epochs.stop] for order in orders]
+        rows = np.stack([np.broadcast_to(order, (len(epochs), samples)) for order in of_each])
+        if own:
+            rows += self.numbers[:, np.newaxis, np.newaxis] * self.stack.X.shape[1]
         return rows
 
+    def _rates(self, learning_rates: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """`Optimizer.rates` of each member and epoch; those of like members are asked for once."""
+        batches, known = self.member.batches, {}
+        keys = []
+        for member, taken, rates in zip(
+            self.members, self.stack.steps[self.numbers].tolist(), learning_rates.tolist(), strict=True
+        ):
+            key = (id(member.optimizer), taken, *rates)
+            if key not in known:
+                of_each = (member.optimizer.rates(rate, taken + e * batches, batches) for e, rate in enumerate(rates))
+                known[key] = np.concatenate(list(of_each))
+            keys.append(key)
+        return np.stack(list(known.values()) if len(known) == 1 else [known[key] for key in keys])
+
+
+class Copies:
+    """Parameters and moments of some members of a stack, next to each other.
+
+    Attributes
+    ----------
+    parameters : array, (k, n)
+    moments : list of array, (k, n)
+        As many as the members' rule has.
+    """
+
+    def __init__(self, stack: Stack, numbers: Numbers, rule: Rule) -> None:
+        backend = stack.network.backend
+        self.originals = [stack.network.parameters, *stack.moments[: rule.moments]]
+        self.where = backend.asarray(numbers, np.int64)
+        self.parameters, *self.moments = [original[self.where] for original in self.originals]
+
+    def renew(self) -> None:
+        """Copy them again."""
+        for original, own in zip(self.originals, (self.parameters, *self.moments), strict=True):
+            own[...] = original[self.where]
+
     def give_back(self) -> None:
-        """Copy parameters and moments to where they came from, and count the steps."""
-        backend, stack = self.network.backend, self.stack
-        where = backend.asarray(self.numbers, np.int64)
-        stack.network.parameters[where] = self.network.parameters
-        for moment, own in zip(stack.moments, self.moments, strict=False):
-            moment[where] = own
-        stack.steps[self.numbers] += self.member.batches
+        """Copy them to where they came from."""
+        for original, own in zip(self.originals, (self.parameters, *self.moments), strict=True):
+            original[self.where] = own
 
 
 class SteppedStack(GroupedStack):
@@ -139,8 +177,11 @@ class SteppedStack(GroupedStack):
 
     def run(self, group: Group) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """The minibatches of an epoch one after the other, every member's at once."""
-        network, backend, member = group.network, group.network.backend, group.member
-        k, dtype, rows = len(group.numbers), network.dtype, group.orders
+        copies, k = Copies(self.stack, group.numbers, group.rule), len(group.numbers)
+        network, member = self.stack.network.over(copies.parameters), group.member
+        backend, dtype = network.backend, network.dtype
+        rows = None if group.orders is None else np.broadcast_to(group.orders[:, 0], (k, member.samples))
+        rates = np.broadcast_to(group.rates, (k, *group.rates.shape[1:]))
         gradient = Parameters(backend, network.layer_sizes, dtype, k)
         cost, decay = np.zeros(k), np.zeros(k)
         streams = self._streams(group)
@@ -170,9 +211,10 @@ class SteppedStack(GroupedStack):
                 penalty=penalty if penalty.any() else None,
                 sample_weight=weights,
             )
-            self._update(group, gradient, group.rates[:, batch])
+            self._update(group, network, gradient, copies.moments, rates[:, batch])
             start = stop
-        return cost, decay
+        copies.give_back()
+        return cost[:, np.newaxis], decay[:, np.newaxis]
 
     def _streams(self, group: Group) -> list[Any]:
         """Each member's random numbers of this epoch, those it would have alone."""
@@ -187,12 +229,14 @@ class SteppedStack(GroupedStack):
                 continue
             mask = work.masks[l] = np.empty_like(work.Z[l])
             for member, stream, own in zip(group.members, streams, mask, strict=True):
-                group.network.backend.dropout_mask(stream, 1.0 - member.dropout[l], own)
+                self.stack.network.backend.dropout_mask(stream, 1.0 - member.dropout[l], own)
 
     @staticmethod
-    def _update(group: Group, gradient: Parameters, rates: np.ndarray[Any, Any]) -> None:
+    def _update(
+        group: Group, network: NetworkState, gradient: Parameters, moments: Sequence[Array], rates: np.ndarray[Any, Any]
+    ) -> None:
         """θ := θ − η ∂J/∂θ by each member's own numbers."""
-        network, rules = group.network, [member.rule for member in group.members]
+        rules = [member.rule for member in group.members]
 
         def of_each(name: str) -> list[float]:
             return [getattr(rule, name) for rule in rules]
@@ -202,8 +246,8 @@ class SteppedStack(GroupedStack):
             network.backend.adam_update(
                 network.parameters,
                 gradient.flat,
-                group.moments[0],
-                group.moments[1],
+                moments[0],
+                moments[1],
                 rate,
                 of_each("beta_1"),
                 of_each("beta_2"),
@@ -212,7 +256,7 @@ class SteppedStack(GroupedStack):
                 network.n_weights,
             )
             return
-        velocity = group.moments[0] if group.moments else None
+        velocity = moments[0] if moments else None
         nesterov, momentum = group.rule.optimizer == NESTEROV, of_each("momentum")
         network.backend.sgd_update(network.parameters, gradient.flat, velocity, rate, momentum, nesterov)
 
@@ -241,6 +285,18 @@ class ResidentStack(GroupedStack):
             return False
         return all(_residence(network, member, 1) is not None for member in stack.members)
 
+    def __init__(self, stack: Stack) -> None:
+        super().__init__(stack)
+        self._together: dict[int, Together] = {}  # the last of each group
+
+    def at_once(self) -> int:
+        """As many as let an interrupt be heard, and as tables of a reasonable size have steps for."""
+        from deltaprop.resident_epoch import STEPS_A_CALL
+
+        members = self.stack.members
+        steps = min(STEPS_A_CALL, MEMBERS_STEPS // len(members))
+        return max(1, steps // max(member.batches for member in members))
+
     def run(self, group: Group) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """One launch, on fewer blocks where so many are refused.
 
@@ -249,30 +305,84 @@ class ResidentStack(GroupedStack):
         RefusedError
             If even one a member is. A launch that is refused changes nothing.
         """
-        from deltaprop.backends.resident import TERMS, Run
+        key = int(self.group_of[group.numbers[0]])
+        together = self._together.get(key)
+        if together is None or not np.array_equal(together.numbers, group.numbers):
+            together = self._together[key] = Together(self.stack, group)
+        else:
+            together.renew()
+        return together(group)
 
-        network, stack, k = group.network, self.stack, len(group.numbers)
-        backend: Any = network.backend
-        X, Y = (array.reshape(-1, array.shape[-1]) for array in (stack.X, stack.Y))
-        cost, decay, squares = (backend.zeros((k, 1), np.float64) for _ in range(3))
-        table = np.empty((k, group.member.batches, TERMS))
-        table[:, :, :3] = group.terms.transpose(0, 2, 1)
+
+class Together:
+    """Members that have been trained in one launch, and will be again: what stays the same from launch to launch.
+
+    All members of a stack are trained where they are, some of them on copies.
+    """
+
+    def __init__(self, stack: Stack, group: Group) -> None:
+        network, self.numbers = stack.network, group.numbers
+        self.network, self.member, k = network, group.member, len(group.numbers)
+        whole = np.array_equal(group.numbers, np.arange(len(stack.members)))
+        self.copies = None if whole else Copies(stack, group.numbers, group.rule)
+        if self.copies is None:
+            self.parameters, self.moments = network.parameters, stack.moments[: group.rule.moments]
+        else:
+            self.parameters, self.moments = self.copies.parameters, self.copies.moments
+        self.X, self.Y = (array.reshape(-1, array.shape[-1]) for array in (stack.X, stack.Y))
+        self.sums = network.backend.zeros((3, k, group.epochs), np.float64)
+        self.run = self._find(None)
+
+    def renew(self) -> None:
+        """Have the members' numbers as they are now."""
+        if self.copies is not None:
+            self.copies.renew()
+
+    def __call__(self, group: Group) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """As `ResidentStack.run`."""
+        from deltaprop.backends.resident import TERMS
+
+        backend: Any = self.network.backend
+        k, epochs, steps = len(self.numbers), group.epochs, group.epochs * group.member.batches
+        if self.sums.shape == (3, k, epochs):
+            self.sums.fill(0)
+        else:
+            self.sums = backend.zeros((3, k, epochs), np.float64)
+        terms = group.terms.transpose(0, 2, 1)
+        if len(group.rates) == 1 and (terms == terms[:1]).all():
+            terms = terms[:1]
+        table = np.empty((len(terms), steps, TERMS))
+        table[:, :, :3] = np.tile(terms, (1, epochs, 1))
         table[:, :, 3:] = group.rates
-        order = None if group.orders is None else group.orders[:, np.newaxis]
-        refused: Exception | None = None
+        sums = [self.sums[i] for i in range(3)]
         while True:
-            residence = _residence(network, group.member, k)
-            if residence is None:
-                raise RefusedError from refused
-            run = Run(backend, residence, network.parameters, group.moments, X, Y, samples=group.member.samples)
             try:
-                run(table, order, None, cost, decay, squares)
+                self.run(table, group.orders, None, *sums, epochs=epochs)
             except backend.device_errors as error:
-                backend.shrink_clusters(residence.blocks, error)
-                refused = error
+                backend.shrink_clusters(self.run.residence.blocks, error)
+                self.run = self._find(error)
             else:
                 break
-        return backend.to_numpy(cost)[:, 0], backend.to_numpy(decay)[:, 0]
+        cost, decay, _ = backend.to_numpy(self.sums)
+        if self.copies is not None:
+            self.copies.give_back()
+        return cost, decay
+
+    def _find(self, refused: Exception | None) -> Any:
+        """A launch, on as many blocks as are fastest and not refused.
+
+        Raises
+        ------
+        RefusedError
+            If there is none.
+        """
+        from deltaprop.backends.resident import Run
+
+        backend: Any = self.network.backend
+        residence = _residence(self.network, self.member, len(self.numbers))
+        if residence is None:
+            raise RefusedError from refused
+        return Run(backend, residence, self.parameters, self.moments, self.X, self.Y, samples=self.member.samples)
 
 
 def _residence(network: NetworkState, member: Member, members: int) -> Any:

@@ -50,7 +50,7 @@ class NativeEpoch(WholeEpoch):
             epochs=1,
             gemm=gemm(network.dtype),
         )
-        self.terms: Terms = ()
+        self.terms: Terms = np.empty((0, 3))
         # What the plan points to has to live as long as it does.
         self.held: dict[str, Array] = {}
         self._point("sizes", sizes, sizes.shape)
@@ -178,7 +178,7 @@ class NativeEpoch(WholeEpoch):
     def _point_to_terms(self, terms: Terms) -> None:
         """Unless the plan points to them already."""
         if terms is not self.terms:
-            columns = np.array(terms, np.float64).T.copy()
+            columns = terms.T.copy()
             for name, values in zip(("scales", "penalties", "decays"), columns, strict=True):
                 self._point(name, values, (self.task.batches,))
             self.terms = terms

@@ -6,6 +6,7 @@ in arrays. See `deltaprop.backends.recording`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -69,9 +70,9 @@ class RecordedEpoch(WholeEpoch):
         self.weight_decay.fill(rates[0, 1])
         for first in range(self.first, self.full, self.at_once):
             count = min(self.at_once, self.full - first)
-            self._run(given, first, count, self.batch, terms[0], rates[:, 0])
+            self._run(given, first, count, self.batch, terms[0].tolist(), rates[:, 0])
         if self.rest:
-            self._run(given, self.full, 1, self.rest, terms[-1], rates[:, 0])
+            self._run(given, self.full, 1, self.rest, terms[-1].tolist(), rates[:, 0])
 
     def _run(
         self,
@@ -79,14 +80,14 @@ class RecordedEpoch(WholeEpoch):
         first: int,
         count: int,
         m: int,
-        terms: tuple[float, float, float],
+        terms: Sequence[float],
         rates: np.ndarray[Any, Any],
     ) -> None:
         """So many minibatches of `m` samples each, from the `first` on, and what they cost."""
         if self.pause() and first > self.first:
             raise Paused(first)
         steps = self._steps(m, count, *terms[1:])
-        steps.terms = terms[:2]
+        steps.terms = terms[0], terms[1]
         assert given.order is not None
         rows = given.order[first * self.batch : first * self.batch + count * m]
         self.X.take(rows, 0, steps.X, "clip")  # which writes straight into the buffer; indices are in range

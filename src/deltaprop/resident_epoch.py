@@ -10,7 +10,7 @@ from deltaprop.backends import Array
 from deltaprop.backends.cupy import CupyBackend
 from deltaprop.backends.resident import TERMS, Run, find_residence
 from deltaprop.optimizers import moments_of, rule_of
-from deltaprop.whole_epoch import Pass, RefusedError, Task, Terms, WholeEpoch
+from deltaprop.whole_epoch import Pass, RefusedError, StepTable, Task, Terms, WholeEpoch
 
 #: Steps that one launch may hold where it can hold many epochs: within a second or so an interrupt is heard.
 STEPS_A_CALL = 200_000
@@ -29,7 +29,8 @@ class ResidentEpoch(WholeEpoch):
 
     def __init__(self, task: Task, run: Run) -> None:
         self.task, self.network, self.run = task, task.network, run
-        self.squares = task.network.backend.zeros((), np.float64)
+        self.squares = task.network.backend.zeros((), np.float64) if task.squares is None else task.squares
+        self.table = StepTable()
 
     @classmethod
     def find(cls, task: Task) -> Self | None:
@@ -60,11 +61,13 @@ class ResidentEpoch(WholeEpoch):
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], int]:
         """In one launch; the optimizer's state is as it came to be."""
         backend = self.network.backend
-        cost, decay, squares = (backend.zeros((1, count), np.float64) for _ in range(3))
+        sums = backend.zeros((3, 1, count), np.float64)
+        cost, decay, squares = (sums[i] for i in range(3))
         what = (None if orders is None else orders[None], weights, cost, decay, squares)
         diverged = self._launch(terms, learning_rate, *what, epochs=count, keep_last_good=True)
         when = int(backend.to_numpy(diverged)[0])
-        return backend.to_numpy(cost)[0], backend.to_numpy(squares)[0], when - 1 if when else count
+        costs, _, squares_of_each = backend.to_numpy(sums)[:, 0]
+        return costs, squares_of_each, when - 1 if when else count
 
     def _launch(self, terms: Terms, learning_rate: float, *arrays: Any, **options: Any) -> Array:
         """`Run` these steps, on fewer blocks where so many are refused.
@@ -74,9 +77,8 @@ class ResidentEpoch(WholeEpoch):
         RefusedError
             If even one is. A launch that is refused changes nothing.
         """
-        table, backend = np.empty((1, len(terms), TERMS)), self.run.backend
-        table[0, :, :3] = terms
-        table[0, :, 3:] = self.task.optimizer.rates(learning_rate, self.task.state.get("step", 0), len(terms))
+        backend, state = self.run.backend, self.task.state
+        table = self.table(self._make_table, terms, learning_rate, state.get("step", 0))
         while True:
             try:
                 diverged = self.run(table, *arrays, **options)
@@ -88,6 +90,13 @@ class ResidentEpoch(WholeEpoch):
                 self.run = found.run
             else:
                 break
-        if "step" in self.task.state:
-            self.task.state["step"] += len(terms)
+        if "step" in state:
+            state["step"] += len(terms)
         return diverged
+
+    def _make_table(self, terms: Terms, learning_rate: float, taken: int) -> np.ndarray[Any, Any]:
+        """(1, steps, 5), as `Run` takes it."""
+        table = np.empty((1, len(terms), TERMS))
+        table[0, :, :3] = terms
+        table[0, :, 3:] = self.task.optimizer.rates(learning_rate, taken, len(terms))
+        return table

@@ -149,7 +149,7 @@ class StackTrainer:
             trainer = self.one_by_one[k]
             trainer.epoch(float(learning_rates[place, 0]), None if order is None else order[0], Silent())
             trainer.network.epochs_trained -= 1  # counted by whoever calls
-            cost[place], decay[place] = float(trainer.cost), float(trainer.decay)
+            cost[place], decay[place], _ = trainer.sums_on_host()
         return cost, decay
 
     def weights(self, k: int, order: np.ndarray[Any, Any] | None) -> tuple[np.ndarray[Any, Any], Sequence[float]]:

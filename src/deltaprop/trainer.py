@@ -46,8 +46,8 @@ class Trainer:
         With what probability a unit is left out of a step; by default none is.
     state : dict, optional
         Of the optimizer, to go on from; by default that before the first step.
-    sums : (array, array), optional
-        What `cost` and `decay` are; by default arrays of their own.
+    sums : array, (3,) of float64, optional
+        What `cost`, `decay` and `squares` are entries of; by default one of its own.
 
     Attributes
     ----------
@@ -55,6 +55,10 @@ class Trainer:
         Σ cost(h, y) over the minibatches of the epoch, each at the parameters it was trained from.
     decay : array, () of float64
         What `terms` makes of Σ W² before each step, over the epoch.
+    squares : array, () of float64, or None
+        Σ W² at the end of the last epoch, where it is known.
+    sums : array, (3,) of float64
+        The memory of these three.
     whole_epoch : WholeEpoch or None
         What does an epoch in fewer, larger calls than one a step, where the backend has such a thing.
     first : int
@@ -76,7 +80,7 @@ class Trainer:
         sample_weight: Array | None = None,
         dropout: Sequence[float] = (),
         state: dict[str, Any] | None = None,
-        sums: tuple[Array, Array] | None = None,
+        sums: Array | None = None,
     ) -> None:
         network.own.require_writeable()
         self.network, self.X, self.Y = network, X, Y
@@ -87,15 +91,15 @@ class Trainer:
         self.m = total_weight(X, sample_weight)
         # What the weights of a minibatch sum to has to be known on the host, and without asking the device for it.
         self.host_weight = None if sample_weight is None else network.backend.to_numpy(sample_weight)
-        zeros = network.backend.zeros
-        self.cost, self.decay = sums or (zeros((), np.float64), zeros((), np.float64))
+        self.sums = network.backend.zeros((3,), np.float64) if sums is None else sums
+        self.cost, self.decay, self._squares = (self.sums[i : i + 1].reshape(()) for i in range(3))
         self.keep = [1.0 - p for p in dropout]
         self.first = 0
         self.pause = Interruption()
         self.stream: Any = None  # of dropout's random numbers, for one epoch
         self.whole_epoch: WholeEpoch | None = None
         self._same_terms: Terms | None = None
-        self.squares: Array | None = None  # Σ W² at the end of the last epoch, where it is known
+        self.squares: Array | None = None
         self.streamed: ChunkedEpoch | StreamedEpoch | None = None
         if isinstance(X, HostData):
             self.streamed = _streamed(self, dropout)
@@ -158,8 +162,7 @@ class Trainer:
             the whole epoch is undone.
         """
         if not self.first:
-            self.cost.fill(0)
-            self.decay.fill(0)
+            self.sums.fill(0)
         given = self.begin(learning_rate, order, progress)
         if self.streamed is not None:
             self._chunks_or_undo(given)
@@ -206,10 +209,14 @@ class Trainer:
         """Those of every minibatch; without weights the same object for every epoch."""
         if given.weights is None and self._same_terms is not None:
             return self._same_terms
-        terms = [self.terms(n, m) for n, m in zip(self.sizes, given.sums, strict=True)]
+        terms = self._terms_of(given.sums)
         if given.weights is None:
             self._same_terms = terms
         return terms
+
+    def _terms_of(self, sums: Sequence[float]) -> Terms:
+        """`terms` of minibatches whose weights sum to so much."""
+        return np.array([self.terms(n, m) for n, m in zip(self.sizes, sums, strict=True)])
 
     def _steps(self, given: Pass) -> None:
         """The minibatches of an epoch one after the other."""
@@ -273,7 +280,13 @@ class Trainer:
         """J over the last epoch: the cost of its minibatches, and the penalty of the parameters at its end."""
         if self.squares is None:
             return self.objective.total(self.network, self.cost, self.m)
-        return self.objective.value(float(self.cost), float(self.squares), self.m)
+        cost, _, squares = self.sums_on_host()
+        return self.objective.value(cost, squares, self.m)
+
+    def sums_on_host(self) -> list[float]:
+        """`cost`, `decay` and, where it is known, `squares`, by one copy."""
+        sums: list[float] = self.network.backend.to_numpy(self.sums).tolist()
+        return sums
 
     @property
     def takes_orders(self) -> bool:
@@ -295,10 +308,11 @@ class Trainer:
         """
         drawn = [self.weights_of(order) for order in orders]
         dtype, backend, count = self.network.dtype, self.network.backend, len(orders)
-        weights = None
-        if self.host_weight is not None:
+        if self.host_weight is None:
+            weights, terms = None, np.tile(self._terms_of(self.sizes), (count, 1))
+        else:
             weights = backend.asarray(np.concatenate([w for w, _ in drawn if w is not None]), dtype)
-        terms = [self.terms(n, m) for _, sums in drawn for n, m in zip(self.sizes, sums, strict=True)]
+            terms = np.concatenate([self._terms_of(sums) for _, sums in drawn])
         stacked = None if orders[0] is None else np.stack([order for order in orders if order is not None])
         assert self.whole_epoch is not None
         try:
@@ -368,7 +382,7 @@ class ChunkTrainer(Trainer):
             shuffled=False,
             dropout=dropout,
             state=whole.state,
-            sums=(whole.cost, whole.decay),
+            sums=whole.sums,
         )
 
     def terms(self, n: int, m: float) -> tuple[float, float, float]:
@@ -419,6 +433,7 @@ def _whole_epoch(trainer: Trainer, dropout: Sequence[float], *, shuffled: bool) 
         weighted=trainer.host_weight is not None,
         penalized=bool(trainer.objective.l2),
         terms={m: trainer.terms(m, m) for m in set(trainer.sizes)},
+        squares=trainer._squares,
     )
     if trainer.network.backend.on_host:
         # Each is imported where it is used: not for those who only predict, not where there is no device.

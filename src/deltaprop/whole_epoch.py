@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self, TypeAlias
 
@@ -15,8 +15,9 @@ from deltaprop.network import NetworkState
 from deltaprop.optimizers import SGD, Optimizer, rule_of
 from deltaprop.progress import Progress
 
-#: For each minibatch the scale of δ^(L), the factor of W in ∂J/∂W and that of Σ W²; see `Trainer.terms`.
-Terms: TypeAlias = Sequence[tuple[float, float, float]]
+#: (batches, 3) of float64: for each minibatch the scale of δ^(L), the factor of W in ∂J/∂W and that of Σ W²; see
+#: `Trainer.terms`.
+Terms: TypeAlias = np.ndarray[Any, Any]
 #: Floating-point operations after which compiled code returns between steps, so that an interrupt is heard and a
 #: progress bar drawn; and those of a step that takes too long for that, so that it may be left in its middle: up to
 #: a second of one slow core, and few enough that remembering the parameters before it costs nothing beside it.
@@ -58,6 +59,8 @@ class Task:
         Whether epochs come with an order, with sample weights, with a penalty.
     terms : dict of int to (float, float, float)
         By its size, the factors of a minibatch without sample weights; see `Trainer.terms`.
+    squares : array, () of float64, or None
+        Where Σ W² at the end of an epoch may be written.
     """
 
     network: NetworkState
@@ -73,6 +76,7 @@ class Task:
     weighted: bool = False
     penalized: bool = False
     terms: Mapping[int, tuple[float, float, float]] = field(default_factory=dict)
+    squares: Array | None = None
 
     @property
     def is_built_in(self) -> bool:
@@ -88,6 +92,31 @@ class Task:
     def batches(self) -> int:
         """Minibatches an epoch; the last may be shorter."""
         return -(-int(self.X.shape[0]) // self.batch_size)
+
+
+class StepTable:
+    """What differs from step to step of an epoch, made anew only where it is another than that of the last epoch."""
+
+    def __init__(self) -> None:
+        self._made_of: tuple[Terms, float, int] | None = None
+        self._table: Any = None
+
+    def __call__(self, make: Callable[[Terms, float, int], Any], terms: Terms, learning_rate: float, taken: int) -> Any:
+        """What `make` makes of the rest, or has made of it the last time.
+
+        Parameters
+        ----------
+        make : callable
+        terms : array
+            Changed in place by nobody.
+        learning_rate : float
+        taken : int
+            Steps before the epoch, as far as the optimizer counts them.
+        """
+        last = self._made_of
+        if last is None or last[0] is not terms or last[1:] != (learning_rate, taken):
+            self._made_of, self._table = (terms, learning_rate, taken), make(terms, learning_rate, taken)
+        return self._table
 
 
 @dataclass(frozen=True)

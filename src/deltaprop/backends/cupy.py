@@ -311,11 +311,19 @@ class CupyBackend(Backend):
 
     # -- launching ----------------------------------------------------------------------------------------------
 
-    def _kernel(self, file: str, function: str, dtype: np.dtype[Any], definitions: tuple[str, ...] = ()) -> Any:
+    def _kernel(
+        self,
+        file: str,
+        function: str,
+        dtype: np.dtype[Any],
+        definitions: tuple[str, ...] = (),
+        shared_bytes: int | None = None,
+    ) -> Any:
         """The kernel called `function` in ``kernels/<file>.cu`` for arrays of `dtype`, compiled when first asked for.
 
         ``kernels/output_delta.cu`` holds one kernel for each pair of a loss and an activation, and so on. `definitions`
-        are options of the compiler that make a variant of the file.
+        are options of the compiler that make a variant of the file. A launch may be given up to so many bytes of shared
+        memory, or as many as any kernel may where `shared_bytes` is None.
         """
         device = self.cp.cuda.Device()
         kind = kind_of(dtype)
@@ -329,7 +337,10 @@ class CupyBackend(Backend):
             architecture = f"sm_{device.compute_capability}"
             with waiting_for_compiler(architecture):
                 module = self.cp.RawModule(path=str(cached_cubin(file, kind, architecture, definitions)))
-            kernel = self._functions[key] = module.get_function(function)
+            kernel = module.get_function(function)
+            if shared_bytes is not None:
+                kernel.max_dynamic_shared_size_bytes = shared_bytes
+            self._functions[key] = kernel
         return kernel
 
     def compile_for(self, step: Callable[[], None]) -> None:
@@ -544,6 +555,15 @@ class CupyBackend(Backend):
             target.set(source, stream=stream)
         return stream.record()
 
+    def send(self, source: np.ndarray[Any, Any], target: Array, event: Any) -> Any:
+        """Copy a page-locked array to the device on the current stream, for which the host does not wait.
+
+        The event for its end is `event`, one of an earlier call that is over, or a new one where that is None.
+        """
+        stream = self.cp.cuda.get_current_stream()
+        target.set(source, stream=stream)
+        return stream.record(event or self.cp.cuda.Event(disable_timing=True))
+
     def event(self) -> Any:
         """That all launched so far on the current stream is over."""
         return self.cp.cuda.get_current_stream().record()
@@ -577,12 +597,12 @@ class CupyBackend(Backend):
     def on_stream(self, stream: Any) -> Iterator[None]:
         """What is launched inside goes to `stream`, after all before it and before all after it on the caller's."""
         callers = self.cp.cuda.get_current_stream()
-        stream.wait_event(callers.record())
+        self._after(stream, callers)
         try:
             with stream:
                 yield
         finally:
-            callers.wait_event(stream.record())
+            self._after(callers, stream)
 
     @property
     def captures(self) -> bool:
@@ -780,13 +800,12 @@ class CupyBackend(Backend):
         limit, most, multiprocessors = self.shared_memory_limits()
         self._limits[self.cp.cuda.Device().id] = limit, min(most, blocks // 2), multiprocessors
 
-    def run_resident(self, plan: Any, dtype: np.dtype[Any], residence: Residence, members: int) -> None:
-        """Launch ``kernels/resident.cu``: one cluster a member."""
-        kernel = self._kernel("resident", f"resident_{residence.blocks}", dtype, residence.definitions)
-        kernel.max_dynamic_shared_size_bytes = residence.shared_bytes
-        on_device = self.asarray(np.frombuffer(plan, np.uint8), np.uint8)
+    def run_resident(self, plan: Array, dtype: np.dtype[Any], residence: Residence, members: int) -> None:
+        """Launch ``kernels/resident.cu``: one cluster a member. The bytes of `plan` lie on the device."""
+        shared_bytes = residence.shared_bytes
+        kernel = self._kernel("resident", f"resident_{residence.blocks}", dtype, residence.definitions, shared_bytes)
         grid, block = (members * residence.blocks,), (residence.shape.threads,)
-        kernel(grid, block, (on_device,), shared_mem=residence.shared_bytes)
+        kernel(grid, block, (plan,), shared_mem=shared_bytes)
 
     # -- functions of one array ---------------------------------------------------------------------------------
 

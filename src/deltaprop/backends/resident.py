@@ -8,7 +8,8 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from deltaprop.backends.base import Array
 from deltaprop.backends.cupy import CupyBackend
+from deltaprop.backends.message import Message
 from deltaprop.backends.places import LOSSES, Rule, activation_place
 from deltaprop.backends.resident_tiles import (
     BLOCK_BARRIER,
@@ -213,7 +215,7 @@ class Residence:
         shared_bytes = rounded_up(ctypes.sizeof(Plan), 16) + memory.entries * dtype.itemsize
         return cls(shape, rule, blocks, shared_bytes, cycles)
 
-    @property
+    @cached_property
     def definitions(self) -> tuple[str, ...]:
         """With which the kernel is compiled for this shape."""
         return (f"-DDELTAPROP_RESIDENT_SHAPE={_written(self.shape)}", f"-DDELTAPROP_RESIDENT_BLOCKS={self.blocks}")
@@ -307,6 +309,18 @@ class Run:
     X: Array
     Y: Array
     samples: int | None = None
+    _message: Message | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        backend, shape, rule = self.backend, self.residence.shape, self.residence.rule
+        self.members = self.parameters.size // shape.n
+        plan = self._plan = Plan(shape=shape, samples=self.samples or self.X.shape[0])
+        plan.steps = math.ceil(plan.samples / shape.batch)
+        plan.momentum, plan.beta_1, plan.beta_2, plan.epsilon = rule.momentum, rule.beta_1, rule.beta_2, rule.epsilon
+        moments = (*self.moments, None, None)
+        self._point(parameters=self.parameters, first=moments[0], second=moments[1], x=self.X, y=self.Y)
+        plan.x_bytes, plan.y_bytes = backend.bytes_a_copy(self.X), backend.bytes_a_copy(self.Y)
+        self._bytes_of_plan = np.frombuffer(memoryview(plan), np.uint8)  # as they are at any time
 
     def __call__(
         self,
@@ -341,36 +355,34 @@ class Run:
         Returns
         -------
         array, (K,) of int64
-            The epoch, from 1, after which a number was not finite; 0 where all went well.
+            The epoch, from 1, after which a number was not finite; 0 where all went well. The next call writes there.
         """
-        backend, shape, rule, dtype = self.backend, self.residence.shape, self.residence.rule, self.parameters.dtype
-        members = self.parameters.size // shape.n
-        plan = Plan(shape=shape, samples=self.samples or self.X.shape[0], epochs=epochs)
-        plan.steps = math.ceil(plan.samples / shape.batch)
-        plan.momentum, plan.beta_1, plan.beta_2, plan.epsilon = rule.momentum, rule.beta_1, rule.beta_2, rule.epsilon
-        diverged = backend.zeros((members,), np.int64)
-        table = backend.asarray(terms, dtype)
-        rows = None if order is None else backend.asarray(order, np.int64)
+        plan, message = self._plan, self._message_of(terms.shape, None if order is None else order.shape)
+        plan.epochs, plan.keep_last_good = epochs, keep_last_good
         plan.order_stride = plan.samples * epochs if order is not None and order.shape[0] > 1 else 0
-        plan.terms_stride = table.size // table.shape[0] if table.shape[0] > 1 else 0
-        plan.keep_last_good = keep_last_good
-        moments = (*self.moments, None, None)
-        arrays = {
-            "parameters": self.parameters,
-            "first": moments[0],
-            "second": moments[1],
-            "x": self.X,
-            "y": self.Y,
-            "weights": weights,
-            "order": rows,
-            "terms": table,
-            "cost": cost,
-            "decay": decay,
-            "squares": squares,
-            "diverged": diverged,
-        }
+        plan.terms_stride = terms.size // terms.shape[0] if terms.shape[0] > 1 else 0
+        self._point(weights=weights, cost=cost, decay=decay, squares=squares)
+        values = {} if order is None else {"order": order}
+        message.send(plan=self._bytes_of_plan, terms=terms, diverged=0, **values)
+        self.backend.run_resident(message.device["plan"], self.parameters.dtype, self.residence, self.members)
+        return message.device["diverged"]
+
+    def _point(self, **arrays: Array | None) -> None:
+        """Let the plan's fields of these names point to these arrays."""
         for name, array in arrays.items():
-            setattr(plan, name, None if array is None else backend.address(array))
-        plan.x_bytes, plan.y_bytes = backend.bytes_a_copy(self.X), backend.bytes_a_copy(self.Y)
-        backend.run_resident(plan, dtype, self.residence, members)
-        return diverged
+            setattr(self._plan, name, None if array is None else self.backend.address(array))
+
+    def _message_of(self, terms: tuple[int, ...], order: tuple[int, ...] | None) -> Message:
+        """What tables and orders of these shapes are written to: that of the last call, if it was for such."""
+        kinds: dict[str, Any] = {
+            "plan": ((ctypes.sizeof(Plan),), np.uint8),
+            "diverged": ((self.members,), np.int64),
+            "terms": (terms, self.parameters.dtype),
+        }
+        if order is not None:
+            kinds["order"] = order, np.int64
+        if self._message is None or self._message.kinds != kinds:
+            self._message = Message(self.backend, **kinds)
+            there = self._message.device
+            self._point(terms=there["terms"], diverged=there["diverged"], order=there.get("order"))
+        return self._message

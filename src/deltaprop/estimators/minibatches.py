@@ -96,8 +96,8 @@ def train(mlp: MultilayerPerceptron, training: Training, held_out: HeldOut | Non
                 history.learning_rate.append(rule.learning_rate)
                 mlp.n_iter_ = epoch
                 mlp.t_ += samples
-                decay = float(trainer.decay) / samples
-                cost = float(trainer.cost) / samples + trainer.constant
+                cost, decay, _ = trainer.sums_on_host()
+                cost, decay = cost / samples + trainer.constant, decay / samples
                 mlp.loss_ = cost + decay
                 mlp.loss_curve_.append(mlp.loss_)
                 say(mlp, f"Iteration {epoch}, loss = {mlp.loss_:.8f}")

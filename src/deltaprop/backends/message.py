@@ -1,0 +1,66 @@
+"""What the host tells the device before a launch: several arrays by one copy, through memory that is kept."""
+
+from __future__ import annotations
+
+import math
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+if TYPE_CHECKING:
+    from deltaprop.backends.cupy import CupyBackend
+
+#: The shape and the dtype of an array.
+Kind: TypeAlias = tuple[tuple[int, ...], DTypeLike]
+#: Each array begins at a multiple of so many bytes.
+ALIGNMENT = 16
+
+
+class Message:
+    """Arrays on the device, and their twins in page-locked memory, from which all are written by one copy.
+
+    The host does not wait for that copy, but before it writes into the twins again.
+
+    Parameters
+    ----------
+    backend : CupyBackend
+    **kinds : (shape, dtype)
+        Of each array, by its name.
+
+    Attributes
+    ----------
+    device : dict of str to array
+        Each array on the device.
+    """
+
+    _copied: Any = None  # the event that the last copy is over
+
+    def __init__(self, backend: CupyBackend, **kinds: Kind) -> None:
+        self.backend, self.kinds = backend, kinds
+        places, end = {}, 0
+        for name, (shape, dtype) in kinds.items():
+            size = math.prod(shape) * np.dtype(dtype).itemsize
+            places[name] = slice(end, end + size)
+            end += -(-size // ALIGNMENT) * ALIGNMENT
+        self._on_device = backend.empty((end,), np.uint8)
+        self._on_host = backend.page_locked((end,), np.uint8)
+        self.device, self._host = (
+            {name: memory[places[name]].view(dtype).reshape(shape) for name, (shape, dtype) in kinds.items()}
+            for memory in (self._on_device, self._on_host)
+        )
+
+    def send(self, **values: ArrayLike) -> None:
+        """Write these arrays on the current stream; those that are not named are written as they were last."""
+        self.backend.wait_on_host(self._copied)
+        for name, value in values.items():
+            self._host[name][...] = value
+        self._copied = self.backend.send(self._on_host, self._on_device, self._copied)
+
+    def __del__(self) -> None:
+        """Let nobody else have page-locked memory that a copy is still to read."""
+        if not sys.is_finalizing():
+            with suppress(*self.backend.device_errors):  # a device that does nothing more reads nothing more
+                self.backend.wait_on_host(self._copied)
