@@ -32,6 +32,7 @@ from deltaprop.benches.gpu_parts import (
 )
 from deltaprop.benches.gpu_parts import tests as tests_part
 from deltaprop.benches.gpu_parts.channel import Channel
+from deltaprop.benches.gpu_parts.events import WARM, device_seconds
 from deltaprop.benches.gpu_parts.part import USUAL, Options
 from deltaprop.benches.gpu_parts.process import Log, PartProcess
 from deltaprop.benches.gpu_parts.results import Results, file_of, merged
@@ -641,6 +642,22 @@ def test_ceilings_part(cupy_by_numpy, monkeypatch):
     assert rows["product tf32"]["flop_a_second"] == pytest.approx(2 * 64 * 32 * 32 / seconds)
     moved = 7 * 4 * 2**13 / rows["adam"]["median"]
     assert rows["adam"]["share_of_copy"] == pytest.approx(moved / rows["copy"]["bytes_a_second"])
+    assert all(("from_idle" in row) != ("flop_a_second" in row) for row in rows.values())
+
+
+def test_what_is_launched_ahead_is_not_timed(cupy_by_numpy):
+    """Each event is recorded after the calls that were launched before it."""
+    calls, recorded = [], []
+
+    class Counting(Instant):
+        def record(self):
+            self.at = len(calls)
+            recorded.append(self.at)
+
+    cupy_by_numpy.cuda.Event = Counting
+    assert device_seconds(lambda: calls.append(1), 2, ahead=3) == [1.0, 1.0]
+    assert recorded[:4] == [3, 4, 7, 8]
+    assert len(calls) == 4 * (2 + WARM)
 
 
 def test_members_part(cupy_by_numpy, monkeypatch):
