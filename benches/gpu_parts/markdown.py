@@ -125,8 +125,9 @@ def checks(content: dict[str, Any]) -> str:
         elif part == "bits":
             said = ", ".join(f"{row['name']} {row['ulp']:.2f} ulp" for row in entry["rows"])
         elif part == "sanitizer":
-            clean = sum(not row["exit"] for row in entry["rows"])
-            said = f"{clean} of {len(entry['rows'])} clean"
+            broken = sum("tool_failed" in row for row in entry["rows"])
+            clean = sum(not row["exit"] and "tool_failed" not in row for row in entry["rows"])
+            said = f"{clean} of {len(entry['rows'])} clean" + (f", the tool failed in {broken}" if broken else "")
         elif part == "memory":
             said = f"{sum('failed' not in row for row in entry['rows'])} of {len(entry['rows'])} ways flat"
         lines.append([part, entry["status"], said])
