@@ -17,9 +17,9 @@ from .small_fits import WAYS
 TOOLS = ("memcheck", "synccheck", "racecheck")
 #: How many run at a time, and what a tool exits with where it has found something.
 SIDE_BY_SIDE, FOUND = 8, 9
-#: Barriers in shared memory that a block may have; synccheck keeps track of so many for each. What it finds out by itself
-#: is too few. Ours have two a layer, in clusters of 8; those of cuBLAS some ten. For 65536 it takes all of the device's
-#: memory.
+#: Barriers in shared memory that a block may have; synccheck keeps track of so many for each. What it finds out by
+#: itself is too few. Ours have two a layer, in clusters of 8; those of cuBLAS some ten. For 65536 it takes all memory
+#: of the device.
 BARRIERS = 256
 #: What a tool says of itself, and not of the program: what comes after, it may miss.
 OF_THE_TOOL = ("Internal Sanitizer Error", "Warning: Detected overflow of tracked cuda::barrier")
