@@ -639,6 +639,9 @@ def test_ceilings_part(cupy_by_numpy, monkeypatch):
     for name, value in (("ENTRIES", 2**13), ("ROWS", 64), ("COLUMNS", 32)):
         monkeypatch.setattr(ceilings, name, value)
     rows = planned_and_told(ceilings)
+    content = {"parts": {"ceilings": {"rows": [{"name": name, **row} for name, row in rows.items()]}}}
+    (line,) = [line for line in markdown.ceilings(content).splitlines() if line.startswith("| sigmoid |")]
+    assert line.endswith(f"| {rows['sigmoid']['median'] * 1e6:.0f} µs | {rows['sigmoid']['from_idle'] * 1e6:.0f} µs |")
     seconds = rows["product tf32"]["median"]
     assert rows["product tf32"]["flop_a_second"] == pytest.approx(2 * 64 * 32 * 32 / seconds)
     moved = 7 * 4 * 2**13 / rows["adam"]["median"]

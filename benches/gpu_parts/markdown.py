@@ -85,8 +85,9 @@ def ceilings(content: dict[str, Any]) -> str:
             what = f"{row['share_of_copy']:.3f} of the copy{goal}"
         else:
             what = row["why"]
-        lines.append([row["name"], what])
-    return table(["what", "measured"], lines)
+        idle = f"{row['from_idle'] * 1e6:.0f} µs" if "from_idle" in row else ""
+        lines.append([row["name"], what, f"{row['median'] * 1e6:.0f} µs" if "median" in row else "", idle])
+    return table(["what", "measured", "takes", "from an idle device"], lines)
 
 
 def members(content: dict[str, Any]) -> str:
