@@ -15,6 +15,7 @@ using std::fabs;
 using std::log1p;
 using std::tanh;
 #endif
+#include "quotient.cuh"
 
 namespace activation {
 
@@ -23,13 +24,13 @@ namespace activation {
 struct sigmoid {
     template <typename T> __host__ __device__ static T value(T z) {
         const T e = exp(-fabs(z));
-        return (z < T(0) ? e : T(1)) / (T(1) + e);
+        return quotient(z < T(0) ? e : T(1), T(1) + e);
     }
     // e^-|z| / (1 + e^-|z|)^2
     template <typename T> __host__ __device__ static T gradient(T z) {
         const T e = exp(-fabs(z));
         const T s = T(1) + e;
-        return e / (s * s);
+        return quotient(e, s * s);
     }
     // -g'(z) tanh(z/2), where the textbook's g' (1 - 2g) would cancel next to 0
     template <typename T> __host__ __device__ static T curvature(T z) { return -gradient(z) * tanh(T(0.5) * z); }
@@ -41,7 +42,7 @@ struct tanh_ {
     template <typename T> __host__ __device__ static T gradient(T z) {
         const T e = exp(T(-2) * fabs(z));
         const T s = T(1) + e;
-        return T(4) * e / (s * s);
+        return quotient(T(4) * e, s * s);
     }
     // -2 tanh(z) g'(z)
     template <typename T> __host__ __device__ static T curvature(T z) { return T(-2) * tanh(z) * gradient(z); }

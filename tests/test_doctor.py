@@ -27,13 +27,25 @@ from deltaprop.backends.cuda_compiler import kernel_files
 from deltaprop.backends.numpy import NumpyBackend
 from deltaprop.cli import run
 from deltaprop.cli.doctor import COLOURS, show
-from deltaprop.doctor import Check, Report, Stage, device, emulated, epochs, host_epochs, memory, operations, textbook
+from deltaprop.doctor import (
+    Check,
+    Report,
+    Stage,
+    device,
+    emulated,
+    epochs,
+    host_epochs,
+    memory,
+    operations,
+    small_kernels,
+    textbook,
+)
 from deltaprop.doctor import run as running
 from deltaprop.doctor.emulated import HOST_CUDA
 from deltaprop.doctor.fits import Fit
 from deltaprop.doctor.process import Ending, module_command, run_process
 from deltaprop.doctor.record import NotTriedError, Record, hearing_warnings
-from deltaprop.doctor.stages import trials_of
+from deltaprop.doctor.stages import Trial, trials_of
 from deltaprop.doctor.ways import only
 
 EMULATED = trials_of("cupy", emulated=True)
@@ -272,6 +284,25 @@ def test_there_is_no_emulation_without_a_checkout(monkeypatch, tmp_path, capsys)
         dp.check_backend("numpy", emulated=True)
 
 
+def test_every_small_kernel_has_every_tile_tried(on_host, monkeypatch):
+    """Where one of them leaves its result as it was, it is found, and no other is blamed."""
+    of_backend = on_host._kernel
+
+    def kernel(file, function, *rest):
+        launch = of_backend(file, function, *rest)
+        return (lambda *arguments: None) if function == "small_gradient_4" else launch
+
+    monkeypatch.setattr(on_host, "_kernel", kernel)
+    monkeypatch.setattr(small_kernels, "SIZES", ((3, 5, 2, 2),))
+    checks = {check.name: check.passed for check in heard(small_kernels.small_kernels, on_host)}
+    tiles = {"small_forward": 3, "small_output": 2, "small_delta": 2, "small_gradient": 2}
+    names = [f"{name}, tile {i + 1}" for name, count in tiles.items() for i in range(count)]
+    assert set(checks) == {f"{dtype} {name}" for dtype in ("float64", "float32") for name in names}
+    assert {name for name, passed in checks.items() if not passed} == {
+        f"{dtype} {name}, tile 2" for dtype in ("float64", "float32") for name in tiles if name != "small_forward"
+    }
+
+
 # -- the device itself --------------------------------------------------------------------------------------------
 
 
@@ -285,7 +316,8 @@ def fake_device(products):
     )
     nvrtc = SimpleNamespace(getVersion=lambda: (13, 0))
     cuda = SimpleNamespace(Device=lambda: SimpleNamespace(id=0, compute_capability="90"), runtime=runtime, nvrtc=nvrtc)
-    return SimpleNamespace(cp=SimpleNamespace(cuda=cuda, __version__="14.2.0"), products=products)
+    cp = SimpleNamespace(cuda=cuda, __version__="14.2.0")
+    return SimpleNamespace(cp=cp, products=products, shared_memory_limits=lambda: (2**17, 2, 132))
 
 
 def test_the_device_is_described(monkeypatch):
@@ -302,6 +334,19 @@ def test_the_device_is_described(monkeypatch):
     assert facts["matrix products"] == "by cublasLt"
     assert compiled == [("adam", "float32", "sm_90")]
     assert [what for kind, what in events if kind == "slow"] == []
+
+
+@pytest.mark.parametrize(("mode", "exclusive"), [(0, False), (2, False), (3, True)])
+def test_a_device_for_one_process_at_a_time(monkeypatch, mode, exclusive):
+    """Its compute mode, as the runtime's manual numbers them: default, prohibited, exclusive to a process."""
+    runtime = SimpleNamespace(
+        cudaDevAttrComputeMode=20,
+        getDevice=lambda: 1,
+        deviceGetAttribute=lambda what, number: {(20, 1): mode}[what, number],
+    )
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "cupy.cuda", SimpleNamespace(runtime=runtime))
+    assert device.is_exclusive() == exclusive
 
 
 def test_products_without_cublaslt_are_slow(monkeypatch):
@@ -347,7 +392,11 @@ def test_kernels_compiled_beforehand(tmp_path, monkeypatch, capsys):
         assert last == f"2 kernel files for sm_90 are in {tmp_path}, {anew} of them compiled anew"
     assert len(list(tmp_path.glob("gather-*-sm_90-*.cubin"))) == 2
     events = []
-    device.kernel_files(fake_device(None), Record(events.append))  # the stage, on a device of this kind
+    on_device, kernels = fake_device(None), []
+    on_device.compile_for = lambda step: step()
+    on_device.resident_kernel = lambda dtype, residence: kernels.append((dtype.name, residence.blocks))
+    device.kernel_files(on_device, Record(events.append))  # the stage, on a device of this kind
+    assert sorted(kernels) == sorted(2 * [(dtype, blocks) for dtype in ("float64", "float32") for blocks in (1, 2)])
     assert sorted(what.split()[0] for _, what in events) == ["gather-float32", "gather-float64"]
     assert run(["doctor", "--compile", "sm_20"]) == 2
     assert "kernels for sm_20: kernels/gather.cu does not compile" in capsys.readouterr().err
@@ -430,6 +479,92 @@ print("what it had to say", file=sys.stderr, flush=True)
 print('["tryi', end="", flush=True)
 os.kill(os.getpid(), signal.SIGSEGV)
 """
+
+
+#: A stage that waits until so many have begun.
+MEETING = """
+import os, sys, time
+from pathlib import Path
+folder, count = Path(sys.argv[1]), int(sys.argv[2])
+(folder / str(os.getpid())).touch()
+end = time.monotonic() + 20
+while len(list(folder.iterdir())) < count and time.monotonic() < end:
+    time.sleep(0.01)
+print('["check", ["met", %d, 0, ""]]' % (len(list(folder.iterdir())) < count))
+print('["done", null]')
+"""
+
+
+def trials(*names, alone=()):
+    return tuple(Trial(name, None, alone=name in alone) for name in names)
+
+
+def test_which_stages_run_side_by_side():
+    names = [[trial.name for trial in batch] for batch in running.batches(trials(*"abcdefg", alone="de"))]
+    assert names == [["a"], ["b", "c"], ["d"], ["e"], ["f", "g"]]
+    for kind in ("cupy", "numpy"):
+        for batch in running.batches(trials_of(kind)):
+            assert len(batch) == 1 or not any("fits" in trial.name or "memory" in trial.name for trial in batch)
+    assert [trial.name for trial in running.batches(trials_of("cupy"))[1]] == ["kernel files"]
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_side_by_side_and_in_order(monkeypatch, tmp_path, exclusive):
+    """Two wait for each other, unless a device lets one process at a time use it; the table is in order."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(running, "trials_of", lambda kind, *, emulated=False: trials("first", "second", "third"))
+    told = [["exclusive", None]] if exclusive else []
+    first = "\n".join(map(json.dumps, [*told, ["done", None]]))
+    programs = {"first": ["print(__import__('sys').argv[1])", first]}
+    folders = {name: tmp_path / (name if exclusive else "together") for name in ("second", "third")}
+    for folder in folders.values():
+        folder.mkdir(exist_ok=True)
+
+    def command(module, backend, name, *options):
+        program = programs.get(name) or [MEETING, str(folders[name]), "1" if exclusive else "2"]
+        return [sys.executable, "-c", *program]
+
+    most, at_once = [], []
+    run = running.run_process
+
+    def counted(command, *rest):
+        at_once.append(command)
+        most.append(len(at_once))
+        try:
+            return run(command, *rest)
+        finally:
+            at_once.remove(command)
+
+    monkeypatch.setattr(running, "module_command", command)
+    monkeypatch.setattr(running, "run_process", counted)
+    report = dp.check_backend("numpy")
+    assert [(stage.name, stage.status) for stage in report.stages] == [
+        ("first", "ok"), ("second", "ok"), ("third", "ok")
+    ]  # fmt: skip
+    assert max(most) == (1 if exclusive else 2)
+    assert (report.seconds < sum(stage.seconds for stage in report.stages)) == (not exclusive)
+
+
+def test_an_interrupt_ends_all_that_run_side_by_side(tmp_path):
+    program = (
+        "import os, sys; import deltaprop as dp; from deltaprop.doctor import run; "
+        "from deltaprop.doctor.stages import Trial; os.cpu_count = lambda: 2; "
+        "run.trials_of = lambda kind, *, emulated: tuple(Trial(name, None) for name in 'abcd'); "
+        f"run.module_command = lambda module, backend, name: [sys.executable, '-c', {ENDLESS!r} if name != 'a' else '', "
+        "sys.argv[1] + name]; dp.check_backend('numpy')"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, f"{tmp_path}/"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    for name in "bc":
+        wait_for(lambda name=name: (tmp_path / name).exists() and (tmp_path / name).read_text())
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT
+    assert "KeyboardInterrupt" in errors
+    assert not (tmp_path / "d").exists()
+    for name in "bc":
+        assert_gone(tmp_path / name)
 
 
 def test_a_crash_costs_one_stage(instead, no_device, capsys, tmp_path):
@@ -579,6 +714,7 @@ TOLD = Report(
         Stage("cupy", "40 fits", "not tried", 1.0, "no device"),
     ),
     {"device": "0: NVIDIA H200", "Python": "3.11"},
+    36.4,
 )
 
 

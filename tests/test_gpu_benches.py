@@ -33,12 +33,14 @@ from deltaprop.benches.gpu_parts import (
 )
 from deltaprop.benches.gpu_parts import tests as tests_part
 from deltaprop.benches.gpu_parts.channel import Channel
+from deltaprop.benches.gpu_parts.events import WARM, device_seconds
 from deltaprop.benches.gpu_parts.part import USUAL, Options
 from deltaprop.benches.gpu_parts.process import Log, PartProcess
 from deltaprop.benches.gpu_parts.results import Results, file_of, merged
 from host_cuda import compiler_problem, in_place_of_cupy
 
 import deltaprop as dp
+from deltaprop.backends.resident import CLUSTERS, MOST_LAYERS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -638,10 +640,29 @@ def test_ceilings_part(cupy_by_numpy, monkeypatch):
     for name, value in (("ENTRIES", 2**13), ("ROWS", 64), ("COLUMNS", 32)):
         monkeypatch.setattr(ceilings, name, value)
     rows = planned_and_told(ceilings)
+    content = {"parts": {"ceilings": {"rows": [{"name": name, **row} for name, row in rows.items()]}}}
+    (line,) = [line for line in markdown.ceilings(content).splitlines() if line.startswith("| sigmoid |")]
+    assert line.endswith(f"| {rows['sigmoid']['median'] * 1e6:.0f} µs | {rows['sigmoid']['from_idle'] * 1e6:.0f} µs |")
     seconds = rows["product tf32"]["median"]
     assert rows["product tf32"]["flop_a_second"] == pytest.approx(2 * 64 * 32 * 32 / seconds)
     moved = 7 * 4 * 2**13 / rows["adam"]["median"]
     assert rows["adam"]["share_of_copy"] == pytest.approx(moved / rows["copy"]["bytes_a_second"])
+    assert all(("from_idle" in row) != ("flop_a_second" in row) for row in rows.values())
+
+
+def test_what_is_launched_ahead_is_not_timed(cupy_by_numpy):
+    """Each event is recorded after the calls that were launched before it."""
+    calls, recorded = [], []
+
+    class Counting(Instant):
+        def record(self):
+            self.at = len(calls)
+            recorded.append(self.at)
+
+    cupy_by_numpy.cuda.Event = Counting
+    assert device_seconds(lambda: calls.append(1), 2, ahead=3) == [1.0, 1.0]
+    assert recorded[:4] == [3, 4, 7, 8]
+    assert len(calls) == 4 * (2 + WARM)
 
 
 def test_members_part(cupy_by_numpy, monkeypatch):
@@ -697,6 +718,89 @@ def test_sanitizer_part(monkeypatch, tmp_path):
     assert len(told.rows) == 3 * len(small_fits.WAYS)
     assert told.rows["racecheck, resident 8"]["kernels"] == ["resident_8"]
     assert {name.partition(",")[0] for name, row in told.rows.items() if "failed" in row} == {"racecheck"}
+
+
+#: What compute-sanitizer says where it has no memory for its own records, as its manual has it, and of a real fault.
+UNTRACKED = (
+    "========= Internal Sanitizer Error: The Sanitizer encountered an error while launching resident_8 and didn't track "
+    "the launch. Errors might go undetected. (Unable to allocate enough memory to perform the requested operation)"
+)
+OVERFLOW = """========= Warning: Detected overflow of tracked cuda::barrier structures.
+========= Try using --num-cuda-barriers to fix the issue"""
+FOUND = """========= Barrier error detected. Missing init.
+=========     at 0x90 in resident_8
+=========     by thread (0,0,0) in block (0,0,0)"""
+BROKEN = """Traceback (most recent call last):
+cupy_backends.cuda.api.runtime.CUDARuntimeError: cudaErrorLaunchFailure: unspecified launch failure
+========= Target application returned an error"""
+FAR_OFF = """float32 SGD: 1.0e-01 from the reference
+========= Target application returned an error"""
+HEAD, SUMMARY = "========= COMPUTE-SANITIZER", "========= ERROR SUMMARY: 1 error"
+
+
+@pytest.mark.parametrize(
+    ("said", "of_the_tool"),
+    [
+        ([UNTRACKED], True),
+        ([UNTRACKED, UNTRACKED], True),
+        ([OVERFLOW], True),
+        ([OVERFLOW, BROKEN], True),
+        ([UNTRACKED, BROKEN], True),
+        ([FOUND], False),
+        ([UNTRACKED, FOUND], False),
+        ([OVERFLOW, FOUND, BROKEN], False),
+        ([BROKEN], False),
+        ([UNTRACKED, FAR_OFF], False),
+        (["========= Invalid __shared__ write of size 4 bytes", UNTRACKED], False),
+        (["========= Something no manual has a word of", UNTRACKED], False),
+        ([], False),
+    ],
+)
+@pytest.mark.parametrize("exit_status", [0, 9])
+def test_a_tool_that_fails_has_found_nothing(tmp_path, said, of_the_tool, exit_status):
+    """And what it has found beside that is not lost."""
+    (tmp_path / "said").write_text("\n".join([HEAD, *said, SUMMARY]))
+    tool = tmp_path / "tool"
+    tool.write_text(f"#!/bin/sh\ncat {tmp_path / 'said'}\nexit {exit_status}")
+    tool.chmod(0o755)
+    facts = sanitizer.look(str(tool), "synccheck", "resident 8", "cupy", 30.0)
+    assert ("tool_failed" in facts) == of_the_tool
+    assert ("failed" in facts) == (exit_status == 9 and not of_the_tool)
+    if of_the_tool:
+        assert facts["why"] == said[0].splitlines()[0].strip("= ")
+
+
+def test_a_tool_that_lacked_memory_has_it_alone(monkeypatch, tmp_path):
+    """Where synccheck has failed beside others, it is called again by itself and does not; racecheck fails both times."""
+    tool = tmp_path / "compute-sanitizer"
+    tool.write_text(
+        f"""#!/bin/sh
+for last; do :; done
+case "$2 $*" in
+    "synccheck "*"resident 8"*) mkdir {tmp_path}/second 2>/dev/null && {{ cat {tmp_path}/said; exit 9; }};;
+    "racecheck "*"resident 8"*) cat {tmp_path}/said; exit 9;;
+esac
+echo "========= ERROR SUMMARY: 0 errors"
+"""
+    )
+    (tmp_path / "said").write_text(f"{HEAD}\n{UNTRACKED}\n{SUMMARY}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    told = Told()
+    sanitizer.run(Options(60.0), told)
+    assert len(told.rows) == 3 * len(small_fits.WAYS)
+    assert [name for name, row in told.rows.items() if "tool_failed" in row] == ["racecheck, resident 8"]
+    assert not any("failed" in row for row in told.rows.values())
+    rows = [{"name": name, **row} for name, row in told.rows.items()]
+    content = {"parts": {"sanitizer": {"status": "done", "rows": rows}}, "left_out": {}}
+    assert "14 of 15 clean, the tool failed in 1" in markdown.checks(content)
+
+
+def test_synccheck_is_told_of_more_barriers_than_any_block_has():
+    """Each block of a cluster has two a layer, and may reach those of the others."""
+    given = sanitizer.command("tool", "synccheck", "resident 8", "cupy")
+    assert int(given[given.index("--num-cuda-barriers") + 1]) > 2 * MOST_LAYERS * max(CLUSTERS)
+    assert "--num-cuda-barriers" not in sanitizer.command("tool", "memcheck", "resident 8", "cupy")
 
 
 @pytest.mark.parametrize("precision", cases.PRECISIONS)

@@ -92,6 +92,17 @@ def test_subnormals_are_not_flushed():
     assert not re.findall(r"(?:mul|add|sub|fma|div)\.[\w.]*ftz", ptx)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_sigmoid_has_no_general_quotient_of_floats(dtype):
+    """Nor have its derivatives, and what is made of them: it has a branch and twice as many instructions."""
+    ptx = compile_kernels("activation", dtype, "sm_90", to_ptx=True).decode()
+    bodies = dict(re.findall(r"\.entry (activation_\w+)\((.*?)^\}", ptx, re.DOTALL | re.MULTILINE))
+    for name in ("sigmoid", "silu", "gradient_sigmoid", "gradient_tanh", "gradient_softplus", "gradient_silu"):
+        body = bodies[f"activation_{name}"]
+        assert ("rcp.approx.ftz.f32" in body) == (dtype == "float32")
+        assert ("div." in body) == (dtype == "float64")
+
+
 def test_an_error_shows_the_log(monkeypatch):
     monkeypatch.setattr(cuda_compiler, "read", lambda name: "not C++")
     with pytest.raises(RuntimeError, match=r"kernels/sgd.cu does not compile for sm_90 and float32"):

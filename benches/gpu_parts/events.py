@@ -8,13 +8,19 @@ from typing import Any
 WARM = 3
 
 
-def device_seconds(call: Callable[[], object], repeats: int = 20) -> list[float]:
-    """Of so many calls, in rising order."""
+def device_seconds(call: Callable[[], object], repeats: int = 20, *, ahead: int = 0) -> list[float]:
+    """Of so many calls, in rising order.
+
+    So many calls as `ahead` says are launched right before each, and not timed: the device is busy with them until the
+    host has launched the one that is timed. With 0 the device waits for the host, and that is timed as well.
+    """
     import cupy
 
     seconds = []
     for turn in range(repeats + WARM):
         begin, end = cupy.cuda.Event(), cupy.cuda.Event()
+        for _ in range(ahead):
+            call()
         begin.record()
         call()
         end.record()

@@ -85,8 +85,9 @@ def ceilings(content: dict[str, Any]) -> str:
             what = f"{row['share_of_copy']:.3f} of the copy{goal}"
         else:
             what = row["why"]
-        lines.append([row["name"], what])
-    return table(["what", "measured"], lines)
+        idle = f"{row['from_idle'] * 1e6:.0f} µs" if "from_idle" in row else ""
+        lines.append([row["name"], what, f"{row['median'] * 1e6:.0f} µs" if "median" in row else "", idle])
+    return table(["what", "measured", "takes", "from an idle device"], lines)
 
 
 def members(content: dict[str, Any]) -> str:
@@ -148,8 +149,9 @@ def checks(content: dict[str, Any]) -> str:
         elif part == "bits":
             said = ", ".join(f"{row['name']} {row['ulp']:.2f} ulp" for row in entry["rows"])
         elif part == "sanitizer":
-            clean = sum(not row["exit"] for row in entry["rows"])
-            said = f"{clean} of {len(entry['rows'])} clean"
+            broken = sum("tool_failed" in row for row in entry["rows"])
+            clean = sum(not row["exit"] and "tool_failed" not in row for row in entry["rows"])
+            said = f"{clean} of {len(entry['rows'])} clean" + (f", the tool failed in {broken}" if broken else "")
         elif part == "memory":
             said = f"{sum('failed' not in row for row in entry['rows'])} of {len(entry['rows'])} ways flat"
         lines.append([part, entry["status"], said])

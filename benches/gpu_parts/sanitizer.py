@@ -17,8 +17,31 @@ from .small_fits import WAYS
 TOOLS = ("memcheck", "synccheck", "racecheck")
 #: How many run at a time, and what a tool exits with where it has found something.
 SIDE_BY_SIDE, FOUND = 8, 9
-#: Barriers in shared memory that synccheck keeps track of: by default too few for a cluster that runs many steps.
-BARRIERS = 2**16
+#: Barriers in shared memory that a block may have; synccheck keeps track of so many for each. What it finds out by
+#: itself is too few. Ours have two a layer, in clusters of 8; those of cuBLAS some ten. For 65536 it takes all memory
+#: of the device.
+BARRIERS = 256
+#: What a tool says of itself, and not of the program: what comes after, it may miss.
+OF_THE_TOOL = ("Internal Sanitizer Error", "Warning: Detected overflow of tracked cuda::barrier")
+#: Other lines that are no finding.
+REMARKS = ("COMPUTE-SANITIZER", "ERROR SUMMARY", "RACECHECK SUMMARY", "LEAK SUMMARY", "Try using --num-cuda-barriers")
+#: How the end of a program is reported, and what the program says where the device has refused something: it does where
+#: the tool has taken all memory, or has broken a launch.
+ENDED = "Target application returned an error"
+NO_DEVICE = re.compile(r"^[\w.]*(?:CUDARuntimeError|CUDADriverError|OutOfMemoryError)\b", re.MULTILINE)
+
+
+def problem_of_the_tool(output: str) -> str | None:
+    """What kept the tool from its work, where it has found nothing in the program; None otherwise.
+
+    Any line that begins a report and is not known counts as a finding.
+    """
+    said = [found[1] for found in re.finditer(r"^=+ (\S.*)$", output, re.MULTILINE)]
+    own = [line for line in said if line.startswith(OF_THE_TOOL)]
+    others = [line for line in said if not line.startswith((*OF_THE_TOOL, *REMARKS))]
+    if NO_DEVICE.search(output):
+        others = [line for line in others if not line.startswith(ENDED)]
+    return own[0] if own and not others else None
 
 
 def command(tool: str | None, check: str, way: str, backend: str) -> list[str]:
@@ -54,7 +77,10 @@ def look(tool: str | None, check: str, way: str, backend: str, seconds: float) -
         "said": next((line.strip("= ") for line in reversed(lines) if "SUMMARY" in line), None),
         "seconds": round(time.monotonic() - began, 1),
     }
-    if done.returncode:
+    problem = problem_of_the_tool(done.stdout)
+    if problem is not None:
+        facts |= {"tool_failed": True, "why": problem}
+    elif done.returncode:
         facts |= {"failed": True, "tail": lines[-12:]}
         places = re.findall(r"\bat (?:0x[0-9a-f]+ in )?([A-Za-z_]\w+)", done.stdout)
         facts["kernels"] = sorted(set(places))[:8]
@@ -70,17 +96,25 @@ def run(options: Options, tell: Channel) -> None:
             raise NotHereError("compute-sanitizer is neither on the path nor in /usr/local/cuda/bin")
         backend, work = "cupy", [(check, way) for check in TOOLS for way in WAYS]
     tell.plan([f"{check}, {way}" for check, way in work])
-    failed = []
+    failed, again = list[str](), dict[tuple[str, str], dict[str, Any]]()
+
+    def row(check: str, way: str, facts: dict[str, Any]) -> None:
+        tell.row(f"{check}, {way}", **facts)
+        if "failed" in facts:
+            failed.append(f"{check}, {way}")
 
     def one(check: str, way: str) -> None:
         left = until - time.monotonic()
         facts = look(tool, check, way, backend, left) if left > 1 else None
-        if facts is not None:
-            tell.row(f"{check}, {way}", **facts)
-            if "failed" in facts:
-                failed.append(f"{check}, {way}")
+        if facts is not None and "tool_failed" in facts:
+            again[check, way] = facts
+        elif facts is not None:
+            row(check, way, facts)
 
     with ThreadPoolExecutor(min(SIDE_BY_SIDE, os.cpu_count() or 1)) as pool:
         list(pool.map(lambda each: one(*each), work))
+    for (check, way), facts in again.items():  # by themselves, with all memory of the device
+        left = until - time.monotonic()
+        row(check, way, (look(tool, check, way, backend, left) if left > 1 else None) or facts)
     if failed:
         raise SystemExit(f"something was found by {'; '.join(failed)}")

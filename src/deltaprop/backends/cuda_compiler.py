@@ -157,27 +157,28 @@ def compile_all(architecture: str, *, report: Callable[[str, float], None] = lam
     RuntimeError
         If the compiler refuses a file.
     """
-    compile_files([(name, dtype) for name in kernel_files() for dtype in dtypes_of(name)], architecture, report=report)
+    every = [(name, dtype, ()) for name in kernel_files() for dtype in dtypes_of(name)]
+    compile_files(every, architecture, report=report)
 
 
 def compile_files(
-    wanted: Collection[tuple[str, str]],
+    wanted: Collection[tuple[str, str, tuple[str, ...]]],
     architecture: str,
     *,
     report: Callable[[str, float], None] = lambda name, seconds: None,
 ) -> None:
-    """`compile_all` of pairs of a file and a dtype."""
+    """`compile_all` of these: a file, a dtype and definitions each."""
 
-    def compiled(name: str, dtype: str) -> float:
+    def compiled(name: str, dtype: str, definitions: tuple[str, ...]) -> float:
         began = time.perf_counter()
-        cached_cubin(name, dtype, architecture)
+        cached_cubin(name, dtype, architecture, definitions)
         return time.perf_counter() - began
 
     # NVRTC holds neither Python's lock nor one of its own. A long file that came last would be waited for alone.
-    longest_first = sorted(wanted, key=lambda pair: len(read(f"{pair[0]}.cu")), reverse=True)
+    longest_first = sorted(wanted, key=lambda each: len(read(f"{each[0]}.cu")), reverse=True)
     pool = ThreadPoolExecutor(os.cpu_count() or 1)
     try:
-        running = {pool.submit(compiled, *pair): "-".join(pair) for pair in longest_first}
+        running = {pool.submit(compiled, *each): "-".join(each[:2]) for each in longest_first}
         for done in as_completed(running):
             report(running[done], done.result())
     finally:

@@ -151,7 +151,7 @@ class Here(threading.local):
         #: The buffers that a graph uses which is being captured.
         self.captured: list[Array] | None = None
         #: The files that a step needs and that are not loaded, while it is taken without being launched.
-        self.wanted: set[tuple[str, str]] | None = None
+        self.wanted: set[tuple[str, str, tuple[str, ...]]] | None = None
         self.step: Array | None = None
         self.narrowed: Narrowed | None = None
         self.aside: Aside | None = None
@@ -331,7 +331,7 @@ class CupyBackend(Backend):
         kernel = self._functions.get(key)
         if self._here.wanted is not None:
             if kernel is None:
-                self._here.wanted.add((file, kind))
+                self._here.wanted.add((file, kind, definitions))
             return _nothing
         if kernel is None:
             architecture = f"sm_{device.compute_capability}"
@@ -348,7 +348,7 @@ class CupyBackend(Backend):
 
         It is called for that, launching nothing: what it changes on the host has to bear that.
         """
-        wanted: set[tuple[str, str]] = set()
+        wanted: set[tuple[str, str, tuple[str, ...]]] = set()
         self._here.wanted = wanted
         try:
             step()
@@ -800,12 +800,16 @@ class CupyBackend(Backend):
         limit, most, multiprocessors = self.shared_memory_limits()
         self._limits[self.cp.cuda.Device().id] = limit, min(most, blocks // 2), multiprocessors
 
+    def resident_kernel(self, dtype: np.dtype[Any], residence: Residence) -> Any:
+        """What trains this network in shared memory."""
+        function, definitions = f"resident_{residence.blocks}", residence.definitions
+        return self._kernel("resident", function, dtype, definitions, residence.shared_bytes)
+
     def run_resident(self, plan: Array, dtype: np.dtype[Any], residence: Residence, members: int) -> None:
         """Launch ``kernels/resident.cu``: one cluster a member. The bytes of `plan` lie on the device."""
-        shared_bytes = residence.shared_bytes
-        kernel = self._kernel("resident", f"resident_{residence.blocks}", dtype, residence.definitions, shared_bytes)
+        kernel = self.resident_kernel(dtype, residence)
         grid, block = (members * residence.blocks,), (residence.shape.threads,)
-        kernel(grid, block, (plan,), shared_mem=shared_bytes)
+        kernel(grid, block, (plan,), shared_mem=residence.shared_bytes)
 
     # -- functions of one array ---------------------------------------------------------------------------------
 

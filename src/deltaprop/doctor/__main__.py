@@ -7,7 +7,7 @@ import traceback
 
 from deltaprop.backends import get_backend, split_name
 from deltaprop.backends.compiled_files import compiled_here
-from deltaprop.doctor.device import require_cuda
+from deltaprop.doctor.device import is_exclusive, require_cuda
 from deltaprop.doctor.emulated import emulated_backend
 from deltaprop.doctor.process import end_with_parent, events_to_stdout
 from deltaprop.doctor.record import NotTriedError, Record, hearing_warnings
@@ -23,6 +23,8 @@ def main(name: str, stage: str, *, emulated: bool) -> None:
     try:
         if kind == "cupy" and not emulated:
             require_cuda()
+            if is_exclusive():
+                tell(("exclusive", None))
         # Where there are several devices, every network shall be on the one that is tried.
         backend = (emulated_backend() if emulated else get_backend(name)).on_device(None)
         record = Record(tell)

@@ -13,11 +13,14 @@ from deltaprop.backends.compiled_files import compiled_here
 from deltaprop.backends.cuda_compiler import compile_all, compile_kernels
 from deltaprop.backends.cupy import INSTALL
 from deltaprop.doctor.record import NoDeviceError, NotTriedError, Record
+from deltaprop.doctor.residents import clusters_of, compile_residents
 from deltaprop.errors import BackendError
 from deltaprop.installed import is_installed
 
 #: What says which driver is loaded, on Linux.
 DRIVER = Path("/proc/driver/nvidia/version")
+#: cudaComputeModeExclusiveProcess
+EXCLUSIVE_PROCESS = 3
 CAPTURE = "which training steps need to be captured as CUDA graphs, and products to be in a lower precision"
 
 
@@ -32,6 +35,14 @@ def require_cuda() -> None:
     problem = backend_problem("cupy")
     if problem is not None:
         raise NoDeviceError(problem)
+
+
+def is_exclusive() -> bool:
+    """Whether the device is set to let one process at a time use it: others would find it busy."""
+    from cupy.cuda import runtime
+
+    mode = runtime.deviceGetAttribute(runtime.cudaDevAttrComputeMode, runtime.getDevice())
+    return bool(mode == EXCLUSIVE_PROCESS)
 
 
 def device(backend: Any, record: Record) -> None:
@@ -59,8 +70,9 @@ def device(backend: Any, record: Record) -> None:
 
 
 def kernel_files(backend: Any, record: Record) -> None:
-    """Every kernel file for the device, from the cache or compiled anew."""
+    """Every kernel file for the device, from the cache or compiled anew, and those of networks in shared memory."""
     compile_all(architecture(backend), report=lambda name, seconds: record.progress(compiled(name, seconds)))
+    compile_residents(backend, clusters_of(backend))
 
 
 def compile_for(architecture: str, tell: Callable[[str], None]) -> str:

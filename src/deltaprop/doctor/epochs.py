@@ -12,17 +12,15 @@ from deltaprop.backends.base import Precision
 from deltaprop.doctor.device import require_cublaslt
 from deltaprop.doctor.fits import OPTIMIZERS, Fit
 from deltaprop.doctor.record import NotTriedError, Record
+from deltaprop.doctor.residents import DTYPES, TWO_RULES, compile_residents
 from deltaprop.doctor.ways import only
 from deltaprop.graph_epoch import GraphEpoch
 from deltaprop.resident_epoch import ResidentEpoch
 from deltaprop.streamed_epoch import StreamedEpoch
 from deltaprop.whole_epoch import Pass
 
-DTYPES = ("float64", "float32")
 #: Samples of an epoch of captured steps: more than one graph of many steps holds, some single ones, a short one.
 CAPTURED_SAMPLES = 7 * 20 + 3
-#: A rule without moments and one with both, where a stage does not try them all.
-TWO_RULES = ("SGD", "AdamW")
 #: Bytes of a chunk of a streamed epoch: three minibatches of 7 of 24 numbers.
 CHUNK_BYTES = 3 * 7 * 24 * 8
 
@@ -40,6 +38,8 @@ def resident_on(blocks: int) -> Callable[[Any, Record], None]:
     def stage(backend: Any, record: Record) -> None:
         if blocks > backend.shared_memory_limits()[1]:
             raise NotTriedError("clusters of blocks began with compute capability 9.0")
+        record.trying("to compile the kernels")
+        compile_residents(backend, (blocks,))
         with patch.object(resident, "CLUSTERS", (blocks,)), only(ResidentEpoch) as found:
             for dtype in DTYPES:
                 for rule in TWO_RULES:

@@ -12,7 +12,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -67,12 +68,43 @@ def module_command(module: str, *arguments: str) -> list[str]:
     return [interpreter(), "-P", "-X", "faulthandler", "-m", module, *arguments]
 
 
-def run_process(command: Sequence[str], limit: float, hear: Callable[[Event], None]) -> Ending:
+class Processes:
+    """Those that run side by side, each waited for by a thread, and are ended together."""
+
+    def __init__(self) -> None:
+        self._lock, self._running, self._ended = threading.Lock(), set[subprocess.Popen[bytes]](), False
+
+    @contextlib.contextmanager
+    def among_them(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
+        """While it runs. Where the others have been ended, it is told to end as well."""
+        with self._lock:
+            self._running.add(process)
+            ended = self._ended
+        try:
+            if ended:
+                end(process)
+            yield
+        finally:
+            with self._lock:
+                self._running.discard(process)
+
+    def end(self) -> None:
+        """End all of them, and those that are only about to begin."""
+        with self._lock:
+            self._ended, running = True, list(self._running)
+        with ThreadPoolExecutor(max(1, len(running))) as pool:
+            list(pool.map(end, running))
+
+
+def run_process(
+    command: Sequence[str], limit: float, hear: Callable[[Event], None], processes: Processes | None = None
+) -> Ending:
     """Run `command` and `hear` each event that it writes to standard output, a JSON array a line.
 
     Its standard input stays open as long as this process lives and wants it to go on. Whatever is raised here, such as
-    KeyboardInterrupt, ends it.
+    KeyboardInterrupt, ends it, and so does the end of `processes`.
     """
+    processes = processes or Processes()
     began = time.perf_counter()
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
@@ -84,13 +116,14 @@ def run_process(command: Sequence[str], limit: float, hear: Callable[[Event], No
             start_new_session=True,  # Ctrl-C is for this process, which then ends that one
         )
         lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
         problem = ""
         try:
-            while (line := lines.get(timeout=max(0.0, began + limit - time.perf_counter()))) is not None:
-                if line.endswith(b"\n"):  # else it is half a line, by a process that has crashed
-                    hear(tuple(json.loads(line)))
-            process.wait(max(0.0, began + limit - time.perf_counter()))
+            with processes.among_them(process):
+                threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
+                while (line := lines.get(timeout=max(0.0, began + limit - time.perf_counter()))) is not None:
+                    if line.endswith(b"\n"):  # else it is half a line, by a process that has crashed
+                        hear(tuple(json.loads(line)))
+                process.wait(max(0.0, began + limit - time.perf_counter()))
         except (queue.Empty, subprocess.TimeoutExpired):
             problem = f"it took more than {limit:g} s and was stopped"
         finally:

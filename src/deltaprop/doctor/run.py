@@ -1,10 +1,14 @@
-"""All stages of a backend one after the other, each in a process of its own."""
+"""All stages of a backend, each in a process of its own; some at a time, of those that do not disturb each other."""
 
 from __future__ import annotations
 
 import math
+import os
 import platform
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,13 +17,15 @@ import numpy as np
 import deltaprop
 from deltaprop.backends import split_name
 from deltaprop.doctor.emulated import require_emulation
-from deltaprop.doctor.process import Ending, module_command, run_process
+from deltaprop.doctor.process import Ending, Processes, module_command, run_process
 from deltaprop.doctor.record import Event
 from deltaprop.doctor.report import Check, Report, Stage, worst_of
 from deltaprop.doctor.stages import Trial, trials_of, with_stages
 
 #: How many times as long an emulated device may take.
 EMULATED = 10.0
+#: Stages that run at a time: most of one is waiting for a driver to begin, for a compiler, or for launches.
+SIDE_BY_SIDE = 4
 
 
 def check_backend(
@@ -42,7 +48,8 @@ def check_backend(
     only : str
         Only stages in whose names this text occurs; by default all.
     progress : callable
-        Given a line before each stage, and for each kernel file that has been compiled.
+        Given a line before each stage, and for each kernel file that has been compiled; by other threads, but by one
+        at a time.
     emulated : bool
         Try the CUDA backend on the emulated device of the tests, on the CPU; needs a checkout of the repository.
 
@@ -77,24 +84,58 @@ def check_backend(
     if not wanted:
         names = ", ".join(repr(trial.name) for trial in trials)
         raise ValueError(f"only: expected a part of the name of a stage, {names}, got {only!r}")
-    machine, stages = _machine(), list[Stage]()
-    for trial in wanted:
-        progress(f"{'emulated' if emulated else backend}: {trial.name}")
-        heard, ending = _run(backend, trial, progress, emulated=emulated)
-        usual = math.inf if emulated else trial.usual
-        machine |= heard.facts
-        stages.append(heard.stage("emulated" if emulated else backend, trial.name, ending, usual))
+    began, machine, stages = time.perf_counter(), _machine(), list[Stage]()
+    name, one_at_a_time = "emulated" if emulated else backend, False
+    for batch in batches(wanted):
+        done = _run_batch(backend, batch, progress, emulated=emulated, alone=one_at_a_time)
+        for trial, heard, ending in done:
+            machine |= heard.facts
+            one_at_a_time |= heard.exclusive
+            stages.append(heard.stage(name, trial.name, ending, math.inf if emulated else trial.usual))
+        trial, heard, ending = done[0]
         if heard.no_device or (ending.problem and trial.name == "device"):
             break  # the others would say the same, or wait for it as long as this one has
-    return Report(tuple(stages), machine)
+    return Report(tuple(stages), machine, time.perf_counter() - began)
 
 
-def _run(backend: str, trial: Trial, progress: Callable[[str], None], *, emulated: bool) -> tuple[Heard, Ending]:
-    """What a stage has told, and how its process ended."""
-    heard = Heard(progress)
-    options = ["--emulated"] if emulated else []
-    command = module_command("deltaprop.doctor", backend, trial.name, *options)
-    return heard, run_process(command, trial.limit * (EMULATED if emulated else 1.0), heard)
+def batches(trials: Sequence[Trial]) -> list[list[Trial]]:
+    """In the same order, those together that may run side by side; the first by itself, as it tells of the device."""
+    found: list[list[Trial]] = []
+    for trial in trials:
+        if len(found) > 1 and not trial.alone and not found[-1][-1].alone:
+            found[-1].append(trial)
+        else:
+            found.append([trial])
+    return found
+
+
+def _run_batch(
+    backend: str, batch: Sequence[Trial], progress: Callable[[str], None], *, emulated: bool, alone: bool
+) -> list[tuple[Trial, Heard, Ending]]:
+    """Each trial with what it has told and how its process ended, in their order; `SIDE_BY_SIDE` of them at a time.
+
+    Where this is interrupted, all of their processes are ended.
+    """
+    processes, lock, options = Processes(), threading.Lock(), ["--emulated"] if emulated else []
+
+    def tell(line: str) -> None:
+        with lock:
+            progress(line)
+
+    def run(trial: Trial) -> tuple[Trial, Heard, Ending]:
+        tell(f"{'emulated' if emulated else backend}: {trial.name}")
+        heard = Heard(tell)
+        command = module_command("deltaprop.doctor", backend, trial.name, *options)
+        return trial, heard, run_process(command, trial.limit * (EMULATED if emulated else 1.0), heard, processes)
+
+    with ThreadPoolExecutor(1 if alone else min(SIDE_BY_SIDE, os.cpu_count() or 1)) as pool:
+        futures = [pool.submit(run, trial) for trial in batch]
+        try:
+            return [future.result() for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()
+            processes.end()
 
 
 @dataclass
@@ -111,6 +152,7 @@ class Heard:
     raised: str = ""
     not_tried: str = ""
     no_device: bool = False
+    exclusive: bool = False
     done: bool = False
 
     def __call__(self, event: Event) -> None:
@@ -148,6 +190,9 @@ class Heard:
 
     def _no_device(self, what: str) -> None:
         self.not_tried, self.no_device = what, True
+
+    def _exclusive(self, what: None) -> None:
+        self.exclusive = True
 
     def _done(self, what: None) -> None:
         self.done = True

@@ -10,6 +10,7 @@ from deltaprop.backends.resident import CLUSTERS
 from deltaprop.doctor import device, epochs, host_epochs, memory
 from deltaprop.doctor.operations import operations
 from deltaprop.doctor.record import Record
+from deltaprop.doctor.small_kernels import small_kernels
 
 
 @dataclass(frozen=True)
@@ -22,25 +23,29 @@ class Trial:
     run : callable
         Given the backend and where to put what it finds; what it raises is a failure.
     usual : float
-        Seconds beyond which it is called slow: a process takes some 3 of them to begin on a device.
+        Seconds beyond which it is called slow: a process takes some 3 of them to begin on a device, more beside others.
     limit : float
         Seconds after which it is stopped, and has failed; what it compiles anew is counted.
     on_device : bool
         Whether it needs a device that is one, and not an emulated one.
+    alone : bool
+        Whether nothing may run beside it: the others need what it makes, or use the memory that it counts.
     """
 
     name: str
     run: Callable[[Any, Record], None]
-    usual: float = 10.0
+    usual: float = 20.0
     limit: float = 120.0
     on_device: bool = False
+    alone: bool = False
 
 
 CUDA = (
-    Trial("device", device.device, on_device=True),
+    Trial("device", device.device, on_device=True, alone=True),
     # NVRTC takes a minute or two for all of them.
-    Trial("kernel files", device.kernel_files, limit=900.0, on_device=True),
+    Trial("kernel files", device.kernel_files, limit=900.0, on_device=True, alone=True),
     Trial("operations", operations),
+    Trial("small kernels", small_kernels),
     *(
         Trial(f"resident, {blocks} block{'' if blocks == 1 else 's'}", epochs.resident_on(blocks), limit=300.0)
         for blocks in CLUSTERS
@@ -52,15 +57,15 @@ CUDA = (
     Trial("streamed epochs", epochs.streamed),
     Trial("single steps", epochs.steps),
     Trial("second stream", epochs.second_stream),
-    Trial("out of memory", memory.out_of_memory),
-    Trial(f"{memory.FITS} fits", memory.flat_memory),
+    Trial("out of memory", memory.out_of_memory, alone=True),
+    Trial(f"{memory.FITS} fits", memory.flat_memory, alone=True),
 )
 CPU = (
     # The compiler takes half a minute at most.
     Trial("compiled epochs", host_epochs.compiled, limit=300.0),
     Trial("recorded epochs", host_epochs.recorded),
     Trial("single steps", host_epochs.steps),
-    Trial(f"{memory.FITS} fits", memory.flat_memory),
+    Trial(f"{memory.FITS} fits", memory.flat_memory, alone=True),
 )
 
 

@@ -1,0 +1,40 @@
+"""The kernels of networks that stages train in shared memory: each shape has one of its own, compiled beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from unittest.mock import patch
+
+from deltaprop.backends import resident
+from deltaprop.doctor.fits import OPTIMIZERS, Fit
+from deltaprop.optimizers import rule_of
+
+DTYPES = ("float64", "float32")
+#: A rule without moments and one with both, where a stage does not try them all.
+TWO_RULES = ("SGD", "AdamW")
+
+
+def clusters_of(backend: Any) -> list[int]:
+    """How many blocks a cluster may have on this device."""
+    return [blocks for blocks in resident.CLUSTERS if blocks <= backend.shared_memory_limits()[1]]
+
+
+def compile_residents(backend: Any, clusters: Sequence[int]) -> None:
+    """Compile the kernels of clusters of so many blocks, several at a time: NVRTC takes a second or two for each."""
+
+    def kernels() -> None:
+        for blocks in clusters:
+            for dtype in DTYPES:
+                for name in TWO_RULES:
+                    fit, rule = Fit(dtype, name), rule_of(OPTIMIZERS[name])
+                    if rule is None:
+                        continue
+                    network = fit.network("reference")
+                    what = (network.layer_sizes, network.activations, network.loss, network.dtype, fit.batch)
+                    with patch.object(resident, "CLUSTERS", (blocks,)):
+                        found = resident.find_residence(backend, *what, rule)
+                    if found is not None:
+                        backend.resident_kernel(network.dtype, found)
+
+    backend.compile_for(kernels)

@@ -1,0 +1,113 @@
+"""Every kernel for small layers, with every tile, against NumPy in float64, on odd sizes.
+
+Training takes those that the device's clock chooses, so most of them run on few machines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from deltaprop.backends import Array, Backend
+from deltaprop.backends.cupy import CupyBackend
+from deltaprop.backends.small_layers import LIBRARY
+from deltaprop.doctor.operations import UNITS, Draw, Operation, error
+from deltaprop.doctor.record import Record
+
+#: Rows, inputs, units and outputs: one of all; odd ones, more than a tile; read 16 bytes at a time, more than a warp.
+SIZES = ((1, 3, 2, 1), (13, 133, 35, 7), (9, 260, 36, 12))
+DTYPES = ("float64", "float32")
+#: The longest sum: of the inputs of a layer.
+TERMS = 260
+
+
+def small_layers(backend: Backend) -> AbstractContextManager[None]:
+    """Where the kernels are used; NumPy has none."""
+    return backend.small_layers() if isinstance(backend, CupyBackend) else nullcontext()
+
+
+def small_forward(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
+    """z = W a + b and a = g(z), of a hidden layer."""
+    for m, inputs, units, _ in SIZES:
+        for name in ("sigmoid", "gelu"):
+            A, W, b = draw(m, inputs), draw(units, inputs), draw(units)
+            Z, out = draw.empty(m, units), draw.empty(m, units)
+            with small_layers(backend):
+                backend.affine_activation(A, W, b, name, Z=Z, out=out)
+            yield from (("z", Z), ("a", out))
+
+
+def small_output(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
+    """The output layer, its δ and their cost, and the weight gradient that adds up the cost and Σ δ."""
+    for m, inputs, _, s in SIZES:
+        for loss, name in (("categorical_cross_entropy", "softmax"), ("squared_error", "identity")):
+            A, W, b, Y = draw(m, inputs), draw(s, inputs), draw(s), draw.put(draw.targets(loss, m, s))
+            weight = draw.put(draw.rng.uniform(0.5, 2.0, m))
+            Z, out, delta, gradient = draw.empty(m, s), draw.empty(m, s), draw.empty(m, s), draw.empty(s, inputs)
+            sums, cost = draw(s), backend.zeros((), np.float64)
+            with small_layers(backend):
+                backend.affine_activation(A, W, b, name, Z=Z, out=out)
+                backend.output_delta(loss, name, Z, out, Y, 0.25, delta, cost, weight, sums, 0.5)
+                backend.weight_gradient(delta, A, out=gradient)
+            results = (("z", Z), ("a", out), ("δ", delta), ("Σ δ", sums), ("cost", cost), ("Δ", gradient))
+            yield from results
+
+
+def small_delta(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
+    """δ of the layer below, and the weight gradient that adds up Σ δ; with a mask of dropout, and without."""
+    for m, inputs, units, _ in SIZES:
+        for mask in (None, draw.put(2.0 * (draw.rng.random((m, inputs)) < 0.5))):
+            delta, W, Z, A = draw(m, units), draw(units, inputs), draw(m, inputs), draw(m, 5)
+            out, sums, gradient = draw.empty(m, inputs), draw(inputs), draw.empty(inputs, 5)
+            with small_layers(backend):
+                backend.hidden_delta(delta, W, "tanh", Z, out=out, bias_gradient=sums, mask=mask, keep=0.5)
+                backend.weight_gradient(out, A, out=gradient)
+            yield from (("δ", out), ("Σ δ", sums), ("Δ", gradient))
+
+
+def small_gradient(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
+    """Δ, by itself and added to what is there."""
+    for m, inputs, units, _ in SIZES:
+        for keep in (None, 0.75):
+            delta, A, out = draw(m, units), draw(m, inputs), draw(units, inputs)
+            with small_layers(backend):
+                backend.weight_gradient(delta, A, out=out, keep=keep)
+            yield "Δ", out
+
+
+KERNELS: tuple[Operation, ...] = (small_forward, small_output, small_delta, small_gradient)
+
+
+class Turns:
+    """In place of the device's clock: takes the tile of this turn, where a kernel has so many, else its last."""
+
+    def __init__(self, turn: int) -> None:
+        self.turn, self.tiles = turn, 0
+
+    def __call__(self, ways: dict[str, Any]) -> str:
+        """The name of a way, which is never the library's."""
+        own = [name for name in ways if name != LIBRARY]
+        self.tiles = max(self.tiles, len(own))
+        return own[min(self.turn, len(own) - 1)]
+
+
+def small_kernels(backend: Any, record: Record) -> None:
+    """Each formula in both dtypes, as many times as its kernels have tiles."""
+    for kernel in KERNELS:
+        for dtype in DTYPES:
+            turn, tiles = 0, 1
+            while turn < tiles:
+                name = f"{dtype} {kernel.__name__}, tile {turn + 1}"
+                record.trying(name)
+                turns = Turns(turn)
+                with patch.object(backend, "fastest_way", turns), patch.object(backend, "_small_choices", {}):
+                    found = error(kernel, backend, dtype)
+                if not turns.tiles:
+                    raise RuntimeError(f"{name}: no kernel of ours was asked for")
+                allowed = (UNITS + 2.0 * TERMS**0.5) * float(np.finfo(dtype).eps)
+                record.compare(name, found, allowed)
+                turn, tiles = turn + 1, turns.tiles
