@@ -88,7 +88,8 @@ class Group:
         self.orders = self._orders([passes.orders[place] for place in places], epochs)
         weights = [None if passes.weights is None else passes.weights[place] for place in places]
         self.weights = None if weights[0] is None else np.stack([w for w in weights if w is not None])
-        self.terms = passes.terms[places][:, :, : self.member.batches]
+        terms = passes.terms if len(places) == len(passes.terms) else passes.terms[places]  # a large copy
+        self.terms = terms[:, :, : self.member.batches]
         self.rates = self._rates(passes.learning_rates[places, epochs.start : epochs.stop])
 
     def _orders(self, given: Sequence[np.ndarray[Any, Any] | None], epochs: range) -> np.ndarray[Any, Any] | None:
@@ -348,11 +349,11 @@ class Together:
             self.sums.fill(0)
         else:
             self.sums = backend.zeros((3, k, epochs), np.float64)
-        terms = group.terms.transpose(0, 2, 1)
+        terms = group.terms
         if len(group.rates) == 1 and (terms == terms[:1]).all():
             terms = terms[:1]
         table = np.empty((len(terms), steps, TERMS))
-        table[:, :, :3] = np.tile(terms, (1, epochs, 1))
+        table[:, :, :3] = np.tile(terms.transpose(0, 2, 1), (1, epochs, 1))
         table[:, :, 3:] = group.rates
         sums = [self.sums[i] for i in range(3)]
         while True:

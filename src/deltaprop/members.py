@@ -145,3 +145,13 @@ def finite_members(stack: NetworkState) -> np.ndarray[Any, Any]:
     for k in np.flatnonzero(~finite):  # a finite sum may overflow
         finite[k] = stack.backend.all_finite(stack.parameters[k])
     return finite
+
+
+def squared_norms(stack: NetworkState, which: Numbers) -> np.ndarray[Any, Any]:
+    """Σ W² of the members that `which` names, (k,); from a device by one copy for all."""
+    backend = stack.backend
+    if backend.on_host:
+        return np.array([backend.squared_norm(stack.flat_weights[k]) for k in which.tolist()])
+    wide = stack.flat_weights.astype(np.float64)
+    every: np.ndarray[Any, Any] = backend.to_numpy((wide * wide).sum(axis=1))
+    return every[which]

@@ -7,6 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from numbers import Real
 from typing import Any, TypeAlias
 
@@ -193,8 +194,7 @@ class Adam(Optimizer):
     def rates(self, learning_rate: float, taken: int, steps: int) -> np.ndarray[Any, Any]:
         """The learning rate with the bias corrections of each step, and no decay."""
         result = super().rates(learning_rate, taken, steps)
-        t = np.arange(taken + 1, taken + steps + 1)
-        result[:, 0] *= np.sqrt(1.0 - self.beta_2**t) / (1.0 - self.beta_1**t)
+        result[:, 0] *= _corrections(self.beta_1, self.beta_2, taken, steps)
         return result
 
     def apply(
@@ -247,6 +247,15 @@ class AdamW(Adam):
         result = super().rates(learning_rate, taken, steps)
         result[:, 1] = learning_rate * self.weight_decay
         return result
+
+
+@lru_cache(maxsize=4)
+def _corrections(beta_1: float, beta_2: float, taken: int, steps: int) -> np.ndarray[Any, Any]:
+    """√(1 − β₂^t)/(1 − β₁^t) of each of the steps that follow so many `taken`; members of a stack ask for the same."""
+    t = np.arange(taken + 1, taken + steps + 1)
+    result: np.ndarray[Any, Any] = np.sqrt(1.0 - beta_2**t) / (1.0 - beta_1**t)
+    result.flags.writeable = False
+    return result
 
 
 def gradient_for(network: NetworkState, gradient: Parameters) -> Parameters:

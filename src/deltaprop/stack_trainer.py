@@ -102,7 +102,8 @@ class StackTrainer:
         """
         if self.one_by_one:
             return self._one_by_one(which, orders, learning_rates)
-        terms = self._terms[which]
+        alike = not self._weighted and len(which) == len(self.members) and bool((which[1:] > which[:-1]).all())
+        terms = self._terms if alike else self._terms[which]
         weights: list[np.ndarray[Any, Any] | None] | None = [None] * len(which) if self._weighted else None
         rows: list[np.ndarray[Any, Any] | None] = []
         composed: dict[tuple[int, int], np.ndarray[Any, Any] | None] = {}

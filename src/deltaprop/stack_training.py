@@ -15,7 +15,7 @@ from deltaprop.callbacks import Callback, EpochEnd, tell
 from deltaprop.early_stopping import EarlyStopping, Watch
 from deltaprop.evaluation import validate
 from deltaprop.history import History
-from deltaprop.members import Member, finite_members
+from deltaprop.members import Member, finite_members, squared_norms
 from deltaprop.metrics import Metric
 from deltaprop.network import NetworkState
 from deltaprop.progress import progress_bar
@@ -72,7 +72,7 @@ def train(
             if not len(active):
                 break
             data, _ = trainer.epochs(active, _orders(active, networks, plan), np.array(rates)[:, np.newaxis])
-            costs = _costs(stack, networks, data[:, 0], members, active)
+            costs = _costs(stack, data[:, 0], members, active)
             finite = np.isfinite(costs) & finite_members(stack)[active]
             for place, k in enumerate(active.tolist()):
                 history = histories[k]
@@ -176,19 +176,14 @@ def _orders(
 
 
 def _costs(
-    stack: NetworkState,
-    networks: Sequence[NetworkState],
-    data: np.ndarray[Any, Any],
-    members: Sequence[Member],
-    active: np.ndarray[Any, Any],
+    stack: NetworkState, data: np.ndarray[Any, Any], members: Sequence[Member], active: np.ndarray[Any, Any]
 ) -> np.ndarray[Any, Any]:
     """J of each active member over the epoch, `data` being what its minibatches cost."""
-    values = []
-    for k, cost in zip(active.tolist(), data.tolist(), strict=True):
-        objective = members[k].objective
-        squares = stack.backend.squared_norm(networks[k].flat_weights) if objective.l2 else 0.0
-        values.append(objective.value(cost, squares, members[k].m))
-    return np.array(values)
+    trained = [members[k] for k in active.tolist()]
+    penalized = any(member.objective.l2 for member in trained)
+    squares = squared_norms(stack, active) if penalized else np.zeros(len(active))
+    each = zip(trained, data.tolist(), squares.tolist(), strict=True)
+    return np.array([member.objective.value(cost, of_weights, member.m) for member, cost, of_weights in each])
 
 
 def _goes_on(watch: Watch | None, history: History, best: Array, now: Array) -> bool:
