@@ -385,3 +385,30 @@ def test_what_an_epoch_asks_of_the_device(monkeypatch, way, optimizer, rng):
                 with counting(device) as counted:
                     ask()
                 assert counted == {"waits": 1}
+
+
+def test_what_stays_the_same_is_made_once(monkeypatch, rng):
+    """The shape as C++, how wide rows may be copied, the plan's place, and the table of steps without Adam's rates."""
+    device = backend_or_skip("cuda-on-host")
+    monkeypatch.setattr(device, "compiles_shapes", True)
+    monkeypatch.setattr(resident, "THREADS", (64,))
+    (trainer,) = trainers_of((5, 6, 2), dp.SGD(0.1), 22, 4, [device], rng)
+    trainer.epoch(0.1, rng.permutation(22), Silent())
+
+    def again(*arguments):
+        raise AssertionError(arguments)
+
+    for owner, name in (
+        (resident, "_written"),
+        (resident, "find_residence"),
+        (resident, "Message"),
+        (device, "bytes_a_copy"),
+        (dp.SGD, "rates"),
+        (Trainer, "terms"),
+    ):
+        monkeypatch.setattr(owner, name, again)
+    before = device.to_numpy(trainer.network.parameters).copy()
+    trainer.epoch(0.1, rng.permutation(22), Silent())
+    assert not np.array_equal(device.to_numpy(trainer.network.parameters), before)
+    with pytest.raises(AssertionError):
+        trainer.epoch(0.2, rng.permutation(22), Silent())
