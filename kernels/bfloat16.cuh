@@ -14,8 +14,14 @@ __device__ inline float from_bfloat16(unsigned short half) {
 
 // Rounded to nearest, ties to even; NaN stays NaN.
 __device__ inline unsigned short to_bfloat16(float x) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    unsigned short half;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(half) : "f"(x));
+    return half;
+#else
     FloatBits u;
     u.number = x;
     if (x != x) return (unsigned short)((u.bits >> 16) | 0x40);
     return (unsigned short)((u.bits + 0x7fffu + ((u.bits >> 16) & 1u)) >> 16);
+#endif
 }

@@ -11,8 +11,7 @@
 // R rows and 128 columns, four a lane, where sums are exact products in `real`.
 template <int R> struct Dots {
     static constexpr int rows = R, columns = 128, stride = 128, most_warps = 32 / int(sizeof(real));
-    template <typename D>
-    static __device__ void product(const D* delta, const real* W, int first_row, int first_column, int rows, int next,
+    static __device__ void product(const storage* delta, const real* W, int first_row, int first_column, int rows, int next,
                                    int columns, int delta_columns, bool packed, real* partial) {
         const int lane = threadIdx.x, warps = blockDim.y, column = first_column + lane * 4, left = columns - column;
         real sum[R][4] = {};
@@ -37,10 +36,8 @@ template <int R> struct Dots {
 #ifdef DELTAPROP_TENSOR_CORES
 template <int M, int N> struct Tensors {
     using Tile = TensorTile<M, N>;
-    static constexpr int rows = Tile::rows, columns = Tile::columns, stride = Tile::stride;
-    static constexpr int most_warps = Tile::most_warps;
-    template <typename D>
-    static __device__ void product(const D* delta, const real* W, int first_row, int first_column, int rows, int next,
+    static constexpr int rows = Tile::rows, columns = Tile::columns, stride = columns + 4, most_warps = M > 1 ? 8 : 16;
+    static __device__ void product(const storage* delta, const real* W, int first_row, int first_column, int rows, int next,
                                    int columns, int delta_columns, bool packed, real* partial) {
         const int g = threadIdx.x / 4, t = threadIdx.x % 4, column = first_column + N * g;
         Tile tile;
@@ -58,13 +55,13 @@ template <int M, int N> struct Tensors {
                 for (int d = 0; d < 2; ++d) tile.add(ds[d], ws[d]);
             }
         });
-        tile.put(partial, [&](int i) { return 8 * i + g; });
+        tile.put(partial, stride, [&](int i) { return 8 * i + g; });
     }
 };
 #endif
 
-template <class Tile, typename D>
-__device__ void small_delta(const D* delta, const real* W, const storage* z, const storage* mask, storage* out,
+template <class Tile>
+__device__ void small_delta(const storage* delta, const real* W, const storage* z, const storage* mask, storage* out,
                             int rows, int next, int columns, int delta_columns, int z_columns, int activation,
                             bool products_packed, bool packed) {
     alignas(16) __shared__ real partial[Tile::most_warps][Tile::rows * Tile::stride];
@@ -90,24 +87,16 @@ __device__ void small_delta(const D* delta, const real* W, const storage* z, con
     by_packing(packed, [&](auto as_packed) { store_four(as_packed, out + place, left, own); });
 }
 
-#define DEFINE(NAME, D, THREADS, ...)                                                                                 \
+#define DEFINE(NAME, THREADS, ...)                                                                                    \
     extern "C" __global__ __launch_bounds__(THREADS) void NAME(                                                       \
-        const D* delta, const real* W, const storage* z, const storage* mask, storage* out, int rows, int next,       \
+        const storage* delta, const real* W, const storage* z, const storage* mask, storage* out, int rows, int next, \
         int columns, int delta_columns, int z_columns, int activation, int products_packed, int packed) {             \
         small_delta<__VA_ARGS__>(delta, W, z, mask, out, rows, next, columns, delta_columns, z_columns, activation,   \
                                  products_packed, packed);                                                            \
     }
-DEFINE(small_delta_4x128, storage, 256, Dots<4>)
-DEFINE(small_delta_2x128, storage, 256, Dots<2>)
+DEFINE(small_delta_4x128, 256, Dots<4>)
+DEFINE(small_delta_2x128, 256, Dots<2>)
 #ifdef DELTAPROP_TENSOR_CORES
-DEFINE(small_delta_tensor_16x32, storage, 512, Tensors<1, 4>)
-DEFINE(small_delta_tensor_32x32, storage, 256, Tensors<2, 4>)
-#endif
-#ifdef DELTAPROP_BFLOAT16  // delta of the output layer is float
-DEFINE(small_delta_4x128_from_real, real, 256, Dots<4>)
-DEFINE(small_delta_2x128_from_real, real, 256, Dots<2>)
-#ifdef DELTAPROP_TENSOR_CORES
-DEFINE(small_delta_tensor_16x32_from_real, real, 512, Tensors<1, 4>)
-DEFINE(small_delta_tensor_32x32_from_real, real, 256, Tensors<2, 4>)
-#endif
+DEFINE(small_delta_tensor_16x32, 512, Tensors<1, 4>)
+DEFINE(small_delta_tensor_32x32, 256, Tensors<2, 4>)
 #endif

@@ -10,8 +10,7 @@
 // Where sums are exact products in `real`.
 template <int R, int U> struct Dots {
     static constexpr int rows = R, units = U, stride = U, most_warps = MOST_WARPS;
-    template <typename X>
-    static __device__ void product(const X* x, const real* W, int first_row, int first_unit, int rows, int inputs,
+    static __device__ void product(const storage* x, const real* W, int first_row, int first_unit, int rows, int inputs,
                                    int x_columns, int units, bool packed, real* partial) {
         dot_tile<R, U>(x, W, first_row, first_unit, rows, inputs, x_columns, units, packed, partial);
     }
@@ -21,9 +20,8 @@ template <int R, int U> struct Dots {
 // DEPTH times 16 entries of the sum are on their way at a time.
 template <int M, int N, int DEPTH> struct Tensors {
     using Tile = TensorTile<M, N>;
-    static constexpr int rows = Tile::rows, units = Tile::columns, stride = Tile::stride, most_warps = Tile::most_warps;
-    template <typename X>
-    static __device__ void product(const X* x, const real* W, int first_row, int first_unit, int rows, int inputs,
+    static constexpr int rows = Tile::rows, units = Tile::columns, stride = units + 4, most_warps = 16;
+    static __device__ void product(const storage* x, const real* W, int first_row, int first_unit, int rows, int inputs,
                                    int x_columns, int units, bool packed, real* partial) {
         const int g = threadIdx.x / 4, t = threadIdx.x % 4;
         Tile tile;
@@ -40,51 +38,44 @@ template <int M, int N, int DEPTH> struct Tensors {
                 for (int d = 0; d < DEPTH; ++d) tile.add(xs[d], ws[d]);
             }
         });
-        tile.put(partial, [&](int i) { return 8 * i + g; });
+        tile.put(partial, stride, [&](int i) { return 8 * i + g; });
     }
 };
 #endif
 
-template <class Tile, typename X>
-__device__ void small_forward(const X* x, const real* W, const real* b, storage* z, storage* a, int rows, int inputs,
+template <class Tile>
+__device__ void small_forward(const storage* x, const real* W, const real* b, storage* z, storage* a, int rows, int inputs,
                               int units, int x_columns, int z_columns, int activation, bool packed) {
     alignas(16) __shared__ real partial[Tile::most_warps][Tile::rows * Tile::stride];
     const int warp = threadIdx.y, warps = blockDim.y, across = (units + Tile::units - 1) / Tile::units;
     const int first_row = int(blockIdx.x) / across * Tile::rows, first_unit = int(blockIdx.x) % across * Tile::units;
     Tile::product(x, W, first_row, first_unit, rows, inputs, x_columns, units, packed, partial[warp]);
+    const int thread = warp * 32 + threadIdx.x, of_unit = thread % Tile::units, unit = first_unit + of_unit;
+    const real bias = unit < units ? b[unit] : real(0);  // on its way while the block waits
     __syncthreads();
-    for (int i = warp * 32 + threadIdx.x; i < Tile::rows * Tile::units; i += warps * 32) {
-        const int of_row = i / Tile::units, of_unit = i % Tile::units, at = of_row * Tile::stride + of_unit;
-        const int row = first_row + of_row, unit = first_unit + of_unit;
-        if (row >= rows || unit >= units) continue;
+    if (unit >= units) return;
+    for (int of_row = thread / Tile::units; of_row < Tile::rows; of_row += warps * 32 / Tile::units) {
+        const int row = first_row + of_row, at = of_row * Tile::stride + of_unit;
+        if (row >= rows) return;
         real own = partial[0][at];
         for (int k = 1; k < warps; ++k) own += partial[k][at];
-        own += b[unit];
+        own += bias;
         const long long place = (long long)row * z_columns + unit;
         z[place] = store(own);
         a[place] = store(chosen_value(activation, own));
     }
 }
 
-#define DEFINE(NAME, X, THREADS, BLOCKS, ...)                                                                         \
+#define DEFINE(NAME, THREADS, BLOCKS, ...)                                                                            \
     extern "C" __global__ __launch_bounds__(THREADS, BLOCKS) void NAME(                                               \
-        const X* x, const real* W, const real* b, storage* z, storage* a, int rows, int inputs, int units,            \
+        const storage* x, const real* W, const real* b, storage* z, storage* a, int rows, int inputs, int units,      \
         int x_columns, int z_columns, int activation, int packed) {                                                   \
         small_forward<__VA_ARGS__>(x, W, b, z, a, rows, inputs, units, x_columns, z_columns, activation, packed);     \
     }
-DEFINE(small_forward_8x8, storage, 256, 2, Dots<8, 8>)
-DEFINE(small_forward_8x4, storage, 256, 2, Dots<8, 4>)
-DEFINE(small_forward_4x4, storage, 256, 2, Dots<4, 4>)
+DEFINE(small_forward_8x8, 256, 2, Dots<8, 8>)
+DEFINE(small_forward_8x4, 256, 2, Dots<8, 4>)
+DEFINE(small_forward_4x4, 256, 2, Dots<4, 4>)
 #ifdef DELTAPROP_TENSOR_CORES
-DEFINE(small_forward_tensor_32x16, storage, 512, 1, Tensors<2, 2, 2>)
-DEFINE(small_forward_tensor_16x16, storage, 512, 1, Tensors<1, 2, 4>)
-#endif
-#ifdef DELTAPROP_BFLOAT16  // the first layer reads X, which is float
-DEFINE(small_forward_8x8_from_real, real, 256, 2, Dots<8, 8>)
-DEFINE(small_forward_8x4_from_real, real, 256, 2, Dots<8, 4>)
-DEFINE(small_forward_4x4_from_real, real, 256, 2, Dots<4, 4>)
-#ifdef DELTAPROP_TENSOR_CORES
-DEFINE(small_forward_tensor_32x16_from_real, real, 512, 1, Tensors<2, 2, 2>)
-DEFINE(small_forward_tensor_16x16_from_real, real, 512, 1, Tensors<1, 2, 4>)
-#endif
+DEFINE(small_forward_tensor_32x16, 512, 1, Tensors<2, 2, 2>)
+DEFINE(small_forward_tensor_16x16, 512, 1, Tensors<1, 2, 4>)
 #endif

@@ -4,8 +4,8 @@
 //   delta : (rows, units)   a : (rows, inputs)   out : (units, inputs)
 // Rows of delta are delta_columns apart, those of a a_columns: they may be filled up, see padding.py.
 //   sums : (units,) or null, of which bias_keep times what they held is kept   row_cost : (rows,) or null, added to *total
-// A block takes some units and some inputs, and its warps (32 x up to Tile::most_warps threads) split the sum over the
-// samples. Sums have a fixed order.
+// A block (32 x Tile::warps threads) takes some units and some inputs, and splits the sum over the samples into slices.
+// Sums have a fixed order.
 #include "fragment.cuh"
 #include "tensor_core.cuh"
 
@@ -16,17 +16,16 @@ __device__ inline void add_costs(const real* row_cost, double* total, int rows) 
     if (threadIdx.x == 0) *total += cost;
 }
 
-// T units and 128 inputs, four a lane, where sums are exact products in `real`.
+// T units and 128 inputs, four a lane, where sums are exact products in `real`; a slice a warp.
 template <int T> struct Dots {
-    static constexpr int units = T, columns = 128, stride = 128, most_warps = 32 / int(sizeof(real));
-    template <typename D, typename A>
-    static __device__ void product(const D* delta, const A* a, int first_unit, int first_column, int rows, int units,
+    static constexpr int units = T, columns = 128, stride = 128, slices = 32 / int(sizeof(real)), warps = slices;
+    static __device__ void product(const storage* delta, const storage* a, int first_unit, int first_column, int rows, int units,
                                    int inputs, int delta_columns, int a_columns, bool delta_packed, bool packed,
                                    real* partial, real* bias) {
-        const int lane = threadIdx.x, warps = blockDim.y, column = first_column + lane * 4, left = inputs - column;
+        const int lane = threadIdx.x, warp = threadIdx.y, column = first_column + lane * 4, left = inputs - column;
         real sum[T][4] = {}, of_delta[T] = {};
         const auto products = [&](auto of_delta_packed, auto of_a) {
-            for (int m = threadIdx.y * 4; m < rows; m += warps * 4) {
+            for (int m = warp * 4; m < rows; m += warps * 4) {
                 real d[4][T / 4][4], as[4][4];
                 for (int q = 0; q < 4; ++q)
                     load_four(of_a, a + (long long)(m + q) * a_columns + column, m + q < rows ? left : 0, as[q]);
@@ -43,111 +42,117 @@ template <int T> struct Dots {
             by_packing(delta_packed, [&](auto of_delta_packed) { products(of_delta_packed, of_a); });
         });
         for (int i = 0; i < T; ++i) {
-            for (int c = 0; c < 4; ++c) partial[i * stride + lane * 4 + c] = sum[i][c];
-            if (lane == 0) bias[i] = of_delta[i];
+            for (int c = 0; c < 4; ++c) partial[(warp * T + i) * stride + lane * 4 + c] = sum[i][c];
+            if (lane == 0) bias[warp * T + i] = of_delta[i];
         }
     }
 };
 
 #ifdef DELTAPROP_TENSOR_CORES
-template <int N> struct Tensors {
-    using Tile = TensorTile<2, N>;
-    static constexpr int units = Tile::rows, columns = Tile::columns, stride = Tile::stride;
-    static constexpr int most_warps = Tile::most_warps;
-    template <typename D, typename A>
-    static __device__ void product(const D* delta, const A* a, int first_unit, int first_column, int rows, int units,
+// Q x Q squares of 32 units and 32 inputs, a square and a slice a warp.
+template <int Q, int SLICES> struct Tensors {
+    static constexpr int units = 32 * Q, columns = units, stride = columns + 4, slices = SLICES, warps = Q * Q * SLICES;
+    static __device__ void product(const storage* delta, const storage* a, int first_unit, int first_column, int rows, int units,
                                    int inputs, int delta_columns, int a_columns, bool delta_packed, bool packed,
                                    real* partial, real* bias) {
-        const int g = threadIdx.x / 4, t = threadIdx.x % 4, unit = first_unit + 4 * g, column = first_column + N * g;
-        Tile tile;
+        const int g = threadIdx.x / 4, t = threadIdx.x % 4, slice = threadIdx.y / (Q * Q), square = threadIdx.y % (Q * Q);
+        const int down = square / Q * 32, right = square % Q * 32;
+        const int unit = first_unit + down + 4 * g, column = first_column + right + 4 * g;
+        TensorTile<2, 4> tile;
         real of_delta[4] = {};
         const auto products = [&](auto of_delta_packed, auto of_a) {
-            for (int m = threadIdx.y * 16; m < rows; m += blockDim.y * 16) {
-                real d[4][1][4], as[4][N / 4][4];
-                load_rows<4>(of_delta_packed, delta, m + 4 * t, rows, unit, units, delta_columns, d);
-                load_rows<N>(of_a, a, m + 4 * t, rows, column, inputs, a_columns, as);
-                Four ds[4], columns[N];
-                for (int i = 0; i < 4; ++i) {
-                    ds[i] = down_column<4>(d, i);
-                    for (int q = 0; q < 4; ++q) of_delta[i] += d[q][0][i];
+            for (int m = slice * 32; m < rows; m += SLICES * 32) {
+                real d[2][4][1][4], as[2][4][1][4];  // on their way at a time
+                for (int half = 0; half < 2; ++half) {
+                    const int sample = m + 16 * half + 4 * t;
+                    load_rows<4>(of_delta_packed, delta, sample, rows, unit, units, delta_columns, d[half]);
+                    load_rows<4>(of_a, a, sample, rows, column, inputs, a_columns, as[half]);
                 }
-                for (int n = 0; n < N; ++n) columns[n] = down_column<N>(as, n);
-                tile.add(ds, columns);
+                for (int half = 0; half < 2; ++half) {
+                    Four ds[4], inputs_of_samples[4];
+                    for (int i = 0; i < 4; ++i) {
+                        ds[i] = down_column<4>(d[half], i);
+                        inputs_of_samples[i] = down_column<4>(as[half], i);
+                        for (int q = 0; q < 4; ++q) of_delta[i] += d[half][q][0][i];
+                    }
+                    tile.add(ds, inputs_of_samples);
+                }
             }
         };
         by_packing(packed, [&](auto of_a) {
             by_packing(delta_packed, [&](auto of_delta_packed) { products(of_delta_packed, of_a); });
         });
-        tile.put(partial, [&](int i) { return 4 * g + i; });
+        const int first = slice * 32 * Q + down;  // row of `partial` and entry of `bias`
+        tile.put(partial + first * stride + right, stride, [&](int i) { return 4 * g + i; });
         for (int i = 0; i < 4; ++i) {
             of_delta[i] += __shfl_xor_sync(0xffffffffu, of_delta[i], 1);
             of_delta[i] += __shfl_xor_sync(0xffffffffu, of_delta[i], 2);
-            if (t == 0) bias[4 * g + i] = of_delta[i];
+            if (t == 0 && right == 0) bias[first + 4 * g + i] = of_delta[i];
         }
     }
 };
 #endif
 
-template <class Tile, typename D, typename A>
-__device__ void small_gradient(const D* delta, const A* a, real* out, real keep_at_launch, const real* keep_on_device,
+template <class Tile>
+__device__ void small_gradient(const storage* delta, const storage* a, real* out, real keep_at_launch, const real* keep_on_device,
                                int adds, real* sums, real bias_keep, const real* row_cost, double* total, int rows,
                                int units, int inputs, int delta_columns, int a_columns, bool delta_packed, bool packed) {
-    alignas(16) __shared__ real partial[Tile::most_warps][Tile::units * Tile::stride];
-    __shared__ real bias[Tile::most_warps][Tile::units];
-    constexpr int fours = Tile::columns / 4;  // of a unit
-    const int warp = threadIdx.y, warps = blockDim.y, across = (inputs + Tile::columns - 1) / Tile::columns;
+    alignas(16) __shared__ real partial[Tile::slices][Tile::units * Tile::stride];
+    __shared__ real bias[Tile::slices][Tile::units];
+    constexpr int fours = Tile::columns / 4, threads = Tile::warps * 32;  // of a unit; of the block
+    constexpr int rounds = (Tile::units * fours + threads - 1) / threads;
+    const int warp = threadIdx.y, across = (inputs + Tile::columns - 1) / Tile::columns;
     const int first_unit = int(blockIdx.x) / across * Tile::units;
     const int first_column = int(blockIdx.x) % across * Tile::columns, thread = warp * 32 + threadIdx.x;
     const real keep = number(keep_at_launch, keep_on_device);
     Tile::product(delta, a, first_unit, first_column, rows, units, inputs, delta_columns, a_columns, delta_packed, packed,
-                  partial[warp], bias[warp]);
-    __syncthreads();
+                  partial[0], bias[0]);
     by_packing(packed, [&](auto as_packed) {
-        for (int i = thread; i < Tile::units * fours; i += warps * 32) {
-            const int unit = first_unit + i / fours, of_column = i % fours * 4, left = inputs - first_column - of_column;
-            if (unit >= units || left <= 0) continue;
-            real* to = out + (long long)unit * inputs + first_column + of_column;
-            const int at = i / fours * Tile::stride + of_column;
-            real own[4], before[4];
-            if (adds) load_four(as_packed, to, left, before);
+        real before[rounds][4];
+        const auto of_out = [&](auto f) {  // f(round, place of four results in the tile, where they go, how many are left)
+#pragma unroll
+            for (int round = 0; round < rounds; ++round) {
+                const int i = round * threads + thread, unit = first_unit + i / fours, of_column = i % fours * 4;
+                const int left = i < Tile::units * fours && unit < units ? inputs - first_column - of_column : 0;
+                f(round, i / fours * Tile::stride + of_column,
+                  out + (long long)unit * inputs + first_column + of_column, left);
+            }
+        };
+        if (adds)  // all are on their way while the block waits
+            of_out([&](int round, int, const real* to, int left) { load_four(as_packed, to, left, before[round]); });
+        __syncthreads();
+        of_out([&](int round, int at, real* to, int left) {
+            if (left <= 0) return;
+            real own[4];
             for (int c = 0; c < 4; ++c) {
                 own[c] = partial[0][at + c];
-                for (int k = 1; k < warps; ++k) own[c] += partial[k][at + c];
-                if (adds) own[c] += keep * before[c];
+                for (int k = 1; k < Tile::slices; ++k) own[c] += partial[k][at + c];
+                if (adds) own[c] += keep * before[round][c];
             }
             store_four(as_packed, to, left, own);
-        }
+        });
     });
     const int i = thread;
     if (sums && first_column == 0 && i < Tile::units && first_unit + i < units) {
         real total_of_delta = bias[0][i];
-        for (int k = 1; k < warps; ++k) total_of_delta += bias[k][i];
+        for (int k = 1; k < Tile::slices; ++k) total_of_delta += bias[k][i];
         real* to = sums + first_unit + i;
         *to = bias_keep == real(0) ? total_of_delta : bias_keep * *to + total_of_delta;
     }
     if (row_cost && blockIdx.x == gridDim.x - 1 && warp == 0) add_costs(row_cost, total, rows);
 }
 
-#define DEFINE(NAME, D, A, ...)                                                                                       \
-    extern "C" __global__ __launch_bounds__(256) void NAME(                                                           \
-        const D* delta, const A* a, real* out, real keep_at_launch, const real* keep_on_device, int adds, real* sums, \
-        real bias_keep, const real* row_cost, double* total, int rows, int units, int inputs, int delta_columns,      \
-        int a_columns, int delta_packed, int packed) {                                                                \
+#define DEFINE(NAME, ...)                                                                                             \
+    extern "C" __global__ __launch_bounds__(__VA_ARGS__::warps * 32) void NAME(                                       \
+        const storage* delta, const storage* a, real* out, real keep_at_launch, const real* keep_on_device, int adds, \
+        real* sums, real bias_keep, const real* row_cost, double* total, int rows, int units, int inputs,             \
+        int delta_columns, int a_columns, int delta_packed, int packed) {                                             \
         small_gradient<__VA_ARGS__>(delta, a, out, keep_at_launch, keep_on_device, adds, sums, bias_keep, row_cost,   \
                                     total, rows, units, inputs, delta_columns, a_columns, delta_packed, packed);      \
     }
-DEFINE(small_gradient_8x128, storage, storage, Dots<8>)
-DEFINE(small_gradient_4x128, storage, storage, Dots<4>)
+DEFINE(small_gradient_8x128, Dots<8>)
+DEFINE(small_gradient_4x128, Dots<4>)
 #ifdef DELTAPROP_TENSOR_CORES
-DEFINE(small_gradient_tensor_32x32, storage, storage, Tensors<4>)
-#endif
-#ifdef DELTAPROP_BFLOAT16  // delta of the output layer and the input of the first are float
-DEFINE(small_gradient_8x128_delta_real, real, storage, Dots<8>)
-DEFINE(small_gradient_4x128_delta_real, real, storage, Dots<4>)
-DEFINE(small_gradient_8x128_input_real, storage, real, Dots<8>)
-DEFINE(small_gradient_4x128_input_real, storage, real, Dots<4>)
-#ifdef DELTAPROP_TENSOR_CORES
-DEFINE(small_gradient_tensor_32x32_delta_real, real, storage, Tensors<4>)
-DEFINE(small_gradient_tensor_32x32_input_real, storage, real, Tensors<4>)
-#endif
+DEFINE(small_gradient_tensor_32x32, Tensors<1, 4>)
+DEFINE(small_gradient_tensor_64x64, Tensors<2, 2>)
 #endif

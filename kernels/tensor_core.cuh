@@ -70,12 +70,11 @@ __device__ inline void multiply_add(real (&sum)[4], const Four& top, const Four&
 }
 #endif
 
-// 16 M rows by 8 N columns of a product, whose sum the warps of a block split. A tile's rows are numbered by whoever reads
-// them; its columns are such that each lane ends up with 2 N that follow one another: column N g + n is number g of the
-// n-th product of 8.
+// 16 M rows by 8 N columns of a product, or a part of its sum, by one warp. Its rows are numbered by whoever reads them;
+// its columns are such that each lane ends up with 2 N that follow one another: column N g + n is number g of the n-th
+// product of 8.
 template <int M, int N> struct TensorTile {
-    static constexpr int rows = 16 * M, columns = 8 * N, stride = columns + 4;  // no two rows begin in the same bank
-    static constexpr int most_warps = M * N > 4 ? 8 : 16;
+    static constexpr int rows = 16 * M, columns = 8 * N;
     real sum[M][N][4] = {};
 
     // rows[2 i] and rows[2 i + 1] are row g of the upper and of the lower half of the i-th product of 16.
@@ -83,15 +82,15 @@ template <int M, int N> struct TensorTile {
         for (int i = 0; i < M; ++i)
             for (int n = 0; n < N; ++n) multiply_add(sum[i][n], rows[2 * i], rows[2 * i + 1], columns[n]);
     }
-    // This warp's sums into `partial`, (rows, stride), in shared memory. row(i) is the number in the tile of rows[i].
-    template <class Row> __device__ void put(real* partial, Row row) const {
+    // The sums into shared memory, whose rows are `stride` apart. row(i) is the number in the tile of rows[i].
+    template <class Row> __device__ void put(real* to, int stride, Row row) const {
         const int t = threadIdx.x % 4;
         for (int i = 0; i < 2 * M; ++i)
             for (int first = 0; first < 2 * N; first += 4) {
                 Pack<real, 4> pack;
                 for (int j = 0; j < 4; ++j)
                     pack.entry[j] = sum[i / 2][(first + j) % N][2 * (i % 2) + (first + j) / N];
-                store_pack<real, 4>(partial + row(i) * stride + 2 * N * t + first, pack);
+                store_pack<real, 4>(to + row(i) * stride + 2 * N * t + first, pack);
             }
     }
 };

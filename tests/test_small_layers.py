@@ -76,59 +76,52 @@ def of_bfloat16(bits):
 @pytest.mark.parametrize("rows", [1, 13, 70])
 @pytest.mark.parametrize(("inputs", "units"), [(5, 3), (260, 7), (132, 36)])
 def test_formulas(device, tile, storage, rows, inputs, units, rng):
-    """Forward, δ of the layer below, weight gradient, with operands of both kinds where storage is 16 bits."""
+    """Forward, δ of the layer below, weight gradient."""
     real = np.dtype("float64" if storage == "float64" else "float32")
     narrow = storage == "bfloat16"
 
-    def held(x, stored):
-        on_device = bfloat16(x.astype(np.float32)) if stored and narrow else x.astype(real)
-        return device.asarray(on_device, on_device.dtype), of_bfloat16(on_device) if stored and narrow else x.astype(
-            real
-        )
+    def held(x, dtype):
+        on_device = bfloat16(x.astype(np.float32)) if dtype == np.uint16 else x.astype(dtype)
+        return device.asarray(on_device, on_device.dtype), of_bfloat16(on_device) if dtype == np.uint16 else on_device
 
     def read(x):
         x = device.to_numpy(x)
         return of_bfloat16(x) if x.dtype == np.uint16 else x
 
     error = 2.0**-8 if narrow else TOLERANCE[storage]
-    z_dtype = np.dtype(np.uint16) if narrow else real
-    W, W_true = held(rng.standard_normal((units, inputs)), False)
-    b, b_true = held(rng.standard_normal(units), False)
-    z, z_true = held(rng.standard_normal((rows, inputs)), True)
-    for stored in (True, False):
-        A, A_true = held(rng.standard_normal((rows, inputs)), stored)
-        Z, out = device.empty((rows, units), z_dtype), device.empty((rows, units), z_dtype)
+    stored = np.dtype(np.uint16) if narrow else real
+    W, W_true = held(rng.standard_normal((units, inputs)), real)
+    b, b_true = held(rng.standard_normal(units), real)
+    z, z_true = held(rng.standard_normal((rows, inputs)), stored)
+    A, A_true = held(rng.standard_normal((rows, inputs)), stored)
+    Z, out = device.empty((rows, units), stored), device.empty((rows, units), stored)
+    with device.small_layers():
+        device.affine_activation(A, W, b, "tanh", Z, out)
+    expected = A_true @ W_true.T + b_true
+    assert relative(read(Z), expected) < error
+    assert relative(read(out), np.tanh(expected)) < 2 * error
+
+    delta, delta_true = held(rng.standard_normal((rows, units)), stored)
+    back, sums = device.empty((rows, inputs), stored), device.asarray(np.ones(inputs), real)
+    below, of_below = held(np.ones((rows, 5)), stored)[0], device.empty((inputs, 5), real)
+    for keep in (0.0, 0.5):
+        before = device.to_numpy(sums).copy()
         with device.small_layers():
-            device.affine_activation(A, W, b, "tanh", Z, out)
-        expected = A_true @ W_true.T + b_true
-        assert relative(read(Z), expected) < error
-        assert relative(read(out), np.tanh(expected)) < 2 * error
+            device.hidden_delta(delta, W, "tanh", z, back, sums, keep=keep)
+            device.weight_gradient(back, below, of_below)  # adds up the bias gradient besides
+        expected = delta_true @ W_true * (1 - np.tanh(z_true) ** 2)
+        assert relative(read(back), expected) < 2 * error
+        # Of δ as it is stored.
+        sum_error = error if narrow else TOLERANCE[real.name] * 10
+        assert relative(device.to_numpy(sums), expected.sum(axis=0) + keep * before) < sum_error
 
-        delta, delta_true = held(rng.standard_normal((rows, units)), stored)
-        back, sums = device.empty((rows, inputs), z_dtype), device.asarray(np.ones(inputs), real)
-        below, of_below = device.asarray(np.ones((rows, 5)), real), device.empty((inputs, 5), real)
-        for keep in (0.0, 0.5):
-            before = device.to_numpy(sums).copy()
-            with device.small_layers():
-                device.hidden_delta(delta, W, "tanh", z, back, sums, keep=keep)
-                device.weight_gradient(back, below, of_below)  # adds up the bias gradient besides
-            expected = delta_true @ W_true * (1 - np.tanh(z_true) ** 2)
-            assert relative(read(back), expected) < 2 * error
-            # Of δ as it is stored.
-            sum_error = error if narrow else TOLERANCE[real.name] * 10
-            assert relative(device.to_numpy(sums), expected.sum(axis=0) + keep * before) < sum_error
-
-        kinds = [(True, True), (False, True), (True, False)] if narrow else [(True, True)]
-        for delta_stored, A_stored in kinds:
-            delta, delta_true = held(rng.standard_normal((rows, units)), delta_stored)
-            A, A_true = held(rng.standard_normal((rows, inputs)), A_stored)
-            gradient = device.asarray(np.ones((units, inputs)), real)
-            for keep, kept in ((None, 0.0), (0.25, 0.25)):
-                before = device.to_numpy(gradient).copy()
-                with device.small_layers():
-                    device.weight_gradient(delta, A, gradient, keep=keep)
-                expected = delta_true.T @ A_true + kept * before
-                assert relative(device.to_numpy(gradient), expected) < TOLERANCE[real.name] * 10
+    gradient = device.asarray(np.ones((units, inputs)), real)
+    for keep, kept in ((None, 0.0), (0.25, 0.25)):
+        before = device.to_numpy(gradient).copy()
+        with device.small_layers():
+            device.weight_gradient(delta, A, gradient, keep=keep)
+        expected = delta_true.T @ A_true + kept * before
+        assert relative(device.to_numpy(gradient), expected) < TOLERANCE[real.name] * 10
     assert LIBRARY not in tile
 
 
@@ -175,32 +168,27 @@ def test_formulas_by_tensor_cores(device, monkeypatch, precision, number, rows, 
     W, W_true = upload(rng.standard_normal((units, inputs)), np.float32)
     b, b_true = upload(rng.standard_normal(units), np.float32)
     z, z_true = upload(rng.standard_normal((rows, inputs)), stored)
-    for kind in {stored, np.dtype(np.float32)}:
-        A, A_true = upload(rng.standard_normal((rows, inputs)), kind)
-        Z, out = backend.empty((rows, units), stored), backend.empty((rows, units), stored)
-        if units > 32:  # else it may be the output layer, which is a kernel of its own
-            with backend.small_layers():
-                backend.affine_activation(A, W, b, "tanh", Z, out)
-            expected = rounded(A_true, precision) @ rounded(W_true, precision).T + b_true
-            assert relative(read(Z), expected) < error
-            assert relative(read(out), np.tanh(expected)) < 2 * error
-        delta, delta_true = upload(rng.standard_normal((rows, units)), kind)
-        back = backend.empty((rows, inputs), stored)
+    A, A_true = upload(rng.standard_normal((rows, inputs)), stored)
+    Z, out = backend.empty((rows, units), stored), backend.empty((rows, units), stored)
+    if units > 32:  # else it may be the output layer, which is a kernel of its own
         with backend.small_layers():
-            backend.hidden_delta(delta, W, "tanh", z, back, backend.empty((inputs,), np.float32))
-        product = rounded(delta_true, precision) @ rounded(W_true, precision)
-        assert relative(read(back), product * (1 - np.tanh(z_true) ** 2)) < 2 * error
-    kinds = [(stored, stored), (np.dtype(np.float32), stored), (stored, np.dtype(np.float32))]
-    for of_delta, of_A in kinds if narrow else kinds[:1]:
-        A, A_true = upload(rng.standard_normal((rows, inputs)), of_A)
-        delta, delta_true = upload(rng.standard_normal((rows, units)), of_delta)
-        gradient = backend.asarray(np.ones((units, inputs)), np.float32)
-        for keep, kept in ((None, 0.0), (0.25, 0.25)):
-            before = backend.to_numpy(gradient).copy()
-            with backend.small_layers():
-                backend.weight_gradient(delta, A, gradient, keep=keep)
-            expected = rounded(delta_true, precision).T @ rounded(A_true, precision) + kept * before
-            assert relative(backend.to_numpy(gradient), expected) < 2e-5
+            backend.affine_activation(A, W, b, "tanh", Z, out)
+        expected = rounded(A_true, precision) @ rounded(W_true, precision).T + b_true
+        assert relative(read(Z), expected) < error
+        assert relative(read(out), np.tanh(expected)) < 2 * error
+    delta, delta_true = upload(rng.standard_normal((rows, units)), stored)
+    back = backend.empty((rows, inputs), stored)
+    with backend.small_layers():
+        backend.hidden_delta(delta, W, "tanh", z, back, backend.empty((inputs,), np.float32))
+    product = rounded(delta_true, precision) @ rounded(W_true, precision)
+    assert relative(read(back), product * (1 - np.tanh(z_true) ** 2)) < 2 * error
+    gradient = backend.asarray(np.ones((units, inputs)), np.float32)
+    for keep, kept in ((None, 0.0), (0.25, 0.25)):
+        before = backend.to_numpy(gradient).copy()
+        with backend.small_layers():
+            backend.weight_gradient(delta, A, gradient, keep=keep)
+        expected = rounded(delta_true, precision).T @ rounded(A_true, precision) + kept * before
+        assert relative(backend.to_numpy(gradient), expected) < 2e-5
     assert taken
     assert all(name.startswith("tensor") for name in taken)
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 #: Units of an output layer that the lanes of a warp can hold, and rows up to which its kernel is tried: the weight
 #: gradient that goes with it has few blocks, each of which walks all rows.
 MOST_OUTPUTS, MOST_OUTPUT_ROWS = 32, 1024
-#: Multiplications of a product above which the library is not challenged.
-MOST_MULTIPLICATIONS = 2**27
+#: Multiplications of a product above which the library is not challenged; those of a weight gradient by tensor cores.
+MOST_MULTIPLICATIONS, MOST_OF_TENSOR_GRADIENT = 2**27, 2**31
 #: Rows of the output layer a block, which is the only tile there is of it.
 OUTPUT_ROWS = 4
 #: The way by the library, and kernels of the backend's own after it.
@@ -55,7 +55,7 @@ class Tile(NamedTuple):
     def warps(self, length: int) -> int:
         """Of a block by tensor cores, among which a sum of `length` is split.
 
-        There are no more than ``kernels/tensor_core.cuh`` has room for, and a thread for every four results.
+        There are no more than the kernels have room for, and a thread for every four results.
         """
         most = 8 if self.rows * self.columns > 512 else 16
         return min(most, max(self.rows * self.columns // 128, -(-length // self.depth)))
@@ -64,7 +64,9 @@ class Tile(NamedTuple):
 #: By formula, those that there are kernels of.
 FORWARD_TILES = (Tile(8, 8), Tile(8, 4), Tile(4, 4), Tile(32, 16, 32), Tile(16, 16, 64))
 DELTA_TILES = (Tile(4, 128), Tile(2, 128), Tile(16, 32, 32), Tile(32, 32, 32))
-GRADIENT_TILES = (Tile(8, 128), Tile(4, 128), Tile(32, 32, 16))
+GRADIENT_TILES = (Tile(8, 128), Tile(4, 128), Tile(32, 32, 32), Tile(64, 64, 32))
+#: Of a block of ``small_gradient.cu`` by tensor cores.
+GRADIENT_WARPS = {"tensor_32x32": 4, "tensor_64x64": 8}
 OUTPUT_TILES = (Tile(OUTPUT_ROWS, MOST_OUTPUTS),)
 #: Precisions whose products tensor cores may form.
 TENSOR_PRECISIONS = ("tf32", "bf16")
@@ -132,7 +134,7 @@ class SmallLayers:
 
     def _affine(self, layer: Affine) -> bool:
         A, W, b, activation, Z, out, mask = layer
-        fits = mask is None and activation != "softmax" and self._fits(A, W, Z) and A.dtype in (Z.dtype, W.dtype)
+        fits = mask is None and activation != "softmax" and self._fits(A, W, Z) and A.dtype == Z.dtype
         if not fits:
             return False
 
@@ -172,6 +174,7 @@ class SmallLayers:
             and out is not NULL
             and self._fits(layer.A, layer.W, Z)
             and layer.Z.dtype == layer.W.dtype
+            and out.dtype == layer.A.dtype  # so that the weight gradient, which adds up the costs, is ours too
             and Z.shape[0] <= MOST_OUTPUT_ROWS
         )
         if fits:
@@ -209,7 +212,7 @@ class SmallLayers:
         keep: float,
     ) -> bool:
         """Whether δ of the layer was launched here."""
-        if not (self._fits(delta, W, out) and delta.dtype in (out.dtype, W.dtype)):
+        if not (self._fits(delta, W, out) and delta.dtype == out.dtype):
             return False
 
         def ours(tile: Tile, out: Array, _: Array) -> None:
@@ -237,7 +240,8 @@ class SmallLayers:
             self.backend.product(delta, A, out=out, transpose_A=True, keep=keep, of_delta=True)
 
         tile = None
-        if self._fits(delta, A, out):
+        most = MOST_OF_TENSOR_GRADIENT if self._tensor_cores(out) else MOST_MULTIPLICATIONS
+        if self._fits(delta, A, out, most=most) and delta.dtype == A.dtype:
             costs = sums is not None and sums.row_cost is not None  # which the library would leave out
             packed = self._packed(delta), self._packed(A, out)
             key = ("gradient", delta.shape, A.shape, delta.dtype, A.dtype, keep is not None, costs, packed)
@@ -254,8 +258,7 @@ class SmallLayers:
         rows, (units, inputs) = A.shape[0], W.shape
         own = (A.shape[1], Z.shape[1], activation_place(activation), self._packed(A, W))
         sizes = map(np.int32, (rows, inputs, units, *own))
-        source = "_from_real" if A.dtype != Z.dtype else ""
-        kernel = self.backend._kernel("small_forward", f"small_forward_{tile.name}{source}", Z.dtype)
+        kernel = self.backend._kernel("small_forward", f"small_forward_{tile.name}", Z.dtype)
         warps = tile.warps(inputs) if tile.depth else min(8, -(-inputs // 128))
         kernel(tile.grid(rows, units), (32, warps), (A, W, b, Z, out, *sizes))
 
@@ -285,34 +288,31 @@ class SmallLayers:
         packed = self._packed(delta, W), self._packed(out, Z, *(() if mask is None else (mask,)))
         own = (delta.shape[1], out.shape[1], activation_place(activation), *packed)
         sizes = map(np.int32, (rows, after, columns, *own))
-        source = "_from_real" if delta.dtype != out.dtype else ""
-        kernel = self.backend._kernel("small_delta", f"small_delta_{tile.name}{source}", out.dtype)
+        kernel = self.backend._kernel("small_delta", f"small_delta_{tile.name}", out.dtype)
         warps = tile.warps(after) if tile.depth else max(tile.rows, min(32 // W.dtype.itemsize, after // 16))
         arguments = (delta, W, Z, NULL if mask is None else mask, out, *sizes)
         kernel(tile.grid(rows, columns), (32, warps), arguments)
 
     def _gradient(self, tile: Tile, delta: Array, A: Array, out: Array, keep: Scalar | None, sums: Sums | None) -> None:
         backend, rows, (units, inputs) = self.backend, delta.shape[0], out.shape
-        narrow = A.dtype if A.dtype != out.dtype else delta.dtype
-        source = "" if delta.dtype == A.dtype else "_delta_real" if delta.dtype == out.dtype else "_input_real"
         besides = sums or Sums(None, 0.0)
         places = [NULL if a is None else a for a in (besides.bias_gradient, besides.row_cost, besides.cost)]
         adds, factor = np.int32(keep is not None), number(0.0 if keep is None else keep, out.dtype)
         own = (delta.shape[1], A.shape[1], self._packed(delta), self._packed(A, out))
         sizes = map(np.int32, (rows, units, inputs, *own))
         arguments = (delta, A, out, *factor, adds, places[0], out.dtype.type(besides.keep), *places[1:], *sizes)
-        kernel = backend._kernel("small_gradient", f"small_gradient_{tile.name}{source}", narrow)
-        warps = tile.warps(rows) if tile.depth else min(32 // out.dtype.itemsize, -(-rows // 4))
+        kernel = backend._kernel("small_gradient", f"small_gradient_{tile.name}", A.dtype)
+        warps = GRADIENT_WARPS[tile.name] if tile.depth else 32 // out.dtype.itemsize
         kernel(tile.grid(units, inputs), (32, warps), arguments)
 
     # -- choosing -----------------------------------------------------------------------------------------------
 
-    def _fits(self, *arrays: Array) -> bool:
-        """Whether a product of these three is one of matrices, and small."""
+    def _fits(self, *arrays: Array, most: int = MOST_MULTIPLICATIONS) -> bool:
+        """Whether a product of these three is one of matrices, with no more than `most` multiplications."""
         if any(array.ndim != 2 for array in arrays):
             return False
         sizes = [size for array in arrays for size in array.shape]
-        return int(np.prod(sizes, dtype=float)) <= MOST_MULTIPLICATIONS**2  # each of m, n and k stands there twice
+        return int(np.prod(sizes, dtype=float)) <= most**2  # each of m, n and k stands there twice
 
     def _packed(self, *arrays: Array) -> bool:
         """Whether all rows of all begin at a multiple of four entries."""
