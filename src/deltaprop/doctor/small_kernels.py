@@ -20,7 +20,10 @@ from deltaprop.doctor.record import Record
 
 #: Rows, inputs, units and outputs: one of all; odd ones, more than a tile; read 16 bytes at a time, more than a warp.
 SIZES = ((1, 3, 2, 1), (13, 133, 35, 7), (9, 260, 36, 12))
-DTYPES = ("float64", "float32")
+#: What arithmetic is done in, and the dtype of the arrays: TF32 is what tensor cores multiply.
+KINDS = {"float64": "float64", "float32": "float32", "tf32": "float32"}
+#: The error allowed where operands are rounded to TF32, by 2^-11 each: terms of a short sum may cancel.
+TF32 = 2.0**-7
 #: The longest sum: of the inputs of a layer.
 TERMS = 260
 
@@ -83,31 +86,38 @@ KERNELS: tuple[Operation, ...] = (small_forward, small_output, small_delta, smal
 
 
 class Turns:
-    """In place of the device's clock: takes the tile of this turn, where a kernel has so many, else its last."""
+    """In place of the device's clock: takes the tile of this turn, where a kernel has so many, else its last.
 
-    def __init__(self, turn: int) -> None:
-        self.turn, self.tiles = turn, 0
+    Of a kernel that has tiles for tensor cores, only these are counted where `tensor_cores` is asked for.
+    """
+
+    def __init__(self, turn: int, *, tensor_cores: bool) -> None:
+        self.turn, self.tiles, self.tensor_cores = turn, 0, tensor_cores
 
     def __call__(self, ways: dict[str, Any]) -> str:
         """The name of a way, which is never the library's."""
         own = [name for name in ways if name != LIBRARY]
+        if self.tensor_cores:
+            own = [name for name in own if name.startswith("tensor")] or own
         self.tiles = max(self.tiles, len(own))
         return own[min(self.turn, len(own) - 1)]
 
 
 def small_kernels(backend: Any, record: Record) -> None:
-    """Each formula in both dtypes, as many times as its kernels have tiles."""
+    """Each formula in each of `KINDS`, as many times as its kernels have tiles."""
     for kernel in KERNELS:
-        for dtype in DTYPES:
+        for kind, dtype in KINDS.items():
+            on = backend.in_precision("tf32") if kind == "tf32" else backend
+            rounding = TF32 if kind == "tf32" else float(np.finfo(dtype).eps)
             turn, tiles = 0, 1
             while turn < tiles:
-                name = f"{dtype} {kernel.__name__}, tile {turn + 1}"
+                name = f"{kind} {kernel.__name__}, tile {turn + 1}"
                 record.trying(name)
-                turns = Turns(turn)
-                with patch.object(backend, "fastest_way", turns), patch.object(backend, "_small_choices", {}):
-                    found = error(kernel, backend, dtype)
+                turns = Turns(turn, tensor_cores=kind == "tf32")
+                with patch.object(on, "fastest_way", turns), patch.object(on, "_small_choices", {}):
+                    found = error(kernel, on, dtype)
                 if not turns.tiles:
                     raise RuntimeError(f"{name}: no kernel of ours was asked for")
-                allowed = (UNITS + 2.0 * TERMS**0.5) * float(np.finfo(dtype).eps)
+                allowed = rounding * (1.0 if kind == "tf32" else UNITS + 2.0 * TERMS**0.5)
                 record.compare(name, found, allowed)
                 turn, tiles = turn + 1, turns.tiles
