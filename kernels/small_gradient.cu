@@ -49,19 +49,18 @@ template <int T> struct Dots {
 };
 
 #ifdef DELTAPROP_TENSOR_CORES
-// Q x Q squares of 32 units and 32 inputs, a square and a slice a warp.
-template <int Q, int SLICES> struct Tensors {
-    static constexpr int units = 32 * Q, columns = units, stride = columns + 4, slices = SLICES, warps = Q * Q * SLICES;
-    static __device__ void product(const storage* delta, const storage* a, int first_unit, int first_column, int rows, int units,
-                                   int inputs, int delta_columns, int a_columns, bool delta_packed, bool packed,
-                                   real* partial, real* bias) {
-        const int g = threadIdx.x / 4, t = threadIdx.x % 4, slice = threadIdx.y / (Q * Q), square = threadIdx.y % (Q * Q);
-        const int down = square / Q * 32, right = square % Q * 32;
-        const int unit = first_unit + down + 4 * g, column = first_column + right + 4 * g;
+// 32 units and 32 inputs, a slice a warp.
+struct Tensors {
+    static constexpr int units = 32, columns = 32, stride = columns + 4, slices = 4, warps = slices;
+    static __device__ void product(const storage* delta, const storage* a, int first_unit, int first_column, int rows,
+                                   int units, int inputs, int delta_columns, int a_columns, bool delta_packed,
+                                   bool packed, real* partial, real* bias) {
+        const int g = threadIdx.x / 4, t = threadIdx.x % 4, first = threadIdx.y * 32;  // sample, and row of `partial`
+        const int unit = first_unit + 4 * g, column = first_column + 4 * g;
         TensorTile<2, 4> tile;
         real of_delta[4] = {};
         const auto products = [&](auto of_delta_packed, auto of_a) {
-            for (int m = slice * 32; m < rows; m += SLICES * 32) {
+            for (int m = first; m < rows; m += slices * 32) {
                 real d[2][4][1][4], as[2][4][1][4];  // on their way at a time
                 for (int half = 0; half < 2; ++half) {
                     const int sample = m + 16 * half + 4 * t;
@@ -82,12 +81,11 @@ template <int Q, int SLICES> struct Tensors {
         by_packing(packed, [&](auto of_a) {
             by_packing(delta_packed, [&](auto of_delta_packed) { products(of_delta_packed, of_a); });
         });
-        const int first = slice * 32 * Q + down;  // row of `partial` and entry of `bias`
-        tile.put(partial + first * stride + right, stride, [&](int i) { return 4 * g + i; });
+        tile.put(partial + first * stride, stride, [&](int i) { return 4 * g + i; });
         for (int i = 0; i < 4; ++i) {
             of_delta[i] += __shfl_xor_sync(0xffffffffu, of_delta[i], 1);
             of_delta[i] += __shfl_xor_sync(0xffffffffu, of_delta[i], 2);
-            if (t == 0 && right == 0) bias[first + 4 * g + i] = of_delta[i];
+            if (t == 0) bias[first + 4 * g + i] = of_delta[i];
         }
     }
 };
@@ -153,6 +151,5 @@ __device__ void small_gradient(const storage* delta, const storage* a, real* out
 DEFINE(small_gradient_8x128, Dots<8>)
 DEFINE(small_gradient_4x128, Dots<4>)
 #ifdef DELTAPROP_TENSOR_CORES
-DEFINE(small_gradient_tensor_32x32, Tensors<1, 4>)
-DEFINE(small_gradient_tensor_64x64, Tensors<2, 2>)
+DEFINE(small_gradient_tensor_32x32, Tensors)
 #endif

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 #: Units of an output layer that the lanes of a warp can hold, and rows up to which its kernel is tried: the weight
 #: gradient that goes with it has few blocks, each of which walks all rows.
 MOST_OUTPUTS, MOST_OUTPUT_ROWS = 32, 1024
-#: Multiplications of a product above which the library is not challenged; those of a weight gradient by tensor cores.
-MOST_MULTIPLICATIONS, MOST_OF_TENSOR_GRADIENT = 2**27, 2**31
+#: Multiplications of a product above which the library is not challenged.
+MOST_MULTIPLICATIONS = 2**27
 #: Rows of the output layer a block, which is the only tile there is of it.
 OUTPUT_ROWS = 4
 #: The way by the library, and kernels of the backend's own after it.
@@ -64,9 +64,9 @@ class Tile(NamedTuple):
 #: By formula, those that there are kernels of.
 FORWARD_TILES = (Tile(8, 8), Tile(8, 4), Tile(4, 4), Tile(32, 16, 32), Tile(16, 16, 64))
 DELTA_TILES = (Tile(4, 128), Tile(2, 128), Tile(16, 32, 32), Tile(32, 32, 32))
-GRADIENT_TILES = (Tile(8, 128), Tile(4, 128), Tile(32, 32, 32), Tile(64, 64, 32))
+GRADIENT_TILES = (Tile(8, 128), Tile(4, 128), Tile(32, 32, 32))
 #: Of a block of ``small_gradient.cu`` by tensor cores.
-GRADIENT_WARPS = {"tensor_32x32": 4, "tensor_64x64": 8}
+GRADIENT_WARPS = 4
 OUTPUT_TILES = (Tile(OUTPUT_ROWS, MOST_OUTPUTS),)
 #: Precisions whose products tensor cores may form.
 TENSOR_PRECISIONS = ("tf32", "bf16")
@@ -240,8 +240,7 @@ class SmallLayers:
             self.backend.product(delta, A, out=out, transpose_A=True, keep=keep, of_delta=True)
 
         tile = None
-        most = MOST_OF_TENSOR_GRADIENT if self._tensor_cores(out) else MOST_MULTIPLICATIONS
-        if self._fits(delta, A, out, most=most) and delta.dtype == A.dtype:
+        if self._fits(delta, A, out) and delta.dtype == A.dtype:
             costs = sums is not None and sums.row_cost is not None  # which the library would leave out
             packed = self._packed(delta), self._packed(A, out)
             key = ("gradient", delta.shape, A.shape, delta.dtype, A.dtype, keep is not None, costs, packed)
@@ -302,17 +301,17 @@ class SmallLayers:
         sizes = map(np.int32, (rows, units, inputs, *own))
         arguments = (delta, A, out, *factor, adds, places[0], out.dtype.type(besides.keep), *places[1:], *sizes)
         kernel = backend._kernel("small_gradient", f"small_gradient_{tile.name}", A.dtype)
-        warps = GRADIENT_WARPS[tile.name] if tile.depth else 32 // out.dtype.itemsize
+        warps = GRADIENT_WARPS if tile.depth else 32 // out.dtype.itemsize
         kernel(tile.grid(units, inputs), (32, warps), arguments)
 
     # -- choosing -----------------------------------------------------------------------------------------------
 
-    def _fits(self, *arrays: Array, most: int = MOST_MULTIPLICATIONS) -> bool:
-        """Whether a product of these three is one of matrices, with no more than `most` multiplications."""
+    def _fits(self, *arrays: Array) -> bool:
+        """Whether a product of these three is one of matrices, and small."""
         if any(array.ndim != 2 for array in arrays):
             return False
         sizes = [size for array in arrays for size in array.shape]
-        return int(np.prod(sizes, dtype=float)) <= most**2  # each of m, n and k stands there twice
+        return int(np.prod(sizes, dtype=float)) <= MOST_MULTIPLICATIONS**2  # each of m, n and k stands there twice
 
     def _packed(self, *arrays: Array) -> bool:
         """Whether all rows of all begin at a multiple of four entries."""
