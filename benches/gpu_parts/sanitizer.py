@@ -17,8 +17,8 @@ from .small_fits import WAYS
 TOOLS = ("memcheck", "synccheck", "racecheck")
 #: How many run at a time, and what a tool exits with where it has found something.
 SIDE_BY_SIDE, FOUND = 8, 9
-#: Barriers in shared memory that synccheck keeps track of, a block. What it finds out by itself is too few for a cluster
-#: of 8, and so are 256, though its blocks have fewer; for 65536 it takes all memory of an H200.
+#: Barriers in shared memory that synccheck keeps track of, a block. What it finds out by itself is too few for a
+#: cluster of 8, and so are 256, though its blocks have fewer; for 65536 it takes all memory of an H200.
 BARRIERS = 4096
 #: What a tool says of itself, and not of the program: what comes after, it may miss.
 OF_THE_TOOL = ("Internal Sanitizer Error", "Warning: Detected overflow of tracked cuda::barrier")
