@@ -9,8 +9,8 @@ __device__ inline real as_real(real x) { return x; }
 __device__ inline real as_real(storage x) { return load(x); }
 #endif
 
-// Whether every row of a matrix begins at a multiple of four entries and holds a multiple of four, as a type: known when
-// the code is compiled, so that no branch stands between one access and the next.
+// Whether every row of a matrix begins at a multiple of four entries, as a type: known when the code is compiled, so that
+// no branch stands between one access and the next.
 template <bool PACKED> struct Rows {
     static constexpr bool packed = PACKED;
 };
@@ -21,7 +21,8 @@ template <class F> __device__ inline void by_packing(bool packed, F f) {
     else f(Rows<false>{});
 }
 
-// Four entries that follow one another, the first `count` of which exist; the others are 0. In one access where packed.
+// Four entries that follow one another, of which the first `count` exist. The others are 0 or, where the row is packed and
+// so read in one access, what fills it up: a finite number, which goes into no result.
 template <bool PACKED, typename T> __device__ inline void load_four(Rows<PACKED>, const T* from, int count, real (&to)[4]) {
     if (PACKED) {
         Pack<T, 4> pack = {};

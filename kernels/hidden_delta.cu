@@ -8,7 +8,7 @@
 #include "activation.cuh"
 #include "column_tiles.cuh"
 
-#define ENDS                                                                                                       \
+#define ENDS                                                                                            \
     real *sums, real *partial, unsigned *tickets, int rows, int columns, int tiles, int rows_per_block, \
         int log2_lanes, int width, int units, real keep
 
@@ -63,13 +63,13 @@ __device__ void sum_columns(const storage* x, real* sums, real* partial, unsigne
     add_up_slices<N, 1>(tiling, sum, sums, partial, tickets, keep);
 }
 
-#define FOR_WIDTH(F, ...)                                                       \
-    const Tiling tiling{rows, columns, tiles, rows_per_block, log2_lanes, units}; \
-    if (width == 1)                                                             \
-        F(1)(__VA_ARGS__, sums, partial, tickets, keep, tiling);                \
-    else if (width == 8 / sizeof(storage))                                      \
+#define FOR_WIDTH(F, ...)                                                          \
+    const Tiling tiling{rows, columns, tiles, rows_per_block, log2_lanes, units};  \
+    if (width == 1)                                                                \
+        F(1)(__VA_ARGS__, sums, partial, tickets, keep, tiling);                   \
+    else if (width == 8 / sizeof(storage))                                         \
         F(8 / sizeof(storage))(__VA_ARGS__, sums, partial, tickets, keep, tiling); \
-    else                                                                        \
+    else                                                                           \
         F(16 / sizeof(storage))(__VA_ARGS__, sums, partial, tickets, keep, tiling);
 
 // The sums alone: the bias gradient of the output layer.

@@ -1,7 +1,7 @@
 // delta^(l) = (W^T delta^(l+1)) * g'(z^(l)) in one launch, where the product is small. Its sum over the samples is left to
 // small_gradient.cu, for which no other kernel waits.
 //   delta : (rows, next)   W : (next, columns)   z, mask, out : (rows, columns)
-// Rows of delta are delta_columns apart, those of z, mask and out z_columns: they may be filled up, see padding.py.
+// Rows of delta are delta_columns apart, rows of z, mask and out z_columns: they may be filled up, see padding.py.
 // A block takes some rows and some columns, and its warps (32 x up to Tile::most_warps threads, one or more for every four
 // results) split the sum over `next`. Sums have a fixed order.
 #include "chosen_activation.cuh"

@@ -1,6 +1,6 @@
 // z = W a^(l) + b and a^(l+1) = g(z) in one launch, where the product is small.
 //   x : (rows, inputs)   W : (units, inputs)   b : (units,)   z, a : (rows, units)
-// Rows of x are x_columns apart, those of z and a z_columns: they may be filled up, see padding.py.
+// Rows of x are x_columns apart, rows of z and a z_columns: they may be filled up, see padding.py.
 // A block takes some rows and some units, and its warps (32 x up to Tile::most_warps threads) split the sum over the
 // inputs. Sums have a fixed order.
 #include "chosen_activation.cuh"

@@ -2,7 +2,7 @@
 // the product is small; and with it the bias gradient, the same sum of delta, and what the samples cost, for both of
 // which nothing waits before the next step.
 //   delta : (rows, units)   a : (rows, inputs)   out : (units, inputs)
-// Rows of delta are delta_columns apart, those of a a_columns: they may be filled up, see padding.py.
+// Rows of delta are delta_columns apart, rows of a a_columns: they may be filled up, see padding.py.
 //   sums : (units,) or null, of which bias_keep times what they held is kept   row_cost : (rows,) or null, added to *total
 // A block (32 x Tile::warps threads) takes some units and some inputs, and splits the sum over the samples into slices.
 // Sums have a fixed order.
@@ -19,9 +19,9 @@ __device__ inline void add_costs(const real* row_cost, double* total, int rows) 
 // T units and 128 inputs, four a lane, where sums are exact products in `real`; a slice a warp.
 template <int T> struct Dots {
     static constexpr int units = T, columns = 128, stride = 128, slices = 32 / int(sizeof(real)), warps = slices;
-    static __device__ void product(const storage* delta, const storage* a, int first_unit, int first_column, int rows, int units,
-                                   int inputs, int delta_columns, int a_columns, bool delta_packed, bool packed,
-                                   real* partial, real* bias) {
+    static __device__ void product(const storage* delta, const storage* a, int first_unit, int first_column, int rows,
+                                   int units, int inputs, int delta_columns, int a_columns, bool delta_packed,
+                                   bool packed, real* partial, real* bias) {
         const int lane = threadIdx.x, warp = threadIdx.y, column = first_column + lane * 4, left = inputs - column;
         real sum[T][4] = {}, of_delta[T] = {};
         const auto products = [&](auto of_delta_packed, auto of_a) {
@@ -92,9 +92,10 @@ struct Tensors {
 #endif
 
 template <class Tile>
-__device__ void small_gradient(const storage* delta, const storage* a, real* out, real keep_at_launch, const real* keep_on_device,
-                               int adds, real* sums, real bias_keep, const real* row_cost, double* total, int rows,
-                               int units, int inputs, int delta_columns, int a_columns, bool delta_packed, bool packed) {
+__device__ void small_gradient(const storage* delta, const storage* a, real* out, real keep_at_launch,
+                               const real* keep_on_device, int adds, real* sums, real bias_keep, const real* row_cost,
+                               double* total, int rows, int units, int inputs, int delta_columns, int a_columns,
+                               bool delta_packed, bool packed) {
     alignas(16) __shared__ real partial[Tile::slices][Tile::units * Tile::stride];
     __shared__ real bias[Tile::slices][Tile::units];
     constexpr int fours = Tile::columns / 4, threads = Tile::warps * 32;  // of a unit; of the block

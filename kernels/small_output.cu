@@ -2,7 +2,7 @@
 // delta^(L) = scale * dcost/dz and the cost of every row; it counts the step, for no kernel after it reads the counter.
 //   x : (rows, inputs)   W : (units, inputs)   b : (units,)   z, a, y, delta : (rows, units)
 //   weights : (rows,) or null   row_cost : (rows,)
-// Rows of x are x_columns apart, those of delta delta_columns: they may be filled up, see padding.py.
+// Rows of x are x_columns apart, rows of delta delta_columns: they may be filled up, see padding.py.
 // A block (32 x 4 to 8 threads) takes four rows: its warps split the sum over the inputs, then each of the first four
 // warps takes a row, lane j of it unit j.
 #include "chosen_loss.cuh"

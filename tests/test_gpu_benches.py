@@ -797,7 +797,7 @@ echo "========= ERROR SUMMARY: 0 errors"
 
 
 def test_synccheck_is_told_of_more_barriers_than_any_block_has():
-    """Each block of a cluster has two a layer, and may reach those of the others."""
+    """Each block of a cluster has two a layer, and may reach the others' too."""
     given = sanitizer.command("tool", "synccheck", "resident 8", "cupy")
     assert int(given[given.index("--num-cuda-barriers") + 1]) > 2 * MOST_LAYERS * max(CLUSTERS)
     assert "--num-cuda-barriers" not in sanitizer.command("tool", "memcheck", "resident 8", "cupy")

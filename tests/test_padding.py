@@ -79,7 +79,7 @@ def products(device, monkeypatch):
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("sizes", [(13, 25, 20, 15, 5), (16, 24, 8, 3), (7, 2)])
 def test_rows_of_operands_begin_at_multiples_of_16_bytes(device, products, guarded, sizes, precision, rng):
-    """And so do those of results of 16 bits; sums over units go over a multiple of 8."""
+    """And so do rows of results of 16 bits; sums over units go over a multiple of 8."""
     X, Y = rng.standard_normal((12, sizes[0])), rng.uniform(size=(12, sizes[-1]))
     net = dp.Network(list(sizes), backend=device, dtype="float32", precision=precision)
     net.fit(X, Y, optimizer=dp.SGD(0.1), batch_size=8, epochs=3)
@@ -100,7 +100,7 @@ def test_rows_of_operands_begin_at_multiples_of_16_bytes(device, products, guard
 @pytest.mark.parametrize("activation", ["sigmoid", "softplus", "tanh"])
 @pytest.mark.parametrize(("sizes", "m"), [((13, 25, 20, 15, 10), 19), ((5, 9, 33, 3), 8), ((8, 70, 1), 1)])
 def test_a_step_with_odd_widths(device, guarded, sizes, m, activation, way, monkeypatch, rng):
-    """The gradient by which it moves is that of the loop over samples; g(0) is not 0 for two of these."""
+    """It moves by the gradient of the loop over samples; g(0) is not 0 for two of these."""
 
     def choose(self, ways):
         ours = [name for name in ways if name != LIBRARY]

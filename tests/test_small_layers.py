@@ -217,6 +217,21 @@ def test_a_fit_by_tensor_cores(device, monkeypatch, precision, rng):
     assert {"tensor_32x16", "tensor_16x32", "tensor_32x32"} <= taken
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_cost_is_added_up_at_the_limit_of_small(device, monkeypatch, precision, rng):
+    """By the weight gradient, which has to be ours where the output layer is; rows of δ may be filled up."""
+    monkeypatch.setattr("deltaprop.backends.small_layers.MOST_MULTIPLICATIONS", 20 * 40)
+    backend = device.in_precision(precision)
+    monkeypatch.setattr(backend, "_small_choices", {})
+    monkeypatch.setattr(backend, "fastest_way", lambda ways: next(way for way in ways if way != LIBRARY))
+    X, Y = rng.standard_normal((60, 40)), rng.uniform(size=(60, 1))
+    costs = []
+    for on in (backend, "reference"):
+        net = dp.Network([40, 1], loss="squared_error", dtype="float32", seed=2, backend=on)
+        costs.append(net.fit(X, Y, batch_size=20, epochs=2, optimizer=dp.SGD(0.01)).cost)
+    assert relative(*map(np.array, costs)) < {"fp32": 1e-5, "bf16": 1e-2}[precision]
+
+
 def test_a_mask_and_the_same_bits_again(device, tile, rng):
     rows, inputs, units = 37, 131, 6
     arrays = [

@@ -32,7 +32,7 @@ class GraphEpoch(WholeEpoch):
 
     With ``precision="bf16"`` samples, every δ, and z and a of hidden layers are kept in 16 bits, as the matrix units
     take them: what is moved between products costs as much as these do. Weights, sums, the output and its cost stay
-    float32.
+    float32; bias gradients are sums of δ as it is kept.
 
     Under plain gradient descent no gradient is stored: δ carries −η/m, and the matrix product that sums Δ adds it to
     (1 − ηλ/m) W.

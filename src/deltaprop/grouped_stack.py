@@ -107,7 +107,7 @@ class Group:
         return rows
 
     def _rates(self, learning_rates: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """`Optimizer.rates` of each member and epoch; those of like members are asked for once."""
+        """`Optimizer.rates` of each member and epoch; like members are asked once."""
         batches, known = self.member.batches, {}
         keys = []
         for member, taken, rates in zip(

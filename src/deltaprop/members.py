@@ -152,6 +152,10 @@ def squared_norms(stack: NetworkState, which: Numbers) -> np.ndarray[Any, Any]:
     backend = stack.backend
     if backend.on_host:
         return np.array([backend.squared_norm(stack.flat_weights[k]) for k in which.tolist()])
-    wide = stack.flat_weights.astype(np.float64)
-    every: np.ndarray[Any, Any] = backend.to_numpy((wide * wide).sum(axis=1))
-    return every[which]
+    weights = stack.flat_weights
+    if not np.array_equal(which, np.arange(len(weights))):
+        weights = weights[backend.asarray(which, np.int64)]
+    squares = weights.astype(np.float64)
+    squares *= squares
+    sums: np.ndarray[Any, Any] = backend.to_numpy(squares.sum(axis=1))
+    return sums

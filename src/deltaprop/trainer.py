@@ -278,7 +278,7 @@ class Trainer:
 
     def total(self) -> float:
         """J over the last epoch: the cost of its minibatches, and the penalty of the parameters at its end."""
-        if self.squares is None:
+        if self.squares is not self._squares:
             return self.objective.total(self.network, self.cost, self.m)
         cost, _, squares = self.sums_on_host()
         return self.objective.value(cost, squares, self.m)

@@ -95,7 +95,7 @@ class Task:
 
 
 class StepTable:
-    """What differs from step to step of an epoch, made anew only where it is another than that of the last epoch."""
+    """What differs from step to step of an epoch, made anew only where the last epoch had another."""
 
     def __init__(self) -> None:
         self._made_of: tuple[Terms, float, int] | None = None

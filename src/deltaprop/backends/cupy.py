@@ -526,7 +526,7 @@ class CupyBackend(Backend):
     def operand(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """Where a step keeps samples, δ, or z or a of a hidden layer, (…, m, s): with bf16 in 16 bits, filled up.
 
-        All operations of a step take such arrays, whose padding they leave finite.
+        All operations of a step take such arrays. Their padding stays finite in rows that are.
         """
         if self.precision != "bf16":
             return self.empty(shape, dtype)
@@ -734,7 +734,7 @@ class CupyBackend(Backend):
     ) -> None:
         """The rows of minibatch number `step` and their weights into `out`, row `step` of `table` into `current`.
 
-        Those of X may be wanted as an `operand`.
+        X may be wanted as an `operand`.
         """
         to_X, to_Y, to_weights = out
         arrays = (X, Y, weights, order, table, step, to_X, to_Y, to_weights, current)

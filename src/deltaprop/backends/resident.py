@@ -373,7 +373,7 @@ class Run:
             setattr(self._plan, name, None if array is None else self.backend.address(array))
 
     def _message_of(self, terms: tuple[int, ...], order: tuple[int, ...] | None) -> Message:
-        """What tables and orders of these shapes are written to: that of the last call, if it was for such."""
+        """Where tables and orders of these shapes are written: as in the last call, if it had such."""
         kinds: dict[str, Any] = {
             "plan": ((ctypes.sizeof(Plan),), np.uint8),
             "diverged": ((self.members,), np.int64),

@@ -134,7 +134,7 @@ class SmallLayers:
 
     def _affine(self, layer: Affine) -> bool:
         A, W, b, activation, Z, out, mask = layer
-        fits = mask is None and activation != "softmax" and self._fits(A, W, Z) and A.dtype == Z.dtype
+        fits = mask is None and activation != "softmax" and self._fits(A, W) and A.dtype == Z.dtype
         if not fits:
             return False
 
@@ -172,7 +172,7 @@ class SmallLayers:
             layer.Z is Z
             and layer.activation == activation
             and out is not NULL
-            and self._fits(layer.A, layer.W, Z)
+            and self._fits(layer.A, layer.W)
             and layer.Z.dtype == layer.W.dtype
             and out.dtype == layer.A.dtype  # so that the weight gradient, which adds up the costs, is ours too
             and Z.shape[0] <= MOST_OUTPUT_ROWS
@@ -212,7 +212,7 @@ class SmallLayers:
         keep: float,
     ) -> bool:
         """Whether δ of the layer was launched here."""
-        if not (self._fits(delta, W, out) and delta.dtype == out.dtype):
+        if not (self._fits(delta, W) and delta.dtype == out.dtype):
             return False
 
         def ours(tile: Tile, out: Array, _: Array) -> None:
@@ -240,7 +240,7 @@ class SmallLayers:
             self.backend.product(delta, A, out=out, transpose_A=True, keep=keep, of_delta=True)
 
         tile = None
-        if self._fits(delta, A, out) and delta.dtype == A.dtype:
+        if self._fits(A, out) and delta.dtype == A.dtype:
             costs = sums is not None and sums.row_cost is not None  # which the library would leave out
             packed = self._packed(delta), self._packed(A, out)
             key = ("gradient", delta.shape, A.shape, delta.dtype, A.dtype, keep is not None, costs, packed)
@@ -306,12 +306,12 @@ class SmallLayers:
 
     # -- choosing -----------------------------------------------------------------------------------------------
 
-    def _fits(self, *arrays: Array) -> bool:
-        """Whether a product of these three is one of matrices, and small."""
-        if any(array.ndim != 2 for array in arrays):
-            return False
-        sizes = [size for array in arrays for size in array.shape]
-        return int(np.prod(sizes, dtype=float)) <= MOST_MULTIPLICATIONS**2  # each of m, n and k stands there twice
+    def _fits(self, rows: Array, weights: Array) -> bool:
+        """Whether the product of a minibatch's rows with W, or the gradient of W, is one of matrices, and small.
+
+        All products of a layer have the same answer: the weight gradient has to add up what its δ left to it.
+        """
+        return bool(rows.ndim == weights.ndim == 2 and rows.shape[0] * weights.size <= MOST_MULTIPLICATIONS)
 
     def _packed(self, *arrays: Array) -> bool:
         """Whether all rows of all begin at a multiple of four entries."""

@@ -70,7 +70,7 @@ def device(backend: Any, record: Record) -> None:
 
 
 def kernel_files(backend: Any, record: Record) -> None:
-    """Every kernel file for the device, from the cache or compiled anew, and those of networks in shared memory."""
+    """Every kernel file for the device, from the cache or compiled anew; also for networks in shared memory."""
     compile_all(architecture(backend), report=lambda name, seconds: record.progress(compiled(name, seconds)))
     compile_residents(backend, clusters_of(backend))
 

@@ -1,4 +1,4 @@
-"""Every kernel for small layers, with every tile, against NumPy in float64, on odd sizes.
+"""Every kernel for small layers, with every tile, in float64, float32 and TF32 against NumPy in float64, on odd sizes.
 
 Training takes those that the device's clock chooses, so most of them run on few machines.
 """
