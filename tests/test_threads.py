@@ -151,6 +151,34 @@ def test_forks_while_other_threads_fit():
     run(BUSY)
 
 
+DRAWS = """
+np.random.seed(0)
+
+def draw():
+    while True:
+        np.random.random(300_000)
+        time.sleep(0.001)  # else it hardly ever lets go
+
+threading.Thread(target=draw, daemon=True).start()
+for _ in range(15):
+    time.sleep(0.001)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        np.random.random()
+        dp.MLPClassifier((3,), max_iter=1).fit([[0.0], [1.0]], [0, 1])
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_forks_while_another_thread_draws_from_the_shared_generator():
+    """As estimators without a ``random_state`` do: NumPy's lock is free in the child."""
+    run(DRAWS)
+
+
 FIRST_USE = """
 X = np.random.default_rng(1).random((40, 4))
 

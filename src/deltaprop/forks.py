@@ -3,7 +3,8 @@
 Our own locks are made anew in the child, by `in_child`. Others cannot be: a child that imports what another thread was
 importing waits for ever, and so does one that asks a BLAS whose threads were at work. So a fork waits for imports that
 are under way, as much of this library imports what it needs when it is first used, and for products of NumPy's BLAS
-(`no_fork`).
+(`no_fork`). It holds the lock of the generator behind `numpy.random` itself, from which all threads may draw, so that
+none is in the middle of a draw.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 #: For how many seconds a fork waits at most.
 LONGEST_WAIT = 10.0
@@ -26,6 +28,8 @@ LOOKS_AFTER = 0.0005
 #: The numbers of threads that are in the middle of a product, and of threads that fork.
 _inside: set[int] = set()
 _forking: set[int] = set()
+#: The lock of NumPy's shared generator, while a thread that forks holds it.
+_held: list[Any] = []
 
 
 class NoFork:
@@ -75,19 +79,35 @@ def _wait_for_imports(until: float) -> None:
         time.sleep(LOOKS_AFTER)
 
 
+def _hold_shared_generator(until: float) -> None:
+    shared = getattr(sys.modules.get("numpy.random"), "get_bit_generator", None)
+    if shared is not None:  # else nobody draws yet
+        lock = shared().lock
+        if lock.acquire(timeout=max(0.0, until - time.monotonic())):
+            _held.append(lock)
+
+
+def _let_go_of_shared_generator() -> None:
+    while _held:
+        _held.pop().release()
+
+
 def _before() -> None:
     thread, until = threading.get_ident(), time.monotonic() + LONGEST_WAIT
     _wait_for_imports(until)
     _forking.add(thread)
     while _inside - {thread} and time.monotonic() < until:
         time.sleep(LOOKS_AFTER)
+    _hold_shared_generator(until)
 
 
 def _after_in_parent() -> None:
+    _let_go_of_shared_generator()
     _forking.discard(threading.get_ident())
 
 
 def _after_in_child() -> None:
+    _let_go_of_shared_generator()
     _inside.clear()
     _forking.clear()
 
