@@ -131,11 +131,10 @@ __device__ void small_gradient(const storage* delta, const storage* a, real* out
             store_four(as_packed, to, left, own);
         });
     });
-    const int i = thread;
-    if (sums && first_column == 0 && i < Tile::units && first_unit + i < units) {
-        real total_of_delta = bias[0][i];
-        for (int k = 1; k < Tile::slices; ++k) total_of_delta += bias[k][i];
-        real* to = sums + first_unit + i;
+    if (sums && first_column == 0 && thread < Tile::units && first_unit + thread < units) {
+        real total_of_delta = bias[0][thread];
+        for (int k = 1; k < Tile::slices; ++k) total_of_delta += bias[k][thread];
+        real* to = sums + first_unit + thread;
         *to = bias_keep == real(0) ? total_of_delta : bias_keep * *to + total_of_delta;
     }
     if (row_cost && blockIdx.x == gridDim.x - 1 && warp == 0) add_costs(row_cost, total, rows);
