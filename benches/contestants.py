@@ -102,7 +102,7 @@ class Ours:
         self.way = type(trainer.whole_epoch).__name__
 
     def epoch(self) -> None:
-        from deltaprop.progress import Silent
+        from deltaprop.reports.progress import Silent
 
         self.trainer.epoch(LEARNING_RATE, self.order, Silent())
         check_kept(self.trainer, self.way)

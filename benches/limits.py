@@ -138,7 +138,7 @@ def neighbour():
 
 def picture(curves, path):
     """Seconds a step on logarithmic axes, minibatch size at the left and width at the right."""
-    from deltaprop.plotting import pyplot
+    from deltaprop.reports.plotting import pyplot
 
     figure, axes = pyplot().subplots(1, 2, figsize=(10, 4.2), layout="constrained")
     for axis, name, allowed in zip(axes, ("minibatch", "width"), (1.05, 2.05), strict=True):

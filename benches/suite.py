@@ -14,7 +14,7 @@ import pytest
 import deltaprop as dp
 from deltaprop.backprop import Objective, Workspace, backward, forward
 from deltaprop.parameters import Parameters
-from deltaprop.progress import Silent
+from deltaprop.reports.progress import Silent
 from deltaprop.trainer import Trainer
 
 NETWORKS = [(64, 32, 1), (784, 30, 10), (784, 100, 10), (784, 512, 512, 10), (784, 1024, 1024, 10)]

@@ -15,8 +15,8 @@ from deltaprop.backends.numpy_activation import ACTIVATIONS
 from deltaprop.backends.recording import NotRecordableError, RecordingBackend, Tape
 from deltaprop.backprop import Objective
 from deltaprop.interruption import Paused
-from deltaprop.progress import Silent
 from deltaprop.recorded_epoch import RecordedEpoch
+from deltaprop.reports.progress import Silent
 from deltaprop.trainer import Trainer
 
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}

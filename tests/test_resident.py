@@ -16,7 +16,7 @@ from deltaprop.backends import get_backend, resident
 from deltaprop.backends.resident import Residence, Run, find_residence
 from deltaprop.backprop import Objective
 from deltaprop.optimizers import rule_of
-from deltaprop.progress import Silent
+from deltaprop.reports.progress import Silent
 from deltaprop.resident_epoch import ResidentEpoch
 from deltaprop.trainer import Trainer
 from deltaprop.whole_epoch import Task

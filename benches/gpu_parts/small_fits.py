@@ -21,7 +21,7 @@ from deltaprop.backends import get_backend, resident
 from deltaprop.backprop import Objective
 from deltaprop.data import HostData
 from deltaprop.graph_epoch import GraphEpoch
-from deltaprop.progress import Silent
+from deltaprop.reports.progress import Silent
 from deltaprop.resident_epoch import ResidentEpoch
 from deltaprop.streamed_epoch import StreamedEpoch
 from deltaprop.trainer import Trainer

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from deltaprop.estimators.ensemble import EnsembleRegressor as EnsembleRegressor
     from deltaprop.estimators.sweep import SweepCV as SweepCV
     from deltaprop.function import check_gradient as check_gradient
-    from deltaprop.history import History as History
     from deltaprop.model import Network as Network
     from deltaprop.optimizers import SGD as SGD
     from deltaprop.optimizers import Adam as Adam
     from deltaprop.optimizers import AdamW as AdamW
+    from deltaprop.reports.history import History as History
     from deltaprop.schedules import CosineDecay as CosineDecay
     from deltaprop.schedules import ExponentialDecay as ExponentialDecay
     from deltaprop.schedules import InverseScaling as InverseScaling
@@ -51,7 +51,7 @@ _HOMES = {
     "estimators.ensemble": ("EnsembleClassifier", "EnsembleRegressor"),
     "estimators.sweep": ("SweepCV",),
     "function": ("check_gradient",),
-    "history": ("History",),
+    "reports.history": ("History",),
     "model": ("Network",),
     "optimizers": ("SGD", "Adam", "AdamW"),
     "schedules": ("CosineDecay", "ExponentialDecay", "InverseScaling", "ReduceOnPlateau", "StepDecay"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
-from deltaprop.tables import Table
+from deltaprop.reports.text_table import Table
 
 AccumulationMode = Literal["forward", "reverse"]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from deltaprop.history import History
 from deltaprop.network import NetworkState
+from deltaprop.reports.history import History
 
 
 @dataclass(frozen=True)

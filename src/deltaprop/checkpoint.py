@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deltaprop.fingerprints import fingerprint
-from deltaprop.history import History
 from deltaprop.model_file import Tensors, in_one_line, read_model, write_model
 from deltaprop.network import NetworkState
 from deltaprop.optimizers import Adam
 from deltaprop.plain_values import plain
+from deltaprop.reports.history import History
 from deltaprop.trainer import Trainer
 
 if TYPE_CHECKING:

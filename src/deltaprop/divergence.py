@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deltaprop.progress import Silent
+from deltaprop.reports.progress import Silent
 from deltaprop.trainer import Trainer
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from deltaprop.arguments import check_choice, check_number, check_whole_number
-from deltaprop.history import History
+from deltaprop.reports.history import History
 
 Mode: TypeAlias = Literal["auto", "min", "max"]
 #: Why a monitor may be nan.

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from deltaprop.history import History
+    from deltaprop.reports.history import History
 
 
 class BackendError(RuntimeError):

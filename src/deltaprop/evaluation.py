@@ -11,9 +11,9 @@ import numpy as np
 from deltaprop.backends import Array
 from deltaprop.backprop import Objective, Workspace, add_cost, forward
 from deltaprop.data import HostData
-from deltaprop.history import History
 from deltaprop.metrics import Metric, of_parts
 from deltaprop.network import NetworkState
+from deltaprop.reports.history import History
 from deltaprop.sources import CHUNK_BYTES
 
 #: Rows taken at a time: enough for the matrix products to be efficient, and as few as let a layer of so many entries,

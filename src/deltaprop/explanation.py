@@ -11,7 +11,7 @@ from deltaprop.backends import Array
 from deltaprop.backprop import Objective
 from deltaprop.derivatives import CostDerivatives
 from deltaprop.network import NetworkState
-from deltaprop.tables import Table
+from deltaprop.reports.text_table import Table
 
 Matrix: TypeAlias = np.ndarray[Any, Any]
 Format: TypeAlias = Literal["table", "markdown"]

@@ -13,7 +13,7 @@ from deltaprop.backprop import Objective, Workspace, add_cost, forward, total_we
 from deltaprop.derivatives import CostDerivatives
 from deltaprop.network import NetworkState
 from deltaprop.parameters import Parameters
-from deltaprop.tables import Table
+from deltaprop.reports.text_table import Table
 
 #: Steps h of the differences. Four points leave an error of h⁴ f⁽⁵⁾/30, so h need not be so small that rounding rules;
 #: the second is for entries where J bends too sharply for the first.

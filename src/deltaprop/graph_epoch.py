@@ -17,7 +17,7 @@ from deltaprop.backends.message import Kind, Message
 from deltaprop.backprop import Workspace, backward, forward
 from deltaprop.network import NetworkState
 from deltaprop.parameters import Parameters
-from deltaprop.progress import Progress
+from deltaprop.reports.progress import Progress
 from deltaprop.whole_epoch import Pass, StepTable, Task, Terms, WholeEpoch
 
 #: Columns of the table: the factor of δ^(L); that of W in ∂J/∂W; that of Σ W²; η, with Adam's bias correction; what

@@ -17,9 +17,9 @@ from deltaprop.arguments import check_bool, check_number
 from deltaprop.backends.base import Scalar
 from deltaprop.backends.places import ADAM, MOMENTUM, NESTEROV, Rule
 from deltaprop.errors import ScheduleError
-from deltaprop.history import History
 from deltaprop.network import NetworkState
 from deltaprop.parameters import Parameters
+from deltaprop.reports.history import History
 from deltaprop.schedules import Plateau, ReduceOnPlateau
 
 #: A number, or a callable of the epoch (from 0) and the history so far; see `deltaprop.schedules`.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deltaprop.arguments import check_number, check_whole_number
-from deltaprop.history import History
+from deltaprop.reports.history import History
 
 
 def _check(schedule: Any, above_0: tuple[str, ...] = (), at_least_0: tuple[str, ...] = (), **least: int) -> None:

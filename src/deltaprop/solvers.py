@@ -19,11 +19,11 @@ from deltaprop.callbacks import Callback, EpochEnd, tell
 from deltaprop.derivatives import CostDerivatives
 from deltaprop.errors import DivergenceError
 from deltaprop.evaluation import validate
-from deltaprop.history import History
 from deltaprop.metrics import Metric
 from deltaprop.network import NetworkState
 from deltaprop.parameters import Parameters
-from deltaprop.progress import progress_bar
+from deltaprop.reports.history import History
+from deltaprop.reports.progress import progress_bar
 from deltaprop.scipy_threads import scipy_on_one_thread
 
 Vector: TypeAlias = np.ndarray[Any, Any]

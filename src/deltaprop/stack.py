@@ -21,7 +21,6 @@ from deltaprop.early_stopping import EarlyStopping
 from deltaprop.errors import DivergenceError
 from deltaprop.exclusive import training_of
 from deltaprop.function import ForwardPass
-from deltaprop.history import History
 from deltaprop.initialization import check_initialization
 from deltaprop.members import Member
 from deltaprop.metrics import Metric
@@ -30,6 +29,7 @@ from deltaprop.model_file import read_model, write_model
 from deltaprop.network import StackState
 from deltaprop.optimizers import SGD, Optimizer
 from deltaprop.parameters import Parameters
+from deltaprop.reports.history import History
 from deltaprop.stack_arguments import check_optimizer, one_each, report, rows_of_members, stacked
 from deltaprop.stack_training import StackPlan
 from deltaprop.trainer import check_dropout

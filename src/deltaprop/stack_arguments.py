@@ -11,8 +11,8 @@ import numpy as np
 from deltaprop.arguments import refuse_masked
 from deltaprop.backends import Array, backend_of
 from deltaprop.errors import DivergenceError
-from deltaprop.history import History
 from deltaprop.optimizers import Optimizer
+from deltaprop.reports.history import History
 
 
 def stacked(arrays: list[Array]) -> Array:

@@ -15,7 +15,7 @@ from deltaprop.members import Member, Numbers, Passes, Stack
 from deltaprop.native_stack import NativeStack
 from deltaprop.network import NetworkState
 from deltaprop.optimizers import moments_of
-from deltaprop.progress import Silent
+from deltaprop.reports.progress import Silent
 from deltaprop.trainer import Trainer
 from deltaprop.whole_epoch import RefusedError
 

@@ -14,11 +14,11 @@ from deltaprop.backends import Array
 from deltaprop.callbacks import Callback, EpochEnd, tell
 from deltaprop.early_stopping import EarlyStopping, Watch
 from deltaprop.evaluation import validate
-from deltaprop.history import History
 from deltaprop.members import Member, finite_members, squared_norms
 from deltaprop.metrics import Metric
 from deltaprop.network import NetworkState
-from deltaprop.progress import progress_bar
+from deltaprop.reports.history import History
+from deltaprop.reports.progress import progress_bar
 from deltaprop.stack_trainer import StackTrainer
 from deltaprop.training import divergence_message, shuffle
 

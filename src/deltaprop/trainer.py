@@ -17,7 +17,7 @@ from deltaprop.interruption import Abandoned, Interruption, Paused
 from deltaprop.network import DROPOUT_STREAM, NetworkState
 from deltaprop.optimizers import Optimizer, Remembered
 from deltaprop.parameters import Parameters
-from deltaprop.progress import Progress
+from deltaprop.reports.progress import Progress
 from deltaprop.sources import CheckedSource, Parts
 from deltaprop.whole_epoch import LONG_STEP, Pass, RefusedError, Task, Terms, WholeEpoch, operations_of
 

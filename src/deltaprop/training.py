@@ -20,12 +20,12 @@ from deltaprop.divergence import Fault, find_fault
 from deltaprop.early_stopping import EarlyStopping
 from deltaprop.errors import DivergenceError
 from deltaprop.evaluation import validate
-from deltaprop.history import History
 from deltaprop.interruption import Interruption, Paused
 from deltaprop.metrics import Metric
 from deltaprop.network import SHUFFLE_STREAM, NetworkState
 from deltaprop.optimizers import Optimizer, Remembered
-from deltaprop.progress import progress_bar
+from deltaprop.reports.history import History
+from deltaprop.reports.progress import progress_bar
 from deltaprop.trainer import Trainer
 from deltaprop.whole_epoch import RefusedError
 

@@ -13,7 +13,7 @@ from deltaprop.backends import Array
 from deltaprop.interruption import Interruption
 from deltaprop.network import NetworkState
 from deltaprop.optimizers import SGD, Optimizer, rule_of
-from deltaprop.progress import Progress
+from deltaprop.reports.progress import Progress
 
 #: (batches, 3) of float64: for each minibatch the scale of δ^(L), the factor of W in ∂J/∂W and that of Σ W²; see
 #: `Trainer.terms`.

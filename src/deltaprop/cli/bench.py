@@ -82,7 +82,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def _picture(rows: Sequence[dict[str, Any]]) -> Any:
     """Throughput against minibatch size, a panel an operation, a line a network, dtype and backend."""
-    from deltaprop.plotting import pyplot
+    from deltaprop.reports.plotting import pyplot
 
     of_networks = [row for row in rows if "network" in row]
     if not of_networks:

@@ -15,9 +15,9 @@ import numpy as np
 
 from deltaprop.backends import Backend
 from deltaprop.backends.base import Precision
-from deltaprop.history import History
 from deltaprop.model import Network
 from deltaprop.optimizers import SGD, Adam, AdamW, Optimizer
+from deltaprop.reports.history import History
 
 #: Largest relative error allowed by dtype, and of float32 networks by precision: there, the rounding of one operand.
 ALLOWED = {"float64": 1e-12, "float32": 4e-5, "tf32": 2.0**-11, "fp16": 2.0**-11, "bf16": 2.0**-8}

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from deltaprop.tables import Table
+from deltaprop.reports.text_table import Table
 
 Status: TypeAlias = Literal["ok", "slow", "failed", "not tried"]
 #: Columns of text, where nobody says how many there are.

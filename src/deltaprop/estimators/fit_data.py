@@ -10,8 +10,8 @@ import numpy as np
 from deltaprop import evaluation
 from deltaprop.backends import Array
 from deltaprop.data import HostData
-from deltaprop.history import History
 from deltaprop.model import Network
+from deltaprop.reports.history import History
 
 if TYPE_CHECKING:
     from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron

@@ -15,8 +15,8 @@ from deltaprop.derivatives import CostDerivatives
 from deltaprop.estimators.fit_data import mean
 from deltaprop.estimators.minibatches import say
 from deltaprop.evaluation import data_cost
-from deltaprop.history import History
-from deltaprop.progress import progress_bar
+from deltaprop.reports.history import History
+from deltaprop.reports.progress import progress_bar
 from deltaprop.scipy_threads import scipy_on_one_thread
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from deltaprop.backprop import Objective
 from deltaprop.callbacks import EpochEnd, tell
 from deltaprop.estimators.fit_data import NO_SCORE
 from deltaprop.estimators.step_rule import step_rule
-from deltaprop.history import History
-from deltaprop.progress import progress_bar
+from deltaprop.reports.history import History
+from deltaprop.reports.progress import progress_bar
 from deltaprop.trainer import Trainer
 
 if TYPE_CHECKING:

@@ -29,8 +29,8 @@ from deltaprop.estimators.member_fits import MemberFit, Records, Stream, predict
 from deltaprop.estimators.together import KINDS, Group, Table, batches, can_be_together, group_key, with_parameters
 from deltaprop.exclusive import training_of
 from deltaprop.network import StackState
-from deltaprop.plotting import plot_sweep
-from deltaprop.progress import sweep_bar
+from deltaprop.reports.plotting import plot_sweep
+from deltaprop.reports.progress import sweep_bar
 from deltaprop.whole_epoch import RefusedError
 
 Split = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from deltaprop.plotting import plot_history
+from deltaprop.reports.plotting import plot_history
 
 
 @dataclass

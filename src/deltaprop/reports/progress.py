@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from deltaprop.history import History
+from deltaprop.reports.history import History
 
 #: Seconds between two redraws asked for by the training loop.
 REDRAW = 0.1
