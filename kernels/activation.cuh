@@ -1,5 +1,5 @@
 // The activations g and their derivatives: value is g, gradient g', curvature g''. This file is the one home of that
-// arithmetic in CUDA; its twin for NumPy is src/deltaprop/backends/numpy_activation.py.
+// arithmetic in CUDA; its twin for NumPy is src/deltaprop/backends/numpy/activation.py.
 //
 // Every derivative is a function of z, not of a = g(z): it keeps its relative accuracy where a has
 // already rounded to its limit. T is float or double; the file also compiles as plain C++.

@@ -1,7 +1,7 @@
 // Cost of one output, its derivative dcost/dz (delta), and the derivative of that along a direction in which z and a
 // move by dz and da (delta_tangent): all for one sample and one output unit.
 // Costs come from z, never from log(a): they stay right where a rounds to 0 or 1.
-// The twin for NumPy is src/deltaprop/backends/numpy_loss.py. Softmax needs whole rows: softmax.cu,
+// The twin for NumPy is src/deltaprop/backends/numpy/loss.py. Softmax needs whole rows: softmax.cu,
 // output_delta_softmax.cu.
 #pragma once
 #include "activation.cuh"

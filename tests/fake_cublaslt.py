@@ -12,7 +12,7 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 
-from deltaprop.backends.cublas import GUESSES, LtProducts
+from deltaprop.backends.cuda.cublas import GUESSES, LtProducts
 
 DTYPES = {0: np.float32, 1: np.float64, 14: np.uint16}
 

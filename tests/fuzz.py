@@ -27,7 +27,7 @@ import forged
 import numpy as np
 
 import deltaprop as dp
-from deltaprop.backends.native_compiler import find_compiler, native_library
+from deltaprop.backends.native.compiler import find_compiler, native_library
 from deltaprop.datasets import load_dataset
 from deltaprop.model_file import read_model
 

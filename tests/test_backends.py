@@ -9,7 +9,7 @@ from conftest import backend_or_skip
 
 import deltaprop as dp
 from deltaprop import backends
-from deltaprop.backends import cupy as cupy_backend
+from deltaprop.backends.cuda import backend as cupy_backend
 
 
 def python(code, **environment):

@@ -18,7 +18,7 @@ import fuzz
 import pytest
 from conftest import missing
 
-from deltaprop.backends import native_compiler
+from deltaprop.backends.native import compiler as native_compiler
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="owners, modes and process groups are POSIX's")
 TESTS = Path(__file__).parent
@@ -29,7 +29,9 @@ sys.path.insert(0, {str(TESTS)!r})
 import numpy as np
 {{before}}
 import deltaprop as dp
-from deltaprop.backends import cache_folder, compiled_files, compiler_process, native_compiler
+from deltaprop.backends import cache_folder, compiled_files
+from deltaprop.backends.native import compiler_process
+from deltaprop.backends.native import compiler as native_compiler
 {{prepare}}
 import fuzz
 with warnings.catch_warnings(record=True) as caught:
@@ -414,7 +416,7 @@ def test_wherever_the_folder_is_said_to_be(case, setting, tmp_path):
 def test_a_folder_that_goes_away_meanwhile_is_made_again(setting):
     gone = f"""
 import fuzz, shutil
-from deltaprop.backends import native_library as n
+from deltaprop.backends.native import library as n
 n.library(np.dtype('f4'))
 shutil.rmtree({setting["DELTAPROP_CACHE_DIR"]!r})
 """
@@ -594,7 +596,7 @@ assert len(list(folder.glob("*.so"))) == 2
 CUBIN = """
 import sys
 from pathlib import Path
-from deltaprop.backends.cuda_compiler import cached_cubin
+from deltaprop.backends.cuda.compiler import cached_cubin
 path = cached_cubin("sgd", "float32", "sm_90")
 whole = path.read_bytes()
 assert whole[:4] == b"\\x7fELF"

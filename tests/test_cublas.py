@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from fake_cublaslt import Algorithm, FakeLt, fake_products, installed
 
-from deltaprop.backends import cublas
-from deltaprop.backends.cublas import GUESSES, find_products
-from deltaprop.backends.tuning import fastest
+from deltaprop.backends.cuda import cublas
+from deltaprop.backends.cuda.cublas import GUESSES, find_products
+from deltaprop.backends.cuda.tuning import fastest
 
 OPTIONS = {"kind": "float32", "factor": 1.0, "transpose_A": False, "transpose_B": False, "keep": None}
 

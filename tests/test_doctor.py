@@ -22,9 +22,10 @@ from host_cuda import HostCudaBackend, compiler_problem, library
 from processes import run as run_program
 
 import deltaprop as dp
-from deltaprop.backends import cuda_compiler, get_backend
-from deltaprop.backends.cuda_compiler import kernel_files
-from deltaprop.backends.numpy import NumpyBackend
+from deltaprop.backends import get_backend
+from deltaprop.backends.cuda import compiler as cuda_compiler
+from deltaprop.backends.cuda.compiler import kernel_files
+from deltaprop.backends.numpy.backend import NumpyBackend
 from deltaprop.cli import run
 from deltaprop.cli.doctor import COLOURS, show
 from deltaprop.doctor import (

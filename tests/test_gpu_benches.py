@@ -40,7 +40,7 @@ from deltaprop.benches.gpu_parts.results import Results, file_of, merged
 from host_cuda import compiler_problem, in_place_of_cupy
 
 import deltaprop as dp
-from deltaprop.backends.resident import CLUSTERS, MOST_LAYERS
+from deltaprop.backends.cuda.shared_memory import CLUSTERS, MOST_LAYERS
 
 ROOT = Path(__file__).resolve().parents[1]
 

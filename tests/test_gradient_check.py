@@ -5,7 +5,7 @@ import pytest
 from cases import HIDDEN, PAIRS, targets_for
 
 import deltaprop as dp
-from deltaprop.backends.numpy import NumpyBackend
+from deltaprop.backends.numpy.backend import NumpyBackend
 
 
 @pytest.mark.parametrize(("loss", "output"), PAIRS)

@@ -13,8 +13,8 @@ from fake_cublaslt import Algorithm, FakeLt, of_backend
 from host_cuda import HostCudaBackend, HostProducts, compiler_problem, kernel
 
 import deltaprop as dp
-from deltaprop.backends import cupy as cupy_backend
-from deltaprop.backends.cupy import CupyBackend
+from deltaprop.backends.cuda import backend as cupy_backend
+from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.graph_epoch import STEPS_A_GRAPH, GraphEpoch, Replay
 from deltaprop.resident_epoch import ResidentEpoch
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import deltaprop
-from deltaprop.installed import import_installed, is_installed
+from deltaprop.backends.installed import import_installed, is_installed
 
 OPTIONAL = ("cupy", "nvmath", "cuda", "pyarrow", "matplotlib", "onnx", "torch", "ziglang", "pytest_benchmark")
 #: What may come along with them.
@@ -82,9 +82,9 @@ print(said(lambda: load_dataset("t.parquet")))
 print(said(lambda: net.fit("t.parquet", "y")))
 from deltaprop.cli.bench import bench
 print(said(lambda: bench("x", 1.0, None)))
-from deltaprop.backends.cublas import CupyProducts, find_products
+from deltaprop.backends.cuda.cublas import CupyProducts, find_products
 print(type(find_products(None, id, None)) is CupyProducts)
-from deltaprop.backends.native_compiler import find_compiler
+from deltaprop.backends.native.compiler import find_compiler
 print(find_compiler())
 import cupy  # as somebody else may have
 net.fit(X, y, epochs=1)

@@ -9,8 +9,8 @@ import pytest
 from conftest import missing
 
 import deltaprop as dp
-from deltaprop.backends import cuda_compiler
-from deltaprop.backends.cuda_compiler import (
+from deltaprop.backends.cuda import compiler as cuda_compiler
+from deltaprop.backends.cuda.compiler import (
     NARROW,
     cached_cubin,
     compile_all,
@@ -19,7 +19,7 @@ from deltaprop.backends.cuda_compiler import (
     kernel_files,
     waiting_for_compiler,
 )
-from deltaprop.backends.resident import find_residence
+from deltaprop.backends.cuda.shared_memory import find_residence
 from deltaprop.optimizers import rule_of
 
 FILES = kernel_files()
@@ -66,7 +66,7 @@ def test_every_kernel_compiles(name, dtype, architecture):
 def test_kernels_of_resident_networks_compile_fast(name, dtype, architecture, limits, monkeypatch):
     """One a network: who tries many of them waits for each."""
     sizes, batch, loss, activations, optimizer, blocks = RESIDENT[name]
-    monkeypatch.setattr("deltaprop.backends.resident.CLUSTERS", (min(blocks, limits[1]),))
+    monkeypatch.setattr("deltaprop.backends.cuda.shared_memory.CLUSTERS", (min(blocks, limits[1]),))
     backend = SimpleNamespace(shared_memory_limits=lambda: limits)
     found = find_residence(backend, sizes, activations, loss, np.dtype(dtype), batch, rule_of(optimizer))
     if found is None:

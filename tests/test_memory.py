@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from processes import run
 
-from deltaprop.backends.native_arrays import address
-from deltaprop.backends.native_library import POINTERS, Plan, pointer
+from deltaprop.backends.native.arrays import address
+from deltaprop.backends.native.library import POINTERS, Plan, pointer
 
 WORKERS = """
 from joblib import Parallel, delayed

@@ -5,7 +5,7 @@ import pytest
 from conftest import backend_or_skip
 from host_cuda import counting
 
-from deltaprop.backends.message import Message
+from deltaprop.backends.cuda.message import Message
 
 
 @pytest.fixture(params=["cuda-on-host", pytest.param("cupy", marks=pytest.mark.gpu)])

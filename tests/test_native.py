@@ -18,8 +18,9 @@ from scipy import sparse
 
 import deltaprop as dp
 from deltaprop import native_epoch
-from deltaprop.backends import native_compiler, native_library
-from deltaprop.scipy_threads import own_threads, scipy_on_one_thread
+from deltaprop.backends.native import compiler as native_compiler
+from deltaprop.backends.native import library as native_library
+from deltaprop.backends.native.scipy_threads import own_threads, scipy_on_one_thread
 from deltaprop.whole_epoch import Task
 
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}

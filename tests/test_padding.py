@@ -9,8 +9,8 @@ from host_cuda import bfloat16, operand
 from strict_array import StrictArray, memory
 
 import deltaprop as dp
-from deltaprop.backends.cupy import NULL
-from deltaprop.backends.small_layers import LIBRARY
+from deltaprop.backends.cuda.backend import NULL
+from deltaprop.backends.cuda.small_layers import LIBRARY
 from deltaprop.resident_epoch import ResidentEpoch
 
 #: Entries beside each array of `guarded`.

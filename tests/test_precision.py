@@ -8,9 +8,9 @@ from host_cuda import HostCudaBackend, bfloat16, operand
 
 import deltaprop as dp
 from deltaprop import graph_epoch
-from deltaprop.backends import cublas
-from deltaprop.backends.cublas import CupyProducts
-from deltaprop.backends.cupy import NULL
+from deltaprop.backends.cuda import cublas
+from deltaprop.backends.cuda.backend import NULL
+from deltaprop.backends.cuda.cublas import CupyProducts
 from deltaprop.resident_epoch import ResidentEpoch
 
 #: ‖gradient − that in float64‖/‖that in float64‖ that each is held to: a small multiple of an operand's rounding, which

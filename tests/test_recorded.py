@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import deltaprop as dp
-from deltaprop.backends.numpy_activation import ACTIVATIONS
-from deltaprop.backends.recording import NotRecordableError, RecordingBackend, Tape
+from deltaprop.backends.numpy.activation import ACTIVATIONS
+from deltaprop.backends.numpy.recording import NotRecordableError, RecordingBackend, Tape
 from deltaprop.backprop import Objective
 from deltaprop.interruption import Paused
 from deltaprop.recorded_epoch import RecordedEpoch

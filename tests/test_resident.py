@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 import deltaprop as dp
 from deltaprop import resident_epoch
-from deltaprop.backends import get_backend, resident
-from deltaprop.backends.resident import Residence, Run, find_residence
+from deltaprop.backends import get_backend
+from deltaprop.backends.cuda import shared_memory
+from deltaprop.backends.cuda.shared_memory import Residence, Run, find_residence
 from deltaprop.backprop import Objective
 from deltaprop.optimizers import rule_of
 from deltaprop.reports.progress import Silent
@@ -40,7 +41,7 @@ def blocks(request, monkeypatch, device):
     """So many blocks a network, whatever would pay."""
     if request.param > device.shared_memory_limits()[1]:
         pytest.skip("this device has no clusters")
-    monkeypatch.setattr(resident, "CLUSTERS", (request.param,))
+    monkeypatch.setattr(shared_memory, "CLUSTERS", (request.param,))
     return request.param
 
 
@@ -98,8 +99,8 @@ def test_a_kernel_for_one_shape(name, launches, monkeypatch, rng):
     """As devices run it, with the shape compiled in: what NumPy learns, and to the bit what the general one does."""
     device = backend_or_skip("cuda-on-host")
     sizes, blocks, loss, hidden, dtype, batch, optimizer = FIXED[name]
-    monkeypatch.setattr(resident, "CLUSTERS", (blocks,))
-    monkeypatch.setattr(resident, "THREADS", (64,))
+    monkeypatch.setattr(shared_memory, "CLUSTERS", (blocks,))
+    monkeypatch.setattr(shared_memory, "THREADS", (64,))
     X, Y = rng.standard_normal((29, sizes[0])), targets_for(loss, rng, 29, sizes[-1])
     options = {"loss": loss, "hidden_activation": hidden, "dtype": dtype}
     how = {"optimizer": optimizer, "batch_size": batch, "epochs": 2, "l2": 0.1}
@@ -142,7 +143,7 @@ def test_any_sizes(data):
     X, Y = rng.standard_normal((m, sizes[0])), rng.uniform(0.1, 0.9, (m, sizes[-1]))
     how = {"optimizer": data.draw(st.sampled_from(OPTIMIZERS)), "batch_size": batch, "epochs": 1}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resident, "CLUSTERS", (data.draw(st.sampled_from((1, 2, 4, 8))),))
+        patch.setattr(shared_memory, "CLUSTERS", (data.draw(st.sampled_from((1, 2, 4, 8))),))
         assert_equal_fits(device, sizes, X, Y, {}, **how)
 
 
@@ -391,7 +392,7 @@ def test_what_stays_the_same_is_made_once(monkeypatch, rng):
     """The shape as C++, how wide rows may be copied, the plan's place, and the table of steps without Adam's rates."""
     device = backend_or_skip("cuda-on-host")
     monkeypatch.setattr(device, "compiles_shapes", True)
-    monkeypatch.setattr(resident, "THREADS", (64,))
+    monkeypatch.setattr(shared_memory, "THREADS", (64,))
     (trainer,) = trainers_of((5, 6, 2), dp.SGD(0.1), 22, 4, [device], rng)
     trainer.epoch(0.1, rng.permutation(22), Silent())
 
@@ -399,9 +400,9 @@ def test_what_stays_the_same_is_made_once(monkeypatch, rng):
         raise AssertionError(arguments)
 
     for owner, name in (
-        (resident, "_written"),
-        (resident, "find_residence"),
-        (resident, "Message"),
+        (shared_memory, "_written"),
+        (shared_memory, "find_residence"),
+        (shared_memory, "Message"),
         (device, "bytes_a_copy"),
         (dp.SGD, "rates"),
         (Trainer, "terms"),

@@ -13,11 +13,11 @@ from host_cuda import CUDADriverError, CUDARuntimeError, Graph, HostCudaBackend,
 
 import deltaprop as dp
 from deltaprop import graph_epoch, streamed_epoch
-from deltaprop.backends import cublas
-from deltaprop.backends.cublas import CupyProducts
-from deltaprop.backends.cupy import CupyBackend
-from deltaprop.backends.resident import Residence
-from deltaprop.backends.small_layers import LIBRARY
+from deltaprop.backends.cuda import cublas
+from deltaprop.backends.cuda.backend import CupyBackend
+from deltaprop.backends.cuda.cublas import CupyProducts
+from deltaprop.backends.cuda.shared_memory import Residence
+from deltaprop.backends.cuda.small_layers import LIBRARY
 from deltaprop.graph_epoch import GraphEpoch
 from deltaprop.resident_epoch import ResidentEpoch
 

@@ -11,7 +11,8 @@ from processes import run
 
 import deltaprop as dp
 from deltaprop import native_epoch, native_stack, trainer
-from deltaprop.backends import native_compiler, numpy
+from deltaprop.backends.native import compiler as native_compiler
+from deltaprop.backends.numpy import backend as numpy_backend
 from deltaprop.interruption import Abandoned, Interruption, run_abandonable
 
 #: Some seconds a step on two cores; the signal comes a second after the first has begun.
@@ -186,12 +187,12 @@ def test_large_products_of_numpy_are_formed_in_parts(monkeypatch, rng):
     A, B = rng.standard_normal((3, 7, 5)), rng.standard_normal((3, 5, 6))
     whole, parts, member = np.empty((3, 7, 6)), np.empty((3, 7, 6)), np.empty((7, 6))
     np.matmul(A, B, out=whole)
-    monkeypatch.setattr(numpy, "MOST_PRODUCTS", 60)
-    numpy._multiply(A, B, parts)
+    monkeypatch.setattr(numpy_backend, "MOST_PRODUCTS", 60)
+    numpy_backend._multiply(A, B, parts)
     assert np.allclose(parts, whole, rtol=1e-14, atol=0)
-    numpy._multiply(A[0], B[0], member)
+    numpy_backend._multiply(A[0], B[0], member)
     assert np.allclose(member, whole[0], rtol=1e-14, atol=0)
-    numpy._multiply(A[0], B, parts)
+    numpy_backend._multiply(A[0], B, parts)
     assert np.allclose(parts[1], A[0] @ B[1], rtol=1e-14, atol=0)
 
 

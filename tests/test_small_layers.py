@@ -7,8 +7,8 @@ from conftest import backend_or_skip, real_device_or_skip
 from host_cuda import bfloat16
 
 import deltaprop as dp
-from deltaprop.backends.cupy import CupyBackend
-from deltaprop.backends.small_layers import LIBRARY
+from deltaprop.backends.cuda.backend import CupyBackend
+from deltaprop.backends.cuda.small_layers import LIBRARY
 from deltaprop.resident_epoch import ResidentEpoch
 
 TOLERANCE = {"float64": 1e-13, "float32": 2e-6}
@@ -220,7 +220,7 @@ def test_a_fit_by_tensor_cores(device, monkeypatch, precision, rng):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_cost_is_added_up_at_the_limit_of_small(device, monkeypatch, precision, rng):
     """By the weight gradient, which has to be ours where the output layer is; rows of δ may be filled up."""
-    monkeypatch.setattr("deltaprop.backends.small_layers.MOST_MULTIPLICATIONS", 20 * 40)
+    monkeypatch.setattr("deltaprop.backends.cuda.small_layers.MOST_MULTIPLICATIONS", 20 * 40)
     backend = device.in_precision(precision)
     monkeypatch.setattr(backend, "_small_choices", {})
     monkeypatch.setattr(backend, "fastest_way", lambda ways: next(way for way in ways if way != LIBRARY))

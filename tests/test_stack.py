@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import deltaprop as dp
 from deltaprop import grouped_stack, native_stack, resident_epoch, stack_trainer
-from deltaprop.backends.native_compiler import find_compiler
-from deltaprop.backends.resident import Run
+from deltaprop.backends.cuda.shared_memory import Run
+from deltaprop.backends.native.compiler import find_compiler
 from deltaprop.backprop import Objective
 from deltaprop.errors import DivergenceError
 from deltaprop.members import Member

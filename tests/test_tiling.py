@@ -8,8 +8,8 @@ from conftest import missing
 from host_cuda import HostCudaBackend, bfloat16, check_shape, compiler_problem, operand
 from strict_array import StrictArray
 
-from deltaprop.backends.cupy import NULL
-from deltaprop.backends.tiling import over_columns
+from deltaprop.backends.cuda.backend import NULL
+from deltaprop.backends.cuda.tiling import over_columns
 
 DTYPES = (np.float64, np.float32)
 COLUMNS = (1, 7, 10, 31, 33, 100, 515)

@@ -8,8 +8,8 @@ from unittest.mock import patch
 import numpy as np
 
 import deltaprop as dp
-from deltaprop.backends import resident
-from deltaprop.backends.resident import Run, find_residence
+from deltaprop.backends.cuda import shared_memory
+from deltaprop.backends.cuda.shared_memory import Run, find_residence
 from deltaprop.optimizers import rule_of
 
 from ..contestants import LEARNING_RATE, Case
@@ -38,7 +38,7 @@ def epoch_of(backend: Any, case: Case, members: int, blocks: int) -> tuple[Calla
         If they don't lie in the shared memory of so many.
     """
     rule = rule_of(dp.SGD(LEARNING_RATE))
-    with patch.object(resident, "CLUSTERS", (blocks,)):
+    with patch.object(shared_memory, "CLUSTERS", (blocks,)):
         what = (("sigmoid", "softmax"), "categorical_cross_entropy", np.dtype("float32"))
         residence = find_residence(backend, case.sizes, *what, case.batch, rule, members)
     if residence is None or residence.blocks != blocks:
@@ -64,7 +64,7 @@ def run(options: Options, tell: Channel) -> None:
         return
     backend: Any = dp.get_backend("cupy")
     _, most, multiprocessors = backend.shared_memory_limits()
-    clusters = [blocks for blocks in resident.CLUSTERS if blocks <= most]
+    clusters = [blocks for blocks in shared_memory.CLUSTERS if blocks <= most]
     case = Case(SIZES, BATCH, STEPS)
     many = name_of(MEMBERS, 1)
     tell.plan([many, *(name_of(1, blocks) for blocks in clusters), "1 network on its best cluster"])

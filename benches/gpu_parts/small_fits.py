@@ -17,7 +17,8 @@ import numpy as np
 
 import deltaprop as dp
 from deltaprop import streamed_epoch
-from deltaprop.backends import get_backend, resident
+from deltaprop.backends import get_backend
+from deltaprop.backends.cuda import shared_memory
 from deltaprop.backprop import Objective
 from deltaprop.data import HostData
 from deltaprop.graph_epoch import GraphEpoch
@@ -43,7 +44,7 @@ def only(way: str) -> Iterator[None]:
     never = lambda *_: None  # noqa: E731
     with ExitStack() as stack:
         if blocks:
-            stack.enter_context(patch.object(resident, "CLUSTERS", (int(blocks),)))
+            stack.enter_context(patch.object(shared_memory, "CLUSTERS", (int(blocks),)))
         elif kind != "streamed":
             stack.enter_context(patch.object(ResidentEpoch, "find", never))
         if kind == "steps":

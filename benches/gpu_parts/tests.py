@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from deltaprop.installed import is_installed
+from deltaprop.backends.installed import is_installed
 
 from .channel import Channel, NotHereError
 from .part import Options

@@ -14,6 +14,7 @@ import numpy as np
 from deltaprop import backprop, derivatives, evaluation
 from deltaprop.arguments import check_choice, check_number, check_whole_number
 from deltaprop.backends import Array, Backend, backend_of, get_backend
+from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.backprop import L2Scaling, Objective, Reduction, Workspace, total_weight
 from deltaprop.data import (
     HostData,
@@ -27,7 +28,6 @@ from deltaprop.data import (
     takes_much_memory,
 )
 from deltaprop.derivatives import CostDerivatives, Mode
-from deltaprop.device_scope import methods_on_its_device
 from deltaprop.errors import rows_counted_from
 from deltaprop.losses import describe
 from deltaprop.network import NetworkState

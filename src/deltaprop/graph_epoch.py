@@ -12,8 +12,8 @@ from typing import Any, Self
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.cupy import GRAPHS, CupyBackend, Narrowed
-from deltaprop.backends.message import Kind, Message
+from deltaprop.backends.cuda.backend import GRAPHS, CupyBackend, Narrowed
+from deltaprop.backends.cuda.message import Kind, Message
 from deltaprop.backprop import Workspace, backward, forward
 from deltaprop.network import NetworkState
 from deltaprop.parameters import Parameters

@@ -273,7 +273,7 @@ class ResidentStack(GroupedStack):
     @staticmethod
     def can(stack: Stack) -> bool:
         """Whether every member fits into shared memory, and the kernel can train it."""
-        from deltaprop.backends.cupy import CupyBackend
+        from deltaprop.backends.cuda.backend import CupyBackend
 
         network = stack.network
         if (
@@ -341,7 +341,7 @@ class Together:
 
     def __call__(self, group: Group) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """As `ResidentStack.run`."""
-        from deltaprop.backends.resident import TERMS
+        from deltaprop.backends.cuda.shared_memory import TERMS
 
         backend: Any = self.network.backend
         k, epochs, steps = len(self.numbers), group.epochs, group.epochs * group.member.batches
@@ -377,7 +377,7 @@ class Together:
         RefusedError
             If there is none.
         """
-        from deltaprop.backends.resident import Run
+        from deltaprop.backends.cuda.shared_memory import Run
 
         backend: Any = self.network.backend
         residence = _residence(self.network, self.member, len(self.numbers))
@@ -387,7 +387,7 @@ class Together:
 
 
 def _residence(network: NetworkState, member: Member, members: int) -> Any:
-    from deltaprop.backends.resident import find_residence
+    from deltaprop.backends.cuda.shared_memory import find_residence
 
     backend: Any = network.backend
     rule: Any = member.rule

@@ -22,10 +22,10 @@ from deltaprop.arguments import (
 )
 from deltaprop.atomic_file import check_writable
 from deltaprop.backends import Array, Backend, backend_of
+from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.backprop import L2Scaling, Objective, Reduction
 from deltaprop.callbacks import Callback
 from deltaprop.data import HostData
-from deltaprop.device_scope import methods_on_its_device
 from deltaprop.early_stopping import EarlyStopping
 from deltaprop.exclusive import training_of
 from deltaprop.function import NetworkFunction

@@ -1,7 +1,7 @@
 """An epoch by NumPy with the least of Python in it: a step is recorded once and its calls are made again.
 
 The step is that of `deltaprop.backprop`, over the buffers of one minibatch size; what differs from step to step stands
-in arrays. See `deltaprop.backends.recording`.
+in arrays. See `deltaprop.backends.numpy.recording`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from deltaprop.backends.numpy import NumpyBackend
-from deltaprop.backends.recording import NotRecordableError, RecordingBackend, Tape
+from deltaprop.backends.numpy.backend import NumpyBackend
+from deltaprop.backends.numpy.recording import NotRecordableError, RecordingBackend, Tape
 from deltaprop.backprop import Workspace, backward, forward
 from deltaprop.forks import no_fork
 from deltaprop.interruption import Paused

@@ -7,8 +7,8 @@ from typing import Any, Self
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.cupy import CupyBackend
-from deltaprop.backends.resident import TERMS, Run, find_residence
+from deltaprop.backends.cuda.backend import CupyBackend
+from deltaprop.backends.cuda.shared_memory import TERMS, Run, find_residence
 from deltaprop.optimizers import moments_of, rule_of
 from deltaprop.whole_epoch import Pass, RefusedError, StepTable, Task, Terms, WholeEpoch
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from deltaprop.backends import Array
+from deltaprop.backends.native.scipy_threads import scipy_on_one_thread
 from deltaprop.backprop import Objective
 from deltaprop.callbacks import Callback, EpochEnd, tell
 from deltaprop.derivatives import CostDerivatives
@@ -24,7 +25,6 @@ from deltaprop.network import NetworkState
 from deltaprop.parameters import Parameters
 from deltaprop.reports.history import History
 from deltaprop.reports.progress import progress_bar
-from deltaprop.scipy_threads import scipy_on_one_thread
 
 Vector: TypeAlias = np.ndarray[Any, Any]
 Method: TypeAlias = Literal["gd", "cg", "l-bfgs", "newton-cg"]

@@ -12,11 +12,11 @@ import numpy as np
 from deltaprop import evaluation, stack_training
 from deltaprop.arguments import check_bool, check_callables, check_whole_number
 from deltaprop.backends import Array, Backend, get_backend
+from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.backprop import L2Scaling, Objective, Reduction
 from deltaprop.callbacks import Callback
 from deltaprop.data import as_weights
 from deltaprop.derivatives import Mode
-from deltaprop.device_scope import methods_on_its_device
 from deltaprop.early_stopping import EarlyStopping
 from deltaprop.errors import DivergenceError
 from deltaprop.exclusive import training_of

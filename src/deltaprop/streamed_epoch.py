@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.cupy import CupyBackend
+from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.data import HostData
 from deltaprop.sources import CHUNK_BYTES
 from deltaprop.whole_epoch import Epoch, Pass

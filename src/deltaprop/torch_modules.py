@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from deltaprop.backends import Array
-from deltaprop.installed import import_installed
+from deltaprop.backends.installed import import_installed
 from deltaprop.network import NetworkState
 
 #: What a network is described by: arguments of `Network`, weights and biases.

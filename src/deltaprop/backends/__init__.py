@@ -14,21 +14,21 @@ __all__ = ["Array", "Backend", "available_backends", "backend_of", "backend_prob
 
 @cache
 def _numpy() -> Backend:
-    from deltaprop.backends.numpy import NumpyBackend
+    from deltaprop.backends.numpy.backend import NumpyBackend
 
     return NumpyBackend()
 
 
 @cache
 def _reference() -> Backend:
-    from deltaprop.backends.numpy import NumpyBackend
+    from deltaprop.backends.numpy.backend import NumpyBackend
 
     return NumpyBackend(compiles=False)
 
 
 @cache
 def _cupy() -> Backend:
-    from deltaprop.backends.cupy import CupyBackend
+    from deltaprop.backends.cuda.backend import CupyBackend
 
     return CupyBackend()
 

@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from deltaprop.atomic_file import check_writable, write_atomically
+from deltaprop.backends.installed import is_installed
 from deltaprop.cli.info import info
 from deltaprop.cli.plot import check_plot, save_plot
-from deltaprop.installed import is_installed
 
 INSTALL = "the benchmarks need pytest-benchmark: pip install 'deltaprop[bench]'"
 

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from deltaprop import __version__
 from deltaprop.backends import BACKENDS, available_backends, backend_problem
-from deltaprop.backends.native_compiler import find_compiler
+from deltaprop.backends.native.compiler import find_compiler
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "safetensors", "pyarrow", "cupy-cuda12x", "cupy-cuda13x")
 

@@ -7,8 +7,9 @@ from typing import Any
 from unittest.mock import patch
 
 from deltaprop import streamed_epoch
-from deltaprop.backends import Backend, resident
+from deltaprop.backends import Backend
 from deltaprop.backends.base import Precision
+from deltaprop.backends.cuda import shared_memory
 from deltaprop.doctor.device import require_cublaslt
 from deltaprop.doctor.fits import OPTIMIZERS, Fit
 from deltaprop.doctor.record import NotTriedError, Record
@@ -40,7 +41,7 @@ def resident_on(blocks: int) -> Callable[[Any, Record], None]:
             raise NotTriedError("clusters of blocks began with compute capability 9.0")
         record.trying("to compile the kernels")
         compile_residents(backend, (blocks,))
-        with patch.object(resident, "CLUSTERS", (blocks,)), only(ResidentEpoch) as found:
+        with patch.object(shared_memory, "CLUSTERS", (blocks,)), only(ResidentEpoch) as found:
             for dtype in DTYPES:
                 for rule in TWO_RULES:
                     compare(backend, record, Fit(dtype, rule))

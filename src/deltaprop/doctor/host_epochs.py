@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from deltaprop.backends import Backend, get_backend
-from deltaprop.backends.native_compiler import find_compiler
-from deltaprop.backends.native_library import library
+from deltaprop.backends.native.compiler import find_compiler
+from deltaprop.backends.native.library import library
 from deltaprop.doctor.fits import OPTIMIZERS, Fit, relative, worst
 from deltaprop.doctor.record import Record
 from deltaprop.doctor.textbook import trained

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from unittest.mock import patch
 
-from deltaprop.backends import resident
+from deltaprop.backends.cuda import shared_memory
 from deltaprop.doctor.fits import OPTIMIZERS, Fit
 from deltaprop.optimizers import rule_of
 
@@ -17,7 +17,7 @@ TWO_RULES = ("SGD", "AdamW")
 
 def clusters_of(backend: Any) -> list[int]:
     """How many blocks a cluster may have on this device."""
-    return [blocks for blocks in resident.CLUSTERS if blocks <= backend.shared_memory_limits()[1]]
+    return [blocks for blocks in shared_memory.CLUSTERS if blocks <= backend.shared_memory_limits()[1]]
 
 
 def compile_residents(backend: Any, clusters: Sequence[int]) -> None:
@@ -32,8 +32,8 @@ def compile_residents(backend: Any, clusters: Sequence[int]) -> None:
                         continue
                     network = fit.network("reference")
                     what = (network.layer_sizes, network.activations, network.loss, network.dtype, fit.batch)
-                    with patch.object(resident, "CLUSTERS", (blocks,)):
-                        found = resident.find_residence(backend, *what, rule)
+                    with patch.object(shared_memory, "CLUSTERS", (blocks,)):
+                        found = shared_memory.find_residence(backend, *what, rule)
                     if found is not None:
                         backend.resident_kernel(network.dtype, found)
 

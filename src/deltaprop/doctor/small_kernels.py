@@ -13,8 +13,8 @@ from unittest.mock import patch
 import numpy as np
 
 from deltaprop.backends import Array, Backend
-from deltaprop.backends.cupy import CupyBackend
-from deltaprop.backends.small_layers import LIBRARY
+from deltaprop.backends.cuda.backend import CupyBackend
+from deltaprop.backends.cuda.small_layers import LIBRARY
 from deltaprop.doctor.operations import UNITS, Draw, Operation, error
 from deltaprop.doctor.record import Record
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from deltaprop.backends.resident import CLUSTERS
+from deltaprop.backends.cuda.shared_memory import CLUSTERS
 from deltaprop.doctor import device, epochs, host_epochs, memory
 from deltaprop.doctor.operations import operations
 from deltaprop.doctor.record import Record

@@ -14,8 +14,8 @@ from sklearn.utils.validation import check_is_fitted
 from deltaprop import evaluation
 from deltaprop.activations import HIDDEN_ACTIVATIONS
 from deltaprop.backends import Array, backend_of, get_backend
+from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
 from deltaprop.data import HostData, stays_on_host, takes_much_memory
-from deltaprop.device_scope import methods_on_its_device, on_its_device
 from deltaprop.estimators.inputs import checked_inputs
 from deltaprop.model import Network
 

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.optimize import OptimizeResult, minimize
 from sklearn.exceptions import ConvergenceWarning
 
+from deltaprop.backends.native.scipy_threads import scipy_on_one_thread
 from deltaprop.backprop import Objective
 from deltaprop.callbacks import EpochEnd, tell
 from deltaprop.derivatives import CostDerivatives
@@ -17,7 +18,6 @@ from deltaprop.estimators.minibatches import say
 from deltaprop.evaluation import data_cost
 from deltaprop.reports.history import History
 from deltaprop.reports.progress import progress_bar
-from deltaprop.scipy_threads import scipy_on_one_thread
 
 if TYPE_CHECKING:
     from deltaprop.estimators.fit_data import HeldOut, Training

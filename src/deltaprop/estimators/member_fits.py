@@ -17,6 +17,7 @@ from sklearn.utils import check_random_state
 
 from deltaprop import evaluation
 from deltaprop.backends import Array
+from deltaprop.backends.native.scipy_threads import numpy_on_one_thread
 from deltaprop.backprop import Objective
 from deltaprop.estimators.fit_data import has_weight, mean
 from deltaprop.estimators.multilayer_perceptron import draw_parameters
@@ -25,7 +26,6 @@ from deltaprop.members import Member, finite_members
 from deltaprop.network import NetworkState, StackState
 from deltaprop.optimizers import Optimizer
 from deltaprop.parameters import Parameters
-from deltaprop.scipy_threads import numpy_on_one_thread
 from deltaprop.stack_trainer import StackTrainer
 
 #: (outputs : (k, m, s_L), targets : (m, s_L), weights : (m,) or None) -> (k,): higher is better.

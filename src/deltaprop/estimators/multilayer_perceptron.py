@@ -17,8 +17,8 @@ from sklearn.utils.validation import _check_sample_weight
 from deltaprop.activations import OUTPUT_ACTIVATIONS
 from deltaprop.arguments import check_callables
 from deltaprop.backends import BACKENDS, BY_NAME_ONLY, Array, Backend
+from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
 from deltaprop.data import HostData, divisible
-from deltaprop.device_scope import methods_on_its_device, on_its_device
 from deltaprop.estimators import exchange, full_batch, minibatches
 from deltaprop.estimators.class_targets import ClassTargets
 from deltaprop.estimators.fit_data import HeldOut, Training, check_weights

@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from deltaprop.backends import Array
-from deltaprop.device_scope import methods_on_its_device
+from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.estimators.fit_data import HeldOut
 from deltaprop.estimators.inputs import checked_data, on_host
 from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron

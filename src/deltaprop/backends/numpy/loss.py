@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from deltaprop.backends.numpy_activation import minus_abs
+from deltaprop.backends.numpy.activation import minus_abs
 
 Matrix: TypeAlias = np.ndarray[Any, Any]
 Rows: TypeAlias = tuple[Matrix, Matrix]

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from deltaprop.backends.base import Array, Backend, Scalar, philox_key
-from deltaprop.backends.numpy_activation import ACTIVATIONS, Function
-from deltaprop.backends.numpy_loss import LOSSES
+from deltaprop.backends.numpy.activation import ACTIVATIONS, Function
+from deltaprop.backends.numpy.loss import LOSSES
 from deltaprop.forks import no_fork
 
 #: Elements taken at a time by a chain of ufuncs: three such blocks of float64 fit a 1 MiB second-level cache.

@@ -16,10 +16,9 @@ from typing import Any, Self
 import numpy as np
 
 from deltaprop.backends.base import Array
-from deltaprop.backends.cupy import CupyBackend
-from deltaprop.backends.message import Message
-from deltaprop.backends.places import LOSSES, Rule, activation_place
-from deltaprop.backends.resident_tiles import (
+from deltaprop.backends.cuda.backend import CupyBackend
+from deltaprop.backends.cuda.message import Message
+from deltaprop.backends.cuda.shared_memory_tiles import (
     BLOCK_BARRIER,
     CLUSTER_BARRIER,
     MOST_ROWS,
@@ -33,6 +32,7 @@ from deltaprop.backends.resident_tiles import (
     rows_back,
     units_updated,
 )
+from deltaprop.backends.places import LOSSES, Rule, activation_place
 
 #: As many as ``struct Shape`` has room for.
 MOST_LAYERS = 8

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from deltaprop.backends.base import Array, Scalar
-from deltaprop.backends.launching import NULL, number
+from deltaprop.backends.cuda.launching import NULL, number
 from deltaprop.backends.places import LOSSES, activation_place
 
 if TYPE_CHECKING:
-    from deltaprop.backends.cupy import CupyBackend
+    from deltaprop.backends.cuda.backend import CupyBackend
 
 #: Units of an output layer that the lanes of a warp can hold, and rows up to which its kernel is tried: the weight
 #: gradient that goes with it has few blocks, each of which walks all rows.

@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends.base import Array, Scalar
-from deltaprop.backends.tuning import DeviceWatch, fastest, tunes
+from deltaprop.backends.cuda.tuning import DeviceWatch, fastest, tunes
+from deltaprop.backends.installed import is_installed
 from deltaprop.errors import BackendError
-from deltaprop.installed import is_installed
 
 #: What NVIDIA recommends for Hopper.
 WORKSPACE = 32 * 2**20

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 if TYPE_CHECKING:
-    from deltaprop.backends.cupy import CupyBackend
+    from deltaprop.backends.cuda.backend import CupyBackend
 
 #: The shape and the dtype of an array.
 Kind: TypeAlias = tuple[tuple[int, ...], DTypeLike]

@@ -18,8 +18,8 @@ from weakref import ref
 
 import numpy as np
 
-from deltaprop.backends.numpy import NumpyBackend, Scratch
-from deltaprop.backends.numpy_activation import STRAIGHT, Function
+from deltaprop.backends.numpy.activation import STRAIGHT, Function
+from deltaprop.backends.numpy.backend import NumpyBackend, Scratch
 
 #: Functions of NumPy that come to ufuncs, which are noted in their place.
 MADE_OF_UFUNCS = {np.max, np.sum, np.clip}

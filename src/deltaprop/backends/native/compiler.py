@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from deltaprop.backends.compiled_files import load_compiled
-from deltaprop.backends.compiler_process import run_compiler
+from deltaprop.backends.installed import is_installed
 from deltaprop.backends.kernel_sources import kernel_sources
+from deltaprop.backends.native.compiler_process import run_compiler
 from deltaprop.errors import BackendError
-from deltaprop.installed import is_installed
 
 T = TypeVar("T")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.backends.native_arrays import address
-from deltaprop.backends.native_compiler import native_library
+from deltaprop.backends.native.arrays import address
+from deltaprop.backends.native.compiler import native_library
 from deltaprop.errors import BackendError
 
 _I, _D, _P = ctypes.c_int64, ctypes.c_double, ctypes.c_void_p

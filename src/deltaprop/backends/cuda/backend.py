@@ -19,19 +19,19 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from deltaprop.backends.base import Array, Backend, Precision, Scalar, philox_key
-from deltaprop.backends.cublas import CupyProducts, Products, find_products
-from deltaprop.backends.cuda_compiler import cached_cubin, compile_files, waiting_for_compiler
-from deltaprop.backends.launching import NULL, number
-from deltaprop.backends.member_axis import member_by_member
-from deltaprop.backends.padding import ENTRIES, padded_shape
-from deltaprop.backends.small_layers import Affine, SmallLayers
-from deltaprop.backends.tiling import HELD, THREADS, over_columns, over_rows, power_of_two
-from deltaprop.backends.tuning import GraphWatch, fastest, tunes
+from deltaprop.backends.cuda.compiler import cached_cubin, compile_files, waiting_for_compiler
+from deltaprop.backends.cuda.cublas import CupyProducts, Products, find_products
+from deltaprop.backends.cuda.launching import NULL, number
+from deltaprop.backends.cuda.member_axis import member_by_member
+from deltaprop.backends.cuda.padding import ENTRIES, padded_shape
+from deltaprop.backends.cuda.small_layers import Affine, SmallLayers
+from deltaprop.backends.cuda.tiling import HELD, THREADS, over_columns, over_rows, power_of_two
+from deltaprop.backends.cuda.tuning import GraphWatch, fastest, tunes
+from deltaprop.backends.installed import is_installed
 from deltaprop.errors import BackendError
-from deltaprop.installed import is_installed
 
 if TYPE_CHECKING:
-    from deltaprop.backends.resident import Residence
+    from deltaprop.backends.cuda.shared_memory import Residence
 
 INSTALL = "pip install 'deltaprop[cuda13]' (CUDA 13 drivers) or pip install 'deltaprop[cuda12]' (CUDA 12 drivers)"
 #: What warnings call graphs.
@@ -40,7 +40,7 @@ GRAPHS = "capturing a step as a CUDA graph"
 BLOCKS_A_MULTIPROCESSOR = 16
 #: The same for kernels that add something up: each block leaves a part, and the last one adds up the parts.
 SUMMING_BLOCKS_A_MULTIPROCESSOR = 4
-#: What the products of a precision are called in `deltaprop.backends.cublas`.
+#: What the products of a precision are called in `deltaprop.backends.cuda.cublas`.
 KIND_OF_PRECISION = {"tf32": "tf32", "bf16": "bfloat16", "fp16": "float16"}
 #: The dtype of arrays that hold bfloat16, which NumPy has not: their bits.
 BFLOAT16 = np.dtype(np.uint16)
@@ -1133,5 +1133,5 @@ def _nothing(*arguments: Any, **options: Any) -> None:
 
 
 def kind_of(dtype: np.dtype[Any]) -> str:
-    """What the entries of an array are, as `deltaprop.backends.cuda_compiler` calls it."""
+    """What the entries of an array are, as `deltaprop.backends.cuda.compiler` calls it."""
     return "bfloat16" if dtype == BFLOAT16 else dtype.name

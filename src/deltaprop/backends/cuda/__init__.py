@@ -1,0 +1,1 @@
+"""The CUDA backend: CuPy's arrays, kernels of our own, and cuBLAS."""

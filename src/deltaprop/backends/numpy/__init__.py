@@ -1,0 +1,1 @@
+"""The NumPy backend: its arithmetic, and a recorder of its calls."""
