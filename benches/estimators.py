@@ -20,7 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import scale
 
 import deltaprop as ours
-from deltaprop.datasets import load_dataset
+from deltaprop.inputs.files import load_dataset
 
 from .machine import machine
 from .timing import interleaved

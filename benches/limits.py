@@ -60,7 +60,7 @@ TRAINING = """
 import resource, sys
 import numpy as np
 import deltaprop as dp
-from deltaprop.datasets import load_dataset
+from deltaprop.inputs.files import load_dataset
 
 def now():
     with open("/proc/self/status") as status:

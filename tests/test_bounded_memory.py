@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import deltaprop as dp
-from deltaprop import chunked_epoch, data, evaluation, function
+from deltaprop import chunked_epoch, evaluation, function
 from deltaprop.cli import run
+from deltaprop.inputs import arrays
 
 SIZES = [6, 9, 4]
 SMALL = ["uint8", "int8", "int16", "float16", "bool", "float32"]
@@ -17,7 +18,7 @@ SMALL = ["uint8", "int8", "int16", "float16", "bool", "float32"]
 @pytest.fixture
 def chunks(monkeypatch):
     """Everything is large, and a chunk is of some 1000 samples, or a block of 2048 in a forward pass."""
-    monkeypatch.setattr(data, "CONVERTED_LIMIT", 0)
+    monkeypatch.setattr(arrays, "CONVERTED_LIMIT", 0)
     for module, rows in ((chunked_epoch, 1000), (function, 1000), (evaluation, 2100)):
         monkeypatch.setattr(module, "CHUNK_BYTES", rows * (6 + 9) * 8)
 
@@ -139,7 +140,7 @@ def peak_of(function):
 
 def test_memory_is_that_of_chunks(rng, monkeypatch):
     """Of 20 MB of bytes, which are 160 MB of float64; of 2000 labels of 10 000 classes, as much one-hot."""
-    monkeypatch.setattr(data, "CONVERTED_LIMIT", 2**24)
+    monkeypatch.setattr(arrays, "CONVERTED_LIMIT", 2**24)
     for module in (chunked_epoch, evaluation, function):
         monkeypatch.setattr(module, "CHUNK_BYTES", 2**20)
     X, y = rng.integers(0, 256, (100_000, 200)).astype(np.uint8), rng.integers(0, 3, 100_000)
@@ -185,7 +186,7 @@ def test_a_fit_of_very_many_classes(rng, monkeypatch):
     options = {"random_state": 0, "max_iter": 2, "hidden_layer_sizes": 3, "batch_size": 100, "backend": "numpy"}
     alone, mlp = (dp.MLPClassifier(**options) for _ in range(2))
     alone.fit(X, y)
-    monkeypatch.setattr(data, "CONVERTED_LIMIT", 2**22)
+    monkeypatch.setattr(arrays, "CONVERTED_LIMIT", 2**22)
     for module in (chunked_epoch, evaluation, function):
         monkeypatch.setattr(module, "CHUNK_BYTES", 2**21)
     assert peak_of(lambda: mlp.fit(X, y)) < 36 * 2**20
@@ -207,8 +208,8 @@ def test_the_command_line_on_large_data_says_the_same(task, tmp_path, capsys, mo
     )
     options = ["--task", task, "--hidden", "9", "--no-progress", "--backend", "numpy", "--dtype", "float64"]
     said = []
-    for limit in (data.CONVERTED_LIMIT, 0):
-        monkeypatch.setattr(data, "CONVERTED_LIMIT", limit)
+    for limit in (arrays.CONVERTED_LIMIT, 0):
+        monkeypatch.setattr(arrays, "CONVERTED_LIMIT", limit)
         monkeypatch.setattr(chunked_epoch, "CHUNK_BYTES", 300 * (6 + 3) * 8)
         model, run_file = (str(tmp_path / f"{name}{limit}") for name in ("model", "run"))
         for epochs in ("2", "4"):

@@ -19,7 +19,7 @@ from sklearn.neural_network import MLPClassifier
 
 import deltaprop as dp
 from deltaprop.cli import run
-from deltaprop.datasets import load_dataset
+from deltaprop.inputs.files import load_dataset
 
 
 def accuracy(text):

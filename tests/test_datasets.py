@@ -6,8 +6,8 @@ import re
 import numpy as np
 import pytest
 
-from deltaprop import cells
-from deltaprop.datasets import load_dataset
+from deltaprop.inputs import cells
+from deltaprop.inputs.files import load_dataset
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import pytest
 
 from deltaprop import fingerprints
 from deltaprop.backends import get_backend
-from deltaprop.data import HostData
 from deltaprop.fingerprints import fingerprint
-from deltaprop.sources import BatchParts, CheckedSource, FolderParts, ParquetParts, Rows
+from deltaprop.inputs.arrays import HostData
+from deltaprop.inputs.sources import BatchParts, CheckedSource, FolderParts, ParquetParts, Rows
 
 NUMPY = get_backend("numpy")
 

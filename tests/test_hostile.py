@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import deltaprop as dp
-from deltaprop.datasets import load_dataset
+from deltaprop.inputs.files import load_dataset
 
 #: What a run by itself may hold at its peak, with NumPy, scikit-learn and all.
 PEAK = 700 * 2**20
@@ -109,7 +109,7 @@ def test_arrays_that_would_harm(tmp_path):
 
 BOMB = """
 import sys
-from deltaprop.datasets import load_dataset
+from deltaprop.inputs.files import load_dataset
 try:
     load_dataset(sys.argv[1])
 except ValueError as error:

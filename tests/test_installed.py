@@ -77,7 +77,7 @@ print(said(lambda: dp.Network.from_torch(object())))
 print(said(lambda: net.to_onnx("net.onnx")))
 print(said(lambda: net.fit(X, y, epochs=1).plot()))
 open("t.parquet", "wb").close()
-from deltaprop.datasets import load_dataset
+from deltaprop.inputs.files import load_dataset
 print(said(lambda: load_dataset("t.parquet")))
 print(said(lambda: net.fit("t.parquet", "y")))
 from deltaprop.cli.bench import bench

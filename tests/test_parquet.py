@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import deltaprop as dp
-from deltaprop import parquet_file
-from deltaprop.datasets import load_dataset
-from deltaprop.sources import ParquetParts
+from deltaprop.inputs import parquet_file
+from deltaprop.inputs.files import load_dataset
+from deltaprop.inputs.sources import ParquetParts
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")

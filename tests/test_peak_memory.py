@@ -15,8 +15,8 @@ READ = """
 import sys
 import numpy as np
 import deltaprop as dp
-from deltaprop.datasets import load_dataset
-from deltaprop.sources import find_source, windows
+from deltaprop.inputs.files import load_dataset
+from deltaprop.inputs.sources import find_source, windows
 
 def peak():
     with open("/proc/self/status") as status:

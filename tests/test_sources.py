@@ -10,7 +10,8 @@ from cases import relative
 from conftest import backend_or_skip
 
 import deltaprop as dp
-from deltaprop import chunked_epoch, sources
+from deltaprop import chunked_epoch
+from deltaprop.inputs import sources
 
 SIZES = [5, 8, 3]
 

@@ -7,7 +7,7 @@ import numpy as np
 
 import deltaprop as dp
 from deltaprop.backprop import Objective
-from deltaprop.datasets import load_dataset
+from deltaprop.inputs.files import load_dataset
 from deltaprop.trainer import Trainer
 
 from ..contestants import blocks_of

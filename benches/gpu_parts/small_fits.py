@@ -20,8 +20,8 @@ from deltaprop import streamed_epoch
 from deltaprop.backends import get_backend
 from deltaprop.backends.cuda import shared_memory
 from deltaprop.backprop import Objective
-from deltaprop.data import HostData
 from deltaprop.graph_epoch import GraphEpoch
+from deltaprop.inputs.arrays import HostData
 from deltaprop.reports.progress import Silent
 from deltaprop.resident_epoch import ResidentEpoch
 from deltaprop.streamed_epoch import StreamedEpoch

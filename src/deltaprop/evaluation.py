@@ -10,11 +10,11 @@ import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.backprop import Objective, Workspace, add_cost, forward
-from deltaprop.data import HostData
+from deltaprop.inputs.arrays import HostData
+from deltaprop.inputs.sources import CHUNK_BYTES
 from deltaprop.metrics import Metric, of_parts
 from deltaprop.network import NetworkState
 from deltaprop.reports.history import History
-from deltaprop.sources import CHUNK_BYTES
 
 #: Rows taken at a time: enough for the matrix products to be efficient, and as few as let a layer of so many entries,
 #: its z and its a, stay in a second-level cache.

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Backend, backend_of
-from deltaprop.data import HostData
-from deltaprop.sources import CheckedSource, Parts, Rows, Source
+from deltaprop.inputs.arrays import HostData
+from deltaprop.inputs.sources import CheckedSource, Parts, Rows, Source
 
 #: Bytes that are hashed at a time: many enough to share out over the processors.
 CHUNK = 4 * 2**20

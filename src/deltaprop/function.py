@@ -16,7 +16,9 @@ from deltaprop.arguments import check_choice, check_number, check_whole_number
 from deltaprop.backends import Array, Backend, backend_of, get_backend
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.backprop import L2Scaling, Objective, Reduction, Workspace, total_weight
-from deltaprop.data import (
+from deltaprop.derivatives import CostDerivatives, Mode
+from deltaprop.errors import rows_counted_from
+from deltaprop.inputs.arrays import (
     HostData,
     as_inputs,
     as_targets,
@@ -27,12 +29,10 @@ from deltaprop.data import (
     stays_on_host,
     takes_much_memory,
 )
-from deltaprop.derivatives import CostDerivatives, Mode
-from deltaprop.errors import rows_counted_from
+from deltaprop.inputs.sources import CHUNK_BYTES
 from deltaprop.losses import describe
 from deltaprop.network import NetworkState
 from deltaprop.parameters import Parameters
-from deltaprop.sources import CHUNK_BYTES
 
 if TYPE_CHECKING:
     from deltaprop.gradient_check import GradientCheck

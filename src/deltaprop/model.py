@@ -25,18 +25,18 @@ from deltaprop.backends import Array, Backend, backend_of
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.backprop import L2Scaling, Objective, Reduction
 from deltaprop.callbacks import Callback
-from deltaprop.data import HostData
 from deltaprop.early_stopping import EarlyStopping
 from deltaprop.exclusive import training_of
 from deltaprop.function import NetworkFunction
 from deltaprop.initialization import check_initialization
+from deltaprop.inputs.arrays import HostData
+from deltaprop.inputs.sources import CheckedSource, Rows, Source, converted_rows, find_source
 from deltaprop.losses import describe
 from deltaprop.metrics import Metric, resolve_metrics
 from deltaprop.model_file import Tensors, read_model, write_model
 from deltaprop.optimizers import SGD, Optimizer
 from deltaprop.reports.history import History
 from deltaprop.reports.plotting import plot_weights
-from deltaprop.sources import CheckedSource, Rows, Source, converted_rows, find_source
 from deltaprop.trainer import check_dropout
 from deltaprop.training import Plan
 

@@ -15,8 +15,8 @@ from deltaprop.arguments import check_choice, check_whole_number
 from deltaprop.backends import Array, Backend, get_backend
 from deltaprop.backends.base import Precision
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
-from deltaprop.data import as_numbers
 from deltaprop.initialization import INITIALIZATIONS, check_initialization
+from deltaprop.inputs.arrays import as_numbers
 from deltaprop.losses import OutputError, check_loss, check_output_activation, check_output_error
 from deltaprop.parameters import Parameters
 

@@ -15,13 +15,13 @@ from deltaprop.backends import Array, Backend, get_backend
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.backprop import L2Scaling, Objective, Reduction
 from deltaprop.callbacks import Callback
-from deltaprop.data import as_weights
 from deltaprop.derivatives import Mode
 from deltaprop.early_stopping import EarlyStopping
 from deltaprop.errors import DivergenceError
 from deltaprop.exclusive import training_of
 from deltaprop.function import ForwardPass
 from deltaprop.initialization import check_initialization
+from deltaprop.inputs.arrays import as_weights
 from deltaprop.members import Member
 from deltaprop.metrics import Metric
 from deltaprop.model import Network

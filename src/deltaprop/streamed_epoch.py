@@ -14,8 +14,8 @@ import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.backends.cuda.backend import CupyBackend
-from deltaprop.data import HostData
-from deltaprop.sources import CHUNK_BYTES
+from deltaprop.inputs.arrays import HostData
+from deltaprop.inputs.sources import CHUNK_BYTES
 from deltaprop.whole_epoch import Epoch, Pass
 
 

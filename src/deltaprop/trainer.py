@@ -11,14 +11,14 @@ import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.backprop import Objective, Workspace, backward, forward, total_weight
-from deltaprop.data import HostData
 from deltaprop.errors import BackendError
+from deltaprop.inputs.arrays import HostData
+from deltaprop.inputs.sources import CheckedSource, Parts
 from deltaprop.interruption import Abandoned, Interruption, Paused
 from deltaprop.network import DROPOUT_STREAM, NetworkState
 from deltaprop.optimizers import Optimizer, Remembered
 from deltaprop.parameters import Parameters
 from deltaprop.reports.progress import Progress
-from deltaprop.sources import CheckedSource, Parts
 from deltaprop.whole_epoch import LONG_STEP, Pass, RefusedError, Task, Terms, WholeEpoch, operations_of
 
 if TYPE_CHECKING:

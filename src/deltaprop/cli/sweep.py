@@ -15,7 +15,7 @@ import numpy as np
 
 from deltaprop.cli.raw_rows import RawRows
 from deltaprop.cli.trained import class_numbers
-from deltaprop.datasets import Dataset, load_dataset
+from deltaprop.inputs.files import Dataset, load_dataset
 
 Candidate = dict[str, Any]
 #: The options of ``train`` by the names of the estimators' parameters.

@@ -14,9 +14,9 @@ from deltaprop.backends import get_backend
 from deltaprop.cli.plot import check_plot, save_plot
 from deltaprop.cli.raw_rows import RawRows
 from deltaprop.cli.trained import Trained, plain_label
-from deltaprop.datasets import Dataset, load_dataset
 from deltaprop.early_stopping import EarlyStopping
 from deltaprop.initialization import check_initialization
+from deltaprop.inputs.files import Dataset, load_dataset
 from deltaprop.losses import LOSSES, check_loss, check_output_activation
 from deltaprop.model import Network
 from deltaprop.optimizers import SGD, Adam, AdamW, Optimizer

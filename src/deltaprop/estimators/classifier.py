@@ -17,12 +17,12 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 from deltaprop import evaluation
 from deltaprop.backends import Array, backend_of
 from deltaprop.backends.device_scope import methods_on_its_device
-from deltaprop.data import is_above_limit
 from deltaprop.estimators.class_targets import ClassTargets
 from deltaprop.estimators.fit_data import HeldOut
 from deltaprop.estimators.inputs import checked_data, on_host
 from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron
 from deltaprop.exclusive import training_of
+from deltaprop.inputs.arrays import is_above_limit
 from deltaprop.model import Network
 
 #: For each loss, by our name: that for one choice among several classes, and that for a yes or no (or several of them).

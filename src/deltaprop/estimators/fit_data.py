@@ -9,7 +9,7 @@ import numpy as np
 
 from deltaprop import evaluation
 from deltaprop.backends import Array
-from deltaprop.data import HostData
+from deltaprop.inputs.arrays import HostData
 from deltaprop.model import Network
 from deltaprop.reports.history import History
 

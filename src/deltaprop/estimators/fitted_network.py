@@ -15,8 +15,8 @@ from deltaprop import evaluation
 from deltaprop.activations import HIDDEN_ACTIVATIONS
 from deltaprop.backends import Array, backend_of, get_backend
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
-from deltaprop.data import HostData, stays_on_host, takes_much_memory
 from deltaprop.estimators.inputs import checked_inputs
+from deltaprop.inputs.arrays import HostData, stays_on_host, takes_much_memory
 from deltaprop.model import Network
 
 #: scikit-learn's names of activations, where they differ from ours.

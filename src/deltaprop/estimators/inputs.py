@@ -15,7 +15,7 @@ from sklearn.utils.validation import validate_data
 
 from deltaprop.arguments import refuse_masked
 from deltaprop.backends import Array, backend_of, get_backend
-from deltaprop.data import adopt, takes_much_memory
+from deltaprop.inputs.arrays import adopt, takes_much_memory
 
 FLOATS = (np.float64, np.float32)
 

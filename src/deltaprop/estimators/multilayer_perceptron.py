@@ -18,16 +18,16 @@ from deltaprop.activations import OUTPUT_ACTIVATIONS
 from deltaprop.arguments import check_callables
 from deltaprop.backends import BACKENDS, BY_NAME_ONLY, Array, Backend
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
-from deltaprop.data import HostData, divisible
 from deltaprop.estimators import exchange, full_batch, minibatches
 from deltaprop.estimators.class_targets import ClassTargets
 from deltaprop.estimators.fit_data import HeldOut, Training, check_weights
 from deltaprop.estimators.fitted_network import ACTIVATIONS, FittedNetwork, our_name
 from deltaprop.estimators.inputs import Number, on_host, take
 from deltaprop.exclusive import training_of
+from deltaprop.inputs.arrays import HostData, divisible
+from deltaprop.inputs.sources import converted_rows
 from deltaprop.model import Network
 from deltaprop.parameters import Parameters
-from deltaprop.sources import converted_rows
 from deltaprop.trainer import check_dropout
 
 

@@ -13,12 +13,12 @@ from sklearn.utils.multiclass import type_of_target
 
 from deltaprop.backends import Array
 from deltaprop.backprop import Objective
-from deltaprop.data import divisible
 from deltaprop.estimators.classifier import MLPClassifier
 from deltaprop.estimators.fit_data import check_weights, has_weight
 from deltaprop.estimators.member_fits import MemberFit, Records, Score, Stream, fit_together
 from deltaprop.estimators.regressor import MLPRegressor
 from deltaprop.estimators.step_rule import optimizer_of
+from deltaprop.inputs.arrays import divisible
 from deltaprop.model import Network
 from deltaprop.network import StackState
 from deltaprop.optimizers import Optimizer

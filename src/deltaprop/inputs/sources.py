@@ -22,9 +22,9 @@ from numpy.typing import DTypeLike
 
 from deltaprop.arguments import refuse_masked
 from deltaprop.backends import Array, Backend
-from deltaprop.cells import finite_numbers
-from deltaprop.numpy_files import DAMAGED, UNPACKED_LIMIT, check_declared_size, load_numpy, members
-from deltaprop.parquet_file import ParquetFile
+from deltaprop.inputs.cells import finite_numbers
+from deltaprop.inputs.numpy_files import DAMAGED, UNPACKED_LIMIT, check_declared_size, load_numpy, members
+from deltaprop.inputs.parquet_file import ParquetFile
 
 Pair = tuple[Any, Any]
 #: Bytes of a chunk that is held at a time: enough for a disk or a bus to be at its speed, and little of any memory.

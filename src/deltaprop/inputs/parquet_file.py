@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from deltaprop.cells import Cells
-from deltaprop.numpy_files import UNPACKED_LIMIT
+from deltaprop.inputs.cells import Cells
+from deltaprop.inputs.numpy_files import UNPACKED_LIMIT
 
 #: Bytes of a number, as which cells are counted; and of a piece, which is what is unpacked at a time.
 NUMBER_BYTES, PIECE_BYTES = 8, 2**20

@@ -14,10 +14,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from deltaprop import cells
-from deltaprop.csv_file import CsvFile
-from deltaprop.numpy_files import UNPACKED_LIMIT, load_numpy, members
-from deltaprop.parquet_file import ParquetFile
+from deltaprop.inputs import cells
+from deltaprop.inputs.csv_file import CsvFile
+from deltaprop.inputs.numpy_files import UNPACKED_LIMIT, load_numpy, members
+from deltaprop.inputs.parquet_file import ParquetFile
 
 Matrix = np.ndarray[Any, Any]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from deltaprop.cells import numbers
+from deltaprop.inputs.cells import numbers
 
 #: Cells of a block: enough that a block costs no time by itself, and as few as let its texts stay in a cache.
 CELLS = 2**16

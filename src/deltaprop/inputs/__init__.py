@@ -1,0 +1,1 @@
+"""What comes in: arrays, files, and data larger than memory."""
