@@ -80,7 +80,7 @@ class Ours:
 
     def __init__(self, case: Case, backend: str, precision: str = "fp32", way: str | None = None) -> None:
         import deltaprop as dp
-        from deltaprop.backprop import Objective
+        from deltaprop.derivation.backprop import Objective
         from deltaprop.graph_epoch import GraphEpoch
         from deltaprop.trainer import Trainer
         from deltaprop.whole_epoch import Task

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 import deltaprop as dp
-from deltaprop import backprop, derivatives
-from deltaprop.backprop import Objective, Workspace
-from deltaprop.derivatives import CostDerivatives
+from deltaprop.derivation import backprop, derivatives
+from deltaprop.derivation.backprop import Objective, Workspace
+from deltaprop.derivation.derivatives import CostDerivatives
 
 from .machine import machine
 from .timing import interleaved

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import deltaprop as dp
-from deltaprop.backprop import Objective, Workspace, backward, forward
-from deltaprop.parameters import Parameters
+from deltaprop.derivation.backprop import Objective, Workspace, backward, forward
+from deltaprop.derivation.parameters import Parameters
 from deltaprop.reports.progress import Silent
 from deltaprop.trainer import Trainer
 

@@ -8,7 +8,7 @@ import reference
 from cases import HIDDEN, PAIRS, targets_for
 
 from deltaprop.backends.base import Backend
-from deltaprop.parameters import Parameters
+from deltaprop.derivation.parameters import Parameters
 
 ROWS = (1, 2, 31, 33, 300)
 DTYPES = (np.float64, np.float32)

@@ -63,7 +63,7 @@ def test_jacobian(backend, rng, loss, output, sizes, mode, dtype):
 
 
 def test_jacobian_takes_more_directions_than_go_at_once(quick_backend, rng, monkeypatch):
-    from deltaprop import derivatives
+    from deltaprop.derivation import derivatives
 
     net = dp.Network([7, 5, 4], backend=quick_backend)
     X = rng.standard_normal((3, 7))
@@ -76,7 +76,7 @@ def test_jacobian_takes_more_directions_than_go_at_once(quick_backend, rng, monk
 
 @pytest.mark.parametrize(("sizes", "cheaper"), [([9, 5, 2], "reverse"), ([2, 5, 9], "forward"), ([4, 4], "forward")])
 def test_auto_takes_the_smaller_side(rng, sizes, cheaper, monkeypatch):
-    from deltaprop import derivatives
+    from deltaprop.derivation import derivatives
 
     used = []
     for mode in ("forward", "reverse"):

@@ -20,7 +20,7 @@ from deltaprop.backends.cuda.compiler import (
     waiting_for_compiler,
 )
 from deltaprop.backends.cuda.shared_memory import find_residence
-from deltaprop.optimizers import rule_of
+from deltaprop.derivation.optimizers import rule_of
 
 FILES = kernel_files()
 #: What a whole epoch costs is added up in double.

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import deltaprop as dp
 from deltaprop.backends.numpy.activation import ACTIVATIONS
 from deltaprop.backends.numpy.recording import NotRecordableError, RecordingBackend, Tape
-from deltaprop.backprop import Objective
+from deltaprop.derivation.backprop import Objective
 from deltaprop.interruption import Paused
 from deltaprop.recorded_epoch import RecordedEpoch
 from deltaprop.reports.progress import Silent

@@ -15,8 +15,8 @@ from deltaprop import resident_epoch
 from deltaprop.backends import get_backend
 from deltaprop.backends.cuda import shared_memory
 from deltaprop.backends.cuda.shared_memory import Residence, Run, find_residence
-from deltaprop.backprop import Objective
-from deltaprop.optimizers import rule_of
+from deltaprop.derivation.backprop import Objective
+from deltaprop.derivation.optimizers import rule_of
 from deltaprop.reports.progress import Silent
 from deltaprop.resident_epoch import ResidentEpoch
 from deltaprop.trainer import Trainer

@@ -14,7 +14,7 @@ import deltaprop as dp
 from deltaprop import grouped_stack, native_stack, resident_epoch, stack_trainer
 from deltaprop.backends.cuda.shared_memory import Run
 from deltaprop.backends.native.compiler import find_compiler
-from deltaprop.backprop import Objective
+from deltaprop.derivation.backprop import Objective
 from deltaprop.errors import DivergenceError
 from deltaprop.members import Member
 from deltaprop.stack_trainer import StackTrainer

@@ -100,7 +100,7 @@ def test_the_same_numbers_whoever_is_watching(data, optimizer, capsys):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_nothing_is_allocated_in_a_step(weighted):
     """After the first steps, the peak of traced memory moves by less than half the smallest buffer."""
-    from deltaprop.backprop import Objective
+    from deltaprop.derivation.backprop import Objective
     from deltaprop.trainer import Trainer
 
     rng = np.random.default_rng(0)

@@ -10,7 +10,7 @@ import numpy as np
 import deltaprop as dp
 from deltaprop.backends.cuda import shared_memory
 from deltaprop.backends.cuda.shared_memory import Run, find_residence
-from deltaprop.optimizers import rule_of
+from deltaprop.derivation.optimizers import rule_of
 
 from ..contestants import LEARNING_RATE, Case
 from .ceilings import host_seconds

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 import deltaprop as dp
-from deltaprop.backprop import Objective
+from deltaprop.derivation.backprop import Objective
 from deltaprop.inputs.files import load_dataset
 from deltaprop.trainer import Trainer
 

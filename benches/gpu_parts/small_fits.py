@@ -19,7 +19,7 @@ import deltaprop as dp
 from deltaprop import streamed_epoch
 from deltaprop.backends import get_backend
 from deltaprop.backends.cuda import shared_memory
-from deltaprop.backprop import Objective
+from deltaprop.derivation.backprop import Objective
 from deltaprop.graph_epoch import GraphEpoch
 from deltaprop.inputs.arrays import HostData
 from deltaprop.reports.progress import Silent

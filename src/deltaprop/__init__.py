@@ -14,10 +14,18 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from deltaprop.accumulation import accumulate as accumulate
-    from deltaprop.activations import sigmoid as sigmoid
-    from deltaprop.activations import sigmoid_grad as sigmoid_grad
     from deltaprop.backends import available_backends as available_backends
     from deltaprop.backends import get_backend as get_backend
+    from deltaprop.derivation.activations import sigmoid as sigmoid
+    from deltaprop.derivation.activations import sigmoid_grad as sigmoid_grad
+    from deltaprop.derivation.optimizers import SGD as SGD
+    from deltaprop.derivation.optimizers import Adam as Adam
+    from deltaprop.derivation.optimizers import AdamW as AdamW
+    from deltaprop.derivation.schedules import CosineDecay as CosineDecay
+    from deltaprop.derivation.schedules import ExponentialDecay as ExponentialDecay
+    from deltaprop.derivation.schedules import InverseScaling as InverseScaling
+    from deltaprop.derivation.schedules import ReduceOnPlateau as ReduceOnPlateau
+    from deltaprop.derivation.schedules import StepDecay as StepDecay
     from deltaprop.doctor import check_backend as check_backend
     from deltaprop.early_stopping import EarlyStopping as EarlyStopping
     from deltaprop.errors import BackendError as BackendError
@@ -29,20 +37,12 @@ if TYPE_CHECKING:
     from deltaprop.estimators.sweep import SweepCV as SweepCV
     from deltaprop.function import check_gradient as check_gradient
     from deltaprop.model import Network as Network
-    from deltaprop.optimizers import SGD as SGD
-    from deltaprop.optimizers import Adam as Adam
-    from deltaprop.optimizers import AdamW as AdamW
     from deltaprop.reports.history import History as History
-    from deltaprop.schedules import CosineDecay as CosineDecay
-    from deltaprop.schedules import ExponentialDecay as ExponentialDecay
-    from deltaprop.schedules import InverseScaling as InverseScaling
-    from deltaprop.schedules import ReduceOnPlateau as ReduceOnPlateau
-    from deltaprop.schedules import StepDecay as StepDecay
     from deltaprop.stack import NetworkStack as NetworkStack
 
 _HOMES = {
     "accumulation": ("accumulate",),
-    "activations": ("sigmoid", "sigmoid_grad"),
+    "derivation.activations": ("sigmoid", "sigmoid_grad"),
     "backends": ("available_backends", "get_backend"),
     "doctor": ("check_backend",),
     "early_stopping": ("EarlyStopping",),
@@ -53,8 +53,8 @@ _HOMES = {
     "function": ("check_gradient",),
     "reports.history": ("History",),
     "model": ("Network",),
-    "optimizers": ("SGD", "Adam", "AdamW"),
-    "schedules": ("CosineDecay", "ExponentialDecay", "InverseScaling", "ReduceOnPlateau", "StepDecay"),
+    "derivation.optimizers": ("SGD", "Adam", "AdamW"),
+    "derivation.schedules": ("CosineDecay", "ExponentialDecay", "InverseScaling", "ReduceOnPlateau", "StepDecay"),
     "stack": ("NetworkStack",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from deltaprop.network import NetworkState
+from deltaprop.derivation.state import NetworkState
 from deltaprop.reports.history import History
 
 

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deltaprop.derivation.optimizers import Adam
+from deltaprop.derivation.state import NetworkState
 from deltaprop.fingerprints import fingerprint
 from deltaprop.model_file import Tensors, in_one_line, read_model, write_model
-from deltaprop.network import NetworkState
-from deltaprop.optimizers import Adam
 from deltaprop.plain_values import plain
 from deltaprop.reports.history import History
 from deltaprop.trainer import Trainer

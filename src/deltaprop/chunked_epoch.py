@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Array
+from deltaprop.derivation.state import SHUFFLE_STREAM, NetworkState
 from deltaprop.errors import RowError
 from deltaprop.inputs.sources import CHUNK_BYTES, Chunk, Parts, Rows, Source, windows
-from deltaprop.network import SHUFFLE_STREAM, NetworkState
 from deltaprop.whole_epoch import Epoch, Pass
 
 #: From X and Y of a chunk, as they are in the source, to arrays of the network, checked.

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backprop import Objective, Workspace, add_cost, forward
+from deltaprop.derivation.backprop import Objective, Workspace, add_cost, forward
+from deltaprop.derivation.state import NetworkState
 from deltaprop.inputs.arrays import HostData
 from deltaprop.inputs.sources import CHUNK_BYTES
 from deltaprop.metrics import Metric, of_parts
-from deltaprop.network import NetworkState
 from deltaprop.reports.history import History
 
 #: Rows taken at a time: enough for the matrix products to be efficient, and as few as let a layer of so many entries,

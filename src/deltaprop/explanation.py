@@ -8,9 +8,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backprop import Objective
-from deltaprop.derivatives import CostDerivatives
-from deltaprop.network import NetworkState
+from deltaprop.derivation.backprop import Objective
+from deltaprop.derivation.derivatives import CostDerivatives
+from deltaprop.derivation.state import NetworkState
 from deltaprop.reports.text_table import Table
 
 Matrix: TypeAlias = np.ndarray[Any, Any]

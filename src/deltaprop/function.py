@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deltaprop import backprop, derivatives, evaluation
+from deltaprop import evaluation
 from deltaprop.arguments import check_choice, check_number, check_whole_number
 from deltaprop.backends import Array, Backend, backend_of, get_backend
 from deltaprop.backends.device_scope import methods_on_its_device
-from deltaprop.backprop import L2Scaling, Objective, Reduction, Workspace, total_weight
-from deltaprop.derivatives import CostDerivatives, Mode
+from deltaprop.derivation import backprop, derivatives
+from deltaprop.derivation.backprop import L2Scaling, Objective, Reduction, Workspace, total_weight
+from deltaprop.derivation.derivatives import CostDerivatives, Mode
+from deltaprop.derivation.losses import describe
+from deltaprop.derivation.parameters import Parameters
+from deltaprop.derivation.state import NetworkState
 from deltaprop.errors import rows_counted_from
 from deltaprop.inputs.arrays import (
     HostData,
@@ -30,9 +34,6 @@ from deltaprop.inputs.arrays import (
     takes_much_memory,
 )
 from deltaprop.inputs.sources import CHUNK_BYTES
-from deltaprop.losses import describe
-from deltaprop.network import NetworkState
-from deltaprop.parameters import Parameters
 
 if TYPE_CHECKING:
     from deltaprop.gradient_check import GradientCheck
@@ -291,7 +292,7 @@ class NetworkFunction(NetworkState):
 
         Notes
         -----
-        Pearlmutter, Fast exact multiplication by the Hessian (1994); the formulas stand in `deltaprop.derivatives`.
+        Pearlmutter, Fast exact multiplication by the Hessian (1994); the formulas stand in `deltaprop.derivation.derivatives`.
         Where an activation has a kink (relu, leaky_relu at 0), its second derivative is taken as 0.
         """
         objective = Objective(l2, l2_scaling, reduction)

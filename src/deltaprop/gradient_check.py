@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Array, get_backend
-from deltaprop.backprop import Objective, Workspace, add_cost, forward, total_weight
-from deltaprop.derivatives import CostDerivatives
-from deltaprop.network import NetworkState
-from deltaprop.parameters import Parameters
+from deltaprop.derivation.backprop import Objective, Workspace, add_cost, forward, total_weight
+from deltaprop.derivation.derivatives import CostDerivatives
+from deltaprop.derivation.parameters import Parameters
+from deltaprop.derivation.state import NetworkState
 from deltaprop.reports.text_table import Table
 
 #: Steps h of the differences. Four points leave an error of h⁴ f⁽⁵⁾/30, so h need not be so small that rounding rules;

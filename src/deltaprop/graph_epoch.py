@@ -1,7 +1,7 @@
 """An epoch on the device with no host in it: a step is captured once as a CUDA graph and replayed.
 
 Data, order and the counter of steps live on the device; what differs from step to step stands in a table there. The
-step itself is that of `deltaprop.backprop`: its operations are launched once while the stream is captured.
+step itself is that of `deltaprop.derivation.backprop`: its operations are launched once while the stream is captured.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 from deltaprop.backends import Array
 from deltaprop.backends.cuda.backend import GRAPHS, CupyBackend, Narrowed
 from deltaprop.backends.cuda.message import Kind, Message
-from deltaprop.backprop import Workspace, backward, forward
-from deltaprop.network import NetworkState
-from deltaprop.parameters import Parameters
+from deltaprop.derivation.backprop import Workspace, backward, forward
+from deltaprop.derivation.parameters import Parameters
+from deltaprop.derivation.state import NetworkState
 from deltaprop.reports.progress import Progress
 from deltaprop.whole_epoch import Pass, StepTable, Task, Terms, WholeEpoch
 

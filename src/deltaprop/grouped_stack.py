@@ -14,10 +14,10 @@ import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.backends.places import ADAM, NESTEROV, Rule
-from deltaprop.backprop import Workspace, backward, forward
+from deltaprop.derivation.backprop import Workspace, backward, forward
+from deltaprop.derivation.parameters import Parameters
+from deltaprop.derivation.state import DROPOUT_STREAM, NetworkState
 from deltaprop.members import Member, Numbers, Passes, Stack
-from deltaprop.network import DROPOUT_STREAM, NetworkState
-from deltaprop.parameters import Parameters
 from deltaprop.whole_epoch import RefusedError
 
 #: Steps of all members that one launch may hold where it can hold many epochs: tables of 40 MB.
@@ -149,7 +149,7 @@ class Copies:
 
 
 class SteppedStack(GroupedStack):
-    """Step by step, through `deltaprop.backprop`, on NumPy.
+    """Step by step, through `deltaprop.derivation.backprop`, on NumPy.
 
     Parameters
     ----------

@@ -12,9 +12,9 @@ import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.backends.places import Rule
-from deltaprop.backprop import Objective
-from deltaprop.network import NetworkState
-from deltaprop.optimizers import Optimizer, rule_of
+from deltaprop.derivation.backprop import Objective
+from deltaprop.derivation.optimizers import Optimizer, rule_of
+from deltaprop.derivation.state import NetworkState
 
 #: Which members, and in which order: an array of their numbers.
 Numbers: TypeAlias = np.ndarray[Any, Any]

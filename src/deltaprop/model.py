@@ -23,18 +23,18 @@ from deltaprop.arguments import (
 from deltaprop.atomic_file import check_writable
 from deltaprop.backends import Array, Backend, backend_of
 from deltaprop.backends.device_scope import methods_on_its_device
-from deltaprop.backprop import L2Scaling, Objective, Reduction
 from deltaprop.callbacks import Callback
+from deltaprop.derivation.backprop import L2Scaling, Objective, Reduction
+from deltaprop.derivation.initialization import check_initialization
+from deltaprop.derivation.losses import describe
+from deltaprop.derivation.optimizers import SGD, Optimizer
 from deltaprop.early_stopping import EarlyStopping
 from deltaprop.exclusive import training_of
 from deltaprop.function import NetworkFunction
-from deltaprop.initialization import check_initialization
 from deltaprop.inputs.arrays import HostData
 from deltaprop.inputs.sources import CheckedSource, Rows, Source, converted_rows, find_source
-from deltaprop.losses import describe
 from deltaprop.metrics import Metric, resolve_metrics
 from deltaprop.model_file import Tensors, read_model, write_model
-from deltaprop.optimizers import SGD, Optimizer
 from deltaprop.reports.history import History
 from deltaprop.reports.plotting import plot_weights
 from deltaprop.trainer import check_dropout
@@ -62,7 +62,7 @@ class Network(NetworkFunction):
         poisson, identity for the others, which go with every activation but softmax.
     loss : str or (cost, gradient), default "binary_cross_entropy"
         "squared_error", "binary_cross_entropy" (over each of K outputs), "categorical_cross_entropy", "poisson",
-        "huber" or "absolute_error"; the formulas stand in `deltaprop.backprop`. "clipped_binary_cross_entropy" and
+        "huber" or "absolute_error"; the formulas stand in `deltaprop.derivation.backprop`. "clipped_binary_cross_entropy" and
         "clipped_categorical_cross_entropy" are scikit-learn's, whose cost of an output is at most −log ε. A pair of
         functions of the outputs and the targets: the cost, (m,) or (m, s_L), and its gradient ∂cost/∂h, (m, s_L).
     init : str, default "glorot_uniform"

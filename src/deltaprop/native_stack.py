@@ -15,9 +15,9 @@ from deltaprop.backends.native.library import Plan, gemm, library, pointer
 from deltaprop.backends.native.scipy_threads import own_threads, scipy_on_one_thread
 from deltaprop.backends.numpy.backend import NumpyBackend
 from deltaprop.backends.places import LOSSES, activation_place
+from deltaprop.derivation.optimizers import Remembered
 from deltaprop.interruption import run_abandonable
 from deltaprop.members import Numbers, Passes, Stack
-from deltaprop.optimizers import Remembered
 from deltaprop.whole_epoch import LONG_STEP, OPERATIONS_A_CALL, operations_of
 
 

@@ -1,6 +1,6 @@
 """An epoch by NumPy with the least of Python in it: a step is recorded once and its calls are made again.
 
-The step is that of `deltaprop.backprop`, over the buffers of one minibatch size; what differs from step to step stands
+The step is that of `deltaprop.derivation.backprop`, over the buffers of one minibatch size; what differs from step to step stands
 in arrays. See `deltaprop.backends.numpy.recording`.
 """
 
@@ -13,11 +13,11 @@ import numpy as np
 
 from deltaprop.backends.numpy.backend import NumpyBackend
 from deltaprop.backends.numpy.recording import NotRecordableError, RecordingBackend, Tape
-from deltaprop.backprop import Workspace, backward, forward
+from deltaprop.derivation.backprop import Workspace, backward, forward
+from deltaprop.derivation.optimizers import AdamW, moments_of
+from deltaprop.derivation.parameters import Parameters
 from deltaprop.forks import no_fork
 from deltaprop.interruption import Paused
-from deltaprop.optimizers import AdamW, moments_of
-from deltaprop.parameters import Parameters
 from deltaprop.whole_epoch import LONG_STEP, Pass, Task, Terms, WholeEpoch, operations_of
 
 #: Minibatches that are gathered at once: so many, unless their entries would not stay in a second-level cache.

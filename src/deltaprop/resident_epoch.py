@@ -9,7 +9,7 @@ import numpy as np
 from deltaprop.backends import Array
 from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.backends.cuda.shared_memory import TERMS, Run, find_residence
-from deltaprop.optimizers import moments_of, rule_of
+from deltaprop.derivation.optimizers import moments_of, rule_of
 from deltaprop.whole_epoch import Pass, RefusedError, StepTable, Task, Terms, WholeEpoch
 
 #: Steps that one launch may hold where it can hold many epochs: within a second or so an interrupt is heard.

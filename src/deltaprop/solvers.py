@@ -15,14 +15,14 @@ import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.backends.native.scipy_threads import scipy_on_one_thread
-from deltaprop.backprop import Objective
 from deltaprop.callbacks import Callback, EpochEnd, tell
-from deltaprop.derivatives import CostDerivatives
+from deltaprop.derivation.backprop import Objective
+from deltaprop.derivation.derivatives import CostDerivatives
+from deltaprop.derivation.parameters import Parameters
+from deltaprop.derivation.state import NetworkState
 from deltaprop.errors import DivergenceError
 from deltaprop.evaluation import validate
 from deltaprop.metrics import Metric
-from deltaprop.network import NetworkState
-from deltaprop.parameters import Parameters
 from deltaprop.reports.history import History
 from deltaprop.reports.progress import progress_bar
 

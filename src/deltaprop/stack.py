@@ -13,22 +13,22 @@ from deltaprop import evaluation, stack_training
 from deltaprop.arguments import check_bool, check_callables, check_whole_number
 from deltaprop.backends import Array, Backend, get_backend
 from deltaprop.backends.device_scope import methods_on_its_device
-from deltaprop.backprop import L2Scaling, Objective, Reduction
 from deltaprop.callbacks import Callback
-from deltaprop.derivatives import Mode
+from deltaprop.derivation.backprop import L2Scaling, Objective, Reduction
+from deltaprop.derivation.derivatives import Mode
+from deltaprop.derivation.initialization import check_initialization
+from deltaprop.derivation.optimizers import SGD, Optimizer
+from deltaprop.derivation.parameters import Parameters
+from deltaprop.derivation.state import StackState
 from deltaprop.early_stopping import EarlyStopping
 from deltaprop.errors import DivergenceError
 from deltaprop.exclusive import training_of
 from deltaprop.function import ForwardPass
-from deltaprop.initialization import check_initialization
 from deltaprop.inputs.arrays import as_weights
 from deltaprop.members import Member
 from deltaprop.metrics import Metric
 from deltaprop.model import Network
 from deltaprop.model_file import read_model, write_model
-from deltaprop.network import StackState
-from deltaprop.optimizers import SGD, Optimizer
-from deltaprop.parameters import Parameters
 from deltaprop.reports.history import History
 from deltaprop.stack_arguments import check_optimizer, one_each, report, rows_of_members, stacked
 from deltaprop.stack_training import StackPlan

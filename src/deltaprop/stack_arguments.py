@@ -10,8 +10,8 @@ import numpy as np
 
 from deltaprop.arguments import refuse_masked
 from deltaprop.backends import Array, backend_of
+from deltaprop.derivation.optimizers import Optimizer
 from deltaprop.errors import DivergenceError
-from deltaprop.optimizers import Optimizer
 from deltaprop.reports.history import History
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Array
+from deltaprop.derivation.optimizers import moments_of
+from deltaprop.derivation.state import NetworkState
 from deltaprop.errors import BackendError
 from deltaprop.grouped_stack import ResidentStack, SteppedStack
 from deltaprop.members import Member, Numbers, Passes, Stack
 from deltaprop.native_stack import NativeStack
-from deltaprop.network import NetworkState
-from deltaprop.optimizers import moments_of
 from deltaprop.reports.progress import Silent
 from deltaprop.trainer import Trainer
 from deltaprop.whole_epoch import RefusedError

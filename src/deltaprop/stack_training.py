@@ -12,11 +12,11 @@ import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.callbacks import Callback, EpochEnd, tell
+from deltaprop.derivation.state import NetworkState
 from deltaprop.early_stopping import EarlyStopping, Watch
 from deltaprop.evaluation import validate
 from deltaprop.members import Member, finite_members, squared_norms
 from deltaprop.metrics import Metric
-from deltaprop.network import NetworkState
 from deltaprop.reports.history import History
 from deltaprop.reports.progress import progress_bar
 from deltaprop.stack_trainer import StackTrainer

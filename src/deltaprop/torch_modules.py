@@ -7,7 +7,7 @@ from typing import Any
 
 from deltaprop.backends import Array
 from deltaprop.backends.installed import import_installed
-from deltaprop.network import NetworkState
+from deltaprop.derivation.state import NetworkState
 
 #: What a network is described by: arguments of `Network`, weights and biases.
 Description = tuple[dict[str, Any], list[Array], list[Array]]

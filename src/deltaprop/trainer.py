@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backprop import Objective, Workspace, backward, forward, total_weight
+from deltaprop.derivation.backprop import Objective, Workspace, backward, forward, total_weight
+from deltaprop.derivation.optimizers import Optimizer, Remembered
+from deltaprop.derivation.parameters import Parameters
+from deltaprop.derivation.state import DROPOUT_STREAM, NetworkState
 from deltaprop.errors import BackendError
 from deltaprop.inputs.arrays import HostData
 from deltaprop.inputs.sources import CheckedSource, Parts
 from deltaprop.interruption import Abandoned, Interruption, Paused
-from deltaprop.network import DROPOUT_STREAM, NetworkState
-from deltaprop.optimizers import Optimizer, Remembered
-from deltaprop.parameters import Parameters
 from deltaprop.reports.progress import Progress
 from deltaprop.whole_epoch import LONG_STEP, Pass, RefusedError, Task, Terms, WholeEpoch, operations_of
 

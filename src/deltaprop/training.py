@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backprop import Objective
 from deltaprop.callbacks import Callback, EpochEnd, tell
 from deltaprop.checkpoint import Checkpoint, Position, describe_run
+from deltaprop.derivation.backprop import Objective
+from deltaprop.derivation.optimizers import Optimizer, Remembered
+from deltaprop.derivation.state import SHUFFLE_STREAM, NetworkState
 from deltaprop.divergence import Fault, find_fault
 from deltaprop.early_stopping import EarlyStopping
 from deltaprop.errors import DivergenceError
 from deltaprop.evaluation import validate
 from deltaprop.interruption import Interruption, Paused
 from deltaprop.metrics import Metric
-from deltaprop.network import SHUFFLE_STREAM, NetworkState
-from deltaprop.optimizers import Optimizer, Remembered
 from deltaprop.reports.history import History
 from deltaprop.reports.progress import progress_bar
 from deltaprop.trainer import Trainer

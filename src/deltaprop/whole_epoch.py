@@ -10,9 +10,9 @@ from typing import Any, Protocol, Self, TypeAlias
 import numpy as np
 
 from deltaprop.backends import Array
+from deltaprop.derivation.optimizers import SGD, Optimizer, rule_of
+from deltaprop.derivation.state import NetworkState
 from deltaprop.interruption import Interruption
-from deltaprop.network import NetworkState
-from deltaprop.optimizers import SGD, Optimizer, rule_of
 from deltaprop.reports.progress import Progress
 
 #: (batches, 3) of float64: for each minibatch the scale of δ^(L), the factor of W in ∂J/∂W and that of Σ W²; see

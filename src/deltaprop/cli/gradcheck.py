@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from deltaprop.derivation.losses import LOSSES, check_output_error
 from deltaprop.function import check_gradient
 from deltaprop.gradient_check import GradientCheck
-from deltaprop.losses import LOSSES, check_output_error
 from deltaprop.model import Network
 
 

@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.activations import HIDDEN_ACTIVATIONS, check_activation
 from deltaprop.atomic_file import check_writable
 from deltaprop.backends import get_backend
 from deltaprop.cli.plot import check_plot, save_plot
 from deltaprop.cli.raw_rows import RawRows
 from deltaprop.cli.trained import Trained, plain_label
+from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS, check_activation
+from deltaprop.derivation.initialization import check_initialization
+from deltaprop.derivation.losses import LOSSES, check_loss, check_output_activation
+from deltaprop.derivation.optimizers import SGD, Adam, AdamW, Optimizer
 from deltaprop.early_stopping import EarlyStopping
-from deltaprop.initialization import check_initialization
 from deltaprop.inputs.files import Dataset, load_dataset
-from deltaprop.losses import LOSSES, check_loss, check_output_activation
 from deltaprop.model import Network
-from deltaprop.optimizers import SGD, Adam, AdamW, Optimizer
 
 Matrix = np.ndarray[Any, Any]
 

@@ -9,12 +9,12 @@ import numpy as np
 from deltaprop.backends import Backend, get_backend
 from deltaprop.backends.native.compiler import find_compiler
 from deltaprop.backends.native.library import library
+from deltaprop.derivation.state import SHUFFLE_STREAM
 from deltaprop.doctor.fits import OPTIMIZERS, Fit, relative, worst
 from deltaprop.doctor.record import Record
 from deltaprop.doctor.textbook import trained
 from deltaprop.doctor.ways import only
 from deltaprop.native_epoch import NativeEpoch
-from deltaprop.network import SHUFFLE_STREAM
 from deltaprop.recorded_epoch import RecordedEpoch
 from deltaprop.whole_epoch import WholeEpoch
 

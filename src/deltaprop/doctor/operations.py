@@ -15,10 +15,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from deltaprop.activations import OUTPUT_ACTIVATIONS
 from deltaprop.backends import Array, Backend, get_backend
+from deltaprop.derivation.activations import OUTPUT_ACTIVATIONS
+from deltaprop.derivation.losses import LOSSES
 from deltaprop.doctor.record import Record
-from deltaprop.losses import LOSSES
 
 #: Rows and columns: odd; read 16 bytes at a time; and more rows than one block takes or, of an output layer, entries.
 SHAPES = ((7, 33), (3, 128), (270, 31))

@@ -7,8 +7,8 @@ from typing import Any
 from unittest.mock import patch
 
 from deltaprop.backends.cuda import shared_memory
+from deltaprop.derivation.optimizers import rule_of
 from deltaprop.doctor.fits import OPTIMIZERS, Fit
-from deltaprop.optimizers import rule_of
 
 DTYPES = ("float64", "float32")
 #: A rule without moments and one with both, where a stage does not try them all.

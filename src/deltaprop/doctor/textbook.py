@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from deltaprop.optimizers import SGD, Adam, AdamW, Optimizer
+from deltaprop.derivation.optimizers import SGD, Adam, AdamW, Optimizer
 
 Vector: TypeAlias = np.ndarray[Any, Any]
 

@@ -10,9 +10,9 @@ import sklearn.neural_network
 from sklearn.utils.validation import check_is_fitted
 
 from deltaprop.backends import Array
+from deltaprop.derivation.parameters import Parameters
 from deltaprop.estimators.step_rule import StepRule, step_rule
 from deltaprop.model import Network
-from deltaprop.parameters import Parameters
 
 #: Attributes that the two libraries hold in forms of their own.
 OF_THEIRS = (

@@ -12,9 +12,9 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted
 
 from deltaprop import evaluation
-from deltaprop.activations import HIDDEN_ACTIVATIONS
 from deltaprop.backends import Array, backend_of, get_backend
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
+from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS
 from deltaprop.estimators.inputs import checked_inputs
 from deltaprop.inputs.arrays import HostData, stays_on_host, takes_much_memory
 from deltaprop.model import Network
@@ -26,7 +26,7 @@ ACTIVATIONS = {"logistic", *HIDDEN_ACTIVATIONS}
 
 
 def our_name(activation: str) -> str:
-    """The name of an activation in `deltaprop.activations`."""
+    """The name of an activation in `deltaprop.derivation.activations`."""
     return SCIKIT_LEARN_NAMES.get(activation, activation)
 
 

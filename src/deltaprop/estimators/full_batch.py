@@ -10,9 +10,9 @@ from scipy.optimize import OptimizeResult, minimize
 from sklearn.exceptions import ConvergenceWarning
 
 from deltaprop.backends.native.scipy_threads import scipy_on_one_thread
-from deltaprop.backprop import Objective
 from deltaprop.callbacks import EpochEnd, tell
-from deltaprop.derivatives import CostDerivatives
+from deltaprop.derivation.backprop import Objective
+from deltaprop.derivation.derivatives import CostDerivatives
 from deltaprop.estimators.fit_data import mean
 from deltaprop.estimators.minibatches import say
 from deltaprop.evaluation import data_cost

@@ -18,14 +18,14 @@ from sklearn.utils import check_random_state
 from deltaprop import evaluation
 from deltaprop.backends import Array
 from deltaprop.backends.native.scipy_threads import numpy_on_one_thread
-from deltaprop.backprop import Objective
+from deltaprop.derivation.backprop import Objective
+from deltaprop.derivation.optimizers import Optimizer
+from deltaprop.derivation.parameters import Parameters
+from deltaprop.derivation.state import NetworkState, StackState
 from deltaprop.estimators.fit_data import has_weight, mean
 from deltaprop.estimators.multilayer_perceptron import draw_parameters
 from deltaprop.estimators.step_rule import SMALLEST_LEARNING_RATE, step_rule
 from deltaprop.members import Member, finite_members
-from deltaprop.network import NetworkState, StackState
-from deltaprop.optimizers import Optimizer
-from deltaprop.parameters import Parameters
 from deltaprop.stack_trainer import StackTrainer
 
 #: (outputs : (k, m, s_L), targets : (m, s_L), weights : (m,) or None) -> (k,): higher is better.

@@ -11,8 +11,8 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from deltaprop.backends import Array
-from deltaprop.backprop import Objective
 from deltaprop.callbacks import EpochEnd, tell
+from deltaprop.derivation.backprop import Objective
 from deltaprop.estimators.fit_data import NO_SCORE
 from deltaprop.estimators.step_rule import step_rule
 from deltaprop.reports.history import History

@@ -14,10 +14,11 @@ from sklearn.utils import TransformerTags, check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
-from deltaprop.activations import OUTPUT_ACTIVATIONS
 from deltaprop.arguments import check_callables
 from deltaprop.backends import BACKENDS, BY_NAME_ONLY, Array, Backend
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
+from deltaprop.derivation.activations import OUTPUT_ACTIVATIONS
+from deltaprop.derivation.parameters import Parameters
 from deltaprop.estimators import exchange, full_batch, minibatches
 from deltaprop.estimators.class_targets import ClassTargets
 from deltaprop.estimators.fit_data import HeldOut, Training, check_weights
@@ -27,7 +28,6 @@ from deltaprop.exclusive import training_of
 from deltaprop.inputs.arrays import HostData, divisible
 from deltaprop.inputs.sources import converted_rows
 from deltaprop.model import Network
-from deltaprop.parameters import Parameters
 from deltaprop.trainer import check_dropout
 
 

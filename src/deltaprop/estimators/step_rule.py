@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.network import NetworkState
-from deltaprop.optimizers import SGD, Adam, Optimizer
+from deltaprop.derivation.optimizers import SGD, Adam, Optimizer
+from deltaprop.derivation.state import NetworkState
 
 #: Where "adaptive" gives up.
 SMALLEST_LEARNING_RATE = 1e-6

@@ -23,12 +23,12 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_method_params, check_is_fitted
 
+from deltaprop.derivation.state import StackState
 from deltaprop.estimators.fit_data import NO_SCORE
 from deltaprop.estimators.inputs import Number, on_host
 from deltaprop.estimators.member_fits import MemberFit, Records, Stream, predict_members
 from deltaprop.estimators.together import KINDS, Group, Table, batches, can_be_together, group_key, with_parameters
 from deltaprop.exclusive import training_of
-from deltaprop.network import StackState
 from deltaprop.reports.plotting import plot_sweep
 from deltaprop.reports.progress import sweep_bar
 from deltaprop.whole_epoch import RefusedError

@@ -12,7 +12,10 @@ from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.multiclass import type_of_target
 
 from deltaprop.backends import Array
-from deltaprop.backprop import Objective
+from deltaprop.derivation.backprop import Objective
+from deltaprop.derivation.optimizers import Optimizer
+from deltaprop.derivation.parameters import Parameters
+from deltaprop.derivation.state import StackState
 from deltaprop.estimators.classifier import MLPClassifier
 from deltaprop.estimators.fit_data import check_weights, has_weight
 from deltaprop.estimators.member_fits import MemberFit, Records, Score, Stream, fit_together
@@ -20,9 +23,6 @@ from deltaprop.estimators.regressor import MLPRegressor
 from deltaprop.estimators.step_rule import optimizer_of
 from deltaprop.inputs.arrays import divisible
 from deltaprop.model import Network
-from deltaprop.network import StackState
-from deltaprop.optimizers import Optimizer
-from deltaprop.parameters import Parameters
 
 #: What can be fitted together.
 KINDS = (MLPClassifier, MLPRegressor)

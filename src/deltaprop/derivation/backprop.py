@@ -54,9 +54,9 @@ from typing import Literal, TypeAlias
 from deltaprop.arguments import check_choice, check_number
 from deltaprop.backends import Array
 from deltaprop.backends.base import Scalar
-from deltaprop.losses import CustomLoss
-from deltaprop.network import NetworkState
-from deltaprop.parameters import Parameters
+from deltaprop.derivation.losses import CustomLoss
+from deltaprop.derivation.parameters import Parameters
+from deltaprop.derivation.state import NetworkState
 
 L2Scaling: TypeAlias = Literal["per_sample", "absolute"]
 Reduction: TypeAlias = Literal["mean", "sum"]

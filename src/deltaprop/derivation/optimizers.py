@@ -16,13 +16,13 @@ import numpy as np
 from deltaprop.arguments import check_bool, check_number
 from deltaprop.backends.base import Scalar
 from deltaprop.backends.places import ADAM, MOMENTUM, NESTEROV, Rule
+from deltaprop.derivation.parameters import Parameters
+from deltaprop.derivation.schedules import Plateau, ReduceOnPlateau
+from deltaprop.derivation.state import NetworkState
 from deltaprop.errors import ScheduleError
-from deltaprop.network import NetworkState
-from deltaprop.parameters import Parameters
 from deltaprop.reports.history import History
-from deltaprop.schedules import Plateau, ReduceOnPlateau
 
-#: A number, or a callable of the epoch (from 0) and the history so far; see `deltaprop.schedules`.
+#: A number, or a callable of the epoch (from 0) and the history so far; see `deltaprop.derivation.schedules`.
 LearningRate: TypeAlias = float | Callable[[int, History], float]
 
 

@@ -10,15 +10,15 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike
 
-from deltaprop.activations import HIDDEN_ACTIVATIONS, check_activation
 from deltaprop.arguments import check_choice, check_whole_number
 from deltaprop.backends import Array, Backend, get_backend
 from deltaprop.backends.base import Precision
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
-from deltaprop.initialization import INITIALIZATIONS, check_initialization
+from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS, check_activation
+from deltaprop.derivation.initialization import INITIALIZATIONS, check_initialization
+from deltaprop.derivation.losses import OutputError, check_loss, check_output_activation, check_output_error
+from deltaprop.derivation.parameters import Parameters
 from deltaprop.inputs.arrays import as_numbers
-from deltaprop.losses import OutputError, check_loss, check_output_activation, check_output_error
-from deltaprop.parameters import Parameters
 
 #: Streams of the seed: numbers drawn for one purpose never move those drawn for another.
 INITIAL_STREAM, SHUFFLE_STREAM, DROPOUT_STREAM = 0, 1, 2

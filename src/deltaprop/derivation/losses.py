@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from deltaprop.activations import OUTPUT_ACTIVATIONS, check_activation
 from deltaprop.arguments import check_choice
+from deltaprop.derivation.activations import OUTPUT_ACTIVATIONS, check_activation
 
 #: What δ^(L) of the squared error is: (a − y) ⊙ g′(z), its gradient, or a − y, as one textbook derivation leaves it.
 OutputError: TypeAlias = Literal["exact", "simplified"]
@@ -38,7 +38,7 @@ class Loss:
     classifies: bool = False
 
 
-#: Cost of one sample, h = a^(L) (the formulas stand in `deltaprop.backprop`).
+#: Cost of one sample, h = a^(L) (the formulas stand in `deltaprop.derivation.backprop`).
 LOSSES = {
     "squared_error": Loss(_IDENTITY_FIRST),
     "binary_cross_entropy": Loss(("sigmoid",), 0.0, 1.0, classifies=True),

@@ -30,9 +30,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backprop import Objective, Workspace, backward, forward, total_weight
-from deltaprop.network import NetworkState
-from deltaprop.parameters import Parameters
+from deltaprop.derivation.backprop import Objective, Workspace, backward, forward, total_weight
+from deltaprop.derivation.parameters import Parameters
+from deltaprop.derivation.state import NetworkState
 
 Mode: TypeAlias = Literal["auto", "forward", "reverse"]
 #: Rows, samples times directions, that the Jacobian carries at once: enough for the matrix products to be efficient.
