@@ -22,7 +22,8 @@ import numpy as np
 from safetensors.numpy import save
 
 import deltaprop as dp
-from deltaprop import cli, model_file
+from deltaprop import cli
+from deltaprop.files import model_file
 from deltaprop.interruption import Interruption
 
 #: Seconds that one file may take, on a busy machine.

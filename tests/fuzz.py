@@ -28,8 +28,8 @@ import numpy as np
 
 import deltaprop as dp
 from deltaprop.backends.native.compiler import find_compiler, native_library
+from deltaprop.files.model_file import read_model
 from deltaprop.inputs.files import load_dataset
-from deltaprop.model_file import read_model
 
 #: Seconds that one file may take, on a busy machine.
 LONGEST = 5.0

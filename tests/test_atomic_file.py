@@ -19,7 +19,7 @@ from deltaprop.cli import run
 #: Writes its second argument, or "new", to its first.
 WRITE = """
 import sys
-from deltaprop.atomic_file import check_writable, write_atomically
+from deltaprop.files.atomic_file import check_writable, write_atomically
 check_writable(sys.argv[1])
 write_atomically(sys.argv[1], (sys.argv[2] if len(sys.argv) > 2 else "new").encode())
 """
@@ -90,7 +90,7 @@ def test_files_of_others_in_a_folder_of_all():
         folder.chmod(0o1777)
         path = folder / "file"
         path.write_text("old")
-        code = "import os; from deltaprop.atomic_file import *; os.seteuid(12345)" + WRITE
+        code = "import os; from deltaprop.files.atomic_file import *; os.seteuid(12345)" + WRITE
         assert "belongs to somebody else" in python(code, path, status=1)
         os.chown(path, 12345, 12345)
         python(code, path)
@@ -249,7 +249,7 @@ def test_an_impossible_name_is_found_before_training(tmp_path, name):
 
 KILLED = """
 import os, signal, sys
-from deltaprop.atomic_file import write_atomically
+from deltaprop.files.atomic_file import write_atomically
 os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)
 write_atomically(sys.argv[1], b"x" * 100_000)
 """
@@ -259,7 +259,7 @@ def test_leftovers_of_killed_writers_are_removed_by_the_next(tmp_path):
     """Those of this file only, whether it is written or only checked that it can be."""
     path, other = tmp_path / "file", tmp_path / "other"
     path.write_text("old")
-    for again in (WRITE, "import sys; from deltaprop.atomic_file import *; check_writable(sys.argv[1])"):
+    for again in (WRITE, "import sys; from deltaprop.files.atomic_file import *; check_writable(sys.argv[1])"):
         for _ in range(3):
             python(KILLED, path, status=-signal.SIGKILL)
         python(KILLED, other, status=-signal.SIGKILL)
@@ -276,7 +276,7 @@ def test_leftovers_of_killed_writers_are_removed_by_the_next(tmp_path):
 HELD = """
 import os, sys, time
 from pathlib import Path
-from deltaprop.atomic_file import write_atomically
+from deltaprop.files.atomic_file import write_atomically
 flush = os.fsync
 def fsync(handle):
     os.fsync = flush  # the folder's need not wait
@@ -308,7 +308,7 @@ def test_what_a_living_process_writes_is_no_leftover(tmp_path):
 
 MANY = """
 import sys, threading
-from deltaprop.atomic_file import write_atomically
+from deltaprop.files.atomic_file import write_atomically
 def write(k):
     for i in range(15):
         write_atomically(sys.argv[1], bytes([65 + k]) * 50_000)

@@ -16,8 +16,8 @@ from conftest import backend_or_skip
 
 import deltaprop as dp
 from deltaprop import native_epoch
+from deltaprop.files.model_file import read_model
 from deltaprop.interruption import Interruption
-from deltaprop.model_file import read_model
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import deltaprop as dp
-from deltaprop.model_file import read_model, write_model
+from deltaprop.files.model_file import read_model, write_model
 
 
 def python(*arguments):
@@ -166,7 +166,7 @@ def test_checkpoints_of_before_are_refused_in_words(tmp_path):
 BOUNDED = """
 import sys
 import deltaprop as dp
-from deltaprop.model_file import read_model, write_model
+from deltaprop.files.model_file import read_model, write_model
 path = sys.argv[1]
 net, stack = dp.Network([2, 3, 2], backend="numpy"), dp.NetworkStack(2, [2, 3, 2], backend="numpy")
 for save, load, key in ((net.save, dp.Network.load, "network"), (stack.save, dp.NetworkStack.load, "stack")):

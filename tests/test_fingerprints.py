@@ -5,9 +5,9 @@ import hashlib
 import numpy as np
 import pytest
 
-from deltaprop import fingerprints
 from deltaprop.backends import get_backend
-from deltaprop.fingerprints import fingerprint
+from deltaprop.files import fingerprints
+from deltaprop.files.fingerprints import fingerprint
 from deltaprop.inputs.arrays import HostData
 from deltaprop.inputs.sources import BatchParts, CheckedSource, FolderParts, ParquetParts, Rows
 

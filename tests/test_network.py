@@ -274,7 +274,7 @@ def test_foreign_files_are_refused(tmp_path, content):
 
 
 def test_files_that_are_no_network_of_ours(tmp_path):
-    from deltaprop.model_file import write_model
+    from deltaprop.files.model_file import write_model
 
     path = tmp_path / "other.safetensors"
     save_file({"w": np.zeros(3)}, path)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import deltaprop as dp
-from deltaprop.plain_values import plain
+from deltaprop.files.plain_values import plain
 
 Pair = namedtuple("Pair", "a b")
 

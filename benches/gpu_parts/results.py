@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from deltaprop.atomic_file import write_atomically
+from deltaprop.files.atomic_file import write_atomically
 
 
 class Results:

@@ -1,6 +1,6 @@
 """Training as it stands between two steps, in a file from which it goes on to the bit.
 
-The file is a model file, see `deltaprop.model_file`: `Network.load` reads the parameters that `fit` would leave if it
+The file is a model file, see `deltaprop.files.model_file`: `Network.load` reads the parameters that `fit` would leave if it
 ended there, which are the best under early stopping. Besides them it holds what the next step depends on: the last
 parameters where these are others, the state of the optimizer, the place in the epoch, the cost of the epoch so far, the
 history. Orders of samples and dropout's random numbers depend on the seed and the epoch alone, so that they need not be
@@ -22,14 +22,14 @@ import numpy as np
 
 from deltaprop.derivation.optimizers import Adam
 from deltaprop.derivation.state import NetworkState
-from deltaprop.fingerprints import fingerprint
-from deltaprop.model_file import Tensors, in_one_line, read_model, write_model
-from deltaprop.plain_values import plain
+from deltaprop.files.fingerprints import fingerprint
+from deltaprop.files.model_file import Tensors, in_one_line, read_model, write_model
+from deltaprop.files.plain_values import plain
 from deltaprop.reports.history import History
 from deltaprop.trainer import Trainer
 
 if TYPE_CHECKING:
-    from deltaprop.file_schema import Training
+    from deltaprop.files.file_schema import Training
 
 
 @dataclass
@@ -96,7 +96,7 @@ class Checkpoint:
         ended : bool
             Whether training has ended before its last epoch.
         """
-        from deltaprop.file_schema import CHECKPOINT_VERSION, Recorded
+        from deltaprop.files.file_schema import CHECKPOINT_VERSION, Recorded
 
         network, backend, state = self.network, self.network.backend, self.trainer.state
         cost = float(self.trainer.cost) if position.batch else 0.0
@@ -138,7 +138,7 @@ class Checkpoint:
         OSError
             If it cannot be read.
         """
-        from deltaprop.file_schema import network_content
+        from deltaprop.files.file_schema import network_content
 
         if not self.path.exists():
             return None

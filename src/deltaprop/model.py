@@ -20,7 +20,6 @@ from deltaprop.arguments import (
     check_whole_number,
     refuse_masked,
 )
-from deltaprop.atomic_file import check_writable
 from deltaprop.backends import Array, Backend, backend_of
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.callbacks import Callback
@@ -30,11 +29,12 @@ from deltaprop.derivation.losses import describe
 from deltaprop.derivation.optimizers import SGD, Optimizer
 from deltaprop.early_stopping import EarlyStopping
 from deltaprop.exclusive import training_of
+from deltaprop.files.atomic_file import check_writable
+from deltaprop.files.model_file import Tensors, read_model, write_model
 from deltaprop.function import NetworkFunction
 from deltaprop.inputs.arrays import HostData
 from deltaprop.inputs.sources import CheckedSource, Rows, Source, converted_rows, find_source
 from deltaprop.metrics import Metric, resolve_metrics
-from deltaprop.model_file import Tensors, read_model, write_model
 from deltaprop.reports.history import History
 from deltaprop.reports.plotting import plot_weights
 from deltaprop.trainer import check_dropout
@@ -42,7 +42,7 @@ from deltaprop.training import Plan
 
 if TYPE_CHECKING:
     from deltaprop.explanation import Explanation, Format
-    from deltaprop.file_schema import NetworkContent
+    from deltaprop.files.file_schema import NetworkContent
     from deltaprop.solvers import Method
 
 
@@ -508,7 +508,7 @@ class Network(NetworkFunction):
         BackendError
             If the backend cannot be had here.
         """
-        from deltaprop.file_schema import network_content  # not at start-up, for those who do without
+        from deltaprop.files.file_schema import network_content  # not at start-up, for those who do without
 
         configuration, tensors = read_model(path)
         return cls.from_file_content(path, network_content(path, configuration, tensors), tensors, backend)
@@ -543,7 +543,7 @@ class Network(NetworkFunction):
         TypeError, ValueError
             If there is a module of another kind, or with other constants than ours.
         """
-        from deltaprop import torch_modules  # not at start-up, for those who do without
+        from deltaprop.files import torch_modules  # not at start-up, for those who do without
 
         configuration, weights, biases = torch_modules.read(sequential)
         if loss is None:
@@ -563,7 +563,7 @@ class Network(NetworkFunction):
         ValueError
             If the output activation is exp, of which PyTorch has no module.
         """
-        from deltaprop import torch_modules
+        from deltaprop.files import torch_modules
 
         return torch_modules.write(self)
 
@@ -579,7 +579,7 @@ class Network(NetworkFunction):
         ValueError
             If the loss is a pair of functions: a file holds no code.
         """
-        from deltaprop import onnx_file
+        from deltaprop.files import onnx_file
 
         onnx_file.write_onnx(path, self, self.file_configuration())
 
@@ -598,7 +598,7 @@ class Network(NetworkFunction):
         BackendError
             If the backend cannot be had here.
         """
-        from deltaprop import onnx_file
+        from deltaprop.files import onnx_file
 
         content, tensors = onnx_file.read_onnx(path)
         return cls.from_file_content(path, content, tensors, backend)

@@ -23,12 +23,12 @@ from deltaprop.derivation.state import StackState
 from deltaprop.early_stopping import EarlyStopping
 from deltaprop.errors import DivergenceError
 from deltaprop.exclusive import training_of
+from deltaprop.files.model_file import read_model, write_model
 from deltaprop.function import ForwardPass
 from deltaprop.inputs.arrays import as_weights
 from deltaprop.members import Member
 from deltaprop.metrics import Metric
 from deltaprop.model import Network
-from deltaprop.model_file import read_model, write_model
 from deltaprop.reports.history import History
 from deltaprop.stack_arguments import check_optimizer, one_each, report, rows_of_members, stacked
 from deltaprop.stack_training import StackPlan
@@ -542,7 +542,7 @@ class NetworkStack(StackState):
         BackendError
             If the backend cannot be had here.
         """
-        from deltaprop.file_schema import stack_content  # not at start-up, for those who do without
+        from deltaprop.files.file_schema import stack_content  # not at start-up, for those who do without
 
         configuration, tensors = read_model(path)
         content = stack_content(path, configuration, tensors)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from deltaprop.atomic_file import check_writable, write_atomically
+from deltaprop.files.atomic_file import check_writable, write_atomically
 
 app = typer.Typer(
     name="deltaprop",

@@ -11,10 +11,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from deltaprop.atomic_file import check_writable, write_atomically
 from deltaprop.backends.installed import is_installed
 from deltaprop.cli.info import info
 from deltaprop.cli.plot import check_plot, save_plot
+from deltaprop.files.atomic_file import check_writable, write_atomically
 
 INSTALL = "the benchmarks need pytest-benchmark: pip install 'deltaprop[bench]'"
 

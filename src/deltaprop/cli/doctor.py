@@ -8,10 +8,10 @@ import sys
 
 import typer
 
-from deltaprop.atomic_file import write_atomically
 from deltaprop.doctor import Report, check_backend
 from deltaprop.doctor.device import compile_for
 from deltaprop.doctor.stages import with_stages
+from deltaprop.files.atomic_file import write_atomically
 
 #: What stands out on a terminal.
 COLOURS = {"ok": "green", "slow": "yellow", "failed": "bold red", "not tried": "dim"}

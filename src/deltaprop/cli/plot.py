@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from deltaprop.atomic_file import check_writable, write_atomically
+from deltaprop.files.atomic_file import check_writable, write_atomically
 from deltaprop.reports.plotting import pyplot
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.atomic_file import check_writable
 from deltaprop.backends import get_backend
 from deltaprop.cli.plot import check_plot, save_plot
 from deltaprop.cli.raw_rows import RawRows
@@ -18,6 +17,7 @@ from deltaprop.derivation.initialization import check_initialization
 from deltaprop.derivation.losses import LOSSES, check_loss, check_output_activation
 from deltaprop.derivation.optimizers import SGD, Adam, AdamW, Optimizer
 from deltaprop.early_stopping import EarlyStopping
+from deltaprop.files.atomic_file import check_writable
 from deltaprop.inputs.files import Dataset, load_dataset
 from deltaprop.model import Network
 

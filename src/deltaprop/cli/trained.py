@@ -11,13 +11,13 @@ import numpy as np
 
 from deltaprop.backends import Backend
 from deltaprop.cli.raw_rows import RawRows
-from deltaprop.file_schema import network_content
+from deltaprop.files.file_schema import network_content
+from deltaprop.files.model_file import read_model, write_model
 from deltaprop.inputs.arrays import HostData, is_above_limit
 from deltaprop.inputs.files import TABLES, Dataset, load_dataset
 from deltaprop.inputs.sources import CHUNK_BYTES
 from deltaprop.metrics import mean_squared_error, r2
 from deltaprop.model import Network
-from deltaprop.model_file import read_model, write_model
 
 Matrix = np.ndarray[Any, Any]
 

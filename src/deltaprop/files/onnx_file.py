@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.atomic_file import write_atomically
 from deltaprop.derivation.state import NetworkState
-from deltaprop.file_schema import NetworkContent, network_content
-from deltaprop.model_file import Tensors, in_one_line, parse_configuration, read_regular_file
+from deltaprop.files.atomic_file import write_atomically
+from deltaprop.files.file_schema import NetworkContent, network_content
+from deltaprop.files.model_file import Tensors, in_one_line, parse_configuration, read_regular_file
 
 #: The operators used here have meant the same since; runtimes of 2022 read it.
 OPSET, IR_VERSION = 17, 8

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import Meta, Struct, ValidationError, convert
 
-from deltaprop.model_file import Tensors, in_one_line
+from deltaprop.files.model_file import Tensors, in_one_line
 
 #: Of what `Training` says; one more whenever it is read in another way.
 CHECKPOINT_VERSION = 2

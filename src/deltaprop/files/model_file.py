@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from deltaprop.atomic_file import write_atomically
+from deltaprop.files.atomic_file import write_atomically
 
 FORMAT = "deltaprop-network"
 VERSION = 1
