@@ -55,7 +55,7 @@ class Case:
 
 def blocks_of(whole_epoch: object) -> int | None:
     """On how many blocks a network lies in shared memory; None where it does not."""
-    from deltaprop.resident_epoch import ResidentEpoch
+    from deltaprop.epochs.resident import ResidentEpoch
 
     return whole_epoch.run.residence.blocks if isinstance(whole_epoch, ResidentEpoch) else None
 
@@ -81,9 +81,9 @@ class Ours:
     def __init__(self, case: Case, backend: str, precision: str = "fp32", way: str | None = None) -> None:
         import deltaprop as dp
         from deltaprop.derivation.backprop import Objective
-        from deltaprop.graph_epoch import GraphEpoch
-        from deltaprop.trainer import Trainer
-        from deltaprop.whole_epoch import Task
+        from deltaprop.epochs.graph import GraphEpoch
+        from deltaprop.epochs.task import Task
+        from deltaprop.epochs.trainer import Trainer
 
         loss = "binary_cross_entropy" if case.sizes[-1] == 1 else "categorical_cross_entropy"
         precision_asked = None if precision == "fp32" else precision

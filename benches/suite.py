@@ -14,8 +14,8 @@ import pytest
 import deltaprop as dp
 from deltaprop.derivation.backprop import Objective, Workspace, backward, forward
 from deltaprop.derivation.parameters import Parameters
+from deltaprop.epochs.trainer import Trainer
 from deltaprop.reports.progress import Silent
-from deltaprop.trainer import Trainer
 
 NETWORKS = [(64, 32, 1), (784, 30, 10), (784, 100, 10), (784, 512, 512, 10), (784, 1024, 1024, 10)]
 BATCHES = [1, 10, 32, 128, 512, 2048]

@@ -24,7 +24,7 @@ RUNS = {
         how = dict(optimizer=dp.Adam(0.003), dropout=0.2, batch_size=7, epochs=12)
     """,
     "compiled": """
-        native_epoch.OPERATIONS_A_CALL = 2e5
+        compiled.OPERATIONS_A_CALL = 2e5
         net = dp.Network([20, 30, 10, 3], hidden_activation="relu", loss="categorical_cross_entropy", backend="numpy")
         how = dict(optimizer=dp.SGD(dp.CosineDecay(0.1, epochs=60), momentum=0.9), batch_size=7, epochs=60, l2=0.1)
     """,
@@ -39,7 +39,7 @@ PROGRAM = """
 import sys
 import numpy as np
 import deltaprop as dp
-from deltaprop import native_epoch
+from deltaprop.epochs import compiled
 rng = np.random.default_rng(0)
 X, y = rng.standard_normal((700, 20)), rng.integers(0, 3, 700)
 {run}

@@ -23,8 +23,8 @@ from safetensors.numpy import save
 
 import deltaprop as dp
 from deltaprop import cli
+from deltaprop.epochs.interruption import Interruption
 from deltaprop.files import model_file
-from deltaprop.interruption import Interruption
 
 #: Seconds that one file may take, on a busy machine.
 LONGEST = 10.0

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import deltaprop as dp
-from deltaprop import chunked_epoch, evaluation, function
+from deltaprop import evaluation, function
 from deltaprop.cli import run
+from deltaprop.epochs import chunked
 from deltaprop.inputs import arrays
 
 SIZES = [6, 9, 4]
@@ -19,7 +20,7 @@ SMALL = ["uint8", "int8", "int16", "float16", "bool", "float32"]
 def chunks(monkeypatch):
     """Everything is large, and a chunk is of some 1000 samples, or a block of 2048 in a forward pass."""
     monkeypatch.setattr(arrays, "CONVERTED_LIMIT", 0)
-    for module, rows in ((chunked_epoch, 1000), (function, 1000), (evaluation, 2100)):
+    for module, rows in ((chunked, 1000), (function, 1000), (evaluation, 2100)):
         monkeypatch.setattr(module, "CHUNK_BYTES", rows * (6 + 9) * 8)
 
 
@@ -210,7 +211,7 @@ def test_the_command_line_on_large_data_says_the_same(task, tmp_path, capsys, mo
     said = []
     for limit in (arrays.CONVERTED_LIMIT, 0):
         monkeypatch.setattr(arrays, "CONVERTED_LIMIT", limit)
-        monkeypatch.setattr(chunked_epoch, "CHUNK_BYTES", 300 * (6 + 3) * 8)
+        monkeypatch.setattr(chunked, "CHUNK_BYTES", 300 * (6 + 3) * 8)
         model, run_file = (str(tmp_path / f"{name}{limit}") for name in ("model", "run"))
         for epochs in ("2", "4"):
             command = ["train", str(tmp_path / "d.npz"), *options, "--epochs", epochs, "--out", model]

@@ -15,9 +15,9 @@ import pytest
 from conftest import backend_or_skip
 
 import deltaprop as dp
-from deltaprop import native_epoch
+from deltaprop.epochs import compiled
+from deltaprop.epochs.interruption import Interruption
 from deltaprop.files.model_file import read_model
-from deltaprop.interruption import Interruption
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_a_run_goes_on_where_it_left_off(backend, data, how, tmp_path):
 
 def test_a_pause_inside_an_epoch(data, tmp_path, monkeypatch):
     """Between steps and between calls of the compiled library; the epoch goes on with the minibatch that is due."""
-    monkeypatch.setattr(native_epoch, "OPERATIONS_A_CALL", 1.0)
+    monkeypatch.setattr(compiled, "OPERATIONS_A_CALL", 1.0)
     for backend, how in (("reference", {"dropout": 0.3}), ("numpy", {"l2": 0.5})):
         how |= {"optimizer": dp.Adam(0.01), "epochs": 3, "batch_size": 7}
         alone = network(backend)

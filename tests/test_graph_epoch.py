@@ -15,8 +15,8 @@ from host_cuda import HostCudaBackend, HostProducts, compiler_problem, kernel
 import deltaprop as dp
 from deltaprop.backends.cuda import backend as cupy_backend
 from deltaprop.backends.cuda.backend import CupyBackend
-from deltaprop.graph_epoch import STEPS_A_GRAPH, GraphEpoch, Replay
-from deltaprop.resident_epoch import ResidentEpoch
+from deltaprop.epochs.graph import STEPS_A_GRAPH, GraphEpoch, Replay
+from deltaprop.epochs.resident import ResidentEpoch
 
 OPTIMIZERS = [
     dp.SGD(0.1),

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 import deltaprop as dp
-from deltaprop import native_epoch
 from deltaprop.backends.native import compiler as native_compiler
 from deltaprop.backends.native import library as native_library
 from deltaprop.backends.native.scipy_threads import own_threads, scipy_on_one_thread
-from deltaprop.whole_epoch import Task
+from deltaprop.epochs import compiled
+from deltaprop.epochs.task import Task
 
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 
@@ -34,9 +34,9 @@ def _needs_a_compiler():
 
 @pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
 def threads(request, monkeypatch):
-    monkeypatch.setattr(native_epoch, "own_threads", lambda: request.param)
-    monkeypatch.setattr(native_epoch.os, "cpu_count", lambda: request.param)
-    monkeypatch.setattr(native_epoch, "OPERATIONS_A_THREAD", 1e-9)
+    monkeypatch.setattr(compiled, "own_threads", lambda: request.param)
+    monkeypatch.setattr(compiled.os, "cpu_count", lambda: request.param)
+    monkeypatch.setattr(compiled, "OPERATIONS_A_THREAD", 1e-9)
     return request.param
 
 
@@ -53,7 +53,7 @@ def task(net, X, optimizer):
 
 def assert_equal_fits(networks, X, Y, **options):
     net, optimizer = networks[0], options.get("optimizer", dp.SGD())
-    assert native_epoch.NativeEpoch.find(task(net, net._inputs(X), optimizer)) is not None
+    assert compiled.NativeEpoch.find(task(net, net._inputs(X), optimizer)) is not None
     ours, reference = (net.fit(X, Y, **options) for net in networks)
     tolerance = TOLERANCE[networks[0].dtype.name]
     assert relative(networks[0].parameters, networks[1].parameters) < tolerance
@@ -141,7 +141,7 @@ def test_the_same_numbers_whatever_is_asked_for_meanwhile(rng, monkeypatch, caps
     X, Y = rng.standard_normal((50, 6)), rng.standard_normal((50, 2))
     one, many, parts = (dp.Network([6, 9, 2], loss="huber", backend="numpy", seed=1) for _ in range(3))
     one.fit(X, Y, batch_size=6, epochs=4)
-    monkeypatch.setattr(native_epoch, "OPERATIONS_A_CALL", 1e-9)
+    monkeypatch.setattr(compiled, "OPERATIONS_A_CALL", 1e-9)
     seen = []
     many.fit(X, Y, batch_size=6, epochs=4, progress=True, callbacks=[lambda event: seen.append(event.epoch)])
     parts.fit(X, Y, batch_size=6, epochs=1)
@@ -158,7 +158,7 @@ import resource
 import threading
 import numpy as np
 import deltaprop as dp
-from deltaprop import native_epoch
+from deltaprop.epochs import compiled
 
 def train():
     X = np.random.default_rng(1).random((200, 6))
@@ -166,12 +166,12 @@ def train():
     net.fit(X, X[:, :2], epochs=5, batch_size=16)
     return net.parameters.copy()
 
-native_epoch.own_threads = lambda: 1
+compiled.own_threads = lambda: 1
 train()  # so that everything is loaded and BLAS has its memory
 for _ in range(4):  # in the stacks, kept for later, of threads that have ended meanwhile
     threading.Thread(target=threading.Event().wait, daemon=True).start()
-native_epoch.own_threads = native_epoch.os.cpu_count = lambda: 3
-native_epoch.OPERATIONS_A_THREAD = 1e-9
+compiled.own_threads = compiled.os.cpu_count = lambda: 3
+compiled.OPERATIONS_A_THREAD = 1e-9
 limits = resource.getrlimit(resource.RLIMIT_AS)
 with open("/proc/self/statm") as file:
     used = int(file.read().split()[0]) * resource.getpagesize()
@@ -200,9 +200,9 @@ def train(seed):
 
 def test_networks_trained_at_the_same_time(monkeypatch):
     """In as many threads of Python, each with threads of its own: the numbers they have one after the other."""
-    monkeypatch.setattr(native_epoch, "own_threads", lambda: 3)
-    monkeypatch.setattr(native_epoch.os, "cpu_count", lambda: 3)
-    monkeypatch.setattr(native_epoch, "OPERATIONS_A_THREAD", 1e-9)
+    monkeypatch.setattr(compiled, "own_threads", lambda: 3)
+    monkeypatch.setattr(compiled.os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(compiled, "OPERATIONS_A_THREAD", 1e-9)
     alone = [train(seed) for seed in range(6)]
     with ThreadPoolExecutor(6) as pool:
         together = list(pool.map(train, range(6)))
@@ -215,10 +215,10 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import deltaprop as dp
-from deltaprop import native_epoch
+from deltaprop.epochs import compiled
 
-native_epoch.own_threads = native_epoch.os.cpu_count = lambda: 3
-native_epoch.OPERATIONS_A_THREAD = 1e-9
+compiled.own_threads = compiled.os.cpu_count = lambda: 3
+compiled.OPERATIONS_A_THREAD = 1e-9
 
 def train():
     X = np.random.default_rng(1).random((200, 6))
@@ -263,7 +263,7 @@ def test_what_it_cannot_do_is_done_step_by_step(rng):
         for net in nets:
             net.fit(X, Y, epochs=2, **how)
         assert np.array_equal(nets[0].parameters, nets[1].parameters)
-    assert native_epoch.NativeEpoch.find(task(nets[0], sparse.csr_array(X), dp.SGD())) is None
+    assert compiled.NativeEpoch.find(task(nets[0], sparse.csr_array(X), dp.SGD())) is None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         a, b = (
@@ -439,8 +439,8 @@ def test_elementary_functions_at_the_ends(functions, dtype):
 def test_many_epochs_in_a_call_are_as_one_by_one(optimizer, threads, rng, monkeypatch):
     """A callback has them go one by one; the same numbers to the bit, and the same end where training diverges."""
     calls = []
-    epochs = native_epoch.NativeEpoch.epochs
-    monkeypatch.setattr(native_epoch.NativeEpoch, "epochs", lambda self, *a: (calls.append(a[-1]), epochs(self, *a))[1])
+    epochs = compiled.NativeEpoch.epochs
+    monkeypatch.setattr(compiled.NativeEpoch, "epochs", lambda self, *a: (calls.append(a[-1]), epochs(self, *a))[1])
     X, Y = rng.standard_normal((40, 3)), rng.standard_normal((40, 2))
     nets = [dp.Network([3, 8, 2], loss="squared_error", backend="numpy") for _ in range(2)]
     one, many = (

@@ -11,7 +11,7 @@ from strict_array import StrictArray, memory
 import deltaprop as dp
 from deltaprop.backends.cuda.backend import NULL
 from deltaprop.backends.cuda.small_layers import LIBRARY
-from deltaprop.resident_epoch import ResidentEpoch
+from deltaprop.epochs.resident import ResidentEpoch
 
 #: Entries beside each array of `guarded`.
 BESIDE = 256

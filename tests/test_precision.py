@@ -7,11 +7,11 @@ from conftest import backend_or_skip
 from host_cuda import HostCudaBackend, bfloat16, operand
 
 import deltaprop as dp
-from deltaprop import graph_epoch
 from deltaprop.backends.cuda import cublas
 from deltaprop.backends.cuda.backend import NULL
 from deltaprop.backends.cuda.cublas import CupyProducts
-from deltaprop.resident_epoch import ResidentEpoch
+from deltaprop.epochs import graph
+from deltaprop.epochs.resident import ResidentEpoch
 
 #: ‖gradient − that in float64‖/‖that in float64‖ that each is held to: a small multiple of an operand's rounding, which
 #: is 2⁻²⁴, 2⁻¹¹, 2⁻⁸ and 2⁻¹¹.
@@ -89,13 +89,13 @@ def test_stated_errors_of_captured_steps(device, m, activation, monkeypatch, rng
     exact.parameters = before = device.to_numpy(narrow.parameters).astype(np.float64)
     X, y = rng.standard_normal((m, 40)), rng.integers(0, 10, m)
     kept = []
-    buffers = graph_epoch.Buffers.__init__
+    buffers = graph.Buffers.__init__
 
     def seen(self, *arguments):
         buffers(self, *arguments)
         kept.append(self.work)
 
-    monkeypatch.setattr(graph_epoch.Buffers, "__init__", seen)
+    monkeypatch.setattr(graph.Buffers, "__init__", seen)
     rate = 64.0  # so that what is subtracted has as many bits as the parameters
     narrow.fit(X, y, optimizer=dp.SGD(rate), batch_size=None, epochs=1)
     for arrays, last in ((kept[0].Z, "float32"), (kept[0].A[1:], "float32"), (kept[0].delta, "uint16")):

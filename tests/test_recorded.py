@@ -14,10 +14,10 @@ import deltaprop as dp
 from deltaprop.backends.numpy.activation import ACTIVATIONS
 from deltaprop.backends.numpy.recording import NotRecordableError, RecordingBackend, Tape
 from deltaprop.derivation.backprop import Objective
-from deltaprop.interruption import Paused
-from deltaprop.recorded_epoch import RecordedEpoch
+from deltaprop.epochs.interruption import Paused
+from deltaprop.epochs.recorded import RecordedEpoch
+from deltaprop.epochs.trainer import Trainer
 from deltaprop.reports.progress import Silent
-from deltaprop.trainer import Trainer
 
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 OPTIMIZERS = [
@@ -120,7 +120,7 @@ def test_estimators_on_it(solver, rng):
 
 def test_an_epoch_left_and_taken_up_again(rng, monkeypatch):
     """In another trainer, with the parameters, the optimizer's state and the sums of the first: bit for bit."""
-    monkeypatch.setattr("deltaprop.recorded_epoch.MOST_AT_ONCE", 4)
+    monkeypatch.setattr("deltaprop.epochs.recorded.MOST_AT_ONCE", 4)
     X, Y = rng.standard_normal((93, 5)), rng.random((93, 2))
     nets = [dp.Network([5, 6, 2], backend="reference", seed=1) for _ in range(2)]
     order = rng.permutation(93)

@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import deltaprop as dp
-from deltaprop import resident_epoch
 from deltaprop.backends import get_backend
 from deltaprop.backends.cuda import shared_memory
 from deltaprop.backends.cuda.shared_memory import Residence, Run, find_residence
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.optimizers import rule_of
+from deltaprop.epochs import resident
+from deltaprop.epochs.resident import ResidentEpoch
+from deltaprop.epochs.task import Task
+from deltaprop.epochs.trainer import Trainer
 from deltaprop.reports.progress import Silent
-from deltaprop.resident_epoch import ResidentEpoch
-from deltaprop.trainer import Trainer
-from deltaprop.whole_epoch import Task
 
 OPTIMIZERS = [
     dp.SGD(0.1),
@@ -283,7 +283,7 @@ def test_many_epochs_a_launch_are_the_same_as_one_by_one(device, launches, optim
     assert launches == [1]
     seen = watched.fit(X, y, epochs=5, callbacks=[lambda event: None], **how)
     assert len(launches) == 6
-    monkeypatch.setattr(resident_epoch, "STEPS_A_CALL", 11)  # two epochs of five steps
+    monkeypatch.setattr(resident, "STEPS_A_CALL", 11)  # two epochs of five steps
     assert limited.fit(X, y, epochs=5, **how).cost == expected.cost
     assert len(launches) == 9
     assert seen.cost == expected.cost

@@ -12,14 +12,14 @@ from fake_cublaslt import Algorithm, FakeLt, installed, of_backend
 from host_cuda import CUDADriverError, CUDARuntimeError, Graph, HostCudaBackend, OutOfMemoryError, compiler_problem
 
 import deltaprop as dp
-from deltaprop import graph_epoch, streamed_epoch
 from deltaprop.backends.cuda import cublas
 from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.backends.cuda.cublas import CupyProducts
 from deltaprop.backends.cuda.shared_memory import Residence
 from deltaprop.backends.cuda.small_layers import LIBRARY
-from deltaprop.graph_epoch import GraphEpoch
-from deltaprop.resident_epoch import ResidentEpoch
+from deltaprop.epochs import graph, streamed
+from deltaprop.epochs.graph import GraphEpoch
+from deltaprop.epochs.resident import ResidentEpoch
 
 OPTIMIZERS = [dp.SGD(0.1), dp.AdamW(0.01, weight_decay=0.3)]
 
@@ -35,7 +35,7 @@ def device():
 def layered(device, monkeypatch):
     """Networks are trained layer by layer, three steps a graph."""
     monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
-    monkeypatch.setattr(graph_epoch, "STEPS_A_GRAPH", 3)
+    monkeypatch.setattr(graph, "STEPS_A_GRAPH", 3)
     return device
 
 
@@ -83,14 +83,14 @@ def test_steps_that_cannot_be_captured(layered, monkeypatch, moment, optimizer, 
     if moment == "begin":
         monkeypatch.setattr(layered, "capture", failing(capture, error))
     elif moment == "middle":
-        backward = graph_epoch.backward
+        backward = graph.backward
 
         def broken(*arguments, **options):
             backward(*arguments, **options)  # by now weight gradients are on their way on the other stream
             if layered.recording.launches is not None:
                 raise error
 
-        monkeypatch.setattr(graph_epoch, "backward", broken)
+        monkeypatch.setattr(graph, "backward", broken)
     elif moment == "end":
         monkeypatch.setattr(layered, "capture", lambda stream, body: (capture(stream, body), raised(error)))
     else:
@@ -233,7 +233,7 @@ def test_stacks_on_clusters_that_are_refused(device, monkeypatch, most, rng):
 )
 def test_memory_that_cannot_be_page_locked(layered, monkeypatch, error, rng):
     monkeypatch.setattr(layered, "room", lambda: 100)
-    monkeypatch.setattr(streamed_epoch, "CHUNK_BYTES", 8 * 7 * 8 * 3)
+    monkeypatch.setattr(streamed, "CHUNK_BYTES", 8 * 7 * 8 * 3)
     monkeypatch.setattr(layered.cp.cuda, "alloc_pinned_memory", failing(None, error))
     X, y = rng.standard_normal((61, 6)), rng.uniform(size=(61, 2))
 

@@ -10,10 +10,10 @@ import pytest
 from processes import run
 
 import deltaprop as dp
-from deltaprop import native_epoch, native_stack, trainer
 from deltaprop.backends.native import compiler as native_compiler
 from deltaprop.backends.numpy import backend as numpy_backend
-from deltaprop.interruption import Abandoned, Interruption, run_abandonable
+from deltaprop.epochs import compiled, compiled_members, trainer
+from deltaprop.epochs.interruption import Abandoned, Interruption, run_abandonable
 
 #: Some seconds a step on two cores; the signal comes a second after the first has begun.
 LARGE = """
@@ -88,10 +88,10 @@ def test_a_step_left_in_its_middle_is_undone(backend, monkeypatch):
     """The signal comes in the third step, after it has changed everything that it changes."""
     if backend == "numpy" and native_compiler.find_compiler() is None:
         pytest.skip("no C++ compiler")
-    monkeypatch.setattr(native_epoch, "OPERATIONS_A_CALL", 1.0)
-    monkeypatch.setattr(native_epoch, "LONG_STEP", 1.0)
+    monkeypatch.setattr(compiled, "OPERATIONS_A_CALL", 1.0)
+    monkeypatch.setattr(compiled, "LONG_STEP", 1.0)
     monkeypatch.setattr(trainer, "LONG_STEP", 1.0)
-    monkeypatch.setattr("deltaprop.recorded_epoch.LONG_STEP", 1.0)
+    monkeypatch.setattr("deltaprop.epochs.recorded.LONG_STEP", 1.0)
     taken, after_two = [], []
 
     def then_interrupt(step):
@@ -109,13 +109,13 @@ def test_a_step_left_in_its_middle_is_undone(backend, monkeypatch):
 
     net = dp.Network([5, 4, 3], loss="categorical_cross_entropy", backend=backend)
     if backend == "numpy":
-        made = native_epoch.NativeEpoch.__init__
+        made = compiled.NativeEpoch.__init__
 
         def init(self, task):
             made(self, task)
             self.run = then_interrupt(self.run)
 
-        monkeypatch.setattr(native_epoch.NativeEpoch, "__init__", init)
+        monkeypatch.setattr(compiled.NativeEpoch, "__init__", init)
     else:
         monkeypatch.setattr(trainer.Trainer, "minibatch", then_interrupt(trainer.Trainer.minibatch))
     with pytest.raises(KeyboardInterrupt):
@@ -218,7 +218,7 @@ class Batches:
 @pytest.mark.parametrize("backend", ["numpy", "reference"])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_an_epoch_over_parts_that_is_left_off_is_undone(backend, dropout, tmp_path, monkeypatch):
-    monkeypatch.setattr("deltaprop.chunked_epoch.CHUNK_BYTES", 8 * 8 * 8)  # some chunks, of two minibatches each
+    monkeypatch.setattr("deltaprop.epochs.chunked.CHUNK_BYTES", 8 * 8 * 8)  # some chunks, of two minibatches each
     how = {"batch_size": 4, "epochs": 3, "optimizer": dp.Adam(0.01), "dropout": dropout}
     batches, after, path = Batches(), [], tmp_path / "run.safetensors"
 
@@ -247,7 +247,7 @@ def test_a_member_that_is_begun_again_costs_what_it_costs(monkeypatch):
     """A handler that raises nothing: what was undone is trained again, and counted once."""
     if native_compiler.find_compiler() is None:
         pytest.skip("no C++ compiler")
-    monkeypatch.setattr(native_stack, "LONG_STEP", 0.0)
+    monkeypatch.setattr(compiled_members, "LONG_STEP", 0.0)
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((60, 5)), rng.integers(0, 3, 60)
     how = {"samples": [range(60), range(20), range(40)], "epochs": 2, "optimizer": dp.Adam(0.01)}
@@ -258,7 +258,7 @@ def test_a_member_that_is_begun_again_costs_what_it_costs(monkeypatch):
 
     expected_costs, expected = fitted()
     heard, calls = [], []
-    real = native_stack.run_abandonable
+    real = compiled_members.run_abandonable
 
     def interrupted(work, undo, stop):
         def then_interrupt():
@@ -270,7 +270,7 @@ def test_a_member_that_is_begun_again_costs_what_it_costs(monkeypatch):
 
         return real(then_interrupt, undo, stop)
 
-    monkeypatch.setattr(native_stack, "run_abandonable", interrupted)
+    monkeypatch.setattr(compiled_members, "run_abandonable", interrupted)
     before = signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
     try:
         costs, parameters = fitted()

@@ -9,7 +9,7 @@ from host_cuda import bfloat16
 import deltaprop as dp
 from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.backends.cuda.small_layers import LIBRARY
-from deltaprop.resident_epoch import ResidentEpoch
+from deltaprop.epochs.resident import ResidentEpoch
 
 TOLERANCE = {"float64": 1e-13, "float32": 2e-6}
 

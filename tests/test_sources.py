@@ -10,7 +10,7 @@ from cases import relative
 from conftest import backend_or_skip
 
 import deltaprop as dp
-from deltaprop import chunked_epoch
+from deltaprop.epochs import chunked
 from deltaprop.inputs import sources
 
 SIZES = [5, 8, 3]
@@ -29,7 +29,7 @@ def data(rng):
 @pytest.fixture(params=[1, 3, 1000], ids="chunks of {} minibatches".format)
 def chunks(request, monkeypatch):
     """Of ten samples each."""
-    monkeypatch.setattr(chunked_epoch, "CHUNK_BYTES", request.param * 10 * (5 + 3) * 8)
+    monkeypatch.setattr(chunked, "CHUNK_BYTES", request.param * 10 * (5 + 3) * 8)
 
 
 def network(backend="numpy", **options):
@@ -120,7 +120,7 @@ def test_parts_are_shuffled_in_windows(chunks, data, form, tmp_path, monkeypatch
     X, y = data
     X[:, 0] = np.arange(len(X))  # tells samples apart
     seen = []
-    windows = chunked_epoch.windows
+    windows = chunked.windows
 
     def watched(*arguments):
         visited = []
@@ -130,7 +130,7 @@ def test_parts_are_shuffled_in_windows(chunks, data, form, tmp_path, monkeypatch
             assert [y[int(i)] for i in window[0][:, 0]] == list(window[1])
             yield window
 
-    monkeypatch.setattr(chunked_epoch, "windows", watched)
+    monkeypatch.setattr(chunked, "windows", watched)
     source = FORMS[form](tmp_path / "data.parquet", X, y)
     nets = [network(), network(), network(seed=1)]
     for net in nets:
@@ -175,7 +175,7 @@ def test_a_target_column_by_name(data, tmp_path):
 
 def test_memory_is_that_of_a_chunk(tmp_path, monkeypatch, rng):
     """Of 64 MB on disk, chunks of 1 MB; the permutation of 40 000 samples takes 0.3 MB."""
-    monkeypatch.setattr(chunked_epoch, "CHUNK_BYTES", 2**20)
+    monkeypatch.setattr(chunked, "CHUNK_BYTES", 2**20)
     X = np.memmap(tmp_path / "X", np.float64, "w+", shape=(40_000, 200))
     for start in range(0, len(X), 4000):
         X[start : start + 4000] = rng.standard_normal((4000, 200))
@@ -348,7 +348,7 @@ def test_batches_that_are_others_later_end_the_run_at_the_last_good_epoch(backen
 
 @pytest.mark.parametrize("form", ["parquet", "folder"])
 def test_files_that_are_others_later_end_the_run_at_the_last_good_epoch(data, form, tmp_path, monkeypatch):
-    monkeypatch.setattr(chunked_epoch, "CHUNK_BYTES", 20 * (5 + 3) * 8)
+    monkeypatch.setattr(chunked, "CHUNK_BYTES", 20 * (5 + 3) * 8)
     X, y = data
     changes = {
         "parquet": [

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import deltaprop as dp
-from deltaprop import grouped_stack, native_stack, resident_epoch, stack_trainer
 from deltaprop.backends.cuda.shared_memory import Run
 from deltaprop.backends.native.compiler import find_compiler
 from deltaprop.derivation.backprop import Objective
+from deltaprop.epochs import compiled_members, grouped_members, member_trainer, resident
+from deltaprop.epochs.member_trainer import StackTrainer
+from deltaprop.epochs.members import Member
 from deltaprop.errors import DivergenceError
-from deltaprop.members import Member
-from deltaprop.stack_trainer import StackTrainer
 
 OPTIMIZERS = [
     dp.SGD(0.1),
@@ -41,14 +41,14 @@ def way(request, monkeypatch):
         monkeypatch.setattr(kind, "epochs", lambda self, *a: (used.append(kind), epochs(self, *a))[1])
 
     kinds = {
-        "native": native_stack.NativeStack,
-        "stepped": grouped_stack.SteppedStack,
-        "resident": grouped_stack.ResidentStack,
+        "native": compiled_members.NativeStack,
+        "stepped": grouped_members.SteppedStack,
+        "resident": grouped_members.ResidentStack,
     }
     if request.param == "native" and find_compiler() is None:
         pytest.skip("no C++ compiler")
     if request.param == "one by one":
-        monkeypatch.setattr(stack_trainer, "_way", lambda stack, networks: None)
+        monkeypatch.setattr(member_trainer, "_way", lambda stack, networks: None)
         yield "reference"
         return
     watched(kinds[request.param])
@@ -228,10 +228,10 @@ def test_launches_of_a_stack_are_short_enough_for_an_interrupt(monkeypatch, rng)
     members = [Member(18, batch, dp.SGD(0.1), Objective()) for batch in (5, 6)]
     trainer, launches, call = trainer_of(device, members, X, Y), [], Run.__call__
     monkeypatch.setattr(Run, "__call__", lambda self, *a, **k: (launches.append(k["epochs"]), call(self, *a, **k))[1])
-    monkeypatch.setattr(resident_epoch, "STEPS_A_CALL", 11)
+    monkeypatch.setattr(resident, "STEPS_A_CALL", 11)
     trainer.epochs(np.arange(2), [None] * 2, np.full((2, 5), 0.1))
     assert launches == [2, 2, 2, 2, 1, 1]
-    monkeypatch.setattr(grouped_stack, "MEMBERS_STEPS", 8)
+    monkeypatch.setattr(grouped_members, "MEMBERS_STEPS", 8)
     trainer.epochs(np.arange(2), [None] * 2, np.full((2, 2), 0.1))
     assert launches[6:] == [1, 1, 1, 1]
 
@@ -493,7 +493,7 @@ def test_without_a_compiler_that_works_numpy_trains(rng, monkeypatch):
     def fails(dtype):
         raise dp.BackendError("the compiler is broken")
 
-    monkeypatch.setattr(native_stack, "library", fails)
+    monkeypatch.setattr(compiled_members, "library", fails)
     X, Y = rng.standard_normal((20, 4)), rng.uniform(size=(20, 2))
     stack, other = (dp.NetworkStack(2, [4, 5, 2], backend=name) for name in ("numpy", "reference"))
     with pytest.warns(RuntimeWarning, match="the compiler is broken"):

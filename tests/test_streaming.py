@@ -6,10 +6,11 @@ from cases import relative
 from conftest import backend_or_skip
 
 import deltaprop as dp
-from deltaprop import evaluation, streamed_epoch
-from deltaprop.graph_epoch import GraphEpoch
-from deltaprop.resident_epoch import ResidentEpoch
-from deltaprop.streamed_epoch import StreamedEpoch
+from deltaprop import evaluation
+from deltaprop.epochs import streamed
+from deltaprop.epochs.graph import GraphEpoch
+from deltaprop.epochs.resident import ResidentEpoch
+from deltaprop.epochs.streamed import StreamedEpoch
 
 
 @pytest.fixture(params=["cuda-on-host", pytest.param("cupy", marks=pytest.mark.gpu)])
@@ -17,7 +18,7 @@ def device(request, monkeypatch):
     """Where there is room for nothing, and a chunk is a few minibatches."""
     backend = backend_or_skip(request.param)
     monkeypatch.setattr(backend, "room", lambda: 100)
-    monkeypatch.setattr(streamed_epoch, "CHUNK_BYTES", 8 * 7 * 9 * 3)
+    monkeypatch.setattr(streamed, "CHUNK_BYTES", 8 * 7 * 9 * 3)
     return backend
 
 

@@ -11,7 +11,7 @@ from conftest import backend_or_skip, missing
 from host_cuda import HostCudaBackend, OutOfMemoryError, compiler_problem
 
 import deltaprop as dp
-from deltaprop.resident_epoch import ResidentEpoch
+from deltaprop.epochs.resident import ResidentEpoch
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_the_same_numbers_whoever_is_watching(data, optimizer, capsys):
 def test_nothing_is_allocated_in_a_step(weighted):
     """After the first steps, the peak of traced memory moves by less than half the smallest buffer."""
     from deltaprop.derivation.backprop import Objective
-    from deltaprop.trainer import Trainer
+    from deltaprop.epochs.trainer import Trainer
 
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((1280, 200)), rng.integers(0, 10, 1280)

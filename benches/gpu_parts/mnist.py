@@ -7,8 +7,8 @@ import numpy as np
 
 import deltaprop as dp
 from deltaprop.derivation.backprop import Objective
+from deltaprop.epochs.trainer import Trainer
 from deltaprop.inputs.files import load_dataset
-from deltaprop.trainer import Trainer
 
 from ..contestants import blocks_of
 from .channel import Channel, NotHereError

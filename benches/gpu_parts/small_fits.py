@@ -16,16 +16,16 @@ from unittest.mock import patch
 import numpy as np
 
 import deltaprop as dp
-from deltaprop import streamed_epoch
 from deltaprop.backends import get_backend
 from deltaprop.backends.cuda import shared_memory
 from deltaprop.derivation.backprop import Objective
-from deltaprop.graph_epoch import GraphEpoch
+from deltaprop.epochs import streamed
+from deltaprop.epochs.graph import GraphEpoch
+from deltaprop.epochs.resident import ResidentEpoch
+from deltaprop.epochs.streamed import StreamedEpoch
+from deltaprop.epochs.trainer import Trainer
 from deltaprop.inputs.arrays import HostData
 from deltaprop.reports.progress import Silent
-from deltaprop.resident_epoch import ResidentEpoch
-from deltaprop.streamed_epoch import StreamedEpoch
-from deltaprop.trainer import Trainer
 
 from ..contestants import check_kept
 
@@ -49,7 +49,7 @@ def only(way: str) -> Iterator[None]:
             stack.enter_context(patch.object(ResidentEpoch, "find", never))
         if kind == "steps":
             stack.enter_context(patch.object(GraphEpoch, "find", never))
-        stack.enter_context(patch.object(streamed_epoch, "CHUNK_BYTES", CHUNK))
+        stack.enter_context(patch.object(streamed, "CHUNK_BYTES", CHUNK))
         yield
 
 

@@ -22,11 +22,11 @@ import numpy as np
 
 from deltaprop.derivation.optimizers import Adam
 from deltaprop.derivation.state import NetworkState
+from deltaprop.epochs.trainer import Trainer
 from deltaprop.files.fingerprints import fingerprint
 from deltaprop.files.model_file import Tensors, in_one_line, read_model, write_model
 from deltaprop.files.plain_values import plain
 from deltaprop.reports.history import History
-from deltaprop.trainer import Trainer
 
 if TYPE_CHECKING:
     from deltaprop.files.file_schema import Training

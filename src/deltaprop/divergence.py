@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from deltaprop.epochs.trainer import Trainer
 from deltaprop.reports.progress import Silent
-from deltaprop.trainer import Trainer
 
 
 class Fault(NamedTuple):

@@ -28,6 +28,7 @@ from deltaprop.derivation.initialization import check_initialization
 from deltaprop.derivation.losses import describe
 from deltaprop.derivation.optimizers import SGD, Optimizer
 from deltaprop.early_stopping import EarlyStopping
+from deltaprop.epochs.trainer import check_dropout
 from deltaprop.exclusive import training_of
 from deltaprop.files.atomic_file import check_writable
 from deltaprop.files.model_file import Tensors, read_model, write_model
@@ -37,7 +38,6 @@ from deltaprop.inputs.sources import CheckedSource, Rows, Source, converted_rows
 from deltaprop.metrics import Metric, resolve_metrics
 from deltaprop.reports.history import History
 from deltaprop.reports.plotting import plot_weights
-from deltaprop.trainer import check_dropout
 from deltaprop.training import Plan
 
 if TYPE_CHECKING:

@@ -21,18 +21,18 @@ from deltaprop.derivation.optimizers import SGD, Optimizer
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.state import StackState
 from deltaprop.early_stopping import EarlyStopping
+from deltaprop.epochs.members import Member
+from deltaprop.epochs.trainer import check_dropout
 from deltaprop.errors import DivergenceError
 from deltaprop.exclusive import training_of
 from deltaprop.files.model_file import read_model, write_model
 from deltaprop.function import ForwardPass
 from deltaprop.inputs.arrays import as_weights
-from deltaprop.members import Member
 from deltaprop.metrics import Metric
 from deltaprop.model import Network
 from deltaprop.reports.history import History
 from deltaprop.stack_arguments import check_optimizer, one_each, report, rows_of_members, stacked
 from deltaprop.stack_training import StackPlan
-from deltaprop.trainer import check_dropout
 
 
 @methods_on_its_device

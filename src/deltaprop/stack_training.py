@@ -14,12 +14,12 @@ from deltaprop.backends import Array
 from deltaprop.callbacks import Callback, EpochEnd, tell
 from deltaprop.derivation.state import NetworkState
 from deltaprop.early_stopping import EarlyStopping, Watch
+from deltaprop.epochs.member_trainer import StackTrainer
+from deltaprop.epochs.members import Member, finite_members, squared_norms
 from deltaprop.evaluation import validate
-from deltaprop.members import Member, finite_members, squared_norms
 from deltaprop.metrics import Metric
 from deltaprop.reports.history import History
 from deltaprop.reports.progress import progress_bar
-from deltaprop.stack_trainer import StackTrainer
 from deltaprop.training import divergence_message, shuffle
 
 

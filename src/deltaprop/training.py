@@ -20,14 +20,14 @@ from deltaprop.derivation.optimizers import Optimizer, Remembered
 from deltaprop.derivation.state import SHUFFLE_STREAM, NetworkState
 from deltaprop.divergence import Fault, find_fault
 from deltaprop.early_stopping import EarlyStopping
+from deltaprop.epochs.interruption import Interruption, Paused
+from deltaprop.epochs.task import RefusedError
+from deltaprop.epochs.trainer import Trainer
 from deltaprop.errors import DivergenceError
 from deltaprop.evaluation import validate
-from deltaprop.interruption import Interruption, Paused
 from deltaprop.metrics import Metric
 from deltaprop.reports.history import History
 from deltaprop.reports.progress import progress_bar
-from deltaprop.trainer import Trainer
-from deltaprop.whole_epoch import RefusedError
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
-from deltaprop import streamed_epoch
 from deltaprop.backends import Backend
 from deltaprop.backends.base import Precision
 from deltaprop.backends.cuda import shared_memory
@@ -15,10 +14,11 @@ from deltaprop.doctor.fits import OPTIMIZERS, Fit
 from deltaprop.doctor.record import NotTriedError, Record
 from deltaprop.doctor.residents import DTYPES, TWO_RULES, compile_residents
 from deltaprop.doctor.ways import only
-from deltaprop.graph_epoch import GraphEpoch
-from deltaprop.resident_epoch import ResidentEpoch
-from deltaprop.streamed_epoch import StreamedEpoch
-from deltaprop.whole_epoch import Pass
+from deltaprop.epochs import streamed
+from deltaprop.epochs.graph import GraphEpoch
+from deltaprop.epochs.resident import ResidentEpoch
+from deltaprop.epochs.streamed import StreamedEpoch
+from deltaprop.epochs.task import Pass
 
 #: Samples of an epoch of captured steps: more than one graph of many steps holds, some single ones, a short one.
 CAPTURED_SAMPLES = 7 * 20 + 3
@@ -86,7 +86,7 @@ def streamed(backend: Any, record: Record) -> None:
 
     with (
         patch.object(backend, "room", lambda: 0),
-        patch.object(streamed_epoch, "CHUNK_BYTES", CHUNK_BYTES),
+        patch.object(streamed, "CHUNK_BYTES", CHUNK_BYTES),
         patch.object(StreamedEpoch, "__call__", counted),
     ):
         for dtype in DTYPES:

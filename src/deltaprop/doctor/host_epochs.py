@@ -14,9 +14,9 @@ from deltaprop.doctor.fits import OPTIMIZERS, Fit, relative, worst
 from deltaprop.doctor.record import Record
 from deltaprop.doctor.textbook import trained
 from deltaprop.doctor.ways import only
-from deltaprop.native_epoch import NativeEpoch
-from deltaprop.recorded_epoch import RecordedEpoch
-from deltaprop.whole_epoch import WholeEpoch
+from deltaprop.epochs.compiled import NativeEpoch
+from deltaprop.epochs.recorded import RecordedEpoch
+from deltaprop.epochs.task import WholeEpoch
 
 DTYPES = ("float64", "float32")
 NO_COMPILER = "there is no C++ compiler (c++, g++ or clang++), so epochs are recorded calls of NumPy"

@@ -13,8 +13,8 @@ from deltaprop.doctor.epochs import compare
 from deltaprop.doctor.fits import Fit
 from deltaprop.doctor.record import Record
 from deltaprop.doctor.ways import only
-from deltaprop.graph_epoch import GraphEpoch
-from deltaprop.native_epoch import NativeEpoch
+from deltaprop.epochs.compiled import NativeEpoch
+from deltaprop.epochs.graph import GraphEpoch
 
 #: Trainings, and after how many of them everything that is kept for later ones has been made.
 FITS, KEPT_AFTER = 40, 5

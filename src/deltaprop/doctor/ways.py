@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
-from deltaprop.graph_epoch import GraphEpoch
-from deltaprop.native_epoch import NativeEpoch
-from deltaprop.recorded_epoch import RecordedEpoch
-from deltaprop.resident_epoch import ResidentEpoch
-from deltaprop.whole_epoch import Task, WholeEpoch
+from deltaprop.epochs.compiled import NativeEpoch
+from deltaprop.epochs.graph import GraphEpoch
+from deltaprop.epochs.recorded import RecordedEpoch
+from deltaprop.epochs.resident import ResidentEpoch
+from deltaprop.epochs.task import Task, WholeEpoch
 
 WAYS: tuple[type[WholeEpoch], ...] = (ResidentEpoch, GraphEpoch, NativeEpoch, RecordedEpoch)
 

@@ -15,6 +15,7 @@ from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 
 from deltaprop.backends import Array
+from deltaprop.epochs.task import RefusedError
 from deltaprop.estimators.classifier import MLPClassifier
 from deltaprop.estimators.fit_data import NO_SCORE
 from deltaprop.estimators.inputs import Number, checked_inputs, on_host
@@ -25,7 +26,6 @@ from deltaprop.estimators.together import Group, Table, can_be_together
 from deltaprop.exclusive import training_of
 from deltaprop.model import Network
 from deltaprop.stack import NetworkStack
-from deltaprop.whole_epoch import RefusedError
 
 
 class Ensemble(BaseEstimator):

@@ -22,11 +22,11 @@ from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.optimizers import Optimizer
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.state import NetworkState, StackState
+from deltaprop.epochs.member_trainer import StackTrainer
+from deltaprop.epochs.members import Member, finite_members
 from deltaprop.estimators.fit_data import has_weight, mean
 from deltaprop.estimators.multilayer_perceptron import draw_parameters
 from deltaprop.estimators.step_rule import SMALLEST_LEARNING_RATE, step_rule
-from deltaprop.members import Member, finite_members
-from deltaprop.stack_trainer import StackTrainer
 
 #: (outputs : (k, m, s_L), targets : (m, s_L), weights : (m,) or None) -> (k,): higher is better.
 Score = Callable[[Any, Any, Any], np.ndarray[Any, Any]]

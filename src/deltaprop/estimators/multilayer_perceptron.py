@@ -19,6 +19,7 @@ from deltaprop.backends import BACKENDS, BY_NAME_ONLY, Array, Backend
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
 from deltaprop.derivation.activations import OUTPUT_ACTIVATIONS
 from deltaprop.derivation.parameters import Parameters
+from deltaprop.epochs.trainer import check_dropout
 from deltaprop.estimators import exchange, full_batch, minibatches
 from deltaprop.estimators.class_targets import ClassTargets
 from deltaprop.estimators.fit_data import HeldOut, Training, check_weights
@@ -28,7 +29,6 @@ from deltaprop.exclusive import training_of
 from deltaprop.inputs.arrays import HostData, divisible
 from deltaprop.inputs.sources import converted_rows
 from deltaprop.model import Network
-from deltaprop.trainer import check_dropout
 
 
 class BackendName(StrOptions):

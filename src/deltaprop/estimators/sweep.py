@@ -24,6 +24,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_method_params, check_is_fitted
 
 from deltaprop.derivation.state import StackState
+from deltaprop.epochs.task import RefusedError
 from deltaprop.estimators.fit_data import NO_SCORE
 from deltaprop.estimators.inputs import Number, on_host
 from deltaprop.estimators.member_fits import MemberFit, Records, Stream, predict_members
@@ -31,7 +32,6 @@ from deltaprop.estimators.together import KINDS, Group, Table, batches, can_be_t
 from deltaprop.exclusive import training_of
 from deltaprop.reports.plotting import plot_sweep
 from deltaprop.reports.progress import sweep_bar
-from deltaprop.whole_epoch import RefusedError
 
 Split = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 #: Scorings that are the estimator's own score, which is computed for many members at once.

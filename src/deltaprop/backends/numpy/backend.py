@@ -108,7 +108,7 @@ class NumpyBackend(Backend):
 
     def __init__(self, *, compiles: bool = True) -> None:
         self._scratch = Scratch()
-        #: Whether epochs may go to a library compiled for this processor, see `deltaprop.native_epoch`.
+        #: Whether epochs may go to a library compiled for this processor, see `deltaprop.epochs.compiled`.
         self.compiles = compiles
 
     def __reduce__(self) -> tuple[Any, ...]:

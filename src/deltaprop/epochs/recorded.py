@@ -16,9 +16,9 @@ from deltaprop.backends.numpy.recording import NotRecordableError, RecordingBack
 from deltaprop.derivation.backprop import Workspace, backward, forward
 from deltaprop.derivation.optimizers import AdamW, moments_of
 from deltaprop.derivation.parameters import Parameters
+from deltaprop.epochs.interruption import Paused
+from deltaprop.epochs.task import LONG_STEP, Pass, Task, Terms, WholeEpoch, operations_of
 from deltaprop.forks import no_fork
-from deltaprop.interruption import Paused
-from deltaprop.whole_epoch import LONG_STEP, Pass, Task, Terms, WholeEpoch, operations_of
 
 #: Minibatches that are gathered at once: so many, unless their entries would not stay in a second-level cache.
 MOST_AT_ONCE, BLOCK_ENTRIES = 32, 65536

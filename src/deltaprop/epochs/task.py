@@ -12,7 +12,7 @@ import numpy as np
 from deltaprop.backends import Array
 from deltaprop.derivation.optimizers import SGD, Optimizer, rule_of
 from deltaprop.derivation.state import NetworkState
-from deltaprop.interruption import Interruption
+from deltaprop.epochs.interruption import Interruption
 from deltaprop.reports.progress import Progress
 
 #: (batches, 3) of float64: for each minibatch the scale of δ^(L), the factor of W in ∂J/∂W and that of Σ W²; see

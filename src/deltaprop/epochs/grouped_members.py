@@ -17,8 +17,8 @@ from deltaprop.backends.places import ADAM, NESTEROV, Rule
 from deltaprop.derivation.backprop import Workspace, backward, forward
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.state import DROPOUT_STREAM, NetworkState
-from deltaprop.members import Member, Numbers, Passes, Stack
-from deltaprop.whole_epoch import RefusedError
+from deltaprop.epochs.members import Member, Numbers, Passes, Stack
+from deltaprop.epochs.task import RefusedError
 
 #: Steps of all members that one launch may hold where it can hold many epochs: tables of 40 MB.
 MEMBERS_STEPS = 2**20
@@ -292,7 +292,7 @@ class ResidentStack(GroupedStack):
 
     def at_once(self) -> int:
         """As many as let an interrupt be heard, and as tables of a reasonable size have steps for."""
-        from deltaprop.resident_epoch import STEPS_A_CALL
+        from deltaprop.epochs.resident import STEPS_A_CALL
 
         members = self.stack.members
         steps = min(STEPS_A_CALL, MEMBERS_STEPS // len(members))

@@ -17,8 +17,8 @@ from deltaprop.backends.cuda.message import Kind, Message
 from deltaprop.derivation.backprop import Workspace, backward, forward
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.state import NetworkState
+from deltaprop.epochs.task import Pass, StepTable, Task, Terms, WholeEpoch
 from deltaprop.reports.progress import Progress
-from deltaprop.whole_epoch import Pass, StepTable, Task, Terms, WholeEpoch
 
 #: Columns of the table: the factor of δ^(L); that of W in ∂J/∂W; that of Σ W²; η, with Adam's bias correction; what
 #: AdamW takes off the weights; what plain gradient descent keeps of them.

@@ -11,13 +11,13 @@ import numpy as np
 from deltaprop.backends import Array
 from deltaprop.derivation.optimizers import moments_of
 from deltaprop.derivation.state import NetworkState
+from deltaprop.epochs.compiled_members import NativeStack
+from deltaprop.epochs.grouped_members import ResidentStack, SteppedStack
+from deltaprop.epochs.members import Member, Numbers, Passes, Stack
+from deltaprop.epochs.task import RefusedError
+from deltaprop.epochs.trainer import Trainer
 from deltaprop.errors import BackendError
-from deltaprop.grouped_stack import ResidentStack, SteppedStack
-from deltaprop.members import Member, Numbers, Passes, Stack
-from deltaprop.native_stack import NativeStack
 from deltaprop.reports.progress import Silent
-from deltaprop.trainer import Trainer
-from deltaprop.whole_epoch import RefusedError
 
 #: Numbers of rows that the orders of many epochs may hold.
 ORDERS = 2**22

@@ -16,9 +16,9 @@ from deltaprop.backends.native.scipy_threads import own_threads, scipy_on_one_th
 from deltaprop.backends.numpy.backend import NumpyBackend
 from deltaprop.backends.places import LOSSES, activation_place
 from deltaprop.derivation.optimizers import Remembered
-from deltaprop.interruption import run_abandonable
-from deltaprop.members import Numbers, Passes, Stack
-from deltaprop.whole_epoch import LONG_STEP, OPERATIONS_A_CALL, operations_of
+from deltaprop.epochs.interruption import run_abandonable
+from deltaprop.epochs.members import Numbers, Passes, Stack
+from deltaprop.epochs.task import LONG_STEP, OPERATIONS_A_CALL, operations_of
 
 
 class NativeStack:

@@ -14,16 +14,16 @@ from deltaprop.derivation.backprop import Objective, Workspace, backward, forwar
 from deltaprop.derivation.optimizers import Optimizer, Remembered
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.state import DROPOUT_STREAM, NetworkState
+from deltaprop.epochs.interruption import Abandoned, Interruption, Paused
+from deltaprop.epochs.task import LONG_STEP, Pass, RefusedError, Task, Terms, WholeEpoch, operations_of
 from deltaprop.errors import BackendError
 from deltaprop.inputs.arrays import HostData
 from deltaprop.inputs.sources import CheckedSource, Parts
-from deltaprop.interruption import Abandoned, Interruption, Paused
 from deltaprop.reports.progress import Progress
-from deltaprop.whole_epoch import LONG_STEP, Pass, RefusedError, Task, Terms, WholeEpoch, operations_of
 
 if TYPE_CHECKING:
-    from deltaprop.chunked_epoch import ChunkedEpoch
-    from deltaprop.streamed_epoch import StreamedEpoch
+    from deltaprop.epochs.chunked import ChunkedEpoch
+    from deltaprop.epochs.streamed import StreamedEpoch
 
 
 class Trainer:
@@ -398,7 +398,7 @@ class ChunkTrainer(Trainer):
 
 
 def _chunked(trainer: Trainer, X: CheckedSource, dropout: Sequence[float], *, shuffled: bool) -> ChunkedEpoch:
-    from deltaprop.chunked_epoch import ChunkedEpoch  # not where data are in memory
+    from deltaprop.epochs.chunked import ChunkedEpoch  # not where data are in memory
 
     def make(X: Array, Y: Array) -> ChunkTrainer:
         return ChunkTrainer(trainer, X, Y, dropout)
@@ -407,7 +407,7 @@ def _chunked(trainer: Trainer, X: CheckedSource, dropout: Sequence[float], *, sh
 
 
 def _streamed(trainer: Trainer, dropout: Sequence[float]) -> StreamedEpoch:
-    from deltaprop.streamed_epoch import StreamedEpoch  # not where data are on the device
+    from deltaprop.epochs.streamed import StreamedEpoch  # not where data are on the device
 
     backend: Any = trainer.network.backend
 
@@ -437,8 +437,8 @@ def _whole_epoch(trainer: Trainer, dropout: Sequence[float], *, shuffled: bool) 
     )
     if trainer.network.backend.on_host:
         # Each is imported where it is used: not for those who only predict, not where there is no device.
-        from deltaprop.native_epoch import NativeEpoch
-        from deltaprop.recorded_epoch import RecordedEpoch
+        from deltaprop.epochs.compiled import NativeEpoch
+        from deltaprop.epochs.recorded import RecordedEpoch
 
         try:
             native = NativeEpoch.find(task)
@@ -446,8 +446,8 @@ def _whole_epoch(trainer: Trainer, dropout: Sequence[float], *, shuffled: bool) 
             warnings.warn(f"{error}; epochs are trained step by step, by NumPy", RuntimeWarning, stacklevel=6)
             native = None
         return native or RecordedEpoch.find(task)
-    from deltaprop.graph_epoch import GraphEpoch
-    from deltaprop.resident_epoch import ResidentEpoch
+    from deltaprop.epochs.graph import GraphEpoch
+    from deltaprop.epochs.resident import ResidentEpoch
 
     return ResidentEpoch.find(task) or GraphEpoch.find(task)
 

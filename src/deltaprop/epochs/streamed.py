@@ -14,9 +14,9 @@ import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.backends.cuda.backend import CupyBackend
+from deltaprop.epochs.task import Epoch, Pass
 from deltaprop.inputs.arrays import HostData
 from deltaprop.inputs.sources import CHUNK_BYTES
-from deltaprop.whole_epoch import Epoch, Pass
 
 
 class Chunk:

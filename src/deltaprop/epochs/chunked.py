@@ -10,9 +10,9 @@ import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.derivation.state import SHUFFLE_STREAM, NetworkState
+from deltaprop.epochs.task import Epoch, Pass
 from deltaprop.errors import RowError
 from deltaprop.inputs.sources import CHUNK_BYTES, Chunk, Parts, Rows, Source, windows
-from deltaprop.whole_epoch import Epoch, Pass
 
 #: From X and Y of a chunk, as they are in the source, to arrays of the network, checked.
 Check = Callable[[Any, Any], tuple[Array, Array]]

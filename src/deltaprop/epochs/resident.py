@@ -10,7 +10,7 @@ from deltaprop.backends import Array
 from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.backends.cuda.shared_memory import TERMS, Run, find_residence
 from deltaprop.derivation.optimizers import moments_of, rule_of
-from deltaprop.whole_epoch import Pass, RefusedError, StepTable, Task, Terms, WholeEpoch
+from deltaprop.epochs.task import Pass, RefusedError, StepTable, Task, Terms, WholeEpoch
 
 #: Steps that one launch may hold where it can hold many epochs: within a second or so an interrupt is heard.
 STEPS_A_CALL = 200_000

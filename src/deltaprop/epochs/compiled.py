@@ -15,8 +15,8 @@ from deltaprop.backends.native.scipy_threads import own_threads, scipy_on_one_th
 from deltaprop.backends.numpy.backend import NumpyBackend
 from deltaprop.backends.places import LOSSES, Rule, activation_place
 from deltaprop.derivation.optimizers import AdamW, Remembered, moments_of, rule_of
-from deltaprop.interruption import Paused, run_abandonable
-from deltaprop.whole_epoch import LONG_STEP, OPERATIONS_A_CALL, Pass, Task, Terms, WholeEpoch, operations_of
+from deltaprop.epochs.interruption import Paused, run_abandonable
+from deltaprop.epochs.task import LONG_STEP, OPERATIONS_A_CALL, Pass, Task, Terms, WholeEpoch, operations_of
 
 #: Floating-point operations of a step for which one more thread pays.
 OPERATIONS_A_THREAD = 1e6
