@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 import deltaprop as dp
-from deltaprop import evaluation, function
+from deltaprop import function
 from deltaprop.cli import run
 from deltaprop.epochs import chunked
 from deltaprop.inputs import arrays
+from deltaprop.training import evaluation
 
 SIZES = [6, 9, 4]
 SMALL = ["uint8", "int8", "int16", "float16", "bool", "float32"]

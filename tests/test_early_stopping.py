@@ -8,8 +8,8 @@ import pytest
 from conftest import backend_or_skip, require
 
 import deltaprop as dp
-from deltaprop import stack_training, training
 from deltaprop.errors import ScheduleError
+from deltaprop.training import loop, member_loop
 
 SCHEDULES = {
     "cosine": dp.CosineDecay(0.1, epochs=3),

@@ -22,8 +22,8 @@ from sklearn.utils.class_weight import compute_sample_weight
 from strict_array import StrictArray, asnumpy
 
 import deltaprop as dp
-from deltaprop import evaluation
 from deltaprop.epochs import streamed
+from deltaprop.training import evaluation
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

@@ -6,11 +6,11 @@ from cases import relative
 from conftest import backend_or_skip
 
 import deltaprop as dp
-from deltaprop import evaluation
 from deltaprop.epochs import streamed
 from deltaprop.epochs.graph import GraphEpoch
 from deltaprop.epochs.resident import ResidentEpoch
 from deltaprop.epochs.streamed import StreamedEpoch
+from deltaprop.training import evaluation
 
 
 @pytest.fixture(params=["cuda-on-host", pytest.param("cupy", marks=pytest.mark.gpu)])

@@ -254,7 +254,7 @@ try:
     net.fit(X, y, callbacks=[lambda event: 1 / 0])
 except ZeroDivisionError:
     net.fit(X, y)
-from deltaprop.exclusive import training_of
+from deltaprop.training.exclusive import training_of
 with training_of(net):
     child = os.fork() if hasattr(os, "fork") else 0
     if child == 0:

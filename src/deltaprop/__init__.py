@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from deltaprop.derivation.schedules import ReduceOnPlateau as ReduceOnPlateau
     from deltaprop.derivation.schedules import StepDecay as StepDecay
     from deltaprop.doctor import check_backend as check_backend
-    from deltaprop.early_stopping import EarlyStopping as EarlyStopping
     from deltaprop.errors import BackendError as BackendError
     from deltaprop.errors import DivergenceError as DivergenceError
     from deltaprop.estimators import MLPClassifier as MLPClassifier
@@ -39,13 +38,14 @@ if TYPE_CHECKING:
     from deltaprop.model import Network as Network
     from deltaprop.reports.history import History as History
     from deltaprop.stack import NetworkStack as NetworkStack
+    from deltaprop.training.early_stopping import EarlyStopping as EarlyStopping
 
 _HOMES = {
     "accumulation": ("accumulate",),
     "derivation.activations": ("sigmoid", "sigmoid_grad"),
     "backends": ("available_backends", "get_backend"),
     "doctor": ("check_backend",),
-    "early_stopping": ("EarlyStopping",),
+    "training.early_stopping": ("EarlyStopping",),
     "errors": ("BackendError", "DivergenceError"),
     "estimators": ("MLPClassifier", "MLPRegressor"),
     "estimators.ensemble": ("EnsembleClassifier", "EnsembleRegressor"),

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deltaprop import evaluation
 from deltaprop.arguments import check_choice, check_number, check_whole_number
 from deltaprop.backends import Array, Backend, backend_of, get_backend
 from deltaprop.backends.device_scope import methods_on_its_device
@@ -34,6 +33,7 @@ from deltaprop.inputs.arrays import (
     takes_much_memory,
 )
 from deltaprop.inputs.sources import CHUNK_BYTES
+from deltaprop.training import evaluation
 
 if TYPE_CHECKING:
     from deltaprop.gradient_check import GradientCheck

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from deltaprop import training
 from deltaprop.arguments import (
     check_bool,
     check_callables,
@@ -22,28 +21,29 @@ from deltaprop.arguments import (
 )
 from deltaprop.backends import Array, Backend, backend_of
 from deltaprop.backends.device_scope import methods_on_its_device
-from deltaprop.callbacks import Callback
 from deltaprop.derivation.backprop import L2Scaling, Objective, Reduction
 from deltaprop.derivation.initialization import check_initialization
 from deltaprop.derivation.losses import describe
 from deltaprop.derivation.optimizers import SGD, Optimizer
-from deltaprop.early_stopping import EarlyStopping
 from deltaprop.epochs.trainer import check_dropout
-from deltaprop.exclusive import training_of
 from deltaprop.files.atomic_file import check_writable
 from deltaprop.files.model_file import Tensors, read_model, write_model
 from deltaprop.function import NetworkFunction
 from deltaprop.inputs.arrays import HostData
 from deltaprop.inputs.sources import CheckedSource, Rows, Source, converted_rows, find_source
-from deltaprop.metrics import Metric, resolve_metrics
 from deltaprop.reports.history import History
 from deltaprop.reports.plotting import plot_weights
-from deltaprop.training import Plan
+from deltaprop.training import loop
+from deltaprop.training.callbacks import Callback
+from deltaprop.training.early_stopping import EarlyStopping
+from deltaprop.training.exclusive import training_of
+from deltaprop.training.loop import Plan
+from deltaprop.training.metrics import Metric, resolve_metrics
 
 if TYPE_CHECKING:
     from deltaprop.explanation import Explanation, Format
     from deltaprop.files.file_schema import NetworkContent
-    from deltaprop.solvers import Method
+    from deltaprop.training.solvers import Method
 
 
 @methods_on_its_device
@@ -242,7 +242,7 @@ class Network(NetworkFunction):
         if early_stopping is not None:
             self._check_early_stopping(early_stopping, resolved, held_out is not None)
         with training_of(self):
-            return training.train(self, inputs, targets, weights, held_out, plan)
+            return loop.train(self, inputs, targets, weights, held_out, plan)
 
     def fit_full_batch(
         self,
@@ -302,7 +302,7 @@ class Network(NetworkFunction):
         search ends at float32's rounding of J, so ask for no tighter `tol` than some 1e-4 there. scipy's Newton-CG
         ends where the curvature along its direction is below 7e-16, so ask it for no tighter `tol` than some 1e-7.
         """
-        from deltaprop import solvers  # not at start-up, for those who do without
+        from deltaprop.training import solvers  # not at start-up, for those who do without
 
         objective = Objective(l2, l2_scaling, reduction)
         self._require_exact("fit_full_batch")

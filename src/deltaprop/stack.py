@@ -9,30 +9,30 @@ from typing import Any, Self
 
 import numpy as np
 
-from deltaprop import evaluation, stack_training
 from deltaprop.arguments import check_bool, check_callables, check_whole_number
 from deltaprop.backends import Array, Backend, get_backend
 from deltaprop.backends.device_scope import methods_on_its_device
-from deltaprop.callbacks import Callback
 from deltaprop.derivation.backprop import L2Scaling, Objective, Reduction
 from deltaprop.derivation.derivatives import Mode
 from deltaprop.derivation.initialization import check_initialization
 from deltaprop.derivation.optimizers import SGD, Optimizer
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.state import StackState
-from deltaprop.early_stopping import EarlyStopping
 from deltaprop.epochs.members import Member
 from deltaprop.epochs.trainer import check_dropout
 from deltaprop.errors import DivergenceError
-from deltaprop.exclusive import training_of
 from deltaprop.files.model_file import read_model, write_model
 from deltaprop.function import ForwardPass
 from deltaprop.inputs.arrays import as_weights
-from deltaprop.metrics import Metric
 from deltaprop.model import Network
 from deltaprop.reports.history import History
-from deltaprop.stack_arguments import check_optimizer, one_each, report, rows_of_members, stacked
-from deltaprop.stack_training import StackPlan
+from deltaprop.training import evaluation, member_loop
+from deltaprop.training.callbacks import Callback
+from deltaprop.training.early_stopping import EarlyStopping
+from deltaprop.training.exclusive import training_of
+from deltaprop.training.member_arguments import check_optimizer, one_each, report, rows_of_members, stacked
+from deltaprop.training.member_loop import StackPlan
+from deltaprop.training.metrics import Metric
 
 
 @methods_on_its_device
@@ -418,7 +418,7 @@ class NetworkStack(StackState):
             if each is not None:
                 Network._check_early_stopping(each, resolved, held_out is not None)
         with training_of(self, *self):
-            histories = stack_training.train(self, self._networks, inputs, targets, held_out, plan)
+            histories = member_loop.train(self, self._networks, inputs, targets, held_out, plan)
         return report(histories)
 
     def fit_full_batch(self, X: Any, Y: Any, *, l2: float | Sequence[float] = 0.0, **options: Any) -> list[History]:

@@ -16,10 +16,10 @@ from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS, check_activatio
 from deltaprop.derivation.initialization import check_initialization
 from deltaprop.derivation.losses import LOSSES, check_loss, check_output_activation
 from deltaprop.derivation.optimizers import SGD, Adam, AdamW, Optimizer
-from deltaprop.early_stopping import EarlyStopping
 from deltaprop.files.atomic_file import check_writable
 from deltaprop.inputs.files import Dataset, load_dataset
 from deltaprop.model import Network
+from deltaprop.training.early_stopping import EarlyStopping
 
 Matrix = np.ndarray[Any, Any]
 

@@ -14,16 +14,16 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
-from deltaprop import evaluation
 from deltaprop.backends import Array, backend_of
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.estimators.class_targets import ClassTargets
 from deltaprop.estimators.fit_data import HeldOut
 from deltaprop.estimators.inputs import checked_data, on_host
 from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron
-from deltaprop.exclusive import training_of
 from deltaprop.inputs.arrays import is_above_limit
 from deltaprop.model import Network
+from deltaprop.training import evaluation
+from deltaprop.training.exclusive import training_of
 
 #: For each loss, by our name: that for one choice among several classes, and that for a yes or no (or several of them).
 LOSSES = {
@@ -96,7 +96,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     scoring : str, callable or None
         What early stopping goes by, as in scikit-learn's model selection; by default accuracy.
     callbacks : sequence of callable, optional
-        Each is given a `deltaprop.callbacks.EpochEnd` after every epoch; one that returns True ends training.
+        Each is given a `deltaprop.training.callbacks.EpochEnd` after every epoch; one that returns True ends training.
     progress : bool, default False
         Draw a progress bar on standard error.
     backend : {"auto", "numpy", "cupy", "cupy:N"} or Backend

@@ -23,9 +23,9 @@ from deltaprop.estimators.member_fits import Stream
 from deltaprop.estimators.multilayer_perceptron import _weights
 from deltaprop.estimators.regressor import MLPRegressor
 from deltaprop.estimators.together import Group, Table, can_be_together
-from deltaprop.exclusive import training_of
 from deltaprop.model import Network
 from deltaprop.stack import NetworkStack
+from deltaprop.training.exclusive import training_of
 
 
 class Ensemble(BaseEstimator):

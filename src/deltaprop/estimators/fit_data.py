@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deltaprop import evaluation
 from deltaprop.backends import Array
 from deltaprop.inputs.arrays import HostData
 from deltaprop.model import Network
 from deltaprop.reports.history import History
+from deltaprop.training import evaluation
 
 if TYPE_CHECKING:
     from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron

@@ -11,13 +11,13 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from deltaprop import evaluation
 from deltaprop.backends import Array, backend_of, get_backend
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
 from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS
 from deltaprop.estimators.inputs import checked_inputs
 from deltaprop.inputs.arrays import HostData, stays_on_host, takes_much_memory
 from deltaprop.model import Network
+from deltaprop.training import evaluation
 
 #: scikit-learn's names of activations, where they differ from ours.
 SCIKIT_LEARN_NAMES = {"logistic": "sigmoid"}

@@ -10,14 +10,14 @@ from scipy.optimize import OptimizeResult, minimize
 from sklearn.exceptions import ConvergenceWarning
 
 from deltaprop.backends.native.scipy_threads import scipy_on_one_thread
-from deltaprop.callbacks import EpochEnd, tell
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.derivatives import CostDerivatives
 from deltaprop.estimators.fit_data import mean
 from deltaprop.estimators.minibatches import say
-from deltaprop.evaluation import data_cost
 from deltaprop.reports.history import History
 from deltaprop.reports.progress import progress_bar
+from deltaprop.training.callbacks import EpochEnd, tell
+from deltaprop.training.evaluation import data_cost
 
 if TYPE_CHECKING:
     from deltaprop.estimators.fit_data import HeldOut, Training

@@ -15,7 +15,6 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
-from deltaprop import evaluation
 from deltaprop.backends import Array
 from deltaprop.backends.native.scipy_threads import numpy_on_one_thread
 from deltaprop.derivation.backprop import Objective
@@ -27,6 +26,7 @@ from deltaprop.epochs.members import Member, finite_members
 from deltaprop.estimators.fit_data import has_weight, mean
 from deltaprop.estimators.multilayer_perceptron import draw_parameters
 from deltaprop.estimators.step_rule import SMALLEST_LEARNING_RATE, step_rule
+from deltaprop.training import evaluation
 
 #: (outputs : (k, m, s_L), targets : (m, s_L), weights : (m,) or None) -> (k,): higher is better.
 Score = Callable[[Any, Any, Any], np.ndarray[Any, Any]]

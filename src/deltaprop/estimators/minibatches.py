@@ -11,13 +11,13 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from deltaprop.backends import Array
-from deltaprop.callbacks import EpochEnd, tell
 from deltaprop.derivation.backprop import Objective
 from deltaprop.epochs.trainer import Trainer
 from deltaprop.estimators.fit_data import NO_SCORE
 from deltaprop.estimators.step_rule import step_rule
 from deltaprop.reports.history import History
 from deltaprop.reports.progress import progress_bar
+from deltaprop.training.callbacks import EpochEnd, tell
 
 if TYPE_CHECKING:
     from deltaprop.estimators.fit_data import HeldOut, Training

@@ -25,10 +25,10 @@ from deltaprop.estimators.class_targets import ClassTargets
 from deltaprop.estimators.fit_data import HeldOut, Training, check_weights
 from deltaprop.estimators.fitted_network import ACTIVATIONS, FittedNetwork, our_name
 from deltaprop.estimators.inputs import Number, on_host, take
-from deltaprop.exclusive import training_of
 from deltaprop.inputs.arrays import HostData, divisible
 from deltaprop.inputs.sources import converted_rows
 from deltaprop.model import Network
+from deltaprop.training.exclusive import training_of
 
 
 class BackendName(StrOptions):

@@ -16,7 +16,7 @@ from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.estimators.fit_data import HeldOut
 from deltaprop.estimators.inputs import checked_data, on_host
 from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron
-from deltaprop.exclusive import training_of
+from deltaprop.training.exclusive import training_of
 
 
 @methods_on_its_device

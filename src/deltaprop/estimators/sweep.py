@@ -29,9 +29,9 @@ from deltaprop.estimators.fit_data import NO_SCORE
 from deltaprop.estimators.inputs import Number, on_host
 from deltaprop.estimators.member_fits import MemberFit, Records, Stream, predict_members
 from deltaprop.estimators.together import KINDS, Group, Table, batches, can_be_together, group_key, with_parameters
-from deltaprop.exclusive import training_of
 from deltaprop.reports.plotting import plot_sweep
 from deltaprop.reports.progress import sweep_bar
+from deltaprop.training.exclusive import training_of
 
 Split = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 #: Scorings that are the estimator's own score, which is computed for many members at once.

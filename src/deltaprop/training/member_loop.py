@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.callbacks import Callback, EpochEnd, tell
 from deltaprop.derivation.state import NetworkState
-from deltaprop.early_stopping import EarlyStopping, Watch
 from deltaprop.epochs.member_trainer import StackTrainer
 from deltaprop.epochs.members import Member, finite_members, squared_norms
-from deltaprop.evaluation import validate
-from deltaprop.metrics import Metric
 from deltaprop.reports.history import History
 from deltaprop.reports.progress import progress_bar
-from deltaprop.training import divergence_message, shuffle
+from deltaprop.training.callbacks import Callback, EpochEnd, tell
+from deltaprop.training.early_stopping import EarlyStopping, Watch
+from deltaprop.training.evaluation import validate
+from deltaprop.training.loop import divergence_message, shuffle
+from deltaprop.training.metrics import Metric
 
 
 @dataclass(frozen=True)

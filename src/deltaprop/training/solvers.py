@@ -15,16 +15,16 @@ import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.backends.native.scipy_threads import scipy_on_one_thread
-from deltaprop.callbacks import Callback, EpochEnd, tell
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.derivatives import CostDerivatives
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.state import NetworkState
 from deltaprop.errors import DivergenceError
-from deltaprop.evaluation import validate
-from deltaprop.metrics import Metric
 from deltaprop.reports.history import History
 from deltaprop.reports.progress import progress_bar
+from deltaprop.training.callbacks import Callback, EpochEnd, tell
+from deltaprop.training.evaluation import validate
+from deltaprop.training.metrics import Metric
 
 Vector: TypeAlias = np.ndarray[Any, Any]
 Method: TypeAlias = Literal["gd", "cg", "l-bfgs", "newton-cg"]

@@ -13,21 +13,21 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.callbacks import Callback, EpochEnd, tell
-from deltaprop.checkpoint import Checkpoint, Position, describe_run
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.optimizers import Optimizer, Remembered
 from deltaprop.derivation.state import SHUFFLE_STREAM, NetworkState
-from deltaprop.divergence import Fault, find_fault
-from deltaprop.early_stopping import EarlyStopping
 from deltaprop.epochs.interruption import Interruption, Paused
 from deltaprop.epochs.task import RefusedError
 from deltaprop.epochs.trainer import Trainer
 from deltaprop.errors import DivergenceError
-from deltaprop.evaluation import validate
-from deltaprop.metrics import Metric
 from deltaprop.reports.history import History
 from deltaprop.reports.progress import progress_bar
+from deltaprop.training.callbacks import Callback, EpochEnd, tell
+from deltaprop.training.checkpoint import Checkpoint, Position, describe_run
+from deltaprop.training.divergence import Fault, find_fault
+from deltaprop.training.early_stopping import EarlyStopping
+from deltaprop.training.evaluation import validate
+from deltaprop.training.metrics import Metric
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from deltaprop.derivation.backprop import Objective, Workspace, add_cost, forwar
 from deltaprop.derivation.state import NetworkState
 from deltaprop.inputs.arrays import HostData
 from deltaprop.inputs.sources import CHUNK_BYTES
-from deltaprop.metrics import Metric, of_parts
 from deltaprop.reports.history import History
+from deltaprop.training.metrics import Metric, of_parts
 
 #: Rows taken at a time: enough for the matrix products to be efficient, and as few as let a layer of so many entries,
 #: its z and its a, stay in a second-level cache.

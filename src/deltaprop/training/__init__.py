@@ -1,0 +1,1 @@
+"""The loop over epochs, what it measures and when it stops; the full-batch solvers."""
