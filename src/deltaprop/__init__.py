@@ -13,7 +13,6 @@ from deltaprop import forks as forks
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from deltaprop.accumulation import accumulate as accumulate
     from deltaprop.backends import available_backends as available_backends
     from deltaprop.backends import get_backend as get_backend
     from deltaprop.derivation.activations import sigmoid as sigmoid
@@ -35,13 +34,14 @@ if TYPE_CHECKING:
     from deltaprop.estimators.ensemble import EnsembleRegressor as EnsembleRegressor
     from deltaprop.estimators.sweep import SweepCV as SweepCV
     from deltaprop.function import check_gradient as check_gradient
+    from deltaprop.lecture.accumulation import accumulate as accumulate
     from deltaprop.model import Network as Network
     from deltaprop.reports.history import History as History
     from deltaprop.stack import NetworkStack as NetworkStack
     from deltaprop.training.early_stopping import EarlyStopping as EarlyStopping
 
 _HOMES = {
-    "accumulation": ("accumulate",),
+    "lecture.accumulation": ("accumulate",),
     "derivation.activations": ("sigmoid", "sigmoid_grad"),
     "backends": ("available_backends", "get_backend"),
     "doctor": ("check_backend",),

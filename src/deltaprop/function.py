@@ -36,7 +36,7 @@ from deltaprop.inputs.sources import CHUNK_BYTES
 from deltaprop.training import evaluation
 
 if TYPE_CHECKING:
-    from deltaprop.gradient_check import GradientCheck
+    from deltaprop.lecture.gradient_check import GradientCheck
 
 
 @dataclass(frozen=True)
@@ -450,7 +450,7 @@ def check_gradient(
     ValueError, TypeError
         If an argument is none of these.
     """
-    from deltaprop import gradient_check  # not at start-up, for those who only train
+    from deltaprop.lecture import gradient_check  # not at start-up, for those who only train
 
     objective = Objective(l2, l2_scaling, reduction)
     entries = check_whole_number("entries", entries, least=1)

@@ -41,8 +41,8 @@ from deltaprop.training.loop import Plan
 from deltaprop.training.metrics import Metric, resolve_metrics
 
 if TYPE_CHECKING:
-    from deltaprop.explanation import Explanation, Format
     from deltaprop.files.file_schema import NetworkContent
+    from deltaprop.lecture.explanation import Explanation, Format
     from deltaprop.training.solvers import Method
 
 
@@ -425,7 +425,7 @@ class Network(NetworkFunction):
         ValueError, TypeError
             As `cost`; also if there is more than one sample, a layer is wider than 16, or `format` is neither.
         """
-        from deltaprop import explanation  # not at start-up, for those who do without
+        from deltaprop.lecture import explanation  # not at start-up, for those who do without
 
         if format not in get_args(explanation.Format):
             raise ValueError(f"format: expected 'table' or 'markdown', got {format!r}")

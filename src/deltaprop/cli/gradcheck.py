@@ -6,7 +6,7 @@ import numpy as np
 
 from deltaprop.derivation.losses import LOSSES, check_output_error
 from deltaprop.function import check_gradient
-from deltaprop.gradient_check import GradientCheck
+from deltaprop.lecture.gradient_check import GradientCheck
 from deltaprop.model import Network
 
 

@@ -1,0 +1,1 @@
+"""What teaches: one prediction explained, gradients checked, Δ accumulated sample by sample."""
