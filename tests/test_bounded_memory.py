@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import deltaprop as dp
-from deltaprop import function
+from deltaprop import network_function
 from deltaprop.cli import run
 from deltaprop.epochs import chunked
 from deltaprop.inputs import arrays

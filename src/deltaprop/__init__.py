@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from deltaprop.estimators.ensemble import EnsembleClassifier as EnsembleClassifier
     from deltaprop.estimators.ensemble import EnsembleRegressor as EnsembleRegressor
     from deltaprop.estimators.sweep import SweepCV as SweepCV
-    from deltaprop.function import check_gradient as check_gradient
     from deltaprop.lecture.accumulation import accumulate as accumulate
-    from deltaprop.model import Network as Network
+    from deltaprop.network import Network as Network
+    from deltaprop.network_function import check_gradient as check_gradient
     from deltaprop.reports.history import History as History
     from deltaprop.stack import NetworkStack as NetworkStack
     from deltaprop.training.early_stopping import EarlyStopping as EarlyStopping
@@ -50,9 +50,9 @@ _HOMES = {
     "estimators": ("MLPClassifier", "MLPRegressor"),
     "estimators.ensemble": ("EnsembleClassifier", "EnsembleRegressor"),
     "estimators.sweep": ("SweepCV",),
-    "function": ("check_gradient",),
+    "network_function": ("check_gradient",),
     "reports.history": ("History",),
-    "model": ("Network",),
+    "network": ("Network",),
     "derivation.optimizers": ("SGD", "Adam", "AdamW"),
     "derivation.schedules": ("CosineDecay", "ExponentialDecay", "InverseScaling", "ReduceOnPlateau", "StepDecay"),
     "stack": ("NetworkStack",),

@@ -22,9 +22,9 @@ from deltaprop.epochs.members import Member
 from deltaprop.epochs.trainer import check_dropout
 from deltaprop.errors import DivergenceError
 from deltaprop.files.model_file import read_model, write_model
-from deltaprop.function import ForwardPass
 from deltaprop.inputs.arrays import as_weights
-from deltaprop.model import Network
+from deltaprop.network import Network
+from deltaprop.network_function import ForwardPass
 from deltaprop.reports.history import History
 from deltaprop.training import evaluation, member_loop
 from deltaprop.training.callbacks import Callback

@@ -215,7 +215,7 @@ def weights(
 ) -> None:
     """Draw the weights of a layer of MODEL as images, one a unit."""
     from deltaprop.cli.plot import check_plot, save_plot
-    from deltaprop.model import Network
+    from deltaprop.network import Network
 
     check_plot(plot)
     size = None if shape is None else hidden_sizes(shape, "--shape")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from deltaprop.derivation.losses import LOSSES, check_output_error
-from deltaprop.function import check_gradient
 from deltaprop.lecture.gradient_check import GradientCheck
-from deltaprop.model import Network
+from deltaprop.network import Network
+from deltaprop.network_function import check_gradient
 
 
 def gradcheck(

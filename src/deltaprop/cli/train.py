@@ -18,7 +18,7 @@ from deltaprop.derivation.losses import LOSSES, check_loss, check_output_activat
 from deltaprop.derivation.optimizers import SGD, Adam, AdamW, Optimizer
 from deltaprop.files.atomic_file import check_writable
 from deltaprop.inputs.files import Dataset, load_dataset
-from deltaprop.model import Network
+from deltaprop.network import Network
 from deltaprop.training.early_stopping import EarlyStopping
 
 Matrix = np.ndarray[Any, Any]

@@ -16,7 +16,7 @@ from deltaprop.files.model_file import read_model, write_model
 from deltaprop.inputs.arrays import HostData, is_above_limit
 from deltaprop.inputs.files import TABLES, Dataset, load_dataset
 from deltaprop.inputs.sources import CHUNK_BYTES
-from deltaprop.model import Network
+from deltaprop.network import Network
 from deltaprop.training.metrics import mean_squared_error, r2
 
 Matrix = np.ndarray[Any, Any]

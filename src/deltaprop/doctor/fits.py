@@ -16,7 +16,7 @@ import numpy as np
 from deltaprop.backends import Backend
 from deltaprop.backends.base import Precision
 from deltaprop.derivation.optimizers import SGD, Adam, AdamW, Optimizer
-from deltaprop.model import Network
+from deltaprop.network import Network
 from deltaprop.reports.history import History
 
 #: Largest relative error allowed by dtype, and of float32 networks by precision: there, the rounding of one operand.

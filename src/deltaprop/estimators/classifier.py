@@ -21,7 +21,7 @@ from deltaprop.estimators.fit_data import HeldOut
 from deltaprop.estimators.inputs import checked_data, on_host
 from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron
 from deltaprop.inputs.arrays import is_above_limit
-from deltaprop.model import Network
+from deltaprop.network import Network
 from deltaprop.training import evaluation
 from deltaprop.training.exclusive import training_of
 

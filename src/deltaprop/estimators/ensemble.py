@@ -23,7 +23,7 @@ from deltaprop.estimators.member_fits import Stream
 from deltaprop.estimators.multilayer_perceptron import _weights
 from deltaprop.estimators.regressor import MLPRegressor
 from deltaprop.estimators.together import Group, Table, can_be_together
-from deltaprop.model import Network
+from deltaprop.network import Network
 from deltaprop.stack import NetworkStack
 from deltaprop.training.exclusive import training_of
 

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from deltaprop.backends import Array
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.estimators.step_rule import StepRule, step_rule
-from deltaprop.model import Network
+from deltaprop.network import Network
 
 #: Attributes that the two libraries hold in forms of their own.
 OF_THEIRS = (

@@ -9,7 +9,7 @@ import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.inputs.arrays import HostData
-from deltaprop.model import Network
+from deltaprop.network import Network
 from deltaprop.reports.history import History
 from deltaprop.training import evaluation
 

@@ -16,7 +16,7 @@ from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
 from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS
 from deltaprop.estimators.inputs import checked_inputs
 from deltaprop.inputs.arrays import HostData, stays_on_host, takes_much_memory
-from deltaprop.model import Network
+from deltaprop.network import Network
 from deltaprop.training import evaluation
 
 #: scikit-learn's names of activations, where they differ from ours.

@@ -22,7 +22,7 @@ from deltaprop.training.callbacks import EpochEnd, tell
 if TYPE_CHECKING:
     from deltaprop.estimators.fit_data import HeldOut, Training
     from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron
-    from deltaprop.model import Network
+    from deltaprop.network import Network
 
 
 class MinibatchTrainer(Trainer):

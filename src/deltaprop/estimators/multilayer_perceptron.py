@@ -27,7 +27,7 @@ from deltaprop.estimators.fitted_network import ACTIVATIONS, FittedNetwork, our_
 from deltaprop.estimators.inputs import Number, on_host, take
 from deltaprop.inputs.arrays import HostData, divisible
 from deltaprop.inputs.sources import converted_rows
-from deltaprop.model import Network
+from deltaprop.network import Network
 from deltaprop.training.exclusive import training_of
 
 

@@ -22,7 +22,7 @@ from deltaprop.estimators.member_fits import MemberFit, Records, Score, Stream, 
 from deltaprop.estimators.regressor import MLPRegressor
 from deltaprop.estimators.step_rule import optimizer_of
 from deltaprop.inputs.arrays import divisible
-from deltaprop.model import Network
+from deltaprop.network import Network
 
 #: What can be fitted together.
 KINDS = (MLPClassifier, MLPRegressor)
