@@ -315,7 +315,7 @@ class CountedMetrics(dict):
 )
 def test_an_epoch_reads_as_much_of_the_history_as_the_first(what, many, monkeypatch, tmp_path):
     """At most a few entries an epoch, however many there are."""
-    module, X, y = (stack_training if many else training), np.eye(4), [0.0, 1.0, 0.0, 1.0]
+    module, X, y = (member_loop if many else loop), np.eye(4), [0.0, 1.0, 0.0, 1.0]
     monkeypatch.setattr(module, "History", counting)
     reads = []
     how = {"callbacks": [lambda event: reads.append(Counted.reads) and None], "epochs": 300, "batch_size": None}

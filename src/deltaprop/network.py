@@ -62,8 +62,9 @@ class Network(NetworkFunction):
         poisson, identity for the others, which go with every activation but softmax.
     loss : str or (cost, gradient), default "binary_cross_entropy"
         "squared_error", "binary_cross_entropy" (over each of K outputs), "categorical_cross_entropy", "poisson",
-        "huber" or "absolute_error"; the formulas stand in `deltaprop.derivation.backprop`. "clipped_binary_cross_entropy" and
-        "clipped_categorical_cross_entropy" are scikit-learn's, whose cost of an output is at most −log ε. A pair of
+        "huber" or "absolute_error"; the formulas stand in `deltaprop.derivation.backprop`.
+        "clipped_binary_cross_entropy" and "clipped_categorical_cross_entropy" are scikit-learn's, whose cost of an
+        output is at most −log ε. A pair of
         functions of the outputs and the targets: the cost, (m,) or (m, s_L), and its gradient ∂cost/∂h, (m, s_L).
     init : str, default "glorot_uniform"
         "glorot_uniform", "normal", "scaled_normal", "lecun", "he", "debug_initialize" or "zeros".

@@ -292,7 +292,8 @@ class NetworkFunction(NetworkState):
 
         Notes
         -----
-        Pearlmutter, Fast exact multiplication by the Hessian (1994); the formulas stand in `deltaprop.derivation.derivatives`.
+        Pearlmutter, Fast exact multiplication by the Hessian (1994); the formulas stand in
+        `deltaprop.derivation.derivatives`.
         Where an activation has a kink (relu, leaky_relu at 0), its second derivative is taken as 0.
         """
         objective = Objective(l2, l2_scaling, reduction)

@@ -14,7 +14,7 @@ from deltaprop.doctor.fits import OPTIMIZERS, Fit
 from deltaprop.doctor.record import NotTriedError, Record
 from deltaprop.doctor.residents import DTYPES, TWO_RULES, compile_residents
 from deltaprop.doctor.ways import only
-from deltaprop.epochs import streamed
+from deltaprop.epochs import streamed as streamed_epoch
 from deltaprop.epochs.graph import GraphEpoch
 from deltaprop.epochs.resident import ResidentEpoch
 from deltaprop.epochs.streamed import StreamedEpoch
@@ -86,7 +86,7 @@ def streamed(backend: Any, record: Record) -> None:
 
     with (
         patch.object(backend, "room", lambda: 0),
-        patch.object(streamed, "CHUNK_BYTES", CHUNK_BYTES),
+        patch.object(streamed_epoch, "CHUNK_BYTES", CHUNK_BYTES),
         patch.object(StreamedEpoch, "__call__", counted),
     ):
         for dtype in DTYPES:

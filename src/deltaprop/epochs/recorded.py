@@ -1,7 +1,7 @@
 """An epoch by NumPy with the least of Python in it: a step is recorded once and its calls are made again.
 
-The step is that of `deltaprop.derivation.backprop`, over the buffers of one minibatch size; what differs from step to step stands
-in arrays. See `deltaprop.backends.numpy.recording`.
+The step is the one in `deltaprop.derivation.backprop`, over the buffers of one minibatch size; what differs from step
+to step stands in arrays. See `deltaprop.backends.numpy.recording`.
 """
 
 from __future__ import annotations

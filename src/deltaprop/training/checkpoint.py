@@ -1,8 +1,8 @@
 """Training as it stands between two steps, in a file from which it goes on to the bit.
 
-The file is a model file, see `deltaprop.files.model_file`: `Network.load` reads the parameters that `fit` would leave if it
-ended there, which are the best under early stopping. Besides them it holds what the next step depends on: the last
-parameters where these are others, the state of the optimizer, the place in the epoch, the cost of the epoch so far, the
+The file is a model file, see `deltaprop.files.model_file`: `Network.load` reads the parameters that `fit` would leave
+if it ended there, which are the best under early stopping. Besides them it holds what the next step depends on: the
+last parameters where these are others, the state of the optimizer, the place in the epoch, the cost of the epoch so far, the
 history. Orders of samples and dropout's random numbers depend on the seed and the epoch alone, so that they need not be
 kept.
 """
