@@ -16,7 +16,7 @@ WORKERS = 8
 #: Seconds a test may take, where pytest-timeout is installed, and seconds between two reports of the counts.
 LIMIT, BETWEEN = 60, 5.0
 #: What is tried on the CPU: a few tests of the arithmetic by NumPy, and of emulated kernels where there is g++.
-REHEARSAL = ("test_activations.py",)
+REHEARSAL = ("derivation/test_activations.py",)
 CHOSEN = "course_table or (special_values and numpy) or (every_activation and host and silu and float64)"
 
 

@@ -2,9 +2,9 @@
 
 The file is a model file, see `deltaprop.files.model_file`: `Network.load` reads the parameters that `fit` would leave
 if it ended there, which are the best under early stopping. Besides them it holds what the next step depends on: the
-last parameters where these are others, the state of the optimizer, the place in the epoch, the cost of the epoch so far, the
-history. Orders of samples and dropout's random numbers depend on the seed and the epoch alone, so that they need not be
-kept.
+last parameters where these are others, the state of the optimizer, the place in the epoch, the cost of the epoch so
+far, the history. Orders of samples and dropout's random numbers depend on the seed and the epoch alone, so that they
+need not be kept.
 """
 
 from __future__ import annotations

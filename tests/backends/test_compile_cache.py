@@ -21,7 +21,7 @@ from conftest import missing
 from deltaprop.backends.native import compiler as native_compiler
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="owners, modes and process groups are POSIX's")
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 #: Fits on "numpy" and on "reference"; what comes out, and every warning, as JSON.
 FIT = f"""
 import json, os, sys, time, warnings

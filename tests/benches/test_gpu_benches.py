@@ -42,7 +42,7 @@ from host_cuda import compiler_problem, in_place_of_cupy
 import deltaprop as dp
 from deltaprop.backends.cuda.shared_memory import CLUSTERS, MOST_LAYERS
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

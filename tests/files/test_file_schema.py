@@ -63,7 +63,7 @@ def resumed(kind, changes, tmp_path):
         content, arrays = json.loads(json.dumps(configuration)), {name: array.copy() for name, array in tensors.items()}
         change(content, arrays)
         write_model(folder / f"{number:03}.changed", content, arrays)
-    tests = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})"
+    tests = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})"
     return python("-c", tests + RESUME, kind, folder).splitlines()
 
 

@@ -47,7 +47,7 @@ ITS_TESTS = {
 def test_its_own_tests_pass_on_ours(module, tmp_path):
     left_out = [f"not {name}" for name in ITS_TESTS[module]]
     options = ["-p", "scikit_learn_names", "-p", "no:cacheprovider", "-q", "-rs", "--pyargs", module]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     run = subprocess.run(
         [sys.executable, "-m", "pytest", *options, "-k", " and ".join(left_out)],
         cwd=tmp_path,
