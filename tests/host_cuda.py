@@ -41,16 +41,16 @@ def compiler_problem():
 
 @cache
 def library(file, dtype, definitions=()):
-    """``kernels/<file>.cu`` as a shared library of the host, and how many blocks make a cluster of each kernel."""
+    """``kernels/cuda/<file>.cu`` as a shared library of the host, and how many blocks make a cluster of each kernel."""
     kernels = Path(str(files("deltaprop.kernels")))
     options = ["-std=c++17", f"-I{kernels}", "-DDELTAPROP_HAS_CLUSTERS=1", *TYPE_OPTIONS[dtype], *definitions]
-    source = kernels / f"{file}.cu"
+    source = kernels / "cuda" / f"{file}.cu"
     # Before __global__ has a meaning, it marks the kernels that macros have spelled out.
     expanded = subprocess.run(
         ["g++", "-E", "-x", "c++", *options, str(source)], check=True, capture_output=True, text=True
     ).stdout
     declared = re.findall(r'extern "C" __global__\s+((?:__\w+__\([^)]*\)\s*)*)void (\w+)\(', expanded)
-    assert declared, f"{file}.cu holds no kernel"
+    assert declared, f"cuda/{file}.cu holds no kernel"
     clusters = {name: re.search(r"__cluster_dims__\((\d+)", attributes) for attributes, name in declared}
     names = list(clusters)
     with tempfile.TemporaryDirectory() as folder:

@@ -514,7 +514,7 @@ import deltaprop.kernels
 copied = pathlib.Path({folder!r}) / "kernels"
 if not copied.exists():
     shutil.copytree(pathlib.Path(deltaprop.kernels.__file__).parent, copied)
-    changed = sorted(copied.glob({pattern!r}))
+    changed = sorted(copied.rglob({pattern!r}))
     assert changed
     changed[-1].write_text(changed[-1].read_text() + "// changed")
 spec = importlib.util.spec_from_file_location("deltaprop.kernels", copied / "__init__.py")

@@ -104,8 +104,8 @@ def test_the_sigmoid_has_no_general_quotient_of_floats(dtype):
 
 
 def test_an_error_shows_the_log(monkeypatch):
-    monkeypatch.setattr(cuda_compiler, "read", lambda name: "not C++")
-    with pytest.raises(RuntimeError, match=r"kernels/sgd.cu does not compile for sm_90 and float32"):
+    monkeypatch.setattr(cuda_compiler.kernel_sources, "read", lambda name: "not C++")
+    with pytest.raises(RuntimeError, match=r"kernels/cuda/sgd.cu does not compile for sm_90 and float32"):
         compile_kernels("sgd", "float32", "sm_90")
 
 
@@ -141,7 +141,7 @@ def test_all_files_are_compiled_at_once(tmp_path, monkeypatch):
 def test_a_file_that_does_not_compile_ends_it(tmp_path, monkeypatch):
     monkeypatch.setenv("DELTAPROP_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(cuda_compiler, "kernel_files", lambda: ["sgd"])
-    with pytest.raises(RuntimeError, match=r"kernels/sgd.cu does not compile for sm_3 and float"):
+    with pytest.raises(RuntimeError, match=r"kernels/cuda/sgd.cu does not compile for sm_3 and float"):
         compile_all("sm_3")
 
 

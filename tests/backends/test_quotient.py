@@ -1,4 +1,4 @@
-"""The quotient of kernels/quotient.cuh, from any reciprocal that a device may give."""
+"""The quotient of kernels/shared/quotient.cuh, from any reciprocal that a device may give."""
 
 import ctypes
 import shutil
@@ -22,7 +22,7 @@ extern "C" void quotients(const float* n, const float* s, const float* reciproca
 @pytest.fixture(scope="module")
 def quotients(tmp_path_factory):
     if not shutil.which("g++"):
-        missing("g++", "no g++ to compile kernels/quotient.cuh")
+        missing("g++", "no g++ to compile kernels/shared/quotient.cuh")
     folder = tmp_path_factory.mktemp("quotient")
     (folder / "source.cpp").write_text(SOURCE)
     options = ["-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC", f"-I{files('deltaprop.kernels')}"]

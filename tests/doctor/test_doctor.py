@@ -403,7 +403,7 @@ def test_kernels_compiled_beforehand(tmp_path, monkeypatch, capsys):
     assert sorted(kernels) == sorted(2 * [(dtype, blocks) for dtype in ("float64", "float32") for blocks in (1, 2)])
     assert sorted(what.split()[0] for _, what in events) == ["gather-float32", "gather-float64"]
     assert run(["doctor", "--compile", "sm_20"]) == 2
-    assert "kernels for sm_20: kernels/gather.cu does not compile" in capsys.readouterr().err
+    assert "kernels for sm_20: kernels/cuda/gather.cu does not compile" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

@@ -1,4 +1,4 @@
-"""The CUDA backend: CuPy's arrays and matrix products, our own kernels (``kernels/*.cu``) for everything else.
+"""The CUDA backend: CuPy's arrays and matrix products, our own kernels (``kernels/cuda/*.cu``) for everything else.
 
 Works on the caller's current device and stream; nothing here waits for the device except where a number is handed to
 the host (`all_finite`, `squared_norm`, `to_numpy`), where ways are timed when a shape is first met, and where a device
@@ -319,9 +319,9 @@ class CupyBackend(Backend):
         definitions: tuple[str, ...] = (),
         shared_bytes: int | None = None,
     ) -> Any:
-        """The kernel called `function` in ``kernels/<file>.cu`` for arrays of `dtype`, compiled when first asked for.
+        """The kernel called `function` in ``kernels/cuda/<file>.cu`` for arrays of `dtype`, compiled when first asked for.
 
-        ``kernels/output_delta.cu`` holds one kernel for each pair of a loss and an activation, and so on. `definitions`
+        ``kernels/cuda/output_delta.cu`` holds one kernel for each pair of a loss and an activation, and so on. `definitions`
         are options of the compiler that make a variant of the file. A launch may be given up to so many bytes of shared
         memory, or as many as any kernel may where `shared_bytes` is None.
         """
@@ -424,7 +424,7 @@ class CupyBackend(Backend):
         return buffer
 
     def _tickets(self, count: int) -> Array:
-        """At least so many counters that are 0 between launches, for ``kernels/last_block.cuh``; as `_scratch`."""
+        """At least so many counters that are 0 between launches, for ``kernels/cuda/last_block.cuh``; as `_scratch`."""
         buffers = self._here.buffers
         key = ("tickets", None, self.cp.cuda.Device().id, self.cp.cuda.get_current_stream().ptr)
         if key not in buffers or buffers[key].size < count:
@@ -806,7 +806,7 @@ class CupyBackend(Backend):
         return self._kernel("resident", function, dtype, definitions, residence.shared_bytes)
 
     def run_resident(self, plan: Array, dtype: np.dtype[Any], residence: Residence, members: int) -> None:
-        """Launch ``kernels/resident.cu``: one cluster a member. The bytes of `plan` lie on the device."""
+        """Launch ``kernels/cuda/resident.cu``: one cluster a member. The bytes of `plan` lie on the device."""
         kernel = self.resident_kernel(dtype, residence)
         grid, block = (members * residence.blocks,), (residence.shape.threads,)
         kernel(grid, block, (plan,), shared_mem=residence.shared_bytes)

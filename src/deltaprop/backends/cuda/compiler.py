@@ -17,10 +17,10 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from deltaprop.backends import kernel_sources
 from deltaprop.backends.compiled_files import load_compiled
-from deltaprop.backends.kernel_sources import kernel_sources
 
-#: Type names of CUDA C++ by NumPy dtype name, and the options that choose them (see ``kernels/real.cuh``).
+#: Type names of CUDA C++ by NumPy dtype name, and the options that choose them (see ``kernels/cuda/real.cuh``).
 TYPE_OPTIONS = {
     "float64": ("-DDELTAPROP_REAL=double", "-DDELTAPROP_DOUBLE"),
     "float32": ("-DDELTAPROP_REAL=float",),
@@ -46,28 +46,24 @@ NARROW = {
 
 def kernel_files() -> list[str]:
     """Names of the kernel files, without ``.cu``."""
-    return sorted(f.name.removesuffix(".cu") for f in files("deltaprop.kernels").iterdir() if f.name.endswith(".cu"))
+    found = kernel_sources.kernel_files("cuda")
+    return [name.removeprefix("cuda/").removesuffix(".cu") for name in found if name.endswith(".cu")]
 
 
 def dtypes_of(name: str) -> tuple[str, ...]:
-    """For which arrays ``kernels/<name>.cu`` is compiled."""
+    """For which arrays ``kernels/cuda/<name>.cu`` is compiled."""
     return ("float32", "float64", *NARROW.get(name, ()))
 
 
-def read(name: str) -> str:
-    """Text of a file under ``kernels/``."""
-    return files("deltaprop.kernels").joinpath(name).read_text(encoding="utf-8")
-
-
 def _headers() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    names = tuple(sorted(f.name for f in files("deltaprop.kernels").iterdir() if f.name.endswith(".cuh")))
-    return tuple(read(name) for name in names), names
+    names = tuple(name for name in kernel_sources.kernel_files() if name.endswith(".cuh"))
+    return tuple(kernel_sources.read(name) for name in names), names
 
 
 def compile_kernels(
     name: str, dtype: str, architecture: str, definitions: tuple[str, ...] = (), *, to_ptx: bool = False
 ) -> bytes:
-    """Machine code (a cubin) of ``kernels/<name>.cu`` for arrays of `dtype`.
+    """Machine code (a cubin) of ``kernels/cuda/<name>.cu`` for arrays of `dtype`.
 
     Parameters
     ----------
@@ -94,14 +90,14 @@ def compile_kernels(
     target = f"-arch={architecture.replace('sm_', 'compute_') if to_ptx else architecture}"
     options = (target, *OPTIONS, *TYPE_OPTIONS[dtype], *definitions)
     encoded = ([text.encode() for text in group] for group in (sources, names))
-    program = nvrtc.createProgram(read(f"{name}.cu"), f"{name}.cu", *encoded)
+    program = nvrtc.createProgram(kernel_sources.read(f"cuda/{name}.cu"), f"cuda/{name}.cu", *encoded)
     try:
         nvrtc.compileProgram(program, options)
         code: bytes | str = nvrtc.getPTX(program) if to_ptx else nvrtc.getCUBIN(program)
         return code.encode() if isinstance(code, str) else code
     except nvrtc.NVRTCError as error:
         log = nvrtc.getProgramLog(program)
-        raise RuntimeError(f"kernels/{name}.cu does not compile for {architecture} and {dtype}: {log}") from error
+        raise RuntimeError(f"kernels/cuda/{name}.cu does not compile for {architecture} and {dtype}: {log}") from error
     finally:
         nvrtc.destroyProgram(program)
 
@@ -111,7 +107,7 @@ def cached_cubin(name: str, dtype: str, architecture: str, definitions: tuple[st
     from cupy.cuda import nvrtc
 
     options = (*OPTIONS, *TYPE_OPTIONS[dtype], *definitions)
-    identity = (name, architecture, *options, str(nvrtc.getVersion()), *kernel_sources())
+    identity = (name, architecture, *options, str(nvrtc.getVersion()), *kernel_sources.kernel_sources())
     return load_compiled(
         f"{name}-{dtype}-{architecture}",
         ".cubin",

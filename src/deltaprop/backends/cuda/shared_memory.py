@@ -1,4 +1,4 @@
-"""Small networks that stay in the shared memory of a cluster of blocks for whole epochs: ``kernels/resident.cu``.
+"""Small networks that stay in the shared memory of a cluster of blocks for whole epochs: ``kernels/cuda/resident.cu``.
 
 Here stands what lies where in that memory, whether it fits, and how many blocks share a network.
 """
@@ -48,7 +48,7 @@ _I, _L, _D, _P = ctypes.c_int, ctypes.c_longlong, ctypes.c_double, ctypes.c_void
 
 
 class Layer(ctypes.Structure):
-    """The twin of ``struct Layer`` in ``kernels/resident.cu``, which says what the fields mean."""
+    """The twin of ``struct Layer`` in ``kernels/cuda/resident.cu``, which says what the fields mean."""
 
     _fields_ = tuple(
         (name, _I)
@@ -61,7 +61,7 @@ class Layer(ctypes.Structure):
 
 
 class Shape(ctypes.Structure):
-    """The twin of ``struct Shape`` in ``kernels/resident.cu``, which says what the fields mean."""
+    """The twin of ``struct Shape`` in ``kernels/cuda/resident.cu``, which says what the fields mean."""
 
     _fields_ = (
         ("layers", _I),
@@ -90,7 +90,7 @@ class Shape(ctypes.Structure):
 
 
 class Plan(ctypes.Structure):
-    """The twin of ``struct Plan`` in ``kernels/resident.cu``, which says what the fields mean."""
+    """The twin of ``struct Plan`` in ``kernels/cuda/resident.cu``, which says what the fields mean."""
 
     _fields_ = (
         ("shape", Shape),

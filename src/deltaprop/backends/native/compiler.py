@@ -1,4 +1,4 @@
-"""``kernels/epoch.cpp`` as a shared library for this processor, by whichever C++ compiler there is."""
+"""``kernels/cpu/epoch.cpp`` as a shared library for this processor, by whichever C++ compiler there is."""
 
 from __future__ import annotations
 
@@ -88,7 +88,8 @@ def native_library(real: str, load: Callable[[Path], T]) -> T:
 def _compile(command: Sequence[str], folder: Path) -> bytes:
     output = folder / "epoch.so"
     with as_file(files("deltaprop.kernels")) as kernels:
-        run_compiler([*command, str(kernels / "epoch.cpp"), "-o", str(output)], SECONDS_TO_COMPILE, scratch=folder)
+        source = str(kernels / "cpu" / "epoch.cpp")
+        run_compiler([*command, f"-I{kernels}", source, "-o", str(output)], SECONDS_TO_COMPILE, scratch=folder)
     try:
         return output.read_bytes()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The library compiled from ``kernels/epoch.cpp``, as Python sees it."""
+"""The library compiled from ``kernels/cpu/epoch.cpp``, as Python sees it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _I, _D, _P = ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
 
 
 class Plan(ctypes.Structure):
-    """What an epoch is to do; the twin of ``struct Plan`` in ``kernels/epoch.cpp``, which says what the fields mean."""
+    """What an epoch is to do; the twin of ``struct Plan`` in ``kernels/cpu/epoch.cpp``, which says what the fields mean."""
 
     _fields_ = (
         ("layers", _I),

@@ -1,4 +1,4 @@
-"""The activations g and their derivatives g′ and g″ in NumPy; the twin of ``kernels/activation.cuh``.
+"""The activations g and their derivatives g′ and g″ in NumPy; the twin of ``kernels/shared/activation.cuh``.
 
 Every function writes into `out` and allocates nothing: ``value(z, out, spare)``, ``gradient(z, out, spare)`` and
 ``curvature(z, out, spare)`` take 1-D contiguous arrays of one size, `spare` being scratch. `out` may be `z` itself in

@@ -1,4 +1,4 @@
-"""Costs and their slopes in NumPy; the twin of ``kernels/loss.cuh`` and ``kernels/output_delta.cu``.
+"""Costs and their slopes in NumPy; the twin of ``kernels/shared/loss.cuh`` and ``kernels/cuda/output_delta.cu``.
 
 Costs come from z, never from log(a), and as sums in which nothing cancels: they stay right where a rounds to 0 or 1.
 Every cost writes one entry a sample and output into `out`. Arrays are (…, m, s_L), contiguous and of one dtype. Scratch

@@ -1,0 +1,116 @@
+// Products of matrices that do not fit the first cache. The second operand is taken in panels as wide as a register
+// tile, each rearranged so that its rows follow one another, and goes through the whole of the first operand while it is
+// in the second cache; the first is read where it lies. What is to be done with the entries of the result is done while
+// they are there, too.
+//
+// With the 32 registers of AVX-512 this is faster than the BLAS that SciPy brings; with 16 it is not, and is not used.
+#pragma once
+#include "cpu/small_product.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace panels {
+
+#if defined(__AVX512F__)
+const bool ARE_FASTER = true;
+#else
+const bool ARE_FASTER = false;
+#endif
+// Rows of the first operand from which rearranging the second pays.
+const int64_t FEWEST_ROWS = 32;
+// Rows of a panel: of float, 256 KiB. They come from the second cache, and are asked for so many rows before.
+const int64_t DEPTH = 1024;
+const int AHEAD = 8;
+
+template <typename T> constexpr int64_t width() { return small_product::PANEL * small_product::WIDEST / int64_t(sizeof(T)); }
+
+// Entries of memory for a panel.
+template <typename T> constexpr int64_t room() { return DEPTH * width<T>(); }
+
+// B (K, N), its rows `stride` apart, or where it is `transposed` those of its transpose (N, K).
+template <typename T> struct Second {
+    const T* entries;
+    int64_t stride;
+    bool transposed;
+
+    // `depth` rows from row k on of `columns` columns from column j on.
+    void rearrange(int64_t k, int64_t depth, int64_t j, int64_t columns, T* panel) const {
+        if (transposed) return transpose(entries + j * stride + k, depth, columns, panel);
+        for (int64_t row = 0; row < depth; ++row)
+            std::memcpy(panel + row * width<T>(), entries + (k + row) * stride + j, columns * sizeof(T));
+    }
+
+private:
+    void transpose(const T* from, int64_t depth, int64_t columns, T* panel) const {
+        const int64_t BLOCK = 16;
+        for (int64_t j = 0; j < columns; j += BLOCK)
+            for (int64_t k = 0; k < depth; k += BLOCK) {
+                const int64_t wide = std::min(BLOCK, columns - j), deep = std::min(BLOCK, depth - k);
+                const T* source = from + j * stride + k;
+                T* target = panel + k * width<T>() + j;
+                const auto copy = [&](int64_t rows, int64_t across) {
+                    for (int64_t row = 0; row < rows; ++row)
+                        for (int64_t column = 0; column < across; ++column)
+                            target[row * width<T>() + column] = source[column * stride + row];
+                };
+                if (wide == BLOCK && deep == BLOCK) copy(BLOCK, BLOCK);  // bounds that the compiler knows
+                else copy(deep, wide);
+            }
+    }
+};
+
+// C (M, N) := A B, or A B + bias (N,) where there is one; A (M, K), its rows `a_stride` apart. done(j, columns) once
+// columns j ... of C are there. `panel` is room<T>() entries. Once `stopped` the rest of C is left undone.
+template <typename T, class Stopped, class Done>
+void multiply(int64_t M, int64_t N, int64_t K, const T* A, int64_t a_stride, const Second<T>& B, const T* bias, T* C,
+              int64_t c_stride, T* panel, Stopped stopped, Done done) {
+    for (int64_t j = 0; j < N; j += width<T>()) {
+        const int64_t columns = std::min(width<T>(), N - j);
+        for (int64_t k = 0; k < K; k += DEPTH) {
+            if (stopped()) return;
+            const int64_t depth = std::min(DEPTH, K - k);
+            B.rearrange(k, depth, j, columns, panel);
+            small_product::Product<T, AHEAD>{M, columns, depth, A + k, a_stride, 1, panel, width<T>(), T(1), T(k != 0),
+                                      k == 0 && bias ? bias + j : nullptr, C + j, c_stride}();
+        }
+        done(j, columns);
+    }
+}
+
+// The transpose of A (K, M), its rows `a_stride` apart, in tiles of rows that follow one another: M K entries.
+template <typename T, class Stopped>
+void rearrange_first(int64_t M, int64_t K, const T* A, int64_t a_stride, T* tiles, Stopped stopped) {
+    const int64_t TILE = small_product::TILE, whole = M / TILE * TILE, rest = M - whole;
+    for (int64_t k = 0; k < K; ++k, A += a_stride) {
+        if (k % DEPTH == 0 && stopped()) return;
+        for (int64_t i = 0; i < whole; i += TILE)
+            for (int64_t r = 0; r < TILE; ++r) tiles[i * K + k * TILE + r] = A[i + r];
+        for (int64_t r = 0; r < rest; ++r) tiles[whole * K + k * rest + r] = A[whole + r];
+    }
+}
+
+// C := alpha A^T B + beta C for the A that has been rearranged; `C` of column j, for what comes out may go elsewhere.
+// Once `stopped` the rest of C is left undone.
+template <typename T, class Where, class Stopped, class Done>
+void multiply_rearranged(int64_t M, int64_t N, int64_t K, const T* tiles, const Second<T>& B, T alpha, T beta,
+                         Where where, int64_t c_stride, T* panel, Stopped stopped, Done done) {
+    const int64_t TILE = small_product::TILE;
+    for (int64_t j = 0; j < N; j += width<T>()) {
+        const int64_t columns = std::min(width<T>(), N - j);
+        T* C = where(j);
+        for (int64_t k = 0; k < K; k += DEPTH) {
+            if (stopped()) return;
+            const int64_t depth = std::min(DEPTH, K - k);
+            B.rearrange(k, depth, j, columns, panel);
+            for (int64_t i = 0; i < M; i += TILE) {
+                const int64_t rows = std::min(TILE, M - i);
+                small_product::Product<T, AHEAD>{rows, columns, depth, tiles + i * K + k * rows, 1, rows, panel, width<T>(), alpha,
+                                          k == 0 ? beta : T(1), nullptr, C + i * c_stride, c_stride}();
+            }
+        }
+        done(j, columns);
+    }
+}
+
+}  // namespace panels

@@ -1,0 +1,82 @@
+// What the kernels of output_delta.cu and output_delta_softmax.cu have in common: their arguments, and how the cost and
+// the bias gradient are added up.
+#pragma once
+#include "shared/activation.cuh"
+#include "cuda/bfloat16.cuh"
+#include "cuda/column_tiles.cuh"
+#include "shared/loss.cuh"
+
+#define ARGUMENTS                                                                                                    \
+    const real *z, const real *a, const real *y, const real *weights, real *delta, unsigned short *narrow_delta,     \
+        int delta_columns, real scale_at_launch, const real *scale_on_device, double *total, long long *step,        \
+        double *parts, real *sums, real *partial, unsigned *tickets, int rows, int columns, int tiles,               \
+        int rows_per_block, int log2_lanes, int width, real keep
+#define GIVEN                                                                                                       \
+    Output {                                                                                                        \
+        z, a, y, weights, delta, narrow_delta, delta_columns, number(scale_at_launch, scale_on_device), total,      \
+            step, parts, sums, partial, tickets, keep,                                                              \
+            Tiling { rows, columns, tiles, rows_per_block, log2_lanes, columns }                                    \
+    }
+
+struct Output {
+    const real *z, *a, *y, *weights;
+    real* delta;
+    unsigned short* narrow_delta;
+    int delta_columns;
+    real scale;
+    double* total;
+    long long *step;
+    double *parts;
+    real *sums, *partial;
+    unsigned *tickets;
+    real keep;
+    Tiling tiling;
+
+    __device__ bool wants_delta() const { return delta || narrow_delta; }
+    template <int N> __device__ void put_delta(int row, int column, const Pack<real, N>& own) const {
+        const long long at = (long long)row * delta_columns + column;
+        if (narrow_delta) {
+            Pack<unsigned short, N> narrow;
+            for (int j = 0; j < N; ++j) narrow.entry[j] = to_bfloat16(float(own.entry[j]));
+            store_pack<unsigned short, N>(narrow_delta + at, narrow);
+        } else if (delta) {
+            store_pack<real, N>(delta + at, own);
+        }
+    }
+};
+
+__device__ inline double over_the_block(double x) {
+    __shared__ double of_warp[8];
+    for (int distance = 16; distance > 0; distance /= 2) x += __shfl_xor_sync(0xffffffffu, x, distance);
+    __syncthreads();  // the sum before has been read
+    if (threadIdx.x == 0) of_warp[threadIdx.y] = x;
+    __syncthreads();
+    x = of_warp[0];
+    for (int warp = 1; warp < 8; ++warp) x += of_warp[warp];
+    return x;
+}
+
+// From what each thread has of the cost and of the sums over its rows to *total and sums.
+template <int N, int K> __device__ void add_up(const Output& to, double cost, Pack<real, N> (&sum)[K]) {
+    const int tiles = gridDim.x, slices = gridDim.y, thread = threadIdx.y * 32 + threadIdx.x;
+    double* of_tiles = to.parts + (long long)slices * tiles;
+    cost = over_the_block(cost);
+    if (thread == 0 && slices > 1) to.parts[(long long)blockIdx.y * tiles + blockIdx.x] = cost;
+    if (!add_up_slices(to.tiling, sum, to.sums, to.partial, to.tickets, to.keep)) return;
+    if (slices > 1) {
+        cost = 0;
+        for (int slice = thread; slice < slices; slice += 256) cost += to.parts[(long long)slice * tiles + blockIdx.x];
+        cost = over_the_block(cost);
+    }
+    if (tiles > 1) {
+        if (thread == 0) of_tiles[blockIdx.x] = cost;
+        if (!is_last_block(to.tickets + tiles, tiles)) return;
+        cost = 0;
+        for (int tile = thread; tile < tiles; tile += 256) cost += of_tiles[tile];
+        cost = over_the_block(cost);
+    }
+    if (thread == 0) {
+        *to.total += cost;
+        if (to.step) *to.step += 1;
+    }
+}

@@ -1,0 +1,60 @@
+// delta^(L) = scale * dcost/dz^(L), the cost and the bias gradient, in one pass over the output; after a softmax,
+// output_delta_softmax.cu.
+//   z, a, y : (rows, columns)    delta : (rows, delta_columns)    weights : (rows,)    sums : (columns,)
+// weights, with which the samples count, may be null (all 1), and so may delta (the cost alone is wanted) and sums. As an
+// operand of products, in rows that are filled up (see padding.py), delta is wanted in bfloat16: narrow_delta.
+// Costs are weighted, but not scaled, and added to *total, which is double, for it adds up a whole epoch. Of what sums
+// held, `keep` times is kept. Where `step` is not null it is counted up: this is the kernel of a step that runs once and
+// after all that read it (see minibatch.cu).
+// How a launch is laid out, and what partial and tickets are for, is in column_tiles.cuh; parts : (slices + 1, tiles) are
+// the costs of blocks and, last, of tiles. A thread takes `width` columns at once, 1 or as many as fill 16 bytes.
+#include "cuda/output.cuh"
+
+// Rows a thread has on their way at a time.
+constexpr int IN_FLIGHT = 2;
+
+template <class Loss, class G, int N> __device__ void output_delta(const Output& of) {
+    const Tiling& tiling = of.tiling;
+    const int columns = tiling.columns, column = tiling.column<N, 1>(0, tiling.lane());
+    const int step = tiling.at_a_time(), end = column < columns ? tiling.end() : 0;
+    double cost = 0;
+    Pack<real, N> sum[1] = {};
+    const long long down = (long long)step * columns;
+    int row = tiling.first();
+    for (long long i = tiling.entry(row, column); row < end; row += IN_FLIGHT * step, i += IN_FLIGHT * down) {
+        Pack<real, N> z[IN_FLIGHT], a[IN_FLIGHT], y[IN_FLIGHT];
+        real weight[IN_FLIGHT];
+#pragma unroll
+        for (int u = 0; u < IN_FLIGHT; ++u) {
+            if (row + u * step >= end) continue;
+            z[u] = load_pack<real, N>(of.z + i + u * down);
+            a[u] = load_pack<real, N>(of.a + i + u * down);
+            y[u] = load_pack<real, N>(of.y + i + u * down);
+            weight[u] = of.weights ? of.weights[row + u * step] : real(1);
+        }
+#pragma unroll
+        for (int u = 0; u < IN_FLIGHT; ++u) {
+            if (row + u * step >= end) continue;
+            real own = 0;
+            Pack<real, N> d;
+            for (int j = 0; j < N; ++j) {
+                const real zj = z[u].entry[j], aj = a[u].entry[j], yj = y[u].entry[j];
+                own += Loss::template cost<G>(zj, aj, yj);
+                d.entry[j] = weight[u] * of.scale * Loss::template delta<G>(zj, aj, yj);
+                sum[0].entry[j] += d.entry[j];
+            }
+            cost += weight[u] * own;
+            of.put_delta(row + u * step, column, d);
+        }
+    }
+    add_up(of, cost, sum);
+}
+
+#define DELTAPROP_DO(LOSS, NAME, G)                                                               \
+    extern "C" __global__ __launch_bounds__(256) void output_delta_##LOSS##_##NAME(ARGUMENTS) { \
+        if (width > 1)                                                                            \
+            output_delta<loss::LOSS, G, 16 / sizeof(real)>(GIVEN);                                \
+        else                                                                                      \
+            output_delta<loss::LOSS, G, 1>(GIVEN);                                                \
+    }
+DELTAPROP_FOR_EACH_LOSS

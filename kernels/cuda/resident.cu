@@ -1,0 +1,782 @@
+// Whole epochs of a small network in one launch: parameters and optimizer state stay in the shared memory of one
+// cluster of blocks from the first minibatch to the last. One cluster a member: K networks train side by side.
+//
+// Of the first layers, the split ones, each block of the cluster owns a share of the units: their rows of W, their z
+// and their delta. Every block has the layers after them to itself and computes them whole, the same bits in each: that
+// takes less time than a barrier of the cluster. A step; a barrier of the cluster stands where the arrows are, in
+// other places a barrier of the block does:
+//   forward, layer by layer   own z = W a + b, own a = g(z), to every block if the layer is split          (split ->)
+//   output                    delta^(L) and, in one block, the cost
+//   backward                  W^T delta^(l+1) of own units; if layer l+1 is split, each block's part of the sum goes to
+//                             the block that owns the unit, and parts are summed block by block    (l+1 split ->)
+//   update                    own rows of W and b, from own delta and all of a
+// The next minibatch is copied to shared memory meanwhile. What the first split layer sends to the others has
+// two places, for even and odd steps, with arrivals of their own: a block that is still busy with a step is not
+// disturbed by one that is ahead. No block is ahead by more than that, for it needs what the others send in each step;
+// where a block owns no unit of that layer, and so sends nothing, all wait for each other when a step begins.
+// Sums have a fixed order: the same input gives the same bits.
+//
+// What is the same for all runs of a network, its Shape, is decided by the caller (src/deltaprop/backends/cuda/shared_memory.py).
+// Where DELTAPROP_RESIDENT_SHAPE is defined, it is a constant: loops over units, rows and layers unroll, and divisions
+// become multiplications. Devices run this variant only: without a shape, this file holds no kernel for them. Compiled
+// as C++, it may go without: one library for the tests of every shape, which is read from the plan then.
+#include "cuda/chosen_activation.cuh"
+#include "cuda/chosen_loss.cuh"
+#include "cuda/cluster.cuh"
+#include "cuda/pack.cuh"
+#include "cuda/real.cuh"
+#include "cuda/warp.cuh"
+
+typedef long long integer;
+
+// Places in shared memory are in reals and begin at multiples of 16 bytes. Matrices lie row by row, each row at a
+// multiple of 16 bytes, and what fills rows up is 0: W (share, s_in), a (height, s_in), z and delta (height, share),
+// parts (C, height, share).
+struct Layer {
+    int s_in, s_out;
+    int activation;                    // by its place in DELTAPROP_FOR_EACH_ACTIVATION; softmax is -1
+    int split, share;                  // whether blocks share its units; units a block owns at most
+    int a_stride, w_stride, z_stride;  // entries between rows of a, its input, of W, and of z and delta
+    int W, b;                          // a moment of W lies `state` (or twice that) after it
+    int A, Z, delta, parts;            // A not of the first layer, which has X; Z holds g'(z), that of the last layer z
+    int first_weight, first_bias;      // places in the flat vector
+    int units, rows, lanes, slices;    // of z a thread sums for so many units and rows, over 1/(lanes slices) of a row
+    int rows_back;                     // rows for which a thread sums 16 bytes of W^T delta
+    int units_updated;                 // units for which a thread updates 16 bytes of W
+    int weights_from, biases_from;     // the first thread that does, and the first that updates a bias
+};
+
+struct Shape {
+    int layers;
+    Layer layer[8];
+    int loss, optimizer;     // by its place in struct place and in the enum below
+    int batch, height;       // rows of a minibatch, and of the matrices that hold one: a multiple of every `rows`
+    int threads;
+    int rows_unrolled;       // rows that the loops of the update take at once
+    int n, state;            // parameters; entries of W and b in shared memory
+    int X, Y, weights;       // two places each, for even and odd steps; so has A of the second layer
+    int order;               // of the samples of the next minibatches, as integers, two as well
+    int arrivals;            // two of each layer, see arrivals_of
+    int partial, sums;       // parts of z while it is summed; doubles for sums over the block and the cluster
+    int entries;             // reals in all
+    int x_lanes, y_lanes, output_lanes;  // threads that fetch a row of x or y, or make a row of delta^(L)
+};
+
+struct Plan {
+    Shape shape;
+    integer samples, steps, epochs;            // steps an epoch
+    real *parameters, *first, *second;         // (members, n); the moments, or null
+    const real *x, *y;                         // (samples, s_1), (samples, s_L)
+    const real* weights;                       // (epochs, samples) in the order of the epochs, or null
+    const integer* order;                      // (members or 1, epochs, samples), or null
+    integer order_stride;                      // entries from one member's order to the next, 0 where they share it
+    const real* terms;                         // (members or 1, epochs, steps, 5), see Terms
+    integer terms_stride;
+    double momentum, beta_1, beta_2, epsilon;
+    double *cost, *decay;                      // (members, epochs)
+    double* squares;                           // (members, epochs): sum W^2 at the end of each
+    integer* diverged;                         // (members,): the epoch, from 1, in which a number was no longer finite
+    integer keep_last_good;                    // then leave `parameters` as they were before that epoch
+    integer x_bytes, y_bytes;                  // bytes a copy
+};
+
+enum Optimizer { sgd, momentum, nesterov, adam };
+
+// What differs from step to step: the factor of delta^(L), of W in its gradient, of sum W^2; eta, with Adam's bias
+// correction; what is taken off the weights by AdamW.
+struct Terms {
+    real scale, penalty, decay, rate, weight_decay;
+};
+
+constexpr int entries_a_pack = 16 / sizeof(real);
+typedef Pack<real, entries_a_pack> Entries;
+constexpr int most_sums = 32, most_rows = 8, most_units = 8;  // a thread's, at once
+
+__device__ inline Entries entries_at(const real* from) { return load_pack<real, entries_a_pack>(from); }
+__device__ constexpr int quotient_up(int x, int y) { return (x + y - 1) / y; }
+
+// -- where the shape comes from ---------------------------------------------------------------------------------
+
+#ifdef DELTAPROP_RESIDENT_SHAPE
+
+#define UNROLL _Pragma("unroll")
+#define UNROLL_BY(N) _Pragma(TEXT(unroll N))
+#define TEXT(X) #X
+
+__device__ constexpr Shape fixed_shape = DELTAPROP_RESIDENT_SHAPE;
+
+// The number of a layer, as a type.
+template <int L> struct Index {
+    __device__ constexpr operator int() const { return L; }
+};
+
+struct Source {
+    __device__ static constexpr const Shape& shape(const Plan&) { return fixed_shape; }
+    __device__ static constexpr int threads() { return fixed_shape.threads; }
+    // f(l) for l = FIRST, FIRST + 1, ..., the last layer; or from there down to 1.
+    template <int L = 0, class F> __device__ static void each_layer(const Shape& shape, F f) {
+        if constexpr (L < fixed_shape.layers) {
+            f(Index<L>{});
+            each_layer<L + 1>(shape, f);
+        }
+    }
+    template <int L = fixed_shape.layers - 1, class F> __device__ static void each_layer_down(const Shape& shape, F f) {
+        if constexpr (L > 0) {
+            f(Index<L>{});
+            each_layer_down<L - 1>(shape, f);
+        }
+    }
+};
+
+#else
+
+#define UNROLL
+#define UNROLL_BY(N)
+
+struct Source {
+    __device__ static const Shape& shape(const Plan& plan) { return plan.shape; }
+    __device__ static int threads() { return int(blockDim.x); }
+    template <class F> __device__ static void each_layer(const Shape& shape, F f) {
+        for (int l = 0; l < shape.layers; ++l) f(l);
+    }
+    template <class F> __device__ static void each_layer_down(const Shape& shape, F f) {
+        for (int l = shape.layers - 1; l > 0; --l) f(l);
+    }
+};
+
+#endif
+
+// -- sums over neighbouring lanes -------------------------------------------------------------------------------
+
+// Lanes `distance` apart share their first n sums out among them: each gets both lanes' sums of one half. `first` and
+// `there` are where this lane's sums began, and how many of them there are. The loop has a bound that the compiler
+// knows from the beginning, or it would not unroll, and the sums would lie in memory.
+__device__ inline void halve(real (&sums)[most_sums], int& n, int lane, int distance, int& first, int& there) {
+    const int half = (n + 1) / 2;
+    const bool upper = (lane & distance) != 0;
+    UNROLL
+    for (int i = 0; i < most_sums / 2; ++i) {
+        if (i >= half) continue;
+        const real low = sums[i], high = half + i < n ? sums[half + i] : real(0);
+        const real other = __shfl_xor_sync(0xffffffffu, upper ? low : high, distance);
+        sums[i] = (upper ? high : low) + other;
+    }
+    first += upper ? half : 0;
+    there = upper ? there - half : there < half ? there : half;
+    n = half;
+}
+
+__device__ inline real lanes_sum(real x, int lanes) {
+    UNROLL
+    for (int distance = 16; distance > 0; distance /= 2)
+        if (distance < lanes) x += __shfl_xor_sync(0xffffffffu, x, distance);
+    return x;
+}
+
+__device__ inline real lanes_max(real x, int lanes) {
+    UNROLL
+    for (int distance = 16; distance > 0; distance /= 2)
+        if (distance < lanes) {
+            const real other = __shfl_xor_sync(0xffffffffu, x, distance);
+            x = (other > x || other != other) ? other : x;  // as warp_max: a NaN wins
+        }
+    return x;
+}
+
+// -- the network ------------------------------------------------------------------------------------------------
+
+// Which samples a minibatch has: rows first ... first + rows - 1 of the order of an epoch.
+struct Minibatch {
+    integer epoch, first;
+    int rows;  // 0 after the last epoch
+    int slot;  // which of two places it has in shared memory
+
+    __device__ void advance(const Plan& plan, int batch) {
+        first += batch, slot ^= 1;
+        if (first >= plan.samples) first = 0, ++epoch;
+        count(plan, batch);
+    }
+    __device__ void count(const Plan& plan, int batch) {
+        const integer left = plan.samples - first;
+        rows = epoch >= plan.epochs ? 0 : left < batch ? int(left) : batch;
+    }
+};
+
+template <int BLOCKS> class Resident {
+public:
+    __device__ Resident(const Plan* plan, unsigned char* memory)
+        : p(*reinterpret_cast<const Plan*>(memory)), thread(int(threadIdx.x)), rank(cluster_rank<BLOCKS>()),
+          member(blockIdx.x / BLOCKS), at(reinterpret_cast<real*>(memory + (sizeof(Plan) + 15) / 16 * 16)) {
+        const integer* from = reinterpret_cast<const integer*>(plan);
+        integer* to = reinterpret_cast<integer*>(memory);
+        UNROLL_BY(1)
+        for (int i = thread; i < int(sizeof(Plan) / sizeof(integer)); i += threads()) to[i] = from[i];
+        __syncthreads();
+        UNROLL_BY(1)
+        for (int i = thread; i < shape().entries; i += threads()) at[i] = real(0);
+        __syncthreads();
+        if constexpr (BLOCKS > 1)
+            if (thread < 2 * shape().layers) arrivals_begin(arrivals_at(thread));
+        order = p.order ? p.order + member * p.order_stride : nullptr;
+        terms = reinterpret_cast<const Terms*>(p.terms + member * p.terms_stride);
+        mu = real(p.momentum), beta_1 = real(p.beta_1), beta_2 = real(p.beta_2), epsilon = real(p.epsilon);
+        __syncthreads();
+    }
+
+    __device__ void operator()() {
+        const int batch = shape().batch;
+        load();
+        Minibatch now{0, 0, 0, 0};
+        now.count(p, batch);
+        Minibatch next = now;
+        fetch_order(now);
+        copies_done();
+        __syncthreads();
+        fetch(now);
+        next.advance(p, batch);
+        fetch_order(next);
+        Terms of_next = *terms;
+        cluster_sync<BLOCKS>();  // every block of the cluster has begun, and may be written to
+        for (bool ended = false; !ended; ++step) {
+            copies_done();
+            if (some_send_nothing()) cluster_sync<BLOCKS>();
+            else __syncthreads();
+            const Terms of_now = of_next;
+            Minibatch after = next;
+            after.advance(p, batch);
+            forward(now.slot);
+            // By now the last threads have less to do than the first.
+            fetch(next);
+            fetch_order(after);
+            if (next.rows > 0) of_next = *++terms;
+            output(now.slot, now.rows, of_now.scale);
+            backward();
+            Source::each_layer(shape(), [&](auto l) { update(l, now.slot, now.rows, of_now); });
+            if (next.epoch != now.epoch) ended = end_epoch(now.epoch) || next.rows == 0;
+            now = next, next = after;
+        }
+        copies_done();           // of a minibatch that is not to come
+        cluster_sync<BLOCKS>();  // no block ends while another may still write to it
+    }
+
+private:
+    const Plan& p;
+    const int thread, rank;
+    const integer member;
+    real* const at;
+    const integer* order;
+    const Terms* terms;
+    real mu, beta_1, beta_2, epsilon;
+    double cost = 0, decay = 0;
+    unsigned step = 0;
+
+    __device__ const Shape& shape() const { return Source::shape(p); }
+    __device__ const Layer& layer_at(int l) const { return shape().layer[l]; }
+    __device__ bool some_send_nothing() const {
+        const Layer& first = layer_at(0);
+        return BLOCKS > 1 && first.split && (BLOCKS - 1) * first.share >= first.s_out;
+    }
+    __device__ static int threads() { return Source::threads(); }
+    __device__ int states() const { return shape().optimizer == sgd ? 0 : shape().optimizer == adam ? 2 : 1; }
+
+    // Units of a layer that come before those of this block, and how many it owns.
+    __device__ int first_of(const Layer& layer) const { return layer.split ? rank * layer.share : 0; }
+    __device__ int own(const Layer& layer) const {
+        if (!layer.split) return layer.s_out;
+        const int left = layer.s_out - first_of(layer);
+        return left < 0 ? 0 : left < layer.share ? left : layer.share;
+    }
+    // Whether this block is the one that stands for the layer where all have it.
+    __device__ bool counts(const Layer& layer) const { return layer.split || rank == 0; }
+
+    // -- parameters between the device's memory and the cluster's -----------------------------------------------
+
+    template <class F> __device__ void for_each_parameter(F f) {  // f(layer, place in shared memory, in a flat vector)
+        Source::each_layer(shape(), [&](auto l) {
+            const Layer& layer = layer_at(l);
+            const int first = first_of(layer), units = own(layer);
+            UNROLL_BY(1)
+            for (int i = thread; i < units * layer.s_in; i += threads()) {
+                const int unit = i / layer.s_in, k = i - unit * layer.s_in;
+                f(layer, layer.W + unit * layer.w_stride + k, layer.first_weight + first * layer.s_in + i);
+            }
+            UNROLL_BY(1)
+            for (int i = thread; i < units; i += threads()) f(layer, layer.b + i, layer.first_bias + first + i);
+        });
+    }
+
+    __device__ void load() {
+        const integer offset = member * shape().n;
+        for_each_parameter([&](const Layer&, int here, int there) {
+            at[here] = p.parameters[offset + there];
+            if (states() > 0) at[here + shape().state] = p.first[offset + there];
+            if (states() > 1) at[here + 2 * shape().state] = p.second[offset + there];
+        });
+    }
+
+    __device__ void save() {
+        const integer offset = member * shape().n;
+        for_each_parameter([&](const Layer& layer, int here, int there) {
+            if (!counts(layer)) return;
+            p.parameters[offset + there] = at[here];
+            if (states() > 0) p.first[offset + there] = at[here + shape().state];
+            if (states() > 1) p.second[offset + there] = at[here + 2 * shape().state];
+        });
+    }
+
+    // -- minibatches --------------------------------------------------------------------------------------------
+
+    __device__ integer* order_at(int slot) const {
+        return reinterpret_cast<integer*>(at + shape().order) + slot * shape().batch;
+    }
+    __device__ real* x_at(int slot) const { return at + shape().X + slot * shape().height * layer_at(0).a_stride; }
+    __device__ int y_stride() const { return layer_at(shape().layers - 1).z_stride; }
+    __device__ real* y_at(int slot) const { return at + shape().Y + slot * shape().height * y_stride(); }
+    __device__ real* weights_at(int slot) const { return at + shape().weights + slot * shape().height; }
+
+    // Copies are made by the last threads: the first are busy with the output then.
+    __device__ static int fetchers() { return threads() < 128 ? threads() : 128; }
+    __device__ int fetcher() const { return thread - (threads() - fetchers()); }
+
+    __device__ void fetch_order(const Minibatch& of) {
+        if (!order || fetcher() < 0) return;
+        const integer* from = order + of.epoch * p.samples + of.first;
+        UNROLL_BY(1)
+        for (int i = fetcher(); i < of.rows; i += fetchers()) copy_async(order_at(of.slot) + i, from + i, 8);
+    }
+
+    __device__ void fetch(const Minibatch& of) {
+        if (fetcher() < 0) return;
+        const int last = shape().layers - 1;
+        fetch_rows(of, p.x, x_at(of.slot), layer_at(0).s_in, layer_at(0).a_stride, int(p.x_bytes), shape().x_lanes);
+        fetch_rows(of, p.y, y_at(of.slot), layer_at(last).s_out, y_stride(), int(p.y_bytes), shape().y_lanes);
+        if (!p.weights) return;
+        const real* from = p.weights + of.epoch * p.samples + of.first;
+        UNROLL_BY(1)
+        for (int i = fetcher(); i < of.rows; i += fetchers())
+            copy_async(weights_at(of.slot) + i, from + i, int(sizeof(real)));
+    }
+
+    __device__ void fetch_rows(const Minibatch& of, const real* from, real* to, int columns, int stride, int bytes,
+                               int lanes) {
+        const int at_once = bytes / int(sizeof(real));
+        UNROLL_BY(1)
+        for (int row = fetcher() / lanes; row < of.rows; row += fetchers() / lanes) {
+            const real* row_from = from + (order ? order_at(of.slot)[row] : of.first + row) * columns;
+            for (int j = fetcher() % lanes * at_once; j < columns; j += lanes * at_once)
+                copy_async(to + row * stride + j, row_from + j, bytes);
+        }
+    }
+
+    // -- exchange -----------------------------------------------------------------------------------------------
+
+    __device__ Arrivals* arrivals_at(int i) const { return reinterpret_cast<Arrivals*>(at + shape().arrivals) + i; }
+    // Of the output of a split layer: the first one's has a place for even and for odd steps, and begins a new phase
+    // every other step, the others' every step.
+    __device__ Arrivals* arrivals_of(int l, int slot) const { return arrivals_at(l == 0 ? slot : 2 * l); }
+    // Of parts of W^T delta, of a split layer and the one below.
+    __device__ Arrivals* arrivals_back(int l) const { return arrivals_at(2 * l + 1); }
+
+    // -- forward ------------------------------------------------------------------------------------------------
+
+    __device__ real* input_of(int l, int slot) const {
+        if (l == 0) return x_at(slot);
+        return at + layer_at(l).A + (l == 1 ? slot * shape().height * layer_at(l).a_stride : 0);
+    }
+
+    __device__ void forward(int slot) {
+        Source::each_layer(shape(), [&](auto l) {
+            affine(l, input_of(l, slot));
+            __syncthreads();
+            if (l == shape().layers - 1) return;
+            activate(l, input_of(l + 1, slot), slot);
+            if constexpr (BLOCKS > 1)
+                if (layer_at(l).split) {
+                    arrivals_wait(arrivals_of(l, slot), l == 0 ? step / 2 % 2 : step % 2);
+                    return;
+                }
+            __syncthreads();
+        });
+    }
+
+    // Parts of own W a: a thread sums for a tile of units and rows, over every (lanes slices)-th 16 bytes of the
+    // inputs; lanes are then summed by shuffles, slices by whoever reads them.
+    template <class L> __device__ void affine(L l, const real* a) {
+        const Layer& layer = layer_at(l);
+        const int units = layer.units, rows = layer.rows, lanes = layer.lanes, slices = layer.slices;
+        const int row_tiles = shape().height / rows, unit_tiles = layer.share / units, tiles = unit_tiles * row_tiles;
+        const int packs = quotient_up(layer.s_in, entries_a_pack), positions = tiles * slices * lanes;
+        for (int base = 0; base < positions; base += threads()) {  // the same for all threads: shuffles are in here
+            const int position = base + thread, lane = position % lanes, group = position / lanes;
+            const int tile = group % tiles, slice = group / tiles;
+            // The tile's rows and units lie apart, so that those of neighbouring lanes are neighbours.
+            const int row = tile % row_tiles, unit = tile / row_tiles;
+            real sums[most_sums];
+            UNROLL
+            for (int i = 0; i < units * rows; ++i) sums[i] = real(0);
+            if (position < positions) {
+                const real *w = at + layer.W + unit * layer.w_stride, *x = a + row * layer.a_stride;
+                UNROLL_BY(2)
+                for (int pack = slice * lanes + lane; pack < packs; pack += slices * lanes) {
+                    Entries of_x[most_rows];
+                    UNROLL
+                    for (int r = 0; r < rows; ++r)
+                        of_x[r] = entries_at(x + r * row_tiles * layer.a_stride + pack * entries_a_pack);
+                    UNROLL
+                    for (int u = 0; u < units; ++u) {
+                        const Entries of_w = entries_at(w + u * unit_tiles * layer.w_stride + pack * entries_a_pack);
+                        UNROLL
+                        for (int r = 0; r < rows; ++r)
+                            UNROLL
+                            for (int j = 0; j < entries_a_pack; ++j)
+                                sums[r * units + u] += of_x[r].entry[j] * of_w.entry[j];
+                    }
+                }
+            }
+            int n = units * rows, first = 0, there = n;
+            if (lanes > 16) halve(sums, n, lane, 16, first, there);
+            if (lanes > 8) halve(sums, n, lane, 8, first, there);
+            if (lanes > 4) halve(sums, n, lane, 4, first, there);
+            if (lanes > 2) halve(sums, n, lane, 2, first, there);
+            if (lanes > 1) halve(sums, n, lane, 1, first, there);
+            if (position >= positions) continue;
+            real* to = at + shape().partial + (slice * shape().height + row) * layer.share + unit;
+            UNROLL
+            for (int i = 0; i < most_sums; ++i) {
+                if (i >= n || i >= there) continue;
+                const int r = (first + i) / units, u = first + i - r * units;
+                to[r * row_tiles * layer.share + u * unit_tiles] = sums[i];
+            }
+        }
+    }
+
+    __device__ real z_of(const Layer& layer, int row, int unit) const {
+        real z = at[layer.b + unit];
+        UNROLL
+        for (int slice = 0; slice < layer.slices; ++slice)
+            z += at[shape().partial + (slice * shape().height + row) * layer.share + unit];
+        return z;
+    }
+
+    // Own g'(z), and g(z), the next layer's input, to every block that needs it.
+    template <class L> __device__ void activate(L l, real* next_a, int slot) {
+        const Layer& layer = layer_at(l);
+        if constexpr (BLOCKS > 1)
+            if (layer.split && thread == 0)
+                arrivals_expected(arrivals_of(l, slot), shape().height * layer.s_out * int(sizeof(real)));
+        const int stride = layer_at(l + 1).a_stride;
+        for (int i = thread; i < shape().height * layer.share; i += threads()) {
+            const int row = i / layer.share, unit = i - row * layer.share;
+            if (unit >= own(layer)) continue;
+            const real z = z_of(layer, row, unit), a = chosen_value(layer.activation, z);
+            at[layer.Z + row * layer.z_stride + unit] = chosen_gradient(layer.activation, z);
+            real* to = next_a + row * stride + first_of(layer) + unit;
+            if constexpr (BLOCKS > 1)
+                if (layer.split) {
+                    UNROLL
+                    for (int block = 0; block < BLOCKS; ++block) send(to, a, arrivals_of(l, slot), block);
+                    continue;
+                }
+            *to = a;
+        }
+    }
+
+    // -- cost and backward --------------------------------------------------------------------------------------
+
+    __device__ void output(int slot, int m, real scale) {
+        const Layer& last = layer_at(shape().layers - 1);
+        const int lanes = shape().output_lanes, lane = thread % lanes;
+        for (int base = 0; base < shape().height; base += threads() / lanes) {  // shuffles are in here
+            const int row = base + thread / lanes, columns = row < m ? last.s_out : 0;
+            const real weight = p.weights && row < m ? weights_at(slot)[row] : real(1);
+            const real of_lane = output_row(last, row, columns, y_at(slot) + row * y_stride(), lane, lanes,
+                                            weight * scale);
+            if (rank == 0) cost += double(weight * of_lane);
+        }
+        __syncthreads();
+    }
+
+    // delta^(L) of a row, by so many lanes; the cost of the entries of this one is returned.
+    __device__ real output_row(const Layer& last, int row, int columns, const real* y, int lane, int lanes,
+                               real scale) {
+        real *z = at + last.Z + row * last.z_stride, *delta = at + last.delta + row * last.z_stride, cost_here = 0;
+        const bool clipped = shape().loss == place::clipped_categorical_cross_entropy;
+        if (!clipped && shape().loss != place::categorical_cross_entropy) {
+            UNROLL_BY(1)
+            for (int j = lane; j < columns; j += lanes) {
+                real a, slope = 0, cost = 0;
+                chosen_loss(shape().loss, last.activation, z_of(last, row, j), y[j], a, slope, cost);
+                cost_here += cost;
+                delta[j] = scale * slope;
+            }
+            return cost_here;
+        }
+        real top = minus_infinity();
+        UNROLL_BY(1)
+        for (int j = lane; j < columns; j += lanes) {
+            const real zj = z[j] = z_of(last, row, j);
+            top = (zj > top || zj != zj) ? zj : top;
+        }
+        top = lanes_max(top, lanes);
+        real others = 0, tops = 0;  // as in output_delta_softmax.cu
+        UNROLL_BY(1)
+        for (int j = lane; j < columns; j += lanes) {
+            const real below = z[j] - top, e = exp(below);
+            delta[j] = e;
+            if (below == real(0)) tops += real(1);
+            else others += e;
+        }
+        others = lanes_sum(others, lanes), tops = lanes_sum(tops, lanes);
+        const real sum = others + tops;
+        UNROLL_BY(1)
+        for (int j = lane; j < columns; j += lanes) delta[j] = scale * (delta[j] / sum - y[j]);
+        if (rank != 0) return real(0);
+        const real log_sum = log1p(others + (tops - real(1)));
+        UNROLL_BY(1)
+        for (int j = lane; j < columns; j += lanes) {
+            const real term = y[j] * (log_sum - (z[j] - top));
+            cost_here += clipped ? loss::clip_cost(term) : term;
+        }
+        return cost_here;
+    }
+
+    __device__ void backward() {
+        Source::each_layer_down(shape(), [&](auto l) {
+            const Layer &layer = layer_at(l), &below = layer_at(l - 1);
+            if (!layer.split) {
+                back(l, first_of(below), below.share, [&](int row, int k, const Entries& sum) {
+                    const int place = row * below.z_stride + k;
+                    Entries d = entries_at(at + below.Z + place);
+                    UNROLL
+                    for (int j = 0; j < entries_a_pack; ++j) d.entry[j] *= sum.entry[j];
+                    store_pack(at + below.delta + place, d);
+                });
+            } else if constexpr (BLOCKS > 1) {
+                if (thread == 0) {
+                    const int packs = BLOCKS * shape().height * quotient_up(own(below), entries_a_pack);
+                    arrivals_expected(arrivals_back(l), packs * int(sizeof(Entries)));
+                }
+                back(l, 0, layer.s_in, [&](int row, int k, const Entries& sum) {
+                    const int owner = k / below.share;
+                    real* to = at + below.parts + (rank * shape().height + row) * below.share + k - owner * below.share;
+                    send(reinterpret_cast<Entries*>(to), sum, arrivals_back(l), owner);
+                });
+                arrivals_wait(arrivals_back(l), step % 2);
+                for (int i = thread; i < shape().height * below.share; i += threads()) {
+                    const int row = i / below.share, unit = i - row * below.share;
+                    if (unit >= own(below)) continue;
+                    real sum = 0;
+                    UNROLL
+                    for (int block = 0; block < BLOCKS; ++block)
+                        sum += at[below.parts + (block * shape().height + row) * below.share + unit];
+                    const int place = row * below.z_stride + unit;
+                    at[below.delta + place] = sum * at[below.Z + place];
+                }
+            }
+            __syncthreads();
+        });
+    }
+
+    // f(row, k, sum) for 16 bytes at a time of own W^T delta: the k-th entry on of `columns` from `first` on.
+    template <class L, class F> __device__ void back(L l, int first, int columns, F f) {
+        const Layer& layer = layer_at(l);
+        const int packs = quotient_up(columns, entries_a_pack), rows = layer.rows_back;
+        for (int i = thread; i < shape().height / rows * packs; i += threads()) {
+            const int group = i / packs, k = (i - group * packs) * entries_a_pack, row = group * rows;
+            if (first + k >= layer.s_in) continue;
+            const real *delta = at + layer.delta + row * layer.z_stride, *w = at + layer.W + first + k;
+            Entries sums[most_rows];
+            UNROLL
+            for (int r = 0; r < rows; ++r)
+                UNROLL
+                for (int j = 0; j < entries_a_pack; ++j) sums[r].entry[j] = real(0);
+            UNROLL_BY(4)
+            for (int unit = 0; unit < layer.share; unit += entries_a_pack) {
+                Entries d[most_rows];
+                UNROLL
+                for (int r = 0; r < rows; ++r) d[r] = entries_at(delta + r * layer.z_stride + unit);
+                UNROLL
+                for (int u = 0; u < entries_a_pack; ++u) {
+                    const Entries of_w = entries_at(w + (unit + u) * layer.w_stride);
+                    UNROLL
+                    for (int r = 0; r < rows; ++r)
+                        UNROLL
+                        for (int j = 0; j < entries_a_pack; ++j) sums[r].entry[j] += d[r].entry[u] * of_w.entry[j];
+                }
+            }
+            UNROLL
+            for (int r = 0; r < rows; ++r) f(row + r, k, sums[r]);
+        }
+    }
+
+    // -- update -------------------------------------------------------------------------------------------------
+
+    // This thread's place in the order that begins with thread `first`.
+    __device__ int turn_from(int first) const { return (thread + threads() - first % threads()) % threads(); }
+
+    template <class L> __device__ void update(L l, int slot, int m, const Terms& now) {
+        const Layer& layer = layer_at(l);
+        const int units = layer.units_updated, packs = quotient_up(layer.s_in, entries_a_pack);
+        const real *delta = at + layer.delta, *a = input_of(l, slot);
+        real squares = 0;
+        for (int i = turn_from(layer.weights_from); i < layer.share / units * packs; i += threads()) {
+            const int group = i / packs, k = (i - group * packs) * entries_a_pack, unit = group * units;
+            Entries g[most_units];
+            UNROLL
+            for (int u = 0; u < units; ++u)
+                UNROLL
+                for (int j = 0; j < entries_a_pack; ++j) g[u].entry[j] = real(0);
+            const real *d = delta + unit, *of_k = a + k;
+            UNROLL_BY(fixed_shape.rows_unrolled)
+            for (int row = 0; row < m; ++row) {
+                real of_row[most_units];
+                load_units(of_row, d + row * layer.z_stride, units);
+                const Entries of_a = entries_at(of_k + row * layer.a_stride);
+                UNROLL
+                for (int u = 0; u < units; ++u)
+                    UNROLL
+                    for (int j = 0; j < entries_a_pack; ++j) g[u].entry[j] += of_row[u] * of_a.entry[j];
+            }
+            UNROLL
+            for (int u = 0; u < units; ++u)
+                if (unit + u < own(layer))
+                    weights(layer.W + (unit + u) * layer.w_stride + k, layer.s_in - k, g[u], squares, now);
+        }
+        if (now.decay != real(0) && counts(layer)) decay += double(now.decay * squares);
+        for (int unit = turn_from(layer.biases_from); unit < own(layer); unit += threads()) {
+            real sum = 0;
+            UNROLL_BY(fixed_shape.rows_unrolled)
+            for (int row = 0; row < m; ++row) sum += delta[row * layer.z_stride + unit];
+            const int place = layer.b + unit;
+            real of_first = states() > 0 ? at[place + shape().state] : real(0);
+            real of_second = states() > 1 ? at[place + 2 * shape().state] : real(0);
+            at[place] = moved(at[place], sum, of_first, of_second, now.rate, real(0));
+            if (states() > 0) at[place + shape().state] = of_first;
+            if (states() > 1) at[place + 2 * shape().state] = of_second;
+        }
+    }
+
+    // As many neighbours of delta as a thread needs, in as few loads as their number allows.
+    __device__ static void load_units(real (&to)[most_units], const real* from, int units) {
+        if (units % entries_a_pack == 0) load_units_by<entries_a_pack>(to, from, units);
+        else if (units % 2 == 0) load_units_by<2>(to, from, units);
+        else load_units_by<1>(to, from, units);
+    }
+    template <int N> __device__ static void load_units_by(real (&to)[most_units], const real* from, int units) {
+        UNROLL
+        for (int u = 0; u < units; u += N) {
+            const Pack<real, N> pack = load_pack<real, N>(from + u);
+            UNROLL
+            for (int j = 0; j < N; ++j) to[u + j] = pack.entry[j];
+        }
+    }
+
+    // 16 bytes of W by their gradient without the penalty's; `there` says how many of them are not filling.
+    __device__ void weights(int place, int there, const Entries& g, real& squares, const Terms& now) {
+        Entries w = entries_at(at + place), first{}, second{};
+        if (states() > 0) first = entries_at(at + place + shape().state);
+        if (states() > 1) second = entries_at(at + place + 2 * shape().state);
+        UNROLL
+        for (int j = 0; j < entries_a_pack; ++j) {
+            if (j >= there) continue;
+            const real wj = w.entry[j];
+            squares += wj * wj;
+            w.entry[j] = moved(wj, g.entry[j] + now.penalty * wj, first.entry[j], second.entry[j], now.rate,
+                               now.weight_decay);
+        }
+        store_pack(at + place, w);
+        if (states() > 0) store_pack(at + place + shape().state, first);
+        if (states() > 1) store_pack(at + place + 2 * shape().state, second);
+    }
+
+    // theta after a step by its gradient, and its moments; see sgd.cu and adam.cu.
+    __device__ real moved(real theta, real g, real& first, real& second, real rate, real weight_decay) const {
+        if (shape().optimizer == sgd) return theta - rate * g;
+        if (shape().optimizer == adam) {
+            first = beta_1 * first + (real(1) - beta_1) * g;
+            second = beta_2 * second + (real(1) - beta_2) * (g * g);
+            return theta - weight_decay * theta - rate * first / (sqrt(second) + epsilon);
+        }
+        const real step = rate * g;
+        first = mu * first - step;
+        return theta + (shape().optimizer == nesterov ? mu * first - step : first);
+    }
+
+    // -- epochs -------------------------------------------------------------------------------------------------
+
+    // Σ over the threads of this block, in a fixed order, for all of them.
+    __device__ double block_sum(double x) {
+        double* sums = reinterpret_cast<double*>(at + shape().sums) + BLOCKS * 3;
+        __syncthreads();
+        sums[thread] = x;
+        __syncthreads();
+        UNROLL_BY(1)
+        for (int half = threads() / 2; half > 0; half /= 2) {
+            if (thread < half) sums[thread] += sums[thread + half];
+            __syncthreads();
+        }
+        return sums[0];
+    }
+
+    // The epoch's cost and penalties to the caller, and parameters if they are to be kept; whether training ends here.
+    __device__ bool end_epoch(integer epoch) {
+        __syncthreads();
+        double bad = 0, squares = 0;
+        const int weights = layer_at(0).first_bias;  // stand in front of all biases
+        for_each_parameter([&](const Layer& layer, int here, int there) {
+            if (!counts(layer)) return;
+            bad += at[here] - at[here] == real(0) ? 0.0 : 1.0;
+            if (there < weights) squares += double(at[here]) * double(at[here]);
+        });
+        const double of_cost = block_sum(cost), of_decay = block_sum(decay);
+        bad = block_sum(bad) + (of_cost - of_cost == 0.0 ? 0.0 : 1.0);
+        squares = block_sum(squares);
+        double* shared = reinterpret_cast<double*>(at + shape().sums);  // (BLOCKS, 3): what each block has found
+        if (thread < BLOCKS) {
+            double* to = of_block<BLOCKS>(shared + 3 * rank, thread);
+            to[0] = of_decay, to[1] = bad, to[2] = squares;
+        }
+        cluster_sync<BLOCKS>();
+        double all_decay = 0, all_bad = 0, all_squares = 0;
+        for (int block = 0; block < BLOCKS; ++block)
+            all_decay += shared[3 * block], all_bad += shared[3 * block + 1], all_squares += shared[3 * block + 2];
+        if (rank == 0 && thread == 0) {
+            p.cost[member * p.epochs + epoch] += of_cost;
+            p.decay[member * p.epochs + epoch] += all_decay;
+            p.squares[member * p.epochs + epoch] = all_squares;
+            if (all_bad != 0) p.diverged[member] = epoch + 1;
+        }
+        cost = decay = 0;
+        const bool ends = all_bad != 0 && p.keep_last_good;
+        if (!ends) save();
+        cluster_sync<BLOCKS>();
+        return ends;
+    }
+};
+
+// -- kernels ----------------------------------------------------------------------------------------------------
+
+#define DEFINE(BLOCKS, ...)                                                                        \
+    extern "C" __global__ __VA_ARGS__ void resident_##BLOCKS(const Plan* plan) { \
+        DELTAPROP_DYNAMIC_SHARED(memory);                                                          \
+        Resident<BLOCKS> run(plan, memory);                                                        \
+        run();                                                                                     \
+    }
+
+#ifdef DELTAPROP_RESIDENT_SHAPE
+#define ATTRIBUTES(BLOCKS) __cluster_dims__(BLOCKS, 1, 1) __launch_bounds__(fixed_shape.threads, 1)
+#if DELTAPROP_RESIDENT_BLOCKS == 1
+DEFINE(1, __launch_bounds__(fixed_shape.threads, 1))
+#elif DELTAPROP_RESIDENT_BLOCKS == 2
+DEFINE(2, ATTRIBUTES(2))
+#elif DELTAPROP_RESIDENT_BLOCKS == 4
+DEFINE(4, ATTRIBUTES(4))
+#elif DELTAPROP_RESIDENT_BLOCKS == 8
+DEFINE(8, ATTRIBUTES(8))
+#endif
+#elif !defined(__CUDACC__)
+DEFINE(1)
+DEFINE(2, __cluster_dims__(2, 1, 1))
+DEFINE(4, __cluster_dims__(4, 1, 1))
+DEFINE(8, __cluster_dims__(8, 1, 1))
+#endif

@@ -1,0 +1,80 @@
+// The threads that share a row of softmax, in blocks of 32 x 8: some lanes of a warp, or the whole block where rows are
+// wide. A thread of a team has every size()-th pack of N columns, from the place()-th on. It holds K of them in
+// registers, so that a row that fits is read from memory once; what lies beyond is read again in every pass.
+#pragma once
+#include "cuda/pack.cuh"
+#include "cuda/real.cuh"
+#include "cuda/warp.cuh"
+
+struct LanesOfAWarp {
+    static constexpr bool is_block = false;
+    int log2_lanes;
+
+    __device__ int size() const { return 1 << log2_lanes; }
+    __device__ int place() const { return threadIdx.x & (size() - 1); }
+    // Teams of a block, and which of them this thread belongs to.
+    __device__ int teams() const { return 256 >> log2_lanes; }
+    __device__ int team() const { return threadIdx.y * (32 >> log2_lanes) + (threadIdx.x >> log2_lanes); }
+    // Over the team; every thread of the block has to call them, also where its team has no row.
+    __device__ real max(real x) const { return warp_max(x, size()); }
+    __device__ void sums(real& x, real& y) const { warp_sums(x, y, size()); }
+};
+
+struct WholeBlock {
+    static constexpr bool is_block = true;
+    __device__ int size() const { return 256; }
+    __device__ int place() const { return threadIdx.y * 32 + threadIdx.x; }
+    __device__ int teams() const { return 1; }
+    __device__ int team() const { return 0; }
+    // A maximum and sums have to take turns: the barrier inside one of them keeps two calls of the other apart.
+    __device__ real max(real x) const {
+        __shared__ real of_warp[8];
+        x = warp_max(x);
+        if (threadIdx.x == 0) of_warp[threadIdx.y] = x;
+        __syncthreads();
+        for (int warp = 0; warp < 8; ++warp) x = larger(x, of_warp[warp]);
+        return x;
+    }
+    __device__ void sums(real& x, real& y) const {
+        __shared__ real of_warp[2][8];
+        warp_sums(x, y);
+        if (threadIdx.x == 0) {
+            of_warp[0][threadIdx.y] = x;
+            of_warp[1][threadIdx.y] = y;
+        }
+        __syncthreads();
+        x = y = 0;
+        for (int warp = 0; warp < 8; ++warp) {
+            x += of_warp[0][warp];
+            y += of_warp[1][warp];
+        }
+    }
+};
+
+// Packs that a thread holds: 4 packs of 16 bytes in 256 threads are 4096 floats.
+constexpr int HELD = 4;
+
+// What this thread holds of a row.
+template <int N, class Team>
+__device__ inline void hold(const Team& team, const real* row, int columns, Pack<real, N> (&held)[HELD]) {
+#pragma unroll
+    for (int k = 0; k < HELD; ++k) {
+        const int column = (k * team.size() + team.place()) * N;
+        if (column < columns) held[k] = load_pack<real, N>(row + column);
+    }
+}
+
+// f(column, pack) for each of this thread's packs, those of `row` that are held and those that are read anew.
+template <int N, class Team, class F>
+__device__ inline void over_packs(const Team& team, const real* row, int columns, Pack<real, N> (&held)[HELD], F f) {
+#pragma unroll
+    for (int k = 0; k < HELD; ++k) {
+        const int column = (k * team.size() + team.place()) * N;
+        if (column < columns) f(column, held[k]);
+    }
+#pragma unroll 1
+    for (int column = (HELD * team.size() + team.place()) * N; column < columns; column += team.size() * N) {
+        Pack<real, N> pack = load_pack<real, N>(row + column);
+        f(column, pack);
+    }
+}
