@@ -319,9 +319,9 @@ class CupyBackend(Backend):
         definitions: tuple[str, ...] = (),
         shared_bytes: int | None = None,
     ) -> Any:
-        """The kernel called `function` in ``kernels/cuda/<file>.cu`` for arrays of `dtype`, compiled when first asked for.
+        """The kernel called `function` in ``kernels/cuda/<file>.cu`` for arrays of `dtype`, compiled at first use.
 
-        ``kernels/cuda/output_delta.cu`` holds one kernel for each pair of a loss and an activation, and so on. `definitions`
+        ``output_delta.cu`` holds one kernel for each pair of a loss and an activation, and so on. `definitions`
         are options of the compiler that make a variant of the file. A launch may be given up to so many bytes of shared
         memory, or as many as any kernel may where `shared_bytes` is None.
         """

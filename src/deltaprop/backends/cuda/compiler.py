@@ -14,7 +14,6 @@ from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
 from deltaprop.backends import kernel_sources
@@ -171,7 +170,7 @@ def compile_files(
         return time.perf_counter() - began
 
     # NVRTC holds neither Python's lock nor one of its own. A long file that came last would be waited for alone.
-    longest_first = sorted(wanted, key=lambda each: len(read(f"{each[0]}.cu")), reverse=True)
+    longest_first = sorted(wanted, key=lambda each: len(kernel_sources.read(f"cuda/{each[0]}.cu")), reverse=True)
     pool = ThreadPoolExecutor(os.cpu_count() or 1)
     try:
         running = {pool.submit(compiled, *each): "-".join(each[:2]) for each in longest_first}

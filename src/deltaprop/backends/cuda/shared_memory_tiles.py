@@ -1,4 +1,4 @@
-"""How the threads of a block share out the work of a step of ``kernels/cuda/resident.cu``, and about how long that takes.
+"""How threads share out the work of a step of ``kernels/cuda/resident.cu``, and about how long that takes.
 
 Cycles are estimates, from the rates of a multiprocessor: it issues four instructions of a warp a cycle, and reads or
 writes 128 bytes of shared memory. They only serve to compare ways to do the same work.

@@ -1,9 +1,9 @@
 """Layers so small that a launch costs as much as their products: one kernel of our own for each of the four formulas.
 
-``kernels/cuda/small_forward.cu``, ``small_delta.cu``, ``small_gradient.cu`` and ``small_output.cu`` form the product and all
-that follows it, in TF32 and bfloat16 by tensor cores too. Whether they are faster than the library's product with a
-kernel behind it depends on the shapes and the device, so all are timed there when a captured step first meets a shape,
-and the choice is remembered.
+In ``kernels/cuda/``, ``small_forward.cu``, ``small_delta.cu``, ``small_gradient.cu`` and ``small_output.cu`` form the
+product and all that follows it, in TF32 and bfloat16 by tensor cores too. Whether they are faster than the library's
+product with a kernel behind it depends on the shapes and the device, so all are timed there when a captured step first
+meets a shape, and the choice is remembered.
 """
 
 from __future__ import annotations

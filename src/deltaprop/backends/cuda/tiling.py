@@ -1,4 +1,4 @@
-"""How launches cover arrays of (members, rows, columns): see ``kernels/cuda/column_tiles.cuh`` and ``kernels/cuda/row_team.cuh``.
+"""How launches cover arrays of (members, rows, columns): see ``column_tiles.cuh`` and ``row_team.cuh`` in ``kernels/``.
 
 A memory-bound kernel of a small array takes as long as its longest chain of loads, of a large one as long as memory
 does. So small arrays are spread over the whole device, each thread with few rows, and large ones cut into no more

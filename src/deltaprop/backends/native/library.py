@@ -16,7 +16,7 @@ _I, _D, _P = ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
 
 
 class Plan(ctypes.Structure):
-    """What an epoch is to do; the twin of ``struct Plan`` in ``kernels/cpu/epoch.cpp``, which says what the fields mean."""
+    """What an epoch is to do; ``struct Plan`` in ``kernels/cpu/epoch.cpp`` is its twin and explains the fields."""
 
     _fields_ = (
         ("layers", _I),
