@@ -8,7 +8,10 @@ import pytest
 from conftest import require
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PACKAGE = ROOT / "src" / "deltaprop"
+#: The rooms: folders of the package, and the kernels, which stand beside it.
+ROOMS = [*(path for path in sorted(PACKAGE.iterdir()) if (path / "__init__.py").exists()), ROOT / "kernels"]
 #: How a name may stand in a file that holds it: a Python definition or key, a CUDA function or struct.
 DEFINITION = r"(?:def|class|struct|void|T)\s+{0}\b|^\s+{0}\s*:|void {0}\(|\b{0}_##"
 
@@ -36,6 +39,24 @@ def test_every_formula_of_the_table_has_a_test():
     rows = [line for line in (ROOT / "docs" / "formulas.md").read_text().splitlines() if "](../src/" in line]
     assert len(rows) >= 25
     assert [row for row in rows if "](../tests/" not in row] == []
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
+def test_the_page_of_a_room_names_every_file_in_it(room):
+    page = (ROOT / "docs" / "rooms" / f"{room.name}.md").read_text()
+    named = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
+    there = [
+        str(path.relative_to(room)) for path in room.rglob("*.*") if path.suffix in (".py", ".cu", ".cuh", ".cpp", ".h")
+    ]
+    assert sorted(named) == sorted(name for name in there if not name.endswith(("__init__.py", "__main__.py")))
+    for part in ("**Doors.**", "## Example: "):
+        assert part in page
+    assert f"docs/rooms/{room.name}.md" in (ROOT / "CONTRIBUTING.md").read_text()
+
+
+def test_few_names_stand_at_the_top():
+    names = sorted(path.name for path in PACKAGE.iterdir() if path.name not in ("__pycache__", "kernels", "benches"))
+    assert len(names) <= 20, names
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
