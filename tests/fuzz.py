@@ -16,7 +16,6 @@ import os
 import random
 import resource
 import shutil
-import stat
 import struct
 import tempfile
 import time
@@ -25,6 +24,7 @@ from pathlib import Path
 
 import forged
 import numpy as np
+from damaged_caches import plant
 
 import deltaprop as dp
 from deltaprop.backends.native.compiler import find_compiler, native_library
@@ -208,103 +208,6 @@ def fitted_elsewhere(cache, **environment):
     with os.fdopen(reader, "rb") as pipe:
         content = pipe.read()
     return content, os.waitpid(child, 0)[1]
-
-
-def remove(path):
-    """A file, a folder or nothing."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def plant(cache, stale, generator):
-    """Do something to a cache that a full disk, a careless program or another user might have done; says what."""
-    files = sorted(cache.glob("epoch-*.so"))
-    if not files:
-        return "nothing"
-    path, other = generator.choice(files), generator.choice(files)
-    if not path.is_file() or path.is_symlink():  # something was done to it before
-        remove(path)
-        path.write_bytes(b"?")
-    with path.open("rb") as file:
-        content = bytearray(file.read(2**20) or b"?")
-    kinds = [
-        "truncated",
-        "empty",
-        "flipped",
-        "garbage",
-        "swapped",
-        "misnamed",
-        "stale",
-        "folder",
-        "link",
-        "loop",
-        "pipe",
-        "socket",
-    ]
-    kinds += ["renamed", "no digest", "huge", "left over", "lock", "unreadable", "gone", "open file", "open folder"]
-    kinds += ["another's file", "another's folder", "device"] if os.geteuid() == 0 else []
-    kind = generator.choice(kinds)
-    if kind in ("folder", "link", "loop", "pipe", "socket", "device"):
-        remove(path)
-    match kind:
-        case "truncated":
-            path.write_bytes(content[: generator.randrange(len(content))])
-        case "empty":
-            path.write_bytes(b"")
-        case "flipped":
-            for _ in range(generator.choice((1, 10, 1000))):
-                content[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
-            path.write_bytes(content)
-        case "garbage":
-            path.write_bytes(generator.choice((b"", b"\x7fELF\2\1\1")) + generator.randbytes(5000))
-        case "swapped" if path != other:
-            path.rename(cache / "aside")
-            other.rename(path)
-            (cache / "aside").rename(other)
-        case "misnamed":  # its own digest, the other's key
-            path.rename(cache / (other.name.rpartition("-")[0] + "-" + path.name.rpartition("-")[2]))
-        case "stale":
-            shutil.copy(generator.choice(sorted(stale.glob("*.so"))), path)
-        case "folder":
-            path.mkdir()
-            (path / "content").write_bytes(content)
-        case "link":
-            path.symlink_to(generator.choice(("/dev/zero", "/etc/passwd", "/nowhere", str(next(stale.glob("*.so"))))))
-        case "loop":
-            path.symlink_to(path.name)
-        case "pipe":
-            os.mkfifo(path)
-        case "socket":
-            os.mknod(path, stat.S_IFSOCK | 0o600)
-        case "device":
-            os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 5))  # as /dev/zero
-        case "renamed":
-            path.rename(path.with_name(path.name[:-10] + generator.choice("0123456789abcdef") + path.name[-9:]))
-        case "no digest":
-            path.rename(path.with_name(path.name.rpartition("-")[0] + ".so"))
-        case "huge":
-            os.truncate(path, generator.choice((2**29, 2**42)))
-        case "left over":
-            (cache / f".{path.stem.rpartition('-')[0]}.abc.part").write_bytes(content[:1000])
-        case "lock":
-            lock = cache / f".{path.stem.rpartition('-')[0]}.lock"
-            remove(lock)
-            lock.mkdir()
-        case "unreadable":
-            path.chmod(0)
-        case "gone":
-            path.unlink()
-        case "open file":
-            path.chmod(0o666)
-        case "open folder":
-            cache.chmod(0o777)
-        case "another's file":
-            os.chown(path, 65534, 65534)
-        case "another's folder":
-            os.chown(cache, 65534, 65534)
-    return kind
 
 
 def run_caches(inputs, seed, folder, say=lambda text: None):

@@ -1,0 +1,33 @@
+"""The house keeps its measure: names at the top, lines of a file, lines of a function."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "deltaprop"
+PYTHON = sorted(path for folder in ("src", "benches", "tests") for path in (ROOT / folder).rglob("*.py"))
+#: The most names in the package's own folder, lines of a file, and lines of a function without its docstring.
+NAMES, FILE_LINES, FUNCTION_LINES = 20, 450, 60
+
+
+def functions_of(path):
+    """Each function's name and how many lines it has, its signature included and its docstring not."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0]
+            documented = ast.get_docstring(node) is not None
+            docstring = first.end_lineno - first.lineno + 1 if documented else 0
+            yield node.name, node.end_lineno - node.lineno + 1 - docstring
+
+
+def test_few_names_stand_at_the_top():
+    names = sorted(path.name for path in PACKAGE.iterdir() if path.name not in ("__pycache__", "kernels", "benches"))
+    assert len(names) <= NAMES, names
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_are_short(path):
+    assert len(path.read_text().splitlines()) <= FILE_LINES
+    assert [(name, lines) for name, lines in functions_of(path) if lines > FUNCTION_LINES] == []
