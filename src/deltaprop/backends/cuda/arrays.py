@@ -11,20 +11,20 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike
 
-from deltaprop.backends.base import Array, Backend, Precision
+from deltaprop.backends.base import Array, Precision
 from deltaprop.backends.cuda.installation import import_cupy
 from deltaprop.backends.cuda.thread_state import Found, Here
+from deltaprop.backends.device import DeviceBackend
 from deltaprop.errors import BackendError
 
 
-class CupyArrays(Backend):
+class CupyArrays(DeviceBackend):
     """Devices, arrays on them and their memory.
 
     One object serves every thread. Its variants, of other precisions and devices, share what it has found out.
     """
 
     name = "cupy"
-    on_host = False
 
     def __init__(self) -> None:
         self.cp = import_cupy()
@@ -90,6 +90,15 @@ class CupyArrays(Backend):
     def zeros(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         return self._allocating(math.prod(shape), dtype, lambda: self.cp.zeros(shape, dtype))
 
+    def fill(self, array: Array, value: float) -> None:
+        array.fill(value)
+
+    def copy(self, array: Array) -> Array:
+        return array.copy()
+
+    def sum(self, array: Array) -> Array:
+        return array.sum(dtype=np.float64)
+
     def _allocating(self, entries: int, dtype: DTypeLike, make: Callable[[], Array]) -> Array:
         """What `make` allocates on the device, or an error that says how much room there is.
 
@@ -120,7 +129,6 @@ class CupyArrays(Backend):
         return int(free) + int(self.cp.get_default_memory_pool().free_bytes())
 
     def page_locked(self, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray[Any, Any]:
-        """A buffer in host memory that the copy engine reads while the host goes on."""
         size = math.prod(shape)
         try:
             memory = self.cp.cuda.alloc_pinned_memory(size * np.dtype(dtype).itemsize)
@@ -130,7 +138,6 @@ class CupyArrays(Backend):
         return np.frombuffer(memory, dtype, size).reshape(shape)
 
     def address(self, array: Array) -> int:
-        """Where on the device `array` begins."""
         return int(array.data.ptr)
 
     def device_number(self) -> int:
@@ -141,17 +148,9 @@ class CupyArrays(Backend):
 
     @property
     def device_errors(self) -> tuple[type[Exception], ...]:
-        """What CuPy raises where the runtime or the driver refuses something."""
         return self.cp.cuda.runtime.CUDARuntimeError, self.cp.cuda.driver.CUDADriverError
 
     def do_without(self, what: str, instead: str, error: Exception) -> None:
-        """Go on without `what`, which has failed with `error`: a warning says so, once a process.
-
-        Raises
-        ------
-        Exception
-            The same `error`, where the device does not go on after it.
-        """
         try:
             self.cp.cuda.get_current_stream().synchronize()
         except self.device_errors:

@@ -41,7 +41,6 @@ class CupyBackend(Tangents, Learning, WholeEpochs):
 
     @contextmanager
     def small_layers(self) -> Iterator[None]:
-        """Inside, which is one training step, products that are small may be formed by kernels of our own."""
         small = self._here.small = SmallLayers(self, self._small_choices)
         try:
             yield

@@ -74,10 +74,6 @@ class Launching(CupyArrays):
         return kernel
 
     def compile_for(self, step: Callable[[], None]) -> None:
-        """Compile the files whose kernels `step` launches, several at a time.
-
-        It is called for that, launching nothing: what it changes on the host has to bear that.
-        """
         wanted: set[tuple[str, str, tuple[str, ...]]] = set()
         self._here.wanted = wanted
         try:
@@ -99,7 +95,6 @@ class Launching(CupyArrays):
         return self.shared_memory_limits()[2]
 
     def shared_memory_limits(self) -> tuple[int, int, int]:
-        """Bytes of shared memory a block may have, blocks a cluster may have, and multiprocessors of the device."""
         device = self.cp.cuda.Device()
         if device.id not in self._limits:
             runtime = self.cp.cuda.runtime

@@ -83,10 +83,6 @@ class Learning(Launching):
         current: Array,
         batch: int,
     ) -> None:
-        """The rows of minibatch number `step` and their weights into `out`, row `step` of `table` into `current`.
-
-        X may be wanted as an `operand`.
-        """
         to_X, to_Y, to_weights = out
         arrays = (X, Y, weights, order, table, step, to_X, to_Y, to_weights, current)
         rows, narrows = to_X.shape[0], to_X.dtype != X.dtype

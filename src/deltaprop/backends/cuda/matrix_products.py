@@ -121,10 +121,6 @@ class MatrixProducts(Streams):
             self._here.narrowed = before
 
     def operand(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-        """Where a step keeps samples, δ, or z or a of a hidden layer, (…, m, s): with bf16 in 16 bits, filled up.
-
-        All operations of a step take such arrays. Their padding stays finite in rows that are.
-        """
         if self.precision != "bf16":
             return self.empty(shape, dtype)
         return self.zeros(padded_shape(shape, weights=False), BFLOAT16)
@@ -133,7 +129,6 @@ class MatrixProducts(Streams):
 
     @property
     def captures(self) -> bool:
-        """Whether steps are captured: where graphs can hold the products, and none has failed."""
         return self.products.capturable and GRAPHS not in self._found.failed
 
     def fastest_way(self, ways: Mapping[str, Callable[[], None]]) -> str:

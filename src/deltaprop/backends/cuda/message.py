@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from deltaprop.backends.cuda.streams import Streams
+from deltaprop.backends.device import DeviceBackend
 
 #: The shape and the dtype of an array.
 Kind: TypeAlias = tuple[tuple[int, ...], DTypeLike]
@@ -25,7 +25,7 @@ class Message:
 
     Parameters
     ----------
-    backend : Streams
+    backend : DeviceBackend
     **kinds : (shape, dtype)
         Of each array, by its name.
 
@@ -37,7 +37,7 @@ class Message:
 
     _copied: Any = None  # the event that the last copy is over
 
-    def __init__(self, backend: Streams, **kinds: Kind) -> None:
+    def __init__(self, backend: DeviceBackend, **kinds: Kind) -> None:
         self.backend, self.kinds = backend, kinds
         places, end = {}, 0
         for name, (shape, dtype) in kinds.items():

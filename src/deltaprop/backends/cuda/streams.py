@@ -35,45 +35,32 @@ class Streams(Launching):
     # -- copies and events --------------------------------------------------------------------------------------
 
     def upload(self, sources: list[Any], targets: list[Array], stream: Any, after: Any) -> Any:
-        """Copy page-locked arrays to the device on `stream`, once the event `after` is over; an event for their end."""
         stream.wait_event(after)
         for source, target in zip(sources, targets, strict=True):
             target.set(source, stream=stream)
         return stream.record()
 
     def send(self, source: np.ndarray[Any, Any], target: Array, event: Any) -> Any:
-        """Copy a page-locked array to the device on the current stream, for which the host does not wait.
-
-        The event for its end is `event`, one of an earlier call that is over, or a new one where that is None.
-        """
         stream = self.cp.cuda.get_current_stream()
         target.set(source, stream=stream)
         return stream.record(event or self.cp.cuda.Event(disable_timing=True))
 
     def event(self) -> Any:
-        """That all launched so far on the current stream is over."""
         return self.cp.cuda.get_current_stream().record()
 
     def wait_on_device(self, event: Any) -> None:
-        """What is launched from now on on the current stream waits for `event`."""
         self.cp.cuda.get_current_stream().wait_event(event)
 
     def wait_on_host(self, event: Any) -> None:
-        """Wait for `event`, if there is one."""
         if event is not None:
             event.synchronize()
 
     # -- streams ------------------------------------------------------------------------------------------------
 
     def new_stream(self) -> Any:
-        """A stream that waits for no other, as capture needs."""
         return self.cp.cuda.Stream(non_blocking=True)
 
     def stream_for(self, purpose: str) -> Any:
-        """The stream that the current thread and device have for this purpose, made when first asked for.
-
-        All that is trained in turn in a thread shares it, and with it scratch and the workspace of products.
-        """
         key = (purpose, self.cp.cuda.Device().id)
         if key not in self._here.streams:
             self._here.streams[key] = self.new_stream()
@@ -81,7 +68,6 @@ class Streams(Launching):
 
     @contextmanager
     def on_stream(self, stream: Any) -> Iterator[None]:
-        """What is launched inside goes to `stream`, after all before it and before all after it on the caller's."""
         callers = self.cp.cuda.get_current_stream()
         self._after(stream, callers)
         try:
@@ -96,12 +82,6 @@ class Streams(Launching):
 
     @contextmanager
     def beside(self, side: Any) -> Iterator[None]:
-        """Inside, weight gradients run on the stream `side` while what follows them runs on the current one.
-
-        Nothing of a backward pass waits for ∂J/∂W but the update, so it and the δ of the layer before are formed at
-        the same time: the products of small minibatches leave most of a device idle. The last of them, which nothing
-        follows, stays on the current stream. At the end all is waited for there.
-        """
         self._here.aside = Aside(side)
         try:
             yield
@@ -132,7 +112,6 @@ class Streams(Launching):
 
     @contextmanager
     def counting(self, step: Array | None) -> Iterator[None]:
-        """Inside, `output_delta` counts `step`, () of int64, up: a step has one of them, after all that read it."""
         before, self._here.step = self._here.step, step
         try:
             yield
@@ -142,7 +121,6 @@ class Streams(Launching):
     # -- graphs -------------------------------------------------------------------------------------------------
 
     def capture(self, stream: Any, body: Callable[[], None]) -> Any:
-        """What `body` launches on `stream`, the current one, as a graph: ``launch(stream)`` runs it."""
         scratch: list[Array] = []
         self._here.captured = scratch
         stream.begin_capture()
@@ -157,5 +135,4 @@ class Streams(Launching):
         return Captured(stream.end_capture(), scratch)
 
     def is_capturing(self) -> bool:
-        """Whether what is launched on the current stream is captured, not run."""
         return bool(self.cp.cuda.get_current_stream().is_capturing())
