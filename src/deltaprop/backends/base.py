@@ -115,6 +115,25 @@ class Backend(ABC):
     def zeros(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """A buffer of zeros."""
 
+    def fill(self, array: Array, value: float) -> None:
+        """Let every entry be `value`."""
+        array[...] = value
+
+    def copy(self, array: Array) -> Array:
+        """A new array with the same entries."""
+        result = self.empty(tuple(array.shape), array.dtype)
+        result[...] = array
+        return result
+
+    @abstractmethod
+    def sum(self, array: Array) -> Array:
+        """The sum of all entries, () of float64, without the host asking for it."""
+
+    def dtype_of(self, array: Array) -> np.dtype[Any]:
+        """What the entries of `array` are, as NumPy calls it."""
+        dtype: np.dtype[Any] = np.dtype(array.dtype)
+        return dtype
+
     def room(self) -> int | None:
         """Bytes that arrays may still take, where their memory is not the host's."""
         return None
@@ -211,14 +230,14 @@ class Backend(ABC):
             raise ValueError(f"loss: expected costs of shape {A.shape[:1]} or {A.shape}, got {costs.shape}")
         if costs.ndim == 2:
             costs = costs.sum(axis=1)
-        cost += (costs if sample_weight is None else costs * sample_weight).sum(dtype=np.float64)
+        cost += self.sum(costs if sample_weight is None else costs * sample_weight)
 
     def _own_numbers(self, function: Any, what: str, value: Any) -> Array:
         """What a function of a loss has returned, if it is an array of ours of real numbers."""
         if not self.owns(value) or isinstance(value, np.ma.MaskedArray):
             got = f"a {type(value).__name__}"
-        elif value.dtype.kind not in "iubf":
-            got = f"dtype {value.dtype}"
+        elif self.dtype_of(value).kind not in "iubf":
+            got = f"dtype {self.dtype_of(value)}"
         else:
             return value
         name = getattr(function, "__qualname__", None) or repr(function)
