@@ -33,7 +33,8 @@ class Backend(ABC):
     trusted: of this backend, of one dtype, and C-contiguous, those of each member at least.
     No operation allocates device or array memory after its first call with a shape.
 
-    To add a backend, write one file with a subclass and name it in ``deltaprop.backends``.
+    To add a backend, write one file with a subclass and name it in ``deltaprop.backends``. A subclass of
+    `deltaprop.backends.composed.ComposedBackend` has all operations from a few primitives.
     """
 
     #: The name users give: ``backend="numpy"``.
@@ -133,6 +134,10 @@ class Backend(ABC):
         """What the entries of `array` are, as NumPy calls it."""
         dtype: np.dtype[Any] = np.dtype(array.dtype)
         return dtype
+
+    def is_beside(self, array: Array, out: Array) -> bool:
+        """Whether `out` is C-contiguous, and writing it cannot change `array`; False where that is not known."""
+        return False
 
     def room(self) -> int | None:
         """Bytes that arrays may still take, where their memory is not the host's."""

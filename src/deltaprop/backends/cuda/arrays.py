@@ -93,6 +93,11 @@ class CupyArrays(DeviceBackend):
     def fill(self, array: Array, value: float) -> None:
         array.fill(value)
 
+    def is_beside(self, array: Array, out: Array) -> bool:
+        first, last = self.address(array), self.address(out)
+        overlap = first < last + int(out.nbytes) and last < first + int(array.nbytes)
+        return bool(out.flags.c_contiguous) and not overlap
+
     def copy(self, array: Array) -> Array:
         return array.copy()
 

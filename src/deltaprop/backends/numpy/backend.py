@@ -99,6 +99,9 @@ class NumpyBackend(ComposedBackend):
         with np.errstate(over="ignore", invalid="ignore"):
             return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
 
+    def is_beside(self, array: Array, out: Array) -> bool:
+        return bool(out.flags.c_contiguous) and not np.may_share_memory(array, out)
+
     def copy(self, array: Array) -> Array:
         return array.copy()
 
