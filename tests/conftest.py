@@ -12,8 +12,9 @@ from host_cuda import HostCudaBackend, compiler_problem, in_place_of_cupy
 
 from deltaprop.backends import backend_problem, get_backend
 
+#: "torch" is a backend of PyTorch's tensors, `torch_backend.py`, composed of primitives.
 #: "cuda-on-host" is the CUDA backend with its kernels compiled as C++: what can be tested of it without a GPU.
-BACKEND_PARAMETERS = ["numpy", "cuda-on-host", pytest.param("cupy", marks=pytest.mark.gpu)]
+BACKEND_PARAMETERS = ["numpy", "torch", "cuda-on-host", pytest.param("cupy", marks=pytest.mark.gpu)]
 #: The emulated device in CuPy's place, until the end of a test.
 IN_PLACE = ExitStack()
 
@@ -23,10 +24,20 @@ def cuda_on_host():
     return HostCudaBackend()
 
 
+@cache
+def torch_on_cpu():
+    require("torch")
+    from torch_backend import TorchBackend
+
+    return TorchBackend()
+
+
 def backend_or_skip(name):
     if name == "cuda-on-host":
         problem = compiler_problem()
         return missing("g++", problem) if problem else IN_PLACE.enter_context(in_place_of_cupy(cuda_on_host()))
+    if name == "torch":
+        return torch_on_cpu()
     problem = backend_problem(name)
     if problem:
         pytest.skip(problem)
@@ -85,9 +96,9 @@ def backend(request):
     return backend_or_skip(request.param)
 
 
-@pytest.fixture(params=[name for name in BACKEND_PARAMETERS if name != "cuda-on-host"])
+@pytest.fixture(params=[name for name in BACKEND_PARAMETERS if name not in ("cuda-on-host", "torch")])
 def quick_backend(request):
-    """Without the emulated one, for tests that would take it minutes."""
+    """Those that are found by their arrays; without the emulated one, which would take minutes."""
     return backend_or_skip(request.param)
 
 

@@ -25,10 +25,12 @@ import strict_array
 from strict_array import DEVICES, StrictArray, memory
 
 from deltaprop import backends
-from deltaprop.backends.cuda.backend import CupyBackend, Found, Here, kind_of
+from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.backends.cuda.compiler import TYPE_OPTIONS
 from deltaprop.backends.cuda.cublas import Products
+from deltaprop.backends.cuda.launching import kind_of
 from deltaprop.backends.cuda.shared_memory import Shape
+from deltaprop.backends.cuda.thread_state import Found, Here
 
 #: Bytes that the device has, all of them always free.
 MEMORY = 2**40

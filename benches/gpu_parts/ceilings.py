@@ -48,7 +48,7 @@ def attempt(tell: Channel, name: str, measure: Callable[[], dict[str, Any]]) -> 
 
 def elementwise(backend: Any, a: Any, b: Any) -> dict[str, tuple[int, Callable[[], Any]]]:
     """Calls by name, with how many times the bytes of `a` each moves."""
-    from deltaprop.backends.cuda.backend import NULL
+    from deltaprop.backends.cuda.launching import NULL
 
     state = [backend.zeros(a.shape, np.float32) for _ in range(2)]
     columns = 4096

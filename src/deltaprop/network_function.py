@@ -139,7 +139,7 @@ class NetworkFunction(NetworkState):
         objective = Objective(l2, l2_scaling, reduction)
         inputs, targets, weights = self._samples(X, Y, sample_weight, may_stay=True)
         cost = evaluation.data_cost(self, inputs, targets, sample_weight=weights)
-        return objective.total(self, cost, total_weight(inputs, weights))
+        return objective.total(self, cost, total_weight(self, inputs, weights))
 
     def cost_and_gradient(
         self,
@@ -304,7 +304,7 @@ class NetworkFunction(NetworkState):
             )
         inputs, targets, weights = self._samples(X, Y, sample_weight)
         direction = Parameters(self.backend, self.layer_sizes, self.dtype)
-        direction.flat[...] = as_vector(v, "v", size=direction.flat.size, backend=self.backend, dtype=self.dtype)
+        direction.flat[...] = as_vector(v, "v", size=direction.size, backend=self.backend, dtype=self.dtype)
         at = CostDerivatives(self, inputs, targets, objective, weights)
         at.cost_and_gradient()  # for its z, a and δ
         return self._like(X, [at.hessian_product(direction).flat])[0]

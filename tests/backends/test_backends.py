@@ -9,7 +9,8 @@ from conftest import backend_or_skip
 
 import deltaprop as dp
 from deltaprop import backends
-from deltaprop.backends.cuda import backend as cupy_backend
+from deltaprop.backends.cuda import installation
+from deltaprop.backends.cuda.backend import CupyBackend
 
 
 def python(code, **environment):
@@ -44,9 +45,9 @@ def test_numpy_is_always_there():
 
 
 def test_cupy_that_is_not_installed(monkeypatch):
-    monkeypatch.setattr(cupy_backend, "is_installed", lambda name: False)
+    monkeypatch.setattr(installation, "is_installed", lambda name: False)
     with pytest.raises(dp.BackendError, match=r"CuPy is not installed; pip install 'deltaprop\[cuda13\]'"):
-        cupy_backend.CupyBackend()
+        CupyBackend()
 
 
 def test_cupy_that_is_broken(tmp_path):

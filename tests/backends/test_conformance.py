@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import reference
 from cases import HIDDEN, PAIRS, targets_for
+from conftest import BACKEND_PARAMETERS, backend_or_skip
 
 from deltaprop.backends.base import Backend
+from deltaprop.backends.cuda.backend import CupyBackend
+from deltaprop.backends.device import DeviceBackend
 from deltaprop.derivation.parameters import Parameters
 
 ROWS = (1, 2, 31, 33, 300)
@@ -29,6 +32,14 @@ def test_every_operation_is_there_with_one_signature(backend):
     for name, member in vars(Backend).items():
         if callable(member) and not name.startswith("_"):
             assert inspect.signature(getattr(type(backend), name)) == inspect.signature(member), name
+
+
+def test_what_only_devices_have_is_there_with_one_signature():
+    assert issubclass(CupyBackend, DeviceBackend)
+    for name, member in vars(DeviceBackend).items():
+        if callable(member) and not name.startswith("_"):
+            ours = inspect.signature(getattr(CupyBackend, name)).parameters
+            assert ours == inspect.signature(member).parameters, name
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -433,6 +444,66 @@ def test_all_finite(backend):
 def test_asarray_keeps_what_it_can(backend):
     x = backend.zeros((3, 2), np.float64)
     assert backend.asarray(x, np.float64) is x or np.shares_memory(backend.asarray(x, np.float64), x)
-    assert backend.asarray(x.T, np.float64).flags.c_contiguous
+    transposed = backend.asarray(backend.asarray([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], np.float64).T, np.float64)
+    assert backend.to_numpy(transposed.reshape(-1)).tolist() == [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]
     assert backend.asarray(np.float64(3.0), np.float64).shape == ()
-    assert backend.asarray([[1, 2]], np.float32).dtype == np.float32
+    assert backend.dtype_of(backend.asarray([[1, 2]], np.float32)) == np.float32
+
+
+def test_what_a_kernel_reads_is_contiguous(backend):
+    """In the order of C: a kernel of our own knows no strides."""
+    array = backend.asarray(backend.zeros((3, 2), np.float64).T, np.float64)
+    strides = array.stride() if callable(getattr(array, "stride", None)) else tuple(s // 8 for s in array.strides)
+    assert tuple(strides) == (3, 1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_arrays_are_filled_copied_and_added_up(backend, rng, dtype):
+    x = rng.standard_normal((7, 5)).astype(dtype)
+    (array,) = put(backend, dtype, x)
+    copy = backend.copy(array)
+    backend.fill(array, 0.25)
+    assert np.array_equal(backend.to_numpy(array), np.full((7, 5), 0.25, dtype))
+    check(backend, copy, x, dtype)
+    backend.fill(array[2:4], 0.0)
+    assert backend.to_numpy(array).sum() == 0.25 * 25
+    total = backend.sum(copy)
+    assert backend.dtype_of(total) == np.float64
+    assert float(total) == pytest.approx(sum(map(float, x.ravel())), rel=1e-14, abs=1e-14)
+
+
+def test_a_sum_of_float32_is_formed_in_float64(backend):
+    array = backend.asarray([2.0**24, *[1.0] * 100], np.float32)
+    assert float(backend.sum(array)) == 2.0**24 + 100
+
+
+COMPOSED = [name for name in BACKEND_PARAMETERS if name in ("numpy", "torch")]
+
+
+@pytest.fixture(params=COMPOSED)
+def composed(request):
+    return backend_or_skip(request.param)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_primitives_that_operations_are_composed_of(composed, rng, dtype):
+    x = rng.uniform(0.5, 2.0, (3, 4)).astype(dtype)
+    y = rng.standard_normal(4).astype(dtype)
+    X, Y, out = *put(composed, dtype, x, y), composed.empty((3, 4), dtype)
+    composed.elementwise(np.multiply, (X, Y), out)
+    check(composed, out, [[a * b for a, b in zip(row, y, strict=True)] for row in x.astype(float)], dtype)
+    composed.elementwise(np.subtract, (1.5, out), out)
+    check(composed, out, 1.5 - x.astype(float) * y, dtype)
+    row = composed.empty((3, 1), dtype)
+    composed.reduce(np.maximum, X, -1, row)
+    check(composed, row, [[max(values)] for values in x.tolist()], dtype)
+    column = composed.empty((1, 4), dtype)
+    composed.reduce(np.add, X, 0, column)
+    check(composed, column, [[sum(map(float, values)) for values in x.T]], dtype)
+    product = composed.empty((2, 3, 3), dtype)
+    members = np.stack([x, 2 * x])
+    composed.product(*put(composed, dtype, members, x.T), product)
+    expected = [[[float(r @ s) for s in x.astype(float)] for r in own.astype(float)] for own in members]
+    check(composed, product, expected, dtype)
+    bits = {np.float64: np.int64, np.float32: np.int32}[dtype]
+    assert composed.to_numpy(composed.view(composed.asarray([-0.0], dtype), bits)).tolist() == [np.iinfo(bits).min]

@@ -9,7 +9,7 @@ from host_cuda import bfloat16, operand
 from strict_array import StrictArray, memory
 
 import deltaprop as dp
-from deltaprop.backends.cuda.backend import NULL
+from deltaprop.backends.cuda.launching import NULL
 from deltaprop.backends.cuda.small_layers import LIBRARY
 from deltaprop.epochs.resident import ResidentEpoch
 

@@ -8,7 +8,7 @@ from conftest import missing
 from host_cuda import HostCudaBackend, bfloat16, check_shape, compiler_problem, operand
 from strict_array import StrictArray
 
-from deltaprop.backends.cuda.backend import NULL
+from deltaprop.backends.cuda.launching import NULL
 from deltaprop.backends.cuda.tiling import over_columns
 
 DTYPES = (np.float64, np.float32)

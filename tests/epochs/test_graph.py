@@ -13,7 +13,7 @@ from fake_cublaslt import Algorithm, FakeLt, of_backend
 from host_cuda import HostCudaBackend, HostProducts, compiler_problem, kernel
 
 import deltaprop as dp
-from deltaprop.backends.cuda import backend as cupy_backend
+from deltaprop.backends.cuda import launching
 from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.epochs.graph import STEPS_A_GRAPH, GraphEpoch, Replay
 from deltaprop.epochs.resident import ResidentEpoch
@@ -172,9 +172,9 @@ def test_what_a_step_needs_is_compiled_at_once(with_lt, monkeypatch, precision, 
     backend._found.products = HostProducts(backend.run)
     for name in ("_kernel", "compile_for"):
         monkeypatch.setattr(HostCudaBackend, name, getattr(CupyBackend, name))
-    monkeypatch.setattr(cupy_backend, "cached_cubin", lambda file, kind, architecture, definitions=(): f"{file}|{kind}")
+    monkeypatch.setattr(launching, "cached_cubin", lambda file, kind, architecture, definitions=(): f"{file}|{kind}")
     monkeypatch.setattr(
-        cupy_backend,
+        launching,
         "compile_files",
         lambda wanted, architecture: together.append(({each[:2] for each in wanted}, set(alone))),
     )

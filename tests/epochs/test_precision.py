@@ -8,8 +8,8 @@ from host_cuda import HostCudaBackend, bfloat16, operand
 
 import deltaprop as dp
 from deltaprop.backends.cuda import cublas
-from deltaprop.backends.cuda.backend import NULL
 from deltaprop.backends.cuda.cublas import CupyProducts
+from deltaprop.backends.cuda.launching import NULL
 from deltaprop.epochs import graph
 from deltaprop.epochs.resident import ResidentEpoch
 

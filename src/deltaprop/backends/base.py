@@ -33,7 +33,8 @@ class Backend(ABC):
     trusted: of this backend, of one dtype, and C-contiguous, those of each member at least.
     No operation allocates device or array memory after its first call with a shape.
 
-    To add a backend, write one file with a subclass and name it in ``deltaprop.backends``.
+    To add a backend, write one file with a subclass and name it in ``deltaprop.backends``. A subclass of
+    `deltaprop.backends.composed.ComposedBackend` has all operations from a few primitives.
     """
 
     #: The name users give: ``backend="numpy"``.
@@ -114,6 +115,29 @@ class Backend(ABC):
     @abstractmethod
     def zeros(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """A buffer of zeros."""
+
+    def fill(self, array: Array, value: float) -> None:
+        """Let every entry be `value`."""
+        array[...] = value
+
+    def copy(self, array: Array) -> Array:
+        """A new array with the same entries."""
+        result = self.empty(tuple(array.shape), array.dtype)
+        result[...] = array
+        return result
+
+    @abstractmethod
+    def sum(self, array: Array) -> Array:
+        """The sum of all entries, () of float64, without the host asking for it."""
+
+    def dtype_of(self, array: Array) -> np.dtype[Any]:
+        """What the entries of `array` are, as NumPy calls it."""
+        dtype: np.dtype[Any] = np.dtype(array.dtype)
+        return dtype
+
+    def is_beside(self, array: Array, out: Array) -> bool:
+        """Whether `out` is C-contiguous, and writing it cannot change `array`; False where that is not known."""
+        return False
 
     def room(self) -> int | None:
         """Bytes that arrays may still take, where their memory is not the host's."""
@@ -211,14 +235,14 @@ class Backend(ABC):
             raise ValueError(f"loss: expected costs of shape {A.shape[:1]} or {A.shape}, got {costs.shape}")
         if costs.ndim == 2:
             costs = costs.sum(axis=1)
-        cost += (costs if sample_weight is None else costs * sample_weight).sum(dtype=np.float64)
+        cost += self.sum(costs if sample_weight is None else costs * sample_weight)
 
     def _own_numbers(self, function: Any, what: str, value: Any) -> Array:
         """What a function of a loss has returned, if it is an array of ours of real numbers."""
         if not self.owns(value) or isinstance(value, np.ma.MaskedArray):
             got = f"a {type(value).__name__}"
-        elif value.dtype.kind not in "iubf":
-            got = f"dtype {value.dtype}"
+        elif self.dtype_of(value).kind not in "iubf":
+            got = f"dtype {self.dtype_of(value)}"
         else:
             return value
         name = getattr(function, "__qualname__", None) or repr(function)

@@ -100,31 +100,24 @@ def _elementwise(operation: str, x: Any, out: Any) -> Array:
             x = x.astype(np.float64)
         backend = get_backend("numpy")
     allowed = ("float16", "float32", "float64") if not backend.on_host else ("float32", "float64")
-    if x.dtype.name not in allowed:
-        raise TypeError(f"x: expected dtype {', '.join(allowed)}, got {x.dtype.name}")
+    dtype = backend.dtype_of(x)
+    if dtype.name not in allowed:
+        raise TypeError(f"x: expected dtype {', '.join(allowed)}, got {dtype.name}")
     result = None
     if out is not None:
         if not backend.owns(out):
             raise TypeError(f"out: expected an array of the kind of x ({backend.name}), got {type(out).__name__}")
-        if out.dtype != x.dtype:
-            raise TypeError(f"out: expected dtype {x.dtype.name} as x has, got {out.dtype.name}")
+        if backend.dtype_of(out) != dtype:
+            raise TypeError(f"out: expected dtype {dtype.name} as x has, got {backend.dtype_of(out).name}")
         if out.shape != x.shape:
             raise ValueError(f"out: expected shape {x.shape} as x has, got {out.shape}")
-        if out.flags.c_contiguous and not _overlap(x, out):
+        if backend.is_beside(x, out):
             result = out
     if result is None:
-        result = backend.empty(x.shape, x.dtype)
+        result = backend.empty(x.shape, dtype)
     with np.errstate(under="ignore"):  # a result that rounds to 0 is the right one
-        getattr(backend, operation)("sigmoid", backend.asarray(x, x.dtype), result)
+        getattr(backend, operation)("sigmoid", backend.asarray(x, dtype), result)
     if out is None or result is out:
         return result
     out[...] = result
     return out
-
-
-def _overlap(x: Any, out: Any) -> bool:
-    """Whether writing `out` could change `x` before it has been read."""
-    if isinstance(x, np.ndarray):
-        return bool(np.may_share_memory(x, out))
-    first, last = (int(array.data.ptr) for array in (x, out))
-    return first < last + int(out.nbytes) and last < first + int(x.nbytes)

@@ -109,9 +109,9 @@ class Objective:
         return self.scale(m) * cost + decay
 
 
-def total_weight(X: Array, sample_weight: Array | None) -> float:
+def total_weight(network: NetworkState, X: Array, sample_weight: Array | None) -> float:
     """The m of the formulas: how many samples there are, or what their weights sum to."""
-    return float(X.shape[0]) if sample_weight is None else float(sample_weight.sum(dtype="float64"))
+    return float(X.shape[0]) if sample_weight is None else float(network.backend.sum(sample_weight))
 
 
 class Workspace:

@@ -109,7 +109,7 @@ def jacobian(network: NetworkState, X: Array, mode: Mode) -> Array:
         arguments = ([z[:rows] for z in Z], [a[:rows] for a in A], unit.reshape(rows, directions))
         if mode == "forward":
             columns = forward_mode(network, *arguments).reshape(stop - start, m, n_out)
-            result[:, :, start:stop] = columns.transpose(1, 2, 0)
+            result[:, :, start:stop] = columns.swapaxes(0, 1).swapaxes(1, 2)
         else:
             result[:, start:stop, :] = reverse_mode(network, *arguments).reshape(stop - start, m, n_in).swapaxes(0, 1)
     return result
@@ -141,7 +141,7 @@ class CostDerivatives:
         self, network: NetworkState, X: Array, Y: Array, objective: Objective, sample_weight: Array | None = None
     ) -> None:
         self.network, self.X, self.Y, self.objective, self.sample_weight = network, X, Y, objective, sample_weight
-        self.m = total_weight(X, sample_weight)
+        self.m = total_weight(network, X, sample_weight)
         self.scale, self.penalty = objective.scale(self.m), objective.penalty(self.m)
         self.work = Workspace(network, X.shape[0])
         self.cost = network.backend.zeros((), np.float64)
@@ -150,7 +150,7 @@ class CostDerivatives:
 
     def cost_and_gradient(self) -> tuple[float, Parameters]:
         """J and ∂J/∂θ; the latter is overwritten by the next call."""
-        self.cost.fill(0)
+        self.network.backend.fill(self.cost, 0.0)
         forward(self.network, self.X, self.work)
         backward(
             self.network,

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from deltaprop.arguments import check_bool, check_number
+from deltaprop.backends import Backend
 from deltaprop.backends.base import Scalar
 from deltaprop.backends.places import ADAM, MOMENTUM, NESTEROV, Rule
 from deltaprop.derivation.parameters import Parameters
@@ -296,13 +297,18 @@ class Remembered:
 
     Parameters
     ----------
+    backend : Backend
+        Of the arrays.
     state : dict
     **others : array
     """
 
-    def __init__(self, state: dict[str, Any], **others: Any) -> None:
+    def __init__(self, backend: Backend, state: dict[str, Any], **others: Any) -> None:
+        def copied(value: Any) -> Any:
+            return backend.copy(value) if backend.owns(value) else copy.copy(value)
+
         self._now = (state, others)
-        self._before = [{name: copy.copy(value) for name, value in now.items()} for now in self._now]
+        self._before = [{name: copied(value) for name, value in now.items()} for now in self._now]
 
     def renew(self) -> None:
         """As it is now."""

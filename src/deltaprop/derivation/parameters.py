@@ -67,10 +67,11 @@ class Parameters:
 
     def on(self, backend: Backend) -> Parameters:
         """A copy on another backend."""
-        flat = backend.asarray(self.backend.to_numpy(self.flat), self.flat.dtype)
+        dtype = self.backend.dtype_of(self.flat)
+        flat = backend.asarray(self.backend.to_numpy(self.flat), dtype)
         if backend.owns(self.flat):
-            flat = flat.copy()
-        return Parameters(backend, self.layer_sizes, flat.dtype, flat=flat)
+            flat = backend.copy(flat)
+        return Parameters(backend, self.layer_sizes, dtype, flat=flat)
 
     @property
     def flat_weights(self) -> Array:

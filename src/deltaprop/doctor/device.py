@@ -10,8 +10,8 @@ from typing import Any
 from deltaprop.backends import backend_problem
 from deltaprop.backends.cache_folder import cache_folder
 from deltaprop.backends.compiled_files import compiled_here
-from deltaprop.backends.cuda.backend import INSTALL
 from deltaprop.backends.cuda.compiler import compile_all, compile_kernels
+from deltaprop.backends.cuda.installation import INSTALL
 from deltaprop.backends.installed import is_installed
 from deltaprop.doctor.record import NoDeviceError, NotTriedError, Record
 from deltaprop.doctor.residents import clusters_of, compile_residents

@@ -13,8 +13,8 @@ from unittest.mock import patch
 import numpy as np
 
 from deltaprop.backends import Array, Backend
-from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.backends.cuda.small_layers import LIBRARY
+from deltaprop.backends.device import DeviceBackend
 from deltaprop.doctor.operations import UNITS, Draw, Operation, error
 from deltaprop.doctor.record import Record
 
@@ -30,7 +30,7 @@ TERMS = 260
 
 def small_layers(backend: Backend) -> AbstractContextManager[None]:
     """Where the kernels are used; NumPy has none."""
-    return backend.small_layers() if isinstance(backend, CupyBackend) else nullcontext()
+    return backend.small_layers() if isinstance(backend, DeviceBackend) else nullcontext()
 
 
 def small_forward(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:

@@ -81,7 +81,7 @@ class ChunkedEpoch:
         """What trains on a chunk; one for each size, whose arrays each chunk is copied into."""
         rows = X.shape[0]
         if rows not in self.trainers:
-            X, Y = X.copy(), Y.copy()
+            X, Y = (self.network.backend.copy(array) for array in (X, Y))
             self.trainers[rows] = self.make_trainer(X, Y), X, Y
             return self.trainers[rows][0]
         trainer, own_X, own_Y = self.trainers[rows]

@@ -66,7 +66,7 @@ class NativeEpoch(WholeEpoch):
         self.before: Remembered | None = None
         if self.operations > LONG_STEP:
             sums = {"cost": task.cost, "decay": task.decay}
-            self.before = Remembered(self.state, parameters=network.parameters, **sums)
+            self.before = Remembered(network.backend, self.state, parameters=network.parameters, **sums)
         plan.threads = min(own_threads(), os.cpu_count() or 1, max(1, int(self.operations / OPERATIONS_A_THREAD)))
         scratch = np.empty(compiled.scratch_entries(plan), network.dtype)
         self._point("scratch", scratch, scratch.shape)
@@ -134,7 +134,7 @@ class NativeEpoch(WholeEpoch):
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], int]:
         """In one call, without sample weights and penalty; the optimizer, too, is as the last good epoch left it."""
         plan, parameters = self.plan, self.network.parameters
-        before = Remembered(self.state, parameters=parameters)
+        before = Remembered(self.network.backend, self.state, parameters=parameters)
         costs, good = self._epochs(orders, terms[: self.task.batches], learning_rate, count), count
         if not (np.isfinite(costs).all() and self.network.backend.all_finite(parameters)):
             good = 0

@@ -114,7 +114,8 @@ class NativeStack:
                 part = np.ascontiguousarray(largest_first[done // OPERATIONS_A_CALL == call], np.int64)
                 if count * self.operations[part].sum() > LONG_STEP:
                     moments = {f"moment {i}": moment for i, moment in enumerate(stack.moments)}
-                    self._run(part, Remembered(moments, parameters=parameters, cost=cost, decay=decay))
+                    others = {"parameters": parameters, "cost": cost, "decay": decay}
+                    self._run(part, Remembered(stack.network.backend, moments, **others))
                 else:
                     self._run(part)
         stack.steps[which] += count * plans["last_batch"][which]

@@ -12,8 +12,10 @@ from typing import Any, Self
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.cuda.backend import GRAPHS, CupyBackend, Narrowed
+from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.backends.cuda.message import Kind, Message
+from deltaprop.backends.cuda.streams import GRAPHS
+from deltaprop.backends.cuda.thread_state import Narrowed
 from deltaprop.derivation.backprop import Workspace, backward, forward
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.state import NetworkState

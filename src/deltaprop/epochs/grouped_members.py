@@ -346,7 +346,7 @@ class Together:
         backend: Any = self.network.backend
         k, epochs, steps = len(self.numbers), group.epochs, group.epochs * group.member.batches
         if self.sums.shape == (3, k, epochs):
-            self.sums.fill(0)
+            backend.fill(self.sums, 0.0)
         else:
             self.sums = backend.zeros((3, k, epochs), np.float64)
         terms = group.terms

@@ -155,7 +155,8 @@ def squared_norms(stack: NetworkState, which: Numbers) -> np.ndarray[Any, Any]:
     weights = stack.flat_weights
     if not np.array_equal(which, np.arange(len(weights))):
         weights = weights[backend.asarray(which, np.int64)]
-    squares = weights.astype(np.float64)
+    squares = backend.empty(weights.shape, np.float64)
+    squares[...] = weights
     squares *= squares
     sums: np.ndarray[Any, Any] = backend.to_numpy(squares.sum(axis=1))
     return sums

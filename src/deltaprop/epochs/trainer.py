@@ -88,7 +88,7 @@ class Trainer:
         self.state = optimizer.init(network) if state is None else state
         self.samples = X.shape[0]
         self.sizes = [min(batch_size, self.samples - start) for start in range(0, self.samples, batch_size)]
-        self.m = total_weight(X, sample_weight)
+        self.m = total_weight(network, X, sample_weight)
         # What the weights of a minibatch sum to has to be known on the host, and without asking the device for it.
         self.host_weight = None if sample_weight is None else network.backend.to_numpy(sample_weight)
         self.sums = network.backend.zeros((3,), np.float64) if sums is None else sums
@@ -135,7 +135,7 @@ class Trainer:
         self.before: Remembered | None = None
         if backend.on_host and operations_of(network, self.batch_size) > LONG_STEP:
             sums = {"cost": self.cost, "decay": self.decay}
-            self.before = Remembered(self.state, parameters=network.parameters, **sums)
+            self.before = Remembered(backend, self.state, parameters=network.parameters, **sums)
 
     def need_buffers(self, *, shuffled: bool) -> None:
         """The same, unless they are there: where epochs go another way, steps are taken now and then."""
@@ -162,7 +162,7 @@ class Trainer:
             the whole epoch is undone.
         """
         if not self.first:
-            self.sums.fill(0)
+            self.network.backend.fill(self.sums, 0.0)
         given = self.begin(learning_rate, order, progress)
         if self.streamed is not None:
             self._chunks_or_undo(given)
@@ -180,7 +180,7 @@ class Trainer:
             If they are: from the first minibatch on, for no chunk of an epoch can be had by itself.
         """
         assert self.streamed is not None
-        before = Remembered(self.state, parameters=self.network.parameters)
+        before = Remembered(self.network.backend, self.state, parameters=self.network.parameters)
         try:
             self.streamed(given)
         except Exception as error:

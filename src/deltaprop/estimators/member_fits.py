@@ -219,7 +219,7 @@ class Records:
             own = [(scores[which == k], costs[which == k]) for which, scores, costs in self.held_out[:epochs]]
             mlp.validation_scores_ = [float(score[0]) for score, _ in own]
             mlp.validation_loss_curve_ = [float(cost[0]) for _, cost in own]
-            mlp._best_parameters = network.parameters.copy()
+            mlp._best_parameters = network.backend.copy(network.parameters)
         mlp._random_state = fit.stream.after(epochs if fit.estimator.shuffle else 0)
         mlp._optimizer = rule = step_rule(mlp, network)
         self.trainer.hand_over(k, rule.state)
@@ -317,7 +317,7 @@ def fit_together(
         of_each("early_stopping", bool),
     )
     best_watched, best_score, worse_epochs = records.best_watched, np.full(count, -np.inf), records.worse_epochs
-    best = stack.parameters.copy() if early.any() else None
+    best = stack.backend.copy(stack.parameters) if early.any() else None
     has_best = np.zeros(count, bool)
     active, epoch = np.arange(count), 0
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from deltaprop.backends import Array
 from deltaprop.derivation.backprop import Objective
 from deltaprop.epochs.trainer import Trainer
 from deltaprop.estimators.fit_data import NO_SCORE
@@ -105,7 +104,7 @@ def train(mlp: MultilayerPerceptron, training: Training, held_out: HeldOut | Non
                     held_out.record(mlp, history)
                 if stops_by_score:
                     say(mlp, f"Validation score: {mlp.validation_scores_[-1]:f}")
-                    _judge_score(mlp, network.parameters)
+                    _judge_score(mlp, network)
                 else:
                     _judge_loss(mlp, training.watched(cost) + decay)
                 progress.epoch(history)
@@ -148,7 +147,7 @@ def _judge_loss(mlp: MultilayerPerceptron, watched: float) -> None:
         mlp.best_loss_ = mlp.loss_
 
 
-def _judge_score(mlp: MultilayerPerceptron, parameters: Array) -> None:
+def _judge_score(mlp: MultilayerPerceptron, network: Network) -> None:
     """Count the epochs that did not raise the validation score by `tol`, and keep the parameters of the best.
 
     A score that is nan raises nothing.
@@ -158,14 +157,14 @@ def _judge_score(mlp: MultilayerPerceptron, parameters: Array) -> None:
     is_first = not hasattr(mlp, "_best_parameters") and not np.isnan(score)
     if score > best or is_first:
         mlp.best_validation_score_ = score
-        mlp._best_parameters = parameters.copy()
+        mlp._best_parameters = network.backend.copy(network.parameters)
 
 
 def _restore_best(mlp: MultilayerPerceptron, network: Network, scores: Sequence[float]) -> None:
     """Go back to the parameters of the best of these `scores`; where all are nan, the last parameters are kept."""
     if scores and np.isnan(scores).all():
         warnings.warn(NO_SCORE, UserWarning, stacklevel=8)
-        mlp.best_validation_score_, mlp._best_parameters = float("nan"), network.parameters.copy()
+        mlp.best_validation_score_, mlp._best_parameters = float("nan"), network.backend.copy(network.parameters)
     elif hasattr(mlp, "_best_parameters"):
         network.parameters = mlp._best_parameters
 

@@ -169,7 +169,8 @@ class MultilayerPerceptron(FittedNetwork):
         if first:
             self._initialize(widths, X)
         else:
-            before = self._connect(self._configuration(X, kept=self.coefs_[0])).parameters.copy()
+            kept = self._connect(self._configuration(X, kept=self.coefs_[0]))
+            before = kept.backend.copy(kept.parameters)
             if list(self._network.layer_sizes) != widths:
                 raise ValueError(
                     "hidden_layer_sizes: expected the widths fitted before, with inputs and outputs "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -154,7 +155,7 @@ def as_targets(
         array = array[:, None]
     if array.ndim == 1:
         _check_rows(array, name, rows, f"({rows}, {columns}) or ({rows},) of class labels")
-        _check_whole(array, name, f"({rows}, {columns})")
+        _check_whole(array, name, f"({rows}, {columns})", backend)
         return _one_hot(array, name, columns, backend, dtype)
     if array.ndim != 2 or array.shape[1] != columns:
         labels = f", or ({rows},) of whole-number class labels" if columns > 1 else f" or ({rows},)"
@@ -167,7 +168,7 @@ def as_targets(
     if rows_sum_to_one:
         sums = array.sum(axis=1)
         if float(abs(sums - 1.0).max()) > 1e-3:
-            row = int((abs(sums - 1.0) > 1e-3).argmax())
+            row = int(((abs(sums - 1.0) > 1e-3) * 1).argmax())
             raise RowValueError(
                 f"{name}: expected the targets of each sample to sum to 1 (class probabilities or one-hot rows), "
                 f"got a sum of {float(sums[row]):g} in row ",
@@ -190,20 +191,21 @@ def as_weights(weights: Any, name: str, *, rows: int, backend: Backend, dtype: D
         raise _first(array, array < 0.0, name, f"{name}: expected weights of at least 0")
     if float(given.max()) == 0.0:
         raise ValueError(f"{name}: expected a weight above 0, got none")
-    return divisible(array, name, given)
+    return divisible(array, name, given, backend)
 
 
-def divisible(weights: Array, name: str, given: Array | None = None) -> Array:
+def divisible(weights: Array, name: str, given: Array | None = None, backend: Backend | None = None) -> Array:
     """`weights`, by whose sum over any minibatch can be divided: 0 in place of those below all normal numbers.
 
-    `given` is what they were before they had their dtype.
+    `given` is what they were before they had their dtype, `backend` whose they are, where no registered one's.
 
     Raises
     ------
     ValueError
         If none is a normal number, or the reciprocal of their sum is none.
     """
-    dtype = weights.dtype
+    backend = backend or backend_of(weights) or get_backend("numpy")
+    dtype = backend.dtype_of(weights)
     least = float(np.finfo(dtype).tiny)
     largest = float(abs(weights if given is None else given).max())
     if 0.0 < largest < least:
@@ -212,7 +214,7 @@ def divisible(weights: Array, name: str, given: Array | None = None) -> Array:
             f"got {largest:g} at most; only their ratios matter to a mean"
         )
     with np.errstate(over="ignore"):
-        total = float(abs(weights).sum(dtype=np.float64))
+        total = float(backend.sum(abs(weights)))
     if not total <= 1.0 / least:
         raise ValueError(
             f"{name}: expected weights whose sum is at most {1.0 / least:g}, in {dtype.name}, got a sum of {total:g}; "
@@ -247,7 +249,7 @@ def as_numbers(value: Any, name: str, backend: Backend) -> Array:
     """
     refuse_masked(value, name)
     value = adopt(value, name)
-    kind = backend_of(value)
+    kind = backend if backend.owns(value) else backend_of(value)
     if kind is None and "cupy" in sys.modules and type(value).__module__.partition(".")[0] == "cupy":
         raise TypeError(f"{name}: got a {type(value).__qualname__} of CuPy, but no CUDA device answers")
     if kind is None:
@@ -264,11 +266,17 @@ def as_numbers(value: Any, name: str, backend: Backend) -> Array:
             f"{name}: got a {kind.name} array, but the network lives on the {backend.name} backend; pass "
             f"cupy.asnumpy({name}) or make the network with backend={kind.name!r}"
         )
-    if value.dtype.kind == "O":
+    if _dtype(value, backend).kind == "O":
         value = _from_objects(value, name)
-    if value.dtype.kind not in "iubf":
+    if _dtype(value, backend).kind not in "iubf":
         raise TypeError(f"{name}: expected numbers, got dtype {value.dtype}")
     return value
+
+
+def _dtype(array: Array, backend: Backend) -> np.dtype[Any]:
+    """What the entries of an array are, which is NumPy's or of the backend."""
+    dtype: np.dtype[Any] = array.dtype if isinstance(array, np.ndarray) else backend.dtype_of(array)
+    return dtype
 
 
 def adopt(value: Any, name: str) -> Any:
@@ -323,7 +331,7 @@ def _as_finite(array: Array, name: str, backend: Backend, dtype: DTypeLike) -> A
     with np.errstate(over="ignore", invalid="ignore"):  # float64 beyond float32 is reported below, by place
         result = backend.asarray(array, dtype)
     if not backend.all_finite(result):
-        start, rows = 0, max(1, BLOCK * result.shape[0] // result.size)
+        start, rows = 0, max(1, BLOCK * result.shape[0] // math.prod(result.shape))
         while backend.all_finite(result[start : start + rows]):
             start += rows
         part = slice(start, start + rows)
@@ -336,7 +344,7 @@ def _as_finite(array: Array, name: str, backend: Backend, dtype: DTypeLike) -> A
 
 def _first(array: Array, bad: Array, name: str, expected: str, more: str = "") -> RowValueError:
     """The error that names the first entry marked in `bad`, with its place, as what was got; `more` is said of it."""
-    flat = int(bad.reshape(-1).argmax())
+    flat = int((bad.reshape(-1) * 1).argmax())  # of whole numbers: not every library has it of truth values
     place = np.unravel_index(flat, bad.shape)
     row, after = _place(place)
     return RowValueError(f"{expected}, got {float(array[place]):g} at {name}[", row, after + more)
@@ -348,9 +356,9 @@ def _place(index: tuple[Any, ...]) -> tuple[int, str]:
     return row, "".join(f", {i}" for i in rest) + "]"
 
 
-def _check_whole(labels: Array, name: str, shape: str) -> None:
+def _check_whole(labels: Array, name: str, shape: str, backend: Backend) -> None:
     """Refuse labels that are no whole numbers."""
-    if labels.dtype.kind in "iub":
+    if _dtype(labels, backend).kind in "iub":
         return
     with np.errstate(invalid="ignore"):
         broken = labels % 1 != 0  # true for nan and infinities, too
@@ -366,8 +374,8 @@ def _one_hot(labels: Array, name: str, columns: int, backend: Backend, dtype: DT
     lowest, highest = int(labels.min()), int(labels.max())
     if lowest < 0 or highest >= columns:
         wrong = lowest if lowest < 0 else highest
-        row = int((labels == wrong).argmax())
-        shown = wrong if labels.dtype.kind in "iub" else f"{float(wrong):g}"
+        row = int(((labels == wrong) * 1).argmax())
+        shown = wrong if _dtype(labels, backend).kind in "iub" else f"{float(wrong):g}"
         raise RowValueError(
             f"{name}: expected class labels 0 … {columns - 1} (the network has {columns} outputs), got {shown} at "
             f"{name}[",

@@ -144,10 +144,10 @@ def check_gradient(
     analytic = gradient.on(get_backend("numpy"))
     # nan where nothing is compared
     numeric = Parameters(analytic.backend, subject.layer_sizes, np.float64)
-    numeric.flat.fill(np.nan)
+    numeric.flat[...] = np.nan
     noise = Parameters(analytic.backend, subject.layer_sizes, np.float64)
 
-    m, theta = total_weight(X, sample_weight), subject.parameters
+    m, theta = total_weight(subject, X, sample_weight), subject.parameters
     work = Workspace(subject, X.shape[0], backward=False)
 
     def cost_at(index: int, value: float) -> float:
@@ -157,9 +157,9 @@ def check_gradient(
         add_cost(subject, Y, work, total, sample_weight)
         return objective.total(subject, total, m)
 
-    chosen = np.arange(theta.size)
-    if theta.size > entries:
-        chosen = np.sort(np.random.default_rng(0).choice(theta.size, entries, replace=False))
+    chosen = np.arange(len(theta))
+    if len(theta) > entries:
+        chosen = np.sort(np.random.default_rng(0).choice(len(theta), entries, replace=False))
     largest = float(np.abs(analytic.flat).max())
     for i in map(int, chosen):
         here = float(theta[i])

@@ -166,7 +166,7 @@ class Checkpoint:
         network.epochs_trained = content.epochs_trained
         history = History(**{name: getattr(training.history, name) for name in training.history.__struct_fields__})
         found = (saved if has_best else None, tensors.get("epoch_start"))
-        best, epoch_start = (None if x is None else backend.asarray(x, network.dtype).copy() for x in found)
+        best, epoch_start = (None if x is None else backend.copy(backend.asarray(x, network.dtype)) for x in found)
         return position, history, best, epoch_start, training.ended
 
     def _check(self, training: Training, names: set[str], trained: int) -> None:

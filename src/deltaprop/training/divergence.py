@@ -38,7 +38,7 @@ def find_fault(trainer: Trainer, learning_rate: float, order: np.ndarray[Any, An
         return None
     network, backend = trainer.network, trainer.network.backend
     trainer.need_buffers(shuffled=order is not None)
-    trainer.cost.fill(0)
+    backend.fill(trainer.cost, 0.0)
     given = trainer.begin(learning_rate, order, Silent())
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):  # which are looked for
         for step, (X, Y, m, own_weights) in enumerate(trainer.in_turn(given), start=1):

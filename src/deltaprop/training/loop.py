@@ -96,8 +96,8 @@ def train(
             return history
     keeper = _keeper(network, trainer, (X, Y, sample_weight, validation), plan)
     interruption, position = Interruption(), Position(history.epochs)
-    last_good, best, ended, paused = network.parameters.copy(), None, False, False
-    state, state_known = Remembered(trainer.state), False  # that of an epoch that began before a pause is not
+    last_good, best, ended, paused = backend.copy(network.parameters), None, False, False
+    state, state_known = Remembered(backend, trainer.state), False  # that of an epoch that began before a pause is not
     found = keeper.load(plan.epochs) if keeper is not None and plan.resume else None
     if found is not None:
         position, history, best, epoch_start, ended = found
@@ -149,7 +149,7 @@ def train(
             progress.epoch(history)
             # An early stopping of somebody's own may name an earlier epoch, whose parameters are gone.
             if watch is not None and watch.best_epoch() == epoch + 1:
-                history.best_epoch, best = epoch + 1, network.parameters.copy()
+                history.best_epoch, best = epoch + 1, backend.copy(network.parameters)
             if tell(plan.callbacks, EpochEnd(network, epoch + 1, plan.epochs, history)):
                 history.message, ended = f"stopped by a callback after epoch {epoch + 1}", True
             elif watch is not None and watch.should_stop():
@@ -198,7 +198,7 @@ def _train_undisturbed(network: NetworkState, trainer: Trainer, plan: Plan, hist
         history.learning_rate += [learning_rate] * good
         history.seconds += [(time.perf_counter() - began) / count] * good
         if good < count:
-            last_good, fault = network.parameters.copy(), None
+            last_good, fault = network.backend.copy(network.parameters), None
             if network.backend.on_host:  # where the optimizer is as the epoch found it, too
                 fault = find_fault(trainer, learning_rate, orders[good])
                 network.parameters = last_good

@@ -61,7 +61,7 @@ def train(
     broken: dict[int, Exception] = {}
     for history in histories:
         history.message = f"all {plan.epochs} epochs done"
-    last_good, best = stack.parameters.copy(), stack.parameters.copy()
+    last_good, best = (stack.backend.copy(stack.parameters) for _ in range(2))
     active = np.arange(count)
     quiet = np.errstate(over="ignore", invalid="ignore", under="ignore")
     samples = sum(member.samples for member in members)

@@ -13,8 +13,11 @@ Metric: TypeAlias = Callable[[Array, Array], float]
 def accuracy(prediction: Array, Y: Array) -> float:
     """Share of samples whose largest output is the class's, or, with one output, is on the target's side of ½."""
     if Y.shape[1] == 1:
-        return float(((prediction > 0.5) == (Y > 0.5)).mean())
-    return float((prediction.argmax(axis=1) == Y.argmax(axis=1)).mean())
+        right = (prediction[:, 0] > 0.5) == (Y[:, 0] > 0.5)
+    else:
+        right = prediction.argmax(axis=1) == Y.argmax(axis=1)
+    count = int(right.sum())
+    return count / int(Y.shape[0])
 
 
 def mean_squared_error(prediction: Array, Y: Array) -> float:

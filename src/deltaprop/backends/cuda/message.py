@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-if TYPE_CHECKING:
-    from deltaprop.backends.cuda.backend import CupyBackend
+from deltaprop.backends.device import DeviceBackend
 
 #: The shape and the dtype of an array.
 Kind: TypeAlias = tuple[tuple[int, ...], DTypeLike]
@@ -26,7 +25,7 @@ class Message:
 
     Parameters
     ----------
-    backend : CupyBackend
+    backend : DeviceBackend
     **kinds : (shape, dtype)
         Of each array, by its name.
 
@@ -38,7 +37,7 @@ class Message:
 
     _copied: Any = None  # the event that the last copy is over
 
-    def __init__(self, backend: CupyBackend, **kinds: Kind) -> None:
+    def __init__(self, backend: DeviceBackend, **kinds: Kind) -> None:
         self.backend, self.kinds = backend, kinds
         places, end = {}, 0
         for name, (shape, dtype) in kinds.items():

@@ -11,16 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from deltaprop.backends.base import Array, Scalar
 from deltaprop.backends.cuda.launching import NULL, number
+from deltaprop.backends.cuda.library_layers import LibraryLayers
 from deltaprop.backends.places import LOSSES, activation_place
-
-if TYPE_CHECKING:
-    from deltaprop.backends.cuda.backend import CupyBackend
 
 #: Units of an output layer that the lanes of a warp can hold, and rows up to which its kernel is tried: the weight
 #: gradient that goes with it has few blocks, each of which walks all rows.
@@ -107,7 +105,7 @@ class SmallLayers:
         By the address of a δ, what is still to be added up when its weight gradient is formed.
     """
 
-    def __init__(self, backend: CupyBackend, choices: dict[Any, str]) -> None:
+    def __init__(self, backend: LibraryLayers, choices: dict[Any, str]) -> None:
         self.backend, self.choices = backend, choices
         self.held: Affine | None = None
         self.sums: dict[int, Sums] = {}

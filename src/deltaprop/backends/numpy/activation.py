@@ -217,7 +217,7 @@ def exp(z: Vector, out: Vector, spare: Vector) -> None:
     np.exp(z, out=out)
 
 
-#: Of what decides by the values it finds how to go on, that does the same for all.
+#: Branch-free replacements, used while recording.
 STRAIGHT: dict[Function, Function] = {
     sigmoid: straight_sigmoid,
     silu: partial(silu, sigma=straight_sigmoid),

@@ -1,12 +1,12 @@
-"""Operations of the NumPy backend, written down once as calls on bound buffers and made again without what is around.
+"""Records the NumPy calls of a step once, and replays them as a list.
 
 A step of a small network is some thirty calls of NumPy, each of a fraction of a microsecond; finding views, blocks and
-scratch for them takes longer than they do. Here a step runs once over arrays that note what is called on them; after
-that it is a list of functions and their arguments. What CUDA graphs are on a device, this is on the host.
+scratch for them takes longer than they do. So a step runs once over arrays that note every call. After that it is a
+list of functions and their arguments. What CUDA graphs are on a device, this is on the host.
 
-What cannot be made again is refused while it is noted: a result that is a new array or a number on which Python might
-decide something. So a tape either holds the whole step or there is none. Of functions that would decide, those take the
-place that give 0 where a result is below the smallest normal number.
+A call that cannot be replayed is refused while it is recorded: its result is a new array, or a number on which Python
+might branch. So a tape either holds the whole step or there is none. Functions that branch on values are replaced by
+branch-free ones, which give 0 where a result is below the smallest normal number.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from weakref import ref
 import numpy as np
 
 from deltaprop.backends.numpy.activation import STRAIGHT, Function
-from deltaprop.backends.numpy.backend import NumpyBackend, Scratch
+from deltaprop.backends.numpy.backend import NumpyBackend, NumpyScratch
 
-#: Functions of NumPy that come to ufuncs, which are noted in their place.
+#: Functions of NumPy that call a ufunc; the ufunc is recorded in their place.
 MADE_OF_UFUNCS = {np.max, np.sum, np.clip}
 
 
 def _maximum(a: Any, b: Any, out: Any) -> None:
-    """By keyword: alone of all ufuncs these two are not to be handed it by position."""
+    """Take `out` by position, as `np.maximum` itself does not everywhere."""
     np.maximum(a, b, out=out)
 
 
@@ -40,37 +40,37 @@ Calls: TypeAlias = list[tuple[Callable[..., Any], tuple[Any, ...]]]
 
 
 class NotRecordableError(Exception):
-    """A step does what could not be made again."""
+    """A step makes a call that cannot be replayed."""
 
 
 class Tape:
-    """Calls in their order.
+    """A list of calls, in the order in which they were made.
 
     Attributes
     ----------
     calls : list of (callable, tuple)
-        Functions, and arguments that stay the same arrays.
+        Functions and their arguments; the same arrays in every replay.
     """
 
     def __init__(self) -> None:
         self.calls: Calls = []
 
     def array(self, array: np.ndarray[Any, Any]) -> Recorded:
-        """The same memory as an array of which this tape notes every call."""
+        """Return an array over the same memory, whose calls this tape records."""
         recorded = array.view(Recorded)
         recorded.its_tape = ref(self)
         return recorded
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Call a function that returns nothing new, and note it."""
+        """Call a function that writes into its arguments, and record the call."""
         bound = tuple(_plain(argument) for argument in arguments)
         function(*bound)
         self.calls.append((function, bound))
 
     def along(self, blocks: Sequence[np.ndarray[Any, Any]]) -> list[Calls]:
-        """The calls again and again: where they work on the first part of a block, on its second, its third and so on.
+        """Return the calls once for each part of some blocks, (parts, …) each.
 
-        blocks : (parts, …) each.
+        Calls that were recorded on the first part of a block work on its second part, its third part and so on.
         """
         parts = len(blocks[0])
         bytes_of = [block.reshape(-1).view(np.uint8) for block in blocks]
@@ -90,14 +90,20 @@ class Tape:
 
 
 class Recorded(np.ndarray[Any, Any]):
-    """An array over somebody's memory; so are all views of it. Its tape notes what writes into it or reads it."""
+    """An array whose tape records every call that reads it or writes into it; so are all views of it."""
 
-    #: Weak: a tape holds views of recorded arrays, and through what an array of NumPy is a view of no collector looks.
+    #: Weak: a tape holds views of recorded arrays, and the garbage collector cannot see what an array is a view of.
     its_tape: ref[Tape]
 
     @property
     def tape(self) -> Tape:
-        """That notes it, while there is one."""
+        """The tape that records this array's calls.
+
+        Raises
+        ------
+        RuntimeError
+            If the tape is gone.
+        """
         tape = self.its_tape()
         if tape is None:
             raise RuntimeError("a recorded array outlives its tape")
@@ -111,19 +117,16 @@ class Recorded(np.ndarray[Any, Any]):
         out = options.pop("out", ())
         if len(out) != 1 or out[0] is None or any(isinstance(option, Recorded) for option in options.values()):
             _refuse(f"{ufunc.__name__} that makes a new array")
-        arrays = [array for array in (*inputs, *out) if isinstance(array, np.ndarray)]
-        tape = next(array.tape for array in arrays if isinstance(array, Recorded))
-        function = BY_KEYWORD.get(ufunc, ufunc) if method == "__call__" else getattr(ufunc, method)
+        tape = next(array.tape for array in (*inputs, *out) if isinstance(array, Recorded))
         if method == "__call__":
-            # Numbers as arrays of the type they are taken to: looking at a Python number costs more than adding it.
-            kind = np.result_type(*(array.dtype for array in arrays[:-1] or arrays))
-            inputs = tuple(np.asarray(x, kind) if type(x) in (float, int) else x for x in inputs)
-            tape.call(partial(function, **options) if options else function, *inputs, *out)
+            function = BY_KEYWORD.get(ufunc, ufunc)
+            operands = _operands(inputs, out[0])
+            tape.call(partial(function, **options) if options else function, *operands, *out)
+        elif method == "reduce":
+            axis, dtype, keepdims = _reduction(ufunc, options)
+            tape.call(ufunc.reduce, inputs[0], axis, dtype, *out, keepdims)
         else:
-            axis, dtype, keepdims = options.pop("axis", 0), options.pop("dtype", None), options.pop("keepdims", False)
-            if method != "reduce" or options.pop("where", True) is not True or options:
-                _refuse(f"{ufunc.__name__}.{method} with {sorted(options)}")
-            tape.call(function, inputs[0], axis, dtype, *out, keepdims)
+            _refuse(f"{ufunc.__name__}.{method}")
         return out[0]
 
     def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
@@ -134,14 +137,14 @@ class Recorded(np.ndarray[Any, Any]):
         return super().__array_function__(function, types, arguments, options)
 
     def dot(self, other: Any, out: Any = None) -> Any:
-        """The matrix product into `out`."""
+        """Record the matrix product, into `out`."""
         if out is None:
             _refuse("a product that makes a new array")
         self.tape.call(np.ndarray.dot, self, other, out)
         return out
 
     def fill(self, value: Any) -> None:
-        """Every entry `value`."""
+        """Record that every entry becomes `value`."""
         self.tape.call(np.ndarray.fill, self, value)
 
     def __setitem__(self, key: Any, value: Any) -> None:
@@ -160,12 +163,29 @@ class Recorded(np.ndarray[Any, Any]):
     copy = astype = take = repeat = sort = tobytes = nonzero = argsort = _refused
 
 
+def _operands(inputs: tuple[Any, ...], out: np.ndarray[Any, Any]) -> tuple[Any, ...]:
+    """The inputs of a ufunc, with numbers as arrays: NumPy takes longer to look at a Python number than to add it."""
+    dtypes = [x.dtype for x in inputs if isinstance(x, np.ndarray)] or [out.dtype]
+    kind = np.result_type(*dtypes)
+    return tuple(np.asarray(x, kind) if type(x) in (float, int) else x for x in inputs)
+
+
+def _reduction(ufunc: np.ufunc, options: dict[str, Any]) -> tuple[Any, Any, bool]:
+    """The options of ``ufunc.reduce`` that can be given by position: axis, dtype and keepdims."""
+    known = {"axis": 0, "dtype": None, "keepdims": False, "where": True}
+    if not options.keys() <= known.keys() or options.get("where", True) is not True:
+        _refuse(f"{ufunc.__name__}.reduce with {sorted(options)}")
+    given = known | options
+    return given["axis"], given["dtype"], bool(given["keepdims"])
+
+
 def _plain(argument: Any) -> Any:
+    """An argument without its tape."""
     return argument.view(np.ndarray) if isinstance(argument, Recorded) else argument
 
 
 def _place(view: Any, blocks: Sequence[np.ndarray[Any, Any]]) -> tuple[int, int] | None:
-    """Of which block an argument is a view, and where in its first part it begins."""
+    """Find the block an argument is a view of, and where in the block's first part it begins; None if there is none."""
     for i, block in enumerate(blocks if isinstance(view, np.ndarray) else ()):
         offset = view.ctypes.data - block.ctypes.data
         if 0 <= offset < block[0].nbytes:
@@ -177,8 +197,8 @@ def _refuse(what: str) -> NoReturn:
     raise NotRecordableError(what)
 
 
-class RecordedScratch(Scratch):
-    """Scratch that is noted too, and nobody else's."""
+class RecordedScratch(NumpyScratch):
+    """Scratch whose calls are recorded too; no other backend uses it."""
 
     def __init__(self, tape: Tape) -> None:
         super().__init__()
@@ -186,16 +206,16 @@ class RecordedScratch(Scratch):
 
     def _make(self, slot: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
         view = self.tape.array(super()._make(slot, shape, dtype))
-        self.views[slot, shape, dtype.num] = view
+        self.views[slot, shape, dtype] = view
         return view
 
     def ones(self, size: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-        """As of `Scratch`."""
+        """A vector of ones whose calls are recorded."""
         return self.tape.array(super().ones(size, dtype))
 
 
 class RecordingBackend(NumpyBackend):
-    """The NumPy backend over arrays of a tape; see `Tape.array`."""
+    """The NumPy backend over recorded arrays; see `Tape.array`."""
 
     def __init__(self, tape: Tape) -> None:
         super().__init__()
@@ -203,15 +223,15 @@ class RecordingBackend(NumpyBackend):
         self._scratch: Any = RecordedScratch(tape)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
-        """As of `NumpyBackend`, and so is the next."""
+        """A buffer whose calls are recorded."""
         return self.tape.array(super().empty(shape, dtype))
 
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
-        """As of `NumpyBackend`."""
+        """A buffer of zeros whose calls are recorded."""
         return self.tape.array(super().zeros(shape, dtype))
 
     def add_cost(self, *arguments: Any) -> None:
-        """Nothing: the cost of many minibatches is taken at once, from the z^(L) they leave behind."""
+        """Do nothing: the costs of many minibatches are computed together, from the z^(L) they leave behind."""
 
     def _blockwise(self, function: Function, z: Any, out: Any) -> None:
         super()._blockwise(STRAIGHT.get(function, function), z, out)

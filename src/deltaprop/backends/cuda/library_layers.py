@@ -1,0 +1,108 @@
+"""The formulas of a layer by a product of the library and a kernel of our own behind it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from deltaprop.backends.base import Array, Scalar
+from deltaprop.backends.cuda.launching import NULL, SUMMING_BLOCKS_A_MULTIPROCESSOR, number
+from deltaprop.backends.cuda.matrix_products import MatrixProducts
+from deltaprop.backends.cuda.member_axis import member_by_member
+from deltaprop.backends.cuda.tiling import HELD, THREADS, over_columns, over_rows
+
+
+class LibraryLayers(MatrixProducts):
+    """Layers of any size; `deltaprop.backends.cuda.small_layers` challenges them where they are small."""
+
+    def library_affine_activation(
+        self, A: Array, W: Array, b: Array, activation: str, Z: Array, out: Array, mask: Array | None
+    ) -> None:
+        """`affine_activation` by the library's product and a kernel for what follows it."""
+        self.product(A, W, out=Z, transpose_B=True)
+        self._bias_activation(Z, b, activation, out, mask)
+
+    def _bias_activation(self, Z: Array, b: Array, activation: str, out: Array, mask: Array | None = None) -> None:
+        """Z + b into `Z` and g of it into `out`, which may be `Z` where g is the identity."""
+        rows, columns = Z.shape[-2:]
+        members = Z.size // (rows * columns)
+        b_stride = np.int64(b.strides[0] // b.itemsize if b.ndim > 1 else 0)
+        if activation == "softmax":
+            tiling = over_rows(rows, columns, self._widths(Z, out, sizes=(16,)), self.multiprocessors, 1)
+            grid = self._blocks(-(-members * rows // (THREADS // tiling.lanes)))
+            arguments = (Z, b, out, np.int32(rows), np.int32(columns), b_stride, *tiling.sizes()[-2:])
+            self._kernel("softmax", "bias_softmax", Z.dtype)(grid, (32, 8), (*arguments, np.int64(members * rows)))
+        else:
+            width = self._widths(Z, out, *(() if mask is None else (mask,)), sizes=(16,))[0]
+            width = width if columns >= 32 * width else 1
+            tiles = -(-columns // (32 * width))
+            # As many slices of rows as keep the device busy; what is left is reached by strides.
+            (slices,) = self._blocks(-(-rows // 8) * tiles)
+            sizes = (np.int32(rows), np.int32(columns), np.int32(b.shape[-1]), b_stride, np.int32(width))
+            kernel = self._kernel("bias_activation", f"bias_activation_{activation}", Z.dtype)
+            arguments = (Z, b, NULL if mask is None else mask, out, *sizes)
+            kernel((tiles * members, max(1, slices // tiles)), (32, 8), arguments)
+
+    def library_output_delta(
+        self,
+        loss: str,
+        activation: str,
+        Z: Array,
+        A: Array,
+        Y: Array,
+        scale: Scalar,
+        out: Array,
+        cost: Array,
+        sample_weight: Array | None = None,
+        bias_gradient: Array | None = None,
+        keep: float = 0.0,
+    ) -> None:
+        """`output_delta` where z and a are there."""
+        (rows, columns), dtype = Z.shape, Z.dtype
+        wanted = () if out is NULL else (out,)
+        widths = self._widths(Z, A, Y, *wanted, sizes=(16,))
+        as_it_is, narrow = (NULL, out) if wanted and out.dtype != dtype else (out, NULL)
+        blocks, multiprocessors = SUMMING_BLOCKS_A_MULTIPROCESSOR, self.multiprocessors
+        if activation == "softmax":
+            tiling = over_rows(rows, columns, widths, multiprocessors, blocks, alone=2)
+        else:
+            tiling = over_columns(rows, columns, widths, dtype.itemsize, multiprocessors, blocks, sums=False, alone=4)
+        sums = NULL if bias_gradient is None else bias_gradient
+        partial, tickets = self._parts(1, rows, columns, dtype)
+        costs = self._scratch("costs", blocks * multiprocessors + 2 * columns, np.dtype(np.float64))
+        by_blocks = tiling.lanes == THREADS  # each has whole rows, and leaves its sums of them to another launch
+        left: Array = NULL
+        if by_blocks and bias_gradient is not None and columns <= THREADS * HELD * tiling.width:
+            left = self._scratch("sums of rows", min(rows, blocks * multiprocessors) * columns, dtype)
+        step = self._here.step
+        arguments = (
+            *(Z, A, Y, NULL if sample_weight is None else sample_weight),
+            *(as_it_is, narrow, np.int32(out.shape[-1] if wanted else 0), *number(scale, dtype)),
+            *(cost, NULL if step is None else step, costs),
+            *((NULL, left) if by_blocks else (sums, partial)),
+            *(tickets, *tiling.sizes(), dtype.type(keep)),
+        )
+        file = "output_delta_softmax" if activation == "softmax" else "output_delta"
+        self._kernel(file, f"output_delta_{loss}_{activation}", dtype)(tiling.grid(1), (32, 8), arguments)
+        if by_blocks and bias_gradient is not None:
+            summands = out if left is NULL else left[: tiling.slices * columns].reshape(tiling.slices, columns)
+            self.bias_gradient(summands, bias_gradient, keep)
+
+    def library_hidden_delta(
+        self,
+        delta: Array,
+        W: Array,
+        activation: str,
+        Z: Array,
+        out: Array,
+        bias_gradient: Array,
+        mask: Array | None,
+        keep: float,
+    ) -> None:
+        """`hidden_delta` by the library's product and a kernel for what follows it."""
+        self.product(delta, W, out=out, of_delta=True)
+        arrays = (out, Z, NULL if mask is None else mask)
+        self._over_columns(f"hidden_delta_{activation}", arrays, out, bias_gradient, keep)
+
+    @member_by_member(2, if_scattered=True)
+    def bias_gradient(self, delta: Array, out: Array, keep: float = 0.0) -> None:
+        self._over_columns("column_sum", (delta,), delta, out, keep)

@@ -1,0 +1,138 @@
+"""Streams and events of the CUDA backend, copies that do not wait, and steps captured as CUDA graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from deltaprop.backends.base import Array
+from deltaprop.backends.cuda.launching import Launching
+from deltaprop.backends.cuda.thread_state import Aside
+
+#: What warnings call graphs.
+GRAPHS = "capturing a step as a CUDA graph"
+
+
+@dataclass
+class Captured:
+    """A graph, and the scratch that it holds the addresses of."""
+
+    graph: Any
+    scratch: list[Array]
+
+    def launch(self, stream: Any) -> None:
+        """Run it on `stream`."""
+        self.graph.launch(stream)
+
+
+class Streams(Launching):
+    """What is launched when: on which stream, after which event, now or as part of a graph."""
+
+    # -- copies and events --------------------------------------------------------------------------------------
+
+    def upload(self, sources: list[Any], targets: list[Array], stream: Any, after: Any) -> Any:
+        stream.wait_event(after)
+        for source, target in zip(sources, targets, strict=True):
+            target.set(source, stream=stream)
+        return stream.record()
+
+    def send(self, source: np.ndarray[Any, Any], target: Array, event: Any) -> Any:
+        stream = self.cp.cuda.get_current_stream()
+        target.set(source, stream=stream)
+        return stream.record(event or self.cp.cuda.Event(disable_timing=True))
+
+    def event(self) -> Any:
+        return self.cp.cuda.get_current_stream().record()
+
+    def wait_on_device(self, event: Any) -> None:
+        self.cp.cuda.get_current_stream().wait_event(event)
+
+    def wait_on_host(self, event: Any) -> None:
+        if event is not None:
+            event.synchronize()
+
+    # -- streams ------------------------------------------------------------------------------------------------
+
+    def new_stream(self) -> Any:
+        return self.cp.cuda.Stream(non_blocking=True)
+
+    def stream_for(self, purpose: str) -> Any:
+        key = (purpose, self.cp.cuda.Device().id)
+        if key not in self._here.streams:
+            self._here.streams[key] = self.new_stream()
+        return self._here.streams[key]
+
+    @contextmanager
+    def on_stream(self, stream: Any) -> Iterator[None]:
+        callers = self.cp.cuda.get_current_stream()
+        self._after(stream, callers)
+        try:
+            with stream:
+                yield
+        finally:
+            self._after(callers, stream)
+
+    def _after(self, stream: Any, other: Any) -> None:
+        """What is launched on `stream` from now on waits for what has been launched on `other`."""
+        stream.wait_event(other.record(self.cp.cuda.Event(disable_timing=True)))
+
+    @contextmanager
+    def beside(self, side: Any) -> Iterator[None]:
+        self._here.aside = Aside(side)
+        try:
+            yield
+            self._join()
+        finally:
+            self._here.aside = None
+
+    def _fork(self) -> None:
+        """Launch the weight gradient that is held back, if there is one, on the other stream."""
+        aside = self._here.aside
+        if aside is not None and aside.held is not None:
+            self._after(aside.stream, self.cp.cuda.get_current_stream())
+            with aside.stream:
+                aside.held()
+            aside.held, aside.running = None, True
+
+    def _join(self) -> None:
+        """Launch it on the current stream, which then waits for those on the other."""
+        aside = self._here.aside
+        if aside is None:
+            return
+        if aside.held is not None:
+            aside.held()
+            aside.held = None
+        if aside.running:
+            self._after(self.cp.cuda.get_current_stream(), aside.stream)
+            aside.running = False
+
+    @contextmanager
+    def counting(self, step: Array | None) -> Iterator[None]:
+        before, self._here.step = self._here.step, step
+        try:
+            yield
+        finally:
+            self._here.step = before
+
+    # -- graphs -------------------------------------------------------------------------------------------------
+
+    def capture(self, stream: Any, body: Callable[[], None]) -> Any:
+        scratch: list[Array] = []
+        self._here.captured = scratch
+        stream.begin_capture()
+        try:
+            body()
+        except BaseException:
+            with suppress(*self.device_errors):  # what is wrong with the capture comes of the error
+                stream.end_capture()  # a stream left capturing would refuse everything
+            raise
+        finally:
+            self._here.captured = None
+        return Captured(stream.end_capture(), scratch)
+
+    def is_capturing(self) -> bool:
+        return bool(self.cp.cuda.get_current_stream().is_capturing())

@@ -1,0 +1,136 @@
+"""Arrays of any library, as formulas written in NumPy's ufuncs see them.
+
+The formulas of ``deltaprop.backends.numpy`` call ``np.exp(z, out=out)`` and the like. Where an array is not NumPy's,
+NumPy asks it what that means, by ``__array_ufunc__`` and ``__array_function__``. So one formula serves every library.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+from numpy.typing import DTypeLike
+
+from deltaprop.backends.base import Array
+
+COMPARISONS = {np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal}
+#: Functions of NumPy that reduce an axis, and the ufuncs they reduce it by.
+REDUCTIONS: dict[Callable[..., Any], np.ufunc] = {np.sum: np.add, np.max: np.maximum}
+#: Whole numbers of as many bits with a sign; not every library computes with those without.
+SIGNED: dict[np.dtype[Any], np.dtype[Any]] = {
+    np.dtype(np.uint32): np.dtype(np.int32),
+    np.dtype(np.uint64): np.dtype(np.int64),
+}
+
+
+class Library(Protocol):
+    """The primitives of `deltaprop.backends.composed.ComposedBackend` that a formula needs."""
+
+    def asarray(self, array: Any, dtype: DTypeLike) -> Array:
+        """`array` as an array of the library."""
+
+    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
+        """`array` in host memory."""
+
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        """A new array."""
+
+    def dtype_of(self, array: Array) -> np.dtype[Any]:
+        """NumPy's name for what an array holds."""
+
+    def view(self, array: Array, dtype: DTypeLike) -> Array:
+        """The same memory as entries of another dtype."""
+
+    def elementwise(self, function: np.ufunc, inputs: tuple[Array | float, ...], out: Array) -> None:
+        """A function entry by entry."""
+
+    def reduce(self, function: np.ufunc, array: Array, axis: int, out: Array) -> None:
+        """A function along an axis."""
+
+
+class UfuncArray(NDArrayOperatorsMixin):
+    """An array of a library that answers NumPy's ufuncs by the library's functions.
+
+    Parameters
+    ----------
+    array : array
+        Of the library. What is written into the `UfuncArray` is written there.
+    library : Library
+    """
+
+    def __init__(self, array: Array, library: Library) -> None:
+        self.array, self.library = array, library
+        self.shape = tuple(array.shape)
+        self.size = math.prod(self.shape)
+        self.dtype = library.dtype_of(array)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        out, where = options.pop("out", (None,))[0], options.pop("where", True)
+        if method != "__call__" or options:
+            return NotImplemented
+        if out is None:
+            out = self._like(ufunc, inputs)
+        operands = tuple(self._operand(x) for x in inputs)
+        if where is True:
+            self.library.elementwise(ufunc, operands, out.array)
+        else:
+            everywhere = self._like(ufunc, inputs)
+            self.library.elementwise(ufunc, operands, everywhere.array)
+            out.array[where.array] = everywhere.array[where.array]
+        return out
+
+    def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
+        if function is np.copyto:
+            target, source = arguments
+            place = options["where"].array if "where" in options else ...
+            target.array[place] = self._operand(source)
+            return None
+        if function in REDUCTIONS and options.get("keepdims"):
+            self.library.reduce(REDUCTIONS[function], arguments[0].array, options["axis"], options["out"].array)
+            return options["out"]
+        if function is np.clip:
+            array, lowest, highest = arguments
+            np.maximum(array, lowest, out=options["out"])
+            return np.minimum(options["out"], highest, out=options["out"])
+        return NotImplemented
+
+    def _like(self, ufunc: np.ufunc, inputs: tuple[Any, ...]) -> UfuncArray:
+        """A new array for a result."""
+        shape = np.broadcast_shapes(*(x.shape for x in inputs if isinstance(x, UfuncArray)))
+        dtype = np.dtype(bool) if ufunc in COMPARISONS else self.dtype
+        return UfuncArray(self.library.empty(shape, dtype), self.library)
+
+    def _operand(self, x: Any) -> Any:
+        """An input as the library takes it: an array of its own, or a number."""
+        if isinstance(x, UfuncArray):
+            return x.array
+        if isinstance(x, np.ndarray | np.generic):
+            signed = _signed(x.dtype)
+            return self.library.asarray(np.asarray(x).view(signed), signed)
+        return x
+
+    def __getitem__(self, key: Any) -> UfuncArray:
+        return UfuncArray(self.array[key], self.library)
+
+    def view(self, dtype: DTypeLike) -> UfuncArray:
+        """The same memory as entries of another dtype, whole numbers with their sign."""
+        return UfuncArray(self.library.view(self.array, _signed(np.dtype(dtype))), self.library)
+
+    def fill(self, value: float) -> None:
+        """Every entry `value`."""
+        self.array[...] = value
+
+    def argmin(self) -> int:
+        """The place of the smallest entry, or of the first that is not a number."""
+        return int(self.library.to_numpy(self.array).argmin())
+
+    def item(self, place: int) -> float:
+        """One entry, by its place."""
+        return float(self.array.reshape(-1)[place])
+
+
+def _signed(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return SIGNED.get(dtype, dtype)

@@ -1,0 +1,66 @@
+"""A backend over tensors of PyTorch on the CPU: what adding a backend takes, and the proof that it is enough."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import DTypeLike
+
+from deltaprop.backends.base import Array
+from deltaprop.backends.composed import ComposedBackend
+
+#: Functions that PyTorch calls otherwise than NumPy and scipy do.
+NAMES = {"equal": torch.eq, "rint": torch.round, "ndtr": torch.special.ndtr}
+REDUCTIONS = {"add": torch.sum, "maximum": torch.amax}
+
+
+def torch_dtype(dtype: Any) -> torch.dtype:
+    return dtype if isinstance(dtype, torch.dtype) else getattr(torch, np.dtype(dtype).name)
+
+
+class TorchBackend(ComposedBackend):
+    """Right and short, not fast: the primitives, and every other operation composed of them."""
+
+    name = "torch"
+    on_host = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TorchBackend, ()
+
+    # -- arrays -------------------------------------------------------------------------------------------------
+
+    def owns(self, array: object) -> bool:
+        return isinstance(array, torch.Tensor)
+
+    def asarray(self, array: Any, dtype: DTypeLike) -> Array:
+        if not self.owns(array):
+            array = torch.tensor(np.asarray(array))  # memory of its own, as on a device
+        return array.to(torch_dtype(dtype)).contiguous()
+
+    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
+        return array.numpy().copy()
+
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        return torch.empty(shape, dtype=torch_dtype(dtype))
+
+    def dtype_of(self, array: Array) -> np.dtype[Any]:
+        return np.dtype(str(array.dtype).removeprefix("torch."))
+
+    # -- primitives ---------------------------------------------------------------------------------------------
+
+    def view(self, array: Array, dtype: DTypeLike) -> Array:
+        return array.view(torch_dtype(dtype))
+
+    def elementwise(self, function: np.ufunc, inputs: tuple[Array | float, ...], out: Array) -> None:
+        dtype = next((x.dtype for x in inputs if self.owns(x)), out.dtype)
+        name = function.__name__
+        call = NAMES.get(name) or getattr(torch, name)
+        call(*(x if self.owns(x) else torch.tensor(x, dtype=dtype) for x in inputs), out=out)
+
+    def reduce(self, function: np.ufunc, array: Array, axis: int, out: Array) -> None:
+        REDUCTIONS[function.__name__](array, axis, keepdim=True, out=out)
+
+    def product(self, A: Array, B: Array, out: Array) -> None:
+        torch.matmul(A, B, out=out)
