@@ -82,7 +82,6 @@ class Ours:
         import deltaprop as dp
         from deltaprop.derivation.backprop import Objective
         from deltaprop.epochs.graph import GraphEpoch
-        from deltaprop.epochs.task import Task
         from deltaprop.epochs.trainer import Trainer
 
         loss = "binary_cross_entropy" if case.sizes[-1] == 1 else "categorical_cross_entropy"
@@ -93,9 +92,7 @@ class Ours:
         X, Y = on.asarray(case.X, np.float32), on.asarray(case.Y, np.float32)
         trainer = Trainer(self.net, X, Y, optimizer, Objective(), case.batch, shuffled=True)
         if way == "graph":
-            trainer.whole_epoch = GraphEpoch.find(
-                Task(self.net, X, Y, optimizer, {}, case.batch, trainer.cost, trainer.decay)
-            )
+            trainer.whole_epoch = GraphEpoch.find(trainer.task)
             if trainer.whole_epoch is None:  # else steps one by one would be timed under this name
                 raise RuntimeError("an epoch can't be captured here")
         self.trainer, self.order = trainer, case.order

@@ -146,9 +146,9 @@ def test_step(benchmark, sizes, batch, dtype, backend):
     if backend.on_host:  # where whole epochs go another way
         work.net.backend = dp.get_backend("reference")
     trainer = Trainer(work.net, work.X, work.Y, dp.SGD(1e-3), Objective(), batch, shuffled=False)
-    trainer.need_buffers(shuffled=False)
+    trainer.steps.need_buffers(shuffled=False)
     known = facts(work, "step", dtype, batch, work.floor("forward", "backward"))
-    measure(benchmark, backend, lambda: trainer.step(work.X, work.Y, 1.0 / batch, 0.0, 1e-3, None), **known)
+    measure(benchmark, backend, lambda: trainer.steps.step(work.X, work.Y, 1.0 / batch, 0.0, 1e-3, None), **known)
 
 
 def test_epoch(benchmark, sizes, batch, dtype, backend):

@@ -14,7 +14,14 @@ import deltaprop as dp
 from deltaprop.backends.cuda.shared_memory import Run
 from deltaprop.backends.native.compiler import find_compiler
 from deltaprop.derivation.backprop import Objective
-from deltaprop.epochs import compiled_members, grouped_members, member_trainer, resident
+from deltaprop.epochs import (
+    compiled_members,
+    compiled_plan,
+    member_trainer,
+    resident,
+    resident_members,
+    stepped_members,
+)
 from deltaprop.epochs.member_trainer import StackTrainer
 from deltaprop.epochs.members import Member
 from deltaprop.errors import DivergenceError
@@ -41,14 +48,14 @@ def way(request, monkeypatch):
         monkeypatch.setattr(kind, "epochs", lambda self, *a: (used.append(kind), epochs(self, *a))[1])
 
     kinds = {
-        "native": compiled_members.NativeStack,
-        "stepped": grouped_members.SteppedStack,
-        "resident": grouped_members.ResidentStack,
+        "native": compiled_members.CompiledMembers,
+        "stepped": stepped_members.SteppedMembers,
+        "resident": resident_members.ResidentMembers,
     }
     if request.param == "native" and find_compiler() is None:
         pytest.skip("no C++ compiler")
     if request.param == "one by one":
-        monkeypatch.setattr(member_trainer, "_way", lambda stack, networks: None)
+        monkeypatch.setattr(member_trainer, "find_members_epoch", lambda task, networks: None)
         yield "reference"
         return
     watched(kinds[request.param])
@@ -231,7 +238,7 @@ def test_launches_of_a_stack_are_short_enough_for_an_interrupt(monkeypatch, rng)
     monkeypatch.setattr(resident, "STEPS_A_CALL", 11)
     trainer.epochs(np.arange(2), [None] * 2, np.full((2, 5), 0.1))
     assert launches == [2, 2, 2, 2, 1, 1]
-    monkeypatch.setattr(grouped_members, "MEMBERS_STEPS", 8)
+    monkeypatch.setattr(resident_members, "MEMBERS_STEPS", 8)
     trainer.epochs(np.arange(2), [None] * 2, np.full((2, 2), 0.1))
     assert launches[6:] == [1, 1, 1, 1]
 
@@ -493,7 +500,7 @@ def test_without_a_compiler_that_works_numpy_trains(rng, monkeypatch):
     def fails(dtype):
         raise dp.BackendError("the compiler is broken")
 
-    monkeypatch.setattr(compiled_members, "library", fails)
+    monkeypatch.setattr(compiled_plan, "library", fails)
     X, Y = rng.standard_normal((20, 4)), rng.uniform(size=(20, 2))
     stack, other = (dp.NetworkStack(2, [4, 5, 2], backend=name) for name in ("numpy", "reference"))
     with pytest.warns(RuntimeWarning, match="the compiler is broken"):

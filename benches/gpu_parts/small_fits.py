@@ -19,10 +19,10 @@ import deltaprop as dp
 from deltaprop.backends import get_backend
 from deltaprop.backends.cuda import shared_memory
 from deltaprop.derivation.backprop import Objective
-from deltaprop.epochs import streamed
+from deltaprop.epochs import chunked
+from deltaprop.epochs.chunked import ChunkedEpoch
 from deltaprop.epochs.graph import GraphEpoch
 from deltaprop.epochs.resident import ResidentEpoch
-from deltaprop.epochs.streamed import StreamedEpoch
 from deltaprop.epochs.trainer import Trainer
 from deltaprop.inputs.arrays import HostData
 from deltaprop.reports.progress import Silent
@@ -49,7 +49,7 @@ def only(way: str) -> Iterator[None]:
             stack.enter_context(patch.object(ResidentEpoch, "find", never))
         if kind == "steps":
             stack.enter_context(patch.object(GraphEpoch, "find", never))
-        stack.enter_context(patch.object(streamed, "CHUNK_BYTES", CHUNK))
+        stack.enter_context(patch.object(chunked, "CHUNK_BYTES", CHUNK))
         yield
 
 
@@ -63,8 +63,8 @@ def check(way: str, trainer: Trainer) -> None:
     """
     kind, _, blocks = way.partition(" ")
     whole = trainer.whole_epoch
-    expected = {"resident": ResidentEpoch, "captured": GraphEpoch, "streamed": StreamedEpoch, "steps": type(None)}
-    taken: Any = trainer.streamed if kind == "streamed" else whole
+    expected = {"resident": ResidentEpoch, "captured": GraphEpoch, "streamed": ChunkedEpoch, "steps": type(None)}
+    taken: Any = trainer.chunked if kind == "streamed" else whole
     used = str(whole.run.residence.blocks) if isinstance(whole, ResidentEpoch) and blocks else ""
     if type(taken) is not expected[kind] or used != blocks:
         raise RuntimeError(f"expected the way {way!r}, got {type(taken).__name__} {used}")

@@ -37,7 +37,7 @@ from deltaprop.training import loop
 from deltaprop.training.callbacks import Callback
 from deltaprop.training.early_stopping import EarlyStopping
 from deltaprop.training.exclusive import training_of
-from deltaprop.training.loop import Plan
+from deltaprop.training.loop import FitPlan
 from deltaprop.training.metrics import Metric, resolve_metrics
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ class Network(NetworkFunction):
         held_out, resolved = self._validation(validation, metrics)
         if optimizer is not None and not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer: expected SGD, Adam or AdamW, got {optimizer!r}")
-        plan = Plan(
+        plan = FitPlan(
             optimizer=optimizer or SGD(),
             batch_size=None if batch_size is None else check_whole_number("batch_size", batch_size, least=1),
             epochs=check_whole_number("epochs", epochs, least=1),

@@ -31,7 +31,7 @@ from deltaprop.training.callbacks import Callback
 from deltaprop.training.early_stopping import EarlyStopping
 from deltaprop.training.exclusive import training_of
 from deltaprop.training.member_arguments import check_optimizer, one_each, report, rows_of_members, stacked
-from deltaprop.training.member_loop import StackPlan
+from deltaprop.training.member_loop import StackFitPlan
 from deltaprop.training.metrics import Metric
 
 
@@ -405,7 +405,7 @@ class NetworkStack(StackState):
             )
         held_out, resolved = self._validation(validation, validation_samples, metrics, inputs, targets)
         stopping = one_each("early_stopping", early_stopping, count)
-        plan = StackPlan(
+        plan = StackFitPlan(
             members=members,
             epochs=check_whole_number("epochs", epochs, least=1),
             shuffle=one_each("shuffle", shuffle, count, check_bool),

@@ -45,7 +45,7 @@ def both(sizes, *, seed=3, **options):
 
 
 def task(net, X, optimizer):
-    sums = (np.zeros(()), np.zeros(()))
+    sums = (np.zeros(()), np.zeros(()), np.zeros(()))
     return Task(
         net, X, np.zeros((X.shape[0], net.layer_sizes[-1]), net.dtype), optimizer, optimizer.init(net), 1, *sums
     )
@@ -53,7 +53,7 @@ def task(net, X, optimizer):
 
 def assert_equal_fits(networks, X, Y, **options):
     net, optimizer = networks[0], options.get("optimizer", dp.SGD())
-    assert compiled.NativeEpoch.find(task(net, net._inputs(X), optimizer)) is not None
+    assert compiled.CompiledEpoch.find(task(net, net._inputs(X), optimizer)) is not None
     ours, reference = (net.fit(X, Y, **options) for net in networks)
     tolerance = TOLERANCE[networks[0].dtype.name]
     assert relative(networks[0].parameters, networks[1].parameters) < tolerance
@@ -263,7 +263,7 @@ def test_what_it_cannot_do_is_done_step_by_step(rng):
         for net in nets:
             net.fit(X, Y, epochs=2, **how)
         assert np.array_equal(nets[0].parameters, nets[1].parameters)
-    assert compiled.NativeEpoch.find(task(nets[0], sparse.csr_array(X), dp.SGD())) is None
+    assert compiled.CompiledEpoch.find(task(nets[0], sparse.csr_array(X), dp.SGD())) is None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         a, b = (
@@ -439,8 +439,8 @@ def test_elementary_functions_at_the_ends(functions, dtype):
 def test_many_epochs_in_a_call_are_as_one_by_one(optimizer, threads, rng, monkeypatch):
     """A callback has them go one by one; the same numbers to the bit, and the same end where training diverges."""
     calls = []
-    epochs = compiled.NativeEpoch.epochs
-    monkeypatch.setattr(compiled.NativeEpoch, "epochs", lambda self, *a: (calls.append(a[-1]), epochs(self, *a))[1])
+    epochs = compiled.CompiledEpoch.epochs
+    monkeypatch.setattr(compiled.CompiledEpoch, "epochs", lambda self, *a: (calls.append(a[-1]), epochs(self, *a))[1])
     X, Y = rng.standard_normal((40, 3)), rng.standard_normal((40, 2))
     nets = [dp.Network([3, 8, 2], loss="squared_error", backend="numpy") for _ in range(2)]
     one, many = (

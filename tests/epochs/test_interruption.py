@@ -12,7 +12,7 @@ from processes import run
 import deltaprop as dp
 from deltaprop.backends.native import compiler as native_compiler
 from deltaprop.backends.numpy import backend as numpy_backend
-from deltaprop.epochs import compiled, compiled_members, trainer
+from deltaprop.epochs import compiled, compiled_members, steps
 from deltaprop.epochs.interruption import Abandoned, Interruption, run_abandonable
 
 #: Some seconds a step on two cores; the signal comes a second after the first has begun.
@@ -90,7 +90,7 @@ def test_a_step_left_in_its_middle_is_undone(backend, monkeypatch):
         pytest.skip("no C++ compiler")
     monkeypatch.setattr(compiled, "OPERATIONS_A_CALL", 1.0)
     monkeypatch.setattr(compiled, "LONG_STEP", 1.0)
-    monkeypatch.setattr(trainer, "LONG_STEP", 1.0)
+    monkeypatch.setattr(steps, "LONG_STEP", 1.0)
     monkeypatch.setattr("deltaprop.epochs.recorded.LONG_STEP", 1.0)
     taken, after_two = [], []
 
@@ -109,15 +109,15 @@ def test_a_step_left_in_its_middle_is_undone(backend, monkeypatch):
 
     net = dp.Network([5, 4, 3], loss="categorical_cross_entropy", backend=backend)
     if backend == "numpy":
-        made = compiled.NativeEpoch.__init__
+        made = compiled.CompiledEpoch.__init__
 
         def init(self, task):
             made(self, task)
             self.run = then_interrupt(self.run)
 
-        monkeypatch.setattr(compiled.NativeEpoch, "__init__", init)
+        monkeypatch.setattr(compiled.CompiledEpoch, "__init__", init)
     else:
-        monkeypatch.setattr(trainer.Trainer, "minibatch", then_interrupt(trainer.Trainer.minibatch))
+        monkeypatch.setattr(steps.Steps, "take", then_interrupt(steps.Steps.take))
     with pytest.raises(KeyboardInterrupt):
         fit(net)
     assert len(taken) == 3

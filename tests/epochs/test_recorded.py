@@ -127,13 +127,11 @@ def test_an_epoch_left_and_taken_up_again(rng, monkeypatch):
     whole, first = (Trainer(net, X, Y, dp.Adam(0.1), Objective(), 10, shuffled=True) for net in nets)
     whole.epoch(0.1, order, Silent())
     asked = iter([False, False, True])
-    first.pause = lambda: next(asked)
     with pytest.raises(Paused) as paused:
-        first.epoch(0.1, order, Silent())
+        first.epoch(0.1, order, Silent(), pause=lambda: next(asked))
     assert paused.value.batch == 8
     second = Trainer(nets[1], X, Y, dp.Adam(0.1), Objective(), 10, shuffled=True, state=first.state, sums=first.sums)
-    second.first = 8
-    second.epoch(0.1, order, Silent())
+    second.epoch(0.1, order, Silent(), first=8)
     assert np.array_equal(nets[0].parameters, nets[1].parameters)
     assert (float(second.cost), second.state["step"]) == (float(whole.cost), 10)
 

@@ -6,10 +6,10 @@ from cases import relative
 from conftest import backend_or_skip
 
 import deltaprop as dp
-from deltaprop.epochs import streamed
+from deltaprop.epochs import chunked
+from deltaprop.epochs.chunked import ChunkedEpoch
 from deltaprop.epochs.graph import GraphEpoch
 from deltaprop.epochs.resident import ResidentEpoch
-from deltaprop.epochs.streamed import StreamedEpoch
 from deltaprop.training import evaluation
 
 
@@ -18,7 +18,7 @@ def device(request, monkeypatch):
     """Where there is room for nothing, and a chunk is a few minibatches."""
     backend = backend_or_skip(request.param)
     monkeypatch.setattr(backend, "room", lambda: 100)
-    monkeypatch.setattr(streamed, "CHUNK_BYTES", 8 * 7 * 9 * 3)
+    monkeypatch.setattr(chunked, "CHUNK_BYTES", 8 * 7 * 9 * 3)
     return backend
 
 
@@ -26,8 +26,10 @@ def device(request, monkeypatch):
 def chunks(monkeypatch):
     """How many samples each chunk had."""
     seen = []
-    trainer = StreamedEpoch._trainer
-    monkeypatch.setattr(StreamedEpoch, "_trainer", lambda self, slot, m: (seen.append(m), trainer(self, slot, m))[1])
+    trainer = ChunkedEpoch._trainer
+    monkeypatch.setattr(
+        ChunkedEpoch, "_trainer", lambda self, chunk: (seen.append(len(chunk.X)), trainer(self, chunk))[1]
+    )
     return seen
 
 

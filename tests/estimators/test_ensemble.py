@@ -15,7 +15,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import deltaprop as dp
-from deltaprop.epochs import grouped_members
+from deltaprop.epochs import resident_members
 
 X_IRIS, Y_IRIS = load_iris(return_X_y=True)
 X_DIABETES, Y_DIABETES = load_diabetes(return_X_y=True)
@@ -53,7 +53,7 @@ def test_what_a_device_does_not_train_at_once_is_trained_in_turn(monkeypatch, re
     """Weights, and networks that do not fit into shared memory; candidates of a search as well."""
     device = backend_or_skip("cuda-on-host")
     if reason == "no room":
-        monkeypatch.setattr(grouped_members, "_residence", lambda *_: None)
+        monkeypatch.setattr(resident_members, "residence_of", lambda *_: None)
     options = {**SMALL, "max_iter": 3, "class_weight": "balanced" if reason == "of classes" else None}
     weights = {"sample_weight": rng.uniform(0.5, 2, 60)} if reason == "weights" else {}
     X, y = X_IRIS[::2][:60], Y_IRIS[::2][:60]

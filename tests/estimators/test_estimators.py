@@ -22,7 +22,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from strict_array import StrictArray, asnumpy
 
 import deltaprop as dp
-from deltaprop.epochs import streamed
+from deltaprop.epochs import chunked
 from deltaprop.training import evaluation
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -143,7 +143,7 @@ def test_tables_larger_than_a_device(device, iris, monkeypatch, scoring):
     X, y = iris
     monkeypatch.setattr(device, "room", lambda: 100)
     monkeypatch.setattr(evaluation, "CHUNK_BYTES", 7 * 4 * 8)
-    monkeypatch.setattr(streamed, "CHUNK_BYTES", 2000)
+    monkeypatch.setattr(chunked, "CHUNK_BYTES", 2000)
     streams = {
         "new_stream": lambda: None,
         "event": lambda: None,

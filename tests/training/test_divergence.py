@@ -17,7 +17,7 @@ from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.backends.cuda.cublas import CupyProducts
 from deltaprop.backends.cuda.shared_memory import Residence
 from deltaprop.backends.cuda.small_layers import LIBRARY
-from deltaprop.epochs import graph, streamed
+from deltaprop.epochs import chunked, graph
 from deltaprop.epochs.graph import GraphEpoch
 from deltaprop.epochs.resident import ResidentEpoch
 
@@ -233,7 +233,7 @@ def test_stacks_on_clusters_that_are_refused(device, monkeypatch, most, rng):
 )
 def test_memory_that_cannot_be_page_locked(layered, monkeypatch, error, rng):
     monkeypatch.setattr(layered, "room", lambda: 100)
-    monkeypatch.setattr(streamed, "CHUNK_BYTES", 8 * 7 * 8 * 3)
+    monkeypatch.setattr(chunked, "CHUNK_BYTES", 8 * 7 * 8 * 3)
     monkeypatch.setattr(layered.cp.cuda, "alloc_pinned_memory", failing(None, error))
     X, y = rng.standard_normal((61, 6)), rng.uniform(size=(61, 2))
 

@@ -101,6 +101,7 @@ def test_the_same_numbers_whoever_is_watching(data, optimizer, capsys):
 def test_nothing_is_allocated_in_a_step(weighted):
     """After the first steps, the peak of traced memory moves by less than half the smallest buffer."""
     from deltaprop.derivation.backprop import Objective
+    from deltaprop.epochs.steps import Minibatch
     from deltaprop.epochs.trainer import Trainer
 
     rng = np.random.default_rng(0)
@@ -114,15 +115,15 @@ def test_nothing_is_allocated_in_a_step(weighted):
                 trainer = Trainer(
                     net, inputs, targets, optimizer, Objective(0.1), 256, shuffled=True, sample_weight=weight
                 )
-                trainer.make_buffers(shuffled=True)  # for steps one by one
+                trainer.steps.make_buffers(shuffled=True)  # for steps one by one
                 order = rng.permutation(1280)
-                buffers = trainer.batches[256]
+                buffers = trainer.steps.batches[256]
 
                 def step(start, net=net, trainer=trainer, order=order, buffers=buffers, weight=weight):
                     for array, buffer in zip((trainer.X, trainer.Y), buffers, strict=True):
                         net.backend.gather(array, order[start : start + 256], out=buffer)
                     batch_weight = None if weight is None else weight[start : start + 256]
-                    trainer.minibatch(*buffers, 128.0, 0.001, batch_weight)
+                    trainer.steps.take(Minibatch(0, *buffers, batch_weight), trainer.terms(256, 128.0), 0.001)
 
                 step(0)
                 step(256)

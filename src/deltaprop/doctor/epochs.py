@@ -14,10 +14,10 @@ from deltaprop.doctor.fits import OPTIMIZERS, Fit
 from deltaprop.doctor.record import NotTriedError, Record
 from deltaprop.doctor.residents import DTYPES, TWO_RULES, compile_residents
 from deltaprop.doctor.ways import only
-from deltaprop.epochs import streamed as streamed_epoch
+from deltaprop.epochs import chunked
+from deltaprop.epochs.chunked import ChunkedEpoch
 from deltaprop.epochs.graph import GraphEpoch
 from deltaprop.epochs.resident import ResidentEpoch
-from deltaprop.epochs.streamed import StreamedEpoch
 from deltaprop.epochs.task import Pass
 
 #: Samples of an epoch of captured steps: more than one graph of many steps holds, some single ones, a short one.
@@ -77,17 +77,17 @@ def in_precision(precision: Precision) -> Callable[[Any, Record], None]:
 
 def streamed(backend: Any, record: Record) -> None:
     """Data that stay on the host, uploaded in chunks of a few minibatches, by either way of training a chunk."""
-    epochs: list[StreamedEpoch] = []
-    call = StreamedEpoch.__call__
+    epochs: list[ChunkedEpoch] = []
+    call = ChunkedEpoch.__call__
 
-    def counted(self: StreamedEpoch, given: Pass) -> None:
+    def counted(self: ChunkedEpoch, given: Pass) -> None:
         epochs.append(self)
         call(self, given)
 
     with (
         patch.object(backend, "room", lambda: 0),
-        patch.object(streamed_epoch, "CHUNK_BYTES", CHUNK_BYTES),
-        patch.object(StreamedEpoch, "__call__", counted),
+        patch.object(chunked, "CHUNK_BYTES", CHUNK_BYTES),
+        patch.object(ChunkedEpoch, "__call__", counted),
     ):
         for dtype in DTYPES:
             for name, ways in (("resident", (ResidentEpoch,)), ("captured", (GraphEpoch,))):

@@ -14,7 +14,7 @@ from deltaprop.doctor.fits import OPTIMIZERS, Fit, relative, worst
 from deltaprop.doctor.record import Record
 from deltaprop.doctor.textbook import trained
 from deltaprop.doctor.ways import only
-from deltaprop.epochs.compiled import NativeEpoch
+from deltaprop.epochs.compiled import CompiledEpoch
 from deltaprop.epochs.recorded import RecordedEpoch
 from deltaprop.epochs.task import WholeEpoch
 
@@ -30,7 +30,7 @@ def compiled(backend: Backend, record: Record) -> None:
     record.trying("the library for each dtype")
     with ThreadPoolExecutor(len(DTYPES)) as pool:  # a compiler takes half a minute on a slow machine
         list(pool.map(library, map(np.dtype, DTYPES)))
-    return _against_the_textbook(backend, record, NativeEpoch)
+    return _against_the_textbook(backend, record, CompiledEpoch)
 
 
 def recorded(backend: Backend, record: Record) -> None:
@@ -52,7 +52,7 @@ def _against_the_textbook(backend: Backend, record: Record, way: type[WholeEpoch
                 record.trying(fit.name)
                 record.compare(fit.name, textbook_error(backend, fit), fit.allowed)
     if len(found) != len(ways) * len(DTYPES) * len(OPTIMIZERS):
-        record.not_taken("compiled" if way is NativeEpoch else "recorded")
+        record.not_taken("compiled" if way is CompiledEpoch else "recorded")
 
 
 def textbook_error(backend: Backend, fit: Fit) -> float:

@@ -13,7 +13,7 @@ from deltaprop.doctor.epochs import compare
 from deltaprop.doctor.fits import Fit
 from deltaprop.doctor.record import Record
 from deltaprop.doctor.ways import only
-from deltaprop.epochs.compiled import NativeEpoch
+from deltaprop.epochs.compiled import CompiledEpoch
 from deltaprop.epochs.graph import GraphEpoch
 
 #: Trainings, and after how many of them everything that is kept for later ones has been made.
@@ -41,7 +41,7 @@ def out_of_memory(backend: Backend, record: Record) -> None:
 def flat_memory(backend: Backend, record: Record) -> None:
     """Forty trainings of one network after another, by what keeps most: captured steps, or the compiled library."""
     before: list[tuple[str, float]] = []
-    with only(GraphEpoch, NativeEpoch):
+    with only(GraphEpoch, CompiledEpoch):
         for turn in range(FITS):
             record.trying(f"training {turn + 1}")
             fit = Fit("float32", samples=31, epochs=1)

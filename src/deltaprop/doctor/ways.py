@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
-from deltaprop.epochs.compiled import NativeEpoch
+from deltaprop.epochs.compiled import CompiledEpoch
 from deltaprop.epochs.graph import GraphEpoch
 from deltaprop.epochs.recorded import RecordedEpoch
 from deltaprop.epochs.resident import ResidentEpoch
 from deltaprop.epochs.task import Task, WholeEpoch
 
-WAYS: tuple[type[WholeEpoch], ...] = (ResidentEpoch, GraphEpoch, NativeEpoch, RecordedEpoch)
+WAYS: tuple[type[WholeEpoch], ...] = (ResidentEpoch, GraphEpoch, CompiledEpoch, RecordedEpoch)
 
 
 @contextmanager

@@ -1,89 +1,97 @@
-"""Epochs over a source that is read part by part, on the host: a chunk at a time is held, converted and trained on."""
+"""Epochs over data that are not in the memory in which a network is trained: chunk after chunk is brought there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.derivation.state import SHUFFLE_STREAM, NetworkState
-from deltaprop.epochs.task import Epoch, Pass
-from deltaprop.errors import RowError
-from deltaprop.inputs.sources import CHUNK_BYTES, Chunk, Parts, Rows, Source, windows
+from deltaprop.derivation.state import NetworkState
+from deltaprop.epochs.task import Pass
+from deltaprop.inputs.sources import CHUNK_BYTES
 
-#: From X and Y of a chunk, as they are in the source, to arrays of the network, checked.
-Check = Callable[[Any, Any], tuple[Array, Array]]
+
+class Chunk(NamedTuple):
+    """Some samples of an epoch, as arrays of the network.
+
+    Attributes
+    ----------
+    memory : hashable
+        It tells apart the arrays that chunks are brought into: captured steps hold their addresses.
+    X, Y : array, (n, s_1) and (n, s_L)
+    """
+
+    memory: Hashable
+    X: Array
+    Y: Array
+
+
+class Feed(ABC):
+    """Where chunks come from.
+
+    Attributes
+    ----------
+    rows : int
+        Samples a chunk; the last may have fewer.
+    """
+
+    rows: int
+
+    @abstractmethod
+    def chunks(self, order: np.ndarray[Any, Any] | None) -> Iterator[Chunk]:
+        """Bring all samples, chunk by chunk, in `order` or as they stand.
+
+        The next chunk is asked for when the one before has been trained on.
+        """
+
+
+class MinibatchTrainer(Protocol):
+    """What trains on the minibatches of a chunk; see `Trainer.minibatches`."""
+
+    def minibatches(self, given: Pass) -> None:
+        """Train on all of them, as they stand."""
 
 
 class ChunkedEpoch:
-    """The minibatches of an epoch, chunk by chunk; the same as of the whole in memory, for the same order of samples.
+    """Trains on the minibatches of an epoch chunk by chunk: as on data in memory, for the same order of samples.
 
     Parameters
     ----------
-    network : NetworkState
-    source : Source
+    feed : Feed
     batch_size : int
-        A chunk is a whole number of minibatches, but for the last.
-    shuffled : bool
-        Whether a source in parts is to be shuffled, in windows of a chunk; rows are, by the order handed in.
-    check : callable
     make_trainer : callable
-        From arrays of the network to what trains on their minibatches.
+        It makes what trains on the minibatches of such arrays: X and Y of a chunk, as they are when it is called.
     """
 
-    def __init__(
-        self,
-        network: NetworkState,
-        source: Source,
-        batch_size: int,
-        check: Check,
-        make_trainer: Callable[[Array, Array], Epoch],
-        *,
-        shuffled: bool,
-    ) -> None:
-        self.network, self.source, self.batch, self.shuffled = network, source, batch_size, shuffled
-        self.check, self.make_trainer = check, make_trainer
-        bytes_a_batch = batch_size * (network.layer_sizes[0] + network.layer_sizes[-1]) * network.dtype.itemsize
-        self.rows = min(batch_size * max(1, CHUNK_BYTES // bytes_a_batch), source.shape[0])
-        self.trainers: dict[int, tuple[Epoch, Array, Array]] = {}
+    def __init__(self, feed: Feed, batch_size: int, make_trainer: Callable[[Array, Array], MinibatchTrainer]) -> None:
+        self.feed, self.batch_size, self.make_trainer = feed, batch_size, make_trainer
+        self.trainers: dict[Hashable, MinibatchTrainer] = {}
 
     def __call__(self, given: Pass) -> None:
-        """All minibatches."""
+        """Train on all minibatches."""
         batch = start = 0
-        for chunk in self._chunks(given.order):
-            X, Y = self._checked(chunk)
-            rows = X.shape[0]
-            trainer = self._trainer(X, Y)
-            count = -(-rows // self.batch)
+        for chunk in self.feed.chunks(given.order):
+            rows = chunk.X.shape[0]
+            batches = -(-rows // self.batch_size)
             weights = None if given.weights is None else given.weights[start : start + rows]
-            sums = given.sums[batch : batch + count]
-            trainer.minibatches(replace(given, order=None, weights=weights, sums=sums))
-            batch, start = batch + count, start + rows
+            sums = given.sums[batch : batch + batches]
+            self._trainer(chunk).minibatches(replace(given, order=None, weights=weights, sums=sums))
+            batch, start = batch + batches, start + rows
 
-    def _checked(self, chunk: Chunk) -> tuple[Array, Array]:
-        """Its samples as arrays of the network; an error names the row of the data."""
-        try:
-            return self.check(chunk.X, chunk.Y)
-        except RowError as error:
-            raise error.in_row(*chunk.place(error.row)) from None
+    def _trainer(self, chunk: Chunk) -> MinibatchTrainer:
+        """Return what trains on arrays of this size in this memory."""
+        key = chunk.memory, chunk.X.shape[0]
+        if key not in self.trainers:
+            self.trainers[key] = self.make_trainer(chunk.X, chunk.Y)
+        return self.trainers[key]
 
-    def _chunks(self, order: np.ndarray[Any, Any] | None) -> Iterator[Chunk]:
-        if isinstance(self.source, Rows):
-            yield from self.source.chunks(self.rows, order)
-        elif isinstance(self.source, Parts):
-            key = (self.network.seed, SHUFFLE_STREAM, self.network.epochs_trained)
-            yield from windows(self.source, self.rows, np.random.default_rng(key) if self.shuffled else None)
 
-    def _trainer(self, X: Array, Y: Array) -> Epoch:
-        """What trains on a chunk; one for each size, whose arrays each chunk is copied into."""
-        rows = X.shape[0]
-        if rows not in self.trainers:
-            X, Y = (self.network.backend.copy(array) for array in (X, Y))
-            self.trainers[rows] = self.make_trainer(X, Y), X, Y
-            return self.trainers[rows][0]
-        trainer, own_X, own_Y = self.trainers[rows]
-        own_X[...], own_Y[...] = X, Y
-        return trainer
+def rows_of_chunks(network: NetworkState, samples: int, batch_size: int) -> int:
+    """Samples a chunk: a whole number of minibatches of about `CHUNK_BYTES`, and no more than there are samples."""
+    columns = network.layer_sizes[0] + network.layer_sizes[-1]
+    bytes_a_batch = batch_size * columns * network.dtype.itemsize
+    return min(batch_size * max(1, CHUNK_BYTES // bytes_a_batch), samples)

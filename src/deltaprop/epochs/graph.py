@@ -61,11 +61,9 @@ class GraphEpoch(WholeEpoch):
 
     @classmethod
     def find(cls, task: Task) -> Self | None:
-        """One, where the steps can be captured; else None."""
-        backend = task.network.backend
-        if not task.is_built_in or not isinstance(backend, CupyBackend) or not backend.products.capturable:
-            return None
-        return cls(backend, task)
+        """Make one, if the steps can be captured."""
+        backend: Any = task.network.backend
+        return cls(backend, task) if task.is_built_in and backend.products.capturable else None
 
     def __call__(self, given: Pass, terms: Terms) -> None:
         """Without the host but for launching graphs of several steps."""

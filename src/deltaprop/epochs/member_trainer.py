@@ -1,8 +1,7 @@
-"""Epochs of every network of a stack, by whichever way the backend has: together, or one after the other."""
+"""Epochs of the members of a stack, by the fastest way there is: together, or one after the other."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,12 +10,10 @@ import numpy as np
 from deltaprop.backends import Array
 from deltaprop.derivation.optimizers import moments_of
 from deltaprop.derivation.state import NetworkState
-from deltaprop.epochs.compiled_members import NativeStack
-from deltaprop.epochs.grouped_members import ResidentStack, SteppedStack
-from deltaprop.epochs.members import Member, Numbers, Passes, Stack
+from deltaprop.epochs.engines import find_members_epoch
+from deltaprop.epochs.members import Member, MembersEpoch, MembersTask, Numbers, Passes
 from deltaprop.epochs.task import RefusedError
 from deltaprop.epochs.trainer import Trainer
-from deltaprop.errors import BackendError
 from deltaprop.reports.progress import Silent
 
 #: Numbers of rows that the orders of many epochs may hold.
@@ -24,19 +21,24 @@ ORDERS = 2**22
 
 
 class StackTrainer:
-    """Several networks of the same widths in training, each with its own samples, optimizer and penalty.
+    """Trains several networks of the same widths, each with its own samples, optimizer and penalty.
 
     Parameters
     ----------
     network : NetworkState
-        With a member axis, trained in place.
+        With a member axis; it is trained in place.
     X, Y : array, (m, s_1) and (m, s_L), or with the member axis before
         Trusted arrays of its backend.
     members : sequence of Member
         One for each.
     networks : sequence of NetworkState, optional
-        Each member as a network that shares its memory: what dropout goes by, and what is trained where there is no
-        way of training them together. Without them, there has to be one.
+        Each member as a network that shares its memory. Dropout depends on them, and they are trained one by one if
+        there is no way of training them together.
+
+    Raises
+    ------
+    RefusedError
+        If there is no such way, and no `networks`.
     """
 
     def __init__(
@@ -56,18 +58,25 @@ class StackTrainer:
             self._terms[k, :, : member.batches] = self.terms(k, member.sizes)
         self.X, self.Y, self.networks = X, Y, networks
         self.one_by_one: list[Trainer] = []
-        if any(member.rule is None for member in members):
-            self.way: Any = None
-        else:
-            self.way = _way(Stack(network, X, Y, members), networks)
-        if self.way is None and networks is None:
-            raise RefusedError
+        self.way = self._find_way(network)
         if self.way is None:
             self._part()
 
+    def _find_way(self, network: NetworkState) -> MembersEpoch | None:
+        if any(member.rule is None for member in self.members):
+            return None
+        return find_members_epoch(MembersTask(network, self.X, self.Y, self.members), self.networks)
+
     def _part(self) -> None:
-        """Give each member a trainer of its own."""
-        assert self.networks is not None
+        """Give each member a trainer of its own.
+
+        Raises
+        ------
+        RefusedError
+            If there are no `networks`.
+        """
+        if self.networks is None:
+            raise RefusedError
         own = self.X.ndim == 3
         for k, (member, alone) in enumerate(zip(self.members, self.networks, strict=True)):
             X, Y = (self.X[k], self.Y[k]) if own else (self.X, self.Y)
@@ -84,14 +93,16 @@ class StackTrainer:
     def epochs(
         self, which: Numbers, orders: Sequence[np.ndarray[Any, Any] | None], learning_rates: np.ndarray[Any, Any]
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """Of the members that `which` names, every sample once an epoch.
+        """Train the members that `which` names on every sample once an epoch.
+
+        The networks' counts of epochs stay as they are: whoever finds that an epoch ended well counts it.
 
         Parameters
         ----------
         which : array of int64, (k,)
         orders : list of array of int64, (epochs, samples), or None
-            For each of them, in which order its samples are visited; None for the one in which they stand. Arrays that
-            members share are best handed in as the same object.
+            For each of them, the order of its samples; None for the order in which they stand. An order that members
+            share is best the same object.
         learning_rates : array, (k, epochs)
             No more epochs than `epochs_at_once`.
 
@@ -100,8 +111,24 @@ class StackTrainer:
         cost, decay : array of float64, (k, epochs)
             As `Trainer` has them.
         """
-        if self.one_by_one:
+        if self.way is None or self.one_by_one:
             return self._one_by_one(which, orders, learning_rates)
+        passes = self._passes(which, orders, learning_rates)
+        try:
+            return self.way.epochs(which, passes)
+        except RefusedError as error:
+            begun = bool(self.way.task.steps.any())
+            if self.networks is None and not begun:
+                raise
+            if begun or passes.epochs > 1:
+                raise (error.__cause__ or error) from None
+            self._part()
+            return self._one_by_one(which, orders, learning_rates)
+
+    def _passes(
+        self, which: Numbers, orders: Sequence[np.ndarray[Any, Any] | None], learning_rates: np.ndarray[Any, Any]
+    ) -> Passes:
+        """Describe some epochs to the way of training members together."""
         alike = not self._weighted and len(which) == len(self.members) and bool((which[1:] > which[:-1]).all())
         terms = self._terms if alike else self._terms[which]
         weights: list[np.ndarray[Any, Any] | None] | None = [None] * len(which) if self._weighted else None
@@ -117,39 +144,28 @@ class StackTrainer:
                 own = member.rows
                 composed[key] = order if own is None else own[np.newaxis] if order is None else own[order]
             rows.append(composed[key])
-        passes = Passes(rows, weights, terms, np.asarray(learning_rates, np.float64))
-        try:
-            cost, decay = self.way.epochs(which, passes)
-        except RefusedError as error:
-            begun = bool(self.way.stack.steps.any())
-            if self.networks is None and not begun:
-                raise
-            if begun or passes.epochs > 1:
-                raise (error.__cause__ or error) from None
-            self._part()
-            return self._one_by_one(which, orders, learning_rates)
-        return cost, decay
+        return Passes(rows, weights, terms, np.asarray(learning_rates, np.float64))
 
     def hand_over(self, k: int, state: dict[str, Any]) -> None:
         """Write what the optimizer of member k carries into `state`, which its `Optimizer.init` has made.
 
-        Of members that are trained together.
+        It is for members that are trained together.
         """
-        stack: Stack = self.way.stack
-        for own, moments in zip(moments_of(state), stack.moments, strict=False):
+        assert self.way is not None
+        task = self.way.task
+        for own, moments in zip(moments_of(state), task.moments, strict=False):
             own[...] = moments[k]
         if "step" in state:
-            state["step"] = int(stack.steps[k])
+            state["step"] = int(task.steps[k])
 
     def _one_by_one(
         self, which: Numbers, orders: Sequence[np.ndarray[Any, Any] | None], learning_rates: np.ndarray[Any, Any]
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """An epoch of each, by a trainer of its own."""
+        """Train each for an epoch, by a trainer of its own."""
         cost, decay = np.zeros((len(which), 1)), np.zeros((len(which), 1))
         for place, (k, order) in enumerate(zip(which.tolist(), orders, strict=True)):
             trainer = self.one_by_one[k]
             trainer.epoch(float(learning_rates[place, 0]), None if order is None else order[0], Silent())
-            trainer.network.epochs_trained -= 1  # counted by whoever calls
             cost[place], decay[place], _ = trainer.sums_on_host()
         return cost, decay
 
@@ -171,20 +187,8 @@ class StackTrainer:
         return result
 
 
-def _way(stack: Stack, networks: Sequence[NetworkState] | None) -> Any:
-    """What trains all members together, or None."""
-    if NativeStack.can(stack):
-        try:
-            return NativeStack(stack)
-        except BackendError as error:
-            warnings.warn(f"{error}; epochs are trained step by step, by NumPy", RuntimeWarning, stacklevel=6)
-    if SteppedStack.can(stack):
-        return SteppedStack(stack, networks)
-    return ResidentStack(stack) if ResidentStack.can(stack) else None
-
-
 def _trainer(network: NetworkState, X: Array, Y: Array, member: Member) -> Trainer:
-    """That of one member by itself."""
+    """Make the trainer of one member by itself."""
     backend = network.backend
     if member.rows is not None:
         rows = backend.asarray(member.rows, np.int64)

@@ -1,12 +1,13 @@
-"""What the networks of a stack are trained on and by, each in its own way, and what they carry from step to step."""
+"""What a way of training the members of a stack together is told, and what it has to offer (`MembersEpoch`)."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 
@@ -38,13 +39,13 @@ class Member:
     optimizer : Optimizer
     objective : Objective
     rows : array of int64, (samples,), optional
-        Which of the stack's samples they are; by default all, as they stand.
+        Which of the stack's samples it has; by default all, as they stand.
     sample_weight : array, (samples,), optional
-        How much each counts, on the host.
+        The weight of each of its samples, on the host.
     dropout : tuple of float
-        One a hidden layer, or none.
+        One probability a hidden layer, or nothing.
     rule : Rule or None
-        The optimizer's update rule by its place; None for an optimizer of somebody else's.
+        The update rule of its optimizer, as the kernels know it; None if the optimizer is not a built-in one.
     m : float
         The m of the formulas: how many samples there are, or what their weights sum to.
     """
@@ -71,26 +72,26 @@ class Member:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Samples in each of them: the last may have fewer."""
+        """Samples in each minibatch; the last may have fewer."""
         return _sizes(self.samples, self.batch_size)
 
 
 @dataclass
-class Stack:
-    """Several networks in training: their parameters, data, and what their optimizers carry.
+class MembersTask:
+    """Several networks in training: their parameters, their data, and what their optimizers carry from step to step.
 
     Attributes
     ----------
     network : NetworkState
         With a member axis.
     X, Y : array, (m, s_1) and (m, s_L), or with the member axis before
-        The samples that members have by `Member.rows`, or samples of each member's own.
+        The samples of which members have some, see `Member.rows`; with the member axis, samples of each member's own.
     members : sequence of Member
-        All with update rules of ours.
+        All with built-in optimizers.
     moments : list of array, (K, n)
         As many as the rule that needs most of them has.
     steps : array of int64, (K,)
-        How many each has taken.
+        How many each member has taken.
     """
 
     network: NetworkState
@@ -112,7 +113,7 @@ class Stack:
 
 @dataclass
 class Passes:
-    """What k members do in so many epochs, member by member.
+    """Some epochs of k members, member by member.
 
     Attributes
     ----------
@@ -135,12 +136,46 @@ class Passes:
 
     @property
     def epochs(self) -> int:
-        """How many."""
+        """How many there are."""
         return int(self.learning_rates.shape[1])
 
 
+class MembersEpoch(ABC):
+    """A way of training members of a stack together, for some networks and optimizers.
+
+    Attributes
+    ----------
+    task : MembersTask
+    """
+
+    task: MembersTask
+
+    @classmethod
+    @abstractmethod
+    def find(cls, task: MembersTask, networks: Sequence[NetworkState] | None) -> Self | None:
+        """Make one for `task`, on the backend that `deltaprop.epochs.engines` names it for; None if it cannot do it.
+
+        `networks` are the members as networks, if they are at hand.
+        """
+
+    @abstractmethod
+    def epochs(self, which: Numbers, passes: Passes) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Train the members that `which` names on every sample once an epoch, as `passes` says.
+
+        Returns
+        -------
+        cost, decay : array of float64, (k, epochs)
+            The sum of the costs of the minibatches, and of what `Passes.terms` makes of their Σ W².
+
+        Raises
+        ------
+        RefusedError
+            If the device refuses.
+        """
+
+
 def finite_members(stack: NetworkState) -> np.ndarray[Any, Any]:
-    """Whether all parameters of each member are finite, (K,)."""
+    """Tell whether all parameters of each member are finite, (K,)."""
     finite: np.ndarray[Any, Any] = np.isfinite(stack.backend.to_numpy(stack.parameters.sum(axis=1)))
     for k in np.flatnonzero(~finite):  # a finite sum may overflow
         finite[k] = stack.backend.all_finite(stack.parameters[k])
@@ -148,7 +183,7 @@ def finite_members(stack: NetworkState) -> np.ndarray[Any, Any]:
 
 
 def squared_norms(stack: NetworkState, which: Numbers) -> np.ndarray[Any, Any]:
-    """Σ W² of the members that `which` names, (k,); from a device by one copy for all."""
+    """Compute Σ W² of the members that `which` names, (k,); one copy from the device serves all."""
     backend = stack.backend
     if backend.on_host:
         return np.array([backend.squared_norm(stack.flat_weights[k]) for k in which.tolist()])

@@ -11,7 +11,6 @@ from typing import Any, Self
 
 import numpy as np
 
-from deltaprop.backends.numpy.backend import NumpyBackend
 from deltaprop.backends.numpy.recording import NotRecordableError, RecordingBackend, Tape
 from deltaprop.derivation.backprop import Workspace, backward, forward
 from deltaprop.derivation.optimizers import AdamW, moments_of
@@ -31,7 +30,7 @@ class RecordedEpoch(WholeEpoch):
     at once, and asked at once, by the z^(L) that each leaves behind, what they cost.
     """
 
-    takes_up = True
+    resumes = True
 
     def __init__(self, task: Task) -> None:
         self.task, self.state = task, task.state
@@ -45,13 +44,12 @@ class RecordedEpoch(WholeEpoch):
 
     @classmethod
     def find(cls, task: Task) -> Self | None:
-        """One, where the steps can be recorded, which is tried; else None."""
+        """Make one, if the steps can be recorded, which is tried."""
         if (
             not task.is_built_in
             or operations_of(task.network, task.batch_size) > LONG_STEP  # it gains nothing, and has to be abandonable
             or not task.shuffled
             or task.weighted
-            or not isinstance(task.network.backend, NumpyBackend)
             or not isinstance(task.X, np.ndarray)
         ):
             return None
@@ -66,9 +64,9 @@ class RecordedEpoch(WholeEpoch):
 
     def __call__(self, given: Pass, terms: Terms) -> None:
         """Block after block of minibatches; an interrupt is heard between them."""
-        rates = self.task.optimizer.rates(given.learning_rate, self.state.get("step", 0) - self.first, len(terms))
+        rates = self.task.optimizer.rates(given.learning_rate, self.state.get("step", 0) - given.first, len(terms))
         self.weight_decay.fill(rates[0, 1])
-        for first in range(self.first, self.full, self.at_once):
+        for first in range(given.first, self.full, self.at_once):
             count = min(self.at_once, self.full - first)
             self._run(given, first, count, self.batch, terms[0].tolist(), rates[:, 0])
         if self.rest:
@@ -84,7 +82,7 @@ class RecordedEpoch(WholeEpoch):
         rates: np.ndarray[Any, Any],
     ) -> None:
         """So many minibatches of `m` samples each, from the `first` on, and what they cost."""
-        if self.pause() and first > self.first:
+        if given.pause() and first > given.first:
             raise Paused(first)
         steps = self._steps(m, count, *terms[1:])
         steps.terms = terms[0], terms[1]

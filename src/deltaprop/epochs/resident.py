@@ -2,54 +2,153 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.cuda.backend import CupyBackend
-from deltaprop.backends.cuda.shared_memory import TERMS, Run, find_residence
+from deltaprop.backends.cuda.shared_memory import TERMS, Residence, Run, find_residence
 from deltaprop.derivation.optimizers import moments_of, rule_of
+from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.task import Pass, RefusedError, StepTable, Task, Terms, WholeEpoch
 
 #: Steps that one launch may hold where it can hold many epochs: within a second or so an interrupt is heard.
 STEPS_A_CALL = 200_000
 
 
+def residence_of(network: NetworkState, batch_size: int, rule: Any, members: int = 1) -> Residence | None:
+    """Find how such networks lie in shared memory; None if they do not fit, or if the kernel does not know them."""
+    if not isinstance(network.loss, str) or network.output_error != "exact":
+        return None
+    backend: Any = network.backend
+    sizes, activations, dtype = network.layer_sizes, network.activations, network.dtype
+    return find_residence(backend, sizes, activations, network.loss, dtype, batch_size, rule, members)
+
+
+def step_table(terms: np.ndarray[Any, Any], rates: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Put `terms`, (k, steps, 3), and `rates`, (k or 1, steps, 2), into the table that `Run` takes: (k, steps, 5)."""
+    table = np.empty((*terms.shape[:2], TERMS))
+    table[:, :, :3] = terms
+    table[:, :, 3:] = rates
+    return table
+
+
+class Launches:
+    """Launches of the kernel for one network, or for several of the same widths.
+
+    Parameters
+    ----------
+    network : NetworkState
+        Its widths, activations and loss count.
+    batch_size : int
+    rule : Rule
+    parameters : array, (n,) or (k, n)
+    moments : sequence of array
+        As many as the rule has.
+    X, Y : array, (m, s_1) and (m, s_L)
+    samples : int, optional
+        How many of them an epoch visits, if not all.
+
+    Attributes
+    ----------
+    run : Run
+        The launch, on as many blocks as are fastest and not refused.
+
+    Raises
+    ------
+    RefusedError
+        If the networks do not fit.
+    """
+
+    def __init__(
+        self,
+        network: NetworkState,
+        batch_size: int,
+        rule: Any,
+        parameters: Array,
+        moments: Sequence[Array],
+        X: Array,
+        Y: Array,
+        samples: int | None = None,
+    ) -> None:
+        self.network, self.batch_size, self.rule = network, batch_size, rule
+        self.parameters, self.moments, self.X, self.Y, self.samples = parameters, moments, X, Y, samples
+        self.run = self._find(None)
+
+    def _find(self, refused: Exception | None) -> Run:
+        """Make the launch.
+
+        Raises
+        ------
+        RefusedError
+            If the networks do not fit on as few blocks as are not refused.
+        """
+        backend: Any = self.network.backend
+        members = 1 if self.parameters.ndim == 1 else len(self.parameters)
+        residence = residence_of(self.network, self.batch_size, self.rule, members)
+        if residence is None:
+            raise RefusedError from refused
+        return Run(backend, residence, self.parameters, self.moments, self.X, self.Y, samples=self.samples)
+
+    def __call__(self, *arguments: Any, **options: Any) -> Array:
+        """Call `run`, on fewer blocks if so many are refused.
+
+        Raises
+        ------
+        RefusedError
+            If even one block is refused. A launch that is refused changes nothing.
+        """
+        backend: Any = self.network.backend
+        while True:
+            try:
+                return self.run(*arguments, **options)
+            except backend.device_errors as error:
+                backend.shrink_clusters(self.run.residence.blocks, error)
+                self.run = self._find(error)
+
+
 class ResidentEpoch(WholeEpoch):
-    """What `Trainer.epoch` does, in one launch: the same to rounding.
+    """Does what `Steps` does, in one launch: the same to rounding.
 
     Parameters
     ----------
     task : Task
         On the CUDA backend.
-    run : Run
-        The launch, bound to its arrays.
+
+    Raises
+    ------
+    RefusedError
+        If the network does not fit.
     """
 
-    def __init__(self, task: Task, run: Run) -> None:
-        self.task, self.network, self.run = task, task.network, run
-        self.squares = task.network.backend.zeros((), np.float64) if task.squares is None else task.squares
-        self.table = StepTable()
+    writes_squares = True
+
+    def __init__(self, task: Task) -> None:
+        network, rule, moments = task.network, rule_of(task.optimizer), moments_of(task.state)
+        self.task, self.network, self.table = task, network, StepTable()
+        self.launches = Launches(network, task.batch_size, rule, network.parameters, moments, task.X, task.Y)
+
+    @property
+    def run(self) -> Run:
+        """The launch, bound to its arrays."""
+        return self.launches.run
 
     @classmethod
     def find(cls, task: Task) -> Self | None:
-        """One, where the kernel can train this network in this way and it fits; else None."""
-        network, rule = task.network, rule_of(task.optimizer)
-        backend, known = network.backend, task.is_built_in and network.output_error == "exact"
-        if rule is None or not known or not isinstance(backend, CupyBackend):
+        """Make one, if the kernel can train this network in this way and it fits."""
+        if not task.is_built_in:
             return None
-        what = (network.layer_sizes, network.activations, network.loss, network.dtype)
-        residence = find_residence(backend, *what, task.batch_size, rule)
-        if residence is None:
+        try:
+            return cls(task)
+        except RefusedError:
             return None
-        return cls(task, Run(backend, residence, network.parameters, moments_of(task.state), task.X, task.Y))
 
     def __call__(self, given: Pass, terms: Terms) -> None:
-        """In one launch."""
-        order = None if given.order is None else given.order[None, None]
-        self._launch(terms, given.learning_rate, order, given.weights, self.task.cost, self.task.decay, self.squares)
-        given.progress.samples(self.run.X.shape[0])
+        """Train in one launch."""
+        order, task = None if given.order is None else given.order[None, None], self.task
+        self._launch(terms, given.learning_rate, order, given.weights, task.cost, task.decay, task.squares)
+        given.progress.samples(task.samples)
 
     @property
     def epochs_at_once(self) -> int:
@@ -59,7 +158,7 @@ class ResidentEpoch(WholeEpoch):
     def epochs(
         self, orders: np.ndarray[Any, Any] | None, weights: Array | None, terms: Terms, learning_rate: float, count: int
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], int]:
-        """In one launch; the optimizer's state is as it came to be."""
+        """Train in one launch; if an epoch ends badly, the optimizer's state is as that epoch left it."""
         backend = self.network.backend
         sums = backend.zeros((3, 1, count), np.float64)
         cost, decay, squares = (sums[i] for i in range(3))
@@ -70,33 +169,13 @@ class ResidentEpoch(WholeEpoch):
         return costs, squares_of_each, when - 1 if when else count
 
     def _launch(self, terms: Terms, learning_rate: float, *arrays: Any, **options: Any) -> Array:
-        """`Run` these steps, on fewer blocks where so many are refused.
-
-        Raises
-        ------
-        RefusedError
-            If even one is. A launch that is refused changes nothing.
-        """
-        backend, state = self.run.backend, self.task.state
+        """Launch these steps, and count them in the optimizer's state."""
+        state = self.task.state
         table = self.table(self._make_table, terms, learning_rate, state.get("step", 0))
-        while True:
-            try:
-                diverged = self.run(table, *arrays, **options)
-            except backend.device_errors as error:
-                backend.shrink_clusters(self.run.residence.blocks, error)
-                found = self.find(self.task)
-                if found is None:
-                    raise RefusedError from error
-                self.run = found.run
-            else:
-                break
+        diverged = self.launches(table, *arrays, **options)
         if "step" in state:
             state["step"] += len(terms)
         return diverged
 
     def _make_table(self, terms: Terms, learning_rate: float, taken: int) -> np.ndarray[Any, Any]:
-        """(1, steps, 5), as `Run` takes it."""
-        table = np.empty((1, len(terms), TERMS))
-        table[0, :, :3] = terms
-        table[0, :, 3:] = self.task.optimizer.rates(learning_rate, taken, len(terms))
-        return table
+        return step_table(terms[np.newaxis], self.task.optimizer.rates(learning_rate, taken, len(terms))[np.newaxis])

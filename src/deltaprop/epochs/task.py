@@ -1,11 +1,11 @@
-"""An epoch in fewer, larger calls than one a step: what such a way of training is handed, and has to offer."""
+"""What a way of training an epoch is told (`Task`, `Pass`), and what it has to offer (`WholeEpoch`)."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 
@@ -15,24 +15,26 @@ from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.interruption import Interruption
 from deltaprop.reports.progress import Progress
 
-#: (batches, 3) of float64: for each minibatch the scale of δ^(L), the factor of W in ∂J/∂W and that of Σ W²; see
+#: (batches, 3) of float64: for each minibatch the scale of δ^(L), the factor of W in ∂J/∂W and the factor of Σ W²; see
 #: `Trainer.terms`.
 Terms: TypeAlias = np.ndarray[Any, Any]
-#: Floating-point operations after which compiled code returns between steps, so that an interrupt is heard and a
-#: progress bar drawn; and those of a step that takes too long for that, so that it may be left in its middle: up to
-#: a second of one slow core, and few enough that remembering the parameters before it costs nothing beside it.
-OPERATIONS_A_CALL, LONG_STEP = 2e9, 1e10
+#: Floating-point operations after which compiled code returns between steps, so that Python hears an interrupt and
+#: draws the progress bar.
+OPERATIONS_A_CALL = 2e9
+#: Floating-point operations above which a step may be left in its middle, because it takes too long for that. One slow
+#: core takes up to a second for so many; copying the parameters before the step costs nothing beside them.
+LONG_STEP = 1e10
 
 
 class RefusedError(Exception):
     """The device refuses a way of training; nothing has been changed, and another way may be looked for.
 
-    Its cause is what the device has said.
+    Its cause is the error of the device.
     """
 
 
 def operations_of(network: NetworkState, samples: int) -> float:
-    """Floating-point operations of the matrix products of a step over so many samples: forward, δ and ∂J/∂W."""
+    """Count the floating-point operations of the matrix products of a step over so many samples: z, δ and ∂J/∂W."""
     return 6.0 * samples * network.n_weights
 
 
@@ -43,24 +45,24 @@ class Task:
     Attributes
     ----------
     network : NetworkState
-        Trained in place.
+        It is trained in place.
     X, Y : array, (m, s_1) and (m, s_L)
-        Of its backend.
+        Arrays of its backend.
     optimizer : Optimizer
     state : dict
-        The optimizer's, changed in place.
+        The optimizer's state, which is changed in place.
     batch_size : int
         At most m.
     cost, decay : array, () of float64
-        What the minibatches cost, and their penalties, are added to.
+        The costs of the minibatches, and their penalties, are added to these.
+    squares : array, () of float64
+        Some ways write Σ W² at the end of an epoch there; see `WholeEpoch.writes_squares`.
     dropout : sequence of float
-        One a hidden layer.
+        One probability a hidden layer, or nothing.
     shuffled, weighted, penalized : bool
         Whether epochs come with an order, with sample weights, with a penalty.
     terms : dict of int to (float, float, float)
-        By its size, the factors of a minibatch without sample weights; see `Trainer.terms`.
-    squares : array, () of float64, or None
-        Where Σ W² at the end of an epoch may be written.
+        The factors of a minibatch without sample weights, by its size; see `Trainer.terms`.
     """
 
     network: NetworkState
@@ -71,16 +73,16 @@ class Task:
     batch_size: int
     cost: Array
     decay: Array
+    squares: Array
     dropout: Sequence[float] = ()
     shuffled: bool = True
     weighted: bool = False
     penalized: bool = False
     terms: Mapping[int, tuple[float, float, float]] = field(default_factory=dict)
-    squares: Array | None = None
 
     @property
     def is_built_in(self) -> bool:
-        """Whether loss and optimizer are among those that are known by name, and no unit is left out of a step."""
+        """Whether loss and optimizer are known by name, and no unit is left out of a step."""
         return isinstance(self.network.loss, str) and rule_of(self.optimizer) is not None and not any(self.dropout)
 
     @property
@@ -89,29 +91,34 @@ class Task:
         return isinstance(self.optimizer, SGD) and not self.optimizer.momentum
 
     @property
+    def samples(self) -> int:
+        """How many samples there are."""
+        return int(self.X.shape[0])
+
+    @property
     def batches(self) -> int:
         """Minibatches an epoch; the last may be shorter."""
-        return -(-int(self.X.shape[0]) // self.batch_size)
+        return -(-self.samples // self.batch_size)
 
 
 class StepTable:
-    """What differs from step to step of an epoch, made anew only where the last epoch had another."""
+    """The table of what differs from step to step of an epoch; it is remade only when its numbers change."""
 
     def __init__(self) -> None:
         self._made_of: tuple[Terms, float, int] | None = None
         self._table: Any = None
 
     def __call__(self, make: Callable[[Terms, float, int], Any], terms: Terms, learning_rate: float, taken: int) -> Any:
-        """What `make` makes of the rest, or has made of it the last time.
+        """Return ``make(terms, learning_rate, taken)``, or the last table where it would be the same.
 
         Parameters
         ----------
         make : callable
         terms : array
-            Changed in place by nobody.
+            Nobody may change it in place.
         learning_rate : float
         taken : int
-            Steps before the epoch, as far as the optimizer counts them.
+            Steps before the epoch, if the optimizer counts them.
         """
         last = self._made_of
         if last is None or last[0] is not terms or last[1:] != (learning_rate, taken):
@@ -121,19 +128,25 @@ class StepTable:
 
 @dataclass(frozen=True)
 class Pass:
-    """Every sample once.
+    """One pass over all samples.
 
     Attributes
     ----------
     order : array, (m,) of int64, or None
-        On the host: in which order; None for the one in which they stand.
+        The order of the samples, on the host; None for the order in which they stand.
     weights : array, (m,), or None
-        How much each counts, in that order.
+        The sample weights, in that order.
     sums : sequence of float
-        What the weights of each minibatch sum to; how many samples it has, where there are none.
+        For each minibatch the sum of its sample weights; without weights, its number of samples.
     learning_rate : float
     progress : Progress
-        Told of samples that are done.
+        It is told how many samples are done.
+    dropout : stream of random numbers, or None
+        The dropout masks of the epoch are drawn from it.
+    first : int
+        The number of the minibatch with which the pass begins: not 0 after a pause.
+    pause : Interruption
+        It is asked between steps, on the host, whether to stop there.
     """
 
     order: np.ndarray[Any, Any] | None
@@ -141,61 +154,58 @@ class Pass:
     sums: Sequence[float]
     learning_rate: float
     progress: Progress
-
-
-class Epoch(Protocol):
-    """What trains on the minibatches of a chunk; see `Trainer.minibatches`."""
-
-    def minibatches(self, given: Pass) -> None:
-        """All of them, as they stand."""
+    dropout: Any = None
+    first: int = 0
+    pause: Interruption = field(default_factory=Interruption)
 
 
 class WholeEpoch(ABC):
-    """A way of training that knows some networks, optimizers and backends.
+    """A way of training an epoch in fewer, larger calls than one a step, for some networks and optimizers.
 
     Attributes
     ----------
-    first : int
-        With which minibatch the next epoch begins.
-    pause : Interruption
-        Asked between calls whether to leave off there.
-    takes_up : bool
-        Whether it minds these two.
-    squares : array, () of float64, or None
-        Σ W² at the end of the last epoch, where that is known.
+    resumes : bool
+        Whether it honours `Pass.first` and `Pass.pause`, so that an epoch can be resumed.
+    writes_squares : bool
+        Whether it writes Σ W² at the end of each epoch to `Task.squares`.
     """
 
-    first: int = 0
-    pause: Interruption = Interruption()
-    takes_up: bool = False
-    squares: Array | None = None
+    resumes: bool = False
+    writes_squares: bool = False
 
     @classmethod
     @abstractmethod
     def find(cls, task: Task) -> Self | None:
-        """One for `task`; None where this is no way to do it."""
+        """Make one for `task`, on the backend that `deltaprop.epochs.engines` names it for; None if it cannot do it."""
 
     @abstractmethod
     def __call__(self, given: Pass, terms: Terms) -> None:
-        """All minibatches.
+        """Train on all minibatches.
 
         Raises
         ------
         Paused
-            If it has been asked to leave off.
+            If `given.pause` asks it to stop.
         """
 
     @property
     def epochs_at_once(self) -> int:
-        """How many epochs one call of `epochs` may hold; 0 where there is no such call."""
+        """How many epochs one call of `epochs` may hold; 0 if it has no such call."""
         return 0
 
     def epochs(
         self, orders: np.ndarray[Any, Any] | None, weights: Array | None, terms: Terms, learning_rate: float, count: int
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], int]:
-        """`count` epochs in one call; orders and weights : (count, m), `terms` are those of all their minibatches.
+        """Train `count` epochs in one call.
 
-        Where one ends in numbers that are not finite, the parameters are as it found them.
+        If an epoch ends with numbers that are not finite, training ends there, with the parameters of its start.
+
+        Parameters
+        ----------
+        orders, weights : array, (count, m), or None
+        terms : array, (count · batches, 3)
+        learning_rate : float
+        count : int
 
         Returns
         -------

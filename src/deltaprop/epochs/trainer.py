@@ -1,70 +1,67 @@
-"""One epoch of minibatches: gather, forward, backward, update, with every buffer made beforehand."""
+"""One epoch of minibatches of one network, by the fastest way there is: in a few calls, step by step, or by chunks."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.derivation.backprop import Objective, Workspace, backward, forward, total_weight
+from deltaprop.derivation.backprop import Objective, total_weight
 from deltaprop.derivation.optimizers import Optimizer, Remembered
-from deltaprop.derivation.parameters import Parameters
-from deltaprop.derivation.state import DROPOUT_STREAM, NetworkState
-from deltaprop.epochs.interruption import Abandoned, Interruption, Paused
-from deltaprop.epochs.task import LONG_STEP, Pass, RefusedError, Task, Terms, WholeEpoch, operations_of
-from deltaprop.errors import BackendError
+from deltaprop.derivation.state import NetworkState
+from deltaprop.epochs.chunked import ChunkedEpoch, Feed
+from deltaprop.epochs.engines import find_epoch
+from deltaprop.epochs.interruption import Interruption, Paused
+from deltaprop.epochs.random_numbers import dropout_stream
+from deltaprop.epochs.steps import Steps
+from deltaprop.epochs.task import Pass, RefusedError, Task, Terms, WholeEpoch
 from deltaprop.inputs.arrays import HostData
 from deltaprop.inputs.sources import CheckedSource, Parts
 from deltaprop.reports.progress import Progress
 
-if TYPE_CHECKING:
-    from deltaprop.epochs.chunked import ChunkedEpoch
-    from deltaprop.epochs.streamed import StreamedEpoch
-
 
 class Trainer:
-    """The buffers of training and one method a piece of it; nothing is allocated in `step`.
+    """Trains a network epoch by epoch; nothing is allocated in a step.
 
     Parameters
     ----------
     network : NetworkState
-        Trained in place.
+        It is trained in place.
     X, Y, sample_weight : array, (m, s_1), (m, s_L) and (m,)
-        Trusted arrays of the network's backend; the first two may be `HostData`, which are uploaded chunk by chunk, or
-        a `CheckedSource`, which is read so.
+        Trusted arrays of the network's backend; X and Y may be `HostData`, which are uploaded chunk by chunk, or a
+        `CheckedSource`, which is read chunk by chunk.
     optimizer : Optimizer
     objective : Objective
     batch_size : int
         Samples a step, at most m; the last minibatch of an epoch may be shorter.
     shuffled : bool
-        Whether `epoch` will be handed an order, for which minibatches have to be gathered.
+        Whether `epoch` will be called with an order, for which minibatches have to be gathered.
     dropout : sequence of float, one a hidden layer, optional
         With what probability a unit is left out of a step; by default none is.
     state : dict, optional
-        Of the optimizer, to go on from; by default that before the first step.
+        The optimizer's state to go on from; by default the state before the first step.
     sums : array, (3,) of float64, optional
-        What `cost`, `decay` and `squares` are entries of; by default one of its own.
+        The memory of `cost`, `decay` and Σ W²; by default the trainer has its own.
 
     Attributes
     ----------
     cost : array, () of float64
         Σ cost(h, y) over the minibatches of the epoch, each at the parameters it was trained from.
     decay : array, () of float64
-        What `terms` makes of Σ W² before each step, over the epoch.
-    squares : array, () of float64, or None
-        Σ W² at the end of the last epoch, where it is known.
+        The sum of what `terms` makes of Σ W² before each step of the epoch.
     sums : array, (3,) of float64
-        The memory of these three.
+        `cost`, `decay`, and Σ W² at the end of the last epoch if `knows_squares`.
+    knows_squares : bool
+        Whether the last epoch wrote Σ W².
+    steps : Steps
+        What takes the steps one by one. Data that come in chunks have none.
     whole_epoch : WholeEpoch or None
-        What does an epoch in fewer, larger calls than one a step, where the backend has such a thing.
-    first : int
-        With which minibatch the next epoch goes on; 0 but after a pause.
-    pause : Interruption
-        Asked between steps, on the host, whether to leave off there.
+        What does an epoch in fewer, larger calls than one a step, if the backend has such a thing.
+    chunked : ChunkedEpoch or None
+        What does an epoch over data that come in chunks.
     """
 
     def __init__(
@@ -85,6 +82,7 @@ class Trainer:
         network.own.require_writeable()
         self.network, self.X, self.Y = network, X, Y
         self.optimizer, self.objective, self.batch_size = optimizer, objective, batch_size
+        self.dropout, self.shuffled = dropout, shuffled
         self.state = optimizer.init(network) if state is None else state
         self.samples = X.shape[0]
         self.sizes = [min(batch_size, self.samples - start) for start in range(0, self.samples, batch_size)]
@@ -93,96 +91,120 @@ class Trainer:
         self.host_weight = None if sample_weight is None else network.backend.to_numpy(sample_weight)
         self.sums = network.backend.zeros((3,), np.float64) if sums is None else sums
         self.cost, self.decay, self._squares = (self.sums[i : i + 1].reshape(()) for i in range(3))
-        self.keep = [1.0 - p for p in dropout]
-        self.first = 0
-        self.pause = Interruption()
-        self.stream: Any = None  # of dropout's random numbers, for one epoch
+        self.knows_squares = False
         self.whole_epoch: WholeEpoch | None = None
-        self._same_terms: Terms | None = None
-        self.squares: Array | None = None
-        self.streamed: ChunkedEpoch | StreamedEpoch | None = None
-        if isinstance(X, HostData):
-            self.streamed = _streamed(self, dropout)
-        elif isinstance(X, CheckedSource):
-            self.streamed = _chunked(self, X, dropout, shuffled=shuffled)
-        if self.streamed is not None:
+        self.chunked: ChunkedEpoch | None = None
+        self._same_terms: dict[int, Terms] = {}
+        feed = self._feed()
+        if feed is not None:
+            self.chunked = ChunkedEpoch(feed, batch_size, lambda X, Y: ChunkTrainer(self, X, Y))
             return
-        self.dropout, self.shuffled = dropout, shuffled
+        self.task = self._task()
+        self.steps = Steps(self.task)
         self.find_way()
         if self.whole_epoch is None:
-            self.make_buffers(shuffled=shuffled)
+            self.steps.make_buffers(shuffled=shuffled)
+
+    def _feed(self) -> Feed | None:
+        """Return where chunks come from, if data come in chunks."""
+        # Each is imported where it is used: not where data are in memory, nor where there is no device.
+        if isinstance(self.X, CheckedSource):
+            from deltaprop.epochs.read_chunks import ReadChunks
+
+            return ReadChunks(self.network, self.X, self.batch_size, shuffled=self.shuffled)
+        if isinstance(self.X, HostData):
+            from deltaprop.epochs.uploaded_chunks import UploadedChunks
+
+            return UploadedChunks(self.network, self.X, self.Y, self.batch_size)
+        return None
+
+    def _task(self) -> Task:
+        """Describe this training to the ways of doing it."""
+        return Task(
+            self.network,
+            self.X,
+            self.Y,
+            self.optimizer,
+            self.state,
+            self.batch_size,
+            self.cost,
+            self.decay,
+            self._squares,
+            dropout=self.dropout,
+            shuffled=self.shuffled,
+            weighted=self.host_weight is not None,
+            penalized=bool(self.objective.l2),
+            terms={m: self.terms(m, m) for m in set(self.sizes)},
+        )
 
     def find_way(self) -> None:
         """Have `whole_epoch` be the fastest way of training that the backend has."""
-        self.whole_epoch = _whole_epoch(self, self.dropout, shuffled=self.shuffled)
+        self.whole_epoch = find_epoch(self.task)
 
-    def make_buffers(self, *, shuffled: bool) -> None:
-        """What steps write into. Two sizes at most occur: the full minibatch and the short one that ends an epoch."""
-        network, backend = self.network, self.network.backend
-        sizes = set(self.sizes)
-        self.gradient = Parameters(backend, network.layer_sizes, network.dtype)
-        self.work = {size: Workspace(network, size) for size in sizes}
-        for size, work in self.work.items():
-            for l, keep in enumerate(self.keep):
-                if keep < 1.0:
-                    work.masks[l] = backend.empty((size, network.layer_sizes[l + 1]), network.dtype)
-        self.batches = {
-            size: (backend.gather_buffer(self.X, size), backend.gather_buffer(self.Y, size))
-            for size in sizes
-            if shuffled
-        }
-        #: What a step that is left in its middle has changed, as it was before; None where steps are short.
-        self.before: Remembered | None = None
-        if backend.on_host and operations_of(network, self.batch_size) > LONG_STEP:
-            sums = {"cost": self.cost, "decay": self.decay}
-            self.before = Remembered(backend, self.state, parameters=network.parameters, **sums)
-
-    def need_buffers(self, *, shuffled: bool) -> None:
-        """The same, unless they are there: where epochs go another way, steps are taken now and then."""
-        if not hasattr(self, "work"):
-            self.make_buffers(shuffled=shuffled)
-
-    def begin(self, learning_rate: float, order: np.ndarray[Any, Any] | None, progress: Progress) -> Pass:
-        """What an epoch is handed; the random numbers of dropout begin here."""
+    def begin(
+        self,
+        learning_rate: float,
+        order: np.ndarray[Any, Any] | None,
+        progress: Progress,
+        first: int = 0,
+        pause: Interruption | None = None,
+    ) -> Pass:
+        """Describe the next epoch; its random numbers for dropout begin here. Parameters are those of `epoch`."""
         host_weights, sums = self.weights_of(order)
         backend, dtype = self.network.backend, self.network.dtype
         weights = None if host_weights is None else backend.asarray(host_weights, dtype)
-        if any(keep < 1.0 for keep in self.keep):
-            key = (self.network.seed, DROPOUT_STREAM, self.network.epochs_trained)
-            self.stream = backend.random_stream(key)
-        return Pass(order, weights, sums, learning_rate, progress)
+        masks = dropout_stream(self.network) if any(self.dropout) else None
+        return Pass(order, weights, sums, learning_rate, progress, masks, first, pause or Interruption())
 
-    def epoch(self, learning_rate: float, order: np.ndarray[Any, Any] | None, progress: Progress) -> None:
-        """Every sample once, in minibatches: in `order`, (m,) of int64 on the host, or as they stand where None.
+    def epoch(
+        self,
+        learning_rate: float,
+        order: np.ndarray[Any, Any] | None,
+        progress: Progress,
+        *,
+        first: int = 0,
+        pause: Interruption | None = None,
+    ) -> None:
+        """Train on every sample once, in minibatches.
+
+        The network's count of epochs stays as it is: whoever finds that the epoch ended well counts it.
+
+        Parameters
+        ----------
+        learning_rate : float
+        order : array, (m,) of int64, or None
+            On the host; None for the order in which the samples stand.
+        progress : Progress
+        first : int, default 0
+            The minibatch with which to begin: that of a pause, if the epoch was left off.
+        pause : Interruption, optional
+            It is asked between steps, on the host, whether to leave off there.
 
         Raises
         ------
         Paused
-            If it has been asked to leave off; what the epoch has cost so far is in `cost`. Of data that come in chunks
-            the whole epoch is undone.
+            If `pause` asks for it; what the epoch has cost so far is in `cost`. An epoch over data that come in chunks
+            is undone.
         """
-        if not self.first:
+        if not first:
             self.network.backend.fill(self.sums, 0.0)
-        given = self.begin(learning_rate, order, progress)
-        if self.streamed is not None:
-            self._chunks_or_undo(given)
+        given = self.begin(learning_rate, order, progress, first, pause)
+        if self.chunked is not None:
+            self._chunks_or_undo(self.chunked, given)
         else:
             self.minibatches(given)
-        self.first = 0
-        self.network.epochs_trained += 1
 
-    def _chunks_or_undo(self, given: Pass) -> None:
-        """All minibatches, chunk by chunk; where one is refused, or they are left off, all is as it was before.
+    def _chunks_or_undo(self, chunked: ChunkedEpoch, given: Pass) -> None:
+        """Train chunk by chunk; if a chunk is refused, or the epoch is left off, all is as it was before.
 
         Raises
         ------
         Paused
-            If they are: from the first minibatch on, for no chunk of an epoch can be had by itself.
+            If it is left off: from the first minibatch on, for no chunk of an epoch can be had by itself.
         """
-        assert self.streamed is not None
         before = Remembered(self.network.backend, self.state, parameters=self.network.parameters)
         try:
-            self.streamed(given)
+            chunked(given)
         except Exception as error:
             before.restore()
             if isinstance(error, Paused):
@@ -190,128 +212,78 @@ class Trainer:
             raise
 
     def minibatches(self, given: Pass) -> None:
-        """All minibatches, in a few calls or step by step."""
-        whole = self.whole_epoch
-        if whole is None or (self.first and not whole.takes_up):
-            self._steps(given)
-            self.squares = None
+        """Train on all minibatches, in a few calls or step by step."""
+        whole, terms = self.whole_epoch, self.terms_of(given)
+        if whole is None or (given.first and not whole.resumes):
+            self.steps(given, terms)
+            self.knows_squares = False
+            return
+        try:
+            whole(given, terms)
+        except RefusedError:
+            self.find_way()
+            self.minibatches(given)
         else:
-            whole.first, whole.pause = self.first, self.pause
-            try:
-                whole(given, self._all_terms(given))
-            except RefusedError:
-                self.find_way()
-                self.minibatches(given)
-            else:
-                self.squares = whole.squares
+            self.knows_squares = whole.writes_squares
 
-    def _all_terms(self, given: Pass) -> Terms:
-        """Those of every minibatch; without weights the same object for every epoch."""
-        if given.weights is None and self._same_terms is not None:
-            return self._same_terms
-        terms = self._terms_of(given.sums)
-        if given.weights is None:
-            self._same_terms = terms
-        return terms
+    def terms_of(self, given: Pass) -> Terms:
+        """Return `terms` of every minibatch of an epoch: without sample weights, the same object for every epoch."""
+        return self._unweighted_terms(1) if given.weights is None else self._terms_of(given.sums)
+
+    def _unweighted_terms(self, epochs: int) -> Terms:
+        """Return those of so many epochs, one after the other."""
+        if epochs not in self._same_terms:
+            self._same_terms[epochs] = np.tile(self._terms_of(self.sizes), (epochs, 1))
+        return self._same_terms[epochs]
 
     def _terms_of(self, sums: Sequence[float]) -> Terms:
-        """`terms` of minibatches whose weights sum to so much."""
+        """Return `terms` of minibatches whose weights sum to so much."""
         return np.array([self.terms(n, m) for n, m in zip(self.sizes, sums, strict=True)])
 
-    def _steps(self, given: Pass) -> None:
-        """The minibatches of an epoch one after the other."""
-        self.need_buffers(shuffled=given.order is not None)
-        self._skip_masks()
-        for batch, (X, Y, m, weights) in enumerate(self.in_turn(given)):
-            if batch < self.first:
-                continue
-            if self.pause() and batch > self.first:
-                raise Paused(batch)
-            self._minibatch_or_undo(batch, X, Y, m, given.learning_rate, weights)
-            given.progress.samples(X.shape[0])
-
-    def _minibatch_or_undo(self, batch: int, *minibatch: Any) -> None:
-        """`minibatch`; a long one on the host may be left in its middle, and is undone.
-
-        Raises
-        ------
-        Paused
-            If it was, for a signal that is held back.
-        """
-        if self.before is None:
-            self.minibatch(*minibatch)
-            return
-        self.before.renew()
-        try:
-            with self.pause.heard_at_once():
-                self.minibatch(*minibatch)
-        except (Abandoned, KeyboardInterrupt) as signal:
-            self.before.restore()
-            if isinstance(signal, Abandoned):
-                raise Paused(batch) from None
-            raise
-
-    def in_turn(self, given: Pass) -> Iterator[tuple[Array, Array, float, Array | None]]:
-        """Minibatch for minibatch X, Y, what its weights sum to, and the weights; gathered into buffers of ours."""
-        backend = self.network.backend
-        rows = None if given.order is None else backend.asarray(given.order, np.int64)
-        for start, m in zip(range(0, self.samples, self.batch_size), given.sums, strict=True):
-            stop = min(start + self.batch_size, self.samples)
-            own_weights = None if given.weights is None else given.weights[start:stop]
-            if rows is None:
-                yield self.X[start:stop], self.Y[start:stop], m, own_weights
-                continue
-            of_X, of_Y = self.batches[stop - start]
-            X = backend.gather(self.X, rows[start:stop], out=of_X)
-            yield X, backend.gather(self.Y, rows[start:stop], out=of_Y), m, own_weights
-
-    def _skip_masks(self) -> None:
-        """Draw the random numbers of the steps before `first`, as far as there have been any."""
-        for size in self.sizes[: self.first]:
-            self._draw_masks(self.work[size])
-
-    def _draw_masks(self, work: Workspace) -> None:
-        """μ of every layer with dropout: the next of the epoch's random numbers."""
-        for keep, mask in zip(self.keep, work.masks, strict=False):
-            if mask is not None:
-                self.network.backend.dropout_mask(self.stream, keep, mask)
-
     def total(self) -> float:
-        """J over the last epoch: the cost of its minibatches, and the penalty of the parameters at its end."""
-        if self.squares is not self._squares:
+        """Return J over the last epoch: the cost of its minibatches, and the penalty of the parameters at its end."""
+        if not self.knows_squares:
             return self.objective.total(self.network, self.cost, self.m)
         cost, _, squares = self.sums_on_host()
         return self.objective.value(cost, squares, self.m)
 
     def sums_on_host(self) -> list[float]:
-        """`cost`, `decay` and, where it is known, `squares`, by one copy."""
+        """Return `sums`, by one copy."""
         sums: list[float] = self.network.backend.to_numpy(self.sums).tolist()
         return sums
 
     @property
     def takes_orders(self) -> bool:
-        """Whether `epoch` is to be handed an order; what is read in parts is shuffled as it is read."""
+        """Whether `epoch` may be called with an order; what is read in parts is shuffled as it is read."""
         return not (isinstance(self.X, CheckedSource) and isinstance(self.X.source, Parts))
 
     @property
     def epochs_at_once(self) -> int:
-        """How many epochs one call of `epochs` may hold; 0 where there is no such call."""
+        """How many epochs one call of `epochs` may hold; 0 if there is no such call."""
         return 0 if self.whole_epoch is None else self.whole_epoch.epochs_at_once
 
     def epochs(self, learning_rate: float, orders: Sequence[np.ndarray[Any, Any] | None]) -> tuple[list[float], int]:
-        """As many epochs as there are orders in one call: J of each, and how many ended with finite numbers.
+        """Train as many epochs as there are orders in one call; as `epoch`, it counts none.
+
+        Returns
+        -------
+        costs : list of float
+            J of each.
+        good : int
+            How many ended with finite numbers.
 
         Raises
         ------
         RefusedError
             If the device refuses them; `epoch` will go another way.
         """
-        drawn = [self.weights_of(order) for order in orders]
-        dtype, backend, count = self.network.dtype, self.network.backend, len(orders)
+        count = len(orders)
         if self.host_weight is None:
-            weights, terms = None, np.tile(self._terms_of(self.sizes), (count, 1))
+            weights, terms = None, self._unweighted_terms(count)
         else:
-            weights = backend.asarray(np.concatenate([w for w, _ in drawn if w is not None]), dtype)
+            drawn = [self.weights_of(order) for order in orders]
+            in_order = np.concatenate([own for own, _ in drawn if own is not None])
+            weights = self.network.backend.asarray(in_order, self.network.dtype)
             terms = np.concatenate([self._terms_of(sums) for _, sums in drawn])
         stacked = None if orders[0] is None else np.stack([order for order in orders if order is not None])
         assert self.whole_epoch is not None
@@ -320,7 +292,6 @@ class Trainer:
         except RefusedError:
             self.find_way()
             raise
-        self.network.epochs_trained += good
         return [self.objective.value(float(c), float(s), self.m) for c, s in zip(costs, squares, strict=True)], good
 
     def terms(self, n: int, m: float) -> tuple[float, float, float]:
@@ -332,32 +303,6 @@ class Trainer:
         # Where the weights of a minibatch sum to 0, none of its samples counts.
         return self.objective.scale(m or 1.0), self.objective.penalty(self.m), 0.0
 
-    def minibatch(self, X: Array, Y: Array, m: float, learning_rate: float, sample_weight: Array | None) -> None:
-        """A step under `terms` over one minibatch, X : (n, s_1), Y : (n, s_L), sample_weight : (n,)."""
-        scale, penalty, decay = self.terms(X.shape[0], m)
-        if decay:
-            self.network.backend.add_squared_norm(self.network.flat_weights, decay, self.decay)
-        self.step(X, Y, scale, penalty, learning_rate, sample_weight)
-
-    def step(
-        self, X: Array, Y: Array, scale: float, penalty: float, learning_rate: float, sample_weight: Array | None
-    ) -> None:
-        """Forward, backward, update: θ := θ − η ∂J/∂θ over one minibatch, X : (n, s_1), Y : (n, s_L)."""
-        work = self.work[X.shape[0]]
-        self._draw_masks(work)
-        forward(self.network, X, work)
-        backward(
-            self.network,
-            Y,
-            work,
-            self.gradient,
-            self.cost,
-            scale=scale,
-            penalty=penalty or None,
-            sample_weight=sample_weight,
-        )
-        self.optimizer.update(self.network, self.gradient, self.state, learning_rate)
-
     def weights_of(self, order: np.ndarray[Any, Any] | None) -> tuple[np.ndarray[Any, Any] | None, Sequence[float]]:
         """The sample weights in the order of the epoch, on the host, and what those of each minibatch sum to."""
         if self.host_weight is None:
@@ -368,9 +313,9 @@ class Trainer:
 
 
 class ChunkTrainer(Trainer):
-    """Of the minibatches of a chunk: the whole's terms, random numbers, optimizer state and sums."""
+    """Trains on the minibatches of a chunk, with the terms, the optimizer state and the sums of the whole."""
 
-    def __init__(self, whole: Trainer, X: Array, Y: Array, dropout: Sequence[float]) -> None:
+    def __init__(self, whole: Trainer, X: Array, Y: Array) -> None:
         self.whole = whole
         super().__init__(
             whole.network,
@@ -380,7 +325,7 @@ class ChunkTrainer(Trainer):
             whole.objective,
             min(whole.batch_size, X.shape[0]),
             shuffled=False,
-            dropout=dropout,
+            dropout=whole.dropout,
             state=whole.state,
             sums=whole.sums,
         )
@@ -390,66 +335,10 @@ class ChunkTrainer(Trainer):
         return self.whole.terms(n, m)
 
     def minibatches(self, given: Pass) -> None:
-        """Of this chunk, with the next of the random numbers; a signal that is held back is heard here, too."""
-        self.stream, self.pause = self.whole.stream, self.whole.pause
-        if self.pause():
+        """Train on this chunk; a signal that is held back is heard before it, too."""
+        if given.pause():
             raise Paused(0)
         super().minibatches(given)
-
-
-def _chunked(trainer: Trainer, X: CheckedSource, dropout: Sequence[float], *, shuffled: bool) -> ChunkedEpoch:
-    from deltaprop.epochs.chunked import ChunkedEpoch  # not where data are in memory
-
-    def make(X: Array, Y: Array) -> ChunkTrainer:
-        return ChunkTrainer(trainer, X, Y, dropout)
-
-    return ChunkedEpoch(trainer.network, X.source, trainer.batch_size, X.check, make, shuffled=shuffled)
-
-
-def _streamed(trainer: Trainer, dropout: Sequence[float]) -> StreamedEpoch:
-    from deltaprop.epochs.streamed import StreamedEpoch  # not where data are on the device
-
-    backend: Any = trainer.network.backend
-
-    def make(X: Array, Y: Array) -> ChunkTrainer:
-        return ChunkTrainer(trainer, X, Y, dropout)
-
-    return StreamedEpoch(backend, trainer.X, trainer.Y, trainer.batch_size, trainer.network.dtype, make)
-
-
-def _whole_epoch(trainer: Trainer, dropout: Sequence[float], *, shuffled: bool) -> WholeEpoch | None:
-    """The fastest way of training there is."""
-    task = Task(
-        trainer.network,
-        trainer.X,
-        trainer.Y,
-        trainer.optimizer,
-        trainer.state,
-        trainer.batch_size,
-        trainer.cost,
-        trainer.decay,
-        dropout=dropout,
-        shuffled=shuffled,
-        weighted=trainer.host_weight is not None,
-        penalized=bool(trainer.objective.l2),
-        terms={m: trainer.terms(m, m) for m in set(trainer.sizes)},
-        squares=trainer._squares,
-    )
-    if trainer.network.backend.on_host:
-        # Each is imported where it is used: not for those who only predict, not where there is no device.
-        from deltaprop.epochs.compiled import NativeEpoch
-        from deltaprop.epochs.recorded import RecordedEpoch
-
-        try:
-            native = NativeEpoch.find(task)
-        except BackendError as error:
-            warnings.warn(f"{error}; epochs are trained step by step, by NumPy", RuntimeWarning, stacklevel=6)
-            native = None
-        return native or RecordedEpoch.find(task)
-    from deltaprop.epochs.graph import GraphEpoch
-    from deltaprop.epochs.resident import ResidentEpoch
-
-    return ResidentEpoch.find(task) or GraphEpoch.find(task)
 
 
 def check_dropout(dropout: Any, hidden_layers: int) -> tuple[float, ...]:

@@ -92,6 +92,7 @@ def train(mlp: MultilayerPerceptron, training: Training, held_out: HeldOut | Non
                 if mlp.shuffle:
                     order = order[mlp._random_state.permutation(samples)]
                 trainer.epoch(rule.learning_rate, order if shuffled else None, progress)
+                network.epochs_trained += 1
                 history.learning_rate.append(rule.learning_rate)
                 mlp.n_iter_ = epoch
                 mlp.t_ += samples

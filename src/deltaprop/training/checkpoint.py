@@ -120,7 +120,7 @@ class Checkpoint:
         try:
             write_model(self.path, content, tensors)
         except OSError as error:
-            warnings.warn(f"checkpoint: {self.path} is not written ({error})", RuntimeWarning, stacklevel=5)
+            warnings.warn(f"checkpoint: {self.path} is not written ({error})", RuntimeWarning, stacklevel=7)
 
     def load(self, epochs: int) -> tuple[Position, History, Any, Any, bool] | None:
         """What `save` wrote, as it was handed it; None where there is no file. Network and optimizer are restored.
@@ -179,7 +179,7 @@ class Checkpoint:
         validated = [] if data["validation X"] is None else history.cost
         for wrong, what in (
             (position.batch >= batches, f"minibatch {position.batch} of {batches}"),
-            (position.batch > 0 and self.trainer.streamed is not None, "a place inside an epoch over parts"),
+            (position.batch > 0 and self.trainer.chunked is not None, "a place inside an epoch over parts"),
             (names != arrays, "the optimizer's arrays"),
             (training.counters.keys() != state.keys() - arrays, "the optimizer's counters"),
             (isinstance(self.trainer.optimizer, Adam) and training.counters.get("step") != steps, "the steps taken"),

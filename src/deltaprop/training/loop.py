@@ -1,4 +1,4 @@
-"""The loop over epochs: shuffling, validation, early stopping, callbacks."""
+"""The loop over epochs of one network: shuffling, validation, early stopping, callbacks, checkpoints."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ import numpy as np
 from deltaprop.backends import Array
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.optimizers import Optimizer, Remembered
-from deltaprop.derivation.state import SHUFFLE_STREAM, NetworkState
+from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.interruption import Interruption, Paused
+from deltaprop.epochs.random_numbers import draw_order
 from deltaprop.epochs.task import RefusedError
 from deltaprop.epochs.trainer import Trainer
 from deltaprop.errors import DivergenceError
 from deltaprop.reports.history import History
-from deltaprop.reports.progress import progress_bar
+from deltaprop.reports.progress import Progress, progress_bar
 from deltaprop.training.callbacks import Callback, EpochEnd, tell
 from deltaprop.training.checkpoint import Checkpoint, Position, describe_run
-from deltaprop.training.divergence import Fault, find_fault
+from deltaprop.training.divergence import divergence_error, find_fault
 from deltaprop.training.early_stopping import EarlyStopping
 from deltaprop.training.evaluation import validate
 from deltaprop.training.metrics import Metric
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Everything `train` has been told besides the data, checked at the public door."""
+class FitPlan:
+    """The arguments of `Network.fit` besides the data, checked at the public door."""
 
     optimizer: Optimizer
     batch_size: int | None
@@ -61,7 +62,7 @@ def train(
     Y: Array,
     sample_weight: Array | None,
     validation: tuple[Array, Array] | None,
-    plan: Plan,
+    plan: FitPlan,
 ) -> History:
     """Train `network` in place on trusted arrays of its backend: X (m, s_1), Y (m, s_L), sample_weight (m,).
 
@@ -73,10 +74,8 @@ def train(
     ScheduleError
         If a schedule returns what is no learning rate; what has been learned is in the network, and in the checkpoint.
     """
-    backend = network.backend
-    samples, history = X.shape[0], History()
+    samples = X.shape[0]
     batch_size = min(plan.batch_size or samples, samples)
-    shuffled = plan.shuffle and batch_size < samples
     trainer = Trainer(
         network,
         X,
@@ -84,94 +83,42 @@ def train(
         plan.optimizer,
         plan.objective,
         batch_size,
-        shuffled=shuffled,
+        shuffled=plan.shuffle and batch_size < samples,
         sample_weight=sample_weight,
         dropout=plan.dropout,
     )
-    history.metrics = {name: [] for name in plan.metrics}
-    history.message = f"all {plan.epochs} epochs done"
+    history = History(metrics={name: [] for name in plan.metrics}, message=_all_done(plan))
     if trainer.epochs_at_once > 1 and validation is None and plan.undisturbed:
         with suppress(RefusedError):  # what is left is done epoch by epoch
-            _train_undisturbed(network, trainer, plan, history, shuffled)
+            _train_undisturbed(trainer, plan, history)
             return history
-    keeper = _keeper(network, trainer, (X, Y, sample_weight, validation), plan)
-    interruption, position = Interruption(), Position(history.epochs)
-    last_good, best, ended, paused = backend.copy(network.parameters), None, False, False
-    state, state_known = Remembered(backend, trainer.state), False  # that of an epoch that began before a pause is not
-    found = keeper.load(plan.epochs) if keeper is not None and plan.resume else None
-    if found is not None:
-        position, history, best, epoch_start, ended = found
-        last_good[...] = network.parameters if epoch_start is None else epoch_start
-        if not ended:
-            history.message = f"all {plan.epochs} epochs done"
-    watch = None if plan.early_stopping is None else plan.early_stopping.watch(history)
-    rate_of, began_with = plan.optimizer.follow(history), history.epochs
+    keeper = _keeper(trainer, (X, Y, sample_weight, validation), plan)
+    fit = Fit(trainer, validation, plan, history, keeper)
     # A cost that overflows is reported by DivergenceError, not by NumPy's warnings.
     quiet = np.errstate(over="ignore", invalid="ignore", under="ignore")
-    held_back = interruption.awaited() if keeper is not None else nullcontext()
+    held_back = fit.interruption.awaited() if keeper is not None else nullcontext()
     with quiet, held_back, progress_bar(plan.progress, plan.epochs, samples) as progress:
-        for epoch in range(plan.epochs if ended else position.epoch, plan.epochs):
-            began = time.perf_counter()
-            try:
-                learning_rate = rate_of(epoch)
-            except Exception:  # of a schedule; nothing is lost by it
-                if keeper is not None and history.epochs > began_with:
-                    keeper.save(position, history, best, None, ended=False)
-                if best is not None:
-                    network.parameters = best
-                raise
-            trainer.first, trainer.pause, position = position.batch, interruption, Position(epoch)
-            order = shuffle(network, samples) if shuffled and trainer.takes_orders else None
-            if not trainer.first:
-                state.renew()
-                state_known = True
-            try:
-                trainer.epoch(learning_rate, order, progress)
-            except Paused as pause:
-                position.batch, paused = pause.batch, True
-                break
-            cost = trainer.total()
-            if not (np.isfinite(cost) and backend.all_finite(network.parameters)):
-                network.parameters = last_good
-                network.epochs_trained -= 1
-                fault = None
-                if state_known:
-                    state.restore()
-                    fault = find_fault(trainer, learning_rate, order)
-                network.parameters = last_good
-                raise _divergence(epoch + 1, learning_rate, cost, history, fault)
-            last_good[...] = network.parameters
-            history.cost.append(cost)
-            history.learning_rate.append(learning_rate)
-            if validation is not None:
-                validate(network, *validation, plan.objective, plan.metrics, history)
-            history.seconds.append(time.perf_counter() - began)
-            progress.epoch(history)
-            # An early stopping of somebody's own may name an earlier epoch, whose parameters are gone.
-            if watch is not None and watch.best_epoch() == epoch + 1:
-                history.best_epoch, best = epoch + 1, backend.copy(network.parameters)
-            if tell(plan.callbacks, EpochEnd(network, epoch + 1, plan.epochs, history)):
-                history.message, ended = f"stopped by a callback after epoch {epoch + 1}", True
-            elif watch is not None and watch.should_stop():
-                history.message, ended = f"stopped early after epoch {epoch + 1}", True
-            position = Position(epoch + 1)
-            done = ended or interruption() or epoch + 1 == plan.epochs
-            if keeper is not None and (done or keeper.due(epoch + 1)):
-                keeper.save(position, history, best, None, ended=ended)
-            if ended or interruption():
-                break
-        if keeper is not None and paused:
-            keeper.save(position, history, best, last_good if position.batch else None, ended=False)
-    if best is not None:
-        network.parameters = best
-    interruption.obey()
-    if watch is not None and (complaint := watch.complaint()):
+        fit.run(progress)
+    fit.restore_best()
+    fit.interruption.obey()
+    if fit.watch is not None and (complaint := fit.watch.complaint()):
         warnings.warn(complaint, RuntimeWarning, stacklevel=4)
-    return history
+    return fit.history
 
 
-def _keeper(network: NetworkState, trainer: Trainer, data: tuple[Any, Any, Any, Any], plan: Plan) -> Checkpoint | None:
-    """What writes checkpoints, where they are asked for."""
+def count_epochs(network: NetworkState, history: History, costs: Sequence[float], learning_rate: float) -> None:
+    """Record epochs that ended with finite numbers, and count them in ``network.epochs_trained``."""
+    network.epochs_trained += len(costs)
+    history.cost += costs
+    history.learning_rate += [learning_rate] * len(costs)
+
+
+def _all_done(plan: FitPlan) -> str:
+    return f"all {plan.epochs} epochs done"
+
+
+def _keeper(trainer: Trainer, data: tuple[Any, Any, Any, Any], plan: FitPlan) -> Checkpoint | None:
+    """Make what writes checkpoints, if they are asked for."""
     if plan.checkpoint is None:
         return None
     what = {
@@ -183,51 +130,167 @@ def _keeper(network: NetworkState, trainer: Trainer, data: tuple[Any, Any, Any, 
         "metrics": plan.metrics,
         "early_stopping": plan.early_stopping,
     }
-    configuration = describe_run(network, *data, what)
-    return Checkpoint(plan.checkpoint, plan.checkpoint_every, network, trainer, configuration)
+    configuration = describe_run(trainer.network, *data, what)
+    return Checkpoint(plan.checkpoint, plan.checkpoint_every, trainer.network, trainer, configuration)
 
 
-def _train_undisturbed(network: NetworkState, trainer: Trainer, plan: Plan, history: History, shuffled: bool) -> None:
-    """Epochs between which nobody asks for anything, many in one call: the same as one by one."""
+def _train_undisturbed(trainer: Trainer, plan: FitPlan, history: History) -> None:
+    """Train epochs between which nobody asks for anything, many in one call: the same as one by one."""
+    network = trainer.network
     while history.epochs < plan.epochs:
         began, count = time.perf_counter(), min(trainer.epochs_at_once, plan.epochs - history.epochs)
         learning_rate = plan.optimizer.rate(history.epochs, history)
-        orders = [shuffle(network, trainer.samples, ahead) if shuffled else None for ahead in range(count)]
+        orders = [draw_order(network, trainer.samples, ahead) if trainer.shuffled else None for ahead in range(count)]
         costs, good = trainer.epochs(learning_rate, orders)
-        history.cost += costs[:good]
-        history.learning_rate += [learning_rate] * good
+        count_epochs(network, history, costs[:good], learning_rate)
         history.seconds += [(time.perf_counter() - began) / count] * good
         if good < count:
             last_good, fault = network.backend.copy(network.parameters), None
             if network.backend.on_host:  # where the optimizer is as the epoch found it, too
                 fault = find_fault(trainer, learning_rate, orders[good])
                 network.parameters = last_good
-            raise _divergence(history.epochs + 1, learning_rate, costs[good], history, fault)
+            raise divergence_error(history.epochs + 1, learning_rate, costs[good], history, fault)
 
 
-def shuffle(network: NetworkState, samples: int, ahead: int = 0) -> np.ndarray[Any, Any]:
-    """A permutation of 0 … samples−1, drawn on the host so that every backend visits the samples in one order.
+class Fit:
+    """Epochs one by one, with all that may happen between them; it goes on from a checkpoint if it is to.
 
-    That of the next epoch, or of one so many `ahead`.
+    Parameters
+    ----------
+    trainer : Trainer
+    validation : (array, array), or None
+    plan : FitPlan
+    history : History
+        The epochs that are done.
+    keeper : Checkpoint or None
+
+    Attributes
+    ----------
+    history : History
+        A resumed run has that of the checkpoint.
+    position : Position
+        The next epoch, and the minibatch of it that comes next.
+    best : array or None
+        The parameters of the best epoch, under early stopping.
+    ended : bool
+        Whether training has ended before its last epoch.
+    interruption : Interruption
+        Signals that are held back.
+    watch : Watch or None
+        It finds the best epoch.
     """
-    return np.random.default_rng((network.seed, SHUFFLE_STREAM, network.epochs_trained + ahead)).permutation(samples)
 
+    def __init__(
+        self,
+        trainer: Trainer,
+        validation: tuple[Array, Array] | None,
+        plan: FitPlan,
+        history: History,
+        keeper: Checkpoint | None,
+    ) -> None:
+        self.trainer, self.network, self.validation, self.plan = trainer, trainer.network, validation, plan
+        self.history, self.keeper, self.interruption = history, keeper, Interruption()
+        self.position, self.ended = Position(history.epochs), False
+        self.best: Array | None = None
+        self._last_good = self.network.backend.copy(self.network.parameters)
+        # The state of the optimizer when the epoch began; it is not known of an epoch that began before a pause.
+        self._state, self._state_known = Remembered(self.network.backend, trainer.state), False
+        if keeper is not None and plan.resume:
+            self._load(keeper)
+        self.watch = None if plan.early_stopping is None else plan.early_stopping.watch(self.history)
+        self._rate_of, self._began_with = plan.optimizer.follow(self.history), self.history.epochs
 
-def _divergence(
-    epoch: int, learning_rate: float, cost: float, history: History, fault: Fault | None = None
-) -> DivergenceError:
-    message = divergence_message(epoch, learning_rate, cost, fault)
-    step, layer = (None, None) if fault is None else fault[:2]
-    return DivergenceError(message, epoch=epoch, learning_rate=learning_rate, history=history, step=step, layer=layer)
+    def _load(self, keeper: Checkpoint) -> None:
+        """Go on from the checkpoint, if there is one."""
+        found = keeper.load(self.plan.epochs)
+        if found is None:
+            return
+        self.position, self.history, self.best, epoch_start, self.ended = found
+        self._last_good[...] = self.network.parameters if epoch_start is None else epoch_start
+        if not self.ended:
+            self.history.message = _all_done(self.plan)
 
+    def run(self, progress: Progress) -> None:
+        """Train the epochs that are left, to the last or until somebody ends training."""
+        plan, history = self.plan, self.history
+        for epoch in range(plan.epochs if self.ended else self.position.epoch, plan.epochs):
+            began = time.perf_counter()
+            try:
+                learning_rate = self._rate_of(epoch)
+            except Exception:  # of a schedule; nothing is lost by it
+                if history.epochs > self._began_with:
+                    self._save()
+                self.restore_best()
+                raise
+            try:
+                self._train_epoch(epoch, learning_rate, progress)
+            except Paused as pause:
+                self.position.batch = pause.batch
+                self._save(self._last_good if pause.batch else None)
+                break
+            if self.validation is not None:
+                validate(self.network, *self.validation, plan.objective, plan.metrics, history)
+            history.seconds.append(time.perf_counter() - began)
+            progress.epoch(history)
+            self._judge(epoch)
+            self.position = Position(epoch + 1)
+            over = self.ended or self.interruption()
+            if over or epoch + 1 == plan.epochs or (self.keeper is not None and self.keeper.due(epoch + 1)):
+                self._save()
+            if over:
+                break
 
-def divergence_message(epoch: int, learning_rate: float, cost: float, fault: Fault | None = None) -> str:
-    """What is to be said of training that ended in numbers that are not finite."""
-    what = f"the cost is {cost}" if not np.isfinite(cost) else "a parameter is not finite"
-    where = f"epoch {epoch}"
-    if fault is not None:
-        where += f", step {fault.step}, first in the {fault.what} of layer {fault.layer},"
-    return (
-        f"training diverged: {what} in {where} at learning rate {learning_rate:g}; the network keeps the "
-        "parameters it had before that epoch. A smaller learning rate or scaled inputs usually help"
-    )
+    def _train_epoch(self, epoch: int, learning_rate: float, progress: Progress) -> None:
+        """Train an epoch, from the middle if it was paused there, and record its cost.
+
+        Raises
+        ------
+        Paused
+            If a signal asks for it.
+        DivergenceError
+            If the cost or a parameter is not finite; the network then has the parameters with which the epoch began.
+        """
+        trainer, network, first = self.trainer, self.network, self.position.batch
+        self.position = Position(epoch)
+        order = draw_order(network, trainer.samples) if trainer.shuffled and trainer.takes_orders else None
+        if not first:
+            self._state.renew()
+            self._state_known = True
+        trainer.epoch(learning_rate, order, progress, first=first, pause=self.interruption)
+        cost = trainer.total()
+        if not (np.isfinite(cost) and network.backend.all_finite(network.parameters)):
+            raise self._divergence(epoch, learning_rate, cost, order)
+        self._last_good[...] = network.parameters
+        count_epochs(network, self.history, [cost], learning_rate)
+
+    def _divergence(
+        self, epoch: int, learning_rate: float, cost: float, order: np.ndarray[Any, Any] | None
+    ) -> DivergenceError:
+        """Go back to the parameters with which the epoch began; return the error that says what went wrong."""
+        self.network.parameters, fault = self._last_good, None
+        if self._state_known:
+            self._state.restore()
+            fault = find_fault(self.trainer, learning_rate, order)
+        self.network.parameters = self._last_good
+        return divergence_error(epoch + 1, learning_rate, cost, self.history, fault)
+
+    def _judge(self, epoch: int) -> None:
+        """Keep the parameters if the epoch is the best, and decide whether it ends training."""
+        history, watch = self.history, self.watch
+        # An early stopping of somebody's own may name an earlier epoch, whose parameters are gone.
+        if watch is not None and watch.best_epoch() == epoch + 1:
+            history.best_epoch, self.best = epoch + 1, self.network.backend.copy(self.network.parameters)
+        if tell(self.plan.callbacks, EpochEnd(self.network, epoch + 1, self.plan.epochs, history)):
+            history.message, self.ended = f"stopped by a callback after epoch {epoch + 1}", True
+        elif watch is not None and watch.should_stop():
+            history.message, self.ended = f"stopped early after epoch {epoch + 1}", True
+
+    def _save(self, epoch_start: Array | None = None) -> None:
+        """Write a checkpoint, if they are asked for; `epoch_start` are the parameters before a paused epoch."""
+        if self.keeper is not None:
+            self.keeper.save(self.position, self.history, self.best, epoch_start, ended=self.ended)
+
+    def restore_best(self) -> None:
+        """Go back to the parameters of the best epoch, if one is known."""
+        if self.best is not None:
+            self.network.parameters = self.best

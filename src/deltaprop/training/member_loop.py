@@ -1,4 +1,4 @@
-"""The loop over epochs of a stack: every member shuffles, is validated, stops and diverges by itself."""
+"""The loop over epochs of a stack: every member is shuffled, validated, stopped, and may diverge, by itself."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from deltaprop.backends import Array
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.member_trainer import StackTrainer
 from deltaprop.epochs.members import Member, finite_members, squared_norms
+from deltaprop.epochs.random_numbers import draw_order
 from deltaprop.reports.history import History
-from deltaprop.reports.progress import progress_bar
+from deltaprop.reports.progress import Progress, progress_bar
 from deltaprop.training.callbacks import Callback, EpochEnd, tell
+from deltaprop.training.divergence import divergence_message
 from deltaprop.training.early_stopping import EarlyStopping, Watch
 from deltaprop.training.evaluation import validate
-from deltaprop.training.loop import divergence_message, shuffle
+from deltaprop.training.loop import count_epochs
 from deltaprop.training.metrics import Metric
 
 
 @dataclass(frozen=True)
-class StackPlan:
-    """Everything `train` has been told besides the data, checked at the public door."""
+class StackFitPlan:
+    """The arguments of `NetworkStack.fit` besides the data, checked at the public door."""
 
     members: Sequence[Member]
     epochs: int
@@ -42,75 +44,133 @@ def train(
     X: Array,
     Y: Array,
     held_out: Sequence[tuple[Array, Array]] | None,
-    plan: StackPlan,
+    plan: StackFitPlan,
 ) -> list[History]:
-    """Train the members of `stack` in place; `networks` are they, one by one, in the same memory.
+    """Train the members of `stack` in place.
 
-    X and Y : (m, s_1) and (m, s_L), or with the member axis, trusted arrays of the stack's backend; `held_out` are such
-    arrays for each member, without the axis. A member that diverges keeps the parameters it had before that epoch, and
-    its history says so.
+    A member that diverges keeps the parameters it had before that epoch, and its history says so.
+
+    Parameters
+    ----------
+    stack : NetworkState
+        With the member axis.
+    networks : sequence of NetworkState
+        Its members, in the same memory.
+    X, Y : array, (m, s_1) and (m, s_L), or with the member axis
+        Trusted arrays of the stack's backend.
+    held_out : sequence of (array, array), or None
+        For each member such arrays, without the member axis, on which it is validated.
+    plan : StackFitPlan
+
+    Returns
+    -------
+    list of History
+        One a member.
     """
-    members, count = plan.members, len(plan.members)
-    trainer = StackTrainer(stack, X, Y, members, networks)
-    histories = [History(metrics={name: [] for name in plan.metrics}) for _ in members]
-    watches = [
-        None if stopping is None else stopping.watch(history)
-        for stopping, history in zip(plan.early_stopping, histories, strict=True)
-    ]
-    rates_of = [member.optimizer.follow(history) for member, history in zip(members, histories, strict=True)]
-    broken: dict[int, Exception] = {}
-    for history in histories:
-        history.message = f"all {plan.epochs} epochs done"
-    last_good, best = (stack.backend.copy(stack.parameters) for _ in range(2))
-    active = np.arange(count)
+    fit = StackFit(stack, networks, X, Y, held_out, plan)
     quiet = np.errstate(over="ignore", invalid="ignore", under="ignore")
-    samples = sum(member.samples for member in members)
+    samples = sum(member.samples for member in plan.members)
     with quiet, progress_bar(plan.progress, plan.epochs, samples) as progress:
-        for epoch in range(plan.epochs):
-            began = time.perf_counter()
-            active, rates = _rates(rates_of, epoch, active, broken)
-            if not len(active):
-                break
-            data, _ = trainer.epochs(active, _orders(active, networks, plan), np.array(rates)[:, np.newaxis])
-            costs = _costs(stack, data[:, 0], members, active)
-            finite = np.isfinite(costs) & finite_members(stack)[active]
-            for place, k in enumerate(active.tolist()):
-                history = histories[k]
-                if not finite[place]:
-                    stack.parameters[k] = last_good[k]
-                    history.diverged = True
-                    history.message = divergence_message(epoch + 1, rates[place], costs[place])
-                    continue
-                networks[k].epochs_trained += 1
-                history.cost.append(float(costs[place]))
-                history.learning_rate.append(rates[place])
-                if held_out is not None:
-                    validate(networks[k], *held_out[k], members[k].objective, plan.metrics, history)
-            last_good[...] = stack.parameters
-            seconds = (time.perf_counter() - began) / len(active)
-            active = active[finite]
-            going = [_goes_on(watches[k], histories[k], best[k], last_good[k]) for k in active]
-            for k in active:
-                histories[k].seconds.append(seconds)
-            progress.samples(sum(members[k].samples for k in active))
-            if len(active):
-                progress.epoch(histories[active[0]])
-            active = active[np.array(going, bool)]
-            told = EpochEnd(stack, epoch + 1, plan.epochs, histories)  # type: ignore[arg-type]
-            if tell(plan.callbacks, told):
-                for k in active:
-                    histories[k].message = f"stopped by a callback after epoch {epoch + 1}"
-                break
-            if not len(active):
-                break
-    for k, watch in enumerate(watches):
-        if watch is not None and histories[k].best_epoch:
-            stack.parameters[k] = best[k]
-    for k, watch in enumerate(watches):
-        if watch is not None and not histories[k].diverged and (complaint := watch.complaint()):
+        fit.run(progress)
+    fit.restore_best()
+    for k, watch in enumerate(fit.watches):
+        if watch is not None and not fit.histories[k].diverged and (complaint := watch.complaint()):
             warnings.warn(f"member {k}: {complaint}", RuntimeWarning, stacklevel=4)
-    _report(broken, histories)
-    return histories
+    _report(fit.broken, fit.histories)
+    return fit.histories
+
+
+class StackFit:
+    """Epochs of all members that still train. Parameters are those of `train`.
+
+    Attributes
+    ----------
+    histories : list of History
+    watches : list of (Watch or None)
+        They find the best epoch of each member.
+    active : array of int64
+        The numbers of the members that still train.
+    broken : dict of int to Exception
+        By the number of a member, what its schedule raised.
+    """
+
+    def __init__(
+        self,
+        stack: NetworkState,
+        networks: Sequence[NetworkState],
+        X: Array,
+        Y: Array,
+        held_out: Sequence[tuple[Array, Array]] | None,
+        plan: StackFitPlan,
+    ) -> None:
+        self.stack, self.networks, self.held_out, self.plan, members = stack, networks, held_out, plan, plan.members
+        self.trainer = StackTrainer(stack, X, Y, members, networks)
+        message = f"all {plan.epochs} epochs done"
+        self.histories = [History(metrics={name: [] for name in plan.metrics}, message=message) for _ in members]
+        self.watches = [
+            None if stopping is None else stopping.watch(history)
+            for stopping, history in zip(plan.early_stopping, self.histories, strict=True)
+        ]
+        each = zip(members, self.histories, strict=True)
+        self._rates_of = [member.optimizer.follow(history) for member, history in each]
+        self.active, self.broken = np.arange(len(members)), dict[int, Exception]()
+        self._last_good, self._best = (stack.backend.copy(stack.parameters) for _ in range(2))
+
+    def run(self, progress: Progress) -> None:
+        """Train epoch by epoch, to the last or until no member trains any more."""
+        for epoch in range(self.plan.epochs):
+            began = time.perf_counter()
+            self.active, rates = _rates(self._rates_of, epoch, self.active, self.broken)
+            if not len(self.active):
+                break
+            trained = len(self.active)
+            self._train_epoch(epoch, rates)
+            self._end_epoch((time.perf_counter() - began) / trained, progress)
+            told: Any = self.histories
+            if tell(self.plan.callbacks, EpochEnd(self.stack, epoch + 1, self.plan.epochs, told)):
+                for k in self.active:
+                    self.histories[k].message = f"stopped by a callback after epoch {epoch + 1}"
+                break
+            if not len(self.active):
+                break
+
+    def _train_epoch(self, epoch: int, rates: list[float]) -> None:
+        """Train every active member for an epoch, record and validate it; those that diverge are no longer active."""
+        stack, plan, active = self.stack, self.plan, self.active
+        data, _ = self.trainer.epochs(active, _orders(active, self.networks, plan), np.array(rates)[:, np.newaxis])
+        costs = _costs(stack, data[:, 0], plan.members, active)
+        finite = np.isfinite(costs) & finite_members(stack)[active]
+        for place, k in enumerate(active.tolist()):
+            history = self.histories[k]
+            if not finite[place]:
+                stack.parameters[k] = self._last_good[k]
+                history.diverged = True
+                history.message = divergence_message(epoch + 1, rates[place], costs[place])
+                continue
+            count_epochs(self.networks[k], history, [float(costs[place])], rates[place])
+            if self.held_out is not None:
+                validate(self.networks[k], *self.held_out[k], plan.members[k].objective, plan.metrics, history)
+        self._last_good[...] = stack.parameters
+        self.active = active[finite]
+
+    def _end_epoch(self, seconds: float, progress: Progress) -> None:
+        """Keep the best parameters, leave out members that stop early, and tell how far training has come."""
+        active, members = self.active, self.plan.members
+        going = [
+            _goes_on(self.watches[k], self.histories[k], self._best[k], self._last_good[k]) for k in active.tolist()
+        ]
+        for k in active:
+            self.histories[k].seconds.append(seconds)
+        progress.samples(sum(members[k].samples for k in active.tolist()))
+        if len(active):
+            progress.epoch(self.histories[active[0]])
+        self.active = active[np.array(going, bool)]
+
+    def restore_best(self) -> None:
+        """Go back to the parameters of each member's best epoch, if one is known."""
+        for k, watch in enumerate(self.watches):
+            if watch is not None and self.histories[k].best_epoch:
+                self.stack.parameters[k] = self._best[k]
 
 
 def _rates(
@@ -119,12 +179,12 @@ def _rates(
     active: np.ndarray[Any, Any],
     broken: dict[int, Exception],
 ) -> tuple[np.ndarray[Any, Any], list[float]]:
-    """The members that go on, and their learning rates; one whose schedule fails has learned what it has.
+    """Return the members that go on, and their learning rates; a member whose schedule fails goes into `broken`.
 
     Raises
     ------
     ScheduleError, TypeError
-        If a schedule fails for the first epoch, before anything has been trained; also what it raises itself.
+        If a schedule fails for the first epoch, before anything has been trained; also what the schedule raises.
     """
     going, rates = [], []
     for k in active.tolist():
@@ -145,7 +205,7 @@ def _report(broken: dict[int, Exception], histories: Sequence[History]) -> None:
     Raises
     ------
     Exception
-        That of the first, where those of all members have.
+        The exception of the first, if the schedules of all members have failed.
     """
     for k, error in broken.items():
         history = histories[k]
@@ -158,9 +218,9 @@ def _report(broken: dict[int, Exception], histories: Sequence[History]) -> None:
 
 
 def _orders(
-    active: np.ndarray[Any, Any], networks: Sequence[NetworkState], plan: StackPlan
+    active: np.ndarray[Any, Any], networks: Sequence[NetworkState], plan: StackFitPlan
 ) -> list[np.ndarray[Any, Any] | None]:
-    """In which order each member visits its samples; members of one seed and as many samples share it."""
+    """Draw the order of each member's samples; members of one seed and as many samples share it."""
     drawn: dict[tuple[int, int, int], np.ndarray[Any, Any]] = {}
     orders: list[np.ndarray[Any, Any] | None] = []
     for k in active.tolist():
@@ -170,7 +230,7 @@ def _orders(
             continue
         key = (network.seed, network.epochs_trained, member.samples)
         if key not in drawn:
-            drawn[key] = shuffle(network, member.samples)[np.newaxis]
+            drawn[key] = draw_order(network, member.samples)[np.newaxis]
         orders.append(drawn[key])
     return orders
 
@@ -178,7 +238,7 @@ def _orders(
 def _costs(
     stack: NetworkState, data: np.ndarray[Any, Any], members: Sequence[Member], active: np.ndarray[Any, Any]
 ) -> np.ndarray[Any, Any]:
-    """J of each active member over the epoch, `data` being what its minibatches cost."""
+    """Compute J of each active member over the epoch; `data` are the summed costs of its minibatches."""
     trained = [members[k] for k in active.tolist()]
     penalized = any(member.objective.l2 for member in trained)
     squares = squared_norms(stack, active) if penalized else np.zeros(len(active))
@@ -187,7 +247,7 @@ def _costs(
 
 
 def _goes_on(watch: Watch | None, history: History, best: Array, now: Array) -> bool:
-    """Whether a member trains on; where it has never been better, its parameters go into `best`."""
+    """Tell whether a member trains on; if it has never been better, its parameters go into `best`."""
     if watch is None:
         return True
     if watch.best_epoch() == history.epochs:

@@ -1,0 +1,144 @@
+"""The plans of the compiled library: one a network, filled in here for one network and for several alike."""
+
+from __future__ import annotations
+
+import ctypes
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from deltaprop.backends import Array
+from deltaprop.backends.native.compiler import find_compiler
+from deltaprop.backends.native.library import Plan, gemm, library, pointer
+from deltaprop.backends.places import LOSSES, activation_place
+from deltaprop.derivation.optimizers import Optimizer, rule_of
+from deltaprop.derivation.state import NetworkState
+from deltaprop.errors import BackendError
+
+
+def can_compile(network: NetworkState, X: Array) -> bool:
+    """Tell whether the library knows this network and these inputs, and can be compiled here.
+
+    Warns
+    -----
+    RuntimeWarning
+        If there is a compiler, but the library cannot be compiled or loaded.
+    """
+    backend: Any = network.backend
+    known = isinstance(network.loss, str) and network.output_error == "exact" and isinstance(X, np.ndarray)
+    if not known or not backend.compiles or find_compiler() is None:
+        return False
+    try:
+        library(network.dtype)
+    except BackendError as error:
+        warnings.warn(f"{error}; epochs are trained step by step, by NumPy", RuntimeWarning, stacklevel=9)
+        return False
+    return True
+
+
+class PlanTable:
+    """One ``struct Plan`` a network, as the rows of a table, and the arrays that the plans point to.
+
+    A network by itself is the table of one row. Its row is a `Plan` as well, into which numbers are written faster.
+
+    Parameters
+    ----------
+    network : NetworkState
+        One network, or several with the member axis.
+    X, Y : array, (m, s_1) and (m, s_L), or with the member axis before
+        The samples of all, or of each.
+    optimizers : sequence of Optimizer
+        Built-in ones, one a network.
+    moments : sequence of array, (…, n)
+        What the optimizers carry from step to step.
+    samples, batch_sizes : sequence of int
+        One a network.
+
+    Attributes
+    ----------
+    rows : array of `Plan`, (K,)
+    row : Plan or None
+        The row of a network by itself.
+    stop : ctypes.c_int32
+        Set while the library runs, it makes it leave off in the middle of a step.
+    """
+
+    def __init__(
+        self,
+        network: NetworkState,
+        X: Array,
+        Y: Array,
+        optimizers: Sequence[Optimizer],
+        moments: Sequence[Array],
+        samples: Sequence[int],
+        batch_sizes: Sequence[int],
+    ) -> None:
+        self.network, self.library = network, library(network.dtype)
+        self.rows = np.zeros(len(optimizers), Plan)
+        self.row = None if network.lead else Plan.from_buffer(self.rows.view(np.uint8).data)
+        self._members = np.arange(len(optimizers)) if network.lead else 0
+        # What the plans point to has to live as long as they do.
+        self._held: dict[str, Array | None] = {}
+        self._describe_network()
+        own = self._members if X.ndim == 3 else 0
+        self.point("x", X, (*X.shape[:-1], network.layer_sizes[0]), own)
+        self.point("y", Y, (*X.shape[:-1], network.layer_sizes[-1]), own)
+        self.rows["samples"], self.rows["batch"] = samples, batch_sizes
+        self._describe_optimizers(optimizers)
+        for name, moment in zip(("first", "second"), moments, strict=False):
+            self.point(name, moment, (*network.lead, network.own.size), self._members)
+        self.stop = ctypes.c_int32(0)
+        self.rows["stop"] = ctypes.addressof(self.stop)
+
+    def _describe_network(self) -> None:
+        network, rows = self.network, self.rows
+        sizes = np.array(network.layer_sizes, np.int64)
+        activations = np.array([activation_place(g) for g in network.activations], np.int64)
+        rows["layers"], rows["loss"] = len(activations), LOSSES.index(network.loss)
+        rows["gemm"] = gemm(network.dtype)
+        self.point("sizes", sizes, sizes.shape)
+        self.point("activations", activations, activations.shape)
+
+    def _describe_optimizers(self, optimizers: Sequence[Optimizer]) -> None:
+        rules: list[Any] = [rule_of(optimizer) for optimizer in optimizers]
+        for name in ("optimizer", "momentum", "beta_1", "beta_2", "epsilon"):
+            self.rows[name] = [getattr(rule, name) for rule in rules]
+        self.rows["weight_decay"] = [getattr(optimizer, "weight_decay", 0.0) for optimizer in optimizers]
+
+    def share_scratch(self, threads: int, networks: int) -> int:
+        """Make scratch for so many networks at a time, with `threads` threads working on each.
+
+        Returns
+        -------
+        int
+            Entries between the scratch of one and of the next.
+        """
+        self.rows["threads"] = threads
+        widest = self.rows[np.argmax(self.rows["batch"])].tobytes()
+        stride: int = self.library.scratch_entries(Plan.from_buffer_copy(widest))
+        scratch = np.empty(stride * networks, self.network.dtype)
+        self.point("scratch", scratch, scratch.shape)
+        return stride
+
+    def point_to_parameters(self) -> None:
+        """Let the plans point to the parameters of the network, which may be in other memory than before."""
+        self.point("parameters", self.network.parameters, (*self.network.lead, self.network.own.size), self._members)
+
+    def point(self, name: str, array: Array | None, shape: tuple[int, ...], members: Any = 0) -> None:
+        """Let a field of all plans point to an array of that shape, or to nothing.
+
+        With `members`, the numbers 0 … K − 1, each plan points to its member's part of the array.
+        """
+        self._held[name] = array
+        where = 0 if array is None else pointer(name, array, self.network.dtype, shape)
+        if self.row is not None:
+            setattr(self.row, name, where)
+        else:
+            self.rows[name] = where + members * (0 if array is None else array.strides[0])
+
+    def starts(self, name: str, array: Array, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+        """Return the addresses at which each row of an array of that shape begins; the caller keeps it alive."""
+        places: np.ndarray[Any, Any] = np.arange(len(array)) * array.strides[0]
+        return places + pointer(name, array, self.network.dtype, shape)

@@ -1,0 +1,74 @@
+"""Which ways of training there are on which backend: the tables from which trainers choose.
+
+On a backend that no table names, one network is trained step by step, and several one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from deltaprop.derivation.state import NetworkState
+from deltaprop.epochs.members import MembersEpoch, MembersTask
+from deltaprop.epochs.task import Task, WholeEpoch
+
+Ways: TypeAlias = tuple[type[WholeEpoch], ...]
+WaysOfMembers: TypeAlias = tuple[type[MembersEpoch], ...]
+
+# Classes are imported when a network is trained on their backend: not by those who only predict, not without a device.
+
+
+def _on_numpy() -> Ways:
+    from deltaprop.epochs.compiled import CompiledEpoch
+    from deltaprop.epochs.recorded import RecordedEpoch
+
+    return CompiledEpoch, RecordedEpoch
+
+
+def _on_cuda() -> Ways:
+    from deltaprop.epochs.graph import GraphEpoch
+    from deltaprop.epochs.resident import ResidentEpoch
+
+    return ResidentEpoch, GraphEpoch
+
+
+def _members_on_numpy() -> WaysOfMembers:
+    from deltaprop.epochs.compiled_members import CompiledMembers
+    from deltaprop.epochs.stepped_members import SteppedMembers
+
+    return CompiledMembers, SteppedMembers
+
+
+def _members_on_cuda() -> WaysOfMembers:
+    from deltaprop.epochs.resident_members import ResidentMembers
+
+    return (ResidentMembers,)
+
+
+#: By the name of a backend, its ways of training one network, the fastest first.
+EPOCHS: dict[str, Callable[[], Ways]] = {"numpy": _on_numpy, "cupy": _on_cuda}
+#: By the name of a backend, its ways of training the members of a stack together, the fastest first.
+MEMBERS_EPOCHS: dict[str, Callable[[], WaysOfMembers]] = {"numpy": _members_on_numpy, "cupy": _members_on_cuda}
+
+
+def find_epoch(task: Task) -> WholeEpoch | None:
+    """Make the fastest way of doing `task` in few calls; None if there is none on its backend."""
+    ways = EPOCHS.get(task.network.backend.name)
+    for way in ways() if ways is not None else ():
+        epoch = way.find(task)
+        if epoch is not None:
+            return epoch
+    return None
+
+
+def find_members_epoch(task: MembersTask, networks: Sequence[NetworkState] | None) -> MembersEpoch | None:
+    """Make the fastest way of training all members together; None if there is none on their backend.
+
+    `networks` are the members as networks, if they are at hand.
+    """
+    ways = MEMBERS_EPOCHS.get(task.network.backend.name)
+    for way in ways() if ways is not None else ():
+        epoch = way.find(task, networks)
+        if epoch is not None:
+            return epoch
+    return None

@@ -1,0 +1,34 @@
+"""The random numbers of an epoch: they depend on the network's seed, on what they are for, and on the epochs before.
+
+So a training that is interrupted, watched or resumed draws the same numbers as one that is not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from deltaprop.derivation.state import DROPOUT_STREAM, SHUFFLE_STREAM, NetworkState
+
+
+def draw_order(network: NetworkState, samples: int, ahead: int = 0) -> np.ndarray[Any, Any]:
+    """Draw a permutation of 0 … samples − 1: the order of samples in the next epoch, or in one so many epochs `ahead`.
+
+    It is drawn on the host, so that every backend visits the samples in the same order.
+    """
+    return np.random.default_rng(_key(network, SHUFFLE_STREAM, ahead)).permutation(samples)
+
+
+def window_generator(network: NetworkState) -> np.random.Generator:
+    """Return the generator that shuffles parts, and samples within windows, in the next epoch."""
+    return np.random.default_rng(_key(network, SHUFFLE_STREAM))
+
+
+def dropout_stream(network: NetworkState) -> Any:
+    """Return the backend's stream of random numbers for the dropout masks of the next epoch."""
+    return network.backend.random_stream(_key(network, DROPOUT_STREAM))
+
+
+def _key(network: NetworkState, stream: int, ahead: int = 0) -> tuple[int, int, int]:
+    return (network.seed, stream, network.epochs_trained + ahead)

@@ -1,0 +1,131 @@
+"""Members of a stack train step by step on NumPy, a group at a time, through `deltaprop.derivation.backprop`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from deltaprop.backends import Array
+from deltaprop.backends.places import ADAM, NESTEROV
+from deltaprop.derivation.backprop import Workspace, backward, forward
+from deltaprop.derivation.parameters import Parameters
+from deltaprop.derivation.state import NetworkState
+from deltaprop.epochs.grouped_members import Copies, Group, GroupedMembers
+from deltaprop.epochs.members import Member, MembersTask
+from deltaprop.epochs.random_numbers import dropout_stream
+
+
+class SteppedMembers(GroupedMembers):
+    """Takes a step of every member of a group at once.
+
+    Parameters
+    ----------
+    task : MembersTask
+    networks : sequence of NetworkState, or None
+        Each member as a network: dropout depends on its seed and its epochs.
+    """
+
+    def __init__(self, task: MembersTask, networks: Sequence[NetworkState] | None) -> None:
+        super().__init__(task)
+        self.networks = networks
+        self.X, self.Y = (array.reshape(-1, array.shape[-1]) for array in (task.X, task.Y))
+
+    @classmethod
+    def find(cls, task: MembersTask, networks: Sequence[NetworkState] | None) -> Self | None:
+        """Make one, if the loss is a built-in one and the inputs are an array."""
+        return cls(task, networks) if isinstance(task.X, np.ndarray) and isinstance(task.network.loss, str) else None
+
+    @staticmethod
+    def key(member: Member) -> Any:
+        """Numbers of samples and of samples a step, the update rule, and which layers drop units."""
+        rule: Any = member.rule
+        dropped = tuple(p > 0 for p in member.dropout)
+        return (member.samples, member.batch_size, rule.optimizer, member.sample_weight is None, dropped)
+
+    def run(self, group: Group) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Take the steps of an epoch one after the other, every member's at once."""
+        copies, k = Copies(self.task, group.numbers, group.rule), len(group.numbers)
+        network, member = self.task.network.over(copies.parameters), group.member
+        rows = None if group.orders is None else np.broadcast_to(group.orders[:, 0], (k, member.samples))
+        rates = np.broadcast_to(group.rates, (k, *group.rates.shape[1:]))
+        gradient = Parameters(network.backend, network.layer_sizes, network.dtype, k)
+        cost, decay = np.zeros(k), np.zeros(k)
+        streams = self._streams(group)
+        start = 0
+        for batch, n in enumerate(member.sizes):
+            X, Y = self._minibatch(rows, slice(start, start + n), k)
+            weights = None if group.weights is None else group.weights[:, start : start + n]
+            scale, penalty, factor = group.terms[:, :, batch].T
+            if factor.any():
+                network.backend.add_squared_norm(network.flat_weights, factor, decay)
+            work = Workspace(network, n)
+            self._drop(group, work, streams)
+            forward(network, X, work)
+            backward(
+                network,
+                Y,
+                work,
+                gradient,
+                cost,
+                scale=scale,
+                penalty=penalty if penalty.any() else None,
+                sample_weight=weights,
+            )
+            self._update(group, network, gradient, copies.moments, rates[:, batch])
+            start += n
+        copies.give_back()
+        return cost[:, np.newaxis], decay[:, np.newaxis]
+
+    def _minibatch(self, rows: np.ndarray[Any, Any] | None, batch: slice, k: int) -> tuple[Array, Array]:
+        """Gather X and Y of each member: X without the member axis, (n, s_1), if all have the same."""
+        if rows is not None:
+            index = rows[:, batch]
+            return self.X[index], self.Y[index]
+        Y = self.Y[batch]
+        return self.X[batch], np.broadcast_to(Y, (k, *Y.shape))
+
+    def _streams(self, group: Group) -> list[Any]:
+        """Return each member's random numbers of this epoch: those that it would have alone."""
+        if not any(group.member.dropout) or self.networks is None:
+            return []
+        return [dropout_stream(self.networks[k]) for k in group.numbers]
+
+    def _drop(self, group: Group, work: Workspace, streams: list[Any]) -> None:
+        """Draw the masks of a step."""
+        for l, _ in enumerate(group.member.dropout if streams else ()):
+            if not group.member.dropout[l]:
+                continue
+            mask = work.masks[l] = np.empty_like(work.Z[l])
+            for member, stream, own in zip(group.members, streams, mask, strict=True):
+                self.task.network.backend.dropout_mask(stream, 1.0 - member.dropout[l], own)
+
+    @staticmethod
+    def _update(
+        group: Group, network: NetworkState, gradient: Parameters, moments: Sequence[Array], rates: np.ndarray[Any, Any]
+    ) -> None:
+        """Update the parameters: θ := θ − η ∂J/∂θ by each member's own numbers."""
+        rules = [member.rule for member in group.members]
+
+        def of_each(name: str) -> list[float]:
+            return [getattr(rule, name) for rule in rules]
+
+        rate, decay = rates.T
+        if group.rule.optimizer == ADAM:
+            network.backend.adam_update(
+                network.parameters,
+                gradient.flat,
+                moments[0],
+                moments[1],
+                rate,
+                of_each("beta_1"),
+                of_each("beta_2"),
+                of_each("epsilon"),
+                decay,
+                network.n_weights,
+            )
+            return
+        velocity = moments[0] if moments else None
+        nesterov, momentum = group.rule.optimizer == NESTEROV, of_each("momentum")
+        network.backend.sgd_update(network.parameters, gradient.flat, velocity, rate, momentum, nesterov)
