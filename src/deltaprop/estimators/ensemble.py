@@ -17,10 +17,10 @@ from sklearn.utils.validation import check_is_fitted
 from deltaprop.backends import Array
 from deltaprop.epochs.task import RefusedError
 from deltaprop.estimators.classifier import MLPClassifier
+from deltaprop.estimators.drawing import Stream
 from deltaprop.estimators.fit_data import NO_SCORE
 from deltaprop.estimators.inputs import Number, checked_inputs, on_host
-from deltaprop.estimators.member_fits import Stream
-from deltaprop.estimators.multilayer_perceptron import _weights
+from deltaprop.estimators.multilayer_perceptron import checked_weights
 from deltaprop.estimators.regressor import MLPRegressor
 from deltaprop.estimators.together import Group, Table, can_be_together
 from deltaprop.network import Network
@@ -91,7 +91,7 @@ class Ensemble(BaseEstimator):
         table = Table.of(base, X, y)
         if hasattr(table.X, "toarray"):
             raise TypeError(f"X: expected a dense array, got a sparse {type(table.X).__name__}; pass X.toarray()")
-        weights = _weights(sample_weight, table.X)
+        weights = checked_weights(sample_weight, table.X)
         rng = check_random_state(self.random_state)
         seeds = rng.randint(2**31 - 1, size=self.n_estimators).tolist()
         members = [copy.copy(base) for _ in seeds]

@@ -13,21 +13,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from deltaprop.backends import Array, backend_of, get_backend
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
-from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS
+from deltaprop.estimators.hyperparameters import ACTIVATIONS, our_name
 from deltaprop.estimators.inputs import checked_inputs
 from deltaprop.inputs.arrays import HostData, stays_on_host, takes_much_memory
 from deltaprop.network import Network
 from deltaprop.training import evaluation
-
-#: scikit-learn's names of activations, where they differ from ours.
-SCIKIT_LEARN_NAMES = {"logistic": "sigmoid"}
-#: What hidden layers may use, by either name.
-ACTIVATIONS = {"logistic", *HIDDEN_ACTIVATIONS}
-
-
-def our_name(activation: str) -> str:
-    """The name of an activation in `deltaprop.derivation.activations`."""
-    return SCIKIT_LEARN_NAMES.get(activation, activation)
 
 
 @methods_on_its_device

@@ -25,9 +25,11 @@ from sklearn.utils.validation import _check_method_params, check_is_fitted
 
 from deltaprop.derivation.state import StackState
 from deltaprop.epochs.task import RefusedError
+from deltaprop.estimators.drawing import Stream
 from deltaprop.estimators.fit_data import NO_SCORE
 from deltaprop.estimators.inputs import Number, on_host
-from deltaprop.estimators.member_fits import MemberFit, Records, Stream, predict_members
+from deltaprop.estimators.member_fits import MemberFit, MemberRecords
+from deltaprop.estimators.member_training import predict_members
 from deltaprop.estimators.together import KINDS, Group, Table, batches, can_be_together, group_key, with_parameters
 from deltaprop.reports.plotting import plot_sweep
 from deltaprop.reports.progress import sweep_bar
@@ -405,7 +407,7 @@ class _Search:
         return places, fits, failures
 
     def score_members(
-        self, group: Group, jobs: Sequence[Job], stack: StackState, records: Records, rows_of: int
+        self, group: Group, jobs: Sequence[Job], stack: StackState, records: MemberRecords, rows_of: int
     ) -> list[Any]:
         """The scores of each member on the rows it was trained on (0) or tested on (1)."""
         scores: list[Any] = [None] * len(jobs)
