@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 from scipy.optimize import OptimizeResult, minimize
@@ -19,6 +20,7 @@ from deltaprop.reports.progress import progress_bar
 from deltaprop.training.callbacks import EpochEnd, tell
 from deltaprop.training.evaluation import data_cost
 
+Vector: TypeAlias = np.ndarray[Any, Any]
 #: scipy's status of a minimization that its callback has ended.
 ENDED_BY_CALLBACK = 99
 
@@ -45,14 +47,6 @@ def train(mlp: Hyperparameters, training: Training, held_out: HeldOut | None) ->
     derivatives = CostDerivatives(network, training.X, training.Y, Objective(l2=mlp.alpha), training.sample_weight)
     weights = None if training.sample_weight is None else backend.to_numpy(training.sample_weight)
     constant, history = mean(training.constant_costs, weights), History(converged=False)
-
-    def cost_and_gradient(theta: np.ndarray[Any, Any]) -> tuple[float, np.ndarray[Any, Any]]:
-        network.parameters = theta
-        total, gradient = derivatives.cost_and_gradient()
-        cost = derivatives.scale * float(derivatives.cost)
-        decay = total - cost
-        return training.watched(cost + constant) + decay, backend.to_numpy(gradient.flat).astype(np.float64)
-
     with (
         np.errstate(over="ignore", invalid="ignore", under="ignore"),
         scipy_on_one_thread(),
@@ -72,7 +66,7 @@ def train(mlp: Hyperparameters, training: Training, held_out: HeldOut | None) ->
                 raise StopIteration
 
         result = minimize(
-            cost_and_gradient,
+            _cost_and_gradient(training, derivatives, constant),
             backend.to_numpy(network.parameters).astype(np.float64),
             method="L-BFGS-B",
             jac=True,
@@ -87,6 +81,22 @@ def train(mlp: Hyperparameters, training: Training, held_out: HeldOut | None) ->
     if result.status not in (0, ENDED_BY_CALLBACK):
         _warn(result, n_iter, mlp.max_iter)
     return n_iter, loss
+
+
+def _cost_and_gradient(
+    training: Training, derivatives: CostDerivatives, constant: float
+) -> Callable[[Vector], tuple[float, Vector]]:
+    """The function that is minimised: parameters to the cost, as scikit-learn watches it, and its gradient."""
+    network = training.network
+
+    def cost_and_gradient(theta: Vector) -> tuple[float, Vector]:
+        network.parameters = theta
+        total, gradient = derivatives.cost_and_gradient()
+        cost = derivatives.scale * float(derivatives.cost)
+        decay = total - cost
+        return training.watched(cost + constant) + decay, network.backend.to_numpy(gradient.flat).astype(np.float64)
+
+    return cost_and_gradient
 
 
 def _warn(result: OptimizeResult, n_iter: int, max_iter: int) -> None:
