@@ -236,18 +236,18 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
 
     @classmethod
     def from_sklearn(cls, fitted: Any, **options: Any) -> Self:
-        """The estimator of ours in the state of scikit-learn's of the same name: what it predicts, and how it goes on.
+        """Make an estimator of ours from scikit-learn's of the same name: it predicts the same, and goes on the same.
 
         Parameters
         ----------
         fitted : sklearn.neural_network.MLPClassifier or MLPRegressor
-            A fitted one. It is not changed, and shares nothing.
-        **options
+            A fitted estimator. It is not changed, and shares no memory.
+        **options : dict
             Parameters that scikit-learn's does not have: ``backend``, ``dtype`` and so on.
 
         Returns
         -------
-        MLPClassifier or MLPRegressor
+        estimator : MLPClassifier or MLPRegressor
             Optimizer, records and random state come along, so that `partial_fit` goes on as it would have there.
 
         Raises
@@ -260,15 +260,15 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
         return cast("Self", exchange.from_sklearn(cls, fitted, options))
 
     def to_sklearn(self) -> Any:
-        """scikit-learn's estimator of the same name in the state of this one; for where deltaprop is not installed.
+        """Make scikit-learn's estimator of the same name from this one, for where deltaprop is not installed.
 
         Parameters that it does not have and that concern training alone (``class_weight``, ``dropout``, ``scoring``,
         ``callbacks``, ``backend``) are left behind.
 
         Returns
         -------
-        sklearn.neural_network.MLPClassifier or MLPRegressor
-            It shares nothing with this one.
+        estimator : sklearn.neural_network.MLPClassifier or MLPRegressor
+            It shares no memory with this one.
 
         Raises
         ------
