@@ -151,6 +151,18 @@ def test_from_theirs_to_ours_and_back(iris, solver, early):
             assert relative(mlp.coefs_, theirs.coefs_) < 1e-8
 
 
+def test_a_fit_with_early_stopping_goes_on_from_theirs(iris):
+    X, y = iris
+    options = {"early_stopping": True, "warm_start": True, "max_iter": 4}
+    _, theirs = both(**options)
+    taken = dp.MLPClassifier.from_sklearn(theirs.fit(X, y), backend="numpy").fit(X, y)
+    theirs.fit(X, y)
+    assert relative(taken.coefs_, theirs.coefs_) < 1e-8
+    assert taken.validation_scores_ == pytest.approx(theirs.validation_scores_)
+    assert np.isnan(taken.validation_loss_curve_[:4]).all()  # scikit-learn keeps no such losses
+    assert np.isfinite(taken.validation_loss_curve_[4:]).all()
+
+
 def test_what_cannot_be_exchanged(iris):
     ours, theirs = both()
     with pytest.raises(sklearn.exceptions.NotFittedError):

@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import deltaprop as dp
-from deltaprop.estimators import sweep as sweep_module
+from deltaprop.estimators import search
 
 IRIS = load_iris(return_X_y=True)
 DIGITS = [array[:240] for array in load_digits(return_X_y=True)]
@@ -38,13 +38,13 @@ def quiet():
 def parts(monkeypatch):
     """How many members each stack had."""
     counted = []
-    original = sweep_module._fit_part
+    original = search.fit_part
 
     def counting(search, group, jobs):
         counted.append(len(jobs))
         return original(search, group, jobs)
 
-    monkeypatch.setattr(sweep_module, "_fit_part", counting)
+    monkeypatch.setattr(search, "fit_part", counting)
     return counted
 
 

@@ -47,7 +47,7 @@ UFLDL tutorial for the matrix form and the squared error; Nielsen's book for the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -107,6 +107,19 @@ class Objective:
         """J from Σ cost over m samples and Σ W²."""
         decay = 0.5 * self.penalty(m) * squares if self.l2 else 0.0
         return self.scale(m) * cost + decay
+
+    def terms(self, n: int, m_b: float, m: float) -> tuple[float, float, float]:
+        """What J asks of a step over n of its samples, whose weights sum to m_b, where those of all samples sum to m.
+
+        The factors of δ^(L), of W in ∂J/∂W, and of Σ W² in what the step adds to the cost of its epoch: 0, since J has
+        the penalty of the parameters at the end of the epoch.
+        """
+        # Where the weights of a minibatch sum to 0, none of its samples counts.
+        return self.scale(m_b or 1.0), self.penalty(m), 0.0
+
+    def weights(self, sample_weight: Array, sizes: Sequence[int], sums: Sequence[float]) -> Array:
+        """How much each sample of an epoch counts, in its minibatch of so many samples with that sum of weights."""
+        return sample_weight
 
 
 def total_weight(network: NetworkState, X: Array, sample_weight: Array | None) -> float:

@@ -68,7 +68,7 @@ class CompiledMembers(MembersEpoch):
                 if count * self.operations[part].sum() > LONG_STEP:
                     moments = {f"moment {i}": moment for i, moment in enumerate(task.moments)}
                     others = {"parameters": parameters, "cost": cost, "decay": decay}
-                    self._run(part, Remembered(self.stack.network.backend, moments, **others))
+                    self._run(part, Remembered(task.network.backend, moments, **others))
                 else:
                     self._run(part)
         task.steps[which] += count * plans["last_batch"][which]

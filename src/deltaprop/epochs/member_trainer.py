@@ -170,21 +170,17 @@ class StackTrainer:
         return cost, decay
 
     def weights(self, k: int, order: np.ndarray[Any, Any] | None) -> tuple[np.ndarray[Any, Any], Sequence[float]]:
-        """The sample weights of member k in the order of the epoch, and what those of each minibatch sum to."""
+        """How much each sample of member k counts, in the order of the epoch; what each minibatch's weights sum to."""
         member = self.members[k]
         weights: Any = member.sample_weight
         weights = weights if order is None else weights[order]
-        sums = np.add.reduceat(weights, range(0, member.samples, member.batch_size), dtype=np.float64)
-        return weights, sums.tolist()
+        sums = np.add.reduceat(weights, range(0, member.samples, member.batch_size), dtype=np.float64).tolist()
+        return member.objective.weights(weights, member.sizes, sums), sums
 
     def terms(self, k: int, sums: Sequence[float]) -> np.ndarray[Any, Any]:
-        """(3, batches): what `Trainer.terms` is of minibatches whose weights sum to so much."""
+        """`Objective.terms` of the minibatches of member k, whose weights sum to so much, (3, batches)."""
         member = self.members[k]
-        result = np.zeros((3, len(sums)))
-        # Where the weights of a minibatch sum to 0, none of its samples counts.
-        result[0] = [member.objective.scale(m or 1.0) for m in sums]
-        result[1] = member.objective.penalty(member.m)
-        return result
+        return np.array([member.objective.terms(n, m, member.m) for n, m in zip(member.sizes, sums, strict=True)]).T
 
 
 def _trainer(network: NetworkState, X: Array, Y: Array, member: Member) -> Trainer:

@@ -295,21 +295,16 @@ class Trainer:
         return [self.objective.value(float(c), float(s), self.m) for c, s in zip(costs, squares, strict=True)], good
 
     def terms(self, n: int, m: float) -> tuple[float, float, float]:
-        """What J of the training set asks of a minibatch of `n` samples, or weights that sum to `m`.
-
-        The factors of δ^(L), which is 1/m for the mean; of W in ∂J/∂W, with the m of all samples; and of Σ W², which is
-        added to `decay`: 0, for the penalty is that at the end of the epoch.
-        """
-        # Where the weights of a minibatch sum to 0, none of its samples counts.
-        return self.objective.scale(m or 1.0), self.objective.penalty(self.m), 0.0
+        """`Objective.terms` of a minibatch of `n` samples, or weights that sum to `m`."""
+        return self.objective.terms(n, m, self.m)
 
     def weights_of(self, order: np.ndarray[Any, Any] | None) -> tuple[np.ndarray[Any, Any] | None, Sequence[float]]:
-        """The sample weights in the order of the epoch, on the host, and what those of each minibatch sum to."""
+        """How much each sample counts, in the order of the epoch, on the host; what each minibatch's weights sum to."""
         if self.host_weight is None:
             return None, self.sizes
         weights = self.host_weight if order is None else self.host_weight[order]
-        sums = np.add.reduceat(weights, range(0, self.samples, self.batch_size), dtype=np.float64)
-        return weights, sums.tolist()
+        sums = np.add.reduceat(weights, range(0, self.samples, self.batch_size), dtype=np.float64).tolist()
+        return self.objective.weights(weights, self.sizes, sums), sums
 
 
 class ChunkTrainer(Trainer):

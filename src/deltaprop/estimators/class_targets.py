@@ -1,4 +1,4 @@
-"""Targets of a classifier with very many classes: their numbers, until rows of them are needed one-hot."""
+"""Targets of a classifier: which labels it knows; and of very many classes numbers, until rows are needed one-hot."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Vector = np.ndarray[Any, Any]
 
 
 class ClassTargets:
-    """Numbers of classes, (m,), that stand for the rows of a one-hot matrix, (m, n_classes)."""
+    """Numbers of classes, (m,), in place of the one-hot matrix, (m, n_classes), which would take much memory."""
 
     def __init__(self, numbers: Vector, classes: int) -> None:
         self.numbers, self.shape = numbers, (len(numbers), classes)
@@ -26,6 +26,24 @@ class ClassTargets:
         return self.one_hot(self.numbers).astype(dtype or bool, copy=False)
 
     def one_hot(self, numbers: Vector) -> np.ndarray[Any, Any]:
-        """The rows of some of them, of bool."""
+        """The rows of the matrix for some numbers, of bool."""
         rows: np.ndarray[Any, Any] = numbers[:, None] == np.arange(self.shape[1])
         return rows
+
+
+def check_classes(found: Vector, known: Vector, *, all_needed: bool) -> None:
+    """Refuse labels that a network fitted before has no output for.
+
+    Raises
+    ------
+    ValueError
+        If there are others than those `known`; where `all_needed`, as for a warm start, also if some are missing.
+    """
+    if all_needed:
+        if set(found) != set(known):
+            raise ValueError(
+                "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
+                f"Previously got {known}, `y` has {found}"
+            )
+    elif len(np.setdiff1d(found, known, assume_unique=True)):
+        raise ValueError(f"`y` has classes not in `self.classes_`. `self.classes_` has {known}. 'y' has {found}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -16,10 +15,11 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 
 from deltaprop.backends import Array, backend_of
 from deltaprop.backends.device_scope import methods_on_its_device
-from deltaprop.estimators.class_targets import ClassTargets
+from deltaprop.estimators.class_targets import ClassTargets, check_classes
 from deltaprop.estimators.fit_data import HeldOut
 from deltaprop.estimators.inputs import checked_data, on_host
 from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron
+from deltaprop.estimators.probabilities import divided_slope, log_probabilities, log_probabilities_from_z, probabilities
 from deltaprop.inputs.arrays import is_above_limit
 from deltaprop.network import Network
 from deltaprop.training import evaluation
@@ -45,94 +45,119 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     hidden_layer_sizes : int or sequence of int, default (100,)
         Widths of the hidden layers; ``()`` is a network without any.
     activation : str or sequence of str, default "relu"
-        "identity", "logistic" (or "sigmoid"), "tanh", "relu", "leaky_relu", "softplus", "silu" or "gelu", one for all
-        hidden layers or one for each.
-    solver : {"adam", "sgd", "lbfgs"}
+        The activation of all hidden layers, or one for each: "identity", "logistic" (or "sigmoid"), "tanh", "relu",
+        "leaky_relu", "softplus", "silu" or "gelu".
+    solver : {"adam", "sgd", "lbfgs"}, default "adam"
+        Adam or stochastic gradient descent over minibatches, or L-BFGS over all samples.
     alpha : float, default 0.0001
-        l2 penalty: α/2 Σ W² divided by the size of the minibatch (of the training set with "lbfgs"), or by what the
-        sample weights in it sum to.
-    batch_size : int or "auto"
+        The factor of the l2 penalty, α/2 Σ W² divided by the size of the minibatch (of the training set with "lbfgs").
+        With sample weights, it is divided by their sum instead.
+    batch_size : int or "auto", default "auto"
         Samples a step; "auto" is 200, or all where there are fewer.
-    learning_rate : {"constant", "invscaling", "adaptive"}
-        Of "sgd": η, or η/(t + 1)^power_t after t samples, or η divided by 5 whenever training would otherwise stop.
+    learning_rate : {"constant", "invscaling", "adaptive"}, default "constant"
+        How the learning rate of "sgd" changes: it stays η, is η/(t + 1)^power_t after t samples, or is divided by 5
+        whenever training would otherwise stop.
     learning_rate_init : float, default 0.001
-        η of "sgd" and "adam".
+        The learning rate η that "sgd" and "adam" begin with.
     power_t : float, default 0.5
+        The exponent of "invscaling".
     max_iter : int, default 200
-        Epochs at most; iterations of "lbfgs".
+        Epochs at most; iterations at most with "lbfgs".
     shuffle : bool, default True
         Draw a new order of the samples every epoch.
-    random_state : int, RandomState or None
-        What initial parameters, the validation split and the orders are drawn from.
+    random_state : int, RandomState or None, default None
+        Draws the initial parameters, the validation split and the orders of the samples.
     tol : float, default 1e-4
-        Training stops after `n_iter_no_change` epochs in which the loss (or the validation score) did not improve by
-        `tol`; of "lbfgs", once no entry of the gradient exceeds it.
+        Training stops after more than `n_iter_no_change` epochs in a row that did not improve the loss (or the
+        validation score) by `tol`; with "lbfgs", once no entry of the gradient exceeds it.
     verbose : bool or int, default False
-        Print the loss of every epoch on standard output.
+        Print the loss of every epoch to standard output.
     warm_start : bool, default False
-        `fit` goes on from the parameters there are.
-    momentum, nesterovs_momentum : float, default 0.9, and bool, default True
-        Of "sgd".
-    early_stopping, validation_fraction : bool, default False, and float, default 0.1
+        Let `fit` go on from the parameters there are.
+    momentum : float, default 0.9
+        The momentum of "sgd", in [0, 1].
+    nesterovs_momentum : bool, default True
+        Use Nesterov's momentum with "sgd".
+    early_stopping : bool, default False
         Hold out a share of the training data, stop by its score, and restore the best parameters. A score that is nan
         counts as no improvement; where there is no other, the parameters of the last epoch are kept.
-    beta_1, beta_2, epsilon : float
-        Of "adam".
+    validation_fraction : float, default 0.1
+        The share of the training data that early stopping holds out.
+    beta_1 : float, default 0.9
+        The decay of Adam's first moment, in [0, 1).
+    beta_2 : float, default 0.999
+        The decay of Adam's second moment, in [0, 1).
+    epsilon : float, default 1e-8
+        The number that Adam adds to the denominator.
     n_iter_no_change : int, default 10
-        ``numpy.inf`` never stops.
+        See `tol`; with ``numpy.inf`` training never stops early.
     max_fun : int, default 15000
-        Evaluations of the loss at most, of "lbfgs".
-    loss : {"log_loss", "binary_cross_entropy", "squared_error"}
-        "log_loss" is cross-entropy: under softmax for one of several classes, under the logistic function else. The
-        others have a logistic output for each class; of several classes, `predict_proba` then gives the shares in
-        their sum.
-    class_weight : dict, "balanced" or None
-        Weights by which the samples of each class count, times `sample_weight`.
+        Evaluations of the loss at most, with "lbfgs".
+    loss : {"log_loss", "binary_cross_entropy", "squared_error"}, default "log_loss"
+        "log_loss" is cross-entropy: with softmax for one of several classes, with the logistic function otherwise. The
+        others have a logistic output for each class; `predict_proba` then gives each of several classes the share of
+        its output in their sum.
+    class_weight : dict, "balanced" or None, default None
+        How much the samples of each class count; `sample_weight` is multiplied by it.
     dropout : float or sequence of float, default 0.0
-        With what probability a unit of the hidden layers is left out of a step: one for all hidden layers or one for
-        each, in [0, 1). Not with "lbfgs".
-    output_activation : str, optional
-        In place of the one that goes with the loss.
-    scoring : str, callable or None
-        What early stopping goes by, as in scikit-learn's model selection; by default accuracy.
-    callbacks : sequence of callable, optional
-        Each is given a `deltaprop.training.callbacks.EpochEnd` after every epoch; one that returns True ends training.
+        The probability that a unit of the hidden layers is left out of a step, in [0, 1): one for all hidden layers or
+        one for each. It is not supported by "lbfgs".
+    output_activation : str or None, default None
+        The activation of the output; by default the one that goes with the loss.
+    scoring : str, callable or None, default None
+        The score that early stopping goes by, as in scikit-learn's model selection; by default that of `score`.
+    callbacks : sequence of callable or None, default None
+        Each is called with a `deltaprop.training.callbacks.EpochEnd` after every epoch; one that returns True ends
+        training.
     progress : bool, default False
         Draw a progress bar on standard error.
-    backend : {"auto", "numpy", "cupy", "cupy:N"} or Backend
+    backend : {"auto", "numpy", "cupy", "cupy:N"} or Backend, default "auto"
         Where to compute. "auto" is CuPy where a CUDA device answers, else NumPy; "cupy:1" is the second CUDA device.
-    dtype : {"float32", "float64"} or None
-        Of parameters and all arithmetic; by default that of X, where it is one of these, else float64.
+    dtype : {"float32", "float64"} or None, default None
+        The dtype of the parameters and of all arithmetic; by default the dtype of X if it is one of these, else
+        float64.
 
     Attributes
     ----------
     classes_ : array, (n_classes,)
         Class labels; of multilabel targets, their numbers.
     coefs_ : list of array, (n_in, n_out)
-        Weights, one a layer: the transposed W^(l). NumPy arrays, or CuPy arrays where X was one.
+        Weights, one array a layer: the transposed W^(l). NumPy arrays, or CuPy arrays where X was one.
     intercepts_ : list of array, (n_out,)
-        Biases, one a layer.
+        Biases, one array a layer.
     network_ : Network
-        The same parameters with all that `deltaprop.Network` can do.
-    loss_, best_loss_ : float
-        Of the last epoch and the lowest; the latter None with early stopping.
+        The network with these parameters, and all that `deltaprop.Network` can do.
+    loss_ : float
+        The loss of the last epoch.
+    best_loss_ : float or None
+        The lowest loss of all epochs; None with early stopping.
     loss_curve_ : list of float
-        One an epoch; not with "lbfgs".
-    validation_scores_, validation_loss_curve_ : list of float or None
-        One an epoch, where there are validation data.
+        One loss an epoch; not with "lbfgs".
+    validation_scores_ : list of float or None
+        One score an epoch, where there are validation data.
+    validation_loss_curve_ : list of float or None
+        One loss of the validation data an epoch, where there are such data.
     best_validation_score_ : float or None
-        With early stopping; nan where the score was nan in every epoch.
-    n_iter_, t_ : int
-        Epochs of the last fit, and samples trained on in all.
-    n_layers_, n_outputs_, n_features_in_ : int
+        The highest score, with early stopping; nan where the score was nan in every epoch.
+    n_iter_ : int
+        Epochs of the last fit.
+    t_ : int
+        Samples trained on in all.
+    n_layers_ : int
+        Layers, with those of inputs and outputs.
+    n_outputs_ : int
+        Outputs of the network.
     out_activation_ : str
-        By scikit-learn's names.
+        The activation of the output, by scikit-learn's name.
+    n_features_in_ : int
+        Columns of X.
     feature_names_in_ : array of str
-        Where X had names.
+        Names of the columns of X, where they had names.
 
     See Also
     --------
-    MLPRegressor, deltaprop.Network
+    MLPRegressor : The same for quantities.
+    deltaprop.Network : The engine, with the names of the derivation.
 
     Notes
     -----
@@ -202,16 +227,19 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         Parameters
         ----------
         X : array_like, sparse matrix or DataFrame, (m, n_features)
+            Inputs.
         y : array_like, (m,) or (m, n_labels)
             Class labels of any kind, or for multilabel targets a matrix of 0 and 1.
         sample_weight : array_like, (m,), optional
+            How much each sample counts; by default all count 1.
         validation_data : (X, y) or (X, y, sample_weight), optional
             Scored after every epoch into ``validation_scores_`` and ``validation_loss_curve_``; with `early_stopping`,
             in place of a share of the training data.
 
         Returns
         -------
-        self
+        self : MLPClassifier
+            The fitted estimator.
 
         Raises
         ------
@@ -231,18 +259,23 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     @available_if(lambda estimator: estimator._is_stochastic())
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
-        """One epoch over the data given, from the parameters there are; not with solver "lbfgs".
+        """Train one epoch over the data given, from the parameters there are; not with solver "lbfgs".
 
         Parameters
         ----------
-        X, y, sample_weight
-            As for `fit`.
+        X : array_like, sparse matrix or DataFrame, (m, n_features)
+            Inputs.
+        y : array_like, (m,) or (m, n_labels)
+            Class labels of any kind, or for multilabel targets a matrix of 0 and 1.
+        sample_weight : array_like, (m,), optional
+            How much each sample counts; by default all count 1.
         classes : array_like, (n_classes,), optional
             All labels that will ever occur; needed in the first call.
 
         Returns
         -------
-        self
+        self : MLPClassifier
+            The fitted estimator.
 
         Raises
         ------
@@ -262,7 +295,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             self._label_binarizer = LabelBinarizer().fit(y)
             self.classes_ = self._label_binarizer.classes_
         else:
-            self._check_classes(unique_labels(y), incremental)
+            check_classes(unique_labels(y), self.classes_, all_needed=self.warm_start and not incremental)
         return X, y, self._binarized(y)
 
     def _binarized(self, y: Any) -> Any:
@@ -271,19 +304,6 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         if binarizer.y_type_ == "multiclass" and is_above_limit(len(y), classes, np.int64):  # as it makes them
             return ClassTargets(np.searchsorted(binarizer.classes_, y), classes)
         return binarizer.transform(y).astype(bool)
-
-    def _check_classes(self, classes: Any, incremental: bool) -> None:
-        """Refuse labels that the network has no output for."""
-        if self.warm_start and not incremental:
-            if set(classes) != set(self.classes_):
-                raise ValueError(
-                    "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
-                    f"Previously got {self.classes_}, `y` has {classes}"
-                )
-        elif len(np.setdiff1d(classes, self.classes_, assume_unique=True)):
-            raise ValueError(
-                f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {classes}."
-            )
 
     def _network_loss(self) -> tuple[str, str]:
         of_several = self._label_binarizer.y_type_ == "multiclass"
@@ -325,16 +345,17 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         return float(accuracy_score(held_out.y, predicted, sample_weight=held_out.sample_weight))
 
     def predict(self, X: Any) -> Any:
-        """The most probable class of each sample; of multilabel targets, every label more probable than not.
+        """Predict the most probable class of each sample; of multilabel targets, every label more probable than not.
 
         Parameters
         ----------
         X : array_like, sparse matrix or DataFrame, (m, n_features)
+            Inputs.
 
         Returns
         -------
-        array, (m,) or (m, n_labels)
-            Of the kind that `X` is, where it can hold the labels, else of NumPy.
+        labels : array, (m,) or (m, n_labels)
+            An array of the kind that `X` is, if it can hold the labels, else a NumPy array.
         """
         network, inputs, checked = self._inputs(X)
         if (
@@ -351,99 +372,74 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         return backend.asarray(labels, labels.dtype)
 
     def predict_proba(self, X: Any) -> Array:
-        """The probability of each class.
+        """Predict the probability of each class.
 
         Parameters
         ----------
         X : array_like, sparse matrix or DataFrame, (m, n_features)
+            Inputs.
 
         Returns
         -------
-        array, (m, n_classes)
-            In the order of ``classes_``, of the kind that `X` is.
+        probabilities : array, (m, n_classes)
+            In the order of ``classes_``, an array of the kind that `X` is.
         """
         return self._probabilities(self._outputs(X))
 
     def _probabilities(self, outputs: Array) -> Array:
-        if self.n_outputs_ == 1:
-            result = outputs.repeat(2, axis=1)
-            result[:, 0] = 1.0 - result[:, 1]
-            return result
-        if self._sums_to_one_by_division():
-            return outputs / outputs.sum(axis=1, keepdims=True)
-        return outputs
+        return probabilities(outputs, divided=self._divides())
 
-    def _sums_to_one_by_division(self) -> bool:
-        """Whether the probabilities of several classes are the shares of the outputs in their sum."""
+    def _divides(self) -> bool:
+        """Whether the probabilities of several classes are the outputs divided by their sum."""
         return self._label_binarizer.y_type_ == "multiclass" and self.out_activation_ != "softmax"
 
     def _slope_of_predictions(self, network: Network, inputs: Array) -> Array:
         slope = super()._slope_of_predictions(network, inputs)
-        if self.n_outputs_ == 1 or not self._sums_to_one_by_division():
-            return slope
-        # p = h/Σh, so ∂p_k/∂x = (∂h_k/∂x − p_k Σ_j ∂h_j/∂x)/Σh.
-        outputs = network.predict(inputs)
-        total = outputs.sum(axis=1, keepdims=True)
-        shares = outputs / total
-        return (slope - shares[:, :, None] * slope.sum(axis=1, keepdims=True)) / total[:, :, None]
+        return divided_slope(slope, network.predict(inputs)) if self._divides() else slope
 
     def predict_log_proba(self, X: Any) -> Array:
-        """The logarithm of `predict_proba`; that of a small probability is taken from z, and so is never −inf.
+        """Predict the logarithm of each probability; that of a small one is taken from z, and so is never −inf.
 
         Parameters
         ----------
         X : array_like, sparse matrix or DataFrame, (m, n_features)
+            Inputs.
 
         Returns
         -------
-        array, (m, n_classes)
-            In the order of ``classes_``, of the kind that `X` is.
+        logarithms : array, (m, n_classes)
+            In the order of ``classes_``, an array of the kind that `X` is.
         """
         network, inputs, checked = self._inputs(X)
         both = evaluation.layers(network, inputs, lambda work: [work.A[-1], work.Z[-1]])
         outputs, z = (self._like(array, checked) for array in both)
-        xp = _functions(outputs)
-        probabilities = self._probabilities(outputs)
-        with np.errstate(divide="ignore"):
-            result = xp.log(probabilities)
+        p = self._probabilities(outputs)
         if network.loss == "squared_error":
-            return result
-        # Small ones from z: no probability is too small to have a logarithm.
-        if network.output_activation == "softmax":
-            z -= z.max(axis=1, keepdims=True)
-            from_z = z - xp.log(xp.exp(z).sum(axis=1, keepdims=True))
-        elif self.n_outputs_ == 1:
-            from_z = -xp.logaddexp(0, xp.concatenate([z, -z], axis=1))
-        else:
-            from_z = -xp.logaddexp(0, -z)
-            if self._label_binarizer.y_type_ == "multiclass":
-                from_z -= xp.log(xp.exp(from_z).sum(axis=1, keepdims=True))
-        return xp.where(probabilities < 0.5, from_z, result)
+            return log_probabilities(p)
+        softmax = network.output_activation == "softmax"
+        return log_probabilities_from_z(p, z, softmax=softmax, divided=self._divides())
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """The share of samples, by weight, whose labels are predicted right: all of them, of multilabel targets.
+        """Return the share of samples, by weight, whose labels are predicted right: all labels, of multilabel targets.
 
         Parameters
         ----------
-        X, y, sample_weight
-            As for `fit`.
+        X : array_like, sparse matrix or DataFrame, (m, n_features)
+            Inputs.
+        y : array_like, (m,) or (m, n_labels)
+            Class labels of any kind, or for multilabel targets a matrix of 0 and 1.
+        sample_weight : array_like, (m,), optional
+            How much each sample counts; by default all count 1.
 
         Returns
         -------
-        float
+        score : float
+            The accuracy, from 0 to 1.
         """
-        return float(
-            accuracy_score(
-                on_host(y, "y"), on_host(self.predict(X)), sample_weight=on_host(sample_weight, "sample_weight")
-            )
-        )
+        weight = on_host(sample_weight, "sample_weight")
+        return float(accuracy_score(on_host(y, "y"), on_host(self.predict(X)), sample_weight=weight))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
-
-
-def _functions(array: Array) -> Any:
-    """The library whose functions take this kind of array: NumPy or CuPy."""
-    return sys.modules[type(array).__module__.partition(".")[0]]

@@ -17,10 +17,10 @@ from sklearn.utils.validation import check_is_fitted
 from deltaprop.backends import Array
 from deltaprop.epochs.task import RefusedError
 from deltaprop.estimators.classifier import MLPClassifier
+from deltaprop.estimators.drawing import Stream
 from deltaprop.estimators.fit_data import NO_SCORE
 from deltaprop.estimators.inputs import Number, checked_inputs, on_host
-from deltaprop.estimators.member_fits import Stream
-from deltaprop.estimators.multilayer_perceptron import _weights
+from deltaprop.estimators.multilayer_perceptron import checked_weights
 from deltaprop.estimators.regressor import MLPRegressor
 from deltaprop.estimators.together import Group, Table, can_be_together
 from deltaprop.network import Network
@@ -39,7 +39,7 @@ class Ensemble(BaseEstimator):
         "random_state": ["random_state"],
     }
     #: The estimator whose ensemble this is.
-    kind: ClassVar[Any]
+    _kind: ClassVar[Any]
 
     stack_: NetworkStack
     seeds_: list[int]
@@ -65,12 +65,16 @@ class Ensemble(BaseEstimator):
         Parameters
         ----------
         X : array_like or DataFrame, (m, n_features)
+            Inputs.
         y : array_like, (m,) or (m, n_outputs)
+            Targets.
         sample_weight : array_like, (m,), optional
+            How much each sample counts; by default all count 1.
 
         Returns
         -------
-        self
+        self : EnsembleClassifier or EnsembleRegressor
+            The fitted ensemble.
 
         Raises
         ------
@@ -82,16 +86,16 @@ class Ensemble(BaseEstimator):
         ConvergenceWarning
             If ``max_iter`` ended the training of some.
         UserWarning
-            If early stopping had no validation score but nan to go by.
+            If every validation score that early stopping could go by was nan.
         """
-        base = self.kind() if self.estimator is None else clone(self.estimator)
-        if type(base) is not self.kind:
-            raise TypeError(f"estimator: expected {self.kind.__name__}, got {type(base).__name__}")
+        base = self._kind() if self.estimator is None else clone(self.estimator)
+        if type(base) is not self._kind:
+            raise TypeError(f"estimator: expected {self._kind.__name__}, got {type(base).__name__}")
         base._validate_params()
         table = Table.of(base, X, y)
         if hasattr(table.X, "toarray"):
             raise TypeError(f"X: expected a dense array, got a sparse {type(table.X).__name__}; pass X.toarray()")
-        weights = _weights(sample_weight, table.X)
+        weights = checked_weights(sample_weight, table.X)
         rng = check_random_state(self.random_state)
         seeds = rng.randint(2**31 - 1, size=self.n_estimators).tolist()
         members = [copy.copy(base) for _ in seeds]
@@ -216,19 +220,22 @@ def _has_parameters_of(member: Any, network: Network) -> bool:
 class EnsembleClassifier(ClassifierMixin, Ensemble):
     """Several `MLPClassifier` with seeds of their own, trained at once; probabilities are the means of theirs.
 
+    Networks of one kind that begin with other parameters make other mistakes: together they are right more often than
+    one alone, and their disagreement shows where they are not sure.
+
     Parameters
     ----------
-    estimator : MLPClassifier, optional
-        Whose parameters all members have, ``random_state`` apart; by default ``MLPClassifier()``.
+    estimator : MLPClassifier or None, default None
+        The estimator whose parameters all members have, except for ``random_state``; by default ``MLPClassifier()``.
     n_estimators : int, default 10
         How many members.
     bootstrap : bool, default False
-        Train each on as many samples drawn with replacement: bagging (Breiman, 1996). Without, members differ in their
+        Train each member on samples drawn with replacement: bagging (Breiman, 1996). Without, members differ in their
         seeds alone (Lakshminarayanan et al., 2017), and in their samples where `max_samples` is below 1.
     max_samples : float, default 1.0
-        What share of the samples each is trained on, in (0, 1].
-    random_state : int, RandomState or None
-        What the members' seeds and samples are drawn by.
+        The share of the samples that each member is trained on, in (0, 1].
+    random_state : int, RandomState or None, default None
+        Draws the members' seeds and samples.
 
     Attributes
     ----------
@@ -237,14 +244,24 @@ class EnsembleClassifier(ClassifierMixin, Ensemble):
     estimators_ : list of MLPClassifier
         The members as fitted estimators over the same memory.
     estimators_samples_ : list of array of int
-        Which rows each was trained on.
+        The rows that each member was trained on.
     seeds_ : list of int
-        The ``random_state`` of each.
+        The ``random_state`` of each member.
     classes_ : array, (n_classes,)
+        Class labels; of multilabel targets, their numbers.
     loss_ : float
-        The mean of the members'.
-    n_features_in_, feature_names_in_
-        As of `MLPClassifier`.
+        The mean of the members' losses.
+    n_outputs_ : int
+        Outputs of each network.
+    n_features_in_ : int
+        Columns of X.
+    feature_names_in_ : array of str
+        Names of the columns of X, where they had names.
+
+    See Also
+    --------
+    EnsembleRegressor : The same for quantities.
+    deltaprop.NetworkStack : The networks that are trained at once.
 
     Examples
     --------
@@ -257,19 +274,20 @@ class EnsembleClassifier(ClassifierMixin, Ensemble):
     ((150, 3), True)
     """
 
-    kind = MLPClassifier
+    _kind = MLPClassifier
 
     def predict_proba(self, X: Any) -> Array:
-        """The mean over members of the probability of each class.
+        """Predict the probability of each class: the mean over members.
 
         Parameters
         ----------
         X : array_like or DataFrame, (m, n_features)
+            Inputs.
 
         Returns
         -------
-        array, (m, n_classes)
-            In the order of ``classes_``.
+        probabilities : array, (m, n_classes)
+            In the order of ``classes_``, an array of the kind that `X` is.
         """
         outputs = self._outputs(X)
         template = self._group.configured
@@ -277,15 +295,17 @@ class EnsembleClassifier(ClassifierMixin, Ensemble):
         return total / len(self.stack_)
 
     def predict(self, X: Any) -> Any:
-        """The most probable class by the mean probabilities; of multilabel targets, labels more probable than not.
+        """Predict the most probable class by the mean probabilities; of multilabel targets, labels above one half.
 
         Parameters
         ----------
         X : array_like or DataFrame, (m, n_features)
+            Inputs.
 
         Returns
         -------
-        array, (m,) or (m, n_labels)
+        labels : array, (m,) or (m, n_labels)
+            A NumPy array.
         """
         probabilities = on_host(self.predict_proba(X))
         if self._group.table.y.ndim == 2:
@@ -296,17 +316,46 @@ class EnsembleClassifier(ClassifierMixin, Ensemble):
 class EnsembleRegressor(RegressorMixin, Ensemble):
     """Several `MLPRegressor` with seeds of their own, trained at once; the prediction is the mean of theirs.
 
+    Networks of one kind that begin with other parameters make other mistakes: together they are nearer to the truth
+    than one alone, and their spread shows where they are not sure.
+
     Parameters
     ----------
-    estimator : MLPRegressor, optional
-        Whose parameters all members have, ``random_state`` apart; by default ``MLPRegressor()``.
-    n_estimators, bootstrap, max_samples, random_state
-        As of `EnsembleClassifier`.
+    estimator : MLPRegressor or None, default None
+        The estimator whose parameters all members have, except for ``random_state``; by default ``MLPRegressor()``.
+    n_estimators : int, default 10
+        How many members.
+    bootstrap : bool, default False
+        Train each member on samples drawn with replacement: bagging (Breiman, 1996). Without, members differ in their
+        seeds alone (Lakshminarayanan et al., 2017), and in their samples where `max_samples` is below 1.
+    max_samples : float, default 1.0
+        The share of the samples that each member is trained on, in (0, 1].
+    random_state : int, RandomState or None, default None
+        Draws the members' seeds and samples.
 
     Attributes
     ----------
-    stack_, estimators_, estimators_samples_, seeds_, loss_, n_features_in_, feature_names_in_
-        As of `EnsembleClassifier`.
+    stack_ : NetworkStack
+        The members' networks.
+    estimators_ : list of MLPRegressor
+        The members as fitted estimators over the same memory.
+    estimators_samples_ : list of array of int
+        The rows that each member was trained on.
+    seeds_ : list of int
+        The ``random_state`` of each member.
+    loss_ : float
+        The mean of the members' losses.
+    n_outputs_ : int
+        Outputs of each network.
+    n_features_in_ : int
+        Columns of X.
+    feature_names_in_ : array of str
+        Names of the columns of X, where they had names.
+
+    See Also
+    --------
+    EnsembleClassifier : The same for classes.
+    deltaprop.NetworkStack : The networks that are trained at once.
 
     Examples
     --------
@@ -320,20 +369,24 @@ class EnsembleRegressor(RegressorMixin, Ensemble):
     ((442,), True)
     """
 
-    kind = MLPRegressor
+    _kind = MLPRegressor
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
-        """The mean of what the members predict, and how far they are apart.
+        """Predict the mean of the members' predictions and, where asked for, how far they are apart.
 
         Parameters
         ----------
         X : array_like or DataFrame, (m, n_features)
+            Inputs.
         return_std : bool, default False
             Also return the standard deviation over members.
 
         Returns
         -------
-        array, (m,) or (m, n_outputs), or two such arrays
+        mean : array, (m,) or (m, n_outputs)
+            An array of the kind that `X` is.
+        std : array, (m,) or (m, n_outputs)
+            Only with `return_std`.
         """
         outputs = self._outputs(X)
         outputs = outputs[..., 0] if outputs.shape[-1] == 1 else outputs

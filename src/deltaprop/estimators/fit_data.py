@@ -1,9 +1,10 @@
-"""What a fit works on: the samples it trains on, and those it is judged by."""
+"""The data of a fit: the samples it trains on, and those that judge it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -13,13 +14,16 @@ from deltaprop.network import Network
 from deltaprop.reports.history import History
 from deltaprop.training import evaluation
 
-if TYPE_CHECKING:
-    from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron
+#: The warning where early stopping has nothing to go by.
+NO_SCORE = (
+    "early_stopping: the validation score was nan in every epoch, so there is no best one and the parameters of the "
+    "last are kept; look at validation_fraction, scoring and sample_weight"
+)
 
 
 @dataclass
 class Training:
-    """What a fit trains on, as arrays of the network's backend, `HostData`, or a `CheckedSource`.
+    """The samples that a fit trains on, as arrays of the network's backend, `HostData`, or a `CheckedSource`.
 
     Attributes
     ----------
@@ -30,7 +34,7 @@ class Training:
     constant_costs : array, (m,), optional
         A cost of each sample, on the host, that does not depend on the network and belongs to the reported loss.
     outputs_averaged : int
-        By how many outputs scikit-learn divides the cost by which it decides.
+        scikit-learn divides the cost by so many outputs before it decides whether to stop.
     """
 
     network: Network
@@ -48,16 +52,21 @@ class Training:
 
 @dataclass
 class HeldOut:
-    """Samples that a fit is judged by after every epoch.
+    """The samples that judge a fit after every epoch.
 
     Attributes
     ----------
     X, Y : array, (m, s_1) and (m, s_L)
-        Of the network's backend, or `HostData`.
+        Arrays of the network's backend, or `HostData`.
     y : array
         The targets as `predict` gives them, on the host.
     sample_weight, constant_costs : array, (m,), optional
         On the host.
+    score : callable
+        The score of a^(L), (m, s_L), on these samples; it is called with them and with a^(L), or with None where a^(L)
+        of all samples is too large to be held.
+    scores, costs : list of float
+        The scores and the mean costs, one an epoch; a fit that goes on from another appends to the lists of that one.
     """
 
     X: Any
@@ -65,20 +74,22 @@ class HeldOut:
     y: Any
     sample_weight: np.ndarray[Any, Any] | None
     constant_costs: np.ndarray[Any, Any] | None
+    score: Callable[[HeldOut, Array | None], float]
+    scores: list[float] = field(default_factory=list)
+    costs: list[float] = field(default_factory=list)
 
-    def record(self, mlp: MultilayerPerceptron, history: History) -> None:
-        """Append the mean cost to ``validation_loss_curve_`` and the score to ``validation_scores_``.
-
-        Both are nan where the samples weigh nothing.
-        """
-        cost, score = self._cost_and_score(mlp) if has_weight(self.sample_weight) else (np.nan, np.nan)
-        mlp.validation_loss_curve_.append(cost)
-        mlp.validation_scores_.append(score)
+    def record(self, network: Network, history: History) -> None:
+        """Append what `network` scores and costs to the lists, and to `history`."""
+        cost, score = self._cost_and_score(network)
+        self.costs.append(cost)
+        self.scores.append(score)
         history.validation_cost.append(cost)
         history.metrics.setdefault("score", []).append(score)
 
-    def _cost_and_score(self, mlp: MultilayerPerceptron) -> tuple[float, float]:
-        network = mlp._network
+    def _cost_and_score(self, network: Network) -> tuple[float, float]:
+        """The mean cost and the score; both are nan where the samples weigh nothing."""
+        if not has_weight(self.sample_weight):
+            return np.nan, np.nan
         backend = network.backend
         # Of very many classes, a^(L) of all samples is not held together.
         has_many = isinstance(self.Y, HostData) and self.Y.convert is not None
@@ -87,14 +98,7 @@ class HeldOut:
         m = self.X.shape[0] if self.sample_weight is None else float(self.sample_weight.sum())
         cost = float(evaluation.data_cost(network, self.X, self.Y, prediction, weights)) / m
         cost += mean(self.constant_costs, self.sample_weight)
-        return cost, float(mlp._validation_score(self, prediction))
-
-
-#: What is warned of where early stopping has nothing to go by.
-NO_SCORE = (
-    "early_stopping: the validation score was nan in every epoch, so there is no best one and the parameters of the "
-    "last are kept; look at validation_fraction, scoring and sample_weight"
-)
+        return cost, float(self.score(self, prediction))
 
 
 def has_weight(weights: np.ndarray[Any, Any] | None) -> bool:

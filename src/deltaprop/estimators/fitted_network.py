@@ -13,21 +13,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from deltaprop.backends import Array, backend_of, get_backend
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
-from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS
+from deltaprop.estimators.hyperparameters import ACTIVATIONS, our_name
 from deltaprop.estimators.inputs import checked_inputs
 from deltaprop.inputs.arrays import HostData, stays_on_host, takes_much_memory
 from deltaprop.network import Network
 from deltaprop.training import evaluation
-
-#: scikit-learn's names of activations, where they differ from ours.
-SCIKIT_LEARN_NAMES = {"logistic": "sigmoid"}
-#: What hidden layers may use, by either name.
-ACTIVATIONS = {"logistic", *HIDDEN_ACTIVATIONS}
-
-
-def our_name(activation: str) -> str:
-    """The name of an activation in `deltaprop.derivation.activations`."""
-    return SCIKIT_LEARN_NAMES.get(activation, activation)
 
 
 @methods_on_its_device
@@ -178,18 +168,19 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         return self._like(evaluation.predict(network, inputs), checked)
 
     def transform(self, X: Any, layer: int = -1) -> Array:
-        """The activations of a hidden layer: the features that the network has learnt.
+        """Compute the activations of a hidden layer: the features that the network has learnt.
 
         Parameters
         ----------
         X : array_like, sparse matrix or DataFrame, (m, n_features)
+            Inputs.
         layer : int, default -1
             Which hidden layer: 0 is the first, -1 the last.
 
         Returns
         -------
-        array, (m, hidden_layer_sizes[layer])
-            Of the kind that `X` is.
+        features : array, (m, hidden_layer_sizes[layer])
+            An array of the kind that `X` is.
 
         Raises
         ------
@@ -210,24 +201,27 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         return int(self.coefs_[-1].shape[0])
 
     def input_gradient(self, X: Any) -> Array:
-        """How the outputs change with the inputs, sample by sample: ∂h_k/∂x_i.
+        """Compute how the outputs change with the inputs, sample by sample: ∂h_k/∂x_i.
 
-        The outputs are the predicted values of a regressor and the probabilities of a classifier, of ``classes_[1]``
-        where there are two classes.
+        The outputs are the predicted values of a regressor and the probabilities of a classifier; of two classes, the
+        probability of ``classes_[1]``.
 
         Parameters
         ----------
         X : array_like, sparse matrix or DataFrame, (m, n_features)
+            Inputs.
 
         Returns
         -------
-        array, (m, n_features) where there is one output, else (m, n_outputs, n_features)
-            Of the kind that `X` is.
+        gradient : array, (m, n_features) where there is one output, else (m, n_outputs, n_features)
+            An array of the kind that `X` is.
 
         Raises
         ------
-        NotFittedError, ValueError
-            As `transform`.
+        NotFittedError
+            If `fit` has not been called.
+        ValueError
+            If X is not of the kind that `fit` has seen.
         """
         network, inputs, checked = self._inputs(X)
         inputs = inputs.array if isinstance(inputs, HostData) else inputs

@@ -2,189 +2,200 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from deltaprop.derivation.backprop import Objective
 from deltaprop.epochs.trainer import Trainer
-from deltaprop.estimators.fit_data import NO_SCORE
+from deltaprop.estimators.fit_data import NO_SCORE, HeldOut, Training
+from deltaprop.estimators.hyperparameters import Hyperparameters
+from deltaprop.estimators.objective import MinibatchObjective, constant_cost
+from deltaprop.estimators.records import Records
 from deltaprop.estimators.step_rule import step_rule
 from deltaprop.reports.history import History
-from deltaprop.reports.progress import progress_bar
-from deltaprop.training.callbacks import EpochEnd, tell
-
-if TYPE_CHECKING:
-    from deltaprop.estimators.fit_data import HeldOut, Training
-    from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron
-    from deltaprop.network import Network
+from deltaprop.reports.progress import Progress, progress_bar
+from deltaprop.training.callbacks import Callback, EpochEnd, tell
 
 
-class MinibatchTrainer(Trainer):
-    """Every minibatch has its own m, in the mean and in the penalty, and the cost of an epoch is the mean of theirs.
+class MinibatchFit:
+    """One fit by minibatches.
 
-    That is scikit-learn's convention: J_b = Σ w cost/m_b + α/(2 m_b) Σ W² with m_b = Σ w over the minibatch, and over
-    an epoch of n samples J = Σ (n_b/n) J_b.
+    Parameters
+    ----------
+    mlp : Hyperparameters
+    training : Training
+    held_out : HeldOut or None
+        The samples that judge every epoch.
+    records : Records
+        Kept up to date, epoch by epoch.
+    random_state : RandomState
+        Draws the orders in which the samples are visited.
+    publish : callable
+        Brings the estimator up to date with `records`; called before a scorer or a callback may look at it.
+    incremental : bool
+        Whether this is one epoch of `partial_fit`, which goes on with the optimizer of the last one.
     """
 
-    def __init__(self, *arguments: Any, constant_costs: np.ndarray[Any, Any] | None, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.constant_costs, self.constant = constant_costs, 0.0
+    def __init__(
+        self,
+        mlp: Hyperparameters,
+        training: Training,
+        held_out: HeldOut | None,
+        records: Records,
+        random_state: Any,
+        publish: Callable[[], None],
+        *,
+        incremental: bool,
+    ) -> None:
+        self.mlp, self.training, self.held_out, self.records = mlp, training, held_out, records
+        self.random_state, self.publish, self.incremental = random_state, publish, incremental
+        self.callbacks: Sequence[Callback] = mlp.callbacks or ()
+        self.network, self.samples = training.network, training.X.shape[0]
+        self.epochs = 1 if incremental else mlp.max_iter
+        if records.optimizer is None or not incremental:
+            records.optimizer = step_rule(mlp, self.network)
+        self.rule = records.optimizer
+        self.rule.go_on_with(self.network)
+        records.stopping.adaptive = self.rule.schedule == "adaptive"
+        batch_size = _batch_size(mlp, self.samples)
+        # An order within the one minibatch that there is changes nothing.
+        self.shuffled = mlp.shuffle and batch_size < self.samples
+        self.order = np.arange(self.samples)
+        self.objective = MinibatchObjective(l2=mlp.alpha)
+        self.trainer = Trainer(
+            self.network,
+            training.X,
+            training.Y,
+            self.rule.optimizer,
+            self.objective,
+            batch_size,
+            shuffled=self.shuffled,
+            sample_weight=training.sample_weight,
+            dropout=training.dropout,
+            state=self.rule.state,
+        )
+        self.history = History(cost=records.loss_curve)
+        self.scored_before = len(records.validation_scores or ())
+        if held_out is not None:
+            held_out.scores, held_out.costs = records.validation_scores, records.validation_loss_curve
 
-    def terms(self, n: int, m: float) -> tuple[float, float, float]:
-        """Those of J_b: 1/n_b, as the weights are scaled to; α/m_b; and n_b/2 times that for the cost."""
-        penalty = self.objective.penalty(m) if m else 0.0
-        return 1.0 / n, penalty, 0.5 * penalty * n
+    def run(self) -> None:
+        """Train until `max_iter` epochs are done, the loss or the score no longer improves, or a callback says so."""
+        mlp, records = self.mlp, self.records
+        try:
+            # A cost that overflows is reported at the end, not by NumPy's warnings.
+            with (
+                np.errstate(over="ignore", invalid="ignore", under="ignore"),
+                progress_bar(mlp.progress, self.epochs, self.samples) as progress,
+            ):
+                for _ in range(self.epochs):
+                    if not self._epoch(progress):
+                        break
+                    if records.n_iter == mlp.max_iter and not self.incremental:
+                        warnings.warn(
+                            f"Stochastic Optimizer: Maximum iterations ({mlp.max_iter}) reached and the optimization "
+                            "hasn't converged yet.",
+                            ConvergenceWarning,
+                            stacklevel=8,
+                        )
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=8)
+        if mlp.early_stopping:
+            self._restore_best()
 
-    def weights_of(self, order: np.ndarray[Any, Any] | None) -> tuple[np.ndarray[Any, Any] | None, Sequence[float]]:
-        """Weights scaled so that those of a minibatch sum to its number of samples, and their sums before that."""
-        costs = self.constant_costs if order is None or self.constant_costs is None else self.constant_costs[order]
-        weights, sums = super().weights_of(order)
-        if weights is None:
-            self.constant = 0.0 if costs is None else float(np.mean(costs))
-            return None, sums
-        factors = [n / m if m else 0.0 for n, m in zip(self.sizes, sums, strict=True)]
-        scaled = (weights * np.repeat(factors, self.sizes)).astype(weights.dtype)
-        self.constant = 0.0 if costs is None else float(scaled @ costs) / self.samples
-        return scaled, sums
+    def _epoch(self, progress: Progress) -> bool:
+        """Train one epoch and record it; whether training goes on."""
+        records, history, rule = self.records, self.history, self.rule
+        cost, decay = self._train(progress)
+        records.loss = cost + decay
+        records.loss_curve.append(records.loss)
+        self.mlp._say(f"Iteration {records.n_iter}, loss = {records.loss:.8f}")
+        if self.held_out is not None:
+            self.publish()
+            self.held_out.record(self.network, history)
+        if self.mlp.early_stopping:
+            self._watch_score()
+        else:
+            stopping = records.stopping
+            stopping.count(stopping.by_loss(records.loss, self.training.watched(cost) + decay))
+        progress.epoch(history)
+        rule.epoch_ended(records.t)
+        if self.callbacks:
+            self.publish()
+        ends = tell(self.callbacks, EpochEnd(self.network, records.n_iter, self.epochs, history))
+        if ends or not self.network.backend.all_finite(self.network.parameters):
+            return False  # numbers that are not finite never become so again
+        return not records.stopping.gives_up or self._slow_down()
+
+    def _train(self, progress: Progress) -> tuple[float, float]:
+        """Visit every sample once; the two terms of the cost of that epoch."""
+        records, trainer, rate = self.records, self.trainer, self.rule.learning_rate
+        if self.mlp.shuffle:
+            self.order = self.order[self.random_state.permutation(self.samples)]
+        order = self.order if self.shuffled else None
+        trainer.epoch(rate, order, progress)
+        self.network.epochs_trained += 1
+        self.history.learning_rate.append(rate)
+        records.n_iter += 1
+        records.t += self.samples
+        cost, decay, _ = trainer.sums_on_host()
+        cost, decay = self.objective.of_epoch(cost, decay, self.samples)
+        return cost + self._constant_cost(order), decay
+
+    def _constant_cost(self, order: np.ndarray[Any, Any] | None) -> float:
+        """The part of the cost that does not depend on the network, summed in the order of the epoch."""
+        costs = self.training.constant_costs
+        if costs is None:
+            return 0.0
+        weights, _ = self.trainer.weights_of(order)
+        return constant_cost(costs if order is None else costs[order], weights)
+
+    def _watch_score(self) -> None:
+        """Count an epoch by its validation score, and keep the parameters of the best."""
+        records, score = self.records, self.records.validation_scores[-1]
+        self.mlp._say(f"Validation score: {score:f}")
+        worse, is_best = records.stopping.by_score(score)
+        records.stopping.count(worse)
+        if is_best:
+            records.best_parameters = self.network.backend.copy(self.network.parameters)
+
+    def _slow_down(self) -> bool:
+        """Go on with a smaller learning rate where there is one, and print what was decided; whether to go on."""
+        mlp, rule = self.mlp, self.rule
+        watched = "Validation score" if mlp.early_stopping else "Training loss"
+        what = f"{watched} did not improve more than tol={mlp.tol:f} for {mlp.n_iter_no_change} consecutive epochs."
+        rate, goes_on = self.records.stopping.slow_down(rule.learning_rate)
+        if goes_on:
+            rule.learning_rate = float(rate)
+            mlp._say(f"{what} Setting learning rate to {rule.learning_rate:f}")
+        elif rule.schedule == "adaptive":
+            mlp._say(f"{what} Learning rate too small. Stopping.")
+        else:
+            mlp._say(f"{what} Stopping.")
+        return bool(goes_on)
+
+    def _restore_best(self) -> None:
+        """Go back to the parameters of the best score; where all scores are nan, keep the last parameters."""
+        records = self.records
+        scores = records.validation_scores[self.scored_before :]
+        if scores and np.isnan(scores).all():
+            warnings.warn(NO_SCORE, UserWarning, stacklevel=9)
+            records.stopping.best_score, records.best_parameters = (
+                float("nan"),
+                self.network.backend.copy(self.network.parameters),
+            )
+        elif records.best_parameters is not None:
+            self.network.parameters = records.best_parameters
 
 
-def train(mlp: MultilayerPerceptron, training: Training, held_out: HeldOut | None, *, incremental: bool) -> None:
-    """`max_iter` epochs at most, one where `incremental`; what scikit-learn records is recorded on `mlp`."""
-    network, samples = training.network, training.X.shape[0]
-    if not (incremental and hasattr(mlp, "_optimizer")):
-        mlp._optimizer = step_rule(mlp, network)
-    rule = mlp._optimizer
-    rule.go_on_with(network)
-    batch_size = _batch_size(mlp, samples)
-    # An order within the one minibatch that there is changes nothing.
-    shuffled = mlp.shuffle and batch_size < samples
-    trainer = MinibatchTrainer(
-        network,
-        training.X,
-        training.Y,
-        rule.optimizer,
-        Objective(l2=mlp.alpha),
-        batch_size,
-        shuffled=shuffled,
-        sample_weight=training.sample_weight,
-        dropout=training.dropout,
-        constant_costs=training.constant_costs,
-        state=rule.state,
-    )
-    epochs = 1 if incremental else mlp.max_iter
-    stops_by_score = mlp.early_stopping
-    scored = len(mlp.validation_scores_) if stops_by_score else 0
-    order = np.arange(samples)
-    history = History(cost=mlp.loss_curve_)
-    mlp.n_iter_ = 0
-    try:
-        # A cost that overflows is reported at the end, not by NumPy's warnings.
-        with (
-            np.errstate(over="ignore", invalid="ignore", under="ignore"),
-            progress_bar(mlp.progress, epochs, samples) as progress,
-        ):
-            for epoch in range(1, epochs + 1):
-                if mlp.shuffle:
-                    order = order[mlp._random_state.permutation(samples)]
-                trainer.epoch(rule.learning_rate, order if shuffled else None, progress)
-                network.epochs_trained += 1
-                history.learning_rate.append(rule.learning_rate)
-                mlp.n_iter_ = epoch
-                mlp.t_ += samples
-                cost, decay, _ = trainer.sums_on_host()
-                cost, decay = cost / samples + trainer.constant, decay / samples
-                mlp.loss_ = cost + decay
-                mlp.loss_curve_.append(mlp.loss_)
-                say(mlp, f"Iteration {epoch}, loss = {mlp.loss_:.8f}")
-                if held_out is not None:
-                    held_out.record(mlp, history)
-                if stops_by_score:
-                    say(mlp, f"Validation score: {mlp.validation_scores_[-1]:f}")
-                    _judge_score(mlp, network)
-                else:
-                    _judge_loss(mlp, training.watched(cost) + decay)
-                progress.epoch(history)
-                rule.epoch_ended(mlp.t_)
-                ends = tell(mlp.callbacks or (), EpochEnd(network, epoch, epochs, history))
-                finite = network.backend.all_finite(network.parameters)
-                if ends or not finite:
-                    break  # numbers that are not finite never become so again
-                if mlp._no_improvement_count > mlp.n_iter_no_change and not _goes_on(mlp, rule.may_go_on()):
-                    break
-                if epoch == mlp.max_iter and not incremental:
-                    warnings.warn(
-                        f"Stochastic Optimizer: Maximum iterations ({mlp.max_iter}) reached and the optimization "
-                        "hasn't converged yet.",
-                        ConvergenceWarning,
-                        stacklevel=7,
-                    )
-    except KeyboardInterrupt:
-        warnings.warn("Training interrupted by user.", stacklevel=7)
-    if stops_by_score:
-        _restore_best(mlp, network, mlp.validation_scores_[scored:])
-
-
-def _batch_size(mlp: MultilayerPerceptron, samples: int) -> int:
+def _batch_size(mlp: Hyperparameters, samples: int) -> int:
     if mlp.batch_size == "auto":
         return min(200, samples)
     if mlp.batch_size > samples:
         warnings.warn(
-            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=8
+            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=9
         )
     return int(min(mlp.batch_size, samples))
-
-
-def _judge_loss(mlp: MultilayerPerceptron, watched: float) -> None:
-    """Count the epochs that did not lower the loss by `tol`."""
-    mlp._no_improvement_count = mlp._no_improvement_count + 1 if watched > mlp._best_watched - mlp.tol else 0
-    if watched < mlp._best_watched:
-        mlp._best_watched = watched
-    if mlp.loss_ < mlp.best_loss_:
-        mlp.best_loss_ = mlp.loss_
-
-
-def _judge_score(mlp: MultilayerPerceptron, network: Network) -> None:
-    """Count the epochs that did not raise the validation score by `tol`, and keep the parameters of the best.
-
-    A score that is nan raises nothing.
-    """
-    score, best = mlp.validation_scores_[-1], mlp.best_validation_score_
-    mlp._no_improvement_count = 0 if score >= best + mlp.tol else mlp._no_improvement_count + 1
-    is_first = not hasattr(mlp, "_best_parameters") and not np.isnan(score)
-    if score > best or is_first:
-        mlp.best_validation_score_ = score
-        mlp._best_parameters = network.backend.copy(network.parameters)
-
-
-def _restore_best(mlp: MultilayerPerceptron, network: Network, scores: Sequence[float]) -> None:
-    """Go back to the parameters of the best of these `scores`; where all are nan, the last parameters are kept."""
-    if scores and np.isnan(scores).all():
-        warnings.warn(NO_SCORE, UserWarning, stacklevel=8)
-        mlp.best_validation_score_, mlp._best_parameters = float("nan"), network.backend.copy(network.parameters)
-    elif hasattr(mlp, "_best_parameters"):
-        network.parameters = mlp._best_parameters
-
-
-def _goes_on(mlp: MultilayerPerceptron, goes_on: bool) -> bool:
-    """Say what follows from too many epochs without improvement, and start counting again where training goes on."""
-    watched = "Validation score" if mlp.early_stopping else "Training loss"
-    what = f"{watched} did not improve more than tol={mlp.tol:f} for {mlp.n_iter_no_change} consecutive epochs."
-    if goes_on:
-        say(mlp, f"{what} Setting learning rate to {mlp._optimizer.learning_rate:f}")
-        mlp._no_improvement_count = 0
-    elif mlp._optimizer.schedule == "adaptive":
-        say(mlp, f"{what} Learning rate too small. Stopping.")
-    else:
-        say(mlp, f"{what} Stopping.")
-    return goes_on
-
-
-def say(mlp: MultilayerPerceptron, line: str) -> None:
-    """`line` on standard output, where the estimator is to be verbose."""
-    if mlp.verbose:
-        sys.stdout.write(f"{line}\n")

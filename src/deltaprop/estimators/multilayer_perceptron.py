@@ -4,117 +4,40 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from numbers import Integral, Real
-from typing import Any, ClassVar, Self, cast
+from typing import Any, Self, cast
 
 import numpy as np
-from sklearn.metrics import check_scoring, get_scorer_names
-from sklearn.model_selection import train_test_split
+from sklearn.metrics import check_scoring
 from sklearn.utils import TransformerTags, check_random_state
-from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
 from deltaprop.arguments import check_callables
-from deltaprop.backends import BACKENDS, BY_NAME_ONLY, Array, Backend
+from deltaprop.backends import Array
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
-from deltaprop.derivation.activations import OUTPUT_ACTIVATIONS
-from deltaprop.derivation.parameters import Parameters
 from deltaprop.epochs.trainer import check_dropout
-from deltaprop.estimators import exchange, full_batch, minibatches
+from deltaprop.estimators import exchange, full_batch
 from deltaprop.estimators.class_targets import ClassTargets
+from deltaprop.estimators.drawing import draw_parameters, split_rows
 from deltaprop.estimators.fit_data import HeldOut, Training, check_weights
-from deltaprop.estimators.fitted_network import ACTIVATIONS, FittedNetwork, our_name
-from deltaprop.estimators.inputs import Number, on_host, take
+from deltaprop.estimators.fitted_network import FittedNetwork
+from deltaprop.estimators.hyperparameters import Hyperparameters, our_name
+from deltaprop.estimators.inputs import on_host, take
+from deltaprop.estimators.minibatches import MinibatchFit
+from deltaprop.estimators.records import Records
 from deltaprop.inputs.arrays import HostData, divisible
 from deltaprop.inputs.sources import converted_rows
 from deltaprop.network import Network
 from deltaprop.training.exclusive import training_of
 
 
-class BackendName(StrOptions):
-    """A name of a backend, with or without the number of a device."""
-
-    def is_satisfied_by(self, val: Any) -> bool:
-        """Whether it is one of them; `get_backend` judges what stands behind the colon."""
-        return isinstance(val, str) and val.partition(":")[0] in self.options
-
-
 @methods_on_its_device
-class MultilayerPerceptron(FittedNetwork):
-    """The common part of the two estimators; made for being derived from."""
+class MultilayerPerceptron(Hyperparameters, FittedNetwork):
+    """The common part of the two estimators, which derive from it."""
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions(ACTIVATIONS), list, tuple],
-        "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
-        "alpha": [Interval(Real, 0, None, closed="left")],
-        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-        "power_t": [Interval(Real, 0, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "shuffle": ["boolean"],
-        "random_state": ["random_state"],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "verbose": ["verbose"],
-        "warm_start": ["boolean"],
-        "momentum": [Interval(Real, 0, 1, closed="both")],
-        "nesterovs_momentum": ["boolean"],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
-        "beta_1": [Interval(Real, 0, 1, closed="left")],
-        "beta_2": [Interval(Real, 0, 1, closed="left")],
-        "epsilon": [Interval(Real, 0, None, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
-        "max_fun": [Interval(Integral, 1, None, closed="left")],
-        "backend": [BackendName({"auto", *BACKENDS, *BY_NAME_ONLY}), Backend],
-        "dtype": [StrOptions({"float32", "float64"}), Options(type, {np.float32, np.float64}), np.dtype, None],
-        "dropout": [Number(Real, 0, 1, closed="left"), list, tuple],
-        "output_activation": [StrOptions({"logistic", *OUTPUT_ACTIVATIONS}), None],
-        "scoring": [StrOptions(set(get_scorer_names())), callable, None],
-        "callbacks": [list, tuple, None],
-        "progress": ["boolean"],
-    }
-
-    hidden_layer_sizes: Any
-    solver: str
-    alpha: float
-    batch_size: Any
-    learning_rate: str
-    learning_rate_init: float
-    power_t: float
-    max_iter: int
-    shuffle: bool
-    random_state: Any
-    tol: float
-    verbose: Any
-    warm_start: bool
-    momentum: float
-    nesterovs_momentum: bool
-    early_stopping: bool
-    validation_fraction: float
-    beta_1: float
-    beta_2: float
-    epsilon: float
-    n_iter_no_change: float
-    max_fun: int
-    loss: Any
-    dropout: Any
-    output_activation: str | None
-    scoring: Any
-    callbacks: Any
-    progress: bool
-    loss_curve_: list[float]
-    best_loss_: Any
-    best_validation_score_: Any
+    n_iter_: int
+    loss_: float
     validation_scores_: Any
     validation_loss_curve_: Any
-    #: The lowest loss so far as `Training.watched` has it.
-    _best_watched: float = np.inf
-
-    def _store(self, parameters: dict[str, Any]) -> None:
-        """Keep the arguments of a constructor, as they are, under their names."""
-        self.__dict__.update({name: value for name, value in parameters.items() if name not in ("self", "__class__")})
 
     # -- what the two estimators differ in ----------------------------------------------------------------------
 
@@ -150,60 +73,24 @@ class MultilayerPerceptron(FittedNetwork):
         hidden = self._hidden_layer_sizes()
         self._activations(len(hidden))
         dropout = check_dropout(self.dropout, len(hidden))
-        check_callables("callbacks", self.callbacks or ())
-        if any(dropout) and self.solver == "lbfgs":
-            raise ValueError("dropout: expected 0 with solver='lbfgs', which needs the same cost at every evaluation")
-        if incremental and self.early_stopping:
-            raise ValueError("partial_fit does not support early_stopping=True")
+        self._check_combinations(dropout, incremental)
         first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         X, y, targets = self._validate_input(X, y, incremental=incremental, reset=first)
-        weights = _weights(sample_weight, X)
-        of_class = self._class_weights(y, incremental=incremental)
-        if of_class is not None:
-            weights = divisible(of_class if weights is None else weights * of_class, "class_weight")
-            if not incremental:
-                check_weights(weights)
+        weights = self._weights(X, y, sample_weight, incremental)
         self.n_outputs_ = targets.shape[1]
         self._random_state = check_random_state(self.random_state)
-        widths, before = [X.shape[1], *hidden, self.n_outputs_], None
-        if first:
-            self._initialize(widths, X)
-        else:
-            kept = self._connect(self._configuration(X, kept=self.coefs_[0]))
-            before = kept.backend.copy(kept.parameters)
-            if list(self._network.layer_sizes) != widths:
-                raise ValueError(
-                    "hidden_layer_sizes: expected the widths fitted before, with inputs and outputs "
-                    f"{list(self._network.layer_sizes)}, got {widths}"
-                )
+        before = self._begin([X.shape[1], *hidden, self.n_outputs_], X, first=first)
         network = self._network
         if any(dropout):
             network.seed = int(self._random_state.randint(2**31 - 1))
         part, held_out = self._split(X, targets, weights, validation_data)
-        if self.solver != "lbfgs":
-            self._keep_records(validates=held_out is not None)
-        elif held_out is not None:
-            self.validation_scores_, self.validation_loss_curve_ = [], []
-        train_X, train_targets, train_weights = part
-        backend = network.backend
-        inputs, train_Y = self._placed(train_X, train_targets)
-        if backend.on_host and isinstance(inputs, HostData):
-            inputs = train_Y = converted_rows(inputs, train_Y, network.backend, network.dtype)
-        training = Training(
-            network,
-            inputs,
-            train_Y,
-            None if train_weights is None else backend.asarray(train_weights, network.dtype),
-            dropout,
-            self._constant_costs(train_targets),
-            self._outputs_averaged(),
-        )
+        training = self._training(*part, dropout)
         with training_of(network):
             if self.solver == "lbfgs":
-                full_batch.train(self, training, held_out)
+                self._train_by_full_batch(training, held_out)
             else:
-                minibatches.train(self, training, held_out, incremental=incremental)
-        if not backend.all_finite(network.parameters):
+                self._train_by_minibatches(training, held_out, first=first, incremental=incremental)
+        if not network.backend.all_finite(network.parameters):
             if before is not None:
                 network.parameters = before
             raise ValueError(
@@ -213,6 +100,74 @@ class MultilayerPerceptron(FittedNetwork):
         self._hand_out(network, X)
         return self
 
+    def _check_combinations(self, dropout: Sequence[float], incremental: bool) -> None:
+        """Refuse parameters that exclude each other."""
+        check_callables("callbacks", self.callbacks or ())
+        if any(dropout) and self.solver == "lbfgs":
+            raise ValueError("dropout: expected 0 with solver='lbfgs', which needs the same cost at every evaluation")
+        if incremental and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+
+    def _weights(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Any:
+        """The weight of each sample, by itself and by its class, on the host; None where all count alike."""
+        weights = checked_weights(sample_weight, X)
+        of_class = self._class_weights(y, incremental=incremental)
+        if of_class is None:
+            return weights
+        weights = divisible(of_class if weights is None else weights * of_class, "class_weight")
+        if not incremental:
+            check_weights(weights)
+        return weights
+
+    def _begin(self, widths: list[int], X: Any, *, first: bool) -> Array | None:
+        """Have a network of these widths; a copy of its parameters where there was one before."""
+        if first:
+            self._initialize(widths, X)
+            return None
+        kept = self._connect(self._configuration(X, kept=self.coefs_[0]))
+        before = kept.backend.copy(kept.parameters)
+        if list(self._network.layer_sizes) != widths:
+            raise ValueError(
+                "hidden_layer_sizes: expected the widths fitted before, with inputs and outputs "
+                f"{list(self._network.layer_sizes)}, got {widths}"
+            )
+        return cast("Array", before)
+
+    def _training(self, X: Any, targets: Any, weights: Any, dropout: tuple[float, ...]) -> Training:
+        """Checked samples as what a fit trains on."""
+        network, backend = self._network, self._network.backend
+        inputs, Y = self._placed(X, targets)
+        if backend.on_host and isinstance(inputs, HostData):
+            inputs = Y = converted_rows(inputs, Y, backend, network.dtype)
+        return Training(
+            network,
+            inputs,
+            Y,
+            None if weights is None else backend.asarray(weights, network.dtype),
+            dropout,
+            self._constant_costs(targets),
+            self._outputs_averaged(),
+        )
+
+    def _train_by_full_batch(self, training: Training, held_out: HeldOut | None) -> None:
+        if held_out is not None:
+            self.validation_scores_, self.validation_loss_curve_ = held_out.scores, held_out.costs
+        self.n_iter_, self.loss_ = full_batch.train(self, training, held_out)
+
+    def _train_by_minibatches(
+        self, training: Training, held_out: HeldOut | None, *, first: bool, incremental: bool
+    ) -> None:
+        """Train, and leave the records here, also where an exception ends it."""
+        records = Records.of(self, {} if first else self.__dict__, validates=held_out is not None)
+
+        def publish() -> None:
+            records.leave_in(self)
+
+        try:
+            MinibatchFit(self, training, held_out, records, self._random_state, publish, incremental=incremental).run()
+        finally:
+            publish()
+
     def _hidden_layer_sizes(self) -> list[int]:
         sizes = self.hidden_layer_sizes
         sizes = list(sizes) if isinstance(sizes, Iterable) else [sizes]
@@ -221,7 +176,7 @@ class MultilayerPerceptron(FittedNetwork):
         return sizes
 
     def _initialize(self, layer_sizes: Sequence[int], X: Any) -> None:
-        """A network with parameters drawn as scikit-learn draws them, and empty records."""
+        """Make a network, its parameters drawn as scikit-learn draws them."""
         self.n_layers_ = len(layer_sizes)
         self.n_iter_ = self.t_ = 0
         self.out_activation_ = self._network_loss()[1]
@@ -230,33 +185,11 @@ class MultilayerPerceptron(FittedNetwork):
             self.__dict__.pop(name, None)
         draw_parameters(self._random_state, network.own, self._drawn_for())
         self._hand_out(network, X)
-        if self.solver != "lbfgs":
-            self.loss_curve_ = []
-            self._no_improvement_count = 0
-            self._best_watched = np.inf
-            self.best_loss_ = None if self.early_stopping else np.inf
-            self.validation_scores_ = [] if self.early_stopping else None
-            self.validation_loss_curve_ = [] if self.early_stopping else None
-            self.best_validation_score_ = -np.inf if self.early_stopping else None
 
     def _drawn_for(self) -> list[str]:
         """For each layer the activation its parameters are drawn for: the output layer counts to the last hidden."""
         activations = self._activations(self.n_layers_ - 2)
         return [*activations, activations[-1] if activations else our_name(str(self.activation))]
-
-    def _keep_records(self, *, validates: bool) -> None:
-        """Make the lists there have to be, where a fit goes on from one that kept others."""
-        if not hasattr(self, "loss_curve_"):
-            self.loss_curve_, self.best_loss_, self._no_improvement_count = [], np.inf, 0
-        if validates and getattr(self, "validation_scores_", None) is None:
-            self.validation_scores_, self.validation_loss_curve_ = [], []
-        if self.early_stopping:
-            best = getattr(self, "best_validation_score_", None)
-            if best is None or np.isnan(best):
-                self.best_validation_score_, self.best_loss_ = -np.inf, None
-                self.__dict__.pop("_best_parameters", None)
-        elif self.best_loss_ is None:
-            self.best_loss_ = np.inf
 
     def _split(
         self, X: Any, targets: Any, weights: Any, validation_data: Any
@@ -266,16 +199,7 @@ class MultilayerPerceptron(FittedNetwork):
             return (X, targets, weights), self._handed_in(validation_data)
         if not self.early_stopping or self.solver == "lbfgs":
             return (X, targets, weights), None
-        train, validation = train_test_split(
-            np.arange(X.shape[0]),
-            random_state=self._random_state,
-            test_size=self.validation_fraction,
-            stratify=self._strata(targets),
-        )
-        if len(validation) < 2:
-            raise ValueError(
-                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
-            )
+        train, validation = split_rows(self._random_state, X.shape[0], self.validation_fraction, self._strata(targets))
         part = (take(X, train), targets[train], None if weights is None else weights[train])
         check_weights(part[2])
         held_weights = None if weights is None else weights[validation]
@@ -291,12 +215,12 @@ class MultilayerPerceptron(FittedNetwork):
             raise TypeError(f"validation_data: expected a pair (X, y), got {type(validation_data).__name__}")
         X, y, *weights = validation_data
         X, _, targets = self._validate_input(X, y, incremental=True, reset=False)
-        return self._hold_out(X, targets, _weights(weights[0] if weights else None, X))
+        return self._hold_out(X, targets, checked_weights(weights[0] if weights else None, X))
 
     def _hold_out(self, X: Any, targets: Any, sample_weight: Any) -> HeldOut:
         """Checked samples as what a fit is judged by."""
         labels, constants = self._targets_as_predicted(targets), self._constant_costs(targets)
-        return HeldOut(*self._placed(X, targets), labels, sample_weight, constants)
+        return HeldOut(*self._placed(X, targets), labels, sample_weight, constants, self._validation_score)
 
     def _placed(self, X: Any, targets: Any) -> tuple[Any, Any]:
         """Checked inputs as of `_on_backend`, and their targets where these are."""
@@ -313,18 +237,18 @@ class MultilayerPerceptron(FittedNetwork):
 
     @classmethod
     def from_sklearn(cls, fitted: Any, **options: Any) -> Self:
-        """The estimator of ours in the state of scikit-learn's of the same name: what it predicts, and how it goes on.
+        """Make an estimator of ours from scikit-learn's of the same name: it predicts the same, and goes on the same.
 
         Parameters
         ----------
         fitted : sklearn.neural_network.MLPClassifier or MLPRegressor
-            A fitted one. It is not changed, and shares nothing.
-        **options
+            A fitted estimator. It is not changed, and shares no memory.
+        **options : dict
             Parameters that scikit-learn's does not have: ``backend``, ``dtype`` and so on.
 
         Returns
         -------
-        MLPClassifier or MLPRegressor
+        estimator : MLPClassifier or MLPRegressor
             Optimizer, records and random state come along, so that `partial_fit` goes on as it would have there.
 
         Raises
@@ -337,15 +261,15 @@ class MultilayerPerceptron(FittedNetwork):
         return cast("Self", exchange.from_sklearn(cls, fitted, options))
 
     def to_sklearn(self) -> Any:
-        """scikit-learn's estimator of the same name in the state of this one; for where deltaprop is not installed.
+        """Make scikit-learn's estimator of the same name from this one, for where deltaprop is not installed.
 
         Parameters that it does not have and that concern training alone (``class_weight``, ``dropout``, ``scoring``,
         ``callbacks``, ``backend``) are left behind.
 
         Returns
         -------
-        sklearn.neural_network.MLPClassifier or MLPRegressor
-            It shares nothing with this one.
+        estimator : sklearn.neural_network.MLPClassifier or MLPRegressor
+            It shares no memory with this one.
 
         Raises
         ------
@@ -383,17 +307,7 @@ class MultilayerPerceptron(FittedNetwork):
         return tags
 
 
-def draw_parameters(rng: Any, parameters: Parameters, activations: Sequence[str]) -> None:
-    """Draw weights and biases as scikit-learn draws them: uniform in Glorot and Bengio's range, in its order."""
-    backend, dtype = parameters.backend, parameters.flat.dtype
-    for W, b, activation in zip(parameters.weights, parameters.biases, activations, strict=True):
-        s_out, s_in = W.shape
-        bound = np.sqrt((2.0 if activation == "sigmoid" else 6.0) / (s_in + s_out))
-        W[...] = backend.asarray(rng.uniform(-bound, bound, (s_in, s_out)).T, dtype)
-        b[...] = backend.asarray(rng.uniform(-bound, bound, s_out), dtype)
-
-
-def _weights(sample_weight: Any, X: Any) -> Any:
+def checked_weights(sample_weight: Any, X: Any) -> Any:
     """The sample weights as scikit-learn checks them, on the host, or None where there are none."""
     if sample_weight is None:
         return None

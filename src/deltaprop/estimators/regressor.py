@@ -29,22 +29,126 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
     Parameters
     ----------
     loss : {"squared_error", "poisson", "huber", "absolute_error"} or (cost, gradient), default "squared_error"
-        ½ ‖h − y‖²; half the Poisson deviance under an exponential output, for y ≥ 0; the Huber loss with its bend at
-        1; |h − y|. Or two functions of the outputs and the targets, (m, n_outputs) each and of the kind that the
-        backend computes with: the cost, (m,) or (m, n_outputs), and its gradient ∂cost/∂h, (m, n_outputs).
-    hidden_layer_sizes, activation, ..., dtype
-        As of `MLPClassifier`, `class_weight` apart.
+        ½ ‖h − y‖²; half the Poisson deviance with an exponential output, for y ≥ 0; the Huber loss with its bend at 1;
+        |h − y|. Or two functions of the outputs and the targets, (m, n_outputs) each and of the kind that the backend
+        computes with: the cost, (m,) or (m, n_outputs), and its gradient ∂cost/∂h, (m, n_outputs).
+    hidden_layer_sizes : int or sequence of int, default (100,)
+        Widths of the hidden layers; ``()`` is a network without any.
+    activation : str or sequence of str, default "relu"
+        The activation of all hidden layers, or one for each: "identity", "logistic" (or "sigmoid"), "tanh", "relu",
+        "leaky_relu", "softplus", "silu" or "gelu".
+    solver : {"adam", "sgd", "lbfgs"}, default "adam"
+        Adam or stochastic gradient descent over minibatches, or L-BFGS over all samples.
+    alpha : float, default 0.0001
+        The factor of the l2 penalty, α/2 Σ W² divided by the size of the minibatch (of the training set with "lbfgs").
+        With sample weights, it is divided by their sum instead.
+    batch_size : int or "auto", default "auto"
+        Samples a step; "auto" is 200, or all where there are fewer.
+    learning_rate : {"constant", "invscaling", "adaptive"}, default "constant"
+        How the learning rate of "sgd" changes: it stays η, is η/(t + 1)^power_t after t samples, or is divided by 5
+        whenever training would otherwise stop.
+    learning_rate_init : float, default 0.001
+        The learning rate η that "sgd" and "adam" begin with.
+    power_t : float, default 0.5
+        The exponent of "invscaling".
+    max_iter : int, default 200
+        Epochs at most; iterations at most with "lbfgs".
+    shuffle : bool, default True
+        Draw a new order of the samples every epoch.
+    random_state : int, RandomState or None, default None
+        Draws the initial parameters, the validation split and the orders of the samples.
+    tol : float, default 1e-4
+        Training stops after more than `n_iter_no_change` epochs in a row that did not improve the loss (or the
+        validation score) by `tol`; with "lbfgs", once no entry of the gradient exceeds it.
+    verbose : bool or int, default False
+        Print the loss of every epoch to standard output.
+    warm_start : bool, default False
+        Let `fit` go on from the parameters there are.
+    momentum : float, default 0.9
+        The momentum of "sgd", in [0, 1].
+    nesterovs_momentum : bool, default True
+        Use Nesterov's momentum with "sgd".
+    early_stopping : bool, default False
+        Hold out a share of the training data, stop by its score, and restore the best parameters. A score that is nan
+        counts as no improvement; where there is no other, the parameters of the last epoch are kept.
+    validation_fraction : float, default 0.1
+        The share of the training data that early stopping holds out.
+    beta_1 : float, default 0.9
+        The decay of Adam's first moment, in [0, 1).
+    beta_2 : float, default 0.999
+        The decay of Adam's second moment, in [0, 1).
+    epsilon : float, default 1e-8
+        The number that Adam adds to the denominator.
+    n_iter_no_change : int, default 10
+        See `tol`; with ``numpy.inf`` training never stops early.
+    max_fun : int, default 15000
+        Evaluations of the loss at most, with "lbfgs".
+    dropout : float or sequence of float, default 0.0
+        The probability that a unit of the hidden layers is left out of a step, in [0, 1): one for all hidden layers or
+        one for each. It is not supported by "lbfgs".
+    output_activation : str or None, default None
+        The activation of the output; by default the one that goes with the loss.
+    scoring : str, callable or None, default None
+        The score that early stopping goes by, as in scikit-learn's model selection; by default that of `score`.
+    callbacks : sequence of callable or None, default None
+        Each is called with a `deltaprop.training.callbacks.EpochEnd` after every epoch; one that returns True ends
+        training.
+    progress : bool, default False
+        Draw a progress bar on standard error.
+    backend : {"auto", "numpy", "cupy", "cupy:N"} or Backend, default "auto"
+        Where to compute. "auto" is CuPy where a CUDA device answers, else NumPy; "cupy:1" is the second CUDA device.
+    dtype : {"float32", "float64"} or None, default None
+        The dtype of the parameters and of all arithmetic; by default the dtype of X if it is one of these, else
+        float64.
 
     Attributes
     ----------
-    coefs_, intercepts_, ..., feature_names_in_
-        As of `MLPClassifier`, ``classes_`` apart. For several outputs, scikit-learn reports the squared error as the
-        mean over them while its gradient is that of the sum; here ``loss_``, ``best_loss_`` and ``loss_curve_`` are
-        that sum, and training stops where scikit-learn's does.
+    coefs_ : list of array, (n_in, n_out)
+        Weights, one array a layer: the transposed W^(l). NumPy arrays, or CuPy arrays where X was one.
+    intercepts_ : list of array, (n_out,)
+        Biases, one array a layer.
+    network_ : Network
+        The network with these parameters, and all that `deltaprop.Network` can do.
+    loss_ : float
+        The loss of the last epoch.
+    best_loss_ : float or None
+        The lowest loss of all epochs; None with early stopping.
+    loss_curve_ : list of float
+        One loss an epoch; not with "lbfgs".
+    validation_scores_ : list of float or None
+        One score an epoch, where there are validation data.
+    validation_loss_curve_ : list of float or None
+        One loss of the validation data an epoch, where there are such data.
+    best_validation_score_ : float or None
+        The highest score, with early stopping; nan where the score was nan in every epoch.
+    n_iter_ : int
+        Epochs of the last fit.
+    t_ : int
+        Samples trained on in all.
+    n_layers_ : int
+        Layers, with those of inputs and outputs.
+    n_outputs_ : int
+        Outputs of the network.
+    out_activation_ : str
+        The activation of the output, by scikit-learn's name.
+    n_features_in_ : int
+        Columns of X.
+    feature_names_in_ : array of str
+        Names of the columns of X, where they had names.
 
     See Also
     --------
-    MLPClassifier, deltaprop.Network
+    MLPClassifier : The same for classes.
+    deltaprop.Network : The engine, with the names of the derivation.
+
+    Notes
+    -----
+    X may be a NumPy array, a list, a pandas or polars DataFrame, a CSR or CSC matrix, or an array on a CUDA device of
+    any library that speaks DLPack or ``__cuda_array_interface__``; what is on a device is used where it is.
+
+    For several outputs, scikit-learn reports the squared error as the mean over them while its gradient is the gradient
+    of the sum; here ``loss_``, ``best_loss_`` and ``loss_curve_`` are that sum, and training stops where scikit-learn's
+    does.
 
     Examples
     --------
@@ -107,15 +211,19 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         Parameters
         ----------
         X : array_like, sparse matrix or DataFrame, (m, n_features)
+            Inputs.
         y : array_like, (m,) or (m, n_outputs)
+            Quantities to predict.
         sample_weight : array_like, (m,), optional
+            How much each sample counts; by default all count 1.
         validation_data : (X, y) or (X, y, sample_weight), optional
             Scored after every epoch into ``validation_scores_`` and ``validation_loss_curve_``; with `early_stopping`,
             in place of a share of the training data.
 
         Returns
         -------
-        self
+        self : MLPRegressor
+            The fitted estimator.
 
         Raises
         ------
@@ -135,16 +243,21 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
     @available_if(lambda estimator: estimator._is_stochastic())
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """One epoch over the data given, from the parameters there are; not with solver "lbfgs".
+        """Train one epoch over the data given, from the parameters there are; not with solver "lbfgs".
 
         Parameters
         ----------
-        X, y, sample_weight
-            As for `fit`.
+        X : array_like, sparse matrix or DataFrame, (m, n_features)
+            Inputs.
+        y : array_like, (m,) or (m, n_outputs)
+            Quantities to predict.
+        sample_weight : array_like, (m,), optional
+            How much each sample counts; by default all count 1.
 
         Returns
         -------
-        self
+        self : MLPRegressor
+            The fitted estimator.
 
         Raises
         ------
@@ -185,31 +298,37 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         return float(r2_score(held_out.y, predicted, sample_weight=held_out.sample_weight))
 
     def predict(self, X: Any) -> Array:
-        """The value predicted for each sample.
+        """Predict the value of each sample.
 
         Parameters
         ----------
         X : array_like, sparse matrix or DataFrame, (m, n_features)
+            Inputs.
 
         Returns
         -------
-        array, (m,) or (m, n_outputs)
-            Of the kind that `X` is.
+        values : array, (m,) or (m, n_outputs)
+            An array of the kind that `X` is.
         """
         outputs = self._outputs(X)
         return outputs[:, 0] if self.n_outputs_ == 1 else outputs
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """The coefficient of determination R², by weight.
+        """Return the coefficient of determination R², by weight.
 
         Parameters
         ----------
-        X, y, sample_weight
-            As for `fit`.
+        X : array_like, sparse matrix or DataFrame, (m, n_features)
+            Inputs.
+        y : array_like, (m,) or (m, n_outputs)
+            Quantities to predict.
+        sample_weight : array_like, (m,), optional
+            How much each sample counts; by default all count 1.
 
         Returns
         -------
-        float
+        score : float
+            R², at most 1: the mean over the outputs.
         """
         return float(
             r2_score(on_host(y, "y"), on_host(self.predict(X)), sample_weight=on_host(sample_weight, "sample_weight"))

@@ -8,28 +8,26 @@ import numpy as np
 
 from deltaprop.derivation.optimizers import SGD, Adam, Optimizer
 from deltaprop.derivation.state import NetworkState
-
-#: Where "adaptive" gives up.
-SMALLEST_LEARNING_RATE = 1e-6
+from deltaprop.estimators.hyperparameters import Hyperparameters
 
 
 class StepRule:
-    """SGD or Adam with what it carries from `partial_fit` to `partial_fit`.
+    """SGD or Adam with the state that it carries from one `partial_fit` to the next.
 
     Parameters
     ----------
     optimizer : Optimizer
     network : NetworkState
-        Whose parameters it will move.
+        The network that it trains.
     schedule : {"constant", "invscaling", "adaptive"}
-        How the learning rate goes on from `learning_rate`. Adam's is constant.
+        How the learning rate changes. Adam's is constant.
     power_t : float
         Exponent of "invscaling".
 
     Attributes
     ----------
     learning_rate : float
-        Of the next epoch.
+        The learning rate of the next epoch.
     state : dict
         Velocity, or moments and step count.
     """
@@ -40,7 +38,7 @@ class StepRule:
         self.state: dict[str, Any] = optimizer.init(network)
 
     def __setstate__(self, attributes: dict[str, Any]) -> None:
-        """With the state in memory of its own: what is restored may be mapped from a file, or somebody else's."""
+        """Copy the state into memory of its own: restored arrays may be mapped from a file, or shared with others."""
         self.__dict__.update(attributes)
         self.state = {
             name: np.array(value, subok=False) if isinstance(value, np.ndarray) else value
@@ -48,7 +46,7 @@ class StepRule:
         }
 
     def go_on_with(self, network: NetworkState) -> None:
-        """Let the state be in the network's dtype, on its backend: it may have been made anew in another since.
+        """Convert the state to the network's dtype and backend: the network may have been made anew in another one.
 
         Raises
         ------
@@ -70,26 +68,24 @@ class StepRule:
                 self.state[name] = own
 
     def epoch_ended(self, samples_seen: int) -> None:
-        """η/(t + 1)^p after t samples, under "invscaling"."""
+        """Have the learning rate of the next epoch, after so many samples in all."""
         if self.schedule == "invscaling":
-            self.learning_rate = self.initial_rate / (samples_seen + 1) ** self.power_t
-
-    def may_go_on(self) -> bool:
-        """After epochs without improvement: under "adaptive", go on with η/5 while η is not too small."""
-        if self.schedule != "adaptive" or self.learning_rate <= SMALLEST_LEARNING_RATE:
-            return False
-        self.learning_rate /= 5.0
-        return True
+            self.learning_rate = inverse_scaled(self.initial_rate, samples_seen, self.power_t)
 
 
-def optimizer_of(mlp: Any) -> Optimizer:
-    """The optimizer that an estimator's parameters ask for."""
+def inverse_scaled(initial_rate: Any, samples_seen: Any, power_t: Any) -> Any:
+    """η/(t + 1)^p after t samples, of one fit or of many."""
+    return initial_rate / (samples_seen + 1) ** power_t
+
+
+def optimizer_of(mlp: Hyperparameters) -> Optimizer:
+    """Make the optimizer that an estimator's parameters ask for."""
     if mlp.solver == "adam":
         return Adam(mlp.learning_rate_init, mlp.beta_1, mlp.beta_2, mlp.epsilon)
     return SGD(mlp.learning_rate_init, mlp.momentum, mlp.nesterovs_momentum and mlp.momentum > 0)
 
 
-def step_rule(mlp: Any, network: NetworkState) -> StepRule:
-    """The rule that an estimator's parameters ask for."""
+def step_rule(mlp: Hyperparameters, network: NetworkState) -> StepRule:
+    """Make the rule that an estimator's parameters ask for."""
     schedule = "constant" if mlp.solver == "adam" else mlp.learning_rate
     return StepRule(optimizer_of(mlp), network, schedule, mlp.power_t)

@@ -17,8 +17,11 @@ from deltaprop.derivation.optimizers import Optimizer
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.state import StackState
 from deltaprop.estimators.classifier import MLPClassifier
+from deltaprop.estimators.drawing import Stream
 from deltaprop.estimators.fit_data import check_weights, has_weight
-from deltaprop.estimators.member_fits import MemberFit, Records, Score, Stream, fit_together
+from deltaprop.estimators.member_fits import MemberFit, MemberRecords
+from deltaprop.estimators.member_training import MemberTraining, Score
+from deltaprop.estimators.objective import MinibatchObjective
 from deltaprop.estimators.regressor import MLPRegressor
 from deltaprop.estimators.step_rule import optimizer_of
 from deltaprop.inputs.arrays import divisible
@@ -201,7 +204,7 @@ class Group:
             known = self._of_estimator[id(estimator)] = (
                 estimator,
                 optimizer_of(estimator),
-                Objective(l2=estimator.alpha),
+                MinibatchObjective(l2=estimator.alpha),
             )
         return MemberFit(estimator, stream, known[1], known[2], sample_weight)
 
@@ -219,10 +222,10 @@ class Group:
         everywhere[rows] = divisible(of_class if weights is None else weights[rows] * of_class, "class_weight")
         return everywhere
 
-    def train(self, stack: StackState, fits: Sequence[MemberFit], *, go_on: bool) -> Records:
-        """Train the members of `stack`, one for each of `fits`; see `fit_together`."""
+    def train(self, stack: StackState, fits: Sequence[MemberFit], *, go_on: bool) -> MemberRecords:
+        """Train the members of `stack`, one for each of `fits`; see `MemberTraining`."""
         with self.backend.scope():
-            return fit_together(
+            return MemberTraining(
                 stack,
                 self.X,
                 self.Y,
@@ -231,7 +234,7 @@ class Group:
                 constant_costs=self.configured._constant_costs(self.table.targets),
                 score=self.score,
                 go_on=go_on,
-            )
+            ).run()
 
     def network(self, parameters: Array) -> Network:
         """A network with a copy of these parameters."""
@@ -239,7 +242,7 @@ class Group:
         network.parameters = parameters
         return network
 
-    def as_fitted(self, estimator: Any, network: Network, records: Records, k: int) -> Any:
+    def as_fitted(self, estimator: Any, network: Network, records: MemberRecords, k: int) -> Any:
         """The estimator that fit k by itself would have made, over `network`."""
         fitted = self.table.configured(estimator)
         with self.backend.scope():

@@ -1,0 +1,91 @@
+"""Random numbers as scikit-learn draws them: first parameters, rows held out, the order of samples in each epoch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+
+from deltaprop.derivation.parameters import Parameters
+
+
+def draw_parameters(rng: Any, parameters: Parameters, activations: Sequence[str]) -> None:
+    """Draw weights and biases as scikit-learn draws them: uniform in Glorot and Bengio's range, in its order."""
+    backend, dtype = parameters.backend, parameters.flat.dtype
+    for W, b, activation in zip(parameters.weights, parameters.biases, activations, strict=True):
+        s_out, s_in = W.shape
+        bound = np.sqrt((2.0 if activation == "sigmoid" else 6.0) / (s_in + s_out))
+        W[...] = backend.asarray(rng.uniform(-bound, bound, (s_in, s_out)).T, dtype)
+        b[...] = backend.asarray(rng.uniform(-bound, bound, s_out), dtype)
+
+
+def split_rows(rng: Any, samples: int, share: float, strata: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Draw which samples are trained on, and which share of them is held out for early stopping.
+
+    Raises
+    ------
+    ValueError
+        If fewer than two are held out, or they cannot keep the shares of `strata`.
+    """
+    train, held_out = train_test_split(np.arange(samples), random_state=rng, test_size=share, stratify=strata)
+    if len(held_out) < 2:
+        raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
+    return train, held_out
+
+
+class Stream:
+    """The random numbers of one ``random_state``; fits that have the same one share them.
+
+    Attributes
+    ----------
+    initial : array, (n,)
+        The parameters that are drawn first.
+    rows : array of int64
+        The rows of the table that are trained on.
+    held_out : array of int64, or None
+        The rows that are held out, with early stopping.
+    """
+
+    def __init__(
+        self, random_state: Any, shape: Parameters, bounds_of: Sequence[str], rows: np.ndarray[Any, Any]
+    ) -> None:
+        self.rng = check_random_state(copy.deepcopy(random_state))
+        draw_parameters(self.rng, shape, bounds_of)
+        self.initial = shape.backend.to_numpy(shape.flat).copy()
+        self.rows = rows
+        self.held_out: np.ndarray[Any, Any] | None = None
+        self._before = copy.deepcopy(self.rng)
+        self._first = 0
+        self._drawn: np.ndarray[Any, Any] | None = None
+
+    def hold_out(self, share: float, strata: Any) -> None:
+        """Split the rows as an estimator does for early stopping; `strata` are those of all rows of the table."""
+        train, held_out = split_rows(self.rng, len(self.rows), share, None if strata is None else strata[self.rows])
+        self.rows, self.held_out = self.rows[train], self.rows[held_out]
+        self._before = copy.deepcopy(self.rng)
+
+    def orders(self, first: int, count: int) -> np.ndarray[Any, Any]:
+        """The order in which the rows are visited in each of `count` epochs from `first` on, (count, m).
+
+        Epochs have to be asked for in turn.
+        """
+        if self._drawn is None or self._first != first:
+            samples = len(self.rows)
+            order = np.arange(samples) if self._drawn is None else self._drawn[-1]
+            drawn = np.empty((count, samples), np.int64)
+            for own in drawn:
+                order = own[:] = order[self.rng.permutation(samples)]
+            self._first, self._drawn = first, drawn
+        return self._drawn
+
+    def after(self, epochs: int) -> np.random.RandomState:
+        """The generator as it stands after so many epochs of one fit."""
+        drawn = 0 if self._drawn is None else self._first + len(self._drawn) - 1
+        rng: np.random.RandomState = copy.deepcopy(self.rng if drawn == epochs else self._before)
+        for _ in range(0 if drawn == epochs else epochs):
+            rng.permutation(len(self.rows))
+        return rng

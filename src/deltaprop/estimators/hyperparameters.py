@@ -1,0 +1,108 @@
+"""The parameters that MLPClassifier and MLPRegressor share: their names, and which values they may have."""
+
+from __future__ import annotations
+
+import sys
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.metrics import get_scorer_names
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+
+from deltaprop.backends import BACKENDS, BY_NAME_ONLY, Backend
+from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS, OUTPUT_ACTIVATIONS
+from deltaprop.estimators.inputs import Number
+
+#: scikit-learn's names of activations, where they differ from ours.
+SCIKIT_LEARN_NAMES = {"logistic": "sigmoid"}
+#: What hidden layers may use, by either name.
+ACTIVATIONS = {"logistic", *HIDDEN_ACTIVATIONS}
+
+
+def our_name(activation: str) -> str:
+    """The name of an activation in `deltaprop.derivation.activations`."""
+    return SCIKIT_LEARN_NAMES.get(activation, activation)
+
+
+class BackendName(StrOptions):
+    """A name of a backend, with or without the number of a device."""
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        """Whether it is one of them; `get_backend` judges what stands behind the colon."""
+        return isinstance(val, str) and val.partition(":")[0] in self.options
+
+
+class Hyperparameters:
+    """The parameters of an estimator; see `deltaprop.MLPClassifier` for what each of them does."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions(ACTIVATIONS), list, tuple],
+        "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "power_t": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean"],
+        "momentum": [Interval(Real, 0, 1, closed="both")],
+        "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "beta_1": [Interval(Real, 0, 1, closed="left")],
+        "beta_2": [Interval(Real, 0, 1, closed="left")],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+        "max_fun": [Interval(Integral, 1, None, closed="left")],
+        "backend": [BackendName({"auto", *BACKENDS, *BY_NAME_ONLY}), Backend],
+        "dtype": [StrOptions({"float32", "float64"}), Options(type, {np.float32, np.float64}), np.dtype, None],
+        "dropout": [Number(Real, 0, 1, closed="left"), list, tuple],
+        "output_activation": [StrOptions({"logistic", *OUTPUT_ACTIVATIONS}), None],
+        "scoring": [StrOptions(set(get_scorer_names())), callable, None],
+        "callbacks": [list, tuple, None],
+        "progress": ["boolean"],
+    }
+
+    hidden_layer_sizes: Any
+    solver: str
+    alpha: float
+    batch_size: Any
+    learning_rate: str
+    learning_rate_init: float
+    power_t: float
+    max_iter: int
+    shuffle: bool
+    random_state: Any
+    tol: float
+    verbose: Any
+    warm_start: bool
+    momentum: float
+    nesterovs_momentum: bool
+    early_stopping: bool
+    validation_fraction: float
+    beta_1: float
+    beta_2: float
+    epsilon: float
+    n_iter_no_change: float
+    max_fun: int
+    loss: Any
+    dropout: Any
+    output_activation: str | None
+    scoring: Any
+    callbacks: Any
+    progress: bool
+
+    def _store(self, parameters: dict[str, Any]) -> None:
+        """Keep the arguments of a constructor, as they are, under their names."""
+        self.__dict__.update({name: value for name, value in parameters.items() if name not in ("self", "__class__")})
+
+    def _say(self, line: str) -> None:
+        """Print `line` to standard output where ``verbose`` asks for it."""
+        if self.verbose:
+            sys.stdout.write(f"{line}\n")

@@ -1,0 +1,116 @@
+"""When scikit-learn ends training: after some epochs without an improvement by `tol`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, TypeAlias
+
+import numpy as np
+
+#: A number of one fit, or an array with an entry for each of many.
+OfEach: TypeAlias = Any
+
+#: "adaptive" divides the learning rate by so much, until it is as small as this.
+DIVISOR, SMALLEST_LEARNING_RATE = 5.0, 1e-6
+
+
+@dataclass
+class StoppingRule:
+    """Count the epochs that bring no improvement, for one fit or for many at once.
+
+    For many fits, every field is an array with an entry for each: one fit is the case without that axis. What is
+    watched is the loss, or with early stopping the validation score.
+
+    Attributes
+    ----------
+    tol : float
+        An epoch has to improve on the best one by so much.
+    n_iter_no_change : float
+        Training ends after more than so many epochs in a row that do not.
+    adaptive : bool
+        Whether it then goes on with a smaller learning rate.
+    early_stopping : bool
+        Whether the validation score is watched.
+    worse_epochs : int
+        How many epochs in a row have not improved on the best one.
+    best_loss : float
+        The lowest loss.
+    best_watched : float
+        The lowest loss as scikit-learn decides by it: of several outputs the mean, not the sum.
+    best_score : float
+        The highest validation score.
+    has_best : bool
+        Whether there has been a validation score other than nan.
+    """
+
+    tol: OfEach
+    n_iter_no_change: OfEach
+    adaptive: OfEach = False
+    early_stopping: OfEach = False
+    worse_epochs: OfEach = 0
+    best_loss: OfEach = np.inf
+    best_watched: OfEach = np.inf
+    best_score: OfEach = -np.inf
+    has_best: OfEach = False
+
+    def of(self, which: Any) -> StoppingRule:
+        """The rule of some of many fits, or of one of them."""
+        return StoppingRule(**{each.name: getattr(self, each.name)[which] for each in fields(self)})
+
+    def put(self, which: np.ndarray[Any, Any], rule: StoppingRule) -> None:
+        """Take over what has become of the rule of some fits."""
+        for each in fields(self):
+            getattr(self, each.name)[which] = getattr(rule, each.name)
+
+    @property
+    def patience(self) -> OfEach:
+        """How many more epochs there are at least before it gives up."""
+        return self.n_iter_no_change + 1 - self.worse_epochs
+
+    @property
+    def gives_up(self) -> OfEach:
+        """Whether there have been too many epochs without improvement."""
+        return self.worse_epochs > self.n_iter_no_change
+
+    def by_loss(self, loss: OfEach, watched: OfEach) -> OfEach:
+        """Whether an epoch of this loss is no improvement; one that is nan is not counted."""
+        worse = watched > self.best_watched - self.tol
+        self.best_watched, self.best_loss = _lower(self.best_watched, watched), _lower(self.best_loss, loss)
+        return worse
+
+    def by_score(self, score: OfEach) -> tuple[OfEach, OfEach]:
+        """Whether an epoch of this validation score is no improvement, and whether it is the best so far.
+
+        A score that is nan improves on nothing.
+        """
+        worse = np.logical_not(score >= self.best_score + self.tol)
+        is_first = np.logical_not(np.logical_or(self.has_best, np.isnan(score)))
+        is_best = np.logical_or(score > self.best_score, is_first)
+        self.best_score = _choose(is_best, score, self.best_score)
+        self.has_best = np.logical_or(self.has_best, is_best)
+        return worse, is_best
+
+    def count(self, worse: OfEach) -> None:
+        """Take note of an epoch that is no improvement, or is one."""
+        self.worse_epochs = (self.worse_epochs + 1) * worse
+
+    def slow_down(self, learning_rate: OfEach) -> tuple[OfEach, OfEach]:
+        """The learning rate to go on with, and whether training goes on: where it gives up, only under "adaptive".
+
+        A fit that goes on with a smaller learning rate begins to count again.
+        """
+        slower = self.gives_up & self.adaptive & (learning_rate > SMALLEST_LEARNING_RATE)
+        goes_on = np.logical_or(slower, np.logical_not(self.gives_up))
+        self.worse_epochs = _choose(slower, 0, self.worse_epochs)
+        return _choose(slower, learning_rate / DIVISOR, learning_rate), goes_on
+
+
+def _lower(best: OfEach, value: OfEach) -> OfEach:
+    """The lower of the two, which is never nan: for many fits by NumPy, which takes long for a single number."""
+    return np.fmin(best, value) if isinstance(value, np.ndarray) else min(best, value)
+
+
+def _choose(condition: OfEach, value: OfEach, otherwise: OfEach) -> OfEach:
+    """Choose between two values, for each fit; of one fit as a number."""
+    chosen: Any = np.where(condition, value, otherwise)
+    return chosen if chosen.ndim else chosen.item()
