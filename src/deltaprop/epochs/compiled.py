@@ -9,11 +9,11 @@ from typing import Any, Self
 import numpy as np
 
 from deltaprop.backends import Array
+from deltaprop.backends.kernel_names import Rule, activation_number, loss_number
 from deltaprop.backends.native.compiler import find_compiler
 from deltaprop.backends.native.library import Plan, gemm, library, pointer
 from deltaprop.backends.native.scipy_threads import own_threads, scipy_on_one_thread
 from deltaprop.backends.numpy.backend import NumpyBackend
-from deltaprop.backends.places import LOSSES, Rule, activation_place
 from deltaprop.derivation.optimizers import AdamW, Remembered, moments_of, rule_of
 from deltaprop.epochs.interruption import Paused, run_abandonable
 from deltaprop.epochs.task import LONG_STEP, OPERATIONS_A_CALL, Pass, Task, Terms, WholeEpoch, operations_of
@@ -40,11 +40,11 @@ class NativeEpoch(WholeEpoch):
         compiled = library(network.dtype)
         self.task, self.run, self.network, self.state = task, compiled.run, network, task.state
         sizes = np.array(network.layer_sizes, np.int64)
-        activations = np.array([activation_place(g) for g in network.activations], np.int64)
+        activations = np.array([activation_number(g) for g in network.activations], np.int64)
         self.operations = operations_of(network, task.batch_size)
         self.plan = plan = Plan(
             layers=len(sizes) - 1,
-            loss=LOSSES.index(network.loss),
+            loss=loss_number(network.loss),
             samples=task.X.shape[0],
             batch=task.batch_size,
             epochs=1,
@@ -192,7 +192,7 @@ class NativeEpoch(WholeEpoch):
 
     def _describe_optimizer(self) -> None:
         rule, plan = rule_of(self.task.optimizer) or Rule(), self.plan
-        plan.optimizer, plan.momentum, plan.epsilon = rule.optimizer, rule.momentum, rule.epsilon
+        plan.optimizer, plan.momentum, plan.epsilon = rule.number, rule.momentum, rule.epsilon
         plan.beta_1, plan.beta_2 = rule.beta_1, rule.beta_2
         plan.weight_decay = self.task.optimizer.weight_decay if isinstance(self.task.optimizer, AdamW) else 0.0
         for name, moment in zip(("first", "second"), moments_of(self.state), strict=False):

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from deltaprop.backends.kernel_names import activation_number, loss_number
 from deltaprop.backends.native.arrays import address
 from deltaprop.backends.native.compiler import find_compiler
 from deltaprop.backends.native.library import Plan, gemm, library, pointer
 from deltaprop.backends.native.scipy_threads import own_threads, scipy_on_one_thread
 from deltaprop.backends.numpy.backend import NumpyBackend
-from deltaprop.backends.places import LOSSES, activation_place
 from deltaprop.derivation.optimizers import Remembered
 from deltaprop.epochs.interruption import run_abandonable
 from deltaprop.epochs.members import Numbers, Passes, Stack
@@ -34,13 +34,13 @@ class NativeStack:
         network, members, X, Y = stack.network, stack.members, stack.X, stack.Y
         self.stack, self.library = stack, library(network.dtype)
         sizes = np.array(network.layer_sizes, np.int64)
-        activations = np.array([activation_place(g) for g in network.activations], np.int64)
+        activations = np.array([activation_number(g) for g in network.activations], np.int64)
         #: One ``struct Plan`` a member, as a table.
         self.plans = plans = np.zeros(len(members), Plan)
         # What the plans point to has to live as long as they do.
         self.held: dict[str, Any] = {}
         numbers = np.arange(len(members))
-        plans["layers"], plans["loss"], plans["gemm"] = len(sizes) - 1, LOSSES.index(network.loss), gemm(network.dtype)
+        plans["layers"], plans["loss"], plans["gemm"] = len(sizes) - 1, loss_number(network.loss), gemm(network.dtype)
         self._point("sizes", sizes, sizes.shape)
         self._point("activations", activations, (len(sizes) - 1,))
         rows = X.shape[:-1]
@@ -52,7 +52,8 @@ class NativeStack:
         plans["batch"] = [member.batch_size for member in members]
         plans["last_batch"] = [member.batches for member in members]
         rules: list[Any] = [member.rule for member in members]
-        for name in ("optimizer", "momentum", "beta_1", "beta_2", "epsilon"):
+        plans["optimizer"] = [rule.number for rule in rules]
+        for name in ("momentum", "beta_1", "beta_2", "epsilon"):
             plans[name] = [getattr(rule, name) for rule in rules]
         plans["weight_decay"] = [getattr(member.optimizer, "weight_decay", 0.0) for member in members]
         self.operations = np.array([operations_of(network, member.samples) for member in members])

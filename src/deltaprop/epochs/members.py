@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.places import Rule
+from deltaprop.backends.kernel_names import Rule
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.optimizers import Optimizer, rule_of
 from deltaprop.derivation.state import NetworkState
@@ -44,7 +44,7 @@ class Member:
     dropout : tuple of float
         One a hidden layer, or none.
     rule : Rule or None
-        The optimizer's update rule by its place; None for an optimizer of somebody else's.
+        The optimizer's update rule; None for an optimizer of somebody else's.
     m : float
         The m of the formulas: how many samples there are, or what their weights sum to.
     """
