@@ -372,7 +372,7 @@ def test_threads_of_blas_are_as_before_when_the_last_has_left():
 
 
 FUNCTIONS = """
-#include "fast_math.h"
+#include "cpu/fast_math.h"
 #define DEFINE(T, NAME) \\
     extern "C" void NAME##_##T(const T* x, T* y, long n) { for (long i = 0; i < n; ++i) y[i] = fast_math::NAME(x[i]); }
 DEFINE(float, exp) DEFINE(double, exp) DEFINE(float, log1p) DEFINE(double, log1p) DEFINE(float, tanh) DEFINE(double, tanh)
