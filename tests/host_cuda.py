@@ -26,11 +26,13 @@ from strict_array import DEVICES, StrictArray, memory
 
 from deltaprop import backends
 from deltaprop.backends.cuda.backend import CupyBackend
-from deltaprop.backends.cuda.compiler import TYPE_OPTIONS
+from deltaprop.backends.cuda.compiler import STRUCTURES, TYPE_OPTIONS
 from deltaprop.backends.cuda.cublas import Products
 from deltaprop.backends.cuda.launching import kind_of
 from deltaprop.backends.cuda.shared_memory import Shape
 from deltaprop.backends.cuda.thread_state import Found, Here
+from deltaprop.backends.kernel_names import NAMES, check_names
+from deltaprop.backends.kernel_sources import included
 
 #: Bytes that the device has, all of them always free.
 MEMORY = 2**40
@@ -61,6 +63,8 @@ def library(file, dtype, definitions=()):
         wrapper.write_text("\n".join(lines))
         command = ["g++", "-O1", "-shared", "-fPIC", "-ffp-contract=off", *options, str(wrapper), "-o", str(output)]
         subprocess.run(command, check=True, capture_output=True, text=True)
+        if NAMES in included(f"cuda/{file}.cu"):
+            check_names(output.read_bytes(), f"cuda/{file}.cu", STRUCTURES.get(file, ()))
         return ctypes.CDLL(str(output)), {name: int(found[1]) if found else 1 for name, found in clusters.items()}
 
 

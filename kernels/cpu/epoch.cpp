@@ -12,8 +12,7 @@
 // interface, which takes a row-major matrix for its transpose) the caller hands in; it has to be one that several
 // threads may call at once, and each call is to use one thread. -DDELTAPROP_REAL=float or double is the type.
 #include "cpu/fast_math.h"
-#include "shared/activation.cuh"
-#include "shared/loss.cuh"
+#include "shared/names.cuh"
 #include "cpu/panels.h"
 #include "cpu/small_product.h"
 #include "cpu/thread_pool.h"
@@ -26,8 +25,8 @@
 extern "C" struct Plan {
     int64_t layers;              // weight matrices
     const int64_t* sizes;        // (layers + 1,)
-    const int64_t* activations;  // (layers,) by their place in DELTAPROP_FOR_EACH_ACTIVATION; softmax is -1
-    int64_t loss;                // by its place in enum Loss
+    const int64_t* activations;  // (layers,), numbers as in names.cuh
+    int64_t loss;                // its number, as in names.cuh
     void* parameters;            // all weights, layer by layer, then all biases
     const void* x;               // (samples, sizes[0])
     const void* y;               // (samples, sizes[layers])
@@ -36,7 +35,7 @@ extern "C" struct Plan {
     int64_t weights_stride, order_stride;  // entries from those of one epoch to those of the next
     int64_t samples, batch;
     const double *scales, *penalties, *decays;  // one a minibatch: of delta^(L); of W in its gradient; of sum W^2
-    int64_t optimizer;                          // by its place in enum Optimizer
+    int64_t optimizer;                          // its number, as in names.cuh
     void *first, *second;                       // velocity; or the moments
     const double* learning_rates;                         // (epochs,)
     double momentum, beta_1, beta_2, epsilon, weight_decay;  // the last times the learning rate is what AdamW takes off
@@ -50,8 +49,7 @@ extern "C" struct Plan {
     const volatile int32_t* stop;  // once it is not 0 the rest is left undone, in the middle of a step; or null
 };
 
-enum Loss { squared_error, huber, absolute_error, binary, clipped_binary, categorical, clipped_categorical, poisson };
-enum Optimizer { sgd, momentum, nesterov, adam };
+DELTAPROP_EXPORT_SIZE(Plan)
 
 namespace {
 
@@ -206,7 +204,7 @@ private:
             return;
         }
         step.rate = p.learning_rates[step.epoch];
-        if (p.optimizer == adam) {
+        if (p.optimizer == optimizer_number::adam) {
             const double t = double(step.taken + 1);
             step.rate *= std::sqrt(1 - std::pow(p.beta_2, t)) / (1 - std::pow(p.beta_1, t));
         }
@@ -368,22 +366,22 @@ private:
     }
 
     static void value(int64_t activation, const T* z, T* a, int64_t n) {
-        int64_t place = 0;
-#define DO(NAME, G) if (activation == place++) return value_of<G>(z, a, n);
+#define DO(NAME, G) \
+        if (activation == activation_number::NAME) return value_of<G>(z, a, n);
         DELTAPROP_FOR_EACH_ACTIVATION(DO)
 #undef DO
     }
     static void times_gradient(int64_t activation, const T* z, T* delta, int64_t n) {
-        int64_t place = 0;
-#define DO(NAME, G) if (activation == place++) return times_gradient_of<G>(z, delta, n);
+#define DO(NAME, G) \
+        if (activation == activation_number::NAME) return times_gradient_of<G>(z, delta, n);
         DELTAPROP_FOR_EACH_ACTIVATION(DO)
 #undef DO
     }
 
     // The cost of these rows; delta^(L) of them into D_. a^(L) is not kept.
     double output_delta(const Step& step, int64_t from, int64_t to, T scale) {
-        if (p.loss == categorical) return softmax_rows<false>(step, from, to, scale);
-        if (p.loss == clipped_categorical) return softmax_rows<true>(step, from, to, scale);
+        if (p.loss == loss_number::categorical_cross_entropy) return softmax_rows<false>(step, from, to, scale);
+        if (p.loss == loss_number::clipped_categorical_cross_entropy) return softmax_rows<true>(step, from, to, scale);
         const int64_t last = p.layers - 1, columns = p.sizes[p.layers];
         double cost = 0;
         for (int64_t i = from; i < to; ++i) {
@@ -444,18 +442,12 @@ private:
     T row(const T* z, const T* y, T* delta, int64_t columns, T scale) const {
         const int64_t activation = p.activations[p.layers - 1];
 #define DELTAPROP_DO(LOSS, NAME, G) \
-        if (p.loss == places::LOSS && activation == places::NAME) return loss_row<loss::LOSS, G>(z, y, delta, columns, scale);
-        DELTAPROP_FOR_EACH_LOSS
+        if (p.loss == loss_number::LOSS && activation == activation_number::NAME) \
+            return loss_row<loss::LOSS, G>(z, y, delta, columns, scale);
+        DELTAPROP_FOR_EACH_PAIR
 #undef DELTAPROP_DO
         return T(NAN);
     }
-
-    // Numbers of losses and activations by the names that DELTAPROP_FOR_EACH_LOSS gives them.
-    struct places {
-        enum { squared_error = ::squared_error, huber = ::huber, absolute_error = ::absolute_error,
-               binary_cross_entropy = ::binary, clipped_binary_cross_entropy = ::clipped_binary, poisson = ::poisson };
-        enum { sigmoid, tanh, relu, leaky_relu, identity, softplus, silu, gelu, exp };
-    };
 
     template <class Loss, class G> static T loss_row(const T* z, const T* y, T* delta, int64_t columns, T scale) {
         T cost = 0;
@@ -479,7 +471,7 @@ private:
             decays_[step.epoch * p.threads + part] += p.decays[k] * squared_norm(weights, (to - from) * s_in);
         if (!is_small(l) && in_panels(m)) {
             update_in_panels(step, l, from, to, part, a);
-        } else if (p.optimizer == sgd) {
+        } else if (p.optimizer == optimizer_number::sgd) {
             gradient_of(l, from, to - from, m, a, -rate, T(1) - rate * penalty, weights);
         } else {
             const int64_t at_once = std::max<int64_t>(1, block_entries() / s_in);
@@ -501,7 +493,7 @@ private:
         const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1], m = step.m, WIDTH = panels::width<T>();
         const T rate = T(step.rate), penalty = T(p.penalties[step.k]);
         const panels::Second<T> inputs{a, s_in, false};
-        const bool descends = p.optimizer == sgd;
+        const bool descends = p.optimizer == optimizer_number::sgd;
         // Of plain descent all units at once, of others as many as the gradient has room for.
         const int64_t at_once = descends ? to - from : GRADIENT_BLOCK / WIDTH;
         for (int64_t unit = from; unit < to; unit += at_once) {
@@ -566,11 +558,11 @@ private:
     void move(const Step& step, T* theta, const T* gradient, int64_t n, bool decayed) {
         const int64_t offset = theta - static_cast<T*>(p.parameters);
         const T rate = T(step.rate);
-        if (p.optimizer == sgd) {
+        if (p.optimizer == optimizer_number::sgd) {
             for (int64_t i = 0; i < n; ++i) theta[i] -= rate * gradient[i];
             return;
         }
-        if (p.optimizer == adam) {
+        if (p.optimizer == optimizer_number::adam) {
             const T beta_1 = T(p.beta_1), beta_2 = T(p.beta_2), epsilon = T(p.epsilon);
             const T new_1 = T(1) - beta_1, new_2 = T(1) - beta_2, keep = decayed ? T(1 - p.learning_rates[step.epoch] * p.weight_decay) : T(1);
             T *first = static_cast<T*>(p.first) + offset, *second = static_cast<T*>(p.second) + offset;
@@ -585,7 +577,7 @@ private:
         }
         T* velocity = static_cast<T*>(p.first) + offset;
         const T mu = T(p.momentum);
-        const bool ahead = p.optimizer == nesterov;
+        const bool ahead = p.optimizer == optimizer_number::nesterov;
 #pragma GCC ivdep
         for (int64_t i = 0; i < n; ++i) {
             const T down = rate * gradient[i], v = mu * velocity[i] - down;

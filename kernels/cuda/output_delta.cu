@@ -57,4 +57,4 @@ template <class Loss, class G, int N> __device__ void output_delta(const Output&
         else                                                                                      \
             output_delta<loss::LOSS, G, 1>(GIVEN);                                                \
     }
-DELTAPROP_FOR_EACH_LOSS
+DELTAPROP_FOR_EACH_PAIR

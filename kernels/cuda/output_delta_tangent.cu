@@ -20,7 +20,7 @@ __device__ void output_delta_tangent(ARGUMENTS) {
     extern "C" __global__ void output_delta_tangent_##LOSS##_##NAME(ARGUMENTS) { \
         output_delta_tangent<loss::LOSS, G>(z, a, y, dz, da, weights, scale, out, columns, n);   \
     }
-DELTAPROP_FOR_EACH_LOSS
+DELTAPROP_FOR_EACH_PAIR
 
 // delta^(L) = a - y here too, so it moves as a does.
 extern "C" __global__ void output_delta_tangent_categorical_cross_entropy_softmax(ARGUMENTS) {

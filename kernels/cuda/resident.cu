@@ -34,7 +34,7 @@ typedef long long integer;
 // parts (C, height, share).
 struct Layer {
     int s_in, s_out;
-    int activation;                    // by its place in DELTAPROP_FOR_EACH_ACTIVATION; softmax is -1
+    int activation;                    // its number, as in names.cuh
     int split, share;                  // whether blocks share its units; units a block owns at most
     int a_stride, w_stride, z_stride;  // entries between rows of a, its input, of W, and of z and delta
     int W, b;                          // a moment of W lies `state` (or twice that) after it
@@ -49,7 +49,7 @@ struct Layer {
 struct Shape {
     int layers;
     Layer layer[8];
-    int loss, optimizer;     // by its place in struct place and in the enum below
+    int loss, optimizer;     // their numbers, as in names.cuh
     int batch, height;       // rows of a minibatch, and of the matrices that hold one: a multiple of every `rows`
     int threads;
     int rows_unrolled;       // rows that the loops of the update take at once
@@ -80,7 +80,9 @@ struct Plan {
     integer x_bytes, y_bytes;                  // bytes a copy
 };
 
-enum Optimizer { sgd, momentum, nesterov, adam };
+DELTAPROP_EXPORT_SIZE(Plan)
+DELTAPROP_EXPORT_SIZE(Shape)
+DELTAPROP_EXPORT_SIZE(Layer)
 
 // What differs from step to step: the factor of delta^(L), of W in its gradient, of sum W^2; eta, with Adam's bias
 // correction; what is taken off the weights by AdamW.
@@ -277,7 +279,7 @@ private:
         return BLOCKS > 1 && first.split && (BLOCKS - 1) * first.share >= first.s_out;
     }
     __device__ static int threads() { return Source::threads(); }
-    __device__ int states() const { return shape().optimizer == sgd ? 0 : shape().optimizer == adam ? 2 : 1; }
+    __device__ int states() const { return moments_of(shape().optimizer); }
 
     // Units of a layer that come before those of this block, and how many it owns.
     __device__ int first_of(const Layer& layer) const { return layer.split ? rank * layer.share : 0; }
@@ -500,8 +502,8 @@ private:
     __device__ real output_row(const Layer& last, int row, int columns, const real* y, int lane, int lanes,
                                real scale) {
         real *z = at + last.Z + row * last.z_stride, *delta = at + last.delta + row * last.z_stride, cost_here = 0;
-        const bool clipped = shape().loss == place::clipped_categorical_cross_entropy;
-        if (!clipped && shape().loss != place::categorical_cross_entropy) {
+        const bool clipped = shape().loss == loss_number::clipped_categorical_cross_entropy;
+        if (!clipped && shape().loss != loss_number::categorical_cross_entropy) {
             UNROLL_BY(1)
             for (int j = lane; j < columns; j += lanes) {
                 real a, slope = 0, cost = 0;
@@ -691,15 +693,15 @@ private:
 
     // theta after a step by its gradient, and its moments; see sgd.cu and adam.cu.
     __device__ real moved(real theta, real g, real& first, real& second, real rate, real weight_decay) const {
-        if (shape().optimizer == sgd) return theta - rate * g;
-        if (shape().optimizer == adam) {
+        if (shape().optimizer == optimizer_number::sgd) return theta - rate * g;
+        if (shape().optimizer == optimizer_number::adam) {
             first = beta_1 * first + (real(1) - beta_1) * g;
             second = beta_2 * second + (real(1) - beta_2) * (g * g);
             return theta - weight_decay * theta - rate * first / (sqrt(second) + epsilon);
         }
         const real step = rate * g;
         first = mu * first - step;
-        return theta + (shape().optimizer == nesterov ? mu * first - step : first);
+        return theta + (shape().optimizer == optimizer_number::nesterov ? mu * first - step : first);
     }
 
     // -- epochs -------------------------------------------------------------------------------------------------

@@ -59,8 +59,8 @@ extern "C" __global__ __launch_bounds__(256) void small_output(
     if (step && blockIdx.x == 0 && warp == 0 && lane == 0) *step += 1;
     if (warp >= ROWS || row >= rows) return;
     real ai = 0, slope = 0, cost = 0;
-    const bool clipped = loss == place::clipped_categorical_cross_entropy;
-    if (clipped || loss == place::categorical_cross_entropy) softmax(clipped, there, own, target, ai, slope, cost);
+    const bool clipped = loss == loss_number::clipped_categorical_cross_entropy;
+    if (clipped || loss == loss_number::categorical_cross_entropy) softmax(clipped, there, own, target, ai, slope, cost);
     else if (there) chosen_loss(loss, activation, own, target, ai, slope, cost);
     cost = warp_sum(cost);
     if (lane == 0) row_cost[row] = weight * cost;

@@ -113,14 +113,19 @@ struct exp_ {
 
 }  // namespace activation
 
-// DO(name, type) for every activation that acts on one element at a time.
-#define DELTAPROP_FOR_EACH_ACTIVATION(DO) \
-    DO(sigmoid, activation::sigmoid)      \
-    DO(tanh, activation::tanh_)           \
-    DO(relu, activation::relu)            \
-    DO(leaky_relu, activation::leaky_relu) \
-    DO(identity, activation::identity)    \
-    DO(softplus, activation::softplus)    \
-    DO(silu, activation::silu)            \
-    DO(gelu, activation::gelu)            \
-    DO(exp, activation::exp_)
+// The table of all activations that act on one element at a time: DO(WITH, name, type). An activation's number is its
+// place here, see names.cuh.
+#define DELTAPROP_ACTIVATIONS(DO, WITH)          \
+    DO(WITH, sigmoid, activation::sigmoid)       \
+    DO(WITH, tanh, activation::tanh_)            \
+    DO(WITH, relu, activation::relu)             \
+    DO(WITH, leaky_relu, activation::leaky_relu) \
+    DO(WITH, identity, activation::identity)     \
+    DO(WITH, softplus, activation::softplus)     \
+    DO(WITH, silu, activation::silu)             \
+    DO(WITH, gelu, activation::gelu)             \
+    DO(WITH, exp, activation::exp_)
+
+// DO(name, type) for each of them.
+#define DELTAPROP_FOR_EACH_ACTIVATION(DO) DELTAPROP_ACTIVATIONS(DELTAPROP_WITHOUT, DO)
+#define DELTAPROP_WITHOUT(DO, NAME, G) DO(NAME, G)

@@ -80,15 +80,23 @@ struct absolute_error {
 
 }  // namespace loss
 
-// DELTAPROP_DO(loss, name, activation), which the including file defines, for every loss with every output activation
-// it goes with, softmax apart.
-#define DELTAPROP_SQUARED_ERROR(NAME, G) DELTAPROP_DO(squared_error, NAME, G)
-#define DELTAPROP_HUBER(NAME, G) DELTAPROP_DO(huber, NAME, G)
-#define DELTAPROP_ABSOLUTE_ERROR(NAME, G) DELTAPROP_DO(absolute_error, NAME, G)
-#define DELTAPROP_FOR_EACH_LOSS                            \
-    DELTAPROP_FOR_EACH_ACTIVATION(DELTAPROP_ABSOLUTE_ERROR) \
-    DELTAPROP_FOR_EACH_ACTIVATION(DELTAPROP_SQUARED_ERROR) \
-    DELTAPROP_FOR_EACH_ACTIVATION(DELTAPROP_HUBER)         \
-    DELTAPROP_DO(binary_cross_entropy, sigmoid, activation::sigmoid) \
-    DELTAPROP_DO(clipped_binary_cross_entropy, sigmoid, activation::sigmoid) \
-    DELTAPROP_DO(poisson, exp, activation::exp_)
+// The table of all losses: DO(name, output). A loss's number is its place here, see names.cuh. `output` is the output
+// activation that the loss goes with, or `any`: every one that acts on one element at a time.
+#define DELTAPROP_FOR_EACH_LOSS(DO)                 \
+    DO(squared_error, any)                          \
+    DO(huber, any)                                  \
+    DO(absolute_error, any)                         \
+    DO(binary_cross_entropy, sigmoid)               \
+    DO(clipped_binary_cross_entropy, sigmoid)       \
+    DO(categorical_cross_entropy, softmax)          \
+    DO(clipped_categorical_cross_entropy, softmax)  \
+    DO(poisson, exp)
+
+// DELTAPROP_DO(loss, name, type), which the including file defines, for every loss with each activation that it goes
+// with. Softmax is left out: it needs whole rows.
+#define DELTAPROP_FOR_EACH_PAIR DELTAPROP_FOR_EACH_LOSS(DELTAPROP_PAIRS)
+#define DELTAPROP_PAIRS(LOSS, OUTPUT) DELTAPROP_PAIRS_##OUTPUT(LOSS)
+#define DELTAPROP_PAIRS_any(LOSS) DELTAPROP_ACTIVATIONS(DELTAPROP_DO, LOSS)
+#define DELTAPROP_PAIRS_sigmoid(LOSS) DELTAPROP_DO(LOSS, sigmoid, activation::sigmoid)
+#define DELTAPROP_PAIRS_exp(LOSS) DELTAPROP_DO(LOSS, exp, activation::exp_)
+#define DELTAPROP_PAIRS_softmax(LOSS)

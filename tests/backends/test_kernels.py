@@ -12,6 +12,7 @@ import deltaprop as dp
 from deltaprop.backends.cuda import compiler as cuda_compiler
 from deltaprop.backends.cuda.compiler import (
     NARROW,
+    STRUCTURES,
     cached_cubin,
     compile_all,
     compile_kernels,
@@ -20,6 +21,7 @@ from deltaprop.backends.cuda.compiler import (
     waiting_for_compiler,
 )
 from deltaprop.backends.cuda.shared_memory import find_residence
+from deltaprop.backends.kernel_names import check_names
 from deltaprop.derivation.optimizers import rule_of
 
 FILES = kernel_files()
@@ -75,6 +77,7 @@ def test_kernels_of_resident_networks_compile_fast(name, dtype, architecture, li
     code = compile_kernels("resident", dtype, architecture, found.definitions)
     assert f"resident_{found.blocks}".encode() in code
     assert time.process_time() - began < 10
+    check_names(code, "cuda/resident.cu", STRUCTURES["resident"])
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name not in WITH_DOUBLE])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
@@ -29,6 +30,13 @@ def kernel_files(folder: str = "") -> dict[str, Traversable]:
 def read(name: str) -> str:
     """The text of the file called `name`, such as "cuda/adam.cu"."""
     return files("deltaprop.kernels").joinpath(name).read_text(encoding="utf-8")
+
+
+@cache
+def included(name: str) -> frozenset[str]:
+    """The names of the files under ``kernels/`` that one of them includes, directly or through another."""
+    own = re.findall(r'^#include "(.+)"', read(name), re.MULTILINE)
+    return frozenset(own).union(*map(included, own))
 
 
 @cache

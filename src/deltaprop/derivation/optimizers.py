@@ -16,7 +16,7 @@ import numpy as np
 from deltaprop.arguments import check_bool, check_number
 from deltaprop.backends import Backend
 from deltaprop.backends.base import Scalar
-from deltaprop.backends.places import ADAM, MOMENTUM, NESTEROV, Rule
+from deltaprop.backends.kernel_names import Rule
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.schedules import Plateau, ReduceOnPlateau
 from deltaprop.derivation.state import NetworkState
@@ -281,9 +281,9 @@ def rule_of(optimizer: Optimizer) -> Rule | None:
     if type(optimizer) not in (SGD, Adam, AdamW):
         return None
     if isinstance(optimizer, Adam):
-        return Rule(ADAM, 0.0, optimizer.beta_1, optimizer.beta_2, optimizer.epsilon)
+        return Rule("adam", 0.0, optimizer.beta_1, optimizer.beta_2, optimizer.epsilon)
     if isinstance(optimizer, SGD) and optimizer.momentum:
-        return Rule(NESTEROV if optimizer.nesterov else MOMENTUM, optimizer.momentum)
+        return Rule("nesterov" if optimizer.nesterov else "momentum", optimizer.momentum)
     return Rule()
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Array
+from deltaprop.backends.kernel_names import activation_number, loss_number
 from deltaprop.backends.native.compiler import find_compiler
 from deltaprop.backends.native.library import Plan, gemm, library, pointer
-from deltaprop.backends.places import LOSSES, activation_place
 from deltaprop.derivation.optimizers import Optimizer, rule_of
 from deltaprop.derivation.state import NetworkState
 from deltaprop.errors import BackendError
@@ -95,15 +95,16 @@ class PlanTable:
     def _describe_network(self) -> None:
         network, rows = self.network, self.rows
         sizes = np.array(network.layer_sizes, np.int64)
-        activations = np.array([activation_place(g) for g in network.activations], np.int64)
-        rows["layers"], rows["loss"] = len(activations), LOSSES.index(network.loss)
+        activations = np.array([activation_number(g) for g in network.activations], np.int64)
+        rows["layers"], rows["loss"] = len(activations), loss_number(network.loss)
         rows["gemm"] = gemm(network.dtype)
         self.point("sizes", sizes, sizes.shape)
         self.point("activations", activations, activations.shape)
 
     def _describe_optimizers(self, optimizers: Sequence[Optimizer]) -> None:
         rules: list[Any] = [rule_of(optimizer) for optimizer in optimizers]
-        for name in ("optimizer", "momentum", "beta_1", "beta_2", "epsilon"):
+        self.rows["optimizer"] = [rule.number for rule in rules]
+        for name in ("momentum", "beta_1", "beta_2", "epsilon"):
             self.rows[name] = [getattr(rule, name) for rule in rules]
         self.rows["weight_decay"] = [getattr(optimizer, "weight_decay", 0.0) for optimizer in optimizers]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.backends.places import Rule
+from deltaprop.backends.kernel_names import Rule
 from deltaprop.epochs.members import Member, MembersEpoch, MembersTask, Numbers, Passes
 
 

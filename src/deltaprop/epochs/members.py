@@ -12,7 +12,7 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.places import Rule
+from deltaprop.backends.kernel_names import Rule
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.optimizers import Optimizer, rule_of
 from deltaprop.derivation.state import NetworkState

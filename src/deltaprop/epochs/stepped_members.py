@@ -8,7 +8,6 @@ from typing import Any, Self
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.places import ADAM, NESTEROV
 from deltaprop.derivation.backprop import Workspace, backward, forward
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.state import NetworkState
@@ -42,7 +41,7 @@ class SteppedMembers(GroupedMembers):
         """Numbers of samples and of samples a step, the update rule, and which layers drop units."""
         rule: Any = member.rule
         dropped = tuple(p > 0 for p in member.dropout)
-        return (member.samples, member.batch_size, rule.optimizer, member.sample_weight is None, dropped)
+        return (member.samples, member.batch_size, rule.name, member.sample_weight is None, dropped)
 
     def run(self, group: Group) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Take the steps of an epoch one after the other, every member's at once."""
@@ -112,7 +111,7 @@ class SteppedMembers(GroupedMembers):
             return [getattr(rule, name) for rule in rules]
 
         rate, decay = rates.T
-        if group.rule.optimizer == ADAM:
+        if group.rule.name == "adam":
             network.backend.adam_update(
                 network.parameters,
                 gradient.flat,
@@ -127,5 +126,5 @@ class SteppedMembers(GroupedMembers):
             )
             return
         velocity = moments[0] if moments else None
-        nesterov, momentum = group.rule.optimizer == NESTEROV, of_each("momentum")
+        nesterov, momentum = group.rule.name == "nesterov", of_each("momentum")
         network.backend.sgd_update(network.parameters, gradient.flat, velocity, rate, momentum, nesterov)

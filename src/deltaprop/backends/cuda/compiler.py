@@ -18,6 +18,8 @@ from pathlib import Path
 
 from deltaprop.backends import kernel_sources
 from deltaprop.backends.compiled_files import load_compiled
+from deltaprop.backends.cuda.shared_memory_plan import Layer, Plan, Shape
+from deltaprop.backends.kernel_names import NAMES, check_names
 
 #: Type names of CUDA C++ by NumPy dtype name, and the options that choose them (see ``kernels/cuda/real.cuh``).
 TYPE_OPTIONS = {
@@ -41,6 +43,8 @@ NARROW = {
     "small_gradient": ("bfloat16",),
     "small_output": ("bfloat16",),
 }
+#: Structures that Python fills in for the kernels of a file.
+STRUCTURES = {"resident": (Plan, Shape, Layer)}
 
 
 def kernel_files() -> list[str]:
@@ -102,7 +106,15 @@ def compile_kernels(
 
 
 def cached_cubin(name: str, dtype: str, architecture: str, definitions: tuple[str, ...] = ()) -> Path:
-    """Path of the compiled file, compiling it where no earlier process has."""
+    """Path of the compiled file, compiling it where no earlier process has.
+
+    Raises
+    ------
+    BackendError
+        If the file knows something by number, and by another number than Python.
+    RuntimeError
+        If the compiler refuses it.
+    """
     from cupy.cuda import nvrtc
 
     options = (*OPTIONS, *TYPE_OPTIONS[dtype], *definitions)
@@ -112,8 +124,14 @@ def cached_cubin(name: str, dtype: str, architecture: str, definitions: tuple[st
         ".cubin",
         identity,
         lambda folder: compile_kernels(name, dtype, architecture, definitions),
-        lambda path: path,
+        lambda path: _checked(path, name),
     )
+
+
+def _checked(path: Path, name: str) -> Path:
+    if NAMES in kernel_sources.included(f"cuda/{name}.cu"):
+        check_names(path.read_bytes(), f"cuda/{name}.cu", STRUCTURES.get(name, ()))
+    return path
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import numpy as np
 from deltaprop.backends.base import Array
 from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.backends.cuda.message import Message
+from deltaprop.backends.cuda.shared_memory_plan import MOST_LAYERS, Layer, Plan, Shape
 from deltaprop.backends.cuda.shared_memory_tiles import (
     BLOCK_BARRIER,
     CLUSTER_BARRIER,
@@ -32,10 +33,8 @@ from deltaprop.backends.cuda.shared_memory_tiles import (
     rows_back,
     units_updated,
 )
-from deltaprop.backends.places import LOSSES, Rule, activation_place
+from deltaprop.backends.kernel_names import Rule, activation_number, loss_number
 
-#: As many as ``struct Shape`` has room for.
-MOST_LAYERS = 8
 #: Blocks a cluster; more than one needs clusters, which began with sm_90.
 CLUSTERS = (1, 2, 4, 8)
 #: Threads a block: powers of two. On an H200 the more were never the slower, but of fewer several blocks fit a
@@ -43,66 +42,6 @@ CLUSTERS = (1, 2, 4, 8)
 THREADS, THREADS_OF_MANY = (512,), (256, 512)
 #: Numbers of a step in the table that the kernel reads, see ``struct Terms``.
 TERMS = 5
-
-_I, _L, _D, _P = ctypes.c_int, ctypes.c_longlong, ctypes.c_double, ctypes.c_void_p
-
-
-class Layer(ctypes.Structure):
-    """The twin of ``struct Layer`` in ``kernels/cuda/resident.cu``, which says what the fields mean."""
-
-    _fields_ = tuple(
-        (name, _I)
-        for name in (
-            *("s_in", "s_out", "activation", "split", "share", "a_stride", "w_stride", "z_stride"),
-            *("W", "b", "A", "Z", "delta", "parts", "first_weight", "first_bias"),
-            *("units", "rows", "lanes", "slices", "rows_back", "units_updated", "weights_from", "biases_from"),
-        )
-    )
-
-
-class Shape(ctypes.Structure):
-    """The twin of ``struct Shape`` in ``kernels/cuda/resident.cu``, which says what the fields mean."""
-
-    _fields_ = (
-        ("layers", _I),
-        ("layer", Layer * MOST_LAYERS),
-        *(
-            (name, _I)
-            for name in (
-                *(
-                    "loss",
-                    "optimizer",
-                    "batch",
-                    "height",
-                    "threads",
-                    "rows_unrolled",
-                    "n",
-                    "state",
-                    "X",
-                    "Y",
-                    "weights",
-                    "order",
-                ),
-                *("arrivals", "partial", "sums", "entries", "x_lanes", "y_lanes", "output_lanes"),
-            )
-        ),
-    )
-
-
-class Plan(ctypes.Structure):
-    """The twin of ``struct Plan`` in ``kernels/cuda/resident.cu``, which says what the fields mean."""
-
-    _fields_ = (
-        ("shape", Shape),
-        *((name, _L) for name in ("samples", "steps", "epochs")),
-        *((name, _P) for name in ("parameters", "first", "second", "x", "y", "weights", "order")),
-        ("order_stride", _L),
-        ("terms", _P),
-        ("terms_stride", _L),
-        *((name, _D) for name in ("momentum", "beta_1", "beta_2", "epsilon")),
-        *((name, _P) for name in ("cost", "decay", "squares", "diverged")),
-        *((name, _L) for name in ("keep_last_good", "x_bytes", "y_bytes")),
-    )
 
 
 class Memory:
@@ -160,8 +99,8 @@ class Residence:
         Whether it fits or not.
         """
         memory, pack = Memory(dtype.itemsize), 16 // dtype.itemsize
-        shape = Shape(layers=len(activations), loss=LOSSES.index(loss), batch=batch, threads=threads)
-        shape.height, shape.optimizer = divisible(batch), rule.optimizer
+        shape = Shape(layers=len(activations), loss=loss_number(loss), batch=batch, threads=threads)
+        shape.height, shape.optimizer = divisible(batch), rule.number
         most = divisors(batch, MOST_ROWS)[-1]
         shape.rows_unrolled = most if most >= 4 or most == batch else 4
         shape.n = sum((s_in + 1) * s_out for s_in, s_out in pairwise(layer_sizes))
@@ -170,7 +109,7 @@ class Residence:
         cycles, partial, columns = 0.0, 0, 0
         for l, (s_in, s_out) in enumerate(pairwise(layer_sizes)):
             layer = layers[l]
-            layer.s_in, layer.s_out, layer.activation = s_in, s_out, activation_place(activations[l])
+            layer.s_in, layer.s_out, layer.activation = s_in, s_out, activation_number(activations[l])
             layer.split = l < split
             layer.share = rounded_up(-(-s_out // blocks), pack) if layer.split else divisible(s_out)
             work = Work(layer.share, s_in, s_in if layer.split else columns, shape.height, pack, rule.moments, threads)

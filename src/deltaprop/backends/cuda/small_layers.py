@@ -18,7 +18,7 @@ import numpy as np
 from deltaprop.backends.base import Array, Scalar
 from deltaprop.backends.cuda.launching import NULL, number
 from deltaprop.backends.cuda.library_layers import LibraryLayers
-from deltaprop.backends.places import LOSSES, activation_place
+from deltaprop.backends.kernel_names import activation_number, loss_number
 
 #: Units of an output layer that the lanes of a warp can hold, and rows up to which its kernel is tried: the weight
 #: gradient that goes with it has few blocks, each of which walks all rows.
@@ -253,7 +253,7 @@ class SmallLayers:
 
     def _forward(self, tile: Tile, A: Array, W: Array, b: Array, activation: str, Z: Array, out: Array) -> None:
         rows, (units, inputs) = A.shape[0], W.shape
-        own = (A.shape[1], Z.shape[1], activation_place(activation), self._packed(A, W))
+        own = (A.shape[1], Z.shape[1], activation_number(activation), self._packed(A, W))
         sizes = map(np.int32, (rows, inputs, units, *own))
         kernel = self.backend._kernel("small_forward", f"small_forward_{tile.name}", Z.dtype)
         warps = tile.warps(inputs) if tile.depth else min(8, -(-inputs // 128))
@@ -272,7 +272,7 @@ class SmallLayers:
         backend, (A, W, b, activation, Z, out, _) = self.backend, layer
         rows, (units, inputs), step = A.shape[0], W.shape, self.backend._here.step
         own = (rows, inputs, A.shape[1], units, delta.shape[1], self._packed(A, W))
-        sizes = (LOSSES.index(loss), activation_place(activation), *own)
+        sizes = (loss_number(loss), activation_number(activation), *own)
         arrays = (A, W, b, Z, out, Y, NULL if weights is None else weights, delta, row_cost)
         arguments = (*arrays, *number(scale, W.dtype), NULL if step is None else step, *map(np.int32, sizes))
         warps = max(OUTPUT_ROWS, min(8, -(-inputs // 128)))
@@ -283,7 +283,7 @@ class SmallLayers:
     ) -> None:
         rows, (after, columns) = delta.shape[0], W.shape
         packed = self._packed(delta, W), self._packed(out, Z, *(() if mask is None else (mask,)))
-        own = (delta.shape[1], out.shape[1], activation_place(activation), *packed)
+        own = (delta.shape[1], out.shape[1], activation_number(activation), *packed)
         sizes = map(np.int32, (rows, after, columns, *own))
         kernel = self.backend._kernel("small_delta", f"small_delta_{tile.name}", out.dtype)
         warps = tile.warps(after) if tile.depth else max(tile.rows, min(32 // W.dtype.itemsize, after // 16))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from deltaprop.backends.kernel_names import check_names
 from deltaprop.backends.native.arrays import address
 from deltaprop.backends.native.compiler import native_library
 from deltaprop.errors import BackendError
@@ -112,7 +114,7 @@ def library(dtype: np.dtype[Any]) -> ctypes.CDLL:
 def _load(real: str) -> ctypes.CDLL | str:
     """The library, or why it cannot be had: a compiler that fails is not asked again by every fit."""
     try:
-        loaded = native_library(real, lambda path: ctypes.CDLL(str(path)))
+        loaded = native_library(real, _checked)
     except BackendError as error:
         return str(error)
     except OSError as error:
@@ -121,6 +123,11 @@ def _load(real: str) -> ctypes.CDLL | str:
     loaded.run_members.argtypes, loaded.run_members.restype = [_P, _P, _I, _I, _I], None
     loaded.scratch_entries.argtypes, loaded.scratch_entries.restype = [ctypes.POINTER(Plan)], _I
     return loaded
+
+
+def _checked(path: Path) -> ctypes.CDLL:
+    check_names(path.read_bytes(), "cpu/epoch.cpp", (Plan,))
+    return ctypes.CDLL(str(path))
 
 
 def gemm(dtype: np.dtype[Any]) -> int:
