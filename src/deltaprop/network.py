@@ -29,7 +29,8 @@ from deltaprop.epochs.trainer import check_dropout
 from deltaprop.files.atomic_file import check_writable
 from deltaprop.files.model_file import Tensors, read_model, write_model
 from deltaprop.inputs.arrays import HostData
-from deltaprop.inputs.sources import CheckedSource, Rows, Source, converted_rows, find_source
+from deltaprop.inputs.parts import find_source
+from deltaprop.inputs.sources import CheckedSource, Rows, Source, converted_rows
 from deltaprop.network_function import NetworkFunction
 from deltaprop.reports.history import History
 from deltaprop.reports.plotting import plot_weights
