@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from deltaprop import forks as forks
 
+#: The one place of the version: the build reads it here, without importing anything.
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
