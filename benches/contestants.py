@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +61,7 @@ def blocks_of(whole_epoch: object) -> int | None:
     return whole_epoch.run.residence.blocks if isinstance(whole_epoch, ResidentEpoch) else None
 
 
-def check_kept(trainer: object, way: str) -> None:
+def check_kept(trainer: Any, way: str) -> None:
     """Refuse what a trainer has done in another way than by the class called `way`: no time stands under its name.
 
     Raises
@@ -85,7 +86,7 @@ class Ours:
         from deltaprop.epochs.trainer import Trainer
 
         loss = "binary_cross_entropy" if case.sizes[-1] == 1 else "categorical_cross_entropy"
-        precision_asked = None if precision == "fp32" else precision
+        precision_asked: Any = None if precision == "fp32" else precision
         self.net = dp.Network(case.sizes, loss=loss, dtype="float32", backend=backend, precision=precision_asked)
         self.net.weights, self.net.biases = case.W, case.b
         optimizer, on = dp.SGD(LEARNING_RATE), self.net.backend
@@ -126,12 +127,12 @@ class Torch:
         self.torch, self.device, self.case = torch, device, case
         # TF32 for products of float32 where it is asked for, and nowhere else; this sets allow_tf32 too.
         torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-        layers: list[nn.Module] = []
+        layers: list[Any] = []
         for i, o in pairwise(case.sizes):
             layers += [nn.Linear(i, o), nn.Sigmoid()]
         model = nn.Sequential(*layers[:-1]).to(device)
         with torch.no_grad():
-            for layer, W, b in zip(model[::2], case.W, case.b, strict=True):
+            for layer, W, b in zip(layers[::2], case.W, case.b, strict=True):
                 layer.weight.copy_(torch.from_numpy(W))
                 layer.bias.copy_(torch.from_numpy(b))
         X, Y = torch.from_numpy(case.X).to(device), torch.from_numpy(case.Y).to(device)
@@ -141,7 +142,7 @@ class Torch:
         kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
         family = device.partition(":")[0]
 
-        def forward_backward(rows: "torch.Tensor") -> None:
+        def forward_backward(rows: Any) -> None:
             with torch.autocast(family, kind, enabled=kind is not None):
                 cost = loss(model(X[rows]), Y[rows])
             cost.backward()
@@ -149,21 +150,21 @@ class Torch:
         if way == "compiled":
             compiled = torch.compile(lambda rows: loss(model(X[rows]), Y[rows]), mode="max-autotune")
 
-            def forward_backward(rows: "torch.Tensor") -> None:
+            def forward_backward(rows: Any) -> None:
                 with torch.autocast(family, kind, enabled=kind is not None):
                     cost = compiled(rows)
                 cost.backward()
 
-        def step(rows: "torch.Tensor") -> None:
+        def step(rows: Any) -> None:
             optimizer.zero_grad(set_to_none=way != "graph")
             forward_backward(rows)
             optimizer.step()
 
-        self.step: Callable[[torch.Tensor], None] = step
+        self.step: Callable[[Any], None] = step
         if way == "graph":
             self.step = self._captured(step)
 
-    def _captured(self, step: Callable) -> Callable:
+    def _captured(self, step: Callable[[Any], None]) -> Callable[[Any], None]:
         torch, rows = self.torch, self.order[: self.case.batch].clone()
         start = [p.detach().clone() for p in self.model.parameters()]
         stream = torch.cuda.Stream()
@@ -179,7 +180,7 @@ class Torch:
             for parameter, value in zip(self.model.parameters(), start, strict=True):
                 parameter.copy_(value)
 
-        def replay(batch: "torch.Tensor") -> None:
+        def replay(batch: Any) -> None:
             rows.copy_(batch)
             graph.replay()
 
@@ -245,7 +246,7 @@ class Jax:
             body = lambda theta, rows: (step(theta, rows, X, Y), None)  # noqa: E731
             return lax.scan(body, theta, order, unroll=min(UNROLL, len(order)))[0]
 
-        options = {}
+        options: dict[str, Any] = {}
         if way == "scan, graphs":
             options["compiler_options"] = {"xla_gpu_enable_command_buffer": COMMAND_BUFFERS}
         self.X, self.Y = X, Y
@@ -266,7 +267,7 @@ class Jax:
         return [np.array(x) for pair in self.theta for x in pair]
 
 
-def _rounded_affine(jax: object, dtype: str) -> Callable:
+def _rounded_affine(jax: Any, dtype: str) -> Callable[[Any, Any], Any]:
     """A Wᵀ with operands rounded to `dtype` and sums of float32, and so the products of its derivative."""
     import jax.numpy as jnp
 
@@ -291,7 +292,7 @@ def _rounded_affine(jax: object, dtype: str) -> Callable:
 class Naive:
     """The formulas as one would write them with CuPy's matmul and ufuncs, or NumPy's."""
 
-    def __init__(self, case: Case, xp: object) -> None:
+    def __init__(self, case: Case, xp: Any) -> None:
         self.xp, self.case = xp, case
         self.X, self.Y, self.order = xp.asarray(case.X), xp.asarray(case.Y), xp.asarray(case.order)
         self.W, self.b = [xp.array(W) for W in case.W], [xp.array(b) for b in case.b]

@@ -10,6 +10,7 @@ are inputs, or as many reverse passes as there are outputs.
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ SIZES = (1, 4, 16, 64, 256)
 FIXED, HIDDEN, SAMPLES = 16, 64, 16
 
 
-def passes(sizes: list[int], m: int, rounds: int) -> dict:
+def passes(sizes: list[int], m: int, rounds: int) -> dict[str, Any]:
     """One evaluation, one pass of each mode, the gradient and a Hessian-vector product."""
     rng = np.random.default_rng(0)
     net = dp.Network(sizes, hidden_activation="tanh", loss="squared_error", backend="numpy")
@@ -55,7 +56,7 @@ def passes(sizes: list[int], m: int, rounds: int) -> dict:
     return {"network": "-".join(map(str, sizes)), "samples": m, "seconds": seconds, "evaluations": ratios}
 
 
-def jacobians(n_in: int, n_out: int, rounds: int) -> dict:
+def jacobians(n_in: int, n_out: int, rounds: int) -> dict[str, Any]:
     """The full Jacobian by each mode."""
     net = dp.Network([n_in, HIDDEN, n_out], hidden_activation="tanh", loss="squared_error", backend="numpy")
     X = np.random.default_rng(0).standard_normal((SAMPLES, n_in))

@@ -12,6 +12,7 @@ import json
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sklearn.neural_network as theirs
@@ -125,7 +126,7 @@ def main():
     warnings.simplefilter("ignore", ConvergenceWarning)
     mnist = None
     if arguments.mnist is not None:
-        data = load_dataset(str(arguments.mnist))
+        data: Any = load_dataset(str(arguments.mnist))
         mnist = (np.vstack([data.X, data.test[0]]) / 255.0, np.concatenate([data.y, data.test[1]]))
     rows = []
     for name, kind, parameters, X, y in cases(mnist):
@@ -137,7 +138,7 @@ def main():
             f"{name:28} {solver:6} {us:8.3f} s  scikit-learn {them:8.3f} s  ratio {row['ratio']:5.2f}  "
             f"scores {row['score']:.4f} {row['score_of_scikit_learn']:.4f}  epochs {row['n_iter']}"
         )
-    result = {
+    result: dict[str, Any] = {
         "command": "python -m benches.estimators" + (" --mnist FOLDER" if mnist else ""),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": machine("scikit-learn", "scipy"),

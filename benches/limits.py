@@ -146,8 +146,8 @@ def picture(curves, path):
             if key.startswith(name):
                 x, y = list(curve["seconds"]), [1e6 * s for s in curve["seconds"].values()]
                 axis.plot(x, y, marker="o", label=f"{key.partition(', ')[2]}, slope {curve['slope']:.2f}")
-        x = np.array(x, float)
-        axis.plot(x, y[-1] * (x / x[-1]) ** allowed, "k:", label=f"slope {allowed}")
+        ratio = np.array(x, float) / x[-1]
+        axis.plot(x, y[-1] * ratio**allowed, "k:", label=f"slope {allowed}")
         axis.set(xscale="log", yscale="log", xlabel=name, ylabel="µs a step")
         axis.grid(alpha=0.3)
         axis.legend()

@@ -43,7 +43,8 @@ def main() -> None:
             program = [sys.executable, "-c", "from deltaprop.cli import main; main()"]
             output = subprocess.run([*program, *command], check=True, capture_output=True, text=True).stdout
             seconds.append(time.perf_counter() - began)
-            accuracies.append(float(re.search(r"accuracy ([\d.]+) %", output)[1]))
+            (accuracy,) = re.findall(r"accuracy ([\d.]+) %", output)
+            accuracies.append(float(accuracy))
         row = {
             "setting": name,
             "command": f"deltaprop train MNIST {options}",

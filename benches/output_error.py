@@ -16,15 +16,16 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 import deltaprop as dp
+from deltaprop.derivation.losses import OutputError
 
 from .machine import machine
 
-RULES = ("exact", "simplified")
+RULES: tuple[OutputError, ...] = ("exact", "simplified")
 RATES = (0.1, 0.3, 1.0, 3.0, 10.0)
 EPOCHS = 30
 
 
-def train(rule: str, rate: float, seed: int) -> dict[str, list[float]]:
+def train(rule: OutputError, rate: float, seed: int) -> dict[str, list[float]]:
     """Squared error over the samples trained on, and accuracy on the others, after every epoch."""
     X, y = load_digits(return_X_y=True)
     order = np.random.default_rng(seed).permutation(len(X))

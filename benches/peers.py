@@ -58,7 +58,8 @@ def agreement(make: Callable[[Case], Any], sizes: tuple[int, ...], batch: int) -
 
 def compare(sizes: tuple[int, ...], batch: int, steps: int, rounds: int) -> dict[str, Any]:
     """A row of the table."""
-    case, calls, missing, far = Case(sizes, batch, steps), {}, {}, {}
+    case, missing, far = Case(sizes, batch, steps), {}, {}
+    calls: dict[str, Callable[[], object]] = {}
     for name, make in CONTESTANTS.items():
         try:
             far[name] = agreement(make, sizes, batch)

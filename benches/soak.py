@@ -75,7 +75,8 @@ def main():
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    generator, fits, readings, kinds = random.Random(arguments.seed), 0, [], {}
+    generator, fits, readings = random.Random(arguments.seed), 0, []
+    kinds: dict[str, int] = {}
     began = time.perf_counter()
     with TemporaryDirectory() as folder:
         while time.perf_counter() - began < 60 * arguments.minutes:

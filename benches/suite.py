@@ -7,6 +7,7 @@ alone, by the backend's own library; or, for elementwise functions, copying as m
 """
 
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ class Work:
         self.gradient = Parameters(backend, sizes, dtype)
         self.cost = backend.zeros((), np.float64)
         buffers = [backend.zeros((batch, s), dtype) for s in sizes]
-        self.products = {"forward": [], "backward": []}
+        self.products: dict[str, list[tuple[Any, Any, Any]]] = {"forward": [], "backward": []}
         for l, (W, of_W) in enumerate(zip(self.net.weights, self.gradient.weights, strict=True)):
             self.products["forward"].append((buffers[l], W.T, buffers[l + 1]))
             self.products["backward"].append((buffers[l + 1].T, buffers[l], of_W))

@@ -13,7 +13,9 @@ import datetime
 import json
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.datasets import load_digits, load_wine
@@ -30,7 +32,7 @@ DIGITS = {"alpha": np.logspace(-5, 0, 8).tolist(), "learning_rate_init": np.logs
 WINE = {"alpha": np.logspace(-5, 0, 10).tolist(), "learning_rate_init": np.logspace(-4, -1, 10).tolist()}
 
 
-def cases():
+def cases() -> Iterator[tuple[Any, ...]]:
     """(what, X, y, parameters of the estimator, grid)."""
     X, y = load_digits(return_X_y=True)
     for dtype in ("float64", "float32"):
@@ -85,8 +87,8 @@ def main():
     warnings.simplefilter("ignore")
     os.environ["PYTHONWARNINGS"] = "ignore"  # of the processes that joblib starts
     rows = []
-    for case in cases():
-        row = compare(*case, arguments.rounds)
+    for what, X, y, how, grid in cases():
+        row = compare(what, X, y, how, grid, arguments.rounds)
         rows.append(row)
         us, one, them = (row["seconds"][name]["median"] for name in ("SweepCV", "one by one", "scikit-learn"))
         print(

@@ -453,7 +453,7 @@ def test_a_file_brings_it_back(tmp_path, rng):
     ("change", "message"),
     [
         ({"optimizer": [dp.SGD()]}, "optimizer: expected one for all members or 2"),
-        ({"optimizer": "sgd"}, "optimizer: expected SGD"),
+        ({"optimizer": "sgd"}, "optimizer: expected a dp.Optimizer"),
         ({"l2": [0.1, -1.0]}, "l2: expected a finite number"),
         ({"batch_size": [3, 0]}, "batch_size: expected a whole number of at least 1"),
         ({"samples": [[0, 1]]}, "samples: expected 2 arrays"),

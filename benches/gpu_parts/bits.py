@@ -99,7 +99,7 @@ def run(options: Options, tell: Channel) -> None:
 
     if options.rehearse:
         xp: Any = np
-        blocks = [np.arange(0, PATTERNS, COMB, dtype=np.uint64).astype(np.uint32)]
+        blocks: Any = [np.arange(0, PATTERNS, COMB, dtype=np.uint64).astype(np.uint32)]
     else:
         import cupy
 

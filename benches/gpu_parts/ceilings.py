@@ -8,6 +8,7 @@ import statistics
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -92,9 +93,9 @@ def run(options: Options, tell: Channel) -> None:
     of_copy, copy = _moving(2 * a.nbytes, lambda: cupy.copyto(b, a))
     tell.row("copy", **of_copy, bytes_a_second=copy)
     for precision in PRODUCTS:
-        attempt(tell, f"product {precision}", lambda precision=precision: product(precision))
+        attempt(tell, f"product {precision}", partial(product, precision))
     for name, (times, call) in calls.items():
-        attempt(tell, name, lambda name=name, times=times, call=call: _share(name, times * a.nbytes, call, copy))
+        attempt(tell, name, partial(_share, name, times * a.nbytes, call, copy))
 
 
 def _moving(moved: int, call: Callable[[], Any]) -> tuple[dict[str, Any], float]:
@@ -121,5 +122,5 @@ def _rehearse(tell: Channel) -> None:
     seconds = host_seconds(lambda: A @ A)
     tell.row("product fp32", **facts(seconds), flop_a_second=2 * 256**3 / statistics.median(seconds))
     for name in ("sigmoid", "sigmoid_grad"):
-        seconds = host_seconds(lambda name=name: getattr(dp, name)(a, out=b))
+        seconds = host_seconds(partial(getattr(dp, name), a, out=b))
         tell.row(name, **facts(seconds), share_of_copy=2 * a.nbytes / statistics.median(seconds) / copy)

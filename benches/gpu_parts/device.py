@@ -1,5 +1,7 @@
 """What CUDA says of the device, in a process that ends: the one that starts the parts holds no context."""
 
+from typing import Any
+
 from .channel import Channel
 from .part import Options
 
@@ -9,7 +11,8 @@ def run(_: Options, tell: Channel) -> None:
 
     import deltaprop as dp
 
-    shared, blocks, multiprocessors = dp.get_backend("cupy").shared_memory_limits()
+    backend: Any = dp.get_backend("cupy")
+    shared, blocks, multiprocessors = backend.shared_memory_limits()
     properties = cupy.cuda.runtime.getDeviceProperties(0)
     tell.row(
         properties["name"].decode(),
@@ -20,5 +23,5 @@ def run(_: Options, tell: Channel) -> None:
         memory_bytes=properties["totalGlobalMem"],
         driver=cupy.cuda.runtime.driverGetVersion(),
         runtime=cupy.cuda.runtime.runtimeGetVersion(),
-        products=type(dp.get_backend("cupy").products).__name__,
+        products=type(backend.products).__name__,
     )

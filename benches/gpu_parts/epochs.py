@@ -40,7 +40,8 @@ def timed_launches(one: Ours) -> Iterator[list[float]]:
     """Inside, the seconds that the device takes for each launch of an epoch, which is waited for."""
     import cupy
 
-    kind, seconds = type(one.net.backend), []
+    kind: Any = type(one.net.backend)
+    seconds: list[float] = []
     launch = kind.run_resident
 
     def timed(*arguments: Any) -> None:

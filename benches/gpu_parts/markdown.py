@@ -142,7 +142,7 @@ def checks(content: dict[str, Any]) -> str:
             continue
         said = entry.get("why", "")
         if part == "tests":
-            counts = next((row for row in entry["rows"] if row["name"] == "counts"), {})
+            counts: dict[str, Any] = next((row for row in entry["rows"] if row["name"] == "counts"), {})
             said = ", ".join(
                 f"{counts[key]} {key}" for key in ("passed", "failed", "errors", "skipped") if key in counts
             )

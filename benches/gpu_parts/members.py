@@ -37,7 +37,7 @@ def epoch_of(backend: Any, case: Case, members: int, blocks: int) -> tuple[Calla
     RuntimeError
         If they don't lie in the shared memory of so many.
     """
-    rule = rule_of(dp.SGD(LEARNING_RATE))
+    rule: Any = rule_of(dp.SGD(LEARNING_RATE))
     with patch.object(shared_memory, "CLUSTERS", (blocks,)):
         what = (("sigmoid", "softmax"), "categorical_cross_entropy", np.dtype("float32"))
         residence = find_residence(backend, case.sizes, *what, case.batch, rule, members)

@@ -5,6 +5,7 @@ import tracemalloc
 from typing import Any
 
 import deltaprop as dp
+from deltaprop.backends.base import Precision
 
 from .channel import Channel
 from .part import Options
@@ -20,7 +21,7 @@ def run(options: Options, tell: Channel) -> None:
     import cupy
 
     pool = cupy.get_default_memory_pool()
-    kinds: list[tuple[str, str | None]] = [(way, None) for way in WAYS]
+    kinds: list[tuple[str, Precision | None]] = [(way, None) for way in WAYS]
     kinds.insert(3, ("captured", "bf16"))
     tell.plan([_name(*kind) for kind in kinds])
     failed = []

@@ -204,7 +204,8 @@ def release() -> None:
 
 def run(options: Options, tell: Channel) -> None:
     peers, numbers = Peers(options, tell), find_cases(options.cases)
-    precisions, passes = options.precisions, (False, True)
+    precisions = options.precisions
+    passes: tuple[bool, ...] = (False, True)
     if options.rehearse:
         numbers, precisions, passes = [number for number in numbers if number in REHEARSED], ["fp32"], (False,)
     work = {

@@ -17,6 +17,7 @@ import numpy as np
 
 import deltaprop as dp
 from deltaprop.backends import get_backend
+from deltaprop.backends.base import Precision
 from deltaprop.backends.cuda import shared_memory
 from deltaprop.derivation.backprop import Objective
 from deltaprop.epochs import chunked
@@ -75,8 +76,8 @@ def fit(net: dp.Network, optimizer: Any, way: str | None, epochs: int = EPOCHS) 
     rng, on = np.random.default_rng(1), net.backend
     X = rng.standard_normal((SAMPLES, SIZES[0])).astype(net.dtype)
     Y = np.eye(SIZES[-1], dtype=net.dtype)[rng.integers(0, SIZES[-1], SAMPLES)]
-    data = [HostData(x) if way == "streamed" else on.asarray(x, net.dtype) for x in (X, Y)]
-    trainer = Trainer(net, *data, optimizer, Objective(0.1), BATCH, shuffled=True)
+    inputs, targets = (HostData(x) if way == "streamed" else on.asarray(x, net.dtype) for x in (X, Y))
+    trainer = Trainer(net, inputs, targets, optimizer, Objective(0.1), BATCH, shuffled=True)
     kept = type(trainer.whole_epoch).__name__
     for _ in range(epochs):
         trainer.epoch(optimizer.learning_rate, rng.permutation(SAMPLES), Silent())
@@ -85,13 +86,13 @@ def fit(net: dp.Network, optimizer: Any, way: str | None, epochs: int = EPOCHS) 
         check(way, trainer)
 
 
-def network(backend: str, dtype: str, precision: str | None = None) -> dp.Network:
+def network(backend: str, dtype: str, precision: Precision | None = None) -> dp.Network:
     return dp.Network(
         SIZES, loss="categorical_cross_entropy", seed=3, dtype=dtype, backend=backend, precision=precision
     )
 
 
-def distance(backend: str, way: str | None, dtype: str, optimizer: Any, precision: str | None = None) -> float:
+def distance(backend: str, way: str | None, dtype: str, optimizer: Any, precision: Precision | None = None) -> float:
     """How far parameters are from the reference's after a fit."""
     net, reference = network(backend, dtype, precision), network("reference", "float64")
     reference.parameters = net.backend.to_numpy(net.parameters).astype(float)
@@ -101,9 +102,9 @@ def distance(backend: str, way: str | None, dtype: str, optimizer: Any, precisio
     return float(np.linalg.norm(a - b) / np.linalg.norm(b))
 
 
-def fits(way: str) -> list[tuple[str, Any, str | None]]:
+def fits(way: str) -> list[tuple[str, Any, Precision | None]]:
     """Dtype, optimizer and precision of each fit."""
-    every: list[tuple[str, Any, str | None]] = [
+    every: list[tuple[str, Any, Precision | None]] = [
         (dtype, optimizer, None) for dtype in ("float64", "float32") for optimizer in (dp.SGD(0.1), dp.AdamW(0.01))
     ]
     if way in ("captured", "steps"):

@@ -53,7 +53,7 @@ class Counter:
 
     def report(self) -> None:
         self.told = time.monotonic()
-        self.tell.row("counts", **self.counts)
+        self.tell.row("counts", None, **self.counts)
 
     def _failure(self, report: Any) -> None:
         crash = getattr(report.longrepr, "reprcrash", None)

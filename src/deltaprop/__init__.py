@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from deltaprop import forks as forks
 
+#: The one place of the version: the build reads it here, without importing anything.
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from deltaprop.derivation.optimizers import SGD as SGD
     from deltaprop.derivation.optimizers import Adam as Adam
     from deltaprop.derivation.optimizers import AdamW as AdamW
+    from deltaprop.derivation.optimizers import Optimizer as Optimizer
     from deltaprop.derivation.schedules import CosineDecay as CosineDecay
     from deltaprop.derivation.schedules import ExponentialDecay as ExponentialDecay
     from deltaprop.derivation.schedules import InverseScaling as InverseScaling
@@ -53,7 +55,7 @@ _HOMES = {
     "network_function": ("check_gradient",),
     "reports.history": ("History",),
     "network": ("Network",),
-    "derivation.optimizers": ("SGD", "Adam", "AdamW"),
+    "derivation.optimizers": ("SGD", "Adam", "AdamW", "Optimizer"),
     "derivation.schedules": ("CosineDecay", "ExponentialDecay", "InverseScaling", "ReduceOnPlateau", "StepDecay"),
     "stack": ("NetworkStack",),
 }

@@ -1,14 +1,22 @@
-"""The exceptions of our own; everything else is a ValueError or TypeError that names the argument."""
+"""The exceptions of this package, and where its warnings point.
+
+Every other error is a ValueError or TypeError that names the argument.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from deltaprop.reports.history import History
+
+#: Packages whose code calls ours on behalf of somebody: a warning points past them, to the line that asked.
+WRAPPERS = ("deltaprop", "sklearn", "joblib")
 
 
 class BackendError(RuntimeError):
@@ -116,3 +124,28 @@ class ScheduleError(ValueError):
     def __reduce__(self) -> Any:
         """For other processes: keywords are no part of what exceptions are pickled by."""
         return partial(type(self), str(self), epoch=self.epoch, history=self.history), ()
+
+
+def callers_level() -> int:
+    """Find the line that called this package, from outside of it and of `WRAPPERS`.
+
+    Returns
+    -------
+    int
+        The ``stacklevel`` of that line, if the caller of this function passes it to `warnings.warn`. (`warn` has
+        ``skip_file_prefixes`` from Python 3.12 on only.)
+    """
+    frame: FrameType | None = sys._getframe(1)
+    level = 1
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in WRAPPERS:
+        frame = frame.f_back
+        while frame is not None and _is_of_import(frame):
+            frame = frame.f_back
+        level += 1
+    return level
+
+
+def _is_of_import(frame: FrameType) -> bool:
+    """Whether a frame belongs to Python's own import code, which `warnings.warn` does not count."""
+    name = frame.f_code.co_filename
+    return "importlib" in name and "_bootstrap" in name

@@ -29,7 +29,8 @@ from deltaprop.epochs.trainer import check_dropout
 from deltaprop.files.atomic_file import check_writable
 from deltaprop.files.model_file import Tensors, read_model, write_model
 from deltaprop.inputs.arrays import HostData
-from deltaprop.inputs.sources import CheckedSource, Rows, Source, converted_rows, find_source
+from deltaprop.inputs.parts import find_source
+from deltaprop.inputs.sources import CheckedSource, Rows, Source, converted_rows
 from deltaprop.network_function import NetworkFunction
 from deltaprop.reports.history import History
 from deltaprop.reports.plotting import plot_weights
@@ -147,8 +148,8 @@ class Network(NetworkFunction):
             yields batches (X, Y) anew in every epoch. Of the last three, row groups and files come in a random order
             and samples are shuffled within windows of 64 MiB; an iterable's order is its own. NumPy arrays of another
             dtype, and class labels, are converted chunk by chunk where all of them would become more than 512 MiB.
-        optimizer : SGD, Adam or AdamW, optional
-            ``SGD()`` by default. Its learning rate may be a schedule.
+        optimizer : Optimizer, optional
+            `SGD`, `Adam`, `AdamW` or your own; ``SGD()`` by default. Its learning rate may be a schedule.
         batch_size : int or None, default 32
             Samples a step: 1 is per sample, None is full batch. The last minibatch of an epoch may be shorter; its
             gradient is the mean over the samples it has.
@@ -218,7 +219,7 @@ class Network(NetworkFunction):
         inputs, targets, weights = self._training_data(X, Y, sample_weight, batch_size)
         held_out, resolved = self._validation(validation, metrics)
         if optimizer is not None and not isinstance(optimizer, Optimizer):
-            raise TypeError(f"optimizer: expected SGD, Adam or AdamW, got {optimizer!r}")
+            raise TypeError(f"optimizer: expected a dp.Optimizer (SGD, Adam, AdamW or your own), got {optimizer!r}")
         plan = FitPlan(
             optimizer=optimizer or SGD(),
             batch_size=None if batch_size is None else check_whole_number("batch_size", batch_size, least=1),

@@ -64,6 +64,15 @@ def test_train_predict_evaluate(table, tmp_path, capsys):
     assert dp.Network.load(model).layer_sizes == (2, 100, 2)
 
 
+def test_features_beyond_the_dtype_of_the_network_are_refused(table, tmp_path, capsys):
+    model, beyond = str(tmp_path / "m.safetensors"), tmp_path / "beyond.csv"
+    assert run(["train", table, "--epochs", "1", "--out", model, "--no-progress"]) == 0
+    beyond.write_text("a,b,kind\n1,2,up\n1,1e300,down\n")
+    for command in ("predict", "evaluate"):
+        assert run([command, model, str(beyond)]) == 2
+        assert "X: expected finite numbers in float32, got inf at X[1, 1]" in capsys.readouterr().err
+
+
 def test_regression_on_a_target_of_its_own_scale(tmp_path, rng, capsys):
     X = rng.standard_normal((400, 3))
     y = 5000 + 700 * X[:, 0] - 300 * X[:, 1]

@@ -16,7 +16,8 @@ import sys
 import numpy as np
 import deltaprop as dp
 from deltaprop.inputs.files import load_dataset
-from deltaprop.inputs.sources import find_source, windows
+from deltaprop.inputs.parts import find_source
+from deltaprop.inputs.sources import windows
 
 def peak():
     with open("/proc/self/status") as status:

@@ -9,7 +9,8 @@ from deltaprop.backends import get_backend
 from deltaprop.files import fingerprints
 from deltaprop.files.fingerprints import fingerprint
 from deltaprop.inputs.arrays import HostData
-from deltaprop.inputs.sources import BatchParts, CheckedSource, FolderParts, ParquetParts, Rows
+from deltaprop.inputs.parts import BatchParts, FolderParts, ParquetParts
+from deltaprop.inputs.sources import CheckedSource, Rows
 
 NUMPY = get_backend("numpy")
 

@@ -14,7 +14,7 @@ import pytest
 import deltaprop as dp
 from deltaprop.inputs import parquet_file
 from deltaprop.inputs.files import load_dataset
-from deltaprop.inputs.sources import ParquetParts
+from deltaprop.inputs.parts import ParquetParts
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")

@@ -279,7 +279,7 @@ def test_bad_arguments_of_fit_change_nothing(data, options, message):
 
 def test_wrong_kinds_of_arguments(data):
     for options, message in (
-        ({"optimizer": "adam"}, "optimizer: expected SGD, Adam or AdamW, got 'adam'"),
+        ({"optimizer": "adam"}, r"optimizer: expected a dp.Optimizer \(SGD, Adam, AdamW or your own\), got 'adam'"),
         ({"epochs": 2.5}, "epochs: expected a whole number"),
         ({"validation": data[0]}, r"validation: expected a pair \(X, Y\)"),
         ({"early_stopping": 5}, "early_stopping: expected an EarlyStopping, got 5"),

@@ -1,4 +1,4 @@
-"""Commands and their options; what they do stands in the files beside this one."""
+"""The commands; the files beside this one do their work and are imported when a command needs them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from deltaprop.cli.options import Backend, Data, Model, SweepOptions, TrainOptions, hidden_sizes, with_options
 from deltaprop.files.atomic_file import check_writable, write_atomically
 
 app = typer.Typer(
@@ -18,126 +19,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Data = Annotated[str, typer.Argument(help="'digits', a CSV, Parquet, .npy or .npz file, or a folder of idx files.")]
-Model = Annotated[str, typer.Argument(help="A model file written by 'train --out'.")]
-Backend = Annotated[str, typer.Option(help="auto, numpy, cupy, or cupy:1 for the second GPU.")]
-
 
 @app.command()
-def train(
-    data: Data,
-    target: Annotated[str | None, typer.Option(help="Target column; the last one by default.")] = None,
-    hidden: Annotated[str, typer.Option(help="Widths of the hidden layers, such as 300,100; '' for none.")] = "100",
-    epochs: Annotated[int, typer.Option(help="Passes over the data.")] = 50,
-    batch_size: Annotated[int, typer.Option(help="Samples a step.")] = 32,
-    lr: Annotated[float | None, typer.Option(help="Learning rate; 0.001 for adam, 0.1 for sgd.")] = None,
-    l2: Annotated[float, typer.Option(help="λ of the penalty λ/(2m) Σ W².")] = 0.0,
-    optimizer: Annotated[str, typer.Option(help="adam, adamw or sgd.")] = "adam",
-    momentum: Annotated[float, typer.Option(help="Momentum of sgd.")] = 0.0,
-    activation: Annotated[str, typer.Option(help="Hidden activation.")] = "relu",
-    output_activation: Annotated[str | None, typer.Option(help="By default the one that suits the loss.")] = None,
-    loss: Annotated[str | None, typer.Option(help="By default cross-entropy for classes, else squared error.")] = None,
-    init: Annotated[str | None, typer.Option(help="By default he for relu, else glorot_uniform.")] = None,
-    task: Annotated[str, typer.Option(help="auto, classification or regression.")] = "auto",
-    validation: Annotated[float, typer.Option(help="Share of the training data to validate on.")] = 0.1,
-    test: Annotated[float, typer.Option(help="Share held out for the test, if the data bring none.")] = 0.2,
-    patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without improvement.")] = None,
-    scale: Annotated[str, typer.Option(help="Inputs: auto, standard, range or none.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
-    backend: Backend = "auto",
-    seed: Annotated[int, typer.Option(help="Decides split, initialisation and shuffling.")] = 0,
-    out: Annotated[str | None, typer.Option(help="Where to write the model.")] = None,
-    checkpoint: Annotated[str | None, typer.Option(help="Where to write how training stands, as it goes.")] = None,
-    checkpoint_every: Annotated[int, typer.Option(help="After how many epochs.")] = 1,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint, if there is one.")] = False,
-    plot: Annotated[str | None, typer.Option(help="Where to draw the curves of cost and accuracy: FILE.png.")] = None,
-    progress: Annotated[bool, typer.Option(help="Draw a progress bar.")] = True,
-) -> None:
+@with_options(TrainOptions)
+def train(options: TrainOptions) -> None:
     """Train a network on DATA and print how it does on the part held out."""
-    from deltaprop.cli.train import Options
     from deltaprop.cli.train import train as run
 
-    widths = hidden_sizes(hidden)
-    options = Options(
-        data=data,
-        target=target,
-        task=task,
-        hidden=widths,
-        activation=activation,
-        output_activation=output_activation,
-        loss=loss,
-        init=init,
-        optimizer=optimizer,
-        lr=lr,
-        momentum=momentum,
-        batch_size=batch_size,
-        epochs=epochs,
-        l2=l2,
-        validation=validation,
-        test=test,
-        patience=patience,
-        scale=scale,
-        dtype=dtype,
-        backend=backend,
-        seed=seed,
-        out=out,
-        checkpoint=checkpoint,
-        checkpoint_every=checkpoint_every,
-        resume=resume,
-        plot=plot,
-        progress=progress,
-    )
     for line in run(options):
         typer.echo(line)
 
 
 @app.command()
-def sweep(
-    data: Data,
-    grid: Annotated[
-        list[str],
-        typer.Option(
-            help="A parameter and its values, such as lr=0.001,0.01; of lr, l2, hidden (64x32 for two layers), epochs, "
-            "optimizer, batch-size, activation, momentum and seed. Give it as often as you like: all combinations."
-        ),
-    ],
-    target: Annotated[str | None, typer.Option(help="Target column; the last one by default.")] = None,
-    hidden: Annotated[str, typer.Option(help="Widths of the hidden layers, where the grid has none.")] = "32",
-    epochs: Annotated[int, typer.Option(help="Passes over the data, where the grid has none.")] = 50,
-    cv: Annotated[int, typer.Option(help="Folds.")] = 5,
-    n_iter: Annotated[int | None, typer.Option(help="Draw so many of the combinations instead of trying all.")] = None,
-    task: Annotated[str, typer.Option(help="auto, classification or regression.")] = "auto",
-    scale: Annotated[str, typer.Option(help="Inputs, by all of DATA: auto, standard, range or none.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
-    backend: Backend = "auto",
-    seed: Annotated[int, typer.Option(help="Decides folds, initialisation and shuffling.")] = 0,
-    jobs: Annotated[int, typer.Option(help="Processes.")] = 1,
-    out: Annotated[str | None, typer.Option(help="CSV file to write; standard output by default.")] = None,
-    progress: Annotated[bool, typer.Option(help="Show a table of the best so far.")] = True,
-) -> None:
+@with_options(SweepOptions)
+def sweep(options: SweepOptions) -> None:
     """Cross-validate every combination of parameters on DATA, hundreds of networks at a time; results as CSV."""
-    from deltaprop.cli.sweep import SweepOptions
     from deltaprop.cli.sweep import sweep as run
 
-    if out is not None:
-        check_writable(out)
-    options = SweepOptions(
-        data=data,
-        target=target,
-        task=task,
-        grid=grid,
-        hidden=hidden_sizes(hidden),
-        epochs=epochs,
-        cv=cv,
-        n_iter=n_iter,
-        scale=scale,
-        dtype=dtype,
-        backend=backend,
-        seed=seed,
-        jobs=jobs,
-        progress=progress,
-    )
-    write_text(run(options), out)
+    if options.out is not None:
+        check_writable(options.out)
+    write_text(run(options), options.out)
 
 
 @app.command()
@@ -288,25 +189,8 @@ def doctor(
 
 
 def write_text(text: str, out: str | None) -> None:
-    """Write `text` to the file `out`, all or nothing, or to standard output where that is None."""
+    """Write `text` to the file `out`, all or nothing, or to standard output if `out` is None."""
     if out is None:
         sys.stdout.write(text)
     else:
         write_atomically(out, text.encode())
-
-
-def hidden_sizes(text: str, option: str = "--hidden") -> tuple[int, ...]:
-    """Widths from text such as "300,100".
-
-    Raises
-    ------
-    ValueError
-        If it is anything else.
-    """
-    try:
-        widths = tuple(int(part) for part in text.split(",") if part.strip())
-    except ValueError:
-        raise ValueError(f"{option}: expected whole numbers such as 300,100, got {text!r}") from None
-    if any(width < 1 for width in widths):
-        raise ValueError(f"{option}: expected widths of at least 1, got {text!r}")
-    return widths

@@ -6,13 +6,13 @@ import csv
 import io
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from deltaprop.cli.options import SweepOptions, hidden_sizes
 from deltaprop.cli.raw_rows import RawRows
 from deltaprop.cli.trained import class_numbers
 from deltaprop.inputs.files import Dataset, load_dataset
@@ -35,42 +35,18 @@ WHOLE = ("epochs", "batch_size", "seed")
 SHOWN, UPDATES = 10, 20
 
 
-@dataclass(frozen=True)
-class SweepOptions:
-    """The command line's choices."""
-
-    data: str
-    target: str | None
-    task: str
-    grid: Sequence[str]
-    hidden: tuple[int, ...]
-    epochs: int
-    cv: int
-    n_iter: int | None
-    scale: str
-    dtype: str
-    backend: str
-    seed: int
-    jobs: int
-    progress: bool
-
-
 def sweep(options: SweepOptions) -> str:
-    """Try every candidate; returns the results as CSV, the best first.
+    """Try every candidate and return the results as CSV, the best first.
 
     Raises
     ------
     ValueError, OSError, BackendError
-        On bad input, before any training.
+        If an option or the data are bad; nothing has been trained then.
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.model_selection import KFold, ParameterGrid, ParameterSampler, StratifiedKFold
-
     from deltaprop.cli.train import classes_of, scaling
     from deltaprop.estimators import MLPClassifier, MLPRegressor
-    from deltaprop.estimators.sweep import SweepCV
-    from deltaprop.estimators.together import batches
 
+    hidden = hidden_sizes(options.hidden)
     grid = dict(_parsed(text) for text in options.grid)
     if not grid:
         raise ValueError("--grid: expected at least one, such as --grid lr=0.001,0.01")
@@ -87,13 +63,26 @@ def sweep(options: SweepOptions) -> str:
     y = _targets(dataset, classes)
     kind: Any = MLPRegressor if classes is None else MLPClassifier
     base = kind(
-        hidden_layer_sizes=options.hidden,
+        hidden_layer_sizes=hidden,
         max_iter=options.epochs,
         random_state=options.seed,
         backend=options.backend,
         dtype=options.dtype,
     )
-    folds: Any = KFold if classes is None else StratifiedKFold
+    return _csv(_scored(options, grid, base, X, y, stratified=classes is not None))
+
+
+def _scored(
+    options: SweepOptions, grid: dict[str, list[Any]], base: Any, X: Any, y: Any, *, stratified: bool
+) -> list[Candidate]:
+    """Cross-validate the candidates and return their rows, the best first; a table shows the best so far."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.model_selection import KFold, ParameterGrid, ParameterSampler, StratifiedKFold
+
+    from deltaprop.estimators.sweep import SweepCV
+    from deltaprop.estimators.together import batches
+
+    folds: Any = StratifiedKFold if stratified else KFold
     splitter = folds(options.cv, shuffle=True, random_state=options.seed)
     every: list[Candidate] = list(ParameterGrid(grid))
     if options.n_iter is not None:
@@ -108,7 +97,7 @@ def sweep(options: SweepOptions) -> str:
             rows += _rows(found.cv_results_, options.cv, grid)
             rows.sort(key=lambda row: -math.inf if math.isnan(row["mean_score"]) else row["mean_score"], reverse=True)
             show(rows)
-    return _csv(rows)
+    return rows
 
 
 def _parsed(text: str) -> tuple[str, list[Any]]:

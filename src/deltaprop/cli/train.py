@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.backends import get_backend
+from deltaprop.backends import Backend, get_backend
+from deltaprop.cli.options import TrainOptions, hidden_sizes
 from deltaprop.cli.plot import check_plot, save_plot
 from deltaprop.cli.raw_rows import RawRows
 from deltaprop.cli.trained import Trained, plain_label
@@ -19,45 +20,13 @@ from deltaprop.derivation.optimizers import SGD, Adam, AdamW, Optimizer
 from deltaprop.files.atomic_file import check_writable
 from deltaprop.inputs.files import Dataset, load_dataset
 from deltaprop.network import Network
+from deltaprop.reports.history import History
 from deltaprop.training.early_stopping import EarlyStopping
 
 Matrix = np.ndarray[Any, Any]
 
 #: More distinct whole numbers than this are taken for quantities, not classes; more texts than this have to recur.
 MOST_CLASSES = 100
-
-
-@dataclass(frozen=True)
-class Options:
-    """The command line's choices; None is "what suits the data"."""
-
-    data: str
-    target: str | None
-    task: str
-    hidden: tuple[int, ...]
-    activation: str
-    output_activation: str | None
-    loss: str | None
-    init: str | None
-    optimizer: str
-    lr: float | None
-    momentum: float
-    batch_size: int
-    epochs: int
-    l2: float
-    validation: float
-    test: float
-    patience: int | None
-    scale: str
-    dtype: str
-    backend: str
-    seed: int
-    out: str | None
-    checkpoint: str | None
-    checkpoint_every: int
-    resume: bool
-    plot: str | None
-    progress: bool
 
 
 @dataclass(frozen=True)
@@ -69,49 +38,24 @@ class Split:
     test: Matrix
 
 
-def train(options: Options) -> list[str]:
-    """Do it all; returns the lines to print.
+def train(options: TrainOptions) -> list[str]:
+    """Read, prepare, train, test and save, and return the lines to print.
 
     Raises
     ------
     ValueError, OSError, BackendError
-        On bad input, before any training.
+        If an option or the data are bad; nothing has been trained then.
     DivergenceError
         If the cost is no longer finite.
     """
-    optimizer = _optimizer(options)
-    backend = get_backend(options.backend)
-    check_activation(options.activation, HIDDEN_ACTIVATIONS, "--activation")
-    if options.init is not None:
-        check_initialization(options.init)
-    if options.loss is not None:
-        check_output_activation(check_loss(options.loss), options.output_activation)
-    for path in (options.out, options.checkpoint):
-        if path is not None:
-            check_writable(path)
-    if options.plot is not None:
-        check_plot(options.plot)
-    if options.resume and options.checkpoint is None:
-        raise ValueError("--resume: goes with --checkpoint FILE")
+    hidden, optimizer, backend = hidden_sizes(options.hidden), _optimizer(options), get_backend(options.backend)
+    _check(options)
     dataset = load_dataset(options.data, options.target)
     if dataset.y is None:
         raise ValueError(f"{options.data}: expected targets to train on")
     classes = classes_of(dataset.y, options.task)
     split = _split(dataset, classes, options)
-    loss = options.loss or ("squared_error" if classes is None else "categorical_cross_entropy")
-    if classes is None and LOSSES[loss].classifies:
-        raise ValueError(f"--loss: {loss} is for classes, but the target {dataset.target_name!r} is a quantity")
-    outputs = 1 if classes is None else len(classes)
-    network = Network(
-        [dataset.X.shape[1], *options.hidden, outputs],
-        hidden_activation=options.activation,
-        output_activation=options.output_activation,
-        loss=loss,
-        init=options.init or ("he" if "relu" in options.activation else "glorot_uniform"),
-        dtype=options.dtype,
-        backend=backend,
-        seed=options.seed,
-    )
+    network = _network(dataset, classes, hidden, backend, options)
     trained = _prepare(dataset, classes, split, options.scale, network)
     X, y = trained.inputs(dataset.X, split.train), trained.targets(dataset.y[split.train])
     held_out = None
@@ -133,20 +77,7 @@ def train(options: Options) -> list[str]:
         checkpoint_every=options.checkpoint_every,
         resume=options.resume,
     )
-    seconds = time.perf_counter() - began
-    what = "regression" if classes is None else f"{len(classes)} classes"
-    lines = [
-        f"data        {options.data}: {len(y)} samples to train on, {len(split.validation)} to validate on, "
-        f"{dataset.X.shape[1]} features, target {dataset.target_name!r} ({what})",
-        f"network     {'-'.join(map(str, network.layer_sizes))}, {network.hidden_activation}, "
-        f"{network.output_activation}, {network.loss}, {network.dtype.name} on {network.backend.label}",
-        f"training    {history.epochs} epochs in {seconds:.2f} s, "
-        f"{history.epochs * len(y) / seconds:,.0f} samples/s, cost {history.cost[-1]:.6f} ({history.message})",
-    ]
-    if dataset.test is not None:
-        lines.append(f"test        {trained.score(*dataset.test)}")
-    elif len(split.test):
-        lines.append(f"test        {trained.score(dataset.X, dataset.y, split.test)}")
+    lines = _report(options.data, dataset, split, trained, history, time.perf_counter() - began)
     if options.out is not None:
         trained.save(options.out)
         lines.append(f"model       {options.out}")
@@ -156,7 +87,62 @@ def train(options: Options) -> list[str]:
     return lines
 
 
-def _optimizer(options: Options) -> Optimizer:
+def _check(options: TrainOptions) -> None:
+    """Refuse what can be told to be wrong before the data are read."""
+    check_activation(options.activation, HIDDEN_ACTIVATIONS, "--activation")
+    if options.init is not None:
+        check_initialization(options.init)
+    if options.loss is not None:
+        check_output_activation(check_loss(options.loss), options.output_activation)
+    for path in (options.out, options.checkpoint):
+        if path is not None:
+            check_writable(path)
+    if options.plot is not None:
+        check_plot(options.plot)
+    if options.resume and options.checkpoint is None:
+        raise ValueError("--resume: goes with --checkpoint FILE")
+
+
+def _network(
+    dataset: Dataset, classes: list[Any] | None, hidden: tuple[int, ...], backend: Backend, options: TrainOptions
+) -> Network:
+    """Make the network that suits the data."""
+    loss = options.loss or ("squared_error" if classes is None else "categorical_cross_entropy")
+    if classes is None and LOSSES[loss].classifies:
+        raise ValueError(f"--loss: {loss} is for classes, but the target {dataset.target_name!r} is a quantity")
+    return Network(
+        [dataset.X.shape[1], *hidden, 1 if classes is None else len(classes)],
+        hidden_activation=options.activation,
+        output_activation=options.output_activation,
+        loss=loss,
+        init=options.init or ("he" if "relu" in options.activation else "glorot_uniform"),
+        dtype=options.dtype,
+        backend=backend,
+        seed=options.seed,
+    )
+
+
+def _report(data: str, dataset: Dataset, split: Split, trained: Trained, history: History, seconds: float) -> list[str]:
+    """Say in lines what was trained, how fast, and how good it is on the test data."""
+    network, classes, samples = trained.network, trained.classes, len(split.train)
+    what = "regression" if classes is None else f"{len(classes)} classes"
+    lines = [
+        f"data        {data}: {samples} samples to train on, {len(split.validation)} to validate on, "
+        f"{dataset.X.shape[1]} features, target {dataset.target_name!r} ({what})",
+        f"network     {'-'.join(map(str, network.layer_sizes))}, {network.hidden_activation}, "
+        f"{network.output_activation}, {network.loss}, {network.dtype.name} on {network.backend.label}",
+        f"training    {history.epochs} epochs in {seconds:.2f} s, "
+        f"{history.epochs * samples / seconds:,.0f} samples/s, cost {history.cost[-1]:.6f} ({history.message})",
+    ]
+    assert dataset.y is not None
+    if dataset.test is not None:
+        lines.append(f"test        {trained.score(*dataset.test)}")
+    elif len(split.test):
+        lines.append(f"test        {trained.score(dataset.X, dataset.y, split.test)}")
+    return lines
+
+
+def _optimizer(options: TrainOptions) -> Optimizer:
     rate = options.lr
     if options.momentum and options.optimizer != "sgd":
         raise ValueError(f"--momentum: goes with --optimizer sgd, got {options.optimizer}")
@@ -193,7 +179,7 @@ def classes_of(y: Matrix, task: str) -> list[Any] | None:
     return [plain_label(value) for value in values]
 
 
-def _split(dataset: Dataset, classes: list[Any] | None, options: Options) -> Split:
+def _split(dataset: Dataset, classes: list[Any] | None, options: TrainOptions) -> Split:
     """Rows to train, validate and test on; stratified by class where every class is large enough."""
     from sklearn.model_selection import train_test_split
 

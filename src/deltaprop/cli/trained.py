@@ -13,10 +13,10 @@ from deltaprop.backends import Backend
 from deltaprop.cli.raw_rows import RawRows
 from deltaprop.files.file_schema import network_content
 from deltaprop.files.model_file import read_model, write_model
-from deltaprop.inputs.arrays import HostData, is_above_limit
+from deltaprop.inputs.arrays import HostData, as_inputs, is_above_limit
 from deltaprop.inputs.files import TABLES, Dataset, load_dataset
-from deltaprop.inputs.sources import CHUNK_BYTES
 from deltaprop.network import Network
+from deltaprop.training.evaluation import largest
 from deltaprop.training.metrics import mean_squared_error, r2
 
 Matrix = np.ndarray[Any, Any]
@@ -114,11 +114,14 @@ class Trained:
         return values
 
     def _numbers(self, X: Matrix, rows: Matrix | None = None) -> Matrix:
-        """Predicted numbers of classes, (m,); outputs are held for a few rows at a time, as they may be many."""
-        raw, sizes = RawRows(X, rows), self.network.layer_sizes
-        at_once = max(1, CHUNK_BYTES // ((sizes[0] + sizes[-1]) * self.network.dtype.itemsize))
-        parts = (raw[start : start + at_once] for start in range(0, len(raw), at_once))
-        return np.concatenate([self.outputs(part).argmax(axis=1) for part in parts])
+        """Predicted numbers of classes, (m,); inputs and outputs are held for a few rows at a time."""
+        return largest(self.network, HostData(RawRows(X, rows), convert=self._checked_inputs))
+
+    def _checked_inputs(self, X: Matrix) -> Any:
+        """Scale some rows of raw features and check the result, which may be too large for the network's dtype."""
+        network = self.network
+        scaled = self._scaled(RawRows(X))
+        return as_inputs(scaled, "X", columns=network.layer_sizes[0], backend=network.backend, dtype=network.dtype)
 
     # -- files --------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +28,48 @@ LearningRate: TypeAlias = float | Callable[[int, History], float]
 
 @dataclass(frozen=True)
 class Optimizer(ABC):
-    """What `fit` needs of an optimizer: a learning rate an epoch, state made once, one update a step."""
+    """An update rule: base class of `SGD`, `Adam` and `AdamW`, and of your own rules.
+
+    A rule defines `init` and `apply`. It overrides `rates` as well if its numbers differ from step to step.
+
+    Parameters
+    ----------
+    learning_rate : float or callable
+        η > 0, or a schedule: a function ``(epoch, history) -> float`` that is called before each epoch. `epoch` counts
+        from 0, `history` is the `History` of the epochs before.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+    TypeError
+        If `learning_rate` is neither a number nor callable.
+
+    Notes
+    -----
+    Networks train step by step under a rule of your own; the faster ways of training know the three built-in rules.
+    A checkpoint holds the state that `init` returns, and resuming restores it.
+
+    Examples
+    --------
+    Lion (Chen et al., 2023) moves every weight by η in the direction of a sign:
+
+    >>> import numpy as np
+    >>> import deltaprop as dp
+    >>> class Lion(dp.Optimizer):
+    ...     def init(self, network):
+    ...         return {"mean": network.backend.zeros(network.parameters.shape, network.dtype)}
+    ...
+    ...     def apply(self, network, gradient, state, rate, decay):
+    ...         theta, mean, g = network.parameters, state["mean"], gradient.flat
+    ...         theta -= rate * np.sign(0.9 * mean + 0.1 * g)
+    ...         mean += 0.01 * (g - mean)
+    >>> net = dp.Network([2, 8, 1], backend="numpy", seed=3)
+    >>> X, Y = [[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0]
+    >>> history = net.fit(X, Y, optimizer=Lion(0.01), epochs=900)
+    >>> [round(float(p)) for p in net.predict(X)[:, 0]]
+    [0, 1, 1, 0]
+    """
 
     learning_rate: LearningRate
 
@@ -46,19 +86,46 @@ class Optimizer(ABC):
         object.__setattr__(self, name, check_number(name, getattr(self, name), **limits))
 
     def rate(self, epoch: int, history: History) -> float:
-        """Learning rate of `epoch`, counted from 0.
+        """Compute the learning rate of an epoch.
+
+        Parameters
+        ----------
+        epoch : int
+            The epoch, counted from 0.
+        history : History
+            What the epochs before recorded.
+
+        Returns
+        -------
+        float
+            At least 0.
 
         Raises
         ------
-        ScheduleError, TypeError
-            If a schedule returns something that is no finite number of at least 0.
+        ScheduleError
+            If the schedule returns a number that is negative, nan or infinite.
+        TypeError
+            If the schedule does not return a number.
         """
         if callable(self.learning_rate):
             return check_rate(self.learning_rate, self.learning_rate(epoch, history), epoch, history)
         return float(self.learning_rate)
 
     def follow(self, history: History) -> Callable[[int], float]:
-        """The learning rate of each epoch, of a history that grows: `rate`, which `ReduceOnPlateau` need not scan."""
+        """Return a function that computes `rate` of each epoch while `history` grows.
+
+        `ReduceOnPlateau` then looks at each epoch of the history once, and not at all of them in every epoch.
+
+        Parameters
+        ----------
+        history : History
+            The history of this training; epochs are added to it.
+
+        Returns
+        -------
+        callable
+            ``(epoch) -> float``, with the epoch counted from 0.
+        """
         schedule = self.learning_rate
         if type(schedule) is ReduceOnPlateau and type(self).rate is Optimizer.rate:
             plateau = Plateau(schedule, history)
@@ -67,31 +134,92 @@ class Optimizer(ABC):
 
     @abstractmethod
     def init(self, network: NetworkState) -> dict[str, Any]:
-        """The state before the first step: named arrays as long as the flat vector, and counters."""
+        """Make the state before the first step.
+
+        Parameters
+        ----------
+        network : Network
+            The network to train.
+
+        Returns
+        -------
+        dict
+            Arrays of the shape and dtype of ``network.parameters``, on its backend, and counters (int) by name.
+            A counter called "step" counts the steps taken; `apply` leaves it alone.
+        """
 
     def rates(self, learning_rate: float, taken: int, steps: int) -> np.ndarray[Any, Any]:
-        """(steps, 2): what `apply` is to be handed for each of the steps that follow so many `taken`."""
+        """Compute the two numbers that `apply` gets in each step.
+
+        Parameters
+        ----------
+        learning_rate : float
+            The learning rate of the epoch.
+        taken : int
+            How many steps came before: the counter "step" of the state, or 0 if the state has none.
+        steps : int
+            How many steps follow.
+
+        Returns
+        -------
+        array, (steps, 2)
+            `rate` and `decay` of each step. By default they are `learning_rate` and 0.
+        """
         result = np.zeros((steps, 2))
         result[:, 0] = learning_rate
         return result
+
+    def _rates_of_one_step(self, learning_rate: float, taken: int) -> tuple[float, float]:
+        """Compute `rates` of one step as two floats."""
+        if type(self).rates is Optimizer.rates:
+            return learning_rate, 0.0
+        rate, decay = self.rates(learning_rate, taken, 1)[0].tolist()
+        return rate, decay
 
     @abstractmethod
     def apply(
         self, network: NetworkState, gradient: Parameters, state: dict[str, Any], rate: Scalar, decay: Scalar
     ) -> None:
-        """One step of the arrays alone, with numbers that may stand on the device; no counter is moved."""
+        """Take one step: change ``network.parameters`` and the arrays of `state` in place.
 
-    @abstractmethod
+        Parameters
+        ----------
+        network : Network
+            The network to train.
+        gradient : Parameters
+            ∂J/∂θ; ``gradient.flat`` has the shape and dtype of ``network.parameters``.
+        state : dict
+            What `init` returned. The counters are not changed here.
+        rate, decay : float or array, ()
+            What `rates` gives for this step. They may be arrays on the device.
+        """
+
     def update(self, network: NetworkState, gradient: Parameters, state: dict[str, Any], learning_rate: float) -> None:
-        """One step: changes ``network.parameters`` and `state` in place.
+        """Take one step, and count it if `state` has a counter "step".
 
-        It allocates nothing where `gradient` is where the network is; one on the host is uploaded.
+        Nothing is allocated if `gradient` is on the network's backend. A gradient on the host is copied to the device.
+
+        Parameters
+        ----------
+        network : Network
+            The network to train; its parameters are changed in place.
+        gradient : Parameters
+            ∂J/∂θ, as `Network.cost_and_gradient` returns it.
+        state : dict
+            What `init` returned; it is changed in place.
+        learning_rate : float
+            η of this step.
 
         Raises
         ------
         ValueError
-            If `gradient` has not the shape and dtype of the parameters.
+            If `gradient` does not have the shape and dtype of the parameters.
         """
+        gradient = gradient_for(network, gradient)
+        rate, decay = self._rates_of_one_step(learning_rate, state.get("step", 0))
+        self.apply(network, gradient, state, rate, decay)
+        if "step" in state:
+            state["step"] += 1
 
 
 @dataclass(frozen=True)
@@ -125,18 +253,14 @@ class SGD(Optimizer):
             raise ValueError("nesterov: expected momentum > 0 with it, got momentum=0")
 
     def init(self, network: NetworkState) -> dict[str, Any]:
-        """{"velocity": v} where there is momentum, else nothing."""
+        """Make {"velocity": v} with v = 0 if there is momentum, else an empty dict."""
         parameters = network.parameters
         return {"velocity": network.backend.zeros(parameters.shape, parameters.dtype)} if self.momentum else {}
-
-    def update(self, network: NetworkState, gradient: Parameters, state: dict[str, Any], learning_rate: float) -> None:
-        """θ := θ − η ∂J/∂θ, or the same with momentum."""
-        self.apply(network, gradient_for(network, gradient), state, learning_rate, 0.0)
 
     def apply(
         self, network: NetworkState, gradient: Parameters, state: dict[str, Any], rate: Scalar, decay: Scalar
     ) -> None:
-        """The same; there is no decay."""
+        """Take one step of gradient descent, with momentum if there is any; `decay` is not used."""
         network.backend.sgd_update(
             network.parameters, gradient.flat, state.get("velocity"), rate, self.momentum, self.nesterov
         )
@@ -175,33 +299,33 @@ class Adam(Optimizer):
         self._check("epsilon", above=0.0)
 
     def init(self, network: NetworkState) -> dict[str, Any]:
-        """{"first_moment": m, "second_moment": v, "step": t}, all 0."""
+        """Make {"first_moment": m, "second_moment": v, "step": t}, all 0."""
         shape, dtype = network.parameters.shape, network.dtype
         zeros = network.backend.zeros
         return {"first_moment": zeros(shape, dtype), "second_moment": zeros(shape, dtype), "step": 0}
 
-    def update(self, network: NetworkState, gradient: Parameters, state: dict[str, Any], learning_rate: float) -> None:
-        """m, v and θ in one pass."""
-        self._update(network, gradient, state, learning_rate, decay=0.0)
-
-    def _update(
-        self, network: NetworkState, gradient: Parameters, state: dict[str, Any], learning_rate: float, decay: float
-    ) -> None:
-        gradient = gradient_for(network, gradient)
-        state["step"] += 1
-        correction = math.sqrt(1.0 - self.beta_2 ** state["step"]) / (1.0 - self.beta_1 ** state["step"])
-        self.apply(network, gradient, state, learning_rate * correction, decay)
-
     def rates(self, learning_rate: float, taken: int, steps: int) -> np.ndarray[Any, Any]:
-        """The learning rate with the bias corrections of each step, and no decay."""
+        """Compute the learning rate with the bias corrections of each step, and the weight decay."""
         result = super().rates(learning_rate, taken, steps)
         result[:, 0] *= _corrections(self.beta_1, self.beta_2, taken, steps)
+        result[:, 1] = self._decay(learning_rate)
         return result
+
+    def _rates_of_one_step(self, learning_rate: float, taken: int) -> tuple[float, float]:
+        """Compute them by Python's arithmetic, which is much faster for one step than NumPy's."""
+        if type(self).rates is not Adam.rates:
+            return super()._rates_of_one_step(learning_rate, taken)
+        correction = float(_correction(self.beta_1, self.beta_2, taken + 1))
+        return learning_rate * correction, self._decay(learning_rate)
+
+    def _decay(self, learning_rate: float) -> float:
+        """Return the factor by which a step shrinks the weights: none."""
+        return 0.0
 
     def apply(
         self, network: NetworkState, gradient: Parameters, state: dict[str, Any], rate: Scalar, decay: Scalar
     ) -> None:
-        """One pass; `rate` holds the bias corrections, `decay` is what is taken off the weights."""
+        """Take one step in one pass; `rate` includes the bias corrections, weights shrink by the factor `decay`."""
         network.backend.adam_update(
             network.parameters,
             gradient.flat,
@@ -239,22 +363,20 @@ class AdamW(Adam):
         super().__post_init__()
         self._check("weight_decay", least=0.0)
 
-    def update(self, network: NetworkState, gradient: Parameters, state: dict[str, Any], learning_rate: float) -> None:
-        """The decay, then Adam's step, in one pass."""
-        self._update(network, gradient, state, learning_rate, decay=learning_rate * self.weight_decay)
+    def _decay(self, learning_rate: float) -> float:
+        """Return ηλ."""
+        return learning_rate * self.weight_decay
 
-    def rates(self, learning_rate: float, taken: int, steps: int) -> np.ndarray[Any, Any]:
-        """As Adam's, with the decay ηλ."""
-        result = super().rates(learning_rate, taken, steps)
-        result[:, 1] = learning_rate * self.weight_decay
-        return result
+
+def _correction(beta_1: float, beta_2: float, t: Any) -> Any:
+    """Adam's bias corrections √(1 − β₂^t)/(1 − β₁^t); `t` is a step, counted from 1, or an array of them."""
+    return np.sqrt(1.0 - beta_2**t) / (1.0 - beta_1**t)
 
 
 @lru_cache(maxsize=4)
 def _corrections(beta_1: float, beta_2: float, taken: int, steps: int) -> np.ndarray[Any, Any]:
-    """√(1 − β₂^t)/(1 − β₁^t) of each of the steps that follow so many `taken`; members of a stack ask for the same."""
-    t = np.arange(taken + 1, taken + steps + 1)
-    result: np.ndarray[Any, Any] = np.sqrt(1.0 - beta_2**t) / (1.0 - beta_1**t)
+    """Bias corrections of each of `steps` steps after `taken` ones; cached, since the members of a stack share them."""
+    result: np.ndarray[Any, Any] = _correction(beta_1, beta_2, np.arange(taken + 1, taken + steps + 1))
     result.flags.writeable = False
     return result
 

@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 
 from deltaprop.arguments import refuse_masked
 from deltaprop.backends import Array, Backend, backend_of, get_backend
-from deltaprop.errors import BackendError, RowTypeError, RowValueError, rows_counted_from
+from deltaprop.errors import BackendError, RowTypeError, RowValueError
 
 #: DLPack's numbers of device memory and of memory managed for both sides.
 CUDA_DEVICE_TYPES = (2, 13)
@@ -331,21 +331,48 @@ def _as_finite(array: Array, name: str, backend: Backend, dtype: DTypeLike) -> A
     with np.errstate(over="ignore", invalid="ignore"):  # float64 beyond float32 is reported below, by place
         result = backend.asarray(array, dtype)
     if not backend.all_finite(result):
-        start, rows = 0, max(1, BLOCK * result.shape[0] // math.prod(result.shape))
-        while backend.all_finite(result[start : start + rows]):
-            start += rows
-        part = slice(start, start + rows)
-        bad = ~(abs(result[part]) < float("inf"))  # true for nan and ±inf
-        expected = f"{name}: expected finite numbers in {np.dtype(dtype).name}"
-        with rows_counted_from(start):
-            raise _first(array[part], bad, name, expected)
+        place = first_not_finite(result, backend)
+        assert place is not None
+        raise _refused(array, place, name, f"{name}: expected finite numbers in {np.dtype(dtype).name}")
     return result
 
 
+def first_not_finite(array: Array, backend: Backend) -> tuple[int, ...] | None:
+    """Find the place of the first entry that is nan or infinite, a few rows at a time.
+
+    Parameters
+    ----------
+    array : array, (m, …)
+        Of `backend`.
+
+    Returns
+    -------
+    tuple of int, or None
+        The indices of the entry; None if all are finite.
+    """
+    rows = max(1, BLOCK * array.shape[0] // max(1, math.prod(array.shape)))
+    for start in range(0, array.shape[0], rows):
+        part = array[start : start + rows]
+        if not backend.all_finite(part):
+            row, *rest = _first_place(~(abs(part) < float("inf")))  # true for nan and ±inf
+            return start + row, *rest
+    return None
+
+
 def _first(array: Array, bad: Array, name: str, expected: str, more: str = "") -> RowValueError:
-    """The error that names the first entry marked in `bad`, with its place, as what was got; `more` is said of it."""
-    flat = int((bad.reshape(-1) * 1).argmax())  # of whole numbers: not every library has it of truth values
-    place = np.unravel_index(flat, bad.shape)
+    """Make the error that names the first entry marked in `bad`."""
+    return _refused(array, _first_place(bad), name, expected, more)
+
+
+def _first_place(marked: Array) -> tuple[int, ...]:
+    """Find the indices of the first entry that is true."""
+    flat = int((marked.reshape(-1) * 1).argmax())  # of whole numbers: not every library has it of truth values
+    place = np.unravel_index(flat, marked.shape)
+    return tuple(int(i) for i in place)
+
+
+def _refused(array: Array, place: tuple[int, ...], name: str, expected: str, more: str = "") -> RowValueError:
+    """Make the error that names the entry at `place` as what was got; `more` is added after it."""
     row, after = _place(place)
     return RowValueError(f"{expected}, got {float(array[place]):g} at {name}[", row, after + more)
 

@@ -14,14 +14,16 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from deltaprop.backends import get_backend
 from deltaprop.inputs import cells
+from deltaprop.inputs.arrays import first_not_finite
 from deltaprop.inputs.csv_file import CsvFile
 from deltaprop.inputs.numpy_files import UNPACKED_LIMIT, load_numpy, members
 from deltaprop.inputs.parquet_file import ParquetFile
 
 Matrix = np.ndarray[Any, Any]
 
-#: Elements of an array that are looked at together.
+#: Elements of an array that are moved together.
 BLOCK = 2**18
 #: Bytes of the columns that are read in one pass over a Parquet file; every pass parses what it says of all columns.
 BYTES_OF_A_PASS = 2 * 2**20
@@ -285,22 +287,19 @@ def _samples(path: Path, names: tuple[str, str], X: Matrix, y: Matrix) -> tuple[
 
 
 def _check_finite(what: object, array: Matrix) -> None:
+    """Refuse an array that holds anything but finite numbers."""
     if array.dtype.kind not in "iubf":
         raise ValueError(f"{what}: expected numbers, got dtype {array.dtype}")
     if array.dtype.kind != "f":
         return
-    start = 0
-    for rows in _row_blocks(array):
-        bad = ~np.isfinite(rows)
-        if bad.any():
-            place = np.unravel_index(int(bad.argmax()), bad.shape)
-            where = ", ".join(str(int(i)) for i in (start + place[0], *place[1:]))
-            raise ValueError(f"{what}: expected finite numbers, got {rows[place]} at [{where}]")
-        start += len(rows)
+    place = first_not_finite(array, get_backend("reference"))
+    if place is not None:
+        where = ", ".join(map(str, place))
+        raise ValueError(f"{what}: expected finite numbers, got {array[place]} at [{where}]")
 
 
 def _row_blocks(array: Matrix) -> Iterator[Matrix]:
-    """A few rows at a time."""
+    """Yield views of a few rows at a time."""
     at_once = max(1, BLOCK * len(array) // max(1, array.size))
     return (array[start : start + at_once] for start in range(0, len(array), at_once))
 

@@ -41,7 +41,7 @@ class Bar:
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as RichProgress
 
-        self._epochs, self._samples_per_epoch = epochs, samples_per_epoch
+        self._epochs = epochs
         self._pending, self._drawn, self._done, self._start = 0, 0.0, 0, time.perf_counter()
         self.display = RichProgress(
             TextColumn(f"{unit} {{task.fields[epoch]}}"),

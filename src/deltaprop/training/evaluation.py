@@ -58,11 +58,13 @@ def _layers_on_host(network: NetworkState, X: HostData, chosen: Callable[[Worksp
 
 
 def largest(network: NetworkState, X: Any) -> np.ndarray[Any, Any]:
-    """Which output is the largest, (m,), for X : (m, s_1) on the host; a^(L) is held for a block of rows only."""
+    """Find which output is the largest, (m,) on the host, for X : (m, s_1); a^(L) is held for a block of rows only."""
     if isinstance(X, HostData):
         return np.concatenate([largest(network, inputs) for _, inputs in _chunks(network, X)])
+    to_numpy = network.backend.to_numpy
     blocks = _blocks(network, X.shape[0])
-    return np.concatenate([forward(network, X[start:stop], work).argmax(axis=1) for start, stop, work in blocks])
+    outputs = (to_numpy(forward(network, X[start:stop], work)) for start, stop, work in blocks)
+    return np.concatenate([h.argmax(axis=1) for h in outputs])
 
 
 def data_cost(

@@ -52,7 +52,7 @@ def check_optimizer(name: str, optimizer: Any) -> Optimizer:
         If it is not.
     """
     if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"{name}: expected SGD, Adam or AdamW, got {optimizer!r}")
+        raise TypeError(f"{name}: expected a dp.Optimizer (SGD, Adam, AdamW or your own), got {optimizer!r}")
     return optimizer
 
 

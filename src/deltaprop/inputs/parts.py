@@ -1,0 +1,216 @@
+"""What is read part by part: Parquet files, folders of chunks, iterables of batches; and how they are told apart."""
+
+from __future__ import annotations
+
+import math
+import os
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deltaprop.arguments import refuse_masked
+from deltaprop.inputs.cells import finite_numbers
+from deltaprop.inputs.numpy_files import DAMAGED, UNPACKED_LIMIT, check_declared_size, load_numpy, members
+from deltaprop.inputs.parquet_file import ParquetFile
+from deltaprop.inputs.sources import Pair, Parts, Source
+
+
+class ParquetParts(Parts):
+    """A Parquet file, its row groups being the parts.
+
+    Parameters
+    ----------
+    path : path
+    target : str, optional
+        The column with the targets; the last one by default.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged, has no rows or no such column.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], target: str | None = None) -> None:
+        self.path, self.file = Path(path), ParquetFile(Path(path))
+        names = self.file.names
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"{path}: expected columns, each of another name, got {', '.join(map(repr, names[:12]))}")
+        self.target = names[-1] if target is None else target
+        if self.target not in names:
+            raise ValueError(f"{path}: no column {target!r}; the columns are {', '.join(map(repr, names[:12]))}")
+        self.features = [name for name in names if name != self.target]
+        if not sum(self.file.sizes) or not self.features:
+            raise ValueError(f"{path}: expected rows, and a column besides the target {self.target!r}")
+        self._measure(self.file.sizes, len(self.features))
+
+    def name(self, number: int) -> str:
+        """The number of a row group."""
+        return f"row group {number} of {self.path.name}"
+
+    def part(self, number: int) -> Iterator[Pair]:
+        """One row group."""
+        names, start = [*self.features, self.target], sum(self.sizes[:number])
+        for piece in self.file.pieces(names, number):
+            columns = [
+                cells if isinstance(cells, np.ndarray) else finite_numbers(self.path, name, cells, start)
+                for name, cells in zip(names, piece, strict=True)
+            ]
+            start += len(columns[-1])
+            yield np.column_stack(columns[:-1]), columns[-1]
+
+    def describe(self) -> str:
+        """Its name and size."""
+        return f"{self.path.name}, {self.shape[0]} × {self.shape[1]}, target {self.target!r}"
+
+
+class FolderParts(Parts):
+    """A folder of ``.npz`` files with arrays X and y, each a part, in the order of their names.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or one is damaged or has another number of features.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        self.files = sorted(self.folder.glob("*.npz"))
+        if not self.files:
+            raise ValueError(f"{folder}: expected .npz files in it, each with arrays X and y")
+        sizes, columns = [], 0
+        for path in self.files:
+            rows, width = _shape_in_archive(path)
+            columns = columns or width
+            if width != columns:
+                raise ValueError(f"{path}: has {width} features, {self.files[0].name} has {columns}")
+            sizes.append(rows)
+        self._measure(sizes, columns)
+
+    def name(self, number: int) -> str:
+        """The name of a file."""
+        return self.files[number].name
+
+    def part(self, number: int) -> Iterator[Pair]:
+        """One file."""
+        path = self.files[number]
+        with path.open("rb") as file:
+            archive = load_numpy(path, file)
+            X, y = members(path, archive, ("X", "y"))
+        yield X.reshape(len(X), -1) if X.ndim > 1 and len(X) else X, y
+
+    def describe(self) -> str:
+        """How many files and samples."""
+        return f"{self.folder.name}, {len(self.files)} files, {self.shape[0]} × {self.shape[1]}"
+
+
+class BatchParts(Parts):
+    """An iterable of batches (X, Y) with a length, iterated once an epoch, in its own order.
+
+    It is iterated once more to begin with, to count the samples.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is empty, or does not hold pairs.
+    """
+
+    by_number = False
+
+    def __init__(self, batches: Any) -> None:
+        self.batches = batches
+        sizes: list[int] = []
+        columns = 0
+        for X, Y in self._pairs():
+            if np.ndim(X) != 2 or np.shape(Y)[:1] != (len(X),):
+                raise ValueError(
+                    f"X: expected batches (X, Y) with X of shape (n, features) and as many targets, got shapes "
+                    f"{np.shape(X)} and {np.shape(Y)} in batch {len(sizes)}"
+                )
+            columns = columns or np.shape(X)[1]
+            if np.shape(X)[1] != columns:
+                raise ValueError(f"X: batch {len(sizes)} has {np.shape(X)[1]} features, those before had {columns}")
+            sizes.append(len(X))
+        if not sum(sizes):
+            raise ValueError("X: expected batches with samples, got none")
+        self._measure(sizes, columns)
+
+    def part(self, number: int) -> Iterator[Pair]:
+        """Not by number."""
+        raise NotImplementedError
+
+    def name(self, number: int) -> str:
+        """The number of a batch."""
+        return f"batch {number}"
+
+    def _read(self, order: Sequence[int]) -> Iterator[Iterable[Pair]]:
+        """All batches as they come: `order` is that."""
+        count = 0
+        for pair in self._pairs():
+            count += 1
+            if count > len(order):
+                break
+            yield [pair]
+        if count != len(order):
+            more = " or more" if count > len(order) else ""
+            raise ValueError(
+                f"X: expected {len(order)} batches in every pass over them, as in the first, got {count}{more}; what "
+                "yields batches has to begin anew whenever it is iterated, which an iterator does not"
+            )
+
+    def _pairs(self) -> Iterator[Pair]:
+        for number, batch in enumerate(self.batches):
+            if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+                raise TypeError(f"X: expected batches to be pairs (X, Y), got {type(batch).__name__} as batch {number}")
+            for name, array in zip(("X", "Y"), batch, strict=True):
+                refuse_masked(array, f"{name} of batch {number}")
+            yield batch[0], batch[1]
+
+    def describe(self) -> str:
+        """How many there are."""
+        return f"{len(self.sizes)} batches, {self.shape[0]} × {self.shape[1]}"
+
+
+def find_source(X: Any, Y: Any) -> Source | None:
+    """What `X` and `Y` are, where they are to be read part by part; None for arrays.
+
+    A path is a Parquet file, `Y` then being the name of the target column or None, or a folder of chunks; what has a
+    length and is iterable, but is no array and no list of numbers, is batches, where Y is None.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a path is neither.
+    """
+    if isinstance(X, Source):
+        return X
+    if isinstance(X, (str, os.PathLike)):
+        path = Path(X)
+        if Y is not None and not isinstance(Y, str):
+            raise TypeError(f"Y: expected the name of a column, or None, with a path as X, got {type(Y).__name__}")
+        if path.is_dir():
+            if Y is not None:
+                raise ValueError(f"Y: expected None with a folder, whose files hold X and y, got {Y!r}")
+            return FolderParts(path)
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such file or folder")
+        if path.suffix.lower() != ".parquet":
+            raise ValueError(f"X: expected a .parquet file or a folder of .npz files, got {str(path)!r}")
+        return ParquetParts(path, Y)
+    if Y is None and hasattr(X, "__len__") and hasattr(X, "__iter__") and not hasattr(X, "__array__"):
+        return BatchParts(X)
+    return None
+
+
+def _shape_in_archive(path: Path) -> tuple[int, int]:
+    """Rows and features of the X in an ``.npz`` file, from its header."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("X.npy") as file:
+            shape, _ = check_declared_size(file, UNPACKED_LIMIT)
+    except DAMAGED as error:
+        raise ValueError(f"{path}: expected an .npz file with arrays X and y ({error})") from error
+    if len(shape) < 2 or 0 in shape:
+        raise ValueError(f"{path}: expected X of shape (n, features), got {shape}")
+    return shape[0], math.prod(shape[1:])
