@@ -67,7 +67,7 @@ class GraphEpoch(WholeEpoch):
         """Launch graphs of several steps; the host does nothing else."""
         order, weights, taken = given.order, given.weights, self.task.state.get("step", 0)
         table, penalized, decays = self.table(self._make_table, terms, given.learning_rate, taken)
-        self.message.send(step=0, table=table, **({} if order is None else {"order": order}))
+        self.message.send(step=0, table=table, order=order)
         if weights is not None:
             self.weights[...] = weights
         asked = (order is not None, weights is not None, penalized, decays)
