@@ -5,7 +5,6 @@ Its methods leave the network as it is: they have the data checked, and call the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,25 +22,10 @@ from deltaprop.inputs.arrays import (
 )
 from deltaprop.training import evaluation
 from deltaprop.training.data_door import DataDoor
+from deltaprop.training.evaluation import ForwardPass
 
 if TYPE_CHECKING:
     from deltaprop.lecture.gradient_check import GradientCheck
-
-
-@dataclass(frozen=True)
-class ForwardPass:
-    """The quantities of a forward pass; rows are samples.
-
-    Attributes
-    ----------
-    z : list of array
-        z^(2) … z^(L), (m, s_l).
-    a : list of array
-        a^(1) … a^(L), (m, s_l); ``a[0]`` is X and ``a[l + 1]`` is g(``z[l]``).
-    """
-
-    z: list[Array]
-    a: list[Array]
 
 
 @methods_on_its_device

@@ -5,29 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
-import numpy as np
-
 from deltaprop.arguments import check_bool, check_callables, check_whole_number
 from deltaprop.backends import Array
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation.backprop import L2Scaling, Reduction
-from deltaprop.derivation.derivatives import Mode
 from deltaprop.derivation.optimizers import Optimizer
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.errors import DivergenceError
 from deltaprop.files.saved_network import SavedStack
 from deltaprop.network import Network
-from deltaprop.network_function import ForwardPass
 from deltaprop.reports.history import History
-from deltaprop.training import evaluation, member_loop
+from deltaprop.training import member_loop
 from deltaprop.training.callbacks import Callback
 from deltaprop.training.early_stopping import EarlyStopping
 from deltaprop.training.exclusive import training_of
 from deltaprop.training.fit_arguments import check_early_stopping
 from deltaprop.training.member_arguments import (
     describe_members,
-    each_array,
-    each_targets,
     one_each,
     report,
     resolve_held_out,
@@ -35,10 +29,11 @@ from deltaprop.training.member_arguments import (
 )
 from deltaprop.training.member_loop import StackFitPlan
 from deltaprop.training.metrics import Metric
+from deltaprop.training.stack_function import StackFunction
 
 
 @methods_on_its_device
-class NetworkStack(SavedStack):
+class NetworkStack(StackFunction, SavedStack):
     """K networks of one configuration, each with parameters of its own, trained at once.
 
     Every method is that of `Network`, and every array it returns has a member axis before the others: member k of it is
@@ -129,176 +124,32 @@ class NetworkStack(SavedStack):
 
     @property
     def configuration(self) -> dict[str, Any]:
-        """Everything but the parameters and the backend: arguments that make an equal stack."""
+        """The arguments that make an equal stack: everything but the parameters and the backend."""
         configuration = {name: value for name, value in super().configuration.items() if name != "seed"}
         return {"members": len(self), **configuration, "seeds": list(self.seeds)}
 
     def copy(self, dtype: Any = None) -> Self:
-        """An independent stack with these parameters, on the same backend, in another dtype where one is given."""
+        """Make an independent stack with these parameters, on the same backend.
+
+        Parameters
+        ----------
+        dtype : {"float64", "float32"}, optional
+            Of the copy; by default that of this stack.
+
+        Returns
+        -------
+        NetworkStack
+            Its members have been trained for as many epochs.
+
+        Raises
+        ------
+        ValueError
+            If it is another dtype.
+        """
         result = super().copy(dtype)
         for copied, network in zip(result, self, strict=True):
             copied.init, copied.epochs_trained = network.init, network.epochs_trained
         return result
-
-    # -- what each member is asked ------------------------------------------------------------------------------
-
-    def forward(self, X: Any) -> ForwardPass:
-        """Every z and every a of every member, (K, m, s_l); see `Network.forward`.
-
-        Parameters
-        ----------
-        X : array_like, (m, s_1), or (K, m, s_1)
-            Samples that all members see, or each one's own.
-
-        Raises
-        ------
-        ValueError, TypeError
-            As `Network.forward`.
-        """
-        passes = [network.forward(x) for network, x in zip(self, self._each("X", X), strict=True)]
-        return ForwardPass(
-            z=[stacked([each.z[l] for each in passes]) for l in range(len(self.weights))],
-            a=[stacked([each.a[l] for each in passes]) for l in range(len(self.layer_sizes))],
-        )
-
-    def predict(self, X: Any) -> Array:
-        """h = a^(L) of every member, (K, m, s_L); X as of `forward`.
-
-        Raises
-        ------
-        ValueError, TypeError
-            As `Network.predict`.
-        """
-        if not self.backend.on_host:
-            return self._of_each("predict", X)
-        each = self._each("X", X)
-        shared = all(x is each[0] for x in each)
-        inputs = [network._door.inputs(x) for network, x in zip(self, each[:1] if shared else each, strict=False)]
-        return evaluation.predict(self, inputs[0] if shared else np.stack(inputs))
-
-    def cost(
-        self,
-        X: Any,
-        Y: Any,
-        l2: float | Sequence[float] = 0.0,
-        l2_scaling: L2Scaling = "per_sample",
-        reduction: Reduction = "mean",
-        *,
-        sample_weight: Any = None,
-    ) -> np.ndarray[Any, Any]:
-        """J(θ) of every member, (K,) of float64.
-
-        Parameters
-        ----------
-        X : array_like, (m, s_1), or (K, m, s_1)
-        Y : array_like
-            Targets as of `Network.cost`, for all members, or one such array for each, with X or without.
-        l2 : float or sequence of float
-            λ, one for all members or one each.
-        l2_scaling, reduction
-            As of `Network.cost`.
-        sample_weight : array_like, (m,), or (K, m), optional
-
-        Raises
-        ------
-        ValueError, TypeError
-            As `Network.cost`.
-        """
-        return np.array(
-            [
-                net.cost(*what, l2_scaling, reduction, **how)
-                for net, what, how in self._samples_of(X, Y, l2, sample_weight)
-            ]
-        )
-
-    def cost_and_gradient(
-        self,
-        X: Any,
-        Y: Any,
-        l2: float | Sequence[float] = 0.0,
-        l2_scaling: L2Scaling = "per_sample",
-        reduction: Reduction = "mean",
-        *,
-        sample_weight: Any = None,
-    ) -> tuple[np.ndarray[Any, Any], Parameters]:
-        """J(θ) of every member, (K,), and ∂J/∂θ with the member axis in all its shapes; arguments as of `cost`.
-
-        Raises
-        ------
-        ValueError, TypeError
-            As `Network.cost`.
-        """
-        pairs = [
-            net.cost_and_gradient(*what, l2_scaling, reduction, **how)
-            for net, what, how in self._samples_of(X, Y, l2, sample_weight)
-        ]
-        flat = stacked([gradient.flat for _, gradient in pairs])
-        gradient = Parameters(pairs[0][1].backend, self.layer_sizes, self.dtype, flat=flat)
-        return np.array([cost for cost, _ in pairs]), gradient
-
-    def deltas(self, X: Any, Y: Any) -> list[Array]:
-        """δ^(2) … δ^(L) of every member, (K, m, s_l), one a layer, without 1/m; arguments as of `cost`.
-
-        Raises
-        ------
-        ValueError, TypeError
-            As `Network.deltas`.
-        """
-        each = [net.deltas(x, y) for net, (x, y, _), _ in self._samples_of(X, Y, 0.0, None)]
-        return [stacked([deltas[l] for deltas in each]) for l in range(len(self.weights))]
-
-    def jvp(self, X: Any, dX: Any) -> Array:
-        """J u of every member, (K, m, s_L), X and dX : (m, s_1), or (K, m, s_1); see `Network.jvp`."""
-        return self._of_each("jvp", X, dX)
-
-    def vjp(self, X: Any, dY: Any) -> Array:
-        """Jᵀ v of every member, (K, m, s_1), dY : (m, s_L), or (K, m, s_L); see `Network.vjp`."""
-        return self._of_each("vjp", X, dY)
-
-    def jacobian(self, X: Any, mode: Mode = "auto") -> Array:
-        """∂h_k/∂x_i of every member, (K, m, s_L, s_1); see `Network.jacobian`."""
-        return stacked([net.jacobian(x, mode) for net, x in zip(self, self._each("X", X), strict=True)])
-
-    def hvp(
-        self,
-        X: Any,
-        Y: Any,
-        v: Any,
-        l2: float | Sequence[float] = 0.0,
-        l2_scaling: L2Scaling = "per_sample",
-        reduction: Reduction = "mean",
-        *,
-        sample_weight: Any = None,
-    ) -> Array:
-        """H v of every member, (K, n), v : (n,), or (K, n); other arguments as of `cost`; see `Network.hvp`."""
-        directions = self._each("v", v, axes=1)
-        return stacked(
-            [
-                net.hvp(x, y, direction, own_l2, l2_scaling, reduction, **how)
-                for (net, (x, y, own_l2), how), direction in zip(
-                    self._samples_of(X, Y, l2, sample_weight), directions, strict=True
-                )
-            ]
-        )
-
-    def _of_each(self, method: str, *arrays: Any) -> Array:
-        """Call a method of `Network` for each member, with arrays that are shared or are each one's own."""
-        each = [self._each(name, array) for name, array in zip(("X", "direction"), arrays, strict=False)]
-        return stacked([getattr(net, method)(*own) for net, *own in zip(self, *each, strict=True)])
-
-    def _each(self, name: str, array: Any, axes: int = 2) -> list[Any]:
-        """List the array of each member: its own if there is a member axis before `axes` others, else the same."""
-        return each_array(name, array, len(self), axes)
-
-    def _samples_of(
-        self, X: Any, Y: Any, l2: float | Sequence[float], sample_weight: Any
-    ) -> list[tuple[Network, tuple[Any, Any, float], dict[str, Any]]]:
-        """List (member, (x, y, l2), {"sample_weight": w}) for each member."""
-        penalties = one_each("l2", l2, len(self))
-        weights = self._each("sample_weight", sample_weight, axes=1)
-        targets = each_targets(Y, len(self), self.layer_sizes[-1], np.ndim(X) == 3)
-        rows = zip(self, self._each("X", X), targets, penalties, weights, strict=True)
-        return [(net, (x, y, own_l2), {"sample_weight": weight}) for net, x, y, own_l2, weight in rows]
 
     # -- training -----------------------------------------------------------------------------------------------
 
@@ -353,8 +204,8 @@ class NetworkStack(SavedStack):
         Returns
         -------
         list of History
-            One a member. That of a member whose training diverged has ``diverged`` set; it ends with the parameters
-            of its last good epoch, and the others go on.
+            One a member. If the training of a member diverged, ``diverged`` is set; the member ends with the
+            parameters of its last good epoch, and the others go on.
 
         Raises
         ------
@@ -369,7 +220,8 @@ class NetworkStack(SavedStack):
         Warns
         -----
         RuntimeWarning
-            If some have, or ended because their schedules failed, or had no number that early stopping could go by.
+            If some members diverged, ended because their schedules failed, or had no number that early stopping could
+            go by.
         """
         count = len(self)
         inputs, targets = self._training_data(X, Y)
@@ -404,7 +256,21 @@ class NetworkStack(SavedStack):
         return report(histories)
 
     def fit_full_batch(self, X: Any, Y: Any, *, l2: float | Sequence[float] = 0.0, **options: Any) -> list[History]:
-        """`Network.fit_full_batch` of every member, one after the other; X, Y and l2 as of `fit`.
+        """Call `Network.fit_full_batch` for every member, one after the other.
+
+        Parameters
+        ----------
+        X, Y
+            As of `cost`.
+        l2 : float or sequence of float
+            λ, one for all members or one each.
+        **options
+            The other arguments of `Network.fit_full_batch`, which all members share.
+
+        Returns
+        -------
+        list of History
+            One a member. If the training of a member diverged, ``diverged`` is set.
 
         Raises
         ------
@@ -412,11 +278,13 @@ class NetworkStack(SavedStack):
             As `Network.fit_full_batch`.
         DivergenceError
             If every member has diverged.
+        RuntimeError
+            If another call is training the stack.
 
         Warns
         -----
         RuntimeWarning
-            If some have.
+            If some members have diverged.
         """
         histories = []
         with training_of(self):
@@ -430,7 +298,7 @@ class NetworkStack(SavedStack):
 
     def _training_data(self, X: Any, Y: Any) -> tuple[Array, Array]:
         """Convert inputs and targets to arrays of the stack, both with the member axis or neither."""
-        each_X, each_Y = self._each("X", X), each_targets(Y, len(self), self.layer_sizes[-1], np.ndim(X) == 3)
+        each_X, each_Y = self._each("X", X), self._targets_each(X, Y)
         shared = all(x is each_X[0] for x in each_X) and all(y is each_Y[0] for y in each_Y)
         if shared:
             return self[0]._door.data(each_X[0], each_Y[0])

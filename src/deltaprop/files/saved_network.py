@@ -24,6 +24,11 @@ class SavedNetwork(NetworkState):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write configuration and parameters to a safetensors file, all or nothing.
 
+        Parameters
+        ----------
+        path : path
+            A file that is there is replaced.
+
         Raises
         ------
         OSError
@@ -36,6 +41,18 @@ class SavedNetwork(NetworkState):
     @classmethod
     def load(cls, path: str | os.PathLike[str], backend: str | Backend = "auto") -> Self:
         """Load the network that `save` wrote to `path`. No code in the file is run: there can be none.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        backend : str or Backend, default "auto"
+            As of `Network`.
+
+        Returns
+        -------
+        Network
+            With the configuration and the parameters of the file.
 
         Raises
         ------
@@ -88,7 +105,12 @@ class SavedNetwork(NetworkState):
         return network
 
     def to_torch(self) -> Any:
-        """Make a ``torch.nn.Sequential`` that computes what this network does, in its dtype, on the host: a copy.
+        """Make a ``torch.nn.Sequential`` that computes what this network does.
+
+        Returns
+        -------
+        torch.nn.Sequential
+            On the host, in the network's dtype; its parameters are copies.
 
         Raises
         ------
@@ -103,6 +125,11 @@ class SavedNetwork(NetworkState):
 
     def to_onnx(self, path: str | os.PathLike[str]) -> None:
         """Write an ONNX model with input ``X``, (m, s_1), and output ``h``, (m, s_L), in the network's dtype.
+
+        Parameters
+        ----------
+        path : path
+            A file that is there is replaced.
 
         Raises
         ------
@@ -121,6 +148,18 @@ class SavedNetwork(NetworkState):
     def from_onnx(cls, path: str | os.PathLike[str], backend: str | Backend = "auto") -> Self:
         """Load the network that `to_onnx` wrote to `path`.
 
+        Parameters
+        ----------
+        path : path
+            The file.
+        backend : str or Backend, default "auto"
+            As of `Network`.
+
+        Returns
+        -------
+        Network
+            With the configuration and the parameters of the file.
+
         Raises
         ------
         ImportError
@@ -138,7 +177,12 @@ class SavedNetwork(NetworkState):
         return cls.from_file_content(path, content, tensors, backend)
 
     def file_configuration(self) -> dict[str, Any]:
-        """Return what `save` writes besides the tensors: JSON types only.
+        """Return what `save` writes besides the tensors.
+
+        Returns
+        -------
+        dict
+            JSON types only.
 
         Raises
         ------
@@ -180,6 +224,11 @@ class SavedStack(StackState):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write configuration and parameters of every member to a safetensors file, all or nothing.
 
+        Parameters
+        ----------
+        path : path
+            A file that is there is replaced.
+
         Raises
         ------
         OSError
@@ -198,6 +247,18 @@ class SavedStack(StackState):
     @classmethod
     def load(cls, path: str | os.PathLike[str], backend: str | Backend = "auto") -> Self:
         """Load the stack that `save` wrote to `path`. No code in the file is run: there can be none.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        backend : str or Backend, default "auto"
+            As of `Network`.
+
+        Returns
+        -------
+        NetworkStack
+            With the configuration and the parameters of the file.
 
         Raises
         ------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,22 @@ from deltaprop.training.metrics import Metric, of_parts
 #: Rows taken at a time: enough for efficient matrix products, and few enough that z and a of a layer, of so many
 #: entries, stay in a second-level cache.
 LEAST_ROWS, MOST_ROWS, LAYER_ENTRIES = 256, 2048, 50_000
+
+
+@dataclass(frozen=True)
+class ForwardPass:
+    """The quantities of a forward pass; rows are samples.
+
+    Attributes
+    ----------
+    z : list of array
+        z^(2) … z^(L), (m, s_l).
+    a : list of array
+        a^(1) … a^(L), (m, s_l); ``a[0]`` is X and ``a[l + 1]`` is g(``z[l]``).
+    """
+
+    z: list[Array]
+    a: list[Array]
 
 
 def predict(network: NetworkState, X: Any) -> Array:
