@@ -91,7 +91,7 @@ def originals(folder):
     keep("stack")
     fit("checkpoint", fresh("checkpoint"), path, epochs=3)
     keep("checkpoint")
-    with pausing(11), contextlib.suppress(KeyboardInterrupt):
+    with pausing(10), contextlib.suppress(KeyboardInterrupt):
         fit("paused checkpoint", fresh("paused checkpoint"), path)
     keep("paused checkpoint")
     command = ["--hidden", "4", "--epochs", "1", "--no-progress", "--backend", "numpy", "--out", str(path)]

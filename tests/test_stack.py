@@ -201,7 +201,7 @@ def test_many_epochs_in_one_launch(own_samples, optimizers, monkeypatch, rng):
     ):
         which = np.array(which)
         for trainer in (at_once, one_by_one, reference):  # as where a member has diverged
-            parameters = trainer.way.stack.network.parameters
+            parameters = trainer.way.task.network.parameters
             parameters *= 0.9
         if any(order is not None for order in orders):
             orders = [np.arange(m)[None] if order is None else order for order in orders]
@@ -220,10 +220,10 @@ def test_many_epochs_in_one_launch(own_samples, optimizers, monkeypatch, rng):
                 assert np.array_equal(together[0], costs)
                 assert np.array_equal(together[1], decays)
             assert together[0] == pytest.approx(costs, rel=1e-11)
-        learned = [host(trainer.way.stack.network.parameters) for trainer in (at_once, one_by_one, reference)]
+        learned = [host(trainer.way.task.network.parameters) for trainer in (at_once, one_by_one, reference)]
         assert np.array_equal(learned[0], learned[1])
         assert relative(learned[0], learned[2]) < 1e-12
-        assert np.array_equal(at_once.way.stack.steps, reference.way.stack.steps)
+        assert np.array_equal(at_once.way.task.steps, reference.way.task.steps)
     groups = 2 if optimizers == "of any rule" else 1
     assert launches.count(3) == 6 * groups
     assert launches.count(1) == 18 * groups

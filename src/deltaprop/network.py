@@ -6,7 +6,6 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -17,20 +16,15 @@ from deltaprop.arguments import (
     check_choice,
     check_number,
     check_whole_number,
-    refuse_masked,
 )
-from deltaprop.backends import Array, Backend, backend_of
+from deltaprop.backends import backend_of
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation.backprop import L2Scaling, Objective, Reduction
-from deltaprop.derivation.initialization import check_initialization
-from deltaprop.derivation.losses import describe
 from deltaprop.derivation.optimizers import SGD, Optimizer
 from deltaprop.epochs.trainer import check_dropout
 from deltaprop.files.atomic_file import check_writable
-from deltaprop.files.model_file import Tensors, read_model, write_model
-from deltaprop.inputs.arrays import HostData
-from deltaprop.inputs.parts import find_source
-from deltaprop.inputs.sources import CheckedSource, Rows, Source, converted_rows
+from deltaprop.files.saved_network import SavedNetwork
+from deltaprop.inputs.sources import CheckedSource
 from deltaprop.network_function import NetworkFunction
 from deltaprop.reports.history import History
 from deltaprop.reports.plotting import plot_weights
@@ -38,17 +32,17 @@ from deltaprop.training import loop
 from deltaprop.training.callbacks import Callback
 from deltaprop.training.early_stopping import EarlyStopping
 from deltaprop.training.exclusive import training_of
+from deltaprop.training.fit_arguments import check_early_stopping, resolve_validation
 from deltaprop.training.loop import FitPlan
-from deltaprop.training.metrics import Metric, resolve_metrics
+from deltaprop.training.metrics import Metric
 
 if TYPE_CHECKING:
-    from deltaprop.files.file_schema import NetworkContent
     from deltaprop.lecture.explanation import Explanation, Format
     from deltaprop.training.solvers import Method
 
 
 @methods_on_its_device
-class Network(NetworkFunction):
+class Network(NetworkFunction, SavedNetwork):
     """A multi-layer perceptron, trained by backpropagation in matrix form.
 
     Parameters
@@ -216,8 +210,8 @@ class Network(NetworkFunction):
             If no epoch had a number that early stopping could go by.
         """
         objective = Objective(l2, l2_scaling, reduction)
-        inputs, targets, weights = self._training_data(X, Y, sample_weight, batch_size)
-        held_out, resolved = self._validation(validation, metrics)
+        inputs, targets, weights = self._door.training_data(X, Y, sample_weight, batch_size)
+        held_out, resolved = resolve_validation(self, validation, metrics)
         if optimizer is not None and not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer: expected a dp.Optimizer (SGD, Adam, AdamW or your own), got {optimizer!r}")
         plan = FitPlan(
@@ -242,7 +236,7 @@ class Network(NetworkFunction):
         if batch_size is None and isinstance(inputs, CheckedSource):
             raise ValueError("batch_size: expected a number with data that are read part by part, got None")
         if early_stopping is not None:
-            self._check_early_stopping(early_stopping, resolved, held_out is not None)
+            check_early_stopping(early_stopping, resolved, held_out is not None)
         with training_of(self):
             return loop.train(self, inputs, targets, weights, held_out, plan)
 
@@ -309,8 +303,8 @@ class Network(NetworkFunction):
         objective = Objective(l2, l2_scaling, reduction)
         self._require_exact("fit_full_batch")
         check_choice("method", method, solvers.Method)
-        inputs, targets, weights = self._samples(X, Y, sample_weight)
-        held_out, resolved = self._validation(validation, metrics)
+        inputs, targets, weights = self._door.samples(X, Y, sample_weight)
+        held_out, resolved = resolve_validation(self, validation, metrics)
         plan = solvers.FullBatchPlan(
             method=method,
             max_iter=check_whole_number("max_iter", max_iter, least=1),
@@ -322,76 +316,6 @@ class Network(NetworkFunction):
         )
         with training_of(self):
             return solvers.train_full_batch(self, inputs, targets, weights, held_out, plan)
-
-    def _training_data(self, X: Any, Y: Any, sample_weight: Any, batch_size: Any) -> tuple[Any, Any, Array | None]:
-        """As `_samples`, but what is larger than the memory it has to go through stays where it is.
-
-        Host data for which a device has no room are streamed from there, sources are read part by part; what would
-        take much memory once converted is converted so.
-        """
-        found = find_source(X, Y)
-        if found is None and self._is_on_disk(X):
-            refuse_masked(Y, "Y")
-            found = Rows(X, Y if isinstance(Y, np.ndarray) else np.asarray(Y))
-        if found is not None:
-            return self._from_source(found, sample_weight)
-        # A chunk has the samples of a step at least, and is there twice.
-        rows = X.shape[0] if isinstance(X, np.ndarray) and X.ndim else 0
-        steps_are_small = isinstance(batch_size, Integral) and 4 * int(batch_size) <= rows
-        may_stay = steps_are_small or isinstance(X, HostData) or not self.backend.on_host
-        inputs, targets, weights = self._samples(X, Y, sample_weight, may_stay=may_stay)
-        if isinstance(inputs, HostData) and self.backend.on_host:
-            source = converted_rows(inputs, targets, self.backend, self.dtype)
-            return source, source, weights
-        return inputs, targets, weights
-
-    def _is_on_disk(self, X: Any) -> bool:
-        """Whether X is memory-mapped and cannot be trained on where it is."""
-        is_mapped = isinstance(X, np.memmap) and X.ndim == 2
-        return is_mapped and not (self.backend.on_host and X.dtype == self.dtype and X.flags.c_contiguous)
-
-    def _from_source(self, source: Source, sample_weight: Any) -> tuple[Any, Any, Array | None]:
-        """A source with what checks its chunks; its sample weights, if any."""
-        if source.shape[1] != self.layer_sizes[0]:
-            raise ValueError(f"X: expected {self.layer_sizes[0]} features, got {source.shape[1]} ({source.describe()})")
-        if isinstance(source, Rows) and len(source.Y) != source.shape[0]:
-            raise ValueError(f"Y: expected one row for each of X, got {len(source.Y)} for {source.shape[0]}")
-        weights = None
-        if sample_weight is not None:
-            if not isinstance(source, Rows):
-                raise ValueError(
-                    f"sample_weight: expected None with samples that are not had by number ({source.describe()})"
-                )
-            weights = self._weights(sample_weight, source)
-        checked = CheckedSource(source, self._data)
-        return checked, checked, weights
-
-    def _validation(
-        self, validation: tuple[Any, Any] | None, metrics: Sequence[str | Metric] | None
-    ) -> tuple[tuple[Array, Array] | None, dict[str, Metric]]:
-        """The validation data as arrays of ours, and what to record on them."""
-        held_out = None
-        if validation is not None:
-            if not isinstance(validation, (tuple, list)) or len(validation) != 2:
-                raise TypeError(f"validation: expected a pair (X, Y), got {type(validation).__name__}")
-            held_out = self._data(*validation, "validation X", "validation Y", may_stay=True)
-        if metrics is None:
-            metrics = ("accuracy",) if held_out and describe(self.loss).classifies else ()
-        elif metrics and held_out is None:
-            raise ValueError("metrics: expected validation data with them, got validation=None")
-        return held_out, resolve_metrics(metrics)
-
-    @staticmethod
-    def _check_early_stopping(early_stopping: EarlyStopping, metrics: dict[str, Metric], validates: bool) -> None:
-        """Find out before training whether what is to be monitored will be recorded."""
-        if not isinstance(early_stopping, EarlyStopping):
-            raise TypeError(f"early_stopping: expected an EarlyStopping, got {early_stopping!r}")
-        early_stopping.values(History(metrics={name: [] for name in metrics}))
-        if early_stopping.monitor == "validation_cost" and not validates:
-            raise ValueError(
-                "early_stopping: expected validation data to monitor 'validation_cost', got validation=None; "
-                "EarlyStopping(monitor='cost') watches the training cost"
-            )
 
     # -- seeing it ----------------------------------------------------------------------------------------------
 
@@ -441,10 +365,10 @@ class Network(NetworkFunction):
             x = _one_row(x)
         if np.ndim(y) == 0 or (np.ndim(y) == 1 and len(y) == self.layer_sizes[-1] > 1):
             y = _one_row(y)
-        samples = len(self._inputs(x, "x"))
+        samples = len(self._door.inputs(x, "x"))
         if samples != 1:
             raise ValueError(f"x: expected one sample, got {samples}")
-        inputs, targets = self._data(x, y, "x", "y")
+        inputs, targets = self._door.data(x, y, "x", "y")
         explained = explanation.explain(self, inputs, targets, objective, format)
         sys.stdout.write(f"{explained}\n")
         return explained
@@ -483,170 +407,6 @@ class Network(NetworkFunction):
             raise ValueError(f"shape: expected (height, width) of images of {inputs} pixels, got {asked}")
         return plot_weights(W, (height, width))
 
-    # -- files --------------------------------------------------------------------------------------------------
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write configuration and parameters to a safetensors file, all or nothing.
-
-        Raises
-        ------
-        OSError
-            If it cannot be written; a file that was there stays whole.
-        ValueError
-            If the loss is a pair of functions: a file holds no code.
-        """
-        write_model(path, self.file_configuration(), self.file_tensors())
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], backend: str | Backend = "auto") -> Network:
-        """The network that `save` wrote to `path`. No code in the file is run: there can be none.
-
-        Raises
-        ------
-        OSError
-            If it cannot be read.
-        ValueError
-            If it is damaged or no model of ours.
-        BackendError
-            If the backend cannot be had here.
-        """
-        from deltaprop.files.file_schema import network_content  # not at start-up, for those who do without
-
-        configuration, tensors = read_model(path)
-        return cls.from_file_content(path, network_content(path, configuration, tensors), tensors, backend)
-
-    # -- other programs -----------------------------------------------------------------------------------------
-
-    @classmethod
-    def from_torch(
-        cls, sequential: Any, *, loss: Any = None, backend: str | Backend = "auto", seed: int = 0
-    ) -> Network:
-        """The network that a ``torch.nn.Sequential`` of Linear layers and activations is.
-
-        Parameters
-        ----------
-        sequential : torch.nn.Sequential
-            Linear, Sigmoid, Tanh, ReLU, LeakyReLU(0.01), Softplus, SiLU, GELU, Softmax and Identity; Dropout and
-            Flatten are passed over. Where it ends with a Linear, the output activation is the identity.
-        loss : str or (cost, gradient), optional
-            To train on with; by default the one whose link the output activation is, else "squared_error".
-        backend, seed
-            As of `Network`.
-
-        Returns
-        -------
-        Network
-            In the dtype of the Linear layers, whose weights are its weights: a copy.
-
-        Raises
-        ------
-        ImportError
-            If PyTorch is not installed.
-        TypeError, ValueError
-            If there is a module of another kind, or with other constants than ours.
-        """
-        from deltaprop.files import torch_modules  # not at start-up, for those who do without
-
-        configuration, weights, biases = torch_modules.read(sequential)
-        if loss is None:
-            links = {"sigmoid": "binary_cross_entropy", "softmax": "categorical_cross_entropy"}
-            loss = links.get(configuration["output_activation"], "squared_error")
-        network = cls(**configuration, loss=loss, init="zeros", backend=backend, seed=seed)
-        network.weights, network.biases = weights, biases
-        return network
-
-    def to_torch(self) -> Any:
-        """A ``torch.nn.Sequential`` that computes what this network does, in its dtype, on the host: a copy.
-
-        Raises
-        ------
-        ImportError
-            If PyTorch is not installed.
-        ValueError
-            If the output activation is exp, of which PyTorch has no module.
-        """
-        from deltaprop.files import torch_modules
-
-        return torch_modules.write(self)
-
-    def to_onnx(self, path: str | os.PathLike[str]) -> None:
-        """Write an ONNX model with input ``X``, (m, s_1), and output ``h``, (m, s_L), in the network's dtype.
-
-        Raises
-        ------
-        ImportError
-            If onnx is not installed; the message names the extra that brings it.
-        OSError
-            If it cannot be written; a file that was there stays whole.
-        ValueError
-            If the loss is a pair of functions: a file holds no code.
-        """
-        from deltaprop.files import onnx_file
-
-        onnx_file.write_onnx(path, self, self.file_configuration())
-
-    @classmethod
-    def from_onnx(cls, path: str | os.PathLike[str], backend: str | Backend = "auto") -> Network:
-        """The network that `to_onnx` wrote to `path`.
-
-        Raises
-        ------
-        ImportError
-            If onnx is not installed; the message names the extra that brings it.
-        OSError
-            If it cannot be read.
-        ValueError
-            If it is damaged or no model of ours.
-        BackendError
-            If the backend cannot be had here.
-        """
-        from deltaprop.files import onnx_file
-
-        content, tensors = onnx_file.read_onnx(path)
-        return cls.from_file_content(path, content, tensors, backend)
-
-    # -- what a file holds --------------------------------------------------------------------------------------
-
-    def file_configuration(self) -> dict[str, Any]:
-        """What `save` writes besides the tensors: JSON types only.
-
-        Raises
-        ------
-        ValueError
-            If the loss is a pair of functions: a file holds no code.
-        """
-        if not isinstance(self.loss, str):
-            raise ValueError(f"loss: expected the name of a loss, as a file holds no code, got {self.loss!r}")
-        return {"network": self.configuration, "epochs_trained": int(self.epochs_trained)}
-
-    def file_tensors(self) -> Tensors:
-        """The tensors `save` writes: ``weights.0``, ``biases.0`` and so on."""
-        return self.by_layer()
-
-    @classmethod
-    def from_file_content(
-        cls, path: str | os.PathLike[str], content: NetworkContent, tensors: Tensors, backend: str | Backend = "auto"
-    ) -> Network:
-        """The network described by the content of a file, which `network_content` has checked.
-
-        Raises
-        ------
-        ValueError
-            If there is no such network, or its loss is a pair of functions; the message begins with `path`.
-        """
-        described, layers = content.network, range(len(content.network.layer_sizes) - 1)
-        if not isinstance(described.loss, str):
-            raise ValueError(f"{path}: its loss is a pair of functions, and a file holds no code")
-        try:
-            check_initialization(described.init)
-            network = cls(**described.arguments | {"init": "zeros"}, backend=backend)
-        except ValueError as error:
-            raise ValueError(f"{path}: does not describe a network ({error})") from error
-        network.init, network.epochs_trained = described.init, content.epochs_trained
-        network.weights = [tensors[f"weights.{l}"] for l in layers]
-        network.biases = [tensors[f"biases.{l}"] for l in layers]
-        return network
-
     def __repr__(self) -> str:
         configuration = self.configuration
         sizes = configuration.pop("layer_sizes")
@@ -655,5 +415,5 @@ class Network(NetworkFunction):
 
 
 def _one_row(value: Any) -> Any:
-    """One sample as a matrix, an array staying of its kind."""
+    """Make a matrix of one sample; an array stays of its kind."""
     return value[None] if backend_of(value) else [value]

@@ -1,58 +1,31 @@
 """`NetworkFunction`: a network as a function of its inputs and parameters, with every derivative of it.
 
-This is the public door for whatever leaves the network as it is: it checks what comes in, and calls the floors below.
+Its methods leave the network as it is: they have the data checked, and call the floors below.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deltaprop.arguments import check_choice, check_number, check_whole_number
-from deltaprop.backends import Array, Backend, backend_of, get_backend
+from deltaprop.backends import Array, get_backend
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation import backprop, derivatives
 from deltaprop.derivation.backprop import L2Scaling, Objective, Reduction, Workspace, total_weight
 from deltaprop.derivation.derivatives import CostDerivatives, Mode
-from deltaprop.derivation.losses import describe
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.state import NetworkState
-from deltaprop.errors import rows_counted_from
 from deltaprop.inputs.arrays import (
-    HostData,
-    as_inputs,
-    as_targets,
     as_vector,
-    as_weights,
-    is_above_limit,
-    is_on_cuda,
-    stays_on_host,
-    takes_much_memory,
 )
-from deltaprop.inputs.sources import CHUNK_BYTES
 from deltaprop.training import evaluation
+from deltaprop.training.data_door import DataDoor
+from deltaprop.training.evaluation import ForwardPass
 
 if TYPE_CHECKING:
     from deltaprop.lecture.gradient_check import GradientCheck
-
-
-@dataclass(frozen=True)
-class ForwardPass:
-    """Every quantity of a forward pass, rows being samples.
-
-    Attributes
-    ----------
-    z : list of array
-        z^(2) … z^(L), (m, s_l).
-    a : list of array
-        a^(1) … a^(L), (m, s_l); ``a[0]`` is X and ``a[l + 1]`` is g(``z[l]``).
-    """
-
-    z: list[Array]
-    a: list[Array]
 
 
 @methods_on_its_device
@@ -84,7 +57,7 @@ class NetworkFunction(NetworkState):
         ValueError, TypeError
             If X has another shape, holds nan or infinity, or is no array of numbers.
         """
-        inputs = self._inputs(X)
+        inputs = self._door.inputs(X)
         work = Workspace(self, inputs.shape[0], backward=False)
         backprop.forward(self, inputs, work)
         return ForwardPass(z=self._like(X, work.Z), a=self._like(X, work.A))
@@ -97,7 +70,7 @@ class NetworkFunction(NetworkState):
         ValueError, TypeError
             As `forward`.
         """
-        return self._like(X, [evaluation.predict(self, self._inputs(X, may_stay=True))])[0]
+        return self._like(X, [evaluation.predict(self, self._door.inputs(X, may_stay=True))])[0]
 
     # -- cost and gradient --------------------------------------------------------------------------------------
 
@@ -137,7 +110,7 @@ class NetworkFunction(NetworkState):
             If an argument is none of these; the message names it.
         """
         objective = Objective(l2, l2_scaling, reduction)
-        inputs, targets, weights = self._samples(X, Y, sample_weight, may_stay=True)
+        inputs, targets, weights = self._door.samples(X, Y, sample_weight, may_stay=True)
         cost = evaluation.data_cost(self, inputs, targets, sample_weight=weights)
         return objective.total(self, cost, total_weight(self, inputs, weights))
 
@@ -170,7 +143,7 @@ class NetworkFunction(NetworkState):
             As `cost`.
         """
         objective = Objective(l2, l2_scaling, reduction)
-        inputs, targets, weights = self._samples(X, Y, sample_weight)
+        inputs, targets, weights = self._door.samples(X, Y, sample_weight)
         cost, gradient = CostDerivatives(self, inputs, targets, objective, weights).cost_and_gradient()
         return cost, gradient.on(get_backend("numpy")) if self._wants_host(X) else gradient
 
@@ -187,7 +160,7 @@ class NetworkFunction(NetworkState):
         ValueError, TypeError
             As `cost`.
         """
-        inputs, targets = self._data(X, Y)
+        inputs, targets = self._door.data(X, Y)
         unscaled = CostDerivatives(self, inputs, targets, Objective(reduction="sum"))
         unscaled.cost_and_gradient()
         return self._like(X, unscaled.work.delta)
@@ -212,8 +185,8 @@ class NetworkFunction(NetworkState):
         ValueError, TypeError
             As `forward`; also if dX has another shape than X.
         """
-        inputs = self._inputs(X)
-        direction = self._rows(dX, "dX", inputs.shape[0], self.layer_sizes[0])
+        inputs = self._door.inputs(X)
+        direction = self._door.rows(dX, "dX", inputs.shape[0], self.layer_sizes[0])
         return self._like(X, [derivatives.jvp(self, inputs, direction)])[0]
 
     def vjp(self, X: Any, dY: Any) -> Array:
@@ -234,8 +207,8 @@ class NetworkFunction(NetworkState):
         ValueError, TypeError
             As `forward`; also if dY is not (m, s_L).
         """
-        inputs = self._inputs(X)
-        weights = self._rows(dY, "dY", inputs.shape[0], self.layer_sizes[-1])
+        inputs = self._door.inputs(X)
+        weights = self._door.rows(dY, "dY", inputs.shape[0], self.layer_sizes[-1])
         return self._like(X, [derivatives.vjp(self, inputs, weights)])[0]
 
     def jacobian(self, X: Any, mode: Mode = "auto") -> Array:
@@ -257,7 +230,7 @@ class NetworkFunction(NetworkState):
             As `forward`; also if `mode` is none of these.
         """
         check_choice("mode", mode, Mode)
-        return self._like(X, [derivatives.jacobian(self, self._inputs(X), mode)])[0]
+        return self._like(X, [derivatives.jacobian(self, self._door.inputs(X), mode)])[0]
 
     def hvp(
         self,
@@ -302,111 +275,29 @@ class NetworkFunction(NetworkState):
             raise ValueError(
                 f"loss: hvp needs second derivatives, and a pair of functions gives first ones; got {self.loss!r}"
             )
-        inputs, targets, weights = self._samples(X, Y, sample_weight)
+        inputs, targets, weights = self._door.samples(X, Y, sample_weight)
         direction = Parameters(self.backend, self.layer_sizes, self.dtype)
         direction.flat[...] = as_vector(v, "v", size=direction.size, backend=self.backend, dtype=self.dtype)
         at = CostDerivatives(self, inputs, targets, objective, weights)
         at.cost_and_gradient()  # for its z, a and δ
         return self._like(X, [at.hessian_product(direction).flat])[0]
 
-    # -- the door -----------------------------------------------------------------------------------------------
+    # -- what comes in and what goes out ------------------------------------------------------------------------
 
-    def _inputs(self, X: Any, name: str = "X", *, may_stay: bool = False) -> Any:
-        """Inputs as an array of ours or, where they may stay and take much room in that form, `HostData`."""
-        width = self.layer_sizes[0]
-        if may_stay and stays_on_host(X, self.backend, width + self.layer_sizes[-1], self.dtype):
-            return HostData(as_inputs(X, name, columns=width, backend=get_backend("reference"), dtype=self.dtype))
-        if may_stay and (isinstance(X, HostData) or takes_much_memory(X, self.backend, self.dtype)):
-            return self._kept_inputs(X, name)
-        return as_inputs(X, name, columns=width, backend=self.backend, dtype=self.dtype)
-
-    def _kept_inputs(self, X: Any, name: str) -> HostData:
-        """Inputs of the host as they are, checked chunk by chunk."""
-        for rows in self._chunks(X):
-            part = X.rows(rows, self.backend, self.dtype) if isinstance(X, HostData) else X[rows]
-            with rows_counted_from(rows.start):
-                self._inputs(part, name)
-        return X if isinstance(X, HostData) else HostData(X)
-
-    def _chunks(self, X: Any) -> Iterator[slice]:
-        """The rows of X, so many at a time as may be converted together."""
-        at_once = max(1, CHUNK_BYTES // ((self.layer_sizes[0] + self.layer_sizes[-1]) * self.dtype.itemsize))
-        m = X.shape[0]
-        return (slice(start, min(start + at_once, m)) for start in range(0, m, at_once))
-
-    def _rows(self, value: Any, name: str, rows: int, columns: int) -> Array:
-        """`value` as an array of one row a sample."""
-        return as_inputs(value, name, columns=columns, rows=rows, backend=self.backend, dtype=self.dtype)
-
-    def _weights(self, sample_weight: Any, inputs: Any) -> Array | None:
-        """The sample weights as an array of ours, or None where there are none."""
-        if sample_weight is None:
-            return None
-        rows = inputs.shape[0]
-        return as_weights(sample_weight, "sample_weight", rows=rows, backend=self.backend, dtype=self.dtype)
-
-    def _data(self, X: Any, Y: Any, X_name: str = "X", Y_name: str = "Y", *, may_stay: bool = False) -> tuple[Any, Any]:
-        """Inputs and targets as arrays of ours, or as `HostData` both, see `_inputs`."""
-        kept = self._kept(X, Y, X_name, Y_name) if may_stay else None
-        if kept is not None:
-            return kept
-        inputs = self._inputs(X, X_name, may_stay=may_stay and not self.backend.on_host)
-        if isinstance(inputs, HostData):
-            return inputs, HostData(self._targets(Y, Y_name, inputs.shape[0], get_backend("reference")))
-        return inputs, self._targets(Y, Y_name, inputs.shape[0], self.backend)
-
-    def _kept(self, X: Any, Y: Any, X_name: str, Y_name: str) -> tuple[HostData, HostData] | None:
-        """Inputs and targets of the host as they are, checked chunk by chunk; None where they take little memory.
-
-        Inputs that are `HostData` already stay so.
-        """
-        outputs = self.layer_sizes[-1]
-        if not isinstance(X, HostData):
-            on_host = self.backend.on_host and backend_of(Y) in (None, self.backend) and not is_on_cuda(Y)
-            if not (on_host and isinstance(X, np.ndarray) and X.ndim == 2):
-                return None
-            labels_are_large = outputs > 1 and np.ndim(Y) == 1 and is_above_limit(len(X), outputs, self.dtype)
-            if not (labels_are_large or any(takes_much_memory(x, self.backend, self.dtype) for x in (X, Y))):
-                return None
-        Y = Y if isinstance(Y, np.ndarray) else np.asarray(Y)
-        if Y.shape[:1] != X.shape[:1]:
-            self._targets(Y, Y_name, X.shape[0], self.backend)  # which names what is wrong
-        inputs = self._kept_inputs(X, X_name)
-        for rows in self._chunks(X):
-            with rows_counted_from(rows.start):
-                self._targets(Y[rows], Y_name, rows.stop - rows.start, self.backend)
-        return inputs, HostData(Y, outputs, lambda part: self._targets(part, Y_name, len(part), self.backend))
-
-    def _targets(self, Y: Any, name: str, rows: int, backend: Backend) -> Array:
-        """Targets as an array of `backend`."""
-        loss = describe(self.loss)
-        return as_targets(
-            Y,
-            name,
-            rows=rows,
-            columns=self.layer_sizes[-1],
-            lowest=loss.lowest,
-            highest=loss.highest,
-            rows_sum_to_one=loss.rows_sum_to_one,
-            backend=backend,
-            dtype=self.dtype,
-        )
-
-    def _samples(self, X: Any, Y: Any, sample_weight: Any, *, may_stay: bool = False) -> tuple[Any, Any, Array | None]:
-        """Inputs and targets as of `_data`, and sample weights, if any, as an array of ours."""
-        inputs, targets = self._data(X, Y, may_stay=may_stay)
-        return inputs, targets, self._weights(sample_weight, inputs)
+    @property
+    def _door(self) -> DataDoor:
+        return DataDoor(self)
 
     def _wants_host(self, X: Any) -> bool:
-        """Whether the caller handed in host data while the network lives on a device."""
+        """Tell whether the caller passed host data while the network lives on a device."""
         return not self.backend.on_host and not self.backend.owns(X)
 
     def _like(self, X: Any, arrays: list[Array]) -> list[Array]:
-        """`arrays` as the kind that `X` was."""
+        """Convert `arrays` to the kind of array that `X` is."""
         return [self.backend.to_numpy(array) for array in arrays] if self._wants_host(X) else arrays
 
     def _require_exact(self, method: str) -> None:
-        """Refuse where backpropagation does not compute the gradient of the cost."""
+        """Refuse a network for which backpropagation does not compute the gradient of the cost."""
         if self.output_error != "exact":
             raise ValueError(
                 f"output_error: {method} needs the gradient of the cost, which output_error={self.output_error!r} "
@@ -458,7 +349,7 @@ def check_gradient(
     tolerance = check_number("tolerance", tolerance, least=0.0)
     with network.backend.scope():
         subject = network.copy(np.float64)
-        inputs, targets, weights = subject._samples(X, Y, sample_weight)
+        inputs, targets, weights = subject._door.samples(X, Y, sample_weight)
         return gradient_check.check_gradient(
             subject, inputs, targets, objective, weights, tolerance=tolerance, entries=entries
         )

@@ -2,41 +2,38 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
-from numbers import Real
 from typing import Any, Self
 
-import numpy as np
-
 from deltaprop.arguments import check_bool, check_callables, check_whole_number
-from deltaprop.backends import Array, Backend, get_backend
+from deltaprop.backends import Array
 from deltaprop.backends.device_scope import methods_on_its_device
-from deltaprop.derivation.backprop import L2Scaling, Objective, Reduction
-from deltaprop.derivation.derivatives import Mode
-from deltaprop.derivation.initialization import check_initialization
-from deltaprop.derivation.optimizers import SGD, Optimizer
+from deltaprop.derivation.backprop import L2Scaling, Reduction
+from deltaprop.derivation.optimizers import Optimizer
 from deltaprop.derivation.parameters import Parameters
-from deltaprop.derivation.state import StackState
-from deltaprop.epochs.members import Member
-from deltaprop.epochs.trainer import check_dropout
 from deltaprop.errors import DivergenceError
-from deltaprop.files.model_file import read_model, write_model
-from deltaprop.inputs.arrays import as_weights
+from deltaprop.files.saved_network import SavedStack
 from deltaprop.network import Network
-from deltaprop.network_function import ForwardPass
 from deltaprop.reports.history import History
-from deltaprop.training import evaluation, member_loop
+from deltaprop.training import member_loop
 from deltaprop.training.callbacks import Callback
 from deltaprop.training.early_stopping import EarlyStopping
 from deltaprop.training.exclusive import training_of
-from deltaprop.training.member_arguments import check_optimizer, one_each, report, rows_of_members, stacked
+from deltaprop.training.fit_arguments import check_early_stopping
+from deltaprop.training.member_arguments import (
+    describe_members,
+    one_each,
+    report,
+    resolve_held_out,
+    stacked,
+)
 from deltaprop.training.member_loop import StackFitPlan
 from deltaprop.training.metrics import Metric
+from deltaprop.training.stack_function import StackFunction
 
 
 @methods_on_its_device
-class NetworkStack(StackState):
+class NetworkStack(StackFunction, SavedStack):
     """K networks of one configuration, each with parameters of its own, trained at once.
 
     Every method is that of `Network`, and every array it returns has a member axis before the others: member k of it is
@@ -92,10 +89,10 @@ class NetworkStack(StackState):
         numbers = range(count) if seeds is None else seeds
         chosen = one_each("seeds", numbers, count, lambda name, seed: check_whole_number(name, seed, least=0))
         super().__init__(chosen, layer_sizes, **options)
-        self._networks = [self._network(k) for k in range(count)]
+        self._networks: list[Network] = [self._network(k) for k in range(count)]
 
     def _network(self, k: int) -> Network:
-        """Member k as a network in the same memory."""
+        """Make a network of member k, in the same memory."""
         network = object.__new__(Network)
         state = {name: value for name, value in self.__dict__.items() if name not in ("seeds", "_networks")}
         flat = self._parameters.flat[k]
@@ -104,7 +101,7 @@ class NetworkStack(StackState):
         return network
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the members, which are made anew, but for how long each has been trained."""
+        """Leave out the members, which are made anew, and keep how long each has been trained."""
         state = {name: value for name, value in super().__getstate__().items() if name != "_networks"}
         return state | {"_trained": [network.epochs_trained for network in self]}
 
@@ -119,7 +116,7 @@ class NetworkStack(StackState):
         return len(self._networks)
 
     def __getitem__(self, k: int) -> Network:
-        """Member k as a `Network` that shares this stack's memory: training either trains both."""
+        """Return member k, a `Network` that shares this stack's memory: training either trains both."""
         return self._networks[k]
 
     def __iter__(self) -> Iterator[Network]:
@@ -127,186 +124,32 @@ class NetworkStack(StackState):
 
     @property
     def configuration(self) -> dict[str, Any]:
-        """Everything but the parameters and the backend: arguments that make an equal stack."""
+        """The arguments that make an equal stack: everything but the parameters and the backend."""
         configuration = {name: value for name, value in super().configuration.items() if name != "seed"}
         return {"members": len(self), **configuration, "seeds": list(self.seeds)}
 
     def copy(self, dtype: Any = None) -> Self:
-        """An independent stack with these parameters, on the same backend, in another dtype where one is given."""
+        """Make an independent stack with these parameters, on the same backend.
+
+        Parameters
+        ----------
+        dtype : {"float64", "float32"}, optional
+            Of the copy; by default that of this stack.
+
+        Returns
+        -------
+        NetworkStack
+            Its members have been trained for as many epochs.
+
+        Raises
+        ------
+        ValueError
+            If it is another dtype.
+        """
         result = super().copy(dtype)
         for copied, network in zip(result, self, strict=True):
             copied.init, copied.epochs_trained = network.init, network.epochs_trained
         return result
-
-    # -- what each member is asked ------------------------------------------------------------------------------
-
-    def forward(self, X: Any) -> ForwardPass:
-        """Every z and every a of every member, (K, m, s_l); see `Network.forward`.
-
-        Parameters
-        ----------
-        X : array_like, (m, s_1), or (K, m, s_1)
-            Samples that all members see, or each one's own.
-
-        Raises
-        ------
-        ValueError, TypeError
-            As `Network.forward`.
-        """
-        passes = [network.forward(x) for network, x in zip(self, self._each("X", X), strict=True)]
-        return ForwardPass(
-            z=[stacked([each.z[l] for each in passes]) for l in range(len(self.weights))],
-            a=[stacked([each.a[l] for each in passes]) for l in range(len(self.layer_sizes))],
-        )
-
-    def predict(self, X: Any) -> Array:
-        """h = a^(L) of every member, (K, m, s_L); X as of `forward`.
-
-        Raises
-        ------
-        ValueError, TypeError
-            As `Network.predict`.
-        """
-        if not self.backend.on_host:
-            return self._of_each("predict", X)
-        each = self._each("X", X)
-        shared = all(x is each[0] for x in each)
-        inputs = [network._inputs(x) for network, x in zip(self, each[:1] if shared else each, strict=False)]
-        return evaluation.predict(self, inputs[0] if shared else np.stack(inputs))
-
-    def cost(
-        self,
-        X: Any,
-        Y: Any,
-        l2: float | Sequence[float] = 0.0,
-        l2_scaling: L2Scaling = "per_sample",
-        reduction: Reduction = "mean",
-        *,
-        sample_weight: Any = None,
-    ) -> np.ndarray[Any, Any]:
-        """J(θ) of every member, (K,) of float64.
-
-        Parameters
-        ----------
-        X : array_like, (m, s_1), or (K, m, s_1)
-        Y : array_like
-            Targets as of `Network.cost`, for all members, or one such array for each, with X or without.
-        l2 : float or sequence of float
-            λ, one for all members or one each.
-        l2_scaling, reduction
-            As of `Network.cost`.
-        sample_weight : array_like, (m,), or (K, m), optional
-
-        Raises
-        ------
-        ValueError, TypeError
-            As `Network.cost`.
-        """
-        return np.array(
-            [
-                net.cost(*what, l2_scaling, reduction, **how)
-                for net, what, how in self._samples_of(X, Y, l2, sample_weight)
-            ]
-        )
-
-    def cost_and_gradient(
-        self,
-        X: Any,
-        Y: Any,
-        l2: float | Sequence[float] = 0.0,
-        l2_scaling: L2Scaling = "per_sample",
-        reduction: Reduction = "mean",
-        *,
-        sample_weight: Any = None,
-    ) -> tuple[np.ndarray[Any, Any], Parameters]:
-        """J(θ) of every member, (K,), and ∂J/∂θ with the member axis in all its shapes; arguments as of `cost`.
-
-        Raises
-        ------
-        ValueError, TypeError
-            As `Network.cost`.
-        """
-        pairs = [
-            net.cost_and_gradient(*what, l2_scaling, reduction, **how)
-            for net, what, how in self._samples_of(X, Y, l2, sample_weight)
-        ]
-        flat = stacked([gradient.flat for _, gradient in pairs])
-        gradient = Parameters(pairs[0][1].backend, self.layer_sizes, self.dtype, flat=flat)
-        return np.array([cost for cost, _ in pairs]), gradient
-
-    def deltas(self, X: Any, Y: Any) -> list[Array]:
-        """δ^(2) … δ^(L) of every member, (K, m, s_l), one a layer, without 1/m; arguments as of `cost`.
-
-        Raises
-        ------
-        ValueError, TypeError
-            As `Network.deltas`.
-        """
-        each = [net.deltas(x, y) for net, (x, y, _), _ in self._samples_of(X, Y, 0.0, None)]
-        return [stacked([deltas[l] for deltas in each]) for l in range(len(self.weights))]
-
-    def jvp(self, X: Any, dX: Any) -> Array:
-        """J u of every member, (K, m, s_L), X and dX : (m, s_1), or (K, m, s_1); see `Network.jvp`."""
-        return self._of_each("jvp", X, dX)
-
-    def vjp(self, X: Any, dY: Any) -> Array:
-        """Jᵀ v of every member, (K, m, s_1), dY : (m, s_L), or (K, m, s_L); see `Network.vjp`."""
-        return self._of_each("vjp", X, dY)
-
-    def jacobian(self, X: Any, mode: Mode = "auto") -> Array:
-        """∂h_k/∂x_i of every member, (K, m, s_L, s_1); see `Network.jacobian`."""
-        return stacked([net.jacobian(x, mode) for net, x in zip(self, self._each("X", X), strict=True)])
-
-    def hvp(
-        self,
-        X: Any,
-        Y: Any,
-        v: Any,
-        l2: float | Sequence[float] = 0.0,
-        l2_scaling: L2Scaling = "per_sample",
-        reduction: Reduction = "mean",
-        *,
-        sample_weight: Any = None,
-    ) -> Array:
-        """H v of every member, (K, n), v : (n,), or (K, n); other arguments as of `cost`; see `Network.hvp`."""
-        directions = self._each("v", v, axes=1)
-        return stacked(
-            [
-                net.hvp(x, y, direction, own_l2, l2_scaling, reduction, **how)
-                for (net, (x, y, own_l2), how), direction in zip(
-                    self._samples_of(X, Y, l2, sample_weight), directions, strict=True
-                )
-            ]
-        )
-
-    def _of_each(self, method: str, *arrays: Any) -> Array:
-        """What a method of `Network` returns for each member, of arrays that are shared or each one's own."""
-        each = [self._each(name, array) for name, array in zip(("X", "direction"), arrays, strict=False)]
-        return stacked([getattr(net, method)(*own) for net, *own in zip(self, *each, strict=True)])
-
-    def _each(self, name: str, array: Any, axes: int = 2) -> list[Any]:
-        """`array` for each member: its own where there is a member axis before `axes` others, else the same."""
-        count = len(self)
-        if np.ndim(array) <= axes:
-            return [array] * count
-        if len(array) != count:
-            raise ValueError(f"{name}: expected {count} members on the first axis, got {len(array)}")
-        return list(array)
-
-    def _targets_each(self, Y: Any, own_X: bool) -> list[Any]:
-        """`Y` for each member: with X its own, one row of labels each is no matrix of outputs."""
-        labels = np.ndim(Y) == 2 and (own_X or np.shape(Y)[1] != self.layer_sizes[-1]) and len(Y) == len(self)
-        return self._each("Y", Y, axes=1 if labels else 2)
-
-    def _samples_of(
-        self, X: Any, Y: Any, l2: float | Sequence[float], sample_weight: Any
-    ) -> list[tuple[Network, tuple[Any, Any, float], dict[str, Any]]]:
-        """(member, (x, y, l2), {"sample_weight": w}) for each."""
-        penalties = one_each("l2", l2, len(self))
-        weights = self._each("sample_weight", sample_weight, axes=1)
-        targets = self._targets_each(Y, np.ndim(X) == 3)
-        rows = zip(self, self._each("X", X), targets, penalties, weights, strict=True)
-        return [(net, (x, y, own_l2), {"sample_weight": weight}) for net, x, y, own_l2, weight in rows]
 
     # -- training -----------------------------------------------------------------------------------------------
 
@@ -361,8 +204,8 @@ class NetworkStack(StackState):
         Returns
         -------
         list of History
-            One a member. That of a member whose training diverged has ``diverged`` set; it ends with the parameters
-            of its last good epoch, and the others go on.
+            One a member. If the training of a member diverged, ``diverged`` is set; the member ends with the
+            parameters of its last good epoch, and the others go on.
 
         Raises
         ------
@@ -377,33 +220,24 @@ class NetworkStack(StackState):
         Warns
         -----
         RuntimeWarning
-            If some have, or ended because their schedules failed, or had no number that early stopping could go by.
+            If some members diverged, ended because their schedules failed, or had no number that early stopping could
+            go by.
         """
         count = len(self)
         inputs, targets = self._training_data(X, Y)
-        m = inputs.shape[-2]
-        rows = None if samples is None else rows_of_members("samples", samples, count, m)
-        weights, own_weights = self._each("sample_weight", sample_weight, axes=1), np.ndim(sample_weight) > 1
-        optimizers = one_each("optimizer", SGD() if optimizer is None else optimizer, count, check_optimizer)
-        batch_sizes, penalties = one_each("batch_size", batch_size, count), one_each("l2", l2, count)
-        dropouts = [dropout] * count if isinstance(dropout, Real) else one_each("dropout", dropout, count)
-        members = []
-        for k in range(count):
-            own_rows = None if rows is None else rows[k]
-            own_m = m if own_rows is None else len(own_rows)
-            size = batch_sizes[k]
-            members.append(
-                Member(
-                    samples=own_m,
-                    batch_size=own_m if size is None else min(own_m, check_whole_number("batch_size", size, least=1)),
-                    optimizer=optimizers[k],
-                    objective=Objective(penalties[k], l2_scaling, reduction),
-                    rows=own_rows,
-                    sample_weight=self._weights_of(k, weights[k], m, own_rows, own=own_weights),
-                    dropout=check_dropout(dropouts[k], len(self.layer_sizes) - 2),
-                )
-            )
-        held_out, resolved = self._validation(validation, validation_samples, metrics, inputs, targets)
+        members = describe_members(
+            self,
+            inputs.shape[-2],
+            optimizer=optimizer,
+            batch_size=batch_size,
+            l2=l2,
+            l2_scaling=l2_scaling,
+            reduction=reduction,
+            sample_weight=sample_weight,
+            samples=samples,
+            dropout=dropout,
+        )
+        held_out, resolved = resolve_held_out(self._networks, validation, validation_samples, metrics, inputs, targets)
         stopping = one_each("early_stopping", early_stopping, count)
         plan = StackFitPlan(
             members=members,
@@ -416,13 +250,27 @@ class NetworkStack(StackState):
         )
         for each in stopping:
             if each is not None:
-                Network._check_early_stopping(each, resolved, held_out is not None)
+                check_early_stopping(each, resolved, held_out is not None)
         with training_of(self, *self):
             histories = member_loop.train(self, self._networks, inputs, targets, held_out, plan)
         return report(histories)
 
     def fit_full_batch(self, X: Any, Y: Any, *, l2: float | Sequence[float] = 0.0, **options: Any) -> list[History]:
-        """`Network.fit_full_batch` of every member, one after the other; X, Y and l2 as of `fit`.
+        """Call `Network.fit_full_batch` for every member, one after the other.
+
+        Parameters
+        ----------
+        X, Y
+            As of `cost`.
+        l2 : float or sequence of float
+            λ, one for all members or one each.
+        **options
+            The other arguments of `Network.fit_full_batch`, which all members share.
+
+        Returns
+        -------
+        list of History
+            One a member. If the training of a member diverged, ``diverged`` is set.
 
         Raises
         ------
@@ -430,11 +278,13 @@ class NetworkStack(StackState):
             As `Network.fit_full_batch`.
         DivergenceError
             If every member has diverged.
+        RuntimeError
+            If another call is training the stack.
 
         Warns
         -----
         RuntimeWarning
-            If some have.
+            If some members have diverged.
         """
         histories = []
         with training_of(self):
@@ -447,118 +297,16 @@ class NetworkStack(StackState):
         return report(histories)
 
     def _training_data(self, X: Any, Y: Any) -> tuple[Array, Array]:
-        """Inputs and targets as arrays of ours, both with the member axis or neither."""
-        each_X, each_Y = self._each("X", X), self._targets_each(Y, np.ndim(X) == 3)
+        """Convert inputs and targets to arrays of the stack, both with the member axis or neither."""
+        each_X, each_Y = self._each("X", X), self._targets_each(X, Y)
         shared = all(x is each_X[0] for x in each_X) and all(y is each_Y[0] for y in each_Y)
         if shared:
-            return self[0]._data(each_X[0], each_Y[0])
+            return self[0]._door.data(each_X[0], each_Y[0])
         pairs = [
-            net._data(x, y, f"X[{k}]", f"Y[{k}]")
+            net._door.data(x, y, f"X[{k}]", f"Y[{k}]")
             for k, (net, x, y) in enumerate(zip(self, each_X, each_Y, strict=True))
         ]
         return stacked([x for x, _ in pairs]), stacked([y for _, y in pairs])
-
-    def _weights_of(
-        self, k: int, sample_weight: Any, m: int, rows: np.ndarray[Any, Any] | None, *, own: bool
-    ) -> np.ndarray[Any, Any] | None:
-        """The sample weights of member k, on the host, in the dtype of the network; `own` where others have others."""
-        if sample_weight is None:
-            return None
-        name = f"sample_weight[{k}]" if own else "sample_weight"
-        checking = self.backend if self.backend.owns(sample_weight) else get_backend("numpy")
-        checked = as_weights(sample_weight, name, rows=m, backend=checking, dtype=self.dtype)
-        weights: np.ndarray[Any, Any] = checking.to_numpy(checked)
-        if rows is None:
-            return weights
-        weights = weights[rows]
-        if not weights.any():
-            raise ValueError(f"{name}: expected a weight above 0 in the rows of samples[{k}], got none")
-        return weights
-
-    def _validation(
-        self,
-        validation: tuple[Any, Any] | None,
-        validation_samples: Sequence[Any] | None,
-        metrics: Sequence[str | Metric] | None,
-        inputs: Array,
-        targets: Array,
-    ) -> tuple[list[tuple[Array, Array]] | None, dict[str, Metric]]:
-        """What each member is validated on, and what is recorded of it."""
-        count = len(self)
-        if validation is not None and validation_samples is not None:
-            raise ValueError("validation_samples: expected None where validation data are handed in")
-        if validation_samples is not None:
-            rows = rows_of_members("validation_samples", validation_samples, count, inputs.shape[-2])
-            own = inputs.ndim == 3
-            index = [self.backend.asarray(each, np.int64) for each in rows]
-            held = [
-                ((inputs[k] if own else inputs)[i], (targets[k] if own else targets)[i]) for k, i in enumerate(index)
-            ]
-            return held, self[0]._validation(held[0], metrics)[1]
-        if validation is None:
-            return None, self[0]._validation(None, metrics)[1]
-        if not isinstance(validation, (tuple, list)) or len(validation) != 2:
-            raise TypeError(f"validation: expected a pair (X, Y), got {type(validation).__name__}")
-        each_X = self._each("validation X", validation[0])
-        each_Y = self._targets_each(validation[1], np.ndim(validation[0]) == 3)
-        known: dict[tuple[int, int], tuple[Any, dict[str, Metric]]] = {}
-        for net, x, y in zip(self, each_X, each_Y, strict=True):
-            if (id(x), id(y)) not in known:
-                known[id(x), id(y)] = net._validation((x, y), metrics)
-        held = [known[id(x), id(y)][0] for x, y in zip(each_X, each_Y, strict=True)]
-        return held, known[id(each_X[0]), id(each_Y[0])][1]
-
-    # -- files --------------------------------------------------------------------------------------------------
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write configuration and parameters of every member to a safetensors file, all or nothing.
-
-        Raises
-        ------
-        OSError
-            If it cannot be written; a file that was there stays whole.
-        ValueError
-            If the loss is a pair of functions: a file holds no code.
-        """
-        if not isinstance(self.loss, str):
-            raise ValueError(f"loss: expected the name of a loss, as a file holds no code, got {self.loss!r}")
-        trained = [int(network.epochs_trained) for network in self]
-        write_model(
-            path,
-            {"stack": self.configuration, "epochs_trained": trained},
-            {"parameters": self.backend.to_numpy(self.parameters)},
-        )
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], backend: str | Backend = "auto") -> NetworkStack:
-        """The stack that `save` wrote to `path`. No code in the file is run: there can be none.
-
-        Raises
-        ------
-        OSError
-            If it cannot be read.
-        ValueError
-            If it is damaged or no stack of ours.
-        BackendError
-            If the backend cannot be had here.
-        """
-        from deltaprop.files.file_schema import stack_content  # not at start-up, for those who do without
-
-        configuration, tensors = read_model(path)
-        content = stack_content(path, configuration, tensors)
-        described = content.stack
-        if not isinstance(described.loss, str):
-            raise ValueError(f"{path}: its loss is a pair of functions, and a file holds no code")
-        try:
-            check_initialization(described.init)
-            stack = cls(**described.arguments | {"init": "zeros"}, backend=backend)
-        except ValueError as error:
-            raise ValueError(f"{path}: does not describe a stack ({error})") from error
-        stack.parameters = tensors["parameters"]
-        stack.init = described.init
-        for network, epochs in zip(stack, content.epochs_trained, strict=True):
-            network.init, network.epochs_trained = described.init, epochs
-        return stack
 
     def __repr__(self) -> str:
         configuration = self.configuration

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 import deltaprop as dp
-from deltaprop import network_function
 from deltaprop.cli import run
 from deltaprop.epochs import chunked
 from deltaprop.inputs import arrays
-from deltaprop.training import evaluation
+from deltaprop.training import data_door, evaluation
 
 SIZES = [6, 9, 4]
 SMALL = ["uint8", "int8", "int16", "float16", "bool", "float32"]
@@ -21,7 +20,7 @@ SMALL = ["uint8", "int8", "int16", "float16", "bool", "float32"]
 def chunks(monkeypatch):
     """Everything is large, and a chunk is of some 1000 samples, or a block of 2048 in a forward pass."""
     monkeypatch.setattr(arrays, "CONVERTED_LIMIT", 0)
-    for module, rows in ((chunked, 1000), (network_function, 1000), (evaluation, 2100)):
+    for module, rows in ((chunked, 1000), (data_door, 1000), (evaluation, 2100)):
         monkeypatch.setattr(module, "CHUNK_BYTES", rows * (6 + 9) * 8)
 
 
@@ -143,7 +142,7 @@ def peak_of(function):
 def test_memory_is_that_of_chunks(rng, monkeypatch):
     """Of 20 MB of bytes, which are 160 MB of float64; of 2000 labels of 10 000 classes, as much one-hot."""
     monkeypatch.setattr(arrays, "CONVERTED_LIMIT", 2**24)
-    for module in (chunked, evaluation, network_function):
+    for module in (chunked, evaluation, data_door):
         monkeypatch.setattr(module, "CHUNK_BYTES", 2**20)
     X, y = rng.integers(0, 256, (100_000, 200)).astype(np.uint8), rng.integers(0, 3, 100_000)
     net = dp.Network([200, 8, 3], loss="categorical_cross_entropy", backend="numpy")
@@ -189,7 +188,7 @@ def test_a_fit_of_very_many_classes(rng, monkeypatch):
     alone, mlp = (dp.MLPClassifier(**options) for _ in range(2))
     alone.fit(X, y)
     monkeypatch.setattr(arrays, "CONVERTED_LIMIT", 2**22)
-    for module in (chunked, evaluation, network_function):
+    for module in (chunked, evaluation, data_door):
         monkeypatch.setattr(module, "CHUNK_BYTES", 2**21)
     assert peak_of(lambda: mlp.fit(X, y)) < 36 * 2**20
     assert all(map(np.array_equal, mlp.coefs_, alone.coefs_))

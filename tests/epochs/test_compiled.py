@@ -53,7 +53,7 @@ def task(net, X, optimizer):
 
 def assert_equal_fits(networks, X, Y, **options):
     net, optimizer = networks[0], options.get("optimizer", dp.SGD())
-    assert compiled.CompiledEpoch.find(task(net, net._inputs(X), optimizer)) is not None
+    assert compiled.CompiledEpoch.find(task(net, net._door.inputs(X), optimizer)) is not None
     ours, reference = (net.fit(X, Y, **options) for net in networks)
     tolerance = TOLERANCE[networks[0].dtype.name]
     assert relative(networks[0].parameters, networks[1].parameters) < tolerance

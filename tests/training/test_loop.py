@@ -110,8 +110,8 @@ def test_nothing_is_allocated_in_a_step(weighted):
         for hidden in ("sigmoid", "relu", "tanh", "softplus", "gelu"):
             for loss in ("categorical_cross_entropy", "binary_cross_entropy", "huber"):
                 net = dp.Network([200, 300, 10], hidden_activation=hidden, loss=loss, backend="reference")
-                inputs, targets = net._data(X, y)
-                weight = net._weights(rng.random(1280) if weighted else None, inputs)
+                inputs, targets = net._door.data(X, y)
+                weight = net._door.weights(rng.random(1280) if weighted else None, inputs)
                 trainer = Trainer(
                     net, inputs, targets, optimizer, Objective(0.1), 256, shuffled=True, sample_weight=weight
                 )

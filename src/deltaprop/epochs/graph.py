@@ -1,7 +1,7 @@
 """An epoch on the device with no host in it: a step is captured once as a CUDA graph and replayed.
 
-Data, order and the counter of steps live on the device; what differs from step to step stands in a table there. The
-step itself is that of `deltaprop.derivation.backprop`: its operations are launched once while the stream is captured.
+Data, order and the counter of steps live on the device; what differs from step to step stands in a table there. A
+step is the one in `deltaprop.derivation.backprop`: its operations are launched once while the stream is captured.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.task import Pass, StepTable, Task, Terms, WholeEpoch
 from deltaprop.reports.progress import Progress
 
-#: Columns of the table: the factor of δ^(L); that of W in ∂J/∂W; that of Σ W²; η, with Adam's bias correction; what
-#: AdamW takes off the weights; what plain gradient descent keeps of them.
+#: Columns of the table: the factors of δ^(L), of W in ∂J/∂W and of Σ W²; η, with Adam's bias correction; the share of
+#: the weights that AdamW takes off, and the share that plain gradient descent keeps.
 SCALE, PENALTY, DECAY, RATE, WEIGHT_DECAY, KEEP = range(6)
-#: Steps a graph, where so many follow one another: between graphs the device waits, between their nodes hardly.
+#: Steps in a graph, if so many follow one another: the device waits between graphs, and hardly between their nodes.
 STEPS_A_GRAPH = 16
 
 
 class GraphEpoch(WholeEpoch):
-    """What `Trainer.epoch` does, by replaying captured steps: the same numbers as step by step.
+    """Does what `Steps` does, by replaying captured steps: the same numbers.
 
     With ``precision="bf16"`` samples, every δ, and z and a of hidden layers are kept in 16 bits, as the matrix units
-    take them: what is moved between products costs as much as these do. Weights, sums, the output and its cost stay
-    float32; bias gradients are sums of δ as it is kept.
+    take them: moving numbers between products costs as much as the products. Weights, sums, the output and its cost
+    stay float32; bias gradients are sums of δ as it is kept.
 
     Under plain gradient descent no gradient is stored: δ carries −η/m, and the matrix product that sums Δ adds it to
     (1 − ηλ/m) W.
@@ -50,7 +50,7 @@ class GraphEpoch(WholeEpoch):
         told: dict[str, Kind] = {"step": ((), np.int64), "table": ((task.batches, KEEP + 1), dtype)}
         if task.shuffled:
             told["order"] = (samples,), np.int64
-        #: What the host writes before each epoch: the counter of steps, which is 0, their table and the order.
+        #: The host sends it before each epoch: the counter of steps, which is 0, their table and the order.
         self.message = Message(backend, **told)
         self.table = StepTable()
         self.current = backend.empty((KEEP + 1,), dtype)
@@ -66,10 +66,10 @@ class GraphEpoch(WholeEpoch):
         return cls(backend, task) if task.is_built_in and backend.products.capturable else None
 
     def __call__(self, given: Pass, terms: Terms) -> None:
-        """Without the host but for launching graphs of several steps."""
+        """Launch graphs of several steps; the host does nothing else."""
         order, weights, taken = given.order, given.weights, self.task.state.get("step", 0)
         table, penalized, decays = self.table(self._make_table, terms, given.learning_rate, taken)
-        self.message.send(step=0, table=table, **({} if order is None else {"order": order}))
+        self.message.send(step=0, table=table, order=order)
         if weights is not None:
             self.weights[...] = weights
         asked = (order is not None, weights is not None, penalized, decays)
@@ -82,7 +82,7 @@ class GraphEpoch(WholeEpoch):
             self.task.state["step"] += len(terms)
 
     def _make_table(self, terms: Terms, learning_rate: float, taken: int) -> tuple[np.ndarray[Any, Any], bool, bool]:
-        """What the steps look up, and whether one has a penalty, and whether Σ W² is asked for."""
+        """Make the table of the steps; tell whether one has a penalty, and whether Σ W² is asked for."""
         table = np.ones((len(terms), KEEP + 1))
         table[:, :RATE] = terms
         table[:, RATE:KEEP] = self.task.optimizer.rates(learning_rate, taken, len(terms))
@@ -93,15 +93,15 @@ class GraphEpoch(WholeEpoch):
         return table, bool(table[:, PENALTY].any()), bool(table[:, DECAY].any())
 
     def _replay(self, stream: Any, m: int, *asked: bool) -> Replay:
-        """Of steps over `m` samples on the stream of this thread, whose scratch no graph of another thread uses."""
+        """Return the replay of steps over `m` samples on this thread's stream: no other thread uses its scratch."""
         key = (stream.ptr, m, asked)
         if key not in self.replays:
             self.replays[key] = Replay(self.backend, stream, self._step(m, *asked))
         return self.replays[key]
 
     def _step(self, m: int, shuffled: bool, weighted: bool, penalized: bool, decays: bool) -> Callable[[], None]:
-        """What launches one step over `m` samples: gather, forward, backward, update."""
-        # Nothing of it holds this epoch, which holds it: what is on the device is let go of as soon as nobody trains.
+        """Make the function that launches one step over `m` samples: gather, forward, backward, update."""
+        # It does not refer to this object, which refers to it: the memory of the device is free once nobody trains.
         backend, network, now, buffers = self.backend, self.network, self.current, self.buffers[m]
         task, told, gradient, batch = self.task, self.message.device, self.gradient, self.batch
         table, count = told["table"], told["step"]
@@ -141,7 +141,7 @@ class GraphEpoch(WholeEpoch):
 
 
 class Buffers:
-    """Where the steps over minibatches of one size write."""
+    """The buffers into which steps over minibatches of one size write."""
 
     def __init__(self, backend: CupyBackend, network: NetworkState, X: Array, Y: Array, m: int) -> None:
         empty, dtype = backend.empty, network.dtype
@@ -151,9 +151,9 @@ class Buffers:
 
 
 class Replay:
-    """A step that is launched once, so that kernels are loaded and scratch is there, then captured, then replayed.
+    """A step that is launched once, which loads kernels and makes scratch, then captured, then replayed.
 
-    Where it cannot be captured it is launched again and again.
+    If it cannot be captured it is launched again and again.
     """
 
     def __init__(self, backend: CupyBackend, stream: Any, step: Callable[[], None]) -> None:
@@ -162,7 +162,7 @@ class Replay:
         self.graphs: dict[int, Any] = {}
 
     def __call__(self, times: int, progress: Progress, m: int) -> None:
-        """So many steps of `m` samples."""
+        """Take so many steps of `m` samples."""
         if not self.launched:
             self.backend.compile_for(self.step)
             self.step()

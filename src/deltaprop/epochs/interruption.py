@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, held back until a step is done and what there is has been written."""
+"""SIGINT and SIGTERM are held back until a step is done, and what has been learned is written."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class Paused(Exception):  # noqa: N818  (nothing is wrong)
 
 
 class Abandoned(BaseException):
-    """A signal that is held back until a step is done has come during a long step, which is to be left undone."""
+    """A signal came during a long step, which has to be undone."""
 
 
 class Interruption:
-    """Whether a signal has asked the process to end.
+    """It knows whether a signal has asked the process to end.
 
     Attributes
     ----------
     signal : int or None
-        Which.
+        The signal's number.
     """
 
     def __init__(self) -> None:
@@ -45,14 +45,14 @@ class Interruption:
         self._at_once = False
 
     def __call__(self) -> bool:
-        """Whether to leave off."""
+        """Tell whether to leave off."""
         return self.signal is not None
 
     @contextmanager
     def awaited(self) -> Iterator[None]:
-        """Within, the first SIGINT or SIGTERM is noted, a second does what it did before; in the main thread only.
+        """Note the first SIGINT or SIGTERM within; a second one does what it did before.
 
-        A signal that the program ignores stays ignored.
+        This works in the main thread only. A signal that the program ignores stays ignored.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -80,7 +80,7 @@ class Interruption:
 
     @contextmanager
     def heard_at_once(self) -> Iterator[None]:
-        """Within, a signal that `awaited` would hold back is raised as `Abandoned`: for a step that takes long.
+        """Raise `Abandoned` within when a signal comes that `awaited` would hold back: for a step that takes long.
 
         Raises
         ------
@@ -96,12 +96,12 @@ class Interruption:
             self._at_once = False
 
     def obey(self) -> None:
-        """End as the signal would have ended the process: KeyboardInterrupt, or exit status 143.
+        """End as the signal would have ended the process, if one has come: KeyboardInterrupt, or exit status 143.
 
         Raises
         ------
         KeyboardInterrupt, SystemExit
-            If there has been one.
+            If a signal has come.
         """
         if self.signal == signal.SIGTERM:
             raise SystemExit(128 + signal.SIGTERM)
@@ -119,11 +119,11 @@ def run_abandonable(
     stop: ctypes.c_int32,
     pause: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Run `work`, which is deaf to Python's signals and leaves off once `stop` is not 0, so that signals are heard.
+    """Run `work` so that signals are heard; it does not hear them itself, and leaves off once `stop` is not 0.
 
-    In the main thread it goes to a thread of its own, while this one listens. After SIGINT or SIGTERM `stop` is set;
-    once `work` has left off, `undo` is called and the signal's handler. Where that neither raises nor asks for a
-    `pause`, the work is begun again.
+    If this is the main thread, `work` runs on a thread of its own, while this one listens. After SIGINT or SIGTERM
+    `stop` is set; once `work` has left off, `undo` is called, and then the signal's handler. If the handler neither
+    raises nor asks for a `pause`, the work is begun again.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def run_abandonable(
     Returns
     -------
     bool
-        Whether the work is done; else it is undone.
+        Whether the work is done; if not, it is undone.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def run_abandonable(
 
 @contextmanager
 def _noted(stop: ctypes.c_int32) -> Iterator[list[int]]:
-    """Within, SIGINT and SIGTERM do nothing but set `stop`, where Python handles them; yields those that have come."""
+    """Have SIGINT and SIGTERM only set `stop` within, if Python handles them; yield the list of those that came."""
     signals: list[int] = []
     handlers: dict[int, Any] = {}
 
@@ -189,7 +189,7 @@ def _noted(stop: ctypes.c_int32) -> Iterator[list[int]]:
 
 
 def _on_a_thread(work: Callable[[], None], stop: ctypes.c_int32) -> BaseException | None:
-    """Run `work` on a thread of its own, to its end; what it raised, or the handler of another signal meanwhile."""
+    """Run `work` on a thread of its own, to its end; return what it raised, or what another signal's handler did."""
     over = threading.Event()
     failures: list[BaseException] = []
 

@@ -16,7 +16,7 @@ from deltaprop.epochs.task import RefusedError
 from deltaprop.epochs.trainer import Trainer
 from deltaprop.reports.progress import Silent
 
-#: Numbers of rows that the orders of many epochs may hold.
+#: How many numbers of rows the orders of many epochs may hold.
 ORDERS = 2**22
 
 
@@ -84,7 +84,7 @@ class StackTrainer:
 
     @property
     def epochs_at_once(self) -> int:
-        """How many epochs one call of `epochs` may hold with profit, orders of a reasonable size provided."""
+        """How many epochs one call of `epochs` may hold with profit, and with orders of a reasonable size."""
         if self.one_by_one or self._weighted:
             return 1
         most = max(member.samples for member in self.members)

@@ -1,4 +1,4 @@
-"""An epoch by NumPy with the least of Python in it: a step is recorded once and its calls are made again.
+"""An epoch by NumPy with as little Python as possible: a step is recorded once, and its calls are made again.
 
 The step is the one in `deltaprop.derivation.backprop`, over the buffers of one minibatch size; what differs from step
 to step stands in arrays. See `deltaprop.backends.numpy.recording`.
@@ -19,15 +19,16 @@ from deltaprop.epochs.interruption import Paused
 from deltaprop.epochs.task import LONG_STEP, Pass, Task, Terms, WholeEpoch, operations_of
 from deltaprop.forks import no_fork
 
-#: Minibatches that are gathered at once: so many, unless their entries would not stay in a second-level cache.
+#: At most so many minibatches are gathered at once, and no more than have so many entries, which stay in a second-level
+#: cache.
 MOST_AT_ONCE, BLOCK_ENTRIES = 32, 65536
 
 
 class RecordedEpoch(WholeEpoch):
-    """What `Trainer.epoch` does, by recorded steps: the same to rounding.
+    """Does what `Steps` does, by recorded steps: the same to rounding.
 
     Under plain gradient descent δ carries η/m, so that the update is one subtraction. Several minibatches are gathered
-    at once, and asked at once, by the z^(L) that each leaves behind, what they cost.
+    at once, and their cost is computed at once, from the z^(L) that each step leaves behind.
     """
 
     resumes = True
@@ -37,7 +38,7 @@ class RecordedEpoch(WholeEpoch):
         self.network, self.X, self.Y, self.batch = task.network, task.X, task.Y, task.batch_size
         self.full, self.rest = divmod(task.X.shape[0], task.batch_size)
         self.weight_decay = np.zeros((), np.float64)
-        #: How many minibatches are gathered at once, and asked at once what they cost.
+        #: How many minibatches are gathered at once, and have their cost computed at once.
         entries = self.batch * (self.X.shape[1] + self.Y.shape[1])
         self.at_once = min(self.full, MOST_AT_ONCE, max(1, BLOCK_ENTRIES // entries))
         self.steps: dict[tuple[int, int, bool, float], RecordedSteps] = {}
@@ -63,7 +64,7 @@ class RecordedEpoch(WholeEpoch):
         return epoch
 
     def __call__(self, given: Pass, terms: Terms) -> None:
-        """Block after block of minibatches; an interrupt is heard between them."""
+        """Train block after block of minibatches; an interrupt is heard between them."""
         rates = self.task.optimizer.rates(given.learning_rate, self.state.get("step", 0) - given.first, len(terms))
         self.weight_decay.fill(rates[0, 1])
         for first in range(given.first, self.full, self.at_once):
@@ -81,7 +82,7 @@ class RecordedEpoch(WholeEpoch):
         terms: Sequence[float],
         rates: np.ndarray[Any, Any],
     ) -> None:
-        """So many minibatches of `m` samples each, from the `first` on, and what they cost."""
+        """Train on so many minibatches of `m` samples each, from `first` on, and add their cost."""
         if given.pause() and first > given.first:
             raise Paused(first)
         steps = self._steps(m, count, *terms[1:])
@@ -106,7 +107,7 @@ class RecordedEpoch(WholeEpoch):
         given.progress.samples(len(rows))
 
     def _steps(self, m: int, count: int, penalty: float, decay: float) -> RecordedSteps:
-        """The steps over so many minibatches; they have a penalty or have none, and its size may change."""
+        """Return the steps over so many minibatches; they have a penalty, whose size may change, or have none."""
         key = (m, count, bool(penalty), decay)
         if key not in self.steps:
             touched = [self.network.parameters, *moments_of(self.state), self.task.decay]
@@ -119,14 +120,14 @@ class RecordedEpoch(WholeEpoch):
 
 
 class RecordedSteps:
-    """Steps over `m` samples each: one is taken, with the parameters as they are and inputs of 0, to write it down.
+    """Steps over `m` samples each: one is taken, with the parameters as they are and inputs of 0, to record its calls.
 
     Attributes
     ----------
     calls : list of list
-        Of each.
+        The calls of each step.
     X, Y : array, (count · m, s_1) and (count · m, s_L)
-        Where the minibatches are to be put, one after the other.
+        The buffers of the minibatches, one after the other.
     terms : (float, float)
         The factors of δ^(L) and of W that `set_rate` takes.
     Z, A : array, (count · m, s_L)
@@ -169,7 +170,7 @@ class RecordedSteps:
         self.calls = tape.along([x.reshape(count, *x[:m].shape) for x in (self.X, self.Y, self.Z)])
 
     def set_rate(self, rate: float) -> None:
-        """With what learning rate it goes on."""
+        """Set the learning rate of the steps that follow."""
         scale, penalty = self.terms
         factor = rate if self.descends else 1.0  # plain descent has η in δ
         self.scale.fill(factor * scale)

@@ -1,4 +1,4 @@
-"""What a callback is told, and what it may answer."""
+"""Callbacks: what they are told after an epoch, and what they may answer."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class EpochEnd:
     network : NetworkState
         The network being trained; reading it changes nothing.
     epoch : int
-        Epoch (iteration) that ended, counted from 1.
+        The epoch (iteration) that ended, counted from 1.
     epochs : int
-        Epochs asked for (iterations at most).
+        How many epochs were asked for (iterations at most).
     history : History
         Everything recorded so far, this epoch included.
     """
@@ -37,5 +37,5 @@ Callback: TypeAlias = Callable[[EpochEnd], bool | None]
 
 
 def tell(callbacks: Iterable[Callback], event: EpochEnd) -> bool:
-    """Tell every callback, also those after one that ends training; whether one does."""
+    """Call every callback, also those after one that ends training; return whether one does."""
     return True in [callback(event) for callback in callbacks]

@@ -1,4 +1,4 @@
-"""Training as it stands between two steps, in a file from which it goes on to the bit.
+"""Training as it stands between two steps, in a file; a run that goes on from it has the same numbers, to the bit.
 
 The file is a model file, see `deltaprop.files.model_file`: `Network.load` reads the parameters that `fit` would leave
 if it ended there, which are the best under early stopping. Besides them it holds what the next step depends on: the
@@ -39,9 +39,9 @@ class Position:
     Attributes
     ----------
     epoch : int
-        Epochs done.
+        Epochs that are done.
     batch : int
-        Minibatches of the next one done.
+        Minibatches of the next epoch that are done.
     """
 
     epoch: int = 0
@@ -55,11 +55,11 @@ class Checkpoint:
     ----------
     path : path
     every : int
-        After how many epochs.
+        Epochs between checkpoints.
     network, trainer
-        Whose state it is; restored in place.
+        Their state is written, and is restored in place.
     configuration : dict
-        What has to be the same for a run to be the same, JSON types only.
+        Everything that two runs have in common if their numbers are the same, JSON types only.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Checkpoint:
         self.configuration = json.loads(json.dumps(configuration))
 
     def due(self, epoch: int) -> bool:
-        """Whether one is to be written after so many epochs."""
+        """Tell whether to write a checkpoint after so many epochs."""
         return epoch % self.every == 0
 
     def save(self, position: Position, history: History, best: Any, epoch_start: Any, *, ended: bool) -> None:
@@ -123,12 +123,12 @@ class Checkpoint:
             warnings.warn(f"checkpoint: {self.path} is not written ({error})", RuntimeWarning, stacklevel=7)
 
     def load(self, epochs: int) -> tuple[Position, History, Any, Any, bool] | None:
-        """What `save` wrote, as it was handed it; None where there is no file. Network and optimizer are restored.
+        """Restore network and optimizer; return the arguments of the `save` that wrote the file, None without a file.
 
         Parameters
         ----------
         epochs : int
-            How many there are to be in all.
+            How many epochs the run has in all.
 
         Raises
         ------
@@ -170,7 +170,7 @@ class Checkpoint:
         return position, history, best, epoch_start, training.ended
 
     def _check(self, training: Training, names: set[str], trained: int) -> None:
-        """Refuse what no run of this trainer could have left."""
+        """Refuse a file that no run of this trainer could have left."""
         position, state, batches = training.position, self.trainer.state, len(self.trainer.sizes)
         arrays = {name for name, value in state.items() if self.network.backend.owns(value)}
         names = {name.removeprefix("optimizer.") for name in names if name.startswith("optimizer.")}
@@ -211,7 +211,7 @@ class Checkpoint:
 def describe_run(
     network: NetworkState, X: Any, Y: Any, sample_weight: Any, held_out: Any, plan: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What has to be the same for a run to be the same, JSON types only: data, first parameters, and `plan`."""
+    """Describe a run by what decides its numbers, JSON types only: data, first parameters, and `plan`."""
     arrays = {"X": X, "Y": Y, "sample_weight": sample_weight, "initial parameters": network.parameters}
     arrays |= dict(zip(("validation X", "validation Y"), held_out or (None, None), strict=True))
     known: dict[int, str] = {}  # a source is X and Y in one
@@ -223,12 +223,12 @@ def describe_run(
 
 
 def _number_by_number(recorded: Any) -> Any:
-    """What a history holds, as Python's numbers: those of NumPy's are no JSON, and nan stays one."""
+    """Convert what a history records to Python's numbers, for NumPy's are no JSON; nan stays nan."""
     if isinstance(recorded, dict):
         return {str(name): _number_by_number(values) for name, values in recorded.items()}
     return [float(value) for value in recorded] if isinstance(recorded, list) else recorded
 
 
 def _flat(tensors: Tensors, layers: int) -> np.ndarray[Any, Any]:
-    """The flat vector that the tensors of the layers make."""
+    """Join the tensors of the layers to the flat vector."""
     return np.concatenate([tensors[f"{kind}.{l}"].ravel() for kind in ("weights", "biases") for l in range(layers)])

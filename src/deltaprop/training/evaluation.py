@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,20 +17,36 @@ from deltaprop.inputs.sources import CHUNK_BYTES
 from deltaprop.reports.history import History
 from deltaprop.training.metrics import Metric, of_parts
 
-#: Rows taken at a time: enough for the matrix products to be efficient, and as few as let a layer of so many entries,
-#: its z and its a, stay in a second-level cache.
+#: Rows taken at a time: enough for efficient matrix products, and few enough that z and a of a layer, of so many
+#: entries, stay in a second-level cache.
 LEAST_ROWS, MOST_ROWS, LAYER_ENTRIES = 256, 2048, 50_000
 
 
+@dataclass(frozen=True)
+class ForwardPass:
+    """The quantities of a forward pass; rows are samples.
+
+    Attributes
+    ----------
+    z : list of array
+        z^(2) … z^(L), (m, s_l).
+    a : list of array
+        a^(1) … a^(L), (m, s_l); ``a[0]`` is X and ``a[l + 1]`` is g(``z[l]``).
+    """
+
+    z: list[Array]
+    a: list[Array]
+
+
 def predict(network: NetworkState, X: Any) -> Array:
-    """a^(L), (…, m, s_L), for X : (…, m, s_1), or (m, s_1) for all members, a block of rows at a time; as `layers`."""
+    """Compute a^(L), (…, m, s_L), for X : (…, m, s_1), or (m, s_1) for all members, a block of rows at a time."""
     return layers(network, X, lambda work: [work.A[-1]])[0]
 
 
 def layers(network: NetworkState, X: Any, chosen: Callable[[Workspace], list[Array]]) -> list[Array]:
-    """What `chosen` takes from the workspace of a forward pass, each (…, m, s_l), a block of rows at a time.
+    """Compute the arrays that `chosen` takes from the workspace of a forward pass, each (…, m, s_l), block by block.
 
-    Of `HostData` what is returned is on the host.
+    For `HostData` they are returned on the host.
     """
     if isinstance(X, HostData):
         return _layers_on_host(network, X, chosen)
@@ -70,9 +87,9 @@ def largest(network: NetworkState, X: Any) -> np.ndarray[Any, Any]:
 def data_cost(
     network: NetworkState, X: Any, Y: Any, prediction: Array | None = None, sample_weight: Array | None = None
 ) -> Array:
-    """Σ cost, () of float64, a block of rows at a time; a^(L) goes into `prediction`, (m, s_L), where one is given.
+    """Compute Σ cost, () of float64, a block of rows at a time; a^(L) goes into `prediction`, (m, s_L), if given.
 
-    Of `HostData` that is an array of the host.
+    For `HostData`, `prediction` is an array of the host.
     """
     total = network.backend.zeros((), np.float64)
     if not isinstance(X, HostData):
@@ -87,7 +104,7 @@ def data_cost(
 def validate(
     network: NetworkState, X: Any, Y: Any, objective: Objective, metrics: dict[str, Metric], history: History
 ) -> None:
-    """Cost and metrics over validation data, in one forward pass, appended to `history`."""
+    """Compute cost and metrics over validation data, in one forward pass, and append them to `history`."""
     if isinstance(X, HostData):
         total, values = _validate_in_parts(network, X, Y, metrics)
     else:
@@ -105,7 +122,7 @@ def validate(
 def _validate_in_parts(
     network: NetworkState, X: HostData, Y: HostData, metrics: dict[str, Metric]
 ) -> tuple[Array, dict[str, float]]:
-    """Σ cost and the metrics of data that are never in memory as a whole but for metrics that are not ours."""
+    """Compute Σ cost and the metrics chunk by chunk; only metrics that are not ours need the whole data in memory."""
     backend, total = network.backend, network.backend.zeros((), np.float64)
     in_parts = {name: parts for name, metric in metrics.items() if (parts := of_parts(metric)) is not None}
     others = {name: metric for name, metric in metrics.items() if name not in in_parts}
@@ -121,7 +138,7 @@ def _validate_in_parts(
 
 
 def prediction_for(network: NetworkState, Y: Any) -> Array:
-    """A buffer for a^(L) of as many samples as Y has, where `data_cost` writes it."""
+    """Make a buffer into which `data_cost` writes a^(L) of as many samples as Y has."""
     empty = np.empty if isinstance(Y, HostData) else network.backend.empty
     return empty(Y.shape, network.dtype)
 
@@ -129,7 +146,7 @@ def prediction_for(network: NetworkState, Y: Any) -> Array:
 def _add_cost(
     network: NetworkState, X: Array, Y: Array, total: Array, prediction: Array | None, sample_weight: Array | None
 ) -> None:
-    """Σ cost, added to `total`; a^(L) into `prediction`, where there is one."""
+    """Add Σ cost to `total`, and write a^(L) into `prediction`, if there is one."""
     for start, stop, work in _blocks(network, X.shape[0]):
         h = forward(network, X[start:stop], work)
         add_cost(network, Y[start:stop], work, total, None if sample_weight is None else sample_weight[start:stop])
@@ -146,7 +163,7 @@ def _predicted(
     *,
     kept: bool = True,
 ) -> Iterator[tuple[slice, Any, Array]]:
-    """Chunk by chunk its rows, a^(L), where it is to be kept, and targets; Σ cost is added to `total`."""
+    """Yield, chunk by chunk, rows, a^(L) if it is kept, and targets; add Σ cost to `total`."""
     backend = network.backend
     for rows, inputs in _chunks(network, X):
         targets = Y.rows(rows, backend, network.dtype)
@@ -156,7 +173,7 @@ def _predicted(
 
 
 def _chunks(network: NetworkState, X: HostData) -> Iterator[tuple[slice, Array]]:
-    """Slices of the rows of host data, and these rows as an array of the network."""
+    """Yield slices of the rows of host data, and these rows as an array of the network."""
     columns = network.layer_sizes[0] + max(network.layer_sizes[1:])
     at_once = max(1, CHUNK_BYTES // (columns * network.dtype.itemsize))
     if at_once > (block := _rows_of_a_block(network)):
@@ -172,7 +189,7 @@ def _rows_of_a_block(network: NetworkState) -> int:
 
 
 def _blocks(network: NetworkState, m: int) -> Iterator[tuple[int, int, Workspace]]:
-    """(start, stop, workspace) over m rows; the workspace is this call's own, so threads may share the network."""
+    """Yield (start, stop, workspace) over m rows; the workspace is this call's, so threads may share the network."""
     rows = min(m, _rows_of_a_block(network))
     work = Workspace(network, rows, backward=False)
     for start in range(0, m, rows):

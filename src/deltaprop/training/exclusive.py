@@ -1,4 +1,4 @@
-"""Training changes parameters in place, so that two trainings of one network at once are refused."""
+"""Two trainings of one network at once are refused, because training changes parameters in place."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 from deltaprop.forks import in_child
 
-#: What is being trained, by its id while it is alive, and by which call: its thread, and an object of its own.
+#: The id of each thing that is being trained, and the call that trains it: its thread, and an object of its own.
 _trained_by: dict[int, tuple[int, object]] = {}
 
 
 @contextmanager
 def training_of(*subjects: Any) -> Iterator[None]:
-    """Within, no other call may train any of `subjects`: networks, stacks or estimators.
+    """Refuse other calls within that train any of `subjects`: networks, stacks or estimators.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def training_of(*subjects: Any) -> Iterator[None]:
 
 
 def _forget_other_threads() -> None:
-    """In the child of a fork, which does not have them."""
+    """Forget the trainings of other threads, in the child of a fork, which does not have those threads."""
     for key, (thread, _) in list(_trained_by.items()):
         if thread != threading.get_ident():
             del _trained_by[key]

@@ -1,22 +1,30 @@
-"""What `NetworkStack` is handed for its members: one of each for all, or one each."""
+"""What `NetworkStack` is told about its members: one value for all of them, or one each."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from deltaprop.arguments import refuse_masked
-from deltaprop.backends import Array, backend_of
-from deltaprop.derivation.optimizers import Optimizer
+from deltaprop.arguments import check_whole_number, refuse_masked
+from deltaprop.backends import Array, Backend, backend_of, get_backend
+from deltaprop.derivation.backprop import L2Scaling, Objective, Reduction
+from deltaprop.derivation.optimizers import SGD, Optimizer
+from deltaprop.derivation.state import NetworkState
+from deltaprop.epochs.members import Member
+from deltaprop.epochs.trainer import check_dropout
 from deltaprop.errors import DivergenceError
+from deltaprop.inputs.arrays import as_weights
 from deltaprop.reports.history import History
+from deltaprop.training.fit_arguments import check_pair, resolve_validation
+from deltaprop.training.metrics import Metric
 
 
 def stacked(arrays: list[Array]) -> Array:
-    """Arrays of one kind with a new first axis."""
+    """Stack arrays of one kind along a new first axis."""
     if isinstance(arrays[0], np.ndarray):
         return np.stack(arrays)
     backend: Any = backend_of(arrays[0])
@@ -27,12 +35,14 @@ def stacked(arrays: list[Array]) -> Array:
 
 
 def one_each(name: str, value: Any, count: int, check: Any = None) -> list[Any]:
-    """`value` for each of so many members: a sequence or vector of one each, or one for all; each as `check` has it.
+    """List the value of each of so many members, from a sequence or vector of one each, or one for all.
+
+    `check`, a function of a name and a value, checks and converts each.
 
     Raises
     ------
     ValueError
-        If there are not as many as members; and whatever `check`, of the name and a value, raises.
+        If there are not as many as members; also what `check` raises.
     """
     if isinstance(value, np.ndarray) and value.ndim == 1:
         value = value.tolist()
@@ -44,7 +54,7 @@ def one_each(name: str, value: Any, count: int, check: Any = None) -> list[Any]:
 
 
 def check_optimizer(name: str, optimizer: Any) -> Optimizer:
-    """`optimizer`, if it is one.
+    """Return `optimizer`, if it is one.
 
     Raises
     ------
@@ -56,8 +66,29 @@ def check_optimizer(name: str, optimizer: Any) -> Optimizer:
     return optimizer
 
 
+def each_array(name: str, array: Any, count: int, axes: int = 2) -> list[Any]:
+    """List the array of each member: its own if there is a member axis before `axes` others, else the same for all.
+
+    Raises
+    ------
+    ValueError
+        If the member axis has not one entry a member.
+    """
+    if np.ndim(array) <= axes:
+        return [array] * count
+    if len(array) != count:
+        raise ValueError(f"{name}: expected {count} members on the first axis, got {len(array)}")
+    return list(array)
+
+
+def each_targets(Y: Any, count: int, outputs: int, own_X: bool) -> list[Any]:
+    """List the targets of each member: with X its own, one row of labels each is no matrix of outputs."""
+    labels = np.ndim(Y) == 2 and (own_X or np.shape(Y)[1] != outputs) and len(Y) == count
+    return each_array("Y", Y, count, axes=1 if labels else 2)
+
+
 def rows_of_members(name: str, samples: Any, count: int, m: int) -> list[np.ndarray[Any, Any]]:
-    """For each member whole numbers 0 … m − 1; members may share an array.
+    """List the row numbers, 0 … m − 1, of each member; members may share an array.
 
     Raises
     ------
@@ -85,13 +116,121 @@ def rows_of_members(name: str, samples: Any, count: int, m: int) -> list[np.ndar
     return [known[id(given)] for given in samples]
 
 
+def describe_members(
+    stack: NetworkState,
+    m: int,
+    *,
+    optimizer: Any,
+    batch_size: Any,
+    l2: Any,
+    l2_scaling: L2Scaling,
+    reduction: Reduction,
+    sample_weight: Any,
+    samples: Any,
+    dropout: Any,
+) -> list[Member]:
+    """Check the arguments of `NetworkStack.fit` that members may have of their own, of `m` samples in all.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If one of them is not what it has to be; the message names it and the member.
+    """
+    count = len(stack.parameters)
+    rows = [None] * count if samples is None else rows_of_members("samples", samples, count, m)
+    weights, own_weights = each_array("sample_weight", sample_weight, count, axes=1), np.ndim(sample_weight) > 1
+    optimizers = one_each("optimizer", SGD() if optimizer is None else optimizer, count, check_optimizer)
+    batch_sizes, penalties = one_each("batch_size", batch_size, count), one_each("l2", l2, count)
+    dropouts = [dropout] * count if isinstance(dropout, Real) else one_each("dropout", dropout, count)
+    members = []
+    for k, own_rows in enumerate(rows):
+        own_m, size = m if own_rows is None else len(own_rows), batch_sizes[k]
+        members.append(
+            Member(
+                samples=own_m,
+                batch_size=own_m if size is None else min(own_m, check_whole_number("batch_size", size, least=1)),
+                optimizer=optimizers[k],
+                objective=Objective(penalties[k], l2_scaling, reduction),
+                rows=own_rows,
+                sample_weight=_weights_of(stack, k, weights[k], m, own_rows, own=own_weights),
+                dropout=check_dropout(dropouts[k], len(stack.layer_sizes) - 2),
+            )
+        )
+    return members
+
+
+def _weights_of(
+    stack: NetworkState, k: int, sample_weight: Any, m: int, rows: np.ndarray[Any, Any] | None, *, own: bool
+) -> np.ndarray[Any, Any] | None:
+    """Convert the sample weights of member k, on the host, to the dtype of the stack; `own` if others have others."""
+    if sample_weight is None:
+        return None
+    name = f"sample_weight[{k}]" if own else "sample_weight"
+    checking = stack.backend if stack.backend.owns(sample_weight) else get_backend("numpy")
+    checked = as_weights(sample_weight, name, rows=m, backend=checking, dtype=stack.dtype)
+    weights: np.ndarray[Any, Any] = checking.to_numpy(checked)
+    if rows is None:
+        return weights
+    weights = weights[rows]
+    if not weights.any():
+        raise ValueError(f"{name}: expected a weight above 0 in the rows of samples[{k}], got none")
+    return weights
+
+
+def resolve_held_out(
+    networks: Sequence[NetworkState],
+    validation: tuple[Any, Any] | None,
+    validation_samples: Sequence[Any] | None,
+    metrics: Sequence[str | Metric] | None,
+    inputs: Array,
+    targets: Array,
+) -> tuple[list[tuple[Array, Array]] | None, dict[str, Metric]]:
+    """Find the data on which each member is validated, and the metrics that are recorded on them.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `resolve_validation`; also if there are validation data and rows, or not as many of either as members.
+    """
+    if validation_samples is not None:
+        if validation is not None:
+            raise ValueError("validation_samples: expected None with validation data, got both")
+        rows = rows_of_members("validation_samples", validation_samples, len(networks), inputs.shape[-2])
+        held_out = _chosen(rows, networks[0].backend, inputs, targets)
+        return held_out, resolve_validation(networks[0], held_out[0], metrics)[1]
+    if validation is None:
+        return None, resolve_validation(networks[0], None, metrics)[1]
+    X, Y = check_pair(validation)
+    count = len(networks)
+    each_X = each_array("validation X", X, count)
+    each_Y = each_targets(Y, count, networks[0].layer_sizes[-1], np.ndim(X) == 3)
+    known: dict[tuple[int, int], tuple[Any, dict[str, Metric]]] = {}
+    for network, x, y in zip(networks, each_X, each_Y, strict=True):
+        if (id(x), id(y)) not in known:
+            known[id(x), id(y)] = resolve_validation(network, (x, y), metrics)
+    held_out = [known[id(x), id(y)][0] for x, y in zip(each_X, each_Y, strict=True)]
+    return held_out, known[id(each_X[0]), id(each_Y[0])][1]
+
+
+def _chosen(
+    rows: Sequence[np.ndarray[Any, Any]], backend: Backend, inputs: Array, targets: Array
+) -> list[tuple[Array, Array]]:
+    """Take each member's rows from the samples, which have the member axis or have it not."""
+    own = inputs.ndim == 3
+    chosen = []
+    for k, each in enumerate(rows):
+        index = backend.asarray(each, np.int64)
+        chosen.append(((inputs[k] if own else inputs)[index], (targets[k] if own else targets)[index]))
+    return chosen
+
+
 def report(histories: list[History]) -> list[History]:
-    """Say which members have diverged.
+    """Warn of members that have diverged.
 
     Raises
     ------
     DivergenceError
-        Where all have.
+        If all have.
     """
     diverged = [k for k, history in enumerate(histories) if history.diverged]
     if not diverged:

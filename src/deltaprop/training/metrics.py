@@ -1,4 +1,4 @@
-"""What a prediction is worth, by name: functions of a^(L) and the targets, both (m, s_L)."""
+"""Metrics of a prediction, by name: functions of a^(L) and the targets, both (m, s_L)."""
 
 from __future__ import annotations
 
@@ -42,30 +42,30 @@ METRICS: dict[str, Metric] = {
 
 
 class MeanOfParts:
-    """A metric that is a mean over samples, of samples that come a few at a time."""
+    """A metric that is a mean over samples, computed from a few samples at a time."""
 
     def __init__(self, metric: Metric) -> None:
         self.metric, self.total, self.rows = metric, 0.0, 0
 
     def add(self, prediction: Array, Y: Array) -> None:
-        """Some more."""
+        """Add some samples."""
         self.total += Y.shape[0] * self.metric(prediction, Y)
         self.rows += Y.shape[0]
 
     def value(self) -> float:
-        """The metric of all of them."""
+        """Compute the metric of all samples."""
         return self.total / self.rows
 
 
 class R2OfParts:
-    """`r2` of samples that come a few at a time, by the pairwise update of sums of squares about the mean."""
+    """Computes `r2` from a few samples at a time, by the pairwise update of sums of squares about the mean."""
 
     def __init__(self) -> None:
         self.residue, self.spread, self.rows = 0.0, 0.0, 0
         self.mean: Any = 0.0
 
     def add(self, prediction: Array, Y: Array) -> None:
-        """Some more."""
+        """Add some samples."""
         rows, mean = Y.shape[0], Y.mean(axis=0, dtype="float64")
         apart, total = mean - self.mean, self.rows + rows
         self.residue += float(((prediction - Y) ** 2).sum())
@@ -73,19 +73,19 @@ class R2OfParts:
         self.mean, self.rows = self.mean + apart * (rows / total), total
 
     def value(self) -> float:
-        """The metric of all of them."""
+        """Compute the metric of all samples."""
         return 1.0 - self.residue / self.spread if self.spread else float("nan")
 
 
 def of_parts(metric: Metric) -> MeanOfParts | R2OfParts | None:
-    """What computes one of `METRICS` from samples that come a few at a time; None for others."""
+    """Make what computes one of `METRICS` from a few samples at a time; None for other metrics."""
     if metric is r2:
         return R2OfParts()
     return MeanOfParts(metric) if metric in METRICS.values() else None
 
 
 def resolve_metrics(metrics: Sequence[str | Metric]) -> dict[str, Metric]:
-    """Functions by name, from names and callables.
+    """Look up metrics: from names and callables to functions by name.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""Full-batch training: scipy's solvers over the flat vector, and steepest descent, the first of them all.
+"""Full-batch training: scipy's solvers over the flat vector, and steepest descent.
 
-Every solver is given J and ∂J/∂θ over all samples as functions of a float64 vector on the host; Newton-CG is given
-H v besides. One rule says when a solver has converged, whichever it is: no entry of the gradient exceeds `tol`.
+Every solver gets J and ∂J/∂θ over all samples as functions of a float64 vector on the host; Newton-CG gets H v as well.
+One rule says when a solver has converged, whichever it is: no entry of the gradient exceeds `tol`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SCIPY: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class FullBatchPlan:
-    """Everything `train_full_batch` has been told besides the data, checked at the public door."""
+    """The arguments of `Network.fit_full_batch` besides the data, checked at the public door."""
 
     method: Method
     max_iter: int
@@ -92,7 +92,7 @@ class FullBatch:
 
 
 class Run:
-    """What happens after every iteration: record, tell the callbacks, decide whether to go on."""
+    """It records every iteration, tells the callbacks, and decides whether to go on."""
 
     def __init__(
         self, batch: FullBatch, validation: tuple[Array, Array] | None, plan: FullBatchPlan, history: History
@@ -103,11 +103,11 @@ class Run:
         self.progress: Any = None
 
     def steepest(self) -> float:
-        """The largest entry of the gradient, in magnitude, at the parameters accepted last."""
+        """Find the largest entry of the gradient, in magnitude, at the parameters accepted last."""
         return float(np.abs(self.batch.gradient(self.accepted)).max())
 
     def iteration(self, theta: Vector) -> bool:
-        """Take note of a new θ; true where the run is over.
+        """Take note of a new θ; return whether the run is over.
 
         Raises
         ------
@@ -187,7 +187,7 @@ def _limit(plan: FullBatchPlan) -> str:
 
 
 def _divergence(what: str, iteration: int, history: History) -> DivergenceError:
-    """The error for J or θ beyond the numbers."""
+    """Make the error of a J or a θ that is not finite."""
     return DivergenceError(
         f"training diverged: {what}; the network keeps the parameters it had before. Scaled inputs or smaller initial "
         "weights usually help",
@@ -198,7 +198,7 @@ def _divergence(what: str, iteration: int, history: History) -> DivergenceError:
 
 
 def _scipy_solver(run: Run, plan: FullBatchPlan) -> str:
-    """Run one of scipy's solvers; what it says for itself, if it was not stopped by `run`."""
+    """Run one of scipy's solvers; return its own message, if it was not stopped by `run`."""
     from scipy.optimize import OptimizeResult, minimize
 
     batch = run.batch

@@ -51,11 +51,12 @@ class Message:
             for memory in (self._on_device, self._on_host)
         )
 
-    def send(self, **values: ArrayLike) -> None:
-        """Write these arrays on the current stream; those that are not named are written as they were last."""
+    def send(self, **values: ArrayLike | None) -> None:
+        """Write these arrays on the current stream; those that are None or not named are written as they were last."""
         self.backend.wait_on_host(self._copied)
         for name, value in values.items():
-            self._host[name][...] = value
+            if value is not None:
+                self._host[name][...] = value
         self._copied = self.backend.send(self._on_host, self._on_device, self._copied)
 
     def __del__(self) -> None:

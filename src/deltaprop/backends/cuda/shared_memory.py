@@ -301,8 +301,7 @@ class Run:
         plan.order_stride = plan.samples * epochs if order is not None and order.shape[0] > 1 else 0
         plan.terms_stride = terms.size // terms.shape[0] if terms.shape[0] > 1 else 0
         self._point(weights=weights, cost=cost, decay=decay, squares=squares)
-        values = {} if order is None else {"order": order}
-        message.send(plan=self._bytes_of_plan, terms=terms, diverged=0, **values)
+        message.send(plan=self._bytes_of_plan, terms=terms, diverged=0, order=order)
         self.backend.run_resident(message.device["plan"], self.parameters.dtype, self.residence, self.members)
         return message.device["diverged"]
 

@@ -1,0 +1,306 @@
+"""What networks and stacks write to files and to other programs, and how they are read again."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from deltaprop.backends import Backend
+from deltaprop.backends.device_scope import methods_on_its_device
+from deltaprop.derivation.initialization import check_initialization
+from deltaprop.derivation.state import NetworkState, StackState
+from deltaprop.files.model_file import Tensors, read_model, write_model
+
+if TYPE_CHECKING:  # not at start-up, for those who do without
+    from deltaprop.files.file_schema import Common, NetworkContent
+
+S = TypeVar("S", bound=NetworkState)
+
+
+@methods_on_its_device
+class SavedNetwork(NetworkState):
+    """What a `Network` can do with files and other programs."""
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write configuration and parameters to a safetensors file, all or nothing.
+
+        Parameters
+        ----------
+        path : path
+            A file that is there is replaced.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; a file that was there stays whole.
+        ValueError
+            If the loss is a pair of functions: a file holds no code.
+        """
+        write_model(path, self.file_configuration(), self.file_tensors())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], backend: str | Backend = "auto") -> Self:
+        """Load the network that `save` wrote to `path`. No code in the file is run: there can be none.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        backend : str or Backend, default "auto"
+            As of `Network`.
+
+        Returns
+        -------
+        Network
+            With the configuration and the parameters of the file.
+
+        Raises
+        ------
+        OSError
+            If it cannot be read.
+        ValueError
+            If it is damaged or no model of ours.
+        BackendError
+            If the backend cannot be had here.
+        """
+        from deltaprop.files.file_schema import network_content  # not at start-up, for those who do without
+
+        configuration, tensors = read_model(path)
+        return cls.from_file_content(path, network_content(path, configuration, tensors), tensors, backend)
+
+    @classmethod
+    def from_torch(cls, sequential: Any, *, loss: Any = None, backend: str | Backend = "auto", seed: int = 0) -> Self:
+        """Make the network that a ``torch.nn.Sequential`` of Linear layers and activations is.
+
+        Parameters
+        ----------
+        sequential : torch.nn.Sequential
+            Linear, Sigmoid, Tanh, ReLU, LeakyReLU(0.01), Softplus, SiLU, GELU, Softmax and Identity; Dropout and
+            Flatten are passed over. Where it ends with a Linear, the output activation is the identity.
+        loss : str or (cost, gradient), optional
+            To train on with; by default the one whose link the output activation is, else "squared_error".
+        backend, seed
+            As of `Network`.
+
+        Returns
+        -------
+        Network
+            In the dtype of the Linear layers, whose weights are its weights: a copy.
+
+        Raises
+        ------
+        ImportError
+            If PyTorch is not installed.
+        TypeError, ValueError
+            If there is a module of another kind, or with other constants than ours.
+        """
+        from deltaprop.files import torch_modules  # not at start-up, for those who do without
+
+        configuration, weights, biases = torch_modules.read(sequential)
+        if loss is None:
+            links = {"sigmoid": "binary_cross_entropy", "softmax": "categorical_cross_entropy"}
+            loss = links.get(configuration["output_activation"], "squared_error")
+        network = cls(**configuration, loss=loss, init="zeros", backend=backend, seed=seed)
+        network.weights, network.biases = weights, biases
+        return network
+
+    def to_torch(self) -> Any:
+        """Make a ``torch.nn.Sequential`` that computes what this network does.
+
+        Returns
+        -------
+        torch.nn.Sequential
+            On the host, in the network's dtype; its parameters are copies.
+
+        Raises
+        ------
+        ImportError
+            If PyTorch is not installed.
+        ValueError
+            If the output activation is exp, of which PyTorch has no module.
+        """
+        from deltaprop.files import torch_modules
+
+        return torch_modules.write(self)
+
+    def to_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write an ONNX model with input ``X``, (m, s_1), and output ``h``, (m, s_L), in the network's dtype.
+
+        Parameters
+        ----------
+        path : path
+            A file that is there is replaced.
+
+        Raises
+        ------
+        ImportError
+            If onnx is not installed; the message names the extra that brings it.
+        OSError
+            If it cannot be written; a file that was there stays whole.
+        ValueError
+            If the loss is a pair of functions: a file holds no code.
+        """
+        from deltaprop.files import onnx_file
+
+        onnx_file.write_onnx(path, self, self.file_configuration())
+
+    @classmethod
+    def from_onnx(cls, path: str | os.PathLike[str], backend: str | Backend = "auto") -> Self:
+        """Load the network that `to_onnx` wrote to `path`.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        backend : str or Backend, default "auto"
+            As of `Network`.
+
+        Returns
+        -------
+        Network
+            With the configuration and the parameters of the file.
+
+        Raises
+        ------
+        ImportError
+            If onnx is not installed; the message names the extra that brings it.
+        OSError
+            If it cannot be read.
+        ValueError
+            If it is damaged or no model of ours.
+        BackendError
+            If the backend cannot be had here.
+        """
+        from deltaprop.files import onnx_file
+
+        content, tensors = onnx_file.read_onnx(path)
+        return cls.from_file_content(path, content, tensors, backend)
+
+    def file_configuration(self) -> dict[str, Any]:
+        """Return what `save` writes besides the tensors.
+
+        Returns
+        -------
+        dict
+            JSON types only.
+
+        Raises
+        ------
+        ValueError
+            If the loss is a pair of functions: a file holds no code.
+        """
+        _require_name(self.loss)
+        return {"network": self.configuration, "epochs_trained": int(self.epochs_trained)}
+
+    def file_tensors(self) -> Tensors:
+        """Return the tensors that `save` writes: ``weights.0``, ``biases.0`` and so on."""
+        return self.by_layer()
+
+    @classmethod
+    def from_file_content(
+        cls, path: str | os.PathLike[str], content: NetworkContent, tensors: Tensors, backend: str | Backend = "auto"
+    ) -> Self:
+        """Make the network that the content of a file describes; `network_content` has checked it.
+
+        Raises
+        ------
+        ValueError
+            If there is no such network, or its loss is a pair of functions; the message begins with `path`.
+        """
+        network = _made(cls, path, "a network", content.network, backend)
+        layers = range(len(network.layer_sizes) - 1)
+        network.epochs_trained = content.epochs_trained
+        network.weights = [tensors[f"weights.{l}"] for l in layers]
+        network.biases = [tensors[f"biases.{l}"] for l in layers]
+        return network
+
+
+@methods_on_its_device
+class SavedStack(StackState):
+    """What a `NetworkStack` can do with files."""
+
+    _networks: list[Any]  # its members as networks
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write configuration and parameters of every member to a safetensors file, all or nothing.
+
+        Parameters
+        ----------
+        path : path
+            A file that is there is replaced.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; a file that was there stays whole.
+        ValueError
+            If the loss is a pair of functions: a file holds no code.
+        """
+        _require_name(self.loss)
+        trained = [int(network.epochs_trained) for network in self._networks]
+        write_model(
+            path,
+            {"stack": self.configuration, "epochs_trained": trained},
+            {"parameters": self.backend.to_numpy(self.parameters)},
+        )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], backend: str | Backend = "auto") -> Self:
+        """Load the stack that `save` wrote to `path`. No code in the file is run: there can be none.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        backend : str or Backend, default "auto"
+            As of `Network`.
+
+        Returns
+        -------
+        NetworkStack
+            With the configuration and the parameters of the file.
+
+        Raises
+        ------
+        OSError
+            If it cannot be read.
+        ValueError
+            If it is damaged or no stack of ours.
+        BackendError
+            If the backend cannot be had here.
+        """
+        from deltaprop.files.file_schema import stack_content  # not at start-up, for those who do without
+
+        configuration, tensors = read_model(path)
+        content = stack_content(path, configuration, tensors)
+        stack = _made(cls, path, "a stack", content.stack, backend)
+        stack.parameters = tensors["parameters"]
+        for network, epochs in zip(stack._networks, content.epochs_trained, strict=True):
+            network.init, network.epochs_trained = stack.init, epochs
+        return stack
+
+
+def _require_name(loss: Any) -> None:
+    """Refuse to write a network whose loss is no name."""
+    if not isinstance(loss, str):
+        raise ValueError(f"loss: expected the name of a loss, as a file holds no code, got {loss!r}")
+
+
+def _made(cls: type[S], path: str | os.PathLike[str], what: str, described: Common, backend: str | Backend) -> S:
+    """Make the network or stack that a file describes, with parameters of 0.
+
+    Raises
+    ------
+    ValueError
+        If there is no such thing, or its loss is a pair of functions; the message begins with `path`.
+    """
+    if not isinstance(described.loss, str):
+        raise ValueError(f"{path}: its loss is a pair of functions, and a file holds no code")
+    arguments: dict[str, Any] = described.arguments | {"init": "zeros"}
+    try:
+        check_initialization(described.init)
+        made = cls(**arguments, backend=backend)
+    except ValueError as error:
+        raise ValueError(f"{path}: does not describe {what} ({error})") from error
+    made.init = described.init
+    return made

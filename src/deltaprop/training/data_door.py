@@ -1,0 +1,173 @@
+"""The door of a network: what users pass to it is checked, and becomes arrays of its backend and dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+
+from deltaprop.arguments import refuse_masked
+from deltaprop.backends import Array, Backend, backend_of, get_backend
+from deltaprop.derivation.losses import describe
+from deltaprop.derivation.state import NetworkState
+from deltaprop.errors import rows_counted_from
+from deltaprop.inputs.arrays import (
+    HostData,
+    as_inputs,
+    as_targets,
+    as_weights,
+    is_above_limit,
+    is_on_cuda,
+    stays_on_host,
+    takes_much_memory,
+)
+from deltaprop.inputs.parts import find_source
+from deltaprop.inputs.sources import CHUNK_BYTES, CheckedSource, Rows, Source, converted_rows
+
+
+class DataDoor:
+    """Checks and converts data for one network.
+
+    Parameters
+    ----------
+    network : NetworkState
+        Its widths, loss, dtype and backend decide what is expected.
+    """
+
+    __slots__ = ("backend", "dtype", "features", "loss", "outputs")
+
+    def __init__(self, network: NetworkState) -> None:
+        self.features, self.outputs = network.layer_sizes[0], network.layer_sizes[-1]
+        self.loss, self.backend, self.dtype = network.loss, network.backend, network.dtype
+
+    def inputs(self, X: Any, name: str = "X", *, may_stay: bool = False) -> Any:
+        """Convert inputs to an array of the network; to `HostData` if they may stay and would take much room."""
+        width = self.features
+        if may_stay and stays_on_host(X, self.backend, width + self.outputs, self.dtype):
+            return HostData(as_inputs(X, name, columns=width, backend=get_backend("reference"), dtype=self.dtype))
+        if may_stay and (isinstance(X, HostData) or takes_much_memory(X, self.backend, self.dtype)):
+            return self._kept_inputs(X, name)
+        return as_inputs(X, name, columns=width, backend=self.backend, dtype=self.dtype)
+
+    def _kept_inputs(self, X: Any, name: str) -> HostData:
+        """Check inputs on the host chunk by chunk, and keep them as they are."""
+        for rows in self._chunks(X):
+            part = X.rows(rows, self.backend, self.dtype) if isinstance(X, HostData) else X[rows]
+            with rows_counted_from(rows.start):
+                self.inputs(part, name)
+        return X if isinstance(X, HostData) else HostData(X)
+
+    def _chunks(self, X: Any) -> Iterator[slice]:
+        """Yield the rows of X, as many at a time as may be converted together."""
+        at_once = max(1, CHUNK_BYTES // ((self.features + self.outputs) * self.dtype.itemsize))
+        m = X.shape[0]
+        return (slice(start, min(start + at_once, m)) for start in range(0, m, at_once))
+
+    def rows(self, value: Any, name: str, rows: int, columns: int) -> Array:
+        """Convert `value` to an array with one row a sample."""
+        return as_inputs(value, name, columns=columns, rows=rows, backend=self.backend, dtype=self.dtype)
+
+    def weights(self, sample_weight: Any, inputs: Any) -> Array | None:
+        """Convert sample weights, if there are any, to an array of the network."""
+        if sample_weight is None:
+            return None
+        rows = inputs.shape[0]
+        return as_weights(sample_weight, "sample_weight", rows=rows, backend=self.backend, dtype=self.dtype)
+
+    def data(self, X: Any, Y: Any, X_name: str = "X", Y_name: str = "Y", *, may_stay: bool = False) -> tuple[Any, Any]:
+        """Convert inputs and targets to arrays of the network, or both to `HostData`, see `inputs`."""
+        kept = self._kept(X, Y, X_name, Y_name) if may_stay else None
+        if kept is not None:
+            return kept
+        inputs = self.inputs(X, X_name, may_stay=may_stay and not self.backend.on_host)
+        if isinstance(inputs, HostData):
+            return inputs, HostData(self._targets(Y, Y_name, inputs.shape[0], get_backend("reference")))
+        return inputs, self._targets(Y, Y_name, inputs.shape[0], self.backend)
+
+    def _kept(self, X: Any, Y: Any, X_name: str, Y_name: str) -> tuple[HostData, HostData] | None:
+        """Check inputs and targets on the host chunk by chunk, and keep them so; None if they take little memory.
+
+        Inputs that are `HostData` already stay so.
+        """
+        outputs = self.outputs
+        if not isinstance(X, HostData):
+            on_host = self.backend.on_host and backend_of(Y) in (None, self.backend) and not is_on_cuda(Y)
+            if not (on_host and isinstance(X, np.ndarray) and X.ndim == 2):
+                return None
+            labels_are_large = outputs > 1 and np.ndim(Y) == 1 and is_above_limit(len(X), outputs, self.dtype)
+            if not (labels_are_large or any(takes_much_memory(x, self.backend, self.dtype) for x in (X, Y))):
+                return None
+        Y = Y if isinstance(Y, np.ndarray) else np.asarray(Y)
+        if Y.shape[:1] != X.shape[:1]:
+            self._targets(Y, Y_name, X.shape[0], self.backend)  # which names what is wrong
+        inputs = self._kept_inputs(X, X_name)
+        for rows in self._chunks(X):
+            with rows_counted_from(rows.start):
+                self._targets(Y[rows], Y_name, rows.stop - rows.start, self.backend)
+        return inputs, HostData(Y, outputs, lambda part: self._targets(part, Y_name, len(part), self.backend))
+
+    def _targets(self, Y: Any, name: str, rows: int, backend: Backend) -> Array:
+        """Convert targets to an array of `backend`."""
+        loss = describe(self.loss)
+        return as_targets(
+            Y,
+            name,
+            rows=rows,
+            columns=self.outputs,
+            lowest=loss.lowest,
+            highest=loss.highest,
+            rows_sum_to_one=loss.rows_sum_to_one,
+            backend=backend,
+            dtype=self.dtype,
+        )
+
+    def samples(self, X: Any, Y: Any, sample_weight: Any, *, may_stay: bool = False) -> tuple[Any, Any, Array | None]:
+        """Convert inputs and targets as `data` does, and sample weights, if there are any."""
+        inputs, targets = self.data(X, Y, may_stay=may_stay)
+        return inputs, targets, self.weights(sample_weight, inputs)
+
+    def training_data(self, X: Any, Y: Any, sample_weight: Any, batch_size: Any) -> tuple[Any, Any, Array | None]:
+        """Convert the samples of a training; data that are larger than memory stay where they are.
+
+        Host data for which a device has no room will be uploaded chunk by chunk, sources will be read part by part, and
+        data that would take much memory once converted will be converted chunk by chunk.
+        """
+        found = find_source(X, Y)
+        if found is None and self._is_on_disk(X):
+            refuse_masked(Y, "Y")
+            found = Rows(X, Y if isinstance(Y, np.ndarray) else np.asarray(Y))
+        if found is not None:
+            return self._from_source(found, sample_weight)
+        # A chunk has the samples of a step at least, and is there twice.
+        rows = X.shape[0] if isinstance(X, np.ndarray) and X.ndim else 0
+        steps_are_small = isinstance(batch_size, Integral) and 4 * int(batch_size) <= rows
+        may_stay = steps_are_small or isinstance(X, HostData) or not self.backend.on_host
+        inputs, targets, weights = self.samples(X, Y, sample_weight, may_stay=may_stay)
+        if isinstance(inputs, HostData) and self.backend.on_host:
+            source = converted_rows(inputs, targets, self.backend, self.dtype)
+            return source, source, weights
+        return inputs, targets, weights
+
+    def _is_on_disk(self, X: Any) -> bool:
+        """Tell whether X is memory-mapped and cannot be trained on where it is."""
+        is_mapped = isinstance(X, np.memmap) and X.ndim == 2
+        return is_mapped and not (self.backend.on_host and X.dtype == self.dtype and X.flags.c_contiguous)
+
+    def _from_source(self, source: Source, sample_weight: Any) -> tuple[Any, Any, Array | None]:
+        """Return the source together with the check of its chunks, and its sample weights, if there are any."""
+        if source.shape[1] != self.features:
+            raise ValueError(f"X: expected {self.features} features, got {source.shape[1]} ({source.describe()})")
+        if isinstance(source, Rows) and len(source.Y) != source.shape[0]:
+            raise ValueError(f"Y: expected one row for each of X, got {len(source.Y)} for {source.shape[0]}")
+        weights = None
+        if sample_weight is not None:
+            if not isinstance(source, Rows):
+                raise ValueError(
+                    "sample_weight: expected None, as sample weights are not supported for Parquet files, folders and "
+                    f"iterables, got some with {source.describe()}"
+                )
+            weights = self.weights(sample_weight, source)
+        checked = CheckedSource(source, self.data)
+        return checked, checked, weights

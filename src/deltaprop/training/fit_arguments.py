@@ -1,0 +1,66 @@
+"""What `Network.fit` is told besides the data: validation, metrics and early stopping, checked before training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from deltaprop.backends import Array
+from deltaprop.derivation.losses import describe
+from deltaprop.derivation.state import NetworkState
+from deltaprop.reports.history import History
+from deltaprop.training.data_door import DataDoor
+from deltaprop.training.early_stopping import EarlyStopping
+from deltaprop.training.metrics import Metric, resolve_metrics
+
+
+def resolve_validation(
+    network: NetworkState, validation: tuple[Any, Any] | None, metrics: Sequence[str | Metric] | None
+) -> tuple[tuple[Array, Array] | None, dict[str, Metric]]:
+    """Convert the validation data to arrays of the network, and find the metrics that are recorded on them.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the data are no pair or do not suit the network, or a metric is not known or has no data.
+    """
+    held_out = None
+    if validation is not None:
+        X, Y = check_pair(validation)
+        held_out = DataDoor(network).data(X, Y, "validation X", "validation Y", may_stay=True)
+    if metrics is None:
+        metrics = ("accuracy",) if held_out and describe(network.loss).classifies else ()
+    elif metrics and held_out is None:
+        raise ValueError("metrics: expected validation data with them, got validation=None")
+    return held_out, resolve_metrics(metrics)
+
+
+def check_pair(validation: Any) -> tuple[Any, Any]:
+    """Return `validation`, if it is a pair (X, Y).
+
+    Raises
+    ------
+    TypeError
+        If it is not.
+    """
+    if not isinstance(validation, (tuple, list)) or len(validation) != 2:
+        raise TypeError(f"validation: expected a pair (X, Y), got {type(validation).__name__}")
+    return validation[0], validation[1]
+
+
+def check_early_stopping(early_stopping: Any, metrics: dict[str, Metric], validates: bool) -> None:
+    """Find out before training whether the number that early stopping monitors will be recorded.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it will not, or if `early_stopping` is no `EarlyStopping`.
+    """
+    if not isinstance(early_stopping, EarlyStopping):
+        raise TypeError(f"early_stopping: expected an EarlyStopping, got {early_stopping!r}")
+    early_stopping.values(History(metrics={name: [] for name in metrics}))
+    if early_stopping.monitor == "validation_cost" and not validates:
+        raise ValueError(
+            "early_stopping: expected validation data to monitor 'validation_cost', got validation=None; "
+            "EarlyStopping(monitor='cost') watches the training cost"
+        )
