@@ -1,4 +1,4 @@
-"""What a fit by minibatches leaves in an estimator, and finds there when it goes on from an earlier one."""
+"""The records that a fit by minibatches leaves in an estimator; a later fit may go on from them."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class Records:
 
     @classmethod
     def of(cls, settings: Hyperparameters, kept: dict[str, Any], *, validates: bool) -> Records:
-        """The records to begin with: those in `kept`, by the names of an estimator's attributes, as far as there are.
+        """Make the records to begin with, from those that an earlier fit has left.
 
         Parameters
         ----------
         settings : Hyperparameters
         kept : dict
-            Empty for a fit that begins anew.
+            The attributes of an estimator by name; empty for a fit that begins anew.
         validates : bool
             Whether there will be validation scores.
         """
@@ -90,7 +90,7 @@ class Records:
         )
 
     def leave_in(self, estimator: Any) -> None:
-        """Set the attributes of `estimator`, by scikit-learn's names where it has them too."""
+        """Set the attributes of `estimator`, under scikit-learn's names where it has them."""
         stopping, kept = self.stopping, estimator.__dict__
         kept |= {
             "n_iter_": self.n_iter,

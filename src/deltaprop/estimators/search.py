@@ -1,4 +1,4 @@
-"""The search of a SweepCV: which candidates are trained together, their scores, and what is reported of them."""
+"""The search of a SweepCV: which candidates are trained together, and the scores of all of them."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ class Job:
     estimator: Any
 
     def alone(self) -> Job:
-        """The same as a fit by itself."""
+        """Return the same job as a fit by itself."""
         return replace(self, estimator=self.estimator.get_params())
 
 
 class Search:
-    """One call of `SweepCV.fit`: what all its fits have in common.
+    """The fits of one call of `SweepCV.fit`.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ class Search:
         return results
 
     def _sort(self, candidates: Sequence[dict[str, Any]]) -> tuple[list[list[Job]], list[Job]]:
-        """The fits that can be trained together, group by group, and those that are trained one after another."""
+        """Divide the fits into those that are trained together, group by group, and those trained one by one."""
         base = clone(self.sweep.estimator)
         base._validate_params()
         known: dict[tuple[str, int], Any] = {}
@@ -161,7 +161,7 @@ class Search:
             bar.done(len(part), self._best(out))
 
     def _at_once(self, group: Group, fits: int) -> int:
-        """How many fits one process trains together."""
+        """Return how many fits one process trains together."""
         processes, limit = effective_n_jobs(self.sweep.n_jobs), self.sweep.memory_limit
         at_once = group.at_once(None if limit is None else limit // processes)
         if processes > 1:
@@ -171,7 +171,7 @@ class Search:
         return int(at_once)
 
     def _fit_parts(self, group: Group, parts: Sequence[Sequence[Job]]) -> Iterable[Any]:
-        """`fit_part` of each part, in as many processes as there are to be."""
+        """Call `fit_part` for each part, in as many processes as `n_jobs` asks for."""
         if effective_n_jobs(self.sweep.n_jobs) == 1 or len(parts) == 1:
             return (fit_part(self, group, part) for part in parts)
         light = copy.copy(self)
@@ -181,7 +181,17 @@ class Search:
         return done
 
     def prepare(self, group: Group, jobs: Sequence[Job]) -> tuple[list[int], list[MemberFit], dict[int, str]]:
-        """The places of the jobs that can be trained, their fits, and for the places of the others what is wrong."""
+        """Prepare the fits of some jobs.
+
+        Returns
+        -------
+        places : list of int
+            Which of the jobs can be trained.
+        fits : list of MemberFit
+            The fits of these.
+        failures : dict of int to str
+            For each of the other jobs, the error.
+        """
         weights: dict[int, Any] = {}
         streams: dict[Any, Stream] = {}
         places, fits, failures = [], [], {}
@@ -203,7 +213,7 @@ class Search:
     def score_members(
         self, group: Group, jobs: Sequence[Job], stack: StackState, records: MemberRecords, rows_of: int
     ) -> list[Any]:
-        """The scores of each member on the rows it was trained on (0) or tested on (1)."""
+        """Score each member on the rows that it was trained on (`rows_of` 0) or tested on (1)."""
         scores: list[Any] = [None] * len(jobs)
         for s in sorted({job.split for job in jobs}):
             rows = self.splits[s][rows_of]
@@ -226,14 +236,14 @@ class Search:
         return scores
 
     def failed(self, error: str) -> dict[str, Any]:
-        """The entry of a fit that has failed, but for its times."""
+        """Return the entry of a fit that has failed, without its times."""
         score = self.sweep.error_score
         names = getattr(self.scorers, "_scorers", None)
         kinds = ("test_scores", "train_scores") if self.sweep.return_train_score else ("test_scores",)
         return {"fit_error": error} | {kind: dict.fromkeys(names, score) if names else score for kind in kinds}
 
     def _best(self, out: Entries) -> str:
-        """The best mean score of a candidate all of whose splits are done, where scores are single numbers."""
+        """Return the best mean score of the candidates that are done, as text for the progress bar."""
         if not self.sweep.progress:
             return ""
         of_candidate: dict[int, list[Any]] = {}
@@ -247,7 +257,7 @@ class Search:
     # -- one after another --------------------------------------------------------------------------------------
 
     def _fit_alone(self, jobs: Sequence[Job], out: Entries, bar: Any) -> None:
-        """By scikit-learn's own function, each candidate on the splits that are left."""
+        """Fit each candidate on the splits that are left, by scikit-learn's own function."""
         sweep = self.sweep
         of_candidate: dict[int, list[Job]] = {}
         for job in jobs:
@@ -278,7 +288,7 @@ class Search:
             self.fits += len(own)
             bar.done(len(own), self._best(out))
 
-    # -- what is to be said afterwards --------------------------------------------------------------------------
+    # -- warnings --------------------------------------------------------------------------
 
     def _warn(self) -> None:
         if self.ran_out:
@@ -340,7 +350,7 @@ def fit_part(search: Search, group: Group, jobs: Sequence[Job]) -> tuple[list[di
 
 
 def _fill_in(entries: list[dict[str, Any]], error_score: Any) -> None:
-    """Where scores have several names, those of a fit or a scorer that failed have them too."""
+    """Give the failed fits scores of the same names as the others have."""
     for kind in ("test_scores", "train_scores"):
         names = next((list(e[kind]) for e in entries if isinstance(e.get(kind), dict)), None)
         for entry in entries:
