@@ -194,7 +194,7 @@ class Ensemble(BaseEstimator):
                 if "_network" not in member.__dict__ and _has_parameters_of(member, network):
                     member._hand_out(network, self._group.table.X)
 
-    # -- predictions of the members -----------------------------------------------------------------------------------
+    # -- predictions of the members -----------------------------------------------------------------------------
 
     @property
     def estimators_(self) -> list[Any]:

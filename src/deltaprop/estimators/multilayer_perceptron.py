@@ -39,7 +39,7 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
     validation_scores_: Any
     validation_loss_curve_: Any
 
-    # -- where the two estimators differ ----------------------------------------------------------------------
+    # -- where the two estimators differ ------------------------------------------------------------------------
 
     @abstractmethod
     def _validate_input(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Any, Any]:
@@ -89,7 +89,7 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
             if self.solver == "lbfgs":
                 self._train_by_full_batch(training, held_out)
             else:
-                self._train_by_minibatches(training, held_out, first=first, incremental=incremental)
+                self._train_by_minibatches(training, held_out, incremental=incremental)
         if not network.backend.all_finite(network.parameters):
             if before is not None:
                 network.parameters = before
@@ -153,11 +153,9 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
             self.validation_scores_, self.validation_loss_curve_ = held_out.scores, held_out.costs
         self.n_iter_, self.loss_ = full_batch.train(self, training, held_out)
 
-    def _train_by_minibatches(
-        self, training: Training, held_out: HeldOut | None, *, first: bool, incremental: bool
-    ) -> None:
+    def _train_by_minibatches(self, training: Training, held_out: HeldOut | None, *, incremental: bool) -> None:
         """Train, and keep the records as attributes, also if training ends by an exception."""
-        records = Records.of(self, {} if first else self.__dict__, validates=held_out is not None)
+        records = Records.of(self, self.__dict__, validates=held_out is not None)
 
         def publish() -> None:
             records.leave_in(self)
@@ -175,7 +173,7 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
         return sizes
 
     def _initialize(self, layer_sizes: Sequence[int], X: Any) -> None:
-        """Make a network, and draw its parameters as scikit-learn does."""
+        """Make a network, draw its parameters as scikit-learn does, and begin new records."""
         self.n_layers_ = len(layer_sizes)
         self.n_iter_ = self.t_ = 0
         self.out_activation_ = self._network_loss()[1]
@@ -184,6 +182,8 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
             self.__dict__.pop(name, None)
         draw_parameters(self._random_state, network.own, self._drawn_for())
         self._hand_out(network, X)
+        if self.solver != "lbfgs":
+            Records.of(self, {}, validates=False).leave_in(self)
 
     def _drawn_for(self) -> list[str]:
         """Return for each layer the activation that decides the range of its parameters.

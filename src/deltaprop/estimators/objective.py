@@ -16,7 +16,7 @@ Each = TypeVar("Each", float, np.ndarray[Any, Any])
 
 @dataclass(frozen=True)
 class MinibatchObjective(Objective):
-    """Each minibatch has its own m, in the mean and in the penalty; an epoch costs their mean by number of samples.
+    """Each minibatch has a cost of its own; the cost of an epoch is their mean, weighted by numbers of samples.
 
     A minibatch b of n_b samples, whose weights w sum to m_b, out of an epoch of n samples::
 

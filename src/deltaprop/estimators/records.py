@@ -34,6 +34,7 @@ class Records:
     best_parameters : array or None
         The parameters of the best validation score.
     optimizer : StepRule or None
+        The optimizer with its state; `partial_fit` goes on with it.
     """
 
     stopping: StoppingRule
@@ -53,6 +54,7 @@ class Records:
         Parameters
         ----------
         settings : Hyperparameters
+            The parameters of the estimator.
         kept : dict
             The attributes of an estimator by name; empty for a fit that begins anew.
         validates : bool

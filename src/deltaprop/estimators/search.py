@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 import traceback
 import warnings
@@ -30,6 +29,8 @@ from deltaprop.estimators.together import Group, Table, batches, can_be_together
 from deltaprop.reports.progress import sweep_bar
 
 Split: TypeAlias = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
+#: Places in a split.
+TRAIN, TEST = 0, 1
 #: By the numbers of candidate and split, what scikit-learn's `_fit_and_score` returns.
 Entries: TypeAlias = dict[tuple[int, int], dict[str, Any]]
 #: Scorings that are the estimator's own score, which is computed for many members at once.
@@ -78,6 +79,7 @@ class Search:
     routed : Bunch
         Which fit parameters are for the estimator's `fit`, and which for the scorer.
     scorers : callable
+        What `_fit_and_score` calls for the scores.
     """
 
     def __init__(
@@ -174,10 +176,8 @@ class Search:
         """Call `fit_part` for each part, in as many processes as `n_jobs` asks for."""
         if effective_n_jobs(self.sweep.n_jobs) == 1 or len(parts) == 1:
             return (fit_part(self, group, part) for part in parts)
-        light = copy.copy(self)
-        done: Iterable[Any] = Parallel(n_jobs=self.sweep.n_jobs)(
-            delayed(fit_part)(light, group, part) for part in parts
-        )
+        parallel = Parallel(n_jobs=self.sweep.n_jobs)
+        done: Iterable[Any] = parallel(delayed(fit_part)(self, group, part) for part in parts)
         return done
 
     def prepare(self, group: Group, jobs: Sequence[Job]) -> tuple[list[int], list[MemberFit], dict[int, str]]:
@@ -196,7 +196,7 @@ class Search:
         streams: dict[Any, Stream] = {}
         places, fits, failures = [], [], {}
         for place, job in enumerate(jobs):
-            train = self.splits[job.split][0]
+            train = self.splits[job.split][TRAIN]
             try:
                 if job.split not in weights:
                     weights[job.split] = group.weights(train, self.fit_params.get("sample_weight"))
@@ -211,12 +211,12 @@ class Search:
         return places, fits, failures
 
     def score_members(
-        self, group: Group, jobs: Sequence[Job], stack: StackState, records: MemberRecords, rows_of: int
+        self, group: Group, jobs: Sequence[Job], stack: StackState, records: MemberRecords, side: int
     ) -> list[Any]:
-        """Score each member on the rows that it was trained on (`rows_of` 0) or tested on (1)."""
+        """Score each member on the rows that it was trained on (`side` is TRAIN) or tested on (TEST)."""
         scores: list[Any] = [None] * len(jobs)
         for s in sorted({job.split for job in jobs}):
-            rows = self.splits[s][rows_of]
+            rows = self.splits[s][side]
             which = np.array([k for k, job in enumerate(jobs) if job.split == s and records.finite[k]], np.int64)
             if not which.size:
                 continue
@@ -270,8 +270,8 @@ class Search:
                     self.X,
                     self.y,
                     scorer=self.scorers,
-                    train=self.splits[job.split][0],
-                    test=self.splits[job.split][1],
+                    train=self.splits[job.split][TRAIN],
+                    test=self.splits[job.split][TEST],
                     verbose=sweep.verbose,
                     parameters=job.estimator,
                     fit_params=self.fit_params,
@@ -288,7 +288,7 @@ class Search:
             self.fits += len(own)
             bar.done(len(own), self._best(out))
 
-    # -- warnings --------------------------------------------------------------------------
+    # -- warnings -----------------------------------------------------------------------------------------------
 
     def _warn(self) -> None:
         if self.ran_out:
@@ -303,7 +303,7 @@ class Search:
 
 
 def fit_part(search: Search, group: Group, jobs: Sequence[Job]) -> tuple[list[dict[str, Any]], int, int] | None:
-    """Train and score some fits of a group.
+    """Train and score some fits of a group; return None where the device cannot train them together.
 
     Returns
     -------
@@ -311,8 +311,6 @@ def fit_part(search: Search, group: Group, jobs: Sequence[Job]) -> tuple[list[di
         For each job, what scikit-learn's `_fit_and_score` returns.
     ran_out, unscored : int
         How many ran out of epochs, and how many had no score to stop early by.
-
-    Where the device cannot train them together, None is returned.
     """
     began = time.perf_counter()
     places, fits, failures = search.prepare(group, jobs)
@@ -328,10 +326,10 @@ def fit_part(search: Search, group: Group, jobs: Sequence[Job]) -> tuple[list[di
             except RefusedError:
                 return None
             fitted = time.perf_counter()
-            scores["test_scores"] = search.score_members(group, trained, stack, records, 1)
+            scores["test_scores"] = search.score_members(group, trained, stack, records, TEST)
             scored = time.perf_counter()
             if search.sweep.return_train_score:
-                scores["train_scores"] = search.score_members(group, trained, stack, records, 0)
+                scores["train_scores"] = search.score_members(group, trained, stack, records, TRAIN)
         failures |= {place: NOT_FINITE for place, finite in zip(places, records.finite, strict=True) if not finite}
         ran_out, unscored = int(records.ran_out.sum()), records.unscored
     if NOT_FINITE in failures.values() and search.sweep.error_score == "raise":
@@ -341,7 +339,7 @@ def fit_part(search: Search, group: Group, jobs: Sequence[Job]) -> tuple[list[di
     entries = [
         {
             **times,
-            "n_test_samples": len(search.splits[job.split][1]),
+            "n_test_samples": len(search.splits[job.split][TEST]),
             **(search.failed(failures[place]) if place in failures else {"fit_error": None} | of_place[place]),
         }
         for place, job in enumerate(jobs)

@@ -64,7 +64,7 @@ class StoppingRule:
 
     @property
     def patience(self) -> OfEach:
-        """At least how many more epochs there are before it gives up."""
+        """After so many more epochs, at the earliest, it gives up."""
         return self.n_iter_no_change + 1 - self.worse_epochs
 
     @property

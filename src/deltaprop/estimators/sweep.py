@@ -280,7 +280,7 @@ class SweepCV(BaseSearchCV):
         tags.transformer_tags = get_tags(self.estimator).transformer_tags
         return tags
 
-    # -- plotting ----------------------------------------------------------------------------------------------
+    # -- plotting -----------------------------------------------------------------------------------------------
 
     def plot(self, score: str | None = None) -> Any:
         """Draw the mean test score against every parameter that was varied, a panel each, the best one marked.
