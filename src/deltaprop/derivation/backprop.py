@@ -109,16 +109,16 @@ class Objective:
         return self.scale(m) * cost + decay
 
     def terms(self, n: int, m_b: float, m: float) -> tuple[float, float, float]:
-        """What J asks of a step over n of its samples, whose weights sum to m_b, where those of all samples sum to m.
+        """The factors of a step over a minibatch: n samples, weights that sum to m_b, out of weights that sum to m.
 
-        The factors of δ^(L), of W in ∂J/∂W, and of Σ W² in what the step adds to the cost of its epoch: 0, since J has
-        the penalty of the parameters at the end of the epoch.
+        They belong to δ^(L), 1/m_b or 1; to W in ∂J/∂W, λ/m or λ; and to the Σ W² that the step adds to the cost of its
+        epoch, 0: J has the penalty of the parameters at the end of the epoch.
         """
         # Where the weights of a minibatch sum to 0, none of its samples counts.
         return self.scale(m_b or 1.0), self.penalty(m), 0.0
 
     def weights(self, sample_weight: Array, sizes: Sequence[int], sums: Sequence[float]) -> Array:
-        """How much each sample of an epoch counts, in its minibatch of so many samples with that sum of weights."""
+        """The factor of each sample's cost, for minibatches of these sizes whose weights have these sums."""
         return sample_weight
 
 

@@ -55,7 +55,7 @@ class StackTrainer:
         self._weighted = any(member.sample_weight is not None for member in members)
         self._terms = np.zeros((len(members), 3, max(member.batches for member in members)))
         for k, member in enumerate(members):
-            self._terms[k, :, : member.batches] = self.terms(k, member.sizes)
+            self._terms[k, :, : member.batches] = self.terms(k)
         self.X, self.Y, self.networks = X, Y, networks
         self.one_by_one: list[Trainer] = []
         self.way = self._find_way(network)
@@ -177,10 +177,14 @@ class StackTrainer:
         sums = np.add.reduceat(weights, range(0, member.samples, member.batch_size), dtype=np.float64).tolist()
         return member.objective.weights(weights, member.sizes, sums), sums
 
-    def terms(self, k: int, sums: Sequence[float]) -> np.ndarray[Any, Any]:
-        """`Objective.terms` of the minibatches of member k, whose weights sum to so much, (3, batches)."""
-        member = self.members[k]
-        return np.array([member.objective.terms(n, m, member.m) for n, m in zip(member.sizes, sums, strict=True)]).T
+    def terms(self, k: int, sums: Sequence[float] | None = None) -> np.ndarray[Any, Any]:
+        """`Objective.terms` of the minibatches of member k, (3, batches), from the sums of their weights, if any."""
+        member, terms = self.members[k], self.members[k].objective.terms
+        if sums is not None:
+            return np.array([terms(n, m_b, member.m) for n, m_b in zip(member.sizes, sums, strict=True)]).T
+        # Without weights, all minibatches but the last are alike, and there may be very many.
+        each = [terms(n, n, member.m) for n in (member.sizes[0], member.sizes[-1])]
+        return np.repeat(each, (member.batches - 1, 1), axis=0).T
 
 
 def _trainer(network: NetworkState, X: Array, Y: Array, member: Member) -> Trainer:

@@ -1,4 +1,4 @@
-"""MLPClassifier: scikit-learn's estimator of that name, and what its users have asked for besides."""
+"""MLPClassifier: scikit-learn's estimator of that name, with additions that its users have asked for."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from deltaprop.network import Network
 from deltaprop.training import evaluation
 from deltaprop.training.exclusive import training_of
 
-#: For each loss, by our name: that for one choice among several classes, and that for a yes or no (or several of them).
+#: Each loss by our names: for one choice among several classes, and for a yes or no (or several of them).
 LOSSES = {
     "log_loss": ("clipped_categorical_cross_entropy", "clipped_binary_cross_entropy"),
     "binary_cross_entropy": ("clipped_binary_cross_entropy", "clipped_binary_cross_entropy"),
@@ -299,7 +299,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         return X, y, self._binarized(y)
 
     def _binarized(self, y: Any) -> Any:
-        """The targets of checked labels, (m, n_outputs): of bool, or as numbers of classes where that would be much."""
+        """Return the targets of checked labels, (m, n_outputs), of bool, or as `ClassTargets` to save memory."""
         binarizer, classes = self._label_binarizer, len(self._label_binarizer.classes_)
         if binarizer.y_type_ == "multiclass" and is_above_limit(len(y), classes, np.int64):  # as it makes them
             return ClassTargets(np.searchsorted(binarizer.classes_, y), classes)
@@ -332,7 +332,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     # -- predictions --------------------------------------------------------------------------------------------
 
     def _labels(self, outputs: Any) -> Any:
-        """The classes that a^(L), (m, n_outputs) on the host, speaks for."""
+        """Return the labels that belong to a^(L), (m, n_outputs) on the host."""
         return self._label_binarizer.inverse_transform(outputs.ravel() if self.n_outputs_ == 1 else outputs)
 
     def _validation_score(self, held_out: HeldOut, prediction: Array | None) -> float:
@@ -355,7 +355,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         Returns
         -------
         labels : array, (m,) or (m, n_labels)
-            An array of the kind that `X` is, if it can hold the labels, else a NumPy array.
+            An array of the same kind as `X`, if it can hold the labels, else a NumPy array.
         """
         network, inputs, checked = self._inputs(X)
         if (
@@ -382,7 +382,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         Returns
         -------
         probabilities : array, (m, n_classes)
-            In the order of ``classes_``, an array of the kind that `X` is.
+            In the order of ``classes_``, an array of the same kind as `X`.
         """
         return self._probabilities(self._outputs(X))
 
@@ -390,7 +390,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         return probabilities(outputs, divided=self._divides())
 
     def _divides(self) -> bool:
-        """Whether the probabilities of several classes are the outputs divided by their sum."""
+        """Return whether the probabilities of several classes are the outputs divided by their sum."""
         return self._label_binarizer.y_type_ == "multiclass" and self.out_activation_ != "softmax"
 
     def _slope_of_predictions(self, network: Network, inputs: Array) -> Array:
@@ -408,7 +408,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         Returns
         -------
         logarithms : array, (m, n_classes)
-            In the order of ``classes_``, an array of the kind that `X` is.
+            In the order of ``classes_``, an array of the same kind as `X`.
         """
         network, inputs, checked = self._inputs(X)
         both = evaluation.layers(network, inputs, lambda work: [work.A[-1], work.Z[-1]])

@@ -24,12 +24,12 @@ def draw_parameters(rng: Any, parameters: Parameters, activations: Sequence[str]
 
 
 def split_rows(rng: Any, samples: int, share: float, strata: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Draw which samples are trained on, and which share of them is held out for early stopping.
+    """Divide samples at random into those trained on and the share that is held out for early stopping.
 
     Raises
     ------
     ValueError
-        If fewer than two are held out, or they cannot keep the shares of `strata`.
+        If fewer than two are held out, or the shares of `strata` cannot be kept.
     """
     train, held_out = train_test_split(np.arange(samples), random_state=rng, test_size=share, stratify=strata)
     if len(held_out) < 2:

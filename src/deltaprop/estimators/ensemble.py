@@ -1,4 +1,4 @@
-"""EnsembleClassifier and EnsembleRegressor: differently seeded networks, bagged or not, as one estimator."""
+"""EnsembleClassifier and EnsembleRegressor: several networks with other seeds, with bagging or without, in one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from deltaprop.training.exclusive import training_of
 
 
 class Ensemble(BaseEstimator):
-    """The common part of the two estimators; made for being derived from."""
+    """The common part of the two estimators, which derive from it."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "estimator": [HasMethods(["fit", "predict"]), None],
@@ -120,7 +120,7 @@ class Ensemble(BaseEstimator):
         return self
 
     def _draw_samples(self, rng: Any, m: int) -> list[np.ndarray[Any, Any]]:
-        """For each member, the rows that it is trained on."""
+        """Draw for each member the rows that it is trained on."""
         count = max(1, round(self.max_samples * m))
         if self.bootstrap:
             return [rng.randint(m, size=count) for _ in range(self.n_estimators)]
@@ -131,7 +131,7 @@ class Ensemble(BaseEstimator):
     def _train_together(
         group: Group, stack: NetworkStack, members: list[Any], samples: list[np.ndarray[Any, Any]], weights: Any
     ) -> list[Any] | None:
-        """All at once; the members as fitted estimators over `stack`. None where the device cannot."""
+        """Train all members at once; return fitted estimators over `stack`, or None where the device refuses."""
         streams: dict[Any, Stream] = {}
         fits = [
             group.fit(member, k, rows, group.weights(rows, weights), streams)
@@ -171,7 +171,7 @@ class Ensemble(BaseEstimator):
         y: Any,
         weights: Any,
     ) -> list[Any]:
-        """One after another: a sample drawn more than once counts so often, one not drawn counts 0."""
+        """Train the members one after another; a sample counts as often as it has been drawn."""
         fitted = []
         for network, member, rows in zip(stack, members, samples, strict=True):
             times = np.bincount(rows, minlength=len(on_host(y))).astype(float)
@@ -185,7 +185,7 @@ class Ensemble(BaseEstimator):
         return fitted
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Let the members be over the memory of the stack again, but for those fitted to something else since."""
+        """Restore members that share the memory of the stack, except those fitted to something else since."""
         super().__setstate__(state)
         if "stack_" not in self.__dict__:
             return
@@ -194,7 +194,7 @@ class Ensemble(BaseEstimator):
                 if "_network" not in member.__dict__ and _has_parameters_of(member, network):
                     member._hand_out(network, self._group.table.X)
 
-    # -- what the members say -----------------------------------------------------------------------------------
+    # -- predictions of the members -----------------------------------------------------------------------------
 
     @property
     def estimators_(self) -> list[Any]:
@@ -203,7 +203,7 @@ class Ensemble(BaseEstimator):
         return list(self._members)
 
     def _outputs(self, X: Any) -> Array:
-        """a^(L) of every member, (K, m, n_outputs), of the kind of X."""
+        """Compute a^(L) of every member, (K, m, n_outputs), as an array of the same kind as X."""
         check_is_fitted(self, "stack_")
         checked = checked_inputs(self, X, dtype=self.stack_.dtype)
         return self.stack_.predict(checked.toarray() if hasattr(checked, "toarray") else checked)
@@ -287,7 +287,7 @@ class EnsembleClassifier(ClassifierMixin, Ensemble):
         Returns
         -------
         probabilities : array, (m, n_classes)
-            In the order of ``classes_``, an array of the kind that `X` is.
+            In the order of ``classes_``, an array of the same kind as `X`.
         """
         outputs = self._outputs(X)
         template = self._group.configured
@@ -384,7 +384,7 @@ class EnsembleRegressor(RegressorMixin, Ensemble):
         Returns
         -------
         mean : array, (m,) or (m, n_outputs)
-            An array of the kind that `X` is.
+            An array of the same kind as `X`.
         std : array, (m,) or (m, n_outputs)
             Only with `return_std`.
         """

@@ -1,4 +1,4 @@
-"""From scikit-learn's fitted estimators to ours and back: parameters, what was fitted, the optimizer's state."""
+"""Convert fitted estimators of scikit-learn to ours and back, with the state of their optimizers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ THEIR_ACTIVATIONS = {"sigmoid": "logistic", "identity": "identity", "tanh": "tan
 
 
 def from_sklearn(cls: type[Any], fitted: Any, options: dict[str, Any]) -> Any:
-    """An estimator of `cls` in the state of `fitted`, which is scikit-learn's of the same name."""
+    """Make an estimator of `cls` from `fitted`, scikit-learn's estimator of the same name."""
     theirs = getattr(sklearn.neural_network, cls.__name__)
     if not isinstance(fitted, theirs):
         raise TypeError(f"fitted: expected scikit-learn's {cls.__name__}, got {type(fitted).__name__}")
@@ -65,7 +65,7 @@ def from_sklearn(cls: type[Any], fitted: Any, options: dict[str, Any]) -> Any:
 
 
 def to_sklearn(mlp: Any) -> Any:
-    """scikit-learn's estimator of the same name in the state of `mlp`."""
+    """Make scikit-learn's estimator of the same name from `mlp`."""
     check_is_fitted(mlp)
     network, name = mlp.network_, type(mlp).__name__
     theirs = getattr(sklearn.neural_network, name)
@@ -82,7 +82,7 @@ def to_sklearn(mlp: Any) -> Any:
         if attribute not in mlp.get_params(deep=False) and attribute not in (*OF_OURS, *OF_OUR_NETWORK):
             setattr(result, attribute, copy.deepcopy(value))
     if mlp.__dict__.get("best_validation_score_") is not None and np.isnan(mlp.best_validation_score_):
-        result.best_validation_score_ = -np.inf  # to which every score that is a number is preferred there too
+        result.best_validation_score_ = -np.inf  # there, too, every number is better than this
     result.coefs_, result.intercepts_ = _lists(network, network.parameters)
     best = mlp.__dict__.get("_best_parameters", network.parameters)
     result._best_coefs, result._best_intercepts = _lists(network, best)
@@ -92,7 +92,7 @@ def to_sklearn(mlp: Any) -> Any:
 
 
 def _their_activation(network: Network) -> str:
-    """The activation of all hidden layers by scikit-learn's name."""
+    """Return the activation of all hidden layers by scikit-learn's name."""
     hidden = set(network.activations[:-1]) or {"relu"}
     if len(hidden) > 1 or not hidden <= set(THEIR_ACTIVATIONS):
         raise ValueError(
@@ -103,7 +103,7 @@ def _their_activation(network: Network) -> str:
 
 
 def _their_optimizer(theirs: Any, rule: StepRule, network: Network) -> Any:
-    """scikit-learn's optimizer with the state of ours: it keeps one in each estimator fitted by minibatches."""
+    """Make scikit-learn's optimizer with the state of ours."""
     from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 
     parameters = [*theirs.coefs_, *theirs.intercepts_]
@@ -130,7 +130,7 @@ def _their_optimizer(theirs: Any, rule: StepRule, network: Network) -> Any:
 
 
 def _flat(network: Network, coefs: list[Any], intercepts: list[Any]) -> Array:
-    """Lists in scikit-learn's form as a flat vector in the form of the network's parameters."""
+    """Write scikit-learn's two lists into one flat vector, as the network has its parameters."""
     vector = Parameters(network.backend, network.layer_sizes, network.dtype)
     for W, b, coef, intercept in zip(vector.weights, vector.biases, coefs, intercepts, strict=True):
         W[...] = network.backend.asarray(coef.T, network.dtype)
@@ -139,7 +139,7 @@ def _flat(network: Network, coefs: list[Any], intercepts: list[Any]) -> Array:
 
 
 def _lists(network: Network, flat: Array) -> tuple[list[Any], list[Any]]:
-    """A flat vector in the form of the network's parameters as scikit-learn's two lists of NumPy arrays."""
+    """Split a flat vector into scikit-learn's two lists of NumPy arrays."""
     vector = Parameters(network.backend, network.layer_sizes, network.dtype)
     vector.flat[...] = flat
     coefs = [np.ascontiguousarray(network.backend.to_numpy(W).T) for W in vector.weights]

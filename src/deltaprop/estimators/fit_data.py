@@ -46,7 +46,7 @@ class Training:
     outputs_averaged: int
 
     def watched(self, cost: float) -> float:
-        """The mean cost of a sample by which scikit-learn decides: of several outputs the mean, not the sum."""
+        """Convert a cost to the one by which scikit-learn decides: the mean over the outputs, not their sum."""
         return cost / self.outputs_averaged
 
 
@@ -79,7 +79,7 @@ class HeldOut:
     costs: list[float] = field(default_factory=list)
 
     def record(self, network: Network, history: History) -> None:
-        """Append what `network` scores and costs to the lists, and to `history`."""
+        """Append the score and the mean cost of `network` to the lists, and to `history`."""
         cost, score = self._cost_and_score(network)
         self.costs.append(cost)
         self.scores.append(score)
@@ -87,11 +87,11 @@ class HeldOut:
         history.metrics.setdefault("score", []).append(score)
 
     def _cost_and_score(self, network: Network) -> tuple[float, float]:
-        """The mean cost and the score; both are nan where the samples weigh nothing."""
+        """Compute the mean cost and the score; both are nan where the samples weigh nothing."""
         if not has_weight(self.sample_weight):
             return np.nan, np.nan
         backend = network.backend
-        # Of very many classes, a^(L) of all samples is not held together.
+        # With very many classes, a^(L) of all samples would take much memory.
         has_many = isinstance(self.Y, HostData) and self.Y.convert is not None
         prediction = None if has_many else evaluation.prediction_for(network, self.Y)
         weights = None if self.sample_weight is None else backend.asarray(self.sample_weight, network.dtype)
@@ -102,7 +102,7 @@ class HeldOut:
 
 
 def has_weight(weights: np.ndarray[Any, Any] | None) -> bool:
-    """Whether there is anything to take a mean by."""
+    """Return whether a mean by these weights is defined."""
     return weights is None or float(weights.sum()) != 0.0
 
 
@@ -119,5 +119,5 @@ def check_weights(weights: np.ndarray[Any, Any] | None) -> None:
 
 
 def mean(values: np.ndarray[Any, Any] | None, weights: np.ndarray[Any, Any] | None) -> float:
-    """The mean of `values`, by `weights` where there are any; 0 of none."""
+    """Compute the mean of `values`, by `weights` where there are any; 0 without values."""
     return 0.0 if values is None else float(np.average(values, weights=weights))

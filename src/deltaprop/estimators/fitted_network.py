@@ -1,4 +1,4 @@
-"""Between ``coefs_`` and a network: each is made from the other; and what a fitted network is asked."""
+"""A fitted network behind ``coefs_`` and ``intercepts_``, and the questions it answers."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from deltaprop.training import evaluation
 
 @methods_on_its_device
 class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """``coefs_`` and ``intercepts_`` over a network.
+    """An estimator whose ``coefs_`` and ``intercepts_`` are the parameters of a network.
 
-    The network is where training and prediction look. The arrays handed out share its memory or, where they had to be
-    copied from a device, are read-only. An estimator whose arrays have been replaced, by their owner or because it
-    has been unpickled, makes its network anew from them.
+    Training and prediction use the network. The two lists share its memory; where they had to be copied from a device,
+    they are read-only. If the arrays have been replaced, by the user or because the estimator has been unpickled, the
+    network is made anew from them.
     """
 
     activation: Any
@@ -40,7 +40,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     @abstractmethod
     def _network_loss(self) -> tuple[Any, str]:
-        """The loss by our name, and the output activation by scikit-learn's."""
+        """Return the loss by our name, and the output activation by scikit-learn's."""
 
     @property
     @on_its_device
@@ -50,7 +50,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         return self._connect()
 
     def _device_scope(self) -> AbstractContextManager[Any]:
-        """That of the device that ``backend`` names; else of the one that the network is on, where there is one."""
+        """Select the device that ``backend`` names; otherwise the device of the network, where there is one."""
         chosen, network = self.backend, self.__dict__.get("_network")
         if isinstance(chosen, str) and ":" not in chosen:
             return nullcontext() if network is None else network.backend.scope()
@@ -59,7 +59,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     # -- coefs_ and the network ---------------------------------------------------------------------------------
 
     def _activations(self, hidden_layers: int) -> list[str]:
-        """Our name of the activation of each hidden layer."""
+        """Return our name of the activation of each hidden layer."""
         if isinstance(self.activation, str):
             return [our_name(self.activation)] * hidden_layers
         names = list(self.activation)
@@ -71,9 +71,9 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         return [our_name(name) for name in names]
 
     def _configuration(self, X: Any, kept: Any = None) -> dict[str, Any]:
-        """The arguments of `Network`, besides the widths, for inputs (or ``coefs_[0]``) of the kind of `X`.
+        """Return the arguments of `Network`, except the widths, for inputs (or ``coefs_[0]``) of the kind of `X`.
 
-        Where parameters are `kept`, they decide the dtype, whatever dtype the inputs have.
+        Where parameters are `kept`, their dtype is used, whatever dtype the inputs have.
         """
         typical = X if kept is None else kept
         backend, lives_on = self.backend, backend_of(X)
@@ -90,7 +90,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         }
 
     def _connect(self, configuration: dict[str, Any] | None = None) -> Network:
-        """The network whose parameters ``coefs_`` and ``intercepts_`` are; as `configuration` says, or as fitted."""
+        """Return the network behind ``coefs_`` and ``intercepts_``, configured as given, or as it was fitted."""
         network: Network | None = self.__dict__.get("_network")
         arrays = [*self.coefs_, *self.intercepts_]
         known = self.__dict__.get("_handed_out", ())
@@ -107,7 +107,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         return network
 
     def _hand_out(self, network: Network, like: Any) -> None:
-        """Set ``coefs_`` and ``intercepts_`` to the parameters of `network`, as arrays of the kind that `like` is."""
+        """Set ``coefs_`` and ``intercepts_`` to the parameters of `network`, as arrays of the same kind as `like`."""
         self._network, on_device = network, not network.backend.on_host
         if on_device and not network.backend.owns(like):
             self.coefs_ = [_read_only(network.backend.to_numpy(W).T) for W in network.weights]
@@ -126,17 +126,17 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the network, which is made anew from ``coefs_``: neither buffers nor devices travel."""
+        """Leave the network out of a pickle: it is made anew from ``coefs_``."""
         state: Any = super().__getstate__()
         return {name: value for name, value in state.items() if name not in ("_network", "_handed_out")}
 
     # -- what a fitted network is asked -------------------------------------------------------------------------
 
     def _on_backend(self, X: Any) -> Any:
-        """Checked inputs as an array of the network's backend; on NumPy, CSR stays CSR.
+        """Return checked inputs as an array of the network's backend; on NumPy, CSR stays CSR.
 
-        What a device has no room for stays on the host, as `HostData`, and so does what takes much memory there once it
-        is converted; but for the full-batch solver.
+        Inputs that a device has no room for stay on the host, as `HostData`, and so do inputs whose conversion would
+        take much memory. The full-batch solver needs all of them at once, so they are converted for it.
         """
         network = self._network
         if hasattr(X, "toarray"):
@@ -151,19 +151,19 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         return network.backend.asarray(X, network.dtype)
 
     def _inputs(self, X: Any) -> tuple[Network, Any, Any]:
-        """The network, `X` checked as an array of its backend, and `X` as it was checked."""
+        """Return the network, `X` as an array of its backend, and `X` as it was checked."""
         check_is_fitted(self)
         network = self._connect()
         checked = checked_inputs(self, X, dtype=network.dtype)
         return network, self._on_backend(checked), checked
 
     def _like(self, array: Array, X: Any) -> Array:
-        """`array`, of the network's backend, as the kind that `X` is."""
+        """Return an array of the network's backend as an array of the same kind as `X`."""
         backend = self._network.backend
         return array if backend.on_host or backend.owns(X) else backend.to_numpy(array)
 
     def _outputs(self, X: Any) -> Array:
-        """a^(L), (m, n_outputs), of the kind of `X`."""
+        """Compute a^(L), (m, n_outputs), as an array of the same kind as `X`."""
         network, inputs, checked = self._inputs(X)
         return self._like(evaluation.predict(network, inputs), checked)
 
@@ -180,7 +180,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         Returns
         -------
         features : array, (m, hidden_layer_sizes[layer])
-            An array of the kind that `X` is.
+            An array of the same kind as `X`.
 
         Raises
         ------
@@ -214,7 +214,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         Returns
         -------
         gradient : array, (m, n_features) where there is one output, else (m, n_outputs, n_features)
-            An array of the kind that `X` is.
+            An array of the same kind as `X`.
 
         Raises
         ------
@@ -229,12 +229,12 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         return self._like(slope[:, 0, :] if self.n_outputs_ == 1 else slope, checked)
 
     def _slope_of_predictions(self, network: Network, inputs: Array) -> Array:
-        """How what is predicted changes with the inputs, (m, n_outputs, n_features)."""
+        """Compute how the predictions change with the inputs, (m, n_outputs, n_features)."""
         return network.jacobian(inputs)
 
 
 def _is_as(network: Network, configuration: dict[str, Any]) -> bool:
-    """Whether `network` is what `configuration` asks for."""
+    """Return whether `network` is what `configuration` asks for."""
     return (
         list(network.activations) == [*configuration["hidden_activation"], configuration["output_activation"]]
         and network.loss == configuration["loss"]

@@ -1,4 +1,4 @@
-"""The parameters that MLPClassifier and MLPRegressor share: their names, and which values they may have."""
+"""The common parameters of MLPClassifier and MLPRegressor, and the values they may have."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ACTIVATIONS = {"logistic", *HIDDEN_ACTIVATIONS}
 
 
 def our_name(activation: str) -> str:
-    """The name of an activation in `deltaprop.derivation.activations`."""
+    """Return the name of an activation in `deltaprop.derivation.activations`."""
     return SCIKIT_LEARN_NAMES.get(activation, activation)
 
 
@@ -29,7 +29,7 @@ class BackendName(StrOptions):
     """A name of a backend, with or without the number of a device."""
 
     def is_satisfied_by(self, val: Any) -> bool:
-        """Whether it is one of them; `get_backend` judges what stands behind the colon."""
+        """Return whether it is one of them; `get_backend` checks the number behind the colon."""
         return isinstance(val, str) and val.partition(":")[0] in self.options
 
 
@@ -99,7 +99,7 @@ class Hyperparameters:
     progress: bool
 
     def _store(self, parameters: dict[str, Any]) -> None:
-        """Keep the arguments of a constructor, as they are, under their names."""
+        """Keep the arguments of a constructor as attributes, unchanged."""
         self.__dict__.update({name: value for name, value in parameters.items() if name not in ("self", "__class__")})
 
     def _say(self, line: str) -> None:

@@ -1,4 +1,4 @@
-"""What an estimator is handed: tables on the host go through scikit-learn's checks, arrays on a device through ours."""
+"""Check the inputs of an estimator: tables on the host as scikit-learn does, arrays on a device in our own way."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ FLOATS = (np.float64, np.float32)
 
 
 class Number(Interval):
-    """An interval of numbers; True and False are no numbers."""
+    """An interval of numbers; it does not contain True and False."""
 
     def is_satisfied_by(self, val: Any) -> bool:
-        """Whether it is in the interval."""
+        """Return whether `val` is in the interval."""
         return not isinstance(val, bool) and bool(super().is_satisfied_by(val))
 
 
 def on_device(X: Any) -> Array | None:
-    """`X` as an array of a device's backend, sharing its memory; None where it lives on the host."""
+    """Return `X` as an array of its device's backend, in the same memory; None where it is on the host."""
     adopted = adopt(X, "X")
     backend = backend_of(adopted)
     return None if backend is None or backend.on_host else adopted
 
 
 def on_host(values: Any, name: str = "values") -> Any:
-    """`values`, copied to the host where they live on a device.
+    """Return `values`, copied to the host where they are on a device.
 
     Raises
     ------
@@ -50,19 +50,19 @@ def on_host(values: Any, name: str = "values") -> Any:
 
 
 def take(X: Any, rows: np.ndarray[Any, Any]) -> Any:
-    """The rows of a checked `X`, wherever it lives."""
+    """Return some rows of a checked `X`, on the host or on a device."""
     backend = backend_of(X)
     return X[rows] if backend is None else X[backend.asarray(rows, np.int64)]
 
 
 @contextmanager
 def _named_overflow(name: str) -> Iterator[None]:
-    """Within, a number that float64 cannot hold, which Python's own may be, is refused by name.
+    """Raise an error that names the argument, where a Python number is too large for float64.
 
     Raises
     ------
     ValueError
-        If there is one.
+        If the block meets such a number.
     """
     try:
         yield
@@ -71,15 +71,16 @@ def _named_overflow(name: str) -> Iterator[None]:
 
 
 def checked_inputs(estimator: Any, X: Any, *, dtype: DTypeLike | None) -> Any:
-    """`X` as scikit-learn's `validate_data` leaves it, compared with what `estimator` was fitted on.
+    """Check `X` as scikit-learn's `validate_data` does, and compare it with the data `estimator` was fitted on.
 
     Parameters
     ----------
     estimator : estimator
-        A fitted one.
+        A fitted estimator.
     X : array_like, sparse matrix, DataFrame or device array, (m, n_features)
+        Inputs.
     dtype : dtype or None
-        What X is converted to; None leaves float32 and float64, and makes float64 of anything else.
+        The dtype that X is converted to; None leaves float32 and float64, and makes float64 of anything else.
 
     Returns
     -------
@@ -97,9 +98,9 @@ def checked_inputs(estimator: Any, X: Any, *, dtype: DTypeLike | None) -> Any:
 
 
 def _checked_dtype(X: Any, dtype: DTypeLike | None) -> Any:
-    """What scikit-learn is to convert X to: nothing where that would take much memory and every entry stays as it is.
+    """Return the dtype that scikit-learn converts X to; None where the copy would take much memory.
 
-    Such an array is converted chunk by chunk when it is worked on.
+    Such an array is converted chunk by chunk when it is used, which changes no entry.
     """
     own = np.dtype(dtype or np.float64)
     if takes_much_memory(X, get_backend("numpy"), own) and np.can_cast(X.dtype, own):
@@ -108,7 +109,7 @@ def _checked_dtype(X: Any, dtype: DTypeLike | None) -> Any:
 
 
 def _is_as_fitted(estimator: Any, X: Any, dtype: DTypeLike | None) -> bool:
-    """Whether `validate_data`, which takes longer than a small prediction, would leave `X` as it is."""
+    """Return whether `validate_data`, which takes longer than a small prediction, would leave `X` as it is."""
     return (
         type(X) is np.ndarray
         and X.ndim == 2
@@ -123,10 +124,10 @@ def _is_as_fitted(estimator: Any, X: Any, dtype: DTypeLike | None) -> bool:
 def checked_data(
     estimator: Any, X: Any, y: Any, *, dtype: DTypeLike | None, reset: bool, **options: Any
 ) -> tuple[Any, Any]:
-    """`X` as of `checked_inputs`, and `y` as `validate_data` leaves it, on the host, (m,) where it has one column.
+    """Check `X` as `checked_inputs` does, and `y` as `validate_data` does.
 
-    Where `reset`, ``n_features_in_`` and ``feature_names_in_`` are set rather than compared with. `options` are those
-    of `validate_data` that concern `y`.
+    `y` is then on the host, (m,) where it has one column. With `reset`, ``n_features_in_`` and ``feature_names_in_``
+    are set rather than compared. `options` are the options of `validate_data` for `y`.
     """
     options |= {"multi_output": True}
     refuse_masked(X, "X")

@@ -1,4 +1,4 @@
-"""Fits of several estimators whose networks have the same widths: what is asked of each, and what became of it."""
+"""Fits of several estimators whose networks have the same widths: the task of each, and its records."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Vector: TypeAlias = np.ndarray[Any, Any]
 
 @dataclass
 class MemberFit:
-    """One fit: what an estimator's parameters ask for, on some rows of the table.
+    """One fit: an estimator's parameters, on some rows of the table.
 
     Attributes
     ----------
@@ -45,17 +45,17 @@ class MemberFit:
 
     @property
     def batch_size(self) -> int:
-        """Samples a step."""
+        """How many samples a step has."""
         size, samples = self.estimator.batch_size, len(self.stream.rows)
         return min(200 if size == "auto" else int(size), samples)
 
     @property
     def shuffled(self) -> bool:
-        """Whether the order of the samples matters, and changes from epoch to epoch."""
+        """Whether the order of the samples changes from epoch to epoch, and matters."""
         return self.estimator.shuffle and self.batch_size < len(self.stream.rows)
 
     def member(self) -> Member:
-        """The member of a stack that is trained so."""
+        """Make the member of a stack that is trained so."""
         rows, weight = self.stream.rows, self.sample_weight
         return Member(
             samples=len(rows),
@@ -68,13 +68,13 @@ class MemberFit:
 
 
 def of_each(fits: Sequence[MemberFit], name: str, dtype: Any = np.float64) -> Vector:
-    """A parameter of the estimator of each fit."""
+    """Collect one parameter of the estimators of all fits in an array."""
     return np.array([getattr(fit.estimator, name) for fit in fits], dtype)
 
 
 @dataclass
 class MemberRecords:
-    """What became of several fits; every array has an entry for each.
+    """The records of several fits; every array has an entry for each.
 
     Attributes
     ----------
@@ -112,7 +112,7 @@ class MemberRecords:
 
     @classmethod
     def of(cls, fits: Sequence[MemberFit], trainer: StackTrainer) -> MemberRecords:
-        """The records before the first epoch."""
+        """Make the records before the first epoch."""
         k = len(fits)
         adaptive = of_each(fits, "learning_rate", object) == "adaptive"
         return cls(
@@ -138,12 +138,12 @@ class MemberRecords:
 
     @property
     def unscored(self) -> int:
-        """How many fits with early stopping had no validation score but nan."""
+        """How many fits with early stopping had only validation scores that are nan."""
         stopping = self.stopping
         return int((~stopping.has_best & stopping.early_stopping & self.finite).sum())
 
     def hand_over(self, k: int, mlp: Any, network: NetworkState) -> None:
-        """Set on `mlp`, whose network has the parameters of fit k, all that a fit by itself leaves in an estimator."""
+        """Set on `mlp` all that fit k by itself would have left there; `network` has its parameters."""
         fit, epochs, stopping = self.fits[k], int(self.n_iter[k]), self.stopping.of(k)
         records = Records(
             stopping,

@@ -1,13 +1,13 @@
 """Training of several fits at once, under scikit-learn's rules.
 
-`deltaprop.estimators.minibatches` trains one estimator epoch by epoch; here many are trained in step. What is counted
-stands in arrays with one entry a fit; a fit that has stopped is left out of the epochs that follow.
+`deltaprop.estimators.minibatches` trains one estimator, epoch by epoch; here many are trained, all in the same epoch.
+Their counts are arrays with one entry a fit. A fit that has stopped is left out of the epochs that follow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,17 +18,15 @@ from deltaprop.epochs.member_trainer import StackTrainer
 from deltaprop.epochs.members import finite_members
 from deltaprop.estimators.fit_data import has_weight, mean
 from deltaprop.estimators.member_fits import MemberFit, MemberRecords, Vector, of_each
+from deltaprop.estimators.member_scores import Score
 from deltaprop.estimators.objective import MinibatchObjective, constant_cost
 from deltaprop.estimators.step_rule import inverse_scaled
 from deltaprop.estimators.stopping import StoppingRule
 from deltaprop.training import evaluation
 
-#: (outputs : (k, m, s_L), targets : (m, s_L), weights : (m,) or None) -> (k,): higher is better.
-Score: TypeAlias = Callable[[Any, Any, Any], Vector]
-
 
 class MemberTraining:
-    """The members of `stack` in training, one for each of `fits`.
+    """The training of the members of `stack`, one for each of `fits`.
 
     Parameters
     ----------
@@ -93,7 +91,7 @@ class MemberTraining:
         return self.records
 
     def _some_epochs(self) -> None:
-        """Train as many epochs as nobody can stop within, then leave out those that have stopped."""
+        """Train some epochs within which no fit can stop, then leave out the fits that have stopped."""
         active, rule = self.active, self.records.stopping.of(self.active)
         count = self._at_once(rule)
         orders = [
@@ -110,19 +108,19 @@ class MemberTraining:
         self._leave_out(rule)
 
     def _at_once(self, rule: StoppingRule) -> int:
-        """How many epochs can be done in one call."""
+        """Return how many epochs can be done in one call."""
         patience = 1 if self.best is not None else min(rule.patience)
         return int(max(1, min(patience, self.trainer.epochs_at_once, min(self.max_iter[self.active]) - self.epoch)))
 
     def _learning_rates(self, count: int) -> Vector:
-        """The learning rates of the next epochs, (k, count)."""
+        """Compute the learning rates of the next epochs, (k, count)."""
         before = np.arange(self.epoch, self.epoch + count) * self.samples[:, None]
         slowed = inverse_scaled(self.first_rate[:, None], before, self.power_t[:, None])
         rates: Vector = np.where(self.inverse[:, None], slowed, self.records.learning_rate[:, None])
         return rates
 
     def _constants(self, orders: Sequence[Vector | None]) -> Vector:
-        """The part of each loss that does not depend on the network; with weights, by those of this epoch."""
+        """Compute the part of each loss that does not depend on the network, in the order of the epoch."""
         for k, order in zip(self.active.tolist(), orders if self.costs is not None else (), strict=False):
             if self.costs is not None and self.fits[k].sample_weight is not None:
                 own = None if order is None else order[0]
@@ -132,7 +130,7 @@ class MemberTraining:
         return active
 
     def _watch(self, rule: StoppingRule, losses: Vector, watched: Vector) -> None:
-        """Record an epoch, and count it where it brings no improvement."""
+        """Record an epoch, and count it if it brings no improvement."""
         self.records.epochs.append((self.active, losses))
         worse = rule.by_loss(losses, watched)
         if self.best is not None:
@@ -140,7 +138,13 @@ class MemberTraining:
         rule.count(worse)
 
     def _watch_scores(self, rule: StoppingRule, best: Array) -> Vector:
-        """Judge the fits with early stopping, and keep the parameters of their best epochs; which are no better."""
+        """Judge the fits with early stopping, and keep the parameters of their best epochs.
+
+        Returns
+        -------
+        worse : array of bool, (k,)
+            Which of the active fits have not improved.
+        """
         judged, every_score = self.active[rule.early_stopping], np.full(len(self.active), np.nan)
         scores, costs = self._judge(judged)
         self.records.held_out.append((judged, scores, costs))
@@ -169,9 +173,9 @@ class MemberTraining:
         self.records.finite[has_best] = finite_members(self.stack)[has_best]
 
     def _judge(self, which: Vector) -> tuple[Vector, Vector]:
-        """The score and, where it is needed, the mean cost of each of these fits on the rows held out from it.
+        """Compute the score and, if it is needed, the mean cost of each of these fits on its rows held out.
 
-        They are nan where these rows weigh nothing.
+        Both are nan where these rows weigh nothing.
         """
         scores, costs = np.full(len(which), np.nan), np.full(len(which), np.nan)
         alike: dict[tuple[int, int], list[int]] = {}
@@ -186,7 +190,7 @@ class MemberTraining:
         return scores, costs
 
     def _judge_alike(self, which: Vector, held_out: Vector, weight: Vector | None) -> tuple[Vector, Vector]:
-        """The scores and mean costs of fits that have the same rows held out, under the same weights."""
+        """Compute the same for fits that have the same rows held out, with the same weights."""
         stack, backend, costs = self.stack, self.stack.backend, np.full(len(which), np.nan)
         rows = backend.asarray(held_out, np.int64)
         X, Y = self.X[rows], self.Y[rows]
@@ -203,11 +207,11 @@ class MemberTraining:
 
 
 def predict_members(stack: StackState, which: Vector, X: Array) -> Vector:
-    """a^(L) of the members named by `which`, (k, m, s_L), on the host."""
+    """Compute a^(L) of the members whose numbers are `which`, (k, m, s_L), on the host."""
     backend = stack.backend
     flat = stack.parameters if len(which) == len(stack.seeds) else stack.parameters[backend.asarray(which, np.int64)]
     if backend.on_host:
-        # Threads of a BLAS spin after a product, and these here are small.
+        # Threads of a BLAS spin after a product, and these products are small.
         with numpy_on_one_thread():
             outputs: Vector = evaluation.predict(stack.over(flat), X)
         return outputs

@@ -21,7 +21,7 @@ from deltaprop.training.callbacks import Callback, EpochEnd, tell
 
 
 class MinibatchFit:
-    """One fit by minibatches.
+    """The training of one estimator by minibatches.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class MinibatchFit:
         self.rule.go_on_with(self.network)
         records.stopping.adaptive = self.rule.schedule == "adaptive"
         batch_size = _batch_size(mlp, self.samples)
-        # An order within the one minibatch that there is changes nothing.
+        # If there is only one minibatch, the order of its samples changes nothing.
         self.shuffled = mlp.shuffle and batch_size < self.samples
         self.order = np.arange(self.samples)
         self.objective = MinibatchObjective(l2=mlp.alpha)
@@ -107,7 +107,7 @@ class MinibatchFit:
             self._restore_best()
 
     def _epoch(self, progress: Progress) -> bool:
-        """Train one epoch and record it; whether training goes on."""
+        """Train one epoch and record it; return whether training goes on."""
         records, history, rule = self.records, self.history, self.rule
         cost, decay = self._train(progress)
         records.loss = cost + decay
@@ -131,7 +131,7 @@ class MinibatchFit:
         return not records.stopping.gives_up or self._slow_down()
 
     def _train(self, progress: Progress) -> tuple[float, float]:
-        """Visit every sample once; the two terms of the cost of that epoch."""
+        """Visit every sample once; return the two terms of the cost of that epoch."""
         records, trainer, rate = self.records, self.trainer, self.rule.learning_rate
         if self.mlp.shuffle:
             self.order = self.order[self.random_state.permutation(self.samples)]
@@ -146,7 +146,7 @@ class MinibatchFit:
         return cost + self._constant_cost(order), decay
 
     def _constant_cost(self, order: np.ndarray[Any, Any] | None) -> float:
-        """The part of the cost that does not depend on the network, summed in the order of the epoch."""
+        """Compute the part of the cost that does not depend on the network, in the order of the epoch."""
         costs = self.training.constant_costs
         if costs is None:
             return 0.0
@@ -163,7 +163,7 @@ class MinibatchFit:
             records.best_parameters = self.network.backend.copy(self.network.parameters)
 
     def _slow_down(self) -> bool:
-        """Go on with a smaller learning rate where there is one, and print what was decided; whether to go on."""
+        """Go on with a smaller learning rate if there is one; print and return the decision."""
         mlp, rule = self.mlp, self.rule
         watched = "Validation score" if mlp.early_stopping else "Training loss"
         what = f"{watched} did not improve more than tol={mlp.tol:f} for {mlp.n_iter_no_change} consecutive epochs."

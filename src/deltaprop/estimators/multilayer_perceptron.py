@@ -1,4 +1,4 @@
-"""What MLPClassifier and MLPRegressor share: parameters, the way from a table to a network, fitting, features."""
+"""The common part of MLPClassifier and MLPRegressor: from a table to a network, and how it is fitted."""
 
 from __future__ import annotations
 
@@ -39,37 +39,37 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
     validation_scores_: Any
     validation_loss_curve_: Any
 
-    # -- what the two estimators differ in ----------------------------------------------------------------------
+    # -- where the two estimators differ ------------------------------------------------------------------------
 
     @abstractmethod
     def _validate_input(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Any, Any]:
-        """X checked, y but for its shape as it was given, and the network's targets, (m, n_outputs), on the host."""
+        """Return X and y, checked, and the network's targets, (m, n_outputs), on the host."""
 
     @abstractmethod
     def _targets_as_predicted(self, targets: Any) -> Any:
-        """Rows of the network's targets as `predict` would give them."""
+        """Return rows of the network's targets in the form in which `predict` returns them."""
 
     @abstractmethod
     def _validation_score(self, held_out: HeldOut, prediction: Array | None) -> float:
-        """The score of a^(L), of all samples or as it is found, on data held out."""
+        """Score a^(L) on data held out; without `prediction`, compute it block by block."""
 
     def _constant_costs(self, targets: Any) -> np.ndarray[Any, Any] | None:
-        """The cost of each sample, (m,), that does not depend on the network, where the loss has such a term."""
+        """Return the part of each sample's cost that does not depend on the network, (m,), or None."""
         return None
 
     def _outputs_averaged(self) -> int:
-        """By how many outputs scikit-learn divides the cost that it watches."""
+        """Return the number of outputs by which scikit-learn divides the cost that it watches."""
         return 1
 
     def _class_weights(self, y: Any, *, incremental: bool) -> Any:
-        """A weight for each sample from its class, (m,), or None."""
+        """Return a weight for each sample from its class, (m,), or None."""
         return None
 
     # -- fitting ------------------------------------------------------------------------------------------------
 
     @on_its_device
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation_data: Any = None, *, incremental: bool) -> Self:
-        """Train from new parameters, or from those there are under `warm_start` and where `incremental`."""
+        """Train from new parameters; with `warm_start` or `incremental`, from the present ones."""
         hidden = self._hidden_layer_sizes()
         self._activations(len(hidden))
         dropout = check_dropout(self.dropout, len(hidden))
@@ -89,7 +89,7 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
             if self.solver == "lbfgs":
                 self._train_by_full_batch(training, held_out)
             else:
-                self._train_by_minibatches(training, held_out, first=first, incremental=incremental)
+                self._train_by_minibatches(training, held_out, incremental=incremental)
         if not network.backend.all_finite(network.parameters):
             if before is not None:
                 network.parameters = before
@@ -109,7 +109,7 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
             raise ValueError("partial_fit does not support early_stopping=True")
 
     def _weights(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Any:
-        """The weight of each sample, by itself and by its class, on the host; None where all count alike."""
+        """Return the weight of each sample, times that of its class, on the host; None where all count alike."""
         weights = checked_weights(sample_weight, X)
         of_class = self._class_weights(y, incremental=incremental)
         if of_class is None:
@@ -120,7 +120,7 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
         return weights
 
     def _begin(self, widths: list[int], X: Any, *, first: bool) -> Array | None:
-        """Have a network of these widths; a copy of its parameters where there was one before."""
+        """Make a network of these widths, or go on with the present one; return a copy of its present parameters."""
         if first:
             self._initialize(widths, X)
             return None
@@ -134,7 +134,7 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
         return cast("Array", before)
 
     def _training(self, X: Any, targets: Any, weights: Any, dropout: tuple[float, ...]) -> Training:
-        """Checked samples as what a fit trains on."""
+        """Make the data of a fit from checked samples."""
         network, backend = self._network, self._network.backend
         inputs, Y = self._placed(X, targets)
         if backend.on_host and isinstance(inputs, HostData):
@@ -154,11 +154,9 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
             self.validation_scores_, self.validation_loss_curve_ = held_out.scores, held_out.costs
         self.n_iter_, self.loss_ = full_batch.train(self, training, held_out)
 
-    def _train_by_minibatches(
-        self, training: Training, held_out: HeldOut | None, *, first: bool, incremental: bool
-    ) -> None:
-        """Train, and leave the records here, also where an exception ends it."""
-        records = Records.of(self, {} if first else self.__dict__, validates=held_out is not None)
+    def _train_by_minibatches(self, training: Training, held_out: HeldOut | None, *, incremental: bool) -> None:
+        """Train, and keep the records as attributes, also if training ends by an exception."""
+        records = Records.of(self, self.__dict__, validates=held_out is not None)
 
         def publish() -> None:
             records.leave_in(self)
@@ -176,7 +174,7 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
         return sizes
 
     def _initialize(self, layer_sizes: Sequence[int], X: Any) -> None:
-        """Make a network, its parameters drawn as scikit-learn draws them."""
+        """Make a network, draw its parameters as scikit-learn does, and begin new records."""
         self.n_layers_ = len(layer_sizes)
         self.n_iter_ = self.t_ = 0
         self.out_activation_ = self._network_loss()[1]
@@ -185,18 +183,23 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
             self.__dict__.pop(name, None)
         draw_parameters(self._random_state, network.own, self._drawn_for())
         self._hand_out(network, X)
+        if self.solver != "lbfgs":
+            Records.of(self, {}, validates=False).leave_in(self)
 
     def _drawn_for(self) -> list[str]:
-        """For each layer the activation its parameters are drawn for: the output layer counts to the last hidden."""
+        """Return for each layer the activation that decides the range of its parameters.
+
+        scikit-learn draws the output layer for the activation of the last hidden layer.
+        """
         activations = self._activations(self.n_layers_ - 2)
         return [*activations, activations[-1] if activations else our_name(str(self.activation))]
 
     def _split(
         self, X: Any, targets: Any, weights: Any, validation_data: Any
     ) -> tuple[tuple[Any, Any, Any], HeldOut | None]:
-        """What to train on, and what to judge by: the data handed in for that, or a share of the training data."""
+        """Return the data to train on, and the data that judge it: those given, or a share of the training data."""
         if validation_data is not None:
-            return (X, targets, weights), self._handed_in(validation_data)
+            return (X, targets, weights), self._given_validation(validation_data)
         if not self.early_stopping or self.solver == "lbfgs":
             return (X, targets, weights), None
         train, validation = split_rows(self._random_state, X.shape[0], self.validation_fraction, self._strata(targets))
@@ -206,11 +209,11 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
         return part, self._hold_out(take(X, validation), targets[validation], held_weights)
 
     def _strata(self, targets: Any) -> Any:
-        """What a random split shall keep the shares of."""
+        """Return the classes whose shares a random split keeps, or None."""
         return None
 
-    def _handed_in(self, validation_data: Any) -> HeldOut:
-        """`validation_data`, a pair (X, y), or a triple with sample weights, checked as the training data were."""
+    def _given_validation(self, validation_data: Any) -> HeldOut:
+        """Check `validation_data`, (X, y) or (X, y, sample_weight), as the training data were checked."""
         if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
             raise TypeError(f"validation_data: expected a pair (X, y), got {type(validation_data).__name__}")
         X, y, *weights = validation_data
@@ -218,12 +221,12 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
         return self._hold_out(X, targets, checked_weights(weights[0] if weights else None, X))
 
     def _hold_out(self, X: Any, targets: Any, sample_weight: Any) -> HeldOut:
-        """Checked samples as what a fit is judged by."""
+        """Make the data that judge a fit from checked samples."""
         labels, constants = self._targets_as_predicted(targets), self._constant_costs(targets)
         return HeldOut(*self._placed(X, targets), labels, sample_weight, constants, self._validation_score)
 
     def _placed(self, X: Any, targets: Any) -> tuple[Any, Any]:
-        """Checked inputs as of `_on_backend`, and their targets where these are."""
+        """Return checked inputs as `_on_backend` does, and their targets in the same place."""
         network, inputs = self._network, self._on_backend(X)
         in_steps_on_host = network.backend.on_host and self.solver != "lbfgs" and not hasattr(X, "toarray")
         if in_steps_on_host and isinstance(targets, ClassTargets):
@@ -283,7 +286,7 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
     # -- what scikit-learn asks ---------------------------------------------------------------------------------
 
     def _custom_score(self, held_out: HeldOut) -> float:
-        """What `scoring` says of the data held out."""
+        """Score the data held out by the scorer that `scoring` names."""
         scorer = check_scoring(self, self.scoring)
         names = self.__dict__.pop("feature_names_in_", None)  # the data held out are an array by now
         options = {} if held_out.sample_weight is None else {"sample_weight": held_out.sample_weight}
@@ -308,10 +311,10 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
 
 
 def checked_weights(sample_weight: Any, X: Any) -> Any:
-    """The sample weights as scikit-learn checks them, on the host, or None where there are none."""
+    """Check the sample weights as scikit-learn does, on the host; None where there are none."""
     if sample_weight is None:
         return None
-    # Of X, which it may find on a device, it is shown the dtype and the number of rows.
+    # X may be on a device: scikit-learn needs only its dtype and its number of rows.
     given = on_host(sample_weight, "sample_weight")
     checked = _check_sample_weight(given, np.empty((X.shape[0], 1), X.dtype))
     return divisible(checked, "sample_weight", np.asarray(given, np.float64))

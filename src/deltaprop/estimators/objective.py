@@ -1,4 +1,4 @@
-"""The cost that scikit-learn minimises: each minibatch has its own m."""
+"""The cost that scikit-learn minimises, in which each minibatch has its own m."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Each = TypeVar("Each", float, np.ndarray[Any, Any])
 
 @dataclass(frozen=True)
 class MinibatchObjective(Objective):
-    """Each minibatch has its own m, in the mean and in the penalty; an epoch costs their mean by number of samples.
+    """Each minibatch has a cost of its own; the cost of an epoch is their mean, weighted by numbers of samples.
 
     A minibatch b of n_b samples, whose weights w sum to m_b, out of an epoch of n samples::
 
@@ -28,26 +28,26 @@ class MinibatchObjective(Objective):
     """
 
     def terms(self, n: int, m_b: float, m: float) -> tuple[float, float, float]:
-        """1/n_b for the weights as they are scaled, λ/m_b, and n_b λ/(2 m_b): the terms of J_b."""
+        """Return the terms of J_b: 1/n_b for scaled weights, λ/m_b, and n_b λ/(2 m_b)."""
         penalty = self.penalty(m_b) if m_b else 0.0
         return 1.0 / n, penalty, 0.5 * penalty * n
 
     def weights(
         self, sample_weight: np.ndarray[Any, Any], sizes: Sequence[int], sums: Sequence[float]
     ) -> np.ndarray[Any, Any]:
-        """The weights of each minibatch, scaled so that they sum to its number of samples."""
+        """Scale the weights of each minibatch so that they sum to its number of samples."""
         factors = [n / m if m else 0.0 for n, m in zip(sizes, sums, strict=True)]
         scaled: np.ndarray[Any, Any] = sample_weight * np.repeat(factors, sizes)
         return scaled.astype(sample_weight.dtype)
 
     @staticmethod
     def of_epoch(cost: Each, decay: Each, n: Any) -> tuple[Each, Each]:
-        """The two terms of J over an epoch of n samples, from what its minibatches have added up."""
+        """Return the two terms of J over an epoch of n samples, from the sums over its minibatches."""
         return cost / n, decay / n
 
 
 def constant_cost(costs: np.ndarray[Any, Any] | None, weights: np.ndarray[Any, Any] | None) -> float:
-    """The part of J that does not depend on the network: the mean of `costs`, (m,), by scaled weights."""
+    """Compute the part of J that does not depend on the network: the mean of `costs`, (m,), by scaled weights."""
     if costs is None:
         return 0.0
     return float(np.mean(costs)) if weights is None else float(weights @ costs) / len(costs)

@@ -15,7 +15,7 @@ from deltaprop.backends import Array
 
 
 def probabilities(outputs: Array, *, divided: bool) -> Array:
-    """The probability of each class, (m, n_classes), from a^(L), (m, n_outputs)."""
+    """Compute the probability of each class, (m, n_classes), from a^(L), (m, n_outputs)."""
     if outputs.shape[1] == 1:
         result = outputs.repeat(2, axis=1)
         result[:, 0] = 1.0 - result[:, 1]
@@ -24,13 +24,13 @@ def probabilities(outputs: Array, *, divided: bool) -> Array:
 
 
 def log_probabilities(p: Array) -> Array:
-    """The logarithm of each probability; −inf where it is 0."""
+    """Compute the logarithm of each probability; −inf where it is 0."""
     with np.errstate(divide="ignore"):
         return _functions(p).log(p)
 
 
 def log_probabilities_from_z(p: Array, z: Array, *, softmax: bool, divided: bool) -> Array:
-    """The same, from z^(L) where a probability is below 1/2: none is too small to have a logarithm."""
+    """Compute the same, from z^(L) where a probability is below 1/2: none is too small to have a logarithm."""
     xp = _functions(p)
     if softmax:
         z = z - z.max(axis=1, keepdims=True)
@@ -45,12 +45,12 @@ def log_probabilities_from_z(p: Array, z: Array, *, softmax: bool, divided: bool
 
 
 def divided_slope(slope: Array, outputs: Array) -> Array:
-    """∂p_k/∂x = (∂h_k/∂x − p_k Σ_j ∂h_j/∂x)/Σh for p = h/Σh, (m, n_outputs, n_features), from ∂h/∂x."""
+    """Compute ∂p_k/∂x = (∂h_k/∂x − p_k Σ_j ∂h_j/∂x)/Σh for p = h/Σh, (m, n_outputs, n_features), from ∂h/∂x."""
     total = outputs.sum(axis=1, keepdims=True)
     shares = outputs / total
     return (slope - shares[:, :, None] * slope.sum(axis=1, keepdims=True)) / total[:, :, None]
 
 
 def _functions(array: Array) -> Any:
-    """The library whose functions take this kind of array: NumPy or CuPy."""
+    """Return the library whose functions take this kind of array: NumPy or CuPy."""
     return sys.modules[type(array).__module__.partition(".")[0]]

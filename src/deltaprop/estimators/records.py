@@ -1,4 +1,4 @@
-"""What a fit by minibatches leaves in an estimator, and finds there when it goes on from an earlier one."""
+"""The records that a fit by minibatches leaves in an estimator; a later fit may go on from them."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class Records:
     best_parameters : array or None
         The parameters of the best validation score.
     optimizer : StepRule or None
+        The optimizer with its state; `partial_fit` goes on with it.
     """
 
     stopping: StoppingRule
@@ -48,13 +49,14 @@ class Records:
 
     @classmethod
     def of(cls, settings: Hyperparameters, kept: dict[str, Any], *, validates: bool) -> Records:
-        """The records to begin with: those in `kept`, by the names of an estimator's attributes, as far as there are.
+        """Make the records to begin with, from those that an earlier fit has left.
 
         Parameters
         ----------
         settings : Hyperparameters
+            The parameters of the estimator.
         kept : dict
-            Empty for a fit that begins anew.
+            The attributes of an estimator by name; empty for a fit that begins anew.
         validates : bool
             Whether there will be validation scores.
         """
@@ -90,7 +92,7 @@ class Records:
         )
 
     def leave_in(self, estimator: Any) -> None:
-        """Set the attributes of `estimator`, by scikit-learn's names where it has them too."""
+        """Set the attributes of `estimator`, under scikit-learn's names where it has them."""
         stopping, kept = self.stopping, estimator.__dict__
         kept |= {
             "n_iter_": self.n_iter,

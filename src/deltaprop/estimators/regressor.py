@@ -1,4 +1,4 @@
-"""MLPRegressor: scikit-learn's estimator of that name, and what its users have asked for besides."""
+"""MLPRegressor: scikit-learn's estimator of that name, with additions that its users have asked for."""
 
 from __future__ import annotations
 
@@ -280,7 +280,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         return self.n_outputs_ if self.loss == "squared_error" else 1
 
     def _constant_costs(self, targets: Any) -> np.ndarray[Any, Any] | None:
-        # h − y log h, less its least value: half of the Poisson deviance, as scikit-learn reports it.
+        # scikit-learn reports half the Poisson deviance: h − y log h, minus its lowest value.
         return np.asarray((xlogy(targets, targets) - targets).sum(axis=1)) if self.loss == "poisson" else None
 
     def _targets_as_predicted(self, targets: Any) -> Any:
@@ -308,7 +308,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         Returns
         -------
         values : array, (m,) or (m, n_outputs)
-            An array of the kind that `X` is.
+            An array of the same kind as `X`.
         """
         outputs = self._outputs(X)
         return outputs[:, 0] if self.n_outputs_ == 1 else outputs

@@ -1,8 +1,7 @@
-"""The search of a SweepCV: which candidates are trained together, their scores, and what is reported of them."""
+"""The search of a SweepCV: which candidates are trained together, and the scores of all of them."""
 
 from __future__ import annotations
 
-import copy
 import time
 import traceback
 import warnings
@@ -30,6 +29,8 @@ from deltaprop.estimators.together import Group, Table, batches, can_be_together
 from deltaprop.reports.progress import sweep_bar
 
 Split: TypeAlias = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
+#: Places in a split.
+TRAIN, TEST = 0, 1
 #: By the numbers of candidate and split, what scikit-learn's `_fit_and_score` returns.
 Entries: TypeAlias = dict[tuple[int, int], dict[str, Any]]
 #: Scorings that are the estimator's own score, which is computed for many members at once.
@@ -58,12 +59,12 @@ class Job:
     estimator: Any
 
     def alone(self) -> Job:
-        """The same as a fit by itself."""
+        """Return the same job as a fit by itself."""
         return replace(self, estimator=self.estimator.get_params())
 
 
 class Search:
-    """One call of `SweepCV.fit`: what all its fits have in common.
+    """The fits of one call of `SweepCV.fit`.
 
     Parameters
     ----------
@@ -78,6 +79,7 @@ class Search:
     routed : Bunch
         Which fit parameters are for the estimator's `fit`, and which for the scorer.
     scorers : callable
+        What `_fit_and_score` calls for the scores.
     """
 
     def __init__(
@@ -119,7 +121,7 @@ class Search:
         return results
 
     def _sort(self, candidates: Sequence[dict[str, Any]]) -> tuple[list[list[Job]], list[Job]]:
-        """The fits that can be trained together, group by group, and those that are trained one after another."""
+        """Divide the fits into those that are trained together, group by group, and those trained one by one."""
         base = clone(self.sweep.estimator)
         base._validate_params()
         known: dict[tuple[str, int], Any] = {}
@@ -161,7 +163,7 @@ class Search:
             bar.done(len(part), self._best(out))
 
     def _at_once(self, group: Group, fits: int) -> int:
-        """How many fits one process trains together."""
+        """Return how many fits one process trains together."""
         processes, limit = effective_n_jobs(self.sweep.n_jobs), self.sweep.memory_limit
         at_once = group.at_once(None if limit is None else limit // processes)
         if processes > 1:
@@ -171,22 +173,30 @@ class Search:
         return int(at_once)
 
     def _fit_parts(self, group: Group, parts: Sequence[Sequence[Job]]) -> Iterable[Any]:
-        """`fit_part` of each part, in as many processes as there are to be."""
+        """Call `fit_part` for each part, in as many processes as `n_jobs` asks for."""
         if effective_n_jobs(self.sweep.n_jobs) == 1 or len(parts) == 1:
             return (fit_part(self, group, part) for part in parts)
-        light = copy.copy(self)
-        done: Iterable[Any] = Parallel(n_jobs=self.sweep.n_jobs)(
-            delayed(fit_part)(light, group, part) for part in parts
-        )
+        parallel = Parallel(n_jobs=self.sweep.n_jobs)
+        done: Iterable[Any] = parallel(delayed(fit_part)(self, group, part) for part in parts)
         return done
 
     def prepare(self, group: Group, jobs: Sequence[Job]) -> tuple[list[int], list[MemberFit], dict[int, str]]:
-        """The places of the jobs that can be trained, their fits, and for the places of the others what is wrong."""
+        """Prepare the fits of some jobs.
+
+        Returns
+        -------
+        places : list of int
+            Which of the jobs can be trained.
+        fits : list of MemberFit
+            The fits of these.
+        failures : dict of int to str
+            For each of the other jobs, the error.
+        """
         weights: dict[int, Any] = {}
         streams: dict[Any, Stream] = {}
         places, fits, failures = [], [], {}
         for place, job in enumerate(jobs):
-            train = self.splits[job.split][0]
+            train = self.splits[job.split][TRAIN]
             try:
                 if job.split not in weights:
                     weights[job.split] = group.weights(train, self.fit_params.get("sample_weight"))
@@ -201,12 +211,12 @@ class Search:
         return places, fits, failures
 
     def score_members(
-        self, group: Group, jobs: Sequence[Job], stack: StackState, records: MemberRecords, rows_of: int
+        self, group: Group, jobs: Sequence[Job], stack: StackState, records: MemberRecords, side: int
     ) -> list[Any]:
-        """The scores of each member on the rows it was trained on (0) or tested on (1)."""
+        """Score each member on the rows that it was trained on (`side` is TRAIN) or tested on (TEST)."""
         scores: list[Any] = [None] * len(jobs)
         for s in sorted({job.split for job in jobs}):
-            rows = self.splits[s][rows_of]
+            rows = self.splits[s][side]
             which = np.array([k for k, job in enumerate(jobs) if job.split == s and records.finite[k]], np.int64)
             if not which.size:
                 continue
@@ -226,14 +236,14 @@ class Search:
         return scores
 
     def failed(self, error: str) -> dict[str, Any]:
-        """The entry of a fit that has failed, but for its times."""
+        """Return the entry of a fit that has failed, without its times."""
         score = self.sweep.error_score
         names = getattr(self.scorers, "_scorers", None)
         kinds = ("test_scores", "train_scores") if self.sweep.return_train_score else ("test_scores",)
         return {"fit_error": error} | {kind: dict.fromkeys(names, score) if names else score for kind in kinds}
 
     def _best(self, out: Entries) -> str:
-        """The best mean score of a candidate all of whose splits are done, where scores are single numbers."""
+        """Return the best mean score of the candidates that are done, as text for the progress bar."""
         if not self.sweep.progress:
             return ""
         of_candidate: dict[int, list[Any]] = {}
@@ -247,7 +257,7 @@ class Search:
     # -- one after another --------------------------------------------------------------------------------------
 
     def _fit_alone(self, jobs: Sequence[Job], out: Entries, bar: Any) -> None:
-        """By scikit-learn's own function, each candidate on the splits that are left."""
+        """Fit each candidate on the splits that are left, by scikit-learn's own function."""
         sweep = self.sweep
         of_candidate: dict[int, list[Job]] = {}
         for job in jobs:
@@ -260,8 +270,8 @@ class Search:
                     self.X,
                     self.y,
                     scorer=self.scorers,
-                    train=self.splits[job.split][0],
-                    test=self.splits[job.split][1],
+                    train=self.splits[job.split][TRAIN],
+                    test=self.splits[job.split][TEST],
                     verbose=sweep.verbose,
                     parameters=job.estimator,
                     fit_params=self.fit_params,
@@ -278,7 +288,7 @@ class Search:
             self.fits += len(own)
             bar.done(len(own), self._best(out))
 
-    # -- what is to be said afterwards --------------------------------------------------------------------------
+    # -- warnings -----------------------------------------------------------------------------------------------
 
     def _warn(self) -> None:
         if self.ran_out:
@@ -293,7 +303,7 @@ class Search:
 
 
 def fit_part(search: Search, group: Group, jobs: Sequence[Job]) -> tuple[list[dict[str, Any]], int, int] | None:
-    """Train and score some fits of a group.
+    """Train and score some fits of a group; return None where the device cannot train them together.
 
     Returns
     -------
@@ -301,8 +311,6 @@ def fit_part(search: Search, group: Group, jobs: Sequence[Job]) -> tuple[list[di
         For each job, what scikit-learn's `_fit_and_score` returns.
     ran_out, unscored : int
         How many ran out of epochs, and how many had no score to stop early by.
-
-    Where the device cannot train them together, None is returned.
     """
     began = time.perf_counter()
     places, fits, failures = search.prepare(group, jobs)
@@ -318,10 +326,10 @@ def fit_part(search: Search, group: Group, jobs: Sequence[Job]) -> tuple[list[di
             except RefusedError:
                 return None
             fitted = time.perf_counter()
-            scores["test_scores"] = search.score_members(group, trained, stack, records, 1)
+            scores["test_scores"] = search.score_members(group, trained, stack, records, TEST)
             scored = time.perf_counter()
             if search.sweep.return_train_score:
-                scores["train_scores"] = search.score_members(group, trained, stack, records, 0)
+                scores["train_scores"] = search.score_members(group, trained, stack, records, TRAIN)
         failures |= {place: NOT_FINITE for place, finite in zip(places, records.finite, strict=True) if not finite}
         ran_out, unscored = int(records.ran_out.sum()), records.unscored
     if NOT_FINITE in failures.values() and search.sweep.error_score == "raise":
@@ -331,7 +339,7 @@ def fit_part(search: Search, group: Group, jobs: Sequence[Job]) -> tuple[list[di
     entries = [
         {
             **times,
-            "n_test_samples": len(search.splits[job.split][1]),
+            "n_test_samples": len(search.splits[job.split][TEST]),
             **(search.failed(failures[place]) if place in failures else {"fit_error": None} | of_place[place]),
         }
         for place, job in enumerate(jobs)
@@ -340,7 +348,7 @@ def fit_part(search: Search, group: Group, jobs: Sequence[Job]) -> tuple[list[di
 
 
 def _fill_in(entries: list[dict[str, Any]], error_score: Any) -> None:
-    """Where scores have several names, those of a fit or a scorer that failed have them too."""
+    """Give the failed fits scores of the same names as the others have."""
     for kind in ("test_scores", "train_scores"):
         names = next((list(e[kind]) for e in entries if isinstance(e.get(kind), dict)), None)
         for entry in entries:

@@ -1,4 +1,4 @@
-"""The optimizer of an estimator as it stands between two epochs: its state and its learning rate."""
+"""The optimizer of an estimator with its state and its learning rate, as `partial_fit` keeps it."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ class StepRule:
                 self.state[name] = own
 
     def epoch_ended(self, samples_seen: int) -> None:
-        """Have the learning rate of the next epoch, after so many samples in all."""
+        """Set the learning rate of the next epoch, after this number of samples in all."""
         if self.schedule == "invscaling":
             self.learning_rate = inverse_scaled(self.initial_rate, samples_seen, self.power_t)
 
 
 def inverse_scaled(initial_rate: Any, samples_seen: Any, power_t: Any) -> Any:
-    """η/(t + 1)^p after t samples, of one fit or of many."""
+    """Compute η/(t + 1)^p after t samples, for one fit or for many."""
     return initial_rate / (samples_seen + 1) ** power_t
 
 

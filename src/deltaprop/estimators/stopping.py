@@ -1,4 +1,4 @@
-"""When scikit-learn ends training: after some epochs without an improvement by `tol`."""
+"""scikit-learn's stopping rule: training ends after some epochs without an improvement by `tol`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ DIVISOR, SMALLEST_LEARNING_RATE = 5.0, 1e-6
 class StoppingRule:
     """Count the epochs that bring no improvement, for one fit or for many at once.
 
-    For many fits, every field is an array with an entry for each: one fit is the case without that axis. What is
-    watched is the loss, or with early stopping the validation score.
+    For many fits, every field is an array with an entry for each; one fit is the case without that axis. The loss is
+    watched or, with early stopping, the validation score.
 
     Attributes
     ----------
@@ -54,17 +54,17 @@ class StoppingRule:
     has_best: OfEach = False
 
     def of(self, which: Any) -> StoppingRule:
-        """The rule of some of many fits, or of one of them."""
+        """Return the rule of some of many fits, or of one of them."""
         return StoppingRule(**{each.name: getattr(self, each.name)[which] for each in fields(self)})
 
     def put(self, which: np.ndarray[Any, Any], rule: StoppingRule) -> None:
-        """Take over what has become of the rule of some fits."""
+        """Write the rule of some fits back into that of all."""
         for each in fields(self):
             getattr(self, each.name)[which] = getattr(rule, each.name)
 
     @property
     def patience(self) -> OfEach:
-        """How many more epochs there are at least before it gives up."""
+        """After so many more epochs, at the earliest, it gives up."""
         return self.n_iter_no_change + 1 - self.worse_epochs
 
     @property
@@ -73,15 +73,15 @@ class StoppingRule:
         return self.worse_epochs > self.n_iter_no_change
 
     def by_loss(self, loss: OfEach, watched: OfEach) -> OfEach:
-        """Whether an epoch of this loss is no improvement; one that is nan is not counted."""
+        """Return whether a loss is no improvement, and keep the lowest; a loss that is nan is not counted."""
         worse = watched > self.best_watched - self.tol
         self.best_watched, self.best_loss = _lower(self.best_watched, watched), _lower(self.best_loss, loss)
         return worse
 
     def by_score(self, score: OfEach) -> tuple[OfEach, OfEach]:
-        """Whether an epoch of this validation score is no improvement, and whether it is the best so far.
+        """Return whether a score is no improvement, and whether it is the best so far.
 
-        A score that is nan improves on nothing.
+        A score that is nan is no improvement.
         """
         worse = np.logical_not(score >= self.best_score + self.tol)
         is_first = np.logical_not(np.logical_or(self.has_best, np.isnan(score)))
@@ -91,13 +91,13 @@ class StoppingRule:
         return worse, is_best
 
     def count(self, worse: OfEach) -> None:
-        """Take note of an epoch that is no improvement, or is one."""
+        """Count an epoch that is no improvement; begin again with one that is."""
         self.worse_epochs = (self.worse_epochs + 1) * worse
 
     def slow_down(self, learning_rate: OfEach) -> tuple[OfEach, OfEach]:
-        """The learning rate to go on with, and whether training goes on: where it gives up, only under "adaptive".
+        """Return the next learning rate, and whether training goes on.
 
-        A fit that goes on with a smaller learning rate begins to count again.
+        A fit that gives up goes on only under "adaptive", with a smaller learning rate, and begins to count again.
         """
         slower = self.gives_up & self.adaptive & (learning_rate > SMALLEST_LEARNING_RATE)
         goes_on = np.logical_or(slower, np.logical_not(self.gives_up))
@@ -106,11 +106,11 @@ class StoppingRule:
 
 
 def _lower(best: OfEach, value: OfEach) -> OfEach:
-    """The lower of the two, which is never nan: for many fits by NumPy, which takes long for a single number."""
+    """Return the lower one, which is never nan. NumPy takes long for a single number."""
     return np.fmin(best, value) if isinstance(value, np.ndarray) else min(best, value)
 
 
 def _choose(condition: OfEach, value: OfEach, otherwise: OfEach) -> OfEach:
-    """Choose between two values, for each fit; of one fit as a number."""
+    """Choose between two values for each fit."""
     chosen: Any = np.where(condition, value, otherwise)
     return chosen if chosen.ndim else chosen.item()

@@ -155,7 +155,7 @@ class SweepCV(BaseSearchCV):
         return list(ParameterSampler(self.param_grid, self.n_iter, random_state=self.random_state))
 
     def _run_search(self, evaluate_candidates: Callable[..., Any], **options: Any) -> None:
-        """One after another: what `BaseSearchCV.fit` calls."""
+        """Evaluate all candidates; `BaseSearchCV.fit` calls this."""
         evaluate_candidates(self._candidates())
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
@@ -221,7 +221,7 @@ class SweepCV(BaseSearchCV):
         return self
 
     def _splits(self, X: Any, y: Any, groups: Any) -> list[Split]:
-        """The rows to train on and those to test on, split by split; sets ``n_splits_``."""
+        """Return the rows to train on and the rows to test on, split by split; set ``n_splits_``."""
         splitter = check_cv(self.cv, on_host(y), classifier=is_classifier(self.estimator))
         splits = [(np.asarray(train), np.asarray(test)) for train, test in splitter.split(X, on_host(y), groups)]
         self.n_splits_ = splitter.get_n_splits(X, y, groups)
@@ -230,7 +230,7 @@ class SweepCV(BaseSearchCV):
         return splits
 
     def _choose_best(self, results: dict[str, Any], first_scores: Any, refit_metric: Any) -> None:
-        """Set ``multimetric_``, ``best_index_``, ``best_params_`` and ``best_score_``, as far as there are such."""
+        """Set ``multimetric_`` and, where one candidate can be chosen, its index, parameters and score."""
         self.multimetric_ = isinstance(first_scores, dict)
         if callable(self.scoring) and self.multimetric_:
             self._check_refit_for_multimetric(first_scores)
@@ -251,7 +251,7 @@ class SweepCV(BaseSearchCV):
             self.feature_names_in_ = self.best_estimator_.feature_names_in_
 
     def _fit_one_by_one(self, X: Any, y: Any, params: dict[str, Any]) -> Self:
-        """As `GridSearchCV` does it."""
+        """Search as `GridSearchCV` does."""
         super().fit(X, y, **params)
         return self
 
@@ -280,7 +280,7 @@ class SweepCV(BaseSearchCV):
         tags.transformer_tags = get_tags(self.estimator).transformer_tags
         return tags
 
-    # -- seeing it ----------------------------------------------------------------------------------------------
+    # -- plotting -----------------------------------------------------------------------------------------------
 
     def plot(self, score: str | None = None) -> Any:
         """Draw the mean test score against every parameter that was varied, a panel each, the best one marked.

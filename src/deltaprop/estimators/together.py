@@ -1,4 +1,4 @@
-"""Which estimators can be fitted together, and on what: a table checked once, groups of networks of the same widths."""
+"""Estimators that are fitted together: a table that is checked once, and groups of networks of the same widths."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.multiclass import type_of_target
 
-from deltaprop.backends import Array
+from deltaprop.backends import Array, get_backend
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.optimizers import Optimizer
 from deltaprop.derivation.parameters import Parameters
@@ -20,7 +20,8 @@ from deltaprop.estimators.classifier import MLPClassifier
 from deltaprop.estimators.drawing import Stream
 from deltaprop.estimators.fit_data import check_weights, has_weight
 from deltaprop.estimators.member_fits import MemberFit, MemberRecords
-from deltaprop.estimators.member_training import MemberTraining, Score
+from deltaprop.estimators.member_scores import Score, accuracy, r2, subset_accuracy
+from deltaprop.estimators.member_training import MemberTraining
 from deltaprop.estimators.objective import MinibatchObjective
 from deltaprop.estimators.regressor import MLPRegressor
 from deltaprop.estimators.step_rule import optimizer_of
@@ -29,12 +30,12 @@ from deltaprop.network import Network
 
 #: What can be fitted together.
 KINDS = (MLPClassifier, MLPRegressor)
-#: Bytes that the members of one stack may take where nobody says otherwise.
+#: Bytes that the members of one stack may take by default.
 MEMORY = 2**30
 
 
 def can_be_together(estimator: Any) -> bool:
-    """Whether an estimator, as its parameters are, is one that can be fitted beside others."""
+    """Return whether an estimator with these parameters can be fitted together with others."""
     return (
         type(estimator) in KINDS
         and estimator.solver in ("adam", "sgd")
@@ -47,9 +48,9 @@ def can_be_together(estimator: Any) -> bool:
 
 
 def with_parameters(estimator: Any, parameters: dict[str, Any], known: dict[tuple[str, int], Any]) -> Any:
-    """A copy of `estimator` with other values of some parameters, checked as a fit checks them.
+    """Copy `estimator` with other values of some parameters, checked as a fit checks them.
 
-    Values that have been found good are kept in `known`, for candidates share them.
+    Candidates share values: those that have been checked are kept in `known`.
 
     Raises
     ------
@@ -76,12 +77,13 @@ class Table:
     Attributes
     ----------
     template : MLPClassifier or MLPRegressor
-        As it is once it has seen them.
+        An estimator that has seen them.
     X : array, (m, n_features)
+        Checked inputs.
     targets : array, (m, n_outputs)
-        On the host.
+        The network's targets, on the host.
     y : array
-        As `validate_data` leaves it.
+        Checked targets in the form in which they were given.
     """
 
     template: Any
@@ -91,7 +93,7 @@ class Table:
 
     @classmethod
     def of(cls, estimator: Any, X: Any, y: Any) -> Table:
-        """The table `X`, `y`, as `estimator` would see it."""
+        """Check `X` and `y` as a fit of `estimator` would."""
         template = copy.copy(estimator)
         for name in [name for name in template.__dict__ if name.endswith("_") or name.startswith("_")]:
             del template.__dict__[name]
@@ -100,7 +102,7 @@ class Table:
         return cls(template, X, np.asarray(targets), y)
 
     def is_seen_alike(self, rows: np.ndarray[Any, Any]) -> bool:
-        """Whether a fit on some rows alone makes the same targets of them as one on all."""
+        """Return whether a fit on these rows alone would make the same targets of them as a fit on all rows."""
         if not isinstance(self.template, MLPClassifier):
             return len(rows) > 0
         if self.y.ndim == 2:
@@ -109,7 +111,7 @@ class Table:
         return bool(columns.all() and (len(columns) > 1 or not self.targets[rows].all()))
 
     def configured(self, estimator: Any) -> Any:
-        """A copy of `estimator` that has seen the table."""
+        """Copy `estimator` as it is once it has seen the table."""
         result = copy.copy(self.template)
         result.__dict__.update({name: estimator.__dict__[name] for name in estimator._parameter_constraints})
         hidden = result._hidden_layer_sizes()
@@ -119,12 +121,12 @@ class Table:
         return result
 
     def widths(self, configured: Any) -> list[int]:
-        """s_1 … s_L of an estimator that has seen the table."""
+        """Return the widths s_1 … s_L of an estimator that has seen the table."""
         return [self.X.shape[1], *configured._hidden_layer_sizes(), configured.n_outputs_]
 
 
 def group_key(estimator: Any) -> Any:
-    """What estimators have to have in common for their networks to make a stack."""
+    """Return the key of a group: estimators with the same key have networks that make a stack."""
     activation = estimator.activation
     hidden = estimator.hidden_layer_sizes
     return (
@@ -144,8 +146,9 @@ class Group:
     Parameters
     ----------
     table : Table
+        Their common samples.
     estimator : MLPClassifier or MLPRegressor
-        One of them: in what makes them a group, all are like it.
+        One of the group; all have the same `group_key`.
     """
 
     def __init__(self, table: Table, estimator: Any) -> None:
@@ -161,7 +164,7 @@ class Group:
         self.n_parameters = int(empty.parameters.shape[1])
 
     def stack(self, count: int) -> StackState:
-        """A stack of so many members, parameters 0."""
+        """Make a stack of `count` members with parameters 0."""
         return StackState([0] * count, self.widths, init="zeros", **self.configuration)
 
     def fit(
@@ -172,9 +175,9 @@ class Group:
         sample_weight: np.ndarray[Any, Any] | None,
         streams: dict[Any, Stream],
     ) -> MemberFit:
-        """The fit of `estimator` on `rows`, which `key` stands for.
+        """Prepare the fit of `estimator` on `rows`; equal rows have the same `key`.
 
-        Equal ones that are trained at once share their random numbers: those of each are kept in `streams`.
+        Fits on the same rows with the same ``random_state`` share their random numbers, which are kept in `streams`.
 
         Raises
         ------
@@ -182,7 +185,7 @@ class Group:
             If the rows cannot be split for early stopping, or all weigh nothing.
         """
         state = estimator.random_state
-        if state is None:  # drawn from the generator that everybody shares, so never the same
+        if state is None:  # NumPy's global generator, which never gives the same numbers again
             state = np.random.mtrand._rand
             stream_key: Any = object()
         else:
@@ -191,7 +194,7 @@ class Group:
                 stream_key = (*stream_key, estimator.validation_fraction)
         stream = streams.get(stream_key)
         if stream is None:
-            host = Parameters(_host(), self.widths, self.dtype)
+            host = Parameters(get_backend("numpy"), self.widths, self.dtype)
             if estimator.random_state is None:
                 state = np.random.RandomState(state.randint(2**31 - 1))
             stream = Stream(state, host, self.configured._drawn_for(), rows)
@@ -200,7 +203,7 @@ class Group:
             streams[stream_key] = stream
         check_weights(None if sample_weight is None else sample_weight[stream.rows])
         known = self._of_estimator.get(id(estimator))
-        if known is None:  # the estimator is kept so that its number stays its own
+        if known is None:  # the estimator is kept alive, so that no other gets its id
             known = self._of_estimator[id(estimator)] = (
                 estimator,
                 optimizer_of(estimator),
@@ -209,7 +212,7 @@ class Group:
         return MemberFit(estimator, stream, known[1], known[2], sample_weight)
 
     def weights(self, rows: np.ndarray[Any, Any], sample_weight: Any) -> np.ndarray[Any, Any] | None:
-        """What each row of the table counts in a fit on some `rows`, (m,), where they do not count alike."""
+        """Return the weight of each row of the table in a fit on some `rows`, (m,); None where all count alike."""
         weights = (
             None
             if sample_weight is None
@@ -237,13 +240,13 @@ class Group:
             ).run()
 
     def network(self, parameters: Array) -> Network:
-        """A network with a copy of these parameters."""
+        """Make a network with a copy of these parameters."""
         network = Network(self.widths, init="zeros", **self.configuration)
         network.parameters = parameters
         return network
 
     def as_fitted(self, estimator: Any, network: Network, records: MemberRecords, k: int) -> Any:
-        """The estimator that fit k by itself would have made, over `network`."""
+        """Make the estimator that fit k by itself would have made, with `network`."""
         fitted = self.table.configured(estimator)
         with self.backend.scope():
             fitted._hand_out(network, self.table.X)
@@ -251,58 +254,23 @@ class Group:
         return fitted
 
     def at_once(self, memory: int | None) -> int:
-        """How many members there is memory for: parameters, moments, and the best so far."""
+        """Return how many members fit into the memory, with their moments and their best parameters."""
         return max(1, (memory or MEMORY) // (5 * self.n_parameters * self.dtype.itemsize))
 
     def has_score(self, samples: int, weights: np.ndarray[Any, Any] | None) -> bool:
-        """Whether `score` is defined for so many samples, and these weights of theirs."""
+        """Return whether `score` is defined for this number of samples and their weights."""
         return has_weight(weights) and samples >= (2 if isinstance(self.table.template, MLPRegressor) else 1)
 
     @property
     def score(self) -> Score:
-        """That of an estimator's `score`: accuracy or R²."""
+        """The function behind an estimator's `score`, for many members: accuracy or R²."""
         if isinstance(self.table.template, MLPRegressor):
             return r2
         return subset_accuracy if self.table.y.ndim == 2 else accuracy
 
 
-def _host() -> Any:
-    from deltaprop.backends import get_backend
-
-    return get_backend("numpy")
-
-
-def accuracy(outputs: Any, targets: Any, weights: Any) -> np.ndarray[Any, Any]:
-    """The share of samples whose class is the one predicted, by weight, (k,)."""
-    if targets.shape[1] == 1:
-        right = (outputs[..., 0] > 0.5) == (targets[:, 0] > 0.5)
-    else:
-        right = outputs.argmax(axis=-1) == targets.argmax(axis=-1)
-    return np.average(right, axis=-1, weights=weights)
-
-
-def subset_accuracy(outputs: Any, targets: Any, weights: Any) -> np.ndarray[Any, Any]:
-    """The share of samples all of whose labels are predicted right, by weight, (k,)."""
-    right = ((outputs > 0.5) == (targets > 0.5)).all(axis=-1)
-    return np.average(right, axis=-1, weights=weights)
-
-
-def r2(outputs: Any, targets: Any, weights: Any) -> np.ndarray[Any, Any]:
-    """The coefficient of determination of each output, and the mean over them, (k,); nan where one is not finite."""
-    outputs, targets = np.asarray(outputs, np.float64), np.asarray(targets, np.float64)
-    w = np.ones(len(targets)) if weights is None else np.asarray(weights, np.float64)
-    mean = np.average(targets, axis=0, weights=w)
-    spread = (w[:, None] * (targets - mean) ** 2).sum(axis=0)
-    error = (w[:, None] * (targets - outputs) ** 2).sum(axis=-2)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        each = np.where(spread != 0, 1.0 - error / spread, np.where(error == 0, 1.0, 0.0))
-    each[~np.isfinite(outputs).all(axis=(-1, -2))] = np.nan
-    result: np.ndarray[Any, Any] = each.mean(axis=-1)
-    return result
-
-
 def batches(items: Sequence[Any], at_once: int) -> list[Sequence[Any]]:
-    """`items` in parts of about the same size, none of more than `at_once`."""
+    """Divide `items` into parts of about the same size, of `at_once` at most."""
     count = -(-len(items) // at_once)
     size = -(-len(items) // count)
     return [items[start : start + size] for start in range(0, len(items), size)]

@@ -1,4 +1,4 @@
-"""When to stop, and which epoch was the best."""
+"""Early stopping of `fit`: when to stop, and which epoch was the best."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from deltaprop.arguments import check_choice, check_number, check_whole_number
 from deltaprop.reports.history import History
 
 Mode: TypeAlias = Literal["auto", "min", "max"]
-#: Why a monitor may be nan.
+#: Why a monitored number may be nan.
 REASONS = {"r2": "; r2 has no value where the validation targets do not vary"}
 
 
@@ -18,25 +18,36 @@ REASONS = {"r2": "; r2 has no value where the validation targets do not vary"}
 class EarlyStopping:
     """Stop when the monitored number has not improved for `patience` epochs; `fit` restores the best parameters.
 
-    It holds no state: both questions are answered from the history.
+    It holds no state: when to stop and which epoch was the best follow from the history.
 
     Parameters
     ----------
     patience : int, default 10
-        Epochs without improvement after which training ends, at least 1.
+        Training ends after so many epochs without improvement, at least 1.
     min_delta : float, default 0.0
-        By how much a number has to be better to count as better.
+        A number has to be better by more than this to count as better.
     monitor : str, default "validation_cost"
-        "validation_cost", "cost", or the name of a metric. Costs and errors shall fall, "accuracy" and "r2" rise; of a
-        metric of your own, say so by `mode`. An epoch in which it is nan or infinitely bad is not the
-        best; where all are, `fit` keeps the last parameters and warns.
+        The number to watch: "validation_cost", "cost", or the name of a metric. An epoch in which it is nan or
+        infinitely bad is never the best; if all epochs are so, `fit` keeps the last parameters and warns.
     mode : {"auto", "min", "max"}, default "auto"
-        Whether lower or higher is better.
+        Whether lower or higher is better; by default higher for "accuracy" and "r2", and lower for everything else.
 
     Raises
     ------
     ValueError, TypeError
-        If a number is out of range or none, or the mode unknown.
+        If a number is out of range or is no number, or the mode is unknown.
+
+    See Also
+    --------
+    deltaprop.Network.fit : Trains with it.
+
+    Examples
+    --------
+    >>> import deltaprop as dp
+    >>> history = dp.History(validation_cost=[0.9, 0.5, 0.6, 0.7], cost=[0.8, 0.4, 0.3, 0.2])
+    >>> stopping = dp.EarlyStopping(patience=2)
+    >>> stopping.best_epoch(history), stopping.should_stop(history)
+    (2, True)
     """
 
     patience: int = 10
@@ -52,27 +63,70 @@ class EarlyStopping:
         check_choice("mode", self.mode, Mode)
 
     def values(self, history: History) -> list[float]:
-        """The monitored numbers, one an epoch, turned so that lower is better.
+        """Return the monitored numbers, with the sign changed where higher is better.
+
+        Parameters
+        ----------
+        history : History
+            The history of a fit.
+
+        Returns
+        -------
+        numbers : list of float
+            One an epoch; lower is better.
 
         Raises
         ------
         ValueError
-            If the history does not record what is to be monitored.
+            If the history does not have the monitored number.
         """
         return self._turned(self._recorded(history))
 
     def best_epoch(self, history: History) -> int | None:
-        """The last epoch, counted from 1, that was better than every one before it by more than `min_delta`."""
+        """Return the last epoch that was better than every one before it by more than `min_delta`.
+
+        Parameters
+        ----------
+        history : History
+            The history of a fit.
+
+        Returns
+        -------
+        epoch : int or None
+            Counted from 1; None where there is none.
+        """
         watch = Watch(self, history)
         watch.see(self.values(history))
         return watch.best
 
     def should_stop(self, history: History) -> bool:
-        """Whether `patience` epochs have passed since the best one."""
+        """Return whether `patience` epochs have passed since the best one.
+
+        Parameters
+        ----------
+        history : History
+            The history of a fit.
+
+        Returns
+        -------
+        stop : bool
+            True where training shall end.
+        """
         return history.epochs - (self.best_epoch(history) or 0) >= self.patience
 
     def watch(self, history: History) -> Watch:
-        """The same two answers about a history that grows, each of whose epochs is looked at once."""
+        """Return an object with the same two answers about a growing history; it looks at each epoch once.
+
+        Parameters
+        ----------
+        history : History
+            The history of a fit that goes on.
+
+        Returns
+        -------
+        watch : Watch
+            Its `best_epoch` and `should_stop` need no argument.
+        """
         kind, ours = type(self), EarlyStopping
         same = kind.best_epoch is ours.best_epoch and kind.should_stop is ours.should_stop
         return (Watch if same and kind.values is ours.values else WatchAnew)(self, history)
@@ -93,7 +147,7 @@ class EarlyStopping:
 
 
 class Watch:
-    """What an `EarlyStopping` says of a history to which only epochs are added."""
+    """The answers of an `EarlyStopping` about a history to which epochs are only added."""
 
     def __init__(self, stopping: EarlyStopping, history: History) -> None:
         self.stopping, self.history = stopping, history
@@ -101,24 +155,24 @@ class Watch:
         self.best: int | None = None
 
     def see(self, values: list[float]) -> None:
-        """Take note of the next epochs' numbers; lower is better."""
+        """Look at the numbers of the next epochs; lower is better."""
         for value in values:
             self._seen += 1
-            if value < self._lowest - self.stopping.min_delta:  # never so of nan, nor of infinity
+            if value < self._lowest - self.stopping.min_delta:  # never true for nan or infinity
                 self._lowest, self.best = value, self._seen
 
     def best_epoch(self) -> int | None:
-        """As of `EarlyStopping`."""
+        """Return what `EarlyStopping.best_epoch` does."""
         recorded = self.stopping._recorded(self.history)
         self.see(self.stopping._turned(recorded[self._seen :]))
         return self.best
 
     def should_stop(self) -> bool:
-        """As of `EarlyStopping`."""
+        """Return what `EarlyStopping.should_stop` does."""
         return self.history.epochs - (self.best_epoch() or 0) >= self.stopping.patience
 
     def complaint(self) -> str:
-        """What to warn of at the end of training: that no epoch had a number to go by; else nothing."""
+        """Return a warning for the end of training, where no epoch had a number to go by; otherwise an empty text."""
         epochs, monitor = self.history.epochs, self.stopping.monitor
         if not epochs or self.best_epoch() is not None:
             return ""
@@ -129,16 +183,16 @@ class Watch:
 
 
 class WatchAnew(Watch):
-    """The same of a subclass that answers in its own way: it is asked anew each time."""
+    """The answers of a subclass of `EarlyStopping` that has its own rule: it is asked anew each time."""
 
     def best_epoch(self) -> int | None:
-        """What it answers."""
+        """Return the subclass's answer."""
         return self.stopping.best_epoch(self.history)
 
     def should_stop(self) -> bool:
-        """What it answers."""
+        """Return the subclass's answer."""
         return self.stopping.should_stop(self.history)
 
     def complaint(self) -> str:
-        """Nothing: what it goes by is not known."""
+        """Return an empty text: its rule is not known."""
         return ""

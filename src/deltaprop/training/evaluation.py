@@ -17,8 +17,8 @@ from deltaprop.inputs.sources import CHUNK_BYTES
 from deltaprop.reports.history import History
 from deltaprop.training.metrics import Metric, of_parts
 
-#: Rows taken at a time: enough for efficient matrix products, and few enough that z and a of a layer, of so many
-#: entries, stay in a second-level cache.
+#: Rows of a block: enough for efficient matrix products, and few enough that a layer of so many entries, its z and its
+#: a, stays in a second-level cache.
 LEAST_ROWS, MOST_ROWS, LAYER_ENTRIES = 256, 2048, 50_000
 
 
@@ -39,14 +39,17 @@ class ForwardPass:
 
 
 def predict(network: NetworkState, X: Any) -> Array:
-    """Compute a^(L), (…, m, s_L), for X : (…, m, s_1), or (m, s_1) for all members, a block of rows at a time."""
+    """Compute a^(L), (…, m, s_L), for X : (…, m, s_1), or (m, s_1) for all members, a block of rows at a time.
+
+    For `HostData`, the result is on the host.
+    """
     return layers(network, X, lambda work: [work.A[-1]])[0]
 
 
 def layers(network: NetworkState, X: Any, chosen: Callable[[Workspace], list[Array]]) -> list[Array]:
-    """Compute the arrays that `chosen` takes from the workspace of a forward pass, each (…, m, s_l), block by block.
+    """Collect the arrays that `chosen` takes from the workspace of a forward pass, a block of rows at a time.
 
-    For `HostData` they are returned on the host.
+    Each is (…, m, s_l); for `HostData`, they are on the host.
     """
     if isinstance(X, HostData):
         return _layers_on_host(network, X, chosen)
@@ -57,7 +60,7 @@ def layers(network: NetworkState, X: Any, chosen: Callable[[Workspace], list[Arr
         forward(network, X[rows], work)
         parts = chosen(work)
         if stop - start == m:
-            return list(parts)  # the workspace is this call's own
+            return list(parts)  # the workspace belongs to this call
         results = results or [empty((*part.shape[:-2], m, part.shape[-1]), network.dtype) for part in parts]
         for result, part in zip(results, parts, strict=True):
             result[..., start:stop, :] = part
@@ -75,7 +78,7 @@ def _layers_on_host(network: NetworkState, X: HostData, chosen: Callable[[Worksp
 
 
 def largest(network: NetworkState, X: Any) -> np.ndarray[Any, Any]:
-    """Find which output is the largest, (m,) on the host, for X : (m, s_1); a^(L) is held for a block of rows only."""
+    """Find which output is the largest, (m,), for X : (m, s_1) on the host; only a block of a^(L) is held."""
     if isinstance(X, HostData):
         return np.concatenate([largest(network, inputs) for _, inputs in _chunks(network, X)])
     to_numpy = network.backend.to_numpy
@@ -87,9 +90,9 @@ def largest(network: NetworkState, X: Any) -> np.ndarray[Any, Any]:
 def data_cost(
     network: NetworkState, X: Any, Y: Any, prediction: Array | None = None, sample_weight: Array | None = None
 ) -> Array:
-    """Compute Σ cost, () of float64, a block of rows at a time; a^(L) goes into `prediction`, (m, s_L), if given.
+    """Compute Σ cost, () of float64, a block of rows at a time; write a^(L) into `prediction`, (m, s_L), if given.
 
-    For `HostData`, `prediction` is an array of the host.
+    For `HostData`, `prediction` is an array on the host.
     """
     total = network.backend.zeros((), np.float64)
     if not isinstance(X, HostData):
@@ -104,7 +107,7 @@ def data_cost(
 def validate(
     network: NetworkState, X: Any, Y: Any, objective: Objective, metrics: dict[str, Metric], history: History
 ) -> None:
-    """Compute cost and metrics over validation data, in one forward pass, and append them to `history`."""
+    """Append cost and metrics over validation data, from one forward pass, to `history`."""
     if isinstance(X, HostData):
         total, values = _validate_in_parts(network, X, Y, metrics)
     else:
@@ -122,7 +125,7 @@ def validate(
 def _validate_in_parts(
     network: NetworkState, X: HostData, Y: HostData, metrics: dict[str, Metric]
 ) -> tuple[Array, dict[str, float]]:
-    """Compute Σ cost and the metrics chunk by chunk; only metrics that are not ours need the whole data in memory."""
+    """Compute Σ cost and the metrics chunk by chunk; only a metric of the user's own needs all predictions at once."""
     backend, total = network.backend, network.backend.zeros((), np.float64)
     in_parts = {name: parts for name, metric in metrics.items() if (parts := of_parts(metric)) is not None}
     others = {name: metric for name, metric in metrics.items() if name not in in_parts}
@@ -138,7 +141,7 @@ def _validate_in_parts(
 
 
 def prediction_for(network: NetworkState, Y: Any) -> Array:
-    """Make a buffer into which `data_cost` writes a^(L) of as many samples as Y has."""
+    """Make a buffer for a^(L) of as many samples as Y has, for `data_cost`."""
     empty = np.empty if isinstance(Y, HostData) else network.backend.empty
     return empty(Y.shape, network.dtype)
 
@@ -146,7 +149,7 @@ def prediction_for(network: NetworkState, Y: Any) -> Array:
 def _add_cost(
     network: NetworkState, X: Array, Y: Array, total: Array, prediction: Array | None, sample_weight: Array | None
 ) -> None:
-    """Add Σ cost to `total`, and write a^(L) into `prediction`, if there is one."""
+    """Add Σ cost to `total`, and write a^(L) into `prediction`, where there is one."""
     for start, stop, work in _blocks(network, X.shape[0]):
         h = forward(network, X[start:stop], work)
         add_cost(network, Y[start:stop], work, total, None if sample_weight is None else sample_weight[start:stop])
@@ -163,7 +166,7 @@ def _predicted(
     *,
     kept: bool = True,
 ) -> Iterator[tuple[slice, Any, Array]]:
-    """Yield, chunk by chunk, rows, a^(L) if it is kept, and targets; add Σ cost to `total`."""
+    """Yield chunk by chunk its rows, a^(L) (None unless `kept`), and its targets; add Σ cost to `total`."""
     backend = network.backend
     for rows, inputs in _chunks(network, X):
         targets = Y.rows(rows, backend, network.dtype)
@@ -173,11 +176,11 @@ def _predicted(
 
 
 def _chunks(network: NetworkState, X: HostData) -> Iterator[tuple[slice, Array]]:
-    """Yield slices of the rows of host data, and these rows as an array of the network."""
+    """Yield slices of the rows of host data, and these rows as an array of the network's backend."""
     columns = network.layer_sizes[0] + max(network.layer_sizes[1:])
     at_once = max(1, CHUNK_BYTES // (columns * network.dtype.itemsize))
     if at_once > (block := _rows_of_a_block(network)):
-        at_once -= at_once % block  # so that the same rows are multiplied together as of an array
+        at_once -= at_once % block  # so that blocks have the same rows as for an array, and give the same numbers
     for start in range(0, X.shape[0], at_once):
         rows = slice(start, min(start + at_once, X.shape[0]))
         yield rows, X.rows(rows, network.backend, network.dtype)
@@ -189,7 +192,7 @@ def _rows_of_a_block(network: NetworkState) -> int:
 
 
 def _blocks(network: NetworkState, m: int) -> Iterator[tuple[int, int, Workspace]]:
-    """Yield (start, stop, workspace) over m rows; the workspace is this call's, so threads may share the network."""
+    """Yield (start, stop, workspace) over m rows; each call has its own workspace, so threads may share the network."""
     rows = min(m, _rows_of_a_block(network))
     work = Workspace(network, rows, backward=False)
     for start in range(0, m, rows):
