@@ -1,4 +1,4 @@
-"""What the host tells the device before a launch: several arrays by one copy, through memory that is kept."""
+"""Copies several small arrays to the device at once, before a launch, through page-locked memory that is kept."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ class Message:
         )
 
     def send(self, **values: ArrayLike) -> None:
-        """Write these arrays on the current stream; those that are not named are written as they were last."""
+        """Write these arrays on the current stream; arrays that are not named keep their last values."""
         self.backend.wait_on_host(self._copied)
         for name, value in values.items():
             self._host[name][...] = value
         self._copied = self.backend.send(self._on_host, self._on_device, self._copied)
 
     def __del__(self) -> None:
-        """Let nobody else have page-locked memory that a copy is still to read."""
+        """Wait before the page-locked memory is freed: a copy may still have to read it."""
         if not sys.is_finalizing():
             with suppress(*self.backend.device_errors):  # a device that does nothing more reads nothing more
                 self.backend.wait_on_host(self._copied)

@@ -12,11 +12,11 @@ ENTRIES = 8
 
 
 def padded(size: int) -> int:
-    """The width that takes the place of `size`."""
+    """Return the width with padding."""
     return -(-size // ENTRIES) * ENTRIES
 
 
 def padded_shape(shape: tuple[int, ...], *, weights: bool) -> tuple[int, ...]:
-    """The shape that takes the place of (…, rows, columns)."""
+    """Return the shape of a 16-bit copy of (…, rows, columns)."""
     *lead, rows, columns = shape
     return (*lead, padded(rows) if weights else rows, padded(columns))
