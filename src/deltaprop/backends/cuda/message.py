@@ -19,7 +19,7 @@ ALIGNMENT = 16
 
 
 class Message:
-    """Arrays on the device, and their twins in page-locked memory, from which all are written by one copy.
+    """Arrays on the device with twins in page-locked memory; one copy writes them all.
 
     The host does not wait for that copy, but before it writes into the twins again.
 

@@ -1,4 +1,4 @@
-"""How 16-bit operands of matrix products are filled up with zeros, so that their rows begin at multiples of 16 bytes.
+"""Pads 16-bit operands of matrix products with zeros, so that their rows begin at multiples of 16 bytes.
 
 The kernels of cublasLt for Hopper load tiles by the tensor memory accelerator, which takes no other rows; without them
 a product takes two to four times as long. Zeros add nothing to a sum, so widths are simply taken to be larger: weights
