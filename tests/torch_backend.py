@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from deltaprop.backends.composed import ComposedBackend
 
 #: Functions that PyTorch calls otherwise than NumPy and scipy do.
 NAMES = {"equal": torch.eq, "rint": torch.round, "ndtr": torch.special.ndtr}
-REDUCTIONS = {"add": torch.sum, "maximum": torch.amax}
+REDUCTIONS: dict[str, Callable[..., Any]] = {"add": torch.sum, "maximum": torch.amax}
 
 
 def torch_dtype(dtype: Any) -> torch.dtype:
@@ -40,7 +41,8 @@ class TorchBackend(ComposedBackend):
         return array.to(torch_dtype(dtype)).contiguous()
 
     def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
-        return array.numpy().copy()
+        host: np.ndarray[Any, Any] = array.numpy().copy()
+        return host
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         return torch.empty(shape, dtype=torch_dtype(dtype))
@@ -54,10 +56,10 @@ class TorchBackend(ComposedBackend):
         return array.view(torch_dtype(dtype))
 
     def elementwise(self, function: np.ufunc, inputs: tuple[Array | float, ...], out: Array) -> None:
-        dtype = next((x.dtype for x in inputs if self.owns(x)), out.dtype)
+        dtype = next((x.dtype for x in inputs if isinstance(x, torch.Tensor)), out.dtype)
         name = function.__name__
         call = NAMES.get(name) or getattr(torch, name)
-        call(*(x if self.owns(x) else torch.tensor(x, dtype=dtype) for x in inputs), out=out)
+        call(*(x if isinstance(x, torch.Tensor) else torch.tensor(x, dtype=dtype) for x in inputs), out=out)
 
     def reduce(self, function: np.ufunc, array: Array, axis: int, out: Array) -> None:
         REDUCTIONS[function.__name__](array, axis, keepdim=True, out=out)

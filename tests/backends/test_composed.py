@@ -177,6 +177,18 @@ def test_what_comes_in_is_checked(torch_backend, kind, rng):
         net.fit(given(X), given(labels % 3), sample_weight=given(np.array([1.0] * 29 + [-1.0])))
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("how", [{}, {"solver": "sgd", "early_stopping": True}, {"solver": "lbfgs"}], ids=str)
+def test_scikit_learns_classifier(torch_backend, digits, how):
+    X, y = digits
+    fits = [
+        dp.MLPClassifier((20,), max_iter=4, random_state=0, backend=backend, **how).fit(X[:500], y[:500])
+        for backend in (torch_backend, "reference")
+    ]
+    assert relative(*(fit.coefs_ for fit in fits)) < 1e-9
+    assert fits[0].score(X, y) == pytest.approx(fits[1].score(X, y), abs=0.002)
+
+
 @pytest.fixture
 def registered(torch_backend, monkeypatch):
     """The one line that a new backend needs besides its file."""

@@ -35,7 +35,7 @@ def _cupy() -> Backend:
 
 #: In the order in which ``"auto"`` tries them. Each raises BackendError where it cannot be had.
 BACKENDS: dict[str, Callable[[], Backend]] = {"cupy": _cupy, "numpy": _numpy}
-#: What has to be asked for by name.
+#: Backends that have to be asked for by name.
 BY_NAME_ONLY: dict[str, Callable[[], Backend]] = {"reference": _reference}
 
 
@@ -67,7 +67,7 @@ def get_backend(name: str | Backend = "auto") -> Backend:
 
 
 def split_name(name: str) -> tuple[str, int | None]:
-    """The kind of backend and the number of the device that a name such as "cupy:1" stands for; "auto" is none.
+    """Split a name such as "cupy:1" into the kind of backend and the number of the device; "auto" is no such name.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def split_name(name: str) -> tuple[str, int | None]:
 
 @cache
 def backend_problem(name: str) -> str | None:
-    """Why the backend called `name` cannot be had here; None where it can. Found out once a process."""
+    """Say why the backend called `name` cannot be used here; None if it can. Each process finds out once."""
     try:
         BACKENDS[name]()
     except BackendError as error:
@@ -91,7 +91,7 @@ def backend_problem(name: str) -> str | None:
 
 
 def available_backends() -> list[str]:
-    """Names of the backends that work here, the one that "auto" takes first.
+    """Names of the backends that work here; the first is the one that "auto" takes.
 
     Returns
     -------
@@ -102,7 +102,7 @@ def available_backends() -> list[str]:
 
 
 def backend_of(array: object) -> Backend | None:
-    """The backend whose kind of array `array` is; None for anything else. Imports no array library to find out."""
+    """Find the backend that owns `array`; None if there is none. No array library is imported to find out."""
     for name in BACKENDS:
         if name in sys.modules and backend_problem(name) is None and get_backend(name).owns(array):
             return get_backend(name)

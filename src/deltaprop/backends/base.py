@@ -25,12 +25,12 @@ def philox_key(key: tuple[int, ...]) -> np.ndarray[Any, Any]:
 
 
 class Backend(ABC):
-    """The operations of the derivation, each of them one line of it, all writing into buffers they are given.
+    """The operations of the derivation: each is one line of it, and all write into buffers that the caller made.
 
     Rows are samples. Every array may carry one leading member axis (several networks of the same widths), written
-    ``…`` below; without it, it is one network. Of several members' numbers, a scalar is an array, (K,), or a list of K
-    numbers that the host knows: all that `sgd_update` and `adam_update` take but the rate and the decay. Arrays are
-    trusted: of this backend, of one dtype, and C-contiguous, those of each member at least.
+    ``…`` below; without it, it is one network. For several members a scalar is an array, (K,), or a list of K numbers
+    that the host knows; `sgd_update` and `adam_update` take such lists for everything but the rate and the decay.
+    Arrays are not checked: they are of this backend, of one dtype, and C-contiguous, or each member's part is.
     No operation allocates device or array memory after its first call with a shape.
 
     To add a backend, write one file with a subclass and name it in ``deltaprop.backends``. A subclass of
@@ -64,11 +64,11 @@ class Backend(ABC):
 
     @property
     def label(self) -> str:
-        """What `get_backend` finds it by, its device included: "numpy", "cupy" or "cupy:1"."""
+        """The name by which `get_backend` finds it, with its device: "numpy", "cupy" or "cupy:1"."""
         return self.name if self.device is None else f"{self.name}:{self.device}"
 
     def on_device(self, device: int | None) -> Self:
-        """The same backend on one of several devices: that of the number, or by default the one it is on.
+        """The same backend on the device of this number; by default on the one it is on.
 
         Raises
         ------
@@ -87,7 +87,7 @@ class Backend(ABC):
         return nullcontext()
 
     def __copy__(self) -> Self:
-        """Itself: what holds a backend shares it, with its handles and buffers, and so do its copies."""
+        """Return the backend itself: networks share it, with its handles and buffers, and so do their copies."""
         return self
 
     def __deepcopy__(self, memo: Any) -> Self:
@@ -131,7 +131,7 @@ class Backend(ABC):
         """The sum of all entries, () of float64, without the host asking for it."""
 
     def dtype_of(self, array: Array) -> np.dtype[Any]:
-        """What the entries of `array` are, as NumPy calls it."""
+        """The dtype of `array`, as one of NumPy's."""
         dtype: np.dtype[Any] = np.dtype(array.dtype)
         return dtype
 
@@ -140,7 +140,7 @@ class Backend(ABC):
         return False
 
     def room(self) -> int | None:
-        """Bytes that arrays may still take, where their memory is not the host's."""
+        """The bytes that arrays may still take; None where their memory is the host's."""
         return None
 
     @abstractmethod
@@ -238,7 +238,7 @@ class Backend(ABC):
         cost += self.sum(costs if sample_weight is None else costs * sample_weight)
 
     def _own_numbers(self, function: Any, what: str, value: Any) -> Array:
-        """What a function of a loss has returned, if it is an array of ours of real numbers."""
+        """Return what a function of a loss has returned, if that is an array of this backend, of real numbers."""
         if not self.owns(value) or isinstance(value, np.ma.MaskedArray):
             got = f"a {type(value).__name__}"
         elif self.dtype_of(value).kind not in "iubf":
@@ -390,7 +390,7 @@ class Backend(ABC):
     # -- minibatches --------------------------------------------------------------------------------------------
 
     def gather_buffer(self, X: Array, rows: int) -> Array:
-        """What `gather` writes so many rows of `X` into."""
+        """Make the buffer into which `gather` writes so many rows of `X`."""
         return self.empty((rows, *X.shape[1:]), X.dtype)
 
     @abstractmethod

@@ -1,8 +1,8 @@
-"""Every operation of the vocabulary, composed of a few primitives of an array library.
+"""Composes every operation of the vocabulary from a few primitives of an array library.
 
-A backend for another library gives the primitives, see `ComposedBackend`, and has all operations: right, though as fast
-as its library only where it overrides them. The formulas are those of ``deltaprop.backends.numpy``, written in NumPy's
-ufuncs, which arrays of other libraries answer through `deltaprop.backends.ufunc_array.UfuncArray`.
+A backend for another library defines the primitives, see `ComposedBackend`, and has all operations. They are right, but
+not the fastest; a backend overrides those that matter to it. The formulas are those of ``deltaprop.backends.numpy``,
+written in NumPy's ufuncs; arrays of other libraries answer them by `deltaprop.backends.ufunc_array.UfuncArray`.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ Formula = Callable[..., object]
 
 
 class ComposedBackend(Backend):
-    """A backend over an array library that gives these primitives.
+    """A backend over an array library; a subclass defines the primitives.
 
-    Those of every backend: `owns`, `asarray`, `to_numpy` and `empty`; and of its own: `view`, `elementwise`, `reduce`
-    and `product`. `dtype_of` is a ninth where the library's dtypes are not NumPy's. Arrays have ``shape``, ``dtype``,
+    They are `owns`, `asarray`, `to_numpy`, `empty`, `view`, `elementwise`, `reduce` and `product`, and `dtype_of` where
+    the library's dtypes are not NumPy's. Arrays have ``shape``, ``dtype``,
     ``ndim``, ``reshape`` and ``swapaxes``, are indexed, assigned to and computed with in place as NumPy's are.
     """
 
@@ -43,22 +43,22 @@ class ComposedBackend(Backend):
 
     @abstractmethod
     def view(self, array: Array, dtype: DTypeLike) -> Array:
-        """The same memory as entries of another dtype: bool, or whole numbers with a sign."""
+        """Return the same memory as entries of another dtype: bool, or whole numbers with a sign."""
 
     @abstractmethod
     def elementwise(self, function: np.ufunc, inputs: tuple[Array | float, ...], out: Array) -> None:
-        """`function` of arrays and numbers, entry by entry, into `out`, which may be one of them.
+        """Write `function` of arrays and numbers, entry by entry, into `out`, which may be one of the arrays.
 
         It is a ufunc of NumPy or of ``scipy.special``, by whose ``__name__`` the library's own function is found.
         """
 
     @abstractmethod
     def reduce(self, function: np.ufunc, array: Array, axis: int, out: Array) -> None:
-        """The sum (`np.add`) or the maximum (`np.maximum`) along an axis, of which `out` has 1."""
+        """Write the sum (`np.add`) or the maximum (`np.maximum`) along an axis into `out`, whose axis has length 1."""
 
     @abstractmethod
     def product(self, A: Array, B: Array, out: Array) -> None:
-        """A B into `out` : (…, m, n); A : (…, m, k) and B : (…, k, n), of which one may have no member axis."""
+        """Write A B into `out` : (…, m, n); A : (…, m, k), B : (…, k, n), and one of them may have no member axis."""
 
     # -- formulas -----------------------------------------------------------------------------------------------
 
@@ -67,27 +67,27 @@ class ComposedBackend(Backend):
         formula(*(UfuncArray(x, self) if self.owns(x) else x for x in arguments))
 
     def _blockwise(self, formula: Formula, z: Array, out: Array) -> None:
-        """formula(z) into `out`."""
+        """Write formula(z) into `out`."""
         z, out = z.reshape(-1), out.reshape(-1)
         self._apply(formula, z, out, self._scratch(0, z.shape, z.dtype))
 
     def _times(self, formula: Formula, z: Array, out: Array) -> None:
-        """Out ⊙ formula(z) into `out`."""
+        """Write out ⊙ formula(z) into `out`."""
         z, out = z.reshape(-1), out.reshape(-1)
         slope = self._scratch(0, z.shape, z.dtype)
         self._apply(formula, z, slope, self._scratch(1, z.shape, z.dtype))
         out *= slope
 
     def _blocks(self, vector: Array) -> list[slice]:
-        """Parts of the last axis of flat vectors that are taken one after the other."""
+        """Return parts of the last axis of flat vectors, to be taken one after the other."""
         return ALL
 
     def _second(self, out: Array) -> Array:
-        """A buffer like `out` for the second term of a sum; `_times` uses others."""
+        """Return a buffer like `out` for the second term of a sum; `_times` uses others."""
         return self._scratch(3, out.shape, out.dtype)
 
     def _of_members(self, number: Scalar, axes: int, dtype: Any) -> Scalar:
-        """A number as it is; one for each member, (K,), in the dtype of the arrays and with so many axes behind it."""
+        """Return a number unchanged; for one number a member, an array (K, 1, …) with so many axes after the first."""
         if getattr(number, "ndim", 0) == 0 and not isinstance(number, list):
             return number
         return self.asarray(number, dtype).reshape(-1, *(1,) * axes)
@@ -159,7 +159,7 @@ class ComposedBackend(Backend):
             self.bias_gradient(out, bias_gradient, keep)
 
     def _scale(self, out: Array, scale: Scalar, sample_weight: Array | None) -> None:
-        """Out · scale, and row by row times `sample_weight`, into `out`."""
+        """Multiply `out` by `scale`, and each of its rows by its `sample_weight`."""
         if out.ndim > 2:
             out *= self._of_members(scale, 2, out.dtype)
         elif hasattr(scale, "ndim") or scale != 1.0:
@@ -170,7 +170,7 @@ class ComposedBackend(Backend):
             out *= spread
 
     def _costs(self, loss: str, Z: Array, A: Array, Y: Array) -> Array:
-        """The cost of each sample and output, in scratch."""
+        """Return the cost of each sample and output, in scratch."""
         shape, dtype = Z.shape, Z.dtype
         costs, spare = self._scratch(0, shape, dtype), self._scratch(1, shape, dtype)
         row, other = (self._scratch(slot, (*shape[:-1], 1), dtype) for slot in (2, 3))
@@ -226,7 +226,7 @@ class ComposedBackend(Backend):
             out += sums
 
     def _add_rows(self, delta: Array, sums: Array) -> None:
-        """The sum over rows of `delta` : (…, m, s) into `sums` : (…, s)."""
+        """Write the sum over the rows of `delta` : (…, m, s) into `sums` : (…, s)."""
         self.reduce(np.add, delta, -2, sums[..., None, :])
 
     def add_l2_gradient(self, weights: Array, l2: Scalar, gradient: Array) -> None:

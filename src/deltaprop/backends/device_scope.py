@@ -1,4 +1,4 @@
-"""Where several devices are: what works on arrays of one of them runs with that one current."""
+"""With several devices, a method runs while the device of its arrays is the current one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ C = TypeVar("C", bound=type)
 
 
 def on_its_device(method: F) -> F:
-    """`method`, run inside its object's ``_device_scope()``, in which the device of its arrays is the current one."""
+    """Run a method inside its object's ``_device_scope()``, in which the device of its arrays is the current one."""
 
     @wraps(method)
     def inside(self: Any, *arguments: Any, **options: Any) -> Any:
@@ -23,7 +23,7 @@ def on_its_device(method: F) -> F:
 
 
 def methods_on_its_device(cls: C) -> C:
-    """A class whose public methods are run so, and what is run when a property is assigned; not when it is read."""
+    """Run all public methods of a class so, and the setters of its properties, but not their getters."""
     for name, member in list(vars(cls).items()):
         if name.startswith("_"):
             continue

@@ -16,7 +16,7 @@ MOST_VIEWS = 512
 
 
 class Scratch(threading.local):
-    """Buffers for the intermediate results of an operation; each thread has its own, and they only ever grow.
+    """Gives out buffers for intermediate results; each thread has its own, and they only ever grow.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class Scratch(threading.local):
         self.views: dict[tuple[int, tuple[int, ...], Any], Array] = {}
 
     def __call__(self, slot: int, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Buffer number `slot` as an array of `shape`, content undefined."""
+        """Return buffer number `slot` as an array of `shape`, content undefined."""
         # A step asks for the same few shapes again and again: finding a view is cheaper than making one.
         view = self.views.get((slot, shape, dtype))
         return self._make(slot, shape, dtype) if view is None else view

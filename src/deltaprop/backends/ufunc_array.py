@@ -1,4 +1,4 @@
-"""Arrays of any library, as formulas written in NumPy's ufuncs see them.
+"""Lets formulas that are written in NumPy's ufuncs run on arrays of any library.
 
 The formulas of ``deltaprop.backends.numpy`` call ``np.exp(z, out=out)`` and the like. Where an array is not NumPy's,
 NumPy asks it what that means, by ``__array_ufunc__`` and ``__array_function__``. So one formula serves every library.
@@ -17,9 +17,9 @@ from numpy.typing import DTypeLike
 from deltaprop.backends.base import Array
 
 COMPARISONS = {np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal}
-#: Functions of NumPy that reduce an axis, and the ufuncs they reduce it by.
+#: Functions of NumPy that reduce an axis, with their ufuncs.
 REDUCTIONS: dict[Callable[..., Any], np.ufunc] = {np.sum: np.add, np.max: np.maximum}
-#: Whole numbers of as many bits with a sign; not every library computes with those without.
+#: Signed whole numbers in place of unsigned ones, with which not every library computes.
 SIGNED: dict[np.dtype[Any], np.dtype[Any]] = {
     np.dtype(np.uint32): np.dtype(np.int32),
     np.dtype(np.uint64): np.dtype(np.int64),
@@ -30,25 +30,25 @@ class Library(Protocol):
     """The primitives of `deltaprop.backends.composed.ComposedBackend` that a formula needs."""
 
     def asarray(self, array: Any, dtype: DTypeLike) -> Array:
-        """`array` as an array of the library."""
+        """Return `array` as an array of the library."""
 
     def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
-        """`array` in host memory."""
+        """Return `array` in host memory."""
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-        """A new array."""
+        """Make a new array."""
 
     def dtype_of(self, array: Array) -> np.dtype[Any]:
-        """NumPy's name for what an array holds."""
+        """Return the dtype of an array, as one of NumPy's."""
 
     def view(self, array: Array, dtype: DTypeLike) -> Array:
-        """The same memory as entries of another dtype."""
+        """Return the same memory as entries of another dtype."""
 
     def elementwise(self, function: np.ufunc, inputs: tuple[Array | float, ...], out: Array) -> None:
-        """A function entry by entry."""
+        """Write a function of the inputs into `out`, entry by entry."""
 
     def reduce(self, function: np.ufunc, array: Array, axis: int, out: Array) -> None:
-        """A function along an axis."""
+        """Write the sum or maximum along an axis into `out`."""
 
 
 class UfuncArray(NDArrayOperatorsMixin):
@@ -98,13 +98,13 @@ class UfuncArray(NDArrayOperatorsMixin):
         return NotImplemented
 
     def _like(self, ufunc: np.ufunc, inputs: tuple[Any, ...]) -> UfuncArray:
-        """A new array for a result."""
+        """Make a new array for a result."""
         shape = np.broadcast_shapes(*(x.shape for x in inputs if isinstance(x, UfuncArray)))
         dtype = np.dtype(bool) if ufunc in COMPARISONS else self.dtype
         return UfuncArray(self.library.empty(shape, dtype), self.library)
 
     def _operand(self, x: Any) -> Any:
-        """An input as the library takes it: an array of its own, or a number."""
+        """Return an input as the library takes it: an array of its own, or a number."""
         if isinstance(x, UfuncArray):
             return x.array
         if isinstance(x, np.ndarray | np.generic):
@@ -116,19 +116,19 @@ class UfuncArray(NDArrayOperatorsMixin):
         return UfuncArray(self.array[key], self.library)
 
     def view(self, dtype: DTypeLike) -> UfuncArray:
-        """The same memory as entries of another dtype, whole numbers with their sign."""
+        """Return the same memory as entries of another dtype; whole numbers get a sign."""
         return UfuncArray(self.library.view(self.array, _signed(np.dtype(dtype))), self.library)
 
     def fill(self, value: float) -> None:
-        """Every entry `value`."""
+        """Let every entry be `value`."""
         self.array[...] = value
 
     def argmin(self) -> int:
-        """The place of the smallest entry, or of the first that is not a number."""
+        """Return the place of the smallest entry, or of the first nan."""
         return int(self.library.to_numpy(self.array).argmin())
 
     def item(self, place: int) -> float:
-        """One entry, by its place."""
+        """Return one entry, by its place."""
         return float(self.array.reshape(-1)[place])
 
 

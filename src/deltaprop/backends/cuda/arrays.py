@@ -1,4 +1,4 @@
-"""Arrays of CUDA devices through CuPy: where they are, their memory, and what a device cannot do."""
+"""Arrays on CUDA devices, through CuPy: devices, memory, and what to do when a device refuses something."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from deltaprop.errors import BackendError
 
 
 class CupyArrays(DeviceBackend):
-    """Devices, arrays on them and their memory.
+    """Chooses devices, makes arrays there, and copies from and to them.
 
-    One object serves every thread. Its variants, of other precisions and devices, share what it has found out.
+    One object serves all threads. Its variants, for other precisions and devices, share what it has found out.
     """
 
     name = "cupy"
@@ -39,7 +39,7 @@ class CupyArrays(DeviceBackend):
         return self.variant(precision, self.device)
 
     def on_device(self, device: int | None) -> Self:
-        """That on the device of this number; by default on its own or, where there are several, on the current one."""
+        """The same backend on this device; by default on its own or, if there are several, on the current one."""
         count = self.cp.cuda.runtime.getDeviceCount()
         if device is None:
             if self.device is not None or count == 1:
@@ -50,7 +50,7 @@ class CupyArrays(DeviceBackend):
         return self.variant(self.precision, device if count > 1 else None)
 
     def variant(self, precision: Precision, device: int | None) -> Self:
-        """The same in another precision, on another device."""
+        """Return the same backend in another precision, on another device."""
         key = (precision, device)
         if key not in self._variants:
             variant = self._variants[key] = object.__new__(type(self))
@@ -75,7 +75,7 @@ class CupyArrays(DeviceBackend):
         return self._allocating(entries, dtype, lambda: self.cp.asarray(array, dtype=dtype, order="C"))
 
     def adopt(self, array: Any) -> Array:
-        """An array of another library on the device, its memory taken over by DLPack or a like protocol, not copied."""
+        """Return an array of another library as one of CuPy, by DLPack or a similar protocol; nothing is copied."""
         # Both protocols share memory; only the former is spoken by libraries without DLPack (Numba).
         interface = hasattr(array, "__cuda_array_interface__")
         return self.cp.asarray(array) if interface else self.cp.from_dlpack(array)
@@ -105,12 +105,12 @@ class CupyArrays(DeviceBackend):
         return array.sum(dtype=np.float64)
 
     def _allocating(self, entries: int, dtype: DTypeLike, make: Callable[[], Array]) -> Array:
-        """What `make` allocates on the device, or an error that says how much room there is.
+        """Call `make`, which allocates an array on the device.
 
         Raises
         ------
         MemoryError
-            If so many cannot be had, even once CuPy has given back what it holds unused.
+            If there is too little memory, even after CuPy has given back what it holds unused.
         """
         exhausted = self.cp.cuda.memory.OutOfMemoryError
         try:

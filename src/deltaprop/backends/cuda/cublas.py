@@ -30,10 +30,10 @@ from deltaprop.backends.cuda.tuning import DeviceWatch, fastest, tunes
 from deltaprop.backends.installed import is_installed
 from deltaprop.errors import BackendError
 
-#: What NVIDIA recommends for Hopper.
+#: Bytes of the workspace, as NVIDIA recommends for Hopper.
 WORKSPACE = 32 * 2**20
 BYTES = np.dtype(np.uint8)
-#: How many algorithms are timed a shape.
+#: How many algorithms are timed for each shape.
 GUESSES = 8
 #: How often the workspace is filled to keep the device busy for some 100 µs, in which the host gets ahead of it.
 FILLS = 16
@@ -55,7 +55,7 @@ class Products(ABC):
 
     #: Whether a CUDA graph can hold them.
     capturable: bool
-    #: What is raised where the library has no way to form a product, of which nothing has happened then.
+    #: Raised where the library cannot compute a product; nothing has been written then.
     errors: tuple[type[Exception], ...] = ()
 
     @abstractmethod
@@ -71,7 +71,7 @@ class Products(ABC):
         transpose_B: bool,
         keep: Scalar | None,
     ) -> None:
-        """Factor · op(A) op(B) into `out`; with `keep`, keep · out + factor · op(A) op(B).
+        """Write factor · op(A) op(B) into `out`; with `keep`, keep · out + factor · op(A) op(B).
 
         out : (…, m, n), A : (…, m, k) and B : (…, k, n), or the transpose of that. op(A) may have further rows and
         op(B) further columns, which are left out. Of 16-bit kinds they hold the bits, and `out` does where its dtype is
@@ -80,7 +80,7 @@ class Products(ABC):
 
 
 class CupyProducts(Products):
-    """By ``cupy.matmul``."""
+    """Multiplies by ``cupy.matmul``."""
 
     capturable = False
 
@@ -99,7 +99,7 @@ class CupyProducts(Products):
         transpose_B: bool,
         keep: Scalar | None,
     ) -> None:
-        """By CuPy in full precision; a product that is added to what is there is allocated."""
+        """Multiply in full precision; with `keep`, the product is allocated first."""
         if kind not in ("float32", "float64"):
             raise BackendError(
                 f"precision: a {kind} product needs cublasLt by nvmath-python; pip install 'deltaprop[cuda13]' "
@@ -114,12 +114,12 @@ class CupyProducts(Products):
 
 
 class NoAlgorithmError(RuntimeError):
-    """The heuristics of cublasLt find nothing for a product."""
+    """The heuristics of cublasLt find no algorithm for a product."""
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Handles of the descriptors of a product and of A, B and out, and the algorithm."""
+    """The descriptors of a product and of A, B and out, and the algorithm."""
 
     description: int
     layouts: tuple[int, int, int]
@@ -127,7 +127,7 @@ class Plan:
 
 
 class LtProducts(Products):
-    """By cublasLt, on the current device and stream.
+    """Multiplies by cublasLt, on the current device and stream.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ class LtProducts(Products):
         transpose_B: bool,
         keep: Scalar | None,
     ) -> None:
-        """One call of cublasLtMatmul."""
+        """Call cublasLtMatmul once."""
         device, stream = self.cp.cuda.Device().id, self.cp.cuda.get_current_stream()
         dtype = "float64" if kind == "float64" else "float32"  # of the factors
         on_device = not (keep is None or isinstance(keep, float))  # so that a graph can be replayed with another
@@ -213,7 +213,7 @@ class LtProducts(Products):
     def _planned(
         self, key: Any, out: Array, multiply: Callable[[int, Plan], None], stream: Any, workspace: int, *, kept: bool
     ) -> Plan:
-        """The plan of a shape that is new, and of all later products of that shape."""
+        """Find the plan of a new shape, for this and all later products of it."""
         with self._planning:  # another thread may just have made it
             if key not in self.plans:
                 guesses = 1 if stream.is_capturing() else self.guesses
@@ -231,7 +231,7 @@ class LtProducts(Products):
         *,
         kept: bool,
     ) -> Plan:
-        """That of several plans whose products take the shortest time."""
+        """Return the plan that takes the shortest time."""
         if len(plans) == 1:
             return plans[0]
         try:
@@ -249,7 +249,7 @@ class LtProducts(Products):
         return able[fastest(ways, DeviceWatch(self.cp, stream, delay))] if able else plans[0]
 
     def _works(self, multiply: Callable[[int, Plan], None], target: int, plan: Plan) -> bool:
-        """Whether cublasLt takes this guess of its own; its code is loaded by the way."""
+        """Whether cublasLt can run this plan, which it guessed; the call also loads the plan's code."""
         try:
             multiply(target, plan)
         except self.lt.cuBLASLtError:
@@ -262,7 +262,7 @@ class LtProducts(Products):
         return self.handles[device]
 
     def _number(self, value: float, dtype: str) -> int:
-        """The address of a number on the host."""
+        """Return the address of a number on the host."""
         if (value, dtype) not in self.numbers:
             self.numbers[value, dtype] = np.array(value, dtype)
         return self.numbers[value, dtype].ctypes.data
@@ -273,7 +273,7 @@ class LtProducts(Products):
         return self.address(self.on_device[device, value, dtype])
 
     def _plans(self, key: Any, guesses: int) -> list[Plan]:
-        """The descriptors of a product, each time with another of the algorithms that cublasLt guesses are good."""
+        """Return plans of one product, each with another algorithm that cublasLt guesses is good."""
         device, kind, of_result, A, B, out, transpose_A, transpose_B, on_device, *alignments = key
         lt = self.lt
         of_operands, of_factors, compute_type = KINDS[kind]
@@ -335,14 +335,14 @@ class LtProducts(Products):
 
 
 def _alignment(address: int) -> int:
-    """The largest power of two up to 256 that divides `address`."""
+    """Return the largest power of two up to 256 that divides `address`."""
     return min(address & -address, 256)
 
 
 def find_products(
     cp: Any, address: Callable[[Array], int], scratch: Callable[[str, int, np.dtype[Any]], Array]
 ) -> Products:
-    """The handle of our own where its bindings are installed and find the library, else CuPy's; see `LtProducts`.
+    """Return `LtProducts` where the bindings are installed and find the library, else `CupyProducts`.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Whether CuPy can be had here, and what to install where it cannot."""
+"""Imports CuPy, or says why it cannot be used here and what to install."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ INSTALL = "pip install 'deltaprop[cuda13]' (CUDA 13 drivers) or pip install 'del
 
 
 def import_cupy() -> Any:
-    """CuPy, where it is installed and a device answers.
+    """Import CuPy, and check that a device answers.
 
     Raises
     ------

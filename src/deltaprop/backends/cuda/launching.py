@@ -1,4 +1,4 @@
-"""Kernels of the CUDA backend: how they are loaded, given their arguments, and launched over arrays."""
+"""Kernels of the CUDA backend: loading them, passing arguments to them, launching them over arrays."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from deltaprop.backends.cuda.tiling import THREADS, over_columns
 BLOCKS_A_MULTIPROCESSOR = 16
 #: The same for kernels that add something up: each block leaves a part, and the last one adds up the parts.
 SUMMING_BLOCKS_A_MULTIPROCESSOR = 4
-#: The dtype of arrays that hold bfloat16, which NumPy has not: their bits.
+#: The dtype of arrays that hold the bits of bfloat16; NumPy has no dtype for it.
 BFLOAT16 = np.dtype(np.uint16)
 #: The address of an array that is not there.
 NULL = np.uintp(0)
 
 
 def number(value: Scalar, dtype: np.dtype[Any]) -> tuple[Any, Any]:
-    """The two arguments by which a kernel gets a number that the host knows, or that stands on the device."""
+    """Return the two kernel arguments for a number: its value if the host knows it, else its address on the device."""
     if isinstance(value, (int, float)):
         return dtype.type(value), NULL
     return dtype.type(0), value
 
 
 def kind_of(dtype: np.dtype[Any]) -> str:
-    """What the entries of an array are, as `deltaprop.backends.cuda.compiler` calls it."""
+    """Return the name of a dtype in `deltaprop.backends.cuda.compiler`."""
     return "bfloat16" if dtype == BFLOAT16 else dtype.name
 
 
 def _nothing(*arguments: Any, **options: Any) -> None:
-    """Stands for a kernel that is not to be launched."""
+    """Do nothing, in place of a kernel that must not be launched."""
 
 
 class Launching(CupyArrays):
@@ -86,12 +86,12 @@ class Launching(CupyArrays):
                 compile_files(wanted, architecture)
 
     def is_noting(self) -> bool:
-        """Whether kernels are only noted, to be compiled, and nothing is launched."""
+        """Whether `compile_for` is collecting kernels, so that nothing is launched."""
         return self._here.wanted is not None
 
     @property
     def multiprocessors(self) -> int:
-        """Of the current device."""
+        """The number of multiprocessors of the current device."""
         return self.shared_memory_limits()[2]
 
     def shared_memory_limits(self) -> tuple[int, int, int]:
@@ -104,11 +104,11 @@ class Launching(CupyArrays):
         return self._limits[device.id]
 
     def has_tensor_cores(self) -> bool:
-        """Whether the current device has some that multiply TF32 and bfloat16."""
+        """Whether the tensor cores of the current device multiply TF32 and bfloat16."""
         return int(self.cp.cuda.Device().compute_capability) >= 80
 
     def _blocks(self, wanted: int) -> tuple[int]:
-        """A one-dimensional grid of at most so many blocks as keep the device busy; kernels stride over the rest."""
+        """Return a one-dimensional grid: no more blocks than keep the device busy, for kernels stride over the rest."""
         return (min(wanted, BLOCKS_A_MULTIPROCESSOR * self.multiprocessors),)
 
     def _over_elements(self, file: str, function: str, dtype: np.dtype[Any], *arguments: Any, n: int) -> None:
@@ -134,16 +134,16 @@ class Launching(CupyArrays):
         self._kernel("hidden_delta", function, x.dtype)(tiling.grid(members), (32, 8), arguments)
 
     def _widths(self, *arrays: Array, sizes: tuple[int, ...] = (16, 8)) -> list[int]:
-        """Columns that a thread may take at once, the widest first: what fills so many bytes, or 1.
+        """Return how many columns a thread may read at once, the widest first: as many as fill `sizes` bytes, or 1.
 
-        Rows of all arrays have to begin where so many bytes may be read.
+        A width needs the rows of all arrays to begin at a multiple of its bytes.
         """
         itemsize = int(arrays[0].itemsize)
         fitting = [size // itemsize for size in sizes if self.rows_begin_at(size, *arrays)]
         return [*(width for width in fitting if width > 1), 1]
 
     def bytes_a_copy(self, *arrays: Array) -> int:
-        """How many bytes at a time rows may be copied: as many as those of all arrays begin at multiples of."""
+        """Return how many bytes of a row can be copied at a time: the rows of all arrays begin at multiples of it."""
         fitting = (size for size in (16, 8) if self.rows_begin_at(size, *arrays))
         return next(fitting, int(arrays[0].itemsize))
 
@@ -153,16 +153,16 @@ class Launching(CupyArrays):
         return all(place % size == 0 for place in places)
 
     def _parts(self, members: int, rows: int, columns: int, dtype: np.dtype[Any]) -> tuple[Array, Array]:
-        """Where slices of rows leave their sums, and the tickets by which a tile's last block is known.
+        """Return a buffer for the sums of slices of rows, and the tickets that tell which block of a tile is the last.
 
-        As many as however many slices and tiles need: a launch with fewer rows needs no more. So buffers whose
-        addresses a graph holds are not replaced when the last minibatch, which is smaller, comes after it.
+        Both are large enough for any number of slices and tiles. So the buffers whose addresses a graph holds are not
+        replaced when a smaller minibatch comes after it.
         """
         slices = min(-(-rows // 8), SUMMING_BLOCKS_A_MULTIPROCESSOR * self.multiprocessors)
         return self._scratch("partial", members * slices * columns, dtype), self._tickets(members * columns + 1)
 
     def _scratch(self, purpose: str, size: int, dtype: np.dtype[Any]) -> Array:
-        """A buffer for intermediate results; one a thread, device and stream, so that none is shared in flight."""
+        """Return a buffer for intermediate results; each thread, device and stream has its own."""
         buffers = self._here.buffers
         key = (purpose, dtype, self.cp.cuda.Device().id, self.cp.cuda.get_current_stream().ptr)
         buffer = buffers.get(key)
@@ -171,13 +171,13 @@ class Launching(CupyArrays):
         return self._kept(buffer)
 
     def _kept(self, buffer: Array) -> Array:
-        """`buffer`, kept as long as the graph that is being captured, if one is: a larger one may take its place."""
+        """Return `buffer`, and keep it as long as the graph that is being captured, even if it is replaced."""
         if self._here.captured is not None:
             self._here.captured.append(buffer)
         return buffer
 
     def _tickets(self, count: int) -> Array:
-        """At least so many counters that are 0 between launches, for ``kernels/cuda/last_block.cuh``; as `_scratch`."""
+        """Return at least `count` counters, 0 between launches, for ``kernels/cuda/last_block.cuh``; as `_scratch`."""
         buffers = self._here.buffers
         key = ("tickets", None, self.cp.cuda.Device().id, self.cp.cuda.get_current_stream().ptr)
         if key not in buffers or buffers[key].size < count:

@@ -13,7 +13,7 @@ from deltaprop.backends.cuda.tiling import THREADS, power_of_two
 
 
 class PhiloxStream:
-    """The key of the generator, and how many of its 32-bit numbers have been drawn."""
+    """A stream of random numbers: the key of the generator, and how many 32-bit numbers have been drawn."""
 
     def __init__(self, *key: np.uint64) -> None:
         self.key = key
@@ -21,7 +21,7 @@ class PhiloxStream:
 
 
 class Learning(Launching):
-    """What a step of training does before and after the layers."""
+    """Gathers the minibatch before the layers of a step, and updates the parameters after them."""
 
     # -- learning -----------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The formulas of a layer by a product of the library and a kernel of our own behind it."""
+"""The formulas of a layer, each by a matrix product of the library and a kernel of our own after it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class LibraryLayers(MatrixProducts):
     def library_affine_activation(
         self, A: Array, W: Array, b: Array, activation: str, Z: Array, out: Array, mask: Array | None
     ) -> None:
-        """`affine_activation` by the library's product and a kernel for what follows it."""
+        """Compute `affine_activation` by the library's product and a kernel after it."""
         self.product(A, W, out=Z, transpose_B=True)
         self._bias_activation(Z, b, activation, out, mask)
 
     def _bias_activation(self, Z: Array, b: Array, activation: str, out: Array, mask: Array | None = None) -> None:
-        """Z + b into `Z` and g of it into `out`, which may be `Z` where g is the identity."""
+        """Write Z + b into `Z` and g(Z + b) into `out`; `out` may be `Z` where g is the identity."""
         rows, columns = Z.shape[-2:]
         members = Z.size // (rows * columns)
         b_stride = np.int64(b.strides[0] // b.itemsize if b.ndim > 1 else 0)
@@ -56,7 +56,7 @@ class LibraryLayers(MatrixProducts):
         bias_gradient: Array | None = None,
         keep: float = 0.0,
     ) -> None:
-        """`output_delta` where z and a are there."""
+        """Compute `output_delta` from z and a, which have been computed."""
         (rows, columns), dtype = Z.shape, Z.dtype
         wanted = () if out is NULL else (out,)
         widths = self._widths(Z, A, Y, *wanted, sizes=(16,))
@@ -98,7 +98,7 @@ class LibraryLayers(MatrixProducts):
         mask: Array | None,
         keep: float,
     ) -> None:
-        """`hidden_delta` by the library's product and a kernel for what follows it."""
+        """Compute `hidden_delta` by the library's product and a kernel after it."""
         self.product(delta, W, out=out, of_delta=True)
         arrays = (out, Z, NULL if mask is None else mask)
         self._over_columns(f"hidden_delta_{activation}", arrays, out, bias_gradient, keep)

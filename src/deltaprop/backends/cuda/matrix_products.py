@@ -1,4 +1,4 @@
-"""Matrix products of the CUDA backend in its precision; operands in 16 bits; which of several ways is the fastest."""
+"""Matrix products of the CUDA backend: their precision, operands in 16 bits, and the fastest of several ways."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from deltaprop.backends.cuda.thread_state import Narrowed
 from deltaprop.backends.cuda.tiling import THREADS, power_of_two
 from deltaprop.backends.cuda.tuning import GraphWatch, fastest, tunes
 
-#: What the products of a precision are called in `deltaprop.backends.cuda.cublas`.
+#: The name of each precision in `deltaprop.backends.cuda.cublas`.
 KIND_OF_PRECISION = {"tf32": "tf32", "bf16": "bfloat16", "fp16": "float16"}
-#: By what δ is multiplied for a float16 product: entries from 1.5e-11 (as a subnormal number) to 16 have room then.
+#: The factor of δ in a float16 product: entries from 1.5e-11 (as a subnormal number) to 16 then fit into float16.
 DELTA_SCALE = 4096.0
 
 
 class MatrixProducts(Streams):
-    """Multiplies by cublasLt, or by CuPy where that cannot be had."""
+    """Multiplies by cublasLt, or by CuPy where there is no cublasLt."""
 
     @property
     def products(self) -> Products:
-        """What multiplies matrices, found when first asked for."""
+        """The library that multiplies matrices; the first access finds it."""
         if self._found.products is None:
             with self._found.lock:
                 if self._found.products is None:
@@ -48,11 +48,11 @@ class MatrixProducts(Streams):
         keep: Scalar | None = None,
         of_delta: bool = False,
     ) -> None:
-        """op(A) op(B), or keep · out + op(A) op(B), into `out`, in the precision of this backend.
+        """Write op(A) op(B), or keep · out + op(A) op(B), into `out`, in the precision of this backend.
 
-        Where A is a δ (`of_delta`), it is scaled up on its way into float16, which has no room for small numbers, and
-        the product down again. Operands and result may be bfloat16 already, and then have to be filled up as
-        `operand` fills them up; where A is not transposed, B are weights.
+        Where A is a δ (`of_delta`), it is scaled up on its way into float16, whose range is small, and the product is
+        scaled down again. Operands and result may be bfloat16 already; then they need the padding of `operand`. Where
+        A is not transposed, B are weights.
         """
         kind, factor = str(out.dtype.name), 1.0
         if self.precision != "fp32" and kind != "float64":
@@ -77,7 +77,7 @@ class MatrixProducts(Streams):
     # -- operands in 16 bits ------------------------------------------------------------------------------------
 
     def _narrow(self, kind: str, purpose: str, x: Array, scale: float, *, weights: bool = False) -> Array:
-        """`x` · `scale` in 16 bits, filled up, in a buffer that the next product overwrites unless `narrowed_once`."""
+        """Return `x` · `scale` in 16 bits, padded; the next product overwrites it, except in `narrowed_once`."""
         if x.dtype == BFLOAT16:
             return x
         narrowed, shape = self._here.narrowed, padded_shape(x.shape, weights=weights)
@@ -99,7 +99,7 @@ class MatrixProducts(Streams):
         return out
 
     def _narrow_rows(self, kind: str, x: Array, scale: np.generic, out: Array) -> None:
-        """The same where rows are filled up: some threads a row."""
+        """Do the same for rows with padding: several threads take a row."""
         rows, threads = out.size // out.shape[-1], min(THREADS, power_of_two(out.shape[-1] // ENTRIES))
         sizes = (*x.shape[-2:], *out.shape[-2:], threads.bit_length() - 1, self.rows_begin_at(16, x))
         arguments = (x, scale, out, *map(np.int32, sizes), np.int64(rows))
@@ -108,9 +108,10 @@ class MatrixProducts(Streams):
 
     @contextmanager
     def narrowed_once(self, narrowed: Narrowed) -> Iterator[None]:
-        """Inside, an array that stays as it is until its last product of float32 is turned into 16 bits once.
+        """Turn each float32 operand into 16 bits once inside, not before every product.
 
-        So it is in a step, whose weights are last written by what reads them no more.
+        The arrays must not change between their products. In a training step they do not: the update, which writes the
+        weights, comes after all products.
         """
         narrowed.valid.clear()
         narrowed.stream = self.cp.cuda.get_current_stream().ptr  # what another stream makes may not be there in time
@@ -132,9 +133,9 @@ class MatrixProducts(Streams):
         return self.products.capturable and GRAPHS not in self._found.failed
 
     def fastest_way(self, ways: Mapping[str, Callable[[], None]]) -> str:
-        """The name of the one that takes the device the shortest time; they only launch work on the current stream.
+        """Return the name of the way that takes the device the shortest time; ways only launch on the current stream.
 
-        With ``DELTAPROP_TUNE=0`` in the environment, or where nothing can be captured, it is the first.
+        It is the first way with ``DELTAPROP_TUNE=0`` in the environment, and where nothing can be captured.
         """
         first, can_be_timed = next(iter(ways)), tunes() and self.captures
         if not can_be_timed:

@@ -1,4 +1,4 @@
-"""Operations that know no member axis, or not every way in which one may lie, taken member by member."""
+"""Calls an operation once for each member, where its kernel takes no member axis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the host tells the device before a launch: several arrays by one copy, through memory that is kept."""
+"""Copies several small arrays to the device at once, before a launch, through page-locked memory that is kept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ALIGNMENT = 16
 
 
 class Message:
-    """Arrays on the device, and their twins in page-locked memory, from which all are written by one copy.
+    """Arrays on the device with twins in page-locked memory; one copy writes them all.
 
     The host does not wait for that copy, but before it writes into the twins again.
 
@@ -52,7 +52,7 @@ class Message:
         )
 
     def send(self, **values: ArrayLike | None) -> None:
-        """Write these arrays on the current stream; those that are None or not named are written as they were last."""
+        """Write these arrays on the current stream; arrays that are None or not named keep their last values."""
         self.backend.wait_on_host(self._copied)
         for name, value in values.items():
             if value is not None:
@@ -60,7 +60,7 @@ class Message:
         self._copied = self.backend.send(self._on_host, self._on_device, self._copied)
 
     def __del__(self) -> None:
-        """Let nobody else have page-locked memory that a copy is still to read."""
+        """Wait before the page-locked memory is freed: a copy may still have to read it."""
         if not sys.is_finalizing():
             with suppress(*self.backend.device_errors):  # a device that does nothing more reads nothing more
                 self.backend.wait_on_host(self._copied)

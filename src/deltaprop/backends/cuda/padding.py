@@ -1,4 +1,4 @@
-"""How 16-bit operands of matrix products are filled up with zeros, so that their rows begin at multiples of 16 bytes.
+"""Pads 16-bit operands of matrix products with zeros, so that their rows begin at multiples of 16 bytes.
 
 The kernels of cublasLt for Hopper load tiles by the tensor memory accelerator, which takes no other rows; without them
 a product takes two to four times as long. Zeros add nothing to a sum, so widths are simply taken to be larger: weights
@@ -12,11 +12,11 @@ ENTRIES = 8
 
 
 def padded(size: int) -> int:
-    """The width that takes the place of `size`."""
+    """Return the width with padding."""
     return -(-size // ENTRIES) * ENTRIES
 
 
 def padded_shape(shape: tuple[int, ...], *, weights: bool) -> tuple[int, ...]:
-    """The shape that takes the place of (…, rows, columns)."""
+    """Return the shape of a 16-bit copy of (…, rows, columns)."""
     *lead, rows, columns = shape
     return (*lead, padded(rows) if weights else rows, padded(columns))

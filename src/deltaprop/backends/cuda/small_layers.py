@@ -23,16 +23,16 @@ from deltaprop.backends.kernel_names import activation_number, loss_number
 #: Units of an output layer that the lanes of a warp can hold, and rows up to which its kernel is tried: the weight
 #: gradient that goes with it has few blocks, each of which walks all rows.
 MOST_OUTPUTS, MOST_OUTPUT_ROWS = 32, 1024
-#: Multiplications of a product above which the library is not challenged.
+#: Multiplications of a product; above that only the library is used.
 MOST_MULTIPLICATIONS = 2**27
-#: Rows of the output layer a block, which is the only tile there is of it.
+#: Rows of the output layer that a block takes; its kernel has this one tile.
 OUTPUT_ROWS = 4
-#: The way by the library, and kernels of the backend's own after it.
+#: The name of the way by the library's product and a kernel after it.
 LIBRARY = "library"
 
 
 class Tile(NamedTuple):
-    """What a block takes of a result: rows by columns.
+    """The part of a result that a block computes: rows by columns.
 
     Where tensor cores form the products, a warp takes so many entries of the sum (`depth`) at a time; else that is 0.
     """
@@ -43,15 +43,15 @@ class Tile(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As in the names of the kernels."""
+        """Its part of a kernel's name."""
         return f"{'tensor_' if self.depth else ''}{self.rows}x{self.columns}"
 
     def grid(self, rows: int, columns: int) -> tuple[int]:
-        """The grid of blocks for a result."""
+        """Return the grid of blocks for a result."""
         return (-(-rows // self.rows) * -(-columns // self.columns),)
 
     def warps(self, length: int) -> int:
-        """Of a block by tensor cores, among which a sum of `length` is split.
+        """Return the warps of a block by tensor cores; a sum of `length` is split among them.
 
         There are no more than the kernels have room for, and a thread for every four results.
         """
@@ -59,11 +59,11 @@ class Tile(NamedTuple):
         return min(most, max(self.rows * self.columns // 128, -(-length // self.depth)))
 
 
-#: By formula, those that there are kernels of.
+#: The tiles of each formula that have a kernel.
 FORWARD_TILES = (Tile(8, 8), Tile(8, 4), Tile(4, 4), Tile(32, 16, 32), Tile(16, 16, 64))
 DELTA_TILES = (Tile(4, 128), Tile(2, 128), Tile(16, 32, 32), Tile(32, 32, 32))
 GRADIENT_TILES = (Tile(8, 128), Tile(4, 128), Tile(32, 32, 32))
-#: Of a block of ``small_gradient.cu`` by tensor cores.
+#: Warps of a block of ``small_gradient.cu`` by tensor cores.
 GRADIENT_WARPS = 4
 OUTPUT_TILES = (Tile(OUTPUT_ROWS, MOST_OUTPUTS),)
 #: Precisions whose products tensor cores may form.
@@ -71,7 +71,7 @@ TENSOR_PRECISIONS = ("tf32", "bf16")
 
 
 class Affine(NamedTuple):
-    """A call of `affine_activation` that may be the one of the output layer."""
+    """The arguments of an `affine_activation` that may be the output layer."""
 
     A: Array
     W: Array
@@ -84,7 +84,7 @@ class Affine(NamedTuple):
 
 @dataclass
 class Sums:
-    """What the weight gradient's kernel adds up besides, for no kernel waits for it: δ, and what the rows cost."""
+    """Sums that the weight gradient's kernel adds up as well, for no kernel waits for them: of δ and of the costs."""
 
     bias_gradient: Array | None
     keep: float
@@ -93,7 +93,7 @@ class Sums:
 
 
 class SmallLayers:
-    """The small kernels of a backend, and which shapes are theirs.
+    """Launches the small kernels of a backend, for the shapes where they are the fastest.
 
     Attributes
     ----------
@@ -113,7 +113,7 @@ class SmallLayers:
     # -- the four formulas --------------------------------------------------------------------------------------
 
     def affine_activation(self, layer: Affine) -> bool:
-        """Whether the layer was launched here, or is held back."""
+        """Launch the layer, or hold it back; False if the library has to compute it."""
         self.flush()
         if layer.mask is None and layer.W.ndim == 2 and layer.W.shape[0] <= MOST_OUTPUTS:
             self.held = layer
@@ -121,7 +121,7 @@ class SmallLayers:
         return self._affine(layer)
 
     def flush(self) -> None:
-        """Launch the layer that is held back: it was not the output layer."""
+        """Launch the layer that is held back, for it was not the output layer."""
         layer, self.held = self.held, None
         if layer is not None:
             self._launch(layer)
@@ -162,7 +162,7 @@ class SmallLayers:
         bias_gradient: Array | None,
         keep: float,
     ) -> bool:
-        """Whether the output layer and its δ were launched here; else its z and a are there."""
+        """Launch the output layer and its δ; if False, only z and a of the layer have been computed."""
         layer, self.held = self.held, None
         if layer is None:
             return False
@@ -209,7 +209,7 @@ class SmallLayers:
         mask: Array | None,
         keep: float,
     ) -> bool:
-        """Whether δ of the layer was launched here."""
+        """Launch δ of the layer; False if the library has to compute it."""
         if not (self._fits(delta, W) and delta.dtype == out.dtype):
             return False
 
@@ -228,7 +228,7 @@ class SmallLayers:
         return tile is not None
 
     def weight_gradient(self, delta: Array, A: Array, out: Array, keep: Scalar | None) -> bool:
-        """Whether Σ δ aᵀ was launched here; what else was to be added up of this δ is in either case."""
+        """Launch Σ δ aᵀ; False if the library has to compute it. The other sums of this δ are launched in any case."""
         sums = self.sums.pop(self.backend.address(delta), None)
 
         def ours(tile: Tile, out: Array, sums: Sums | None = None) -> None:
@@ -305,18 +305,18 @@ class SmallLayers:
     # -- choosing -----------------------------------------------------------------------------------------------
 
     def _fits(self, rows: Array, weights: Array) -> bool:
-        """Whether the product of a minibatch's rows with W, or the gradient of W, is one of matrices, and small.
+        """Whether the product of a minibatch's rows with W, or the gradient of W, is a product of two small matrices.
 
         All products of a layer have the same answer: the weight gradient has to add up what its δ left to it.
         """
         return bool(rows.ndim == weights.ndim == 2 and rows.shape[0] * weights.size <= MOST_MULTIPLICATIONS)
 
     def _packed(self, *arrays: Array) -> bool:
-        """Whether all rows of all begin at a multiple of four entries."""
+        """Whether the rows of all arrays begin at multiples of four entries."""
         return all(self.backend.rows_begin_at(4 * int(array.itemsize), array) for array in arrays)
 
     def _tensor_cores(self, *arrays: Array | None) -> bool:
-        """Whether tensor cores may form a product whose results are `arrays`."""
+        """Whether tensor cores can compute a product with these results."""
         backend = self.backend
         floats = all(array is None or array.dtype != np.float64 for array in arrays)
         return floats and backend.precision in TENSOR_PRECISIONS and backend.has_tensor_cores()
@@ -329,7 +329,7 @@ class SmallLayers:
         library: Callable[..., None] | None,
         *results: Array | None,
     ) -> Tile | None:
-        """The tile of the fastest way by the clock of the device, None for the library's way.
+        """Time all ways on the device; return the tile of the fastest one, None for the library's.
 
         The results of the trials go elsewhere.
         """

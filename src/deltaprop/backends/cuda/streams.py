@@ -1,4 +1,4 @@
-"""Streams and events of the CUDA backend, copies that do not wait, and steps captured as CUDA graphs."""
+"""Streams and events of the CUDA backend, copies that the host does not wait for, and CUDA graphs."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from deltaprop.backends.base import Array
 from deltaprop.backends.cuda.launching import Launching
 from deltaprop.backends.cuda.thread_state import Aside
 
-#: What warnings call graphs.
+#: The name of graphs in warnings.
 GRAPHS = "capturing a step as a CUDA graph"
 
 
 @dataclass
 class Captured:
-    """A graph, and the scratch that it holds the addresses of."""
+    """A graph, and the scratch whose addresses it holds."""
 
     graph: Any
     scratch: list[Array]
 
     def launch(self, stream: Any) -> None:
-        """Run it on `stream`."""
+        """Run the graph on `stream`."""
         self.graph.launch(stream)
 
 
 class Streams(Launching):
-    """What is launched when: on which stream, after which event, now or as part of a graph."""
+    """Decides when a launch runs: on which stream, after which event, now or as part of a graph."""
 
     # -- copies and events --------------------------------------------------------------------------------------
 
@@ -77,7 +77,7 @@ class Streams(Launching):
             self._after(callers, stream)
 
     def _after(self, stream: Any, other: Any) -> None:
-        """What is launched on `stream` from now on waits for what has been launched on `other`."""
+        """Let `stream` wait for everything launched on `other` so far."""
         stream.wait_event(other.record(self.cp.cuda.Event(disable_timing=True)))
 
     @contextmanager
@@ -90,7 +90,7 @@ class Streams(Launching):
             self._here.aside = None
 
     def _fork(self) -> None:
-        """Launch the weight gradient that is held back, if there is one, on the other stream."""
+        """Launch the weight gradient that is held back, if there is one, on the stream beside."""
         aside = self._here.aside
         if aside is not None and aside.held is not None:
             self._after(aside.stream, self.cp.cuda.get_current_stream())
@@ -99,7 +99,7 @@ class Streams(Launching):
             aside.held, aside.running = None, True
 
     def _join(self) -> None:
-        """Launch it on the current stream, which then waits for those on the other."""
+        """Launch it on the current stream, and let that wait for the stream beside."""
         aside = self._here.aside
         if aside is None:
             return

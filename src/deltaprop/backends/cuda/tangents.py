@@ -10,7 +10,7 @@ from deltaprop.backends.cuda.library_layers import LibraryLayers
 
 
 class Tangents(LibraryLayers):
-    """The tangents of each operation of a layer."""
+    """Computes the tangent of each operation of a layer."""
 
     def affine_tangent(
         self, A: Array, dA: Array | None, W: Array, dW: Array | None, db: Array | None, out: Array

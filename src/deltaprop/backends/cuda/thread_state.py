@@ -1,4 +1,4 @@
-"""What a thread has to itself while it uses the CUDA backend, and what all threads and variants share."""
+"""State of the CUDA backend: what each thread has to itself, and what all threads share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deltaprop.backends.cuda.cublas import Products
 
 @dataclass
 class Narrowed:
-    """Copies in 16 bits, by address of what they are copies of, shape and scale, and which of them are up to date."""
+    """Copies in 16 bits, by the address of the original, shape and scale; `valid` says which are up to date."""
 
     buffers: dict[tuple[int, tuple[int, ...], float], Array] = field(default_factory=dict)
     valid: set[tuple[int, tuple[int, ...], float]] = field(default_factory=set)
@@ -22,7 +22,7 @@ class Narrowed:
 
 @dataclass
 class Aside:
-    """A stream beside the current one, what is to be launched on one of the two, and whether anything runs there."""
+    """A stream beside the current one, a launch that is held back, and whether anything runs on the stream."""
 
     stream: Any
     held: Callable[[], None] | None = None
@@ -38,12 +38,12 @@ class Belongings:
 
 
 class Loan:
-    """What a thread has of these until it ends and the next has them: there are as many as there were threads at once.
+    """Lends `Belongings` to a thread until the thread ends; then the next thread gets them.
 
     Parameters
     ----------
     idle : list of Belongings
-        Of threads that have ended.
+        Left by threads that have ended.
     """
 
     def __init__(self, idle: list[Belongings]) -> None:
@@ -58,14 +58,14 @@ class Loan:
 
 
 class Here(threading.local):
-    """What a thread has to itself: scratch and streams, and what the contexts it is in have set."""
+    """The state of one thread: its scratch and streams, and what the context managers around it have set."""
 
     def __init__(self, idle: list[Belongings]) -> None:
         self.loan = Loan(idle)
         self.buffers, self.streams = self.loan.lent.buffers, self.loan.lent.streams
-        #: The buffers that a graph uses which is being captured.
+        #: The buffers used by the graph that is being captured.
         self.captured: list[Array] | None = None
-        #: The files that a step needs and that are not loaded, while it is taken without being launched.
+        #: The kernel files that a step needs, while `compile_for` collects them and launches nothing.
         self.wanted: set[tuple[str, str, tuple[str, ...]]] | None = None
         self.step: Array | None = None
         self.narrowed: Narrowed | None = None
@@ -76,9 +76,9 @@ class Here(threading.local):
 
 @dataclass
 class Found:
-    """What is found out once for the backends of all precisions and devices."""
+    """What is found out once, for the backends of all precisions and devices."""
 
     products: Products | None = None
-    #: What has failed on a device, and is done without.
+    #: Names of what has failed on a device and is no longer used.
     failed: set[str] = field(default_factory=set)
     lock: Any = field(default_factory=threading.Lock)

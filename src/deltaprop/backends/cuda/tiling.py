@@ -1,4 +1,6 @@
-"""How launches cover arrays of (members, rows, columns): see ``column_tiles.cuh`` and ``row_team.cuh`` in ``kernels/``.
+"""Cuts arrays of (members, rows, columns) into the blocks of a launch.
+
+See ``column_tiles.cuh`` and ``row_team.cuh`` in ``kernels/cuda/``.
 
 A memory-bound kernel of a small array takes as long as its longest chain of loads, of a large one as long as memory
 does. So small arrays are spread over the whole device, each thread with few rows, and large ones cut into no more
@@ -13,13 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Threads of a block, and those of them that make a warp.
+#: Threads of a block, and of a warp.
 THREADS, WARP = 256, 32
-#: Rows of a thread whose loads are on their way together.
+#: Rows that a thread loads at the same time.
 IN_FLIGHT = 4
-#: Entries for each multiprocessor up to which columns are added up by one block each, without slices of rows.
+#: Up to so many entries for each multiprocessor, one block adds up a column alone, without slices of rows.
 ENTRIES_IN_ONE_SLICE = 2**14
-#: Bytes of a row that memory moves at least.
+#: The least bytes of a row that memory moves.
 SECTOR = 32
 #: Packs of columns that each thread of a team holds: ``HELD`` in ``row_team.cuh``.
 HELD = 4
@@ -52,11 +54,11 @@ class Tiling:
     rows_per_block: int
 
     def grid(self, members: int) -> tuple[int, int]:
-        """Only its first number may be large."""
+        """Return the grid, whose first number alone may be large."""
         return self.tiles * members, self.slices
 
     def sizes(self) -> tuple[np.int32, ...]:
-        """As kernels take them."""
+        """Return the sizes as arguments of a kernel."""
         log2_lanes = self.lanes.bit_length() - 1
         sizes = (self.rows, self.columns, self.tiles, self.rows_per_block, log2_lanes, self.width)
         return tuple(np.int32(size) for size in sizes)
@@ -73,7 +75,7 @@ def over_columns(
     sums: bool,
     alone: int = 1,
 ) -> Tiling:
-    """For threads that stay in their columns.
+    """Cut an array for threads that stay in their columns.
 
     Parameters
     ----------
@@ -106,7 +108,7 @@ def over_columns(
 
 
 def _in_one_slice(rows: int, columns: int, widths: Sequence[int], itemsize: int, multiprocessors: int) -> Tiling | None:
-    """Blocks so narrow that each thread has its rows on their way together, if there are such."""
+    """Return blocks so narrow that each thread loads all its rows at once, if there are such."""
     width = widths[0]
     lanes = min(WARP, power_of_two(columns // width))
     while True:
@@ -120,7 +122,7 @@ def _in_one_slice(rows: int, columns: int, widths: Sequence[int], itemsize: int,
 def over_rows(
     rows: int, columns: int, widths: Sequence[int], multiprocessors: int, blocks: int, *, alone: int = 1
 ) -> Tiling:
-    """For teams of threads, each of which has one row at a time.
+    """Cut an array for teams of threads, where a team takes one row at a time.
 
     Parameters
     ----------
@@ -147,7 +149,7 @@ def over_rows(
 def _sliced(
     rows: int, columns: int, width: int, lanes: int, tiles: int, at_a_time: int, most: int, alone: int
 ) -> Tiling:
-    """At most so many slices, of as many rows as a block takes at a time or a multiple of them."""
+    """Return `most` slices or fewer; their rows are a multiple of what a block takes at a time."""
     turns = -(-rows // at_a_time)
     most = 1 if tiles == 1 and turns <= alone else most
     rows_per_block = -(-turns // most) * at_a_time
@@ -155,5 +157,5 @@ def _sliced(
 
 
 def power_of_two(n: int) -> int:
-    """The least that is not below n."""
+    """Return the least power of two that is at least n."""
     return 1 << (n - 1).bit_length()

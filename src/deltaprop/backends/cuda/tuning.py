@@ -1,4 +1,4 @@
-"""Which of several ways to compute the same is the fastest on the device, found out by timing them there."""
+"""Times several ways to compute the same on the device, and finds the fastest."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any, Protocol
 
 Way = Callable[[], None]
 
-#: By what part of its time another way has to beat the first, so that noise alone does not make the choice.
+#: A way has to beat the first by this part of its time, so that noise alone does not choose.
 MARGIN = 0.05
 #: Seconds beyond which a way is timed once; and what the launches of shorter ones, of which so many at most follow one
 #: another, are to come to.
 LONG, TOGETHER, MOST_LAUNCHES = 1e-3, 100e-6, 6
 #: How often the ways are timed, and by what factor one may be slower than the best and is timed again.
 ROUNDS, HOPEFUL = 3, 1.25
-#: Seconds by which a launch from an idle stream may seem to take longer than it does.
+#: A launch from an idle stream may seem to take this many seconds longer than it does.
 LAUNCH = 20e-6
 
 
@@ -37,14 +37,14 @@ class Watch(Protocol):
     """Times ways on the device, in seconds a launch."""
 
     def once(self, way: Way) -> float:
-        """Of one launch, with the time the host takes for it."""
+        """Time one launch, with the time that the host takes for it."""
 
     def many(self, way: Way, launches: int) -> float:
-        """Of so many launches, without the time of the host."""
+        """Time so many launches, without the time of the host; return the seconds of one."""
 
 
 def fastest(ways: Sequence[Way], watch: Watch) -> int:
-    """Which of `ways` is the fastest; the first, unless another beats it by more than `MARGIN`.
+    """Return the number of the fastest way: the first, unless another beats it by more than `MARGIN`.
 
     Each has been launched before.
     """
@@ -80,11 +80,11 @@ class DeviceWatch:
         self.cp, self.stream, self.delay = cp, stream, delay
 
     def once(self, way: Way) -> float:
-        """From an idle stream."""
+        """Time one launch on an idle stream."""
         return self._timed(way, 1)
 
     def many(self, way: Way, launches: int) -> float:
-        """After a delay and a launch that is not timed, which brings the operands back into the cache."""
+        """Time launches after a delay and an untimed launch, which brings the operands back into the cache."""
         self.delay()
         way()
         return self._timed(way, launches)
@@ -119,11 +119,11 @@ class GraphWatch(DeviceWatch):
         self.graphs: dict[tuple[Way, int], Any] = {}
 
     def once(self, way: Way) -> float:
-        """As one of many, for the host launches nothing that is timed."""
+        """Time one launch as `many` does: the host takes no part in a graph."""
         return self.many(way, 1)
 
     def many(self, way: Way, launches: int) -> float:
-        """After a replay that is not timed."""
+        """Time a graph of so many launches, after an untimed replay."""
 
         def body() -> None:
             for _ in range(launches):

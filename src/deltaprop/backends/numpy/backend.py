@@ -23,7 +23,7 @@ THREADED_PRODUCTS, THREADED_ENTRIES = 2**17, 2**12
 
 
 def _multiply(A: Array, B: Array, out: Array) -> None:
-    """A B into `out`, member by member where there are members; signals are heard between the parts of a large one."""
+    """Write A B into `out`, a large one in parts, between which Python hears signals."""
     if out.size * A.shape[-1] > MOST_PRODUCTS and (out.ndim > 2 or len(out) > 1):
         if out.ndim > 2:
             for k, own in enumerate(out):
@@ -42,14 +42,14 @@ def _multiply(A: Array, B: Array, out: Array) -> None:
 
 
 class NumpyScratch(Scratch):
-    """The same with vectors of ones, by which a product adds up rows."""
+    """Scratch with vectors of ones; a product with ones adds up rows."""
 
     def __init__(self) -> None:
         super().__init__(np.empty)
         self.vectors: dict[Any, np.ndarray[Any, Any]] = {}
 
     def ones(self, size: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-        """A vector of ones."""
+        """Return a vector of ones."""
         ones = self.vectors.get(dtype)
         if ones is None or ones.size < size:
             ones = self.vectors[dtype] = np.ones(size, dtype)
