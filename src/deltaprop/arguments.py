@@ -1,4 +1,4 @@
-"""Checks that arguments of many functions share: the error names the argument, what was expected and what was seen."""
+"""Checks that many functions share: an error names the argument, what was expected and what was seen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 
 def check_choice(name: str, value: Any, choices: Any) -> Any:
-    """`value`, if it is one of `choices`, a Literal of strings.
+    """Return `value` if it is one of `choices`, a Literal of strings.
 
     Raises
     ------
@@ -26,12 +26,12 @@ def check_choice(name: str, value: Any, choices: Any) -> Any:
 
 
 def check_whole_number(name: str, value: Any, *, least: int) -> int:
-    """`value` as an int of at least `least`.
+    """Return `value` as an int of at least `least`.
 
     Raises
     ------
     TypeError
-        If it is no whole number; neither True nor False is one.
+        If it is not a whole number; True and False are not whole numbers.
     ValueError
         If it is smaller.
     """
@@ -55,12 +55,12 @@ def check_number(
     most: float = math.inf,
     below: float = math.inf,
 ) -> float:
-    """`value` as a finite float of at least `least`, greater than `above`, at most `most` and less than `below`.
+    """Return `value` as a finite float of at least `least`, greater than `above`, at most `most` and less than `below`.
 
     Raises
     ------
     TypeError
-        If it is no real number; neither True nor False is one.
+        If it is not a real number; True and False are not numbers.
     ValueError
         If it is out of range, nan or infinite.
     """
@@ -76,7 +76,7 @@ def check_number(
 
 
 def _range(least: float, above: float, most: float, below: float) -> str:
-    """Which numbers are expected, in words."""
+    """Say in words which numbers are expected."""
     low, high = max(least, above), min(most, below)
     if math.isinf(high):
         if math.isinf(low):
@@ -86,7 +86,7 @@ def _range(least: float, above: float, most: float, below: float) -> str:
 
 
 def check_bool(name: str, value: Any) -> bool:
-    """`value`, if it is True or False.
+    """Return `value` as a bool if it is True or False.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def check_bool(name: str, value: Any) -> bool:
 
 
 def check_callables(name: str, value: Any) -> tuple[Any, ...]:
-    """`value` as a tuple, if it is a sequence of callables.
+    """Return `value` as a tuple if it is a sequence of callables.
 
     Raises
     ------
@@ -113,12 +113,12 @@ def check_callables(name: str, value: Any) -> tuple[Any, ...]:
 
 
 def refuse_masked(value: Any, name: str) -> None:
-    """Refuse an array with masked entries, or a list that holds one: NumPy would take what lies behind the mask.
+    """Refuse an array with masked entries, or a list that holds one: NumPy would use the values behind the mask.
 
     Raises
     ------
     ValueError
-        Naming it.
+        If there are masked entries; the message names the argument.
     """
     if type(value) is np.ndarray:
         return

@@ -20,7 +20,7 @@ WRAPPERS = ("deltaprop", "sklearn", "joblib")
 
 
 class BackendError(RuntimeError):
-    """A backend was asked for that cannot be had here; the message says why and which command installs it."""
+    """A backend is not available here; the message says why and which command installs it."""
 
 
 class RowError(Exception):
@@ -28,9 +28,12 @@ class RowError(Exception):
 
     Parameters
     ----------
-    before, after : str
-        What the message says before and after the number of the row.
+    before : str
+        What the message says before the number of the row.
     row : int
+        The number of the row.
+    after : str
+        What the message says after it.
     """
 
     def __init__(self, before: str, row: int, after: str) -> None:
@@ -41,13 +44,13 @@ class RowError(Exception):
         return f"{self.before}{self.row}{self.after}"
 
     def in_row(self, row: int, of: str) -> Self:
-        """The same, said of the row of the data that a row of a part is; `of` names the file or batch it is in."""
+        """Return the same error about row `row` of the whole data; `of` names the file or batch that the row is in."""
         return type(self)(self.before, row, self.after + of)
 
 
 @contextmanager
 def rows_counted_from(first: int) -> Iterator[None]:
-    """Within, an error in a row of a part of the data names the row of the data, where the part begins with `first`."""
+    """Let errors raised inside count rows from `first`, the row of the data with which a part of them begins."""
     try:
         yield
     except RowError as error:
@@ -59,7 +62,7 @@ class RowValueError(RowError, ValueError):
 
 
 class RowTypeError(RowError, TypeError):
-    """What stands in a row is no number."""
+    """A row holds something that is not a number."""
 
 
 class DivergenceError(ArithmeticError):
@@ -67,18 +70,20 @@ class DivergenceError(ArithmeticError):
 
     The network keeps the parameters of the last epoch that ended with finite ones.
 
-    Attributes
+    Parameters
     ----------
+    message : str
+        What happened, and where.
     epoch : int
-        Epoch, counted from 1, in which it was found.
+        The epoch in which it was found, counted from 1.
     learning_rate : float
-        Learning rate of that epoch.
-    step : int or None
-        Minibatch of that epoch, from 1, after which the first number was not finite; None where that is not known.
-    layer : int or None
-        Of which layer, 2 … L, it was.
+        The learning rate of that epoch.
     history : History
-        What the epochs before it recorded.
+        What the epochs before recorded.
+    step : int or None
+        The minibatch of that epoch, counted from 1, after which a number was not finite; None if that is unknown.
+    layer : int or None
+        The layer, 2 … L, of that number; None if that is unknown.
     """
 
     def __init__(
@@ -99,22 +104,24 @@ class DivergenceError(ArithmeticError):
         self.layer = layer
 
     def __reduce__(self) -> Any:
-        """For other processes: keywords are no part of what exceptions are pickled by."""
+        """Make a copy for another process; by default, exceptions are pickled without their keyword arguments."""
         names = ("epoch", "learning_rate", "history", "step", "layer")
         return partial(type(self), str(self), **{name: getattr(self, name) for name in names}), ()
 
 
 class ScheduleError(ValueError):
-    """A learning-rate schedule returned what is no rate.
+    """A learning-rate schedule returned something that is not a learning rate.
 
     The network keeps what it has learned before: its parameters, or the best under early stopping.
 
-    Attributes
+    Parameters
     ----------
+    message : str
+        What the schedule returned.
     epoch : int
-        Epoch, counted from 1, for which it was asked.
+        The epoch for which it was called, counted from 1.
     history : History
-        What the epochs before it recorded.
+        What the epochs before recorded.
     """
 
     def __init__(self, message: str, *, epoch: int, history: History) -> None:
@@ -122,7 +129,7 @@ class ScheduleError(ValueError):
         self.epoch, self.history = epoch, history
 
     def __reduce__(self) -> Any:
-        """For other processes: keywords are no part of what exceptions are pickled by."""
+        """Make a copy for another process; by default, exceptions are pickled without their keyword arguments."""
         return partial(type(self), str(self), epoch=self.epoch, history=self.history), ()
 
 

@@ -1,117 +1,29 @@
 """The cache of compiled files: whatever lies there, whoever else compiles, whatever the compiler does.
 
-Each case is a process of its own, which has to end well. What compiles is `fuzz.prepared_compiler`, a program that copies
-what the real compiler made, and that can be told to fail in every way.
+Each case is a process of its own, which has to end well.
 """
 
-import json
 import os
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import fuzz
+import prepared_fits
 import pytest
 from conftest import missing
+from prepared_fits import AS_NUMPY, TESTS, another_compiler, cached, compilations, end, fit, start
 
 from deltaprop.backends.native import compiler as native_compiler
+
+compiler = prepared_fits.compiler
+setting = prepared_fits.setting
+clean = prepared_fits.clean
+
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="owners, modes and process groups are POSIX's")
-TESTS = Path(__file__).parents[1]
-#: Fits on "numpy" and on "reference"; what comes out, and every warning, as JSON.
-FIT = f"""
-import json, os, sys, time, warnings
-sys.path.insert(0, {str(TESTS)!r})
-import numpy as np
-{{before}}
-import deltaprop as dp
-from deltaprop.backends import cache_folder, compiled_files
-from deltaprop.backends.native import compiler_process
-from deltaprop.backends.native import compiler as native_compiler
-{{prepare}}
-import fuzz
-with warnings.catch_warnings(record=True) as caught:
-    warnings.simplefilter("always")
-    ours = fuzz.fitted("numpy")
-for a, b, tolerance in zip(ours, fuzz.fitted("reference"), (2e-5, 1e-12), strict=True):
-    assert np.allclose(a, b, rtol=tolerance, atol=tolerance)
-{{after}}
-numbers = b"".join(a.tobytes() for a in ours).hex()
-print(json.dumps({{{{"numbers": numbers, "warnings": [str(w.message) for w in caught]}}}}))
-"""
-AS_NUMPY = "; epochs are trained step by step, by NumPy"
-
-
-@pytest.fixture(scope="module")
-def compiler(tmp_path_factory):
-    if native_compiler.find_compiler() is None:
-        missing("g++", "no C++ compiler")
-    return fuzz.prepared_compiler(tmp_path_factory.mktemp("prepared") / "compiler")
-
-
-@pytest.fixture
-def setting(compiler, tmp_path):
-    """The environment of a process: a cache, temporary files and a home of its own."""
-    for name in ("home", "tmp"):
-        (tmp_path / name).mkdir()
-    return os.environ | {
-        "CXX": str(compiler),
-        "DELTAPROP_CACHE_DIR": str(tmp_path / "cache"),
-        "PREPARED_LOG": str(tmp_path / "log"),
-        "TMPDIR": str(tmp_path / "tmp"),
-        "HOME": str(tmp_path / "home"),
-        "XDG_CACHE_HOME": "",
-    }
-
-
-def start(setting, *, before="", prepare="", after="", prefix=(), **options):
-    code = FIT.format(before=before, prepare=prepare, after=after)
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([*prefix, sys.executable, "-c", code], env=setting, text=True, **pipes, **options)
-
-
-def end(process):
-    """What it printed; it has to have ended well."""
-    output, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
-    return json.loads(output)
-
-
-def fit(setting, **options):
-    return end(start(setting, **options))
-
-
-def compilations(setting):
-    log = Path(setting["PREPARED_LOG"])
-    return len(log.read_text().splitlines()) if log.exists() else 0
-
-
-def cached(setting):
-    return sorted(Path(setting["DELTAPROP_CACHE_DIR"]).glob("*.so"))
-
-
-def another_compiler(tmp_path, compiler, body):
-    """One that does what `body`, lines of sh, says before it compiles to $output."""
-    command = tmp_path / "another" / "c++"
-    shutil.copytree(compiler.parent, command.parent)
-    text = compiler.read_text()
-    assert text.count('\ncp "$') == 1
-    command.write_text(text.replace('\ncp "$', f'\n{body}\ncp "$'))
-    return command
-
-
-@pytest.fixture
-def clean(setting):
-    """What comes out with a cache that was empty."""
-    found = fit(setting)
-    assert found["warnings"] == []
-    assert compilations(setting) == 2
-    assert [path.name.split("-")[:2] for path in cached(setting)] == [["epoch", "double"], ["epoch", "float"]]
-    return found
 
 
 def test_fuzzed_caches(tmp_path):
@@ -322,192 +234,6 @@ def test_a_server_that_the_compiler_leaves_running_is_not_waited_for(setting, co
             os.kill(int(number), signal.SIGKILL)
 
 
-@pytest.mark.parametrize("umask", [0o000, 0o077, 0o777])
-def test_folders_are_the_users_alone_whatever_the_umask(umask, setting, tmp_path):
-    setting["DELTAPROP_CACHE_DIR"] = str(tmp_path / "deep" / "er" / "cache")
-    if umask == 0o777 and os.geteuid() != 0:
-        pytest.skip("only root can do anything with such files")
-    assert fit(setting, umask=umask)["warnings"] == []
-    for folder in (tmp_path / "deep", tmp_path / "deep" / "er", tmp_path / "deep" / "er" / "cache"):
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    for path in Path(setting["DELTAPROP_CACHE_DIR"]).iterdir():
-        assert stat.S_IMODE(path.stat().st_mode) & ~0o600 == 0
-    assert len(cached(setting)) == 2
-
-
-def of_another_user(path, *, mode=0o700):
-    if os.geteuid() != 0:
-        pytest.skip("only root can give a folder to somebody else")
-    path.mkdir(parents=True)
-    path.chmod(mode)
-    os.chown(path, 65534, 65534)
-
-
-@pytest.mark.parametrize("case", ["writable", "above writable", "by group", "another's", "above another's"])
-def test_a_folder_that_others_can_write_to_is_not_used(case, setting, tmp_path):
-    folder = Path(setting["DELTAPROP_CACHE_DIR"])
-    if case == "writable":
-        folder.mkdir()
-        folder.chmod(0o777 | stat.S_ISVTX)
-    elif case == "above writable":
-        (tmp_path / "open").mkdir()
-        (tmp_path / "open").chmod(0o777)
-        folder = tmp_path / "open" / "cache"
-    elif case == "by group":
-        folder.mkdir()
-        if os.geteuid() == 0:
-            os.chown(folder, -1, 65534)
-        elif len(os.getgroups()) < 2:
-            pytest.skip("needs a group with others in it")
-        else:
-            os.chown(folder, -1, next(group for group in os.getgroups() if group != os.getgid()))
-        folder.chmod(0o770)
-    elif case == "another's":
-        of_another_user(folder)
-    else:
-        of_another_user(tmp_path / "another's")
-        folder = tmp_path / "another's" / "cache"
-    setting["DELTAPROP_CACHE_DIR"] = str(folder)
-    found = fit(setting)["warnings"]
-    assert len(found) == 1
-    reason = "belongs to another user (65534)" if "another" in case else "other users can write to"
-    assert found[0].startswith(f"compiled files are not kept in {folder}, for ")
-    assert reason in found[0]
-    instead = found[0].split("; ")[-1]
-    assert instead.startswith(f"{tmp_path}/tmp/deltaprop-")
-    assert instead.endswith(" is used instead, until this process ends")
-    assert not folder.exists() or list(folder.iterdir()) == []
-    assert list((tmp_path / "tmp").iterdir()) == []
-    assert compilations(setting) == 2
-
-
-def test_a_sticky_folder_above_such_as_tmp_is_fine(setting, tmp_path):
-    (tmp_path / "sticky").mkdir()
-    (tmp_path / "sticky").chmod(0o1777)
-    setting["DELTAPROP_CACHE_DIR"] = str(tmp_path / "sticky" / "cache")
-    assert fit(setting)["warnings"] == []
-    assert len(cached(setting)) == 2
-
-
-PLACES = {
-    "relative": (".", "work"),
-    "relative, below": ("a/b", "work/a/b"),
-    "home": ("~/c", "home/c"),
-    "empty": ("", "home/.cache/deltaprop"),
-    "missing": (None, "home/.cache/deltaprop"),
-}
-
-
-@pytest.mark.parametrize("case", PLACES)
-def test_wherever_the_folder_is_said_to_be(case, setting, tmp_path):
-    value, place = PLACES[case]
-    (tmp_path / "work").mkdir()
-    del setting["DELTAPROP_CACHE_DIR"]
-    if value is not None:
-        setting["DELTAPROP_CACHE_DIR"] = value
-    # From elsewhere, once the first library is compiled.
-    move = "import fuzz; from deltaprop.backends.native import library as n; n.library(np.dtype('f4')); os.chdir('/')"
-    assert fit(setting, prepare=move, cwd=tmp_path / "work")["warnings"] == []
-    setting["DELTAPROP_CACHE_DIR"] = str(tmp_path / place)
-    assert len(cached(setting)) == 2
-    assert compilations(setting) == 2
-
-
-def test_a_folder_that_goes_away_meanwhile_is_made_again(setting):
-    gone = f"""
-import fuzz, shutil
-from deltaprop.backends.native import library as n
-n.library(np.dtype('f4'))
-shutil.rmtree({setting["DELTAPROP_CACHE_DIR"]!r})
-"""
-    assert fit(setting, prepare=gone, umask=0)["warnings"] == []
-    assert len(cached(setting)) == 1
-    assert stat.S_IMODE(Path(setting["DELTAPROP_CACHE_DIR"]).stat().st_mode) == 0o700
-
-
-def test_the_folder_of_the_platform(setting, tmp_path):
-    del setting["DELTAPROP_CACHE_DIR"]
-    setting["XDG_CACHE_HOME"] = str(tmp_path / "xdg")
-    assert fit(setting)["warnings"] == []
-    if sys.platform == "linux":
-        assert len(list((tmp_path / "xdg" / "deltaprop").glob("*.so"))) == 2
-
-
-UNUSABLE = {
-    "a file": lambda folder: folder.write_text(""),
-    "below a file": lambda folder: (folder.write_text(""), folder / "cache")[1],
-    "a device": lambda folder: Path("/dev/full"),
-    "a name too long": lambda folder: folder / ("x" * 300),
-}
-
-
-@pytest.mark.parametrize("case", UNUSABLE)
-def test_a_folder_that_cannot_be_is_done_without(case, setting, tmp_path):
-    other = UNUSABLE[case](Path(setting["DELTAPROP_CACHE_DIR"]))
-    if isinstance(other, Path):
-        setting["DELTAPROP_CACHE_DIR"] = str(other)
-    assert fit(setting)["warnings"] == []
-    assert compilations(setting) == 2
-    assert list((tmp_path / "tmp").iterdir()) == []
-
-
-def test_without_a_home_or_room_for_temporary_files(setting, tmp_path):
-    """Temporary files then lie in the home; without that as well, NumPy trains, and a warning says why."""
-    nowhere = "import tempfile; tempfile.tempdir = '/dev/null/nowhere'"
-    assert fit(setting, before=nowhere)["warnings"] == []
-    assert [path.name for path in (tmp_path / "home").iterdir()] == []
-    setting["HOME"] = "/dev/null"
-    found = fit(setting | {"DELTAPROP_CACHE_DIR": ""}, before=nowhere)["warnings"]
-    assert len(found) == 2
-    assert all("no folder for temporary files" in warning and AS_NUMPY in warning for warning in found)
-
-
-def mounted(options, folder):
-    """What runs a command where a filesystem in memory lies at `folder`, for it alone."""
-    folder.mkdir(mode=0o700)
-    prefix = [
-        "unshare",
-        "--mount",
-        "sh",
-        "-c",
-        f'mount -t tmpfs -o mode=700,{options} none {folder} && exec "$@"',
-        "sh",
-    ]
-    if not shutil.which("unshare") or subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("nothing can be mounted here")
-    return prefix
-
-
-@pytest.mark.parametrize("options", ["noexec", "size=64k", "ro"])
-def test_a_filesystem_without_programs_or_room_or_writing(options, setting, tmp_path):
-    prefix = mounted(options, Path(setting["DELTAPROP_CACHE_DIR"]))
-    assert fit(setting, prefix=prefix)["warnings"] == []
-    assert compilations(setting) == 2
-    assert list((tmp_path / "tmp").iterdir()) == []
-
-
-def test_where_temporary_files_cannot_be_run_either(setting, tmp_path):
-    """The home is tried last."""
-    for name in ("cache", "tmp"):
-        shutil.rmtree(tmp_path / name, ignore_errors=True)
-    prefix = mounted("noexec", tmp_path / "cache") + mounted("noexec", tmp_path / "tmp")
-    assert fit(setting, prefix=prefix)["warnings"] == []
-    assert [path.name for path in (tmp_path / "home").iterdir()] == []
-
-
-def test_a_home_that_cannot_be_written_to(setting, tmp_path):
-    del setting["DELTAPROP_CACHE_DIR"]
-    shutil.rmtree(tmp_path / "home")
-    if os.geteuid() == 0:  # who may write anywhere but where nobody may
-        prefix = mounted("ro", tmp_path / "home")
-    else:
-        (tmp_path / "home").mkdir(mode=0o500)
-        prefix = []
-    assert fit(setting, prefix=prefix)["warnings"] == []
-    assert compilations(setting) == 2
-    assert list((tmp_path / "tmp").iterdir()) == []
-
-
 OTHER_KERNELS = """
 import importlib.util, pathlib, shutil
 import deltaprop.kernels
@@ -545,52 +271,6 @@ def test_another_compiler_or_processor_is_noticed(setting, clean):
         assert kind == native_compiler._processor()
         assert "MHz" not in kind
         assert kind
-
-
-def test_what_killed_processes_have_left_is_removed(setting, clean, compiler, tmp_path):
-    folder = Path(setting["DELTAPROP_CACHE_DIR"])
-    for path in cached(setting):
-        path.unlink()
-    setting["CXX"] = str(another_compiler(tmp_path, compiler, f"touch {tmp_path}/begun; sleep 3"))
-    process = start(setting)
-    while not (tmp_path / "begun").exists():
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.kill()
-    process.communicate(timeout=60)
-    (left,) = (tmp_path / "tmp").glob("deltaprop-*")
-    (tmp_path / "tmp" / "deltaprop-of-somebody").mkdir()  # without the lock: none of ours
-    for old in (left, tmp_path / "tmp" / "deltaprop-of-somebody"):
-        os.utime(old, (time.time() - 7200,) * 2)
-    assert fit(setting) == clean
-    assert [path.name for path in (tmp_path / "tmp").iterdir()] == ["deltaprop-of-somebody"]
-    # A part of a file, written aside: the cache of the next compilation of this file is free of it.
-    stem = cached(setting)[0].name.rpartition("-")[0]
-    cached(setting)[0].unlink()
-    (folder / f".{stem}.xyz.part").write_bytes(b"half")
-    assert fit(setting) == clean
-    assert list(folder.glob("*.part")) + list(folder.glob(".*.part")) == []
-
-
-def test_the_private_folder_of_a_process_that_lives_is_left_alone(setting, tmp_path):
-    """However old it is; and the child of a fork that ends does not remove its parent's."""
-    Path(setting["DELTAPROP_CACHE_DIR"]).write_text("no folder")
-    after = f"""
-import pathlib, subprocess
-(folder,) = cache_folder.private_folders_so_far()
-os.utime(folder, (1.0, 1.0))
-assert subprocess.run([sys.executable, "-c", {FIT.format(before="", prepare="", after="")!r}]).returncode == 0
-child = os.fork()
-if child == 0:
-    sys.exit(0)
-os.waitpid(child, 0)
-assert len(list(folder.glob("*.so"))) == 2
-"""
-    process = start(setting, after=after)
-    output, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
-    assert len(output.splitlines()) == 2
-    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 CUBIN = """

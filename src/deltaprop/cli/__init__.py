@@ -23,13 +23,13 @@ INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 def main() -> None:
     """Run the command line.
 
-    Its exit status is 0, 1 where training diverged, 2 on bad input or too little memory, 130 or 143 by a signal.
+    Its exit status is 0, or 1 if training diverged, 2 on bad input or too little memory, 130 or 143 after a signal.
     """
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
-    """The exit status for `arguments`. Bad input is told in one line on standard error."""
+    """Run the command line and return its exit status; bad input is told in one line on standard error."""
     try:
         status = app(arguments or ["--help"], prog_name="deltaprop", standalone_mode=False)
     except USAGE_ERROR as error:

@@ -1,4 +1,4 @@
-"""``deltaprop bench``: the suite, run by pytest-benchmark in a process of its own, and its table and picture."""
+"""``deltaprop bench``: pytest-benchmark runs the suite in a process of its own; its table and picture are shown."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INSTALL = "the benchmarks need pytest-benchmark: pip install 'deltaprop[bench]'"
 
 
 def bench(only: str, seconds: float, plot: str | None) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Run what of the suite `only` names, an expression as pytest's ``-k`` takes; the rows, and all that was recorded.
+    """Run the benchmarks that `only` names, an expression for pytest's ``-k``; return the rows and everything recorded.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def _row(recorded: dict[str, Any]) -> dict[str, Any]:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as text, a line each."""
+    """Write the rows as text, a line each."""
     lines = [
         f"{'operation':13} {'on':28} {'dtype':8} {'backend':8} {'time':>11} {'throughput':>18} {'over the floor':>15}"
     ]
@@ -81,7 +81,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _picture(rows: Sequence[dict[str, Any]]) -> Any:
-    """Throughput against minibatch size, a panel an operation, a line a network, dtype and backend."""
+    """Draw throughput against minibatch size, a panel an operation, a line a network, dtype and backend."""
     from deltaprop.reports.plotting import pyplot
 
     of_networks = [row for row in rows if "network" in row]
@@ -113,7 +113,7 @@ def _picture(rows: Sequence[dict[str, Any]]) -> Any:
 
 
 def write_json(path: str, content: dict[str, Any]) -> None:
-    """What was recorded, as JSON."""
+    """Write everything recorded as JSON."""
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
 
 

@@ -1,4 +1,4 @@
-"""``deltaprop doctor``: what `check_backend` finds, as a table or a file; and kernels compiled beforehand."""
+"""``deltaprop doctor``: shows what `check_backend` finds, as a table or a file, and compiles kernels beforehand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COLOURS = {"ok": "green", "slow": "yellow", "failed": "bold red", "not tried": "
 
 
 def examine(backend: str, only: str, *, emulated: bool) -> Report:
-    """The report of one backend, or of all; a line to standard error before each stage."""
+    """Make the report of one backend or of all; a line on standard error comes before each stage."""
     if emulated:
         if backend not in ("all", "cupy"):
             raise ValueError(f"--emulated: goes with backend 'cupy', got --backend {backend}")
@@ -30,9 +30,9 @@ def examine(backend: str, only: str, *, emulated: bool) -> Report:
 
 
 def show(report: Report, *, written: bool) -> None:
-    """Print it: in colours on a terminal, and as wide as that; as text anywhere else.
+    """Print a report: in colours and as wide as the terminal, or as plain text if there is no terminal.
 
-    Where something has failed, and all is not `written` to a file, how to have more of it is said too.
+    If something has failed, and the report is not `written` to a file, the command for that is printed too.
     """
     _print(report)
     if not written and any(stage.log for stage in report.stages):
@@ -54,17 +54,17 @@ def _print(report: Report) -> None:
 
 
 def write_json(path: str, report: Report) -> None:
-    """Write all of it, or nothing."""
+    """Write the report to a file, all or nothing."""
     write_atomically(path, (json.dumps(report.as_json(), indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def fill_cache(architecture: str) -> None:
-    """Compile the kernels for such a GPU into the cache; a line for each file.
+    """Compile the kernels for a kind of GPU into the cache, and print a line for each file.
 
     Raises
     ------
     ValueError
-        If it is no name of an architecture.
+        If it is not the name of an architecture.
     """
     if re.fullmatch(r"sm_\d+[a-z]?", architecture) is None:
         raise ValueError(f"--compile: expected the name of an architecture such as sm_90, got {architecture!r}")

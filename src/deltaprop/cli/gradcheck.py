@@ -1,4 +1,4 @@
-"""``deltaprop gradcheck``: the gradient of a network with random parameters, on random data."""
+"""``deltaprop gradcheck``: checks the gradient of a network with random parameters, on random data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def gradcheck(
     backend: str,
     output_error: str,
 ) -> GradientCheck:
-    """What the check finds for a network with the parameters of `seed`, on random data in range for the loss."""
+    """Check the gradient of a network with the parameters of `seed`, on random data in range for the loss."""
     network = Network(
         layers,
         hidden_activation=activation,

@@ -14,7 +14,7 @@ PACKAGES = ("numpy", "scipy", "scikit-learn", "safetensors", "pyarrow", "cupy-cu
 
 
 def info() -> list[str]:
-    """The lines to print."""
+    """Return the lines to print."""
     lines = [f"deltaprop    {__version__}", f"Python       {platform.python_version()} on {platform.platform()}"]
     for package in PACKAGES:
         try:
@@ -28,7 +28,7 @@ def info() -> list[str]:
 
 
 def _epochs() -> str:
-    """How the NumPy backend trains."""
+    """Say how the NumPy backend trains."""
     compiler = find_compiler()
     if compiler is None:
         return "on NumPy step by step: no C++ compiler is here; pip install 'deltaprop[native]' brings one"

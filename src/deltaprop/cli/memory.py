@@ -1,4 +1,4 @@
-"""What the command line says where memory does not suffice: how much is needed, and how much is free."""
+"""What the command line says if memory does not suffice: how much is needed, and how much is free."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def not_enough(error: MemoryError) -> str:
-    """One sentence, with what is known."""
+    """Say in one sentence what is known."""
     what = str(error).strip()
     needed = _needed(error)
     if needed is not None:
@@ -21,19 +21,19 @@ def not_enough(error: MemoryError) -> str:
 
 
 def _needed(error: MemoryError) -> int | None:
-    """The size of the array there was no room for, where NumPy asked for it."""
+    """Find the size of the array for which there was no room, if NumPy asked for it."""
     shape, dtype = getattr(error, "shape", None), getattr(error, "dtype", None)
     return None if shape is None or dtype is None else math.prod(shape) * dtype.itemsize
 
 
 def _free() -> int | None:
-    """Bytes that this process may still take: what the system has, or what limits leave, if that is less."""
+    """Count the bytes that this process may still take: what the system has, or what limits leave if that is less."""
     found = [room for room in (_available(), _address_space(), _of_the_group()) if room is not None]
     return max(0, min(found)) if found else None
 
 
 def _available() -> int | None:
-    """What the system can give without swapping, by Linux's account; else the pages that nobody uses, if it says."""
+    """Count what Linux can give without swapping; elsewhere the unused pages, if the system tells."""
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
@@ -47,7 +47,7 @@ def _available() -> int | None:
 
 
 def _address_space() -> int | None:
-    """What the limit on this process's address space leaves, on Linux; None where there is no limit."""
+    """Count what the limit on this process's address space leaves, on Linux; None if there is no limit."""
     if sys.platform != "linux":
         return None
     import resource
@@ -60,7 +60,7 @@ def _address_space() -> int | None:
 
 
 def _of_the_group() -> int | None:
-    """What the limit on a container leaves; None where there is none."""
+    """Count what the limit on a container leaves; None if there is none."""
     folder = Path("/sys/fs/cgroup")
     try:
         return int((folder / "memory.max").read_text()) - int((folder / "memory.current").read_text())

@@ -30,7 +30,7 @@ def check_plot(path: str) -> None:
 
 
 def save_plot(figure: Any, path: str) -> None:
-    """Write `figure` to `path`, the kind of picture being that of its ending, all or nothing, and let go of it."""
+    """Write `figure` to `path`, all or nothing, as the kind of picture that its ending names, and close the figure."""
     with TemporaryDirectory() as folder:
         picture = Path(folder, f"figure{Path(path).suffix}")
         try:

@@ -1,4 +1,4 @@
-"""Some rows of raw data: taken and scaled when they are asked for, where all of them would take much memory."""
+"""Some rows of raw data; they are taken and scaled when they are needed, since all of them would take much memory."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ class RawRows:
     Parameters
     ----------
     X : array, (…, n)
+        The matrix.
     rows : array, (m,), optional
-        All of them by default.
+        The numbers of the rows; all rows by default.
     """
 
     def __init__(self, X: Matrix, rows: Matrix | None = None) -> None:
@@ -36,13 +37,13 @@ class RawRows:
         return rows
 
     def blocks(self) -> Iterator[tuple[slice, Matrix]]:
-        """A few at a time, and which of them these are."""
+        """Yield a few rows at a time, each block with the slice that says which rows they are."""
         at_once = max(1, BLOCK // self.shape[1])
         for start in range(0, len(self), at_once):
             yield slice(start, start + at_once), self[start : start + at_once]
 
     def scaled(self, offset: Matrix, spread: Matrix, dtype: DTypeLike) -> Matrix:
-        """(x − offset)/spread of all of them, computed in float64; what is too large for `dtype` becomes infinite."""
+        """Compute (x − offset)/spread of all rows in float64; what is too large for `dtype` becomes infinite."""
         result = np.empty(self.shape, dtype)
         with np.errstate(over="ignore", invalid="ignore"):
             for rows, X in self.blocks():
@@ -50,12 +51,12 @@ class RawRows:
         return result
 
     def mean_and_deviation(self) -> tuple[Matrix, Matrix]:
-        """Of each feature over the rows, (n,) of float64."""
+        """Compute the mean and the standard deviation of each feature over the rows, (n,) of float64."""
         mean = sum(X.sum(axis=0, dtype=np.float64) for _, X in self.blocks()) / len(self)
         squares = sum(((X - mean) ** 2).sum(axis=0) for _, X in self.blocks())
         return mean, np.sqrt(squares / len(self))
 
     def range(self) -> tuple[float, float]:
-        """The least and the largest of all entries."""
+        """Find the least and the largest of all entries."""
         ends = [(float(X.min()), float(X.max())) for _, X in self.blocks()]
         return min(low for low, _ in ends), max(high for _, high in ends)

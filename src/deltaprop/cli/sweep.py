@@ -1,4 +1,4 @@
-"""``deltaprop sweep``: hyper-parameters by cross-validation, the best so far in a live table, everything as CSV."""
+"""``deltaprop sweep``: cross-validates hyper-parameters, with the best so far in a live table and everything as CSV."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from deltaprop.cli.trained import class_numbers
 from deltaprop.inputs.files import Dataset, load_dataset
 
 Candidate = dict[str, Any]
-#: The options of ``train`` by the names of the estimators' parameters.
+#: Options of ``train``, each with the name of the estimators' parameter.
 NAMES = {
     "lr": "learning_rate_init",
     "l2": "alpha",
@@ -31,7 +31,7 @@ NAMES = {
     "seed": "random_state",
 }
 WHOLE = ("epochs", "batch_size", "seed")
-#: Rows of the live table, and how often it is to be redrawn at most.
+#: How many rows the live table has, and how often it is redrawn at most.
 SHOWN, UPDATES = 10, 20
 
 
@@ -101,7 +101,7 @@ def _scored(
 
 
 def _parsed(text: str) -> tuple[str, list[Any]]:
-    """A parameter of the estimators and its values, from text such as "lr=0.001,0.01"."""
+    """Read a parameter of the estimators and its values from text such as "lr=0.001,0.01"."""
     name, equals, values = text.partition("=")
     name = name.strip().replace("-", "_")
     if not equals or not values.strip():
@@ -124,7 +124,7 @@ def _value(name: str, text: str) -> Any:
 
 
 def _targets(dataset: Dataset, classes: list[Any] | None) -> np.ndarray[Any, Any]:
-    """Class numbers, or quantities scaled to spread 1, which leaves R² as it is."""
+    """Make class numbers, or quantities scaled to spread 1, which leaves R² as it is."""
     y: Any = dataset.y
     if classes is None:
         scaled: np.ndarray[Any, Any] = y.astype(np.float64)
@@ -135,7 +135,7 @@ def _targets(dataset: Dataset, classes: list[Any] | None) -> np.ndarray[Any, Any
 
 
 def _rows(results: dict[str, Any], splits: int, grid: dict[str, Any]) -> list[Candidate]:
-    """One for each candidate: its parameters by the names of the command line, and its scores."""
+    """Make a row for each candidate: its parameters by the names of the command line, and its scores."""
     option = {parameter: name for name, parameter in NAMES.items()}
     rows = []
     for c, candidate in enumerate(results["params"]):
@@ -162,7 +162,7 @@ def _csv(rows: list[Candidate]) -> str:
 
 @contextmanager
 def _table(show: bool, candidates: int, parameters: list[str]) -> Iterator[Any]:
-    """What shows the best rows so far on standard error, where `show` is true."""
+    """Show the best rows so far on standard error if `show` is true; yields the function to call with the rows."""
     if not show:
         yield lambda rows: None
         return

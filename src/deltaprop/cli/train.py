@@ -25,13 +25,13 @@ from deltaprop.training.early_stopping import EarlyStopping
 
 Matrix = np.ndarray[Any, Any]
 
-#: More distinct whole numbers than this are taken for quantities, not classes; more texts than this have to recur.
+#: More distinct whole numbers than this are quantities, not classes; more distinct texts than this have to recur.
 MOST_CLASSES = 100
 
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of the data: what is trained on, validated on and, without a test set of its own, tested on."""
+    """The row numbers of the samples to train on, to validate on and to test on (none if there is a test set)."""
 
     train: Matrix
     validation: Matrix
@@ -88,7 +88,7 @@ def train(options: TrainOptions) -> list[str]:
 
 
 def _check(options: TrainOptions) -> None:
-    """Refuse what can be told to be wrong before the data are read."""
+    """Refuse what is wrong before the data are read."""
     check_activation(options.activation, HIDDEN_ACTIVATIONS, "--activation")
     if options.init is not None:
         check_initialization(options.init)
@@ -157,7 +157,7 @@ def _optimizer(options: TrainOptions) -> Optimizer:
 
 
 def classes_of(y: Matrix, task: str) -> list[Any] | None:
-    """The labels in order, or None where the target is a quantity."""
+    """Find the labels, in order; None if the target is a quantity."""
     if task not in ("auto", "classification", "regression"):
         raise ValueError(f"--task: expected auto, classification or regression, got {task!r}")
     is_text = y.dtype.kind not in "iubf"
@@ -180,7 +180,7 @@ def classes_of(y: Matrix, task: str) -> list[Any] | None:
 
 
 def _split(dataset: Dataset, classes: list[Any] | None, options: TrainOptions) -> Split:
-    """Rows to train, validate and test on; stratified by class where every class is large enough."""
+    """Choose the rows to train, validate and test on, by class if every class is large enough."""
     from sklearn.model_selection import train_test_split
 
     for name, share in (("--validation", options.validation), ("--test", options.test)):
@@ -206,7 +206,7 @@ def _split(dataset: Dataset, classes: list[Any] | None, options: TrainOptions) -
 
 
 def scaling(X: RawRows, scale: str, *, common_range: bool) -> tuple[Matrix, Matrix]:
-    """What is taken off every feature, and what it is then divided by, (n,) each."""
+    """Choose what to subtract from every feature, and by what to divide it then, (n,) each."""
     n = X.shape[1]
     if scale == "auto":
         scale = "range" if common_range else "standard"
@@ -224,7 +224,7 @@ def scaling(X: RawRows, scale: str, *, common_range: bool) -> tuple[Matrix, Matr
 
 
 def _prepare(dataset: Dataset, classes: list[Any] | None, split: Split, scale: str, network: Network) -> Trained:
-    """Offsets and scales from the rows trained on, and from no others."""
+    """Compute offsets and scales from the training rows alone."""
     offset, spread = scaling(RawRows(dataset.X, split.train), scale, common_range=dataset.common_range)
     target_offset, target_scale = 0.0, 1.0
     if classes is None and dataset.y is not None and network.output_activation == "identity":

@@ -1,4 +1,4 @@
-"""What the command line keeps of a training: the network, and how raw columns become its inputs and outputs."""
+"""What the command line keeps from a training: the network, and how raw columns become its inputs and outputs."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ Matrix = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Trained:
-    """A network with the preparation of its data.
+    """A network and how its data are prepared.
 
-    Attributes
+    Parameters
     ----------
     network : Network
+        The network.
     input_offset, input_scale : array, (s_1,)
         Inputs are (x − offset)/scale.
     target_offset, target_scale : float
@@ -36,7 +37,9 @@ class Trained:
     classes : list of str or int, or None
         Labels in the order of the outputs; None in regression.
     feature_names : list of str
+        The names of the features.
     target_name : str
+        The name of the target.
     """
 
     network: Network
@@ -49,9 +52,9 @@ class Trained:
     target_name: str
 
     def inputs(self, X: Matrix, rows: Matrix | None = None) -> Any:
-        """Raw features as the network's inputs, (m, s_1): all, or those of some rows.
+        """Make the network's inputs, (m, s_1), from raw features: from all rows or from some.
 
-        Many are scaled chunk by chunk as they are used, but on a device, which is to have them all.
+        Many rows are scaled chunk by chunk as they are used. A device needs all of them at once.
         """
         raw = RawRows(X, rows)
         if self.network.backend.on_host and is_above_limit(*raw.shape, self.network.dtype):
@@ -62,12 +65,12 @@ class Trained:
         return raw.scaled(self.input_offset, self.input_scale, self.network.dtype)
 
     def targets(self, y: Matrix) -> Matrix:
-        """Raw targets as the network's: (m,) class numbers, or (m, 1) scaled values.
+        """Make the network's targets from raw ones: (m,) class numbers, or (m, 1) scaled values.
 
         Raises
         ------
         ValueError
-            If a label is none of `classes`.
+            If a label is not one of `classes`.
         """
         if self.classes is None:
             if y.dtype.kind not in "iubf":
@@ -82,19 +85,19 @@ class Trained:
         return numbers
 
     def predict(self, X: Matrix) -> list[Any]:
-        """Predicted labels or values, one a row of raw features."""
+        """Predict labels or values, one a row of raw features."""
         if self.classes is None:
             values: list[float] = self._values(X).tolist()
             return values
         return [self.classes[i] for i in self._numbers(X)]
 
     def outputs(self, X: Matrix) -> Matrix:
-        """a^(L), (m, s_L), for raw features."""
+        """Compute a^(L), (m, s_L), for raw features."""
         outputs: Matrix = self.network.predict(self.inputs(X))
         return outputs
 
     def score(self, X: Matrix, y: Matrix, rows: Matrix | None = None) -> str:
-        """How good the predictions for raw features, or for some rows of them, are: accuracy or R², in words."""
+        """Say how good the predictions for raw features, or for some rows of them, are: accuracy or R², in words."""
         y = y if rows is None else y[rows]
         targets = self.targets(y)
         if self.classes is not None:
@@ -107,14 +110,14 @@ class Trained:
         return f"R² {explained}, root mean squared error {root:.6g} ({len(y)} samples)"
 
     def _values(self, X: Matrix, rows: Matrix | None = None) -> Matrix:
-        """Predicted quantities, (m,)."""
+        """Predict quantities, (m,)."""
         outputs = self.network.predict(self.inputs(X, rows))
         with np.errstate(over="ignore"):
             values: Matrix = outputs[:, 0].astype(np.float64) * self.target_scale + self.target_offset
         return values
 
     def _numbers(self, X: Matrix, rows: Matrix | None = None) -> Matrix:
-        """Predicted numbers of classes, (m,); inputs and outputs are held for a few rows at a time."""
+        """Predict the numbers of classes, (m,); inputs and outputs are held for a few rows at a time."""
         return largest(self.network, HostData(RawRows(X, rows), convert=self._checked_inputs))
 
     def _checked_inputs(self, X: Matrix) -> Any:
@@ -141,7 +144,7 @@ class Trained:
 
     @classmethod
     def load(cls, path: str, backend: str | Backend) -> Trained:
-        """What `save` wrote.
+        """Read a file that `save` wrote.
 
         Raises
         ------
@@ -165,12 +168,12 @@ class Trained:
         )
 
     def read(self, source: str, *, with_targets: bool) -> Dataset:
-        """Data of `source` with the features this network was trained on.
+        """Read data from `source`, with the features on which this network was trained.
 
         Raises
         ------
         ValueError, OSError
-            If it cannot be read, or its features are others.
+            If it cannot be read, or has other features.
         """
         if source.lower().endswith(TABLES):
             dataset = load_dataset(source, self.target_name if with_targets else None, features=self.feature_names)
@@ -182,14 +185,14 @@ class Trained:
 
 
 def class_numbers(y: Matrix, classes: list[Any]) -> Matrix:
-    """Which of `classes` each label is, (m,) of int64; −1 for none of them."""
+    """Find the number of each label in `classes`, (m,) of int64; −1 for a label that is not there."""
     number = {label: i for i, label in enumerate(classes)}
     values, place = np.unique(y, return_inverse=True)
     return np.array([number.get(plain_label(value), -1) for value in values], np.int64)[place]
 
 
 def plain_label(label: Any) -> Any:
-    """A label as JSON knows it: text, or a whole number where it is one, else a number."""
+    """Return a label as JSON knows it: text, or a whole number if it is one, else a number."""
     if isinstance(label, (str, np.str_)):
         return str(label)
     return int(label) if float(label).is_integer() else float(label)

@@ -1,4 +1,4 @@
-"""Optimizers: an update rule over the flat vector, and the state it carries from step to step."""
+"""Optimizers: an update rule over the flat vector, and its state from step to step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from deltaprop.derivation.state import NetworkState
 from deltaprop.errors import ScheduleError
 from deltaprop.reports.history import History
 
-#: A number, or a callable of the epoch (from 0) and the history so far; see `deltaprop.derivation.schedules`.
+#: A number, or a function of the epoch (from 0) and the history so far; see `deltaprop.derivation.schedules`.
 LearningRate: TypeAlias = float | Callable[[int, History], float]
 
 
@@ -35,8 +35,8 @@ class Optimizer(ABC):
     Parameters
     ----------
     learning_rate : float or callable
-        η > 0, or a schedule: a function ``(epoch, history) -> float`` that is called before each epoch. `epoch` counts
-        from 0, `history` is the `History` of the epochs before.
+        The learning rate η > 0, or a schedule: a function ``(epoch, history) -> float`` that is called before each
+        epoch. `epoch` counts from 0, `history` is the `History` of the epochs before.
 
     Raises
     ------
@@ -82,7 +82,7 @@ class Optimizer(ABC):
         self._check("learning_rate", above=0.0)
 
     def _check(self, name: str, **limits: float) -> None:
-        """Let a field be a float within limits."""
+        """Check that a field is a number within limits, and store it as a float."""
         object.__setattr__(self, name, check_number(name, getattr(self, name), **limits))
 
     def rate(self, epoch: int, history: History) -> float:
@@ -208,7 +208,7 @@ class Optimizer(ABC):
         state : dict
             What `init` returned; it is changed in place.
         learning_rate : float
-            η of this step.
+            The learning rate η of this step.
 
         Raises
         ------
@@ -224,21 +224,23 @@ class Optimizer(ABC):
 
 @dataclass(frozen=True)
 class SGD(Optimizer):
-    """Gradient descent: θ := θ − η ∂J/∂θ, with momentum v := μv − η ∂J/∂θ, θ := θ + v where μ > 0.
+    """Gradient descent: θ := θ − η ∂J/∂θ; with momentum μ > 0, v := μv − η ∂J/∂θ and θ := θ + v.
 
     Parameters
     ----------
     learning_rate : float or callable, default 0.01
-        η > 0, or a schedule ``(epoch, history) -> float``.
+        The learning rate η > 0, or a schedule ``(epoch, history) -> float``.
     momentum : float, default 0.0
-        μ in [0, 1].
+        The momentum μ in [0, 1].
     nesterov : bool, default False
-        θ := θ + μv − η ∂J/∂θ with the new v: Nesterov's momentum as Sutskever et al. (2013) write it.
+        Use Nesterov's momentum, as Sutskever et al. (2013) write it: θ := θ + μv − η ∂J/∂θ with the new v.
 
     Raises
     ------
     ValueError
-        If a number is out of range, or `nesterov` is asked for without momentum.
+        If a number is out of range, or `nesterov` is True without momentum.
+    TypeError
+        If an argument is of the wrong type.
     """
 
     learning_rate: LearningRate = 0.01
@@ -270,14 +272,16 @@ class SGD(Optimizer):
 class Adam(Optimizer):
     """Adam: θ := θ − η √(1−β₂^t)/(1−β₁^t) · m/(√v + ε), m and v running means of the gradient and its square.
 
-    The form at the end of section 2 of Kingma and Ba (2015), where the bias corrections are part of the step size.
+    This is the form at the end of section 2 of Kingma and Ba (2015). The bias corrections are part of the step size.
 
     Parameters
     ----------
     learning_rate : float or callable, default 0.001
-        η > 0, or a schedule ``(epoch, history) -> float``.
-    beta_1, beta_2 : float, default 0.9 and 0.999
-        Decay of the running means, in [0, 1).
+        The learning rate η > 0, or a schedule ``(epoch, history) -> float``.
+    beta_1 : float, default 0.9
+        Decay of the running mean of the gradient, in [0, 1).
+    beta_2 : float, default 0.999
+        Decay of the running mean of the squared gradient, in [0, 1).
     epsilon : float, default 1e-8
         The ε-hat of the paper, > 0. Other libraries add theirs to √(v/(1−β₂^t)) instead.
 
@@ -285,6 +289,8 @@ class Adam(Optimizer):
     ------
     ValueError
         If a number is out of range.
+    TypeError
+        If an argument is of the wrong type.
     """
 
     learning_rate: LearningRate = 0.001
@@ -346,15 +352,23 @@ class AdamW(Adam):
 
     Parameters
     ----------
-    learning_rate, beta_1, beta_2, epsilon
-        As for `Adam`.
+    learning_rate : float or callable, default 0.001
+        The learning rate η > 0, or a schedule ``(epoch, history) -> float``.
+    beta_1 : float, default 0.9
+        Decay of the running mean of the gradient, in [0, 1).
+    beta_2 : float, default 0.999
+        Decay of the running mean of the squared gradient, in [0, 1).
+    epsilon : float, default 1e-8
+        The ε-hat of the paper, > 0, as for `Adam`.
     weight_decay : float, default 0.01
-        λ ≥ 0. Biases are not decayed.
+        The weight decay λ ≥ 0. Biases are not decayed.
 
     Raises
     ------
     ValueError
         If a number is out of range.
+    TypeError
+        If an argument is of the wrong type.
     """
 
     weight_decay: float = 0.01
@@ -382,12 +396,12 @@ def _corrections(beta_1: float, beta_2: float, taken: int, steps: int) -> np.nda
 
 
 def gradient_for(network: NetworkState, gradient: Parameters) -> Parameters:
-    """`gradient` where `network` is: `cost_and_gradient` returns that of host arrays on the host.
+    """Return `gradient` on the backend of `network`; `cost_and_gradient` of host arrays returns one on the host.
 
     Raises
     ------
     ValueError
-        If it has not the shape and dtype of the parameters.
+        If the gradient does not have the shape and dtype of the parameters.
     """
     wanted, given = network.parameters, gradient.flat
     if given.shape != wanted.shape or given.dtype != wanted.dtype:
@@ -399,7 +413,7 @@ def gradient_for(network: NetworkState, gradient: Parameters) -> Parameters:
 
 
 def rule_of(optimizer: Optimizer) -> Rule | None:
-    """What the kernels of whole epochs call an optimizer; None for one that is none of ours."""
+    """Describe an optimizer to the kernels of whole epochs; None if it is not one of the built-in rules."""
     if type(optimizer) not in (SGD, Adam, AdamW):
         return None
     if isinstance(optimizer, Adam):
@@ -410,19 +424,21 @@ def rule_of(optimizer: Optimizer) -> Rule | None:
 
 
 def moments_of(state: dict[str, Any]) -> list[Any]:
-    """The vectors of an optimizer's state, in the order in which those kernels take them."""
+    """List the vectors of an optimizer's state, in the order in which the kernels of whole epochs take them."""
     return [state[name] for name in ("velocity", "first_moment", "second_moment") if name in state]
 
 
 class Remembered:
-    """The state of an optimizer, and other arrays that a step changes, as they were: a copy to go back to.
+    """A copy of an optimizer's state and of other arrays that a step changes, to go back to.
 
     Parameters
     ----------
     backend : Backend
         Of the arrays.
     state : dict
+        The state of the optimizer.
     **others : array
+        Other arrays, such as the parameters.
     """
 
     def __init__(self, backend: Backend, state: dict[str, Any], **others: Any) -> None:
@@ -433,18 +449,18 @@ class Remembered:
         self._before = [{name: copied(value) for name, value in now.items()} for now in self._now]
 
     def renew(self) -> None:
-        """As it is now."""
+        """Copy everything as it is now."""
         for now, before in zip(self._now, self._before, strict=True):
             _copy_state(now, before)
 
     def restore(self) -> None:
-        """Let it be as it was."""
+        """Write back everything as it was when it was last copied."""
         for now, before in zip(self._now, self._before, strict=True):
             _copy_state(before, now)
 
 
 def _copy_state(source: dict[str, Any], target: dict[str, Any]) -> None:
-    """Arrays are written into, counters replaced."""
+    """Copy a state: arrays are written into, counters are replaced."""
     for name, value in source.items():
         if isinstance(value, int):
             target[name] = value
@@ -453,14 +469,25 @@ def _copy_state(source: dict[str, Any], target: dict[str, Any]) -> None:
 
 
 def check_rate(schedule: Any, value: Any, epoch: int, history: History) -> float:
-    """What a schedule has returned for an epoch, counted from 0, if it is a learning rate.
+    """Check that what a schedule returned for an epoch is a learning rate, and return it as a float.
+
+    Parameters
+    ----------
+    schedule : callable
+        The schedule; the message names it.
+    value : object
+        What it returned.
+    epoch : int
+        The epoch, counted from 0.
+    history : History
+        What the epochs before recorded.
 
     Raises
     ------
     ScheduleError
-        If it is negative, nan or infinite.
+        If the value is negative, nan or infinite.
     TypeError
-        If it is no number.
+        If the value is not a number.
     """
     name = getattr(schedule, "__qualname__", None) or repr(schedule)
     try:

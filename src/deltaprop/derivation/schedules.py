@@ -1,8 +1,8 @@
-"""Learning-rate schedules: callables of the epoch (from 0) and the history so far, asked once an epoch.
+"""Learning-rate schedules: functions of the epoch (from 0) and the history so far, called once an epoch.
 
-Any callable ``(epoch, history) -> float`` will do; these are the usual ones. They hold no state: what they need of the
-past they read in the history, so that a run that is continued gives the same rates as one that was not interrupted.
-A rate of 0 is a rate, under which an epoch leaves the parameters as they are: long decays come down to it.
+Any function ``(epoch, history) -> float`` is a schedule; these are the usual ones. They hold no state: what they need
+from the past, they read in the history. So a run that is continued has the same rates as one that was not interrupted.
+A rate may be 0; the epoch then leaves the parameters as they are. Long decays come down to it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from deltaprop.reports.history import History
 
 
 def _check(schedule: Any, above_0: tuple[str, ...] = (), at_least_0: tuple[str, ...] = (), **least: int) -> None:
-    """Let the fields of a schedule be numbers in their ranges; those of `least` are whole numbers."""
+    """Check that the fields of a schedule are numbers in their ranges; the fields in `least` are whole numbers."""
     checked: dict[str, float] = {name: check_number(name, getattr(schedule, name), above=0.0) for name in above_0}
     checked |= {name: check_number(name, getattr(schedule, name), least=0.0) for name in at_least_0}
     checked |= {name: check_whole_number(name, getattr(schedule, name), least=n) for name, n in least.items()}
@@ -25,7 +25,7 @@ def _check(schedule: Any, above_0: tuple[str, ...] = (), at_least_0: tuple[str, 
 
 
 def _power(base: float, exponent: float) -> float:
-    """base^exponent, infinite where it overflows."""
+    """Compute base^exponent, or infinity if it overflows."""
     try:
         return float(base**exponent)
     except OverflowError:
@@ -34,7 +34,17 @@ def _power(base: float, exponent: float) -> float:
 
 @dataclass(frozen=True)
 class StepDecay:
-    """initial · factor^⌊epoch/every⌋."""
+    """Multiply the learning rate by a factor every few epochs: initial · factor^⌊epoch/every⌋.
+
+    Parameters
+    ----------
+    initial : float
+        The learning rate of the first epochs, > 0.
+    factor : float, default 0.5
+        The factor, > 0.
+    every : int, default 10
+        After how many epochs, at least 1.
+    """
 
     initial: float
     factor: float = 0.5
@@ -44,13 +54,21 @@ class StepDecay:
         _check(self, ("initial", "factor"), every=1)
 
     def __call__(self, epoch: int, history: History) -> float:
-        """Learning rate of `epoch`."""
+        """Compute the learning rate of an epoch, counted from 0."""
         return self.initial * _power(self.factor, epoch // self.every)
 
 
 @dataclass(frozen=True)
 class ExponentialDecay:
-    """initial · factor^epoch."""
+    """Multiply the learning rate by a factor after every epoch: initial · factor^epoch.
+
+    Parameters
+    ----------
+    initial : float
+        The learning rate of the first epoch, > 0.
+    factor : float, default 0.95
+        The factor, > 0.
+    """
 
     initial: float
     factor: float = 0.95
@@ -59,13 +77,21 @@ class ExponentialDecay:
         _check(self, ("initial", "factor"))
 
     def __call__(self, epoch: int, history: History) -> float:
-        """Learning rate of `epoch`."""
+        """Compute the learning rate of an epoch, counted from 0."""
         return self.initial * _power(self.factor, epoch)
 
 
 @dataclass(frozen=True)
 class InverseScaling:
-    """initial/(epoch + 1)^power."""
+    """Divide the learning rate by a power of the epoch: initial/(epoch + 1)^power.
+
+    Parameters
+    ----------
+    initial : float
+        The learning rate of the first epoch, > 0.
+    power : float, default 0.5
+        The power, > 0.
+    """
 
     initial: float
     power: float = 0.5
@@ -74,15 +100,24 @@ class InverseScaling:
         _check(self, ("initial", "power"))
 
     def __call__(self, epoch: int, history: History) -> float:
-        """Learning rate of `epoch`."""
+        """Compute the learning rate of an epoch, counted from 0."""
         return self.initial / _power(epoch + 1, self.power)
 
 
 @dataclass(frozen=True)
 class CosineDecay:
-    """From `initial` to `final` over `epochs` along half a cosine, after `warmup` epochs of linear rise.
+    """Lower the learning rate along half a cosine, after a linear rise.
 
-    From epoch number `epochs` on it is `final`.
+    Parameters
+    ----------
+    initial : float
+        The highest learning rate, > 0; it is reached after the rise.
+    epochs : int
+        In how many epochs, with those of the rise, the learning rate comes down to `final`; it then stays there.
+    final : float, default 0.0
+        The last learning rate, at least 0.
+    warmup : int, default 0
+        How many epochs the rise takes, fewer than `epochs`.
     """
 
     initial: float
@@ -96,7 +131,7 @@ class CosineDecay:
             raise ValueError(f"warmup: expected at least 0 and less than epochs={self.epochs}, got {self.warmup!r}")
 
     def __call__(self, epoch: int, history: History) -> float:
-        """Learning rate of `epoch`."""
+        """Compute the learning rate of an epoch, counted from 0."""
         if epoch < self.warmup:
             return self.initial * (epoch + 1) / (self.warmup + 1)
         done = min(1.0, (epoch - self.warmup) / (self.epochs - self.warmup))
@@ -105,10 +140,21 @@ class CosineDecay:
 
 @dataclass(frozen=True)
 class ReduceOnPlateau:
-    """`initial`, multiplied by `factor` whenever the cost has not fallen by `min_delta` for `patience` epochs.
+    """Multiply the learning rate by a factor whenever the cost has stopped falling.
 
-    Fallen, that is, below what it was in the last epoch in which it had: small steps add up. The validation cost is
-    looked at where there is one, else the training cost.
+    The cost has fallen if it is more than `min_delta` below its value in the last epoch in which it had fallen, so that
+    small steps add up. It is the validation cost if there is one, else the training cost.
+
+    Parameters
+    ----------
+    initial : float
+        The learning rate of the first epochs, > 0.
+    factor : float, default 0.2
+        The factor, > 0.
+    patience : int, default 5
+        After how many epochs in which the cost has not fallen, at least 1.
+    min_delta : float, default 1e-4
+        By how much the cost has to fall, at least 0.
     """
 
     initial: float
@@ -120,12 +166,12 @@ class ReduceOnPlateau:
         _check(self, ("initial", "factor"), ("min_delta",), patience=1)
 
     def __call__(self, epoch: int, history: History) -> float:
-        """Learning rate of `epoch`."""
+        """Compute the learning rate of an epoch, counted from 0."""
         return Plateau(self, history)(epoch)
 
 
 class Plateau:
-    """The rates of a `ReduceOnPlateau` over a history to which only epochs are added: each is looked at once."""
+    """Computes the rates of a `ReduceOnPlateau` over a history that only grows, and looks at each epoch once."""
 
     def __init__(self, schedule: ReduceOnPlateau, history: History) -> None:
         self.schedule, self.history = schedule, history
@@ -133,7 +179,7 @@ class Plateau:
         self._seen, self._waited = 0, 0
 
     def __call__(self, epoch: int) -> float:
-        """Learning rate of `epoch`."""
+        """Compute the learning rate of an epoch, counted from 0."""
         schedule = self.schedule
         for cost in (self.history.validation_cost or self.history.cost)[self._seen :]:
             self._seen += 1

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all; what is no file, such as a device or a pipe, is written into."""
+"""Files that are written whole or not at all; a device or a pipe is written into instead."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import BinaryIO
 if sys.platform != "win32":
     import fcntl
 
-#: How often a name is drawn for a temporary file before giving up; the first is free but for a hostile folder.
+#: How often a name for a temporary file is drawn; the first one is free unless the folder is hostile.
 ATTEMPTS = 100
 #: The end of the names of temporary files.
 SUFFIX = ".part"
@@ -26,9 +26,9 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     """Write `content` to `path`, all or nothing.
 
     The file is written beside its final name, flushed to the disk and renamed: whatever fails, a file that was there
-    stays whole. Its mode and, where that is permitted, its owner stay too. A symbolic link is followed. What was left
-    beside it by processes that were killed while they wrote it is removed. A device, a pipe, a socket or a descriptor
-    of this process (``/dev/stdout``) is written into, and never replaced.
+    stays whole. Its mode and, if that is permitted, its owner stay too. A symbolic link is followed. Temporary files
+    that killed processes left beside it are removed. A device, a pipe, a socket or a descriptor of this process
+    (``/dev/stdout``) is written into, and never replaced.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 
 
 def _refusal(path: str | os.PathLike[str], error: OSError) -> OSError:
-    """The same, with the name of the file that was asked for."""
+    """Make the same error with the name of the file that was asked for."""
     what = f"cannot write {path}: {error.strerror or error}"
     return OSError(what) if error.errno is None else OSError(error.errno, what)
 
@@ -83,14 +83,14 @@ def _refusal(path: str | os.PathLike[str], error: OSError) -> OSError:
 class _Place:
     """Where a path leads.
 
-    Attributes
+    Parameters
     ----------
     path : Path
-        The end of all symbolic links; the path itself, where it leads to no regular file.
+        The end of all symbolic links, or the path itself if it does not lead to a regular file.
     status : os.stat_result or None
-        Of what is there.
+        The status of what is there.
     descriptor : int or None
-        Which open file of this process it is, where it is one.
+        The open file of this process that it is, if it is one.
     """
 
     path: Path
@@ -99,12 +99,12 @@ class _Place:
 
     @property
     def is_stream(self) -> bool:
-        """Whether it can be written into only, as nothing could take its place."""
+        """Whether it can only be written into, since no file could replace it."""
         return self.descriptor is not None or (self.status is not None and not stat.S_ISREG(self.status.st_mode))
 
 
 def _place(path: str | os.PathLike[str]) -> _Place:
-    """Where `path` leads; refused where nothing could be written there."""
+    """Find where `path` leads; refuse it if nothing could be written there."""
     target = Path(path)
     try:
         status = target.stat()
@@ -127,7 +127,7 @@ def _place(path: str | os.PathLike[str]) -> _Place:
 
 
 def _descriptor(path: Path) -> int | None:
-    """The number in ``/dev/fd/N``, in what that leads to, or in a link to it such as ``/dev/stdout``."""
+    """Find the number in ``/dev/fd/N``, in a path that this leads to, or in a link to it such as ``/dev/stdout``."""
     folder = os.path.realpath("/dev/fd")
     while True:
         if path.name.isdecimal() and os.path.realpath(path.parent) == folder:
@@ -138,7 +138,7 @@ def _descriptor(path: Path) -> int | None:
 
 
 def _write_into(place: _Place, content: bytes) -> None:
-    """All of `content` into what stays where it is."""
+    """Write all of `content` into something that stays where it is."""
     if place.descriptor is None:
         handle = os.open(place.path, os.O_WRONLY | getattr(os, "O_NOCTTY", 0))
     else:
@@ -153,10 +153,10 @@ def _write_into(place: _Place, content: bytes) -> None:
 
 @contextmanager
 def _temporary(place: _Place) -> Iterator[BinaryIO]:
-    """A new file beside `place`, open for writing, which is gone at the end; leftovers of others go first.
+    """Open a new file beside `place` for writing; it is gone at the end. Leftovers of others are removed first.
 
-    It is locked as long as it is open, by which a leftover is told from it. Where it is to replace a file, nobody else
-    may read it before it has that one's mode.
+    The file is locked while it is open; a leftover is not. Nobody else may read the file before it has the mode of the
+    file that it replaces.
     """
     folder = place.path.parent
     # Short, whatever the name of the file is, and the same for everyone who writes this file.
@@ -170,7 +170,7 @@ def _temporary(place: _Place) -> Iterator[BinaryIO]:
 
 
 def _create(folder: Path, prefix: str, mode: int) -> BinaryIO:
-    """A new file, open and locked; what the umask takes off `mode`, the system does."""
+    """Create a file, open and locked; the system applies the umask to `mode`."""
     for _ in range(ATTEMPTS):
         name = folder / f"{prefix}{secrets.token_hex(4)}{SUFFIX}"
         with suppress(FileExistsError):
@@ -182,7 +182,7 @@ def _create(folder: Path, prefix: str, mode: int) -> BinaryIO:
 
 
 def _check_replaceable(place: _Place) -> None:
-    """Whether the rules of a folder such as ``/tmp`` let this user put another file in the place of the one there."""
+    """Check that the rules of a folder such as ``/tmp`` let this user replace the file that is there."""
     folder = place.path.parent.stat()
     if place.status is None or sys.platform == "win32" or not folder.st_mode & stat.S_ISVTX:
         return
@@ -191,7 +191,7 @@ def _check_replaceable(place: _Place) -> None:
 
 
 def _lock(handle: int, name: Path) -> bool:
-    """Whether the new file is this process's own, and not taken for a leftover before it was locked."""
+    """Lock the new file; False if it was removed as a leftover before."""
     if sys.platform == "win32":  # where nobody can remove a file that is open
         return True
     with suppress(OSError):  # a file system without locks, where nobody takes leftovers away either
@@ -203,7 +203,7 @@ def _lock(handle: int, name: Path) -> bool:
 
 
 def _remove_leftovers(folder: Path, prefix: str) -> None:
-    """Remove the temporary files of processes that were killed: those that nobody holds a lock on."""
+    """Remove the temporary files of killed processes, on which nobody holds a lock."""
     try:
         found = [entry for entry in os.scandir(folder) if entry.name.startswith(prefix) and entry.name.endswith(SUFFIX)]
     except OSError:  # a folder that may be written to and not read
@@ -227,7 +227,7 @@ def _remove_leftover(path: str) -> None:
 
 
 def _take_after(handle: int, status: os.stat_result) -> None:
-    """Give an open file the owner, where that is permitted, and the mode of the one that it is to replace."""
+    """Give an open file the mode of the file that it replaces and, if that is permitted, its owner."""
     mode = stat.S_IMODE(status.st_mode)
     if sys.platform == "win32":
         return
@@ -243,7 +243,7 @@ def _take_after(handle: int, status: os.stat_result) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Let the new name survive a power failure too, where folders can be flushed."""
+    """Flush the folder, if that is possible, so that the new name survives a power failure too."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -1,4 +1,4 @@
-"""What our files hold: every value and tensor that is read from one is checked against this before it is used."""
+"""What our files hold: every value and tensor from a file is checked against this before it is used."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from msgspec import Meta, Struct, ValidationError, convert
 
 from deltaprop.files.model_file import Tensors, in_one_line
 
-#: Of what `Training` says; one more whenever it is read in another way.
+#: The version of `Training`; it rises whenever the meaning of a field changes.
 CHECKPOINT_VERSION = 2
 
 LARGEST = sys.float_info.max
 
 
-#: As far as every reader of JSON has whole numbers exactly.
+#: Every reader of JSON reads whole numbers up to this limit exactly.
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Width = Annotated[int, Meta(ge=1, le=2**53)]
 Seed = Annotated[int, Meta(ge=0)]
-#: Of something of ours, as it may stand in a message.
+#: The name of an activation, a loss and the like; short enough for a message.
 Name = Annotated[str, Meta(max_length=40)]
 Finite = Annotated[float, Meta(ge=-LARGEST, le=LARGEST)]
 NotNegative = Annotated[float, Meta(ge=0.0, le=LARGEST)]
 Positive = Annotated[float, Meta(gt=0.0, le=LARGEST)]
 
 
-# No `pattern`: msgspec 0.22 frees one twice that stands in a union, which ends the process at its end.
+# No `pattern`: msgspec 0.22 frees a pattern in a union twice, which crashes the process when it ends.
 
 
 class Exact(Struct, forbid_unknown_fields=True):
@@ -37,12 +37,12 @@ class Exact(Struct, forbid_unknown_fields=True):
 
 
 class Common(Exact):
-    """The arguments that make an equal network, or a stack of them; its constructor knows the names."""
+    """The arguments that make an equal network or stack; its constructor knows the names."""
 
     layer_sizes: Annotated[list[Width], Meta(min_length=2)]
     hidden_activation: Name | list[Name]
     output_activation: Name
-    #: A name; in a checkpoint also what tells a pair of functions from another.
+    #: A name; in a checkpoint it may also be the description of a pair of functions.
     loss: Name | list[Any]
     output_error: Name
     init: Name
@@ -55,7 +55,7 @@ class Common(Exact):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """By name."""
+        """The arguments by name."""
         return {name: getattr(self, name) for name in self.__struct_fields__}
 
     @property
@@ -65,13 +65,13 @@ class Common(Exact):
 
 
 class NetworkArguments(Common):
-    """Those of a network."""
+    """The arguments of a network."""
 
     seed: Seed
 
 
 class StackArguments(Common):
-    """Those of a stack."""
+    """The arguments of a stack."""
 
     members: Width
     seeds: Annotated[list[Seed], Meta(min_length=1)]
@@ -99,7 +99,7 @@ class Recorded(Exact):
 class Training(Exact):
     """What a checkpoint holds besides a network."""
 
-    #: As `network_content` has checked.
+    #: Checked by `network_content`.
     version: int
     configuration: dict[str, dict[str, Any]]
     position: Position
@@ -120,7 +120,7 @@ class Training(Exact):
 
 
 class Preparation(Exact):
-    """What the command line keeps besides a network: how raw columns become its inputs, and its outputs answers."""
+    """What the command line keeps besides a network: how to make inputs of raw columns, and answers of outputs."""
 
     target_offset: Finite
     target_scale: Positive
@@ -165,12 +165,12 @@ class StackContent(Exact):
 
 
 def network_content(path: str | os.PathLike[str], configuration: Mapping[str, Any], tensors: Tensors) -> NetworkContent:
-    """What a file with a network holds, checked; nothing is allocated that the file does not hold.
+    """Check what a file with a network holds, and return it; nothing is allocated that the file does not hold.
 
     Raises
     ------
     ValueError
-        If it is anything else; the message begins with `path`.
+        If the file holds anything else; the message begins with `path`.
     """
     training = configuration.get("training")
     version = training.get("version", 1) if isinstance(training, dict) else CHECKPOINT_VERSION
@@ -185,12 +185,12 @@ def network_content(path: str | os.PathLike[str], configuration: Mapping[str, An
 
 
 def stack_content(path: str | os.PathLike[str], configuration: Mapping[str, Any], tensors: Tensors) -> StackContent:
-    """What a file with a stack holds, checked.
+    """Check what a file with a stack holds, and return it.
 
     Raises
     ------
     ValueError
-        If it is anything else; the message begins with `path`.
+        If the file holds anything else; the message begins with `path`.
     """
     content = _converted(path, "a stack", configuration, StackContent)
     shape = (content.stack.members, content.stack.size)
@@ -209,7 +209,7 @@ class Tensor(Struct, frozen=True):
 
 
 def _of_network(content: NetworkContent, tensors: Tensors) -> dict[str, Tensor]:
-    """The tensors in a file with a network, by name."""
+    """Describe the tensors in a file with a network, by name."""
     network = content.network
     dtype, whole = network.dtype, (network.size,)
     expected: dict[str, Tensor] = {}

@@ -1,4 +1,4 @@
-"""What tells data from other data: a digest of every row, taken chunk by chunk."""
+"""A digest of every row, taken chunk by chunk, by which data are told from other data."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from deltaprop.inputs.sources import CheckedSource, Parts, Rows, Source
 
 #: Bytes that are hashed at a time: many enough to share out over the processors.
 CHUNK = 4 * 2**20
-#: From some number on memory is the limit.
+#: More threads would be no faster, since memory is the limit.
 MOST_THREADS = 8
 
 
 def fingerprint(data: Any, backend: Backend) -> str:
-    """Shape and digest of an array of `backend` or of the host, or of a source, which is read once.
+    """Return shape and digest of an array of `backend` or of the host, or of a source, which is read once.
 
-    What is on a device is copied to the host chunk by chunk. An iterable is read twice, as far as it yields the same:
-    of one that does not, only the shape is known.
+    An array on a device is copied to the host chunk by chunk. An iterable is read twice. If it yields something else
+    the second time, only its shape is returned.
     """
     if isinstance(data, CheckedSource):
         return _of_source(data.source)
@@ -35,7 +35,7 @@ def fingerprint(data: Any, backend: Backend) -> str:
 
 
 def _of_array(array: Any, backend: Backend | None) -> str:
-    """A digest of the dtype and all entries, the same wherever they are."""
+    """Compute a digest of the dtype and all entries; it is the same on every device."""
     on_device = backend is not None and not backend.on_host and backend.owns(array)
     rows = max(1, CHUNK // max(1, array.dtype.itemsize * math.prod(array.shape[1:])))
     digest = hashlib.sha256(str(array.dtype).encode())
@@ -62,7 +62,7 @@ def _of_source(source: Source) -> str:
         return f"{_of_values(source.X)} {_of_values(source.Y)}"
     assert isinstance(source, Parts)
     parts = list(_of_parts(source))
-    # One pass after the other, for both may be by one iterator.
+    # One pass after the other, since both may use one iterator.
     if not source.by_number and any(part != again for part, again in zip_longest(parts, _of_parts(source))):
         return f"{source.describe()}, others every time"
     digest = hashlib.sha256("".join(parts).encode())
@@ -76,7 +76,7 @@ def _of_parts(source: Parts) -> Iterator[str]:
 
 def _of_values(values: Any) -> str:
     backend = backend_of(values)
-    # What is no array may yet be one in what it is asked for here, such as rows that are taken when they are needed.
+    # An object may act as an array here without being one, such as rows that are read when they are needed.
     is_array = backend is not None or (hasattr(values, "dtype") and not hasattr(values, "__array__"))
     array = values if is_array else np.asarray(values)
     return f"{tuple(array.shape)} {_of_array(array, backend)}"

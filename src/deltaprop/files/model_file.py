@@ -43,14 +43,14 @@ def write_model(path: str | os.PathLike[str], configuration: Mapping[str, Any], 
 
 
 def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Tensors]:
-    """Configuration and tensors of a file that `write_model` wrote.
+    """Read the configuration and the tensors from a file that `write_model` wrote.
 
     Raises
     ------
     FileNotFoundError, OSError
         If there is no such file or it cannot be read.
     ValueError
-        If it is truncated, changed, or no model of ours.
+        If it is truncated, changed, or not a model of this package.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -75,12 +75,12 @@ def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Tensors]:
 
 
 def parse_configuration(path: str | os.PathLike[str], text: str) -> dict[str, Any]:
-    """The JSON object in a text out of a file; nothing more is known of it.
+    """Parse a text from a file as a JSON object, and check nothing else.
 
     Raises
     ------
     ValueError
-        If it is none; the message begins with `path`.
+        If it is not a JSON object; the message begins with `path`.
     """
     try:
         configuration = json.loads(text)
@@ -93,21 +93,21 @@ def parse_configuration(path: str | os.PathLike[str], text: str) -> dict[str, An
 
 
 def read_regular_file(path: str | os.PathLike[str]) -> bytes:
-    """The content of a file, and never of a pipe or a device, which may have no end.
+    """Read a file, but never a pipe or a device, which may have no end.
 
     Raises
     ------
     OSError
-        If there is none or it cannot be read.
+        If there is no such file or it cannot be read.
     ValueError
-        If it is anything but a regular file.
+        If it is not a regular file.
     """
     with _open_regular_file(Path(path)) as file:
         return file.read()
 
 
 def in_one_line(said: object) -> str:
-    """What another library says of a file, or the file itself, as it may stand in a message."""
+    """Shorten what another library says of a file, or the file itself, so that it fits into a message."""
     return shorten(str(said)[:1000], 200, placeholder=" …")
 
 
@@ -121,7 +121,7 @@ def _open_regular_file(path: Path) -> BinaryIO:
 
 
 def _digest(configuration: str, tensors: Tensors) -> str:
-    """SHA-256 over the configuration and every tensor's name, dtype, shape and bytes."""
+    """Compute SHA-256 over the configuration and every tensor's name, dtype, shape and bytes."""
     digest = hashlib.sha256(configuration.encode())
     for name in sorted(tensors):
         tensor = np.ascontiguousarray(tensors[name])

@@ -1,4 +1,4 @@
-"""Networks as ONNX models: a Gemm and its activation a layer; what ours need to be read back stands in the metadata."""
+"""Networks as ONNX models: a Gemm and its activation a layer; the metadata hold what is needed to read them back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deltaprop.files.atomic_file import write_atomically
 from deltaprop.files.file_schema import NetworkContent, network_content
 from deltaprop.files.model_file import Tensors, in_one_line, parse_configuration, read_regular_file
 
-#: The operators used here have meant the same since; runtimes of 2022 read it.
+#: Since this version the operators used here have not changed; runtimes of 2022 read it.
 OPSET, IR_VERSION = 17, 8
 KEY = "deltaprop"
 #: Activations that are one operator, and its attributes.
@@ -66,7 +66,7 @@ def write_onnx(path: str | os.PathLike[str], network: NetworkState, configuratio
 
 
 def read_onnx(path: str | os.PathLike[str]) -> tuple[NetworkContent, Tensors]:
-    """Configuration and tensors of a file that `write_onnx` wrote, checked.
+    """Read the configuration and the tensors from a file that `write_onnx` wrote, and check them.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def read_onnx(path: str | os.PathLike[str]) -> tuple[NetworkContent, Tensors]:
     OSError
         If there is no such file or it cannot be read.
     ValueError
-        If it is damaged, or no model of ours.
+        If it is damaged, or not a model of this package.
     """
     onnx = _onnx()
     content = read_regular_file(path)
@@ -95,7 +95,7 @@ def read_onnx(path: str | os.PathLike[str]) -> tuple[NetworkContent, Tensors]:
 
 
 class Graph:
-    """Nodes and constants as they are added."""
+    """Collects nodes and constants as they are added."""
 
     def __init__(self, onnx: Any, dtype: np.dtype[Any]) -> None:
         self.onnx, self.dtype = onnx, dtype
@@ -103,23 +103,23 @@ class Graph:
         self.constants: list[Any] = []
 
     def node(self, operator: str, inputs: list[str], output: str | None = None, **attributes: Any) -> str:
-        """The name of what `operator` makes of `inputs`."""
+        """Add an operator on `inputs` and return the name of its output."""
         name = output or f"value{len(self.nodes)}"
         self.nodes.append(self.onnx.helper.make_node(operator, inputs, [name], **attributes))
         return name
 
     def constant(self, name: str, value: Any) -> str:
-        """The name of a constant in the network's dtype."""
+        """Add a constant in the network's dtype and return its name."""
         array = np.ascontiguousarray(value, self.dtype)
         self.constants.append(self.onnx.numpy_helper.from_array(array, name))
         return name
 
     def number(self, value: float) -> str:
-        """The name of a number."""
+        """Add a number and return its name."""
         return self.constant(f"number{len(self.constants)}", value)
 
     def activation(self, activation: str, z: str, output: str | None) -> str:
-        """The name of g(z)."""
+        """Add g(z) and return its name."""
         if activation in COMPOSED:
             return COMPOSED[activation](self, z, output)
         operator, attributes = OPERATORS[activation]
@@ -127,19 +127,19 @@ class Graph:
 
 
 def _softplus(graph: Graph, z: str, output: str | None) -> str:
-    """max(z, 0) + log(1 + e^−|z|); the operator of that name is missing for float64 in the usual runtime."""
+    """Add max(z, 0) + log(1 + e^−|z|); the usual runtime has no operator Softplus for float64."""
     tail = graph.node("Exp", [graph.node("Neg", [graph.node("Abs", [z])])])
     tail = graph.node("Log", [graph.node("Add", [tail, graph.number(1.0)])])
     return graph.node("Add", [graph.node("Relu", [z]), tail], output)
 
 
 def _silu(graph: Graph, z: str, output: str | None) -> str:
-    """z σ(z)."""
+    """Add z σ(z)."""
     return graph.node("Mul", [z, graph.node("Sigmoid", [z])], output)
 
 
 def _gelu(graph: Graph, z: str, output: str | None) -> str:
-    """z (1 + erf(z/√2))/2, erf in float32, in which alone the usual runtime has it."""
+    """Add z (1 + erf(z/√2))/2, with erf in float32, since the usual runtime has no other."""
     scaled = graph.node("Mul", [z, graph.number(float(np.sqrt(0.5)))])
     narrow = graph.node("Cast", [scaled], to=graph.onnx.TensorProto.FLOAT)
     erf = graph.node("Cast", [graph.node("Erf", [narrow])], to=graph.onnx.helper.np_dtype_to_tensor_dtype(graph.dtype))

@@ -1,6 +1,7 @@
-"""Any value in JSON types, so that two processes can tell whether theirs are alike.
+"""Any value in JSON types, so that two processes can compare theirs.
 
-Numbers and text are what they are; data classes and other objects go by their fields, functions by name and code.
+Numbers and text stay as they are. Data classes and other objects are described by their fields, functions by their
+names and code.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ from typing import Any
 
 import numpy as np
 
-#: What lies deeper in an object than this is not looked at.
+#: Values nested deeper than this are not looked at.
 DEEPEST = 12
 #: Where an object lies in memory says nothing of what it is.
 ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+")
 
 
 def plain(value: Any) -> Any:
-    """`value` in JSON types, alike in every process; there is no value that has none."""
+    """Describe `value` in JSON types; every process gives the same description, and every value has one."""
     return _plain(value, ())
 
 
 def _plain(value: Any, inside: tuple[int, ...]) -> Any:
-    """The same of a value that lies in others, which are known by their ids."""
+    """Describe a value that is inside other values, whose ids are given."""
     if value is None or type(value) in (bool, int, str):
         return value
     if isinstance(value, Enum):
@@ -64,7 +65,7 @@ def _plain(value: Any, inside: tuple[int, ...]) -> Any:
 
 
 def _array(value: Any, inside: tuple[int, ...]) -> Any:
-    """A scalar of NumPy's as Python's, an array by its shape and a digest."""
+    """Describe a NumPy scalar as Python's number, and an array by its shape and a digest."""
     if value.dtype.hasobject or value.dtype.names:
         return _plain(value.tolist(), inside)
     if value.ndim == 0 and value.dtype.kind in "biufUS" and not isinstance(value.item(), np.generic):
@@ -77,7 +78,7 @@ def _is_function(value: Any) -> bool:
 
 
 def _function(value: Any, inside: tuple[int, ...]) -> Any:
-    """A name, and where the function is neither ours nor compiled, what it does."""
+    """Describe a function by its name and, if it is neither ours nor compiled, by its code."""
     if isinstance(value, partial):
         arguments = {"args": list(value.args), "keywords": value.keywords}
         return {"partial": _plain(value.func, inside)} | {name: _plain(own, inside) for name, own in arguments.items()}
@@ -103,7 +104,7 @@ def _content(cell: Any, inside: tuple[int, ...]) -> Any:
 
 
 def _code(code: CodeType, inside: tuple[int, ...]) -> Any:
-    """What code does, without where it stands."""
+    """Describe what code does, but not where it is."""
     constants = [[type(own).__name__, _constant(own, inside)] for own in code.co_consts]
     counts = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags]
     return [_digest(code.co_code), constants, counts, list(code.co_names), list(code.co_freevars)]
@@ -114,7 +115,7 @@ def _constant(value: Any, inside: tuple[int, ...]) -> Any:
 
 
 def _object(value: Any, inside: tuple[int, ...]) -> Any:
-    """The kind of an object and its fields and, where it is not ours and can be called, what that does."""
+    """Describe an object by its type and fields and, if it can be called and is not ours, by its code."""
     kind = type(value)
     if _is_ours(kind):
         own = {"configuration": value.configuration, **value.by_layer()} if hasattr(value, "by_layer") else {}
@@ -122,7 +123,7 @@ def _object(value: Any, inside: tuple[int, ...]) -> Any:
         return {"kind": kind.__name__} | {name: _plain(entry, inside) for name, entry in state.items()}
     result: dict[str, Any] = {"kind": _name(kind)}
     state = {}
-    with suppress(Exception):  # what a class of somebody else's does when it is looked at
+    with suppress(Exception):  # a class from elsewhere may raise anything when it is inspected
         state = _state(value)
     if state:
         result["fields"] = _plain(state, inside)
@@ -140,12 +141,12 @@ def _has_own_repr(kind: type) -> bool:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    """Those of a data class that count when two are compared."""
+    """List the fields of a data class that count when two are compared."""
     return {field.name: getattr(value, field.name, None) for field in fields(value) if field.compare}
 
 
 def _state(value: Any) -> dict[str, Any]:
-    """What is kept in an object, but for fields of a data class that do not count."""
+    """List what an object keeps, without fields of a data class that do not count."""
     slots = [name for kind in type(value).__mro__ for name in _listed(kind.__dict__.get("__slots__", ()))]
     state = {name: getattr(value, name) for name in slots if not name.startswith("__") and hasattr(value, name)}
     state |= dict(getattr(value, "__dict__", {}))
@@ -158,7 +159,7 @@ def _listed(slots: Any) -> list[str]:
 
 
 def _is_ours(value: Any) -> bool:
-    """Whether it comes with this library, whose release says what it does."""
+    """Whether it belongs to this package, whose release says what it does."""
     return str(getattr(value, "__module__", "")).partition(".")[0] == __name__.partition(".")[0]
 
 

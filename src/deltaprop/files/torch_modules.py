@@ -1,4 +1,4 @@
-"""To and from PyTorch: a ``torch.nn.Sequential`` of Linear layers and activations is a network of ours, W for W."""
+"""To and from PyTorch: a ``torch.nn.Sequential`` of Linear layers and activations is a network here, W for W."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from deltaprop.backends import Array
 from deltaprop.backends.installed import import_installed
 from deltaprop.derivation.state import NetworkState
 
-#: What a network is described by: arguments of `Network`, weights and biases.
+#: The description of a network: arguments of `Network`, weights and biases.
 Description = tuple[dict[str, Any], list[Array], list[Array]]
 
 
 def read(sequential: Any) -> Description:
-    """What a ``torch.nn.Sequential`` computes, as a network of ours; parameters are copied to the host.
+    """Make a network of a ``torch.nn.Sequential`` that computes the same; parameters are copied to the host.
 
     Raises
     ------
     TypeError
-        If it is no Sequential, or holds a module that is neither Linear, nor an activation of ours, nor idle in
-        prediction (Dropout, Flatten, Identity).
+        If it is not a Sequential, or holds a module other than Linear, an activation of this package, or a module that
+        does nothing in prediction (Dropout, Flatten, Identity).
     ValueError
         If it holds no Linear, two activations in a row, an activation with other constants than ours, or Linear layers
-        of several dtypes or of none of ours.
+        of several dtypes or of a dtype that networks do not have.
     """
     torch = _torch()
     layers: list[Any] = []
@@ -59,12 +59,12 @@ def read(sequential: Any) -> Description:
 
 
 def write(network: NetworkState) -> Any:
-    """A ``torch.nn.Sequential`` on the host that computes what `network` does; parameters are copied.
+    """Make a ``torch.nn.Sequential`` on the host that computes what `network` does; parameters are copied.
 
     Raises
     ------
     ValueError
-        If the output activation is exp, of which PyTorch has no module.
+        If the output activation is exp, for which PyTorch has no module.
     """
     torch = _torch()
     modules = []
@@ -83,7 +83,7 @@ def write(network: NetworkState) -> Any:
 
 
 def _modules(module: Any, torch: Any, place: str = "sequential") -> Iterator[tuple[str, Any]]:
-    """The modules of a Sequential in order, those of one within it in its place."""
+    """Yield the modules of a Sequential in order; a Sequential inside it is replaced by its modules."""
     if not isinstance(module, torch.nn.Sequential):
         raise TypeError(f"{place}: expected a torch.nn.Sequential, got {type(module).__name__}")
     for name, child in module.named_children():
@@ -95,7 +95,7 @@ def _modules(module: Any, torch: Any, place: str = "sequential") -> Iterator[tup
 
 
 def _activation(place: str, module: Any, torch: Any) -> str:
-    """Our name of an activation module with our constants."""
+    """Return our name of an activation module that has our constants."""
     kinds = {type(make()): name for name, make in _modules_by_name(torch).items()}
     name = kinds.get(type(module))
     if name is None:

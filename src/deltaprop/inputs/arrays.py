@@ -1,4 +1,4 @@
-"""The public door: what users hand in becomes an array of the network's backend and dtype, or a clear error."""
+"""The public door: what users pass becomes an array of the network's backend and dtype, or a clear error."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from deltaprop.errors import BackendError, RowTypeError, RowValueError
 CUDA_DEVICE_TYPES = (2, 13)
 
 
-#: How much of the room on a device data may take; what does not fit goes there in chunks.
+#: How much of a device's free memory data may take; larger data go there in chunks.
 SHARE_OF_ROOM = 0.7
 
 
-#: Elements among which the first that is not finite is looked for at a time.
+#: How many elements are searched at a time for the first one that is not finite.
 BLOCK = 2**20
-#: Bytes above which host data are converted chunk by chunk, where there is something to convert.
+#: Bytes above which host data are converted chunk by chunk, if they have to be converted.
 CONVERTED_LIMIT = 2**29
 
 
 class HostData:
-    """An array, (m, s), that stays as it is, on the host, while a network works on it, chunk by chunk.
+    """An array, (m, s), that stays on the host as it is, while a network works on it chunk by chunk.
 
     Parameters
     ----------
     array : array, (m, …)
-        Or what has a shape and gives some of its rows, an array, by their numbers or as a slice.
+        The array, or an object with a shape that returns some rows as an array, by their numbers or by a slice.
     columns : int, optional
-        What s is, where the array holds something else, such as class labels.
+        The width s, if the array holds something else, such as class labels.
     convert : callable, optional
-        From some rows of such an array to an array of the network.
+        Converts some rows of the array to an array of the network.
     """
 
     def __init__(
@@ -51,16 +51,16 @@ class HostData:
         self.shape = (array.shape[0], array.shape[1] if columns is None else columns)
 
     def rows(self, rows: slice, backend: Backend, dtype: DTypeLike) -> Array:
-        """Some rows as an array of the network's backend."""
+        """Return some rows as an array of the network's backend."""
         return self.converted(self.array[rows], backend, dtype)
 
     def converted(self, part: Any, backend: Backend, dtype: DTypeLike) -> Array:
-        """`part`, some rows as they are, as an array of the network's backend."""
+        """Convert `part`, some rows as they are, to an array of the network's backend."""
         return backend.asarray(part if self.convert is None else self.convert(part), dtype)
 
 
 def takes_much_memory(X: Any, backend: Backend, dtype: DTypeLike) -> bool:
-    """Whether `X` is a matrix on the host that is of another dtype or order than the network's, and large in that."""
+    """Whether `X` is a matrix on the host that would take much memory in the network's dtype and order."""
     if not (backend.on_host and isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "iubf"):
         return False
     is_used_where_it_is = X.dtype == dtype and X.flags.c_contiguous
@@ -68,12 +68,12 @@ def takes_much_memory(X: Any, backend: Backend, dtype: DTypeLike) -> bool:
 
 
 def is_above_limit(rows: int, columns: int, dtype: DTypeLike) -> bool:
-    """Whether so many numbers are to be converted chunk by chunk."""
+    """Whether this many numbers are converted chunk by chunk."""
     return rows * columns * np.dtype(dtype).itemsize > CONVERTED_LIMIT
 
 
 def stays_on_host(X: Any, backend: Backend, columns: int, dtype: DTypeLike) -> bool:
-    """Whether `X` is host data, and the device has no room for so many columns as long as it is."""
+    """Whether `X` is host data, and the device has no room for that many rows of `columns` columns."""
     room = backend.room()
     if room is None or backend.owns(X) or is_on_cuda(X):
         return False
@@ -93,26 +93,26 @@ def as_inputs(
     dtype: DTypeLike,
     rows: int | None = None,
 ) -> Array:
-    """`X` as a C-contiguous (m, columns) array of finite numbers.
+    """Convert `X` to a C-contiguous (m, columns) array of finite numbers.
 
     Parameters
     ----------
     X : array_like
-        NumPy or CuPy array, DataFrame, list of rows, or anything NumPy converts. Host arrays are copied to the device
-        where the network lives there; device arrays are never copied to the host unasked.
+        NumPy or CuPy array, DataFrame, list of rows, or anything that NumPy converts. Host arrays are copied to the
+        device if the network is there. Device arrays are never copied to the host unasked.
     name : str
         The argument's name in errors.
     columns : int
-        Features expected.
+        How many features are expected.
     rows : int, optional
-        Rows expected, where there is another array to go with.
+        How many rows are expected, if there is another array to match.
 
     Raises
     ------
     TypeError
-        If the content is not numeric, or is on a device the network does not live on.
+        If the content is not numeric, or is on another device than the network.
     ValueError
-        If the shape is wrong, there is no row, or an entry is nan or infinite once in `dtype`.
+        If the shape is wrong, there is no row, or an entry is nan or infinite in `dtype`.
     """
     array = as_numbers(X, name, backend)
     if rows is not None and array.shape != (rows, columns):
@@ -137,18 +137,18 @@ def as_targets(
     backend: Backend,
     dtype: DTypeLike,
 ) -> Array:
-    """`Y` as a C-contiguous (rows, columns) array of finite targets in range.
+    """Convert `Y` to a C-contiguous (rows, columns) array of finite targets in range.
 
-    A 1-D array of whole numbers, of whatever dtype, is taken as class labels 0 … columns − 1 where there are several
-    outputs, and any 1-D array as one column where there is one.
+    If there are several outputs, a 1-D array of whole numbers, of any dtype, holds class labels 0 … columns − 1. If
+    there is one output, a 1-D array is one column.
 
     Raises
     ------
     TypeError
-        If the content is not numeric, or is on a device the network does not live on.
+        If the content is not numeric, or is on another device than the network.
     ValueError
         If the shape is wrong, a label is out of range, a target is outside [lowest, highest] or is not finite, or the
-        targets of a sample do not sum to 1 where they have to.
+        targets of a sample should sum to 1 and do not.
     """
     array = as_numbers(Y, name, backend)
     if array.ndim == 1 and columns == 1:
@@ -179,9 +179,9 @@ def as_targets(
 
 
 def as_weights(weights: Any, name: str, *, rows: int, backend: Backend, dtype: DTypeLike) -> Array:
-    """`weights` as a contiguous (rows,) array of finite numbers, none below 0, not all 0; errors as of `as_inputs`.
+    """Convert `weights` to a contiguous (rows,) array of finite numbers ≥ 0, not all 0; errors as `as_inputs`.
 
-    They and their sum are such as can be divided by, see `divisible`.
+    It is possible to divide by them and by their sum, see `divisible`.
     """
     given = as_numbers(weights, name, backend)
     if given.shape != (rows,):
@@ -195,14 +195,15 @@ def as_weights(weights: Any, name: str, *, rows: int, backend: Backend, dtype: D
 
 
 def divisible(weights: Array, name: str, given: Array | None = None, backend: Backend | None = None) -> Array:
-    """`weights`, by whose sum over any minibatch can be divided: 0 in place of those below all normal numbers.
+    """Return `weights` with 0 in place of subnormal numbers, so that one can divide by their sum over any minibatch.
 
-    `given` is what they were before they had their dtype, `backend` whose they are, where no registered one's.
+    `given` holds the weights before they were converted to their dtype. `backend` is theirs; by default, the registered
+    one that owns them.
 
     Raises
     ------
     ValueError
-        If none is a normal number, or the reciprocal of their sum is none.
+        If no weight is a normal number, or the reciprocal of their sum is not one.
     """
     backend = backend or backend_of(weights) or get_backend("numpy")
     dtype = backend.dtype_of(weights)
@@ -225,7 +226,7 @@ def divisible(weights: Array, name: str, given: Array | None = None, backend: Ba
 
 
 def as_vector(v: Any, name: str, *, size: int, backend: Backend, dtype: DTypeLike) -> Array:
-    """`v` as a contiguous (size,) array of finite numbers; errors as of `as_inputs`."""
+    """Convert `v` to a contiguous (size,) array of finite numbers; errors as `as_inputs`."""
     array = as_numbers(v, name, backend)
     if array.shape != (size,):
         raise ValueError(f"{name}: expected shape ({size},), one entry a parameter, got shape {array.shape}")
@@ -238,7 +239,7 @@ def _check_rows(array: Array, name: str, rows: int, expected: str) -> None:
 
 
 def as_numbers(value: Any, name: str, backend: Backend) -> Array:
-    """`value` as a numeric array of whatever kind it has.
+    """Convert `value` to a numeric array, and keep its dtype.
 
     Raises
     ------
@@ -280,12 +281,12 @@ def _dtype(array: Array, backend: Backend) -> np.dtype[Any]:
 
 
 def adopt(value: Any, name: str) -> Any:
-    """`value` itself or, where it is an array of another library on a CUDA device, its memory as a CuPy array.
+    """Return `value`, or its memory as a CuPy array if it is an array of another library on a CUDA device.
 
     Raises
     ------
     TypeError
-        If it says that it is on a CUDA device, and CuPy finds none.
+        If the array is on a CUDA device, and CuPy finds none.
     """
     if backend_of(value) is not None or not is_on_cuda(value):
         return value
@@ -297,7 +298,7 @@ def adopt(value: Any, name: str) -> Any:
 
 
 def is_on_cuda(value: Any) -> bool:
-    """Whether an array of whatever library says that it lives on a CUDA device."""
+    """Whether an array of any library says that it is on a CUDA device."""
     if hasattr(value, "__cuda_array_interface__"):
         return True
     device = getattr(value, "__dlpack_device__", None)
@@ -305,7 +306,7 @@ def is_on_cuda(value: Any) -> bool:
 
 
 def _from_objects(value: Array, name: str) -> Array:
-    """An object array (a DataFrame of several dtypes, say) as float64, naming the entry that is none or too large."""
+    """Convert an object array (such as a DataFrame of several dtypes) to float64; an error names the entry at fault."""
     try:
         return value.astype(np.float64)
     except (TypeError, ValueError, OverflowError):
@@ -325,7 +326,7 @@ def _from_objects(value: Array, name: str) -> Array:
 
 
 def _as_finite(array: Array, name: str, backend: Backend, dtype: DTypeLike) -> Array:
-    """`array` on `backend` in `dtype`, refusing emptiness and anything not finite there."""
+    """Convert `array` to `backend` and `dtype`; refuse an empty one, and entries that are not finite there."""
     if array.shape[0] == 0:
         raise ValueError(f"{name}: expected at least one sample, got shape {array.shape}")
     with np.errstate(over="ignore", invalid="ignore"):  # float64 beyond float32 is reported below, by place
@@ -378,13 +379,13 @@ def _refused(array: Array, place: tuple[int, ...], name: str, expected: str, mor
 
 
 def _place(index: tuple[Any, ...]) -> tuple[int, str]:
-    """The row of an entry, and what stands behind it between brackets."""
+    """Return the row of an entry, and the text that follows it between brackets."""
     row, *rest = (int(i) for i in index)
     return row, "".join(f", {i}" for i in rest) + "]"
 
 
 def _check_whole(labels: Array, name: str, shape: str, backend: Backend) -> None:
-    """Refuse labels that are no whole numbers."""
+    """Refuse labels that are not whole numbers."""
     if _dtype(labels, backend).kind in "iub":
         return
     with np.errstate(invalid="ignore"):
@@ -395,7 +396,7 @@ def _check_whole(labels: Array, name: str, shape: str, backend: Backend) -> None
 
 
 def _one_hot(labels: Array, name: str, columns: int, backend: Backend, dtype: DTypeLike) -> Array:
-    """Row i has a 1 in column labels[i]."""
+    """Make rows in which row i has a 1 in column labels[i]."""
     if labels.shape[0] == 0:
         raise ValueError(f"{name}: expected at least one sample, got shape {labels.shape}")
     lowest, highest = int(labels.min()), int(labels.max())

@@ -1,4 +1,4 @@
-"""Cells of a table as its reader finds them, a block of rows at a time: which are numbers, which labels there are."""
+"""Cells of a table, a block of rows at a time: which cells are numbers, and which labels there are."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 
-#: A block of a column: numbers, or cells of any kind, None being an empty one.
+#: A block of a column: numbers, or cells of any kind; None is an empty cell.
 Cells = np.ndarray[Any, Any] | Sequence[Any]
-#: Distinct texts in a column after which it is no column of classes.
+#: A column with more distinct texts than this is not a column of classes.
 MOST_LABELS = 2**20
 
 
 def number(cell: Any) -> float:
-    """What a cell says, written as other readers of tables take it: in ASCII and without underscores.
+    """Read a cell as a number that other readers of tables accept too: in ASCII and without underscores.
 
     Raises
     ------
     ValueError, TypeError, OverflowError
-        If it is no number.
+        If it is not a number.
     """
     value = float(cell)
     if isinstance(cell, (str, bytes)) and not _is_plain(cell if isinstance(cell, str) else cell.decode("latin-1")):
@@ -29,7 +29,7 @@ def number(cell: Any) -> float:
 
 
 def numbers(cells: Cells) -> np.ndarray[Any, Any] | None:
-    """A block of a column as float64; None where a cell is no number."""
+    """Read a block of a column as float64; None if a cell is not a number."""
     if isinstance(cells, np.ndarray):
         with np.errstate(invalid="ignore"):  # a signalling nan, which is found as any other
             return cells.astype(np.float64, copy=False)
@@ -43,12 +43,12 @@ def numbers(cells: Cells) -> np.ndarray[Any, Any] | None:
 
 
 def finite_numbers(path: object, name: str, cells: Cells, start: int) -> np.ndarray[Any, Any]:
-    """A block of a column, which begins with row `start`, as finite numbers.
+    """Read a block of a column, which begins with row `start`, as finite numbers.
 
     Raises
     ------
     ValueError
-        If a cell is none; the message names the first.
+        If a cell is not a finite number; the message names the first.
     """
     values = numbers(cells)
     if values is not None and np.isfinite(values).all():
@@ -60,7 +60,7 @@ def finite_numbers(path: object, name: str, cells: Cells, start: int) -> np.ndar
 
 
 class Labels:
-    """A column of text, each distinct text being held once."""
+    """A column of text that holds each distinct text once."""
 
     def __init__(self, path: object, name: str) -> None:
         self.path, self.name = path, name
@@ -69,7 +69,7 @@ class Labels:
         self.rows = 0
 
     def add(self, cells: Cells) -> None:
-        """The next block.
+        """Add the next block.
 
         Raises
         ------
@@ -88,7 +88,7 @@ class Labels:
             )
 
     def array(self) -> np.ndarray[Any, Any]:
-        """All of it, (m,), an array of objects."""
+        """Return the whole column, (m,), as an array of objects."""
         texts: np.ndarray[Any, Any] = np.empty(len(self.codes), object)
         texts[:] = list(self.codes)
         return np.take(texts, np.concatenate(self.blocks))

@@ -1,4 +1,4 @@
-"""CSV files, read in blocks of rows, so that no more than a block is held as text."""
+"""CSV files, read in blocks of rows, so that only one block is held as text."""
 
 from __future__ import annotations
 
@@ -17,11 +17,17 @@ BEGINNING = 2**16
 
 
 class CsvFile:
-    """A CSV file; cells are text. A first row of numbers alone is data, not names.
+    """A CSV file; its cells are text. A first row that holds only numbers is data, not names.
+
+    Parameters
+    ----------
+    path : path
+        The file.
 
     Attributes
     ----------
     names : list of str
+        The names of the columns.
 
     Raises
     ------
@@ -44,12 +50,12 @@ class CsvFile:
         self.names = first if self.has_header else [f"column {i + 1}" for i in range(len(first))]
 
     def blocks(self) -> Iterator[tuple[list[tuple[str, ...]], float]]:
-        """The columns of a few rows at a time, from the first row on, and how much of the file has been read by then.
+        """Yield the columns of a few rows at a time, and the share of the file that has been read by then.
 
         Raises
         ------
         ValueError
-            If a row has another number of cells, there is none, or this is not CSV in UTF-8.
+            If a row has another number of cells, there is no row, or the file is not CSV in UTF-8.
         OSError
             If it cannot be read.
         """
@@ -74,7 +80,7 @@ class CsvFile:
             raise ValueError(f"{self.path}: has a header but no rows")
 
     def _rows(self, raw: BinaryIO) -> Iterator[tuple[list[str], int]]:
-        """Rows that are not empty, and the numbers of the lines in which they end."""
+        """Yield the rows that are not empty, each with the number of the line in which it ends."""
         try:
             with io.TextIOWrapper(raw, "utf-8-sig", newline="") as file:
                 reader = csv.reader(file, delimiter=self.delimiter, strict=True)

@@ -25,31 +25,32 @@ Matrix = np.ndarray[Any, Any]
 
 #: Elements of an array that are moved together.
 BLOCK = 2**18
-#: Bytes of the columns that are read in one pass over a Parquet file; every pass parses what it says of all columns.
+#: Bytes of the columns that are read in one pass over a Parquet file; every pass parses the metadata of all columns.
 BYTES_OF_A_PASS = 2 * 2**20
 #: Files whose columns have names.
 TABLES = (".csv", ".tsv", ".txt", ".parquet")
-#: Pairs of names under which an .npz file may hold its training data, and those of its test data.
+#: Pairs of names that an .npz file may give its training data and its test data.
 NPZ_TRAIN = (("X", "y"), ("x", "y"), ("data", "target"), ("X_train", "y_train"), ("x_train", "y_train"))
 NPZ_TEST = (("X_test", "y_test"), ("x_test", "y_test"))
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Samples and, where the source has them, targets.
+    """Samples and, if the source has them, targets.
 
-    Attributes
+    Parameters
     ----------
     X : array, (m, n)
         Features: floating point or whole numbers.
     y : array, (m,) or None
-        Targets as they stand in the source: numbers or text; that of tables in an array of objects, each text once.
+        Targets as they are in the source: numbers or text. Text from tables is an array of objects that share equal
+        texts.
     feature_names : list of str
         One a column of X.
     target_name : str
-        What `y` is called.
+        The name of the target.
     test : (X, y) or None
-        A test set of its own, where the source brings one.
+        The test set, if the source has one.
     common_range : bool
         Whether all features are of one kind and range, as pixels are.
     """
@@ -63,7 +64,7 @@ class Dataset:
 
 
 def load_dataset(source: str, target: str | None = None, *, features: Sequence[str] | None = None) -> Dataset:
-    """Read `source`.
+    """Read a data set.
 
     Parameters
     ----------
@@ -71,15 +72,20 @@ def load_dataset(source: str, target: str | None = None, *, features: Sequence[s
         "digits", or the path of a ``.csv``, ``.tsv``, ``.parquet``, ``.npy`` or ``.npz`` file or of a folder with idx
         files (``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``, the same with ``t10k``; ``.gz`` or not).
     target : str, optional
-        Column with the targets, by name or, in ``.npy`` files, by number. The last column by default.
+        The column with the targets, by name or, in ``.npy`` files, by number. The last column by default.
     features : sequence of str, optional
-        Take exactly these columns as features and need no target: data to predict. Only tables have column names;
-        elsewhere the number of columns has to be theirs.
+        Take exactly these columns as features and need no target: data to predict. Only tables have column names; other
+        sources need the same number of columns.
+
+    Returns
+    -------
+    Dataset
+        The samples, and the targets unless `features` is given.
 
     Raises
     ------
     ValueError
-        If the content is not what it should be; one line that names the file and the place.
+        If the content is wrong; one line names the file and the place.
     OSError
         If it cannot be read.
     """
@@ -115,7 +121,7 @@ def _digits() -> Dataset:
 
 
 def _from_csv(path: Path, target: str | None, features: Sequence[str] | None) -> Dataset:
-    """A CSV file: features as float64; the target as numbers where every cell is one, else as text."""
+    """Read a CSV file: features as float64; the target as numbers if every cell is one, else as text."""
     file = CsvFile(path)
     target, features = _choose(path, file.names, target, features)
     position = {name: place for place, name in enumerate(file.names)}
@@ -132,7 +138,7 @@ def _from_csv(path: Path, target: str | None, features: Sequence[str] | None) ->
         if values is not None:
             y.array[y.extend(len(values), share), 0] = values
             continue
-        if labels is None:  # what were numbers so far were text too
+        if labels is None:  # all cells so far were numbers, and are text as well
             labels = cells.Labels(path, target)
             for earlier, _ in itertools.islice(file.blocks(), number):
                 labels.add(earlier[position[target]])
@@ -147,13 +153,13 @@ def _from_csv(path: Path, target: str | None, features: Sequence[str] | None) ->
 
 
 class Grown:
-    """Rows of float64, (m, n), that become more as a file is read; no view of `array` outlives a call."""
+    """Rows of float64, (m, n), that become more as a file is read; keep no view of `array` between calls."""
 
     def __init__(self, columns: int) -> None:
         self.array, self.rows = np.empty((0, columns)), 0
 
     def extend(self, rows: int, share: float) -> slice:
-        """Where so many more are to be put, after which `share` of all there are has been seen."""
+        """Make room for more rows and return their slice; `share` of all rows has been seen after them."""
         self.rows += rows
         if self.rows > len(self.array):
             # In place, where the memory behind is free or can be moved by its pages.
@@ -162,13 +168,13 @@ class Grown:
         return slice(self.rows - rows, self.rows)
 
     def whole(self) -> Matrix:
-        """All of them."""
+        """Return all rows."""
         self.array.resize((self.rows, self.array.shape[1]), refcheck=False)
         return self.array
 
 
 def _from_parquet(path: Path, target: str | None, features: Sequence[str] | None) -> Dataset:
-    """A Parquet file, as `_from_csv`, some columns at a time."""
+    """Read a Parquet file, as `_from_csv`, some columns at a time."""
     file = ParquetFile(path)
     if not sum(file.sizes) or not file.names:
         raise ValueError(f"{path}: has no rows")
@@ -186,7 +192,7 @@ def _from_parquet(path: Path, target: str | None, features: Sequence[str] | None
 
 
 def _parquet_target(file: ParquetFile, name: str) -> Matrix:
-    """The target column: numbers where every cell is one, else text."""
+    """Read the target column: numbers if every cell is one, else text."""
     y, start = np.empty(sum(file.sizes)), 0
     for (piece,) in file.pieces([name]):
         cells.check_no_gap(file.path, name, piece, start)
@@ -207,7 +213,7 @@ def _parquet_target(file: ParquetFile, name: str) -> Matrix:
 def _choose(
     path: Path, names: list[str], target: str | None, features: Sequence[str] | None
 ) -> tuple[str | None, Sequence[str]]:
-    """The columns that are the target and the features of a table with columns `names`."""
+    """Choose the target and the features among the columns `names` of a table."""
     known = set(names)
     if len(known) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
@@ -248,7 +254,7 @@ def _npy(path: Path, target: str | None, features: Sequence[str] | None) -> Data
     if table.shape[1] < 2:
         raise ValueError(f"{path}: expected at least one column besides the target")
     y = table[:, column].copy()
-    for rows in _row_blocks(table):  # within the array, which may be most of the memory there is
+    for rows in _row_blocks(table):  # in place, since the array may take most of the memory
         rows[:, column:-1] = rows[:, column + 1 :]
     return Dataset(table[:, :-1], y, names[:column] + names[column + 1 :], names[column])
 
@@ -275,7 +281,7 @@ def _npz(path: Path) -> Dataset:
 
 
 def _samples(path: Path, names: tuple[str, str], X: Matrix, y: Matrix) -> tuple[Matrix, Matrix]:
-    """X with its samples as rows and y as a vector of as many."""
+    """Return X with its samples as rows, and y as a vector of the same length."""
     if X.ndim < 2 or 0 in X.shape or X.shape[0] != len(y) or y.size != len(y):
         raise ValueError(
             f"{path}: expected {names[0]!r} of shape (m, …) and {names[1]!r} of shape (m,), got {X.shape} and {y.shape}"
@@ -308,7 +314,7 @@ def _row_blocks(array: Matrix) -> Iterator[Matrix]:
 
 
 def _idx_folder(folder: Path) -> Dataset:
-    """A folder as MNIST comes in: ``train-…`` and, for the test set, ``t10k-…``."""
+    """Read a folder of MNIST's files: ``train-…`` and, for the test set, ``t10k-…``."""
     X, y = _idx_pair(folder, "train")
     test = _idx_pair(folder, "t10k") if _idx_path(folder, "t10k", "images-idx3-ubyte") else None
     if test is not None and test[0].shape[1] != X.shape[1]:
@@ -337,7 +343,7 @@ def _idx_pair(folder: Path, part: str) -> tuple[Matrix, Matrix]:
 
 
 def _read_idx(path: Path) -> Matrix:
-    """One idx file of unsigned bytes: 0, 0, type 8, number of dimensions; each dimension in 4 bytes; the data."""
+    """Read an idx file of unsigned bytes: 0, 0, type 8, number of dimensions; each dimension in 4 bytes; the data."""
     opener: Any = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rb") as file:
@@ -361,7 +367,7 @@ def _read_idx(path: Path) -> Matrix:
 
 
 def _read_at_most(file: BinaryIO, count: int) -> bytearray:
-    """Up to so many bytes, taking memory for those that are there and no others."""
+    """Read at most this many bytes, and take memory only for those that are there."""
     data = bytearray()
     while len(data) < count:
         part = file.read(min(2**20, count - len(data)))

@@ -1,4 +1,4 @@
-"""Arrays in NumPy's files, ``.npy`` and ``.npz``: read without running code, and refused where they are damaged."""
+"""Arrays in NumPy's files, ``.npy`` and ``.npz``: read without running code; damaged ones are refused."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-#: What a compressed file may unpack to: far above any data set of this kind, far below a machine's memory.
+#: Bytes that a compressed file may unpack to: far above any such data set, far below a machine's memory.
 UNPACKED_LIMIT = 4 * 2**30
 #: Bytes of a header in NumPy's format that NumPy itself reads at most.
 HEADER_LIMIT = 10_000
-#: What reading a damaged archive or header raises: NumPy parses headers as Python, zipfile refuses what it cannot.
+#: Errors from a damaged archive or header: NumPy parses headers as Python, zipfile refuses what it does not know.
 DAMAGED = (
     *(ValueError, TypeError, KeyError, OverflowError, RecursionError, SyntaxError, TokenError),
     *(OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),
@@ -25,12 +25,12 @@ DAMAGED = (
 
 
 def load_numpy(path: Path, file: BinaryIO) -> Any:
-    """What `numpy.load` makes of an open file, without pickles.
+    """Call `numpy.load` on an open file, without pickles.
 
     Raises
     ------
     ValueError
-        If it is damaged, holds objects, or declares more than it holds.
+        If the file is damaged, holds objects, or declares more than it holds.
     """
     try:
         if file.read(6) == np.lib.format.MAGIC_PREFIX:
@@ -43,7 +43,7 @@ def load_numpy(path: Path, file: BinaryIO) -> Any:
 
 
 def members(path: Path, archive: Any, names: Sequence[str], room: int = UNPACKED_LIMIT) -> list[np.ndarray[Any, Any]]:
-    """The arrays with these names in an open ``.npz`` file, which may take `room` bytes together.
+    """Read the arrays with these names in an open ``.npz`` file; together they may take `room` bytes.
 
     Raises
     ------
@@ -68,12 +68,12 @@ def members(path: Path, archive: Any, names: Sequence[str], room: int = UNPACKED
 
 
 def check_declared_size(file: Any, size: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and dtype in the header of an array in NumPy's format, which may declare no more than `size` bytes.
+    """Read shape and dtype from the header of an array in NumPy's format, which may declare `size` bytes at most.
 
     Raises
     ------
     ValueError
-        If it does, or the header is none.
+        If it declares more, or the header is damaged.
     """
     major, _ = np.lib.format.read_magic(file)
     width = 2 if major == 1 else 4

@@ -1,4 +1,4 @@
-"""Parquet files: what is in them by their metadata, and their columns in pieces; refused where they are damaged."""
+"""Parquet files: what their metadata say, and their columns in pieces; damaged files are refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from deltaprop.inputs.cells import Cells
 from deltaprop.inputs.numpy_files import UNPACKED_LIMIT
 
-#: Bytes of a number, as which cells are counted; and of a piece, which is what is unpacked at a time.
+#: Bytes that a cell counts as, those of a number; and bytes of a piece, which is unpacked at a time.
 NUMBER_BYTES, PIECE_BYTES = 8, 2**20
 #: Types of text, as pyarrow names them; views are not known to every release.
 TEXTS = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")
@@ -23,12 +23,17 @@ READ_BYTES = 2**16
 class ParquetFile:
     """A Parquet file.
 
+    Parameters
+    ----------
+    path : path
+        The file.
+
     Attributes
     ----------
     names : list of str
-        Of its columns, but for those that pandas stored its index in.
+        The names of its columns, without those in which pandas stored its index.
     sizes : list of int
-        Rows of each row group.
+        How many rows each row group has.
 
     Raises
     ------
@@ -53,12 +58,12 @@ class ParquetFile:
             raise ValueError(f"{path}: not a Parquet file, or a damaged one (a row group of {min(self.sizes)} rows)")
 
     def check_size(self, columns: int) -> None:
-        """Refuse what would take more than `UNPACKED_LIMIT` once it is read as so many columns of numbers.
+        """Refuse a file that would take more than `UNPACKED_LIMIT` bytes as this many columns of numbers.
 
         Raises
         ------
         ValueError
-            If it would, by what the file says of itself.
+            If the file says so of itself.
         """
         rows = sum(self.sizes)
         size = max(self.unpacked, rows * columns * NUMBER_BYTES)
@@ -69,12 +74,12 @@ class ParquetFile:
             )
 
     def pieces(self, columns: Sequence[str], group: int | None = None) -> Iterator[list[Cells]]:
-        """Some columns of a row group, or of all, a few rows at a time: numbers or, where they are not all, cells.
+        """Yield some columns of a row group, or of all, a few rows at a time: numbers, or cells if not all are numbers.
 
         Raises
         ------
         ValueError
-            If a column cannot be read, holds neither numbers nor text, or has other rows than the file says.
+            If a column cannot be read, holds neither numbers nor text, or has not as many rows as the file says.
         OSError
             If the file cannot be read.
         """
@@ -105,7 +110,7 @@ class ParquetFile:
             raise ValueError(f"{self.path}: a damaged Parquet file (declares {expected} rows, but holds {held})")
 
     def _check_still_the_same(self, file: Any, columns: Sequence[str]) -> None:
-        """Refuse a file that somebody has written anew since it was first looked at."""
+        """Refuse a file that was replaced after it was first read."""
         with self._reading():
             names, metadata = file.schema_arrow.names, file.metadata
             sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
@@ -122,10 +127,10 @@ class ParquetFile:
                 )
 
     def _open(self, texts: Sequence[str] = ()) -> Any:
-        """The file as pyarrow has it; columns of text are read as each text once, and numbers."""
+        """Open the file by pyarrow; columns of text are read as distinct texts and numbers."""
         from pyarrow import parquet
 
-        with self.path.open("rb"):  # what cannot be opened is an OSError as of any file
+        with self.path.open("rb"):  # a file that cannot be opened raises OSError, as any file does
             pass
         return parquet.ParquetFile(
             self.path, read_dictionary=list(texts), buffer_size=READ_BYTES, page_checksum_verification=True
@@ -133,7 +138,7 @@ class ParquetFile:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """Whatever pyarrow raises about a damaged file as a ValueError in one line."""
+        """Turn whatever pyarrow raises about a damaged file into a ValueError in one line."""
         try:
             yield
         except Exception as error:
@@ -159,7 +164,7 @@ def _require_pyarrow(path: Path) -> None:
 
 
 def _is_text(kind: Any) -> bool:
-    """Whether a column is of text, in which one long one may be meant many times."""
+    """Whether a column holds text, in which many rows may share one long text."""
     from pyarrow import types
 
     kind = kind.value_type if types.is_dictionary(kind) else kind
@@ -182,7 +187,7 @@ def _is_plain(kind: Any) -> bool:
 
 
 def _cells(column: Any) -> Cells:
-    """A column of a batch as NumPy has it, if all of it are numbers, else cell by cell."""
+    """Return a column of a batch as a NumPy array if it holds only numbers, else cell by cell."""
     from pyarrow import types
 
     if types.is_dictionary(column.type):
@@ -193,7 +198,7 @@ def _cells(column: Any) -> Cells:
 
 
 def _decoded(column: Any) -> list[Any]:
-    """The cells of a column of a dictionary's entries, each entry being made once."""
+    """Return the cells of a column that is stored as a dictionary; each entry is made once."""
     codes: list[int | None] = column.indices.to_pylist()
     used = sorted({code for code in codes if code is not None})
     entries: dict[int | None, Any] = dict(zip(used, column.dictionary.take(_array(used)).to_pylist(), strict=True))
@@ -208,7 +213,7 @@ def _array(codes: Any) -> Any:
 
 
 def _stored_index(metadata: dict[bytes, bytes]) -> set[str]:
-    """The columns in which pandas stored the index of a table; those of a range have none."""
+    """List the columns in which pandas stored the index of a table; the index of a range has none."""
     try:
         columns = json.loads(metadata.get(b"pandas", b"{}"))["index_columns"]
         return {name for name in columns if isinstance(name, str)}
@@ -217,6 +222,6 @@ def _stored_index(metadata: dict[bytes, bytes]) -> set[str]:
 
 
 def _asked_for(error: MemoryError) -> int:
-    """How many bytes were asked for in vain, as pyarrow words it."""
+    """Find in pyarrow's message how many bytes it could not have."""
     found = re.search(r"size (-?\d+)", str(error))
     return int(found[1]) if found else 0

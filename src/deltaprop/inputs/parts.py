@@ -1,4 +1,4 @@
-"""What is read part by part: Parquet files, folders of chunks, iterables of batches; and how they are told apart."""
+"""Data that are read part by part: Parquet files, folders of chunks, iterables of batches; and how to tell which."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from deltaprop.inputs.sources import Pair, Parts, Source
 
 
 class ParquetParts(Parts):
-    """A Parquet file, its row groups being the parts.
+    """A Parquet file; its row groups are the parts.
 
     Parameters
     ----------
     path : path
+        The file.
     target : str, optional
         The column with the targets; the last one by default.
 
@@ -47,11 +48,11 @@ class ParquetParts(Parts):
         self._measure(self.file.sizes, len(self.features))
 
     def name(self, number: int) -> str:
-        """The number of a row group."""
+        """Name a row group by its number."""
         return f"row group {number} of {self.path.name}"
 
     def part(self, number: int) -> Iterator[Pair]:
-        """One row group."""
+        """Read one row group."""
         names, start = [*self.features, self.target], sum(self.sizes[:number])
         for piece in self.file.pieces(names, number):
             columns = [
@@ -62,17 +63,22 @@ class ParquetParts(Parts):
             yield np.column_stack(columns[:-1]), columns[-1]
 
     def describe(self) -> str:
-        """Its name and size."""
+        """Say its name and size."""
         return f"{self.path.name}, {self.shape[0]} × {self.shape[1]}, target {self.target!r}"
 
 
 class FolderParts(Parts):
-    """A folder of ``.npz`` files with arrays X and y, each a part, in the order of their names.
+    """A folder of ``.npz`` files with arrays X and y; each file is a part, in the order of their names.
+
+    Parameters
+    ----------
+    folder : path
+        The folder.
 
     Raises
     ------
     ValueError
-        If there is none, or one is damaged or has another number of features.
+        If there is no such file, or one is damaged or has another number of features.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -90,11 +96,11 @@ class FolderParts(Parts):
         self._measure(sizes, columns)
 
     def name(self, number: int) -> str:
-        """The name of a file."""
+        """Name a file."""
         return self.files[number].name
 
     def part(self, number: int) -> Iterator[Pair]:
-        """One file."""
+        """Read one file."""
         path = self.files[number]
         with path.open("rb") as file:
             archive = load_numpy(path, file)
@@ -102,14 +108,19 @@ class FolderParts(Parts):
         yield X.reshape(len(X), -1) if X.ndim > 1 and len(X) else X, y
 
     def describe(self) -> str:
-        """How many files and samples."""
+        """Say how many files and samples there are."""
         return f"{self.folder.name}, {len(self.files)} files, {self.shape[0]} × {self.shape[1]}"
 
 
 class BatchParts(Parts):
     """An iterable of batches (X, Y) with a length, iterated once an epoch, in its own order.
 
-    It is iterated once more to begin with, to count the samples.
+    It is iterated once more at the beginning, to count the samples.
+
+    Parameters
+    ----------
+    batches : iterable of (X, Y)
+        The batches.
 
     Raises
     ------
@@ -138,15 +149,15 @@ class BatchParts(Parts):
         self._measure(sizes, columns)
 
     def part(self, number: int) -> Iterator[Pair]:
-        """Not by number."""
+        """Refuse, since batches cannot be read by number."""
         raise NotImplementedError
 
     def name(self, number: int) -> str:
-        """The number of a batch."""
+        """Name a batch by its number."""
         return f"batch {number}"
 
     def _read(self, order: Sequence[int]) -> Iterator[Iterable[Pair]]:
-        """All batches as they come: `order` is that."""
+        """Yield all batches as they come; `order` is their own."""
         count = 0
         for pair in self._pairs():
             count += 1
@@ -156,8 +167,8 @@ class BatchParts(Parts):
         if count != len(order):
             more = " or more" if count > len(order) else ""
             raise ValueError(
-                f"X: expected {len(order)} batches in every pass over them, as in the first, got {count}{more}; what "
-                "yields batches has to begin anew whenever it is iterated, which an iterator does not"
+                f"X: expected {len(order)} batches in every pass over them, as in the first, got {count}{more}; "
+                "pass an iterable that starts again in every pass, not an iterator"
             )
 
     def _pairs(self) -> Iterator[Pair]:
@@ -169,15 +180,15 @@ class BatchParts(Parts):
             yield batch[0], batch[1]
 
     def describe(self) -> str:
-        """How many there are."""
+        """Say how many there are."""
         return f"{len(self.sizes)} batches, {self.shape[0]} × {self.shape[1]}"
 
 
 def find_source(X: Any, Y: Any) -> Source | None:
-    """What `X` and `Y` are, where they are to be read part by part; None for arrays.
+    """Find out what `X` and `Y` are if they are read part by part; None for arrays.
 
-    A path is a Parquet file, `Y` then being the name of the target column or None, or a folder of chunks; what has a
-    length and is iterable, but is no array and no list of numbers, is batches, where Y is None.
+    A path is a Parquet file, and `Y` is then the name of the target column or None; or it is a folder of chunks. An
+    object that has a length and can be iterated, but is not an array, holds batches if `Y` is None.
 
     Raises
     ------
@@ -205,7 +216,7 @@ def find_source(X: Any, Y: Any) -> Source | None:
 
 
 def _shape_in_archive(path: Path) -> tuple[int, int]:
-    """Rows and features of the X in an ``.npz`` file, from its header."""
+    """Read the rows and features of the X in an ``.npz`` file from its header."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open("X.npy") as file:
             shape, _ = check_declared_size(file, UNPACKED_LIMIT)

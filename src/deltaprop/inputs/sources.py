@@ -1,8 +1,8 @@
 """Data larger than memory: memory-mapped arrays, Parquet files, folders of chunks, iterables of batches.
 
-A source is read part by part, again in every epoch. What can be asked for rows by number is shuffled truly: every order
-of all samples is as likely as any other. The others are shuffled in windows: parts that can be asked for by number are
-taken in a random order, and the samples within so many bytes of them are permuted.
+A source is read part by part, again in every epoch. A source that can return rows by number is shuffled fully: every
+order of all samples is equally likely. Other sources are shuffled in windows: parts that can be read by number come in
+a random order, and the samples within a window of some bytes are permuted.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from numpy.typing import DTypeLike
 from deltaprop.backends import Array, Backend
 
 Pair = tuple[Any, Any]
-#: Bytes of a chunk that is held at a time: enough for a disk or a bus to be at its speed, and little of any memory.
+#: Bytes of a chunk: enough for a disk or a bus to reach its full speed, and little of any memory.
 CHUNK_BYTES = 64 * 2**20
 
 
 class Chunk(NamedTuple):
     """Some samples of a source.
 
-    Attributes
+    Parameters
     ----------
     X, Y : array
+        The samples and their targets.
     place : callable
-        From a row of the two to the row of the data that it is, and what names the part that this is a row of.
+        Takes a row of these two to its row in the data, and to the name of the part that this row belongs to.
     """
 
     X: Any
@@ -41,13 +42,14 @@ class Chunk(NamedTuple):
 class Piece(NamedTuple):
     """Some samples of a part of a source.
 
-    Attributes
+    Parameters
     ----------
     X, Y : array_like
+        The samples and their targets.
     number : int
-        Of the part.
+        The number of the part.
     first : int
-        Which of the part's samples the first is.
+        The place of the first of these samples in the part.
     """
 
     X: Any
@@ -62,25 +64,26 @@ class Source(ABC):
     Attributes
     ----------
     shape : (int, int)
-        How many samples, and features of each.
+        How many samples there are, and how many features each has.
     """
 
     shape: tuple[int, int]
 
     @abstractmethod
     def describe(self) -> str:
-        """What tells it from another, in words."""
+        """Say in words what distinguishes it from another source."""
 
 
 @dataclass(frozen=True)
 class CheckedSource:
-    """A source, and what makes trusted arrays of a chunk of it.
+    """A source, and the function that makes trusted arrays of a chunk of it.
 
-    Attributes
+    Parameters
     ----------
     source : Source
+        The source.
     check : callable
-        From X and Y of a chunk to arrays of the network's backend.
+        Takes X and Y of a chunk to arrays of the network's backend.
     """
 
     source: Source
@@ -88,16 +91,17 @@ class CheckedSource:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """How many samples, and features of each."""
+        """How many samples there are, and how many features each has."""
         return self.source.shape
 
 
 class Rows(Source):
-    """Arrays whose rows can be had by number, on disk for the most part (`numpy.memmap`).
+    """Arrays that return rows by number; most are on disk (`numpy.memmap`).
 
     Parameters
     ----------
     X, Y : array_like, (m, n) and (m, …)
+        The samples and their targets.
     """
 
     def __init__(self, X: Any, Y: Any) -> None:
@@ -105,7 +109,7 @@ class Rows(Source):
         self.shape = (X.shape[0], X.shape[1])
 
     def rows(self, which: np.ndarray[Any, Any] | slice) -> Pair:
-        """Some rows, in the order asked for; they are read in the order in which they lie."""
+        """Return some rows in the order asked for; they are read in the order in which they lie."""
         if isinstance(which, slice):
             return self.X[which], self.Y[which]
         order = np.argsort(which, kind="stable")
@@ -114,19 +118,19 @@ class Rows(Source):
         return self.X[which[order]][place], self.Y[which[order]][place]
 
     def chunks(self, rows: int, order: np.ndarray[Any, Any] | None) -> Iterator[Chunk]:
-        """All samples, so many rows at a time, in `order` or as they lie."""
+        """Yield all samples, this many rows at a time, in `order` or as they lie."""
         samples = self.shape[0]
         for start in range(0, samples, rows):
             which = slice(start, min(start + rows, samples)) if order is None else order[start : start + rows]
             yield Chunk(*self.rows(which), partial(_row, start, order))
 
     def describe(self) -> str:
-        """Shapes and dtypes."""
+        """Say their shapes and dtypes."""
         return f"rows {self.X.shape} {self.X.dtype}, targets {self.Y.shape} {self.Y.dtype}"
 
 
 def converted_rows(inputs: Any, targets: Any, backend: Backend, dtype: DTypeLike) -> CheckedSource:
-    """Rows that stay as they are until a chunk of them is trained on; both are `HostData` that have been checked."""
+    """Keep rows as they are until a chunk of them is trained on; both are `HostData` that have been checked."""
 
     def convert(X: Any, Y: Any) -> tuple[Array, Array]:
         return inputs.converted(X, backend, dtype), targets.converted(Y, backend, dtype)
@@ -139,14 +143,14 @@ def _row(start: int, order: np.ndarray[Any, Any] | None, row: int) -> tuple[int,
 
 
 class Parts(Source):
-    """What comes in parts, as many and of the same sizes in every pass.
+    """A source in parts; their number and sizes are the same in every pass.
 
     Attributes
     ----------
     sizes : list of int
-        Samples in each part.
+        How many samples each part has.
     by_number : bool
-        Whether parts can be had in any order.
+        Whether parts can be read in any order.
     """
 
     sizes: list[int]
@@ -154,19 +158,19 @@ class Parts(Source):
 
     @abstractmethod
     def part(self, number: int) -> Iterator[Pair]:
-        """X and Y of one part, where they can be had by number; in pieces, where it may be large."""
+        """Yield X and Y of one part, if parts can be read by number; a large part comes in pieces."""
 
     @abstractmethod
     def name(self, number: int) -> str:
-        """What a part is called."""
+        """Name a part."""
 
     def parts(self, order: Sequence[int]) -> Iterator[Piece]:
-        """All parts, in `order`, the large ones in pieces.
+        """Yield all parts in `order`, the large ones in pieces.
 
         Raises
         ------
         ValueError
-            If one is not as it was when it was measured.
+            If a part has changed since it was measured.
         """
         for number, part in zip(order, self._read(order), strict=True):
             rows, columns, seen = self.sizes[number], self.shape[1], 0
@@ -181,14 +185,14 @@ class Parts(Source):
                 raise self._changed(number, f"{seen} samples")
 
     def _changed(self, number: int, seen: str) -> ValueError:
-        """That a part is not as it was when it was measured."""
+        """Make the error that says that a part has changed since it was measured."""
         return ValueError(
             f"X: expected {self.name(number)} to hold {self.sizes[number]} samples of {self.shape[1]} features, as "
             f"counted when training began, and as many targets, got {seen}"
         )
 
     def _read(self, order: Sequence[int]) -> Iterator[Iterable[Pair]]:
-        """The pieces of all parts, in `order`, as they are found."""
+        """Yield the pieces of all parts, in `order`, as they are found."""
         return (self.part(number) for number in order)
 
     def _measure(self, sizes: list[int], columns: int) -> None:
@@ -196,9 +200,9 @@ class Parts(Source):
 
 
 def windows(source: Parts, rows: int, rng: np.random.Generator | None) -> Iterator[Chunk]:
-    """All samples in windows of so many rows, the last of those that are left; each permuted by `rng`, if any.
+    """Yield all samples in windows of this many rows (the last may have fewer), each permuted by `rng`, if given.
 
-    With it, parts that can be had by number come in a random order.
+    With `rng`, parts that can be read by number come in a random order.
     """
     count = len(source.sizes)
     order = np.arange(count) if rng is None or not source.by_number else rng.permutation(count)
@@ -211,14 +215,14 @@ def windows(source: Parts, rows: int, rng: np.random.Generator | None) -> Iterat
         while size >= rows:
             yield _window(source, _cut(held, rows), rng)
             size -= rows
-            if size < rows:  # what is left of a piece goes into the next window, and must not keep all of it
+            if size < rows:  # the rest of a piece goes into the next window, and a view would keep all of the piece
                 held[-1:] = [piece._replace(X=piece.X.copy(), Y=piece.Y.copy()) for piece in held[-1:]]
     if size:
         yield _window(source, _cut(held, size), rng)
 
 
 def _cut(held: list[Piece], rows: int) -> list[Piece]:
-    """The first `rows` samples of some pieces, which are taken from these."""
+    """Take the first `rows` samples out of some pieces."""
     taken: list[Piece] = []
     while rows:
         X, Y, number, first = held.pop(0)
@@ -230,7 +234,7 @@ def _cut(held: list[Piece], rows: int) -> list[Piece]:
 
 
 def _window(source: Parts, taken: list[Piece], rng: np.random.Generator | None) -> Chunk:
-    """Some pieces as one chunk, permuted; they are let go."""
+    """Join some pieces to one permuted chunk; the pieces are released."""
     pairs = [(piece.X, piece.Y) for piece in taken]
     ends = np.cumsum([len(piece.X) for piece in taken])
     parts = [(piece.number, piece.first) for piece in taken]

@@ -14,13 +14,14 @@ AccumulationMode = Literal["forward", "reverse"]
 
 @dataclass(frozen=True)
 class Accumulation:
-    """Every intermediate value and derivative of a chain w_0 = x, w_{i+1} = f_i(w_i), y = w_n; ``str()`` is a table.
+    """All values and derivatives of a chain w_0 = x, w_{i+1} = f_i(w_i), y = w_n; ``str()`` gives a table.
 
-    Attributes
+    Parameters
     ----------
     mode : {"forward", "reverse"}
+        From which end the derivatives were accumulated.
     values : list
-        w_0 … w_n.
+        The values w_0 … w_n.
     derivatives : list
         Forward mode: dw_0/dx … dw_n/dx. Reverse mode: dy/dw_0 … dy/dw_n. Entry i belongs to ``values[i]``.
     """
@@ -31,7 +32,7 @@ class Accumulation:
 
     @property
     def derivative(self) -> Any:
-        """dy/dx: the last of dw_i/dx, or the first of dy/dw_i."""
+        """The derivative dy/dx: the last of dw_i/dx, or the first of dy/dw_i."""
         return self.derivatives[-1 if self.mode == "forward" else 0]
 
     def __str__(self) -> str:
@@ -48,16 +49,17 @@ def accumulate(
     x: Any,
     mode: AccumulationMode = "forward",
 ) -> Accumulation:
-    """dy/dx of a chain of functions of one variable, with every intermediate result.
+    """Compute dy/dx of a chain of functions of one variable, with every intermediate result.
 
     Parameters
     ----------
     functions : sequence of callable
-        In the order they are applied: ``[h, g, f]`` for y = f(g(h(x))), so that ``functions[i]`` takes w_i to w_{i+1}.
+        The functions in the order they are applied: ``[h, g, f]`` for y = f(g(h(x))), so that ``functions[i]`` takes
+        w_i to w_{i+1}.
     derivatives : sequence of callable
-        The derivative of each, in the same order.
+        The derivative of each function, in the same order.
     x : number or array
-        Where; an array is so many chains at once, entry by entry.
+        Where to compute it; an array holds one chain an entry.
     mode : {"forward", "reverse"}
         Forward: dw_{i+1}/dx = f_i′(w_i) · dw_i/dx, beginning with dx/dx = 1, along with the values.
         Reverse: dy/dw_i = dy/dw_{i+1} · f_i′(w_i), beginning with dy/dy = 1, once all values are known.
@@ -65,14 +67,14 @@ def accumulate(
     Returns
     -------
     Accumulation
-        With ``values``, ``derivatives`` and ``derivative``, which is dy/dx.
+        Its ``values`` and ``derivatives`` are those of all steps, its ``derivative`` is dy/dx.
 
     Raises
     ------
     ValueError
-        If there are not as many derivatives as functions, or `mode` is neither of the two.
+        If there are not as many derivatives as functions, or `mode` is not one of the two.
     TypeError
-        If one of them cannot be called.
+        If a function or a derivative cannot be called.
 
     Examples
     --------

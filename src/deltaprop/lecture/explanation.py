@@ -1,4 +1,4 @@
-"""One sample's way through a small network and back, every number of the derivation named."""
+"""One sample's way through a small network and back, with a name for every number of the derivation."""
 
 from __future__ import annotations
 
@@ -15,34 +15,36 @@ from deltaprop.reports.text_table import Table
 
 Matrix: TypeAlias = np.ndarray[Any, Any]
 Format: TypeAlias = Literal["table", "markdown"]
-#: Layers wider than this make tables that nobody reads.
+#: A layer wider than this makes a table that nobody reads.
 WIDEST = 16
 
 
 @dataclass(frozen=True, repr=False)
 class Explanation:
-    """Every quantity of one forward and one backward pass over one sample; ``str()`` is the text that was printed.
+    """Every quantity of one forward and one backward pass over one sample; ``str()`` gives them as tables.
 
-    Attributes
+    Parameters
     ----------
     Theta : list of array, (s_{l+1}, 1 + s_l)
         Θ^(l) = [b^(l), W^(l)].
     a : list of array, (s_l,)
-        a^(1) … a^(L); a^(1) is x.
+        The outputs a^(1) … a^(L) of the layers; a^(1) is x.
     z : list of array, (s_l,)
-        z^(2) … z^(L).
+        The inputs z^(2) … z^(L) of the activations.
     slope : list of array, (s_l,), or None
-        g′(z^(2)) … g′(z^(L)); None for a softmax layer, whose derivative is a matrix.
+        The derivatives g′(z^(2)) … g′(z^(L)); None for a softmax layer, whose derivative is a matrix.
     delta : list of array, (s_l,)
-        δ^(2) … δ^(L).
+        The errors δ^(2) … δ^(L).
     Delta : list of array, (s_{l+1}, 1 + s_l)
         Δ^(l) = δ^(l+1) [1; a^(l)]ᵀ, the bias in column 0.
     D : list of array, (s_{l+1}, 1 + s_l)
         ∂J/∂Θ^(l) = Δ^(l)/m + λ/m [0, W^(l)], m = 1.
     y : array, (s_L,)
+        The target.
     cost : float
-        J of this sample, the penalty included.
+        The cost J of this sample, with the penalty.
     text : str
+        The tables as text.
     """
 
     Theta: list[Matrix]
@@ -64,7 +66,7 @@ class Explanation:
 
 
 def explain(network: NetworkState, X: Array, Y: Array, objective: Objective, format: Format) -> Explanation:
-    """Both passes over one sample, X : (1, s_1), Y : (1, s_L), trusted arrays of the network's backend."""
+    """Explain both passes over one sample, X : (1, s_1), Y : (1, s_L), trusted arrays of the network's backend."""
     backend, host = network.backend, network.backend.to_numpy
     unpenalised = CostDerivatives(network, X, Y, Objective())
     _, gradient = unpenalised.cost_and_gradient()
@@ -89,7 +91,7 @@ def _slope(network: NetworkState, activation: str, Z: Array) -> Matrix | None:
 
 
 def _text(network: NetworkState, seen: Explanation, objective: Objective, *, markdown: bool) -> str:
-    """The two passes as tables, in the order in which they are computed."""
+    """Write the two passes as tables, in the order in which they are computed."""
     L = len(network.layer_sizes)
     sections: list[str] = []
 
@@ -136,7 +138,7 @@ def _delta_formula(network: NetworkState, l: int) -> str:
 
 
 def _columns(columns: dict[str, Matrix | None]) -> Table:
-    """One row a unit, one column a quantity; a dash where there is none."""
+    """Make a table with one row a unit and one column a quantity; a dash stands where there is none."""
     table = Table(["unit", *columns])
     units = max(len(values) for values in columns.values() if values is not None)
     for i in range(units):
@@ -145,7 +147,7 @@ def _columns(columns: dict[str, Matrix | None]) -> Table:
 
 
 def _matrix(values: Matrix, name: str) -> Table:
-    """One row a unit of the layer above, one column an input of it, the bias being input 0."""
+    """Make a table with one row a unit of the layer above and one column an input of it; the bias is input 0."""
     table = Table([name, *map(str, range(values.shape[1]))])
     for i, row in enumerate(values):
         table.add(str(i + 1), *map(_number, row))

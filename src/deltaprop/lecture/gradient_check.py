@@ -21,7 +21,7 @@ STEPS = (5e-4, 5e-5)
 #: Two-point differences at h and 2h differ by O(h²) where J is smooth. By more than this share of the gradient they
 #: differ only where J is strongly curved or has a kink between the points.
 SMOOTH = 2e-6
-#: J is a sum whose rounding error is a few units in its last place; divided by h it is what differences cannot see.
+#: The rounding error of J is a few units in its last place; differences cannot see what is smaller than this over h.
 ROUNDING = 8 * float(np.finfo(np.float64).eps)
 
 SIMPLIFIED = (
@@ -34,20 +34,22 @@ SIMPLIFIED = (
 class LayerCheck:
     """How the gradient of one layer's weights or biases compares.
 
-    Attributes
+    Parameters
     ----------
     name : str
-        ``"weights[0]"`` and so on.
+        Which they are: ``"weights[0]"`` and so on.
     entries : int
-        Entries compared.
+        How many entries were compared.
     relative_difference : float
-        ‖analytic − numeric‖/‖analytic + numeric‖ over them.
+        ‖analytic − numeric‖/‖analytic + numeric‖ over these entries.
     worst : tuple of int
-        Index, within the layer, of the entry that differs most.
+        The index, within the layer, of the entry that differs most.
     max_abs_difference : float
         By how much that entry differs.
-    analytic, numeric : float
-        What that entry is by backpropagation and by differences.
+    analytic : float
+        That entry by backpropagation.
+    numeric : float
+        That entry by differences.
     passed : bool
         Whether ‖analytic − numeric‖ is below tolerance · ‖analytic + numeric‖, or is the rounding of the differences.
     """
@@ -64,9 +66,9 @@ class LayerCheck:
 
 @dataclass(frozen=True)
 class GradientCheck:
-    """What `check_gradient` found; ``str()`` of it is a table.
+    """What `check_gradient` found; ``str()`` gives it as a table.
 
-    Attributes
+    Parameters
     ----------
     relative_difference : float
         ‖analytic − numeric‖/‖analytic + numeric‖ over all entries compared.
@@ -75,13 +77,15 @@ class GradientCheck:
     passed : bool
         Whether `relative_difference` is below `tolerance` and every layer has passed.
     tolerance : float
-        As asked for.
+        The tolerance that was asked for.
     layers : list of LayerCheck
         Weights and biases, layer by layer.
-    entries, at_kinks : int
-        Entries compared, and entries left out because the cost has a kink (relu at 0) within the step.
+    entries : int
+        How many entries were compared.
+    at_kinks : int
+        How many entries were left out because the cost has a kink (relu at 0) within the step.
     note : str
-        What has to be known to read the result, or nothing.
+        What a reader has to know to understand the result; it may be empty.
     """
 
     relative_difference: float
@@ -95,12 +99,12 @@ class GradientCheck:
 
     @property
     def failed(self) -> list[str]:
-        """Names of the layers that have not passed: where to look for a fault."""
+        """The names of the layers that have not passed: where to look for a fault."""
         return [layer.name for layer in self.layers if not layer.passed]
 
     @property
     def worst(self) -> str:
-        """The entry that differs most, such as ``"weights[1][0, 3]"``; empty where nothing could be compared."""
+        """The entry that differs most, such as ``"weights[1][0, 3]"``; empty if nothing could be compared."""
         layer = max(self.layers, key=lambda layer: layer.max_abs_difference, default=None)
         return f"{layer.name}{list(layer.worst)}" if layer else ""
 
@@ -135,10 +139,10 @@ def check_gradient(
     tolerance: float,
     entries: int,
 ) -> GradientCheck:
-    """∂J/∂θ by backpropagation against (4 D(h) − D(2h))/3, D(h) = (J(θ+h) − J(θ−h))/2h, entry by entry.
+    """Compare ∂J/∂θ by backpropagation with (4 D(h) − D(2h))/3, D(h) = (J(θ+h) − J(θ−h))/2h, entry by entry.
 
-    `subject` and the data are float64; its parameters are moved during the check and end where they were. With more
-    parameters than `entries`, that many of them are checked, drawn once and for all with equal chance.
+    `subject` and the data are float64; its parameters are moved during the check and end where they were. If there are
+    more parameters than `entries`, that many of them are checked, drawn once with equal chance.
     """
     J, gradient = CostDerivatives(subject, X, Y, objective, sample_weight).cost_and_gradient()
     analytic = gradient.on(get_backend("numpy"))
@@ -190,7 +194,7 @@ def check_gradient(
 def _compare_layers(
     analytic: Parameters, numeric: Parameters, noise: Parameters, tolerance: float
 ) -> Iterator[LayerCheck]:
-    """The comparison of every layer's weights and biases of which at least one entry was compared."""
+    """Compare every layer's weights and biases of which at least one entry was compared."""
     for l in range(len(analytic.weights)):
         for kind in ("weights", "biases"):
             a, n, rounding = (getattr(parameters, kind)[l] for parameters in (analytic, numeric, noise))
@@ -213,12 +217,12 @@ def _compare_layers(
 
 
 def _norms(analytic: np.ndarray[Any, Any], numeric: np.ndarray[Any, Any]) -> tuple[float, float]:
-    """‖a − n‖ and ‖a + n‖ over the entries that were compared."""
+    """Compute ‖a − n‖ and ‖a + n‖ over the entries that were compared."""
     compared = np.isfinite(numeric)
     a, n = analytic[compared], numeric[compared]
     return float(np.linalg.norm(a - n)), float(np.linalg.norm(a + n))
 
 
 def _ratio(difference: float, both: float) -> float:
-    """The relative difference: one norm by the other; 0 where both vanish."""
+    """Divide one norm by the other; the result is 0 if both are 0."""
     return difference / both if both else (0.0 if difference == 0 else float("inf"))

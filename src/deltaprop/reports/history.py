@@ -1,4 +1,4 @@
-"""What training records, and its curves."""
+"""The history of a training: what each epoch recorded, and its curves."""
 
 from __future__ import annotations
 
@@ -10,28 +10,30 @@ from deltaprop.reports.plotting import plot_history
 
 @dataclass
 class History:
-    """One entry an epoch in every list; in full-batch training, one an iteration.
+    """What a training recorded: lists with one entry an epoch, or one an iteration in full-batch training.
 
-    Attributes
+    `fit` and `fit_full_batch` make it and return it.
+
+    Parameters
     ----------
     cost : list of float
-        J over the epoch: the cost of each sample at the moment its minibatch was trained on, reduced as `fit` was told,
-        plus the penalty at the end of the epoch.
+        The cost J over the epoch: the cost of each sample when its minibatch was trained on, by the `reduction` that
+        `fit` was given, plus the penalty at the end of the epoch.
     validation_cost : list of float
         Cost over the validation data at the end of the epoch, without penalty. Empty without validation data.
     metrics : dict of str to list of float
-        By metric name, over the validation data at the end of the epoch.
+        Each metric by its name, over the validation data at the end of the epoch.
     learning_rate : list of float
-        Of the epoch. Empty after full-batch training, whose steps are found by a line search.
+        The learning rate of the epoch. Empty after full-batch training, which finds its steps by a line search.
     seconds : list of float
         Wall time of the epoch, validation included.
     best_epoch : int or None
-        Epoch, counted from 1, whose parameters early stopping restored; None without early stopping.
+        The epoch, counted from 1, whose parameters early stopping restored; None without early stopping.
     converged : bool or None
         Whether `fit_full_batch` ended because no entry of the gradient exceeded its `tol`; None after `fit`.
     diverged : bool
-        Of a member of a stack, whether training it ended because the cost or a parameter was not finite; a network by
-        itself raises DivergenceError instead.
+        Whether the training of a member of a stack ended because the cost or a parameter was not finite. (The training
+        of one network raises DivergenceError instead.)
     message : str
         Why training ended.
     """
@@ -48,21 +50,21 @@ class History:
 
     @property
     def epochs(self) -> int:
-        """Epochs recorded."""
+        """How many epochs were recorded."""
         return len(self.cost)
 
     def plot(self) -> Any:
-        """Draw the curves: cost (and validation cost) by epoch, and the metrics beside them where there are any.
+        """Draw the cost and the validation cost by epoch, and beside them the metrics, if there are any.
 
         Returns
         -------
         matplotlib.figure.Figure
-            Made by pyplot, so that ``pyplot.show()`` shows it; ``.savefig("curves.png")`` writes it.
+            The figure. ``pyplot.show()`` shows it, and ``.savefig("curves.png")`` writes it.
 
         Raises
         ------
         ImportError
-            If matplotlib is not installed; the message names the extra that brings it.
+            If matplotlib is not installed; the message names the extra that installs it.
         ValueError
             If nothing has been recorded.
         """

@@ -1,4 +1,4 @@
-"""Pictures, by matplotlib, which is loaded only here and only when one is drawn."""
+"""Pictures by matplotlib, which is loaded when the first one is drawn."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ INSTALL = "plotting needs matplotlib: pip install 'deltaprop[plot]'"
 
 
 def pyplot() -> Any:
-    """matplotlib.pyplot.
+    """Import matplotlib.pyplot.
 
     Raises
     ------
     ImportError
-        If matplotlib is not installed; the message names the extra that brings it.
+        If matplotlib is not installed; the message names the extra that installs it.
     """
     try:
         return import_module("matplotlib.pyplot")
@@ -33,7 +33,7 @@ def plot_history(
     best_epoch: int | None,
     unit: str,
 ) -> Any:
-    """Curves by epoch (or other `unit`): the costs, and beside them the metrics, if any. Returns the figure."""
+    """Draw the costs by epoch (or another `unit`), and beside them the metrics, if any, and return the figure."""
     if not cost:
         raise ValueError(f"history: expected at least one {unit} to plot, got none")
     panels = 2 if metrics else 1
@@ -62,7 +62,7 @@ def plot_history(
 
 
 def plot_weights(weights: np.ndarray[Any, Any], shape: tuple[int, int]) -> Any:
-    """One image a unit of `weights`, (units, h · w), all on one scale that is symmetric about 0. Returns the figure."""
+    """Draw an image of each unit of `weights`, (units, h · w), on one scale symmetric about 0; return the figure."""
     units = len(weights)
     columns = math.ceil(math.sqrt(units))
     rows = math.ceil(units / columns)
@@ -81,7 +81,7 @@ def plot_weights(weights: np.ndarray[Any, Any], shape: tuple[int, int]) -> Any:
 
 
 def plot_sweep(candidates: Sequence[dict[str, Any]], mean: Any, spread: Any, score: str) -> Any:
-    """Mean score against every parameter that varies, a panel each, the best candidate marked. Returns the figure."""
+    """Draw the mean score against each parameter that varies, mark the best candidate, and return the figure."""
     names = sorted({name for parameters in candidates for name in parameters})
     shown = [name for name in names if len({str(parameters.get(name)) for parameters in candidates}) > 1] or names
     mean, spread = np.asarray(mean, float), np.asarray(spread, float)

@@ -14,17 +14,17 @@ REDRAW = 0.1
 
 
 class Progress(Protocol):
-    """What the training loop tells about itself."""
+    """What the training loop calls to tell how far it is."""
 
     def samples(self, n: int) -> None:
-        """`n` more samples have been trained on."""
+        """Tell that `n` more samples have been trained on."""
 
     def epoch(self, history: History) -> None:
-        """An epoch has ended."""
+        """Tell that an epoch has ended."""
 
 
 class Silent:
-    """Tells nobody."""
+    """Shows nothing."""
 
     def samples(self, n: int) -> None:
         """Do nothing."""
@@ -56,7 +56,7 @@ class Bar:
         )
 
     def samples(self, n: int) -> None:
-        """Advance, redrawing ten times a second at most."""
+        """Advance, and redraw at most ten times a second."""
         self._pending += n
         now = time.perf_counter()
         if now - self._drawn >= REDRAW:
@@ -81,7 +81,7 @@ class Bar:
 
 @contextmanager
 def progress_bar(show: bool, epochs: int, samples_per_epoch: int, unit: str = "epoch") -> Iterator[Progress]:
-    """A bar where `show` is true, else something that says nothing; `unit` is what is counted."""
+    """Show a bar if `show` is true, else nothing; `unit` is what is counted."""
     if not show:
         yield Silent()
         return
@@ -91,7 +91,7 @@ def progress_bar(show: bool, epochs: int, samples_per_epoch: int, unit: str = "e
 
 
 class SweepBar:
-    """A bar over the fits of a search; told of scores, it shows the best so far."""
+    """Draws a bar over the fits of a search, with the best score so far."""
 
     def __init__(self, fits: int, splits: int) -> None:
         from rich.console import Console
@@ -110,14 +110,14 @@ class SweepBar:
         self._task = self.display.add_task("sweep", total=fits, candidate=f"0/{fits // splits}", figures="")
 
     def done(self, fits: int, figures: str = "") -> None:
-        """So many more have been trained and scored."""
+        """Tell that so many more fits have been trained and scored."""
         self.finished += fits
         candidate = f"{self.finished // self.splits}/{self.fits // self.splits}"
         self.display.update(self._task, advance=fits, candidate=candidate, figures=figures)
 
 
 class SilentSweep:
-    """Tells nobody."""
+    """Shows nothing."""
 
     def done(self, fits: int, figures: str = "") -> None:
         """Do nothing."""
@@ -125,7 +125,7 @@ class SilentSweep:
 
 @contextmanager
 def sweep_bar(show: bool, fits: int, splits: int) -> Iterator[SweepBar | SilentSweep]:
-    """A bar over so many fits of a search, `splits` a candidate, where `show` is true."""
+    """Show a bar over the fits of a search, `splits` a candidate, if `show` is true, else nothing."""
     if not show:
         yield SilentSweep()
         return

@@ -10,25 +10,25 @@ WIDTH = 100_000
 
 
 class Table:
-    """Rows of cells under headers; the first columns stand to the left, the others, numbers, to the right.
+    """Rows of cells under headers; the first columns are aligned to the left, the others, numbers, to the right.
 
     Parameters
     ----------
     headers : sequence of str
         One a column.
     left : int, default 1
-        How many columns stand to the left.
+        How many columns are aligned to the left.
     """
 
     def __init__(self, headers: Sequence[str], left: int = 1) -> None:
         self.headers, self.rows, self.left = list(headers), list[tuple[str, ...]](), left
 
     def add(self, *cells: str) -> None:
-        """A row, one cell a column."""
+        """Add a row, one cell a column."""
         self.rows.append(cells)
 
     def render(self, *, markdown: bool = False) -> str:
-        """The table as text, without a newline at its end."""
+        """Return the table as text, without a newline at its end."""
         from rich import box
         from rich.console import Console
         from rich.table import Table as RichTable

@@ -1,0 +1,91 @@
+"""What `check_backend` finds on the CPU: every way of training is tried, and a fault is found."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import reference
+from examined import heard
+
+import deltaprop as dp
+from deltaprop.backends import get_backend
+from deltaprop.backends.numpy.backend import NumpyBackend
+from deltaprop.doctor import host_epochs, memory, textbook
+from deltaprop.doctor.record import Record
+
+
+@pytest.fixture(scope="module")
+def report():
+    """What is found on the CPU, by processes as users have them."""
+    return dp.check_backend("numpy")
+
+
+def test_every_way_of_training_on_the_cpu_is_right(report):
+    assert report.ok
+    assert [stage.name for stage in report.stages] == ["compiled epochs", "recorded epochs", "single steps", "40 fits"]
+    for stage in report.stages:
+        # The first of all may have compiled the library, and a busy machine may be slow.
+        assert stage.status in ("ok", "slow"), stage
+        assert stage.found <= stage.allowed
+        assert stage.seconds > 0
+        assert all(check.passed for check in stage.checks)
+    assert [len(stage.checks) for stage in report.stages[:3]] == [10, 10, 10]
+    assert report.machine["NumPy"] == np.__version__
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        report.stages[0].status = "failed"
+
+
+def test_the_textbook_is_the_lecture(rng):
+    """A step over one minibatch, against the gradient of the loop that all tests are held to."""
+    W, b = [rng.standard_normal((5, 4)), rng.standard_normal((3, 5))], [rng.standard_normal(5), rng.standard_normal(3)]
+    X, y = rng.standard_normal((6, 4)), rng.integers(0, 3, 6)
+    how = {"l2": 0.3}
+    loss = "categorical_cross_entropy"
+    _, of_W, of_b, _ = reference.cost_and_gradient(W, b, ["sigmoid", "softmax"], loss, X, np.eye(3)[y], **how)
+    expected = [x - 0.5 * g for x, g in zip((*W, *b), (*of_W, *of_b), strict=True)]
+    new_W, new_b = ([x.copy() for x in xs] for xs in (W, b))
+    (cost,) = textbook.trained(new_W, new_b, X, y, [np.arange(6)], 6, 0.3, dp.SGD(0.5))
+    for got, x in zip((*new_W, *new_b), expected, strict=True):
+        assert np.allclose(got, x, rtol=1e-13, atol=1e-14)
+    J, *_ = reference.cost_and_gradient(W, b, ["sigmoid", "softmax"], loss, X, np.eye(3)[y])
+    assert cost == pytest.approx(J + 0.3 / 12 * sum((w**2).sum() for w in new_W), rel=1e-13)
+
+
+def test_what_is_wrong_on_the_cpu_is_found(monkeypatch):
+    """A millionth of an update too much."""
+    update = NumpyBackend.sgd_update
+
+    def wrong(self, parameters, gradient, velocity, learning_rate, momentum, nesterov):
+        update(self, parameters, gradient, velocity, learning_rate * (1 + 1e-6), momentum, nesterov)
+
+    monkeypatch.setattr(NumpyBackend, "sgd_update", wrong)
+    checks = {check.name: check.passed for check in heard(host_epochs.steps, get_backend("numpy"))}
+    assert not checks["float64 SGD"]
+    assert not checks["float64 momentum"]
+    assert checks["float64 Adam"]
+
+
+def test_memory_that_is_left_behind_is_found(monkeypatch):
+    """A MiB of the device by each of 35 fits."""
+    backend, left = get_backend("reference"), [3000 * 2**20, 2965 * 2**20]
+    monkeypatch.setattr(backend, "room", lambda: left.pop(0))
+    of_device, *of_host = heard(memory.flat_memory, backend)
+    assert (of_device.name, of_device.found, of_device.unit) == ("device memory left by 35 fits", 35.0, "MiB")
+    assert not of_device.passed
+    assert all(check.passed for check in of_host)
+
+
+def test_the_reference_is_examined_by_itself():
+    (stage,) = dp.check_backend("reference").stages
+    assert (stage.backend, stage.name) == ("reference", "single steps")
+    assert stage.status in ("ok", "slow")
+
+
+def test_without_a_compiler_epochs_are_recorded(monkeypatch):
+    monkeypatch.setattr(host_epochs, "find_compiler", lambda: None)
+    events = []
+    host_epochs.compiled(get_backend("numpy"), Record(events.append))
+    assert [what for kind, what in events if kind == "slow"] == [
+        f"{host_epochs.NO_COMPILER}; pip install 'deltaprop[native]' brings one"
+    ]
+    assert len([what for kind, what in events if kind == "check"]) == 10
