@@ -120,3 +120,23 @@ def require(module):
         return __import__(module)
     except ImportError as error:
         return missing(module, str(error))
+
+
+@pytest.fixture(scope="module")
+def iris():
+    """Scaled, with its labels: a table for classifiers."""
+    from sklearn.datasets import load_iris
+    from sklearn.preprocessing import scale
+
+    X, y = load_iris(return_X_y=True)
+    return scale(X), y
+
+
+@pytest.fixture(scope="module")
+def table():
+    """A table for regressors."""
+    from sklearn.datasets import make_regression
+    from sklearn.preprocessing import scale
+
+    X, y = make_regression(120, 5, noise=5.0, random_state=0)
+    return X, scale(y)

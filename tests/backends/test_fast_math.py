@@ -1,0 +1,73 @@
+"""kernels/cpu/fast_math.h: elementary functions that compiled loops can vectorise, against mpmath and NumPy."""
+
+import ctypes
+import subprocess
+
+import numpy as np
+import pytest
+from conftest import missing
+
+from deltaprop.backends.native import compiler as native_compiler
+
+FUNCTIONS = """
+#include "cpu/fast_math.h"
+#define DEFINE(T, NAME) \\
+    extern "C" void NAME##_##T(const T* x, T* y, long n) { for (long i = 0; i < n; ++i) y[i] = fast_math::NAME(x[i]); }
+DEFINE(float, exp) DEFINE(double, exp) DEFINE(float, log1p) DEFINE(double, log1p) DEFINE(float, tanh) DEFINE(double, tanh)
+DEFINE(float, exp_of_negative) DEFINE(double, exp_of_negative)
+DEFINE(float, log1p_of_any) DEFINE(double, log1p_of_any)
+"""
+
+
+@pytest.fixture(scope="module")
+def functions(tmp_path_factory):
+    """fast_math.h as it is compiled for the backend, as functions of NumPy arrays."""
+    from importlib.resources import files
+
+    if native_compiler.find_compiler() is None:
+        missing("g++", "no C++ compiler")
+    folder = tmp_path_factory.mktemp("fast_math")
+    source, output = folder / "functions.cpp", folder / "functions.so"
+    source.write_text(FUNCTIONS)
+    command = [*native_compiler.find_compiler(), *native_compiler.OPTIONS, f"-I{files('deltaprop.kernels')}"]
+    subprocess.run([*command, str(source), "-o", str(output)], check=True)
+    library = ctypes.CDLL(str(output))
+
+    def call(name, x):
+        y = np.empty_like(x)
+        function = getattr(library, f"{name}_{'float' if x.dtype == np.float32 else 'double'}")
+        function(ctypes.c_void_p(x.ctypes.data), ctypes.c_void_p(y.ctypes.data), ctypes.c_long(x.size))
+        return y
+
+    return call
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_elementary_functions_are_accurate(functions, dtype):
+    """Within 4 units in the last place of long double's, over the range in which results are normal numbers."""
+    exact = np.longdouble
+    eps, largest = np.finfo(dtype).eps, 88.0 if dtype == np.float32 else 709.0
+    everywhere = np.concatenate([np.linspace(-largest, largest, 200_001), np.geomspace(1e-30, 80, 5001)])
+    x = np.concatenate([everywhere, -everywhere]).astype(dtype)
+    x = x[x > (-87.3 if dtype == np.float32 else -708.3)]
+    fraction = np.concatenate([np.linspace(0, 1, 100_001), np.geomspace(1e-30, 1, 5001)]).astype(dtype)
+    for name, of, values in (
+        ("exp", np.exp, x),
+        ("exp_of_negative", np.exp, x[x <= 0]),
+        ("tanh", np.tanh, x),
+        ("log1p", np.log1p, fraction),
+        ("log1p_of_any", np.log1p, np.concatenate([fraction, np.geomspace(1, 1e6, 50_001).astype(dtype)])),
+    ):
+        want = of(values.astype(exact))
+        error = np.abs(functions(name, values).astype(exact) - want) / np.abs(np.where(want == 0, 1, want)) / eps
+        assert error.max() < 4, (name, error.max(), values[error.argmax()])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_elementary_functions_at_the_ends(functions, dtype):
+    special = np.array([0.0, np.inf, -np.inf, np.nan, 1e4, -1e4], dtype)
+    with np.errstate(over="ignore"):
+        assert np.allclose(functions("exp", special), np.exp(special), rtol=1e-6, atol=1e-37, equal_nan=True)
+    assert np.allclose(functions("tanh", special), np.tanh(special), rtol=1e-6, equal_nan=True)
+    for name in ("log1p", "log1p_of_any"):
+        assert np.isnan(functions(name, np.array([np.nan], dtype))[0])
