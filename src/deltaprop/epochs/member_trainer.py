@@ -16,7 +16,7 @@ from deltaprop.epochs.grouped_members import ResidentStack, SteppedStack
 from deltaprop.epochs.members import Member, Numbers, Passes, Stack
 from deltaprop.epochs.task import RefusedError
 from deltaprop.epochs.trainer import Trainer
-from deltaprop.errors import BackendError
+from deltaprop.errors import BackendError, callers_level
 from deltaprop.reports.progress import Silent
 
 #: Numbers of rows that the orders of many epochs may hold.
@@ -177,7 +177,9 @@ def _way(stack: Stack, networks: Sequence[NetworkState] | None) -> Any:
         try:
             return NativeStack(stack)
         except BackendError as error:
-            warnings.warn(f"{error}; epochs are trained step by step, by NumPy", RuntimeWarning, stacklevel=6)
+            warnings.warn(
+                f"{error}; epochs are trained step by step, by NumPy", RuntimeWarning, stacklevel=callers_level()
+            )
     if SteppedStack.can(stack):
         return SteppedStack(stack, networks)
     return ResidentStack(stack) if ResidentStack.can(stack) else None

@@ -16,7 +16,7 @@ from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.state import DROPOUT_STREAM, NetworkState
 from deltaprop.epochs.interruption import Abandoned, Interruption, Paused
 from deltaprop.epochs.task import LONG_STEP, Pass, RefusedError, Task, Terms, WholeEpoch, operations_of
-from deltaprop.errors import BackendError
+from deltaprop.errors import BackendError, callers_level
 from deltaprop.inputs.arrays import HostData
 from deltaprop.inputs.sources import CheckedSource, Parts
 from deltaprop.reports.progress import Progress
@@ -443,7 +443,9 @@ def _whole_epoch(trainer: Trainer, dropout: Sequence[float], *, shuffled: bool) 
         try:
             native = NativeEpoch.find(task)
         except BackendError as error:
-            warnings.warn(f"{error}; epochs are trained step by step, by NumPy", RuntimeWarning, stacklevel=6)
+            warnings.warn(
+                f"{error}; epochs are trained step by step, by NumPy", RuntimeWarning, stacklevel=callers_level()
+            )
             native = None
         return native or RecordedEpoch.find(task)
     from deltaprop.epochs.graph import GraphEpoch

@@ -12,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from deltaprop.backends.native.scipy_threads import scipy_on_one_thread
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.derivatives import CostDerivatives
+from deltaprop.errors import callers_level
 from deltaprop.estimators.fit_data import mean
 from deltaprop.estimators.minibatches import say
 from deltaprop.reports.history import History
@@ -83,5 +84,5 @@ def train(mlp: MultilayerPerceptron, training: Training, held_out: HeldOut | Non
             f"lbfgs failed to converge after {mlp.n_iter_} iteration(s) (status={result.status}):\n{result.message}"
             f"{advice}\nScaled inputs often help.",
             ConvergenceWarning,
-            stacklevel=7,
+            stacklevel=callers_level(),
         )

@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from deltaprop.backends import Array
 from deltaprop.derivation.backprop import Objective
 from deltaprop.epochs.trainer import Trainer
+from deltaprop.errors import callers_level
 from deltaprop.estimators.fit_data import NO_SCORE
 from deltaprop.estimators.step_rule import step_rule
 from deltaprop.reports.history import History
@@ -121,10 +122,10 @@ def train(mlp: MultilayerPerceptron, training: Training, held_out: HeldOut | Non
                         f"Stochastic Optimizer: Maximum iterations ({mlp.max_iter}) reached and the optimization "
                         "hasn't converged yet.",
                         ConvergenceWarning,
-                        stacklevel=7,
+                        stacklevel=callers_level(),
                     )
     except KeyboardInterrupt:
-        warnings.warn("Training interrupted by user.", stacklevel=7)
+        warnings.warn("Training interrupted by user.", stacklevel=callers_level())
     if stops_by_score:
         _restore_best(mlp, network, mlp.validation_scores_[scored:])
 
@@ -134,7 +135,8 @@ def _batch_size(mlp: MultilayerPerceptron, samples: int) -> int:
         return min(200, samples)
     if mlp.batch_size > samples:
         warnings.warn(
-            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=8
+            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
+            stacklevel=callers_level(),
         )
     return int(min(mlp.batch_size, samples))
 
@@ -164,7 +166,7 @@ def _judge_score(mlp: MultilayerPerceptron, parameters: Array) -> None:
 def _restore_best(mlp: MultilayerPerceptron, network: Network, scores: Sequence[float]) -> None:
     """Go back to the parameters of the best of these `scores`; where all are nan, the last parameters are kept."""
     if scores and np.isnan(scores).all():
-        warnings.warn(NO_SCORE, UserWarning, stacklevel=8)
+        warnings.warn(NO_SCORE, UserWarning, stacklevel=callers_level())
         mlp.best_validation_score_, mlp._best_parameters = float("nan"), network.parameters.copy()
     elif hasattr(mlp, "_best_parameters"):
         network.parameters = mlp._best_parameters

@@ -25,6 +25,7 @@ from sklearn.utils.validation import _check_method_params, check_is_fitted
 
 from deltaprop.derivation.state import StackState
 from deltaprop.epochs.task import RefusedError
+from deltaprop.errors import callers_level
 from deltaprop.estimators.fit_data import NO_SCORE
 from deltaprop.estimators.inputs import Number, on_host
 from deltaprop.estimators.member_fits import MemberFit, Records, Stream, predict_members
@@ -490,10 +491,12 @@ class _Search:
                 f"Stochastic Optimizer: Maximum iterations reached by {self.ran_out} of {self.fits} fits, and the "
                 "optimization hasn't converged yet.",
                 ConvergenceWarning,
-                stacklevel=5,
+                stacklevel=callers_level(),
             )
         if self.unscored:
-            warnings.warn(f"{NO_SCORE} (in {self.unscored} of {self.fits} fits)", UserWarning, stacklevel=5)
+            warnings.warn(
+                f"{NO_SCORE} (in {self.unscored} of {self.fits} fits)", UserWarning, stacklevel=callers_level()
+            )
 
 
 def _fit_part(search: _Search, group: Group, jobs: Sequence[Job]) -> tuple[list[dict[str, Any]], int, int] | None:

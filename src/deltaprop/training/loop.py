@@ -19,7 +19,7 @@ from deltaprop.derivation.state import SHUFFLE_STREAM, NetworkState
 from deltaprop.epochs.interruption import Interruption, Paused
 from deltaprop.epochs.task import RefusedError
 from deltaprop.epochs.trainer import Trainer
-from deltaprop.errors import DivergenceError
+from deltaprop.errors import DivergenceError, callers_level
 from deltaprop.reports.history import History
 from deltaprop.reports.progress import progress_bar
 from deltaprop.training.callbacks import Callback, EpochEnd, tell
@@ -166,7 +166,7 @@ def train(
         network.parameters = best
     interruption.obey()
     if watch is not None and (complaint := watch.complaint()):
-        warnings.warn(complaint, RuntimeWarning, stacklevel=4)
+        warnings.warn(complaint, RuntimeWarning, stacklevel=callers_level())
     return history
 
 

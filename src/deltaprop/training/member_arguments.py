@@ -11,7 +11,7 @@ import numpy as np
 from deltaprop.arguments import refuse_masked
 from deltaprop.backends import Array, backend_of
 from deltaprop.derivation.optimizers import Optimizer
-from deltaprop.errors import DivergenceError
+from deltaprop.errors import DivergenceError, callers_level
 from deltaprop.reports.history import History
 
 
@@ -101,5 +101,5 @@ def report(histories: list[History]) -> list[History]:
         first = histories[0]
         rate = first.learning_rate[-1] if first.learning_rate else float("nan")
         raise DivergenceError(message, epoch=first.epochs + 1, learning_rate=rate, history=first)
-    warnings.warn(message, RuntimeWarning, stacklevel=5)
+    warnings.warn(message, RuntimeWarning, stacklevel=callers_level())
     return histories

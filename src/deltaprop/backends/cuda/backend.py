@@ -28,7 +28,7 @@ from deltaprop.backends.cuda.small_layers import Affine, SmallLayers
 from deltaprop.backends.cuda.tiling import HELD, THREADS, over_columns, over_rows, power_of_two
 from deltaprop.backends.cuda.tuning import GraphWatch, fastest, tunes
 from deltaprop.backends.installed import is_installed
-from deltaprop.errors import BackendError
+from deltaprop.errors import BackendError, callers_level
 
 if TYPE_CHECKING:
     from deltaprop.backends.cuda.shared_memory import Residence
@@ -306,7 +306,7 @@ class CupyBackend(Backend):
                 f"{what} failed on this device ({type(error).__name__}: {error}); {instead}; `deltaprop doctor` tells "
                 "more",
                 RuntimeWarning,
-                stacklevel=2,
+                stacklevel=callers_level(),
             )
 
     # -- launching ----------------------------------------------------------------------------------------------
