@@ -1,11 +1,17 @@
 """Warnings point to the line outside the package that called it, however deep they arise and whoever stands between."""
 
+import os
 import subprocess
 import sys
 import warnings
 
+import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
 
+import deltaprop as dp
 from deltaprop.errors import callers_level
 
 
@@ -76,3 +82,68 @@ def test_without_a_line_outside_the_outermost_is_named():
         check=True,
     ).stderr
     assert "UserWarning: here" in said
+
+
+@pytest.fixture
+def table(rng):
+    X = rng.standard_normal((40, 3))
+    return X, (X[:, 0] > 0).astype(int)
+
+
+def short(**options):
+    return dp.MLPClassifier((4,), max_iter=1, random_state=0, backend="numpy", **options)
+
+
+class Mine(dp.MLPClassifier):
+    def fit(self, X, y):
+        return super().fit(X, y)
+
+
+@pytest.mark.parametrize(
+    "train",
+    [
+        lambda X, y: short().fit(X, y),
+        lambda X, y: short(solver="lbfgs").fit(X, y),
+        lambda X, y: Mine((4,), max_iter=1, backend="numpy").fit(X, y),
+        lambda X, y: make_pipeline(short()).fit(X, y),
+        lambda X, y: cross_val_score(short(), X, y, cv=2),
+        lambda X, y: dp.SweepCV(short(), {"alpha": [0.1, 0.2]}, cv=2).fit(X, y),
+        lambda X, y: dp.EnsembleClassifier(short(), 3).fit(X, y),
+    ],
+    ids=["fit", "lbfgs", "subclass", "pipeline", "cross_val_score", "sweep", "ensemble"],
+)
+def test_estimators_point_to_their_caller(table, train):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        train(*table)
+    assert {warning.category for warning in caught} == {ConvergenceWarning}
+    assert {warning.filename for warning in caught} == {__file__}
+
+
+def test_members_that_diverge_are_told_where_they_were_trained(table):
+    X, y = table
+    stack = dp.NetworkStack(2, [3, 4, 1], loss="squared_error", backend="numpy")
+    with np.errstate(all="ignore"), pytest.warns(RuntimeWarning, match="diverged; the first") as caught:
+        stack.fit(X, y, optimizer=[dp.SGD(0.1), dp.SGD(1e300)], epochs=2)
+    assert {warning.filename for warning in caught} == {__file__}
+
+
+def test_a_cache_that_cannot_be_had_is_told_where_it_was_needed(tmp_path):
+    """In a process of its own, since it is told once; a folder that others may write to is not taken."""
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(0o777)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import numpy as np\nimport deltaprop as dp\n\n"
+        "net = dp.Network([2, 3, 1], backend='numpy')\n"
+        "net.fit(np.ones((4, 2)), np.ones((4, 1)), epochs=1)\n"
+    )
+    said = subprocess.run(
+        [sys.executable, script],
+        env=os.environ | {"DELTAPROP_CACHE_DIR": str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stderr
+    assert f"{script}:5: RuntimeWarning: compiled files are not kept in {folder}" in said

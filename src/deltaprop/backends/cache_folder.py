@@ -20,6 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deltaprop.errors import callers_level
+
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
@@ -109,7 +111,7 @@ def _warn(what: str) -> None:
     """Once a process."""
     folder = next(private_folders(), None)
     instead = f"{folder} is used instead, until this process ends" if folder else "no other folder can be had"
-    warnings.warn(f"{what}; {instead}", RuntimeWarning, stacklevel=2)
+    warnings.warn(f"{what}; {instead}", RuntimeWarning, stacklevel=callers_level())
 
 
 def _made(folder: Path) -> str | None:

@@ -255,14 +255,39 @@ class SGD(Optimizer):
             raise ValueError("nesterov: expected momentum > 0 with it, got momentum=0")
 
     def init(self, network: NetworkState) -> dict[str, Any]:
-        """Make {"velocity": v} with v = 0 if there is momentum, else an empty dict."""
+        """Make the state before the first step.
+
+        Parameters
+        ----------
+        network : Network
+            The network to train.
+
+        Returns
+        -------
+        dict
+            {"velocity": v} with v = 0 if there is momentum, else empty.
+        """
         parameters = network.parameters
         return {"velocity": network.backend.zeros(parameters.shape, parameters.dtype)} if self.momentum else {}
 
     def apply(
         self, network: NetworkState, gradient: Parameters, state: dict[str, Any], rate: Scalar, decay: Scalar
     ) -> None:
-        """Take one step of gradient descent, with momentum if there is any; `decay` is not used."""
+        """Take one step of gradient descent, with momentum if there is any.
+
+        Parameters
+        ----------
+        network : Network
+            The network to train; its parameters are changed in place.
+        gradient : Parameters
+            ∂J/∂θ.
+        state : dict
+            What `init` returned; its arrays are changed in place.
+        rate : float or array, ()
+            The learning rate.
+        decay : float or array, ()
+            Not used.
+        """
         network.backend.sgd_update(
             network.parameters, gradient.flat, state.get("velocity"), rate, self.momentum, self.nesterov
         )
@@ -305,13 +330,39 @@ class Adam(Optimizer):
         self._check("epsilon", above=0.0)
 
     def init(self, network: NetworkState) -> dict[str, Any]:
-        """Make {"first_moment": m, "second_moment": v, "step": t}, all 0."""
+        """Make the state before the first step.
+
+        Parameters
+        ----------
+        network : Network
+            The network to train.
+
+        Returns
+        -------
+        dict
+            {"first_moment": m, "second_moment": v, "step": t}, all 0.
+        """
         shape, dtype = network.parameters.shape, network.dtype
         zeros = network.backend.zeros
         return {"first_moment": zeros(shape, dtype), "second_moment": zeros(shape, dtype), "step": 0}
 
     def rates(self, learning_rate: float, taken: int, steps: int) -> np.ndarray[Any, Any]:
-        """Compute the learning rate with the bias corrections of each step, and the weight decay."""
+        """Compute the learning rate with the bias corrections of each step, and the weight decay.
+
+        Parameters
+        ----------
+        learning_rate : float
+            The learning rate of the epoch.
+        taken : int
+            How many steps came before.
+        steps : int
+            How many steps follow.
+
+        Returns
+        -------
+        array, (steps, 2)
+            `rate` and `decay` of each step.
+        """
         result = super().rates(learning_rate, taken, steps)
         result[:, 0] *= _corrections(self.beta_1, self.beta_2, taken, steps)
         result[:, 1] = self._decay(learning_rate)
@@ -325,13 +376,27 @@ class Adam(Optimizer):
         return learning_rate * correction, self._decay(learning_rate)
 
     def _decay(self, learning_rate: float) -> float:
-        """Return the factor by which a step shrinks the weights: none."""
+        """Return the share by which a step shrinks the weights: 0."""
         return 0.0
 
     def apply(
         self, network: NetworkState, gradient: Parameters, state: dict[str, Any], rate: Scalar, decay: Scalar
     ) -> None:
-        """Take one step in one pass; `rate` includes the bias corrections, weights shrink by the factor `decay`."""
+        """Take one step, in one pass over the parameters.
+
+        Parameters
+        ----------
+        network : Network
+            The network to train; its parameters are changed in place.
+        gradient : Parameters
+            ∂J/∂θ.
+        state : dict
+            What `init` returned; its arrays are changed in place.
+        rate : float or array, ()
+            The learning rate with the bias corrections.
+        decay : float or array, ()
+            The share by which the step shrinks the weights; 0 without weight decay.
+        """
         network.backend.adam_update(
             network.parameters,
             gradient.flat,
@@ -378,7 +443,7 @@ class AdamW(Adam):
         self._check("weight_decay", least=0.0)
 
     def _decay(self, learning_rate: float) -> float:
-        """Return ηλ."""
+        """Return the share by which a step shrinks the weights: ηλ."""
         return learning_rate * self.weight_decay
 
 

@@ -15,7 +15,7 @@ from deltaprop.backends.native.compiler import find_compiler
 from deltaprop.backends.native.library import Plan, gemm, library, pointer
 from deltaprop.derivation.optimizers import Optimizer, rule_of
 from deltaprop.derivation.state import NetworkState
-from deltaprop.errors import BackendError
+from deltaprop.errors import BackendError, callers_level
 
 
 def can_compile(network: NetworkState, X: Array) -> bool:
@@ -33,7 +33,7 @@ def can_compile(network: NetworkState, X: Array) -> bool:
     try:
         library(network.dtype)
     except BackendError as error:
-        warnings.warn(f"{error}; epochs are trained step by step, by NumPy", RuntimeWarning, stacklevel=9)
+        warnings.warn(f"{error}; epochs are trained step by step, by NumPy", RuntimeWarning, stacklevel=callers_level())
         return False
     return True
 

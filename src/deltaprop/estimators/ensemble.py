@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from deltaprop.backends import Array
 from deltaprop.epochs.task import RefusedError
+from deltaprop.errors import callers_level
 from deltaprop.estimators.classifier import MLPClassifier
 from deltaprop.estimators.drawing import Stream
 from deltaprop.estimators.fit_data import NO_SCORE
@@ -152,10 +153,12 @@ class Ensemble(BaseEstimator):
                 f"Stochastic Optimizer: Maximum iterations reached by {int(records.ran_out.sum())} of {count} "
                 "members, and the optimization hasn't converged yet.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=callers_level(),
             )
         if records.unscored:
-            warnings.warn(f"{NO_SCORE} (in {records.unscored} of {count} members)", UserWarning, stacklevel=4)
+            warnings.warn(
+                f"{NO_SCORE} (in {records.unscored} of {count} members)", UserWarning, stacklevel=callers_level()
+            )
         return [
             group.as_fitted(member, network, records, k)
             for k, (member, network) in enumerate(zip(members, stack, strict=True))

@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from deltaprop.backends.native.scipy_threads import scipy_on_one_thread
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.derivatives import CostDerivatives
+from deltaprop.errors import callers_level
 from deltaprop.estimators.fit_data import HeldOut, Training, mean
 from deltaprop.estimators.hyperparameters import Hyperparameters
 from deltaprop.reports.history import History
@@ -105,5 +106,5 @@ def _warn(result: OptimizeResult, n_iter: int, max_iter: int) -> None:
         f"lbfgs failed to converge after {n_iter} iteration(s) (status={result.status}):\n{result.message}"
         f"{advice}\nScaled inputs often help.",
         ConvergenceWarning,
-        stacklevel=9,
+        stacklevel=callers_level(),
     )

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from deltaprop.epochs.trainer import Trainer
+from deltaprop.errors import callers_level
 from deltaprop.estimators.fit_data import NO_SCORE, HeldOut, Training
 from deltaprop.estimators.hyperparameters import Hyperparameters
 from deltaprop.estimators.objective import MinibatchObjective, constant_cost
@@ -99,10 +100,10 @@ class MinibatchFit:
                             f"Stochastic Optimizer: Maximum iterations ({mlp.max_iter}) reached and the optimization "
                             "hasn't converged yet.",
                             ConvergenceWarning,
-                            stacklevel=8,
+                            stacklevel=callers_level(),
                         )
         except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=8)
+            warnings.warn("Training interrupted by user.", stacklevel=callers_level())
         if mlp.early_stopping:
             self._restore_best()
 
@@ -182,7 +183,7 @@ class MinibatchFit:
         records = self.records
         scores = records.validation_scores[self.scored_before :]
         if scores and np.isnan(scores).all():
-            warnings.warn(NO_SCORE, UserWarning, stacklevel=9)
+            warnings.warn(NO_SCORE, UserWarning, stacklevel=callers_level())
             records.stopping.best_score, records.best_parameters = (
                 float("nan"),
                 self.network.backend.copy(self.network.parameters),
@@ -196,6 +197,7 @@ def _batch_size(mlp: Hyperparameters, samples: int) -> int:
         return min(200, samples)
     if mlp.batch_size > samples:
         warnings.warn(
-            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=9
+            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
+            stacklevel=callers_level(),
         )
     return int(min(mlp.batch_size, samples))

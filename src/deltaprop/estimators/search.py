@@ -20,6 +20,7 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from deltaprop.derivation.state import StackState
 from deltaprop.epochs.task import RefusedError
+from deltaprop.errors import callers_level
 from deltaprop.estimators.drawing import Stream
 from deltaprop.estimators.fit_data import NO_SCORE
 from deltaprop.estimators.inputs import on_host
@@ -296,10 +297,12 @@ class Search:
                 f"Stochastic Optimizer: Maximum iterations reached by {self.ran_out} of {self.fits} fits, and the "
                 "optimization hasn't converged yet.",
                 ConvergenceWarning,
-                stacklevel=5,
+                stacklevel=callers_level(),
             )
         if self.unscored:
-            warnings.warn(f"{NO_SCORE} (in {self.unscored} of {self.fits} fits)", UserWarning, stacklevel=5)
+            warnings.warn(
+                f"{NO_SCORE} (in {self.unscored} of {self.fits} fits)", UserWarning, stacklevel=callers_level()
+            )
 
 
 def fit_part(search: Search, group: Group, jobs: Sequence[Job]) -> tuple[list[dict[str, Any]], int, int] | None:

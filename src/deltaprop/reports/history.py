@@ -32,8 +32,8 @@ class History:
     converged : bool or None
         Whether `fit_full_batch` ended because no entry of the gradient exceeded its `tol`; None after `fit`.
     diverged : bool
-        Whether the training of a member of a stack ended because the cost or a parameter was not finite. (The training
-        of one network raises DivergenceError instead.)
+        Whether the training of a member of a stack ended because the cost or a parameter was not finite. The training
+        of one network raises DivergenceError instead.
     message : str
         Why training ended.
     """

@@ -23,6 +23,7 @@ import numpy as np
 from deltaprop.derivation.optimizers import Adam
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.trainer import Trainer
+from deltaprop.errors import callers_level
 from deltaprop.files.fingerprints import fingerprint
 from deltaprop.files.model_file import Tensors, in_one_line, read_model, write_model
 from deltaprop.files.plain_values import plain
@@ -120,7 +121,9 @@ class Checkpoint:
         try:
             write_model(self.path, content, tensors)
         except OSError as error:
-            warnings.warn(f"checkpoint: {self.path} is not written ({error})", RuntimeWarning, stacklevel=7)
+            warnings.warn(
+                f"checkpoint: {self.path} is not written ({error})", RuntimeWarning, stacklevel=callers_level()
+            )
 
     def load(self, epochs: int) -> tuple[Position, History, Any, Any, bool] | None:
         """Restore network and optimizer; return the arguments of the `save` that wrote the file, None without a file.

@@ -20,7 +20,7 @@ from deltaprop.epochs.interruption import Interruption, Paused
 from deltaprop.epochs.random_numbers import draw_order
 from deltaprop.epochs.task import RefusedError
 from deltaprop.epochs.trainer import Trainer
-from deltaprop.errors import DivergenceError
+from deltaprop.errors import DivergenceError, callers_level
 from deltaprop.reports.history import History
 from deltaprop.reports.progress import Progress, progress_bar
 from deltaprop.training.callbacks import Callback, EpochEnd, tell
@@ -102,7 +102,7 @@ def train(
     fit.restore_best()
     fit.interruption.obey()
     if fit.watch is not None and (complaint := fit.watch.complaint()):
-        warnings.warn(complaint, RuntimeWarning, stacklevel=4)
+        warnings.warn(complaint, RuntimeWarning, stacklevel=callers_level())
     return fit.history
 
 

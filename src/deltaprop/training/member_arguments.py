@@ -16,7 +16,7 @@ from deltaprop.derivation.optimizers import SGD, Optimizer
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.members import Member
 from deltaprop.epochs.trainer import check_dropout
-from deltaprop.errors import DivergenceError
+from deltaprop.errors import DivergenceError, callers_level
 from deltaprop.inputs.arrays import as_weights
 from deltaprop.reports.history import History
 from deltaprop.training.fit_arguments import check_pair, resolve_validation
@@ -240,5 +240,5 @@ def report(histories: list[History]) -> list[History]:
         first = histories[0]
         rate = first.learning_rate[-1] if first.learning_rate else float("nan")
         raise DivergenceError(message, epoch=first.epochs + 1, learning_rate=rate, history=first)
-    warnings.warn(message, RuntimeWarning, stacklevel=5)
+    warnings.warn(message, RuntimeWarning, stacklevel=callers_level())
     return histories

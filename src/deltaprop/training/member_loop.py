@@ -15,6 +15,7 @@ from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.member_trainer import StackTrainer
 from deltaprop.epochs.members import Member, finite_members, squared_norms
 from deltaprop.epochs.random_numbers import draw_order
+from deltaprop.errors import callers_level
 from deltaprop.reports.history import History
 from deltaprop.reports.progress import Progress, progress_bar
 from deltaprop.training.callbacks import Callback, EpochEnd, tell
@@ -75,7 +76,7 @@ def train(
     fit.restore_best()
     for k, watch in enumerate(fit.watches):
         if watch is not None and not fit.histories[k].diverged and (complaint := watch.complaint()):
-            warnings.warn(f"member {k}: {complaint}", RuntimeWarning, stacklevel=4)
+            warnings.warn(f"member {k}: {complaint}", RuntimeWarning, stacklevel=callers_level())
     _report(fit.broken, fit.histories)
     return fit.histories
 
@@ -212,7 +213,7 @@ def _report(broken: dict[int, Exception], histories: Sequence[History]) -> None:
         history.message = (
             f"stopped after epoch {history.epochs}, as its schedule failed ({type(error).__name__}: {error})"
         )
-        warnings.warn(f"member {k}: {history.message}", RuntimeWarning, stacklevel=5)
+        warnings.warn(f"member {k}: {history.message}", RuntimeWarning, stacklevel=callers_level())
     if len(broken) == len(histories):
         raise broken[0]
 

@@ -15,7 +15,7 @@ from deltaprop.backends.base import Array, Precision
 from deltaprop.backends.cuda.installation import import_cupy
 from deltaprop.backends.cuda.thread_state import Found, Here
 from deltaprop.backends.device import DeviceBackend
-from deltaprop.errors import BackendError
+from deltaprop.errors import BackendError, callers_level
 
 
 class CupyArrays(DeviceBackend):
@@ -168,5 +168,5 @@ class CupyArrays(DeviceBackend):
                 f"{what} failed on this device ({type(error).__name__}: {error}); {instead}; `deltaprop doctor` tells "
                 "more",
                 RuntimeWarning,
-                stacklevel=2,
+                stacklevel=callers_level(),
             )

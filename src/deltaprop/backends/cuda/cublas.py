@@ -28,7 +28,7 @@ import numpy as np
 from deltaprop.backends.base import Array, Scalar
 from deltaprop.backends.cuda.tuning import DeviceWatch, fastest, tunes
 from deltaprop.backends.installed import is_installed
-from deltaprop.errors import BackendError
+from deltaprop.errors import BackendError, callers_level
 
 #: Bytes of the workspace, as NVIDIA recommends for Hopper.
 WORKSPACE = 32 * 2**20
@@ -359,6 +359,6 @@ def find_products(
             f"cublasLt cannot be had by nvmath-python ({error}); training steps are not captured as CUDA graphs; "
             "`deltaprop doctor` tells more",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=callers_level(),
         )
         return CupyProducts(cp)
