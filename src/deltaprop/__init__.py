@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from deltaprop.derivation.optimizers import SGD as SGD
     from deltaprop.derivation.optimizers import Adam as Adam
     from deltaprop.derivation.optimizers import AdamW as AdamW
-    from deltaprop.derivation.optimizers import Optimizer as Optimizer
     from deltaprop.derivation.schedules import CosineDecay as CosineDecay
     from deltaprop.derivation.schedules import ExponentialDecay as ExponentialDecay
     from deltaprop.derivation.schedules import InverseScaling as InverseScaling
     from deltaprop.derivation.schedules import ReduceOnPlateau as ReduceOnPlateau
     from deltaprop.derivation.schedules import StepDecay as StepDecay
+    from deltaprop.derivation.update_rule import Optimizer as Optimizer
     from deltaprop.doctor import check_backend as check_backend
     from deltaprop.errors import BackendError as BackendError
     from deltaprop.errors import DivergenceError as DivergenceError
@@ -55,7 +55,8 @@ _HOMES = {
     "network_function": ("check_gradient",),
     "reports.history": ("History",),
     "network": ("Network",),
-    "derivation.optimizers": ("SGD", "Adam", "AdamW", "Optimizer"),
+    "derivation.optimizers": ("SGD", "Adam", "AdamW"),
+    "derivation.update_rule": ("Optimizer",),
     "derivation.schedules": ("CosineDecay", "ExponentialDecay", "InverseScaling", "ReduceOnPlateau", "StepDecay"),
     "stack": ("NetworkStack",),
 }

@@ -20,7 +20,8 @@ from deltaprop.arguments import (
 from deltaprop.backends import backend_of
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation.backprop import L2Scaling, Objective, Reduction
-from deltaprop.derivation.optimizers import SGD, Optimizer
+from deltaprop.derivation.optimizers import SGD
+from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.epochs.trainer import check_dropout
 from deltaprop.files.atomic_file import check_writable
 from deltaprop.files.saved_network import SavedNetwork

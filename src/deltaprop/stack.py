@@ -9,8 +9,8 @@ from deltaprop.arguments import check_bool, check_callables, check_whole_number
 from deltaprop.backends import Array
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation.backprop import L2Scaling, Reduction
-from deltaprop.derivation.optimizers import Optimizer
 from deltaprop.derivation.parameters import Parameters
+from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.errors import DivergenceError
 from deltaprop.files.saved_network import SavedStack
 from deltaprop.network import Network

@@ -16,7 +16,8 @@ from deltaprop.cli.trained import Trained, plain_label
 from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS, check_activation
 from deltaprop.derivation.initialization import check_initialization
 from deltaprop.derivation.losses import LOSSES, check_loss, check_output_activation
-from deltaprop.derivation.optimizers import SGD, Adam, AdamW, Optimizer
+from deltaprop.derivation.optimizers import SGD, Adam, AdamW
+from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.files.atomic_file import check_writable
 from deltaprop.inputs.files import Dataset, load_dataset
 from deltaprop.network import Network

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deltaprop.arguments import check_number, check_whole_number
+from deltaprop.errors import ScheduleError
 from deltaprop.reports.history import History
 
 
@@ -189,3 +190,34 @@ class Plateau:
             if self._waited >= schedule.patience:
                 self._rate, self._waited = self._rate * schedule.factor, 0
         return self._rate
+
+
+def check_rate(schedule: Any, value: Any, epoch: int, history: History) -> float:
+    """Check that what a schedule returned for an epoch is a learning rate, and return it as a float.
+
+    Parameters
+    ----------
+    schedule : callable
+        The schedule; the message names it.
+    value : object
+        What it returned.
+    epoch : int
+        The epoch, counted from 0.
+    history : History
+        What the epochs before recorded.
+
+    Raises
+    ------
+    ScheduleError
+        If the value is negative, nan or infinite.
+    TypeError
+        If the value is not a number.
+    """
+    name = getattr(schedule, "__qualname__", None) or repr(schedule)
+    try:
+        return check_number("learning_rate", value, least=0.0)
+    except (ValueError, TypeError) as error:
+        message = f"{error} from {name} for epoch {epoch + 1}"
+        if isinstance(error, TypeError):
+            raise TypeError(message) from None
+        raise ScheduleError(message, epoch=epoch + 1, history=history) from None

@@ -15,7 +15,8 @@ import numpy as np
 
 from deltaprop.backends import Backend
 from deltaprop.backends.base import Precision
-from deltaprop.derivation.optimizers import SGD, Adam, AdamW, Optimizer
+from deltaprop.derivation.optimizers import SGD, Adam, AdamW
+from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.network import Network
 from deltaprop.reports.history import History
 

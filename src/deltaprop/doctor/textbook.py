@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from deltaprop.derivation.optimizers import SGD, Adam, AdamW, Optimizer
+from deltaprop.derivation.optimizers import SGD, Adam, AdamW
+from deltaprop.derivation.update_rule import Optimizer
 
 Vector: TypeAlias = np.ndarray[Any, Any]
 

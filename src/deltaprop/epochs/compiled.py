@@ -9,7 +9,8 @@ import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.backends.native.scipy_threads import own_threads, scipy_on_one_thread
-from deltaprop.derivation.optimizers import Remembered, moments_of
+from deltaprop.derivation.optimizers import moments_of
+from deltaprop.derivation.remembered import Remembered
 from deltaprop.epochs.compiled_plan import PlanTable, can_compile
 from deltaprop.epochs.interruption import Interruption, Paused, run_abandonable
 from deltaprop.epochs.task import LONG_STEP, OPERATIONS_A_CALL, Pass, Task, Terms, WholeEpoch, operations_of

@@ -11,7 +11,7 @@ import numpy as np
 from deltaprop.backends.native.arrays import address
 from deltaprop.backends.native.library import pointer
 from deltaprop.backends.native.scipy_threads import own_threads, scipy_on_one_thread
-from deltaprop.derivation.optimizers import Remembered
+from deltaprop.derivation.remembered import Remembered
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.compiled_plan import PlanTable, can_compile
 from deltaprop.epochs.interruption import run_abandonable

@@ -13,8 +13,9 @@ from deltaprop.backends import Array
 from deltaprop.backends.kernel_names import activation_number, loss_number
 from deltaprop.backends.native.compiler import find_compiler
 from deltaprop.backends.native.library import Plan, gemm, library, pointer
-from deltaprop.derivation.optimizers import Optimizer, rule_of
+from deltaprop.derivation.optimizers import rule_of
 from deltaprop.derivation.state import NetworkState
+from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.errors import BackendError, callers_level
 
 

@@ -14,8 +14,9 @@ import numpy as np
 from deltaprop.backends import Array
 from deltaprop.backends.kernel_names import Rule
 from deltaprop.derivation.backprop import Objective
-from deltaprop.derivation.optimizers import Optimizer, rule_of
+from deltaprop.derivation.optimizers import rule_of
 from deltaprop.derivation.state import NetworkState
+from deltaprop.derivation.update_rule import Optimizer
 
 #: Which members, and in which order: an array of their numbers.
 Numbers: TypeAlias = np.ndarray[Any, Any]

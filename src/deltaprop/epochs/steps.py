@@ -9,8 +9,8 @@ import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.derivation.backprop import Workspace, backward, forward
-from deltaprop.derivation.optimizers import Remembered
 from deltaprop.derivation.parameters import Parameters
+from deltaprop.derivation.remembered import Remembered
 from deltaprop.epochs.interruption import Abandoned, Interruption, Paused
 from deltaprop.epochs.task import LONG_STEP, Pass, Task, Terms, operations_of
 

@@ -10,8 +10,9 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.derivation.optimizers import SGD, Optimizer, rule_of
+from deltaprop.derivation.optimizers import SGD, rule_of
 from deltaprop.derivation.state import NetworkState
+from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.epochs.interruption import Interruption
 from deltaprop.reports.progress import Progress
 

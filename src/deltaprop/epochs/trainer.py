@@ -10,8 +10,9 @@ import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.derivation.backprop import Objective, total_weight
-from deltaprop.derivation.optimizers import Optimizer, Remembered
+from deltaprop.derivation.remembered import Remembered
 from deltaprop.derivation.state import NetworkState
+from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.epochs.chunked import ChunkedEpoch, Feed
 from deltaprop.epochs.engines import find_epoch
 from deltaprop.epochs.interruption import Interruption, Paused

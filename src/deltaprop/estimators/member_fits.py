@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from deltaprop.derivation.backprop import Objective
-from deltaprop.derivation.optimizers import Optimizer
 from deltaprop.derivation.state import NetworkState
+from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.epochs.member_trainer import StackTrainer
 from deltaprop.epochs.members import Member
 from deltaprop.estimators.drawing import Stream

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.derivation.optimizers import SGD, Adam, Optimizer
+from deltaprop.derivation.optimizers import SGD, Adam
 from deltaprop.derivation.state import NetworkState
+from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.estimators.hyperparameters import Hyperparameters
 
 

@@ -13,9 +13,9 @@ from sklearn.utils.multiclass import type_of_target
 
 from deltaprop.backends import Array, get_backend
 from deltaprop.derivation.backprop import Objective
-from deltaprop.derivation.optimizers import Optimizer
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.state import StackState
+from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.estimators.classifier import MLPClassifier
 from deltaprop.estimators.drawing import Stream
 from deltaprop.estimators.fit_data import check_weights, has_weight

@@ -14,8 +14,9 @@ import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.derivation.backprop import Objective
-from deltaprop.derivation.optimizers import Optimizer, Remembered
+from deltaprop.derivation.remembered import Remembered
 from deltaprop.derivation.state import NetworkState
+from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.epochs.interruption import Interruption, Paused
 from deltaprop.epochs.random_numbers import draw_order
 from deltaprop.epochs.task import RefusedError

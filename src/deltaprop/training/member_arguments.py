@@ -12,8 +12,9 @@ import numpy as np
 from deltaprop.arguments import check_whole_number, refuse_masked
 from deltaprop.backends import Array, Backend, backend_of, get_backend
 from deltaprop.derivation.backprop import L2Scaling, Objective, Reduction
-from deltaprop.derivation.optimizers import SGD, Optimizer
+from deltaprop.derivation.optimizers import SGD
 from deltaprop.derivation.state import NetworkState
+from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.epochs.members import Member
 from deltaprop.epochs.trainer import check_dropout
 from deltaprop.errors import DivergenceError, callers_level
