@@ -460,7 +460,7 @@ def test_what_a_kernel_reads_is_contiguous(backend):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_arrays_are_filled_copied_and_added_up(backend, rng, dtype):
     x = rng.standard_normal((7, 5)).astype(dtype)
-    (array,) = put(backend, dtype, x)
+    (array,) = put(backend, dtype, x.copy())
     copy = backend.copy(array)
     backend.fill(array, 0.25)
     assert np.array_equal(backend.to_numpy(array), np.full((7, 5), 0.25, dtype))

@@ -226,9 +226,10 @@ def gradient_for(network: NetworkState, gradient: Parameters) -> Parameters:
         If the gradient does not have the shape and dtype of the parameters.
     """
     wanted, given = network.parameters, gradient.flat
-    if given.shape != wanted.shape or given.dtype != wanted.dtype:
+    dtype = gradient.backend.dtype_of(given)
+    if given.shape != wanted.shape or dtype != network.dtype:
         raise ValueError(
-            f"gradient: expected {wanted.shape} of {wanted.dtype}, as the network's parameters, got {given.shape} of "
-            f"{given.dtype}"
+            f"gradient: expected {tuple(wanted.shape)} of {network.dtype}, as the network's parameters, got "
+            f"{tuple(given.shape)} of {dtype}"
         )
     return gradient if network.backend.owns(given) else gradient.on(network.backend)

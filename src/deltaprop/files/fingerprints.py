@@ -37,8 +37,9 @@ def fingerprint(data: Any, backend: Backend) -> str:
 def _of_array(array: Any, backend: Backend | None) -> str:
     """Compute a digest of the dtype and all entries; it is the same on every device."""
     on_device = backend is not None and not backend.on_host and backend.owns(array)
-    rows = max(1, CHUNK // max(1, array.dtype.itemsize * math.prod(array.shape[1:])))
-    digest = hashlib.sha256(str(array.dtype).encode())
+    dtype = backend.dtype_of(array) if on_device and backend else array.dtype
+    rows = max(1, CHUNK // max(1, dtype.itemsize * math.prod(array.shape[1:])))
+    digest = hashlib.sha256(str(dtype).encode())
     starts = range(0, len(array), rows)
     if on_device or len(starts) < 2:
         chunks = (array[start : start + rows] for start in starts)
