@@ -10,7 +10,7 @@ from cases import relative
 from conftest import backend_or_skip
 
 import deltaprop as dp
-from deltaprop.epochs import chunked
+from deltaprop.epochs import chunked, read_chunks
 from deltaprop.inputs import sources
 
 SIZES = [5, 8, 3]
@@ -120,7 +120,7 @@ def test_parts_are_shuffled_in_windows(chunks, data, form, tmp_path, monkeypatch
     X, y = data
     X[:, 0] = np.arange(len(X))  # tells samples apart
     seen = []
-    windows = chunked.windows
+    windows = read_chunks.windows
 
     def watched(*arguments):
         visited = []
@@ -130,7 +130,7 @@ def test_parts_are_shuffled_in_windows(chunks, data, form, tmp_path, monkeypatch
             assert [y[int(i)] for i in window[0][:, 0]] == list(window[1])
             yield window
 
-    monkeypatch.setattr(chunked, "windows", watched)
+    monkeypatch.setattr(read_chunks, "windows", watched)
     source = FORMS[form](tmp_path / "data.parquet", X, y)
     nets = [network(), network(), network(seed=1)]
     for net in nets:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -49,13 +49,6 @@ class Feed(ABC):
         """
 
 
-class MinibatchTrainer(Protocol):
-    """What trains on the minibatches of a chunk; see `Trainer.minibatches`."""
-
-    def minibatches(self, given: Pass) -> None:
-        """Train on all of them, as they stand."""
-
-
 class ChunkedEpoch:
     """Trains on the minibatches of an epoch chunk by chunk: as on data in memory, for the same order of samples.
 
@@ -64,12 +57,14 @@ class ChunkedEpoch:
     feed : Feed
     batch_size : int
     make_trainer : callable
-        It makes what trains on the minibatches of such arrays: X and Y of a chunk, as they are when it is called.
+        From X and Y of a chunk it makes a function that trains on their minibatches, as they stand when it is called.
     """
 
-    def __init__(self, feed: Feed, batch_size: int, make_trainer: Callable[[Array, Array], MinibatchTrainer]) -> None:
+    def __init__(
+        self, feed: Feed, batch_size: int, make_trainer: Callable[[Array, Array], Callable[[Pass], None]]
+    ) -> None:
         self.feed, self.batch_size, self.make_trainer = feed, batch_size, make_trainer
-        self.trainers: dict[Hashable, MinibatchTrainer] = {}
+        self.trainers: dict[Hashable, Callable[[Pass], None]] = {}
 
     def __call__(self, given: Pass) -> None:
         """Train on all minibatches."""
@@ -79,11 +74,11 @@ class ChunkedEpoch:
             batches = -(-rows // self.batch_size)
             weights = None if given.weights is None else given.weights[start : start + rows]
             sums = given.sums[batch : batch + batches]
-            self._trainer(chunk).minibatches(replace(given, order=None, weights=weights, sums=sums))
+            self._trainer(chunk)(replace(given, order=None, weights=weights, sums=sums))
             batch, start = batch + batches, start + rows
 
-    def _trainer(self, chunk: Chunk) -> MinibatchTrainer:
-        """Return what trains on arrays of this size in this memory."""
+    def _trainer(self, chunk: Chunk) -> Callable[[Pass], None]:
+        """Return the function that trains on arrays of this size in this memory."""
         key = chunk.memory, chunk.X.shape[0]
         if key not in self.trainers:
             self.trainers[key] = self.make_trainer(chunk.X, chunk.Y)
@@ -91,7 +86,7 @@ class ChunkedEpoch:
 
 
 def rows_of_chunks(network: NetworkState, samples: int, batch_size: int) -> int:
-    """Samples a chunk: a whole number of minibatches of about `CHUNK_BYTES`, and no more than there are samples."""
+    """Compute the samples a chunk: whole minibatches of about `CHUNK_BYTES`, and no more than there are samples."""
     columns = network.layer_sizes[0] + network.layer_sizes[-1]
     bytes_a_batch = batch_size * columns * network.dtype.itemsize
     return min(batch_size * max(1, CHUNK_BYTES // bytes_a_batch), samples)

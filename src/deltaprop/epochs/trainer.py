@@ -98,7 +98,7 @@ class Trainer:
         self._same_terms: dict[int, Terms] = {}
         feed = self._feed()
         if feed is not None:
-            self.chunked = ChunkedEpoch(feed, batch_size, lambda X, Y: ChunkTrainer(self, X, Y))
+            self.chunked = ChunkedEpoch(feed, batch_size, lambda X, Y: ChunkTrainer(self, X, Y).minibatches)
             return
         self.task = self._task()
         self.steps = Steps(self.task)
