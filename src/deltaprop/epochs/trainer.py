@@ -59,6 +59,8 @@ class Trainer:
         Σ W² at the end of the last epoch, where it is known.
     sums : array, (3,) of float64
         The memory of these three.
+    last_weights : array, (m,), or None
+        How much each sample counted in the last epoch, in its order, on the host.
     whole_epoch : WholeEpoch or None
         What does an epoch in fewer, larger calls than one a step, where the backend has such a thing.
     first : int
@@ -91,6 +93,7 @@ class Trainer:
         self.m = total_weight(X, sample_weight)
         # What the weights of a minibatch sum to has to be known on the host, and without asking the device for it.
         self.host_weight = None if sample_weight is None else network.backend.to_numpy(sample_weight)
+        self.last_weights: np.ndarray[Any, Any] | None = None
         self.sums = network.backend.zeros((3,), np.float64) if sums is None else sums
         self.cost, self.decay, self._squares = (self.sums[i : i + 1].reshape(()) for i in range(3))
         self.keep = [1.0 - p for p in dropout]
@@ -359,7 +362,8 @@ class Trainer:
             return None, self.sizes
         weights = self.host_weight if order is None else self.host_weight[order]
         sums = np.add.reduceat(weights, range(0, self.samples, self.batch_size), dtype=np.float64).tolist()
-        return self.objective.weights(weights, self.sizes, sums), sums
+        self.last_weights = self.objective.weights(weights, self.sizes, sums)
+        return self.last_weights, sums
 
 
 class ChunkTrainer(Trainer):
