@@ -38,7 +38,7 @@ class Training:
     constant_costs : array, (m,), optional
         A cost of each sample, on the host, that does not depend on the network and belongs to the reported loss.
     outputs_averaged : int
-        scikit-learn divides the cost by so many outputs before it decides whether to stop.
+        The number by which scikit-learn divides the cost before it decides whether to stop.
     """
 
     network: Network

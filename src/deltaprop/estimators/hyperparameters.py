@@ -103,7 +103,7 @@ class Hyperparameters:
         self.__dict__.update({name: value for name, value in parameters.items() if name not in ("self", "__class__")})
 
     def _samples_a_step(self, samples: int) -> int:
-        """Return the size of a minibatch for so many samples: with "auto", 200, or all where there are fewer."""
+        """Return the size of a minibatch: with "auto", 200, or all samples where there are fewer."""
         return min(200 if self.batch_size == "auto" else int(self.batch_size), samples)
 
     def _schedule(self) -> str:

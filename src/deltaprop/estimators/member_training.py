@@ -36,7 +36,7 @@ class MemberTraining:
         The table, as arrays of the stack's backend.
     fits : sequence of MemberFit
     outputs_averaged : int
-        scikit-learn divides the cost by so many outputs before it decides whether to stop.
+        The number by which scikit-learn divides the cost before it decides whether to stop.
     constant_costs : array, (m,), or None
         A cost of each row that does not depend on the network.
     score : callable

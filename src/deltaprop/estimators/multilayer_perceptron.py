@@ -106,7 +106,7 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
             raise ValueError("partial_fit does not support early_stopping=True")
 
     def _weights(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Any:
-        """Return the weight of each sample, times that of its class, on the host; None where all count alike."""
+        """Return the weight of each sample times the weight of its class, on the host; None where all count alike."""
         weights = checked_weights(sample_weight, X)
         of_class = self._class_weights(y, incremental=incremental)
         if of_class is None:
