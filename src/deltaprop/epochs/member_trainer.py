@@ -52,6 +52,8 @@ class StackTrainer:
         for each in (network, *(networks or ())):
             each.own.require_writeable()
         self.members = members
+        #: By member, how much each of its samples counted in its last epoch, in its order, where there are weights.
+        self.last_weights: dict[int, np.ndarray[Any, Any]] = {}
         self._weighted = any(member.sample_weight is not None for member in members)
         self._terms = np.zeros((len(members), 3, max(member.batches for member in members)))
         for k, member in enumerate(members):
@@ -175,7 +177,8 @@ class StackTrainer:
         weights: Any = member.sample_weight
         weights = weights if order is None else weights[order]
         sums = np.add.reduceat(weights, range(0, member.samples, member.batch_size), dtype=np.float64).tolist()
-        return member.objective.weights(weights, member.sizes, sums), sums
+        self.last_weights[k] = member.objective.weights(weights, member.sizes, sums)
+        return self.last_weights[k], sums
 
     def terms(self, k: int, sums: Sequence[float] | None = None) -> np.ndarray[Any, Any]:
         """`Objective.terms` of the minibatches of member k, (3, batches), from the sums of their weights, if any."""

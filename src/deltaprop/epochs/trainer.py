@@ -55,6 +55,8 @@ class Trainer:
         The sum of what `terms` makes of Σ W² before each step of the epoch.
     sums : array, (3,) of float64
         `cost`, `decay`, and Σ W² at the end of the last epoch if `knows_squares`.
+    last_weights : array, (m,), or None
+        How much each sample counted in the last epoch, in its order, on the host.
     knows_squares : bool
         Whether the last epoch wrote Σ W².
     steps : Steps
@@ -90,6 +92,7 @@ class Trainer:
         self.m = total_weight(network, X, sample_weight)
         # What the weights of a minibatch sum to has to be known on the host, and without asking the device for it.
         self.host_weight = None if sample_weight is None else network.backend.to_numpy(sample_weight)
+        self.last_weights: np.ndarray[Any, Any] | None = None
         self.sums = network.backend.zeros((3,), np.float64) if sums is None else sums
         self.cost, self.decay, self._squares = (self.sums[i : i + 1].reshape(()) for i in range(3))
         self.knows_squares = False
@@ -305,7 +308,8 @@ class Trainer:
             return None, self.sizes
         weights = self.host_weight if order is None else self.host_weight[order]
         sums = np.add.reduceat(weights, range(0, self.samples, self.batch_size), dtype=np.float64).tolist()
-        return self.objective.weights(weights, self.sizes, sums), sums
+        self.last_weights = self.objective.weights(weights, self.sizes, sums)
+        return self.last_weights, sums
 
 
 class ChunkTrainer(Trainer):

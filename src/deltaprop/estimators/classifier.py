@@ -105,7 +105,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     output_activation : str or None, default None
         The activation of the output; by default the one that goes with the loss.
     scoring : str, callable or None, default None
-        The score that early stopping goes by, as in scikit-learn's model selection; by default that of `score`.
+        The score that early stopping watches, as in scikit-learn's model selection; by default the one that `score`
+        returns.
     callbacks : sequence of callable or None, default None
         Each is called with a `deltaprop.training.callbacks.EpochEnd` after every epoch; one that returns True ends
         training.
@@ -398,7 +399,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         return divided_slope(slope, network.predict(inputs)) if self._divides() else slope
 
     def predict_log_proba(self, X: Any) -> Array:
-        """Predict the logarithm of each probability; that of a small one is taken from z, and so is never −inf.
+        """Predict the logarithm of each probability, which is never −inf: for a small one, it is computed from z.
 
         Parameters
         ----------

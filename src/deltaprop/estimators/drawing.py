@@ -83,7 +83,7 @@ class Stream:
         return self._drawn
 
     def after(self, epochs: int) -> np.random.RandomState:
-        """The generator as it stands after so many epochs of one fit."""
+        """Return the generator as it is after `epochs` epochs of one fit."""
         drawn = 0 if self._drawn is None else self._first + len(self._drawn) - 1
         rng: np.random.RandomState = copy.deepcopy(self.rng if drawn == epochs else self._before)
         for _ in range(0 if drawn == epochs else epochs):

@@ -14,6 +14,10 @@ from deltaprop.network import Network
 from deltaprop.reports.history import History
 from deltaprop.training import evaluation
 
+#: The error where training ends in such parameters.
+NOT_FINITE = (
+    "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
+)
 #: The warning where early stopping has nothing to go by.
 NO_SCORE = (
     "early_stopping: the validation score was nan in every epoch, so there is no best one and the parameters of the "
@@ -34,7 +38,7 @@ class Training:
     constant_costs : array, (m,), optional
         A cost of each sample, on the host, that does not depend on the network and belongs to the reported loss.
     outputs_averaged : int
-        scikit-learn divides the cost by so many outputs before it decides whether to stop.
+        The number by which scikit-learn divides the cost before it decides whether to stop.
     """
 
     network: Network

@@ -102,6 +102,14 @@ class Hyperparameters:
         """Keep the arguments of a constructor as attributes, unchanged."""
         self.__dict__.update({name: value for name, value in parameters.items() if name not in ("self", "__class__")})
 
+    def _samples_a_step(self, samples: int) -> int:
+        """Return the size of a minibatch: with "auto", 200, or all samples where there are fewer."""
+        return min(200 if self.batch_size == "auto" else int(self.batch_size), samples)
+
+    def _schedule(self) -> str:
+        """Return how the learning rate changes; with Adam it is constant."""
+        return "constant" if self.solver == "adam" else self.learning_rate
+
     def _say(self, line: str) -> None:
         """Print `line` to standard output where ``verbose`` asks for it."""
         if self.verbose:

@@ -14,6 +14,7 @@ from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.epochs.member_trainer import StackTrainer
 from deltaprop.epochs.members import Member
 from deltaprop.estimators.drawing import Stream
+from deltaprop.estimators.hyperparameters import Hyperparameters
 from deltaprop.estimators.records import Records
 from deltaprop.estimators.step_rule import step_rule
 from deltaprop.estimators.stopping import StoppingRule
@@ -37,7 +38,7 @@ class MemberFit:
         The weights of all rows of the table.
     """
 
-    estimator: Any
+    estimator: Hyperparameters
     stream: Stream
     optimizer: Optimizer
     objective: Objective
@@ -46,8 +47,7 @@ class MemberFit:
     @property
     def batch_size(self) -> int:
         """How many samples a step has."""
-        size, samples = self.estimator.batch_size, len(self.stream.rows)
-        return min(200 if size == "auto" else int(size), samples)
+        return self.estimator._samples_a_step(len(self.stream.rows))
 
     @property
     def shuffled(self) -> bool:
@@ -114,14 +114,13 @@ class MemberRecords:
     def of(cls, fits: Sequence[MemberFit], trainer: StackTrainer) -> MemberRecords:
         """Make the records before the first epoch."""
         k = len(fits)
-        adaptive = of_each(fits, "learning_rate", object) == "adaptive"
         return cls(
             fits,
             trainer,
             StoppingRule(
                 of_each(fits, "tol"),
                 of_each(fits, "n_iter_no_change"),
-                adaptive=adaptive & (of_each(fits, "solver", object) == "sgd"),
+                adaptive=np.array([fit.estimator._schedule() == "adaptive" for fit in fits]),
                 early_stopping=of_each(fits, "early_stopping", bool),
                 worse_epochs=np.zeros(k, int),
                 best_loss=np.full(k, np.inf),

@@ -36,7 +36,7 @@ class MemberTraining:
         The table, as arrays of the stack's backend.
     fits : sequence of MemberFit
     outputs_averaged : int
-        scikit-learn divides the cost by so many outputs before it decides whether to stop.
+        The number by which scikit-learn divides the cost before it decides whether to stop.
     constant_costs : array, (m,), or None
         A cost of each row that does not depend on the network.
     score : callable
@@ -74,8 +74,7 @@ class MemberTraining:
         self.shuffled = [fit.shuffled for fit in fits]
         self.max_iter, self.first_rate = of_each(fits, "max_iter"), of_each(fits, "learning_rate_init")
         self.power_t = of_each(fits, "power_t")
-        inverse = of_each(fits, "learning_rate", object) == "invscaling"
-        self.inverse = inverse & (of_each(fits, "solver", object) == "sgd")
+        self.inverse = np.array([fit.estimator._schedule() == "invscaling" for fit in fits])
         self.best = stack.backend.copy(stack.parameters) if self.records.stopping.early_stopping.any() else None
         costs = None if constant_costs is None else [constant_costs[fit.stream.rows] for fit in fits]
         self.costs, self.constants = costs, np.array([constant_cost(own, None) for own in costs or [None] * len(fits)])
@@ -121,11 +120,11 @@ class MemberTraining:
 
     def _constants(self, orders: Sequence[Vector | None]) -> Vector:
         """Compute the part of each loss that does not depend on the network, in the order of the epoch."""
-        for k, order in zip(self.active.tolist(), orders if self.costs is not None else (), strict=False):
-            if self.costs is not None and self.fits[k].sample_weight is not None:
-                own = None if order is None else order[0]
-                weights, _ = self.trainer.weights(k, own)
-                self.constants[k] = constant_cost(self.costs[k] if own is None else self.costs[k][own], weights)
+        for k, order in zip(self.active.tolist(), orders, strict=True):
+            weights = self.trainer.last_weights.get(k)
+            if self.costs is not None and weights is not None:
+                costs = self.costs[k] if order is None else self.costs[k][order[0]]
+                self.constants[k] = constant_cost(costs, weights)
         active: Vector = self.constants[self.active]
         return active
 

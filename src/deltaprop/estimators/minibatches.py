@@ -151,8 +151,7 @@ class MinibatchFit:
         costs = self.training.constant_costs
         if costs is None:
             return 0.0
-        weights, _ = self.trainer.weights_of(order)
-        return constant_cost(costs if order is None else costs[order], weights)
+        return constant_cost(costs if order is None else costs[order], self.trainer.last_weights)
 
     def _watch_score(self) -> None:
         """Count an epoch by its validation score, and keep the parameters of the best."""
@@ -193,11 +192,9 @@ class MinibatchFit:
 
 
 def _batch_size(mlp: Hyperparameters, samples: int) -> int:
-    if mlp.batch_size == "auto":
-        return min(200, samples)
-    if mlp.batch_size > samples:
+    if mlp.batch_size != "auto" and mlp.batch_size > samples:
         warnings.warn(
             "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
             stacklevel=callers_level(),
         )
-    return int(min(mlp.batch_size, samples))
+    return mlp._samples_a_step(samples)

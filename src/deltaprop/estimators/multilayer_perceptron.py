@@ -18,7 +18,7 @@ from deltaprop.epochs.trainer import check_dropout
 from deltaprop.estimators import exchange, full_batch
 from deltaprop.estimators.class_targets import ClassTargets
 from deltaprop.estimators.drawing import draw_parameters, split_rows
-from deltaprop.estimators.fit_data import HeldOut, Training, check_weights
+from deltaprop.estimators.fit_data import NOT_FINITE, HeldOut, Training, check_weights
 from deltaprop.estimators.fitted_network import FittedNetwork
 from deltaprop.estimators.hyperparameters import Hyperparameters, our_name
 from deltaprop.estimators.inputs import on_host, take
@@ -93,10 +93,7 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
         if not network.backend.all_finite(network.parameters):
             if before is not None:
                 network.parameters = before
-            raise ValueError(
-                "Solver produced non-finite parameter weights. The input data may contain large values and need to be"
-                " preprocessed."
-            )
+            raise ValueError(NOT_FINITE)
         self._hand_out(network, X)
         return self
 
@@ -109,7 +106,7 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
             raise ValueError("partial_fit does not support early_stopping=True")
 
     def _weights(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Any:
-        """Return the weight of each sample, times that of its class, on the host; None where all count alike."""
+        """Return the weight of each sample times the weight of its class, on the host; None where all count alike."""
         weights = checked_weights(sample_weight, X)
         of_class = self._class_weights(y, incremental=incremental)
         if of_class is None:

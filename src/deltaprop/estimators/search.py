@@ -22,7 +22,7 @@ from deltaprop.derivation.state import StackState
 from deltaprop.epochs.task import RefusedError
 from deltaprop.errors import callers_level
 from deltaprop.estimators.drawing import Stream
-from deltaprop.estimators.fit_data import NO_SCORE
+from deltaprop.estimators.fit_data import NO_SCORE, NOT_FINITE
 from deltaprop.estimators.inputs import on_host
 from deltaprop.estimators.member_fits import MemberFit, MemberRecords
 from deltaprop.estimators.member_training import predict_members
@@ -36,11 +36,6 @@ TRAIN, TEST = 0, 1
 Entries: TypeAlias = dict[tuple[int, int], dict[str, Any]]
 #: Scorings that are the estimator's own score, which is computed for many members at once.
 OWN_SCORES = {"classifier": (None, "accuracy"), "regressor": (None, "r2")}
-#: The message of a fit that ends in such parameters.
-NOT_FINITE = (
-    "ValueError: Solver produced non-finite parameter weights. The input data may contain large values and need to be "
-    "preprocessed."
-)
 
 
 @dataclass
@@ -333,10 +328,14 @@ def fit_part(search: Search, group: Group, jobs: Sequence[Job]) -> tuple[list[di
             scored = time.perf_counter()
             if search.sweep.return_train_score:
                 scores["train_scores"] = search.score_members(group, trained, stack, records, TRAIN)
-        failures |= {place: NOT_FINITE for place, finite in zip(places, records.finite, strict=True) if not finite}
+        if not records.finite.all() and search.sweep.error_score == "raise":
+            raise ValueError(NOT_FINITE)
+        failures |= {
+            place: f"ValueError: {NOT_FINITE}"
+            for place, finite in zip(places, records.finite, strict=True)
+            if not finite
+        }
         ran_out, unscored = int(records.ran_out.sum()), records.unscored
-    if NOT_FINITE in failures.values() and search.sweep.error_score == "raise":
-        raise ValueError(NOT_FINITE.removeprefix("ValueError: "))
     times = {"fit_time": (fitted - began) / len(jobs), "score_time": (scored - fitted) / len(jobs)}
     of_place = {place: {kind: own[k] for kind, own in scores.items()} for k, place in enumerate(places)}
     entries = [

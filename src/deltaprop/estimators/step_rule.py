@@ -88,5 +88,4 @@ def optimizer_of(mlp: Hyperparameters) -> Optimizer:
 
 def step_rule(mlp: Hyperparameters, network: NetworkState) -> StepRule:
     """Make the rule that an estimator's parameters ask for."""
-    schedule = "constant" if mlp.solver == "adam" else mlp.learning_rate
-    return StepRule(optimizer_of(mlp), network, schedule, mlp.power_t)
+    return StepRule(optimizer_of(mlp), network, mlp._schedule(), mlp.power_t)

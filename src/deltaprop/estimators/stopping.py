@@ -10,7 +10,7 @@ import numpy as np
 #: A number of one fit, or an array with an entry for each of many.
 OfEach: TypeAlias = Any
 
-#: "adaptive" divides the learning rate by so much, until it is as small as this.
+#: "adaptive" divides the learning rate by the first number, until it is as small as the second.
 DIVISOR, SMALLEST_LEARNING_RATE = 5.0, 1e-6
 
 
@@ -24,11 +24,11 @@ class StoppingRule:
     Attributes
     ----------
     tol : float
-        An epoch has to improve on the best one by so much.
+        An epoch counts as an improvement if it is better than the best one by `tol`.
     n_iter_no_change : float
-        Training ends after more than so many epochs in a row that do not.
+        Training ends after more than `n_iter_no_change` epochs in a row without improvement.
     adaptive : bool
-        Whether it then goes on with a smaller learning rate.
+        Whether training then goes on with a smaller learning rate.
     early_stopping : bool
         Whether the validation score is watched.
     worse_epochs : int
@@ -36,7 +36,7 @@ class StoppingRule:
     best_loss : float
         The lowest loss.
     best_watched : float
-        The lowest loss as scikit-learn decides by it: of several outputs the mean, not the sum.
+        The lowest loss in the form in which scikit-learn compares it: the mean over the outputs, not their sum.
     best_score : float
         The highest validation score.
     has_best : bool
@@ -58,13 +58,13 @@ class StoppingRule:
         return StoppingRule(**{each.name: getattr(self, each.name)[which] for each in fields(self)})
 
     def put(self, which: np.ndarray[Any, Any], rule: StoppingRule) -> None:
-        """Write the rule of some fits back into that of all."""
+        """Write the rule of some fits back into the rule of all."""
         for each in fields(self):
             getattr(self, each.name)[which] = getattr(rule, each.name)
 
     @property
     def patience(self) -> OfEach:
-        """After so many more epochs, at the earliest, it gives up."""
+        """How many more epochs it takes, at least, until the rule gives up."""
         return self.n_iter_no_change + 1 - self.worse_epochs
 
     @property

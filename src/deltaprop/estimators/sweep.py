@@ -41,7 +41,7 @@ class SweepCV(BaseSearchCV):
     cv : int, splitter, iterable or None, default None
         How to split the samples, as in `GridSearchCV`; by default into 5 folds.
     scoring : str, callable, list, dict or None, default None
-        The score, or several by name, as in `GridSearchCV`; by default that of the estimator.
+        The score, or several by name, as in `GridSearchCV`; by default the estimator's own.
     refit : bool, str or callable, default True
         Whether to fit the best candidate to all samples, and which score or function chooses it, as in `GridSearchCV`.
     n_jobs : int or None, default None
@@ -60,7 +60,7 @@ class SweepCV(BaseSearchCV):
     verbose : int, default 0
         How much fits that are done one after another print, as in `GridSearchCV`.
     pre_dispatch : int or str, default "2*n_jobs"
-        How many such fits are handed to processes ahead of time, as in `GridSearchCV`.
+        How many such fits are sent to processes ahead of time, as in `GridSearchCV`.
 
     Attributes
     ----------

@@ -23,7 +23,7 @@ class EarlyStopping:
     Parameters
     ----------
     patience : int, default 10
-        Training ends after so many epochs without improvement, at least 1.
+        Training ends after this number of epochs without improvement, at least 1.
     min_delta : float, default 0.0
         A number has to be better by more than this to count as better.
     monitor : str, default "validation_cost"

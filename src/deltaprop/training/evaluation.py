@@ -17,8 +17,8 @@ from deltaprop.inputs.sources import CHUNK_BYTES
 from deltaprop.reports.history import History
 from deltaprop.training.metrics import Metric, of_parts
 
-#: Rows of a block: enough for efficient matrix products, and few enough that a layer of so many entries, its z and its
-#: a, stays in a second-level cache.
+#: Rows of a block: enough for efficient matrix products, and few enough that a layer with this number of entries,
+#: its z and its a, stays in a second-level cache.
 LEAST_ROWS, MOST_ROWS, LAYER_ENTRIES = 256, 2048, 50_000
 
 
