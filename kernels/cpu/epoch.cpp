@@ -12,7 +12,7 @@
 // interface, which takes a row-major matrix for its transpose) the caller hands in; it has to be one that several
 // threads may call at once, and each call is to use one thread. -DDELTAPROP_REAL=float or double is the type.
 #include "cpu/fast_math.h"
-#include "shared/names.cuh"
+#include "shared/dispatch.cuh"
 #include "cpu/panels.h"
 #include "cpu/small_product.h"
 #include "cpu/thread_pool.h"
@@ -356,32 +356,26 @@ private:
         for (int64_t i = 0; i < block.rows(); ++i) run(i * stride, block.units());
     }
 
-    template <class G> static void value_of(const T* z, T* a, int64_t n) {
+    // Flattened: a loop around a function that is called, and not inlined, does not become vector instructions.
+    __attribute__((flatten)) static void value(int64_t activation, const T* z, T* a, int64_t n) {
+        with_activation(int(activation), [=](auto g) {
 #pragma GCC ivdep
-        for (int64_t i = 0; i < n; ++i) a[i] = G::value(z[i]);
+            for (int64_t i = 0; i < n; ++i) a[i] = decltype(g)::value(z[i]);
+        });
     }
-    template <class G> static void times_gradient_of(const T* z, T* delta, int64_t n) {
+    __attribute__((flatten)) static void times_gradient(int64_t activation, const T* z, T* delta, int64_t n) {
+        with_activation(int(activation), [=](auto g) {
 #pragma GCC ivdep
-        for (int64_t i = 0; i < n; ++i) delta[i] *= G::gradient(z[i]);
-    }
-
-    static void value(int64_t activation, const T* z, T* a, int64_t n) {
-#define DO(NAME, G) \
-        if (activation == activation_number::NAME) return value_of<G>(z, a, n);
-        DELTAPROP_FOR_EACH_ACTIVATION(DO)
-#undef DO
-    }
-    static void times_gradient(int64_t activation, const T* z, T* delta, int64_t n) {
-#define DO(NAME, G) \
-        if (activation == activation_number::NAME) return times_gradient_of<G>(z, delta, n);
-        DELTAPROP_FOR_EACH_ACTIVATION(DO)
-#undef DO
+            for (int64_t i = 0; i < n; ++i) delta[i] *= decltype(g)::gradient(z[i]);
+        });
     }
 
     // The cost of these rows; delta^(L) of them into D_. a^(L) is not kept.
     double output_delta(const Step& step, int64_t from, int64_t to, T scale) {
-        if (p.loss == loss_number::categorical_cross_entropy) return softmax_rows<false>(step, from, to, scale);
-        if (p.loss == loss_number::clipped_categorical_cross_entropy) return softmax_rows<true>(step, from, to, scale);
+        if (p.loss == loss_number::categorical_cross_entropy)
+            return softmax_rows<loss::categorical_cross_entropy>(step, from, to, scale);
+        if (p.loss == loss_number::clipped_categorical_cross_entropy)
+            return softmax_rows<loss::clipped_categorical_cross_entropy>(step, from, to, scale);
         const int64_t last = p.layers - 1, columns = p.sizes[p.layers];
         double cost = 0;
         for (int64_t i = from; i < to; ++i) {
@@ -397,7 +391,7 @@ private:
     }
 
     // A block of rows at a time, so that exponentials and logarithms are taken of many numbers at once.
-    template <bool CLIPPED> double softmax_rows(const Step& step, int64_t from, int64_t to, T scale) {
+    template <class Loss> double softmax_rows(const Step& step, int64_t from, int64_t to, T scale) {
         const int64_t last = p.layers - 1, columns = p.sizes[p.layers], AT_ONCE = 256;
         T sums[AT_ONCE], others[AT_ONCE], logs[AT_ONCE];
         double cost = 0;
@@ -429,8 +423,7 @@ private:
                 const T weight = step.weight(first + i), share = T(1) / sums[i], factor = weight * scale;
                 T *out = delta + i * columns, terms = 0;
                 for (int64_t j = 0; j < columns; ++j) {
-                    const T term = y[j] * (logs[i] - own[j]);
-                    terms += CLIPPED ? loss::clip_cost(term) : term;
+                    terms += Loss::cost(y[j], logs[i], own[j]);
                     out[j] = factor * (out[j] * share - y[j]);
                 }
                 cost += weight * terms;
@@ -439,23 +432,12 @@ private:
         return cost;
     }
 
-    T row(const T* z, const T* y, T* delta, int64_t columns, T scale) const {
-        const int64_t activation = p.activations[p.layers - 1];
-#define DELTAPROP_DO(LOSS, NAME, G) \
-        if (p.loss == loss_number::LOSS && activation == activation_number::NAME) \
-            return loss_row<loss::LOSS, G>(z, y, delta, columns, scale);
-        DELTAPROP_FOR_EACH_PAIR
-#undef DELTAPROP_DO
-        return T(NAN);
-    }
-
-    template <class Loss, class G> static T loss_row(const T* z, const T* y, T* delta, int64_t columns, T scale) {
-        T cost = 0;
-        for (int64_t j = 0; j < columns; ++j) {
-            const T a = G::value(z[j]);
-            cost += Loss::template cost<G>(z[j], a, y[j]);
-            delta[j] = scale * Loss::template delta<G>(z[j], a, y[j]);
-        }
+    __attribute__((flatten)) T row(const T* z, const T* y, T* delta, int64_t columns, T scale) const {
+        T cost = T(NAN);  // of a loss that does not go with the activation
+        with_loss(int(p.loss), int(p.activations[p.layers - 1]), [&](auto loss, auto g) {
+            const auto z_at = [z](int64_t j) { return z[j]; };
+            cost = loss_row<decltype(loss), decltype(g)>(int64_t(0), int64_t(1), columns, z_at, y, delta, scale);
+        });
         return cost;
     }
 
@@ -556,33 +538,20 @@ private:
 
     // theta, some entries of the flat vector, by their gradient; the state of the optimizer lies as the vector does.
     void move(const Step& step, T* theta, const T* gradient, int64_t n, bool decayed) {
+        const T keep = decayed ? T(1 - p.learning_rates[step.epoch] * p.weight_decay) : T(1);
+        with_optimizer(int(p.optimizer), [&](auto rule) { move_by<decltype(rule)>(step, theta, gradient, n, keep); });
+    }
+
+    template <class Rule> void move_by(const Step& step, T* theta, const T* gradient, int64_t n, T keep) {
+        const optimizer::Numbers<T> numbers{T(step.rate), T(p.momentum), T(p.beta_1), T(p.beta_2), T(p.epsilon)};
         const int64_t offset = theta - static_cast<T*>(p.parameters);
-        const T rate = T(step.rate);
-        if (p.optimizer == optimizer_number::sgd) {
-            for (int64_t i = 0; i < n; ++i) theta[i] -= rate * gradient[i];
-            return;
-        }
-        if (p.optimizer == optimizer_number::adam) {
-            const T beta_1 = T(p.beta_1), beta_2 = T(p.beta_2), epsilon = T(p.epsilon);
-            const T new_1 = T(1) - beta_1, new_2 = T(1) - beta_2, keep = decayed ? T(1 - p.learning_rates[step.epoch] * p.weight_decay) : T(1);
-            T *first = static_cast<T*>(p.first) + offset, *second = static_cast<T*>(p.second) + offset;
-#pragma GCC ivdep
-            for (int64_t i = 0; i < n; ++i) {
-                const T g = gradient[i];
-                first[i] = beta_1 * first[i] + new_1 * g;
-                second[i] = beta_2 * second[i] + new_2 * g * g;
-                theta[i] = keep * theta[i] - rate * first[i] / (std::sqrt(second[i]) + epsilon);
-            }
-            return;
-        }
-        T* velocity = static_cast<T*>(p.first) + offset;
-        const T mu = T(p.momentum);
-        const bool ahead = p.optimizer == optimizer_number::nesterov;
+        T *first = static_cast<T*>(p.first) + offset, *second = static_cast<T*>(p.second) + offset;
 #pragma GCC ivdep
         for (int64_t i = 0; i < n; ++i) {
-            const T down = rate * gradient[i], v = mu * velocity[i] - down;
-            velocity[i] = v;
-            theta[i] += ahead ? mu * v - down : v;
+            T m = Rule::moments > 0 ? first[i] : T(0), v = Rule::moments > 1 ? second[i] : T(0);
+            theta[i] = Rule::step(Rule::decays ? keep * theta[i] : theta[i], gradient[i], m, v, numbers);
+            if (Rule::moments > 0) first[i] = m;
+            if (Rule::moments > 1) second[i] = v;
         }
     }
 };

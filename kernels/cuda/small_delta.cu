@@ -4,9 +4,9 @@
 // Rows of delta are delta_columns apart, rows of z, mask and out z_columns: they may be filled up, see padding.py.
 // A block takes some rows and some columns, and its warps (32 x up to Tile::most_warps threads, one or more for every four
 // results) split the sum over `next`. Sums have a fixed order.
-#include "cuda/chosen_activation.cuh"
 #include "cuda/fragment.cuh"
 #include "cuda/tensor_core.cuh"
+#include "shared/dispatch.cuh"
 
 // R rows and 128 columns, four a lane, where sums are exact products in `real`.
 template <int R> struct Dots {

@@ -3,9 +3,9 @@
 // Rows of x are x_columns apart, rows of z and a z_columns: they may be filled up, see padding.py.
 // A block takes some rows and some units, and its warps (32 x up to Tile::most_warps threads) split the sum over the
 // inputs. Sums have a fixed order.
-#include "cuda/chosen_activation.cuh"
 #include "cuda/dot_tile.cuh"
 #include "cuda/tensor_core.cuh"
+#include "shared/dispatch.cuh"
 
 // Where sums are exact products in `real`.
 template <int R, int U> struct Dots {
