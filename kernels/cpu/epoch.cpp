@@ -4,13 +4,17 @@
 // of the first takes some rows of the minibatch through the forward pass and the backward pass of delta, none of which
 // needs another row. Layers with more units than the minibatch has rows are phases of their own, whose parts take some
 // units of all rows: a matrix product rearranges its operands first, and of the larger one each thread then rearranges
-// its share instead of all. A part of the last phase takes some units of every layer and forms their share of the weight gradient, sum over rows of delta a^T, adding it to the
-// weights there and then: under plain gradient descent the matrix product itself is the update, W := (1 - eta lambda) W
+// its share instead of all. A part of the last phase takes some units of every layer and forms their share of the
+// weight gradient, sum over rows of delta a^T, adding it to the weights there and then: under plain gradient descent
+// the matrix product itself is the update, W := (1 - eta lambda) W
 // - eta delta^T a, and the gradient is never stored.
 //
 // The arithmetic is that of activation.cuh and loss.cuh. Matrix products go to the BLAS whose sgemm and dgemm (Fortran
 // interface, which takes a row-major matrix for its transpose) the caller hands in; it has to be one that several
 // threads may call at once, and each call is to use one thread. -DDELTAPROP_REAL=float or double is the type.
+#ifndef DELTAPROP_REAL  // in an editor
+#define DELTAPROP_REAL float
+#endif
 #include "cpu/fast_math.h"
 #include "shared/dispatch.cuh"
 #include "cpu/panels.h"
@@ -85,7 +89,8 @@ public:
             scratch += 3 * entries;
         }
         widest_ = *std::max_element(p.sizes, p.sizes + p.layers + 1);
-        for (int64_t t = 0; t < p.threads; ++t, scratch += padded(block_entries() + widest_)) gradient_.push_back(scratch);
+        for (int64_t t = 0; t < p.threads; ++t, scratch += padded(block_entries() + widest_))
+            gradient_.push_back(scratch);
         for (int64_t t = 0; t < p.threads; ++t, scratch += panel_entries(p)) panel_.push_back(scratch);
         for (int64_t t = 0; t < p.threads; ++t, scratch += tiles_entries(p, widest_)) tiles_.push_back(scratch);
         costs_.assign(p.threads * p.epochs, 0.0);
@@ -174,7 +179,8 @@ private:
         double operations = 0;
         for (int64_t operation = stretch.first; operation < stretch.last; ++operation) {
             const bool multiplies = operation != 0 && operation != p.layers + 1;
-            operations += multiplies ? 2.0 * double(rows) * p.sizes[layer(operation)] * p.sizes[layer(operation) + 1] : 0.0;
+            operations +=
+                multiplies ? 2.0 * double(rows) * p.sizes[layer(operation)] * p.sizes[layer(operation) + 1] : 0.0;
         }
         return std::max<int64_t>(1, std::min<int64_t>(rows / 64, int64_t(operations / OPERATIONS_AT_ONCE)));
     }
@@ -238,9 +244,9 @@ private:
             else if (rows >= columns) of_rows = row = half(rows);
             else of_columns = column = half(columns);
             gemm(of_b, of_a, of_columns, of_rows, of_inner, alpha, B, b_stride, A, a_stride, beta, C, c_stride);
-            return gemm(of_b, of_a, columns - column, rows - row, inner - k, alpha, B + beside(of_b, k, column, b_stride),
-                        b_stride, A + beside(of_a, row, k, a_stride), a_stride, k ? T(1) : beta,
-                        C + row * c_stride + column, c_stride);
+            return gemm(of_b, of_a, columns - column, rows - row, inner - k, alpha,
+                        B + beside(of_b, k, column, b_stride), b_stride, A + beside(of_a, row, k, a_stride), a_stride,
+                        k ? T(1) : beta, C + row * c_stride + column, c_stride);
         }
         typedef void (*Function)(char*, char*, int*, int*, int*, T*, T*, int*, T*, int*, T*, T*, int*);
         int n = int(columns), m = int(rows), k = int(inner);
@@ -250,13 +256,15 @@ private:
     }
 
     // -- the operations of a step before its update --------------------------------------------------------------
-    // 0 gathers the minibatch; 1 ... L are the layers, forward; L + 1 is the cost and delta of the last; then come delta of
-    // the others, from the last to the first.
+    // 0 gathers the minibatch; 1 ... L are the layers, forward; L + 1 is the cost and delta of the last; then come
+    // delta of the others, from the last to the first.
 
     int64_t operations() const { return 2 * p.layers + 1; }
 
     // Of a forward or backward operation, which weights it goes through.
-    int64_t layer(int64_t operation) const { return operation <= p.layers ? operation - 1 : 2 * p.layers + 1 - operation; }
+    int64_t layer(int64_t operation) const {
+        return operation <= p.layers ? operation - 1 : 2 * p.layers + 1 - operation;
+    }
 
     // How many units its result has.
     int64_t units(int64_t operation) const {
@@ -325,7 +333,8 @@ private:
             gemm('T', 'N', units, n, s_in, T(1), W_[l] + block.first * s_in, s_in, a, s_in, T(1), z, s_out);
         }
         if (l == p.layers - 1) return;
-        each_row(block, s_out, [&](int64_t at, int64_t entries) { value(p.activations[l], z + at, next + at, entries); });
+        each_row(block, s_out,
+                 [&](int64_t at, int64_t entries) { value(p.activations[l], z + at, next + at, entries); });
     }
 
     // delta of layer l from that of the layer after it.
@@ -339,7 +348,8 @@ private:
             panels::multiply<T>(n, units, s_out, next, s_out, weights, nullptr, delta, s_in, panel_[part],
                                 [&] { return stopped(); }, [&](int64_t j, int64_t columns) {
                                     for (int64_t i = 0; i < n; ++i)
-                                        times_gradient(p.activations[l - 1], z + i * s_in + j, delta + i * s_in + j, columns);
+                                        times_gradient(p.activations[l - 1], z + i * s_in + j, delta + i * s_in + j,
+                                                       columns);
                                 });
             return;
         }
@@ -350,7 +360,8 @@ private:
         });
     }
 
-    // Of rows `stride` apart the entries of a block: where they begin and how many there are, all at once where they adjoin.
+    // Of rows `stride` apart the entries of a block: where they begin and how many there are, all at once where they
+    // adjoin.
     template <class Do> static void each_row(const Block& block, int64_t stride, Do run) {
         if (block.units() == stride) return run(0, block.rows() * stride);
         for (int64_t i = 0; i < block.rows(); ++i) run(i * stride, block.units());
@@ -484,19 +495,21 @@ private:
             const auto stop = [&] { return stopped(); };
             panels::rearrange_first(units, m, D_[l] + unit, s_out, tiles, stop);
             if (descends) {
-                panels::multiply_rearranged(units, s_in, m, tiles, inputs, -rate, T(1) - rate * penalty, [&](int64_t j) { return w + j; },
-                                            s_in, panel_[part], stop, [](int64_t, int64_t) {});
+                panels::multiply_rearranged(
+                    units, s_in, m, tiles, inputs, -rate, T(1) - rate * penalty, [&](int64_t j) { return w + j; }, s_in,
+                    panel_[part], stop, [](int64_t, int64_t) {});
                 continue;
             }
-            panels::multiply_rearranged(units, s_in, m, tiles, inputs, T(1), T(0), [&](int64_t) { return gradient; }, WIDTH,
-                                        panel_[part], stop, [&](int64_t j, int64_t columns) {
-                for (int64_t i = 0; i < units; ++i) {
-                    T *of_unit = gradient + i * WIDTH, *own = w + i * s_in + j;
-                    if (penalty != T(0))
-                        for (int64_t c = 0; c < columns; ++c) of_unit[c] += penalty * own[c];
-                    move(step, own, of_unit, columns, true);
-                }
-            });
+            panels::multiply_rearranged(
+                units, s_in, m, tiles, inputs, T(1), T(0), [&](int64_t) { return gradient; }, WIDTH, panel_[part], stop,
+                [&](int64_t j, int64_t columns) {
+                    for (int64_t i = 0; i < units; ++i) {
+                        T *of_unit = gradient + i * WIDTH, *own = w + i * s_in + j;
+                        if (penalty != T(0))
+                            for (int64_t c = 0; c < columns; ++c) of_unit[c] += penalty * own[c];
+                        move(step, own, of_unit, columns, true);
+                    }
+                });
         }
     }
 
@@ -514,7 +527,8 @@ private:
         for (int c = 0; c < COLUMNS; ++c) sums[c] = own[c];
     }
 
-    // alpha times the sum over samples of delta a^T for some units of layer l, and beta times what was there, into `out`.
+    // alpha times the sum over samples of delta a^T for some units of layer l, and beta times what was there, into
+    // `out`.
     void gradient_of(int64_t l, int64_t unit, int64_t units, int64_t m, const T* a, T alpha, T beta, T* out) const {
         const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1];
         const T* delta = D_[l] + unit;
@@ -561,8 +575,8 @@ private:
 extern "C" int64_t scratch_entries(const Plan* plan) { return Run<DELTAPROP_REAL>::scratch_entries(*plan); }
 extern "C" void run(const Plan* plan) { Run<DELTAPROP_REAL>{*plan}(); }
 
-// Several networks, each by one thread at a time: those of `plans` that `which`, (count,), names, the largest first. The
-// scratch of the first plan has room for each of `threads` threads, `stride` entries apart.
+// Several networks, each by one thread at a time: those of `plans` that `which`, (count,), names, the largest first.
+// The scratch of the first plan has room for each of `threads` threads, `stride` entries apart.
 extern "C" void run_members(const Plan* plans, const int64_t* which, int64_t count, int64_t threads, int64_t stride) {
     std::atomic<int64_t> next{0};
     threads::run(int(threads), [&](int thread) {

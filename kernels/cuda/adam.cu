@@ -1,4 +1,5 @@
-// Adam over the flat vector. decay = eta * lambda shrinks the first n_decayed entries (the weights) before the step: AdamW.
+// Adam over the flat vector. decay = eta * lambda shrinks the first n_decayed entries (the weights) before the step:
+// AdamW.
 #include "cuda/pack.cuh"
 #include "cuda/real.cuh"
 #include "shared/optimizer.cuh"

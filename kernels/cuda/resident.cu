@@ -16,10 +16,11 @@
 // where a block owns no unit of that layer, and so sends nothing, all wait for each other when a step begins.
 // Sums have a fixed order: the same input gives the same bits.
 //
-// What is the same for all runs of a network, its Shape, is decided by the caller (src/deltaprop/backends/cuda/shared_memory.py).
-// Where DELTAPROP_RESIDENT_SHAPE is defined, it is a constant: loops over units, rows and layers unroll, and divisions
-// become multiplications. Devices run this variant only: without a shape, this file holds no kernel for them. Compiled
-// as C++, it may go without: one library for the tests of every shape, which is read from the plan then.
+// What is the same for all runs of a network, its Shape, is decided by the caller
+// (src/deltaprop/backends/cuda/shared_memory.py). Where DELTAPROP_RESIDENT_SHAPE is defined, it is a constant: loops
+// over units, rows and layers unroll, and divisions become multiplications. Devices run this variant only: without a
+// shape, this file holds no kernel for them. Compiled as C++, it may go without: one library for the tests of every
+// shape, which is read from the plan then.
 #include "cuda/cluster.cuh"
 #include "cuda/pack.cuh"
 #include "cuda/real.cuh"

@@ -44,8 +44,8 @@ template <int M, int N, int DEPTH> struct Tensors {
 #endif
 
 template <class Tile>
-__device__ void small_forward(const storage* x, const real* W, const real* b, storage* z, storage* a, int rows, int inputs,
-                              int units, int x_columns, int z_columns, int activation, bool packed) {
+__device__ void small_forward(const storage* x, const real* W, const real* b, storage* z, storage* a, int rows,
+                              int inputs, int units, int x_columns, int z_columns, int activation, bool packed) {
     alignas(16) __shared__ real partial[Tile::most_warps][Tile::rows * Tile::stride];
     const int warp = threadIdx.y, warps = blockDim.y, across = (units + Tile::units - 1) / Tile::units;
     const int first_row = int(blockIdx.x) / across * Tile::rows, first_unit = int(blockIdx.x) % across * Tile::units;

@@ -45,9 +45,9 @@ __device__ inline void softmax(bool clipped, bool there, real z, real y, real& a
 }
 
 extern "C" __global__ __launch_bounds__(256) void small_output(
-    const storage* x, const real* W, const real* b, real* z, real* a, const real* y, const real* weights, storage* delta,
-    real* row_cost, real scale_at_launch, const real* scale_on_device, long long* step, int loss, int activation,
-    int rows, int inputs, int x_columns, int units, int delta_columns, int packed) {
+    const storage* x, const real* W, const real* b, real* z, real* a, const real* y, const real* weights,
+    storage* delta, real* row_cost, real scale_at_launch, const real* scale_on_device, long long* step, int loss,
+    int activation, int rows, int inputs, int x_columns, int units, int delta_columns, int packed) {
     const int lane = threadIdx.x, warp = threadIdx.y, row = int(blockIdx.x) * ROWS + warp;
     const bool there = warp < ROWS && row < rows && lane < units;
     const long long at = (long long)row * units + lane;

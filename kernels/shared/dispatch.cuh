@@ -11,7 +11,8 @@ template <class F> __host__ __device__ inline void with_activation(int number, F
 #undef DELTAPROP_CALL
 }
 
-// f(loss, activation) for a loss and an output activation that acts on one element at a time; false where no such pair is.
+// f(loss, activation) for a loss and an output activation that acts on one element at a time; false where no such pair
+// is.
 template <class F> __host__ __device__ inline bool with_loss(int loss, int activation, F f) {
 #define DELTAPROP_DO(LOSS, NAME, G)                                             \
     if (loss == loss_number::LOSS && activation == activation_number::NAME) {   \
@@ -53,7 +54,8 @@ template <typename T> __host__ __device__ inline T chosen_gradient(int activatio
 #define DELTAPROP_ROLLED
 #endif
 template <class Loss, class G, typename T, typename Integer, class Z>
-__host__ __device__ inline T loss_row(Integer first, Integer step, Integer columns, Z z, const T* y, T* delta, T scale) {
+__host__ __device__ inline T loss_row(Integer first, Integer step, Integer columns, Z z, const T* y, T* delta,
+                                      T scale) {
     T cost = 0;
     DELTAPROP_ROLLED
     for (Integer j = first; j < columns; j += step) {

@@ -1,9 +1,9 @@
-// The update rules: an entry of theta after a step by its gradient g. This file is the one home of that arithmetic in C++
-// and CUDA; NumPy's is in src/deltaprop/backends/numpy/backend.py.
+// The update rules: an entry of theta after a step by its gradient g. This file is the one home of that arithmetic in
+// C++ and CUDA; NumPy's is in src/deltaprop/backends/numpy/backend.py.
 //
-// step(kept, g, first, second, numbers) returns the new entry, and moves `first` and `second`, the rule's moments at that
-// entry. A rule with fewer moments leaves the others alone. `kept` is the entry as weight decay leaves it: only a rule
-// that says `decays` knows weight decay, for the others it is the entry itself.
+// step(kept, g, first, second, numbers) returns the new entry, and moves `first` and `second`, the rule's moments at
+// that entry. A rule with fewer moments leaves the others alone. `kept` is the entry as weight decay leaves it: only a
+// rule that says `decays` knows weight decay, for the others it is the entry itself.
 #pragma once
 
 #ifndef __CUDACC__
@@ -51,9 +51,9 @@ struct nesterov {
     }
 };
 
-// Adam (Kingma and Ba, 2015) in the form at the end of their section 2, with the bias corrections in the rate; with weight
-// decay, AdamW.
-// m := beta_1 m + (1 - beta_1) g;  v := beta_2 v + (1 - beta_2) g^2;  theta - eta m / (sqrt(v) + epsilon)
+// Adam (Kingma and Ba, 2015) in the form at the end of their section 2, with the bias corrections in the rate; with
+// weight decay, AdamW. m := beta_1 m + (1 - beta_1) g;  v := beta_2 v + (1 - beta_2) g^2;  theta - eta m / (sqrt(v) +
+// epsilon)
 struct adam {
     static constexpr int moments = 2;
     static constexpr bool decays = true;
@@ -69,8 +69,8 @@ template <typename T> __host__ __device__ inline T decayed(T theta, T decay) { r
 
 }  // namespace optimizer
 
-// The table of all update rules: DO(name, moments). A rule's number is its place here, see names.cuh. `moments` says how
-// many vectors as long as the parameters the rule carries from step to step.
+// The table of all update rules: DO(name, moments). A rule's number is its place here, see names.cuh. `moments` says
+// how many vectors as long as the parameters the rule carries from step to step.
 #define DELTAPROP_FOR_EACH_OPTIMIZER(DO) \
     DO(sgd, 0)                           \
     DO(momentum, 1)                      \

@@ -12,7 +12,7 @@ from conftest import missing
 SOURCE = """
 #define __host__
 #define __device__
-#include "quotient.cuh"
+#include "shared/quotient.cuh"
 extern "C" void quotients(const float* n, const float* s, const float* reciprocals, float* out, int size) {
     for (int i = 0; i < size; ++i) out[i] = activation::refined_quotient(n[i], s[i], reciprocals[i]);
 }
