@@ -4,15 +4,19 @@
 // of the first takes some rows of the minibatch through the forward pass and the backward pass of delta, none of which
 // needs another row. Layers with more units than the minibatch has rows are phases of their own, whose parts take some
 // units of all rows: a matrix product rearranges its operands first, and of the larger one each thread then rearranges
-// its share instead of all. A part of the last phase takes some units of every layer and forms their share of the weight gradient, sum over rows of delta a^T, adding it to the
-// weights there and then: under plain gradient descent the matrix product itself is the update, W := (1 - eta lambda) W
+// its share instead of all. A part of the last phase takes some units of every layer and forms their share of the
+// weight gradient, sum over rows of delta a^T, adding it to the weights there and then: under plain gradient descent
+// the matrix product itself is the update, W := (1 - eta lambda) W
 // - eta delta^T a, and the gradient is never stored.
 //
 // The arithmetic is that of activation.cuh and loss.cuh. Matrix products go to the BLAS whose sgemm and dgemm (Fortran
 // interface, which takes a row-major matrix for its transpose) the caller hands in; it has to be one that several
 // threads may call at once, and each call is to use one thread. -DDELTAPROP_REAL=float or double is the type.
+#ifndef DELTAPROP_REAL  // in an editor
+#define DELTAPROP_REAL float
+#endif
 #include "cpu/fast_math.h"
-#include "shared/names.cuh"
+#include "shared/dispatch.cuh"
 #include "cpu/panels.h"
 #include "cpu/small_product.h"
 #include "cpu/thread_pool.h"
@@ -85,7 +89,8 @@ public:
             scratch += 3 * entries;
         }
         widest_ = *std::max_element(p.sizes, p.sizes + p.layers + 1);
-        for (int64_t t = 0; t < p.threads; ++t, scratch += padded(block_entries() + widest_)) gradient_.push_back(scratch);
+        for (int64_t t = 0; t < p.threads; ++t, scratch += padded(block_entries() + widest_))
+            gradient_.push_back(scratch);
         for (int64_t t = 0; t < p.threads; ++t, scratch += panel_entries(p)) panel_.push_back(scratch);
         for (int64_t t = 0; t < p.threads; ++t, scratch += tiles_entries(p, widest_)) tiles_.push_back(scratch);
         costs_.assign(p.threads * p.epochs, 0.0);
@@ -174,7 +179,8 @@ private:
         double operations = 0;
         for (int64_t operation = stretch.first; operation < stretch.last; ++operation) {
             const bool multiplies = operation != 0 && operation != p.layers + 1;
-            operations += multiplies ? 2.0 * double(rows) * p.sizes[layer(operation)] * p.sizes[layer(operation) + 1] : 0.0;
+            operations +=
+                multiplies ? 2.0 * double(rows) * p.sizes[layer(operation)] * p.sizes[layer(operation) + 1] : 0.0;
         }
         return std::max<int64_t>(1, std::min<int64_t>(rows / 64, int64_t(operations / OPERATIONS_AT_ONCE)));
     }
@@ -238,9 +244,9 @@ private:
             else if (rows >= columns) of_rows = row = half(rows);
             else of_columns = column = half(columns);
             gemm(of_b, of_a, of_columns, of_rows, of_inner, alpha, B, b_stride, A, a_stride, beta, C, c_stride);
-            return gemm(of_b, of_a, columns - column, rows - row, inner - k, alpha, B + beside(of_b, k, column, b_stride),
-                        b_stride, A + beside(of_a, row, k, a_stride), a_stride, k ? T(1) : beta,
-                        C + row * c_stride + column, c_stride);
+            return gemm(of_b, of_a, columns - column, rows - row, inner - k, alpha,
+                        B + beside(of_b, k, column, b_stride), b_stride, A + beside(of_a, row, k, a_stride), a_stride,
+                        k ? T(1) : beta, C + row * c_stride + column, c_stride);
         }
         typedef void (*Function)(char*, char*, int*, int*, int*, T*, T*, int*, T*, int*, T*, T*, int*);
         int n = int(columns), m = int(rows), k = int(inner);
@@ -250,13 +256,15 @@ private:
     }
 
     // -- the operations of a step before its update --------------------------------------------------------------
-    // 0 gathers the minibatch; 1 ... L are the layers, forward; L + 1 is the cost and delta of the last; then come delta of
-    // the others, from the last to the first.
+    // 0 gathers the minibatch; 1 ... L are the layers, forward; L + 1 is the cost and delta of the last; then come
+    // delta of the others, from the last to the first.
 
     int64_t operations() const { return 2 * p.layers + 1; }
 
     // Of a forward or backward operation, which weights it goes through.
-    int64_t layer(int64_t operation) const { return operation <= p.layers ? operation - 1 : 2 * p.layers + 1 - operation; }
+    int64_t layer(int64_t operation) const {
+        return operation <= p.layers ? operation - 1 : 2 * p.layers + 1 - operation;
+    }
 
     // How many units its result has.
     int64_t units(int64_t operation) const {
@@ -325,7 +333,8 @@ private:
             gemm('T', 'N', units, n, s_in, T(1), W_[l] + block.first * s_in, s_in, a, s_in, T(1), z, s_out);
         }
         if (l == p.layers - 1) return;
-        each_row(block, s_out, [&](int64_t at, int64_t entries) { value(p.activations[l], z + at, next + at, entries); });
+        each_row(block, s_out,
+                 [&](int64_t at, int64_t entries) { value(p.activations[l], z + at, next + at, entries); });
     }
 
     // delta of layer l from that of the layer after it.
@@ -339,7 +348,8 @@ private:
             panels::multiply<T>(n, units, s_out, next, s_out, weights, nullptr, delta, s_in, panel_[part],
                                 [&] { return stopped(); }, [&](int64_t j, int64_t columns) {
                                     for (int64_t i = 0; i < n; ++i)
-                                        times_gradient(p.activations[l - 1], z + i * s_in + j, delta + i * s_in + j, columns);
+                                        times_gradient(p.activations[l - 1], z + i * s_in + j, delta + i * s_in + j,
+                                                       columns);
                                 });
             return;
         }
@@ -350,38 +360,33 @@ private:
         });
     }
 
-    // Of rows `stride` apart the entries of a block: where they begin and how many there are, all at once where they adjoin.
+    // Of rows `stride` apart the entries of a block: where they begin and how many there are, all at once where they
+    // adjoin.
     template <class Do> static void each_row(const Block& block, int64_t stride, Do run) {
         if (block.units() == stride) return run(0, block.rows() * stride);
         for (int64_t i = 0; i < block.rows(); ++i) run(i * stride, block.units());
     }
 
-    template <class G> static void value_of(const T* z, T* a, int64_t n) {
+    // Flattened: a loop around a function that is called, and not inlined, does not become vector instructions.
+    __attribute__((flatten)) static void value(int64_t activation, const T* z, T* a, int64_t n) {
+        with_activation(int(activation), [=](auto g) {
 #pragma GCC ivdep
-        for (int64_t i = 0; i < n; ++i) a[i] = G::value(z[i]);
+            for (int64_t i = 0; i < n; ++i) a[i] = decltype(g)::value(z[i]);
+        });
     }
-    template <class G> static void times_gradient_of(const T* z, T* delta, int64_t n) {
+    __attribute__((flatten)) static void times_gradient(int64_t activation, const T* z, T* delta, int64_t n) {
+        with_activation(int(activation), [=](auto g) {
 #pragma GCC ivdep
-        for (int64_t i = 0; i < n; ++i) delta[i] *= G::gradient(z[i]);
-    }
-
-    static void value(int64_t activation, const T* z, T* a, int64_t n) {
-#define DO(NAME, G) \
-        if (activation == activation_number::NAME) return value_of<G>(z, a, n);
-        DELTAPROP_FOR_EACH_ACTIVATION(DO)
-#undef DO
-    }
-    static void times_gradient(int64_t activation, const T* z, T* delta, int64_t n) {
-#define DO(NAME, G) \
-        if (activation == activation_number::NAME) return times_gradient_of<G>(z, delta, n);
-        DELTAPROP_FOR_EACH_ACTIVATION(DO)
-#undef DO
+            for (int64_t i = 0; i < n; ++i) delta[i] *= decltype(g)::gradient(z[i]);
+        });
     }
 
     // The cost of these rows; delta^(L) of them into D_. a^(L) is not kept.
     double output_delta(const Step& step, int64_t from, int64_t to, T scale) {
-        if (p.loss == loss_number::categorical_cross_entropy) return softmax_rows<false>(step, from, to, scale);
-        if (p.loss == loss_number::clipped_categorical_cross_entropy) return softmax_rows<true>(step, from, to, scale);
+        if (p.loss == loss_number::categorical_cross_entropy)
+            return softmax_rows<loss::categorical_cross_entropy>(step, from, to, scale);
+        if (p.loss == loss_number::clipped_categorical_cross_entropy)
+            return softmax_rows<loss::clipped_categorical_cross_entropy>(step, from, to, scale);
         const int64_t last = p.layers - 1, columns = p.sizes[p.layers];
         double cost = 0;
         for (int64_t i = from; i < to; ++i) {
@@ -397,7 +402,7 @@ private:
     }
 
     // A block of rows at a time, so that exponentials and logarithms are taken of many numbers at once.
-    template <bool CLIPPED> double softmax_rows(const Step& step, int64_t from, int64_t to, T scale) {
+    template <class Loss> double softmax_rows(const Step& step, int64_t from, int64_t to, T scale) {
         const int64_t last = p.layers - 1, columns = p.sizes[p.layers], AT_ONCE = 256;
         T sums[AT_ONCE], others[AT_ONCE], logs[AT_ONCE];
         double cost = 0;
@@ -429,8 +434,7 @@ private:
                 const T weight = step.weight(first + i), share = T(1) / sums[i], factor = weight * scale;
                 T *out = delta + i * columns, terms = 0;
                 for (int64_t j = 0; j < columns; ++j) {
-                    const T term = y[j] * (logs[i] - own[j]);
-                    terms += CLIPPED ? loss::clip_cost(term) : term;
+                    terms += Loss::cost(y[j], logs[i], own[j]);
                     out[j] = factor * (out[j] * share - y[j]);
                 }
                 cost += weight * terms;
@@ -439,23 +443,12 @@ private:
         return cost;
     }
 
-    T row(const T* z, const T* y, T* delta, int64_t columns, T scale) const {
-        const int64_t activation = p.activations[p.layers - 1];
-#define DELTAPROP_DO(LOSS, NAME, G) \
-        if (p.loss == loss_number::LOSS && activation == activation_number::NAME) \
-            return loss_row<loss::LOSS, G>(z, y, delta, columns, scale);
-        DELTAPROP_FOR_EACH_PAIR
-#undef DELTAPROP_DO
-        return T(NAN);
-    }
-
-    template <class Loss, class G> static T loss_row(const T* z, const T* y, T* delta, int64_t columns, T scale) {
-        T cost = 0;
-        for (int64_t j = 0; j < columns; ++j) {
-            const T a = G::value(z[j]);
-            cost += Loss::template cost<G>(z[j], a, y[j]);
-            delta[j] = scale * Loss::template delta<G>(z[j], a, y[j]);
-        }
+    __attribute__((flatten)) T row(const T* z, const T* y, T* delta, int64_t columns, T scale) const {
+        T cost = T(NAN);  // of a loss that does not go with the activation
+        with_loss(int(p.loss), int(p.activations[p.layers - 1]), [&](auto loss, auto g) {
+            const auto z_at = [z](int64_t j) { return z[j]; };
+            cost = loss_row<decltype(loss), decltype(g)>(int64_t(0), int64_t(1), columns, z_at, y, delta, scale);
+        });
         return cost;
     }
 
@@ -502,19 +495,21 @@ private:
             const auto stop = [&] { return stopped(); };
             panels::rearrange_first(units, m, D_[l] + unit, s_out, tiles, stop);
             if (descends) {
-                panels::multiply_rearranged(units, s_in, m, tiles, inputs, -rate, T(1) - rate * penalty, [&](int64_t j) { return w + j; },
-                                            s_in, panel_[part], stop, [](int64_t, int64_t) {});
+                panels::multiply_rearranged(
+                    units, s_in, m, tiles, inputs, -rate, T(1) - rate * penalty, [&](int64_t j) { return w + j; }, s_in,
+                    panel_[part], stop, [](int64_t, int64_t) {});
                 continue;
             }
-            panels::multiply_rearranged(units, s_in, m, tiles, inputs, T(1), T(0), [&](int64_t) { return gradient; }, WIDTH,
-                                        panel_[part], stop, [&](int64_t j, int64_t columns) {
-                for (int64_t i = 0; i < units; ++i) {
-                    T *of_unit = gradient + i * WIDTH, *own = w + i * s_in + j;
-                    if (penalty != T(0))
-                        for (int64_t c = 0; c < columns; ++c) of_unit[c] += penalty * own[c];
-                    move(step, own, of_unit, columns, true);
-                }
-            });
+            panels::multiply_rearranged(
+                units, s_in, m, tiles, inputs, T(1), T(0), [&](int64_t) { return gradient; }, WIDTH, panel_[part], stop,
+                [&](int64_t j, int64_t columns) {
+                    for (int64_t i = 0; i < units; ++i) {
+                        T *of_unit = gradient + i * WIDTH, *own = w + i * s_in + j;
+                        if (penalty != T(0))
+                            for (int64_t c = 0; c < columns; ++c) of_unit[c] += penalty * own[c];
+                        move(step, own, of_unit, columns, true);
+                    }
+                });
         }
     }
 
@@ -532,7 +527,8 @@ private:
         for (int c = 0; c < COLUMNS; ++c) sums[c] = own[c];
     }
 
-    // alpha times the sum over samples of delta a^T for some units of layer l, and beta times what was there, into `out`.
+    // alpha times the sum over samples of delta a^T for some units of layer l, and beta times what was there, into
+    // `out`.
     void gradient_of(int64_t l, int64_t unit, int64_t units, int64_t m, const T* a, T alpha, T beta, T* out) const {
         const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1];
         const T* delta = D_[l] + unit;
@@ -556,33 +552,20 @@ private:
 
     // theta, some entries of the flat vector, by their gradient; the state of the optimizer lies as the vector does.
     void move(const Step& step, T* theta, const T* gradient, int64_t n, bool decayed) {
+        const T keep = decayed ? T(1 - p.learning_rates[step.epoch] * p.weight_decay) : T(1);
+        with_optimizer(int(p.optimizer), [&](auto rule) { move_by<decltype(rule)>(step, theta, gradient, n, keep); });
+    }
+
+    template <class Rule> void move_by(const Step& step, T* theta, const T* gradient, int64_t n, T keep) {
+        const optimizer::Numbers<T> numbers{T(step.rate), T(p.momentum), T(p.beta_1), T(p.beta_2), T(p.epsilon)};
         const int64_t offset = theta - static_cast<T*>(p.parameters);
-        const T rate = T(step.rate);
-        if (p.optimizer == optimizer_number::sgd) {
-            for (int64_t i = 0; i < n; ++i) theta[i] -= rate * gradient[i];
-            return;
-        }
-        if (p.optimizer == optimizer_number::adam) {
-            const T beta_1 = T(p.beta_1), beta_2 = T(p.beta_2), epsilon = T(p.epsilon);
-            const T new_1 = T(1) - beta_1, new_2 = T(1) - beta_2, keep = decayed ? T(1 - p.learning_rates[step.epoch] * p.weight_decay) : T(1);
-            T *first = static_cast<T*>(p.first) + offset, *second = static_cast<T*>(p.second) + offset;
-#pragma GCC ivdep
-            for (int64_t i = 0; i < n; ++i) {
-                const T g = gradient[i];
-                first[i] = beta_1 * first[i] + new_1 * g;
-                second[i] = beta_2 * second[i] + new_2 * g * g;
-                theta[i] = keep * theta[i] - rate * first[i] / (std::sqrt(second[i]) + epsilon);
-            }
-            return;
-        }
-        T* velocity = static_cast<T*>(p.first) + offset;
-        const T mu = T(p.momentum);
-        const bool ahead = p.optimizer == optimizer_number::nesterov;
+        T *first = static_cast<T*>(p.first) + offset, *second = static_cast<T*>(p.second) + offset;
 #pragma GCC ivdep
         for (int64_t i = 0; i < n; ++i) {
-            const T down = rate * gradient[i], v = mu * velocity[i] - down;
-            velocity[i] = v;
-            theta[i] += ahead ? mu * v - down : v;
+            T m = Rule::moments > 0 ? first[i] : T(0), v = Rule::moments > 1 ? second[i] : T(0);
+            theta[i] = Rule::step(Rule::decays ? keep * theta[i] : theta[i], gradient[i], m, v, numbers);
+            if (Rule::moments > 0) first[i] = m;
+            if (Rule::moments > 1) second[i] = v;
         }
     }
 };
@@ -592,8 +575,8 @@ private:
 extern "C" int64_t scratch_entries(const Plan* plan) { return Run<DELTAPROP_REAL>::scratch_entries(*plan); }
 extern "C" void run(const Plan* plan) { Run<DELTAPROP_REAL>{*plan}(); }
 
-// Several networks, each by one thread at a time: those of `plans` that `which`, (count,), names, the largest first. The
-// scratch of the first plan has room for each of `threads` threads, `stride` entries apart.
+// Several networks, each by one thread at a time: those of `plans` that `which`, (count,), names, the largest first.
+// The scratch of the first plan has room for each of `threads` threads, `stride` entries apart.
 extern "C" void run_members(const Plan* plans, const int64_t* which, int64_t count, int64_t threads, int64_t stride) {
     std::atomic<int64_t> next{0};
     threads::run(int(threads), [&](int thread) {

@@ -20,7 +20,9 @@ template <> struct Traits<float> {
     static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
     static constexpr int mantissa = 23, bias = 127;
     static inline float tail(float r) {  // e^r - 1 - r - r^2/2, over r^3
-        return 1.6666667e-1f + r * (4.1666668e-2f + r * (8.3333310e-3f + r * (1.3888764e-3f + r * (1.9841270e-4f + r * 2.4801587e-5f))));
+        return 1.6666667e-1f +
+               r * (4.1666668e-2f +
+                    r * (8.3333310e-3f + r * (1.3888764e-3f + r * (1.9841270e-4f + r * 2.4801587e-5f))));
     }
     static constexpr int log_terms = 8;
 };
@@ -50,7 +52,8 @@ template <typename T> inline T split(T x, T& power) {
     return r + r * r * (T(0.5) + r * t::tail(r));
 }
 
-// The largest result is 2^127 (2^1023) times something: n = 128 (1024) has no power of two, so half of it is taken twice.
+// The largest result is 2^127 (2^1023) times something: n = 128 (1024) has no power of two, so half of it is taken
+// twice.
 template <typename T> inline T exp(T x) {
     typedef Traits<T> t;
     const T low = x < t::lowest ? t::lowest : x;
@@ -85,8 +88,8 @@ template <typename T> inline T log1p(T u) {
     return T(2) * y * sum;
 }
 
-// v >= 0: log(1 + v) = n ln 2 + log(1 + u), where 1 + v = 2^n (1 + u), 0 <= u < 1. For n = 0 u is v itself: 1 + v may have
-// lost its last digits, or all. What is no such number gives NaN.
+// v >= 0: log(1 + v) = n ln 2 + log(1 + u), where 1 + v = 2^n (1 + u), 0 <= u < 1. For n = 0 u is v itself: 1 + v may
+// have lost its last digits, or all. What is no such number gives NaN.
 template <typename T> inline T log1p_of_any(T v) {
     typedef Traits<T> t;
     const T x = T(1) + v;

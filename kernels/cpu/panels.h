@@ -1,7 +1,7 @@
 // Products of matrices that do not fit the first cache. The second operand is taken in panels as wide as a register
-// tile, each rearranged so that its rows follow one another, and goes through the whole of the first operand while it is
-// in the second cache; the first is read where it lies. What is to be done with the entries of the result is done while
-// they are there, too.
+// tile, each rearranged so that its rows follow one another, and goes through the whole of the first operand while it
+// is in the second cache; the first is read where it lies. What is to be done with the entries of the result is done
+// while they are there, too.
 //
 // With the 32 registers of AVX-512 this is faster than the BLAS that SciPy brings; with 16 it is not, and is not used.
 #pragma once
@@ -23,7 +23,10 @@ const int64_t FEWEST_ROWS = 32;
 const int64_t DEPTH = 1024;
 const int AHEAD = 8;
 
-template <typename T> constexpr int64_t width() { return small_product::PANEL * small_product::WIDEST / int64_t(sizeof(T)); }
+template <typename T>
+constexpr int64_t width() {
+    return small_product::PANEL * small_product::WIDEST / int64_t(sizeof(T));
+}
 
 // Entries of memory for a panel.
 template <typename T> constexpr int64_t room() { return DEPTH * width<T>(); }
@@ -105,8 +108,9 @@ void multiply_rearranged(int64_t M, int64_t N, int64_t K, const T* tiles, const 
             B.rearrange(k, depth, j, columns, panel);
             for (int64_t i = 0; i < M; i += TILE) {
                 const int64_t rows = std::min(TILE, M - i);
-                small_product::Product<T, AHEAD>{rows, columns, depth, tiles + i * K + k * rows, 1, rows, panel, width<T>(), alpha,
-                                          k == 0 ? beta : T(1), nullptr, C + i * c_stride, c_stride}();
+                small_product::Product<T, AHEAD>{rows, columns, depth, tiles + i * K + k * rows, 1, rows, panel,
+                                                 width<T>(), alpha, k == 0 ? beta : T(1), nullptr, C + i * c_stride,
+                                                 c_stride}();
             }
         }
         done(j, columns);

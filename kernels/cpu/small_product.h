@@ -1,5 +1,5 @@
-// Products of small matrices, for which a BLAS spends more time on getting ready than on multiplying: register tiles, no
-// packing. GCC's vector types, which clang has too, in whatever width the processor offers.
+// Products of small matrices, for which a BLAS spends more time on getting ready than on multiplying: register tiles,
+// no packing. GCC's vector types, which clang has too, in whatever width the processor offers.
 #pragma once
 #include <cstdint>
 #if defined(__AVX512F__)
@@ -31,9 +31,9 @@ inline void store(double* x, unsigned mask, __m512d value) { _mm512_mask_storeu_
 inline void store(float* x, unsigned mask, __m512 value) { _mm512_mask_storeu_ps(x, __mmask16(mask), value); }
 #endif
 
-// C (M, N) := alpha A B + beta C, or A B + bias where there is one, (N,). A (M, K) has its entries `a_row` and `a_column`
-// apart; rows of B (K, N) and C are contiguous, `b_stride` and `c_stride` apart. Where B does not fit the first cache, its
-// rows are asked for `AHEAD` rows before they are needed.
+// C (M, N) := alpha A B + beta C, or A B + bias where there is one, (N,). A (M, K) has its entries `a_row` and
+// `a_column` apart; rows of B (K, N) and C are contiguous, `b_stride` and `c_stride` apart. Where B does not fit the
+// first cache, its rows are asked for `AHEAD` rows before they are needed.
 template <typename T, int AHEAD = 0> struct Product {
     int64_t M, N, K;
     const T* A;

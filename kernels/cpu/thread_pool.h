@@ -25,9 +25,10 @@ inline void pause() {
 #endif
 }
 
-// Waits until `ready` says so, or `until` is over: at first ready to go on at once, then giving the core to whoever wants
-// it, for another process may have it, or the thread waited for may have been given the same one.
-template <class Ready> void wait_for(Ready ready, std::chrono::steady_clock::time_point until = std::chrono::steady_clock::time_point::max()) {
+// Waits until `ready` says so, or `until` is over: at first ready to go on at once, then giving the core to whoever
+// wants it, for another process may have it, or the thread waited for may have been given the same one.
+template <class Ready>
+void wait_for(Ready ready, std::chrono::steady_clock::time_point until = std::chrono::steady_clock::time_point::max()) {
     for (int spins = 0; !ready(); ++spins) {
         if (spins < 2000) {
             pause();
@@ -87,7 +88,8 @@ public:
     // each has to do whatever is left to do. Where no thread can be had, job(0) does all of it.
     void run(int parties, const std::function<void(int)>& job) {
         try {
-            for (; workers_ < parties - 1; ++workers_) std::thread(&Pool::work, this, workers_ + 1, ticket_.load()).detach();
+            for (; workers_ < parties - 1; ++workers_)
+                std::thread(&Pool::work, this, workers_ + 1, ticket_.load()).detach();
         } catch (const std::system_error&) {
         }
         {
@@ -132,8 +134,8 @@ private:
     }
 };
 
-// Pools that nobody is using. The child of a fork has none of its parent's threads, and a thread that it does not have may
-// hold the parent's lock: it begins with neither.
+// Pools that nobody is using. The child of a fork has none of its parent's threads, and a thread that it does not have
+// may hold the parent's lock: it begins with neither.
 struct Idle {
     std::mutex mutex;
     std::vector<Pool*> pools;

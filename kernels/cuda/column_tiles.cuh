@@ -2,8 +2,9 @@
 // the rows that it makes on the way.
 //
 // A block has 32 x 8 threads. 2^log2_lanes lanes of a warp lie along a row, the others of the warp along the rows that
-// follow. A tile is the columns of a block: K packs of N columns a lane, each a lane's width of packs from the one before.
-// Grid: tiles of all members, row slices. So neither y nor z grows with the members or without a bound with the rows.
+// follow. A tile is the columns of a block: K packs of N columns a lane, each a lane's width of packs from the one
+// before. Grid: tiles of all members, row slices. So neither y nor z grows with the members or without a bound with the
+// rows.
 //
 // No atomics on numbers: the order of summation is fixed, so the same input gives the same bits.
 #pragma once
@@ -38,8 +39,8 @@ struct Tiling {
     }
 };
 
-// sum += rows first, first + step ... of x, whose row 0 is at `from` and whose rows are `columns` apart. Some are on their
-// way at a time, also of the last ones, of which there may be fewer.
+// sum += rows first, first + step ... of x, whose row 0 is at `from` and whose rows are `columns` apart. Some are on
+// their way at a time, also of the last ones, of which there may be fewer.
 template <int N, typename T, class F>
 __device__ void add_rows(Pack<real, N>& sum, const T* from, int first, int end, int step, int columns, F convert) {
     constexpr int IN_FLIGHT = N > 2 ? 4 : 8;

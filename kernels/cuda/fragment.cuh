@@ -1,5 +1,6 @@
 // Pieces of matrices in the registers of a warp: how its lanes read them, and how they add up what each has found.
-// For products so small that a launch costs as much as they do; see small_forward.cu, small_delta.cu, small_gradient.cu.
+// For products so small that a launch costs as much as they do; see small_forward.cu, small_delta.cu,
+// small_gradient.cu.
 #pragma once
 #include "cuda/pack.cuh"
 #include "cuda/real.cuh"
@@ -9,8 +10,8 @@ __device__ inline real as_real(real x) { return x; }
 __device__ inline real as_real(storage x) { return load(x); }
 #endif
 
-// Whether every row of a matrix begins at a multiple of four entries, as a type: known when the code is compiled, so that
-// no branch stands between one access and the next.
+// Whether every row of a matrix begins at a multiple of four entries, as a type: known when the code is compiled, so
+// that no branch stands between one access and the next.
 template <bool PACKED> struct Rows {
     static constexpr bool packed = PACKED;
 };
@@ -21,9 +22,10 @@ template <class F> __device__ inline void by_packing(bool packed, F f) {
     else f(Rows<false>{});
 }
 
-// Four entries that follow one another, of which the first `count` exist. The others are 0 or, where the row is packed and
-// so read in one access, what fills it up: a finite number, which goes into no result.
-template <bool PACKED, typename T> __device__ inline void load_four(Rows<PACKED>, const T* from, int count, real (&to)[4]) {
+// Four entries that follow one another, of which the first `count` exist. The others are 0 or, where the row is packed
+// and so read in one access, what fills it up: a finite number, which goes into no result.
+template <bool PACKED, typename T>
+__device__ inline void load_four(Rows<PACKED>, const T* from, int count, real (&to)[4]) {
     if (PACKED) {
         Pack<T, 4> pack = {};
         if (count > 0) pack = load_pack<T, 4>(from);
@@ -60,8 +62,9 @@ __device__ inline void store_four(Rows<PACKED>, T* to, int count, const real (&f
     }
 }
 
-// Adds up N sums over the 32 lanes, N a power of two: lane i is left with the totals of entries i N/32 ... (i + 1) N/32 - 1
-// at the front of `sum` or, of fewer than 32, with entry i / (32/N). Half of the entries are handed on at each turn.
+// Adds up N sums over the 32 lanes, N a power of two: lane i is left with the totals of entries i N/32 ... (i + 1) N/32
+// - 1 at the front of `sum` or, of fewer than 32, with entry i / (32/N). Half of the entries are handed on at each
+// turn.
 template <int LEFT, int DISTANCE, int N> __device__ inline void add_lanes_from(real (&sum)[N]) {
     if constexpr (DISTANCE > 0) {
         constexpr int half = LEFT > 1 ? LEFT / 2 : 1;

@@ -2,9 +2,9 @@
 // and in the same pass the bias gradient, which is the sum of delta^(l) over the samples.
 //   delta, z, mask : (members, rows, columns)    sums : (members, units); further columns fill rows up, see padding.py
 // The mask, of dropout, may be null: delta^(l) is multiplied by it as a^(l) was. delta, z and mask are stored as
-// `storage`; sums are `real`, of delta before it is rounded to that. What sums held before is kept `keep` times: 0 writes
-// them, 1 adds. How a launch is laid out, and what partial and tickets are for, is in column_tiles.cuh; a thread takes
-// `width` columns, 1 or as many as fill 8 or 16 bytes.
+// `storage`; sums are `real`, of delta before it is rounded to that. What sums held before is kept `keep` times: 0
+// writes them, 1 adds. How a launch is laid out, and what partial and tickets are for, is in column_tiles.cuh; a thread
+// takes `width` columns, 1 or as many as fill 8 or 16 bytes.
 #include "shared/activation.cuh"
 #include "cuda/column_tiles.cuh"
 

@@ -72,11 +72,10 @@ __device__ void copy(int bytes, const real* from, storage* to, int columns, int 
 }
 #endif
 
-extern "C" __global__ __launch_bounds__(256)
-    void minibatch(const real* x, const real* y, const real* w, const long long* order, const real* table,
-              const long long* step, storage* to_x, real* to_y, real* to_w, real* current, int x_columns, int to_columns,
-              int y_columns, int x_bytes, int y_bytes, int log2_x, int log2_y, int x_blocks, int terms, long long batch,
-              long long rows) {
+extern "C" __global__ __launch_bounds__(256) void minibatch(
+    const real* x, const real* y, const real* w, const long long* order, const real* table, const long long* step,
+    storage* to_x, real* to_y, real* to_w, real* current, int x_columns, int to_columns, int y_columns, int x_bytes,
+    int y_bytes, int log2_x, int log2_y, int x_blocks, int terms, long long batch, long long rows) {
     const long long k = step[0], first = k * batch, block = blockIdx.x - (long long)x_blocks;
     if (block < 0) {
         copy(x_bytes, x, to_x, x_columns, to_columns, RowsOfBlock{log2_x, order, first, rows, blockIdx.x, x_blocks});

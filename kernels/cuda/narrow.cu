@@ -1,6 +1,6 @@
 // 16-bit copies of the operands of a matrix product, for the matrix units: out[i] = x[i] * scale, rounded to nearest.
-// bfloat16 has float's range; float16 has not, so that delta, which is small, is scaled up on its way in and the product
-// down again, and what would still overflow is held at the largest number there is.
+// bfloat16 has float's range; float16 has not, so that delta, which is small, is scaled up on its way in and the
+// product down again, and what would still overflow is held at the largest number there is.
 //
 // narrow_rows_... fills up rows, and matrices with rows, with zeros:
 //   x : (matrices, rows, columns)   out : (matrices, to_rows, to_columns), to_columns a multiple of 8

@@ -1,13 +1,13 @@
 // delta^(L) = scale * dcost/dz^(L), the cost and the bias gradient, in one pass over the output; after a softmax,
 // output_delta_softmax.cu.
 //   z, a, y : (rows, columns)    delta : (rows, delta_columns)    weights : (rows,)    sums : (columns,)
-// weights, with which the samples count, may be null (all 1), and so may delta (the cost alone is wanted) and sums. As an
-// operand of products, in rows that are filled up (see padding.py), delta is wanted in bfloat16: narrow_delta.
-// Costs are weighted, but not scaled, and added to *total, which is double, for it adds up a whole epoch. Of what sums
-// held, `keep` times is kept. Where `step` is not null it is counted up: this is the kernel of a step that runs once and
+// weights, with which the samples count, may be null (all 1), and so may delta (the cost alone is wanted) and sums. As
+// an operand of products, in rows that are filled up (see padding.py), delta is wanted in bfloat16: narrow_delta. Costs
+// are weighted, but not scaled, and added to *total, which is double, for it adds up a whole epoch. Of what sums held,
+// `keep` times is kept. Where `step` is not null it is counted up: this is the kernel of a step that runs once and
 // after all that read it (see minibatch.cu).
-// How a launch is laid out, and what partial and tickets are for, is in column_tiles.cuh; parts : (slices + 1, tiles) are
-// the costs of blocks and, last, of tiles. A thread takes `width` columns at once, 1 or as many as fill 16 bytes.
+// How a launch is laid out, and what partial and tickets are for, is in column_tiles.cuh; parts : (slices + 1, tiles)
+// are the costs of blocks and, last, of tiles. A thread takes `width` columns at once, 1 or as many as fill 16 bytes.
 #include "cuda/output.cuh"
 
 // Rows a thread has on their way at a time.

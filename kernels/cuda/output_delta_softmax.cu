@@ -1,11 +1,10 @@
-// As output_delta.cu, for cross-entropy after a softmax: the cost of a row is sum_j y_j (log sum_k e^(z_k) - z_j), and
-// dcost/dz = a - y. No term cancels: it is y_j (log1p(sum over the others of e^(z_k - top)) + (top - z_j)). There is
-// one tile, and a team of threads a row. What a thread does not hold has no part in the sums. A whole block leaves
-// those of its rows in `partial` : (slices, columns), where that is not null, for column_sum.
+// As output_delta.cu, for cross-entropy after a softmax. There is one tile, and a team of threads a row. What a thread
+// does not hold has no part in the sums. A whole block leaves those of its rows in `partial` : (slices, columns), where
+// that is not null, for column_sum.
 #include "cuda/output.cuh"
 #include "cuda/row_team.cuh"
 
-template <bool CLIPPED, int N, class Team>
+template <class Loss, int N, class Team>
 __device__ void categorical_cross_entropy(const Output& of, const Team& team) {
     const int columns = of.tiling.columns, begin = blockIdx.y * of.tiling.rows_per_block, end = of.tiling.end();
     double cost = 0;
@@ -24,22 +23,20 @@ __device__ void categorical_cross_entropy(const Output& of, const Team& team) {
             for (int j = 0; j < N; ++j) top = larger(top, own.entry[j]);
         });
         top = team.max(top);
-        real others = 0, tops = 0;  // the exponential of the largest z is 1, which would drown small ones
+        loss::ExponentialSum<real> exponentials{0, 0};
         over_packs(team, zr, here, z, [&](int, Pack<real, N>& own) {
             for (int j = 0; j < N; ++j) {
                 const real below = own.entry[j] - top;
-                if (below == real(0)) tops += real(1);
-                else others += exp(below);
+                exponentials.add(below, exp(below));
             }
         });
-        team.sums(others, tops);
-        const real log_sum = log1p(others + (tops - real(1)));
+        team.sums(exponentials.others, exponentials.tops);
+        const real log_sum = exponentials.log();
         real own_cost = 0;
         const auto finish = [&](int column, const Pack<real, N>& zp, const Pack<real, N>& ap, const Pack<real, N>& yp) {
             Pack<real, N> d;
             for (int j = 0; j < N; ++j) {
-                const real term = yp.entry[j] * (log_sum - (zp.entry[j] - top));
-                own_cost += CLIPPED ? loss::clip_cost(term) : term;
+                own_cost += Loss::cost(yp.entry[j], log_sum, zp.entry[j] - top);
                 d.entry[j] = factor * (ap.entry[j] - yp.entry[j]);
             }
             of.put_delta(row, column, d);
@@ -72,24 +69,24 @@ __device__ void categorical_cross_entropy(const Output& of, const Team& team) {
     }
 }
 
-template <bool CLIPPED> __device__ void categorical_cross_entropy(const Output& of, int width) {
+template <class Loss> __device__ void categorical_cross_entropy(const Output& of, int width) {
     constexpr int wide = 16 / sizeof(real);
     const LanesOfAWarp lanes{of.tiling.log2_lanes};
     if (lanes.log2_lanes > 5 && width > 1)
-        categorical_cross_entropy<CLIPPED, wide>(of, WholeBlock{});
+        categorical_cross_entropy<Loss, wide>(of, WholeBlock{});
     else if (lanes.log2_lanes > 5)
-        categorical_cross_entropy<CLIPPED, 1>(of, WholeBlock{});
+        categorical_cross_entropy<Loss, 1>(of, WholeBlock{});
     else if (width > 1)
-        categorical_cross_entropy<CLIPPED, wide>(of, lanes);
+        categorical_cross_entropy<Loss, wide>(of, lanes);
     else
-        categorical_cross_entropy<CLIPPED, 1>(of, lanes);
+        categorical_cross_entropy<Loss, 1>(of, lanes);
 }
 
 extern "C" __global__ __launch_bounds__(256)
     void output_delta_categorical_cross_entropy_softmax(ARGUMENTS) {
-    categorical_cross_entropy<false>(GIVEN, width);
+    categorical_cross_entropy<loss::categorical_cross_entropy>(GIVEN, width);
 }
 extern "C" __global__ __launch_bounds__(256)
     void output_delta_clipped_categorical_cross_entropy_softmax(ARGUMENTS) {
-    categorical_cross_entropy<true>(GIVEN, width);
+    categorical_cross_entropy<loss::clipped_categorical_cross_entropy>(GIVEN, width);
 }

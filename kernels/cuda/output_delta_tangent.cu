@@ -24,8 +24,10 @@ DELTAPROP_FOR_EACH_PAIR
 
 // delta^(L) = a - y here too, so it moves as a does.
 extern "C" __global__ void output_delta_tangent_categorical_cross_entropy_softmax(ARGUMENTS) {
-    output_delta_tangent<loss::binary_cross_entropy, activation::sigmoid>(z, a, y, dz, da, weights, scale, out, columns, n);
+    output_delta_tangent<loss::binary_cross_entropy, activation::sigmoid>(z, a, y, dz, da, weights, scale, out, columns,
+                                                                          n);
 }
 extern "C" __global__ void output_delta_tangent_clipped_categorical_cross_entropy_softmax(ARGUMENTS) {
-    output_delta_tangent<loss::binary_cross_entropy, activation::sigmoid>(z, a, y, dz, da, weights, scale, out, columns, n);
+    output_delta_tangent<loss::binary_cross_entropy, activation::sigmoid>(z, a, y, dz, da, weights, scale, out, columns,
+                                                                          n);
 }

@@ -3,6 +3,10 @@
 // -DDELTAPROP_BFLOAT16 for bfloat16 ones, computed in float.
 #pragma once
 
+// In an editor, no type is chosen.
+#ifndef DELTAPROP_REAL
+#define DELTAPROP_REAL float
+#endif
 typedef DELTAPROP_REAL real;
 
 // A number of a step is known when a kernel is launched or, where the pointer is not null, stands on the device.

@@ -16,16 +16,16 @@
 // where a block owns no unit of that layer, and so sends nothing, all wait for each other when a step begins.
 // Sums have a fixed order: the same input gives the same bits.
 //
-// What is the same for all runs of a network, its Shape, is decided by the caller (src/deltaprop/backends/cuda/shared_memory.py).
-// Where DELTAPROP_RESIDENT_SHAPE is defined, it is a constant: loops over units, rows and layers unroll, and divisions
-// become multiplications. Devices run this variant only: without a shape, this file holds no kernel for them. Compiled
-// as C++, it may go without: one library for the tests of every shape, which is read from the plan then.
-#include "cuda/chosen_activation.cuh"
-#include "cuda/chosen_loss.cuh"
+// What is the same for all runs of a network, its Shape, is decided by the caller
+// (src/deltaprop/backends/cuda/shared_memory.py). Where DELTAPROP_RESIDENT_SHAPE is defined, it is a constant: loops
+// over units, rows and layers unroll, and divisions become multiplications. Devices run this variant only: without a
+// shape, this file holds no kernel for them. Compiled as C++, it may go without: one library for the tests of every
+// shape, which is read from the plan then.
 #include "cuda/cluster.cuh"
 #include "cuda/pack.cuh"
 #include "cuda/real.cuh"
 #include "cuda/warp.cuh"
+#include "shared/dispatch.cuh"
 
 typedef long long integer;
 
@@ -221,7 +221,7 @@ public:
             if (thread < 2 * shape().layers) arrivals_begin(arrivals_at(thread));
         order = p.order ? p.order + member * p.order_stride : nullptr;
         terms = reinterpret_cast<const Terms*>(p.terms + member * p.terms_stride);
-        mu = real(p.momentum), beta_1 = real(p.beta_1), beta_2 = real(p.beta_2), epsilon = real(p.epsilon);
+        numbers = {real(0), real(p.momentum), real(p.beta_1), real(p.beta_2), real(p.epsilon)};
         __syncthreads();
     }
 
@@ -244,6 +244,7 @@ public:
             if (some_send_nothing()) cluster_sync<BLOCKS>();
             else __syncthreads();
             const Terms of_now = of_next;
+            numbers.rate = of_now.rate;
             Minibatch after = next;
             after.advance(p, batch);
             forward(now.slot);
@@ -268,7 +269,7 @@ private:
     real* const at;
     const integer* order;
     const Terms* terms;
-    real mu, beta_1, beta_2, epsilon;
+    optimizer::Numbers<real> numbers;  // the rate is that of the step
     double cost = 0, decay = 0;
     unsigned step = 0;
 
@@ -501,44 +502,46 @@ private:
     // delta^(L) of a row, by so many lanes; the cost of the entries of this one is returned.
     __device__ real output_row(const Layer& last, int row, int columns, const real* y, int lane, int lanes,
                                real scale) {
-        real *z = at + last.Z + row * last.z_stride, *delta = at + last.delta + row * last.z_stride, cost_here = 0;
-        const bool clipped = shape().loss == loss_number::clipped_categorical_cross_entropy;
-        if (!clipped && shape().loss != loss_number::categorical_cross_entropy) {
-            UNROLL_BY(1)
-            for (int j = lane; j < columns; j += lanes) {
-                real a, slope = 0, cost = 0;
-                chosen_loss(shape().loss, last.activation, z_of(last, row, j), y[j], a, slope, cost);
-                cost_here += cost;
-                delta[j] = scale * slope;
-            }
-            return cost_here;
+        real *z = at + last.Z + row * last.z_stride, *delta = at + last.delta + row * last.z_stride;
+        switch (shape().loss) {
+        case loss_number::categorical_cross_entropy:
+            return softmax_row<loss::categorical_cross_entropy>(last, row, columns, y, lane, lanes, scale, z, delta);
+        case loss_number::clipped_categorical_cross_entropy:
+            return softmax_row<loss::clipped_categorical_cross_entropy>(last, row, columns, y, lane, lanes, scale, z,
+                                                                        delta);
         }
-        real top = minus_infinity();
+        real cost_here = minus_infinity() - minus_infinity();  // NaN: of a loss that does not go with the activation
+        with_loss(shape().loss, last.activation, [&](auto loss, auto g) {
+            const auto z_at = [&](int j) { return z_of(last, row, j); };
+            cost_here = loss_row<decltype(loss), decltype(g)>(lane, lanes, columns, z_at, y, delta, scale);
+        });
+        return cost_here;
+    }
+
+    template <class Loss>
+    __device__ real softmax_row(const Layer& last, int row, int columns, const real* y, int lane, int lanes, real scale,
+                                real* z, real* delta) {
+        real top = minus_infinity(), cost_here = 0;
         UNROLL_BY(1)
         for (int j = lane; j < columns; j += lanes) {
             const real zj = z[j] = z_of(last, row, j);
             top = (zj > top || zj != zj) ? zj : top;
         }
         top = lanes_max(top, lanes);
-        real others = 0, tops = 0;  // as in output_delta_softmax.cu
+        loss::ExponentialSum<real> sum{0, 0};
         UNROLL_BY(1)
         for (int j = lane; j < columns; j += lanes) {
-            const real below = z[j] - top, e = exp(below);
-            delta[j] = e;
-            if (below == real(0)) tops += real(1);
-            else others += e;
+            const real below = z[j] - top;
+            delta[j] = exp(below);
+            sum.add(below, delta[j]);
         }
-        others = lanes_sum(others, lanes), tops = lanes_sum(tops, lanes);
-        const real sum = others + tops;
+        sum = {lanes_sum(sum.others, lanes), lanes_sum(sum.tops, lanes)};
         UNROLL_BY(1)
-        for (int j = lane; j < columns; j += lanes) delta[j] = scale * (delta[j] / sum - y[j]);
+        for (int j = lane; j < columns; j += lanes) delta[j] = scale * (delta[j] / sum.value() - y[j]);
         if (rank != 0) return real(0);
-        const real log_sum = log1p(others + (tops - real(1)));
+        const real log_sum = sum.log();
         UNROLL_BY(1)
-        for (int j = lane; j < columns; j += lanes) {
-            const real term = y[j] * (log_sum - (z[j] - top));
-            cost_here += clipped ? loss::clip_cost(term) : term;
-        }
+        for (int j = lane; j < columns; j += lanes) cost_here += Loss::cost(y[j], log_sum, z[j] - top);
         return cost_here;
     }
 
@@ -652,7 +655,7 @@ private:
             const int place = layer.b + unit;
             real of_first = states() > 0 ? at[place + shape().state] : real(0);
             real of_second = states() > 1 ? at[place + 2 * shape().state] : real(0);
-            at[place] = moved(at[place], sum, of_first, of_second, now.rate, real(0));
+            at[place] = moved(at[place], sum, of_first, of_second, real(0));
             if (states() > 0) at[place + shape().state] = of_first;
             if (states() > 1) at[place + 2 * shape().state] = of_second;
         }
@@ -683,25 +686,20 @@ private:
             if (j >= there) continue;
             const real wj = w.entry[j];
             squares += wj * wj;
-            w.entry[j] = moved(wj, g.entry[j] + now.penalty * wj, first.entry[j], second.entry[j], now.rate,
-                               now.weight_decay);
+            w.entry[j] = moved(wj, g.entry[j] + now.penalty * wj, first.entry[j], second.entry[j], now.weight_decay);
         }
         store_pack(at + place, w);
         if (states() > 0) store_pack(at + place + shape().state, first);
         if (states() > 1) store_pack(at + place + 2 * shape().state, second);
     }
 
-    // theta after a step by its gradient, and its moments; see sgd.cu and adam.cu.
-    __device__ real moved(real theta, real g, real& first, real& second, real rate, real weight_decay) const {
-        if (shape().optimizer == optimizer_number::sgd) return theta - rate * g;
-        if (shape().optimizer == optimizer_number::adam) {
-            first = beta_1 * first + (real(1) - beta_1) * g;
-            second = beta_2 * second + (real(1) - beta_2) * (g * g);
-            return theta - weight_decay * theta - rate * first / (sqrt(second) + epsilon);
-        }
-        const real step = rate * g;
-        first = mu * first - step;
-        return theta + (shape().optimizer == optimizer_number::nesterov ? mu * first - step : first);
+    // theta after a step by its gradient, and its moments.
+    __device__ real moved(real theta, real g, real& first, real& second, real weight_decay) const {
+        return with_optimizer(shape().optimizer, [&](auto rule) {
+            typedef decltype(rule) Rule;
+            const real kept = Rule::decays ? optimizer::decayed(theta, weight_decay) : theta;
+            return Rule::step(kept, g, first, second, numbers);
+        });
     }
 
     // -- epochs -------------------------------------------------------------------------------------------------

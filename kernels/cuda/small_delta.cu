@@ -1,18 +1,18 @@
-// delta^(l) = (W^T delta^(l+1)) * g'(z^(l)) in one launch, where the product is small. Its sum over the samples is left to
-// small_gradient.cu, for which no other kernel waits.
+// delta^(l) = (W^T delta^(l+1)) * g'(z^(l)) in one launch, where the product is small. Its sum over the samples is left
+// to small_gradient.cu, for which no other kernel waits.
 //   delta : (rows, next)   W : (next, columns)   z, mask, out : (rows, columns)
 // Rows of delta are delta_columns apart, rows of z, mask and out z_columns: they may be filled up, see padding.py.
-// A block takes some rows and some columns, and its warps (32 x up to Tile::most_warps threads, one or more for every four
-// results) split the sum over `next`. Sums have a fixed order.
-#include "cuda/chosen_activation.cuh"
+// A block takes some rows and some columns, and its warps (32 x up to Tile::most_warps threads, one or more for every
+// four results) split the sum over `next`. Sums have a fixed order.
 #include "cuda/fragment.cuh"
 #include "cuda/tensor_core.cuh"
+#include "shared/dispatch.cuh"
 
 // R rows and 128 columns, four a lane, where sums are exact products in `real`.
 template <int R> struct Dots {
     static constexpr int rows = R, columns = 128, stride = 128, most_warps = 32 / int(sizeof(real));
-    static __device__ void product(const storage* delta, const real* W, int first_row, int first_column, int rows, int next,
-                                   int columns, int delta_columns, bool packed, real* partial) {
+    static __device__ void product(const storage* delta, const real* W, int first_row, int first_column, int rows,
+                                   int next, int columns, int delta_columns, bool packed, real* partial) {
         const int lane = threadIdx.x, warps = blockDim.y, column = first_column + lane * 4, left = columns - column;
         real sum[R][4] = {};
         by_packing(packed, [&](auto as_packed) {
@@ -22,7 +22,8 @@ template <int R> struct Dots {
                 for (int q = 0; q < 4; ++q)
                     load_four(as_packed, W + (long long)(j + q) * columns + column, j + q < next ? left : 0, w[q]);
                 for (int i = 0; i < R; ++i)
-                    load_four(as_packed, delta + (long long)within(first_row + i, rows) * delta_columns + j, next - j, d[i]);
+                    load_four(as_packed, delta + (long long)within(first_row + i, rows) * delta_columns + j, next - j,
+                              d[i]);
                 for (int i = 0; i < R; ++i)
                     for (int q = 0; q < 4; ++q)
                         for (int c = 0; c < 4; ++c) sum[i][c] += d[i][q] * w[q][c];
@@ -37,8 +38,8 @@ template <int R> struct Dots {
 template <int M, int N> struct Tensors {
     using Tile = TensorTile<M, N>;
     static constexpr int rows = Tile::rows, columns = Tile::columns, stride = columns + 4, most_warps = M > 1 ? 8 : 16;
-    static __device__ void product(const storage* delta, const real* W, int first_row, int first_column, int rows, int next,
-                                   int columns, int delta_columns, bool packed, real* partial) {
+    static __device__ void product(const storage* delta, const real* W, int first_row, int first_column, int rows,
+                                   int next, int columns, int delta_columns, bool packed, real* partial) {
         const int g = threadIdx.x / 4, t = threadIdx.x % 4, column = first_column + N * g;
         Tile tile;
         by_packing(packed, [&](auto as_packed) {
@@ -67,7 +68,8 @@ __device__ void small_delta(const storage* delta, const real* W, const storage* 
     alignas(16) __shared__ real partial[Tile::most_warps][Tile::rows * Tile::stride];
     constexpr int fours = Tile::columns / 4;  // of a row, one a thread
     const int warp = threadIdx.y, warps = blockDim.y, across = (columns + Tile::columns - 1) / Tile::columns;
-    const int first_row = int(blockIdx.x) / across * Tile::rows, first_column = int(blockIdx.x) % across * Tile::columns;
+    const int first_row = int(blockIdx.x) / across * Tile::rows,
+              first_column = int(blockIdx.x) % across * Tile::columns;
     const int thread = warp * 32 + threadIdx.x, of_row = thread / fours, of_column = thread % fours * 4;
     const int row = first_row + of_row, column = first_column + of_column, left = columns - column;
     const bool there = of_row < Tile::rows && row < rows;
@@ -77,7 +79,8 @@ __device__ void small_delta(const storage* delta, const real* W, const storage* 
         load_four(as_packed, z + place, there ? left : 0, zs);
         if (mask) load_four(as_packed, mask + place, there ? left : 0, mu);
     });
-    Tile::product(delta, W, first_row, first_column, rows, next, columns, delta_columns, products_packed, partial[warp]);
+    Tile::product(delta, W, first_row, first_column, rows, next, columns, delta_columns, products_packed,
+                  partial[warp]);
     __syncthreads();
     if (!there) return;
     real own[4] = {};

@@ -3,9 +3,9 @@
 // Rows of x are x_columns apart, rows of z and a z_columns: they may be filled up, see padding.py.
 // A block takes some rows and some units, and its warps (32 x up to Tile::most_warps threads) split the sum over the
 // inputs. Sums have a fixed order.
-#include "cuda/chosen_activation.cuh"
 #include "cuda/dot_tile.cuh"
 #include "cuda/tensor_core.cuh"
+#include "shared/dispatch.cuh"
 
 // Where sums are exact products in `real`.
 template <int R, int U> struct Dots {
@@ -44,8 +44,8 @@ template <int M, int N, int DEPTH> struct Tensors {
 #endif
 
 template <class Tile>
-__device__ void small_forward(const storage* x, const real* W, const real* b, storage* z, storage* a, int rows, int inputs,
-                              int units, int x_columns, int z_columns, int activation, bool packed) {
+__device__ void small_forward(const storage* x, const real* W, const real* b, storage* z, storage* a, int rows,
+                              int inputs, int units, int x_columns, int z_columns, int activation, bool packed) {
     alignas(16) __shared__ real partial[Tile::most_warps][Tile::rows * Tile::stride];
     const int warp = threadIdx.y, warps = blockDim.y, across = (units + Tile::units - 1) / Tile::units;
     const int first_row = int(blockIdx.x) / across * Tile::rows, first_unit = int(blockIdx.x) % across * Tile::units;

@@ -3,7 +3,8 @@
 // which nothing waits before the next step.
 //   delta : (rows, units)   a : (rows, inputs)   out : (units, inputs)
 // Rows of delta are delta_columns apart, rows of a a_columns: they may be filled up, see padding.py.
-//   sums : (units,) or null, of which bias_keep times what they held is kept   row_cost : (rows,) or null, added to *total
+//   sums : (units,) or null, of which bias_keep times what they held is kept   row_cost : (rows,) or null
+// The sum of row_cost is added to *total.
 // A block (32 x Tile::warps threads) takes some units and some inputs, and splits the sum over the samples into slices.
 // Sums have a fixed order.
 #include "cuda/fragment.cuh"
@@ -104,11 +105,12 @@ __device__ void small_gradient(const storage* delta, const storage* a, real* out
     const int first_unit = int(blockIdx.x) / across * Tile::units;
     const int first_column = int(blockIdx.x) % across * Tile::columns, thread = warp * 32 + threadIdx.x;
     const real keep = number(keep_at_launch, keep_on_device);
-    Tile::product(delta, a, first_unit, first_column, rows, units, inputs, delta_columns, a_columns, delta_packed, packed,
-                  partial[0], bias[0]);
+    Tile::product(delta, a, first_unit, first_column, rows, units, inputs, delta_columns, a_columns, delta_packed,
+                  packed, partial[0], bias[0]);
     by_packing(packed, [&](auto as_packed) {
         real before[rounds][4];
-        const auto of_out = [&](auto f) {  // f(round, place of four results in the tile, where they go, how many are left)
+        // f(round, place of four results in the tile, where they go, how many are left)
+        const auto of_out = [&](auto f) {
 #pragma unroll
             for (int round = 0; round < rounds; ++round) {
                 const int i = round * threads + thread, unit = first_unit + i / fours, of_column = i % fours * 4;

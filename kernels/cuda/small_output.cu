@@ -5,9 +5,9 @@
 // Rows of x are x_columns apart, rows of delta delta_columns: they may be filled up, see padding.py.
 // A block (32 x 4 to 8 threads) takes four rows: its warps split the sum over the inputs, then each of the first four
 // warps takes a row, lane j of it unit j.
-#include "cuda/chosen_loss.cuh"
 #include "cuda/dot_tile.cuh"
 #include "cuda/warp.cuh"
+#include "shared/dispatch.cuh"
 
 #define ROWS 4
 
@@ -31,22 +31,23 @@ __device__ inline real unit_of_row(const storage* x, const real* W, int rows, in
     return z;
 }
 
-// See output_delta_softmax.cu: no term of the cost cancels. All lanes of a warp together; those without a unit give 0.
+// All lanes of a warp together; those without a unit give 0.
 __device__ inline void softmax(bool clipped, bool there, real z, real y, real& a, real& slope, real& cost) {
     const real top = warp_max(there ? z : minus_infinity()), below = z - top;
     const real e = there ? exp(below) : real(0);
-    real others = below == real(0) ? real(0) : e, tops = there && below == real(0) ? real(1) : real(0);
-    warp_sums(others, tops);
-    const real term = y * (log1p(others + (tops - real(1))) - below);
-    a = e / (others + tops);
+    loss::ExponentialSum<real> sum{0, 0};
+    if (there) sum.add(below, e);
+    warp_sums(sum.others, sum.tops);
+    a = e / sum.value();
     slope = there ? a - y : real(0);
-    cost = !there ? real(0) : clipped ? loss::clip_cost(term) : term;
+    const real own = loss::categorical_cross_entropy::cost(y, sum.log(), below);
+    cost = !there ? real(0) : clipped ? loss::clip_cost(own) : own;
 }
 
 extern "C" __global__ __launch_bounds__(256) void small_output(
-    const storage* x, const real* W, const real* b, real* z, real* a, const real* y, const real* weights, storage* delta,
-    real* row_cost, real scale_at_launch, const real* scale_on_device, long long* step, int loss, int activation,
-    int rows, int inputs, int x_columns, int units, int delta_columns, int packed) {
+    const storage* x, const real* W, const real* b, real* z, real* a, const real* y, const real* weights,
+    storage* delta, real* row_cost, real scale_at_launch, const real* scale_on_device, long long* step, int loss,
+    int activation, int rows, int inputs, int x_columns, int units, int delta_columns, int packed) {
     const int lane = threadIdx.x, warp = threadIdx.y, row = int(blockIdx.x) * ROWS + warp;
     const bool there = warp < ROWS && row < rows && lane < units;
     const long long at = (long long)row * units + lane;
@@ -60,8 +61,15 @@ extern "C" __global__ __launch_bounds__(256) void small_output(
     if (warp >= ROWS || row >= rows) return;
     real ai = 0, slope = 0, cost = 0;
     const bool clipped = loss == loss_number::clipped_categorical_cross_entropy;
-    if (clipped || loss == loss_number::categorical_cross_entropy) softmax(clipped, there, own, target, ai, slope, cost);
-    else if (there) chosen_loss(loss, activation, own, target, ai, slope, cost);
+    if (clipped || loss == loss_number::categorical_cross_entropy) {
+        softmax(clipped, there, own, target, ai, slope, cost);
+    } else if (there) {
+        with_loss(loss, activation, [&](auto chosen, auto g) {
+            ai = decltype(g)::value(own);
+            slope = decltype(chosen)::template delta<decltype(g)>(own, ai, target);
+            cost = decltype(chosen)::template cost<decltype(g)>(own, ai, target);
+        });
+    }
     cost = warp_sum(cost);
     if (lane == 0) row_cost[row] = weight * cost;
     if (!there) return;

@@ -36,9 +36,9 @@ __device__ void softmax_rows(real* z, const real* __restrict__ b, real* a, int r
     }
 }
 
-extern "C" __global__ __launch_bounds__(256)
-    void bias_softmax(real* z, const real* __restrict__ b, real* a, int rows, int columns, long long b_stride, int log2_team, int width,
-                 long long all_rows) {
+extern "C" __global__ __launch_bounds__(256) void bias_softmax(
+    real* z, const real* __restrict__ b, real* a, int rows, int columns, long long b_stride, int log2_team, int width,
+    long long all_rows) {
     constexpr int wide = 16 / sizeof(real);
     const LanesOfAWarp lanes{log2_team};
     if (log2_team > 5 && width > 1)

@@ -70,9 +70,9 @@ __device__ inline void multiply_add(real (&sum)[4], const Four& top, const Four&
 }
 #endif
 
-// 16 M rows by 8 N columns of a product, or a part of its sum, by one warp. Its rows are numbered by whoever reads them;
-// its columns are such that each lane ends up with 2 N that follow one another: column N g + n is number g of the n-th
-// product of 8.
+// 16 M rows by 8 N columns of a product, or a part of its sum, by one warp. Its rows are numbered by whoever reads
+// them; its columns are such that each lane ends up with 2 N that follow one another: column N g + n is number g of the
+// n-th product of 8.
 template <int M, int N> struct TensorTile {
     static constexpr int rows = 16 * M, columns = 8 * N;
     real sum[M][N][4] = {};

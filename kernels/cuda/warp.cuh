@@ -1,5 +1,6 @@
 // Sums and maxima over the 32 lanes of a warp, or over as many neighbours, a power of two; every lane gets the result.
 #pragma once
+#include "cuda/real.cuh"
 
 // NVRTC has no INFINITY.
 __device__ inline real minus_infinity() { return real(__int_as_float(0xff800000)); }

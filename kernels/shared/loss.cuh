@@ -1,8 +1,8 @@
 // Cost of one output, its derivative dcost/dz (delta), and the derivative of that along a direction in which z and a
 // move by dz and da (delta_tangent): all for one sample and one output unit.
 // Costs come from z, never from log(a): they stay right where a rounds to 0 or 1.
-// The twin for NumPy is src/deltaprop/backends/numpy/loss.py. Softmax needs whole rows: softmax.cu,
-// output_delta_softmax.cu.
+// The twin for NumPy is src/deltaprop/backends/numpy/loss.py. Softmax needs whole rows: each kernel adds up its rows in
+// a way of its own, from what stands here.
 #pragma once
 #include "shared/activation.cuh"
 
@@ -21,8 +21,8 @@ struct squared_error {
     }
 };
 
-// -y log(a) - (1 - y) log(1 - a) with a = sigmoid(z), which is softplus(z) - y z = log1p(e^-|z|) + z ([z > 0] - y), a sum
-// of two terms that are not negative for y in [0, 1], so that nothing cancels;  dcost/dz = a - y
+// -y log(a) - (1 - y) log(1 - a) with a = sigmoid(z), which is softplus(z) - y z = log1p(e^-|z|) + z ([z > 0] - y), a
+// sum of two terms that are not negative for y in [0, 1], so that nothing cancels;  dcost/dz = a - y
 struct binary_cross_entropy {
     template <class G, typename T> __host__ __device__ static T cost(T z, T, T y) {
         return activation::softplus::of_minus_abs(z) + z * ((z > T(0) ? T(1) : T(0)) - y);
@@ -31,7 +31,8 @@ struct binary_cross_entropy {
     template <class G, typename T> __host__ __device__ static T delta_tangent(T, T, T, T, T da) { return da; }
 };
 
-// The same, at most -log(eps) of the type: scikit-learn clips the probabilities in its log_loss. dcost/dz is not clipped.
+// The same, at most -log(eps) of the type: scikit-learn clips the probabilities in its log_loss. dcost/dz is not
+// clipped.
 template <typename T> __host__ __device__ inline T clip_cost(T cost) {
     const T highest = sizeof(T) == 8 ? T(36.04365338911715) : T(15.942384719848633);
     return cost > highest ? highest : cost;
@@ -76,6 +77,29 @@ struct absolute_error {
     template <class G, typename T> __host__ __device__ static T delta_tangent(T z, T a, T y, T dz, T) {
         return sign(a - y) * G::curvature(z) * dz;
     }
+};
+
+// After softmax: -sum_j y_j log(a_j) = sum_j y_j (log sum_k e^(z_k - top) - (z_j - top)), top the largest z of the row;
+// dcost/dz = a - y. `below` is z_j - top, so no term cancels. This is the cost of one output.
+struct categorical_cross_entropy {
+    template <typename T> __host__ __device__ static T cost(T y, T log_sum, T below) { return y * (log_sum - below); }
+};
+struct clipped_categorical_cross_entropy {
+    template <typename T> __host__ __device__ static T cost(T y, T log_sum, T below) {
+        return clip_cost(categorical_cross_entropy::cost(y, log_sum, below));
+    }
+};
+
+// sum_k e^(z_k - top). The exponential of the largest z is 1, which would drown small ones: it is counted apart.
+template <typename T> struct ExponentialSum {
+    T others, tops;
+
+    __host__ __device__ void add(T below, T exponential) {
+        if (below == T(0)) tops += T(1);
+        else others += exponential;
+    }
+    __host__ __device__ T value() const { return others + tops; }
+    __host__ __device__ T log() const { return log1p(others + (tops - T(1))); }
 };
 
 }  // namespace loss

@@ -1,5 +1,5 @@
-// The numbers by which Python chooses activations, losses and optimizers when a kernel starts: their places in the tables
-// of activation.cuh, loss.cuh and optimizer.cuh.
+// The numbers by which Python chooses activations, losses and optimizers when a kernel starts: their places in the
+// tables of activation.cuh, loss.cuh and optimizer.cuh.
 //
 // A file that includes this one holds the same tables as text when it is compiled. Before Python uses it, Python looks
 // for that text and compares it with its own: see src/deltaprop/backends/kernel_names.py.

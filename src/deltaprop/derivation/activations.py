@@ -8,11 +8,12 @@ import numpy as np
 
 from deltaprop.arguments import refuse_masked
 from deltaprop.backends import Array, backend_of, get_backend
+from deltaprop.backends.numpy import ACTIVATIONS
 
 #: What hidden layers may use.
-HIDDEN_ACTIVATIONS = ("sigmoid", "tanh", "relu", "identity", "leaky_relu", "softplus", "silu", "gelu")
+HIDDEN_ACTIVATIONS = tuple(name for name, activation in ACTIVATIONS.items() if activation.hidden)
 #: What the output layer may use. exp is the link of the Poisson loss, softmax that of categorical cross-entropy.
-OUTPUT_ACTIVATIONS = (*HIDDEN_ACTIVATIONS, "exp", "softmax")
+OUTPUT_ACTIVATIONS = (*ACTIVATIONS, "softmax")
 
 
 def check_activation(name: str, known: tuple[str, ...], argument: str) -> str:

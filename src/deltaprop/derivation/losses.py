@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from deltaprop.arguments import check_choice
+from deltaprop.backends import numpy
+from deltaprop.backends.numpy import Targets
 from deltaprop.derivation.activations import OUTPUT_ACTIVATIONS, check_activation
 
 #: What δ^(L) of the squared error is: (a − y) ⊙ g′(z), its gradient, or a − y, as one textbook derivation leaves it.
@@ -38,18 +40,12 @@ class Loss:
     classifies: bool = False
 
 
+def _described(output: str, targets: Targets) -> Loss:
+    return Loss(_IDENTITY_FIRST if output == "any" else (output,), *targets)
+
+
 #: Cost of one sample, h = a^(L) (the formulas stand in `deltaprop.derivation.backprop`).
-LOSSES = {
-    "squared_error": Loss(_IDENTITY_FIRST),
-    "binary_cross_entropy": Loss(("sigmoid",), 0.0, 1.0, classifies=True),
-    "categorical_cross_entropy": Loss(("softmax",), 0.0, 1.0, rows_sum_to_one=True, classifies=True),
-    # Their costs are at most −log ε an output, as scikit-learn has them; their gradients are those of the two above.
-    "clipped_binary_cross_entropy": Loss(("sigmoid",), 0.0, 1.0, classifies=True),
-    "clipped_categorical_cross_entropy": Loss(("softmax",), 0.0, 1.0, rows_sum_to_one=True, classifies=True),
-    "poisson": Loss(("exp",), 0.0),
-    "huber": Loss(_IDENTITY_FIRST),
-    "absolute_error": Loss(_IDENTITY_FIRST),
-}
+LOSSES = {name: _described(loss.output, loss.targets) for name, loss in numpy.LOSSES.items()}
 
 
 class CustomLoss(NamedTuple):

@@ -1,1 +1,6 @@
-"""The NumPy backend: its arithmetic, and a recorder of its calls."""
+"""The backend of NumPy, and the activations and losses that there are: every other backend has the same."""
+
+from deltaprop.backends.numpy.activation import ACTIVATIONS
+from deltaprop.backends.numpy.loss import LOSSES, Targets
+
+__all__ = ["ACTIVATIONS", "LOSSES", "Targets"]

@@ -226,21 +226,23 @@ STRAIGHT: dict[Function, Function] = {
 
 
 class Activation(NamedTuple):
-    """g, g′ and g″ by one name."""
+    """The functions g, g′ and g″, and whether hidden layers may use them or output layers only."""
 
     value: Function
     gradient: Function
     curvature: Function
+    hidden: bool = True
 
 
+#: All activations that act on one element at a time. Their names are those of ``kernels/shared/activation.cuh``.
 ACTIVATIONS = {
     "sigmoid": Activation(sigmoid, sigmoid_gradient, sigmoid_curvature),
     "tanh": Activation(tanh, tanh_gradient, tanh_curvature),
     "relu": Activation(relu, relu_gradient, no_curvature),
-    "leaky_relu": Activation(leaky_relu, leaky_relu_gradient, no_curvature),
     "identity": Activation(identity, identity_gradient, no_curvature),
+    "leaky_relu": Activation(leaky_relu, leaky_relu_gradient, no_curvature),
     "softplus": Activation(softplus, softplus_gradient, sigmoid_gradient),
     "silu": Activation(silu, silu_gradient, silu_curvature),
     "gelu": Activation(gelu, gelu_gradient, gelu_curvature),
-    "exp": Activation(exp, exp, exp),
+    "exp": Activation(exp, exp, exp, hidden=False),
 }

@@ -1,4 +1,4 @@
-"""Costs and their slopes in NumPy; the twin of ``kernels/shared/loss.cuh`` and ``kernels/cuda/output_delta.cu``.
+"""Costs and their slopes in NumPy; the twin of ``kernels/shared/loss.cuh``.
 
 Costs come from z, never from log(a), and as sums in which nothing cancels: they stay right where a rounds to 0 or 1.
 Every cost writes one entry a sample and output into `out`. Arrays are (…, m, s_L), contiguous and of one dtype. Scratch
@@ -135,25 +135,51 @@ def clipped(cost: Cost) -> Cost:
     return clipped_cost
 
 
+class Targets(NamedTuple):
+    """What a loss asks of the targets: their range, and whether a sample's are a probability distribution.
+
+    `classifies` says whether the outputs of the network are probabilities of classes.
+    """
+
+    lowest: float = float("-inf")
+    highest: float = float("inf")
+    rows_sum_to_one: bool = False
+    classifies: bool = False
+
+
+ANY_NUMBER, COUNTS = Targets(), Targets(0.0)
+PROBABILITIES = Targets(0.0, 1.0, classifies=True)
+DISTRIBUTION = Targets(0.0, 1.0, rows_sum_to_one=True, classifies=True)
+
+
 class Loss(NamedTuple):
     """A cost, and its slope: ∂cost/∂a where `slope_is_of_a`, to be multiplied by g′(z), else ∂cost/∂z itself.
 
-    `slope_tangent` is how the slope moves along a direction in which a moves by da.
+    `slope_tangent` is how the slope moves along a direction in which a moves by da. `output` is the output activation
+    that the loss goes with, or "any": every one that acts on one element at a time.
     """
 
     cost: Cost
     slope: Callable[[Matrix, Matrix, Matrix], None]
     slope_tangent: Callable[[Matrix, Matrix, Matrix, Matrix], None]
     slope_is_of_a: bool
+    output: str
+    targets: Targets
 
 
+#: All losses. Their names and output activations are those of ``kernels/shared/loss.cuh``.
 LOSSES = {
-    "squared_error": Loss(squared_error, difference, same, True),
-    "huber": Loss(huber, clipped_difference, same_unless_clipped, True),
-    "absolute_error": Loss(absolute_error, sign_of_difference, unmoved, True),
-    "binary_cross_entropy": Loss(binary_cross_entropy, difference, same, False),
-    "categorical_cross_entropy": Loss(categorical_cross_entropy, difference, same, False),
-    "clipped_binary_cross_entropy": Loss(clipped(binary_cross_entropy), difference, same, False),
-    "clipped_categorical_cross_entropy": Loss(clipped(categorical_cross_entropy), difference, same, False),
-    "poisson": Loss(poisson, difference, same, False),
+    "squared_error": Loss(squared_error, difference, same, True, "any", ANY_NUMBER),
+    "binary_cross_entropy": Loss(binary_cross_entropy, difference, same, False, "sigmoid", PROBABILITIES),
+    "categorical_cross_entropy": Loss(categorical_cross_entropy, difference, same, False, "softmax", DISTRIBUTION),
+    # Their costs are at most −log ε an output, as scikit-learn has them; their gradients are those of the two above.
+    "clipped_binary_cross_entropy": Loss(
+        clipped(binary_cross_entropy), difference, same, False, "sigmoid", PROBABILITIES
+    ),
+    "clipped_categorical_cross_entropy": Loss(
+        clipped(categorical_cross_entropy), difference, same, False, "softmax", DISTRIBUTION
+    ),
+    "poisson": Loss(poisson, difference, same, False, "exp", COUNTS),
+    "huber": Loss(huber, clipped_difference, same_unless_clipped, True, "any", ANY_NUMBER),
+    "absolute_error": Loss(absolute_error, sign_of_difference, unmoved, True, "any", ANY_NUMBER),
 }
