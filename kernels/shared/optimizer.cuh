@@ -1,5 +1,5 @@
 // The update rules: an entry of theta after a step by its gradient g. This file is the one home of that arithmetic in
-// C++ and CUDA; NumPy's is in src/deltaprop/backends/numpy/backend.py.
+// C++ and CUDA; NumPy's is in src/deltaprop/backends/numpy/optimizer.py.
 //
 // step(kept, g, first, second, numbers) returns the new entry, and moves `first` and `second`, the rule's moments at
 // that entry. A rule with fewer moments leaves the others alone. `kept` is the entry as weight decay leaves it: only a

@@ -105,42 +105,14 @@ class Residence:
         shape.rows_unrolled = most if most >= 4 or most == batch else 4
         shape.n = sum((s_in + 1) * s_out for s_in, s_out in pairwise(layer_sizes))
         layers = shape.layer[: shape.layers]
-        place_of_weights, place_of_biases = 0, sum(s_in * s_out for s_in, s_out in pairwise(layer_sizes))
-        cycles, partial, columns = 0.0, 0, 0
-        for l, (s_in, s_out) in enumerate(pairwise(layer_sizes)):
-            layer = layers[l]
-            layer.s_in, layer.s_out, layer.activation = s_in, s_out, activation_number(activations[l])
+        for l, layer in enumerate(layers):
+            layer.s_in, layer.s_out, layer.activation = *layer_sizes[l : l + 2], activation_number(activations[l])
             layer.split = l < split
-            layer.share = rounded_up(-(-s_out // blocks), pack) if layer.split else divisible(s_out)
-            work = Work(layer.share, s_in, s_in if layer.split else columns, shape.height, pack, rule.moments, threads)
-            cycles += _share_out(layer, work, behind=l > 0)
-            layer.a_stride = layer.w_stride = _stride(s_in, pack, layer.lanes)
-            layer.z_stride = rounded_up(layer.share, pack)
-            layer.first_weight, layer.first_bias = place_of_weights, place_of_biases
-            place_of_weights, place_of_biases = place_of_weights + s_in * s_out, place_of_biases + s_out
-            rows = layer.z_stride if l > 0 else layer.share  # W^T δ is made of 16 bytes of δ at a time
-            layer.W, layer.b = memory.take(rows * layer.w_stride), memory.take(layer.share)
-            partial = max(partial, layer.slices * shape.height * layer.share)
-            columns = layer.share
-        turn = 0  # threads take up the weights and biases of one layer after the other, a warp at a time
-        for layer in layers:
-            layer.weights_from = turn % threads
-            turn += rounded_up(layer.share // layer.units_updated * -(-layer.s_in // pack), THREADS_A_WARP)
-            layer.biases_from = turn % threads
-            turn += rounded_up(layer.share, THREADS_A_WARP)
+        cycles, partial = _place_parameters(shape, memory, rule.moments, blocks, pack)
+        _take_turns(layers, threads, pack)
         shape.state = memory.entries
         memory.entries *= 1 + rule.moments
-        for l, layer in enumerate(layers):
-            if l > 0:
-                layer.A = memory.take((2 if l == 1 else 1) * shape.height * layer.a_stride)
-            layer.Z, layer.delta = (memory.take(shape.height * layer.z_stride) for _ in range(2))
-            if l + 1 < split:
-                layer.parts = memory.take(blocks * shape.height * layer.share)
-        last = layers[-1]
-        shape.X = memory.take(2 * shape.height * layers[0].a_stride)
-        shape.Y = memory.take(2 * shape.height * last.z_stride)
-        shape.weights, shape.order = memory.take(2 * shape.height), memory.take_bytes(2 * batch * 8)
-        shape.arrivals = memory.take_bytes(2 * shape.layers * 8)
+        _place_minibatch(shape, memory, blocks)
         shape.partial, shape.sums = memory.take(partial), memory.take_bytes((3 * blocks + threads) * 8)
         shape.entries = memory.entries
         shape.x_lanes, shape.y_lanes = (_lanes(-(-size // pack)) for size in (layer_sizes[0], layer_sizes[-1]))
@@ -158,6 +130,61 @@ class Residence:
     def definitions(self) -> tuple[str, ...]:
         """With which the kernel is compiled for this shape."""
         return (f"-DDELTAPROP_RESIDENT_SHAPE={_written(self.shape)}", f"-DDELTAPROP_RESIDENT_BLOCKS={self.blocks}")
+
+
+def _place_parameters(shape: Shape, memory: Memory, moments: int, blocks: int, pack: int) -> tuple[float, int]:
+    """Give each layer its share of units and a place for their weights and biases.
+
+    Returns
+    -------
+    cycles : float
+        What the products of a step take.
+    partial : int
+        Entries that the largest partial sums of a layer take.
+    """
+    layers = shape.layer[: shape.layers]
+    place_of_weights, place_of_biases = 0, sum(layer.s_in * layer.s_out for layer in layers)
+    cycles, partial, columns = 0.0, 0, 0
+    for l, layer in enumerate(layers):
+        s_in, s_out = layer.s_in, layer.s_out
+        layer.share = rounded_up(-(-s_out // blocks), pack) if layer.split else divisible(s_out)
+        inputs = s_in if layer.split else columns
+        work = Work(layer.share, s_in, inputs, shape.height, pack, moments, shape.threads)
+        cycles += _share_out(layer, work, behind=l > 0)
+        layer.a_stride = layer.w_stride = _stride(s_in, pack, layer.lanes)
+        layer.z_stride = rounded_up(layer.share, pack)
+        layer.first_weight, layer.first_bias = place_of_weights, place_of_biases
+        place_of_weights, place_of_biases = place_of_weights + s_in * s_out, place_of_biases + s_out
+        rows = layer.z_stride if l > 0 else layer.share  # W^T δ is made of 16 bytes of δ at a time
+        layer.W, layer.b = memory.take(rows * layer.w_stride), memory.take(layer.share)
+        partial = max(partial, layer.slices * shape.height * layer.share)
+        columns = layer.share
+    return cycles, partial
+
+
+def _take_turns(layers: Sequence[Layer], threads: int, pack: int) -> None:
+    """Let threads take up the weights and biases of one layer after the other, a warp at a time."""
+    turn = 0
+    for layer in layers:
+        layer.weights_from = turn % threads
+        turn += rounded_up(layer.share // layer.units_updated * -(-layer.s_in // pack), THREADS_A_WARP)
+        layer.biases_from = turn % threads
+        turn += rounded_up(layer.share, THREADS_A_WARP)
+
+
+def _place_minibatch(shape: Shape, memory: Memory, blocks: int) -> None:
+    """Give a minibatch, and a, z and δ of each layer, their places."""
+    layers, height = shape.layer[: shape.layers], shape.height
+    for l, layer in enumerate(layers):
+        if l > 0:
+            layer.A = memory.take((2 if l == 1 else 1) * height * layer.a_stride)
+        layer.Z, layer.delta = (memory.take(height * layer.z_stride) for _ in range(2))
+        if l + 1 < len(layers) and layers[l + 1].split:
+            layer.parts = memory.take(blocks * height * layer.share)
+    shape.X = memory.take(2 * height * layers[0].a_stride)
+    shape.Y = memory.take(2 * height * layers[-1].z_stride)
+    shape.weights, shape.order = memory.take(2 * height), memory.take_bytes(2 * shape.batch * 8)
+    shape.arrivals = memory.take_bytes(2 * shape.layers * 8)
 
 
 def _share_out(layer: Layer, work: Work, *, behind: bool) -> float:
