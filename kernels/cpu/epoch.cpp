@@ -1,17 +1,16 @@
-// Minibatches of an epoch on the CPU in one call: gather, forward, backward, update, by one thread or several.
+// Trains epochs of minibatches on the CPU in one call: gather, forward, backward, update, by one thread or several.
 //
-// A step is a sequence of phases, each of as many parts as there may be threads. In most networks there are two. A part
-// of the first takes some rows of the minibatch through the forward pass and the backward pass of delta, none of which
-// needs another row. Layers with more units than the minibatch has rows are phases of their own, whose parts take some
-// units of all rows: a matrix product rearranges its operands first, and of the larger one each thread then rearranges
-// its share instead of all. A part of the last phase takes some units of every layer and forms their share of the
-// weight gradient, sum over rows of delta a^T, adding it to the weights there and then: under plain gradient descent
-// the matrix product itself is the update, W := (1 - eta lambda) W
-// - eta delta^T a, and the gradient is never stored.
+// A step is a sequence of phases, and each phase has as many parts as there may be threads. Most networks need two
+// phases. A part of the first phase takes some rows of the minibatch through the forward pass and back to delta: no row
+// needs another. A layer with more units than the minibatch has rows is a phase of its own, and its parts take some
+// units of all rows: a matrix product rearranges its operands first, and so each thread rearranges its share of the
+// larger operand, not all of it. A part of the last phase takes some units of every layer, forms their share of the
+// weight gradient, sum over rows of delta a^T, and adds it to the weights at once. Under plain gradient descent the
+// matrix product itself is the update, W := (1 - eta lambda) W - eta delta^T a, and the gradient is never stored.
 //
-// The arithmetic is that of activation.cuh and loss.cuh. Matrix products go to the BLAS whose sgemm and dgemm (Fortran
-// interface, which takes a row-major matrix for its transpose) the caller hands in; it has to be one that several
-// threads may call at once, and each call is to use one thread. -DDELTAPROP_REAL=float or double is the type.
+// The arithmetic stands in activation.cuh, loss.cuh and optimizer.cuh. Matrix products go to the sgemm and dgemm (with
+// Fortran's interface, which takes a row-major matrix for its transpose) that the caller passes. Several threads call
+// them at once, and each call should use one thread. -DDELTAPROP_REAL=float or double is the type.
 #ifndef DELTAPROP_REAL  // in an editor
 #define DELTAPROP_REAL float
 #endif
@@ -337,7 +336,7 @@ private:
                  [&](int64_t at, int64_t entries) { value(p.activations[l], z + at, next + at, entries); });
     }
 
-    // delta of layer l from that of the layer after it.
+    // delta of layer l from delta of the layer after it.
     void backward(int64_t l, int64_t part, const Block& block) {
         const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1], n = block.rows(), units = block.units();
         const int64_t start = block.from * s_in + block.first;

@@ -269,7 +269,7 @@ private:
     real* const at;
     const integer* order;
     const Terms* terms;
-    optimizer::Numbers<real> numbers;  // the rate is that of the step
+    optimizer::Numbers<real> numbers;  // `rate` changes from step to step
     double cost = 0, decay = 0;
     unsigned step = 0;
 
