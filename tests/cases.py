@@ -44,3 +44,19 @@ def assert_equal_fits(device, sizes, X, Y, options, **how):
     tolerance = {"float64": 1e-12, "float32": 3e-5}[nets[0].dtype.name]
     assert relative(device.to_numpy(nets[0].parameters), nets[1].parameters) < tolerance
     assert ours.cost == pytest.approx(reference.cost, rel=tolerance)
+
+
+#: Numbers of samples, the types of arrays, and how near to the truth an operation has to come.
+ROWS = (1, 2, 31, 33, 300)
+DTYPES = (np.float64, np.float32)
+TOLERANCE = {np.float64: {"rtol": 1e-12, "atol": 1e-12}, np.float32: {"rtol": 3e-5, "atol": 3e-5}}
+
+
+def put(backend, dtype, *arrays):
+    return [backend.asarray(array, dtype) for array in arrays]
+
+
+def check(backend, got, expected, dtype):
+    got = backend.to_numpy(got)
+    assert got.dtype == dtype
+    assert np.allclose(got, expected, **TOLERANCE[dtype])
