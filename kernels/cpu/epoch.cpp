@@ -35,7 +35,7 @@ extern "C" struct Plan {
     const void* y;               // (samples, sizes[layers])
     const void* weights;         // (samples,) of each epoch, in its order, or null
     const int64_t* order;        // (samples,) of each epoch, or null
-    int64_t weights_stride, order_stride;  // entries from those of one epoch to those of the next
+    int64_t weights_stride, order_stride;  // entries from one epoch's to the next epoch's
     int64_t samples, batch;
     const double *scales, *penalties, *decays;  // one a minibatch: of delta^(L); of W in its gradient; of sum W^2
     int64_t optimizer;                          // its number, as in names.cuh

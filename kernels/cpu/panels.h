@@ -31,7 +31,7 @@ constexpr int64_t width() {
 // Entries of memory for a panel.
 template <typename T> constexpr int64_t room() { return DEPTH * width<T>(); }
 
-// B (K, N), its rows `stride` apart, or where it is `transposed` those of its transpose (N, K).
+// B (K, N), its rows `stride` apart, or, if it is `transposed`, the rows of its transpose (N, K).
 template <typename T> struct Second {
     const T* entries;
     int64_t stride;

@@ -3,7 +3,7 @@
 // which nothing waits before the next step.
 //   delta : (rows, units)   a : (rows, inputs)   out : (units, inputs)
 // Rows of delta are delta_columns apart, rows of a a_columns: they may be filled up, see padding.py.
-//   sums : (units,) or null, of which bias_keep times what they held is kept   row_cost : (rows,) or null
+//   sums : (units,) or null; bias_keep times what they held is added   row_cost : (rows,) or null
 // The sum of row_cost is added to *total.
 // A block (32 x Tile::warps threads) takes some units and some inputs, and splits the sum over the samples into slices.
 // Sums have a fixed order.

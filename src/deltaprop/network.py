@@ -86,13 +86,13 @@ class Network(NetworkFunction, SavedNetwork):
     Raises
     ------
     ValueError, TypeError
-        If an argument is none of these; the message names it, what was seen and what was expected.
+        If an argument is not one of these; the message names it, what was seen and what was expected.
     BackendError
         If the backend cannot be had here, or has no such precision.
 
     Notes
     -----
-    Arrays come back as the kind handed in: NumPy for NumPy (and lists, DataFrames), CuPy for CuPy. Methods that only
+    Arrays come back as the kind that came in: NumPy for NumPy (and lists, DataFrames), CuPy for CuPy. Methods that only
     read the network may be called from several threads at once, also while one thread trains it; two that train it are
     refused.
 
@@ -151,13 +151,13 @@ class Network(NetworkFunction, SavedNetwork):
         epochs : int, default 10
             Passes over the data.
         l2, l2_scaling, reduction, sample_weight
-            As for `cost`; the m in λ/(2m) is that of all samples, so that minibatches estimate ∇J. The gradient of a
+            As for `cost`; the m in λ/(2m) counts all samples, so that minibatches estimate ∇J. The gradient of a
             minibatch is the mean by the weights in it.
         shuffle : bool, default True
             Draw a new order every epoch, from the seed and the number of epochs trained so far.
         dropout : float or sequence of float, default 0.0
             With what probability a unit of the hidden layers is left out of a step, one number for all hidden layers
-            or one for each, in [0, 1). `History.cost` is then that of the thinned networks.
+            or one for each, in [0, 1). `History.cost` is then the cost of the thinned networks.
         validation : (X, Y), optional
             Data whose cost and metrics are recorded after every epoch. They too may be larger than a device.
         metrics : sequence of str or callable, optional
@@ -192,7 +192,7 @@ class Network(NetworkFunction, SavedNetwork):
         Raises
         ------
         ValueError, TypeError
-            If an argument is none of these, or the checkpoint is damaged or of another network, other data, another
+            If an argument is not one of these, or the checkpoint is damaged or of another network, other data, another
             configuration or more epochs. Nothing has been trained then; but data that are read in parts are checked in
             every epoch, and the parameters of the last good one are kept where they are refused. Also if a schedule
             returns what is no learning rate; what was learned before is then in the network, and in the checkpoint.
@@ -287,7 +287,7 @@ class Network(NetworkFunction, SavedNetwork):
         Raises
         ------
         ValueError, TypeError
-            If an argument is none of these, or the output error is the simplified one. Nothing has been trained then.
+            If an argument is not one of these, or the output error is "simplified". Nothing has been trained then.
         DivergenceError
             If the cost or its gradient is no longer finite; the network keeps the parameters of the last iteration.
         RuntimeError
@@ -380,7 +380,7 @@ class Network(NetworkFunction, SavedNetwork):
         Parameters
         ----------
         l : int, default 0
-            Which layer's weights; those of the first see the data itself.
+            Which layer's weights; the first layer sees the data itself.
         shape : (height, width), optional
             Of an image, height · width being the layer's inputs. By default a square, where they make one.
 

@@ -34,8 +34,8 @@ class NetworkFunction(NetworkState):
 
     Notes
     -----
-    Arrays come back as the kind handed in: NumPy for NumPy (and lists, DataFrames), CuPy for CuPy. These methods only
-    read the network and may be called from several threads at once.
+    Arrays come back as the kind that came in: NumPy for NumPy (and lists, DataFrames), CuPy for CuPy. These methods
+    only read the network and may be called from several threads at once.
     """
 
     # -- forward ------------------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ class NetworkFunction(NetworkState):
         reduction : {"mean", "sum"}
             (1/m) Σ cost or Σ cost.
         sample_weight : array_like, (m,), optional
-            How much each sample counts, at least 0: w cost takes the place of cost, and Σ w that of m.
+            How much each sample counts, at least 0: w cost replaces cost, and Σ w replaces m.
 
         Returns
         -------
@@ -107,7 +107,7 @@ class NetworkFunction(NetworkState):
         Raises
         ------
         ValueError, TypeError
-            If an argument is none of these; the message names it.
+            If an argument is not one of these; the message names it.
         """
         objective = Objective(l2, l2_scaling, reduction)
         inputs, targets, weights = self._door.samples(X, Y, sample_weight, may_stay=True)
@@ -227,7 +227,7 @@ class NetworkFunction(NetworkState):
         Raises
         ------
         ValueError, TypeError
-            As `forward`; also if `mode` is none of these.
+            As `forward`; also if `mode` is not one of these.
         """
         check_choice("mode", mode, Mode)
         return self._like(X, [derivatives.jacobian(self, self._door.inputs(X), mode)])[0]
@@ -261,7 +261,7 @@ class NetworkFunction(NetworkState):
         ------
         ValueError, TypeError
             As `cost`; also if v has another shape, or the network's output error is the simplified one or its loss a
-            pair of functions, of which there is no Hessian.
+            pair of functions, which has no Hessian.
 
         Notes
         -----
@@ -340,7 +340,7 @@ def check_gradient(
     Raises
     ------
     ValueError, TypeError
-        If an argument is none of these.
+        If an argument is not one of these.
     """
     from deltaprop.lecture import gradient_check  # not at start-up, for those who only train
 

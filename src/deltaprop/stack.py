@@ -36,8 +36,8 @@ from deltaprop.training.stack_function import StackFunction
 class NetworkStack(StackFunction, SavedStack):
     """K networks of one configuration, each with parameters of its own, trained at once.
 
-    Every method is that of `Network`, and every array it returns has a member axis before the others: member k of it is
-    what ``stack[k]`` would return. Samples may be shared by all members or, with that axis, be each one's own.
+    Its methods are the methods of `Network`, and every array that it returns has a member axis before the others: entry
+    k is what ``stack[k]`` would return. Members may share samples, or each has its own, with that axis.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class NetworkStack(StackFunction, SavedStack):
     Raises
     ------
     ValueError, TypeError
-        If an argument is none of these; the message names it, what was seen and what was expected.
+        If an argument is not one of these; the message names it, what was seen and what was expected.
     BackendError
         If the backend cannot be had here, or has no such precision.
 
@@ -134,7 +134,7 @@ class NetworkStack(StackFunction, SavedStack):
         Parameters
         ----------
         dtype : {"float64", "float32"}, optional
-            Of the copy; by default that of this stack.
+            The backend of the copy; by default the one of this stack.
 
         Returns
         -------
@@ -195,7 +195,7 @@ class NetworkStack(StackFunction, SavedStack):
         validation_samples : sequence of array_like of int, optional
             For each member, which rows of X and Y it is validated on instead.
         sample_weight : array_like, (m,), or (K, m), optional
-            Of all samples, of which a member with `samples` has some.
+            One for each sample in X; a member with `samples` takes the weights of its own.
         epochs, l2_scaling, reduction, metrics, progress
             As of `Network.fit`.
         callbacks : sequence of callable
@@ -210,8 +210,8 @@ class NetworkStack(StackFunction, SavedStack):
         Raises
         ------
         ValueError, TypeError
-            If an argument is none of these. Nothing has been trained then. Also if the schedules of all members return
-            what is no learning rate; each member then has what it has learned before.
+            If an argument is not one of these; nothing has been trained then. Also if the schedules of all members
+            return something that is no learning rate; each member then keeps what it has learned before.
         DivergenceError
             If every member has diverged.
         RuntimeError

@@ -276,7 +276,7 @@ class Backend(ABC):
 
     @abstractmethod
     def bias_gradient(self, delta: Array, out: Array, keep: float = 0.0) -> None:
-        """Σ δ^(l+1), the sum over samples, into `out` : (…, s_out), of which `keep` times what it held is kept."""
+        """Σ δ^(l+1), the sum over samples, into `out` : (…, s_out); `keep` times what `out` held is added."""
 
     @abstractmethod
     def add_l2_gradient(self, weights: Array, l2: Scalar, gradient: Array) -> None:
@@ -330,7 +330,7 @@ class Backend(ABC):
     ) -> None:
         """dδ^(L), the derivative of scale · ∂cost/∂z^(L) as z and a move by `dZ` and `dA`, into `out`; all (m, s_L).
 
-        With `sample_weight`, (m,), that of `output_delta`.
+        `sample_weight`, (m,), is the one of `output_delta`.
         """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""The folder in which compiled files are kept from process to process, and those of one process by itself.
+"""The folder that keeps compiled files from process to process, and folders that serve one process only.
 
 What lies there is loaded and run. So the folder has to be this user's, and neither it nor any folder on the way to it
 may be open to others, as ssh wants it of its keys.

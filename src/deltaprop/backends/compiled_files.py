@@ -167,7 +167,7 @@ class CompiledFile(Generic[T]):
 
 @contextmanager
 def _by_itself(file: CompiledFile[T], shared: list[Path]) -> Iterator[list[Path]]:
-    """Within, no other process or thread compiles this file. Yields those of `shared` that may be written to."""
+    """Within, no other process or thread compiles this file. Yields the folders of `shared` that may be written to."""
     from filelock import FileLock, Timeout
 
     writable = shared

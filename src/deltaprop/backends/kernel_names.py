@@ -73,7 +73,7 @@ def number_of(kind: str, name: str) -> int:
     found = numbers(kind).get(name)
     if found is None:
         known = ", ".join(map(repr, numbers(kind)))
-        raise BackendError(f"{kind}: {name!r} is not among those of kernels/{TABLES[kind][0]}; they are {known}")
+        raise BackendError(f"{kind}: {name!r} is not in the table of kernels/{TABLES[kind][0]}; it has {known}")
     return found
 
 

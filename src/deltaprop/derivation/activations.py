@@ -12,7 +12,7 @@ from deltaprop.backends.numpy import ACTIVATIONS
 
 #: What hidden layers may use.
 HIDDEN_ACTIVATIONS = tuple(name for name, activation in ACTIVATIONS.items() if activation.hidden)
-#: What the output layer may use. exp is the link of the Poisson loss, softmax that of categorical cross-entropy.
+#: What the output layer may use. The Poisson loss takes exp, categorical cross-entropy takes softmax.
 OUTPUT_ACTIVATIONS = (*ACTIVATIONS, "softmax")
 
 

@@ -147,7 +147,7 @@ class Workspace:
     Attributes
     ----------
     A : list of array
-        a^(1) … a^(L), (…, m, s_l); ``A[0]`` is the input handed to `forward`.
+        a^(1) … a^(L), (…, m, s_l); ``A[0]`` is the input that `forward` takes.
     Z : list of array
         z^(2) … z^(L), (…, m, s_l); ``Z[l]`` belongs to ``A[l + 1]``.
     delta : list of array
@@ -223,9 +223,9 @@ def backward(
     penalty : float, or array, (…), or None
         λ/m or λ: the factor of W in ∂J/∂W, from `Objective.penalty`; None where there is none.
     sample_weight : array, (…, m), optional
-        How much each counts: w_i cost(h_i, y_i) takes the place of cost(h_i, y_i), and Σ w_i that of m.
+        How much each counts: w_i cost(h_i, y_i) replaces cost(h_i, y_i), and Σ w_i replaces m.
     keep : float, optional
-        Add to what `gradient` holds, of which weights are first multiplied by `keep`. Handed the network's own
+        Add to what `gradient` holds, its weights first multiplied by `keep`. If `gradient` is the network's own
         parameters, with scale −η/m and keep = 1 − ηλ/m, this is θ := θ − η ∂J/∂θ itself, and no gradient is stored.
     """
     backend, A, Z, delta = network.backend, work.A, work.Z, work.delta

@@ -114,7 +114,7 @@ class CosineDecay:
     initial : float
         The highest learning rate, > 0; it is reached after the rise.
     epochs : int
-        In how many epochs, with those of the rise, the learning rate comes down to `final`; it then stays there.
+        In how many epochs, the rise included, the learning rate comes down to `final`; it then stays there.
     final : float, default 0.0
         The last learning rate, at least 0.
     warmup : int, default 0

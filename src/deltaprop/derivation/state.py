@@ -207,7 +207,7 @@ class NetworkState:
         return {f"{kind}.{l}": self.backend.to_numpy(array) for kind, arrays in pairs for l, array in enumerate(arrays)}
 
     def _assign(self, targets: list[Array], values: Sequence[Any], name: str) -> None:
-        """Copy `values` into `targets`, all or, where one has a wrong shape or memory is read-only, none of them."""
+        """Copy all `values` into `targets`, or nothing if a shape is wrong or memory is read-only."""
         self._parameters.require_writeable()
         if len(values) != len(targets):
             raise ValueError(f"{name}: expected {len(targets)} arrays, one a layer, got {len(values)}")
@@ -278,7 +278,7 @@ def _backend_in_precision(backend: Backend, precision: Precision | None, dtype: 
         return backend
     check_choice("precision", precision, Precision)
     if precision != "fp32" and dtype != np.float32:
-        raise ValueError(f"precision: expected 'fp32' (that of the dtype) with dtype={dtype.name!r}, got {precision!r}")
+        raise ValueError(f"precision: expected 'fp32' (the dtype's own) with dtype={dtype.name!r}, got {precision!r}")
     return backend.in_precision(precision)
 
 
@@ -286,7 +286,7 @@ def _check_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     try:
         result = np.dtype(dtype)
     except TypeError:
-        result = np.dtype(np.void)  # refused below like every dtype that is none of ours
+        result = np.dtype(np.void)  # refused below, like every other dtype that we do not know
     if result.name not in ("float32", "float64"):
         raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
     return result

@@ -143,7 +143,7 @@ def add_l2_gradient(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]
 
 
 def squared_norm(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
-    """Σ W², handed to the host or added to a cost."""
+    """Compute Σ W², on the host or added to a cost."""
     W, cost = draw(ENTRIES), backend.zeros((), np.float64)
     backend.add_squared_norm(W, 0.25, cost)
     yield "on the device", cost

@@ -25,7 +25,7 @@ class CompiledEpoch(WholeEpoch):
     """Does what `Steps` does, by the compiled library: the same to rounding.
 
     Several threads share the work of a step if it is large, so it is no stack of one member: the library gives each
-    member of a stack one thread. The plan is that of a stack of one.
+    member of a stack one thread. Its plan is the plan of a stack of one.
     """
 
     resumes = True

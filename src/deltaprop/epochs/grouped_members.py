@@ -133,7 +133,7 @@ def _weights(passes: Passes, places: Numbers) -> np.ndarray[Any, Any] | None:
 
 
 def _terms(passes: Passes, places: Numbers) -> np.ndarray[Any, Any]:
-    """Return the terms of these members; those of all are not copied, as they may be large."""
+    """Return the terms of these members; if these are all, nothing is copied, as terms may be large."""
     return passes.terms if len(places) == len(passes.terms) else passes.terms[places]
 
 

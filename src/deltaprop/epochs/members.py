@@ -86,7 +86,7 @@ class MembersTask:
     network : NetworkState
         With a member axis.
     X, Y : array, (m, s_1) and (m, s_L), or with the member axis before
-        The samples of which members have some, see `Member.rows`; with the member axis, samples of each member's own.
+        The samples. Members may have some of them, see `Member.rows`; with a member axis, each has its own samples.
     members : sequence of Member
         All with built-in optimizers.
     moments : list of array, (K, n)
@@ -125,7 +125,7 @@ class Passes:
         Sample weights in that order, on the host, in the network's dtype, where there is one epoch; None where no
         member has any.
     terms : array of float64, (k, 3, batches)
-        For each minibatch the scale of δ^(L), the factor of W in ∂J/∂W and that of Σ W². Where there are fewer
+        For each minibatch the scale of δ^(L), the factor of W in ∂J/∂W and the factor of Σ W². Where there are fewer
         minibatches than others have, the rest means nothing.
     learning_rates : array of float64, (k, epochs)
     """

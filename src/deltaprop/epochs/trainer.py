@@ -153,7 +153,7 @@ class Trainer:
         first: int = 0,
         pause: Interruption | None = None,
     ) -> Pass:
-        """Describe the next epoch; its random numbers for dropout begin here. Parameters are those of `epoch`."""
+        """Describe the next epoch; its random numbers for dropout begin here. See `epoch` for the parameters."""
         host_weights, sums = self.weights_of(order)
         backend, dtype = self.network.backend, self.network.dtype
         weights = None if host_weights is None else backend.asarray(host_weights, dtype)
@@ -180,7 +180,7 @@ class Trainer:
             On the host; None for the order in which the samples stand.
         progress : Progress
         first : int, default 0
-            The minibatch with which to begin: that of a pause, if the epoch was left off.
+            The minibatch with which to begin: where the epoch was left off, if it was.
         pause : Interruption, optional
             It is asked between steps, on the host, whether to leave off there.
 
@@ -235,7 +235,7 @@ class Trainer:
         return self._unweighted_terms(1) if given.weights is None else self._terms_of(given.sums)
 
     def _unweighted_terms(self, epochs: int) -> Terms:
-        """Return those of so many epochs, one after the other."""
+        """Return the terms of all minibatches of so many epochs, one after the other."""
         if epochs not in self._same_terms:
             self._same_terms[epochs] = np.tile(self._terms_of(self.sizes), (epochs, 1))
         return self._same_terms[epochs]

@@ -63,7 +63,7 @@ class Stream:
         self._drawn: np.ndarray[Any, Any] | None = None
 
     def hold_out(self, share: float, strata: Any) -> None:
-        """Split the rows as an estimator does for early stopping; `strata` are those of all rows of the table."""
+        """Split the rows as an estimator does for early stopping; `strata` has an entry for each row of the table."""
         train, held_out = split_rows(self.rng, len(self.rows), share, None if strata is None else strata[self.rows])
         self.rows, self.held_out = self.rows[train], self.rows[held_out]
         self._before = copy.deepcopy(self.rng)

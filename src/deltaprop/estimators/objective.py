@@ -23,7 +23,7 @@ class MinibatchObjective(Objective):
         J_b = (1/m_b) Σ w cost + λ/(2 m_b) Σ W²
         J   = Σ (n_b/n) J_b
 
-    The weights are scaled by n_b/m_b here, so that those of a minibatch sum to n_b. The cost is then
+    The weights are scaled by n_b/m_b here, so that the weights of a minibatch sum to n_b. The cost is then
     J = (1/n) Σ w cost + Σ (n_b/n) λ/(2 m_b) Σ W², and its first term needs one sum for all minibatches.
     """
 

@@ -127,7 +127,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
     t_ : int
         Samples trained on in all.
     n_layers_ : int
-        Layers, with those of inputs and outputs.
+        Layers, the inputs and the outputs included.
     n_outputs_ : int
         Outputs of the network.
     out_activation_ : str

@@ -117,7 +117,7 @@ class SavedNetwork(NetworkState):
         ImportError
             If PyTorch is not installed.
         ValueError
-            If the output activation is exp, of which PyTorch has no module.
+            If the output activation is exp; PyTorch has no module for it.
         """
         from deltaprop.files import torch_modules
 

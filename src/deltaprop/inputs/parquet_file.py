@@ -12,7 +12,7 @@ from typing import Any
 from deltaprop.inputs.cells import Cells
 from deltaprop.inputs.numpy_files import UNPACKED_LIMIT
 
-#: Bytes that a cell counts as, those of a number; and bytes of a piece, which is unpacked at a time.
+#: Bytes that a cell counts as, as many as a number has; and bytes of a piece, which is unpacked at a time.
 NUMBER_BYTES, PIECE_BYTES = 8, 2**20
 #: Types of text, as pyarrow names them; views are not known to every release.
 TEXTS = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")

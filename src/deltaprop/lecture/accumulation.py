@@ -67,7 +67,7 @@ def accumulate(
     Returns
     -------
     Accumulation
-        Its ``values`` and ``derivatives`` are those of all steps, its ``derivative`` is dy/dx.
+        Its ``values`` and ``derivatives`` belong to all steps, its ``derivative`` is dy/dx.
 
     Raises
     ------

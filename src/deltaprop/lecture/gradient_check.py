@@ -194,7 +194,7 @@ def check_gradient(
 def _compare_layers(
     analytic: Parameters, numeric: Parameters, noise: Parameters, tolerance: float
 ) -> Iterator[LayerCheck]:
-    """Compare every layer's weights and biases of which at least one entry was compared."""
+    """Compare weights and biases layer by layer; leave out arrays without a compared entry."""
     for l in range(len(analytic.weights)):
         for kind in ("weights", "biases"):
             a, n, rounding = (getattr(parameters, kind)[l] for parameters in (analytic, numeric, noise))

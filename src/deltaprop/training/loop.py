@@ -168,7 +168,7 @@ class Fit:
     Attributes
     ----------
     history : History
-        A resumed run has that of the checkpoint.
+        A resumed run goes on with the checkpoint's.
     position : Position
         The next epoch, and the minibatch of it that comes next.
     best : array or None

@@ -82,7 +82,7 @@ def train(
 
 
 class StackFit:
-    """Epochs of all members that still train. Parameters are those of `train`.
+    """Epochs of all members that still train. Its parameters are described in `train`.
 
     Attributes
     ----------

@@ -53,7 +53,7 @@ class FullBatchPlan:
 class FullBatch:
     """J, ∂J/∂θ and H v over all samples as functions of θ, a float64 vector on the host.
 
-    The network's parameters are those of the last evaluation: evaluating twice at one θ costs nothing.
+    The network keeps the parameters of the last evaluation: evaluating twice at one θ costs nothing.
     """
 
     def __init__(self, derivatives: CostDerivatives) -> None:

@@ -1,6 +1,6 @@
 """The CUDA backend: CuPy's arrays and matrix products, our own kernels (``kernels/cuda/*.cu``) for everything else.
 
-Works on the caller's current device and stream; nothing here waits for the device except where a number is handed to
+Works on the caller's current device and stream; nothing here waits for the device except where a number is returned to
 the host (`all_finite`, `squared_norm`, `to_numpy`), where ways are timed when a shape is first met, and where a device
 has refused something (`do_without`).
 """

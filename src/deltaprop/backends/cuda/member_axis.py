@@ -12,7 +12,7 @@ Operation = TypeVar("Operation", bound=Callable[..., None])
 def member_by_member(axes: int, *, if_scattered: bool = False) -> Callable[[Operation], Operation]:
     """Call a method of a backend for one member after another where its first array has one axis more than `axes`.
 
-    Every array and number that has that axis is handed in without it.
+    Every array and number that has that axis is passed without it.
 
     Parameters
     ----------

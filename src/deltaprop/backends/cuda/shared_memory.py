@@ -265,7 +265,7 @@ class Run:
     X, Y : array, (m, s_1) and (m, s_L)
         All members see the same samples.
     samples : int, optional
-        How many of them an epoch visits, where an order is handed in that does not visit all.
+        How many of them an epoch visits, if its order does not visit all.
     """
 
     backend: CupyBackend
@@ -305,7 +305,7 @@ class Run:
         Parameters
         ----------
         terms : array, (1 or K, epochs · steps, 5)
-            On the host, for each step: the scale of δ^(L), the factor of W in ∂J/∂W and that of Σ W², the learning
+            On the host, for each step: the scale of δ^(L), the factor of W in ∂J/∂W, the factor of Σ W², the learning
             rate with Adam's bias correction, and what AdamW takes off the weights.
         order : array, (1 or K, epochs, samples) of int64, or None
             On the host: in which order each epoch visits the samples.

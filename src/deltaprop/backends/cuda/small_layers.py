@@ -21,7 +21,7 @@ from deltaprop.backends.cuda.library_layers import LibraryLayers
 from deltaprop.backends.kernel_names import activation_number, loss_number
 
 #: Units of an output layer that the lanes of a warp can hold, and rows up to which its kernel is tried: the weight
-#: gradient that goes with it has few blocks, each of which walks all rows.
+#: gradient that goes with it has few blocks, and each walks all rows.
 MOST_OUTPUTS, MOST_OUTPUT_ROWS = 32, 1024
 #: Multiplications of a product; above that only the library is used.
 MOST_MULTIPLICATIONS = 2**27

@@ -10,7 +10,7 @@ Way = Callable[[], None]
 
 #: A way has to beat the first by this part of its time, so that noise alone does not choose.
 MARGIN = 0.05
-#: Seconds beyond which a way is timed once; and what the launches of shorter ones, of which so many at most follow one
+#: Seconds beyond which a way is timed once; and what the launches of shorter ones, at most so many after one
 #: another, are to come to.
 LONG, TOGETHER, MOST_LAUNCHES = 1e-3, 100e-6, 6
 #: How often the ways are timed, and by what factor one may be slower than the best and is timed again.

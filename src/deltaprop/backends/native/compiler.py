@@ -45,7 +45,7 @@ KIND_OF_PROCESSOR = (
 
 @cache
 def find_compiler() -> tuple[str, ...] | None:
-    """The command of a C++ compiler, ``$CXX``, one on the path, or that of the package ziglang; None without any."""
+    """Find a C++ compiler: ``$CXX``, one on the path, or the package ziglang; None if there is none."""
     named = os.environ.get("CXX", "").split()
     if named and shutil.which(named[0]):
         return tuple(named)

@@ -63,7 +63,7 @@ class OneThread:
         self._lift()
 
 
-#: Within these contexts, the BLAS that scipy alone uses has one thread, or that of NumPy.
+#: Within these contexts, scipy's own BLAS has one thread, or NumPy's has.
 scipy_on_one_thread, numpy_on_one_thread = OneThread(of_scipy=True), OneThread(of_scipy=False)
 
 

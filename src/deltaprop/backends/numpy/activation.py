@@ -20,7 +20,7 @@ Function: TypeAlias = Callable[[Vector, Vector, Vector], object]
 SIGMOID_TAIL: dict[Any, float] = {np.dtype(np.float32): -87.0, np.dtype(np.float64): -708.0}
 #: 1 as an array: a ufunc takes longer to look at a Python number than to add 1 to a hundred others.
 ONE: dict[Any, Vector] = {np.dtype(dtype): np.ones((), dtype) for dtype in (np.float32, np.float64)}
-#: The bits of a number as a whole number, and that of its sign.
+#: The type that holds the bits of a number, and the bit of its sign.
 SIGN: dict[Any, tuple[Any, Vector]] = {
     np.dtype(np.float32): (np.uint32, np.array(1 << 31, np.uint32)),
     np.dtype(np.float64): (np.uint64, np.array(1 << 63, np.uint64)),
@@ -234,7 +234,7 @@ class Activation(NamedTuple):
     hidden: bool = True
 
 
-#: All activations that act on one element at a time. Their names are those of ``kernels/shared/activation.cuh``.
+#: All activations that act on one element at a time. ``kernels/shared/activation.cuh`` has the same names.
 ACTIVATIONS = {
     "sigmoid": Activation(sigmoid, sigmoid_gradient, sigmoid_curvature),
     "tanh": Activation(tanh, tanh_gradient, tanh_curvature),

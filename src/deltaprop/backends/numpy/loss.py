@@ -167,12 +167,12 @@ class Loss(NamedTuple):
     targets: Targets
 
 
-#: All losses. Their names and output activations are those of ``kernels/shared/loss.cuh``.
+#: All losses. ``kernels/shared/loss.cuh`` has the same names and output activations.
 LOSSES = {
     "squared_error": Loss(squared_error, difference, same, True, "any", ANY_NUMBER),
     "binary_cross_entropy": Loss(binary_cross_entropy, difference, same, False, "sigmoid", PROBABILITIES),
     "categorical_cross_entropy": Loss(categorical_cross_entropy, difference, same, False, "softmax", DISTRIBUTION),
-    # Their costs are at most −log ε an output, as scikit-learn has them; their gradients are those of the two above.
+    # Their costs are at most −log ε an output, as scikit-learn has them; the two above have the same gradients.
     "clipped_binary_cross_entropy": Loss(
         clipped(binary_cross_entropy), difference, same, False, "sigmoid", PROBABILITIES
     ),
