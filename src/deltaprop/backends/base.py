@@ -165,7 +165,7 @@ class Backend(ABC):
     ) -> None:
         """z^(l+1) = W^(l) a^(l) + b^(l) into `Z` and a^(l+1) = g(z^(l+1)) into `out`.
 
-        A : (…, m, s_in), W : (…, s_out, s_in), b : (…, s_out), Z, out and mask : (…, m, s_out). With a `mask`, that
+        A : (…, m, s_in), W : (…, s_out, s_in), b : (…, s_out), Z, out and mask : (…, m, s_out). With the `mask`
         of dropout, a^(l+1) = g(z^(l+1)) ⊙ mask; there is none after softmax.
         """
 

@@ -1,0 +1,31 @@
+"""Pages, docstrings, comments and messages say a thing by its name, for readers whose English is a second language."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+#: Phrases that stand for a thing without naming it. Their words may stand on two lines, also of a comment.
+PHRASES = ("that of", "of which", "none but", "what is handed")
+BETWEEN_WORDS = r"(?:\s|#:?|>)+"
+PATTERN = re.compile("|".join(rf"\b{phrase.replace(' ', BETWEEN_WORDS)}\b" for phrase in PHRASES), re.IGNORECASE)
+
+
+def test_the_phrases_are_found():
+    for text in ("That of a layer", "none\n    but", "# a batch, each row of\n    #: which", "see what is\nhanded on"):
+        assert PATTERN.search(text)
+    for text in ("that often", "roof which", "none, but", "what is it handed"):
+        assert not PATTERN.search(text)
+
+
+@pytest.mark.parametrize("path", [*PAGES, *SOURCES], ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_names_what_it_speaks_of(path):
+    assert [found.group() for found in PATTERN.finditer(path.read_text(encoding="utf-8"))] == []
+
+
+def test_every_file_is_looked_at():
+    assert len(PAGES) > 10
+    assert {"network.py", "stack.py", "state.py"} <= {path.name for path in SOURCES}
