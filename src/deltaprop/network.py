@@ -135,14 +135,17 @@ class Network(NetworkFunction, SavedNetwork):
 
         Parameters
         ----------
-        X, Y
+        X : array_like, (m, s_1), or path, or iterable
             As for `cost`. Host data for which a device has no room stay on the host and are uploaded chunk by chunk,
             while the device trains on the chunk before: the same result. Data larger than memory are read chunk by
-            chunk: a `numpy.memmap`, shuffled as any array; the path of a Parquet file, Y being the name of the target
-            column; the path of a folder of ``.npz`` files with arrays X and y; or an iterable with a length that
-            yields batches (X, Y) anew in every epoch. Of the last three, row groups and files come in a random order
-            and samples are shuffled within windows of 64 MiB; an iterable's order is its own. NumPy arrays of another
-            dtype, and class labels, are converted chunk by chunk where all of them would become more than 512 MiB.
+            chunk: a `numpy.memmap`, shuffled as any array; the path of a Parquet file; the path of a folder of ``.npz``
+            files with arrays X and y; or an iterable with a length that yields batches (X, Y) anew in every epoch. Of
+            the last three, row groups and files come in a random order and samples are shuffled within windows of 64
+            MiB; an iterable's order is its own. NumPy arrays of another dtype, and class labels, are converted chunk
+            by chunk where all of them would become more than 512 MiB.
+        Y : array_like, (m, s_L), or str, optional
+            As for `cost`; with a Parquet file, the name of the target column, by default the last; with a folder or an
+            iterable, None.
         optimizer : Optimizer, optional
             `SGD`, `Adam`, `AdamW` or your own; ``SGD()`` by default. Its learning rate may be a schedule.
         batch_size : int or None, default 32
@@ -150,9 +153,14 @@ class Network(NetworkFunction, SavedNetwork):
             gradient is the mean over the samples it has.
         epochs : int, default 10
             Passes over the data.
-        l2, l2_scaling, reduction, sample_weight
-            As for `cost`; the m in λ/(2m) counts all samples, so that minibatches estimate ∇J. The gradient of a
-            minibatch is the mean by the weights in it.
+        l2 : float, default 0.0
+            As for `cost`; the m in λ/(2m) counts all samples, so that minibatches estimate ∇J.
+        l2_scaling : {"per_sample", "absolute"}
+            As for `cost`.
+        reduction : {"mean", "sum"}
+            As for `cost`.
+        sample_weight : array_like, (m,), optional
+            As for `cost`. The gradient of a minibatch is the mean by the weights in it.
         shuffle : bool, default True
             Draw a new order every epoch, from the seed and the number of epochs trained so far.
         dropout : float or sequence of float, default 0.0
@@ -262,7 +270,9 @@ class Network(NetworkFunction, SavedNetwork):
 
         Parameters
         ----------
-        X, Y, l2, l2_scaling, reduction, sample_weight
+        X : array_like, (m, s_1)
+            As for `cost`.
+        Y : array_like, (m, s_L)
             As for `cost`.
         method : {"l-bfgs", "cg", "newton-cg", "gd"}
             scipy's L-BFGS, nonlinear conjugate gradients or Newton-CG (with exact Hessian-vector products), or
@@ -272,7 +282,17 @@ class Network(NetworkFunction, SavedNetwork):
             Hessian-vector products as its inner solver needs.
         tol : float, default 1e-5
             Converged once no entry of ∂J/∂θ exceeds it in magnitude.
-        validation, metrics
+        l2 : float, default 0.0
+            As for `cost`.
+        l2_scaling : {"per_sample", "absolute"}
+            As for `cost`.
+        reduction : {"mean", "sum"}
+            As for `cost`.
+        sample_weight : array_like, (m,), optional
+            As for `cost`.
+        validation : (X, Y), optional
+            As for `fit`, recorded after every iteration.
+        metrics : sequence of str or callable, optional
             As for `fit`, recorded after every iteration.
         callbacks : sequence of callable
             Each is given an `EpochEnd` after every iteration; one that returns True ends training.
@@ -337,7 +357,9 @@ class Network(NetworkFunction, SavedNetwork):
             One sample.
         y : array_like, (s_L,) or (1, s_L), or a class label
             Its target.
-        l2, l2_scaling
+        l2 : float, default 0.0
+            As for `cost`, with m = 1.
+        l2_scaling : {"per_sample", "absolute"}
             As for `cost`, with m = 1.
         format : {"table", "markdown"}
             How it is printed on standard output.

@@ -41,11 +41,12 @@ class NetworkFunction(NetworkState):
     # -- forward ------------------------------------------------------------------------------------------------
 
     def forward(self, X: Any) -> ForwardPass:
-        """z^(l+1) = W^(l) a^(l) + b^(l), a^(l+1) = g(z^(l+1)): every z and every a.
+        """Compute z^(l+1) = W^(l) a^(l) + b^(l) and a^(l+1) = g(z^(l+1)): every z and every a.
 
         Parameters
         ----------
         X : array_like, (m, s_1)
+            Samples, one a row.
 
         Returns
         -------
@@ -63,7 +64,17 @@ class NetworkFunction(NetworkState):
         return ForwardPass(z=self._like(X, work.Z), a=self._like(X, work.A))
 
     def predict(self, X: Any) -> Array:
-        """h = a^(L), (m, s_L), for X : (m, s_1), a block of rows at a time; X may be larger than the device's memory.
+        """Compute h = a^(L), a block of rows at a time.
+
+        Parameters
+        ----------
+        X : array_like, (m, s_1)
+            Samples, one a row. They may be larger than the device's memory.
+
+        Returns
+        -------
+        array, (m, s_L)
+            The outputs h, one row a sample.
 
         Raises
         ------
@@ -84,25 +95,27 @@ class NetworkFunction(NetworkState):
         *,
         sample_weight: Any = None,
     ) -> float:
-        """J(θ) over all samples.
+        """Compute J(θ) over all samples.
 
         Parameters
         ----------
         X : array_like, (m, s_1)
+            Samples, one a row.
         Y : array_like, (m, s_L)
             Targets; (m,) where there is one output, or (m,) whole-number class labels where there are several.
         l2 : float, default 0.0
-            λ ≥ 0. Biases are never regularised.
+            The factor λ ≥ 0 of the penalty. Biases are never regularised.
         l2_scaling : {"per_sample", "absolute"}
-            λ/(2m) Σ W² or λ/2 Σ W².
+            The penalty is λ/(2m) Σ W² or λ/2 Σ W².
         reduction : {"mean", "sum"}
-            (1/m) Σ cost or Σ cost.
+            J without the penalty is (1/m) Σ cost or Σ cost.
         sample_weight : array_like, (m,), optional
             How much each sample counts, at least 0: w cost replaces cost, and Σ w replaces m.
 
         Returns
         -------
         float
+            The cost J, with the penalty.
 
         Raises
         ------
@@ -124,16 +137,27 @@ class NetworkFunction(NetworkState):
         *,
         sample_weight: Any = None,
     ) -> tuple[float, Parameters]:
-        """J(θ) and ∂J/∂θ over all samples, by one forward and one backward pass.
+        """Compute J(θ) and ∂J/∂θ over all samples, by one forward and one backward pass.
 
         Parameters
         ----------
-        X, Y, l2, l2_scaling, reduction, sample_weight
+        X : array_like, (m, s_1)
+            As for `cost`.
+        Y : array_like, (m, s_L)
+            As for `cost`.
+        l2 : float, default 0.0
+            As for `cost`.
+        l2_scaling : {"per_sample", "absolute"}
+            As for `cost`.
+        reduction : {"mean", "sum"}
+            As for `cost`.
+        sample_weight : array_like, (m,), optional
             As for `cost`.
 
         Returns
         -------
         cost : float
+            The cost J, with the penalty.
         gradient : Parameters
             ∂J/∂θ in all its shapes: ``weights``, ``biases``, ``thetas`` and ``flat``.
 
@@ -148,12 +172,19 @@ class NetworkFunction(NetworkState):
         return cost, gradient.on(get_backend("numpy")) if self._wants_host(X) else gradient
 
     def deltas(self, X: Any, Y: Any) -> list[Array]:
-        """δ^(2) … δ^(L), (m, s_l), one a layer: ∂cost/∂z^(l) of each sample by itself, without 1/m.
+        """Compute δ^(2) … δ^(L): ∂cost/∂z^(l) of each sample by itself, without 1/m.
 
         Parameters
         ----------
-        X, Y
+        X : array_like, (m, s_1)
             As for `cost`.
+        Y : array_like, (m, s_L)
+            As for `cost`.
+
+        Returns
+        -------
+        list of array, (m, s_l)
+            One a layer.
 
         Raises
         ------
@@ -168,17 +199,19 @@ class NetworkFunction(NetworkState):
     # -- derivatives of the network -----------------------------------------------------------------------------
 
     def jvp(self, X: Any, dX: Any) -> Array:
-        """J u for every sample, J = ∂h/∂x, by forward mode: how the outputs move as the inputs move by u.
+        """Compute J u for every sample, J = ∂h/∂x, by forward mode: how h moves as the inputs move by u.
 
         Parameters
         ----------
         X : array_like, (m, s_1)
+            Samples, one a row.
         dX : array_like, (m, s_1)
             The direction u of each sample.
 
         Returns
         -------
         array, (m, s_L)
+            How the outputs of each sample move.
 
         Raises
         ------
@@ -190,17 +223,19 @@ class NetworkFunction(NetworkState):
         return self._like(X, [derivatives.jvp(self, inputs, direction)])[0]
 
     def vjp(self, X: Any, dY: Any) -> Array:
-        """Jᵀ v for every sample, J = ∂h/∂x, by reverse mode: the gradient of v · h with respect to the inputs.
+        """Compute Jᵀ v for every sample, J = ∂h/∂x, by reverse mode: ∂(v · h)/∂x.
 
         Parameters
         ----------
         X : array_like, (m, s_1)
+            Samples, one a row.
         dY : array_like, (m, s_L)
             The weights v of each sample's outputs.
 
         Returns
         -------
         array, (m, s_1)
+            The gradient of v · h with respect to the inputs of each sample.
 
         Raises
         ------
@@ -212,17 +247,19 @@ class NetworkFunction(NetworkState):
         return self._like(X, [derivatives.vjp(self, inputs, weights)])[0]
 
     def jacobian(self, X: Any, mode: Mode = "auto") -> Array:
-        """∂h_k/∂x_i for every sample.
+        """Compute ∂h_k/∂x_i for every sample.
 
         Parameters
         ----------
         X : array_like, (m, s_1)
+            Samples, one a row.
         mode : {"auto", "forward", "reverse"}
             Column by column, s_1 forward passes, or row by row, s_L reverse passes. "auto" is the smaller number.
 
         Returns
         -------
         array, (m, s_L, s_1)
+            Entry (n, k, i) is ∂h_k/∂x_i of sample n.
 
         Raises
         ------
@@ -243,19 +280,29 @@ class NetworkFunction(NetworkState):
         *,
         sample_weight: Any = None,
     ) -> Array:
-        """H v, H = ∂²J/∂θ² over all samples: exact, by forward mode over backpropagation, H never being formed.
+        """Compute H v, H = ∂²J/∂θ² over all samples: exact, by forward mode over backpropagation, without forming H.
 
         Parameters
         ----------
-        X, Y, l2, l2_scaling, reduction, sample_weight
+        X : array_like, (m, s_1)
+            As for `cost`.
+        Y : array_like, (m, s_L)
             As for `cost`.
         v : array_like, (n,)
             A vector in the order of `parameters`.
+        l2 : float, default 0.0
+            As for `cost`.
+        l2_scaling : {"per_sample", "absolute"}
+            As for `cost`.
+        reduction : {"mean", "sum"}
+            As for `cost`.
+        sample_weight : array_like, (m,), optional
+            As for `cost`.
 
         Returns
         -------
         array, (n,)
-            In the order of `parameters`.
+            The product H v, in the order of `parameters`.
 
         Raises
         ------
@@ -317,14 +364,24 @@ def check_gradient(
     tolerance: float = 1e-9,
     entries: int = 2000,
 ) -> GradientCheck:
-    """∂J/∂θ by backpropagation against central differences of J, entry by entry.
+    """Compare ∂J/∂θ by backpropagation with central differences of J, entry by entry.
 
     Parameters
     ----------
     network : Network
         Not changed. A float32 network is checked through a float64 copy: the formulas are, not the rounding.
-    X, Y, l2, l2_scaling, reduction, sample_weight
-        As for `NetworkFunction.cost`. A few samples suffice.
+    X : array_like, (m, s_1)
+        As for `Network.cost`. A few samples suffice.
+    Y : array_like, (m, s_L)
+        As for `Network.cost`.
+    l2 : float, default 0.0
+        As for `Network.cost`.
+    l2_scaling : {"per_sample", "absolute"}
+        As for `Network.cost`.
+    reduction : {"mean", "sum"}
+        As for `Network.cost`.
+    sample_weight : array_like, (m,), optional
+        As for `Network.cost`.
     tolerance : float, default 1e-9
         What the relative difference ‖analytic − numeric‖/‖analytic + numeric‖ has to stay below.
     entries : int, default 2000

@@ -56,9 +56,14 @@ class NetworkStack(StackFunction, SavedStack):
     ----------
     parameters : array, (K, n)
         The members' flat vectors: the stack's own memory. Assigning copies into it.
-    weights, biases, thetas : list of array
-        (K, s_out, s_in), (K, s_out) and (K, s_out, 1 + s_in), one a layer, as of `Network`.
+    weights : list of array, (K, s_out, s_in)
+        One a layer, as of `Network`.
+    biases : list of array, (K, s_out)
+        One a layer, as of `Network`.
+    thetas : list of array, (K, s_out, 1 + s_in)
+        One a layer, as of `Network`.
     seeds : list of int
+        One a member.
 
     Raises
     ------
@@ -134,7 +139,7 @@ class NetworkStack(StackFunction, SavedStack):
         Parameters
         ----------
         dtype : {"float64", "float32"}, optional
-            The backend of the copy; by default the one of this stack.
+            The dtype of the copy; by default the same as this stack has.
 
         Returns
         -------
@@ -144,7 +149,7 @@ class NetworkStack(StackFunction, SavedStack):
         Raises
         ------
         ValueError
-            If it is another dtype.
+            If `dtype` is another one.
         """
         result = super().copy(dtype)
         for copied, network in zip(result, self, strict=True):
@@ -181,25 +186,43 @@ class NetworkStack(StackFunction, SavedStack):
 
         Parameters
         ----------
-        X, Y
+        X : array_like, (m, s_1), or (K, m, s_1)
             As of `cost`.
-        optimizer, batch_size, l2, shuffle, early_stopping
+        Y : array_like
+            As of `cost`.
+        optimizer : Optimizer or sequence of Optimizer, optional
             As of `Network.fit`, one for all members or a sequence of one each.
-        dropout : float, or sequence of one entry a member
-            Each a number, or a sequence of one for each hidden layer.
+        batch_size : int, None, or sequence of int or None, default 32
+            As of `Network.fit`, one for all members or a sequence of one each.
+        epochs : int, default 10
+            Passes over the data, for all members.
+        l2 : float or sequence of float, default 0.0
+            As of `Network.fit`, one for all members or a sequence of one each.
+        l2_scaling : {"per_sample", "absolute"}
+            As of `Network.fit`.
+        reduction : {"mean", "sum"}
+            As of `Network.fit`.
+        sample_weight : array_like, (m,), or (K, m), optional
+            One for each sample in X; a member with `samples` takes the weights of its own.
         samples : sequence of array_like of int, optional
             For each member, which rows of X and Y it is trained on (those of a fold, or of a bootstrap, where a row may
             occur more than once). By default all of them.
+        shuffle : bool or sequence of bool, default True
+            As of `Network.fit`, one for all members or a sequence of one each.
+        dropout : float, or sequence of one entry a member, default 0.0
+            Each a number, or a sequence of one for each hidden layer.
         validation : (X, Y), optional
             As of `Network.fit`, shared or with the member axis.
         validation_samples : sequence of array_like of int, optional
             For each member, which rows of X and Y it is validated on instead.
-        sample_weight : array_like, (m,), or (K, m), optional
-            One for each sample in X; a member with `samples` takes the weights of its own.
-        epochs, l2_scaling, reduction, metrics, progress
+        metrics : sequence of str or callable, optional
             As of `Network.fit`.
+        early_stopping : EarlyStopping, or sequence of EarlyStopping or None, optional
+            As of `Network.fit`, one for all members or a sequence of one each.
         callbacks : sequence of callable
             Each is given an `EpochEnd` whose ``network`` is the stack and whose ``history`` is the list of histories.
+        progress : bool, default False
+            As of `Network.fit`.
 
         Returns
         -------
@@ -260,10 +283,12 @@ class NetworkStack(StackFunction, SavedStack):
 
         Parameters
         ----------
-        X, Y
+        X : array_like, (m, s_1), or (K, m, s_1)
             As of `cost`.
-        l2 : float or sequence of float
-            λ, one for all members or one each.
+        Y : array_like
+            As of `cost`.
+        l2 : float or sequence of float, default 0.0
+            As of `cost`.
         **options
             The other arguments of `Network.fit_full_batch`, which all members share.
 

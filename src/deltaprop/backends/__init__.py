@@ -40,7 +40,7 @@ BY_NAME_ONLY: dict[str, Callable[[], Backend]] = {"reference": _reference}
 
 
 def get_backend(name: str | Backend = "auto") -> Backend:
-    """The backend called `name`.
+    """Return the backend called `name`.
 
     Parameters
     ----------
@@ -49,6 +49,11 @@ def get_backend(name: str | Backend = "auto") -> Backend:
         "cupy" by itself, a network stays on the device that is current when it is made. "numpy" leaves epochs of
         training to a library compiled for this processor, where there is a C++ compiler; "reference" takes every step
         by NumPy itself. A Backend is returned as it is.
+
+    Returns
+    -------
+    Backend
+        It can be used here.
 
     Raises
     ------
@@ -91,7 +96,7 @@ def backend_problem(name: str) -> str | None:
 
 
 def available_backends() -> list[str]:
-    """Names of the backends that work here; the first is the one that "auto" takes.
+    """List the backends that work here by name; the first is the one that "auto" takes.
 
     Returns
     -------

@@ -30,7 +30,7 @@ def check_activation(name: str, known: tuple[str, ...], argument: str) -> str:
 
 
 def sigmoid(x: Any, out: Any = None) -> Array:
-    """σ(x) = 1/(1 + e^−x), the logistic function.
+    """Compute σ(x) = 1/(1 + e^−x), the logistic function.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def sigmoid(x: Any, out: Any = None) -> Array:
 
 
 def sigmoid_grad(z: Any, out: Any = None) -> Array:
-    """σ′(z) = e^−|z|/(1 + e^−|z|)², the derivative of the logistic function.
+    """Compute σ′(z) = e^−|z|/(1 + e^−|z|)², the derivative of the logistic function.
 
     It is σ(z)(1 − σ(z)) on paper; written this way it does not become 0 where σ(z) rounds to 1.
 

@@ -20,8 +20,11 @@ class Parameters:
     Parameters
     ----------
     backend : Backend
+        Where the array lives.
     layer_sizes : sequence of int
+        Widths s_1 … s_L.
     dtype : dtype
+        Of the array, if it is new.
     members : int, optional
         How many networks; by default one, without the axis.
     flat : array, (…, n), optional
@@ -66,7 +69,18 @@ class Parameters:
             w, b = w + s_in * s_out, b + s_out
 
     def on(self, backend: Backend) -> Parameters:
-        """A copy on another backend."""
+        """Copy the parameters to a backend.
+
+        Parameters
+        ----------
+        backend : Backend
+            It may be the same one.
+
+        Returns
+        -------
+        copy : Parameters
+            They share no memory with these.
+        """
         dtype = self.backend.dtype_of(self.flat)
         flat = backend.asarray(self.backend.to_numpy(self.flat), dtype)
         if backend.owns(self.flat):
@@ -75,7 +89,7 @@ class Parameters:
 
     @property
     def flat_weights(self) -> Array:
-        """(…, n_weights) view of all weights, without the biases."""
+        """The view of all weights, (…, n_weights), without the biases."""
         return self.flat[..., : self.n_weights]
 
     def require_writeable(self) -> None:
@@ -97,7 +111,7 @@ class Parameters:
 
     @property
     def thetas(self) -> list[Array]:
-        """Θ^(l) = [b^(l), W^(l)], (…, s_out, 1 + s_in), one a layer: copies, the bias in column 0."""
+        """The Θ^(l) = [b^(l), W^(l)], (…, s_out, 1 + s_in), one a layer: copies, the bias in column 0."""
         result = []
         for W, b in zip(self.weights, self.biases, strict=True):
             theta = self.backend.empty((*W.shape[:-1], 1 + W.shape[-1]), W.dtype)

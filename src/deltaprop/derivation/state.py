@@ -34,8 +34,16 @@ class NetworkState:
         s_1 … s_L.
     activations : tuple of str
         The activation of layers 2 … L; ``activations[l]`` follows ``weights[l]``.
-    hidden_activation, output_activation, loss, output_error, init : str
-        As given to the constructor; a loss given as a pair of functions is a `CustomLoss`.
+    hidden_activation : str or list of str
+        As given to the constructor.
+    output_activation : str
+        As given to the constructor, or the one that belongs to the loss.
+    loss : str or CustomLoss
+        As given to the constructor; a pair of functions becomes a `CustomLoss`.
+    output_error : str
+        As given to the constructor.
+    init : str
+        As given to the constructor.
     dtype : numpy.dtype
         float32 or float64.
     seed : int
@@ -109,7 +117,23 @@ class NetworkState:
         }
 
     def copy(self, dtype: DTypeLike | None = None) -> Self:
-        """An independent network with these parameters, on the same backend, in another dtype where one is given."""
+        """Make an independent network with these parameters, on the same backend.
+
+        Parameters
+        ----------
+        dtype : {"float64", "float32"}, optional
+            The dtype of the copy; by default the same as this network has.
+
+        Returns
+        -------
+        Network
+            It has been trained for as many epochs.
+
+        Raises
+        ------
+        ValueError
+            If `dtype` is another one.
+        """
         configuration = self.configuration | {"init": "zeros"} | ({} if dtype is None else {"dtype": dtype})
         copy = type(self)(**configuration, backend=self.backend)
         copy.init = self.init
@@ -131,7 +155,18 @@ class NetworkState:
             self._parameters = Parameters(self.backend, self.layer_sizes, self.dtype, flat=flat)
 
     def over(self, flat: Array) -> Self:
-        """The same configuration over other memory, (…, n), which is shared: a view, that nothing is copied for."""
+        """Make a network of this configuration over other memory, without copying it.
+
+        Parameters
+        ----------
+        flat : array, (…, n)
+            All parameters, in the order of `parameters`. The new network shares this memory.
+
+        Returns
+        -------
+        Network or NetworkStack
+            Of the same class as this one.
+        """
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other._parameters = Parameters(self.backend, self.layer_sizes, self.dtype, flat=flat)
@@ -141,7 +176,7 @@ class NetworkState:
 
     @property
     def parameters(self) -> Array:
-        """(n,) flat vector of all parameters: the network's own memory. Assigning copies into it."""
+        """The flat vector of all parameters, (n,): the network's own memory. Assigning copies into it."""
         return self._parameters.flat
 
     @parameters.setter
@@ -166,12 +201,12 @@ class NetworkState:
 
     @property
     def flat_weights(self) -> Array:
-        """(n_weights,) view of all weights, without the biases."""
+        """The view of all weights, (n_weights,), without the biases."""
         return self._parameters.flat_weights
 
     @property
     def weights(self) -> list[Array]:
-        """W^(l), (s_{l+1}, s_l), one a layer: views of `parameters`. Assigning a list copies into them."""
+        """The weights W^(l), (s_{l+1}, s_l), one a layer: views of `parameters`. Assigning a list copies into them."""
         return self._parameters.weights
 
     @weights.setter
@@ -180,7 +215,7 @@ class NetworkState:
 
     @property
     def biases(self) -> list[Array]:
-        """b^(l), (s_{l+1},), one a layer: views of `parameters`. Assigning a list copies into them."""
+        """The biases b^(l), (s_{l+1},), one a layer: views of `parameters`. Assigning a list copies into them."""
         return self._parameters.biases
 
     @biases.setter
@@ -190,7 +225,7 @@ class NetworkState:
     @property
     @on_its_device
     def thetas(self) -> list[Array]:
-        """Θ^(l) = [b^(l), W^(l)], (s_{l+1}, 1 + s_l), one a layer: copies. Assigning a list copies back."""
+        """The Θ^(l) = [b^(l), W^(l)], (s_{l+1}, 1 + s_l), one a layer: copies. Assigning a list copies back."""
         return self._parameters.thetas
 
     @thetas.setter
@@ -202,7 +237,13 @@ class NetworkState:
             W[...] = theta[..., 1:]
 
     def by_layer(self) -> dict[str, np.ndarray[Any, Any]]:
-        """The parameters as files hold them, on the host: ``weights.0``, ``biases.0`` and so on."""
+        """Return the parameters as files hold them, layer by layer.
+
+        Returns
+        -------
+        dict of str to array
+            The arrays ``weights.0``, ``biases.0`` and so on, on the host.
+        """
         pairs = (("weights", self.weights), ("biases", self.biases))
         return {f"{kind}.{l}": self.backend.to_numpy(array) for kind, arrays in pairs for l, array in enumerate(arrays)}
 
@@ -231,8 +272,10 @@ class StackState(NetworkState):
     ----------
     seeds : sequence of int
         One a member; there are as many members.
-    layer_sizes, **options
+    layer_sizes : sequence of int
         As of `NetworkState`.
+    **options
+        The other arguments of `NetworkState`, which all members share.
     """
 
     def __init__(self, seeds: Sequence[int], layer_sizes: Sequence[int], **options: Any) -> None:

@@ -19,12 +19,14 @@ WIDTH = 80
 class Check:
     """A number that was found, beside the largest one allowed.
 
-    Attributes
+    Parameters
     ----------
     name : str
         What was compared, such as ``"float32 Adam"``.
-    found, allowed : float
-        The check has passed where `found` is at most `allowed`.
+    found : float
+        The number that was found. The check has passed where it is at most `allowed`.
+    allowed : float
+        The largest number that is allowed.
     unit : str
         Such as ``"MiB"``; "" for a relative error.
     """
@@ -54,17 +56,16 @@ class Check:
 class Stage:
     """What was tried in one process.
 
-    Attributes
+    Parameters
     ----------
     backend : str
         The backend it belongs to, such as ``"cupy"``; ``"emulated"`` for an emulated device.
     name : str
         Such as ``"captured epochs"``.
     status : {"ok", "slow", "failed", "not tried"}
+        How it ended.
     seconds : float
         From the start of the process to its end.
-    found, allowed : float or None
-        The numbers of the worst check: the one that came closest to what is allowed, or went furthest beyond it.
     why : str
         Why the status is not "ok"; "" where it is.
     checks : tuple of Check
@@ -89,12 +90,12 @@ class Stage:
 
     @property
     def found(self) -> float | None:
-        """What the worst check found."""
+        """What the worst check found; None if there are no checks."""
         return None if self.worst is None else self.worst.found
 
     @property
     def allowed(self) -> float | None:
-        """What was allowed there."""
+        """What was allowed in the worst check; None if there are no checks."""
         return None if self.worst is None else self.worst.allowed
 
 
@@ -102,14 +103,14 @@ class Stage:
 class Report:
     """What `check_backend` found.
 
-    Attributes
+    Parameters
     ----------
     stages : tuple of Stage
         In the order in which they were tried.
     machine : mapping of str to str
         Versions, processor and device.
     seconds : float
-        That all of them took: fewer than theirs together where some ran side by side.
+        How long all of them took: less than the sum of theirs where some ran side by side.
     """
 
     stages: tuple[Stage, ...]
@@ -135,20 +136,37 @@ class Report:
         return self.text()
 
     def text(self, width: int = WIDTH) -> str:
-        """The report for people, without a newline at its end; sentences are broken after `width` columns."""
+        """Write the report for people, without a newline at its end.
+
+        Parameters
+        ----------
+        width : int, default 80
+            Sentences are broken after so many columns.
+
+        Returns
+        -------
+        str
+            The machine, a table of the stages, their operations, the reasons and the verdict.
+        """
         blocks = [self._machine(width), self._stages(), *map(_operations, self.stages), self._why(width), self.verdict]
         return "\n\n".join(block for block in blocks if block)
 
     @property
     def verdict(self) -> str:
-        """One line."""
+        """The number of stages of each status, and how long they took, in one line."""
         count = {status: sum(stage.status == status for stage in self.stages) for status in ("ok", "slow", "failed")}
         if not sum(count.values()):
             return "nothing was tried"
         return f"{', '.join(f'{n} {status}' for status, n in count.items() if n)}; {self.seconds:.0f} s"
 
     def as_json(self) -> dict[str, Any]:
-        """All of it in JSON types; a number that is not finite is text, such as ``"nan"``."""
+        """Return the report in JSON types.
+
+        Returns
+        -------
+        dict
+            All of it. A number that is not finite is text, such as ``"nan"``.
+        """
         return {
             "ok": self.ok,
             "seconds": round(self.seconds, 3),

@@ -35,7 +35,7 @@ def check_backend(
     progress: Callable[[str], None] = lambda line: None,
     emulated: bool = False,
 ) -> Report:
-    """Whether a backend works on this machine: what ``deltaprop doctor`` prints.
+    """Find out whether a backend works on this machine: what ``deltaprop doctor`` prints.
 
     Every operation and every way of training is tried on small networks of odd sizes and compared: on a device with
     NumPy in float64, on the CPU with backpropagation written out sample by sample. Each stage is a process of its own,

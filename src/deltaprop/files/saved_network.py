@@ -79,7 +79,9 @@ class SavedNetwork(NetworkState):
             Flatten are passed over. Where it ends with a Linear, the output activation is the identity.
         loss : str or (cost, gradient), optional
             To train on with; by default the one whose link the output activation is, else "squared_error".
-        backend, seed
+        backend : str or Backend, default "auto"
+            As of `Network`.
+        seed : int, default 0
             As of `Network`.
 
         Returns
@@ -193,7 +195,13 @@ class SavedNetwork(NetworkState):
         return {"network": self.configuration, "epochs_trained": int(self.epochs_trained)}
 
     def file_tensors(self) -> Tensors:
-        """Return the tensors that `save` writes: ``weights.0``, ``biases.0`` and so on."""
+        """Return the tensors that `save` writes.
+
+        Returns
+        -------
+        dict of str to array
+            The arrays ``weights.0``, ``biases.0`` and so on, on the host.
+        """
         return self.by_layer()
 
     @classmethod
@@ -201,6 +209,22 @@ class SavedNetwork(NetworkState):
         cls, path: str | os.PathLike[str], content: NetworkContent, tensors: Tensors, backend: str | Backend = "auto"
     ) -> Self:
         """Make the network that the content of a file describes; `network_content` has checked it.
+
+        Parameters
+        ----------
+        path : path
+            The file, for messages.
+        content : NetworkContent
+            Its configuration, and how long the network has been trained.
+        tensors : dict of str to array
+            Its ``weights.0``, ``biases.0`` and so on.
+        backend : str or Backend, default "auto"
+            As of `Network`.
+
+        Returns
+        -------
+        Network
+            With this configuration and these parameters.
 
         Raises
         ------

@@ -14,7 +14,7 @@ from deltaprop.reports.history import History
 class EpochEnd:
     """What a callback is told after every epoch of `fit`, and after every iteration of `fit_full_batch`.
 
-    Attributes
+    Parameters
     ----------
     network : NetworkState
         The network being trained; reading it changes nothing.

@@ -26,12 +26,12 @@ LEAST_ROWS, MOST_ROWS, LAYER_ENTRIES = 256, 2048, 50_000
 class ForwardPass:
     """The quantities of a forward pass; rows are samples.
 
-    Attributes
+    Parameters
     ----------
     z : list of array
-        z^(2) … z^(L), (m, s_l).
+        The inputs z^(2) … z^(L) of the activations, (m, s_l).
     a : list of array
-        a^(1) … a^(L), (m, s_l); ``a[0]`` is X and ``a[l + 1]`` is g(``z[l]``).
+        The outputs a^(1) … a^(L) of the layers, (m, s_l); ``a[0]`` is X and ``a[l + 1]`` is g(``z[l]``).
     """
 
     z: list[Array]

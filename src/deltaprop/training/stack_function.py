@@ -93,8 +93,8 @@ class StackFunction(StackState):
             As of `forward`.
         Y : array_like
             Targets as of `Network.cost`, for all members, or one such array for each, with X or without.
-        l2 : float or sequence of float
-            λ, one for all members or one each.
+        l2 : float or sequence of float, default 0.0
+            The factor λ of the penalty, one for all members or one each.
         l2_scaling : {"per_sample", "absolute"}
             As of `Network.cost`.
         reduction : {"mean", "sum"}
@@ -133,7 +133,17 @@ class StackFunction(StackState):
 
         Parameters
         ----------
-        X, Y, l2, l2_scaling, reduction, sample_weight
+        X : array_like, (m, s_1), or (K, m, s_1)
+            As of `cost`.
+        Y : array_like
+            As of `cost`.
+        l2 : float or sequence of float, default 0.0
+            As of `cost`.
+        l2_scaling : {"per_sample", "absolute"}
+            As of `cost`.
+        reduction : {"mean", "sum"}
+            As of `cost`.
+        sample_weight : array_like, (m,), or (K, m), optional
             As of `cost`.
 
         Returns
@@ -161,7 +171,9 @@ class StackFunction(StackState):
 
         Parameters
         ----------
-        X, Y
+        X : array_like, (m, s_1), or (K, m, s_1)
+            As of `cost`.
+        Y : array_like
             As of `cost`.
 
         Returns
@@ -256,10 +268,20 @@ class StackFunction(StackState):
 
         Parameters
         ----------
-        X, Y, l2, l2_scaling, reduction, sample_weight
+        X : array_like, (m, s_1), or (K, m, s_1)
+            As of `cost`.
+        Y : array_like
             As of `cost`.
         v : array_like, (n,), or (K, n)
             A vector in the order of the parameters, for all members or for each.
+        l2 : float or sequence of float, default 0.0
+            As of `cost`.
+        l2_scaling : {"per_sample", "absolute"}
+            As of `cost`.
+        reduction : {"mean", "sum"}
+            As of `cost`.
+        sample_weight : array_like, (m,), or (K, m), optional
+            As of `cost`.
 
         Returns
         -------
