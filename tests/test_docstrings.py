@@ -1,0 +1,85 @@
+"""Docstrings of all public names, their methods and what they return pass numpydoc's validation."""
+
+import inspect
+
+import pytest
+from conftest import require
+
+import deltaprop as dp
+from deltaprop.derivation.parameters import Parameters
+from deltaprop.doctor.report import Check, Report, Stage
+from deltaprop.errors import ScheduleError
+from deltaprop.lecture.accumulation import Accumulation
+from deltaprop.lecture.explanation import Explanation
+from deltaprop.lecture.gradient_check import GradientCheck, LayerCheck
+from deltaprop.training.callbacks import EpochEnd
+from deltaprop.training.evaluation import ForwardPass
+
+PUBLIC = {f"deltaprop.{name}": getattr(dp, name) for name in dp.__all__ if name != "__version__"}
+#: Classes without a name at the top that public functions return or raise, or pass to callbacks.
+RETURNED = (
+    Accumulation,
+    Check,
+    EpochEnd,
+    Explanation,
+    ForwardPass,
+    GradientCheck,
+    LayerCheck,
+    Parameters,
+    Report,
+    ScheduleError,
+    Stage,
+)
+OBJECTS = PUBLIC | {f"{cls.__module__}.{cls.__qualname__}": cls for cls in RETURNED}
+CLASSES = {path: each for path, each in OBJECTS.items() if inspect.isclass(each)}
+#: The rules that scikit-learn's own test of docstrings leaves out: where quotes stand, a name before a return's type.
+IGNORED = {"GL01", "GL02", "RT02"}
+#: An extended summary, a See Also section, examples: not every function needs them.
+OPTIONAL = {"ES01", "SA01", "EX01"}
+
+
+def methods(cls):
+    """Names of the public methods and properties that are defined in this package."""
+    for name, member in inspect.getmembers_static(cls):
+        function = getattr(member, "fget", None) or getattr(member, "fn", None) or getattr(member, "__func__", member)
+        if not name.startswith("_") and (getattr(function, "__module__", None) or "").startswith("deltaprop."):
+            yield name
+
+
+PATHS = [*OBJECTS, *(f"{path}.{name}" for path, cls in CLASSES.items() for name in methods(cls))]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_docstring_is_valid(path):
+    require("numpydoc")
+    from numpydoc.validate import validate
+
+    assert [error for error in validate(path)["errors"] if error[0] not in IGNORED | OPTIONAL] == []
+
+
+@pytest.mark.parametrize("path", CLASSES)
+def test_every_attribute_has_an_entry_of_its_own(path):
+    require("numpydoc")
+    from numpydoc.docscrape import NumpyDocString
+
+    for each in NumpyDocString(inspect.getdoc(CLASSES[path]))["Attributes"]:
+        assert each.name.isidentifier()
+        assert each.type
+        assert each.desc
+
+
+def test_every_name_is_looked_at():
+    assert len(PUBLIC) >= 25
+    assert len(PATHS) >= 160
+    found = {path.rpartition("deltaprop.")[2] for path in PATHS}
+    assert found >= {"sigmoid", "check_gradient", "get_backend", "SGD", "StepDecay", "History.plot", "DivergenceError"}
+    for name in ("fit", "fit_full_batch", "cost_and_gradient", "hvp", "copy", "by_layer", "weights", "thetas", "save"):
+        assert found >= {f"Network.{name}", f"NetworkStack.{name}"}
+    for estimator in ("MLPClassifier", "MLPRegressor"):
+        common = ("fit", "partial_fit", "predict", "score", "transform", "input_gradient", "network_", "to_sklearn")
+        assert found >= {f"{estimator}.{name}" for name in (*common, "from_sklearn")}
+    assert found >= {"MLPClassifier.predict_proba", "MLPClassifier.predict_log_proba"}
+    assert found >= {"SweepCV.fit", "SweepCV.fit_transform", "SweepCV.plot"}
+    assert found >= {"EnsembleClassifier.predict_proba", "EnsembleRegressor.fit", "EnsembleRegressor.estimators_"}
+    assert found >= {"lecture.gradient_check.GradientCheck.worst", "training.callbacks.EpochEnd"}
+    assert found >= {"training.evaluation.ForwardPass", "derivation.parameters.Parameters.on"}
