@@ -406,7 +406,7 @@ def test_wherever_the_folder_is_said_to_be(case, setting, tmp_path):
     if value is not None:
         setting["DELTAPROP_CACHE_DIR"] = value
     # From elsewhere, once the first library is compiled.
-    move = "import fuzz; from deltaprop.backends import native_library as n; n.library(np.dtype('f4')); os.chdir('/')"
+    move = "import fuzz; from deltaprop.backends.native import library as n; n.library(np.dtype('f4')); os.chdir('/')"
     assert fit(setting, prepare=move, cwd=tmp_path / "work")["warnings"] == []
     setting["DELTAPROP_CACHE_DIR"] = str(tmp_path / place)
     assert len(cached(setting)) == 2
