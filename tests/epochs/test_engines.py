@@ -28,6 +28,13 @@ class Unnamed(NumpyBackend):
 
 
 @pytest.fixture
+def no_ways(monkeypatch):
+    """Tables that know no backend."""
+    for table in (engines.EPOCHS, engines.MEMBERS_EPOCHS):
+        monkeypatch.delitem(table, "numpy")
+
+
+@pytest.fixture
 def data(rng):
     return rng.standard_normal((20, 6)), rng.integers(0, 3, 20)
 
@@ -47,7 +54,7 @@ def textbook(net, X, y):
 HOW = {"optimizer": dp.Adam(0.05), "batch_size": BATCH, "epochs": EPOCHS, "l2": 0.1}
 
 
-def test_a_backend_without_ways_of_its_own_takes_steps(data):
+def test_a_backend_without_ways_of_its_own_takes_steps(data, no_ways):
     X, y = data
     net = network(Unnamed())
     assert Trainer(net, X, np.eye(3)[y], dp.SGD(), Objective(), BATCH, shuffled=True).whole_epoch is None
@@ -57,7 +64,7 @@ def test_a_backend_without_ways_of_its_own_takes_steps(data):
     assert history.cost == pytest.approx(costs, rel=1e-12)
 
 
-def test_members_are_then_trained_one_after_the_other(data):
+def test_members_are_then_trained_one_after_the_other(data, no_ways):
     X, y = data
     backend = Unnamed()
     stack = dp.NetworkStack(2, SIZES, loss="categorical_cross_entropy", backend=backend, seeds=[4, 9])
@@ -69,6 +76,16 @@ def test_members_are_then_trained_one_after_the_other(data):
         assert relative(net.parameters, parameters) < 1e-12
         assert history.cost == pytest.approx(costs, rel=1e-12)
         assert net.epochs_trained == EPOCHS
+
+
+def test_a_backend_has_the_ways_of_the_one_it_derives_from(data):
+    X, y = data
+    ways = [
+        type(Trainer(network(backend), X, np.eye(3)[y], dp.SGD(), Objective(), BATCH, shuffled=True).whole_epoch)
+        for backend in (Unnamed(), NumpyBackend())
+    ]
+    assert ways[0] is ways[1]
+    assert ways[0] is not type(None)
 
 
 def test_ways_that_a_backend_is_given_are_asked_in_their_order(data, monkeypatch):

@@ -221,3 +221,26 @@ def test_the_limit_of_epochs_is_warned_of_where_the_caller_stands(table):
             regressor(solver=solver, max_iter=2).fit(*table)
         assert [warning.category for warning in caught] == [ConvergenceWarning]
         assert caught[0].filename == __file__
+
+
+def test_a_callback_may_change_when_training_ends(table):
+    def change(event):
+        if event.epoch == 3:
+            mlp.set_params(tol=10.0, n_iter_no_change=1)
+
+    mlp = regressor(max_iter=30, tol=0.0, n_iter_no_change=30, callbacks=[change])
+    assert mlp.fit(*table).n_iter_ == 5  # two epochs that do not improve by 10
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_a_warning_that_is_an_error_leaves_what_was_fitted(table, solver):
+    X, y = table
+    mlp = regressor(solver=solver, max_iter=5, warm_start=True).fit(X, y)
+    assert mlp.n_iter_ == 5
+    mlp.set_params(batch_size=10**6, max_iter=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="clipped" if solver == "adam" else "lbfgs failed to converge"):
+            mlp.fit(X, y)
+    assert mlp.n_iter_ == (5 if solver == "adam" else 3)
+    assert np.isfinite(mlp.loss_)

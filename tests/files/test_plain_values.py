@@ -106,7 +106,7 @@ def cycle():
         (dp.SGD(np.float32(0.5), momentum=np.float64(0.25)), {"kind": "SGD", "learning_rate": 0.5, "momentum": 0.25, "nesterov": False}),
         (dp.StepDecay(np.float32(0.5)), {"kind": "StepDecay", "initial": 0.5, "factor": 0.5, "every": 10}),
         (math.sqrt, "math.sqrt"),
-        (dp.sigmoid, "deltaprop.derivation.activations.sigmoid"),
+        (dp.sigmoid, "sigmoid"),
         (Schedule, f"{__name__}.Schedule"),
     ],
 )  # fmt: skip

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import deltaprop as dp
-from deltaprop.files.model_file import read_model
+from deltaprop.files.model_file import read_model, write_model
 
 
 @pytest.fixture
@@ -34,6 +34,21 @@ def test_functions_are_compared_by_name_and_code(data, tmp_path):
         network(**options | {"loss": (squared, rising)}).fit(X, Y, **how, resume=True)
     with pytest.raises(ValueError, match="a pair of functions, and a file holds no code"):
         dp.Network.load(how["checkpoint"])
+
+
+def test_functions_of_the_package_may_have_moved(data, tmp_path):
+    """Earlier versions wrote the module before their names."""
+    path, how = tmp_path / "run.safetensors", {"validation": data, "metrics": ["accuracy"]}
+    network().fit(*data, epochs=2, checkpoint=path, **how)
+    content, tensors = read_model(path)
+    metrics = content["training"]["configuration"]["plan"]["metrics"]
+    assert metrics == {"accuracy": "accuracy"}
+    metrics["accuracy"] = "deltaprop.metrics.accuracy"
+    write_model(path, content, tensors)
+    resumed, alone = network(), network()
+    resumed.fit(*data, epochs=4, checkpoint=path, resume=True, **how)
+    alone.fit(*data, epochs=4, **how)
+    assert np.array_equal(resumed.parameters, alone.parameters)
 
 
 ALIKE = [

@@ -63,8 +63,13 @@ class ComposedBackend(Backend):
     # -- formulas -----------------------------------------------------------------------------------------------
 
     def _apply(self, formula: Formula, *arguments: Any) -> None:
-        """Call a formula on arrays of this library, and on numbers."""
-        formula(*(UfuncArray(x, self) if self.owns(x) else x for x in arguments))
+        """Call a formula on arrays of this library, tuples of them, and numbers."""
+        formula(*map(self._as_ufunc_array, arguments))
+
+    def _as_ufunc_array(self, x: Any) -> Any:
+        if isinstance(x, tuple):
+            return tuple(map(self._as_ufunc_array, x))
+        return UfuncArray(x, self) if self.owns(x) else x
 
     def _blockwise(self, formula: Formula, z: Array, out: Array) -> None:
         """Write formula(z) into `out`."""
@@ -174,11 +179,8 @@ class ComposedBackend(Backend):
         shape, dtype = Z.shape, Z.dtype
         costs, spare = self._scratch(0, shape, dtype), self._scratch(1, shape, dtype)
         row, other = (self._scratch(slot, (*shape[:-1], 1), dtype) for slot in (2, 3))
-
-        def cost(z: Any, a: Any, y: Any, out: Any, spare: Any, mask: Any, row: Any, other: Any) -> None:
-            LOSSES[loss].cost(z, a, y, out, spare, mask, (row, other))
-
-        self._apply(cost, Z, A, Y, costs, spare, self._scratch(0, shape, BOOL), row, other)
+        mask = self._scratch(0, shape, BOOL)
+        self._apply(LOSSES[loss].cost, Z, A, Y, costs, spare, mask, (row, other))
         return costs
 
     def add_cost(

@@ -25,7 +25,8 @@ LearningRate: TypeAlias = float | Callable[[int, History], float]
 class Optimizer(ABC):
     """An update rule: base class of `SGD`, `Adam` and `AdamW`, and of your own rules.
 
-    A rule defines `init` and `apply`. It overrides `rates` as well if its numbers differ from step to step.
+    A rule defines `init` and `apply`. It overrides `rates` as well if its numbers differ from step to step. Rules are
+    frozen data classes: one with constants of its own is declared with ``@dataclass(frozen=True)``.
 
     Parameters
     ----------

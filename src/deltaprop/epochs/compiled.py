@@ -102,7 +102,6 @@ class CompiledEpoch(WholeEpoch):
         """Train in one call, without sample weights and penalty; the optimizer is as the last good epoch left it."""
         parameters = self.network.parameters
         before = Remembered(self.network.backend, self.state, parameters=parameters)
-        terms = terms[: self.task.batches]
         costs, good = self._epochs(orders, terms, learning_rate, count), count
         if not (np.isfinite(costs).all() and self.network.backend.all_finite(parameters)):
             good = 0

@@ -1,17 +1,19 @@
 """Which ways of training there are on which backend: the tables from which trainers choose.
 
-On a backend that no table names, one network is trained step by step, and several one after the other.
+On a backend that no table knows, one network is trained step by step, and several one after the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
+from deltaprop.backends import Backend
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.members import MembersEpoch, MembersTask
 from deltaprop.epochs.task import Task, WholeEpoch
 
+T = TypeVar("T")
 Ways: TypeAlias = tuple[type[WholeEpoch], ...]
 WaysOfMembers: TypeAlias = tuple[type[MembersEpoch], ...]
 
@@ -45,16 +47,15 @@ def _members_on_cuda() -> WaysOfMembers:
     return (ResidentMembers,)
 
 
-#: By the name of a backend, its ways of training one network, the fastest first.
+#: By the name of a backend's class, its ways of training one network, the fastest first; subclasses have them too.
 EPOCHS: dict[str, Callable[[], Ways]] = {"numpy": _on_numpy, "cupy": _on_cuda}
-#: By the name of a backend, its ways of training the members of a stack together, the fastest first.
+#: The same for the members of a stack together.
 MEMBERS_EPOCHS: dict[str, Callable[[], WaysOfMembers]] = {"numpy": _members_on_numpy, "cupy": _members_on_cuda}
 
 
 def find_epoch(task: Task) -> WholeEpoch | None:
     """Make the fastest way of doing `task` in few calls; None if there is none on its backend."""
-    ways = EPOCHS.get(task.network.backend.name)
-    for way in ways() if ways is not None else ():
+    for way in _ways(EPOCHS, task.network.backend):
         epoch = way.find(task)
         if epoch is not None:
             return epoch
@@ -66,9 +67,15 @@ def find_members_epoch(task: MembersTask, networks: Sequence[NetworkState] | Non
 
     `networks` are the members as networks, if they are at hand.
     """
-    ways = MEMBERS_EPOCHS.get(task.network.backend.name)
-    for way in ways() if ways is not None else ():
+    for way in _ways(MEMBERS_EPOCHS, task.network.backend):
         epoch = way.find(task, networks)
         if epoch is not None:
             return epoch
     return None
+
+
+def _ways(table: dict[str, Callable[[], tuple[T, ...]]], backend: Backend) -> tuple[T, ...]:
+    """Look a backend up by its name, or by the name of the class that it derives from."""
+    names = (vars(kind).get("name") for kind in type(backend).__mro__)
+    found = next((table[name] for name in names if name in table), None)
+    return found() if found is not None else ()

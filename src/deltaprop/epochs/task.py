@@ -204,7 +204,8 @@ class WholeEpoch(ABC):
         Parameters
         ----------
         orders, weights : array, (count, m), or None
-        terms : array, (count · batches, 3)
+        terms : array, (count · batches, 3), or (batches, 3)
+            Of all minibatches, or of one epoch if they are the same in each.
         learning_rate : float
         count : int
 

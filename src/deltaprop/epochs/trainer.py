@@ -98,7 +98,7 @@ class Trainer:
         self.knows_squares = False
         self.whole_epoch: WholeEpoch | None = None
         self.chunked: ChunkedEpoch | None = None
-        self._same_terms: dict[int, Terms] = {}
+        self._same_terms: Terms | None = None
         feed = self._feed()
         if feed is not None:
             self.chunked = ChunkedEpoch(feed, batch_size, lambda X, Y: ChunkTrainer(self, X, Y).minibatches)
@@ -232,13 +232,12 @@ class Trainer:
 
     def terms_of(self, given: Pass) -> Terms:
         """Return `terms` of every minibatch of an epoch: without sample weights, the same object for every epoch."""
-        return self._unweighted_terms(1) if given.weights is None else self._terms_of(given.sums)
+        return self._unweighted_terms() if given.weights is None else self._terms_of(given.sums)
 
-    def _unweighted_terms(self, epochs: int) -> Terms:
-        """Return the terms of all minibatches of so many epochs, one after the other."""
-        if epochs not in self._same_terms:
-            self._same_terms[epochs] = np.tile(self._terms_of(self.sizes), (epochs, 1))
-        return self._same_terms[epochs]
+    def _unweighted_terms(self) -> Terms:
+        if self._same_terms is None:
+            self._same_terms = self._terms_of(self.sizes)
+        return self._same_terms
 
     def _terms_of(self, sums: Sequence[float]) -> Terms:
         """Return `terms` of minibatches whose weights sum to so much."""
@@ -283,7 +282,7 @@ class Trainer:
         """
         count = len(orders)
         if self.host_weight is None:
-            weights, terms = None, self._unweighted_terms(count)
+            weights, terms = None, self._unweighted_terms()
         else:
             drawn = [self.weights_of(order) for order in orders]
             in_order = np.concatenate([own for own, _ in drawn if own is not None])

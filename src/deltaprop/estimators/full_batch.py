@@ -26,7 +26,7 @@ Vector: TypeAlias = np.ndarray[Any, Any]
 ENDED_BY_CALLBACK = 99
 
 
-def train(mlp: Hyperparameters, training: Training, held_out: HeldOut | None) -> tuple[int, float]:
+def train(mlp: Hyperparameters, training: Training, held_out: HeldOut | None) -> tuple[OptimizeResult, int, float]:
     """Run scipy's L-BFGS-B until no entry of the gradient exceeds `tol`, or a limit is reached.
 
     Parameters
@@ -38,6 +38,8 @@ def train(mlp: Hyperparameters, training: Training, held_out: HeldOut | None) ->
 
     Returns
     -------
+    result : OptimizeResult
+        What scipy says; see `warn_unless_converged`.
     n_iter : int
         How many iterations were done.
     loss : float
@@ -79,9 +81,7 @@ def train(mlp: Hyperparameters, training: Training, held_out: HeldOut | None) ->
         if training.outputs_averaged > 1:  # then the number minimised is not the one reported
             total = data_cost(network, training.X, training.Y, sample_weight=training.sample_weight)
             loss = derivatives.objective.total(network, total, derivatives.m) + constant
-    if result.status not in (0, ENDED_BY_CALLBACK):
-        _warn(result, n_iter, mlp.max_iter)
-    return n_iter, loss
+    return result, n_iter, loss
 
 
 def _cost_and_gradient(
@@ -100,7 +100,10 @@ def _cost_and_gradient(
     return cost_and_gradient
 
 
-def _warn(result: OptimizeResult, n_iter: int, max_iter: int) -> None:
+def warn_unless_converged(result: OptimizeResult, n_iter: int, max_iter: int) -> None:
+    """Say that L-BFGS has not converged, and what may help."""
+    if result.status in (0, ENDED_BY_CALLBACK):
+        return
     advice = f"\n\nIncrease the number of iterations (max_iter={max_iter})." if result.nit >= max_iter else ""
     warnings.warn(
         f"lbfgs failed to converge after {n_iter} iteration(s) (status={result.status}):\n{result.message}"

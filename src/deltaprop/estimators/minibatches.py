@@ -104,7 +104,7 @@ class MinibatchFit:
                         )
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=callers_level())
-        if mlp.early_stopping:
+        if records.stopping.early_stopping:
             self._restore_best()
 
     def _epoch(self, progress: Progress) -> bool:
@@ -117,10 +117,11 @@ class MinibatchFit:
         if self.held_out is not None:
             self.publish()
             self.held_out.record(self.network, history)
-        if self.mlp.early_stopping:
+        stopping = records.stopping
+        stopping.tol, stopping.n_iter_no_change = self.mlp.tol, self.mlp.n_iter_no_change  # a callback may set them
+        if stopping.early_stopping:
             self._watch_score()
         else:
-            stopping = records.stopping
             stopping.count(stopping.by_loss(records.loss, self.training.watched(cost) + decay))
         progress.epoch(history)
         rule.epoch_ended(records.t)
@@ -165,7 +166,7 @@ class MinibatchFit:
     def _slow_down(self) -> bool:
         """Go on with a smaller learning rate if there is one; print and return the decision."""
         mlp, rule = self.mlp, self.rule
-        watched = "Validation score" if mlp.early_stopping else "Training loss"
+        watched = "Validation score" if self.records.stopping.early_stopping else "Training loss"
         what = f"{watched} did not improve more than tol={mlp.tol:f} for {mlp.n_iter_no_change} consecutive epochs."
         rate, goes_on = self.records.stopping.slow_down(rule.learning_rate)
         if goes_on:

@@ -149,7 +149,8 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
     def _train_by_full_batch(self, training: Training, held_out: HeldOut | None) -> None:
         if held_out is not None:
             self.validation_scores_, self.validation_loss_curve_ = held_out.scores, held_out.costs
-        self.n_iter_, self.loss_ = full_batch.train(self, training, held_out)
+        result, self.n_iter_, self.loss_ = full_batch.train(self, training, held_out)
+        full_batch.warn_unless_converged(result, self.n_iter_, self.max_iter)
 
     def _train_by_minibatches(self, training: Training, held_out: HeldOut | None, *, incremental: bool) -> None:
         """Train, and keep the records as attributes, also if training ends by an exception."""
@@ -158,8 +159,9 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
         def publish() -> None:
             records.leave_in(self)
 
+        fit = MinibatchFit(self, training, held_out, records, self._random_state, publish, incremental=incremental)
         try:
-            MinibatchFit(self, training, held_out, records, self._random_state, publish, incremental=incremental).run()
+            fit.run()
         finally:
             publish()
 

@@ -55,12 +55,12 @@ class StoppingRule:
 
     def of(self, which: Any) -> StoppingRule:
         """Return the rule of some of many fits, or of one of them."""
-        return StoppingRule(**{each.name: getattr(self, each.name)[which] for each in fields(self)})
+        return StoppingRule(*(getattr(self, name)[which] for name in FIELDS))
 
     def put(self, which: np.ndarray[Any, Any], rule: StoppingRule) -> None:
         """Write the rule of some fits back into the rule of all."""
-        for each in fields(self):
-            getattr(self, each.name)[which] = getattr(rule, each.name)
+        for name in FIELDS:
+            getattr(self, name)[which] = getattr(rule, name)
 
     @property
     def patience(self) -> OfEach:
@@ -103,6 +103,10 @@ class StoppingRule:
         goes_on = np.logical_or(slower, np.logical_not(self.gives_up))
         self.worse_epochs = _choose(slower, 0, self.worse_epochs)
         return _choose(slower, learning_rate / DIVISOR, learning_rate), goes_on
+
+
+#: The names of its fields, in order.
+FIELDS = tuple(each.name for each in fields(StoppingRule))
 
 
 def _lower(best: OfEach, value: OfEach) -> OfEach:

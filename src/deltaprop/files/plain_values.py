@@ -89,7 +89,7 @@ def _function(value: Any, inside: tuple[int, ...]) -> Any:
         of = {} if owner is None or isinstance(owner, (type, ModuleType)) else {"of": _plain(owner, inside)}
         return {"function": _name(value)} | of if of else _name(value)
     if _is_ours(value):
-        return _name(value)
+        return value.__qualname__  # whichever file it stands in
     cells = [_content(cell, inside) for cell in value.__closure__ or ()]
     what = [_code(value.__code__, inside)]
     what += [_plain(own, inside) for own in (value.__defaults__, value.__kwdefaults__, cells)]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -31,6 +32,10 @@ from deltaprop.reports.history import History
 
 if TYPE_CHECKING:
     from deltaprop.files.file_schema import Training
+
+
+#: The module before the name of a function of this package.
+OUR_MODULES = re.compile(r"^deltaprop\.(\w+\.)*(?=\w+$)")
 
 
 @dataclass
@@ -198,7 +203,7 @@ class Checkpoint:
         """Refuse a file of another network, other data or another configuration."""
         here = {"network": self.description} | self.configuration
         for name, ours in here.items():
-            theirs = there.get(name)
+            theirs = _without_modules(there.get(name))
             if ours == theirs:
                 continue
             if isinstance(ours, dict) and isinstance(theirs, dict):
@@ -209,6 +214,15 @@ class Checkpoint:
                 f"checkpoint: {self.path} is of another run: {name} {in_one_line(repr(theirs))} there, "
                 f"{in_one_line(repr(ours))} here"
             )
+
+
+def _without_modules(described: Any) -> Any:
+    """Name functions of this package by their last name, as earlier versions wrote the module before it."""
+    if isinstance(described, dict):
+        return {key: _without_modules(own) for key, own in described.items()}
+    if isinstance(described, list):
+        return [_without_modules(own) for own in described]
+    return OUR_MODULES.sub("", described) if isinstance(described, str) else described
 
 
 def describe_run(
