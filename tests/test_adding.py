@@ -169,18 +169,19 @@ print(json.dumps(result))
 
 def changed(folder, edits):
     """A copy of the sources with these edits, and the path that imports it."""
-    root = Path(dp.__file__).parents[2]
-    skip = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    shutil.copytree(root / "src", folder / "src", ignore=skip)
-    shutil.copytree(Path(str(files("deltaprop.kernels"))), folder / "kernels", ignore=skip)
+    # Where the package is installed, the kernels stand in its folder; in a checkout, beside src/.
+    beside = shutil.ignore_patterns("__pycache__", "kernels", "benches")
+    shutil.copytree(Path(dp.__file__).parent, folder / "src" / "deltaprop", ignore=beside)
+    shutil.copytree(
+        Path(str(files("deltaprop.kernels"))), folder / "kernels", ignore=shutil.ignore_patterns("__pycache__")
+    )
     for name, insertions in edits.items():
         text = (folder / name).read_text()
         for before, new in insertions.items():
             assert text.count(before) == 1, (name, before)
             text = text.replace(before, new + before)
         (folder / name).write_text(text)
-    if not (folder / "src/deltaprop/kernels").exists():
-        (folder / "src/deltaprop/kernels").symlink_to("../../kernels", target_is_directory=True)
+    (folder / "src/deltaprop/kernels").symlink_to("../../kernels", target_is_directory=True)
     return folder / "src"
 
 
