@@ -7,10 +7,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SOURCES = sorted((ROOT / "src").rglob("*.py"))
+KERNELS = [path for path in sorted((ROOT / "kernels").rglob("*.*")) if path.suffix in (".cu", ".cuh", ".cpp", ".h")]
+SOURCES = [*sorted((ROOT / "src").rglob("*.py")), *KERNELS]
 #: Phrases that stand for a thing without naming it. Their words may stand on two lines, also of a comment.
 PHRASES = ("that of", "of which", "none but", "what is handed")
-BETWEEN_WORDS = r"(?:\s|#:?|>)+"
+BETWEEN_WORDS = r"(?:\s|#:?|//|>)+"
 PATTERN = re.compile("|".join(rf"\b{phrase.replace(' ', BETWEEN_WORDS)}\b" for phrase in PHRASES), re.IGNORECASE)
 
 
@@ -28,4 +29,4 @@ def test_a_file_names_what_it_speaks_of(path):
 
 def test_every_file_is_looked_at():
     assert len(PAGES) > 10
-    assert {"network.py", "stack.py", "state.py"} <= {path.name for path in SOURCES}
+    assert {"network.py", "stack.py", "state.py", "epoch.cpp", "resident.cu"} <= {path.name for path in SOURCES}

@@ -49,7 +49,7 @@ template <int BLOCKS, typename T> __device__ inline T* of_block(T* mine, int ran
 __device__ inline unsigned shared_place(const void* x) { return (unsigned)__cvta_generic_to_shared(x); }
 
 // An Arrivals counts the bytes that blocks of the cluster send to the block in whose shared memory it lies: a barrier
-// that costs the blocks no fence. It has phases, each of which ends when as many bytes have come as one thread of that
+// that costs the blocks no fence. It has phases. A phase ends when as many bytes have come as one thread of that
 // block has said it expects; their parities alternate, the first is 0.
 typedef unsigned long long Arrivals;
 

@@ -40,7 +40,7 @@ struct Tiling {
 };
 
 // sum += rows first, first + step ... of x, whose row 0 is at `from` and whose rows are `columns` apart. Some are on
-// their way at a time, also of the last ones, of which there may be fewer.
+// their way at a time, also of the last ones, which may be fewer.
 template <int N, typename T, class F>
 __device__ void add_rows(Pack<real, N>& sum, const T* from, int first, int end, int step, int columns, F convert) {
     constexpr int IN_FLIGHT = N > 2 ? 4 : 8;
@@ -59,7 +59,7 @@ __device__ void add_rows(Pack<real, N>& sum, const T* from, int first, int end, 
     }
 }
 
-// The sum over the block's rows of what each thread holds for its N columns: thread c of the block gets that of column
+// The sum over the block's rows of what each thread holds for its N columns: thread c of the block gets the sum of column
 // c of the lanes' columns, and threads beyond these nothing.
 template <int N> __device__ real down_the_block(Pack<real, N> sum, int log2_lanes) {
     __shared__ real of_warp[8][32 * N + 1];

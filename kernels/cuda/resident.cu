@@ -38,7 +38,7 @@ struct Layer {
     int split, share;                  // whether blocks share its units; units a block owns at most
     int a_stride, w_stride, z_stride;  // entries between rows of a, its input, of W, and of z and delta
     int W, b;                          // a moment of W lies `state` (or twice that) after it
-    int A, Z, delta, parts;            // A not of the first layer, which has X; Z holds g'(z), that of the last layer z
+    int A, Z, delta, parts;            // the first layer has X for A; Z holds g'(z), in the last layer z
     int first_weight, first_bias;      // places in the flat vector
     int units, rows, lanes, slices;    // of z a thread sums for so many units and rows, over 1/(lanes slices) of a row
     int rows_back;                     // rows for which a thread sums 16 bytes of W^T delta

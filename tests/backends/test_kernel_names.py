@@ -84,7 +84,7 @@ def test_rules_of_optimizers(optimizer, name, moments):
 def test_a_name_that_no_kernel_knows():
     with pytest.raises(dp.BackendError, match=r"losses: 'hinge' is not in the table of kernels/shared/loss.cuh; it"):
         number_of("losses", "hinge")
-    with pytest.raises(dp.BackendError, match=r"optimizers: 'lion' .* they are 'sgd', 'momentum', 'nesterov', 'adam'"):
+    with pytest.raises(dp.BackendError, match=r"optimizers: 'lion' .* it has 'sgd', 'momentum', 'nesterov', 'adam'"):
         assert Rule("lion").number
 
 

@@ -10,53 +10,18 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends.kernel_names import check_names
+from deltaprop.backends.kernel_structures import fields_of
 from deltaprop.backends.native.arrays import address
 from deltaprop.backends.native.compiler import native_library
 from deltaprop.errors import BackendError
 
-_I, _D, _P = ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
+_I, _P = ctypes.c_int64, ctypes.c_void_p
 
 
 class Plan(ctypes.Structure):
-    """What an epoch is to do; ``struct Plan`` in ``kernels/cpu/epoch.cpp`` is its twin and explains the fields."""
+    """What an epoch is to do; ``struct Plan`` in ``kernels/cpu/epoch.cpp`` explains the fields."""
 
-    _fields_ = (
-        ("layers", _I),
-        ("sizes", _P),
-        ("activations", _P),
-        ("loss", _I),
-        ("parameters", _P),
-        ("x", _P),
-        ("y", _P),
-        ("weights", _P),
-        ("order", _P),
-        ("weights_stride", _I),
-        ("order_stride", _I),
-        ("samples", _I),
-        ("batch", _I),
-        ("scales", _P),
-        ("penalties", _P),
-        ("decays", _P),
-        ("optimizer", _I),
-        ("first", _P),
-        ("second", _P),
-        ("learning_rates", _P),
-        ("momentum", _D),
-        ("beta_1", _D),
-        ("beta_2", _D),
-        ("epsilon", _D),
-        ("weight_decay", _D),
-        ("steps", _I),
-        ("epochs", _I),
-        ("first_batch", _I),
-        ("last_batch", _I),
-        ("threads", _I),
-        ("scratch", _P),
-        ("cost", _P),
-        ("decay", _P),
-        ("gemm", _P),
-        ("stop", _P),
-    )
+    _fields_ = fields_of("cpu/epoch.cpp", "Plan")
 
 
 #: For each pointer of a plan to an array: its dtype, None for the network's own, and whether the library writes there.

@@ -1,0 +1,74 @@
+"""Structures that Python fills in have the fields, and the places of fields, that the compiler gives them."""
+
+import ctypes
+import subprocess
+from importlib.resources import files
+
+import pytest
+from conftest import missing
+
+import deltaprop as dp
+from deltaprop.backends import kernel_structures
+from deltaprop.backends.cuda.shared_memory_plan import MOST_LAYERS, Layer, Shape
+from deltaprop.backends.kernel_structures import fields_of
+from deltaprop.backends.native.compiler import find_compiler
+from deltaprop.backends.native.library import Plan
+
+OFFSETS = """
+#include "cpu/epoch.cpp"
+#include <cstddef>
+#include <cstdio>
+int main() {{ {} }}
+"""
+
+
+def test_every_field_lies_where_the_compiler_puts_it(tmp_path):
+    compiler = find_compiler()
+    if compiler is None:
+        missing("g++", "no C++ compiler")
+    names = [name for name, _ in Plan._fields_]
+    lines = [f'std::printf("%zu %zu\\n", offsetof(Plan, {name}), sizeof(Plan::{name}));' for name in names]
+    (tmp_path / "offsets.cpp").write_text(OFFSETS.format(" ".join(lines)))
+    command = [*compiler, "-std=c++17", "-O0", "-pthread", f"-I{files('deltaprop.kernels')}", "-Wno-invalid-offsetof"]
+    subprocess.run([*command, str(tmp_path / "offsets.cpp"), "-o", str(tmp_path / "offsets")], check=True)
+    said = subprocess.run([str(tmp_path / "offsets")], check=True, capture_output=True, text=True).stdout.split()
+    fields = [getattr(Plan, name) for name in names]
+    assert list(map(int, said)) == [number for field in fields for number in (field.offset, field.size)]
+    assert len(names) > 30
+
+
+SOURCE = """
+struct Inner {
+    int a, b;  // not; fields
+};
+struct Outer {
+    Inner inner[3];
+    const double *first, *second;  // two
+    const volatile int* stop;
+    integer n;
+};
+"""
+
+
+def test_declarations_of_every_kind(monkeypatch):
+    monkeypatch.setattr(kernel_structures, "read", lambda file: SOURCE)
+    inner = type("Inner", (ctypes.Structure,), {"_fields_": fields_of("x.cu", "Inner")})
+    assert inner._fields_ == [("a", ctypes.c_int), ("b", ctypes.c_int)]
+    assert fields_of("x.cu", "Outer", {"Inner": inner}) == [
+        ("inner", inner * 3),
+        *((name, ctypes.c_void_p) for name in ("first", "second", "stop")),
+        ("n", ctypes.c_longlong),
+    ]
+
+
+def test_what_cannot_be_read_is_named(monkeypatch):
+    monkeypatch.setattr(kernel_structures, "read", lambda file: "struct Plan {\n    float x;\n};")
+    with pytest.raises(dp.BackendError, match=r"kernels/cpu/epoch.cpp: cannot read the field 'float x'"):
+        fields_of("cpu/epoch.cpp", "Plan")
+    with pytest.raises(dp.BackendError, match=r"kernels/cpu/epoch.cpp: expected struct Layer, found none"):
+        fields_of("cpu/epoch.cpp", "Layer")
+
+
+def test_a_shape_has_room_for_some_layers():
+    assert MOST_LAYERS == 8
+    assert Shape().layer._type_ is Layer
