@@ -59,8 +59,8 @@ __device__ void add_rows(Pack<real, N>& sum, const T* from, int first, int end, 
     }
 }
 
-// The sum over the block's rows of what each thread holds for its N columns: thread c of the block gets the sum of column
-// c of the lanes' columns, and threads beyond these nothing.
+// The sum over the block's rows of what each thread holds for its N columns: thread c of the block gets the sum of
+// column c of the lanes' columns, and threads beyond these nothing.
 template <int N> __device__ real down_the_block(Pack<real, N> sum, int log2_lanes) {
     __shared__ real of_warp[8][32 * N + 1];
     const int lanes = 1 << log2_lanes, thread = threadIdx.y * 32 + threadIdx.x;

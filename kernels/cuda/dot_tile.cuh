@@ -5,8 +5,8 @@
 
 #define MOST_WARPS 8
 
-// This warp's share of the sums into `partial`, (R, U), in shared memory; the sums of all warps are to be added up. Rows
-// beyond `rows` and units beyond `units` hold what the last one does. Rows of x are x_columns apart.
+// This warp's share of the sums into `partial`, (R, U), in shared memory; the sums of all warps are added up later.
+// Rows beyond `rows` and units beyond `units` hold what the last one does. Rows of x are x_columns apart.
 template <int R, int U>
 __device__ inline void dot_tile(const storage* x, const real* W, int first_row, int first_unit, int rows, int inputs,
                                 int x_columns, int units, bool packed, real* partial) {

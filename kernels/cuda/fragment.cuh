@@ -22,7 +22,7 @@ template <class F> __device__ inline void by_packing(bool packed, F f) {
     else f(Rows<false>{});
 }
 
-// Four entries that follow one another, where only the first `count` exist. The others are 0 or, where the row is packed
+// Four entries that follow one another, where only the first `count` exist. The others are 0 or, if the row is packed
 // and so read in one access, what fills it up: a finite number, which goes into no result.
 template <bool PACKED, typename T>
 __device__ inline void load_four(Rows<PACKED>, const T* from, int count, real (&to)[4]) {

@@ -1,6 +1,6 @@
 // The weight gradient: out = sum over the samples of delta^(l+1) (a^(l))^T, or keep * out + that, in one launch, where
-// the product is small; and with it the bias gradient, the same sum of delta, and what the samples cost, for both of
-// which nothing waits before the next step.
+// the product is small; and with it the bias gradient, the same sum of delta, and what the samples cost: nothing
+// waits for these two before the next step.
 //   delta : (rows, units)   a : (rows, inputs)   out : (units, inputs)
 // Rows of delta are delta_columns apart, rows of a a_columns: they may be filled up, see padding.py.
 //   sums : (units,) or null; bias_keep times what they held is added   row_cost : (rows,) or null
