@@ -203,7 +203,7 @@ class Checkpoint:
         """Refuse a file of another network, other data or another configuration."""
         here = {"network": self.description} | self.configuration
         for name, ours in here.items():
-            theirs = _without_modules(there.get(name))
+            theirs = _without_modules(there.get(name), ours)
             if ours == theirs:
                 continue
             if isinstance(ours, dict) and isinstance(theirs, dict):
@@ -216,13 +216,16 @@ class Checkpoint:
             )
 
 
-def _without_modules(described: Any) -> Any:
-    """Name functions of this package by their last name, as earlier versions wrote the module before it."""
-    if isinstance(described, dict):
-        return {key: _without_modules(own) for key, own in described.items()}
-    if isinstance(described, list):
-        return [_without_modules(own) for own in described]
-    return OUR_MODULES.sub("", described) if isinstance(described, str) else described
+def _without_modules(theirs: Any, ours: Any) -> Any:
+    """Name functions of this package by their last name, as earlier versions wrote the module before it.
+
+    `theirs` comes from a file, which may nest as deep as it likes; it is followed only as far as `ours` goes.
+    """
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        return {key: _without_modules(own, ours.get(key)) for key, own in theirs.items()}
+    if isinstance(theirs, list) and isinstance(ours, list) and len(theirs) == len(ours):
+        return [_without_modules(*pair) for pair in zip(theirs, ours, strict=True)]
+    return OUR_MODULES.sub("", theirs) if isinstance(theirs, str) else theirs
 
 
 def describe_run(
