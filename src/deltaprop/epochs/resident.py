@@ -127,7 +127,6 @@ class ResidentEpoch(WholeEpoch):
     def __init__(self, task: Task) -> None:
         network, rule, moments = task.network, rule_of(task.optimizer), moments_of(task.state)
         self.task, self.network, self.table = task, network, StepTable()
-        self._last_repeated: tuple[Terms | None, int, Terms] = (None, 0, np.empty((0, 3)))
         self.launches = Launches(network, task.batch_size, rule, network.parameters, moments, task.X, task.Y)
 
     @property
@@ -164,27 +163,18 @@ class ResidentEpoch(WholeEpoch):
         sums = backend.zeros((3, 1, count), np.float64)
         cost, decay, squares = (sums[i] for i in range(3))
         what = (None if orders is None else orders[None], weights, cost, decay, squares)
-        terms = terms if len(terms) == count * self.task.batches else self._repeated(terms, count)
         diverged = self._launch(terms, learning_rate, *what, epochs=count, keep_last_good=True)
         when = int(backend.to_numpy(diverged)[0])
         costs, _, squares_of_each = backend.to_numpy(sums)[:, 0]
         return costs, squares_of_each, when - 1 if when else count
 
-    def _repeated(self, terms: Terms, count: int) -> Terms:
-        """Return the terms of one epoch so many times: the same object for the same call, so that tables are kept."""
-        of, times, repeated = self._last_repeated
-        if of is not terms or times != count:
-            repeated = np.tile(terms, (count, 1))
-            self._last_repeated = terms, count, repeated
-        return repeated
-
-    def _launch(self, terms: Terms, learning_rate: float, *arrays: Any, **options: Any) -> Array:
-        """Launch these steps, and count them in the optimizer's state."""
-        state = self.task.state
-        table = self.table(self._make_table, terms, learning_rate, state.get("step", 0))
-        diverged = self.launches(table, *arrays, **options)
+    def _launch(self, terms: Terms, learning_rate: float, *arrays: Any, epochs: int = 1, **options: Any) -> Array:
+        """Launch the steps of so many epochs, and count them in the optimizer's state."""
+        state, steps = self.task.state, epochs * self.task.batches
+        table = self.table(self._make_table, terms, learning_rate, state.get("step", 0), steps // len(terms))
+        diverged = self.launches(table, *arrays, epochs=epochs, **options)
         if "step" in state:
-            state["step"] += len(terms)
+            state["step"] += steps
         return diverged
 
     def _make_table(self, terms: Terms, learning_rate: float, taken: int) -> np.ndarray[Any, Any]:

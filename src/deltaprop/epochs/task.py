@@ -106,10 +106,17 @@ class StepTable:
     """The table of what differs from step to step of an epoch; it is remade only when its numbers change."""
 
     def __init__(self) -> None:
-        self._made_of: tuple[Terms, float, int] | None = None
+        self._made_of: tuple[Terms, float, int, int] | None = None
         self._table: Any = None
 
-    def __call__(self, make: Callable[[Terms, float, int], Any], terms: Terms, learning_rate: float, taken: int) -> Any:
+    def __call__(
+        self,
+        make: Callable[[Terms, float, int], Any],
+        terms: Terms,
+        learning_rate: float,
+        taken: int,
+        times: int = 1,
+    ) -> Any:
         """Return ``make(terms, learning_rate, taken)``, or the last table where it would be the same.
 
         Parameters
@@ -120,10 +127,13 @@ class StepTable:
         learning_rate : float
         taken : int
             Steps before the epoch, if the optimizer counts them.
+        times : int
+            How many epochs with the same terms the table is for.
         """
         last = self._made_of
-        if last is None or last[0] is not terms or last[1:] != (learning_rate, taken):
-            self._made_of, self._table = (terms, learning_rate, taken), make(terms, learning_rate, taken)
+        if last is None or last[0] is not terms or last[1:] != (learning_rate, taken, times):
+            repeated = terms if times == 1 else np.tile(terms, (times, 1))
+            self._made_of, self._table = (terms, learning_rate, taken, times), make(repeated, learning_rate, taken)
         return self._table
 
 
