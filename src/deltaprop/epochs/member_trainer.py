@@ -12,7 +12,7 @@ from deltaprop.derivation.optimizers import moments_of
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.engines import find_members_epoch
 from deltaprop.epochs.members import Member, MembersEpoch, MembersTask, Numbers, Passes
-from deltaprop.epochs.task import RefusedError
+from deltaprop.epochs.task import RefusedError, weigh_samples
 from deltaprop.epochs.trainer import Trainer
 from deltaprop.reports.progress import Silent
 
@@ -174,10 +174,7 @@ class StackTrainer:
     def weights(self, k: int, order: np.ndarray[Any, Any] | None) -> tuple[np.ndarray[Any, Any], Sequence[float]]:
         """How much each sample of member k counts, in the order of the epoch; what each minibatch's weights sum to."""
         member = self.members[k]
-        weights: Any = member.sample_weight
-        weights = weights if order is None else weights[order]
-        sums = np.add.reduceat(weights, range(0, member.samples, member.batch_size), dtype=np.float64).tolist()
-        self.last_weights[k] = member.objective.weights(weights, member.sizes, sums)
+        self.last_weights[k], sums = weigh_samples(member.objective, member.sample_weight, order, member.sizes)
         return self.last_weights[k], sums
 
     def terms(self, k: int, sums: Sequence[float] | None = None) -> np.ndarray[Any, Any]:

@@ -17,14 +17,14 @@ from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.optimizers import rule_of
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import Optimizer
+from deltaprop.epochs.task import minibatch_sizes
 
 #: Which members, and in which order: an array of their numbers.
 Numbers: TypeAlias = np.ndarray[Any, Any]
 
 
-@lru_cache
-def _sizes(samples: int, batch_size: int) -> tuple[int, ...]:
-    return tuple(min(batch_size, samples - start) for start in range(0, samples, batch_size))
+#: Members are often alike.
+_sizes = lru_cache(minibatch_sizes)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from deltaprop.derivation.backprop import Workspace, backward, forward
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.remembered import Remembered
 from deltaprop.epochs.interruption import Abandoned, Interruption, Paused
-from deltaprop.epochs.task import LONG_STEP, Pass, Task, Terms, operations_of
+from deltaprop.epochs.task import LONG_STEP, Pass, Task, Terms, minibatch_sizes, operations_of
 
 
 class Minibatch(NamedTuple):
@@ -50,7 +50,7 @@ class Steps:
 
     def __init__(self, task: Task) -> None:
         self.task, self.network = task, task.network
-        self.sizes = [min(task.batch_size, task.samples - start) for start in range(0, task.samples, task.batch_size)]
+        self.sizes = minibatch_sizes(task.samples, task.batch_size)
         self.keep = [1.0 - p for p in task.dropout]
 
     def make_buffers(self, *, shuffled: bool) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 
 from deltaprop.backends import Array
+from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.optimizers import SGD, rule_of
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import Optimizer
@@ -25,6 +26,23 @@ OPERATIONS_A_CALL = 2e9
 #: Floating-point operations above which a step may be left in its middle, because it takes too long for that. One slow
 #: core takes up to a second for so many; copying the parameters before the step costs nothing beside them.
 LONG_STEP = 1e10
+
+
+def minibatch_sizes(samples: int, batch_size: int) -> tuple[int, ...]:
+    """Return the size of each minibatch of an epoch; the last may be shorter."""
+    return tuple(min(batch_size, samples - start) for start in range(0, samples, batch_size))
+
+
+def weigh_samples(
+    objective: Objective, sample_weight: Any, order: np.ndarray[Any, Any] | None, sizes: Sequence[int]
+) -> tuple[np.ndarray[Any, Any], list[float]]:
+    """Return how much each sample of an epoch counts, in its order, and the sum of the weights of each minibatch.
+
+    sample_weight : (m,), on the host; sizes : of each minibatch.
+    """
+    weights = sample_weight if order is None else sample_weight[order]
+    sums: list[float] = np.add.reduceat(weights, range(0, len(weights), sizes[0]), dtype=np.float64).tolist()
+    return objective.weights(weights, sizes, sums), sums
 
 
 class RefusedError(Exception):

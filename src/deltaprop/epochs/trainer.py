@@ -18,7 +18,7 @@ from deltaprop.epochs.engines import find_epoch
 from deltaprop.epochs.interruption import Interruption, Paused
 from deltaprop.epochs.random_numbers import dropout_stream
 from deltaprop.epochs.steps import Steps
-from deltaprop.epochs.task import Pass, RefusedError, Task, Terms, WholeEpoch
+from deltaprop.epochs.task import Pass, RefusedError, Task, Terms, WholeEpoch, minibatch_sizes, weigh_samples
 from deltaprop.inputs.arrays import HostData
 from deltaprop.inputs.sources import CheckedSource, Parts
 from deltaprop.reports.progress import Progress
@@ -88,7 +88,7 @@ class Trainer:
         self.dropout, self.shuffled = dropout, shuffled
         self.state = optimizer.init(network) if state is None else state
         self.samples = X.shape[0]
-        self.sizes = [min(batch_size, self.samples - start) for start in range(0, self.samples, batch_size)]
+        self.sizes = minibatch_sizes(self.samples, batch_size)
         self.m = total_weight(network, X, sample_weight)
         # What the weights of a minibatch sum to has to be known on the host, and without asking the device for it.
         self.host_weight = None if sample_weight is None else network.backend.to_numpy(sample_weight)
@@ -305,9 +305,7 @@ class Trainer:
         """How much each sample counts, in the order of the epoch, on the host; what each minibatch's weights sum to."""
         if self.host_weight is None:
             return None, self.sizes
-        weights = self.host_weight if order is None else self.host_weight[order]
-        sums = np.add.reduceat(weights, range(0, self.samples, self.batch_size), dtype=np.float64).tolist()
-        self.last_weights = self.objective.weights(weights, self.sizes, sums)
+        self.last_weights, sums = weigh_samples(self.objective, self.host_weight, order, self.sizes)
         return self.last_weights, sums
 
 
