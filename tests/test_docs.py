@@ -54,11 +54,6 @@ def test_the_page_of_a_room_names_every_file_in_it(room):
     assert f"docs/rooms/{room.name}.md" in (ROOT / "CONTRIBUTING.md").read_text()
 
 
-def test_few_names_stand_at_the_top():
-    names = sorted(path.name for path in PACKAGE.iterdir() if path.name not in ("__pycache__", "kernels", "benches"))
-    assert len(names) <= 20, names
-
-
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_the_api_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     """The python blocks, line by line as printed, on data of their shapes."""

@@ -4,10 +4,11 @@ import warnings
 
 import numpy as np
 import pytest
-from cases import HIDDEN, PAIRS, relative, targets_for
-from conftest import backend_or_skip, cuda_on_host
+from cases import HIDDEN, PAIRS, targets_for
+from conftest import backend_or_skip
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from members_alone import alone, assert_equal, host
 
 import deltaprop as dp
 from deltaprop.backends.native.compiler import find_compiler
@@ -57,25 +58,6 @@ def way(request, monkeypatch):
     name = backends[request.param]
     yield backend_or_skip(name) if name == "cuda-on-host" else name
     assert set(used) == {kinds[request.param]}
-
-
-def alone(stack, k, X, Y, **how):
-    """Member k of a stack that is like `stack`, trained by itself, step by step."""
-    configuration = {name: value for name, value in stack.configuration.items() if name not in ("members", "seeds")}
-    net = dp.Network(**configuration, seed=stack.seeds[k], backend="reference")
-    return net, net.fit(X, Y, **how)
-
-
-def host(array):
-    return array if isinstance(array, np.ndarray) else cuda_on_host().to_numpy(array)
-
-
-def assert_equal(stack, k, history, pair):
-    net, expected = pair
-    assert relative(host(stack[k].parameters), net.parameters) < 1e-12
-    assert history.cost == pytest.approx(expected.cost, rel=1e-11)
-    assert history.learning_rate == expected.learning_rate
-    assert stack[k].epochs_trained == net.epochs_trained
 
 
 @pytest.mark.parametrize(("loss", "output"), PAIRS)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from cases import relative
-from conftest import backend_or_skip, cuda_on_host
+from conftest import backend_or_skip
 from host_cuda import counting
+from members_alone import alone, assert_equal, host
 
 import deltaprop as dp
 from deltaprop.backends.cuda.shared_memory import Run
@@ -15,25 +16,6 @@ from deltaprop.epochs import (
 )
 from deltaprop.epochs.member_trainer import StackTrainer
 from deltaprop.epochs.members import Member
-
-
-def alone(stack, k, X, Y, **how):
-    """Member k of a stack that is like `stack`, trained by itself, step by step."""
-    configuration = {name: value for name, value in stack.configuration.items() if name not in ("members", "seeds")}
-    net = dp.Network(**configuration, seed=stack.seeds[k], backend="reference")
-    return net, net.fit(X, Y, **how)
-
-
-def host(array):
-    return array if isinstance(array, np.ndarray) else cuda_on_host().to_numpy(array)
-
-
-def assert_equal(stack, k, history, pair):
-    net, expected = pair
-    assert relative(host(stack[k].parameters), net.parameters) < 1e-12
-    assert history.cost == pytest.approx(expected.cost, rel=1e-11)
-    assert history.learning_rate == expected.learning_rate
-    assert stack[k].epochs_trained == net.epochs_trained
 
 
 def test_networks_in_shared_memory_have_their_own_rates_and_samples(rng):
