@@ -60,6 +60,10 @@ class ComposedBackend(Backend):
     def product(self, A: Array, B: Array, out: Array) -> None:
         """Write A B into `out` : (…, m, n); A : (…, m, k), B : (…, k, n), and one of them may have no member axis."""
 
+    def _input_product(self, A: Array, B: Array, out: Array) -> None:
+        """Compute `product` where an operand may be the input of the network; a backend may take it in other forms."""
+        self.product(A, B, out)
+
     # -- formulas -----------------------------------------------------------------------------------------------
 
     def _apply(self, formula: Formula, *arguments: Any) -> None:
@@ -131,7 +135,7 @@ class ComposedBackend(Backend):
     def affine_activation(
         self, A: Array, W: Array, b: Array, activation: str, Z: Array, out: Array, mask: Array | None = None
     ) -> None:
-        self.product(A, W.swapaxes(-1, -2), Z)
+        self._input_product(A, W.swapaxes(-1, -2), Z)
         # b is spread out over the buffer that a will take: a broadcasting addition would allocate and be no faster.
         out[...] = b[..., None, :]
         Z += out
@@ -215,7 +219,7 @@ class ComposedBackend(Backend):
 
     def weight_gradient(self, delta: Array, A: Array, out: Array, keep: Scalar | None = None) -> None:
         product = out if keep is None else self._second(out)
-        self.product(delta.swapaxes(-1, -2), A, product)
+        self._input_product(delta.swapaxes(-1, -2), A, product)
         if keep is not None:
             out *= keep
             out += product
@@ -264,7 +268,7 @@ class ComposedBackend(Backend):
         else:
             self.product(dA, W.swapaxes(-1, -2), out)
         if dW is not None and db is not None:
-            self.product(A, dW.swapaxes(-1, -2), second)
+            self._input_product(A, dW.swapaxes(-1, -2), second)
             out += second
             second[...] = db[..., None, :]
             out += second
@@ -327,7 +331,7 @@ class ComposedBackend(Backend):
         out += second
 
     def weight_gradient_tangent(self, delta: Array, d_delta: Array, A: Array, dA: Array | None, out: Array) -> None:
-        self.product(d_delta.swapaxes(-1, -2), A, out)
+        self._input_product(d_delta.swapaxes(-1, -2), A, out)
         if dA is not None:
             second = self._second(out)
             self.product(delta.swapaxes(-1, -2), dA, second)

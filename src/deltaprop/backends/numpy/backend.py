@@ -120,6 +120,10 @@ class NumpyBackend(ComposedBackend):
         function.reduce(array, axis=axis, keepdims=True, out=out)
 
     def product(self, A: Array, B: Array, out: Array) -> None:
+        _multiply(A, B, out)
+
+    def _input_product(self, A: Array, B: Array, out: Array) -> None:
+        # The input may be sparse.
         if isinstance(A, np.ndarray) and isinstance(B, np.ndarray):
             _multiply(A, B, out)
         elif isinstance(B, np.ndarray):
