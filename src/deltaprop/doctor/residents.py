@@ -1,4 +1,4 @@
-"""Compiles the kernels of the networks that stages train in shared memory, each of which has a kernel of its own."""
+"""Compiles the kernels of the networks that stages train in shared memory: each network has a kernel of its own."""
 
 from __future__ import annotations
 
