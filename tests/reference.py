@@ -23,7 +23,7 @@ def along(function, points, directions):
 
 @np.vectorize
 def ERF(z):
-    """erf, and for complex z its expansion to first order, which is all that `along` needs."""
+    """erf; for complex z its expansion to first order, which is enough for `along`."""
     x, y = np.real(z), np.imag(z)
     slope = 2 / math.sqrt(math.pi) * math.exp(-(x**2))
     return math.erf(x) + 1j * slope * y if np.iscomplexobj(z) else math.erf(x)
@@ -66,7 +66,9 @@ ACTIVATIONS = {
 
 def sample_cost(loss, h, y):
     """Cost of one sample from its output h and target y."""
-    loss = loss.removeprefix("clipped_")  # no cost of the tests reaches the clip but where they mean to
+    loss = loss.removeprefix(
+        "clipped_"
+    )  # costs in the tests are below the clip, except in the tests of the clip itself
     if loss == "squared_error":
         return 0.5 * sum((h - y) ** 2)
     if loss == "binary_cross_entropy":

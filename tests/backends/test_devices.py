@@ -1,4 +1,4 @@
-"""With several CUDA devices, everything that a network does is done on its own, whichever is current."""
+"""With several CUDA devices, a network does everything on its own device, whichever is current."""
 
 import copy
 import pickle
@@ -17,7 +17,7 @@ from deltaprop.backends import get_backend
 
 
 class TwoDevices(HostCudaBackend):
-    """Notes on which device every array is made and every kernel launched."""
+    """A backend that notes the device of every array and of every launch."""
 
     def __init__(self):
         super().__init__(devices=2)
@@ -50,7 +50,7 @@ def data(rng):
 
 
 def everything(net, X, Y):
-    """Whatever can be asked of a network; by name, so that a failure says which."""
+    """Return everything that a network can be asked, by name, so that a failure says which."""
     return {
         "forward": lambda: net.forward(X),
         "predict": lambda: net.predict(X),

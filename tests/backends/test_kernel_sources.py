@@ -1,4 +1,4 @@
-"""The files under kernels/ as an editor and a reader see them."""
+"""The files under kernels/ have short lines, open in an editor, and include by right paths."""
 
 import shlex
 import subprocess
@@ -26,7 +26,7 @@ def test_lines_have_120_columns(name):
 
 @pytest.mark.parametrize("name", FILES)
 def test_an_editor_opens_it(name):
-    """Each file by itself, with the flags that clangd finds beside the sources, and no others."""
+    """Each file compiles by itself, with just the flags that clangd finds beside the sources."""
     problem = compiler_problem()
     if problem:
         missing("g++", problem)

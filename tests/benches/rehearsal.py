@@ -1,4 +1,4 @@
-"""What the tests of `benches.gpu` share."""
+"""Helpers that the tests of `benches.gpu` share."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The command line, as its users call it: exit status, standard output, one line of complaint."""
+"""The command line, as users call it: exit status, standard output, errors of one line."""
 
 import csv
 import json
@@ -27,7 +27,7 @@ def accuracy(text):
 
 
 def test_train_digits_in_a_process_of_its_own(tmp_path):
-    """The main job: a progress bar, then at least 97 % on the part held out."""
+    """It shows a progress bar, then at least 97 % accuracy on the held-out part."""
     program = Path(sys.executable).with_name("deltaprop")
     result = subprocess.run([program, "train", "digits"], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert accuracy(result.stdout) >= 97.0
@@ -38,7 +38,7 @@ def test_train_digits_in_a_process_of_its_own(tmp_path):
 
 @pytest.fixture
 def table(tmp_path, rng):
-    """Two classes by name, told apart by the first of two features."""
+    """Write a table of two named classes, which the first of two features tells apart."""
     a, b = rng.standard_normal(300), rng.standard_normal(300)
     lines = ["a,b,kind", *(f"{x},{y},{'up' if x > 0 else 'down'}" for x, y in zip(a, b, strict=True))]
     path = tmp_path / "table.csv"
@@ -177,7 +177,7 @@ def test_help(capsys):
 
 
 def test_sweep(table, tmp_path, capsys):
-    """The scores of the estimators by the same folds; the best first; a live table on standard error."""
+    """The scores are those of the estimators in the same folds, best first; a live table is on standard error."""
     output = tmp_path / "sweep.csv"
     options = [
         "--grid",
@@ -237,7 +237,7 @@ def test_a_sweep_that_cannot_be(table, options, message, capsys):
 
 
 def test_a_terminated_training_goes_on(tmp_path):
-    """SIGTERM and SIGINT end it with 143 and 130 and a checkpoint; then the command of before does the rest."""
+    """SIGTERM and SIGINT end it with 143 and 130 and a checkpoint; the same command then does the rest."""
     program = Path(sys.executable).with_name("deltaprop")
     model, checkpoint = tmp_path / "model.safetensors", tmp_path / "run.safetensors"
     command = [program, "train", "digits", "--epochs", "400", "--no-progress", "--dtype", "float64"]

@@ -1,4 +1,4 @@
-"""How a device is described, prepared and asked for by name, and what is done where there is none."""
+"""A device is described, prepared and chosen by name; without one, the report says so."""
 
 import json
 import re
@@ -26,7 +26,7 @@ no_device = examined.no_device
 
 
 def fake_device(products):
-    """As CuPy tells of one."""
+    """Stands for a device as CuPy describes it."""
     runtime = SimpleNamespace(
         getDeviceProperties=lambda number: {"name": b"NVIDIA H200"},
         memGetInfo=lambda: (130 * 2**30, 139 * 2**30),
@@ -57,7 +57,7 @@ def test_the_device_is_described(monkeypatch):
 
 @pytest.mark.parametrize(("mode", "exclusive"), [(0, False), (2, False), (3, True)])
 def test_a_device_for_one_process_at_a_time(monkeypatch, mode, exclusive):
-    """Its compute mode, as the runtime's manual numbers them: default, prohibited, exclusive to a process."""
+    """The compute modes have the numbers of the runtime's manual: default, prohibited, exclusive to a process."""
     runtime = SimpleNamespace(
         cudaDevAttrComputeMode=20,
         getDevice=lambda: 1,
@@ -114,7 +114,7 @@ def test_kernels_compiled_beforehand(tmp_path, monkeypatch, capsys):
     on_device, kernels = fake_device(None), []
     on_device.compile_for = lambda step: step()
     on_device.resident_kernel = lambda dtype, residence: kernels.append((dtype.name, residence.blocks))
-    device.kernel_files(on_device, Record(events.append))  # the stage, on a device of this kind
+    device.kernel_files(on_device, Record(events.append))  # the stage, on a device of this architecture
     assert sorted(kernels) == sorted(2 * [(dtype, blocks) for dtype in ("float64", "float32") for blocks in (1, 2)])
     assert sorted(what.split()[0] for _, what in events) == ["gather-float32", "gather-float64"]
     assert run(["doctor", "--compile", "sm_20"]) == 2

@@ -1,4 +1,4 @@
-"""What `check_backend` finds on the emulated device: every stage passes, and a fault is found."""
+"""`check_backend` passes every stage on the emulated device, and finds faults."""
 
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +26,7 @@ KERNELS = [(name, dtype) for name in kernel_files() for dtype in ("float64", "fl
 
 @pytest.fixture(scope="module")
 def on_host():
-    """The emulated device, its kernels compiled two files at a time."""
+    """The emulated device, whose kernels are compiled two files at a time."""
     if compiler_problem():
         missing("g++", compiler_problem())
     with ThreadPoolExecutor(2) as pool:
@@ -42,7 +42,7 @@ def test_every_stage_on_the_emulated_device(on_host, trial):
 
 
 def test_the_first_of_two_devices(on_host):
-    """Where networks are on the current one by default, what is set for a stage is set for its networks."""
+    """Networks are on the current device by default, so a stage's settings are those of its networks."""
     backend = HostCudaBackend(devices=2).on_device(None)
     assert backend.label == "cupy:0"
     streamed = next(trial for trial in EMULATED if trial.name == "streamed epochs")
@@ -50,7 +50,7 @@ def test_the_first_of_two_devices(on_host):
 
 
 def test_what_is_wrong_on_a_device_is_found(on_host, monkeypatch):
-    """A row too far; a velocity that is forgotten."""
+    """The faults are a row too far, and a velocity that is forgotten."""
     backend = on_host
     gather, update = backend.gather, backend.sgd_update
     wrong = lambda index: backend.asarray(np.roll(backend.to_numpy(index), 1), index.dtype)  # noqa: E731
@@ -75,7 +75,7 @@ def test_a_way_that_is_not_taken_is_no_pass(on_host, monkeypatch):
 
 
 def test_smaller_clusters_where_large_ones_are_refused(monkeypatch):
-    """What is learned is right, and how it was is told."""
+    """Training is right, and the report says that it went another way."""
     if compiler_problem():
         missing("g++", compiler_problem())
     backend, events = HostCudaBackend(), []
@@ -130,7 +130,7 @@ def test_there_is_no_emulation_without_a_checkout(monkeypatch, tmp_path, capsys)
 
 
 def test_every_small_kernel_has_every_tile_tried(on_host, monkeypatch):
-    """Where one of them leaves its result as it was, it is found, and no other is blamed."""
+    """If a kernel does not write its result, the stage blames this kernel and no other."""
     of_backend = type(on_host)._kernel
 
     def kernel(self, file, function, *rest):

@@ -1,4 +1,4 @@
-"""Memory that compiled code is given: what is read-only, of another type or of another shape is never written into."""
+"""Compiled code never writes into memory that is read-only, of another dtype or of another shape."""
 
 import numpy as np
 import pytest
@@ -136,7 +136,7 @@ def test_what_is_read_only_may_be_read():
 
 
 def test_every_pointer_of_a_plan_to_an_array_is_known():
-    """Those beside them are a function and a flag."""
+    """The other pointers are a function and a flag."""
     pointers = {name for name, kind in Plan._fields_ if kind.__name__ == "c_void_p"}
     assert pointers - set(POINTERS) == {"gemm", "stop"}
     assert set(POINTERS) <= pointers

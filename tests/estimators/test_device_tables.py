@@ -1,4 +1,4 @@
-"""Estimators over arrays on a device, and over tables on the host that a device computes with."""
+"""Estimators take arrays on a device, and a device computes with tables on the host."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 
 class Device(HostCudaBackend):
-    """The CUDA backend run on the host; counts what is fetched from the device."""
+    """The emulated device, which counts the copies to the host."""
 
     def __init__(self):
         super().__init__()
@@ -40,7 +40,7 @@ def device():
 
 @pytest.mark.parametrize("scoring", [None, "balanced_accuracy"])
 def test_tables_larger_than_a_device(device, iris, monkeypatch, scoring):
-    """Training, early stopping and predictions go through it chunk by chunk."""
+    """Training, early stopping and predictions use the device chunk by chunk."""
     X, y = iris
     monkeypatch.setattr(device, "room", lambda: 100)
     monkeypatch.setattr(evaluation, "CHUNK_BYTES", 7 * 4 * 8)
@@ -70,7 +70,7 @@ def test_arrays_on_a_device_stay_there(device, iris, table):
     there = device.asarray(X, np.float64)
     expected = classifier(early_stopping=True).fit(X, y)
     fitted = dp.MLPClassifier(hidden_layer_sizes=8, max_iter=15, random_state=0, early_stopping=True).fit(there, y)
-    assert device.fetched < X.nbytes  # a cost an epoch, and the predictions on the validation data
+    assert device.fetched < X.nbytes  # a cost an epoch, and the predictions for the validation data
     assert fitted.network_.backend is device
     assert relative([coef.get() for coef in fitted.coefs_], expected.coefs_) < 1e-12
     assert fitted.validation_scores_ == pytest.approx(expected.validation_scores_)
@@ -121,6 +121,6 @@ def test_tables_on_the_host_are_computed_on_the_device(device, iris):
             assert type(array) is np.ndarray
         assert relative(fitted.coefs_, expected.coefs_) < 1e-12
     with pytest.raises(ValueError, match="read-only"):
-        fitted.coefs_[0][0, 0] = 1.0  # it would not reach the device
+        fitted.coefs_[0][0, 0] = 1.0  # otherwise it would not reach the device
     fitted.coefs_ = [2 * coef for coef in fitted.coefs_]
     assert relative(fitted.predict_proba(X), expected.predict_proba(X)) > 1e-3
