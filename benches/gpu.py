@@ -92,7 +92,7 @@ class Run:
         avoid: dict[str, str] = {}
         while part.resumes and status in ("failed", "stuck") and process.work not in (None, *avoid):
             avoid[str(process.work)] = "took too long" if status == "stuck" else process.why
-            say(f"{part.name}: broke at {process.work} ({avoid[str(process.work)]}), continues without it")
+            say(f"{part.name}: broke off at {process.work} ({avoid[str(process.work)]}), continues without it")
             if time.monotonic() > until - self.least(part):
                 break
             process, status = self.process(part, until, avoid)

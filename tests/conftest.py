@@ -113,7 +113,7 @@ def capturing_device(request):
     """A device that captures matrix products in CUDA graphs."""
     backend = backend_or_skip(request.param)
     if not backend.products.capturable:
-        pytest.skip("a CUDA graph holds matrix products only by nvmath-python, which is not installed")
+        pytest.skip("nvmath-python is not installed, which CUDA graphs need for matrix products")
     return backend
 
 

@@ -1,7 +1,8 @@
 """The lecture's per-sample loop, in plain float64 NumPy: written to be read and to be right, not to be fast.
 
 Column vectors, one sample at a time, formulas as a book prints them (log(a), a(1 − a)): nothing here is shared with
-the library it checks. Every function also takes complex arguments, so that `along` differentiates it to the last digit.
+the library that it checks, not even `deltaprop.doctor.textbook`, whose loop a test compares with this one. Every
+function also takes complex arguments, so that `along` differentiates it to the last digit.
 """
 
 import math

@@ -1,8 +1,8 @@
 """Measures microseconds a step of all contestants in turn, for each precision and case.
 
 A second pass, at the end, has ``torch.compile(mode="max-autotune")``, which takes up to a minute a configuration,
-beside us once more. A contestant that computes something else, by its distance from us in float32, is named and does not
-count.
+beside us once more. A contestant that computes something else, by its distance from us in float32, is named and does
+not count.
 """
 
 import gc

@@ -126,7 +126,7 @@ def test_info(capsys):
     (["train", "digits", "--scale", "zig"], "--scale: expected auto"),
     (["train", "digits", "--test", "1.5"], "--test: expected a share in [0, 1), got 1.5"),
     (["train", "digits", "--epochs", "0"], "epochs: expected a whole number of at least 1, got 0"),
-    (["train", "digits", "--momentum", "0.5"], "--momentum: goes with --optimizer sgd"),
+    (["train", "digits", "--momentum", "0.5"], "--momentum: expected --optimizer sgd with it"),
     (["train", "digits", "--out", "/nowhere/at/all/m"], "cannot write /nowhere/at/all/m: there is no folder"),
     (["train", "digits", "--out", "/"], "cannot write /: it is a folder"),
     (["predict", "nowhere", "digits"], "nowhere"),
@@ -162,7 +162,7 @@ def test_bad_cells_and_labels(table, tmp_path, capsys):
 def test_a_network_without_its_data_is_refused(tmp_path, capsys):
     dp.Network([64, 10]).save(tmp_path / "m")
     assert run(["evaluate", str(tmp_path / "m"), "digits"]) == 2
-    assert "holds a network only" in capsys.readouterr().err
+    assert "got a network without the preparation of its data" in capsys.readouterr().err
 
 
 def test_divergence_is_exit_status_one(capsys):
@@ -260,7 +260,7 @@ def test_a_terminated_training_goes_on(tmp_path):
 
 def test_resume_goes_with_a_checkpoint(table, capsys):
     assert run(["train", table, "--resume"]) == 2
-    assert "--resume: goes with --checkpoint FILE" in capsys.readouterr().err
+    assert "--resume: expected --checkpoint FILE with it" in capsys.readouterr().err
 
 
 def test_bench(tmp_path, capfd):

@@ -172,7 +172,7 @@ def test_who_cannot_have_it(device):
     products = CupyProducts(np)
     x = np.ones((2, 2), np.float32)
     options = {"factor": 1.0, "transpose_A": False, "transpose_B": False, "keep": None}
-    with pytest.raises(dp.BackendError, match="precision: a tf32 product needs cublasLt by nvmath-python"):
+    with pytest.raises(dp.BackendError, match="precision: a tf32 product needs cublasLt through nvmath-python"):
         products(x, x, x.copy(), kind="tf32", **options)
 
 

@@ -96,7 +96,7 @@ def test_arrays_on_a_device_stay_there(device, iris, table):
     bad[3, 2] = np.nan
     with pytest.raises(ValueError, match="Input X contains NaN or infinity"):
         fitted.predict(bad)
-    with pytest.raises(TypeError, match="backend: expected 'auto' or 'cupy' for such input, got 'numpy'"):
+    with pytest.raises(TypeError, match="backend: expected 'auto' or 'cupy' for arrays of cupy, got 'numpy'"):
         regressor().fit(there, y)
 
 

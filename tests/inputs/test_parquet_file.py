@@ -98,7 +98,7 @@ def test_columns_of_odd_names(tmp_path):
     parquet.write_table(twice, tmp_path / "e.parquet")
     with pytest.raises(ValueError, match="two columns are called 'a'"):
         load_dataset(str(tmp_path / "e.parquet"))
-    with pytest.raises(ValueError, match="expected columns, each of another name"):
+    with pytest.raises(ValueError, match="expected columns with different names"):
         ParquetParts(tmp_path / "e.parquet")
 
 

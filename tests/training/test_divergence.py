@@ -142,7 +142,7 @@ def test_bindings_that_are_broken(layered, monkeypatch, error, rng):
     monkeypatch.setattr(cublas, "is_installed", lambda name: True)
     layered._found.products = None
     variants = [layered, layered.variant("tf32", None), layered.variant("fp32", 1)]
-    once("cublasLt cannot be had by nvmath-python (", variants[2], rng)
+    once("cublasLt is not available through nvmath-python (", variants[2], rng)
     assert len({id(variant.products) for variant in variants}) == 1
 
 
