@@ -50,12 +50,15 @@ def test_a_broken_device_is_waited_for_in_vain(monkeypatch):
     device = backend_or_skip("cuda-on-host")
     message = Message(device, bytes=((1,), np.uint8))
     message.send(bytes=1)
+    waits = []
 
     def broken(event):
+        waits.append(event)
         raise device.device_errors[0]
 
     monkeypatch.setattr(device, "wait_on_host", broken)
     del message
+    assert len(waits) == 1
 
 
 def test_nothing_is_allocated_by_sending():

@@ -109,5 +109,5 @@ def test_no_time_stands_under_the_name_of_a_way_that_was_refused():
 
 def test_graphs_that_are_refused_are_no_graphs(emulated, monkeypatch):
     monkeypatch.setattr(type(emulated), "captures", False, raising=False)
-    with small_fits.only("captured"), pytest.raises(RuntimeError, match="one by one, for graphs are refused"):
+    with small_fits.only("captured"), pytest.raises(RuntimeError, match="single steps, as graphs are refused"):
         small_fits.distance(emulated, "captured", "float32", dp.SGD(0.1))
