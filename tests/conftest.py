@@ -75,7 +75,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     """Where the environment names a file, the tests skipped in this run are listed there, for one that has more."""
     listed = os.environ.get("DELTAPROP_LIST_SKIPPED")
-    if listed:
+    if listed and not hasattr(config, "workerinput"):  # processes beside this one report to it
         config.pluginmanager.register(ListOfSkipped(Path(listed)))
 
 
