@@ -102,6 +102,27 @@ def quick_backend(request):
     return backend_or_skip(request.param)
 
 
+@pytest.fixture(params=["cuda-on-host", pytest.param("cupy", marks=pytest.mark.gpu)])
+def device(request):
+    """The emulated device, and a real one if it answers."""
+    return backend_or_skip(request.param)
+
+
+@pytest.fixture(params=["cuda-on-host", pytest.param("cupy", marks=pytest.mark.gpu)])
+def capturing_device(request):
+    """A device that captures matrix products in CUDA graphs."""
+    backend = backend_or_skip(request.param)
+    if not backend.products.capturable:
+        pytest.skip("a CUDA graph holds matrix products only by nvmath-python, which is not installed")
+    return backend
+
+
+@pytest.fixture(params=["numpy", "reference", "cuda-on-host"])
+def trained_on(request):
+    """A backend, or its name, for each way of training epochs without a GPU: compiled, recorded, emulated."""
+    return backend_or_skip(request.param) if request.param == "cuda-on-host" else request.param
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(20240229)
