@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,11 @@ def test_gradcheck(capsys):
     assert "weights[1]" in out
     assert re.search(r"passed: relative difference \d\.\d+e-1\d", out)
     assert run(["gradcheck", "--loss", "categorical_cross_entropy", "--activation", "relu", "--l2", "0"]) == 0
+
+
+def test_version(capsys):
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"deltaprop {version('deltaprop')}\n"
 
 
 def test_info(capsys):

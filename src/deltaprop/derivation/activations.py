@@ -7,12 +7,12 @@ import numpy as np
 from deltaprop.arguments import refuse_masked
 from deltaprop.backends import backend_of, get_backend
 from deltaprop.backends.array_types import AnyArray, ArrayLike
-from deltaprop.backends.numpy import ACTIVATIONS
+from deltaprop.backends.numpy import ACTIVATION_FORMULAS
 
 #: What hidden layers may use.
-HIDDEN_ACTIVATIONS = tuple(name for name, activation in ACTIVATIONS.items() if activation.hidden)
+HIDDEN_ACTIVATIONS = tuple(name for name, activation in ACTIVATION_FORMULAS.items() if activation.hidden)
 #: What the output layer may use. The Poisson loss takes exp, categorical cross-entropy takes softmax.
-OUTPUT_ACTIVATIONS = (*ACTIVATIONS, "softmax")
+OUTPUT_ACTIVATIONS = (*ACTIVATION_FORMULAS, "softmax")
 
 
 def check_activation(name: str, known: tuple[str, ...], argument: str) -> str:

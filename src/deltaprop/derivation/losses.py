@@ -46,7 +46,7 @@ def _described(output: str, targets: Targets) -> Loss:
 
 
 #: Cost of one sample, h = a^(L) (the formulas stand in `deltaprop.derivation.backprop`).
-LOSSES = {name: _described(loss.output, loss.targets) for name, loss in numpy.LOSSES.items()}
+LOSSES = {name: _described(loss.output, loss.targets) for name, loss in numpy.LOSS_FORMULAS.items()}
 
 
 class CustomLoss(NamedTuple):

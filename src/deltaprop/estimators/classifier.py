@@ -27,7 +27,7 @@ from deltaprop.training import evaluation
 from deltaprop.training.exclusive import training_of
 
 #: Each loss by our names: for one choice among several classes, and for a yes or no (or several of them).
-LOSSES = {
+LOSSES_OF_CLASSES = {
     "log_loss": ("clipped_categorical_cross_entropy", "clipped_binary_cross_entropy"),
     "binary_cross_entropy": ("clipped_binary_cross_entropy", "clipped_binary_cross_entropy"),
     "squared_error": ("squared_error", "squared_error"),
@@ -178,7 +178,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **MultilayerPerceptron._parameter_constraints,
-        "loss": [StrOptions(set(LOSSES))],
+        "loss": [StrOptions(set(LOSSES_OF_CLASSES))],
         "class_weight": [StrOptions({"balanced"}), dict, list, None],
     }
 
@@ -309,7 +309,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
 
     def _network_loss(self) -> tuple[str, str]:
         of_several = self._label_binarizer.y_type_ == "multiclass"
-        loss = LOSSES[self.loss][0 if of_several else 1]
+        loss = LOSSES_OF_CLASSES[self.loss][0 if of_several else 1]
         default = "softmax" if loss == "clipped_categorical_cross_entropy" else "logistic"
         return loss, self.output_activation or default
 

@@ -23,7 +23,7 @@ from deltaprop.estimators.fit_data import NO_SCORE
 from deltaprop.estimators.inputs import Number, checked_inputs, on_host
 from deltaprop.estimators.multilayer_perceptron import checked_weights
 from deltaprop.estimators.regressor import MLPRegressor
-from deltaprop.estimators.together import Group, Table, can_be_together
+from deltaprop.estimators.together import EstimatorGroup, Table, can_be_together
 from deltaprop.network import Network
 from deltaprop.stack import NetworkStack
 from deltaprop.training.exclusive import training_of
@@ -45,7 +45,7 @@ class Ensemble(BaseEstimator):
     stack_: NetworkStack
     seeds_: list[int]
     _members: list[Any]
-    _group: Group
+    _group: EstimatorGroup
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Ensemble(BaseEstimator):
         members = [copy.copy(base) for _ in seeds]
         for member, seed in zip(members, seeds, strict=True):
             member.random_state = seed
-        group = Group(table, base)
+        group = EstimatorGroup(table, base)
         configuration = {name: value for name, value in group.configuration.items() if name != "backend"}
         stack = NetworkStack(
             self.n_estimators, group.widths, seeds=seeds, init="zeros", backend=group.backend, **configuration
@@ -130,7 +130,11 @@ class Ensemble(BaseEstimator):
 
     @staticmethod
     def _train_together(
-        group: Group, stack: NetworkStack, members: list[Any], samples: list[np.ndarray[Any, Any]], weights: Any
+        group: EstimatorGroup,
+        stack: NetworkStack,
+        members: list[Any],
+        samples: list[np.ndarray[Any, Any]],
+        weights: Any,
     ) -> list[Any] | None:
         """Train all members at once; return fitted estimators over `stack`, or None where the device refuses."""
         streams: dict[Any, Stream] = {}
@@ -166,7 +170,7 @@ class Ensemble(BaseEstimator):
 
     @staticmethod
     def _train_alone(
-        group: Group,
+        group: EstimatorGroup,
         stack: NetworkStack,
         members: list[Any],
         samples: list[np.ndarray[Any, Any]],

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from deltaprop.backends import Array, backend_of, get_backend
 from deltaprop.backends.array_types import AnyArray
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
-from deltaprop.estimators.hyperparameters import ACTIVATIONS, our_name
+from deltaprop.estimators.hyperparameters import ACTIVATION_NAMES, our_name
 from deltaprop.estimators.inputs import checked_inputs
 from deltaprop.inputs.arrays import HostData, stays_on_host, takes_much_memory
 from deltaprop.network import Network
@@ -67,8 +67,8 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         if len(names) != hidden_layers:
             raise ValueError(f"activation: expected one name, or {hidden_layers}, one a hidden layer, got {names}")
         for l, name in enumerate(names):
-            if name not in ACTIVATIONS:
-                raise ValueError(f"activation[{l}]: expected one of {sorted(ACTIVATIONS)}, got {name!r}")
+            if name not in ACTIVATION_NAMES:
+                raise ValueError(f"activation[{l}]: expected one of {sorted(ACTIVATION_NAMES)}, got {name!r}")
         return [our_name(name) for name in names]
 
     def _configuration(self, X: Any, kept: Any = None) -> dict[str, Any]:

@@ -14,8 +14,8 @@ import numpy as np
 from deltaprop.backends import Array
 from deltaprop.backends.native.scipy_threads import numpy_on_one_thread
 from deltaprop.derivation.state import StackState
-from deltaprop.epochs.member_trainer import StackTrainer
 from deltaprop.epochs.members import finite_members
+from deltaprop.epochs.stack_trainer import StackTrainer
 from deltaprop.estimators.fit_data import has_weight, mean
 from deltaprop.estimators.member_fits import MemberFit, MemberRecords, Vector, of_each
 from deltaprop.estimators.member_scores import Score

@@ -16,7 +16,7 @@ from deltaprop.derivation.state import StackState
 from deltaprop.training import evaluation
 from deltaprop.training.data_door import DataDoor
 from deltaprop.training.evaluation import ForwardPass
-from deltaprop.training.member_arguments import each_array, each_targets, one_each, stacked
+from deltaprop.training.stack_arguments import each_array, each_targets, one_each, stacked
 
 
 @methods_on_its_device

@@ -253,7 +253,7 @@ def find_residence(
 
 
 @dataclass
-class Run:
+class ResidentRun:
     """Whole epochs of one network, or of several of the same widths, side by side, in one launch.
 
     Attributes
