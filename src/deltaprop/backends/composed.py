@@ -37,7 +37,7 @@ class ComposedBackend(Backend):
     """
 
     def __init__(self) -> None:
-        self._scratch: Scratch = Scratch(self.empty)
+        self._scratch: Scratch[Array] = Scratch(self.empty)
 
     # -- primitives ---------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from deltaprop.backends import Array
+from deltaprop.backends.array_types import AnyArray
 from deltaprop.backends.cuda.shared_memory import TERMS, Residence, ResidentRun, find_residence
 from deltaprop.derivation.optimizers import moments_of, rule_of
 from deltaprop.derivation.state import NetworkState
@@ -91,7 +92,7 @@ class Launches:
             raise RefusedError from refused
         return ResidentRun(backend, residence, self.parameters, self.moments, self.X, self.Y, samples=self.samples)
 
-    def __call__(self, *arguments: Any, **options: Any) -> Array:
+    def __call__(self, *arguments: Any, **options: Any) -> AnyArray:
         """Call `run`, on fewer blocks if so many are refused.
 
         Raises
@@ -168,7 +169,7 @@ class ResidentEpoch(WholeEpoch):
         costs, _, squares_of_each = backend.to_numpy(sums)[:, 0]
         return costs, squares_of_each, when - 1 if when else count
 
-    def _launch(self, terms: Terms, learning_rate: float, *arrays: Any, epochs: int = 1, **options: Any) -> Array:
+    def _launch(self, terms: Terms, learning_rate: float, *arrays: Any, epochs: int = 1, **options: Any) -> AnyArray:
         """Launch the steps of so many epochs, and count them in the optimizer's state."""
         state, steps = self.task.state, epochs * self.task.batches
         table = self.table(self._make_table, terms, learning_rate, state.get("step", 0), steps // len(terms))

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from deltaprop.backends import Array
+from deltaprop.backends.array_types import AnyArray
 from deltaprop.derivation.backprop import Workspace, backward, forward
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.state import NetworkState
@@ -29,6 +30,8 @@ class SteppedMembers(GroupedMembers):
     def __init__(self, task: MembersTask, networks: Sequence[NetworkState] | None) -> None:
         super().__init__(task)
         self.networks = networks
+        self.X: AnyArray
+        self.Y: AnyArray
         self.X, self.Y = (array.reshape(-1, array.shape[-1]) for array in (task.X, task.Y))
 
     @classmethod

@@ -14,6 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
 from deltaprop.backends import Array, backend_of
+from deltaprop.backends.array_types import AnyArray
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.estimators.class_targets import ClassTargets, check_classes
 from deltaprop.estimators.fit_data import HeldOut
@@ -372,7 +373,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             return labels
         return backend.asarray(labels, labels.dtype)
 
-    def predict_proba(self, X: Any) -> Array:
+    def predict_proba(self, X: Any) -> AnyArray:
         """Predict the probability of each class.
 
         Parameters
@@ -387,18 +388,18 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         """
         return self._probabilities(self._outputs(X))
 
-    def _probabilities(self, outputs: Array) -> Array:
+    def _probabilities(self, outputs: AnyArray) -> AnyArray:
         return probabilities(outputs, divided=self._divides())
 
     def _divides(self) -> bool:
         """Return whether the probabilities of several classes are the outputs divided by their sum."""
         return self._label_binarizer.y_type_ == "multiclass" and self.out_activation_ != "softmax"
 
-    def _slope_of_predictions(self, network: Network, inputs: Array) -> Array:
+    def _slope_of_predictions(self, network: Network, inputs: Array) -> AnyArray:
         slope = super()._slope_of_predictions(network, inputs)
         return divided_slope(slope, network.predict(inputs)) if self._divides() else slope
 
-    def predict_log_proba(self, X: Any) -> Array:
+    def predict_log_proba(self, X: Any) -> AnyArray:
         """Predict the logarithm of each probability, which is never −inf: for a small one, it is computed from z.
 
         Parameters

@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 
-from deltaprop.backends import Array
+from deltaprop.backends.array_types import AnyArray
 from deltaprop.epochs.task import RefusedError
 from deltaprop.errors import callers_level
 from deltaprop.estimators.classifier import MLPClassifier
@@ -209,7 +209,7 @@ class Ensemble(BaseEstimator):
         check_is_fitted(self, "stack_")
         return list(self._members)
 
-    def _outputs(self, X: Any) -> Array:
+    def _outputs(self, X: Any) -> AnyArray:
         """Compute a^(L) of every member, (K, m, n_outputs), as an array of the same kind as X."""
         check_is_fitted(self, "stack_")
         checked = checked_inputs(self, X, dtype=self.stack_.dtype)
@@ -283,7 +283,7 @@ class EnsembleClassifier(ClassifierMixin, Ensemble):
 
     _kind = MLPClassifier
 
-    def predict_proba(self, X: Any) -> Array:
+    def predict_proba(self, X: Any) -> AnyArray:
         """Predict the probability of each class: the mean over members.
 
         Parameters

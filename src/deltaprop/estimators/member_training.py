@@ -212,6 +212,5 @@ def predict_members(stack: StackState, which: Vector, X: Array) -> Vector:
     if backend.on_host:
         # Threads of a BLAS spin after a product, and these products are small.
         with numpy_on_one_thread():
-            outputs: Vector = evaluation.predict(stack.over(flat), X)
-        return outputs
+            return backend.to_numpy(evaluation.predict(stack.over(flat), X))
     return np.stack([backend.to_numpy(evaluation.predict(stack.over(own), X)) for own in flat])

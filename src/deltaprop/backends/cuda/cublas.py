@@ -25,7 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.backends.base import Array, Scalar
+from deltaprop.backends.array_types import AnyArray as Array
+from deltaprop.backends.base import Scalar
 from deltaprop.backends.cuda.tuning import DeviceWatch, fastest, tunes
 from deltaprop.backends.installed import is_installed
 from deltaprop.errors import BackendError, callers_level
@@ -179,7 +180,7 @@ class LtProducts(Products):
         factor: float,
         transpose_A: bool,
         transpose_B: bool,
-        keep: Scalar | None,
+        keep: float | Array | None,
     ) -> None:
         """Call cublasLtMatmul once."""
         device, stream = self.cp.cuda.Device().id, self.cp.cuda.get_current_stream()

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from deltaprop.backends.base import Array
+from deltaprop.backends.array_types import AnyArray as Array
 from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.backends.cuda.message import Message
 from deltaprop.backends.cuda.shared_memory_plan import MOST_LAYERS, Layer, Plan, Shape
