@@ -269,8 +269,9 @@ def test_resume_goes_with_a_checkpoint(table, capsys):
     assert "--resume: goes with --checkpoint FILE" in capsys.readouterr().err
 
 
-def test_bench(tmp_path, capfd):
+def test_bench(tmp_path, capfd, monkeypatch):
     require("pytest_benchmark")
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # pytest-benchmark measures nothing where it is set
     picture, record = tmp_path / "bench.png", tmp_path / "bench.json"
     only = "64-32-1 and float32 and numpy and (minibatch10 or minibatch32-) and (forward or epoch)"
     options = ["--seconds", "0.01", "--plot", str(picture), "--json", str(record)]
