@@ -75,7 +75,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     """If DELTAPROP_LIST_SKIPPED names a file, list the tests there that this run skips."""
     listed = os.environ.get("DELTAPROP_LIST_SKIPPED")
-    if listed:
+    if listed and not hasattr(config, "workerinput"):  # processes beside this one report to it
         config.pluginmanager.register(ListOfSkipped(Path(listed)))
 
 

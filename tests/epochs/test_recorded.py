@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import deltaprop as dp
-from deltaprop.backends.numpy.activation import ACTIVATIONS
+from deltaprop.backends.numpy.activation import ACTIVATION_FORMULAS
 from deltaprop.backends.numpy.recording import NotRecordableError, RecordingBackend, Tape
 from deltaprop.derivation.backprop import Objective
 from deltaprop.epochs.interruption import Paused
@@ -197,12 +197,12 @@ def test_a_step_that_cannot_be_recorded_is_taken_one_by_one(l2, monkeypatch, rng
     def allocating(z, out, spare):
         out[...] = np.tanh(z)  # as a new array
 
-    usual = ACTIVATIONS["tanh"]
+    usual = ACTIVATION_FORMULAS["tanh"]
     X, Y = rng.standard_normal((37, 5)), rng.random((37, 2))
     how = {"optimizer": dp.Adam(0.05), "batch_size": 8, "epochs": 4, "l2": l2}
     nets = [dp.Network([5, 6, 2], hidden_activation="tanh", backend="reference") for _ in range(2)]
     expected = nets[0].fit(X, Y, **how)
-    monkeypatch.setitem(ACTIVATIONS, "tanh", usual._replace(value=allocating))
+    monkeypatch.setitem(ACTIVATION_FORMULAS, "tanh", usual._replace(value=allocating))
     task = Trainer(nets[1], X, Y, dp.Adam(0.05), Objective(l2=l2), 8, shuffled=True)
     assert task.whole_epoch is None
     history = nets[1].fit(X, Y, **how)
@@ -247,7 +247,7 @@ def test_calls_are_made_again_on_what_is_there_then(operation, rng):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name", [*ACTIVATIONS, "softmax"])
+@pytest.mark.parametrize("name", [*ACTIVATION_FORMULAS, "softmax"])
 def test_every_function_of_an_activation_is_made_again(name, dtype, rng):
     """It is recorded on zeros, and replayed on all numbers, the tails included."""
     tape = Tape()

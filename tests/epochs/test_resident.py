@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import deltaprop as dp
 from deltaprop.backends import get_backend
 from deltaprop.backends.cuda import shared_memory
-from deltaprop.backends.cuda.shared_memory import Residence, Run, find_residence
+from deltaprop.backends.cuda.shared_memory import Residence, ResidentRun, find_residence
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.optimizers import rule_of
 from deltaprop.epochs import resident
@@ -36,8 +36,8 @@ def blocks(request, monkeypatch, device):
 def launches(monkeypatch):
     """A list with an entry for each launch."""
     counted = []
-    call = Run.__call__
-    monkeypatch.setattr(Run, "__call__", lambda self, *a, **k: (counted.append(1), call(self, *a, **k))[1])
+    call = ResidentRun.__call__
+    monkeypatch.setattr(ResidentRun, "__call__", lambda self, *a, **k: (counted.append(1), call(self, *a, **k))[1])
     return counted
 
 
@@ -164,7 +164,7 @@ def test_many_networks_for_many_epochs_in_one_launch(device, blocks, optimizer, 
         terms[k, :, 3:] = optimizer.rates(optimizer.learning_rate / (k + 1), 0, epochs * steps)
     cost, decay, squares = (device.zeros((members, epochs), np.float64) for _ in range(3))
     x, y = device.asarray(X, np.float64), device.asarray(Y, np.float64)
-    run = Run(device, residence, parameters, moments, x, y)
+    run = ResidentRun(device, residence, parameters, moments, x, y)
     diverged = run(terms, orders, None, cost, decay, squares, epochs=epochs)
     assert not device.to_numpy(diverged).any()
     for k, net in enumerate(alone):
@@ -196,7 +196,7 @@ def test_a_network_that_diverges_ends_and_the_others_go_on(device, blocks, keep,
     terms[:, :, 0] = 0.25
     terms[0, :, 3], terms[1, :, 3] = 1e30, 1e-3
     cost, decay, squares = (device.zeros((members, epochs), np.float64) for _ in range(3))
-    run = Run(device, residence, parameters, (), x, y)
+    run = ResidentRun(device, residence, parameters, (), x, y)
     diverged = device.to_numpy(run(terms, None, None, cost, decay, squares, epochs=epochs, keep_last_good=keep))
     assert diverged[0] == 1 if keep else diverged[0] > 0
     assert diverged[1] == 0

@@ -297,7 +297,9 @@ def error(operation: Operation, backend: Backend, dtype: str) -> float:
     numpy = get_backend("reference")
     ours = operation(backend, Draw(backend, dtype, dtype))
     expected = operation(numpy, Draw(numpy, dtype, "float64"))
-    return float(np.max([_error(backend.to_numpy(a), b) for (_, a), (_, b) in zip(ours, expected, strict=True)]))
+    return float(
+        np.max([_error(backend.to_numpy(a), numpy.to_numpy(b)) for (_, a), (_, b) in zip(ours, expected, strict=True)])
+    )
 
 
 def _error(got: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:

@@ -6,23 +6,24 @@ member. Scratch is of the shape of the parameters.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
-from deltaprop.backends.base import Scalar
+from deltaprop.backends.array_types import Floats as Vector
 
-Vector: TypeAlias = np.ndarray[Any, Any]
+#: One number, or one a member, (…, 1).
+Number: TypeAlias = float | Vector
 
 
-def sgd(theta: Vector, gradient: Vector, learning_rate: Scalar, step: Vector) -> None:
+def sgd(theta: Vector, gradient: Vector, learning_rate: Number, step: Vector) -> None:
     """θ := θ − η g."""
     np.multiply(gradient, learning_rate, out=step)
     theta -= step
 
 
 def momentum_sgd(
-    theta: Vector, gradient: Vector, velocity: Vector, learning_rate: Scalar, momentum: Scalar, step: Vector
+    theta: Vector, gradient: Vector, velocity: Vector, learning_rate: Number, momentum: Number, step: Vector
 ) -> None:
     """v := μ v − η g, θ := θ + v."""
     np.multiply(gradient, learning_rate, out=step)
@@ -35,8 +36,8 @@ def nesterov_sgd(
     theta: Vector,
     gradient: Vector,
     velocity: Vector,
-    learning_rate: Scalar,
-    momentum: Scalar,
+    learning_rate: Number,
+    momentum: Number,
     step: Vector,
     look_ahead: Vector,
 ) -> None:
@@ -54,10 +55,10 @@ def adam(
     gradient: Vector,
     first_moment: Vector,
     second_moment: Vector,
-    step_size: Scalar,
-    beta_1: Scalar,
-    beta_2: Scalar,
-    epsilon: Scalar,
+    step_size: Number,
+    beta_1: Number,
+    beta_2: Number,
+    epsilon: Number,
     spare: Vector,
 ) -> None:
     """m := β₁ m + (1 − β₁) g, v := β₂ v + (1 − β₂) g², θ := θ − step_size · m/(√v + ε)."""
