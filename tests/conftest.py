@@ -32,10 +32,16 @@ def torch_on_cpu():
     return TorchBackend()
 
 
+def require_emulation():
+    """Skip if there is no g++, which compiles the kernels of the emulated device."""
+    if problem := compiler_problem():
+        missing("g++", problem)
+
+
 def backend_or_skip(name):
     if name == "cuda-on-host":
-        problem = compiler_problem()
-        return missing("g++", problem) if problem else IN_PLACE.enter_context(in_place_of_cupy(cuda_on_host()))
+        require_emulation()
+        return IN_PLACE.enter_context(in_place_of_cupy(cuda_on_host()))
     if name == "torch":
         return torch_on_cpu()
     problem = backend_problem(name)

@@ -7,8 +7,8 @@ import threading
 import numpy as np
 import pytest
 from cases import relative
-from conftest import missing
-from host_cuda import HostCudaBackend, compiler_problem, in_place_of_cupy
+from conftest import require_emulation
+from host_cuda import HostCudaBackend, in_place_of_cupy
 from sklearn.base import clone
 
 import deltaprop as dp
@@ -37,9 +37,7 @@ class TwoDevices(HostCudaBackend):
 
 @pytest.fixture
 def two():
-    problem = compiler_problem()
-    if problem:
-        missing("g++", problem)
+    require_emulation()
     with in_place_of_cupy(TwoDevices()) as two:
         yield two
 
@@ -169,7 +167,8 @@ def test_devices_that_are_not_there(two):
 
 
 def test_a_single_device_needs_no_choice(monkeypatch, data):
-    one = HostCudaBackend() if compiler_problem() is None else missing("g++", compiler_problem())
+    require_emulation()
+    one = HostCudaBackend()
     monkeypatch.setitem(backends.BACKENDS, "cupy", lambda: one)
     assert dp.Network([4, 2], backend="cupy", device=0).backend is one
     assert dp.Network([4, 2], backend="cupy").backend is one

@@ -4,8 +4,8 @@ import ctypes
 
 import numpy as np
 import pytest
-from conftest import missing
-from host_cuda import compiler_problem, kernel
+from conftest import missing, require_emulation
+from host_cuda import kernel
 
 import deltaprop as dp
 from deltaprop.backends import kernel_names
@@ -186,9 +186,7 @@ def test_cubins_agree(name, architecture, swapped, tmp_path, monkeypatch):
 
 
 def test_emulated_kernels_are_checked(swapped):
-    problem = compiler_problem()
-    if problem:
-        missing("g++", problem)
+    require_emulation()
     kernel("small_output", "small_output", "float64")
     swapped("optimizers", "sgd", "adam")
     with pytest.raises(dp.BackendError, match=r"kernels/cuda/small_delta.cu .*: its optimizers are"):

@@ -5,8 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import missing
-from host_cuda import compiler_problem
+from conftest import require_emulation
 
 from deltaprop.backends.kernel_sources import included, kernel_files, read
 
@@ -27,9 +26,7 @@ def test_lines_have_120_columns(name):
 @pytest.mark.parametrize("name", FILES)
 def test_an_editor_opens_it(name):
     """Each file compiles by itself, with just the flags that clangd finds beside the sources."""
-    problem = compiler_problem()
-    if problem:
-        missing("g++", problem)
+    require_emulation()
     flags = shlex.split((ROOT / "compile_flags.txt").read_text())
     command = ["g++", "-fsyntax-only", "-w", *flags, str(ROOT / "kernels" / name)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import reference
 from cases import DTYPES, targets_for
-from conftest import missing
-from host_cuda import HostCudaBackend, bfloat16, check_shape, compiler_problem, operand
+from conftest import require_emulation
+from host_cuda import HostCudaBackend, bfloat16, check_shape, operand
 from strict_array import StrictArray
 
 from deltaprop.backends.cuda.launching import NULL
@@ -18,8 +18,7 @@ ROWS = (1, 13, 300)
 @pytest.fixture(params=[1, 132], ids=lambda n: f"{n}-multiprocessors")
 def device(request):
     """A device of one multiprocessor cuts rows into slices; one of many spreads columns over blocks."""
-    if compiler_problem():
-        missing("g++", compiler_problem())
+    require_emulation()
     device = HostCudaBackend()
     device._limits[0] = (232448, 8, request.param)
     return device

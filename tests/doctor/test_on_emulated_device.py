@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import cuda_on_host, missing
+from conftest import cuda_on_host, require_emulation
 from examined import heard
-from host_cuda import HostCudaBackend, compiler_problem, library
+from host_cuda import HostCudaBackend, library
 
 import deltaprop as dp
 from deltaprop.backends.cuda.compiler import kernel_files
@@ -27,8 +27,7 @@ KERNELS = [(name, dtype) for name in kernel_files() for dtype in ("float64", "fl
 @pytest.fixture(scope="module")
 def on_host():
     """The emulated device, whose kernels are compiled two files at a time."""
-    if compiler_problem():
-        missing("g++", compiler_problem())
+    require_emulation()
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(library, *zip(*KERNELS, strict=True)))
     return cuda_on_host()
@@ -77,8 +76,7 @@ def test_a_way_that_is_not_taken_is_no_pass(on_host, monkeypatch):
 
 def test_smaller_clusters_where_large_ones_are_refused(monkeypatch):
     """Training is right, and the report says that it went another way."""
-    if compiler_problem():
-        missing("g++", compiler_problem())
+    require_emulation()
     backend, events = HostCudaBackend(), []
     launch = backend.run_resident
 
@@ -110,8 +108,7 @@ def test_without_cublaslt_nothing_is_captured(monkeypatch):
 
 
 def test_emulated_by_the_command(capsys):
-    if compiler_problem():
-        missing("g++", compiler_problem())
+    require_emulation()
     if not HOST_CUDA.is_file():
         pytest.skip("the package is not installed in place, and so has no tests beside it")
     assert run(["doctor", "--emulated", "--only", "out of memory"]) == 0

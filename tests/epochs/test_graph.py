@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from cases import OPTIMIZERS, PAIRS, assert_equal_fits, relative, targets_for
-from conftest import missing, real_device_or_skip
+from conftest import real_device_or_skip, require_emulation
 from fake_cublaslt import Algorithm, FakeLt, of_backend
-from host_cuda import HostCudaBackend, HostProducts, compiler_problem, kernel
+from host_cuda import HostCudaBackend, HostProducts, kernel
 
 import deltaprop as dp
 from deltaprop.backends.cuda import launching
@@ -108,8 +108,7 @@ def test_what_cannot_be_captured_is_trained_step_by_step(device, captured, rng):
 @pytest.fixture
 def with_lt(monkeypatch):
     """Return the emulated backend with products by `LtProducts`, and the fake of cublasLt below."""
-    if problem := compiler_problem():
-        missing("g++", problem)
+    require_emulation()
     monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
     backend, lt = HostCudaBackend(), FakeLt([Algorithm(9.0), Algorithm(5.0), Algorithm(7.0)])
     backend._found.products = of_backend(monkeypatch, lt, backend)

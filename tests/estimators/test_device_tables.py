@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from cases import relative
-from host_cuda import HostCudaBackend, compiler_problem, in_place_of_cupy
+from conftest import require_emulation
+from host_cuda import HostCudaBackend, in_place_of_cupy
 from scipy import sparse
 from sklearn.base import clone
 from small_fits import classifier, regressor
@@ -31,9 +32,7 @@ class Device(HostCudaBackend):
 
 @pytest.fixture
 def device():
-    problem = compiler_problem()
-    if problem:
-        pytest.skip(problem)
+    require_emulation()
     with in_place_of_cupy(Device()) as device:
         yield device
 

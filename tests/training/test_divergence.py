@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from cases import assert_equal_fits
-from conftest import missing
+from conftest import require_emulation
 from fake_cublaslt import Algorithm, FakeLt, installed, of_backend
-from host_cuda import CUDADriverError, CUDARuntimeError, Graph, HostCudaBackend, OutOfMemoryError, compiler_problem
+from host_cuda import CUDADriverError, CUDARuntimeError, Graph, HostCudaBackend, OutOfMemoryError
 
 import deltaprop as dp
 from deltaprop.backends.cuda import cublas
@@ -26,8 +26,7 @@ OPTIMIZERS = [dp.SGD(0.1), dp.AdamW(0.01, weight_decay=0.3)]
 
 @pytest.fixture
 def device():
-    if problem := compiler_problem():
-        missing("g++", problem)
+    require_emulation()
     return HostCudaBackend()
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import reference
 from cases import relative
-from conftest import backend_or_skip, missing
-from host_cuda import HostCudaBackend, OutOfMemoryError, compiler_problem
+from conftest import backend_or_skip, require_emulation
+from host_cuda import HostCudaBackend, OutOfMemoryError
 
 import deltaprop as dp
 from deltaprop.epochs.resident import ResidentEpoch
@@ -290,9 +290,7 @@ def test_wrong_kinds_of_arguments(data):
 
 def test_a_device_without_room_says_how_much_there_is(monkeypatch, rng):
     """The parameters do not change."""
-    problem = compiler_problem()
-    if problem:
-        missing("g++", problem)
+    require_emulation()
     backend = HostCudaBackend()
     net = dp.Network([30, 20, 2], backend=backend)
     before = net.parameters.copy()
