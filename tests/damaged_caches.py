@@ -6,9 +6,11 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 #: What may be done to a cache, by name; some of it only the superuser can do.
-HARMS, HARMS_BY_ROOT = {}, {}
+HARMS: dict[str, Any] = {}
+HARMS_BY_ROOT: dict[str, Any] = {}
 
 
 @dataclass

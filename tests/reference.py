@@ -5,6 +5,7 @@ the library it checks. Every function also takes complex arguments, so that `alo
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ def softmax(z):
 
 
 #: name: (g, g′), both functions of z.
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Any] = {
     "sigmoid": (logistic, lambda z: logistic(z) * (1 - logistic(z))),
     "tanh": (np.tanh, lambda z: 1 - np.tanh(z) ** 2),
     "relu": (lambda z: np.where(np.real(z) > 0, z, 0.0), lambda z: np.where(np.real(z) > 0, 1.0, 0.0)),

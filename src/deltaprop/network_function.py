@@ -39,6 +39,12 @@ class NetworkFunction(NetworkState):
     only read the network and may be called from several threads at once.
     """
 
+    # Users get arrays of their own library, with everything that these can do.
+    parameters: AnyArray
+    weights: list[AnyArray]
+    biases: list[AnyArray]
+    thetas: list[AnyArray]
+
     # -- forward ------------------------------------------------------------------------------------------------
 
     def forward(self, X: Any) -> ForwardPass:

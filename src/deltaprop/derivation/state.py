@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike
 
 from deltaprop.arguments import check_choice, check_whole_number
 from deltaprop.backends import Array, Backend, get_backend
+from deltaprop.backends.array_types import ArrayLike
 from deltaprop.backends.base import Precision
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
 from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS, check_activation
@@ -180,7 +181,7 @@ class NetworkState:
         return self._parameters.flat
 
     @parameters.setter
-    def parameters(self, value: Any) -> None:
+    def parameters(self, value: ArrayLike) -> None:
         self._assign([self._parameters.flat], [value], "parameters")
 
     @property
@@ -210,7 +211,7 @@ class NetworkState:
         return self._parameters.weights
 
     @weights.setter
-    def weights(self, values: Sequence[Any]) -> None:
+    def weights(self, values: list[ArrayLike]) -> None:
         self._assign(self._parameters.weights, values, "weights")
 
     @property
@@ -219,7 +220,7 @@ class NetworkState:
         return self._parameters.biases
 
     @biases.setter
-    def biases(self, values: Sequence[Any]) -> None:
+    def biases(self, values: list[ArrayLike]) -> None:
         self._assign(self._parameters.biases, values, "biases")
 
     @property
@@ -229,7 +230,7 @@ class NetworkState:
         return self._parameters.thetas
 
     @thetas.setter
-    def thetas(self, values: Sequence[Any]) -> None:
+    def thetas(self, values: list[ArrayLike]) -> None:
         thetas = self._parameters.thetas
         self._assign(thetas, values, "thetas")
         for theta, W, b in zip(thetas, self.weights, self.biases, strict=True):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Array
+from deltaprop.backends.array_types import AnyArray
 from deltaprop.derivation.backprop import Objective, Workspace, add_cost, forward
 from deltaprop.derivation.state import NetworkState
 from deltaprop.inputs.arrays import HostData
@@ -34,8 +35,8 @@ class ForwardPass:
         The outputs a^(1) … a^(L) of the layers, (m, s_l); ``a[0]`` is X and ``a[l + 1]`` is g(``z[l]``).
     """
 
-    z: list[Array]
-    a: list[Array]
+    z: list[AnyArray]
+    a: list[AnyArray]
 
 
 def predict(network: NetworkState, X: Any) -> Array:

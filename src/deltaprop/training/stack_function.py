@@ -23,6 +23,11 @@ from deltaprop.training.stack_arguments import each_array, each_targets, one_eac
 class StackFunction(StackState):
     """What a `NetworkStack` can do besides learning, member by member."""
 
+    # Users get arrays of their own library, with everything that these can do.
+    parameters: AnyArray
+    weights: list[AnyArray]
+    biases: list[AnyArray]
+    thetas: list[AnyArray]
     _networks: list[Any]  # its members as networks
 
     def forward(self, X: Any) -> ForwardPass:
