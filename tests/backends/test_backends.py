@@ -5,7 +5,6 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import backend_or_skip
 
 import deltaprop as dp
 from deltaprop import backends
@@ -75,11 +74,6 @@ def test_a_backend_is_found_by_the_array():
     assert owner is not None
     assert owner.name == "numpy"
     assert backends.backend_of([1.0, 2.0]) is None
-
-
-@pytest.fixture(params=["cuda-on-host", pytest.param("cupy", marks=pytest.mark.gpu)])
-def device(request):
-    return backend_or_skip(request.param)
 
 
 def test_device_arrays_are_not_copied_to_the_host_unasked(device):

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import HIDDEN, PAIRS, assert_equal_fits, relative, targets_for
+from cases import HIDDEN, OPTIMIZERS, PAIRS, assert_equal_fits, relative, targets_for
 from conftest import backend_or_skip
 from host_cuda import counting
 from hypothesis import given, settings
@@ -22,19 +22,6 @@ from deltaprop.epochs.resident import ResidentEpoch
 from deltaprop.epochs.task import Task
 from deltaprop.epochs.trainer import Trainer
 from deltaprop.reports.progress import Silent
-
-OPTIMIZERS = [
-    dp.SGD(0.1),
-    dp.SGD(0.05, momentum=0.9),
-    dp.SGD(0.05, momentum=0.8, nesterov=True),
-    dp.Adam(0.01, beta_1=0.8, beta_2=0.95, epsilon=1e-4),
-    dp.AdamW(0.01, weight_decay=0.3),
-]
-
-
-@pytest.fixture(params=["cuda-on-host", pytest.param("cupy", marks=pytest.mark.gpu)])
-def device(request):
-    return backend_or_skip(request.param)
 
 
 @pytest.fixture(params=[1, 2, 8], ids="{} blocks".format)
