@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike
 
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.array_types import AnyArray, HostArray, Indices
 from deltaprop.backends.array_types import Array as Array  # every user of the vocabulary needs it as well
 from deltaprop.errors import BackendError
 
@@ -19,7 +19,7 @@ Precision: TypeAlias = Literal["fp32", "tf32", "bf16", "fp16"]
 Scalar: TypeAlias = float | Array | list[float]
 
 
-def philox_key(key: tuple[int, ...]) -> np.ndarray[Any, Any]:
+def philox_key(key: tuple[int, ...]) -> Indices:
     """The key, (2,) of uint64, of the Philox generator for a tuple of whole numbers."""
     return np.random.SeedSequence(key).generate_state(2, np.uint64)
 
@@ -105,7 +105,7 @@ class Backend(ABC):
         """`array` as a C-contiguous array of this backend; itself where it is one already."""
 
     @abstractmethod
-    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
+    def to_numpy(self, array: Array) -> HostArray:
         """`array` in host memory; itself where it is there already."""
 
     @abstractmethod

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike
 
+from deltaprop.backends.array_types import HostArray
 from deltaprop.backends.base import Array, Backend
 
 
@@ -67,7 +68,7 @@ class DeviceBackend(Backend):
         """Return the address on the device where `array` begins."""
 
     @abstractmethod
-    def page_locked(self, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray[Any, Any]:
+    def page_locked(self, shape: tuple[int, ...], dtype: DTypeLike) -> HostArray:
         """Make a buffer in host memory that the copy engine can read while the host goes on."""
 
     # -- copies and events ---------------------------------------------------------------------------------------------
@@ -77,7 +78,7 @@ class DeviceBackend(Backend):
         """Copy page-locked arrays to the device on `stream`, after the event `after`; return the event of their end."""
 
     @abstractmethod
-    def send(self, source: np.ndarray[Any, Any], target: Array, event: Any) -> Any:
+    def send(self, source: HostArray, target: Array, event: Any) -> Any:
         """Copy a page-locked array to the device on the current stream, and return the event of its end.
 
         The host does not wait. The event is `event`, one of an earlier copy that is over, or a new one for None.

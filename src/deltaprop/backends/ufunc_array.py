@@ -14,6 +14,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import DTypeLike
 
+from deltaprop.backends.array_types import HostArray
 from deltaprop.backends.base import Array
 
 COMPARISONS = {np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal}
@@ -32,7 +33,7 @@ class Library(Protocol):
     def asarray(self, array: Any, dtype: DTypeLike) -> Array:
         """Return `array` as an array of the library."""
 
-    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
+    def to_numpy(self, array: Array) -> HostArray:
         """Return `array` in host memory."""
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:

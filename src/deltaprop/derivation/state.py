@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 
 from deltaprop.arguments import check_choice, check_whole_number
 from deltaprop.backends import Array, Backend, get_backend
-from deltaprop.backends.array_types import ArrayLike
+from deltaprop.backends.array_types import ArrayLike, Floats
 from deltaprop.backends.base import Precision
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
 from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS, check_activation
@@ -237,7 +237,7 @@ class NetworkState:
             b[...] = theta[..., 0]
             W[...] = theta[..., 1:]
 
-    def by_layer(self) -> dict[str, np.ndarray[Any, Any]]:
+    def by_layer(self) -> dict[str, Floats]:
         """Return the parameters as files hold them, layer by layer.
 
         Returns

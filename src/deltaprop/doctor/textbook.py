@@ -6,14 +6,15 @@ A network of sigmoid layers under a softmax with the categorical cross-entropy, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
+from deltaprop.backends.array_types import HostArray
 from deltaprop.derivation.optimizers import SGD, Adam, AdamW
 from deltaprop.derivation.update_rule import Optimizer
 
-Vector: TypeAlias = np.ndarray[Any, Any]
+Vector: TypeAlias = HostArray
 
 
 def trained(

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from deltaprop.backends.array_types import Indices
 from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.chunked import Chunk, Feed, rows_of_chunks
@@ -34,7 +35,7 @@ class Slot:
         self.uploaded: Any = None
         self.used = backend.event()  # whoever had this memory before is done with it
 
-    def upload(self, sources: Sequence[HostData], rows: np.ndarray[Any, Any] | slice, m: int, stream: Any) -> None:
+    def upload(self, sources: Sequence[HostData], rows: Indices | slice, m: int, stream: Any) -> None:
         """Gather `m` rows of each source and send them off, once the chunk that was here before has been used."""
         self.backend.wait_on_host(self.uploaded)  # the page-locked memory is free again
         for source, host in zip(sources, self.host, strict=True):
@@ -66,7 +67,7 @@ class UploadedChunks(Feed):
         columns = [data.shape[1] for data in self.sources]
         self.slots = [Slot(backend, self.rows, columns, network.dtype) for _ in range(2)]
 
-    def chunks(self, order: np.ndarray[Any, Any] | None) -> Iterator[Chunk]:
+    def chunks(self, order: Indices | None) -> Iterator[Chunk]:
         """Upload all samples, chunk by chunk; the host does not wait for the device."""
         stream = self.backend.stream_for("uploads")
         for number, start in enumerate(range(0, self.samples, self.rows)):

@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.array_types import AnyArray, Indices
 from deltaprop.epochs.task import RefusedError
 from deltaprop.errors import callers_level
 from deltaprop.estimators.classifier import MLPClassifier
@@ -120,7 +120,7 @@ class Ensemble(BaseEstimator):
         self.loss_ = float(np.mean([member.loss_ for member in members]))
         return self
 
-    def _draw_samples(self, rng: Any, m: int) -> list[np.ndarray[Any, Any]]:
+    def _draw_samples(self, rng: Any, m: int) -> list[Indices]:
         """Draw for each member the rows that it is trained on."""
         count = max(1, round(self.max_samples * m))
         if self.bootstrap:
@@ -133,7 +133,7 @@ class Ensemble(BaseEstimator):
         group: EstimatorGroup,
         stack: NetworkStack,
         members: list[Any],
-        samples: list[np.ndarray[Any, Any]],
+        samples: list[Indices],
         weights: Any,
     ) -> list[Any] | None:
         """Train all members at once; return fitted estimators over `stack`, or None where the device refuses."""
@@ -173,7 +173,7 @@ class Ensemble(BaseEstimator):
         group: EstimatorGroup,
         stack: NetworkStack,
         members: list[Any],
-        samples: list[np.ndarray[Any, Any]],
+        samples: list[Indices],
         X: Any,
         y: Any,
         weights: Any,

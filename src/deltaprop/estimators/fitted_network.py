@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted
 
 from deltaprop.backends import Array, backend_of, get_backend
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.array_types import AnyArray, HostArray
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
 from deltaprop.estimators.hyperparameters import ACTIVATION_NAMES, our_name
 from deltaprop.estimators.inputs import checked_inputs
@@ -244,6 +244,6 @@ def _is_as(network: Network, configuration: dict[str, Any]) -> bool:
     )
 
 
-def _read_only(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _read_only(array: HostArray) -> HostArray:
     array.flags.writeable = False
     return array

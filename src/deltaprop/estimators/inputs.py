@@ -15,6 +15,7 @@ from sklearn.utils.validation import validate_data
 
 from deltaprop.arguments import refuse_masked
 from deltaprop.backends import Array, backend_of, get_backend
+from deltaprop.backends.array_types import Indices
 from deltaprop.inputs.arrays import adopt, takes_much_memory
 
 FLOATS = (np.float64, np.float32)
@@ -49,7 +50,7 @@ def on_host(values: Any, name: str = "values") -> Any:
     return values if backend is None or backend.on_host else backend.to_numpy(adopted)
 
 
-def take(X: Any, rows: np.ndarray[Any, Any]) -> Any:
+def take(X: Any, rows: Indices) -> Any:
     """Return some rows of a checked `X`, on the host or on a device."""
     backend = backend_of(X)
     return X[rows] if backend is None else X[backend.asarray(rows, np.int64)]

@@ -13,6 +13,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from deltaprop.arguments import check_callables
 from deltaprop.backends import Array
+from deltaprop.backends.array_types import Floats
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
 from deltaprop.epochs.trainer import check_dropout
 from deltaprop.estimators import exchange, full_batch
@@ -53,7 +54,7 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
     def _validation_score(self, held_out: HeldOut, prediction: Array | None) -> float:
         """Score a^(L) on data held out; without `prediction`, compute it block by block."""
 
-    def _constant_costs(self, targets: Any) -> np.ndarray[Any, Any] | None:
+    def _constant_costs(self, targets: Any) -> Floats | None:
         """Return the part of each sample's cost that does not depend on the network, (m,), or None."""
         return None
 

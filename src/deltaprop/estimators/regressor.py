@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from deltaprop.backends import Array
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.array_types import AnyArray, Floats
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.estimators.fit_data import HeldOut
 from deltaprop.estimators.inputs import checked_data, on_host
@@ -281,7 +281,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
     def _outputs_averaged(self) -> int:
         return self.n_outputs_ if self.loss == "squared_error" else 1
 
-    def _constant_costs(self, targets: Any) -> np.ndarray[Any, Any] | None:
+    def _constant_costs(self, targets: Any) -> Floats | None:
         # scikit-learn reports half the Poisson deviance: h − y log h, minus its lowest value.
         return np.asarray((xlogy(targets, targets) - targets).sum(axis=1)) if self.loss == "poisson" else None
 

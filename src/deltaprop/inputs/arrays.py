@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 
 from deltaprop.arguments import refuse_masked
 from deltaprop.backends import Array, Backend, backend_of, get_backend
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.array_types import AnyArray, HostArray
 from deltaprop.errors import BackendError, RowTypeError, RowValueError
 
 #: DLPack's numbers of device memory and of memory managed for both sides.
@@ -46,7 +46,7 @@ class HostData:
         self,
         array: Any,
         columns: int | None = None,
-        convert: Callable[[np.ndarray[Any, Any]], Array] | None = None,
+        convert: Callable[[HostArray], Array] | None = None,
     ) -> None:
         self.array, self.convert = array, convert
         self.shape = (array.shape[0], array.shape[1] if columns is None else columns)

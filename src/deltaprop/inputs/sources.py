@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from deltaprop.backends import Array, Backend
+from deltaprop.backends.array_types import Indices
 
 Pair = tuple[Any, Any]
 #: Bytes of a chunk: enough for a disk or a bus to reach its full speed, and little of any memory.
@@ -108,7 +109,7 @@ class Rows(Source):
         self.X, self.Y = X, Y
         self.shape = (X.shape[0], X.shape[1])
 
-    def rows(self, which: np.ndarray[Any, Any] | slice) -> Pair:
+    def rows(self, which: Indices | slice) -> Pair:
         """Return some rows in the order asked for; they are read in the order in which they lie."""
         if isinstance(which, slice):
             return self.X[which], self.Y[which]
@@ -117,7 +118,7 @@ class Rows(Source):
         place[order] = np.arange(len(order))
         return self.X[which[order]][place], self.Y[which[order]][place]
 
-    def chunks(self, rows: int, order: np.ndarray[Any, Any] | None) -> Iterator[ReadChunk]:
+    def chunks(self, rows: int, order: Indices | None) -> Iterator[ReadChunk]:
         """Yield all samples, this many rows at a time, in `order` or as they lie."""
         samples = self.shape[0]
         for start in range(0, samples, rows):
@@ -138,7 +139,7 @@ def converted_rows(inputs: Any, targets: Any, backend: Backend, dtype: DTypeLike
     return CheckedSource(Rows(inputs.array, targets.array), convert)
 
 
-def _row(start: int, order: np.ndarray[Any, Any] | None, row: int) -> tuple[int, str]:
+def _row(start: int, order: Indices | None, row: int) -> tuple[int, str]:
     return start + row if order is None else int(order[start + row]), ""
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deltaprop.backends.array_types import Floats
 from deltaprop.derivation.optimizers import Adam
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.trainer import Trainer
@@ -249,6 +250,6 @@ def _number_by_number(recorded: Any) -> Any:
     return [float(value) for value in recorded] if isinstance(recorded, list) else recorded
 
 
-def _flat(tensors: Tensors, layers: int) -> np.ndarray[Any, Any]:
+def _flat(tensors: Tensors, layers: int) -> Floats:
     """Join the tensors of the layers to the flat vector."""
     return np.concatenate([tensors[f"{kind}.{l}"].ravel() for kind in ("weights", "biases") for l in range(layers)])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.array_types import AnyArray, Indices
 from deltaprop.derivation.backprop import Objective, Workspace, add_cost, forward
 from deltaprop.derivation.state import NetworkState
 from deltaprop.inputs.arrays import HostData
@@ -78,7 +78,7 @@ def _layers_on_host(network: NetworkState, X: HostData, chosen: Callable[[Worksp
     return results
 
 
-def largest(network: NetworkState, X: Any) -> np.ndarray[Any, Any]:
+def largest(network: NetworkState, X: Any) -> Indices:
     """Find which output is the largest, (m,), for X : (m, s_1) on the host; only a block of a^(L) is held."""
     if isinstance(X, HostData):
         return np.concatenate([largest(network, inputs) for _, inputs in _chunks(network, X)])

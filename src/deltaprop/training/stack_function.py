@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.array_types import AnyArray, Floats
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation.backprop import L2Scaling, Reduction
 from deltaprop.derivation.derivatives import Mode
@@ -89,7 +89,7 @@ class StackFunction(StackState):
         reduction: Reduction = "mean",
         *,
         sample_weight: Any = None,
-    ) -> np.ndarray[Any, Any]:
+    ) -> Floats:
         """Compute J(θ) of every member.
 
         Parameters
@@ -133,7 +133,7 @@ class StackFunction(StackState):
         reduction: Reduction = "mean",
         *,
         sample_weight: Any = None,
-    ) -> tuple[np.ndarray[Any, Any], Parameters]:
+    ) -> tuple[Floats, Parameters]:
         """Compute J(θ) and ∂J/∂θ of every member.
 
         Parameters

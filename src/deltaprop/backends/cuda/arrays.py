@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from deltaprop.backends.array_types import AnyArray as Array
+from deltaprop.backends.array_types import HostArray
 from deltaprop.backends.base import Precision
 from deltaprop.backends.cuda.installation import import_cupy
 from deltaprop.backends.cuda.thread_state import Found, Here
@@ -81,8 +82,8 @@ class CupyArrays(DeviceBackend):
         interface = hasattr(array, "__cuda_array_interface__")
         return self.cp.asarray(array) if interface else self.cp.from_dlpack(array)
 
-    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
-        host: np.ndarray[Any, Any] = self.cp.asnumpy(array)
+    def to_numpy(self, array: Array) -> HostArray:
+        host: HostArray = self.cp.asnumpy(array)
         return host
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
@@ -134,7 +135,7 @@ class CupyArrays(DeviceBackend):
         free, _ = self.cp.cuda.runtime.memGetInfo()
         return int(free) + int(self.cp.get_default_memory_pool().free_bytes())
 
-    def page_locked(self, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray[Any, Any]:
+    def page_locked(self, shape: tuple[int, ...], dtype: DTypeLike) -> HostArray:
         size = math.prod(shape)
         try:
             memory = self.cp.cuda.alloc_pinned_memory(size * np.dtype(dtype).itemsize)

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends.array_types import AnyArray as Array
+from deltaprop.backends.array_types import HostArray, Indices
 from deltaprop.backends.base import Scalar
 from deltaprop.backends.cuda.tuning import DeviceWatch, fastest, tunes
 from deltaprop.backends.installed import is_installed
@@ -124,7 +125,7 @@ class ProductPlan:
 
     description: int
     layouts: tuple[int, int, int]
-    algorithm: np.ndarray[Any, Any]
+    algorithm: HostArray
 
 
 class LtProducts(Products):
@@ -166,7 +167,7 @@ class LtProducts(Products):
         self.plans: dict[Any, ProductPlan] = {}
         self._planning = threading.Lock()
         #: The factors of products and of what was there, by value and dtype; the former on each device too.
-        self.numbers: dict[tuple[float, str], np.ndarray[Any, Any]] = {}
+        self.numbers: dict[tuple[float, str], Indices] = {}
         self.on_device: dict[tuple[int, float, str], Array] = {}
         self._handle(cp.cuda.Device().id)  # now, so that what is missing is found out here
 

@@ -7,9 +7,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from deltaprop.backends.array_types import AnyArray as Array
+from deltaprop.backends.array_types import HostArray
 from deltaprop.backends.cuda.launching import Launching
 from deltaprop.backends.cuda.thread_state import Aside
 
@@ -40,7 +39,7 @@ class Streams(Launching):
             target.set(source, stream=stream)
         return stream.record()
 
-    def send(self, source: np.ndarray[Any, Any], target: Array, event: Any) -> Any:
+    def send(self, source: HostArray, target: Array, event: Any) -> Any:
         stream = self.cp.cuda.get_current_stream()
         target.set(source, stream=stream)
         return stream.record(event or self.cp.cuda.Event(disable_timing=True))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from deltaprop.backends.array_types import AnyArray as Array
+from deltaprop.backends.array_types import Floats, HostArray
 from deltaprop.backends.base import Scalar
 from deltaprop.backends.composed import ALL, ComposedBackend, Formula
 from deltaprop.backends.numpy import dropout
@@ -47,9 +48,9 @@ class NumpyScratch(Scratch[Array]):
 
     def __init__(self) -> None:
         super().__init__(np.empty)
-        self.vectors: dict[Any, np.ndarray[Any, Any]] = {}
+        self.vectors: dict[Any, Floats] = {}
 
-    def ones(self, size: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    def ones(self, size: int, dtype: np.dtype[Any]) -> Floats:
         """Return a vector of ones."""
         ones = self.vectors.get(dtype)
         if ones is None or ones.size < size:
@@ -86,7 +87,7 @@ class NumpyBackend(ComposedBackend):
     def asarray(self, array: Any, dtype: DTypeLike) -> Array:
         return np.asarray(array, dtype=dtype, order="C")
 
-    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
+    def to_numpy(self, array: Array) -> HostArray:
         return np.asarray(array)
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
