@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Backend
-from deltaprop.backends.array_types import Floats, Indices
+from deltaprop.backends.array_types import ArrayLike, Floats, Indices
 from deltaprop.backends.base import Precision
 from deltaprop.derivation.optimizers import SGD, Adam, AdamW
 from deltaprop.derivation.update_rule import Optimizer
@@ -79,7 +79,7 @@ class Fit:
         options: dict[str, Any] = {} if self.precision is None else {"precision": self.precision}
         return Network(self.layer_sizes, loss=LOSS, seed=SEED, dtype=self.dtype, backend=backend, **options)
 
-    def train(self, network: Network, X: Any, y: Any) -> History:
+    def train(self, network: Network, X: ArrayLike, y: ArrayLike) -> History:
         """Train it."""
         return network.fit(X, y, optimizer=OPTIMIZERS[self.rule], batch_size=self.batch, epochs=self.epochs, l2=0.1)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.backends.array_types import Indices
+from deltaprop.backends.array_types import DType, Indices
 from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.chunked import Chunk, Feed, rows_of_chunks
@@ -28,7 +28,7 @@ class Slot:
         It is over when the device no longer reads the chunk that is there.
     """
 
-    def __init__(self, backend: CupyBackend, rows: int, columns: Sequence[int], dtype: np.dtype[Any]) -> None:
+    def __init__(self, backend: CupyBackend, rows: int, columns: Sequence[int], dtype: DType) -> None:
         self.backend = backend
         self.host = [backend.page_locked((rows, width), dtype) for width in columns]
         self.device = [backend.empty((rows, width), dtype) for width in columns]

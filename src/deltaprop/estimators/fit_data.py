@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.array_types import Floats
+from deltaprop.backends.array_types import ArrayLike, Floats
 from deltaprop.inputs.arrays import HostData
 from deltaprop.network import Network
 from deltaprop.reports.history import History
@@ -43,8 +42,8 @@ class Training:
     """
 
     network: Network
-    X: Any
-    Y: Any
+    X: ArrayLike
+    Y: ArrayLike
     sample_weight: Array | None
     dropout: tuple[float, ...]
     constant_costs: Floats | None
@@ -74,9 +73,9 @@ class HeldOut:
         The scores and the mean costs, one an epoch; a fit that goes on from another appends to the lists of that one.
     """
 
-    X: Any
-    Y: Any
-    y: Any
+    X: ArrayLike
+    Y: ArrayLike
+    y: ArrayLike
     sample_weight: Floats | None
     constant_costs: Floats | None
     score: Callable[[HeldOut, Array | None], float]

@@ -10,13 +10,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from deltaprop.backends.array_types import Floats
+from deltaprop.backends.array_types import AnyArray, Floats
 
 #: (outputs, targets, weights) -> (k,): higher is better.
 Score: TypeAlias = Callable[[Any, Any, Any], Floats]
 
 
-def accuracy(outputs: Any, targets: Any, weights: Any) -> Floats:
+def accuracy(outputs: AnyArray, targets: AnyArray, weights: AnyArray) -> Floats:
     """Compute the share of samples whose class is the one predicted, by weight, (k,)."""
     if targets.shape[1] == 1:
         right = (outputs[..., 0] > 0.5) == (targets[:, 0] > 0.5)
@@ -25,13 +25,13 @@ def accuracy(outputs: Any, targets: Any, weights: Any) -> Floats:
     return np.average(right, axis=-1, weights=weights)
 
 
-def subset_accuracy(outputs: Any, targets: Any, weights: Any) -> Floats:
+def subset_accuracy(outputs: AnyArray, targets: AnyArray, weights: AnyArray) -> Floats:
     """Compute the share of samples all of whose labels are predicted right, by weight, (k,)."""
     right = ((outputs > 0.5) == (targets > 0.5)).all(axis=-1)
     return np.average(right, axis=-1, weights=weights)
 
 
-def r2(outputs: Any, targets: Any, weights: Any) -> Floats:
+def r2(outputs: AnyArray, targets: AnyArray, weights: AnyArray) -> Floats:
     """Compute R², the mean over the outputs, by weight, (k,); nan for a member with an output that is not finite."""
     outputs, targets = np.asarray(outputs, np.float64), np.asarray(targets, np.float64)
     w = np.ones(len(targets)) if weights is None else np.asarray(weights, np.float64)

@@ -18,7 +18,7 @@ from sklearn.model_selection._validation import _fit_and_score, _score, _warn_or
 from sklearn.utils import _safe_indexing
 from sklearn.utils.parallel import Parallel, delayed
 
-from deltaprop.backends.array_types import Indices
+from deltaprop.backends.array_types import ArrayLike, Indices
 from deltaprop.derivation.state import StackState
 from deltaprop.epochs.task import RefusedError
 from deltaprop.errors import callers_level
@@ -83,8 +83,8 @@ class Search:
         self,
         sweep: BaseSearchCV,
         table: Table,
-        X: Any,
-        y: Any,
+        X: ArrayLike,
+        y: ArrayLike,
         splits: Sequence[Split],
         routed: Any,
         scorers: Any,

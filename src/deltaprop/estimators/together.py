@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.multiclass import type_of_target
 
 from deltaprop.backends import Array, get_backend
-from deltaprop.backends.array_types import AnyArray, Floats, HostArray, Indices
+from deltaprop.backends.array_types import AnyArray, ArrayLike, Floats, HostArray, Indices
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.state import StackState
@@ -88,12 +88,12 @@ class Table:
     """
 
     template: Any
-    X: Any
+    X: ArrayLike
     targets: HostArray
-    y: Any
+    y: ArrayLike
 
     @classmethod
-    def of(cls, estimator: Any, X: Any, y: Any) -> Table:
+    def of(cls, estimator: Any, X: ArrayLike, y: ArrayLike) -> Table:
         """Check `X` and `y` as a fit of `estimator` would."""
         template = copy.copy(estimator)
         for name in [name for name in template.__dict__ if name.endswith("_") or name.startswith("_")]:
@@ -212,7 +212,7 @@ class EstimatorGroup:
             )
         return MemberFit(estimator, stream, known[1], known[2], sample_weight)
 
-    def weights(self, rows: Indices, sample_weight: Any) -> Floats | None:
+    def weights(self, rows: Indices, sample_weight: ArrayLike) -> Floats | None:
         """Return the weight of each row of the table in a fit on some `rows`, (m,); None where all count alike."""
         weights = (
             None

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from deltaprop.backends.array_types import HostArray
+from deltaprop.backends.array_types import DType, HostArray
 
 #: Bytes that a compressed file may unpack to: far above any such data set, far below a machine's memory.
 UNPACKED_LIMIT = 4 * 2**30
@@ -69,7 +69,7 @@ def members(path: Path, archive: Any, names: Sequence[str], room: int = UNPACKED
     return arrays
 
 
-def check_declared_size(file: Any, size: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def check_declared_size(file: Any, size: int) -> tuple[tuple[int, ...], DType]:
     """Read shape and dtype from the header of an array in NumPy's format, which may declare `size` bytes at most.
 
     Raises

@@ -11,8 +11,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike
 
+from deltaprop.backends.array_types import AnyArray, ArrayLike, HostArray
 from deltaprop.backends.array_types import AnyArray as Array
-from deltaprop.backends.array_types import HostArray
 from deltaprop.backends.base import Precision
 from deltaprop.backends.cuda.installation import import_cupy
 from deltaprop.backends.cuda.thread_state import Found, Here
@@ -61,10 +61,10 @@ class CupyArrays(DeviceBackend):
         chosen: Self = self._variants[key]
         return chosen
 
-    def scope(self) -> AbstractContextManager[Any]:
+    def scope(self) -> AbstractContextManager[object]:
         if self.device is None:
             return nullcontext()
-        scope: AbstractContextManager[Any] = self.cp.cuda.Device(self.device)
+        scope: AbstractContextManager[object] = self.cp.cuda.Device(self.device)
         return scope
 
     # -- arrays -------------------------------------------------------------------------------------------------
@@ -72,11 +72,11 @@ class CupyArrays(DeviceBackend):
     def owns(self, array: object) -> bool:
         return isinstance(array, self.cp.ndarray)
 
-    def asarray(self, array: Any, dtype: DTypeLike) -> Array:
+    def asarray(self, array: ArrayLike, dtype: DTypeLike) -> Array:
         entries = array.size if self.owns(array) else np.size(array)
         return self._allocating(entries, dtype, lambda: self.cp.asarray(array, dtype=dtype, order="C"))
 
-    def adopt(self, array: Any) -> Array:
+    def adopt(self, array: AnyArray) -> Array:
         """Return an array of another library as one of CuPy, by DLPack or a similar protocol; nothing is copied."""
         # Both protocols share memory; only the former is spoken by libraries without DLPack (Numba).
         interface = hasattr(array, "__cuda_array_interface__")

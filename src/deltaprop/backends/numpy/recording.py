@@ -18,7 +18,7 @@ from weakref import ref
 
 import numpy as np
 
-from deltaprop.backends.array_types import Floats, HostArray
+from deltaprop.backends.array_types import DType, Floats, HostArray
 from deltaprop.backends.numpy.activation import STRAIGHT, Function
 from deltaprop.backends.numpy.backend import NumpyBackend, NumpyScratch
 
@@ -205,12 +205,12 @@ class RecordedScratch(NumpyScratch):
         super().__init__()
         self.tape = tape
 
-    def _make(self, slot: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> HostArray:
+    def _make(self, slot: int, shape: tuple[int, ...], dtype: DType) -> HostArray:
         view = self.tape.array(super()._make(slot, shape, dtype))
         self.views[slot, shape, dtype] = view
         return view
 
-    def ones(self, size: int, dtype: np.dtype[Any]) -> Floats:
+    def ones(self, size: int, dtype: DType) -> Floats:
         """A vector of ones whose calls are recorded."""
         return self.tape.array(super().ones(size, dtype))
 
