@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import DTypeLike
 
-from deltaprop.backends.base import Array
+from deltaprop.backends.array_types import AnyArray as Array
 from deltaprop.backends.composed import ComposedBackend
 
 #: Functions that have other names in PyTorch than in NumPy and SciPy.

@@ -148,6 +148,7 @@ time.sleep(100)
 """
     with subprocess.Popen([sys.executable, "-c", f"import time{hold}"], stdout=subprocess.PIPE) as holder:
         try:
+            assert holder.stdout is not None
             assert holder.stdout.readline() == b"held\n"
             assert fit(setting, prepare="compiled_files.SECONDS_TO_WAIT = 0.3") == clean
             assert cached(setting) == []

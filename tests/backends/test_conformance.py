@@ -1,6 +1,7 @@
 """One suite over every backend compares each operation of the vocabulary with its formula."""
 
 import inspect
+from typing import Any
 
 import numpy as np
 import pytest
@@ -172,7 +173,7 @@ def test_with_a_member_axis_each_has_what_it_has_alone(backend, rng, m, dtype):
             mean[1] += delta1
             mean[0] += delta0
             costs += (1 + w) * -float(np.sum(y * np.log(h) + (1 - y) * np.log(1 - h)))
-        close = {"rtol": 100 * TOLERANCE[dtype]["rtol"], "atol": 10 * TOLERANCE[dtype]["atol"]}
+        close: dict[str, Any] = {"rtol": 100 * TOLERANCE[dtype]["rtol"], "atol": 10 * TOLERANCE[dtype]["atol"]}
         for l in range(2):
             slopes[l] += (0.0, 0.5, 1.0)[k] * W[l]
             assert np.allclose(backend.to_numpy(g.weights[l][k]), slopes[l], **close)
@@ -383,7 +384,8 @@ def composed(request):
 def test_primitives_that_operations_are_composed_of(composed, rng, dtype):
     x = rng.uniform(0.5, 2.0, (3, 4)).astype(dtype)
     y = rng.standard_normal(4).astype(dtype)
-    X, Y, out = *put(composed, dtype, x, y), composed.empty((3, 4), dtype)
+    X, Y = put(composed, dtype, x, y)
+    out = composed.empty((3, 4), dtype)
     composed.elementwise(np.multiply, (X, Y), out)
     check(composed, out, [[a * b for a, b in zip(row, y, strict=True)] for row in x.astype(float)], dtype)
     composed.elementwise(np.subtract, (1.5, out), out)
@@ -399,5 +401,5 @@ def test_primitives_that_operations_are_composed_of(composed, rng, dtype):
     composed.product(*put(composed, dtype, members, x.T), product)
     expected = [[[float(r @ s) for s in x.astype(float)] for r in own.astype(float)] for own in members]
     check(composed, product, expected, dtype)
-    bits = {np.float64: np.int64, np.float32: np.int32}[dtype]
+    bits: Any = {np.float64: np.int64, np.float32: np.int32}[dtype]
     assert composed.to_numpy(composed.view(composed.asarray([-0.0], dtype), bits)).tolist() == [np.iinfo(bits).min]

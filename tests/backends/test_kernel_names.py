@@ -1,6 +1,7 @@
 """Python and compiled code use the same numbers for activations, losses and optimizers, or say what differs."""
 
 import ctypes
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,6 +78,7 @@ def test_numpy_has_what_the_kernels_have():
 )
 def test_rules_of_optimizers(optimizer, name, moments):
     rule = rule_of(optimizer)
+    assert rule is not None
     assert (rule.name, rule.moments) == (name, moments)
     assert len([x for x in optimizer.init(dp.Network([2, 1])).values() if isinstance(x, np.ndarray)]) == moments
 
@@ -145,7 +147,7 @@ def test_training_does_not_use_a_library_that_differs(swapped, rng):
     if native_compiler.find_compiler() is None:
         missing("g++", "no C++ compiler")
     X, Y = rng.standard_normal((20, 4)), rng.standard_normal((20, 2))
-    options = {"hidden_activation": "tanh", "loss": "squared_error", "seed": 1}
+    options: dict[str, Any] = {"hidden_activation": "tanh", "loss": "squared_error", "seed": 1}
     reference = dp.Network([4, 5, 2], backend="reference", **options)
     reference.fit(X, Y, epochs=2, batch_size=5)
     swapped("activations", "sigmoid", "tanh")

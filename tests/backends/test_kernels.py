@@ -3,12 +3,14 @@
 import re
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import missing
 
 import deltaprop as dp
+from deltaprop.backends import kernel_sources
 from deltaprop.backends.cuda import compiler as cuda_compiler
 from deltaprop.backends.cuda.compiler import (
     NARROW,
@@ -69,8 +71,10 @@ def test_kernels_of_resident_networks_compile_fast(name, dtype, architecture, li
     """Each network has a kernel of its own, and training waits for it."""
     sizes, batch, loss, activations, optimizer, blocks = RESIDENT[name]
     monkeypatch.setattr("deltaprop.backends.cuda.shared_memory.CLUSTERS", (min(blocks, limits[1]),))
-    backend = SimpleNamespace(shared_memory_limits=lambda: limits)
-    found = find_residence(backend, sizes, activations, loss, np.dtype(dtype), batch, rule_of(optimizer))
+    backend: Any = SimpleNamespace(shared_memory_limits=lambda: limits)
+    rule = rule_of(optimizer)
+    assert rule is not None
+    found = find_residence(backend, sizes, activations, loss, np.dtype(dtype), batch, rule)
     if found is None:
         pytest.skip("a block of this architecture has too little memory")
     began = time.process_time()
@@ -107,7 +111,7 @@ def test_the_sigmoid_has_no_general_quotient_of_floats(dtype):
 
 
 def test_an_error_shows_the_log(monkeypatch):
-    monkeypatch.setattr(cuda_compiler.kernel_sources, "read", lambda name: "not C++")
+    monkeypatch.setattr(kernel_sources, "read", lambda name: "not C++")
     with pytest.raises(RuntimeError, match=r"kernels/cuda/sgd.cu does not compile for sm_90 and float32"):
         compile_kernels("sgd", "float32", "sm_90")
 

@@ -2,6 +2,7 @@
 
 import doctest
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,7 +84,7 @@ def assert_trained(net, expected):
     assert relative([host(x) for x in (*net.weights, *net.biases)], expected) < 1e-12
 
 
-HOW = {"epochs": EPOCHS, "batch_size": BATCH, "l2": L2, "shuffle": False}
+HOW: dict[str, Any] = {"epochs": EPOCHS, "batch_size": BATCH, "l2": L2, "shuffle": False}
 RULES = pytest.mark.parametrize(("rule", "warm"), [(Lion(), False), (WarmLion(), True)], ids=["plain", "warm"])
 
 

@@ -1,6 +1,7 @@
 """`check_backend` tries every way of training on the CPU, and finds faults."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,7 +84,7 @@ def test_the_reference_is_examined_by_itself():
 
 def test_without_a_compiler_epochs_are_recorded(monkeypatch):
     monkeypatch.setattr(host_epochs, "find_compiler", lambda: None)
-    events = []
+    events: list[Any] = []
     host_epochs.compiled(get_backend("numpy"), Record(events.append))
     assert [what for kind, what in events if kind == "slow"] == [
         f"{host_epochs.NO_COMPILER}; pip install 'deltaprop[native]' brings one"

@@ -3,6 +3,7 @@
 import re
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from deltaprop.doctor.fits import Fit
 from deltaprop.doctor.record import NotTriedError, Record, hearing_warnings
 from deltaprop.doctor.stages import trials_of
 from deltaprop.doctor.ways import only
+from deltaprop.epochs.graph import GraphEpoch
 
 EMULATED = trials_of("cupy", emulated=True)
 KERNELS = [(name, dtype) for name in kernel_files() for dtype in ("float64", "float32")]
@@ -68,8 +70,8 @@ def test_a_way_that_is_not_taken_is_no_pass(on_host, monkeypatch):
     monkeypatch.setattr(epochs, "OPTIMIZERS", {"SGD": None})
     for refused in (False, True):
         if refused:
-            monkeypatch.setattr(epochs.GraphEpoch, "find", lambda task: None)
-        events = []
+            monkeypatch.setattr(GraphEpoch, "find", lambda task: None)
+        events: list[Any] = []
         epochs.captured(on_host, Record(events.append))
         assert [what for kind, what in events if kind == "not taken"] == ["captured"] * refused
 
@@ -77,7 +79,7 @@ def test_a_way_that_is_not_taken_is_no_pass(on_host, monkeypatch):
 def test_smaller_clusters_where_large_ones_are_refused(monkeypatch):
     """Training is right, and the report says that it went another way."""
     require_emulation()
-    backend, events = HostCudaBackend(), []
+    backend, events = HostCudaBackend(), list[Any]()
     launch = backend.run_resident
 
     def refusing(plan, dtype, residence, members):

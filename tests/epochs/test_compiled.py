@@ -6,6 +6,7 @@ import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def _needs_a_compiler():
 @pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
 def threads(request, monkeypatch):
     monkeypatch.setattr(compiled, "own_threads", lambda: request.param)
-    monkeypatch.setattr(compiled.os, "cpu_count", lambda: request.param)
+    monkeypatch.setattr("os.cpu_count", lambda: request.param)
     monkeypatch.setattr(compiled, "OPERATIONS_A_THREAD", 1e-9)
     return request.param
 
@@ -190,7 +191,7 @@ def train(seed):
 def test_networks_trained_at_the_same_time(monkeypatch):
     """Each Python thread has threads of its own, and the numbers are those of training one after the other."""
     monkeypatch.setattr(compiled, "own_threads", lambda: 3)
-    monkeypatch.setattr(compiled.os, "cpu_count", lambda: 3)
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
     monkeypatch.setattr(compiled, "OPERATIONS_A_THREAD", 1e-9)
     alone = [train(seed) for seed in range(6)]
     with ThreadPoolExecutor(6) as pool:
@@ -233,7 +234,7 @@ def test_estimators_on_it(rng):
     X, y = rng.standard_normal((90, 5)), rng.integers(0, 3, 90)
     weight = rng.uniform(0, 2, 90)
     for solver, kind in (("adam", dp.MLPClassifier), ("sgd", dp.MLPRegressor)):
-        options = {"solver": solver, "alpha": 0.3, "batch_size": 20, "random_state": 0, "max_iter": 7}
+        options: dict[str, Any] = {"solver": solver, "alpha": 0.3, "batch_size": 20, "random_state": 0, "max_iter": 7}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ours, reference = (

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-Matrix = np.ndarray[Any, Any]
+from deltaprop.backends.array_types import HostArray
+
+Matrix = HostArray
 
 #: Elements that are converted together: 64 MiB of float64.
 BLOCK = 2**23

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Backend, get_backend
+from deltaprop.backends.array_types import HostArray
 from deltaprop.cli.options import TrainOptions, hidden_sizes
 from deltaprop.cli.plot import check_plot, save_plot
 from deltaprop.cli.raw_rows import RawRows
@@ -24,7 +25,7 @@ from deltaprop.network import Network
 from deltaprop.reports.history import History
 from deltaprop.training.early_stopping import EarlyStopping
 
-Matrix = np.ndarray[Any, Any]
+Matrix = HostArray
 
 #: More distinct whole numbers than this are quantities, not classes; more distinct texts than this have to recur.
 MOST_CLASSES = 100

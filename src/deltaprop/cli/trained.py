@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Backend
+from deltaprop.backends.array_types import HostArray
 from deltaprop.cli.raw_rows import RawRows
 from deltaprop.files.file_schema import network_content
 from deltaprop.files.model_file import read_model, write_model
@@ -19,7 +20,7 @@ from deltaprop.network import Network
 from deltaprop.training.evaluation import largest
 from deltaprop.training.metrics import mean_squared_error, r2
 
-Matrix = np.ndarray[Any, Any]
+Matrix = HostArray
 
 
 @dataclass(frozen=True)

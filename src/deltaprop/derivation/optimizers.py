@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.arguments import check_bool
+from deltaprop.backends.array_types import Floats
 from deltaprop.backends.base import Scalar
 from deltaprop.backends.kernel_names import Rule
 from deltaprop.derivation.parameters import Parameters
@@ -140,7 +141,7 @@ class Adam(Optimizer):
         zeros = network.backend.zeros
         return {"first_moment": zeros(shape, dtype), "second_moment": zeros(shape, dtype), "step": 0}
 
-    def rates(self, learning_rate: float, taken: int, steps: int) -> np.ndarray[Any, Any]:
+    def rates(self, learning_rate: float, taken: int, steps: int) -> Floats:
         """Compute the learning rate with the bias corrections of each step, and the weight decay.
 
         Parameters
@@ -247,9 +248,9 @@ def _correction(beta_1: float, beta_2: float, t: Any) -> Any:
 
 
 @lru_cache(maxsize=4)
-def _corrections(beta_1: float, beta_2: float, taken: int, steps: int) -> np.ndarray[Any, Any]:
+def _corrections(beta_1: float, beta_2: float, taken: int, steps: int) -> Floats:
     """Bias corrections of each of `steps` steps after `taken` ones; cached, since the members of a stack share them."""
-    result: np.ndarray[Any, Any] = _correction(beta_1, beta_2, np.arange(taken + 1, taken + steps + 1))
+    result: Floats = _correction(beta_1, beta_2, np.arange(taken + 1, taken + steps + 1))
     result.flags.writeable = False
     return result
 

@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike
 
 from deltaprop.arguments import check_choice, check_whole_number
 from deltaprop.backends import Array, Backend, get_backend
+from deltaprop.backends.array_types import ArrayLike, DType, Floats
 from deltaprop.backends.base import Precision
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
 from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS, check_activation
@@ -86,7 +87,7 @@ class NetworkState:
         with self._device_scope():
             self._make_parameters()
 
-    def _device_scope(self) -> AbstractContextManager[Any]:
+    def _device_scope(self) -> AbstractContextManager[object]:
         return self.backend.scope()
 
     def _make_parameters(self) -> None:
@@ -180,7 +181,7 @@ class NetworkState:
         return self._parameters.flat
 
     @parameters.setter
-    def parameters(self, value: Any) -> None:
+    def parameters(self, value: ArrayLike) -> None:
         self._assign([self._parameters.flat], [value], "parameters")
 
     @property
@@ -210,7 +211,7 @@ class NetworkState:
         return self._parameters.weights
 
     @weights.setter
-    def weights(self, values: Sequence[Any]) -> None:
+    def weights(self, values: list[ArrayLike]) -> None:
         self._assign(self._parameters.weights, values, "weights")
 
     @property
@@ -219,7 +220,7 @@ class NetworkState:
         return self._parameters.biases
 
     @biases.setter
-    def biases(self, values: Sequence[Any]) -> None:
+    def biases(self, values: list[ArrayLike]) -> None:
         self._assign(self._parameters.biases, values, "biases")
 
     @property
@@ -229,14 +230,14 @@ class NetworkState:
         return self._parameters.thetas
 
     @thetas.setter
-    def thetas(self, values: Sequence[Any]) -> None:
+    def thetas(self, values: list[ArrayLike]) -> None:
         thetas = self._parameters.thetas
         self._assign(thetas, values, "thetas")
         for theta, W, b in zip(thetas, self.weights, self.biases, strict=True):
             b[...] = theta[..., 0]
             W[...] = theta[..., 1:]
 
-    def by_layer(self) -> dict[str, np.ndarray[Any, Any]]:
+    def by_layer(self) -> dict[str, Floats]:
         """Return the parameters as files hold them, layer by layer.
 
         Returns
@@ -315,7 +316,7 @@ def _check_hidden_activations(given: str | Sequence[str], layers: int) -> tuple[
     return tuple(check_activation(name, HIDDEN_ACTIVATIONS, f"hidden_activation[{l}]") for l, name in enumerate(given))
 
 
-def _backend_in_precision(backend: Backend, precision: Precision | None, dtype: np.dtype[Any]) -> Backend:
+def _backend_in_precision(backend: Backend, precision: Precision | None, dtype: DType) -> Backend:
     """`backend` with products in `precision`, or in its own where that is None."""
     if precision is None:
         return backend
@@ -325,7 +326,7 @@ def _backend_in_precision(backend: Backend, precision: Precision | None, dtype: 
     return backend.in_precision(precision)
 
 
-def _check_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+def _check_dtype(dtype: DTypeLike) -> DType:
     try:
         result = np.dtype(dtype)
     except TypeError:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from deltaprop.arguments import check_number
+from deltaprop.backends.array_types import Floats
 from deltaprop.backends.base import Scalar
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.schedules import Plateau, ReduceOnPlateau, check_rate
@@ -144,7 +145,7 @@ class Optimizer(ABC):
             A counter called "step" counts the steps taken; `apply` leaves it alone.
         """
 
-    def rates(self, learning_rate: float, taken: int, steps: int) -> np.ndarray[Any, Any]:
+    def rates(self, learning_rate: float, taken: int, steps: int) -> Floats:
         """Compute the two numbers that `apply` gets in each step.
 
         Parameters

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from deltaprop.backends.array_types import Floats, HostArray, Indices
 from deltaprop.backends.native.arrays import address
 from deltaprop.backends.native.library import pointer
 from deltaprop.backends.native.scipy_threads import own_threads, scipy_on_one_thread
@@ -52,7 +53,7 @@ class CompiledMembers(MembersEpoch):
         drops = any(any(member.dropout) for member in task.members)
         return cls(task) if not drops and can_compile(task.network, task.X) else None
 
-    def epochs(self, which: Numbers, passes: Passes) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def epochs(self, which: Numbers, passes: Passes) -> tuple[Floats, Floats]:
         """Train the members that `which` names, in as many calls as keep an interrupt waiting for a second or so."""
         plans, task, count = self.plans, self.task, passes.epochs
         parameters, terms = task.network.parameters, np.ascontiguousarray(passes.terms)
@@ -89,7 +90,7 @@ class CompiledMembers(MembersEpoch):
         for row, name in enumerate(("scales", "penalties", "decays")):
             plans[name][which] = table.starts(name, terms, (len(which), 3, terms.shape[2])) + row * terms.strides[1]
 
-    def _run(self, part: np.ndarray[Any, Any], before: Remembered | None = None) -> None:
+    def _run(self, part: Indices, before: Remembered | None = None) -> None:
         """Train some members; with a copy of what was `before` they may be left in their middle, and are undone."""
         run_members = self.table.library.run_members
         arguments = (
@@ -104,9 +105,7 @@ class CompiledMembers(MembersEpoch):
         else:
             run_abandonable(lambda: run_members(*arguments), before.restore, self.table.stop)
 
-    def _addresses(
-        self, name: str, arrays: Sequence[np.ndarray[Any, Any] | None], which: Numbers, epochs: int
-    ) -> list[int]:
+    def _addresses(self, name: str, arrays: Sequence[HostArray | None], which: Numbers, epochs: int) -> list[int]:
         """Return where each begins, 0 for None; an array that members share is asked once.
 
         They are orders, (epochs, samples) or (1, samples), or weights, (samples,), of the members that `which` names.

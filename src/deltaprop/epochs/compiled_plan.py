@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.array_types import AnyArray, Indices
 from deltaprop.backends.kernel_names import activation_number, loss_number
 from deltaprop.backends.native.compiler import find_compiler
 from deltaprop.backends.native.library import Plan, gemm, library, pointer
@@ -141,7 +141,7 @@ class PlanTable:
         else:
             self.rows[name] = where + members * (0 if array is None else array.strides[0])
 
-    def starts(self, name: str, array: AnyArray, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    def starts(self, name: str, array: AnyArray, shape: tuple[int, ...]) -> Indices:
         """Return the addresses at which each row of an array of that shape begins; the caller keeps it alive."""
-        places: np.ndarray[Any, Any] = np.arange(len(array)) * array.strides[0]
+        places: Indices = np.arange(len(array)) * array.strides[0]
         return places + pointer(name, array, self.network.dtype, shape)

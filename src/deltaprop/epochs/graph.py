@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from deltaprop.backends import Array
+from deltaprop.backends.array_types import Floats
 from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.backends.cuda.message import Kind, Message
 from deltaprop.backends.cuda.streams import GRAPHS
@@ -81,7 +82,7 @@ class GraphEpoch(WholeEpoch):
         if "step" in self.task.state:
             self.task.state["step"] += len(terms)
 
-    def _make_table(self, terms: Terms, learning_rate: float, taken: int) -> tuple[np.ndarray[Any, Any], bool, bool]:
+    def _make_table(self, terms: Terms, learning_rate: float, taken: int) -> tuple[Floats, bool, bool]:
         """Make the table of the steps; tell whether one has a penalty, and whether Σ W² is asked for."""
         table = np.ones((len(terms), KEEP + 1))
         table[:, :RATE] = terms

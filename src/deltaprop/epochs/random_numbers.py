@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from deltaprop.backends.array_types import Indices
 from deltaprop.derivation.state import DROPOUT_STREAM, SHUFFLE_STREAM, NetworkState
 
 
-def draw_order(network: NetworkState, samples: int, ahead: int = 0) -> np.ndarray[Any, Any]:
+def draw_order(network: NetworkState, samples: int, ahead: int = 0) -> Indices:
     """Draw a permutation of 0 … samples − 1: the order of samples in the next epoch, or in one so many epochs `ahead`.
 
     It is drawn on the host, so that every backend visits the samples in the same order.

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.array_types import AnyArray, Floats, Indices
 from deltaprop.backends.cuda.shared_memory import TERMS, Residence, ResidentRun, find_residence
 from deltaprop.derivation.optimizers import moments_of, rule_of
 from deltaprop.derivation.state import NetworkState
@@ -27,7 +27,7 @@ def residence_of(network: NetworkState, batch_size: int, rule: Any, members: int
     return find_residence(backend, sizes, activations, network.loss, dtype, batch_size, rule, members)
 
 
-def step_table(terms: np.ndarray[Any, Any], rates: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def step_table(terms: Floats, rates: Floats) -> Floats:
     """Put `terms`, (k, steps, 3), and `rates`, (k or 1, steps, 2), into a table, (k, steps, 5), for `ResidentRun`."""
     table = np.empty((*terms.shape[:2], TERMS))
     table[:, :, :3] = terms
@@ -157,8 +157,8 @@ class ResidentEpoch(WholeEpoch):
         return max(1, STEPS_A_CALL // self.task.batches)
 
     def epochs(
-        self, orders: np.ndarray[Any, Any] | None, weights: Array | None, terms: Terms, learning_rate: float, count: int
-    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], int]:
+        self, orders: Indices | None, weights: Array | None, terms: Terms, learning_rate: float, count: int
+    ) -> tuple[Floats, Floats, int]:
         """Train in one launch; if an epoch ends badly, the optimizer's state is as that epoch left it."""
         backend = self.network.backend
         sums = backend.zeros((3, 1, count), np.float64)
@@ -178,5 +178,5 @@ class ResidentEpoch(WholeEpoch):
             state["step"] += steps
         return diverged
 
-    def _make_table(self, terms: Terms, learning_rate: float, taken: int) -> np.ndarray[Any, Any]:
+    def _make_table(self, terms: Terms, learning_rate: float, taken: int) -> Floats:
         return step_table(terms[np.newaxis], self.task.optimizer.rates(learning_rate, taken, len(terms))[np.newaxis])

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from deltaprop.backends.array_types import Floats
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs import resident
 from deltaprop.epochs.grouped_members import Copies, GroupedMembers, MemberGroup
@@ -45,7 +46,7 @@ class ResidentMembers(GroupedMembers):
         steps = min(resident.STEPS_A_CALL, MEMBERS_STEPS // len(members))
         return max(1, steps // max(member.batches for member in members))
 
-    def run(self, group: MemberGroup) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def run(self, group: MemberGroup) -> tuple[Floats, Floats]:
         """Train in one launch, on fewer blocks if so many are refused.
 
         Raises
@@ -88,7 +89,7 @@ class Together:
         if self.copies is not None:
             self.copies.renew()
 
-    def __call__(self, group: MemberGroup) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def __call__(self, group: MemberGroup) -> tuple[Floats, Floats]:
         """Train; as `ResidentMembers.run`."""
         backend, shape = self.network.backend, (3, len(self.numbers), group.epochs)
         if self.sums.shape == shape:

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.array_types import AnyArray, Floats, Indices
 from deltaprop.derivation.backprop import Workspace, backward, forward
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.state import NetworkState
@@ -46,7 +46,7 @@ class SteppedMembers(GroupedMembers):
         dropped = tuple(p > 0 for p in member.dropout)
         return (member.samples, member.batch_size, rule.name, member.sample_weight is None, dropped)
 
-    def run(self, group: MemberGroup) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def run(self, group: MemberGroup) -> tuple[Floats, Floats]:
         """Take the steps of an epoch one after the other, every member's at once."""
         copies, k = Copies(self.task, group.numbers, group.rule), len(group.numbers)
         network, member = self.task.network.over(copies.parameters), group.member
@@ -80,7 +80,7 @@ class SteppedMembers(GroupedMembers):
         copies.give_back()
         return cost[:, np.newaxis], decay[:, np.newaxis]
 
-    def _minibatch(self, rows: np.ndarray[Any, Any] | None, batch: slice, k: int) -> tuple[Array, Array]:
+    def _minibatch(self, rows: Indices | None, batch: slice, k: int) -> tuple[Array, Array]:
         """Gather X and Y of each member: X without the member axis, (n, s_1), if all have the same."""
         if rows is not None:
             index = rows[:, batch]
@@ -109,7 +109,7 @@ class SteppedMembers(GroupedMembers):
         network: NetworkState,
         gradient: Parameters,
         moments: Sequence[Array],
-        rates: np.ndarray[Any, Any],
+        rates: Floats,
     ) -> None:
         """Update the parameters: θ := θ − η ∂J/∂θ by each member's own numbers."""
         rules = [member.rule for member in group.members]

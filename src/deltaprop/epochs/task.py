@@ -20,7 +20,7 @@ from deltaprop.reports.progress import Progress
 
 #: (batches, 3) of float64: for each minibatch the scale of δ^(L), the factor of W in ∂J/∂W and the factor of Σ W²; see
 #: `Trainer.terms`.
-Terms: TypeAlias = np.ndarray[Any, Any]
+Terms: TypeAlias = Floats
 #: Floating-point operations after which compiled code returns between steps, so that Python hears an interrupt and
 #: draws the progress bar.
 OPERATIONS_A_CALL = 2e9
@@ -179,7 +179,7 @@ class Pass:
         It is asked between steps, on the host, whether to stop there.
     """
 
-    order: np.ndarray[Any, Any] | None
+    order: Indices | None
     weights: Array | None
     sums: Sequence[float]
     learning_rate: float
@@ -224,8 +224,8 @@ class WholeEpoch(ABC):
         return 0
 
     def epochs(
-        self, orders: np.ndarray[Any, Any] | None, weights: Array | None, terms: Terms, learning_rate: float, count: int
-    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], int]:
+        self, orders: Indices | None, weights: Array | None, terms: Terms, learning_rate: float, count: int
+    ) -> tuple[Floats, Floats, int]:
         """Train `count` epochs in one call.
 
         If an epoch ends with numbers that are not finite, training ends there, with the parameters of its start.

@@ -14,7 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
 from deltaprop.backends import Array, backend_of
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.array_types import AnyArray, ArrayLike
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.estimators.class_targets import ClassTargets, check_classes
 from deltaprop.estimators.fit_data import HeldOut
@@ -223,7 +223,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     # -- fitting ------------------------------------------------------------------------------------------------
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: Any = None, *, validation_data: Any = None) -> Self:
         """Train the network.
 
         Parameters
@@ -260,7 +260,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
 
     @available_if(lambda estimator: estimator._is_stochastic())
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
+    def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: Any = None, classes: Any = None) -> Self:
         """Train one epoch over the data given, from the parameters there are; not with solver "lbfgs".
 
         Parameters
@@ -291,7 +291,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
                 self._label_binarizer = LabelBinarizer().fit(labels)
             return self._fit(X, y, sample_weight, incremental=True)
 
-    def _validate_input(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Any, Any]:
+    def _validate_input(self, X: ArrayLike, y: ArrayLike, *, incremental: bool, reset: bool) -> tuple[Any, Any, Any]:
         X, y = checked_data(self, X, y, dtype=self.dtype, reset=reset)
         if not hasattr(self, "classes_") or (not self.warm_start and not incremental):
             self._label_binarizer = LabelBinarizer().fit(y)
@@ -300,11 +300,11 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             check_classes(unique_labels(y), self.classes_, all_needed=self.warm_start and not incremental)
         return X, y, self._binarized(y)
 
-    def _binarized(self, y: Any) -> Any:
+    def _binarized(self, y: ArrayLike) -> Any:
         """Return the targets of checked labels, (m, n_outputs), of bool, or as `ClassTargets` to save memory."""
         binarizer, classes = self._label_binarizer, len(self._label_binarizer.classes_)
         if binarizer.y_type_ == "multiclass" and is_above_limit(len(y), classes, np.int64):  # as it makes them
-            return ClassTargets(np.searchsorted(binarizer.classes_, y), classes)
+            return ClassTargets(np.asarray(np.searchsorted(binarizer.classes_, y)), classes)
         return binarizer.transform(y).astype(bool)
 
     def _network_loss(self) -> tuple[str, str]:
@@ -313,7 +313,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         default = "softmax" if loss == "clipped_categorical_cross_entropy" else "logistic"
         return loss, self.output_activation or default
 
-    def _class_weights(self, y: Any, *, incremental: bool) -> Any:
+    def _class_weights(self, y: ArrayLike, *, incremental: bool) -> Any:
         if self.class_weight is None:
             return None
         if incremental and self.class_weight == "balanced":
@@ -323,17 +323,17 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             )
         return compute_sample_weight(self.class_weight, y)
 
-    def _strata(self, targets: Any) -> Any:
+    def _strata(self, targets: AnyArray) -> Any:
         return targets if self.n_outputs_ == 1 else None
 
-    def _targets_as_predicted(self, targets: Any) -> Any:
+    def _targets_as_predicted(self, targets: AnyArray) -> Any:
         if isinstance(targets, ClassTargets):
             return self._label_binarizer.classes_[targets.numbers]
         return self._label_binarizer.inverse_transform(targets)
 
     # -- predictions --------------------------------------------------------------------------------------------
 
-    def _labels(self, outputs: Any) -> Any:
+    def _labels(self, outputs: AnyArray) -> Any:
         """Return the labels that belong to a^(L), (m, n_outputs) on the host."""
         return self._label_binarizer.inverse_transform(outputs.ravel() if self.n_outputs_ == 1 else outputs)
 
@@ -346,7 +346,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             predicted = self._labels(self._network.backend.to_numpy(prediction))
         return float(accuracy_score(held_out.y, predicted, sample_weight=held_out.sample_weight))
 
-    def predict(self, X: Any) -> Any:
+    def predict(self, X: ArrayLike) -> Any:
         """Predict the most probable class of each sample; of multilabel targets, every label more probable than not.
 
         Parameters
@@ -373,7 +373,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             return labels
         return backend.asarray(labels, labels.dtype)
 
-    def predict_proba(self, X: Any) -> AnyArray:
+    def predict_proba(self, X: ArrayLike) -> AnyArray:
         """Predict the probability of each class.
 
         Parameters
@@ -399,7 +399,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         slope = super()._slope_of_predictions(network, inputs)
         return divided_slope(slope, network.predict(inputs)) if self._divides() else slope
 
-    def predict_log_proba(self, X: Any) -> AnyArray:
+    def predict_log_proba(self, X: ArrayLike) -> AnyArray:
         """Predict the logarithm of each probability, which is never −inf: for a small one, it is computed from z.
 
         Parameters
@@ -421,7 +421,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         softmax = network.output_activation == "softmax"
         return log_probabilities_from_z(p, z, softmax=softmax, divided=self._divides())
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the share of samples, by weight, whose labels are predicted right: all labels, of multilabel targets.
 
         Parameters

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted
 
 from deltaprop.backends import Array, backend_of, get_backend
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.array_types import AnyArray, ArrayLike, HostArray
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
 from deltaprop.estimators.hyperparameters import ACTIVATION_NAMES, our_name
 from deltaprop.estimators.inputs import checked_inputs
@@ -71,7 +71,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
                 raise ValueError(f"activation[{l}]: expected one of {sorted(ACTIVATION_NAMES)}, got {name!r}")
         return [our_name(name) for name in names]
 
-    def _configuration(self, X: Any, kept: Any = None) -> dict[str, Any]:
+    def _configuration(self, X: ArrayLike, kept: Any = None) -> dict[str, Any]:
         """Return the arguments of `Network`, except the widths, for inputs (or ``coefs_[0]``) of the kind of `X`.
 
         Where parameters are `kept`, their dtype is used, whatever dtype the inputs have.
@@ -135,7 +135,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     # -- what a fitted network is asked -------------------------------------------------------------------------
 
-    def _on_backend(self, X: Any) -> Any:
+    def _on_backend(self, X: ArrayLike) -> Any:
         """Return checked inputs as an array of the network's backend; on NumPy, CSR stays CSR.
 
         Inputs that a device has no room for stay on the host, as `HostData`, and so do inputs whose conversion would
@@ -153,24 +153,24 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             return HostData(X)
         return network.backend.asarray(X, network.dtype)
 
-    def _inputs(self, X: Any) -> tuple[Network, Any, Any]:
+    def _inputs(self, X: ArrayLike) -> tuple[Network, Any, Any]:
         """Return the network, `X` as an array of its backend, and `X` as it was checked."""
         check_is_fitted(self)
         network = self._connect()
         checked = checked_inputs(self, X, dtype=network.dtype)
         return network, self._on_backend(checked), checked
 
-    def _like(self, array: AnyArray, X: Any) -> AnyArray:
+    def _like(self, array: AnyArray, X: ArrayLike) -> AnyArray:
         """Return an array of the network's backend as an array of the same kind as `X`."""
         backend = self._network.backend
         return array if backend.on_host or backend.owns(X) else backend.to_numpy(array)
 
-    def _outputs(self, X: Any) -> AnyArray:
+    def _outputs(self, X: ArrayLike) -> AnyArray:
         """Compute a^(L), (m, n_outputs), as an array of the same kind as `X`."""
         network, inputs, checked = self._inputs(X)
         return self._like(evaluation.predict(network, inputs), checked)
 
-    def transform(self, X: Any, layer: int = -1) -> AnyArray:
+    def transform(self, X: ArrayLike, layer: int = -1) -> AnyArray:
         """Compute the activations of a hidden layer: the features that the network has learnt.
 
         Parameters
@@ -203,7 +203,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _n_features_out(self) -> int:
         return int(self.coefs_[-1].shape[0])
 
-    def input_gradient(self, X: Any) -> AnyArray:
+    def input_gradient(self, X: ArrayLike) -> AnyArray:
         """Compute how the outputs change with the inputs, sample by sample: ∂h_k/∂x_i.
 
         The outputs are the predicted values of a regressor and the probabilities of a classifier; of two classes, the
@@ -246,6 +246,6 @@ def _is_as(network: Network, configuration: dict[str, Any]) -> bool:
     )
 
 
-def _read_only(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _read_only(array: HostArray) -> HostArray:
     array.flags.writeable = False
     return array

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from deltaprop.backends.array_types import Indices
 from deltaprop.epochs.trainer import Trainer
 from deltaprop.errors import callers_level
 from deltaprop.estimators.fit_data import NO_SCORE, HeldOut, Training
@@ -147,7 +148,7 @@ class MinibatchFit:
         cost, decay = self.objective.of_epoch(cost, decay, self.samples)
         return cost + self._constant_cost(order), decay
 
-    def _constant_cost(self, order: np.ndarray[Any, Any] | None) -> float:
+    def _constant_cost(self, order: Indices | None) -> float:
         """Compute the part of the cost that does not depend on the network, in the order of the epoch."""
         costs = self.training.constant_costs
         if costs is None:

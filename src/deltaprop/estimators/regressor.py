@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from deltaprop.backends import Array
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.array_types import AnyArray, ArrayLike, Floats
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.estimators.fit_data import HeldOut
 from deltaprop.estimators.inputs import checked_data, on_host
@@ -207,7 +207,9 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
     # -- fitting ------------------------------------------------------------------------------------------------
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None) -> Self:
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, *, validation_data: Any = None
+    ) -> Self:
         """Train the network.
 
         Parameters
@@ -244,7 +246,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
 
     @available_if(lambda estimator: estimator._is_stochastic())
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train one epoch over the data given, from the parameters there are; not with solver "lbfgs".
 
         Parameters
@@ -269,7 +271,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         with training_of(self):
             return self._fit(X, y, sample_weight, incremental=True)
 
-    def _validate_input(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Any, Any]:
+    def _validate_input(self, X: ArrayLike, y: ArrayLike, *, incremental: bool, reset: bool) -> tuple[Any, Any, Any]:
         X, y = checked_data(self, X, y, dtype=self.dtype, reset=reset, y_numeric=True)
         if self.loss == "poisson" and np.any(y < 0):
             raise ValueError("Some value(s) of y are out of the valid range of the loss 'poisson': it needs y >= 0.")
@@ -281,11 +283,11 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
     def _outputs_averaged(self) -> int:
         return self.n_outputs_ if self.loss == "squared_error" else 1
 
-    def _constant_costs(self, targets: Any) -> np.ndarray[Any, Any] | None:
+    def _constant_costs(self, targets: AnyArray) -> Floats | None:
         # scikit-learn reports half the Poisson deviance: h − y log h, minus its lowest value.
         return np.asarray((xlogy(targets, targets) - targets).sum(axis=1)) if self.loss == "poisson" else None
 
-    def _targets_as_predicted(self, targets: Any) -> Any:
+    def _targets_as_predicted(self, targets: AnyArray) -> Any:
         return targets[:, 0] if self.n_outputs_ == 1 else targets
 
     # -- predictions --------------------------------------------------------------------------------------------
@@ -299,7 +301,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         predicted = self._targets_as_predicted(self._network.backend.to_numpy(prediction))
         return float(r2_score(held_out.y, predicted, sample_weight=held_out.sample_weight))
 
-    def predict(self, X: Any) -> AnyArray:
+    def predict(self, X: ArrayLike) -> AnyArray:
         """Predict the value of each sample.
 
         Parameters
@@ -315,7 +317,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         outputs = self._outputs(X)
         return outputs[:, 0] if self.n_outputs_ == 1 else outputs
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the coefficient of determination R², by weight.
 
         Parameters

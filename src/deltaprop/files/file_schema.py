@@ -237,7 +237,7 @@ def _of_network(content: NetworkContent, tensors: Tensors) -> dict[str, Tensor]:
 def _check_tensors(path: str | os.PathLike[str], what: str, expected: Mapping[str, Tensor], tensors: Tensors) -> None:
     for name in sorted(expected.keys() | tensors.keys()):
         form, tensor = expected.get(name), tensors.get(name)
-        if form is None or tensor is None or (tensor.shape, tensor.dtype) != (form.shape, form.dtype):
+        if form is None or tensor is None or tensor.shape != form.shape or tensor.dtype != form.dtype:
             wanted = "nothing" if form is None else f"{form.dtype} of shape {form.shape}"
             found = "nothing" if tensor is None else f"{tensor.dtype} of shape {in_one_line(tensor.shape)}"
             where = in_one_line(repr(name))

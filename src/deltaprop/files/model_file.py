@@ -13,12 +13,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from deltaprop.backends.array_types import HostArray
 from deltaprop.files.atomic_file import write_atomically
 
 FORMAT = "deltaprop-network"
 VERSION = 1
 
-Tensors = dict[str, np.ndarray[Any, Any]]
+Tensors = dict[str, HostArray]
 
 
 def write_model(path: str | os.PathLike[str], configuration: Mapping[str, Any], tensors: Tensors) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from deltaprop.backends.array_types import DType
 from deltaprop.derivation.state import NetworkState
 from deltaprop.files.atomic_file import write_atomically
 from deltaprop.files.file_schema import NetworkContent, network_content
@@ -97,7 +98,7 @@ def read_onnx(path: str | os.PathLike[str]) -> tuple[NetworkContent, Tensors]:
 class Graph:
     """Collects nodes and constants as they are added."""
 
-    def __init__(self, onnx: Any, dtype: np.dtype[Any]) -> None:
+    def __init__(self, onnx: Any, dtype: DType) -> None:
         self.onnx, self.dtype = onnx, dtype
         self.nodes: list[Any] = []
         self.constants: list[Any] = []

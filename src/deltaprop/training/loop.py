@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Array
+from deltaprop.backends.array_types import Indices
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.remembered import Remembered
 from deltaprop.derivation.state import NetworkState
@@ -264,9 +265,7 @@ class Fit:
         self._last_good[...] = network.parameters
         count_epochs(network, self.history, [cost], learning_rate)
 
-    def _divergence(
-        self, epoch: int, learning_rate: float, cost: float, order: np.ndarray[Any, Any] | None
-    ) -> DivergenceError:
+    def _divergence(self, epoch: int, learning_rate: float, cost: float, order: Indices | None) -> DivergenceError:
         """Go back to the parameters with which the epoch began; return the error that says what went wrong."""
         self.network.parameters, fault = self._last_good, None
         if self._state_known:

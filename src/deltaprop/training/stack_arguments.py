@@ -11,7 +11,7 @@ import numpy as np
 
 from deltaprop.arguments import check_whole_number, refuse_masked
 from deltaprop.backends import Array, Backend, backend_of, get_backend
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.array_types import AnyArray, Floats, Indices
 from deltaprop.derivation.backprop import L2Scaling, Objective, Reduction
 from deltaprop.derivation.optimizers import SGD
 from deltaprop.derivation.state import NetworkState
@@ -89,7 +89,7 @@ def each_targets(Y: Any, count: int, outputs: int, own_X: bool) -> list[Any]:
     return each_array("Y", Y, count, axes=1 if labels else 2)
 
 
-def rows_of_members(name: str, samples: Any, count: int, m: int) -> list[np.ndarray[Any, Any]]:
+def rows_of_members(name: str, samples: Any, count: int, m: int) -> list[Indices]:
     """List the row numbers, 0 … m − 1, of each member; members may share an array.
 
     Raises
@@ -102,7 +102,7 @@ def rows_of_members(name: str, samples: Any, count: int, m: int) -> list[np.ndar
     samples = list(samples)  # the rows of a matrix are made here, and live as long as their ids are looked up
     if len(samples) != count:
         raise ValueError(f"{name}: expected {count} arrays of row numbers, one a member, got {len(samples)}")
-    known: dict[int, np.ndarray[Any, Any]] = {}
+    known: dict[int, Indices] = {}
     for k, given in enumerate(samples):
         if id(given) in known:
             continue
@@ -162,15 +162,15 @@ def describe_members(
 
 
 def _weights_of(
-    stack: NetworkState, k: int, sample_weight: Any, m: int, rows: np.ndarray[Any, Any] | None, *, own: bool
-) -> np.ndarray[Any, Any] | None:
+    stack: NetworkState, k: int, sample_weight: Any, m: int, rows: Indices | None, *, own: bool
+) -> Floats | None:
     """Convert the sample weights of member k, on the host, to the dtype of the stack; `own` if others have others."""
     if sample_weight is None:
         return None
     name = f"sample_weight[{k}]" if own else "sample_weight"
     checking = stack.backend if stack.backend.owns(sample_weight) else get_backend("numpy")
     checked = as_weights(sample_weight, name, rows=m, backend=checking, dtype=stack.dtype)
-    weights: np.ndarray[Any, Any] = checking.to_numpy(checked)
+    weights: Floats = checking.to_numpy(checked)
     if rows is None:
         return weights
     weights = weights[rows]
@@ -214,9 +214,7 @@ def resolve_held_out(
     return held_out, known[id(each_X[0]), id(each_Y[0])][1]
 
 
-def _chosen(
-    rows: Sequence[np.ndarray[Any, Any]], backend: Backend, inputs: Array, targets: Array
-) -> list[tuple[Array, Array]]:
+def _chosen(rows: Sequence[Indices], backend: Backend, inputs: Array, targets: Array) -> list[tuple[Array, Array]]:
     """Take each member's rows from the samples, which have the member axis or have it not."""
     own = inputs.ndim == 3
     chosen = []
