@@ -15,7 +15,6 @@ from deltaprop.backends import get_backend
 from deltaprop.backends.cuda import shared_memory
 from deltaprop.backends.cuda.shared_memory import Residence, Run, find_residence
 from deltaprop.derivation.backprop import Objective
-from deltaprop.derivation.optimizers import rule_of
 from deltaprop.epochs import resident
 from deltaprop.epochs.resident import ResidentEpoch
 from deltaprop.epochs.task import Task
@@ -163,10 +162,10 @@ def test_many_networks_for_many_epochs_in_one_launch(device, blocks, optimizer, 
     ]
     orders = np.array([[rng.permutation(samples) for _ in range(epochs)] for _ in range(members)])
     parameters = device.asarray(np.array([net.parameters for net in alone]), np.float64)
-    moments = [device.zeros(parameters.shape, np.float64) for _ in range(rule_of(optimizer).moments)]
+    moments = [device.zeros(parameters.shape, np.float64) for _ in range(optimizer.rule().moments)]
     activations, loss = alone[0].activations, alone[0].loss
     residence = find_residence(
-        device, sizes, activations, loss, np.dtype("float64"), batch, rule_of(optimizer), members=members
+        device, sizes, activations, loss, np.dtype("float64"), batch, optimizer.rule(), members=members
     )
     steps = -(-samples // batch)
     terms = np.zeros((members, epochs * steps, 5))
@@ -200,7 +199,7 @@ def test_many_networks_for_many_epochs_in_one_launch(device, blocks, optimizer, 
 def test_a_network_that_diverges_ends_and_the_others_go_on(device, blocks, keep, rng):
     members, epochs, samples, sizes = 2, 4, 8, (3, 4, 1)
     activations, dtype = ("relu", "identity"), np.dtype("float32")
-    residence = find_residence(device, sizes, activations, "squared_error", dtype, 4, rule_of(dp.SGD()), members)
+    residence = find_residence(device, sizes, activations, "squared_error", dtype, 4, dp.SGD().rule(), members)
     first = rng.standard_normal((members, 21)).astype(dtype)
     parameters = device.asarray(first.copy(), dtype)
     x = device.asarray(rng.standard_normal((samples, 3)), dtype)
@@ -222,7 +221,7 @@ def test_a_network_that_diverges_ends_and_the_others_go_on(device, blocks, keep,
 def test_networks_that_do_not_fit_are_trained_layer_by_layer(device, launches, rng):
     X, y = rng.standard_normal((12, 9)), rng.integers(0, 3, 12)
     limit = device.shared_memory_limits()[0]
-    rule = rule_of(dp.Adam())
+    rule = dp.Adam().rule()
 
     def find(sizes, batch):
         activations = ("sigmoid",) * (len(sizes) - 2) + ("softmax",)
@@ -262,7 +261,7 @@ def test_more_blocks_where_there_is_more_to_do(device):
     def blocks(sizes, batch, members=1):
         activations = ("sigmoid",) * (len(sizes) - 1)
         loss, dtype = "binary_cross_entropy", np.dtype("float32")
-        return find_residence(device, sizes, activations, loss, dtype, batch, rule_of(dp.SGD()), members).blocks
+        return find_residence(device, sizes, activations, loss, dtype, batch, dp.SGD().rule(), members).blocks
 
     multiprocessors = device.shared_memory_limits()[2]
     assert blocks((4, 3, 1), 1) == 1
