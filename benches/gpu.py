@@ -52,7 +52,7 @@ SPARE = 3.0
 PATHS = {"--json": "FILE", "--mnist": "FOLDER"}
 
 
-class Run:
+class BenchRun:
     """The parts, one after the other or side by side, within the budget."""
 
     def __init__(self, options: Options, results: Results, log: Log, until: float) -> None:
@@ -208,7 +208,7 @@ def main(given: list[str] | None = None) -> None:
             file = file_of(facts["device"]["name"])
             log.file = stack.enter_context(file.with_suffix(".log").open("w", encoding="utf-8"))
         results = Results(file, facts | {"budget": arguments.budget})
-        run = Run(options, results, log, began + arguments.budget - min(SPARE, 0.1 * arguments.budget))
+        run = BenchRun(options, results, log, began + arguments.budget - min(SPARE, 0.1 * arguments.budget))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: run.stopped.set())
         good = run(chosen)

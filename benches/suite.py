@@ -79,8 +79,8 @@ class Work:
         buffers = [backend.zeros((batch, s), dtype) for s in sizes]
         self.products: dict[str, list[tuple[Any, Any, Any]]] = {"forward": [], "backward": []}
         for l, (W, of_W) in enumerate(zip(self.net.weights, self.gradient.weights, strict=True)):
-            self.products["forward"].append((buffers[l], W.T, buffers[l + 1]))
-            self.products["backward"].append((buffers[l + 1].T, buffers[l], of_W))
+            self.products["forward"].append((buffers[l], W.swapaxes(0, 1), buffers[l + 1]))
+            self.products["backward"].append((buffers[l + 1].swapaxes(0, 1), buffers[l], of_W))
             if l:
                 self.products["backward"].append((buffers[l + 1], W, buffers[l]))
 

@@ -1,4 +1,4 @@
-"""Networks and data that several tests share: every loss with an output activation it goes with."""
+"""Activations, losses, optimizers and data that several tests share, and comparisons of what was computed or trained."""
 
 import numpy as np
 import pytest
@@ -18,8 +18,17 @@ PAIRS = [
 ]
 
 
+OPTIMIZERS = [
+    dp.SGD(0.1),
+    dp.SGD(0.05, momentum=0.9),
+    dp.SGD(0.05, momentum=0.8, nesterov=True),
+    dp.Adam(0.01, beta_1=0.8, beta_2=0.95, epsilon=1e-4),
+    dp.AdamW(0.01, weight_decay=0.3),
+]
+
+
 def targets_for(loss, rng, m, columns):
-    """Targets in the range of `loss`, no two alike."""
+    """Return targets in the range of `loss`, no two rows alike."""
     if loss in ("squared_error", "huber", "absolute_error"):
         return 2.0 * rng.standard_normal((m, columns))
     if loss == "poisson":
@@ -29,7 +38,7 @@ def targets_for(loss, rng, m, columns):
 
 
 def relative(a, b):
-    """‖a − b‖/‖b‖ over lists of arrays or single ones; ‖a‖ where b is 0."""
+    """‖a − b‖/‖b‖ over arrays or lists of arrays; ‖a‖ if b is 0."""
     a = np.concatenate([np.ravel(x) for x in (a if isinstance(a, list) else [a])])
     b = np.concatenate([np.ravel(x) for x in (b if isinstance(b, list) else [b])])
     assert a.shape == b.shape
@@ -37,16 +46,21 @@ def relative(a, b):
     return np.linalg.norm(a - b) / (norm if norm else 1.0)
 
 
+def assert_same_training(net, history, expected, expected_history, tolerance=1e-12):
+    """Two networks have the same parameters, and had the same costs, up to a relative difference."""
+    assert relative(*(n.backend.to_numpy(n.parameters) for n in (net, expected))) < tolerance
+    assert history.cost == pytest.approx(expected_history.cost, rel=tolerance)
+
+
 def assert_equal_fits(device, sizes, X, Y, options, **how):
     """Training on `device` gives the parameters and costs that NumPy gives step by step."""
-    nets = [dp.Network(sizes, backend=backend, seed=3, **options) for backend in (device, "reference")]
-    ours, reference = (net.fit(X, Y, **how) for net in nets)
-    tolerance = {"float64": 1e-12, "float32": 3e-5}[nets[0].dtype.name]
-    assert relative(device.to_numpy(nets[0].parameters), nets[1].parameters) < tolerance
-    assert ours.cost == pytest.approx(reference.cost, rel=tolerance)
+    net, expected = (dp.Network(sizes, backend=backend, seed=3, **options) for backend in (device, "reference"))
+    histories = [n.fit(X, Y, **how) for n in (net, expected)]
+    tolerance = {"float64": 1e-12, "float32": 3e-5}[net.dtype.name]
+    assert_same_training(net, histories[0], expected, histories[1], tolerance)
 
 
-#: Numbers of samples, the types of arrays, and how near to the truth an operation has to come.
+#: Numbers of samples, dtypes, and how far from the formula an operation may be.
 ROWS = (1, 2, 31, 33, 300)
 DTYPES = (np.float64, np.float32)
 TOLERANCE = {np.float64: {"rtol": 1e-12, "atol": 1e-12}, np.float32: {"rtol": 3e-5, "atol": 3e-5}}

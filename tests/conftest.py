@@ -75,7 +75,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     """Where the environment names a file, the tests skipped in this run are listed there, for one that has more."""
     listed = os.environ.get("DELTAPROP_LIST_SKIPPED")
-    if listed:
+    if listed and not hasattr(config, "workerinput"):  # processes beside this one report to it
         config.pluginmanager.register(ListOfSkipped(Path(listed)))
 
 
@@ -100,6 +100,27 @@ def backend(request):
 def quick_backend(request):
     """Those that are found by their arrays; without the emulated one, which would take minutes."""
     return backend_or_skip(request.param)
+
+
+@pytest.fixture(params=["cuda-on-host", pytest.param("cupy", marks=pytest.mark.gpu)])
+def device(request):
+    """The emulated device, and a real one if it answers."""
+    return backend_or_skip(request.param)
+
+
+@pytest.fixture(params=["cuda-on-host", pytest.param("cupy", marks=pytest.mark.gpu)])
+def capturing_device(request):
+    """A device that captures matrix products in CUDA graphs."""
+    backend = backend_or_skip(request.param)
+    if not backend.products.capturable:
+        pytest.skip("a CUDA graph holds matrix products only by nvmath-python, which is not installed")
+    return backend
+
+
+@pytest.fixture(params=["numpy", "reference", "cuda-on-host"])
+def trained_on(request):
+    """A backend, or its name, for each way of training epochs without a GPU: compiled, recorded, emulated."""
+    return backend_or_skip(request.param) if request.param == "cuda-on-host" else request.param
 
 
 @pytest.fixture

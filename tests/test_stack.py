@@ -15,8 +15,8 @@ from deltaprop.backends.native.compiler import find_compiler
 from deltaprop.epochs import (
     compiled_members,
     compiled_plan,
-    member_trainer,
     resident_members,
+    stack_trainer,
     stepped_members,
 )
 from deltaprop.errors import DivergenceError
@@ -50,7 +50,7 @@ def way(request, monkeypatch):
     if request.param == "native" and find_compiler() is None:
         pytest.skip("no C++ compiler")
     if request.param == "one by one":
-        monkeypatch.setattr(member_trainer, "find_members_epoch", lambda task, networks: None)
+        monkeypatch.setattr(stack_trainer, "find_members_epoch", lambda task, networks: None)
         yield "reference"
         return
     watched(kinds[request.param])

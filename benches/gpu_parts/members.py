@@ -9,7 +9,7 @@ import numpy as np
 
 import deltaprop as dp
 from deltaprop.backends.cuda import shared_memory
-from deltaprop.backends.cuda.shared_memory import Run, find_residence
+from deltaprop.backends.cuda.shared_memory import ResidentRun, find_residence
 
 from ..contestants import LEARNING_RATE, Case
 from .ceilings import host_seconds
@@ -44,7 +44,7 @@ def epoch_of(backend: Any, case: Case, members: int, blocks: int) -> tuple[Calla
         raise RuntimeError(f"expected a plan for {blocks} blocks, got {residence and residence.blocks}")
     flat = np.concatenate([x.ravel() for x in (*case.W, *case.b)])
     parameters, X, Y = (backend.asarray(x, np.float32) for x in (np.repeat(flat[None], members, 0), case.X, case.Y))
-    run = Run(backend, residence, parameters, (), X, Y)
+    run = ResidentRun(backend, residence, parameters, (), X, Y)
     terms = np.zeros((1, case.steps, 5))
     terms[..., 0], terms[..., 3] = 1 / case.batch, LEARNING_RATE
     sums = [backend.zeros((members, 1), np.float64) for _ in range(3)]

@@ -1,9 +1,9 @@
-// exp, log1p and tanh for the compiled CPU backend: without branches or tables, so that a compiler makes vector
-// instructions of the loops around them. Declared inside the namespace of activation.cuh, they take the place of the C
-// library's there; include this file first. T is float or double.
+// exp, log1p and tanh for the compiled CPU backend, without branches or tables, so that compilers vectorise the loops
+// around them. They are declared in the namespace of activation.cuh, where they replace the C library's; include this
+// file first. T is float or double.
 //
-// Within a few units in the last place where results are normal numbers; below these, exp gives the smallest normal
-// number instead of a subnormal one. NaN stays NaN.
+// They are right within a few units in the last place where results are normal numbers; below these, exp gives the
+// smallest normal number instead of a subnormal one. NaN stays NaN.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -11,8 +11,8 @@
 
 namespace fast_math {
 
-// What differs between the two types. `magic` added to x and taken away again rounds x to a whole number, which then
-// stands in the lowest bits of the sum.
+// The constants of each type. Adding `magic` to x and subtracting it again rounds x to a whole number, which stands in
+// the lowest bits of the sum.
 template <typename T> struct Traits;
 template <> struct Traits<float> {
     typedef uint32_t integer;  // the shift below is meant to lose bits
@@ -52,8 +52,7 @@ template <typename T> inline T split(T x, T& power) {
     return r + r * r * (T(0.5) + r * t::tail(r));
 }
 
-// The largest result is 2^127 (2^1023) times something: n = 128 (1024) has no power of two, so half of it is taken
-// twice.
+// e^(x/2), squared: for the largest x, n would be 128 (1024), and 2^n is no finite number.
 template <typename T> inline T exp(T x) {
     typedef Traits<T> t;
     const T low = x < t::lowest ? t::lowest : x;
@@ -66,7 +65,7 @@ template <typename T> inline T exp(T x) {
     return x > t::highest ? T(INFINITY) : result;
 }
 
-template <typename T> inline T exp_of_negative(T x) {  // x <= 0: no overflow to look after
+template <typename T> inline T exp_of_negative(T x) {  // x <= 0, so nothing overflows
     T power;
     const T e = split(x < Traits<T>::lowest ? Traits<T>::lowest : x, power);
     return power + power * e;
@@ -89,7 +88,7 @@ template <typename T> inline T log1p(T u) {
 }
 
 // v >= 0: log(1 + v) = n ln 2 + log(1 + u), where 1 + v = 2^n (1 + u), 0 <= u < 1. For n = 0 u is v itself: 1 + v may
-// have lost its last digits, or all. What is no such number gives NaN.
+// have lost its last digits, or all. Any other v gives NaN.
 template <typename T> inline T log1p_of_any(T v) {
     typedef Traits<T> t;
     const T x = T(1) + v;

@@ -1,7 +1,7 @@
-// Products of matrices that do not fit the first cache. The second operand is taken in panels as wide as a register
-// tile, each rearranged so that its rows follow one another, and goes through the whole of the first operand while it
-// is in the second cache; the first is read where it lies. What is to be done with the entries of the result is done
-// while they are there, too.
+// Products of matrices that do not fit the first-level cache. The second operand is cut into panels as wide as a
+// register tile. Each panel is copied so that its rows follow one another, and multiplied by the whole first operand
+// while it is in the second-level cache; the first operand is read in place. `done` works on the results while they are
+// in the cache.
 //
 // With the 32 registers of AVX-512 this is faster than the BLAS that SciPy brings; with 16 it is not, and is not used.
 #pragma once
@@ -17,9 +17,9 @@ const bool ARE_FASTER = true;
 #else
 const bool ARE_FASTER = false;
 #endif
-// Rows of the first operand from which rearranging the second pays.
+// Rows of the first operand from which copying the second pays.
 const int64_t FEWEST_ROWS = 32;
-// Rows of a panel: of float, 256 KiB. They come from the second cache, and are asked for so many rows before.
+// Rows of a panel: 256 KiB in float. They are prefetched so many rows ahead, from the second-level cache.
 const int64_t DEPTH = 1024;
 const int AHEAD = 8;
 
@@ -28,16 +28,16 @@ constexpr int64_t width() {
     return small_product::PANEL * small_product::WIDEST / int64_t(sizeof(T));
 }
 
-// Entries of memory for a panel.
+// Entries of memory that a panel needs.
 template <typename T> constexpr int64_t room() { return DEPTH * width<T>(); }
 
-// B (K, N), its rows `stride` apart, or, if it is `transposed`, the rows of its transpose (N, K).
+// B (K, N) with rows `stride` apart or, if `transposed`, stored as its transpose (N, K).
 template <typename T> struct Second {
     const T* entries;
     int64_t stride;
     bool transposed;
 
-    // `depth` rows from row k on of `columns` columns from column j on.
+    // Copies `depth` rows from row k on, of `columns` columns from column j on.
     void rearrange(int64_t k, int64_t depth, int64_t j, int64_t columns, T* panel) const {
         if (transposed) return transpose(entries + j * stride + k, depth, columns, panel);
         for (int64_t row = 0; row < depth; ++row)
@@ -57,14 +57,14 @@ private:
                         for (int64_t column = 0; column < across; ++column)
                             target[row * width<T>() + column] = source[column * stride + row];
                 };
-                if (wide == BLOCK && deep == BLOCK) copy(BLOCK, BLOCK);  // bounds that the compiler knows
+                if (wide == BLOCK && deep == BLOCK) copy(BLOCK, BLOCK);  // constant bounds
                 else copy(deep, wide);
             }
     }
 };
 
-// C (M, N) := A B, or A B + bias (N,) where there is one; A (M, K), its rows `a_stride` apart. done(j, columns) once
-// columns j ... of C are there. `panel` is room<T>() entries. Once `stopped` the rest of C is left undone.
+// C (M, N) := A B [+ bias (N,)]; A (M, K) has rows `a_stride` apart. Calls done(j, columns) as soon as columns j ... of
+// C are computed. `panel` has room<T>() entries. Once `stopped`, the rest of C is not computed.
 template <typename T, class Stopped, class Done>
 void multiply(int64_t M, int64_t N, int64_t K, const T* A, int64_t a_stride, const Second<T>& B, const T* bias, T* C,
               int64_t c_stride, T* panel, Stopped stopped, Done done) {
@@ -81,7 +81,7 @@ void multiply(int64_t M, int64_t N, int64_t K, const T* A, int64_t a_stride, con
     }
 }
 
-// The transpose of A (K, M), its rows `a_stride` apart, in tiles of rows that follow one another: M K entries.
+// Copies the transpose of A (K, M), with rows `a_stride` apart, into tiles of contiguous rows: M K entries.
 template <typename T, class Stopped>
 void rearrange_first(int64_t M, int64_t K, const T* A, int64_t a_stride, T* tiles, Stopped stopped) {
     const int64_t TILE = small_product::TILE, whole = M / TILE * TILE, rest = M - whole;
@@ -93,8 +93,8 @@ void rearrange_first(int64_t M, int64_t K, const T* A, int64_t a_stride, T* tile
     }
 }
 
-// C := alpha A^T B + beta C for the A that has been rearranged; `C` of column j, for what comes out may go elsewhere.
-// Once `stopped` the rest of C is left undone.
+// C := alpha A^T B + beta C, for an A copied by the function above; where(j) is the address of column j.
+// Once `stopped`, the rest of C is not computed.
 template <typename T, class Where, class Stopped, class Done>
 void multiply_rearranged(int64_t M, int64_t N, int64_t K, const T* tiles, const Second<T>& B, T alpha, T beta,
                          Where where, int64_t c_stride, T* panel, Stopped stopped, Done done) {

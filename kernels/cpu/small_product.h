@@ -1,5 +1,5 @@
-// Products of small matrices, for which a BLAS spends more time on getting ready than on multiplying: register tiles,
-// no packing. GCC's vector types, which clang has too, in whatever width the processor offers.
+// Products of small matrices by register tiles, without packing: a BLAS would spend more time on preparation than on
+// multiplying. The vector types are GCC's, which clang has too, as wide as the processor offers.
 #pragma once
 #include <cstdint>
 #if defined(__AVX512F__)
@@ -9,7 +9,7 @@
 namespace small_product {
 
 #if defined(__AVX512F__)
-const int WIDEST = 64, PANEL = 4;  // bytes of a vector, and vectors of a tile's row: what 32 registers hold
+const int WIDEST = 64, PANEL = 4;  // bytes of a vector, vectors in a row of a tile: a tile fits 32 registers
 #elif defined(__AVX__)
 const int WIDEST = 32, PANEL = 2;
 #else
@@ -17,23 +17,23 @@ const int WIDEST = 16, PANEL = 2;
 #endif
 const int TILE = 6;  // rows of a tile
 
-// Unaligned vectors of so many entries.
+// An unaligned vector of so many entries.
 template <typename T, int LANES> struct Vector {
     typedef T type __attribute__((vector_size(LANES * sizeof(T)), aligned(alignof(T)), may_alias));
 };
 template <typename T> struct Vector<T, 1> { typedef T type; };
 
 #if defined(__AVX512F__)
-// The first entries of a vector, as many as the mask has bits; the others are 0, and not written.
+// Reads or writes the first entries of a vector, as many as the mask has bits; the others are 0, and not written.
 inline __m512d load(const double* x, unsigned mask) { return _mm512_maskz_loadu_pd(__mmask8(mask), x); }
 inline __m512 load(const float* x, unsigned mask) { return _mm512_maskz_loadu_ps(__mmask16(mask), x); }
 inline void store(double* x, unsigned mask, __m512d value) { _mm512_mask_storeu_pd(x, __mmask8(mask), value); }
 inline void store(float* x, unsigned mask, __m512 value) { _mm512_mask_storeu_ps(x, __mmask16(mask), value); }
 #endif
 
-// C (M, N) := alpha A B + beta C, or A B + bias where there is one, (N,). A (M, K) has its entries `a_row` and
-// `a_column` apart; rows of B (K, N) and C are contiguous, `b_stride` and `c_stride` apart. Where B does not fit the
-// first cache, its rows are asked for `AHEAD` rows before they are needed.
+// C (M, N) := alpha A B + beta C or, with a bias (N,), A B + bias. Entries of A (M, K) are `a_row` and `a_column`
+// apart; rows of B (K, N) and C are contiguous, `b_stride` and `c_stride` apart. If B does not fit the first-level
+// cache, its rows are prefetched `AHEAD` rows before they are needed.
 template <typename T, int AHEAD = 0> struct Product {
     int64_t M, N, K;
     const T* A;

@@ -1,5 +1,5 @@
-// Threads that outlive a call: a step of a small network takes less time than a thread takes to start and to be moved
-// to a core of its own. Between jobs they watch for the next one for a short while, then sleep.
+// Threads that outlive a call, because a step of a small network takes less time than starting a thread on a core of
+// its own. Between jobs they watch for the next one for a short while, then sleep.
 #pragma once
 #include <atomic>
 #include <chrono>
@@ -25,8 +25,8 @@ inline void pause() {
 #endif
 }
 
-// Waits until `ready` says so, or `until` is over: at first ready to go on at once, then giving the core to whoever
-// wants it, for another process may have it, or the thread waited for may have been given the same one.
+// Waits until `ready()`, or until the time `until`. At first it spins; then it yields the core, which another process
+// or the very thread that it waits for may need.
 template <class Ready>
 void wait_for(Ready ready, std::chrono::steady_clock::time_point until = std::chrono::steady_clock::time_point::max()) {
     for (int spins = 0; !ready(); ++spins) {
@@ -39,17 +39,17 @@ void wait_for(Ready ready, std::chrono::steady_clock::time_point until = std::ch
     }
 }
 
-// Work in phases of so many parts each, a phase beginning when every part of the one before is done. A thread takes the
-// part of its own number first, which lies in its cache, and then any that nobody has begun: one whose core is given to
-// somebody else holds up the others with the part it is in, and with no other. What a part computes does not depend on
-// who takes it, nor on how many threads there are.
+// Work in phases of so many parts each; a phase begins when every part of the one before is done. A thread takes the
+// part of its own number first, whose data lie in its cache, and then any part that nobody has begun: so a thread that
+// loses its core holds up the others by one part only. The result of a part does not depend on which thread takes it,
+// nor on how many threads there are.
 class Phases {
 public:
     Phases(int64_t phases, int parts) : phases_(phases), parts_(parts), begun_(parts) {
         for (auto& phase : begun_) phase.store(0, std::memory_order_relaxed);
     }
 
-    // do_part(phase, part) until there is none left.
+    // Calls do_part(phase, part) until no part is left.
     template <class Part> void work(int thread, Part do_part) {
         int64_t phase = 0;
         int part = 0;
@@ -64,10 +64,10 @@ public:
 private:
     const int64_t phases_;
     const int parts_;
-    std::vector<std::atomic<int64_t>> begun_;  // of each part, in how many phases
+    std::vector<std::atomic<int64_t>> begun_;  // for each part, the number of phases in which it was begun
     alignas(64) std::atomic<int64_t> done_{0};
 
-    // Whether there is a part to do, or nothing left to do.
+    // Whether a part can be taken now, or all are done.
     bool take(int thread, int64_t& phase, int& part) {
         phase = done_.load(std::memory_order_acquire) / parts_;
         if (phase >= phases_) return true;
@@ -84,8 +84,8 @@ private:
 
 class Pool {
 public:
-    // job(0) on this thread and job(1) ... job(parties - 1) on others, those of them that come before job(0) has ended:
-    // each has to do whatever is left to do. Where no thread can be had, job(0) does all of it.
+    // Runs job(0) on this thread and job(1) ... job(parties - 1) on others, if they start before job(0) ends. Each does
+    // whatever is left to do, so if no thread can be started, job(0) does all.
     void run(int parties, const std::function<void(int)>& job) {
         try {
             for (; workers_ < parties - 1; ++workers_)
@@ -134,8 +134,8 @@ private:
     }
 };
 
-// Pools that nobody is using. The child of a fork has none of its parent's threads, and a thread that it does not have
-// may hold the parent's lock: it begins with neither.
+// The pools that are idle. The child of a fork has none of its parent's threads, and one of these may hold the lock: so
+// the child starts with new pools and a new lock.
 struct Idle {
     std::mutex mutex;
     std::vector<Pool*> pools;
@@ -156,8 +156,8 @@ inline void forget_pools() { idle_pools.store(nullptr, std::memory_order_release
 inline const int forgotten_by_children = pthread_atfork(nullptr, nullptr, forget_pools);
 #endif
 
-// job(0) here and job(1) ... job(parties - 1) on other threads, see `Pool::run`. A pool serves one caller at a time; a
-// caller who finds none idle makes another. None is destroyed, for threads wait in it when the process ends.
+// Runs job(0) here and job(1) ... job(parties - 1) on other threads, see `Pool::run`. A pool serves one caller at a
+// time; a caller that finds no idle pool makes one. No pool is destroyed, as threads wait in it when the process ends.
 inline void run(int parties, const std::function<void(int)>& job) {
     if (parties == 1) return job(0);
     Idle& shared = idle();

@@ -1,6 +1,6 @@
 // Thread-block clusters, whose blocks write to each other's shared memory (sm_90 and later), and copies from global to
 // shared memory that go on while the threads compute. A cluster of one is an ordinary block, on any architecture.
-// Compiled as C++, all of it is what the including program makes of it (tests/host_cuda.h).
+// Compiled as C++, the including program defines all of this (tests/host_cuda.h).
 #pragma once
 
 #ifdef __CUDACC__
@@ -22,7 +22,7 @@ template <int BLOCKS> __device__ inline int cluster_rank() {
     return (int)rank;
 }
 
-// Every thread of the cluster has come here, and what each wrote before is seen by all after.
+// Waits for every thread of the cluster. What each wrote before it, all see after it.
 template <int BLOCKS> __device__ inline void cluster_sync() {
 #if DELTAPROP_HAS_CLUSTERS
     if (BLOCKS > 1) {
@@ -33,7 +33,7 @@ template <int BLOCKS> __device__ inline void cluster_sync() {
     __syncthreads();
 }
 
-// The address in block `rank` of what lies at `mine` in this one's shared memory.
+// The address, in the shared memory of block `rank`, of the same place as `mine` in this block.
 template <int BLOCKS, typename T> __device__ inline T* of_block(T* mine, int rank) {
 #if DELTAPROP_HAS_CLUSTERS
     if (BLOCKS > 1) {
@@ -45,15 +45,15 @@ template <int BLOCKS, typename T> __device__ inline T* of_block(T* mine, int ran
     return mine;
 }
 
-// Where in shared memory.
+// The address as the instructions of shared memory take it.
 __device__ inline unsigned shared_place(const void* x) { return (unsigned)__cvta_generic_to_shared(x); }
 
-// An Arrivals counts the bytes that blocks of the cluster send to the block in whose shared memory it lies: a barrier
-// that costs the blocks no fence. It has phases. A phase ends when as many bytes have come as one thread of that
-// block has said it expects; their parities alternate, the first is 0.
+// An Arrivals lies in the shared memory of a block, and counts the bytes that blocks of the cluster send to it: a
+// barrier without a fence. A phase ends when as many bytes have come as one thread of the block has announced. The
+// parities of the phases alternate; the first is 0.
 typedef unsigned long long Arrivals;
 
-// One thread; a barrier of the cluster has to follow.
+// One thread calls it; a barrier of the cluster must follow.
 __device__ inline void arrivals_begin(Arrivals* arrivals) {
 #if DELTAPROP_HAS_CLUSTERS
     asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;\n\tfence.mbarrier_init.release.cluster;" ::"r"(
@@ -62,7 +62,7 @@ __device__ inline void arrivals_begin(Arrivals* arrivals) {
 #endif
 }
 
-// One thread, once a phase, before or after the first bytes come.
+// One thread calls it, once a phase, before or after the first bytes come.
 __device__ inline void arrivals_expected(Arrivals* arrivals, int bytes) {
 #if DELTAPROP_HAS_CLUSTERS
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_place(arrivals)), "r"(bytes)
@@ -70,7 +70,7 @@ __device__ inline void arrivals_expected(Arrivals* arrivals, int bytes) {
 #endif
 }
 
-// Waits for the end of the phase of this parity: what was sent in it is seen from then on.
+// Waits for the end of the phase of this parity. What was sent in it is seen after that.
 __device__ inline void arrivals_wait(Arrivals* arrivals, unsigned parity) {
 #if DELTAPROP_HAS_CLUSTERS
     unsigned ended = 0;
@@ -84,7 +84,7 @@ __device__ inline void arrivals_wait(Arrivals* arrivals, unsigned parity) {
 #endif
 }
 
-// Writes 4, 8 or 16 bytes to where `mine` lies, in block `rank`, and tells its `arrivals`.
+// Writes 4, 8 or 16 bytes to the place of `mine` in block `rank`, and counts them in its `arrivals`.
 template <typename T> __device__ inline void send(T* mine, const T& x, Arrivals* arrivals, int rank) {
     static_assert(sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16, "a number or 16 bytes");
 #if DELTAPROP_HAS_CLUSTERS
@@ -108,7 +108,8 @@ template <typename T> __device__ inline void send(T* mine, const T& x, Arrivals*
 #endif
 }
 
-// 4, 8 or 16 bytes, to which both addresses are aligned, from global to shared memory; there after copies_done().
+// Copies 4, 8 or 16 bytes, to which both addresses are aligned, from global to shared memory. They have arrived after
+// copies_done().
 __device__ inline void copy_async(void* to, const void* from, int bytes) {
     const unsigned shared = shared_place(to);
     if (bytes == 16)
@@ -119,7 +120,7 @@ __device__ inline void copy_async(void* to, const void* from, int bytes) {
         asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared), "l"(from) : "memory");
 }
 
-// Those of this thread only: a barrier has to follow before others read them.
+// Waits for the copies of this thread only: a barrier must follow before others read them.
 __device__ inline void copies_done() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
 #endif

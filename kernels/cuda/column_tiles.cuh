@@ -1,10 +1,9 @@
-// A launch over (members, rows, columns) whose threads stay in their columns and go down the rows, and the sums over
-// the rows that it makes on the way.
+// A launch over (members, rows, columns): each thread keeps its columns, goes down the rows, and may add up each column
+// on the way.
 //
-// A block has 32 x 8 threads. 2^log2_lanes lanes of a warp lie along a row, the others of the warp along the rows that
-// follow. A tile is the columns of a block: K packs of N columns a lane, each a lane's width of packs from the one
-// before. Grid: tiles of all members, row slices. So neither y nor z grows with the members or without a bound with the
-// rows.
+// A block has 32 x 8 threads. 2^log2_lanes lanes of a warp lie along a row; the other lanes take the next rows. A tile
+// is the columns of a block: each lane has K packs of N columns, 2^log2_lanes packs apart. The grid's x axis counts the
+// tiles of all members, its y axis slices of rows, so that y and z stay small.
 //
 // No atomics on numbers: the order of summation is fixed, so the same input gives the same bits.
 #pragma once
@@ -14,22 +13,22 @@
 
 struct Tiling {
     int rows, columns, tiles, rows_per_block, log2_lanes;
-    int units;  // columns whose sums are wanted: the first ones
+    int units;  // only the first `units` columns are summed
 
     __device__ int member() const { return tiles == int(gridDim.x) ? 0 : int(blockIdx.x) / tiles; }
     __device__ int tile() const { return int(blockIdx.x) - member() * tiles; }
     __device__ int lanes() const { return 1 << log2_lanes; }
     __device__ int lane() const { return threadIdx.x & (lanes() - 1); }
-    // Rows that the block takes at a time, and which of them this thread takes.
+    // The number of rows that the block takes at a time, and the one that this thread takes.
     __device__ int at_a_time() const { return 256 >> log2_lanes; }
     __device__ int row() const { return threadIdx.y * (32 >> log2_lanes) + (threadIdx.x >> log2_lanes); }
-    // This thread's rows, every at_a_time() from the first on.
+    // This thread takes every at_a_time()-th row from the first one.
     __device__ int first() const { return blockIdx.y * rows_per_block + row(); }
     __device__ int end() const {
         const int end = (blockIdx.y + 1) * rows_per_block;
         return end < rows ? end : rows;
     }
-    // Where entry (row, column) of this member is.
+    // The place of entry (row, column) of this member.
     __device__ long long entry(int row, int column) const {
         return ((long long)member() * rows + row) * columns + column;
     }
@@ -39,8 +38,8 @@ struct Tiling {
     }
 };
 
-// sum += rows first, first + step ... of x, whose row 0 is at `from` and whose rows are `columns` apart. Some are on
-// their way at a time, also of the last ones, which may be fewer.
+// sum += rows first, first + step ... of x, whose row 0 is at `from` and whose rows are `columns` apart. Several rows
+// are loaded at a time, also near the end.
 template <int N, typename T, class F>
 __device__ void add_rows(Pack<real, N>& sum, const T* from, int first, int end, int step, int columns, F convert) {
     constexpr int IN_FLIGHT = N > 2 ? 4 : 8;
@@ -59,14 +58,14 @@ __device__ void add_rows(Pack<real, N>& sum, const T* from, int first, int end, 
     }
 }
 
-// The sum over the block's rows of what each thread holds for its N columns: thread c of the block gets the sum of
-// column c of the lanes' columns, and threads beyond these nothing.
+// Adds up, over the block's rows, the N values of each thread, one a column: thread c of the block gets the sum of
+// column c. Threads beyond the columns get nothing.
 template <int N> __device__ real down_the_block(Pack<real, N> sum, int log2_lanes) {
     __shared__ real of_warp[8][32 * N + 1];
     const int lanes = 1 << log2_lanes, thread = threadIdx.y * 32 + threadIdx.x;
     for (int distance = lanes; distance < 32; distance *= 2)
         for (int j = 0; j < N; ++j) sum.entry[j] += __shfl_xor_sync(0xffffffffu, sum.entry[j], distance);
-    __syncthreads();  // the sums before have been read
+    __syncthreads();  // the earlier sums have been read
     if (threadIdx.x < lanes)
         for (int j = 0; j < N; ++j) of_warp[threadIdx.y][threadIdx.x * N + j] = sum.entry[j];
     __syncthreads();
@@ -76,9 +75,9 @@ template <int N> __device__ real down_the_block(Pack<real, N> sum, int log2_lane
     return total;
 }
 
-// sums : (members, units) = keep * sums + the sums over all rows, of each thread's in `sum`, unless `sums` is null.
-// With more than one slice the last block of a tile adds up `partial` : (members, slices, columns), where the others
-// left theirs. Returned is whether this is that block; all that it wrote before is seen by it.
+// sums : (members, units) = keep * sums + the sum over all rows of each thread's `sum`, unless `sums` is null.
+// With several slices, every block writes its sums to `partial` : (members, slices, columns), and the last block of
+// a tile adds them up. Returns whether this is that block, which sees what all others wrote before.
 template <int N, int K>
 __device__ bool add_up_slices(const Tiling& tiling, Pack<real, N> (&sum)[K], real* sums, real* partial,
                               unsigned* tickets, real keep) {

@@ -1,12 +1,12 @@
-// Some rows of x times some rows of W, (R, U) dot products over the inputs, by the warps of a block: each warp takes
-// every so many inputs, and its lanes split them, four at a time.
+// Multiplies R rows of x by U rows of W: (R, U) dot products over the inputs. The warps of a block split the
+// inputs, and the lanes of a warp take four at a time.
 #pragma once
 #include "cuda/fragment.cuh"
 
 #define MOST_WARPS 8
 
-// This warp's share of the sums into `partial`, (R, U), in shared memory; the sums of all warps are added up later.
-// Rows beyond `rows` and units beyond `units` hold what the last one does. Rows of x are x_columns apart.
+// Writes this warp's share of the sums to `partial`, (R, U), in shared memory; the caller adds up all warps' shares.
+// Rows beyond `rows` and units beyond `units` repeat the last one. Rows of x are x_columns apart.
 template <int R, int U>
 __device__ inline void dot_tile(const storage* x, const real* W, int first_row, int first_unit, int rows, int inputs,
                                 int x_columns, int units, bool packed, real* partial) {

@@ -1,4 +1,4 @@
-// Pieces of matrices in the registers of a warp: how its lanes read them, and how they add up what each has found.
+// Pieces of matrices in the registers of a warp: how its lanes read them, and how they add up their sums.
 // For products so small that a launch costs as much as they do; see small_forward.cu, small_delta.cu,
 // small_gradient.cu.
 #pragma once
@@ -10,20 +10,20 @@ __device__ inline real as_real(real x) { return x; }
 __device__ inline real as_real(storage x) { return load(x); }
 #endif
 
-// Whether every row of a matrix begins at a multiple of four entries, as a type: known when the code is compiled, so
-// that no branch stands between one access and the next.
+// Says, as a type, whether every row of a matrix begins at a multiple of four entries. The compiler knows it, so no
+// branch stands between one access and the next.
 template <bool PACKED> struct Rows {
     static constexpr bool packed = PACKED;
 };
 
-// f(Rows<packed>{}): two versions of what f does.
+// Calls f(Rows<packed>{}), so that f is compiled for both cases.
 template <class F> __device__ inline void by_packing(bool packed, F f) {
     if (packed) f(Rows<true>{});
     else f(Rows<false>{});
 }
 
-// Four entries that follow one another, where only the first `count` exist. The others are 0 or, if the row is packed
-// and so read in one access, what fills it up: a finite number, which goes into no result.
+// Reads four neighbouring entries; only the first `count` exist. The others are 0 or, if the row is packed and so read
+// in one access, the padding: a finite number, which goes into no result.
 template <bool PACKED, typename T>
 __device__ inline void load_four(Rows<PACKED>, const T* from, int count, real (&to)[4]) {
     if (PACKED) {
@@ -35,7 +35,7 @@ __device__ inline void load_four(Rows<PACKED>, const T* from, int count, real (&
     }
 }
 
-// Rows k ... k + 3 of x, (length, width), which are `columns` apart, at N columns from `column` on.
+// Reads N columns from `column` on, in rows k ... k + 3 of x, (length, width), whose rows are `columns` apart.
 template <int N, bool PACKED, typename T>
 __device__ inline void load_rows(Rows<PACKED> packed, const T* x, int k, int length, int column, int width, int columns,
                                  real (&to)[4][N / 4][4]) {
@@ -62,9 +62,8 @@ __device__ inline void store_four(Rows<PACKED>, T* to, int count, const real (&f
     }
 }
 
-// Adds up N sums over the 32 lanes, N a power of two: lane i is left with the totals of entries i N/32 ... (i + 1) N/32
-// - 1 at the front of `sum` or, of fewer than 32, with entry i / (32/N). Half of the entries are handed on at each
-// turn.
+// Adds up N sums over the 32 lanes, N a power of two: lane i gets the totals of entries i N/32 ... (i + 1) N/32 - 1 at
+// the front of `sum`, or, if N < 32, the total of entry i / (32/N). In each turn a lane gives away half of its entries.
 template <int LEFT, int DISTANCE, int N> __device__ inline void add_lanes_from(real (&sum)[N]) {
     if constexpr (DISTANCE > 0) {
         constexpr int half = LEFT > 1 ? LEFT / 2 : 1;
@@ -82,5 +81,5 @@ template <int LEFT, int DISTANCE, int N> __device__ inline void add_lanes_from(r
 }
 template <int N> __device__ inline void add_lanes(real (&sum)[N]) { add_lanes_from<N, 16>(sum); }
 
-// Row or column `i` of `n`, or the last: what a tile that sticks out reads there is not used.
+// Row or column `i` of `n`, or the last one: a tile that sticks out reads it, but uses no result of it.
 __device__ inline int within(int i, int n) { return i < n ? i : n - 1; }

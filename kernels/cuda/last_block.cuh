@@ -1,8 +1,8 @@
-// Which block of a launch is the last to be done: it sees what all others have written, and adds up their parts, always
-// in the same order. So one launch does what would take two.
+// Finds the last block of a launch to finish: it sees what all others have written, and adds up their parts, always in
+// the same order. So one launch is enough where two would be needed.
 #pragma once
 
-// *ticket + 1, or 0 after `last`; the value before. What was written ahead of it is seen by whoever comes later.
+// Sets *ticket to *ticket + 1, or to 0 after `last`; returns the old value. Later callers see what was written before.
 __device__ inline unsigned take_ticket(unsigned* ticket, unsigned last) {
 #ifdef __CUDACC__
     unsigned before;
@@ -13,8 +13,8 @@ __device__ inline unsigned take_ticket(unsigned* ticket, unsigned last) {
 #endif
 }
 
-// Whether this is the last of `blocks` blocks to come here. All threads of a block have to call it. *ticket is 0 at the
-// launch, and 0 again after it. One thread speaks for its block: barriers order it with the others.
+// Whether this is the last of `blocks` blocks to come here. All threads of a block must call it. *ticket is 0 at the
+// launch, and 0 again after it. One thread takes the ticket for its block; barriers order the others around it.
 __device__ inline bool is_last_block(unsigned* ticket, unsigned blocks) {
     __shared__ bool last;
     __syncthreads();

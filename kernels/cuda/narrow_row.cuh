@@ -1,11 +1,10 @@
-// A row of an array in 16 bits, filled up with zeros: see padding.py.
+// Writes a row of an array in 16 bits, filled up with zeros: see padding.py.
 #pragma once
 #include "cuda/pack.cuh"
 #include "cuda/real.cuh"
 
-// to[i] = f(from[i]) for i < columns and f(0) for the others of to_columns, a multiple of 8 that begins at a multiple
-// of 16 bytes. Some threads take 8 entries each at a time; `packed` says whether `from` begins at a multiple of 16
-// bytes.
+// to[i] = f(from[i]) for i < columns, and f(0) for the rest of to_columns, a multiple of 8. `to` begins at a multiple
+// of 16 bytes; `packed` says whether `from` does. Each thread takes 8 entries at a time.
 template <class F>
 __device__ inline void narrow_row(const real* from, unsigned short* to, int columns, int to_columns, int thread,
                                   int threads, bool packed, F f) {

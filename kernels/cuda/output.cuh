@@ -1,5 +1,5 @@
-// What the kernels of output_delta.cu and output_delta_softmax.cu have in common: their arguments, and how the cost and
-// the bias gradient are added up.
+// Shared by output_delta.cu and output_delta_softmax.cu: their arguments, and the sums for the cost and the bias
+// gradient.
 #pragma once
 #include "shared/activation.cuh"
 #include "cuda/bfloat16.cuh"
@@ -48,7 +48,7 @@ struct Output {
 __device__ inline double over_the_block(double x) {
     __shared__ double of_warp[8];
     for (int distance = 16; distance > 0; distance /= 2) x += __shfl_xor_sync(0xffffffffu, x, distance);
-    __syncthreads();  // the sum before has been read
+    __syncthreads();  // the earlier sum has been read
     if (threadIdx.x == 0) of_warp[threadIdx.y] = x;
     __syncthreads();
     x = of_warp[0];
@@ -56,7 +56,7 @@ __device__ inline double over_the_block(double x) {
     return x;
 }
 
-// From what each thread has of the cost and of the sums over its rows to *total and sums.
+// Adds each thread's part of the cost to *total, and its sums over rows to `sums`.
 template <int N, int K> __device__ void add_up(const Output& to, double cost, Pack<real, N> (&sum)[K]) {
     const int tiles = gridDim.x, slices = gridDim.y, thread = threadIdx.y * 32 + threadIdx.x;
     double* of_tiles = to.parts + (long long)slices * tiles;

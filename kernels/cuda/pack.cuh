@@ -1,7 +1,7 @@
-// Elementwise work 16 bytes at a time, as the memory of a GPU wants it, where addresses allow.
+// Elementwise work 16 bytes at a time, which is fastest on a GPU, if the addresses allow it.
 #pragma once
 
-// No more than 16 bytes are loaded at once, so a wider pack may begin wherever these may.
+// A wider pack is loaded 16 bytes at a time, so it needs no larger alignment.
 template <typename T, int N> struct alignas(N * sizeof(T) < 16 ? N * sizeof(T) : 16) Pack {
     T entry[N];
 };
@@ -22,8 +22,8 @@ template <typename T, typename... More> __device__ inline bool aligned(const T* 
     return reinterpret_cast<unsigned long long>(first) % 16 == 0 && aligned(more...);
 }
 
-// f(Width<N>{}, i) for entries i ... i + N - 1 of n, the whole grid together: N of them fill 16 bytes where `packed`,
-// which is the same for all threads, and 1 elsewhere and at the end.
+// Calls f(Width<N>{}, i) for entries i ... i + N - 1 of all n, shared out over the grid. N entries fill 16 bytes if
+// `packed`, which is the same for all threads; N is 1 otherwise and at the end.
 template <typename T, class F> __device__ inline void over_entries(long long n, bool packed, F f) {
     constexpr int N = 16 / sizeof(T);
     const long long step = (long long)gridDim.x * blockDim.x;
@@ -34,7 +34,7 @@ template <typename T, class F> __device__ inline void over_entries(long long n, 
     for (long long i = packs * N + thread; i < n; i += step) f(Width<1>{}, i);
 }
 
-// to[i] = f(from[i]) for all of n entries. Two packs of a thread are on their way at a time.
+// to[i] = f(from[i]) for n entries. A thread loads two packs at a time.
 template <typename From, typename To, class F>
 __device__ inline void map_entries(const From* from, To* to, long long n, F f) {
     constexpr int N = 16 / sizeof(From);

@@ -1,26 +1,25 @@
-// Whole epochs of a small network in one launch: parameters and optimizer state stay in the shared memory of one
-// cluster of blocks from the first minibatch to the last. One cluster a member: K networks train side by side.
+// Trains a small network for whole epochs in one launch: parameters and optimizer state stay in the shared memory of
+// one cluster of blocks from the first minibatch to the last. Each member has a cluster: K networks train side by side.
 //
-// Of the first layers, the split ones, each block of the cluster owns a share of the units: their rows of W, their z
-// and their delta. Every block has the layers after them to itself and computes them whole, the same bits in each: that
-// takes less time than a barrier of the cluster. A step; a barrier of the cluster stands where the arrows are, in
-// other places a barrier of the block does:
+// The first layers are split: each block of the cluster owns a share of their units, with their rows of W, their z and
+// their delta. The layers after them are not: every block computes them whole, with the same bits, which takes less
+// time than a barrier of the cluster. A step is as follows; an arrow is a barrier of the cluster, and elsewhere a
+// barrier of the block is enough:
 //   forward, layer by layer   own z = W a + b, own a = g(z), to every block if the layer is split          (split ->)
 //   output                    delta^(L) and, in one block, the cost
 //   backward                  W^T delta^(l+1) of own units; if layer l+1 is split, each block's part of the sum goes to
 //                             the block that owns the unit, and parts are summed block by block    (l+1 split ->)
 //   update                    own rows of W and b, from own delta and all of a
-// The next minibatch is copied to shared memory meanwhile. What the first split layer sends to the others has
-// two places, for even and odd steps, with arrivals of their own: a block that is still busy with a step is not
-// disturbed by one that is ahead. No block is ahead by more than that, for it needs what the others send in each step;
-// where a block owns no unit of that layer, and so sends nothing, all wait for each other when a step begins.
+// The next minibatch is copied to shared memory meanwhile. The output of the first split layer has two places, for even
+// and odd steps, with arrivals of their own: so a block that is one step ahead does not disturb the others. No block
+// can be further ahead, as it needs the output of the others in each step. If a block owns no unit of that layer, and
+// so sends nothing, all blocks wait for each other when a step begins.
 // Sums have a fixed order: the same input gives the same bits.
 //
-// What is the same for all runs of a network, its Shape, is decided by the caller
-// (src/deltaprop/backends/cuda/shared_memory.py). Where DELTAPROP_RESIDENT_SHAPE is defined, it is a constant: loops
-// over units, rows and layers unroll, and divisions become multiplications. Devices run this variant only: without a
-// shape, this file holds no kernel for them. Compiled as C++, it may go without: one library for the tests of every
-// shape, which is read from the plan then.
+// The caller (src/deltaprop/backends/cuda/shared_memory.py) decides the Shape, which is the same for all runs of a
+// network. If DELTAPROP_RESIDENT_SHAPE is defined, it is a constant: loops over units, rows and layers unroll, and
+// divisions become multiplications. Devices run only this variant: without a shape, this file holds no kernel for them.
+// Compiled as C++, the shape may also come from the plan, so that the tests of all shapes need one library.
 #include "cuda/cluster.cuh"
 #include "cuda/pack.cuh"
 #include "cuda/real.cuh"
@@ -29,8 +28,8 @@
 
 typedef long long integer;
 
-// Places in shared memory are in reals and begin at multiples of 16 bytes. Matrices lie row by row, each row at a
-// multiple of 16 bytes, and what fills rows up is 0: W (share, s_in), a (height, s_in), z and delta (height, share),
+// Places in shared memory are counted in reals and begin at multiples of 16 bytes. Matrices lie row by row, each row at
+// a multiple of 16 bytes and filled up with zeros: W (share, s_in), a (height, s_in), z and delta (height, share),
 // parts (C, height, share).
 struct Layer {
     int s_in, s_out;
@@ -40,10 +39,10 @@ struct Layer {
     int W, b;                          // a moment of W lies `state` (or twice that) after it
     int A, Z, delta, parts;            // the first layer has X for A; Z holds g'(z), in the last layer z
     int first_weight, first_bias;      // places in the flat vector
-    int units, rows, lanes, slices;    // of z a thread sums for so many units and rows, over 1/(lanes slices) of a row
+    int units, rows, lanes, slices;    // tile of z that a thread sums: units, rows; 1/(lanes slices) of a row of W
     int rows_back;                     // rows for which a thread sums 16 bytes of W^T delta
     int units_updated;                 // units for which a thread updates 16 bytes of W
-    int weights_from, biases_from;     // the first thread that does, and the first that updates a bias
+    int weights_from, biases_from;     // the first thread that updates W, and the first that updates a bias
 };
 
 struct Shape {
@@ -55,8 +54,8 @@ struct Shape {
     int rows_unrolled;       // rows that the loops of the update take at once
     int n, state;            // parameters; entries of W and b in shared memory
     int X, Y, weights;       // two places each, for even and odd steps; so has A of the second layer
-    int order;               // of the samples of the next minibatches, as integers, two as well
-    int arrivals;            // two of each layer, see arrivals_of
+    int order;               // rows of the samples of the next minibatch, as integers; two places
+    int arrivals;            // two for each layer, see arrivals_of
     int partial, sums;       // parts of z while it is summed; doubles for sums over the block and the cluster
     int entries;             // reals in all
     int x_lanes, y_lanes, output_lanes;  // threads that fetch a row of x or y, or make a row of delta^(L)
@@ -69,14 +68,14 @@ struct Plan {
     const real *x, *y;                         // (samples, s_1), (samples, s_L)
     const real* weights;                       // (epochs, samples) in the order of the epochs, or null
     const integer* order;                      // (members or 1, epochs, samples), or null
-    integer order_stride;                      // entries from one member's order to the next, 0 where they share it
+    integer order_stride;                      // entries from one member's order to the next, 0 if they share it
     const real* terms;                         // (members or 1, epochs, steps, 5), see Terms
     integer terms_stride;
     optimizer::Constants<double> constants;    // of the optimizer
     double *cost, *decay;                      // (members, epochs)
     double* squares;                           // (members, epochs): sum W^2 at the end of each
     integer* diverged;                         // (members,): the epoch, from 1, in which a number was no longer finite
-    integer keep_last_good;                    // then leave `parameters` as they were before that epoch
+    integer keep_last_good;                    // whether `parameters` then stay as they were before that epoch
     integer x_bytes, y_bytes;                  // bytes a copy
 };
 
@@ -84,15 +83,15 @@ DELTAPROP_EXPORT_SIZE(Plan)
 DELTAPROP_EXPORT_SIZE(Shape)
 DELTAPROP_EXPORT_SIZE(Layer)
 
-// What differs from step to step: the factor of delta^(L), of W in its gradient, of sum W^2; the learning rate, with
-// Adam's bias corrections; the share of the weights that weight decay takes off.
+// The numbers that change from step to step: the factors of delta^(L), of W in its gradient, and of sum W^2; the learning
+// rate with Adam's bias corrections; the share of the weights that weight decay takes off.
 struct Terms {
     real scale, penalty, decay, rate, weight_decay;
 };
 
 constexpr int entries_a_pack = 16 / sizeof(real);
 typedef Pack<real, entries_a_pack> Entries;
-constexpr int most_sums = 32, most_rows = 8, most_units = 8;  // a thread's, at once
+constexpr int most_sums = 32, most_rows = 8, most_units = 8;  // of a thread, at a time
 
 __device__ inline Entries entries_at(const real* from) { return load_pack<real, entries_a_pack>(from); }
 __device__ constexpr int quotient_up(int x, int y) { return (x + y - 1) / y; }
@@ -150,9 +149,9 @@ struct Source {
 
 // -- sums over neighbouring lanes -------------------------------------------------------------------------------
 
-// Lanes `distance` apart share their first n sums out among them: each gets both lanes' sums of one half. `first` and
-// `there` are where this lane's sums began, and how many of them there are. The loop has a bound that the compiler
-// knows from the beginning, or it would not unroll, and the sums would lie in memory.
+// Two lanes `distance` apart share their first n sums: each adds up both lanes' sums of one half. `first` is the number
+// of this lane's first sum, `there` how many it has. The bound of the loop is a constant, so that the loop unrolls and
+// the sums stay in registers.
 __device__ inline void halve(real (&sums)[most_sums], int& n, int lane, int distance, int& first, int& there) {
     const int half = (n + 1) / 2;
     const bool upper = (lane & distance) != 0;
@@ -180,18 +179,18 @@ __device__ inline real lanes_max(real x, int lanes) {
     for (int distance = 16; distance > 0; distance /= 2)
         if (distance < lanes) {
             const real other = __shfl_xor_sync(0xffffffffu, x, distance);
-            x = (other > x || other != other) ? other : x;  // as warp_max: a NaN wins
+            x = (other > x || other != other) ? other : x;  // a NaN wins, as in warp_max
         }
     return x;
 }
 
 // -- the network ------------------------------------------------------------------------------------------------
 
-// Which samples a minibatch has: rows first ... first + rows - 1 of the order of an epoch.
+// The samples of a minibatch: rows first ... first + rows - 1 of the order of an epoch.
 struct Minibatch {
     integer epoch, first;
     int rows;  // 0 after the last epoch
-    int slot;  // which of two places it has in shared memory
+    int slot;  // its place in shared memory, 0 or 1
 
     __device__ void advance(const Plan& plan, int batch) {
         first += batch, slot ^= 1;
@@ -238,7 +237,7 @@ public:
         next.advance(p, batch);
         fetch_order(next);
         Terms of_next = *terms;
-        cluster_sync<BLOCKS>();  // every block of the cluster has begun, and may be written to
+        cluster_sync<BLOCKS>();  // every block of the cluster has begun, so others may write to it
         for (bool ended = false; !ended; ++step) {
             copies_done();
             if (some_send_nothing()) cluster_sync<BLOCKS>();
@@ -247,7 +246,7 @@ public:
             Minibatch after = next;
             after.advance(p, batch);
             forward(now.slot);
-            // By now the last threads have less to do than the first.
+            // Here the last threads have less to do than the first.
             fetch(next);
             fetch_order(after);
             if (next.rows > 0) of_next = *++terms;
@@ -257,7 +256,7 @@ public:
             if (next.epoch != now.epoch) ended = end_epoch(now.epoch) || next.rows == 0;
             now = next, next = after;
         }
-        copies_done();           // of a minibatch that is not to come
+        copies_done();           // the copies for a minibatch after the last
         cluster_sync<BLOCKS>();  // no block ends while another may still write to it
     }
 
@@ -281,19 +280,19 @@ private:
     __device__ static int threads() { return Source::threads(); }
     __device__ int states() const { return moments_of(shape().optimizer); }
 
-    // Units of a layer that come before those of this block, and how many it owns.
+    // The number of this block's first unit in a layer, and how many units it owns.
     __device__ int first_of(const Layer& layer) const { return layer.split ? rank * layer.share : 0; }
     __device__ int own(const Layer& layer) const {
         if (!layer.split) return layer.s_out;
         const int left = layer.s_out - first_of(layer);
         return left < 0 ? 0 : left < layer.share ? left : layer.share;
     }
-    // Whether this block is the one that stands for the layer where all have it.
+    // Whether this block speaks for the layer, if all blocks hold the same.
     __device__ bool counts(const Layer& layer) const { return layer.split || rank == 0; }
 
     // -- parameters between the device's memory and the cluster's -----------------------------------------------
 
-    template <class F> __device__ void for_each_parameter(F f) {  // f(layer, place in shared memory, in a flat vector)
+    template <class F> __device__ void for_each_parameter(F f) {  // f(layer, place in shared, in the flat vector)
         Source::each_layer(shape(), [&](auto l) {
             const Layer& layer = layer_at(l);
             const int first = first_of(layer), units = own(layer);
@@ -336,7 +335,7 @@ private:
     __device__ real* y_at(int slot) const { return at + shape().Y + slot * shape().height * y_stride(); }
     __device__ real* weights_at(int slot) const { return at + shape().weights + slot * shape().height; }
 
-    // Copies are made by the last threads: the first are busy with the output then.
+    // The last threads copy, as the first are busy with the output then.
     __device__ static int fetchers() { return threads() < 128 ? threads() : 128; }
     __device__ int fetcher() const { return thread - (threads() - fetchers()); }
 
@@ -373,10 +372,10 @@ private:
     // -- exchange -----------------------------------------------------------------------------------------------
 
     __device__ Arrivals* arrivals_at(int i) const { return reinterpret_cast<Arrivals*>(at + shape().arrivals) + i; }
-    // Of the output of a split layer: the first one's has a place for even and for odd steps, and begins a new phase
-    // every other step, the others' every step.
+    // Counts the output of a split layer. The first layer has one for even and one for odd steps, each with a new phase
+    // every other step; the others begin a new phase in every step.
     __device__ Arrivals* arrivals_of(int l, int slot) const { return arrivals_at(l == 0 ? slot : 2 * l); }
-    // Of parts of W^T delta, of a split layer and the one below.
+    // Counts the parts of W^T delta, from a split layer to the one below.
     __device__ Arrivals* arrivals_back(int l) const { return arrivals_at(2 * l + 1); }
 
     // -- forward ------------------------------------------------------------------------------------------------
@@ -401,17 +400,17 @@ private:
         });
     }
 
-    // Parts of own W a: a thread sums for a tile of units and rows, over every (lanes slices)-th 16 bytes of the
-    // inputs; lanes are then summed by shuffles, slices by whoever reads them.
+    // Sums parts of own W a: a thread has a tile of units and rows, and every (lanes slices)-th 16 bytes of the
+    // inputs. Shuffles then add up the lanes; the reader adds up the slices.
     template <class L> __device__ void affine(L l, const real* a) {
         const Layer& layer = layer_at(l);
         const int units = layer.units, rows = layer.rows, lanes = layer.lanes, slices = layer.slices;
         const int row_tiles = shape().height / rows, unit_tiles = layer.share / units, tiles = unit_tiles * row_tiles;
         const int packs = quotient_up(layer.s_in, entries_a_pack), positions = tiles * slices * lanes;
-        for (int base = 0; base < positions; base += threads()) {  // the same for all threads: shuffles are in here
+        for (int base = 0; base < positions; base += threads()) {  // equally often, as threads shuffle
             const int position = base + thread, lane = position % lanes, group = position / lanes;
             const int tile = group % tiles, slice = group / tiles;
-            // The tile's rows and units lie apart, so that those of neighbouring lanes are neighbours.
+            // The rows and units of a tile lie apart, so that neighbouring lanes read neighbouring ones.
             const int row = tile % row_tiles, unit = tile / row_tiles;
             real sums[most_sums];
             UNROLL
@@ -460,7 +459,7 @@ private:
         return z;
     }
 
-    // Own g'(z), and g(z), the next layer's input, to every block that needs it.
+    // Forms own g'(z), and sends own g(z), the next layer's input, to every block that needs it.
     template <class L> __device__ void activate(L l, real* next_a, int slot) {
         const Layer& layer = layer_at(l);
         if constexpr (BLOCKS > 1)
@@ -488,7 +487,7 @@ private:
     __device__ void output(int slot, int m, real scale) {
         const Layer& last = layer_at(shape().layers - 1);
         const int lanes = shape().output_lanes, lane = thread % lanes;
-        for (int base = 0; base < shape().height; base += threads() / lanes) {  // shuffles are in here
+        for (int base = 0; base < shape().height; base += threads() / lanes) {  // equally often, as threads shuffle
             const int row = base + thread / lanes, columns = row < m ? last.s_out : 0;
             const real weight = p.weights && row < m ? weights_at(slot)[row] : real(1);
             const real of_lane = output_row(last, row, columns, y_at(slot) + row * y_stride(), lane, lanes,
@@ -498,7 +497,7 @@ private:
         __syncthreads();
     }
 
-    // delta^(L) of a row, by so many lanes; the cost of the entries of this one is returned.
+    // Forms delta^(L) of a row with so many lanes; returns the cost of this lane's entries.
     __device__ real output_row(const Layer& last, int row, int columns, const real* y, int lane, int lanes,
                                real scale) {
         real *z = at + last.Z + row * last.z_stride, *delta = at + last.delta + row * last.z_stride;
@@ -509,7 +508,7 @@ private:
             return softmax_row<loss::clipped_categorical_cross_entropy>(last, row, columns, y, lane, lanes, scale, z,
                                                                         delta);
         }
-        real cost_here = minus_infinity() - minus_infinity();  // NaN: of a loss that does not go with the activation
+        real cost_here = minus_infinity() - minus_infinity();  // NaN, unless the loss goes with the activation
         with_loss(shape().loss, last.activation, [&](auto loss, auto g) {
             const auto z_at = [&](int j) { return z_of(last, row, j); };
             cost_here = loss_row<decltype(loss), decltype(g)>(lane, lanes, columns, z_at, y, delta, scale);
@@ -581,7 +580,7 @@ private:
         });
     }
 
-    // f(row, k, sum) for 16 bytes at a time of own W^T delta: the k-th entry on of `columns` from `first` on.
+    // Calls f(row, k, sum) for own W^T delta, 16 bytes at a time: `sum` begins at entry k of `columns` from `first` on.
     template <class L, class F> __device__ void back(L l, int first, int columns, F f) {
         const Layer& layer = layer_at(l);
         const int packs = quotient_up(columns, entries_a_pack), rows = layer.rows_back;
@@ -615,7 +614,7 @@ private:
 
     // -- update -------------------------------------------------------------------------------------------------
 
-    // This thread's place in the order that begins with thread `first`.
+    // This thread's number if thread `first` is number 0.
     __device__ int turn_from(int first) const { return (thread + threads() - first % threads()) % threads(); }
 
     template <class L> __device__ void update(L l, int slot, int m, const Terms& now) {
@@ -660,7 +659,7 @@ private:
         }
     }
 
-    // As many neighbours of delta as a thread needs, in as few loads as their number allows.
+    // Loads `units` neighbours of delta, in as few loads as their number allows.
     __device__ static void load_units(real (&to)[most_units], const real* from, int units) {
         if (units % entries_a_pack == 0) load_units_by<entries_a_pack>(to, from, units);
         else if (units % 2 == 0) load_units_by<2>(to, from, units);
@@ -675,7 +674,7 @@ private:
         }
     }
 
-    // 16 bytes of W by their gradient without the penalty's; `there` says how many of them are not filling.
+    // Updates 16 bytes of W by the gradient g and the penalty; only the first `there` entries are not padding.
     __device__ void weights(int place, int there, const Entries& g, real& squares, const Terms& now) {
         Entries w = entries_at(at + place), first{}, second{};
         if (states() > 0) first = entries_at(at + place + shape().state);
@@ -693,7 +692,7 @@ private:
         if (states() > 1) store_pack(at + place + 2 * shape().state, second);
     }
 
-    // theta after a step by its gradient, and its moments.
+    // Returns theta after a step, and updates its moments.
     __device__ real moved(real theta, real g, real& first, real& second, real rate, real weight_decay) const {
         return with_optimizer(shape().optimizer, [&](auto rule) {
             typedef decltype(rule) Rule;
@@ -704,7 +703,7 @@ private:
 
     // -- epochs -------------------------------------------------------------------------------------------------
 
-    // Σ over the threads of this block, in a fixed order, for all of them.
+    // The sum over the threads of this block, in a fixed order; every thread gets it.
     __device__ double block_sum(double x) {
         double* sums = reinterpret_cast<double*>(at + shape().sums) + BLOCKS * 3;
         __syncthreads();
@@ -718,11 +717,11 @@ private:
         return sums[0];
     }
 
-    // The epoch's cost and penalties to the caller, and parameters if they are to be kept; whether training ends here.
+    // Stores the cost and penalties of the epoch, and the parameters if they are kept; returns whether training ends.
     __device__ bool end_epoch(integer epoch) {
         __syncthreads();
         double bad = 0, squares = 0;
-        const int weights = layer_at(0).first_bias;  // stand in front of all biases
+        const int weights = layer_at(0).first_bias;  // all weights come before the biases
         for_each_parameter([&](const Layer& layer, int here, int there) {
             if (!counts(layer)) return;
             bad += at[here] - at[here] == real(0) ? 0.0 : 1.0;
@@ -731,7 +730,7 @@ private:
         const double of_cost = block_sum(cost), of_decay = block_sum(decay);
         bad = block_sum(bad) + (of_cost - of_cost == 0.0 ? 0.0 : 1.0);
         squares = block_sum(squares);
-        double* shared = reinterpret_cast<double*>(at + shape().sums);  // (BLOCKS, 3): what each block has found
+        double* shared = reinterpret_cast<double*>(at + shape().sums);  // (BLOCKS, 3): the sums of each block
         if (thread < BLOCKS) {
             double* to = of_block<BLOCKS>(shared + 3 * rank, thread);
             to[0] = of_decay, to[1] = bad, to[2] = squares;

@@ -1,6 +1,6 @@
-// The threads that share a row of softmax, in blocks of 32 x 8: some lanes of a warp, or the whole block where rows are
-// wide. A thread of a team has every size()-th pack of N columns, from the place()-th on. It holds K of them in
-// registers, so that a row that fits is read from memory once; what lies beyond is read again in every pass.
+// A team of threads shares a row of softmax, in blocks of 32 x 8: some lanes of a warp or, for wide rows, the whole
+// block. A thread takes every size()-th pack of N columns, from the place()-th on. It keeps K packs in registers, so
+// that a row that fits is read from memory once; the rest of a longer row is read again in every pass.
 #pragma once
 #include "cuda/pack.cuh"
 #include "cuda/real.cuh"
@@ -12,10 +12,10 @@ struct LanesOfAWarp {
 
     __device__ int size() const { return 1 << log2_lanes; }
     __device__ int place() const { return threadIdx.x & (size() - 1); }
-    // Teams of a block, and which of them this thread belongs to.
+    // The number of teams in a block, and the number of this thread's team.
     __device__ int teams() const { return 256 >> log2_lanes; }
     __device__ int team() const { return threadIdx.y * (32 >> log2_lanes) + (threadIdx.x >> log2_lanes); }
-    // Over the team; every thread of the block has to call them, also where its team has no row.
+    // Reductions over the team. Every thread of the block must call them, even if its team has no row.
     __device__ real max(real x) const { return warp_max(x, size()); }
     __device__ void sums(real& x, real& y) const { warp_sums(x, y, size()); }
 };
@@ -26,7 +26,7 @@ struct WholeBlock {
     __device__ int place() const { return threadIdx.y * 32 + threadIdx.x; }
     __device__ int teams() const { return 1; }
     __device__ int team() const { return 0; }
-    // A maximum and sums have to take turns: the barrier inside one of them keeps two calls of the other apart.
+    // Maximum and sum must alternate: the barrier inside one separates two calls of the other.
     __device__ real max(real x) const {
         __shared__ real of_warp[8];
         x = warp_max(x);
@@ -51,10 +51,10 @@ struct WholeBlock {
     }
 };
 
-// Packs that a thread holds: 4 packs of 16 bytes in 256 threads are 4096 floats.
+// Packs that a thread keeps: 4 packs of 16 bytes in 256 threads are 4096 floats.
 constexpr int HELD = 4;
 
-// What this thread holds of a row.
+// This thread's part of a row in registers.
 template <int N, class Team>
 __device__ inline void hold(const Team& team, const real* row, int columns, Pack<real, N> (&held)[HELD]) {
 #pragma unroll
@@ -64,7 +64,7 @@ __device__ inline void hold(const Team& team, const real* row, int columns, Pack
     }
 }
 
-// f(column, pack) for each of this thread's packs, those of `row` that are held and those that are read anew.
+// Calls f(column, pack) for each of this thread's packs: those in registers, and those of `row` that are read again.
 template <int N, class Team, class F>
 __device__ inline void over_packs(const Team& team, const real* row, int columns, Pack<real, N> (&held)[HELD], F f) {
 #pragma unroll

@@ -1,5 +1,5 @@
-// delta^(l) = (W^T delta^(l+1)) * g'(z^(l)) in one launch, where the product is small. Its sum over the samples is left
-// to small_gradient.cu, for which no other kernel waits.
+// delta^(l) = (W^T delta^(l+1)) * g'(z^(l)) in one launch, where the product is small. small_gradient.cu adds it
+// up over the samples, since no other kernel waits for that.
 //   delta : (rows, next)   W : (next, columns)   z, mask, out : (rows, columns)
 // Rows of delta are delta_columns apart, rows of z, mask and out z_columns: they may be filled up, see padding.py.
 // A block takes some rows and some columns, and its warps (32 x up to Tile::most_warps threads, one or more for every
@@ -8,7 +8,7 @@
 #include "cuda/tensor_core.cuh"
 #include "shared/dispatch.cuh"
 
-// R rows and 128 columns, four a lane, where sums are exact products in `real`.
+// A tile of R rows and 128 columns, four a lane, whose products are exact in `real`.
 template <int R> struct Dots {
     static constexpr int rows = R, columns = 128, stride = 128, most_warps = 32 / int(sizeof(real));
     static __device__ void product(const storage* delta, const real* W, int first_row, int first_column, int rows,
@@ -45,7 +45,7 @@ template <int M, int N> struct Tensors {
         by_packing(packed, [&](auto as_packed) {
             for (int j = threadIdx.y * 32; j < next; j += blockDim.y * 32) {
                 Four ds[2][2 * M], ws[2][N];
-                for (int d = 0; d < 2; ++d) {  // on their way at a time
+                for (int d = 0; d < 2; ++d) {  // both are loaded at a time
                     const int at = j + 16 * d + 4 * t;
                     real w[4][N / 4][4];
                     load_rows<N>(as_packed, W, at, next, column, columns, columns, w);
@@ -66,7 +66,7 @@ __device__ void small_delta(const storage* delta, const real* W, const storage* 
                             int rows, int next, int columns, int delta_columns, int z_columns, int activation,
                             bool products_packed, bool packed) {
     alignas(16) __shared__ real partial[Tile::most_warps][Tile::rows * Tile::stride];
-    constexpr int fours = Tile::columns / 4;  // of a row, one a thread
+    constexpr int fours = Tile::columns / 4;  // groups of four in a row, one a thread
     const int warp = threadIdx.y, warps = blockDim.y, across = (columns + Tile::columns - 1) / Tile::columns;
     const int first_row = int(blockIdx.x) / across * Tile::rows,
               first_column = int(blockIdx.x) % across * Tile::columns;
@@ -75,7 +75,7 @@ __device__ void small_delta(const storage* delta, const real* W, const storage* 
     const bool there = of_row < Tile::rows && row < rows;
     const long long place = (long long)row * z_columns + column;
     real zs[4] = {}, mu[4] = {real(1), real(1), real(1), real(1)};
-    by_packing(packed, [&](auto as_packed) {  // read before the product, so that nothing waits for them after it
+    by_packing(packed, [&](auto as_packed) {  // read before the product, so that nothing waits for it later
         load_four(as_packed, z + place, there ? left : 0, zs);
         if (mask) load_four(as_packed, mask + place, there ? left : 0, mu);
     });

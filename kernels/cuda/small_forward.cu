@@ -7,7 +7,7 @@
 #include "cuda/tensor_core.cuh"
 #include "shared/dispatch.cuh"
 
-// Where sums are exact products in `real`.
+// A tile whose products are exact in `real`.
 template <int R, int U> struct Dots {
     static constexpr int rows = R, units = U, stride = U, most_warps = MOST_WARPS;
     static __device__ void product(const storage* x, const real* W, int first_row, int first_unit, int rows, int inputs,
@@ -17,7 +17,7 @@ template <int R, int U> struct Dots {
 };
 
 #ifdef DELTAPROP_TENSOR_CORES
-// DEPTH times 16 entries of the sum are on their way at a time.
+// DEPTH times 16 terms of the sum are loaded at a time.
 template <int M, int N, int DEPTH> struct Tensors {
     using Tile = TensorTile<M, N>;
     static constexpr int rows = Tile::rows, units = Tile::columns, stride = units + 4, most_warps = 16;
@@ -51,7 +51,7 @@ __device__ void small_forward(const storage* x, const real* W, const real* b, st
     const int first_row = int(blockIdx.x) / across * Tile::rows, first_unit = int(blockIdx.x) % across * Tile::units;
     Tile::product(x, W, first_row, first_unit, rows, inputs, x_columns, units, packed, partial[warp]);
     const int thread = warp * 32 + threadIdx.x, of_unit = thread % Tile::units, unit = first_unit + of_unit;
-    const real bias = unit < units ? b[unit] : real(0);  // on its way while the block waits
+    const real bias = unit < units ? b[unit] : real(0);  // loaded while the block waits
     __syncthreads();
     if (unit >= units) return;
     for (int of_row = thread / Tile::units; of_row < Tile::rows; of_row += warps * 32 / Tile::units) {

@@ -1,9 +1,9 @@
-// The weight gradient: out = sum over the samples of delta^(l+1) (a^(l))^T, or keep * out + that, in one launch, where
-// the product is small; and with it the bias gradient, the same sum of delta, and what the samples cost: nothing
+// The weight gradient in one launch, where the product is small: out = [keep * out +] the sum over the samples of
+// delta^(l+1) (a^(l))^T. It also forms the bias gradient, the sum of delta, and the cost of the minibatch: nothing
 // waits for these two before the next step.
 //   delta : (rows, units)   a : (rows, inputs)   out : (units, inputs)
 // Rows of delta are delta_columns apart, rows of a a_columns: they may be filled up, see padding.py.
-//   sums : (units,) or null; bias_keep times what they held is added   row_cost : (rows,) or null
+//   sums : (units,) or null; bias_keep * sums is added   row_cost : (rows,) or null
 // The sum of row_cost is added to *total.
 // A block (32 x Tile::warps threads) takes some units and some inputs, and splits the sum over the samples into slices.
 // Sums have a fixed order.
@@ -11,13 +11,13 @@
 #include "cuda/tensor_core.cuh"
 
 __device__ inline void add_costs(const real* row_cost, double* total, int rows) {
-    double cost = 0;  // the total is double, for it adds up a whole epoch
+    double cost = 0;  // the total is double, as it adds up a whole epoch
     for (int row = threadIdx.x; row < rows; row += 32) cost += double(row_cost[row]);
     for (int distance = 16; distance > 0; distance /= 2) cost += __shfl_xor_sync(0xffffffffu, cost, distance);
     if (threadIdx.x == 0) *total += cost;
 }
 
-// T units and 128 inputs, four a lane, where sums are exact products in `real`; a slice a warp.
+// A tile of T units and 128 inputs, four a lane, whose products are exact in `real`; a slice a warp.
 template <int T> struct Dots {
     static constexpr int units = T, columns = 128, stride = 128, slices = 32 / int(sizeof(real)), warps = slices;
     static __device__ void product(const storage* delta, const storage* a, int first_unit, int first_column, int rows,
@@ -38,7 +38,7 @@ template <int T> struct Dots {
                     }
             }
         };
-        // Output layers have few units, which seldom are a multiple of four: a is what the time goes to.
+        // Output layers have few units, seldom a multiple of four: most of the time goes to reading a.
         by_packing(packed, [&](auto of_a) {
             by_packing(delta_packed, [&](auto of_delta_packed) { products(of_delta_packed, of_a); });
         });
@@ -50,7 +50,7 @@ template <int T> struct Dots {
 };
 
 #ifdef DELTAPROP_TENSOR_CORES
-// 32 units and 32 inputs, a slice a warp.
+// A tile of 32 units and 32 inputs; a slice a warp.
 struct Tensors {
     static constexpr int units = 32, columns = 32, stride = columns + 4, slices = 4, warps = slices;
     static __device__ void product(const storage* delta, const storage* a, int first_unit, int first_column, int rows,
@@ -62,7 +62,7 @@ struct Tensors {
         real of_delta[4] = {};
         const auto products = [&](auto of_delta_packed, auto of_a) {
             for (int m = first; m < rows; m += slices * 32) {
-                real d[2][4][1][4], as[2][4][1][4];  // on their way at a time
+                real d[2][4][1][4], as[2][4][1][4];  // both are loaded at a time
                 for (int half = 0; half < 2; ++half) {
                     const int sample = m + 16 * half + 4 * t;
                     load_rows<4>(of_delta_packed, delta, sample, rows, unit, units, delta_columns, d[half]);
@@ -99,7 +99,7 @@ __device__ void small_gradient(const storage* delta, const storage* a, real* out
                                bool delta_packed, bool packed) {
     alignas(16) __shared__ real partial[Tile::slices][Tile::units * Tile::stride];
     __shared__ real bias[Tile::slices][Tile::units];
-    constexpr int fours = Tile::columns / 4, threads = Tile::warps * 32;  // of a unit; of the block
+    constexpr int fours = Tile::columns / 4, threads = Tile::warps * 32;  // fours of a unit; threads of the block
     constexpr int rounds = (Tile::units * fours + threads - 1) / threads;
     const int warp = threadIdx.y, across = (inputs + Tile::columns - 1) / Tile::columns;
     const int first_unit = int(blockIdx.x) / across * Tile::units;
@@ -109,7 +109,7 @@ __device__ void small_gradient(const storage* delta, const storage* a, real* out
                   packed, partial[0], bias[0]);
     by_packing(packed, [&](auto as_packed) {
         real before[rounds][4];
-        // f(round, place of four results in the tile, where they go, how many are left)
+        // Calls f(round, place of four results in the tile, their address in out, how many are left).
         const auto of_out = [&](auto f) {
 #pragma unroll
             for (int round = 0; round < rounds; ++round) {
@@ -119,7 +119,7 @@ __device__ void small_gradient(const storage* delta, const storage* a, real* out
                   out + (long long)unit * inputs + first_column + of_column, left);
             }
         };
-        if (adds)  // all are on their way while the block waits
+        if (adds)  // all are loaded while the block waits
             of_out([&](int round, int, const real* to, int left) { load_four(as_packed, to, left, before[round]); });
         __syncthreads();
         of_out([&](int round, int at, real* to, int left) {

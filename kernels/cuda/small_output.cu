@@ -1,5 +1,5 @@
 // The output layer of a training step in one launch, where it has at most 32 units: z = W a^(L-1) + b, a^(L) = g(z),
-// delta^(L) = scale * dcost/dz and the cost of every row; it counts the step, for no kernel after it reads the counter.
+// delta^(L) = scale * dcost/dz and the cost of every row. It also counts the step, as no later kernel reads the count.
 //   x : (rows, inputs)   W : (units, inputs)   b : (units,)   z, a, y, delta : (rows, units)
 //   weights : (rows,) or null   row_cost : (rows,)
 // Rows of x are x_columns apart, rows of delta delta_columns: they may be filled up, see padding.py.
@@ -11,7 +11,7 @@
 
 #define ROWS 4
 
-// z of unit `lane` and row `warp` of this block, less the bias.
+// z of unit `lane` and row `warp` of this block, without the bias.
 template <int U>
 __device__ inline real unit_of_row(const storage* x, const real* W, int rows, int inputs, int x_columns, int units,
                                    bool packed) {
@@ -31,7 +31,7 @@ __device__ inline real unit_of_row(const storage* x, const real* W, int rows, in
     return z;
 }
 
-// All lanes of a warp together; those without a unit give 0.
+// All lanes of a warp call it together; lanes without a unit give 0.
 __device__ inline void softmax(bool clipped, bool there, real z, real y, real& a, real& slope, real& cost) {
     const real top = warp_max(there ? z : minus_infinity()), below = z - top;
     const real e = there ? exp(below) : real(0);
@@ -51,7 +51,7 @@ extern "C" __global__ __launch_bounds__(256) void small_output(
     const int lane = threadIdx.x, warp = threadIdx.y, row = int(blockIdx.x) * ROWS + warp;
     const bool there = warp < ROWS && row < rows && lane < units;
     const long long at = (long long)row * units + lane;
-    // Read before the product, so that nothing waits for them after it.
+    // Read before the product, so that nothing waits for these later.
     const real bias = there ? b[lane] : real(0), target = there ? y[at] : real(0);
     const real weight = warp < ROWS && row < rows && weights ? weights[row] : real(1);
     const real scale = number(scale_at_launch, scale_on_device);

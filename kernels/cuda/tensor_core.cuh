@@ -1,8 +1,8 @@
-// Products of 16 rows and 8 columns by the tensor cores of a warp, over 16 entries of the sum at a time. Operands are
-// rounded to bfloat16 where arrays hold that and to TF32 where they hold float; the sums are float.
+// Products of 16 rows by 8 columns on the tensor cores of a warp, 16 terms of the sum at a time. Operands are bfloat16,
+// or float that is rounded to TF32; the sums are float.
 //
-// Lane 4 g + t holds, of row or column g, the entries 4 t ... 4 t + 3 of the 16. The instructions ask for others, but a
-// sum does not depend on which entry comes where, as long as both operands agree. So lanes read four entries at once.
+// Lane 4 g + t holds entries 4 t ... 4 t + 3 of row or column g. The instructions expect another order of the terms,
+// but the sum is the same as long as both operands use the same order. So a lane can read four entries at once.
 #pragma once
 #include "cuda/bfloat16.cuh"
 #include "cuda/fragment.cuh"
@@ -70,19 +70,18 @@ __device__ inline void multiply_add(real (&sum)[4], const Four& top, const Four&
 }
 #endif
 
-// 16 M rows by 8 N columns of a product, or a part of its sum, by one warp. Its rows are numbered by whoever reads
-// them; its columns are such that each lane ends up with 2 N that follow one another: column N g + n is number g of the
-// n-th product of 8.
+// One warp's product of 16 M rows by 8 N columns, or a part of its sum. The reader of the operands chooses the rows.
+// The order of the columns gives each lane 2 N neighbours: column N g + n is number g of the n-th product of 8.
 template <int M, int N> struct TensorTile {
     static constexpr int rows = 16 * M, columns = 8 * N;
     real sum[M][N][4] = {};
 
-    // rows[2 i] and rows[2 i + 1] are row g of the upper and of the lower half of the i-th product of 16.
+    // rows[2 i] and rows[2 i + 1] are row g of the upper and the lower half of the i-th product of 16.
     __device__ void add(const Four (&rows)[2 * M], const Four (&columns)[N]) {
         for (int i = 0; i < M; ++i)
             for (int n = 0; n < N; ++n) multiply_add(sum[i][n], rows[2 * i], rows[2 * i + 1], columns[n]);
     }
-    // The sums into shared memory, whose rows are `stride` apart. row(i) is the number in the tile of rows[i].
+    // Writes the sums to shared memory, in rows that are `stride` apart. row(i) is the number of rows[i] in the tile.
     template <class Row> __device__ void put(real* to, int stride, Row row) const {
         const int t = threadIdx.x % 4;
         for (int i = 0; i < 2 * M; ++i)
@@ -95,7 +94,7 @@ template <int M, int N> struct TensorTile {
     }
 };
 
-// Entries k ... k + 3 of row `row` of x, (rows, length), whose rows are `columns` apart; the rows beyond are the last.
+// Reads entries k ... k + 3 of row `row` of x, (rows, length), in rows `columns` apart; rows beyond repeat the last.
 template <bool PACKED, typename T>
 __device__ inline Four along_row(Rows<PACKED> packed, const T* x, int row, int rows, int columns, int k, int length) {
     real four[4];
@@ -103,7 +102,7 @@ __device__ inline Four along_row(Rows<PACKED> packed, const T* x, int row, int r
     return rounded(four[0], four[1], four[2], four[3]);
 }
 
-// Entry n of each of the four rows that `load_rows` has read.
+// Takes entry n of each of the four rows that `load_rows` has read.
 template <int N> __device__ inline Four down_column(const real (&x)[4][N / 4][4], int n) {
     return rounded(x[0][n / 4][n % 4], x[1][n / 4][n % 4], x[2][n / 4][n % 4], x[3][n / 4][n % 4]);
 }

@@ -11,6 +11,7 @@ import numpy as np
 
 from deltaprop.arguments import check_choice, check_number, check_whole_number
 from deltaprop.backends import Array, get_backend
+from deltaprop.backends.array_types import AnyArray
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation import backprop, derivatives
 from deltaprop.derivation.backprop import L2Scaling, Objective, Reduction, Workspace, total_weight
@@ -63,7 +64,7 @@ class NetworkFunction(NetworkState):
         backprop.forward(self, inputs, work)
         return ForwardPass(z=self._like(X, work.Z), a=self._like(X, work.A))
 
-    def predict(self, X: Any) -> Array:
+    def predict(self, X: Any) -> AnyArray:
         """Compute h = a^(L), a block of rows at a time.
 
         Parameters
@@ -171,7 +172,7 @@ class NetworkFunction(NetworkState):
         cost, gradient = CostDerivatives(self, inputs, targets, objective, weights).cost_and_gradient()
         return cost, gradient.on(get_backend("numpy")) if self._wants_host(X) else gradient
 
-    def deltas(self, X: Any, Y: Any) -> list[Array]:
+    def deltas(self, X: Any, Y: Any) -> list[AnyArray]:
         """Compute δ^(2) … δ^(L): ∂cost/∂z^(l) of each sample by itself, without 1/m.
 
         Parameters
@@ -198,7 +199,7 @@ class NetworkFunction(NetworkState):
 
     # -- derivatives of the network -----------------------------------------------------------------------------
 
-    def jvp(self, X: Any, dX: Any) -> Array:
+    def jvp(self, X: Any, dX: Any) -> AnyArray:
         """Compute J u for every sample, J = ∂h/∂x, by forward mode: how h moves as the inputs move by u.
 
         Parameters
@@ -222,7 +223,7 @@ class NetworkFunction(NetworkState):
         direction = self._door.rows(dX, "dX", inputs.shape[0], self.layer_sizes[0])
         return self._like(X, [derivatives.jvp(self, inputs, direction)])[0]
 
-    def vjp(self, X: Any, dY: Any) -> Array:
+    def vjp(self, X: Any, dY: Any) -> AnyArray:
         """Compute Jᵀ v for every sample, J = ∂h/∂x, by reverse mode: ∂(v · h)/∂x.
 
         Parameters
@@ -246,7 +247,7 @@ class NetworkFunction(NetworkState):
         weights = self._door.rows(dY, "dY", inputs.shape[0], self.layer_sizes[-1])
         return self._like(X, [derivatives.vjp(self, inputs, weights)])[0]
 
-    def jacobian(self, X: Any, mode: Mode = "auto") -> Array:
+    def jacobian(self, X: Any, mode: Mode = "auto") -> AnyArray:
         """Compute ∂h_k/∂x_i for every sample.
 
         Parameters
@@ -279,7 +280,7 @@ class NetworkFunction(NetworkState):
         reduction: Reduction = "mean",
         *,
         sample_weight: Any = None,
-    ) -> Array:
+    ) -> AnyArray:
         """Compute H v, H = ∂²J/∂θ² over all samples: exact, by forward mode over backpropagation, without forming H.
 
         Parameters
@@ -339,7 +340,7 @@ class NetworkFunction(NetworkState):
         """Tell whether the caller passed host data while the network lives on a device."""
         return not self.backend.on_host and not self.backend.owns(X)
 
-    def _like(self, X: Any, arrays: list[Array]) -> list[Array]:
+    def _like(self, X: Any, arrays: list[Array]) -> list[AnyArray]:
         """Convert `arrays` to the kind of array that `X` is."""
         return [self.backend.to_numpy(array) for array in arrays] if self._wants_host(X) else arrays
 

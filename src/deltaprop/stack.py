@@ -15,21 +15,21 @@ from deltaprop.errors import DivergenceError
 from deltaprop.files.saved_network import SavedStack
 from deltaprop.network import Network
 from deltaprop.reports.history import History
-from deltaprop.training import member_loop
+from deltaprop.training import stack_loop
 from deltaprop.training.callbacks import Callback
 from deltaprop.training.early_stopping import EarlyStopping
 from deltaprop.training.exclusive import training_of
 from deltaprop.training.fit_arguments import check_early_stopping
-from deltaprop.training.member_arguments import (
+from deltaprop.training.metrics import Metric
+from deltaprop.training.stack_arguments import (
     describe_members,
     one_each,
     report,
     resolve_held_out,
     stacked,
 )
-from deltaprop.training.member_loop import StackFitPlan
-from deltaprop.training.metrics import Metric
 from deltaprop.training.stack_function import StackFunction
+from deltaprop.training.stack_loop import StackFitPlan
 
 
 @methods_on_its_device
@@ -275,7 +275,7 @@ class NetworkStack(StackFunction, SavedStack):
             if each is not None:
                 check_early_stopping(each, resolved, held_out is not None)
         with training_of(self, *self):
-            histories = member_loop.train(self, self._networks, inputs, targets, held_out, plan)
+            histories = stack_loop.train(self, self._networks, inputs, targets, held_out, plan)
         return report(histories)
 
     def fit_full_batch(self, X: Any, Y: Any, *, l2: float | Sequence[float] = 0.0, **options: Any) -> list[History]:

@@ -5,7 +5,6 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import backend_or_skip
 
 import deltaprop as dp
 from deltaprop import backends
@@ -73,11 +72,6 @@ def test_cupy_without_a_device(tmp_path):
 def test_a_backend_is_found_by_the_array():
     assert backends.backend_of(np.zeros(2)).name == "numpy"
     assert backends.backend_of([1.0, 2.0]) is None
-
-
-@pytest.fixture(params=["cuda-on-host", pytest.param("cupy", marks=pytest.mark.gpu)])
-def device(request):
-    return backend_or_skip(request.param)
 
 
 def test_device_arrays_are_not_copied_to_the_host_unasked(device):

@@ -26,8 +26,8 @@ from deltaprop.backends.kernel_names import (
 from deltaprop.backends.kernel_sources import included, kernel_files, read
 from deltaprop.backends.native import compiler as native_compiler
 from deltaprop.backends.native import library as native_library
-from deltaprop.backends.numpy.activation import ACTIVATIONS
-from deltaprop.backends.numpy.loss import LOSSES
+from deltaprop.backends.numpy.activation import ACTIVATION_FORMULAS
+from deltaprop.backends.numpy.loss import LOSS_FORMULAS
 from deltaprop.backends.numpy.optimizer import UPDATES
 
 ACTIVATION_NAMES = ["sigmoid", "tanh", "relu", "leaky_relu", "identity", "softplus", "silu", "gelu", "exp"]
@@ -64,8 +64,8 @@ def test_the_numbers_are_the_places_in_the_tables():
 
 
 def test_numpy_has_what_the_kernels_have():
-    assert set(numbers("activations")) == set(ACTIVATIONS)
-    assert sorted(table("losses")) == sorted(f"{name}:{loss.output}" for name, loss in LOSSES.items())
+    assert set(numbers("activations")) == set(ACTIVATION_FORMULAS)
+    assert sorted(table("losses")) == sorted(f"{name}:{loss.output}" for name, loss in LOSS_FORMULAS.items())
     assert set(numbers("optimizers")) == set(UPDATES)
 
 

@@ -1,16 +1,10 @@
 """What the host tells the device before a launch."""
 
 import numpy as np
-import pytest
 from conftest import backend_or_skip
 from host_cuda import counting
 
 from deltaprop.backends.cuda.message import Message
-
-
-@pytest.fixture(params=["cuda-on-host", pytest.param("cupy", marks=pytest.mark.gpu)])
-def device(request):
-    return backend_or_skip(request.param)
 
 
 def test_arrays_of_any_kind_by_one_copy(device, rng):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from cases import PAIRS, assert_equal_fits, relative, targets_for
-from conftest import backend_or_skip, real_device_or_skip
+from conftest import real_device_or_skip
 from host_cuda import bfloat16
 
 import deltaprop as dp
@@ -14,14 +14,11 @@ from deltaprop.epochs.resident import ResidentEpoch
 TOLERANCE = {"float64": 1e-13, "float32": 2e-6}
 
 
-@pytest.fixture(params=["cuda-on-host", pytest.param("cupy", marks=pytest.mark.gpu)])
-def device(request, monkeypatch):
+@pytest.fixture
+def device(capturing_device, monkeypatch):
     """A device on which every formula is left to the kernels for small layers, never to the resident epoch."""
     monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
-    backend = backend_or_skip(request.param)
-    if not backend.products.capturable:
-        pytest.skip("nvmath-python is not installed, without which no graph can hold a matrix product")
-    return backend
+    return capturing_device
 
 
 @pytest.fixture(params=[0, 1, 2], ids="tiles {}".format)

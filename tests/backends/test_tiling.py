@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import reference
-from cases import targets_for
+from cases import DTYPES, targets_for
 from conftest import missing
 from host_cuda import HostCudaBackend, bfloat16, check_shape, compiler_problem, operand
 from strict_array import StrictArray
@@ -11,7 +11,6 @@ from strict_array import StrictArray
 from deltaprop.backends.cuda.launching import NULL
 from deltaprop.backends.cuda.tiling import over_columns
 
-DTYPES = (np.float64, np.float32)
 COLUMNS = (1, 7, 10, 31, 33, 100, 515)
 ROWS = (1, 13, 300)
 

@@ -137,7 +137,7 @@ def run_parts(monkeypatch, tmp_path):
 
     def run(names, seconds=1000.0):
         results = Results(tmp_path / "r.json", {"device": {"name": "GPU"}})
-        every = gpu.Run(Options(0.0), results, Log(None), time.monotonic() + seconds)
+        every = gpu.BenchRun(Options(0.0), results, Log(None), time.monotonic() + seconds)
         return every(names), json.loads((tmp_path / "r.json").read_text())
 
     return run

@@ -126,8 +126,8 @@ def test_there_is_no_emulation_without_a_checkout(monkeypatch, tmp_path, capsys)
     assert run(["doctor", "--emulated"]) == 2
     assert "it needs a checkout of the repository" in capsys.readouterr().err
     assert run(["doctor", "--emulated", "--backend", "numpy"]) == 2
-    assert "--emulated: goes with backend 'cupy'" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="emulated: goes with backend 'cupy', got 'numpy'"):
+    assert "--emulated: expected --backend cupy" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="emulated: expected backend 'cupy', got 'numpy'"):
         dp.check_backend("numpy", emulated=True)
 
 

@@ -12,7 +12,7 @@ CHECKS = (Check("float64 sgd", 1e-15, 1e-12), Check("float32 sgd", 2e-7, 4e-6), 
 TOLD = Report(
     (
         Stage("cupy", "operations", "ok", 2.0, checks=CHECKS),
-        Stage("cupy", "resident, 8 blocks", "slow", 31.26, "it took 31.3 s, where less than 10 s is usual", CHECKS[:1]),
+        Stage("cupy", "resident, 8 blocks", "slow", 31.26, "it took 31.3 s; less than 10 s is usual", CHECKS[:1]),
         Stage("cupy", "second stream", "failed", 1.0, "float32 SGD, steps: " + 30 * "so wrong ", CHECKS[:1], "log"),
         Stage("numpy", "40 fits", "ok", 1.0, "", (Check("host memory", 0.4, 16.0, "MiB"),)),
         Stage("cupy", "40 fits", "not tried", 1.0, "no device"),
@@ -35,7 +35,7 @@ def test_the_table():
     )  # nearest to its bound
     assert "│ sgd             │ 1.0e-15 │ 1.0e-12 │ 2.0e-07 │ 4.0e-06 │" in lines
     assert "│ adam            │ 3.0e-16 │ 1.0e-12 │         │         │" in lines
-    assert "cupy, resident, 8 blocks: slow: it took 31.3 s, where less than 10 s is usual" in lines
+    assert "cupy, resident, 8 blocks: slow: it took 31.3 s; less than 10 s is usual" in lines
     assert lines[-1] == "2 ok, 1 slow, 1 failed; 36 s"
     assert max(map(len, lines)) <= 80
     wide = TOLD.text(120).splitlines()
@@ -66,7 +66,7 @@ def test_what_is_slow():
         return told.stage("cupy", "device", Ending(seconds, "", ""), usual)
 
     assert stage(3.0, 10.0).status == "ok"
-    assert stage(11.0, 10.0).why == "it took 11.0 s, where less than 10 s is usual"
+    assert stage(11.0, 10.0).why == "it took 11.0 s; less than 10 s is usual"
     assert stage(11.0, 10.0).status == "slow"
     anew = stage(50.0, 10.0, ("compiled", [["adam", 1.5], ["resident", 45.0]]))
     assert anew.why.startswith("2 files were compiled anew, the longest in 45.0 s")

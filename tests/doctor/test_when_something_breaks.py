@@ -276,7 +276,7 @@ def test_a_script_needs_no_guard(tmp_path):
 
 def test_an_application_that_is_no_python(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/opt/application")
-    with pytest.raises(dp.BackendError, match=r"sys\.executable has to be Python; it is '/opt/application'"):
+    with pytest.raises(dp.BackendError, match=r"as sys\.executable, got '/opt/application'"):
         module_command("deltaprop.doctor")
 
 

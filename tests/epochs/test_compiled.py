@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import HIDDEN, PAIRS, relative, targets_for
+from cases import HIDDEN, OPTIMIZERS, PAIRS, assert_same_training, relative, targets_for
 from conftest import missing
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -54,23 +54,13 @@ def task(net, X, optimizer):
     )
 
 
-def assert_equal_fits(networks, X, Y, **options):
+def assert_compiled_fit_is_equal(networks, X, Y, **options):
+    """Of two networks, the first trains in the compiled library and learns what the second learns step by step."""
     net, optimizer = networks[0], options.get("optimizer", dp.SGD())
     assert compiled.CompiledEpoch.find(task(net, net._door.inputs(X), optimizer)) is not None
     ours, reference = (net.fit(X, Y, **options) for net in networks)
-    tolerance = TOLERANCE[networks[0].dtype.name]
-    assert relative(networks[0].parameters, networks[1].parameters) < tolerance
-    assert ours.cost == pytest.approx(reference.cost, rel=tolerance)
+    assert_same_training(net, ours, networks[1], reference, TOLERANCE[net.dtype.name])
     return ours
-
-
-OPTIMIZERS = [
-    dp.SGD(0.1),
-    dp.SGD(0.05, momentum=0.9),
-    dp.SGD(0.05, momentum=0.8, nesterov=True),
-    dp.Adam(0.01, beta_1=0.8, beta_2=0.95, epsilon=1e-4),
-    dp.AdamW(0.01, weight_decay=0.3),
-]
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -78,7 +68,7 @@ OPTIMIZERS = [
 def test_every_loss(loss, output, dtype, threads, rng):
     X, Y = rng.standard_normal((37, 5)), targets_for(loss, rng, 37, 3)
     nets = both([5, 7, 3], loss=loss, output_activation=output, dtype=dtype)
-    assert_equal_fits(nets, X, Y, optimizer=dp.SGD(0.05), batch_size=8, epochs=3, l2=0.2)
+    assert_compiled_fit_is_equal(nets, X, Y, optimizer=dp.SGD(0.05), batch_size=8, epochs=3, l2=0.2)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -86,7 +76,7 @@ def test_every_loss(loss, output, dtype, threads, rng):
 def test_every_activation(hidden, dtype, threads, rng):
     X, Y = 2 * rng.standard_normal((61, 5)), rng.standard_normal((61, 2))
     nets = both([5, 33, 17, 2], hidden_activation=hidden, loss="squared_error", dtype=dtype)
-    assert_equal_fits(nets, X, Y, optimizer=dp.SGD(0.02), batch_size=16, epochs=3)
+    assert_compiled_fit_is_equal(nets, X, Y, optimizer=dp.SGD(0.02), batch_size=16, epochs=3)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -97,7 +87,7 @@ def test_every_optimizer(optimizer, l2_scaling, weighted, threads, rng):
     options = {"sample_weight": rng.integers(0, 3, 50).astype(float)} if weighted else {}
     nets = both([6, 11, 4], loss="categorical_cross_entropy", hidden_activation="relu")
     for shuffle, reduction in ((True, "mean"), (False, "mean"), (True, "sum")):
-        assert_equal_fits(
+        assert_compiled_fit_is_equal(
             nets,
             X,
             y,
@@ -120,14 +110,14 @@ def test_any_sizes(data):
     sizes = data.draw(st.lists(st.integers(1, 40), min_size=2, max_size=5))
     X, Y = rng.standard_normal((m, sizes[0])), rng.uniform(0.1, 0.9, (m, sizes[-1]))
     optimizer = data.draw(st.sampled_from(OPTIMIZERS))
-    assert_equal_fits(both(sizes), X, Y, optimizer=optimizer, batch_size=batch, epochs=2)
+    assert_compiled_fit_is_equal(both(sizes), X, Y, optimizer=optimizer, batch_size=batch, epochs=2)
 
 
 def test_a_layer_larger_than_the_block_of_gradients(threads, rng):
     X, Y = rng.standard_normal((20, 700)), rng.standard_normal((20, 3))
     for sizes in ([700, 90, 3], [3, 40_000, 3]):
         nets = both(sizes, loss="squared_error", hidden_activation="tanh")
-        assert_equal_fits(nets, X[:, : sizes[0]], Y, optimizer=dp.Adam(1e-3), batch_size=9, epochs=2, l2=0.1)
+        assert_compiled_fit_is_equal(nets, X[:, : sizes[0]], Y, optimizer=dp.Adam(1e-3), batch_size=9, epochs=2, l2=0.1)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -136,7 +126,7 @@ def test_layers_wider_than_the_minibatch(dtype, threads, rng):
     X, Y = rng.standard_normal((70, 40)), rng.uniform(size=(70, 5))
     for sizes in ([40, 170, 150, 135, 5], [40, 400, 8, 500, 5], [40, 15, 900, 15, 5]):
         nets = both(sizes, hidden_activation="tanh", dtype=dtype)
-        assert_equal_fits(nets, X, Y, optimizer=dp.SGD(0.2), batch_size=20, epochs=3, l2=0.1)
+        assert_compiled_fit_is_equal(nets, X, Y, optimizer=dp.SGD(0.2), batch_size=20, epochs=3, l2=0.1)
 
 
 @pytest.mark.parametrize("optimizer", [dp.SGD(), dp.AdamW(dp.StepDecay(0.1, every=2), weight_decay=0.3)])

@@ -13,9 +13,9 @@ from deltaprop.epochs import engines
 from deltaprop.epochs.compiled import CompiledEpoch
 from deltaprop.epochs.compiled_members import CompiledMembers
 from deltaprop.epochs.compiled_plan import PlanTable
-from deltaprop.epochs.member_trainer import StackTrainer
 from deltaprop.epochs.members import Member, MembersTask
 from deltaprop.epochs.random_numbers import draw_order
+from deltaprop.epochs.stack_trainer import StackTrainer
 from deltaprop.epochs.trainer import Trainer
 
 SIZES, BATCH, EPOCHS = [6, 5, 3], 7, 3

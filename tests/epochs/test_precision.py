@@ -18,12 +18,9 @@ from deltaprop.epochs.resident import ResidentEpoch
 STATED_ERROR = {"fp32": 1e-6, "tf32": 2e-3, "bf16": 1.5e-2, "fp16": 2e-3}
 
 
-@pytest.fixture(params=["cuda-on-host", pytest.param("cupy", marks=pytest.mark.gpu)])
-def device(request):
-    backend = backend_or_skip(request.param)
-    if not backend.products.capturable:
-        pytest.skip("nvmath-python is not installed, by which such products are formed")
-    return backend
+@pytest.fixture
+def device(capturing_device):
+    return capturing_device
 
 
 def networks(device, precision, sizes=(40, 65, 33, 10)):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cases import HIDDEN, PAIRS, assert_equal_fits, relative, targets_for
+from cases import HIDDEN, OPTIMIZERS, PAIRS, assert_equal_fits, relative, targets_for
 from conftest import backend_or_skip
 from host_cuda import counting
 from hypothesis import given, settings
@@ -13,26 +13,13 @@ from hypothesis import strategies as st
 import deltaprop as dp
 from deltaprop.backends import get_backend
 from deltaprop.backends.cuda import shared_memory
-from deltaprop.backends.cuda.shared_memory import Residence, Run, find_residence
+from deltaprop.backends.cuda.shared_memory import Residence, ResidentRun, find_residence
 from deltaprop.derivation.backprop import Objective
 from deltaprop.epochs import resident
 from deltaprop.epochs.resident import ResidentEpoch
 from deltaprop.epochs.task import Task
 from deltaprop.epochs.trainer import Trainer
 from deltaprop.reports.progress import Silent
-
-OPTIMIZERS = [
-    dp.SGD(0.1),
-    dp.SGD(0.05, momentum=0.9),
-    dp.SGD(0.05, momentum=0.8, nesterov=True),
-    dp.Adam(0.01, beta_1=0.8, beta_2=0.95, epsilon=1e-4),
-    dp.AdamW(0.01, weight_decay=0.3),
-]
-
-
-@pytest.fixture(params=["cuda-on-host", pytest.param("cupy", marks=pytest.mark.gpu)])
-def device(request):
-    return backend_or_skip(request.param)
 
 
 @pytest.fixture(params=[1, 2, 8], ids="{} blocks".format)
@@ -48,8 +35,8 @@ def blocks(request, monkeypatch, device):
 def launches(monkeypatch):
     """How many there were."""
     counted = []
-    call = Run.__call__
-    monkeypatch.setattr(Run, "__call__", lambda self, *a, **k: (counted.append(1), call(self, *a, **k))[1])
+    call = ResidentRun.__call__
+    monkeypatch.setattr(ResidentRun, "__call__", lambda self, *a, **k: (counted.append(1), call(self, *a, **k))[1])
     return counted
 
 
@@ -176,7 +163,7 @@ def test_many_networks_for_many_epochs_in_one_launch(device, blocks, optimizer, 
         terms[k, :, 3:] = optimizer.rates(optimizer.learning_rate / (k + 1), 0, epochs * steps)
     cost, decay, squares = (device.zeros((members, epochs), np.float64) for _ in range(3))
     x, y = device.asarray(X, np.float64), device.asarray(Y, np.float64)
-    run = Run(device, residence, parameters, moments, x, y)
+    run = ResidentRun(device, residence, parameters, moments, x, y)
     diverged = run(terms, orders, None, cost, decay, squares, epochs=epochs)
     assert not device.to_numpy(diverged).any()
     for k, net in enumerate(alone):
@@ -208,7 +195,7 @@ def test_a_network_that_diverges_ends_and_the_others_go_on(device, blocks, keep,
     terms[:, :, 0] = 0.25
     terms[0, :, 3], terms[1, :, 3] = 1e30, 1e-3
     cost, decay, squares = (device.zeros((members, epochs), np.float64) for _ in range(3))
-    run = Run(device, residence, parameters, (), x, y)
+    run = ResidentRun(device, residence, parameters, (), x, y)
     diverged = device.to_numpy(run(terms, None, None, cost, decay, squares, epochs=epochs, keep_last_good=keep))
     assert diverged[0] == 1 if keep else diverged[0] > 0
     assert diverged[1] == 0

@@ -8,14 +8,14 @@ from host_cuda import counting
 from members_alone import alone, assert_equal, host
 
 import deltaprop as dp
-from deltaprop.backends.cuda.shared_memory import Run
+from deltaprop.backends.cuda.shared_memory import ResidentRun
 from deltaprop.derivation.backprop import Objective
 from deltaprop.epochs import (
     resident,
     resident_members,
 )
-from deltaprop.epochs.member_trainer import StackTrainer
 from deltaprop.epochs.members import Member
+from deltaprop.epochs.stack_trainer import StackTrainer
 
 
 def test_networks_in_shared_memory_have_their_own_rates_and_samples(rng):
@@ -55,8 +55,10 @@ def test_many_epochs_in_one_launch(own_samples, optimizers, monkeypatch, rng):
     shape = (count, m) if own_samples else (m,)
     X, Y = rng.standard_normal((*shape, 4)), np.eye(3)[rng.integers(0, 3, shape)]
     at_once, one_by_one, reference = (trainer_of(backend, members, X, Y) for backend in (device, device, "reference"))
-    launches, call = [], Run.__call__
-    monkeypatch.setattr(Run, "__call__", lambda self, *a, **k: (launches.append(k["epochs"]), call(self, *a, **k))[1])
+    launches, call = [], ResidentRun.__call__
+    monkeypatch.setattr(
+        ResidentRun, "__call__", lambda self, *a, **k: (launches.append(k["epochs"]), call(self, *a, **k))[1]
+    )
     shared, varied = (
         rng.permuted(np.tile(np.arange(m), (3, 1)), axis=1),
         rng.permuted(np.tile(np.arange(m), (3, 1)), axis=1),
@@ -104,8 +106,10 @@ def test_launches_of_a_stack_are_short_enough_for_an_interrupt(monkeypatch, rng)
     device = backend_or_skip("cuda-on-host")
     X, Y = rng.standard_normal((18, 4)), np.eye(3)[rng.integers(0, 3, 18)]
     members = [Member(18, batch, dp.SGD(0.1), Objective()) for batch in (5, 6)]
-    trainer, launches, call = trainer_of(device, members, X, Y), [], Run.__call__
-    monkeypatch.setattr(Run, "__call__", lambda self, *a, **k: (launches.append(k["epochs"]), call(self, *a, **k))[1])
+    trainer, launches, call = trainer_of(device, members, X, Y), [], ResidentRun.__call__
+    monkeypatch.setattr(
+        ResidentRun, "__call__", lambda self, *a, **k: (launches.append(k["epochs"]), call(self, *a, **k))[1]
+    )
     monkeypatch.setattr(resident, "STEPS_A_CALL", 11)
     trainer.epochs(np.arange(2), [None] * 2, np.full((2, 5), 0.1))
     assert launches == [2, 2, 2, 2, 1, 1]

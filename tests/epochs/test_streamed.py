@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cases import relative
+from cases import assert_same_training, relative
 from conftest import backend_or_skip
 
 import deltaprop as dp
@@ -46,8 +46,7 @@ def fits(device, X, Y, **how):
     options = {"loss": "categorical_cross_entropy", "hidden_activation": "tanh", "seed": 3}
     nets = [dp.Network([6, 8, 3], backend=backend, **options) for backend in (device, "reference")]
     histories = [net.fit(data, Y, **how) for net, data in zip(nets, (X.tolist(), X), strict=True)]
-    assert relative(device.to_numpy(nets[0].parameters), nets[1].parameters) < 1e-12
-    assert histories[0].cost == pytest.approx(histories[1].cost, rel=1e-12)
+    assert_same_training(nets[0], histories[0], nets[1], histories[1])
     return histories[0]
 
 

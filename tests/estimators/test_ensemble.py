@@ -9,7 +9,6 @@ import pytest
 from cases import relative
 from conftest import backend_or_skip
 from sklearn.datasets import load_diabetes, load_iris, make_multilabel_classification
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -22,11 +21,7 @@ X_DIABETES, Y_DIABETES = load_diabetes(return_X_y=True)
 SMALL = {"hidden_layer_sizes": (6,), "max_iter": 10, "backend": "numpy"}
 
 
-@pytest.fixture(autouse=True)
-def quiet():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        yield
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
 @pytest.mark.parametrize(

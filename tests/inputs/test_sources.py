@@ -6,19 +6,13 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from cases import relative
-from conftest import backend_or_skip
+from cases import assert_same_training, relative
 
 import deltaprop as dp
 from deltaprop.epochs import chunked, read_chunks
 from deltaprop.inputs import sources
 
 SIZES = [5, 8, 3]
-
-
-@pytest.fixture(params=["numpy", "reference", "cuda-on-host"])
-def backend(request):
-    return backend_or_skip(request.param) if request.param == "cuda-on-host" else request.param
 
 
 @pytest.fixture
@@ -68,23 +62,17 @@ FORMS = {"parquet": as_parquet, "folder": as_folder, "batches": as_batches}
 HOW = {"optimizer": dp.Adam(0.01), "batch_size": 10, "epochs": 3, "l2": 0.3}
 
 
-def assert_same(net, history, alone, expected):
-    host = net.backend.to_numpy(net.parameters)
-    assert relative(host, alone.parameters) < 1e-12
-    assert history.cost == pytest.approx(expected.cost, rel=1e-12)
-
-
 @pytest.mark.parametrize("how", [{}, {"shuffle": False}, {"dropout": 0.3}, {"weighted": True}], ids=str)
-def test_a_memory_map_is_trained_on_as_an_array_is(backend, chunks, data, how, tmp_path, rng):
+def test_a_memory_map_is_trained_on_as_an_array_is(trained_on, chunks, data, how, tmp_path, rng):
     """In the order of a true permutation; of another dtype than the network, so that it is converted chunk by chunk."""
     X, y = data
     X = X.astype(np.float32)
     if "weighted" in how:
         how = {"sample_weight": rng.uniform(0.5, 2, len(X))}
-    alone, net = network("reference"), network(backend)
+    alone, net = network("reference"), network(trained_on)
     expected = alone.fit(X, y, **HOW | how)
     history = net.fit(mapped(tmp_path / "X", X), mapped(tmp_path / "y", y), **HOW | how)
-    assert_same(net, history, alone, expected)
+    assert_same_training(net, history, alone, expected)
 
 
 def test_labels_of_a_memory_map_in_a_series(data, tmp_path):
@@ -106,12 +94,12 @@ def test_one_of_the_networks_dtype_is_used_where_it_is(data, tmp_path):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_parts_in_their_order(backend, chunks, data, form, tmp_path):
+def test_parts_in_their_order(trained_on, chunks, data, form, tmp_path):
     X, y = data
-    alone, net = network("reference"), network(backend)
+    alone, net = network("reference"), network(trained_on)
     expected = alone.fit(X, y, **HOW, shuffle=False)
     history = net.fit(FORMS[form](tmp_path / "data.parquet", X, y), **HOW, shuffle=False)
-    assert_same(net, history, alone, expected)
+    assert_same_training(net, history, alone, expected)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -158,7 +146,7 @@ def test_a_generator_of_batches_anew_in_every_epoch(data):
     alone, net = network("reference"), network()
     expected = alone.fit(X, y, **HOW, shuffle=False)
     history = net.fit(Batches(), **HOW, shuffle=False)
-    assert_same(net, history, alone, expected)
+    assert_same_training(net, history, alone, expected)
     assert len(begun) == 1 + HOW["epochs"]
 
 
@@ -309,7 +297,7 @@ def interrupted(batches, error):
     raise error
 
 
-def test_batches_that_are_others_later_end_the_run_at_the_last_good_epoch(backend, chunks, data):
+def test_batches_that_are_others_later_end_the_run_at_the_last_good_epoch(trained_on, chunks, data):
     X, y = data
     good = cut(X, y, 40, 40, 23)
     one_epoch = network("reference")
@@ -339,7 +327,7 @@ def test_batches_that_are_others_later_end_the_run_at_the_last_good_epoch(backen
             "the network is down",
         ),
     ):
-        net = network(backend)
+        net = network(trained_on)
         with pytest.raises((ValueError, TypeError, RuntimeError), match=message):
             net.fit(batches, **HOW, shuffle=False)
         assert relative(net.backend.to_numpy(net.parameters), kept) < 1e-12
@@ -377,7 +365,7 @@ def test_files_that_are_others_later_end_the_run_at_the_last_good_epoch(data, fo
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_an_error_names_the_row_of_the_data(backend, chunks, data, shuffle, tmp_path):
+def test_an_error_names_the_row_of_the_data(trained_on, chunks, data, shuffle, tmp_path):
     X, y = data
     how = HOW | {"shuffle": shuffle}
     weights = np.ones(103)
@@ -399,13 +387,13 @@ def test_an_error_names_the_row_of_the_data(backend, chunks, data, shuffle, tmp_
     ):
         mapped_X = np.memmap(tmp_path / "X", ">f8", "w+", shape=X.shape)  # in an order of bytes that no network has
         mapped_X[...] = arguments[0]
-        net = network(backend, **options)
+        net = network(trained_on, **options)
         before = net.parameters.copy()
         with pytest.raises(ValueError, match=message):
             net.fit(mapped_X, mapped(tmp_path / "y", arguments[1]), **how)
         assert (net.parameters == before).all()
     with pytest.raises(ValueError, match=r"sample_weight: expected finite numbers .* got nan at sample_weight\[77\]$"):
-        network(backend).fit(mapped(tmp_path / "f", X.astype(np.float32)), y, **how, sample_weight=weights)
+        network(trained_on).fit(mapped(tmp_path / "f", X.astype(np.float32)), y, **how, sample_weight=weights)
     # Row 77 is the 3rd of the file that begins with row 75, the 10th of the batch that begins with row 68, and the 9th
     # of the row group that begins with row 69.
     for form, spoilt_X, spoilt_y, place in (
@@ -418,11 +406,11 @@ def test_an_error_names_the_row_of_the_data(backend, chunks, data, shuffle, tmp_
         folder = tmp_path / place
         folder.mkdir()
         with pytest.raises(ValueError, match=f"at {re.escape(place)}$"):
-            network(backend).fit(FORMS[form](folder / "data.parquet", spoilt_X, spoilt_y), **how)
+            network(trained_on).fit(FORMS[form](folder / "data.parquet", spoilt_X, spoilt_y), **how)
     words = X.astype(object)
     words[77, 2] = "a word"
     with pytest.raises(TypeError, match=r"X: expected numbers, got 'a word' at X\[9, 2\] of batch 4$"):
-        network(backend).fit(as_batches(None, words, y), **how)
+        network(trained_on).fit(as_batches(None, words, y), **how)
 
 
 def test_errors_that_name_a_row_travel_between_processes(data):

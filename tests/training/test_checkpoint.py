@@ -11,7 +11,7 @@ import threading
 import faults
 import numpy as np
 import pytest
-from conftest import backend_or_skip
+from small_runs import network, three_classes
 
 import deltaprop as dp
 from deltaprop.epochs import compiled
@@ -21,16 +21,7 @@ from deltaprop.files.model_file import read_model
 
 @pytest.fixture
 def data(rng):
-    return rng.standard_normal((60, 4)), rng.integers(0, 3, 60)
-
-
-@pytest.fixture(params=["numpy", "reference", "cuda-on-host"])
-def backend(request):
-    return backend_or_skip(request.param) if request.param == "cuda-on-host" else request.param
-
-
-def network(backend="numpy", **options):
-    return dp.Network([4, 6, 3], **{"loss": "categorical_cross_entropy", "backend": backend} | options)
+    return three_classes(rng)
 
 
 class StopError(Exception):
@@ -55,24 +46,24 @@ HOWS = [
 
 
 @pytest.mark.parametrize("how", HOWS, ids=lambda how: repr(how["optimizer"]))
-def test_a_run_goes_on_where_it_left_off(backend, data, how, tmp_path):
+def test_a_run_goes_on_where_it_left_off(trained_on, data, how, tmp_path):
     """The callback's exception comes after the epoch that it sees and before its checkpoint."""
     how = {"epochs": 8, "batch_size": 16} | how
-    alone = network(backend)
+    alone = network(trained_on)
     expected = alone.fit(*data, **how)
     checkpoint = tmp_path / "run.safetensors"
     for left_off in (3, 5):
-        net = network(backend)
+        net = network(trained_on)
         with pytest.raises(StopError):
             net.fit(*data, **how, checkpoint=checkpoint, resume=True, callbacks=[stop_after(left_off)])
-    net = network(backend)
+    net = network(trained_on)
     history = net.fit(*data, **how, checkpoint=checkpoint, resume=True)
     host = net.backend.to_numpy
     assert np.array_equal(host(net.parameters), host(alone.parameters))
     for name in ("cost", "learning_rate", "best_epoch", "message"):
         assert getattr(history, name) == getattr(expected, name)
     assert net.epochs_trained == alone.epochs_trained
-    again = network(backend)
+    again = network(trained_on)
     repeated = again.fit(*data, **how, checkpoint=checkpoint, resume=True)
     assert np.array_equal(host(again.parameters), host(alone.parameters))
     assert repeated.cost == expected.cost
@@ -345,12 +336,12 @@ def test_numbers_of_numpy_are_saved(data, tmp_path):
 
 
 @pytest.mark.parametrize("ends", ["early", "after all epochs"])
-def test_after_early_stopping_the_best_parameters_are_in_the_file(backend, data, tmp_path, ends):
+def test_after_early_stopping_the_best_parameters_are_in_the_file(trained_on, data, tmp_path, ends):
     checkpoint = tmp_path / "run.safetensors"
     # The best epoch is the one with the highest cost, which is one of the first.
     stopping = dp.EarlyStopping(3 if ends == "early" else 50, monitor="cost", mode="max")
     how = {"optimizer": dp.Adam(0.1), "early_stopping": stopping, "epochs": 12}
-    net = network(backend)
+    net = network(trained_on)
     seen = []
     history = net.fit(
         *data, **how, checkpoint=checkpoint, callbacks=[lambda event: seen.append(event.network.parameters.copy())]
@@ -364,7 +355,7 @@ def test_after_early_stopping_the_best_parameters_are_in_the_file(backend, data,
     assert there.epochs_trained == history.epochs
     assert not np.array_equal(best, last)
     more = 15 if ends == "after all epochs" else 12
-    resumed, alone = network(backend), network(backend)
+    resumed, alone = network(trained_on), network(trained_on)
     resumed.fit(*data, **how | {"epochs": more}, checkpoint=checkpoint, resume=True)  # from the last, or not at all
     alone.fit(*data, **how | {"epochs": more})
     assert np.array_equal(host(resumed.parameters), host(alone.parameters))

@@ -9,7 +9,7 @@ from conftest import backend_or_skip, require
 
 import deltaprop as dp
 from deltaprop.errors import ScheduleError
-from deltaprop.training import loop, member_loop
+from deltaprop.training import loop, stack_loop
 
 SCHEDULES = {
     "cosine": dp.CosineDecay(0.1, epochs=3),
@@ -315,7 +315,7 @@ class CountedMetrics(dict):
 )
 def test_an_epoch_reads_as_much_of_the_history_as_the_first(what, many, monkeypatch, tmp_path):
     """At most a few entries an epoch, however many there are."""
-    module, X, y = (member_loop if many else loop), np.eye(4), [0.0, 1.0, 0.0, 1.0]
+    module, X, y = (stack_loop if many else loop), np.eye(4), [0.0, 1.0, 0.0, 1.0]
     monkeypatch.setattr(module, "History", counting)
     reads = []
     how = {"callbacks": [lambda event: reads.append(Counted.reads) and None], "epochs": 300, "batch_size": None}

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from small_runs import network, three_classes
 
 import deltaprop as dp
 from deltaprop.files.model_file import read_model, write_model
@@ -11,11 +12,7 @@ from deltaprop.files.model_file import read_model, write_model
 
 @pytest.fixture
 def data(rng):
-    return rng.standard_normal((60, 4)), rng.integers(0, 3, 60)
-
-
-def network(backend="numpy", **options):
-    return dp.Network([4, 6, 3], **{"loss": "categorical_cross_entropy", "backend": backend} | options)
+    return three_classes(rng)
 
 
 def test_functions_are_compared_by_name_and_code(data, tmp_path):

@@ -9,15 +9,15 @@ from typing import Any, Literal, Self, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike
 
+from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.array_types import Array as Array  # every user of the vocabulary needs it as well
 from deltaprop.backends.kernel_names import Rule
 from deltaprop.errors import BackendError
 
-#: An array of the backend's own kind: numpy.ndarray or cupy.ndarray.
-Array: TypeAlias = Any
 #: In which precision matrix products of float32 networks are formed.
 Precision: TypeAlias = Literal["fp32", "tf32", "bf16", "fp16"]
 #: A number, or a () array of the backend that holds it, read when the operation runs.
-Scalar: TypeAlias = Any
+Scalar: TypeAlias = float | Array | list[float]
 
 
 def philox_key(key: tuple[int, ...]) -> np.ndarray[Any, Any]:
@@ -206,7 +206,7 @@ class Backend(ABC):
         Z: Array,
         A: Array,
         Y: Array,
-        scale: float,
+        scale: Scalar,
         out: Array,
         cost: Array,
         sample_weight: Array | None = None,
@@ -235,10 +235,10 @@ class Backend(ABC):
         if costs.shape not in (A.shape, A.shape[:1]):
             raise ValueError(f"loss: expected costs of shape {A.shape[:1]} or {A.shape}, got {costs.shape}")
         if costs.ndim == 2:
-            costs = costs.sum(axis=1)
+            costs = costs.sum(1)
         cost += self.sum(costs if sample_weight is None else costs * sample_weight)
 
-    def _own_numbers(self, function: Any, what: str, value: Any) -> Array:
+    def _own_numbers(self, function: object, what: str, value: AnyArray) -> AnyArray:
         """Return what a function of a loss has returned, if that is an array of this backend, of real numbers."""
         if not self.owns(value) or isinstance(value, np.ma.MaskedArray):
             got = f"a {type(value).__name__}"

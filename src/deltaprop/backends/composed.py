@@ -17,8 +17,8 @@ from numpy.typing import DTypeLike
 from deltaprop.backends.base import Array, Backend, Scalar
 from deltaprop.backends.kernel_names import Rule
 from deltaprop.backends.numpy import dropout
-from deltaprop.backends.numpy.activation import ACTIVATIONS
-from deltaprop.backends.numpy.loss import LOSSES
+from deltaprop.backends.numpy.activation import ACTIVATION_FORMULAS
+from deltaprop.backends.numpy.loss import LOSS_FORMULAS
 from deltaprop.backends.numpy.optimizer import UPDATES
 from deltaprop.backends.numpy.softmax import softmax, softmax_tangent
 from deltaprop.backends.scratch import Scratch
@@ -39,7 +39,7 @@ class ComposedBackend(Backend):
     """
 
     def __init__(self) -> None:
-        self._scratch: Scratch = Scratch(self.empty)
+        self._scratch: Scratch[Array] = Scratch(self.empty)
 
     # -- primitives ---------------------------------------------------------------------------------------------
 
@@ -128,10 +128,10 @@ class ComposedBackend(Backend):
             spread, row = self._scratch(0, z.shape, z.dtype), self._scratch(2, (*z.shape[:-1], 1), z.dtype)
             self._apply(softmax, z, out, spread, row)
         else:
-            self._blockwise(ACTIVATIONS[activation].value, z, out)
+            self._blockwise(ACTIVATION_FORMULAS[activation].value, z, out)
 
     def activation_gradient(self, activation: str, z: Array, out: Array) -> None:
-        self._blockwise(ACTIVATIONS[activation].gradient, z, out)
+        self._blockwise(ACTIVATION_FORMULAS[activation].gradient, z, out)
 
     # -- forward ------------------------------------------------------------------------------------------------
 
@@ -163,9 +163,9 @@ class ComposedBackend(Backend):
         keep: float = 0.0,
     ) -> None:
         self.add_cost(loss, activation, Z, A, Y, cost, sample_weight)
-        self._apply(LOSSES[loss].slope, A, Y, out)
-        if LOSSES[loss].slope_is_of_a and activation != "identity":
-            self._times(ACTIVATIONS[activation].gradient, Z, out)
+        self._apply(LOSS_FORMULAS[loss].slope, A, Y, out)
+        if LOSS_FORMULAS[loss].slope_is_of_a and activation != "identity":
+            self._times(ACTIVATION_FORMULAS[activation].gradient, Z, out)
         self._scale(out, scale, sample_weight)
         if bias_gradient is not None:
             self.bias_gradient(out, bias_gradient, keep)
@@ -187,7 +187,7 @@ class ComposedBackend(Backend):
         costs, spare = self._scratch(0, shape, dtype), self._scratch(1, shape, dtype)
         row, other = (self._scratch(slot, (*shape[:-1], 1), dtype) for slot in (2, 3))
         mask = self._scratch(0, shape, BOOL)
-        self._apply(LOSSES[loss].cost, Z, A, Y, costs, spare, mask, (row, other))
+        self._apply(LOSS_FORMULAS[loss].cost, Z, A, Y, costs, spare, mask, (row, other))
         return costs
 
     def add_cost(
@@ -217,7 +217,7 @@ class ComposedBackend(Backend):
         self.product(delta, W, out)
         if mask is not None:
             out *= mask
-        self._times(ACTIVATIONS[activation].gradient, Z, out)
+        self._times(ACTIVATION_FORMULAS[activation].gradient, Z, out)
         self.bias_gradient(out, bias_gradient, keep)
 
     def weight_gradient(self, delta: Array, A: Array, out: Array, keep: Scalar | None = None) -> None:
@@ -283,7 +283,7 @@ class ComposedBackend(Backend):
             return
         if out is not tangent:
             out[...] = tangent
-        self._times(ACTIVATIONS[activation].gradient, Z, out)
+        self._times(ACTIVATION_FORMULAS[activation].gradient, Z, out)
 
     def input_gradient(self, delta: Array, W: Array, out: Array) -> None:
         self.product(delta, W, out)
@@ -301,14 +301,14 @@ class ComposedBackend(Backend):
         out: Array,
         sample_weight: Array | None = None,
     ) -> None:
-        self._apply(LOSSES[loss].slope_tangent, A, Y, dA, out)
-        if LOSSES[loss].slope_is_of_a:
+        self._apply(LOSS_FORMULAS[loss].slope_tangent, A, Y, dA, out)
+        if LOSS_FORMULAS[loss].slope_is_of_a:
             # d(slope ⊙ g′(z)) = dslope ⊙ g′(z) + slope ⊙ g″(z) ⊙ dz
-            self._times(ACTIVATIONS[activation].gradient, Z, out)
+            self._times(ACTIVATION_FORMULAS[activation].gradient, Z, out)
             second = self._second(out)
-            self._apply(LOSSES[loss].slope, A, Y, second)
+            self._apply(LOSS_FORMULAS[loss].slope, A, Y, second)
             second *= dZ
-            self._times(ACTIVATIONS[activation].curvature, Z, second)
+            self._times(ACTIVATION_FORMULAS[activation].curvature, Z, second)
             out += second
         self._scale(out, scale, sample_weight)
 
@@ -327,10 +327,10 @@ class ComposedBackend(Backend):
         self.product(d_delta, W, out)
         self.product(delta, dW, second)
         out += second
-        self._times(ACTIVATIONS[activation].gradient, Z, out)
+        self._times(ACTIVATION_FORMULAS[activation].gradient, Z, out)
         self.product(delta, W, second)
         second *= dZ
-        self._times(ACTIVATIONS[activation].curvature, Z, second)
+        self._times(ACTIVATION_FORMULAS[activation].curvature, Z, second)
         out += second
 
     def weight_gradient_tangent(self, delta: Array, d_delta: Array, A: Array, dA: Array | None, out: Array) -> None:

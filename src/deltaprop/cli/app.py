@@ -9,15 +9,31 @@ from typing import Annotated
 
 import typer
 
+from deltaprop import __version__
 from deltaprop.cli.options import Backend, Data, Model, SweepOptions, TrainOptions, hidden_sizes, with_options
 from deltaprop.files.atomic_file import check_writable, write_atomically
 
 app = typer.Typer(
     name="deltaprop",
-    help="Multi-layer perceptrons by backpropagation in matrix form.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and stop."""
+    if wanted:
+        typer.echo(f"deltaprop {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options_of_all(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Multi-layer perceptrons by backpropagation in matrix form."""
 
 
 @app.command()

@@ -21,7 +21,7 @@ def examine(backend: str, only: str, *, emulated: bool) -> Report:
     """Make the report of one backend or of all; a line on standard error comes before each stage."""
     if emulated:
         if backend not in ("all", "cupy"):
-            raise ValueError(f"--emulated: goes with backend 'cupy', got --backend {backend}")
+            raise ValueError(f"--emulated: expected --backend cupy, got --backend {backend}")
         return check_backend("cupy", only=only, progress=_progress, emulated=True)
     if backend != "all":
         return check_backend(backend, only=only, progress=_progress)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from deltaprop.arguments import refuse_masked
-from deltaprop.backends import Array, backend_of, get_backend
-from deltaprop.backends.numpy import ACTIVATIONS
+from deltaprop.backends import backend_of, get_backend
+from deltaprop.backends.array_types import AnyArray, ArrayLike
+from deltaprop.backends.numpy import ACTIVATION_FORMULAS
 
 #: What hidden layers may use.
-HIDDEN_ACTIVATIONS = tuple(name for name, activation in ACTIVATIONS.items() if activation.hidden)
+HIDDEN_ACTIVATIONS = tuple(name for name, activation in ACTIVATION_FORMULAS.items() if activation.hidden)
 #: What the output layer may use. The Poisson loss takes exp, categorical cross-entropy takes softmax.
-OUTPUT_ACTIVATIONS = (*ACTIVATIONS, "softmax")
+OUTPUT_ACTIVATIONS = (*ACTIVATION_FORMULAS, "softmax")
 
 
 def check_activation(name: str, known: tuple[str, ...], argument: str) -> str:
@@ -29,7 +28,7 @@ def check_activation(name: str, known: tuple[str, ...], argument: str) -> str:
     return name
 
 
-def sigmoid(x: Any, out: Any = None) -> Array:
+def sigmoid(x: ArrayLike, out: AnyArray | None = None) -> AnyArray:
     """Compute σ(x) = 1/(1 + e^−x), the logistic function.
 
     Parameters
@@ -59,7 +58,7 @@ def sigmoid(x: Any, out: Any = None) -> Array:
     return _elementwise("activation", x, out)
 
 
-def sigmoid_grad(z: Any, out: Any = None) -> Array:
+def sigmoid_grad(z: ArrayLike, out: AnyArray | None = None) -> AnyArray:
     """Compute σ′(z) = e^−|z|/(1 + e^−|z|)², the derivative of the logistic function.
 
     It is σ(z)(1 − σ(z)) on paper; written this way it does not become 0 where σ(z) rounds to 1.
@@ -91,7 +90,7 @@ def sigmoid_grad(z: Any, out: Any = None) -> Array:
     return _elementwise("activation_gradient", z, out)
 
 
-def _elementwise(operation: str, x: Any, out: Any) -> Array:
+def _elementwise(operation: str, x: ArrayLike, out: AnyArray | None) -> AnyArray:
     """The backend's method called `operation`, for the sigmoid, after the checks that two public functions share."""
     refuse_masked(x, "x")
     backend = backend_of(x)

@@ -49,10 +49,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 from deltaprop.arguments import check_choice, check_number
 from deltaprop.backends import Array
+from deltaprop.backends.array_types import Floats
 from deltaprop.backends.base import Scalar
 from deltaprop.derivation.losses import CustomLoss
 from deltaprop.derivation.parameters import Parameters
@@ -117,7 +118,7 @@ class Objective:
         # Where the weights of a minibatch sum to 0, none of its samples counts.
         return self.scale(m_b or 1.0), self.penalty(m), 0.0
 
-    def weights(self, sample_weight: Array, sizes: Sequence[int], sums: Sequence[float]) -> Array:
+    def weights(self, sample_weight: Floats, sizes: Sequence[int], sums: Sequence[float]) -> Floats:
         """The factor of each sample's cost, for minibatches of these sizes whose weights have these sums."""
         return sample_weight
 
@@ -167,7 +168,7 @@ class Workspace:
             return [*(make(shape, dtype) for shape in inner), of_output(last, dtype)]
 
         self.Z: list[Array] = buffers()
-        self.A: list[Array] = [None, *buffers()]
+        self.A: list[Array] = [cast("Array", None), *buffers()]  # a^(1) comes with each pass
         self.delta: list[Array] = buffers(make) if backward else []
         self.masks: list[Array | None] = [None] * len(self.Z)
 

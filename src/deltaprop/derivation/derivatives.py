@@ -46,7 +46,7 @@ class Tangents:
         shapes = [(m, size) for size in network.layer_sizes[1:]]
         empty, dtype = network.backend.empty, network.dtype
         self.dZ: list[Array] = [empty(shape, dtype) for shape in shapes]
-        self.dA: list[Array] = [None, *(empty(shape, dtype) for shape in shapes)]
+        self.dA: list[Array] = [empty(shape, dtype) for shape in shapes]
         self.d_delta: list[Array] = [empty(shape, dtype) for shape in shapes]
 
 
@@ -173,12 +173,13 @@ class CostDerivatives:
             self._tangents = Tangents(network, samples), product
         tangents, product = self._tangents
         A, Z, delta = self.work.A, self.work.Z, self.work.delta
+        dX: list[Array | None] = [None, *tangents.dA]  # what goes into each layer; the input does not move
         dA, dZ, d_delta = tangents.dA, tangents.dZ, tangents.d_delta
         W, dW, db, g = network.weights, direction.weights, direction.biases, network.activations
 
         for l in range(len(W)):
-            backend.affine_tangent(A[l], dA[l], W[l], dW[l], db[l], out=dZ[l])
-            backend.activation_tangent(g[l], Z[l], A[l + 1], dZ[l], out=dA[l + 1])
+            backend.affine_tangent(A[l], dX[l], W[l], dW[l], db[l], out=dZ[l])
+            backend.activation_tangent(g[l], Z[l], A[l + 1], dZ[l], out=dA[l])
         backend.output_delta_tangent(
             network.loss,
             g[-1],
@@ -192,7 +193,7 @@ class CostDerivatives:
             sample_weight=self.sample_weight,
         )
         for l in reversed(range(len(W))):
-            backend.weight_gradient_tangent(delta[l], d_delta[l], A[l], dA[l], out=product.weights[l])
+            backend.weight_gradient_tangent(delta[l], d_delta[l], A[l], dX[l], out=product.weights[l])
             backend.bias_gradient(d_delta[l], out=product.biases[l])
             if l:
                 backend.hidden_delta_tangent(

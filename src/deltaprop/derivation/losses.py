@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from deltaprop.arguments import check_choice
 from deltaprop.backends import numpy
+from deltaprop.backends.array_types import AnyArray
 from deltaprop.backends.numpy import Targets
 from deltaprop.derivation.activations import OUTPUT_ACTIVATIONS, check_activation
 
@@ -45,7 +46,7 @@ def _described(output: str, targets: Targets) -> Loss:
 
 
 #: Cost of one sample, h = a^(L) (the formulas stand in `deltaprop.derivation.backprop`).
-LOSSES = {name: _described(loss.output, loss.targets) for name, loss in numpy.LOSSES.items()}
+LOSSES = {name: _described(loss.output, loss.targets) for name, loss in numpy.LOSS_FORMULAS.items()}
 
 
 class CustomLoss(NamedTuple):
@@ -59,8 +60,8 @@ class CustomLoss(NamedTuple):
         (h, y) -> ∂cost/∂h, (m, s_L).
     """
 
-    cost: Callable[[Any, Any], Any]
-    gradient: Callable[[Any, Any], Any]
+    cost: Callable[[AnyArray, AnyArray], AnyArray]
+    gradient: Callable[[AnyArray, AnyArray], AnyArray]
 
 
 #: What a pair of functions asks of the network and the targets: nothing.
@@ -72,7 +73,7 @@ def describe(loss: str | CustomLoss) -> Loss:
     return LOSSES[loss] if isinstance(loss, str) else CUSTOM
 
 
-def check_loss(loss: Any) -> str | CustomLoss:
+def check_loss(loss: object) -> str | CustomLoss:
     """`loss`, if it is known, or a pair of callables.
 
     Raises

@@ -56,7 +56,7 @@ class Parameters:
         self.backend, self.layer_sizes = backend, tuple(layer_sizes)
         pairs = list(pairwise(layer_sizes))
         self.n_weights = sum(s_in * s_out for s_in, s_out in pairs)
-        lead = () if members is None else (members,)
+        lead: tuple[int, ...] = () if members is None else (members,)
         self.size = self.n_weights + sum(layer_sizes[1:])
         self.flat = backend.zeros((*lead, self.size), dtype) if flat is None else flat
         lead = self.flat.shape[:-1]
@@ -100,7 +100,7 @@ class Parameters:
         ValueError
             If somebody has.
         """
-        named = [("parameters", self.flat)]
+        named: list[tuple[str, object]] = [("parameters", self.flat)]
         named += [(f"weights[{l}]", W) for l, W in enumerate(self.weights)]
         named += [(f"biases[{l}]", b) for l, b in enumerate(self.biases)]
         for name, array in named:

@@ -1,4 +1,4 @@
-"""Whether a backend works on this machine: every operation and every way of training, each in a process of its own."""
+"""Finds out whether a backend works on this machine: tries every operation and every way of training."""
 
 from deltaprop.doctor.report import Check, Report, Stage
 from deltaprop.doctor.run import check_backend

@@ -1,4 +1,4 @@
-"""One stage, in this process: ``python -m deltaprop.doctor BACKEND STAGE [--emulated]``, as `check_backend` runs it."""
+"""Runs one stage, for `check_backend`: ``python -m deltaprop.doctor BACKEND STAGE [--emulated]``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deltaprop.doctor.stages import trials_of
 
 
 def main(name: str, stage: str, *, emulated: bool) -> None:
-    """Run the stage and tell of it on standard output."""
+    """Run the stage and write its events to standard output."""
     end_with_parent()
     tell = events_to_stdout()
     kind, _ = split_name(name)
@@ -25,14 +25,14 @@ def main(name: str, stage: str, *, emulated: bool) -> None:
             require_cuda()
             if is_exclusive():
                 tell(("exclusive", None))
-        # Where there are several devices, every network shall be on the one that is tried.
+        # Where there are several devices, every network must be on the one under test.
         backend = (emulated_backend() if emulated else get_backend(name)).on_device(None)
         record = Record(tell)
         with backend.scope(), hearing_warnings(record):
             trial.run(backend, record)
     except NotTriedError as error:
         tell((error.kind, str(error)))
-    except Exception as error:  # noqa: BLE001  (whatever it is, it is what was looked for)
+    except Exception as error:  # noqa: BLE001  (any error is a result: the stage has failed)
         traceback.print_exc()
         tell(("raised", f"{type(error).__name__}: {error}"))
     if not emulated:

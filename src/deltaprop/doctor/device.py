@@ -1,4 +1,4 @@
-"""The device itself, what goes with it, and the kernels compiled for it."""
+"""Two stages: what the device and its libraries are, and whether every kernel compiles for it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from deltaprop.doctor.record import NoDeviceError, NotTriedError, Record
 from deltaprop.doctor.residents import clusters_of, compile_residents
 from deltaprop.errors import BackendError
 
-#: What says which driver is loaded, on Linux.
+#: The file that names the loaded driver, on Linux.
 DRIVER = Path("/proc/driver/nvidia/version")
 #: cudaComputeModeExclusiveProcess
 EXCLUSIVE_PROCESS = 3
@@ -38,7 +38,7 @@ def require_cuda() -> None:
 
 
 def is_exclusive() -> bool:
-    """Whether the device is set to let one process at a time use it: others would find it busy."""
+    """Whether the device is set to serve one process at a time, so that others find it busy."""
     from cupy.cuda import runtime
 
     mode = runtime.deviceGetAttribute(runtime.cudaDevAttrComputeMode, runtime.getDevice())
@@ -46,7 +46,7 @@ def is_exclusive() -> bool:
 
 
 def device(backend: Any, record: Record) -> None:
-    """The device's name and memory, the versions, whether NVRTC compiles, and what multiplies matrices."""
+    """Record the device's name and memory, the versions, whether NVRTC compiles, and what multiplies matrices."""
     cp, runtime = backend.cp, backend.cp.cuda.runtime
     number = backend.cp.cuda.Device().id
     properties = runtime.getDeviceProperties(number)
@@ -66,17 +66,17 @@ def device(backend: Any, record: Record) -> None:
     if products.capturable:
         record.fact("cuBLASLt", products.lt.get_version())
     else:
-        record.slow(f"matrix products are CuPy's and not cublasLt's, {CAPTURE}; nvmath-python is what brings it")
+        record.slow(f"matrix products are CuPy's and not cublasLt's, {CAPTURE}; nvmath-python brings it")
 
 
 def kernel_files(backend: Any, record: Record) -> None:
-    """Every kernel file for the device, from the cache or compiled anew; also for networks in shared memory."""
+    """Load every kernel file for the device, or compile it; also the kernels of networks in shared memory."""
     compile_all(architecture(backend), report=lambda name, seconds: record.progress(compiled(name, seconds)))
     compile_residents(backend, clusters_of(backend))
 
 
 def compile_for(architecture: str, tell: Callable[[str], None]) -> str:
-    """Fill the cache with every kernel file for `architecture`, with no device at hand; a sentence about it.
+    """Fill the cache with every kernel file for `architecture`, which needs no device; return a sentence about it.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def compile_for(architecture: str, tell: Callable[[str], None]) -> str:
 
 
 def compiled(name: str, seconds: float) -> str:
-    """A line about a kernel file."""
+    """Return a line about a kernel file."""
     return f"{name:<32} {seconds:6.1f} s"
 
 
@@ -121,18 +121,18 @@ def require_cublaslt(backend: Any) -> None:
 
 
 def capability(backend: Any) -> str:
-    """Such as ``"9.0"``."""
+    """Return the compute capability, such as ``"9.0"``."""
     number = str(backend.cp.cuda.Device().compute_capability)
     return f"{number[:-1]}.{number[-1]}"
 
 
 def architecture(backend: Any) -> str:
-    """Such as ``"sm_90"``."""
+    """Return the architecture, such as ``"sm_90"``."""
     return f"sm_{backend.cp.cuda.Device().compute_capability}"
 
 
 def _cuda(number: int) -> str:
-    """13000 is 13.0."""
+    """Return the version that CUDA writes as a number: 13000 is 13.0."""
     return f"{number // 1000}.{number % 1000 // 10}"
 
 

@@ -1,4 +1,4 @@
-"""The CUDA backend with its kernels compiled as C++ and run on the CPU, as the tests of a checkout have it."""
+"""Loads the emulated device from the tests of a checkout: the CUDA backend, its kernels compiled as C++ for the CPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import deltaprop
 from deltaprop.backends import Backend
 from deltaprop.errors import BackendError
 
-#: Where the emulation is beside the package, which lies under ``src/`` there.
+#: Where the emulation lies in a checkout.
 HOST_CUDA = Path(deltaprop.__file__).parents[2] / "tests" / "host_cuda.py"
 
 
@@ -30,12 +30,12 @@ def require_emulation() -> None:
 
 
 def emulated_backend() -> Backend:
-    """The backend of the emulated device.
+    """Return the backend of the emulated device.
 
     Raises
     ------
     BackendError
-        If it is not here, or there is no g++ to compile the kernels.
+        If the emulated device is not here, or there is no g++ to compile the kernels.
     """
     require_emulation()
     spec = spec_from_file_location("deltaprop_host_cuda", HOST_CUDA)
@@ -43,7 +43,7 @@ def emulated_backend() -> Backend:
     assert spec.loader is not None
     module = sys.modules[spec.name] = module_from_spec(spec)
     folder = str(HOST_CUDA.parent)
-    sys.path.insert(0, folder)  # where it finds what it is made of
+    sys.path.insert(0, folder)  # for the modules that it imports
     try:
         spec.loader.exec_module(module)
     finally:

@@ -1,4 +1,4 @@
-"""Every way of training on a device, each against NumPy step by step."""
+"""Stages that train on a device, in every way, and compare with NumPy step by step."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from deltaprop.epochs.graph import GraphEpoch
 from deltaprop.epochs.resident import ResidentEpoch
 from deltaprop.epochs.task import Pass
 
-#: Samples of an epoch of captured steps: more than one graph of many steps holds, some single ones, a short one.
+#: Samples of an epoch of captured steps: more than one graph of many steps holds, then single steps, then a short one.
 CAPTURED_SAMPLES = 7 * 20 + 3
 #: Bytes of a chunk of a streamed epoch: three minibatches of 7 of 24 numbers.
 CHUNK_BYTES = 3 * 7 * 24 * 8
 
 
 def compare(backend: Backend, record: Record, fit: Fit, how: str = "") -> None:
-    """A training against the reference; `how` tells it from others of its name."""
+    """Compare a training with the reference; `how` tells it from others of the same name."""
     name = f"{fit.name}, {how}" if how else fit.name
     record.trying(name)
     record.compare(name, fit.error(backend), fit.allowed)
 
 
 def resident_on(blocks: int) -> Callable[[Any, Record], None]:
-    """Epochs in one launch of a cluster of so many blocks."""
+    """Return the stage that trains each epoch in one launch of a cluster of so many blocks."""
 
     def stage(backend: Any, record: Record) -> None:
         if blocks > backend.shared_memory_limits()[1]:
@@ -52,7 +52,7 @@ def resident_on(blocks: int) -> Callable[[Any, Record], None]:
 
 
 def captured(backend: Any, record: Record) -> None:
-    """Steps captured as CUDA graphs, with every optimizer."""
+    """Train by steps captured as CUDA graphs, with every optimizer."""
     require_cublaslt(backend)
     with only(GraphEpoch) as found:
         for dtype in DTYPES:
@@ -62,7 +62,7 @@ def captured(backend: Any, record: Record) -> None:
 
 
 def in_precision(precision: Precision) -> Callable[[Any, Record], None]:
-    """Captured steps whose products are in this precision, of odd widths and of widths that matrix units like."""
+    """Return the stage of captured steps in this precision, with odd widths and with widths that suit matrix units."""
 
     def stage(backend: Any, record: Record) -> None:
         require_cublaslt(backend)
@@ -76,7 +76,7 @@ def in_precision(precision: Precision) -> Callable[[Any, Record], None]:
 
 
 def streamed(backend: Any, record: Record) -> None:
-    """Data that stay on the host, uploaded in chunks of a few minibatches, by either way of training a chunk."""
+    """Train on data that stay on the host and are uploaded in chunks of a few minibatches, resident and captured."""
     epochs: list[ChunkedEpoch] = []
     call = ChunkedEpoch.__call__
 
@@ -98,7 +98,7 @@ def streamed(backend: Any, record: Record) -> None:
 
 
 def steps(backend: Backend, record: Record) -> None:
-    """One call of the backend after the other."""
+    """Train by single calls of the backend."""
     with only():
         for dtype in DTYPES:
             for rule in TWO_RULES:
@@ -106,7 +106,7 @@ def steps(backend: Backend, record: Record) -> None:
 
 
 def second_stream(backend: Any, record: Record) -> None:
-    """The caller's current stream is another than the default one."""
+    """Train while the caller's current stream is not the default one."""
     stream = backend.new_stream()
     for name, ways in (("resident", (ResidentEpoch,)), ("captured", (GraphEpoch,)), ("steps", ())):
         for dtype in DTYPES:
@@ -116,7 +116,7 @@ def second_stream(backend: Any, record: Record) -> None:
 
 
 def _possible(backend: Any, way: str) -> bool:
-    """Whether epochs can go this way: captured ones need products by cublasLt; another stage fails without."""
+    """Whether epochs can go this way: captured ones need cublasLt, whose absence another stage reports."""
     return way != "captured" or bool(backend.products.capturable)
 
 

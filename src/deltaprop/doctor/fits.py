@@ -1,4 +1,4 @@
-"""A training, and how far what it learned is from what NumPy learns step by step.
+"""Describes a training, and measures how far its parameters end from those of NumPy step by step.
 
 The bounds: a step rounds each number a few times, by 1.1e-16 of it in float64 and 6e-8 in float32, and training over
 some hundred steps carries these errors on. On an H200 the trainings below ended 1e-14 and 4e-6 from the reference
@@ -22,7 +22,7 @@ from deltaprop.reports.history import History
 
 #: Largest relative error allowed by dtype, and of float32 networks by precision: there, the rounding of one operand.
 ALLOWED = {"float64": 1e-12, "float32": 4e-5, "tf32": 2.0**-11, "fp16": 2.0**-11, "bf16": 2.0**-8}
-#: Every rule by which parameters are updated, by the name of a check.
+#: The optimizers, by the names they have in checks.
 OPTIMIZERS: dict[str, Optimizer] = {
     "SGD": SGD(0.1),
     "momentum": SGD(0.05, momentum=0.9),
@@ -37,7 +37,7 @@ SEED = 3
 
 @dataclass(frozen=True)
 class Fit:
-    """A training on random data: odd sizes, a last minibatch that is shorter, a penalty.
+    """A training on random data: odd sizes, a shorter last minibatch, an L2 penalty.
 
     Attributes
     ----------
@@ -59,12 +59,12 @@ class Fit:
 
     @property
     def allowed(self) -> float:
-        """The largest relative error that is no fault."""
+        """The largest relative error that counts as rounding."""
         return ALLOWED[self.precision or self.dtype]
 
     @property
     def name(self) -> str:
-        """What a check of it is called."""
+        """The name of its check."""
         return f"{self.precision or self.dtype} {self.rule}"
 
     def data(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -86,8 +86,8 @@ class Fit:
         """How far the parameters and the cost of each epoch are from what the reference learns in float64."""
         ours, (X, y) = self.network(backend), self.data()
         reference = Network(self.layer_sizes, loss=LOSS, seed=SEED, dtype="float64", backend="reference")
-        reference.parameters = backend.to_numpy(ours.parameters).astype(np.float64)  # which float32 has rounded
-        # Data as lists are no arrays of a device, so that a backend decides by itself where they are kept.
+        reference.parameters = backend.to_numpy(ours.parameters).astype(np.float64)  # float32 has rounded them
+        # Lists are no device arrays, so the backend decides where it keeps the data.
         costs, expected = (self.train(network, X.tolist(), y).cost for network in (ours, reference))
         of_parameters = relative(backend.to_numpy(ours.parameters), reference.parameters)
         return worst(of_parameters, relative(np.array(costs), np.array(expected)))
@@ -100,5 +100,5 @@ def relative(got: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float
 
 
 def worst(*errors: float) -> float:
-    """The largest; nan where one is."""
+    """Return the largest error, or nan if one is nan."""
     return float(np.max(np.array(errors)))

@@ -1,4 +1,4 @@
-"""Every way of training on the CPU, each against a training written out sample by sample."""
+"""Stages that train on the CPU, in every way, and compare with a training sample by sample."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NO_COMPILER = "there is no C++ compiler (c++, g++ or clang++), so epochs are rec
 
 
 def compiled(backend: Backend, record: Record) -> None:
-    """Epochs in the library that is compiled for this processor."""
+    """Train in the library that is compiled for this processor."""
     if find_compiler() is None:
         record.slow(f"{NO_COMPILER}; pip install 'deltaprop[native]' brings one")
         return recorded(backend, record)
@@ -34,12 +34,12 @@ def compiled(backend: Backend, record: Record) -> None:
 
 
 def recorded(backend: Backend, record: Record) -> None:
-    """Epochs as recorded calls of NumPy."""
+    """Train by recorded calls of NumPy."""
     _against_the_textbook(backend, record, RecordedEpoch)
 
 
 def steps(backend: Backend, record: Record) -> None:
-    """One call of NumPy after the other: the reference that other backends are compared with."""
+    """Train by single calls of NumPy: this is the reference for other backends."""
     _against_the_textbook(get_backend("reference"), record, None)
 
 
@@ -56,7 +56,7 @@ def _against_the_textbook(backend: Backend, record: Record, way: type[WholeEpoch
 
 
 def textbook_error(backend: Backend, fit: Fit) -> float:
-    """How far a training is from the same training by `textbook`."""
+    """Return how far a training ends from the same training by `textbook`."""
     network, (X, y) = fit.network(backend), fit.data()
     weights, biases = ([np.array(x, np.float64) for x in arrays] for arrays in (network.weights, network.biases))
     orders = [

@@ -1,4 +1,4 @@
-"""Memory: what happens where there is not enough, and that trainings leave none behind."""
+"""Stages about memory: a lack of it gives a clear error, and trainings leave none behind."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from deltaprop.doctor.ways import only
 from deltaprop.epochs.compiled import CompiledEpoch
 from deltaprop.epochs.graph import GraphEpoch
 
-#: Trainings, and after how many of them everything that is kept for later ones has been made.
+#: Trainings, and how many of them fill the caches that later ones use.
 FITS, KEPT_AFTER = 40, 5
-#: MiB that may be gone after the others, for allocators take some at a time. A workspace of 32 MiB that each fit kept
-#: would be 1120 MiB.
+#: MiB that may be gone after the others, as allocators take memory in blocks. If each fit kept a workspace of 32 MiB,
+#: 1120 MiB would be gone.
 ALLOWED = 32.0
 
 
 def out_of_memory(backend: Backend, record: Record) -> None:
-    """More than the device has: an error that says so, after which a training goes as before."""
+    """Ask for more memory than the device has: the error says so, and a training works afterwards."""
     room = backend.room() or 0
     record.trying(f"an array of {4 * room:,} bytes")
     try:
@@ -33,13 +33,13 @@ def out_of_memory(backend: Backend, record: Record) -> None:
         if "bytes are needed on the device" not in str(error):
             raise RuntimeError(f"the error does not say how much is needed and free: {error}") from error
     else:
-        raise RuntimeError(f"an array of {4 * room:,} bytes was had, where {room:,} are free")
+        raise RuntimeError(f"an array of {4 * room:,} bytes was allocated, though {room:,} are free")
     for dtype in ("float64", "float32"):
         compare(backend, record, Fit(dtype), "afterwards")
 
 
 def flat_memory(backend: Backend, record: Record) -> None:
-    """Forty trainings of one network after another, by what keeps most: captured steps, or the compiled library."""
+    """Train forty times in the ways that keep the most memory: captured steps, or the compiled library."""
     before: list[tuple[str, float]] = []
     with only(GraphEpoch, CompiledEpoch):
         for turn in range(FITS):
@@ -55,7 +55,7 @@ def flat_memory(backend: Backend, record: Record) -> None:
 
 
 def _used(backend: Backend) -> list[tuple[str, float]]:
-    """MiB in use: of the device, negative as it is what is not free; of this process, where Linux says it."""
+    """Return the MiB in use: on the device, as minus the free memory; in this process, where Linux says it."""
     gc.collect()
     used = []
     room = backend.room()

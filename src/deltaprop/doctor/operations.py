@@ -1,7 +1,7 @@
-"""Every operation of the vocabulary on odd sizes, against NumPy in float64.
+"""A stage that runs every operation of the vocabulary on odd sizes and compares with NumPy in float64.
 
-Each function here takes a backend and what draws its inputs, and yields what the operation has written. It is run
-twice with the same random numbers: by the backend in question, and by NumPy's in float64.
+Each function here takes a backend and a `Draw` for its inputs, and yields the results of the operation. It is run
+twice with the same random numbers: by the backend under test, and by NumPy's in float64.
 
 The bounds: elementary functions and the few operations around them are allowed 32 units of rounding (ε, 2.2e-16 or
 1.2e-7) of the largest entry of a result. The rounding errors of a sum of n terms add up like the steps of a random
@@ -21,14 +21,14 @@ from deltaprop.derivation.activations import OUTPUT_ACTIVATIONS
 from deltaprop.derivation.losses import LOSSES
 from deltaprop.doctor.record import Record
 
-#: Rows and columns: odd; read 16 bytes at a time; and more rows than one block takes or, of an output layer, entries.
+#: Rows and columns: odd ones; rows read 16 bytes at a time; more rows (of an output layer: entries) than a block takes.
 SHAPES = ((7, 33), (3, 128), (270, 31))
 OUTPUT_SHAPES = ((7, 33), (3, 128), (33, 257))
-#: Entries of an output layer from which each loss is tried with one activation: only the launch is another one.
+#: From so many entries each loss is tried with one activation only: the arithmetic is the same, the launch is not.
 MANY_ENTRIES = 1000
 #: Entries of a flat vector: no multiple of a block.
 ENTRIES = 20_001
-#: Rounding errors allowed, before sums are considered.
+#: Units of rounding that are allowed, apart from sums.
 UNITS = 32
 #: The probability with which dropout keeps a unit.
 KEEP = 0.75
@@ -38,26 +38,26 @@ SLOPES = tuple(name for name in OUTPUT_ACTIVATIONS if name != "softmax")
 
 
 class Draw:
-    """Draws inputs, rounds them to the dtype under test and hands them to a backend in the dtype it works in."""
+    """Draws inputs, rounds them to the dtype under test and gives them to a backend in the dtype it works in."""
 
     def __init__(self, backend: Backend, tested: str, own: str) -> None:
         self.backend, self.tested, self.own = backend, tested, own
         self.rng = np.random.default_rng(20240229)
 
     def __call__(self, *shape: int) -> Array:
-        """Numbers from the normal distribution."""
+        """Return numbers from the normal distribution."""
         return self.put(self.rng.standard_normal(shape))
 
     def put(self, x: np.ndarray[Any, Any]) -> Array:
-        """`x`, rounded."""
+        """Return `x`, rounded."""
         return self.backend.asarray(x.astype(self.tested), self.own)
 
     def empty(self, *shape: int) -> Array:
-        """Room for a result."""
+        """Return an array for a result."""
         return self.backend.empty(shape, self.own)
 
     def targets(self, loss: str, *shape: int) -> np.ndarray[Any, Any]:
-        """Targets in the range of `loss`."""
+        """Return targets in the range of `loss`."""
         about = LOSSES[loss]
         if about.highest < np.inf:
             y = self.rng.uniform(0.05, 0.95, shape)
@@ -65,7 +65,7 @@ class Draw:
         return self.rng.uniform(0.0, 3.0, shape) if about.lowest == 0.0 else 2.0 * self.rng.standard_normal(shape)
 
 
-#: From a backend and what draws its inputs to the names of results and the results.
+#: A function of a backend and a `Draw`, which yields the name of each result and the result.
 Operation: TypeAlias = Callable[[Backend, Draw], Iterator[tuple[str, Array]]]
 
 
@@ -97,7 +97,7 @@ def affine_activation(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array
 
 
 def output_delta(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
-    """δ^(L), its sums and the cost, with sample weights, of every loss and output activation."""
+    """δ^(L), its sums and the cost, with sample weights, for every loss and output activation."""
     for m, s in OUTPUT_SHAPES:
         for loss, name, arrays in _outputs(draw, m, s):
             out, sums, cost = draw.empty(m, s), draw.empty(s), backend.zeros((), np.float64)
@@ -108,7 +108,7 @@ def output_delta(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
 
 
 def hidden_delta(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
-    """δ^(l) and its sums."""
+    """δ^(l) and its sums over the samples."""
     for m, s in SHAPES:
         for name in SLOPES:
             delta, W, Z, out, sums = draw(m, 4), draw(4, s), draw(m, s), draw.empty(m, s), draw.empty(s)
@@ -118,7 +118,7 @@ def hidden_delta(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
 
 
 def weight_gradient(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
-    """Δ^(l), by itself and added to what is there."""
+    """Δ^(l), by itself and added to an earlier one."""
     for m, s in SHAPES:
         delta, A, out = draw(m, s), draw(m, 6), draw(s, 6)
         backend.weight_gradient(delta, A, out=out)
@@ -144,7 +144,7 @@ def add_l2_gradient(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]
 
 
 def squared_norm(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
-    """Compute Σ W², on the host or added to a cost."""
+    """Σ W², as a number on the host, or added to a cost on the device."""
     W, cost = draw(ENTRIES), backend.zeros((), np.float64)
     backend.add_squared_norm(W, 0.25, cost)
     yield "on the device", cost
@@ -159,7 +159,7 @@ def sgd(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
 
 
 def momentum(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
-    """With a velocity."""
+    """v := μ v − η g, θ := θ + v."""
     theta, g, v = draw(ENTRIES), draw(ENTRIES), draw(ENTRIES)
     backend.update(Rule("momentum", {"momentum": 0.9}), theta, g, (v,), 0.1, 0.0, 0)
     yield "θ", theta
@@ -167,7 +167,7 @@ def momentum(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
 
 
 def nesterov(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
-    """With a velocity, looked ahead."""
+    """v := μ v − η g, θ := θ + μ v − η g."""
     theta, g, v = draw(ENTRIES), draw(ENTRIES), draw(ENTRIES)
     backend.update(Rule("nesterov", {"momentum": 0.9}), theta, g, (v,), 0.1, 0.0, 0)
     yield "θ", theta
@@ -175,7 +175,7 @@ def nesterov(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
 
 
 def adam(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
-    """With both moments; decay of the first half."""
+    """Adam with both moments, and weight decay of the first half of θ."""
     theta, g, first = draw(ENTRIES), draw(ENTRIES), draw(ENTRIES)
     second = draw.put(draw.rng.uniform(0.5, 2.0, ENTRIES))
     rule = Rule("adam", {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8})
@@ -184,13 +184,13 @@ def adam(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
 
 
 def gather(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
-    """Rows of a minibatch."""
+    """The rows of a minibatch."""
     X, rows = draw(61, 7), backend.asarray(draw.rng.permutation(61)[:33], np.int64)
     yield "", backend.gather(X, rows, out=draw.empty(33, 7))
 
 
 def dropout_mask(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
-    """Two draws from one stream."""
+    """Dropout masks: two draws from one stream."""
     stream = backend.random_stream((1, 2, 3))
     for number in ("first", "second"):
         out = draw.empty(ENTRIES)
@@ -224,7 +224,7 @@ def input_gradient(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
 
 
 def output_delta_tangent(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
-    """dδ^(L) of every loss and output activation."""
+    """dδ^(L), for every loss and output activation."""
     for m, s in OUTPUT_SHAPES:
         for loss, name, arrays in _outputs(draw, m, s):
             out, dZ, dA = draw.empty(m, s), draw(m, s), draw(m, s)
@@ -250,7 +250,7 @@ def weight_gradient_tangent(backend: Backend, draw: Draw) -> Iterator[tuple[str,
         yield f"{m} rows", out
 
 
-#: Each, and how many terms its longest sum has.
+#: The operations, and how many terms the longest sum of each has.
 OPERATIONS: dict[Operation, int] = {
     activation: 0,
     activation_gradient: 0,
@@ -277,7 +277,7 @@ OPERATIONS: dict[Operation, int] = {
 
 
 def operations(backend: Backend, record: Record) -> None:
-    """Each of them in both dtypes, with the worst error of its results; and what dropout promises."""
+    """Run each operation in both dtypes, compare its results, and check the masks of dropout."""
     for operation, terms in OPERATIONS.items():
         for dtype in DTYPES:
             name = f"{dtype} {operation.__name__}"
@@ -287,19 +287,21 @@ def operations(backend: Backend, record: Record) -> None:
     record.trying("dropout")
     first, again = (_masks(backend) for _ in range(2))
     record.compare("dropout drawn again", float(np.max(np.abs(first - again))), 0.0)
-    deviation = np.sqrt((1.0 - KEEP) / KEEP / first.size)  # of the mean of so many entries from its own, 1
+    deviation = np.sqrt((1.0 - KEEP) / KEEP / first.size)  # standard deviation of the mean of so many entries
     record.compare("mean of dropout", abs(first.mean() - 1.0) / deviation, 5.0, "σ")
 
 
 def error(operation: Operation, backend: Backend, dtype: str) -> float:
-    """The worst of the results of an operation: max |got − expected| by the largest entry expected; nan where one is.
+    """Return the worst error of a result: max |got − expected| over the largest entry expected, or nan.
 
-    Results have to be of the shape expected.
+    Results must have the expected shape.
     """
     numpy = get_backend("reference")
     ours = operation(backend, Draw(backend, dtype, dtype))
     expected = operation(numpy, Draw(numpy, dtype, "float64"))
-    return float(np.max([_error(backend.to_numpy(a), b) for (_, a), (_, b) in zip(ours, expected, strict=True)]))
+    return float(
+        np.max([_error(backend.to_numpy(a), numpy.to_numpy(b)) for (_, a), (_, b) in zip(ours, expected, strict=True)])
+    )
 
 
 def _error(got: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:
@@ -312,7 +314,7 @@ def _masks(backend: Backend) -> np.ndarray[Any, Any]:
 
 
 def _outputs(draw: Draw, m: int, s: int) -> Iterator[tuple[str, str, tuple[Array, Array, Array]]]:
-    """Every loss with every output activation it goes with, and z, a and y for them."""
+    """Yield every loss with each of its output activations, and z, a and y for them."""
     for loss, about in LOSSES.items():
         for name in about.activations if m * s < MANY_ENTRIES else about.activations[:1]:
             z = draw.rng.standard_normal((m, s))

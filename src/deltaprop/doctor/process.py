@@ -1,4 +1,4 @@
-"""A process that tells of itself line by line, may take so long, and never outlives the one that started it."""
+"""Runs a process with a time limit, which writes events line by line and never outlives the process that started it."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ import deltaprop
 from deltaprop.doctor.record import Event
 from deltaprop.errors import BackendError
 
-#: Seconds that a process has to end by itself after it was told to, and after it was killed.
+#: Seconds that a process has to end by itself once it is told to, and to be gone once it is killed.
 TO_END, TO_DIE = 2.0, 5.0
-#: Characters of standard error that are kept: its end.
+#: Characters of standard error that are kept, from its end.
 MOST_KEPT = 8000
 
 
@@ -37,9 +37,9 @@ class Ending:
     seconds : float
         From its start.
     problem : str
-        What went wrong; "" where it ended by itself with status 0.
+        What went wrong; "" if it ended by itself with status 0.
     log : str
-        The end of what it wrote to standard error.
+        The end of its standard error.
     """
 
     seconds: float
@@ -48,35 +48,35 @@ class Ending:
 
 
 def interpreter() -> str:
-    """The command of this Python.
+    """Return the path of this Python.
 
     Raises
     ------
     BackendError
-        If this process has none: an application that brings its own interpreter is no Python for others.
+        If there is none, as in an application that brings its own interpreter.
     """
     if getattr(sys, "frozen", False) or not Path(sys.executable or "").name.lower().startswith(("python", "pypy")):
         raise BackendError(
-            f"check_backend: each stage is a process of its own, for which sys.executable has to be Python; it is "
-            f"{sys.executable!r}"
+            f"check_backend: each stage runs in a Python process of its own; expected a Python interpreter as "
+            f"sys.executable, got {sys.executable!r}"
         )
     return sys.executable
 
 
 def module_command(module: str, *arguments: str) -> list[str]:
-    """The command that runs a module of ours; no module of the current folder takes the place of another."""
+    """Return the command that runs a module of the package; modules of the current folder are not imported."""
     return [interpreter(), "-P", "-X", "faulthandler", "-m", module, *arguments]
 
 
 class Processes:
-    """Those that run side by side, each waited for by a thread, and are ended together."""
+    """Processes that run side by side, each with a thread that waits for it, and are ended together."""
 
     def __init__(self) -> None:
         self._lock, self._running, self._ended = threading.Lock(), set[subprocess.Popen[bytes]](), False
 
     @contextlib.contextmanager
     def among_them(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
-        """While it runs. Where the others have been ended, it is told to end as well."""
+        """Count `process` among them while it runs; if the others have been ended, end it too."""
         with self._lock:
             self._running.add(process)
             ended = self._ended
@@ -89,7 +89,7 @@ class Processes:
                 self._running.discard(process)
 
     def end(self) -> None:
-        """End all of them, and those that are only about to begin."""
+        """End all of them, and any that starts later."""
         with self._lock:
             self._ended, running = True, list(self._running)
         with ThreadPoolExecutor(max(1, len(running))) as pool:
@@ -99,10 +99,10 @@ class Processes:
 def run_process(
     command: Sequence[str], limit: float, hear: Callable[[Event], None], processes: Processes | None = None
 ) -> Ending:
-    """Run `command` and `hear` each event that it writes to standard output, a JSON array a line.
+    """Run `command` and `hear` each event that it writes to standard output, one JSON array a line.
 
-    Its standard input stays open as long as this process lives and wants it to go on. Whatever is raised here, such as
-    KeyboardInterrupt, ends it, and so does the end of `processes`.
+    Its standard input stays open until this process ends or stops it. Any exception here, such as KeyboardInterrupt,
+    ends it, and so does ``processes.end()``.
     """
     processes = processes or Processes()
     began = time.perf_counter()
@@ -121,7 +121,7 @@ def run_process(
             with processes.among_them(process):
                 threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
                 while (line := lines.get(timeout=max(0.0, began + limit - time.perf_counter()))) is not None:
-                    if line.endswith(b"\n"):  # else it is half a line, by a process that has crashed
+                    if line.endswith(b"\n"):  # else the process crashed within a line
                         hear(tuple(json.loads(line)))
                 process.wait(max(0.0, began + limit - time.perf_counter()))
         except (queue.Empty, subprocess.TimeoutExpired):
@@ -136,23 +136,23 @@ def run_process(
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Let it end by itself, now that nobody waits for it; else kill it and its descendants."""
+    """Close its standard input, so that it ends by itself; then kill what is left of it and of its descendants."""
     if process.stdin is not None:
         with contextlib.suppress(OSError):
             process.stdin.close()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(TO_END)
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # a compiler may be left where it has ended
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended, but may have left a compiler
         if hasattr(os, "killpg"):
             os.killpg(process.pid, signal.SIGKILL)
         else:
             process.kill()
-    with contextlib.suppress(subprocess.TimeoutExpired):  # it hangs in a driver
+    with contextlib.suppress(subprocess.TimeoutExpired):  # it may hang in a driver
         process.wait(TO_DIE)
 
 
 def _environment() -> dict[str, str]:
-    """The environment of this process, and in it the place where this one has found the package."""
+    """Return the environment of this process, with the folder of this package in PYTHONPATH."""
     package = str(Path(deltaprop.__file__).parents[1])
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     return os.environ | {"PYTHONPATH": os.pathsep.join([*paths, package])}
@@ -175,11 +175,11 @@ def _described(status: int) -> str:
         return f"its process was ended by signal {-status}"
 
 
-# -- on the other side ------------------------------------------------------------------------------------------
+# -- in the process that is started -----------------------------------------------------------------------------
 
 
 def events_to_stdout() -> Callable[[Event], None]:
-    """What writes events to standard output, which from then on nobody else does: libraries write to standard error."""
+    """Return a function that writes events to standard output; all other output goes to standard error from now on."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     lock = threading.Lock()
@@ -193,7 +193,7 @@ def events_to_stdout() -> Callable[[Event], None]:
 
 
 def end_with_parent() -> None:
-    """From now on this process is interrupted, and then ended, when its standard input is at an end."""
+    """Interrupt this process, and then end it, as soon as its standard input is closed."""
     threading.Thread(target=_watch, args=(os.dup(0),), daemon=True).start()
 
 

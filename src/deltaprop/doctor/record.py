@@ -1,4 +1,4 @@
-"""What a stage tells of itself while it runs, one event at a time: what is known before a crash is not lost by it."""
+"""Reports what a stage does and finds, one event at a time, so that a crash loses nothing found before it."""
 
 from __future__ import annotations
 
@@ -9,63 +9,63 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-#: A kind of event and what belongs to it, in JSON types.
+#: The kind of an event and its content, in JSON types.
 Event: TypeAlias = tuple[str, Any]
 
 
 class NotTriedError(Exception):
-    """A stage cannot be tried here, which is no failure; the message says why."""
+    """A stage cannot be tried on this machine, which is no failure; the message says why."""
 
-    #: What its event is called.
+    #: The kind of its event.
     kind = "not tried"
 
 
 class NoDeviceError(NotTriedError):
-    """No stage of the backend can be tried here."""
+    """No stage of the backend can be tried on this machine."""
 
     kind = "no device"
 
 
 class Record:
-    """Where a stage puts what it does and finds.
+    """Writes down what a stage does and finds.
 
     Parameters
     ----------
     tell : callable
-        Given each `Event`.
+        It is called with each `Event`.
     """
 
     def __init__(self, tell: Callable[[Event], None]) -> None:
         self.tell = tell
 
     def trying(self, what: str) -> None:
-        """What comes next: where a stage ends by a signal, it was this."""
+        """Say what comes next: if a signal ends the stage, this is named."""
         self.tell(("trying", what))
 
     def compare(self, what: str, found: float, allowed: float, unit: str = "") -> None:
-        """A number that was found and the largest one allowed."""
+        """Report a number that was found, and the largest one allowed."""
         self.tell(("check", [what, float(found), float(allowed), unit]))
 
     def fact(self, name: str, value: object) -> None:
-        """Something about the machine."""
+        """Report a fact about the machine."""
         self.tell(("fact", [name, str(value)]))
 
     def slow(self, why: str) -> None:
-        """It works, but not as fast as it might."""
+        """Say why it works, but more slowly than it could."""
         self.tell(("slow", why))
 
     def not_taken(self, way: str) -> None:
-        """A training has gone another way than this one, which was the only one allowed."""
+        """Report that epochs were not trained in this way, though it was the only one allowed."""
         self.tell(("not taken", way))
 
     def progress(self, line: str) -> None:
-        """Something to read while one waits."""
+        """Report a line to read while one waits."""
         self.tell(("progress", line))
 
 
 @contextmanager
 def hearing_warnings(record: Record) -> Iterator[None]:
-    """Inside, a RuntimeWarning is told of as something slow: it says what a machine refuses, and is done without."""
+    """Inside, report each RuntimeWarning as `slow`: the package warns so when it does without something."""
 
     def hear(
         message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None

@@ -1,4 +1,4 @@
-"""What was found: checks, the stages they belong to, and the report of all, as text and as JSON types."""
+"""Holds what was found: checks, the stages they belong to, and the whole report, as text and as JSON types."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 from deltaprop.reports.text_table import Table
 
 Status: TypeAlias = Literal["ok", "slow", "failed", "not tried"]
-#: Columns of text, where nobody says how many there are.
+#: The default width of the text, in columns.
 WIDTH = 80
 
 
@@ -28,7 +28,7 @@ class Check:
     allowed : float
         The largest number that is allowed.
     unit : str
-        Such as ``"MiB"``; "" for a relative error.
+        The unit of both, such as ``"MiB"``; "" for a relative error.
     """
 
     name: str
@@ -38,12 +38,12 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Whether `found` is a number, and at most `allowed`."""
+        """Whether `found` is at most `allowed`; nan is not."""
         return self.found <= self.allowed
 
     @property
     def exhausted(self) -> float:
-        """How much of what is allowed was found, for the worst of several."""
+        """`found` over `allowed`, which orders checks from good to bad."""
         if not self.passed:
             return math.inf if math.isnan(self.found) or self.allowed == 0 else self.found / self.allowed
         return self.found / self.allowed if self.allowed else 0.0
@@ -61,17 +61,17 @@ class Stage:
     backend : str
         The backend it belongs to, such as ``"cupy"``; ``"emulated"`` for an emulated device.
     name : str
-        Such as ``"captured epochs"``.
+        Its name, such as ``"captured epochs"``.
     status : {"ok", "slow", "failed", "not tried"}
         How it ended.
     seconds : float
-        From the start of the process to its end.
+        The time from the start of the process to its end.
     why : str
         Why the status is not "ok"; "" where it is.
     checks : tuple of Check
-        All of them.
+        All its checks.
     log : str
-        Where it failed, the end of what the process has written to standard error.
+        If it failed, the end of the standard error of its process.
     """
 
     backend: str
@@ -84,18 +84,18 @@ class Stage:
 
     @property
     def worst(self) -> Check | None:
-        """The check that went furthest beyond what is allowed, or came closest: of errors, where there are any."""
+        """The failed check furthest beyond what is allowed; else the check closest to it, errors before quantities."""
         errors = [check for check in self.checks if not check.unit]
         return worst_of(self.checks) or max(errors or self.checks, key=lambda check: check.exhausted, default=None)
 
     @property
     def found(self) -> float | None:
-        """What the worst check found; None if there are no checks."""
+        """The number that the worst check found; None if there are no checks."""
         return None if self.worst is None else self.worst.found
 
     @property
     def allowed(self) -> float | None:
-        """What was allowed in the worst check; None if there are no checks."""
+        """The number that the worst check allows; None if there are no checks."""
         return None if self.worst is None else self.worst.allowed
 
 
@@ -106,11 +106,11 @@ class Report:
     Parameters
     ----------
     stages : tuple of Stage
-        In the order in which they were tried.
+        The stages, in the order in which they were tried.
     machine : mapping of str to str
         Versions, processor and device.
     seconds : float
-        How long all of them took: less than the sum of theirs where some ran side by side.
+        The time of the whole check, less than the sum over the stages if some ran side by side.
     """
 
     stages: tuple[Stage, ...]
@@ -119,16 +119,16 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether something was tried, and nothing that was has failed."""
+        """Whether at least one stage was tried, and none has failed."""
         return self.tried and all(stage.status != "failed" for stage in self.stages)
 
     @property
     def tried(self) -> bool:
-        """Whether anything was tried."""
+        """Whether at least one stage was tried."""
         return any(stage.status != "not tried" for stage in self.stages)
 
     def __add__(self, other: Report) -> Report:
-        """Both, one after the other."""
+        """Return one report of both."""
         stages, machine = (*self.stages, *other.stages), {**self.machine, **other.machine}
         return Report(stages, machine, self.seconds + other.seconds)
 
@@ -141,7 +141,7 @@ class Report:
         Parameters
         ----------
         width : int, default 80
-            Sentences are broken after so many columns.
+            Lines are broken after so many columns.
 
         Returns
         -------
@@ -165,7 +165,7 @@ class Report:
         Returns
         -------
         dict
-            All of it. A number that is not finite is text, such as ``"nan"``.
+            The whole report. A number that is not finite is text, such as ``"nan"``.
         """
         return {
             "ok": self.ok,
@@ -212,14 +212,14 @@ class Report:
 
 
 def number(value: float, unit: str = "") -> str:
-    """As short as it may be: an error has two digits, a quantity with a unit one behind the point."""
+    """Write a number short: an error with two digits, a quantity with a unit with one decimal."""
     if unit:
         return f"{value:.1f} {unit}"
     return "0" if value == 0 else f"{value:.1e}"
 
 
 def _operations(stage: Stage) -> str:
-    """Where the checks of a stage are named "float64 sgd" and "float32 sgd", and so on: a row for each operation."""
+    """Write the checks of the stage "operations" as a table: a row for each operation, columns for each dtype."""
     dtypes = ("float64", "float32")
     found = {tuple(check.name.split(" ")): check for check in stage.checks}
     names = list(dict.fromkeys(key[1] for key in found if len(key) == 2 and key[0] in dtypes))
@@ -242,5 +242,5 @@ def _json(value: float | None) -> float | str | None:
 
 
 def worst_of(checks: Sequence[Check]) -> Check | None:
-    """The failed check that went furthest beyond what is allowed; None where all have passed."""
+    """Return the failed check furthest beyond what is allowed; None if all passed."""
     return max((check for check in checks if not check.passed), key=lambda check: check.exhausted, default=None)

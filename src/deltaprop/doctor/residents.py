@@ -1,4 +1,4 @@
-"""The kernels of networks that stages train in shared memory: each shape has one of its own, compiled beforehand."""
+"""Compiles the kernels of the networks that stages train in shared memory: each network has a kernel of its own."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from deltaprop.backends.cuda import shared_memory
 from deltaprop.doctor.fits import OPTIMIZERS, Fit
 
 DTYPES = ("float64", "float32")
-#: A rule without moments and one with both, where a stage does not try them all.
+#: An optimizer without moments and one with both, for stages that do not try them all.
 TWO_RULES = ("SGD", "AdamW")
 
 
 def clusters_of(backend: Any) -> list[int]:
-    """How many blocks a cluster may have on this device."""
+    """Return the numbers of blocks that a cluster may have on this device."""
     return [blocks for blocks in shared_memory.CLUSTERS if blocks <= backend.shared_memory_limits()[1]]
 
 
 def compile_residents(backend: Any, clusters: Sequence[int]) -> None:
-    """Compile the kernels of clusters of so many blocks, several at a time: NVRTC takes a second or two for each."""
+    """Compile the kernels of clusters of so many blocks, several at a time, as NVRTC takes a second or two for each."""
 
     def kernels() -> None:
         for blocks in clusters:

@@ -1,4 +1,4 @@
-"""All stages of a backend, each in a process of its own; some at a time, of those that do not disturb each other."""
+"""Runs the stages of a backend, each in a process of its own; those that do not disturb each other run side by side."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from deltaprop.doctor.stages import Trial, trials_of, with_stages
 
 #: How many times as long an emulated device may take.
 EMULATED = 10.0
-#: Stages that run at a time: most of one is waiting for a driver to begin, for a compiler, or for launches.
+#: Stages that run at a time: a stage mostly waits, for the driver to start, for a compiler, or for launches.
 SIDE_BY_SIDE = 4
 
 
@@ -35,37 +35,37 @@ def check_backend(
     progress: Callable[[str], None] = lambda line: None,
     emulated: bool = False,
 ) -> Report:
-    """Find out whether a backend works on this machine: what ``deltaprop doctor`` prints.
+    """Find out whether a backend works on this machine; ``deltaprop doctor`` prints the result.
 
-    Every operation and every way of training is tried on small networks of odd sizes and compared: on a device with
-    NumPy in float64, on the CPU with backpropagation written out sample by sample. Each stage is a process of its own,
-    so that a crash or an error that stays with a device costs that stage, and this process never touches the device.
+    Every operation and every way of training is tried on small networks of odd sizes. On a device, the results are
+    compared with NumPy in float64; on the CPU, with backpropagation written out sample by sample. Each stage runs in a
+    process of its own, so that a crash costs one stage only, and this process never touches the device.
 
     Parameters
     ----------
     backend : {"auto", "numpy", "cupy", "cupy:N", "reference"}
-        As for `get_backend`. Where "auto" finds no CUDA device, it is NumPy's.
+        The backend, as for `get_backend`. "auto" is "numpy" if there is no CUDA device.
     only : str
-        Only stages in whose names this text occurs; by default all.
+        Run only stages with this text in their name; by default all.
     progress : callable
-        Given a line before each stage, and for each kernel file that has been compiled; by other threads, but by one
-        at a time.
+        It is called with a line before each stage, and after each kernel file that is compiled: from other threads,
+        but from one at a time.
     emulated : bool
-        Try the CUDA backend on the emulated device of the tests, on the CPU; needs a checkout of the repository.
+        Try the CUDA backend on the emulated device of the tests, on the CPU. This needs a checkout of the repository.
 
     Returns
     -------
     Report
-        ``report.ok``, ``report.stages``, each with ``name``, ``status`` ("ok", "slow", "failed" or "not tried"),
-        ``seconds``, the error ``found``, the one ``allowed`` and ``why``. ``str(report)`` is a table. Where there is no
-        CUDA device, the only stage of "cupy" is one that was not tried, and the report is not ok.
+        ``report.ok`` and ``report.stages``, each with ``name``, ``status`` ("ok", "slow", "failed" or "not tried"),
+        ``seconds``, the error ``found``, the error ``allowed``, and ``why``. ``str(report)`` is a table. If there is no
+        CUDA device, the only stage of "cupy" is "not tried", and the report is not ok.
 
     Raises
     ------
     ValueError
         If no backend has that name, or no stage has that text in its name.
     BackendError
-        If no other process can be started from this one, or there is no emulated device.
+        If no Python process can be started from this one, or there is no emulated device.
     """
     if backend == "auto":
         reports = []
@@ -77,13 +77,13 @@ def check_backend(
     kind, _ = split_name(backend)
     if emulated:
         if backend != "cupy":
-            raise ValueError(f"emulated: goes with backend 'cupy', got {backend!r}")
+            raise ValueError(f"emulated: expected backend 'cupy', got {backend!r}")
         require_emulation()
     trials = trials_of(kind, emulated=emulated)
     wanted = [trial for trial in trials if only in trial.name]
     if not wanted:
         names = ", ".join(repr(trial.name) for trial in trials)
-        raise ValueError(f"only: expected a part of the name of a stage, {names}, got {only!r}")
+        raise ValueError(f"only: expected part of a stage's name ({names}), got {only!r}")
     began, machine, stages = time.perf_counter(), _machine(), list[Stage]()
     name, one_at_a_time = "emulated" if emulated else backend, False
     for batch in batches(wanted):
@@ -94,12 +94,12 @@ def check_backend(
             stages.append(heard.stage(name, trial.name, ending, math.inf if emulated else trial.usual))
         trial, heard, ending = done[0]
         if heard.no_device or (ending.problem and trial.name == "device"):
-            break  # the others would say the same, or wait for it as long as this one has
+            break  # the others would find the same, or wait as long for the device
     return Report(tuple(stages), machine, time.perf_counter() - began)
 
 
 def batches(trials: Sequence[Trial]) -> list[list[Trial]]:
-    """In the same order, those together that may run side by side; the first by itself, as it tells of the device."""
+    """Group the trials that may run side by side, in the same order; the first, about the device, runs by itself."""
     found: list[list[Trial]] = []
     for trial in trials:
         if len(found) > 1 and not trial.alone and not found[-1][-1].alone:
@@ -112,9 +112,9 @@ def batches(trials: Sequence[Trial]) -> list[list[Trial]]:
 def _run_batch(
     backend: str, batch: Sequence[Trial], progress: Callable[[str], None], *, emulated: bool, alone: bool
 ) -> list[tuple[Trial, Heard, Ending]]:
-    """Each trial with what it has told and how its process ended, in their order; `SIDE_BY_SIDE` of them at a time.
+    """Run the trials, `SIDE_BY_SIDE` at a time; return each with its events and its ending, in order.
 
-    Where this is interrupted, all of their processes are ended.
+    If this is interrupted, all their processes are ended.
     """
     processes, lock, options = Processes(), threading.Lock(), ["--emulated"] if emulated else []
 
@@ -140,7 +140,7 @@ def _run_batch(
 
 @dataclass
 class Heard:
-    """What a stage has told of itself so far."""
+    """Collects the events of a stage."""
 
     progress: Callable[[str], None]
     trying: str = ""
@@ -156,7 +156,7 @@ class Heard:
     done: bool = False
 
     def __call__(self, event: Event) -> None:
-        """Take in an event."""
+        """Add an event."""
         kind, what = event
         getattr(self, f"_{kind.replace(' ', '_')}")(what)
 
@@ -198,7 +198,7 @@ class Heard:
         self.done = True
 
     def stage(self, backend: str, name: str, ending: Ending, usual: float) -> Stage:
-        """What became of it."""
+        """Return the stage as it ended."""
         failures, checks = self._failures(ending), tuple(self.checks)
         if failures:
             return Stage(backend, name, "failed", ending.seconds, "; ".join(failures), checks, ending.log)
@@ -211,7 +211,7 @@ class Heard:
         problem = ending.problem or ("" if self.done else "its process ended before the stage did")
         during = f", during {self.trying}" if self.trying else ""
         failures = [f"{what}{during}" for what in (problem, self.raised) if what]
-        if self.not_taken and not self.slow:  # by which the machine has said what it refuses
+        if self.not_taken and not self.slow:  # "slow" explains why another way was taken
             failures.append(f"epochs were not {self.not_taken}, though nothing else was allowed")
         worst = worst_of(self.checks)
         return failures if worst is None else [str(worst), *failures]
@@ -225,7 +225,7 @@ class Heard:
                 "the next run finds them in the cache"
             )
         elif seconds > usual:
-            slow.append(f"it took {seconds:.1f} s, where less than {usual:g} s is usual")
+            slow.append(f"it took {seconds:.1f} s; less than {usual:g} s is usual")
         return slow
 
 

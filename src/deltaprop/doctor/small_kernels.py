@@ -1,6 +1,6 @@
-"""Every kernel for small layers, with every tile, in float64, float32 and TF32 against NumPy in float64, on odd sizes.
+"""A stage that runs every kernel for small layers, with every tile, on odd sizes, and compares with NumPy in float64.
 
-Training takes those that the device's clock chooses, so most of them run on few machines.
+Training uses only the kernels that are fastest on the device, so most of them run on few machines.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from deltaprop.backends.device import DeviceBackend
 from deltaprop.doctor.operations import UNITS, Draw, Operation, error
 from deltaprop.doctor.record import Record
 
-#: Rows, inputs, units and outputs: one of all; odd ones, more than a tile; read 16 bytes at a time, more than a warp.
+#: Rows, inputs, units, outputs: less than a tile; odd and more than a tile; read 16 bytes at a time, more than a warp.
 SIZES = ((1, 3, 2, 1), (13, 133, 35, 7), (9, 260, 36, 12))
-#: What arithmetic is done in, and the dtype of the arrays: TF32 is what tensor cores multiply.
+#: The arithmetic, and the dtype of the arrays: tensor cores multiply float32 rounded to TF32.
 KINDS = {"float64": "float64", "float32": "float32", "tf32": "float32"}
-#: The error allowed where operands are rounded to TF32, by 2^-11 each: terms of a short sum may cancel.
+#: The error allowed in TF32, whose operands are rounded by 2^-11 each: terms of a short sum may cancel.
 TF32 = 2.0**-7
-#: The longest sum: of the inputs of a layer.
+#: Terms of the longest sum, over the inputs of a layer.
 TERMS = 260
 
 
 def small_layers(backend: Backend) -> AbstractContextManager[None]:
-    """Where the kernels are used; NumPy has none."""
+    """Make the backend use these kernels, if it has them; NumPy has none."""
     return backend.small_layers() if isinstance(backend, DeviceBackend) else nullcontext()
 
 
@@ -45,7 +45,7 @@ def small_forward(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
 
 
 def small_output(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
-    """The output layer, its δ and their cost, and the weight gradient that adds up the cost and Σ δ."""
+    """The output layer, its δ and the cost, and the weight gradient that adds up the cost and Σ δ."""
     for m, inputs, _, s in SIZES:
         for loss, name in (("categorical_cross_entropy", "softmax"), ("squared_error", "identity")):
             A, W, b, Y = draw(m, inputs), draw(s, inputs), draw(s), draw.put(draw.targets(loss, m, s))
@@ -73,7 +73,7 @@ def small_delta(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
 
 
 def small_gradient(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
-    """Δ, by itself and added to what is there."""
+    """Δ, by itself and added to an earlier one."""
     for m, inputs, units, _ in SIZES:
         for keep in (None, 0.75):
             delta, A, out = draw(m, units), draw(m, inputs), draw(units, inputs)
@@ -86,16 +86,16 @@ KERNELS: tuple[Operation, ...] = (small_forward, small_output, small_delta, smal
 
 
 class Turns:
-    """In place of the device's clock: takes the tile of this turn, where a kernel has so many, else its last.
+    """Stands for the choice by time: takes the tile number `turn`, or the last one of a kernel that has fewer.
 
-    Of a kernel that has tiles for tensor cores, only these are counted where `tensor_cores` is asked for.
+    With `tensor_cores`, only the tiles for tensor cores count in a kernel that has some.
     """
 
     def __init__(self, turn: int, *, tensor_cores: bool) -> None:
         self.turn, self.tiles, self.tensor_cores = turn, 0, tensor_cores
 
     def __call__(self, ways: dict[str, Any]) -> str:
-        """The name of a way, which is never the library's."""
+        """Return the name of a way, never the library's."""
         own = [name for name in ways if name != LIBRARY]
         if self.tensor_cores:
             own = [name for name in own if name.startswith("tensor")] or own
@@ -104,7 +104,7 @@ class Turns:
 
 
 def small_kernels(backend: Any, record: Record) -> None:
-    """Each formula in each of `KINDS`, as many times as its kernels have tiles."""
+    """Run each formula in each of `KINDS`, once for each tile of its kernels."""
     for kernel in KERNELS:
         for kind, dtype in KINDS.items():
             on = backend.in_precision("tf32") if kind == "tf32" else backend
@@ -117,7 +117,7 @@ def small_kernels(backend: Any, record: Record) -> None:
                 with patch.object(on, "fastest_way", turns), patch.object(on, "_small_choices", {}):
                     found = error(kernel, on, dtype)
                 if not turns.tiles:
-                    raise RuntimeError(f"{name}: no kernel of ours was asked for")
+                    raise RuntimeError(f"{name}: the backend asked for no kernel of this package")
                 allowed = rounding * (1.0 if kind == "tf32" else UNITS + 2.0 * TERMS**0.5)
                 record.compare(name, found, allowed)
                 turn, tiles = turn + 1, turns.tiles

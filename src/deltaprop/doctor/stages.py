@@ -1,4 +1,4 @@
-"""What is tried of each backend, in which order, and how long it may take."""
+"""Lists the stages of each backend in their order, and how long each may take."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from deltaprop.doctor.small_kernels import small_kernels
 
 @dataclass(frozen=True)
 class Trial:
-    """A stage before it is run.
+    """A stage that can be run.
 
     Attributes
     ----------
     name : str
     run : callable
-        Given the backend and where to put what it finds; what it raises is a failure.
+        It is called with the backend and a `Record`; an exception is a failure.
     usual : float
-        Seconds beyond which it is called slow: a process takes some 3 of them to begin on a device, more beside others.
+        Seconds after which it counts as slow: a process takes some 3 s to start on a device, more beside others.
     limit : float
-        Seconds after which it is stopped, and has failed; what it compiles anew is counted.
+        Seconds after which it is stopped and counts as failed, compilation included.
     on_device : bool
-        Whether it needs a device that is one, and not an emulated one.
+        Whether it needs a real device, not the emulated one.
     alone : bool
-        Whether nothing may run beside it: the others need what it makes, or use the memory that it counts.
+        Whether nothing may run beside it: others need its results, or would use the memory that it counts.
     """
 
     name: str
@@ -70,13 +70,13 @@ CPU = (
 
 
 def trials_of(kind: str, *, emulated: bool = False) -> tuple[Trial, ...]:
-    """The stages of a backend: "cupy", "numpy" or "reference", which is NumPy step by step."""
+    """Return the stages of a backend: "cupy", "numpy" or "reference", which is NumPy step by step."""
     if kind == "cupy":
         return tuple(trial for trial in CUDA if not (emulated and trial.on_device))
     return tuple(trial for trial in CPU if kind == "numpy" or trial.run is host_epochs.steps)
 
 
 def with_stages(only: str) -> tuple[str, ...]:
-    """The backends, "cupy" and "numpy", with a stage that has this text in its name; both, where neither has."""
+    """Return which of "cupy" and "numpy" have a stage with this text in its name; both, if neither has."""
     names = ("cupy", "numpy")
     return tuple(name for name in names if any(only in trial.name for trial in trials_of(name))) or names

@@ -1,4 +1,4 @@
-"""Epochs trained in one way and no other, so that it is known which one a number belongs to."""
+"""Restricts training to one way of running epochs, so that each result belongs to a known way."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ WAYS: tuple[type[WholeEpoch], ...] = (ResidentEpoch, GraphEpoch, CompiledEpoch, 
 
 @contextmanager
 def only(*ways: type[WholeEpoch]) -> Iterator[list[WholeEpoch]]:
-    """Within, `Network.fit` trains in one of these ways or, where there is none, step by step.
+    """Inside, make `Network.fit` train in one of these ways or, if none fits, step by step.
 
-    Yields the list of what was found for each training, and found again where a device refuses what it was to do.
+    Yields the list of the epochs that were found: one for each training, and one more if a device refuses the first.
     """
     found: list[WholeEpoch] = []
     with ExitStack() as stack:

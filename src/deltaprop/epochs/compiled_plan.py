@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Array
+from deltaprop.backends.array_types import AnyArray
 from deltaprop.backends.kernel_names import activation_number, loss_number
 from deltaprop.backends.native.compiler import find_compiler
 from deltaprop.backends.native.library import Plan, gemm, library, pointer
@@ -134,7 +135,7 @@ class PlanTable:
         """Let the plans point to the parameters of the network, which may be in other memory than before."""
         self.point("parameters", self.network.parameters, (*self.network.lead, self.network.own.size), self._members)
 
-    def point(self, name: str, array: Array | None, shape: tuple[int, ...], members: Any = 0) -> None:
+    def point(self, name: str, array: AnyArray | None, shape: tuple[int, ...], members: Any = 0) -> None:
         """Let a field of all plans point to an array of that shape, or to nothing.
 
         With `members`, the numbers 0 … K − 1, each plan points to its member's part of the array.
@@ -146,7 +147,7 @@ class PlanTable:
         else:
             self.rows[name] = where + members * (0 if array is None else array.strides[0])
 
-    def starts(self, name: str, array: Array, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    def starts(self, name: str, array: AnyArray, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
         """Return the addresses at which each row of an array of that shape begins; the caller keeps it alive."""
         places: np.ndarray[Any, Any] = np.arange(len(array)) * array.strides[0]
         return places + pointer(name, array, self.network.dtype, shape)

@@ -30,7 +30,7 @@ class GroupedMembers(MembersEpoch):
         """Return what members have to have in common to take their steps together."""
 
     @abstractmethod
-    def run(self, group: Group) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def run(self, group: MemberGroup) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Train the members of `group`; return the costs of their minibatches, and the penalties, (k, epochs)."""
 
     def at_once(self) -> int:
@@ -45,14 +45,14 @@ class GroupedMembers(MembersEpoch):
             epochs = range(first, min(first + at_once, passes.epochs))
             for of in np.unique(self.group_of[which]):
                 places = np.flatnonzero(self.group_of[which] == of)
-                group = Group(self.task, which[places], places, passes, epochs)
+                group = MemberGroup(self.task, which[places], places, passes, epochs)
                 now = slice(epochs.start, epochs.stop)
                 cost[places, now], decay[places, now] = self.run(group)
                 self.task.steps[group.numbers] += group.member.batches * len(epochs)
         return cost, decay
 
 
-class Group:
+class MemberGroup:
     """Members that take their steps together, and what they do in some epochs.
 
     Parameters

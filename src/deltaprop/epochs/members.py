@@ -176,7 +176,7 @@ class MembersEpoch(ABC):
 
 def finite_members(stack: NetworkState) -> np.ndarray[Any, Any]:
     """Tell whether all parameters of each member are finite, (K,)."""
-    finite: np.ndarray[Any, Any] = np.isfinite(stack.backend.to_numpy(stack.parameters.sum(axis=1)))
+    finite: np.ndarray[Any, Any] = np.isfinite(stack.backend.to_numpy(stack.parameters.sum(1)))
     for k in np.flatnonzero(~finite):  # a finite sum may overflow
         finite[k] = stack.backend.all_finite(stack.parameters[k])
     return finite
@@ -193,5 +193,5 @@ def squared_norms(stack: NetworkState, which: Numbers) -> np.ndarray[Any, Any]:
     squares = backend.empty(weights.shape, np.float64)
     squares[...] = weights
     squares *= squares
-    sums: np.ndarray[Any, Any] = backend.to_numpy(squares.sum(axis=1))
+    sums: np.ndarray[Any, Any] = backend.to_numpy(squares.sum(1))
     return sums

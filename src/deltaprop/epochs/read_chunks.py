@@ -12,8 +12,7 @@ from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.chunked import Chunk, Feed, rows_of_chunks
 from deltaprop.epochs.random_numbers import window_generator
 from deltaprop.errors import RowError
-from deltaprop.inputs.sources import CheckedSource, Parts, Rows, windows
-from deltaprop.inputs.sources import Chunk as ReadChunk
+from deltaprop.inputs.sources import CheckedSource, Parts, ReadChunk, Rows, windows
 
 
 class ReadChunks(Feed):

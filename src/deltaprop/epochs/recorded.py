@@ -7,10 +7,11 @@ to step stands in arrays. See `deltaprop.backends.numpy.recording`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 
+from deltaprop.backends.array_types import AnyArray
 from deltaprop.backends.numpy.recording import NotRecordableError, RecordingBackend, Tape
 from deltaprop.derivation.backprop import Workspace, backward, forward
 from deltaprop.derivation.parameters import Parameters
@@ -35,7 +36,9 @@ class RecordedEpoch(WholeEpoch):
 
     def __init__(self, task: Task) -> None:
         self.task, self.state = task, task.state
-        self.network, self.X, self.Y, self.batch = task.network, task.X, task.Y, task.batch_size
+        self.network, self.batch = task.network, task.batch_size
+        self.X: AnyArray = task.X  # arrays of NumPy, as all here
+        self.Y: AnyArray = task.Y
         self.full, self.rest = divmod(task.X.shape[0], task.batch_size)
         #: Whether a step takes something off the weights.
         self.decays = bool(task.optimizer.rates(1.0, 0, 1)[0, 1])
@@ -137,7 +140,7 @@ class RecordedSteps:
     def __init__(self, epoch: RecordedEpoch, m: int, count: int, *, penalized: bool, decay: float) -> None:
         tape = Tape()
         backend, whole, optimizer = RecordingBackend(tape), epoch.network, epoch.task.optimizer
-        network = whole.over(tape.array(whole.parameters))
+        network = whole.over(tape.array(backend.to_numpy(whole.parameters)))
         network.backend = backend
         widths, rows = (whole.layer_sizes[0], *[whole.layer_sizes[-1]] * 3), count * m
         self.X, self.Y, self.Z, self.A = (np.zeros((rows, width), whole.dtype) for width in widths)
@@ -151,14 +154,14 @@ class RecordedSteps:
         work = Workspace(network, m)
         work.Z[-1] = tape.array(self.Z[:m])
         if decay:
-            backend.add_squared_norm(network.flat_weights, decay, tape.array(epoch.task.decay))
+            backend.add_squared_norm(network.flat_weights, decay, tape.array(backend.to_numpy(epoch.task.decay)))
         forward(network, tape.array(self.X[:m]), work)
         backward(
             network,
             tape.array(self.Y[:m]),
             work,
             gradient,
-            None,
+            cast("AnyArray", None),  # the recording backend adds no cost
             scale=tape.array(self.scale),
             penalty=tape.array(self.penalty) if penalized else None,
         )

@@ -8,7 +8,8 @@ from typing import Any, Self
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.cuda.shared_memory import TERMS, Residence, Run, find_residence
+from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.cuda.shared_memory import TERMS, Residence, ResidentRun, find_residence
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import moments_of
 from deltaprop.epochs.task import Pass, RefusedError, StepTable, Task, Terms, WholeEpoch
@@ -27,7 +28,7 @@ def residence_of(network: NetworkState, batch_size: int, rule: Any, members: int
 
 
 def step_table(terms: np.ndarray[Any, Any], rates: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Put `terms`, (k, steps, 3), and `rates`, (k or 1, steps, 2), into the table that `Run` takes: (k, steps, 5)."""
+    """Put `terms`, (k, steps, 3), and `rates`, (k or 1, steps, 2), into a table, (k, steps, 5), for `ResidentRun`."""
     table = np.empty((*terms.shape[:2], TERMS))
     table[:, :, :3] = terms
     table[:, :, 3:] = rates
@@ -52,7 +53,7 @@ class Launches:
 
     Attributes
     ----------
-    run : Run
+    run : ResidentRun
         The launch, on as many blocks as are fastest and not refused.
 
     Raises
@@ -76,7 +77,7 @@ class Launches:
         self.parameters, self.moments, self.X, self.Y, self.samples = parameters, moments, X, Y, samples
         self.run = self._find(None)
 
-    def _find(self, refused: Exception | None) -> Run:
+    def _find(self, refused: Exception | None) -> ResidentRun:
         """Make the launch.
 
         Raises
@@ -89,9 +90,9 @@ class Launches:
         residence = residence_of(self.network, self.batch_size, self.rule, members)
         if residence is None:
             raise RefusedError from refused
-        return Run(backend, residence, self.parameters, self.moments, self.X, self.Y, samples=self.samples)
+        return ResidentRun(backend, residence, self.parameters, self.moments, self.X, self.Y, samples=self.samples)
 
-    def __call__(self, *arguments: Any, **options: Any) -> Array:
+    def __call__(self, *arguments: Any, **options: Any) -> AnyArray:
         """Call `run`, on fewer blocks if so many are refused.
 
         Raises
@@ -130,7 +131,7 @@ class ResidentEpoch(WholeEpoch):
         self.launches = Launches(network, task.batch_size, rule, network.parameters, moments, task.X, task.Y)
 
     @property
-    def run(self) -> Run:
+    def run(self) -> ResidentRun:
         """The launch, bound to its arrays."""
         return self.launches.run
 
@@ -168,7 +169,7 @@ class ResidentEpoch(WholeEpoch):
         costs, _, squares_of_each = backend.to_numpy(sums)[:, 0]
         return costs, squares_of_each, when - 1 if when else count
 
-    def _launch(self, terms: Terms, learning_rate: float, *arrays: Any, epochs: int = 1, **options: Any) -> Array:
+    def _launch(self, terms: Terms, learning_rate: float, *arrays: Any, epochs: int = 1, **options: Any) -> AnyArray:
         """Launch the steps of so many epochs, and count them in the optimizer's state."""
         state, steps = self.task.state, epochs * self.task.batches
         table = self.table(self._make_table, terms, learning_rate, state.get("step", 0), steps // len(terms))

@@ -9,7 +9,7 @@ import numpy as np
 
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs import resident
-from deltaprop.epochs.grouped_members import Copies, Group, GroupedMembers
+from deltaprop.epochs.grouped_members import Copies, GroupedMembers, MemberGroup
 from deltaprop.epochs.members import Member, MembersTask
 from deltaprop.epochs.resident import Launches, residence_of, step_table
 
@@ -45,7 +45,7 @@ class ResidentMembers(GroupedMembers):
         steps = min(resident.STEPS_A_CALL, MEMBERS_STEPS // len(members))
         return max(1, steps // max(member.batches for member in members))
 
-    def run(self, group: Group) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def run(self, group: MemberGroup) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Train in one launch, on fewer blocks if so many are refused.
 
         Raises
@@ -68,7 +68,7 @@ class Together:
     If they are all members of the stack they are trained where they are, else on copies.
     """
 
-    def __init__(self, task: MembersTask, group: Group) -> None:
+    def __init__(self, task: MembersTask, group: MemberGroup) -> None:
         network, member, self.numbers = task.network, group.member, group.numbers
         self.network = network
         whole = np.array_equal(group.numbers, np.arange(len(task.members)))
@@ -88,7 +88,7 @@ class Together:
         if self.copies is not None:
             self.copies.renew()
 
-    def __call__(self, group: Group) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def __call__(self, group: MemberGroup) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Train; as `ResidentMembers.run`."""
         backend, shape = self.network.backend, (3, len(self.numbers), group.epochs)
         if self.sums.shape == shape:

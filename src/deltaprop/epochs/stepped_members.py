@@ -8,11 +8,12 @@ from typing import Any, Self
 import numpy as np
 
 from deltaprop.backends import Array
+from deltaprop.backends.array_types import AnyArray
 from deltaprop.backends.kernel_names import Rule
 from deltaprop.derivation.backprop import Workspace, backward, forward
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.state import NetworkState
-from deltaprop.epochs.grouped_members import Copies, Group, GroupedMembers
+from deltaprop.epochs.grouped_members import Copies, GroupedMembers, MemberGroup
 from deltaprop.epochs.members import Member, MembersTask
 from deltaprop.epochs.random_numbers import dropout_stream
 
@@ -30,6 +31,8 @@ class SteppedMembers(GroupedMembers):
     def __init__(self, task: MembersTask, networks: Sequence[NetworkState] | None) -> None:
         super().__init__(task)
         self.networks = networks
+        self.X: AnyArray
+        self.Y: AnyArray
         self.X, self.Y = (array.reshape(-1, array.shape[-1]) for array in (task.X, task.Y))
 
     @classmethod
@@ -44,7 +47,7 @@ class SteppedMembers(GroupedMembers):
         dropped = tuple(p > 0 for p in member.dropout)
         return (member.samples, member.batch_size, rule.name, member.sample_weight is None, dropped)
 
-    def run(self, group: Group) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def run(self, group: MemberGroup) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Take the steps of an epoch one after the other, every member's at once."""
         copies, k = Copies(self.task, group.numbers, group.rule), len(group.numbers)
         network, member = self.task.network.over(copies.parameters), group.member
@@ -86,13 +89,13 @@ class SteppedMembers(GroupedMembers):
         Y = self.Y[batch]
         return self.X[batch], np.broadcast_to(Y, (k, *Y.shape))
 
-    def _streams(self, group: Group) -> list[Any]:
+    def _streams(self, group: MemberGroup) -> list[Any]:
         """Return each member's random numbers of this epoch: those that it would have alone."""
         if not any(group.member.dropout) or self.networks is None:
             return []
         return [dropout_stream(self.networks[k]) for k in group.numbers]
 
-    def _drop(self, group: Group, work: Workspace, streams: list[Any]) -> None:
+    def _drop(self, group: MemberGroup, work: Workspace, streams: list[Any]) -> None:
         """Draw the masks of a step."""
         for l, _ in enumerate(group.member.dropout if streams else ()):
             if not group.member.dropout[l]:
@@ -103,7 +106,11 @@ class SteppedMembers(GroupedMembers):
 
     @staticmethod
     def _update(
-        group: Group, network: NetworkState, gradient: Parameters, moments: Sequence[Array], rates: np.ndarray[Any, Any]
+        group: MemberGroup,
+        network: NetworkState,
+        gradient: Parameters,
+        moments: Sequence[Array],
+        rates: np.ndarray[Any, Any],
     ) -> None:
         """Update the parameters: θ := θ − η ∂J/∂θ by each member's own numbers."""
         rule = Rule.of_members([member.rule for member in group.members if member.rule is not None])

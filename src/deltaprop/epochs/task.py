@@ -10,6 +10,7 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 
 from deltaprop.backends import Array
+from deltaprop.backends.array_types import Floats, Indices
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import Optimizer
@@ -33,8 +34,8 @@ def minibatch_sizes(samples: int, batch_size: int) -> tuple[int, ...]:
 
 
 def weigh_samples(
-    objective: Objective, sample_weight: Any, order: np.ndarray[Any, Any] | None, sizes: Sequence[int]
-) -> tuple[np.ndarray[Any, Any], list[float]]:
+    objective: Objective, sample_weight: Floats, order: Indices | None, sizes: Sequence[int]
+) -> tuple[Floats, list[float]]:
     """Return how much each sample of an epoch counts, in its order, and the sum of the weights of each minibatch.
 
     sample_weight : (m,), on the host; sizes : of each minibatch.

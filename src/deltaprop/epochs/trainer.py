@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Array
+from deltaprop.backends.array_types import AnyArray
 from deltaprop.derivation.backprop import Objective, total_weight
 from deltaprop.derivation.remembered import Remembered
 from deltaprop.derivation.state import NetworkState
@@ -70,8 +71,8 @@ class Trainer:
     def __init__(
         self,
         network: NetworkState,
-        X: Array,
-        Y: Array,
+        X: AnyArray,
+        Y: AnyArray,
         optimizer: Optimizer,
         objective: Objective,
         batch_size: int,

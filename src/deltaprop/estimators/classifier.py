@@ -14,6 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
 from deltaprop.backends import Array, backend_of
+from deltaprop.backends.array_types import AnyArray
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.estimators.class_targets import ClassTargets, check_classes
 from deltaprop.estimators.fit_data import HeldOut
@@ -26,7 +27,7 @@ from deltaprop.training import evaluation
 from deltaprop.training.exclusive import training_of
 
 #: Each loss by our names: for one choice among several classes, and for a yes or no (or several of them).
-LOSSES = {
+LOSSES_OF_CLASSES = {
     "log_loss": ("clipped_categorical_cross_entropy", "clipped_binary_cross_entropy"),
     "binary_cross_entropy": ("clipped_binary_cross_entropy", "clipped_binary_cross_entropy"),
     "squared_error": ("squared_error", "squared_error"),
@@ -177,7 +178,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **MultilayerPerceptron._parameter_constraints,
-        "loss": [StrOptions(set(LOSSES))],
+        "loss": [StrOptions(set(LOSSES_OF_CLASSES))],
         "class_weight": [StrOptions({"balanced"}), dict, list, None],
     }
 
@@ -308,7 +309,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
 
     def _network_loss(self) -> tuple[str, str]:
         of_several = self._label_binarizer.y_type_ == "multiclass"
-        loss = LOSSES[self.loss][0 if of_several else 1]
+        loss = LOSSES_OF_CLASSES[self.loss][0 if of_several else 1]
         default = "softmax" if loss == "clipped_categorical_cross_entropy" else "logistic"
         return loss, self.output_activation or default
 
@@ -372,7 +373,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             return labels
         return backend.asarray(labels, labels.dtype)
 
-    def predict_proba(self, X: Any) -> Array:
+    def predict_proba(self, X: Any) -> AnyArray:
         """Predict the probability of each class.
 
         Parameters
@@ -387,18 +388,18 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         """
         return self._probabilities(self._outputs(X))
 
-    def _probabilities(self, outputs: Array) -> Array:
+    def _probabilities(self, outputs: AnyArray) -> AnyArray:
         return probabilities(outputs, divided=self._divides())
 
     def _divides(self) -> bool:
         """Return whether the probabilities of several classes are the outputs divided by their sum."""
         return self._label_binarizer.y_type_ == "multiclass" and self.out_activation_ != "softmax"
 
-    def _slope_of_predictions(self, network: Network, inputs: Array) -> Array:
+    def _slope_of_predictions(self, network: Network, inputs: Array) -> AnyArray:
         slope = super()._slope_of_predictions(network, inputs)
         return divided_slope(slope, network.predict(inputs)) if self._divides() else slope
 
-    def predict_log_proba(self, X: Any) -> Array:
+    def predict_log_proba(self, X: Any) -> AnyArray:
         """Predict the logarithm of each probability, which is never −inf: for a small one, it is computed from z.
 
         Parameters

@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 
-from deltaprop.backends import Array
+from deltaprop.backends.array_types import AnyArray
 from deltaprop.epochs.task import RefusedError
 from deltaprop.errors import callers_level
 from deltaprop.estimators.classifier import MLPClassifier
@@ -23,7 +23,7 @@ from deltaprop.estimators.fit_data import NO_SCORE
 from deltaprop.estimators.inputs import Number, checked_inputs, on_host
 from deltaprop.estimators.multilayer_perceptron import checked_weights
 from deltaprop.estimators.regressor import MLPRegressor
-from deltaprop.estimators.together import Group, Table, can_be_together
+from deltaprop.estimators.together import EstimatorGroup, Table, can_be_together
 from deltaprop.network import Network
 from deltaprop.stack import NetworkStack
 from deltaprop.training.exclusive import training_of
@@ -45,7 +45,7 @@ class Ensemble(BaseEstimator):
     stack_: NetworkStack
     seeds_: list[int]
     _members: list[Any]
-    _group: Group
+    _group: EstimatorGroup
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Ensemble(BaseEstimator):
         members = [copy.copy(base) for _ in seeds]
         for member, seed in zip(members, seeds, strict=True):
             member.random_state = seed
-        group = Group(table, base)
+        group = EstimatorGroup(table, base)
         configuration = {name: value for name, value in group.configuration.items() if name != "backend"}
         stack = NetworkStack(
             self.n_estimators, group.widths, seeds=seeds, init="zeros", backend=group.backend, **configuration
@@ -130,7 +130,11 @@ class Ensemble(BaseEstimator):
 
     @staticmethod
     def _train_together(
-        group: Group, stack: NetworkStack, members: list[Any], samples: list[np.ndarray[Any, Any]], weights: Any
+        group: EstimatorGroup,
+        stack: NetworkStack,
+        members: list[Any],
+        samples: list[np.ndarray[Any, Any]],
+        weights: Any,
     ) -> list[Any] | None:
         """Train all members at once; return fitted estimators over `stack`, or None where the device refuses."""
         streams: dict[Any, Stream] = {}
@@ -166,7 +170,7 @@ class Ensemble(BaseEstimator):
 
     @staticmethod
     def _train_alone(
-        group: Group,
+        group: EstimatorGroup,
         stack: NetworkStack,
         members: list[Any],
         samples: list[np.ndarray[Any, Any]],
@@ -205,7 +209,7 @@ class Ensemble(BaseEstimator):
         check_is_fitted(self, "stack_")
         return list(self._members)
 
-    def _outputs(self, X: Any) -> Array:
+    def _outputs(self, X: Any) -> AnyArray:
         """Compute a^(L) of every member, (K, m, n_outputs), as an array of the same kind as X."""
         check_is_fitted(self, "stack_")
         checked = checked_inputs(self, X, dtype=self.stack_.dtype)
@@ -279,7 +283,7 @@ class EnsembleClassifier(ClassifierMixin, Ensemble):
 
     _kind = MLPClassifier
 
-    def predict_proba(self, X: Any) -> Array:
+    def predict_proba(self, X: Any) -> AnyArray:
         """Predict the probability of each class: the mean over members.
 
         Parameters

@@ -12,8 +12,9 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted
 
 from deltaprop.backends import Array, backend_of, get_backend
+from deltaprop.backends.array_types import AnyArray
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
-from deltaprop.estimators.hyperparameters import ACTIVATIONS, our_name
+from deltaprop.estimators.hyperparameters import ACTIVATION_NAMES, our_name
 from deltaprop.estimators.inputs import checked_inputs
 from deltaprop.inputs.arrays import HostData, stays_on_host, takes_much_memory
 from deltaprop.network import Network
@@ -32,8 +33,8 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     activation: Any
     backend: Any
     dtype: Any
-    coefs_: list[Array]
-    intercepts_: list[Array]
+    coefs_: list[AnyArray]
+    intercepts_: list[AnyArray]
     n_layers_: int
     n_outputs_: int
     out_activation_: str
@@ -66,8 +67,8 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         if len(names) != hidden_layers:
             raise ValueError(f"activation: expected one name, or {hidden_layers}, one a hidden layer, got {names}")
         for l, name in enumerate(names):
-            if name not in ACTIVATIONS:
-                raise ValueError(f"activation[{l}]: expected one of {sorted(ACTIVATIONS)}, got {name!r}")
+            if name not in ACTIVATION_NAMES:
+                raise ValueError(f"activation[{l}]: expected one of {sorted(ACTIVATION_NAMES)}, got {name!r}")
         return [our_name(name) for name in names]
 
     def _configuration(self, X: Any, kept: Any = None) -> dict[str, Any]:
@@ -114,7 +115,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             self.intercepts_ = [_read_only(network.backend.to_numpy(b)) for b in network.biases]
             on_device = False
         else:
-            self.coefs_ = [W.T for W in network.weights]
+            self.coefs_ = [W.swapaxes(0, 1) for W in network.weights]
             self.intercepts_ = list(network.biases)
         self._handed_out = (*self.coefs_, *self.intercepts_)
         self._fitted_configuration = {
@@ -157,17 +158,17 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         checked = checked_inputs(self, X, dtype=network.dtype)
         return network, self._on_backend(checked), checked
 
-    def _like(self, array: Array, X: Any) -> Array:
+    def _like(self, array: AnyArray, X: Any) -> AnyArray:
         """Return an array of the network's backend as an array of the same kind as `X`."""
         backend = self._network.backend
         return array if backend.on_host or backend.owns(X) else backend.to_numpy(array)
 
-    def _outputs(self, X: Any) -> Array:
+    def _outputs(self, X: Any) -> AnyArray:
         """Compute a^(L), (m, n_outputs), as an array of the same kind as `X`."""
         network, inputs, checked = self._inputs(X)
         return self._like(evaluation.predict(network, inputs), checked)
 
-    def transform(self, X: Any, layer: int = -1) -> Array:
+    def transform(self, X: Any, layer: int = -1) -> AnyArray:
         """Compute the activations of a hidden layer: the features that the network has learnt.
 
         Parameters
@@ -200,7 +201,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _n_features_out(self) -> int:
         return int(self.coefs_[-1].shape[0])
 
-    def input_gradient(self, X: Any) -> Array:
+    def input_gradient(self, X: Any) -> AnyArray:
         """Compute how the outputs change with the inputs, sample by sample: ∂h_k/∂x_i.
 
         The outputs are the predicted values of a regressor and the probabilities of a classifier; of two classes, the
@@ -228,7 +229,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         slope = self._slope_of_predictions(network, inputs.toarray() if hasattr(inputs, "toarray") else inputs)
         return self._like(slope[:, 0, :] if self.n_outputs_ == 1 else slope, checked)
 
-    def _slope_of_predictions(self, network: Network, inputs: Array) -> Array:
+    def _slope_of_predictions(self, network: Network, inputs: Array) -> AnyArray:
         """Compute how the predictions change with the inputs, (m, n_outputs, n_features)."""
         return network.jacobian(inputs)
 

@@ -17,7 +17,7 @@ from deltaprop.estimators.inputs import Number
 #: scikit-learn's names of activations, where they differ from ours.
 SCIKIT_LEARN_NAMES = {"logistic": "sigmoid"}
 #: What hidden layers may use, by either name.
-ACTIVATIONS = {"logistic", *HIDDEN_ACTIVATIONS}
+ACTIVATION_NAMES = {"logistic", *HIDDEN_ACTIVATIONS}
 
 
 def our_name(activation: str) -> str:
@@ -38,7 +38,7 @@ class Hyperparameters:
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions(ACTIVATIONS), list, tuple],
+        "activation": [StrOptions(ACTIVATION_NAMES), list, tuple],
         "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],

@@ -11,8 +11,8 @@ import numpy as np
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import Optimizer
-from deltaprop.epochs.member_trainer import StackTrainer
 from deltaprop.epochs.members import Member
+from deltaprop.epochs.stack_trainer import StackTrainer
 from deltaprop.estimators.drawing import Stream
 from deltaprop.estimators.hyperparameters import Hyperparameters
 from deltaprop.estimators.records import Records

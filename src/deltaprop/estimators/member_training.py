@@ -14,8 +14,8 @@ import numpy as np
 from deltaprop.backends import Array
 from deltaprop.backends.native.scipy_threads import numpy_on_one_thread
 from deltaprop.derivation.state import StackState
-from deltaprop.epochs.member_trainer import StackTrainer
 from deltaprop.epochs.members import finite_members
+from deltaprop.epochs.stack_trainer import StackTrainer
 from deltaprop.estimators.fit_data import has_weight, mean
 from deltaprop.estimators.member_fits import MemberFit, MemberRecords, Vector, of_each
 from deltaprop.estimators.member_scores import Score
@@ -212,6 +212,5 @@ def predict_members(stack: StackState, which: Vector, X: Array) -> Vector:
     if backend.on_host:
         # Threads of a BLAS spin after a product, and these products are small.
         with numpy_on_one_thread():
-            outputs: Vector = evaluation.predict(stack.over(flat), X)
-        return outputs
+            return backend.to_numpy(evaluation.predict(stack.over(flat), X))
     return np.stack([backend.to_numpy(evaluation.predict(stack.over(own), X)) for own in flat])

@@ -128,7 +128,7 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
                 "hidden_layer_sizes: expected the widths fitted before, with inputs and outputs "
                 f"{list(self._network.layer_sizes)}, got {widths}"
             )
-        return cast("Array", before)
+        return before
 
     def _training(self, X: Any, targets: Any, weights: Any, dropout: tuple[float, ...]) -> Training:
         """Make the data of a fit from checked samples."""

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from deltaprop.backends.array_types import Floats
 from deltaprop.derivation.backprop import Objective
 
 #: A number, or an array with an entry for each of several fits.
@@ -32,12 +33,10 @@ class MinibatchObjective(Objective):
         penalty = self.penalty(m_b) if m_b else 0.0
         return 1.0 / n, penalty, 0.5 * penalty * n
 
-    def weights(
-        self, sample_weight: np.ndarray[Any, Any], sizes: Sequence[int], sums: Sequence[float]
-    ) -> np.ndarray[Any, Any]:
+    def weights(self, sample_weight: Floats, sizes: Sequence[int], sums: Sequence[float]) -> Floats:
         """Scale the weights of each minibatch so that they sum to its number of samples."""
         factors = [n / m if m else 0.0 for n, m in zip(sizes, sums, strict=True)]
-        scaled: np.ndarray[Any, Any] = sample_weight * np.repeat(factors, sizes)
+        scaled: Floats = sample_weight * np.repeat(factors, sizes)
         return scaled.astype(sample_weight.dtype)
 
     @staticmethod

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.backends import Array
+from deltaprop.backends.array_types import AnyArray
 
 
-def probabilities(outputs: Array, *, divided: bool) -> Array:
+def probabilities(outputs: AnyArray, *, divided: bool) -> AnyArray:
     """Compute the probability of each class, (m, n_classes), from a^(L), (m, n_outputs)."""
     if outputs.shape[1] == 1:
         result = outputs.repeat(2, axis=1)
@@ -23,13 +23,13 @@ def probabilities(outputs: Array, *, divided: bool) -> Array:
     return outputs / outputs.sum(axis=1, keepdims=True) if divided else outputs
 
 
-def log_probabilities(p: Array) -> Array:
+def log_probabilities(p: AnyArray) -> AnyArray:
     """Compute the logarithm of each probability; −inf where it is 0."""
     with np.errstate(divide="ignore"):
         return _functions(p).log(p)
 
 
-def log_probabilities_from_z(p: Array, z: Array, *, softmax: bool, divided: bool) -> Array:
+def log_probabilities_from_z(p: AnyArray, z: AnyArray, *, softmax: bool, divided: bool) -> AnyArray:
     """Compute the same, from z^(L) where a probability is below 1/2: none is too small to have a logarithm."""
     xp = _functions(p)
     if softmax:
@@ -44,13 +44,13 @@ def log_probabilities_from_z(p: Array, z: Array, *, softmax: bool, divided: bool
     return xp.where(p < 0.5, from_z, log_probabilities(p))
 
 
-def divided_slope(slope: Array, outputs: Array) -> Array:
+def divided_slope(slope: AnyArray, outputs: AnyArray) -> AnyArray:
     """Compute ∂p_k/∂x = (∂h_k/∂x − p_k Σ_j ∂h_j/∂x)/Σh for p = h/Σh, (m, n_outputs, n_features), from ∂h/∂x."""
     total = outputs.sum(axis=1, keepdims=True)
     shares = outputs / total
     return (slope - shares[:, :, None] * slope.sum(axis=1, keepdims=True)) / total[:, :, None]
 
 
-def _functions(array: Array) -> Any:
+def _functions(array: AnyArray) -> Any:
     """Return the library whose functions take this kind of array: NumPy or CuPy."""
     return sys.modules[type(array).__module__.partition(".")[0]]

@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from deltaprop.backends import Array
+from deltaprop.backends.array_types import AnyArray
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.estimators.fit_data import HeldOut
 from deltaprop.estimators.inputs import checked_data, on_host
@@ -298,7 +299,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         predicted = self._targets_as_predicted(self._network.backend.to_numpy(prediction))
         return float(r2_score(held_out.y, predicted, sample_weight=held_out.sample_weight))
 
-    def predict(self, X: Any) -> Array:
+    def predict(self, X: Any) -> AnyArray:
         """Predict the value of each sample.
 
         Parameters

@@ -26,7 +26,7 @@ from deltaprop.estimators.fit_data import NO_SCORE, NOT_FINITE
 from deltaprop.estimators.inputs import on_host
 from deltaprop.estimators.member_fits import MemberFit, MemberRecords
 from deltaprop.estimators.member_training import predict_members
-from deltaprop.estimators.together import Group, Table, batches, can_be_together, group_key, with_parameters
+from deltaprop.estimators.together import EstimatorGroup, Table, batches, can_be_together, group_key, with_parameters
 from deltaprop.reports.progress import sweep_bar
 
 Split: TypeAlias = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
@@ -142,7 +142,7 @@ class Search:
     def _fit_group(self, jobs: list[Job], out: Entries, bar: Any) -> None:
         """Train and score candidates whose networks have the same widths."""
         try:
-            group = Group(self.table, jobs[0].estimator)
+            group = EstimatorGroup(self.table, jobs[0].estimator)
         except (ValueError, TypeError):
             self._fit_alone([job.alone() for job in jobs], out, bar)
             return
@@ -158,7 +158,7 @@ class Search:
             self.fits += len(part)
             bar.done(len(part), self._best(out))
 
-    def _at_once(self, group: Group, fits: int) -> int:
+    def _at_once(self, group: EstimatorGroup, fits: int) -> int:
         """Return how many fits one process trains together."""
         processes, limit = effective_n_jobs(self.sweep.n_jobs), self.sweep.memory_limit
         at_once = group.at_once(None if limit is None else limit // processes)
@@ -168,7 +168,7 @@ class Search:
             at_once = min(at_once, max(len(self.splits), -(-fits // 20)))
         return int(at_once)
 
-    def _fit_parts(self, group: Group, parts: Sequence[Sequence[Job]]) -> Iterable[Any]:
+    def _fit_parts(self, group: EstimatorGroup, parts: Sequence[Sequence[Job]]) -> Iterable[Any]:
         """Call `fit_part` for each part, in as many processes as `n_jobs` asks for."""
         if effective_n_jobs(self.sweep.n_jobs) == 1 or len(parts) == 1:
             return (fit_part(self, group, part) for part in parts)
@@ -176,7 +176,7 @@ class Search:
         done: Iterable[Any] = parallel(delayed(fit_part)(self, group, part) for part in parts)
         return done
 
-    def prepare(self, group: Group, jobs: Sequence[Job]) -> tuple[list[int], list[MemberFit], dict[int, str]]:
+    def prepare(self, group: EstimatorGroup, jobs: Sequence[Job]) -> tuple[list[int], list[MemberFit], dict[int, str]]:
         """Prepare the fits of some jobs.
 
         Returns
@@ -207,7 +207,7 @@ class Search:
         return places, fits, failures
 
     def score_members(
-        self, group: Group, jobs: Sequence[Job], stack: StackState, records: MemberRecords, side: int
+        self, group: EstimatorGroup, jobs: Sequence[Job], stack: StackState, records: MemberRecords, side: int
     ) -> list[Any]:
         """Score each member on the rows that it was trained on (`side` is TRAIN) or tested on (TEST)."""
         scores: list[Any] = [None] * len(jobs)
@@ -300,7 +300,9 @@ class Search:
             )
 
 
-def fit_part(search: Search, group: Group, jobs: Sequence[Job]) -> tuple[list[dict[str, Any]], int, int] | None:
+def fit_part(
+    search: Search, group: EstimatorGroup, jobs: Sequence[Job]
+) -> tuple[list[dict[str, Any]], int, int] | None:
     """Train and score some fits of a group; return None where the device cannot train them together.
 
     Returns

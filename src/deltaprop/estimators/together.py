@@ -140,7 +140,7 @@ def group_key(estimator: Any) -> Any:
     )
 
 
-class Group:
+class EstimatorGroup:
     """Estimators whose networks make a stack, on one table.
 
     Parameters

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from deltaprop.backends import Array
+from deltaprop.backends.array_types import AnyArray
 from deltaprop.backends.installed import import_installed
 from deltaprop.derivation.state import NetworkState
 
@@ -130,7 +131,7 @@ def _modules_by_name(torch: Any) -> dict[str, Any]:
     }
 
 
-def _host(tensor: Any) -> Array:
+def _host(tensor: AnyArray) -> AnyArray:
     return tensor.detach().cpu().numpy().copy()
 
 

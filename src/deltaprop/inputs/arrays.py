@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike
 
 from deltaprop.arguments import refuse_masked
 from deltaprop.backends import Array, Backend, backend_of, get_backend
+from deltaprop.backends.array_types import AnyArray
 from deltaprop.errors import BackendError, RowTypeError, RowValueError
 
 #: DLPack's numbers of device memory and of memory managed for both sides.
@@ -92,7 +93,7 @@ def as_inputs(
     backend: Backend,
     dtype: DTypeLike,
     rows: int | None = None,
-) -> Array:
+) -> AnyArray:
     """Convert `X` to a C-contiguous (m, columns) array of finite numbers.
 
     Parameters
@@ -136,7 +137,7 @@ def as_targets(
     rows_sum_to_one: bool,
     backend: Backend,
     dtype: DTypeLike,
-) -> Array:
+) -> AnyArray:
     """Convert `Y` to a C-contiguous (rows, columns) array of finite targets in range.
 
     If there are several outputs, a 1-D array of whole numbers, of any dtype, holds class labels 0 … columns − 1. If
@@ -178,7 +179,7 @@ def as_targets(
     return array
 
 
-def as_weights(weights: Any, name: str, *, rows: int, backend: Backend, dtype: DTypeLike) -> Array:
+def as_weights(weights: Any, name: str, *, rows: int, backend: Backend, dtype: DTypeLike) -> AnyArray:
     """Convert `weights` to a contiguous (rows,) array of finite numbers ≥ 0, not all 0; errors as `as_inputs`.
 
     It is possible to divide by them and by their sum, see `divisible`.
@@ -194,7 +195,7 @@ def as_weights(weights: Any, name: str, *, rows: int, backend: Backend, dtype: D
     return divisible(array, name, given, backend)
 
 
-def divisible(weights: Array, name: str, given: Array | None = None, backend: Backend | None = None) -> Array:
+def divisible(weights: AnyArray, name: str, given: AnyArray | None = None, backend: Backend | None = None) -> AnyArray:
     """Return `weights` with 0 in place of subnormal numbers, so that one can divide by their sum over any minibatch.
 
     `given` holds the weights before they were converted to their dtype. `backend` is theirs; by default, the registered
@@ -225,7 +226,7 @@ def divisible(weights: Array, name: str, given: Array | None = None, backend: Ba
     return weights * ~small if bool(small.any()) else weights
 
 
-def as_vector(v: Any, name: str, *, size: int, backend: Backend, dtype: DTypeLike) -> Array:
+def as_vector(v: Any, name: str, *, size: int, backend: Backend, dtype: DTypeLike) -> AnyArray:
     """Convert `v` to a contiguous (size,) array of finite numbers; errors as `as_inputs`."""
     array = as_numbers(v, name, backend)
     if array.shape != (size,):
@@ -233,12 +234,12 @@ def as_vector(v: Any, name: str, *, size: int, backend: Backend, dtype: DTypeLik
     return _as_finite(array, name, backend, dtype)
 
 
-def _check_rows(array: Array, name: str, rows: int, expected: str) -> None:
+def _check_rows(array: AnyArray, name: str, rows: int, expected: str) -> None:
     if array.shape[0] != rows:
         raise ValueError(f"{name}: expected shape {expected}, one row for each of X, got shape {array.shape}")
 
 
-def as_numbers(value: Any, name: str, backend: Backend) -> Array:
+def as_numbers(value: Any, name: str, backend: Backend) -> AnyArray:
     """Convert `value` to a numeric array, and keep its dtype.
 
     Raises
@@ -274,7 +275,7 @@ def as_numbers(value: Any, name: str, backend: Backend) -> Array:
     return value
 
 
-def _dtype(array: Array, backend: Backend) -> np.dtype[Any]:
+def _dtype(array: AnyArray, backend: Backend) -> np.dtype[Any]:
     """What the entries of an array are, which is NumPy's or of the backend."""
     dtype: np.dtype[Any] = array.dtype if isinstance(array, np.ndarray) else backend.dtype_of(array)
     return dtype
@@ -305,7 +306,7 @@ def is_on_cuda(value: Any) -> bool:
     return device is not None and int(device()[0]) in CUDA_DEVICE_TYPES
 
 
-def _from_objects(value: Array, name: str) -> Array:
+def _from_objects(value: AnyArray, name: str) -> AnyArray:
     """Convert an object array (such as a DataFrame of several dtypes) to float64; an error names the entry at fault."""
     try:
         return value.astype(np.float64)
@@ -325,7 +326,7 @@ def _from_objects(value: Array, name: str) -> Array:
         raise
 
 
-def _as_finite(array: Array, name: str, backend: Backend, dtype: DTypeLike) -> Array:
+def _as_finite(array: AnyArray, name: str, backend: Backend, dtype: DTypeLike) -> AnyArray:
     """Convert `array` to `backend` and `dtype`; refuse an empty one, and entries that are not finite there."""
     if array.shape[0] == 0:
         raise ValueError(f"{name}: expected at least one sample, got shape {array.shape}")
@@ -338,7 +339,7 @@ def _as_finite(array: Array, name: str, backend: Backend, dtype: DTypeLike) -> A
     return result
 
 
-def first_not_finite(array: Array, backend: Backend) -> tuple[int, ...] | None:
+def first_not_finite(array: AnyArray, backend: Backend) -> tuple[int, ...] | None:
     """Find the place of the first entry that is nan or infinite, a few rows at a time.
 
     Parameters
@@ -360,19 +361,19 @@ def first_not_finite(array: Array, backend: Backend) -> tuple[int, ...] | None:
     return None
 
 
-def _first(array: Array, bad: Array, name: str, expected: str, more: str = "") -> RowValueError:
+def _first(array: AnyArray, bad: AnyArray, name: str, expected: str, more: str = "") -> RowValueError:
     """Make the error that names the first entry marked in `bad`."""
     return _refused(array, _first_place(bad), name, expected, more)
 
 
-def _first_place(marked: Array) -> tuple[int, ...]:
+def _first_place(marked: AnyArray) -> tuple[int, ...]:
     """Find the indices of the first entry that is true."""
     flat = int((marked.reshape(-1) * 1).argmax())  # of whole numbers: not every library has it of truth values
     place = np.unravel_index(flat, marked.shape)
     return tuple(int(i) for i in place)
 
 
-def _refused(array: Array, place: tuple[int, ...], name: str, expected: str, more: str = "") -> RowValueError:
+def _refused(array: AnyArray, place: tuple[int, ...], name: str, expected: str, more: str = "") -> RowValueError:
     """Make the error that names the entry at `place` as what was got; `more` is added after it."""
     row, after = _place(place)
     return RowValueError(f"{expected}, got {float(array[place]):g} at {name}[", row, after + more)
@@ -384,7 +385,7 @@ def _place(index: tuple[Any, ...]) -> tuple[int, str]:
     return row, "".join(f", {i}" for i in rest) + "]"
 
 
-def _check_whole(labels: Array, name: str, shape: str, backend: Backend) -> None:
+def _check_whole(labels: AnyArray, name: str, shape: str, backend: Backend) -> None:
     """Refuse labels that are not whole numbers."""
     if _dtype(labels, backend).kind in "iub":
         return
@@ -395,7 +396,7 @@ def _check_whole(labels: Array, name: str, shape: str, backend: Backend) -> None
         raise _first(labels, broken, name, expected, f" of dtype {labels.dtype}")
 
 
-def _one_hot(labels: Array, name: str, columns: int, backend: Backend, dtype: DTypeLike) -> Array:
+def _one_hot(labels: AnyArray, name: str, columns: int, backend: Backend, dtype: DTypeLike) -> AnyArray:
     """Make rows in which row i has a 1 in column labels[i]."""
     if labels.shape[0] == 0:
         raise ValueError(f"{name}: expected at least one sample, got shape {labels.shape}")

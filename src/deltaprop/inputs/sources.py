@@ -23,7 +23,7 @@ Pair = tuple[Any, Any]
 CHUNK_BYTES = 64 * 2**20
 
 
-class Chunk(NamedTuple):
+class ReadChunk(NamedTuple):
     """Some samples of a source.
 
     Parameters
@@ -117,12 +117,12 @@ class Rows(Source):
         place[order] = np.arange(len(order))
         return self.X[which[order]][place], self.Y[which[order]][place]
 
-    def chunks(self, rows: int, order: np.ndarray[Any, Any] | None) -> Iterator[Chunk]:
+    def chunks(self, rows: int, order: np.ndarray[Any, Any] | None) -> Iterator[ReadChunk]:
         """Yield all samples, this many rows at a time, in `order` or as they lie."""
         samples = self.shape[0]
         for start in range(0, samples, rows):
             which = slice(start, min(start + rows, samples)) if order is None else order[start : start + rows]
-            yield Chunk(*self.rows(which), partial(_row, start, order))
+            yield ReadChunk(*self.rows(which), partial(_row, start, order))
 
     def describe(self) -> str:
         """Say their shapes and dtypes."""
@@ -199,7 +199,7 @@ class Parts(Source):
         self.sizes, self.shape = sizes, (sum(sizes), columns)
 
 
-def windows(source: Parts, rows: int, rng: np.random.Generator | None) -> Iterator[Chunk]:
+def windows(source: Parts, rows: int, rng: np.random.Generator | None) -> Iterator[ReadChunk]:
     """Yield all samples in windows of this many rows (the last may have fewer), each permuted by `rng`, if given.
 
     With `rng`, parts that can be read by number come in a random order.
@@ -233,7 +233,7 @@ def _cut(held: list[Piece], rows: int) -> list[Piece]:
     return taken
 
 
-def _window(source: Parts, taken: list[Piece], rng: np.random.Generator | None) -> Chunk:
+def _window(source: Parts, taken: list[Piece], rng: np.random.Generator | None) -> ReadChunk:
     """Join some pieces to one permuted chunk; the pieces are released."""
     pairs = [(piece.X, piece.Y) for piece in taken]
     ends = np.cumsum([len(piece.X) for piece in taken])
@@ -249,4 +249,4 @@ def _window(source: Parts, taken: list[Piece], rng: np.random.Generator | None) 
         number, first = parts[which]
         return first + row - (int(ends[which - 1]) if which else 0), f" of {source.name(number)}"
 
-    return Chunk(X, Y, place) if order is None else Chunk(X[order], Y[order], place)
+    return ReadChunk(X, Y, place) if order is None else ReadChunk(X[order], Y[order], place)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from deltaprop.backends import Array, get_backend
+from deltaprop.backends.array_types import AnyArray
 from deltaprop.derivation.backprop import Objective, Workspace, add_cost, forward, total_weight
 from deltaprop.derivation.derivatives import CostDerivatives
 from deltaprop.derivation.parameters import Parameters
@@ -164,7 +164,7 @@ def check_gradient(
     chosen = np.arange(len(theta))
     if len(theta) > entries:
         chosen = np.sort(np.random.default_rng(0).choice(len(theta), entries, replace=False))
-    largest = float(np.abs(analytic.flat).max())
+    largest = float(np.abs(analytic.backend.to_numpy(analytic.flat)).max())
     for i in map(int, chosen):
         here = float(theta[i])
         for h in STEPS:
@@ -216,7 +216,7 @@ def _compare_layers(
             )
 
 
-def _norms(analytic: np.ndarray[Any, Any], numeric: np.ndarray[Any, Any]) -> tuple[float, float]:
+def _norms(analytic: AnyArray, numeric: AnyArray) -> tuple[float, float]:
     """Compute ‖a − n‖ and ‖a + n‖ over the entries that were compared."""
     compared = np.isfinite(numeric)
     a, n = analytic[compared], numeric[compared]

@@ -10,6 +10,7 @@ import numpy as np
 
 from deltaprop.arguments import refuse_masked
 from deltaprop.backends import Array, Backend, backend_of, get_backend
+from deltaprop.backends.array_types import AnyArray
 from deltaprop.derivation.losses import describe
 from deltaprop.derivation.state import NetworkState
 from deltaprop.errors import rows_counted_from
@@ -65,11 +66,11 @@ class DataDoor:
         m = X.shape[0]
         return (slice(start, min(start + at_once, m)) for start in range(0, m, at_once))
 
-    def rows(self, value: Any, name: str, rows: int, columns: int) -> Array:
+    def rows(self, value: Any, name: str, rows: int, columns: int) -> AnyArray:
         """Convert `value` to an array with one row a sample."""
         return as_inputs(value, name, columns=columns, rows=rows, backend=self.backend, dtype=self.dtype)
 
-    def weights(self, sample_weight: Any, inputs: Any) -> Array | None:
+    def weights(self, sample_weight: Any, inputs: AnyArray) -> AnyArray | None:
         """Convert sample weights, if there are any, to an array of the network."""
         if sample_weight is None:
             return None
@@ -108,7 +109,7 @@ class DataDoor:
                 self._targets(Y[rows], Y_name, rows.stop - rows.start, self.backend)
         return inputs, HostData(Y, outputs, lambda part: self._targets(part, Y_name, len(part), self.backend))
 
-    def _targets(self, Y: Any, name: str, rows: int, backend: Backend) -> Array:
+    def _targets(self, Y: Any, name: str, rows: int, backend: Backend) -> AnyArray:
         """Convert targets to an array of `backend`."""
         loss = describe(self.loss)
         return as_targets(

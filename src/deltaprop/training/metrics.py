@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from deltaprop.backends import Array
+from deltaprop.backends.array_types import AnyArray
 
-Metric: TypeAlias = Callable[[Array, Array], float]
+Metric: TypeAlias = Callable[[AnyArray, AnyArray], float]
 
 
-def accuracy(prediction: Array, Y: Array) -> float:
+def accuracy(prediction: AnyArray, Y: AnyArray) -> float:
     """Share of samples whose largest output is the class's, or, with one output, is on the target's side of ½."""
     if Y.shape[1] == 1:
         right = (prediction[:, 0] > 0.5) == (Y[:, 0] > 0.5)
@@ -20,17 +20,17 @@ def accuracy(prediction: Array, Y: Array) -> float:
     return count / int(Y.shape[0])
 
 
-def mean_squared_error(prediction: Array, Y: Array) -> float:
+def mean_squared_error(prediction: AnyArray, Y: AnyArray) -> float:
     """Mean of (h − y)² over samples and outputs."""
     return float(((prediction - Y) ** 2).mean())
 
 
-def mean_absolute_error(prediction: Array, Y: Array) -> float:
+def mean_absolute_error(prediction: AnyArray, Y: AnyArray) -> float:
     """Mean of |h − y| over samples and outputs."""
     return float(abs(prediction - Y).mean())
 
 
-def r2(prediction: Array, Y: Array) -> float:
+def r2(prediction: AnyArray, Y: AnyArray) -> float:
     """1 − Σ(h − y)²/Σ(y − ȳ)² over all outputs, the coefficient of determination; nan where the targets do not vary."""
     spread = float(((Y - Y.mean(axis=0)) ** 2).sum())
     return 1.0 - float(((prediction - Y) ** 2).sum()) / spread if spread else float("nan")
@@ -47,7 +47,7 @@ class MeanOfParts:
     def __init__(self, metric: Metric) -> None:
         self.metric, self.total, self.rows = metric, 0.0, 0
 
-    def add(self, prediction: Array, Y: Array) -> None:
+    def add(self, prediction: AnyArray, Y: AnyArray) -> None:
         """Add some samples."""
         self.total += Y.shape[0] * self.metric(prediction, Y)
         self.rows += Y.shape[0]
@@ -64,7 +64,7 @@ class R2OfParts:
         self.residue, self.spread, self.rows = 0.0, 0.0, 0
         self.mean: Any = 0.0
 
-    def add(self, prediction: Array, Y: Array) -> None:
+    def add(self, prediction: AnyArray, Y: AnyArray) -> None:
         """Add some samples."""
         rows, mean = Y.shape[0], Y.mean(axis=0, dtype="float64")
         apart, total = mean - self.mean, self.rows + rows

@@ -91,7 +91,7 @@ class FullBatch:
         return self._on_host(self.derivatives.hessian_product(self.direction))
 
 
-class Run:
+class SolverRun:
     """It records every iteration, tells the callbacks, and decides whether to go on."""
 
     def __init__(
@@ -158,7 +158,7 @@ def train_full_batch(
     history = History(converged=False)
     history.metrics = {name: [] for name in plan.metrics}
     batch = FullBatch(CostDerivatives(network, X, Y, plan.objective, sample_weight))
-    run = Run(batch, validation, plan, history)
+    run = SolverRun(batch, validation, plan, history)
     # Trial steps may overflow; solvers shorten them, and what is accepted is checked.
     quiet = np.errstate(over="ignore", invalid="ignore", under="ignore")
     with quiet, progress_bar(plan.progress, plan.max_iter, X.shape[0], unit="iteration") as run.progress:
@@ -197,8 +197,8 @@ def _divergence(what: str, iteration: int, history: History) -> DivergenceError:
     )
 
 
-def _scipy_solver(run: Run, plan: FullBatchPlan) -> str:
-    """Run one of scipy's solvers; return its own message, if it was not stopped by `run`."""
+def _scipy_solver(run: SolverRun, plan: FullBatchPlan) -> str:
+    """SolverRun one of scipy's solvers; return its own message, if it was not stopped by `run`."""
     from scipy.optimize import OptimizeResult, minimize
 
     batch = run.batch
@@ -223,7 +223,7 @@ def _scipy_solver(run: Run, plan: FullBatchPlan) -> str:
     return f"stopped after {run.history.epochs} iterations, as no lower cost could be found ({result.message})"
 
 
-def _steepest_descent(run: Run, plan: FullBatchPlan) -> str:
+def _steepest_descent(run: SolverRun, plan: FullBatchPlan) -> str:
     """θ := θ − η ∂J/∂θ, with the η of Armijo's rule: halved until J falls by η‖∂J/∂θ‖²/2, doubled when it did at once.
 
     Where J is quadratic along the gradient, that holds up to the η at which it is least (Armijo, 1966).

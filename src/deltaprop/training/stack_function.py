@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.backends import Array
+from deltaprop.backends.array_types import AnyArray
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation.backprop import L2Scaling, Reduction
 from deltaprop.derivation.derivatives import Mode
@@ -16,7 +16,7 @@ from deltaprop.derivation.state import StackState
 from deltaprop.training import evaluation
 from deltaprop.training.data_door import DataDoor
 from deltaprop.training.evaluation import ForwardPass
-from deltaprop.training.member_arguments import each_array, each_targets, one_each, stacked
+from deltaprop.training.stack_arguments import each_array, each_targets, one_each, stacked
 
 
 @methods_on_its_device
@@ -49,7 +49,7 @@ class StackFunction(StackState):
             a=[stacked([each.a[l] for each in passes]) for l in range(len(self.layer_sizes))],
         )
 
-    def predict(self, X: Any) -> Array:
+    def predict(self, X: Any) -> AnyArray:
         """Compute h = a^(L) of every member.
 
         Parameters
@@ -166,7 +166,7 @@ class StackFunction(StackState):
         gradient = Parameters(pairs[0][1].backend, self.layer_sizes, self.dtype, flat=flat)
         return np.array([cost for cost, _ in pairs]), gradient
 
-    def deltas(self, X: Any, Y: Any) -> list[Array]:
+    def deltas(self, X: Any, Y: Any) -> list[AnyArray]:
         """Compute δ^(2) … δ^(L) of every member, without 1/m.
 
         Parameters
@@ -189,7 +189,7 @@ class StackFunction(StackState):
         each = [net.deltas(x, y) for net, (x, y, _), _ in self._samples_of(X, Y, 0.0, None)]
         return [stacked([deltas[l] for deltas in each]) for l in range(len(self.weights))]
 
-    def jvp(self, X: Any, dX: Any) -> Array:
+    def jvp(self, X: Any, dX: Any) -> AnyArray:
         """Compute J u of every member, J = ∂h/∂x; see `Network.jvp`.
 
         Parameters
@@ -209,7 +209,7 @@ class StackFunction(StackState):
         """
         return self._of_each("jvp", X, dX)
 
-    def vjp(self, X: Any, dY: Any) -> Array:
+    def vjp(self, X: Any, dY: Any) -> AnyArray:
         """Compute Jᵀ v of every member, J = ∂h/∂x; see `Network.vjp`.
 
         Parameters
@@ -231,7 +231,7 @@ class StackFunction(StackState):
         """
         return self._of_each("vjp", X, dY)
 
-    def jacobian(self, X: Any, mode: Mode = "auto") -> Array:
+    def jacobian(self, X: Any, mode: Mode = "auto") -> AnyArray:
         """Compute ∂h_k/∂x_i of every member; see `Network.jacobian`.
 
         Parameters
@@ -263,7 +263,7 @@ class StackFunction(StackState):
         reduction: Reduction = "mean",
         *,
         sample_weight: Any = None,
-    ) -> Array:
+    ) -> AnyArray:
         """Compute H v of every member, H = ∂²J/∂θ²; see `Network.hvp`.
 
         Parameters
@@ -303,7 +303,7 @@ class StackFunction(StackState):
             ]
         )
 
-    def _of_each(self, method: str, *arrays: Any) -> Array:
+    def _of_each(self, method: str, *arrays: Any) -> AnyArray:
         """Call a method of `Network` for each member, with arrays that are shared or are each one's own."""
         each = [self._each(name, array) for name, array in zip(("X", "direction"), arrays, strict=False)]
         return stacked([getattr(net, method)(*own) for net, *own in zip(self._networks, *each, strict=True)])

@@ -11,7 +11,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike
 
-from deltaprop.backends.base import Array, Precision
+from deltaprop.backends.array_types import AnyArray as Array
+from deltaprop.backends.base import Precision
 from deltaprop.backends.cuda.installation import import_cupy
 from deltaprop.backends.cuda.thread_state import Found, Here
 from deltaprop.backends.device import DeviceBackend

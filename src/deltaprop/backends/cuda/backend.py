@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.backends.base import Array, Precision, Scalar
+from deltaprop.backends.array_types import AnyArray as Array
+from deltaprop.backends.base import Precision, Scalar
 from deltaprop.backends.cuda.launching import NULL, SUMMING_BLOCKS_A_MULTIPROCESSOR, number
 from deltaprop.backends.cuda.learning import Learning
 from deltaprop.backends.cuda.member_axis import member_by_member

@@ -25,7 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.backends.base import Array, Scalar
+from deltaprop.backends.array_types import AnyArray as Array
+from deltaprop.backends.base import Scalar
 from deltaprop.backends.cuda.tuning import DeviceWatch, fastest, tunes
 from deltaprop.backends.installed import is_installed
 from deltaprop.errors import BackendError, callers_level
@@ -118,7 +119,7 @@ class NoAlgorithmError(RuntimeError):
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class ProductPlan:
     """The descriptors of a product and of A, B and out, and the algorithm."""
 
     description: int
@@ -162,7 +163,7 @@ class LtProducts(Products):
         self.guesses = guesses
         self.errors = (cublasLt.cuBLASLtError, NoAlgorithmError)
         self.handles: dict[int, int] = {}
-        self.plans: dict[Any, Plan] = {}
+        self.plans: dict[Any, ProductPlan] = {}
         self._planning = threading.Lock()
         #: The factors of products and of what was there, by value and dtype; the former on each device too.
         self.numbers: dict[tuple[float, str], np.ndarray[Any, Any]] = {}
@@ -179,7 +180,7 @@ class LtProducts(Products):
         factor: float,
         transpose_A: bool,
         transpose_B: bool,
-        keep: Scalar | None,
+        keep: float | Array | None,
     ) -> None:
         """Call cublasLtMatmul once."""
         device, stream = self.cp.cuda.Device().id, self.cp.cuda.get_current_stream()
@@ -203,7 +204,7 @@ class LtProducts(Products):
         multiply(c, plan)
 
     def _multiply(
-        self, handle: int, stream: int, workspace: int, alpha: int, beta: int, b: int, a: int, c: int, plan: Plan
+        self, handle: int, stream: int, workspace: int, alpha: int, beta: int, b: int, a: int, c: int, plan: ProductPlan
     ) -> None:
         of_A, of_B, of_out = plan.layouts
         operands, result = (alpha, b, of_B, a, of_A), (beta, c, of_out, c, of_out)
@@ -211,8 +212,15 @@ class LtProducts(Products):
         self.lt.matmul(handle, plan.description, *operands, *result, *how)
 
     def _planned(
-        self, key: Any, out: Array, multiply: Callable[[int, Plan], None], stream: Any, workspace: int, *, kept: bool
-    ) -> Plan:
+        self,
+        key: Any,
+        out: Array,
+        multiply: Callable[[int, ProductPlan], None],
+        stream: Any,
+        workspace: int,
+        *,
+        kept: bool,
+    ) -> ProductPlan:
         """Find the plan of a new shape, for this and all later products of it."""
         with self._planning:  # another thread may just have made it
             if key not in self.plans:
@@ -223,14 +231,14 @@ class LtProducts(Products):
 
     def _fastest(
         self,
-        plans: list[Plan],
+        plans: list[ProductPlan],
         out: Array,
-        multiply: Callable[[int, Plan], None],
+        multiply: Callable[[int, ProductPlan], None],
         stream: Any,
         workspace: int,
         *,
         kept: bool,
-    ) -> Plan:
+    ) -> ProductPlan:
         """Return the plan that takes the shortest time."""
         if len(plans) == 1:
             return plans[0]
@@ -248,7 +256,7 @@ class LtProducts(Products):
         ways = [partial(multiply, self.address(target), plan) for plan in able]
         return able[fastest(ways, DeviceWatch(self.cp, stream, delay))] if able else plans[0]
 
-    def _works(self, multiply: Callable[[int, Plan], None], target: int, plan: Plan) -> bool:
+    def _works(self, multiply: Callable[[int, ProductPlan], None], target: int, plan: ProductPlan) -> bool:
         """Whether cublasLt can run this plan, which it guessed; the call also loads the plan's code."""
         try:
             multiply(target, plan)
@@ -272,7 +280,7 @@ class LtProducts(Products):
             self.on_device[device, value, dtype] = self.cp.full((), value, dtype)
         return self.address(self.on_device[device, value, dtype])
 
-    def _plans(self, key: Any, guesses: int) -> list[Plan]:
+    def _plans(self, key: Any, guesses: int) -> list[ProductPlan]:
         """Return plans of one product, each with another algorithm that cublasLt guesses is good."""
         device, kind, of_result, A, B, out, transpose_A, transpose_B, on_device, *alignments = key
         lt = self.lt
@@ -315,7 +323,7 @@ class LtProducts(Products):
         able = [i for i in range(count[0]) if found["state"][i] == 0]
         if not able:
             raise NoAlgorithmError(f"cublasLt knows no way to multiply {A} by {B} in {kind}")
-        return [Plan(description, layouts, np.ascontiguousarray(found["algo"][i])) for i in able]
+        return [ProductPlan(description, layouts, np.ascontiguousarray(found["algo"][i])) for i in able]
 
     def _layout(self, shape: tuple[int, ...], used: tuple[int, int], data_type: int) -> int:
         """Of the transpose of the `used` rows and columns of row-major (…, rows, columns): columns first."""

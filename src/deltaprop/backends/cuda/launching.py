@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.backends.base import Array, Scalar
+from deltaprop.backends.array_types import AnyArray as Array
+from deltaprop.backends.base import Scalar
 from deltaprop.backends.cuda.arrays import CupyArrays
 from deltaprop.backends.cuda.compiler import cached_cubin, compile_files, waiting_for_compiler
 from deltaprop.backends.cuda.tiling import THREADS, over_columns

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.backends.base import Array, Scalar, philox_key
+from deltaprop.backends.array_types import AnyArray as Array
+from deltaprop.backends.base import Scalar, philox_key
 from deltaprop.backends.cuda.launching import NULL, Launching, number
 from deltaprop.backends.cuda.member_axis import member_by_member
 from deltaprop.backends.cuda.tiling import THREADS, power_of_two

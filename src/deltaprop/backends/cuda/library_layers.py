@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from deltaprop.backends.base import Array, Scalar
+from deltaprop.backends.array_types import AnyArray as Array
+from deltaprop.backends.base import Scalar
 from deltaprop.backends.cuda.launching import NULL, SUMMING_BLOCKS_A_MULTIPROCESSOR, number
 from deltaprop.backends.cuda.matrix_products import MatrixProducts
 from deltaprop.backends.cuda.member_axis import member_by_member

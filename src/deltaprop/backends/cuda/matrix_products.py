@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from deltaprop.backends.base import Array, Scalar
+from deltaprop.backends.array_types import AnyArray as Array
+from deltaprop.backends.base import Scalar
 from deltaprop.backends.cuda.cublas import CupyProducts, Products, find_products
 from deltaprop.backends.cuda.launching import BFLOAT16
 from deltaprop.backends.cuda.padding import ENTRIES, padded_shape

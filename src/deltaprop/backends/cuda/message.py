@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from deltaprop.backends.array_types import AnyArray
 from deltaprop.backends.device import DeviceBackend
 
 #: The shape and the dtype of an array.
@@ -46,9 +47,10 @@ class Message:
             end += -(-size // ALIGNMENT) * ALIGNMENT
         self._on_device = backend.empty((end,), np.uint8)
         self._on_host = backend.page_locked((end,), np.uint8)
+        both: list[AnyArray] = [self._on_device, self._on_host]
         self.device, self._host = (
             {name: memory[places[name]].view(dtype).reshape(shape) for name, (shape, dtype) in kinds.items()}
-            for memory in (self._on_device, self._on_host)
+            for memory in both
         )
 
     def send(self, **values: ArrayLike | None) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from deltaprop.backends.base import Array
+from deltaprop.backends.array_types import AnyArray as Array
 from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.backends.cuda.message import Message
 from deltaprop.backends.cuda.shared_memory_plan import MOST_LAYERS, Layer, Plan, Shape
@@ -254,7 +254,7 @@ def find_residence(
 
 
 @dataclass
-class Run:
+class ResidentRun:
     """Whole epochs of one network, or of several of the same widths, side by side, in one launch.
 
     Attributes

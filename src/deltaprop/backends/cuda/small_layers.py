@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deltaprop.backends.base import Array, Scalar
+from deltaprop.backends.array_types import AnyArray as Array
+from deltaprop.backends.base import Scalar
 from deltaprop.backends.cuda.launching import NULL, number
 from deltaprop.backends.cuda.library_layers import LibraryLayers
 from deltaprop.backends.kernel_names import activation_number, loss_number

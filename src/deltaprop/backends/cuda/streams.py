@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.backends.base import Array
+from deltaprop.backends.array_types import AnyArray as Array
 from deltaprop.backends.cuda.launching import Launching
 from deltaprop.backends.cuda.thread_state import Aside
 

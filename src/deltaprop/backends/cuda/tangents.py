@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from deltaprop.backends.base import Array
+from deltaprop.backends.array_types import AnyArray as Array
 from deltaprop.backends.cuda.launching import NULL
 from deltaprop.backends.cuda.library_layers import LibraryLayers
 

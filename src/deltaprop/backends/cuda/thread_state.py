@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from deltaprop.backends.base import Array
+from deltaprop.backends.array_types import AnyArray as Array
 from deltaprop.backends.cuda.cublas import Products
 
 

@@ -235,7 +235,7 @@ class Activation(NamedTuple):
 
 
 #: All activations that act on one element at a time. ``kernels/shared/activation.cuh`` has the same names.
-ACTIVATIONS = {
+ACTIVATION_FORMULAS = {
     "sigmoid": Activation(sigmoid, sigmoid_gradient, sigmoid_curvature),
     "tanh": Activation(tanh, tanh_gradient, tanh_curvature),
     "relu": Activation(relu, relu_gradient, no_curvature),

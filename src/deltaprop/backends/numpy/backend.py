@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from deltaprop.backends.base import Array, Scalar
+from deltaprop.backends.array_types import AnyArray as Array
+from deltaprop.backends.base import Scalar
 from deltaprop.backends.composed import ALL, ComposedBackend, Formula
 from deltaprop.backends.numpy import dropout
 from deltaprop.backends.scratch import LEAST as BLOCK
@@ -41,7 +42,7 @@ def _multiply(A: Array, B: Array, out: Array) -> None:
         np.matmul(A, B, out=out)
 
 
-class NumpyScratch(Scratch):
+class NumpyScratch(Scratch[Array]):
     """Scratch with vectors of ones; a product with ones adds up rows."""
 
     def __init__(self) -> None:
@@ -176,7 +177,7 @@ class NumpyBackend(ComposedBackend):
     def add_cost(
         self, loss: str, activation: str, Z: Array, A: Array, Y: Array, cost: Array, sample_weight: Array | None = None
     ) -> None:
-        costs = self._costs(loss, Z, A, Y)
+        costs: Array = self._costs(loss, Z, A, Y)
         if sample_weight is None:
             cost += costs.sum() if cost.ndim == 0 else costs.reshape(cost.size, -1).sum(axis=1)
         else:

@@ -168,7 +168,7 @@ class Loss(NamedTuple):
 
 
 #: All losses. ``kernels/shared/loss.cuh`` has the same names and output activations.
-LOSSES = {
+LOSS_FORMULAS = {
     "squared_error": Loss(squared_error, difference, same, True, "any", ANY_NUMBER),
     "binary_cross_entropy": Loss(binary_cross_entropy, difference, same, False, "sigmoid", PROBABILITIES),
     "categorical_cross_entropy": Loss(categorical_cross_entropy, difference, same, False, "softmax", DISTRIBUTION),

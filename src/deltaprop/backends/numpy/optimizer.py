@@ -8,23 +8,24 @@ arrays of one number a member. Scratch is of the shape of the parameters.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from deltaprop.backends.base import Scalar
+from deltaprop.backends.array_types import Floats as Vector
 
-Vector: TypeAlias = np.ndarray[Any, Any]
+#: One number, or one a member, (…, 1).
+Number: TypeAlias = float | Vector
 
 
-def sgd(theta: Vector, gradient: Vector, rate: Scalar, step: Vector) -> None:
+def sgd(theta: Vector, gradient: Vector, rate: Number, step: Vector) -> None:
     """θ := θ − η g."""
     np.multiply(gradient, rate, out=step)
     theta -= step
 
 
 def momentum_sgd(
-    theta: Vector, gradient: Vector, velocity: Vector, rate: Scalar, step: Vector, *, momentum: Scalar
+    theta: Vector, gradient: Vector, velocity: Vector, rate: Number, step: Vector, *, momentum: Number
 ) -> None:
     """v := μ v − η g, θ := θ + v."""
     np.multiply(gradient, rate, out=step)
@@ -37,11 +38,11 @@ def nesterov_sgd(
     theta: Vector,
     gradient: Vector,
     velocity: Vector,
-    rate: Scalar,
+    rate: Number,
     step: Vector,
     look_ahead: Vector,
     *,
-    momentum: Scalar,
+    momentum: Number,
 ) -> None:
     """v := μ v − η g, θ := θ + μ v − η g."""
     np.multiply(gradient, rate, out=step)
@@ -57,12 +58,12 @@ def adam(
     gradient: Vector,
     first_moment: Vector,
     second_moment: Vector,
-    rate: Scalar,
+    rate: Number,
     spare: Vector,
     *,
-    beta_1: Scalar,
-    beta_2: Scalar,
-    epsilon: Scalar,
+    beta_1: Number,
+    beta_2: Number,
+    epsilon: Number,
 ) -> None:
     """m := β₁ m + (1 − β₁) g, v := β₂ v + (1 − β₂) g², θ := θ − η m/(√v + ε); η has the bias corrections."""
     np.multiply(gradient, 1.0 - beta_1, out=spare)

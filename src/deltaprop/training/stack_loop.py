@@ -12,9 +12,9 @@ import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.derivation.state import NetworkState
-from deltaprop.epochs.member_trainer import StackTrainer
 from deltaprop.epochs.members import Member, finite_members, squared_norms
 from deltaprop.epochs.random_numbers import draw_order
+from deltaprop.epochs.stack_trainer import StackTrainer
 from deltaprop.errors import callers_level
 from deltaprop.reports.history import History
 from deltaprop.reports.progress import Progress, progress_bar

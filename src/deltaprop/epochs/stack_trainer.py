@@ -174,6 +174,7 @@ class StackTrainer:
     def weights(self, k: int, order: np.ndarray[Any, Any] | None) -> tuple[np.ndarray[Any, Any], Sequence[float]]:
         """How much each sample of member k counts, in the order of the epoch; what each minibatch's weights sum to."""
         member = self.members[k]
+        assert member.sample_weight is not None
         self.last_weights[k], sums = weigh_samples(member.objective, member.sample_weight, order, member.sizes)
         return self.last_weights[k], sums
 

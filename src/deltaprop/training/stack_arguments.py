@@ -11,6 +11,7 @@ import numpy as np
 
 from deltaprop.arguments import check_whole_number, refuse_masked
 from deltaprop.backends import Array, Backend, backend_of, get_backend
+from deltaprop.backends.array_types import AnyArray
 from deltaprop.derivation.backprop import L2Scaling, Objective, Reduction
 from deltaprop.derivation.optimizers import SGD
 from deltaprop.derivation.state import NetworkState
@@ -24,7 +25,7 @@ from deltaprop.training.fit_arguments import check_pair, resolve_validation
 from deltaprop.training.metrics import Metric
 
 
-def stacked(arrays: list[Array]) -> Array:
+def stacked(arrays: Sequence[AnyArray]) -> AnyArray:
     """Stack arrays of one kind along a new first axis."""
     if isinstance(arrays[0], np.ndarray):
         return np.stack(arrays)
