@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from deltaprop.backends.array_types import Floats, HostArray
+from deltaprop.backends.array_types import Floats, HostArray, Indices
 from deltaprop.backends.native.arrays import address
 from deltaprop.backends.native.library import pointer
 from deltaprop.backends.native.scipy_threads import own_threads, scipy_on_one_thread
