@@ -20,7 +20,7 @@ LEAST_NORMAL, STEP = 2.0**-126, 2.0**-149
 EXPONENT, MAGNITUDE = np.uint32(0x7F800000), np.uint32(0x7FFFFFFF)
 #: The number of patterns, and of patterns in a turn.
 PATTERNS, BLOCK = 2**32, 2**25
-#: The CPU takes every so manyth pattern.
+#: On the CPU, only one pattern in so many is taken.
 COMB = 8191
 
 

@@ -15,6 +15,7 @@ import prepared_fits
 import pytest
 from conftest import missing
 from prepared_fits import AS_NUMPY, TESTS, another_compiler, cached, compilations, end, fit, start
+from processes import python
 
 from deltaprop.backends.native import compiler as native_compiler
 
@@ -299,8 +300,7 @@ def test_damaged_cuda_kernels_are_compiled_again(setting):
         nvrtc.getVersion()
     except (ImportError, RuntimeError) as error:
         missing("nvrtc", str(error))
-    run = subprocess.run([sys.executable, "-c", CUBIN], env=setting, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
+    python("-c", CUBIN, env=setting)
 
 
 def test_the_cache_is_found_without_the_library_that_locks_it(setting, clean):

@@ -1,13 +1,11 @@
 """Threads, and processes forked after the import, compute what each would compute alone."""
 
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from processes import run
+from processes import python, run
 from sklearn.exceptions import ConvergenceWarning
 
 import deltaprop as dp
@@ -105,8 +103,7 @@ print("equal")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_forks_after_the_import_and_after_use(backend, used_before):
     program = FORK.replace("BACKEND", repr(backend)).replace("USED_BEFORE", str(used_before))
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
-    assert run.stdout == "equal\n", run.stderr
+    assert python("-c", program, timeout=120) == "equal\n"
 
 
 BUSY = """

@@ -1,8 +1,6 @@
 """Compiled epochs equal NumPy's steps, up to rounding, for every network and every option."""
 
 import os
-import subprocess
-import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +12,7 @@ from cases import HIDDEN, OPTIMIZERS, PAIRS, assert_same_training, relative, tar
 from conftest import missing
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import python
 from scipy import sparse
 
 import deltaprop as dp
@@ -209,8 +208,7 @@ print("equal")
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the address space is read from /proc")
 def test_where_threads_cannot_be_had_one_does_their_parts():
-    run = subprocess.run([sys.executable, "-c", NO_THREADS], capture_output=True, text=True, check=False, timeout=120)
-    assert run.stdout == "equal\n", run.stderr
+    assert python("-c", NO_THREADS, timeout=120) == "equal\n"
 
 
 def train(seed):
@@ -259,8 +257,7 @@ print("equal")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_the_child_of_a_fork_has_threads_of_its_own():
     """In a process of its own, as other libraries loaded here forbid forks."""
-    run = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, check=False, timeout=120)
-    assert run.stdout == "equal\n", run.stderr
+    assert python("-c", FORK, timeout=120) == "equal\n"
 
 
 def test_estimators_on_it(rng):

@@ -2,17 +2,15 @@
 
 import gzip
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import python
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
 
 READ = """
-import sys
 import numpy as np
 import deltaprop as dp
 from deltaprop.inputs.files import load_dataset
@@ -113,9 +111,8 @@ def test_peak_over_unpacked_size(name, tmp_path, rng):
     for which, count in (("small", 500), ("large", rows)):
         (tmp_path / which).mkdir()
         write(tmp_path / which / called, X[:count], y[:count])
-    sources = [str(tmp_path / which / called) for which in ("small", "large")]
-    run = subprocess.run([sys.executable, "-c", READ, how, *sources], capture_output=True, text=True, check=True)
-    size, peak = map(int, run.stdout.split())
+    sources = [tmp_path / which / called for which in ("small", "large")]
+    size, peak = map(int, python("-c", READ, how, *sources).split())
     print(f"{name}: {peak / 1e6:.1f} MB at the peak for {size / 1e6:.1f} MB, {peak / size:.2f}")
     assert size > 20e6
     assert peak < most * size

@@ -217,7 +217,8 @@ def test_members_trained_one_by_one_go_on_too(options):
         assert hasattr(member, "partial_fit") is ("dropout" in options)
         for estimator in (member, alone):
             estimator.set_params(warm_start=True).fit(X_IRIS, Y_IRIS)
-            assert not hasattr(estimator, "partial_fit") or estimator.partial_fit(X_IRIS, Y_IRIS)
+            if "dropout" in options:
+                estimator.partial_fit(X_IRIS, Y_IRIS)
         assert relative(member.coefs_, alone.coefs_) < 1e-12
         assert member.t_ == alone.t_ if "dropout" in options else member.n_iter_ == alone.n_iter_
 

@@ -5,8 +5,6 @@ Each case runs in a process of its own, so that a crash is seen; `forged.py` mak
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +12,10 @@ import forged
 import fuzz
 import numpy as np
 import pytest
+from processes import python
 
 import deltaprop as dp
 from deltaprop.files.model_file import read_model, write_model
-
-
-def python(*arguments):
-    """Run Python, which must end with status 0; return what it printed."""
-    ended = subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr[-3000:]
-    return ended.stdout
 
 
 def test_a_share_of_the_forgery():

@@ -15,6 +15,7 @@ from typing import Any
 import fuzz
 import numpy as np
 import pytest
+from processes import python
 
 import deltaprop as dp
 from deltaprop.inputs.files import load_dataset
@@ -121,8 +122,7 @@ with open("/proc/self/status") as status:  # not getrusage, which remembers who 
 
 
 def peak_of_reading(source):
-    run = subprocess.run([sys.executable, "-c", BOMB, str(source)], capture_output=True, text=True, check=True)
-    said, peak = run.stdout.splitlines()
+    said, peak = python("-c", BOMB, source).splitlines()
     assert said.startswith("refused:")
     return said, int(peak)
 

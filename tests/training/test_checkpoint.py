@@ -4,14 +4,13 @@ import os
 import random
 import resource
 import signal
-import subprocess
-import sys
 import threading
 from typing import Any
 
 import faults
 import numpy as np
 import pytest
+from processes import python
 from small_runs import network, three_classes
 
 import deltaprop as dp
@@ -271,9 +270,8 @@ except OSError as error:
 def test_a_full_disk_costs_neither_the_run_nor_the_file(tmp_path):
     """A limit on the size of files stands for it; Python ignores SIGXFSZ, so that writing fails."""
     assert hasattr(resource, "RLIMIT_FSIZE")
-    arguments = [str(tmp_path / "run.safetensors"), str(tmp_path / "model.safetensors")]
-    run = subprocess.run([sys.executable, "-c", FULL_DISK, *arguments], capture_output=True, text=True, check=False)
-    assert run.stdout == "refused: True\n", run.stderr
+    said = python("-c", FULL_DISK, tmp_path / "run.safetensors", tmp_path / "model.safetensors")
+    assert said == "refused: True\n"
     assert [path.name for path in tmp_path.iterdir()] == ["run.safetensors"]
 
 
