@@ -20,6 +20,7 @@ from deltaprop.errors import callers_level
 from deltaprop.estimators.classifier import MLPClassifier
 from deltaprop.estimators.drawing import Stream
 from deltaprop.estimators.fit_data import NO_SCORE
+from deltaprop.estimators.hyperparameters import RandomState
 from deltaprop.estimators.inputs import Number, checked_inputs, on_host
 from deltaprop.estimators.multilayer_perceptron import checked_weights
 from deltaprop.estimators.regressor import MLPRegressor
@@ -54,7 +55,7 @@ class Ensemble(BaseEstimator):
         *,
         bootstrap: bool = False,
         max_samples: float = 1.0,
-        random_state: Any = None,
+        random_state: RandomState = None,
     ) -> None:
         self.estimator, self.n_estimators, self.bootstrap = estimator, n_estimators, bootstrap
         self.max_samples, self.random_state = max_samples, random_state
@@ -120,7 +121,7 @@ class Ensemble(BaseEstimator):
         self.loss_ = float(np.mean([member.loss_ for member in members]))
         return self
 
-    def _draw_samples(self, rng: Any, m: int) -> list[Indices]:
+    def _draw_samples(self, rng: np.random.RandomState, m: int) -> list[Indices]:
         """Draw for each member the rows that it is trained on."""
         count = max(1, round(self.max_samples * m))
         if self.bootstrap:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import operator
 from abc import abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from deltaprop.backends import Array, backend_of, get_backend
+from deltaprop.backends import Array, Backend, backend_of, get_backend
 from deltaprop.backends.array_types import AnyArray, ArrayLike, HostArray
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
 from deltaprop.estimators.hyperparameters import ACTIVATION_NAMES, our_name
@@ -30,9 +32,9 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     network is made anew from them.
     """
 
-    activation: Any
-    backend: Any
-    dtype: Any
+    activation: str | Sequence[str]
+    backend: str | Backend
+    dtype: DTypeLike | None
     coefs_: list[AnyArray]
     intercepts_: list[AnyArray]
     n_layers_: int
