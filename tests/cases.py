@@ -1,4 +1,4 @@
-"""Activations, losses, optimizers and data that several tests share, and comparisons of what was computed or trained."""
+"""Losses, activations, optimizers and data that several tests share, and comparisons of results and trainings."""
 
 from typing import Any
 

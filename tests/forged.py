@@ -1,8 +1,9 @@
-"""Files with a right checksum and content that somebody made up: refused in one line, or a network like any other.
+"""Forges files with a right checksum: each is refused in one line, or is a network like any other.
 
 Whole models, checkpoints, stacks, ONNX files and models of the command line are taken apart, changed in some places
 (values dropped, repeated, of another type, extreme, not finite, deeply nested, very long; tensors likewise), written
-back as the library would write them, and read by everything that reads them. What is taken has to predict and to train.
+back as the library would write them, and read by every reader of such files. A file that is accepted must predict and
+train.
 `fuzz.py` runs this: ``python tests/fuzz.py --kind forged``.
 """
 
@@ -32,7 +33,7 @@ LONGEST = 10.0
 RNG = np.random.default_rng(0)
 X, LABELS = RNG.standard_normal((40, 3)), np.arange(40) % 3
 CLASSES: dict[str, Any] = {"loss": "categorical_cross_entropy"}
-#: How the checkpoints were trained: with everything that one may hold.
+#: How the checkpoints are trained: with everything that a checkpoint may hold.
 RUNS: dict[str, Any] = {
     "checkpoint": {
         "optimizer": dp.Adam(0.05),
@@ -61,7 +62,7 @@ def fit(kind, network, path, **how):
 
 
 def pausing(step):
-    """An `Interruption` that is asked to leave off at some step, as by a signal."""
+    """An `Interruption` that stops training at some step, as a signal does."""
     asked = itertools.count()
 
     def interrupted(self):
@@ -73,7 +74,7 @@ def pausing(step):
 
 
 def originals(folder):
-    """Configuration and tensors of a whole file of every kind."""
+    """Return configuration and tensors of an intact file of every kind."""
     path = folder / "whole"
     for name, target in (("classes", ["xyz"[k] for k in LABELS]), ("quantity", X[:, 0] - X[:, 2])):
         rows = [f"{a},{b},{c},{y}" for (a, b, c), y in zip(X, target, strict=True)]
@@ -119,7 +120,7 @@ def originals(folder):
 
 
 def write(kind, path, configuration, tensors):
-    """As the library would write it, checksum and all."""
+    """Write it as the library would, with a right checksum."""
     text = re.sub(r'"nested (\d+)"', lambda found: nested(int(found[1])), json.dumps(configuration))
     if kind == "onnx":
         import onnx
@@ -139,19 +140,19 @@ def write(kind, path, configuration, tensors):
 
 
 def places(value, path=()):
-    """The way to every value in JSON."""
+    """Yield the path to every value in JSON."""
     yield path
     for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
         yield from places(value[key], (*path, key))
 
 
 def nested(depth):
-    """The text of lists in lists, or objects in objects, which no writer of JSON could be asked for."""
+    """Return the text of lists in lists, or objects in objects, nested deeper than writers of JSON can go."""
     return '{"a":' * depth + "0" + "}" * depth if depth % 2 else "[" * depth + "]" * depth
 
 
 def other(value, whole, generator):
-    """Something in the place of `value`."""
+    """Return a value to put in the place of `value`."""
     match generator.randrange(8):
         case 0 if isinstance(value, (int, float)) and not isinstance(value, bool):
             return value + generator.choice((-1, 1, 0.5, 2**32))
@@ -178,7 +179,7 @@ def other(value, whole, generator):
 
 
 def forged(configuration, tensors, generator):
-    """Both with something made up, or several things."""
+    """Return both with one or several things changed."""
     configuration, tensors = copy.deepcopy(configuration), dict(tensors)
     for _ in range(generator.choice((1, 1, 1, 2, 4))):
         if generator.random() < 0.3:
@@ -236,7 +237,7 @@ def with_other_tensors(tensors, generator):
 
 
 def use(network):
-    """A network that was taken predicts and trains, or says by name that its numbers are too large."""
+    """Predict and train with an accepted network; it may refuse numbers that are too large, by name."""
     sizes = network.layer_sizes
     inputs, targets = RNG.standard_normal((12, sizes[0])), np.eye(sizes[-1])[np.arange(12) % sizes[-1]]
     assert network.predict(inputs).shape[-2:] == (12, sizes[-1])
@@ -245,7 +246,7 @@ def use(network):
 
 
 def read(kind, path):
-    """Read a file by all that reads files of this kind."""
+    """Read a file by every reader of files of this kind."""
     if kind == "stack":
         use(dp.NetworkStack.load(path, backend="numpy"))
     elif kind == "onnx":
@@ -264,7 +265,7 @@ def read(kind, path):
 
 
 def command_line(arguments):
-    """A model that is taken may still be one for other data, which is told in one line too."""
+    """Use a model at the command line; if it fits other data, the error is one line too."""
     said = io.StringIO()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
         status = cli.run([*arguments, "--backend", "numpy"])
@@ -275,12 +276,12 @@ def command_line(arguments):
 
 
 def one(kind, path, configuration, tensors):
-    """Whether a file was refused.
+    """Return whether a file was refused.
 
     Raises
     ------
     AssertionError
-        If it was neither refused in one line that names it, nor taken and good for anything.
+        If it was neither refused in one line that names it, nor works.
     """
     write(kind, path, configuration, tensors)
     content = path.read_bytes()
@@ -301,7 +302,7 @@ def one(kind, path, configuration, tensors):
 
 
 def run(inputs, seed, folder, say=lambda text: None):
-    """So many inputs; how many there were and how many were refused, by kind."""
+    """Try so many inputs; return how many there were and how many were refused, by kind."""
     generator, path = random.Random(seed), folder / "case"
     found = originals(folder)
     for kind, content in found.items():

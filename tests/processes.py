@@ -1,4 +1,4 @@
-"""Programs in processes of their own, for what might end one: their exit status is part of what is asserted."""
+"""Runs programs that may crash in processes of their own, and asserts their exit status."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ import deltaprop as dp
 
 
 def run(program, *arguments, status=0, timeout=120, **options):
-    """Run a program and assert its exit status (−n where signal n ended it); what it printed, line by line."""
+    """Run a program and assert its exit status (−n if signal n ended it); return the lines that it printed."""
     command = [sys.executable, "-c", PREAMBLE + program, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout, **options)
     assert done.returncode == status, (done.returncode, done.stdout, done.stderr)

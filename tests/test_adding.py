@@ -1,4 +1,4 @@
-"""Adding an activation or a loss takes two source files: done here in a copy of the sources, which then trains with it."""
+"""An activation or a loss is added in two source files: the test adds it to a copy, and trains with it."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from deltaprop.backends.native.compiler import find_compiler
 
 TESTS = Path(__file__).parent
 
-#: For each file what stands there, and what is put before it. New rows come first, which changes all other numbers.
+#: For each file, a line and the text to put before it. New rows come first, which changes all other numbers.
 SOFTSIGN = {
     "kernels/shared/activation.cuh": {
         "}  // namespace activation": """
@@ -117,7 +117,7 @@ def quartic(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, mask: M
     },
 }
 
-#: What the copy does with its new name: trained parameters, by each way to train, and derivatives beside differences.
+#: The program that uses the new name: it trains in each way, and compares derivatives with differences.
 PROGRAM = """
 import json, sys
 import numpy as np
@@ -168,8 +168,8 @@ print(json.dumps(result))
 
 
 def changed(folder, edits):
-    """A copy of the sources with these edits, and the path that imports it."""
-    # Where the package is installed, the kernels stand in its folder; in a checkout, beside src/.
+    """Make a copy of the sources with these edits; return the path that imports it."""
+    # An installed package has the kernels in its folder, a checkout beside src/.
     beside = shutil.ignore_patterns("__pycache__", "kernels", "benches")
     shutil.copytree(Path(dp.__file__).parent, folder / "src" / "deltaprop", ignore=beside)
     shutil.copytree(

@@ -1,4 +1,4 @@
-"""What comes in at the public doors: numbers are numbers, flags are flags, masks are not lost, labels are whole."""
+"""Public arguments are checked: numbers are numbers, flags are flags, masks are not lost, labels are whole."""
 
 from fractions import Fraction
 from typing import Any
@@ -39,7 +39,7 @@ def check(value, name):
 
 NAN, INF, TEXT = float("nan"), float("inf"), "3"
 WHOLE, NUMBERS, FLAGS = (True, NAN, TEXT, 2.5, np.True_), (True, NAN, INF, TEXT, np.True_, 1j), ("no", 1, 0.0, None)
-#: What is called, with which argument, by which values it is not to be had.
+#: A function, one of its arguments, and values that it refuses.
 REFUSED = [
     *[(fit(), name, WHOLE) for name in ("batch_size", "epochs", "checkpoint_every")],
     *[(fit(), name, FLAGS) for name in ("shuffle", "progress", "resume")],
@@ -102,7 +102,7 @@ def test_what_is_no_such_number_is_refused_by_name(call, name, values):
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64, np.float16])
 def test_scalars_of_numpy_are_numbers(kind):
-    """And are kept as Python's, so that what is saved and compared is the same."""
+    """Scalars of NumPy are kept as Python's numbers, so that saved and compared values are the same."""
     whole: Any = np.int16(2)  # types that the signatures do not name
     half: Any = kind(0.5)
     three: Any = np.int64(3)

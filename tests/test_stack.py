@@ -1,4 +1,4 @@
-"""Member k of a stack is the network with its seed, samples and hyper-parameters trained alone, however they are trained."""
+"""Member k of a stack equals the network with its seed, samples and hyper-parameters that is trained alone."""
 
 import warnings
 from typing import Any
@@ -36,7 +36,7 @@ WAYS = ("native", "stepped", "one by one", "resident")
 
 @pytest.fixture(params=WAYS)
 def way(request, monkeypatch):
-    """The name of a backend on which stacks are trained in that way, and which classes say so."""
+    """A backend that trains stacks in this way, and the classes that do it."""
     used = []
 
     def watched(kind):
@@ -85,7 +85,7 @@ def test_every_activation(way, hidden, rng):
 @given(data=st.data())
 @pytest.mark.parametrize("backend", ["numpy", "reference"])
 def test_any_mix_of_hyperparameters(backend, data):
-    """Of seed, samples, minibatch, optimizer, penalty, sample weights, dropout and early stopping."""
+    """Each member has its own seed, samples, minibatch, optimizer, penalty, weights, dropout and early stopping."""
     count = data.draw(st.integers(1, 5))
 
     def of_each(strategy):
@@ -134,7 +134,7 @@ def test_samples_of_their_own(way, rng):
 
 
 def test_a_custom_loss_and_an_optimizer_of_ones_own(rng):
-    """Which no kernel knows: trained one after the other."""
+    """No kernel knows them, so members are trained one after the other."""
 
     class Sign(dp.SGD):
         def apply(self, network, gradient, state, rate, decay):
@@ -240,7 +240,7 @@ def test_validation_for_all_or_for_each(rng):
 
 
 def test_samples_as_a_matrix(rng):
-    """Of row numbers or of truth values, a row a member: as a list of arrays."""
+    """A matrix of row numbers or of truth values, a row a member, is the same as a list of arrays."""
     X, Y = rng.standard_normal((40, 4)), rng.uniform(size=(40, 2))
     rows = np.sort(rng.permuted(np.tile(np.arange(40), (9, 1)), axis=1)[:, :15])
     others = np.array([np.setdiff1d(np.arange(40), own) for own in rows])

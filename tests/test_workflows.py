@@ -1,4 +1,4 @@
-"""The workflows run what the README tells, on what the package says that it supports, with pinned actions."""
+"""The workflows run the README's commands on every supported Python, with pinned actions."""
 
 import re
 from importlib.metadata import version
@@ -13,7 +13,7 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 
 def readme_block(heading):
-    """The first sh block under a heading of the README."""
+    """Return the first sh block under a heading of the README."""
     found = re.search(
         rf"^## {heading}$.*?^```sh\n(.*?)\n```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE
     )

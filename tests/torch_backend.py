@@ -1,4 +1,4 @@
-"""A backend over tensors of PyTorch on the CPU: what adding a backend takes, and the proof that it is enough."""
+"""A backend over PyTorch's tensors on the CPU: it shows what adding a backend takes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 from deltaprop.backends.array_types import AnyArray as Array
 from deltaprop.backends.composed import ComposedBackend
 
-#: Functions that PyTorch calls otherwise than NumPy and scipy do.
+#: Functions that have other names in PyTorch than in NumPy and SciPy.
 NAMES = {"equal": torch.eq, "rint": torch.round, "ndtr": torch.special.ndtr}
 REDUCTIONS: dict[str, Callable[..., Any]] = {"add": torch.sum, "maximum": torch.amax}
 
@@ -22,7 +22,7 @@ def torch_dtype(dtype: Any) -> torch.dtype:
 
 
 class TorchBackend(ComposedBackend):
-    """Right and short, not fast: the primitives, and every other operation composed of them."""
+    """The primitives; every other operation is composed of them. It is right and short, not fast."""
 
     name = "torch"
     on_host = False
@@ -37,7 +37,7 @@ class TorchBackend(ComposedBackend):
 
     def asarray(self, array: Any, dtype: DTypeLike) -> Array:
         if not self.owns(array):
-            array = torch.tensor(np.asarray(array))  # memory of its own, as on a device
+            array = torch.tensor(np.asarray(array))  # a copy, as on a device
         return array.to(torch_dtype(dtype)).contiguous()
 
     def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:

@@ -381,7 +381,7 @@ class Network(NetworkFunction, SavedNetwork):
             raise ValueError(f"format: expected 'table' or 'markdown', got {format!r}")
         if max(self.layer_sizes) > explanation.WIDEST:
             raise ValueError(
-                f"explain: expected layers of at most {explanation.WIDEST} units, for every number is printed, got "
+                f"explain: expected layers of at most {explanation.WIDEST} units, as every number is printed, got "
                 f"{list(self.layer_sizes)}; forward, deltas and cost_and_gradient give the same as arrays"
             )
         objective = Objective(l2, l2_scaling)

@@ -327,7 +327,7 @@ class NetworkFunction(NetworkState):
         self._require_exact("hvp")
         if not isinstance(self.loss, str):
             raise ValueError(
-                f"loss: hvp needs second derivatives, and a pair of functions gives first ones; got {self.loss!r}"
+                f"loss: hvp needs second derivatives, but a pair of functions gives only first ones; got {self.loss!r}"
             )
         inputs, targets, weights = self._door.samples(X, Y, sample_weight)
         direction = Parameters(self.backend, self.layer_sizes, self.dtype)

@@ -1,4 +1,4 @@
-"""Choosing a backend, and saying why one cannot be had. CuPy's three states are played in subprocesses."""
+"""A backend is chosen, or the error says why it is not available. Subprocesses play the three states of CuPy."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A backend of a few primitives, PyTorch's tensors, does everything that NumPy's does: to rounding."""
+"""A backend of a few primitives, over PyTorch's tensors, computes what NumPy's does, up to rounding."""
 
 import pickle
 from typing import Any
@@ -34,7 +34,7 @@ def assert_same(backend, ours, theirs, tolerance=1e-10):
 
 
 def test_digits_are_learned_as_numpy_learns_them(torch_backend, digits):
-    """With callbacks, early stopping, validation, metrics and dropout."""
+    """Training has callbacks, early stopping, validation, metrics and dropout."""
     X, y = digits
     told = []
     how = {
@@ -196,7 +196,7 @@ def test_scikit_learns_classifier(torch_backend, digits, how):
 
 @pytest.fixture
 def registered(torch_backend, monkeypatch):
-    """The one line that a new backend needs besides its file."""
+    """Register the backend: a new backend needs this line besides its file."""
     monkeypatch.setitem(backends.BACKENDS, "torch", lambda: torch_backend)
     backends.backend_problem.cache_clear()
     yield torch_backend

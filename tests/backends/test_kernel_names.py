@@ -1,12 +1,12 @@
-"""Python and compiled code know activations, losses and optimizers by the same numbers, or say what differs."""
+"""Python and compiled code use the same numbers for activations, losses and optimizers, or say what differs."""
 
 import ctypes
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import missing
-from host_cuda import compiler_problem, kernel
+from conftest import missing, require_emulation
+from host_cuda import kernel
 
 import deltaprop as dp
 from deltaprop.backends import kernel_names
@@ -35,7 +35,7 @@ NUMBERED = ["resident", "small_delta", "small_forward", "small_output"]
 
 @pytest.fixture
 def swapped(monkeypatch):
-    """Call it with a kind and two names: Python has them the wrong way round from then on."""
+    """A function that swaps the numbers of two names of a kind in Python."""
 
     def swap(kind, one, other):
         rows = list(table(kind))
@@ -97,7 +97,7 @@ def test_a_table_that_is_not_there(monkeypatch):
 
 
 def test_no_other_file_lists_names():
-    """The numbers are made from the tables: no kernel file and no module of Python has a list of its own."""
+    """The numbers come from the tables: no other kernel file and no Python module has a list of its own."""
     for name in set(kernel_files()) - {file for file, _ in kernel_names.TABLES.values()}:
         assert "sigmoid, tanh" not in read(name)
         assert "momentum, nesterov" not in read(name)
@@ -143,7 +143,7 @@ def test_a_file_without_tables_is_an_error():
 
 
 def test_training_does_not_use_a_library_that_differs(swapped, rng):
-    """It used to train another network, and said nothing."""
+    """Otherwise it would train another network in silence."""
     if native_compiler.find_compiler() is None:
         missing("g++", "no C++ compiler")
     X, Y = rng.standard_normal((20, 4)), rng.standard_normal((20, 2))
@@ -188,9 +188,7 @@ def test_cubins_agree(name, architecture, swapped, tmp_path, monkeypatch):
 
 
 def test_emulated_kernels_are_checked(swapped):
-    problem = compiler_problem()
-    if problem:
-        missing("g++", problem)
+    require_emulation()
     kernel("small_output", "small_output", "float64")
     swapped("optimizers", "sgd", "adam")
     with pytest.raises(dp.BackendError, match=r"kernels/cuda/small_delta.cu .*: its optimizers are"):
@@ -199,5 +197,5 @@ def test_emulated_kernels_are_checked(swapped):
 
 @pytest.mark.parametrize(("structure", "size"), [(Plan, 1040), (Shape, 848), (Layer, 96)])
 def test_sizes_of_the_structures_of_resident_networks(structure, size):
-    """By hand: a `Layer` is 24 ints, a `Shape` 20 of them and 8 layers; a `Plan` is a `Shape` and 24 times 8 bytes."""
+    """By hand: a `Layer` is 24 ints, a `Shape` 20 ints and 8 layers, a `Plan` a `Shape` and 24 times 8 bytes."""
     assert ctypes.sizeof(structure) == size

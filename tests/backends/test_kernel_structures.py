@@ -1,4 +1,4 @@
-"""Structures that Python fills in have the fields, and the places of fields, that the compiler gives them."""
+"""Structures that Python fills in have the same fields at the same places as in compiled code."""
 
 import ctypes
 import subprocess

@@ -1,4 +1,4 @@
-"""Several threads, and processes forked after the import: what each would have alone."""
+"""Threads, and processes forked after the import, compute what each would compute alone."""
 
 import os
 import subprocess
@@ -147,7 +147,7 @@ os._exit(0)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_forks_while_other_threads_fit():
-    """From the first moment on, while those are still importing what they need."""
+    """Forks begin while the other threads are still importing modules."""
     run(BUSY)
 
 
@@ -174,7 +174,7 @@ os._exit(0)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_forks_while_another_thread_draws_from_the_shared_generator():
-    """As estimators without a ``random_state`` do: NumPy's lock is free in the child."""
+    """Estimators without a ``random_state`` draw from it: NumPy's lock is free in the child."""
     run(DRAWS)
 
 
@@ -198,7 +198,7 @@ assert os.waitpid(child, 0)[1] == 0
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.parametrize("seconds", [0.0, 0.002, 0.01, 0.05])
 def test_a_fork_while_another_thread_uses_the_library_for_the_first_time(seconds):
-    """Which imports what it needs, as the child does."""
+    """Both that thread and the child import modules."""
     run(FIRST_USE, seconds)
 
 

@@ -1,4 +1,4 @@
-"""The file of results of `benches.gpu`: whole after every row, merged by device, shown as tables."""
+"""The results of `benches.gpu` are complete in the file after every row, merged by device, and shown as tables."""
 
 import json
 from typing import Any
@@ -79,7 +79,7 @@ def peer_row(**named):
 
 
 def test_the_table_of_peers():
-    """Whoever disagrees does not count; the second pass counts by its own ratio; the share is of one large product."""
+    """Peers that disagree do not count; the second pass has its own ratio; the share is relative to a large product."""
     first = peer_row(contestants={"deltaprop": (10.0, True), "JAX scan": (30.0, True), "cheat": (1.0, False)})
     second = peer_row(compiled=True, contestants={"deltaprop": (20.0, True), "PyTorch compiled": (25.0, True)})
     assert (first["best_peer"], first["ratio"]) == ("JAX scan", 3.0)

@@ -1,4 +1,4 @@
-"""How a device is described, prepared and asked for by name, and what is done where there is none."""
+"""A device is described, prepared and chosen by name; without one, the report says so."""
 
 import json
 import re
@@ -27,7 +27,7 @@ no_device = examined.no_device
 
 
 def fake_device(products):
-    """As CuPy tells of one."""
+    """Stands for a device as CuPy describes it."""
     runtime = SimpleNamespace(
         getDeviceProperties=lambda number: {"name": b"NVIDIA H200"},
         memGetInfo=lambda: (130 * 2**30, 139 * 2**30),
@@ -58,7 +58,7 @@ def test_the_device_is_described(monkeypatch):
 
 @pytest.mark.parametrize(("mode", "exclusive"), [(0, False), (2, False), (3, True)])
 def test_a_device_for_one_process_at_a_time(monkeypatch, mode, exclusive):
-    """Its compute mode, as the runtime's manual numbers them: default, prohibited, exclusive to a process."""
+    """The compute modes have the numbers of the runtime's manual: default, prohibited, exclusive to a process."""
     runtime = SimpleNamespace(
         cudaDevAttrComputeMode=20,
         getDevice=lambda: 1,
@@ -115,7 +115,7 @@ def test_kernels_compiled_beforehand(tmp_path, monkeypatch, capsys):
     on_device, kernels = fake_device(None), []
     on_device.compile_for = lambda step: step()
     on_device.resident_kernel = lambda dtype, residence: kernels.append((dtype.name, residence.blocks))
-    device.kernel_files(on_device, Record(events.append))  # the stage, on a device of this kind
+    device.kernel_files(on_device, Record(events.append))  # the stage, on a device of this architecture
     assert sorted(kernels) == sorted(2 * [(dtype, blocks) for dtype in ("float64", "float32") for blocks in (1, 2)])
     assert sorted(what.split()[0] for _, what in events) == ["gather-float32", "gather-float64"]
     assert run(["doctor", "--compile", "sm_20"]) == 2
@@ -124,7 +124,7 @@ def test_kernels_compiled_beforehand(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["--compile", "sm90"], "--compile: expected the name of an architecture such as sm_90, got 'sm90'"),
-    (["--compile", "sm_90", "--only", "device"], "--compile: goes with no other option"),
+    (["--compile", "sm_90", "--only", "device"], "--compile: expected no other option beside it"),
     (["--backend", "zig"], "backend: expected one of"),
     (["--only", "zig"], "only: expected part of a stage's name"),
     (["--json", "/nowhere/at/all"], "cannot write /nowhere/at/all"),

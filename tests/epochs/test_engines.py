@@ -1,4 +1,4 @@
-"""Ways of training stand in a table by backend; a backend that it does not name trains step by step."""
+"""A table lists the ways of training by backend; a backend that it does not name trains step by step."""
 
 from typing import Any
 
@@ -24,14 +24,14 @@ SIZES, BATCH, EPOCHS = [6, 5, 3], 7, 3
 
 
 class Unnamed(NumpyBackend):
-    """NumPy under a name that no table knows."""
+    """NumPy's backend under a name that no table knows."""
 
     name = "unnamed"
 
 
 @pytest.fixture
 def no_ways(monkeypatch):
-    """Tables that know no backend."""
+    """Empty the tables, so that they know no backend."""
     for table in (engines.EPOCHS, engines.MEMBERS_EPOCHS):
         monkeypatch.delitem(table, "numpy")
 
@@ -46,7 +46,7 @@ def network(backend, seed=4):
 
 
 def textbook(net, X, y):
-    """The same training written out sample by sample: parameters, and J of each epoch."""
+    """Train sample by sample; return the parameters, and J of each epoch."""
     weights, biases = [W.copy() for W in net.weights], [b.copy() for b in net.biases]
     orders = [np.random.default_rng((net.seed, 1, epoch)).permutation(len(X)) for epoch in range(EPOCHS)]
     costs = trained(weights, biases, X, y, orders, BATCH, 0.1, dp.Adam(0.05))
@@ -113,7 +113,7 @@ def test_ways_that_a_backend_is_given_are_asked_in_their_order(data, monkeypatch
 
 @pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler")
 def test_the_plan_of_one_network_is_that_of_a_stack_of_one(data):
-    """Every number of it, and every array that it points to; the stack has none of its own but moments and scratch."""
+    """All their numbers and arrays are equal; only moments and scratch are the stack's own."""
     X, y = data
     Y = np.eye(3)[y]
     stack = dp.NetworkStack(1, SIZES, loss="categorical_cross_entropy", backend="reference")
@@ -122,7 +122,7 @@ def test_the_plan_of_one_network_is_that_of_a_stack_of_one(data):
     many = PlanTable(stack, X, Y, [optimizer], moments, [20], [BATCH])
     for table in (one, many):
         table.point_to_parameters()
-    own = {"sizes", "activations", "stop"}  # arrays of each table
+    own = {"sizes", "activations", "stop"}  # the arrays of each table
     for name in one.rows.dtype.names:
         assert (one.rows[name][0] == many.rows[name][0]) == (name not in own), name
     assert (one.row.beta_1, one.row.weight_decay, one.row.samples, one.row.batch) == (0.7, 0.2, 20, BATCH)

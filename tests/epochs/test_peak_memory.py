@@ -1,4 +1,4 @@
-"""What each reader of data holds at its peak over what it reads, in a process of its own."""
+"""The peak of memory of each reader of data, relative to the data, in a process of its own."""
 
 import gzip
 import struct
@@ -90,7 +90,7 @@ def folder(path, X, y):
         np.savez_compressed(path / f"{part}.npz", X=X[rows], y=y[rows])
 
 
-#: How it is read, what writes it, the end of its name, and how much of what is read may be held at the peak.
+#: The way to read, the function that writes, the file's name, and the largest peak relative to the data.
 READERS = {
     "CSV": ("dataset", csv, "d.csv", 1.4),
     "CSV with labels": ("dataset", csv_with_labels, "d.csv", 1.4),

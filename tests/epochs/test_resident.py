@@ -1,4 +1,4 @@
-"""Networks that stay in shared memory for whole epochs learn what NumPy learns step by step, however they are spread."""
+"""Networks that stay in shared memory for whole epochs learn what NumPy learns in steps, on any number of blocks."""
 
 from dataclasses import replace
 from typing import Any
@@ -26,7 +26,7 @@ from deltaprop.reports.progress import Silent
 
 @pytest.fixture(params=[1, 2, 8], ids="{} blocks".format)
 def blocks(request, monkeypatch, device):
-    """So many blocks a network, whatever would pay."""
+    """Train on clusters of so many blocks, even if another number is faster."""
     if request.param > device.shared_memory_limits()[1]:
         pytest.skip("this device has no clusters")
     monkeypatch.setattr(shared_memory, "CLUSTERS", (request.param,))
@@ -35,7 +35,7 @@ def blocks(request, monkeypatch, device):
 
 @pytest.fixture
 def launches(monkeypatch):
-    """How many there were."""
+    """A list with an entry for each launch."""
     counted = []
     call = ResidentRun.__call__
     monkeypatch.setattr(ResidentRun, "__call__", lambda self, *a, **k: (counted.append(1), call(self, *a, **k))[1])
@@ -84,7 +84,7 @@ FIXED = {
 
 @pytest.mark.parametrize("name", FIXED)
 def test_a_kernel_for_one_shape(name, launches, monkeypatch, rng):
-    """As devices run it, with the shape compiled in: what NumPy learns, and to the bit what the general one does."""
+    """The kernel with its shape compiled in, as on devices, equals NumPy, and the general kernel to the bit."""
     device = backend_or_skip("cuda-on-host")
     sizes, blocks, loss, hidden, dtype, batch, optimizer = FIXED[name]
     monkeypatch.setattr(shared_memory, "CLUSTERS", (blocks,))
@@ -104,7 +104,7 @@ def test_a_kernel_for_one_shape(name, launches, monkeypatch, rng):
 
 @pytest.mark.parametrize("split", [1, 2, 3])
 def test_any_number_of_layers_may_be_split(device, blocks, split, monkeypatch, rng):
-    """The others every block has to itself."""
+    """Every block holds the other layers whole."""
     if blocks == 1:
         pytest.skip("one block has every layer to itself")
     of = Residence.of
@@ -149,7 +149,7 @@ def known_rule(optimizer):
 
 @pytest.mark.parametrize("optimizer", [dp.SGD(0.2, momentum=0.5), dp.Adam(0.01)], ids=repr)
 def test_many_networks_for_many_epochs_in_one_launch(device, blocks, optimizer, rng):
-    """Each with a learning rate and an order of its own, equal to the same network by itself on NumPy."""
+    """Each has its own learning rate and order, and equals the same network trained alone by NumPy."""
     members, epochs, samples, batch, sizes = 3, 2, 17, 5, (6, 9, 4)
     X, Y = rng.standard_normal((samples, 6)), np.eye(4)[rng.integers(0, 4, samples)]
     alone = [
@@ -269,7 +269,7 @@ def test_more_blocks_where_there_is_more_to_do(device):
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("optimizer", [dp.SGD(0.1), dp.AdamW(0.01)], ids=repr)
 def test_many_epochs_a_launch_are_the_same_as_one_by_one(device, launches, optimizer, weighted, monkeypatch, rng):
-    """To the bit, costs with their penalties too: a callback, a limit and two fits change nothing."""
+    """The bits are the same, also of costs with penalties, with a callback, a limit or two fits."""
     X, y = rng.standard_normal((37, 6)), rng.integers(0, 4, 37)
     options = {"loss": "categorical_cross_entropy", "backend": device, "seed": 4, "dtype": "float32"}
     how = {"optimizer": optimizer, "batch_size": 8, "l2": 0.3}
@@ -291,7 +291,7 @@ def test_many_epochs_a_launch_are_the_same_as_one_by_one(device, launches, optim
 
 
 def test_divergence_in_the_middle_of_a_launch(device, launches, rng):
-    """The parameters of the last good epoch are kept, and the history up to it, as when epochs go one by one."""
+    """Parameters of the last good epoch and the history up to it are kept, as with single epochs."""
     X, Y = rng.standard_normal((8, 3)), rng.standard_normal((8, 1))
     nets = [dp.Network([3, 8, 1], hidden_activation="relu", loss="squared_error", backend=device) for _ in range(2)]
     errors = []
@@ -309,7 +309,7 @@ def test_divergence_in_the_middle_of_a_launch(device, launches, rng):
 
 @pytest.mark.parametrize("resident", [True, False])
 def test_an_epoch_taken_up_in_its_middle(device, resident, monkeypatch, rng):
-    """From a checkpoint of another backend: the minibatches that are left, and no others; by steps."""
+    """From another backend's checkpoint, single steps train on the remaining minibatches only."""
     if not resident:
         monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
     X, Y, order = rng.standard_normal((30, 5)), rng.uniform(size=(30, 2)), rng.permutation(30)
@@ -330,7 +330,7 @@ def test_an_epoch_taken_up_in_its_middle(device, resident, monkeypatch, rng):
 
 
 def trainers_of(sizes, optimizer, samples, batch, backends, rng, **options):
-    """The same training on each backend."""
+    """Return trainers of the same training on each backend."""
     X, Y = rng.standard_normal((samples, sizes[0])), rng.uniform(size=(samples, sizes[-1]))
     weight = rng.uniform(0.5, 2, samples)
     trainers: list[Any] = []
@@ -346,7 +346,7 @@ def trainers_of(sizes, optimizer, samples, batch, backends, rng, **options):
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
 def test_what_changes_from_epoch_to_epoch(device, monkeypatch, way, optimizer, weighted, rng):
-    """Learning rates that stay and change, and orders, equal to NumPy's steps: nothing is kept that has changed."""
+    """With constant and changing learning rates and orders it equals NumPy's steps: no old value is reused."""
     if way == "captured":
         monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
     ours, reference = trainers_of(
@@ -363,7 +363,7 @@ def test_what_changes_from_epoch_to_epoch(device, monkeypatch, way, optimizer, w
 @pytest.mark.parametrize("way", ["resident", "captured"])
 @pytest.mark.parametrize("optimizer", [dp.SGD(0.1), dp.Adam(0.01)], ids=repr)
 def test_what_an_epoch_asks_of_the_device(monkeypatch, way, optimizer, rng):
-    """From the third on it allocates nothing and waits for nothing, and what it is told comes by one upload."""
+    """From the third epoch on it allocates nothing and waits for nothing, and makes one upload."""
     device = backend_or_skip("cuda-on-host")
     if way == "captured":
         monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
@@ -386,7 +386,7 @@ def test_what_an_epoch_asks_of_the_device(monkeypatch, way, optimizer, rng):
 
 
 def test_what_stays_the_same_is_made_once(monkeypatch, rng):
-    """The shape as C++, how wide rows may be copied, the plan's place, and the table of steps without Adam's rates."""
+    """So are the shape in C++, the width of copies, the plan's place, and the table of steps without Adam's rates."""
     device = backend_or_skip("cuda-on-host")
     monkeypatch.setattr(device, "compiles_shapes", True)
     monkeypatch.setattr(shared_memory, "THREADS", (64,))

@@ -1,4 +1,4 @@
-"""Members of a stack in shared memory: their own rates and samples, many epochs a launch, one upload and one wait."""
+"""Members of a stack in shared memory have their own rates and samples, many epochs a launch, one upload, one wait."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ def trainer_of(backend, members, X, Y):
 @pytest.mark.parametrize("own_samples", [False, True])
 @pytest.mark.parametrize("optimizers", ["alike", "of one rule", "of any rule"])
 def test_many_epochs_in_one_launch(own_samples, optimizers, monkeypatch, rng):
-    """As one at a time, to the bit, and as NumPy's steps: by any members, with orders and rates that come and go."""
+    """It equals single epochs to the bit, and NumPy's steps, for any members, orders and rates."""
     device, count, m = backend_or_skip("cuda-on-host"), 4, 18
     by_kind: dict[str, list[dp.Optimizer]] = {
         "alike": [dp.AdamW(0.1)] * 4,
@@ -76,7 +76,7 @@ def test_many_epochs_in_one_launch(own_samples, optimizers, monkeypatch, rng):
         ([0, 1, 2, 3], [varied] * 4, rates),
     ):
         which = np.array(numbers)
-        for trainer in (at_once, one_by_one, reference):  # as where a member has diverged
+        for trainer in (at_once, one_by_one, reference):  # as if a member had diverged
             parameters = trainer.way.task.network.parameters
             parameters *= 0.9
         if any(order is not None for order in orders):
@@ -123,7 +123,7 @@ def test_launches_of_a_stack_are_short_enough_for_an_interrupt(monkeypatch, rng)
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_what_an_epoch_of_a_stack_asks_of_the_device(whole, rng):
-    """Of all its members no memory, one upload, and one wait: for what the epoch has cost."""
+    """For all members it allocates nothing, uploads once, and waits once, for the cost."""
     device = backend_or_skip("cuda-on-host")
     X, Y = rng.standard_normal((18, 4)), np.eye(3)[rng.integers(0, 3, 18)]
     trainer = trainer_of(device, [Member(18, 5, dp.Adam(), Objective(0.1))] * 3, X, Y)
@@ -140,7 +140,7 @@ def test_what_an_epoch_of_a_stack_asks_of_the_device(whole, rng):
 
 
 def test_sample_weights_on_the_device(rng):
-    """They count as those on the host do; the networks of the host take none from there."""
+    """They count as weights on the host do; networks on the host refuse them."""
     device = backend_or_skip("cuda-on-host")
     X, Y, weight = rng.standard_normal((19, 4)), rng.uniform(size=(19, 2)), rng.uniform(0.5, 2, 19)
     there, of_each = (device.asarray(each, np.float64) for each in (weight, [weight, weight]))

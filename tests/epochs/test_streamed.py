@@ -1,4 +1,4 @@
-"""Data that do not fit the device are streamed, and training learns what it learns from data that do."""
+"""Data that do not fit the device are streamed, with the results of data that fit."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from deltaprop.training import evaluation
 
 @pytest.fixture(params=["cuda-on-host", pytest.param("cupy", marks=pytest.mark.gpu)])
 def device(request, monkeypatch):
-    """Where there is room for nothing, and a chunk is a few minibatches."""
+    """A device without room for the data, where a chunk is a few minibatches."""
     backend = backend_or_skip(request.param)
     monkeypatch.setattr(backend, "room", lambda: 100)
     monkeypatch.setattr(chunked, "CHUNK_BYTES", 8 * 7 * 9 * 3)
@@ -26,7 +26,7 @@ def device(request, monkeypatch):
 
 @pytest.fixture
 def chunks(monkeypatch):
-    """How many samples each chunk had."""
+    """The number of samples of each chunk."""
     seen = []
     trainer = ChunkedEpoch._trainer
     monkeypatch.setattr(
@@ -44,7 +44,7 @@ def way(request, monkeypatch):
 
 
 def fits(device, X, Y, **how):
-    """Streamed on the device, and by NumPy with all data at hand. Lists are no arrays of the device's."""
+    """Train streamed on the device, and by NumPy on all data. Lists are no device arrays."""
     options: dict[str, Any] = {"loss": "categorical_cross_entropy", "hidden_activation": "tanh", "seed": 3}
     nets = [dp.Network([6, 8, 3], backend=backend, **options) for backend in (device, "reference")]
     histories = [net.fit(data, Y, **how) for net, data in zip(nets, (X.tolist(), X), strict=True)]
@@ -87,7 +87,7 @@ def test_with_validation_and_early_stopping(device, chunks, rng):
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    """How many samples each chunk had that was only looked at; at most four."""
+    """The number of samples of each chunk of a prediction, at most four."""
     monkeypatch.setattr(evaluation, "CHUNK_BYTES", 4 * (6 + 8) * 8)
     seen, chunks = [], evaluation._chunks
 

@@ -1,4 +1,4 @@
-"""Estimators that are fitted in a moment."""
+"""Makes small estimators, whose fit takes a moment."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a fitted estimator says of its inputs: hidden features, slopes, probabilities."""
+"""A fitted estimator gives hidden features, slopes and probabilities of its inputs."""
 
 from typing import Any
 
@@ -61,7 +61,7 @@ def test_input_gradient_is_the_slope_of_the_predictions(task, rng):
 @pytest.mark.parametrize("loss", ["log_loss", "binary_cross_entropy", "squared_error"])
 @pytest.mark.parametrize("task", ["2 classes", "3 classes", "labels"])
 def test_input_gradient_is_that_of_the_probabilities_of_the_per_sample_loop(task, loss, dtype, rng):
-    """By the complex step through the loop, and by central differences of `predict_proba`."""
+    """It equals the complex step through the loop, and central differences of `predict_proba`."""
     X = rng.standard_normal((40, 4))
     z = X @ rng.standard_normal((4, 3)) + 0.5 * rng.standard_normal((40, 3))
     y = {"2 classes": z[:, 0] > 0, "3 classes": z.argmax(1), "labels": (z > 0).astype(int)}[task]

@@ -1,4 +1,4 @@
-"""SweepCV finds what scikit-learn's searches find, over scikit-learn's estimators and over ours."""
+"""SweepCV finds what scikit-learn's searches find with scikit-learn's estimators and with ours."""
 
 import copy
 import pickle
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 @pytest.fixture
 def parts(monkeypatch):
-    """How many members each stack had."""
+    """The number of members of each stack."""
     counted = []
     original = search.fit_part
 
@@ -157,7 +157,7 @@ def test_splitters_weights_and_groups(parts):
             ours = dp.SweepCV(dp.MLPClassifier(**base, **options, backend="numpy"), GRIDS[0], cv=cv)
             assert_same_results(ours.fit(X, y, **how), search.fit(X, y, **how))
     assert parts[:4] == [16, 16, 12, 12]
-    # The second split of the last splitter trains without a class of the first, so it is fitted alone.
+    # The second split of the last splitter lacks a class of the first, so it is fitted alone.
     assert parts[4:] == []
 
 
@@ -185,7 +185,7 @@ def test_a_fit_that_fails_scores_nan_and_the_others_go_on():
 
 @pytest.mark.parametrize("options", [{"memory_limit": 10_000}, {"progress": True}], ids=str)
 def test_a_search_in_parts_is_the_same_search(options, parts):
-    """Candidates on one split draw the same orders of samples, whichever of them are trained at once."""
+    """Candidates on one split draw the same orders, whichever are trained at once."""
     X, y = IRIS
     base = dp.MLPClassifier((5,), max_iter=30, batch_size=16, random_state=0, backend="numpy")
     how: dict[str, Any] = {"cv": 3, "scoring": "neg_log_loss", "refit": False}
@@ -214,7 +214,7 @@ def test_processes_find_the_same():
 
 
 def test_on_a_dask_cluster():
-    """Which joblib chooses: the groups go to its workers."""
+    """With joblib's Dask backend, the groups go to the cluster's workers."""
     distributed = require("distributed")
     X, y = IRIS
     base = dp.MLPClassifier((5,), max_iter=5, random_state=0, backend="numpy")

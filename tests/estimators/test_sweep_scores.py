@@ -1,4 +1,4 @@
-"""Scores of a sweep that are undefined, and fits of it that fail: as scikit-learn's search has them."""
+"""Undefined scores and failed fits of a sweep are treated as in scikit-learn's search."""
 
 import warnings
 from typing import Any
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 
 def searched(search, *data, **how):
-    """A search after its fit or the exception that this ended with, and the categories of its warnings."""
+    """Return the fitted search, or its exception, and the categories of its warnings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -77,7 +77,7 @@ UNDEFINED = {
 @pytest.mark.parametrize("error_score", [np.nan, -7.5, "raise"])
 @pytest.mark.parametrize("case", UNDEFINED)
 def test_scores_and_warnings_of_scikit_learn_where_scores_are_undefined(case, error_score):
-    """Also of candidates that are fitted alone: by solver "lbfgs"."""
+    """So it is for candidates that are fitted alone, by solver "lbfgs"."""
     X, y = DIABETES
     X, y = X[:60], y[:60] / 100
     asked, how = UNDEFINED[case]
@@ -135,7 +135,7 @@ def test_classifiers_whose_folds_cannot_be_scored_or_fitted(error_score):
 
 
 def test_a_scorer_of_several_names_that_raises_for_one_candidate():
-    """Where GridSearchCV ends with a TypeError."""
+    """GridSearchCV ends with a TypeError there."""
     X, y = DIABETES
 
     def scoring(estimator, X, y):
@@ -156,7 +156,7 @@ def order_of(estimator):
 
 
 def test_a_scorer_is_given_what_a_fit_alone_makes():
-    """The same attributes, of the same values, as of the estimator in scikit-learn's search."""
+    """The estimator has the same attributes and values as in scikit-learn's search."""
     X, y = IRIS
     seen = []
 

@@ -1,6 +1,6 @@
-"""Files with a right checksum: what no writer of ours could have left is refused in one line, in bounded memory.
+"""Files with a right checksum that no writer of ours could have made are refused in one line, in bounded memory.
 
-Each case is a process of its own, so that one that ends it is seen; `forged.py` makes up more.
+Each case runs in a process of its own, so that a crash is seen; `forged.py` makes more of them.
 """
 
 import json
@@ -20,7 +20,7 @@ from deltaprop.files.model_file import read_model, write_model
 
 
 def python(*arguments):
-    """What a process prints that ends as it should."""
+    """Run Python, which must end with status 0; return what it printed."""
     ended = subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr[-3000:]
     return ended.stdout
@@ -32,10 +32,10 @@ def test_a_share_of_the_forgery():
     assert len(counts) >= 7
     inputs, refused = np.sum(counts, axis=0)
     assert inputs == 600
-    assert 450 < refused < 590  # some are taken: what was changed did not matter, or was right too
+    assert 450 < refused < 590  # some are accepted: the change did not matter, or was valid
 
 
-#: Takes files with one thing changed, tries to go on from each, and prints what it was told.
+#: A program that tries to resume from files with one change each, and prints the errors.
 RESUME = """
 import sys
 from pathlib import Path
@@ -56,7 +56,7 @@ for path in sorted(folder.glob("*.changed")):
 
 
 def resumed(kind, changes, tmp_path):
-    """What is said to a checkpoint with each of some changes to what it holds of training, or to its tensors."""
+    """Return the errors for a checkpoint with each of some changes to its training state or tensors."""
     folder = tmp_path / "changed"
     folder.mkdir()
     configuration, tensors = forged.originals(tmp_path)[kind]
@@ -69,7 +69,7 @@ def resumed(kind, changes, tmp_path):
 
 
 def put(place, value):
-    """A change of the configuration: a value at a place in what it says of training."""
+    """Return a change that puts a value at a place in the training state."""
     *way, last = place.split(".")
 
     def change(content, tensors):
@@ -89,7 +89,7 @@ def fill(name, index, value):
 
 
 def test_positions_that_no_run_has(tmp_path):
-    """Five minibatches an epoch; some of these once read outside of memory."""
+    """An epoch has five minibatches; some of these positions once read outside of memory."""
     batches = (-1, -(2**63), 5, 99, 2**31, 2**53, 2**64, 10**30, 1.0, True, "1", None, [1])
     places: list[tuple[str, Any]] = [("position.batch", batch) for batch in batches]
     places += [("position.epoch", epoch) for epoch in (-1, 0, 2, 99, 2**64, 1.5)]
@@ -140,7 +140,7 @@ def test_states_that_no_run_has(tmp_path):
 
 
 def test_what_a_run_may_have_is_taken(tmp_path):
-    """A square that has overflowed, which leaves its parameter alone; numbers of the validation that are not finite."""
+    """A square may have overflowed, which stops its parameter; validation numbers may not be finite."""
     nan = float("nan")
     changes = [
         lambda content, tensors: None,

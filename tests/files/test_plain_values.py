@@ -1,4 +1,4 @@
-"""Values in JSON types: every one has some, the same in every process, and different where they differ."""
+"""Every value has a form in JSON types, the same in every process, and different for different values."""
 
 import datetime
 import enum
@@ -33,7 +33,7 @@ class Number(enum.IntEnum):
 
 
 class Named(str):
-    """Text of a subclass."""
+    """A subclass of text."""
 
 
 HALF: Any = np.float32(0.5)  # a type that the signatures do not name
@@ -147,7 +147,7 @@ def test_there_is_no_value_that_has_none(value):
 
 
 def of(values):
-    """Texts, of which no two may be alike."""
+    """Return the forms as texts."""
     return [json.dumps(plain(value), sort_keys=True) for value in values]
 
 
@@ -192,7 +192,7 @@ def test_functions_that_differ():
 
 
 def test_what_does_not_count():
-    """Where a function stands, and what a data class does not compare."""
+    """The place of a function does not count, nor fields that a data class does not compare."""
     one, other = [(lambda epoch, history: 0.1) for _ in range(2)]
     assert plain(one) == plain(other)
     assert plain(scaled(2)) == plain(scaled(2))
@@ -211,7 +211,7 @@ print(json.dumps(here.plain(values), sort_keys=True))
 
 
 def test_processes_agree():
-    """Whatever their hashes of text are."""
+    """Processes agree, though their hashes of text differ."""
     folder = str(Path(__file__).parent)
     said = set()
     for seed in ("0", "1", "2"):

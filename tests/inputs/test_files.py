@@ -1,4 +1,4 @@
-"""Readers of files: what is right is read, what is wrong is told in one line that names the place."""
+"""Readers read right files, and name the place of an error in one line."""
 
 import gzip
 import re
@@ -96,7 +96,7 @@ def test_parquet(tmp_path, write):
     "cell", ["1_0", "١٢", "１２", "\u00a03", "0x10", "1d5", "−3", "1 2", "TRUE", "1e", "1,5", "\x1c3", "1.5f"]
 )
 def test_cells_that_are_no_numbers(cell, write):
-    """By pandas.read_csv and pyarrow.csv: numbers are in ASCII, and have no underscores."""
+    """As in pandas.read_csv and pyarrow.csv, numbers are in ASCII and have no underscores."""
     with pytest.raises(ValueError, match="row 2, column 'a': expected a finite number, got "):
         load_dataset(write("d.csv", f'a,y\n1,2\n"{cell}",1\n'))
     data = load_dataset(write("d.csv", f'a,y\n1,2\n2,"{cell}"\n'))
@@ -124,7 +124,7 @@ def test_cells_that_are_numbers_but_not_finite(cell, write):
 
 @pytest.mark.parametrize("rows", [3, 50, 20_000])
 def test_a_target_that_turns_out_to_be_text(rows, write):
-    """From some row on, far from the first, or in it: all of its cells are the text that they were."""
+    """Text begins in the first row, or far below; all cells then keep their text."""
     y = [f"0{i % 3}.0" for i in range(rows)]
     for at in {0, rows // 2, rows - 1}:
         labels = [*y[:at], "none", *y[at + 1 :]]

@@ -1,4 +1,4 @@
-"""The scalar chain rule, accumulated from either end, against the derivative on paper."""
+"""The scalar chain rule, accumulated from either end, equals the derivative on paper."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""`explain`: every number is the per-sample loop's, and is in the text."""
+"""`explain` gives the per-sample loop's numbers, and shows them in its text."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ def test_markdown(capsys):
     lines = text.splitlines()
     tables = [i for i, line in enumerate(lines) if line.startswith("|--")]
     assert len(tables) == 2 + 3 + 2 + 4  # Θ, layers, δ, Δ and D
-    for i in tables:  # a header, a rule and rows of one length, after an empty line
+    for i in tables:  # an empty line, then a header, a rule and rows of equal length
         columns = lines[i].count("|")
         assert lines[i - 2] == ""
         assert lines[i - 1].count("|") == lines[i + 1].count("|") == columns

@@ -1,4 +1,4 @@
-"""fit: the update it makes, the order it visits samples in, what it records, when it stops."""
+"""fit makes the right updates, visits samples in the right order, records, and stops when it should."""
 
 import tracemalloc
 from types import SimpleNamespace
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import reference
 from cases import relative
-from conftest import backend_or_skip, missing
-from host_cuda import HostCudaBackend, OutOfMemoryError, compiler_problem
+from conftest import backend_or_skip, require_emulation
+from host_cuda import HostCudaBackend, OutOfMemoryError
 
 import deltaprop as dp
 from deltaprop.epochs.resident import ResidentEpoch
@@ -33,7 +33,7 @@ def numpy_parameters(net):
 @pytest.mark.parametrize("batch_size", [1, 5, 23, 100, None])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_an_epoch_is_the_loop_over_minibatches(backend, data, batch_size, reduction):
-    """θ := θ − η ∂J/∂θ by the reference, minibatch by minibatch, the short one divided by its own length."""
+    """θ := θ − η ∂J/∂θ by the reference, minibatch by minibatch; the short one is divided by its own length."""
     X, y = data
     net = network(backend)
     W = [net.backend.to_numpy(w).copy() for w in net.weights]
@@ -59,7 +59,7 @@ def test_an_epoch_is_the_loop_over_minibatches(backend, data, batch_size, reduct
 
 
 def test_shuffling_visits_every_sample_once_in_a_new_order_each_epoch(data):
-    """With a rate so small that nothing moves, the changes of an epoch add up to those of the full batch."""
+    """At a tiny rate, the changes of an epoch add up to those of a full batch."""
     X, y = data
     net = network()
     before = numpy_parameters(net)
@@ -100,7 +100,7 @@ def test_the_same_numbers_whoever_is_watching(data, optimizer, capsys):
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_nothing_is_allocated_in_a_step(weighted):
-    """After the first steps, the peak of traced memory moves by less than half the smallest buffer."""
+    """After the first steps, the peak of traced memory grows by less than half the smallest buffer."""
     from deltaprop.derivation.backprop import Objective
     from deltaprop.epochs.steps import Minibatch
     from deltaprop.epochs.trainer import Trainer
@@ -116,7 +116,7 @@ def test_nothing_is_allocated_in_a_step(weighted):
                 trainer = Trainer(
                     net, inputs, targets, optimizer, Objective(0.1), 256, shuffled=True, sample_weight=weight
                 )
-                trainer.steps.make_buffers(shuffled=True)  # for steps one by one
+                trainer.steps.make_buffers(shuffled=True)  # single steps
                 order = rng.permutation(1280)
                 buffers = trainer.steps.batches[256]
 
@@ -176,7 +176,7 @@ def test_metrics_by_name_and_by_function(rng):
 
 
 def test_early_stopping_restores_the_best_epoch(data):
-    """Validation labels that contradict the training labels: the cost is best at the start and rises."""
+    """Validation labels contradict the training labels, so the cost is best at the start and rises."""
     X, y = data
     net, seen = network(), []
     history = net.fit(
@@ -292,10 +292,8 @@ def test_wrong_kinds_of_arguments(data):
 
 
 def test_a_device_without_room_says_how_much_there_is(monkeypatch, rng):
-    """And the parameters stay what they were."""
-    problem = compiler_problem()
-    if problem:
-        missing("g++", problem)
+    """The parameters do not change."""
+    require_emulation()
     backend = HostCudaBackend()
     net = dp.Network([30, 20, 2], backend=backend)
     before = net.parameters.copy()
@@ -325,11 +323,11 @@ def test_a_device_without_room_says_how_much_there_is(monkeypatch, rng):
 @pytest.mark.parametrize("kind", ["numpy", "reference", "cuda-on-host"])
 @pytest.mark.parametrize("optimizer", [dp.SGD, dp.Adam])
 def test_divergence_names_step_and_layer(kind, optimizer, rng):
-    """Planted: a cost that overflows in the third minibatch, and a z that does in the fourth."""
+    """A cost overflows in the third minibatch, or a z in the fourth."""
     backend = backend_or_skip(kind) if kind == "cuda-on-host" else kind
     X, Y = rng.standard_normal((20, 3)), rng.standard_normal((20, 2))
-    watched: dict[str, Any] = {"callbacks": [lambda event: None]}  # where many epochs are one launch, it is not known
-    Y[12] = 1e200  # whose square is infinite
+    watched: dict[str, Any] = {"callbacks": [lambda event: None]}  # unknown if many epochs are one launch
+    Y[12] = 1e200  # its square is infinite
     net = dp.Network([3, 4, 2], loss="squared_error", backend=backend)
     with pytest.raises(
         dp.DivergenceError, match="epoch 1, step 3, first in the cost of layer 3, at learning"

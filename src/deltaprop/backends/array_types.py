@@ -8,8 +8,8 @@ from typing import Any, Protocol, Self, TypeAlias, overload
 import numpy as np
 from numpy.typing import NDArray
 
-#: An array with all that its own library gives it: inside a backend, and where users pass arrays and get them. No one
-#: type describes all libraries, and some have none, so the type checker lets everything pass.
+#: An array with all that its own library gives it: inside a backend, and where users pass arrays and get them. No type
+#: covers every library, and some libraries have no types, so the type checker lets everything pass.
 AnyArray: TypeAlias = Any
 #: What a user may pass for an array: numbers in lists, a DataFrame, an array of any library.
 ArrayLike: TypeAlias = Any

@@ -102,7 +102,7 @@ def _check(options: TrainOptions) -> None:
     if options.plot is not None:
         check_plot(options.plot)
     if options.resume and options.checkpoint is None:
-        raise ValueError("--resume: goes with --checkpoint FILE")
+        raise ValueError("--resume: expected --checkpoint FILE with it")
 
 
 def _network(
@@ -147,7 +147,7 @@ def _report(data: str, dataset: Dataset, split: Split, trained: Trained, history
 def _optimizer(options: TrainOptions) -> Optimizer:
     rate = options.lr
     if options.momentum and options.optimizer != "sgd":
-        raise ValueError(f"--momentum: goes with --optimizer sgd, got {options.optimizer}")
+        raise ValueError(f"--momentum: expected --optimizer sgd with it, got {options.optimizer}")
     match options.optimizer:
         case "sgd":
             return SGD(0.1 if rate is None else rate, momentum=options.momentum)
@@ -173,7 +173,7 @@ def classes_of(y: Matrix, task: str) -> list[Any] | None:
         return None
     if len(values) > MOST_CLASSES and 2 * len(values) > len(y):
         raise ValueError(
-            f"target: expected numbers, or classes that occur again and again, got {len(values)} different values in "
+            f"target: expected numbers, or classes with several rows each, got {len(values)} different values in "
             f"{len(y)} rows"
         )
     if len(values) < 2:

@@ -156,7 +156,9 @@ class Trained:
         content = network_content(path, configuration, tensors)
         network, data = Network.from_file_content(path, content, tensors, backend), content.data
         if data is None:
-            raise ValueError(f"{path}: holds a network only, not how to prepare its data: was it not made by 'train'?")
+            raise ValueError(
+                f"{path}: expected a model of 'deltaprop train', got a network without the preparation of its data"
+            )
         return cls(
             network,
             tensors["input.offset"],

@@ -117,7 +117,7 @@ def require_cublaslt(backend: Any) -> None:
         If they cannot.
     """
     if not backend.products.capturable:
-        raise NotTriedError("it needs cublasLt by nvmath-python")
+        raise NotTriedError("it needs cublasLt through nvmath-python")
 
 
 def capability(backend: Any) -> str:

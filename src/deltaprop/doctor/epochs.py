@@ -38,7 +38,7 @@ def resident_on(blocks: int) -> Callable[[Any, Record], None]:
 
     def stage(backend: Any, record: Record) -> None:
         if blocks > backend.shared_memory_limits()[1]:
-            raise NotTriedError("clusters of blocks began with compute capability 9.0")
+            raise NotTriedError("clusters of blocks need compute capability 9.0")
         record.trying("to compile the kernels")
         compile_residents(backend, (blocks,))
         with patch.object(shared_memory, "CLUSTERS", (blocks,)), only(ResidentEpoch) as found:

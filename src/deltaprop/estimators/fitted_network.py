@@ -82,7 +82,9 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         backend, lives_on = self.backend, backend_of(X)
         if lives_on is not None and not lives_on.on_host:
             if backend != "auto" and get_backend(backend).name != lives_on.name:
-                raise TypeError(f"backend: expected 'auto' or {lives_on.name!r} for such input, got {backend!r}")
+                raise TypeError(
+                    f"backend: expected 'auto' or {lives_on.name!r} for arrays of {lives_on.name}, got {backend!r}"
+                )
             backend = lives_on if backend == "auto" else backend
         return {
             "hidden_activation": self._activations(self.n_layers_ - 2),

@@ -228,7 +228,7 @@ class SweepCV(BaseSearchCV):
         splits = [(np.asarray(train), np.asarray(test)) for train, test in splitter.split(X, on_host(y), groups)]
         self.n_splits_ = splitter.get_n_splits(X, y, groups)
         if len(splits) != self.n_splits_:
-            raise ValueError(f"cv: expected {self.n_splits_} splits, as it said there would be, got {len(splits)}")
+            raise ValueError(f"cv: expected {self.n_splits_} splits, as its get_n_splits said, got {len(splits)}")
         return splits
 
     def _choose_best(self, results: dict[str, Any], first_scores: Any, refit_metric: Any) -> None:

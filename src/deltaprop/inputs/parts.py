@@ -39,7 +39,7 @@ class ParquetParts(Parts):
         self.path, self.file = Path(path), ParquetFile(Path(path))
         names = self.file.names
         if not names or len(set(names)) < len(names):
-            raise ValueError(f"{path}: expected columns, each of another name, got {', '.join(map(repr, names[:12]))}")
+            raise ValueError(f"{path}: expected columns with different names, got {', '.join(map(repr, names[:12]))}")
         self.target = names[-1] if target is None else target
         if self.target not in names:
             raise ValueError(f"{path}: no column {target!r}; the columns are {', '.join(map(repr, names[:12]))}")

@@ -28,8 +28,8 @@ def training_of(*subjects: Any) -> Iterator[None]:
             # `setdefault` is one step for Python: of two threads one is the first.
             if _trained_by.setdefault(id(subject), call) is not call:
                 raise RuntimeError(
-                    f"this {type(subject).__name__} is being trained by another call, which has not returned; train a "
-                    "copy of it, or one after the other"
+                    f"this {type(subject).__name__} is being trained by another call, which has not returned; wait for "
+                    "it, or train a copy"
                 )
         yield
     finally:

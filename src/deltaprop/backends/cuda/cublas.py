@@ -105,7 +105,7 @@ class CupyProducts(Products):
         """Multiply in full precision; with `keep`, the product is allocated first."""
         if kind not in ("float32", "float64"):
             raise BackendError(
-                f"precision: a {kind} product needs cublasLt by nvmath-python; pip install 'deltaprop[cuda13]' "
+                f"precision: a {kind} product needs cublasLt through nvmath-python; pip install 'deltaprop[cuda13]' "
                 "(CUDA 13 drivers) or pip install 'deltaprop[cuda12]' (CUDA 12 drivers)"
             )
         A, B = A.swapaxes(-1, -2) if transpose_A else A, B.swapaxes(-1, -2) if transpose_B else B
@@ -364,8 +364,8 @@ def find_products(cp: Any, address: Callable[[Array], int], scratch: Callable[[s
         return LtProducts(cp, address, scratch, guesses)
     except Exception as error:  # noqa: BLE001  (cublasLt's own error is an Exception and no more)
         warnings.warn(
-            f"cublasLt cannot be had by nvmath-python ({error}); training steps are not captured as CUDA graphs; "
-            "`deltaprop doctor` tells more",
+            f"cublasLt is not available through nvmath-python ({error}); training steps are not captured as CUDA "
+            "graphs; `deltaprop doctor` tells more",
             RuntimeWarning,
             stacklevel=callers_level(),
         )
