@@ -248,7 +248,7 @@ class NetworkState:
         pairs = (("weights", self.weights), ("biases", self.biases))
         return {f"{kind}.{l}": self.backend.to_numpy(array) for kind, arrays in pairs for l, array in enumerate(arrays)}
 
-    def _assign(self, targets: list[Array], values: Sequence[Any], name: str) -> None:
+    def _assign(self, targets: list[Array], values: Sequence[ArrayLike], name: str) -> None:
         """Copy all `values` into `targets`, or nothing if a shape is wrong or memory is read-only."""
         self._parameters.require_writeable()
         if len(values) != len(targets):

@@ -27,7 +27,7 @@ class GroupedMembers(MembersEpoch):
 
     @staticmethod
     @abstractmethod
-    def key(member: Member) -> Any:
+    def key(member: Member) -> tuple[object, ...]:
         """Return what members have to have in common to take their steps together."""
 
     @abstractmethod

@@ -35,7 +35,7 @@ class ResidentMembers(GroupedMembers):
         return cls(task) if fit else None
 
     @staticmethod
-    def key(member: Member) -> Any:
+    def key(member: Member) -> tuple[object, ...]:
         """Numbers of samples and of samples a step, and the update rule with its constants: one launch has one."""
         rule: Any = member.rule
         return (member.samples, member.batch_size, rule, member.sample_weight is None)

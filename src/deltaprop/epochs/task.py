@@ -11,6 +11,7 @@ import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.backends.array_types import Floats, Indices
+from deltaprop.backends.base import RandomStream
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.optimizers import SGD, rule_of
 from deltaprop.derivation.state import NetworkState
@@ -184,7 +185,7 @@ class Pass:
     sums: Sequence[float]
     learning_rate: float
     progress: Progress
-    dropout: Any = None
+    dropout: RandomStream | None = None
     first: int = 0
     pause: Interruption = field(default_factory=Interruption)
 

@@ -339,7 +339,7 @@ class ChunkTrainer(Trainer):
         super().minibatches(given)
 
 
-def check_dropout(dropout: Any, hidden_layers: int) -> tuple[float, ...]:
+def check_dropout(dropout: object, hidden_layers: int) -> tuple[float, ...]:
     """The dropout probability of each hidden layer, from one number for all or one for each.
 
     Raises
