@@ -13,6 +13,7 @@ from deltaprop.backends.array_types import ArrayLike
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation.backprop import L2Scaling, Reduction
 from deltaprop.derivation.parameters import Parameters
+from deltaprop.derivation.state import Configuration
 from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.errors import DivergenceError
 from deltaprop.files.saved_network import SavedStack
@@ -131,7 +132,7 @@ class NetworkStack(StackFunction, SavedStack):
         return iter(self._networks)
 
     @property
-    def configuration(self) -> dict[str, Any]:
+    def configuration(self) -> Configuration:
         """The arguments that make an equal stack: everything but the parameters and the backend."""
         configuration = {name: value for name, value in super().configuration.items() if name != "seed"}
         return {"members": len(self), **configuration, "seeds": list(self.seeds)}

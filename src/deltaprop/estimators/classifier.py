@@ -19,7 +19,7 @@ from deltaprop.backends import Array, Backend, backend_of
 from deltaprop.backends.array_types import AnyArray, ArrayLike
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.estimators.class_targets import ClassTargets, check_classes
-from deltaprop.estimators.fit_data import HeldOut
+from deltaprop.estimators.fit_data import CheckedData, HeldOut
 from deltaprop.estimators.hyperparameters import Callbacks, ClassWeight, RandomState, Scoring
 from deltaprop.estimators.inputs import checked_data, on_host
 from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron
@@ -294,7 +294,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
                 self._label_binarizer = LabelBinarizer().fit(labels)
             return self._fit(X, y, sample_weight, incremental=True)
 
-    def _validate_input(self, X: ArrayLike, y: ArrayLike, *, incremental: bool, reset: bool) -> tuple[Any, Any, Any]:
+    def _validate_input(self, X: ArrayLike, y: ArrayLike, *, incremental: bool, reset: bool) -> CheckedData:
         X, y = checked_data(self, X, y, dtype=self.dtype, reset=reset)
         if not hasattr(self, "classes_") or (not self.warm_start and not incremental):
             self._label_binarizer = LabelBinarizer().fit(y)
@@ -316,7 +316,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         default = "softmax" if loss == "clipped_categorical_cross_entropy" else "logistic"
         return loss, self.output_activation or default
 
-    def _class_weights(self, y: ArrayLike, *, incremental: bool) -> Any:
+    def _class_weights(self, y: ArrayLike, *, incremental: bool) -> AnyArray:
         if self.class_weight is None:
             return None
         if incremental and self.class_weight == "balanced":
@@ -326,17 +326,17 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             )
         return compute_sample_weight(self.class_weight, y)
 
-    def _strata(self, targets: AnyArray) -> Any:
+    def _strata(self, targets: AnyArray) -> AnyArray:
         return targets if self.n_outputs_ == 1 else None
 
-    def _targets_as_predicted(self, targets: AnyArray) -> Any:
+    def _targets_as_predicted(self, targets: AnyArray) -> AnyArray:
         if isinstance(targets, ClassTargets):
             return self._label_binarizer.classes_[targets.numbers]
         return self._label_binarizer.inverse_transform(targets)
 
     # -- predictions --------------------------------------------------------------------------------------------
 
-    def _labels(self, outputs: AnyArray) -> Any:
+    def _labels(self, outputs: AnyArray) -> AnyArray:
         """Return the labels that belong to a^(L), (m, n_outputs) on the host."""
         return self._label_binarizer.inverse_transform(outputs.ravel() if self.n_outputs_ == 1 else outputs)
 
@@ -349,7 +349,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             predicted = self._labels(self._network.backend.to_numpy(prediction))
         return float(accuracy_score(held_out.y, predicted, sample_weight=held_out.sample_weight))
 
-    def predict(self, X: ArrayLike) -> Any:
+    def predict(self, X: ArrayLike) -> AnyArray:
         """Predict the most probable class of each sample; of multilabel targets, every label more probable than not.
 
         Parameters

@@ -302,7 +302,7 @@ class EnsembleClassifier(ClassifierMixin, Ensemble):
         total = sum(template._probabilities(own) for own in outputs)
         return total / len(self.stack_)
 
-    def predict(self, X: ArrayLike) -> Any:
+    def predict(self, X: ArrayLike) -> AnyArray:
         """Predict the most probable class by the mean probabilities; of multilabel targets, labels above one half.
 
         Parameters
@@ -379,7 +379,7 @@ class EnsembleRegressor(RegressorMixin, Ensemble):
 
     _kind = MLPRegressor
 
-    def predict(self, X: ArrayLike, return_std: bool = False) -> Any:
+    def predict(self, X: ArrayLike, return_std: bool = False) -> AnyArray:
         """Predict the mean of the members' predictions and, where asked for, how far they are apart.
 
         Parameters

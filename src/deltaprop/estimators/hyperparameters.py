@@ -24,8 +24,6 @@ Scoring: TypeAlias = str | Callable[..., float] | None
 Callbacks: TypeAlias = Sequence[Callback] | None
 #: The weight of each class, "balanced", or both for each of several outputs.
 ClassWeight: TypeAlias = str | Mapping[Any, float] | Sequence[Any] | None
-#: A loss as its cost and its gradient; see `deltaprop.derivation.losses.CustomLoss`.
-PairOfFunctions: TypeAlias = tuple[Callable[..., Any], Callable[..., Any]]
 #: scikit-learn's names of activations, where they differ from ours.
 SCIKIT_LEARN_NAMES = {"logistic": "sigmoid"}
 #: What hidden layers may use, by either name.
@@ -40,7 +38,7 @@ def our_name(activation: str) -> str:
 class BackendName(StrOptions):
     """A name of a backend, with or without the number of a device."""
 
-    def is_satisfied_by(self, val: Any) -> bool:
+    def is_satisfied_by(self, val: object) -> bool:
         """Return whether it is one of them; `get_backend` checks the number behind the colon."""
         return isinstance(val, str) and val.partition(":")[0] in self.options
 

@@ -16,8 +16,9 @@ from sklearn.utils.metaestimators import available_if
 from deltaprop.backends import Array, Backend
 from deltaprop.backends.array_types import AnyArray, ArrayLike, Floats
 from deltaprop.backends.device_scope import methods_on_its_device
-from deltaprop.estimators.fit_data import HeldOut
-from deltaprop.estimators.hyperparameters import Callbacks, PairOfFunctions, RandomState, Scoring
+from deltaprop.derivation.losses import PairOfFunctions
+from deltaprop.estimators.fit_data import CheckedData, HeldOut
+from deltaprop.estimators.hyperparameters import Callbacks, RandomState, Scoring
 from deltaprop.estimators.inputs import checked_data, on_host
 from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron
 from deltaprop.training.exclusive import training_of
@@ -274,7 +275,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         with training_of(self):
             return self._fit(X, y, sample_weight, incremental=True)
 
-    def _validate_input(self, X: ArrayLike, y: ArrayLike, *, incremental: bool, reset: bool) -> tuple[Any, Any, Any]:
+    def _validate_input(self, X: ArrayLike, y: ArrayLike, *, incremental: bool, reset: bool) -> CheckedData:
         X, y = checked_data(self, X, y, dtype=self.dtype, reset=reset, y_numeric=True)
         if self.loss == "poisson" and np.any(y < 0):
             raise ValueError("Some value(s) of y are out of the valid range of the loss 'poisson': it needs y >= 0.")
@@ -290,7 +291,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         # scikit-learn reports half the Poisson deviance: h − y log h, minus its lowest value.
         return np.asarray((xlogy(targets, targets) - targets).sum(axis=1)) if self.loss == "poisson" else None
 
-    def _targets_as_predicted(self, targets: AnyArray) -> Any:
+    def _targets_as_predicted(self, targets: AnyArray) -> AnyArray:
         return targets[:, 0] if self.n_outputs_ == 1 else targets
 
     # -- predictions --------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from deltaprop.backends.array_types import AnyArray
 from deltaprop.derivation.optimizers import SGD, Adam
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import Optimizer
@@ -74,7 +75,7 @@ class StepRule:
             self.learning_rate = inverse_scaled(self.initial_rate, samples_seen, self.power_t)
 
 
-def inverse_scaled(initial_rate: Any, samples_seen: Any, power_t: Any) -> Any:
+def inverse_scaled(initial_rate: Any, samples_seen: Any, power_t: Any) -> AnyArray:
     """Compute η/(t + 1)^p after t samples, for one fit or for many."""
     return initial_rate / (samples_seen + 1) ** power_t
 
