@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import deltaprop as dp
+from deltaprop.backends.kernel_names import Rule
 
 HIDDEN = ("sigmoid", "tanh", "relu", "identity", "leaky_relu", "softplus", "silu", "gelu")
 PAIRS = [
@@ -27,6 +28,13 @@ OPTIMIZERS = [
     dp.Adam(0.01, beta_1=0.8, beta_2=0.95, epsilon=1e-4),
     dp.AdamW(0.01, weight_decay=0.3),
 ]
+
+
+def known_rule(optimizer: dp.Optimizer) -> Rule:
+    """Return what the kernels know of an optimizer, which has to be a built-in one."""
+    rule = optimizer.rule()
+    assert rule is not None
+    return rule
 
 
 def targets_for(loss, rng, m, columns):

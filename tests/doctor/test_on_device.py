@@ -52,7 +52,7 @@ def test_the_device_is_described(monkeypatch):
     assert facts["CUDA"] == "driver 13.1, runtime 12.9"
     assert (facts["NVRTC"], facts["cuBLASLt"]) == ("13.0", "130100")
     assert facts["matrix products"] == "by cublasLt"
-    assert compiled == [("adam", "float32", "sm_90")]
+    assert compiled == [("optimizer", "float32", "sm_90")]
     assert [what for kind, what in events if kind == "slow"] == []
 
 

@@ -13,6 +13,7 @@ from host_cuda import HostCudaBackend, library
 
 import deltaprop as dp
 from deltaprop.backends.cuda.compiler import kernel_files
+from deltaprop.backends.kernel_names import Rule
 from deltaprop.cli import run
 from deltaprop.doctor import Check, emulated, epochs, operations, small_kernels
 from deltaprop.doctor.emulated import HOST_CUDA
@@ -54,11 +55,12 @@ def test_the_first_of_two_devices(on_host):
 def test_what_is_wrong_on_a_device_is_found(on_host, monkeypatch):
     """The faults are a row too far, and a velocity that is forgotten."""
     backend = on_host
-    gather, update = backend.gather, backend.sgd_update
+    gather, update = backend.gather, backend.update
     wrong = lambda index: backend.asarray(np.roll(backend.to_numpy(index), 1), index.dtype)  # noqa: E731
     monkeypatch.setattr(backend, "gather", lambda X, index, out: gather(X, wrong(index), out))
     assert operations.error(operations.gather, backend, "float32") > 0.1
-    monkeypatch.setattr(backend, "sgd_update", lambda p, g, v, rate, mu, looks: update(p, g, v, rate, 0.0, looks))
+    forgets = Rule("momentum", {"momentum": 0.0})
+    monkeypatch.setattr(backend, "update", lambda rule, *arguments: update(forgets, *arguments))
     assert operations.error(operations.momentum, backend, "float64") > 0.01
     fit = Fit("float32", "momentum")
     with only():  # step by step

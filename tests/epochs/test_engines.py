@@ -125,7 +125,7 @@ def test_the_plan_of_one_network_is_that_of_a_stack_of_one(data):
     own = {"sizes", "activations", "stop"}  # the arrays of each table
     for name in one.rows.dtype.names:
         assert (one.rows[name][0] == many.rows[name][0]) == (name not in own), name
-    assert (one.row.beta_1, one.row.weight_decay, one.row.samples, one.row.batch) == (0.7, 0.2, 20, BATCH)
+    assert (one.row.constants.beta_1, one.row.samples, one.row.batch) == (0.7, 20, BATCH)
     assert one.row.parameters == stack.parameters.ctypes.data
 
 

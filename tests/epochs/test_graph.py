@@ -180,7 +180,7 @@ def test_what_a_step_needs_is_compiled_at_once(with_lt, monkeypatch, precision, 
     (wanted, before), *later = together
     assert not before
     assert set(alone) == wanted | set().union(*(more for more, _ in later))
-    usual = {"minibatch", "bias_activation", "hidden_delta", "output_delta_softmax", "adam", "l2_gradient"}
+    usual = {"minibatch", "bias_activation", "hidden_delta", "output_delta_softmax", "optimizer", "l2_gradient"}
     assert usual <= {file for file, _ in wanted}
     assert ("narrow" in {file for file, _ in wanted}) == (precision == "bf16")
     assert len(together) <= 2  # the short minibatch may need one more

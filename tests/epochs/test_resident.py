@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import HIDDEN, OPTIMIZERS, PAIRS, assert_equal_fits, relative, targets_for
+from cases import HIDDEN, OPTIMIZERS, PAIRS, assert_equal_fits, known_rule, relative, targets_for
 from conftest import backend_or_skip
 from host_cuda import counting
 from hypothesis import given, settings
@@ -16,7 +16,6 @@ from deltaprop.backends import get_backend
 from deltaprop.backends.cuda import shared_memory
 from deltaprop.backends.cuda.shared_memory import Residence, ResidentRun, find_residence
 from deltaprop.derivation.backprop import Objective
-from deltaprop.derivation.optimizers import rule_of
 from deltaprop.epochs import resident
 from deltaprop.epochs.resident import ResidentEpoch
 from deltaprop.epochs.task import Task
@@ -139,12 +138,6 @@ def test_wide_inputs_are_copied_sixteen_bytes_at_a_time(device, blocks, rng):
     X, y = rng.standard_normal((25, 784)), rng.integers(0, 10, 25)
     options = {"loss": "categorical_cross_entropy", "dtype": "float32"}
     assert_equal_fits(device, [784, 30, 10], X, y, options, optimizer=dp.SGD(0.1), batch_size=10, epochs=1)
-
-
-def known_rule(optimizer):
-    rule = rule_of(optimizer)
-    assert rule is not None
-    return rule
 
 
 @pytest.mark.parametrize("optimizer", [dp.SGD(0.2, momentum=0.5), dp.Adam(0.01)], ids=repr)

@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike
 
 from deltaprop.backends.array_types import AnyArray, ArrayLike, DType, HostArray, Indices
 from deltaprop.backends.array_types import Array as Array  # every user of the vocabulary needs it as well
+from deltaprop.backends.kernel_names import Rule
 from deltaprop.errors import BackendError
 
 #: In which precision matrix products of float32 networks are formed.
@@ -32,7 +33,7 @@ class Backend(ABC):
 
     Rows are samples. Every array may carry one leading member axis (several networks of the same widths), written
     ``…`` below; without it, it is one network. For several members a scalar is an array, (K,), or a list of K numbers
-    that the host knows; `sgd_update` and `adam_update` take such lists for everything but the rate and the decay.
+    that the host knows; the constants of a `Rule` are such lists.
     Arrays are not checked: they are of this backend, of one dtype, and C-contiguous, or each member's part is.
     No operation allocates device or array memory after its first call with a shape.
 
@@ -360,34 +361,21 @@ class Backend(ABC):
     # -- learning -----------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def sgd_update(
+    def update(
         self,
+        rule: Rule,
         parameters: Array,
         gradient: Array,
-        velocity: Array | None,
-        learning_rate: Scalar,
-        momentum: Scalar,
-        nesterov: bool,
-    ) -> None:
-        """θ := θ − η ∂J/∂θ, with momentum where `velocity` is given, in one pass over the flat vector."""
-
-    @abstractmethod
-    def adam_update(
-        self,
-        parameters: Array,
-        gradient: Array,
-        first_moment: Array,
-        second_moment: Array,
-        step_size: Scalar,
-        beta_1: Scalar,
-        beta_2: Scalar,
-        epsilon: Scalar,
+        moments: tuple[Array, ...],
+        rate: Scalar,
         decay: Scalar,
         n_decayed: int,
     ) -> None:
-        """m := β₁m + (1−β₁)g, v := β₂v + (1−β₂)g², θ := θ − step_size · m/(√v + ε), in one pass.
+        """θ after a step by ∂J/∂θ, as `rule` says, with the learning rate `rate`; one pass over the flat vector.
 
-        The first `n_decayed` entries (the weights) are first multiplied by 1 − `decay`.
+        `moments` are the vectors that the rule carries from step to step, as many as it has; they are moved, too.
+        Before the step, the first `n_decayed` entries of θ (the weights) are multiplied by 1 − `decay`. Only rules that
+        know weight decay are given a `decay` other than 0.
         """
 
     # -- minibatches --------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import numpy as np
 from deltaprop.arguments import check_number
 from deltaprop.backends.array_types import Floats
 from deltaprop.backends.base import Scalar
+from deltaprop.backends.kernel_names import Rule
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.schedules import Plateau, ReduceOnPlateau, check_rate
 from deltaprop.derivation.state import NetworkState
@@ -44,7 +45,7 @@ class Optimizer(ABC):
 
     Notes
     -----
-    Networks train step by step under a rule of your own; the faster ways of training know the three built-in rules.
+    Networks train step by step under a rule of your own; the faster ways of training know the built-in rules alone.
     A checkpoint holds the state that `init` returns, and resuming restores it.
 
     Examples
@@ -129,6 +130,16 @@ class Optimizer(ABC):
             return lambda epoch: check_rate(schedule, plateau(epoch), epoch, history)
         return lambda epoch: self.rate(epoch, history)
 
+    def rule(self) -> Rule | None:
+        """Describe this rule to the ways of training that do without `apply`.
+
+        Returns
+        -------
+        Rule or None
+            None for a rule of your own.
+        """
+        return None
+
     @abstractmethod
     def init(self, network: NetworkState) -> dict[str, Any]:
         """Make the state before the first step.
@@ -144,6 +155,11 @@ class Optimizer(ABC):
             Arrays of the shape and dtype of ``network.parameters``, on its backend, and counters (int) by name.
             A counter called "step" counts the steps taken; `apply` leaves it alone.
         """
+
+    @property
+    def rates_vary(self) -> bool:
+        """Whether `rates` may differ from step to step while the learning rate stays the same."""
+        return type(self).rates is not Optimizer.rates
 
     def rates(self, learning_rate: float, taken: int, steps: int) -> Floats:
         """Compute the two numbers that `apply` gets in each step.
@@ -168,7 +184,7 @@ class Optimizer(ABC):
 
     def _rates_of_one_step(self, learning_rate: float, taken: int) -> tuple[float, float]:
         """Compute `rates` of one step as two floats."""
-        if type(self).rates is Optimizer.rates:
+        if not self.rates_vary:
             return learning_rate, 0.0
         rate, decay = self.rates(learning_rate, taken, 1)[0].tolist()
         return rate, decay
@@ -217,6 +233,11 @@ class Optimizer(ABC):
         self.apply(network, gradient, state, rate, decay)
         if "step" in state:
             state["step"] += 1
+
+
+def moments_of(state: dict[str, Any]) -> tuple[Any, ...]:
+    """List the vectors of an optimizer's state, in the order in which `Optimizer.init` names them."""
+    return tuple([value for value in state.values() if not isinstance(value, int)])
 
 
 def gradient_for(network: NetworkState, gradient: Parameters) -> Parameters:

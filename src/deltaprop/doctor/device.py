@@ -60,7 +60,7 @@ def device(backend: CupyBackend, record: Record) -> None:
     record.fact("nvmath-python", _version("nvmath-python"))
     record.trying("NVRTC")
     record.fact("NVRTC", ".".join(map(str, cp.cuda.nvrtc.getVersion())))
-    compile_kernels("adam", "float32", architecture(backend))
+    compile_kernels("optimizer", "float32", architecture(backend))
     record.trying("matrix products")
     products: Any = backend.products
     record.fact("matrix products", "by cublasLt" if products.capturable else "by CuPy")

@@ -17,6 +17,7 @@ import numpy as np
 
 from deltaprop.backends import Array, Backend, get_backend
 from deltaprop.backends.array_types import Floats
+from deltaprop.backends.kernel_names import Rule
 from deltaprop.derivation.activations import OUTPUT_ACTIVATIONS
 from deltaprop.derivation.losses import LOSSES
 from deltaprop.doctor.record import Record
@@ -154,14 +155,14 @@ def squared_norm(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
 def sgd(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
     """θ − η g."""
     theta, g = draw(ENTRIES), draw(ENTRIES)
-    backend.sgd_update(theta, g, None, 0.1, 0.0, False)
+    backend.update(Rule("sgd"), theta, g, (), 0.1, 0.0, 0)
     yield "", theta
 
 
 def momentum(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
     """v := μ v − η g, θ := θ + v."""
     theta, g, v = draw(ENTRIES), draw(ENTRIES), draw(ENTRIES)
-    backend.sgd_update(theta, g, v, 0.1, 0.9, False)
+    backend.update(Rule("momentum", {"momentum": 0.9}), theta, g, (v,), 0.1, 0.0, 0)
     yield "θ", theta
     yield "v", v
 
@@ -169,7 +170,7 @@ def momentum(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
 def nesterov(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
     """v := μ v − η g, θ := θ + μ v − η g."""
     theta, g, v = draw(ENTRIES), draw(ENTRIES), draw(ENTRIES)
-    backend.sgd_update(theta, g, v, 0.1, 0.9, True)
+    backend.update(Rule("nesterov", {"momentum": 0.9}), theta, g, (v,), 0.1, 0.0, 0)
     yield "θ", theta
     yield "v", v
 
@@ -178,7 +179,8 @@ def adam(backend: Backend, draw: Draw) -> Iterator[tuple[str, Array]]:
     """Adam with both moments, and weight decay of the first half of θ."""
     theta, g, first = draw(ENTRIES), draw(ENTRIES), draw(ENTRIES)
     second = draw.put(draw.rng.uniform(0.5, 2.0, ENTRIES))
-    backend.adam_update(theta, g, first, second, 0.01, 0.9, 0.999, 1e-8, 0.1, ENTRIES // 2)
+    rule = Rule("adam", {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8})
+    backend.update(rule, theta, g, (first, second), 0.01, 0.1, ENTRIES // 2)
     yield from (("θ", theta), ("m", first), ("v", second))
 
 

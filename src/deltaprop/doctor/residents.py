@@ -7,7 +7,6 @@ from unittest.mock import patch
 
 from deltaprop.backends.cuda import shared_memory
 from deltaprop.backends.cuda.backend import CupyBackend
-from deltaprop.derivation.optimizers import rule_of
 from deltaprop.doctor.fits import OPTIMIZERS, Fit
 
 DTYPES = ("float64", "float32")
@@ -27,7 +26,7 @@ def compile_residents(backend: CupyBackend, clusters: Sequence[int]) -> None:
         for blocks in clusters:
             for dtype in DTYPES:
                 for name in TWO_RULES:
-                    fit, rule = Fit(dtype, name), rule_of(OPTIMIZERS[name])
+                    fit, rule = Fit(dtype, name), OPTIMIZERS[name].rule()
                     if rule is None:
                         continue
                     network = fit.network("reference")

@@ -16,7 +16,6 @@ from deltaprop.backends import Array
 from deltaprop.backends.array_types import Floats, Indices
 from deltaprop.backends.kernel_names import Rule
 from deltaprop.derivation.backprop import Objective
-from deltaprop.derivation.optimizers import rule_of
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.epochs.task import minibatch_sizes
@@ -65,7 +64,7 @@ class Member:
 
     def __post_init__(self) -> None:
         weights = self.sample_weight
-        object.__setattr__(self, "rule", rule_of(self.optimizer))
+        object.__setattr__(self, "rule", self.optimizer.rule())
         object.__setattr__(self, "m", float(self.samples if weights is None else weights.sum(dtype=np.float64)))
 
     @property

@@ -9,8 +9,8 @@ import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.backends.array_types import Floats, Indices
-from deltaprop.derivation.optimizers import moments_of
 from deltaprop.derivation.state import NetworkState
+from deltaprop.derivation.update_rule import moments_of
 from deltaprop.epochs.engines import find_members_epoch
 from deltaprop.epochs.members import Member, MembersEpoch, MembersTask, Numbers, Passes
 from deltaprop.epochs.task import RefusedError, weigh_samples

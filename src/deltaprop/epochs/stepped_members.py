@@ -10,6 +10,7 @@ import numpy as np
 from deltaprop.backends import Array
 from deltaprop.backends.array_types import AnyArray, Floats, Indices
 from deltaprop.backends.base import RandomStream
+from deltaprop.backends.kernel_names import Rule
 from deltaprop.derivation.backprop import Workspace, backward, forward
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.state import NetworkState
@@ -113,26 +114,6 @@ class SteppedMembers(GroupedMembers):
         rates: Floats,
     ) -> None:
         """Update the parameters: θ := θ − η ∂J/∂θ by each member's own numbers."""
-        rules = [member.rule for member in group.members]
-
-        def of_each(name: str) -> list[float]:
-            return [getattr(rule, name) for rule in rules]
-
-        rate, decay = rates.T
-        if group.rule.name == "adam":
-            network.backend.adam_update(
-                network.parameters,
-                gradient.flat,
-                moments[0],
-                moments[1],
-                rate,
-                of_each("beta_1"),
-                of_each("beta_2"),
-                of_each("epsilon"),
-                decay,
-                network.n_weights,
-            )
-            return
-        velocity = moments[0] if moments else None
-        nesterov, momentum = group.rule.name == "nesterov", of_each("momentum")
-        network.backend.sgd_update(network.parameters, gradient.flat, velocity, rate, momentum, nesterov)
+        rule = Rule.of_members([member.rule for member in group.members if member.rule is not None])
+        parameters, (rate, decay) = network.parameters, rates.T
+        network.backend.update(rule, parameters, gradient.flat, tuple(moments), rate, decay, network.n_weights)

@@ -13,7 +13,6 @@ from deltaprop.backends import Array
 from deltaprop.backends.array_types import Floats, Indices
 from deltaprop.backends.base import RandomStream
 from deltaprop.derivation.backprop import Objective
-from deltaprop.derivation.optimizers import SGD, rule_of
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.epochs.interruption import Interruption
@@ -45,6 +44,22 @@ def weigh_samples(
     weights = sample_weight if order is None else sample_weight[order]
     sums: list[float] = np.add.reduceat(weights, range(0, len(weights), sizes[0]), dtype=np.float64).tolist()
     return objective.weights(weights, sizes, sums), sums
+
+
+def rates_of_epochs(
+    optimizer: Optimizer, learning_rates: list[float], taken: int, batches: int
+) -> np.ndarray[Any, Any]:
+    """Return `Optimizer.rates` of the steps of some epochs, one for each learning rate, after `taken` steps.
+
+    The result is (epochs, batches, 2), or (epochs, 1, 2) if all steps of an epoch are alike.
+    """
+    epochs, steps, first = len(learning_rates), batches if optimizer.rates_vary else 1, learning_rates[0]
+    if learning_rates.count(first) == epochs:
+        rates = optimizer.rates(first, taken, epochs * steps)
+    else:
+        of_each = [optimizer.rates(rate, taken + e * steps, steps) for e, rate in enumerate(learning_rates)]
+        rates = np.concatenate(of_each)
+    return rates.reshape(epochs, steps, 2)
 
 
 class RefusedError(Exception):
@@ -104,12 +119,13 @@ class Task:
     @property
     def is_built_in(self) -> bool:
         """Whether loss and optimizer are known by name, and no unit is left out of a step."""
-        return isinstance(self.network.loss, str) and rule_of(self.optimizer) is not None and not any(self.dropout)
+        return isinstance(self.network.loss, str) and self.optimizer.rule() is not None and not any(self.dropout)
 
     @property
     def descends(self) -> bool:
         """Whether a step is plain gradient descent, θ := θ − η ∂J/∂θ, so that η may go into δ."""
-        return isinstance(self.optimizer, SGD) and not self.optimizer.momentum
+        rule = self.optimizer.rule()
+        return rule is not None and rule.descends
 
     @property
     def samples(self) -> int:

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deltaprop.backends.array_types import ArrayLike, Floats
-from deltaprop.derivation.optimizers import Adam
 from deltaprop.derivation.state import Configuration, NetworkState
 from deltaprop.epochs.trainer import Trainer
 from deltaprop.errors import callers_level
@@ -191,7 +190,7 @@ class Checkpoint:
             (position.batch > 0 and self.trainer.chunked is not None, "a place inside an epoch over parts"),
             (names != arrays, "the optimizer's arrays"),
             (training.counters.keys() != state.keys() - arrays, "the optimizer's counters"),
-            (isinstance(self.trainer.optimizer, Adam) and training.counters.get("step") != steps, "the steps taken"),
+            (training.counters.get("step", steps) != steps, "the steps taken"),
             (history.metrics.keys() != plan["metrics"].keys(), "the metrics recorded"),
             (len(history.validation_cost) != len(validated), "the validation costs recorded"),
             (history.best_epoch is not None and plan["early_stopping"] is None, "a best epoch without early stopping"),

@@ -35,6 +35,7 @@ from deltaprop.backends.cuda.shared_memory_tiles import (
     units_updated,
 )
 from deltaprop.backends.kernel_names import Rule, activation_number, loss_number
+from deltaprop.backends.kernel_structures import Constants
 
 #: Blocks a cluster; more than one needs clusters, which began with sm_90.
 CLUSTERS = (1, 2, 4, 8)
@@ -283,7 +284,7 @@ class ResidentRun:
         self.members = self.parameters.size // shape.n
         plan = self._plan = Plan(shape=shape, samples=self.samples or self.X.shape[0])
         plan.steps = math.ceil(plan.samples / shape.batch)
-        plan.momentum, plan.beta_1, plan.beta_2, plan.epsilon = rule.momentum, rule.beta_1, rule.beta_2, rule.epsilon
+        plan.constants = Constants(*rule.values)
         moments = (*self.moments, None, None)
         self._point(parameters=self.parameters, first=moments[0], second=moments[1], x=self.X, y=self.Y)
         plan.x_bytes, plan.y_bytes = backend.bytes_a_copy(self.X), backend.bytes_a_copy(self.Y)
@@ -306,8 +307,8 @@ class ResidentRun:
         Parameters
         ----------
         terms : array, (1 or K, epochs · steps, 5)
-            On the host, for each step: the scale of δ^(L), the factor of W in ∂J/∂W, the factor of Σ W², the learning
-            rate with Adam's bias correction, and what AdamW takes off the weights.
+            On the host, for each step: the scale of δ^(L), the factor of W in ∂J/∂W, the factor of Σ W², and the two
+            numbers of `Optimizer.rates`.
         order : array, (1 or K, epochs, samples) of int64, or None
             On the host: in which order each epoch visits the samples.
         weights : array, (epochs, m), or None

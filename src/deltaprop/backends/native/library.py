@@ -39,7 +39,7 @@ POINTERS: dict[str, tuple[Any, bool]] = {
     "decays": (np.float64, False),
     "first": (None, True),
     "second": (None, True),
-    "learning_rates": (np.float64, False),
+    "rates": (np.float64, False),
     "scratch": (None, True),
     "cost": (np.float64, True),
     "decay": (np.float64, True),

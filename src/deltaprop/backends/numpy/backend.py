@@ -135,8 +135,8 @@ class NumpyBackend(ComposedBackend):
 
     # -- formulas -----------------------------------------------------------------------------------------------
 
-    def _apply(self, formula: Formula, *arguments: Any) -> None:
-        formula(*arguments)
+    def _apply(self, formula: Formula, *arguments: Any, **named: Any) -> None:
+        formula(*arguments, **named)
 
     def _blocks(self, vector: Array) -> list[slice]:
         """Parts of the last axis of a flat vector, (n,), or of several, (K, n), that are cache-sized together."""
