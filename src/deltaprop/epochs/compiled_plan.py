@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.array_types import AnyArray, Indices
+from deltaprop.backends.array_types import AnyArray, Floats, Indices
 from deltaprop.backends.kernel_names import activation_number, loss_number
 from deltaprop.backends.native.compiler import find_compiler
 from deltaprop.backends.native.library import Plan, gemm, library, pointer
@@ -39,7 +39,7 @@ def can_compile(network: NetworkState, X: Array) -> bool:
     return True
 
 
-def strides_of(rates: np.ndarray[Any, Any]) -> tuple[int, int]:
+def strides_of(rates: Floats) -> tuple[int, int]:
     """Return the entries from one epoch's rates to the next, and from one step's; `rates` : (…, epochs, steps, 2).
 
     One step stands for all steps of its epoch.
