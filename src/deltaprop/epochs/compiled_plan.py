@@ -112,7 +112,7 @@ class PlanTable:
         self.point("activations", activations, activations.shape)
 
     def _describe_optimizers(self, optimizers: Sequence[Optimizer]) -> None:
-        rules: list[Any] = [optimizer.rule() for optimizer in optimizers]
+        rules = [rule for optimizer in optimizers if (rule := optimizer.rule()) is not None]
         self.rows["optimizer"] = [rule.number for rule in rules]
         self.rows["constants"] = [tuple(rule.values) for rule in rules]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -44,7 +44,8 @@ class SteppedMembers(GroupedMembers):
     @staticmethod
     def key(member: Member) -> tuple[object, ...]:
         """Numbers of samples and of samples a step, the update rule, and which layers drop units."""
-        rule: Any = member.rule
+        rule = member.rule
+        assert rule is not None  # members of other rules are trained alone
         dropped = tuple(p > 0 for p in member.dropout)
         return (member.samples, member.batch_size, rule.name, member.sample_weight is None, dropped)
 
