@@ -13,6 +13,7 @@ from deltaprop.backends.array_types import ArrayLike
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation.backprop import L2Scaling, Reduction
 from deltaprop.derivation.parameters import Parameters
+from deltaprop.derivation.state import Configuration
 from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.errors import DivergenceError
 from deltaprop.files.saved_network import SavedStack
@@ -131,7 +132,7 @@ class NetworkStack(StackFunction, SavedStack):
         return iter(self._networks)
 
     @property
-    def configuration(self) -> dict[str, Any]:
+    def configuration(self) -> Configuration:
         """The arguments that make an equal stack: everything but the parameters and the backend."""
         configuration = {name: value for name, value in super().configuration.items() if name != "seed"}
         return {"members": len(self), **configuration, "seeds": list(self.seeds)}
@@ -173,11 +174,11 @@ class NetworkStack(StackFunction, SavedStack):
         l2_scaling: L2Scaling = "per_sample",
         reduction: Reduction = "mean",
         sample_weight: ArrayLike | None = None,
-        samples: Sequence[Any] | None = None,
+        samples: Sequence[ArrayLike] | None = None,
         shuffle: bool | Sequence[bool] = True,
-        dropout: Any = 0.0,
+        dropout: float | Sequence[float] | Sequence[Sequence[float]] = 0.0,
         validation: tuple[ArrayLike, ArrayLike] | None = None,
-        validation_samples: Sequence[Any] | None = None,
+        validation_samples: Sequence[ArrayLike] | None = None,
         metrics: Sequence[str | Metric] | None = None,
         early_stopping: EarlyStopping | Sequence[EarlyStopping | None] | None = None,
         callbacks: Sequence[Callback] = (),

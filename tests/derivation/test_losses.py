@@ -83,7 +83,7 @@ def test_what_a_pair_of_functions_cannot_do(tmp_path, rng):
     with pytest.raises(ValueError, match="loss: hvp needs second derivatives"):
         net.hvp(X, Y, np.zeros(net.parameters.size))
     with pytest.raises(ValueError, match="loss: unknown loss"):
-        dp.Network([2, 1], loss=(np.sum,))
+        dp.Network([2, 1], loss=(np.sum,))  # type: ignore[arg-type]
     shapes = [((lambda h, y: h, lambda h, y: h[0]), "a gradient of the shape of the outputs, \\(5, 3\\), got \\(3,\\)")]
     shapes += [((lambda h, y: h[:2], lambda h, y: h), "costs of shape \\(5,\\) or \\(5, 3\\), got \\(2, 3\\)")]
     for loss, message in shapes:

@@ -255,13 +255,15 @@ def test_without_a_seed_every_fit_draws_its_own():
 
 def test_the_estimator_is_left_as_it_was():
     X, y = IRIS
-    base = dp.MLPClassifier((5,), max_iter=3, random_state=np.random.RandomState(3), backend="numpy")
+    state = np.random.RandomState(3)
+    base = dp.MLPClassifier((5,), max_iter=3, random_state=state, backend="numpy")
     before = clone(base)
     ours = dp.SweepCV(base, {"alpha": [0.1, 1.0]}, cv=3).fit(X, y)
     theirs = GridSearchCV(before, {"alpha": [0.1, 1.0]}, cv=3).fit(X, y)
     assert_same_results(ours, theirs)
     assert not hasattr(base, "coefs_")
-    assert base.random_state.randint(1000) == np.random.RandomState(3).randint(1000)
+    assert base.random_state is state
+    assert state.randint(1000) == np.random.RandomState(3).randint(1000)
 
 
 def test_it_says_how_many_ran_out_of_epochs():

@@ -15,7 +15,7 @@ import numpy as np
 from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
 from deltaprop.cli.options import SweepOptions, hidden_sizes
 from deltaprop.cli.raw_rows import RawRows
-from deltaprop.cli.trained import class_numbers
+from deltaprop.cli.trained import Label, class_numbers
 from deltaprop.inputs.files import Dataset, load_dataset
 
 Candidate = dict[str, Any]
@@ -124,7 +124,7 @@ def _value(name: str, text: str) -> Any:
     return int(text) if name in WHOLE else float(text)
 
 
-def _targets(dataset: Dataset, classes: list[Any] | None) -> HostArray:
+def _targets(dataset: Dataset, classes: list[Label] | None) -> HostArray:
     """Make class numbers, or quantities scaled to spread 1, which leaves R² as it is."""
     y: ArrayLike = dataset.y
     if classes is None:
@@ -148,7 +148,7 @@ def _rows(results: dict[str, Any], splits: int, grid: dict[str, Any]) -> list[Ca
     return rows
 
 
-def _text(value: Any) -> Any:
+def _text(value: object) -> object:
     return "x".join(map(str, value)) if isinstance(value, tuple) else value
 
 

@@ -14,6 +14,7 @@ from deltaprop.backends.array_types import Floats
 from deltaprop.backends.base import Scalar
 from deltaprop.backends.kernel_names import Rule
 from deltaprop.derivation.parameters import Parameters
+from deltaprop.derivation.remembered import OptimizerState
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import LearningRate, Optimizer, moments_of
 
@@ -49,7 +50,7 @@ class BuiltIn(Optimizer):
         return self._described() if type(self).__module__ == __name__ else None
 
     def apply(
-        self, network: NetworkState, gradient: Parameters, state: dict[str, Any], rate: Scalar, decay: Scalar
+        self, network: NetworkState, gradient: Parameters, state: OptimizerState, rate: Scalar, decay: Scalar
     ) -> None:
         """Take one step, in one pass over the parameters.
 
@@ -102,7 +103,7 @@ class SGD(BuiltIn):
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov: expected momentum > 0 with it, got momentum=0")
 
-    def init(self, network: NetworkState) -> dict[str, Any]:
+    def init(self, network: NetworkState) -> OptimizerState:
         """Make the state before the first step.
 
         Parameters
@@ -160,7 +161,7 @@ class Adam(BuiltIn):
         self._check("beta_2", least=0.0, below=1.0)
         self._check("epsilon", above=0.0)
 
-    def init(self, network: NetworkState) -> dict[str, Any]:
+    def init(self, network: NetworkState) -> OptimizerState:
         """Make the state before the first step.
 
         Parameters

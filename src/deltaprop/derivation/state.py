@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -17,10 +17,18 @@ from deltaprop.backends.base import Precision
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
 from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS, check_activation
 from deltaprop.derivation.initialization import INITIALIZATIONS, check_initialization
-from deltaprop.derivation.losses import OutputError, check_loss, check_output_activation, check_output_error
+from deltaprop.derivation.losses import (
+    OutputError,
+    PairOfFunctions,
+    check_loss,
+    check_output_activation,
+    check_output_error,
+)
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.inputs.arrays import as_numbers
 
+#: The arguments that make a network, by their names.
+Configuration: TypeAlias = dict[str, Any]
 #: Streams of the seed: numbers drawn for one purpose never move those drawn for another.
 INITIAL_STREAM, SHUFFLE_STREAM, DROPOUT_STREAM = 0, 1, 2
 
@@ -61,7 +69,7 @@ class NetworkState:
         *,
         hidden_activation: str | Sequence[str] = "sigmoid",
         output_activation: str | None = None,
-        loss: Any = "binary_cross_entropy",
+        loss: str | PairOfFunctions = "binary_cross_entropy",
         init: str = "glorot_uniform",
         dtype: DTypeLike = "float64",
         backend: str | Backend = "auto",
@@ -104,7 +112,7 @@ class NetworkState:
             b[...] = self.backend.asarray(drawn_b, self.dtype)
 
     @property
-    def configuration(self) -> dict[str, Any]:
+    def configuration(self) -> Configuration:
         """Everything but the parameters and the backend: arguments that make an equal network."""
         return {
             "layer_sizes": list(self.layer_sizes),
@@ -248,7 +256,7 @@ class NetworkState:
         pairs = (("weights", self.weights), ("biases", self.biases))
         return {f"{kind}.{l}": self.backend.to_numpy(array) for kind, arrays in pairs for l, array in enumerate(arrays)}
 
-    def _assign(self, targets: list[Array], values: Sequence[Any], name: str) -> None:
+    def _assign(self, targets: list[Array], values: Sequence[ArrayLike], name: str) -> None:
         """Copy all `values` into `targets`, or nothing if a shape is wrong or memory is read-only."""
         self._parameters.require_writeable()
         if len(values) != len(targets):

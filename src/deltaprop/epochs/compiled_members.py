@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -75,7 +75,9 @@ class CompiledMembers(MembersEpoch):
         task.steps[which] += count * plans["last_batch"][which]
         return cost, decay
 
-    def _describe(self, which: Numbers, passes: Passes, terms: Any, rates: Any, cost: Any, decay: Any) -> None:
+    def _describe(
+        self, which: Numbers, passes: Passes, terms: Floats, rates: Floats, cost: Floats, decay: Floats
+    ) -> None:
         """Write into the plans of these members what they are to do; the caller keeps the arrays alive."""
         plans, table, count = self.plans, self.table, passes.epochs
         table.point_to_parameters()

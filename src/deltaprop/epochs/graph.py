@@ -17,6 +17,7 @@ from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.backends.cuda.message import Kind, Message
 from deltaprop.backends.cuda.streams import GRAPHS
 from deltaprop.backends.cuda.thread_state import Narrowed
+from deltaprop.backends.device import Graph, Stream
 from deltaprop.derivation.backprop import Workspace, backward, forward
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.state import NetworkState
@@ -93,7 +94,7 @@ class GraphEpoch(WholeEpoch):
             table[:, PENALTY] = 0.0  # it is in KEEP
         return table, bool(table[:, PENALTY].any()), bool(table[:, DECAY].any())
 
-    def _replay(self, stream: Any, m: int, *asked: bool) -> Replay:
+    def _replay(self, stream: Stream, m: int, *asked: bool) -> Replay:
         """Return the replay of steps over `m` samples on this thread's stream: no other thread uses its scratch."""
         key = (stream.ptr, m, asked)
         if key not in self.replays:
@@ -157,10 +158,10 @@ class Replay:
     If it cannot be captured it is launched again and again.
     """
 
-    def __init__(self, backend: CupyBackend, stream: Any, step: Callable[[], None]) -> None:
+    def __init__(self, backend: CupyBackend, stream: Stream, step: Callable[[], None]) -> None:
         self.backend, self.stream, self.step = backend, stream, step
         self.launched = False
-        self.graphs: dict[int, Any] = {}
+        self.graphs: dict[int, Graph] = {}
 
     def __call__(self, times: int, progress: Progress, m: int) -> None:
         """Take so many steps of `m` samples."""
@@ -184,7 +185,7 @@ class Replay:
             self.step()
             progress.samples(m)
 
-    def _graph(self, steps: int) -> Any:
+    def _graph(self, steps: int) -> Graph:
         if steps not in self.graphs:
 
             def body() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -27,7 +26,7 @@ class GroupedMembers(MembersEpoch):
 
     @staticmethod
     @abstractmethod
-    def key(member: Member) -> Any:
+    def key(member: Member) -> tuple[object, ...]:
         """Return what members have to have in common to take their steps together."""
 
     @abstractmethod
@@ -90,8 +89,8 @@ class MemberGroup:
         self.task, self.numbers, self.epochs = task, numbers, len(epochs)
         self.members = [task.members[k] for k in numbers]
         self.member = self.members[0]
-        rule: Any = self.member.rule
-        self.rule: Rule = rule
+        assert self.member.rule is not None  # members of other rules are trained alone
+        self.rule = self.member.rule
         self.orders = self._orders([passes.orders[place] for place in places], epochs)
         self.weights = _weights(passes, places)
         self.terms = _terms(passes, places)[:, :, : self.member.batches]

@@ -5,11 +5,10 @@ So a training that is interrupted, watched or resumed draws the same numbers as 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from deltaprop.backends.array_types import Indices
+from deltaprop.backends.base import RandomStream
 from deltaprop.derivation.state import DROPOUT_STREAM, SHUFFLE_STREAM, NetworkState
 
 
@@ -26,7 +25,7 @@ def window_generator(network: NetworkState) -> np.random.Generator:
     return np.random.default_rng(_key(network, SHUFFLE_STREAM))
 
 
-def dropout_stream(network: NetworkState) -> Any:
+def dropout_stream(network: NetworkState) -> RandomStream:
     """Return the backend's stream of random numbers for the dropout masks of the next epoch."""
     return network.backend.random_stream(_key(network, DROPOUT_STREAM))
 

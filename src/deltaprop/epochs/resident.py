@@ -10,6 +10,7 @@ import numpy as np
 from deltaprop.backends import Array
 from deltaprop.backends.array_types import AnyArray, Floats, Indices
 from deltaprop.backends.cuda.shared_memory import TERMS, Residence, ResidentRun, find_residence
+from deltaprop.backends.kernel_names import Rule
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import moments_of
 from deltaprop.epochs.task import Pass, RefusedError, StepTable, Task, Terms, WholeEpoch
@@ -18,9 +19,9 @@ from deltaprop.epochs.task import Pass, RefusedError, StepTable, Task, Terms, Wh
 STEPS_A_CALL = 200_000
 
 
-def residence_of(network: NetworkState, batch_size: int, rule: Any, members: int = 1) -> Residence | None:
+def residence_of(network: NetworkState, batch_size: int, rule: Rule | None, members: int = 1) -> Residence | None:
     """Find how such networks lie in shared memory; None if they do not fit, or if the kernel does not know them."""
-    if not isinstance(network.loss, str) or network.output_error != "exact":
+    if rule is None or not isinstance(network.loss, str) or network.output_error != "exact":
         return None
     backend: Any = network.backend
     sizes, activations, dtype = network.layer_sizes, network.activations, network.dtype
@@ -66,7 +67,7 @@ class Launches:
         self,
         network: NetworkState,
         batch_size: int,
-        rule: Any,
+        rule: Rule | None,
         parameters: Array,
         moments: Sequence[Array],
         X: Array,

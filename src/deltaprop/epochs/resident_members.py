@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -35,10 +35,9 @@ class ResidentMembers(GroupedMembers):
         return cls(task) if fit else None
 
     @staticmethod
-    def key(member: Member) -> Any:
+    def key(member: Member) -> tuple[object, ...]:
         """Numbers of samples and of samples a step, and the update rule with its constants: one launch has one."""
-        rule: Any = member.rule
-        return (member.samples, member.batch_size, rule, member.sample_weight is None)
+        return (member.samples, member.batch_size, member.rule, member.sample_weight is None)
 
     def at_once(self) -> int:
         """As many as let an interrupt be heard, and as a table of reasonable size has steps for."""

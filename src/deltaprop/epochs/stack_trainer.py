@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.backends.array_types import Floats, Indices
+from deltaprop.derivation.remembered import OptimizerState
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import moments_of
 from deltaprop.epochs.engines import find_members_epoch
@@ -145,7 +145,7 @@ class StackTrainer:
             rows.append(composed[key])
         return Passes(rows, weights, terms, np.asarray(learning_rates, np.float64))
 
-    def hand_over(self, k: int, state: dict[str, Any]) -> None:
+    def hand_over(self, k: int, state: OptimizerState) -> None:
         """Write what the optimizer of member k carries into `state`, which its `Optimizer.init` has made.
 
         It is for members that are trained together.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.backends.array_types import AnyArray, Floats, Indices
+from deltaprop.backends.base import RandomStream
 from deltaprop.backends.kernel_names import Rule
 from deltaprop.derivation.backprop import Workspace, backward, forward
 from deltaprop.derivation.parameters import Parameters
@@ -41,9 +42,10 @@ class SteppedMembers(GroupedMembers):
         return cls(task, networks) if isinstance(task.X, np.ndarray) and isinstance(task.network.loss, str) else None
 
     @staticmethod
-    def key(member: Member) -> Any:
+    def key(member: Member) -> tuple[object, ...]:
         """Numbers of samples and of samples a step, the update rule, and which layers drop units."""
-        rule: Any = member.rule
+        rule = member.rule
+        assert rule is not None  # members of other rules are trained alone
         dropped = tuple(p > 0 for p in member.dropout)
         return (member.samples, member.batch_size, rule.name, member.sample_weight is None, dropped)
 
@@ -89,13 +91,13 @@ class SteppedMembers(GroupedMembers):
         Y = self.Y[batch]
         return self.X[batch], np.broadcast_to(Y, (k, *Y.shape))
 
-    def _streams(self, group: MemberGroup) -> list[Any]:
+    def _streams(self, group: MemberGroup) -> list[RandomStream]:
         """Return each member's random numbers of this epoch: those that it would have alone."""
         if not any(group.member.dropout) or self.networks is None:
             return []
         return [dropout_stream(self.networks[k]) for k in group.numbers]
 
-    def _drop(self, group: MemberGroup, work: Workspace, streams: list[Any]) -> None:
+    def _drop(self, group: MemberGroup, work: Workspace, streams: list[RandomStream]) -> None:
         """Draw the masks of a step."""
         for l, _ in enumerate(group.member.dropout if streams else ()):
             if not group.member.dropout[l]:

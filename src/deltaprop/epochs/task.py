@@ -10,8 +10,10 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.array_types import Floats, Indices
+from deltaprop.backends.array_types import Floats, HostArray, Indices
+from deltaprop.backends.base import RandomStream
 from deltaprop.derivation.backprop import Objective
+from deltaprop.derivation.remembered import OptimizerState
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.epochs.interruption import Interruption
@@ -45,9 +47,7 @@ def weigh_samples(
     return objective.weights(weights, sizes, sums), sums
 
 
-def rates_of_epochs(
-    optimizer: Optimizer, learning_rates: list[float], taken: int, batches: int
-) -> np.ndarray[Any, Any]:
+def rates_of_epochs(optimizer: Optimizer, learning_rates: list[float], taken: int, batches: int) -> HostArray:
     """Return `Optimizer.rates` of the steps of some epochs, one for each learning rate, after `taken` steps.
 
     The result is (epochs, batches, 2), or (epochs, 1, 2) if all steps of an epoch are alike.
@@ -104,7 +104,7 @@ class Task:
     X: Array
     Y: Array
     optimizer: Optimizer
-    state: dict[str, Any]
+    state: OptimizerState
     batch_size: int
     cost: Array
     decay: Array
@@ -200,7 +200,7 @@ class Pass:
     sums: Sequence[float]
     learning_rate: float
     progress: Progress
-    dropout: Any = None
+    dropout: RandomStream | None = None
     first: int = 0
     pause: Interruption = field(default_factory=Interruption)
 

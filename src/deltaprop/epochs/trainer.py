@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any
 
 import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.backends.array_types import AnyArray, Floats, Indices
 from deltaprop.derivation.backprop import Objective, total_weight
-from deltaprop.derivation.remembered import Remembered
+from deltaprop.derivation.remembered import OptimizerState, Remembered
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.epochs.chunked import ChunkedEpoch, Feed
@@ -80,7 +79,7 @@ class Trainer:
         shuffled: bool,
         sample_weight: Array | None = None,
         dropout: Sequence[float] = (),
-        state: dict[str, Any] | None = None,
+        state: OptimizerState | None = None,
         sums: Array | None = None,
     ) -> None:
         network.own.require_writeable()
@@ -339,7 +338,7 @@ class ChunkTrainer(Trainer):
         super().minibatches(given)
 
 
-def check_dropout(dropout: Any, hidden_layers: int) -> tuple[float, ...]:
+def check_dropout(dropout: object, hidden_layers: int) -> tuple[float, ...]:
     """The dropout probability of each hidden layer, from one number for all or one for each.
 
     Raises

@@ -12,6 +12,7 @@ import numpy as np
 
 from deltaprop.backends.array_types import DType, Indices
 from deltaprop.backends.cuda.backend import CupyBackend
+from deltaprop.backends.device import Event, Stream
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.chunked import Chunk, Feed, rows_of_chunks
 from deltaprop.inputs.arrays import HostData
@@ -32,10 +33,10 @@ class Slot:
         self.backend = backend
         self.host = [backend.page_locked((rows, width), dtype) for width in columns]
         self.device = [backend.empty((rows, width), dtype) for width in columns]
-        self.uploaded: Any = None
+        self.uploaded: Event = None
         self.used = backend.event()  # whoever had this memory before is done with it
 
-    def upload(self, sources: Sequence[HostData], rows: Indices | slice, m: int, stream: Any) -> None:
+    def upload(self, sources: Sequence[HostData], rows: Indices | slice, m: int, stream: Stream) -> None:
         """Gather `m` rows of each source and send them off, once the chunk that was here before has been used."""
         self.backend.wait_on_host(self.uploaded)  # the page-locked memory is free again
         for source, host in zip(sources, self.host, strict=True):

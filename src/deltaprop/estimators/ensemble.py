@@ -20,6 +20,7 @@ from deltaprop.errors import callers_level
 from deltaprop.estimators.classifier import MLPClassifier
 from deltaprop.estimators.drawing import Stream
 from deltaprop.estimators.fit_data import NO_SCORE
+from deltaprop.estimators.hyperparameters import RandomState
 from deltaprop.estimators.inputs import Number, checked_inputs, on_host
 from deltaprop.estimators.multilayer_perceptron import checked_weights
 from deltaprop.estimators.regressor import MLPRegressor
@@ -54,7 +55,7 @@ class Ensemble(BaseEstimator):
         *,
         bootstrap: bool = False,
         max_samples: float = 1.0,
-        random_state: Any = None,
+        random_state: RandomState = None,
     ) -> None:
         self.estimator, self.n_estimators, self.bootstrap = estimator, n_estimators, bootstrap
         self.max_samples, self.random_state = max_samples, random_state
@@ -120,7 +121,7 @@ class Ensemble(BaseEstimator):
         self.loss_ = float(np.mean([member.loss_ for member in members]))
         return self
 
-    def _draw_samples(self, rng: Any, m: int) -> list[Indices]:
+    def _draw_samples(self, rng: np.random.RandomState, m: int) -> list[Indices]:
         """Draw for each member the rows that it is trained on."""
         count = max(1, round(self.max_samples * m))
         if self.bootstrap:
@@ -301,7 +302,7 @@ class EnsembleClassifier(ClassifierMixin, Ensemble):
         total = sum(template._probabilities(own) for own in outputs)
         return total / len(self.stack_)
 
-    def predict(self, X: ArrayLike) -> Any:
+    def predict(self, X: ArrayLike) -> AnyArray:
         """Predict the most probable class by the mean probabilities; of multilabel targets, labels above one half.
 
         Parameters
@@ -378,7 +379,7 @@ class EnsembleRegressor(RegressorMixin, Ensemble):
 
     _kind = MLPRegressor
 
-    def predict(self, X: ArrayLike, return_std: bool = False) -> Any:
+    def predict(self, X: ArrayLike, return_std: bool = False) -> AnyArray:
         """Predict the mean of the members' predictions and, where asked for, how far they are apart.
 
         Parameters

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.array_types import ArrayLike, Floats
+from deltaprop.backends.array_types import AnyArray, ArrayLike, Floats
 from deltaprop.inputs.arrays import HostData
 from deltaprop.network import Network
 from deltaprop.reports.history import History
@@ -23,6 +24,9 @@ NO_SCORE = (
     "early_stopping: the validation score was nan in every epoch, so there is no best one and the parameters of the "
     "last are kept; look at validation_fraction, scoring and sample_weight"
 )
+
+#: Checked inputs, the labels or values that belong to them, and the targets of the network.
+CheckedData: TypeAlias = tuple[AnyArray, AnyArray, AnyArray]
 
 
 @dataclass

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import operator
 from abc import abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from deltaprop.backends import Array, backend_of, get_backend
+from deltaprop.backends import Array, Backend, backend_of, get_backend
 from deltaprop.backends.array_types import AnyArray, ArrayLike, HostArray
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
+from deltaprop.derivation.state import Configuration
 from deltaprop.estimators.hyperparameters import ACTIVATION_NAMES, our_name
 from deltaprop.estimators.inputs import checked_inputs
 from deltaprop.inputs.arrays import HostData, stays_on_host, takes_much_memory
@@ -30,9 +33,9 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     network is made anew from them.
     """
 
-    activation: Any
-    backend: Any
-    dtype: Any
+    activation: str | Sequence[str]
+    backend: str | Backend
+    dtype: DTypeLike | None
     coefs_: list[AnyArray]
     intercepts_: list[AnyArray]
     n_layers_: int
@@ -50,7 +53,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         check_is_fitted(self, "coefs_")
         return self._connect()
 
-    def _device_scope(self) -> AbstractContextManager[Any]:
+    def _device_scope(self) -> AbstractContextManager[object]:
         """Select the device that ``backend`` names; otherwise the device of the network, where there is one."""
         chosen, network = self.backend, self.__dict__.get("_network")
         if isinstance(chosen, str) and ":" not in chosen:
@@ -71,7 +74,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
                 raise ValueError(f"activation[{l}]: expected one of {sorted(ACTIVATION_NAMES)}, got {name!r}")
         return [our_name(name) for name in names]
 
-    def _configuration(self, X: ArrayLike, kept: Any = None) -> dict[str, Any]:
+    def _configuration(self, X: ArrayLike, kept: AnyArray | None = None) -> Configuration:
         """Return the arguments of `Network`, except the widths, for inputs (or ``coefs_[0]``) of the kind of `X`.
 
         Where parameters are `kept`, their dtype is used, whatever dtype the inputs have.
@@ -92,7 +95,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             "backend": backend,
         }
 
-    def _connect(self, configuration: dict[str, Any] | None = None) -> Network:
+    def _connect(self, configuration: Configuration | None = None) -> Network:
         """Return the network behind ``coefs_`` and ``intercepts_``, configured as given, or as it was fitted."""
         network: Network | None = self.__dict__.get("_network")
         arrays = [*self.coefs_, *self.intercepts_]
@@ -109,7 +112,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         self._hand_out(network, self.coefs_[0])
         return network
 
-    def _hand_out(self, network: Network, like: Any) -> None:
+    def _hand_out(self, network: Network, like: AnyArray) -> None:
         """Set ``coefs_`` and ``intercepts_`` to the parameters of `network`, as arrays of the same kind as `like`."""
         self._network, on_device = network, not network.backend.on_host
         if on_device and not network.backend.owns(like):
@@ -135,7 +138,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     # -- what a fitted network is asked -------------------------------------------------------------------------
 
-    def _on_backend(self, X: ArrayLike) -> Any:
+    def _on_backend(self, X: ArrayLike) -> AnyArray:
         """Return checked inputs as an array of the network's backend; on NumPy, CSR stays CSR.
 
         Inputs that a device has no room for stay on the host, as `HostData`, and so do inputs whose conversion would
@@ -153,7 +156,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             return HostData(X)
         return network.backend.asarray(X, network.dtype)
 
-    def _inputs(self, X: ArrayLike) -> tuple[Network, Any, Any]:
+    def _inputs(self, X: ArrayLike) -> tuple[Network, AnyArray, AnyArray]:
         """Return the network, `X` as an array of its backend, and `X` as it was checked."""
         check_is_fitted(self)
         network = self._connect()
@@ -236,7 +239,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         return network.jacobian(inputs)
 
 
-def _is_as(network: Network, configuration: dict[str, Any]) -> bool:
+def _is_as(network: Network, configuration: Configuration) -> bool:
     """Return whether `network` is what `configuration` asks for."""
     return (
         list(network.activations) == [*configuration["hidden_activation"], configuration["output_activation"]]

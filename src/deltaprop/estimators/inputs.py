@@ -24,7 +24,7 @@ FLOATS = (np.float64, np.float32)
 class Number(Interval):
     """An interval of numbers; it does not contain True and False."""
 
-    def is_satisfied_by(self, val: Any) -> bool:
+    def is_satisfied_by(self, val: object) -> bool:
         """Return whether `val` is in the interval."""
         return not isinstance(val, bool) and bool(super().is_satisfied_by(val))
 
@@ -36,7 +36,7 @@ def on_device(X: ArrayLike) -> Array | None:
     return None if backend is None or backend.on_host else adopted
 
 
-def on_host(values: AnyArray, name: str = "values") -> Any:
+def on_host(values: AnyArray, name: str = "values") -> AnyArray:
     """Return `values`, copied to the host where they are on a device.
 
     Raises
@@ -50,7 +50,7 @@ def on_host(values: AnyArray, name: str = "values") -> Any:
     return values if backend is None or backend.on_host else backend.to_numpy(adopted)
 
 
-def take(X: ArrayLike, rows: Indices) -> Any:
+def take(X: ArrayLike, rows: Indices) -> AnyArray:
     """Return some rows of a checked `X`, on the host or on a device."""
     backend = backend_of(X)
     return X[rows] if backend is None else X[backend.asarray(rows, np.int64)]
@@ -71,7 +71,7 @@ def _named_overflow(name: str) -> Iterator[None]:
         raise ValueError(f"{name}: expected finite numbers in float64, got a larger one ({error})") from None
 
 
-def checked_inputs(estimator: Any, X: ArrayLike, *, dtype: DTypeLike | None) -> Any:
+def checked_inputs(estimator: Any, X: ArrayLike, *, dtype: DTypeLike | None) -> AnyArray:
     """Check `X` as scikit-learn's `validate_data` does, and compare it with the data `estimator` was fitted on.
 
     Parameters

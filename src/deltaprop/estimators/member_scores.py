@@ -6,14 +6,14 @@ Each takes outputs, (k, m, s_L), targets, (m, s_L), and weights, (m,) or None, a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from deltaprop.backends.array_types import AnyArray, Floats
 
 #: (outputs, targets, weights) -> (k,): higher is better.
-Score: TypeAlias = Callable[[Any, Any, Any], Floats]
+Score: TypeAlias = Callable[[AnyArray, AnyArray, AnyArray | None], Floats]
 
 
 def accuracy(outputs: AnyArray, targets: AnyArray, weights: AnyArray) -> Floats:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -47,7 +46,7 @@ class MinibatchFit:
         training: Training,
         held_out: HeldOut | None,
         records: Records,
-        random_state: Any,
+        random_state: np.random.RandomState,
         publish: Callable[[], None],
         *,
         incremental: bool,

@@ -19,7 +19,7 @@ from deltaprop.epochs.trainer import check_dropout
 from deltaprop.estimators import exchange, full_batch
 from deltaprop.estimators.class_targets import ClassTargets
 from deltaprop.estimators.drawing import draw_parameters, split_rows
-from deltaprop.estimators.fit_data import NOT_FINITE, HeldOut, Training, check_weights
+from deltaprop.estimators.fit_data import NOT_FINITE, CheckedData, HeldOut, Training, check_weights
 from deltaprop.estimators.fitted_network import FittedNetwork
 from deltaprop.estimators.hyperparameters import Hyperparameters, our_name
 from deltaprop.estimators.inputs import on_host, take
@@ -43,11 +43,11 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
     # -- where the two estimators differ ------------------------------------------------------------------------
 
     @abstractmethod
-    def _validate_input(self, X: ArrayLike, y: ArrayLike, *, incremental: bool, reset: bool) -> tuple[Any, Any, Any]:
+    def _validate_input(self, X: ArrayLike, y: ArrayLike, *, incremental: bool, reset: bool) -> CheckedData:
         """Return X and y, checked, and the network's targets, (m, n_outputs), on the host."""
 
     @abstractmethod
-    def _targets_as_predicted(self, targets: AnyArray) -> Any:
+    def _targets_as_predicted(self, targets: AnyArray) -> AnyArray:
         """Return rows of the network's targets in the form in which `predict` returns them."""
 
     @abstractmethod
@@ -62,7 +62,7 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
         """Return the number of outputs by which scikit-learn divides the cost that it watches."""
         return 1
 
-    def _class_weights(self, y: ArrayLike, *, incremental: bool) -> Any:
+    def _class_weights(self, y: ArrayLike, *, incremental: bool) -> AnyArray:
         """Return a weight for each sample from its class, (m,), or None."""
         return None
 
@@ -108,7 +108,7 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
 
-    def _weights(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike, incremental: bool) -> Any:
+    def _weights(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike, incremental: bool) -> AnyArray:
         """Return the weight of each sample times the weight of its class, on the host; None where all count alike."""
         weights = checked_weights(sample_weight, X)
         of_class = self._class_weights(y, incremental=incremental)
@@ -198,7 +198,7 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
 
     def _split(
         self, X: ArrayLike, targets: AnyArray, weights: AnyArray, validation_data: Any
-    ) -> tuple[tuple[Any, Any, Any], HeldOut | None]:
+    ) -> tuple[tuple[AnyArray, AnyArray, AnyArray], HeldOut | None]:
         """Return the data to train on, and the data that judge it: those given, or a share of the training data."""
         if validation_data is not None:
             return (X, targets, weights), self._given_validation(validation_data)
@@ -210,7 +210,7 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
         held_weights = None if weights is None else weights[validation]
         return part, self._hold_out(take(X, validation), targets[validation], held_weights)
 
-    def _strata(self, targets: AnyArray) -> Any:
+    def _strata(self, targets: AnyArray) -> AnyArray:
         """Return the classes whose shares a random split keeps, or None."""
         return None
 
@@ -227,7 +227,7 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
         labels, constants = self._targets_as_predicted(targets), self._constant_costs(targets)
         return HeldOut(*self._placed(X, targets), labels, sample_weight, constants, self._validation_score)
 
-    def _placed(self, X: ArrayLike, targets: AnyArray) -> tuple[Any, Any]:
+    def _placed(self, X: ArrayLike, targets: AnyArray) -> tuple[AnyArray, AnyArray]:
         """Return checked inputs as `_on_backend` does, and their targets in the same place."""
         network, inputs = self._network, self._on_backend(X)
         in_steps_on_host = network.backend.on_host and self.solver != "lbfgs" and not hasattr(X, "toarray")
@@ -312,7 +312,7 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
         return tags
 
 
-def checked_weights(sample_weight: ArrayLike, X: ArrayLike) -> Any:
+def checked_weights(sample_weight: ArrayLike, X: ArrayLike) -> AnyArray:
     """Check the sample weights as scikit-learn does, on the host; None where there are none."""
     if sample_weight is None:
         return None

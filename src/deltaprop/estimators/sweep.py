@@ -15,7 +15,8 @@ from sklearn.utils import get_tags, indexable
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_method_params, check_is_fitted
 
-from deltaprop.backends.array_types import ArrayLike
+from deltaprop.backends.array_types import AnyArray, ArrayLike
+from deltaprop.estimators.hyperparameters import RandomState
 from deltaprop.estimators.inputs import Number, on_host
 from deltaprop.estimators.search import Search, Split
 from deltaprop.estimators.together import KINDS, Table
@@ -127,7 +128,7 @@ class SweepCV(BaseSearchCV):
         refit: Any = True,
         n_jobs: int | None = None,
         memory_limit: int | None = None,
-        random_state: Any = None,
+        random_state: RandomState = None,
         error_score: Any = np.nan,
         return_train_score: bool = False,
         progress: bool = False,
@@ -257,7 +258,7 @@ class SweepCV(BaseSearchCV):
         return self
 
     @available_if(lambda self: hasattr(self.estimator, "transform"))
-    def fit_transform(self, X: ArrayLike, y: ArrayLike | None = None, **params: Any) -> Any:
+    def fit_transform(self, X: ArrayLike, y: ArrayLike | None = None, **params: Any) -> AnyArray:
         """Call `fit`, then transform X with the best estimator.
 
         Parameters

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import Meta, Struct, ValidationError, convert
 
+from deltaprop.derivation.state import Configuration
 from deltaprop.files.model_file import Tensors, in_one_line
 
 #: The version of `Training`; it rises whenever the meaning of a field changes.
@@ -164,7 +165,7 @@ class StackContent(Exact):
             raise ValueError(f"expected a seed and epochs trained for each of {count} members")
 
 
-def network_content(path: str | os.PathLike[str], configuration: Mapping[str, Any], tensors: Tensors) -> NetworkContent:
+def network_content(path: str | os.PathLike[str], configuration: Configuration, tensors: Tensors) -> NetworkContent:
     """Check what a file with a network holds, and return it; nothing is allocated that the file does not hold.
 
     Raises
@@ -184,7 +185,7 @@ def network_content(path: str | os.PathLike[str], configuration: Mapping[str, An
     return content
 
 
-def stack_content(path: str | os.PathLike[str], configuration: Mapping[str, Any], tensors: Tensors) -> StackContent:
+def stack_content(path: str | os.PathLike[str], configuration: Configuration, tensors: Tensors) -> StackContent:
     """Check what a file with a stack holds, and return it.
 
     Raises

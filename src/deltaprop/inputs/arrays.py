@@ -55,7 +55,7 @@ class HostData:
         """Return some rows as an array of the network's backend."""
         return self.converted(self.array[rows], backend, dtype)
 
-    def converted(self, part: Any, backend: Backend, dtype: DTypeLike) -> Array:
+    def converted(self, part: AnyArray, backend: Backend, dtype: DTypeLike) -> Array:
         """Convert `part`, some rows as they are, to an array of the network's backend."""
         return backend.asarray(part if self.convert is None else self.convert(part), dtype)
 
@@ -239,7 +239,7 @@ def _check_rows(array: AnyArray, name: str, rows: int, expected: str) -> None:
         raise ValueError(f"{name}: expected shape {expected}, one row for each of X, got shape {array.shape}")
 
 
-def as_numbers(value: Any, name: str, backend: Backend) -> AnyArray:
+def as_numbers(value: ArrayLike, name: str, backend: Backend) -> AnyArray:
     """Convert `value` to a numeric array, and keep its dtype.
 
     Raises
@@ -281,7 +281,7 @@ def _dtype(array: AnyArray, backend: Backend) -> DType:
     return dtype
 
 
-def adopt(value: Any, name: str) -> Any:
+def adopt(value: ArrayLike, name: str) -> ArrayLike:
     """Return `value`, or its memory as a CuPy array if it is an array of another library on a CUDA device.
 
     Raises
@@ -298,7 +298,7 @@ def adopt(value: Any, name: str) -> Any:
     return device.adopt(value)
 
 
-def is_on_cuda(value: Any) -> bool:
+def is_on_cuda(value: object) -> bool:
     """Whether an array of any library says that it is on a CUDA device."""
     if hasattr(value, "__cuda_array_interface__"):
         return True

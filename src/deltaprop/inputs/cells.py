@@ -116,13 +116,13 @@ def _is_plain(text: str) -> bool:
     return text.isascii() and "_" not in text
 
 
-def _is_finite(cell: Any) -> bool:
+def _is_finite(cell: object) -> bool:
     try:
         return math.isfinite(number(cell))
     except (TypeError, ValueError, OverflowError):
         return False
 
 
-def _shown(cell: Any) -> str:
+def _shown(cell: object) -> str:
     text = repr(cell)
     return text if len(text) <= 200 else f"{text[:200]}…"

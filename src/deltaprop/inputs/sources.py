@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike
 from deltaprop.backends import Array, Backend
 from deltaprop.backends.array_types import AnyArray, ArrayLike, Indices
 
-Pair = tuple[Any, Any]
+Pair = tuple[AnyArray, AnyArray]
 #: Bytes of a chunk: enough for a disk or a bus to reach its full speed, and little of any memory.
 CHUNK_BYTES = 64 * 2**20
 
@@ -88,7 +88,7 @@ class CheckedSource:
     """
 
     source: Source
-    check: Callable[[Any, Any], tuple[Array, Array]]
+    check: Callable[[AnyArray, AnyArray], tuple[Array, Array]]
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deltaprop.backends.array_types import ArrayLike, Floats
-from deltaprop.derivation.state import NetworkState
+from deltaprop.derivation.state import Configuration, NetworkState
 from deltaprop.epochs.trainer import Trainer
 from deltaprop.errors import callers_level
 from deltaprop.files.fingerprints import fingerprint
@@ -74,7 +74,7 @@ class Checkpoint:
         every: int,
         network: NetworkState,
         trainer: Trainer,
-        configuration: Mapping[str, Any],
+        configuration: Configuration,
     ) -> None:
         self.path, self.every, self.network, self.trainer = Path(path), every, network, trainer
         # What cannot be written says so before anything is trained.

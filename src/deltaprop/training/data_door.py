@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from numbers import Integral
-from typing import Any
 
 import numpy as np
 
@@ -43,7 +42,7 @@ class DataDoor:
         self.features, self.outputs = network.layer_sizes[0], network.layer_sizes[-1]
         self.loss, self.backend, self.dtype = network.loss, network.backend, network.dtype
 
-    def inputs(self, X: ArrayLike, name: str = "X", *, may_stay: bool = False) -> Any:
+    def inputs(self, X: ArrayLike, name: str = "X", *, may_stay: bool = False) -> AnyArray:
         """Convert inputs to an array of the network; to `HostData` if they may stay and would take much room."""
         width = self.features
         if may_stay and stays_on_host(X, self.backend, width + self.outputs, self.dtype):
@@ -66,7 +65,7 @@ class DataDoor:
         m = X.shape[0]
         return (slice(start, min(start + at_once, m)) for start in range(0, m, at_once))
 
-    def rows(self, value: Any, name: str, rows: int, columns: int) -> AnyArray:
+    def rows(self, value: ArrayLike, name: str, rows: int, columns: int) -> AnyArray:
         """Convert `value` to an array with one row a sample."""
         return as_inputs(value, name, columns=columns, rows=rows, backend=self.backend, dtype=self.dtype)
 
@@ -79,7 +78,7 @@ class DataDoor:
 
     def data(
         self, X: ArrayLike, Y: ArrayLike, X_name: str = "X", Y_name: str = "Y", *, may_stay: bool = False
-    ) -> tuple[Any, Any]:
+    ) -> tuple[AnyArray, AnyArray]:
         """Convert inputs and targets to arrays of the network, or both to `HostData`, see `inputs`."""
         kept = self._kept(X, Y, X_name, Y_name) if may_stay else None
         if kept is not None:
@@ -128,14 +127,14 @@ class DataDoor:
 
     def samples(
         self, X: ArrayLike, Y: ArrayLike, sample_weight: ArrayLike, *, may_stay: bool = False
-    ) -> tuple[Any, Any, Array | None]:
+    ) -> tuple[AnyArray, AnyArray, Array | None]:
         """Convert inputs and targets as `data` does, and sample weights, if there are any."""
         inputs, targets = self.data(X, Y, may_stay=may_stay)
         return inputs, targets, self.weights(sample_weight, inputs)
 
     def training_data(
-        self, X: ArrayLike, Y: ArrayLike, sample_weight: ArrayLike, batch_size: Any
-    ) -> tuple[Any, Any, Array | None]:
+        self, X: ArrayLike, Y: ArrayLike, sample_weight: ArrayLike, batch_size: object
+    ) -> tuple[AnyArray, AnyArray, Array | None]:
         """Convert the samples of a training; data that are larger than memory stay where they are.
 
         Host data for which a device has no room will be uploaded chunk by chunk, sources will be read part by part, and
@@ -162,7 +161,7 @@ class DataDoor:
         is_mapped = isinstance(X, np.memmap) and X.ndim == 2
         return is_mapped and not (self.backend.on_host and X.dtype == self.dtype and X.flags.c_contiguous)
 
-    def _from_source(self, source: Source, sample_weight: ArrayLike) -> tuple[Any, Any, Array | None]:
+    def _from_source(self, source: Source, sample_weight: ArrayLike) -> tuple[AnyArray, AnyArray, Array | None]:
         """Return the source together with the check of its chunks, and its sample weights, if there are any."""
         if source.shape[1] != self.features:
             raise ValueError(f"X: expected {self.features} features, got {source.shape[1]} ({source.describe()})")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -175,7 +174,7 @@ def _predicted(
     sample_weight: Array | None = None,
     *,
     kept: bool = True,
-) -> Iterator[tuple[slice, Any, Array]]:
+) -> Iterator[tuple[slice, AnyArray, Array]]:
     """Yield chunk by chunk its rows, a^(L) (None unless `kept`), and its targets; add Σ cost to `total`."""
     backend = network.backend
     for rows, inputs in _chunks(network, X):

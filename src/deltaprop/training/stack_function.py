@@ -308,16 +308,16 @@ class StackFunction(StackState):
             ]
         )
 
-    def _of_each(self, method: str, *arrays: Any) -> AnyArray:
+    def _of_each(self, method: str, *arrays: AnyArray) -> AnyArray:
         """Call a method of `Network` for each member, with arrays that are shared or are each one's own."""
         each = [self._each(name, array) for name, array in zip(("X", "direction"), arrays, strict=False)]
         return stacked([getattr(net, method)(*own) for net, *own in zip(self._networks, *each, strict=True)])
 
-    def _each(self, name: str, array: AnyArray, axes: int = 2) -> list[Any]:
+    def _each(self, name: str, array: AnyArray, axes: int = 2) -> list[AnyArray]:
         """List the array of each member: its own if there is a member axis before `axes` others, else the same."""
         return each_array(name, array, len(self._networks), axes)
 
-    def _targets_each(self, X: ArrayLike, Y: ArrayLike) -> list[Any]:
+    def _targets_each(self, X: ArrayLike, Y: ArrayLike) -> list[AnyArray]:
         """List the targets of each member."""
         return each_targets(Y, len(self._networks), self.layer_sizes[-1], np.ndim(X) == 3)
 
