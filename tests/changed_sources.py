@@ -47,7 +47,7 @@ def run_in_copy(program, edits, options, folder, monkeypatch):
     monkeypatch.chdir(folder)
     arguments = json.dumps(compiler_problem() is None), json.dumps(options)
     command = [sys.executable, "-W", "error", "-c", program, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert Path(found["file"]).is_relative_to(folder)

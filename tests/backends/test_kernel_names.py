@@ -107,7 +107,7 @@ def test_a_name_that_no_kernel_knows():
 
 def test_constants_of_rules():
     adam = known_rule(dp.Adam(beta_1=0.7, epsilon=1e-3))
-    assert adam.values == [0.0, 0.7, 0.999, 1e-3]
+    assert adam.values == (0.0, 0.7, 0.999, 1e-3)
     both = Rule.of_members([adam, known_rule(dp.AdamW(beta_2=0.9))])
     assert both.constants == {"beta_1": [0.7, 0.9], "beta_2": [0.999, 0.9], "epsilon": [1e-3, 1e-8]}
     assert both.of_member(0) == adam

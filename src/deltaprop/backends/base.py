@@ -371,11 +371,11 @@ class Backend(ABC):
         decay: Scalar,
         n_decayed: int,
     ) -> None:
-        """θ after a step by ∂J/∂θ, as `rule` says, with the learning rate `rate`; one pass over the flat vector.
+        """Take a step: `rule` moves θ, (…, n), by ∂J/∂θ with the learning rate `rate`, in one pass.
 
         `moments` are the vectors that the rule carries from step to step, as many as it has; they are moved, too.
-        Before the step, the first `n_decayed` entries of θ (the weights) are multiplied by 1 − `decay`. Only rules that
-        know weight decay are given a `decay` other than 0.
+        Before the step, the first `n_decayed` entries of θ (the weights) are multiplied by 1 − `decay`. It is 0 for a
+        rule that does not know weight decay.
         """
 
     # -- minibatches --------------------------------------------------------------------------------------------

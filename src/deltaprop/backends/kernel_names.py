@@ -10,7 +10,7 @@ import ctypes
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Self, TypeAlias
 
 from deltaprop.backends import kernel_sources
@@ -108,13 +108,13 @@ class Rule:
 
     @classmethod
     def of_members(cls, rules: Sequence[Self]) -> Self:
-        """The rule of several members, who have one rule with constants of their own."""
+        """Make the rule of several members, who have one rule with constants of their own."""
         first = rules[0]
         constants = {name: [rule.constants[name] for rule in rules] for name in first.constants}
         return cls(first.name, constants, first.descends)
 
     def of_member(self, k: int) -> Rule:
-        """The rule of one of these members."""
+        """Return the rule of one of these members."""
         own = {name: x[k] if isinstance(x, list) else x for name, x in self.constants.items()}
         return Rule(self.name, own, self.descends)
 
@@ -128,13 +128,13 @@ class Rule:
         """How many vectors as long as the parameters it carries from step to step."""
         return int(table("optimizers")[self.number].partition(":")[2])
 
-    @property
-    def values(self) -> list[float]:
+    @cached_property
+    def values(self) -> tuple[float, ...]:
         """The constants as compiled code takes them: one for each name in its table, 0 if this rule has no such."""
         values = [0.0] * len(table("constants"))
         for name, value in self.constants.items():
             values[number_of("constants", name)] = value
-        return values
+        return tuple(values)
 
 
 def check_names(code: bytes, file: str, structures: Sequence[type[ctypes.Structure]] = ()) -> None:

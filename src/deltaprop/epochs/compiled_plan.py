@@ -114,7 +114,7 @@ class PlanTable:
     def _describe_optimizers(self, optimizers: Sequence[Optimizer]) -> None:
         rules = [rule for optimizer in optimizers if (rule := optimizer.rule()) is not None]
         self.rows["optimizer"] = [rule.number for rule in rules]
-        self.rows["constants"] = [tuple(rule.values) for rule in rules]
+        self.rows["constants"] = [rule.values for rule in rules]
 
     def share_scratch(self, threads: int, networks: int) -> int:
         """Make scratch for so many networks at a time, with `threads` threads working on each.
