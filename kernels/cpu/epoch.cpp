@@ -25,7 +25,7 @@
 #include <cstring>
 #include <vector>
 
-extern "C" struct Plan {
+extern "C" struct EpochPlan {
     int64_t layers;              // weight matrices
     const int64_t* sizes;        // (layers + 1,)
     const int64_t* activations;  // (layers,), numbers as in names.cuh
@@ -53,7 +53,7 @@ extern "C" struct Plan {
     const volatile int32_t* stop;  // once it is not 0 the rest is left undone, in the middle of a step; or null
 };
 
-DELTAPROP_EXPORT_SIZE(Plan)
+DELTAPROP_EXPORT_SIZE(EpochPlan)
 
 namespace {
 
@@ -69,7 +69,7 @@ const double OPERATIONS_AT_ONCE = 4e9;
 
 template <typename T> class Run {
 public:
-    explicit Run(const Plan& plan)
+    explicit Run(const EpochPlan& plan)
         : p(plan), constants_(optimizer::constants_as<T>(plan.constants)),
           descends_(with_optimizer(int(plan.optimizer), [](auto rule) { return decltype(rule)::descends; })) {
         T *weights = static_cast<T*>(p.parameters), *scratch = static_cast<T*>(p.scratch);
@@ -106,20 +106,20 @@ public:
     }
 
     // Room for a panel of an operand, where there is a layer whose products are formed so.
-    static int64_t panel_entries(const Plan& p) {
+    static int64_t panel_entries(const EpochPlan& p) {
         for (int64_t l = 0; l < p.layers && panels::ARE_FASTER; ++l)
             if (p.sizes[l] * p.sizes[l + 1] > SMALL) return panels::room<T>();
         return 0;
     }
 
     // And for a share of delta of the widest layer, rearranged.
-    static int64_t tiles_entries(const Plan& p, int64_t widest) {
+    static int64_t tiles_entries(const EpochPlan& p, int64_t widest) {
         return panel_entries(p) ? padded(p.batch * ((widest + p.threads - 1) / p.threads)) : 0;
     }
 
     static int64_t padded(int64_t entries) { return (entries + 15) / 16 * 16; }
 
-    static int64_t scratch_entries(const Plan& p) {
+    static int64_t scratch_entries(const EpochPlan& p) {
         int64_t entries = padded(p.batch * p.sizes[0]), widest = p.sizes[0];
         for (int64_t l = 0; l < p.layers; ++l) {
             entries += 3 * padded(p.batch * p.sizes[l + 1]);
@@ -144,7 +144,7 @@ public:
     }
 
 private:
-    const Plan& p;
+    const EpochPlan& p;
     const optimizer::Constants<T> constants_;
     const bool descends_;
     bool stopped() const { return p.stop && *p.stop; }
@@ -164,7 +164,7 @@ private:
         const T* weights;
         double rate, decay;
 
-        Step(const Plan& p, int64_t number) {
+        Step(const EpochPlan& p, int64_t number) {
             const int64_t batches = p.last_batch - p.first_batch;
             epoch = number / batches;
             k = p.first_batch + number % batches;
@@ -572,16 +572,17 @@ private:
 
 }  // namespace
 
-extern "C" int64_t scratch_entries(const Plan* plan) { return Run<DELTAPROP_REAL>::scratch_entries(*plan); }
-extern "C" void run(const Plan* plan) { Run<DELTAPROP_REAL>{*plan}(); }
+extern "C" int64_t scratch_entries(const EpochPlan* plan) { return Run<DELTAPROP_REAL>::scratch_entries(*plan); }
+extern "C" void run(const EpochPlan* plan) { Run<DELTAPROP_REAL>{*plan}(); }
 
 // Several networks, each by one thread at a time: those of `plans` that `which`, (count,), names, the largest first.
 // The scratch of the first plan has room for each of `threads` threads, `stride` entries apart.
-extern "C" void run_members(const Plan* plans, const int64_t* which, int64_t count, int64_t threads, int64_t stride) {
+extern "C" void run_members(const EpochPlan* plans, const int64_t* which, int64_t count, int64_t threads,
+                            int64_t stride) {
     std::atomic<int64_t> next{0};
     threads::run(int(threads), [&](int thread) {
         for (int64_t i; (i = next.fetch_add(1)) < count;) {
-            Plan plan = plans[which[i]];
+            EpochPlan plan = plans[which[i]];
             if (plan.stop && *plan.stop) return;
             plan.threads = 1;
             plan.scratch = static_cast<DELTAPROP_REAL*>(plans[0].scratch) + thread * stride;

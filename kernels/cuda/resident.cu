@@ -61,7 +61,7 @@ struct Shape {
     int x_lanes, y_lanes, output_lanes;  // threads that fetch a row of x or y, or make a row of delta^(L)
 };
 
-struct Plan {
+struct ResidentPlan {
     Shape shape;
     integer samples, steps, epochs;            // steps an epoch
     real *parameters, *first, *second;         // (members, n); the moments, or null
@@ -79,12 +79,12 @@ struct Plan {
     integer x_bytes, y_bytes;                  // bytes a copy
 };
 
-DELTAPROP_EXPORT_SIZE(Plan)
+DELTAPROP_EXPORT_SIZE(ResidentPlan)
 DELTAPROP_EXPORT_SIZE(Shape)
 DELTAPROP_EXPORT_SIZE(Layer)
 
-// The numbers that change from step to step: the factors of delta^(L), of W in its gradient, and of sum W^2; the learning
-// rate with Adam's bias corrections; the share of the weights that weight decay takes off.
+// The numbers that change from step to step: the factors of delta^(L), of W in its gradient, and of sum W^2; the
+// learning rate with Adam's bias corrections; the share of the weights that weight decay takes off.
 struct Terms {
     real scale, penalty, decay, rate, weight_decay;
 };
@@ -112,7 +112,7 @@ template <int L> struct Index {
 };
 
 struct Source {
-    __device__ static constexpr const Shape& shape(const Plan&) { return fixed_shape; }
+    __device__ static constexpr const Shape& shape(const ResidentPlan&) { return fixed_shape; }
     __device__ static constexpr int threads() { return fixed_shape.threads; }
     // f(l) for l = FIRST, FIRST + 1, ..., the last layer; or from there down to 1.
     template <int L = 0, class F> __device__ static void each_layer(const Shape& shape, F f) {
@@ -135,7 +135,7 @@ struct Source {
 #define UNROLL_BY(N)
 
 struct Source {
-    __device__ static const Shape& shape(const Plan& plan) { return plan.shape; }
+    __device__ static const Shape& shape(const ResidentPlan& plan) { return plan.shape; }
     __device__ static int threads() { return int(blockDim.x); }
     template <class F> __device__ static void each_layer(const Shape& shape, F f) {
         for (int l = 0; l < shape.layers; ++l) f(l);
@@ -192,12 +192,12 @@ struct Minibatch {
     int rows;  // 0 after the last epoch
     int slot;  // its place in shared memory, 0 or 1
 
-    __device__ void advance(const Plan& plan, int batch) {
+    __device__ void advance(const ResidentPlan& plan, int batch) {
         first += batch, slot ^= 1;
         if (first >= plan.samples) first = 0, ++epoch;
         count(plan, batch);
     }
-    __device__ void count(const Plan& plan, int batch) {
+    __device__ void count(const ResidentPlan& plan, int batch) {
         const integer left = plan.samples - first;
         rows = epoch >= plan.epochs ? 0 : left < batch ? int(left) : batch;
     }
@@ -205,13 +205,13 @@ struct Minibatch {
 
 template <int BLOCKS> class Resident {
 public:
-    __device__ Resident(const Plan* plan, unsigned char* memory)
-        : p(*reinterpret_cast<const Plan*>(memory)), thread(int(threadIdx.x)), rank(cluster_rank<BLOCKS>()),
-          member(blockIdx.x / BLOCKS), at(reinterpret_cast<real*>(memory + (sizeof(Plan) + 15) / 16 * 16)) {
+    __device__ Resident(const ResidentPlan* plan, unsigned char* memory)
+        : p(*reinterpret_cast<const ResidentPlan*>(memory)), thread(int(threadIdx.x)), rank(cluster_rank<BLOCKS>()),
+          member(blockIdx.x / BLOCKS), at(reinterpret_cast<real*>(memory + (sizeof(ResidentPlan) + 15) / 16 * 16)) {
         const integer* from = reinterpret_cast<const integer*>(plan);
         integer* to = reinterpret_cast<integer*>(memory);
         UNROLL_BY(1)
-        for (int i = thread; i < int(sizeof(Plan) / sizeof(integer)); i += threads()) to[i] = from[i];
+        for (int i = thread; i < int(sizeof(ResidentPlan) / sizeof(integer)); i += threads()) to[i] = from[i];
         __syncthreads();
         UNROLL_BY(1)
         for (int i = thread; i < shape().entries; i += threads()) at[i] = real(0);
@@ -261,7 +261,7 @@ public:
     }
 
 private:
-    const Plan& p;
+    const ResidentPlan& p;
     const int thread, rank;
     const integer member;
     real* const at;
@@ -755,11 +755,11 @@ private:
 
 // -- kernels ----------------------------------------------------------------------------------------------------
 
-#define DEFINE(BLOCKS, ...)                                                                        \
-    extern "C" __global__ __VA_ARGS__ void resident_##BLOCKS(const Plan* plan) { \
-        DELTAPROP_DYNAMIC_SHARED(memory);                                                          \
-        Resident<BLOCKS> run(plan, memory);                                                        \
-        run();                                                                                     \
+#define DEFINE(BLOCKS, ...)                                                            \
+    extern "C" __global__ __VA_ARGS__ void resident_##BLOCKS(const ResidentPlan* plan) {\
+        DELTAPROP_DYNAMIC_SHARED(memory);                                              \
+        Resident<BLOCKS> run(plan, memory);                                            \
+        run();                                                                         \
     }
 
 #ifdef DELTAPROP_RESIDENT_SHAPE

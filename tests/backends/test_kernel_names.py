@@ -14,7 +14,7 @@ from host_cuda import kernel
 import deltaprop as dp
 from deltaprop.backends import kernel_names
 from deltaprop.backends.cuda import compiler as cuda_compiler
-from deltaprop.backends.cuda.shared_memory_plan import Layer, Plan, Shape
+from deltaprop.backends.cuda.shared_memory_plan import Layer, ResidentPlan, Shape
 from deltaprop.backends.kernel_names import (
     NAMES,
     Rule,
@@ -135,7 +135,7 @@ def test_constants_stand_in_no_list_of_python(room):
 
 @pytest.mark.parametrize("real", ["float", "double"])
 def test_the_compiled_library_agrees(real):
-    check_names(native_code(real), "cpu/epoch.cpp", (native_library.Plan,))
+    check_names(native_code(real), "cpu/epoch.cpp", (native_library.EpochPlan,))
 
 
 @pytest.mark.parametrize(
@@ -155,15 +155,15 @@ def test_two_names_that_are_swapped_are_an_error(kind, one, other, swapped):
     with pytest.raises(
         dp.BackendError, match=rf"kernels/cpu/epoch.cpp .*: its {kind} are .*{one}.*, expected .*{other}"
     ):
-        check_names(code, "cpu/epoch.cpp", (native_library.Plan,))
+        check_names(code, "cpu/epoch.cpp", (native_library.EpochPlan,))
 
 
 def test_a_plan_of_another_size_is_an_error():
-    class Plan(ctypes.Structure):
-        _fields_ = native_library.Plan._fields_[:-1]
+    class EpochPlan(ctypes.Structure):
+        _fields_ = native_library.EpochPlan._fields_[:-1]
 
-    with pytest.raises(dp.BackendError, match=r"kernels/cpu/epoch.cpp .*: its Plan has 280 bytes, expected 272"):
-        check_names(native_code(), "cpu/epoch.cpp", (Plan,))
+    with pytest.raises(dp.BackendError, match=r"kernels/cpu/epoch.cpp .*: its EpochPlan has 280 bytes, expected 272"):
+        check_names(native_code(), "cpu/epoch.cpp", (EpochPlan,))
 
 
 def test_a_file_without_tables_is_an_error():
@@ -226,7 +226,7 @@ def test_emulated_kernels_are_checked(swapped):
         kernel("small_delta", "small_delta_4x128", "float64", ("-DDELTAPROP_ANOTHER",))
 
 
-@pytest.mark.parametrize(("structure", "size"), [(Plan, 1040), (Shape, 848), (Layer, 96)])
+@pytest.mark.parametrize(("structure", "size"), [(ResidentPlan, 1040), (Shape, 848), (Layer, 96)])
 def test_sizes_of_the_structures_of_resident_networks(structure, size):
-    """By hand: a `Layer` is 24 ints, a `Shape` 20 ints and 8 layers, a `Plan` a `Shape` and 24 times 8 bytes."""
+    """By hand: a `Layer` is 24 ints, a `Shape` 20 ints and 8 layers, a `ResidentPlan` a `Shape` and 24 times 8 bytes."""
     assert ctypes.sizeof(structure) == size

@@ -13,7 +13,7 @@ from deltaprop.backends import kernel_structures
 from deltaprop.backends.cuda.shared_memory_plan import MOST_LAYERS, Layer, Shape
 from deltaprop.backends.kernel_structures import Constants, fields_of
 from deltaprop.backends.native.compiler import find_compiler
-from deltaprop.backends.native.library import Plan
+from deltaprop.backends.native.library import EpochPlan
 
 OFFSETS = """
 #include "cpu/epoch.cpp"
@@ -28,16 +28,19 @@ def test_every_field_lies_where_the_compiler_puts_it(tmp_path):
     if compiler is None:
         missing("g++", "no C++ compiler")
     assert compiler is not None
-    names = [field[0] for field in Plan._fields_]
+    names = [field[0] for field in EpochPlan._fields_]
     within = [field[0] for field in Constants._fields_]
-    lines = [f'std::printf("%zu %zu\\n", offsetof(Plan, {name}), sizeof(Plan::{name}));' for name in names]
-    lines += [f'std::printf("%zu %zu\\n", offsetof(Plan, constants.{x}), sizeof(Plan::constants.{x}));' for x in within]
+    lines = [f'std::printf("%zu %zu\\n", offsetof(EpochPlan, {name}), sizeof(EpochPlan::{name}));' for name in names]
+    lines += [
+        f'std::printf("%zu %zu\\n", offsetof(EpochPlan, constants.{x}), sizeof(EpochPlan::constants.{x}));'
+        for x in within
+    ]
     (tmp_path / "offsets.cpp").write_text(OFFSETS.format(" ".join(lines)))
     command = [*compiler, "-std=c++17", "-O0", "-pthread", f"-I{files('deltaprop.kernels')}", "-Wno-invalid-offsetof"]
     subprocess.run([*command, str(tmp_path / "offsets.cpp"), "-o", str(tmp_path / "offsets")], check=True)
     said = subprocess.run([str(tmp_path / "offsets")], check=True, capture_output=True, text=True).stdout.split()
-    fields = [(getattr(Plan, name).offset, getattr(Plan, name).size) for name in names]
-    fields += [(Plan.constants.offset + getattr(Constants, x).offset, getattr(Constants, x).size) for x in within]
+    fields = [(getattr(EpochPlan, name).offset, getattr(EpochPlan, name).size) for name in names]
+    fields += [(EpochPlan.constants.offset + getattr(Constants, x).offset, getattr(Constants, x).size) for x in within]
     assert list(map(int, said)) == [number for field in fields for number in field]
     assert (len(names), len(within)) > (30, 3)
 
@@ -69,9 +72,9 @@ def test_declarations_of_every_kind(monkeypatch):
 
 
 def test_what_cannot_be_read_is_named(monkeypatch):
-    monkeypatch.setattr(kernel_structures, "read", lambda file: "struct Plan {\n    float x;\n};")
+    monkeypatch.setattr(kernel_structures, "read", lambda file: "struct EpochPlan {\n    float x;\n};")
     with pytest.raises(dp.BackendError, match=r"kernels/cpu/epoch.cpp: cannot read the field 'float x'"):
-        fields_of("cpu/epoch.cpp", "Plan")
+        fields_of("cpu/epoch.cpp", "EpochPlan")
     with pytest.raises(dp.BackendError, match=r"kernels/cpu/epoch.cpp: expected struct Layer, found none"):
         fields_of("cpu/epoch.cpp", "Layer")
 

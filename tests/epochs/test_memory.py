@@ -5,7 +5,7 @@ import pytest
 from processes import run
 
 from deltaprop.backends.native.arrays import address
-from deltaprop.backends.native.library import POINTERS, Plan, pointer
+from deltaprop.backends.native.library import POINTERS, EpochPlan, pointer
 
 WORKERS = """
 from joblib import Parallel, delayed
@@ -137,7 +137,7 @@ def test_what_is_read_only_may_be_read():
 
 def test_every_pointer_of_a_plan_to_an_array_is_known():
     """The other pointers are a function and a flag."""
-    pointers = {name for name, kind in Plan._fields_ if kind.__name__ == "c_void_p"}
+    pointers = {name for name, kind in EpochPlan._fields_ if kind.__name__ == "c_void_p"}
     assert pointers - set(POINTERS) == {"gemm", "stop"}
     assert set(POINTERS) <= pointers
     written = {name for name, (_, writes) in POINTERS.items() if writes}

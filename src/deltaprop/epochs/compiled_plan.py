@@ -13,7 +13,7 @@ from deltaprop.backends import Array
 from deltaprop.backends.array_types import AnyArray, Floats, Indices
 from deltaprop.backends.kernel_names import activation_number, loss_number
 from deltaprop.backends.native.compiler import find_compiler
-from deltaprop.backends.native.library import Plan, gemm, library, pointer
+from deltaprop.backends.native.library import EpochPlan, gemm, library, pointer
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.errors import BackendError, callers_level
@@ -49,9 +49,9 @@ def strides_of(rates: Floats) -> tuple[int, int]:
 
 
 class PlanTable:
-    """One ``struct Plan`` a network, as the rows of a table, and the arrays that the plans point to.
+    """One ``struct EpochPlan`` a network, as the rows of a table, and the arrays that the plans point to.
 
-    A network by itself is the table of one row. Its row is a `Plan` as well, into which numbers are written faster.
+    A network by itself is the table of one row. Its row is an `EpochPlan` too, into which numbers are written faster.
 
     Parameters
     ----------
@@ -68,8 +68,8 @@ class PlanTable:
 
     Attributes
     ----------
-    rows : array of `Plan`, (K,)
-    row : Plan or None
+    rows : array of `EpochPlan`, (K,)
+    row : EpochPlan or None
         The row of a network by itself.
     stop : ctypes.c_int32
         Set while the library runs, it makes it leave off in the middle of a step.
@@ -86,8 +86,8 @@ class PlanTable:
         batch_sizes: Sequence[int],
     ) -> None:
         self.network, self.library = network, library(network.dtype)
-        self.rows = np.zeros(len(optimizers), Plan)
-        self.row = None if network.lead else Plan.from_buffer(self.rows.view(np.uint8).data)
+        self.rows = np.zeros(len(optimizers), EpochPlan)
+        self.row = None if network.lead else EpochPlan.from_buffer(self.rows.view(np.uint8).data)
         self._members = np.arange(len(optimizers)) if network.lead else 0
         # What the plans point to has to live as long as they do.
         self._held: dict[str, Array | None] = {}
@@ -126,7 +126,7 @@ class PlanTable:
         """
         self.rows["threads"] = threads
         widest = self.rows[np.argmax(self.rows["batch"])].tobytes()
-        stride: int = self.library.scratch_entries(Plan.from_buffer_copy(widest))
+        stride: int = self.library.scratch_entries(EpochPlan.from_buffer_copy(widest))
         scratch = np.empty(stride * networks, self.network.dtype)
         self.point("scratch", scratch, scratch.shape)
         return stride

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from deltaprop.backends import kernel_sources
 from deltaprop.backends.compiled_files import load_compiled
-from deltaprop.backends.cuda.shared_memory_plan import Layer, Plan, Shape
+from deltaprop.backends.cuda.shared_memory_plan import Layer, ResidentPlan, Shape
 from deltaprop.backends.kernel_names import NAMES, check_names
 
 #: Type names of CUDA C++ by NumPy dtype name, and the options that choose them (see ``kernels/cuda/real.cuh``).
@@ -44,7 +44,7 @@ NARROW = {
     "small_output": ("bfloat16",),
 }
 #: Structures that Python fills in for the kernels of a file.
-STRUCTURES = {"resident": (Plan, Shape, Layer)}
+STRUCTURES = {"resident": (ResidentPlan, Shape, Layer)}
 
 
 def kernel_files() -> list[str]:

@@ -19,7 +19,7 @@ from deltaprop.backends.array_types import AnyArray as Array
 from deltaprop.backends.array_types import DType, Floats, Indices
 from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.backends.cuda.message import Message
-from deltaprop.backends.cuda.shared_memory_plan import MOST_LAYERS, Layer, Plan, Shape
+from deltaprop.backends.cuda.shared_memory_plan import MOST_LAYERS, Layer, ResidentPlan, Shape
 from deltaprop.backends.cuda.shared_memory_tiles import (
     BLOCK_BARRIER,
     CLUSTER_BARRIER,
@@ -125,7 +125,7 @@ class Residence:
         barriers = max(0, 2 * split - 1)
         cycles += CLUSTER_BARRIER * barriers + BLOCK_BARRIER * (3 * shape.layers + 1)
         cycles += OVERHEAD * (1 + shape.layers) * threads / 128
-        shared_bytes = rounded_up(ctypes.sizeof(Plan), 16) + memory.entries * dtype.itemsize
+        shared_bytes = rounded_up(ctypes.sizeof(ResidentPlan), 16) + memory.entries * dtype.itemsize
         return cls(shape, rule, blocks, shared_bytes, cycles)
 
     @cached_property
@@ -282,7 +282,7 @@ class ResidentRun:
     def __post_init__(self) -> None:
         backend, shape, rule = self.backend, self.residence.shape, self.residence.rule
         self.members = self.parameters.size // shape.n
-        plan = self._plan = Plan(shape=shape, samples=self.samples or self.X.shape[0])
+        plan = self._plan = ResidentPlan(shape=shape, samples=self.samples or self.X.shape[0])
         plan.steps = math.ceil(plan.samples / shape.batch)
         plan.constants = Constants(*rule.values)
         moments = (*self.moments, None, None)
@@ -342,7 +342,7 @@ class ResidentRun:
     def _message_of(self, terms: tuple[int, ...], order: tuple[int, ...] | None) -> Message:
         """Where tables and orders of these shapes are written: as in the last call, if it had such."""
         kinds: dict[str, Any] = {
-            "plan": ((ctypes.sizeof(Plan),), np.uint8),
+            "plan": ((ctypes.sizeof(ResidentPlan),), np.uint8),
             "diverged": ((self.members,), np.int64),
             "terms": (terms, self.parameters.dtype),
         }

@@ -21,10 +21,10 @@ class Shape(ctypes.Structure):
     _fields_ = fields_of(FILE, "Shape", {"Layer": Layer})
 
 
-class Plan(ctypes.Structure):
+class ResidentPlan(ctypes.Structure):
     """What the epochs of a launch are to do."""
 
-    _fields_ = fields_of(FILE, "Plan", {"Shape": Shape})
+    _fields_ = fields_of(FILE, "ResidentPlan", {"Shape": Shape})
 
 
 #: As many layers as a shape has room for.

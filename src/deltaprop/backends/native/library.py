@@ -19,10 +19,10 @@ from deltaprop.errors import BackendError
 _I, _P = ctypes.c_int64, ctypes.c_void_p
 
 
-class Plan(ctypes.Structure):
-    """What an epoch is to do; ``struct Plan`` in ``kernels/cpu/epoch.cpp`` explains the fields."""
+class EpochPlan(ctypes.Structure):
+    """What an epoch is to do; ``struct EpochPlan`` in ``kernels/cpu/epoch.cpp`` explains the fields."""
 
-    _fields_ = fields_of("cpu/epoch.cpp", "Plan")
+    _fields_ = fields_of("cpu/epoch.cpp", "EpochPlan")
 
 
 #: For each pointer of a plan to an array: its dtype, None for the network's own, and whether the library writes there.
@@ -61,7 +61,7 @@ def pointer(name: str, array: AnyArray, dtype: DType, shape: tuple[int, ...]) ->
 
 
 def library(dtype: DType) -> ctypes.CDLL:
-    """The compiled library for arrays of `dtype`: ``run`` and ``scratch_entries`` of a `Plan`, ``run_members`` of many.
+    """The compiled library for `dtype`: ``run`` and ``scratch_entries`` of an `EpochPlan`, ``run_members`` of many.
 
     Python's lock is not held while they run.
 
@@ -85,14 +85,14 @@ def _load(real: str) -> ctypes.CDLL | str:
         return str(error)
     except OSError as error:
         return f"the compiled library does not load ({error})"
-    loaded.run.argtypes, loaded.run.restype = [ctypes.POINTER(Plan)], None
+    loaded.run.argtypes, loaded.run.restype = [ctypes.POINTER(EpochPlan)], None
     loaded.run_members.argtypes, loaded.run_members.restype = [_P, _P, _I, _I, _I], None
-    loaded.scratch_entries.argtypes, loaded.scratch_entries.restype = [ctypes.POINTER(Plan)], _I
+    loaded.scratch_entries.argtypes, loaded.scratch_entries.restype = [ctypes.POINTER(EpochPlan)], _I
     return loaded
 
 
 def _checked(path: Path) -> ctypes.CDLL:
-    check_names(path.read_bytes(), "cpu/epoch.cpp", (Plan,))
+    check_names(path.read_bytes(), "cpu/epoch.cpp", (EpochPlan,))
     return ctypes.CDLL(str(path))
 
 
