@@ -6,9 +6,11 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 #: The harms to a cache, by name; some of them need the superuser.
-HARMS, HARMS_BY_ROOT = {}, {}
+HARMS: dict[str, Any] = {}
+HARMS_BY_ROOT: dict[str, Any] = {}
 
 
 @dataclass

@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 from enum import IntEnum
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -194,7 +195,8 @@ def as_array(address, dtype, shape):
 
 def installed(monkeypatch, lt):
     """Put it where ``import nvmath`` finds it."""
-    nvmath, bindings = ModuleType("nvmath"), ModuleType("nvmath.bindings")
+    nvmath: Any = ModuleType("nvmath")
+    bindings: Any = ModuleType("nvmath.bindings")
     nvmath.bindings, bindings.cublasLt = bindings, lt
     monkeypatch.setitem(sys.modules, "nvmath", nvmath)
     monkeypatch.setitem(sys.modules, "nvmath.bindings", bindings)

@@ -17,6 +17,7 @@ import random
 import re
 import signal
 import time
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -31,9 +32,9 @@ from deltaprop.files import model_file
 LONGEST = 10.0
 RNG = np.random.default_rng(0)
 X, LABELS = RNG.standard_normal((40, 3)), np.arange(40) % 3
-CLASSES = {"loss": "categorical_cross_entropy"}
+CLASSES: dict[str, Any] = {"loss": "categorical_cross_entropy"}
 #: How the checkpoints are trained: with everything that a checkpoint may hold.
-RUNS = {
+RUNS: dict[str, Any] = {
     "checkpoint": {
         "optimizer": dp.Adam(0.05),
         "validation": (X[:9], LABELS[:9]),
@@ -44,7 +45,7 @@ RUNS = {
     "paused checkpoint": {"optimizer": dp.SGD(dp.StepDecay(0.1), momentum=0.9), "dropout": 0.2, "epochs": 3},
 }
 BACKENDS = {"checkpoint": "numpy", "paused checkpoint": "reference"}
-EXTREME = (
+EXTREME: tuple[Any, ...] = (
     *(None, True, False, -1, 0, 1, 2, 7, 255, 2**31, 2**53, 2**63 - 1, 2**63, 2**64, -(2**63), 10**30, 10**400),
     *(0.5, -0.0, 5e-324, 1e308, math.nan, math.inf, -math.inf),
     *("", "x", "relu", "zeros", "float32", "\n", "\0", "\ud800", "π" * 40, "a" * 100_000, "../../etc/passwd"),
@@ -85,7 +86,12 @@ def originals(folder):
 
     dp.Network([3, 4, 3], backend="numpy", **CLASSES).save(path)
     keep("network")
-    options = {"hidden_activation": ["tanh", "relu"], "dtype": "float32", "seed": 2**70, "loss": "huber"}
+    options: dict[str, Any] = {
+        "hidden_activation": ["tanh", "relu"],
+        "dtype": "float32",
+        "seed": 2**70,
+        "loss": "huber",
+    }
     dp.Network([3, 4, 5, 1], backend="numpy", **options).save(path)
     keep("deeper network")
     dp.NetworkStack(3, [3, 4, 3], backend="numpy", **CLASSES).save(path)
@@ -304,7 +310,8 @@ def run(inputs, seed, folder, say=lambda text: None):
     counts = {kind: [0, 0] for kind in found}
     for number in range(inputs):
         kind = generator.choice(list(found))
-        content = forged(*found[kind], generator)
+        configuration, tensors = found[kind]
+        content = forged(configuration, tensors, generator)
         try:
             refused = one(kind, path, *content)
         except Exception as error:

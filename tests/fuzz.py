@@ -21,6 +21,7 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import forged
 import numpy as np
@@ -212,7 +213,7 @@ def fitted_elsewhere(cache, **environment):
 
 def run_caches(inputs, seed, folder, say=lambda text: None):
     """Try so many caches; return how many of each kind. The process must have no threads and no earlier training."""
-    generator, counts = random.Random(seed), {}
+    generator, counts = random.Random(seed), dict[str, int]()
     tempfile.tempdir = str(folder)  # killed processes leave their files there
     os.environ["CXX"] = str(prepared_compiler(folder / "compiler"))
     find_compiler.cache_clear()
@@ -222,6 +223,8 @@ def run_caches(inputs, seed, folder, say=lambda text: None):
     assert fitted_elsewhere(stale, PREPARED_VERSION="0") == (expected, 0)
     assert len(list(clean.glob("*.so"))) == 2
     assert not {path.name for path in clean.glob("*.so")} & {path.name for path in stale.glob("*.so")}
+    ours: Any
+    reference: Any
     for ours, reference, tolerance in zip(
         (np.frombuffer(expected, np.float32, count=74), np.frombuffer(expected, np.float64, offset=4 * 74)),
         fitted("reference"),

@@ -18,6 +18,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -29,7 +30,7 @@ from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.backends.cuda.compiler import STRUCTURES, TYPE_OPTIONS
 from deltaprop.backends.cuda.cublas import Products
 from deltaprop.backends.cuda.launching import kind_of
-from deltaprop.backends.cuda.shared_memory import Shape
+from deltaprop.backends.cuda.shared_memory_plan import Shape
 from deltaprop.backends.cuda.thread_state import Found, Here
 from deltaprop.backends.kernel_names import NAMES, check_names
 from deltaprop.backends.kernel_sources import included
@@ -361,7 +362,7 @@ KINDS = {"allocates": ALLOCATES, "uploads": UPLOADS, "waits": WAITS}
 @contextmanager
 def counting(backend):
     """Inside, count how often something "allocates", "uploads" and "waits"."""
-    counted = Counter()
+    counted: Counter[Any] = Counter()
 
     def watched(name, function):
         def watching(*arguments, **options):

@@ -6,6 +6,7 @@ function also takes complex arguments, so that `along` differentiates it to the 
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def softmax(z):
 
 
 #: name: (g, g′), both functions of z.
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Any] = {
     "sigmoid": (logistic, lambda z: logistic(z) * (1 - logistic(z))),
     "tanh": (np.tanh, lambda z: 1 - np.tanh(z) ** 2),
     "relu": (lambda z: np.where(np.real(z) > 0, z, 0.0), lambda z: np.where(np.real(z) > 0, 1.0, 0.0)),

@@ -7,7 +7,9 @@ those of CuPy 14.
 
 import operator
 import threading
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -63,7 +65,13 @@ class StrictArray:
 
     __slots__ = ("__weakref__", "_device", "_memory")
     __array_priority__ = 100
-    __hash__ = None
+    __hash__: Any = None
+    # What `_delegated` adds, below.
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    ndim: int
+    nbytes: int
+    transpose: Callable[..., Any]
 
     def __init__(self, memory, device=None):
         assert type(memory) is np.ndarray
@@ -112,7 +120,7 @@ class StrictArray:
         if method != "__call__" or ufunc.__name__ not in SHARED:
             return NotImplemented
         if ufunc.__name__ in ("greater", "greater_equal", "less", "less_equal", "equal", "not_equal"):
-            inputs = [x.item() if isinstance(x, np.ndarray) and x.ndim == 0 else x for x in inputs]
+            inputs = tuple(x.item() if isinstance(x, np.ndarray) and x.ndim == 0 else x for x in inputs)
         if "out" in options:
             (options["out"],) = options["out"]
         return _on_device(ufunc)(*inputs, **options)
@@ -301,10 +309,14 @@ def functions():
     return own | made | {"linalg": linalg}
 
 
+def _of_memory(name):
+    return property(lambda self: getattr(self._memory, name))
+
+
 def _delegated():
     """Add NumPy's attributes, methods and operators, which check their operands first."""
     for name in ("shape", "dtype", "ndim", "size", "itemsize", "nbytes", "strides"):
-        setattr(StrictArray, name, property(lambda self, name=name: getattr(self._memory, name)))
+        setattr(StrictArray, name, _of_memory(name))
     for name in ("reshape", "view", "swapaxes", "transpose", "squeeze", "ravel"):  # views, on any device
 
         def view(self, *arguments, _name=name, **options):

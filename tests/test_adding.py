@@ -1,20 +1,7 @@
 """An activation or a loss is added in two source files: the test adds it to a copy, and trains with it."""
 
-import json
-import shutil
-import subprocess
-import sys
-from importlib.resources import files
-from pathlib import Path
-
 import pytest
-from conftest import missing
-from host_cuda import compiler_problem
-
-import deltaprop as dp
-from deltaprop.backends.native.compiler import find_compiler
-
-TESTS = Path(__file__).parent
+from changed_sources import run_in_copy
 
 #: For each file, a line and the text to put before it. New rows come first, which changes all other numbers.
 SOFTSIGN = {
@@ -167,24 +154,6 @@ print(json.dumps(result))
 """
 
 
-def changed(folder, edits):
-    """Make a copy of the sources with these edits; return the path that imports it."""
-    # An installed package has the kernels in its folder, a checkout beside src/.
-    beside = shutil.ignore_patterns("__pycache__", "kernels", "benches")
-    shutil.copytree(Path(dp.__file__).parent, folder / "src" / "deltaprop", ignore=beside)
-    shutil.copytree(
-        Path(str(files("deltaprop.kernels"))), folder / "kernels", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    for name, insertions in edits.items():
-        text = (folder / name).read_text()
-        for before, new in insertions.items():
-            assert text.count(before) == 1, (name, before)
-            text = text.replace(before, new + before)
-        (folder / name).write_text(text)
-    (folder / "src/deltaprop/kernels").symlink_to("../../kernels", target_is_directory=True)
-    return folder / "src"
-
-
 @pytest.mark.parametrize(
     ("edits", "options"),
     [
@@ -195,26 +164,8 @@ def changed(folder, edits):
     ids=["hidden activation", "output activation", "loss"],
 )
 def test_two_files_are_enough(edits, options, tmp_path, monkeypatch):
-    if find_compiler() is None:
-        missing("g++", "no C++ compiler")
     assert len(edits) == 2
-    source = changed(tmp_path, edits)
-    monkeypatch.setenv("PYTHONPATH", f"{source}:{TESTS}")
-    monkeypatch.setenv("DELTAPROP_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    command = [
-        sys.executable,
-        "-W",
-        "error",
-        "-c",
-        PROGRAM,
-        json.dumps(compiler_problem() is None),
-        json.dumps(options),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert Path(found["file"]).is_relative_to(tmp_path)
+    found = run_in_copy(PROGRAM, edits, options, tmp_path, monkeypatch)
     reference = found["parameters"].pop("reference")
     assert "numpy" in found["parameters"]
     for way, parameters in found["parameters"].items():

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def test_the_first_line_outside_is_found(chain):
     inside = ("deltaprop.", "sklearn", "joblib")
     expected = [f"<{name}>" for name in chain if not f"{name}.".startswith(inside)][-1]
     # The caller of `warn` must be inside too; the globals of `warn` itself are those of this file.
-    names = {"__name__": "deltaprop.somewhere", "warnings": warnings, "callers_level": callers_level}
+    names: dict[str, Any] = {"__name__": "deltaprop.somewhere", "warnings": warnings, "callers_level": callers_level}
     exec(compile("def warn():\n    warnings.warn('here', stacklevel=callers_level())\n", "<inside>", "exec"), names)
     call = names["warn"]
     for name in reversed(chain):

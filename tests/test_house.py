@@ -17,6 +17,8 @@ def functions_of(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0]
+            assert first.end_lineno is not None
+            assert node.end_lineno is not None
             documented = ast.get_docstring(node) is not None
             docstring = first.end_lineno - first.lineno + 1 if documented else 0
             yield node.name, node.end_lineno - node.lineno + 1 - docstring

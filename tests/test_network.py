@@ -2,6 +2,7 @@
 
 import json
 import os
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,9 +86,11 @@ def test_the_seed_decides(backend):
     first, second, other = net(seed=1, backend=backend), net(seed=1), net(seed=2)
     assert np.array_equal(first.backend.to_numpy(first.parameters), second.parameters)
     assert not np.array_equal(second.parameters, other.parameters)
-    state = np.random.get_state()[1].copy()
+    before: Any = np.random.get_state()
+    state = before[1].copy()
     net(seed=9).fit(np.eye(4), [0, 1, 2, 0])
-    assert np.array_equal(np.random.get_state()[1], state)
+    after: Any = np.random.get_state()
+    assert np.array_equal(after[1], state)
 
 
 def test_an_activation_for_each_hidden_layer(backend, rng, tmp_path):

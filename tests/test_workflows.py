@@ -14,9 +14,11 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 def readme_block(heading):
     """Return the first sh block under a heading of the README."""
-    return re.search(
+    found = re.search(
         rf"^## {heading}$.*?^```sh\n(.*?)\n```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE
-    )[1]
+    )
+    assert found is not None
+    return found[1]
 
 
 @pytest.mark.parametrize("heading", ["Quick start", "Tests"])

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import DTypeLike
 
-from deltaprop.backends.base import Array
+from deltaprop.backends.array_types import AnyArray as Array
+from deltaprop.backends.array_types import ArrayLike, DType, HostArray
 from deltaprop.backends.composed import ComposedBackend
 
 #: Functions that have other names in PyTorch than in NumPy and SciPy.
@@ -35,19 +36,19 @@ class TorchBackend(ComposedBackend):
     def owns(self, array: object) -> bool:
         return isinstance(array, torch.Tensor)
 
-    def asarray(self, array: Any, dtype: DTypeLike) -> Array:
+    def asarray(self, array: ArrayLike, dtype: DTypeLike) -> Array:
         if not self.owns(array):
             array = torch.tensor(np.asarray(array))  # a copy, as on a device
         return array.to(torch_dtype(dtype)).contiguous()
 
-    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
-        host: np.ndarray[Any, Any] = array.numpy().copy()
+    def to_numpy(self, array: Array) -> HostArray:
+        host: HostArray = array.numpy().copy()
         return host
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         return torch.empty(shape, dtype=torch_dtype(dtype))
 
-    def dtype_of(self, array: Array) -> np.dtype[Any]:
+    def dtype_of(self, array: Array) -> DType:
         return np.dtype(str(array.dtype).removeprefix("torch."))
 
     # -- primitives ---------------------------------------------------------------------------------------------

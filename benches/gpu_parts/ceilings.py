@@ -50,16 +50,18 @@ def attempt(tell: Channel, name: str, measure: Callable[[], dict[str, Any]]) -> 
 def elementwise(backend: Any, a: Any, b: Any) -> dict[str, tuple[int, Callable[[], Any]]]:
     """Return calls by name, and how many times the bytes of `a` each moves."""
     from deltaprop.backends.cuda.launching import NULL
+    from deltaprop.backends.kernel_names import Rule
 
-    state = [backend.zeros(a.shape, np.float32) for _ in range(2)]
+    state = tuple(backend.zeros(a.shape, np.float32) for _ in range(2))
+    sgd, adam = Rule("sgd"), Rule("adam", {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8})
     columns = 4096
     Z, bias = a.reshape(-1, columns).copy(), backend.zeros((columns,), np.float32)
     delta = b.reshape(Z.shape)
     return {
         "sigmoid": (2, lambda: dp.sigmoid(a, out=b)),
         "sigmoid_grad": (2, lambda: dp.sigmoid_grad(a, out=b)),
-        "sgd": (3, lambda: backend.sgd_update(b, a, None, 0.1, 0.0, False)),
-        "adam": (7, lambda: backend.adam_update(b, a, *state, 1e-3, 0.9, 0.999, 1e-8, 0.0, 0)),
+        "sgd": (3, lambda: backend.update(sgd, b, a, (), 0.1, 0.0, 0)),
+        "adam": (7, lambda: backend.update(adam, b, a, state, 1e-3, 0.0, 0)),
         "bias_activation": (3, lambda: backend._bias_activation(Z, bias, "sigmoid", delta)),
         "hidden_delta": (3, lambda: backend._over_columns("hidden_delta_sigmoid", (delta, Z, NULL), Z, bias, 0.0)),
     }

@@ -10,7 +10,6 @@ import numpy as np
 import deltaprop as dp
 from deltaprop.backends.cuda import shared_memory
 from deltaprop.backends.cuda.shared_memory import ResidentRun, find_residence
-from deltaprop.derivation.optimizers import rule_of
 
 from ..contestants import LEARNING_RATE, Case
 from .ceilings import host_seconds
@@ -37,7 +36,7 @@ def epoch_of(backend: Any, case: Case, members: int, blocks: int) -> tuple[Calla
     RuntimeError
         If they do not fit the shared memory of so many blocks.
     """
-    rule: Any = rule_of(dp.SGD(LEARNING_RATE))
+    rule: Any = dp.SGD(LEARNING_RATE).rule()
     with patch.object(shared_memory, "CLUSTERS", (blocks,)):
         what = (("sigmoid", "softmax"), "categorical_cross_entropy", np.dtype("float32"))
         residence = find_residence(backend, case.sizes, *what, case.batch, rule, members)

@@ -39,10 +39,11 @@ extern "C" struct Plan {
     int64_t samples, batch;
     const double *scales, *penalties, *decays;  // one a minibatch: of delta^(L); of W in its gradient; of sum W^2
     int64_t optimizer;                          // its number, as in names.cuh
-    void *first, *second;                       // velocity; or the moments
-    const double* learning_rates;                         // (epochs,)
-    double momentum, beta_1, beta_2, epsilon, weight_decay;  // the last times the learning rate is what AdamW takes off
-    int64_t steps;                     // of Adam, before these
+    void *first, *second;                       // the moments, or null
+    optimizer::Constants<double> constants;     // of the optimizer
+    const double* rates;               // two numbers a step: the learning rate, with Adam's bias corrections; the share
+                                       // of the weights that weight decay takes off
+    int64_t rates_stride, step_stride;  // entries from one epoch's to the next epoch's, and from one step's to the next
     int64_t epochs;
     int64_t first_batch, last_batch;   // which minibatches of each
     int64_t threads;                   // at most; they decide into how many parts a phase falls
@@ -68,7 +69,9 @@ const double OPERATIONS_AT_ONCE = 4e9;
 
 template <typename T> class Run {
 public:
-    explicit Run(const Plan& plan) : p(plan) {
+    explicit Run(const Plan& plan)
+        : p(plan), constants_(optimizer::constants_as<T>(plan.constants)),
+          descends_(with_optimizer(int(plan.optimizer), [](auto rule) { return decltype(rule)::descends; })) {
         T *weights = static_cast<T*>(p.parameters), *scratch = static_cast<T*>(p.scratch);
         for (int64_t l = 0; l < p.layers; ++l) {
             W_.push_back(weights);
@@ -142,6 +145,8 @@ public:
 
 private:
     const Plan& p;
+    const optimizer::Constants<T> constants_;
+    const bool descends_;
     bool stopped() const { return p.stop && *p.stop; }
     std::vector<T*> W_, b_, A_, Z_, D_, gradient_, panel_, tiles_;
     std::vector<double> costs_, decays_;
@@ -154,10 +159,10 @@ private:
 
     // Minibatch k of an epoch: its first sample, how many it has, and what of the plan belongs to it.
     struct Step {
-        int64_t epoch, k, start, m, taken;  // the last: steps before this one
+        int64_t epoch, k, start, m;
         const int64_t* order;
         const T* weights;
-        double rate;  // the learning rate, with Adam's bias corrections; for the second phase
+        double rate, decay;
 
         Step(const Plan& p, int64_t number) {
             const int64_t batches = p.last_batch - p.first_batch;
@@ -165,9 +170,10 @@ private:
             k = p.first_batch + number % batches;
             start = k * p.batch;
             m = std::min(p.batch, p.samples - start);
-            taken = p.steps + number;
             order = p.order ? p.order + epoch * p.order_stride : nullptr;
             weights = p.weights ? static_cast<const T*>(p.weights) + epoch * p.weights_stride : nullptr;
+            const double* now = p.rates + epoch * p.rates_stride + k * p.step_stride;
+            rate = now[0], decay = now[1];
         }
         int64_t row(int64_t i) const { return order ? order[start + i] : start + i; }
         T weight(int64_t i) const { return weights ? weights[start + i] : T(1); }
@@ -187,7 +193,7 @@ private:
     // One part of one phase of a step.
     void share(int64_t number, int64_t phase, int64_t part) {
         if (stopped()) return;
-        Step step(p, number);
+        const Step step(p, number);
         if (phase < int64_t(stretches_.size())) {
             const Stretch& stretch = stretches_[phase];
             Block block{0, step.m, 0, 0};
@@ -207,11 +213,6 @@ private:
                 }
             }
             return;
-        }
-        step.rate = p.learning_rates[step.epoch];
-        if (p.optimizer == optimizer_number::adam) {
-            const double t = double(step.taken + 1);
-            step.rate *= std::sqrt(1 - std::pow(p.beta_2, t)) / (1 - std::pow(p.beta_1, t));
         }
         for (int64_t l = 0; l < p.layers; ++l) {
             const int64_t units = p.sizes[l + 1];
@@ -463,7 +464,7 @@ private:
             decays_[step.epoch * p.threads + part] += p.decays[k] * squared_norm(weights, (to - from) * s_in);
         if (!is_small(l) && in_panels(m)) {
             update_in_panels(step, l, from, to, part, a);
-        } else if (p.optimizer == optimizer_number::sgd) {
+        } else if (descends_) {
             gradient_of(l, from, to - from, m, a, -rate, T(1) - rate * penalty, weights);
         } else {
             const int64_t at_once = std::max<int64_t>(1, block_entries() / s_in);
@@ -485,15 +486,14 @@ private:
         const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1], m = step.m, WIDTH = panels::width<T>();
         const T rate = T(step.rate), penalty = T(p.penalties[step.k]);
         const panels::Second<T> inputs{a, s_in, false};
-        const bool descends = p.optimizer == optimizer_number::sgd;
         // Of plain descent all units at once, of others as many as the gradient has room for.
-        const int64_t at_once = descends ? to - from : GRADIENT_BLOCK / WIDTH;
+        const int64_t at_once = descends_ ? to - from : GRADIENT_BLOCK / WIDTH;
         for (int64_t unit = from; unit < to; unit += at_once) {
             const int64_t units = std::min(at_once, to - unit);
             T *tiles = tiles_[part], *w = W_[l] + unit * s_in, *gradient = gradient_[part];
             const auto stop = [&] { return stopped(); };
             panels::rearrange_first(units, m, D_[l] + unit, s_out, tiles, stop);
-            if (descends) {
+            if (descends_) {
                 panels::multiply_rearranged(
                     units, s_in, m, tiles, inputs, -rate, T(1) - rate * penalty, [&](int64_t j) { return w + j; }, s_in,
                     panel_[part], stop, [](int64_t, int64_t) {});
@@ -551,18 +551,19 @@ private:
 
     // theta, some entries of the flat vector, by their gradient; the state of the optimizer lies as the vector does.
     void move(const Step& step, T* theta, const T* gradient, int64_t n, bool decayed) {
-        const T keep = decayed ? T(1 - p.learning_rates[step.epoch] * p.weight_decay) : T(1);
+        const T keep = decayed ? T(1 - step.decay) : T(1);
         with_optimizer(int(p.optimizer), [&](auto rule) { move_by<decltype(rule)>(step, theta, gradient, n, keep); });
     }
 
     template <class Rule> void move_by(const Step& step, T* theta, const T* gradient, int64_t n, T keep) {
-        const optimizer::Numbers<T> numbers{T(step.rate), T(p.momentum), T(p.beta_1), T(p.beta_2), T(p.epsilon)};
+        const optimizer::Constants<T> of = constants_;
+        const T rate = T(step.rate);
         const int64_t offset = theta - static_cast<T*>(p.parameters);
         T *first = static_cast<T*>(p.first) + offset, *second = static_cast<T*>(p.second) + offset;
 #pragma GCC ivdep
         for (int64_t i = 0; i < n; ++i) {
             T m = Rule::moments > 0 ? first[i] : T(0), v = Rule::moments > 1 ? second[i] : T(0);
-            theta[i] = Rule::step(Rule::decays ? keep * theta[i] : theta[i], gradient[i], m, v, numbers);
+            theta[i] = Rule::step(Rule::decays ? keep * theta[i] : theta[i], gradient[i], m, v, rate, of);
             if (Rule::moments > 0) first[i] = m;
             if (Rule::moments > 1) second[i] = v;
         }

@@ -71,7 +71,7 @@ struct Plan {
     integer order_stride;                      // entries from one member's order to the next, 0 if they share it
     const real* terms;                         // (members or 1, epochs, steps, 5), see Terms
     integer terms_stride;
-    double momentum, beta_1, beta_2, epsilon;
+    optimizer::Constants<double> constants;    // of the optimizer
     double *cost, *decay;                      // (members, epochs)
     double* squares;                           // (members, epochs): sum W^2 at the end of each
     integer* diverged;                         // (members,): the epoch, from 1, in which a number was no longer finite
@@ -83,8 +83,8 @@ DELTAPROP_EXPORT_SIZE(Plan)
 DELTAPROP_EXPORT_SIZE(Shape)
 DELTAPROP_EXPORT_SIZE(Layer)
 
-// The numbers that change from step to step: the factors of delta^(L), of W in its gradient, and of sum W^2; eta with
-// Adam's bias correction; the share of the weights that AdamW takes off.
+// The numbers that change from step to step: the factors of delta^(L), of W in its gradient, and of sum W^2; the learning
+// rate with Adam's bias corrections; the share of the weights that weight decay takes off.
 struct Terms {
     real scale, penalty, decay, rate, weight_decay;
 };
@@ -220,7 +220,7 @@ public:
             if (thread < 2 * shape().layers) arrivals_begin(arrivals_at(thread));
         order = p.order ? p.order + member * p.order_stride : nullptr;
         terms = reinterpret_cast<const Terms*>(p.terms + member * p.terms_stride);
-        numbers = {real(0), real(p.momentum), real(p.beta_1), real(p.beta_2), real(p.epsilon)};
+        constants = optimizer::constants_as<real>(p.constants);
         __syncthreads();
     }
 
@@ -243,7 +243,6 @@ public:
             if (some_send_nothing()) cluster_sync<BLOCKS>();
             else __syncthreads();
             const Terms of_now = of_next;
-            numbers.rate = of_now.rate;
             Minibatch after = next;
             after.advance(p, batch);
             forward(now.slot);
@@ -268,7 +267,7 @@ private:
     real* const at;
     const integer* order;
     const Terms* terms;
-    optimizer::Numbers<real> numbers;  // `rate` changes from step to step
+    optimizer::Constants<real> constants;
     double cost = 0, decay = 0;
     unsigned step = 0;
 
@@ -654,7 +653,7 @@ private:
             const int place = layer.b + unit;
             real of_first = states() > 0 ? at[place + shape().state] : real(0);
             real of_second = states() > 1 ? at[place + 2 * shape().state] : real(0);
-            at[place] = moved(at[place], sum, of_first, of_second, real(0));
+            at[place] = moved(at[place], sum, of_first, of_second, now.rate, real(0));
             if (states() > 0) at[place + shape().state] = of_first;
             if (states() > 1) at[place + 2 * shape().state] = of_second;
         }
@@ -685,7 +684,8 @@ private:
             if (j >= there) continue;
             const real wj = w.entry[j];
             squares += wj * wj;
-            w.entry[j] = moved(wj, g.entry[j] + now.penalty * wj, first.entry[j], second.entry[j], now.weight_decay);
+            w.entry[j] = moved(wj, g.entry[j] + now.penalty * wj, first.entry[j], second.entry[j], now.rate,
+                               now.weight_decay);
         }
         store_pack(at + place, w);
         if (states() > 0) store_pack(at + place + shape().state, first);
@@ -693,11 +693,11 @@ private:
     }
 
     // Returns theta after a step, and updates its moments.
-    __device__ real moved(real theta, real g, real& first, real& second, real weight_decay) const {
+    __device__ real moved(real theta, real g, real& first, real& second, real rate, real weight_decay) const {
         return with_optimizer(shape().optimizer, [&](auto rule) {
             typedef decltype(rule) Rule;
             const real kept = Rule::decays ? optimizer::decayed(theta, weight_decay) : theta;
-            return Rule::step(kept, g, first, second, numbers);
+            return Rule::step(kept, g, first, second, rate, constants);
         });
     }
 

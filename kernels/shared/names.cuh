@@ -1,5 +1,5 @@
 // The numbers by which Python chooses activations, losses and optimizers when a kernel starts: their places in the
-// tables of activation.cuh, loss.cuh and optimizer.cuh.
+// tables of activation.cuh, loss.cuh and optimizer.cuh. Python passes the constants of optimizers by their places, too.
 //
 // A file that includes this one holds the same tables as text when it is compiled. Before Python uses it, Python looks
 // for that text and compares it with its own: see src/deltaprop/backends/kernel_names.py.
@@ -30,7 +30,8 @@ __host__ __device__ constexpr int moments_of(int number) { return DELTAPROP_FOR_
 #define DELTAPROP_TABLES                                                    \
     "deltaprop activations " DELTAPROP_FOR_EACH_ACTIVATION(DELTAPROP_TEXT)  \
     "losses " DELTAPROP_FOR_EACH_LOSS(DELTAPROP_TEXT_OF_TWO)                \
-    "optimizers " DELTAPROP_FOR_EACH_OPTIMIZER(DELTAPROP_TEXT_OF_TWO)
+    "optimizers " DELTAPROP_FOR_EACH_OPTIMIZER(DELTAPROP_TEXT_OF_TWO)       \
+    "constants " DELTAPROP_FOR_EACH_CONSTANT(DELTAPROP_TEXT)
 extern "C" {
 extern __device__ const char deltaprop_tables[sizeof(DELTAPROP_TABLES)];
 __device__ const char deltaprop_tables[sizeof(DELTAPROP_TABLES)] = DELTAPROP_TABLES;

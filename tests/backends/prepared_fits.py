@@ -11,6 +11,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import fuzz
 import pytest
@@ -76,7 +77,7 @@ def setting(compiler, tmp_path):
 
 def start(setting, *, before="", prepare="", after="", prefix=(), **options):
     code = FIT.format(before=before, prepare=prepare, after=after)
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen([*prefix, sys.executable, "-c", code], env=setting, text=True, **pipes, **options)
 
 

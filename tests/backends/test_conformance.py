@@ -1,6 +1,7 @@
 """One suite over every backend compares each operation of the vocabulary with its formula."""
 
 import inspect
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,12 @@ from conftest import BACKEND_PARAMETERS, backend_or_skip
 from deltaprop.backends.base import Backend
 from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.backends.device import DeviceBackend
+from deltaprop.backends.kernel_names import Rule
 from deltaprop.derivation.parameters import Parameters
+
+SGD = Rule("sgd")
+MOMENTUM, NESTEROV = (Rule(name, {"momentum": 0.9}) for name in ("momentum", "nesterov"))
+ADAM = Rule("adam", {"beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-3})
 
 
 def test_every_operation_is_there_with_one_signature(backend):
@@ -172,7 +178,7 @@ def test_with_a_member_axis_each_has_what_it_has_alone(backend, rng, m, dtype):
             mean[1] += delta1
             mean[0] += delta0
             costs += (1 + w) * -float(np.sum(y * np.log(h) + (1 - y) * np.log(1 - h)))
-        close = {"rtol": 100 * TOLERANCE[dtype]["rtol"], "atol": 10 * TOLERANCE[dtype]["atol"]}
+        close: dict[str, Any] = {"rtol": 100 * TOLERANCE[dtype]["rtol"], "atol": 10 * TOLERANCE[dtype]["atol"]}
         for l in range(2):
             slopes[l] += (0.0, 0.5, 1.0)[k] * W[l]
             assert np.allclose(backend.to_numpy(g.weights[l][k]), slopes[l], **close)
@@ -195,19 +201,19 @@ def test_updates_with_a_member_axis(backend, rng, dtype):
     eta, momentum, b1, b2, eps, off = numbers
     on_rate, on_decay = put(backend, dtype, rate, decay)
 
-    for nesterov in (False, True):
+    for name in ("momentum", "nesterov"):
         on_theta, on_g, on_v = put(backend, dtype, theta.copy(), gradient, first.copy())
-        backend.sgd_update(on_theta, on_g, on_v, on_rate, mu.tolist(), nesterov)
+        backend.update(Rule(name, {"momentum": mu.tolist()}), on_theta, on_g, (on_v,), on_rate, 0.0, n_weights)
         velocity = momentum * m - eta * g
-        check(backend, on_theta, t + (momentum * velocity - eta * g if nesterov else velocity), dtype)
+        check(backend, on_theta, t + (momentum * velocity - eta * g if name == "nesterov" else velocity), dtype)
         check(backend, on_v, velocity, dtype)
     on_theta, on_g = put(backend, dtype, theta.copy(), gradient)
-    backend.sgd_update(on_theta, on_g, None, on_rate, 0.0, False)
+    backend.update(Rule("sgd"), on_theta, on_g, (), on_rate, 0.0, n_weights)
     check(backend, on_theta, t - eta * g, dtype)
 
     on_theta, on_m, on_v = put(backend, dtype, theta.copy(), first.copy(), second.copy())
-    constants = (array.tolist() for array in (beta_1, beta_2, epsilon))
-    backend.adam_update(on_theta, on_g, on_m, on_v, on_rate, *constants, on_decay, n_weights)
+    rule = Rule("adam", {"beta_1": beta_1.tolist(), "beta_2": beta_2.tolist(), "epsilon": epsilon.tolist()})
+    backend.update(rule, on_theta, on_g, (on_m, on_v), on_rate, on_decay, n_weights)
     t[:, :n_weights] *= 1 - off
     moment, square = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
     check(backend, on_theta, t - eta * moment / (np.sqrt(square) + eps), dtype)
@@ -228,9 +234,9 @@ def test_numbers_may_stand_on_the_device(backend, rng, dtype):
         plain, moved, velocity, first, second, theta, penalty, gradient = put(
             backend, dtype, p.copy(), p.copy(), v.copy(), v.copy(), v**2, p.copy(), g.copy(), g.copy()
         )
-        backend.sgd_update(plain, gradient, None, number(0.1), 0.0, False)
-        backend.sgd_update(moved, gradient, velocity, number(0.1), 0.9, True)
-        backend.adam_update(theta, gradient, first, second, number(0.01), 0.9, 0.99, 1e-3, number(0.125), 25)
+        backend.update(SGD, plain, gradient, (), number(0.1), 0.0, 25)
+        backend.update(NESTEROV, moved, gradient, (velocity,), number(0.1), 0.0, 25)
+        backend.update(ADAM, theta, gradient, (first, second), number(0.01), number(0.125), 25)
         backend.add_l2_gradient(plain, number(0.5), penalty)
         backend.add_squared_norm(plain, number(0.5), cost)
         return [backend.to_numpy(x) for x in (delta, plain, moved, velocity, theta, penalty, cost)]
@@ -264,13 +270,13 @@ def test_updates(backend, rng, n, dtype):
         return arrays[0]
 
     zeros = np.zeros(n)
-    check(backend, run(lambda p, g: backend.sgd_update(p, g, None, 0.1, 0.0, False)), T - 0.2 * G, dtype)
-    momentum = run(lambda p, g, v: backend.sgd_update(p, g, v, 0.1, 0.9, False), zeros)
+    check(backend, run(lambda p, g: backend.update(SGD, p, g, (), 0.1, 0.0, n)), T - 0.2 * G, dtype)
+    momentum = run(lambda p, g, v: backend.update(MOMENTUM, p, g, (v,), 0.1, 0.0, n), zeros)
     check(backend, momentum, T - 0.1 * G - 0.19 * G, dtype)  # v: −0.1 g, then −0.09 g − 0.1 g
-    nesterov = run(lambda p, g, v: backend.sgd_update(p, g, v, 0.1, 0.9, True), zeros)
+    nesterov = run(lambda p, g, v: backend.update(NESTEROV, p, g, (v,), 0.1, 0.0, n), zeros)
     check(backend, nesterov, T - 0.19 * G - (0.9 * 0.19 + 0.1) * G, dtype)
     k = n // 2
-    adam = run(lambda p, g, m, v: backend.adam_update(p, g, m, v, 0.01, 0.9, 0.99, 1e-3, 0.1, k), zeros, zeros)
+    adam = run(lambda p, g, m, v: backend.update(ADAM, p, g, (m, v), 0.01, 0.1, k), zeros, zeros)
     expected = T.copy()
     for m, v in ((0.1 * G, 0.01 * G**2), (0.19 * G, 0.0199 * G**2)):
         expected[:k] *= 0.9
@@ -383,7 +389,8 @@ def composed(request):
 def test_primitives_that_operations_are_composed_of(composed, rng, dtype):
     x = rng.uniform(0.5, 2.0, (3, 4)).astype(dtype)
     y = rng.standard_normal(4).astype(dtype)
-    X, Y, out = *put(composed, dtype, x, y), composed.empty((3, 4), dtype)
+    X, Y = put(composed, dtype, x, y)
+    out = composed.empty((3, 4), dtype)
     composed.elementwise(np.multiply, (X, Y), out)
     check(composed, out, [[a * b for a, b in zip(row, y, strict=True)] for row in x.astype(float)], dtype)
     composed.elementwise(np.subtract, (1.5, out), out)
@@ -399,5 +406,5 @@ def test_primitives_that_operations_are_composed_of(composed, rng, dtype):
     composed.product(*put(composed, dtype, members, x.T), product)
     expected = [[[float(r @ s) for s in x.astype(float)] for r in own.astype(float)] for own in members]
     check(composed, product, expected, dtype)
-    bits = {np.float64: np.int64, np.float32: np.int32}[dtype]
+    bits: Any = {np.float64: np.int64, np.float32: np.int32}[dtype]
     assert composed.to_numpy(composed.view(composed.asarray([-0.0], dtype), bits)).tolist() == [np.iinfo(bits).min]

@@ -32,8 +32,8 @@ def test_activation_tangent(backend, rng, activation, m, members, dtype):
     z, t = (rng.standard_normal((*lead, m, 35)).astype(dtype) for _ in range(2))
     g = reference.ACTIVATIONS[activation][0]
     a = np.apply_along_axis(g, -1, z.astype(float))
-    expected = [reference.along(g, [zi], [ti]) for zi, ti in zip(z.reshape(-1, 35), t.reshape(-1, 35), strict=True)]
-    expected = np.reshape(expected, z.shape)
+    rows = [reference.along(g, [zi], [ti]) for zi, ti in zip(z.reshape(-1, 35), t.reshape(-1, 35), strict=True)]
+    expected = np.reshape(rows, z.shape)
     Z, A, tangent = put(backend, dtype, z, a, t)
     out = backend.empty(z.shape, dtype)
     backend.activation_tangent(activation, Z, A, tangent, out=out)

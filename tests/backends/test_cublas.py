@@ -1,6 +1,7 @@
 """Products by cublasLt: descriptors are right, and the fastest of several algorithms is chosen."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -155,13 +156,14 @@ def test_tuning_can_be_switched_off(monkeypatch, rng):
     monkeypatch.setattr(cublas, "is_installed", lambda name: True)
     lt = FakeLt([Algorithm(54.7), Algorithm(5.0)])
     installed(monkeypatch, lt)
+    find: Any = find_products
     cp = SimpleNamespace(cuda=SimpleNamespace(Device=lambda: SimpleNamespace(id=0)))
     for value, guesses in (("0", 1), ("1", GUESSES), ("", GUESSES)):
         monkeypatch.setenv("DELTAPROP_TUNE", value)
-        assert find_products(cp, None, None).guesses == guesses
+        assert find(cp, None, None).guesses == guesses
     monkeypatch.setenv("DELTAPROP_TUNE", "off")
     with pytest.raises(ValueError, match="DELTAPROP_TUNE: expected 0 or 1, got 'off'"):
-        find_products(cp, None, None)
+        find(cp, None, None)
 
 
 class NoisyWatch:

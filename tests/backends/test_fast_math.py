@@ -29,7 +29,9 @@ def functions(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fast_math")
     source, output = folder / "functions.cpp", folder / "functions.so"
     source.write_text(FUNCTIONS)
-    command = [*native_compiler.find_compiler(), *native_compiler.OPTIONS, f"-I{files('deltaprop.kernels')}"]
+    compiler = native_compiler.find_compiler()
+    assert compiler is not None
+    command = [*compiler, *native_compiler.OPTIONS, f"-I{files('deltaprop.kernels')}"]
     subprocess.run([*command, str(source), "-o", str(output)], check=True)
     library = ctypes.CDLL(str(output))
 

@@ -1,9 +1,13 @@
 """Python and compiled code use the same numbers for activations, losses and optimizers, or say what differs."""
 
 import ctypes
+import inspect
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from cases import known_rule
 from conftest import missing, require_emulation
 from host_cuda import kernel
 
@@ -26,10 +30,10 @@ from deltaprop.backends.native import compiler as native_compiler
 from deltaprop.backends.native import library as native_library
 from deltaprop.backends.numpy.activation import ACTIVATION_FORMULAS
 from deltaprop.backends.numpy.loss import LOSS_FORMULAS
-from deltaprop.derivation.optimizers import rule_of
+from deltaprop.backends.numpy.optimizer import UPDATES
 
 ACTIVATION_NAMES = ["sigmoid", "tanh", "relu", "leaky_relu", "identity", "softplus", "silu", "gelu", "exp"]
-NUMBERED = ["resident", "small_delta", "small_forward", "small_output"]
+NUMBERED = ["optimizer", "resident", "small_delta", "small_forward", "small_output"]
 
 
 @pytest.fixture
@@ -58,11 +62,22 @@ def test_the_numbers_are_the_places_in_the_tables():
     assert [activation_number(name) for name in ("sigmoid", "exp", "softmax")] == [0, 8, -1]
     assert [loss_number(name) for name in ("squared_error", "huber", "poisson")] == [0, 1, 7]
     assert numbers("optimizers") == {"sgd": 0, "momentum": 1, "nesterov": 2, "adam": 3}
+    assert numbers("constants") == {"momentum": 0, "beta_1": 1, "beta_2": 2, "epsilon": 3}
 
 
 def test_numpy_has_what_the_kernels_have():
     assert set(numbers("activations")) == set(ACTIVATION_FORMULAS)
     assert sorted(table("losses")) == sorted(f"{name}:{loss.output}" for name, loss in LOSS_FORMULAS.items())
+    assert set(numbers("optimizers")) == set(UPDATES)
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_numpy_takes_the_constants_that_kernels_know(name):
+    """A rule in NumPy is a function of θ, g, the moments, the learning rate, scratch, and constants by name."""
+    parameters = inspect.signature(UPDATES[name].formula).parameters.values()
+    constants = {parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
+    assert constants <= set(table("constants"))
+    assert len(parameters) == 3 + Rule(name).moments + UPDATES[name].scratch + len(constants)
 
 
 @pytest.mark.parametrize(
@@ -76,8 +91,8 @@ def test_numpy_has_what_the_kernels_have():
     ],
 )
 def test_rules_of_optimizers(optimizer, name, moments):
-    rule = rule_of(optimizer)
-    assert (rule.name, rule.moments) == (name, moments)
+    rule = known_rule(optimizer)
+    assert (rule.name, rule.moments, rule.descends) == (name, moments, name == "sgd")
     assert len([x for x in optimizer.init(dp.Network([2, 1])).values() if isinstance(x, np.ndarray)]) == moments
 
 
@@ -86,6 +101,16 @@ def test_a_name_that_no_kernel_knows():
         number_of("losses", "hinge")
     with pytest.raises(dp.BackendError, match=r"optimizers: 'lion' .* it has 'sgd', 'momentum', 'nesterov', 'adam'"):
         assert Rule("lion").number
+    with pytest.raises(dp.BackendError, match=r"constants: 'rho' is not in the table of kernels/shared/optimizer.cuh"):
+        assert Rule("momentum", {"rho": 0.9}).values
+
+
+def test_constants_of_rules():
+    adam = known_rule(dp.Adam(beta_1=0.7, epsilon=1e-3))
+    assert adam.values == (0.0, 0.7, 0.999, 1e-3)
+    both = Rule.of_members([adam, known_rule(dp.AdamW(beta_2=0.9))])
+    assert both.constants == {"beta_1": [0.7, 0.9], "beta_2": [0.999, 0.9], "epsilon": [1e-3, 1e-8]}
+    assert both.of_member(0) == adam
 
 
 def test_a_table_that_is_not_there(monkeypatch):
@@ -99,6 +124,13 @@ def test_no_other_file_lists_names():
     for name in set(kernel_files()) - {file for file, _ in kernel_names.TABLES.values()}:
         assert "sigmoid, tanh" not in read(name)
         assert "momentum, nesterov" not in read(name)
+        assert "beta_1" not in read(name)
+
+
+@pytest.mark.parametrize("room", ["backends", "epochs"])
+def test_constants_stand_in_no_list_of_python(room):
+    texts = {path.name: path.read_text() for path in (Path(dp.__file__).parent / room).rglob("*.py")}
+    assert [name for name, text in texts.items() if "beta_1" in text] == ["optimizer.py"] * (room == "backends")
 
 
 @pytest.mark.parametrize("real", ["float", "double"])
@@ -114,6 +146,7 @@ def test_the_compiled_library_agrees(real):
         ("losses", "squared_error", "huber"),
         ("losses", "categorical_cross_entropy", "clipped_categorical_cross_entropy"),
         ("optimizers", "momentum", "nesterov"),
+        ("constants", "beta_1", "beta_2"),
     ],
 )
 def test_two_names_that_are_swapped_are_an_error(kind, one, other, swapped):
@@ -145,7 +178,7 @@ def test_training_does_not_use_a_library_that_differs(swapped, rng):
     if native_compiler.find_compiler() is None:
         missing("g++", "no C++ compiler")
     X, Y = rng.standard_normal((20, 4)), rng.standard_normal((20, 2))
-    options = {"hidden_activation": "tanh", "loss": "squared_error", "seed": 1}
+    options: dict[str, Any] = {"hidden_activation": "tanh", "loss": "squared_error", "seed": 1}
     reference = dp.Network([4, 5, 2], backend="reference", **options)
     reference.fit(X, Y, epochs=2, batch_size=5)
     swapped("activations", "sigmoid", "tanh")
@@ -170,7 +203,7 @@ def test_files_that_are_checked():
 
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
-@pytest.mark.parametrize("name", ["small_delta", "small_forward", "small_output"])
+@pytest.mark.parametrize("name", ["optimizer", "small_delta", "small_forward", "small_output"])
 def test_cubins_agree(name, architecture, swapped, tmp_path, monkeypatch):
     try:
         code = cuda_compiler.compile_kernels(name, "float32", architecture)

@@ -3,6 +3,7 @@
 import ctypes
 import subprocess
 from importlib.resources import files
+from typing import Any
 
 import pytest
 from conftest import missing
@@ -10,7 +11,7 @@ from conftest import missing
 import deltaprop as dp
 from deltaprop.backends import kernel_structures
 from deltaprop.backends.cuda.shared_memory_plan import MOST_LAYERS, Layer, Shape
-from deltaprop.backends.kernel_structures import fields_of
+from deltaprop.backends.kernel_structures import Constants, fields_of
 from deltaprop.backends.native.compiler import find_compiler
 from deltaprop.backends.native.library import Plan
 
@@ -26,15 +27,19 @@ def test_every_field_lies_where_the_compiler_puts_it(tmp_path):
     compiler = find_compiler()
     if compiler is None:
         missing("g++", "no C++ compiler")
-    names = [name for name, _ in Plan._fields_]
+    assert compiler is not None
+    names = [field[0] for field in Plan._fields_]
+    within = [field[0] for field in Constants._fields_]
     lines = [f'std::printf("%zu %zu\\n", offsetof(Plan, {name}), sizeof(Plan::{name}));' for name in names]
+    lines += [f'std::printf("%zu %zu\\n", offsetof(Plan, constants.{x}), sizeof(Plan::constants.{x}));' for x in within]
     (tmp_path / "offsets.cpp").write_text(OFFSETS.format(" ".join(lines)))
     command = [*compiler, "-std=c++17", "-O0", "-pthread", f"-I{files('deltaprop.kernels')}", "-Wno-invalid-offsetof"]
     subprocess.run([*command, str(tmp_path / "offsets.cpp"), "-o", str(tmp_path / "offsets")], check=True)
     said = subprocess.run([str(tmp_path / "offsets")], check=True, capture_output=True, text=True).stdout.split()
-    fields = [getattr(Plan, name) for name in names]
-    assert list(map(int, said)) == [number for field in fields for number in (field.offset, field.size)]
-    assert len(names) > 30
+    fields = [(getattr(Plan, name).offset, getattr(Plan, name).size) for name in names]
+    fields += [(Plan.constants.offset + getattr(Constants, x).offset, getattr(Constants, x).size) for x in within]
+    assert list(map(int, said)) == [number for field in fields for number in field]
+    assert (len(names), len(within)) > (30, 3)
 
 
 SOURCE = """
@@ -45,6 +50,7 @@ struct Outer {
     Inner inner[3];
     const double *first, *second;  // two
     const volatile int* stop;
+    optimizer::Constants<double> constants;
     integer n;
 };
 """
@@ -52,11 +58,12 @@ struct Outer {
 
 def test_declarations_of_every_kind(monkeypatch):
     monkeypatch.setattr(kernel_structures, "read", lambda file: SOURCE)
-    inner = type("Inner", (ctypes.Structure,), {"_fields_": fields_of("x.cu", "Inner")})
+    inner: Any = type("Inner", (ctypes.Structure,), {"_fields_": fields_of("x.cu", "Inner")})
     assert inner._fields_ == [("a", ctypes.c_int), ("b", ctypes.c_int)]
     assert fields_of("x.cu", "Outer", {"Inner": inner}) == [
         ("inner", inner * 3),
         *((name, ctypes.c_void_p) for name in ("first", "second", "stop")),
+        ("constants", Constants),
         ("n", ctypes.c_longlong),
     ]
 

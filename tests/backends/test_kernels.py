@@ -3,12 +3,15 @@
 import re
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from cases import known_rule
 from conftest import missing
 
 import deltaprop as dp
+from deltaprop.backends import kernel_sources
 from deltaprop.backends.cuda import compiler as cuda_compiler
 from deltaprop.backends.cuda.compiler import (
     NARROW,
@@ -22,7 +25,6 @@ from deltaprop.backends.cuda.compiler import (
 )
 from deltaprop.backends.cuda.shared_memory import find_residence
 from deltaprop.backends.kernel_names import check_names
-from deltaprop.derivation.optimizers import rule_of
 
 FILES = kernel_files()
 #: These files add up the cost of an epoch in double.
@@ -69,8 +71,8 @@ def test_kernels_of_resident_networks_compile_fast(name, dtype, architecture, li
     """Each network has a kernel of its own, and training waits for it."""
     sizes, batch, loss, activations, optimizer, blocks = RESIDENT[name]
     monkeypatch.setattr("deltaprop.backends.cuda.shared_memory.CLUSTERS", (min(blocks, limits[1]),))
-    backend = SimpleNamespace(shared_memory_limits=lambda: limits)
-    found = find_residence(backend, sizes, activations, loss, np.dtype(dtype), batch, rule_of(optimizer))
+    backend: Any = SimpleNamespace(shared_memory_limits=lambda: limits)
+    found = find_residence(backend, sizes, activations, loss, np.dtype(dtype), batch, known_rule(optimizer))
     if found is None:
         pytest.skip("a block of this architecture has too little memory")
     began = time.process_time()
@@ -85,7 +87,7 @@ def test_float_kernels_hold_no_double(name):
     ptx = compile_kernels(name, "float32", "sm_90", to_ptx=True).decode()
     assert ".entry" in ptx
     assert not re.findall(r".*\.f64.*", ptx)
-    assert "fma.rn.f64" in compile_kernels("adam", "float64", "sm_90", to_ptx=True).decode()
+    assert "fma.rn.f64" in compile_kernels("optimizer", "float64", "sm_90", to_ptx=True).decode()
 
 
 def test_subnormals_are_not_flushed():
@@ -107,19 +109,19 @@ def test_the_sigmoid_has_no_general_quotient_of_floats(dtype):
 
 
 def test_an_error_shows_the_log(monkeypatch):
-    monkeypatch.setattr(cuda_compiler.kernel_sources, "read", lambda name: "not C++")
-    with pytest.raises(RuntimeError, match=r"kernels/cuda/sgd.cu does not compile for sm_90 and float32"):
-        compile_kernels("sgd", "float32", "sm_90")
+    monkeypatch.setattr(kernel_sources, "read", lambda name: "not C++")
+    with pytest.raises(RuntimeError, match=r"kernels/cuda/gather.cu does not compile for sm_90 and float32"):
+        compile_kernels("gather", "float32", "sm_90")
 
 
 def test_compiled_files_are_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("DELTAPROP_CACHE_DIR", str(tmp_path / "cache"))
-    path = cached_cubin("sgd", "float32", "sm_90")
+    path = cached_cubin("gather", "float32", "sm_90")
     assert path.read_bytes()[:4] == b"\x7fELF"
     modified = path.stat().st_mtime_ns
-    assert cached_cubin("sgd", "float32", "sm_90") == path
+    assert cached_cubin("gather", "float32", "sm_90") == path
     assert path.stat().st_mtime_ns == modified
-    assert cached_cubin("sgd", "float64", "sm_90") != path
+    assert cached_cubin("gather", "float64", "sm_90") != path
     assert [p.suffix for p in path.parent.iterdir() if not p.name.startswith(".")] == [".cubin", ".cubin"]
 
 
@@ -130,10 +132,10 @@ def kept(folder):
 def test_all_files_are_compiled_at_once(tmp_path, monkeypatch):
     """Two files stand for all of them, which take a minute."""
     monkeypatch.setenv("DELTAPROP_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(cuda_compiler, "kernel_files", lambda: ["sgd", "activation"])
+    monkeypatch.setattr(cuda_compiler, "kernel_files", lambda: ["gather", "activation"])
     told = []
     compile_all("sm_90", report=lambda name, seconds: told.append((name, seconds)))
-    every = {"sgd-float32", "sgd-float64", "activation-float32", "activation-float64", "activation-float16"}
+    every = {"gather-float32", "gather-float64", "activation-float32", "activation-float64", "activation-float16"}
     assert {name for name, _ in told} == kept(tmp_path / "cache") == every
     assert len(told) == 5
     assert all(0 < seconds < 60 for _, seconds in told)
@@ -143,8 +145,8 @@ def test_all_files_are_compiled_at_once(tmp_path, monkeypatch):
 
 def test_a_file_that_does_not_compile_ends_it(tmp_path, monkeypatch):
     monkeypatch.setenv("DELTAPROP_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(cuda_compiler, "kernel_files", lambda: ["sgd"])
-    with pytest.raises(RuntimeError, match=r"kernels/cuda/sgd.cu does not compile for sm_3 and float"):
+    monkeypatch.setattr(cuda_compiler, "kernel_files", lambda: ["gather"])
+    with pytest.raises(RuntimeError, match=r"kernels/cuda/gather.cu does not compile for sm_3 and float"):
         compile_all("sm_3")
 
 

@@ -1,5 +1,7 @@
 """Small layers of a captured step, one launch a formula, equal a per-sample loop in float64 for all shapes."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from cases import PAIRS, assert_equal_fits, relative, targets_for
@@ -113,11 +115,11 @@ def test_formulas(device, tile, storage, rows, inputs, units, rng):
         assert relative(device.to_numpy(sums), expected.sum(axis=0) + keep * before) < sum_error
 
     gradient = device.asarray(np.ones((units, inputs)), real)
-    for keep, kept in ((None, 0.0), (0.25, 0.25)):
+    for factor in (None, 0.25):
         before = device.to_numpy(gradient).copy()
         with device.small_layers():
-            device.weight_gradient(delta, A, gradient, keep=keep)
-        expected = delta_true.T @ A_true + kept * before
+            device.weight_gradient(delta, A, gradient, keep=factor)
+        expected = delta_true.T @ A_true + (factor or 0.0) * before
         assert relative(device.to_numpy(gradient), expected) < TOLERANCE[real.name] * 10
     assert LIBRARY not in tile
 
@@ -206,7 +208,7 @@ def test_a_fit_by_tensor_cores(device, monkeypatch, precision, rng):
     X, Y = rng.standard_normal((60, 21)), rng.uniform(size=(60, 3))
     fits = []
     for on in (backend, "reference"):
-        options = {"hidden_activation": "tanh", "loss": "squared_error", "dtype": "float32", "seed": 5}
+        options: dict[str, Any] = {"hidden_activation": "tanh", "loss": "squared_error", "dtype": "float32", "seed": 5}
         net = dp.Network([21, 40, 35, 3], backend=on, **options)
         net.fit(X, Y, batch_size=20, epochs=2, optimizer=dp.SGD(0.1))
         fits.append(np.concatenate([np.ravel(net.backend.to_numpy(p)) for p in (*net.weights, *net.biases)]))
@@ -265,7 +267,8 @@ def test_a_layer_that_is_held_back_is_there_after_the_step(device, rng):
 def test_without_timing_the_library_is_taken(monkeypatch):
     monkeypatch.setenv("DELTAPROP_TUNE", "0")
     ways = {LIBRARY: None, "8": None}  # never called
-    assert CupyBackend.fastest_way(None, ways) == LIBRARY
+    way: Any = CupyBackend.fastest_way
+    assert way(None, ways) == LIBRARY
 
 
 @pytest.mark.gpu

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import pytest
 from conftest import require
@@ -110,7 +111,7 @@ def test_a_part_that_fails_says_why(tmp_path):
 class FakeProcess:
     """Stands for the process of a part with three works, a row each; some works break the process."""
 
-    breaking, made = {"two"}, []
+    breaking, made = {"two"}, list[Any]()
 
     def __init__(self, name, options, on_row, log):
         self.planned, self.work, self.why = ["one", "two", "three"], None, "it broke"
@@ -183,6 +184,7 @@ def test_a_run_that_is_ended_keeps_what_it_has(tmp_path):
     command = [sys.executable, "-m", "benches.gpu", "--rehearse", "--budget", "300", "--json", str(file)]
     command += ["--only", "bits", "memory", "peers", "--mnist", str(tmp_path)]  # its processes get them too
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
         line = ""
         while "peers: 784-30-10" not in line:
             line = run.stdout.readline()

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,13 +42,13 @@ def test_no_subnormal_is_an_operand_of_a_conversion(comb):
     """CuPy's own kernels would flush them."""
 
     class Flushing(np.ndarray):
-        def astype(self, dtype, **_):
+        def astype(self, dtype: Any, *_: Any, **__: Any) -> Any:
             plain = np.asarray(self)
             if plain.dtype == np.float32:
                 plain = np.where(abs(plain) < np.float32(2.0**-126), np.float32(0), plain)
             return plain.astype(dtype)
 
-    xp = SimpleNamespace(where=lambda *a: np.where(*a).view(Flushing))
+    xp = SimpleNamespace(where=lambda *a: np.asarray(np.where(*a)).view(Flushing))
     numbers = comb[~np.isnan(comb.view(np.float32))]
     expected = numbers.view(np.float32).astype(np.float64)
     assert np.array_equal(bits.widened(numbers.view(Flushing), xp), expected)

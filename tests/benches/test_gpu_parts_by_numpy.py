@@ -5,6 +5,7 @@ import sys
 import time
 import types
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,8 @@ from deltaprop.benches.gpu_parts.events import WARM, device_seconds
 from deltaprop.benches.gpu_parts.part import Options
 from rehearsal import Told
 
-from deltaprop.backends.cuda.shared_memory import CLUSTERS, MOST_LAYERS
+from deltaprop.backends.cuda.shared_memory import CLUSTERS
+from deltaprop.backends.cuda.shared_memory_plan import MOST_LAYERS
 
 emulated = rehearsal.emulated
 
@@ -55,7 +57,7 @@ def cupy_by_numpy(emulated):
         get_elapsed_time=lambda begin, end: 1e3 * (end.at - begin.at),
         runtime=runtime,
     )
-    module = types.ModuleType("cupy")
+    module: Any = types.ModuleType("cupy")
     for name in ("arange", "uint32", "where", "exp", "frexp", "ldexp", "ones", "isnan"):
         setattr(module, name, getattr(np, name))
     module.empty = emulated.cp.empty
@@ -121,7 +123,8 @@ def test_ceilings_part(cupy_by_numpy, monkeypatch):
 
 def test_what_is_launched_ahead_is_not_timed(cupy_by_numpy):
     """Each event is recorded after the calls that were launched before it."""
-    calls, recorded = [], []
+    calls: list[Any] = []
+    recorded: list[Any] = []
 
     class Counting(Instant):
         def record(self):

@@ -1,6 +1,7 @@
 """The results of `benches.gpu` are complete in the file after every row, merged by device, and shown as tables."""
 
 import json
+from typing import Any
 
 import pytest
 from deltaprop.benches import gpu
@@ -61,7 +62,14 @@ def test_results_hold_no_path_of_a_machine():
 
 
 def peer_row(**named):
-    row = {"name": "n", "network": "3-2", "batch": 4, "precision": "fp32", "compiled": False, "way": "ResidentEpoch"}
+    row: dict[str, Any] = {
+        "name": "n",
+        "network": "3-2",
+        "batch": 4,
+        "precision": "fp32",
+        "compiled": False,
+        "way": "ResidentEpoch",
+    }
     row |= {"blocks": 4, "flop_a_step": 8e6, "errors": {}} | named
     row["contestants"] = {
         who: {"median": t, "spread": [t, 2 * t], "agrees": agrees, "distance": 0.0}

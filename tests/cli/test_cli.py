@@ -24,7 +24,9 @@ from deltaprop.inputs.files import load_dataset
 
 
 def accuracy(text):
-    return float(re.search(r"accuracy ([\d.]+) %", text)[1])
+    found = re.search(r"accuracy ([\d.]+) %", text)
+    assert found is not None
+    return float(found[1])
 
 
 def test_train_digits_in_a_process_of_its_own(tmp_path):
@@ -80,7 +82,9 @@ def test_regression_on_a_target_of_its_own_scale(tmp_path, rng, capsys):
     np.savez(tmp_path / "d.npz", X=X, y=y)
     model = str(tmp_path / "m")
     assert run(["train", str(tmp_path / "d.npz"), "--epochs", "60", "--out", model, "--no-progress"]) == 0
-    assert float(re.search(r"R² ([\d.]+)", capsys.readouterr().out)[1]) > 0.98
+    found = re.search(r"R² ([\d.]+)", capsys.readouterr().out)
+    assert found is not None
+    assert float(found[1]) > 0.98
     np.save(tmp_path / "new.npy", X[:5])
     assert run(["predict", model, str(tmp_path / "new.npy")]) == 0
     predicted = [float(line) for line in capsys.readouterr().out.split()[1:]]
@@ -246,7 +250,7 @@ def test_a_terminated_training_goes_on(tmp_path):
     """SIGTERM and SIGINT end it with 143 and 130 and a checkpoint; the same command then does the rest."""
     program = Path(sys.executable).with_name("deltaprop")
     model, checkpoint = tmp_path / "model.safetensors", tmp_path / "run.safetensors"
-    command = [program, "train", "digits", "--epochs", "400", "--no-progress", "--dtype", "float64"]
+    command: list[str | Path] = [program, "train", "digits", "--epochs", "400", "--no-progress", "--dtype", "float64"]
     resumed = [*command, "--checkpoint", checkpoint, "--resume", "--out", model]
     for number, status, said in ((signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")):
         process = subprocess.Popen(resumed, stderr=subprocess.PIPE, text=True)

@@ -1,5 +1,7 @@
 """jvp, vjp, the Jacobian and Hessian-vector products equal the complex step through the per-sample loop."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import reference
@@ -12,9 +14,12 @@ DTYPES = (np.float64, np.float32)
 TOLERANCE = {np.float64: 1e-12, np.float32: 2e-5}
 
 
-def host(net):
+def host(net: dp.Network) -> tuple[list[Any], list[Any]]:
     """Return weights and biases in float64 on the host, for the reference."""
-    return [[net.backend.to_numpy(p).astype(np.float64) for p in layers] for layers in (net.weights, net.biases)]
+    weights, biases = (
+        [net.backend.to_numpy(p).astype(np.float64) for p in layers] for layers in (net.weights, net.biases)
+    )
+    return weights, biases
 
 
 def network(backend, hidden, loss, output, dtype, sizes=(4, 6, 5, 3)):

@@ -1,5 +1,7 @@
 """Dropout draws the right masks, the step uses them, and only training has them."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from cases import relative
@@ -87,7 +89,8 @@ def test_predictions_know_nothing_of_it(rng):
     net = network()
     net.fit(X, Y, epochs=2, dropout=0.5)
     by_hand = X
-    for W, b, g in zip(net.weights, net.biases, (np.tanh, np.tanh, lambda z: z), strict=True):
+    activations: tuple[Any, ...] = (np.tanh, np.tanh, lambda z: z)
+    for W, b, g in zip(net.weights, net.biases, activations, strict=True):
         by_hand = g(by_hand @ W.T + b)
     assert relative(net.predict(X), by_hand) < 1e-14
 

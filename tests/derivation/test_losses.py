@@ -1,6 +1,7 @@
 """Losses given as a pair of functions, and losses that are clipped as scikit-learn's are."""
 
 import warnings
+from typing import Any
 
 import mpmath
 import numpy as np
@@ -82,7 +83,7 @@ def test_what_a_pair_of_functions_cannot_do(tmp_path, rng):
     with pytest.raises(ValueError, match="loss: hvp needs second derivatives"):
         net.hvp(X, Y, np.zeros(net.parameters.size))
     with pytest.raises(ValueError, match="loss: unknown loss"):
-        dp.Network([2, 1], loss=(np.sum,))
+        dp.Network([2, 1], loss=(np.sum,))  # type: ignore[arg-type]
     shapes = [((lambda h, y: h, lambda h, y: h[0]), "a gradient of the shape of the outputs, \\(5, 3\\), got \\(3,\\)")]
     shapes += [((lambda h, y: h[:2], lambda h, y: h), "costs of shape \\(5,\\) or \\(5, 3\\), got \\(2, 3\\)")]
     for loss, message in shapes:
@@ -152,7 +153,7 @@ def test_clipped_costs_are_at_most_minus_log_epsilon(backend, loss, classes, dty
         tolerance = 1e-6 if dtype == np.float32 else 1e-14
         assert nets[0].cost(z[:, None], labels) == pytest.approx(expected, rel=tolerance)
         assert nets[1].cost(z[:, None], labels) == pytest.approx(exact.mean(), rel=tolerance)
-        clipped, plain = (net.cost_and_gradient(z[:, None], labels)[1].flat for net in nets)
+        clipped, plain = (np.asarray(net.cost_and_gradient(z[:, None], labels)[1].flat) for net in nets)
         assert np.array_equal(clipped, plain)
 
 
@@ -209,7 +210,7 @@ def test_epochs_cost_what_they_should_in_both_tails(kind, classes, dtype):
     """The epochs are compiled, recorded and resident, of a network and of a stack, with validation costs."""
     z, y, expected = in_the_tails(classes, dtype)
     backend, eps = backend_or_skip(kind) if kind == "cuda-on-host" else kind, float(np.finfo(dtype).eps)
-    how = {
+    how: dict[str, Any] = {
         "optimizer": dp.SGD(1e-300 if dtype == "float64" else 1e-40),
         "epochs": 1,
         "reduction": "sum",

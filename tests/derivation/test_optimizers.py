@@ -2,6 +2,7 @@
 
 import doctest
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,7 +84,7 @@ def assert_trained(net, expected):
     assert relative([host(x) for x in (*net.weights, *net.biases)], expected) < 1e-12
 
 
-HOW = {"epochs": EPOCHS, "batch_size": BATCH, "l2": L2, "shuffle": False}
+HOW: dict[str, Any] = {"epochs": EPOCHS, "batch_size": BATCH, "l2": L2, "shuffle": False}
 RULES = pytest.mark.parametrize(("rule", "warm"), [(Lion(), False), (WarmLion(), True)], ids=["plain", "warm"])
 
 
@@ -148,18 +149,63 @@ def test_update_is_one_step_by_rates_and_apply(data):
     np.testing.assert_allclose(moved[HalfAdam], moved[dp.Adam] / 2, rtol=1e-12)
 
 
+class HalfStep(dp.SGD):
+    def apply(self, network, gradient, state, rate, decay):
+        super().apply(network, gradient, state, rate / 2, decay)
+
+
+class HalfRate(dp.AdamW):
+    def rates(self, learning_rate, taken, steps):
+        return super().rates(learning_rate / 2, taken, steps)
+
+
+@pytest.mark.parametrize(
+    ("derived", "same"),
+    [
+        (HalfStep(0.1), dp.SGD(0.05)),
+        (HalfStep(0.1, momentum=0.9), dp.SGD(0.05, momentum=0.9)),
+        (HalfRate(0.02, weight_decay=0.3), dp.AdamW(0.01, weight_decay=0.3)),
+    ],
+    ids=["apply", "apply with momentum", "rates"],
+)
+def test_a_class_that_derives_from_a_built_in_rule(backend, data, derived, same):
+    """No way of training takes it for the rule from which it derives."""
+    assert derived.rule() is None
+    assert same.rule() is not None
+    nets = []
+    for rule in (derived, same):
+        net = network(backend)
+        net.fit(*data, optimizer=rule, **HOW)
+        nets.append(backend.to_numpy(net.parameters))
+        stack = dp.NetworkStack(
+            2, [4, 6, 3], loss="categorical_cross_entropy", hidden_activation="tanh", seeds=[5, 6], backend=backend
+        )
+        stack.fit(*data, optimizer=rule, **HOW)
+        nets.append(backend.to_numpy(stack.parameters[0]))
+    for parameters in nets[1:]:
+        np.testing.assert_allclose(parameters, nets[0], rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("rule", [dp.Adam(0.01, beta_1=0.8), dp.AdamW(0.01, beta_2=0.99, weight_decay=0.3)], ids=repr)
-def test_rates_of_adam_are_its_bias_corrections(rule):
+@pytest.mark.parametrize("taken", [3, 240, 5000])
+def test_rates_of_adam_are_its_bias_corrections(taken, rule):
     """They are η √(1 − β₂^t)/(1 − β₁^t) and ηλ, by exact powers, for one step and for many."""
     from mpmath import mp, mpf, sqrt
 
     with mp.workdps(40):
         one = mpf(1)
-        exact = [0.01 * sqrt(one - mpf(rule.beta_2) ** t) / (one - mpf(rule.beta_1) ** t) for t in range(4, 50)]
+        exact = [
+            0.01 * sqrt(one - mpf(rule.beta_2) ** t) / (one - mpf(rule.beta_1) ** t)
+            for t in range(taken + 1, taken + 47)
+        ]
     decay = 0.01 * getattr(rule, "weight_decay", 0.0)
     expected = np.column_stack([np.array(exact, float), np.full(46, decay)])
-    np.testing.assert_allclose(rule.rates(0.01, 3, 46), expected, rtol=1e-13)
-    np.testing.assert_allclose([rule._rates_of_one_step(0.01, t) for t in range(3, 49)], expected, rtol=1e-13)
+    rates = rule.rates(0.01, taken, 46)
+    np.testing.assert_allclose(rates, expected, rtol=1e-13)
+    assert np.array_equal(rates, np.concatenate([rule.rates(0.01, taken + i, 1) for i in range(46)]))
+    np.testing.assert_allclose(
+        [rule._rates_of_one_step(0.01, t) for t in range(taken, taken + 46)], expected, rtol=1e-13
+    )
 
 
 def test_the_example_in_the_docstring():

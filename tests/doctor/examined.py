@@ -1,5 +1,7 @@
 """Helpers that the tests of `deltaprop doctor` share."""
 
+from typing import Any
+
 import pytest
 
 from deltaprop.doctor import Check
@@ -14,6 +16,6 @@ def no_device(monkeypatch):
 
 def heard(stage, backend):
     """Run a stage in this process and return its checks."""
-    events = []
+    events: list[Any] = []
     stage(backend, Record(events.append))
     return [Check(*what) for kind, what in events if kind == "check"]

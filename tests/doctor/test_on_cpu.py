@@ -1,6 +1,7 @@
 """`check_backend` tries every way of training on the CPU, and finds faults."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,12 +54,13 @@ def test_the_textbook_is_the_lecture(rng):
 
 def test_what_is_wrong_on_the_cpu_is_found(monkeypatch):
     """An update that is a millionth too large is found."""
-    update = NumpyBackend.sgd_update
+    update = NumpyBackend.update
 
-    def wrong(self, parameters, gradient, velocity, learning_rate, momentum, nesterov):
-        update(self, parameters, gradient, velocity, learning_rate * (1 + 1e-6), momentum, nesterov)
+    def wrong(self, rule, parameters, gradient, moments, rate, decay, n_decayed):
+        too_much = rate if rule.name == "adam" else rate * (1 + 1e-6)
+        update(self, rule, parameters, gradient, moments, too_much, decay, n_decayed)
 
-    monkeypatch.setattr(NumpyBackend, "sgd_update", wrong)
+    monkeypatch.setattr(NumpyBackend, "update", wrong)
     checks = {check.name: check.passed for check in heard(host_epochs.steps, get_backend("numpy"))}
     assert not checks["float64 SGD"]
     assert not checks["float64 momentum"]
@@ -83,7 +85,7 @@ def test_the_reference_is_examined_by_itself():
 
 def test_without_a_compiler_epochs_are_recorded(monkeypatch):
     monkeypatch.setattr(host_epochs, "find_compiler", lambda: None)
-    events = []
+    events: list[Any] = []
     host_epochs.compiled(get_backend("numpy"), Record(events.append))
     assert [what for kind, what in events if kind == "slow"] == [
         f"{host_epochs.NO_COMPILER}; pip install 'deltaprop[native]' brings one"

@@ -5,6 +5,7 @@ import re
 import sys
 import warnings
 from types import SimpleNamespace
+from typing import Any
 
 import examined
 import pytest
@@ -43,7 +44,7 @@ def test_the_device_is_described(monkeypatch):
     compiled = []
     monkeypatch.setattr(device, "compile_kernels", lambda *arguments: compiled.append(arguments))
     lt = SimpleNamespace(get_version=lambda: 130100)
-    events = []
+    events: list[Any] = []
     device.device(fake_device(SimpleNamespace(capturable=True, lt=lt)), Record(events.append))
     facts = dict(what for kind, what in events if kind == "fact")
     assert facts["device"] == "0: NVIDIA H200, compute capability 9.0"
@@ -51,7 +52,7 @@ def test_the_device_is_described(monkeypatch):
     assert facts["CUDA"] == "driver 13.1, runtime 12.9"
     assert (facts["NVRTC"], facts["cuBLASLt"]) == ("13.0", "130100")
     assert facts["matrix products"] == "by cublasLt"
-    assert compiled == [("adam", "float32", "sm_90")]
+    assert compiled == [("optimizer", "float32", "sm_90")]
     assert [what for kind, what in events if kind == "slow"] == []
 
 
@@ -70,14 +71,14 @@ def test_a_device_for_one_process_at_a_time(monkeypatch, mode, exclusive):
 
 def test_products_without_cublaslt_are_slow(monkeypatch):
     monkeypatch.setattr(device, "compile_kernels", lambda *arguments: None)
-    events = []
+    events: list[Any] = []
     device.device(fake_device(SimpleNamespace(capturable=False)), Record(events.append))
     (why,) = [what for kind, what in events if kind == "slow"]
     assert why.startswith("matrix products are CuPy's and not cublasLt's")
 
 
 def test_what_a_machine_refuses_is_slow():
-    events = []
+    events: list[Any] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with hearing_warnings(Record(events.append)):
@@ -110,7 +111,7 @@ def test_kernels_compiled_beforehand(tmp_path, monkeypatch, capsys):
         assert sorted(line.split()[0] for line in lines) == ["gather-float32", "gather-float64"]
         assert last == f"2 kernel files for sm_90 are in {tmp_path}, {anew} of them compiled anew"
     assert len(list(tmp_path.glob("gather-*-sm_90-*.cubin"))) == 2
-    events = []
+    events: list[Any] = []
     on_device, kernels = fake_device(None), []
     on_device.compile_for = lambda step: step()
     on_device.resident_kernel = lambda dtype, residence: kernels.append((dtype.name, residence.blocks))

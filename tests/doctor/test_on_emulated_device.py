@@ -3,6 +3,7 @@
 import re
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from host_cuda import HostCudaBackend, library
 
 import deltaprop as dp
 from deltaprop.backends.cuda.compiler import kernel_files
+from deltaprop.backends.kernel_names import Rule
 from deltaprop.cli import run
 from deltaprop.doctor import Check, emulated, epochs, operations, small_kernels
 from deltaprop.doctor.emulated import HOST_CUDA
@@ -19,6 +21,7 @@ from deltaprop.doctor.fits import Fit
 from deltaprop.doctor.record import NotTriedError, Record, hearing_warnings
 from deltaprop.doctor.stages import trials_of
 from deltaprop.doctor.ways import only
+from deltaprop.epochs.graph import GraphEpoch
 
 EMULATED = trials_of("cupy", emulated=True)
 KERNELS = [(name, dtype) for name in kernel_files() for dtype in ("float64", "float32")]
@@ -52,11 +55,12 @@ def test_the_first_of_two_devices(on_host):
 def test_what_is_wrong_on_a_device_is_found(on_host, monkeypatch):
     """The faults are a row too far, and a velocity that is forgotten."""
     backend = on_host
-    gather, update = backend.gather, backend.sgd_update
+    gather, update = backend.gather, backend.update
     wrong = lambda index: backend.asarray(np.roll(backend.to_numpy(index), 1), index.dtype)  # noqa: E731
     monkeypatch.setattr(backend, "gather", lambda X, index, out: gather(X, wrong(index), out))
     assert operations.error(operations.gather, backend, "float32") > 0.1
-    monkeypatch.setattr(backend, "sgd_update", lambda p, g, v, rate, mu, looks: update(p, g, v, rate, 0.0, looks))
+    forgets = Rule("momentum", {"momentum": 0.0})
+    monkeypatch.setattr(backend, "update", lambda rule, *arguments: update(forgets, *arguments))
     assert operations.error(operations.momentum, backend, "float64") > 0.01
     fit = Fit("float32", "momentum")
     with only():  # step by step
@@ -68,8 +72,8 @@ def test_a_way_that_is_not_taken_is_no_pass(on_host, monkeypatch):
     monkeypatch.setattr(epochs, "OPTIMIZERS", {"SGD": None})
     for refused in (False, True):
         if refused:
-            monkeypatch.setattr(epochs.GraphEpoch, "find", lambda task: None)
-        events = []
+            monkeypatch.setattr(GraphEpoch, "find", lambda task: None)
+        events: list[Any] = []
         epochs.captured(on_host, Record(events.append))
         assert [what for kind, what in events if kind == "not taken"] == ["captured"] * refused
 
@@ -77,7 +81,7 @@ def test_a_way_that_is_not_taken_is_no_pass(on_host, monkeypatch):
 def test_smaller_clusters_where_large_ones_are_refused(monkeypatch):
     """Training is right, and the report says that it went another way."""
     require_emulation()
-    backend, events = HostCudaBackend(), []
+    backend, events = HostCudaBackend(), list[Any]()
     launch = backend.run_resident
 
     def refusing(plan, dtype, residence, members):

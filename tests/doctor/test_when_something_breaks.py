@@ -44,7 +44,7 @@ def instead(monkeypatch):
     """A function that runs a program in place of a stage."""
 
     def replace(stage, program, *arguments):
-        command = running.module_command
+        command = module_command
 
         def chosen(module, backend, name, *options):
             if name == stage:
@@ -80,8 +80,12 @@ print('["done", null]')
 """
 
 
+def never(*_):
+    raise AssertionError("a trial by name alone was run")
+
+
 def trials(*names, alone=()):
-    return tuple(Trial(name, None, alone=name in alone) for name in names)
+    return tuple(Trial(name, never, alone=name in alone) for name in names)
 
 
 def test_which_stages_run_side_by_side():
@@ -110,7 +114,7 @@ def test_side_by_side_and_in_order(monkeypatch, tmp_path, exclusive):
         return [sys.executable, "-c", *program]
 
     most, at_once = [], []
-    run = running.run_process
+    run = run_process
 
     def counted(command, *rest):
         at_once.append(command)

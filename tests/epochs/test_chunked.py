@@ -2,6 +2,7 @@
 
 import re
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,8 @@ def chunks(monkeypatch):
 
 
 def network(**options):
-    return dp.Network(SIZES, **{"loss": "categorical_cross_entropy", "backend": "numpy", "seed": 3} | options)
+    plain: dict[str, Any] = {"loss": "categorical_cross_entropy", "backend": "numpy", "seed": 3}
+    return dp.Network(SIZES, **plain | options)
 
 
 def samples(rng, dtype, m=2000):
@@ -184,7 +186,13 @@ def test_estimators_learn_and_predict_as_from_converted_arrays(kind, dtype, earl
 def test_a_fit_of_very_many_classes(rng, monkeypatch):
     """1500 classes would be 72 MB one-hot in int64; training equals that on arrays."""
     X, y = rng.standard_normal((6000, 4)), np.tile(np.repeat(np.arange(1500) * 3, 2), 2)
-    options = {"random_state": 0, "max_iter": 2, "hidden_layer_sizes": 3, "batch_size": 100, "backend": "numpy"}
+    options: dict[str, Any] = {
+        "random_state": 0,
+        "max_iter": 2,
+        "hidden_layer_sizes": 3,
+        "batch_size": 100,
+        "backend": "numpy",
+    }
     alone, mlp = (dp.MLPClassifier(**options) for _ in range(2))
     alone.fit(X, y)
     monkeypatch.setattr(arrays, "CONVERTED_LIMIT", 2**22)

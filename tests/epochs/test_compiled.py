@@ -4,6 +4,7 @@ import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +19,12 @@ import deltaprop as dp
 from deltaprop.backends.native import compiler as native_compiler
 from deltaprop.backends.native import library as native_library
 from deltaprop.backends.native.scipy_threads import own_threads, scipy_on_one_thread
+from deltaprop.derivation.backprop import Objective
 from deltaprop.epochs import compiled
+from deltaprop.epochs.interruption import Paused
 from deltaprop.epochs.task import Task
+from deltaprop.epochs.trainer import Trainer
+from deltaprop.reports.progress import Silent
 
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 
@@ -33,7 +38,7 @@ def _needs_a_compiler():
 @pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
 def threads(request, monkeypatch):
     monkeypatch.setattr(compiled, "own_threads", lambda: request.param)
-    monkeypatch.setattr(compiled.os, "cpu_count", lambda: request.param)
+    monkeypatch.setattr("os.cpu_count", lambda: request.param)
     monkeypatch.setattr(compiled, "OPERATIONS_A_THREAD", 1e-9)
     return request.param
 
@@ -124,20 +129,49 @@ def test_layers_wider_than_the_minibatch(dtype, threads, rng):
         assert_compiled_fit_is_equal(nets, X, Y, optimizer=dp.SGD(0.2), batch_size=20, epochs=3, l2=0.1)
 
 
-def test_the_same_numbers_whatever_is_asked_for_meanwhile(rng, monkeypatch, capsys):
+@pytest.mark.parametrize("optimizer", [dp.SGD(), dp.AdamW(dp.StepDecay(0.1, every=2), weight_decay=0.3)])
+def test_the_same_numbers_whatever_is_asked_for_meanwhile(optimizer, rng, monkeypatch, capsys):
     """Training in one call or many, with a progress bar and callbacks, in one fit or two, gives the same."""
     X, Y = rng.standard_normal((50, 6)), rng.standard_normal((50, 2))
-    one, many, parts = (dp.Network([6, 9, 2], loss="huber", backend="numpy", seed=1) for _ in range(3))
-    one.fit(X, Y, batch_size=6, epochs=4)
+    one, many = (dp.Network([6, 9, 2], loss="huber", backend="numpy", seed=1) for _ in range(2))
+    how = {"optimizer": optimizer, "batch_size": 6, "epochs": 4}
+    one.fit(X, Y, **how)
     monkeypatch.setattr(compiled, "OPERATIONS_A_CALL", 1e-9)
     seen = []
-    many.fit(X, Y, batch_size=6, epochs=4, progress=True, callbacks=[lambda event: seen.append(event.epoch)])
-    parts.fit(X, Y, batch_size=6, epochs=1)
-    parts.fit(X, Y, batch_size=6, epochs=3)
+    many.fit(X, Y, **how, progress=True, callbacks=[lambda event: seen.append(event.epoch)])
     assert np.array_equal(one.parameters, many.parameters)
-    assert np.array_equal(one.parameters, parts.parameters)
     assert seen == [1, 2, 3, 4]
     assert "4/4" in capsys.readouterr().err
+
+
+def test_the_same_numbers_in_one_fit_or_two(rng):
+    X, Y = rng.standard_normal((50, 6)), rng.standard_normal((50, 2))
+    one, parts = (dp.Network([6, 9, 2], loss="huber", backend="numpy", seed=1) for _ in range(2))
+    one.fit(X, Y, batch_size=6, epochs=4)
+    parts.fit(X, Y, batch_size=6, epochs=1)
+    parts.fit(X, Y, batch_size=6, epochs=3)
+    assert np.array_equal(one.parameters, parts.parameters)
+
+
+def test_an_epoch_left_and_taken_up_again(rng, monkeypatch):
+    """In another trainer, with the parameters, the optimizer's state and the sums of the first: bit for bit."""
+    monkeypatch.setattr(compiled, "OPERATIONS_A_CALL", 1e-9)
+    X, Y = rng.standard_normal((93, 5)), rng.random((93, 2))
+    nets = [dp.Network([5, 6, 2], backend="numpy", seed=1) for _ in range(2)]
+    rule, order = dp.AdamW(0.1, weight_decay=0.3), rng.permutation(93)
+    whole, first = (Trainer(net, X, Y, rule, Objective(), 10, shuffled=True) for net in nets)
+    for trainer in (whole, first):
+        trainer.epoch(0.1, order, Silent())
+    whole.epoch(0.1, order, Silent())
+    asked = iter([False, False, True])
+    with pytest.raises(Paused) as paused:
+        first.epoch(0.1, order, Silent(), pause=lambda: next(asked))  # type: ignore[arg-type]
+    assert paused.value.batch == 2
+    second = Trainer(nets[1], X, Y, rule, Objective(), 10, shuffled=True, state=first.state, sums=first.sums)
+    second.epoch(0.1, order, Silent(), first=2)
+    assert isinstance(second.whole_epoch, compiled.CompiledEpoch)
+    assert np.array_equal(nets[0].parameters, nets[1].parameters)
+    assert (float(second.cost), second.state["step"]) == (float(whole.cost), 20)
 
 
 NO_THREADS = """
@@ -188,7 +222,7 @@ def train(seed):
 def test_networks_trained_at_the_same_time(monkeypatch):
     """Each Python thread has threads of its own, and the numbers are those of training one after the other."""
     monkeypatch.setattr(compiled, "own_threads", lambda: 3)
-    monkeypatch.setattr(compiled.os, "cpu_count", lambda: 3)
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
     monkeypatch.setattr(compiled, "OPERATIONS_A_THREAD", 1e-9)
     alone = [train(seed) for seed in range(6)]
     with ThreadPoolExecutor(6) as pool:
@@ -230,7 +264,7 @@ def test_estimators_on_it(rng):
     X, y = rng.standard_normal((90, 5)), rng.integers(0, 3, 90)
     weight = rng.uniform(0, 2, 90)
     for solver, kind in (("adam", dp.MLPClassifier), ("sgd", dp.MLPRegressor)):
-        options = {"solver": solver, "alpha": 0.3, "batch_size": 20, "random_state": 0, "max_iter": 7}
+        options: dict[str, Any] = {"solver": solver, "alpha": 0.3, "batch_size": 20, "random_state": 0, "max_iter": 7}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ours, reference = (
@@ -357,7 +391,9 @@ def test_threads_of_blas_are_as_before_when_the_last_has_left():
     assert threads() == before
 
 
-@pytest.mark.parametrize("optimizer", [dp.SGD(0.3), dp.SGD(0.2, momentum=0.9), dp.Adam(0.5)])
+@pytest.mark.parametrize(
+    "optimizer", [dp.SGD(0.3), dp.SGD(0.2, momentum=0.9), dp.Adam(0.5), dp.AdamW(0.1, weight_decay=0.5)]
+)
 def test_many_epochs_in_a_call_are_as_one_by_one(optimizer, threads, rng, monkeypatch):
     """With a callback they go one by one: the bits are the same, and so is the end of a diverging training."""
     calls = []

@@ -1,5 +1,7 @@
 """A table lists the ways of training by backend; a backend that it does not name trains step by step."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from cases import relative
@@ -51,7 +53,7 @@ def textbook(net, X, y):
     return np.concatenate([array.ravel() for array in (*weights, *biases)]), costs
 
 
-HOW = {"optimizer": dp.Adam(0.05), "batch_size": BATCH, "epochs": EPOCHS, "l2": 0.1}
+HOW: dict[str, Any] = {"optimizer": dp.Adam(0.05), "batch_size": BATCH, "epochs": EPOCHS, "l2": 0.1}
 
 
 def test_a_backend_without_ways_of_its_own_takes_steps(data, no_ways):
@@ -104,7 +106,7 @@ def test_ways_that_a_backend_is_given_are_asked_in_their_order(data, monkeypatch
             return cls()
 
     monkeypatch.setitem(engines.EPOCHS, "unnamed", lambda: (First, Second, First))
-    trainer = Trainer(network(Unnamed()), X, np.eye(3)[y], dp.SGD(), Objective(), BATCH, shuffled=True)
+    trainer: Any = Trainer(network(Unnamed()), X, np.eye(3)[y], dp.SGD(), Objective(), BATCH, shuffled=True)
     assert asked == ["first", "second"]
     assert type(trainer.whole_epoch) is Second
 
@@ -116,14 +118,14 @@ def test_the_plan_of_one_network_is_that_of_a_stack_of_one(data):
     Y = np.eye(3)[y]
     stack = dp.NetworkStack(1, SIZES, loss="categorical_cross_entropy", backend="reference")
     optimizer, moments = dp.AdamW(0.1, beta_1=0.7, weight_decay=0.2), [np.zeros((1, stack[0].parameters.size))] * 2
-    one = PlanTable(stack[0], X, Y, [optimizer], [moment[0] for moment in moments], [20], [BATCH])
+    one: Any = PlanTable(stack[0], X, Y, [optimizer], [moment[0] for moment in moments], [20], [BATCH])
     many = PlanTable(stack, X, Y, [optimizer], moments, [20], [BATCH])
     for table in (one, many):
         table.point_to_parameters()
     own = {"sizes", "activations", "stop"}  # the arrays of each table
     for name in one.rows.dtype.names:
         assert (one.rows[name][0] == many.rows[name][0]) == (name not in own), name
-    assert (one.row.beta_1, one.row.weight_decay, one.row.samples, one.row.batch) == (0.7, 0.2, 20, BATCH)
+    assert (one.row.constants.beta_1, one.row.samples, one.row.batch) == (0.7, 20, BATCH)
     assert one.row.parameters == stack.parameters.ctypes.data
 
 

@@ -4,6 +4,7 @@ import gc
 import threading
 import weakref
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,7 +70,13 @@ def test_sizes_of_minibatches(device, batch_size, columns, rng):
 
 def test_the_estimators_go_this_way(device, captured, rng):
     X, y = rng.standard_normal((70, 6)), rng.integers(0, 3, 70)
-    options = {"hidden_layer_sizes": (9,), "max_iter": 3, "random_state": 0, "batch_size": 16, "alpha": 0.1}
+    options: dict[str, Any] = {
+        "hidden_layer_sizes": (9,),
+        "max_iter": 3,
+        "random_state": 0,
+        "batch_size": 16,
+        "alpha": 0.1,
+    }
     weight = rng.uniform(0.5, 2, 70)
     ours, reference = (
         dp.MLPClassifier(backend=backend, **options).set_params(tol=0.0) for backend in (device, "reference")
@@ -86,7 +93,7 @@ def test_the_same_numbers_as_step_by_step(device, monkeypatch, rng):
     """The bits are equal if the gradient is stored: the same kernels run in the same order."""
     X, Y = rng.standard_normal((50, 6)), rng.uniform(size=(50, 2))
     nets = [dp.Network([6, 9, 2], backend=device, seed=1) for _ in range(2)]
-    how = {"optimizer": dp.Adam(0.01), "batch_size": 8, "epochs": 3}
+    how: dict[str, Any] = {"optimizer": dp.Adam(0.01), "batch_size": 8, "epochs": 3}
     nets[0].fit(X, Y, **how)
     monkeypatch.setattr(GraphEpoch, "find", lambda *_: None)
     nets[1].fit(X, Y, **how)
@@ -173,7 +180,7 @@ def test_what_a_step_needs_is_compiled_at_once(with_lt, monkeypatch, precision, 
     (wanted, before), *later = together
     assert not before
     assert set(alone) == wanted | set().union(*(more for more, _ in later))
-    usual = {"minibatch", "bias_activation", "hidden_delta", "output_delta_softmax", "adam", "l2_gradient"}
+    usual = {"minibatch", "bias_activation", "hidden_delta", "output_delta_softmax", "optimizer", "l2_gradient"}
     assert usual <= {file for file, _ in wanted}
     assert ("narrow" in {file for file, _ in wanted}) == (precision == "bf16")
     assert len(together) <= 2  # the short minibatch may need one more

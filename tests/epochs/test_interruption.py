@@ -4,6 +4,7 @@ import ctypes
 import os
 import signal
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,7 +95,8 @@ def test_a_step_left_in_its_middle_is_undone(backend, monkeypatch):
     monkeypatch.setattr(compiled, "LONG_STEP", 1.0)
     monkeypatch.setattr(steps, "LONG_STEP", 1.0)
     monkeypatch.setattr("deltaprop.epochs.recorded.LONG_STEP", 1.0)
-    taken, after_two = [], []
+    taken: list[Any] = []
+    after_two: list[Any] = []
 
     def then_interrupt(step):
         def one(*arguments):
@@ -158,9 +160,13 @@ def test_work_is_begun_again_after_a_signal_that_raises_nothing():
     assert (heard, stop.value) == ([signal.SIGINT], 0)
 
 
+def broken():
+    raise ZeroDivisionError
+
+
 def test_what_work_raises_is_raised_where_it_is_waited_for():
     with pytest.raises(ZeroDivisionError):
-        run_abandonable(lambda: 1 / 0, pytest.fail, ctypes.c_int32(0))
+        run_abandonable(broken, pytest.fail, ctypes.c_int32(0))
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers on this system")
@@ -252,15 +258,16 @@ def test_a_member_that_is_begun_again_costs_what_it_costs(monkeypatch):
     monkeypatch.setattr(compiled_members, "LONG_STEP", 0.0)
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((60, 5)), rng.integers(0, 3, 60)
-    how = {"samples": [range(60), range(20), range(40)], "epochs": 2, "optimizer": dp.Adam(0.01)}
+    how: dict[str, Any] = {"samples": [range(60), range(20), range(40)], "epochs": 2, "optimizer": dp.Adam(0.01)}
 
     def fitted():
         stack = dp.NetworkStack(3, [5, 4, 3], loss="categorical_cross_entropy", backend="numpy")
         return [history.cost for history in stack.fit(X, y, **how)], stack.parameters
 
     expected_costs, expected = fitted()
-    heard, calls = [], []
-    real = compiled_members.run_abandonable
+    heard: list[Any] = []
+    calls: list[Any] = []
+    real = run_abandonable
 
     def interrupted(work, undo, stop):
         def then_interrupt():

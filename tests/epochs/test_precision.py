@@ -1,5 +1,7 @@
 """Matrix products in less precision than float32 stay within stated errors, on backends that offer them."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from cases import relative
@@ -23,7 +25,7 @@ def device(capturing_device):
 
 
 def networks(device, precision, sizes=(40, 65, 33, 10)):
-    options = {"hidden_activation": "tanh", "loss": "categorical_cross_entropy", "seed": 2}
+    options: dict[str, Any] = {"hidden_activation": "tanh", "loss": "categorical_cross_entropy", "seed": 2}
     narrow = dp.Network(sizes, backend=device, dtype="float32", precision=precision, **options)
     exact = dp.Network(sizes, backend="reference", **options)
     exact.parameters = device.to_numpy(narrow.parameters)
@@ -119,7 +121,8 @@ def test_operands_are_narrowed_once_a_step(monkeypatch, rng):
         return noted if file == "narrow" else launch
 
     monkeypatch.setattr(type(device), "_kernel", counted)
-    for precision, hidden in (("bf16", []), ("fp16", [8 * 4, 8 * 6, 8 * 5, 8 * 6, 8 * 5, 8 * 3])):
+    narrowed: dict[Any, list[int]] = {"bf16": [], "fp16": [8 * 4, 8 * 6, 8 * 5, 8 * 6, 8 * 5, 8 * 3]}
+    for precision, hidden in narrowed.items():
         net = dp.Network([4, 6, 5, 3], backend=device, dtype="float32", precision=precision)
         launched.clear()
         net.fit(rng.standard_normal((8, 4)), rng.uniform(size=(8, 3)), batch_size=8, epochs=1)
@@ -165,13 +168,13 @@ def test_who_cannot_have_it(device):
     with pytest.raises(ValueError, match=r"precision: expected 'fp32'.*float64.*got 'tf32'"):
         dp.Network([2, 1], backend=device, precision="tf32")
     with pytest.raises(ValueError, match="precision: expected one of"):
-        dp.Network([2, 1], backend=device, dtype="float32", precision="fp8")
+        dp.Network([2, 1], backend=device, dtype="float32", precision="fp8")  # type: ignore[arg-type]
     with pytest.raises(dp.BackendError, match=r"backend 'numpy'.*got 'bf16'.*backend='cupy'"):
         dp.Network([2, 1], backend="numpy", dtype="float32", precision="bf16")
     assert dp.Network([2, 1], backend="numpy", precision="fp32").backend.precision == "fp32"
     products = CupyProducts(np)
     x = np.ones((2, 2), np.float32)
-    options = {"factor": 1.0, "transpose_A": False, "transpose_B": False, "keep": None}
+    options: dict[str, Any] = {"factor": 1.0, "transpose_A": False, "transpose_B": False, "keep": None}
     with pytest.raises(dp.BackendError, match="precision: a tf32 product needs cublasLt through nvmath-python"):
         products(x, x, x.copy(), kind="tf32", **options)
 
@@ -180,7 +183,8 @@ def test_products_by_cupy_itself(rng):
     """They serve where nvmath-python is missing; NumPy stands for CuPy, whose matmul is the same."""
     A, B, out = (rng.standard_normal(shape) for shape in ((5, 3), (4, 3), (5, 4)))
     expected = A @ B.T
-    products, options = CupyProducts(np), {"kind": "float64", "factor": 1.0, "transpose_A": False, "transpose_B": True}
+    products = CupyProducts(np)
+    options: dict[str, Any] = {"kind": "float64", "factor": 1.0, "transpose_A": False, "transpose_B": True}
     before = out.copy()
     products(A, B, out, keep=0.5, **options)
     assert np.allclose(out, 0.5 * before + expected)
@@ -196,7 +200,8 @@ def test_bindings_that_find_no_library_are_done_without(monkeypatch):
         raise RuntimeError("libcublasLt.so.13 is not there")
 
     monkeypatch.setattr(cublas, "LtProducts", broken)
+    find: Any = cublas.find_products
     with pytest.warns(RuntimeWarning, match=r"libcublasLt.so.13 is not there.*not captured"):
-        assert not cublas.find_products(np, id, None).capturable
+        assert not find(np, id, None).capturable
     monkeypatch.setattr(cublas, "is_installed", lambda name: False)
-    assert not cublas.find_products(np, id, None).capturable
+    assert not find(np, id, None).capturable

@@ -3,6 +3,7 @@
 import gc
 import tracemalloc
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,7 +122,7 @@ def test_an_epoch_left_and_taken_up_again(rng, monkeypatch):
     whole.epoch(0.1, order, Silent())
     asked = iter([False, False, True])
     with pytest.raises(Paused) as paused:
-        first.epoch(0.1, order, Silent(), pause=lambda: next(asked))
+        first.epoch(0.1, order, Silent(), pause=lambda: next(asked))  # type: ignore[arg-type]
     assert paused.value.batch == 8
     second = Trainer(nets[1], X, Y, dp.Adam(0.1), Objective(), 10, shuffled=True, state=first.state, sums=first.sums)
     second.epoch(0.1, order, Silent(), first=8)
@@ -134,7 +135,7 @@ def test_the_state_is_not_moved_by_writing_a_step_down(rng):
     net = dp.Network([5, 6, 2], backend="reference")
     net.parameters[3] = np.nan
     X, Y = rng.standard_normal((30, 5)), rng.random((30, 2))
-    taking = Trainer(net, X, Y, dp.Adam(0.1), Objective(), 10, shuffled=True)
+    taking: Any = Trainer(net, X, Y, dp.Adam(0.1), Objective(), 10, shuffled=True)
     before = net.parameters.copy()
     taking.whole_epoch._steps(10, 3, 0.5, 0.0)
     assert np.array_equal(net.parameters, before, equal_nan=True)
@@ -146,7 +147,7 @@ def test_what_a_step_writes_stays_where_it_is(rng):
     """All calls of all steps use memory of the tape or of the network, or constants."""
     net = dp.Network([5, 6, 2], backend="reference")
     X, Y = rng.standard_normal((60, 5)), rng.random((60, 2))
-    taking = Trainer(net, X, Y, dp.SGD(0.1), Objective(l2=0.1), 10, shuffled=True)
+    taking: Any = Trainer(net, X, Y, dp.SGD(0.1), Objective(l2=0.1), 10, shuffled=True)
     taking.epoch(0.1, rng.permutation(60), Silent())
     (steps,) = taking.whole_epoch.steps.values()
     assert len(steps.calls) == 6
@@ -275,7 +276,7 @@ def test_every_function_of_an_activation_is_made_again(name, dtype, rng):
 def test_nothing_is_allocated_in_an_epoch_but_what_python_counts_with(rng):
     net = dp.Network([50, 60, 2], backend="reference")
     X, Y = rng.standard_normal((4000, 50)), rng.random((4000, 2))
-    taking = Trainer(net, X, Y, dp.SGD(0.1), Objective(), 40, shuffled=True)
+    taking: Any = Trainer(net, X, Y, dp.SGD(0.1), Objective(), 40, shuffled=True)
     order = rng.permutation(4000)
     taking.epoch(0.1, order, Silent())
     tracemalloc.start()

@@ -1,10 +1,11 @@
 """Networks that stay in shared memory for whole epochs learn what NumPy learns in steps, on any number of blocks."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
-from cases import HIDDEN, OPTIMIZERS, PAIRS, assert_equal_fits, relative, targets_for
+from cases import HIDDEN, OPTIMIZERS, PAIRS, assert_equal_fits, known_rule, relative, targets_for
 from conftest import backend_or_skip
 from host_cuda import counting
 from hypothesis import given, settings
@@ -15,7 +16,6 @@ from deltaprop.backends import get_backend
 from deltaprop.backends.cuda import shared_memory
 from deltaprop.backends.cuda.shared_memory import Residence, ResidentRun, find_residence
 from deltaprop.derivation.backprop import Objective
-from deltaprop.derivation.optimizers import rule_of
 from deltaprop.epochs import resident
 from deltaprop.epochs.resident import ResidentEpoch
 from deltaprop.epochs.task import Task
@@ -89,8 +89,8 @@ def test_a_kernel_for_one_shape(name, launches, monkeypatch, rng):
     monkeypatch.setattr(shared_memory, "CLUSTERS", (blocks,))
     monkeypatch.setattr(shared_memory, "THREADS", (64,))
     X, Y = rng.standard_normal((29, sizes[0])), targets_for(loss, rng, 29, sizes[-1])
-    options = {"loss": loss, "hidden_activation": hidden, "dtype": dtype}
-    how = {"optimizer": optimizer, "batch_size": batch, "epochs": 2, "l2": 0.1}
+    options: dict[str, Any] = {"loss": loss, "hidden_activation": hidden, "dtype": dtype}
+    how: dict[str, Any] = {"optimizer": optimizer, "batch_size": batch, "epochs": 2, "l2": 0.1}
     how["sample_weight"] = rng.uniform(0.5, 2, 29)
     general, fixed = (dp.Network(sizes, backend=device, seed=3, **options) for _ in range(2))
     expected = general.fit(X, Y, **how)
@@ -150,11 +150,11 @@ def test_many_networks_for_many_epochs_in_one_launch(device, blocks, optimizer, 
     ]
     orders = np.array([[rng.permutation(samples) for _ in range(epochs)] for _ in range(members)])
     parameters = device.asarray(np.array([net.parameters for net in alone]), np.float64)
-    moments = [device.zeros(parameters.shape, np.float64) for _ in range(rule_of(optimizer).moments)]
+    rule = known_rule(optimizer)
+    moments = [device.zeros(parameters.shape, np.float64) for _ in range(rule.moments)]
     activations, loss = alone[0].activations, alone[0].loss
-    residence = find_residence(
-        device, sizes, activations, loss, np.dtype("float64"), batch, rule_of(optimizer), members=members
-    )
+    residence = find_residence(device, sizes, activations, loss, np.dtype("float64"), batch, rule, members=members)
+    assert residence is not None
     steps = -(-samples // batch)
     terms = np.zeros((members, epochs * steps, 5))
     for k in range(members):
@@ -168,15 +168,15 @@ def test_many_networks_for_many_epochs_in_one_launch(device, blocks, optimizer, 
     diverged = run(terms, orders, None, cost, decay, squares, epochs=epochs)
     assert not device.to_numpy(diverged).any()
     for k, net in enumerate(alone):
-        rule = type(optimizer)(**{**vars(optimizer), "learning_rate": optimizer.learning_rate / (k + 1)})
-        state = rule.init(net)
+        own = type(optimizer)(**{**vars(optimizer), "learning_rate": optimizer.learning_rate / (k + 1)})
+        state = own.init(net)
         for epoch in range(epochs):
             total = 0.0
             for start in range(0, samples, batch):
                 rows = orders[k, epoch, start : start + batch]
                 total += net.cost(X[rows], Y[rows]) * len(rows)
                 _, gradient = net.cost_and_gradient(X[rows], Y[rows], l2=0.01 * k, l2_scaling="absolute")
-                rule.update(net, gradient, state, rule.learning_rate)
+                own.update(net, gradient, state, own.learning_rate)
             assert float(cost[k, epoch]) == pytest.approx(total, rel=1e-12)
             norm = sum((W**2).sum() for W in net.weights)
             assert float(squares[k, epoch]) == pytest.approx(norm, rel=1e-12)
@@ -187,7 +187,8 @@ def test_many_networks_for_many_epochs_in_one_launch(device, blocks, optimizer, 
 def test_a_network_that_diverges_ends_and_the_others_go_on(device, blocks, keep, rng):
     members, epochs, samples, sizes = 2, 4, 8, (3, 4, 1)
     activations, dtype = ("relu", "identity"), np.dtype("float32")
-    residence = find_residence(device, sizes, activations, "squared_error", dtype, 4, rule_of(dp.SGD()), members)
+    residence = find_residence(device, sizes, activations, "squared_error", dtype, 4, known_rule(dp.SGD()), members)
+    assert residence is not None
     first = rng.standard_normal((members, 21)).astype(dtype)
     parameters = device.asarray(first.copy(), dtype)
     x = device.asarray(rng.standard_normal((samples, 3)), dtype)
@@ -209,7 +210,7 @@ def test_a_network_that_diverges_ends_and_the_others_go_on(device, blocks, keep,
 def test_networks_that_do_not_fit_are_trained_layer_by_layer(device, launches, rng):
     X, y = rng.standard_normal((12, 9)), rng.integers(0, 3, 12)
     limit = device.shared_memory_limits()[0]
-    rule = rule_of(dp.Adam())
+    rule = known_rule(dp.Adam())
 
     def find(sizes, batch):
         activations = ("sigmoid",) * (len(sizes) - 2) + ("softmax",)
@@ -249,7 +250,9 @@ def test_more_blocks_where_there_is_more_to_do(device):
     def blocks(sizes, batch, members=1):
         activations = ("sigmoid",) * (len(sizes) - 1)
         loss, dtype = "binary_cross_entropy", np.dtype("float32")
-        return find_residence(device, sizes, activations, loss, dtype, batch, rule_of(dp.SGD()), members).blocks
+        found = find_residence(device, sizes, activations, loss, dtype, batch, known_rule(dp.SGD()), members)
+        assert found is not None
+        return found.blocks
 
     multiprocessors = device.shared_memory_limits()[2]
     assert blocks((4, 3, 1), 1) == 1
@@ -303,11 +306,11 @@ def test_an_epoch_taken_up_in_its_middle(device, resident, monkeypatch, rng):
     if not resident:
         monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
     X, Y, order = rng.standard_normal((30, 5)), rng.uniform(size=(30, 2)), rng.permutation(30)
-    trainers = []
+    trainers: list[Any] = []
     for backend in (device, get_backend("reference")):
         net = dp.Network([5, 6, 2], backend=backend, seed=3)
-        data = [backend.asarray(x, np.float64) for x in (X, Y)]
-        trainers.append(Trainer(net, *data, dp.Adam(0.1), Objective(0.2), 4, shuffled=True))
+        x, y = (backend.asarray(data, np.float64) for data in (X, Y))
+        trainers.append(Trainer(net, x, y, dp.Adam(0.1), Objective(0.2), 4, shuffled=True))
     before = trainers[1].network.parameters.copy()
     for trainer in trainers:
         trainer.state["step"] = 5
@@ -323,12 +326,12 @@ def trainers_of(sizes, optimizer, samples, batch, backends, rng, **options):
     """Return trainers of the same training on each backend."""
     X, Y = rng.standard_normal((samples, sizes[0])), rng.uniform(size=(samples, sizes[-1]))
     weight = rng.uniform(0.5, 2, samples)
-    trainers = []
+    trainers: list[Any] = []
     for backend in backends:
         net = dp.Network(sizes, backend=backend, seed=3)
-        data = [backend.asarray(x, np.float64) for x in (X, Y)]
+        x, y = (backend.asarray(data, np.float64) for data in (X, Y))
         own = {"sample_weight": backend.asarray(weight, np.float64)} if options.get("weighted") else {}
-        trainers.append(Trainer(net, *data, optimizer, Objective(0.2), batch, shuffled=True, **own))
+        trainers.append(Trainer(net, x, y, optimizer, Objective(0.2), batch, shuffled=True, **own))
     return trainers
 
 

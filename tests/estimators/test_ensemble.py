@@ -3,6 +3,7 @@
 import copy
 import pickle
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from deltaprop.epochs import resident_members
 
 X_IRIS, Y_IRIS = load_iris(return_X_y=True)
 X_DIABETES, Y_DIABETES = load_diabetes(return_X_y=True)
-SMALL = {"hidden_layer_sizes": (6,), "max_iter": 10, "backend": "numpy"}
+SMALL: dict[str, Any] = {"hidden_layer_sizes": (6,), "max_iter": 10, "backend": "numpy"}
 
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -49,8 +50,8 @@ def test_what_a_device_does_not_train_at_once_is_trained_in_turn(monkeypatch, re
     device = backend_or_skip("cuda-on-host")
     if reason == "no room":
         monkeypatch.setattr(resident_members, "residence_of", lambda *_: None)
-    options = {**SMALL, "max_iter": 3, "class_weight": "balanced" if reason == "of classes" else None}
-    weights = {"sample_weight": rng.uniform(0.5, 2, 60)} if reason == "weights" else {}
+    options: dict[str, Any] = {**SMALL, "max_iter": 3, "class_weight": "balanced" if reason == "of classes" else None}
+    weights: dict[str, Any] = {"sample_weight": rng.uniform(0.5, 2, 60)} if reason == "weights" else {}
     X, y = X_IRIS[::2][:60], Y_IRIS[::2][:60]
     base = dp.MLPClassifier(**options | {"backend": "cupy"})
     ensemble = dp.EnsembleClassifier(base, 2, random_state=3).fit(X, y, **weights)
@@ -298,7 +299,9 @@ def test_members_whose_validation_score_is_always_nan_keep_their_last_parameters
 
 def test_a_member_that_diverges_after_its_best_epoch_is_restored():
     X, y = X_DIABETES[:100], Y_DIABETES[:100] / 100
-    options = {"early_stopping": True, "solver": "sgd", "learning_rate_init": 1.5} | SMALL | {"max_iter": 60}
+    options: dict[str, Any] = (
+        {"early_stopping": True, "solver": "sgd", "learning_rate_init": 1.5} | SMALL | {"max_iter": 60}
+    )
     ensemble = dp.EnsembleRegressor(dp.MLPRegressor(**options), 8, random_state=0).fit(X * 20, y)
     diverged = 0
     for seed, member in zip(ensemble.seeds_, ensemble.estimators_, strict=True):

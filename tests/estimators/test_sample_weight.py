@@ -1,5 +1,7 @@
 """A whole-number sample weight equals so many copies of the sample, in everything that takes weights."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from cases import PAIRS, relative, targets_for
@@ -24,13 +26,13 @@ def test_a_weight_is_so_many_copies(backend, rng, counted, loss, output, l2_scal
     v = rng.standard_normal(net.parameters.shape)
     options = {"l2": 0.7, "l2_scaling": l2_scaling, "reduction": reduction}
     weighted = options | {"sample_weight": weight}
-    copies = repeat(X, Y)
+    X_copies, Y_copies = copies = repeat(X, Y)
     assert net.cost(X, Y, **weighted) == pytest.approx(net.cost(*copies, **options), rel=1e-12)
     cost, gradient = net.cost_and_gradient(X, Y, **weighted)
     expected_cost, expected = net.cost_and_gradient(*copies, **options)
     assert cost == pytest.approx(expected_cost, rel=1e-12)
     assert relative(gradient.flat, expected.flat) < 1e-12
-    assert relative(net.hvp(X, Y, v, **weighted), net.hvp(*copies, v, **options)) < 1e-12
+    assert relative(net.hvp(X, Y, v, **weighted), net.hvp(X_copies, Y_copies, v, **options)) < 1e-12
 
 
 @pytest.mark.parametrize("method", ["full batch", "l-bfgs", "newton-cg"])
@@ -73,7 +75,7 @@ def test_minibatches(backend, rng, optimizer, shuffle):
 
 def test_minibatches_of_weight_zero_and_weights_of_one(backend, rng):
     X, Y = rng.standard_normal((8, 3)), rng.random((8, 2))
-    options = {"batch_size": 4, "epochs": 3, "shuffle": False}
+    options: dict[str, Any] = {"batch_size": 4, "epochs": 3, "shuffle": False}
     nets = [dp.Network([3, 4, 2], loss="squared_error", backend=backend) for _ in range(4)]
     nets[0].fit(X, Y, **options)
     nets[1].fit(X, Y, sample_weight=np.ones(8), **options)
@@ -165,7 +167,7 @@ def test_estimators_refuse_weights_that_cannot_be_divided_by(scale, rng):
 def test_class_weights_that_cannot_be_divided_by(kind):
     X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
     base = dp.MLPClassifier((3,), max_iter=2, class_weight={0: 1e-320, 1: 1e-320}, random_state=0)
-    model = {
+    model: Any = {
         "single": base,
         "ensemble": dp.EnsembleClassifier(base, n_estimators=2),
         "sweep": dp.SweepCV(base, {"alpha": [0.1]}, cv=2, error_score="raise"),

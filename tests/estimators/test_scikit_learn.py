@@ -57,7 +57,9 @@ def test_its_own_tests_pass_on_ours(module, tmp_path):
         check=False,
     )
     assert run.returncode == 0, run.stdout[-3000:]
-    passed = int(re.search(r"(\d+) passed", run.stdout)[1])
+    found = re.search(r"(\d+) passed", run.stdout)
+    assert found is not None
+    passed = int(found[1])
     assert passed >= {"sklearn.neural_network.tests.test_mlp": 53}.get(module, 1), run.stdout[-3000:]
 
 

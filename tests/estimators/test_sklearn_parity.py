@@ -2,6 +2,7 @@
 
 import warnings
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.skipif(
     tuple(map(int, sklearn.__version__.split(".")[:2])) < (1, 9), reason="the rules are those of scikit-learn 1.9"
 )
 
-SOLVERS = {
+SOLVERS: dict[str, dict[str, Any]] = {
     "adam": {"learning_rate_init": 0.01},
     "adam-unusual": {"solver": "adam", "beta_1": 0.7, "beta_2": 0.9, "epsilon": 1e-3, "alpha": 0.3},
     "sgd": {"momentum": 0.0, "learning_rate_init": 0.05},
@@ -47,7 +48,7 @@ def data(task, rng, m=230):
     return X, y
 
 
-def both(task, **options):
+def both(task: str, **options: Any) -> tuple[Any, Any]:
     """Return scikit-learn's estimator and ours, with the same parameters."""
     name = "MLPClassifier" if task in ("binary", "multiclass", "multilabel") else "MLPRegressor"
     if task == "poisson":
@@ -55,7 +56,7 @@ def both(task, **options):
     return getattr(theirs, name)(**options), getattr(ours, name)(**options, backend="numpy")
 
 
-def fit_both(estimators, *arguments, method="fit", **options):
+def fit_both(estimators: tuple[Any, Any], *arguments: Any, method: str = "fit", **options: Any) -> tuple[Any, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         for estimator in estimators:

@@ -60,13 +60,16 @@ def test_one_fit_stops_where_the_definition_says(curves, falls, adaptive):
 def test_many_fits_stop_as_each_does_alone(curves, falls):
     k = len(curves)
     adaptive = np.arange(k) % 2 == 0
+    falling, rising = np.full(k, np.inf), np.full(k, -np.inf)
     every = StoppingRule(
         np.full(k, TOL),
         np.full(k, PATIENCE),
         adaptive,
         np.full(k, not falls),
         np.zeros(k, int),
-        *(np.full(k, best) for best in (np.inf, np.inf, -np.inf)),
+        falling,
+        falling.copy(),
+        rising,
         np.zeros(k, bool),
     )
     rates, epochs, active = np.full(k, RATE), np.zeros(k, int), np.arange(k)

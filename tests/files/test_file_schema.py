@@ -6,6 +6,7 @@ Each case runs in a process of its own, so that a crash is seen; `forged.py` mak
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import forged
 import fuzz
@@ -82,7 +83,7 @@ def fill(name, index, value):
 def test_positions_that_no_run_has(tmp_path):
     """An epoch has five minibatches; some of these positions once read outside of memory."""
     batches = (-1, -(2**63), 5, 99, 2**31, 2**53, 2**64, 10**30, 1.0, True, "1", None, [1])
-    places = [("position.batch", batch) for batch in batches]
+    places: list[tuple[str, Any]] = [("position.batch", batch) for batch in batches]
     places += [("position.epoch", epoch) for epoch in (-1, 0, 2, 99, 2**64, 1.5)]
     places += [("position", None), ("position", {"epoch": 1}), ("position", {"epoch": 1, "batch": 1, "more": 1})]
     said = resumed("paused checkpoint", [put(*place) for place in places], tmp_path)
@@ -247,7 +248,8 @@ def test_seeds_may_be_as_large_as_they_were(tmp_path):
 
 def test_counts_may_be_numbers_of_numpy(tmp_path):
     net, stack = dp.Network([2, 2], backend="numpy"), dp.NetworkStack(2, [2, 2], backend="numpy")
-    net.epochs_trained = stack[1].epochs_trained = np.int64(7)
+    seven: Any = np.int64(7)  # a type that the attribute does not name
+    net.epochs_trained = stack[1].epochs_trained = seven
     net.save(tmp_path / "net")
     stack.save(tmp_path / "stack")
     assert dp.Network.load(tmp_path / "net", backend="numpy").epochs_trained == 7

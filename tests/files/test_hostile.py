@@ -10,6 +10,7 @@ import sys
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import fuzz
 import numpy as np
@@ -161,8 +162,8 @@ sys.exit(status)
 
 def command(limit, *arguments):
     """Run the command line with so much address space; return exit status, outputs and peak of memory."""
-    arguments = [sys.executable, "-c", COMMAND, limit, *arguments]
-    done = subprocess.run(list(map(str, arguments)), capture_output=True, text=True, check=False)
+    whole = [sys.executable, "-c", COMMAND, limit, *arguments]
+    done = subprocess.run(list(map(str, whole)), capture_output=True, text=True, check=False)
     *said, peak = done.stdout.splitlines()
     assert done.stderr.count("\n") == (done.returncode != 0), done.stderr
     return done.returncode, "\n".join(said), done.stderr, int(peak)
@@ -244,6 +245,7 @@ def test_too_little_memory_is_told_in_one_line(tmp_path):
     status, said, error, _ = command(600 * 2**20, "train", tmp_path / "d.npy", "--no-progress", "--backend", "numpy")
     assert (status, said) == (2, "")
     found = re.fullmatch(r"deltaprop: error: not enough memory: (\d+) bytes needed at once, (\d+) bytes free\n", error)
+    assert found is not None
     assert int(found[1]) == 600 * 2**20
     assert int(found[2]) < 600 * 2**20
 
@@ -291,7 +293,7 @@ def test_parquet_with_nulls(tmp_path):
 
     path = tmp_path / "data.parquet"
     for column, message in (("a", "row 2, column 'a': expected a finite number"), ("kind", "expected a target")):
-        table = {"a": [1.0, 2.0], "kind": ["x", "y"]}
+        table: dict[str, list[Any]] = {"a": [1.0, 2.0], "kind": ["x", "y"]}
         table[column] = [table[column][0], None]
         parquet.write_table(pyarrow.table(table), path)
         with pytest.raises(ValueError, match=message):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,10 +36,13 @@ class Named(str):
     """A subclass of text."""
 
 
+HALF: Any = np.float32(0.5)  # a type that the signatures do not name
+
+
 @dataclass
 class Schedule:
     initial: float
-    seen: list = field(default_factory=list, compare=False)
+    seen: list[Any] = field(default_factory=list, compare=False)
 
     def __call__(self, epoch, history):
         return self.initial
@@ -67,8 +71,15 @@ class Holder:
         return self.value * (h - y) ** 2
 
 
+def nested(depth):
+    value: Any = 0
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 def cycle():
-    value = [1]
+    value: list[Any] = [1]
     value.append(value)
     return value
 
@@ -103,8 +114,8 @@ def cycle():
         ({1: 2}, {"int 1": 2}),
         (math.nan, "nan"),
         (-math.inf, "-inf"),
-        (dp.SGD(np.float32(0.5), momentum=np.float64(0.25)), {"kind": "SGD", "learning_rate": 0.5, "momentum": 0.25, "nesterov": False}),
-        (dp.StepDecay(np.float32(0.5)), {"kind": "StepDecay", "initial": 0.5, "factor": 0.5, "every": 10}),
+        (dp.SGD(HALF, momentum=np.float64(0.25)), {"kind": "SGD", "learning_rate": 0.5, "momentum": 0.25, "nesterov": False}),
+        (dp.StepDecay(HALF), {"kind": "StepDecay", "initial": 0.5, "factor": 0.5, "every": 10}),
         (math.sqrt, "math.sqrt"),
         (dp.sigmoid, "sigmoid"),
         (Schedule, f"{__name__}.Schedule"),
@@ -127,7 +138,7 @@ def test_what_values_become(value, expected):
         *(object(), object, threading.Lock(), np.random.default_rng(0), sys, print, [].append, "x".join, iter([]), 10**400),
         *(cycle(), functools.partial(max, 1), functools.lru_cache(lambda: 1), functools.partial(Holder(1).cost, y=2)),
         *(Holder(1).cost, Holder.cost, lambda: 1, dp.Network([2, 2], backend="numpy"), dp.get_backend("numpy"), open),
-        *({"deep": functools.reduce(lambda inner, _: [inner], range(3000), 0)}, {(1, 2): 3}, {None: 1}, "\ud800"),
+        *({"deep": nested(3000)}, {(1, 2): 3}, {None: 1}, "\ud800"),
     ],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip

@@ -6,10 +6,12 @@ import random
 import struct
 import sys
 from decimal import Decimal
+from typing import Any
 
 import fuzz
 import numpy as np
 import pytest
+from cases import target
 
 import deltaprop as dp
 from deltaprop.inputs import parquet_file
@@ -51,13 +53,17 @@ def test_columns_of_every_type(tmp_path):
     assert data.feature_names == list(numbers)
     for j, name in enumerate(numbers):
         assert data.X[:, j].tolist() == expected[name], name
-        assert load_dataset(path, name, features=["int8"]).y.tolist() == expected[name]
+        assert target(load_dataset(path, name, features=["int8"])).tolist() == expected[name]
     X, y = rows_of(write(tmp_path / "e.parquet", numbers), "int8")
     assert np.array_equal(X, np.column_stack([expected[name] for name in numbers if name != "int8"]))
     assert y.tolist() == [1, -2, 3]
     day = datetime.date(2024, 2, 29)
     labels = {"a": [1, 2, 3], "kind": [day, day, datetime.date(2024, 3, 1)]}
-    assert load_dataset(write(tmp_path / "d.parquet", labels)).y.tolist() == ["2024-02-29", "2024-02-29", "2024-03-01"]
+    assert target(load_dataset(write(tmp_path / "d.parquet", labels))).tolist() == [
+        "2024-02-29",
+        "2024-02-29",
+        "2024-03-01",
+    ]
 
 
 @pytest.mark.parametrize(("column", "message"), [
@@ -87,7 +93,11 @@ def test_text_of_every_type(kind, tmp_path):
         pytest.skip(f"this pyarrow has no {kind}")
     else:
         texts = texts.cast(getattr(pyarrow, kind)())
-    assert load_dataset(write(tmp_path / "d.parquet", {"a": [1, 2, 3], "y": texts})).y.tolist() == ["u", "größe", "u"]
+    assert target(load_dataset(write(tmp_path / "d.parquet", {"a": [1, 2, 3], "y": texts}))).tolist() == [
+        "u",
+        "größe",
+        "u",
+    ]
 
 
 def test_columns_of_odd_names(tmp_path):
@@ -141,13 +151,13 @@ def seeds():
     """Return files of every compression and several encodings, with and without pandas' metadata."""
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((300, 3)), rng.integers(0, 3, 300)
-    tables = [({"a": X[:, 0], "b": X[:, 1].round(1), "kind": y}, {"compression": name}) for name in (
+    tables: list[tuple[dict[str, Any], dict[str, Any]]] = [({"a": X[:, 0], "b": X[:, 1].round(1), "kind": y}, {"compression": name}) for name in (
         "snappy", "gzip", "zstd", "none", "brotli", "lz4"
     )]  # fmt: skip
     tables.append(({"a": pyarrow.array(y).dictionary_encode(), "kind": ["u", "v", "w"] * 100}, {"row_group_size": 50}))
     encodings = {"a": "BYTE_STREAM_SPLIT", "b": "DELTA_BINARY_PACKED", "c": "PLAIN", "kind": "DELTA_BYTE_ARRAY"}
     of_other_kinds = {"a": X[:, 0].astype("f4"), "b": y, "c": y > 1, "kind": ["u", "v", None] * 100}
-    options = {"data_page_version": "2.0", "use_dictionary": False, "write_page_checksum": True}
+    options: dict[str, Any] = {"data_page_version": "2.0", "use_dictionary": False, "write_page_checksum": True}
     tables.append((of_other_kinds, options | {"column_encoding": encodings}))
     for table, how in tables:
         buffer = io.BytesIO()

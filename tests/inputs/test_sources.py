@@ -3,6 +3,7 @@
 import pickle
 import re
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ def as_batches(path, X, y):
 
 
 FORMS = {"parquet": as_parquet, "folder": as_folder, "batches": as_batches}
-HOW = {"optimizer": dp.Adam(0.01), "batch_size": 10, "epochs": 3, "l2": 0.3}
+HOW: dict[str, Any] = {"optimizer": dp.Adam(0.01), "batch_size": 10, "epochs": 3, "l2": 0.3}
 
 
 @pytest.mark.parametrize("how", [{}, {"shuffle": False}, {"dropout": 0.3}, {"weighted": True}], ids=str)
@@ -108,10 +109,10 @@ def test_parts_are_shuffled_in_windows(chunks, data, form, tmp_path, monkeypatch
     X, y = data
     X[:, 0] = np.arange(len(X))  # tells samples apart
     seen = []
-    windows = read_chunks.windows
+    windows = sources.windows
 
     def watched(*arguments):
-        visited = []
+        visited: list[Any] = []
         seen.append(visited)
         for window in windows(*arguments):
             visited += window[0][:, 0].tolist()

@@ -1,5 +1,7 @@
 """The numerical gradient check passes right gradients, and finds every planted fault in its place."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from cases import HIDDEN, PAIRS, targets_for
@@ -133,7 +135,7 @@ def test_a_fault_in_a_layer_of_small_gradients_is_not_drowned_by_the_others(rng,
 
 
 def test_the_simplified_output_error_is_said_not_to_be_the_gradient(rng):
-    options = {"loss": "squared_error", "output_activation": "sigmoid", "backend": "numpy"}
+    options: dict[str, Any] = {"loss": "squared_error", "output_activation": "sigmoid", "backend": "numpy"}
     X, Y = rng.standard_normal((5, 3)), rng.random((5, 2))
     assert dp.check_gradient(dp.Network([3, 4, 2], **options), X, Y).note == ""
     result = dp.check_gradient(dp.Network([3, 4, 2], **options, output_error="simplified"), X, Y)

@@ -5,6 +5,7 @@ import random
 import resource
 import signal
 import threading
+from typing import Any
 
 import faults
 import numpy as np
@@ -71,12 +72,12 @@ def test_a_run_goes_on_where_it_left_off(trained_on, data, how, tmp_path):
 def test_a_pause_inside_an_epoch(data, tmp_path, monkeypatch):
     """The pause is between steps or calls of the compiled library; the epoch resumes at the next minibatch."""
     monkeypatch.setattr(compiled, "OPERATIONS_A_CALL", 1.0)
-    for backend, how in (("reference", {"dropout": 0.3}), ("numpy", {"l2": 0.5})):
-        how |= {"optimizer": dp.Adam(0.01), "epochs": 3, "batch_size": 7}
+    for backend, given in (("reference", {"dropout": 0.3}), ("numpy", {"l2": 0.5})):
+        how: dict[str, Any] = {**given, "optimizer": dp.Adam(0.01), "epochs": 3, "batch_size": 7}
         alone = network(backend)
         expected = alone.fit(*data, **how)
         checkpoint = tmp_path / f"{backend}.safetensors"
-        asked = []
+        asked: list[Any] = []
 
         def pauses(self, asked=asked):
             asked.append(1)

@@ -3,6 +3,7 @@
 import warnings
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.backends.cuda.cublas import CupyProducts
 from deltaprop.backends.cuda.shared_memory import Residence
 from deltaprop.backends.cuda.small_layers import LIBRARY
+from deltaprop.derivation import backprop
 from deltaprop.epochs import chunked, graph
 from deltaprop.epochs.graph import GraphEpoch
 from deltaprop.epochs.resident import ResidentEpoch
@@ -82,7 +84,7 @@ def test_steps_that_cannot_be_captured(layered, monkeypatch, moment, optimizer, 
     if moment == "begin":
         monkeypatch.setattr(layered, "capture", failing(capture, error))
     elif moment == "middle":
-        backward = graph.backward
+        backward = backprop.backward
 
         def broken(*arguments, **options):
             backward(*arguments, **options)  # here weight gradients run on the other stream
@@ -133,7 +135,7 @@ def test_narrow_products_that_cublaslt_refuses(layered, monkeypatch):
 @pytest.mark.parametrize("error", [ImportError("cuda.core of another generation"), "cuBLASLtError"])
 def test_bindings_that_are_broken(layered, monkeypatch, error, rng):
     """All precisions and devices share the bindings, so there is one decision and one warning."""
-    lt = FakeLt([])
+    lt: Any = FakeLt([])
     lt.create = failing(
         None, lt.cuBLASLtError("CUBLAS_STATUS_NOT_INITIALIZED (1)") if error == "cuBLASLtError" else error
     )
@@ -255,9 +257,12 @@ def test_a_capture_that_fails_is_ended(device):
         ended.append(1)
         raise CUDARuntimeError("cudaErrorStreamCaptureInvalidated")
 
+    def broken():
+        raise ZeroDivisionError
+
     stream = SimpleNamespace(begin_capture=lambda: None, end_capture=end_capture)
     with pytest.raises(ZeroDivisionError):
-        CupyBackend.capture(device, stream, lambda: 1 / 0)
+        CupyBackend.capture(device, stream, broken)
     assert ended == [1]
     assert device._here.captured is None
 

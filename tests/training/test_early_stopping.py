@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import deltaprop as dp
 from deltaprop.errors import ScheduleError
 from deltaprop.training import loop, stack_loop
 
-SCHEDULES = {
+SCHEDULES: dict[str, Any] = {
     "cosine": dp.CosineDecay(0.1, epochs=3),
     "step": dp.StepDecay(0.1, 1e-300, every=2),
     "exponential": dp.ExponentialDecay(0.1, 1e-200),
@@ -105,7 +106,7 @@ def test_epochs_that_are_nan_are_not_the_best(data):
 def test_members_of_a_stack_whose_monitor_is_nan_keep_theirs(data):
     X, y = data
     stack, plain = (dp.NetworkStack(3, [4, 5, 1], loss="squared_error", backend="numpy") for _ in range(2))
-    how = {"epochs": 5, "validation_samples": [range(9), [2], range(9, 20)], "metrics": ["r2"]}
+    how: dict[str, Any] = {"epochs": 5, "validation_samples": [range(9), [2], range(9, 20)], "metrics": ["r2"]}
     with pytest.warns(RuntimeWarning, match="member 1: early_stopping: the monitored 'r2' was nan or infinite") as said:
         histories = stack.fit(X, y, early_stopping=dp.EarlyStopping(9, monitor="r2"), **how)
     assert len(said) == 1
@@ -154,7 +155,7 @@ def test_a_rate_of_0_is_a_rate(kind, name, data):
     X, y = data
     backend = backend_or_skip(kind) if kind == "cuda-on-host" else kind
     for optimizer in (dp.SGD(SCHEDULES[name]), dp.SGD(SCHEDULES[name], momentum=0.5), dp.AdamW(SCHEDULES[name])):
-        net, seen = network(backend), []
+        net, seen = network(backend), list[Any]()
         history = net.fit(
             X, y, optimizer=optimizer, epochs=6, batch_size=6,
             callbacks=[lambda event, seen=seen: seen.append(backend_numpy(event.network).copy())],
@@ -276,7 +277,7 @@ def test_plateaus_are_pytorchs(rng):
 # -- the cost of long runs --------------------------------------------------------------------------------------------
 
 
-class Counted(list):
+class Counted(list[Any]):
     """A list that counts how many of its entries are read."""
 
     reads = 0
@@ -298,7 +299,7 @@ def counting(**fields):
     return history
 
 
-class CountedMetrics(dict):
+class CountedMetrics(dict[str, Any]):
     def __setitem__(self, name, values):
         super().__setitem__(name, Counted(values))
 
@@ -318,7 +319,11 @@ def test_an_epoch_reads_as_much_of_the_history_as_the_first(what, many, monkeypa
     module, X, y = (stack_loop if many else loop), np.eye(4), [0.0, 1.0, 0.0, 1.0]
     monkeypatch.setattr(module, "History", counting)
     reads = []
-    how = {"callbacks": [lambda event: reads.append(Counted.reads) and None], "epochs": 300, "batch_size": None}
+    how: dict[str, Any] = {
+        "callbacks": [lambda event: reads.append(Counted.reads)],
+        "epochs": 300,
+        "batch_size": None,
+    }
     if what != "plateau":
         how["validation"] = (X, y)
     if what in ("plateau", "all"):

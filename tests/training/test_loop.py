@@ -2,6 +2,7 @@
 
 import tracemalloc
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,8 +22,8 @@ def data(rng):
 
 
 def network(backend="numpy", **options):
-    options = {"loss": "categorical_cross_entropy", "hidden_activation": "tanh", "seed": 5} | options
-    return dp.Network([4, 6, 3], backend=backend, **options)
+    plain: dict[str, Any] = {"loss": "categorical_cross_entropy", "hidden_activation": "tanh", "seed": 5}
+    return dp.Network([4, 6, 3], backend=backend, **plain | options)
 
 
 def numpy_parameters(net):
@@ -65,8 +66,8 @@ def test_shuffling_visits_every_sample_once_in_a_new_order_each_epoch(data):
     _, gradient = net.cost_and_gradient(X, y, reduction="sum")
     net.fit(X, y, optimizer=dp.SGD(1e-9), batch_size=4, epochs=2, reduction="sum")
     assert relative(net.parameters - before, -2e-9 * gradient.flat) < 1e-5
-    orders = [np.random.default_rng((5, 1, epoch)).permutation(23) for epoch in range(2)]
-    assert not np.array_equal(*orders)
+    first, second = (np.random.default_rng((5, 1, epoch)).permutation(23) for epoch in range(2))
+    assert not np.array_equal(first, second)
 
 
 def test_shuffled_epochs_follow_the_permutation(backend, data):
@@ -123,7 +124,9 @@ def test_nothing_is_allocated_in_a_step(weighted):
                     for array, buffer in zip((trainer.X, trainer.Y), buffers, strict=True):
                         net.backend.gather(array, order[start : start + 256], out=buffer)
                     batch_weight = None if weight is None else weight[start : start + 256]
-                    trainer.steps.take(Minibatch(0, *buffers, batch_weight), trainer.terms(256, 128.0), 0.001)
+                    trainer.steps.take(
+                        Minibatch(0, buffers[0], buffers[1], batch_weight), trainer.terms(256, 128.0), 0.001
+                    )
 
                 step(0)
                 step(256)
@@ -231,7 +234,7 @@ def test_schedules():
     assert [cosine(e, none) for e in (0, 1, 2, 6, 10, 99)] == pytest.approx([1 / 3, 2 / 3, 1, 0.6, 0.2, 0.2])
     plateau = dp.ReduceOnPlateau(1.0, 0.5, patience=2)
     for costs, rate in (([], 1), ([3, 2, 1], 1), ([3, 3, 3], 0.5), ([3, 3, 3, 2, 2, 2], 0.25)):
-        assert plateau(len(costs), dp.History(cost=costs)) == rate
+        assert plateau(len(costs), dp.History(cost=list(map(float, costs)))) == rate
 
 
 @pytest.mark.parametrize(("build", "message"), [
@@ -254,7 +257,7 @@ def test_bad_optimizers_are_refused(build, message):
 
 def test_a_learning_rate_that_is_no_number():
     with pytest.raises(TypeError, match=r"learning_rate: expected a number or a schedule, got '0.1'"):
-        dp.SGD("0.1")
+        dp.SGD("0.1")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("options", "message"), [
@@ -323,7 +326,7 @@ def test_divergence_names_step_and_layer(kind, optimizer, rng):
     """A cost overflows in the third minibatch, or a z in the fourth."""
     backend = backend_or_skip(kind) if kind == "cuda-on-host" else kind
     X, Y = rng.standard_normal((20, 3)), rng.standard_normal((20, 2))
-    watched = {"callbacks": [lambda event: None]}  # unknown if many epochs are one launch
+    watched: dict[str, Any] = {"callbacks": [lambda event: None]}  # unknown if many epochs are one launch
     Y[12] = 1e200  # its square is infinite
     net = dp.Network([3, 4, 2], loss="squared_error", backend=backend)
     with pytest.raises(

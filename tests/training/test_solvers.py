@@ -1,5 +1,7 @@
 """Full-batch training finds known minima, says why it ends, and always leaves the network in order."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from cases import relative
@@ -55,10 +57,10 @@ def test_newtons_method_converges_faster_than_linearly(rng):
     X = rng.standard_normal((60, 3))
     y = (X @ [1.0, -2.0, 0.5] + 0.5 * rng.standard_normal(60) > 0).astype(int)
     net = dp.Network([3, 4, 1], backend="numpy", seed=1)
-    steepest = []
+    steepest: list[float] = []
     history = net.fit_full_batch(
         X, y, method="newton-cg", tol=1e-7, l2=2.0,
-        callbacks=[lambda end: steepest.append(abs(net.cost_and_gradient(X, y, l2=2.0)[1].flat).max())],
+        callbacks=[lambda end: steepest.append(np.abs(np.asarray(net.cost_and_gradient(X, y, l2=2.0)[1].flat)).max())],
     )  # fmt: skip
     assert history.converged
     last = np.array(steepest[-3:])
@@ -73,7 +75,7 @@ def test_the_limit_is_kept_and_told(plane, method):
     assert history.epochs == 2
     assert history.converged is False
     assert history.message.startswith("stopped at the limit of 2 iterations")
-    largest = abs(net.cost_and_gradient(X, Y)[1].flat).max()
+    largest = np.abs(np.asarray(net.cost_and_gradient(X, Y)[1].flat)).max()
     assert f"{largest:.3g}" in history.message
 
 
@@ -199,7 +201,7 @@ def test_bad_arguments_are_named(plane, options, error, message):
 
 def test_the_simplified_output_error_has_no_cost_to_descend(plane):
     X, Y = plane
-    options = {"loss": "squared_error", "output_activation": "sigmoid", "output_error": "simplified"}
+    options: dict[str, Any] = {"loss": "squared_error", "output_activation": "sigmoid", "output_error": "simplified"}
     net = dp.Network([3, 2], backend="numpy", **options)
     for call in (lambda: net.fit_full_batch(X, Y), lambda: net.hvp(X, Y, net.parameters)):
         with pytest.raises(ValueError, match=r"output_error: .* needs the gradient of the cost"):

@@ -14,10 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from deltaprop.backends.base import Array, Backend, Scalar
-from deltaprop.backends.numpy import dropout, optimizer
+from deltaprop.backends.array_types import ArrayLike
+from deltaprop.backends.base import Array, Backend, RandomStream, Scalar
+from deltaprop.backends.kernel_names import Rule
+from deltaprop.backends.numpy import dropout
 from deltaprop.backends.numpy.activation import ACTIVATION_FORMULAS
 from deltaprop.backends.numpy.loss import LOSS_FORMULAS
+from deltaprop.backends.numpy.optimizer import UPDATES
 from deltaprop.backends.numpy.softmax import softmax, softmax_tangent
 from deltaprop.backends.scratch import Scratch
 from deltaprop.backends.ufunc_array import UfuncArray
@@ -66,11 +69,12 @@ class ComposedBackend(Backend):
 
     # -- formulas -----------------------------------------------------------------------------------------------
 
-    def _apply(self, formula: Formula, *arguments: Any) -> None:
+    def _apply(self, formula: Formula, *arguments: Any, **named: Any) -> None:
         """Call a formula on arrays of this library, tuples of them, and numbers."""
-        formula(*map(self._as_ufunc_array, arguments))
+        of_names = {name: self._as_ufunc_array(value) for name, value in named.items()}
+        formula(*map(self._as_ufunc_array, arguments), **of_names)
 
-    def _as_ufunc_array(self, x: Any) -> Any:
+    def _as_ufunc_array(self, x: ArrayLike) -> Any:
         if isinstance(x, tuple):
             return tuple(map(self._as_ufunc_array, x))
         return UfuncArray(x, self) if self.owns(x) else x
@@ -339,53 +343,29 @@ class ComposedBackend(Backend):
 
     # -- learning -----------------------------------------------------------------------------------------------
 
-    def sgd_update(
+    def update(
         self,
+        rule: Rule,
         parameters: Array,
         gradient: Array,
-        velocity: Array | None,
-        learning_rate: Scalar,
-        momentum: Scalar,
-        nesterov: bool,
-    ) -> None:
-        rate = self._of_members(learning_rate, parameters.ndim - 1, parameters.dtype)
-        momentum = self._of_members(momentum, parameters.ndim - 1, parameters.dtype)
-        for block in self._blocks(parameters):
-            theta, g = parameters[..., block], gradient[..., block]
-            step = self._scratch(0, theta.shape, theta.dtype)
-            if velocity is None:
-                self._apply(optimizer.sgd, theta, g, rate, step)
-            elif nesterov:
-                look_ahead = self._scratch(1, theta.shape, theta.dtype)
-                v = velocity[..., block]
-                self._apply(optimizer.nesterov_sgd, theta, g, v, rate, momentum, step, look_ahead)
-            else:
-                self._apply(optimizer.momentum_sgd, theta, g, velocity[..., block], rate, momentum, step)
-
-    def adam_update(
-        self,
-        parameters: Array,
-        gradient: Array,
-        first_moment: Array,
-        second_moment: Array,
-        step_size: Scalar,
-        beta_1: Scalar,
-        beta_2: Scalar,
-        epsilon: Scalar,
+        moments: tuple[Array, ...],
+        rate: Scalar,
         decay: Scalar,
         n_decayed: int,
     ) -> None:
+        formula, slots = UPDATES[rule.name]
         axes, dtype = parameters.ndim - 1, parameters.dtype
-        numbers = [self._of_members(number, axes, dtype) for number in (step_size, beta_1, beta_2, epsilon)]
-        decay = self._of_members(decay, axes, dtype)
+        rate, decay = self._of_members(rate, axes, dtype), self._of_members(decay, axes, dtype)
+        constants = {name: self._of_members(value, axes, dtype) for name, value in rule.constants.items()}
         if hasattr(decay, "ndim") or decay:
             kept = self._scratch(3, getattr(decay, "shape", ()), dtype)
             self._apply(np.subtract, 1.0, decay, kept)
             weights = parameters[..., :n_decayed]
             weights *= kept
         for block in self._blocks(parameters):
-            parts = [array[..., block] for array in (parameters, gradient, first_moment, second_moment)]
-            self._apply(optimizer.adam, *parts, *numbers, self._scratch(0, parts[0].shape, dtype))
+            parts = [array[..., block] for array in (parameters, gradient, *moments)]
+            scratch = [self._scratch(slot, parts[0].shape, dtype) for slot in range(slots)]
+            self._apply(formula, *parts, rate, *scratch, **constants)
 
     # -- minibatches --------------------------------------------------------------------------------------------
 
@@ -395,10 +375,10 @@ class ComposedBackend(Backend):
 
     # -- dropout ------------------------------------------------------------------------------------------------
 
-    def random_stream(self, key: tuple[int, ...]) -> Any:
+    def random_stream(self, key: tuple[int, ...]) -> RandomStream:
         return dropout.random_stream(key)
 
-    def dropout_mask(self, stream: Any, keep: float, out: Array) -> None:
+    def dropout_mask(self, stream: RandomStream, keep: float, out: Array) -> None:
         kept = np.empty(tuple(out.shape), np.float32)
         dropout.draw_kept(stream, keep, kept.reshape(-1))
         out[...] = self.asarray(kept, FLOAT32)

@@ -1,4 +1,4 @@
-"""The numbers by which compiled code knows activations, losses and optimizers: their places in tables of ``kernels/``.
+"""The numbers by which compiled code knows activations, losses, optimizers: their places in tables of ``kernels/``.
 
 The tables are macros in ``kernels/shared/``. Python reads them from the text of these files. A compiled file holds the
 same tables as text (see ``names.cuh``), and `check_names` compares them before the file is used.
@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from typing import Any, Self, TypeAlias
 
 from deltaprop.backends import kernel_sources
 from deltaprop.errors import BackendError
 
-#: The file that includes the tables of all three kinds, and exports them.
+#: The file that includes the tables of all kinds, and exports them.
 NAMES = "shared/names.cuh"
 #: For each kind, the file that holds its table, and the macro that is its table.
 TABLES = {
     "activations": ("shared/activation.cuh", "DELTAPROP_ACTIVATIONS(DO, WITH)"),
     "losses": ("shared/loss.cuh", "DELTAPROP_FOR_EACH_LOSS(DO)"),
     "optimizers": ("shared/optimizer.cuh", "DELTAPROP_FOR_EACH_OPTIMIZER(DO)"),
+    "constants": ("shared/optimizer.cuh", "DELTAPROP_FOR_EACH_CONSTANT(DO)"),
 }
 #: The tables as a compiled file holds them.
-EXPORTED_TABLES = re.compile(rb"deltaprop activations ([\w: ]*)losses ([\w: ]*)optimizers ([\w: ]*)\0")
+EXPORTED_TABLES = re.compile(rb"deltaprop " + b"".join(kind.encode() + rb" ([\w: ]*)" for kind in TABLES) + rb"\0")
 #: The size of a structure, as a compiled file holds it.
 EXPORTED_SIZE = re.compile(rb"deltaprop sizeof (\w+)\0(\d+)\0")
 
@@ -39,7 +40,7 @@ def table(kind: str) -> Rows:
 
     Parameters
     ----------
-    kind : {"activations", "losses", "optimizers"}
+    kind : {"activations", "losses", "optimizers", "constants"}
 
     Raises
     ------
@@ -89,21 +90,33 @@ def loss_number(name: str) -> int:
 
 @dataclass(frozen=True)
 class Rule:
-    """An update rule that compiled code knows, and its constants.
+    """An update rule that every backend knows by name, and its constants.
 
     Attributes
     ----------
     name : str
-        As in ``kernels/shared/optimizer.cuh``.
-    momentum, beta_1, beta_2, epsilon : float
-        Those that the rule uses; the others are 0.
+        As in ``kernels/shared/optimizer.cuh`` and ``backends/numpy/optimizer.py``.
+    constants : dict of str to float
+        By the names that the rule gives them. For several members, lists with one number a member.
+    descends : bool
+        Whether a step is θ := θ − η ∂J/∂θ and nothing else, so that η may go into δ.
     """
 
-    name: str = "sgd"
-    momentum: float = 0.0
-    beta_1: float = 0.0
-    beta_2: float = 0.0
-    epsilon: float = 0.0
+    name: str
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    descends: bool = False
+
+    @classmethod
+    def of_members(cls, rules: Sequence[Self]) -> Self:
+        """Make the rule of several members, who have one rule with constants of their own."""
+        first = rules[0]
+        constants = {name: [rule.constants[name] for rule in rules] for name in first.constants}
+        return cls(first.name, constants, first.descends)
+
+    def of_member(self, k: int) -> Rule:
+        """Return the rule of one of these members."""
+        own = {name: x[k] if isinstance(x, list) else x for name, x in self.constants.items()}
+        return Rule(self.name, own, self.descends)
 
     @property
     def number(self) -> int:
@@ -114,6 +127,14 @@ class Rule:
     def moments(self) -> int:
         """How many vectors as long as the parameters it carries from step to step."""
         return int(table("optimizers")[self.number].partition(":")[2])
+
+    @cached_property
+    def values(self) -> tuple[float, ...]:
+        """The constants as compiled code takes them: one for each name in its table, 0 if this rule has no such."""
+        values = [0.0] * len(table("constants"))
+        for name, value in self.constants.items():
+            values[number_of("constants", name)] = value
+        return tuple(values)
 
 
 def check_names(code: bytes, file: str, structures: Sequence[type[ctypes.Structure]] = ()) -> None:

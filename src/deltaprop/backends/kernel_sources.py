@@ -20,7 +20,7 @@ def kernel_files(folder: str = "") -> dict[str, Traversable]:
     Returns
     -------
     dict
-        Such as ``{"cuda/adam.cu": …}``.
+        Such as ``{"cuda/gather.cu": …}``.
     """
     root = files("deltaprop.kernels")
     found = dict(_walk(root.joinpath(folder) if folder else root, f"{folder}/" if folder else ""))
@@ -28,7 +28,7 @@ def kernel_files(folder: str = "") -> dict[str, Traversable]:
 
 
 def read(name: str) -> str:
-    """The text of the file called `name`, such as "cuda/adam.cu"."""
+    """The text of the file called `name`, such as "cuda/gather.cu"."""
     return files("deltaprop.kernels").joinpath(name).read_text(encoding="utf-8")
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from deltaprop.backends.kernel_names import table
 from deltaprop.backends.kernel_sources import read
 from deltaprop.errors import BackendError
 
@@ -18,8 +19,14 @@ TYPES: dict[str, Any] = {
     "double": ctypes.c_double,
 }
 #: A declaration: its type, and the names behind it, such as ``*first, *second`` or ``layer[8]``.
-DECLARATION = re.compile(r"(?:const |volatile )*(\w+)([\s*].*)", re.DOTALL)
+DECLARATION = re.compile(r"(?:const |volatile )*([\w:<>]+)([\s*].*)", re.DOTALL)
 NAME = re.compile(r"(\**)\s*(\w+)(?:\[(\d+)\])?")
+
+
+class Constants(ctypes.Structure):
+    """The constants of update rules; the table in ``kernels/shared/optimizer.cuh`` names them."""
+
+    _fields_ = [(name, ctypes.c_double) for name in table("constants")]
 
 
 def fields_of(
@@ -33,7 +40,7 @@ def fields_of(
         Its path under ``kernels/``, such as "cpu/epoch.cpp".
     name : str
     others : dict of str to structure, optional
-        Structures that it may hold.
+        Structures that it may hold, besides `Constants`.
 
     Returns
     -------
@@ -49,7 +56,7 @@ def fields_of(
     found = re.search(rf"\bstruct {name} \{{(.*?)\n\}};", text, re.DOTALL)
     if found is None:
         raise BackendError(f"kernels/{file}: expected struct {name}, found none")
-    known = TYPES | dict(others or {})
+    known = TYPES | {"optimizer::Constants<double>": Constants} | dict(others or {})
     return [field for line in found[1].split(";") if line.strip() for field in _declared(line.strip(), file, known)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -9,15 +10,69 @@ from typing import Any
 import numpy as np
 
 from deltaprop.arguments import check_bool
+from deltaprop.backends.array_types import Floats
 from deltaprop.backends.base import Scalar
 from deltaprop.backends.kernel_names import Rule
 from deltaprop.derivation.parameters import Parameters
+from deltaprop.derivation.remembered import OptimizerState
 from deltaprop.derivation.state import NetworkState
-from deltaprop.derivation.update_rule import LearningRate, Optimizer
+from deltaprop.derivation.update_rule import LearningRate, Optimizer, moments_of
+
+#: Steps whose bias corrections are computed together.
+STEPS_AT_ONCE = 256
+
+
+#: Describes a rule once: `BuiltIn.apply` asks for it in every step.
+@lru_cache(maxsize=256)
+def _rule(name: str, *, descends: bool = False, **constants: float) -> Rule:
+    return Rule(name, constants, descends)
+
+
+class BuiltIn(Optimizer):
+    """An update rule that every backend and every way of training knows: base class of those in this file.
+
+    A rule of this file stands in ``kernels/shared/optimizer.cuh`` and in ``backends/numpy/optimizer.py``, under one
+    name.
+    """
+
+    @abstractmethod
+    def _described(self) -> Rule:
+        """Describe this rule by its name and its constants."""
+
+    def rule(self) -> Rule | None:
+        """Describe this rule to the ways of training that do without `apply`.
+
+        Returns
+        -------
+        Rule or None
+            None for a class that is derived from one of this file: its `rates` or `apply` may do something else.
+        """
+        return self._described() if type(self).__module__ == __name__ else None
+
+    def apply(
+        self, network: NetworkState, gradient: Parameters, state: OptimizerState, rate: Scalar, decay: Scalar
+    ) -> None:
+        """Take one step, in one pass over the parameters.
+
+        Parameters
+        ----------
+        network : Network
+            The network to train; its parameters are changed in place.
+        gradient : Parameters
+            ∂J/∂θ.
+        state : dict
+            What `init` returned; its arrays are changed in place.
+        rate : float or array, ()
+            The learning rate, for Adam with the bias corrections.
+        decay : float or array, ()
+            The share by which the step shrinks the weights; 0 without weight decay.
+        """
+        parameters, moments = network.parameters, moments_of(state)
+        network.backend.update(self._described(), parameters, gradient.flat, moments, rate, decay, network.n_weights)
 
 
 @dataclass(frozen=True)
-class SGD(Optimizer):
+class SGD(BuiltIn):
     """Gradient descent: θ := θ − η ∂J/∂θ; with momentum μ > 0, v := μv − η ∂J/∂θ and θ := θ + v.
 
     Parameters
@@ -48,7 +103,7 @@ class SGD(Optimizer):
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov: expected momentum > 0 with it, got momentum=0")
 
-    def init(self, network: NetworkState) -> dict[str, Any]:
+    def init(self, network: NetworkState) -> OptimizerState:
         """Make the state before the first step.
 
         Parameters
@@ -64,31 +119,14 @@ class SGD(Optimizer):
         parameters = network.parameters
         return {"velocity": network.backend.zeros(parameters.shape, parameters.dtype)} if self.momentum else {}
 
-    def apply(
-        self, network: NetworkState, gradient: Parameters, state: dict[str, Any], rate: Scalar, decay: Scalar
-    ) -> None:
-        """Take one step of gradient descent, with momentum if there is any.
-
-        Parameters
-        ----------
-        network : Network
-            The network to train; its parameters are changed in place.
-        gradient : Parameters
-            ∂J/∂θ.
-        state : dict
-            What `init` returned; its arrays are changed in place.
-        rate : float or array, ()
-            The learning rate.
-        decay : float or array, ()
-            Not used.
-        """
-        network.backend.sgd_update(
-            network.parameters, gradient.flat, state.get("velocity"), rate, self.momentum, self.nesterov
-        )
+    def _described(self) -> Rule:
+        if not self.momentum:
+            return _rule("sgd", descends=True)
+        return _rule("nesterov" if self.nesterov else "momentum", momentum=self.momentum)
 
 
 @dataclass(frozen=True)
-class Adam(Optimizer):
+class Adam(BuiltIn):
     """Adam: θ := θ − η √(1−β₂^t)/(1−β₁^t) · m/(√v + ε), m and v running means of the gradient and its square.
 
     This is the form at the end of section 2 of Kingma and Ba (2015). The bias corrections are part of the step size.
@@ -123,7 +161,7 @@ class Adam(Optimizer):
         self._check("beta_2", least=0.0, below=1.0)
         self._check("epsilon", above=0.0)
 
-    def init(self, network: NetworkState) -> dict[str, Any]:
+    def init(self, network: NetworkState) -> OptimizerState:
         """Make the state before the first step.
 
         Parameters
@@ -140,7 +178,7 @@ class Adam(Optimizer):
         zeros = network.backend.zeros
         return {"first_moment": zeros(shape, dtype), "second_moment": zeros(shape, dtype), "step": 0}
 
-    def rates(self, learning_rate: float, taken: int, steps: int) -> np.ndarray[Any, Any]:
+    def rates(self, learning_rate: float, taken: int, steps: int) -> Floats:
         """Compute the learning rate with the bias corrections of each step, and the weight decay.
 
         Parameters
@@ -157,8 +195,8 @@ class Adam(Optimizer):
         array, (steps, 2)
             `rate` and `decay` of each step.
         """
-        result = super().rates(learning_rate, taken, steps)
-        result[:, 0] *= _corrections(self.beta_1, self.beta_2, taken, steps)
+        result = np.empty((steps, 2))
+        np.multiply(_corrections(self.beta_1, self.beta_2, taken, steps), learning_rate, out=result[:, 0])
         result[:, 1] = self._decay(learning_rate)
         return result
 
@@ -173,36 +211,8 @@ class Adam(Optimizer):
         """Return the share by which a step shrinks the weights: 0."""
         return 0.0
 
-    def apply(
-        self, network: NetworkState, gradient: Parameters, state: dict[str, Any], rate: Scalar, decay: Scalar
-    ) -> None:
-        """Take one step, in one pass over the parameters.
-
-        Parameters
-        ----------
-        network : Network
-            The network to train; its parameters are changed in place.
-        gradient : Parameters
-            ∂J/∂θ.
-        state : dict
-            What `init` returned; its arrays are changed in place.
-        rate : float or array, ()
-            The learning rate with the bias corrections.
-        decay : float or array, ()
-            The share by which the step shrinks the weights; 0 without weight decay.
-        """
-        network.backend.adam_update(
-            network.parameters,
-            gradient.flat,
-            state["first_moment"],
-            state["second_moment"],
-            rate,
-            self.beta_1,
-            self.beta_2,
-            self.epsilon,
-            decay,
-            network.n_weights,
-        )
+    def _described(self) -> Rule:
+        return _rule("adam", beta_1=self.beta_1, beta_2=self.beta_2, epsilon=self.epsilon)
 
 
 @dataclass(frozen=True)
@@ -246,25 +256,19 @@ def _correction(beta_1: float, beta_2: float, t: Any) -> Any:
     return np.sqrt(1.0 - beta_2**t) / (1.0 - beta_1**t)
 
 
-@lru_cache(maxsize=4)
-def _corrections(beta_1: float, beta_2: float, taken: int, steps: int) -> np.ndarray[Any, Any]:
+def _corrections(beta_1: float, beta_2: float, taken: int, steps: int) -> Floats:
     """Bias corrections of each of `steps` steps after `taken` ones; cached, since the members of a stack share them."""
-    result: np.ndarray[Any, Any] = _correction(beta_1, beta_2, np.arange(taken + 1, taken + steps + 1))
+    start = taken - taken % STEPS_AT_ONCE
+    if taken + steps <= start + STEPS_AT_ONCE:
+        return _of_few(beta_1, beta_2, start, STEPS_AT_ONCE)[taken - start : taken - start + steps]
+    return _of_many(beta_1, beta_2, taken, steps)
+
+
+def _computed(beta_1: float, beta_2: float, taken: int, steps: int) -> Floats:
+    result: Floats = _correction(beta_1, beta_2, np.arange(taken + 1, taken + steps + 1))
     result.flags.writeable = False
     return result
 
 
-def rule_of(optimizer: Optimizer) -> Rule | None:
-    """Describe an optimizer to the kernels of whole epochs; None if it is not one of the built-in rules."""
-    if type(optimizer) not in (SGD, Adam, AdamW):
-        return None
-    if isinstance(optimizer, Adam):
-        return Rule("adam", 0.0, optimizer.beta_1, optimizer.beta_2, optimizer.epsilon)
-    if isinstance(optimizer, SGD) and optimizer.momentum:
-        return Rule("nesterov" if optimizer.nesterov else "momentum", optimizer.momentum)
-    return Rule()
-
-
-def moments_of(state: dict[str, Any]) -> list[Any]:
-    """List the vectors of an optimizer's state, in the order in which the kernels of whole epochs take them."""
-    return [state[name] for name in ("velocity", "first_moment", "second_moment") if name in state]
+#: Kept: epochs of few steps take a few corrections at a time, and the members of a stack share them.
+_of_few, _of_many = lru_cache(maxsize=64)(_computed), lru_cache(maxsize=4)(_computed)

@@ -11,8 +11,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from deltaprop.arguments import check_number
+from deltaprop.backends.array_types import AnyArray, Floats
 from deltaprop.backends.base import Scalar
+from deltaprop.backends.kernel_names import Rule
 from deltaprop.derivation.parameters import Parameters
+from deltaprop.derivation.remembered import OptimizerState
 from deltaprop.derivation.schedules import Plateau, ReduceOnPlateau, check_rate
 from deltaprop.derivation.state import NetworkState
 from deltaprop.reports.history import History
@@ -43,7 +46,7 @@ class Optimizer(ABC):
 
     Notes
     -----
-    Networks train step by step under a rule of your own; the faster ways of training know the three built-in rules.
+    Networks train step by step under a rule of your own; the faster ways of training know the built-in rules alone.
     A checkpoint holds the state that `init` returns, and resuming restores it.
 
     Examples
@@ -128,8 +131,18 @@ class Optimizer(ABC):
             return lambda epoch: check_rate(schedule, plateau(epoch), epoch, history)
         return lambda epoch: self.rate(epoch, history)
 
+    def rule(self) -> Rule | None:
+        """Describe this rule to the ways of training that do without `apply`.
+
+        Returns
+        -------
+        Rule or None
+            None for a rule of your own.
+        """
+        return None
+
     @abstractmethod
-    def init(self, network: NetworkState) -> dict[str, Any]:
+    def init(self, network: NetworkState) -> OptimizerState:
         """Make the state before the first step.
 
         Parameters
@@ -144,7 +157,12 @@ class Optimizer(ABC):
             A counter called "step" counts the steps taken; `apply` leaves it alone.
         """
 
-    def rates(self, learning_rate: float, taken: int, steps: int) -> np.ndarray[Any, Any]:
+    @property
+    def rates_vary(self) -> bool:
+        """Whether `rates` may differ from step to step while the learning rate stays the same."""
+        return type(self).rates is not Optimizer.rates
+
+    def rates(self, learning_rate: float, taken: int, steps: int) -> Floats:
         """Compute the two numbers that `apply` gets in each step.
 
         Parameters
@@ -167,14 +185,14 @@ class Optimizer(ABC):
 
     def _rates_of_one_step(self, learning_rate: float, taken: int) -> tuple[float, float]:
         """Compute `rates` of one step as two floats."""
-        if type(self).rates is Optimizer.rates:
+        if not self.rates_vary:
             return learning_rate, 0.0
         rate, decay = self.rates(learning_rate, taken, 1)[0].tolist()
         return rate, decay
 
     @abstractmethod
     def apply(
-        self, network: NetworkState, gradient: Parameters, state: dict[str, Any], rate: Scalar, decay: Scalar
+        self, network: NetworkState, gradient: Parameters, state: OptimizerState, rate: Scalar, decay: Scalar
     ) -> None:
         """Take one step: change ``network.parameters`` and the arrays of `state` in place.
 
@@ -190,7 +208,7 @@ class Optimizer(ABC):
             What `rates` gives for this step. They may be arrays on the device.
         """
 
-    def update(self, network: NetworkState, gradient: Parameters, state: dict[str, Any], learning_rate: float) -> None:
+    def update(self, network: NetworkState, gradient: Parameters, state: OptimizerState, learning_rate: float) -> None:
         """Take one step, and count it if `state` has a counter "step".
 
         Nothing is allocated if `gradient` is on the network's backend. A gradient on the host is copied to the device.
@@ -216,6 +234,11 @@ class Optimizer(ABC):
         self.apply(network, gradient, state, rate, decay)
         if "step" in state:
             state["step"] += 1
+
+
+def moments_of(state: OptimizerState) -> tuple[AnyArray, ...]:
+    """List the vectors of an optimizer's state, in the order in which `Optimizer.init` names them."""
+    return tuple([value for value in state.values() if not isinstance(value, int)])
 
 
 def gradient_for(network: NetworkState, gradient: Parameters) -> Parameters:

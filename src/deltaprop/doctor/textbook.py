@@ -8,14 +8,15 @@ it checks, and a test compares the two.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
+from deltaprop.backends.array_types import HostArray
 from deltaprop.derivation.optimizers import SGD, Adam, AdamW
 from deltaprop.derivation.update_rule import Optimizer
 
-Vector: TypeAlias = np.ndarray[Any, Any]
+Vector: TypeAlias = HostArray
 
 
 def trained(

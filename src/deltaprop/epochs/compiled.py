@@ -8,12 +8,22 @@ from typing import Any, Self
 import numpy as np
 
 from deltaprop.backends import Array
+from deltaprop.backends.array_types import Floats, Indices
 from deltaprop.backends.native.scipy_threads import own_threads, scipy_on_one_thread
-from deltaprop.derivation.optimizers import moments_of
 from deltaprop.derivation.remembered import Remembered
-from deltaprop.epochs.compiled_plan import PlanTable, can_compile
+from deltaprop.derivation.update_rule import moments_of
+from deltaprop.epochs.compiled_plan import PlanTable, can_compile, strides_of
 from deltaprop.epochs.interruption import Interruption, Paused, run_abandonable
-from deltaprop.epochs.task import LONG_STEP, OPERATIONS_A_CALL, Pass, Task, Terms, WholeEpoch, operations_of
+from deltaprop.epochs.task import (
+    LONG_STEP,
+    OPERATIONS_A_CALL,
+    Pass,
+    Task,
+    Terms,
+    WholeEpoch,
+    operations_of,
+    rates_of_epochs,
+)
 
 #: Floating-point operations of a step for which one more thread pays.
 OPERATIONS_A_THREAD = 1e6
@@ -60,7 +70,7 @@ class CompiledEpoch(WholeEpoch):
         table.point("order", given.order, (plan.samples,))
         table.point("weights", given.weights, (plan.samples,))
         table.point_to_parameters()
-        table.point("learning_rates", np.array([given.learning_rate], np.float64), (1,))
+        self._point_to_rates([given.learning_rate], given.first)
         at_once = max(1, int(OPERATIONS_A_CALL / self.operations))
         with scipy_on_one_thread():
             for first in range(given.first, batches, at_once):
@@ -68,7 +78,6 @@ class CompiledEpoch(WholeEpoch):
                     raise Paused(first)
                 last = min(first + at_once, batches)
                 plan.first_batch, plan.last_batch = first, last
-                plan.steps = self.state.get("step", 0)
                 self._run_or_undo(first, given.pause)
                 if "step" in self.state:
                     self.state["step"] += last - first
@@ -97,8 +106,8 @@ class CompiledEpoch(WholeEpoch):
         return min(MOST_EPOCHS, int(OPERATIONS_A_CALL / (self.operations * self.task.batches)))
 
     def epochs(
-        self, orders: np.ndarray[Any, Any] | None, weights: Array | None, terms: Terms, learning_rate: float, count: int
-    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], int]:
+        self, orders: Indices | None, weights: Array | None, terms: Terms, learning_rate: float, count: int
+    ) -> tuple[Floats, Floats, int]:
         """Train in one call, without sample weights and penalty; the optimizer is as the last good epoch left it."""
         parameters = self.network.parameters
         before = Remembered(self.network.backend, self.state, parameters=parameters)
@@ -118,19 +127,17 @@ class CompiledEpoch(WholeEpoch):
         self._point_to_sums()
         return costs, np.zeros(count), good
 
-    def _epochs(
-        self, orders: np.ndarray[Any, Any] | None, terms: Terms, learning_rate: float, count: int
-    ) -> np.ndarray[Any, Any]:
+    def _epochs(self, orders: Indices | None, terms: Terms, learning_rate: float, count: int) -> Floats:
         """Train so many epochs; return what each cost."""
         plan, table, costs = self.plan, self.table, np.zeros(count)
         self._point_to_terms(terms)
         table.point("weights", None, ())
         table.point("order", orders, (count, plan.samples))
         table.point_to_parameters()
-        table.point("learning_rates", np.full(count, learning_rate), (count,))
+        self._point_to_rates([learning_rate] * count)
         table.point("cost", costs, (count,))
         table.point("decay", np.zeros(count), (count,))
-        plan.order_stride, plan.epochs, plan.steps = plan.samples, count, self.state.get("step", 0)
+        plan.order_stride, plan.epochs = plan.samples, count
         plan.first_batch, plan.last_batch = 0, self.task.batches
         with scipy_on_one_thread():
             self.run(plan)
@@ -145,6 +152,13 @@ class CompiledEpoch(WholeEpoch):
             for name, values in zip(("scales", "penalties", "decays"), columns, strict=True):
                 self.table.point(name, values, (self.task.batches,))
             self.terms = terms
+
+    def _point_to_rates(self, learning_rates: list[float], first: int = 0) -> None:
+        """Let the plan point to the rates of epochs; minibatches before the `first` are among the steps taken."""
+        taken = self.state.get("step", 0) - first
+        rates = rates_of_epochs(self.task.optimizer, learning_rates, taken, self.task.batches)
+        self.table.point("rates", rates, rates.shape)
+        self.plan.rates_stride, self.plan.step_stride = strides_of(rates)
 
     def _point_to_sums(self) -> None:
         self.table.point("cost", self.task.cost, ())

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.array_types import AnyArray, Floats, Indices
 from deltaprop.backends.kernel_names import activation_number, loss_number
 from deltaprop.backends.native.compiler import find_compiler
 from deltaprop.backends.native.library import Plan, gemm, library, pointer
-from deltaprop.derivation.optimizers import rule_of
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.errors import BackendError, callers_level
@@ -38,6 +37,15 @@ def can_compile(network: NetworkState, X: Array) -> bool:
         warnings.warn(f"{error}; epochs are trained step by step, by NumPy", RuntimeWarning, stacklevel=callers_level())
         return False
     return True
+
+
+def strides_of(rates: Floats) -> tuple[int, int]:
+    """Return the entries from one epoch's rates to the next, and from one step's; `rates` : (…, epochs, steps, 2).
+
+    One step stands for all steps of its epoch.
+    """
+    steps = rates.shape[-2]
+    return 2 * steps, 2 if steps > 1 else 0
 
 
 class PlanTable:
@@ -104,11 +112,9 @@ class PlanTable:
         self.point("activations", activations, activations.shape)
 
     def _describe_optimizers(self, optimizers: Sequence[Optimizer]) -> None:
-        rules: list[Any] = [rule_of(optimizer) for optimizer in optimizers]
+        rules = [rule for optimizer in optimizers if (rule := optimizer.rule()) is not None]
         self.rows["optimizer"] = [rule.number for rule in rules]
-        for name in ("momentum", "beta_1", "beta_2", "epsilon"):
-            self.rows[name] = [getattr(rule, name) for rule in rules]
-        self.rows["weight_decay"] = [getattr(optimizer, "weight_decay", 0.0) for optimizer in optimizers]
+        self.rows["constants"] = [rule.values for rule in rules]
 
     def share_scratch(self, threads: int, networks: int) -> int:
         """Make scratch for so many networks at a time, with `threads` threads working on each.
@@ -141,7 +147,7 @@ class PlanTable:
         else:
             self.rows[name] = where + members * (0 if array is None else array.strides[0])
 
-    def starts(self, name: str, array: AnyArray, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    def starts(self, name: str, array: AnyArray, shape: tuple[int, ...]) -> Indices:
         """Return the addresses at which each row of an array of that shape begins; the caller keeps it alive."""
-        places: np.ndarray[Any, Any] = np.arange(len(array)) * array.strides[0]
+        places: Indices = np.arange(len(array)) * array.strides[0]
         return places + pointer(name, array, self.network.dtype, shape)

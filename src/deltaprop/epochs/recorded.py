@@ -7,15 +7,15 @@ to step stands in arrays. See `deltaprop.backends.numpy.recording`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self, cast
+from typing import Self, cast
 
 import numpy as np
 
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.array_types import AnyArray, Floats
 from deltaprop.backends.numpy.recording import NotRecordableError, RecordingBackend, Tape
 from deltaprop.derivation.backprop import Workspace, backward, forward
-from deltaprop.derivation.optimizers import AdamW, moments_of
 from deltaprop.derivation.parameters import Parameters
+from deltaprop.derivation.update_rule import moments_of
 from deltaprop.epochs.interruption import Paused
 from deltaprop.epochs.task import LONG_STEP, Pass, Task, Terms, WholeEpoch, operations_of
 from deltaprop.forks import no_fork
@@ -40,7 +40,8 @@ class RecordedEpoch(WholeEpoch):
         self.X: AnyArray = task.X  # arrays of NumPy, as all here
         self.Y: AnyArray = task.Y
         self.full, self.rest = divmod(task.X.shape[0], task.batch_size)
-        self.weight_decay = np.zeros((), np.float64)
+        #: Whether a step takes something off the weights.
+        self.decays = bool(task.optimizer.rates(1.0, 0, 1)[0, 1])
         #: How many minibatches are gathered at once, and have their cost computed at once.
         entries = self.batch * (self.X.shape[1] + self.Y.shape[1])
         self.at_once = min(self.full, MOST_AT_ONCE, max(1, BLOCK_ENTRIES // entries))
@@ -69,12 +70,11 @@ class RecordedEpoch(WholeEpoch):
     def __call__(self, given: Pass, terms: Terms) -> None:
         """Train block after block of minibatches; an interrupt is heard between them."""
         rates = self.task.optimizer.rates(given.learning_rate, self.state.get("step", 0) - given.first, len(terms))
-        self.weight_decay.fill(rates[0, 1])
         for first in range(given.first, self.full, self.at_once):
             count = min(self.at_once, self.full - first)
-            self._run(given, first, count, self.batch, terms[0].tolist(), rates[:, 0])
+            self._run(given, first, count, self.batch, terms[0].tolist(), rates)
         if self.rest:
-            self._run(given, self.full, 1, self.rest, terms[-1].tolist(), rates[:, 0])
+            self._run(given, self.full, 1, self.rest, terms[-1].tolist(), rates)
 
     def _run(
         self,
@@ -83,7 +83,7 @@ class RecordedEpoch(WholeEpoch):
         count: int,
         m: int,
         terms: Sequence[float],
-        rates: np.ndarray[Any, Any],
+        rates: Floats,
     ) -> None:
         """Train on so many minibatches of `m` samples each, from `first` on, and add their cost."""
         if given.pause() and first > given.first:
@@ -96,10 +96,10 @@ class RecordedEpoch(WholeEpoch):
         self.Y.take(rows, 0, steps.Y, "clip")
         now = None
         with no_fork:
-            for rate, calls in zip(rates[first : first + count].tolist(), steps.calls, strict=True):
-                if rate != now:
-                    steps.set_rate(rate)
-                    now = rate
+            for of_step, calls in zip(rates[first : first + count].tolist(), steps.calls, strict=True):
+                if of_step != now:
+                    steps.set_rates(*of_step)
+                    now = of_step
                 for function, arguments in calls:
                     function(*arguments)
         if "step" in self.state:
@@ -132,7 +132,7 @@ class RecordedSteps:
     X, Y : array, (count · m, s_1) and (count · m, s_L)
         The buffers of the minibatches, one after the other.
     terms : (float, float)
-        The factors of δ^(L) and of W that `set_rate` takes.
+        The factors of δ^(L) and of W that `set_rates` takes.
     Z, A : array, (count · m, s_L)
         z^(L) of all of them after the last, and room for a^(L).
     """
@@ -148,6 +148,8 @@ class RecordedSteps:
         self.terms = 1.0, 1.0
         #: Factors of δ^(L) and of W, and the learning rate.
         self.scale, self.penalty, self.rate = (np.ones((), whole.dtype) for _ in range(3))
+        #: The share of the weights that weight decay takes off.
+        self.weight_decay = np.zeros((), np.float64)
         gradient = Parameters(backend, whole.layer_sizes, whole.dtype)
         work = Workspace(network, m)
         work.Z[-1] = tape.array(self.Z[:m])
@@ -168,14 +170,15 @@ class RecordedSteps:
             theta -= gradient.flat  # which η is in already
         else:
             state = {name: tape.array(x) if isinstance(x, np.ndarray) else x for name, x in epoch.state.items()}
-            taken = tape.array(epoch.weight_decay) if isinstance(optimizer, AdamW) else 0.0
+            taken = tape.array(self.weight_decay) if epoch.decays else 0.0
             optimizer.apply(network, gradient, state, tape.array(self.rate), taken)
         self.calls = tape.along([x.reshape(count, *x[:m].shape) for x in (self.X, self.Y, self.Z)])
 
-    def set_rate(self, rate: float) -> None:
-        """Set the learning rate of the steps that follow."""
+    def set_rates(self, rate: float, decay: float) -> None:
+        """Set the learning rate and the weight decay of the steps that follow."""
         scale, penalty = self.terms
         factor = rate if self.descends else 1.0  # plain descent has η in δ
         self.scale.fill(factor * scale)
         self.penalty.fill(factor * penalty)
         self.rate.fill(rate)
+        self.weight_decay.fill(decay)

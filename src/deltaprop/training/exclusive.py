@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from deltaprop.forks import in_child
 
@@ -14,7 +13,7 @@ _trained_by: dict[int, tuple[int, object]] = {}
 
 
 @contextmanager
-def training_of(*subjects: Any) -> Iterator[None]:
+def training_of(*subjects: object) -> Iterator[None]:
     """Refuse other calls within that train any of `subjects`: networks, stacks or estimators.
 
     Raises

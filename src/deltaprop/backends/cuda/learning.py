@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from deltaprop.backends.array_types import AnyArray as Array
-from deltaprop.backends.base import Scalar, philox_key
+from deltaprop.backends.base import RandomStream, Scalar, philox_key
 from deltaprop.backends.cuda.launching import NULL, Launching, number
 from deltaprop.backends.cuda.member_axis import member_by_member
 from deltaprop.backends.cuda.tiling import THREADS, power_of_two
+from deltaprop.backends.kernel_names import Rule
 
 
 class PhiloxStream:
@@ -27,43 +26,20 @@ class Learning(Launching):
     # -- learning -----------------------------------------------------------------------------------------------
 
     @member_by_member(1)
-    def sgd_update(
+    def update(
         self,
+        rule: Rule,
         parameters: Array,
         gradient: Array,
-        velocity: Array | None,
-        learning_rate: Scalar,
-        momentum: Scalar,
-        nesterov: bool,
-    ) -> None:
-        real, rate = parameters.dtype.type, number(learning_rate, parameters.dtype)
-        if velocity is None:
-            function = "sgd"
-            arguments: tuple[Any, ...] = (parameters, gradient, *rate)
-        else:
-            function = "sgd_nesterov" if nesterov else "sgd_momentum"
-            arguments = (parameters, gradient, velocity, *rate, real(momentum))
-        self._over_elements("sgd", function, parameters.dtype, *arguments, n=parameters.size)
-
-    @member_by_member(1)
-    def adam_update(
-        self,
-        parameters: Array,
-        gradient: Array,
-        first_moment: Array,
-        second_moment: Array,
-        step_size: Scalar,
-        beta_1: Scalar,
-        beta_2: Scalar,
-        epsilon: Scalar,
+        moments: tuple[Array, ...],
+        rate: Scalar,
         decay: Scalar,
         n_decayed: int,
     ) -> None:
-        dtype = parameters.dtype
-        constants = [dtype.type(x) for x in (beta_1, beta_2, epsilon)]
-        arrays = (parameters, gradient, first_moment, second_moment)
-        arguments = (*arrays, *number(step_size, dtype), *constants, *number(decay, dtype), np.int64(n_decayed))
-        self._over_elements("adam", "adam", parameters.dtype, *arguments, n=parameters.size)
+        dtype, (first, second, *_) = parameters.dtype, (*moments, NULL, NULL)
+        numbers = (*number(rate, dtype), *number(decay, dtype), np.int64(n_decayed), *map(dtype.type, rule.values))
+        arguments = (parameters, gradient, first, second, *numbers)
+        self._over_elements("optimizer", f"update_{rule.name}", dtype, *arguments, n=parameters.size)
 
     # -- minibatches --------------------------------------------------------------------------------------------
 
@@ -103,11 +79,11 @@ class Learning(Launching):
 
     # -- dropout ------------------------------------------------------------------------------------------------
 
-    def random_stream(self, key: tuple[int, ...]) -> Any:
+    def random_stream(self, key: tuple[int, ...]) -> RandomStream:
         first, second = philox_key(key)
         return PhiloxStream(first, second)
 
-    def dropout_mask(self, stream: Any, keep: float, out: Array) -> None:
+    def dropout_mask(self, stream: RandomStream, keep: float, out: Array) -> None:
         real, n = out.dtype.type, out.size
         arguments = (*stream.key, np.int64(stream.drawn), np.float32(keep), real(1.0 / keep), out)
         self._over_elements("dropout_mask", "dropout_mask", out.dtype, *arguments, n=n)

@@ -6,13 +6,15 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
+from deltaprop.backends.kernel_names import Rule
+
 Operation = TypeVar("Operation", bound=Callable[..., None])
 
 
 def member_by_member(axes: int, *, if_scattered: bool = False) -> Callable[[Operation], Operation]:
     """Call a method of a backend for one member after another where its first array has one axis more than `axes`.
 
-    Every array and number that has that axis is passed without it.
+    Every array and number that has that axis is passed without it, those in tuples and in a `Rule` as well.
 
     Parameters
     ----------
@@ -45,6 +47,10 @@ def _of_member(value: Any, k: int, members: int) -> Any:
     """What of an argument belongs to member k: its part of what has the member axis, else all of it."""
     if isinstance(value, list):
         return value[k]
+    if isinstance(value, tuple):
+        return tuple(_of_member(own, k, members) for own in value)
+    if isinstance(value, Rule):
+        return value.of_member(k)
     if getattr(value, "ndim", 0) == 0 or value.shape[0] != members:
         return value
     return value[k] if value.ndim > 1 else value[k : k + 1].reshape(())

@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from deltaprop.backends.array_types import AnyArray as Array
+from deltaprop.backends.array_types import DType, Floats, Indices
 from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.backends.cuda.message import Message
 from deltaprop.backends.cuda.shared_memory_plan import MOST_LAYERS, Layer, Plan, Shape
@@ -34,6 +35,7 @@ from deltaprop.backends.cuda.shared_memory_tiles import (
     units_updated,
 )
 from deltaprop.backends.kernel_names import Rule, activation_number, loss_number
+from deltaprop.backends.kernel_structures import Constants
 
 #: Blocks a cluster; more than one needs clusters, which began with sm_90.
 CLUSTERS = (1, 2, 4, 8)
@@ -87,7 +89,7 @@ class Residence:
         layer_sizes: Sequence[int],
         activations: Sequence[str],
         loss: str,
-        dtype: np.dtype[Any],
+        dtype: DType,
         batch: int,
         rule: Rule,
         blocks: int,
@@ -224,7 +226,7 @@ def find_residence(
     layer_sizes: Sequence[int],
     activations: Sequence[str],
     loss: str,
-    dtype: np.dtype[Any],
+    dtype: DType,
     batch: int,
     rule: Rule,
     members: int = 1,
@@ -282,7 +284,7 @@ class ResidentRun:
         self.members = self.parameters.size // shape.n
         plan = self._plan = Plan(shape=shape, samples=self.samples or self.X.shape[0])
         plan.steps = math.ceil(plan.samples / shape.batch)
-        plan.momentum, plan.beta_1, plan.beta_2, plan.epsilon = rule.momentum, rule.beta_1, rule.beta_2, rule.epsilon
+        plan.constants = Constants(*rule.values)
         moments = (*self.moments, None, None)
         self._point(parameters=self.parameters, first=moments[0], second=moments[1], x=self.X, y=self.Y)
         plan.x_bytes, plan.y_bytes = backend.bytes_a_copy(self.X), backend.bytes_a_copy(self.Y)
@@ -290,8 +292,8 @@ class ResidentRun:
 
     def __call__(
         self,
-        terms: np.ndarray[Any, Any],
-        order: np.ndarray[Any, Any] | None,
+        terms: Floats,
+        order: Indices | None,
         weights: Array | None,
         cost: Array,
         decay: Array,
@@ -305,8 +307,8 @@ class ResidentRun:
         Parameters
         ----------
         terms : array, (1 or K, epochs · steps, 5)
-            On the host, for each step: the scale of δ^(L), the factor of W in ∂J/∂W, the factor of Σ W², the learning
-            rate with Adam's bias correction, and what AdamW takes off the weights.
+            On the host, for each step: the scale of δ^(L), the factor of W in ∂J/∂W, the factor of Σ W², and the two
+            numbers of `Optimizer.rates`.
         order : array, (1 or K, epochs, samples) of int64, or None
             On the host: in which order each epoch visits the samples.
         weights : array, (epochs, m), or None

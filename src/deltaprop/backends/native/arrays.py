@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import DTypeLike
 
+from deltaprop.backends.array_types import AnyArray
+
 
 def address(
-    name: str, array: Any, dtype: DTypeLike, shape: tuple[int, ...] | None = None, *, written: bool = False
+    name: str, array: AnyArray, dtype: DTypeLike, shape: tuple[int, ...] | None = None, *, written: bool = False
 ) -> int:
     """The address of an array's first entry.
 

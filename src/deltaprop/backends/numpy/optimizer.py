@@ -1,12 +1,14 @@
-"""The updates in NumPy; the twin of ``kernels/cuda/sgd.cu`` and ``kernels/cuda/adam.cu``.
+"""The update rules in NumPy; the twin of ``kernels/shared/optimizer.cuh``.
 
-Arrays are parts of flat vectors, (…, n), and are changed in place. Numbers are floats, or (…, 1) arrays of one number a
-member. Scratch is of the shape of the parameters.
+A rule is a function of θ, its gradient, the rule's moments, the learning rate, scratch, and the rule's constants by
+name. Arrays are parts of flat vectors, (…, n); θ and the moments are changed in place. Numbers are floats, or (…, 1)
+arrays of one number a member. Scratch is of the shape of the parameters.
 """
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -16,17 +18,17 @@ from deltaprop.backends.array_types import Floats as Vector
 Number: TypeAlias = float | Vector
 
 
-def sgd(theta: Vector, gradient: Vector, learning_rate: Number, step: Vector) -> None:
+def sgd(theta: Vector, gradient: Vector, rate: Number, step: Vector) -> None:
     """θ := θ − η g."""
-    np.multiply(gradient, learning_rate, out=step)
+    np.multiply(gradient, rate, out=step)
     theta -= step
 
 
 def momentum_sgd(
-    theta: Vector, gradient: Vector, velocity: Vector, learning_rate: Number, momentum: Number, step: Vector
+    theta: Vector, gradient: Vector, velocity: Vector, rate: Number, step: Vector, *, momentum: Number
 ) -> None:
     """v := μ v − η g, θ := θ + v."""
-    np.multiply(gradient, learning_rate, out=step)
+    np.multiply(gradient, rate, out=step)
     velocity *= momentum
     velocity -= step
     theta += velocity
@@ -36,13 +38,14 @@ def nesterov_sgd(
     theta: Vector,
     gradient: Vector,
     velocity: Vector,
-    learning_rate: Number,
-    momentum: Number,
+    rate: Number,
     step: Vector,
     look_ahead: Vector,
+    *,
+    momentum: Number,
 ) -> None:
     """v := μ v − η g, θ := θ + μ v − η g."""
-    np.multiply(gradient, learning_rate, out=step)
+    np.multiply(gradient, rate, out=step)
     velocity *= momentum
     velocity -= step
     np.multiply(velocity, momentum, out=look_ahead)
@@ -55,13 +58,14 @@ def adam(
     gradient: Vector,
     first_moment: Vector,
     second_moment: Vector,
-    step_size: Number,
+    rate: Number,
+    spare: Vector,
+    *,
     beta_1: Number,
     beta_2: Number,
     epsilon: Number,
-    spare: Vector,
 ) -> None:
-    """m := β₁ m + (1 − β₁) g, v := β₂ v + (1 − β₂) g², θ := θ − step_size · m/(√v + ε)."""
+    """m := β₁ m + (1 − β₁) g, v := β₂ v + (1 − β₂) g², θ := θ − η m/(√v + ε); η has the bias corrections."""
     np.multiply(gradient, 1.0 - beta_1, out=spare)
     first_moment *= beta_1
     first_moment += spare
@@ -72,5 +76,29 @@ def adam(
     np.sqrt(second_moment, out=spare)
     spare += epsilon
     np.divide(first_moment, spare, out=spare)
-    spare *= step_size
+    spare *= rate
     theta -= spare
+
+
+class Update(NamedTuple):
+    """An update rule.
+
+    Attributes
+    ----------
+    formula : callable
+        ``(θ, gradient, *moments, rate, *scratch, **constants)``.
+    scratch : int
+        How many arrays of scratch it takes.
+    """
+
+    formula: Callable[..., None]
+    scratch: int
+
+
+#: The update rules by name.
+UPDATES: dict[str, Update] = {
+    "sgd": Update(sgd, 1),
+    "momentum": Update(momentum_sgd, 1),
+    "nesterov": Update(nesterov_sgd, 2),
+    "adam": Update(adam, 1),
+}
