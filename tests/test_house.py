@@ -1,6 +1,7 @@
-"""The number of names at the top, of lines of a file, and of lines of a function is limited."""
+"""Names at the top, lines of a file and lines of a function are few; mypy reads every folder of tests."""
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,10 @@ def test_few_names_stand_at_the_top():
 def test_files_and_functions_are_short(path):
     assert len(path.read_text().splitlines()) <= FILE_LINES
     assert [(name, lines) for name, lines in functions_of(path) if lines > FUNCTION_LINES] == []
+
+
+def test_mypy_finds_the_modules_of_every_folder_of_tests():
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]["mypy_path"]
+    folders = {path.parent for path in (ROOT / "tests").rglob("*.py")}
+    expected = {f"$MYPY_CONFIG_FILE_DIR/{path.relative_to(ROOT).as_posix()}" for path in folders}
+    assert {path for path in listed if "/tests" in path} == expected

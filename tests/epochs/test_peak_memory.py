@@ -11,6 +11,7 @@ from processes import python
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
 
 READ = """
+import sys
 import numpy as np
 import deltaprop as dp
 from deltaprop.inputs.files import load_dataset
