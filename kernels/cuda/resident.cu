@@ -755,11 +755,11 @@ private:
 
 // -- kernels ----------------------------------------------------------------------------------------------------
 
-#define DEFINE(BLOCKS, ...)                                                            \
+#define DEFINE(BLOCKS, ...)                                                             \
     extern "C" __global__ __VA_ARGS__ void resident_##BLOCKS(const ResidentPlan* plan) {\
-        DELTAPROP_DYNAMIC_SHARED(memory);                                              \
-        Resident<BLOCKS> run(plan, memory);                                            \
-        run();                                                                         \
+        DELTAPROP_DYNAMIC_SHARED(memory);                                               \
+        Resident<BLOCKS> run(plan, memory);                                             \
+        run();                                                                          \
     }
 
 #ifdef DELTAPROP_RESIDENT_SHAPE

@@ -41,6 +41,16 @@ def test_numpy_is_always_there():
     assert dp.get_backend("numpy").name == "numpy"
     assert dp.get_backend(dp.get_backend("numpy")) is dp.get_backend("numpy")
     assert dp.get_backend("auto").name == dp.available_backends()[0]
+    assert backends.backend_problem("numpy") is None
+    assert backends.backend_problem("reference") is None
+
+
+def test_auto_asks_no_further_than_it_must(monkeypatch):
+    def broken():
+        raise ImportError("it is not installed well")
+
+    monkeypatch.setattr(backends, "BACKENDS", {"numpy": backends.BACKENDS["numpy"], "broken": broken})
+    assert dp.get_backend("auto") is dp.get_backend("numpy")
 
 
 def test_cupy_that_is_not_installed(monkeypatch):

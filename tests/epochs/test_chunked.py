@@ -12,6 +12,7 @@ from deltaprop.cli import run
 from deltaprop.epochs import chunked
 from deltaprop.inputs import arrays
 from deltaprop.training import data_door, evaluation
+from deltaprop.training.metrics import METRICS
 
 SIZES = [6, 9, 4]
 SMALL = ["uint8", "int8", "int16", "float16", "bool", "float32"]
@@ -114,8 +115,9 @@ def test_steps_too_large_for_a_chunk_are_taken_in_memory(rng, request):
         assert np.array_equal(net.parameters, alone.parameters)
 
 
-def test_metrics_of_our_own_and_others(chunks, rng):
-    """They equal their definitions over all targets, though a chunk holds only some."""
+@pytest.mark.parametrize("named", [False, True])
+def test_metrics_of_our_own_and_others(named, chunks, rng, monkeypatch):
+    """They equal their definitions over all targets, though a chunk holds only some; a new name alone makes no mean."""
     X = rng.integers(0, 200, (3000, 6)).astype(np.uint8)
     Y = rng.normal(1e4, 1, (3000, 4)).astype(np.float32)
     net = network(loss="squared_error")
@@ -124,9 +126,10 @@ def test_metrics_of_our_own_and_others(chunks, rng):
         assert prediction.shape == targets.shape == Y.shape
         return float(abs(prediction - targets).max())
 
-    history = net.fit(
-        X, Y, epochs=1, optimizer=dp.Adam(0.1), validation=(X, Y), metrics=["r2", "mean_absolute_error", largest]
-    )
+    if named:
+        monkeypatch.setitem(METRICS, "largest", largest)
+    asked = ["r2", "mean_absolute_error", "largest" if named else largest]
+    history = net.fit(X, Y, epochs=1, optimizer=dp.Adam(0.1), validation=(X, Y), metrics=asked)
     difference, spread = net.predict(X) - Y, Y.astype(float) - Y.astype(float).mean(axis=0)
     assert history.metrics["r2"] == pytest.approx([1 - (difference**2).sum() / (spread**2).sum()])
     assert history.metrics["mean_absolute_error"] == pytest.approx([abs(difference).mean()])

@@ -6,6 +6,7 @@ from cases import HIDDEN, relative
 from conftest import require
 
 import deltaprop as dp
+from deltaprop.files import onnx_file
 
 OUTPUTS = {"softmax": "categorical_cross_entropy", "sigmoid": "binary_cross_entropy", "exp": "poisson"}
 
@@ -76,6 +77,14 @@ def test_what_torch_may_not_hold():
             dp.Network.from_torch(sequential)
     with pytest.raises(ValueError, match="no module for 'exp'"):
         network("relu", "exp").to_torch()
+
+
+def test_an_activation_without_an_operator(monkeypatch, tmp_path):
+    require("onnx")
+    monkeypatch.delitem(onnx_file.OPERATORS, "relu")
+    with pytest.raises(ValueError, match="activation: no ONNX operator is known for 'relu'"):
+        network("relu").to_onnx(tmp_path / "net.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

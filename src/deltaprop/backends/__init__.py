@@ -65,7 +65,7 @@ def get_backend(name: str | Backend = "auto") -> Backend:
     if isinstance(name, Backend):
         return name
     if name == "auto":
-        return get_backend(available_backends()[0])
+        return get_backend(next(name for name in BACKENDS if backend_problem(name) is None))
     kind, number = split_name(name)
     backend = (BACKENDS | BY_NAME_ONLY)[kind]()
     return backend if number is None else backend.on_device(number)
@@ -89,7 +89,7 @@ def split_name(name: str) -> tuple[str, int | None]:
 def backend_problem(name: str) -> str | None:
     """Say why the backend called `name` cannot be used here; None if it can. Each process finds out once."""
     try:
-        BACKENDS[name]()
+        get_backend(name)
     except BackendError as error:
         return str(error)
     return None

@@ -113,7 +113,10 @@ def in_one_line(said: object) -> str:
 
 
 def _open_regular_file(path: Path) -> BinaryIO:
-    mode = path.stat().st_mode
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file") from None
     if stat.S_ISDIR(mode):
         raise ValueError(f"{path}: is a folder, not a model file")
     if not stat.S_ISREG(mode):

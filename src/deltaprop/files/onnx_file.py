@@ -123,6 +123,8 @@ class Graph:
         """Add g(z) and return its name."""
         if activation in COMPOSED:
             return COMPOSED[activation](self, z, output)
+        if activation not in OPERATORS:
+            raise ValueError(f"activation: no ONNX operator is known for {activation!r}")
         operator, attributes = OPERATORS[activation]
         return self.node(operator, [z], output, **attributes)
 

@@ -68,7 +68,7 @@ def write(network: NetworkState) -> Any:
         If the output activation is exp, for which PyTorch has no module.
     """
     torch = _torch()
-    modules = []
+    modules, by_name = [], _modules_by_name(torch)
     for W, b, name in zip(network.weights, network.biases, network.activations, strict=True):
         weight, bias = (torch.tensor(network.backend.to_numpy(x)) for x in (W, b))
         linear = torch.nn.Linear(W.shape[1], W.shape[0], dtype=weight.dtype)
@@ -76,10 +76,11 @@ def write(network: NetworkState) -> Any:
             linear.weight.copy_(weight)
             linear.bias.copy_(bias)
         modules.append(linear)
-        if name == "exp":
-            raise ValueError("output_activation: PyTorch has no module for 'exp'")
-        if name != "identity":
-            modules.append(_modules_by_name(torch)[name]())
+        if name == "identity":
+            continue
+        if name not in by_name:
+            raise ValueError(f"activation: PyTorch has no module for {name!r}")
+        modules.append(by_name[name]())
     return torch.nn.Sequential(*modules)
 
 

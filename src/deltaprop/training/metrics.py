@@ -36,6 +36,8 @@ def r2(prediction: AnyArray, Y: AnyArray) -> float:
     return 1.0 - float(((prediction - Y) ** 2).sum()) / spread if spread else float("nan")
 
 
+#: Metrics that are means over samples.
+MEANS: tuple[Metric, ...] = (accuracy, mean_squared_error, mean_absolute_error)
 METRICS: dict[str, Metric] = {
     function.__name__: function for function in (accuracy, mean_squared_error, mean_absolute_error, r2)
 }
@@ -78,10 +80,10 @@ class R2OfParts:
 
 
 def of_parts(metric: Metric) -> MeanOfParts | R2OfParts | None:
-    """Make what computes one of `METRICS` from a few samples at a time; None for other metrics."""
+    """Make an object that computes a metric from a few samples at a time; None for a metric that needs them all."""
     if metric is r2:
         return R2OfParts()
-    return MeanOfParts(metric) if metric in METRICS.values() else None
+    return MeanOfParts(metric) if metric in MEANS else None
 
 
 def resolve_metrics(metrics: Sequence[str | Metric]) -> dict[str, Metric]:
