@@ -1,9 +1,9 @@
-"""One epoch of the same minibatches with the same mathematics by us and by others, on the same device.
+"""Trains one epoch of the same minibatches with the same mathematics, by us and by others, on the same device.
 
 Every contestant starts from the same parameters, visits the samples in the same order, gathers its minibatches from
 data that lie on the device, and takes plain steps θ := θ − η ∂J/∂θ of the mean cross-entropy of a network with sigmoid
-hidden layers. `epoch` launches the work, `wait` waits for it, `parameters` gives W and b layer by layer, by which
-contestants are compared: nobody wins by computing less.
+hidden layers. `epoch` launches the work, `wait` waits for it, and `parameters` gives W and b layer by layer. These are
+compared, so that nobody wins by computing less.
 """
 
 import os
@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 LEARNING_RATE = 0.1
-#: What XLA may put into CUDA graphs where it is asked for all: its own choice leaves out loops and conditions, so that
-#: a scan is a loop on the host around graphs; with them the loop itself becomes a node of a graph.
+#: Everything that XLA can put into CUDA graphs. Its own choice leaves out loops and conditions, so that a scan is a
+#: loop on the host around graphs; with them the loop itself becomes a node of a graph.
 COMMAND_BUFFERS = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,CONDITIONAL,WHILE"
-#: Steps that a pass of JAX's scan holds: a longer body makes larger graphs, and takes longer to compile.
+#: Steps in the body of JAX's scan: a longer body makes larger graphs, and takes longer to compile.
 UNROLL = 4
 
 
@@ -49,35 +49,35 @@ class Case:
 
     @property
     def floating_point_operations(self) -> float:
-        """Of the matrix products of a step: three a layer, but for δ of the inputs."""
+        """Return the operations of a step's matrix products: three a layer, without δ of the inputs."""
         entries = [i * o for i, o in pairwise(self.sizes)]
         return 2.0 * self.batch * (3 * sum(entries) - entries[0])
 
 
 def blocks_of(whole_epoch: object) -> int | None:
-    """On how many blocks a network lies in shared memory; None where it does not."""
+    """Return the number of blocks that hold a network in shared memory, or None."""
     from deltaprop.epochs.resident import ResidentEpoch
 
     return whole_epoch.run.residence.blocks if isinstance(whole_epoch, ResidentEpoch) else None
 
 
 def check_kept(trainer: Any, way: str) -> None:
-    """Refuse what a trainer has done in another way than by the class called `way`: no time stands under its name.
+    """Refuse an epoch that a trainer ran in another way than `way`, so that no time has a wrong name.
 
     Raises
     ------
     RuntimeError
-        If the device has refused the way, or the graphs that it is to replay.
+        If the device has refused the way, or the graphs that it replays.
     """
     taken, backend = type(trainer.whole_epoch).__name__, trainer.network.backend
     if taken == "GraphEpoch" and not getattr(backend, "captures", True):
-        taken = "steps one by one, for graphs are refused"
+        taken = "single steps, as graphs are refused"
     if taken != way:
         raise RuntimeError(f"expected epochs by {way}, got {taken}")
 
 
 class Ours:
-    """`deltaprop.Trainer`, by the way it chooses itself or the one that is asked for."""
+    """`deltaprop.Trainer`, in the way that it chooses, or in a given way."""
 
     def __init__(self, case: Case, backend: str, precision: str = "fp32", way: str | None = None) -> None:
         import deltaprop as dp
@@ -94,7 +94,7 @@ class Ours:
         trainer = Trainer(self.net, X, Y, optimizer, Objective(), case.batch, shuffled=True)
         if way == "graph":
             trainer.whole_epoch = GraphEpoch.find(trainer.task)
-            if trainer.whole_epoch is None:  # else steps one by one would be timed under this name
+            if trainer.whole_epoch is None:  # else single steps would be timed under this name
                 raise RuntimeError("an epoch can't be captured here")
         self.trainer, self.order = trainer, case.order
         self.way = type(trainer.whole_epoch).__name__
@@ -125,7 +125,7 @@ class Torch:
         from torch import nn
 
         self.torch, self.device, self.case = torch, device, case
-        # TF32 for products of float32 where it is asked for, and nowhere else; this sets allow_tf32 too.
+        # TF32 for products of float32 only if asked for; this sets allow_tf32 too
         torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
         layers: list[Any] = []
         for i, o in pairwise(case.sizes):
@@ -199,16 +199,16 @@ class Torch:
 
 
 class Jax:
-    """JAX: a jitted step, or a jitted scan over the epoch, by the graphs that XLA chooses itself or by all it may make.
+    """JAX: a jitted step, or a jitted scan over the epoch, with XLA's own choice of graphs or with all.
 
-    In "bf16" the products are asked for in bfloat16, which XLA may answer by TF32 on a GPU; with `operands` they are
-    what the name says: operands rounded to bfloat16, forward and backward, and sums of float32.
+    In "bf16" the products are requested in bfloat16, for which XLA may use TF32 on a GPU. With `operands`, operands are
+    really rounded to bfloat16, forward and backward, and sums are float32.
 
     Parameters
     ----------
     way : {"scan", "scan, graphs", "jit"}
     operands : str, optional
-        The dtype that the operands of products are rounded to.
+        The dtype to which operands of products are rounded.
     """
 
     def __init__(
@@ -268,7 +268,7 @@ class Jax:
 
 
 def _rounded_affine(jax: Any, dtype: str) -> Callable[[Any, Any], Any]:
-    """A Wᵀ with operands rounded to `dtype` and sums of float32, and so the products of its derivative."""
+    """Return A Wᵀ and its derivative with operands rounded to `dtype` and sums of float32."""
     import jax.numpy as jnp
 
     def product(A, B):
@@ -290,7 +290,7 @@ def _rounded_affine(jax: Any, dtype: str) -> Callable[[Any, Any], Any]:
 
 
 class Naive:
-    """The formulas as one would write them with CuPy's matmul and ufuncs, or NumPy's."""
+    """The formulas as one would write them with the matmul and ufuncs of CuPy or NumPy."""
 
     def __init__(self, case: Case, xp: Any) -> None:
         self.xp, self.case = xp, case
@@ -327,7 +327,7 @@ class Naive:
 
 
 class ScikitLearn:
-    """`MLPClassifier.partial_fit`, an epoch a call, on samples laid out in the order in which they are visited."""
+    """`MLPClassifier.partial_fit`, an epoch a call, on samples laid out in the order of their visits."""
 
     def __init__(self, case: Case) -> None:
         from sklearn.neural_network import MLPClassifier
@@ -364,7 +364,7 @@ class ScikitLearn:
 
 
 class BareProducts:
-    """The floor: the matrix products of every step and nothing else, by NumPy into buffers; it learns nothing."""
+    """The floor: only the matrix products of every step, by NumPy into buffers; it learns nothing."""
 
     def __init__(self, case: Case) -> None:
         shapes = list(pairwise(case.sizes))

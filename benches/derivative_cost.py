@@ -1,4 +1,4 @@
-"""What derivatives cost: one pass of each mode against one evaluation, and the Jacobian as inputs and outputs grow.
+"""Measures the cost of derivatives: each mode in evaluations, and the Jacobian as inputs and outputs grow.
 
 python -m benches.derivative_cost [--rounds 15] [--json FILE]
 
@@ -24,12 +24,12 @@ from .timing import interleaved
 
 NETWORKS = [([64, 32, 1], 32), ([784, 100, 10], 128), ([784, 512, 512, 10], 128)]
 SIZES = (1, 4, 16, 64, 256)
-#: Inputs (or outputs) held fixed while the other side grows, hidden units and samples.
+#: The fixed number of inputs (or outputs) while the other side grows, of hidden units and of samples.
 FIXED, HIDDEN, SAMPLES = 16, 64, 16
 
 
 def passes(sizes: list[int], m: int, rounds: int) -> dict[str, Any]:
-    """One evaluation, one pass of each mode, the gradient and a Hessian-vector product."""
+    """Time one evaluation, one pass of each mode, the gradient and a Hessian-vector product."""
     rng = np.random.default_rng(0)
     net = dp.Network(sizes, hidden_activation="tanh", loss="squared_error", backend="numpy")
     X, U = rng.standard_normal((2, m, sizes[0]))
@@ -57,7 +57,7 @@ def passes(sizes: list[int], m: int, rounds: int) -> dict[str, Any]:
 
 
 def jacobians(n_in: int, n_out: int, rounds: int) -> dict[str, Any]:
-    """The full Jacobian by each mode."""
+    """Time the full Jacobian by each mode."""
     net = dp.Network([n_in, HIDDEN, n_out], hidden_activation="tanh", loss="squared_error", backend="numpy")
     X = np.random.default_rng(0).standard_normal((SAMPLES, n_in))
     seconds = interleaved(

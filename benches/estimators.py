@@ -1,4 +1,4 @@
-"""Fit time of our estimators against scikit-learn's: the same parameters, seed, data and threads, and the scores.
+"""Compares fit times and scores of our estimators and scikit-learn's: same parameters, seed, data and threads.
 
     env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE python -m benches.estimators [--mnist FOLDER] [--json FILE]
 
@@ -26,7 +26,7 @@ from deltaprop.inputs.files import load_dataset
 from .machine import machine
 from .timing import interleaved
 
-#: What scikit-learn's example on MNIST sets, and what it prints with version 1.9: scores, and losses of 10 epochs.
+#: The settings of scikit-learn's example on MNIST, and its output in version 1.9: scores, losses of 10 epochs.
 EXAMPLE = {
     "hidden_layer_sizes": 50,
     "max_iter": 10,
@@ -39,14 +39,14 @@ EXPECTED = (0.986800, 0.970000, 0.32009978, 0.04645355)
 
 
 def synthetic(rng):
-    """As many rows and columns as the California housing data have."""
+    """Return random data with the shape of the California housing data."""
     X = rng.standard_normal((20_000, 8))
     y = np.sin(X[:, 0]) * X[:, 1] + np.tanh(X[:, 2:5]).sum(axis=1) + 0.1 * rng.standard_normal(len(X))
     return X, y
 
 
 def cases(mnist):
-    """(data set, kind of estimator, parameters, X, y); parameters are the defaults but for what is named."""
+    """Return (data set, kind of estimator, parameters, X, y); other parameters are the defaults."""
     digits = load_digits(return_X_y=True)
     digits = (digits[0] / 16, digits[1])
     cancer = load_breast_cancer(return_X_y=True)
@@ -70,7 +70,7 @@ def cases(mnist):
 
 
 def compare(name, kind, parameters, X, y, rounds):
-    """A row of the table."""
+    """Measure a row of the table."""
     fitted = {}
 
     def fit(library, module, **options):
@@ -98,7 +98,7 @@ def compare(name, kind, parameters, X, y, rounds):
 
 
 def example(X, y):
-    """scikit-learn's MNIST example by both, in one run."""
+    """Run scikit-learn's MNIST example with both."""
     train, test = slice(0, 60_000), slice(60_000, None)
     result = {}
     for library, module, options in (("scikit-learn", theirs, {}), ("deltaprop", ours, {"backend": "numpy"})):

@@ -1,24 +1,24 @@
-"""Everything that only a GPU can show, within minutes on a borrowed machine: tests, accuracy, steps beside peers.
+"""Measures within minutes what only a GPU can show: tests, accuracy, steps beside peers.
 
     python -m benches.gpu [--budget SECONDS] [--json FILE] [--mnist FOLDER] [--only PART ...] [--skip PART ...]
     python -m benches.gpu --markdown FILE ...
     python benches/gpu_checkout.py ...        the same where deltaprop is not installed
 
-Parts, in the order of their worth, each in a process of its own:
+The parts, most valuable first, each in a process of its own:
 
 tests      the tests marked gpu, side by side; a worker whose CUDA context is broken is replaced
 sanitizer  compute-sanitizer's memcheck, synccheck and racecheck over small fits by every way of training
 bits       every float32 bit pattern through sigmoid and its derivative
-memory     40 fits by every way of training, after which as much memory is in use as after two
-ceilings   bandwidth of a copy, rates of matrix products, elementwise kernels against the former
+memory     40 fits by every way of training use no more memory than two
+ceilings   bandwidth of a copy, rates of matrix products, elementwise kernels against the copy
 members    128 networks at once against one, on equally many blocks each
-epochs     what an epoch costs beside its steps
+epochs     the cost of an epoch beside its steps
 mnist      a whole fit, by the clock
 peers      microseconds a step beside PyTorch, JAX and plain CuPy; with torch.compile in a second pass
-trace      the kernels of a captured step, and how long each takes (only where it is asked for)
+trace      the kernels of a captured step, and how long each takes (only if named)
 
-The first four measure no time and run side by side. The file of results is rewritten after every row; what does not
-fit the budget is named there and on the screen as left out. What the parts print goes to FILE with the suffix .log.
+The first four measure no time and run side by side. The file of results is rewritten after every row; parts that do
+not fit the budget are named there and on the screen as left out. The output of the parts goes to FILE with suffix .log.
 Without --json the results of a device are kept under benches/results. `--rehearse` runs the parts on the CPU, at small
 sizes, to try this program where there is no GPU; its figures mean nothing. `--markdown` prints the tables of files of
 results, merged where there are several of one kind of device; with --json the merged file is kept.
@@ -44,11 +44,11 @@ from .gpu_parts.process import Log, PartProcess
 from .gpu_parts.results import Results, dumps, file_of, merged
 from .machine import machine
 
-#: What share of the budget the parts that measure no time may take where others follow.
+#: The share of the budget for the parts that measure no time, if others follow.
 SHARE = 0.4
 #: Seconds kept back at the end of the budget.
 SPARE = 3.0
-#: Arguments that are paths, and what stands for them in the results.
+#: Arguments that are paths, and their names in the results.
 PATHS = {"--json": "FILE", "--mnist": "FOLDER"}
 
 
@@ -60,7 +60,7 @@ class BenchRun:
         self.stopped = threading.Event()
 
     def __call__(self, names: list[str]) -> bool:
-        """All of them; whether none has failed."""
+        """Run them all; return whether none has failed."""
         parts = [part for name, part in PARTS.items() if name in names]
         timed = [part for part in parts if part.timed]
         beside = [part for part in parts if not part.timed]
@@ -75,11 +75,11 @@ class BenchRun:
         return "failed" not in outcomes
 
     def least(self, part: Part) -> float:
-        """Seconds below which it is not begun."""
+        """The fewest seconds with which it is started."""
         return 1.0 if self.options.rehearse else part.least
 
     def part(self, part: Part, until: float) -> str:
-        """One of them; how it ended."""
+        """Run a part; return how it ended."""
         began = time.monotonic()
         if self.stopped.is_set() or until - began < self.least(part):
             why = "the run was ended" if self.stopped.is_set() else f"{max(0.0, until - began):.0f} s were left"
@@ -92,7 +92,7 @@ class BenchRun:
         avoid: dict[str, str] = {}
         while part.resumes and status in ("failed", "stuck") and process.work not in (None, *avoid):
             avoid[str(process.work)] = "took too long" if status == "stuck" else process.why
-            say(f"{part.name}: broke off at {process.work} ({avoid[str(process.work)]}), goes on without it")
+            say(f"{part.name}: broke off at {process.work} ({avoid[str(process.work)]}), continues without it")
             if time.monotonic() > until - self.least(part):
                 break
             process, status = self.process(part, until, avoid)
@@ -108,7 +108,7 @@ class BenchRun:
         return "failed" if status == "stuck" else status
 
     def process(self, part: Part, until: float, avoid: dict[str, str]) -> tuple[PartProcess, str]:
-        """A process of it, from begin to end; how it ended."""
+        """Run one process of the part; return how it ended."""
         seconds = until - time.monotonic()
         done = self.results.names(part.name)
         options = Options(**vars(self.options) | {"seconds": seconds, "avoid": avoid, "done": done})
@@ -139,7 +139,7 @@ def left_out(names: list[str]) -> str:
 
 
 def device(log: Log) -> dict[str, Any]:
-    """What CUDA says of the device."""
+    """Return what CUDA says about the device."""
     found: dict[str, Any] = {}
     process = PartProcess("device", Options(60.0), lambda row, _: found.update(row), log)
     status = process.finish(time.monotonic() + 60.0, threading.Event())
@@ -165,7 +165,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def command_of(given: list[str]) -> str:
-    """The command as it may be published: without the paths of this machine."""
+    """Return the command without the paths of this machine, for publication."""
     shown = ["python -m benches.gpu"]
     for before, each in zip(["", *given], given, strict=False):
         name, is_one, _ = each.partition("=")
@@ -179,7 +179,7 @@ def command_of(given: list[str]) -> str:
 
 
 def tables(files: list[Path], kept: Path | None) -> None:
-    """Print those of files of results."""
+    """Print the tables of files of results."""
     whole = merged([json.loads(file.read_text(encoding="utf-8")) for file in files])
     print(markdown(whole))
     if kept is not None:
@@ -192,7 +192,7 @@ def main(given: list[str] | None = None) -> None:
     if arguments.markdown:
         tables(arguments.markdown, arguments.json)
         return
-    find_cases(arguments.cases)  # a wrong name is found out now
+    find_cases(arguments.cases)  # a wrong name is noticed now
     options = Options(0.0, arguments.mnist, arguments.cases, arguments.precisions, arguments.rehearse)
     chosen = [name for name in arguments.only or USUAL if name not in arguments.skip]
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""How long `import deltaprop` takes beside `import numpy`: medians over fresh, interleaved processes.
+"""Compares the time of `import deltaprop` with `import numpy`: medians over fresh, interleaved processes.
 
 python -m benches.import_time [--runs 21] [--json FILE]
 """

@@ -1,10 +1,10 @@
-"""How cost grows with the work, what a fit takes of memory, and what a busy neighbour does to it.
+"""Measures how time grows with the work, the memory of a fit, and the effect of a busy neighbour.
 
     env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE python -m benches.limits [--mnist FOLDER] [--json FILE] [--plot PNG]
 
 Seconds a step against minibatch size and against width, with the slope on logarithmic axes; the peak of memory of a
-training on MNIST as the system counts it, above what the process holds before; a fit while one core is kept busy by
-another process, against the fit alone.
+training on MNIST as the system counts it, above the memory before; a fit while another process keeps one core busy,
+against the fit alone.
 """
 
 import argparse
@@ -30,7 +30,7 @@ WIDTHS = [64, 128, 256, 512, 1024]
 
 
 def seconds_a_step(sizes, batch, backend):
-    """Of shuffled epochs of some steps; the shortest of a few."""
+    """Return the seconds a step of shuffled epochs, the shortest of a few."""
     case = Case(tuple(sizes), batch, max(2, 4096 // batch))
     ours, best = Ours(case, backend), np.inf
     for _ in range(7):
@@ -41,7 +41,7 @@ def seconds_a_step(sizes, batch, backend):
 
 
 def growth():
-    """Seconds a step by minibatch size and by width, and the steepest slope between neighbours."""
+    """Measure seconds a step by minibatch size and by width, and the steepest slope between neighbours."""
     result = {}
     for backend in ("numpy", "reference"):
         by_batch = {batch: seconds_a_step([784, 100, 10], batch, backend) for batch in BATCHES}
@@ -83,7 +83,7 @@ print(X.nbytes, before, peak)
 
 
 def memory(folder):
-    """Bytes of MNIST as float32, and the peak of a training on it above what was held before, by backend."""
+    """Return the bytes of MNIST as float32, and the peak of a training on it above the memory before, by backend."""
     result = {}
     for backend in ("numpy", "reference"):
         command = [sys.executable, "-c", TRAINING, str(folder), backend]
@@ -104,7 +104,7 @@ def occupy(core, started):
 
 
 def neighbour():
-    """Seconds of a fit alone, and while another process has one of the cores, by network and backend."""
+    """Time a fit alone, and while another process keeps one core busy, by network and backend."""
     rng, result = np.random.default_rng(0), {}
     for sizes, m in (([784, 100, 10], 20_000), ([784, 512, 512, 10], 10_000)):
         X = rng.standard_normal((m, 784)).astype(np.float32)
@@ -137,7 +137,7 @@ def neighbour():
 
 
 def picture(curves, path):
-    """Seconds a step on logarithmic axes, minibatch size at the left and width at the right."""
+    """Draw seconds a step on logarithmic axes, by minibatch size at the left and by width at the right."""
     from deltaprop.reports.plotting import pyplot
 
     figure, axes = pyplot().subplots(1, 2, figsize=(10, 4.2), layout="constrained")
@@ -175,7 +175,7 @@ def main():
         result["memory"] = memory(arguments.mnist)
         for name, figures in result["memory"].items():
             data, above = (figures[key] / 2**20 for key in ("data", "above_what_was_held"))
-            print(f"memory, {name}: {above:.1f} MiB above what was held, the data being {data:.1f} MiB")
+            print(f"memory, {name}: {above:.1f} MiB above the memory before; the data are {data:.1f} MiB")
         result["largest_resident_mib"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     if arguments.plot:
         picture(result["growth"], arguments.plot)

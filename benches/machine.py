@@ -1,4 +1,4 @@
-"""What a figure was measured on: processor, BLAS, the architecture it picked, threads, versions."""
+"""Describes the machine of a measurement: processor, BLAS and its kernels, threads, versions."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_info
 
 
 def machine(*packages: str) -> dict[str, Any]:
-    """Facts for a file of results; `packages` are named with their versions beside numpy and deltaprop."""
+    """Return facts for a file of results, with the versions of `packages`, numpy and deltaprop."""
     cpuinfo = Path("/proc/cpuinfo")
     names = {line.partition(":")[2].strip() for line in _lines(cpuinfo) if line.startswith("model name")}
     blas = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]

@@ -1,8 +1,8 @@
-"""Two networks trained on MNIST from the command line: the defaults, and a setting published by Nielsen.
+"""Trains two networks on MNIST from the command line: with the defaults, and with a setting by Nielsen.
 
     env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE python -m benches.mnist FOLDER [--seeds 5] [--json FILE]
 
-FOLDER holds the four idx files. Nielsen's setting is that of chapter 1 of "Neural Networks and Deep Learning":
+FOLDER holds the four idx files. Nielsen's setting is from chapter 1 of "Neural Networks and Deep Learning":
 784-30-10, sigmoid, ½‖h − y‖², SGD with η = 3.0, minibatches of 10, 30 epochs.
 """
 

@@ -1,4 +1,4 @@
-"""How δ^(L) = (a − y) ⊙ g′(z), the gradient of the squared error, and δ^(L) = a − y converge on the same data.
+"""Compares how δ^(L) = (a − y) ⊙ g′(z), the gradient of the squared error, and δ^(L) = a − y converge.
 
     python -m benches.output_error [--seeds 5] [--json FILE] [--plot FILE.png]
 
@@ -26,7 +26,7 @@ EPOCHS = 30
 
 
 def train(rule: OutputError, rate: float, seed: int) -> dict[str, list[float]]:
-    """Squared error over the samples trained on, and accuracy on the others, after every epoch."""
+    """Train; return the squared error of the training samples and the accuracy on the others after every epoch."""
     X, y = load_digits(return_X_y=True)
     order = np.random.default_rng(seed).permutation(len(X))
     X, Y = X[order] / 16, np.eye(10)[y[order]]
@@ -45,7 +45,7 @@ def train(rule: OutputError, rate: float, seed: int) -> dict[str, list[float]]:
 
 
 def draw(curves: dict[str, dict[float, dict[str, list[float]]]], path: Path) -> None:
-    """Both quantities by epoch, one colour a learning rate, one line style a rule."""
+    """Draw both quantities by epoch, with a colour for each learning rate and a line style for each rule."""
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")

@@ -1,10 +1,10 @@
-"""Microseconds a step on this CPU, beside scikit-learn, PyTorch, JAX and the bare matrix products.
+"""Measures microseconds a step on this CPU, beside scikit-learn, PyTorch, JAX and the bare matrix products.
 
     env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE python -m benches.peers [--rounds 9] [--write]
 
 The same float32 arrays and the same mathematics: plain gradient descent over shuffled minibatches of a network with
 sigmoid hidden layers. Everybody's parameters after ten steps are compared with ours first. Epochs of all contestants
-take turns; the medians are compared, and the spread of a ratio is that of its quartiles. The floor is what NumPy takes
+take turns; the medians are compared, and the spread of a ratio is given by its quartiles. The floor is what NumPy takes
 for the matrix products of a step alone. `--write` keeps the figures under benches/results, with a table for the README.
 """
 
@@ -23,7 +23,7 @@ from .contestants import BareProducts, Case, Jax, Ours, ScikitLearn, Torch
 from .machine import machine
 from .timing import interleaved
 
-#: Widths, minibatch, steps an epoch, and what is to be reached.
+#: Widths, minibatch, steps an epoch, and the goal.
 CASES = [
     ((784, 30, 10), 10, 500, "faster than JAX's scan"),
     ((64, 32, 1), 32, 500, "faster than JAX's scan; NumPy alone at most twice the floor"),
@@ -46,7 +46,7 @@ AGREEMENT = 1e-5
 
 
 def agreement(make: Callable[[Case], Any], sizes: tuple[int, ...], batch: int) -> float:
-    """How far a contestant is from us after ten steps."""
+    """Return how far a contestant is from us after ten steps."""
     ten = Case(sizes, batch, 10)
     ours, other = Ours(ten, "reference"), make(ten)
     for each in (ours, other):
@@ -57,7 +57,7 @@ def agreement(make: Callable[[Case], Any], sizes: tuple[int, ...], batch: int) -
 
 
 def compare(sizes: tuple[int, ...], batch: int, steps: int, rounds: int) -> dict[str, Any]:
-    """A row of the table."""
+    """Measure a row of the table."""
     case, missing, far = Case(sizes, batch, steps), {}, {}
     calls: dict[str, Callable[[], object]] = {}
     for name, make in CONTESTANTS.items():
@@ -96,7 +96,7 @@ def _call(contestant: Any) -> Callable[[], None]:
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """The table of the README: microseconds a step, our time over the floor, and over the best peer's."""
+    """Return the table of the README: microseconds a step, ours over the floor, the best peer's over ours."""
     names = [FLOOR, *CONTESTANTS]
     lines = [
         f"| network, minibatch | {' | '.join(names)} | over the floor | best peer / deltaprop |",
@@ -127,7 +127,7 @@ def main() -> None:
         row = compare(sizes, batch, steps, arguments.rounds) | {"to_reach": aim}
         rows.append(row)
         figures = ", ".join(f"{name} {each['median']:.4g}" for name, each in row["microseconds_a_step"].items())
-        print(f"{row['network']}, {batch}: {figures} µs a step; to reach: {aim}", flush=True)
+        print(f"{row['network']}, {batch}: {figures} µs a step; goal: {aim}", flush=True)
         for name, reason in row["missing"].items():
             print(f"    {name} skipped: {reason}")
         print(f"    {time.perf_counter() - began:.0f} s", flush=True)

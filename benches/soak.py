@@ -1,8 +1,8 @@
-"""Fits of all kinds and sizes in one process, for as long as asked: does memory stay flat?
+"""Fits networks of all kinds and sizes in one process for a given time, and watches the memory.
 
     python -m benches.soak [--minutes 60] [--json FILE]
 
-Memory is that of the process as the system has it, after a collection of garbage; its slope is a least-squares line
+Memory is the resident size of the process, after a collection of garbage; its slope is a least-squares line
 through the readings of all but the first tenth.
 """
 
@@ -28,12 +28,12 @@ MIB = 2**20
 
 
 def resident():
-    """Bytes of this process in memory."""
+    """Return the bytes of this process in memory."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def one(generator, folder):
-    """A fit of some kind; what kind it was."""
+    """Do a random fit; return its kind."""
     m, s, outputs = generator.randrange(20, 2000), generator.randrange(2, 100), generator.randrange(2, 12)
     sizes = [s, *(generator.randrange(2, 120) for _ in range(generator.randrange(3))), outputs]
     rng = np.random.default_rng(generator.randrange(2**31))

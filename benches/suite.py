@@ -1,9 +1,9 @@
-"""Forward pass, backward pass, step and epoch, sigmoid and its derivative: what ``deltaprop bench`` runs.
+"""The suite of ``deltaprop bench``: forward pass, backward pass, step and epoch, sigmoid and its derivative.
 
     python -m pytest benches/suite.py --benchmark-only [-k "step and numpy"]
 
-For every backend found and both dtypes. Each benchmark keeps what the least of its work takes: the matrix products
-alone, by the backend's own library; or, for elementwise functions, copying as many bytes.
+It runs on every backend here, in both dtypes. Each benchmark also times the least possible work: the matrix products
+alone, by the backend's own library; or, for elementwise functions, a copy of as many bytes.
 """
 
 import time
@@ -26,13 +26,13 @@ BACKENDS = dp.available_backends()
 
 
 def wait_for(backend):
-    """Until what has been launched is done."""
+    """Wait until all launches are done."""
     if not backend.on_host:
         backend.cp.cuda.get_current_stream().synchronize()
 
 
 def least_seconds(call, backend, repeats=7):
-    """The shortest of a few calls."""
+    """Return the seconds of the shortest of a few calls."""
     seconds = []
     for _ in range(repeats):
         began = time.perf_counter()
@@ -91,7 +91,7 @@ class Work:
         backward(self.net, self.Y, self.work, self.gradient, self.cost, scale=1.0 / self.batch, penalty=None)
 
     def floor(self, *passes):
-        """Seconds of the matrix products of these passes."""
+        """Return the seconds of the matrix products of these passes."""
         calls = [call for name in passes for call in self.products[name]]
         matmul = np.matmul if self.backend.on_host else self.backend.cp.matmul
 
@@ -116,7 +116,7 @@ def measure(benchmark, backend, call, **facts):
 
 
 def facts(work, operation, dtype, samples, floor):
-    """What the table says of a benchmark of a network."""
+    """Store the facts about a network that the table shows."""
     network = "-".join(map(str, work.sizes))
     return {
         "operation": operation,
@@ -142,9 +142,9 @@ def test_backward(benchmark, sizes, batch, dtype, backend):
 
 
 def test_step(benchmark, sizes, batch, dtype, backend):
-    """Forward, backward, update: every operation a call of the vocabulary."""
+    """Forward, backward and update, with a call of the backend for each operation."""
     work = Work(sizes, batch, dtype, backend)
-    if backend.on_host:  # where whole epochs go another way
+    if backend.on_host:  # whole epochs may go another way
         work.net.backend = dp.get_backend("reference")
     trainer = Trainer(work.net, work.X, work.Y, dp.SGD(1e-3), Objective(), batch, shuffled=False)
     trainer.steps.need_buffers(shuffled=False)
@@ -153,7 +153,7 @@ def test_step(benchmark, sizes, batch, dtype, backend):
 
 
 def test_epoch(benchmark, sizes, batch, dtype, backend):
-    """Shuffled, by the fastest way there is."""
+    """A shuffled epoch, in the fastest way."""
     steps = max(2, min(256, 2048 // batch))
     work = Work(sizes, batch, dtype, backend, samples=steps * batch)
     trainer = Trainer(work.net, work.X, work.Y, dp.SGD(1e-3), Objective(), batch, shuffled=True)

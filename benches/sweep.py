@@ -1,4 +1,4 @@
-"""A grid search with 5 folds: SweepCV against scikit-learn's GridSearchCV, and against ours one network after another.
+"""Times a grid search with 5 folds: SweepCV, scikit-learn's GridSearchCV, and ours one network after another.
 
     env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE python -m benches.sweep [--json FILE]
 
@@ -33,7 +33,7 @@ WINE = {"alpha": np.logspace(-5, 0, 10).tolist(), "learning_rate_init": np.logsp
 
 
 def cases() -> Iterator[tuple[Any, ...]]:
-    """(what, X, y, parameters of the estimator, grid)."""
+    """Return (name, X, y, parameters of the estimator, grid)."""
     X, y = load_digits(return_X_y=True)
     for dtype in ("float64", "float32"):
         for batch_size in ("auto", 32):
@@ -51,7 +51,7 @@ def cases() -> Iterator[tuple[Any, ...]]:
 
 
 def compare(what, X, y, how, grid, rounds):
-    """A row of the table."""
+    """Measure a row of the table."""
     found, how = {}, how | {"random_state": 0}
 
     def search(name, kind, estimator, **options):
@@ -85,7 +85,7 @@ def main():
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    os.environ["PYTHONWARNINGS"] = "ignore"  # of the processes that joblib starts
+    os.environ["PYTHONWARNINGS"] = "ignore"  # warnings of the processes that joblib starts
     rows = []
     for what, X, y, how, grid in cases():
         row = compare(what, X, y, how, grid, arguments.rounds)

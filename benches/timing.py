@@ -1,22 +1,22 @@
-"""Medians of interleaved measurements: what disturbs one contender disturbs all."""
+"""Takes medians of interleaved measurements, so that a disturbance hits all contenders."""
 
 import math
 import statistics
 import time
 from collections.abc import Callable
 
-#: Shortest time worth taking; quicker calls are repeated within one measurement, after a first one that is not timed.
+#: The shortest time to measure; quicker calls are repeated within a measurement, after one that is not timed.
 SHORTEST = 20e-3
 
 
 def interleaved(
     calls: dict[str, Callable[[], object]], rounds: int = 15, *, settle: float = 0.0
 ) -> dict[str, dict[str, float]]:
-    """Seconds a call: median, and the quartiles as its spread, over `rounds` rounds of all of `calls` in turn.
+    """Return the seconds of each call, median and quartiles, over `rounds` rounds of all `calls` in turn.
 
-    Before each measurement, `settle` seconds are let pass: OpenBLAS's threads spin for some 80 ms after their last
-    work, and on few cores keep from running whoever comes next. A core that has slept then, with what somebody else
-    left in its caches, is woken by a call that does not count, where calls are quick.
+    Before each measurement it waits for `settle` seconds: OpenBLAS's threads spin for some 80 ms after their last work,
+    and on few cores they slow down the next contender. Then the core has slept, and its caches hold other data: so a
+    quick call is first made once without being timed.
     """
     repeats = {}
     for name, call in calls.items():

@@ -1,9 +1,12 @@
-"""Activations, losses, optimizers and data that several tests share, and comparisons of what was computed or trained."""
+"""Losses, activations, optimizers and data that several tests share, and comparisons of results and trainings."""
+
+from typing import Any
 
 import numpy as np
 import pytest
 
 import deltaprop as dp
+from deltaprop.backends.kernel_names import Rule
 
 HIDDEN = ("sigmoid", "tanh", "relu", "identity", "leaky_relu", "softplus", "silu", "gelu")
 PAIRS = [
@@ -25,6 +28,13 @@ OPTIMIZERS = [
     dp.Adam(0.01, beta_1=0.8, beta_2=0.95, epsilon=1e-4),
     dp.AdamW(0.01, weight_decay=0.3),
 ]
+
+
+def known_rule(optimizer: dp.Optimizer) -> Rule:
+    """Return what the kernels know of an optimizer, which has to be a built-in one."""
+    rule = optimizer.rule()
+    assert rule is not None
+    return rule
 
 
 def targets_for(loss, rng, m, columns):
@@ -63,7 +73,10 @@ def assert_equal_fits(device, sizes, X, Y, options, **how):
 #: Numbers of samples, dtypes, and how far from the formula an operation may be.
 ROWS = (1, 2, 31, 33, 300)
 DTYPES = (np.float64, np.float32)
-TOLERANCE = {np.float64: {"rtol": 1e-12, "atol": 1e-12}, np.float32: {"rtol": 3e-5, "atol": 3e-5}}
+TOLERANCE: dict[Any, dict[str, Any]] = {
+    np.float64: {"rtol": 1e-12, "atol": 1e-12},
+    np.float32: {"rtol": 3e-5, "atol": 3e-5},
+}
 
 
 def put(backend, dtype, *arrays):
@@ -74,3 +87,9 @@ def check(backend, got, expected, dtype):
     got = backend.to_numpy(got)
     assert got.dtype == dtype
     assert np.allclose(got, expected, **TOLERANCE[dtype])
+
+
+def target(dataset):
+    """The target column of a dataset that has one."""
+    assert dataset.y is not None
+    return dataset.y

@@ -1,4 +1,4 @@
-"""Fixtures: every backend that exists, the GPU ones skipping with the reason where none answers."""
+"""Fixtures: every backend, data, and reasons to skip where a backend or a package is not here."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from host_cuda import HostCudaBackend, compiler_problem, in_place_of_cupy
 from deltaprop.backends import backend_problem, get_backend
 
 #: "torch" is a backend of PyTorch's tensors, `torch_backend.py`, composed of primitives.
-#: "cuda-on-host" is the CUDA backend with its kernels compiled as C++: what can be tested of it without a GPU.
+#: "cuda-on-host" is the CUDA backend with its kernels compiled as C++, which needs no GPU.
 BACKEND_PARAMETERS = ["numpy", "torch", "cuda-on-host", pytest.param("cupy", marks=pytest.mark.gpu)]
 #: The emulated device in CuPy's place, until the end of a test.
 IN_PLACE = ExitStack()
@@ -32,10 +32,16 @@ def torch_on_cpu():
     return TorchBackend()
 
 
+def require_emulation():
+    """Skip if there is no g++, which compiles the kernels of the emulated device."""
+    if problem := compiler_problem():
+        missing("g++", problem)
+
+
 def backend_or_skip(name):
     if name == "cuda-on-host":
-        problem = compiler_problem()
-        return missing("g++", problem) if problem else IN_PLACE.enter_context(in_place_of_cupy(cuda_on_host()))
+        require_emulation()
+        return IN_PLACE.enter_context(in_place_of_cupy(cuda_on_host()))
     if name == "torch":
         return torch_on_cpu()
     problem = backend_problem(name)
@@ -45,7 +51,7 @@ def backend_or_skip(name):
 
 
 def real_device_or_skip(needed):
-    """The CUDA backend on a device, for what the emulated one has not."""
+    """Return the CUDA backend on a real device, for a test of what the emulated one lacks."""
     backend = backend_or_skip("cupy")
     if isinstance(backend, HostCudaBackend):
         pytest.skip(f"the emulated device has no {needed}")
@@ -54,14 +60,14 @@ def real_device_or_skip(needed):
 
 @pytest.fixture(autouse=True)
 def emulated_gpu(request):
-    """Where it is asked for, the emulated device is CuPy's in tests marked gpu; after any test it is not any more."""
+    """With --emulated-gpu, put the emulated device in CuPy's place for tests marked gpu, until the end of the test."""
     if request.config.getoption("emulated_gpu") and request.node.get_closest_marker("gpu"):
         backend_or_skip("cuda-on-host")
     yield
     IN_PLACE.close()
 
 
-# A shell lets what it runs in the background ignore Ctrl-C, and so would what is tested.
+# A process that a shell starts in the background ignores Ctrl-C, and so would the tested processes.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -73,7 +79,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    """Where the environment names a file, the tests skipped in this run are listed there, for one that has more."""
+    """If DELTAPROP_LIST_SKIPPED names a file, list the tests there that this run skips."""
     listed = os.environ.get("DELTAPROP_LIST_SKIPPED")
     if listed and not hasattr(config, "workerinput"):  # processes beside this one report to it
         config.pluginmanager.register(ListOfSkipped(Path(listed)))
@@ -98,7 +104,7 @@ def backend(request):
 
 @pytest.fixture(params=[name for name in BACKEND_PARAMETERS if name not in ("cuda-on-host", "torch")])
 def quick_backend(request):
-    """Those that are found by their arrays; without the emulated one, which would take minutes."""
+    """The backends that are found by their arrays, without the emulated one, which would take minutes."""
     return backend_or_skip(request.param)
 
 
@@ -113,7 +119,7 @@ def capturing_device(request):
     """A device that captures matrix products in CUDA graphs."""
     backend = backend_or_skip(request.param)
     if not backend.products.capturable:
-        pytest.skip("a CUDA graph holds matrix products only by nvmath-python, which is not installed")
+        pytest.skip("nvmath-python is not installed, which CUDA graphs need for matrix products")
     return backend
 
 
@@ -129,14 +135,14 @@ def rng():
 
 
 def missing(module, reason):
-    """Skip for want of `module`, unless the environment says that it has to be there."""
+    """Skip as `module` is missing, or fail if DELTAPROP_REQUIRED names it."""
     if module in os.environ.get("DELTAPROP_REQUIRED", "").split(","):
         pytest.fail(f"{module} is required here, but: {reason}")
     pytest.skip(f"{module}: {reason}")
 
 
 def require(module):
-    """`module`, imported."""
+    """Import `module` and return it, or skip."""
     try:
         return __import__(module)
     except ImportError as error:
@@ -145,7 +151,7 @@ def require(module):
 
 @pytest.fixture(scope="module")
 def iris():
-    """Scaled, with its labels: a table for classifiers."""
+    """Iris, scaled, with its labels: a table for classifiers."""
     from sklearn.datasets import load_iris
     from sklearn.preprocessing import scale
 

@@ -1,4 +1,4 @@
-"""What a full disk, a careless program or another user might do to a cache of compiled files."""
+"""Damages caches of compiled files as a full disk, a careless program or another user might do."""
 
 import os
 import shutil
@@ -6,14 +6,16 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
-#: What may be done to a cache, by name; some of it only the superuser can do.
-HARMS, HARMS_BY_ROOT = {}, {}
+#: The harms to a cache, by name; some of them need the superuser.
+HARMS: dict[str, Any] = {}
+HARMS_BY_ROOT: dict[str, Any] = {}
 
 
 @dataclass
 class Target:
-    """A file of a cache that something is done to.
+    """A file in a cache that is to be harmed.
 
     Attributes
     ----------
@@ -35,7 +37,7 @@ class Target:
 
 
 def harm(name, *, instead=False, table=HARMS):
-    """Name a function as a harm; one that puts something `instead` of the file finds no file there."""
+    """Register a function as a harm; if it puts something `instead` of the file, the file is removed first."""
 
     def named(function):
         def whole(target):
@@ -50,7 +52,7 @@ def harm(name, *, instead=False, table=HARMS):
 
 
 def remove(path):
-    """A file, a folder or nothing."""
+    """Remove a file or a folder, if there is one."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -58,12 +60,12 @@ def remove(path):
 
 
 def plant(cache, stale, generator):
-    """Do one of the harms to one of the files of a cache; says which."""
+    """Harm one of the files of a cache at random; return the name of the harm."""
     files = sorted(cache.glob("epoch-*.so"))
     if not files:
         return "nothing"
     path, other = generator.choice(files), generator.choice(files)
-    if not path.is_file() or path.is_symlink():  # something was done to it before
+    if not path.is_file() or path.is_symlink():  # it was harmed before
         remove(path)
         path.write_bytes(b"?")
     with path.open("rb") as file:
@@ -122,7 +124,7 @@ def swap(target):
 
 @harm("misnamed")
 def misname(target):
-    """Its own digest, the other's key."""
+    """Give the file the key of another, and keep its digest."""
     target.path.rename(
         target.cache / (target.other.name.rpartition("-")[0] + "-" + target.path.name.rpartition("-")[2])
     )

@@ -1,7 +1,7 @@
-"""cublasLt on the host: products by NumPy from descriptors and addresses, algorithms that take as long as a test says.
+"""Stands for cublasLt on the host: NumPy forms the products, and algorithms take as long as a test says.
 
-It stands for the module of nvmath-python and for what of CuPy goes with it: streams that may be capturing, events by a
-clock of its own, memory that may be exhausted.
+It replaces the module of nvmath-python, and the parts of CuPy that it needs: streams that may be capturing, events with
+a clock of their own, memory that may be exhausted.
 """
 
 import ctypes
@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 from enum import IntEnum
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ DTYPES = {0: np.float32, 1: np.float64, 14: np.uint16}
 
 
 class cuBLASLtError(Exception):  # noqa: N801
-    """As nvmath-python's, which is no RuntimeError."""
+    """The error of nvmath-python, which is no RuntimeError."""
 
 
 class PointerMode(IntEnum):
@@ -48,7 +49,7 @@ RESULT = np.dtype(
 
 @dataclass
 class Algorithm:
-    """What a launch takes, in µs; what the heuristics say of it; whether cublasLt then refuses it."""
+    """An algorithm: the µs of a launch, what the heuristics say of it, and whether cublasLt then refuses it."""
 
     microseconds: float
     state: int = 0
@@ -61,13 +62,13 @@ class FakeLt:
     Attributes
     ----------
     algorithms : list of Algorithm
-        What the heuristics find, best guess first.
+        The algorithms that the heuristics find, best guess first.
     multiplied : list of int
-        Which algorithms have been launched.
+        The numbers of the launched algorithms.
     timed : int
-        How many times have been taken.
+        How many times were measured.
     run : callable
-        What a launch is given to.
+        The function that runs a launch.
     """
 
     cuBLASLtError, PointerMode = cuBLASLtError, PointerMode  # noqa: N815
@@ -143,7 +144,7 @@ class FakeLt:
         self.run(multiply)
 
     def _matrix(self, address, layout):
-        """Columns first, so the last axis but one has stride 1."""
+        """Columns are contiguous, so the last axis but one has stride 1."""
         kind, data_type, rows, columns, leading, attributes = self.objects[layout]
         assert kind == "layout"
         assert leading >= rows
@@ -154,7 +155,7 @@ class FakeLt:
         strides = [size * dtype.itemsize for size in (offset, 1, leading)]
         return np.lib.stride_tricks.as_strided(memory, (members, rows, columns), strides)
 
-    # -- what of CuPy goes with it ------------------------------------------------------------------------------
+    # -- the parts of CuPy that it needs ------------------------------------------------------------------------------
 
     def event(self):
         lt = self
@@ -183,7 +184,7 @@ class FakeLt:
 
 
 class OutOfMemoryError(Exception):
-    """CuPy's."""
+    """Stands for CuPy's error."""
 
 
 def as_array(address, dtype, shape):
@@ -193,15 +194,16 @@ def as_array(address, dtype, shape):
 
 
 def installed(monkeypatch, lt):
-    """Where ``import nvmath`` finds it."""
-    nvmath, bindings = ModuleType("nvmath"), ModuleType("nvmath.bindings")
+    """Put it where ``import nvmath`` finds it."""
+    nvmath: Any = ModuleType("nvmath")
+    bindings: Any = ModuleType("nvmath.bindings")
     nvmath.bindings, bindings.cublasLt = bindings, lt
     monkeypatch.setitem(sys.modules, "nvmath", nvmath)
     monkeypatch.setitem(sys.modules, "nvmath.bindings", bindings)
 
 
 def of_backend(monkeypatch, lt, backend):
-    """`LtProducts` of the emulated backend, whose launches go where those of its kernels go."""
+    """Return `LtProducts` for the emulated backend, which runs them like the launches of its kernels."""
     installed(monkeypatch, lt)
     lt.run, lt.finish = backend.run, lambda: backend._after(None, backend.streams.top())
     backend.cp.cuda.Event, backend.cp.cuda.get_elapsed_time = lt.event, lt.elapsed
@@ -210,7 +212,7 @@ def of_backend(monkeypatch, lt, backend):
 
 
 def fake_products(monkeypatch, lt, guesses):
-    """`LtProducts` on the host."""
+    """Return `LtProducts` on the host."""
     installed(monkeypatch, lt)
     stream = SimpleNamespace(ptr=0, is_capturing=lambda: lt.capturing)
     cuda = SimpleNamespace(

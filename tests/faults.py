@@ -1,8 +1,8 @@
-"""Runs that are killed: a short training in a process of its own, ended at any moment and taken up again.
+"""Kills trainings in processes of their own at any moment, and resumes them.
 
     python tests/faults.py [--kills 200]
 
-kills runs at random moments, resumes each, and compares what they end with, to the bit, with a run left alone.
+kills runs at random moments, resumes each, and compares its end, to the bit, with an undisturbed run.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-#: Steps one by one and by the compiled library; momentum, dropout and early stopping are part of what has to come back.
+#: The runs: by single steps and by the compiled library, with momentum, dropout and early stopping to restore.
 RUNS = {
     "steps": """
         net = dp.Network([20, 30, 10, 3], hidden_activation="tanh", loss="categorical_cross_entropy", backend="reference")
@@ -62,7 +62,7 @@ def start(run, *arguments):
 
 
 def undisturbed(run, folder):
-    """What a run left alone ends with, and how long its training takes."""
+    """Return the end of an undisturbed run, and how long its training takes."""
     process = start(run, folder / "alone.npz")
     process.stdout.readline()
     began = time.perf_counter()
@@ -73,7 +73,7 @@ def undisturbed(run, folder):
 
 
 def disturbed(run, folder, kills, seconds, number=signal.SIGKILL, generator=random):
-    """What a run killed so many times ends with, and the exit statuses of those that did not come to their end."""
+    """Return the end of a run that is killed so many times, and the exit statuses of its killed processes."""
     checkpoint, killed = folder / "run.safetensors", []
     checkpoint.unlink(missing_ok=True)
     for _ in range(kills):
@@ -82,7 +82,7 @@ def disturbed(run, folder, kills, seconds, number=signal.SIGKILL, generator=rand
         time.sleep(generator.uniform(0, seconds))
         process.send_signal(number)
         _, errors = process.communicate()
-        # Outside fit, a signal ends the process as ever.
+        # Outside fit, a signal ends the process as usual.
         assert process.returncode in (0, -number, 128 + number), (process.returncode, errors)
         killed += [process.returncode] if process.returncode else []
         assert [path.name for path in folder.iterdir() if path.name.startswith("run")] in ([], [checkpoint.name])

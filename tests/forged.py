@@ -1,8 +1,9 @@
-"""Files with a right checksum and content that somebody made up: refused in one line, or a network like any other.
+"""Forges files with a right checksum: each is refused in one line, or is a network like any other.
 
 Whole models, checkpoints, stacks, ONNX files and models of the command line are taken apart, changed in some places
 (values dropped, repeated, of another type, extreme, not finite, deeply nested, very long; tensors likewise), written
-back as the library would write them, and read by everything that reads them. What is taken has to predict and to train.
+back as the library would write them, and read by every reader of such files. A file that is accepted must predict and
+train.
 `fuzz.py` runs this: ``python tests/fuzz.py --kind forged``.
 """
 
@@ -16,6 +17,7 @@ import random
 import re
 import signal
 import time
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -30,9 +32,9 @@ from deltaprop.files import model_file
 LONGEST = 10.0
 RNG = np.random.default_rng(0)
 X, LABELS = RNG.standard_normal((40, 3)), np.arange(40) % 3
-CLASSES = {"loss": "categorical_cross_entropy"}
-#: How the checkpoints were trained: with everything that one may hold.
-RUNS = {
+CLASSES: dict[str, Any] = {"loss": "categorical_cross_entropy"}
+#: How the checkpoints are trained: with everything that a checkpoint may hold.
+RUNS: dict[str, Any] = {
     "checkpoint": {
         "optimizer": dp.Adam(0.05),
         "validation": (X[:9], LABELS[:9]),
@@ -43,7 +45,7 @@ RUNS = {
     "paused checkpoint": {"optimizer": dp.SGD(dp.StepDecay(0.1), momentum=0.9), "dropout": 0.2, "epochs": 3},
 }
 BACKENDS = {"checkpoint": "numpy", "paused checkpoint": "reference"}
-EXTREME = (
+EXTREME: tuple[Any, ...] = (
     *(None, True, False, -1, 0, 1, 2, 7, 255, 2**31, 2**53, 2**63 - 1, 2**63, 2**64, -(2**63), 10**30, 10**400),
     *(0.5, -0.0, 5e-324, 1e308, math.nan, math.inf, -math.inf),
     *("", "x", "relu", "zeros", "float32", "\n", "\0", "\ud800", "π" * 40, "a" * 100_000, "../../etc/passwd"),
@@ -60,7 +62,7 @@ def fit(kind, network, path, **how):
 
 
 def pausing(step):
-    """An `Interruption` that is asked to leave off at some step, as by a signal."""
+    """An `Interruption` that stops training at some step, as a signal does."""
     asked = itertools.count()
 
     def interrupted(self):
@@ -72,7 +74,7 @@ def pausing(step):
 
 
 def originals(folder):
-    """Configuration and tensors of a whole file of every kind."""
+    """Return configuration and tensors of an intact file of every kind."""
     path = folder / "whole"
     for name, target in (("classes", ["xyz"[k] for k in LABELS]), ("quantity", X[:, 0] - X[:, 2])):
         rows = [f"{a},{b},{c},{y}" for (a, b, c), y in zip(X, target, strict=True)]
@@ -84,7 +86,12 @@ def originals(folder):
 
     dp.Network([3, 4, 3], backend="numpy", **CLASSES).save(path)
     keep("network")
-    options = {"hidden_activation": ["tanh", "relu"], "dtype": "float32", "seed": 2**70, "loss": "huber"}
+    options: dict[str, Any] = {
+        "hidden_activation": ["tanh", "relu"],
+        "dtype": "float32",
+        "seed": 2**70,
+        "loss": "huber",
+    }
     dp.Network([3, 4, 5, 1], backend="numpy", **options).save(path)
     keep("deeper network")
     dp.NetworkStack(3, [3, 4, 3], backend="numpy", **CLASSES).save(path)
@@ -113,7 +120,7 @@ def originals(folder):
 
 
 def write(kind, path, configuration, tensors):
-    """As the library would write it, checksum and all."""
+    """Write it as the library would, with a right checksum."""
     text = re.sub(r'"nested (\d+)"', lambda found: nested(int(found[1])), json.dumps(configuration))
     if kind == "onnx":
         import onnx
@@ -133,19 +140,19 @@ def write(kind, path, configuration, tensors):
 
 
 def places(value, path=()):
-    """The way to every value in JSON."""
+    """Yield the path to every value in JSON."""
     yield path
     for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
         yield from places(value[key], (*path, key))
 
 
 def nested(depth):
-    """The text of lists in lists, or objects in objects, which no writer of JSON could be asked for."""
+    """Return the text of lists in lists, or objects in objects, nested deeper than writers of JSON can go."""
     return '{"a":' * depth + "0" + "}" * depth if depth % 2 else "[" * depth + "]" * depth
 
 
 def other(value, whole, generator):
-    """Something in the place of `value`."""
+    """Return a value to put in the place of `value`."""
     match generator.randrange(8):
         case 0 if isinstance(value, (int, float)) and not isinstance(value, bool):
             return value + generator.choice((-1, 1, 0.5, 2**32))
@@ -172,7 +179,7 @@ def other(value, whole, generator):
 
 
 def forged(configuration, tensors, generator):
-    """Both with something made up, or several things."""
+    """Return both with one or several things changed."""
     configuration, tensors = copy.deepcopy(configuration), dict(tensors)
     for _ in range(generator.choice((1, 1, 1, 2, 4))):
         if generator.random() < 0.3:
@@ -230,7 +237,7 @@ def with_other_tensors(tensors, generator):
 
 
 def use(network):
-    """A network that was taken predicts and trains, or says by name that its numbers are too large."""
+    """Predict and train with an accepted network; it may refuse numbers that are too large, by name."""
     sizes = network.layer_sizes
     inputs, targets = RNG.standard_normal((12, sizes[0])), np.eye(sizes[-1])[np.arange(12) % sizes[-1]]
     assert network.predict(inputs).shape[-2:] == (12, sizes[-1])
@@ -239,7 +246,7 @@ def use(network):
 
 
 def read(kind, path):
-    """Read a file by all that reads files of this kind."""
+    """Read a file by every reader of files of this kind."""
     if kind == "stack":
         use(dp.NetworkStack.load(path, backend="numpy"))
     elif kind == "onnx":
@@ -258,7 +265,7 @@ def read(kind, path):
 
 
 def command_line(arguments):
-    """A model that is taken may still be one for other data, which is told in one line too."""
+    """Use a model at the command line; if it fits other data, the error is one line too."""
     said = io.StringIO()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
         status = cli.run([*arguments, "--backend", "numpy"])
@@ -269,12 +276,12 @@ def command_line(arguments):
 
 
 def one(kind, path, configuration, tensors):
-    """Whether a file was refused.
+    """Return whether a file was refused.
 
     Raises
     ------
     AssertionError
-        If it was neither refused in one line that names it, nor taken and good for anything.
+        If it was neither refused in one line that names it, nor works.
     """
     write(kind, path, configuration, tensors)
     content = path.read_bytes()
@@ -295,7 +302,7 @@ def one(kind, path, configuration, tensors):
 
 
 def run(inputs, seed, folder, say=lambda text: None):
-    """So many inputs; how many there were and how many were refused, by kind."""
+    """Try so many inputs; return how many there were and how many were refused, by kind."""
     generator, path = random.Random(seed), folder / "case"
     found = originals(folder)
     for kind, content in found.items():
@@ -303,7 +310,8 @@ def run(inputs, seed, folder, say=lambda text: None):
     counts = {kind: [0, 0] for kind in found}
     for number in range(inputs):
         kind = generator.choice(list(found))
-        content = forged(*found[kind], generator)
+        configuration, tensors = found[kind]
+        content = forged(configuration, tensors, generator)
         try:
             refused = one(kind, path, *content)
         except Exception as error:

@@ -1,9 +1,9 @@
-"""Damaged and hostile files for every reader: each is refused in one line, or read for what it holds.
+"""Makes damaged and hostile files for every reader: each must be refused in one line, or read right.
 
     python tests/fuzz.py [--kind damaged] [--inputs 10000] [--seed 0]
 
-Of the kind "damaged", half of the inputs are model files and checkpoints, none of which may be taken for anything but
-what was saved; the others are CSV, Parquet, NumPy and idx files. Those of the kind "forged" have a right checksum; more
+Of the kind "damaged", half of the inputs are model files and checkpoints, which must be refused or read as they were
+saved; the others are CSV, Parquet, NumPy and idx files. Those of the kind "forged" have a right checksum; more
 is said in `forged.py`. Memory is limited to a GiB above what the process starts with. Those of the kind "caches" are
 caches of compiled files that are damaged or hold what others planted: a fit in a process of its own has to end well,
 with the numbers of a fit without a cache.
@@ -21,6 +21,7 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import forged
 import numpy as np
@@ -37,7 +38,7 @@ ROOM = 2**30
 
 
 def seeds(folder):
-    """A whole file of every kind, by the name it has to have."""
+    """Write an intact file of every kind, by the name that it must have."""
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((12, 3)).round(3), rng.integers(0, 3, 12)
     net = dp.Network([3, 4, 3], loss="categorical_cross_entropy", backend="numpy")
@@ -69,7 +70,7 @@ def seeds(folder):
 
 
 def mutated(content, generator):
-    """`content` with something wrong about it, or several things."""
+    """Return `content` with one or several faults."""
     data = bytearray(content)
     for _ in range(generator.choice((1, 1, 1, 2, 5))):
         at = generator.randrange(len(data) + 1)
@@ -86,7 +87,7 @@ def mutated(content, generator):
                 del data[at : at + generator.randrange(1, 64)]
             case 5:
                 data[at:at] = data[at : at + generator.randrange(1, 200)]
-            case 6 if len(data) >= 8:  # a length, a shape, an offset: as large as can be, or negative
+            case 6 if len(data) >= 8:  # a length, a shape or an offset becomes huge or negative
                 at = min(at, len(data) - 8)
                 data[at : at + 8] = struct.pack("<q", generator.choice((-1, 0, 2**31 - 1, 2**62, 2**40, -(2**63))))
             case 7:
@@ -97,7 +98,7 @@ def mutated(content, generator):
 
 
 def read(name, path, net):
-    """Read a file by the reader of its kind; a model has to be what was saved."""
+    """Read a file by the reader of its kind; a model must be as it was saved."""
     if name == "model":
         loaded = dp.Network.load(path, backend="numpy")
         assert np.array_equal(loaded.parameters, net.parameters)
@@ -115,7 +116,7 @@ def read(name, path, net):
 
 
 def run(inputs, seed, folder, say=lambda text: None):
-    """So many inputs; how many were refused, by kind."""
+    """Try so many inputs; return how many were refused, by kind."""
     generator = random.Random(seed)
     files = seeds(folder)
     trained = dp.Network.load(folder / "model", backend="numpy")
@@ -154,7 +155,7 @@ def run(inputs, seed, folder, say=lambda text: None):
     return counts
 
 
-#: A compiler that has compiled beforehand: all but the compiling is as with any other.
+#: A compiler whose output was made beforehand: everything but the compilation is as with any other.
 COMPILER = """#!/bin/sh
 real= output=
 while [ $# -gt 0 ]; do
@@ -172,7 +173,7 @@ cp "$(dirname "$0")/$real.so" "$output"
 
 
 def prepared_compiler(folder):
-    """The command of a compiler that has what the real one makes."""
+    """Return the command of a compiler that copies what the real one made."""
     folder.mkdir()
     for real in ("float", "double"):
         (folder / f"{real}.so").write_bytes(native_library(real, Path.read_bytes))
@@ -183,7 +184,7 @@ def prepared_compiler(folder):
 
 
 def fitted(backend):
-    """Parameters after a few epochs, of float32 and float64."""
+    """Return the parameters after a few epochs in float32 and in float64."""
     X = np.random.default_rng(3).standard_normal((40, 5))
     nets = [dp.Network([5, 9, 2], loss="squared_error", dtype=t, seed=1, backend=backend) for t in ("f4", "f8")]
     for net in nets:
@@ -192,7 +193,7 @@ def fitted(backend):
 
 
 def fitted_elsewhere(cache, **environment):
-    """The same bytes, by a process of its own with that cache, and how it ended."""
+    """Return the same bytes from a process of its own with that cache, and how it ended."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -211,9 +212,9 @@ def fitted_elsewhere(cache, **environment):
 
 
 def run_caches(inputs, seed, folder, say=lambda text: None):
-    """So many caches; how many of each kind. The process must have no threads and have trained nothing."""
-    generator, counts = random.Random(seed), {}
-    tempfile.tempdir = str(folder)  # where processes that are not told of their end leave what is theirs
+    """Try so many caches; return how many of each kind. The process must have no threads and no earlier training."""
+    generator, counts = random.Random(seed), dict[str, int]()
+    tempfile.tempdir = str(folder)  # killed processes leave their files there
     os.environ["CXX"] = str(prepared_compiler(folder / "compiler"))
     find_compiler.cache_clear()
     clean, stale = folder / "clean", folder / "stale"
@@ -222,6 +223,8 @@ def run_caches(inputs, seed, folder, say=lambda text: None):
     assert fitted_elsewhere(stale, PREPARED_VERSION="0") == (expected, 0)
     assert len(list(clean.glob("*.so"))) == 2
     assert not {path.name for path in clean.glob("*.so")} & {path.name for path in stale.glob("*.so")}
+    ours: Any
+    reference: Any
     for ours, reference, tolerance in zip(
         (np.frombuffer(expected, np.float32, count=74), np.frombuffer(expected, np.float64, offset=4 * 74)),
         fitted("reference"),
@@ -247,14 +250,14 @@ def run_caches(inputs, seed, folder, say=lambda text: None):
 
 
 def limit_memory():
-    """Let nothing take more than `ROOM` above what is taken now; returns what puts it back."""
+    """Limit memory to `ROOM` more than is used now; return a function that lifts the limit."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + ROOM, before[1]))
     return lambda: resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-#: What makes up files, and reads them.
+#: The kinds of inputs, and the functions that make and read them.
 KINDS = {"damaged": run, "forged": forged.run}
 
 
@@ -275,7 +278,7 @@ def main():
     made = KINDS[arguments.kind]
     warnings.simplefilter("error")
     with tempfile.TemporaryDirectory() as name:
-        made(10, 1, Path(name))  # so that everything is loaded
+        made(10, 1, Path(name))  # this loads everything that a reader imports
         limit_memory()
         counts = made(arguments.inputs or 10000, arguments.seed, Path(name), say)
     print()

@@ -1,4 +1,4 @@
-"""The CUDA backend with its kernels compiled as C++ and run on the host, where there is no GPU.
+"""Emulates a device without a GPU: the CUDA backend, with its kernels compiled as C++ and run on the host.
 
 `CupyBackend` itself runs: which kernel it launches, with which grid, block and arguments. Only CuPy is replaced, by
 `strict_array.py`, and the launch, by `host_cuda.h`. Arguments are checked against the kernel's signature on the way.
@@ -18,6 +18,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -29,12 +30,12 @@ from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.backends.cuda.compiler import STRUCTURES, TYPE_OPTIONS
 from deltaprop.backends.cuda.cublas import Products
 from deltaprop.backends.cuda.launching import kind_of
-from deltaprop.backends.cuda.shared_memory import Shape
+from deltaprop.backends.cuda.shared_memory_plan import Shape
 from deltaprop.backends.cuda.thread_state import Found, Here
 from deltaprop.backends.kernel_names import NAMES, check_names
 from deltaprop.backends.kernel_sources import included
 
-#: Bytes that the device has, all of them always free.
+#: Bytes of memory that the device claims to have, all free.
 MEMORY = 2**40
 HEADER = Path(__file__).with_name("host_cuda.h")
 
@@ -45,11 +46,11 @@ def compiler_problem():
 
 @cache
 def library(file, dtype, definitions=()):
-    """``kernels/cuda/<file>.cu`` as a shared library of the host, and how many blocks make a cluster of each kernel."""
+    """Compile ``kernels/cuda/<file>.cu`` for the host; return the library, and each kernel's blocks in a cluster."""
     kernels = Path(str(files("deltaprop.kernels")))
     options = ["-std=c++17", f"-I{kernels}", "-DDELTAPROP_HAS_CLUSTERS=1", *TYPE_OPTIONS[dtype], *definitions]
     source = kernels / "cuda" / f"{file}.cu"
-    # Before __global__ has a meaning, it marks the kernels that macros have spelled out.
+    # The preprocessor leaves __global__ in place, so that it marks the kernels that macros spell out.
     expanded = subprocess.run(
         ["g++", "-E", "-x", "c++", *options, str(source)], check=True, capture_output=True, text=True
     ).stdout
@@ -69,7 +70,7 @@ def library(file, dtype, definitions=()):
 
 
 def check_shape(grid, block):
-    """What a device launches: only the first number of a grid may be large."""
+    """Check that a device could launch it: only the first number of a grid may be large."""
     assert min(grid) > 0
     assert grid[0] < 2**31
     assert max((1, *grid[1:])) <= 65535
@@ -77,7 +78,7 @@ def check_shape(grid, block):
 
 
 def kernel(file, function, dtype, definitions=()):
-    """A callable with the calling convention of CuPy's kernels."""
+    """Return a callable with the calling convention of CuPy's kernels."""
     host, clusters = library(file, dtype, definitions)
     blocks = clusters[function]
     sizes = (ctypes.c_int * 32)()
@@ -110,11 +111,11 @@ def kernel(file, function, dtype, definitions=()):
 
 
 class OutOfMemoryError(Exception):
-    """CuPy's error, where the device has no more memory."""
+    """Stands for CuPy's error when the device has no more memory."""
 
 
 def allocated(make):
-    """`make` of NumPy, for a device that has `MEMORY`."""
+    """Return an array by NumPy's `make`, if it fits into `MEMORY`."""
 
     def within_the_device(shape, dtype):
         if np.prod(shape, dtype=float) * np.dtype(dtype).itemsize > MEMORY:
@@ -125,15 +126,15 @@ def allocated(make):
 
 
 class CUDARuntimeError(RuntimeError):
-    """CuPy's, where the runtime refuses something."""
+    """Stands for CuPy's error when the runtime refuses something."""
 
 
 class CUDADriverError(RuntimeError):
-    """CuPy's, where the driver does."""
+    """Stands for CuPy's error when the driver refuses something."""
 
 
 class HostProducts(Products):
-    """NumPy's, where cublasLt's would be: captured as they are, reading numbers on the device when they run."""
+    """Products by NumPy in place of cublasLt: they can be captured, and read numbers on the device when they run."""
 
     capturable = True
 
@@ -159,13 +160,13 @@ class HostProducts(Products):
 
 
 def bfloat16(x):
-    """The bits, rounded to nearest, ties to even."""
+    """Return the bits of bfloat16, rounded to nearest, ties to even."""
     bits = x.view(np.uint32)
     return ((bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)).astype(np.uint16)
 
 
 def operand(x, kind):
-    """What the matrix units see of an operand."""
+    """Return an operand as the matrix units round it."""
     if kind == "bfloat16":
         return (x.astype(np.uint32) << 16).view(np.float32)
     if kind == "float16":
@@ -194,12 +195,12 @@ class Streams(threading.local):
         self.top().waits = False
 
     def top(self):
-        """As cupy.cuda.get_current_stream."""
+        """The current stream, as cupy.cuda.get_current_stream returns it."""
         return self.current[-1]
 
 
 class Stream:
-    """What is launched on it runs when another stream has to wait for it: as late as dependencies allow."""
+    """A stream whose launches run only when another stream waits for them: as late as dependencies allow."""
 
     def __init__(self, streams):
         streams.made += 1
@@ -209,7 +210,7 @@ class Stream:
         return self.streams.recording.launches is not None
 
     def synchronize(self):
-        """Raise what is left of an error after which the device does nothing more."""
+        """Raise the error of a device that does nothing more after it."""
         if self.streams.recording.broken is not None:
             raise self.streams.recording.broken
 
@@ -225,7 +226,7 @@ class HostCudaBackend(CupyBackend):
     """`CupyBackend` with strict arrays in place of CuPy's and the host in place of the device."""
 
     def __init__(self, devices=1):
-        self.recording = SimpleNamespace(launches=None, broken=None)  # shared by the variants of all precisions
+        self.recording = SimpleNamespace(launches=None, broken=None)  # the variants of all precisions share them
         self.devices, self.streams = DEVICES, Streams(self.recording)
         limits = {"multiprocessors": 1, "shared": 232448}
         runtime = SimpleNamespace(
@@ -255,7 +256,7 @@ class HostCudaBackend(CupyBackend):
         self._variants = {("fp32", None): self}
         self._limits = {}
         self._small_choices = {}
-        self.way = "library"  # of small layers; there is no device whose clock could choose
+        self.way = "library"  # ways to form a small layer: there is no device whose clock could choose
         self._here = Here([])
 
     def is_capturing(self):
@@ -267,7 +268,7 @@ class HostCudaBackend(CupyBackend):
         return self.way if self.way in ways else next(iter(ways))
 
     def run(self, launch):
-        """On the current stream: at once on that of the caller, and as late as can be on others."""
+        """Run on the current stream: at once on the caller's, as late as possible on others."""
         stream = self.streams.top()
         if stream.waits:
             stream.launches.append(launch)
@@ -280,7 +281,7 @@ class HostCudaBackend(CupyBackend):
             self._run_now(launch)
 
     def _run_now(self, launch):
-        """Now or, while a graph is captured, when that is launched."""
+        """Run now or, while a graph is captured, when the graph is launched."""
         if self.recording.launches is None:
             launch()
         else:
@@ -303,16 +304,18 @@ class HostCudaBackend(CupyBackend):
             return Graph(self.recording.launches)
         except BaseException:
             for other in self._here.streams.values():
-                other.launches.clear()  # what was captured there, too
+                other.launches.clear()  # with the launches captured there
             raise
         finally:
             self.recording.launches = None
 
-    #: Whether networks that stay in shared memory get a kernel each, as on a device, or one that reads their shapes.
+    #: Whether each network in shared memory gets a kernel of its own, as on a device, or one kernel reads all shapes.
     compiles_shapes = False
 
     def run_resident(self, plan, dtype, residence, members):
-        if not self.compiles_shapes:  # a fiber takes longer than a thread: as few as still make two warps
+        if (
+            not self.compiles_shapes
+        ):  # a fiber takes longer than a thread, so use the fewest threads that make two warps
             shape = Shape.from_buffer_copy(residence.shape)
             shape.threads = 64
             residence = replace(residence, shape=shape)
@@ -338,7 +341,7 @@ class HostCudaBackend(CupyBackend):
         assert event in (None, "uploaded")
 
     def compile_for(self, step):
-        """Its compiler is another, which takes one file at a time."""
+        """Compile nothing beforehand: the host's compiler takes one file at a time."""
 
     def _kernel(self, file, function, dtype, definitions=(), shared_bytes=None):
         kind, definitions = kind_of(dtype), definitions if self.compiles_shapes else ()
@@ -349,7 +352,7 @@ class HostCudaBackend(CupyBackend):
         return self._functions[key]
 
 
-#: What CuPy does that allocates memory, copies to the device, or waits for it, by where it is called.
+#: The calls that stand for an allocation, a copy to the device, or a wait for it.
 ALLOCATES = {"empty", "zeros", "asarray", "full", "zeros_like", "empty_like", "alloc_pinned_memory", "copy", "astype"}
 UPLOADS = {"asarray", "set"}
 WAITS = {"get", "item", "tolist", "__float__", "__int__", "__bool__", "synchronize"}
@@ -358,8 +361,8 @@ KINDS = {"allocates": ALLOCATES, "uploads": UPLOADS, "waits": WAITS}
 
 @contextmanager
 def counting(backend):
-    """Inside, a counter of how often something "allocates", "uploads" and "waits"."""
-    counted = Counter()
+    """Inside, count how often something "allocates", "uploads" and "waits"."""
+    counted: Counter[Any] = Counter()
 
     def watched(name, function):
         def watching(*arguments, **options):
@@ -378,7 +381,7 @@ def counting(backend):
 
 @contextmanager
 def in_place_of_cupy(backend):
-    """Inside, ``import cupy`` and the backend called "cupy" are the emulated ones: who gets an array knows whose it is."""
+    """Inside, ``import cupy`` and the backend "cupy" are the emulated ones, so that its arrays are recognised."""
     own, cupy = backends.BACKENDS["cupy"], sys.modules.get("cupy")
     backends.BACKENDS["cupy"], sys.modules["cupy"] = lambda: backend, backend.cp
     backends.backend_problem.cache_clear()

@@ -1,4 +1,4 @@
-"""A member of a stack beside the network that is like it, trained by itself."""
+"""Compares a member of a stack with the same network trained alone."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ import deltaprop as dp
 
 
 def alone(stack, k, X, Y, **how):
-    """Member k of a stack that is like `stack`, trained by itself, step by step."""
+    """Train the network that is like member k of `stack`, alone and step by step."""
     configuration = {name: value for name, value in stack.configuration.items() if name not in ("members", "seeds")}
     net = dp.Network(**configuration, seed=stack.seeds[k], backend="reference")
     return net, net.fit(X, Y, **how)

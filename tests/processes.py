@@ -1,4 +1,4 @@
-"""Programs in processes of their own, for what might end one: their exit status is part of what is asserted."""
+"""Runs programs that may crash in processes of their own, and asserts their exit status."""
 
 import subprocess
 import sys
@@ -10,9 +10,14 @@ import deltaprop as dp
 """
 
 
-def run(program, *arguments, status=0, timeout=120, **options):
-    """Run a program and assert its exit status (−n where signal n ended it); what it printed, line by line."""
-    command = [sys.executable, "-c", PREAMBLE + program, *map(str, arguments)]
+def python(*arguments, status=0, timeout=600, **options):
+    """Run Python with these arguments and assert its exit status (−n if signal n ended it); return its output."""
+    command = [sys.executable, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout, **options)
     assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
-    return done.stdout.splitlines()
+    return done.stdout
+
+
+def run(program, *arguments, timeout=120, **options):
+    """Run a program after the preamble and assert its exit status; return the lines that it printed."""
+    return python("-c", PREAMBLE + program, *arguments, timeout=timeout, **options).splitlines()

@@ -1,10 +1,12 @@
 """The lecture's per-sample loop, in plain float64 NumPy: written to be read and to be right, not to be fast.
 
 Column vectors, one sample at a time, formulas as a book prints them (log(a), a(1 − a)): nothing here is shared with
-the library it checks. Every function also takes complex arguments, so that `along` differentiates it to the last digit.
+the library that it checks, not even `deltaprop.doctor.textbook`, whose loop a test compares with this one. Every
+function also takes complex arguments, so that `along` differentiates it to the last digit.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +25,7 @@ def along(function, points, directions):
 
 @np.vectorize
 def ERF(z):
-    """erf, and for complex z its expansion to first order, which is all that `along` needs."""
+    """erf; for complex z its expansion to first order, which is enough for `along`."""
     x, y = np.real(z), np.imag(z)
     slope = 2 / math.sqrt(math.pi) * math.exp(-(x**2))
     return math.erf(x) + 1j * slope * y if np.iscomplexobj(z) else math.erf(x)
@@ -47,7 +49,7 @@ def softmax(z):
 
 
 #: name: (g, g′), both functions of z.
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Any] = {
     "sigmoid": (logistic, lambda z: logistic(z) * (1 - logistic(z))),
     "tanh": (np.tanh, lambda z: 1 - np.tanh(z) ** 2),
     "relu": (lambda z: np.where(np.real(z) > 0, z, 0.0), lambda z: np.where(np.real(z) > 0, 1.0, 0.0)),
@@ -66,7 +68,9 @@ ACTIVATIONS = {
 
 def sample_cost(loss, h, y):
     """Cost of one sample from its output h and target y."""
-    loss = loss.removeprefix("clipped_")  # no cost of the tests reaches the clip but where they mean to
+    loss = loss.removeprefix(
+        "clipped_"
+    )  # costs in the tests are below the clip, except in the tests of the clip itself
     if loss == "squared_error":
         return 0.5 * sum((h - y) ** 2)
     if loss == "binary_cross_entropy":

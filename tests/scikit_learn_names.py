@@ -1,4 +1,4 @@
-"""A plugin for pytest: whoever imports scikit-learn's two estimators after it gets ours."""
+"""A plugin for pytest that puts our two estimators in place of scikit-learn's."""
 
 import sklearn.neural_network
 

@@ -1,18 +1,20 @@
-"""Arrays of the emulated device: they do what CuPy's arrays do, and refuse what CuPy's arrays refuse.
+"""Arrays of the emulated device, which do what CuPy's arrays do and refuse what they refuse.
 
-CuPy turns no device array into a NumPy array unasked, and none the other way round: operations on both at once, NumPy
-functions that CuPy lacks, and arrays of another device are errors. Where a device is emulated by the host, NumPy arrays
-in its place would let all of that pass. The rules are those of CuPy 14.
+CuPy converts no array between device and host unasked: operations on both kinds, NumPy functions that CuPy lacks, and
+arrays of another device are errors. NumPy arrays in place of device arrays would let all of that pass. The rules are
+those of CuPy 14.
 """
 
 import operator
 import threading
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
 SCALARS = (bool, int, float, complex, np.generic)
-#: What is called by these names in NumPy and in CuPy alike. NumPy's, called on a device array, gets CuPy's to run.
+#: The functions that have the same name in NumPy and CuPy. NumPy's function, called on a device array, runs CuPy's.
 SHARED = (
     *("absolute", "add", "all", "allclose", "any", "arange", "argmax", "argmin", "argsort", "array_equal", "clip"),
     *("concatenate", "divide", "dot", "empty_like", "equal", "exp", "floor", "full", "full_like", "greater"),
@@ -25,13 +27,13 @@ SHARED = (
 
 
 class Devices(threading.local):
-    """Devices that are not there, one of them the current one of each thread."""
+    """Imaginary devices, one of them current in each thread."""
 
     def __init__(self):
         self.current = [0]
 
     def device(self, number=None):
-        """As cupy.cuda.Device."""
+        """Stands for cupy.cuda.Device."""
         return Device(self, self.current[-1] if number is None else number)
 
 
@@ -56,21 +58,27 @@ class StrictArray:
     Parameters
     ----------
     memory : np.ndarray
-        What stands for the memory; it is not copied.
+        The array that holds the entries; it is not copied.
     device : int, optional
         The number of the device; by default the current one.
     """
 
     __slots__ = ("__weakref__", "_device", "_memory")
     __array_priority__ = 100
-    __hash__ = None
+    __hash__: Any = None
+    # What `_delegated` adds, below.
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    ndim: int
+    nbytes: int
+    transpose: Callable[..., Any]
 
     def __init__(self, memory, device=None):
         assert type(memory) is np.ndarray
         self._memory = memory
         self._device = DEVICES.current[-1] if device is None else device
 
-    # -- what CuPy's arrays have and NumPy's have not -----------------------------------------------------------
+    # -- attributes that only CuPy's arrays have -----------------------------------------------------------
 
     @property
     def data(self):
@@ -85,7 +93,7 @@ class StrictArray:
         return self._memory.__array_interface__ | {"version": 3, "stream": 1}
 
     def get(self):
-        """A copy on the host."""
+        """Return a copy on the host."""
         return self._memory.copy(order="C")
 
     def set(self, array, stream=None):
@@ -112,7 +120,7 @@ class StrictArray:
         if method != "__call__" or ufunc.__name__ not in SHARED:
             return NotImplemented
         if ufunc.__name__ in ("greater", "greater_equal", "less", "less_equal", "equal", "not_equal"):
-            inputs = [x.item() if isinstance(x, np.ndarray) and x.ndim == 0 else x for x in inputs]
+            inputs = tuple(x.item() if isinstance(x, np.ndarray) and x.ndim == 0 else x for x in inputs)
         if "out" in options:
             (options["out"],) = options["out"]
         return _on_device(ufunc)(*inputs, **options)
@@ -126,7 +134,7 @@ class StrictArray:
     # -- items --------------------------------------------------------------------------------------------------
 
     def __getitem__(self, index):
-        """A view, of no axis where NumPy gives a number; a copy for index arrays, which may be on the host."""
+        """Return a view, without axes where NumPy gives a number; a copy for index arrays, which may be on the host."""
         index = _index(index)
         found = self._memory[index]
         if isinstance(found, np.generic):
@@ -153,7 +161,7 @@ class StrictArray:
             raise TypeError("iteration over a 0-d array")
         return (self[i] for i in range(len(self)))
 
-    # -- on the host, by being asked for one number, or a text --------------------------------------------------
+    # -- explicit conversions to the host --------------------------------------------------
 
     def item(self, *index):
         return self._memory.item(*index)
@@ -182,7 +190,7 @@ class StrictArray:
     # -- copies -------------------------------------------------------------------------------------------------
 
     def copy(self, order="C"):
-        """On the current device, whichever the array is on."""
+        """Return a copy on the current device."""
         return StrictArray(self._memory.copy(order=order))
 
     def __copy__(self):
@@ -210,12 +218,12 @@ class StrictArray:
         return SimpleNamespace(c_contiguous=flags.c_contiguous, f_contiguous=flags.f_contiguous, owndata=flags.owndata)
 
 
-# The name is that of CuPy's arrays: the library tells them by their module.
+# The library recognises CuPy's arrays by this module and name.
 StrictArray.__module__, StrictArray.__qualname__, StrictArray.__name__ = "cupy", "ndarray", "ndarray"
 
 
 def memory(value, where="operation"):
-    """What an operation of the device reads of an operand: refuse what is not on the current device.
+    """Return the memory of an operand for an operation; refuse an operand that is not on the current device.
 
     Raises
     ------
@@ -246,21 +254,21 @@ def _check_filling(value):
 
 
 def _index(index):
-    """Index arrays may be on the host."""
+    """Return an index for the memory; index arrays may be on the host."""
     if isinstance(index, tuple):
         return tuple(map(_index, index))
     return memory(index) if isinstance(index, StrictArray) else index
 
 
 def _wrapped(value):
-    """Numbers are arrays of no axis on a device."""
+    """Wrap a result; a number becomes an array without axes, as on a device."""
     if isinstance(value, (np.ndarray, np.generic, bool)):
         return StrictArray(np.asarray(value))
     return type(value)(map(_wrapped, value)) if type(value) in (list, tuple) else value
 
 
 def _on_device(function, name=None):
-    """NumPy's `function`, of device arrays and numbers alone."""
+    """Return NumPy's `function` for device arrays and numbers only."""
     name = name or function.__name__
 
     def on_device(*arguments, **options):
@@ -272,7 +280,7 @@ def _on_device(function, name=None):
 
 
 def asarray(array, dtype=None, order=None):
-    """As cupy.asarray: the array itself where it is one of the current device, of that dtype and order."""
+    """Stands for cupy.asarray: returns the array itself if it is on the current device, in that dtype and order."""
     if not isinstance(array, StrictArray):
         return StrictArray(np.array(array, dtype=dtype, order="C"))
     own = array._memory
@@ -283,29 +291,33 @@ def asarray(array, dtype=None, order=None):
 
 
 def asnumpy(array):
-    """As cupy.asnumpy."""
+    """Stands for cupy.asnumpy."""
     return array.get() if isinstance(array, StrictArray) else np.asarray(array)
 
 
 def empty(shape, dtype=float):
-    """What nothing has been written to is no number, so that who reads it finds out."""
+    """Return an array of NaN, so that reading before writing shows."""
     kind = np.dtype(dtype).kind
     return StrictArray(np.full(shape, np.nan if kind in "fc" else 77, dtype))
 
 
 def functions():
-    """What the stand-in for CuPy's module holds, by name."""
+    """Return the functions of the stand-in for CuPy's module, by name."""
     own = {name: _on_device(getattr(np, name)) for name in SHARED if "." not in name}
     linalg = SimpleNamespace(norm=_on_device(np.linalg.norm))
     made = {"ndarray": StrictArray, "asarray": asarray, "array": asarray, "asnumpy": asnumpy, "empty": empty}
     return own | made | {"linalg": linalg}
 
 
+def _of_memory(name):
+    return property(lambda self: getattr(self._memory, name))
+
+
 def _delegated():
-    """Attributes, methods and operators that are NumPy's but for what they take."""
+    """Add NumPy's attributes, methods and operators, which check their operands first."""
     for name in ("shape", "dtype", "ndim", "size", "itemsize", "nbytes", "strides"):
-        setattr(StrictArray, name, property(lambda self, name=name: getattr(self._memory, name)))
-    for name in ("reshape", "view", "swapaxes", "transpose", "squeeze", "ravel"):  # views, of whatever device
+        setattr(StrictArray, name, _of_memory(name))
+    for name in ("reshape", "view", "swapaxes", "transpose", "squeeze", "ravel"):  # views, on any device
 
         def view(self, *arguments, _name=name, **options):
             return StrictArray(getattr(self._memory, _name)(*arguments, **options), self._device)

@@ -1,9 +1,9 @@
-"""Adding an activation or a loss takes two source files: done here in a copy of the sources, which then trains with it."""
+"""An activation or a loss is added in two source files: the test adds it to a copy, and trains with it."""
 
 import pytest
 from changed_sources import run_in_copy
 
-#: For each file what stands there, and what is put before it. New rows come first, which changes all other numbers.
+#: For each file, a line and the text to put before it. New rows come first, which changes all other numbers.
 SOFTSIGN = {
     "kernels/shared/activation.cuh": {
         "}  // namespace activation": """
@@ -104,7 +104,7 @@ def quartic(z: Matrix, a: Matrix, y: Matrix, out: Matrix, spare: Matrix, mask: M
     },
 }
 
-#: What the copy does with its new name: trained parameters, by each way to train, and derivatives beside differences.
+#: The program that uses the new name: it trains in each way, and compares derivatives with differences.
 PROGRAM = """
 import json, sys
 import numpy as np

@@ -1,6 +1,7 @@
-"""What comes in at the public doors: numbers are numbers, flags are flags, masks are not lost, labels are whole."""
+"""Public arguments are checked: numbers are numbers, flags are flags, masks are not lost, labels are whole."""
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def check(value, name):
 
 NAN, INF, TEXT = float("nan"), float("inf"), "3"
 WHOLE, NUMBERS, FLAGS = (True, NAN, TEXT, 2.5, np.True_), (True, NAN, INF, TEXT, np.True_, 1j), ("no", 1, 0.0, None)
-#: What is called, with which argument, by which values it is not to be had.
+#: A function, one of its arguments, and values that it refuses.
 REFUSED = [
     *[(fit(), name, WHOLE) for name in ("batch_size", "epochs", "checkpoint_every")],
     *[(fit(), name, FLAGS) for name in ("shuffle", "progress", "resume")],
@@ -101,8 +102,14 @@ def test_what_is_no_such_number_is_refused_by_name(call, name, values):
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64, np.float16])
 def test_scalars_of_numpy_are_numbers(kind):
-    """And are kept as Python's, so that what is saved and compared is the same."""
-    whole, half = np.int16(2), kind(0.5)
+    """Scalars of NumPy are kept as Python's numbers, so that saved and compared values are the same."""
+    whole: Any = np.int16(2)  # types that the signatures do not name
+    half: Any = kind(0.5)
+    three: Any = np.int64(3)
+    nine: Any = np.uint8(9)
+    yes: Any = np.True_
+    sizes: Any = np.array([4, 5, 3])
+    tolerance: Any = np.float32(1e-6)
     how = {
         "batch_size": whole,
         "epochs": whole,
@@ -111,28 +118,26 @@ def test_scalars_of_numpy_are_numbers(kind):
         "progress": np.False_,
         "dropout": half,
     }
-    stopping = dp.EarlyStopping(np.int64(3), half, "cost")
+    stopping = dp.EarlyStopping(three, half, "cost")
     assert (stopping, type(stopping.patience), type(stopping.min_delta)) == (
         dp.EarlyStopping(3, 0.5, "cost"),
         int,
         float,
     )
-    optimizer = dp.SGD(half, momentum=half, nesterov=np.True_)
+    optimizer = dp.SGD(half, momentum=half, nesterov=yes)
     assert repr(optimizer) == repr(dp.SGD(0.5, momentum=0.5, nesterov=True))
     assert repr(dp.Adam(half, half, half, half)) == repr(dp.Adam(0.5, 0.5, 0.5, 0.5))
     assert repr(dp.StepDecay(half, half, whole)) == repr(dp.StepDecay(0.5, 0.5, 2))
-    assert repr(dp.CosineDecay(half, np.uint8(9), half, whole)) == repr(dp.CosineDecay(0.5, 9, 0.5, 2))
+    assert repr(dp.CosineDecay(half, nine, half, whole)) == repr(dp.CosineDecay(0.5, 9, 0.5, 2))
     assert repr(dp.ReduceOnPlateau(half, half, whole, half)) == repr(dp.ReduceOnPlateau(0.5, 0.5, 2, 0.5))
     net, same = network(seed=whole), network(seed=2)
     net.fit(X, LABELS, optimizer=optimizer, early_stopping=stopping, **how)
     plain = {"batch_size": 2, "epochs": 2, "l2": 0.5, "dropout": 0.5}
     same.fit(X, LABELS, optimizer=dp.SGD(0.5, momentum=0.5, nesterov=True), early_stopping=stopping, **plain)
     assert np.array_equal(net.parameters, same.parameters)
-    stack = dp.NetworkStack(whole, np.array([4, 5, 3]), loss="categorical_cross_entropy", backend="numpy")
+    stack = dp.NetworkStack(whole, sizes, loss="categorical_cross_entropy", backend="numpy")
     stack.fit(X, LABELS, optimizer=optimizer, early_stopping=stopping, **how)
-    assert (
-        dp.check_gradient(network(), X[:2], LABELS[:2], l2=half, tolerance=np.float32(1e-6), entries=whole).entries == 2
-    )
+    assert dp.check_gradient(network(), X[:2], LABELS[:2], l2=half, tolerance=tolerance, entries=whole).entries == 2
     network().fit_full_batch(X, LABELS, max_iter=whole, tol=half, l2=half)
 
 
@@ -222,7 +227,7 @@ def test_stacks_do_not_lose_them(name, arguments):
 
 
 def test_estimators_do_not_lose_them():
-    options = {"max_iter": 20, "tol": 1e9, "backend": "numpy", "n_iter_no_change": 1}
+    options: dict[str, Any] = {"max_iter": 20, "tol": 1e9, "backend": "numpy", "n_iter_no_change": 1}
     for kind in (dp.MLPClassifier((3,), **options), dp.MLPRegressor(hidden_layer_sizes=(3,), **options)):
         for fit in (kind.fit, kind.partial_fit) if isinstance(kind, dp.MLPRegressor) else (kind.fit,):
             for name, arguments in (

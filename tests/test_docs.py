@@ -1,4 +1,4 @@
-"""What the pages refer to is there: files, functions, kernels, tests; and what they show can be run."""
+"""The pages refer to files, functions, kernels and tests that exist, and their examples run."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 PACKAGE = ROOT / "src" / "deltaprop"
 #: The rooms: folders of the package, and the kernels, which stand beside it.
 ROOMS = [*(path for path in sorted(PACKAGE.iterdir()) if (path / "__init__.py").exists()), ROOT / "kernels"]
-#: How a name may stand in a file that holds it: a Python definition or key, a CUDA function or struct.
+#: How a file may define a name: as a Python definition or key, or a CUDA function or struct.
 DEFINITION = r"(?:def|class|struct|void|T)\s+{0}\b|^\s+{0}\s*:|void {0}\(|\b{0}_##"
 
 
@@ -56,7 +56,7 @@ def test_the_page_of_a_room_names_every_file_in_it(room):
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_the_api_of_the_readme_runs(tmp_path, monkeypatch, capsys):
-    """The python blocks, line by line as printed, on data of their shapes."""
+    """The Python blocks run line by line as printed, on data of their shapes."""
     import matplotlib
     from sklearn.datasets import load_digits
 

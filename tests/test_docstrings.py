@@ -1,4 +1,4 @@
-"""Docstrings of all public names, their methods and what they return pass numpydoc's validation."""
+"""The docstrings of all public names, and of their methods and results, pass numpydoc's validation."""
 
 import inspect
 
@@ -16,7 +16,7 @@ from deltaprop.training.callbacks import EpochEnd
 from deltaprop.training.evaluation import ForwardPass
 
 PUBLIC = {f"deltaprop.{name}": getattr(dp, name) for name in dp.__all__ if name != "__version__"}
-#: Classes without a name at the top that public functions return or raise, or pass to callbacks.
+#: Classes without a public name that public functions return, raise, or pass to callbacks.
 RETURNED = (
     Accumulation,
     Check,
@@ -32,14 +32,14 @@ RETURNED = (
 )
 OBJECTS = PUBLIC | {f"{cls.__module__}.{cls.__qualname__}": cls for cls in RETURNED}
 CLASSES = {path: each for path, each in OBJECTS.items() if inspect.isclass(each)}
-#: The rules that scikit-learn's own test of docstrings leaves out: where quotes stand, a name before a return's type.
+#: The rules that scikit-learn's own test of docstrings leaves out: places of quotes, names of return values.
 IGNORED = {"GL01", "GL02", "RT02"}
 #: An extended summary, a See Also section, examples: not every function needs them.
 OPTIONAL = {"ES01", "SA01", "EX01"}
 
 
 def methods(cls):
-    """Names of the public methods and properties that are defined in this package."""
+    """Return the names of the public methods and properties that this package defines."""
     for name, member in inspect.getmembers_static(cls):
         function = getattr(member, "fget", None) or getattr(member, "fn", None) or getattr(member, "__func__", member)
         if not name.startswith("_") and (getattr(function, "__module__", None) or "").startswith("deltaprop."):

@@ -1,9 +1,10 @@
-"""Warnings point to the line outside the package that called it, however deep they arise and whoever stands between."""
+"""Warnings point to the line outside the package that called it, however deep they arise."""
 
 import os
 import subprocess
 import sys
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from deltaprop.errors import callers_level
 
 
 def calling(function, module, filename):
-    """A function of a made-up module that calls `function`."""
+    """Return a function of an imaginary module that calls `function`."""
     names = {"__name__": module, "called": function}
     exec(compile("def call():\n    return called()\n", filename, "exec"), names)
     return names["call"]
@@ -32,7 +33,7 @@ CHAINS = [
     ["user", "deltaprop.network", "deltaprop.training.loop", "deltaprop.epochs.trainer"],
     ["user", "sklearn.base", "deltaprop.estimators.classifier"],
     ["user", "joblib.parallel", "sklearn.base", "deltaprop.estimators.classifier", "sklearn.base", "deltaprop"],
-    ["__main__", "user", "deltaprop_of_mine", "deltaprop.network"],  # another package, whose name begins alike
+    ["__main__", "user", "deltaprop_of_mine", "deltaprop.network"],  # another package with such a name
 ]
 
 
@@ -40,8 +41,8 @@ CHAINS = [
 def test_the_first_line_outside_is_found(chain):
     inside = ("deltaprop.", "sklearn", "joblib")
     expected = [f"<{name}>" for name in chain if not f"{name}.".startswith(inside)][-1]
-    # Even what calls `warn` has to be inside; its own globals are those of this file.
-    names = {"__name__": "deltaprop.somewhere", "warnings": warnings, "callers_level": callers_level}
+    # The caller of `warn` must be inside too; the globals of `warn` itself are those of this file.
+    names: dict[str, Any] = {"__name__": "deltaprop.somewhere", "warnings": warnings, "callers_level": callers_level}
     exec(compile("def warn():\n    warnings.warn('here', stacklevel=callers_level())\n", "<inside>", "exec"), names)
     call = names["warn"]
     for name in reversed(chain):
@@ -58,7 +59,7 @@ def test_a_line_outside_is_found_at_once():
 
 
 def test_frames_of_an_import_are_not_counted(tmp_path):
-    """`warnings.warn` leaves them out: a module of the package that warns while somebody imports it."""
+    """A module of the package warns while it is imported; `warnings.warn` does not count the frames of the import."""
     package = tmp_path / "joblib"  # one of the wrappers, so that its own frames are inside
     package.mkdir()
     (package / "__init__.py").write_text(
@@ -129,7 +130,7 @@ def test_members_that_diverge_are_told_where_they_were_trained(table):
 
 
 def test_a_cache_that_cannot_be_had_is_told_where_it_was_needed(tmp_path):
-    """In a process of its own, since it is told once; a folder that others may write to is not taken."""
+    """In a process of its own, as the warning comes once. Others may write to the folder, so it is not used."""
     folder = tmp_path / "open"
     folder.mkdir()
     folder.chmod(0o777)

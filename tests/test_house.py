@@ -1,4 +1,4 @@
-"""The house keeps its measure: names at the top, lines of a file, lines of a function."""
+"""The number of names at the top, of lines of a file, and of lines of a function is limited."""
 
 import ast
 from pathlib import Path
@@ -8,15 +8,17 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "deltaprop"
 PYTHON = sorted(path for folder in ("src", "benches", "tests") for path in (ROOT / folder).rglob("*.py"))
-#: The most names in the package's own folder, lines of a file, and lines of a function without its docstring.
+#: The most names in the package's folder, lines of a file, and lines of a function without its docstring.
 NAMES, FILE_LINES, FUNCTION_LINES = 20, 450, 60
 
 
 def functions_of(path):
-    """Each function's name and how many lines it has, its signature included and its docstring not."""
+    """Yield each function's name and its number of lines, with the signature and without the docstring."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0]
+            assert first.end_lineno is not None
+            assert node.end_lineno is not None
             documented = ast.get_docstring(node) is not None
             docstring = first.end_lineno - first.lineno + 1 if documented else 0
             yield node.name, node.end_lineno - node.lineno + 1 - docstring

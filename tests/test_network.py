@@ -1,7 +1,8 @@
-"""Network: views of one flat vector, initialisation, what is refused at the door, files."""
+"""Network: its arrays are views of one flat vector; initialisation, refused arguments, files."""
 
 import json
 import os
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,9 +86,11 @@ def test_the_seed_decides(backend):
     first, second, other = net(seed=1, backend=backend), net(seed=1), net(seed=2)
     assert np.array_equal(first.backend.to_numpy(first.parameters), second.parameters)
     assert not np.array_equal(second.parameters, other.parameters)
-    state = np.random.get_state()[1].copy()
+    before: Any = np.random.get_state()
+    state = before[1].copy()
     net(seed=9).fit(np.eye(4), [0, 1, 2, 0])
-    assert np.array_equal(np.random.get_state()[1], state)
+    after: Any = np.random.get_state()
+    assert np.array_equal(after[1], state)
 
 
 def test_an_activation_for_each_hidden_layer(backend, rng, tmp_path):
@@ -105,7 +108,7 @@ def test_an_activation_for_each_hidden_layer(backend, rng, tmp_path):
 
 
 def test_debug_initialize_is_the_courses(backend):
-    """Θ = sin(1 … n)/10 filled column by column: the bias column comes first, whatever the seed."""
+    """Θ = sin(1 … n)/10, column by column from the bias column on, whatever the seed."""
     n = net(init="debug_initialize", backend=backend, seed=5)
     first, second = (n.backend.to_numpy(theta) for theta in n.thetas)
     assert first.shape == (5, 5)
@@ -239,7 +242,7 @@ def test_save_and_load(backend, tmp_path, dtype):
     assert loaded.configuration == n.configuration
     assert loaded.epochs_trained == 2
     assert [p.name for p in tmp_path.iterdir()] == ["net.safetensors"]
-    for network in (n, loaded):  # a loaded network goes on like the one that was saved
+    for network in (n, loaded):  # a loaded network trains on as the saved one does
         network.fit(np.eye(4), np.eye(4)[:, :3], epochs=1, batch_size=2)
     assert np.array_equal(loaded.backend.to_numpy(loaded.parameters), n.backend.to_numpy(n.parameters))
 
@@ -260,7 +263,7 @@ def test_damaged_files_are_refused(tmp_path):
             loaded = dp.Network.load(bad, backend="numpy")
         except ValueError:
             continue
-        # Only what carries no meaning may change unseen: white space around the header.
+        # Only white space around the header may change unseen, as it has no meaning.
         assert np.array_equal(loaded.parameters, net().parameters)
         assert loaded.configuration == net().configuration
 

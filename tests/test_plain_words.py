@@ -1,4 +1,4 @@
-"""Pages, docstrings, comments and messages say a thing by its name, for readers whose English is a second language."""
+"""Pages, docstrings, comments and messages name each thing, for readers whose English is a second language."""
 
 import re
 from pathlib import Path
@@ -7,9 +7,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+THIS = Path(__file__)
 KERNELS = [path for path in sorted((ROOT / "kernels").rglob("*.*")) if path.suffix in (".cu", ".cuh", ".cpp", ".h")]
-SOURCES = [*sorted((ROOT / "src").rglob("*.py")), *KERNELS]
-#: Phrases that stand for a thing without naming it. Their words may stand on two lines, also of a comment.
+PYTHON = [path for folder in ("src", "benches", "tests") for path in sorted((ROOT / folder).rglob("*.py"))]
+SOURCES = [*(path for path in PYTHON if path != THIS), *KERNELS]
+#: Phrases that stand for a thing without naming it. They may be broken over two lines, also of a comment.
 PHRASES = ("that of", "of which", "none but", "what is handed")
 BETWEEN_WORDS = r"(?:\s|#:?|//|>)+"
 PATTERN = re.compile("|".join(rf"\b{phrase.replace(' ', BETWEEN_WORDS)}\b" for phrase in PHRASES), re.IGNORECASE)
@@ -29,4 +31,6 @@ def test_a_file_names_what_it_speaks_of(path):
 
 def test_every_file_is_looked_at():
     assert len(PAGES) > 10
-    assert {"network.py", "stack.py", "state.py", "epoch.cpp", "resident.cu"} <= {path.name for path in SOURCES}
+    assert {"network.py", "stack.py", "state.py", "epoch.cpp", "resident.cu", "reference.py", "peers.py"} <= {
+        path.name for path in SOURCES
+    }

@@ -1,4 +1,4 @@
-"""Real data that users do not have: the course's exercise 4, where a folder with it is named or stands beside."""
+"""The course's exercise 4 and MNIST, if DELTAPROP_DATA or a folder beside the checkout holds them."""
 
 import os
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_costs_and_accuracy_of_the_given_weights(exercise):
 
 
 def test_fifty_iterations_of_conjugate_gradients(exercise):
-    """The course asks for 95.3 ± 1 % on the data trained on, from random parameters, with λ = 1."""
+    """The course asks for 95.3 ± 1 % on the training data, from random parameters, with λ = 1."""
     _, X, y = exercise
     for seed in range(3):
         net = dp.Network([400, 25, 10], backend="numpy", seed=seed)

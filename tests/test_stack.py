@@ -1,6 +1,7 @@
-"""Member k of a stack is the network with its seed, samples and hyper-parameters trained alone, however they are trained."""
+"""Member k of a stack equals the network with its seed, samples and hyper-parameters that is trained alone."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ WAYS = ("native", "stepped", "one by one", "resident")
 
 @pytest.fixture(params=WAYS)
 def way(request, monkeypatch):
-    """The name of a backend on which stacks are trained in that way, and which classes say so."""
+    """A backend that trains stacks in this way, and the classes that do it."""
     used = []
 
     def watched(kind):
@@ -64,7 +65,7 @@ def way(request, monkeypatch):
 def test_every_loss(way, loss, output, rng):
     X, Y = rng.standard_normal((21, 5)), targets_for(loss, rng, 21, 3)
     stack = dp.NetworkStack(3, [5, 7, 3], loss=loss, output_activation=output, backend=way)
-    how = {"batch_size": 8, "epochs": 2, "optimizer": dp.SGD(0.05)}
+    how: dict[str, Any] = {"batch_size": 8, "epochs": 2, "optimizer": dp.SGD(0.05)}
     histories = stack.fit(X, Y, l2=[0.0, 0.2, 0.5], **how)
     for k, l2 in enumerate((0.0, 0.2, 0.5)):
         assert_equal(stack, k, histories[k], alone(stack, k, X, Y, l2=l2, **how))
@@ -74,7 +75,7 @@ def test_every_loss(way, loss, output, rng):
 def test_every_activation(way, hidden, rng):
     X, Y = 2 * rng.standard_normal((19, 4)), rng.standard_normal((19, 2))
     stack = dp.NetworkStack(2, [4, 9, 6, 2], hidden_activation=hidden, loss="squared_error", backend=way)
-    how = {"batch_size": 8, "epochs": 2, "optimizer": dp.SGD(0.02)}
+    how: dict[str, Any] = {"batch_size": 8, "epochs": 2, "optimizer": dp.SGD(0.02)}
     histories = stack.fit(X, Y, **how)
     for k in range(2):
         assert_equal(stack, k, histories[k], alone(stack, k, X, Y, **how))
@@ -84,7 +85,7 @@ def test_every_activation(way, hidden, rng):
 @given(data=st.data())
 @pytest.mark.parametrize("backend", ["numpy", "reference"])
 def test_any_mix_of_hyperparameters(backend, data):
-    """Of seed, samples, minibatch, optimizer, penalty, sample weights, dropout and early stopping."""
+    """Each member has its own seed, samples, minibatch, optimizer, penalty, weights, dropout and early stopping."""
     count = data.draw(st.integers(1, 5))
 
     def of_each(strategy):
@@ -92,7 +93,7 @@ def test_any_mix_of_hyperparameters(backend, data):
 
     rng = np.random.default_rng(data.draw(st.integers(0, 2**31)))
     X, Y = rng.standard_normal((30, 4)), rng.integers(0, 3, 30)
-    own = {
+    own: dict[str, Any] = {
         "optimizer": of_each(st.sampled_from(OPTIMIZERS)),
         "l2": of_each(st.sampled_from([0.0, 0.3, 2.0])),
         "batch_size": of_each(st.sampled_from([None, 1, 7, 8, 100])),
@@ -100,7 +101,7 @@ def test_any_mix_of_hyperparameters(backend, data):
         "dropout": of_each(st.sampled_from([0.0, 0.4])) if data.draw(st.booleans()) else 0.0,
         "early_stopping": of_each(st.sampled_from([None, dp.EarlyStopping(2, monitor="cost", min_delta=0.02)])),
     }
-    shared = {"epochs": 4}
+    shared: dict[str, Any] = {"epochs": 4}
     if data.draw(st.booleans()):
         shared["l2_scaling"] = "absolute"
     samples = [rng.integers(0, 30, int(rng.integers(5, 31))) for _ in range(count)]
@@ -126,14 +127,14 @@ def test_any_mix_of_hyperparameters(backend, data):
 def test_samples_of_their_own(way, rng):
     X, Y = rng.standard_normal((2, 19, 4)), rng.uniform(size=(2, 19, 2))
     stack = dp.NetworkStack(2, [4, 6, 2], backend=way)
-    how = {"batch_size": 8, "epochs": 2, "optimizer": dp.SGD(0.5)}
+    how: dict[str, Any] = {"batch_size": 8, "epochs": 2, "optimizer": dp.SGD(0.5)}
     histories = stack.fit(X, Y, **how)
     for k in range(2):
         assert_equal(stack, k, histories[k], alone(stack, k, X[k], Y[k], **how))
 
 
 def test_a_custom_loss_and_an_optimizer_of_ones_own(rng):
-    """Which no kernel knows: trained one after the other."""
+    """No kernel knows them, so members are trained one after the other."""
 
     class Sign(dp.SGD):
         def apply(self, network, gradient, state, rate, decay):
@@ -143,7 +144,7 @@ def test_a_custom_loss_and_an_optimizer_of_ones_own(rng):
     pair = (lambda h, y: (h - y) ** 2 / 2, lambda h, y: h - y)
     for loss, optimizer in ((pair, dp.SGD(0.1)), ("squared_error", Sign(0.01))):
         stack = dp.NetworkStack(2, [4, 5, 2], loss=loss, backend="numpy")
-        how = {"optimizer": optimizer, "epochs": 2, "batch_size": 6}
+        how: dict[str, Any] = {"optimizer": optimizer, "epochs": 2, "batch_size": 6}
         histories = stack.fit(X, Y, **how)
         for k in range(2):
             assert_equal(stack, k, histories[k], alone(stack, k, X, Y, **how))
@@ -158,10 +159,12 @@ def test_every_method_is_that_of_the_members(backend, rng):
         v, weight = rng.standard_normal(stack.parameters.shape[1]), rng.uniform(size=7)
         each = [X] * 3 if X.ndim == 2 else list(X)
         assert np.allclose(stack.predict(X), [net.predict(x) for net, x in zip(stack, each, strict=True)], rtol=1e-14)
+        gradient: Any
         costs, gradient = stack.cost_and_gradient(X, Y, l2=[0.1, 0.2, 0.3], sample_weight=weight)
         assert np.array_equal(stack.cost(X, Y, [0.1, 0.2, 0.3], sample_weight=weight), costs)
         passed, deltas = stack.forward(X), stack.deltas(X, Y)
         for k, (net, x) in enumerate(zip(stack, each, strict=True)):
+            expected: Any
             cost, expected = net.cost_and_gradient(x, Y, (0.1, 0.2, 0.3)[k], sample_weight=weight)
             assert costs[k] == pytest.approx(cost, rel=1e-15)
             assert np.array_equal(gradient.flat[k], expected.flat)
@@ -199,7 +202,7 @@ def test_a_member_that_diverges_keeps_its_last_good_parameters(way, rng):
     X, Y = rng.standard_normal((20, 4)), rng.standard_normal((20, 2))
     rates = [0.01, 1e150, 0.02]
     stack = dp.NetworkStack(3, [4, 5, 2], loss="squared_error", hidden_activation="relu", backend=way)
-    how = {"epochs": 3, "batch_size": 20}
+    how: dict[str, Any] = {"epochs": 3, "batch_size": 20}
     with pytest.warns(RuntimeWarning, match=r"members \[1\] of 3 diverged"):
         histories = stack.fit(X, Y, optimizer=[dp.SGD(rate) for rate in rates], **how)
     for k in (0, 2):
@@ -218,8 +221,8 @@ def test_a_member_that_diverges_keeps_its_last_good_parameters(way, rng):
 def test_validation_for_all_or_for_each(rng):
     X, Y = rng.standard_normal((30, 4)), rng.integers(0, 3, 30)
     held = rng.standard_normal((11, 4)), rng.integers(0, 3, 11)
-    options = {"loss": "categorical_cross_entropy", "backend": "numpy"}
-    how = {"epochs": 3, "batch_size": 7, "early_stopping": dp.EarlyStopping(1, monitor="accuracy")}
+    options: dict[str, Any] = {"loss": "categorical_cross_entropy", "backend": "numpy"}
+    how: dict[str, Any] = {"epochs": 3, "batch_size": 7, "early_stopping": dp.EarlyStopping(1, monitor="accuracy")}
     stack = dp.NetworkStack(2, [4, 5, 3], **options)
     histories = stack.fit(X, Y, validation=held, **how)
     for k in range(2):
@@ -237,12 +240,14 @@ def test_validation_for_all_or_for_each(rng):
 
 
 def test_samples_as_a_matrix(rng):
-    """Of row numbers or of truth values, a row a member: as a list of arrays."""
+    """A matrix of row numbers or of truth values, a row a member, is the same as a list of arrays."""
     X, Y = rng.standard_normal((40, 4)), rng.uniform(size=(40, 2))
     rows = np.sort(rng.permuted(np.tile(np.arange(40), (9, 1)), axis=1)[:, :15])
     others = np.array([np.setdiff1d(np.arange(40), own) for own in rows])
     chosen = np.zeros((9, 40), bool)
     np.put_along_axis(chosen, rows, True, axis=1)
+    samples: Any
+    held: Any
     for samples, held in ((rows, others), (chosen, ~chosen), (iter(rows), (own for own in others))):
         stack = dp.NetworkStack(9, [4, 3, 2], backend="numpy")
         histories = stack.fit(X, Y, samples=samples, validation_samples=held, epochs=2, batch_size=4)

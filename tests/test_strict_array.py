@@ -1,4 +1,4 @@
-"""Arrays of the emulated device refuse what CuPy's refuse, and do what they do: each rule as CuPy 14 documents it."""
+"""Arrays of the emulated device refuse and do what CuPy's do, by the rules that CuPy 14 documents."""
 
 import copy
 import pickle
@@ -83,7 +83,7 @@ def test_items_are_assigned_from_the_device_or_from_one_number(x, host):
     x[0] = asarray(host[1])
     x[1, 2] = np.array(7.0)
     x[2] = np.float64(8.0)
-    x[[0, 1], [0, 0]] = np.array([5.0, 6.0])  # with arrays for an index CuPy copies
+    x[[0, 1], [0, 0]] = np.array([5.0, 6.0])  # CuPy copies when the index is an array
     assert x.tolist() == [[5.0, *host[1, 1:]], [6.0, host[1, 1], 7.0, host[1, 3]], [8.0] * 4]
 
 

@@ -1,4 +1,4 @@
-"""The workflows run what the README tells, on what the package says that it supports, with pinned actions."""
+"""The workflows run the README's commands on every supported Python, with pinned actions."""
 
 import re
 from importlib.metadata import version
@@ -13,10 +13,12 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 
 def readme_block(heading):
-    """The first sh block under a heading of the README."""
-    return re.search(
+    """Return the first sh block under a heading of the README."""
+    found = re.search(
         rf"^## {heading}$.*?^```sh\n(.*?)\n```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE
-    )[1]
+    )
+    assert found is not None
+    return found[1]
 
 
 @pytest.mark.parametrize("heading", ["Quick start", "Tests"])

@@ -1,4 +1,4 @@
-"""A backend over tensors of PyTorch on the CPU: what adding a backend takes, and the proof that it is enough."""
+"""A backend over PyTorch's tensors on the CPU: it shows what adding a backend takes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import DTypeLike
 
-from deltaprop.backends.base import Array
+from deltaprop.backends.array_types import AnyArray as Array
+from deltaprop.backends.array_types import ArrayLike, DType, HostArray
 from deltaprop.backends.composed import ComposedBackend
 
-#: Functions that PyTorch calls otherwise than NumPy and scipy do.
+#: Functions that have other names in PyTorch than in NumPy and SciPy.
 NAMES = {"equal": torch.eq, "rint": torch.round, "ndtr": torch.special.ndtr}
 REDUCTIONS: dict[str, Callable[..., Any]] = {"add": torch.sum, "maximum": torch.amax}
 
@@ -22,7 +23,7 @@ def torch_dtype(dtype: Any) -> torch.dtype:
 
 
 class TorchBackend(ComposedBackend):
-    """Right and short, not fast: the primitives, and every other operation composed of them."""
+    """The primitives; every other operation is composed of them. It is right and short, not fast."""
 
     name = "torch"
     on_host = False
@@ -35,19 +36,19 @@ class TorchBackend(ComposedBackend):
     def owns(self, array: object) -> bool:
         return isinstance(array, torch.Tensor)
 
-    def asarray(self, array: Any, dtype: DTypeLike) -> Array:
+    def asarray(self, array: ArrayLike, dtype: DTypeLike) -> Array:
         if not self.owns(array):
-            array = torch.tensor(np.asarray(array))  # memory of its own, as on a device
+            array = torch.tensor(np.asarray(array))  # a copy, as on a device
         return array.to(torch_dtype(dtype)).contiguous()
 
-    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
-        host: np.ndarray[Any, Any] = array.numpy().copy()
+    def to_numpy(self, array: Array) -> HostArray:
+        host: HostArray = array.numpy().copy()
         return host
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         return torch.empty(shape, dtype=torch_dtype(dtype))
 
-    def dtype_of(self, array: Array) -> np.dtype[Any]:
+    def dtype_of(self, array: Array) -> DType:
         return np.dtype(str(array.dtype).removeprefix("torch."))
 
     # -- primitives ---------------------------------------------------------------------------------------------

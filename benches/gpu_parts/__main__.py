@@ -1,4 +1,4 @@
-"""A part in this process: python -m benches.gpu_parts PART DESCRIPTOR OPTIONS, as `benches.gpu` starts it."""
+"""Runs a part in this process, for `benches.gpu`: python -m benches.gpu_parts PART DESCRIPTOR OPTIONS."""
 
 import sys
 from importlib import import_module

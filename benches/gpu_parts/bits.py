@@ -1,7 +1,7 @@
-"""Every float32 bit pattern through sigmoid and its derivative, against float64, in units in the last place.
+"""Compares sigmoid and its derivative with float64 for every float32, in units in the last place.
 
-CuPy compiles its own kernels with ``-ftz=true``: converting a subnormal float32 by them gives 0. What is compared is
-therefore widened by its bits, as a whole number times 2⁻¹⁴⁹, and no subnormal float32 is ever an operand of theirs.
+CuPy compiles its own kernels with ``-ftz=true``, so that they convert a subnormal float32 to 0. Therefore numbers are
+widened by their bits, as whole numbers times 2⁻¹⁴⁹, and no subnormal float32 is ever an operand of CuPy's kernels.
 """
 
 from collections.abc import Callable
@@ -13,21 +13,21 @@ import numpy as np
 from .channel import Channel
 from .part import Options
 
-#: Of how many units in the last place the functions may be off.
+#: The largest errors allowed, in units in the last place.
 BOUNDS = {"sigmoid": 4, "sigmoid_grad": 6}
 #: The least normal float32, and the step of the subnormal ones.
 LEAST_NORMAL, STEP = 2.0**-126, 2.0**-149
 EXPONENT, MAGNITUDE = np.uint32(0x7F800000), np.uint32(0x7FFFFFFF)
-#: How many patterns there are, and how many are taken a turn.
+#: The number of patterns, and of patterns in a turn.
 PATTERNS, BLOCK = 2**32, 2**25
-#: On the CPU every so manyth pattern is taken.
+#: On the CPU, only one pattern in so many is taken.
 COMB = 8191
 
 
 def widened(bits: Any, xp: Any) -> Any:
-    """The float64 equal to each float32, given by its bits, without an operation that may flush it to zero."""
+    """Return the float64 equal to each float32, given by its bits, by operations that do not flush it to zero."""
     magnitude = bits & MAGNITUDE
-    small = magnitude.astype(np.float64) * STEP  # as it is for subnormal ones, whose bits count steps
+    small = magnitude.astype(np.float64) * STEP  # right for subnormal ones, whose bits count steps
     is_small = magnitude < np.uint32(1 << 23)
     normal = xp.where(is_small, np.uint32(0x3F800000), magnitude).view(np.float32).astype(np.float64)
     value = xp.where(is_small, small, normal)
@@ -49,7 +49,7 @@ TRUE = {"sigmoid": true_sigmoid, "sigmoid_grad": true_sigmoid_grad}
 
 @dataclass
 class Worst:
-    """The largest error so far, and where it is."""
+    """The largest error so far, and its argument."""
 
     ulp: float = 0.0
     bits: int = 0
@@ -70,7 +70,7 @@ class Worst:
 
 
 def errors(got: Any, true: Any, xp: Any) -> Any:
-    """|got − true| in units in the last place that the true value has in float32; ∞ for what is not a number."""
+    """|got − true| in units in the last place that the true value has in float32; ∞ for a NaN."""
     exponent = xp.frexp(true)[1].astype(np.int32)
     unit = xp.where(true < LEAST_NORMAL, STEP, xp.ldexp(xp.ones(1), exponent - 24))
     off = abs(got - true) / unit
@@ -78,7 +78,7 @@ def errors(got: Any, true: Any, xp: Any) -> Any:
 
 
 def examine(function: Callable[[Any], Any], true: Callable[..., Any], bits: Any, xp: Any, worst: list[Worst]) -> None:
-    """Compare `function` with the truth at float32 of these bits; `worst` is of normal and of subnormal results."""
+    """Compare `function` with the truth at these float32; `worst` holds the errors of normal and subnormal results."""
     bits = bits[(bits & EXPONENT) != EXPONENT]
     if not bits.size:
         return

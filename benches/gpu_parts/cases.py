@@ -1,4 +1,4 @@
-"""The networks that steps are measured on, in the order of their worth."""
+"""The networks whose steps are measured, most valuable first."""
 
 from collections.abc import Sequence
 
@@ -13,11 +13,10 @@ SHAPES = [
     ((784, 2500, 2000, 1500, 1000, 500, 10), 256, 60),
     ((4096,) * 6, 8192, 4),
 ]
-#: The cases that are small enough to be tried on the CPU, and with how many steps.
+#: The cases that are small enough for the CPU, and their numbers of steps.
 REHEARSED, STEPS = (1, 2), 5
 PRECISIONS = ("fp32", "tf32", "bf16")
-#: Rows of which each tells more than those after it; the others follow. Networks that stay in shared memory have one
-#: precision.
+#: The most telling rows, in order; the others follow. Networks that stay in shared memory have one precision.
 FIRST = [(0, "fp32"), (1, "fp32"), (2, "fp32"), (3, "fp32"), (4, "fp32"), (5, "bf16"), (3, "tf32"), (3, "bf16")]
 FIRST += [(4, "bf16"), (4, "tf32"), (5, "tf32"), (0, "bf16"), (0, "tf32"), (5, "fp32")]
 
@@ -27,12 +26,12 @@ def name_of(sizes: Sequence[int]) -> str:
 
 
 def find_cases(wanted: Sequence[str]) -> list[int]:
-    """The numbers of the cases that are named, by their number or their widths; of all where none is.
+    """Return the numbers of cases named by number or widths, or of all if none is named.
 
     Raises
     ------
     ValueError
-        If one is no case.
+        If a name is no case.
     """
     names = [name_of(sizes) for sizes, _, _ in SHAPES]
     found = []
@@ -48,7 +47,7 @@ def find_cases(wanted: Sequence[str]) -> list[int]:
 
 
 def in_order(numbers: Sequence[int], precisions: Sequence[str]) -> list[tuple[int, str]]:
-    """The rows of some cases and precisions, in the order of their worth."""
+    """Return the rows of some cases and precisions, most valuable first."""
     rows = [(number, precision) for precision in precisions for number in numbers]
     return sorted(rows, key=lambda row: FIRST.index(row) if row in FIRST else len(FIRST))
 

@@ -1,7 +1,7 @@
-"""What the device can: bytes a second of a copy, products of matrices; and our elementwise kernels against the copy.
+"""Measures the limits of the device, a copy and matrix products, and our elementwise kernels against the copy.
 
-Operands of fp16 products are converted on their way, as they are in training. Calls follow one another without a pause,
-so that the time of the host is none of the device's; `from_idle` is the median of calls that found the device idle.
+Operands of fp16 products are converted first, as in training. Calls follow one another without a pause, so that the
+host's time does not count; `from_idle` is the median of calls that found the device idle.
 """
 
 import statistics
@@ -20,16 +20,16 @@ from .events import device_seconds, facts
 from .part import Options
 
 ENTRIES, ROWS, COLUMNS = 2**26, 8192, 4096
-#: What share of the bandwidth of a copy is to be reached.
+#: The goal: a share of the bandwidth of a copy.
 TO_REACH = {"sigmoid": 0.85, "sigmoid_grad": 0.85, "bias_activation": 0.85, "hidden_delta": 0.85}
-#: Calls that keep the device busy while the host launches the one that is timed: it needs up to 50 µs for that, the
-#: device 130 µs and more.
+#: Calls that keep the device busy while the host launches the timed one: the host needs up to 50 µs for it, the device
+#: 130 µs and more.
 AHEAD = 2
 PRODUCTS = ("fp32", "tf32", "bf16", "fp16")
 
 
 def host_seconds(call: Callable[[], object], repeats: int = 5) -> list[float]:
-    """Of calls on the CPU, in rising order."""
+    """Return the seconds of calls on the CPU, in rising order."""
     seconds = []
     for _ in range(repeats):
         began = time.perf_counter()
@@ -39,7 +39,7 @@ def host_seconds(call: Callable[[], object], repeats: int = 5) -> list[float]:
 
 
 def attempt(tell: Channel, name: str, measure: Callable[[], dict[str, Any]]) -> None:
-    """A row, or what kept it from being one: the others are not lost."""
+    """Try to measure a row, or record its error, so that other rows are not lost."""
     try:
         tell.row(name, **measure())
     except Exception as error:  # noqa: BLE001
@@ -48,7 +48,7 @@ def attempt(tell: Channel, name: str, measure: Callable[[], dict[str, Any]]) -> 
 
 
 def elementwise(backend: Any, a: Any, b: Any) -> dict[str, tuple[int, Callable[[], Any]]]:
-    """Calls by name, with how many times the bytes of `a` each moves."""
+    """Return calls by name, and how many times the bytes of `a` each moves."""
     from deltaprop.backends.cuda.launching import NULL
     from deltaprop.backends.kernel_names import Rule
 
@@ -68,13 +68,13 @@ def elementwise(backend: Any, a: Any, b: Any) -> dict[str, tuple[int, Callable[[
 
 
 def product(precision: str) -> dict[str, Any]:
-    """A large product of this precision, transposed as in a forward pass."""
+    """Return a large product in this precision, transposed as in a forward pass."""
     import cupy
 
     on: Any = dp.get_backend("cupy").in_precision(precision)  # type: ignore[arg-type]
     A, C = (cupy.random.standard_normal((ROWS, COLUMNS), dtype=np.float32) for _ in range(2))
     W = A[:COLUMNS].copy()
-    if precision == "bf16":  # as captured steps have them, where no operand is converted on its way
+    if precision == "bf16":  # as in captured steps, where no operand is converted
         bits = (A.view(np.uint32) >> 16).astype(np.uint16)
         A, W, C = bits, bits[:COLUMNS].copy(), cupy.empty(A.shape, np.uint16)
     seconds = device_seconds(lambda: on.product(A, W, out=C, transpose_B=True), ahead=AHEAD)
@@ -101,7 +101,7 @@ def run(options: Options, tell: Channel) -> None:
 
 
 def _moving(moved: int, call: Callable[[], Any]) -> tuple[dict[str, Any], float]:
-    """What is told of a call that moves so many bytes, and how many it moves a second."""
+    """Return the facts about a call that moves so many bytes, and its bytes a second."""
     seconds = device_seconds(call, ahead=AHEAD)
     from_idle = statistics.median(device_seconds(call))
     return facts(seconds) | {"from_idle": from_idle}, moved / statistics.median(seconds)
@@ -114,7 +114,7 @@ def _share(name: str, moved: int, call: Callable[[], Any], copy: float) -> dict[
 
 
 def _rehearse(tell: Channel) -> None:
-    """The same rows by NumPy, of small arrays."""
+    """Make the same rows by NumPy, for small arrays."""
     a, b = np.linspace(-9, 9, 2**16, dtype=np.float32), np.empty(2**16, np.float32)
     A = np.ones((256, 256), np.float32)
     tell.plan(["copy", "product fp32", "sigmoid", "sigmoid_grad"])

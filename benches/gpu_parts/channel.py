@@ -1,10 +1,10 @@
-"""What the process of a part tells the one that started it: a line of JSON for each row, through a pipe."""
+"""Sends rows from the process of a part to the process that started it: a line of JSON each, through a pipe."""
 
 import json
 import os
 from typing import Any
 
-#: The exit status of a part that cannot run here, for the reason that it has told.
+#: The exit status of a part that cannot run here, after it has sent the reason.
 NOT_HERE = 77
 
 
@@ -22,24 +22,24 @@ class Channel:
         os.write(self.descriptor, (json.dumps(message) + "\n").encode())
 
     def plan(self, names: list[str]) -> None:
-        """The rows that are to come: those that don't are left out."""
+        """Announce the rows to come; those that do not come count as left out."""
         self._send({"plan": names})
 
     def begins(self, work: str, within: float) -> None:
-        """This work begins; where it takes longer than so many seconds, or breaks the process, it is to be avoided."""
+        """Say that this work begins; if it takes longer than so many seconds or breaks the process, avoid it later."""
         self._send({"begins": work, "within": within})
 
     def row(self, name: str, text: str | None = None, **facts: Any) -> None:
-        """A result; it takes the place of one of the same name. `text` is the line that people see."""
+        """Send a row, which replaces one of the same name. `text` is the line for people."""
         self._send({"row": {"name": name, **facts}, "text": text or short(name, facts)})
 
     def not_here(self, why: str) -> None:
-        """The part cannot run here."""
+        """Say that the part cannot run here."""
         self._send({"not_here": why})
 
 
 def short(name: str, facts: dict[str, Any]) -> str:
-    """A row as one line."""
+    """Return a row as one line."""
     return f"{name}: " + ", ".join(f"{key} {_figure(value)}" for key, value in facts.items())
 
 

@@ -1,4 +1,4 @@
-"""What CUDA says of the device, in a process that ends: the one that starts the parts holds no context."""
+"""Describes the device, in a process of its own, so that the process that starts the parts holds no context."""
 
 from typing import Any
 

@@ -1,8 +1,8 @@
-"""What an epoch costs beside its steps: epochs of few and of many steps, and the line through their times.
+"""Measures the cost of an epoch beside its steps: times of short and long epochs, and the line through them.
 
-Each epoch by itself, from the call until its cost is on the host; how long the call alone takes; epochs in a row, of
-which only the last is waited for, so that host and device work at once; and, where an epoch is one launch, how long the
-device takes for that, between two events.
+It times single epochs, from the call until the cost is on the host; the call alone; epochs in a row, waiting only for
+the last, so that host and device work at once; and, where an epoch is one launch, this launch on the device, between
+two events.
 """
 
 import statistics
@@ -21,23 +21,23 @@ from .part import Options
 
 #: Numbers of cases: two whose networks stay in shared memory, and one whose steps are captured.
 CASES = (1, 2, 0)
-#: Steps an epoch; where this is rehearsed, too.
+#: Steps an epoch; in a rehearsal, too.
 STEPS, FEW = (1, 10, 100, 1000), (1, 5, 20)
-#: Epochs that are not timed, epochs that are, and how many are launched in a row.
+#: Epochs before timing, timed epochs, and epochs in a row.
 WARM, REPEATS, ROW = 3, 15, 10
-#: Microseconds of an epoch of 1000 steps, by case.
+#: The goal: microseconds of an epoch of 1000 steps, by case.
 TO_REACH = {1: 4300.0, 2: 2100.0}
 
 
 def line(steps: Sequence[int], microseconds: Sequence[float]) -> dict[str, float]:
-    """The line through times of epochs of so many steps, by least squares of relative errors."""
+    """Fit a line to the times of epochs of so many steps, by least squares of relative errors."""
     of_step, of_epoch = np.polyfit(steps, microseconds, 1, w=1.0 / np.array(microseconds))
     return {"microseconds_a_step": float(of_step), "microseconds_an_epoch": float(of_epoch)}
 
 
 @contextmanager
 def timed_launches(one: Ours) -> Iterator[list[float]]:
-    """Inside, the seconds that the device takes for each launch of an epoch, which is waited for."""
+    """Inside, collect the seconds of each launch of an epoch on the device, and wait for each."""
     import cupy
 
     kind: Any = type(one.net.backend)
@@ -57,7 +57,7 @@ def timed_launches(one: Ours) -> Iterator[list[float]]:
 
 
 def measure(one: Ours) -> dict[str, float]:
-    """Microseconds of an epoch, of its call, of one among epochs in a row and, where it is one, of its launch."""
+    """Time an epoch, its call, epochs in a row and, if an epoch is one launch, this launch, in microseconds."""
     for _ in range(WARM):
         one.epoch()
         one.wait()
@@ -84,7 +84,7 @@ def measure(one: Ours) -> dict[str, float]:
 
 
 def look(make: Callable[[Case], Ours], number: int, steps: Sequence[int]) -> dict[str, Any]:
-    """A row: the times of each number of steps, and a line through each kind of time."""
+    """Measure a row: the times for each number of steps, and a line for each kind of time."""
     sizes, batch, _ = SHAPES[number]
     times: dict[str, list[float]] = {}
     for count in steps:
@@ -97,7 +97,7 @@ def look(make: Callable[[Case], Ours], number: int, steps: Sequence[int]) -> dic
 
 
 def text_of(name: str, row: dict[str, Any]) -> str:
-    """The row as a line."""
+    """Return the row as a line."""
     each = ", ".join(
         f"{kind} {of['microseconds_an_epoch']:.0f} + {of['microseconds_a_step']:.3f} n"
         for kind, of in row["lines"].items()

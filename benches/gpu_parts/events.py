@@ -1,18 +1,18 @@
-"""Seconds on the device, between two events."""
+"""Times calls on the device, between two events."""
 
 import statistics
 from collections.abc import Callable
 from typing import Any
 
-#: Calls that are not timed, before those that are.
+#: Calls before those that are timed.
 WARM = 3
 
 
 def device_seconds(call: Callable[[], object], repeats: int = 20, *, ahead: int = 0) -> list[float]:
-    """Of so many calls, in rising order.
+    """Return the seconds of so many calls on the device, in rising order.
 
-    So many calls as `ahead` says are launched right before each, and not timed: the device is busy with them until the
-    host has launched the one that is timed. With 0 the device waits for the host, and that is timed as well.
+    Right before each, `ahead` calls are launched and not timed: they keep the device busy until the host has launched
+    the timed one. With 0 the device waits for the host, and the wait is timed too.
     """
     import cupy
 
@@ -31,5 +31,5 @@ def device_seconds(call: Callable[[], object], repeats: int = 20, *, ahead: int 
 
 
 def facts(seconds: list[float], unit: float = 1.0) -> dict[str, Any]:
-    """Median and spread, in a unit of so many seconds."""
+    """Return median and spread, in a unit of so many seconds."""
     return {"median": statistics.median(seconds) / unit, "spread": [min(seconds) / unit, max(seconds) / unit]}

@@ -1,4 +1,4 @@
-"""The tables of the README from a file of results: steps beside peers, ceilings, members, epochs, MNIST, checks."""
+"""Makes the README's tables from a file of results: peers, ceilings, members, epochs, MNIST, checks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,19 +19,19 @@ def rows_of(content: dict[str, Any], part: str) -> list[Row]:
 
 
 def rates(content: dict[str, Any]) -> dict[str, float]:
-    """Operations a second of one large product, by precision."""
+    """Return the operations a second of one large product, by precision."""
     found = ((row["name"].partition("product ")[2], row.get("flop_a_second")) for row in rows_of(content, "ceilings"))
     return {precision: rate for precision, rate in found if precision and rate}
 
 
 def share(row: Row, ceilings: dict[str, float]) -> float | None:
-    """What share of the rate of one large product of its precision our whole step has."""
+    """Return the rate of our step, as a share of the rate of one large product in its precision."""
     ours, ceiling = row["contestants"].get(OURS, {}).get("median"), ceilings.get(row["precision"])
     return row["flop_a_step"] / (ours * 1e-6) / ceiling if ours and ceiling else None
 
 
 def joined(rows: list[Row]) -> list[Row]:
-    """Both passes as one row a network and precision, by network; the ratio is the smaller of each pass's own."""
+    """Join both passes into one row for each network and precision; the ratio is the smaller one of the passes."""
     found: dict[tuple[str, int, str], Row] = {}
     for row in sorted(rows, key=lambda row: bool(row["compiled"])):
         key = (row["network"], row["batch"], row["precision"])
@@ -48,7 +48,7 @@ def joined(rows: list[Row]) -> list[Row]:
 
 
 def peers(content: dict[str, Any]) -> str:
-    """Microseconds a step: the median, the spread of ours, the best peer that agrees over ours."""
+    """Return the table of microseconds a step: medians, our spread, the best agreeing peer over ours."""
     rows, ceilings = joined(rows_of(content, "peers")), rates(content)
     names = list(dict.fromkeys(who for row in rows for who in row["contestants"]))
     names.sort(key=lambda who: not who.startswith(OURS))
@@ -102,7 +102,7 @@ def members(content: dict[str, Any]) -> str:
 
 
 def epochs(content: dict[str, Any]) -> str:
-    """Of the line through the times of epochs what it is where there is no step, and its slope."""
+    """Return the table of lines through the times of epochs: the time without steps, and the slope."""
     lines = []
     for row in rows_of(content, "epochs"):
         cells = [
@@ -133,7 +133,7 @@ def mnist(content: dict[str, Any]) -> str:
 
 
 def checks(content: dict[str, Any]) -> str:
-    """How the parts ended that measure no time, and what each has found."""
+    """Return the table of parts that measure no time: how each ended, and what it found."""
     lines = []
     for part in ("tests", "sanitizer", "bits", "memory"):
         entry = content["parts"].get(part)
@@ -158,10 +158,10 @@ def checks(content: dict[str, Any]) -> str:
     return table(["check", "status", "found"], lines)
 
 
-#: Heading and table, in the order in which they are printed.
+#: Headings and tables, in the order of printing.
 SECTIONS = {
     "Microseconds a step": peers,
-    "What the device can, and elementwise kernels": ceilings,
+    "Limits of the device, and elementwise kernels": ceilings,
     "Many networks at once": members,
     "What an epoch costs": epochs,
     "MNIST": mnist,

@@ -1,4 +1,4 @@
-"""128 networks of 64-32-10 at once against one of them, on as many blocks each: with the number of blocks of each."""
+"""Compares 128 networks of 64-32-10 at once with one of them, on equally many blocks each."""
 
 import statistics
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from .events import device_seconds, facts
 from .part import Options
 
 SIZES, BATCH, STEPS, MEMBERS = (64, 32, 10), 32, 1000, 128
-#: How many times as long as one network many may take, each on as many blocks as the one.
+#: The goal: the time of many networks over the time of one, on equally many blocks each.
 TO_REACH = 1.5
 REPEATS = 7
 
@@ -29,12 +29,12 @@ def name_of(members: int, blocks: int) -> str:
 
 
 def epoch_of(backend: Any, case: Case, members: int, blocks: int) -> tuple[Callable[[], Any], Any]:
-    """A call that trains so many networks for an epoch, on clusters of so many blocks; and their parameters.
+    """Return a call that trains so many networks for an epoch on clusters of so many blocks, and their parameters.
 
     Raises
     ------
     RuntimeError
-        If they don't lie in the shared memory of so many.
+        If they do not fit the shared memory of so many blocks.
     """
     rule: Any = dp.SGD(LEARNING_RATE).rule()
     with patch.object(shared_memory, "CLUSTERS", (blocks,)):
@@ -52,7 +52,7 @@ def epoch_of(backend: Any, case: Case, members: int, blocks: int) -> tuple[Calla
 
 
 def measure(backend: Any, case: Case, members: int, blocks: int) -> list[float]:
-    """Seconds of an epoch of so many networks on clusters of so many blocks."""
+    """Time an epoch of so many networks on clusters of so many blocks."""
     call, _ = epoch_of(backend, case, members, blocks)
     return device_seconds(call, REPEATS)
 
@@ -79,12 +79,12 @@ def run(options: Options, tell: Channel) -> None:
 
 
 def _facts(seconds: list[float], members: int, blocks: int | None) -> dict[str, Any]:
-    """Microseconds a step."""
+    """Return the facts about a step, in microseconds."""
     return facts(seconds, 1e-6 * STEPS) | {"members": members, "blocks": blocks}
 
 
 def _rehearse(tell: Channel) -> None:
-    """The same question to stacks on the CPU."""
+    """Make the same comparison with stacks on the CPU."""
     case = Case(SIZES, BATCH, STEPS)
     names = {members: f"{members} by NumPy" for members in (1, 8)}
     tell.plan(list(names.values()))

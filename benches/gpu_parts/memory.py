@@ -1,4 +1,4 @@
-"""Forty fits, after which as much device memory is in use as after two: nothing is kept of a fit that is over."""
+"""Checks that forty fits use no more device memory than two, so that no fit leaves memory behind."""
 
 import gc
 import tracemalloc
@@ -49,7 +49,7 @@ def _name(way: str, precision: str | None) -> str:
 
 
 def _rehearse(tell: Channel) -> None:
-    """The same fits by NumPy; the host's memory is told, and is not held to the byte."""
+    """Run the same fits by NumPy, and report the host's memory without checking it to the byte."""
     tell.plan(["steps fp32"])
     tracemalloc.start()
     used = []

@@ -1,10 +1,10 @@
-"""Which parts there are, in the order of their worth, what each may take, and what a part is asked."""
+"""Lists the parts, most valuable first, with their times, and the options of a part."""
 
 import json
 from dataclasses import asdict, dataclass, field
 from typing import Self
 
-#: How many seconds a part keeps back of its own, to end by itself before it is ended.
+#: Seconds that a part keeps back, to end by itself before it is stopped.
 SPARE = 2.0
 
 
@@ -15,13 +15,13 @@ class Part:
     Attributes
     ----------
     least : float
-        Seconds below which it is not begun.
+        The fewest seconds with which it is started.
     most : float
-        Seconds after which it is ended.
+        Seconds after which it is stopped.
     timed : bool
         Whether it measures time, so that nothing may run beside it.
     resumes : bool
-        Whether it goes on in another process where it broke off, without what broke it.
+        Whether another process continues where it broke, without the work that broke it.
     """
 
     name: str
@@ -46,29 +46,29 @@ PARTS = {
         Part("trace", 15, 90, timed=True),
     )
 }
-#: What runs where nothing is named: `trace` has to be asked for.
+#: The parts that run by default: `trace` must be named.
 USUAL = [name for name in PARTS if name != "trace"]
 
 
 @dataclass
 class Options:
-    """What the process of a part is told.
+    """The options for the process of a part.
 
     Attributes
     ----------
     seconds : float
-        How long it may take.
+        The time that it may take.
     mnist : str or None
         The folder with the four files.
     cases : list of str
-        Numbers of cases of `peers`, or networks as ``784-30-10``; all where empty.
+        Numbers of cases of `peers`, or networks as ``784-30-10``; if empty, all.
     precisions : list of str
     rehearse : bool
-        On the CPU, at small sizes, whose figures mean nothing.
+        Whether to run on the CPU at small sizes, whose figures mean nothing.
     avoid : dict of str to str
-        What broke a former process of this part, and how.
+        The work that broke earlier processes of this part, and how.
     done : list of str
-        The rows that former processes have told.
+        The rows that earlier processes have sent.
     """
 
     seconds: float
@@ -80,10 +80,10 @@ class Options:
     done: list[str] = field(default_factory=list)
 
     def dumps(self) -> str:
-        """As text for a command line."""
+        """Return the options as text for a command line."""
         return json.dumps(asdict(self))
 
     @classmethod
     def loads(cls, text: str) -> Self:
-        """From such text."""
+        """Read them from such text."""
         return cls(**json.loads(text))

@@ -1,8 +1,8 @@
-"""Microseconds a step of everybody, an epoch at a time, in turn: precision after precision, case after case.
+"""Measures microseconds a step of all contestants in turn, for each precision and case.
 
-The second pass, once all else is measured, is that of ``torch.compile(mode="max-autotune")``, which takes up to a
-minute a configuration, beside us once more. Whoever computes something else, by its distance from us in float32, is
-named and does not count.
+A second pass, at the end, has ``torch.compile(mode="max-autotune")``, which takes up to a minute a configuration,
+beside us once more. A contestant that computes something else, by its distance from us in float32, is named and does
+not count.
 """
 
 import gc
@@ -22,17 +22,17 @@ from .part import SPARE, Options
 
 #: How far parameters may be from ours in float32 after an epoch, ‖a − b‖/‖b‖, by precision.
 AGREEMENT = {"fp32": 1e-3, "tf32": 1e-2, "bf16": 5e-2}
-#: Rounds, and seconds after which a contestant sits out all but the first two.
+#: Rounds, and seconds after which a contestant takes part only in the first two.
 ROUNDS, LONG = 5, 0.3
-#: Seconds that a contestant may take to begin, and, roughly, that a row takes.
+#: Seconds that a contestant may take to start, and that a row takes, roughly.
 WITHIN, ROW = {False: 60.0, True: 150.0}, {False: 12.0, True: 45.0}
-#: Up to which width XLA is asked for all graphs that it may make, too: a row takes seconds longer for it.
+#: Up to this width XLA also makes all graphs that it can, which takes seconds more a row.
 SMALL = 784
 OURS, GRAPH = "deltaprop", "deltaprop, graph"
 
 
 def contestants(case: Case, precision: str, *, compiled: bool, rehearse: bool) -> dict[str, Callable[[], Any]]:
-    """What makes each of them."""
+    """Return functions that make the contestants."""
     if rehearse:
         return {
             OURS: lambda: Ours(case, "reference"),
@@ -43,7 +43,7 @@ def contestants(case: Case, precision: str, *, compiled: bool, rehearse: bool) -
     entries: dict[str, Callable[[], Any]] = {OURS: lambda: Ours(case, "cupy", precision)}
     if compiled:
         return entries | {"PyTorch compiled": lambda: Torch(case, "cuda", precision, "compiled")}
-    # XLA may answer what is asked for in bfloat16 by TF32: such a scan is no contestant without its own name.
+    # XLA may use TF32 for bfloat16: such a scan has a name of its own
     scan = "JAX scan, bf16 asked for" if precision == "bf16" else "JAX scan"
     entries |= {
         GRAPH: lambda: Ours(case, "cupy", precision, "graph"),
@@ -51,7 +51,7 @@ def contestants(case: Case, precision: str, *, compiled: bool, rehearse: bool) -
         "PyTorch graph": lambda: Torch(case, "cuda", precision, "graph"),
         "PyTorch eager": lambda: Torch(case, "cuda", precision),
     }
-    if max(case.sizes) <= SMALL and precision != "bf16":  # where launches count
+    if max(case.sizes) <= SMALL and precision != "bf16":  # launches matter there
         entries["JAX scan, graphs"] = lambda: Jax(case, "cuda", precision, "scan, graphs")
     if precision == "bf16":
         entries["JAX scan, bf16 operands"] = lambda: Jax(case, "cuda", precision, operands="bfloat16")
@@ -71,7 +71,7 @@ def distance(a: list[np.ndarray], b: list[np.ndarray]) -> float:
 
 
 class Peers:
-    """The rows, with what several of them need: cases, and our parameters after an epoch in float32."""
+    """The rows, with the data that several of them need: cases, and our parameters after an epoch in float32."""
 
     def __init__(self, options: Options, tell: Channel) -> None:
         self.options, self.tell = options, tell
@@ -85,7 +85,7 @@ class Peers:
         return self.cases[number]
 
     def reference(self, name: str, number: int) -> list[np.ndarray] | None:
-        """Our parameters after an epoch in float32; None where we cannot run."""
+        """Return our parameters after an epoch in float32, or None if we cannot run."""
         work = f"{name}: reference"
         if number not in self.references and work not in self.options.avoid:
             self.tell.begins(work, WITHIN[False])
@@ -99,21 +99,21 @@ class Peers:
         return self.references.get(number)
 
     def check(self) -> None:
-        """Fail where the CUDA context of this process is broken: another process goes on without what broke it."""
+        """Fail if the CUDA context of this process is broken: another process continues without the cause."""
         if not self.options.rehearse:
             import cupy
 
             cupy.cuda.runtime.deviceSynchronize()
 
     def begin(self, name: str, number: int, precision: str, *, compiled: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Everybody after an epoch, with its distance from us in float32; and what kept others from it."""
+        """Run an epoch of each contestant; return them with their distances from us in float32, and the errors."""
         case, rehearse = self.case(number), self.options.rehearse
         reference = None if precision == "fp32" and not compiled else self.reference(name, number)
         running: dict[str, Any] = {}
         errors: dict[str, str] = {}
         for who, make in contestants(case, precision, compiled=compiled, rehearse=rehearse).items():
             if who == GRAPH and OURS in running and running[OURS][0].way == "GraphEpoch":
-                continue  # it is that already
+                continue  # it is the reference already
             work = f"{name}: {who}"
             if work in self.options.avoid:
                 errors[who] = self.options.avoid[work]
@@ -140,7 +140,7 @@ class Peers:
         return running, errors
 
     def row(self, name: str, number: int, precision: str, *, compiled: bool) -> dict[str, Any]:
-        """Everybody who can run, in turn; the times are microseconds a step."""
+        """Measure all contestants that can run, in turn, in microseconds a step."""
         case = self.case(number)
         running, errors = self.begin(name, number, precision, compiled=compiled)
         seconds: dict[str, list[float]] = {who: [] for who in running}
@@ -169,13 +169,13 @@ class Peers:
 
 
 def _microseconds(seconds: list[float], steps: int) -> dict[str, Any]:
-    """Median and spread of a step."""
+    """Return median and spread of a step."""
     each = [1e6 * epoch / steps for epoch in seconds]
     return {"median": statistics.median(each), "spread": [min(each), max(each)], "rounds": len(each)}
 
 
 def compare(row: dict[str, Any]) -> dict[str, Any]:
-    """The best peer that agrees, and its time over ours."""
+    """Return the best peer that agrees, and its time over ours."""
     listed = row["contestants"]
     agreeing = {who: each["median"] for who, each in listed.items() if not who.startswith(OURS) and each["agrees"]}
     best = min(agreeing, key=lambda who: agreeing[who]) if agreeing else None
@@ -184,7 +184,7 @@ def compare(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def text_of(name: str, row: dict[str, Any]) -> str:
-    """The row as a line."""
+    """Return the row as a line."""
     listed = sorted(row["contestants"].items(), key=lambda item: item[1]["median"])
     times = "  ".join(f"{who} {each['median']:.1f}{'' if each['agrees'] else ' DISAGREES'}" for who, each in listed)
     ratio = "no ratio" if row["ratio"] is None else f"best peer / ours {row['ratio']:.2f}"
@@ -194,7 +194,7 @@ def text_of(name: str, row: dict[str, Any]) -> str:
 
 
 def release() -> None:
-    """Give back the memory of those who are done: each library keeps what it had from the device for itself."""
+    """Free the memory of finished contestants, which their libraries keep in pools."""
     gc.collect()
     if "cupy" in sys.modules:
         sys.modules["cupy"].get_default_memory_pool().free_all_blocks()

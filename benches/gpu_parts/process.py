@@ -1,4 +1,4 @@
-"""A part in a process of its own: started, listened to, ended in time with all that it has started."""
+"""Runs a part in a process of its own, reads its rows, and ends it in time with all processes that it started."""
 
 import json
 import os
@@ -16,13 +16,13 @@ from typing import Any, TextIO
 from .channel import NOT_HERE
 from .part import Options
 
-#: How often a running process is looked at, and how long one that has been killed is waited for.
+#: Seconds between two looks at a running process, and to wait for a killed one.
 LOOK, END = 0.05, 5.0
 
 
 @dataclass
 class Log:
-    """A file, or nothing, into which lines of several processes go as they come."""
+    """A file, or nothing, that takes the lines of several processes as they come."""
 
     file: TextIO | None
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -43,18 +43,18 @@ class PartProcess:
         The module.
     options : Options
     on_row : callable
-        Called, in another thread, with each row and its line of text.
+        It is called, in another thread, with each row and its line of text.
     log : Log
-        Gets what the process prints.
+        It gets the output of the process.
 
     Attributes
     ----------
     planned : list of str
-        Names of the rows that it has said are to come.
+        The names of the rows that it has announced.
     work : str or None
-        What it began last.
+        The work that it began last.
     last_line : str
-        The last that it printed: where it failed, why.
+        Its last line of output: if it failed, the reason.
     """
 
     def __init__(self, name: str, options: Options, on_row: Callable[[dict[str, Any], str], None], log: Log) -> None:
@@ -82,7 +82,7 @@ class PartProcess:
             thread.start()
 
     def finish(self, until: float, stopped: threading.Event) -> str:
-        """Wait for its end, or bring it about: "done", "failed", "not here", "stuck", "cut off"."""
+        """Wait for its end, or end it; return "done", "failed", "not here", "stuck" or "cut off"."""
         ended = None
         while self.process.poll() is None and ended is None:
             now = time.monotonic()
@@ -99,7 +99,7 @@ class PartProcess:
 
     @property
     def why(self) -> str:
-        """Why it ended as it did."""
+        """Return why it ended so."""
         code = self.process.returncode
         if self.reason is not None:
             return self.reason
@@ -108,8 +108,8 @@ class PartProcess:
         return self.last_line or f"exit status {code}"
 
     def _kill(self) -> None:
-        """All that it has started too, which keeps its group."""
-        with suppress(ProcessLookupError):  # nothing is left
+        """Kill it and the processes that it started, which are in its group."""
+        with suppress(ProcessLookupError):  # no process is left
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(END)
         for thread in self.threads:
@@ -141,10 +141,10 @@ class PartProcess:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, with output that comes as it is printed, and this package where it is found here."""
+    """Return our environment, with unbuffered output, and with this package on the path."""
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     package = str(__package__)
-    if not package.startswith("deltaprop."):  # a checkout, whose benches/ is found in the current folder
+    if not package.startswith("deltaprop."):  # a checkout, whose benches/ are in the current folder
         root = str(Path(__file__).resolve().parents[package.count(".") + 1])
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), root)))
     return environment

@@ -1,4 +1,4 @@
-"""The file of results: rewritten whole after every row, so that a run that is cut off keeps what it has."""
+"""Writes the file of results, whole after every row, so that an interrupted run keeps its rows."""
 
 import json
 import threading
@@ -10,14 +10,14 @@ from deltaprop.files.atomic_file import write_atomically
 
 
 class Results:
-    """What has been found, and the file that holds it; several threads may add to it.
+    """The results and their file; several threads may add rows.
 
     Parameters
     ----------
     path : Path or None
-        None writes nothing.
+        The file; None writes nothing.
     facts : dict
-        What stands at the top: command, date, machine, device.
+        The facts at the top: command, date, machine, device.
     """
 
     def __init__(self, path: Path | None, facts: dict[str, Any]) -> None:
@@ -31,12 +31,12 @@ class Results:
             self._write()
 
     def names(self, part: str) -> list[str]:
-        """Of the rows that a part has so far."""
+        """Return the names of the rows that a part has so far."""
         with self.lock:
             return [row["name"] for row in self.content["parts"][part]["rows"]]
 
     def row(self, part: str, row: dict[str, Any]) -> None:
-        """Add a row, or put it in the place of one of its name."""
+        """Add a row, or replace the one of its name."""
         with self.lock:
             rows = self.content["parts"][part]["rows"]
             device = self.content.get("device", {}).get("name")
@@ -44,7 +44,7 @@ class Results:
             self._write()
 
     def end(self, part: str, planned: Iterable[str], **facts: Any) -> list[str]:
-        """How a part ended; the names of planned rows that have not come."""
+        """Record how a part ended; return the names of planned rows that have not come."""
         with self.lock:
             entry = self.content["parts"][part]
             there = {row["name"] for row in entry["rows"]}
@@ -64,7 +64,7 @@ class Results:
 
 
 def put(rows: list[dict[str, Any]], row: dict[str, Any]) -> None:
-    """Add `row`, or put it in the place of that of its name."""
+    """Add `row` to a list, or replace the row of its name."""
     for place, other in enumerate(rows):
         if other["name"] == row["name"]:
             rows[place] = row
@@ -77,12 +77,12 @@ def dumps(content: dict[str, Any]) -> bytes:
 
 
 def file_of(device: str) -> Path:
-    """Where the results of a device are kept."""
+    """Return the file for the results of a device."""
     return Path(__file__).parents[1] / "results" / f"gpu-{'-'.join(device.lower().split())}.json"
 
 
 def merged(contents: list[dict[str, Any]]) -> dict[str, Any]:
-    """Several runs on one kind of device as one: a later row takes the place of an earlier one of its name.
+    """Merge runs on one kind of device: a later row replaces an earlier one of its name.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def merged(contents: list[dict[str, Any]]) -> dict[str, Any]:
     """
     names = {content["device"]["name"] for content in contents}
     if len(names) != 1:
-        raise ValueError(f"results: expected those of one kind of device, got {', '.join(sorted(names))}")
+        raise ValueError(f"results: expected one kind of device, got {', '.join(sorted(names))}")
     whole: dict[str, Any] = json.loads(json.dumps(contents[0]))
     for content in contents[1:]:
         for part, entry in content["parts"].items():

@@ -1,4 +1,4 @@
-"""compute-sanitizer over small fits: memcheck, synccheck and racecheck, each over every way of training."""
+"""Runs compute-sanitizer (memcheck, synccheck, racecheck) over small fits by every way of training."""
 
 import json
 import os
@@ -15,25 +15,25 @@ from .part import SPARE, Options
 from .small_fits import WAYS
 
 TOOLS = ("memcheck", "synccheck", "racecheck")
-#: How many run at a time, and what a tool exits with where it has found something.
+#: Tools that run at a time, and the exit status of a tool that has found something.
 SIDE_BY_SIDE, FOUND = 8, 9
-#: Barriers in shared memory that synccheck keeps track of, a block. What it finds out by itself is too few for a
-#: cluster of 8, and so are 256, though its blocks have fewer; for 65536 it takes all memory of an H200.
+#: Barriers in shared memory that synccheck tracks for a block. Its default is too small for a cluster of 8, and so is
+#: 256, though its blocks have fewer; with 65536 it takes all memory of an H200.
 BARRIERS = 4096
-#: What a tool says of itself, and not of the program: what comes after, it may miss.
+#: Messages of a tool about itself, not about the program; it may miss what comes after.
 OF_THE_TOOL = ("Internal Sanitizer Error", "Warning: Detected overflow of tracked cuda::barrier")
-#: Other lines that are no finding.
+#: Other lines that report nothing.
 REMARKS = ("COMPUTE-SANITIZER", "ERROR SUMMARY", "RACECHECK SUMMARY", "LEAK SUMMARY", "Try using --num-cuda-barriers")
-#: How the end of a program is reported, and what the program says where the device has refused something: it does where
-#: the tool has taken all memory, or has broken a launch.
+#: How the end of a program is reported, and the errors of a program when the tool has taken all memory or broken a
+#: launch.
 ENDED = "Target application returned an error"
 NO_DEVICE = re.compile(r"^[\w.]*(?:CUDARuntimeError|CUDADriverError|OutOfMemoryError)\b", re.MULTILINE)
 
 
 def problem_of_the_tool(output: str) -> str | None:
-    """What kept the tool from its work, where it has found nothing in the program; None otherwise.
+    """Return what kept the tool from its work, if it has found nothing in the program, else None.
 
-    Any line that begins a report and is not known counts as a finding.
+    Any unknown line that begins a report counts as a finding.
     """
     said = [found[1] for found in re.finditer(r"^=+ (\S.*)$", output, re.MULTILINE)]
     own = [line for line in said if line.startswith(OF_THE_TOOL)]
@@ -52,7 +52,7 @@ def command(tool: str | None, check: str, way: str, backend: str) -> list[str]:
 
 
 def look(tool: str | None, check: str, way: str, backend: str, seconds: float) -> dict[str, Any] | None:
-    """What a tool says of one way; None where the time was over."""
+    """Run a tool on one way; return its row, or None if the time is over."""
     began = time.monotonic()
     try:
         done = subprocess.run(
@@ -112,7 +112,7 @@ def run(options: Options, tell: Channel) -> None:
 
     with ThreadPoolExecutor(min(SIDE_BY_SIDE, os.cpu_count() or 1)) as pool:
         list(pool.map(lambda each: one(*each), work))
-    for (check, way), facts in again.items():  # by themselves, with all memory of the device
+    for (check, way), facts in again.items():  # alone, with all memory of the device
         left = until - time.monotonic()
         row(check, way, (look(tool, check, way, backend, left) if left > 1 else None) or facts)
     if failed:

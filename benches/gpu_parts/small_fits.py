@@ -1,9 +1,9 @@
-"""Small fits by each way of training, compared with NumPy's float64: what compute-sanitizer looks at.
+"""Runs small fits by each way of training, for compute-sanitizer, and compares them with NumPy's float64.
 
     python -m benches.gpu_parts.small_fits WAY [--backend NAME] [--pool]
 
-Prints a line of JSON a fit, and fails where one learns something else. CuPy's pool is not used: inside it
-compute-sanitizer would see one large allocation, and no end of an array.
+It prints a line of JSON for each fit, and fails if one learns something else. CuPy's pool is not used, as inside it
+compute-sanitizer sees one large allocation, and no end of an array.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from ..contestants import check_kept
 
 WAYS = ("resident 1", "resident 8", "captured", "streamed", "steps")
 SIZES, BATCH, SAMPLES, EPOCHS = (20, 33, 17, 4), 7, 61, 2
-#: How far parameters may be from the reference's, ‖a − b‖/‖b‖.
+#: The largest distance of parameters from the reference's, ‖a − b‖/‖b‖.
 FAR = {"float64": 1e-12, "float32": 1e-4, "bf16": 1e-2, "tf32": 1e-3}
 #: Bytes of a chunk of a streamed epoch: a few minibatches.
 CHUNK = 3 * BATCH * (SIZES[0] + SIZES[-1]) * 4
@@ -55,12 +55,12 @@ def only(way: str) -> Iterator[None]:
 
 
 def check(way: str, trainer: Trainer) -> None:
-    """Refuse a trainer that goes another way: nothing runs under another's name.
+    """Refuse a trainer that goes another way, so that no fit has a wrong name.
 
     Raises
     ------
     RuntimeError
-        If it does.
+        If it goes another way.
     """
     kind, _, blocks = way.partition(" ")
     whole = trainer.whole_epoch
@@ -72,7 +72,7 @@ def check(way: str, trainer: Trainer) -> None:
 
 
 def fit(net: dp.Network, optimizer: Any, way: str | None, epochs: int = EPOCHS) -> None:
-    """Train `net` on data of its own widths, by `way`; None takes the one that it chooses."""
+    """Train `net` on data of its widths in `way`; None lets it choose."""
     rng, on = np.random.default_rng(1), net.backend
     X = rng.standard_normal((SAMPLES, SIZES[0])).astype(net.dtype)
     Y = np.eye(SIZES[-1], dtype=net.dtype)[rng.integers(0, SIZES[-1], SAMPLES)]
@@ -93,7 +93,7 @@ def network(backend: str, dtype: str, precision: Precision | None = None) -> dp.
 
 
 def distance(backend: str, way: str | None, dtype: str, optimizer: Any, precision: Precision | None = None) -> float:
-    """How far parameters are from the reference's after a fit."""
+    """Return how far parameters are from the reference's after a fit."""
     net, reference = network(backend, dtype, precision), network("reference", "float64")
     reference.parameters = net.backend.to_numpy(net.parameters).astype(float)
     fit(net, optimizer, way)
@@ -103,7 +103,7 @@ def distance(backend: str, way: str | None, dtype: str, optimizer: Any, precisio
 
 
 def fits(way: str) -> list[tuple[str, Any, Precision | None]]:
-    """Dtype, optimizer and precision of each fit."""
+    """Yield dtype, optimizer and precision of each fit."""
     every: list[tuple[str, Any, Precision | None]] = [
         (dtype, optimizer, None) for dtype in ("float64", "float32") for optimizer in (dp.SGD(0.1), dp.AdamW(0.01))
     ]
@@ -123,7 +123,7 @@ def main() -> None:
         import cupy
 
         cupy.cuda.set_allocator(None)
-    way = None if on_host else arguments.way  # on the host the ways are others
+    way = None if on_host else arguments.way  # the host has other ways
     with only(arguments.way):
         for dtype, optimizer, precision in fits(arguments.way):
             if on_host and precision is not None:

@@ -1,7 +1,7 @@
-"""A pytest plug-in: a worker whose CUDA context is broken ends, and pytest-xdist starts another in its place.
+"""A pytest plug-in that ends a worker whose CUDA context is broken, so that pytest-xdist starts another.
 
-After an error such as an illegal address every call of CUDA fails in that process: without this, one broken kernel
-fails all tests that follow it.
+After an error such as an illegal address, every call of CUDA fails in that process: so one broken kernel would fail all
+tests that follow it.
 """
 
 import os
@@ -10,27 +10,27 @@ import pytest
 
 
 class Watch:
-    """Asks the device, after each test, whether it still answers."""
+    """Checks after each test whether the device still answers."""
 
     def __init__(self, *, replaced: bool) -> None:
         self.replaced = replaced
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        """After a test of this process."""
+        """End this process if the device does not answer after a test."""
         import cupy
 
         try:
             cupy.cuda.runtime.deviceSynchronize()
         except cupy.cuda.runtime.CUDARuntimeError as error:
             why = f"the CUDA context is broken after {nodeid}: {error}"
-            if not self.replaced:  # nobody would take this one's place
+            if not self.replaced:  # no other worker would replace this process
                 pytest.exit(why, returncode=3)
             os.write(2, f"{why}\n".encode())
             os._exit(3)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Watch where tests run: not in the process that only hands them to workers."""
+    """Watch in workers only, not in the process that gives them tests."""
     is_worker = hasattr(config, "workerinput")
     if is_worker or not config.getoption("numprocesses", None):
         config.pluginmanager.register(Watch(replaced=is_worker))

@@ -1,4 +1,4 @@
-"""The tests marked gpu: in several processes where pytest-xdist is installed, each test failed a row."""
+"""Runs the tests marked gpu, in several processes if pytest-xdist is installed; each failed test is a row."""
 
 import os
 import time
@@ -13,22 +13,22 @@ from .channel import Channel, NotHereError
 from .part import Options
 
 WORKERS = 8
-#: Seconds a test may take, where pytest-timeout is installed, and seconds between two reports of the counts.
+#: Seconds that a test may take, if pytest-timeout is installed, and seconds between two reports of the counts.
 LIMIT, BETWEEN = 60, 5.0
-#: What is tried on the CPU: a few tests of the arithmetic by NumPy, and of emulated kernels where there is g++.
+#: The tests of a rehearsal: a few of arithmetic by NumPy and, with g++, of emulated kernels.
 REHEARSAL = ("derivation/test_activations.py",)
 CHOSEN = "course_table or (special_values and numpy) or (every_activation and host and silu and float64)"
 
 
 class Counter:
-    """Counts outcomes and tells them as they come."""
+    """Counts outcomes and reports them as they come."""
 
     def __init__(self, tell: Channel) -> None:
         self.tell, self.told = tell, time.monotonic()
         self.counts = {"passed": 0, "failed": 0, "skipped": 0, "errors": 0, "workers_replaced": 0}
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Of setup, call or teardown of a test."""
+        """Count the setup, call or teardown of a test."""
         if report.failed:
             self.counts["failed" if report.when == "call" else "errors"] += 1
             self._failure(report)
@@ -40,14 +40,14 @@ class Counter:
             self.report()
 
     def pytest_collectreport(self, report: Any) -> None:
-        """Of a file that cannot be collected."""
+        """Count a file that cannot be collected."""
         if report.failed:
             self.counts["errors"] += 1
             self._failure(report)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: Any) -> None:
-        """A worker is gone; one that broke has an error."""
+        """Note a worker's end; one that broke has an error."""
         if error:
             self.counts["workers_replaced"] += 1
 
@@ -62,7 +62,7 @@ class Counter:
 
 
 def arguments(folder: Path, *, rehearse: bool) -> list[str]:
-    """Those of pytest."""
+    """Return pytest's arguments."""
     root = folder.parent
     given = ["-q", "--tb=short", "-p", "no:cacheprovider", "-p", "no:benchmark"]
     given += ["-c", str(root / "pyproject.toml"), "--rootdir", str(root)]

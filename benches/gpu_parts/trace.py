@@ -1,4 +1,4 @@
-"""The kernels of a captured step: how many of each, and how long they take, by CUPTI through torch.profiler."""
+"""Lists the kernels of a captured step with their counts and times, by CUPTI through torch.profiler."""
 
 import json
 import tempfile
@@ -11,23 +11,23 @@ from .cases import SHAPES, find_cases, name_of
 from .channel import Channel, NotHereError
 from .part import SPARE, Options
 
-#: Steps of the epoch that is looked at; fewer of the largest network.
+#: Steps of the traced epoch; fewer for the largest network.
 STEPS, FEW = 32, 4
 LARGE = 4096
 #: Letters of a kernel's name.
 LETTERS = 80
-#: In the names of PyTorch's own kernels, one of which stands between the two epochs.
+#: Part of the names of PyTorch's own kernels; one such kernel stands between the two epochs.
 MARK = "at::native"
 
 
 def kernels(case: Case, precision: str) -> list[dict[str, Any]]:
-    """What CUPTI has seen of the second epoch, in the order of time; it sees graphs that are made under its eyes."""
+    """Return the kernels of the second epoch in the order of time; CUPTI sees only graphs made while it watches."""
     import torch
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         one = Ours(case, "cupy", precision, "graph")
-        one.epoch()  # captures
+        one.epoch()  # this epoch captures
         one.wait()
         torch.cuda.synchronize()
         torch.ones(1, device="cuda").add_(1)
@@ -42,14 +42,14 @@ def kernels(case: Case, precision: str) -> list[dict[str, Any]]:
 
 
 def after_mark(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The kernels that ran after the last of PyTorch's own, in the order of time."""
+    """Return the kernels after the last of PyTorch's own, in the order of time."""
     every = sorted((event for event in events if event.get("cat") == "kernel"), key=lambda event: event["ts"])
     marks = [place for place, event in enumerate(every) if MARK in event["name"]]
     return every[marks[-1] + 1 :] if marks else []
 
 
 def compact(events: list[dict[str, Any]], steps: int) -> dict[str, Any]:
-    """By name, how many a step and their mean; what a step takes, and how much of that a kernel runs."""
+    """Return count a step and mean time by name; the time of a step, and the part of it with a kernel running."""
     by_name: dict[str, list[float]] = {}
     for event in events:
         by_name.setdefault(event["name"][:LETTERS], []).append(event["dur"])

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from numbers import Real
 from typing import Any, get_args
 
 import numpy as np
 
 
-def check_choice(name: str, value: Any, choices: Any) -> Any:
+def check_choice(name: str, value: object, choices: object) -> Any:
     """Return `value` if it is one of `choices`, a Literal of strings.
 
     Raises
@@ -48,7 +48,7 @@ def check_whole_number(name: str, value: Any, *, least: int) -> int:
 
 def check_number(
     name: str,
-    value: Any,
+    value: object,
     *,
     least: float = -math.inf,
     above: float = -math.inf,
@@ -85,7 +85,7 @@ def _range(least: float, above: float, most: float, below: float) -> str:
     return f"a number in {'(' if above == low else '['}{low:g}, {high:g}{')' if below == high else ']'}"
 
 
-def check_bool(name: str, value: Any) -> bool:
+def check_bool(name: str, value: object) -> bool:
     """Return `value` as a bool if it is True or False.
 
     Raises
@@ -99,7 +99,7 @@ def check_bool(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def check_callables(name: str, value: Any) -> tuple[Any, ...]:
+def check_callables(name: str, value: object) -> tuple[Callable[..., Any], ...]:
     """Return `value` as a tuple if it is a sequence of callables.
 
     Raises
@@ -112,7 +112,7 @@ def check_callables(name: str, value: Any) -> tuple[Any, ...]:
     return given
 
 
-def refuse_masked(value: Any, name: str) -> None:
+def refuse_masked(value: object, name: str) -> None:
     """Refuse an array with masked entries, or a list that holds one: NumPy would use the values behind the mask.
 
     Raises

@@ -103,7 +103,7 @@ class DivergenceError(ArithmeticError):
         self.step = step
         self.layer = layer
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[Any, ...]:
         """Make a copy for another process; by default, exceptions are pickled without their keyword arguments."""
         names = ("epoch", "learning_rate", "history", "step", "layer")
         return partial(type(self), str(self), **{name: getattr(self, name) for name in names}), ()
@@ -128,7 +128,7 @@ class ScheduleError(ValueError):
         super().__init__(message)
         self.epoch, self.history = epoch, history
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[Any, ...]:
         """Make a copy for another process; by default, exceptions are pickled without their keyword arguments."""
         return partial(type(self), str(self), epoch=self.epoch, history=self.history), ()
 

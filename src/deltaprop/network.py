@@ -18,6 +18,7 @@ from deltaprop.arguments import (
     check_whole_number,
 )
 from deltaprop.backends import backend_of
+from deltaprop.backends.array_types import ArrayLike
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation.backprop import L2Scaling, Objective, Reduction
 from deltaprop.derivation.optimizers import SGD
@@ -110,8 +111,8 @@ class Network(NetworkFunction, SavedNetwork):
 
     def fit(
         self,
-        X: Any,
-        Y: Any = None,
+        X: ArrayLike,
+        Y: ArrayLike | None = None,
         *,
         optimizer: Optimizer | None = None,
         batch_size: int | None = 32,
@@ -119,10 +120,10 @@ class Network(NetworkFunction, SavedNetwork):
         l2: float = 0.0,
         l2_scaling: L2Scaling = "per_sample",
         reduction: Reduction = "mean",
-        sample_weight: Any = None,
+        sample_weight: ArrayLike | None = None,
         shuffle: bool = True,
         dropout: float | Sequence[float] = 0.0,
-        validation: tuple[Any, Any] | None = None,
+        validation: tuple[ArrayLike, ArrayLike] | None = None,
         metrics: Sequence[str | Metric] | None = None,
         early_stopping: EarlyStopping | None = None,
         callbacks: Sequence[Callback] = (),
@@ -251,8 +252,8 @@ class Network(NetworkFunction, SavedNetwork):
 
     def fit_full_batch(
         self,
-        X: Any,
-        Y: Any,
+        X: ArrayLike,
+        Y: ArrayLike,
         *,
         method: Method = "l-bfgs",
         max_iter: int = 200,
@@ -260,8 +261,8 @@ class Network(NetworkFunction, SavedNetwork):
         l2: float = 0.0,
         l2_scaling: L2Scaling = "per_sample",
         reduction: Reduction = "mean",
-        sample_weight: Any = None,
-        validation: tuple[Any, Any] | None = None,
+        sample_weight: ArrayLike | None = None,
+        validation: tuple[ArrayLike, ArrayLike] | None = None,
         metrics: Sequence[str | Metric] | None = None,
         callbacks: Sequence[Callback] = (),
         progress: bool = False,
@@ -342,8 +343,8 @@ class Network(NetworkFunction, SavedNetwork):
 
     def explain(
         self,
-        x: Any,
-        y: Any,
+        x: ArrayLike,
+        y: ArrayLike,
         l2: float = 0.0,
         l2_scaling: L2Scaling = "per_sample",
         *,
@@ -380,7 +381,7 @@ class Network(NetworkFunction, SavedNetwork):
             raise ValueError(f"format: expected 'table' or 'markdown', got {format!r}")
         if max(self.layer_sizes) > explanation.WIDEST:
             raise ValueError(
-                f"explain: expected layers of at most {explanation.WIDEST} units, for every number is printed, got "
+                f"explain: expected layers of at most {explanation.WIDEST} units, as every number is printed, got "
                 f"{list(self.layer_sizes)}; forward, deltas and cost_and_gradient give the same as arrays"
             )
         objective = Objective(l2, l2_scaling)
@@ -437,6 +438,6 @@ class Network(NetworkFunction, SavedNetwork):
         return f"Network({sizes}, {arguments}, backend={self.backend.label!r})"
 
 
-def _one_row(value: Any) -> Any:
+def _one_row(value: ArrayLike) -> ArrayLike:
     """Make a matrix of one sample; an array stays of its kind."""
     return value[None] if backend_of(value) else [value]

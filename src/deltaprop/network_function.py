@@ -5,13 +5,13 @@ Its methods leave the network as it is: they have the data checked, and call the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deltaprop.arguments import check_choice, check_number, check_whole_number
 from deltaprop.backends import Array, get_backend
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.array_types import AnyArray, ArrayLike
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation import backprop, derivatives
 from deltaprop.derivation.backprop import L2Scaling, Objective, Reduction, Workspace, total_weight
@@ -39,9 +39,15 @@ class NetworkFunction(NetworkState):
     only read the network and may be called from several threads at once.
     """
 
+    # Users get arrays of their own library, with everything that these can do.
+    parameters: AnyArray
+    weights: list[AnyArray]
+    biases: list[AnyArray]
+    thetas: list[AnyArray]
+
     # -- forward ------------------------------------------------------------------------------------------------
 
-    def forward(self, X: Any) -> ForwardPass:
+    def forward(self, X: ArrayLike) -> ForwardPass:
         """Compute z^(l+1) = W^(l) a^(l) + b^(l) and a^(l+1) = g(z^(l+1)): every z and every a.
 
         Parameters
@@ -64,7 +70,7 @@ class NetworkFunction(NetworkState):
         backprop.forward(self, inputs, work)
         return ForwardPass(z=self._like(X, work.Z), a=self._like(X, work.A))
 
-    def predict(self, X: Any) -> AnyArray:
+    def predict(self, X: ArrayLike) -> AnyArray:
         """Compute h = a^(L), a block of rows at a time.
 
         Parameters
@@ -88,13 +94,13 @@ class NetworkFunction(NetworkState):
 
     def cost(
         self,
-        X: Any,
-        Y: Any,
+        X: ArrayLike,
+        Y: ArrayLike,
         l2: float = 0.0,
         l2_scaling: L2Scaling = "per_sample",
         reduction: Reduction = "mean",
         *,
-        sample_weight: Any = None,
+        sample_weight: ArrayLike | None = None,
     ) -> float:
         """Compute J(θ) over all samples.
 
@@ -130,13 +136,13 @@ class NetworkFunction(NetworkState):
 
     def cost_and_gradient(
         self,
-        X: Any,
-        Y: Any,
+        X: ArrayLike,
+        Y: ArrayLike,
         l2: float = 0.0,
         l2_scaling: L2Scaling = "per_sample",
         reduction: Reduction = "mean",
         *,
-        sample_weight: Any = None,
+        sample_weight: ArrayLike | None = None,
     ) -> tuple[float, Parameters]:
         """Compute J(θ) and ∂J/∂θ over all samples, by one forward and one backward pass.
 
@@ -172,7 +178,7 @@ class NetworkFunction(NetworkState):
         cost, gradient = CostDerivatives(self, inputs, targets, objective, weights).cost_and_gradient()
         return cost, gradient.on(get_backend("numpy")) if self._wants_host(X) else gradient
 
-    def deltas(self, X: Any, Y: Any) -> list[AnyArray]:
+    def deltas(self, X: ArrayLike, Y: ArrayLike) -> list[AnyArray]:
         """Compute δ^(2) … δ^(L): ∂cost/∂z^(l) of each sample by itself, without 1/m.
 
         Parameters
@@ -199,7 +205,7 @@ class NetworkFunction(NetworkState):
 
     # -- derivatives of the network -----------------------------------------------------------------------------
 
-    def jvp(self, X: Any, dX: Any) -> AnyArray:
+    def jvp(self, X: ArrayLike, dX: ArrayLike) -> AnyArray:
         """Compute J u for every sample, J = ∂h/∂x, by forward mode: how h moves as the inputs move by u.
 
         Parameters
@@ -223,7 +229,7 @@ class NetworkFunction(NetworkState):
         direction = self._door.rows(dX, "dX", inputs.shape[0], self.layer_sizes[0])
         return self._like(X, [derivatives.jvp(self, inputs, direction)])[0]
 
-    def vjp(self, X: Any, dY: Any) -> AnyArray:
+    def vjp(self, X: ArrayLike, dY: ArrayLike) -> AnyArray:
         """Compute Jᵀ v for every sample, J = ∂h/∂x, by reverse mode: ∂(v · h)/∂x.
 
         Parameters
@@ -247,7 +253,7 @@ class NetworkFunction(NetworkState):
         weights = self._door.rows(dY, "dY", inputs.shape[0], self.layer_sizes[-1])
         return self._like(X, [derivatives.vjp(self, inputs, weights)])[0]
 
-    def jacobian(self, X: Any, mode: Mode = "auto") -> AnyArray:
+    def jacobian(self, X: ArrayLike, mode: Mode = "auto") -> AnyArray:
         """Compute ∂h_k/∂x_i for every sample.
 
         Parameters
@@ -272,14 +278,14 @@ class NetworkFunction(NetworkState):
 
     def hvp(
         self,
-        X: Any,
-        Y: Any,
-        v: Any,
+        X: ArrayLike,
+        Y: ArrayLike,
+        v: ArrayLike,
         l2: float = 0.0,
         l2_scaling: L2Scaling = "per_sample",
         reduction: Reduction = "mean",
         *,
-        sample_weight: Any = None,
+        sample_weight: ArrayLike | None = None,
     ) -> AnyArray:
         """Compute H v, H = ∂²J/∂θ² over all samples: exact, by forward mode over backpropagation, without forming H.
 
@@ -321,7 +327,7 @@ class NetworkFunction(NetworkState):
         self._require_exact("hvp")
         if not isinstance(self.loss, str):
             raise ValueError(
-                f"loss: hvp needs second derivatives, and a pair of functions gives first ones; got {self.loss!r}"
+                f"loss: hvp needs second derivatives, but a pair of functions gives only first ones; got {self.loss!r}"
             )
         inputs, targets, weights = self._door.samples(X, Y, sample_weight)
         direction = Parameters(self.backend, self.layer_sizes, self.dtype)
@@ -336,11 +342,11 @@ class NetworkFunction(NetworkState):
     def _door(self) -> DataDoor:
         return DataDoor(self)
 
-    def _wants_host(self, X: Any) -> bool:
+    def _wants_host(self, X: ArrayLike) -> bool:
         """Tell whether the caller passed host data while the network lives on a device."""
         return not self.backend.on_host and not self.backend.owns(X)
 
-    def _like(self, X: Any, arrays: list[Array]) -> list[AnyArray]:
+    def _like(self, X: ArrayLike, arrays: list[Array]) -> list[AnyArray]:
         """Convert `arrays` to the kind of array that `X` is."""
         return [self.backend.to_numpy(array) for array in arrays] if self._wants_host(X) else arrays
 
@@ -355,13 +361,13 @@ class NetworkFunction(NetworkState):
 
 def check_gradient(
     network: NetworkFunction,
-    X: Any,
-    Y: Any,
+    X: ArrayLike,
+    Y: ArrayLike,
     l2: float = 0.0,
     *,
     l2_scaling: L2Scaling = "per_sample",
     reduction: Reduction = "mean",
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     tolerance: float = 1e-9,
     entries: int = 2000,
 ) -> GradientCheck:

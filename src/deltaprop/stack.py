@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
+from numpy.typing import DTypeLike
+
 from deltaprop.arguments import check_bool, check_callables, check_whole_number
 from deltaprop.backends import Array
+from deltaprop.backends.array_types import ArrayLike
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation.backprop import L2Scaling, Reduction
 from deltaprop.derivation.parameters import Parameters
+from deltaprop.derivation.state import Configuration
 from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.errors import DivergenceError
 from deltaprop.files.saved_network import SavedStack
@@ -128,12 +132,12 @@ class NetworkStack(StackFunction, SavedStack):
         return iter(self._networks)
 
     @property
-    def configuration(self) -> dict[str, Any]:
+    def configuration(self) -> Configuration:
         """The arguments that make an equal stack: everything but the parameters and the backend."""
         configuration = {name: value for name, value in super().configuration.items() if name != "seed"}
         return {"members": len(self), **configuration, "seeds": list(self.seeds)}
 
-    def copy(self, dtype: Any = None) -> Self:
+    def copy(self, dtype: DTypeLike | None = None) -> Self:
         """Make an independent stack with these parameters, on the same backend.
 
         Parameters
@@ -160,8 +164,8 @@ class NetworkStack(StackFunction, SavedStack):
 
     def fit(
         self,
-        X: Any,
-        Y: Any,
+        X: ArrayLike,
+        Y: ArrayLike,
         *,
         optimizer: Optimizer | Sequence[Optimizer] | None = None,
         batch_size: int | Sequence[int | None] | None = 32,
@@ -169,12 +173,12 @@ class NetworkStack(StackFunction, SavedStack):
         l2: float | Sequence[float] = 0.0,
         l2_scaling: L2Scaling = "per_sample",
         reduction: Reduction = "mean",
-        sample_weight: Any = None,
-        samples: Sequence[Any] | None = None,
+        sample_weight: ArrayLike | None = None,
+        samples: Sequence[ArrayLike] | None = None,
         shuffle: bool | Sequence[bool] = True,
-        dropout: Any = 0.0,
-        validation: tuple[Any, Any] | None = None,
-        validation_samples: Sequence[Any] | None = None,
+        dropout: float | Sequence[float] | Sequence[Sequence[float]] = 0.0,
+        validation: tuple[ArrayLike, ArrayLike] | None = None,
+        validation_samples: Sequence[ArrayLike] | None = None,
         metrics: Sequence[str | Metric] | None = None,
         early_stopping: EarlyStopping | Sequence[EarlyStopping | None] | None = None,
         callbacks: Sequence[Callback] = (),
@@ -278,7 +282,9 @@ class NetworkStack(StackFunction, SavedStack):
             histories = stack_loop.train(self, self._networks, inputs, targets, held_out, plan)
         return report(histories)
 
-    def fit_full_batch(self, X: Any, Y: Any, *, l2: float | Sequence[float] = 0.0, **options: Any) -> list[History]:
+    def fit_full_batch(
+        self, X: ArrayLike, Y: ArrayLike, *, l2: float | Sequence[float] = 0.0, **options: Any
+    ) -> list[History]:
         """Call `Network.fit_full_batch` for every member, one after the other.
 
         Parameters
@@ -321,7 +327,7 @@ class NetworkStack(StackFunction, SavedStack):
                     histories.append(error.history)
         return report(histories)
 
-    def _training_data(self, X: Any, Y: Any) -> tuple[Array, Array]:
+    def _training_data(self, X: ArrayLike, Y: ArrayLike) -> tuple[Array, Array]:
         """Convert inputs and targets to arrays of the stack, both with the member axis or neither."""
         each_X, each_Y = self._each("X", X), self._targets_each(X, Y)
         shared = all(x is each_X[0] for x in each_X) and all(y is each_Y[0] for y in each_Y)

@@ -1,7 +1,7 @@
-"""Fits in processes of their own, by a prepared compiler, and what the tests of the cache ask of them.
+"""Runs fits in processes of their own with a prepared compiler, for the tests of the cache.
 
-What compiles is `fuzz.prepared_compiler`, a program that copies what the real compiler made, and that can be told to
-fail in every way.
+The compiler is `fuzz.prepared_compiler`, a program that copies what the real compiler made, and that can fail in every
+way.
 """
 
 import json
@@ -11,6 +11,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import fuzz
 import pytest
@@ -19,7 +20,7 @@ from conftest import missing
 from deltaprop.backends.native import compiler as native_compiler
 
 TESTS = Path(__file__).parents[1]
-#: Fits on "numpy" and on "reference"; what comes out, and every warning, as JSON.
+#: A program that fits on "numpy" and on "reference", and prints the parameters and every warning as JSON.
 FIT = f"""
 import json, os, sys, time, warnings
 sys.path.insert(0, {str(TESTS)!r})
@@ -54,14 +55,14 @@ def compiler(tmp_path_factory):
 
 @cache
 def _prepared(folder):
-    """Once for all modules, since the real compiler takes its time."""
+    """Prepare it once for all modules, as the real compiler is slow."""
     folder.mkdir()
     return fuzz.prepared_compiler(folder / "compiler")
 
 
 @pytest.fixture
 def setting(compiler, tmp_path):
-    """The environment of a process: a cache, temporary files and a home of its own."""
+    """The environment of a process, with a cache, temporary files and a home of its own."""
     for name in ("home", "tmp"):
         (tmp_path / name).mkdir()
     return os.environ | {
@@ -76,12 +77,12 @@ def setting(compiler, tmp_path):
 
 def start(setting, *, before="", prepare="", after="", prefix=(), **options):
     code = FIT.format(before=before, prepare=prepare, after=after)
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen([*prefix, sys.executable, "-c", code], env=setting, text=True, **pipes, **options)
 
 
 def end(process):
-    """What it printed; it has to have ended well."""
+    """Return what a process printed; it must have ended with status 0."""
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     return json.loads(output)
@@ -101,7 +102,7 @@ def cached(setting):
 
 
 def another_compiler(tmp_path, compiler, body):
-    """One that does what `body`, lines of sh, says before it compiles to $output."""
+    """Make a compiler that runs `body`, lines of sh, before it compiles to $output."""
     command = tmp_path / "another" / "c++"
     shutil.copytree(compiler.parent, command.parent)
     text = compiler.read_text()
@@ -112,7 +113,7 @@ def another_compiler(tmp_path, compiler, body):
 
 @pytest.fixture
 def clean(setting):
-    """What comes out with a cache that was empty."""
+    """The result with a cache that was empty."""
     found = fit(setting)
     assert found["warnings"] == []
     assert compilations(setting) == 2

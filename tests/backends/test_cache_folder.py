@@ -1,6 +1,6 @@
-"""The folder of compiled files: who may write to it, where it is, and what is done where there is none.
+"""The folder of compiled files: who may write to it, where it is, and what happens without it.
 
-Each case is a process of its own, which has to end well.
+Each case runs in a process of its own, which must end with status 0.
 """
 
 import os
@@ -106,7 +106,7 @@ def test_wherever_the_folder_is_said_to_be(case, setting, tmp_path):
     del setting["DELTAPROP_CACHE_DIR"]
     if value is not None:
         setting["DELTAPROP_CACHE_DIR"] = value
-    # From elsewhere, once the first library is compiled.
+    # from another current folder, once the first library is compiled
     move = "import fuzz; from deltaprop.backends.native import library as n; n.library(np.dtype('f4')); os.chdir('/')"
     assert fit(setting, prepare=move, cwd=tmp_path / "work")["warnings"] == []
     setting["DELTAPROP_CACHE_DIR"] = str(tmp_path / place)
@@ -153,7 +153,7 @@ def test_a_folder_that_cannot_be_is_done_without(case, setting, tmp_path):
 
 
 def test_without_a_home_or_room_for_temporary_files(setting, tmp_path):
-    """Temporary files then lie in the home; without that as well, NumPy trains, and a warning says why."""
+    """Without a folder for temporary files the home serves; without a home, NumPy trains, and a warning says why."""
     nowhere = "import tempfile; tempfile.tempdir = '/dev/null/nowhere'"
     assert fit(setting, before=nowhere)["warnings"] == []
     assert [path.name for path in (tmp_path / "home").iterdir()] == []
@@ -164,7 +164,7 @@ def test_without_a_home_or_room_for_temporary_files(setting, tmp_path):
 
 
 def mounted(options, folder):
-    """What runs a command where a filesystem in memory lies at `folder`, for it alone."""
+    """Return a command prefix that mounts a filesystem in memory at `folder`, visible to that command only."""
     folder.mkdir(mode=0o700)
     prefix = [
         "unshare",
@@ -188,7 +188,7 @@ def test_a_filesystem_without_programs_or_room_or_writing(options, setting, tmp_
 
 
 def test_where_temporary_files_cannot_be_run_either(setting, tmp_path):
-    """The home is tried last."""
+    """If programs cannot run from temporary files either, the home is tried last."""
     for name in ("cache", "tmp"):
         shutil.rmtree(tmp_path / name, ignore_errors=True)
     prefix = mounted("noexec", tmp_path / "cache") + mounted("noexec", tmp_path / "tmp")
@@ -199,7 +199,7 @@ def test_where_temporary_files_cannot_be_run_either(setting, tmp_path):
 def test_a_home_that_cannot_be_written_to(setting, tmp_path):
     del setting["DELTAPROP_CACHE_DIR"]
     shutil.rmtree(tmp_path / "home")
-    if os.geteuid() == 0:  # who may write anywhere but where nobody may
+    if os.geteuid() == 0:  # root may write anywhere, except where nobody may
         prefix = mounted("ro", tmp_path / "home")
     else:
         (tmp_path / "home").mkdir(mode=0o500)
@@ -221,12 +221,12 @@ def test_what_killed_processes_have_left_is_removed(setting, clean, compiler, tm
     process.kill()
     process.communicate(timeout=60)
     (left,) = (tmp_path / "tmp").glob("deltaprop-*")
-    (tmp_path / "tmp" / "deltaprop-of-somebody").mkdir()  # without the lock: none of ours
+    (tmp_path / "tmp" / "deltaprop-of-somebody").mkdir()  # without the lock: not ours
     for old in (left, tmp_path / "tmp" / "deltaprop-of-somebody"):
         os.utime(old, (time.time() - 7200,) * 2)
     assert fit(setting) == clean
     assert [path.name for path in (tmp_path / "tmp").iterdir()] == ["deltaprop-of-somebody"]
-    # A part of a file, written aside: the cache of the next compilation of this file is free of it.
+    # A partly written file: the next compilation of this file removes it.
     stem = cached(setting)[0].name.rpartition("-")[0]
     cached(setting)[0].unlink()
     (folder / f".{stem}.xyz.part").write_bytes(b"half")
@@ -235,7 +235,7 @@ def test_what_killed_processes_have_left_is_removed(setting, clean, compiler, tm
 
 
 def test_the_private_folder_of_a_process_that_lives_is_left_alone(setting, tmp_path):
-    """However old it is; and the child of a fork that ends does not remove its parent's."""
+    """A living process keeps its folder, however old; and the child of a fork does not remove its parent's."""
     Path(setting["DELTAPROP_CACHE_DIR"]).write_text("no folder")
     after = f"""
 import pathlib, subprocess

@@ -1,6 +1,6 @@
-"""The cache of compiled files: whatever lies there, whoever else compiles, whatever the compiler does.
+"""The cache of compiled files, with any content, any other process, and any failure of the compiler.
 
-Each case is a process of its own, which has to end well.
+Each case runs in a process of its own, which must end with status 0.
 """
 
 import os
@@ -15,6 +15,7 @@ import prepared_fits
 import pytest
 from conftest import missing
 from prepared_fits import AS_NUMPY, TESTS, another_compiler, cached, compilations, end, fit, start
+from processes import python
 
 from deltaprop.backends.native import compiler as native_compiler
 
@@ -40,7 +41,7 @@ def test_fuzzed_caches(tmp_path):
 
 
 def test_a_damaged_file_is_compiled_again_and_then_kept(setting, clean):
-    """One that is cut off may be a SIGBUS where it is loaded."""
+    """Loading a truncated file may raise SIGBUS."""
     for path, part in zip(cached(setting), (0.9, 0.02), strict=True):
         os.truncate(path, int(part * path.stat().st_size))
     assert fit(setting) == clean
@@ -83,7 +84,7 @@ def test_what_a_compiler_wrote_is_tried_before_it_is_kept(kind, setting, compile
         assert len(found["warnings"]) == 2  # one for each library
         assert all(AS_NUMPY in warning and "\n" not in warning for warning in found["warnings"])
     assert cached(setting) == []
-    shutil.copy(compiler, setting["CXX"])  # the same compiler, mended
+    shutil.copy(compiler, setting["CXX"])  # the same compiler, repaired
     assert fit(setting)["warnings"] == []
     assert len(cached(setting)) == 2
 
@@ -108,7 +109,7 @@ def test_threads_that_begin_at_once_compile_once(usable, setting, compiler, tmp_
 
 
 def test_a_fork_while_another_thread_compiles(setting, compiler, tmp_path):
-    """The child has no part in the lock of its parent: both train."""
+    """The child does not wait for the lock of its parent: both train."""
     setting["CXX"] = str(another_compiler(tmp_path, compiler, f"touch {tmp_path}/begun; sleep 1"))
     code = f"""
 import fuzz, threading
@@ -134,7 +135,7 @@ assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_lock_that_is_not_to_be_had_is_waited_for_no_longer_than_its_limit(setting, clean, tmp_path):
-    """The process compiles for itself alone, and leaves the cache to whoever holds the lock."""
+    """The process then compiles for itself, and leaves the cache to the holder of the lock."""
     folder = Path(setting["DELTAPROP_CACHE_DIR"])
     stems = [path.name.rpartition("-")[0] for path in cached(setting)]
     for path in cached(setting):
@@ -148,6 +149,7 @@ time.sleep(100)
 """
     with subprocess.Popen([sys.executable, "-c", f"import time{hold}"], stdout=subprocess.PIPE) as holder:
         try:
+            assert holder.stdout is not None
             assert holder.stdout.readline() == b"held\n"
             assert fit(setting, prepare="compiled_files.SECONDS_TO_WAIT = 0.3") == clean
             assert cached(setting) == []
@@ -169,7 +171,7 @@ def test_a_compiler_that_hangs_is_stopped_with_all_it_started(when, setting, com
     found = fit(setting, prepare="native_compiler.SECONDS_TO_ANSWER = native_compiler.SECONDS_TO_COMPILE = 1.5")
     assert time.monotonic() - began < 60
     assert len(found["warnings"]) == 2
-    assert all("was stopped, for it took more than 1.5 s" in warning for warning in found["warnings"])
+    assert all(" took more than 1.5 s and was stopped" in warning for warning in found["warnings"])
     assert all(AS_NUMPY in warning for warning in found["warnings"])
     assert not [each for each in commands_of_all() if each == ["sleep", "987"]]
 
@@ -211,9 +213,9 @@ def test_a_compiler_that_says_much_is_quoted_in_a_line(setting, compiler, tmp_pa
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
 def test_a_compiler_that_does_not_stop_talking_takes_no_memory(setting, compiler, tmp_path):
-    """Its time limit ends it; what it said before is dropped but for the beginning."""
+    """Its time limit ends it; only the beginning of its output is kept."""
     setting["CXX"] = str(another_compiler(tmp_path, compiler, "yes 'error: much' >&2"))
-    # Not getrusage, which remembers who this process was before it began.
+    # not getrusage, which counts the parent's memory before exec as well
     after = """
 with open("/proc/self/status") as status:
     assert next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) < 600 * 1024
@@ -223,7 +225,7 @@ with open("/proc/self/status") as status:
 
 
 def test_a_server_that_the_compiler_leaves_running_is_not_waited_for(setting, compiler, tmp_path):
-    """As caching compilers do; it holds the pipes open."""
+    """Caching compilers leave such a server, which holds the pipes open."""
     setting["CXX"] = str(another_compiler(tmp_path, compiler, f"sleep 985 & echo $! >> {tmp_path}/servers"))
     try:
         began = time.monotonic()
@@ -298,10 +300,9 @@ def test_damaged_cuda_kernels_are_compiled_again(setting):
         nvrtc.getVersion()
     except (ImportError, RuntimeError) as error:
         missing("nvrtc", str(error))
-    run = subprocess.run([sys.executable, "-c", CUBIN], env=setting, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
+    python("-c", CUBIN, env=setting)
 
 
 def test_the_cache_is_found_without_the_library_that_locks_it(setting, clean):
-    """A second start is as cheap as it can be."""
+    """So a second start does not import filelock."""
     assert fit(setting, after="assert 'filelock' not in sys.modules") == clean

@@ -1,6 +1,7 @@
-"""A backend of a few primitives, PyTorch's tensors, does everything that NumPy's does: to rounding."""
+"""A backend of a few primitives, over PyTorch's tensors, computes what NumPy's does, up to rounding."""
 
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def assert_same(backend, ours, theirs, tolerance=1e-10):
 
 
 def test_digits_are_learned_as_numpy_learns_them(torch_backend, digits):
-    """With callbacks, early stopping, validation, metrics and dropout."""
+    """Training has callbacks, early stopping, validation, metrics and dropout."""
     X, y = digits
     told = []
     how = {
@@ -74,7 +75,7 @@ def test_every_optimizer(torch_backend, optimizer, dtype, rng):
         net.fit(X, Y, optimizer=optimizer, batch_size=8, epochs=3, l2=0.01, sample_weight=weight) for net in nets
     )
     tolerance = {"float64": 1e-12, "float32": 1e-5}[dtype]
-    assert_same(torch_backend, *nets, tolerance)
+    assert_same(torch_backend, nets[0], nets[1], tolerance)
     assert ours.cost == pytest.approx(reference.cost, rel=tolerance)
 
 
@@ -103,7 +104,7 @@ def test_the_other_ways_to_train_and_to_ask(torch_backend, tmp_path, rng):
     nets = twins(torch_backend, [4, 5, 2])
     for net in nets:
         net.fit_full_batch(X, Y, method="l-bfgs", max_iter=5, l2=0.1)
-    assert_same(torch_backend, *nets, 1e-7)
+    assert_same(torch_backend, nets[0], nets[1], 1e-7)
     assert dp.check_gradient(nets[0], X, Y, l2=1.0).passed
     assert relative(np.asarray(nets[0].jacobian(X)), nets[1].jacobian(X)) < 1e-7
     pairs = zip(nets[0].thetas, nets[1].thetas, strict=True)
@@ -118,7 +119,11 @@ def test_the_other_ways_to_train_and_to_ask(torch_backend, tmp_path, rng):
 
 def test_training_goes_on_from_a_checkpoint(torch_backend, tmp_path, rng):
     X, Y, file = rng.standard_normal((30, 4)), rng.uniform(size=(30, 2)), tmp_path / "run.safetensors"
-    how = {"optimizer": dp.Adam(), "batch_size": 8, "early_stopping": dp.EarlyStopping(patience=5, monitor="cost")}
+    how: dict[str, Any] = {
+        "optimizer": dp.Adam(),
+        "batch_size": 8,
+        "early_stopping": dp.EarlyStopping(patience=5, monitor="cost"),
+    }
     net, whole = (dp.Network([4, 5, 2], backend=torch_backend, seed=1) for _ in range(2))
     whole.fit(X, Y, epochs=6, **how)
     net.fit(X, Y, epochs=2, checkpoint=file, **how)
@@ -191,7 +196,7 @@ def test_scikit_learns_classifier(torch_backend, digits, how):
 
 @pytest.fixture
 def registered(torch_backend, monkeypatch):
-    """The one line that a new backend needs besides its file."""
+    """Register the backend: a new backend needs this line besides its file."""
     monkeypatch.setitem(backends.BACKENDS, "torch", lambda: torch_backend)
     backends.backend_problem.cache_clear()
     yield torch_backend
@@ -220,7 +225,7 @@ def test_a_registered_backend_has_a_name_and_is_found_by_its_arrays(registered, 
 
 
 def test_a_function_without_an_answer_is_refused(torch_backend):
-    array = UfuncArray(torch_backend.zeros((3,), np.float64), torch_backend)
+    array: Any = UfuncArray(torch_backend.zeros((3,), np.float64), torch_backend)
     with pytest.raises(TypeError):
         np.cumsum(array)
     with pytest.raises(TypeError):

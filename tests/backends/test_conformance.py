@@ -1,6 +1,7 @@
-"""One suite over every backend: each operation of the vocabulary against the formula it stands for."""
+"""One suite over every backend compares each operation of the vocabulary with its formula."""
 
 import inspect
+from typing import Any
 
 import numpy as np
 import pytest
@@ -115,7 +116,7 @@ def test_gradients_of_weights_and_biases(backend, rng, m, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("m", [2, 300])
 def test_sums_added_to_what_is_there(backend, rng, m, dtype):
-    """Which is how gradient descent goes without a gradient; the factor may be a number on the device."""
+    """Plain gradient descent uses this, and stores no gradient; the factor may be a number on the device."""
     shapes = ((m, 33), (m, 6), (33, 6), (33,), (33, 6), (m, 6), (6,))
     arrays = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
     delta, A, W, b, V, Z, c = (x.astype(float) for x in arrays)
@@ -139,7 +140,7 @@ def test_sums_added_to_what_is_there(backend, rng, m, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("m", [3, 40])
 def test_with_a_member_axis_each_has_what_it_has_alone(backend, rng, m, dtype):
-    """On parameters that lie as those of a stack, members apart, with numbers of each member's own."""
+    """Parameters lie as in a stack, and each member has its own numbers."""
     K, sizes = 3, (5, 7, 4)
     stacked, gradient = (Parameters(backend, sizes, dtype, K) for _ in range(2))
     own = rng.standard_normal(stacked.flat.shape).astype(dtype)
@@ -177,7 +178,7 @@ def test_with_a_member_axis_each_has_what_it_has_alone(backend, rng, m, dtype):
             mean[1] += delta1
             mean[0] += delta0
             costs += (1 + w) * -float(np.sum(y * np.log(h) + (1 - y) * np.log(1 - h)))
-        close = {"rtol": 100 * TOLERANCE[dtype]["rtol"], "atol": 10 * TOLERANCE[dtype]["atol"]}
+        close: dict[str, Any] = {"rtol": 100 * TOLERANCE[dtype]["rtol"], "atol": 10 * TOLERANCE[dtype]["atol"]}
         for l in range(2):
             slopes[l] += (0.0, 0.5, 1.0)[k] * W[l]
             assert np.allclose(backend.to_numpy(g.weights[l][k]), slopes[l], **close)
@@ -189,7 +190,7 @@ def test_with_a_member_axis_each_has_what_it_has_alone(backend, rng, m, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_updates_with_a_member_axis(backend, rng, dtype):
-    """Each member by numbers of its own: learning rates, momentum, Adam's constants and decays."""
+    """Each member has its own learning rate, momentum, constants of Adam and decay."""
     K, n, n_weights = 3, 50, 40
     theta, gradient, first = (rng.standard_normal((K, n)).astype(dtype) for _ in range(3))
     second = rng.uniform(0.5, 2.0, (K, n)).astype(dtype)
@@ -222,7 +223,7 @@ def test_updates_with_a_member_axis(backend, rng, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_numbers_may_stand_on_the_device(backend, rng, dtype):
-    """The same results as from the host's numbers, of every operation that a replayed step hands them to."""
+    """Every operation of a replayed step gives the same results with numbers on the device as on the host."""
     z, y = rng.standard_normal((9, 4)), rng.uniform(0.1, 0.9, (9, 4))
     p, g, v = (rng.standard_normal(50) for _ in range(3))
 
@@ -246,7 +247,7 @@ def test_numbers_may_stand_on_the_device(backend, rng, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_arrays_that_begin_anywhere(backend, rng, dtype):
-    """Not only where 16 bytes may be read at once, which an array of its own does."""
+    """Arrays may begin anywhere, not only at multiples of 16 bytes."""
     z = rng.standard_normal(1001).astype(dtype)
     for first in range(4):
         (there,), out = put(backend, dtype, z), backend.zeros((1001,), dtype)
@@ -258,7 +259,7 @@ def test_arrays_that_begin_anywhere(backend, rng, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n", [1, 31, 257, 20_001])
 def test_updates(backend, rng, n, dtype):
-    """Two steps of every rule, by the formulas of the papers with scalars."""
+    """Two steps of every rule equal the formulas of the papers, computed with scalars."""
     theta, g = rng.standard_normal(n).astype(dtype), rng.standard_normal(n).astype(dtype)
     T, G = theta.astype(float), g.astype(float)
 
@@ -350,7 +351,7 @@ def test_asarray_keeps_what_it_can(backend):
 
 
 def test_what_a_kernel_reads_is_contiguous(backend):
-    """In the order of C: a kernel of our own knows no strides."""
+    """Arrays for kernels are in C order, as our kernels know no strides."""
     array = backend.asarray(backend.zeros((3, 2), np.float64).T, np.float64)
     strides = array.stride() if callable(getattr(array, "stride", None)) else tuple(s // 8 for s in array.strides)
     assert tuple(strides) == (3, 1)
@@ -388,7 +389,8 @@ def composed(request):
 def test_primitives_that_operations_are_composed_of(composed, rng, dtype):
     x = rng.uniform(0.5, 2.0, (3, 4)).astype(dtype)
     y = rng.standard_normal(4).astype(dtype)
-    X, Y, out = *put(composed, dtype, x, y), composed.empty((3, 4), dtype)
+    X, Y = put(composed, dtype, x, y)
+    out = composed.empty((3, 4), dtype)
     composed.elementwise(np.multiply, (X, Y), out)
     check(composed, out, [[a * b for a, b in zip(row, y, strict=True)] for row in x.astype(float)], dtype)
     composed.elementwise(np.subtract, (1.5, out), out)
@@ -404,5 +406,5 @@ def test_primitives_that_operations_are_composed_of(composed, rng, dtype):
     composed.product(*put(composed, dtype, members, x.T), product)
     expected = [[[float(r @ s) for s in x.astype(float)] for r in own.astype(float)] for own in members]
     check(composed, product, expected, dtype)
-    bits = {np.float64: np.int64, np.float32: np.int32}[dtype]
+    bits: Any = {np.float64: np.int64, np.float32: np.int32}[dtype]
     assert composed.to_numpy(composed.view(composed.asarray([-0.0], dtype), bits)).tolist() == [np.iinfo(bits).min]

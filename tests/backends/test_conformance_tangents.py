@@ -1,4 +1,4 @@
-"""Derivatives along a direction: every backend against the complex step, which has no cancellation."""
+"""Derivatives along a direction equal the complex step, which has no cancellation, on every backend."""
 
 import numpy as np
 import pytest
@@ -27,13 +27,13 @@ def test_affine_tangent(backend, rng, m, members, moves, dtype):
 @pytest.mark.parametrize("m", ROWS)
 @pytest.mark.parametrize("members", [None, 3])
 def test_activation_tangent(backend, rng, activation, m, members, dtype):
-    """Against the complex step through g, and, the Jacobian being symmetric, for both modes at once."""
+    """It equals the complex step through g; as the Jacobian is symmetric, this tests both modes."""
     lead = () if members is None else (members,)
     z, t = (rng.standard_normal((*lead, m, 35)).astype(dtype) for _ in range(2))
     g = reference.ACTIVATIONS[activation][0]
     a = np.apply_along_axis(g, -1, z.astype(float))
-    expected = [reference.along(g, [zi], [ti]) for zi, ti in zip(z.reshape(-1, 35), t.reshape(-1, 35), strict=True)]
-    expected = np.reshape(expected, z.shape)
+    rows = [reference.along(g, [zi], [ti]) for zi, ti in zip(z.reshape(-1, 35), t.reshape(-1, 35), strict=True)]
+    expected = np.reshape(rows, z.shape)
     Z, A, tangent = put(backend, dtype, z, a, t)
     out = backend.empty(z.shape, dtype)
     backend.activation_tangent(activation, Z, A, tangent, out=out)

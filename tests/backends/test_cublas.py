@@ -1,6 +1,7 @@
-"""Products by cublasLt: the descriptors say what is meant, and of several algorithms the fastest is found."""
+"""Products by cublasLt: descriptors are right, and the fastest of several algorithms is chosen."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def operands(rng, m=6, k=5, n=4, dtype=np.float32):
 @pytest.mark.parametrize(("transpose_A", "transpose_B"), [(False, False), (True, False), (False, True)])
 @pytest.mark.parametrize("kind", ["float32", "float64"])
 def test_products(monkeypatch, kind, transpose_A, transpose_B, members, keep, algorithms, rng):
-    """Timing leaves no trace in what is added to."""
+    """Timing does not change the matrix to which a product is added."""
     products = fake_products(monkeypatch, FakeLt([Algorithm(9.0 - i) for i in range(algorithms)]), GUESSES)
     A, B, out = (rng.standard_normal((*members, *shape)).astype(kind) for shape in ((6, 5), (5, 4), (6, 4)))
     A, B = np.swapaxes(A, -1, -2).copy() if transpose_A else A, np.swapaxes(B, -1, -2).copy() if transpose_B else B
@@ -43,7 +44,7 @@ def test_products(monkeypatch, kind, transpose_A, transpose_B, members, keep, al
 @pytest.mark.parametrize("members", [(), (3,)])
 @pytest.mark.parametrize(("transpose_A", "transpose_B"), [(False, False), (True, False), (False, True)])
 def test_operands_wider_than_the_result(monkeypatch, transpose_A, transpose_B, members, rng):
-    """What fills them up is neither read, where it lies beyond the result, nor does it change a plan of another shape."""
+    """Padding beyond the result is not read, and it does not change the plan of another shape."""
     lt = FakeLt([Algorithm(5.0)])
     products = fake_products(monkeypatch, lt, GUESSES)
     for m, n in ((6, 4), (5, 4), (6, 3)):
@@ -68,7 +69,7 @@ def test_the_fastest_is_found_once_a_shape(monkeypatch, rng):
     assert lt.asked == [GUESSES]
     assert lt.multiplied[-1] == 2
     assert set(lt.multiplied) == {0, 1, 2, 3}
-    times, lt.algorithms[2].microseconds = lt.timed, 1000.0  # what comes later does not change it
+    times, lt.algorithms[2].microseconds = lt.timed, 1000.0  # later timings do not change it
     del lt.multiplied[:]
     for _ in range(3):
         product(products, A, B, out)
@@ -99,7 +100,7 @@ def test_nothing_is_timed_while_a_stream_is_capturing(monkeypatch, rng):
 
 
 def test_alignments_have_plans_of_their_own(monkeypatch, rng):
-    """An algorithm for operands at multiples of 16 bytes must not meet others."""
+    """An algorithm that needs operands at multiples of 16 bytes must not get others."""
     lt = FakeLt([Algorithm(5.0)])
     products = fake_products(monkeypatch, lt, GUESSES)
     memory = rng.standard_normal(64 + 64).astype(np.float32)
@@ -128,7 +129,7 @@ def test_long_products_are_timed_once(monkeypatch, rng):
 
 
 def test_short_ones_take_a_bounded_number_of_launches(monkeypatch, rng):
-    """A round for all that are near the best, and two more for the nearest."""
+    """All near the best get one more round, and the nearest two more."""
     lt = FakeLt([Algorithm(5.0 + i) for i in range(GUESSES)])
     product(fake_products(monkeypatch, lt, GUESSES), *operands(rng))
     assert len(lt.multiplied) < 250
@@ -155,17 +156,18 @@ def test_tuning_can_be_switched_off(monkeypatch, rng):
     monkeypatch.setattr(cublas, "is_installed", lambda name: True)
     lt = FakeLt([Algorithm(54.7), Algorithm(5.0)])
     installed(monkeypatch, lt)
+    find: Any = find_products
     cp = SimpleNamespace(cuda=SimpleNamespace(Device=lambda: SimpleNamespace(id=0)))
     for value, guesses in (("0", 1), ("1", GUESSES), ("", GUESSES)):
         monkeypatch.setenv("DELTAPROP_TUNE", value)
-        assert find_products(cp, None, None).guesses == guesses
+        assert find(cp, None, None).guesses == guesses
     monkeypatch.setenv("DELTAPROP_TUNE", "off")
     with pytest.raises(ValueError, match="DELTAPROP_TUNE: expected 0 or 1, got 'off'"):
-        find_products(cp, None, None)
+        find(cp, None, None)
 
 
 class NoisyWatch:
-    """Times that differ from launch to launch, by up to so many percent upwards."""
+    """A watch whose times vary from launch to launch, upwards by up to so many percent."""
 
     def __init__(self, seconds, noise, rng):
         self.seconds, self.noise, self.rng = seconds, noise, rng
@@ -178,7 +180,7 @@ class NoisyWatch:
 
 
 def test_noise_seldom_misleads(rng):
-    """Of 200 choices among eight, none is worse than the best by much more than the margin."""
+    """None of 200 choices among eight is worse than the best by much more than the margin."""
     for _ in range(200):
         seconds = rng.uniform(3e-6, 60e-6, 8)
         ways = [lambda i=i: i for i in range(8)]

@@ -1,14 +1,15 @@
-"""With several CUDA devices, everything that a network does is done on its own, whichever is current."""
+"""With several CUDA devices, a network does everything on its own device, whichever is current."""
 
 import copy
 import pickle
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
 from cases import relative
-from conftest import missing
-from host_cuda import HostCudaBackend, compiler_problem, in_place_of_cupy
+from conftest import require_emulation
+from host_cuda import HostCudaBackend, in_place_of_cupy
 from sklearn.base import clone
 
 import deltaprop as dp
@@ -17,15 +18,15 @@ from deltaprop.backends import get_backend
 
 
 class TwoDevices(HostCudaBackend):
-    """Notes on which device every array is made and every kernel launched."""
+    """A backend that notes the device of every array and of every launch."""
 
     def __init__(self):
         super().__init__(devices=2)
         self.seen = []
         for name in ("asarray", "empty", "zeros", "isfinite", "vdot"):
             setattr(self.cp, name, self.noting(getattr(self.cp, name)))
-        self.run = self.noting(self.run)
-        self._found.products.run = self.run
+        products: Any = self._found.products
+        products.run = self.run = self.noting(self.run)  # type: ignore[method-assign]
 
     def noting(self, function):
         def noted(*arguments, **options):
@@ -37,9 +38,7 @@ class TwoDevices(HostCudaBackend):
 
 @pytest.fixture
 def two():
-    problem = compiler_problem()
-    if problem:
-        missing("g++", problem)
+    require_emulation()
     with in_place_of_cupy(TwoDevices()) as two:
         yield two
 
@@ -50,7 +49,7 @@ def data(rng):
 
 
 def everything(net, X, Y):
-    """Whatever can be asked of a network; by name, so that a failure says which."""
+    """Return everything that a network can be asked, by name, so that a failure says which."""
     return {
         "forward": lambda: net.forward(X),
         "predict": lambda: net.predict(X),
@@ -169,7 +168,8 @@ def test_devices_that_are_not_there(two):
 
 
 def test_a_single_device_needs_no_choice(monkeypatch, data):
-    one = HostCudaBackend() if compiler_problem() is None else missing("g++", compiler_problem())
+    require_emulation()
+    one = HostCudaBackend()
     monkeypatch.setitem(backends.BACKENDS, "cupy", lambda: one)
     assert dp.Network([4, 2], backend="cupy", device=0).backend is one
     assert dp.Network([4, 2], backend="cupy").backend is one

@@ -1,4 +1,4 @@
-"""kernels/cpu/fast_math.h: elementary functions that compiled loops can vectorise, against mpmath and NumPy."""
+"""The elementary functions of kernels/cpu/fast_math.h equal those of mpmath and NumPy."""
 
 import ctypes
 import subprocess
@@ -21,7 +21,7 @@ DEFINE(float, log1p_of_any) DEFINE(double, log1p_of_any)
 
 @pytest.fixture(scope="module")
 def functions(tmp_path_factory):
-    """fast_math.h as it is compiled for the backend, as functions of NumPy arrays."""
+    """The functions of fast_math.h, compiled as for the backend, over NumPy arrays."""
     from importlib.resources import files
 
     if native_compiler.find_compiler() is None:
@@ -29,7 +29,9 @@ def functions(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fast_math")
     source, output = folder / "functions.cpp", folder / "functions.so"
     source.write_text(FUNCTIONS)
-    command = [*native_compiler.find_compiler(), *native_compiler.OPTIONS, f"-I{files('deltaprop.kernels')}"]
+    compiler = native_compiler.find_compiler()
+    assert compiler is not None
+    command = [*compiler, *native_compiler.OPTIONS, f"-I{files('deltaprop.kernels')}"]
     subprocess.run([*command, str(source), "-o", str(output)], check=True)
     library = ctypes.CDLL(str(output))
 
@@ -44,7 +46,7 @@ def functions(tmp_path_factory):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_elementary_functions_are_accurate(functions, dtype):
-    """Within 4 units in the last place of long double's, over the range in which results are normal numbers."""
+    """They are within 4 units in the last place of long double's, where results are normal numbers."""
     exact = np.longdouble
     eps, largest = np.finfo(dtype).eps, 88.0 if dtype == np.float32 else 709.0
     everywhere = np.concatenate([np.linspace(-largest, largest, 200_001), np.geomspace(1e-30, 80, 5001)])

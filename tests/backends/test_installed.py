@@ -1,6 +1,6 @@
-"""A folder that has the name of an optional package, as one in the current folder may, is not that package.
+"""A folder with the name of an optional package, such as one in the current folder, is not that package.
 
-Each case is a process of its own, with the other packages alone on its path.
+Each case runs in a process of its own, with only the other packages on its path.
 """
 
 import os
@@ -15,13 +15,13 @@ import deltaprop
 from deltaprop.backends.installed import import_installed, is_installed
 
 OPTIONAL = ("cupy", "nvmath", "cuda", "pyarrow", "matplotlib", "onnx", "torch", "ziglang", "pytest_benchmark")
-#: What may come along with them.
+#: Packages that are installed with the optional ones, and left out too.
 BESIDE = ("cupy_backends", "cupyx", "functorch", "torchgen", "polars", "pandas", "jax", "mpl_toolkits")
 
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory):
-    """A folder with all that is installed, but for optional packages; the library is as it lies."""
+    """A folder with all installed packages except the optional ones."""
     folder = tmp_path_factory.mktemp("packages")
     for name in ("numpy", "scipy", "sklearn", "safetensors", "typer", "filelock"):
         for path in Path(next(iter(__import__(name).__path__))).parent.iterdir():
@@ -42,11 +42,11 @@ def packages(tmp_path_factory):
 
 
 def python(packages, folder, *arguments):
-    """How a process ended whose current folder holds a folder of every optional package's name."""
+    """Run Python in a folder that holds a folder with the name of every optional package."""
     for name in (*OPTIONAL, "mpi4py"):
         (folder / name / "below").mkdir(parents=True, exist_ok=True)
     environment = {name: value for name, value in os.environ.items() if name not in ("CXX", "PYTHONSAFEPATH")}
-    # Only a compiler of its own could be found, that of ziglang.
+    # the only compiler that could be found is ziglang's
     environment |= {"PYTHONPATH": str(packages), "PATH": "", "DELTAPROP_CACHE_DIR": str(folder / "cache")}
     return subprocess.run(
         [sys.executable, "-S", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False

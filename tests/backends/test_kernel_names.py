@@ -1,13 +1,15 @@
-"""Python and compiled code know activations, losses and optimizers by the same numbers, or say what differs."""
+"""Python and compiled code use the same numbers for activations, losses and optimizers, or say what differs."""
 
 import ctypes
 import inspect
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from conftest import missing
-from host_cuda import compiler_problem, kernel
+from cases import known_rule
+from conftest import missing, require_emulation
+from host_cuda import kernel
 
 import deltaprop as dp
 from deltaprop.backends import kernel_names
@@ -36,7 +38,7 @@ NUMBERED = ["optimizer", "resident", "small_delta", "small_forward", "small_outp
 
 @pytest.fixture
 def swapped(monkeypatch):
-    """Call it with a kind and two names: Python has them the wrong way round from then on."""
+    """A function that swaps the numbers of two names of a kind in Python."""
 
     def swap(kind, one, other):
         rows = list(table(kind))
@@ -89,7 +91,7 @@ def test_numpy_takes_the_constants_that_kernels_know(name):
     ],
 )
 def test_rules_of_optimizers(optimizer, name, moments):
-    rule = optimizer.rule()
+    rule = known_rule(optimizer)
     assert (rule.name, rule.moments, rule.descends) == (name, moments, name == "sgd")
     assert len([x for x in optimizer.init(dp.Network([2, 1])).values() if isinstance(x, np.ndarray)]) == moments
 
@@ -104,9 +106,9 @@ def test_a_name_that_no_kernel_knows():
 
 
 def test_constants_of_rules():
-    adam = dp.Adam(beta_1=0.7, epsilon=1e-3).rule()
+    adam = known_rule(dp.Adam(beta_1=0.7, epsilon=1e-3))
     assert adam.values == (0.0, 0.7, 0.999, 1e-3)
-    both = Rule.of_members([adam, dp.AdamW(beta_2=0.9).rule()])
+    both = Rule.of_members([adam, known_rule(dp.AdamW(beta_2=0.9))])
     assert both.constants == {"beta_1": [0.7, 0.9], "beta_2": [0.999, 0.9], "epsilon": [1e-3, 1e-8]}
     assert both.of_member(0) == adam
 
@@ -118,7 +120,7 @@ def test_a_table_that_is_not_there(monkeypatch):
 
 
 def test_no_other_file_lists_names():
-    """The numbers are made from the tables: no kernel file and no module of Python has a list of its own."""
+    """The numbers come from the tables: no other kernel file and no Python module has a list of its own."""
     for name in set(kernel_files()) - {file for file, _ in kernel_names.TABLES.values()}:
         assert "sigmoid, tanh" not in read(name)
         assert "momentum, nesterov" not in read(name)
@@ -172,11 +174,11 @@ def test_a_file_without_tables_is_an_error():
 
 
 def test_training_does_not_use_a_library_that_differs(swapped, rng):
-    """It used to train another network, and said nothing."""
+    """Otherwise it would train another network in silence."""
     if native_compiler.find_compiler() is None:
         missing("g++", "no C++ compiler")
     X, Y = rng.standard_normal((20, 4)), rng.standard_normal((20, 2))
-    options = {"hidden_activation": "tanh", "loss": "squared_error", "seed": 1}
+    options: dict[str, Any] = {"hidden_activation": "tanh", "loss": "squared_error", "seed": 1}
     reference = dp.Network([4, 5, 2], backend="reference", **options)
     reference.fit(X, Y, epochs=2, batch_size=5)
     swapped("activations", "sigmoid", "tanh")
@@ -217,9 +219,7 @@ def test_cubins_agree(name, architecture, swapped, tmp_path, monkeypatch):
 
 
 def test_emulated_kernels_are_checked(swapped):
-    problem = compiler_problem()
-    if problem:
-        missing("g++", problem)
+    require_emulation()
     kernel("small_output", "small_output", "float64")
     swapped("optimizers", "sgd", "adam")
     with pytest.raises(dp.BackendError, match=r"kernels/cuda/small_delta.cu .*: its optimizers are"):
@@ -228,5 +228,5 @@ def test_emulated_kernels_are_checked(swapped):
 
 @pytest.mark.parametrize(("structure", "size"), [(Plan, 1040), (Shape, 848), (Layer, 96)])
 def test_sizes_of_the_structures_of_resident_networks(structure, size):
-    """By hand: a `Layer` is 24 ints, a `Shape` 20 of them and 8 layers; a `Plan` is a `Shape` and 24 times 8 bytes."""
+    """By hand: a `Layer` is 24 ints, a `Shape` 20 ints and 8 layers, a `Plan` a `Shape` and 24 times 8 bytes."""
     assert ctypes.sizeof(structure) == size

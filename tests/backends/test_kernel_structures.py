@@ -1,8 +1,9 @@
-"""Structures that Python fills in have the fields, and the places of fields, that the compiler gives them."""
+"""Structures that Python fills in have the same fields at the same places as in compiled code."""
 
 import ctypes
 import subprocess
 from importlib.resources import files
+from typing import Any
 
 import pytest
 from conftest import missing
@@ -26,8 +27,9 @@ def test_every_field_lies_where_the_compiler_puts_it(tmp_path):
     compiler = find_compiler()
     if compiler is None:
         missing("g++", "no C++ compiler")
-    names = [name for name, _ in Plan._fields_]
-    within = [name for name, _ in Constants._fields_]
+    assert compiler is not None
+    names = [field[0] for field in Plan._fields_]
+    within = [field[0] for field in Constants._fields_]
     lines = [f'std::printf("%zu %zu\\n", offsetof(Plan, {name}), sizeof(Plan::{name}));' for name in names]
     lines += [f'std::printf("%zu %zu\\n", offsetof(Plan, constants.{x}), sizeof(Plan::constants.{x}));' for x in within]
     (tmp_path / "offsets.cpp").write_text(OFFSETS.format(" ".join(lines)))
@@ -56,7 +58,7 @@ struct Outer {
 
 def test_declarations_of_every_kind(monkeypatch):
     monkeypatch.setattr(kernel_structures, "read", lambda file: SOURCE)
-    inner = type("Inner", (ctypes.Structure,), {"_fields_": fields_of("x.cu", "Inner")})
+    inner: Any = type("Inner", (ctypes.Structure,), {"_fields_": fields_of("x.cu", "Inner")})
     assert inner._fields_ == [("a", ctypes.c_int), ("b", ctypes.c_int)]
     assert fields_of("x.cu", "Outer", {"Inner": inner}) == [
         ("inner", inner * 3),

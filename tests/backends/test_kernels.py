@@ -3,12 +3,15 @@
 import re
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from cases import known_rule
 from conftest import missing
 
 import deltaprop as dp
+from deltaprop.backends import kernel_sources
 from deltaprop.backends.cuda import compiler as cuda_compiler
 from deltaprop.backends.cuda.compiler import (
     NARROW,
@@ -24,7 +27,7 @@ from deltaprop.backends.cuda.shared_memory import find_residence
 from deltaprop.backends.kernel_names import check_names
 
 FILES = kernel_files()
-#: What a whole epoch costs is added up in double.
+#: These files add up the cost of an epoch in double.
 WITH_DOUBLE = {"output_delta", "output_delta_softmax", "resident", "small_gradient", "squared_norm"}
 #: Widths, minibatch, loss, activations, optimizer and blocks of networks that stay in shared memory.
 RESIDENT = {
@@ -36,7 +39,7 @@ RESIDENT = {
 
 @pytest.fixture(scope="module", autouse=True)
 def nvrtc():
-    """NVRTC is a part of CUDA that comes by pip and needs neither a GPU nor a driver."""
+    """NVRTC, a part of CUDA that pip installs, and that needs neither a GPU nor a driver."""
     try:
         import cupy  # noqa: F401
         from cupy.cuda import nvrtc
@@ -53,7 +56,7 @@ def test_there_are_kernels():
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
 @pytest.mark.parametrize(("name", "dtype"), [(name, dtype) for name in FILES for dtype in dtypes_of(name)])
 def test_every_kernel_compiles(name, dtype, architecture):
-    """In seconds: who trains for the first time waits for it."""
+    """A kernel compiles in seconds, as the first training waits for it."""
     began = time.thread_time()
     assert compile_kernels(name, dtype, architecture)[:4] == b"\x7fELF"
     assert time.thread_time() - began < 15
@@ -65,11 +68,11 @@ def test_every_kernel_compiles(name, dtype, architecture):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", RESIDENT)
 def test_kernels_of_resident_networks_compile_fast(name, dtype, architecture, limits, monkeypatch):
-    """One a network: who tries many of them waits for each."""
+    """Each network has a kernel of its own, and training waits for it."""
     sizes, batch, loss, activations, optimizer, blocks = RESIDENT[name]
     monkeypatch.setattr("deltaprop.backends.cuda.shared_memory.CLUSTERS", (min(blocks, limits[1]),))
-    backend = SimpleNamespace(shared_memory_limits=lambda: limits)
-    found = find_residence(backend, sizes, activations, loss, np.dtype(dtype), batch, optimizer.rule())
+    backend: Any = SimpleNamespace(shared_memory_limits=lambda: limits)
+    found = find_residence(backend, sizes, activations, loss, np.dtype(dtype), batch, known_rule(optimizer))
     if found is None:
         pytest.skip("a block of this architecture has too little memory")
     began = time.process_time()
@@ -88,7 +91,7 @@ def test_float_kernels_hold_no_double(name):
 
 
 def test_subnormals_are_not_flushed():
-    """The compiler's own exp flushes an intermediate that cannot be subnormal; no arithmetic of ours may flush."""
+    """Our arithmetic flushes no subnormals; the compiler's exp does so where none can occur."""
     ptx = compile_kernels("activation", "float32", "sm_90", to_ptx=True).decode()
     assert re.findall(r"(?:mul|add|sub|fma|div)\.[\w.]*f32", ptx)
     assert not re.findall(r"(?:mul|add|sub|fma|div)\.[\w.]*ftz", ptx)
@@ -96,7 +99,7 @@ def test_subnormals_are_not_flushed():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_sigmoid_has_no_general_quotient_of_floats(dtype):
-    """Nor have its derivatives, and what is made of them: it has a branch and twice as many instructions."""
+    """Neither do its derivatives: a general quotient has a branch and twice as many instructions."""
     ptx = compile_kernels("activation", dtype, "sm_90", to_ptx=True).decode()
     bodies = dict(re.findall(r"\.entry (activation_\w+)\((.*?)^\}", ptx, re.DOTALL | re.MULTILINE))
     for name in ("sigmoid", "silu", "gradient_sigmoid", "gradient_tanh", "gradient_softplus", "gradient_silu"):
@@ -106,7 +109,7 @@ def test_the_sigmoid_has_no_general_quotient_of_floats(dtype):
 
 
 def test_an_error_shows_the_log(monkeypatch):
-    monkeypatch.setattr(cuda_compiler.kernel_sources, "read", lambda name: "not C++")
+    monkeypatch.setattr(kernel_sources, "read", lambda name: "not C++")
     with pytest.raises(RuntimeError, match=r"kernels/cuda/gather.cu does not compile for sm_90 and float32"):
         compile_kernels("gather", "float32", "sm_90")
 
@@ -127,7 +130,7 @@ def kept(folder):
 
 
 def test_all_files_are_compiled_at_once(tmp_path, monkeypatch):
-    """Two files in place of all, which take a minute."""
+    """Two files stand for all of them, which take a minute."""
     monkeypatch.setenv("DELTAPROP_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(cuda_compiler, "kernel_files", lambda: ["gather", "activation"])
     told = []
@@ -136,7 +139,7 @@ def test_all_files_are_compiled_at_once(tmp_path, monkeypatch):
     assert {name for name, _ in told} == kept(tmp_path / "cache") == every
     assert len(told) == 5
     assert all(0 < seconds < 60 for _, seconds in told)
-    monkeypatch.setattr(cuda_compiler, "compile_kernels", None)  # they are there by now
+    monkeypatch.setattr(cuda_compiler, "compile_kernels", None)  # they are cached by now
     compile_all("sm_90")
 
 

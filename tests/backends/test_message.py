@@ -1,4 +1,4 @@
-"""What the host tells the device before a launch."""
+"""A message carries arrays from the host to the device before a launch."""
 
 import numpy as np
 from conftest import backend_or_skip
@@ -8,7 +8,7 @@ from deltaprop.backends.cuda.message import Message
 
 
 def test_arrays_of_any_kind_by_one_copy(device, rng):
-    """Converted to the dtype of each; what is not named is as it was sent last."""
+    """Arrays are converted to the dtype of each field; a field that is not named keeps its last content."""
     kinds = {
         "count": ((), np.int64),
         "bytes": ((5,), np.uint8),
@@ -30,7 +30,7 @@ def test_arrays_of_any_kind_by_one_copy(device, rng):
 
 
 def test_the_host_waits_only_for_the_last_copy(monkeypatch):
-    """Before it writes, and before the memory is anybody else's; not for what is launched after the copy."""
+    """It waits before it writes again, and before it frees the memory; not for launches after the copy."""
     device, seen = backend_or_skip("cuda-on-host"), []
     monkeypatch.setattr(device, "wait_on_host", lambda event: seen.append(("wait", event)))
     monkeypatch.setattr(
@@ -46,16 +46,19 @@ def test_the_host_waits_only_for_the_last_copy(monkeypatch):
 
 
 def test_a_broken_device_is_waited_for_in_vain(monkeypatch):
-    """Memory that it does not read any more may be anybody's."""
+    """A broken device reads nothing any more, so its memory may be freed."""
     device = backend_or_skip("cuda-on-host")
     message = Message(device, bytes=((1,), np.uint8))
     message.send(bytes=1)
+    waits = []
 
     def broken(event):
+        waits.append(event)
         raise device.device_errors[0]
 
     monkeypatch.setattr(device, "wait_on_host", broken)
     del message
+    assert len(waits) == 1
 
 
 def test_nothing_is_allocated_by_sending():

@@ -1,4 +1,4 @@
-"""16-bit operands whose rows begin at multiples of 16 bytes: which they are, and that what fills them up changes nothing."""
+"""Rows of 16-bit operands begin at multiples of 16 bytes, and the padding changes no result."""
 
 import numpy as np
 import pytest
@@ -13,9 +13,9 @@ from deltaprop.backends.cuda.launching import NULL
 from deltaprop.backends.cuda.small_layers import LIBRARY
 from deltaprop.epochs.resident import ResidentEpoch
 
-#: Entries beside each array of `guarded`.
+#: Guard entries beside each array of `guarded`.
 BESIDE = 256
-#: Bits of a bfloat16 that is no number.
+#: The bits of a NaN in bfloat16.
 NO_NUMBER = 0x7FC1
 
 
@@ -31,7 +31,7 @@ def device(monkeypatch):
 
 @pytest.fixture
 def guarded(device, monkeypatch):
-    """Buffers, which hold no numbers and have none beside them; at the end those beside them are still what they were."""
+    """Make buffers full of NaN, with NaN beside them; at the end the entries beside them must be unchanged."""
     buffers = []
 
     def nothing(dtype):
@@ -51,7 +51,7 @@ def guarded(device, monkeypatch):
 
     monkeypatch.setattr(type(device), "empty", allocate(None))
     monkeypatch.setattr(type(device), "zeros", allocate(0))
-    monkeypatch.setattr(device._here, "buffers", {})  # of scratch
+    monkeypatch.setattr(device._here, "buffers", {})  # scratch memory
     yield
     for whole, size in buffers:
         beside = np.concatenate([whole[:BESIDE], whole[BESIDE + size :]])
@@ -59,13 +59,13 @@ def guarded(device, monkeypatch):
 
 
 def place(array):
-    """Where an array of the emulated device begins."""
+    """Return the address of an array of the emulated device."""
     return memory(array).ctypes.data
 
 
 @pytest.fixture
 def products(device, monkeypatch):
-    """The operands and results of all products, as they are multiplied."""
+    """Collect the operands and results of all products."""
     seen, multiply = [], type(device.products).__call__
 
     def noted(self, A, B, out, **how):
@@ -79,7 +79,7 @@ def products(device, monkeypatch):
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("sizes", [(13, 25, 20, 15, 5), (16, 24, 8, 3), (7, 2)])
 def test_rows_of_operands_begin_at_multiples_of_16_bytes(device, products, guarded, sizes, precision, rng):
-    """And so do rows of results of 16 bits; sums over units go over a multiple of 8."""
+    """So do rows of 16-bit results; sums over units run over a multiple of 8."""
     X, Y = rng.standard_normal((12, sizes[0])), rng.uniform(size=(12, sizes[-1]))
     net = dp.Network(list(sizes), backend=device, dtype="float32", precision=precision)
     net.fit(X, Y, optimizer=dp.SGD(0.1), batch_size=8, epochs=3)
@@ -100,7 +100,7 @@ def test_rows_of_operands_begin_at_multiples_of_16_bytes(device, products, guard
 @pytest.mark.parametrize("activation", ["sigmoid", "softplus", "tanh"])
 @pytest.mark.parametrize(("sizes", "m"), [((13, 25, 20, 15, 10), 19), ((5, 9, 33, 3), 8), ((8, 70, 1), 1)])
 def test_a_step_with_odd_widths(device, guarded, sizes, m, activation, way, monkeypatch, rng):
-    """It moves by the gradient of the loop over samples; g(0) is not 0 for two of these."""
+    """It moves by the gradient of the loop over samples; two of these activations have g(0) ≠ 0."""
 
     def choose(self, ways):
         ours = [name for name in ways if name != LIBRARY]
@@ -113,9 +113,9 @@ def test_a_step_with_odd_widths(device, guarded, sizes, m, activation, way, monk
     net = dp.Network(list(sizes), backend=device, dtype="float32", precision="bf16", **options)
     weights, biases = ([device.to_numpy(x).astype(float) for x in part] for part in (net.weights, net.biases))
     X, Y = rng.standard_normal((m, sizes[0])), rng.standard_normal((m, sizes[-1]))
-    rate = 64.0  # so that what is subtracted has as many bits as the parameters
+    rate = 64.0  # so that the step has as many bits as the parameters
     before = device.to_numpy(net.parameters).astype(float)
-    # A second step through the same arrays begins where the first ended.
+    # The second step uses the same arrays as the first.
     for _ in range(2):
         _, of_W, of_b, _ = reference.cost_and_gradient(
             weights, biases, [activation] * (len(sizes) - 2) + ["identity"], "squared_error", X, Y
@@ -135,7 +135,7 @@ def test_copies_are_filled_up_with_zeros(device, guarded, shape, weights, kind, 
     x = rng.standard_normal(shape).astype(np.float32)
     on_device = device.empty(shape, np.float32)
     memory(on_device)[...] = x
-    for scale in (1.0, 8.0):  # the second into the same scratch
+    for scale in (1.0, 8.0):  # the second uses the same scratch
         narrow = device.to_numpy(device._narrow(kind, "A", on_device, scale, weights=weights))
         *lead, rows, columns = shape
         up = lambda size: -(-size // 8) * 8  # noqa: E731
@@ -150,7 +150,7 @@ def test_copies_are_filled_up_with_zeros(device, guarded, shape, weights, kind, 
 @pytest.mark.parametrize("columns", [1, 12, 31, 784, 1031, 4352])
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_a_minibatch_as_an_operand(device, guarded, columns, shuffled, rng):
-    """Its rows are rounded to 16 bits and filled up with zeros; targets stay what they are."""
+    """Its rows are rounded to 16 bits and filled up with zeros; targets are unchanged."""
     narrow, samples, batch, rows = device.in_precision("bf16"), 23, 9, 5
     X, Y = (rng.standard_normal((samples, n)).astype(np.float32) for n in (columns, 3))
     order = rng.permutation(samples)
@@ -176,7 +176,7 @@ def test_a_minibatch_as_an_operand(device, guarded, columns, shuffled, rng):
 @pytest.mark.parametrize("columns", [1, 10, 16, 35, 4100])
 @pytest.mark.parametrize("rows", [3, 70])
 def test_delta_of_the_output_as_an_operand(device, guarded, loss, activation, rows, columns, rng):
-    """It is rounded to 16 bits, its sums are not: h − y for both pairs."""
+    """It is h − y for both pairs, rounded to 16 bits; its sums are not rounded."""
     narrow = device.in_precision("bf16")
     z, y = (rng.standard_normal((rows, columns)).astype(np.float32) for _ in range(2))
     a = z if activation == "identity" else np.apply_along_axis(reference.softmax, 1, z.astype(float)).astype(np.float32)
@@ -190,14 +190,14 @@ def test_delta_of_the_output_as_an_operand(device, guarded, loss, activation, ro
     expected = np.zeros(out.shape, np.float32)
     expected[:, :columns] = np.float32(0.5) * (a - y)
     np.testing.assert_array_equal(narrow.to_numpy(out), bfloat16(expected))
-    # Sums of wide outputs are of what is stored.
+    # wide outputs sum the stored, rounded values
     assert relative(narrow.to_numpy(sums), expected[:, :columns].sum(axis=0)) < (1e-6 if columns < 4096 else 2.0**-8)
 
 
 @pytest.mark.parametrize("columns", [1, 9, 31, 100, 252, 257])
 @pytest.mark.parametrize("rows", [3, 300])
 def test_kernels_over_rows_that_are_filled_up(device, guarded, rows, columns, rng):
-    """Units' biases are added to units and their sums are theirs; what fills rows up stays finite."""
+    """Biases are added to units and sums are taken of units only; the padding stays finite."""
     narrow = device.in_precision("bf16")
 
     def filled(x):

@@ -1,4 +1,4 @@
-"""The quotient of kernels/shared/quotient.cuh, from any reciprocal that a device may give."""
+"""The quotient of kernels/shared/quotient.cuh is right for any reciprocal that a device may give."""
 
 import ctypes
 import shutil
@@ -40,14 +40,14 @@ def quotients(tmp_path_factory):
 
 
 def units_off(got, true):
-    """In units in the last place that the true value has in float32."""
+    """Return the error in units in the last place that the true value has in float32."""
     _, exponent = np.frexp(true)
     return np.abs(got - true) / np.maximum(np.ldexp(1.0, exponent - 24), 2.0**-149)
 
 
 @pytest.mark.parametrize("off", [-2, -1, 0, 1, 2])
 def test_it_is_as_good_as_rounded_from_the_true_value(quotients, off):
-    """The manual promises a reciprocal within 1 unit. Every 7th float32 s from 1 to 4."""
+    """The manual promises a reciprocal within 1 unit; s is every 7th float32 from 1 to 4."""
     s = np.arange(0x3F800000, 0x40800001, 7, dtype=np.uint32).view(np.float32)
     s = np.append(s, np.float32(4.0))
     nearest = (1.0 / s.astype(np.float64)).astype(np.float32)
@@ -59,7 +59,7 @@ def test_it_is_as_good_as_rounded_from_the_true_value(quotients, off):
 
 @pytest.mark.parametrize("off", [-1, 0])
 def test_subnormal_numerators_over_one_stay_as_they_are(quotients, off):
-    """Where e^-|z| is so small, 1 + e^-|z| is 1."""
+    """If e^-|z| is that small, 1 + e^-|z| is 1."""
     n = np.append(np.arange(0, 2**24, 1001, dtype=np.uint32), [1, 2, 3, 0x7FFFFF]).astype(np.uint32).view(np.float32)
     one = np.ones_like(n)
     reciprocals = (one.view(np.int32) + np.int32(off)).view(np.float32)
@@ -67,7 +67,7 @@ def test_subnormal_numerators_over_one_stay_as_they_are(quotients, off):
 
 
 def test_what_is_promised_exactly(quotients):
-    """sigmoid(0) is 0.5, sigmoid_grad(0) 0.25, and nan stays nan, whatever a reciprocal is off by."""
+    """sigmoid(0) is 0.5, sigmoid_grad(0) is 0.25, and nan stays nan, for any error of the reciprocal."""
     for off in (-1, 1):
         n, s = np.ones(3, np.float32), np.array([2.0, 4.0, np.nan], np.float32)
         reciprocals = (np.array([0.5, 0.25, 1.0], np.float32).view(np.int32) + np.int32(off)).view(np.float32)

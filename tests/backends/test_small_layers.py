@@ -1,4 +1,6 @@
-"""Small layers of a captured step, one launch a formula: the numbers of a per-sample loop in float64, whatever the shapes."""
+"""Small layers of a captured step, one launch a formula, equal a per-sample loop in float64 for all shapes."""
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,14 +18,14 @@ TOLERANCE = {"float64": 1e-13, "float32": 2e-6}
 
 @pytest.fixture
 def device(capturing_device, monkeypatch):
-    """A device on which every formula is left to the kernels for small layers, never to the resident epoch."""
+    """A device on which the kernels for small layers form every formula, and never the resident epoch."""
     monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
     return capturing_device
 
 
 @pytest.fixture(params=[0, 1, 2], ids="tiles {}".format)
 def tile(request, device, monkeypatch):
-    """The tiles that are taken, without asking the clock: the first, second and last of each formula."""
+    """Choose tiles without timing: the first, second and last of each formula."""
     taken = []
 
     def choose(ways):
@@ -43,14 +45,14 @@ def test_every_loss(device, tile, loss, output, dtype, rng):
     options = {"loss": loss, "output_activation": output, "dtype": dtype}
     how = {"optimizer": dp.SGD(0.05), "batch_size": 8, "epochs": 3, "l2": 0.2}
     assert_equal_fits(device, [5, 7, 3], X, Y, options, **how)
-    assert "4x32" in tile  # of the output layer
+    assert "4x32" in tile  # the output layer's
     assert LIBRARY not in tile
 
 
 @pytest.mark.parametrize("sizes", [(150, 9, 33, 40), (20, 130, 33), (12, 1), (8, 31, 32), (260, 8, 1)])
 @pytest.mark.parametrize("optimizer", [dp.SGD(0.1), dp.Adam(0.01)], ids=repr)
 def test_sizes(device, tile, sizes, optimizer, rng):
-    """One step over the tiles and one under; wide and single outputs; sample weights; several row tiles."""
+    """Sizes just over and under the tiles, wide and single outputs, sample weights, several row tiles."""
     X, Y = rng.standard_normal((41, sizes[0])), rng.uniform(size=(41, sizes[-1]))
     how = {"sample_weight": rng.uniform(0.5, 2, 41), "optimizer": optimizer, "batch_size": 19, "epochs": 2, "l2": 0.1}
     options = {"hidden_activation": "tanh", "loss": "squared_error"}
@@ -73,7 +75,7 @@ def of_bfloat16(bits):
 @pytest.mark.parametrize("rows", [1, 13, 70])
 @pytest.mark.parametrize(("inputs", "units"), [(5, 3), (260, 7), (132, 36)])
 def test_formulas(device, tile, storage, rows, inputs, units, rng):
-    """Forward, δ of the layer below, weight gradient."""
+    """Forward, δ of the layer below, and the weight gradient equal their formulas."""
     real = np.dtype("float64" if storage == "float64" else "float32")
     narrow = storage == "bfloat16"
 
@@ -105,32 +107,32 @@ def test_formulas(device, tile, storage, rows, inputs, units, rng):
         before = device.to_numpy(sums).copy()
         with device.small_layers():
             device.hidden_delta(delta, W, "tanh", z, back, sums, keep=keep)
-            device.weight_gradient(back, below, of_below)  # adds up the bias gradient besides
+            device.weight_gradient(back, below, of_below)  # it adds up the bias gradient too
         expected = delta_true @ W_true * (1 - np.tanh(z_true) ** 2)
         assert relative(read(back), expected) < 2 * error
-        # Of δ as it is stored.
+        # the sum of δ as it is stored
         sum_error = error if narrow else TOLERANCE[real.name] * 10
         assert relative(device.to_numpy(sums), expected.sum(axis=0) + keep * before) < sum_error
 
     gradient = device.asarray(np.ones((units, inputs)), real)
-    for keep, kept in ((None, 0.0), (0.25, 0.25)):
+    for factor in (None, 0.25):
         before = device.to_numpy(gradient).copy()
         with device.small_layers():
-            device.weight_gradient(delta, A, gradient, keep=keep)
-        expected = delta_true.T @ A_true + kept * before
+            device.weight_gradient(delta, A, gradient, keep=factor)
+        expected = delta_true.T @ A_true + (factor or 0.0) * before
         assert relative(device.to_numpy(gradient), expected) < TOLERANCE[real.name] * 10
     assert LIBRARY not in tile
 
 
 def tf32(x):
-    """Rounded to ten bits after the point, ties away from zero."""
+    """Return x rounded to ten bits after the point, ties away from zero."""
     mantissa, exponent = np.frexp(x.astype(np.float64))
     scaled = mantissa * 2**11
     return np.ldexp(np.trunc(scaled + np.copysign(0.5, scaled)), exponent - 11)
 
 
 def rounded(x, precision):
-    """As the operands of a product of `precision` are."""
+    """Return x rounded as the operands of a product in `precision` are."""
     return tf32(x) if precision == "tf32" else of_bfloat16(bfloat16(x.astype(np.float32)))
 
 
@@ -139,7 +141,7 @@ def rounded(x, precision):
 @pytest.mark.parametrize("rows", [1, 37])
 @pytest.mark.parametrize(("inputs", "units"), [(5, 3), (260, 37), (1096, 12), (132, 36)])
 def test_formulas_by_tensor_cores(device, monkeypatch, precision, number, rows, inputs, units, rng):
-    """The products of rounded operands, to the accuracy of float: z, δ and the weight gradient with its sums."""
+    """z, δ, the weight gradient and its sums equal products of rounded operands, to the accuracy of float."""
     backend = device.in_precision(precision)
     monkeypatch.setattr(backend, "_small_choices", {})
     taken = []
@@ -167,7 +169,7 @@ def test_formulas_by_tensor_cores(device, monkeypatch, precision, number, rows, 
     z, z_true = upload(rng.standard_normal((rows, inputs)), stored)
     A, A_true = upload(rng.standard_normal((rows, inputs)), stored)
     Z, out = backend.empty((rows, units), stored), backend.empty((rows, units), stored)
-    if units > 32:  # else it may be the output layer, which is a kernel of its own
+    if units > 32:  # else it may be the output layer, which has a kernel of its own
         with backend.small_layers():
             backend.affine_activation(A, W, b, "tanh", Z, out)
         expected = rounded(A_true, precision) @ rounded(W_true, precision).T + b_true
@@ -192,7 +194,7 @@ def test_formulas_by_tensor_cores(device, monkeypatch, precision, number, rows, 
 
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
 def test_a_fit_by_tensor_cores(device, monkeypatch, precision, rng):
-    """Weights and biases, up to the rounding of operands."""
+    """Weights and biases are as in float64, up to the rounding of operands."""
     backend = device.in_precision(precision)
     monkeypatch.setattr(backend, "_small_choices", {})
     taken = set()
@@ -206,7 +208,7 @@ def test_a_fit_by_tensor_cores(device, monkeypatch, precision, rng):
     X, Y = rng.standard_normal((60, 21)), rng.uniform(size=(60, 3))
     fits = []
     for on in (backend, "reference"):
-        options = {"hidden_activation": "tanh", "loss": "squared_error", "dtype": "float32", "seed": 5}
+        options: dict[str, Any] = {"hidden_activation": "tanh", "loss": "squared_error", "dtype": "float32", "seed": 5}
         net = dp.Network([21, 40, 35, 3], backend=on, **options)
         net.fit(X, Y, batch_size=20, epochs=2, optimizer=dp.SGD(0.1))
         fits.append(np.concatenate([np.ravel(net.backend.to_numpy(p)) for p in (*net.weights, *net.biases)]))
@@ -216,7 +218,7 @@ def test_a_fit_by_tensor_cores(device, monkeypatch, precision, rng):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_cost_is_added_up_at_the_limit_of_small(device, monkeypatch, precision, rng):
-    """By the weight gradient, which has to be ours where the output layer is; rows of δ may be filled up."""
+    """The weight gradient adds it up, so it must be ours if the output layer is; rows of δ may be filled up."""
     monkeypatch.setattr("deltaprop.backends.cuda.small_layers.MOST_MULTIPLICATIONS", 20 * 40)
     backend = device.in_precision(precision)
     monkeypatch.setattr(backend, "_small_choices", {})
@@ -253,7 +255,7 @@ def test_a_mask_and_the_same_bits_again(device, tile, rng):
 
 
 def test_a_layer_that_is_held_back_is_there_after_the_step(device, rng):
-    """A narrow layer that no δ of an output follows."""
+    """The layer is narrow, and no δ of an output follows it."""
     A, W, b = (rng.standard_normal(shape) for shape in ((6, 4), (3, 4), (3,)))
     Z, out = device.empty((6, 3), np.float64), device.empty((6, 3), np.float64)
     with device.small_layers():
@@ -265,7 +267,8 @@ def test_a_layer_that_is_held_back_is_there_after_the_step(device, rng):
 def test_without_timing_the_library_is_taken(monkeypatch):
     monkeypatch.setenv("DELTAPROP_TUNE", "0")
     ways = {LIBRARY: None, "8": None}  # never called
-    assert CupyBackend.fastest_way(None, ways) == LIBRARY
+    way: Any = CupyBackend.fastest_way
+    assert way(None, ways) == LIBRARY
 
 
 @pytest.mark.gpu

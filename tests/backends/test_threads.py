@@ -1,13 +1,11 @@
-"""Several threads, and processes forked after the import: what each would have alone."""
+"""Threads, and processes forked after the import, compute what each would compute alone."""
 
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from processes import run
+from processes import python, run
 from sklearn.exceptions import ConvergenceWarning
 
 import deltaprop as dp
@@ -105,8 +103,7 @@ print("equal")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_forks_after_the_import_and_after_use(backend, used_before):
     program = FORK.replace("BACKEND", repr(backend)).replace("USED_BEFORE", str(used_before))
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
-    assert run.stdout == "equal\n", run.stderr
+    assert python("-c", program, timeout=120) == "equal\n"
 
 
 BUSY = """
@@ -147,7 +144,7 @@ os._exit(0)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_forks_while_other_threads_fit():
-    """From the first moment on, while those are still importing what they need."""
+    """Forks begin while the other threads are still importing modules."""
     run(BUSY)
 
 
@@ -174,7 +171,7 @@ os._exit(0)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_forks_while_another_thread_draws_from_the_shared_generator():
-    """As estimators without a ``random_state`` do: NumPy's lock is free in the child."""
+    """Estimators without a ``random_state`` draw from it: NumPy's lock is free in the child."""
     run(DRAWS)
 
 
@@ -198,7 +195,7 @@ assert os.waitpid(child, 0)[1] == 0
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.parametrize("seconds", [0.0, 0.002, 0.01, 0.05])
 def test_a_fork_while_another_thread_uses_the_library_for_the_first_time(seconds):
-    """Which imports what it needs, as the child does."""
+    """Both that thread and the child import modules."""
     run(FIRST_USE, seconds)
 
 

@@ -1,11 +1,13 @@
-"""Launches over rows and columns: every entry once, whatever the sizes, in grids that a device takes, with equal bits."""
+"""Launches over rows and columns visit every entry once, in grids that a device takes, with equal bits."""
+
+from typing import Any
 
 import numpy as np
 import pytest
 import reference
 from cases import DTYPES, targets_for
-from conftest import missing
-from host_cuda import HostCudaBackend, bfloat16, check_shape, compiler_problem, operand
+from conftest import require_emulation
+from host_cuda import HostCudaBackend, bfloat16, check_shape, operand
 from strict_array import StrictArray
 
 from deltaprop.backends.cuda.launching import NULL
@@ -17,22 +19,21 @@ ROWS = (1, 13, 300)
 
 @pytest.fixture(params=[1, 132], ids=lambda n: f"{n}-multiprocessors")
 def device(request):
-    """The device of one multiprocessor cuts rows into slices where that of many spreads columns over blocks."""
-    if compiler_problem():
-        missing("g++", compiler_problem())
+    """A device of one multiprocessor cuts rows into slices; one of many spreads columns over blocks."""
+    require_emulation()
     device = HostCudaBackend()
     device._limits[0] = (232448, 8, request.param)
     return device
 
 
 def put(*arrays):
-    """Copies of them on the device."""
+    """Return copies on the device."""
     copies = [None if array is None else StrictArray(array.copy()) for array in arrays]
     return copies[0] if len(copies) == 1 else copies
 
 
 def room(shape, dtype):
-    """On the device, of what nothing has been written to, and nothing will be."""
+    """Return an array on the device with arbitrary content."""
     return StrictArray(np.empty(shape, dtype))
 
 
@@ -73,7 +74,7 @@ def test_hidden_delta(device, rng, rows, columns, members, masked, keep, dtype):
 @pytest.mark.parametrize("columns", [*COLUMNS, 12, 20, 520])
 @pytest.mark.parametrize("rows", [13, 300])
 def test_bfloat16(device, rng, rows, columns):
-    """Sums of δ before it is rounded; packs of 8, 4 and 1."""
+    """Sums are taken of δ before it is rounded; packs have 8, 4 and 1 entries."""
     narrow = device.in_precision("bf16")
     delta, z = (bfloat16(rng.standard_normal((rows, columns)).astype(np.float32)) for _ in range(2))
     b = rng.standard_normal(columns).astype(np.float32)
@@ -113,7 +114,7 @@ def test_bias_activation(device, rng, members, rows, columns, masked, dtype):
     close(a, np.tanh(expected) * (mask if masked else 1.0), dtype)
 
 
-#: Odd and even, of lanes and of whole blocks, held and too wide to be held.
+#: Rows and columns: odd and even; a row for some lanes or for a block; rows that fit the registers or not.
 SOFTMAX = [
     (*case, dtype)
     for case in ((300, 1), (300, 10), (40, 33), (40, 100), (13, 128), (13, 515), (9, 520), (3, 1031))
@@ -162,7 +163,7 @@ def test_output_delta_of_one_unit_at_a_time(device, rng, rows, columns, dtype):
 
 
 def check_output_delta(device, names, arrays, weight, slope, costs):
-    """With weights and without, with δ and without, twice with equal bits; the step is counted once a call."""
+    """Check it with and without weights and δ, twice with equal bits; each call counts the step once."""
     (rows, columns), dtype = slope.shape, arrays[0].dtype.type
     before = np.linspace(-1, 1, columns).astype(dtype)
     for w in (None, weight):
@@ -190,7 +191,7 @@ def check_output_delta(device, names, arrays, weight, slope, costs):
 
 
 def test_a_row_that_is_no_number(device, rng):
-    """Its δ and its cost are none, and those of the other rows are as they were."""
+    """Its δ and its cost are NaN; those of the other rows are unchanged."""
     z, y = rng.standard_normal((40, 10)), np.eye(10)[rng.integers(10, size=40)]
     a = np.apply_along_axis(reference.ACTIVATIONS["softmax"][0], 1, z)
     z[17, 3] = np.nan
@@ -222,19 +223,19 @@ def test_minibatch(device, rng, x_columns, y_columns, shuffled, weighted, dtype)
         assert np.array_equal(out[0], X[chosen])
         assert np.array_equal(out[1], Y[chosen])
         assert np.array_equal(current, table[step])
-        if weighted:
+        if w is not None:
             assert np.array_equal(out[2], w[here])
 
 
 class Launches(HostCudaBackend):
-    """Notes the shape of each launch, which would take too long here to be run."""
+    """A backend that notes the shape of each launch, and does not run it, as that would take too long."""
 
     def __init__(self, multiprocessors):
         super().__init__()
         self._limits[0] = (232448, 8, multiprocessors)
         self.shapes = []
 
-    def _kernel(self, file, function, dtype):
+    def _kernel(self, *_: Any, **__: Any) -> Any:
         return lambda grid, block, arguments: self.shapes.append((grid, block))
 
 
@@ -274,7 +275,7 @@ def test_shapes_that_no_device_takes():
 
 
 def test_a_smaller_minibatch_leaves_the_buffers_of_a_larger_one(rng):
-    """Whose addresses a captured graph holds."""
+    """A captured graph holds their addresses."""
     device = Launches(132)
     for rows in range(2000, 0, -37):
         x, y, cost = room((rows, 64), np.float32), room((rows, 640), np.float32), room((), float)

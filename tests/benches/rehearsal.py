@@ -1,4 +1,4 @@
-"""What the tests of `benches.gpu` share."""
+"""Helpers that the tests of `benches.gpu` share."""
 
 import json
 import subprocess
@@ -6,17 +6,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import cuda_on_host, missing
+from conftest import cuda_on_host, require_emulation
 from deltaprop.benches.gpu_parts.channel import Channel
-from host_cuda import compiler_problem, in_place_of_cupy
+from host_cuda import in_place_of_cupy
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
 def emulated():
-    if problem := compiler_problem():
-        missing("g++", problem)
+    require_emulation()
     with in_place_of_cupy(cuda_on_host()) as backend:
         yield backend
 

@@ -1,4 +1,4 @@
-"""`benches.gpu`, as far as it can be tried without a GPU: the whole program rehearsed, and its processes."""
+"""`benches.gpu` without a GPU: the whole program is rehearsed, and its processes are tested."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import pytest
 from conftest import require
@@ -44,7 +45,7 @@ def test_the_rehearsal_writes_every_section(tmp_path):
 
 
 def test_from_a_checkout_without_an_installed_package(tmp_path):
-    """The package that is found is the one put together, for parts in other processes too."""
+    """The assembled package is imported, in other processes too."""
     where = "import deltaprop, deltaprop.benches.gpu, deltaprop.kernels as k; print(deltaprop.__file__, k.__path__[0])"
     code = (
         "import sys, subprocess; from pathlib import Path; sys.path.insert(0, 'benches'); import gpu_checkout as g;"
@@ -84,7 +85,7 @@ def test_a_part_that_cannot_run_here_has_not_failed():
 
 
 def test_a_part_is_ended_when_its_time_is_over():
-    require("torch")  # whose import alone takes longer
+    require("torch")  # its import alone takes longer
     began = time.monotonic()
     process, status, _ = finished("peers", 0.3, rehearse=True)
     assert status == "cut off"
@@ -94,7 +95,7 @@ def test_a_part_is_ended_when_its_time_is_over():
 
 def test_work_that_takes_too_long_is_ended():
     process = PartProcess("peers", Options(60.0, rehearse=True), lambda *_: None, Log(None))
-    process.overdue = time.monotonic()  # as if it had begun something long ago
+    process.overdue = time.monotonic()  # as if it had begun long ago
     assert process.finish(time.monotonic() + 60.0, threading.Event()) == "stuck"
     assert process.process.returncode == -signal.SIGKILL
 
@@ -108,9 +109,9 @@ def test_a_part_that_fails_says_why(tmp_path):
 
 
 class FakeProcess:
-    """A part of three works, each a row, of which some break the process."""
+    """Stands for the process of a part with three works, a row each; some works break the process."""
 
-    breaking, made = {"two"}, []
+    breaking, made = {"two"}, list[Any]()
 
     def __init__(self, name, options, on_row, log):
         self.planned, self.work, self.why = ["one", "two", "three"], None, "it broke"
@@ -172,17 +173,18 @@ def test_what_does_not_fit_the_budget_is_named(run_parts, capsys):
         FakeProcess.breaking = {"two"}
     assert set(content["parts"]) == {"mnist", "peers", "trace"}
     _, content = run_parts(["mnist", "peers", "trace"], seconds=16.0)
-    assert set(content["left_out"]) == {"mnist", "peers"}  # trace is asked for by name; what follows has its least
+    assert set(content["left_out"]) == {"mnist", "peers"}  # trace runs only if named
     assert "peers: LEFT OUT" in capsys.readouterr().out
 
 
 def test_a_run_that_is_ended_keeps_what_it_has(tmp_path):
-    """As by ``timeout``; nothing that it has started goes on."""
-    require("torch")  # else the rows come so fast that nothing is left to be ended
+    """It ends as by ``timeout``, and no process that it has started goes on."""
+    require("torch")  # else all rows are done before the signal
     file = tmp_path / "gpu.json"
     command = [sys.executable, "-m", "benches.gpu", "--rehearse", "--budget", "300", "--json", str(file)]
-    command += ["--only", "bits", "memory", "peers", "--mnist", str(tmp_path)]  # what its processes are told, too
+    command += ["--only", "bits", "memory", "peers", "--mnist", str(tmp_path)]  # its processes get them too
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
         line = ""
         while "peers: 784-30-10" not in line:
             line = run.stdout.readline()

@@ -1,10 +1,11 @@
-"""Parts of `benches.gpu`, each by itself: bits, the tests' part, fits by every way, ceilings, traces."""
+"""The parts of `benches.gpu` by themselves: bits, tests, fits by every way, ceilings, traces."""
 
 import os
 import re
 import subprocess
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ emulated = rehearsal.emulated
 
 @pytest.fixture(scope="module")
 def comb():
-    """Bits of float32 of every kind, with the edges of each."""
+    """Return bits of float32 numbers of every kind, with the edges of each."""
     edges = [0, 1, 0x007FFFFF, 0x00800000, 0x7F7FFFFF, 0x7F800000, 0x80000000, 0x80000001, 0x807FFFFF, 0x80800000]
     return np.concatenate([edges, np.arange(0, 2**32, 9973)]).astype(np.uint32)
 
@@ -38,16 +39,16 @@ def test_float32_is_widened_by_its_bits(comb):
 
 
 def test_no_subnormal_is_an_operand_of_a_conversion(comb):
-    """As CuPy's own kernels flush them."""
+    """CuPy's own kernels would flush them."""
 
     class Flushing(np.ndarray):
-        def astype(self, dtype, **_):
+        def astype(self, dtype: Any, *_: Any, **__: Any) -> Any:
             plain = np.asarray(self)
             if plain.dtype == np.float32:
                 plain = np.where(abs(plain) < np.float32(2.0**-126), np.float32(0), plain)
             return plain.astype(dtype)
 
-    xp = SimpleNamespace(where=lambda *a: np.where(*a).view(Flushing))
+    xp = SimpleNamespace(where=lambda *a: np.asarray(np.where(*a)).view(Flushing))
     numbers = comb[~np.isnan(comb.view(np.float32))]
     expected = numbers.view(np.float32).astype(np.float64)
     assert np.array_equal(bits.widened(numbers.view(Flushing), xp), expected)
@@ -77,7 +78,7 @@ def test_errors_are_told_apart_and_found_where_they_are(comb):
     assert 1.5 <= normal["ulp"] <= 2.5
     assert normal["argument"] == "1.0"
     true = float(subnormal["true"])
-    assert subnormal["ulp"] == true / 2.0**-149 > 8e6  # all of it is missing
+    assert subnormal["ulp"] == true / 2.0**-149 > 8e6  # the whole value is missing
     assert float(subnormal["argument"]) == pytest.approx(np.log(true), rel=1e-6)
     finite = np.isfinite(numbers.view(np.float32)).sum()
     assert normal["results"] + subnormal["results"] == finite
@@ -124,7 +125,7 @@ def test_a_worker_whose_context_is_broken_is_replaced(tmp_path, workers):
         command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False
     )
     assert "the CUDA context is broken after test_broken.py::test_of[3]" in run.stdout + run.stderr
-    if workers:  # the others have passed, in a process that is whole
+    if workers:  # the others have passed, in a fresh process
         assert re.search(r"1 failed, 1[12] passed", run.stdout), run.stdout
     else:
         assert run.returncode == 3
@@ -189,7 +190,7 @@ def test_what_a_tool_says_is_told(tmp_path, found, exit_status):
 
 
 def test_members_on_equally_many_blocks(emulated):
-    """Each of three learns what one does, and one what NumPy's does step by step."""
+    """Each of three members learns what one network does, and that learns what NumPy does step by step."""
     case = Case((5, 4, 3), 4, 6)
     learned = {}
     for count, blocks in ((1, 1), (3, 1), (1, 2)):

@@ -1,10 +1,11 @@
-"""What the parts of `benches.gpu` do on a device, with NumPy in CuPy's place."""
+"""The device code of `benches.gpu`, with NumPy in CuPy's place."""
 
 import os
 import sys
 import time
 import types
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,19 +27,20 @@ from deltaprop.benches.gpu_parts.events import WARM, device_seconds
 from deltaprop.benches.gpu_parts.part import Options
 from rehearsal import Told
 
-from deltaprop.backends.cuda.shared_memory import CLUSTERS, MOST_LAYERS
+from deltaprop.backends.cuda.shared_memory import CLUSTERS
+from deltaprop.backends.cuda.shared_memory_plan import MOST_LAYERS
 
 emulated = rehearsal.emulated
 
 
 class Instant:
-    """An event."""
+    """Stands for an event."""
 
     def record(self):
         self.at = time.perf_counter()
 
     def synchronize(self):
-        """It is over."""
+        """Return at once, as the event is over."""
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ def cupy_by_numpy(emulated):
         get_elapsed_time=lambda begin, end: 1e3 * (end.at - begin.at),
         runtime=runtime,
     )
-    module = types.ModuleType("cupy")
+    module: Any = types.ModuleType("cupy")
     for name in ("arange", "uint32", "where", "exp", "frexp", "ldexp", "ones", "isnan"):
         setattr(module, name, getattr(np, name))
     module.empty = emulated.cp.empty
@@ -64,7 +66,7 @@ def cupy_by_numpy(emulated):
         standard_normal=lambda size, dtype: emulated.asarray(np.linspace(-3, 3, np.prod(size)).reshape(size), dtype)
     )
     module.cuda, module.get_default_memory_pool = cuda, lambda: pool
-    with pytest.MonkeyPatch.context() as patch:  # undone before the emulated device gives CuPy's place back
+    with pytest.MonkeyPatch.context() as patch:  # undone before the emulated device leaves CuPy's place
         patch.setitem(sys.modules, "cupy", module)
         yield module
 
@@ -121,7 +123,8 @@ def test_ceilings_part(cupy_by_numpy, monkeypatch):
 
 def test_what_is_launched_ahead_is_not_timed(cupy_by_numpy):
     """Each event is recorded after the calls that were launched before it."""
-    calls, recorded = [], []
+    calls: list[Any] = []
+    recorded: list[Any] = []
 
     class Counting(Instant):
         def record(self):
@@ -146,7 +149,7 @@ def test_members_part(cupy_by_numpy, monkeypatch):
 
 
 def test_a_line_through_the_times_of_epochs():
-    """Exactly where they lie on one; a large time that is off by a little moves a small one hardly."""
+    """It is exact for times on a line; a small error of a large time hardly moves a small one."""
     steps = (1, 10, 100, 1000)
     assert epochs.line(steps, [80 + 3.5 * n for n in steps]) == pytest.approx(
         {"microseconds_a_step": 3.5, "microseconds_an_epoch": 80.0}
@@ -189,7 +192,7 @@ def test_sanitizer_part(monkeypatch, tmp_path):
     assert {name.partition(",")[0] for name, row in told.rows.items() if "failed" in row} == {"racecheck"}
 
 
-#: What compute-sanitizer says where it has no memory for its own records, as its manual has it, and of a real fault.
+#: The messages of compute-sanitizer when it lacks memory for its records (from its manual), and for a real fault.
 UNTRACKED = (
     "========= Internal Sanitizer Error: The Sanitizer encountered an error while launching resident_8 and didn't track "
     "the launch. Errors might go undetected. (Unable to allocate enough memory to perform the requested operation)"
@@ -237,7 +240,7 @@ HEAD, SUMMARY = "========= COMPUTE-SANITIZER", "========= ERROR SUMMARY: 1 error
 )
 @pytest.mark.parametrize("exit_status", [0, 9])
 def test_a_tool_that_fails_has_found_nothing(tmp_path, said, of_the_tool, exit_status):
-    """And what it has found beside that is not lost."""
+    """Its other findings are not lost."""
     (tmp_path / "said").write_text("\n".join([HEAD, *said, SUMMARY]))
     tool = tmp_path / "tool"
     tool.write_text(f"#!/bin/sh\ncat {tmp_path / 'said'}\nexit {exit_status}")
@@ -250,7 +253,7 @@ def test_a_tool_that_fails_has_found_nothing(tmp_path, said, of_the_tool, exit_s
 
 
 def test_a_tool_that_lacked_memory_has_it_alone(monkeypatch, tmp_path):
-    """Where synccheck has failed beside others, it is called again by itself and does not; racecheck fails both times."""
+    """synccheck fails beside others, and succeeds when called again alone; racecheck fails both times."""
     tool = tmp_path / "compute-sanitizer"
     tool.write_text(
         f"""#!/bin/sh
@@ -276,7 +279,7 @@ echo "========= ERROR SUMMARY: 0 errors"
 
 
 def test_synccheck_is_told_of_more_barriers_than_any_block_has():
-    """Each block of a cluster has two a layer, and may reach the others' too."""
+    """Each block of a cluster has two barriers a layer, and may use the others' too."""
     given = sanitizer.command("tool", "synccheck", "resident 8", "cupy")
     assert int(given[given.index("--num-cuda-barriers") + 1]) > 2 * MOST_LAYERS * max(CLUSTERS)
     assert "--num-cuda-barriers" not in sanitizer.command("tool", "memcheck", "resident 8", "cupy")

@@ -1,4 +1,4 @@
-"""The contestants of `benches.gpu`: they compute the same, and a time stands under the name of what ran."""
+"""The contestants of `benches.gpu` compute the same, and each time has the name of what ran."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ SMALL = Case((6, 5, 3), 4, 3)
 
 
 def steps_in_float64(case, rounded):
-    """Plain steps with operands of every product rounded."""
+    """Plain steps in float64, with rounded operands in every product."""
     W, b = [x.astype(float) for x in case.W], [x.astype(float) for x in case.b]
     for rows in case.order.reshape(-1, case.batch):
         A = [case.X[rows].astype(float)]
@@ -45,7 +45,7 @@ def test_jax_with_operands_of_bfloat16_rounds_them_and_nothing_else():
     got = one.parameters()
     rounded = steps_in_float64(SMALL, lambda x: x.astype(ml_dtypes.bfloat16).astype(float))
     plain = steps_in_float64(SMALL, lambda x: x)
-    assert peers.distance(got, rounded) < 2e-5  # a rounding may fall the other way
+    assert peers.distance(got, rounded) < 2e-5  # an entry may be rounded the other way
     assert peers.distance(got, plain) > 1e-4
 
 
@@ -109,5 +109,5 @@ def test_no_time_stands_under_the_name_of_a_way_that_was_refused():
 
 def test_graphs_that_are_refused_are_no_graphs(emulated, monkeypatch):
     monkeypatch.setattr(type(emulated), "captures", False, raising=False)
-    with small_fits.only("captured"), pytest.raises(RuntimeError, match="one by one, for graphs are refused"):
+    with small_fits.only("captured"), pytest.raises(RuntimeError, match="single steps, as graphs are refused"):
         small_fits.distance(emulated, "captured", "float32", dp.SGD(0.1))

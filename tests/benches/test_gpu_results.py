@@ -1,6 +1,7 @@
-"""The file of results of `benches.gpu`: whole after every row, merged by device, shown as tables."""
+"""The results of `benches.gpu` are complete in the file after every row, merged by device, and shown as tables."""
 
 import json
+from typing import Any
 
 import pytest
 from deltaprop.benches import gpu
@@ -61,7 +62,14 @@ def test_results_hold_no_path_of_a_machine():
 
 
 def peer_row(**named):
-    row = {"name": "n", "network": "3-2", "batch": 4, "precision": "fp32", "compiled": False, "way": "ResidentEpoch"}
+    row: dict[str, Any] = {
+        "name": "n",
+        "network": "3-2",
+        "batch": 4,
+        "precision": "fp32",
+        "compiled": False,
+        "way": "ResidentEpoch",
+    }
     row |= {"blocks": 4, "flop_a_step": 8e6, "errors": {}} | named
     row["contestants"] = {
         who: {"median": t, "spread": [t, 2 * t], "agrees": agrees, "distance": 0.0}
@@ -71,7 +79,7 @@ def peer_row(**named):
 
 
 def test_the_table_of_peers():
-    """Whoever disagrees does not count; the second pass counts by its own ratio; the share is of one large product."""
+    """Peers that disagree do not count; the second pass has its own ratio; the share is relative to a large product."""
     first = peer_row(contestants={"deltaprop": (10.0, True), "JAX scan": (30.0, True), "cheat": (1.0, False)})
     second = peer_row(compiled=True, contestants={"deltaprop": (20.0, True), "PyTorch compiled": (25.0, True)})
     assert (first["best_peer"], first["ratio"]) == ("JAX scan", 3.0)

@@ -1,4 +1,4 @@
-"""The command line, as its users call it: exit status, standard output, one line of complaint."""
+"""The command line, as users call it: exit status, standard output, errors of one line."""
 
 import csv
 import json
@@ -24,11 +24,13 @@ from deltaprop.inputs.files import load_dataset
 
 
 def accuracy(text):
-    return float(re.search(r"accuracy ([\d.]+) %", text)[1])
+    found = re.search(r"accuracy ([\d.]+) %", text)
+    assert found is not None
+    return float(found[1])
 
 
 def test_train_digits_in_a_process_of_its_own(tmp_path):
-    """The main job: a progress bar, then at least 97 % on the part held out."""
+    """It shows a progress bar, then at least 97 % accuracy on the held-out part."""
     program = Path(sys.executable).with_name("deltaprop")
     result = subprocess.run([program, "train", "digits"], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert accuracy(result.stdout) >= 97.0
@@ -39,7 +41,7 @@ def test_train_digits_in_a_process_of_its_own(tmp_path):
 
 @pytest.fixture
 def table(tmp_path, rng):
-    """Two classes by name, told apart by the first of two features."""
+    """Write a table of two named classes, which the first of two features tells apart."""
     a, b = rng.standard_normal(300), rng.standard_normal(300)
     lines = ["a,b,kind", *(f"{x},{y},{'up' if x > 0 else 'down'}" for x, y in zip(a, b, strict=True))]
     path = tmp_path / "table.csv"
@@ -80,7 +82,9 @@ def test_regression_on_a_target_of_its_own_scale(tmp_path, rng, capsys):
     np.savez(tmp_path / "d.npz", X=X, y=y)
     model = str(tmp_path / "m")
     assert run(["train", str(tmp_path / "d.npz"), "--epochs", "60", "--out", model, "--no-progress"]) == 0
-    assert float(re.search(r"R² ([\d.]+)", capsys.readouterr().out)[1]) > 0.98
+    found = re.search(r"R² ([\d.]+)", capsys.readouterr().out)
+    assert found is not None
+    assert float(found[1]) > 0.98
     np.save(tmp_path / "new.npy", X[:5])
     assert run(["predict", model, str(tmp_path / "new.npy")]) == 0
     predicted = [float(line) for line in capsys.readouterr().out.split()[1:]]
@@ -132,7 +136,7 @@ def test_info(capsys):
     (["train", "digits", "--scale", "zig"], "--scale: expected auto"),
     (["train", "digits", "--test", "1.5"], "--test: expected a share in [0, 1), got 1.5"),
     (["train", "digits", "--epochs", "0"], "epochs: expected a whole number of at least 1, got 0"),
-    (["train", "digits", "--momentum", "0.5"], "--momentum: goes with --optimizer sgd"),
+    (["train", "digits", "--momentum", "0.5"], "--momentum: expected --optimizer sgd with it"),
     (["train", "digits", "--out", "/nowhere/at/all/m"], "cannot write /nowhere/at/all/m: there is no folder"),
     (["train", "digits", "--out", "/"], "cannot write /: it is a folder"),
     (["predict", "nowhere", "digits"], "nowhere"),
@@ -168,7 +172,7 @@ def test_bad_cells_and_labels(table, tmp_path, capsys):
 def test_a_network_without_its_data_is_refused(tmp_path, capsys):
     dp.Network([64, 10]).save(tmp_path / "m")
     assert run(["evaluate", str(tmp_path / "m"), "digits"]) == 2
-    assert "holds a network only" in capsys.readouterr().err
+    assert "got a network without the preparation of its data" in capsys.readouterr().err
 
 
 def test_divergence_is_exit_status_one(capsys):
@@ -183,7 +187,7 @@ def test_help(capsys):
 
 
 def test_sweep(table, tmp_path, capsys):
-    """The scores of the estimators by the same folds; the best first; a live table on standard error."""
+    """The scores are those of the estimators in the same folds, best first; a live table is on standard error."""
     output = tmp_path / "sweep.csv"
     options = [
         "--grid",
@@ -243,10 +247,10 @@ def test_a_sweep_that_cannot_be(table, options, message, capsys):
 
 
 def test_a_terminated_training_goes_on(tmp_path):
-    """SIGTERM and SIGINT end it with 143 and 130 and a checkpoint; then the command of before does the rest."""
+    """SIGTERM and SIGINT end it with 143 and 130 and a checkpoint; the same command then does the rest."""
     program = Path(sys.executable).with_name("deltaprop")
     model, checkpoint = tmp_path / "model.safetensors", tmp_path / "run.safetensors"
-    command = [program, "train", "digits", "--epochs", "400", "--no-progress", "--dtype", "float64"]
+    command: list[str | Path] = [program, "train", "digits", "--epochs", "400", "--no-progress", "--dtype", "float64"]
     resumed = [*command, "--checkpoint", checkpoint, "--resume", "--out", model]
     for number, status, said in ((signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")):
         process = subprocess.Popen(resumed, stderr=subprocess.PIPE, text=True)
@@ -266,7 +270,7 @@ def test_a_terminated_training_goes_on(tmp_path):
 
 def test_resume_goes_with_a_checkpoint(table, capsys):
     assert run(["train", table, "--resume"]) == 2
-    assert "--resume: goes with --checkpoint FILE" in capsys.readouterr().err
+    assert "--resume: expected --checkpoint FILE with it" in capsys.readouterr().err
 
 
 def test_bench(tmp_path, capfd, monkeypatch):

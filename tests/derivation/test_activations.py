@@ -1,4 +1,4 @@
-"""sigmoid and sigmoid_grad against mpmath and float64; every activation of every backend against the reference."""
+"""sigmoid and sigmoid_grad equal mpmath; every activation of every backend equals the reference."""
 
 import warnings
 
@@ -34,7 +34,7 @@ def ulps(got, true, dtype):
 
 
 def sample(dtype, rng):
-    """Points everywhere: moderate, far out, in the subnormal results, next to 0, and at the edges."""
+    """Return points of every kind: moderate, far out, with subnormal results, next to 0, and at the edges."""
     tail = -104.0 if dtype is np.float32 else -746.0
     points = [
         rng.uniform(-10, 10, 2000),
@@ -69,7 +69,7 @@ def test_sigmoid_is_accurate_over_the_whole_range(backend, rng, dtype, name, tru
 
 @pytest.mark.parametrize(("function", "bound"), [(dp.sigmoid, 4), (dp.sigmoid_grad, 6)])
 def test_float32_over_a_comb_of_all_bit_patterns(function, bound):
-    """Every 1009th float32, against float64, which is right to far more digits than are compared."""
+    """Every 1009th float32 is compared with float64, which is right to many more digits."""
     x = np.arange(0, 2**32, 1009, dtype=np.uint64).astype(np.uint32).view(np.float32)
     x = x[np.isfinite(x)]
     e = np.exp(-np.abs(x.astype(np.float64)))
@@ -107,7 +107,7 @@ def test_sigmoid_grad_does_not_vanish_where_sigmoid_rounds_to_one():
 
 def test_the_course_table_of_sigmoid_gradients():
     got = dp.sigmoid_grad([-1, -0.5, 0, 0.5, 1])
-    assert np.round(got, 6).tolist() == [0.196612, 0.235004, 0.25, 0.235004, 0.196612]
+    assert np.round(np.asarray(got), 6).tolist() == [0.196612, 0.235004, 0.25, 0.235004, 0.196612]
 
 
 def test_shapes_kinds_and_out(quick_backend, rng):
@@ -158,7 +158,7 @@ def test_float16_on_the_gpu():
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("name", [*HIDDEN, "exp"])
 def test_every_activation_and_derivative(backend, rng, name, dtype):
-    """Sizes below, at and past one block of the blockwise loops and one pass of the grid."""
+    """Sizes are below, at and past one block of the blockwise loops and one pass of the grid."""
     value, gradient = reference.ACTIVATIONS[name]
     for size in (0, 1, 31, 33, 257, 16384, 16391) if backend.name == "numpy" else (0, 1, 31, 33, 257, 4099):
         z = rng.uniform(-8, 8, size).astype(dtype)
@@ -191,7 +191,7 @@ def test_tails(backend, name, z, true):
 
 
 def curvature(backend, name, z, dtype):
-    """g″(z), which has no operation of its own: hidden_delta_tangent with Wᵀ δ = 1, its derivative 0 and dz = 1."""
+    """g″(z) by hidden_delta_tangent with Wᵀ δ = 1, its derivative 0 and dz = 1, as it has no operation of its own."""
     one, zero = backend.asarray([[1.0]], dtype), backend.asarray([[0.0]], dtype)
     Z = backend.asarray(np.reshape(z, (1, -1)), dtype)
     W, dW = (backend.asarray(np.full((1, Z.shape[1]), value), dtype) for value in (1.0, 0.0))
@@ -204,7 +204,7 @@ def normal_density(z):
     return mpmath.exp(-(z**2) / 2) / mpmath.sqrt(2 * mpmath.pi)
 
 
-#: g′ as printed, to be differentiated by mpmath.
+#: g′ as books print it, for mpmath to differentiate.
 TRUE_GRADIENT = {
     "sigmoid": true_sigmoid_grad,
     "tanh": lambda z: mpmath.sech(z) ** 2,
@@ -218,7 +218,7 @@ TRUE_GRADIENT = {
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("name", TRUE_GRADIENT)
 def test_second_derivatives(backend, name, dtype):
-    """Right relative to their own size far out and next to 0, where textbook forms cancel."""
+    """g″ is right relative to its own size far out and next to 0, where textbook forms cancel."""
     points = [-30.0, -9.0, -2.5, -1.0, -1e-3, -1e-9, 1e-9, 1e-3, 0.3, 1.0, 4.0, 12.0, 30.0]
     z = np.array(points, dtype)
     with np.errstate(under="ignore"):

@@ -1,4 +1,4 @@
-"""Gradients, Jacobians and Hessian-vector products against the autograd of two other libraries, in float64."""
+"""Gradients, Jacobians and Hessian-vector products equal the autograd of PyTorch and JAX, in float64."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def torch_cost(net, X, Y, l2):
 
 
 def jax_functions(net, X, Y, l2):
-    """The network as a function of one input, and its cost as a function of the parameters."""
+    """Return the network as a function of one input, and its cost as a function of the parameters."""
     jax = require("jax")
     jnp, nn = jax.numpy, jax.nn
     g = {
@@ -138,7 +138,7 @@ def test_both_modes_agree_with_autograd(autograd, rng, hidden, output):
 @pytest.mark.parametrize(("loss", "output"), PAIRS)
 @pytest.mark.parametrize("hidden", HIDDEN)
 def test_hessian_vector_product_agrees_with_autograd(rng, hidden, loss, output):
-    """Forward over reverse there too: jvp of grad."""
+    """JAX also goes forward over reverse: jvp of grad."""
     jax = require("jax")
     net = dp.Network(
         [4, 6, 5, 3], hidden_activation=hidden, output_activation=output, loss=loss, backend="numpy", seed=2

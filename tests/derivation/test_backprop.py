@@ -1,4 +1,4 @@
-"""The matrix form against the per-sample loop, central differences and its own conventions."""
+"""The matrix form equals the per-sample loop and central differences, in every convention."""
 
 import numpy as np
 import pytest
@@ -118,7 +118,7 @@ def test_course_figures_for_a_network_of_zeros(backend):
 
 @pytest.mark.parametrize("output", [*HIDDEN, "exp"])
 def test_the_simplified_output_error_is_a_minus_y(backend, rng, output):
-    """δ^(L) = a − y, everything below by the same rule; the cost stays the squared error."""
+    """δ^(L) = a − y, and the layers below follow the usual rule; the cost stays the squared error."""
     options = {"loss": "squared_error", "output_activation": output, "backend": backend, "seed": 4}
     exact, net = dp.Network([3, 4, 2], **options), dp.Network([3, 4, 2], **options, output_error="simplified")
     X, Y = rng.standard_normal((6, 3)), rng.standard_normal((6, 2))

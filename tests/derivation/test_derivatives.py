@@ -1,4 +1,6 @@
-"""jvp, vjp, the Jacobian and Hessian-vector products against the complex step through the per-sample loop."""
+"""jvp, vjp, the Jacobian and Hessian-vector products equal the complex step through the per-sample loop."""
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +14,12 @@ DTYPES = (np.float64, np.float32)
 TOLERANCE = {np.float64: 1e-12, np.float32: 2e-5}
 
 
-def host(net):
-    """Weights and biases as float64 on the host, for the reference."""
-    return [[net.backend.to_numpy(p).astype(np.float64) for p in layers] for layers in (net.weights, net.biases)]
+def host(net: dp.Network) -> tuple[list[Any], list[Any]]:
+    """Return weights and biases in float64 on the host, for the reference."""
+    weights, biases = (
+        [net.backend.to_numpy(p).astype(np.float64) for p in layers] for layers in (net.weights, net.biases)
+    )
+    return weights, biases
 
 
 def network(backend, hidden, loss, output, dtype, sizes=(4, 6, 5, 3)):
@@ -56,7 +61,7 @@ def test_jacobian(backend, rng, loss, output, sizes, mode, dtype):
     expected = np.stack([reference.jacobian(*host(net), net.activations, x) for x in X.astype(float)])
     got = net.jacobian(X, mode=mode)
     assert got.shape == (5, sizes[-1], sizes[0])
-    if sizes[-1] == 1 and output == "softmax":  # one class is certain, so nothing moves it
+    if sizes[-1] == 1 and output == "softmax":  # one class is certain, so its slopes are 0
         assert abs(got).max() < 1e-7
     else:
         assert relative(got, expected) < TOLERANCE[dtype]
@@ -68,7 +73,7 @@ def test_jacobian_takes_more_directions_than_go_at_once(quick_backend, rng, monk
     net = dp.Network([7, 5, 4], backend=quick_backend)
     X = rng.standard_normal((3, 7))
     expected = np.stack([reference.jacobian(*host(net), net.activations, x) for x in X])
-    for rows in (1, 6, 8, 20):  # 1, 2 and 6 directions at a time, a short block at the end
+    for rows in (1, 6, 8, 20):  # 1, 2 and 6 directions at a time, with a short last block
         monkeypatch.setattr(derivatives, "JACOBIAN_ROWS", rows)
         for mode in ("forward", "reverse"):
             assert relative(net.jacobian(X, mode=mode), expected) < 1e-12

@@ -1,4 +1,6 @@
-"""Dropout: the masks, the step under them, and that training is the only place where they are."""
+"""Dropout draws the right masks, the step uses them, and only training has them."""
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from deltaprop.backends import get_backend
 
 
 def masks(backend, key, sizes, keep, dtype):
-    """One mask after the other from one stream."""
+    """Draw masks one after the other from one stream."""
     stream, result = backend.random_stream(key), []
     for size in sizes:
         out = backend.empty((size,), dtype)
@@ -45,7 +47,7 @@ def network(backend="numpy", **options):
 
 
 def test_a_step_is_that_of_the_thinned_network(backend, rng):
-    """Forward and backward written out with the masks, one step of the full batch."""
+    """One step of the full batch, with forward and backward written out with the masks."""
     X, Y = rng.standard_normal((9, 5)), rng.standard_normal((9, 3))
     net = network(backend)
     (W1, W2, W3), (b1, b2, b3) = ([net.backend.to_numpy(x).copy() for x in xs] for xs in (net.weights, net.biases))
@@ -82,12 +84,13 @@ def test_it_is_the_same_on_every_backend_and_goes_on_where_it_stopped(backend, r
 
 
 def test_predictions_know_nothing_of_it(rng):
-    """A prediction is the mean over masks where the network is linear: E μ = 1."""
+    """For a linear network, a prediction is the mean over masks, as E μ = 1."""
     X, Y = rng.standard_normal((20, 5)), rng.standard_normal((20, 3))
     net = network()
     net.fit(X, Y, epochs=2, dropout=0.5)
     by_hand = X
-    for W, b, g in zip(net.weights, net.biases, (np.tanh, np.tanh, lambda z: z), strict=True):
+    activations: tuple[Any, ...] = (np.tanh, np.tanh, lambda z: z)
+    for W, b, g in zip(net.weights, net.biases, activations, strict=True):
         by_hand = g(by_hand @ W.T + b)
     assert relative(net.predict(X), by_hand) < 1e-14
 

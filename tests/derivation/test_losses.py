@@ -1,6 +1,7 @@
-"""Losses given as a pair of functions, and those that are clipped as scikit-learn's are."""
+"""Losses given as a pair of functions, and losses that are clipped as scikit-learn's are."""
 
 import warnings
+from typing import Any
 
 import mpmath
 import numpy as np
@@ -10,7 +11,7 @@ from conftest import backend_or_skip
 
 import deltaprop as dp
 
-#: Losses of ours, written as users would write them, for NumPy and CuPy arrays alike.
+#: Our losses, written as users would write them, for NumPy and CuPy arrays.
 PAIRS = {
     "squared_error": (lambda h, y: 0.5 * ((h - y) ** 2).sum(axis=1), lambda h, y: h - y),
     "huber": (
@@ -21,7 +22,7 @@ PAIRS = {
 
 
 def networks(loss, backend, **options):
-    """The network with a loss of ours, and the one with the pair of functions."""
+    """Return the network with one of our losses, and the network with the pair of functions."""
     return [
         dp.Network([4, 6, 3], loss=which, backend=backend, seed=2, hidden_activation="tanh", **options)
         for which in (loss, PAIRS[loss])
@@ -43,7 +44,7 @@ def test_a_pair_of_functions_is_the_loss_it_computes(backend, loss, output, weig
 
 
 def backend_log(backend):
-    """The logarithm of the backend's library, as a user of it would call it."""
+    """Return the logarithm of the backend's library, as its users call it."""
     return (lambda h: h.log()) if backend.name == "torch" else np.log
 
 
@@ -82,7 +83,7 @@ def test_what_a_pair_of_functions_cannot_do(tmp_path, rng):
     with pytest.raises(ValueError, match="loss: hvp needs second derivatives"):
         net.hvp(X, Y, np.zeros(net.parameters.size))
     with pytest.raises(ValueError, match="loss: unknown loss"):
-        dp.Network([2, 1], loss=(np.sum,))
+        dp.Network([2, 1], loss=(np.sum,))  # type: ignore[arg-type]
     shapes = [((lambda h, y: h, lambda h, y: h[0]), "a gradient of the shape of the outputs, \\(5, 3\\), got \\(3,\\)")]
     shapes += [((lambda h, y: h[:2], lambda h, y: h), "costs of shape \\(5,\\) or \\(5, 3\\), got \\(2, 3\\)")]
     for loss, message in shapes:
@@ -91,7 +92,7 @@ def test_what_a_pair_of_functions_cannot_do(tmp_path, rng):
 
 
 def returns(value):
-    """A function of a loss that returns `value`, whatever it is of."""
+    """Return a function for a loss that always returns `value`."""
 
     def my_function(h, y):
         return value(h) if callable(value) else value
@@ -137,7 +138,7 @@ def test_metrics_that_return_no_numbers_are_named(rng):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize(("loss", "classes"), [("binary_cross_entropy", 1), ("categorical_cross_entropy", 2)])
 def test_clipped_costs_are_at_most_minus_log_epsilon(backend, loss, classes, dtype):
-    """softplus(∓z), which is −log p, but no more than that of the least p there is; the gradient is not clipped."""
+    """The cost is softplus(∓z) = −log p, but at most −log of the least p; the gradient is not clipped."""
     z = np.array([-900.0, -40.0, -20.0, -1.0, 0.5, 14.0, 30.0, 700.0], dtype)
     nets = [
         dp.Network([1, classes], loss=which, init="zeros", dtype=dtype, backend=backend)
@@ -152,12 +153,12 @@ def test_clipped_costs_are_at_most_minus_log_epsilon(backend, loss, classes, dty
         tolerance = 1e-6 if dtype == np.float32 else 1e-14
         assert nets[0].cost(z[:, None], labels) == pytest.approx(expected, rel=tolerance)
         assert nets[1].cost(z[:, None], labels) == pytest.approx(exact.mean(), rel=tolerance)
-        clipped, plain = (net.cost_and_gradient(z[:, None], labels)[1].flat for net in nets)
+        clipped, plain = (np.asarray(net.cost_and_gradient(z[:, None], labels)[1].flat) for net in nets)
         assert np.array_equal(clipped, plain)
 
 
 def exact_cost(z, y):
-    """Cross-entropy of one sample to 60 digits: binary for one output, else categorical."""
+    """Cross-entropy of one sample to 60 digits, binary for one output, else categorical."""
     with mpmath.workdps(60):
         z, y = [mpmath.mpf(float(v)) for v in z], [mpmath.mpf(float(v)) for v in y]
         if len(z) == 1:
@@ -165,20 +166,20 @@ def exact_cost(z, y):
         return float(sum(t * mpmath.log(sum(mpmath.exp(u - v) for u in z)) for t, v in zip(y, z, strict=True)))
 
 
-#: z of the first output; of others it is 0 and z/2. The last two tie, or nearly.
+#: z of the first output; the other outputs have 0 and z/2. The last two values give ties, or nearly.
 TAILS = (-60.0, -17.0, -3.0, -0.3, 0.0, 1e-3, 0.7, 5.0, 10.0, 17.0, 30.0, 37.0, 70.0)
 TARGETS = (0.0, 1.0, 0.5, 0.1, 0.9, 1 / 3)
 
 
 def in_the_tails(classes, dtype):
-    """Rows z and y over the grid, and what they cost."""
+    """Return rows z and y over the grid, and their exact costs."""
     z = np.array([[first, 0.0, first / 2][:classes] for first in TAILS for _ in TARGETS], dtype)
     y = np.array([[first, 1.0 - first, 0.0][:classes] for _ in TAILS for first in TARGETS], dtype)
     return z, y, [exact_cost(*row) for row in zip(z, y, strict=True)]
 
 
 def network_of_z(classes, dtype, backend, prefix=""):
-    """z = x."""
+    """Return a network with z = x."""
     loss = prefix + ("binary_cross_entropy" if classes == 1 else "categorical_cross_entropy")
     net = dp.Network([classes, classes], loss=loss, init="zeros", dtype=dtype, backend=backend)
     net.weights = [np.eye(classes)]
@@ -188,7 +189,7 @@ def network_of_z(classes, dtype, backend, prefix=""):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("classes", [1, 2, 3])
 def test_cross_entropies_are_right_in_both_tails(backend, classes, dtype):
-    """Within 4 units in the last place of the dtype, each sample by itself, also weighted and by the clipped losses."""
+    """They are within 4 units in the last place for each sample, with weights and with clipped losses too."""
     nets = [network_of_z(classes, dtype, backend, prefix) for prefix in ("", "clipped_")]
     eps = float(np.finfo(dtype).eps)
     limit = -np.log(eps)
@@ -198,7 +199,7 @@ def test_cross_entropies_are_right_in_both_tails(backend, classes, dtype):
         assert nets[0].cost(z, y, reduction="sum", sample_weight=[0.5]) == pytest.approx(
             expected / 2, rel=4 * eps, abs=0
         )
-        if 1.0 in y:  # of one output alone, to which the clip applies
+        if 1.0 in y:  # only with one output does the clip apply
             assert nets[1].cost(z, y) == pytest.approx(min(expected, limit), rel=4 * eps, abs=0)
 
 
@@ -206,10 +207,10 @@ def test_cross_entropies_are_right_in_both_tails(backend, classes, dtype):
 @pytest.mark.parametrize("classes", [1, 2, 3])
 @pytest.mark.parametrize("kind", ["numpy", "reference", "cuda-on-host"])
 def test_epochs_cost_what_they_should_in_both_tails(kind, classes, dtype):
-    """Compiled, recorded and resident epochs of a stack and of a network, their validation costs included."""
+    """The epochs are compiled, recorded and resident, of a network and of a stack, with validation costs."""
     z, y, expected = in_the_tails(classes, dtype)
     backend, eps = backend_or_skip(kind) if kind == "cuda-on-host" else kind, float(np.finfo(dtype).eps)
-    how = {
+    how: dict[str, Any] = {
         "optimizer": dp.SGD(1e-300 if dtype == "float64" else 1e-40),
         "epochs": 1,
         "reduction": "sum",
@@ -223,14 +224,14 @@ def test_epochs_cost_what_they_should_in_both_tails(kind, classes, dtype):
         )
         stack.weights, stack.biases = [np.array([np.eye(classes)] * 2)], [np.zeros((2, classes))]
         costs = [history.cost[0], history.validation_cost[0], *(h.cost[0] for h in stack.fit(Z, Y, **how))]
-        # exp of compiled code gives the smallest normal number where the result is below it.
+        # compiled exp gives the smallest normal number instead of a subnormal one
         assert costs == pytest.approx([4 * expected[first]] * 4, rel=4 * eps, abs=4 * float(np.finfo(dtype).tiny))
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("classes", [2, 3])
 def test_estimators_cost_what_they_should_in_the_tail(classes, dtype):
-    """One class alone has weight: what is left is −log p of it, and 1 − p is far below ε of float32."""
+    """Only one class has weight, so the cost is −log p, where 1 − p is far below ε of float32."""
     X, y = np.zeros((3 * classes, 1), dtype), np.repeat(np.arange(classes), 3)
     weight = (y == 1).astype(dtype)
     z = 12.0 if dtype == "float32" else 25.0
@@ -238,7 +239,7 @@ def test_estimators_cost_what_they_should_in_the_tail(classes, dtype):
         (1,), alpha=0.0, max_iter=1, learning_rate_init=1e-30, warm_start=True, solver="sgd", backend="numpy"
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it has not converged
+        warnings.simplefilter("ignore")  # the warning that it has not converged
         mlp.fit(X, y, sample_weight=weight)
         for coefs, intercepts in zip(mlp.coefs_, mlp.intercepts_, strict=True):
             coefs[...] = intercepts[...] = 0.0

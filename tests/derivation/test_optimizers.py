@@ -1,7 +1,8 @@
-"""An optimizer of one's own: Lion (Chen et al., 2023) against its loop in NumPy, wherever networks are trained."""
+"""A user's optimizer, Lion (Chen et al., 2023), equals its loop in NumPy, wherever networks are trained."""
 
 import doctest
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,13 +25,13 @@ class Lion(dp.Optimizer):
     def apply(self, network, gradient, state, rate, decay):
         theta, mean, g = network.parameters, state["mean"], gradient.flat
         direction = 0.9 * mean + 0.1 * g
-        theta -= rate * (direction / abs(direction))  # its sign, on arrays of any library; it is never 0 here
+        theta -= rate * (direction / abs(direction))  # the sign, for arrays of any library; it is never 0 here
         mean += 0.01 * (g - mean)
 
 
 @dataclass(frozen=True)
 class WarmLion(Lion):
-    """With weight decay, and a learning rate that rises over the first steps: what `rates` is for."""
+    """Lion with weight decay, and with a learning rate that rises over the first steps, by `rates`."""
 
     def init(self, network):
         return super().init(network) | {"step": 0}
@@ -56,7 +57,7 @@ def network(backend="numpy", seed=5):
 
 
 def by_loop(net, X, Y, *, warm):
-    """W and b after training, in float64, step by step and sample by sample."""
+    """Return W and b after training in float64, step by step and sample by sample."""
     host = net.backend.to_numpy
     theta = [host(x).copy() for x in (*net.weights, *net.biases)]
     layers = len(net.weights)
@@ -83,7 +84,7 @@ def assert_trained(net, expected):
     assert relative([host(x) for x in (*net.weights, *net.biases)], expected) < 1e-12
 
 
-HOW = {"epochs": EPOCHS, "batch_size": BATCH, "l2": L2, "shuffle": False}
+HOW: dict[str, Any] = {"epochs": EPOCHS, "batch_size": BATCH, "l2": L2, "shuffle": False}
 RULES = pytest.mark.parametrize(("rule", "warm"), [(Lion(), False), (WarmLion(), True)], ids=["plain", "warm"])
 
 
@@ -130,7 +131,7 @@ def test_it_goes_on_from_a_checkpoint(data, rule, warm, tmp_path):
 
 
 def test_update_is_one_step_by_rates_and_apply(data):
-    """Also of a rule that differs from Adam by its `rates` alone: half the rate is half the way."""
+    """So it is for a rule that differs from Adam only by its `rates`: half the rate is half the step."""
 
     class HalfAdam(dp.Adam):
         def rates(self, learning_rate, taken, steps):
@@ -188,7 +189,7 @@ def test_a_class_that_derives_from_a_built_in_rule(backend, data, derived, same)
 @pytest.mark.parametrize("rule", [dp.Adam(0.01, beta_1=0.8), dp.AdamW(0.01, beta_2=0.99, weight_decay=0.3)], ids=repr)
 @pytest.mark.parametrize("taken", [3, 240, 5000])
 def test_rates_of_adam_are_its_bias_corrections(taken, rule):
-    """√(1 − β₂^t)/(1 − β₁^t) times η, and ηλ, by exact arithmetic of the powers; one step as many."""
+    """They are η √(1 − β₂^t)/(1 − β₁^t) and ηλ, by exact powers, for one step and for many."""
     from mpmath import mp, mpf, sqrt
 
     with mp.workdps(40):

@@ -1,4 +1,6 @@
-"""What the tests of `deltaprop doctor` share."""
+"""Helpers that the tests of `deltaprop doctor` share."""
+
+from typing import Any
 
 import pytest
 
@@ -8,12 +10,12 @@ from deltaprop.doctor.record import Record
 
 @pytest.fixture
 def no_device(monkeypatch):
-    """Nor is there where there is one."""
+    """Hide the CUDA device, if there is one."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
 
 def heard(stage, backend):
-    """The checks of a stage that is run in this process."""
-    events = []
+    """Run a stage in this process and return its checks."""
+    events: list[Any] = []
     stage(backend, Record(events.append))
     return [Check(*what) for kind, what in events if kind == "check"]

@@ -1,6 +1,7 @@
-"""What `check_backend` finds on the CPU: every way of training is tried, and a fault is found."""
+"""`check_backend` tries every way of training on the CPU, and finds faults."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from deltaprop.doctor.record import Record
 
 @pytest.fixture(scope="module")
 def report():
-    """What is found on the CPU, by processes as users have them."""
+    """The report on the CPU, made in processes as for users."""
     return dp.check_backend("numpy")
 
 
@@ -24,7 +25,7 @@ def test_every_way_of_training_on_the_cpu_is_right(report):
     assert report.ok
     assert [stage.name for stage in report.stages] == ["compiled epochs", "recorded epochs", "single steps", "40 fits"]
     for stage in report.stages:
-        # The first of all may have compiled the library, and a busy machine may be slow.
+        # the first stage may have compiled the library, and a busy machine may be slow
         assert stage.status in ("ok", "slow"), stage
         assert stage.found <= stage.allowed
         assert stage.seconds > 0
@@ -36,7 +37,7 @@ def test_every_way_of_training_on_the_cpu_is_right(report):
 
 
 def test_the_textbook_is_the_lecture(rng):
-    """A step over one minibatch, against the gradient of the loop that all tests are held to."""
+    """A step over one minibatch equals the gradient of `tests/reference.py`."""
     W, b = [rng.standard_normal((5, 4)), rng.standard_normal((3, 5))], [rng.standard_normal(5), rng.standard_normal(3)]
     X, y = rng.standard_normal((6, 4)), rng.integers(0, 3, 6)
     how = {"l2": 0.3}
@@ -52,7 +53,7 @@ def test_the_textbook_is_the_lecture(rng):
 
 
 def test_what_is_wrong_on_the_cpu_is_found(monkeypatch):
-    """A millionth of an update too much."""
+    """An update that is a millionth too large is found."""
     update = NumpyBackend.update
 
     def wrong(self, rule, parameters, gradient, moments, rate, decay, n_decayed):
@@ -67,7 +68,7 @@ def test_what_is_wrong_on_the_cpu_is_found(monkeypatch):
 
 
 def test_memory_that_is_left_behind_is_found(monkeypatch):
-    """A MiB of the device by each of 35 fits."""
+    """Each of 35 fits leaves a MiB on the device."""
     backend, left = get_backend("reference"), [3000 * 2**20, 2965 * 2**20]
     monkeypatch.setattr(backend, "room", lambda: left.pop(0))
     of_device, *of_host = heard(memory.flat_memory, backend)
@@ -84,7 +85,7 @@ def test_the_reference_is_examined_by_itself():
 
 def test_without_a_compiler_epochs_are_recorded(monkeypatch):
     monkeypatch.setattr(host_epochs, "find_compiler", lambda: None)
-    events = []
+    events: list[Any] = []
     host_epochs.compiled(get_backend("numpy"), Record(events.append))
     assert [what for kind, what in events if kind == "slow"] == [
         f"{host_epochs.NO_COMPILER}; pip install 'deltaprop[native]' brings one"

@@ -1,10 +1,11 @@
-"""How a device is described, prepared and asked for by name, and what is done where there is none."""
+"""A device is described, prepared and chosen by name; without one, the report says so."""
 
 import json
 import re
 import sys
 import warnings
 from types import SimpleNamespace
+from typing import Any
 
 import examined
 import pytest
@@ -26,7 +27,7 @@ no_device = examined.no_device
 
 
 def fake_device(products):
-    """As CuPy tells of one."""
+    """Stands for a device as CuPy describes it."""
     runtime = SimpleNamespace(
         getDeviceProperties=lambda number: {"name": b"NVIDIA H200"},
         memGetInfo=lambda: (130 * 2**30, 139 * 2**30),
@@ -43,7 +44,7 @@ def test_the_device_is_described(monkeypatch):
     compiled = []
     monkeypatch.setattr(device, "compile_kernels", lambda *arguments: compiled.append(arguments))
     lt = SimpleNamespace(get_version=lambda: 130100)
-    events = []
+    events: list[Any] = []
     device.device(fake_device(SimpleNamespace(capturable=True, lt=lt)), Record(events.append))
     facts = dict(what for kind, what in events if kind == "fact")
     assert facts["device"] == "0: NVIDIA H200, compute capability 9.0"
@@ -57,7 +58,7 @@ def test_the_device_is_described(monkeypatch):
 
 @pytest.mark.parametrize(("mode", "exclusive"), [(0, False), (2, False), (3, True)])
 def test_a_device_for_one_process_at_a_time(monkeypatch, mode, exclusive):
-    """Its compute mode, as the runtime's manual numbers them: default, prohibited, exclusive to a process."""
+    """The compute modes have the numbers of the runtime's manual: default, prohibited, exclusive to a process."""
     runtime = SimpleNamespace(
         cudaDevAttrComputeMode=20,
         getDevice=lambda: 1,
@@ -70,14 +71,14 @@ def test_a_device_for_one_process_at_a_time(monkeypatch, mode, exclusive):
 
 def test_products_without_cublaslt_are_slow(monkeypatch):
     monkeypatch.setattr(device, "compile_kernels", lambda *arguments: None)
-    events = []
+    events: list[Any] = []
     device.device(fake_device(SimpleNamespace(capturable=False)), Record(events.append))
     (why,) = [what for kind, what in events if kind == "slow"]
     assert why.startswith("matrix products are CuPy's and not cublasLt's")
 
 
 def test_what_a_machine_refuses_is_slow():
-    events = []
+    events: list[Any] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with hearing_warnings(Record(events.append)):
@@ -110,11 +111,11 @@ def test_kernels_compiled_beforehand(tmp_path, monkeypatch, capsys):
         assert sorted(line.split()[0] for line in lines) == ["gather-float32", "gather-float64"]
         assert last == f"2 kernel files for sm_90 are in {tmp_path}, {anew} of them compiled anew"
     assert len(list(tmp_path.glob("gather-*-sm_90-*.cubin"))) == 2
-    events = []
+    events: list[Any] = []
     on_device, kernels = fake_device(None), []
     on_device.compile_for = lambda step: step()
     on_device.resident_kernel = lambda dtype, residence: kernels.append((dtype.name, residence.blocks))
-    device.kernel_files(on_device, Record(events.append))  # the stage, on a device of this kind
+    device.kernel_files(on_device, Record(events.append))  # the stage, on a device of this architecture
     assert sorted(kernels) == sorted(2 * [(dtype, blocks) for dtype in ("float64", "float32") for blocks in (1, 2)])
     assert sorted(what.split()[0] for _, what in events) == ["gather-float32", "gather-float64"]
     assert run(["doctor", "--compile", "sm_20"]) == 2
@@ -123,7 +124,7 @@ def test_kernels_compiled_beforehand(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["--compile", "sm90"], "--compile: expected the name of an architecture such as sm_90, got 'sm90'"),
-    (["--compile", "sm_90", "--only", "device"], "--compile: goes with no other option"),
+    (["--compile", "sm_90", "--only", "device"], "--compile: expected no other option beside it"),
     (["--backend", "zig"], "backend: expected one of"),
     (["--only", "zig"], "only: expected part of a stage's name"),
     (["--json", "/nowhere/at/all"], "cannot write /nowhere/at/all"),

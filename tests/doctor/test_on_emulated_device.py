@@ -1,14 +1,15 @@
-"""What `check_backend` finds on the emulated device: every stage passes, and a fault is found."""
+"""`check_backend` passes every stage on the emulated device, and finds faults."""
 
 import re
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
-from conftest import cuda_on_host, missing
+from conftest import cuda_on_host, require_emulation
 from examined import heard
-from host_cuda import HostCudaBackend, compiler_problem, library
+from host_cuda import HostCudaBackend, library
 
 import deltaprop as dp
 from deltaprop.backends.cuda.compiler import kernel_files
@@ -20,6 +21,7 @@ from deltaprop.doctor.fits import Fit
 from deltaprop.doctor.record import NotTriedError, Record, hearing_warnings
 from deltaprop.doctor.stages import trials_of
 from deltaprop.doctor.ways import only
+from deltaprop.epochs.graph import GraphEpoch
 
 EMULATED = trials_of("cupy", emulated=True)
 KERNELS = [(name, dtype) for name in kernel_files() for dtype in ("float64", "float32")]
@@ -27,9 +29,8 @@ KERNELS = [(name, dtype) for name in kernel_files() for dtype in ("float64", "fl
 
 @pytest.fixture(scope="module")
 def on_host():
-    """The emulated device, its kernels compiled two files at a time."""
-    if compiler_problem():
-        missing("g++", compiler_problem())
+    """The emulated device, whose kernels are compiled two files at a time."""
+    require_emulation()
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(library, *zip(*KERNELS, strict=True)))
     return cuda_on_host()
@@ -43,15 +44,16 @@ def test_every_stage_on_the_emulated_device(on_host, trial):
 
 
 def test_the_first_of_two_devices(on_host):
-    """Where networks are on the current one by default, what is set for a stage is set for its networks."""
+    """Networks are on the current device by default, so a stage's settings are those of its networks."""
     backend = HostCudaBackend(devices=2).on_device(None)
     assert backend.label == "cupy:0"
     streamed = next(trial for trial in EMULATED if trial.name == "streamed epochs")
-    assert all(check.passed for check in heard(streamed.run, backend))
+    checks = heard(streamed.run, backend)
+    assert [check.passed for check in checks] == 4 * [True]
 
 
 def test_what_is_wrong_on_a_device_is_found(on_host, monkeypatch):
-    """A row too far; a velocity that is forgotten."""
+    """The faults are a row too far, and a velocity that is forgotten."""
     backend = on_host
     gather, update = backend.gather, backend.update
     wrong = lambda index: backend.asarray(np.roll(backend.to_numpy(index), 1), index.dtype)  # noqa: E731
@@ -70,17 +72,16 @@ def test_a_way_that_is_not_taken_is_no_pass(on_host, monkeypatch):
     monkeypatch.setattr(epochs, "OPTIMIZERS", {"SGD": None})
     for refused in (False, True):
         if refused:
-            monkeypatch.setattr(epochs.GraphEpoch, "find", lambda task: None)
-        events = []
+            monkeypatch.setattr(GraphEpoch, "find", lambda task: None)
+        events: list[Any] = []
         epochs.captured(on_host, Record(events.append))
         assert [what for kind, what in events if kind == "not taken"] == ["captured"] * refused
 
 
 def test_smaller_clusters_where_large_ones_are_refused(monkeypatch):
-    """What is learned is right, and how it was is told."""
-    if compiler_problem():
-        missing("g++", compiler_problem())
-    backend, events = HostCudaBackend(), []
+    """Training is right, and the report says that it went another way."""
+    require_emulation()
+    backend, events = HostCudaBackend(), list[Any]()
     launch = backend.run_resident
 
     def refusing(plan, dtype, residence, members):
@@ -96,7 +97,7 @@ def test_smaller_clusters_where_large_ones_are_refused(monkeypatch):
     (why,) = [what for kind, what in events if kind == "slow"]
     assert why.startswith("a launch with a network in shared memory failed on this device")
     assert ("not taken", "resident") in events
-    assert all(Check(*what).passed for kind, what in events if kind == "check")
+    assert [Check(*what).passed for kind, what in events if kind == "check"] == [True, True]  # for each dtype
 
 
 def test_without_cublaslt_nothing_is_captured(monkeypatch):
@@ -111,8 +112,7 @@ def test_without_cublaslt_nothing_is_captured(monkeypatch):
 
 
 def test_emulated_by_the_command(capsys):
-    if compiler_problem():
-        missing("g++", compiler_problem())
+    require_emulation()
     if not HOST_CUDA.is_file():
         pytest.skip("the package is not installed in place, and so has no tests beside it")
     assert run(["doctor", "--emulated", "--only", "out of memory"]) == 0
@@ -132,7 +132,7 @@ def test_there_is_no_emulation_without_a_checkout(monkeypatch, tmp_path, capsys)
 
 
 def test_every_small_kernel_has_every_tile_tried(on_host, monkeypatch):
-    """Where one of them leaves its result as it was, it is found, and no other is blamed."""
+    """If a kernel does not write its result, the stage blames this kernel and no other."""
     of_backend = type(on_host)._kernel
 
     def kernel(self, file, function, *rest):

@@ -1,4 +1,4 @@
-"""How a report is shown: the table, its colours, and what counts as passed."""
+"""A report is shown as a table with colours, and says what has passed."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""A stage that crashes, hangs, raises or is interrupted costs itself and no other, and leaves no process behind."""
+"""A stage that crashes, hangs, raises or is interrupted costs no other stage, and leaves no process behind."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ from deltaprop.doctor.stages import Trial, trials_of
 no_device = examined.no_device
 
 
-#: A process that says what it does and then goes on for ever, unless its parent does not.
+#: A process that reports what it tries and then runs until its parent ends.
 ENDLESS = """
 import os, sys, time
 from pathlib import Path
@@ -41,10 +41,10 @@ waits_for_ever()
 
 @pytest.fixture
 def instead(monkeypatch):
-    """Runs a program in place of a stage."""
+    """A function that runs a program in place of a stage."""
 
     def replace(stage, program, *arguments):
-        command = running.module_command
+        command = module_command
 
         def chosen(module, backend, name, *options):
             if name == stage:
@@ -66,7 +66,7 @@ os.kill(os.getpid(), signal.SIGSEGV)
 """
 
 
-#: A stage that waits until so many have begun.
+#: A stage that waits until so many stages have begun.
 MEETING = """
 import os, sys, time
 from pathlib import Path
@@ -80,8 +80,12 @@ print('["done", null]')
 """
 
 
+def never(*_):
+    raise AssertionError("a trial by name alone was run")
+
+
 def trials(*names, alone=()):
-    return tuple(Trial(name, None, alone=name in alone) for name in names)
+    return tuple(Trial(name, never, alone=name in alone) for name in names)
 
 
 def test_which_stages_run_side_by_side():
@@ -95,7 +99,7 @@ def test_which_stages_run_side_by_side():
 
 @pytest.mark.parametrize("exclusive", [False, True])
 def test_side_by_side_and_in_order(monkeypatch, tmp_path, exclusive):
-    """Two wait for each other, unless a device lets one process at a time use it; the table is in order."""
+    """Two stages wait for each other, unless a device serves one process at a time; the table is in order."""
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr(running, "trials_of", lambda kind, *, emulated=False: trials("first", "second", "third"))
     told = [["exclusive", None]] if exclusive else []
@@ -110,7 +114,7 @@ def test_side_by_side_and_in_order(monkeypatch, tmp_path, exclusive):
         return [sys.executable, "-c", *program]
 
     most, at_once = [], []
-    run = running.run_process
+    run = run_process
 
     def counted(command, *rest):
         at_once.append(command)
@@ -203,7 +207,7 @@ def test_a_stage_that_takes_too_long_is_ended(instead, monkeypatch, tmp_path):
     instead("single steps", ENDLESS, tmp_path / "pid")
     (stage,) = dp.check_backend("numpy").stages
     assert (stage.status, stage.why) == ("failed", "it took more than 2 s and was stopped, during to wait")
-    assert "waits_for_ever" in stage.log  # where it was
+    assert "waits_for_ever" in stage.log  # the line where it was
     assert_gone(tmp_path / "pid")
 
 
@@ -217,7 +221,7 @@ def test_what_does_not_listen_is_killed(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_no_process_outlives_the_one_that_started_it(number, tmp_path):
-    """Ctrl-C, and what nobody can handle."""
+    """The parent ends by Ctrl-C, or by a signal that it cannot handle."""
     program = (
         "import sys; from deltaprop.doctor.process import run_process; "
         f"run_process([sys.executable, '-c', {ENDLESS!r}, sys.argv[1]], 600.0, lambda event: None)"
@@ -233,7 +237,7 @@ def test_no_process_outlives_the_one_that_started_it(number, tmp_path):
 
 
 def test_ctrl_c_at_the_command(tmp_path):
-    """The process that runs is ended, no other is started, and the exit status is the usual one."""
+    """The running process is ended, no other is started, and the exit status is the usual one."""
     errors = tmp_path / "errors"
     with errors.open("w") as file:
         command = [sys.executable, "-m", "deltaprop", "doctor", "--backend", "numpy"]
@@ -254,7 +258,7 @@ def wait_for(condition, seconds=30.0):
 
 
 def assert_gone(file):
-    """The process whose number is in the file ends, if it has not."""
+    """Assert that the process whose number is in the file ends soon."""
 
     def gone():
         try:
@@ -268,7 +272,7 @@ def assert_gone(file):
 
 
 def test_a_script_needs_no_guard(tmp_path):
-    """Nor does it have to be a file, and modules beside it are not taken for others."""
+    """It need not be a file, and modules beside it are not imported in place of others."""
     (tmp_path / "numpy.py").write_text("raise RuntimeError('not NumPy')")
     script = "print(dp.check_backend('numpy', only='single').ok)"
     assert run_program(script, cwd=tmp_path, env=os.environ | {"PYTHONSAFEPATH": "1"}) == ["True"]

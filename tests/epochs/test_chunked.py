@@ -1,7 +1,8 @@
-"""Data that would take much memory once converted are converted chunk by chunk: the same numbers, little memory."""
+"""Data that would take much memory once converted are converted chunk by chunk, with the same numbers."""
 
 import re
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,14 +19,15 @@ SMALL = ["uint8", "int8", "int16", "float16", "bool", "float32"]
 
 @pytest.fixture
 def chunks(monkeypatch):
-    """Everything is large, and a chunk is of some 1000 samples, or a block of 2048 in a forward pass."""
+    """All data count as large; a chunk has some 1000 samples, in a forward pass a block of 2048."""
     monkeypatch.setattr(arrays, "CONVERTED_LIMIT", 0)
     for module, rows in ((chunked, 1000), (data_door, 1000), (evaluation, 2100)):
         monkeypatch.setattr(module, "CHUNK_BYTES", rows * (6 + 9) * 8)
 
 
 def network(**options):
-    return dp.Network(SIZES, **{"loss": "categorical_cross_entropy", "backend": "numpy", "seed": 3} | options)
+    plain: dict[str, Any] = {"loss": "categorical_cross_entropy", "backend": "numpy", "seed": 3}
+    return dp.Network(SIZES, **plain | options)
 
 
 def samples(rng, dtype, m=2000):
@@ -48,7 +50,7 @@ def test_training_is_that_on_converted_arrays(dtype, backend, how, rng, request)
     request.getfixturevalue("chunks")
     history = net.fit(X, y, **HOW | how, validation=(X, y))
     assert np.array_equal(net.parameters, alone.parameters)
-    assert history.cost == pytest.approx(expected.cost, rel=1e-14)  # summed call by call
+    assert history.cost == pytest.approx(expected.cost, rel=1e-14)  # costs are summed call by call
     assert history.validation_cost == expected.validation_cost
     for name, values in expected.metrics.items():
         assert history.metrics[name] == pytest.approx(values, rel=1e-12)
@@ -99,7 +101,7 @@ def test_targets_of_a_regression(form, rng, request):
     request.getfixturevalue("chunks")
     assert net.fit(X, targets, epochs=2).cost == pytest.approx(cost, rel=1e-14)
     assert np.array_equal(net.parameters, alone.parameters)
-    net.fit(X.astype(float), targets, epochs=2)  # whose targets alone are of another dtype
+    net.fit(X.astype(float), targets, epochs=2)  # only its targets have another dtype
 
 
 def test_steps_too_large_for_a_chunk_are_taken_in_memory(rng, request):
@@ -113,7 +115,7 @@ def test_steps_too_large_for_a_chunk_are_taken_in_memory(rng, request):
 
 
 def test_metrics_of_our_own_and_others(chunks, rng):
-    """By their definitions, over targets of which a chunk holds a part."""
+    """They equal their definitions over all targets, though a chunk holds only some."""
     X = rng.integers(0, 200, (3000, 6)).astype(np.uint8)
     Y = rng.normal(1e4, 1, (3000, 4)).astype(np.float32)
     net = network(loss="squared_error")
@@ -140,7 +142,7 @@ def peak_of(function):
 
 
 def test_memory_is_that_of_chunks(rng, monkeypatch):
-    """Of 20 MB of bytes, which are 160 MB of float64; of 2000 labels of 10 000 classes, as much one-hot."""
+    """20 MB of bytes would be 160 MB of float64, and so would 2000 one-hot labels of 10 000 classes."""
     monkeypatch.setattr(arrays, "CONVERTED_LIMIT", 2**24)
     for module in (chunked, evaluation, data_door):
         monkeypatch.setattr(module, "CHUNK_BYTES", 2**20)
@@ -182,9 +184,15 @@ def test_estimators_learn_and_predict_as_from_converted_arrays(kind, dtype, earl
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_fit_of_very_many_classes(rng, monkeypatch):
-    """1500 classes, twice each, twice over: one-hot 72 MB of int64; as many epochs lead to the same as from arrays."""
+    """1500 classes would be 72 MB one-hot in int64; training equals that on arrays."""
     X, y = rng.standard_normal((6000, 4)), np.tile(np.repeat(np.arange(1500) * 3, 2), 2)
-    options = {"random_state": 0, "max_iter": 2, "hidden_layer_sizes": 3, "batch_size": 100, "backend": "numpy"}
+    options: dict[str, Any] = {
+        "random_state": 0,
+        "max_iter": 2,
+        "hidden_layer_sizes": 3,
+        "batch_size": 100,
+        "backend": "numpy",
+    }
     alone, mlp = (dp.MLPClassifier(**options) for _ in range(2))
     alone.fit(X, y)
     monkeypatch.setattr(arrays, "CONVERTED_LIMIT", 2**22)
@@ -202,7 +210,7 @@ def test_a_fit_of_very_many_classes(rng, monkeypatch):
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
 def test_the_command_line_on_large_data_says_the_same(task, tmp_path, capsys, monkeypatch, rng):
-    """Scaled and trained on chunk by chunk, resumed from a checkpoint, evaluated: to the digits that it prints."""
+    """Data are scaled and trained on chunk by chunk, resumed and evaluated, with the same printed digits."""
     X = rng.integers(0, 200, (1500, 6)).astype(np.uint8)
     np.savez(
         tmp_path / "d.npz", X=X, y=(X[:, 0] > 100) + (X[:, 1] > 50) if task == "classification" else X @ np.arange(6.0)

@@ -1,11 +1,10 @@
-"""Compiled epochs are those of NumPy step by step, to rounding, whatever is trained and however."""
+"""Compiled epochs equal NumPy's steps, up to rounding, for every network and every option."""
 
 import os
-import subprocess
-import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from cases import HIDDEN, OPTIMIZERS, PAIRS, assert_same_training, relative, tar
 from conftest import missing
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import python
 from scipy import sparse
 
 import deltaprop as dp
@@ -38,7 +38,7 @@ def _needs_a_compiler():
 @pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
 def threads(request, monkeypatch):
     monkeypatch.setattr(compiled, "own_threads", lambda: request.param)
-    monkeypatch.setattr(compiled.os, "cpu_count", lambda: request.param)
+    monkeypatch.setattr("os.cpu_count", lambda: request.param)
     monkeypatch.setattr(compiled, "OPERATIONS_A_THREAD", 1e-9)
     return request.param
 
@@ -122,7 +122,7 @@ def test_a_layer_larger_than_the_block_of_gradients(threads, rng):
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_layers_wider_than_the_minibatch(dtype, threads, rng):
-    """Between layers whose products are shared out by units, where they are by rows: 135 units are no whole lines."""
+    """Their products are shared out by units, between layers shared out by rows; 135 units fill no whole lines."""
     X, Y = rng.standard_normal((70, 40)), rng.uniform(size=(70, 5))
     for sizes in ([40, 170, 150, 135, 5], [40, 400, 8, 500, 5], [40, 15, 900, 15, 5]):
         nets = both(sizes, hidden_activation="tanh", dtype=dtype)
@@ -131,7 +131,7 @@ def test_layers_wider_than_the_minibatch(dtype, threads, rng):
 
 @pytest.mark.parametrize("optimizer", [dp.SGD(), dp.AdamW(dp.StepDecay(0.1, every=2), weight_decay=0.3)])
 def test_the_same_numbers_whatever_is_asked_for_meanwhile(optimizer, rng, monkeypatch, capsys):
-    """In one call or many, with a progress bar and callbacks."""
+    """Training in one call or many, with a progress bar and callbacks, in one fit or two, gives the same."""
     X, Y = rng.standard_normal((50, 6)), rng.standard_normal((50, 2))
     one, many = (dp.Network([6, 9, 2], loss="huber", backend="numpy", seed=1) for _ in range(2))
     how = {"optimizer": optimizer, "batch_size": 6, "epochs": 4}
@@ -165,7 +165,7 @@ def test_an_epoch_left_and_taken_up_again(rng, monkeypatch):
     whole.epoch(0.1, order, Silent())
     asked = iter([False, False, True])
     with pytest.raises(Paused) as paused:
-        first.epoch(0.1, order, Silent(), pause=lambda: next(asked))
+        first.epoch(0.1, order, Silent(), pause=lambda: next(asked))  # type: ignore[arg-type]
     assert paused.value.batch == 2
     second = Trainer(nets[1], X, Y, rule, Objective(), 10, shuffled=True, state=first.state, sums=first.sums)
     second.epoch(0.1, order, Silent(), first=2)
@@ -208,12 +208,11 @@ print("equal")
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the address space is read from /proc")
 def test_where_threads_cannot_be_had_one_does_their_parts():
-    run = subprocess.run([sys.executable, "-c", NO_THREADS], capture_output=True, text=True, check=False, timeout=120)
-    assert run.stdout == "equal\n", run.stderr
+    assert python("-c", NO_THREADS, timeout=120) == "equal\n"
 
 
 def train(seed):
-    """A few epochs by three threads; what they come to."""
+    """Train a few epochs with three threads; return the parameters."""
     rng = np.random.default_rng(seed)
     net = dp.Network([6, 40, 2], backend="numpy", seed=seed)
     net.fit(rng.standard_normal((200, 6)), rng.uniform(size=(200, 2)), epochs=5, batch_size=16)
@@ -221,9 +220,9 @@ def train(seed):
 
 
 def test_networks_trained_at_the_same_time(monkeypatch):
-    """In as many threads of Python, each with threads of its own: the numbers they have one after the other."""
+    """Each Python thread has threads of its own, and the numbers are those of training one after the other."""
     monkeypatch.setattr(compiled, "own_threads", lambda: 3)
-    monkeypatch.setattr(compiled.os, "cpu_count", lambda: 3)
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
     monkeypatch.setattr(compiled, "OPERATIONS_A_THREAD", 1e-9)
     alone = [train(seed) for seed in range(6)]
     with ThreadPoolExecutor(6) as pool:
@@ -257,16 +256,15 @@ print("equal")
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_the_child_of_a_fork_has_threads_of_its_own():
-    """In a process by itself, for other libraries loaded here forbid forks."""
-    run = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, check=False, timeout=120)
-    assert run.stdout == "equal\n", run.stderr
+    """In a process of its own, as other libraries loaded here forbid forks."""
+    assert python("-c", FORK, timeout=120) == "equal\n"
 
 
 def test_estimators_on_it(rng):
     X, y = rng.standard_normal((90, 5)), rng.integers(0, 3, 90)
     weight = rng.uniform(0, 2, 90)
     for solver, kind in (("adam", dp.MLPClassifier), ("sgd", dp.MLPRegressor)):
-        options = {"solver": solver, "alpha": 0.3, "batch_size": 20, "random_state": 0, "max_iter": 7}
+        options: dict[str, Any] = {"solver": solver, "alpha": 0.3, "batch_size": 20, "random_state": 0, "max_iter": 7}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ours, reference = (
@@ -311,7 +309,7 @@ def test_divergence_is_found_and_the_last_good_parameters_kept(rng):
 
 
 def test_nan_is_not_lost_on_the_way(rng):
-    """A parameter that is not a number shows in the cost, through every activation."""
+    """A parameter that is NaN makes the cost NaN, through every activation."""
     X, Y = rng.standard_normal((9, 4)), rng.uniform(size=(9, 3))
     for hidden in HIDDEN:
         net = dp.Network([4, 5, 3], hidden_activation=hidden, backend="numpy")
@@ -322,7 +320,7 @@ def test_nan_is_not_lost_on_the_way(rng):
 
 @pytest.fixture
 def another_compiler(monkeypatch):
-    """A function that lets the compiler be looked for once more, elsewhere."""
+    """A function that makes the package look for a compiler again, in another path."""
 
     def look(path, command=None):
         native_compiler.find_compiler.cache_clear()
@@ -397,7 +395,7 @@ def test_threads_of_blas_are_as_before_when_the_last_has_left():
     "optimizer", [dp.SGD(0.3), dp.SGD(0.2, momentum=0.9), dp.Adam(0.5), dp.AdamW(0.1, weight_decay=0.5)]
 )
 def test_many_epochs_in_a_call_are_as_one_by_one(optimizer, threads, rng, monkeypatch):
-    """A callback has them go one by one; the same numbers to the bit, and the same end where training diverges."""
+    """With a callback they go one by one: the bits are the same, and so is the end of a diverging training."""
     calls = []
     epochs = compiled.CompiledEpoch.epochs
     monkeypatch.setattr(compiled.CompiledEpoch, "epochs", lambda self, *a: (calls.append(a[-1]), epochs(self, *a))[1])

@@ -1,4 +1,6 @@
-"""Ways of training stand in a table by backend; a backend that it does not name trains step by step."""
+"""A table lists the ways of training by backend; a backend that it does not name trains step by step."""
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,14 +24,14 @@ SIZES, BATCH, EPOCHS = [6, 5, 3], 7, 3
 
 
 class Unnamed(NumpyBackend):
-    """NumPy under a name that no table knows."""
+    """NumPy's backend under a name that no table knows."""
 
     name = "unnamed"
 
 
 @pytest.fixture
 def no_ways(monkeypatch):
-    """Tables that know no backend."""
+    """Empty the tables, so that they know no backend."""
     for table in (engines.EPOCHS, engines.MEMBERS_EPOCHS):
         monkeypatch.delitem(table, "numpy")
 
@@ -44,14 +46,14 @@ def network(backend, seed=4):
 
 
 def textbook(net, X, y):
-    """The same training written out sample by sample: parameters, and J of each epoch."""
+    """Train sample by sample; return the parameters, and J of each epoch."""
     weights, biases = [W.copy() for W in net.weights], [b.copy() for b in net.biases]
     orders = [np.random.default_rng((net.seed, 1, epoch)).permutation(len(X)) for epoch in range(EPOCHS)]
     costs = trained(weights, biases, X, y, orders, BATCH, 0.1, dp.Adam(0.05))
     return np.concatenate([array.ravel() for array in (*weights, *biases)]), costs
 
 
-HOW = {"optimizer": dp.Adam(0.05), "batch_size": BATCH, "epochs": EPOCHS, "l2": 0.1}
+HOW: dict[str, Any] = {"optimizer": dp.Adam(0.05), "batch_size": BATCH, "epochs": EPOCHS, "l2": 0.1}
 
 
 def test_a_backend_without_ways_of_its_own_takes_steps(data, no_ways):
@@ -104,23 +106,23 @@ def test_ways_that_a_backend_is_given_are_asked_in_their_order(data, monkeypatch
             return cls()
 
     monkeypatch.setitem(engines.EPOCHS, "unnamed", lambda: (First, Second, First))
-    trainer = Trainer(network(Unnamed()), X, np.eye(3)[y], dp.SGD(), Objective(), BATCH, shuffled=True)
+    trainer: Any = Trainer(network(Unnamed()), X, np.eye(3)[y], dp.SGD(), Objective(), BATCH, shuffled=True)
     assert asked == ["first", "second"]
     assert type(trainer.whole_epoch) is Second
 
 
 @pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler")
 def test_the_plan_of_one_network_is_that_of_a_stack_of_one(data):
-    """Every number of it, and every array that it points to; the stack has none of its own but moments and scratch."""
+    """All their numbers and arrays are equal; only moments and scratch are the stack's own."""
     X, y = data
     Y = np.eye(3)[y]
     stack = dp.NetworkStack(1, SIZES, loss="categorical_cross_entropy", backend="reference")
     optimizer, moments = dp.AdamW(0.1, beta_1=0.7, weight_decay=0.2), [np.zeros((1, stack[0].parameters.size))] * 2
-    one = PlanTable(stack[0], X, Y, [optimizer], [moment[0] for moment in moments], [20], [BATCH])
+    one: Any = PlanTable(stack[0], X, Y, [optimizer], [moment[0] for moment in moments], [20], [BATCH])
     many = PlanTable(stack, X, Y, [optimizer], moments, [20], [BATCH])
     for table in (one, many):
         table.point_to_parameters()
-    own = {"sizes", "activations", "stop"}  # arrays of each table
+    own = {"sizes", "activations", "stop"}  # the arrays of each table
     for name in one.rows.dtype.names:
         assert (one.rows[name][0] == many.rows[name][0]) == (name not in own), name
     assert (one.row.constants.beta_1, one.row.samples, one.row.batch) == (0.7, 20, BATCH)

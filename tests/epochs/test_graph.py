@@ -4,13 +4,14 @@ import gc
 import threading
 import weakref
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from cases import OPTIMIZERS, PAIRS, assert_equal_fits, relative, targets_for
-from conftest import missing, real_device_or_skip
+from conftest import real_device_or_skip, require_emulation
 from fake_cublaslt import Algorithm, FakeLt, of_backend
-from host_cuda import HostCudaBackend, HostProducts, compiler_problem, kernel
+from host_cuda import HostCudaBackend, HostProducts, kernel
 
 import deltaprop as dp
 from deltaprop.backends.cuda import launching
@@ -28,7 +29,7 @@ def device(capturing_device, monkeypatch):
 
 @pytest.fixture
 def captured(monkeypatch):
-    """How many steps the graphs hold that have been captured."""
+    """The numbers of steps in the captured graphs."""
     steps = []
     graph = Replay._graph
     monkeypatch.setattr(Replay, "_graph", lambda self, n: (n in self.graphs or steps.append(n), graph(self, n))[1])
@@ -42,14 +43,14 @@ def test_every_loss(device, captured, loss, output, dtype, rng):
     options = {"loss": loss, "output_activation": output, "dtype": dtype}
     how = {"optimizer": dp.SGD(0.05), "batch_size": 8, "epochs": 3, "l2": 0.2}
     assert_equal_fits(device, [5, 7, 3], X, Y, options, **how)
-    assert captured == [1, 1]  # of the full minibatches and of the short one
+    assert captured == [1, 1]  # for the full minibatches and for the short one
 
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("l2", [0.0, 0.1])
 @pytest.mark.parametrize("optimizer", [*OPTIMIZERS, dp.SGD(dp.ExponentialDecay(0.1, 0.5))], ids=repr)
 def test_every_optimizer(device, captured, optimizer, l2, weighted, rng):
-    """Rates that change from epoch to epoch and, by Adam's correction, from step to step; many steps a graph."""
+    """Rates change from epoch to epoch and, in Adam, from step to step; a graph holds many steps."""
     samples = 3 * (STEPS_A_GRAPH + 5) + 2
     X, y = rng.standard_normal((samples, 6)), rng.integers(0, 4, samples)
     options = {"loss": "categorical_cross_entropy", "hidden_activation": ["relu", "tanh"]}
@@ -69,7 +70,13 @@ def test_sizes_of_minibatches(device, batch_size, columns, rng):
 
 def test_the_estimators_go_this_way(device, captured, rng):
     X, y = rng.standard_normal((70, 6)), rng.integers(0, 3, 70)
-    options = {"hidden_layer_sizes": (9,), "max_iter": 3, "random_state": 0, "batch_size": 16, "alpha": 0.1}
+    options: dict[str, Any] = {
+        "hidden_layer_sizes": (9,),
+        "max_iter": 3,
+        "random_state": 0,
+        "batch_size": 16,
+        "alpha": 0.1,
+    }
     weight = rng.uniform(0.5, 2, 70)
     ours, reference = (
         dp.MLPClassifier(backend=backend, **options).set_params(tol=0.0) for backend in (device, "reference")
@@ -83,10 +90,10 @@ def test_the_estimators_go_this_way(device, captured, rng):
 
 
 def test_the_same_numbers_as_step_by_step(device, monkeypatch, rng):
-    """To the bit where a gradient is stored: the same kernels in the same order."""
+    """The bits are equal if the gradient is stored: the same kernels run in the same order."""
     X, Y = rng.standard_normal((50, 6)), rng.uniform(size=(50, 2))
     nets = [dp.Network([6, 9, 2], backend=device, seed=1) for _ in range(2)]
-    how = {"optimizer": dp.Adam(0.01), "batch_size": 8, "epochs": 3}
+    how: dict[str, Any] = {"optimizer": dp.Adam(0.01), "batch_size": 8, "epochs": 3}
     nets[0].fit(X, Y, **how)
     monkeypatch.setattr(GraphEpoch, "find", lambda *_: None)
     nets[1].fit(X, Y, **how)
@@ -107,9 +114,8 @@ def test_what_cannot_be_captured_is_trained_step_by_step(device, captured, rng):
 
 @pytest.fixture
 def with_lt(monkeypatch):
-    """The emulated backend, whose products go through `LtProducts`, and the fake of cublasLt under them."""
-    if problem := compiler_problem():
-        missing("g++", problem)
+    """Return the emulated backend with products by `LtProducts`, and the fake of cublasLt below."""
+    require_emulation()
     monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
     backend, lt = HostCudaBackend(), FakeLt([Algorithm(9.0), Algorithm(5.0), Algorithm(7.0)])
     backend._found.products = of_backend(monkeypatch, lt, backend)
@@ -117,7 +123,7 @@ def with_lt(monkeypatch):
 
 
 def test_streams_and_workspaces_are_those_of_the_first_fit(with_lt, captured, rng):
-    """Fits in turn share two streams; data come in any size. In a thread of its own there are others."""
+    """Successive fits share two streams, for data of any size; another thread has its own."""
     backend, lt = with_lt
     made = []
 
@@ -135,14 +141,14 @@ def test_streams_and_workspaces_are_those_of_the_first_fit(with_lt, captured, rn
         thread = threading.Thread(target=fit, args=(30,))
         thread.start()
         thread.join()
-        # Streams are counted by thread; a new one has those of one that ended.
+        # streams belong to a thread; a new thread may reuse the number of an ended one
         assert made[-1] == ((3, 1, 1)[threads], 4)
     assert set(lt.multiplied[-10:]) == {1}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_what_a_step_needs_is_compiled_at_once(with_lt, monkeypatch, precision, rng):
-    """CuPy's own way to kernels, with the compiler of the host at its end."""
+    """CuPy's own code loads the kernels, and the host's compiler makes them."""
     backend, _ = with_lt
     together, alone = [], []
 
@@ -181,7 +187,7 @@ def test_what_a_step_needs_is_compiled_at_once(with_lt, monkeypatch, precision, 
 
 
 def test_fits_inside_fits(with_lt, captured, rng):
-    """A callback trains a larger network on the same streams between two epochs of a smaller one."""
+    """Between two epochs of a network, a callback trains a larger one on the same streams."""
     backend, _ = with_lt
     X, Y = rng.standard_normal((40, 6)), rng.uniform(size=(40, 2))
     wide = rng.standard_normal((300, 6)), rng.uniform(size=(300, 40))
@@ -199,7 +205,7 @@ def test_fits_inside_fits(with_lt, captured, rng):
 
 @pytest.mark.parametrize("optimizer", [dp.SGD(0.1), dp.Adam()], ids=repr)
 def test_what_is_on_the_device_is_let_go_of_with_the_fit(device, captured, monkeypatch, optimizer, rng):
-    """Without waiting for Python to look for cycles."""
+    """Memory is freed without Python's search for cycles."""
     seen, call = [], GraphEpoch.__call__
     monkeypatch.setattr(GraphEpoch, "__call__", lambda self, *a: (seen.append(weakref.ref(self)), call(self, *a))[1])
     net = dp.Network([6, 9, 2], backend=device)
@@ -212,7 +218,7 @@ def test_what_is_on_the_device_is_let_go_of_with_the_fit(device, captured, monke
 
 
 def test_a_graph_keeps_the_scratch_it_writes_to(with_lt):
-    """Scratch that a larger one takes the place of goes on living with the graphs that hold its address."""
+    """When larger scratch replaces scratch, the old one lives as long as the graphs that hold its address."""
     backend, _ = with_lt
     scratch = lambda size: backend._scratch("row_cost", size, np.dtype(np.float64))  # noqa: E731
     small = scratch(10)
@@ -225,7 +231,7 @@ def test_a_graph_keeps_the_scratch_it_writes_to(with_lt):
 
 
 class RecordedStream:
-    """What of CuPy's streams a capture asks for; its graph notes where it is launched."""
+    """Stands for CuPy's stream in a capture; its graph notes the stream of each launch."""
 
     def __init__(self):
         self.launched = []

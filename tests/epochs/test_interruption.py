@@ -1,9 +1,10 @@
-"""Ctrl-C is heard in the middle of a step, however large, and leaves what the last whole step left."""
+"""Ctrl-C is noticed within a step, however large, and leaves the state after the last whole step."""
 
 import ctypes
 import os
 import signal
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from deltaprop.backends.numpy import backend as numpy_backend
 from deltaprop.epochs import compiled, compiled_members, steps
 from deltaprop.epochs.interruption import Abandoned, Interruption, run_abandonable
 
-#: Some seconds a step on two cores; the signal comes a second after the first has begun.
+#: A step takes some seconds on two cores; the signal comes a second after the first step has begun.
 LARGE = """
 rng = np.random.default_rng(0)
 X, y = rng.standard_normal((30000, 784), np.float32), rng.integers(0, 10, 30000)
@@ -61,7 +62,7 @@ if sys.argv[2] == "checkpoint":
 )
 def test_ctrl_c_in_a_large_step(backend, how, tmp_path):
     (heard_after,) = run(LARGE, backend, how, tmp_path / "run.safetensors")
-    assert float(heard_after) < 8  # a second is promised; other processes may have the cores
+    assert float(heard_after) < 8  # a second is promised, but other processes may have the cores
 
 
 IGNORED = """
@@ -79,7 +80,7 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path):
 
 
 def fit(net, interruption=None):
-    """Twelve steps; with `interruption`, until it says so."""
+    """Train twelve steps, or fewer if `interruption` stops it."""
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((24, 5)), rng.integers(0, 3, 24)
     return net.fit(X, y, batch_size=2, epochs=1, optimizer=dp.Adam(0.01))
@@ -87,14 +88,15 @@ def fit(net, interruption=None):
 
 @pytest.mark.parametrize("backend", ["numpy", "reference"])
 def test_a_step_left_in_its_middle_is_undone(backend, monkeypatch):
-    """The signal comes in the third step, after it has changed everything that it changes."""
+    """The signal comes at the end of the third step, after all its changes."""
     if backend == "numpy" and native_compiler.find_compiler() is None:
         pytest.skip("no C++ compiler")
     monkeypatch.setattr(compiled, "OPERATIONS_A_CALL", 1.0)
     monkeypatch.setattr(compiled, "LONG_STEP", 1.0)
     monkeypatch.setattr(steps, "LONG_STEP", 1.0)
     monkeypatch.setattr("deltaprop.epochs.recorded.LONG_STEP", 1.0)
-    taken, after_two = [], []
+    taken: list[Any] = []
+    after_two: list[Any] = []
 
     def then_interrupt(step):
         def one(*arguments):
@@ -104,7 +106,7 @@ def test_a_step_left_in_its_middle_is_undone(backend, monkeypatch):
                 after_two.append(net.parameters.copy())
             if len(taken) == 3:
                 signal.raise_signal(signal.SIGINT)
-                time.sleep(0.2)  # the main thread is told
+                time.sleep(0.2)  # the main thread is interrupted
             return result
 
         return one
@@ -158,9 +160,13 @@ def test_work_is_begun_again_after_a_signal_that_raises_nothing():
     assert (heard, stop.value) == ([signal.SIGINT], 0)
 
 
+def broken():
+    raise ZeroDivisionError
+
+
 def test_what_work_raises_is_raised_where_it_is_waited_for():
     with pytest.raises(ZeroDivisionError):
-        run_abandonable(lambda: 1 / 0, pytest.fail, ctypes.c_int32(0))
+        run_abandonable(broken, pytest.fail, ctypes.c_int32(0))
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers on this system")
@@ -185,7 +191,7 @@ def test_a_handler_of_another_signal_may_raise_too():
 
 
 def test_large_products_of_numpy_are_formed_in_parts(monkeypatch, rng):
-    """Between which signals are heard; the numbers are the same, members included."""
+    """Signals are noticed between the parts; the numbers are the same, for members too."""
     A, B = rng.standard_normal((3, 7, 5)), rng.standard_normal((3, 5, 6))
     whole, parts, member = np.empty((3, 7, 6)), np.empty((3, 7, 6)), np.empty((7, 6))
     np.matmul(A, B, out=whole)
@@ -199,7 +205,7 @@ def test_large_products_of_numpy_are_formed_in_parts(monkeypatch, rng):
 
 
 class Batches:
-    """Twelve batches, in the middle of which a signal comes, once it is asked for."""
+    """Twelve batches; once asked for, a signal comes in the middle of them."""
 
     def __init__(self):
         rng = np.random.default_rng(0)
@@ -220,7 +226,7 @@ class Batches:
 @pytest.mark.parametrize("backend", ["numpy", "reference"])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_an_epoch_over_parts_that_is_left_off_is_undone(backend, dropout, tmp_path, monkeypatch):
-    monkeypatch.setattr("deltaprop.epochs.chunked.CHUNK_BYTES", 8 * 8 * 8)  # some chunks, of two minibatches each
+    monkeypatch.setattr("deltaprop.epochs.chunked.CHUNK_BYTES", 8 * 8 * 8)  # chunks of two minibatches each
     how = {"batch_size": 4, "epochs": 3, "optimizer": dp.Adam(0.01), "dropout": dropout}
     batches, after, path = Batches(), [], tmp_path / "run.safetensors"
 
@@ -246,21 +252,22 @@ def test_an_epoch_over_parts_that_is_left_off_is_undone(backend, dropout, tmp_pa
 
 
 def test_a_member_that_is_begun_again_costs_what_it_costs(monkeypatch):
-    """A handler that raises nothing: what was undone is trained again, and counted once."""
+    """With a handler that raises nothing, undone steps are trained again, and counted once."""
     if native_compiler.find_compiler() is None:
         pytest.skip("no C++ compiler")
     monkeypatch.setattr(compiled_members, "LONG_STEP", 0.0)
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((60, 5)), rng.integers(0, 3, 60)
-    how = {"samples": [range(60), range(20), range(40)], "epochs": 2, "optimizer": dp.Adam(0.01)}
+    how: dict[str, Any] = {"samples": [range(60), range(20), range(40)], "epochs": 2, "optimizer": dp.Adam(0.01)}
 
     def fitted():
         stack = dp.NetworkStack(3, [5, 4, 3], loss="categorical_cross_entropy", backend="numpy")
         return [history.cost for history in stack.fit(X, y, **how)], stack.parameters
 
     expected_costs, expected = fitted()
-    heard, calls = [], []
-    real = compiled_members.run_abandonable
+    heard: list[Any] = []
+    calls: list[Any] = []
+    real = run_abandonable
 
     def interrupted(work, undo, stop):
         def then_interrupt():
@@ -268,7 +275,7 @@ def test_a_member_that_is_begun_again_costs_what_it_costs(monkeypatch):
             calls.append(None)
             if len(calls) == 1:
                 signal.raise_signal(signal.SIGINT)
-                time.sleep(0.2)  # the main thread is told
+                time.sleep(0.2)  # the main thread is interrupted
 
         return real(then_interrupt, undo, stop)
 

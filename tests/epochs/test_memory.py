@@ -1,4 +1,4 @@
-"""Memory that compiled code is given: what is read-only, of another type or of another shape is never written into."""
+"""Compiled code never writes into memory that is read-only, of another dtype or of another shape."""
 
 import numpy as np
 import pytest
@@ -120,8 +120,8 @@ def test_parameters_that_somebody_froze_are_refused():
         (np.zeros(3, ">f8"), TypeError, "w: expected an array of float64, got one of >f8"),
         (np.zeros(4), ValueError, r"w: expected an array of shape \(3,\), got \(4,\)"),
         (np.zeros((3, 1)), ValueError, r"w: expected an array of shape \(3,\), got \(3, 1\)"),
-        (np.zeros(6)[::2], ValueError, "w: expected entries that follow one another"),
-        (np.frombuffer(bytes(25), np.uint8)[1:].view(np.float64), ValueError, "w: expected entries that follow"),
+        (np.zeros(6)[::2], ValueError, "w: expected contiguous entries"),
+        (np.frombuffer(bytes(25), np.uint8)[1:].view(np.float64), ValueError, "w: expected contiguous entries"),
         (np.frombuffer(bytes(24)), ValueError, "w: expected a writeable array, got a read-only one"),
     ],
 )
@@ -136,7 +136,7 @@ def test_what_is_read_only_may_be_read():
 
 
 def test_every_pointer_of_a_plan_to_an_array_is_known():
-    """Those beside them are a function and a flag."""
+    """The other pointers are a function and a flag."""
     pointers = {name for name, kind in Plan._fields_ if kind.__name__ == "c_void_p"}
     assert pointers - set(POINTERS) == {"gemm", "stop"}
     assert set(POINTERS) <= pointers

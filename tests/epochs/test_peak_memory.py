@@ -1,18 +1,16 @@
-"""What each reader of data holds at its peak over what it reads, in a process of its own."""
+"""The peak of memory of each reader of data, relative to the data, in a process of its own."""
 
 import gzip
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import python
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
 
 READ = """
-import sys
 import numpy as np
 import deltaprop as dp
 from deltaprop.inputs.files import load_dataset
@@ -90,7 +88,7 @@ def folder(path, X, y):
         np.savez_compressed(path / f"{part}.npz", X=X[rows], y=y[rows])
 
 
-#: How it is read, what writes it, the end of its name, and how much of what is read may be held at the peak.
+#: The way to read, the function that writes, the file's name, and the largest peak relative to the data.
 READERS = {
     "CSV": ("dataset", csv, "d.csv", 1.4),
     "CSV with labels": ("dataset", csv_with_labels, "d.csv", 1.4),
@@ -113,9 +111,8 @@ def test_peak_over_unpacked_size(name, tmp_path, rng):
     for which, count in (("small", 500), ("large", rows)):
         (tmp_path / which).mkdir()
         write(tmp_path / which / called, X[:count], y[:count])
-    sources = [str(tmp_path / which / called) for which in ("small", "large")]
-    run = subprocess.run([sys.executable, "-c", READ, how, *sources], capture_output=True, text=True, check=True)
-    size, peak = map(int, run.stdout.split())
+    sources = [tmp_path / which / called for which in ("small", "large")]
+    size, peak = map(int, python("-c", READ, how, *sources).split())
     print(f"{name}: {peak / 1e6:.1f} MB at the peak for {size / 1e6:.1f} MB, {peak / size:.2f}")
     assert size > 20e6
     assert peak < most * size

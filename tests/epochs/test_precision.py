@@ -1,4 +1,6 @@
-"""Matrix products in less than float32: how far from float64 they may be, and who can have them."""
+"""Matrix products in less precision than float32 stay within stated errors, on backends that offer them."""
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +15,7 @@ from deltaprop.backends.cuda.launching import NULL
 from deltaprop.epochs import graph
 from deltaprop.epochs.resident import ResidentEpoch
 
-#: ‖gradient − that in float64‖/‖that in float64‖ that each is held to: a small multiple of an operand's rounding, which
-#: is 2⁻²⁴, 2⁻¹¹, 2⁻⁸ and 2⁻¹¹.
+#: The largest relative error of the gradient: a small multiple of the rounding of an operand, 2⁻²⁴, 2⁻¹¹, 2⁻⁸ and 2⁻¹¹.
 STATED_ERROR = {"fp32": 1e-6, "tf32": 2e-3, "bf16": 1.5e-2, "fp16": 2e-3}
 
 
@@ -24,7 +25,7 @@ def device(capturing_device):
 
 
 def networks(device, precision, sizes=(40, 65, 33, 10)):
-    options = {"hidden_activation": "tanh", "loss": "categorical_cross_entropy", "seed": 2}
+    options: dict[str, Any] = {"hidden_activation": "tanh", "loss": "categorical_cross_entropy", "seed": 2}
     narrow = dp.Network(sizes, backend=device, dtype="float32", precision=precision, **options)
     exact = dp.Network(sizes, backend="reference", **options)
     exact.parameters = device.to_numpy(narrow.parameters)
@@ -39,21 +40,21 @@ def test_stated_errors_of_gradients_and_predictions(device, precision, rng):
     _, truth = exact.cost_and_gradient(X, y)
     error = relative(device.to_numpy(gradient.flat), truth.flat)
     assert error < STATED_ERROR[precision]
-    # Not better than its operands allow: it is in fact what was asked for. A library may take more bits than it need.
+    # The error is not smaller than rounded operands allow, so the precision was used. A library may keep more bits.
     assert precision == "fp32" or not isinstance(device, HostCudaBackend) or error > STATED_ERROR[precision] / 20
     assert relative(device.to_numpy(narrow.predict(X)), exact.predict(X)) < STATED_ERROR[precision]
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_small_deltas_do_not_vanish(device, precision, rng):
-    """δ of a mean over many samples that are nearly right, far below the 6e-8 at which float16 ends."""
+    """δ of a mean over many nearly right samples is far below 6e-8, the smallest float16."""
     narrow, exact = networks(device, precision)
     X = rng.standard_normal((64, 40))
     target = exact.predict(X)
     target = target + 1e-5 * (np.roll(target, 1, axis=1) - target)
     _, gradient = narrow.cost_and_gradient(X, target)
     assert np.isfinite(device.to_numpy(gradient.flat)).all()
-    # δ^(L) itself is here the difference of numbers close to each other: compare from δ^(L) on.
+    # δ^(L) itself is a difference of close numbers here, so compare from δ^(L) on.
     delta = narrow.backend.asarray(1e-7 * rng.standard_normal((64, 10)), np.float32)
     W, out = narrow.weights[-1], narrow.backend.empty((64, 33), np.float32)
     narrow.backend.input_gradient(delta, W, out=out)
@@ -63,7 +64,7 @@ def test_small_deltas_do_not_vanish(device, precision, rng):
 
 @pytest.mark.parametrize("precision", ["tf32", "bf16", "fp16"])
 def test_training_goes_as_in_float64(device, precision, monkeypatch, rng):
-    """Captured steps too: the cost of every epoch is near that of float64."""
+    """The cost of every epoch is near float64's, in captured steps too."""
     monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
     narrow, exact = networks(device, precision, (8, 16, 3))
     X = rng.standard_normal((90, 8))
@@ -77,7 +78,7 @@ def test_training_goes_as_in_float64(device, precision, monkeypatch, rng):
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "silu", "gelu"])
 @pytest.mark.parametrize("m", [1, 33, 257])
 def test_stated_errors_of_captured_steps(device, m, activation, monkeypatch, rng):
-    """Whose hidden layers are kept in 16 bits: the gradient by which a step of plain descent has moved."""
+    """Hidden layers are kept in 16 bits; the gradient is read from a step of plain descent."""
     monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
     options = {"hidden_activation": activation, "loss": "categorical_cross_entropy", "seed": 2}
     sizes = [40, 65, 64, 33, 10]
@@ -93,7 +94,7 @@ def test_stated_errors_of_captured_steps(device, m, activation, monkeypatch, rng
         kept.append(self.work)
 
     monkeypatch.setattr(graph.Buffers, "__init__", seen)
-    rate = 64.0  # so that what is subtracted has as many bits as the parameters
+    rate = 64.0  # so that the step has as many bits as the parameters
     narrow.fit(X, y, optimizer=dp.SGD(rate), batch_size=None, epochs=1)
     for arrays, last in ((kept[0].Z, "float32"), (kept[0].A[1:], "float32"), (kept[0].delta, "uint16")):
         assert [array.dtype.name for array in arrays] == ["uint16"] * 3 + [last]
@@ -104,7 +105,7 @@ def test_stated_errors_of_captured_steps(device, m, activation, monkeypatch, rng
 
 
 def test_operands_are_narrowed_once_a_step(monkeypatch, rng):
-    """Every W in both directions; samples, hidden layers and every δ are in 16 bits already where that is bfloat16."""
+    """Every W, in both directions; in bfloat16, samples, hidden layers and every δ are in 16 bits already."""
     device = backend_or_skip("cuda-on-host")
     monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
     launched = []
@@ -120,7 +121,8 @@ def test_operands_are_narrowed_once_a_step(monkeypatch, rng):
         return noted if file == "narrow" else launch
 
     monkeypatch.setattr(type(device), "_kernel", counted)
-    for precision, hidden in (("bf16", []), ("fp16", [8 * 4, 8 * 6, 8 * 5, 8 * 6, 8 * 5, 8 * 3])):
+    narrowed: dict[Any, list[int]] = {"bf16": [], "fp16": [8 * 4, 8 * 6, 8 * 5, 8 * 6, 8 * 5, 8 * 3]}
+    for precision, hidden in narrowed.items():
         net = dp.Network([4, 6, 5, 3], backend=device, dtype="float32", precision=precision)
         launched.clear()
         net.fit(rng.standard_normal((8, 4)), rng.uniform(size=(8, 3)), batch_size=8, epochs=1)
@@ -132,8 +134,8 @@ def test_operands_are_narrowed_once_a_step(monkeypatch, rng):
 
 @pytest.mark.parametrize("columns", [1, 31, 33, 64, 256, 257])
 def test_kernels_that_keep_16_bits(device, columns, rng):
-    """Arithmetic in float32, the sums of δ before it is rounded."""
-    rows = 300  # more than one slice of them
+    """Arithmetic is in float32, and δ is summed before it is rounded."""
+    rows = 300  # more than one slice of rows
     narrow = device.in_precision("bf16")
     Z, b = rng.standard_normal((rows, columns)).astype(np.float32), rng.standard_normal(columns).astype(np.float32)
     bits = [bfloat16(x) for x in (Z, rng.standard_normal((rows, columns)).astype(np.float32))]
@@ -166,22 +168,23 @@ def test_who_cannot_have_it(device):
     with pytest.raises(ValueError, match=r"precision: expected 'fp32'.*float64.*got 'tf32'"):
         dp.Network([2, 1], backend=device, precision="tf32")
     with pytest.raises(ValueError, match="precision: expected one of"):
-        dp.Network([2, 1], backend=device, dtype="float32", precision="fp8")
+        dp.Network([2, 1], backend=device, dtype="float32", precision="fp8")  # type: ignore[arg-type]
     with pytest.raises(dp.BackendError, match=r"backend 'numpy'.*got 'bf16'.*backend='cupy'"):
         dp.Network([2, 1], backend="numpy", dtype="float32", precision="bf16")
     assert dp.Network([2, 1], backend="numpy", precision="fp32").backend.precision == "fp32"
     products = CupyProducts(np)
     x = np.ones((2, 2), np.float32)
-    options = {"factor": 1.0, "transpose_A": False, "transpose_B": False, "keep": None}
-    with pytest.raises(dp.BackendError, match="precision: a tf32 product needs cublasLt by nvmath-python"):
+    options: dict[str, Any] = {"factor": 1.0, "transpose_A": False, "transpose_B": False, "keep": None}
+    with pytest.raises(dp.BackendError, match="precision: a tf32 product needs cublasLt through nvmath-python"):
         products(x, x, x.copy(), kind="tf32", **options)
 
 
 def test_products_by_cupy_itself(rng):
-    """What serves where nvmath-python is missing; NumPy stands for CuPy, whose matmul it shares."""
+    """They serve where nvmath-python is missing; NumPy stands for CuPy, whose matmul is the same."""
     A, B, out = (rng.standard_normal(shape) for shape in ((5, 3), (4, 3), (5, 4)))
     expected = A @ B.T
-    products, options = CupyProducts(np), {"kind": "float64", "factor": 1.0, "transpose_A": False, "transpose_B": True}
+    products = CupyProducts(np)
+    options: dict[str, Any] = {"kind": "float64", "factor": 1.0, "transpose_A": False, "transpose_B": True}
     before = out.copy()
     products(A, B, out, keep=0.5, **options)
     assert np.allclose(out, 0.5 * before + expected)
@@ -190,14 +193,15 @@ def test_products_by_cupy_itself(rng):
 
 
 def test_bindings_that_find_no_library_are_done_without(monkeypatch):
-    """As here, where nvmath-python may be installed and no driver is; said once, by a warning."""
+    """So it is without a driver; one warning says so."""
     monkeypatch.setattr(cublas, "is_installed", lambda name: True)
 
     def broken(*given):
         raise RuntimeError("libcublasLt.so.13 is not there")
 
     monkeypatch.setattr(cublas, "LtProducts", broken)
+    find: Any = cublas.find_products
     with pytest.warns(RuntimeWarning, match=r"libcublasLt.so.13 is not there.*not captured"):
-        assert not cublas.find_products(np, id, None).capturable
+        assert not find(np, id, None).capturable
     monkeypatch.setattr(cublas, "is_installed", lambda name: False)
-    assert not cublas.find_products(np, id, None).capturable
+    assert not find(np, id, None).capturable

@@ -1,8 +1,9 @@
-"""Recorded steps are those of NumPy one by one, and what could not be made again is refused."""
+"""Recorded steps equal NumPy's single steps, and a call that cannot be replayed is refused."""
 
 import gc
 import tracemalloc
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ MORE_OPTIMIZERS = [*OPTIMIZERS, dp.SGD(dp.InverseScaling(0.2)), dp.AdamW(0.01, w
 
 
 def fits(sizes, X, Y, options, **how):
-    """The same fit by recorded steps and one by one: networks and histories."""
+    """Fit by recorded steps and by single steps; return networks and histories."""
     nets = [dp.Network(sizes, backend="reference", seed=3, **options) for _ in range(2)]
     histories = [nets[0].fit(X, Y, **how)]
     with pytest.MonkeyPatch.context() as patch:
@@ -61,7 +62,7 @@ def test_every_loss(loss, output, dtype, rng):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("hidden", HIDDEN)
 def test_every_activation(hidden, dtype, rng):
-    """Inputs as large as reach the tails, where sigmoid goes another way than it does where it is recorded."""
+    """Inputs reach the tails, where sigmoid takes another branch than where it was recorded."""
     X, Y = 2.0 * rng.standard_normal((61, 5)), rng.standard_normal((61, 2))
     X[::7] *= 400.0 if hidden in ("sigmoid", "tanh") else 1.0
     options = {"hidden_activation": hidden, "loss": "huber", "dtype": dtype}
@@ -98,7 +99,7 @@ def test_a_vector_longer_than_a_block(rng):
 
 @pytest.mark.parametrize("solver", ["adam", "sgd"])
 def test_estimators_on_it(solver, rng):
-    """Whose penalty is that of every minibatch, and part of the cost of an epoch."""
+    """Their penalty belongs to every minibatch, and is part of the cost of an epoch."""
     X, y = rng.standard_normal((90, 5)), rng.integers(0, 3, 90)
     mlp = dp.MLPClassifier(solver=solver, alpha=0.3, batch_size=20, random_state=0, max_iter=7, backend="reference")
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
@@ -112,7 +113,7 @@ def test_estimators_on_it(solver, rng):
 
 
 def test_an_epoch_left_and_taken_up_again(rng, monkeypatch):
-    """In another trainer, with the parameters, the optimizer's state and the sums of the first: bit for bit."""
+    """Another trainer takes over parameters, optimizer state and sums, with equal bits."""
     monkeypatch.setattr("deltaprop.epochs.recorded.MOST_AT_ONCE", 4)
     X, Y = rng.standard_normal((93, 5)), rng.random((93, 2))
     nets = [dp.Network([5, 6, 2], backend="reference", seed=1) for _ in range(2)]
@@ -121,7 +122,7 @@ def test_an_epoch_left_and_taken_up_again(rng, monkeypatch):
     whole.epoch(0.1, order, Silent())
     asked = iter([False, False, True])
     with pytest.raises(Paused) as paused:
-        first.epoch(0.1, order, Silent(), pause=lambda: next(asked))
+        first.epoch(0.1, order, Silent(), pause=lambda: next(asked))  # type: ignore[arg-type]
     assert paused.value.batch == 8
     second = Trainer(nets[1], X, Y, dp.Adam(0.1), Objective(), 10, shuffled=True, state=first.state, sums=first.sums)
     second.epoch(0.1, order, Silent(), first=8)
@@ -130,11 +131,11 @@ def test_an_epoch_left_and_taken_up_again(rng, monkeypatch):
 
 
 def test_the_state_is_not_moved_by_writing_a_step_down(rng):
-    """Whatever the parameters are, not numbers among them."""
+    """Recording a step changes no state, for any parameters, NaN too."""
     net = dp.Network([5, 6, 2], backend="reference")
     net.parameters[3] = np.nan
     X, Y = rng.standard_normal((30, 5)), rng.random((30, 2))
-    taking = Trainer(net, X, Y, dp.Adam(0.1), Objective(), 10, shuffled=True)
+    taking: Any = Trainer(net, X, Y, dp.Adam(0.1), Objective(), 10, shuffled=True)
     before = net.parameters.copy()
     taking.whole_epoch._steps(10, 3, 0.5, 0.0)
     assert np.array_equal(net.parameters, before, equal_nan=True)
@@ -143,10 +144,10 @@ def test_the_state_is_not_moved_by_writing_a_step_down(rng):
 
 
 def test_what_a_step_writes_stays_where_it_is(rng):
-    """All calls of all steps work on memory of theirs, on that of the network, or on constants."""
+    """All calls of all steps use memory of the tape or of the network, or constants."""
     net = dp.Network([5, 6, 2], backend="reference")
     X, Y = rng.standard_normal((60, 5)), rng.random((60, 2))
-    taking = Trainer(net, X, Y, dp.SGD(0.1), Objective(l2=0.1), 10, shuffled=True)
+    taking: Any = Trainer(net, X, Y, dp.SGD(0.1), Objective(l2=0.1), 10, shuffled=True)
     taking.epoch(0.1, rng.permutation(60), Silent())
     (steps,) = taking.whole_epoch.steps.values()
     assert len(steps.calls) == 6
@@ -162,7 +163,7 @@ def test_what_a_step_writes_stays_where_it_is(rng):
                     assert shift == (i * blocks[0][:10].nbytes if blocks else 0)
 
 
-#: What writes nothing, or makes a value that Python might decide something on.
+#: Calls that write nothing, or make a value by which Python code could branch.
 REFUSED = [
     ("a sum that is a number", lambda x, y: x.sum()),
     ("a comparison", lambda x, y: bool((x > 0).any())),
@@ -192,7 +193,7 @@ def test_what_cannot_be_made_again_is_refused(what, operation):
 
 @pytest.mark.parametrize("l2", [0.0, 0.2])
 def test_a_step_that_cannot_be_recorded_is_taken_one_by_one(l2, monkeypatch, rng):
-    """An activation that makes arrays of its own: found out before training, and trained as the reference trains."""
+    """An activation that makes its own arrays is noticed before training, and trained by single steps."""
 
     def allocating(z, out, spare):
         out[...] = np.tanh(z)  # as a new array
@@ -213,7 +214,7 @@ def test_a_step_that_cannot_be_recorded_is_taken_one_by_one(l2, monkeypatch, rng
     assert np.isfinite(mlp.fit(X, Y).loss_)
 
 
-#: What is made again, on other numbers, as NumPy makes it.
+#: Calls that are replayed on other numbers, as NumPy makes them.
 OPERATIONS = [
     lambda x, y, out: np.add(x, y, out=out),
     lambda x, y, out: np.multiply(x, 3, out=out),
@@ -249,7 +250,7 @@ def test_calls_are_made_again_on_what_is_there_then(operation, rng):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", [*ACTIVATION_FORMULAS, "softmax"])
 def test_every_function_of_an_activation_is_made_again(name, dtype, rng):
-    """Written down on zeros, made again where the tails are too."""
+    """It is recorded on zeros, and replayed on all numbers, the tails included."""
     tape = Tape()
     z, out, slope = (np.zeros((7, 5), dtype) for _ in range(3))
     backend, plain = RecordingBackend(tape), dp.get_backend("reference")
@@ -275,7 +276,7 @@ def test_every_function_of_an_activation_is_made_again(name, dtype, rng):
 def test_nothing_is_allocated_in_an_epoch_but_what_python_counts_with(rng):
     net = dp.Network([50, 60, 2], backend="reference")
     X, Y = rng.standard_normal((4000, 50)), rng.random((4000, 2))
-    taking = Trainer(net, X, Y, dp.SGD(0.1), Objective(), 40, shuffled=True)
+    taking: Any = Trainer(net, X, Y, dp.SGD(0.1), Objective(), 40, shuffled=True)
     order = rng.permutation(4000)
     taking.epoch(0.1, order, Silent())
     tracemalloc.start()
@@ -292,7 +293,7 @@ def test_nothing_is_allocated_in_an_epoch_but_what_python_counts_with(rng):
 
 @pytest.mark.parametrize("refused", [False, True])
 def test_nothing_is_kept_of_a_fit_that_is_over(refused, rng):
-    """Nor of steps that cannot be noted: every fit by itself leaves the memory as it was."""
+    """The same holds for steps that cannot be recorded: no fit leaves memory behind."""
     X, y = rng.standard_normal((61, 20)), rng.integers(0, 4, 61)
 
     def fit():

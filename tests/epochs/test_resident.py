@@ -1,10 +1,11 @@
-"""Networks that stay in shared memory for whole epochs learn what NumPy learns step by step, however they are spread."""
+"""Networks that stay in shared memory for whole epochs learn what NumPy learns in steps, on any number of blocks."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
-from cases import HIDDEN, OPTIMIZERS, PAIRS, assert_equal_fits, relative, targets_for
+from cases import HIDDEN, OPTIMIZERS, PAIRS, assert_equal_fits, known_rule, relative, targets_for
 from conftest import backend_or_skip
 from host_cuda import counting
 from hypothesis import given, settings
@@ -24,7 +25,7 @@ from deltaprop.reports.progress import Silent
 
 @pytest.fixture(params=[1, 2, 8], ids="{} blocks".format)
 def blocks(request, monkeypatch, device):
-    """So many blocks a network, whatever would pay."""
+    """Train on clusters of so many blocks, even if another number is faster."""
     if request.param > device.shared_memory_limits()[1]:
         pytest.skip("this device has no clusters")
     monkeypatch.setattr(shared_memory, "CLUSTERS", (request.param,))
@@ -33,7 +34,7 @@ def blocks(request, monkeypatch, device):
 
 @pytest.fixture
 def launches(monkeypatch):
-    """How many there were."""
+    """A list with an entry for each launch."""
     counted = []
     call = ResidentRun.__call__
     monkeypatch.setattr(ResidentRun, "__call__", lambda self, *a, **k: (counted.append(1), call(self, *a, **k))[1])
@@ -82,14 +83,14 @@ FIXED = {
 
 @pytest.mark.parametrize("name", FIXED)
 def test_a_kernel_for_one_shape(name, launches, monkeypatch, rng):
-    """As devices run it, with the shape compiled in: what NumPy learns, and to the bit what the general one does."""
+    """The kernel with its shape compiled in, as on devices, equals NumPy, and the general kernel to the bit."""
     device = backend_or_skip("cuda-on-host")
     sizes, blocks, loss, hidden, dtype, batch, optimizer = FIXED[name]
     monkeypatch.setattr(shared_memory, "CLUSTERS", (blocks,))
     monkeypatch.setattr(shared_memory, "THREADS", (64,))
     X, Y = rng.standard_normal((29, sizes[0])), targets_for(loss, rng, 29, sizes[-1])
-    options = {"loss": loss, "hidden_activation": hidden, "dtype": dtype}
-    how = {"optimizer": optimizer, "batch_size": batch, "epochs": 2, "l2": 0.1}
+    options: dict[str, Any] = {"loss": loss, "hidden_activation": hidden, "dtype": dtype}
+    how: dict[str, Any] = {"optimizer": optimizer, "batch_size": batch, "epochs": 2, "l2": 0.1}
     how["sample_weight"] = rng.uniform(0.5, 2, 29)
     general, fixed = (dp.Network(sizes, backend=device, seed=3, **options) for _ in range(2))
     expected = general.fit(X, Y, **how)
@@ -102,7 +103,7 @@ def test_a_kernel_for_one_shape(name, launches, monkeypatch, rng):
 
 @pytest.mark.parametrize("split", [1, 2, 3])
 def test_any_number_of_layers_may_be_split(device, blocks, split, monkeypatch, rng):
-    """The others every block has to itself."""
+    """Every block holds the other layers whole."""
     if blocks == 1:
         pytest.skip("one block has every layer to itself")
     of = Residence.of
@@ -141,7 +142,7 @@ def test_wide_inputs_are_copied_sixteen_bytes_at_a_time(device, blocks, rng):
 
 @pytest.mark.parametrize("optimizer", [dp.SGD(0.2, momentum=0.5), dp.Adam(0.01)], ids=repr)
 def test_many_networks_for_many_epochs_in_one_launch(device, blocks, optimizer, rng):
-    """Each with a learning rate and an order of its own, equal to the same network by itself on NumPy."""
+    """Each has its own learning rate and order, and equals the same network trained alone by NumPy."""
     members, epochs, samples, batch, sizes = 3, 2, 17, 5, (6, 9, 4)
     X, Y = rng.standard_normal((samples, 6)), np.eye(4)[rng.integers(0, 4, samples)]
     alone = [
@@ -149,11 +150,11 @@ def test_many_networks_for_many_epochs_in_one_launch(device, blocks, optimizer, 
     ]
     orders = np.array([[rng.permutation(samples) for _ in range(epochs)] for _ in range(members)])
     parameters = device.asarray(np.array([net.parameters for net in alone]), np.float64)
-    moments = [device.zeros(parameters.shape, np.float64) for _ in range(optimizer.rule().moments)]
+    rule = known_rule(optimizer)
+    moments = [device.zeros(parameters.shape, np.float64) for _ in range(rule.moments)]
     activations, loss = alone[0].activations, alone[0].loss
-    residence = find_residence(
-        device, sizes, activations, loss, np.dtype("float64"), batch, optimizer.rule(), members=members
-    )
+    residence = find_residence(device, sizes, activations, loss, np.dtype("float64"), batch, rule, members=members)
+    assert residence is not None
     steps = -(-samples // batch)
     terms = np.zeros((members, epochs * steps, 5))
     for k in range(members):
@@ -167,15 +168,15 @@ def test_many_networks_for_many_epochs_in_one_launch(device, blocks, optimizer, 
     diverged = run(terms, orders, None, cost, decay, squares, epochs=epochs)
     assert not device.to_numpy(diverged).any()
     for k, net in enumerate(alone):
-        rule = type(optimizer)(**{**vars(optimizer), "learning_rate": optimizer.learning_rate / (k + 1)})
-        state = rule.init(net)
+        own = type(optimizer)(**{**vars(optimizer), "learning_rate": optimizer.learning_rate / (k + 1)})
+        state = own.init(net)
         for epoch in range(epochs):
             total = 0.0
             for start in range(0, samples, batch):
                 rows = orders[k, epoch, start : start + batch]
                 total += net.cost(X[rows], Y[rows]) * len(rows)
                 _, gradient = net.cost_and_gradient(X[rows], Y[rows], l2=0.01 * k, l2_scaling="absolute")
-                rule.update(net, gradient, state, rule.learning_rate)
+                own.update(net, gradient, state, own.learning_rate)
             assert float(cost[k, epoch]) == pytest.approx(total, rel=1e-12)
             norm = sum((W**2).sum() for W in net.weights)
             assert float(squares[k, epoch]) == pytest.approx(norm, rel=1e-12)
@@ -186,7 +187,8 @@ def test_many_networks_for_many_epochs_in_one_launch(device, blocks, optimizer, 
 def test_a_network_that_diverges_ends_and_the_others_go_on(device, blocks, keep, rng):
     members, epochs, samples, sizes = 2, 4, 8, (3, 4, 1)
     activations, dtype = ("relu", "identity"), np.dtype("float32")
-    residence = find_residence(device, sizes, activations, "squared_error", dtype, 4, dp.SGD().rule(), members)
+    residence = find_residence(device, sizes, activations, "squared_error", dtype, 4, known_rule(dp.SGD()), members)
+    assert residence is not None
     first = rng.standard_normal((members, 21)).astype(dtype)
     parameters = device.asarray(first.copy(), dtype)
     x = device.asarray(rng.standard_normal((samples, 3)), dtype)
@@ -208,7 +210,7 @@ def test_a_network_that_diverges_ends_and_the_others_go_on(device, blocks, keep,
 def test_networks_that_do_not_fit_are_trained_layer_by_layer(device, launches, rng):
     X, y = rng.standard_normal((12, 9)), rng.integers(0, 3, 12)
     limit = device.shared_memory_limits()[0]
-    rule = dp.Adam().rule()
+    rule = known_rule(dp.Adam())
 
     def find(sizes, batch):
         activations = ("sigmoid",) * (len(sizes) - 2) + ("softmax",)
@@ -248,7 +250,9 @@ def test_more_blocks_where_there_is_more_to_do(device):
     def blocks(sizes, batch, members=1):
         activations = ("sigmoid",) * (len(sizes) - 1)
         loss, dtype = "binary_cross_entropy", np.dtype("float32")
-        return find_residence(device, sizes, activations, loss, dtype, batch, dp.SGD().rule(), members).blocks
+        found = find_residence(device, sizes, activations, loss, dtype, batch, known_rule(dp.SGD()), members)
+        assert found is not None
+        return found.blocks
 
     multiprocessors = device.shared_memory_limits()[2]
     assert blocks((4, 3, 1), 1) == 1
@@ -258,7 +262,7 @@ def test_more_blocks_where_there_is_more_to_do(device):
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("optimizer", [dp.SGD(0.1), dp.AdamW(0.01)], ids=repr)
 def test_many_epochs_a_launch_are_the_same_as_one_by_one(device, launches, optimizer, weighted, monkeypatch, rng):
-    """To the bit, costs with their penalties too: a callback, a limit and two fits change nothing."""
+    """The bits are the same, also of costs with penalties, with a callback, a limit or two fits."""
     X, y = rng.standard_normal((37, 6)), rng.integers(0, 4, 37)
     options = {"loss": "categorical_cross_entropy", "backend": device, "seed": 4, "dtype": "float32"}
     how = {"optimizer": optimizer, "batch_size": 8, "l2": 0.3}
@@ -280,7 +284,7 @@ def test_many_epochs_a_launch_are_the_same_as_one_by_one(device, launches, optim
 
 
 def test_divergence_in_the_middle_of_a_launch(device, launches, rng):
-    """The parameters of the last good epoch are kept, and the history up to it, as when epochs go one by one."""
+    """Parameters of the last good epoch and the history up to it are kept, as with single epochs."""
     X, Y = rng.standard_normal((8, 3)), rng.standard_normal((8, 1))
     nets = [dp.Network([3, 8, 1], hidden_activation="relu", loss="squared_error", backend=device) for _ in range(2)]
     errors = []
@@ -298,15 +302,15 @@ def test_divergence_in_the_middle_of_a_launch(device, launches, rng):
 
 @pytest.mark.parametrize("resident", [True, False])
 def test_an_epoch_taken_up_in_its_middle(device, resident, monkeypatch, rng):
-    """From a checkpoint of another backend: the minibatches that are left, and no others; by steps."""
+    """From another backend's checkpoint, single steps train on the remaining minibatches only."""
     if not resident:
         monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
     X, Y, order = rng.standard_normal((30, 5)), rng.uniform(size=(30, 2)), rng.permutation(30)
-    trainers = []
+    trainers: list[Any] = []
     for backend in (device, get_backend("reference")):
         net = dp.Network([5, 6, 2], backend=backend, seed=3)
-        data = [backend.asarray(x, np.float64) for x in (X, Y)]
-        trainers.append(Trainer(net, *data, dp.Adam(0.1), Objective(0.2), 4, shuffled=True))
+        x, y = (backend.asarray(data, np.float64) for data in (X, Y))
+        trainers.append(Trainer(net, x, y, dp.Adam(0.1), Objective(0.2), 4, shuffled=True))
     before = trainers[1].network.parameters.copy()
     for trainer in trainers:
         trainer.state["step"] = 5
@@ -319,15 +323,15 @@ def test_an_epoch_taken_up_in_its_middle(device, resident, monkeypatch, rng):
 
 
 def trainers_of(sizes, optimizer, samples, batch, backends, rng, **options):
-    """The same training on each backend."""
+    """Return trainers of the same training on each backend."""
     X, Y = rng.standard_normal((samples, sizes[0])), rng.uniform(size=(samples, sizes[-1]))
     weight = rng.uniform(0.5, 2, samples)
-    trainers = []
+    trainers: list[Any] = []
     for backend in backends:
         net = dp.Network(sizes, backend=backend, seed=3)
-        data = [backend.asarray(x, np.float64) for x in (X, Y)]
+        x, y = (backend.asarray(data, np.float64) for data in (X, Y))
         own = {"sample_weight": backend.asarray(weight, np.float64)} if options.get("weighted") else {}
-        trainers.append(Trainer(net, *data, optimizer, Objective(0.2), batch, shuffled=True, **own))
+        trainers.append(Trainer(net, x, y, optimizer, Objective(0.2), batch, shuffled=True, **own))
     return trainers
 
 
@@ -335,7 +339,7 @@ def trainers_of(sizes, optimizer, samples, batch, backends, rng, **options):
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
 def test_what_changes_from_epoch_to_epoch(device, monkeypatch, way, optimizer, weighted, rng):
-    """Learning rates that stay and change, and orders, equal to NumPy's steps: nothing is kept that has changed."""
+    """With constant and changing learning rates and orders it equals NumPy's steps: no old value is reused."""
     if way == "captured":
         monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
     ours, reference = trainers_of(
@@ -352,7 +356,7 @@ def test_what_changes_from_epoch_to_epoch(device, monkeypatch, way, optimizer, w
 @pytest.mark.parametrize("way", ["resident", "captured"])
 @pytest.mark.parametrize("optimizer", [dp.SGD(0.1), dp.Adam(0.01)], ids=repr)
 def test_what_an_epoch_asks_of_the_device(monkeypatch, way, optimizer, rng):
-    """From the third on it allocates nothing and waits for nothing, and what it is told comes by one upload."""
+    """From the third epoch on it allocates nothing and waits for nothing, and makes one upload."""
     device = backend_or_skip("cuda-on-host")
     if way == "captured":
         monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
@@ -375,7 +379,7 @@ def test_what_an_epoch_asks_of_the_device(monkeypatch, way, optimizer, rng):
 
 
 def test_what_stays_the_same_is_made_once(monkeypatch, rng):
-    """The shape as C++, how wide rows may be copied, the plan's place, and the table of steps without Adam's rates."""
+    """So are the shape in C++, the width of copies, the plan's place, and the table of steps without Adam's rates."""
     device = backend_or_skip("cuda-on-host")
     monkeypatch.setattr(device, "compiles_shapes", True)
     monkeypatch.setattr(shared_memory, "THREADS", (64,))

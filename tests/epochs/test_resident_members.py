@@ -1,4 +1,6 @@
-"""Members of a stack in shared memory: their own rates and samples, many epochs a launch, one upload and one wait."""
+"""Members of a stack in shared memory have their own rates and samples, many epochs a launch, one upload, one wait."""
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,11 +24,11 @@ def test_networks_in_shared_memory_have_their_own_rates_and_samples(rng):
     device = backend_or_skip("cuda-on-host")
     X, Y = rng.standard_normal((30, 4)), rng.integers(0, 3, 30)
     samples = [rng.permutation(30)[:m] for m in (20, 20, 17, 20)]
-    own = {
+    own: dict[str, Any] = {
         "optimizer": [dp.Adam(0.01), dp.Adam(0.03), dp.SGD(0.1, momentum=0.5), dp.SGD(0.2)],
         "l2": [0.0, 0.5, 0.1, 0.0],
     }
-    how = {"batch_size": 8, "epochs": 3}
+    how: dict[str, Any] = {"batch_size": 8, "epochs": 3}
     stack = dp.NetworkStack(4, [4, 6, 3], loss="categorical_cross_entropy", backend=device)
     histories = stack.fit(X, Y, samples=samples, **own, **how)
     for k, rows in enumerate(samples):
@@ -36,20 +38,21 @@ def test_networks_in_shared_memory_have_their_own_rates_and_samples(rng):
 
 def trainer_of(backend, members, X, Y):
     stack = dp.NetworkStack(len(members), [4, 6, 3], loss="categorical_cross_entropy", backend=backend)
-    data = [stack.backend.asarray(x, np.float64) for x in (X, Y)]
-    return StackTrainer(stack, *data, members, stack)
+    x, y = (stack.backend.asarray(data, np.float64) for data in (X, Y))
+    return StackTrainer(stack, x, y, members, list(stack))
 
 
 @pytest.mark.parametrize("own_samples", [False, True])
 @pytest.mark.parametrize("optimizers", ["alike", "of one rule", "of any rule"])
 def test_many_epochs_in_one_launch(own_samples, optimizers, monkeypatch, rng):
-    """As one at a time, to the bit, and as NumPy's steps: by any members, with orders and rates that come and go."""
+    """It equals single epochs to the bit, and NumPy's steps, for any members, orders and rates."""
     device, count, m = backend_or_skip("cuda-on-host"), 4, 18
-    chosen = {
+    by_kind: dict[str, list[dp.Optimizer]] = {
         "alike": [dp.AdamW(0.1)] * 4,
         "of one rule": [dp.Adam(0.1), dp.Adam(0.1), dp.AdamW(0.1, weight_decay=0.2), dp.AdamW(0.1, weight_decay=0.3)],
         "of any rule": [dp.SGD(0.1), dp.SGD(0.1, momentum=0.5), dp.SGD(0.1), dp.SGD(0.1, momentum=0.5)],
-    }[optimizers]
+    }
+    chosen = by_kind[optimizers]
     l2 = [0.1] * 4 if optimizers == "alike" else [0.0, 0.1, 0.2, 0.3]
     members = [Member(m, 5, optimizer, Objective(l2[k])) for k, optimizer in enumerate(chosen)]
     shape = (count, m) if own_samples else (m,)
@@ -64,7 +67,7 @@ def test_many_epochs_in_one_launch(own_samples, optimizers, monkeypatch, rng):
         rng.permuted(np.tile(np.arange(m), (3, 1)), axis=1),
     )
     rates = rng.uniform(0.01, 0.1, (4, 3))
-    for which, orders, learning_rates in (
+    for numbers, orders, learning_rates in (
         ([0, 1, 2, 3], [shared] * 4, np.full((4, 3), 0.05)),
         ([0, 1, 2, 3], [shared, varied, varied[:1], None], rates),
         ([0, 2, 3], [None] * 3, rates[:3]),
@@ -72,8 +75,8 @@ def test_many_epochs_in_one_launch(own_samples, optimizers, monkeypatch, rng):
         ([3, 0, 2], [varied[:1]] * 3, rates[:3]),
         ([0, 1, 2, 3], [varied] * 4, rates),
     ):
-        which = np.array(which)
-        for trainer in (at_once, one_by_one, reference):  # as where a member has diverged
+        which = np.array(numbers)
+        for trainer in (at_once, one_by_one, reference):  # as if a member had diverged
             parameters = trainer.way.task.network.parameters
             parameters *= 0.9
         if any(order is not None for order in orders):
@@ -120,7 +123,7 @@ def test_launches_of_a_stack_are_short_enough_for_an_interrupt(monkeypatch, rng)
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_what_an_epoch_of_a_stack_asks_of_the_device(whole, rng):
-    """Of all its members no memory, one upload, and one wait: for what the epoch has cost."""
+    """For all members it allocates nothing, uploads once, and waits once, for the cost."""
     device = backend_or_skip("cuda-on-host")
     X, Y = rng.standard_normal((18, 4)), np.eye(3)[rng.integers(0, 3, 18)]
     trainer = trainer_of(device, [Member(18, 5, dp.Adam(), Objective(0.1))] * 3, X, Y)
@@ -137,11 +140,11 @@ def test_what_an_epoch_of_a_stack_asks_of_the_device(whole, rng):
 
 
 def test_sample_weights_on_the_device(rng):
-    """They count as those on the host do; the networks of the host take none from there."""
+    """They count as weights on the host do; networks on the host refuse them."""
     device = backend_or_skip("cuda-on-host")
     X, Y, weight = rng.standard_normal((19, 4)), rng.uniform(size=(19, 2)), rng.uniform(0.5, 2, 19)
     there, of_each = (device.asarray(each, np.float64) for each in (weight, [weight, weight]))
-    how = {"batch_size": 8, "epochs": 2, "optimizer": dp.SGD(0.5)}
+    how: dict[str, Any] = {"batch_size": 8, "epochs": 2, "optimizer": dp.SGD(0.5)}
     for weights in (there, of_each):
         stack = dp.NetworkStack(2, [4, 6, 2], backend=device)
         histories = stack.fit(X, Y, sample_weight=weights, **how)

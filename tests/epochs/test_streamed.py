@@ -1,4 +1,6 @@
-"""Data that do not fit the device are streamed, and training learns what it learns from data that do."""
+"""Data that do not fit the device are streamed, with the results of data that fit."""
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from deltaprop.training import evaluation
 
 @pytest.fixture(params=["cuda-on-host", pytest.param("cupy", marks=pytest.mark.gpu)])
 def device(request, monkeypatch):
-    """Where there is room for nothing, and a chunk is a few minibatches."""
+    """A device without room for the data, where a chunk is a few minibatches."""
     backend = backend_or_skip(request.param)
     monkeypatch.setattr(backend, "room", lambda: 100)
     monkeypatch.setattr(chunked, "CHUNK_BYTES", 8 * 7 * 9 * 3)
@@ -24,7 +26,7 @@ def device(request, monkeypatch):
 
 @pytest.fixture
 def chunks(monkeypatch):
-    """How many samples each chunk had."""
+    """The number of samples of each chunk."""
     seen = []
     trainer = ChunkedEpoch._trainer
     monkeypatch.setattr(
@@ -42,8 +44,8 @@ def way(request, monkeypatch):
 
 
 def fits(device, X, Y, **how):
-    """Streamed on the device, and by NumPy with all data at hand. Lists are no arrays of the device's."""
-    options = {"loss": "categorical_cross_entropy", "hidden_activation": "tanh", "seed": 3}
+    """Train streamed on the device, and by NumPy on all data. Lists are no device arrays."""
+    options: dict[str, Any] = {"loss": "categorical_cross_entropy", "hidden_activation": "tanh", "seed": 3}
     nets = [dp.Network([6, 8, 3], backend=backend, **options) for backend in (device, "reference")]
     histories = [net.fit(data, Y, **how) for net, data in zip(nets, (X.tolist(), X), strict=True)]
     assert_same_training(nets[0], histories[0], nets[1], histories[1])
@@ -55,7 +57,7 @@ def fits(device, X, Y, **how):
 @pytest.mark.parametrize("optimizer", [dp.SGD(0.1), dp.AdamW(0.01)], ids=repr)
 def test_streamed_training_is_training(device, way, chunks, optimizer, shuffle, weighted, rng):
     X, y = rng.standard_normal((71, 6)), rng.integers(0, 3, 71)
-    how = {"sample_weight": rng.integers(0, 3, 71).astype(float)} if weighted else {}
+    how: dict[str, Any] = {"sample_weight": rng.integers(0, 3, 71).astype(float)} if weighted else {}
     how |= {"optimizer": optimizer, "batch_size": 7, "epochs": 3, "l2": 0.2, "shuffle": shuffle}
     history = fits(device, X, y, **how)
     assert history.epochs == 3
@@ -85,7 +87,7 @@ def test_with_validation_and_early_stopping(device, chunks, rng):
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    """How many samples each chunk had that was only looked at; at most four."""
+    """The number of samples of each chunk of a prediction, at most four."""
     monkeypatch.setattr(evaluation, "CHUNK_BYTES", 4 * (6 + 8) * 8)
     seen, chunks = [], evaluation._chunks
 
@@ -100,7 +102,7 @@ def small_chunks(monkeypatch):
 
 def test_predictions_and_costs_of_data_that_do_not_fit(device, small_chunks, rng):
     X, y, weight = rng.standard_normal((71, 6)), rng.integers(0, 3, 71), rng.uniform(0, 2, 71)
-    options = {"loss": "categorical_cross_entropy", "seed": 3}
+    options: dict[str, Any] = {"loss": "categorical_cross_entropy", "seed": 3}
     net, reference = (dp.Network([6, 8, 3], backend=backend, **options) for backend in (device, "reference"))
     predicted = net.predict(X.tolist())
     assert small_chunks == [*[4] * 17, 3]
@@ -116,7 +118,7 @@ def test_predictions_and_costs_of_data_that_do_not_fit(device, small_chunks, rng
 def test_validation_data_that_do_not_fit(device, chunks, small_chunks, rng):
     X, y = rng.standard_normal((71, 6)), rng.integers(0, 3, 71)
     held_out = rng.standard_normal((9, 6)), rng.integers(0, 3, 9)
-    options = {"loss": "categorical_cross_entropy", "seed": 3}
+    options: dict[str, Any] = {"loss": "categorical_cross_entropy", "seed": 3}
     histories = []
     for backend, validation in ((device, (held_out[0].tolist(), held_out[1])), ("reference", held_out)):
         net = dp.Network([6, 8, 3], backend=backend, **options)

@@ -1,9 +1,10 @@
-"""Estimators over arrays on a device, and over tables on the host that a device computes with."""
+"""Estimators take arrays on a device, and a device computes with tables on the host."""
 
 import numpy as np
 import pytest
 from cases import relative
-from host_cuda import HostCudaBackend, compiler_problem, in_place_of_cupy
+from conftest import require_emulation
+from host_cuda import HostCudaBackend, in_place_of_cupy
 from scipy import sparse
 from sklearn.base import clone
 from small_fits import classifier, regressor
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 
 class Device(HostCudaBackend):
-    """The CUDA backend run on the host; counts what is fetched from the device."""
+    """The emulated device, which counts the copies to the host."""
 
     def __init__(self):
         super().__init__()
@@ -31,16 +32,14 @@ class Device(HostCudaBackend):
 
 @pytest.fixture
 def device():
-    problem = compiler_problem()
-    if problem:
-        pytest.skip(problem)
+    require_emulation()
     with in_place_of_cupy(Device()) as device:
         yield device
 
 
 @pytest.mark.parametrize("scoring", [None, "balanced_accuracy"])
 def test_tables_larger_than_a_device(device, iris, monkeypatch, scoring):
-    """Training, early stopping and predictions go through it chunk by chunk."""
+    """Training, early stopping and predictions use the device chunk by chunk."""
     X, y = iris
     monkeypatch.setattr(device, "room", lambda: 100)
     monkeypatch.setattr(evaluation, "CHUNK_BYTES", 7 * 4 * 8)
@@ -70,7 +69,7 @@ def test_arrays_on_a_device_stay_there(device, iris, table):
     there = device.asarray(X, np.float64)
     expected = classifier(early_stopping=True).fit(X, y)
     fitted = dp.MLPClassifier(hidden_layer_sizes=8, max_iter=15, random_state=0, early_stopping=True).fit(there, y)
-    assert device.fetched < X.nbytes  # a cost an epoch, and the predictions on the validation data
+    assert device.fetched < X.nbytes  # a cost an epoch, and the predictions for the validation data
     assert fitted.network_.backend is device
     assert relative([coef.get() for coef in fitted.coefs_], expected.coefs_) < 1e-12
     assert fitted.validation_scores_ == pytest.approx(expected.validation_scores_)
@@ -96,7 +95,7 @@ def test_arrays_on_a_device_stay_there(device, iris, table):
     bad[3, 2] = np.nan
     with pytest.raises(ValueError, match="Input X contains NaN or infinity"):
         fitted.predict(bad)
-    with pytest.raises(TypeError, match="backend: expected 'auto' or 'cupy' for such input, got 'numpy'"):
+    with pytest.raises(TypeError, match="backend: expected 'auto' or 'cupy' for arrays of cupy, got 'numpy'"):
         regressor().fit(there, y)
 
 
@@ -121,6 +120,6 @@ def test_tables_on_the_host_are_computed_on_the_device(device, iris):
             assert type(array) is np.ndarray
         assert relative(fitted.coefs_, expected.coefs_) < 1e-12
     with pytest.raises(ValueError, match="read-only"):
-        fitted.coefs_[0][0, 0] = 1.0  # it would not reach the device
+        fitted.coefs_[0][0, 0] = 1.0  # otherwise it would not reach the device
     fitted.coefs_ = [2 * coef for coef in fitted.coefs_]
     assert relative(fitted.predict_proba(X), expected.predict_proba(X)) > 1e-3

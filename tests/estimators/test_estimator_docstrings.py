@@ -1,4 +1,4 @@
-"""Docstrings of the estimators have what scikit-learn asks of its own, beyond what `tests/test_docstrings.py` does."""
+"""Docstrings of the estimators have what scikit-learn asks of its own, beyond `tests/test_docstrings.py`."""
 
 import inspect
 
@@ -9,13 +9,13 @@ from sklearn.utils import _testing
 import deltaprop as dp
 
 ESTIMATORS = (dp.MLPClassifier, dp.MLPRegressor, dp.SweepCV, dp.EnsembleClassifier, dp.EnsembleRegressor)
-#: As scikit-learn's `tests/test_docstrings.py` has them: where quotes stand, and a name before the type of a return.
+#: The rules that scikit-learn's own test leaves out: places of quotes, names of return values.
 IGNORED = {"GL01", "GL02", "RT02"}
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_a_class_has_an_extended_summary_related_classes_and_examples(estimator):
-    """`tests/test_docstrings.py` asks no more of their methods than of all public functions."""
+    """Methods are left to `tests/test_docstrings.py`."""
     require("numpydoc")
     from numpydoc.validate import validate
 

@@ -1,4 +1,4 @@
-"""What the estimators take, give back, and do beyond scikit-learn's."""
+"""The estimators' inputs and outputs, and their abilities beyond scikit-learn's."""
 
 import copy
 import pickle
@@ -17,7 +17,7 @@ from small_fits import classifier, regressor
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
-# -- what comes in and what goes out --------------------------------------------------------------------------------
+# -- inputs and outputs --------------------------------------------------------------------------------
 
 
 def test_every_kind_of_table_gives_the_same_network(iris):
@@ -95,7 +95,7 @@ def test_coefs_are_the_network(iris):
     assert relative(changed, before) > 1e-2
     fitted.coefs_[0] = 2 * fitted.coefs_[0]  # one of the list
     assert relative(fitted.predict_proba(X), before) < 1e-14
-    fitted.network_.weights[0][:] = 0.0  # by way of the network
+    fitted.network_.weights[0][:] = 0.0  # through the network
     assert not fitted.coefs_[0].any()
     h = np.maximum(fitted.intercepts_[0], 0) @ fitted.coefs_[1] + fitted.intercepts_[1]
     assert relative(fitted.predict_log_proba(X[:1])[0], h - np.log(np.exp(h).sum())) < 1e-12
@@ -122,7 +122,7 @@ def test_parameters_that_failed_to_stay_finite_leave_the_fitted_ones(iris):
     assert np.isfinite(fitted.predict(X)).all()
 
 
-# -- what scikit-learn's refuse -----------------------------------------------------------------------------------------
+# -- parameters that scikit-learn's lack -------------------------------------------------------------------------------
 
 
 def test_callbacks_end_training_with_every_solver(table):
@@ -229,7 +229,7 @@ def test_a_callback_may_change_when_training_ends(table):
             mlp.set_params(tol=10.0, n_iter_no_change=1)
 
     mlp = regressor(max_iter=30, tol=0.0, n_iter_no_change=30, callbacks=[change])
-    assert mlp.fit(*table).n_iter_ == 5  # two epochs that do not improve by 10
+    assert mlp.fit(*table).n_iter_ == 5  # two epochs without an improvement of 10
 
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])

@@ -1,4 +1,4 @@
-"""Networks to and from PyTorch and ONNX: the other program computes the same, and what comes back is what went."""
+"""Networks go to PyTorch and ONNX, which compute the same, and come back unchanged."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""One step of the estimators under every loss and weight, against the per-sample loop."""
+"""One step of the estimators equals the per-sample loop, for every loss and weight."""
 
 import warnings
 from itertools import pairwise
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 
 def drawn(sizes, bound, seed=0):
-    """Parameters as scikit-learn draws them, W as (s_out, s_in)."""
+    """Draw parameters as scikit-learn does, with W as (s_out, s_in)."""
     random = np.random.RandomState(seed)
     W, b = [], []
     for s_in, s_out in pairwise(sizes):
@@ -62,7 +62,7 @@ def test_an_activation_for_each_hidden_layer(iris):
     for l in range(3):
         assert relative(fitted.transform(X[:1], layer=l)[0], forward[1][l + 1]) < 1e-13
         assert np.array_equal(fitted.transform(X, layer=l - 3), fitted.transform(X, layer=l))
-    # What is drawn depends on the activation: the logistic function's layer has the smaller range.
+    # The range of the draw depends on the activation: it is smaller for the logistic function.
     bounds = [np.sqrt(f / (i + o)) for f, i, o in ((2, 4, 6), (6, 6, 5), (6, 5, 4), (6, 4, 3))]
     fresh = classifier(hidden_layer_sizes=(6, 5, 4), activation=("logistic", "tanh", "gelu"), learning_rate_init=1e-12)
     for coef, bound in zip(fresh.fit(X, y).coefs_, bounds, strict=True):
@@ -94,13 +94,13 @@ def test_class_weight(iris):
 
 
 def test_dropout_is_that_of_the_engine(table):
-    """The same masks as `Network` draws from the seed that the random state gives, after the parameters."""
+    """The masks are those of a `Network` with the seed that the random state gives after the parameters."""
     X, y = table
     options = {"solver": "sgd", "momentum": 0.0, "alpha": 0.0, "shuffle": False, "batch_size": 30}
     fitted = regressor(**options, max_iter=4, dropout=0.4, hidden_layer_sizes=(8, 6)).fit(X, y)
     random = np.random.RandomState(0)
     W, b = drawn([5, 8, 6, 1], 6.0)
-    random.random_sample(sum(w.size for w in W) + sum(v.size for v in b))  # what the parameters took
+    random.random_sample(sum(w.size for w in W) + sum(v.size for v in b))  # the draws of the parameters
     net = dp.Network(
         [5, 8, 6, 1], hidden_activation="relu", loss="squared_error", backend="numpy", seed=random.randint(2**31 - 1)
     )
@@ -126,7 +126,7 @@ def test_a_loss_of_ones_own(table):
 
 
 def seeded_before_the_split(X):
-    """The random state of `regressor` when it splits: after its parameters have been drawn."""
+    """Return the random state of `regressor` when it splits, after its parameters have been drawn."""
     rng = np.random.RandomState(0)
     drawn = regressor(max_iter=1, shuffle=False, random_state=rng)
     with warnings.catch_warnings():

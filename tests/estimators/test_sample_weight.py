@@ -1,4 +1,6 @@
-"""Sample weights: a whole-number weight is that many copies of the sample, in everything that takes one."""
+"""A whole-number sample weight equals so many copies of the sample, in everything that takes weights."""
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import deltaprop as dp
 
 @pytest.fixture
 def counted(rng):
-    """Weights 0, 1, 2 and 3, and what repeats each row as often."""
+    """Return weights 0 to 3, and a function that repeats each row as often."""
     weight = np.array([1, 0, 3, 2, 1, 2, 0])
     return weight, lambda *arrays: [np.repeat(array, weight, axis=0) for array in arrays]
 
@@ -24,13 +26,13 @@ def test_a_weight_is_so_many_copies(backend, rng, counted, loss, output, l2_scal
     v = rng.standard_normal(net.parameters.shape)
     options = {"l2": 0.7, "l2_scaling": l2_scaling, "reduction": reduction}
     weighted = options | {"sample_weight": weight}
-    copies = repeat(X, Y)
+    X_copies, Y_copies = copies = repeat(X, Y)
     assert net.cost(X, Y, **weighted) == pytest.approx(net.cost(*copies, **options), rel=1e-12)
     cost, gradient = net.cost_and_gradient(X, Y, **weighted)
     expected_cost, expected = net.cost_and_gradient(*copies, **options)
     assert cost == pytest.approx(expected_cost, rel=1e-12)
     assert relative(gradient.flat, expected.flat) < 1e-12
-    assert relative(net.hvp(X, Y, v, **weighted), net.hvp(*copies, v, **options)) < 1e-12
+    assert relative(net.hvp(X, Y, v, **weighted), net.hvp(X_copies, Y_copies, v, **options)) < 1e-12
 
 
 @pytest.mark.parametrize("method", ["full batch", "l-bfgs", "newton-cg"])
@@ -43,7 +45,7 @@ def test_training_with_weights_is_training_on_copies(backend, rng, counted, meth
         if method == "full batch":
             histories.append(net.fit(*data, batch_size=None, epochs=5, l2=0.3, **options))
         else:
-            # No more iterations: where Newton-CG breaks off its inner solver hangs on the last bit.
+            # Few iterations, as the end of Newton-CG's inner solver depends on the last bit.
             histories.append(net.fit_full_batch(*data, method=method, max_iter=3, l2=0.3, **options))
     assert histories[0].cost == pytest.approx(histories[1].cost, rel=1e-10)
     assert relative(first.parameters, second.parameters) < 1e-9
@@ -52,7 +54,7 @@ def test_training_with_weights_is_training_on_copies(backend, rng, counted, meth
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("optimizer", [dp.SGD(0.3), dp.Adam(0.05)])
 def test_minibatches(backend, rng, optimizer, shuffle):
-    """Two epochs in minibatches of 4, 4 and 2, against single full-batch steps on the samples of each."""
+    """Two epochs in minibatches of 4, 4 and 2 equal full-batch steps on the samples of each."""
     X, Y, weight = rng.standard_normal((10, 3)), rng.random((10, 2)), rng.uniform(0, 2, 10)
     net, by_hand = (dp.Network([3, 4, 2], loss="squared_error", backend=backend, seed=3) for _ in range(2))
     history = net.fit(X, Y, optimizer=optimizer, batch_size=4, epochs=2, sample_weight=weight, shuffle=shuffle, l2=0.5)
@@ -73,7 +75,7 @@ def test_minibatches(backend, rng, optimizer, shuffle):
 
 def test_minibatches_of_weight_zero_and_weights_of_one(backend, rng):
     X, Y = rng.standard_normal((8, 3)), rng.random((8, 2))
-    options = {"batch_size": 4, "epochs": 3, "shuffle": False}
+    options: dict[str, Any] = {"batch_size": 4, "epochs": 3, "shuffle": False}
     nets = [dp.Network([3, 4, 2], loss="squared_error", backend=backend) for _ in range(4)]
     nets[0].fit(X, Y, **options)
     nets[1].fit(X, Y, sample_weight=np.ones(8), **options)
@@ -111,7 +113,7 @@ def test_bad_weights_are_named(weight, message):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("scale", [1e-320, 1e-310, 1e-45, 1e-37, 1.0, 1e36, 1e60, 1e307])
 def test_uniform_weights_of_any_size_train_as_none_or_are_refused(quick_backend, scale, dtype, rng):
-    """What a mean divides by has to be a normal number, and so has its reciprocal."""
+    """The divisor of a mean must be a normal number, and so must its reciprocal."""
     X, Y, weight = rng.standard_normal((12, 3)), rng.random((12, 2)), np.full(12, scale)
     limits = np.finfo(dtype)
     net, plain = (dp.Network([3, 4, 2], dtype=dtype, backend=quick_backend) for _ in range(2))
@@ -138,7 +140,7 @@ def test_uniform_weights_of_any_size_train_as_none_or_are_refused(quick_backend,
 
 @pytest.mark.parametrize("batch_size", [1, 3, None])
 def test_a_weight_below_all_normal_numbers_beside_others_is_0(batch_size, rng):
-    """As a Gaussian's tail gives them: what is divided by a minibatch's sum stays finite."""
+    """A Gaussian's tail gives such weights; the quotient by a minibatch's sum stays finite."""
     X, Y, weight = rng.standard_normal((6, 3)), rng.random((6, 2)), np.array([1.0, 1e-320, 0.5, 0.0, 1e-310, 2.0])
     nets = [dp.Network([3, 4, 2], backend="numpy") for _ in range(2)]
     given = weight.copy()
@@ -165,7 +167,7 @@ def test_estimators_refuse_weights_that_cannot_be_divided_by(scale, rng):
 def test_class_weights_that_cannot_be_divided_by(kind):
     X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
     base = dp.MLPClassifier((3,), max_iter=2, class_weight={0: 1e-320, 1: 1e-320}, random_state=0)
-    model = {
+    model: Any = {
         "single": base,
         "ensemble": dp.EnsembleClassifier(base, n_estimators=2),
         "sweep": dp.SweepCV(base, {"alpha": [0.1]}, cv=2, error_score="raise"),

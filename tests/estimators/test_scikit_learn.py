@@ -1,4 +1,4 @@
-"""scikit-learn's own checks and tests, run on our estimators, and its tools with our estimators in them."""
+"""scikit-learn's checks and tests run on our estimators, and its tools take them."""
 
 import os
 import re
@@ -33,7 +33,7 @@ def test_scikit_learns_checks(estimator, check):
     check(estimator)
 
 
-#: Its tests by module, and of each the tests that are left out: why stands beside.
+#: The modules of its tests, and the tests that are left out, each with the reason.
 ITS_TESTS = {
     "sklearn.neural_network.tests.test_mlp": ["test_gradient"],  # calls the private _loss_grad_lbfgs of theirs
     "sklearn.ensemble.tests.test_stacking": [],
@@ -57,7 +57,9 @@ def test_its_own_tests_pass_on_ours(module, tmp_path):
         check=False,
     )
     assert run.returncode == 0, run.stdout[-3000:]
-    passed = int(re.search(r"(\d+) passed", run.stdout)[1])
+    found = re.search(r"(\d+) passed", run.stdout)
+    assert found is not None
+    passed = int(found[1])
     assert passed >= {"sklearn.neural_network.tests.test_mlp": 53}.get(module, 1), run.stdout[-3000:]
 
 

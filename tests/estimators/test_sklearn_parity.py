@@ -1,7 +1,8 @@
-"""The same numbers as scikit-learn's own estimators, which run beside: every solver, activation and task."""
+"""Our estimators give scikit-learn's numbers, computed in the same test, for every solver, activation and task."""
 
 import warnings
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.skipif(
     tuple(map(int, sklearn.__version__.split(".")[:2])) < (1, 9), reason="the rules are those of scikit-learn 1.9"
 )
 
-SOLVERS = {
+SOLVERS: dict[str, dict[str, Any]] = {
     "adam": {"learning_rate_init": 0.01},
     "adam-unusual": {"solver": "adam", "beta_1": 0.7, "beta_2": 0.9, "epsilon": 1e-3, "alpha": 0.3},
     "sgd": {"momentum": 0.0, "learning_rate_init": 0.05},
@@ -28,12 +29,12 @@ SOLVERS = {
 }
 ACTIVATIONS = ("identity", "logistic", "tanh", "relu")
 TASKS = ("binary", "multiclass", "multilabel", "regression", "multi-output", "poisson")
-#: Attributes that have to be equal as well, in the order in which a difference is the most telling.
+#: Attributes that must be equal too; the most telling ones come first.
 RECORDED = ("n_iter_", "t_", "n_layers_", "n_outputs_", "out_activation_", "n_features_in_")
 
 
 def data(task, rng, m=230):
-    """X (m, 6), y."""
+    """Return X (m, 6) and y."""
     X = rng.standard_normal((m, 6))
     z = np.tanh(X @ rng.standard_normal((6, 4))) + 0.3 * rng.standard_normal((m, 4))
     y = {
@@ -47,15 +48,15 @@ def data(task, rng, m=230):
     return X, y
 
 
-def both(task, **options):
-    """scikit-learn's estimator and ours, with the same parameters."""
+def both(task: str, **options: Any) -> tuple[Any, Any]:
+    """Return scikit-learn's estimator and ours, with the same parameters."""
     name = "MLPClassifier" if task in ("binary", "multiclass", "multilabel") else "MLPRegressor"
     if task == "poisson":
         options["loss"] = "poisson"
     return getattr(theirs, name)(**options), getattr(ours, name)(**options, backend="numpy")
 
 
-def fit_both(estimators, *arguments, method="fit", **options):
+def fit_both(estimators: tuple[Any, Any], *arguments: Any, method: str = "fit", **options: Any) -> tuple[Any, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         for estimator in estimators:
@@ -64,7 +65,7 @@ def fit_both(estimators, *arguments, method="fit", **options):
 
 
 def losses(estimator):
-    """``loss_`` and ``loss_curve_`` in one list."""
+    """Return ``loss_`` and ``loss_curve_`` in one list."""
     return [estimator.loss_, *getattr(estimator, "loss_curve_", [])]
 
 
@@ -75,7 +76,7 @@ def compare(them, us, X, *, tolerance=1e-8):
         assert relative(coef, other) < tolerance
     for name in RECORDED:
         assert getattr(us, name) == getattr(them, name), name
-    if not (us.out_activation_ == "identity" and us.n_outputs_ > 1):  # the one known exception
+    if not (us.out_activation_ == "identity" and us.n_outputs_ > 1):  # the one known difference
         assert relative(losses(us), losses(them)) < tolerance
         if them.solver != "lbfgs" and them.best_loss_ is not None:
             assert us.best_loss_ == pytest.approx(them.best_loss_, rel=tolerance)
@@ -166,14 +167,14 @@ def test_the_same_from_sparse_input(task, rng):
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_the_loss_of_several_outputs_is_the_sum_where_theirs_is_the_mean(solver, rng):
-    """The known exception. Stopping goes by their number all the same, as the parity of `n_iter_` above shows."""
+    """The only known difference. Stopping uses their number, as the equal `n_iter_` above shows."""
     X, y = data("multi-output", rng)
     options = {"hidden_layer_sizes": 6, "max_iter": 7, "random_state": 1, "alpha": 0.2}
     options |= {"batch_size": len(X), "shuffle": False, "solver": solver}
     them, us = fit_both(both("multi-output", **options), X, y)
     once_more = them if solver == "lbfgs" else fit_both(both("multi-output", **(options | {"max_iter": 6})), X, y)[0]
     decay = 0.1 * sum(np.sum(W**2) for W in once_more.coefs_) / len(X)
-    costs = 0.5 * np.mean((once_more.predict(X) - y) ** 2, axis=0)  # those that the last loss was computed from
+    costs = 0.5 * np.mean((once_more.predict(X) - y) ** 2, axis=0)  # the parameters of the last loss
     assert them.loss_ == pytest.approx(costs.mean() + decay, rel=1e-12)
     assert us.loss_ == pytest.approx(costs.sum() + decay, rel=1e-9)
 
@@ -186,7 +187,7 @@ def test_any_number_of_hidden_layers(hidden, rng):
 
 
 def test_float32_stays_float32(rng):
-    """Within float32's rounding, grown by 20 epochs, of scikit-learn's float32 numbers."""
+    """It equals scikit-learn's float32 up to rounding, which 20 epochs have enlarged."""
     for task in TASKS:
         X, y = data(task, rng)
         X = X.astype(np.float32)

@@ -1,4 +1,6 @@
-"""What a fitted estimator says of its inputs: hidden features, slopes, probabilities."""
+"""A fitted estimator gives hidden features, slopes and probabilities of its inputs."""
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,20 +61,20 @@ def test_input_gradient_is_the_slope_of_the_predictions(task, rng):
 @pytest.mark.parametrize("loss", ["log_loss", "binary_cross_entropy", "squared_error"])
 @pytest.mark.parametrize("task", ["2 classes", "3 classes", "labels"])
 def test_input_gradient_is_that_of_the_probabilities_of_the_per_sample_loop(task, loss, dtype, rng):
-    """By the complex step through the loop, and by central differences of `predict_proba`."""
+    """It equals the complex step through the loop, and central differences of `predict_proba`."""
     X = rng.standard_normal((40, 4))
     z = X @ rng.standard_normal((4, 3)) + 0.5 * rng.standard_normal((40, 3))
     y = {"2 classes": z[:, 0] > 0, "3 classes": z.argmax(1), "labels": (z > 0).astype(int)}[task]
-    for options in ({}, {"output_activation": "softplus"} if loss == "squared_error" else {"hidden_layer_sizes": ()}):
-        options = {"activation": "tanh", "max_iter": 60, "learning_rate_init": 0.02, **options}
+    for asked in ({}, {"output_activation": "softplus"} if loss == "squared_error" else {"hidden_layer_sizes": ()}):
+        options: dict[str, Any] = {"activation": "tanh", "max_iter": 60, "learning_rate_init": 0.02, **asked}
         fitted = classifier(loss=loss, dtype=dtype, **options).fit(X, y)
         weights = [coef.T.astype(float) for coef in fitted.coefs_]
         biases = [intercept.astype(float) for intercept in fitted.intercepts_]
         activations = fitted.network_.activations
 
-        def probabilities(x, net=(weights, biases, activations)):
-            h = reference.forward(*net, x)[1][-1]
-            return h / h.sum() if task == "3 classes" and net[2][-1] != "softmax" else h
+        def probabilities(x, weights=weights, biases=biases, activations=activations):
+            h = reference.forward(weights, biases, activations, x)[1][-1]
+            return h / h.sum() if task == "3 classes" and activations[-1] != "softmax" else h
 
         slopes = [[reference.along(probabilities, [x], [e]) for e in np.eye(4)] for x in X]
         expected = np.swapaxes(slopes, 1, 2)

@@ -1,4 +1,4 @@
-"""scikit-learn's stopping rule, against its definition told epoch by epoch, for one fit and for many."""
+"""scikit-learn's stopping rule equals its definition, epoch by epoch, for one fit and for many."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TOL, PATIENCE, RATE = 0.05, 2, 0.1
 
 
 def told(values, *, falls, adaptive):
-    """Epochs done, learning rate at the end, best value: one fit, with `if` and `for` alone."""
+    """Return epochs, last learning rate and best value of one fit, by plain loops."""
     best, count, rate = (math.inf if falls else -math.inf), 0, RATE
     for epoch, value in enumerate(values, 1):
         if falls:
@@ -32,7 +32,7 @@ def told(values, *, falls, adaptive):
 
 @pytest.fixture
 def curves(rng):
-    """Losses, or scores, of six fits: falling, level, rising, noisy, and two that are nan now and then."""
+    """Return losses or scores of six fits: falling, level, rising, noisy, and two with some nan."""
     falling = np.linspace(1, -8, 60)
     noisy = rng.uniform(0, 1, (3, 60))
     noisy[1, ::7] = noisy[2, 1::2] = np.nan
@@ -60,13 +60,16 @@ def test_one_fit_stops_where_the_definition_says(curves, falls, adaptive):
 def test_many_fits_stop_as_each_does_alone(curves, falls):
     k = len(curves)
     adaptive = np.arange(k) % 2 == 0
+    falling, rising = np.full(k, np.inf), np.full(k, -np.inf)
     every = StoppingRule(
         np.full(k, TOL),
         np.full(k, PATIENCE),
         adaptive,
         np.full(k, not falls),
         np.zeros(k, int),
-        *(np.full(k, best) for best in (np.inf, np.inf, -np.inf)),
+        falling,
+        falling.copy(),
+        rising,
         np.zeros(k, bool),
     )
     rates, epochs, active = np.full(k, RATE), np.zeros(k, int), np.arange(k)
@@ -109,8 +112,8 @@ def test_the_cost_of_an_epoch_is_the_mean_of_its_minibatches(rng):
     """J = Σ (n_b/n) J_b with J_b = (1/m_b) Σ w cost + λ/(2 m_b) Σ W², minibatch by minibatch, sample by sample."""
     sizes, l2 = (4, 4, 3), 0.7
     costs, constants, w = rng.uniform(0, 2, 11), rng.uniform(-1, 1, 11), rng.uniform(0.2, 3, 11)
-    w[4:8] = 0  # a minibatch that weighs nothing costs nothing
-    squares = [5.0, 4.0, 3.0]  # Σ W², which changes from step to step
+    w[4:8] = 0  # a minibatch without weight costs nothing
+    squares = [5.0, 4.0, 3.0]  # Σ W² changes from step to step
     expected, expected_constant, start, sums = 0.0, 0.0, 0, []
     for n_b, W2 in zip(sizes, squares, strict=True):
         m_b = math.fsum(w[start : start + n_b])

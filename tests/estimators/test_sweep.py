@@ -1,8 +1,9 @@
-"""SweepCV finds what scikit-learn's searches find, over scikit-learn's estimators and over ours."""
+"""SweepCV finds what scikit-learn's searches find with scikit-learn's estimators and with ours."""
 
 import copy
 import pickle
 import warnings
+from typing import Any
 
 import joblib
 import numpy as np
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 @pytest.fixture
 def parts(monkeypatch):
-    """How many members each stack had."""
+    """The number of members of each stack."""
     counted = []
     original = search.fit_part
 
@@ -76,7 +77,7 @@ GRIDS = [
 @pytest.mark.parametrize("grid", GRIDS, ids=lambda grid: " ".join(grid))
 def test_the_scores_of_scikit_learn(grid, parts):
     X, y = DIGITS
-    base = {"hidden_layer_sizes": (8,), "max_iter": 8, "random_state": 0}
+    base: dict[str, Any] = {"hidden_layer_sizes": (8,), "max_iter": 8, "random_state": 0}
     theirs = GridSearchCV(MLPClassifier(**base), grid, cv=3, return_train_score=True).fit(X / 16, y)
     ours = dp.SweepCV(dp.MLPClassifier(**base, backend="numpy"), grid, cv=3, return_train_score=True).fit(X / 16, y)
     assert_same_results(ours, theirs)
@@ -88,7 +89,7 @@ def test_the_scores_of_scikit_learn(grid, parts):
 def test_of_regressors(grid, parts):
     X, y = DIABETES
     X, Y = X[:150], np.column_stack([y, y[::-1]])[:150] / 100
-    base = {"hidden_layer_sizes": (6,), "max_iter": 12, "random_state": 3}
+    base: dict[str, Any] = {"hidden_layer_sizes": (6,), "max_iter": 12, "random_state": 3}
     for target in (Y[:, 0], Y):
         theirs = GridSearchCV(MLPRegressor(**base), grid, cv=4).fit(X, target)
         ours = dp.SweepCV(dp.MLPRegressor(**base, backend="numpy"), grid, cv=4).fit(X, target)
@@ -100,7 +101,7 @@ def test_two_classes_and_several_labels(parts):
     X, y = IRIS
     multi_X, multi_y = make_multilabel_classification(120, 6, n_classes=3, random_state=0)
     for samples, labels in ((X[:100], np.array(["no", "yes"])[y[:100]]), (multi_X, multi_y)):
-        base = {"hidden_layer_sizes": (5,), "max_iter": 10, "random_state": 0}
+        base: dict[str, Any] = {"hidden_layer_sizes": (5,), "max_iter": 10, "random_state": 0}
         theirs = GridSearchCV(MLPClassifier(**base), GRIDS[0], cv=3).fit(samples, labels)
         ours = dp.SweepCV(dp.MLPClassifier(**base, backend="numpy"), GRIDS[0], cv=3).fit(samples, labels)
         assert_same_results(ours, theirs)
@@ -110,7 +111,7 @@ def test_two_classes_and_several_labels(parts):
 @pytest.mark.parametrize("kind", ["numpy", "reference", "cuda-on-host"])
 def test_on_every_backend(kind):
     X, y = IRIS
-    base = {"hidden_layer_sizes": (5,), "max_iter": 4, "random_state": 0, "batch_size": 32}
+    base: dict[str, Any] = {"hidden_layer_sizes": (5,), "max_iter": 4, "random_state": 0, "batch_size": 32}
     grid = {"alpha": [0.1, 1.0], "solver": ["sgd", "adam"]}
     backend = backend_or_skip(kind) if kind == "cuda-on-host" else kind
     theirs = GridSearchCV(MLPClassifier(**base), grid, cv=3).fit(X, y)
@@ -122,7 +123,7 @@ def test_on_every_backend(kind):
 
 def test_other_scorings(parts):
     X, y = IRIS
-    base = {"hidden_layer_sizes": (5,), "max_iter": 5, "random_state": 0}
+    base: dict[str, Any] = {"hidden_layer_sizes": (5,), "max_iter": 5, "random_state": 0}
     several = {"accuracy": "accuracy", "log": "neg_log_loss"}
     for scoring, refit in (("neg_log_loss", True), (several, "log"), (lambda e, X, y: float(e.predict(X).sum()), True)):
         theirs = GridSearchCV(MLPClassifier(**base), GRIDS[0], scoring=scoring, refit=refit, cv=3).fit(X, y)
@@ -134,7 +135,7 @@ def test_other_scorings(parts):
 
 def test_a_random_search():
     X, y = IRIS
-    base = {"hidden_layer_sizes": (5,), "max_iter": 5, "random_state": 0}
+    base: dict[str, Any] = {"hidden_layer_sizes": (5,), "max_iter": 5, "random_state": 0}
     space = {"alpha": stats.loguniform(1e-5, 1.0), "batch_size": [16, 32]}
     theirs = RandomizedSearchCV(MLPClassifier(**base), space, n_iter=6, random_state=4, cv=3).fit(X, y)
     ours = dp.SweepCV(dp.MLPClassifier(**base, backend="numpy"), space, n_iter=6, random_state=4, cv=3).fit(X, y)
@@ -143,25 +144,26 @@ def test_a_random_search():
 
 def test_splitters_weights_and_groups(parts):
     X, y = IRIS
-    base = {"hidden_layer_sizes": (5,), "max_iter": 6, "random_state": 0, "batch_size": 40}
+    base: dict[str, Any] = {"hidden_layer_sizes": (5,), "max_iter": 6, "random_state": 0, "batch_size": 40}
     weight, groups = np.random.default_rng(0).uniform(0, 2, len(y)), np.arange(len(y)) % 7
     for cv, how in (
         (ShuffleSplit(4, random_state=0), {"sample_weight": weight}),
         (GroupKFold(3), {"groups": groups}),
         ([(np.arange(100), np.arange(100, 150)), (np.arange(50, 150), np.arange(50))], {}),
     ):
-        for options in ({}, {"class_weight": "balanced"}):
+        for class_weight in (None, "balanced"):
+            options: dict[str, Any] = {"class_weight": class_weight}
             search = GridSearchCV(dp.MLPClassifier(**base, **options, backend="reference"), GRIDS[0], cv=cv)
             ours = dp.SweepCV(dp.MLPClassifier(**base, **options, backend="numpy"), GRIDS[0], cv=cv)
             assert_same_results(ours.fit(X, y, **how), search.fit(X, y, **how))
     assert parts[:4] == [16, 16, 12, 12]
-    # The second split of the last splitter trains without a class of the first, so it is fitted alone.
+    # The second split of the last splitter lacks a class of the first, so it is fitted alone.
     assert parts[4:] == []
 
 
 def test_a_fit_that_fails_scores_nan_and_the_others_go_on():
     X, y = DIABETES
-    base = {"hidden_layer_sizes": (6,), "max_iter": 10, "random_state": 0, "solver": "sgd"}
+    base: dict[str, Any] = {"hidden_layer_sizes": (6,), "max_iter": 10, "random_state": 0, "solver": "sgd"}
     grid = {"learning_rate_init": [1e-4, 1e100, -1.0]}
     with (
         pytest.warns(FitFailedWarning, match="6 fits failed out of a total of 9"),
@@ -183,10 +185,10 @@ def test_a_fit_that_fails_scores_nan_and_the_others_go_on():
 
 @pytest.mark.parametrize("options", [{"memory_limit": 10_000}, {"progress": True}], ids=str)
 def test_a_search_in_parts_is_the_same_search(options, parts):
-    """Candidates on one split draw the same orders of samples, whichever of them are trained at once."""
+    """Candidates on one split draw the same orders, whichever are trained at once."""
     X, y = IRIS
     base = dp.MLPClassifier((5,), max_iter=30, batch_size=16, random_state=0, backend="numpy")
-    how = {"cv": 3, "scoring": "neg_log_loss", "refit": False}
+    how: dict[str, Any] = {"cv": 3, "scoring": "neg_log_loss", "refit": False}
     grid = {"alpha": [1e-4, 0.1], "learning_rate_init": [0.003, 0.03]}
     theirs = GridSearchCV(MLPClassifier((5,), max_iter=30, batch_size=16, random_state=0), grid, **how).fit(X, y)
     ours = dp.SweepCV(base, grid, **how, **options).fit(X, y)
@@ -212,7 +214,7 @@ def test_processes_find_the_same():
 
 
 def test_on_a_dask_cluster():
-    """Which joblib chooses: the groups go to its workers."""
+    """With joblib's Dask backend, the groups go to the cluster's workers."""
     distributed = require("distributed")
     X, y = IRIS
     base = dp.MLPClassifier((5,), max_iter=5, random_state=0, backend="numpy")
@@ -253,13 +255,15 @@ def test_without_a_seed_every_fit_draws_its_own():
 
 def test_the_estimator_is_left_as_it_was():
     X, y = IRIS
-    base = dp.MLPClassifier((5,), max_iter=3, random_state=np.random.RandomState(3), backend="numpy")
+    state = np.random.RandomState(3)
+    base = dp.MLPClassifier((5,), max_iter=3, random_state=state, backend="numpy")
     before = clone(base)
     ours = dp.SweepCV(base, {"alpha": [0.1, 1.0]}, cv=3).fit(X, y)
     theirs = GridSearchCV(before, {"alpha": [0.1, 1.0]}, cv=3).fit(X, y)
     assert_same_results(ours, theirs)
     assert not hasattr(base, "coefs_")
-    assert base.random_state.randint(1000) == np.random.RandomState(3).randint(1000)
+    assert base.random_state is state
+    assert state.randint(1000) == np.random.RandomState(3).randint(1000)
 
 
 def test_it_says_how_many_ran_out_of_epochs():

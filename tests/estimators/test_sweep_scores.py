@@ -1,6 +1,7 @@
-"""Scores of a sweep that are undefined, and fits of it that fail: as scikit-learn's search has them."""
+"""Undefined scores and failed fits of a sweep are treated as in scikit-learn's search."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 
 def searched(search, *data, **how):
-    """A search after its fit or the exception that this ended with, and the categories of its warnings."""
+    """Return the fitted search, or its exception, and the categories of its warnings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -76,15 +77,15 @@ UNDEFINED = {
 @pytest.mark.parametrize("error_score", [np.nan, -7.5, "raise"])
 @pytest.mark.parametrize("case", UNDEFINED)
 def test_scores_and_warnings_of_scikit_learn_where_scores_are_undefined(case, error_score):
-    """Also of candidates that are fitted alone: by solver "lbfgs"."""
+    """So it is for candidates that are fitted alone, by solver "lbfgs"."""
     X, y = DIABETES
     X, y = X[:60], y[:60] / 100
-    options, how = UNDEFINED[case]
-    if isinstance(options.get("cv"), LeaveOneOut):
+    asked, how = UNDEFINED[case]
+    if isinstance(asked.get("cv"), LeaveOneOut):
         X, y = X[:7], y[:7]
     grid = {"alpha": [0.1, 1.0, 3.0], "solver": ["sgd", "lbfgs"]}
-    base = {"hidden_layer_sizes": (4,), "max_iter": 6, "random_state": 0}
-    options = {"cv": 3, "error_score": error_score, "return_train_score": True, **options}
+    base: dict[str, Any] = {"hidden_layer_sizes": (4,), "max_iter": 6, "random_state": 0}
+    options: dict[str, Any] = {"cv": 3, "error_score": error_score, "return_train_score": True, **asked}
     theirs, their_warnings = searched(GridSearchCV(MLPRegressor(**base), grid, **options), X, y, **how)
     ours, our_warnings = searched(dp.SweepCV(dp.MLPRegressor(**base, backend="numpy"), grid, **options), X, y, **how)
     assert our_warnings == their_warnings
@@ -105,8 +106,8 @@ def test_classifiers_whose_folds_cannot_be_scored_or_fitted(error_score):
     X, y = X[:100:2], y[:100:2]
     weight = np.ones(50)
     weight[:10] = 0.0  # the test rows of the first split below, and the training rows of the second
-    base = {"hidden_layer_sizes": (4,), "max_iter": 6, "random_state": 0}
-    for grid, options, how in (
+    base: dict[str, Any] = {"hidden_layer_sizes": (4,), "max_iter": 6, "random_state": 0}
+    for grid, asked, weights in (
         (
             {"alpha": [0.1, 1.0]},
             {"cv": [(np.arange(10, 50), np.arange(10)), (np.arange(10), np.arange(20, 40))]},
@@ -119,8 +120,8 @@ def test_classifiers_whose_folds_cannot_be_scored_or_fitted(error_score):
         ({"alpha": [0.1]}, {"cv": []}, None),
         ({"alpha": [0.1]}, {"cv": [(np.arange(50), []), (np.arange(50), np.arange(9))]}, None),
     ):
-        how = {} if how is None else {"sample_weight": how}
-        options = {"error_score": error_score, **options}
+        how: dict[str, Any] = {} if weights is None else {"sample_weight": weights}
+        options: dict[str, Any] = {"error_score": error_score, **asked}
         theirs, their_warnings = searched(GridSearchCV(MLPClassifier(**base), grid, **options), X, y, **how)
         ours, our_warnings = searched(
             dp.SweepCV(dp.MLPClassifier(**base, backend="numpy"), grid, **options), X, y, **how
@@ -134,7 +135,7 @@ def test_classifiers_whose_folds_cannot_be_scored_or_fitted(error_score):
 
 
 def test_a_scorer_of_several_names_that_raises_for_one_candidate():
-    """Where GridSearchCV ends with a TypeError."""
+    """GridSearchCV ends with a TypeError there."""
     X, y = DIABETES
 
     def scoring(estimator, X, y):
@@ -155,7 +156,7 @@ def order_of(estimator):
 
 
 def test_a_scorer_is_given_what_a_fit_alone_makes():
-    """The same attributes, of the same values, as of the estimator in scikit-learn's search."""
+    """The estimator has the same attributes and values as in scikit-learn's search."""
     X, y = IRIS
     seen = []
 
@@ -163,7 +164,7 @@ def test_a_scorer_is_given_what_a_fit_alone_makes():
         seen.append(estimator)
         return 1.0
 
-    base = {"hidden_layer_sizes": (5,), "max_iter": 25, "random_state": 0, "batch_size": 32}
+    base: dict[str, Any] = {"hidden_layer_sizes": (5,), "max_iter": 25, "random_state": 0, "batch_size": 32}
     grid = [{"solver": ["sgd"], "learning_rate": ["adaptive"]}, {"early_stopping": [True], "n_iter_no_change": [2]}]
     dp.SweepCV(dp.MLPClassifier(**base, backend="numpy"), grid, cv=3, scoring=state, refit=False).fit(X, y)
     ours, seen = seen, []

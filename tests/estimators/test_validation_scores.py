@@ -1,4 +1,4 @@
-"""Scores of validation data, and what early stopping makes of them."""
+"""Validation data are scored, and early stopping uses the scores."""
 
 import warnings
 
@@ -29,7 +29,7 @@ def test_validation_data_are_scored_after_every_epoch(iris, early):
     assert fitted.validation_loss_curve_ == pytest.approx([loss for loss, _ in seen], rel=1e-12)
     assert fitted.validation_scores_ == pytest.approx([score for _, score in seen], rel=1e-12)
     plain = classifier(max_iter=40).fit(*train)
-    if early:  # all of the training data was trained on, and the best parameters are back
+    if early:  # no training data was held out, and the best parameters are back
         assert fitted.loss_curve_ == plain.loss_curve_[: fitted.n_iter_]
         assert fitted.best_validation_score_ == max(fitted.validation_scores_)
         assert np.average(fitted.predict(held[0]) == held[1], weights=weight) == max(fitted.validation_scores_)
@@ -68,12 +68,12 @@ def test_scoring_decides_early_stopping(table):
         return -float(len(calls))
 
     stopped = regressor(scoring=scorer, early_stopping=True, n_iter_no_change=2, max_iter=50).fit(X, y)
-    assert stopped.n_iter_ == 4  # the first was the best, and three more did not improve
+    assert stopped.n_iter_ == 4  # the first was the best, and three more brought no improvement
     assert stopped.best_validation_score_ == -1.0
 
 
 def scores_in_turn(*scores):
-    """A scorer that gives one after another, the last one for ever."""
+    """Return a scorer that gives these scores in turn, and repeats the last."""
     given = iter(scores)
     return lambda estimator, X, y: next(given, scores[-1])
 
@@ -81,8 +81,8 @@ def scores_in_turn(*scores):
 @pytest.mark.parametrize(
     ("scores", "kept", "epochs", "best"),
     [
-        ([np.nan], 4, 4, np.nan),  # nothing to go by: the parameters of the last epoch
-        ([-np.inf], 1, 20, -np.inf),  # a score like any other: the first is the best, and tol below it is as good
+        ([np.nan], 4, 4, np.nan),  # no score, so the parameters of the last epoch stay
+        ([-np.inf], 1, 20, -np.inf),  # usual scores: the first is the best, and others within tol are as good
         ([np.nan, 0.5, np.nan], 2, 6, 0.5),
         ([0.1, np.nan, 0.7, np.nan, 0.2], 3, 7, 0.7),
         ([np.nan, np.nan, -np.inf, np.nan], 3, 7, -np.inf),
@@ -120,7 +120,7 @@ def test_an_undefined_score_is_warned_of_by_scikit_learn_and_by_name(table):
     one_class.set_params(warm_start=True).fit(X, y > 0, validation_data=(X, y > 0))
     assert one_class.best_validation_score_ == max(one_class.validation_scores_[3:])
     assert relative(one_class.coefs_, [*one_class.to_sklearn().coefs_]) == 0.0
-    # And where a later fit has none, its last parameters are kept, not those of the fit before.
+    # If a later fit has no score, its last parameters are kept, not those of the earlier fit.
     before = [coef.copy() for coef in one_class.coefs_]
     one_class.set_params(n_iter_no_change=2)
     with pytest.warns(UndefinedMetricWarning), pytest.warns(UserWarning, match="early_stopping: the validation score"):

@@ -1,4 +1,4 @@
-"""Writing: what is there stays whole, stays what it is, and nothing is left behind. Each case is a process of its own."""
+"""A write leaves the old file or the new one, whole, and nothing else. Each case runs in a process of its own."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ import pytest
 import deltaprop as dp
 from deltaprop.cli import run
 
-#: Writes its second argument, or "new", to its first.
+#: A program that writes its second argument, or "new", to its first.
 WRITE = """
 import sys
 from deltaprop.files.atomic_file import check_writable, write_atomically
@@ -26,7 +26,7 @@ write_atomically(sys.argv[1], (sys.argv[2] if len(sys.argv) > 2 else "new").enco
 
 
 def python(code, *arguments, status=0, **how):
-    """What a process prints that ends with `status`."""
+    """Run a program that must end with `status`; return what it printed."""
     command = [sys.executable, "-W", "error", "-c", code, *map(str, arguments)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, **how)
     assert ended.returncode == status, ended.stderr
@@ -84,8 +84,8 @@ def test_a_file_keeps_its_owner(tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 def test_files_of_others_in_a_folder_of_all():
-    """Found before training, as nothing could be done about it afterwards."""
-    with TemporaryDirectory() as name:  # one that others can come into, which pytest's are not
+    """It is noticed before training, as it would be too late afterwards."""
+    with TemporaryDirectory() as name:  # others can enter it, unlike pytest's folders
         folder = Path(name)
         folder.chmod(0o1777)
         path = folder / "file"
@@ -99,7 +99,7 @@ def test_files_of_others_in_a_folder_of_all():
 
 
 def test_a_new_file_has_the_mode_of_any_new_file(tmp_path):
-    """And the umask, which all threads share, is left alone."""
+    """The umask, which all threads share, is not changed."""
     for mask in (0o022, 0o077, 0o002):
         path = tmp_path / f"{mask:o}"
         python("import os\n\ndef umask(mask):\n    raise AssertionError\n\nos.umask = umask" + WRITE, path, umask=mask)
@@ -107,7 +107,7 @@ def test_a_new_file_has_the_mode_of_any_new_file(tmp_path):
 
 
 def test_of_a_hard_link_one_name_gets_the_new_content(tmp_path):
-    """As nothing else would leave the old content whole until the new is."""
+    """Only so does the old content stay whole until the new is complete."""
     one, other = tmp_path / "one", tmp_path / "other"
     one.write_text("old")
     other.hardlink_to(one)
@@ -130,7 +130,7 @@ def test_a_pipe_is_written_into(tmp_path):
     net.write_bytes(content)
     assert dp.Network.load(net, backend="numpy").layer_sizes == (2, 2)
     with pytest.raises(ValueError, match="is a pipe or a device"):
-        dp.Network.load(pipe)  # which would wait for ever
+        dp.Network.load(pipe)  # opening it would wait for ever
 
 
 def test_a_socket_is_not_replaced(tmp_path, monkeypatch):
@@ -144,7 +144,7 @@ def test_a_socket_is_not_replaced(tmp_path, monkeypatch):
 
 @pytest.fixture
 def devices(tmp_path):
-    """(null, full), made here: those of the machine are nothing to try on."""
+    """Make devices (null, full) here, so that those of the machine are safe."""
     nodes = tmp_path / "null", tmp_path / "full"
     for node, minor in zip(nodes, (3, 7), strict=True):
         try:
@@ -197,7 +197,7 @@ def _umask():
 
 @pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="there is no /dev/stdout")
 def test_standard_output_by_name(tmp_path):
-    """A pipe, and a file, which already holds something that was printed before."""
+    """It is a pipe, or a file with earlier output in it."""
     code = "print('before')" + WRITE + "print('after')"
     assert python(code, "/dev/stdout") == "before\nnewafter\n"
     assert python(code, "/dev/fd/1") == "before\nnewafter\n"
@@ -242,8 +242,9 @@ def test_an_impossible_name_is_found_before_training(tmp_path, name):
     (tmp_path / "loop.png").symlink_to("loop.png")
     (tmp_path / "file").write_text("")
     said = python(IMPOSSIBLE, tmp_path / name).splitlines()
-    assert [line for line in said if not line.startswith("deltaprop: error: ")] == ["refused: True []", *"2222"]
-    assert all("cannot write" in line for line in said if line.startswith("deltaprop: error: "))
+    errors = [line for line in said if line.startswith("deltaprop: error: ")]
+    assert [line for line in said if line not in errors] == ["refused: True []", *"2222"]
+    assert ["cannot write" in line for line in errors] == 4 * [True]
     assert names(tmp_path) == ["file", "loop", "loop.png"]
 
 
@@ -256,7 +257,7 @@ write_atomically(sys.argv[1], b"x" * 100_000)
 
 
 def test_leftovers_of_killed_writers_are_removed_by_the_next(tmp_path):
-    """Those of this file only, whether it is written or only checked that it can be."""
+    """Only leftovers of this file are removed, by a write and by a check for writing."""
     path, other = tmp_path / "file", tmp_path / "other"
     path.write_text("old")
     for again in (WRITE, "import sys; from deltaprop.files.atomic_file import *; check_writable(sys.argv[1])"):
@@ -268,7 +269,7 @@ def test_leftovers_of_killed_writers_are_removed_by_the_next(tmp_path):
         python(again, path)
         now = names(tmp_path)
         assert len(set(left) - set(now)) >= 1
-        assert [name for name in now if name.endswith(".part")]  # the other's
+        assert [name for name in now if name.endswith(".part")]  # of the other file
         python(again, other)
         assert not [name for name in names(tmp_path) if name.endswith(".part")]
 
@@ -319,7 +320,7 @@ for thread in threads: thread.join()
 
 
 def test_many_writers_at_once(tmp_path):
-    """Threads of two processes: none fails, and what is there is one writer's."""
+    """Threads of two processes write: none fails, and the file is one writer's."""
     path = tmp_path / "file"
     both = [subprocess.Popen([sys.executable, "-c", MANY, path], stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for process in both:
@@ -331,7 +332,7 @@ def test_many_writers_at_once(tmp_path):
 
 
 def test_planted_leftovers_lead_nowhere(tmp_path):
-    """A folder that others write in: a link, a pipe and a folder under such names are left alone."""
+    """In a folder that others may write to, links, pipes and folders under such names are left alone."""
     path, precious = tmp_path / "file", tmp_path / "precious"
     python(KILLED, path, status=-signal.SIGKILL)
     (left,) = [name for name in names(tmp_path) if name.endswith(".part")]

@@ -1,28 +1,21 @@
-"""Files with a right checksum: what no writer of ours could have left is refused in one line, in bounded memory.
+"""Files with a right checksum that no writer of ours could have made are refused in one line, in bounded memory.
 
-Each case is a process of its own, so that one that ends it is seen; `forged.py` makes up more.
+Each case runs in a process of its own, so that a crash is seen; `forged.py` makes more of them.
 """
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import forged
 import fuzz
 import numpy as np
 import pytest
+from processes import python
 
 import deltaprop as dp
 from deltaprop.files.model_file import read_model, write_model
-
-
-def python(*arguments):
-    """What a process prints that ends as it should."""
-    ended = subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr[-3000:]
-    return ended.stdout
 
 
 def test_a_share_of_the_forgery():
@@ -31,10 +24,10 @@ def test_a_share_of_the_forgery():
     assert len(counts) >= 7
     inputs, refused = np.sum(counts, axis=0)
     assert inputs == 600
-    assert 450 < refused < 590  # some are taken: what was changed did not matter, or was right too
+    assert 450 < refused < 590  # some are accepted: the change did not matter, or was valid
 
 
-#: Takes files with one thing changed, tries to go on from each, and prints what it was told.
+#: A program that tries to resume from files with one change each, and prints the errors.
 RESUME = """
 import sys
 from pathlib import Path
@@ -55,7 +48,7 @@ for path in sorted(folder.glob("*.changed")):
 
 
 def resumed(kind, changes, tmp_path):
-    """What is said to a checkpoint with each of some changes to what it holds of training, or to its tensors."""
+    """Return the errors for a checkpoint with each of some changes to its training state or tensors."""
     folder = tmp_path / "changed"
     folder.mkdir()
     configuration, tensors = forged.originals(tmp_path)[kind]
@@ -68,7 +61,7 @@ def resumed(kind, changes, tmp_path):
 
 
 def put(place, value):
-    """A change of the configuration: a value at a place in what it says of training."""
+    """Return a change that puts a value at a place in the training state."""
     *way, last = place.split(".")
 
     def change(content, tensors):
@@ -88,9 +81,9 @@ def fill(name, index, value):
 
 
 def test_positions_that_no_run_has(tmp_path):
-    """Five minibatches an epoch; some of these once read outside of memory."""
+    """An epoch has five minibatches; some of these positions once read outside of memory."""
     batches = (-1, -(2**63), 5, 99, 2**31, 2**53, 2**64, 10**30, 1.0, True, "1", None, [1])
-    places = [("position.batch", batch) for batch in batches]
+    places: list[tuple[str, Any]] = [("position.batch", batch) for batch in batches]
     places += [("position.epoch", epoch) for epoch in (-1, 0, 2, 99, 2**64, 1.5)]
     places += [("position", None), ("position", {"epoch": 1}), ("position", {"epoch": 1, "batch": 1, "more": 1})]
     said = resumed("paused checkpoint", [put(*place) for place in places], tmp_path)
@@ -139,7 +132,7 @@ def test_states_that_no_run_has(tmp_path):
 
 
 def test_what_a_run_may_have_is_taken(tmp_path):
-    """A square that has overflowed, which leaves its parameter alone; numbers of the validation that are not finite."""
+    """A square may have overflowed, which stops its parameter; validation numbers may not be finite."""
     nan = float("nan")
     changes = [
         lambda content, tensors: None,
@@ -255,7 +248,8 @@ def test_seeds_may_be_as_large_as_they_were(tmp_path):
 
 def test_counts_may_be_numbers_of_numpy(tmp_path):
     net, stack = dp.Network([2, 2], backend="numpy"), dp.NetworkStack(2, [2, 2], backend="numpy")
-    net.epochs_trained = stack[1].epochs_trained = np.int64(7)
+    seven: Any = np.int64(7)  # a type that the attribute does not name
+    net.epochs_trained = stack[1].epochs_trained = seven
     net.save(tmp_path / "net")
     stack.save(tmp_path / "stack")
     assert dp.Network.load(tmp_path / "net", backend="numpy").epochs_trained == 7

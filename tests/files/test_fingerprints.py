@@ -1,4 +1,4 @@
-"""Every row of the data counts for the digest by which a run tells them from others, however they are read."""
+"""Every row of the data changes the digest by which a run recognises them, however they are read."""
 
 import hashlib
 
@@ -25,7 +25,7 @@ def of_source(source):
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    """So that arrays of a test are many chunks, the last of them short."""
+    """Make chunks so small that the tests' arrays have many, the last one short."""
     monkeypatch.setattr(fingerprints, "CHUNK", 1000)
 
 
@@ -42,7 +42,7 @@ def test_every_row_counts(rng, dtype):
 
 
 def test_chunks_are_hashed_one_by_one(rng):
-    """Against the digest of the digests, chunk by chunk, taken here."""
+    """The digest equals the digest of the chunks' digests, computed here."""
     array = rng.standard_normal((130, 4))
     outer = hashlib.sha256(b"float64")
     for start in range(0, 130, 31):
@@ -88,7 +88,7 @@ def test_folders_and_parquet(rng, tmp_path):
         return of_source(FolderParts(folder))
 
     expected = write(tmp_path / "one")
-    assert write(tmp_path / "other") == expected  # another place, another time
+    assert write(tmp_path / "other") == expected  # in another folder, later
     X[59, 0] += 1
     assert write(tmp_path / "one") != expected
     pyarrow = pytest.importorskip("pyarrow")
@@ -106,7 +106,7 @@ def test_folders_and_parquet(rng, tmp_path):
 
 
 class Batches:
-    """An iterable that counts how often it is begun, and yields what it is told to."""
+    """An iterable that yields given batches, and counts how often it is started."""
 
     def __init__(self, make):
         self.make, self.begun, self.yielded = make, 0, 0
@@ -125,14 +125,14 @@ def test_iterables(rng):
     X, y = rng.standard_normal((4, 5, 2)), rng.integers(0, 3, (4, 5))
     batches = Batches(lambda k: (X[k], y[k]))
     expected = of_source(BatchParts(batches))
-    assert batches.begun == 3  # once to count the samples, twice for this
+    assert batches.begun == 3  # once to count the samples, twice for the digest
     assert of_source(BatchParts([(X[k].tolist(), y[k].tolist()) for k in range(4)])) == expected
     X[3, 4, 1] += 1
     assert of_source(BatchParts(batches)) != expected
 
 
 def test_an_iterable_of_other_samples_every_time(rng):
-    """Nothing but its shape can be compared; it is given up at the first batch that differs."""
+    """Only its shape can be compared; hashing ends at the first batch that differs."""
     batches = Batches(lambda k: (rng.standard_normal((5, 2)), rng.integers(0, 3, 5)))
     source = BatchParts(batches)
     batches.yielded = 0

@@ -1,4 +1,4 @@
-"""Damaged and hostile files: refused in one line, in bounded time and memory, running no code; `fuzz.py` makes more."""
+"""Damaged and hostile files are refused in one line, fast, in little memory, and run no code; `fuzz.py` makes more."""
 
 import gzip
 import json
@@ -10,15 +10,17 @@ import sys
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import fuzz
 import numpy as np
 import pytest
+from processes import python
 
 import deltaprop as dp
 from deltaprop.inputs.files import load_dataset
 
-#: What a run by itself may hold at its peak, with NumPy, scikit-learn and all.
+#: The largest peak of memory of a small run, with NumPy, scikit-learn and all.
 PEAK = 700 * 2**20
 
 
@@ -44,7 +46,7 @@ def test_a_model_cut_off_anywhere_is_refused(model):
 
 
 def test_every_flipped_bit_is_found(model):
-    """But for those of the header that say the same in another way, such as a space."""
+    """The exceptions are bits in the header that do not change its meaning, such as in a space."""
     whole, expected = model.read_bytes(), dp.Network.load(model, backend="numpy").parameters
     generator, taken = np.random.default_rng(0), 0
     for place in generator.integers(0, 8 * len(whole), 600):
@@ -120,15 +122,14 @@ with open("/proc/self/status") as status:  # not getrusage, which remembers who 
 
 
 def peak_of_reading(source):
-    run = subprocess.run([sys.executable, "-c", BOMB, str(source)], capture_output=True, text=True, check=True)
-    said, peak = run.stdout.splitlines()
+    said, peak = python("-c", BOMB, source).splitlines()
     assert said.startswith("refused:")
     return said, int(peak)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
 def test_bombs_take_no_memory(tmp_path):
-    """A gigabyte of zeros in a megabyte of gzip behind a header that says less or more; the same in a zip archive."""
+    """A megabyte of gzip unpacks to a gigabyte, which its header does not say; so does a zip archive."""
     zeros = gzip.compress(b"\0" * 2**20)
     labels = b"\0\0\x08\1" + struct.pack(">I", 4) + bytes(4)
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(labels)
@@ -160,9 +161,9 @@ sys.exit(status)
 
 
 def command(limit, *arguments):
-    """Exit status, what was said, errors, and the peak of memory of the command line with so much address space."""
-    arguments = [sys.executable, "-c", COMMAND, limit, *arguments]
-    done = subprocess.run(list(map(str, arguments)), capture_output=True, text=True, check=False)
+    """Run the command line with so much address space; return exit status, outputs and peak of memory."""
+    whole = [sys.executable, "-c", COMMAND, limit, *arguments]
+    done = subprocess.run(list(map(str, whole)), capture_output=True, text=True, check=False)
     *said, peak = done.stdout.splitlines()
     assert done.stderr.count("\n") == (done.returncode != 0), done.stderr
     return done.returncode, "\n".join(said), done.stderr, int(peak)
@@ -173,7 +174,7 @@ needs_limits = pytest.mark.skipif(sys.platform != "linux", reason="memory is lim
 
 @needs_limits
 def test_a_parquet_bomb(tmp_path):
-    """5 GiB of zeros in 3 MB; refused by what the file says of itself."""
+    """3 MB hold 5 GiB of zeros; the file's own metadata are enough to refuse it."""
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
@@ -190,7 +191,7 @@ def test_a_parquet_bomb(tmp_path):
 
 @needs_limits
 def test_a_long_text_many_times(tmp_path):
-    """Two texts of 100 kB, 50 000 times each: 10 GB, if each cell had a text of its own."""
+    """Two texts of 100 kB stand 50 000 times each: they would be 10 GB with a copy for each cell."""
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
@@ -205,7 +206,7 @@ def test_a_long_text_many_times(tmp_path):
 
 @needs_limits
 def test_an_npz_of_bytes_is_scaled_chunk_by_chunk(tmp_path):
-    """220 MB in half a megabyte, which would be 880 MB of float32 and as much again twice on the way there."""
+    """Half a megabyte unpacks to 220 MB, or 880 MB in float32, which a scaling at once would hold three times."""
     X = np.zeros((220_000, 1000), np.uint8)
     X[::2, :3] = 1
     np.savez_compressed(tmp_path / "bomb.npz", X=X, y=(np.arange(len(X)) % 2).astype(np.uint8))
@@ -227,10 +228,12 @@ def test_labels_that_are_no_classes_and_very_many_that_are(tmp_path):
     path.write_text("\n".join(["a,kind", *(f"{i % 7},label{i:06d}" for i in range(50_000))]))
     status, _, error, peak = command(2**31, "train", path, *options)
     assert status == 2
-    assert "classes that occur again and again, got 50000 different values in 50000 rows" in error
+    assert "classes with several rows each, got 50000 different values in 50000 rows" in error
     assert peak < 300 * 2**20
     path.write_text("\n".join(["a,kind", *(f"{i % 7},label{i % 8000:06d}" for i in range(32_000))]))
-    status, said, _, peak = command(2**31, "train", path, *options, "--batch-size", 256)  # one-hot, 820 MB of float32
+    status, said, _, peak = command(
+        2**31, "train", path, *options, "--batch-size", 256
+    )  # one-hot, they would be 820 MB in float32
     assert status == 0
     assert "1-2-8000" in said
     assert peak < 900 * 2**20
@@ -238,10 +241,11 @@ def test_labels_that_are_no_classes_and_very_many_that_are(tmp_path):
 
 @needs_limits
 def test_too_little_memory_is_told_in_one_line(tmp_path):
-    np.lib.format.open_memmap(tmp_path / "d.npy", "w+", np.uint8, (600, 2**20))  # a file of zeros that takes no room
+    np.lib.format.open_memmap(tmp_path / "d.npy", "w+", np.uint8, (600, 2**20))  # a sparse file of zeros
     status, said, error, _ = command(600 * 2**20, "train", tmp_path / "d.npy", "--no-progress", "--backend", "numpy")
     assert (status, said) == (2, "")
     found = re.fullmatch(r"deltaprop: error: not enough memory: (\d+) bytes needed at once, (\d+) bytes free\n", error)
+    assert found is not None
     assert int(found[1]) == 600 * 2**20
     assert int(found[2]) < 600 * 2**20
 
@@ -289,7 +293,7 @@ def test_parquet_with_nulls(tmp_path):
 
     path = tmp_path / "data.parquet"
     for column, message in (("a", "row 2, column 'a': expected a finite number"), ("kind", "expected a target")):
-        table = {"a": [1.0, 2.0], "kind": ["x", "y"]}
+        table: dict[str, list[Any]] = {"a": [1.0, 2.0], "kind": ["x", "y"]}
         table[column] = [table[column][0], None]
         parquet.write_table(pyarrow.table(table), path)
         with pytest.raises(ValueError, match=message):
@@ -297,7 +301,7 @@ def test_parquet_with_nulls(tmp_path):
 
 
 def test_files_are_left_as_they_are(model):
-    """Reading changes nothing, not even of what is refused."""
+    """Reading changes no file, not even a refused one."""
     damaged = model.read_bytes()[:-5]
     model.write_bytes(damaged)
     with pytest.raises(ValueError, match=r"net\.safetensors"):

@@ -1,4 +1,4 @@
-"""Values in JSON types: every one has some, the same in every process, and different where they differ."""
+"""Every value has a form in JSON types, the same in every process, and different for different values."""
 
 import datetime
 import enum
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,13 +33,16 @@ class Number(enum.IntEnum):
 
 
 class Named(str):
-    """Text of a subclass."""
+    """A subclass of text."""
+
+
+HALF: Any = np.float32(0.5)  # a type that the signatures do not name
 
 
 @dataclass
 class Schedule:
     initial: float
-    seen: list = field(default_factory=list, compare=False)
+    seen: list[Any] = field(default_factory=list, compare=False)
 
     def __call__(self, epoch, history):
         return self.initial
@@ -67,8 +71,15 @@ class Holder:
         return self.value * (h - y) ** 2
 
 
+def nested(depth):
+    value: Any = 0
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 def cycle():
-    value = [1]
+    value: list[Any] = [1]
     value.append(value)
     return value
 
@@ -103,8 +114,8 @@ def cycle():
         ({1: 2}, {"int 1": 2}),
         (math.nan, "nan"),
         (-math.inf, "-inf"),
-        (dp.SGD(np.float32(0.5), momentum=np.float64(0.25)), {"kind": "SGD", "learning_rate": 0.5, "momentum": 0.25, "nesterov": False}),
-        (dp.StepDecay(np.float32(0.5)), {"kind": "StepDecay", "initial": 0.5, "factor": 0.5, "every": 10}),
+        (dp.SGD(HALF, momentum=np.float64(0.25)), {"kind": "SGD", "learning_rate": 0.5, "momentum": 0.25, "nesterov": False}),
+        (dp.StepDecay(HALF), {"kind": "StepDecay", "initial": 0.5, "factor": 0.5, "every": 10}),
         (math.sqrt, "math.sqrt"),
         (dp.sigmoid, "sigmoid"),
         (Schedule, f"{__name__}.Schedule"),
@@ -127,7 +138,7 @@ def test_what_values_become(value, expected):
         *(object(), object, threading.Lock(), np.random.default_rng(0), sys, print, [].append, "x".join, iter([]), 10**400),
         *(cycle(), functools.partial(max, 1), functools.lru_cache(lambda: 1), functools.partial(Holder(1).cost, y=2)),
         *(Holder(1).cost, Holder.cost, lambda: 1, dp.Network([2, 2], backend="numpy"), dp.get_backend("numpy"), open),
-        *({"deep": functools.reduce(lambda inner, _: [inner], range(3000), 0)}, {(1, 2): 3}, {None: 1}, "\ud800"),
+        *({"deep": nested(3000)}, {(1, 2): 3}, {None: 1}, "\ud800"),
     ],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
@@ -136,7 +147,7 @@ def test_there_is_no_value_that_has_none(value):
 
 
 def of(values):
-    """Texts, of which no two may be alike."""
+    """Return the forms as texts."""
     return [json.dumps(plain(value), sort_keys=True) for value in values]
 
 
@@ -181,7 +192,7 @@ def test_functions_that_differ():
 
 
 def test_what_does_not_count():
-    """Where a function stands, and what a data class does not compare."""
+    """The place of a function does not count, nor fields that a data class does not compare."""
     one, other = [(lambda epoch, history: 0.1) for _ in range(2)]
     assert plain(one) == plain(other)
     assert plain(scaled(2)) == plain(scaled(2))
@@ -200,7 +211,7 @@ print(json.dumps(here.plain(values), sort_keys=True))
 
 
 def test_processes_agree():
-    """Whatever their hashes of text are."""
+    """Processes agree, though their hashes of text differ."""
     folder = str(Path(__file__).parent)
     said = set()
     for seed in ("0", "1", "2"):

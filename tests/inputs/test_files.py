@@ -1,10 +1,11 @@
-"""Readers of files: what is right is read, what is wrong is told in one line that names the place."""
+"""Readers read right files, and name the place of an error in one line."""
 
 import gzip
 import re
 
 import numpy as np
 import pytest
+from cases import target
 
 from deltaprop.inputs import cells
 from deltaprop.inputs.files import load_dataset
@@ -23,17 +24,17 @@ def write(tmp_path):
 def test_digits():
     digits = load_dataset("digits")
     assert digits.X.shape == (1797, 64)
-    assert sorted(set(digits.y)) == list(range(10))
+    assert sorted(set(target(digits))) == list(range(10))
 
 
 def test_csv_with_a_header(write):
     data = load_dataset(write("d.csv", "a,b,kind\n1,2.5,x\n-3,4e1,y\n"))
     assert data.X.tolist() == [[1, 2.5], [-3, 40]]
-    assert data.y.tolist() == ["x", "y"]
+    assert target(data).tolist() == ["x", "y"]
     assert (data.feature_names, data.target_name) == (["a", "b"], "kind")
     data = load_dataset(write("d.csv", "\ufeffa;b;c\r\n1;2;3\r\n\r\n4;5;6\r\n"), "a")
     assert data.X.tolist() == [[2, 3], [5, 6]]
-    assert data.y.tolist() == [1, 4]
+    assert target(data).tolist() == [1, 4]
 
 
 def test_csv_without_a_header(write):
@@ -83,7 +84,7 @@ def test_parquet(tmp_path, write):
     parquet.write_table(pyarrow.table({"a": [1, 2], "b": [0.5, 1.5], "y": ["u", "v"]}), path)
     data = load_dataset(str(path))
     assert data.X.tolist() == [[1, 0.5], [2, 1.5]]
-    assert data.y.tolist() == ["u", "v"]
+    assert target(data).tolist() == ["u", "v"]
     parquet.write_table(pyarrow.table({"a": [1, None], "y": [0, 1]}), path)
     with pytest.raises(ValueError, match="row 2, column 'a': expected a finite number, got nothing"):
         load_dataset(str(path))
@@ -95,11 +96,11 @@ def test_parquet(tmp_path, write):
     "cell", ["1_0", "١٢", "１２", "\u00a03", "0x10", "1d5", "−3", "1 2", "TRUE", "1e", "1,5", "\x1c3", "1.5f"]
 )
 def test_cells_that_are_no_numbers(cell, write):
-    """By pandas.read_csv and pyarrow.csv: numbers are in ASCII, and have no underscores."""
+    """As in pandas.read_csv and pyarrow.csv, numbers are in ASCII and have no underscores."""
     with pytest.raises(ValueError, match="row 2, column 'a': expected a finite number, got "):
         load_dataset(write("d.csv", f'a,y\n1,2\n"{cell}",1\n'))
     data = load_dataset(write("d.csv", f'a,y\n1,2\n2,"{cell}"\n'))
-    assert data.y.tolist() == ["2", cell]
+    assert target(data).tolist() == ["2", cell]
     data = load_dataset(write("d.csv", f'"{cell}",2\n2,1\n'))
     assert data.feature_names == [cell]
 
@@ -110,7 +111,7 @@ def test_cells_that_are_no_numbers(cell, write):
 ])  # fmt: skip
 def test_cells_that_are_numbers(cell, value, write):
     data = load_dataset(write("d.csv", f'a,y\n"{cell}","{cell}"\n2,1\n'))
-    assert data.X[0, 0] == data.y[0] == value
+    assert data.X[0, 0] == target(data)[0] == value
 
 
 @pytest.mark.parametrize("cell", ["inf", "-Infinity", "nan", "NaN", "1e400", "+inf"])
@@ -123,22 +124,24 @@ def test_cells_that_are_numbers_but_not_finite(cell, write):
 
 @pytest.mark.parametrize("rows", [3, 50, 20_000])
 def test_a_target_that_turns_out_to_be_text(rows, write):
-    """From some row on, far from the first, or in it: all of its cells are the text that they were."""
+    """Text begins in the first row, or far below; all cells then keep their text."""
     y = [f"0{i % 3}.0" for i in range(rows)]
     for at in {0, rows // 2, rows - 1}:
         labels = [*y[:at], "none", *y[at + 1 :]]
         lines = [f"{i},{label},{-i}" for i, label in enumerate(labels)]
         data = load_dataset(write("d.csv", "\n".join(["a,kind,b", *lines])), "kind")
-        assert data.y.tolist() == labels
+        assert target(data).tolist() == labels
         assert np.array_equal(data.X, np.column_stack([np.arange(rows), -np.arange(rows)]))
     lines = [f"{i},{label},{-i}" for i, label in enumerate(y)]
-    assert np.array_equal(load_dataset(write("d.csv", "\n".join(["a,kind,b", *lines])), "kind").y, np.arange(rows) % 3)
+    assert np.array_equal(
+        target(load_dataset(write("d.csv", "\n".join(["a,kind,b", *lines])), "kind")), np.arange(rows) % 3
+    )
 
 
 def test_texts_too_many_to_be_classes(write, monkeypatch):
     monkeypatch.setattr(cells, "MOST_LABELS", 100)
     lines = [f"{i},text {i % 100}" for i in range(300)]
-    assert len(set(load_dataset(write("d.csv", "\n".join(["a,kind", *lines]))).y)) == 100
+    assert len(set(target(load_dataset(write("d.csv", "\n".join(["a,kind", *lines])))))) == 100
     with pytest.raises(ValueError, match="column 'kind': expected numbers or labels of classes, got more than 100"):
         load_dataset(write("d.csv", "\n".join(["a,kind", *lines, "1,one more"])))
 
@@ -146,11 +149,11 @@ def test_texts_too_many_to_be_classes(write, monkeypatch):
 def test_a_column_of_the_middle_of_an_array(tmp_path, rng):
     table = rng.standard_normal((3000, 200))
     for column in (0, 77, 199):
-        for order in "CF":
-            np.save(tmp_path / "d.npy", np.asarray(table, order=order))
+        for stored in (table, np.asfortranarray(table)):
+            np.save(tmp_path / "d.npy", stored)
             data = load_dataset(str(tmp_path / "d.npy"), str(column))
             assert np.array_equal(data.X, np.delete(table, column, axis=1))
-            assert np.array_equal(data.y, table[:, column])
+            assert np.array_equal(target(data), table[:, column])
     table[2999, 5] = np.inf
     np.save(tmp_path / "d.npy", table)
     with pytest.raises(ValueError, match=r"expected finite numbers, got inf at \[2999, 5\]"):
@@ -162,13 +165,14 @@ def test_npy_and_npz(tmp_path, rng):
     np.save(tmp_path / "d.npy", np.column_stack([X, y]))
     data = load_dataset(str(tmp_path / "d.npy"))
     assert np.array_equal(data.X, X)
-    assert np.array_equal(data.y, y)
-    assert np.array_equal(load_dataset(str(tmp_path / "d.npy"), "0").y, X[:, 0])
+    assert np.array_equal(target(data), y)
+    assert np.array_equal(target(load_dataset(str(tmp_path / "d.npy"), "0")), X[:, 0])
     images = rng.integers(0, 256, (5, 2, 2)).astype(np.uint8)
     np.savez(tmp_path / "d.npz", x_train=images, y_train=y, x_test=images[:2], y_test=y[:2])
     data = load_dataset(str(tmp_path / "d.npz"))
     assert data.X.shape == (5, 4)
     assert data.common_range
+    assert data.test is not None
     assert data.test[0].shape == (2, 4)
 
 
@@ -205,13 +209,15 @@ def test_idx_folder(write, tmp_path, rng):
     write("train-labels-idx1-ubyte.gz", gzip.compress(idx(labels)))
     data = load_dataset(str(tmp_path))
     assert np.array_equal(data.X, images.reshape(6, 6))
-    assert np.array_equal(data.y, labels)
+    assert np.array_equal(target(data), labels)
     assert data.test is None
     write("t10k-images-idx3-ubyte.gz", gzip.compress(idx(images[:2])))
     with pytest.raises(FileNotFoundError, match="expected t10k-labels-idx1-ubyte"):
         load_dataset(str(tmp_path))
     write("t10k-labels.idx1-ubyte", idx(labels[:2]))
-    assert load_dataset(str(tmp_path)).test[0].shape == (2, 6)
+    test = load_dataset(str(tmp_path)).test
+    assert test is not None
+    assert test[0].shape == (2, 6)
 
 
 @pytest.mark.parametrize(("content", "message"), [

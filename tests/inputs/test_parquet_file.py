@@ -1,4 +1,4 @@
-"""Parquet: columns as pandas reads them, in little memory; damaged files are refused, never by pyarrow's own errors."""
+"""Parquet files are read as pandas does, in little memory; damaged files give errors of ours, not of pyarrow."""
 
 import datetime
 import io
@@ -6,10 +6,12 @@ import random
 import struct
 import sys
 from decimal import Decimal
+from typing import Any
 
 import fuzz
 import numpy as np
 import pytest
+from cases import target
 
 import deltaprop as dp
 from deltaprop.inputs import parquet_file
@@ -26,14 +28,14 @@ def write(path, table, **options):
 
 
 def rows_of(path, target=None):
-    """All that a source gives."""
+    """Return all rows of a source."""
     source = ParquetParts(path, target)
     pieces = list(source.parts(range(len(source.sizes))))
     return np.concatenate([piece.X for piece in pieces]), np.concatenate([piece.Y for piece in pieces])
 
 
 def test_columns_of_every_type(tmp_path):
-    """Each as Python's float or str of its cells."""
+    """Each equals Python's float or str of its cells."""
     numbers = {
         "int8": pyarrow.array([1, -2, 3], pyarrow.int8()),
         "uint64": pyarrow.array([1, 2**63, 3], pyarrow.uint64()),
@@ -51,13 +53,17 @@ def test_columns_of_every_type(tmp_path):
     assert data.feature_names == list(numbers)
     for j, name in enumerate(numbers):
         assert data.X[:, j].tolist() == expected[name], name
-        assert load_dataset(path, name, features=["int8"]).y.tolist() == expected[name]
+        assert target(load_dataset(path, name, features=["int8"])).tolist() == expected[name]
     X, y = rows_of(write(tmp_path / "e.parquet", numbers), "int8")
     assert np.array_equal(X, np.column_stack([expected[name] for name in numbers if name != "int8"]))
     assert y.tolist() == [1, -2, 3]
     day = datetime.date(2024, 2, 29)
     labels = {"a": [1, 2, 3], "kind": [day, day, datetime.date(2024, 3, 1)]}
-    assert load_dataset(write(tmp_path / "d.parquet", labels)).y.tolist() == ["2024-02-29", "2024-02-29", "2024-03-01"]
+    assert target(load_dataset(write(tmp_path / "d.parquet", labels))).tolist() == [
+        "2024-02-29",
+        "2024-02-29",
+        "2024-03-01",
+    ]
 
 
 @pytest.mark.parametrize(("column", "message"), [
@@ -87,7 +93,11 @@ def test_text_of_every_type(kind, tmp_path):
         pytest.skip(f"this pyarrow has no {kind}")
     else:
         texts = texts.cast(getattr(pyarrow, kind)())
-    assert load_dataset(write(tmp_path / "d.parquet", {"a": [1, 2, 3], "y": texts})).y.tolist() == ["u", "größe", "u"]
+    assert target(load_dataset(write(tmp_path / "d.parquet", {"a": [1, 2, 3], "y": texts}))).tolist() == [
+        "u",
+        "größe",
+        "u",
+    ]
 
 
 def test_columns_of_odd_names(tmp_path):
@@ -98,12 +108,12 @@ def test_columns_of_odd_names(tmp_path):
     parquet.write_table(twice, tmp_path / "e.parquet")
     with pytest.raises(ValueError, match="two columns are called 'a'"):
         load_dataset(str(tmp_path / "e.parquet"))
-    with pytest.raises(ValueError, match="expected columns, each of another name"):
+    with pytest.raises(ValueError, match="expected columns with different names"):
         ParquetParts(tmp_path / "e.parquet")
 
 
 def test_the_index_that_pandas_stored_is_no_column(tmp_path, rng):
-    """As `pandas.read_parquet` has it: with an index without a name, with names, with several, with a range."""
+    """As in `pandas.read_parquet`: for an index without a name, with names, with several levels, or a range."""
     pandas = pytest.importorskip("pandas")
     path = tmp_path / "t.parquet"
     frame = pandas.DataFrame({"a": rng.standard_normal(40), "b": rng.standard_normal(40), "y": rng.integers(0, 2, 40)})
@@ -138,16 +148,16 @@ def test_what_pandas_is_said_to_have_stored_may_be_anything(said, tmp_path):
 
 
 def seeds():
-    """Files in every compression and of several encodings, with pandas' metadata and without."""
+    """Return files of every compression and several encodings, with and without pandas' metadata."""
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((300, 3)), rng.integers(0, 3, 300)
-    tables = [({"a": X[:, 0], "b": X[:, 1].round(1), "kind": y}, {"compression": name}) for name in (
+    tables: list[tuple[dict[str, Any], dict[str, Any]]] = [({"a": X[:, 0], "b": X[:, 1].round(1), "kind": y}, {"compression": name}) for name in (
         "snappy", "gzip", "zstd", "none", "brotli", "lz4"
     )]  # fmt: skip
     tables.append(({"a": pyarrow.array(y).dictionary_encode(), "kind": ["u", "v", "w"] * 100}, {"row_group_size": 50}))
     encodings = {"a": "BYTE_STREAM_SPLIT", "b": "DELTA_BINARY_PACKED", "c": "PLAIN", "kind": "DELTA_BYTE_ARRAY"}
     of_other_kinds = {"a": X[:, 0].astype("f4"), "b": y, "c": y > 1, "kind": ["u", "v", None] * 100}
-    options = {"data_page_version": "2.0", "use_dictionary": False, "write_page_checksum": True}
+    options: dict[str, Any] = {"data_page_version": "2.0", "use_dictionary": False, "write_page_checksum": True}
     tables.append((of_other_kinds, options | {"column_encoding": encodings}))
     for table, how in tables:
         buffer = io.BytesIO()
@@ -156,7 +166,7 @@ def seeds():
 
 
 def damaged(content, generator):
-    """Anywhere, or in the footer, which says what there is."""
+    """Damage bytes anywhere, or in the footer, which describes the file."""
     if generator.random() < 0.5:
         return fuzz.mutated(content, generator)
     length = struct.unpack("<I", content[-8:-4])[0]
@@ -177,7 +187,7 @@ def error_of(read, path):
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited by Linux's means")
 @pytest.mark.parametrize("seed", range(4))
 def test_damaged_files_are_refused_as_such(seed, tmp_path):
-    """300 of them, by both readers, with a GiB of memory and no more."""
+    """Both readers refuse 300 of them within a GiB of memory."""
     generator, files, path, refused = random.Random(seed), list(seeds()), tmp_path / "d.parquet", []
     restore = fuzz.limit_memory()
     try:
@@ -212,7 +222,7 @@ def test_a_file_that_says_other_numbers_of_rows_than_it_holds(tmp_path, monkeypa
 
 
 def test_too_little_memory_is_no_damage(tmp_path, monkeypatch):
-    """What pyarrow says where a piece of a whole file cannot be had, and where a damaged one asks for a thousand TB."""
+    """pyarrow raises the same error for too little memory and for a damaged file that asks for 1000 TB."""
     path = write(tmp_path / "d.parquet", {"a": [1.0, 2.0], "y": [0, 1]})
     for size, kind in ((2**20, MemoryError), (2**50, ValueError)):
 
@@ -240,7 +250,7 @@ def test_row_groups_are_read_in_pieces(tmp_path, monkeypatch, rng):
 
 
 def test_a_table_of_many_columns_is_opened_a_few_times(tmp_path, monkeypatch, rng):
-    """Every opening parses what the file says of all its columns."""
+    """Every opening parses the metadata of all columns."""
     X = rng.standard_normal((3, 300))
     path = write(tmp_path / "d.parquet", {f"f{j}": X[:, j] for j in range(300)} | {"y": [0.0, 1.0, 0.0]})
     opened = []

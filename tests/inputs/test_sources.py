@@ -1,8 +1,9 @@
-"""Data larger than memory: read chunk by chunk, every sample once an epoch, with the results of data in memory."""
+"""Data larger than memory are read chunk by chunk, every sample once an epoch, with the results of data in memory."""
 
 import pickle
 import re
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ def data(rng):
 
 @pytest.fixture(params=[1, 3, 1000], ids="chunks of {} minibatches".format)
 def chunks(request, monkeypatch):
-    """Of ten samples each."""
+    """Limit chunks to so many minibatches of ten samples."""
     monkeypatch.setattr(chunked, "CHUNK_BYTES", request.param * 10 * (5 + 3) * 8)
 
 
@@ -31,7 +32,7 @@ def network(backend="numpy", **options):
 
 
 def mapped(path, array, dtype=None):
-    """`array` on disk, memory-mapped."""
+    """Write `array` to disk, and return it memory-mapped."""
     result = np.memmap(path, dtype or array.dtype, "w+", shape=array.shape)
     result[...] = array
     result.flush()
@@ -59,12 +60,12 @@ def as_batches(path, X, y):
 
 
 FORMS = {"parquet": as_parquet, "folder": as_folder, "batches": as_batches}
-HOW = {"optimizer": dp.Adam(0.01), "batch_size": 10, "epochs": 3, "l2": 0.3}
+HOW: dict[str, Any] = {"optimizer": dp.Adam(0.01), "batch_size": 10, "epochs": 3, "l2": 0.3}
 
 
 @pytest.mark.parametrize("how", [{}, {"shuffle": False}, {"dropout": 0.3}, {"weighted": True}], ids=str)
 def test_a_memory_map_is_trained_on_as_an_array_is(trained_on, chunks, data, how, tmp_path, rng):
-    """In the order of a true permutation; of another dtype than the network, so that it is converted chunk by chunk."""
+    """The order is a true permutation; another dtype than the network's is converted chunk by chunk."""
     X, y = data
     X = X.astype(np.float32)
     if "weighted" in how:
@@ -76,7 +77,7 @@ def test_a_memory_map_is_trained_on_as_an_array_is(trained_on, chunks, data, how
 
 
 def test_labels_of_a_memory_map_in_a_series(data, tmp_path):
-    """Whose own index is no matter: rows are had by their place."""
+    """The index of the series does not count: rows are taken by their place."""
     pandas = pytest.importorskip("pandas")
     X, y = data[0].astype(np.float32), data[1]
     alone, net = network(), network()
@@ -108,10 +109,10 @@ def test_parts_are_shuffled_in_windows(chunks, data, form, tmp_path, monkeypatch
     X, y = data
     X[:, 0] = np.arange(len(X))  # tells samples apart
     seen = []
-    windows = read_chunks.windows
+    windows = sources.windows
 
     def watched(*arguments):
-        visited = []
+        visited: list[Any] = []
         seen.append(visited)
         for window in windows(*arguments):
             visited += window[0][:, 0].tolist()
@@ -128,7 +129,7 @@ def test_parts_are_shuffled_in_windows(chunks, data, form, tmp_path, monkeypatch
     assert seen[:3] == seen[3:6] != seen[6:]
     assert np.array_equal(nets[0].parameters, nets[1].parameters)
     if form != "batches":
-        assert abs(seen[0][0] - seen[1][0]) > 20 or abs(seen[1][0] - seen[2][0]) > 20  # from another part
+        assert abs(seen[0][0] - seen[1][0]) > 20 or abs(seen[1][0] - seen[2][0]) > 20  # of another part
 
 
 def test_a_generator_of_batches_anew_in_every_epoch(data):
@@ -162,7 +163,7 @@ def test_a_target_column_by_name(data, tmp_path):
 
 
 def test_memory_is_that_of_a_chunk(tmp_path, monkeypatch, rng):
-    """Of 64 MB on disk, chunks of 1 MB; the permutation of 40 000 samples takes 0.3 MB."""
+    """64 MB on disk are read in chunks of 1 MB; the permutation of 40 000 samples takes 0.3 MB."""
     monkeypatch.setattr(chunked, "CHUNK_BYTES", 2**20)
     X = np.memmap(tmp_path / "X", np.float64, "w+", shape=(40_000, 200))
     for start in range(0, len(X), 4000):
@@ -261,7 +262,7 @@ def test_rows_are_read_in_the_order_in_which_they_lie(data):
 
 
 class Batches:
-    """Batches that are others in later passes: `passes` has a list of them for each, the last one for all that follow."""
+    """Batches that differ from pass to pass: `passes` has a list for each, and the last list repeats."""
 
     def __init__(self, *passes):
         self.passes, self.begun = passes, 0
@@ -275,7 +276,7 @@ class Batches:
 
 
 class Exhausted:
-    """An iterator with a length: there is nothing after the first pass."""
+    """An iterator with a length, which is empty after the first pass."""
 
     def __init__(self, batches):
         self.batches, self.length = iter(batches), len(batches)
@@ -385,7 +386,7 @@ def test_an_error_names_the_row_of_the_data(trained_on, chunks, data, shuffle, t
         ((X, spoilt(np.eye(3)[y], (77, 1), -1.0)), {}, r"Y: expected targets in \[0, 1\], got -1 at Y\[77, 1\]$"),
         ((X, one_hot), {}, r"Y: expected the targets of each sample to sum to 1 .* in row 77$"),
     ):
-        mapped_X = np.memmap(tmp_path / "X", ">f8", "w+", shape=X.shape)  # in an order of bytes that no network has
+        mapped_X = np.memmap(tmp_path / "X", ">f8", "w+", shape=X.shape)  # in a byte order that no network has
         mapped_X[...] = arguments[0]
         net = network(trained_on, **options)
         before = net.parameters.copy()

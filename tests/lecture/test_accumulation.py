@@ -1,4 +1,4 @@
-"""The scalar chain rule, accumulated from either end, against the derivative on paper."""
+"""The scalar chain rule, accumulated from either end, equals the derivative on paper."""
 
 import math
 
@@ -57,8 +57,8 @@ def test_the_table_is_in_the_order_of_computation():
 
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="mode: expected 'forward' or 'reverse', got 'both'"):
-        dp.accumulate(FUNCTIONS, DERIVATIVES, X, mode="both")
+        dp.accumulate(FUNCTIONS, DERIVATIVES, X, mode="both")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="derivatives: expected 3, one for each function, got 2"):
         dp.accumulate(FUNCTIONS, DERIVATIVES[:2], X)
     with pytest.raises(TypeError, match=r"functions\[1\]: expected a function of one variable, got 3"):
-        dp.accumulate([math.sin, 3], [math.cos, math.cos], X)
+        dp.accumulate([math.sin, 3], [math.cos, math.cos], X)  # type: ignore[list-item]

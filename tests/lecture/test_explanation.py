@@ -1,4 +1,6 @@
-"""`explain`: every number is the per-sample loop's, and is in the text."""
+"""`explain` gives the per-sample loop's numbers, and shows them in its text."""
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +28,7 @@ def test_every_quantity_is_the_loops(backend, rng, capsys, loss, output):
         assert np.allclose(seen.z[l], z[l], rtol=1e-12)
         assert np.allclose(seen.a[l + 1], a[l + 1], rtol=1e-12)
         assert (seen.slope[l] is None) == (slopes[l] is None)
-        assert slopes[l] is None or np.allclose(seen.slope[l], slopes[l], rtol=1e-12)
+        assert slopes[l] is None or np.allclose(np.asarray(seen.slope[l]), np.asarray(slopes[l]), rtol=1e-12)
         assert np.allclose(seen.delta[l], deltas[l][0], rtol=1e-12)
         assert np.allclose(seen.Delta[l], np.outer(deltas[l][0], [1, *a[l]]), rtol=1e-12)
         assert np.allclose(seen.D[l], np.column_stack([D_b[l], D_W[l]]), rtol=1e-12)
@@ -45,7 +47,7 @@ def test_markdown(capsys):
     lines = text.splitlines()
     tables = [i for i, line in enumerate(lines) if line.startswith("|--")]
     assert len(tables) == 2 + 3 + 2 + 4  # Θ, layers, δ, Δ and D
-    for i in tables:  # a header, a rule and rows of one length, after an empty line
+    for i in tables:  # an empty line, then a header, a rule and rows of equal length
         columns = lines[i].count("|")
         assert lines[i - 2] == ""
         assert lines[i - 1].count("|") == lines[i + 1].count("|") == columns
@@ -55,7 +57,7 @@ def test_markdown(capsys):
 
 def test_it_is_the_formula_of_the_loss():
     x, y = [0.5, -1.0], [0.2, 0.7]
-    options = {"loss": "squared_error", "output_activation": "sigmoid", "backend": "numpy"}
+    options: dict[str, Any] = {"loss": "squared_error", "output_activation": "sigmoid", "backend": "numpy"}
     assert "δ^(3) = (a^(3) − y) ⊙ g′(z^(3))" in str(dp.Network([2, 3, 2], **options).explain(x, y))
     simplified = str(dp.Network([2, 3, 2], **options, output_error="simplified").explain(x, y))
     assert "δ^(3) = a^(3) − y, simplified" in simplified

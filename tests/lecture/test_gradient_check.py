@@ -1,4 +1,6 @@
-"""The numerical gradient check: it passes what is right, and finds every fault that is planted, where it is."""
+"""The numerical gradient check passes right gradients, and finds every planted fault in its place."""
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ def test_gradient_agrees_with_central_differences(quick_backend, rng, hidden, lo
 
 @pytest.mark.parametrize("l2", [0.0, 3.0])
 def test_the_courses_debug_network(backend, l2):
-    """3-5-3, m = 5, every number from sines, as exercise 4 of the course checks it."""
+    """The network is 3-5-3 with m = 5 and all numbers from sines, as in exercise 4 of the course."""
     net = dp.Network([3, 5, 3], init="debug_initialize", backend=backend)
     theta = np.sin(np.arange(1, 21)).reshape(4, 5).T / 10
     assert np.allclose(net.backend.to_numpy(net.thetas[0]), theta, rtol=1e-15)
@@ -49,7 +51,7 @@ def with_penalty_on_biases(self, weights, l2, gradient):
 
 
 def without_the_mean(self, delta, A, out, keep):
-    """Forgets 1/m in the weights of the output layer, which here are the only ones with 2 rows."""
+    """Forget 1/m in the weights of the output layer, here the only ones with 2 rows."""
     RIGHT["weight_gradient"](self, delta, A, out)
     if len(out) == 2:
         out *= len(A)
@@ -80,11 +82,11 @@ ALL = [*BELOW, "weights[2]", "biases[2]"]
     ("output_delta", output_without_slope, ALL),
 ])  # fmt: skip
 def test_a_planted_fault_is_found_and_its_layer_named(rng, monkeypatch, operation, fault, found):
-    """The layers above a fault in δ pass, those at and below it do not."""
+    """Layers above a fault in δ pass; the layer of the fault and those below do not."""
     net = dp.Network([2, 2, 2, 2], loss="squared_error", output_activation="sigmoid", backend="numpy", seed=3)
     net.weights[0][...], net.weights[1][...] = rng.standard_normal((2, 2, 2))
     X, Y = rng.standard_normal((5, 2)), rng.random((5, 2))
-    if fault is without_the_mean:  # three units below, so that the output layer is known by its rows
+    if fault is without_the_mean:  # three hidden units, so that two rows mean the output layer
         net = dp.Network([2, 3, 3, 2], loss="squared_error", output_activation="sigmoid", backend="numpy", seed=3)
     assert dp.check_gradient(net, X, Y, l2=1.0).passed
     monkeypatch.setattr(NumpyBackend, operation, fault)
@@ -114,9 +116,9 @@ def test_a_fault_in_one_entry_is_named_by_layer_and_index(rng, monkeypatch):
 
 
 def test_a_fault_in_a_layer_of_small_gradients_is_not_drowned_by_the_others(rng, monkeypatch):
-    """Against the whole gradient this fault is below the tolerance; against its own layer it is not."""
+    """Relative to the whole gradient the fault is below the tolerance; relative to its layer it is above."""
     net = dp.Network([3, 4, 2], loss="squared_error", backend="numpy")
-    net.weights[1][...] *= 3e-10  # almost nothing arrives at the first layer
+    net.weights[1][...] *= 3e-10  # almost no δ arrives at the first layer
     X, Y = rng.standard_normal((5, 3)), rng.standard_normal((5, 2))
     assert dp.check_gradient(net, X, Y).passed
 
@@ -133,7 +135,7 @@ def test_a_fault_in_a_layer_of_small_gradients_is_not_drowned_by_the_others(rng,
 
 
 def test_the_simplified_output_error_is_said_not_to_be_the_gradient(rng):
-    options = {"loss": "squared_error", "output_activation": "sigmoid", "backend": "numpy"}
+    options: dict[str, Any] = {"loss": "squared_error", "output_activation": "sigmoid", "backend": "numpy"}
     X, Y = rng.standard_normal((5, 3)), rng.random((5, 2))
     assert dp.check_gradient(dp.Network([3, 4, 2], **options), X, Y).note == ""
     result = dp.check_gradient(dp.Network([3, 4, 2], **options, output_error="simplified"), X, Y)

@@ -1,4 +1,4 @@
-"""Pictures: what is drawn is what was recorded; the command line writes files; a missing library is named."""
+"""Pictures show what was recorded; the command line writes them; a missing library is named."""
 
 import sys
 

@@ -1,16 +1,16 @@
-"""Training goes on from a checkpoint to the bit, however it ended; and nothing that is there is lost."""
+"""Training resumes from a checkpoint to the bit, however it ended; and no file is lost."""
 
 import os
 import random
 import resource
 import signal
-import subprocess
-import sys
 import threading
+from typing import Any
 
 import faults
 import numpy as np
 import pytest
+from processes import python
 from small_runs import network, three_classes
 
 import deltaprop as dp
@@ -25,7 +25,7 @@ def data(rng):
 
 
 class StopError(Exception):
-    """What a process that dies is in a test."""
+    """Stands for the death of a process."""
 
 
 def stop_after(epoch):
@@ -47,7 +47,7 @@ HOWS = [
 
 @pytest.mark.parametrize("how", HOWS, ids=lambda how: repr(how["optimizer"]))
 def test_a_run_goes_on_where_it_left_off(trained_on, data, how, tmp_path):
-    """The callback's exception comes after the epoch that it sees and before its checkpoint."""
+    """The callback raises after its epoch, and before the checkpoint of that epoch."""
     how = {"epochs": 8, "batch_size": 16} | how
     alone = network(trained_on)
     expected = alone.fit(*data, **how)
@@ -70,14 +70,14 @@ def test_a_run_goes_on_where_it_left_off(trained_on, data, how, tmp_path):
 
 
 def test_a_pause_inside_an_epoch(data, tmp_path, monkeypatch):
-    """Between steps and between calls of the compiled library; the epoch goes on with the minibatch that is due."""
+    """The pause is between steps or calls of the compiled library; the epoch resumes at the next minibatch."""
     monkeypatch.setattr(compiled, "OPERATIONS_A_CALL", 1.0)
-    for backend, how in (("reference", {"dropout": 0.3}), ("numpy", {"l2": 0.5})):
-        how |= {"optimizer": dp.Adam(0.01), "epochs": 3, "batch_size": 7}
+    for backend, given in (("reference", {"dropout": 0.3}), ("numpy", {"l2": 0.5})):
+        how: dict[str, Any] = {**given, "optimizer": dp.Adam(0.01), "epochs": 3, "batch_size": 7}
         alone = network(backend)
         expected = alone.fit(*data, **how)
         checkpoint = tmp_path / f"{backend}.safetensors"
-        asked = []
+        asked: list[Any] = []
 
         def pauses(self, asked=asked):
             asked.append(1)
@@ -100,7 +100,7 @@ def test_a_pause_inside_an_epoch(data, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("run", faults.RUNS)
 def test_killed_runs_end_as_if_left_alone(run, tmp_path):
-    """A few of what `python tests/faults.py` does hundreds of times."""
+    """These are a few of the kills of `python tests/faults.py`."""
     expected, seconds = faults.undisturbed(run, tmp_path)
     got, _ = faults.disturbed(run, tmp_path, 3, seconds, generator=random.Random(0))
     faults.assert_same(got, expected)
@@ -108,10 +108,10 @@ def test_killed_runs_end_as_if_left_alone(run, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_end_a_run_between_steps(number, tmp_path):
-    """With exit status 143, and as a KeyboardInterrupt, which ends Python by SIGINT itself."""
+    """SIGTERM gives exit status 143; SIGINT a KeyboardInterrupt, which ends Python by SIGINT."""
     expected, seconds = faults.undisturbed("compiled", tmp_path)
     wanted, generator = 143 if number == signal.SIGTERM else -signal.SIGINT, random.Random(1)
-    for _ in range(5):  # on a busy machine signals may miss the time in which the run listens
+    for _ in range(5):  # on a busy machine, a signal may come too early or too late
         got, statuses = faults.disturbed("compiled", tmp_path, 6, seconds, number, generator)
         faults.assert_same(got, expected)
         if wanted in statuses:
@@ -268,11 +268,10 @@ except OSError as error:
 
 
 def test_a_full_disk_costs_neither_the_run_nor_the_file(tmp_path):
-    """The limit on the size of a file stands for it; Python leaves SIGXFSZ ignored, so that writing fails."""
+    """A limit on the size of files stands for it; Python ignores SIGXFSZ, so that writing fails."""
     assert hasattr(resource, "RLIMIT_FSIZE")
-    arguments = [str(tmp_path / "run.safetensors"), str(tmp_path / "model.safetensors")]
-    run = subprocess.run([sys.executable, "-c", FULL_DISK, *arguments], capture_output=True, text=True, check=False)
-    assert run.stdout == "refused: True\n", run.stderr
+    said = python("-c", FULL_DISK, tmp_path / "run.safetensors", tmp_path / "model.safetensors")
+    assert said == "refused: True\n"
     assert [path.name for path in tmp_path.iterdir()] == ["run.safetensors"]
 
 
@@ -308,7 +307,7 @@ def test_fewer_epochs_than_are_done_are_refused(data, tmp_path):
 
 
 def test_numbers_of_numpy_are_saved(data, tmp_path):
-    """Wherever they stand, they mean what Python's do: a run begun with these goes on with those."""
+    """They mean the same as Python's numbers: a run begun with one kind resumes with the other."""
     real, whole = np.float64, np.int64
 
     def arguments(real, whole, flag):
@@ -338,7 +337,7 @@ def test_numbers_of_numpy_are_saved(data, tmp_path):
 @pytest.mark.parametrize("ends", ["early", "after all epochs"])
 def test_after_early_stopping_the_best_parameters_are_in_the_file(trained_on, data, tmp_path, ends):
     checkpoint = tmp_path / "run.safetensors"
-    # The best epoch is the one with the highest cost, which is one of the first.
+    # the best epoch is here the one with the highest cost, an early one
     stopping = dp.EarlyStopping(3 if ends == "early" else 50, monitor="cost", mode="max")
     how = {"optimizer": dp.Adam(0.1), "early_stopping": stopping, "epochs": 12}
     net = network(trained_on)
@@ -356,13 +355,15 @@ def test_after_early_stopping_the_best_parameters_are_in_the_file(trained_on, da
     assert not np.array_equal(best, last)
     more = 15 if ends == "after all epochs" else 12
     resumed, alone = network(trained_on), network(trained_on)
-    resumed.fit(*data, **how | {"epochs": more}, checkpoint=checkpoint, resume=True)  # from the last, or not at all
+    resumed.fit(
+        *data, **how | {"epochs": more}, checkpoint=checkpoint, resume=True
+    )  # from the last epoch, or not at all
     alone.fit(*data, **how | {"epochs": more})
     assert np.array_equal(host(resumed.parameters), host(alone.parameters))
 
 
 def test_a_pause_amid_numbers_that_are_not_finite_leaves_the_file(data, tmp_path, monkeypatch):
-    """The checkpoint of the epoch before is the one to go on from, and then ends as the run would have."""
+    """The run resumes from the checkpoint of the epoch before, and ends as it would have."""
     how = {"optimizer": dp.SGD(lambda epoch, history: 0.1 if epoch < 2 else 1e300), "epochs": 4, "batch_size": 7}
     options = {"backend": "reference", "loss": "squared_error", "hidden_activation": "relu"}
     X, Y, net, checkpoint = data[0], np.eye(3)[data[1]], network(**options), tmp_path / "run.safetensors"
@@ -383,7 +384,7 @@ def test_a_pause_amid_numbers_that_are_not_finite_leaves_the_file(data, tmp_path
 
 
 class LateBest(dp.EarlyStopping):
-    """One that names the first epoch as the best, once it is over, as a number of NumPy's."""
+    """Calls the first epoch the best as soon as it is over, as a NumPy number."""
 
     def best_epoch(self, history):
         return np.int64(1) if history.epochs > 1 else None

@@ -1,15 +1,16 @@
-"""What a device refuses is done without: training goes on the next way, learns the same, and says so once a process."""
+"""When a device refuses something, training takes the next way, learns the same, and warns once a process."""
 
 import warnings
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from cases import assert_equal_fits
-from conftest import missing
+from conftest import require_emulation
 from fake_cublaslt import Algorithm, FakeLt, installed, of_backend
-from host_cuda import CUDADriverError, CUDARuntimeError, Graph, HostCudaBackend, OutOfMemoryError, compiler_problem
+from host_cuda import CUDADriverError, CUDARuntimeError, Graph, HostCudaBackend, OutOfMemoryError
 
 import deltaprop as dp
 from deltaprop.backends.cuda import cublas
@@ -17,6 +18,7 @@ from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.backends.cuda.cublas import CupyProducts
 from deltaprop.backends.cuda.shared_memory import Residence
 from deltaprop.backends.cuda.small_layers import LIBRARY
+from deltaprop.derivation import backprop
 from deltaprop.epochs import chunked, graph
 from deltaprop.epochs.graph import GraphEpoch
 from deltaprop.epochs.resident import ResidentEpoch
@@ -26,27 +28,26 @@ OPTIMIZERS = [dp.SGD(0.1), dp.AdamW(0.01, weight_decay=0.3)]
 
 @pytest.fixture
 def device():
-    if problem := compiler_problem():
-        missing("g++", problem)
+    require_emulation()
     return HostCudaBackend()
 
 
 @pytest.fixture
 def layered(device, monkeypatch):
-    """Networks are trained layer by layer, three steps a graph."""
+    """A device that trains networks layer by layer, three steps a graph."""
     monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
     monkeypatch.setattr(graph, "STEPS_A_GRAPH", 3)
     return device
 
 
 def fit(device, rng, optimizer=OPTIMIZERS[1], **how):
-    """Of one network on the device and on NumPy, which have to learn the same."""
+    """Fit a network on the device and on NumPy, which must learn the same."""
     X, Y = rng.standard_normal((61, 6)), rng.uniform(size=(61, 2))
     assert_equal_fits(device, [6, 9, 2], X, Y, {}, optimizer=optimizer, batch_size=7, epochs=3, l2=0.1, **how)
 
 
 def said(function, *arguments, **options):
-    """What warnings a call gives."""
+    """Return the warnings of a call."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         function(*arguments, **options)
@@ -54,7 +55,7 @@ def said(function, *arguments, **options):
 
 
 def once(pattern, device, rng, **how):
-    """A fit warns of it, and no other does, whatever its precision."""
+    """The first fit warns of it, and no later one does, in any precision."""
     (message,) = said(fit, device, rng, **how)
     assert pattern in message
     assert message.endswith("`deltaprop doctor` tells more")
@@ -62,7 +63,7 @@ def once(pattern, device, rng, **how):
 
 
 def failing(function, error, after=0):
-    """`function`, which raises from its call number `after` on."""
+    """Return `function`, which raises from call number `after` on."""
     calls = []
 
     def called(*arguments, **options):
@@ -77,16 +78,16 @@ def failing(function, error, after=0):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
 @pytest.mark.parametrize("moment", ["begin", "middle", "end", "launch", "a later launch"])
 def test_steps_that_cannot_be_captured(layered, monkeypatch, moment, optimizer, rng):
-    """Wherever it fails, the steps that are left are launched one by one."""
+    """Wherever it fails, the remaining steps are launched one by one."""
     error = CUDARuntimeError("cudaErrorStreamCaptureUnsupported: operation not permitted")
     capture = layered.capture
     if moment == "begin":
         monkeypatch.setattr(layered, "capture", failing(capture, error))
     elif moment == "middle":
-        backward = graph.backward
+        backward = backprop.backward
 
         def broken(*arguments, **options):
-            backward(*arguments, **options)  # by now weight gradients are on their way on the other stream
+            backward(*arguments, **options)  # here weight gradients run on the other stream
             if layered.recording.launches is not None:
                 raise error
 
@@ -124,7 +125,7 @@ def test_products_that_cublaslt_refuses(layered, monkeypatch, way, rng):
 
 
 def test_narrow_products_that_cublaslt_refuses(layered, monkeypatch):
-    """CuPy has none, so there is no way down."""
+    """CuPy has no such products, so there is no other way."""
     layered._found.products = of_backend(monkeypatch, FakeLt([Algorithm(5.0, refused=True)]), layered)
     x = layered.asarray(np.ones((2, 2)), np.float32)
     with pytest.raises(Exception, match="CUBLAS_STATUS_NOT_SUPPORTED"):
@@ -133,8 +134,8 @@ def test_narrow_products_that_cublaslt_refuses(layered, monkeypatch):
 
 @pytest.mark.parametrize("error", [ImportError("cuda.core of another generation"), "cuBLASLtError"])
 def test_bindings_that_are_broken(layered, monkeypatch, error, rng):
-    """Every precision and device asks the same bindings: one decision, one warning, whoever asks first."""
-    lt = FakeLt([])
+    """All precisions and devices share the bindings, so there is one decision and one warning."""
+    lt: Any = FakeLt([])
     lt.create = failing(
         None, lt.cuBLASLtError("CUBLAS_STATUS_NOT_INITIALIZED (1)") if error == "cuBLASLtError" else error
     )
@@ -142,7 +143,7 @@ def test_bindings_that_are_broken(layered, monkeypatch, error, rng):
     monkeypatch.setattr(cublas, "is_installed", lambda name: True)
     layered._found.products = None
     variants = [layered, layered.variant("tf32", None), layered.variant("fp32", 1)]
-    once("cublasLt cannot be had by nvmath-python (", variants[2], rng)
+    once("cublasLt is not available through nvmath-python (", variants[2], rng)
     assert len({id(variant.products) for variant in variants}) == 1
 
 
@@ -150,9 +151,9 @@ REFUSED = CUDADriverError("CUDA_ERROR_INVALID_CLUSTER_SIZE: a kernel launch erro
 
 
 def refusing(device, monkeypatch, most):
-    """Launches of larger clusters than so many blocks fail. Returns the sizes of those that do not.
+    """Let launches of clusters with more blocks fail; return the sizes of the others.
 
-    The more blocks, the faster a launch is held to be.
+    More blocks count as faster here.
     """
     ran, run, of = [], device.run_resident, Residence.of
 
@@ -185,16 +186,16 @@ def test_clusters_that_are_refused(device, monkeypatch, most, expected, undistur
 
 
 def test_ways_that_cannot_be_timed(device, monkeypatch, rng):
-    """The device is asked for graphs first by the clock that chooses among the ways to form a small layer."""
+    """The clock that chooses among the ways to form a small layer is the first to capture graphs."""
     monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
     monkeypatch.setattr(HostCudaBackend, "fastest_way", CupyBackend.fastest_way)
     monkeypatch.setattr(device, "capture", failing(None, CUDARuntimeError("no")))
     once("capturing a step as a CUDA graph failed on this device (CUDARuntimeError: no)", device, rng)
-    assert set(device._small_choices.values()) <= {LIBRARY, "8x128"}  # "8x128" where the costs are summed besides
+    assert set(device._small_choices.values()) <= {LIBRARY, "8x128"}  # "8x128" if it adds up the costs too
 
 
 def test_without_clusters_and_without_graphs(device, monkeypatch, rng):
-    """All the way down: two warnings for two things."""
+    """Training goes down all the way, with two warnings for two refusals."""
     refusing(device, monkeypatch, 0)
     monkeypatch.setattr(device, "capture", failing(None, CUDARuntimeError("no")))
     first, second = said(fit, device, rng)
@@ -249,16 +250,19 @@ def test_memory_that_cannot_be_page_locked(layered, monkeypatch, error, rng):
 
 
 def test_a_capture_that_fails_is_ended(device):
-    """And what ends it may fail as well: the first error is the one that is told."""
+    """Its end may fail as well: the first error is reported."""
     ended = []
 
     def end_capture():
         ended.append(1)
         raise CUDARuntimeError("cudaErrorStreamCaptureInvalidated")
 
+    def broken():
+        raise ZeroDivisionError
+
     stream = SimpleNamespace(begin_capture=lambda: None, end_capture=end_capture)
     with pytest.raises(ZeroDivisionError):
-        CupyBackend.capture(device, stream, lambda: 1 / 0)
+        CupyBackend.capture(device, stream, broken)
     assert ended == [1]
     assert device._here.captured is None
 

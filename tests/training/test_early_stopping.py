@@ -1,7 +1,8 @@
-"""Early stopping and schedules over long, broken and continued runs: what is kept, what is said, what it costs."""
+"""Early stopping and schedules in long, broken and resumed runs: kept parameters, warnings, cost."""
 
 import math
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import deltaprop as dp
 from deltaprop.errors import ScheduleError
 from deltaprop.training import loop, stack_loop
 
-SCHEDULES = {
+SCHEDULES: dict[str, Any] = {
     "cosine": dp.CosineDecay(0.1, epochs=3),
     "step": dp.StepDecay(0.1, 1e-300, every=2),
     "exponential": dp.ExponentialDecay(0.1, 1e-200),
@@ -34,7 +35,7 @@ def always_nan(prediction, Y):
 
 
 class Metric:
-    """Returns these numbers, one an epoch."""
+    """A metric that returns these numbers, one an epoch."""
 
     __name__ = "scripted"
 
@@ -51,7 +52,7 @@ class Metric:
 @pytest.mark.parametrize("kind", ["numpy", "reference", "cuda-on-host"])
 @pytest.mark.parametrize("metric", ["r2", always_nan])
 def test_a_monitor_that_is_always_nan_keeps_the_last_parameters(kind, metric, data):
-    """On compiled, recorded and captured epochs, and step by step (dropout); r2 of targets that do not vary is nan."""
+    """Epochs are compiled, recorded, captured, or single steps (dropout); r2 of constant targets is nan."""
     X, y = data
     backend = backend_or_skip(kind) if kind == "cuda-on-host" else kind
     name = metric if isinstance(metric, str) else "always_nan"
@@ -77,7 +78,7 @@ def backend_numpy(net):
 
 @pytest.mark.parametrize("worst", [math.inf, math.nan])
 def test_infinitely_bad_is_no_better_than_nan(worst, data):
-    """A validation cost that overflows in every epoch leaves nothing to choose by."""
+    """If the validation cost overflows in every epoch, no epoch is the best."""
     X, y = data
     stopped, plain = network(), network()
     how = {"epochs": 4, "validation": (X, np.full(23, 1e200))}
@@ -105,7 +106,7 @@ def test_epochs_that_are_nan_are_not_the_best(data):
 def test_members_of_a_stack_whose_monitor_is_nan_keep_theirs(data):
     X, y = data
     stack, plain = (dp.NetworkStack(3, [4, 5, 1], loss="squared_error", backend="numpy") for _ in range(2))
-    how = {"epochs": 5, "validation_samples": [range(9), [2], range(9, 20)], "metrics": ["r2"]}
+    how: dict[str, Any] = {"epochs": 5, "validation_samples": [range(9), [2], range(9, 20)], "metrics": ["r2"]}
     with pytest.warns(RuntimeWarning, match="member 1: early_stopping: the monitored 'r2' was nan or infinite") as said:
         histories = stack.fit(X, y, early_stopping=dp.EarlyStopping(9, monitor="r2"), **how)
     assert len(said) == 1
@@ -140,7 +141,7 @@ def test_a_subclass_with_rules_of_its_own_is_asked(data):
 
     assert network().fit(*data, epochs=9, early_stopping=Enough(monitor="cost")).epochs == 2
     assert network().fit(*data, epochs=9, early_stopping=dp.EarlyStopping(3, monitor="cost")).epochs == 9
-    history = network().fit(*data, epochs=9, early_stopping=Upwards(3, monitor="cost"))  # which falls
+    history = network().fit(*data, epochs=9, early_stopping=Upwards(3, monitor="cost"))  # it falls
     assert (history.best_epoch, history.epochs) == (1, 4)
 
 
@@ -150,18 +151,18 @@ def test_a_subclass_with_rules_of_its_own_is_asked(data):
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("kind", ["numpy", "reference", "cuda-on-host"])
 def test_a_rate_of_0_is_a_rate(kind, name, data):
-    """Epochs at rate 0 leave the parameters as they are, and cost what those of a constant network cost."""
+    """Epochs at rate 0 do not change the parameters, and their costs are those of a constant network."""
     X, y = data
     backend = backend_or_skip(kind) if kind == "cuda-on-host" else kind
     for optimizer in (dp.SGD(SCHEDULES[name]), dp.SGD(SCHEDULES[name], momentum=0.5), dp.AdamW(SCHEDULES[name])):
-        net, seen = network(backend), []
+        net, seen = network(backend), list[Any]()
         history = net.fit(
             X, y, optimizer=optimizer, epochs=6, batch_size=6,
             callbacks=[lambda event, seen=seen: seen.append(backend_numpy(event.network).copy())],
         )  # fmt: skip
         assert history.learning_rate[0] > 0
         assert history.learning_rate[-2:] == [0.0, 0.0]
-        if not optimizer.__dict__.get("momentum"):  # which goes on by itself
+        if not optimizer.__dict__.get("momentum"):  # it resumes by itself
             assert np.array_equal(seen[-3], seen[-1])
             assert history.cost[-1] == pytest.approx(net.cost(X, y), rel=1e-12)
 
@@ -177,7 +178,7 @@ def test_schedules_hold_their_last_value_and_never_overflow():
 
 @pytest.mark.parametrize(("value", "error"), [(-1.0, ScheduleError), (math.nan, ScheduleError), (math.inf, ScheduleError), ("0.1", TypeError), (None, TypeError), (True, TypeError)])  # fmt: skip
 def test_a_schedule_that_fails_loses_nothing(value, error, data, tmp_path):
-    """After three epochs: parameters, best parameters and the checkpoint are there; it is named, and so is the epoch."""
+    """After three epochs, parameters and checkpoint are kept; the error names the schedule and the epoch."""
 
     def my_schedule(epoch, history):
         return 0.1 if epoch < 3 else value
@@ -248,12 +249,12 @@ def test_a_member_whose_schedule_fails_leaves_the_others_alone(data):
 
 
 def test_slow_progress_is_progress():
-    """9e-5 an epoch adds up to more than min_delta within every two epochs; 1e-5 does not within five."""
+    """9e-5 an epoch adds up to more than min_delta in two epochs; 1e-5 does not in five."""
     plateau = dp.ReduceOnPlateau(1.0, 0.5, patience=5, min_delta=1e-4)
     slowly = [1.0 - 9e-5 * epoch for epoch in range(30)]
     assert plateau(30, dp.History(cost=slowly)) == 1.0
     too_slowly = [1.0 - 1e-5 * epoch for epoch in range(30)]
-    # The first epoch is the best until 1e-4 has been gained, in epoch 12 or so; cuts come after every 5 without.
+    # The first epoch is the best until 1e-4 is gained, near epoch 12; the rate is cut after every 5 epochs without.
     assert plateau(6, dp.History(cost=too_slowly[:6])) == 0.5
 
 
@@ -273,10 +274,10 @@ def test_plateaus_are_pytorchs(rng):
         )
 
 
-# -- what long runs cost ----------------------------------------------------------------------------------------------
+# -- the cost of long runs --------------------------------------------------------------------------------------------
 
 
-class Counted(list):
+class Counted(list[Any]):
     """A list that counts how many of its entries are read."""
 
     reads = 0
@@ -298,7 +299,7 @@ def counting(**fields):
     return history
 
 
-class CountedMetrics(dict):
+class CountedMetrics(dict[str, Any]):
     def __setitem__(self, name, values):
         super().__setitem__(name, Counted(values))
 
@@ -314,11 +315,15 @@ class CountedMetrics(dict):
     ],
 )
 def test_an_epoch_reads_as_much_of_the_history_as_the_first(what, many, monkeypatch, tmp_path):
-    """At most a few entries an epoch, however many there are."""
+    """Each epoch reads a few entries at most, however long the history is."""
     module, X, y = (stack_loop if many else loop), np.eye(4), [0.0, 1.0, 0.0, 1.0]
     monkeypatch.setattr(module, "History", counting)
     reads = []
-    how = {"callbacks": [lambda event: reads.append(Counted.reads) and None], "epochs": 300, "batch_size": None}
+    how: dict[str, Any] = {
+        "callbacks": [lambda event: reads.append(Counted.reads)],
+        "epochs": 300,
+        "batch_size": None,
+    }
     if what != "plateau":
         how["validation"] = (X, y)
     if what in ("plateau", "all"):

@@ -1,4 +1,4 @@
-"""A checkpoint goes on only with the run that wrote it: data, functions, schedules and metrics are told apart."""
+"""A checkpoint resumes only the run that wrote it: data, functions, schedules and metrics are compared."""
 
 import json
 
@@ -34,7 +34,7 @@ def test_functions_are_compared_by_name_and_code(data, tmp_path):
 
 
 def test_functions_of_the_package_may_have_moved(data, tmp_path):
-    """Earlier versions wrote the module before their names."""
+    """Earlier versions wrote the names of their modules, which have changed."""
     path, how = tmp_path / "run.safetensors", {"validation": data, "metrics": ["accuracy"]}
     network().fit(*data, epochs=2, checkpoint=path, **how)
     content, tensors = read_model(path)
@@ -80,7 +80,7 @@ def test_metrics_of_one_name_are_told_apart(data, tmp_path):
 
 @pytest.mark.parametrize("what", ["X", "Y", "sample_weight", "validation X", "validation Y"])
 def test_every_row_counts(data, tmp_path, what):
-    """The last of many, of which a sample would not know."""
+    """The last of many rows counts too, which a sample of rows would miss."""
     rng = np.random.default_rng(5)
     arrays = {
         "X": rng.standard_normal((3001, 4)),
@@ -147,7 +147,7 @@ def rising(epoch, history):
 
 
 class OneIterator:
-    """Batches by an object that is its own iterator, and begins anew whenever it is asked for it."""
+    """An object that is its own iterator over batches, and starts again whenever one asks for it."""
 
     def __init__(self, X, y):
         self.batches = [(X[i : i + 10], y[i : i + 10]) for i in range(0, 40, 10)]

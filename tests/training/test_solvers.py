@@ -1,4 +1,6 @@
-"""Full-batch training: known minima are found, every end is told, and whatever happens the network is left in order."""
+"""Full-batch training finds known minima, says why it ends, and always leaves the network in order."""
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ METHODS = ("gd", "cg", "l-bfgs", "newton-cg")
 
 
 def ridge(X, Y, l2):
-    """Θ = [b, W] of least squares with penalty λ Σ W²/2, from the normal equations; b is not penalised."""
+    """Return Θ = [b, W] of least squares with penalty λ Σ W²/2, by the normal equations; b is not penalised."""
     A = np.column_stack([np.ones(len(X)), X])
     penalty = l2 * np.diag([0.0] + [1.0] * X.shape[1])
     return np.linalg.solve(A.T @ A + penalty, A.T @ Y).T
@@ -51,14 +53,14 @@ def test_logistic_regression_as_scikit_learn_solves_it(quick_backend, method):
 
 
 def test_newtons_method_converges_faster_than_linearly(rng):
-    """With the true Hessian the gradient shrinks ever faster; with a wrong one, by a constant factor at best."""
+    """With the true Hessian the gradient shrinks faster and faster; with a wrong one, by a constant factor at best."""
     X = rng.standard_normal((60, 3))
     y = (X @ [1.0, -2.0, 0.5] + 0.5 * rng.standard_normal(60) > 0).astype(int)
     net = dp.Network([3, 4, 1], backend="numpy", seed=1)
-    steepest = []
+    steepest: list[float] = []
     history = net.fit_full_batch(
         X, y, method="newton-cg", tol=1e-7, l2=2.0,
-        callbacks=[lambda end: steepest.append(abs(net.cost_and_gradient(X, y, l2=2.0)[1].flat).max())],
+        callbacks=[lambda end: steepest.append(np.abs(np.asarray(net.cost_and_gradient(X, y, l2=2.0)[1].flat)).max())],
     )  # fmt: skip
     assert history.converged
     last = np.array(steepest[-3:])
@@ -73,13 +75,13 @@ def test_the_limit_is_kept_and_told(plane, method):
     assert history.epochs == 2
     assert history.converged is False
     assert history.message.startswith("stopped at the limit of 2 iterations")
-    largest = abs(net.cost_and_gradient(X, Y)[1].flat).max()
+    largest = np.abs(np.asarray(net.cost_and_gradient(X, Y)[1].flat)).max()
     assert f"{largest:.3g}" in history.message
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_it_stops_where_no_lower_cost_can_be_found(plane, method):
-    """With tol = 0 the gradient never is small enough; rounding ends the search, and that is no convergence."""
+    """With tol = 0 the gradient is never small enough; rounding ends the search, which is no convergence."""
     X, Y = plane
     net = dp.Network([3, 2], loss="squared_error", backend="numpy")
     history = net.fit_full_batch(X, Y, method=method, max_iter=5000, tol=0.0)
@@ -199,7 +201,7 @@ def test_bad_arguments_are_named(plane, options, error, message):
 
 def test_the_simplified_output_error_has_no_cost_to_descend(plane):
     X, Y = plane
-    options = {"loss": "squared_error", "output_activation": "sigmoid", "output_error": "simplified"}
+    options: dict[str, Any] = {"loss": "squared_error", "output_activation": "sigmoid", "output_error": "simplified"}
     net = dp.Network([3, 2], backend="numpy", **options)
     for call in (lambda: net.fit_full_batch(X, Y), lambda: net.hvp(X, Y, net.parameters)):
         with pytest.raises(ValueError, match=r"output_error: .* needs the gradient of the cost"):
@@ -209,7 +211,7 @@ def test_the_simplified_output_error_has_no_cost_to_descend(plane):
 
 @pytest.mark.parametrize("how", ["cg", "l-bfgs", "newton-cg", "minibatches"])
 def test_the_courses_network_on_digits(quick_backend, how):
-    """64-25-10, sigmoids, λ = 1, trained on three quarters: at least 95 % there, and nearly that on the rest."""
+    """A 64-25-10 network of sigmoids, λ = 1, reaches 95 % on its three quarters, and nearly that on the rest."""
     X, y = load_digits(return_X_y=True)
     X, held_out = X / 16, np.arange(len(X)) % 4 == 0
     net = dp.Network([64, 25, 10], backend=quick_backend, seed=1)

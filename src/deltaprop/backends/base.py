@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike
 
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.array_types import AnyArray, ArrayLike, DType, HostArray, Indices
 from deltaprop.backends.array_types import Array as Array  # every user of the vocabulary needs it as well
 from deltaprop.backends.kernel_names import Rule
 from deltaprop.errors import BackendError
@@ -19,8 +19,11 @@ Precision: TypeAlias = Literal["fp32", "tf32", "bf16", "fp16"]
 #: A number, or a () array of the backend that holds it, read when the operation runs.
 Scalar: TypeAlias = float | Array | list[float]
 
+#: Random numbers that `Backend.dropout_mask` draws from; each backend has its own kind.
+RandomStream: TypeAlias = Any
 
-def philox_key(key: tuple[int, ...]) -> np.ndarray[Any, Any]:
+
+def philox_key(key: tuple[int, ...]) -> Indices:
     """The key, (2,) of uint64, of the Philox generator for a tuple of whole numbers."""
     return np.random.SeedSequence(key).generate_state(2, np.uint64)
 
@@ -83,7 +86,7 @@ class Backend(ABC):
             )
         return self
 
-    def scope(self) -> AbstractContextManager[Any]:
+    def scope(self) -> AbstractContextManager[object]:
         """A context in which its device is the current one."""
         return nullcontext()
 
@@ -91,7 +94,7 @@ class Backend(ABC):
         """Return the backend itself: networks share it, with its handles and buffers, and so do their copies."""
         return self
 
-    def __deepcopy__(self, memo: Any) -> Self:
+    def __deepcopy__(self, memo: object) -> Self:
         """As `__copy__`."""
         return self
 
@@ -102,11 +105,11 @@ class Backend(ABC):
         """Whether `array` is of this backend's kind."""
 
     @abstractmethod
-    def asarray(self, array: Any, dtype: DTypeLike) -> Array:
+    def asarray(self, array: ArrayLike, dtype: DTypeLike) -> Array:
         """`array` as a C-contiguous array of this backend; itself where it is one already."""
 
     @abstractmethod
-    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
+    def to_numpy(self, array: Array) -> HostArray:
         """`array` in host memory; itself where it is there already."""
 
     @abstractmethod
@@ -131,9 +134,9 @@ class Backend(ABC):
     def sum(self, array: Array) -> Array:
         """The sum of all entries, () of float64, without the host asking for it."""
 
-    def dtype_of(self, array: Array) -> np.dtype[Any]:
+    def dtype_of(self, array: Array) -> DType:
         """The dtype of `array`, as one of NumPy's."""
-        dtype: np.dtype[Any] = np.dtype(array.dtype)
+        dtype: DType = np.dtype(array.dtype)
         return dtype
 
     def is_beside(self, array: Array, out: Array) -> bool:
@@ -388,9 +391,9 @@ class Backend(ABC):
     # -- dropout ------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def random_stream(self, key: tuple[int, ...]) -> Any:
+    def random_stream(self, key: tuple[int, ...]) -> RandomStream:
         """A stream of random numbers that depends on `key` alone: Philox 4x64-10, the same on every backend."""
 
     @abstractmethod
-    def dropout_mask(self, stream: Any, keep: float, out: Array) -> None:
+    def dropout_mask(self, stream: RandomStream, keep: float, out: Array) -> None:
         """Each entry of `out` is 1/keep with probability `keep`, else 0: the next numbers of `stream` decide."""

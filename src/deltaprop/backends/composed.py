@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from deltaprop.backends.base import Array, Backend, Scalar
+from deltaprop.backends.array_types import ArrayLike
+from deltaprop.backends.base import Array, Backend, RandomStream, Scalar
 from deltaprop.backends.kernel_names import Rule
 from deltaprop.backends.numpy import dropout
 from deltaprop.backends.numpy.activation import ACTIVATION_FORMULAS
@@ -73,7 +74,7 @@ class ComposedBackend(Backend):
         of_names = {name: self._as_ufunc_array(value) for name, value in named.items()}
         formula(*map(self._as_ufunc_array, arguments), **of_names)
 
-    def _as_ufunc_array(self, x: Any) -> Any:
+    def _as_ufunc_array(self, x: ArrayLike) -> Any:
         if isinstance(x, tuple):
             return tuple(map(self._as_ufunc_array, x))
         return UfuncArray(x, self) if self.owns(x) else x
@@ -374,10 +375,10 @@ class ComposedBackend(Backend):
 
     # -- dropout ------------------------------------------------------------------------------------------------
 
-    def random_stream(self, key: tuple[int, ...]) -> Any:
+    def random_stream(self, key: tuple[int, ...]) -> RandomStream:
         return dropout.random_stream(key)
 
-    def dropout_mask(self, stream: Any, keep: float, out: Array) -> None:
+    def dropout_mask(self, stream: RandomStream, keep: float, out: Array) -> None:
         kept = np.empty(tuple(out.shape), np.float32)
         dropout.draw_kept(stream, keep, kept.reshape(-1))
         out[...] = self.asarray(kept, FLOAT32)

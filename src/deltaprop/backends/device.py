@@ -5,12 +5,19 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
-import numpy as np
 from numpy.typing import DTypeLike
 
+from deltaprop.backends.array_types import DType, HostArray
 from deltaprop.backends.base import Array, Backend
+
+#: A stream of the device's library, on which work waits its turn.
+Stream: TypeAlias = Any
+#: An event of the device's library: that some work is over.
+Event: TypeAlias = Any
+#: A graph of the device's library: launches that are made again and again; ``launch(stream)`` makes them.
+Graph: TypeAlias = Any
 
 
 class Resident(Protocol):
@@ -67,53 +74,53 @@ class DeviceBackend(Backend):
         """Return the address on the device where `array` begins."""
 
     @abstractmethod
-    def page_locked(self, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray[Any, Any]:
+    def page_locked(self, shape: tuple[int, ...], dtype: DTypeLike) -> HostArray:
         """Make a buffer in host memory that the copy engine can read while the host goes on."""
 
     # -- copies and events ---------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def upload(self, sources: list[Any], targets: list[Array], stream: Any, after: Any) -> Any:
+    def upload(self, sources: list[HostArray], targets: list[Array], stream: Stream, after: Event) -> Event:
         """Copy page-locked arrays to the device on `stream`, after the event `after`; return the event of their end."""
 
     @abstractmethod
-    def send(self, source: np.ndarray[Any, Any], target: Array, event: Any) -> Any:
+    def send(self, source: HostArray, target: Array, event: Event) -> Event:
         """Copy a page-locked array to the device on the current stream, and return the event of its end.
 
         The host does not wait. The event is `event`, one of an earlier copy that is over, or a new one for None.
         """
 
     @abstractmethod
-    def event(self) -> Any:
+    def event(self) -> Event:
         """Return the event that everything launched so far on the current stream is over."""
 
     @abstractmethod
-    def wait_on_device(self, event: Any) -> None:
+    def wait_on_device(self, event: Event) -> None:
         """Let the current stream wait for `event` before it goes on; the host does not wait."""
 
     @abstractmethod
-    def wait_on_host(self, event: Any) -> None:
+    def wait_on_host(self, event: Event) -> None:
         """Let the host wait for `event`, unless it is None."""
 
     # -- streams -------------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def new_stream(self) -> Any:
+    def new_stream(self) -> Stream:
         """Make a stream that waits for no other stream; only such a stream can be captured."""
 
     @abstractmethod
-    def stream_for(self, purpose: str) -> Any:
+    def stream_for(self, purpose: str) -> Stream:
         """Return the stream of the current thread and device for this purpose; the first call makes it.
 
         Networks that are trained in turn in one thread share it, and so share scratch and the workspace of products.
         """
 
     @abstractmethod
-    def on_stream(self, stream: Any) -> AbstractContextManager[None]:
+    def on_stream(self, stream: Stream) -> AbstractContextManager[None]:
         """Launch on `stream` inside: after all that came before on the caller's stream, and before all that follows."""
 
     @abstractmethod
-    def beside(self, side: Any) -> AbstractContextManager[None]:
+    def beside(self, side: Stream) -> AbstractContextManager[None]:
         """Run weight gradients on the stream `side` inside, and everything else on the current stream.
 
         Only the update needs ∂J/∂W, so ∂J/∂W and the δ of the layer before are computed at the same time: the
@@ -136,7 +143,7 @@ class DeviceBackend(Backend):
         """Whether steps are captured: a graph can hold the matrix products, and no graph has failed."""
 
     @abstractmethod
-    def capture(self, stream: Any, body: Callable[[], None]) -> Any:
+    def capture(self, stream: Stream, body: Callable[[], None]) -> Graph:
         """Return what `body` launches on `stream`, the current one, as a graph; its ``launch(stream)`` runs it."""
 
     @abstractmethod
@@ -195,5 +202,5 @@ class DeviceBackend(Backend):
         """
 
     @abstractmethod
-    def run_resident(self, plan: Array, dtype: np.dtype[Any], residence: Resident, members: int) -> None:
+    def run_resident(self, plan: Array, dtype: DType, residence: Resident, members: int) -> None:
         """Launch ``kernels/cuda/resident.cu``, one cluster a member; the bytes of `plan` are on the device."""

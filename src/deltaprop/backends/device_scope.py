@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import wraps
 from inspect import isfunction
-from typing import Any, TypeVar, cast
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
-F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=type)
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def on_its_device(method: F) -> F:
+class HasDevice(Protocol):
+    """An object whose arrays are on a device."""
+
+    def _device_scope(self) -> AbstractContextManager[object]: ...
+
+
+S = TypeVar("S", bound=HasDevice)
+
+
+def on_its_device(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
     """Run a method inside its object's ``_device_scope()``, in which the device of its arrays is the current one."""
 
     @wraps(method)
-    def inside(self: Any, *arguments: Any, **options: Any) -> Any:
+    def inside(self: S, /, *arguments: P.args, **options: P.kwargs) -> R:
         with self._device_scope():
             return method(self, *arguments, **options)
 
-    return cast("F", inside)
+    return inside
 
 
 def methods_on_its_device(cls: C) -> C:

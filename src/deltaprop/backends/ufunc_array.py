@@ -14,13 +14,14 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import DTypeLike
 
+from deltaprop.backends.array_types import ArrayLike, DType, HostArray
 from deltaprop.backends.base import Array
 
 COMPARISONS = {np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal}
 #: Functions of NumPy that reduce an axis, with their ufuncs.
 REDUCTIONS: dict[Callable[..., Any], np.ufunc] = {np.sum: np.add, np.max: np.maximum}
 #: Signed whole numbers in place of unsigned ones, with which not every library computes.
-SIGNED: dict[np.dtype[Any], np.dtype[Any]] = {
+SIGNED: dict[DType, DType] = {
     np.dtype(np.uint32): np.dtype(np.int32),
     np.dtype(np.uint64): np.dtype(np.int64),
 }
@@ -29,16 +30,16 @@ SIGNED: dict[np.dtype[Any], np.dtype[Any]] = {
 class Library(Protocol):
     """The primitives of `deltaprop.backends.composed.ComposedBackend` that a formula needs."""
 
-    def asarray(self, array: Any, dtype: DTypeLike) -> Array:
+    def asarray(self, array: ArrayLike, dtype: DTypeLike) -> Array:
         """Return `array` as an array of the library."""
 
-    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
+    def to_numpy(self, array: Array) -> HostArray:
         """Return `array` in host memory."""
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """Make a new array."""
 
-    def dtype_of(self, array: Array) -> np.dtype[Any]:
+    def dtype_of(self, array: Array) -> DType:
         """Return the dtype of an array, as one of NumPy's."""
 
     def view(self, array: Array, dtype: DTypeLike) -> Array:
@@ -103,7 +104,7 @@ class UfuncArray(NDArrayOperatorsMixin):
         dtype = np.dtype(bool) if ufunc in COMPARISONS else self.dtype
         return UfuncArray(self.library.empty(shape, dtype), self.library)
 
-    def _operand(self, x: Any) -> Any:
+    def _operand(self, x: ArrayLike) -> Any:
         """Return an input as the library takes it: an array of its own, or a number."""
         if isinstance(x, UfuncArray):
             return x.array
@@ -132,5 +133,5 @@ class UfuncArray(NDArrayOperatorsMixin):
         return float(self.array.reshape(-1)[place])
 
 
-def _signed(dtype: np.dtype[Any]) -> np.dtype[Any]:
+def _signed(dtype: DType) -> DType:
     return SIGNED.get(dtype, dtype)

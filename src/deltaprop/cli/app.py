@@ -39,7 +39,7 @@ def options_of_all(
 @app.command()
 @with_options(TrainOptions)
 def train(options: TrainOptions) -> None:
-    """Train a network on DATA and print how it does on the part held out."""
+    """Train a network on DATA and print its score on the held-out part."""
     from deltaprop.cli.train import train as run
 
     for line in run(options):
@@ -76,7 +76,7 @@ def predict(
     rows = [[value] for value in trained.predict(X)]
     if proba:
         if trained.classes is None:
-            raise ValueError("--proba: goes with classes, but the model predicts a quantity")
+            raise ValueError("--proba: expected a model of classes, but this one predicts a quantity")
         header += [f"{trained.target_name}={label}" for label in trained.classes]
         rows = [[*row, *map(float, values)] for row, values in zip(rows, trained.outputs(X), strict=True)]
     text = io.StringIO()
@@ -88,7 +88,7 @@ def predict(
 
 @app.command()
 def evaluate(model: Model, data: Data, backend: Backend = "auto") -> None:
-    """Print how good the predictions for DATA are, on its test set where it has one."""
+    """Print how good the predictions for DATA are, or for its test set if it has one."""
     from deltaprop.cli.trained import Trained
 
     trained = Trained.load(model, backend)
@@ -126,8 +126,8 @@ def gradcheck(
 @app.command()
 def weights(
     model: Model,
-    plot: Annotated[str, typer.Option(help="Where to draw: FILE.png.")],
-    layer: Annotated[int, typer.Option(help="Which layer's weights; 0 is the one that sees the data.")] = 0,
+    plot: Annotated[str, typer.Option(help="Picture to write: FILE.png.")],
+    layer: Annotated[int, typer.Option(help="The layer whose weights to draw; 0 is next to the inputs.")] = 0,
     shape: Annotated[str | None, typer.Option(help="Height,width of an image; a square by default.")] = None,
 ) -> None:
     """Draw the weights of a layer of MODEL as images, one a unit."""
@@ -144,10 +144,14 @@ def weights(
 
 @app.command()
 def bench(
-    only: Annotated[str, typer.Option(help="Which: an expression as pytest takes, such as 'epoch and float32'.")] = "",
-    seconds: Annotated[float, typer.Option(help="How long each is measured.")] = 0.1,
-    json: Annotated[str | None, typer.Option(help="Where to write everything.")] = None,
-    plot: Annotated[str | None, typer.Option(help="Where to draw throughput by minibatch size: FILE.png.")] = None,
+    only: Annotated[
+        str, typer.Option(help="Run only these: an expression as for pytest -k, such as 'epoch and float32'.")
+    ] = "",
+    seconds: Annotated[float, typer.Option(help="Seconds to measure each.")] = 0.1,
+    json: Annotated[str | None, typer.Option(help="JSON file to write all results to.")] = None,
+    plot: Annotated[
+        str | None, typer.Option(help="Picture of throughput by minibatch size to write: FILE.png.")
+    ] = None,
 ) -> None:
     """Measure forward and backward passes, steps, epochs and sigmoid on this machine, each against its floor."""
     from deltaprop.cli import bench as benchmarks
@@ -163,7 +167,7 @@ def bench(
 
 @app.command()
 def info() -> None:
-    """Print versions, backends (and why one cannot be had), BLAS, threads and GPUs."""
+    """Print versions, backends (and why one does not work), BLAS, threads and GPUs."""
     from deltaprop.cli.info import info as run
 
     for line in run():
@@ -174,16 +178,19 @@ def info() -> None:
 def doctor(
     backend: Annotated[
         str,
-        typer.Option(help="all, numpy, cupy, or cupy:1 for the second GPU; all is cupy, if it can be had, and numpy."),
+        typer.Option(help="all, numpy, cupy, or cupy:1 for the second GPU; all is cupy, if it works, and numpy."),
     ] = "all",
     only: Annotated[str, typer.Option(help="Only stages with this text in their names, such as 'resident'.")] = "",
-    json: Annotated[str | None, typer.Option(help="Where to write all that was found.")] = None,
+    json: Annotated[str | None, typer.Option(help="JSON file to write all results to.")] = None,
     emulated: Annotated[
-        bool, typer.Option("--emulated", help="Try the CUDA kernels on the CPU; in a checkout of the repository.")
+        bool,
+        typer.Option("--emulated", help="Try the CUDA kernels on the CPU; this needs a checkout of the repository."),
     ] = False,
     compile: Annotated[
         str | None,
-        typer.Option(help="Try nothing; compile the kernels for a kind of GPU, such as sm_90, into the cache."),
+        typer.Option(
+            help="Try nothing, but compile the kernels for a GPU architecture, such as sm_90, into the cache."
+        ),
     ] = None,
 ) -> None:
     """Try every operation and every way of training on this machine. Exit status 1 if something does not work."""
@@ -191,7 +198,7 @@ def doctor(
 
     if compile is not None:
         if emulated or only or json is not None or backend != "all":
-            raise ValueError("--compile: goes with no other option")
+            raise ValueError("--compile: expected no other option beside it")
         checks.fill_cache(compile)
         return
     if json is not None:

@@ -36,7 +36,7 @@ def show(report: Report, *, written: bool) -> None:
     """
     _print(report)
     if not written and any(stage.log for stage in report.stages):
-        typer.echo("\n--json FILE keeps what the processes of the failed stages have said", err=True)
+        typer.echo("\n--json FILE keeps the output of the failed stages", err=True)
 
 
 def _print(report: Report) -> None:

@@ -25,7 +25,7 @@ class TrainOptions:
     target: Annotated[str | None, typer.Option(help="Target column; the last one by default.")] = None
     hidden: Annotated[str, typer.Option(help="Widths of the hidden layers, such as 300,100; '' for none.")] = "100"
     epochs: Annotated[int, typer.Option(help="Passes over the data.")] = 50
-    batch_size: Annotated[int, typer.Option(help="Samples a step.")] = 32
+    batch_size: Annotated[int, typer.Option(help="Samples in a minibatch.")] = 32
     lr: Annotated[float | None, typer.Option(help="Learning rate; 0.001 for adam, 0.1 for sgd.")] = None
     l2: Annotated[float, typer.Option(help="λ of the penalty λ/(2m) Σ W².")] = 0.0
     optimizer: Annotated[str, typer.Option(help="adam, adamw or sgd.")] = "adam"
@@ -38,15 +38,17 @@ class TrainOptions:
     validation: Annotated[float, typer.Option(help="Share of the training data to validate on.")] = 0.1
     test: Annotated[float, typer.Option(help="Share held out for the test, if the data bring none.")] = 0.2
     patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without improvement.")] = None
-    scale: Annotated[str, typer.Option(help="Inputs: auto, standard, range or none.")] = "auto"
+    scale: Annotated[str, typer.Option(help="Scaling of inputs: auto, standard, range or none.")] = "auto"
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32"
     backend: Backend = "auto"
     seed: Annotated[int, typer.Option(help="Decides split, initialisation and shuffling.")] = 0
-    out: Annotated[str | None, typer.Option(help="Where to write the model.")] = None
-    checkpoint: Annotated[str | None, typer.Option(help="Where to write how training stands, as it goes.")] = None
-    checkpoint_every: Annotated[int, typer.Option(help="After how many epochs.")] = 1
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint, if there is one.")] = False
-    plot: Annotated[str | None, typer.Option(help="Where to draw the curves of cost and accuracy: FILE.png.")] = None
+    out: Annotated[str | None, typer.Option(help="Model file to write.")] = None
+    checkpoint: Annotated[str | None, typer.Option(help="File to keep the state of training in, while it runs.")] = None
+    checkpoint_every: Annotated[int, typer.Option(help="Epochs between two checkpoints.")] = 1
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from the checkpoint, if there is one.")] = False
+    plot: Annotated[str | None, typer.Option(help="Picture of the curves of cost and accuracy to write: FILE.png.")] = (
+        None
+    )
     progress: Annotated[bool, typer.Option(help="Draw a progress bar.")] = True
 
 
@@ -58,17 +60,20 @@ class SweepOptions:
     grid: Annotated[
         list[str],
         typer.Option(
-            help="A parameter and its values, such as lr=0.001,0.01; of lr, l2, hidden (64x32 for two layers), epochs, "
-            "optimizer, batch-size, activation, momentum and seed. Give it as often as you like: all combinations."
+            help="A parameter and its values, such as lr=0.001,0.01: lr, l2, hidden (64x32 for two layers), epochs, "
+            "optimizer, batch-size, activation, momentum or seed. Repeat it for more parameters: all combinations are "
+            "tried."
         ),
     ]
     target: Annotated[str | None, typer.Option(help="Target column; the last one by default.")] = None
-    hidden: Annotated[str, typer.Option(help="Widths of the hidden layers, where the grid has none.")] = "32"
-    epochs: Annotated[int, typer.Option(help="Passes over the data, where the grid has none.")] = 50
+    hidden: Annotated[str, typer.Option(help="Widths of the hidden layers, if the grid has none.")] = "32"
+    epochs: Annotated[int, typer.Option(help="Passes over the data, if the grid has none.")] = 50
     cv: Annotated[int, typer.Option(help="Folds.")] = 5
     n_iter: Annotated[int | None, typer.Option(help="Draw so many of the combinations instead of trying all.")] = None
     task: Annotated[str, typer.Option(help="auto, classification or regression.")] = "auto"
-    scale: Annotated[str, typer.Option(help="Inputs, by all of DATA: auto, standard, range or none.")] = "auto"
+    scale: Annotated[
+        str, typer.Option(help="Scaling of inputs, computed from all of DATA: auto, standard, range or none.")
+    ] = "auto"
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32"
     backend: Backend = "auto"
     seed: Annotated[int, typer.Option(help="Decides folds, initialisation and shuffling.")] = 0

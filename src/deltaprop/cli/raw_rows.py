@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-Matrix = np.ndarray[Any, Any]
+from deltaprop.backends.array_types import HostArray, Indices
+
+Matrix = HostArray
 
 #: Elements that are converted together: 64 MiB of float64.
 BLOCK = 2**23
@@ -32,7 +33,7 @@ class RawRows:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, which: Any) -> Matrix:
+    def __getitem__(self, which: slice | Indices) -> Matrix:
         rows: Matrix = self.X[which if self.numbers is None else self.numbers[which]]
         return rows
 

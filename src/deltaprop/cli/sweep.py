@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
 from deltaprop.cli.options import SweepOptions, hidden_sizes
 from deltaprop.cli.raw_rows import RawRows
-from deltaprop.cli.trained import class_numbers
+from deltaprop.cli.trained import Label, class_numbers
 from deltaprop.inputs.files import Dataset, load_dataset
 
 Candidate = dict[str, Any]
@@ -73,7 +74,7 @@ def sweep(options: SweepOptions) -> str:
 
 
 def _scored(
-    options: SweepOptions, grid: dict[str, list[Any]], base: Any, X: Any, y: Any, *, stratified: bool
+    options: SweepOptions, grid: dict[str, list[Any]], base: Any, X: ArrayLike, y: ArrayLike, *, stratified: bool
 ) -> list[Candidate]:
     """Cross-validate the candidates and return their rows, the best first; a table shows the best so far."""
     from sklearn.exceptions import ConvergenceWarning
@@ -123,11 +124,11 @@ def _value(name: str, text: str) -> Any:
     return int(text) if name in WHOLE else float(text)
 
 
-def _targets(dataset: Dataset, classes: list[Any] | None) -> np.ndarray[Any, Any]:
+def _targets(dataset: Dataset, classes: list[Label] | None) -> HostArray:
     """Make class numbers, or quantities scaled to spread 1, which leaves R² as it is."""
-    y: Any = dataset.y
+    y: ArrayLike = dataset.y
     if classes is None:
-        scaled: np.ndarray[Any, Any] = y.astype(np.float64)
+        scaled: Floats = y.astype(np.float64)
         scaled -= scaled.mean()
         scaled /= scaled.std() or 1.0
         return scaled
@@ -147,7 +148,7 @@ def _rows(results: dict[str, Any], splits: int, grid: dict[str, Any]) -> list[Ca
     return rows
 
 
-def _text(value: Any) -> Any:
+def _text(value: object) -> object:
     return "x".join(map(str, value)) if isinstance(value, tuple) else value
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from deltaprop.backends import Backend, get_backend
+from deltaprop.backends.array_types import HostArray
 from deltaprop.cli.options import TrainOptions, hidden_sizes
 from deltaprop.cli.plot import check_plot, save_plot
 from deltaprop.cli.raw_rows import RawRows
-from deltaprop.cli.trained import Trained, plain_label
+from deltaprop.cli.trained import Label, Trained, plain_label
 from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS, check_activation
 from deltaprop.derivation.initialization import check_initialization
 from deltaprop.derivation.losses import LOSSES, check_loss, check_output_activation
@@ -24,7 +24,7 @@ from deltaprop.network import Network
 from deltaprop.reports.history import History
 from deltaprop.training.early_stopping import EarlyStopping
 
-Matrix = np.ndarray[Any, Any]
+Matrix = HostArray
 
 #: More distinct whole numbers than this are quantities, not classes; more distinct texts than this have to recur.
 MOST_CLASSES = 100
@@ -101,11 +101,11 @@ def _check(options: TrainOptions) -> None:
     if options.plot is not None:
         check_plot(options.plot)
     if options.resume and options.checkpoint is None:
-        raise ValueError("--resume: goes with --checkpoint FILE")
+        raise ValueError("--resume: expected --checkpoint FILE with it")
 
 
 def _network(
-    dataset: Dataset, classes: list[Any] | None, hidden: tuple[int, ...], backend: Backend, options: TrainOptions
+    dataset: Dataset, classes: list[Label] | None, hidden: tuple[int, ...], backend: Backend, options: TrainOptions
 ) -> Network:
     """Make the network that suits the data."""
     loss = options.loss or ("squared_error" if classes is None else "categorical_cross_entropy")
@@ -146,7 +146,7 @@ def _report(data: str, dataset: Dataset, split: Split, trained: Trained, history
 def _optimizer(options: TrainOptions) -> Optimizer:
     rate = options.lr
     if options.momentum and options.optimizer != "sgd":
-        raise ValueError(f"--momentum: goes with --optimizer sgd, got {options.optimizer}")
+        raise ValueError(f"--momentum: expected --optimizer sgd with it, got {options.optimizer}")
     match options.optimizer:
         case "sgd":
             return SGD(0.1 if rate is None else rate, momentum=options.momentum)
@@ -157,7 +157,7 @@ def _optimizer(options: TrainOptions) -> Optimizer:
     raise ValueError(f"--optimizer: expected sgd, adam or adamw, got {options.optimizer!r}")
 
 
-def classes_of(y: Matrix, task: str) -> list[Any] | None:
+def classes_of(y: Matrix, task: str) -> list[Label] | None:
     """Find the labels, in order; None if the target is a quantity."""
     if task not in ("auto", "classification", "regression"):
         raise ValueError(f"--task: expected auto, classification or regression, got {task!r}")
@@ -172,7 +172,7 @@ def classes_of(y: Matrix, task: str) -> list[Any] | None:
         return None
     if len(values) > MOST_CLASSES and 2 * len(values) > len(y):
         raise ValueError(
-            f"target: expected numbers, or classes that occur again and again, got {len(values)} different values in "
+            f"target: expected numbers, or classes with several rows each, got {len(values)} different values in "
             f"{len(y)} rows"
         )
     if len(values) < 2:
@@ -180,7 +180,7 @@ def classes_of(y: Matrix, task: str) -> list[Any] | None:
     return [plain_label(value) for value in values]
 
 
-def _split(dataset: Dataset, classes: list[Any] | None, options: TrainOptions) -> Split:
+def _split(dataset: Dataset, classes: list[Label] | None, options: TrainOptions) -> Split:
     """Choose the rows to train, validate and test on, by class if every class is large enough."""
     from sklearn.model_selection import train_test_split
 
@@ -224,7 +224,7 @@ def scaling(X: RawRows, scale: str, *, common_range: bool) -> tuple[Matrix, Matr
     return offset, spread
 
 
-def _prepare(dataset: Dataset, classes: list[Any] | None, split: Split, scale: str, network: Network) -> Trained:
+def _prepare(dataset: Dataset, classes: list[Label] | None, split: Split, scale: str, network: Network) -> Trained:
     """Compute offsets and scales from the training rows alone."""
     offset, spread = scaling(RawRows(dataset.X, split.train), scale, common_range=dataset.common_range)
     target_offset, target_scale = 0.0, 1.0

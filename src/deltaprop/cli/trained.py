@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from deltaprop.backends import Backend
+from deltaprop.backends.array_types import HostArray
 from deltaprop.cli.raw_rows import RawRows
 from deltaprop.files.file_schema import network_content
 from deltaprop.files.model_file import read_model, write_model
@@ -19,7 +21,9 @@ from deltaprop.network import Network
 from deltaprop.training.evaluation import largest
 from deltaprop.training.metrics import mean_squared_error, r2
 
-Matrix = np.ndarray[Any, Any]
+Matrix = HostArray
+#: A class as the file names it.
+Label: TypeAlias = str | int | float
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Trained:
     input_scale: Matrix
     target_offset: float
     target_scale: float
-    classes: list[Any] | None
+    classes: list[Label] | None
     feature_names: list[str]
     target_name: str
 
@@ -84,7 +88,7 @@ class Trained:
             raise ValueError(f"target {self.target_name!r}: row {row + 1}: {label!r} is no class of the training data")
         return numbers
 
-    def predict(self, X: Matrix) -> list[Any]:
+    def predict(self, X: Matrix) -> Sequence[Label]:
         """Predict labels or values, one a row of raw features."""
         if self.classes is None:
             values: list[float] = self._values(X).tolist()
@@ -155,7 +159,9 @@ class Trained:
         content = network_content(path, configuration, tensors)
         network, data = Network.from_file_content(path, content, tensors, backend), content.data
         if data is None:
-            raise ValueError(f"{path}: holds a network only, not how to prepare its data: was it not made by 'train'?")
+            raise ValueError(
+                f"{path}: expected a model of 'deltaprop train', got a network without the preparation of its data"
+            )
         return cls(
             network,
             tensors["input.offset"],
@@ -184,14 +190,14 @@ class Trained:
         return dataset
 
 
-def class_numbers(y: Matrix, classes: list[Any]) -> Matrix:
+def class_numbers(y: Matrix, classes: list[Label]) -> Matrix:
     """Find the number of each label in `classes`, (m,) of int64; −1 for a label that is not there."""
     number = {label: i for i, label in enumerate(classes)}
     values, place = np.unique(y, return_inverse=True)
     return np.array([number.get(plain_label(value), -1) for value in values], np.int64)[place]
 
 
-def plain_label(label: Any) -> Any:
+def plain_label(label: Any) -> Label:
     """Return a label as JSON knows it: text, or a whole number if it is one, else a number."""
     if isinstance(label, (str, np.str_)):
         return str(label)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
-Layer: TypeAlias = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
+from deltaprop.backends.array_types import Floats
+
+Layer: TypeAlias = tuple[Floats, Floats]
 Generator: TypeAlias = np.random.Generator
 
 

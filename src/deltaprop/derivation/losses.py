@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from deltaprop.arguments import check_choice
 from deltaprop.backends import numpy
@@ -64,6 +64,8 @@ class CustomLoss(NamedTuple):
     gradient: Callable[[AnyArray, AnyArray], AnyArray]
 
 
+#: A loss as users give it, if it has no name: a `CustomLoss`, or a plain pair.
+PairOfFunctions: TypeAlias = CustomLoss | tuple[Callable[..., Any], Callable[..., Any]]
 #: What a pair of functions asks of the network and the targets: nothing.
 CUSTOM = Loss(("identity", *(name for name in OUTPUT_ACTIVATIONS if name != "identity")))
 

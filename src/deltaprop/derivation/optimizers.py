@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from deltaprop.arguments import check_bool
+from deltaprop.backends.array_types import Floats
 from deltaprop.backends.base import Scalar
 from deltaprop.backends.kernel_names import Rule
 from deltaprop.derivation.parameters import Parameters
+from deltaprop.derivation.remembered import OptimizerState
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import LearningRate, Optimizer, moments_of
 
@@ -48,7 +50,7 @@ class BuiltIn(Optimizer):
         return self._described() if type(self).__module__ == __name__ else None
 
     def apply(
-        self, network: NetworkState, gradient: Parameters, state: dict[str, Any], rate: Scalar, decay: Scalar
+        self, network: NetworkState, gradient: Parameters, state: OptimizerState, rate: Scalar, decay: Scalar
     ) -> None:
         """Take one step, in one pass over the parameters.
 
@@ -101,7 +103,7 @@ class SGD(BuiltIn):
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov: expected momentum > 0 with it, got momentum=0")
 
-    def init(self, network: NetworkState) -> dict[str, Any]:
+    def init(self, network: NetworkState) -> OptimizerState:
         """Make the state before the first step.
 
         Parameters
@@ -159,7 +161,7 @@ class Adam(BuiltIn):
         self._check("beta_2", least=0.0, below=1.0)
         self._check("epsilon", above=0.0)
 
-    def init(self, network: NetworkState) -> dict[str, Any]:
+    def init(self, network: NetworkState) -> OptimizerState:
         """Make the state before the first step.
 
         Parameters
@@ -176,7 +178,7 @@ class Adam(BuiltIn):
         zeros = network.backend.zeros
         return {"first_moment": zeros(shape, dtype), "second_moment": zeros(shape, dtype), "step": 0}
 
-    def rates(self, learning_rate: float, taken: int, steps: int) -> np.ndarray[Any, Any]:
+    def rates(self, learning_rate: float, taken: int, steps: int) -> Floats:
         """Compute the learning rate with the bias corrections of each step, and the weight decay.
 
         Parameters
@@ -254,16 +256,16 @@ def _correction(beta_1: float, beta_2: float, t: Any) -> Any:
     return np.sqrt(1.0 - beta_2**t) / (1.0 - beta_1**t)
 
 
-def _corrections(beta_1: float, beta_2: float, taken: int, steps: int) -> np.ndarray[Any, Any]:
-    """Bias corrections of each of `steps` steps after `taken` ones."""
+def _corrections(beta_1: float, beta_2: float, taken: int, steps: int) -> Floats:
+    """Bias corrections of each of `steps` steps after `taken` ones; cached, since the members of a stack share them."""
     start = taken - taken % STEPS_AT_ONCE
     if taken + steps <= start + STEPS_AT_ONCE:
         return _of_few(beta_1, beta_2, start, STEPS_AT_ONCE)[taken - start : taken - start + steps]
     return _of_many(beta_1, beta_2, taken, steps)
 
 
-def _computed(beta_1: float, beta_2: float, taken: int, steps: int) -> np.ndarray[Any, Any]:
-    result: np.ndarray[Any, Any] = _correction(beta_1, beta_2, np.arange(taken + 1, taken + steps + 1))
+def _computed(beta_1: float, beta_2: float, taken: int, steps: int) -> Floats:
+    result: Floats = _correction(beta_1, beta_2, np.arange(taken + 1, taken + steps + 1))
     result.flags.writeable = False
     return result
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, TypeAlias
 
 from deltaprop.backends import Backend
+
+#: What an update rule carries from step to step: arrays and numbers by name, such as "step".
+OptimizerState: TypeAlias = dict[str, Any]
 
 
 class Remembered:
@@ -21,8 +24,8 @@ class Remembered:
         Other arrays, such as the parameters.
     """
 
-    def __init__(self, backend: Backend, state: dict[str, Any], **others: Any) -> None:
-        def copied(value: Any) -> Any:
+    def __init__(self, backend: Backend, state: OptimizerState, **others: Any) -> None:
+        def copied(value: Any) -> object:
             return backend.copy(value) if backend.owns(value) else copy.copy(value)
 
         self._now = (state, others)
@@ -39,7 +42,7 @@ class Remembered:
             _copy_state(before, now)
 
 
-def _copy_state(source: dict[str, Any], target: dict[str, Any]) -> None:
+def _copy_state(source: OptimizerState, target: OptimizerState) -> None:
     """Copy a state: arrays are written into, counters are replaced."""
     for name, value in source.items():
         if isinstance(value, int):

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from deltaprop.arguments import check_number, check_whole_number
 from deltaprop.errors import ScheduleError
 from deltaprop.reports.history import History
 
 
-def _check(schedule: Any, above_0: tuple[str, ...] = (), at_least_0: tuple[str, ...] = (), **least: int) -> None:
+def _check(schedule: object, above_0: tuple[str, ...] = (), at_least_0: tuple[str, ...] = (), **least: int) -> None:
     """Check that the fields of a schedule are numbers in their ranges; the fields in `least` are whole numbers."""
     checked: dict[str, float] = {name: check_number(name, getattr(schedule, name), above=0.0) for name in above_0}
     checked |= {name: check_number(name, getattr(schedule, name), least=0.0) for name in at_least_0}
@@ -192,7 +191,7 @@ class Plateau:
         return self._rate
 
 
-def check_rate(schedule: Any, value: Any, epoch: int, history: History) -> float:
+def check_rate(schedule: object, value: object, epoch: int, history: History) -> float:
     """Check that what a schedule returned for an epoch is a learning rate, and return it as a float.
 
     Parameters

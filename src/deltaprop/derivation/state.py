@@ -5,21 +5,30 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from deltaprop.arguments import check_choice, check_whole_number
 from deltaprop.backends import Array, Backend, get_backend
+from deltaprop.backends.array_types import ArrayLike, DType, Floats
 from deltaprop.backends.base import Precision
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
 from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS, check_activation
 from deltaprop.derivation.initialization import INITIALIZATIONS, check_initialization
-from deltaprop.derivation.losses import OutputError, check_loss, check_output_activation, check_output_error
+from deltaprop.derivation.losses import (
+    OutputError,
+    PairOfFunctions,
+    check_loss,
+    check_output_activation,
+    check_output_error,
+)
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.inputs.arrays import as_numbers
 
+#: The arguments that make a network, by their names.
+Configuration: TypeAlias = dict[str, Any]
 #: Streams of the seed: numbers drawn for one purpose never move those drawn for another.
 INITIAL_STREAM, SHUFFLE_STREAM, DROPOUT_STREAM = 0, 1, 2
 
@@ -60,7 +69,7 @@ class NetworkState:
         *,
         hidden_activation: str | Sequence[str] = "sigmoid",
         output_activation: str | None = None,
-        loss: Any = "binary_cross_entropy",
+        loss: str | PairOfFunctions = "binary_cross_entropy",
         init: str = "glorot_uniform",
         dtype: DTypeLike = "float64",
         backend: str | Backend = "auto",
@@ -86,7 +95,7 @@ class NetworkState:
         with self._device_scope():
             self._make_parameters()
 
-    def _device_scope(self) -> AbstractContextManager[Any]:
+    def _device_scope(self) -> AbstractContextManager[object]:
         return self.backend.scope()
 
     def _make_parameters(self) -> None:
@@ -103,7 +112,7 @@ class NetworkState:
             b[...] = self.backend.asarray(drawn_b, self.dtype)
 
     @property
-    def configuration(self) -> dict[str, Any]:
+    def configuration(self) -> Configuration:
         """Everything but the parameters and the backend: arguments that make an equal network."""
         return {
             "layer_sizes": list(self.layer_sizes),
@@ -180,7 +189,7 @@ class NetworkState:
         return self._parameters.flat
 
     @parameters.setter
-    def parameters(self, value: Any) -> None:
+    def parameters(self, value: ArrayLike) -> None:
         self._assign([self._parameters.flat], [value], "parameters")
 
     @property
@@ -210,7 +219,7 @@ class NetworkState:
         return self._parameters.weights
 
     @weights.setter
-    def weights(self, values: Sequence[Any]) -> None:
+    def weights(self, values: list[ArrayLike]) -> None:
         self._assign(self._parameters.weights, values, "weights")
 
     @property
@@ -219,7 +228,7 @@ class NetworkState:
         return self._parameters.biases
 
     @biases.setter
-    def biases(self, values: Sequence[Any]) -> None:
+    def biases(self, values: list[ArrayLike]) -> None:
         self._assign(self._parameters.biases, values, "biases")
 
     @property
@@ -229,14 +238,14 @@ class NetworkState:
         return self._parameters.thetas
 
     @thetas.setter
-    def thetas(self, values: Sequence[Any]) -> None:
+    def thetas(self, values: list[ArrayLike]) -> None:
         thetas = self._parameters.thetas
         self._assign(thetas, values, "thetas")
         for theta, W, b in zip(thetas, self.weights, self.biases, strict=True):
             b[...] = theta[..., 0]
             W[...] = theta[..., 1:]
 
-    def by_layer(self) -> dict[str, np.ndarray[Any, Any]]:
+    def by_layer(self) -> dict[str, Floats]:
         """Return the parameters as files hold them, layer by layer.
 
         Returns
@@ -247,7 +256,7 @@ class NetworkState:
         pairs = (("weights", self.weights), ("biases", self.biases))
         return {f"{kind}.{l}": self.backend.to_numpy(array) for kind, arrays in pairs for l, array in enumerate(arrays)}
 
-    def _assign(self, targets: list[Array], values: Sequence[Any], name: str) -> None:
+    def _assign(self, targets: list[Array], values: Sequence[ArrayLike], name: str) -> None:
         """Copy all `values` into `targets`, or nothing if a shape is wrong or memory is read-only."""
         self._parameters.require_writeable()
         if len(values) != len(targets):
@@ -315,7 +324,7 @@ def _check_hidden_activations(given: str | Sequence[str], layers: int) -> tuple[
     return tuple(check_activation(name, HIDDEN_ACTIVATIONS, f"hidden_activation[{l}]") for l, name in enumerate(given))
 
 
-def _backend_in_precision(backend: Backend, precision: Precision | None, dtype: np.dtype[Any]) -> Backend:
+def _backend_in_precision(backend: Backend, precision: Precision | None, dtype: DType) -> Backend:
     """`backend` with products in `precision`, or in its own where that is None."""
     if precision is None:
         return backend
@@ -325,7 +334,7 @@ def _backend_in_precision(backend: Backend, precision: Precision | None, dtype: 
     return backend.in_precision(precision)
 
 
-def _check_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+def _check_dtype(dtype: DTypeLike) -> DType:
     try:
         result = np.dtype(dtype)
     except TypeError:

@@ -11,9 +11,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from deltaprop.arguments import check_number
+from deltaprop.backends.array_types import AnyArray, Floats
 from deltaprop.backends.base import Scalar
 from deltaprop.backends.kernel_names import Rule
 from deltaprop.derivation.parameters import Parameters
+from deltaprop.derivation.remembered import OptimizerState
 from deltaprop.derivation.schedules import Plateau, ReduceOnPlateau, check_rate
 from deltaprop.derivation.state import NetworkState
 from deltaprop.reports.history import History
@@ -140,7 +142,7 @@ class Optimizer(ABC):
         return None
 
     @abstractmethod
-    def init(self, network: NetworkState) -> dict[str, Any]:
+    def init(self, network: NetworkState) -> OptimizerState:
         """Make the state before the first step.
 
         Parameters
@@ -160,7 +162,7 @@ class Optimizer(ABC):
         """Whether `rates` may differ from step to step while the learning rate stays the same."""
         return type(self).rates is not Optimizer.rates
 
-    def rates(self, learning_rate: float, taken: int, steps: int) -> np.ndarray[Any, Any]:
+    def rates(self, learning_rate: float, taken: int, steps: int) -> Floats:
         """Compute the two numbers that `apply` gets in each step.
 
         Parameters
@@ -190,7 +192,7 @@ class Optimizer(ABC):
 
     @abstractmethod
     def apply(
-        self, network: NetworkState, gradient: Parameters, state: dict[str, Any], rate: Scalar, decay: Scalar
+        self, network: NetworkState, gradient: Parameters, state: OptimizerState, rate: Scalar, decay: Scalar
     ) -> None:
         """Take one step: change ``network.parameters`` and the arrays of `state` in place.
 
@@ -206,7 +208,7 @@ class Optimizer(ABC):
             What `rates` gives for this step. They may be arrays on the device.
         """
 
-    def update(self, network: NetworkState, gradient: Parameters, state: dict[str, Any], learning_rate: float) -> None:
+    def update(self, network: NetworkState, gradient: Parameters, state: OptimizerState, learning_rate: float) -> None:
         """Take one step, and count it if `state` has a counter "step".
 
         Nothing is allocated if `gradient` is on the network's backend. A gradient on the host is copied to the device.
@@ -234,7 +236,7 @@ class Optimizer(ABC):
             state["step"] += 1
 
 
-def moments_of(state: dict[str, Any]) -> tuple[Any, ...]:
+def moments_of(state: OptimizerState) -> tuple[AnyArray, ...]:
     """List the vectors of an optimizer's state, in the order in which `Optimizer.init` names them."""
     return tuple([value for value in state.values() if not isinstance(value, int)])
 

@@ -10,6 +10,7 @@ from typing import Any
 from deltaprop.backends import backend_problem
 from deltaprop.backends.cache_folder import cache_folder
 from deltaprop.backends.compiled_files import compiled_here
+from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.backends.cuda.compiler import compile_all, compile_kernels
 from deltaprop.backends.cuda.installation import INSTALL
 from deltaprop.backends.installed import is_installed
@@ -45,7 +46,7 @@ def is_exclusive() -> bool:
     return bool(mode == EXCLUSIVE_PROCESS)
 
 
-def device(backend: Any, record: Record) -> None:
+def device(backend: CupyBackend, record: Record) -> None:
     """Record the device's name and memory, the versions, whether NVRTC compiles, and what multiplies matrices."""
     cp, runtime = backend.cp, backend.cp.cuda.runtime
     number = backend.cp.cuda.Device().id
@@ -61,7 +62,7 @@ def device(backend: Any, record: Record) -> None:
     record.fact("NVRTC", ".".join(map(str, cp.cuda.nvrtc.getVersion())))
     compile_kernels("optimizer", "float32", architecture(backend))
     record.trying("matrix products")
-    products = backend.products
+    products: Any = backend.products
     record.fact("matrix products", "by cublasLt" if products.capturable else "by CuPy")
     if products.capturable:
         record.fact("cuBLASLt", products.lt.get_version())
@@ -69,7 +70,7 @@ def device(backend: Any, record: Record) -> None:
         record.slow(f"matrix products are CuPy's and not cublasLt's, {CAPTURE}; nvmath-python brings it")
 
 
-def kernel_files(backend: Any, record: Record) -> None:
+def kernel_files(backend: CupyBackend, record: Record) -> None:
     """Load every kernel file for the device, or compile it; also the kernels of networks in shared memory."""
     compile_all(architecture(backend), report=lambda name, seconds: record.progress(compiled(name, seconds)))
     compile_residents(backend, clusters_of(backend))
@@ -108,7 +109,7 @@ def compiled(name: str, seconds: float) -> str:
     return f"{name:<32} {seconds:6.1f} s"
 
 
-def require_cublaslt(backend: Any) -> None:
+def require_cublaslt(backend: CupyBackend) -> None:
     """Find out whether products can be captured.
 
     Raises
@@ -117,16 +118,16 @@ def require_cublaslt(backend: Any) -> None:
         If they cannot.
     """
     if not backend.products.capturable:
-        raise NotTriedError("it needs cublasLt by nvmath-python")
+        raise NotTriedError("it needs cublasLt through nvmath-python")
 
 
-def capability(backend: Any) -> str:
+def capability(backend: CupyBackend) -> str:
     """Return the compute capability, such as ``"9.0"``."""
     number = str(backend.cp.cuda.Device().compute_capability)
     return f"{number[:-1]}.{number[-1]}"
 
 
-def architecture(backend: Any) -> str:
+def architecture(backend: CupyBackend) -> str:
     """Return the architecture, such as ``"sm_90"``."""
     return f"sm_{backend.cp.cuda.Device().compute_capability}"
 

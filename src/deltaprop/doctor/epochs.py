@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 from unittest.mock import patch
 
 from deltaprop.backends import Backend
 from deltaprop.backends.base import Precision
 from deltaprop.backends.cuda import shared_memory
+from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.doctor.device import require_cublaslt
 from deltaprop.doctor.fits import OPTIMIZERS, Fit
 from deltaprop.doctor.record import NotTriedError, Record
@@ -33,12 +33,12 @@ def compare(backend: Backend, record: Record, fit: Fit, how: str = "") -> None:
     record.compare(name, fit.error(backend), fit.allowed)
 
 
-def resident_on(blocks: int) -> Callable[[Any, Record], None]:
+def resident_on(blocks: int) -> Callable[[CupyBackend, Record], None]:
     """Return the stage that trains each epoch in one launch of a cluster of so many blocks."""
 
-    def stage(backend: Any, record: Record) -> None:
+    def stage(backend: CupyBackend, record: Record) -> None:
         if blocks > backend.shared_memory_limits()[1]:
-            raise NotTriedError("clusters of blocks began with compute capability 9.0")
+            raise NotTriedError("clusters of blocks need compute capability 9.0")
         record.trying("to compile the kernels")
         compile_residents(backend, (blocks,))
         with patch.object(shared_memory, "CLUSTERS", (blocks,)), only(ResidentEpoch) as found:
@@ -51,7 +51,7 @@ def resident_on(blocks: int) -> Callable[[Any, Record], None]:
     return stage
 
 
-def captured(backend: Any, record: Record) -> None:
+def captured(backend: CupyBackend, record: Record) -> None:
     """Train by steps captured as CUDA graphs, with every optimizer."""
     require_cublaslt(backend)
     with only(GraphEpoch) as found:
@@ -61,10 +61,10 @@ def captured(backend: Any, record: Record) -> None:
         _check_way(record, len(found) == len(DTYPES) * len(OPTIMIZERS), "captured")
 
 
-def in_precision(precision: Precision) -> Callable[[Any, Record], None]:
+def in_precision(precision: Precision) -> Callable[[CupyBackend, Record], None]:
     """Return the stage of captured steps in this precision, with odd widths and with widths that suit matrix units."""
 
-    def stage(backend: Any, record: Record) -> None:
+    def stage(backend: CupyBackend, record: Record) -> None:
         require_cublaslt(backend)
         with only(GraphEpoch) as found:
             for sizes in ((20, 33, 17, 4), (64, 128, 64, 10)):
@@ -75,7 +75,7 @@ def in_precision(precision: Precision) -> Callable[[Any, Record], None]:
     return stage
 
 
-def streamed(backend: Any, record: Record) -> None:
+def streamed(backend: CupyBackend, record: Record) -> None:
     """Train on data that stay on the host and are uploaded in chunks of a few minibatches, resident and captured."""
     epochs: list[ChunkedEpoch] = []
     call = ChunkedEpoch.__call__
@@ -105,7 +105,7 @@ def steps(backend: Backend, record: Record) -> None:
                 compare(backend, record, Fit(dtype, rule))
 
 
-def second_stream(backend: Any, record: Record) -> None:
+def second_stream(backend: CupyBackend, record: Record) -> None:
     """Train while the caller's current stream is not the default one."""
     stream = backend.new_stream()
     for name, ways in (("resident", (ResidentEpoch,)), ("captured", (GraphEpoch,)), ("steps", ())):
@@ -115,7 +115,7 @@ def second_stream(backend: Any, record: Record) -> None:
                 _check_way(record, bool(found) or not ways or not _possible(backend, name), name)
 
 
-def _possible(backend: Any, way: str) -> bool:
+def _possible(backend: CupyBackend, way: str) -> bool:
     """Whether epochs can go this way: captured ones need cublasLt, whose absence another stage reports."""
     return way != "captured" or bool(backend.products.capturable)
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Backend
+from deltaprop.backends.array_types import ArrayLike, Floats, Indices
 from deltaprop.backends.base import Precision
 from deltaprop.derivation.optimizers import SGD, Adam, AdamW
 from deltaprop.derivation.update_rule import Optimizer
@@ -67,7 +68,7 @@ class Fit:
         """The name of its check."""
         return f"{self.precision or self.dtype} {self.rule}"
 
-    def data(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def data(self) -> tuple[Floats, Indices]:
         """X and the classes, the same in every process."""
         rng = np.random.default_rng(0)
         inputs, classes = self.layer_sizes[0], self.layer_sizes[-1]
@@ -78,7 +79,7 @@ class Fit:
         options: dict[str, Any] = {} if self.precision is None else {"precision": self.precision}
         return Network(self.layer_sizes, loss=LOSS, seed=SEED, dtype=self.dtype, backend=backend, **options)
 
-    def train(self, network: Network, X: Any, y: Any) -> History:
+    def train(self, network: Network, X: ArrayLike, y: ArrayLike) -> History:
         """Train it."""
         return network.fit(X, y, optimizer=OPTIMIZERS[self.rule], batch_size=self.batch, epochs=self.epochs, l2=0.1)
 
@@ -93,7 +94,7 @@ class Fit:
         return worst(of_parameters, relative(np.array(costs), np.array(expected)))
 
 
-def relative(got: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:
+def relative(got: Floats, expected: Floats) -> float:
     """‖got − expected‖/‖expected‖."""
     difference = np.linalg.norm(got.astype(np.float64) - expected.astype(np.float64))
     return float(difference / np.linalg.norm(expected))

@@ -11,11 +11,12 @@ walk, to some √n of them; twice that is allowed on top.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from deltaprop.backends import Array, Backend, get_backend
+from deltaprop.backends.array_types import Floats
 from deltaprop.backends.kernel_names import Rule
 from deltaprop.derivation.activations import OUTPUT_ACTIVATIONS
 from deltaprop.derivation.losses import LOSSES
@@ -48,7 +49,7 @@ class Draw:
         """Return numbers from the normal distribution."""
         return self.put(self.rng.standard_normal(shape))
 
-    def put(self, x: np.ndarray[Any, Any]) -> Array:
+    def put(self, x: Floats) -> Array:
         """Return `x`, rounded."""
         return self.backend.asarray(x.astype(self.tested), self.own)
 
@@ -56,7 +57,7 @@ class Draw:
         """Return an array for a result."""
         return self.backend.empty(shape, self.own)
 
-    def targets(self, loss: str, *shape: int) -> np.ndarray[Any, Any]:
+    def targets(self, loss: str, *shape: int) -> Floats:
         """Return targets in the range of `loss`."""
         about = LOSSES[loss]
         if about.highest < np.inf:
@@ -304,12 +305,12 @@ def error(operation: Operation, backend: Backend, dtype: str) -> float:
     )
 
 
-def _error(got: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:
+def _error(got: Floats, expected: Floats) -> float:
     scale = float(np.max(np.abs(expected)))
     return float(np.max(np.abs(got.astype(np.float64) - expected))) / (scale or 1.0)
 
 
-def _masks(backend: Backend) -> np.ndarray[Any, Any]:
+def _masks(backend: Backend) -> Floats:
     return np.array([backend.to_numpy(out) for _, out in dropout_mask(backend, Draw(backend, "float32", "float32"))])
 
 
@@ -322,7 +323,7 @@ def _outputs(draw: Draw, m: int, s: int) -> Iterator[tuple[str, str, tuple[Array
             yield loss, name, (draw.put(z), draw.put(_activated(name, z)), draw.put(y))
 
 
-def _activated(name: str, z: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _activated(name: str, z: Floats) -> Floats:
     out = np.empty_like(z)
     get_backend("reference").activation(name, z, out)
     return out

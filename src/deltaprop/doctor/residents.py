@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 from unittest.mock import patch
 
 from deltaprop.backends.cuda import shared_memory
+from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.doctor.fits import OPTIMIZERS, Fit
 
 DTYPES = ("float64", "float32")
@@ -14,12 +14,12 @@ DTYPES = ("float64", "float32")
 TWO_RULES = ("SGD", "AdamW")
 
 
-def clusters_of(backend: Any) -> list[int]:
+def clusters_of(backend: CupyBackend) -> list[int]:
     """Return the numbers of blocks that a cluster may have on this device."""
     return [blocks for blocks in shared_memory.CLUSTERS if blocks <= backend.shared_memory_limits()[1]]
 
 
-def compile_residents(backend: Any, clusters: Sequence[int]) -> None:
+def compile_residents(backend: CupyBackend, clusters: Sequence[int]) -> None:
     """Compile the kernels of clusters of so many blocks, several at a time, as NVRTC takes a second or two for each."""
 
     def kernels() -> None:

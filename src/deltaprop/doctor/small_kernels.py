@@ -13,6 +13,7 @@ from unittest.mock import patch
 import numpy as np
 
 from deltaprop.backends import Array, Backend
+from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.backends.cuda.small_layers import LIBRARY
 from deltaprop.backends.device import DeviceBackend
 from deltaprop.doctor.operations import UNITS, Draw, Operation, error
@@ -103,7 +104,7 @@ class Turns:
         return own[min(self.turn, len(own) - 1)]
 
 
-def small_kernels(backend: Any, record: Record) -> None:
+def small_kernels(backend: CupyBackend, record: Record) -> None:
     """Run each formula in each of `KINDS`, once for each tile of its kernels."""
     for kernel in KERNELS:
         for kind, dtype in KINDS.items():

@@ -1,19 +1,22 @@
-"""Backpropagation sample by sample, as a book prints it, in float64: nothing here is shared with the engine.
+"""Trains sample by sample, as a book prints backpropagation, in float64; it shares no arithmetic with the engine.
 
-A network of sigmoid layers under a softmax with the categorical cross-entropy, J = 1/m Σ cost + λ/(2m) Σ W².
+The network has sigmoid layers under a softmax with the categorical cross-entropy, J = 1/m Σ cost + λ/(2m) Σ W².
+`tests/reference.py` is another such loop. They stay apart: that one is not installed, this one lies in the package that
+it checks, and a test compares the two.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
+from deltaprop.backends.array_types import HostArray
 from deltaprop.derivation.optimizers import SGD, Adam, AdamW
 from deltaprop.derivation.update_rule import Optimizer
 
-Vector: TypeAlias = np.ndarray[Any, Any]
+Vector: TypeAlias = HostArray
 
 
 def trained(
@@ -26,7 +29,7 @@ def trained(
     l2: float,
     optimizer: Optimizer,
 ) -> list[float]:
-    """Train weights and biases in place, an epoch for each of `orders`; the cost J of each epoch."""
+    """Train weights and biases in place, an epoch for each of `orders`; return the cost J of each epoch."""
     m, costs, step = len(X), [], 0
     theta = [*weights, *biases]
     first, second = ([np.zeros_like(x) for x in theta] for _ in range(2))
@@ -48,7 +51,7 @@ def trained(
 
 
 def _add_gradient(weights: list[Vector], biases: list[Vector], x: Vector, label: int, gradient: list[Vector]) -> float:
-    """∂cost/∂W and ∂cost/∂b of one sample are added to `gradient`; the cost."""
+    """Add ∂cost/∂W and ∂cost/∂b of one sample to `gradient`; return the cost."""
     a = [x]
     for W, b in zip(weights[:-1], biases[:-1], strict=True):
         a.append(1 / (1 + np.exp(-(W @ a[-1] + b))))
@@ -66,7 +69,7 @@ def _add_gradient(weights: list[Vector], biases: list[Vector], x: Vector, label:
 def _update(
     x: Vector, g: Vector, first: Vector, second: Vector, step: int, optimizer: Optimizer, *, is_weight: bool
 ) -> None:
-    """θ := θ − η g, or as the papers on momentum, Nesterov's gradient, Adam and AdamW have it."""
+    """θ := θ − η g, or the step of momentum, Nesterov's gradient, Adam or AdamW, as the papers print it."""
     eta = float(optimizer.learning_rate)  # type: ignore[arg-type]
     if isinstance(optimizer, SGD):
         first[...] = optimizer.momentum * first - eta * g

@@ -5,11 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import NamedTuple
 
 from deltaprop.backends import Array
+from deltaprop.backends.array_types import Indices
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.task import Pass
 from deltaprop.inputs.sources import CHUNK_BYTES
@@ -42,7 +41,7 @@ class Feed(ABC):
     rows: int
 
     @abstractmethod
-    def chunks(self, order: np.ndarray[Any, Any] | None) -> Iterator[Chunk]:
+    def chunks(self, order: Indices | None) -> Iterator[Chunk]:
         """Bring all samples, chunk by chunk, in `order` or as they stand.
 
         The next chunk is asked for when the one before has been trained on.

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from deltaprop.backends import Array
+from deltaprop.backends.array_types import Floats, Indices
 from deltaprop.backends.native.scipy_threads import own_threads, scipy_on_one_thread
 from deltaprop.derivation.remembered import Remembered
 from deltaprop.derivation.update_rule import moments_of
@@ -105,8 +106,8 @@ class CompiledEpoch(WholeEpoch):
         return min(MOST_EPOCHS, int(OPERATIONS_A_CALL / (self.operations * self.task.batches)))
 
     def epochs(
-        self, orders: np.ndarray[Any, Any] | None, weights: Array | None, terms: Terms, learning_rate: float, count: int
-    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], int]:
+        self, orders: Indices | None, weights: Array | None, terms: Terms, learning_rate: float, count: int
+    ) -> tuple[Floats, Floats, int]:
         """Train in one call, without sample weights and penalty; the optimizer is as the last good epoch left it."""
         parameters = self.network.parameters
         before = Remembered(self.network.backend, self.state, parameters=parameters)
@@ -126,9 +127,7 @@ class CompiledEpoch(WholeEpoch):
         self._point_to_sums()
         return costs, np.zeros(count), good
 
-    def _epochs(
-        self, orders: np.ndarray[Any, Any] | None, terms: Terms, learning_rate: float, count: int
-    ) -> np.ndarray[Any, Any]:
+    def _epochs(self, orders: Indices | None, terms: Terms, learning_rate: float, count: int) -> Floats:
         """Train so many epochs; return what each cost."""
         plan, table, costs = self.plan, self.table, np.zeros(count)
         self._point_to_terms(terms)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
+from deltaprop.backends.array_types import Floats, HostArray, Indices
 from deltaprop.backends.native.arrays import address
 from deltaprop.backends.native.library import pointer
 from deltaprop.backends.native.scipy_threads import own_threads, scipy_on_one_thread
@@ -52,7 +53,7 @@ class CompiledMembers(MembersEpoch):
         drops = any(any(member.dropout) for member in task.members)
         return cls(task) if not drops and can_compile(task.network, task.X) else None
 
-    def epochs(self, which: Numbers, passes: Passes) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def epochs(self, which: Numbers, passes: Passes) -> tuple[Floats, Floats]:
         """Train the members that `which` names, in as many calls as keep an interrupt waiting for a second or so."""
         plans, task, count = self.plans, self.task, passes.epochs
         parameters, terms = task.network.parameters, np.ascontiguousarray(passes.terms)
@@ -74,7 +75,9 @@ class CompiledMembers(MembersEpoch):
         task.steps[which] += count * plans["last_batch"][which]
         return cost, decay
 
-    def _describe(self, which: Numbers, passes: Passes, terms: Any, rates: Any, cost: Any, decay: Any) -> None:
+    def _describe(
+        self, which: Numbers, passes: Passes, terms: Floats, rates: Floats, cost: Floats, decay: Floats
+    ) -> None:
         """Write into the plans of these members what they are to do; the caller keeps the arrays alive."""
         plans, table, count = self.plans, self.table, passes.epochs
         table.point_to_parameters()
@@ -90,7 +93,7 @@ class CompiledMembers(MembersEpoch):
         for row, name in enumerate(("scales", "penalties", "decays")):
             plans[name][which] = table.starts(name, terms, (len(which), 3, terms.shape[2])) + row * terms.strides[1]
 
-    def _rates(self, which: Numbers, passes: Passes) -> np.ndarray[Any, Any]:
+    def _rates(self, which: Numbers, passes: Passes) -> Floats:
         """Return the rates of each of these members, (k, epochs, steps, 2), see `rates_of_epochs`."""
         members, learning_rates = [self.task.members[k] for k in which.tolist()], passes.learning_rates
         if not any(member.optimizer.rates_vary for member in members):
@@ -103,7 +106,7 @@ class CompiledMembers(MembersEpoch):
             own[:, : member.batches] = rates_of_epochs(member.optimizer, of_epochs, steps, member.batches)
         return rates
 
-    def _run(self, part: np.ndarray[Any, Any], before: Remembered | None = None) -> None:
+    def _run(self, part: Indices, before: Remembered | None = None) -> None:
         """Train some members; with a copy of what was `before` they may be left in their middle, and are undone."""
         run_members = self.table.library.run_members
         arguments = (
@@ -118,9 +121,7 @@ class CompiledMembers(MembersEpoch):
         else:
             run_abandonable(lambda: run_members(*arguments), before.restore, self.table.stop)
 
-    def _addresses(
-        self, name: str, arrays: Sequence[np.ndarray[Any, Any] | None], which: Numbers, epochs: int
-    ) -> list[int]:
+    def _addresses(self, name: str, arrays: Sequence[HostArray | None], which: Numbers, epochs: int) -> list[int]:
         """Return where each begins, 0 for None; an array that members share is asked once.
 
         They are orders, (epochs, samples) or (1, samples), or weights, (samples,), of the members that `which` names.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.array_types import AnyArray, Floats, Indices
 from deltaprop.backends.kernel_names import activation_number, loss_number
 from deltaprop.backends.native.compiler import find_compiler
 from deltaprop.backends.native.library import Plan, gemm, library, pointer
@@ -39,7 +39,7 @@ def can_compile(network: NetworkState, X: Array) -> bool:
     return True
 
 
-def strides_of(rates: np.ndarray[Any, Any]) -> tuple[int, int]:
+def strides_of(rates: Floats) -> tuple[int, int]:
     """Return the entries from one epoch's rates to the next, and from one step's; `rates` : (…, epochs, steps, 2).
 
     One step stands for all steps of its epoch.
@@ -112,7 +112,7 @@ class PlanTable:
         self.point("activations", activations, activations.shape)
 
     def _describe_optimizers(self, optimizers: Sequence[Optimizer]) -> None:
-        rules: list[Any] = [optimizer.rule() for optimizer in optimizers]
+        rules = [rule for optimizer in optimizers if (rule := optimizer.rule()) is not None]
         self.rows["optimizer"] = [rule.number for rule in rules]
         self.rows["constants"] = [rule.values for rule in rules]
 
@@ -147,7 +147,7 @@ class PlanTable:
         else:
             self.rows[name] = where + members * (0 if array is None else array.strides[0])
 
-    def starts(self, name: str, array: AnyArray, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    def starts(self, name: str, array: AnyArray, shape: tuple[int, ...]) -> Indices:
         """Return the addresses at which each row of an array of that shape begins; the caller keeps it alive."""
-        places: np.ndarray[Any, Any] = np.arange(len(array)) * array.strides[0]
+        places: Indices = np.arange(len(array)) * array.strides[0]
         return places + pointer(name, array, self.network.dtype, shape)

@@ -12,10 +12,12 @@ from typing import Any, Self
 import numpy as np
 
 from deltaprop.backends import Array
+from deltaprop.backends.array_types import Floats
 from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.backends.cuda.message import Kind, Message
 from deltaprop.backends.cuda.streams import GRAPHS
 from deltaprop.backends.cuda.thread_state import Narrowed
+from deltaprop.backends.device import Graph, Stream
 from deltaprop.derivation.backprop import Workspace, backward, forward
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.state import NetworkState
@@ -81,7 +83,7 @@ class GraphEpoch(WholeEpoch):
         if "step" in self.task.state:
             self.task.state["step"] += len(terms)
 
-    def _make_table(self, terms: Terms, learning_rate: float, taken: int) -> tuple[np.ndarray[Any, Any], bool, bool]:
+    def _make_table(self, terms: Terms, learning_rate: float, taken: int) -> tuple[Floats, bool, bool]:
         """Make the table of the steps; tell whether one has a penalty, and whether Σ W² is asked for."""
         table = np.ones((len(terms), KEEP + 1))
         table[:, :RATE] = terms
@@ -92,7 +94,7 @@ class GraphEpoch(WholeEpoch):
             table[:, PENALTY] = 0.0  # it is in KEEP
         return table, bool(table[:, PENALTY].any()), bool(table[:, DECAY].any())
 
-    def _replay(self, stream: Any, m: int, *asked: bool) -> Replay:
+    def _replay(self, stream: Stream, m: int, *asked: bool) -> Replay:
         """Return the replay of steps over `m` samples on this thread's stream: no other thread uses its scratch."""
         key = (stream.ptr, m, asked)
         if key not in self.replays:
@@ -156,10 +158,10 @@ class Replay:
     If it cannot be captured it is launched again and again.
     """
 
-    def __init__(self, backend: CupyBackend, stream: Any, step: Callable[[], None]) -> None:
+    def __init__(self, backend: CupyBackend, stream: Stream, step: Callable[[], None]) -> None:
         self.backend, self.stream, self.step = backend, stream, step
         self.launched = False
-        self.graphs: dict[int, Any] = {}
+        self.graphs: dict[int, Graph] = {}
 
     def __call__(self, times: int, progress: Progress, m: int) -> None:
         """Take so many steps of `m` samples."""
@@ -183,7 +185,7 @@ class Replay:
             self.step()
             progress.samples(m)
 
-    def _graph(self, steps: int) -> Any:
+    def _graph(self, steps: int) -> Graph:
         if steps not in self.graphs:
 
             def body() -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from deltaprop.backends.array_types import Floats, Indices
 from deltaprop.backends.kernel_names import Rule
 from deltaprop.epochs.members import Member, MembersEpoch, MembersTask, Numbers, Passes
 
@@ -26,18 +26,18 @@ class GroupedMembers(MembersEpoch):
 
     @staticmethod
     @abstractmethod
-    def key(member: Member) -> Any:
+    def key(member: Member) -> tuple[object, ...]:
         """Return what members have to have in common to take their steps together."""
 
     @abstractmethod
-    def run(self, group: MemberGroup) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def run(self, group: MemberGroup) -> tuple[Floats, Floats]:
         """Train the members of `group`; return the costs of their minibatches, and the penalties, (k, epochs)."""
 
     def at_once(self) -> int:
         """How many epochs a call of `run` may hold."""
         return 1
 
-    def epochs(self, which: Numbers, passes: Passes) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def epochs(self, which: Numbers, passes: Passes) -> tuple[Floats, Floats]:
         """Train these members, group by group."""
         cost, decay = (np.zeros((len(which), passes.epochs)) for _ in range(2))
         at_once = self.at_once()
@@ -89,14 +89,14 @@ class MemberGroup:
         self.task, self.numbers, self.epochs = task, numbers, len(epochs)
         self.members = [task.members[k] for k in numbers]
         self.member = self.members[0]
-        rule: Any = self.member.rule
-        self.rule: Rule = rule
+        assert self.member.rule is not None  # members of other rules are trained alone
+        self.rule = self.member.rule
         self.orders = self._orders([passes.orders[place] for place in places], epochs)
         self.weights = _weights(passes, places)
         self.terms = _terms(passes, places)[:, :, : self.member.batches]
         self.rates = self._rates(passes.learning_rates[places, epochs.start : epochs.stop])
 
-    def _orders(self, given: Sequence[np.ndarray[Any, Any] | None], epochs: range) -> np.ndarray[Any, Any] | None:
+    def _orders(self, given: Sequence[Indices | None], epochs: range) -> Indices | None:
         """Stack their orders; if members have samples of their own, as rows of the samples of all."""
         own, samples = self.task.own_samples, self.member.samples
         if given[0] is None and not own:
@@ -110,7 +110,7 @@ class MemberGroup:
             rows += self.numbers[:, np.newaxis, np.newaxis] * self.task.X.shape[1]
         return rows
 
-    def _rates(self, learning_rates: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def _rates(self, learning_rates: Floats) -> Floats:
         """Compute `Optimizer.rates` of each member and epoch; it is called once for members that are alike."""
         batches, known = self.member.batches, {}
         keys = []
@@ -125,14 +125,14 @@ class MemberGroup:
         return np.stack(list(known.values()) if len(known) == 1 else [known[key] for key in keys])
 
 
-def _weights(passes: Passes, places: Numbers) -> np.ndarray[Any, Any] | None:
+def _weights(passes: Passes, places: Numbers) -> Floats | None:
     """Stack the sample weights of these members, who all have some or have none."""
     if passes.weights is None or passes.weights[places[0]] is None:
         return None
     return np.stack([weights for weights in (passes.weights[place] for place in places) if weights is not None])
 
 
-def _terms(passes: Passes, places: Numbers) -> np.ndarray[Any, Any]:
+def _terms(passes: Passes, places: Numbers) -> Floats:
     """Return the terms of these members; if these are all, nothing is copied, as terms may be large."""
     return passes.terms if len(places) == len(passes.terms) else passes.terms[places]
 

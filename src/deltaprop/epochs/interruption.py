@@ -10,7 +10,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, TypeAlias
+
+#: What Python calls for a signal, or does at one.
+Handler: TypeAlias = Callable[[int, FrameType | None], Any] | int | None
 
 
 class Paused(Exception):  # noqa: N818  (nothing is wrong)
@@ -57,7 +60,7 @@ class Interruption:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before: dict[int, Any] = {}
+        before: dict[int, Handler] = {}
 
         def note(number: int, frame: FrameType | None) -> None:
             self.signal = number
@@ -170,7 +173,7 @@ def run_abandonable(
 def _noted(stop: ctypes.c_int32) -> Iterator[list[int]]:
     """Have SIGINT and SIGTERM only set `stop` within, if Python handles them; yield the list of those that came."""
     signals: list[int] = []
-    handlers: dict[int, Any] = {}
+    handlers: dict[int, Handler] = {}
 
     def note(number: int, frame: FrameType | None) -> None:
         signals.append(number)

@@ -7,11 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Self, TypeAlias
+from typing import Self, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deltaprop.backends import Array
+from deltaprop.backends.array_types import Floats, Indices
 from deltaprop.backends.kernel_names import Rule
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.state import NetworkState
@@ -19,7 +21,7 @@ from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.epochs.task import minibatch_sizes
 
 #: Which members, and in which order: an array of their numbers.
-Numbers: TypeAlias = np.ndarray[Any, Any]
+Numbers: TypeAlias = Indices
 
 
 #: Members are often alike.
@@ -54,8 +56,8 @@ class Member:
     batch_size: int
     optimizer: Optimizer
     objective: Objective
-    rows: np.ndarray[Any, Any] | None = None
-    sample_weight: np.ndarray[Any, Any] | None = None
+    rows: Indices | None = None
+    sample_weight: Floats | None = None
     dropout: tuple[float, ...] = ()
     rule: Rule | None = field(init=False)
     m: float = field(init=False)
@@ -129,10 +131,10 @@ class Passes:
     learning_rates : array of float64, (k, epochs)
     """
 
-    orders: Sequence[np.ndarray[Any, Any] | None]
-    weights: Sequence[np.ndarray[Any, Any] | None] | None
-    terms: np.ndarray[Any, Any]
-    learning_rates: np.ndarray[Any, Any]
+    orders: Sequence[Indices | None]
+    weights: Sequence[Floats | None] | None
+    terms: Floats
+    learning_rates: Floats
 
     @property
     def epochs(self) -> int:
@@ -159,7 +161,7 @@ class MembersEpoch(ABC):
         """
 
     @abstractmethod
-    def epochs(self, which: Numbers, passes: Passes) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def epochs(self, which: Numbers, passes: Passes) -> tuple[Floats, Floats]:
         """Train the members that `which` names on every sample once an epoch, as `passes` says.
 
         Returns
@@ -174,15 +176,15 @@ class MembersEpoch(ABC):
         """
 
 
-def finite_members(stack: NetworkState) -> np.ndarray[Any, Any]:
+def finite_members(stack: NetworkState) -> NDArray[np.bool]:
     """Tell whether all parameters of each member are finite, (K,)."""
-    finite: np.ndarray[Any, Any] = np.isfinite(stack.backend.to_numpy(stack.parameters.sum(1)))
+    finite: NDArray[np.bool] = np.isfinite(stack.backend.to_numpy(stack.parameters.sum(1)))
     for k in np.flatnonzero(~finite):  # a finite sum may overflow
         finite[k] = stack.backend.all_finite(stack.parameters[k])
     return finite
 
 
-def squared_norms(stack: NetworkState, which: Numbers) -> np.ndarray[Any, Any]:
+def squared_norms(stack: NetworkState, which: Numbers) -> Floats:
     """Compute Σ W² of the members that `which` names, (k,); one copy from the device serves all."""
     backend = stack.backend
     if backend.on_host:
@@ -193,5 +195,5 @@ def squared_norms(stack: NetworkState, which: Numbers) -> np.ndarray[Any, Any]:
     squares = backend.empty(weights.shape, np.float64)
     squares[...] = weights
     squares *= squares
-    sums: np.ndarray[Any, Any] = backend.to_numpy(squares.sum(1))
+    sums: Floats = backend.to_numpy(squares.sum(1))
     return sums

@@ -5,14 +5,14 @@ So a training that is interrupted, watched or resumed draws the same numbers as 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from deltaprop.backends.array_types import Indices
+from deltaprop.backends.base import RandomStream
 from deltaprop.derivation.state import DROPOUT_STREAM, SHUFFLE_STREAM, NetworkState
 
 
-def draw_order(network: NetworkState, samples: int, ahead: int = 0) -> np.ndarray[Any, Any]:
+def draw_order(network: NetworkState, samples: int, ahead: int = 0) -> Indices:
     """Draw a permutation of 0 … samples − 1: the order of samples in the next epoch, or in one so many epochs `ahead`.
 
     It is drawn on the host, so that every backend visits the samples in the same order.
@@ -25,7 +25,7 @@ def window_generator(network: NetworkState) -> np.random.Generator:
     return np.random.default_rng(_key(network, SHUFFLE_STREAM))
 
 
-def dropout_stream(network: NetworkState) -> Any:
+def dropout_stream(network: NetworkState) -> RandomStream:
     """Return the backend's stream of random numbers for the dropout masks of the next epoch."""
     return network.backend.random_stream(_key(network, DROPOUT_STREAM))
 

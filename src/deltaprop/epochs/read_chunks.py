@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
-
-import numpy as np
 
 from deltaprop.backends import Array
+from deltaprop.backends.array_types import Indices
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.chunked import Chunk, Feed, rows_of_chunks
 from deltaprop.epochs.random_numbers import window_generator
@@ -32,7 +30,7 @@ class ReadChunks(Feed):
         self.rows = rows_of_chunks(network, checked.shape[0], batch_size)
         self._memory: dict[int, tuple[Array, Array]] = {}  # by the number of samples
 
-    def chunks(self, order: np.ndarray[Any, Any] | None) -> Iterator[Chunk]:
+    def chunks(self, order: Indices | None) -> Iterator[Chunk]:
         """Read all samples, chunk by chunk."""
         for read in self._read(order):
             X, Y = self._checked(read)
@@ -44,7 +42,7 @@ class ReadChunks(Feed):
                 self._memory[rows] = self.network.backend.copy(X), self.network.backend.copy(Y)
             yield Chunk("host", *self._memory[rows])
 
-    def _read(self, order: np.ndarray[Any, Any] | None) -> Iterator[ReadChunk]:
+    def _read(self, order: Indices | None) -> Iterator[ReadChunk]:
         if isinstance(self.source, Rows):
             yield from self.source.chunks(self.rows, order)
         elif isinstance(self.source, Parts):

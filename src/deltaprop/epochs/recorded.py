@@ -7,11 +7,11 @@ to step stands in arrays. See `deltaprop.backends.numpy.recording`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self, cast
+from typing import Self, cast
 
 import numpy as np
 
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.array_types import AnyArray, Floats
 from deltaprop.backends.numpy.recording import NotRecordableError, RecordingBackend, Tape
 from deltaprop.derivation.backprop import Workspace, backward, forward
 from deltaprop.derivation.parameters import Parameters
@@ -83,7 +83,7 @@ class RecordedEpoch(WholeEpoch):
         count: int,
         m: int,
         terms: Sequence[float],
-        rates: np.ndarray[Any, Any],
+        rates: Floats,
     ) -> None:
         """Train on so many minibatches of `m` samples each, from `first` on, and add their cost."""
         if given.pause() and first > given.first:

@@ -8,8 +8,9 @@ from typing import Any, Self
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.array_types import AnyArray, Floats, Indices
 from deltaprop.backends.cuda.shared_memory import TERMS, Residence, ResidentRun, find_residence
+from deltaprop.backends.kernel_names import Rule
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import moments_of
 from deltaprop.epochs.task import Pass, RefusedError, StepTable, Task, Terms, WholeEpoch
@@ -18,16 +19,16 @@ from deltaprop.epochs.task import Pass, RefusedError, StepTable, Task, Terms, Wh
 STEPS_A_CALL = 200_000
 
 
-def residence_of(network: NetworkState, batch_size: int, rule: Any, members: int = 1) -> Residence | None:
+def residence_of(network: NetworkState, batch_size: int, rule: Rule | None, members: int = 1) -> Residence | None:
     """Find how such networks lie in shared memory; None if they do not fit, or if the kernel does not know them."""
-    if not isinstance(network.loss, str) or network.output_error != "exact":
+    if rule is None or not isinstance(network.loss, str) or network.output_error != "exact":
         return None
     backend: Any = network.backend
     sizes, activations, dtype = network.layer_sizes, network.activations, network.dtype
     return find_residence(backend, sizes, activations, network.loss, dtype, batch_size, rule, members)
 
 
-def step_table(terms: np.ndarray[Any, Any], rates: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def step_table(terms: Floats, rates: Floats) -> Floats:
     """Put `terms`, (k, steps, 3), and `rates`, (k or 1, steps, 2), into a table, (k, steps, 5), for `ResidentRun`."""
     table = np.empty((*terms.shape[:2], TERMS))
     table[:, :, :3] = terms
@@ -66,7 +67,7 @@ class Launches:
         self,
         network: NetworkState,
         batch_size: int,
-        rule: Any,
+        rule: Rule | None,
         parameters: Array,
         moments: Sequence[Array],
         X: Array,
@@ -157,8 +158,8 @@ class ResidentEpoch(WholeEpoch):
         return max(1, STEPS_A_CALL // self.task.batches)
 
     def epochs(
-        self, orders: np.ndarray[Any, Any] | None, weights: Array | None, terms: Terms, learning_rate: float, count: int
-    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], int]:
+        self, orders: Indices | None, weights: Array | None, terms: Terms, learning_rate: float, count: int
+    ) -> tuple[Floats, Floats, int]:
         """Train in one launch; if an epoch ends badly, the optimizer's state is as that epoch left it."""
         backend = self.network.backend
         sums = backend.zeros((3, 1, count), np.float64)
@@ -178,5 +179,5 @@ class ResidentEpoch(WholeEpoch):
             state["step"] += steps
         return diverged
 
-    def _make_table(self, terms: Terms, learning_rate: float, taken: int) -> np.ndarray[Any, Any]:
+    def _make_table(self, terms: Terms, learning_rate: float, taken: int) -> Floats:
         return step_table(terms[np.newaxis], self.task.optimizer.rates(learning_rate, taken, len(terms))[np.newaxis])

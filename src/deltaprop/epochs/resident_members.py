@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
+from deltaprop.backends.array_types import Floats
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs import resident
 from deltaprop.epochs.grouped_members import Copies, GroupedMembers, MemberGroup
@@ -34,10 +35,9 @@ class ResidentMembers(GroupedMembers):
         return cls(task) if fit else None
 
     @staticmethod
-    def key(member: Member) -> Any:
+    def key(member: Member) -> tuple[object, ...]:
         """Numbers of samples and of samples a step, and the update rule with its constants: one launch has one."""
-        rule: Any = member.rule
-        return (member.samples, member.batch_size, rule, member.sample_weight is None)
+        return (member.samples, member.batch_size, member.rule, member.sample_weight is None)
 
     def at_once(self) -> int:
         """As many as let an interrupt be heard, and as a table of reasonable size has steps for."""
@@ -45,7 +45,7 @@ class ResidentMembers(GroupedMembers):
         steps = min(resident.STEPS_A_CALL, MEMBERS_STEPS // len(members))
         return max(1, steps // max(member.batches for member in members))
 
-    def run(self, group: MemberGroup) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def run(self, group: MemberGroup) -> tuple[Floats, Floats]:
         """Train in one launch, on fewer blocks if so many are refused.
 
         Raises
@@ -88,7 +88,7 @@ class Together:
         if self.copies is not None:
             self.copies.renew()
 
-    def __call__(self, group: MemberGroup) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def __call__(self, group: MemberGroup) -> tuple[Floats, Floats]:
         """Train; as `ResidentMembers.run`."""
         backend, shape = self.network.backend, (3, len(self.numbers), group.epochs)
         if self.sums.shape == shape:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from deltaprop.backends import Array
+from deltaprop.backends.array_types import Floats, Indices
+from deltaprop.derivation.remembered import OptimizerState
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import moments_of
 from deltaprop.epochs.engines import find_members_epoch
@@ -53,7 +54,7 @@ class StackTrainer:
             each.own.require_writeable()
         self.members = members
         #: By member, how much each of its samples counted in its last epoch, in its order, where there are weights.
-        self.last_weights: dict[int, np.ndarray[Any, Any]] = {}
+        self.last_weights: dict[int, Floats] = {}
         self._weighted = any(member.sample_weight is not None for member in members)
         self._terms = np.zeros((len(members), 3, max(member.batches for member in members)))
         for k, member in enumerate(members):
@@ -92,9 +93,7 @@ class StackTrainer:
         most = max(member.samples for member in self.members)
         return max(1, ORDERS // (most * len(self.members)))
 
-    def epochs(
-        self, which: Numbers, orders: Sequence[np.ndarray[Any, Any] | None], learning_rates: np.ndarray[Any, Any]
-    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def epochs(self, which: Numbers, orders: Sequence[Indices | None], learning_rates: Floats) -> tuple[Floats, Floats]:
         """Train the members that `which` names on every sample once an epoch.
 
         The networks' counts of epochs stay as they are: whoever finds that an epoch ended well counts it.
@@ -127,15 +126,13 @@ class StackTrainer:
             self._part()
             return self._one_by_one(which, orders, learning_rates)
 
-    def _passes(
-        self, which: Numbers, orders: Sequence[np.ndarray[Any, Any] | None], learning_rates: np.ndarray[Any, Any]
-    ) -> Passes:
+    def _passes(self, which: Numbers, orders: Sequence[Indices | None], learning_rates: Floats) -> Passes:
         """Describe some epochs to the way of training members together."""
         alike = not self._weighted and len(which) == len(self.members) and bool((which[1:] > which[:-1]).all())
         terms = self._terms if alike else self._terms[which]
-        weights: list[np.ndarray[Any, Any] | None] | None = [None] * len(which) if self._weighted else None
-        rows: list[np.ndarray[Any, Any] | None] = []
-        composed: dict[tuple[int, int], np.ndarray[Any, Any] | None] = {}
+        weights: list[Floats | None] | None = [None] * len(which) if self._weighted else None
+        rows: list[Indices | None] = []
+        composed: dict[tuple[int, int], Indices | None] = {}
         for place, (k, order) in enumerate(zip(which.tolist(), orders, strict=True)):
             member = self.members[k]
             if weights is not None and member.sample_weight is not None:
@@ -148,7 +145,7 @@ class StackTrainer:
             rows.append(composed[key])
         return Passes(rows, weights, terms, np.asarray(learning_rates, np.float64))
 
-    def hand_over(self, k: int, state: dict[str, Any]) -> None:
+    def hand_over(self, k: int, state: OptimizerState) -> None:
         """Write what the optimizer of member k carries into `state`, which its `Optimizer.init` has made.
 
         It is for members that are trained together.
@@ -161,8 +158,8 @@ class StackTrainer:
             state["step"] = int(task.steps[k])
 
     def _one_by_one(
-        self, which: Numbers, orders: Sequence[np.ndarray[Any, Any] | None], learning_rates: np.ndarray[Any, Any]
-    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        self, which: Numbers, orders: Sequence[Indices | None], learning_rates: Floats
+    ) -> tuple[Floats, Floats]:
         """Train each for an epoch, by a trainer of its own."""
         cost, decay = np.zeros((len(which), 1)), np.zeros((len(which), 1))
         for place, (k, order) in enumerate(zip(which.tolist(), orders, strict=True)):
@@ -171,14 +168,14 @@ class StackTrainer:
             cost[place], decay[place], _ = trainer.sums_on_host()
         return cost, decay
 
-    def weights(self, k: int, order: np.ndarray[Any, Any] | None) -> tuple[np.ndarray[Any, Any], Sequence[float]]:
+    def weights(self, k: int, order: Indices | None) -> tuple[Floats, Sequence[float]]:
         """How much each sample of member k counts, in the order of the epoch; what each minibatch's weights sum to."""
         member = self.members[k]
         assert member.sample_weight is not None
         self.last_weights[k], sums = weigh_samples(member.objective, member.sample_weight, order, member.sizes)
         return self.last_weights[k], sums
 
-    def terms(self, k: int, sums: Sequence[float] | None = None) -> np.ndarray[Any, Any]:
+    def terms(self, k: int, sums: Sequence[float] | None = None) -> Floats:
         """`Objective.terms` of the minibatches of member k, (3, batches), from the sums of their weights, if any."""
         member, terms = self.members[k], self.members[k].objective.terms
         if sums is not None:

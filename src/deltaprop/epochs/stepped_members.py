@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.array_types import AnyArray, Floats, Indices
+from deltaprop.backends.base import RandomStream
 from deltaprop.backends.kernel_names import Rule
 from deltaprop.derivation.backprop import Workspace, backward, forward
 from deltaprop.derivation.parameters import Parameters
@@ -41,13 +42,14 @@ class SteppedMembers(GroupedMembers):
         return cls(task, networks) if isinstance(task.X, np.ndarray) and isinstance(task.network.loss, str) else None
 
     @staticmethod
-    def key(member: Member) -> Any:
+    def key(member: Member) -> tuple[object, ...]:
         """Numbers of samples and of samples a step, the update rule, and which layers drop units."""
-        rule: Any = member.rule
+        rule = member.rule
+        assert rule is not None  # members of other rules are trained alone
         dropped = tuple(p > 0 for p in member.dropout)
         return (member.samples, member.batch_size, rule.name, member.sample_weight is None, dropped)
 
-    def run(self, group: MemberGroup) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def run(self, group: MemberGroup) -> tuple[Floats, Floats]:
         """Take the steps of an epoch one after the other, every member's at once."""
         copies, k = Copies(self.task, group.numbers, group.rule), len(group.numbers)
         network, member = self.task.network.over(copies.parameters), group.member
@@ -81,7 +83,7 @@ class SteppedMembers(GroupedMembers):
         copies.give_back()
         return cost[:, np.newaxis], decay[:, np.newaxis]
 
-    def _minibatch(self, rows: np.ndarray[Any, Any] | None, batch: slice, k: int) -> tuple[Array, Array]:
+    def _minibatch(self, rows: Indices | None, batch: slice, k: int) -> tuple[Array, Array]:
         """Gather X and Y of each member: X without the member axis, (n, s_1), if all have the same."""
         if rows is not None:
             index = rows[:, batch]
@@ -89,13 +91,13 @@ class SteppedMembers(GroupedMembers):
         Y = self.Y[batch]
         return self.X[batch], np.broadcast_to(Y, (k, *Y.shape))
 
-    def _streams(self, group: MemberGroup) -> list[Any]:
+    def _streams(self, group: MemberGroup) -> list[RandomStream]:
         """Return each member's random numbers of this epoch: those that it would have alone."""
         if not any(group.member.dropout) or self.networks is None:
             return []
         return [dropout_stream(self.networks[k]) for k in group.numbers]
 
-    def _drop(self, group: MemberGroup, work: Workspace, streams: list[Any]) -> None:
+    def _drop(self, group: MemberGroup, work: Workspace, streams: list[RandomStream]) -> None:
         """Draw the masks of a step."""
         for l, _ in enumerate(group.member.dropout if streams else ()):
             if not group.member.dropout[l]:
@@ -110,7 +112,7 @@ class SteppedMembers(GroupedMembers):
         network: NetworkState,
         gradient: Parameters,
         moments: Sequence[Array],
-        rates: np.ndarray[Any, Any],
+        rates: Floats,
     ) -> None:
         """Update the parameters: θ := θ − η ∂J/∂θ by each member's own numbers."""
         rule = Rule.of_members([member.rule for member in group.members if member.rule is not None])

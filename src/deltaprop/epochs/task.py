@@ -10,8 +10,10 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.array_types import Floats, Indices
+from deltaprop.backends.array_types import Floats, HostArray, Indices
+from deltaprop.backends.base import RandomStream
 from deltaprop.derivation.backprop import Objective
+from deltaprop.derivation.remembered import OptimizerState
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.epochs.interruption import Interruption
@@ -19,7 +21,7 @@ from deltaprop.reports.progress import Progress
 
 #: (batches, 3) of float64: for each minibatch the scale of δ^(L), the factor of W in ∂J/∂W and the factor of Σ W²; see
 #: `Trainer.terms`.
-Terms: TypeAlias = np.ndarray[Any, Any]
+Terms: TypeAlias = Floats
 #: Floating-point operations after which compiled code returns between steps, so that Python hears an interrupt and
 #: draws the progress bar.
 OPERATIONS_A_CALL = 2e9
@@ -45,9 +47,7 @@ def weigh_samples(
     return objective.weights(weights, sizes, sums), sums
 
 
-def rates_of_epochs(
-    optimizer: Optimizer, learning_rates: list[float], taken: int, batches: int
-) -> np.ndarray[Any, Any]:
+def rates_of_epochs(optimizer: Optimizer, learning_rates: list[float], taken: int, batches: int) -> HostArray:
     """Return `Optimizer.rates` of the steps of some epochs, one for each learning rate, after `taken` steps.
 
     The result is (epochs, batches, 2), or (epochs, 1, 2) if all steps of an epoch are alike.
@@ -104,7 +104,7 @@ class Task:
     X: Array
     Y: Array
     optimizer: Optimizer
-    state: dict[str, Any]
+    state: OptimizerState
     batch_size: int
     cost: Array
     decay: Array
@@ -195,12 +195,12 @@ class Pass:
         It is asked between steps, on the host, whether to stop there.
     """
 
-    order: np.ndarray[Any, Any] | None
+    order: Indices | None
     weights: Array | None
     sums: Sequence[float]
     learning_rate: float
     progress: Progress
-    dropout: Any = None
+    dropout: RandomStream | None = None
     first: int = 0
     pause: Interruption = field(default_factory=Interruption)
 
@@ -240,8 +240,8 @@ class WholeEpoch(ABC):
         return 0
 
     def epochs(
-        self, orders: np.ndarray[Any, Any] | None, weights: Array | None, terms: Terms, learning_rate: float, count: int
-    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], int]:
+        self, orders: Indices | None, weights: Array | None, terms: Terms, learning_rate: float, count: int
+    ) -> tuple[Floats, Floats, int]:
         """Train `count` epochs in one call.
 
         If an epoch ends with numbers that are not finite, training ends there, with the parameters of its start.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any
 
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.array_types import AnyArray, Floats, Indices
 from deltaprop.derivation.backprop import Objective, total_weight
-from deltaprop.derivation.remembered import Remembered
+from deltaprop.derivation.remembered import OptimizerState, Remembered
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.epochs.chunked import ChunkedEpoch, Feed
@@ -80,7 +79,7 @@ class Trainer:
         shuffled: bool,
         sample_weight: Array | None = None,
         dropout: Sequence[float] = (),
-        state: dict[str, Any] | None = None,
+        state: OptimizerState | None = None,
         sums: Array | None = None,
     ) -> None:
         network.own.require_writeable()
@@ -93,7 +92,7 @@ class Trainer:
         self.m = total_weight(network, X, sample_weight)
         # What the weights of a minibatch sum to has to be known on the host, and without asking the device for it.
         self.host_weight = None if sample_weight is None else network.backend.to_numpy(sample_weight)
-        self.last_weights: np.ndarray[Any, Any] | None = None
+        self.last_weights: Floats | None = None
         self.sums = network.backend.zeros((3,), np.float64) if sums is None else sums
         self.cost, self.decay, self._squares = (self.sums[i : i + 1].reshape(()) for i in range(3))
         self.knows_squares = False
@@ -149,7 +148,7 @@ class Trainer:
     def begin(
         self,
         learning_rate: float,
-        order: np.ndarray[Any, Any] | None,
+        order: Indices | None,
         progress: Progress,
         first: int = 0,
         pause: Interruption | None = None,
@@ -164,7 +163,7 @@ class Trainer:
     def epoch(
         self,
         learning_rate: float,
-        order: np.ndarray[Any, Any] | None,
+        order: Indices | None,
         progress: Progress,
         *,
         first: int = 0,
@@ -266,7 +265,7 @@ class Trainer:
         """How many epochs one call of `epochs` may hold; 0 if there is no such call."""
         return 0 if self.whole_epoch is None else self.whole_epoch.epochs_at_once
 
-    def epochs(self, learning_rate: float, orders: Sequence[np.ndarray[Any, Any] | None]) -> tuple[list[float], int]:
+    def epochs(self, learning_rate: float, orders: Sequence[Indices | None]) -> tuple[list[float], int]:
         """Train as many epochs as there are orders in one call; as `epoch`, it counts none.
 
         Returns
@@ -302,7 +301,7 @@ class Trainer:
         """`Objective.terms` of a minibatch of `n` samples, or weights that sum to `m`."""
         return self.objective.terms(n, m, self.m)
 
-    def weights_of(self, order: np.ndarray[Any, Any] | None) -> tuple[np.ndarray[Any, Any] | None, Sequence[float]]:
+    def weights_of(self, order: Indices | None) -> tuple[Floats | None, Sequence[float]]:
         """How much each sample counts, in the order of the epoch, on the host; what each minibatch's weights sum to."""
         if self.host_weight is None:
             return None, self.sizes
@@ -339,7 +338,7 @@ class ChunkTrainer(Trainer):
         super().minibatches(given)
 
 
-def check_dropout(dropout: Any, hidden_layers: int) -> tuple[float, ...]:
+def check_dropout(dropout: object, hidden_layers: int) -> tuple[float, ...]:
     """The dropout probability of each hidden layer, from one number for all or one for each.
 
     Raises

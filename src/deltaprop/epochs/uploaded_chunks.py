@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from deltaprop.backends.array_types import DType, Indices
 from deltaprop.backends.cuda.backend import CupyBackend
+from deltaprop.backends.device import Event, Stream
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.chunked import Chunk, Feed, rows_of_chunks
 from deltaprop.inputs.arrays import HostData
@@ -27,14 +29,14 @@ class Slot:
         It is over when the device no longer reads the chunk that is there.
     """
 
-    def __init__(self, backend: CupyBackend, rows: int, columns: Sequence[int], dtype: np.dtype[Any]) -> None:
+    def __init__(self, backend: CupyBackend, rows: int, columns: Sequence[int], dtype: DType) -> None:
         self.backend = backend
         self.host = [backend.page_locked((rows, width), dtype) for width in columns]
         self.device = [backend.empty((rows, width), dtype) for width in columns]
-        self.uploaded: Any = None
+        self.uploaded: Event = None
         self.used = backend.event()  # whoever had this memory before is done with it
 
-    def upload(self, sources: Sequence[HostData], rows: np.ndarray[Any, Any] | slice, m: int, stream: Any) -> None:
+    def upload(self, sources: Sequence[HostData], rows: Indices | slice, m: int, stream: Stream) -> None:
         """Gather `m` rows of each source and send them off, once the chunk that was here before has been used."""
         self.backend.wait_on_host(self.uploaded)  # the page-locked memory is free again
         for source, host in zip(sources, self.host, strict=True):
@@ -66,7 +68,7 @@ class UploadedChunks(Feed):
         columns = [data.shape[1] for data in self.sources]
         self.slots = [Slot(backend, self.rows, columns, network.dtype) for _ in range(2)]
 
-    def chunks(self, order: np.ndarray[Any, Any] | None) -> Iterator[Chunk]:
+    def chunks(self, order: Indices | None) -> Iterator[Chunk]:
         """Upload all samples, chunk by chunk; the host does not wait for the device."""
         stream = self.backend.stream_for("uploads")
         for number, start in enumerate(range(0, self.samples, self.rows)):

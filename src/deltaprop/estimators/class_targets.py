@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-Vector = np.ndarray[Any, Any]
+from deltaprop.backends.array_types import HostArray, Indices
+
+Vector = HostArray
 
 
 class ClassTargets:
@@ -22,12 +24,12 @@ class ClassTargets:
     def __getitem__(self, rows: Any) -> ClassTargets:
         return ClassTargets(self.numbers[rows], self.shape[1])
 
-    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> HostArray:
         return self.one_hot(self.numbers).astype(dtype or bool, copy=False)
 
-    def one_hot(self, numbers: Vector) -> np.ndarray[Any, Any]:
+    def one_hot(self, numbers: Vector) -> HostArray:
         """The rows of the matrix for some numbers, of bool."""
-        rows: np.ndarray[Any, Any] = numbers[:, None] == np.arange(self.shape[1])
+        rows: Indices = numbers[:, None] == np.arange(self.shape[1])
         return rows
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+from numpy.typing import DTypeLike
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
@@ -13,11 +15,12 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
-from deltaprop.backends import Array, backend_of
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends import Array, Backend, backend_of
+from deltaprop.backends.array_types import AnyArray, ArrayLike
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.estimators.class_targets import ClassTargets, check_classes
-from deltaprop.estimators.fit_data import HeldOut
+from deltaprop.estimators.fit_data import CheckedData, HeldOut
+from deltaprop.estimators.hyperparameters import Callbacks, ClassWeight, RandomState, Scoring
 from deltaprop.estimators.inputs import checked_data, on_host
 from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron
 from deltaprop.estimators.probabilities import divided_slope, log_probabilities, log_probabilities_from_z, probabilities
@@ -184,20 +187,20 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
 
     def __init__(
         self,
-        hidden_layer_sizes: Any = (100,),
-        activation: Any = "relu",
+        hidden_layer_sizes: int | Sequence[int] = (100,),
+        activation: str | Sequence[str] = "relu",
         *,
         solver: str = "adam",
         alpha: float = 0.0001,
-        batch_size: Any = "auto",
+        batch_size: int | Literal["auto"] = "auto",
         learning_rate: str = "constant",
         learning_rate_init: float = 0.001,
         power_t: float = 0.5,
         max_iter: int = 200,
         shuffle: bool = True,
-        random_state: Any = None,
+        random_state: RandomState = None,
         tol: float = 1e-4,
-        verbose: Any = False,
+        verbose: bool | int = False,
         warm_start: bool = False,
         momentum: float = 0.9,
         nesterovs_momentum: bool = True,
@@ -209,21 +212,21 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
         loss: str = "log_loss",
-        class_weight: Any = None,
-        dropout: Any = 0.0,
+        class_weight: ClassWeight = None,
+        dropout: float | Sequence[float] = 0.0,
         output_activation: str | None = None,
-        scoring: Any = None,
-        callbacks: Any = None,
+        scoring: Scoring = None,
+        callbacks: Callbacks = None,
         progress: bool = False,
-        backend: Any = "auto",
-        dtype: Any = None,
+        backend: str | Backend = "auto",
+        dtype: DTypeLike | None = None,
     ) -> None:
         self._store(locals())
 
     # -- fitting ------------------------------------------------------------------------------------------------
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: Any = None, *, validation_data: Any = None) -> Self:
         """Train the network.
 
         Parameters
@@ -260,7 +263,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
 
     @available_if(lambda estimator: estimator._is_stochastic())
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
+    def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: Any = None, classes: Any = None) -> Self:
         """Train one epoch over the data given, from the parameters there are; not with solver "lbfgs".
 
         Parameters
@@ -291,7 +294,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
                 self._label_binarizer = LabelBinarizer().fit(labels)
             return self._fit(X, y, sample_weight, incremental=True)
 
-    def _validate_input(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Any, Any]:
+    def _validate_input(self, X: ArrayLike, y: ArrayLike, *, incremental: bool, reset: bool) -> CheckedData:
         X, y = checked_data(self, X, y, dtype=self.dtype, reset=reset)
         if not hasattr(self, "classes_") or (not self.warm_start and not incremental):
             self._label_binarizer = LabelBinarizer().fit(y)
@@ -300,11 +303,11 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             check_classes(unique_labels(y), self.classes_, all_needed=self.warm_start and not incremental)
         return X, y, self._binarized(y)
 
-    def _binarized(self, y: Any) -> Any:
+    def _binarized(self, y: ArrayLike) -> Any:
         """Return the targets of checked labels, (m, n_outputs), of bool, or as `ClassTargets` to save memory."""
         binarizer, classes = self._label_binarizer, len(self._label_binarizer.classes_)
         if binarizer.y_type_ == "multiclass" and is_above_limit(len(y), classes, np.int64):  # as it makes them
-            return ClassTargets(np.searchsorted(binarizer.classes_, y), classes)
+            return ClassTargets(np.asarray(np.searchsorted(binarizer.classes_, y)), classes)
         return binarizer.transform(y).astype(bool)
 
     def _network_loss(self) -> tuple[str, str]:
@@ -313,7 +316,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         default = "softmax" if loss == "clipped_categorical_cross_entropy" else "logistic"
         return loss, self.output_activation or default
 
-    def _class_weights(self, y: Any, *, incremental: bool) -> Any:
+    def _class_weights(self, y: ArrayLike, *, incremental: bool) -> AnyArray:
         if self.class_weight is None:
             return None
         if incremental and self.class_weight == "balanced":
@@ -323,17 +326,17 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             )
         return compute_sample_weight(self.class_weight, y)
 
-    def _strata(self, targets: Any) -> Any:
+    def _strata(self, targets: AnyArray) -> AnyArray:
         return targets if self.n_outputs_ == 1 else None
 
-    def _targets_as_predicted(self, targets: Any) -> Any:
+    def _targets_as_predicted(self, targets: AnyArray) -> AnyArray:
         if isinstance(targets, ClassTargets):
             return self._label_binarizer.classes_[targets.numbers]
         return self._label_binarizer.inverse_transform(targets)
 
     # -- predictions --------------------------------------------------------------------------------------------
 
-    def _labels(self, outputs: Any) -> Any:
+    def _labels(self, outputs: AnyArray) -> AnyArray:
         """Return the labels that belong to a^(L), (m, n_outputs) on the host."""
         return self._label_binarizer.inverse_transform(outputs.ravel() if self.n_outputs_ == 1 else outputs)
 
@@ -346,7 +349,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             predicted = self._labels(self._network.backend.to_numpy(prediction))
         return float(accuracy_score(held_out.y, predicted, sample_weight=held_out.sample_weight))
 
-    def predict(self, X: Any) -> Any:
+    def predict(self, X: ArrayLike) -> AnyArray:
         """Predict the most probable class of each sample; of multilabel targets, every label more probable than not.
 
         Parameters
@@ -373,7 +376,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             return labels
         return backend.asarray(labels, labels.dtype)
 
-    def predict_proba(self, X: Any) -> AnyArray:
+    def predict_proba(self, X: ArrayLike) -> AnyArray:
         """Predict the probability of each class.
 
         Parameters
@@ -399,7 +402,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         slope = super()._slope_of_predictions(network, inputs)
         return divided_slope(slope, network.predict(inputs)) if self._divides() else slope
 
-    def predict_log_proba(self, X: Any) -> AnyArray:
+    def predict_log_proba(self, X: ArrayLike) -> AnyArray:
         """Predict the logarithm of each probability, which is never −inf: for a small one, it is computed from z.
 
         Parameters
@@ -421,7 +424,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         softmax = network.output_activation == "softmax"
         return log_probabilities_from_z(p, z, softmax=softmax, divided=self._divides())
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the share of samples, by weight, whose labels are predicted right: all labels, of multilabel targets.
 
         Parameters

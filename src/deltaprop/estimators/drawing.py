@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
+from deltaprop.backends.array_types import AnyArray, Indices
 from deltaprop.derivation.parameters import Parameters
+from deltaprop.estimators.hyperparameters import RandomState
 
 
-def draw_parameters(rng: Any, parameters: Parameters, activations: Sequence[str]) -> None:
+def draw_parameters(rng: np.random.RandomState, parameters: Parameters, activations: Sequence[str]) -> None:
     """Draw weights and biases as scikit-learn draws them: uniform in Glorot and Bengio's range, in its order."""
     backend, dtype = parameters.backend, parameters.flat.dtype
     for W, b, activation in zip(parameters.weights, parameters.biases, activations, strict=True):
@@ -23,7 +24,9 @@ def draw_parameters(rng: Any, parameters: Parameters, activations: Sequence[str]
         b[...] = backend.asarray(rng.uniform(-bound, bound, s_out), dtype)
 
 
-def split_rows(rng: Any, samples: int, share: float, strata: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def split_rows(
+    rng: np.random.RandomState, samples: int, share: float, strata: AnyArray | None
+) -> tuple[Indices, Indices]:
     """Divide samples at random into those trained on and the share that is held out for early stopping.
 
     Raises
@@ -50,25 +53,23 @@ class Stream:
         The rows that are held out, with early stopping.
     """
 
-    def __init__(
-        self, random_state: Any, shape: Parameters, bounds_of: Sequence[str], rows: np.ndarray[Any, Any]
-    ) -> None:
+    def __init__(self, random_state: RandomState, shape: Parameters, bounds_of: Sequence[str], rows: Indices) -> None:
         self.rng = check_random_state(copy.deepcopy(random_state))
         draw_parameters(self.rng, shape, bounds_of)
         self.initial = shape.backend.to_numpy(shape.flat).copy()
         self.rows = rows
-        self.held_out: np.ndarray[Any, Any] | None = None
+        self.held_out: Indices | None = None
         self._before = copy.deepcopy(self.rng)
         self._first = 0
-        self._drawn: np.ndarray[Any, Any] | None = None
+        self._drawn: Indices | None = None
 
-    def hold_out(self, share: float, strata: Any) -> None:
+    def hold_out(self, share: float, strata: AnyArray | None) -> None:
         """Split the rows as an estimator does for early stopping; `strata` has an entry for each row of the table."""
         train, held_out = split_rows(self.rng, len(self.rows), share, None if strata is None else strata[self.rows])
         self.rows, self.held_out = self.rows[train], self.rows[held_out]
         self._before = copy.deepcopy(self.rng)
 
-    def orders(self, first: int, count: int) -> np.ndarray[Any, Any]:
+    def orders(self, first: int, count: int) -> Indices:
         """The order in which the rows are visited in each of `count` epochs from `first` on, (count, m).
 
         Epochs have to be asked for in turn.

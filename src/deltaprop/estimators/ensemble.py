@@ -14,12 +14,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.array_types import AnyArray, ArrayLike, Indices
 from deltaprop.epochs.task import RefusedError
 from deltaprop.errors import callers_level
 from deltaprop.estimators.classifier import MLPClassifier
 from deltaprop.estimators.drawing import Stream
 from deltaprop.estimators.fit_data import NO_SCORE
+from deltaprop.estimators.hyperparameters import RandomState
 from deltaprop.estimators.inputs import Number, checked_inputs, on_host
 from deltaprop.estimators.multilayer_perceptron import checked_weights
 from deltaprop.estimators.regressor import MLPRegressor
@@ -54,13 +55,13 @@ class Ensemble(BaseEstimator):
         *,
         bootstrap: bool = False,
         max_samples: float = 1.0,
-        random_state: Any = None,
+        random_state: RandomState = None,
     ) -> None:
         self.estimator, self.n_estimators, self.bootstrap = estimator, n_estimators, bootstrap
         self.max_samples, self.random_state = max_samples, random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train all members.
 
         Parameters
@@ -120,7 +121,7 @@ class Ensemble(BaseEstimator):
         self.loss_ = float(np.mean([member.loss_ for member in members]))
         return self
 
-    def _draw_samples(self, rng: Any, m: int) -> list[np.ndarray[Any, Any]]:
+    def _draw_samples(self, rng: np.random.RandomState, m: int) -> list[Indices]:
         """Draw for each member the rows that it is trained on."""
         count = max(1, round(self.max_samples * m))
         if self.bootstrap:
@@ -133,8 +134,8 @@ class Ensemble(BaseEstimator):
         group: EstimatorGroup,
         stack: NetworkStack,
         members: list[Any],
-        samples: list[np.ndarray[Any, Any]],
-        weights: Any,
+        samples: list[Indices],
+        weights: AnyArray,
     ) -> list[Any] | None:
         """Train all members at once; return fitted estimators over `stack`, or None where the device refuses."""
         streams: dict[Any, Stream] = {}
@@ -173,10 +174,10 @@ class Ensemble(BaseEstimator):
         group: EstimatorGroup,
         stack: NetworkStack,
         members: list[Any],
-        samples: list[np.ndarray[Any, Any]],
-        X: Any,
-        y: Any,
-        weights: Any,
+        samples: list[Indices],
+        X: ArrayLike,
+        y: ArrayLike,
+        weights: AnyArray,
     ) -> list[Any]:
         """Train the members one after another; a sample counts as often as it has been drawn."""
         fitted = []
@@ -209,7 +210,7 @@ class Ensemble(BaseEstimator):
         check_is_fitted(self, "stack_")
         return list(self._members)
 
-    def _outputs(self, X: Any) -> AnyArray:
+    def _outputs(self, X: ArrayLike) -> AnyArray:
         """Compute a^(L) of every member, (K, m, n_outputs), as an array of the same kind as X."""
         check_is_fitted(self, "stack_")
         checked = checked_inputs(self, X, dtype=self.stack_.dtype)
@@ -283,7 +284,7 @@ class EnsembleClassifier(ClassifierMixin, Ensemble):
 
     _kind = MLPClassifier
 
-    def predict_proba(self, X: Any) -> AnyArray:
+    def predict_proba(self, X: ArrayLike) -> AnyArray:
         """Predict the probability of each class: the mean over members.
 
         Parameters
@@ -301,7 +302,7 @@ class EnsembleClassifier(ClassifierMixin, Ensemble):
         total = sum(template._probabilities(own) for own in outputs)
         return total / len(self.stack_)
 
-    def predict(self, X: Any) -> Any:
+    def predict(self, X: ArrayLike) -> AnyArray:
         """Predict the most probable class by the mean probabilities; of multilabel targets, labels above one half.
 
         Parameters
@@ -378,7 +379,7 @@ class EnsembleRegressor(RegressorMixin, Ensemble):
 
     _kind = MLPRegressor
 
-    def predict(self, X: Any, return_std: bool = False) -> Any:
+    def predict(self, X: ArrayLike, return_std: bool = False) -> AnyArray:
         """Predict the mean of the members' predictions and, where asked for, how far they are apart.
 
         Parameters

@@ -10,6 +10,7 @@ import sklearn.neural_network
 from sklearn.utils.validation import check_is_fitted
 
 from deltaprop.backends import Array
+from deltaprop.backends.array_types import AnyArray
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.estimators.step_rule import StepRule, step_rule
 from deltaprop.network import Network
@@ -129,7 +130,7 @@ def _their_optimizer(theirs: Any, rule: StepRule, network: Network) -> Any:
     return sgd
 
 
-def _flat(network: Network, coefs: list[Any], intercepts: list[Any]) -> Array:
+def _flat(network: Network, coefs: list[AnyArray], intercepts: list[AnyArray]) -> Array:
     """Write scikit-learn's two lists into one flat vector, as the network has its parameters."""
     vector = Parameters(network.backend, network.layer_sizes, network.dtype)
     for W, b, coef, intercept in zip(vector.weights, vector.biases, coefs, intercepts, strict=True):
@@ -138,7 +139,7 @@ def _flat(network: Network, coefs: list[Any], intercepts: list[Any]) -> Array:
     return vector.flat
 
 
-def _lists(network: Network, flat: Array) -> tuple[list[Any], list[Any]]:
+def _lists(network: Network, flat: Array) -> tuple[list[AnyArray], list[AnyArray]]:
     """Split a flat vector into scikit-learn's two lists of NumPy arrays."""
     vector = Parameters(network.backend, network.layer_sizes, network.dtype)
     vector.flat[...] = flat

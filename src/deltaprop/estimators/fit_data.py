@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
 from deltaprop.backends import Array
+from deltaprop.backends.array_types import AnyArray, ArrayLike, Floats
 from deltaprop.inputs.arrays import HostData
 from deltaprop.network import Network
 from deltaprop.reports.history import History
@@ -23,6 +24,9 @@ NO_SCORE = (
     "early_stopping: the validation score was nan in every epoch, so there is no best one and the parameters of the "
     "last are kept; look at validation_fraction, scoring and sample_weight"
 )
+
+#: Checked inputs, the labels or values that belong to them, and the targets of the network.
+CheckedData: TypeAlias = tuple[AnyArray, AnyArray, AnyArray]
 
 
 @dataclass
@@ -42,11 +46,11 @@ class Training:
     """
 
     network: Network
-    X: Any
-    Y: Any
+    X: ArrayLike
+    Y: ArrayLike
     sample_weight: Array | None
     dropout: tuple[float, ...]
-    constant_costs: np.ndarray[Any, Any] | None
+    constant_costs: Floats | None
     outputs_averaged: int
 
     def watched(self, cost: float) -> float:
@@ -73,11 +77,11 @@ class HeldOut:
         The scores and the mean costs, one an epoch; a fit that goes on from another appends to the lists of that one.
     """
 
-    X: Any
-    Y: Any
-    y: Any
-    sample_weight: np.ndarray[Any, Any] | None
-    constant_costs: np.ndarray[Any, Any] | None
+    X: ArrayLike
+    Y: ArrayLike
+    y: ArrayLike
+    sample_weight: Floats | None
+    constant_costs: Floats | None
     score: Callable[[HeldOut, Array | None], float]
     scores: list[float] = field(default_factory=list)
     costs: list[float] = field(default_factory=list)
@@ -105,12 +109,12 @@ class HeldOut:
         return cost, float(self.score(self, prediction))
 
 
-def has_weight(weights: np.ndarray[Any, Any] | None) -> bool:
+def has_weight(weights: Floats | None) -> bool:
     """Return whether a mean by these weights is defined."""
     return weights is None or float(weights.sum()) != 0.0
 
 
-def check_weights(weights: np.ndarray[Any, Any] | None) -> None:
+def check_weights(weights: Floats | None) -> None:
     """Refuse samples to train on where no sample counts.
 
     Raises
@@ -122,6 +126,6 @@ def check_weights(weights: np.ndarray[Any, Any] | None) -> None:
         raise ValueError("sample_weight: expected a weight other than 0 among the samples trained on, got none")
 
 
-def mean(values: np.ndarray[Any, Any] | None, weights: np.ndarray[Any, Any] | None) -> float:
+def mean(values: Floats | None, weights: Floats | None) -> float:
     """Compute the mean of `values`, by `weights` where there are any; 0 without values."""
     return 0.0 if values is None else float(np.average(values, weights=weights))

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import operator
 from abc import abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from deltaprop.backends import Array, backend_of, get_backend
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends import Array, Backend, backend_of, get_backend
+from deltaprop.backends.array_types import AnyArray, ArrayLike, HostArray
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
+from deltaprop.derivation.state import Configuration
 from deltaprop.estimators.hyperparameters import ACTIVATION_NAMES, our_name
 from deltaprop.estimators.inputs import checked_inputs
 from deltaprop.inputs.arrays import HostData, stays_on_host, takes_much_memory
@@ -30,9 +33,9 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     network is made anew from them.
     """
 
-    activation: Any
-    backend: Any
-    dtype: Any
+    activation: str | Sequence[str]
+    backend: str | Backend
+    dtype: DTypeLike | None
     coefs_: list[AnyArray]
     intercepts_: list[AnyArray]
     n_layers_: int
@@ -50,7 +53,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         check_is_fitted(self, "coefs_")
         return self._connect()
 
-    def _device_scope(self) -> AbstractContextManager[Any]:
+    def _device_scope(self) -> AbstractContextManager[object]:
         """Select the device that ``backend`` names; otherwise the device of the network, where there is one."""
         chosen, network = self.backend, self.__dict__.get("_network")
         if isinstance(chosen, str) and ":" not in chosen:
@@ -71,7 +74,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
                 raise ValueError(f"activation[{l}]: expected one of {sorted(ACTIVATION_NAMES)}, got {name!r}")
         return [our_name(name) for name in names]
 
-    def _configuration(self, X: Any, kept: Any = None) -> dict[str, Any]:
+    def _configuration(self, X: ArrayLike, kept: AnyArray | None = None) -> Configuration:
         """Return the arguments of `Network`, except the widths, for inputs (or ``coefs_[0]``) of the kind of `X`.
 
         Where parameters are `kept`, their dtype is used, whatever dtype the inputs have.
@@ -80,7 +83,9 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         backend, lives_on = self.backend, backend_of(X)
         if lives_on is not None and not lives_on.on_host:
             if backend != "auto" and get_backend(backend).name != lives_on.name:
-                raise TypeError(f"backend: expected 'auto' or {lives_on.name!r} for such input, got {backend!r}")
+                raise TypeError(
+                    f"backend: expected 'auto' or {lives_on.name!r} for arrays of {lives_on.name}, got {backend!r}"
+                )
             backend = lives_on if backend == "auto" else backend
         return {
             "hidden_activation": self._activations(self.n_layers_ - 2),
@@ -90,7 +95,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             "backend": backend,
         }
 
-    def _connect(self, configuration: dict[str, Any] | None = None) -> Network:
+    def _connect(self, configuration: Configuration | None = None) -> Network:
         """Return the network behind ``coefs_`` and ``intercepts_``, configured as given, or as it was fitted."""
         network: Network | None = self.__dict__.get("_network")
         arrays = [*self.coefs_, *self.intercepts_]
@@ -107,7 +112,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         self._hand_out(network, self.coefs_[0])
         return network
 
-    def _hand_out(self, network: Network, like: Any) -> None:
+    def _hand_out(self, network: Network, like: AnyArray) -> None:
         """Set ``coefs_`` and ``intercepts_`` to the parameters of `network`, as arrays of the same kind as `like`."""
         self._network, on_device = network, not network.backend.on_host
         if on_device and not network.backend.owns(like):
@@ -133,7 +138,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     # -- what a fitted network is asked -------------------------------------------------------------------------
 
-    def _on_backend(self, X: Any) -> Any:
+    def _on_backend(self, X: ArrayLike) -> AnyArray:
         """Return checked inputs as an array of the network's backend; on NumPy, CSR stays CSR.
 
         Inputs that a device has no room for stay on the host, as `HostData`, and so do inputs whose conversion would
@@ -151,24 +156,24 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             return HostData(X)
         return network.backend.asarray(X, network.dtype)
 
-    def _inputs(self, X: Any) -> tuple[Network, Any, Any]:
+    def _inputs(self, X: ArrayLike) -> tuple[Network, AnyArray, AnyArray]:
         """Return the network, `X` as an array of its backend, and `X` as it was checked."""
         check_is_fitted(self)
         network = self._connect()
         checked = checked_inputs(self, X, dtype=network.dtype)
         return network, self._on_backend(checked), checked
 
-    def _like(self, array: AnyArray, X: Any) -> AnyArray:
+    def _like(self, array: AnyArray, X: ArrayLike) -> AnyArray:
         """Return an array of the network's backend as an array of the same kind as `X`."""
         backend = self._network.backend
         return array if backend.on_host or backend.owns(X) else backend.to_numpy(array)
 
-    def _outputs(self, X: Any) -> AnyArray:
+    def _outputs(self, X: ArrayLike) -> AnyArray:
         """Compute a^(L), (m, n_outputs), as an array of the same kind as `X`."""
         network, inputs, checked = self._inputs(X)
         return self._like(evaluation.predict(network, inputs), checked)
 
-    def transform(self, X: Any, layer: int = -1) -> AnyArray:
+    def transform(self, X: ArrayLike, layer: int = -1) -> AnyArray:
         """Compute the activations of a hidden layer: the features that the network has learnt.
 
         Parameters
@@ -201,7 +206,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _n_features_out(self) -> int:
         return int(self.coefs_[-1].shape[0])
 
-    def input_gradient(self, X: Any) -> AnyArray:
+    def input_gradient(self, X: ArrayLike) -> AnyArray:
         """Compute how the outputs change with the inputs, sample by sample: ∂h_k/∂x_i.
 
         The outputs are the predicted values of a regressor and the probabilities of a classifier; of two classes, the
@@ -234,7 +239,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         return network.jacobian(inputs)
 
 
-def _is_as(network: Network, configuration: dict[str, Any]) -> bool:
+def _is_as(network: Network, configuration: Configuration) -> bool:
     """Return whether `network` is what `configuration` asks for."""
     return (
         list(network.activations) == [*configuration["hidden_activation"], configuration["output_activation"]]
@@ -244,6 +249,6 @@ def _is_as(network: Network, configuration: dict[str, Any]) -> bool:
     )
 
 
-def _read_only(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _read_only(array: HostArray) -> HostArray:
     array.flags.writeable = False
     return array

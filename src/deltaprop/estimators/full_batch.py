@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from scipy.optimize import OptimizeResult, minimize
 from sklearn.exceptions import ConvergenceWarning
 
+from deltaprop.backends.array_types import Floats
 from deltaprop.backends.native.scipy_threads import scipy_on_one_thread
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.derivatives import CostDerivatives
@@ -21,7 +22,7 @@ from deltaprop.reports.progress import progress_bar
 from deltaprop.training.callbacks import EpochEnd, tell
 from deltaprop.training.evaluation import data_cost
 
-Vector: TypeAlias = np.ndarray[Any, Any]
+Vector: TypeAlias = Floats
 #: scipy's status of a minimization that its callback has ended.
 ENDED_BY_CALLBACK = 99
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from sklearn.metrics import get_scorer_names
@@ -13,7 +14,16 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from deltaprop.backends import BACKENDS, BY_NAME_ONLY, Backend
 from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS, OUTPUT_ACTIVATIONS
 from deltaprop.estimators.inputs import Number
+from deltaprop.training.callbacks import Callback
 
+#: What scikit-learn makes a generator from.
+RandomState: TypeAlias = int | np.random.RandomState | None
+#: The name of a scorer of scikit-learn, or a function (estimator, X, y) -> float.
+Scoring: TypeAlias = str | Callable[..., float] | None
+#: Functions that are called after every epoch.
+Callbacks: TypeAlias = Sequence[Callback] | None
+#: The weight of each class, "balanced", or both for each of several outputs.
+ClassWeight: TypeAlias = str | Mapping[Any, float] | Sequence[Any] | None
 #: scikit-learn's names of activations, where they differ from ours.
 SCIKIT_LEARN_NAMES = {"logistic": "sigmoid"}
 #: What hidden layers may use, by either name.
@@ -28,7 +38,7 @@ def our_name(activation: str) -> str:
 class BackendName(StrOptions):
     """A name of a backend, with or without the number of a device."""
 
-    def is_satisfied_by(self, val: Any) -> bool:
+    def is_satisfied_by(self, val: object) -> bool:
         """Return whether it is one of them; `get_backend` checks the number behind the colon."""
         return isinstance(val, str) and val.partition(":")[0] in self.options
 
@@ -69,18 +79,18 @@ class Hyperparameters:
         "progress": ["boolean"],
     }
 
-    hidden_layer_sizes: Any
+    hidden_layer_sizes: int | Sequence[int]
     solver: str
     alpha: float
-    batch_size: Any
+    batch_size: int | Literal["auto"]
     learning_rate: str
     learning_rate_init: float
     power_t: float
     max_iter: int
     shuffle: bool
-    random_state: Any
+    random_state: RandomState
     tol: float
-    verbose: Any
+    verbose: bool | int
     warm_start: bool
     momentum: float
     nesterovs_momentum: bool
@@ -91,11 +101,11 @@ class Hyperparameters:
     epsilon: float
     n_iter_no_change: float
     max_fun: int
-    loss: Any
-    dropout: Any
+    loss: Any  # of a type that each estimator names
+    dropout: float | Sequence[float]
     output_activation: str | None
-    scoring: Any
-    callbacks: Any
+    scoring: Scoring
+    callbacks: Callbacks
     progress: bool
 
     def _store(self, parameters: dict[str, Any]) -> None:

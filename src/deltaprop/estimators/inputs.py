@@ -15,6 +15,7 @@ from sklearn.utils.validation import validate_data
 
 from deltaprop.arguments import refuse_masked
 from deltaprop.backends import Array, backend_of, get_backend
+from deltaprop.backends.array_types import AnyArray, ArrayLike, Indices
 from deltaprop.inputs.arrays import adopt, takes_much_memory
 
 FLOATS = (np.float64, np.float32)
@@ -23,19 +24,19 @@ FLOATS = (np.float64, np.float32)
 class Number(Interval):
     """An interval of numbers; it does not contain True and False."""
 
-    def is_satisfied_by(self, val: Any) -> bool:
+    def is_satisfied_by(self, val: object) -> bool:
         """Return whether `val` is in the interval."""
         return not isinstance(val, bool) and bool(super().is_satisfied_by(val))
 
 
-def on_device(X: Any) -> Array | None:
+def on_device(X: ArrayLike) -> Array | None:
     """Return `X` as an array of its device's backend, in the same memory; None where it is on the host."""
     adopted = adopt(X, "X")
     backend = backend_of(adopted)
     return None if backend is None or backend.on_host else adopted
 
 
-def on_host(values: Any, name: str = "values") -> Any:
+def on_host(values: AnyArray, name: str = "values") -> AnyArray:
     """Return `values`, copied to the host where they are on a device.
 
     Raises
@@ -49,7 +50,7 @@ def on_host(values: Any, name: str = "values") -> Any:
     return values if backend is None or backend.on_host else backend.to_numpy(adopted)
 
 
-def take(X: Any, rows: np.ndarray[Any, Any]) -> Any:
+def take(X: ArrayLike, rows: Indices) -> AnyArray:
     """Return some rows of a checked `X`, on the host or on a device."""
     backend = backend_of(X)
     return X[rows] if backend is None else X[backend.asarray(rows, np.int64)]
@@ -70,7 +71,7 @@ def _named_overflow(name: str) -> Iterator[None]:
         raise ValueError(f"{name}: expected finite numbers in float64, got a larger one ({error})") from None
 
 
-def checked_inputs(estimator: Any, X: Any, *, dtype: DTypeLike | None) -> Any:
+def checked_inputs(estimator: Any, X: ArrayLike, *, dtype: DTypeLike | None) -> AnyArray:
     """Check `X` as scikit-learn's `validate_data` does, and compare it with the data `estimator` was fitted on.
 
     Parameters
@@ -97,7 +98,7 @@ def checked_inputs(estimator: Any, X: Any, *, dtype: DTypeLike | None) -> Any:
         return validate_data(estimator, X, accept_sparse="csr", dtype=_checked_dtype(X, dtype), reset=False)
 
 
-def _checked_dtype(X: Any, dtype: DTypeLike | None) -> Any:
+def _checked_dtype(X: ArrayLike, dtype: DTypeLike | None) -> Any:
     """Return the dtype that scikit-learn converts X to; None where the copy would take much memory.
 
     Such an array is converted chunk by chunk when it is used, which changes no entry.
@@ -108,7 +109,7 @@ def _checked_dtype(X: Any, dtype: DTypeLike | None) -> Any:
     return dtype or FLOATS
 
 
-def _is_as_fitted(estimator: Any, X: Any, dtype: DTypeLike | None) -> bool:
+def _is_as_fitted(estimator: Any, X: ArrayLike, dtype: DTypeLike | None) -> bool:
     """Return whether `validate_data`, which takes longer than a small prediction, would leave `X` as it is."""
     return (
         type(X) is np.ndarray
@@ -122,7 +123,7 @@ def _is_as_fitted(estimator: Any, X: Any, dtype: DTypeLike | None) -> bool:
 
 
 def checked_data(
-    estimator: Any, X: Any, y: Any, *, dtype: DTypeLike | None, reset: bool, **options: Any
+    estimator: Any, X: ArrayLike, y: ArrayLike, *, dtype: DTypeLike | None, reset: bool, **options: Any
 ) -> tuple[Any, Any]:
     """Check `X` as `checked_inputs` does, and `y` as `validate_data` does.
 

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from deltaprop.backends.array_types import HostArray
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import Optimizer
@@ -19,7 +20,7 @@ from deltaprop.estimators.records import Records
 from deltaprop.estimators.step_rule import step_rule
 from deltaprop.estimators.stopping import StoppingRule
 
-Vector: TypeAlias = np.ndarray[Any, Any]
+Vector: TypeAlias = HostArray
 
 
 @dataclass

@@ -6,15 +6,17 @@ Each takes outputs, (k, m, s_L), targets, (m, s_L), and weights, (m,) or None, a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
+from deltaprop.backends.array_types import AnyArray, Floats
+
 #: (outputs, targets, weights) -> (k,): higher is better.
-Score: TypeAlias = Callable[[Any, Any, Any], np.ndarray[Any, Any]]
+Score: TypeAlias = Callable[[AnyArray, AnyArray, AnyArray | None], Floats]
 
 
-def accuracy(outputs: Any, targets: Any, weights: Any) -> np.ndarray[Any, Any]:
+def accuracy(outputs: AnyArray, targets: AnyArray, weights: AnyArray) -> Floats:
     """Compute the share of samples whose class is the one predicted, by weight, (k,)."""
     if targets.shape[1] == 1:
         right = (outputs[..., 0] > 0.5) == (targets[:, 0] > 0.5)
@@ -23,13 +25,13 @@ def accuracy(outputs: Any, targets: Any, weights: Any) -> np.ndarray[Any, Any]:
     return np.average(right, axis=-1, weights=weights)
 
 
-def subset_accuracy(outputs: Any, targets: Any, weights: Any) -> np.ndarray[Any, Any]:
+def subset_accuracy(outputs: AnyArray, targets: AnyArray, weights: AnyArray) -> Floats:
     """Compute the share of samples all of whose labels are predicted right, by weight, (k,)."""
     right = ((outputs > 0.5) == (targets > 0.5)).all(axis=-1)
     return np.average(right, axis=-1, weights=weights)
 
 
-def r2(outputs: Any, targets: Any, weights: Any) -> np.ndarray[Any, Any]:
+def r2(outputs: AnyArray, targets: AnyArray, weights: AnyArray) -> Floats:
     """Compute R², the mean over the outputs, by weight, (k,); nan for a member with an output that is not finite."""
     outputs, targets = np.asarray(outputs, np.float64), np.asarray(targets, np.float64)
     w = np.ones(len(targets)) if weights is None else np.asarray(weights, np.float64)
@@ -39,5 +41,5 @@ def r2(outputs: Any, targets: Any, weights: Any) -> np.ndarray[Any, Any]:
     with np.errstate(divide="ignore", invalid="ignore"):
         each = np.where(spread != 0, 1.0 - error / spread, np.where(error == 0, 1.0, 0.0))
     each[~np.isfinite(outputs).all(axis=(-1, -2))] = np.nan
-    result: np.ndarray[Any, Any] = each.mean(axis=-1)
+    result: Floats = each.mean(axis=-1)
     return result

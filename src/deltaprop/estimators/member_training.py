@@ -77,7 +77,9 @@ class MemberTraining:
         self.inverse = np.array([fit.estimator._schedule() == "invscaling" for fit in fits])
         self.best = stack.backend.copy(stack.parameters) if self.records.stopping.early_stopping.any() else None
         costs = None if constant_costs is None else [constant_costs[fit.stream.rows] for fit in fits]
-        self.costs, self.constants = costs, np.array([constant_cost(own, None) for own in costs or [None] * len(fits)])
+        self.costs = costs
+        of_each_fit: Sequence[Vector | None] = costs or [None] * len(fits)
+        self.constants = np.array([constant_cost(own, None) for own in of_each_fit])
         self.active, self.epoch = np.arange(len(fits)), 0
 
     def run(self) -> MemberRecords:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from deltaprop.backends.array_types import Indices
 from deltaprop.epochs.trainer import Trainer
 from deltaprop.errors import callers_level
 from deltaprop.estimators.fit_data import NO_SCORE, HeldOut, Training
@@ -46,7 +46,7 @@ class MinibatchFit:
         training: Training,
         held_out: HeldOut | None,
         records: Records,
-        random_state: Any,
+        random_state: np.random.RandomState,
         publish: Callable[[], None],
         *,
         incremental: bool,
@@ -147,7 +147,7 @@ class MinibatchFit:
         cost, decay = self.objective.of_epoch(cost, decay, self.samples)
         return cost + self._constant_cost(order), decay
 
-    def _constant_cost(self, order: np.ndarray[Any, Any] | None) -> float:
+    def _constant_cost(self, order: Indices | None) -> float:
         """Compute the part of the cost that does not depend on the network, in the order of the epoch."""
         costs = self.training.constant_costs
         if costs is None:

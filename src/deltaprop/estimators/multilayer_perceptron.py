@@ -13,12 +13,13 @@ from sklearn.utils.validation import _check_sample_weight
 
 from deltaprop.arguments import check_callables
 from deltaprop.backends import Array
+from deltaprop.backends.array_types import AnyArray, ArrayLike, Floats
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
 from deltaprop.epochs.trainer import check_dropout
 from deltaprop.estimators import exchange, full_batch
 from deltaprop.estimators.class_targets import ClassTargets
 from deltaprop.estimators.drawing import draw_parameters, split_rows
-from deltaprop.estimators.fit_data import NOT_FINITE, HeldOut, Training, check_weights
+from deltaprop.estimators.fit_data import NOT_FINITE, CheckedData, HeldOut, Training, check_weights
 from deltaprop.estimators.fitted_network import FittedNetwork
 from deltaprop.estimators.hyperparameters import Hyperparameters, our_name
 from deltaprop.estimators.inputs import on_host, take
@@ -42,18 +43,18 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
     # -- where the two estimators differ ------------------------------------------------------------------------
 
     @abstractmethod
-    def _validate_input(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Any, Any]:
+    def _validate_input(self, X: ArrayLike, y: ArrayLike, *, incremental: bool, reset: bool) -> CheckedData:
         """Return X and y, checked, and the network's targets, (m, n_outputs), on the host."""
 
     @abstractmethod
-    def _targets_as_predicted(self, targets: Any) -> Any:
+    def _targets_as_predicted(self, targets: AnyArray) -> AnyArray:
         """Return rows of the network's targets in the form in which `predict` returns them."""
 
     @abstractmethod
     def _validation_score(self, held_out: HeldOut, prediction: Array | None) -> float:
         """Score a^(L) on data held out; without `prediction`, compute it block by block."""
 
-    def _constant_costs(self, targets: Any) -> np.ndarray[Any, Any] | None:
+    def _constant_costs(self, targets: AnyArray) -> Floats | None:
         """Return the part of each sample's cost that does not depend on the network, (m,), or None."""
         return None
 
@@ -61,14 +62,16 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
         """Return the number of outputs by which scikit-learn divides the cost that it watches."""
         return 1
 
-    def _class_weights(self, y: Any, *, incremental: bool) -> Any:
+    def _class_weights(self, y: ArrayLike, *, incremental: bool) -> AnyArray:
         """Return a weight for each sample from its class, (m,), or None."""
         return None
 
     # -- fitting ------------------------------------------------------------------------------------------------
 
     @on_its_device
-    def _fit(self, X: Any, y: Any, sample_weight: Any, validation_data: Any = None, *, incremental: bool) -> Self:
+    def _fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike, validation_data: Any = None, *, incremental: bool
+    ) -> Self:
         """Train from new parameters; with `warm_start` or `incremental`, from the present ones."""
         hidden = self._hidden_layer_sizes()
         self._activations(len(hidden))
@@ -105,7 +108,7 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
 
-    def _weights(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Any:
+    def _weights(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike, incremental: bool) -> AnyArray:
         """Return the weight of each sample times the weight of its class, on the host; None where all count alike."""
         weights = checked_weights(sample_weight, X)
         of_class = self._class_weights(y, incremental=incremental)
@@ -116,7 +119,7 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
             check_weights(weights)
         return weights
 
-    def _begin(self, widths: list[int], X: Any, *, first: bool) -> Array | None:
+    def _begin(self, widths: list[int], X: ArrayLike, *, first: bool) -> Array | None:
         """Make a network of these widths, or go on with the present one; return a copy of its present parameters."""
         if first:
             self._initialize(widths, X)
@@ -130,7 +133,7 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
             )
         return before
 
-    def _training(self, X: Any, targets: Any, weights: Any, dropout: tuple[float, ...]) -> Training:
+    def _training(self, X: ArrayLike, targets: AnyArray, weights: AnyArray, dropout: tuple[float, ...]) -> Training:
         """Make the data of a fit from checked samples."""
         network, backend = self._network, self._network.backend
         inputs, Y = self._placed(X, targets)
@@ -172,7 +175,7 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
         return sizes
 
-    def _initialize(self, layer_sizes: Sequence[int], X: Any) -> None:
+    def _initialize(self, layer_sizes: Sequence[int], X: ArrayLike) -> None:
         """Make a network, draw its parameters as scikit-learn does, and begin new records."""
         self.n_layers_ = len(layer_sizes)
         self.n_iter_ = self.t_ = 0
@@ -194,8 +197,8 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
         return [*activations, activations[-1] if activations else our_name(str(self.activation))]
 
     def _split(
-        self, X: Any, targets: Any, weights: Any, validation_data: Any
-    ) -> tuple[tuple[Any, Any, Any], HeldOut | None]:
+        self, X: ArrayLike, targets: AnyArray, weights: AnyArray, validation_data: Any
+    ) -> tuple[tuple[AnyArray, AnyArray, AnyArray], HeldOut | None]:
         """Return the data to train on, and the data that judge it: those given, or a share of the training data."""
         if validation_data is not None:
             return (X, targets, weights), self._given_validation(validation_data)
@@ -207,7 +210,7 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
         held_weights = None if weights is None else weights[validation]
         return part, self._hold_out(take(X, validation), targets[validation], held_weights)
 
-    def _strata(self, targets: Any) -> Any:
+    def _strata(self, targets: AnyArray) -> AnyArray:
         """Return the classes whose shares a random split keeps, or None."""
         return None
 
@@ -219,12 +222,12 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
         X, _, targets = self._validate_input(X, y, incremental=True, reset=False)
         return self._hold_out(X, targets, checked_weights(weights[0] if weights else None, X))
 
-    def _hold_out(self, X: Any, targets: Any, sample_weight: Any) -> HeldOut:
+    def _hold_out(self, X: ArrayLike, targets: AnyArray, sample_weight: ArrayLike) -> HeldOut:
         """Make the data that judge a fit from checked samples."""
         labels, constants = self._targets_as_predicted(targets), self._constant_costs(targets)
         return HeldOut(*self._placed(X, targets), labels, sample_weight, constants, self._validation_score)
 
-    def _placed(self, X: Any, targets: Any) -> tuple[Any, Any]:
+    def _placed(self, X: ArrayLike, targets: AnyArray) -> tuple[AnyArray, AnyArray]:
         """Return checked inputs as `_on_backend` does, and their targets in the same place."""
         network, inputs = self._network, self._on_backend(X)
         in_steps_on_host = network.backend.on_host and self.solver != "lbfgs" and not hasattr(X, "toarray")
@@ -309,7 +312,7 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
         return tags
 
 
-def checked_weights(sample_weight: Any, X: Any) -> Any:
+def checked_weights(sample_weight: ArrayLike, X: ArrayLike) -> AnyArray:
     """Check the sample weights as scikit-learn does, on the host; None where there are none."""
     if sample_weight is None:
         return None

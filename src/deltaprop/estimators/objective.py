@@ -12,7 +12,7 @@ from deltaprop.backends.array_types import Floats
 from deltaprop.derivation.backprop import Objective
 
 #: A number, or an array with an entry for each of several fits.
-Each = TypeVar("Each", float, np.ndarray[Any, Any])
+Each = TypeVar("Each", float, Floats)
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class MinibatchObjective(Objective):
         return cost / n, decay / n
 
 
-def constant_cost(costs: np.ndarray[Any, Any] | None, weights: np.ndarray[Any, Any] | None) -> float:
+def constant_cost(costs: Floats | None, weights: Floats | None) -> float:
     """Compute the part of J that does not depend on the network: the mean of `costs`, (m,), by scaled weights."""
     if costs is None:
         return 0.0

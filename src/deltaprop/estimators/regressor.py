@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+from numpy.typing import DTypeLike
 from scipy.special import xlogy
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
-from deltaprop.backends import Array
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends import Array, Backend
+from deltaprop.backends.array_types import AnyArray, ArrayLike, Floats
 from deltaprop.backends.device_scope import methods_on_its_device
-from deltaprop.estimators.fit_data import HeldOut
+from deltaprop.derivation.losses import PairOfFunctions
+from deltaprop.estimators.fit_data import CheckedData, HeldOut
+from deltaprop.estimators.hyperparameters import Callbacks, RandomState, Scoring
 from deltaprop.estimators.inputs import checked_data, on_host
 from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron
 from deltaprop.training.exclusive import training_of
@@ -169,21 +173,21 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
 
     def __init__(
         self,
-        loss: Any = "squared_error",
-        hidden_layer_sizes: Any = (100,),
-        activation: Any = "relu",
+        loss: str | PairOfFunctions = "squared_error",
+        hidden_layer_sizes: int | Sequence[int] = (100,),
+        activation: str | Sequence[str] = "relu",
         *,
         solver: str = "adam",
         alpha: float = 0.0001,
-        batch_size: Any = "auto",
+        batch_size: int | Literal["auto"] = "auto",
         learning_rate: str = "constant",
         learning_rate_init: float = 0.001,
         power_t: float = 0.5,
         max_iter: int = 200,
         shuffle: bool = True,
-        random_state: Any = None,
+        random_state: RandomState = None,
         tol: float = 1e-4,
-        verbose: Any = False,
+        verbose: bool | int = False,
         warm_start: bool = False,
         momentum: float = 0.9,
         nesterovs_momentum: bool = True,
@@ -194,20 +198,22 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         epsilon: float = 1e-8,
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
-        dropout: Any = 0.0,
+        dropout: float | Sequence[float] = 0.0,
         output_activation: str | None = None,
-        scoring: Any = None,
-        callbacks: Any = None,
+        scoring: Scoring = None,
+        callbacks: Callbacks = None,
         progress: bool = False,
-        backend: Any = "auto",
-        dtype: Any = None,
+        backend: str | Backend = "auto",
+        dtype: DTypeLike | None = None,
     ) -> None:
         self._store(locals())
 
     # -- fitting ------------------------------------------------------------------------------------------------
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None) -> Self:
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, *, validation_data: Any = None
+    ) -> Self:
         """Train the network.
 
         Parameters
@@ -244,7 +250,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
 
     @available_if(lambda estimator: estimator._is_stochastic())
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train one epoch over the data given, from the parameters there are; not with solver "lbfgs".
 
         Parameters
@@ -269,7 +275,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         with training_of(self):
             return self._fit(X, y, sample_weight, incremental=True)
 
-    def _validate_input(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Any, Any]:
+    def _validate_input(self, X: ArrayLike, y: ArrayLike, *, incremental: bool, reset: bool) -> CheckedData:
         X, y = checked_data(self, X, y, dtype=self.dtype, reset=reset, y_numeric=True)
         if self.loss == "poisson" and np.any(y < 0):
             raise ValueError("Some value(s) of y are out of the valid range of the loss 'poisson': it needs y >= 0.")
@@ -281,11 +287,11 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
     def _outputs_averaged(self) -> int:
         return self.n_outputs_ if self.loss == "squared_error" else 1
 
-    def _constant_costs(self, targets: Any) -> np.ndarray[Any, Any] | None:
+    def _constant_costs(self, targets: AnyArray) -> Floats | None:
         # scikit-learn reports half the Poisson deviance: h − y log h, minus its lowest value.
         return np.asarray((xlogy(targets, targets) - targets).sum(axis=1)) if self.loss == "poisson" else None
 
-    def _targets_as_predicted(self, targets: Any) -> Any:
+    def _targets_as_predicted(self, targets: AnyArray) -> AnyArray:
         return targets[:, 0] if self.n_outputs_ == 1 else targets
 
     # -- predictions --------------------------------------------------------------------------------------------
@@ -299,7 +305,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         predicted = self._targets_as_predicted(self._network.backend.to_numpy(prediction))
         return float(r2_score(held_out.y, predicted, sample_weight=held_out.sample_weight))
 
-    def predict(self, X: Any) -> AnyArray:
+    def predict(self, X: ArrayLike) -> AnyArray:
         """Predict the value of each sample.
 
         Parameters
@@ -315,7 +321,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         outputs = self._outputs(X)
         return outputs[:, 0] if self.n_outputs_ == 1 else outputs
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the coefficient of determination R², by weight.
 
         Parameters

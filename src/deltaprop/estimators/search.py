@@ -18,6 +18,7 @@ from sklearn.model_selection._validation import _fit_and_score, _score, _warn_or
 from sklearn.utils import _safe_indexing
 from sklearn.utils.parallel import Parallel, delayed
 
+from deltaprop.backends.array_types import ArrayLike, Indices
 from deltaprop.derivation.state import StackState
 from deltaprop.epochs.task import RefusedError
 from deltaprop.errors import callers_level
@@ -29,7 +30,7 @@ from deltaprop.estimators.member_training import predict_members
 from deltaprop.estimators.together import EstimatorGroup, Table, batches, can_be_together, group_key, with_parameters
 from deltaprop.reports.progress import sweep_bar
 
-Split: TypeAlias = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
+Split: TypeAlias = tuple[Indices, Indices]
 #: Places in a split.
 TRAIN, TEST = 0, 1
 #: By the numbers of candidate and split, what scikit-learn's `_fit_and_score` returns.
@@ -82,8 +83,8 @@ class Search:
         self,
         sweep: BaseSearchCV,
         table: Table,
-        X: Any,
-        y: Any,
+        X: ArrayLike,
+        y: ArrayLike,
         splits: Sequence[Split],
         routed: Any,
         scorers: Any,

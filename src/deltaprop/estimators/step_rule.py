@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from deltaprop.backends.array_types import AnyArray
 from deltaprop.derivation.optimizers import SGD, Adam
+from deltaprop.derivation.remembered import OptimizerState
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.estimators.hyperparameters import Hyperparameters
@@ -36,7 +38,7 @@ class StepRule:
     def __init__(self, optimizer: Optimizer, network: NetworkState, schedule: str, power_t: float) -> None:
         self.optimizer, self.schedule, self.power_t = optimizer, schedule, power_t
         self.initial_rate = self.learning_rate = float(optimizer.learning_rate)  # type: ignore[arg-type]
-        self.state: dict[str, Any] = optimizer.init(network)
+        self.state: OptimizerState = optimizer.init(network)
 
     def __setstate__(self, attributes: dict[str, Any]) -> None:
         """Copy the state into memory of its own: restored arrays may be mapped from a file, or shared with others."""
@@ -74,7 +76,7 @@ class StepRule:
             self.learning_rate = inverse_scaled(self.initial_rate, samples_seen, self.power_t)
 
 
-def inverse_scaled(initial_rate: Any, samples_seen: Any, power_t: Any) -> Any:
+def inverse_scaled(initial_rate: Any, samples_seen: Any, power_t: Any) -> AnyArray:
     """Compute η/(t + 1)^p after t samples, for one fit or for many."""
     return initial_rate / (samples_seen + 1) ** power_t
 

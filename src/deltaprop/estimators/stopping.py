@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from deltaprop.backends.array_types import Indices
+
 #: A number of one fit, or an array with an entry for each of many.
 OfEach: TypeAlias = Any
 
@@ -57,7 +59,7 @@ class StoppingRule:
         """Return the rule of some of many fits, or of one of them."""
         return StoppingRule(*(getattr(self, name)[which] for name in FIELDS))
 
-    def put(self, which: np.ndarray[Any, Any], rule: StoppingRule) -> None:
+    def put(self, which: Indices, rule: StoppingRule) -> None:
         """Write the rule of some fits back into the rule of all."""
         for name in FIELDS:
             getattr(self, name)[which] = getattr(rule, name)

@@ -15,6 +15,8 @@ from sklearn.utils import get_tags, indexable
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_method_params, check_is_fitted
 
+from deltaprop.backends.array_types import AnyArray, ArrayLike
+from deltaprop.estimators.hyperparameters import RandomState
 from deltaprop.estimators.inputs import Number, on_host
 from deltaprop.estimators.search import Search, Split
 from deltaprop.estimators.together import KINDS, Table
@@ -126,7 +128,7 @@ class SweepCV(BaseSearchCV):
         refit: Any = True,
         n_jobs: int | None = None,
         memory_limit: int | None = None,
-        random_state: Any = None,
+        random_state: RandomState = None,
         error_score: Any = np.nan,
         return_train_score: bool = False,
         progress: bool = False,
@@ -158,7 +160,7 @@ class SweepCV(BaseSearchCV):
         """Evaluate all candidates; `BaseSearchCV.fit` calls this."""
         evaluate_candidates(self._candidates())
 
-    def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None, **params: Any) -> Self:
         """Try every candidate, and refit the best on all samples.
 
         Parameters
@@ -194,7 +196,7 @@ class SweepCV(BaseSearchCV):
         with training_of(self):
             return self._fit(X, y, params)
 
-    def _fit(self, X: Any, y: Any, params: dict[str, Any]) -> Self:
+    def _fit(self, X: ArrayLike, y: ArrayLike, params: dict[str, Any]) -> Self:
         self._validate_params()
         if y is None or set(params) - {"groups", "sample_weight"} or type(self.estimator) not in KINDS:
             return self._fit_one_by_one(X, y, params)
@@ -220,13 +222,13 @@ class SweepCV(BaseSearchCV):
         self.cv_results_ = results
         return self
 
-    def _splits(self, X: Any, y: Any, groups: Any) -> list[Split]:
+    def _splits(self, X: ArrayLike, y: ArrayLike, groups: Any) -> list[Split]:
         """Return the rows to train on and the rows to test on, split by split; set ``n_splits_``."""
         splitter = check_cv(self.cv, on_host(y), classifier=is_classifier(self.estimator))
         splits = [(np.asarray(train), np.asarray(test)) for train, test in splitter.split(X, on_host(y), groups)]
         self.n_splits_ = splitter.get_n_splits(X, y, groups)
         if len(splits) != self.n_splits_:
-            raise ValueError(f"cv: expected {self.n_splits_} splits, as it said there would be, got {len(splits)}")
+            raise ValueError(f"cv: expected {self.n_splits_} splits, as its get_n_splits said, got {len(splits)}")
         return splits
 
     def _choose_best(self, results: dict[str, Any], first_scores: Any, refit_metric: Any) -> None:
@@ -241,7 +243,7 @@ class SweepCV(BaseSearchCV):
                 self.best_score_ = results[f"mean_test_{refit_metric}"][self.best_index_]
             self.best_params_ = results["params"][self.best_index_]
 
-    def _refit(self, X: Any, y: Any, params: dict[str, Any]) -> None:
+    def _refit(self, X: ArrayLike, y: ArrayLike, params: dict[str, Any]) -> None:
         """Fit the best candidate to all samples."""
         self.best_estimator_ = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
         began = time.time()
@@ -250,13 +252,13 @@ class SweepCV(BaseSearchCV):
         if hasattr(self.best_estimator_, "feature_names_in_"):
             self.feature_names_in_ = self.best_estimator_.feature_names_in_
 
-    def _fit_one_by_one(self, X: Any, y: Any, params: dict[str, Any]) -> Self:
+    def _fit_one_by_one(self, X: ArrayLike, y: ArrayLike, params: dict[str, Any]) -> Self:
         """Search as `GridSearchCV` does."""
         super().fit(X, y, **params)
         return self
 
     @available_if(lambda self: hasattr(self.estimator, "transform"))
-    def fit_transform(self, X: Any, y: Any = None, **params: Any) -> Any:
+    def fit_transform(self, X: ArrayLike, y: ArrayLike | None = None, **params: Any) -> AnyArray:
         """Call `fit`, then transform X with the best estimator.
 
         Parameters

@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.multiclass import type_of_target
 
 from deltaprop.backends import Array, get_backend
+from deltaprop.backends.array_types import AnyArray, ArrayLike, Floats, HostArray, Indices
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.state import StackState
@@ -87,12 +88,12 @@ class Table:
     """
 
     template: Any
-    X: Any
-    targets: np.ndarray[Any, Any]
-    y: Any
+    X: ArrayLike
+    targets: HostArray
+    y: ArrayLike
 
     @classmethod
-    def of(cls, estimator: Any, X: Any, y: Any) -> Table:
+    def of(cls, estimator: Any, X: ArrayLike, y: ArrayLike) -> Table:
         """Check `X` and `y` as a fit of `estimator` would."""
         template = copy.copy(estimator)
         for name in [name for name in template.__dict__ if name.endswith("_") or name.startswith("_")]:
@@ -101,13 +102,13 @@ class Table:
         template.n_outputs_ = targets.shape[1]
         return cls(template, X, np.asarray(targets), y)
 
-    def is_seen_alike(self, rows: np.ndarray[Any, Any]) -> bool:
+    def is_seen_alike(self, rows: Indices) -> bool:
         """Return whether a fit on these rows alone would make the same targets of them as a fit on all rows."""
         if not isinstance(self.template, MLPClassifier):
             return len(rows) > 0
         if self.y.ndim == 2:
             return bool(type_of_target(self.y[rows]) == type_of_target(self.y))
-        columns = self.targets[rows].any(axis=0)  # which classes occur
+        columns: AnyArray = self.targets[rows].any(axis=0)  # which classes occur
         return bool(columns.all() and (len(columns) > 1 or not self.targets[rows].all()))
 
     def configured(self, estimator: Any) -> Any:
@@ -171,8 +172,8 @@ class EstimatorGroup:
         self,
         estimator: Any,
         key: Any,
-        rows: np.ndarray[Any, Any],
-        sample_weight: np.ndarray[Any, Any] | None,
+        rows: Indices,
+        sample_weight: Floats | None,
         streams: dict[Any, Stream],
     ) -> MemberFit:
         """Prepare the fit of `estimator` on `rows`; equal rows have the same `key`.
@@ -211,7 +212,7 @@ class EstimatorGroup:
             )
         return MemberFit(estimator, stream, known[1], known[2], sample_weight)
 
-    def weights(self, rows: np.ndarray[Any, Any], sample_weight: Any) -> np.ndarray[Any, Any] | None:
+    def weights(self, rows: Indices, sample_weight: ArrayLike) -> Floats | None:
         """Return the weight of each row of the table in a fit on some `rows`, (m,); None where all count alike."""
         weights = (
             None
@@ -257,7 +258,7 @@ class EstimatorGroup:
         """Return how many members fit into the memory, with their moments and their best parameters."""
         return max(1, (memory or MEMORY) // (5 * self.n_parameters * self.dtype.itemsize))
 
-    def has_score(self, samples: int, weights: np.ndarray[Any, Any] | None) -> bool:
+    def has_score(self, samples: int, weights: Floats | None) -> bool:
         """Return whether `score` is defined for this number of samples and their weights."""
         return has_weight(weights) and samples >= (2 if isinstance(self.table.template, MLPRegressor) else 1)
 

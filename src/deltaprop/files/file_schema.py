@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import Meta, Struct, ValidationError, convert
 
+from deltaprop.derivation.state import Configuration
 from deltaprop.files.model_file import Tensors, in_one_line
 
 #: The version of `Training`; it rises whenever the meaning of a field changes.
@@ -164,7 +165,7 @@ class StackContent(Exact):
             raise ValueError(f"expected a seed and epochs trained for each of {count} members")
 
 
-def network_content(path: str | os.PathLike[str], configuration: Mapping[str, Any], tensors: Tensors) -> NetworkContent:
+def network_content(path: str | os.PathLike[str], configuration: Configuration, tensors: Tensors) -> NetworkContent:
     """Check what a file with a network holds, and return it; nothing is allocated that the file does not hold.
 
     Raises
@@ -184,7 +185,7 @@ def network_content(path: str | os.PathLike[str], configuration: Mapping[str, An
     return content
 
 
-def stack_content(path: str | os.PathLike[str], configuration: Mapping[str, Any], tensors: Tensors) -> StackContent:
+def stack_content(path: str | os.PathLike[str], configuration: Configuration, tensors: Tensors) -> StackContent:
     """Check what a file with a stack holds, and return it.
 
     Raises
@@ -237,7 +238,7 @@ def _of_network(content: NetworkContent, tensors: Tensors) -> dict[str, Tensor]:
 def _check_tensors(path: str | os.PathLike[str], what: str, expected: Mapping[str, Tensor], tensors: Tensors) -> None:
     for name in sorted(expected.keys() | tensors.keys()):
         form, tensor = expected.get(name), tensors.get(name)
-        if form is None or tensor is None or (tensor.shape, tensor.dtype) != (form.shape, form.dtype):
+        if form is None or tensor is None or tensor.shape != form.shape or tensor.dtype != form.dtype:
             wanted = "nothing" if form is None else f"{form.dtype} of shape {form.shape}"
             found = "nothing" if tensor is None else f"{tensor.dtype} of shape {in_one_line(tensor.shape)}"
             where = in_one_line(repr(name))

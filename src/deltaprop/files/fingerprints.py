@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Backend, backend_of
+from deltaprop.backends.array_types import AnyArray
 from deltaprop.inputs.arrays import HostData
 from deltaprop.inputs.sources import CheckedSource, Parts, Rows, Source
 
@@ -34,7 +35,7 @@ def fingerprint(data: Any, backend: Backend) -> str:
     return f"{tuple(array.shape)} {_of_array(array, backend)}"
 
 
-def _of_array(array: Any, backend: Backend | None) -> str:
+def _of_array(array: AnyArray, backend: Backend | None) -> str:
     """Compute a digest of the dtype and all entries; it is the same on every device."""
     on_device = backend is not None and not backend.on_host and backend.owns(array)
     dtype = backend.dtype_of(array) if on_device and backend else array.dtype

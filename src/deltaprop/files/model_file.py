@@ -6,22 +6,23 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Mapping
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
+from deltaprop.backends.array_types import HostArray
+from deltaprop.derivation.state import Configuration
 from deltaprop.files.atomic_file import write_atomically
 
 FORMAT = "deltaprop-network"
 VERSION = 1
 
-Tensors = dict[str, np.ndarray[Any, Any]]
+Tensors = dict[str, HostArray]
 
 
-def write_model(path: str | os.PathLike[str], configuration: Mapping[str, Any], tensors: Tensors) -> None:
+def write_model(path: str | os.PathLike[str], configuration: Configuration, tensors: Tensors) -> None:
     """Write `tensors` and `configuration` (JSON types only) to `path`, all or nothing.
 
     Raises
@@ -42,7 +43,7 @@ def write_model(path: str | os.PathLike[str], configuration: Mapping[str, Any], 
     write_atomically(path, content)
 
 
-def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Tensors]:
+def read_model(path: str | os.PathLike[str]) -> tuple[Configuration, Tensors]:
     """Read the configuration and the tensors from a file that `write_model` wrote.
 
     Raises
@@ -74,7 +75,7 @@ def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Tensors]:
     return parse_configuration(path, text), tensors
 
 
-def parse_configuration(path: str | os.PathLike[str], text: str) -> dict[str, Any]:
+def parse_configuration(path: str | os.PathLike[str], text: str) -> Configuration:
     """Parse a text from a file as a JSON object, and check nothing else.
 
     Raises

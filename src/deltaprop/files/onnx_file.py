@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.derivation.state import NetworkState
+from deltaprop.backends.array_types import DType
+from deltaprop.derivation.state import Configuration, NetworkState
 from deltaprop.files.atomic_file import write_atomically
 from deltaprop.files.file_schema import NetworkContent, network_content
 from deltaprop.files.model_file import Tensors, in_one_line, parse_configuration, read_regular_file
@@ -29,7 +30,7 @@ OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def write_onnx(path: str | os.PathLike[str], network: NetworkState, configuration: dict[str, Any]) -> None:
+def write_onnx(path: str | os.PathLike[str], network: NetworkState, configuration: Configuration) -> None:
     """Write a model with input ``X``, (m, s_1), and output ``h``, (m, s_L), in the dtype of `network`.
 
     Raises
@@ -97,7 +98,7 @@ def read_onnx(path: str | os.PathLike[str]) -> tuple[NetworkContent, Tensors]:
 class Graph:
     """Collects nodes and constants as they are added."""
 
-    def __init__(self, onnx: Any, dtype: np.dtype[Any]) -> None:
+    def __init__(self, onnx: Any, dtype: DType) -> None:
         self.onnx, self.dtype = onnx, dtype
         self.nodes: list[Any] = []
         self.constants: list[Any] = []

@@ -10,16 +10,18 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import partial
 from pathlib import PurePath
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
+
+from deltaprop.backends.array_types import AnyArray
 
 #: Values nested deeper than this are not looked at.
 DEEPEST = 12
@@ -27,12 +29,12 @@ DEEPEST = 12
 ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+")
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """Describe `value` in JSON types; every process gives the same description, and every value has one."""
     return _plain(value, ())
 
 
-def _plain(value: Any, inside: tuple[int, ...]) -> Any:
+def _plain(value: object, inside: tuple[int, ...]) -> Any:
     """Describe a value that is inside other values, whose ids are given."""
     if value is None or type(value) in (bool, int, str):
         return value
@@ -64,7 +66,7 @@ def _plain(value: Any, inside: tuple[int, ...]) -> Any:
     return _function(value, inside) if _is_function(value) else _object(value, inside)
 
 
-def _array(value: Any, inside: tuple[int, ...]) -> Any:
+def _array(value: AnyArray, inside: tuple[int, ...]) -> Any:
     """Describe a NumPy scalar as Python's number, and an array by its shape and a digest."""
     if value.dtype.hasobject or value.dtype.names:
         return _plain(value.tolist(), inside)
@@ -73,11 +75,11 @@ def _array(value: Any, inside: tuple[int, ...]) -> Any:
     return f"{value.dtype} {value.shape} {_digest(np.ascontiguousarray(value).tobytes())}"
 
 
-def _is_function(value: Any) -> bool:
+def _is_function(value: object) -> bool:
     return isinstance(value, (FunctionType, BuiltinFunctionType, MethodType, partial, np.ufunc))
 
 
-def _function(value: Any, inside: tuple[int, ...]) -> Any:
+def _function(value: object, inside: tuple[int, ...]) -> Any:
     """Describe a function by its name and, if it is neither ours nor compiled, by its code."""
     if isinstance(value, partial):
         arguments = {"args": list(value.args), "keywords": value.keywords}
@@ -96,7 +98,7 @@ def _function(value: Any, inside: tuple[int, ...]) -> Any:
     return {"function": _name(value), "code": _digest(_text(what).encode())}
 
 
-def _content(cell: Any, inside: tuple[int, ...]) -> Any:
+def _content(cell: CellType, inside: tuple[int, ...]) -> Any:
     try:
         return _plain(cell.cell_contents, inside)
     except ValueError:  # empty
@@ -110,7 +112,7 @@ def _code(code: CodeType, inside: tuple[int, ...]) -> Any:
     return [_digest(code.co_code), constants, counts, list(code.co_names), list(code.co_freevars)]
 
 
-def _constant(value: Any, inside: tuple[int, ...]) -> Any:
+def _constant(value: object, inside: tuple[int, ...]) -> Any:
     return _code(value, inside) if isinstance(value, CodeType) else _plain(value, inside)
 
 
@@ -145,7 +147,7 @@ def _fields(value: Any) -> dict[str, Any]:
     return {field.name: getattr(value, field.name, None) for field in fields(value) if field.compare}
 
 
-def _state(value: Any) -> dict[str, Any]:
+def _state(value: object) -> dict[str, Any]:
     """List what an object keeps, without fields of a data class that do not count."""
     slots = [name for kind in type(value).__mro__ for name in _listed(kind.__dict__.get("__slots__", ()))]
     state = {name: getattr(value, name) for name in slots if not name.startswith("__") and hasattr(value, name)}
@@ -154,26 +156,26 @@ def _state(value: Any) -> dict[str, Any]:
     return {name: own for name, own in state.items() if name not in left_out}
 
 
-def _listed(slots: Any) -> list[str]:
+def _listed(slots: str | Iterable[str]) -> list[str]:
     return [slots] if isinstance(slots, str) else list(slots)
 
 
-def _is_ours(value: Any) -> bool:
+def _is_ours(value: object) -> bool:
     """Whether it belongs to this package, whose release says what it does."""
     return str(getattr(value, "__module__", "")).partition(".")[0] == __name__.partition(".")[0]
 
 
-def _name(value: Any) -> str:
+def _name(value: object) -> str:
     name = getattr(value, "__qualname__", None) or getattr(value, "__name__", type(value).__qualname__)
     module = getattr(value, "__module__", None)
     return f"{module}.{name}" if isinstance(module, str) else str(name)
 
 
-def _key(key: Any, inside: tuple[int, ...]) -> str:
+def _key(key: object, inside: tuple[int, ...]) -> str:
     return key if type(key) is str else f"{type(key).__name__} {_text(_plain(key, inside))}"
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return json.dumps(value, sort_keys=True)
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from deltaprop.backends import Backend
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation.initialization import check_initialization
-from deltaprop.derivation.state import NetworkState, StackState
+from deltaprop.derivation.losses import PairOfFunctions
+from deltaprop.derivation.state import Configuration, NetworkState, StackState
 from deltaprop.files.model_file import Tensors, read_model, write_model
 
 if TYPE_CHECKING:  # not at start-up, for those who do without
@@ -69,7 +70,14 @@ class SavedNetwork(NetworkState):
         return cls.from_file_content(path, network_content(path, configuration, tensors), tensors, backend)
 
     @classmethod
-    def from_torch(cls, sequential: Any, *, loss: Any = None, backend: str | Backend = "auto", seed: int = 0) -> Self:
+    def from_torch(
+        cls,
+        sequential: Any,
+        *,
+        loss: str | PairOfFunctions | None = None,
+        backend: str | Backend = "auto",
+        seed: int = 0,
+    ) -> Self:
         """Make the network that a ``torch.nn.Sequential`` of Linear layers and activations is.
 
         Parameters
@@ -178,7 +186,7 @@ class SavedNetwork(NetworkState):
         content, tensors = onnx_file.read_onnx(path)
         return cls.from_file_content(path, content, tensors, backend)
 
-    def file_configuration(self) -> dict[str, Any]:
+    def file_configuration(self) -> Configuration:
         """Return what `save` writes besides the tensors.
 
         Returns
@@ -304,7 +312,7 @@ class SavedStack(StackState):
         return stack
 
 
-def _require_name(loss: Any) -> None:
+def _require_name(loss: object) -> None:
     """Refuse to write a network whose loss is no name."""
     if not isinstance(loss, str):
         raise ValueError(f"loss: expected the name of a loss, as a file holds no code, got {loss!r}")

@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 
 from deltaprop.arguments import refuse_masked
 from deltaprop.backends import Array, Backend, backend_of, get_backend
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.array_types import AnyArray, ArrayLike, DType, HostArray
 from deltaprop.errors import BackendError, RowTypeError, RowValueError
 
 #: DLPack's numbers of device memory and of memory managed for both sides.
@@ -44,9 +44,9 @@ class HostData:
 
     def __init__(
         self,
-        array: Any,
+        array: AnyArray,
         columns: int | None = None,
-        convert: Callable[[np.ndarray[Any, Any]], Array] | None = None,
+        convert: Callable[[HostArray], Array] | None = None,
     ) -> None:
         self.array, self.convert = array, convert
         self.shape = (array.shape[0], array.shape[1] if columns is None else columns)
@@ -55,12 +55,12 @@ class HostData:
         """Return some rows as an array of the network's backend."""
         return self.converted(self.array[rows], backend, dtype)
 
-    def converted(self, part: Any, backend: Backend, dtype: DTypeLike) -> Array:
+    def converted(self, part: AnyArray, backend: Backend, dtype: DTypeLike) -> Array:
         """Convert `part`, some rows as they are, to an array of the network's backend."""
         return backend.asarray(part if self.convert is None else self.convert(part), dtype)
 
 
-def takes_much_memory(X: Any, backend: Backend, dtype: DTypeLike) -> bool:
+def takes_much_memory(X: ArrayLike, backend: Backend, dtype: DTypeLike) -> bool:
     """Whether `X` is a matrix on the host that would take much memory in the network's dtype and order."""
     if not (backend.on_host and isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "iubf"):
         return False
@@ -73,7 +73,7 @@ def is_above_limit(rows: int, columns: int, dtype: DTypeLike) -> bool:
     return rows * columns * np.dtype(dtype).itemsize > CONVERTED_LIMIT
 
 
-def stays_on_host(X: Any, backend: Backend, columns: int, dtype: DTypeLike) -> bool:
+def stays_on_host(X: ArrayLike, backend: Backend, columns: int, dtype: DTypeLike) -> bool:
     """Whether `X` is host data, and the device has no room for that many rows of `columns` columns."""
     room = backend.room()
     if room is None or backend.owns(X) or is_on_cuda(X):
@@ -86,7 +86,7 @@ def stays_on_host(X: Any, backend: Backend, columns: int, dtype: DTypeLike) -> b
 
 
 def as_inputs(
-    X: Any,
+    X: ArrayLike,
     name: str,
     *,
     columns: int,
@@ -127,7 +127,7 @@ def as_inputs(
 
 
 def as_targets(
-    Y: Any,
+    Y: ArrayLike,
     name: str,
     *,
     rows: int,
@@ -179,7 +179,7 @@ def as_targets(
     return array
 
 
-def as_weights(weights: Any, name: str, *, rows: int, backend: Backend, dtype: DTypeLike) -> AnyArray:
+def as_weights(weights: ArrayLike, name: str, *, rows: int, backend: Backend, dtype: DTypeLike) -> AnyArray:
     """Convert `weights` to a contiguous (rows,) array of finite numbers ≥ 0, not all 0; errors as `as_inputs`.
 
     It is possible to divide by them and by their sum, see `divisible`.
@@ -226,7 +226,7 @@ def divisible(weights: AnyArray, name: str, given: AnyArray | None = None, backe
     return weights * ~small if bool(small.any()) else weights
 
 
-def as_vector(v: Any, name: str, *, size: int, backend: Backend, dtype: DTypeLike) -> AnyArray:
+def as_vector(v: ArrayLike, name: str, *, size: int, backend: Backend, dtype: DTypeLike) -> AnyArray:
     """Convert `v` to a contiguous (size,) array of finite numbers; errors as `as_inputs`."""
     array = as_numbers(v, name, backend)
     if array.shape != (size,):
@@ -239,7 +239,7 @@ def _check_rows(array: AnyArray, name: str, rows: int, expected: str) -> None:
         raise ValueError(f"{name}: expected shape {expected}, one row for each of X, got shape {array.shape}")
 
 
-def as_numbers(value: Any, name: str, backend: Backend) -> AnyArray:
+def as_numbers(value: ArrayLike, name: str, backend: Backend) -> AnyArray:
     """Convert `value` to a numeric array, and keep its dtype.
 
     Raises
@@ -275,13 +275,13 @@ def as_numbers(value: Any, name: str, backend: Backend) -> AnyArray:
     return value
 
 
-def _dtype(array: AnyArray, backend: Backend) -> np.dtype[Any]:
+def _dtype(array: AnyArray, backend: Backend) -> DType:
     """What the entries of an array are, which is NumPy's or of the backend."""
-    dtype: np.dtype[Any] = array.dtype if isinstance(array, np.ndarray) else backend.dtype_of(array)
+    dtype: DType = array.dtype if isinstance(array, np.ndarray) else backend.dtype_of(array)
     return dtype
 
 
-def adopt(value: Any, name: str) -> Any:
+def adopt(value: ArrayLike, name: str) -> ArrayLike:
     """Return `value`, or its memory as a CuPy array if it is an array of another library on a CUDA device.
 
     Raises
@@ -298,7 +298,7 @@ def adopt(value: Any, name: str) -> Any:
     return device.adopt(value)
 
 
-def is_on_cuda(value: Any) -> bool:
+def is_on_cuda(value: object) -> bool:
     """Whether an array of any library says that it is on a CUDA device."""
     if hasattr(value, "__cuda_array_interface__"):
         return True

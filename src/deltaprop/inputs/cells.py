@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from deltaprop.backends.array_types import Floats, HostArray
+
 #: A block of a column: numbers, or cells of any kind; None is an empty cell.
-Cells = np.ndarray[Any, Any] | Sequence[Any]
+Cells = HostArray | Sequence[Any]
 #: A column with more distinct texts than this is not a column of classes.
 MOST_LABELS = 2**20
 
@@ -28,7 +30,7 @@ def number(cell: Any) -> float:
     return value
 
 
-def numbers(cells: Cells) -> np.ndarray[Any, Any] | None:
+def numbers(cells: Cells) -> Floats | None:
     """Read a block of a column as float64; None if a cell is not a number."""
     if isinstance(cells, np.ndarray):
         with np.errstate(invalid="ignore"):  # a signalling nan, which is found as any other
@@ -42,7 +44,7 @@ def numbers(cells: Cells) -> np.ndarray[Any, Any] | None:
         return None
 
 
-def finite_numbers(path: object, name: str, cells: Cells, start: int) -> np.ndarray[Any, Any]:
+def finite_numbers(path: object, name: str, cells: Cells, start: int) -> Floats:
     """Read a block of a column, which begins with row `start`, as finite numbers.
 
     Raises
@@ -65,7 +67,7 @@ class Labels:
     def __init__(self, path: object, name: str) -> None:
         self.path, self.name = path, name
         self.codes: dict[str, int] = {}
-        self.blocks: list[np.ndarray[Any, Any]] = []
+        self.blocks: list[HostArray] = []
         self.rows = 0
 
     def add(self, cells: Cells) -> None:
@@ -87,9 +89,9 @@ class Labels:
                 f"{MOST_LABELS} different texts"
             )
 
-    def array(self) -> np.ndarray[Any, Any]:
+    def array(self) -> HostArray:
         """Return the whole column, (m,), as an array of objects."""
-        texts: np.ndarray[Any, Any] = np.empty(len(self.codes), object)
+        texts: HostArray = np.empty(len(self.codes), object)
         texts[:] = list(self.codes)
         return np.take(texts, np.concatenate(self.blocks))
 
@@ -114,13 +116,13 @@ def _is_plain(text: str) -> bool:
     return text.isascii() and "_" not in text
 
 
-def _is_finite(cell: Any) -> bool:
+def _is_finite(cell: object) -> bool:
     try:
         return math.isfinite(number(cell))
     except (TypeError, ValueError, OverflowError):
         return False
 
 
-def _shown(cell: Any) -> str:
+def _shown(cell: object) -> str:
     text = repr(cell)
     return text if len(text) <= 200 else f"{text[:200]}…"

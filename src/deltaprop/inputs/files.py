@@ -15,13 +15,14 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from deltaprop.backends import get_backend
+from deltaprop.backends.array_types import HostArray
 from deltaprop.inputs import cells
 from deltaprop.inputs.arrays import first_not_finite
 from deltaprop.inputs.csv_file import CsvFile
 from deltaprop.inputs.numpy_files import UNPACKED_LIMIT, load_numpy, members
 from deltaprop.inputs.parquet_file import ParquetFile
 
-Matrix = np.ndarray[Any, Any]
+Matrix = HostArray
 
 #: Elements of an array that are moved together.
 BLOCK = 2**18

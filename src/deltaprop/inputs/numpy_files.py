@@ -13,6 +13,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from deltaprop.backends.array_types import DType, HostArray
+
 #: Bytes that a compressed file may unpack to: far above any such data set, far below a machine's memory.
 UNPACKED_LIMIT = 4 * 2**30
 #: Bytes of a header in NumPy's format that NumPy itself reads at most.
@@ -42,7 +44,7 @@ def load_numpy(path: Path, file: BinaryIO) -> Any:
         raise ValueError(f"{path}: not a NumPy file of plain numbers ({error})") from error
 
 
-def members(path: Path, archive: Any, names: Sequence[str], room: int = UNPACKED_LIMIT) -> list[np.ndarray[Any, Any]]:
+def members(path: Path, archive: Any, names: Sequence[str], room: int = UNPACKED_LIMIT) -> list[HostArray]:
     """Read the arrays with these names in an open ``.npz`` file; together they may take `room` bytes.
 
     Raises
@@ -50,7 +52,7 @@ def members(path: Path, archive: Any, names: Sequence[str], room: int = UNPACKED
     ValueError
         As `load_numpy`.
     """
-    arrays: list[np.ndarray[Any, Any]] = []
+    arrays: list[HostArray] = []
     for name in names:
         try:
             info = archive.zip.getinfo(f"{name}.npy" if f"{name}.npy" in archive.zip.namelist() else name)
@@ -67,7 +69,7 @@ def members(path: Path, archive: Any, names: Sequence[str], room: int = UNPACKED
     return arrays
 
 
-def check_declared_size(file: Any, size: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def check_declared_size(file: Any, size: int) -> tuple[tuple[int, ...], DType]:
     """Read shape and dtype from the header of an array in NumPy's format, which may declare `size` bytes at most.
 
     Raises

@@ -116,7 +116,7 @@ class ParquetFile:
             sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         if len(sizes) != len(self.sizes) or not set(columns) <= set(names):
             raise ValueError(
-                f"{self.path}: expected {len(self.sizes)} row groups with the columns that there were at first, got "
+                f"{self.path}: expected {len(self.sizes)} row groups with the columns of the first pass, got "
                 f"{len(sizes)} with {', '.join(map(repr, names[:12]))}"
             )
         for group, (rows, before) in enumerate(zip(sizes, self.sizes, strict=True)):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.arguments import refuse_masked
+from deltaprop.backends.array_types import ArrayLike
 from deltaprop.inputs.cells import finite_numbers
 from deltaprop.inputs.numpy_files import DAMAGED, UNPACKED_LIMIT, check_declared_size, load_numpy, members
 from deltaprop.inputs.parquet_file import ParquetFile
@@ -38,7 +39,7 @@ class ParquetParts(Parts):
         self.path, self.file = Path(path), ParquetFile(Path(path))
         names = self.file.names
         if not names or len(set(names)) < len(names):
-            raise ValueError(f"{path}: expected columns, each of another name, got {', '.join(map(repr, names[:12]))}")
+            raise ValueError(f"{path}: expected columns with different names, got {', '.join(map(repr, names[:12]))}")
         self.target = names[-1] if target is None else target
         if self.target not in names:
             raise ValueError(f"{path}: no column {target!r}; the columns are {', '.join(map(repr, names[:12]))}")
@@ -184,7 +185,7 @@ class BatchParts(Parts):
         return f"{len(self.sizes)} batches, {self.shape[0]} × {self.shape[1]}"
 
 
-def find_source(X: Any, Y: Any) -> Source | None:
+def find_source(X: ArrayLike, Y: ArrayLike) -> Source | None:
     """Find out what `X` and `Y` are if they are read part by part; None for arrays.
 
     A path is a Parquet file, and `Y` is then the name of the target column or None; or it is a folder of chunks. An

@@ -11,14 +11,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from deltaprop.backends import Array, Backend
+from deltaprop.backends.array_types import AnyArray, ArrayLike, Indices
 
-Pair = tuple[Any, Any]
+Pair = tuple[AnyArray, AnyArray]
 #: Bytes of a chunk: enough for a disk or a bus to reach its full speed, and little of any memory.
 CHUNK_BYTES = 64 * 2**20
 
@@ -34,8 +35,8 @@ class ReadChunk(NamedTuple):
         Takes a row of these two to its row in the data, and to the name of the part that this row belongs to.
     """
 
-    X: Any
-    Y: Any
+    X: ArrayLike
+    Y: ArrayLike
     place: Callable[[int], tuple[int, str]]
 
 
@@ -52,8 +53,8 @@ class Piece(NamedTuple):
         The place of the first of these samples in the part.
     """
 
-    X: Any
-    Y: Any
+    X: ArrayLike
+    Y: ArrayLike
     number: int
     first: int
 
@@ -87,7 +88,7 @@ class CheckedSource:
     """
 
     source: Source
-    check: Callable[[Any, Any], tuple[Array, Array]]
+    check: Callable[[AnyArray, AnyArray], tuple[Array, Array]]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -104,11 +105,11 @@ class Rows(Source):
         The samples and their targets.
     """
 
-    def __init__(self, X: Any, Y: Any) -> None:
+    def __init__(self, X: ArrayLike, Y: ArrayLike) -> None:
         self.X, self.Y = X, Y
         self.shape = (X.shape[0], X.shape[1])
 
-    def rows(self, which: np.ndarray[Any, Any] | slice) -> Pair:
+    def rows(self, which: Indices | slice) -> Pair:
         """Return some rows in the order asked for; they are read in the order in which they lie."""
         if isinstance(which, slice):
             return self.X[which], self.Y[which]
@@ -117,7 +118,7 @@ class Rows(Source):
         place[order] = np.arange(len(order))
         return self.X[which[order]][place], self.Y[which[order]][place]
 
-    def chunks(self, rows: int, order: np.ndarray[Any, Any] | None) -> Iterator[ReadChunk]:
+    def chunks(self, rows: int, order: Indices | None) -> Iterator[ReadChunk]:
         """Yield all samples, this many rows at a time, in `order` or as they lie."""
         samples = self.shape[0]
         for start in range(0, samples, rows):
@@ -129,16 +130,16 @@ class Rows(Source):
         return f"rows {self.X.shape} {self.X.dtype}, targets {self.Y.shape} {self.Y.dtype}"
 
 
-def converted_rows(inputs: Any, targets: Any, backend: Backend, dtype: DTypeLike) -> CheckedSource:
+def converted_rows(inputs: AnyArray, targets: AnyArray, backend: Backend, dtype: DTypeLike) -> CheckedSource:
     """Keep rows as they are until a chunk of them is trained on; both are `HostData` that have been checked."""
 
-    def convert(X: Any, Y: Any) -> tuple[Array, Array]:
+    def convert(X: ArrayLike, Y: ArrayLike) -> tuple[Array, Array]:
         return inputs.converted(X, backend, dtype), targets.converted(Y, backend, dtype)
 
     return CheckedSource(Rows(inputs.array, targets.array), convert)
 
 
-def _row(start: int, order: np.ndarray[Any, Any] | None, row: int) -> tuple[int, str]:
+def _row(start: int, order: Indices | None, row: int) -> tuple[int, str]:
     return start + row if order is None else int(order[start + row]), ""
 
 

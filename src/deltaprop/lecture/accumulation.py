@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
+from deltaprop.backends.array_types import ArrayLike
 from deltaprop.reports.text_table import Table
 
 AccumulationMode = Literal["forward", "reverse"]
@@ -46,7 +47,7 @@ class Accumulation:
 def accumulate(
     functions: Sequence[Callable[[Any], Any]],
     derivatives: Sequence[Callable[[Any], Any]],
-    x: Any,
+    x: ArrayLike,
     mode: AccumulationMode = "forward",
 ) -> Accumulation:
     """Compute dy/dx of a chain of functions of one variable, with every intermediate result.

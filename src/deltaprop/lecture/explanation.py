@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
-
-import numpy as np
+from typing import Literal, TypeAlias
 
 from deltaprop.backends import Array
+from deltaprop.backends.array_types import Floats
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.derivatives import CostDerivatives
 from deltaprop.derivation.state import NetworkState
 from deltaprop.reports.text_table import Table
 
-Matrix: TypeAlias = np.ndarray[Any, Any]
+Matrix: TypeAlias = Floats
 Format: TypeAlias = Literal["table", "markdown"]
 #: A layer wider than this makes a table that nobody reads.
 WIDEST = 16

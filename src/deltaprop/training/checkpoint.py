@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deltaprop.derivation.state import NetworkState
+from deltaprop.backends.array_types import ArrayLike, Floats
+from deltaprop.derivation.state import Configuration, NetworkState
 from deltaprop.epochs.trainer import Trainer
 from deltaprop.errors import callers_level
 from deltaprop.files.fingerprints import fingerprint
@@ -73,7 +74,7 @@ class Checkpoint:
         every: int,
         network: NetworkState,
         trainer: Trainer,
-        configuration: Mapping[str, Any],
+        configuration: Configuration,
     ) -> None:
         self.path, self.every, self.network, self.trainer = Path(path), every, network, trainer
         # What cannot be written says so before anything is trained.
@@ -215,7 +216,7 @@ class Checkpoint:
             )
 
 
-def _without_modules(theirs: Any, ours: Any) -> Any:
+def _without_modules(theirs: object, ours: object) -> object:
     """Name functions of this package by their last name, as earlier versions wrote the module before it.
 
     `theirs` comes from a file, which may nest as deep as it likes; it is followed only as far as `ours` goes.
@@ -228,7 +229,7 @@ def _without_modules(theirs: Any, ours: Any) -> Any:
 
 
 def describe_run(
-    network: NetworkState, X: Any, Y: Any, sample_weight: Any, held_out: Any, plan: Mapping[str, Any]
+    network: NetworkState, X: ArrayLike, Y: ArrayLike, sample_weight: ArrayLike, held_out: Any, plan: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Describe a run by what decides its numbers, JSON types only: data, first parameters, and `plan`."""
     arrays = {"X": X, "Y": Y, "sample_weight": sample_weight, "initial parameters": network.parameters}
@@ -248,6 +249,6 @@ def _number_by_number(recorded: Any) -> Any:
     return [float(value) for value in recorded] if isinstance(recorded, list) else recorded
 
 
-def _flat(tensors: Tensors, layers: int) -> np.ndarray[Any, Any]:
+def _flat(tensors: Tensors, layers: int) -> Floats:
     """Join the tensors of the layers to the flat vector."""
     return np.concatenate([tensors[f"{kind}.{l}"].ravel() for kind in ("weights", "biases") for l in range(layers)])

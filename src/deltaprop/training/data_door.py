@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from numbers import Integral
-from typing import Any
 
 import numpy as np
 
 from deltaprop.arguments import refuse_masked
 from deltaprop.backends import Array, Backend, backend_of, get_backend
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.array_types import AnyArray, ArrayLike
 from deltaprop.derivation.losses import describe
 from deltaprop.derivation.state import NetworkState
 from deltaprop.errors import rows_counted_from
@@ -43,7 +42,7 @@ class DataDoor:
         self.features, self.outputs = network.layer_sizes[0], network.layer_sizes[-1]
         self.loss, self.backend, self.dtype = network.loss, network.backend, network.dtype
 
-    def inputs(self, X: Any, name: str = "X", *, may_stay: bool = False) -> Any:
+    def inputs(self, X: ArrayLike, name: str = "X", *, may_stay: bool = False) -> AnyArray:
         """Convert inputs to an array of the network; to `HostData` if they may stay and would take much room."""
         width = self.features
         if may_stay and stays_on_host(X, self.backend, width + self.outputs, self.dtype):
@@ -52,7 +51,7 @@ class DataDoor:
             return self._kept_inputs(X, name)
         return as_inputs(X, name, columns=width, backend=self.backend, dtype=self.dtype)
 
-    def _kept_inputs(self, X: Any, name: str) -> HostData:
+    def _kept_inputs(self, X: ArrayLike, name: str) -> HostData:
         """Check inputs on the host chunk by chunk, and keep them as they are."""
         for rows in self._chunks(X):
             part = X.rows(rows, self.backend, self.dtype) if isinstance(X, HostData) else X[rows]
@@ -60,24 +59,26 @@ class DataDoor:
                 self.inputs(part, name)
         return X if isinstance(X, HostData) else HostData(X)
 
-    def _chunks(self, X: Any) -> Iterator[slice]:
+    def _chunks(self, X: ArrayLike) -> Iterator[slice]:
         """Yield the rows of X, as many at a time as may be converted together."""
         at_once = max(1, CHUNK_BYTES // ((self.features + self.outputs) * self.dtype.itemsize))
         m = X.shape[0]
         return (slice(start, min(start + at_once, m)) for start in range(0, m, at_once))
 
-    def rows(self, value: Any, name: str, rows: int, columns: int) -> AnyArray:
+    def rows(self, value: ArrayLike, name: str, rows: int, columns: int) -> AnyArray:
         """Convert `value` to an array with one row a sample."""
         return as_inputs(value, name, columns=columns, rows=rows, backend=self.backend, dtype=self.dtype)
 
-    def weights(self, sample_weight: Any, inputs: AnyArray) -> AnyArray | None:
+    def weights(self, sample_weight: ArrayLike, inputs: AnyArray) -> AnyArray | None:
         """Convert sample weights, if there are any, to an array of the network."""
         if sample_weight is None:
             return None
         rows = inputs.shape[0]
         return as_weights(sample_weight, "sample_weight", rows=rows, backend=self.backend, dtype=self.dtype)
 
-    def data(self, X: Any, Y: Any, X_name: str = "X", Y_name: str = "Y", *, may_stay: bool = False) -> tuple[Any, Any]:
+    def data(
+        self, X: ArrayLike, Y: ArrayLike, X_name: str = "X", Y_name: str = "Y", *, may_stay: bool = False
+    ) -> tuple[AnyArray, AnyArray]:
         """Convert inputs and targets to arrays of the network, or both to `HostData`, see `inputs`."""
         kept = self._kept(X, Y, X_name, Y_name) if may_stay else None
         if kept is not None:
@@ -87,7 +88,7 @@ class DataDoor:
             return inputs, HostData(self._targets(Y, Y_name, inputs.shape[0], get_backend("reference")))
         return inputs, self._targets(Y, Y_name, inputs.shape[0], self.backend)
 
-    def _kept(self, X: Any, Y: Any, X_name: str, Y_name: str) -> tuple[HostData, HostData] | None:
+    def _kept(self, X: ArrayLike, Y: ArrayLike, X_name: str, Y_name: str) -> tuple[HostData, HostData] | None:
         """Check inputs and targets on the host chunk by chunk, and keep them so; None if they take little memory.
 
         Inputs that are `HostData` already stay so.
@@ -109,7 +110,7 @@ class DataDoor:
                 self._targets(Y[rows], Y_name, rows.stop - rows.start, self.backend)
         return inputs, HostData(Y, outputs, lambda part: self._targets(part, Y_name, len(part), self.backend))
 
-    def _targets(self, Y: Any, name: str, rows: int, backend: Backend) -> AnyArray:
+    def _targets(self, Y: ArrayLike, name: str, rows: int, backend: Backend) -> AnyArray:
         """Convert targets to an array of `backend`."""
         loss = describe(self.loss)
         return as_targets(
@@ -124,12 +125,16 @@ class DataDoor:
             dtype=self.dtype,
         )
 
-    def samples(self, X: Any, Y: Any, sample_weight: Any, *, may_stay: bool = False) -> tuple[Any, Any, Array | None]:
+    def samples(
+        self, X: ArrayLike, Y: ArrayLike, sample_weight: ArrayLike, *, may_stay: bool = False
+    ) -> tuple[AnyArray, AnyArray, Array | None]:
         """Convert inputs and targets as `data` does, and sample weights, if there are any."""
         inputs, targets = self.data(X, Y, may_stay=may_stay)
         return inputs, targets, self.weights(sample_weight, inputs)
 
-    def training_data(self, X: Any, Y: Any, sample_weight: Any, batch_size: Any) -> tuple[Any, Any, Array | None]:
+    def training_data(
+        self, X: ArrayLike, Y: ArrayLike, sample_weight: ArrayLike, batch_size: object
+    ) -> tuple[AnyArray, AnyArray, Array | None]:
         """Convert the samples of a training; data that are larger than memory stay where they are.
 
         Host data for which a device has no room will be uploaded chunk by chunk, sources will be read part by part, and
@@ -151,12 +156,12 @@ class DataDoor:
             return source, source, weights
         return inputs, targets, weights
 
-    def _is_on_disk(self, X: Any) -> bool:
+    def _is_on_disk(self, X: ArrayLike) -> bool:
         """Tell whether X is memory-mapped and cannot be trained on where it is."""
         is_mapped = isinstance(X, np.memmap) and X.ndim == 2
         return is_mapped and not (self.backend.on_host and X.dtype == self.dtype and X.flags.c_contiguous)
 
-    def _from_source(self, source: Source, sample_weight: Any) -> tuple[Any, Any, Array | None]:
+    def _from_source(self, source: Source, sample_weight: ArrayLike) -> tuple[AnyArray, AnyArray, Array | None]:
         """Return the source together with the check of its chunks, and its sample weights, if there are any."""
         if source.shape[1] != self.features:
             raise ValueError(f"X: expected {self.features} features, got {source.shape[1]} ({source.describe()})")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from deltaprop.backends.array_types import Indices
 from deltaprop.epochs.trainer import Trainer
 from deltaprop.errors import DivergenceError
 from deltaprop.reports.history import History
@@ -30,7 +31,7 @@ class Fault(NamedTuple):
     what: str
 
 
-def find_fault(trainer: Trainer, learning_rate: float, order: np.ndarray[Any, Any] | None) -> Fault | None:
+def find_fault(trainer: Trainer, learning_rate: float, order: Indices | None) -> Fault | None:
     """Take an epoch from the parameters and the optimizer state as they are, looking at every number after every step.
 
     Parameters and state are left as they come to be.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from deltaprop.backends import Array
+from deltaprop.backends.array_types import AnyArray, ArrayLike, Indices
 from deltaprop.derivation.backprop import Objective, Workspace, add_cost, forward
 from deltaprop.derivation.state import NetworkState
 from deltaprop.inputs.arrays import HostData
@@ -34,11 +34,11 @@ class ForwardPass:
         The outputs a^(1) … a^(L) of the layers, (m, s_l); ``a[0]`` is X and ``a[l + 1]`` is g(``z[l]``).
     """
 
-    z: list[Array]
-    a: list[Array]
+    z: list[AnyArray]
+    a: list[AnyArray]
 
 
-def predict(network: NetworkState, X: Any) -> Array:
+def predict(network: NetworkState, X: ArrayLike) -> Array:
     """Compute a^(L), (…, m, s_L), for X : (…, m, s_1), or (m, s_1) for all members, a block of rows at a time.
 
     For `HostData`, the result is on the host.
@@ -46,7 +46,7 @@ def predict(network: NetworkState, X: Any) -> Array:
     return layers(network, X, lambda work: [work.A[-1]])[0]
 
 
-def layers(network: NetworkState, X: Any, chosen: Callable[[Workspace], list[Array]]) -> list[Array]:
+def layers(network: NetworkState, X: ArrayLike, chosen: Callable[[Workspace], list[Array]]) -> list[Array]:
     """Collect the arrays that `chosen` takes from the workspace of a forward pass, a block of rows at a time.
 
     Each is (…, m, s_l); for `HostData`, they are on the host.
@@ -77,7 +77,7 @@ def _layers_on_host(network: NetworkState, X: HostData, chosen: Callable[[Worksp
     return results
 
 
-def largest(network: NetworkState, X: Any) -> np.ndarray[Any, Any]:
+def largest(network: NetworkState, X: ArrayLike) -> Indices:
     """Find which output is the largest, (m,), for X : (m, s_1) on the host; only a block of a^(L) is held."""
     if isinstance(X, HostData):
         return np.concatenate([largest(network, inputs) for _, inputs in _chunks(network, X)])
@@ -88,7 +88,11 @@ def largest(network: NetworkState, X: Any) -> np.ndarray[Any, Any]:
 
 
 def data_cost(
-    network: NetworkState, X: Any, Y: Any, prediction: Array | None = None, sample_weight: Array | None = None
+    network: NetworkState,
+    X: ArrayLike,
+    Y: ArrayLike,
+    prediction: Array | None = None,
+    sample_weight: Array | None = None,
 ) -> Array:
     """Compute Σ cost, () of float64, a block of rows at a time; write a^(L) into `prediction`, (m, s_L), if given.
 
@@ -105,7 +109,12 @@ def data_cost(
 
 
 def validate(
-    network: NetworkState, X: Any, Y: Any, objective: Objective, metrics: dict[str, Metric], history: History
+    network: NetworkState,
+    X: ArrayLike,
+    Y: ArrayLike,
+    objective: Objective,
+    metrics: dict[str, Metric],
+    history: History,
 ) -> None:
     """Append cost and metrics over validation data, from one forward pass, to `history`."""
     if isinstance(X, HostData):
@@ -140,7 +149,7 @@ def _validate_in_parts(
     return total, {name: values[name] for name in metrics}
 
 
-def prediction_for(network: NetworkState, Y: Any) -> Array:
+def prediction_for(network: NetworkState, Y: ArrayLike) -> Array:
     """Make a buffer for a^(L) of as many samples as Y has, for `data_cost`."""
     empty = np.empty if isinstance(Y, HostData) else network.backend.empty
     return empty(Y.shape, network.dtype)
@@ -165,7 +174,7 @@ def _predicted(
     sample_weight: Array | None = None,
     *,
     kept: bool = True,
-) -> Iterator[tuple[slice, Any, Array]]:
+) -> Iterator[tuple[slice, AnyArray, Array]]:
     """Yield chunk by chunk its rows, a^(L) (None unless `kept`), and its targets; add Σ cost to `total`."""
     backend = network.backend
     for rows, inputs in _chunks(network, X):

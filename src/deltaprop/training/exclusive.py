@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from deltaprop.forks import in_child
 
@@ -14,7 +13,7 @@ _trained_by: dict[int, tuple[int, object]] = {}
 
 
 @contextmanager
-def training_of(*subjects: Any) -> Iterator[None]:
+def training_of(*subjects: object) -> Iterator[None]:
     """Refuse other calls within that train any of `subjects`: networks, stacks or estimators.
 
     Raises
@@ -28,8 +27,8 @@ def training_of(*subjects: Any) -> Iterator[None]:
             # `setdefault` is one step for Python: of two threads one is the first.
             if _trained_by.setdefault(id(subject), call) is not call:
                 raise RuntimeError(
-                    f"this {type(subject).__name__} is being trained by another call, which has not returned; train a "
-                    "copy of it, or one after the other"
+                    f"this {type(subject).__name__} is being trained by another call, which has not returned; wait for "
+                    "it, or train a copy"
                 )
         yield
     finally:

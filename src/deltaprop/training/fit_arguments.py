@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from deltaprop.backends import Array
+from deltaprop.backends.array_types import ArrayLike
 from deltaprop.derivation.losses import describe
 from deltaprop.derivation.state import NetworkState
 from deltaprop.reports.history import History
@@ -15,7 +15,7 @@ from deltaprop.training.metrics import Metric, resolve_metrics
 
 
 def resolve_validation(
-    network: NetworkState, validation: tuple[Any, Any] | None, metrics: Sequence[str | Metric] | None
+    network: NetworkState, validation: tuple[ArrayLike, ArrayLike] | None, metrics: Sequence[str | Metric] | None
 ) -> tuple[tuple[Array, Array] | None, dict[str, Metric]]:
     """Convert the validation data to arrays of the network, and find the metrics that are recorded on them.
 
@@ -35,7 +35,7 @@ def resolve_validation(
     return held_out, resolve_metrics(metrics)
 
 
-def check_pair(validation: Any) -> tuple[Any, Any]:
+def check_pair(validation: object) -> tuple[ArrayLike, ArrayLike]:
     """Return `validation`, if it is a pair (X, Y).
 
     Raises
@@ -48,7 +48,7 @@ def check_pair(validation: Any) -> tuple[Any, Any]:
     return validation[0], validation[1]
 
 
-def check_early_stopping(early_stopping: Any, metrics: dict[str, Metric], validates: bool) -> None:
+def check_early_stopping(early_stopping: object, metrics: dict[str, Metric], validates: bool) -> None:
     """Find out before training whether the number that early stopping monitors will be recorded.
 
     Raises

@@ -8,11 +8,11 @@ import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from deltaprop.backends import Array
+from deltaprop.backends.array_types import AnyArray, Indices
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.remembered import Remembered
 from deltaprop.derivation.state import NetworkState
@@ -118,7 +118,9 @@ def _all_done(plan: FitPlan) -> str:
     return f"all {plan.epochs} epochs done"
 
 
-def _keeper(trainer: Trainer, data: tuple[Any, Any, Any, Any], plan: FitPlan) -> Checkpoint | None:
+def _keeper(
+    trainer: Trainer, data: tuple[AnyArray, AnyArray, AnyArray | None, AnyArray], plan: FitPlan
+) -> Checkpoint | None:
     """Make what writes checkpoints, if they are asked for."""
     if plan.checkpoint is None:
         return None
@@ -264,9 +266,7 @@ class Fit:
         self._last_good[...] = network.parameters
         count_epochs(network, self.history, [cost], learning_rate)
 
-    def _divergence(
-        self, epoch: int, learning_rate: float, cost: float, order: np.ndarray[Any, Any] | None
-    ) -> DivergenceError:
+    def _divergence(self, epoch: int, learning_rate: float, cost: float, order: Indices | None) -> DivergenceError:
         """Go back to the parameters with which the epoch began; return the error that says what went wrong."""
         self.network.parameters, fault = self._last_good, None
         if self._state_known:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from deltaprop.backends.array_types import AnyArray
 
@@ -62,7 +62,7 @@ class R2OfParts:
 
     def __init__(self) -> None:
         self.residue, self.spread, self.rows = 0.0, 0.0, 0
-        self.mean: Any = 0.0
+        self.mean: AnyArray = 0.0
 
     def add(self, prediction: AnyArray, Y: AnyArray) -> None:
         """Add some samples."""
@@ -103,5 +103,5 @@ def resolve_metrics(metrics: Sequence[str | Metric]) -> dict[str, Metric]:
     return resolved
 
 
-def _name(metric: Any) -> str:
+def _name(metric: object) -> str:
     return str(getattr(metric, "__name__", type(metric).__name__))

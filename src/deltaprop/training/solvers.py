@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from deltaprop.backends import Array
+from deltaprop.backends.array_types import Floats
 from deltaprop.backends.native.scipy_threads import scipy_on_one_thread
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.derivatives import CostDerivatives
@@ -26,7 +27,7 @@ from deltaprop.training.callbacks import Callback, EpochEnd, tell
 from deltaprop.training.evaluation import validate
 from deltaprop.training.metrics import Metric
 
-Vector: TypeAlias = np.ndarray[Any, Any]
+Vector: TypeAlias = Floats
 Method: TypeAlias = Literal["gd", "cg", "l-bfgs", "newton-cg"]
 
 #: scipy's name of each solver and the options that leave the decision when to stop to us. "gd" is our own.
@@ -61,7 +62,8 @@ class FullBatch:
         self.network.own.require_writeable()
         self.direction = Parameters(self.network.backend, self.network.layer_sizes, self.network.dtype)
         self._theta: Vector | None = None
-        self._cost, self._gradient = np.nan, np.empty(0)
+        self._cost = np.nan
+        self._gradient: Vector = np.empty(0)
 
     def _at(self, theta: Vector) -> None:
         if self._theta is not None and np.array_equal(theta, self._theta):
@@ -98,7 +100,7 @@ class SolverRun:
         self, batch: FullBatch, validation: tuple[Array, Array] | None, plan: FullBatchPlan, history: History
     ) -> None:
         self.batch, self.validation, self.plan, self.history = batch, validation, plan, history
-        self.accepted = batch.network.backend.to_numpy(batch.network.parameters).astype(np.float64)
+        self.accepted: Vector = batch.network.backend.to_numpy(batch.network.parameters).astype(np.float64)
         self.began = time.perf_counter()
         self.progress: Any = None
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from deltaprop.arguments import check_whole_number, refuse_masked
 from deltaprop.backends import Array, Backend, backend_of, get_backend
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.array_types import AnyArray, ArrayLike, Floats, Indices
 from deltaprop.derivation.backprop import L2Scaling, Objective, Reduction
 from deltaprop.derivation.optimizers import SGD
 from deltaprop.derivation.state import NetworkState
@@ -55,7 +55,7 @@ def one_each(name: str, value: Any, count: int, check: Any = None) -> list[Any]:
     return [value if check is None else check(name, value)] * count
 
 
-def check_optimizer(name: str, optimizer: Any) -> Optimizer:
+def check_optimizer(name: str, optimizer: object) -> Optimizer:
     """Return `optimizer`, if it is one.
 
     Raises
@@ -68,7 +68,7 @@ def check_optimizer(name: str, optimizer: Any) -> Optimizer:
     return optimizer
 
 
-def each_array(name: str, array: Any, count: int, axes: int = 2) -> list[Any]:
+def each_array(name: str, array: ArrayLike, count: int, axes: int = 2) -> list[Any]:
     """List the array of each member: its own if there is a member axis before `axes` others, else the same for all.
 
     Raises
@@ -83,13 +83,13 @@ def each_array(name: str, array: Any, count: int, axes: int = 2) -> list[Any]:
     return list(array)
 
 
-def each_targets(Y: Any, count: int, outputs: int, own_X: bool) -> list[Any]:
+def each_targets(Y: ArrayLike, count: int, outputs: int, own_X: bool) -> list[Any]:
     """List the targets of each member: with X its own, one row of labels each is no matrix of outputs."""
     labels = np.ndim(Y) == 2 and (own_X or np.shape(Y)[1] != outputs) and len(Y) == count
     return each_array("Y", Y, count, axes=1 if labels else 2)
 
 
-def rows_of_members(name: str, samples: Any, count: int, m: int) -> list[np.ndarray[Any, Any]]:
+def rows_of_members(name: str, samples: ArrayLike, count: int, m: int) -> list[Indices]:
     """List the row numbers, 0 … m − 1, of each member; members may share an array.
 
     Raises
@@ -102,7 +102,7 @@ def rows_of_members(name: str, samples: Any, count: int, m: int) -> list[np.ndar
     samples = list(samples)  # the rows of a matrix are made here, and live as long as their ids are looked up
     if len(samples) != count:
         raise ValueError(f"{name}: expected {count} arrays of row numbers, one a member, got {len(samples)}")
-    known: dict[int, np.ndarray[Any, Any]] = {}
+    known: dict[int, Indices] = {}
     for k, given in enumerate(samples):
         if id(given) in known:
             continue
@@ -127,8 +127,8 @@ def describe_members(
     l2: Any,
     l2_scaling: L2Scaling,
     reduction: Reduction,
-    sample_weight: Any,
-    samples: Any,
+    sample_weight: ArrayLike,
+    samples: ArrayLike,
     dropout: Any,
 ) -> list[Member]:
     """Check the arguments of `NetworkStack.fit` that members may have of their own, of `m` samples in all.
@@ -162,15 +162,15 @@ def describe_members(
 
 
 def _weights_of(
-    stack: NetworkState, k: int, sample_weight: Any, m: int, rows: np.ndarray[Any, Any] | None, *, own: bool
-) -> np.ndarray[Any, Any] | None:
+    stack: NetworkState, k: int, sample_weight: ArrayLike, m: int, rows: Indices | None, *, own: bool
+) -> Floats | None:
     """Convert the sample weights of member k, on the host, to the dtype of the stack; `own` if others have others."""
     if sample_weight is None:
         return None
     name = f"sample_weight[{k}]" if own else "sample_weight"
     checking = stack.backend if stack.backend.owns(sample_weight) else get_backend("numpy")
     checked = as_weights(sample_weight, name, rows=m, backend=checking, dtype=stack.dtype)
-    weights: np.ndarray[Any, Any] = checking.to_numpy(checked)
+    weights: Floats = checking.to_numpy(checked)
     if rows is None:
         return weights
     weights = weights[rows]
@@ -181,8 +181,8 @@ def _weights_of(
 
 def resolve_held_out(
     networks: Sequence[NetworkState],
-    validation: tuple[Any, Any] | None,
-    validation_samples: Sequence[Any] | None,
+    validation: tuple[ArrayLike, ArrayLike] | None,
+    validation_samples: Sequence[ArrayLike] | None,
     metrics: Sequence[str | Metric] | None,
     inputs: Array,
     targets: Array,
@@ -214,9 +214,7 @@ def resolve_held_out(
     return held_out, known[id(each_X[0]), id(each_Y[0])][1]
 
 
-def _chosen(
-    rows: Sequence[np.ndarray[Any, Any]], backend: Backend, inputs: Array, targets: Array
-) -> list[tuple[Array, Array]]:
+def _chosen(rows: Sequence[Indices], backend: Backend, inputs: Array, targets: Array) -> list[tuple[Array, Array]]:
     """Take each member's rows from the samples, which have the member axis or have it not."""
     own = inputs.ndim == 3
     chosen = []

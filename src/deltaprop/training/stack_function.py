@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.array_types import AnyArray, ArrayLike, Floats
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation.backprop import L2Scaling, Reduction
 from deltaprop.derivation.derivatives import Mode
@@ -23,9 +23,14 @@ from deltaprop.training.stack_arguments import each_array, each_targets, one_eac
 class StackFunction(StackState):
     """What a `NetworkStack` can do besides learning, member by member."""
 
+    # Users get arrays of their own library, with everything that these can do.
+    parameters: AnyArray
+    weights: list[AnyArray]
+    biases: list[AnyArray]
+    thetas: list[AnyArray]
     _networks: list[Any]  # its members as networks
 
-    def forward(self, X: Any) -> ForwardPass:
+    def forward(self, X: ArrayLike) -> ForwardPass:
         """Compute every z and every a of every member.
 
         Parameters
@@ -49,7 +54,7 @@ class StackFunction(StackState):
             a=[stacked([each.a[l] for each in passes]) for l in range(len(self.layer_sizes))],
         )
 
-    def predict(self, X: Any) -> AnyArray:
+    def predict(self, X: ArrayLike) -> AnyArray:
         """Compute h = a^(L) of every member.
 
         Parameters
@@ -77,14 +82,14 @@ class StackFunction(StackState):
 
     def cost(
         self,
-        X: Any,
-        Y: Any,
+        X: ArrayLike,
+        Y: ArrayLike,
         l2: float | Sequence[float] = 0.0,
         l2_scaling: L2Scaling = "per_sample",
         reduction: Reduction = "mean",
         *,
-        sample_weight: Any = None,
-    ) -> np.ndarray[Any, Any]:
+        sample_weight: ArrayLike | None = None,
+    ) -> Floats:
         """Compute J(θ) of every member.
 
         Parameters
@@ -121,14 +126,14 @@ class StackFunction(StackState):
 
     def cost_and_gradient(
         self,
-        X: Any,
-        Y: Any,
+        X: ArrayLike,
+        Y: ArrayLike,
         l2: float | Sequence[float] = 0.0,
         l2_scaling: L2Scaling = "per_sample",
         reduction: Reduction = "mean",
         *,
-        sample_weight: Any = None,
-    ) -> tuple[np.ndarray[Any, Any], Parameters]:
+        sample_weight: ArrayLike | None = None,
+    ) -> tuple[Floats, Parameters]:
         """Compute J(θ) and ∂J/∂θ of every member.
 
         Parameters
@@ -166,7 +171,7 @@ class StackFunction(StackState):
         gradient = Parameters(pairs[0][1].backend, self.layer_sizes, self.dtype, flat=flat)
         return np.array([cost for cost, _ in pairs]), gradient
 
-    def deltas(self, X: Any, Y: Any) -> list[AnyArray]:
+    def deltas(self, X: ArrayLike, Y: ArrayLike) -> list[AnyArray]:
         """Compute δ^(2) … δ^(L) of every member, without 1/m.
 
         Parameters
@@ -189,7 +194,7 @@ class StackFunction(StackState):
         each = [net.deltas(x, y) for net, (x, y, _), _ in self._samples_of(X, Y, 0.0, None)]
         return [stacked([deltas[l] for deltas in each]) for l in range(len(self.weights))]
 
-    def jvp(self, X: Any, dX: Any) -> AnyArray:
+    def jvp(self, X: ArrayLike, dX: ArrayLike) -> AnyArray:
         """Compute J u of every member, J = ∂h/∂x; see `Network.jvp`.
 
         Parameters
@@ -209,7 +214,7 @@ class StackFunction(StackState):
         """
         return self._of_each("jvp", X, dX)
 
-    def vjp(self, X: Any, dY: Any) -> AnyArray:
+    def vjp(self, X: ArrayLike, dY: ArrayLike) -> AnyArray:
         """Compute Jᵀ v of every member, J = ∂h/∂x; see `Network.vjp`.
 
         Parameters
@@ -231,7 +236,7 @@ class StackFunction(StackState):
         """
         return self._of_each("vjp", X, dY)
 
-    def jacobian(self, X: Any, mode: Mode = "auto") -> AnyArray:
+    def jacobian(self, X: ArrayLike, mode: Mode = "auto") -> AnyArray:
         """Compute ∂h_k/∂x_i of every member; see `Network.jacobian`.
 
         Parameters
@@ -255,14 +260,14 @@ class StackFunction(StackState):
 
     def hvp(
         self,
-        X: Any,
-        Y: Any,
-        v: Any,
+        X: ArrayLike,
+        Y: ArrayLike,
+        v: ArrayLike,
         l2: float | Sequence[float] = 0.0,
         l2_scaling: L2Scaling = "per_sample",
         reduction: Reduction = "mean",
         *,
-        sample_weight: Any = None,
+        sample_weight: ArrayLike | None = None,
     ) -> AnyArray:
         """Compute H v of every member, H = ∂²J/∂θ²; see `Network.hvp`.
 
@@ -303,21 +308,21 @@ class StackFunction(StackState):
             ]
         )
 
-    def _of_each(self, method: str, *arrays: Any) -> AnyArray:
+    def _of_each(self, method: str, *arrays: AnyArray) -> AnyArray:
         """Call a method of `Network` for each member, with arrays that are shared or are each one's own."""
         each = [self._each(name, array) for name, array in zip(("X", "direction"), arrays, strict=False)]
         return stacked([getattr(net, method)(*own) for net, *own in zip(self._networks, *each, strict=True)])
 
-    def _each(self, name: str, array: Any, axes: int = 2) -> list[Any]:
+    def _each(self, name: str, array: AnyArray, axes: int = 2) -> list[AnyArray]:
         """List the array of each member: its own if there is a member axis before `axes` others, else the same."""
         return each_array(name, array, len(self._networks), axes)
 
-    def _targets_each(self, X: Any, Y: Any) -> list[Any]:
+    def _targets_each(self, X: ArrayLike, Y: ArrayLike) -> list[AnyArray]:
         """List the targets of each member."""
         return each_targets(Y, len(self._networks), self.layer_sizes[-1], np.ndim(X) == 3)
 
     def _samples_of(
-        self, X: Any, Y: Any, l2: float | Sequence[float], sample_weight: Any
+        self, X: ArrayLike, Y: ArrayLike, l2: float | Sequence[float], sample_weight: ArrayLike
     ) -> list[tuple[Any, tuple[Any, Any, float], dict[str, Any]]]:
         """List (member, (x, y, l2), {"sample_weight": w}) for each member."""
         penalties = one_each("l2", l2, len(self._networks))

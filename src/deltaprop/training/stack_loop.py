@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Array
+from deltaprop.backends.array_types import Floats, Indices
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.members import Member, finite_members, squared_norms
 from deltaprop.epochs.random_numbers import draw_order
@@ -114,7 +115,8 @@ class StackFit:
         ]
         each = zip(members, self.histories, strict=True)
         self._rates_of = [member.optimizer.follow(history) for member, history in each]
-        self.active, self.broken = np.arange(len(members)), dict[int, Exception]()
+        self.active: Indices = np.arange(len(members))
+        self.broken: dict[int, Exception] = {}
         self._last_good, self._best = (stack.backend.copy(stack.parameters) for _ in range(2))
 
     def run(self, progress: Progress) -> None:
@@ -150,7 +152,8 @@ class StackFit:
                 continue
             count_epochs(self.networks[k], history, [float(costs[place])], rates[place])
             if self.held_out is not None:
-                validate(self.networks[k], *self.held_out[k], plan.members[k].objective, plan.metrics, history)
+                X, Y = self.held_out[k]
+                validate(self.networks[k], X, Y, plan.members[k].objective, plan.metrics, history)
         self._last_good[...] = stack.parameters
         self.active = active[finite]
 
@@ -177,9 +180,9 @@ class StackFit:
 def _rates(
     rates_of: Sequence[Callable[[int], float]],
     epoch: int,
-    active: np.ndarray[Any, Any],
+    active: Indices,
     broken: dict[int, Exception],
-) -> tuple[np.ndarray[Any, Any], list[float]]:
+) -> tuple[Indices, list[float]]:
     """Return the members that go on, and their learning rates; a member whose schedule fails goes into `broken`.
 
     Raises
@@ -218,12 +221,10 @@ def _report(broken: dict[int, Exception], histories: Sequence[History]) -> None:
         raise broken[0]
 
 
-def _orders(
-    active: np.ndarray[Any, Any], networks: Sequence[NetworkState], plan: StackFitPlan
-) -> list[np.ndarray[Any, Any] | None]:
+def _orders(active: Indices, networks: Sequence[NetworkState], plan: StackFitPlan) -> list[Indices | None]:
     """Draw the order of each member's samples; members of one seed and as many samples share it."""
-    drawn: dict[tuple[int, int, int], np.ndarray[Any, Any]] = {}
-    orders: list[np.ndarray[Any, Any] | None] = []
+    drawn: dict[tuple[int, int, int], Indices] = {}
+    orders: list[Indices | None] = []
     for k in active.tolist():
         network, member = networks[k], plan.members[k]
         if not plan.shuffle[k] or member.batch_size >= member.samples:
@@ -236,9 +237,7 @@ def _orders(
     return orders
 
 
-def _costs(
-    stack: NetworkState, data: np.ndarray[Any, Any], members: Sequence[Member], active: np.ndarray[Any, Any]
-) -> np.ndarray[Any, Any]:
+def _costs(stack: NetworkState, data: Floats, members: Sequence[Member], active: Indices) -> Floats:
     """Compute J of each active member over the epoch; `data` are the summed costs of its minibatches."""
     trained = [members[k] for k in active.tolist()]
     penalized = any(member.objective.l2 for member in trained)

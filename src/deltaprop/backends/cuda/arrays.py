@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike
 
+from deltaprop.backends.array_types import AnyArray, ArrayLike, HostArray
 from deltaprop.backends.array_types import AnyArray as Array
 from deltaprop.backends.base import Precision
 from deltaprop.backends.cuda.installation import import_cupy
@@ -60,10 +61,10 @@ class CupyArrays(DeviceBackend):
         chosen: Self = self._variants[key]
         return chosen
 
-    def scope(self) -> AbstractContextManager[Any]:
+    def scope(self) -> AbstractContextManager[object]:
         if self.device is None:
             return nullcontext()
-        scope: AbstractContextManager[Any] = self.cp.cuda.Device(self.device)
+        scope: AbstractContextManager[object] = self.cp.cuda.Device(self.device)
         return scope
 
     # -- arrays -------------------------------------------------------------------------------------------------
@@ -71,18 +72,18 @@ class CupyArrays(DeviceBackend):
     def owns(self, array: object) -> bool:
         return isinstance(array, self.cp.ndarray)
 
-    def asarray(self, array: Any, dtype: DTypeLike) -> Array:
+    def asarray(self, array: ArrayLike, dtype: DTypeLike) -> Array:
         entries = array.size if self.owns(array) else np.size(array)
         return self._allocating(entries, dtype, lambda: self.cp.asarray(array, dtype=dtype, order="C"))
 
-    def adopt(self, array: Any) -> Array:
+    def adopt(self, array: AnyArray) -> Array:
         """Return an array of another library as one of CuPy, by DLPack or a similar protocol; nothing is copied."""
         # Both protocols share memory; only the former is spoken by libraries without DLPack (Numba).
         interface = hasattr(array, "__cuda_array_interface__")
         return self.cp.asarray(array) if interface else self.cp.from_dlpack(array)
 
-    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
-        host: np.ndarray[Any, Any] = self.cp.asnumpy(array)
+    def to_numpy(self, array: Array) -> HostArray:
+        host: HostArray = self.cp.asnumpy(array)
         return host
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
@@ -134,7 +135,7 @@ class CupyArrays(DeviceBackend):
         free, _ = self.cp.cuda.runtime.memGetInfo()
         return int(free) + int(self.cp.get_default_memory_pool().free_bytes())
 
-    def page_locked(self, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray[Any, Any]:
+    def page_locked(self, shape: tuple[int, ...], dtype: DTypeLike) -> HostArray:
         size = math.prod(shape)
         try:
             memory = self.cp.cuda.alloc_pinned_memory(size * np.dtype(dtype).itemsize)

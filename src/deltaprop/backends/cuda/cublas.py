@@ -26,8 +26,10 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends.array_types import AnyArray as Array
+from deltaprop.backends.array_types import DType, HostArray, Indices
 from deltaprop.backends.base import Scalar
 from deltaprop.backends.cuda.tuning import DeviceWatch, fastest, tunes
+from deltaprop.backends.device import Stream
 from deltaprop.backends.installed import is_installed
 from deltaprop.errors import BackendError, callers_level
 
@@ -103,7 +105,7 @@ class CupyProducts(Products):
         """Multiply in full precision; with `keep`, the product is allocated first."""
         if kind not in ("float32", "float64"):
             raise BackendError(
-                f"precision: a {kind} product needs cublasLt by nvmath-python; pip install 'deltaprop[cuda13]' "
+                f"precision: a {kind} product needs cublasLt through nvmath-python; pip install 'deltaprop[cuda13]' "
                 "(CUDA 13 drivers) or pip install 'deltaprop[cuda12]' (CUDA 12 drivers)"
             )
         A, B = A.swapaxes(-1, -2) if transpose_A else A, B.swapaxes(-1, -2) if transpose_B else B
@@ -124,7 +126,7 @@ class ProductPlan:
 
     description: int
     layouts: tuple[int, int, int]
-    algorithm: np.ndarray[Any, Any]
+    algorithm: HostArray
 
 
 class LtProducts(Products):
@@ -154,7 +156,7 @@ class LtProducts(Products):
         self,
         cp: Any,
         address: Callable[[Array], int],
-        scratch: Callable[[str, int, np.dtype[Any]], Array],
+        scratch: Callable[[str, int, DType], Array],
         guesses: int,
     ) -> None:
         from nvmath.bindings import cublasLt
@@ -166,7 +168,7 @@ class LtProducts(Products):
         self.plans: dict[Any, ProductPlan] = {}
         self._planning = threading.Lock()
         #: The factors of products and of what was there, by value and dtype; the former on each device too.
-        self.numbers: dict[tuple[float, str], np.ndarray[Any, Any]] = {}
+        self.numbers: dict[tuple[float, str], Indices] = {}
         self.on_device: dict[tuple[int, float, str], Array] = {}
         self._handle(cp.cuda.Device().id)  # now, so that what is missing is found out here
 
@@ -216,7 +218,7 @@ class LtProducts(Products):
         key: Any,
         out: Array,
         multiply: Callable[[int, ProductPlan], None],
-        stream: Any,
+        stream: Stream,
         workspace: int,
         *,
         kept: bool,
@@ -234,7 +236,7 @@ class LtProducts(Products):
         plans: list[ProductPlan],
         out: Array,
         multiply: Callable[[int, ProductPlan], None],
-        stream: Any,
+        stream: Stream,
         workspace: int,
         *,
         kept: bool,
@@ -347,9 +349,7 @@ def _alignment(address: int) -> int:
     return min(address & -address, 256)
 
 
-def find_products(
-    cp: Any, address: Callable[[Array], int], scratch: Callable[[str, int, np.dtype[Any]], Array]
-) -> Products:
+def find_products(cp: Any, address: Callable[[Array], int], scratch: Callable[[str, int, DType], Array]) -> Products:
     """Return `LtProducts` where the bindings are installed and find the library, else `CupyProducts`.
 
     Raises
@@ -364,8 +364,8 @@ def find_products(
         return LtProducts(cp, address, scratch, guesses)
     except Exception as error:  # noqa: BLE001  (cublasLt's own error is an Exception and no more)
         warnings.warn(
-            f"cublasLt cannot be had by nvmath-python ({error}); training steps are not captured as CUDA graphs; "
-            "`deltaprop doctor` tells more",
+            f"cublasLt is not available through nvmath-python ({error}); training steps are not captured as CUDA "
+            "graphs; `deltaprop doctor` tells more",
             RuntimeWarning,
             stacklevel=callers_level(),
         )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends.array_types import AnyArray as Array
+from deltaprop.backends.array_types import DType
 from deltaprop.backends.base import Scalar
 from deltaprop.backends.cuda.arrays import CupyArrays
 from deltaprop.backends.cuda.compiler import cached_cubin, compile_files, waiting_for_compiler
@@ -23,14 +24,14 @@ BFLOAT16 = np.dtype(np.uint16)
 NULL = np.uintp(0)
 
 
-def number(value: Scalar, dtype: np.dtype[Any]) -> tuple[Any, Any]:
+def number(value: Scalar, dtype: DType) -> tuple[Any, Any]:
     """Return the two kernel arguments for a number: its value if the host knows it, else its address on the device."""
     if isinstance(value, (int, float)):
         return dtype.type(value), NULL
     return dtype.type(0), value
 
 
-def kind_of(dtype: np.dtype[Any]) -> str:
+def kind_of(dtype: DType) -> str:
     """Return the name of a dtype in `deltaprop.backends.cuda.compiler`."""
     return "bfloat16" if dtype == BFLOAT16 else dtype.name
 
@@ -46,7 +47,7 @@ class Launching(CupyArrays):
         self,
         file: str,
         function: str,
-        dtype: np.dtype[Any],
+        dtype: DType,
         definitions: tuple[str, ...] = (),
         shared_bytes: int | None = None,
     ) -> Any:
@@ -112,13 +113,13 @@ class Launching(CupyArrays):
         """Return a one-dimensional grid: no more blocks than keep the device busy, for kernels stride over the rest."""
         return (min(wanted, BLOCKS_A_MULTIPROCESSOR * self.multiprocessors),)
 
-    def _over_elements(self, file: str, function: str, dtype: np.dtype[Any], *arguments: Any, n: int) -> None:
+    def _over_elements(self, file: str, function: str, dtype: DType, *arguments: Any, n: int) -> None:
         """Launch a kernel that walks over `n` elements; `n` is its last argument."""
         if n:
             grid = self._blocks(-(-n // THREADS))
             self._kernel(file, function, dtype)(grid, (THREADS,), (*arguments, np.int64(n)))
 
-    def _over_rows(self, file: str, function: str, dtype: np.dtype[Any], *arguments: Any, rows: int) -> None:
+    def _over_rows(self, file: str, function: str, dtype: DType, *arguments: Any, rows: int) -> None:
         """Launch a kernel that gives each row to one warp, eight warps a block; `rows` is its last argument."""
         if rows:
             self._kernel(file, function, dtype)(self._blocks(-(-rows // 8)), (32, 8), (*arguments, np.int64(rows)))
@@ -153,7 +154,7 @@ class Launching(CupyArrays):
         places = (x for array in arrays for x in (self.address(array), array.shape[-1] * int(array.itemsize)))
         return all(place % size == 0 for place in places)
 
-    def _parts(self, members: int, rows: int, columns: int, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    def _parts(self, members: int, rows: int, columns: int, dtype: DType) -> tuple[Array, Array]:
         """Return a buffer for the sums of slices of rows, and the tickets that tell which block of a tile is the last.
 
         Both are large enough for any number of slices and tiles. So the buffers whose addresses a graph holds are not
@@ -162,7 +163,7 @@ class Launching(CupyArrays):
         slices = min(-(-rows // 8), SUMMING_BLOCKS_A_MULTIPROCESSOR * self.multiprocessors)
         return self._scratch("partial", members * slices * columns, dtype), self._tickets(members * columns + 1)
 
-    def _scratch(self, purpose: str, size: int, dtype: np.dtype[Any]) -> Array:
+    def _scratch(self, purpose: str, size: int, dtype: DType) -> Array:
         """Return a buffer for intermediate results; each thread, device and stream has its own."""
         buffers = self._here.buffers
         key = (purpose, dtype, self.cp.cuda.Device().id, self.cp.cuda.get_current_stream().ptr)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from deltaprop.backends.array_types import AnyArray as Array
-from deltaprop.backends.base import Scalar, philox_key
+from deltaprop.backends.base import RandomStream, Scalar, philox_key
 from deltaprop.backends.cuda.launching import NULL, Launching, number
 from deltaprop.backends.cuda.member_axis import member_by_member
 from deltaprop.backends.cuda.tiling import THREADS, power_of_two
@@ -81,11 +79,11 @@ class Learning(Launching):
 
     # -- dropout ------------------------------------------------------------------------------------------------
 
-    def random_stream(self, key: tuple[int, ...]) -> Any:
+    def random_stream(self, key: tuple[int, ...]) -> RandomStream:
         first, second = philox_key(key)
         return PhiloxStream(first, second)
 
-    def dropout_mask(self, stream: Any, keep: float, out: Array) -> None:
+    def dropout_mask(self, stream: RandomStream, keep: float, out: Array) -> None:
         real, n = out.dtype.type, out.size
         arguments = (*stream.key, np.int64(stream.drawn), np.float32(keep), real(1.0 / keep), out)
         self._over_elements("dropout_mask", "dropout_mask", out.dtype, *arguments, n=n)

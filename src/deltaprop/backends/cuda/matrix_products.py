@@ -19,6 +19,7 @@ from deltaprop.backends.cuda.streams import GRAPHS, Streams
 from deltaprop.backends.cuda.thread_state import Narrowed
 from deltaprop.backends.cuda.tiling import THREADS, power_of_two
 from deltaprop.backends.cuda.tuning import GraphWatch, fastest, tunes
+from deltaprop.backends.device import Graph, Stream
 
 #: The name of each precision in `deltaprop.backends.cuda.cublas`.
 KIND_OF_PRECISION = {"tf32": "tf32", "bf16": "bfloat16", "fp16": "float16"}
@@ -143,7 +144,7 @@ class MatrixProducts(Streams):
             return first
         stream, narrowed = self.stream_for("timing"), Narrowed()
 
-        def capture(stream: Any, body: Callable[[], None]) -> Any:
+        def capture(stream: Stream, body: Callable[[], None]) -> Graph:
             def narrowing() -> None:
                 with self.narrowed_once(narrowed):  # as it is in a step, whose products share operands
                     body()

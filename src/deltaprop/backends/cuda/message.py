@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import sys
 from contextlib import suppress
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from deltaprop.backends.array_types import AnyArray
-from deltaprop.backends.device import DeviceBackend
+from deltaprop.backends.device import DeviceBackend, Event
 
 #: The shape and the dtype of an array.
 Kind: TypeAlias = tuple[tuple[int, ...], DTypeLike]
@@ -36,7 +36,7 @@ class Message:
         Each array on the device.
     """
 
-    _copied: Any = None  # the event that the last copy is over
+    _copied: Event = None  # the event that the last copy is over
 
     def __init__(self, backend: DeviceBackend, **kinds: Kind) -> None:
         self.backend, self.kinds = backend, kinds

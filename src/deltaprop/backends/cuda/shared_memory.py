@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from deltaprop.backends.array_types import AnyArray as Array
+from deltaprop.backends.array_types import DType, Floats, Indices
 from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.backends.cuda.message import Message
 from deltaprop.backends.cuda.shared_memory_plan import MOST_LAYERS, Layer, Plan, Shape
@@ -88,7 +89,7 @@ class Residence:
         layer_sizes: Sequence[int],
         activations: Sequence[str],
         loss: str,
-        dtype: np.dtype[Any],
+        dtype: DType,
         batch: int,
         rule: Rule,
         blocks: int,
@@ -225,7 +226,7 @@ def find_residence(
     layer_sizes: Sequence[int],
     activations: Sequence[str],
     loss: str,
-    dtype: np.dtype[Any],
+    dtype: DType,
     batch: int,
     rule: Rule,
     members: int = 1,
@@ -291,8 +292,8 @@ class ResidentRun:
 
     def __call__(
         self,
-        terms: np.ndarray[Any, Any],
-        order: np.ndarray[Any, Any] | None,
+        terms: Floats,
+        order: Indices | None,
         weights: Array | None,
         cost: Array,
         decay: Array,

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from deltaprop.backends.array_types import AnyArray as Array
+from deltaprop.backends.array_types import HostArray
 from deltaprop.backends.cuda.launching import Launching
 from deltaprop.backends.cuda.thread_state import Aside
+from deltaprop.backends.device import Event, Graph, Stream
 
 #: The name of graphs in warnings.
 GRAPHS = "capturing a step as a CUDA graph"
@@ -21,10 +20,10 @@ GRAPHS = "capturing a step as a CUDA graph"
 class Captured:
     """A graph, and the scratch whose addresses it holds."""
 
-    graph: Any
+    graph: Graph
     scratch: list[Array]
 
-    def launch(self, stream: Any) -> None:
+    def launch(self, stream: Stream) -> None:
         """Run the graph on `stream`."""
         self.graph.launch(stream)
 
@@ -34,40 +33,40 @@ class Streams(Launching):
 
     # -- copies and events --------------------------------------------------------------------------------------
 
-    def upload(self, sources: list[Any], targets: list[Array], stream: Any, after: Any) -> Any:
+    def upload(self, sources: list[HostArray], targets: list[Array], stream: Stream, after: Event) -> Event:
         stream.wait_event(after)
         for source, target in zip(sources, targets, strict=True):
             target.set(source, stream=stream)
         return stream.record()
 
-    def send(self, source: np.ndarray[Any, Any], target: Array, event: Any) -> Any:
+    def send(self, source: HostArray, target: Array, event: Event) -> Event:
         stream = self.cp.cuda.get_current_stream()
         target.set(source, stream=stream)
         return stream.record(event or self.cp.cuda.Event(disable_timing=True))
 
-    def event(self) -> Any:
+    def event(self) -> Event:
         return self.cp.cuda.get_current_stream().record()
 
-    def wait_on_device(self, event: Any) -> None:
+    def wait_on_device(self, event: Event) -> None:
         self.cp.cuda.get_current_stream().wait_event(event)
 
-    def wait_on_host(self, event: Any) -> None:
+    def wait_on_host(self, event: Event) -> None:
         if event is not None:
             event.synchronize()
 
     # -- streams ------------------------------------------------------------------------------------------------
 
-    def new_stream(self) -> Any:
+    def new_stream(self) -> Stream:
         return self.cp.cuda.Stream(non_blocking=True)
 
-    def stream_for(self, purpose: str) -> Any:
+    def stream_for(self, purpose: str) -> Stream:
         key = (purpose, self.cp.cuda.Device().id)
         if key not in self._here.streams:
             self._here.streams[key] = self.new_stream()
         return self._here.streams[key]
 
     @contextmanager
-    def on_stream(self, stream: Any) -> Iterator[None]:
+    def on_stream(self, stream: Stream) -> Iterator[None]:
         callers = self.cp.cuda.get_current_stream()
         self._after(stream, callers)
         try:
@@ -76,12 +75,12 @@ class Streams(Launching):
         finally:
             self._after(callers, stream)
 
-    def _after(self, stream: Any, other: Any) -> None:
+    def _after(self, stream: Stream, other: Stream) -> None:
         """Let `stream` wait for everything launched on `other` so far."""
         stream.wait_event(other.record(self.cp.cuda.Event(disable_timing=True)))
 
     @contextmanager
-    def beside(self, side: Any) -> Iterator[None]:
+    def beside(self, side: Stream) -> Iterator[None]:
         self._here.aside = Aside(side)
         try:
             yield
@@ -120,7 +119,7 @@ class Streams(Launching):
 
     # -- graphs -------------------------------------------------------------------------------------------------
 
-    def capture(self, stream: Any, body: Callable[[], None]) -> Any:
+    def capture(self, stream: Stream, body: Callable[[], None]) -> Graph:
         scratch: list[Array] = []
         self._here.captured = scratch
         stream.begin_capture()

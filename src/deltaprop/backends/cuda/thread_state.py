@@ -9,6 +9,7 @@ from typing import Any
 
 from deltaprop.backends.array_types import AnyArray as Array
 from deltaprop.backends.cuda.cublas import Products
+from deltaprop.backends.device import Stream
 
 
 @dataclass
@@ -24,7 +25,7 @@ class Narrowed:
 class Aside:
     """A stream beside the current one, a launch that is held back, and whether anything runs on the stream."""
 
-    stream: Any
+    stream: Stream
     held: Callable[[], None] | None = None
     running: bool = False
 
@@ -34,7 +35,7 @@ class Belongings:
     """Scratch by purpose, dtype, device and stream, and streams by purpose and device."""
 
     buffers: dict[Any, Array] = field(default_factory=dict)
-    streams: dict[tuple[str, int], Any] = field(default_factory=dict)
+    streams: dict[tuple[str, int], Stream] = field(default_factory=dict)
 
 
 class Loan:

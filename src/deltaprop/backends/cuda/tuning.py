@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from deltaprop.backends.device import Stream
+
 Way = Callable[[], None]
 
 #: A way has to beat the first by this part of its time, so that noise alone does not choose.
@@ -76,7 +78,7 @@ class DeviceWatch:
         would wait for the host, and all would seem to take as long as a launch does.
     """
 
-    def __init__(self, cp: Any, stream: Any, delay: Callable[[], None]) -> None:
+    def __init__(self, cp: Any, stream: Stream, delay: Callable[[], None]) -> None:
         self.cp, self.stream, self.delay = cp, stream, delay
 
     def once(self, way: Way) -> float:
@@ -113,7 +115,7 @@ class GraphWatch(DeviceWatch):
         Turns what a function launches into a graph.
     """
 
-    def __init__(self, cp: Any, stream: Any, capture: Callable[[Any, Way], Any]) -> None:
+    def __init__(self, cp: Any, stream: Stream, capture: Callable[[Any, Way], Any]) -> None:
         super().__init__(cp, stream, lambda: None)
         self.capture = capture
         self.graphs: dict[tuple[Way, int], Any] = {}

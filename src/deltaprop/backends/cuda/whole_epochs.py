@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from deltaprop.backends.array_types import AnyArray as Array
+from deltaprop.backends.array_types import DType
 from deltaprop.backends.cuda.launching import Launching
 from deltaprop.backends.device import Resident
 
@@ -20,12 +19,12 @@ class WholeEpochs(Launching):
         limit, most, multiprocessors = self.shared_memory_limits()
         self._limits[self.cp.cuda.Device().id] = limit, min(most, blocks // 2), multiprocessors
 
-    def resident_kernel(self, dtype: np.dtype[Any], residence: Resident) -> Any:
+    def resident_kernel(self, dtype: DType, residence: Resident) -> Any:
         """What trains this network in shared memory."""
         function, definitions = f"resident_{residence.blocks}", residence.definitions
         return self._kernel("resident", function, dtype, definitions, residence.shared_bytes)
 
-    def run_resident(self, plan: Array, dtype: np.dtype[Any], residence: Resident, members: int) -> None:
+    def run_resident(self, plan: Array, dtype: DType, residence: Resident, members: int) -> None:
         kernel = self.resident_kernel(dtype, residence)
         grid, block = (members * residence.blocks,), (residence.shape.threads,)
         kernel(grid, block, (plan,), shared_mem=residence.shared_bytes)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import DTypeLike
 
+from deltaprop.backends.array_types import AnyArray
+
 
 def address(
-    name: str, array: Any, dtype: DTypeLike, shape: tuple[int, ...] | None = None, *, written: bool = False
+    name: str, array: AnyArray, dtype: DTypeLike, shape: tuple[int, ...] | None = None, *, written: bool = False
 ) -> int:
     """The address of an array's first entry.
 
@@ -35,7 +35,7 @@ def address(
     TypeError
         If it is no NumPy array, or one of another dtype.
     ValueError
-        If its shape is another one, its entries do not follow one another, or it is read-only and would be written.
+        If its shape is another one, its entries are not contiguous, or it is read-only and would be written.
     """
     expected = np.dtype(dtype)
     if not isinstance(array, np.ndarray):
@@ -45,7 +45,7 @@ def address(
     if shape is not None and array.shape != shape:
         raise ValueError(f"{name}: expected an array of shape {shape}, got {array.shape}")
     if not (array.flags.c_contiguous and array.flags.aligned):
-        raise ValueError(f"{name}: expected entries that follow one another, got strides {array.strides}")
+        raise ValueError(f"{name}: expected contiguous entries, got strides {array.strides}")
     if written and not array.flags.writeable:
         raise ValueError(f"{name}: expected a writeable array, got a read-only one")
     return int(array.ctypes.data)

@@ -93,7 +93,7 @@ def _compile(command: Sequence[str], folder: Path) -> bytes:
     try:
         return output.read_bytes()
     except OSError as error:
-        raise BackendError(f"{' '.join(command)} says that all went well, but has written nothing ({error})") from error
+        raise BackendError(f"{' '.join(command)} reported success, but wrote no file ({error})") from error
 
 
 def _try_out(library: Path) -> None:

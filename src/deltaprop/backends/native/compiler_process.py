@@ -57,7 +57,7 @@ def run_compiler(
         process.wait(seconds)
     except subprocess.TimeoutExpired:
         _end(process)
-        raise BackendError(f"{shown} was stopped, for it took more than {seconds:g} s") from None
+        raise BackendError(f"{shown} took more than {seconds:g} s and was stopped") from None
     except BaseException:
         _end(process)
         raise

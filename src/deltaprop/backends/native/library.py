@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from deltaprop.backends.array_types import AnyArray, DType
 from deltaprop.backends.kernel_names import check_names
 from deltaprop.backends.kernel_structures import fields_of
 from deltaprop.backends.native.arrays import address
@@ -45,7 +46,7 @@ POINTERS: dict[str, tuple[Any, bool]] = {
 }
 
 
-def pointer(name: str, array: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
+def pointer(name: str, array: AnyArray, dtype: DType, shape: tuple[int, ...]) -> int:
     """The address of an array that a plan shall point to by the field `name`; see `native_arrays.address`.
 
     dtype is the network's.
@@ -59,7 +60,7 @@ def pointer(name: str, array: Any, dtype: np.dtype[Any], shape: tuple[int, ...])
     return address(name, array, own or dtype, shape, written=written)
 
 
-def library(dtype: np.dtype[Any]) -> ctypes.CDLL:
+def library(dtype: DType) -> ctypes.CDLL:
     """The compiled library for arrays of `dtype`: ``run`` and ``scratch_entries`` of a `Plan`, ``run_members`` of many.
 
     Python's lock is not held while they run.
@@ -95,7 +96,7 @@ def _checked(path: Path) -> ctypes.CDLL:
     return ctypes.CDLL(str(path))
 
 
-def gemm(dtype: np.dtype[Any]) -> int:
+def gemm(dtype: DType) -> int:
     """Address of sgemm or dgemm, the matrix product that SciPy offers to compiled code (`scipy.linalg.cython_blas`)."""
     from scipy.linalg import cython_blas
 

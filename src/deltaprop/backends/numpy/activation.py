@@ -13,7 +13,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-Vector: TypeAlias = np.ndarray[Any, Any]
+from deltaprop.backends.array_types import Floats
+
+Vector: TypeAlias = Floats
 Function: TypeAlias = Callable[[Vector, Vector, Vector], object]
 
 #: Below this e^−z would overflow soon, while σ(z) = e^z/(1+e^z) has long been e^z to the last bit.

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from deltaprop.backends.array_types import AnyArray as Array
-from deltaprop.backends.base import Scalar
+from deltaprop.backends.array_types import ArrayLike, DType, Floats, HostArray
+from deltaprop.backends.base import RandomStream, Scalar
 from deltaprop.backends.composed import ALL, ComposedBackend, Formula
 from deltaprop.backends.numpy import dropout
 from deltaprop.backends.scratch import LEAST as BLOCK
@@ -47,9 +48,9 @@ class NumpyScratch(Scratch[Array]):
 
     def __init__(self) -> None:
         super().__init__(np.empty)
-        self.vectors: dict[Any, np.ndarray[Any, Any]] = {}
+        self.vectors: dict[Any, Floats] = {}
 
-    def ones(self, size: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    def ones(self, size: int, dtype: DType) -> Floats:
         """Return a vector of ones."""
         ones = self.vectors.get(dtype)
         if ones is None or ones.size < size:
@@ -83,10 +84,10 @@ class NumpyBackend(ComposedBackend):
     def owns(self, array: object) -> bool:
         return isinstance(array, np.ndarray)
 
-    def asarray(self, array: Any, dtype: DTypeLike) -> Array:
+    def asarray(self, array: ArrayLike, dtype: DTypeLike) -> Array:
         return np.asarray(array, dtype=dtype, order="C")
 
-    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
+    def to_numpy(self, array: Array) -> HostArray:
         return np.asarray(array)
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
@@ -221,7 +222,7 @@ class NumpyBackend(ComposedBackend):
 
     # -- dropout ------------------------------------------------------------------------------------------------
 
-    def dropout_mask(self, stream: Any, keep: float, out: Array) -> None:
+    def dropout_mask(self, stream: RandomStream, keep: float, out: Array) -> None:
         flat = out.reshape(-1)
         u = self._scratch(0, flat.shape, np.dtype(np.float32))
         dropout.draw_kept(stream, keep, u)

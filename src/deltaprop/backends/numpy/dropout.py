@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from deltaprop.backends.array_types import Floats
 from deltaprop.backends.base import philox_key
 
 
@@ -14,7 +13,7 @@ def random_stream(key: tuple[int, ...]) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=philox_key(key)))
 
 
-def draw_kept(stream: np.random.Generator, keep: float, out: np.ndarray[Any, Any]) -> None:
+def draw_kept(stream: np.random.Generator, keep: float, out: Floats) -> None:
     """1 with probability `keep`, else 0, into `out`, (n,) of float32: the next numbers of `stream` decide."""
     # floor(u + keep) is 1 where u ≥ 1 − keep: no comparison, whose result would be another array.
     stream.random(out=out, dtype=np.float32)

@@ -8,13 +8,14 @@ is `spare`, of that shape, `mask`, of that shape and bool, and `rows`, two of sh
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from deltaprop.backends.array_types import Floats
 from deltaprop.backends.numpy.activation import minus_abs
 
-Matrix: TypeAlias = np.ndarray[Any, Any]
+Matrix: TypeAlias = Floats
 Rows: TypeAlias = tuple[Matrix, Matrix]
 Cost: TypeAlias = Callable[[Matrix, Matrix, Matrix, Matrix, Matrix, Matrix, Rows], None]
 #: −log ε.

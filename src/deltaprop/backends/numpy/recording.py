@@ -18,6 +18,7 @@ from weakref import ref
 
 import numpy as np
 
+from deltaprop.backends.array_types import DType, Floats, HostArray
 from deltaprop.backends.numpy.activation import STRAIGHT, Function
 from deltaprop.backends.numpy.backend import NumpyBackend, NumpyScratch
 
@@ -55,7 +56,7 @@ class Tape:
     def __init__(self) -> None:
         self.calls: Calls = []
 
-    def array(self, array: np.ndarray[Any, Any]) -> Recorded:
+    def array(self, array: HostArray) -> Recorded:
         """Return an array over the same memory, whose calls this tape records."""
         recorded = array.view(Recorded)
         recorded.its_tape = ref(self)
@@ -67,7 +68,7 @@ class Tape:
         function(*bound)
         self.calls.append((function, bound))
 
-    def along(self, blocks: Sequence[np.ndarray[Any, Any]]) -> list[Calls]:
+    def along(self, blocks: Sequence[HostArray]) -> list[Calls]:
         """Return the calls once for each part of some blocks, (parts, …) each.
 
         Calls that were recorded on the first part of a block work on its second part, its third part and so on.
@@ -163,7 +164,7 @@ class Recorded(np.ndarray[Any, Any]):
     copy = astype = take = repeat = sort = tobytes = nonzero = argsort = _refused
 
 
-def _operands(inputs: tuple[Any, ...], out: np.ndarray[Any, Any]) -> tuple[Any, ...]:
+def _operands(inputs: tuple[Any, ...], out: HostArray) -> tuple[Any, ...]:
     """The inputs of a ufunc, with numbers as arrays: NumPy takes longer to look at a Python number than to add it."""
     dtypes = [x.dtype for x in inputs if isinstance(x, np.ndarray)] or [out.dtype]
     kind = np.result_type(*dtypes)
@@ -184,7 +185,7 @@ def _plain(argument: Any) -> Any:
     return argument.view(np.ndarray) if isinstance(argument, Recorded) else argument
 
 
-def _place(view: Any, blocks: Sequence[np.ndarray[Any, Any]]) -> tuple[int, int] | None:
+def _place(view: Any, blocks: Sequence[HostArray]) -> tuple[int, int] | None:
     """Find the block an argument is a view of, and where in the block's first part it begins; None if there is none."""
     for i, block in enumerate(blocks if isinstance(view, np.ndarray) else ()):
         offset = view.ctypes.data - block.ctypes.data
@@ -204,12 +205,12 @@ class RecordedScratch(NumpyScratch):
         super().__init__()
         self.tape = tape
 
-    def _make(self, slot: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    def _make(self, slot: int, shape: tuple[int, ...], dtype: DType) -> HostArray:
         view = self.tape.array(super()._make(slot, shape, dtype))
         self.views[slot, shape, dtype] = view
         return view
 
-    def ones(self, size: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    def ones(self, size: int, dtype: DType) -> Floats:
         """A vector of ones whose calls are recorded."""
         return self.tape.array(super().ones(size, dtype))
 
@@ -222,11 +223,11 @@ class RecordingBackend(NumpyBackend):
         self.tape = tape
         self._scratch: Any = RecordedScratch(tape)
 
-    def empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> HostArray:
         """A buffer whose calls are recorded."""
         return self.tape.array(super().empty(shape, dtype))
 
-    def zeros(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
+    def zeros(self, shape: tuple[int, ...], dtype: Any) -> HostArray:
         """A buffer of zeros whose calls are recorded."""
         return self.tape.array(super().zeros(shape, dtype))
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
-Matrix: TypeAlias = np.ndarray[Any, Any]
+from deltaprop.backends.array_types import Floats
+
+Matrix: TypeAlias = Floats
 
 
 def softmax(z: Matrix, out: Matrix, spread: Matrix, row: Matrix) -> None:
