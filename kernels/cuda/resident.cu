@@ -83,8 +83,8 @@ DELTAPROP_EXPORT_SIZE(Plan)
 DELTAPROP_EXPORT_SIZE(Shape)
 DELTAPROP_EXPORT_SIZE(Layer)
 
-// The numbers that change from step to step: the factors of delta^(L), of W in its gradient, and of sum W^2; the learning
-// rate with Adam's bias corrections; the share of the weights that weight decay takes off.
+// The numbers that change from step to step: the factors of delta^(L), of W in its gradient, and of sum W^2; the
+// learning rate with Adam's bias corrections; the share of the weights that weight decay takes off.
 struct Terms {
     real scale, penalty, decay, rate, weight_decay;
 };
