@@ -116,5 +116,6 @@ class SteppedMembers(GroupedMembers):
     ) -> None:
         """Update the parameters: θ := θ − η ∂J/∂θ by each member's own numbers."""
         rule = Rule.of_members([member.rule for member in group.members if member.rule is not None])
-        parameters, (rate, decay) = network.parameters, rates.T
-        network.backend.update(rule, parameters, gradient.flat, tuple(moments), rate, decay, network.n_weights)
+        backend, theta, (rate, decay) = network.backend, network.parameters, rates.T
+        taken_off = decay if decay.any() else 0.0  # a pass over the weights is saved
+        backend.update(rule, theta, gradient.flat, tuple(moments), rate, taken_off, network.n_weights)
