@@ -133,7 +133,7 @@ def test_a_worker_whose_context_is_broken_is_replaced(tmp_path, workers):
 
 
 def test_none_passed_is_a_failure(monkeypatch):
-    monkeypatch.setattr(tests_part.pytest, "main", lambda *_, **__: 5)
+    monkeypatch.setattr(pytest, "main", lambda *_, **__: 5)
     monkeypatch.setattr(tests_part, "__file__", str(ROOT / "benches" / "gpu_parts" / "tests.py"))
     told = Told()
     with pytest.raises(SystemExit, match="no test has passed; pytest ended with 5"):
@@ -184,6 +184,7 @@ def test_what_a_tool_says_is_told(tmp_path, found, exit_status):
     tool.write_text("\n".join(["#!/bin/sh", *lines, f"exit {exit_status}"]))
     tool.chmod(0o755)
     facts = sanitizer.look(str(tool), "memcheck", "steps", "cupy", 30.0)
+    assert facts is not None
     assert (facts["exit"], facts["fits"], facts["largest_distance"]) == (exit_status, 1, 0.25)
     assert facts["said"] == f"ERROR SUMMARY: {found}"
     assert ("failed" in facts) == bool(exit_status)

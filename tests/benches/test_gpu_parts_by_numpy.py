@@ -246,6 +246,7 @@ def test_a_tool_that_fails_has_found_nothing(tmp_path, said, of_the_tool, exit_s
     tool.write_text(f"#!/bin/sh\ncat {tmp_path / 'said'}\nexit {exit_status}")
     tool.chmod(0o755)
     facts = sanitizer.look(str(tool), "synccheck", "resident 8", "cupy", 30.0)
+    assert facts is not None
     assert ("tool_failed" in facts) == of_the_tool
     assert ("failed" in facts) == (exit_status == 9 and not of_the_tool)
     if of_the_tool:
@@ -288,7 +289,7 @@ def test_synccheck_is_told_of_more_barriers_than_any_block_has():
 @pytest.mark.parametrize("precision", cases.PRECISIONS)
 def test_who_takes_part(cupy_by_numpy, precision):
     def names(number, *, compiled):
-        case = SimpleNamespace(sizes=cases.SHAPES[number][0])
+        case: Any = SimpleNamespace(sizes=cases.SHAPES[number][0])
         return set(peers.contestants(case, precision, compiled=compiled, rehearse=False))
 
     assert names(0, compiled=True) == {"deltaprop", "PyTorch compiled"}

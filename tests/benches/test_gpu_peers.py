@@ -1,5 +1,7 @@
 """The contestants of `benches.gpu` compute the same, and each time has the name of what ran."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import rehearsal
@@ -51,7 +53,7 @@ def test_jax_with_operands_of_bfloat16_rounds_them_and_nothing_else():
 
 def test_contestants_agree_with_the_formulas():
     expected = steps_in_float64(SMALL, lambda x: x)
-    makers = {"ours": lambda: Ours(SMALL, "reference")}
+    makers: dict[str, Any] = {"ours": lambda: Ours(SMALL, "reference")}
     if require("torch"):
         makers["torch"] = lambda: Torch(SMALL, "cpu")
     for name, make in makers.items():
