@@ -58,7 +58,11 @@ class RMSprop(BuiltIn):
 
     def init(self, network: NetworkState) -> dict[str, Any]:
         """{"mean": v}, all 0."""
-        return {"mean": network.backend.zeros(network.parameters.shape, network.dtype)}
+        return self._zeros(network)
+
+    @property
+    def _moments(self) -> tuple[str, ...]:
+        return ("mean",)
 
     def _described(self) -> Rule:
         return _rule("rmsprop", rho=self.rho, epsilon=self.epsilon)
@@ -112,7 +116,7 @@ struct lion : Rule {
 
 
 ''',
-        '    "sgd": Update(': '    "lion": Update(lion, 2),\n',
+        '    "sgd": Update(': '    "lion": Update(lion, 2, decays=True),\n',
     },
     "src/deltaprop/derivation/optimizers.py": {
         "@dataclass(frozen=True)\nclass Adam(": '''@dataclass(frozen=True)
@@ -126,7 +130,11 @@ class Lion(BuiltIn):
 
     def init(self, network: NetworkState) -> dict[str, Any]:
         """{"mean": m}, all 0."""
-        return {"mean": network.backend.zeros(network.parameters.shape, network.dtype)}
+        return self._zeros(network)
+
+    @property
+    def _moments(self) -> tuple[str, ...]:
+        return ("mean",)
 
     def rates(self, learning_rate: float, taken: int, steps: int) -> np.ndarray[Any, Any]:
         """η and ηλ of each step."""

@@ -1,5 +1,6 @@
 """Network: its arrays are views of one flat vector; initialisation, refused arguments, files."""
 
+import errno
 import json
 import os
 from typing import Any
@@ -300,8 +301,9 @@ def test_files_that_are_no_network_of_ours(tmp_path):
     write_model(path, good.file_configuration(), tensors)
     with pytest.raises(ValueError, match="not finite"):
         dp.Network.load(path)
-    with pytest.raises(FileNotFoundError, match=r"none: no such file"):
+    with pytest.raises(FileNotFoundError, match=r"none: no such file") as missing:
         dp.Network.load(tmp_path / "none")
+    assert missing.value.errno == errno.ENOENT
     with pytest.raises(ValueError, match="is a folder"):
         dp.Network.load(tmp_path)
 

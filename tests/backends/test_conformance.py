@@ -203,12 +203,12 @@ def test_updates_with_a_member_axis(backend, rng, dtype):
 
     for name in ("momentum", "nesterov"):
         on_theta, on_g, on_v = put(backend, dtype, theta.copy(), gradient, first.copy())
-        backend.update(Rule(name, {"momentum": mu.tolist()}), on_theta, on_g, (on_v,), on_rate, 0.0, n_weights)
+        backend.update(Rule(name, {"momentum": mu.tolist()}), on_theta, on_g, (on_v,), on_rate, on_decay, n_weights)
         velocity = momentum * m - eta * g
         check(backend, on_theta, t + (momentum * velocity - eta * g if name == "nesterov" else velocity), dtype)
         check(backend, on_v, velocity, dtype)
     on_theta, on_g = put(backend, dtype, theta.copy(), gradient)
-    backend.update(Rule("sgd"), on_theta, on_g, (), on_rate, 0.0, n_weights)
+    backend.update(Rule("sgd"), on_theta, on_g, (), on_rate, on_decay, n_weights)
     check(backend, on_theta, t - eta * g, dtype)
 
     on_theta, on_m, on_v = put(backend, dtype, theta.copy(), first.copy(), second.copy())
@@ -270,10 +270,10 @@ def test_updates(backend, rng, n, dtype):
         return arrays[0]
 
     zeros = np.zeros(n)
-    check(backend, run(lambda p, g: backend.update(SGD, p, g, (), 0.1, 0.0, n)), T - 0.2 * G, dtype)
-    momentum = run(lambda p, g, v: backend.update(MOMENTUM, p, g, (v,), 0.1, 0.0, n), zeros)
+    check(backend, run(lambda p, g: backend.update(SGD, p, g, (), 0.1, 0.5, n)), T - 0.2 * G, dtype)
+    momentum = run(lambda p, g, v: backend.update(MOMENTUM, p, g, (v,), 0.1, 0.5, n), zeros)
     check(backend, momentum, T - 0.1 * G - 0.19 * G, dtype)  # v: −0.1 g, then −0.09 g − 0.1 g
-    nesterov = run(lambda p, g, v: backend.update(NESTEROV, p, g, (v,), 0.1, 0.0, n), zeros)
+    nesterov = run(lambda p, g, v: backend.update(NESTEROV, p, g, (v,), 0.1, 0.5, n), zeros)
     check(backend, nesterov, T - 0.19 * G - (0.9 * 0.19 + 0.1) * G, dtype)
     k = n // 2
     adam = run(lambda p, g, m, v: backend.update(ADAM, p, g, (m, v), 0.01, 0.1, k), zeros, zeros)

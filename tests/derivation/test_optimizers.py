@@ -159,14 +159,33 @@ class HalfRate(dp.AdamW):
         return super().rates(learning_rate / 2, taken, steps)
 
 
+class AveragedAdam(dp.Adam):
+    """It carries the mean of the parameters, too, and names it before Adam's own vectors."""
+
+    def init(self, network):
+        return {"average": network.backend.zeros(network.parameters.shape, network.dtype)} | super().init(network)
+
+    def apply(self, network, gradient, state, rate, decay):
+        super().apply(network, gradient, state, rate, decay)
+        average = state["average"]
+        average += 0.1 * (network.parameters - average)
+
+
+class AveragedMomentum(dp.SGD):
+    def init(self, network):
+        return {"average": network.backend.zeros(network.parameters.shape, network.dtype)} | super().init(network)
+
+
 @pytest.mark.parametrize(
     ("derived", "same"),
     [
         (HalfStep(0.1), dp.SGD(0.05)),
         (HalfStep(0.1, momentum=0.9), dp.SGD(0.05, momentum=0.9)),
         (HalfRate(0.02, weight_decay=0.3), dp.AdamW(0.01, weight_decay=0.3)),
+        (AveragedAdam(0.02), dp.Adam(0.02)),
+        (AveragedMomentum(0.1, momentum=0.9), dp.SGD(0.1, momentum=0.9)),
     ],
-    ids=["apply", "apply with momentum", "rates"],
+    ids=["apply", "apply with momentum", "rates", "more state", "more state with momentum"],
 )
 def test_a_class_that_derives_from_a_built_in_rule(backend, data, derived, same):
     """No way of training takes it for the rule from which it derives."""
@@ -184,6 +203,31 @@ def test_a_class_that_derives_from_a_built_in_rule(backend, data, derived, same)
         nets.append(backend.to_numpy(stack.parameters[0]))
     for parameters in nets[1:]:
         np.testing.assert_allclose(parameters, nets[0], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("rule", "other"),
+    [
+        (dp.SGD(0.1, momentum=0.9), dp.SGD(0.1)),
+        (dp.SGD(0.1, momentum=0.9, nesterov=True), dp.Adam()),
+        (dp.Adam(), dp.SGD(0.1, momentum=0.9)),
+    ],
+)
+def test_the_state_of_another_rule_is_refused(backend, data, rule, other):
+    net = network(backend)
+    _, gradient = net.cost_and_gradient(*data)
+    before = backend.to_numpy(net.parameters).copy()
+    kind = type(rule).__name__
+    with pytest.raises(ValueError, match=rf"state: expected \['\w+.*\] in it, as {kind}.init makes it, got \["):
+        rule.update(net, gradient, other.init(net), 0.1)
+    np.testing.assert_array_equal(backend.to_numpy(net.parameters), before)
+
+
+def test_rates_of_very_many_steps():
+    """β^t underflows to 0 there: the correction is 1, and no floating-point error is raised."""
+    with np.errstate(all="raise"):
+        rates = dp.Adam(0.01).rates(0.01, 10**6, 1000)
+    assert (rates[:, 0] == 0.01).all()
 
 
 @pytest.mark.parametrize("rule", [dp.Adam(0.01, beta_1=0.8), dp.AdamW(0.01, beta_2=0.99, weight_decay=0.3)], ids=repr)

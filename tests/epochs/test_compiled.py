@@ -417,3 +417,20 @@ def test_many_epochs_in_a_call_are_as_one_by_one(optimizer, threads, rng, monkey
         ends.append((error.epoch, error.step, error.layer, error.history.cost, net.parameters.tolist(), str(error)))
     assert ends[0] == ends[1]
     assert ends[0][0] > 1
+
+
+def test_the_steps_of_a_call_are_limited(rng, monkeypatch):
+    """So is the memory that their rates take."""
+    calls = []
+    epochs = compiled.CompiledEpoch.epochs
+    monkeypatch.setattr(compiled.CompiledEpoch, "epochs", lambda self, *a: (calls.append(a[-1]), epochs(self, *a))[1])
+    X, Y = rng.standard_normal((40, 3)), rng.standard_normal((40, 2))
+    parameters = []
+    for limit in (compiled.STEPS_A_CALL, 15):
+        monkeypatch.setattr(compiled, "STEPS_A_CALL", limit)
+        net = dp.Network([3, 8, 2], loss="squared_error", backend="numpy")
+        net.fit(X, Y, optimizer=dp.AdamW(0.1), epochs=9, batch_size=7)
+        parameters.append(net.parameters)
+    assert calls[0] == 9
+    assert max(calls[1:]) == 2  # epochs of 6 steps
+    assert np.array_equal(*parameters)

@@ -22,6 +22,7 @@ from deltaprop.reports.progress import Silent
 
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 MORE_OPTIMIZERS = [*OPTIMIZERS, dp.SGD(dp.InverseScaling(0.2)), dp.AdamW(0.01, weight_decay=0.0)]
+MORE_OPTIMIZERS += [dp.AdamW(dp.StepDecay(0.1, every=1), weight_decay=0.5)]
 
 
 def fits(sizes, X, Y, options, **how):

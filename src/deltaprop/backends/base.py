@@ -374,8 +374,8 @@ class Backend(ABC):
         """Take a step: `rule` moves θ, (…, n), by ∂J/∂θ with the learning rate `rate`, in one pass.
 
         `moments` are the vectors that the rule carries from step to step, as many as it has; they are moved, too.
-        Before the step, the first `n_decayed` entries of θ (the weights) are multiplied by 1 − `decay`. It is 0 for a
-        rule that does not know weight decay.
+        If the rule knows weight decay, the first `n_decayed` entries of θ (the weights) are multiplied by 1 − `decay`
+        before the step.
         """
 
     # -- minibatches --------------------------------------------------------------------------------------------

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from deltaprop.arguments import check_bool
-from deltaprop.backends.array_types import Floats
+from deltaprop.backends.array_types import AnyArray, Floats
 from deltaprop.backends.base import Scalar
 from deltaprop.backends.kernel_names import Rule
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.remembered import OptimizerState
 from deltaprop.derivation.state import NetworkState
-from deltaprop.derivation.update_rule import LearningRate, Optimizer, moments_of
+from deltaprop.derivation.update_rule import LearningRate, Optimizer
 
 #: Steps whose bias corrections are computed together.
 STEPS_AT_ONCE = 256
@@ -38,6 +38,16 @@ class BuiltIn(Optimizer):
     @abstractmethod
     def _described(self) -> Rule:
         """Describe this rule by its name and its constants."""
+
+    @property
+    @abstractmethod
+    def _moments(self) -> tuple[str, ...]:
+        """Names of the vectors in the state, in the order in which the rule takes them."""
+
+    def _zeros(self, network: NetworkState) -> OptimizerState:
+        """Make the vectors of the state before the first step."""
+        parameters = network.parameters
+        return {name: network.backend.zeros(parameters.shape, parameters.dtype) for name in self._moments}
 
     def rule(self) -> Rule | None:
         """Describe this rule to the ways of training that do without `apply`.
@@ -66,8 +76,13 @@ class BuiltIn(Optimizer):
             The learning rate, for Adam with the bias corrections.
         decay : float or array, ()
             The share by which the step shrinks the weights; 0 without weight decay.
+
+        Raises
+        ------
+        ValueError
+            If `state` is another rule's.
         """
-        parameters, moments = network.parameters, moments_of(state)
+        parameters, moments = network.parameters, moments_of(self, state)
         network.backend.update(self._described(), parameters, gradient.flat, moments, rate, decay, network.n_weights)
 
 
@@ -116,8 +131,11 @@ class SGD(BuiltIn):
         dict
             {"velocity": v} with v = 0 if there is momentum, else empty.
         """
-        parameters = network.parameters
-        return {"velocity": network.backend.zeros(parameters.shape, parameters.dtype)} if self.momentum else {}
+        return self._zeros(network)
+
+    @property
+    def _moments(self) -> tuple[str, ...]:
+        return ("velocity",) if self.momentum else ()
 
     def _described(self) -> Rule:
         if not self.momentum:
@@ -174,9 +192,11 @@ class Adam(BuiltIn):
         dict
             {"first_moment": m, "second_moment": v, "step": t}, all 0.
         """
-        shape, dtype = network.parameters.shape, network.dtype
-        zeros = network.backend.zeros
-        return {"first_moment": zeros(shape, dtype), "second_moment": zeros(shape, dtype), "step": 0}
+        return self._zeros(network) | {"step": 0}
+
+    @property
+    def _moments(self) -> tuple[str, ...]:
+        return "first_moment", "second_moment"
 
     def rates(self, learning_rate: float, taken: int, steps: int) -> Floats:
         """Compute the learning rate with the bias corrections of each step, and the weight decay.
@@ -265,10 +285,28 @@ def _corrections(beta_1: float, beta_2: float, taken: int, steps: int) -> Floats
 
 
 def _computed(beta_1: float, beta_2: float, taken: int, steps: int) -> Floats:
-    result: Floats = _correction(beta_1, beta_2, np.arange(taken + 1, taken + steps + 1))
+    with np.errstate(under="ignore"):  # β^t comes down to 0
+        result: Floats = _correction(beta_1, beta_2, np.arange(taken + 1, taken + steps + 1))
     result.flags.writeable = False
     return result
 
 
-#: Kept: epochs of few steps take a few corrections at a time, and the members of a stack share them.
-_of_few, _of_many = lru_cache(maxsize=64)(_computed), lru_cache(maxsize=4)(_computed)
+#: Kept: epochs of few steps take a few corrections at a time, and the members of a stack share them. Of long epochs the
+#: last alone is kept, for it may be large.
+_of_few, _of_many = lru_cache(maxsize=1024)(_computed), lru_cache(maxsize=1)(_computed)
+
+
+def moments_of(optimizer: Optimizer, state: OptimizerState) -> tuple[AnyArray, ...]:
+    """List the vectors of a built-in rule's state, in the order in which the rule takes them.
+
+    Raises
+    ------
+    ValueError
+        If the state is another rule's.
+    """
+    names = optimizer._moments if isinstance(optimizer, BuiltIn) else ()
+    try:
+        return tuple([state[name] for name in names])
+    except KeyError:
+        kind = type(optimizer).__name__
+        raise ValueError(f"state: expected {list(names)} in it, as {kind}.init makes it, got {list(state)}") from None

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from deltaprop.arguments import check_number
-from deltaprop.backends.array_types import AnyArray, Floats
+from deltaprop.backends.array_types import Floats
 from deltaprop.backends.base import Scalar
 from deltaprop.backends.kernel_names import Rule
 from deltaprop.derivation.parameters import Parameters
@@ -234,11 +234,6 @@ class Optimizer(ABC):
         self.apply(network, gradient, state, rate, decay)
         if "step" in state:
             state["step"] += 1
-
-
-def moments_of(state: OptimizerState) -> tuple[AnyArray, ...]:
-    """List the vectors of an optimizer's state, in the order in which `Optimizer.init` names them."""
-    return tuple([value for value in state.values() if not isinstance(value, int)])
 
 
 def gradient_for(network: NetworkState, gradient: Parameters) -> Parameters:

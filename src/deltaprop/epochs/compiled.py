@@ -10,8 +10,8 @@ import numpy as np
 from deltaprop.backends import Array
 from deltaprop.backends.array_types import Floats, Indices
 from deltaprop.backends.native.scipy_threads import own_threads, scipy_on_one_thread
+from deltaprop.derivation.optimizers import moments_of
 from deltaprop.derivation.remembered import Remembered
-from deltaprop.derivation.update_rule import moments_of
 from deltaprop.epochs.compiled_plan import PlanTable, can_compile, strides_of
 from deltaprop.epochs.interruption import Interruption, Paused, run_abandonable
 from deltaprop.epochs.task import (
@@ -25,6 +25,8 @@ from deltaprop.epochs.task import (
     rates_of_epochs,
 )
 
+#: Steps of several epochs in a call: their rates take 16 bytes a step.
+STEPS_A_CALL = 500_000
 #: Floating-point operations of a step for which one more thread pays.
 OPERATIONS_A_THREAD = 1e6
 #: Epochs a call may hold whose orders are drawn beforehand.
@@ -41,7 +43,7 @@ class CompiledEpoch(WholeEpoch):
     resumes = True
 
     def __init__(self, task: Task) -> None:
-        network, moments = task.network, moments_of(task.state)
+        network, moments = task.network, moments_of(task.optimizer, task.state)
         self.task, self.network, self.state = task, network, task.state
         self.table = PlanTable(network, task.X, task.Y, [task.optimizer], moments, [task.samples], [task.batch_size])
         row: Any = self.table.row
@@ -103,7 +105,8 @@ class CompiledEpoch(WholeEpoch):
         """As many as let an interrupt be heard; none if J of each asks for Σ W² or for weights."""
         if self.task.weighted or self.task.penalized:
             return 0
-        return min(MOST_EPOCHS, int(OPERATIONS_A_CALL / (self.operations * self.task.batches)))
+        batches = self.task.batches
+        return min(MOST_EPOCHS, int(OPERATIONS_A_CALL / (self.operations * batches)), STEPS_A_CALL // batches)
 
     def epochs(
         self, orders: Indices | None, weights: Array | None, terms: Terms, learning_rate: float, count: int

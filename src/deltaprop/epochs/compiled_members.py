@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -101,9 +101,12 @@ class CompiledMembers(MembersEpoch):
             rates[..., 0, 0] = learning_rates
             return rates
         rates = np.zeros((*learning_rates.shape, max(member.batches for member in members), 2))
-        taken = self.task.steps[which].tolist()
+        taken, known = self.task.steps[which].tolist(), dict[Any, Floats]()
         for own, member, of_epochs, steps in zip(rates, members, learning_rates.tolist(), taken, strict=True):
-            own[:, : member.batches] = rates_of_epochs(member.optimizer, of_epochs, steps, member.batches)
+            key = (id(member.optimizer), steps, member.batches, *of_epochs)
+            if key not in known:
+                known[key] = rates_of_epochs(member.optimizer, of_epochs, steps, member.batches)
+            own[:, : member.batches] = known[key]
         return rates
 
     def _run(self, part: Indices, before: Remembered | None = None) -> None:

@@ -14,8 +14,8 @@ import numpy as np
 from deltaprop.backends.array_types import AnyArray, Floats
 from deltaprop.backends.numpy.recording import NotRecordableError, RecordingBackend, Tape
 from deltaprop.derivation.backprop import Workspace, backward, forward
+from deltaprop.derivation.optimizers import moments_of
 from deltaprop.derivation.parameters import Parameters
-from deltaprop.derivation.update_rule import moments_of
 from deltaprop.epochs.interruption import Paused
 from deltaprop.epochs.task import LONG_STEP, Pass, Task, Terms, WholeEpoch, operations_of
 from deltaprop.forks import no_fork
@@ -113,7 +113,7 @@ class RecordedEpoch(WholeEpoch):
         """Return the steps over so many minibatches; they have a penalty, whose size may change, or have none."""
         key = (m, count, bool(penalty), decay)
         if key not in self.steps:
-            touched = [self.network.parameters, *moments_of(self.state), self.task.decay]
+            touched = [self.network.parameters, *moments_of(self.task.optimizer, self.state), self.task.decay]
             before = [array.copy() for array in touched]
             with np.errstate(all="ignore"):
                 self.steps[key] = RecordedSteps(self, m, count, penalized=bool(penalty), decay=decay)

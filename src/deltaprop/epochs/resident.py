@@ -11,8 +11,8 @@ from deltaprop.backends import Array
 from deltaprop.backends.array_types import AnyArray, Floats, Indices
 from deltaprop.backends.cuda.shared_memory import TERMS, Residence, ResidentRun, find_residence
 from deltaprop.backends.kernel_names import Rule
+from deltaprop.derivation.optimizers import moments_of
 from deltaprop.derivation.state import NetworkState
-from deltaprop.derivation.update_rule import moments_of
 from deltaprop.epochs.task import Pass, RefusedError, StepTable, Task, Terms, WholeEpoch
 
 #: Steps that one launch may hold where it can hold many epochs: within a second or so an interrupt is heard.
@@ -127,7 +127,7 @@ class ResidentEpoch(WholeEpoch):
     writes_squares = True
 
     def __init__(self, task: Task) -> None:
-        network, rule, moments = task.network, task.optimizer.rule(), moments_of(task.state)
+        network, rule, moments = task.network, task.optimizer.rule(), moments_of(task.optimizer, task.state)
         self.task, self.network, self.table = task, network, StepTable()
         self.launches = Launches(network, task.batch_size, rule, network.parameters, moments, task.X, task.Y)
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.backends.array_types import Floats, Indices
+from deltaprop.derivation.optimizers import moments_of
 from deltaprop.derivation.remembered import OptimizerState
 from deltaprop.derivation.state import NetworkState
-from deltaprop.derivation.update_rule import moments_of
 from deltaprop.epochs.engines import find_members_epoch
 from deltaprop.epochs.members import Member, MembersEpoch, MembersTask, Numbers, Passes
 from deltaprop.epochs.task import RefusedError, weigh_samples
@@ -152,7 +152,7 @@ class StackTrainer:
         """
         assert self.way is not None
         task = self.way.task
-        for own, moments in zip(moments_of(state), task.moments, strict=False):
+        for own, moments in zip(moments_of(self.members[k].optimizer, state), task.moments, strict=False):
             own[...] = moments[k]
         if "step" in state:
             state["step"] = int(task.steps[k])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -116,7 +117,9 @@ def _open_regular_file(path: Path) -> BinaryIO:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file") from None
+        missing = FileNotFoundError(f"{path}: no such file")
+        missing.errno = errno.ENOENT
+        raise missing from None
     if stat.S_ISDIR(mode):
         raise ValueError(f"{path}: is a folder, not a model file")
     if not stat.S_ISREG(mode):

@@ -65,7 +65,7 @@ def write(network: NetworkState) -> Any:
     Raises
     ------
     ValueError
-        If the output activation is exp, for which PyTorch has no module.
+        If PyTorch has no module for an activation, as for exp.
     """
     torch = _torch()
     modules, by_name = [], _modules_by_name(torch)

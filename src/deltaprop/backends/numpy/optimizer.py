@@ -89,10 +89,13 @@ class Update(NamedTuple):
         ``(θ, gradient, *moments, rate, *scratch, **constants)``.
     scratch : int
         How many arrays of scratch it takes.
+    decays : bool
+        Whether it knows weight decay.
     """
 
     formula: Callable[..., None]
     scratch: int
+    decays: bool = False
 
 
 #: The update rules by name.
@@ -100,5 +103,5 @@ UPDATES: dict[str, Update] = {
     "sgd": Update(sgd, 1),
     "momentum": Update(momentum_sgd, 1),
     "nesterov": Update(nesterov_sgd, 2),
-    "adam": Update(adam, 1),
+    "adam": Update(adam, 1, decays=True),
 }
