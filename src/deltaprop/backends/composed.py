@@ -354,9 +354,10 @@ class ComposedBackend(Backend):
         n_decayed: int,
     ) -> None:
         formula, slots, decays = UPDATES[rule.name]
-        axes, dtype = parameters.ndim - 1, parameters.dtype
-        rate, decay = self._of_members(rate, axes, dtype), self._of_members(decay, axes, dtype)
-        constants = {name: self._of_members(value, axes, dtype) for name, value in rule.constants.items()}
+        axes, dtype, constants = parameters.ndim - 1, parameters.dtype, rule.constants
+        if axes:
+            rate, decay = self._of_members(rate, axes, dtype), self._of_members(decay, axes, dtype)
+            constants = {name: self._of_members(value, axes, dtype) for name, value in constants.items()}
         if decays and (hasattr(decay, "ndim") or decay):
             kept = self._scratch(3, getattr(decay, "shape", ()), dtype)
             self._apply(np.subtract, 1.0, decay, kept)

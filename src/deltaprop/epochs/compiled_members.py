@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -16,8 +16,9 @@ from deltaprop.derivation.remembered import Remembered
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.compiled_plan import PlanTable, can_compile, strides_of
 from deltaprop.epochs.interruption import run_abandonable
+from deltaprop.epochs.member_rates import MemberRates
 from deltaprop.epochs.members import MembersEpoch, MembersTask, Numbers, Passes
-from deltaprop.epochs.task import LONG_STEP, OPERATIONS_A_CALL, operations_of, rates_of_epochs
+from deltaprop.epochs.task import LONG_STEP, OPERATIONS_A_CALL, operations_of
 
 
 class CompiledMembers(MembersEpoch):
@@ -46,6 +47,7 @@ class CompiledMembers(MembersEpoch):
         self.operations = np.array([operations_of(network, member.samples) for member in members])
         self.threads = max(1, min(own_threads(), os.cpu_count() or 1, len(members)))
         self.stride = self.table.share_scratch(1, self.threads)
+        self.rates = MemberRates(members)
 
     @classmethod
     def find(cls, task: MembersTask, networks: Sequence[NetworkState] | None) -> Self | None:
@@ -57,9 +59,9 @@ class CompiledMembers(MembersEpoch):
         """Train the members that `which` names, in as many calls as keep an interrupt waiting for a second or so."""
         plans, task, count = self.plans, self.task, passes.epochs
         parameters, terms = task.network.parameters, np.ascontiguousarray(passes.terms)
-        rates = self._rates(which, passes)
+        rates = self.rates(which, passes.learning_rates, task.steps[which])
         cost, decay = np.zeros((len(which), count)), np.zeros((len(which), count))
-        self._describe(which, passes, terms, rates, cost, decay)
+        self._describe(which, passes, terms, *rates, cost, decay)
         # The largest first, so that no thread begins one when the others are through.
         largest_first = which[np.argsort(-self.operations[which], kind="stable")]
         done = np.cumsum(count * self.operations[largest_first])
@@ -76,7 +78,14 @@ class CompiledMembers(MembersEpoch):
         return cost, decay
 
     def _describe(
-        self, which: Numbers, passes: Passes, terms: Floats, rates: Floats, cost: Floats, decay: Floats
+        self,
+        which: Numbers,
+        passes: Passes,
+        terms: Floats,
+        rates: Floats,
+        rows: Indices,
+        cost: Floats,
+        decay: Floats,
     ) -> None:
         """Write into the plans of these members what they are to do; the caller keeps the arrays alive."""
         plans, table, count = self.plans, self.table, passes.epochs
@@ -87,27 +96,12 @@ class CompiledMembers(MembersEpoch):
         plans["order_stride"][which] = np.where(alike, 0, plans["samples"][which])
         if passes.weights is not None:
             plans["weights"][which] = self._addresses("weights", passes.weights, which, 1)
-        for name, array in (("rates", rates), ("cost", cost), ("decay", decay)):
-            plans[name][which] = table.starts(name, array, (len(which), count, *array.shape[2:]))
+        for name, array in (("cost", cost), ("decay", decay)):
+            plans[name][which] = table.starts(name, array, (len(which), count))
+        plans["rates"][which] = table.starts("rates", rates, rates.shape)[rows]
         plans["rates_stride"], plans["step_stride"] = strides_of(rates)
         for row, name in enumerate(("scales", "penalties", "decays")):
             plans[name][which] = table.starts(name, terms, (len(which), 3, terms.shape[2])) + row * terms.strides[1]
-
-    def _rates(self, which: Numbers, passes: Passes) -> Floats:
-        """Return the rates of each of these members, (k, epochs, steps, 2), see `rates_of_epochs`."""
-        members, learning_rates = [self.task.members[k] for k in which.tolist()], passes.learning_rates
-        if not any(member.optimizer.rates_vary for member in members):
-            rates = np.zeros((*learning_rates.shape, 1, 2))
-            rates[..., 0, 0] = learning_rates
-            return rates
-        rates = np.zeros((*learning_rates.shape, max(member.batches for member in members), 2))
-        taken, known = self.task.steps[which].tolist(), dict[Any, Floats]()
-        for own, member, of_epochs, steps in zip(rates, members, learning_rates.tolist(), taken, strict=True):
-            key = (id(member.optimizer), steps, member.batches, *of_epochs)
-            if key not in known:
-                known[key] = rates_of_epochs(member.optimizer, of_epochs, steps, member.batches)
-            own[:, : member.batches] = known[key]
-        return rates
 
     def _run(self, part: Indices, before: Remembered | None = None) -> None:
         """Train some members; with a copy of what was `before` they may be left in their middle, and are undone."""

@@ -1,0 +1,93 @@
+"""The rates of the steps that members of a stack are about to take, computed ahead where they can be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from deltaprop.backends.array_types import Floats, Indices
+from deltaprop.epochs.members import Member
+from deltaprop.epochs.task import rates_of_epochs
+
+#: Entries of a table of rates, for all members, and the most steps of a member.
+ENTRIES, STEPS_AHEAD = 2**20, 256
+
+
+class MemberRates:
+    """Computes `Optimizer.rates` of the next steps of each member.
+
+    Epochs of few steps would spend more time on this than on training. So while a member's learning rate stays the
+    same, the rates of its next steps are kept in a table.
+
+    Parameters
+    ----------
+    members : sequence of Member
+        Of the whole stack, in order.
+    """
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self.members = members
+        self.batches = np.array([member.batches for member in members])
+        self.vary = any(member.optimizer.rates_vary for member in members)
+        self.ahead = min(STEPS_AHEAD, ENTRIES // (2 * len(members)))
+        self.learning_rates = np.full(len(members), np.nan)  # of the last epoch
+        self.begins = np.full(len(members), -1)  # the steps taken at the start of each row; −1 if there is no row
+        self.table = np.empty((len(members), self.ahead, 2)) if self.vary else np.empty((0, 0, 2))
+
+    def __call__(self, which: Indices, learning_rates: Floats, taken: Indices) -> tuple[Floats, Indices]:
+        """Return rows of rates, (rows, epochs, steps, 2), see `rates_of_epochs`, and each member's row, (k,).
+
+        Parameters
+        ----------
+        which : array of int, (k,)
+            The numbers of the members.
+        learning_rates : array, (k, epochs)
+        taken : array of int, (k,)
+            How many steps came before.
+        """
+        if not self.vary:
+            rates = np.zeros((*learning_rates.shape, 1, 2))
+            rates[..., 0, 0] = learning_rates
+            return rates, np.arange(len(which))
+        epochs, first, batches = learning_rates.shape[1], learning_rates[:, 0], self.batches[which]
+        steps = epochs * int(batches[0])
+        same = (self.learning_rates[which] == first).all() and (epochs == 1 or (first == learning_rates.T).all())
+        if not same or steps > self.ahead or (batches != batches[0]).any():
+            self.learning_rates[which], self.begins[which] = learning_rates[:, -1], -1
+            return self._of_each(which, learning_rates, taken)
+        begins = self.begins[which]
+        missing = (begins < 0) | (begins > taken) | (begins + self.ahead < taken + steps)
+        if missing.any():
+            self._renew(which[missing], taken[missing])
+            begins = self.begins[which]
+        places = (taken - begins)[:, np.newaxis] + np.arange(steps)
+        rows: Floats = self.table[which[:, np.newaxis], places]
+        return rows.reshape(len(which), epochs, -1, 2), np.arange(len(which))
+
+    def _renew(self, which: Indices, taken: Indices) -> None:
+        """Fill in the rows of these members, from the next step on."""
+        known = dict[Any, Floats]()
+        for k, steps in zip(which.tolist(), taken.tolist(), strict=True):
+            optimizer, rate = self.members[k].optimizer, float(self.learning_rates[k])
+            key = id(optimizer), rate, steps
+            if key not in known:
+                known[key] = rates_of_epochs(optimizer, [rate], steps, self.ahead)
+            self.table[k] = known[key]
+        self.begins[which] = taken
+
+    def _of_each(self, which: Indices, learning_rates: Floats, taken: Indices) -> tuple[Floats, Indices]:
+        """Compute the rates of these epochs alone; members that are alike share a row."""
+        known, rows, most = dict[Any, int](), list[Floats](), int(self.batches[which].max())
+        places = []
+        for k, rates, steps in zip(which.tolist(), learning_rates.tolist(), taken.tolist(), strict=True):
+            member = self.members[k]
+            key = (id(member.optimizer), steps, member.batches, *rates)
+            if key not in known:
+                known[key] = len(rows)
+                row = np.zeros((len(rates), most, 2))
+                row[:, : member.batches] = rates_of_epochs(member.optimizer, rates, steps, member.batches)
+                rows.append(row)
+            places.append(known[key])
+        return np.stack(rows), np.array(places)
