@@ -325,8 +325,10 @@ private:
         }
         if (is_small(l)) {
             T* transposed = gradient_[part];
-            for (int64_t j = 0; j < s_out; ++j)
-                for (int64_t i = 0; i < s_in; ++i) transposed[i * s_out + j] = W_[l][j * s_in + i];
+            const T* w = W_[l];
+            for (int64_t i = 0; i < s_in; ++i)
+#pragma GCC ivdep
+                for (int64_t j = 0; j < s_out; ++j) transposed[i * s_out + j] = w[j * s_in + i];
             Product{n, s_out, s_in, a, s_in, 1, transposed, s_out, T(1), T(0), b_[l], z, s_out}();
         } else {
             for (int64_t i = 0; i < n; ++i) std::memcpy(z + i * s_out, b_[l] + block.first, units * sizeof(T));
