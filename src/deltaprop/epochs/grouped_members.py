@@ -13,6 +13,7 @@ import numpy as np
 
 from deltaprop.backends.array_types import Floats, Indices
 from deltaprop.backends.kernel_names import Rule
+from deltaprop.epochs.member_rates import rates_of_members
 from deltaprop.epochs.members import Member, MembersEpoch, MembersTask, Numbers, Passes
 
 
@@ -111,18 +112,12 @@ class MemberGroup:
         return rows
 
     def _rates(self, learning_rates: Floats) -> Floats:
-        """Compute `Optimizer.rates` of each member and epoch; it is called once for members that are alike."""
-        batches, known = self.member.batches, {}
-        keys = []
-        for member, taken, rates in zip(
-            self.members, self.task.steps[self.numbers].tolist(), learning_rates.tolist(), strict=True
-        ):
-            key = (id(member.optimizer), taken, *rates)
-            if key not in known:
-                of_each = (member.optimizer.rates(rate, taken + e * batches, batches) for e, rate in enumerate(rates))
-                known[key] = np.concatenate(list(of_each))
-            keys.append(key)
-        return np.stack(list(known.values()) if len(known) == 1 else [known[key] for key in keys])
+        """Compute `Optimizer.rates` of each member and step, (k, …), or (1, …) if members are alike."""
+        optimizers, taken = [member.optimizer for member in self.members], self.task.steps[self.numbers]
+        batches = np.full(len(optimizers), self.member.batches)
+        rows, places = rates_of_members(optimizers, learning_rates, taken, batches)
+        rates = rows if len(rows) == 1 else rows[places]
+        return rates.reshape(len(rates), -1, 2)
 
 
 def _weights(passes: Passes, places: Numbers) -> Floats | None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends.array_types import Floats, Indices
+from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.epochs.members import Member
 from deltaprop.epochs.task import rates_of_epochs
 
@@ -56,7 +57,7 @@ class MemberRates:
         same = (self.learning_rates[which] == first).all() and (epochs == 1 or (first == learning_rates.T).all())
         if not same or steps > self.ahead or (batches != batches[0]).any():
             self.learning_rates[which], self.begins[which] = learning_rates[:, -1], -1
-            return self._of_each(which, learning_rates, taken)
+            return rates_of_members(self._optimizers(which), learning_rates, taken, batches)
         begins = self.begins[which]
         missing = (begins < 0) | (begins > taken) | (begins + self.ahead < taken + steps)
         if missing.any():
@@ -68,26 +69,44 @@ class MemberRates:
 
     def _renew(self, which: Indices, taken: Indices) -> None:
         """Fill in the rows of these members, from the next step on."""
-        known = dict[Any, Floats]()
-        for k, steps in zip(which.tolist(), taken.tolist(), strict=True):
-            optimizer, rate = self.members[k].optimizer, float(self.learning_rates[k])
-            key = id(optimizer), rate, steps
-            if key not in known:
-                known[key] = rates_of_epochs(optimizer, [rate], steps, self.ahead)
-            self.table[k] = known[key]
-        self.begins[which] = taken
+        rates = self.learning_rates[which, np.newaxis]
+        rows, places = rates_of_members(self._optimizers(which), rates, taken, np.full(len(which), self.ahead))
+        self.table[which], self.begins[which] = rows[places, 0], taken
 
-    def _of_each(self, which: Indices, learning_rates: Floats, taken: Indices) -> tuple[Floats, Indices]:
-        """Compute the rates of these epochs alone; members that are alike share a row."""
-        known, rows, most = dict[Any, int](), list[Floats](), int(self.batches[which].max())
-        places = []
-        for k, rates, steps in zip(which.tolist(), learning_rates.tolist(), taken.tolist(), strict=True):
-            member = self.members[k]
-            key = (id(member.optimizer), steps, member.batches, *rates)
-            if key not in known:
-                known[key] = len(rows)
-                row = np.zeros((len(rates), most, 2))
-                row[:, : member.batches] = rates_of_epochs(member.optimizer, rates, steps, member.batches)
-                rows.append(row)
-            places.append(known[key])
-        return np.stack(rows), np.array(places)
+    def _optimizers(self, which: Indices) -> list[Optimizer]:
+        return [self.members[k].optimizer for k in which.tolist()]
+
+
+def rates_of_members(
+    optimizers: Sequence[Optimizer], learning_rates: Floats, taken: Indices, batches: Indices
+) -> tuple[Floats, Indices]:
+    """Compute the rates of some epochs of members; members that are alike share a row.
+
+    Parameters
+    ----------
+    optimizers : sequence of Optimizer
+        One a member.
+    learning_rates : array, (k, epochs)
+    taken, batches : array of int, (k,)
+        How many steps came before, and how many an epoch has.
+
+    Returns
+    -------
+    rows : array, (rows, epochs, most batches, 2)
+        See `Optimizer.rates`.
+    places : array of int, (k,)
+        The row of each member.
+    """
+    known, rows, most = dict[Any, int](), list[Floats](), int(batches.max())
+    places = []
+    for optimizer, rates, steps, own in zip(
+        optimizers, learning_rates.tolist(), taken.tolist(), batches.tolist(), strict=True
+    ):
+        key = (id(optimizer), steps, own, *rates)
+        if key not in known:
+            known[key] = len(rows)
+            row = np.zeros((len(rates), most, 2))
+            row[:, :own] = rates_of_epochs(optimizer, rates, steps, own)
+            rows.append(row)
+        places.append(known[key])
+    return np.stack(rows), np.array(places)
