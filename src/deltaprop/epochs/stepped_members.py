@@ -57,7 +57,8 @@ class SteppedMembers(GroupedMembers):
         rates = np.broadcast_to(group.rates, (k, *group.rates.shape[1:]))
         gradient = Parameters(network.backend, network.layer_sizes, network.dtype, k)
         cost, decay = np.zeros(k), np.zeros(k)
-        streams = self._streams(group)
+        rule = Rule.of_members([own.rule for own in group.members if own.rule is not None])
+        moments, streams = tuple(copies.moments), self._streams(group)
         start = 0
         for batch, n in enumerate(member.sizes):
             X, Y = self._minibatch(rows, slice(start, start + n), k)
@@ -78,7 +79,7 @@ class SteppedMembers(GroupedMembers):
                 penalty=penalty if penalty.any() else None,
                 sample_weight=weights,
             )
-            self._update(group, network, gradient, copies.moments, rates[:, batch])
+            self._update(rule, network, gradient, moments, rates[:, batch])
             start += n
         copies.give_back()
         return cost[:, np.newaxis], decay[:, np.newaxis]
@@ -108,14 +109,9 @@ class SteppedMembers(GroupedMembers):
 
     @staticmethod
     def _update(
-        group: MemberGroup,
-        network: NetworkState,
-        gradient: Parameters,
-        moments: Sequence[Array],
-        rates: Floats,
+        rule: Rule, network: NetworkState, gradient: Parameters, moments: tuple[Array, ...], rates: Floats
     ) -> None:
         """Update the parameters: θ := θ − η ∂J/∂θ by each member's own numbers."""
-        rule = Rule.of_members([member.rule for member in group.members if member.rule is not None])
         backend, theta, (rate, decay) = network.backend, network.parameters, rates.T
         taken_off = decay if decay.any() else 0.0  # a pass over the weights is saved
-        backend.update(rule, theta, gradient.flat, tuple(moments), rate, taken_off, network.n_weights)
+        backend.update(rule, theta, gradient.flat, moments, rate, taken_off, network.n_weights)
