@@ -391,14 +391,20 @@ def test_threads_of_blas_are_as_before_when_the_last_has_left():
     assert threads() == before
 
 
+@pytest.fixture
+def calls(monkeypatch):
+    """List how many epochs each call of the compiled library trained."""
+    counts = []
+    epochs = compiled.CompiledEpoch.epochs
+    monkeypatch.setattr(compiled.CompiledEpoch, "epochs", lambda self, *a: (counts.append(a[-1]), epochs(self, *a))[1])
+    return counts
+
+
 @pytest.mark.parametrize(
     "optimizer", [dp.SGD(0.3), dp.SGD(0.2, momentum=0.9), dp.Adam(0.5), dp.AdamW(0.1, weight_decay=0.5)]
 )
-def test_many_epochs_in_a_call_are_as_one_by_one(optimizer, threads, rng, monkeypatch):
+def test_many_epochs_in_a_call_are_as_one_by_one(optimizer, threads, calls, rng):
     """With a callback they go one by one: the bits are the same, and so is the end of a diverging training."""
-    calls = []
-    epochs = compiled.CompiledEpoch.epochs
-    monkeypatch.setattr(compiled.CompiledEpoch, "epochs", lambda self, *a: (calls.append(a[-1]), epochs(self, *a))[1])
     X, Y = rng.standard_normal((40, 3)), rng.standard_normal((40, 2))
     nets = [dp.Network([3, 8, 2], loss="squared_error", backend="numpy") for _ in range(2)]
     one, many = (
@@ -419,11 +425,8 @@ def test_many_epochs_in_a_call_are_as_one_by_one(optimizer, threads, rng, monkey
     assert ends[0][0] > 1
 
 
-def test_the_steps_of_a_call_are_limited(rng, monkeypatch):
+def test_the_steps_of_a_call_are_limited(calls, rng, monkeypatch):
     """So is the memory that their rates take."""
-    calls = []
-    epochs = compiled.CompiledEpoch.epochs
-    monkeypatch.setattr(compiled.CompiledEpoch, "epochs", lambda self, *a: (calls.append(a[-1]), epochs(self, *a))[1])
     X, Y = rng.standard_normal((40, 3)), rng.standard_normal((40, 2))
     parameters = []
     for limit in (compiled.STEPS_A_CALL, 15):

@@ -38,9 +38,7 @@ def r2(prediction: AnyArray, Y: AnyArray) -> float:
 
 #: Metrics that are means over samples.
 MEANS: tuple[Metric, ...] = (accuracy, mean_squared_error, mean_absolute_error)
-METRICS: dict[str, Metric] = {
-    function.__name__: function for function in (accuracy, mean_squared_error, mean_absolute_error, r2)
-}
+METRICS: dict[str, Metric] = {metric.__name__: metric for metric in (*MEANS, r2)}
 
 
 class MeanOfParts:
