@@ -7,19 +7,19 @@
 #include "shared/loss.cuh"
 
 #define ARGUMENTS                                                                                                    \
-    const real *z, const real *a, const real *y, const real *weights, real *delta, unsigned short *narrow_delta,     \
-        int delta_columns, real scale_at_launch, const real *scale_on_device, double *total, long long *step,        \
+    const real *z, const real *b, const real *a, const real *y, const real *weights, real *delta,                    \
+        unsigned short *narrow_delta, int delta_columns, real scale_at_launch, const real *scale_on_device, double *total, long long *step,        \
         double *parts, real *sums, real *partial, unsigned *tickets, int rows, int columns, int tiles,               \
         int rows_per_block, int log2_lanes, int width, real keep
 #define GIVEN                                                                                                       \
     Output {                                                                                                        \
-        z, a, y, weights, delta, narrow_delta, delta_columns, number(scale_at_launch, scale_on_device), total,      \
+        z, b, a, y, weights, delta, narrow_delta, delta_columns, number(scale_at_launch, scale_on_device), total,   \
             step, parts, sums, partial, tickets, keep,                                                              \
             Tiling { rows, columns, tiles, rows_per_block, log2_lanes, columns }                                    \
     }
 
 struct Output {
-    const real *z, *a, *y, *weights;
+    const real *z, *b, *a, *y, *weights;
     real* delta;
     unsigned short* narrow_delta;
     int delta_columns;
@@ -32,7 +32,12 @@ struct Output {
     real keep;
     Tiling tiling;
 
-    __device__ bool wants_delta() const { return delta || narrow_delta; }
+    // The biases of N units, added to their z; they are 0 where z has its bias already.
+    template <int N> __device__ Pack<real, N> biases(int column) const {
+        Pack<real, N> pack = {};
+        for (int j = 0; j < N && b; ++j) pack.entry[j] = b[column + j];
+        return pack;
+    }
     template <int N> __device__ void put_delta(int row, int column, const Pack<real, N>& own) const {
         const long long at = (long long)row * delta_columns + column;
         if (narrow_delta) {

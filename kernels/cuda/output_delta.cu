@@ -1,6 +1,8 @@
 // delta^(L) = scale * dcost/dz^(L), the cost and the bias gradient, in one pass over the output; after a softmax,
 // output_delta_softmax.cu.
-//   z, a, y : (rows, columns)    delta : (rows, delta_columns)    weights : (rows,)    sums : (columns,)
+//   z, a, y : (rows, columns)    b, sums : (columns,)    delta : (rows, delta_columns)    weights : (rows,)
+// z may be the product W a^(L-1) alone: then b holds the biases and a is null, and z + b and a = g(z + b) are computed
+// on the way, to be written nowhere. Else b is null. sums may be b.
 // weights, with which the samples count, may be null (all 1), and so may delta (the cost alone is wanted) and sums. As
 // an operand of products, in rows that are filled up (see padding.py), delta is wanted in bfloat16: narrow_delta. Costs
 // are weighted, but not scaled, and added to *total, which is double, for it adds up a whole epoch. Of what sums held,
@@ -17,6 +19,7 @@ template <class Loss, class G, int N> __device__ void output_delta(const Output&
     const Tiling& tiling = of.tiling;
     const int columns = tiling.columns, column = tiling.column<N, 1>(0, tiling.lane());
     const int step = tiling.at_a_time(), end = column < columns ? tiling.end() : 0;
+    const Pack<real, N> bias = column < columns ? of.biases<N>(column) : Pack<real, N>{};
     double cost = 0;
     Pack<real, N> sum[1] = {};
     const long long down = (long long)step * columns;
@@ -28,7 +31,7 @@ template <class Loss, class G, int N> __device__ void output_delta(const Output&
         for (int u = 0; u < IN_FLIGHT; ++u) {
             if (row + u * step >= end) continue;
             z[u] = load_pack<real, N>(of.z + i + u * down);
-            a[u] = load_pack<real, N>(of.a + i + u * down);
+            if (of.a) a[u] = load_pack<real, N>(of.a + i + u * down);
             y[u] = load_pack<real, N>(of.y + i + u * down);
             weight[u] = of.weights ? of.weights[row + u * step] : real(1);
         }
@@ -38,7 +41,8 @@ template <class Loss, class G, int N> __device__ void output_delta(const Output&
             real own = 0;
             Pack<real, N> d;
             for (int j = 0; j < N; ++j) {
-                const real zj = z[u].entry[j], aj = a[u].entry[j], yj = y[u].entry[j];
+                const real zj = z[u].entry[j] + bias.entry[j], yj = y[u].entry[j];
+                const real aj = of.a ? a[u].entry[j] : G::value(zj);
                 own += Loss::template cost<G>(zj, aj, yj);
                 d.entry[j] = weight[u] * of.scale * Loss::template delta<G>(zj, aj, yj);
                 sum[0].entry[j] += d.entry[j];

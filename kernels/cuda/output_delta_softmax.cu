@@ -1,43 +1,51 @@
-// As output_delta.cu, for cross-entropy after a softmax. There is one tile, and a team of threads a row. What a thread
-// does not hold has no part in the sums. A whole block leaves those of its rows in `partial` : (slices, columns), where
-// that is not null, for column_sum.
+// As output_delta.cu, for cross-entropy after a softmax, but a is never read: it is computed again from z. There is one
+// tile, and a team of threads a row. What a thread does not hold has no part in the sums. A whole block leaves those of
+// its rows in `partial` : (slices, columns), where that is not null, for column_sum.
+// A thread has its part of three rows in registers: z and y of this one, and z of the next, so that memory is busy while
+// the team waits for its sums. What else it keeps is in shared memory, so that three blocks fit on a multiprocessor.
 #include "cuda/output.cuh"
 #include "cuda/row_team.cuh"
 
 template <class Loss, int N, class Team>
-__device__ void categorical_cross_entropy(const Output& of, const Team& team) {
+__device__ void categorical_cross_entropy(const Output& of, const Team& team, real* room) {
     const int columns = of.tiling.columns, begin = blockIdx.y * of.tiling.rows_per_block, end = of.tiling.end();
+    const HeldAside<N> biases{room}, sums{room + ROOM_ASIDE};
+    for (int k = 0; k < HELD; ++k) {
+        const int column = (k * team.size() + team.place()) * N;
+        biases.store(k, column < columns ? of.biases<N>(column) : Pack<real, N>{});
+        sums.store(k, {});
+    }
     double cost = 0;
-    Pack<real, N> sum[HELD] = {};
+    Pack<real, N> z[HELD];
+    hold(team, of.z + (long long)(begin + team.team()) * columns, begin + team.team() < end ? columns : 0, z);
     for (int first = begin; first < end; first += team.teams()) {
-        const int row = first + team.team(), here = row < end ? columns : 0;
-        const long long at = (long long)row * columns;
+        const int row = first + team.team(), here = row < end ? columns : 0, next = row + team.teams();
+        const real *zr = of.z + (long long)row * columns, *yr = of.y + (long long)row * columns;
         const real weight = here && of.weights ? of.weights[row] : real(1), factor = weight * of.scale;
-        const real *zr = of.z + at, *ar = of.a + at, *yr = of.y + at;
-        Pack<real, N> z[HELD], a[HELD], y[HELD];
-        hold(team, zr, here, z);
+        Pack<real, N> y[HELD], z_of_next[HELD];
         hold(team, yr, here, y);
-        hold(team, ar, of.wants_delta() ? here : 0, a);
+        hold(team, zr + (long long)team.teams() * columns, next < end ? columns : 0, z_of_next);
+        const auto with_bias = [](Pack<real, N> own, const Pack<real, N>& bias) {
+            for (int j = 0; j < N; ++j) own.entry[j] += bias.entry[j];
+            return own;
+        };
+        const auto again = [&](int column) {
+            return with_bias(load_pack<real, N>(zr + column), of.biases<N>(column));
+        };
+#pragma unroll
+        for (int k = 0; k < HELD; ++k) z[k] = with_bias(z[k], biases.load(k));
         real top = minus_infinity();
-        over_packs(team, zr, here, z, [&](int, Pack<real, N>& own) {
+        over_packs(team, here, z, again, [&](int, const Pack<real, N>& own) {
             for (int j = 0; j < N; ++j) top = larger(top, own.entry[j]);
         });
-        top = team.max(top);
-        loss::ExponentialSum<real> exponentials{0, 0};
-        over_packs(team, zr, here, z, [&](int, Pack<real, N>& own) {
-            for (int j = 0; j < N; ++j) {
-                const real below = own.entry[j] - top;
-                exponentials.add(below, exp(below));
-            }
-        });
-        team.sums(exponentials.others, exponentials.tops);
-        const real log_sum = exponentials.log();
+        const Softmax softmax = softmax_of_row(team, here, z, again, top);
         real own_cost = 0;
-        const auto finish = [&](int column, const Pack<real, N>& zp, const Pack<real, N>& ap, const Pack<real, N>& yp) {
+        const auto finish = [&](int column, const Pack<real, N>& zp, const Pack<real, N>& yp) {
             Pack<real, N> d;
             for (int j = 0; j < N; ++j) {
-                own_cost += Loss::cost(yp.entry[j], log_sum, zp.entry[j] - top);
-                d.entry[j] = factor * (ap.entry[j] - yp.entry[j]);
+                const real below = zp.entry[j] - softmax.top;
+                own_cost += Loss::cost(yp.entry[j], softmax.log_sum, below);
+                d.entry[j] = factor * (softmax.value(below) - yp.entry[j]);
             }
             of.put_delta(row, column, d);
             return d;
@@ -45,18 +53,16 @@ __device__ void categorical_cross_entropy(const Output& of, const Team& team) {
 #pragma unroll
         for (int k = 0; k < HELD; ++k) {
             const int column = (k * team.size() + team.place()) * N;
-            if (column >= here) continue;
-            const Pack<real, N> d = finish(column, z[k], a[k], y[k]);
-            for (int j = 0; j < N; ++j) sum[k].entry[j] += d.entry[j];
+            if (column < here) sums.store(k, with_bias(sums.load(k), finish(column, z[k], y[k])));
+            z[k] = z_of_next[k];
         }
 #pragma unroll 1
-        for (int column = (HELD * team.size() + team.place()) * N; column < here; column += team.size() * N) {
-            Pack<real, N> ap = {};
-            if (of.wants_delta()) ap = load_pack<real, N>(ar + column);
-            finish(column, load_pack<real, N>(zr + column), ap, load_pack<real, N>(yr + column));
-        }
+        for (int column = (HELD * team.size() + team.place()) * N; column < here; column += team.size() * N)
+            finish(column, again(column), load_pack<real, N>(yr + column));
         cost += weight * own_cost;
     }
+    Pack<real, N> sum[HELD];
+    for (int k = 0; k < HELD; ++k) sum[k] = sums.load(k);
     if constexpr (Team::is_block) {
         for (int k = 0; k < HELD && of.partial; ++k) {
             const int column = (k * team.size() + team.place()) * N;
@@ -70,23 +76,24 @@ __device__ void categorical_cross_entropy(const Output& of, const Team& team) {
 }
 
 template <class Loss> __device__ void categorical_cross_entropy(const Output& of, int width) {
+    __shared__ Pack<real, 2 * ROOM_ASIDE> room;
     constexpr int wide = 16 / sizeof(real);
     const LanesOfAWarp lanes{of.tiling.log2_lanes};
     if (lanes.log2_lanes > 5 && width > 1)
-        categorical_cross_entropy<Loss, wide>(of, WholeBlock{});
+        categorical_cross_entropy<Loss, wide>(of, WholeBlock{}, room.entry);
     else if (lanes.log2_lanes > 5)
-        categorical_cross_entropy<Loss, 1>(of, WholeBlock{});
+        categorical_cross_entropy<Loss, 1>(of, WholeBlock{}, room.entry);
     else if (width > 1)
-        categorical_cross_entropy<Loss, wide>(of, lanes);
+        categorical_cross_entropy<Loss, wide>(of, lanes, room.entry);
     else
-        categorical_cross_entropy<Loss, 1>(of, lanes);
+        categorical_cross_entropy<Loss, 1>(of, lanes, room.entry);
 }
 
-extern "C" __global__ __launch_bounds__(256)
+extern "C" __global__ __launch_bounds__(256, 3)
     void output_delta_categorical_cross_entropy_softmax(ARGUMENTS) {
     categorical_cross_entropy<loss::categorical_cross_entropy>(GIVEN, width);
 }
-extern "C" __global__ __launch_bounds__(256)
+extern "C" __global__ __launch_bounds__(256, 3)
     void output_delta_clipped_categorical_cross_entropy_softmax(ARGUMENTS) {
     categorical_cross_entropy<loss::clipped_categorical_cross_entropy>(GIVEN, width);
 }

@@ -5,6 +5,8 @@
 #include "cuda/pack.cuh"
 #include "cuda/real.cuh"
 #include "cuda/warp.cuh"
+#include "shared/loss.cuh"
+#include "shared/quotient.cuh"
 
 struct LanesOfAWarp {
     static constexpr bool is_block = false;
@@ -64,9 +66,9 @@ __device__ inline void hold(const Team& team, const real* row, int columns, Pack
     }
 }
 
-// Calls f(column, pack) for each of this thread's packs: those in registers, and those of `row` that are read again.
-template <int N, class Team, class F>
-__device__ inline void over_packs(const Team& team, const real* row, int columns, Pack<real, N> (&held)[HELD], F f) {
+// Calls f(column, pack) for each of this thread's packs: those in registers, and the others, which again(column) reads.
+template <int N, class Team, class Again, class F>
+__device__ inline void over_packs(const Team& team, int columns, Pack<real, N> (&held)[HELD], Again again, F f) {
 #pragma unroll
     for (int k = 0; k < HELD; ++k) {
         const int column = (k * team.size() + team.place()) * N;
@@ -74,7 +76,42 @@ __device__ inline void over_packs(const Team& team, const real* row, int columns
     }
 #pragma unroll 1
     for (int column = (HELD * team.size() + team.place()) * N; column < columns; column += team.size() * N) {
-        Pack<real, N> pack = load_pack<real, N>(row + column);
+        Pack<real, N> pack = again(column);
         f(column, pack);
     }
+}
+
+// A pack for each one that a thread holds, in shared memory. No other thread sees it.
+template <int N> struct HeldAside {
+    real* first;
+
+    __device__ real* place(int k) const { return first + ((k * 8 + threadIdx.y) * 32 + threadIdx.x) * N; }
+    __device__ Pack<real, N> load(int k) const { return load_pack<real, N>(place(k)); }
+    __device__ void store(int k, const Pack<real, N>& pack) const { store_pack<real, N>(place(k), pack); }
+};
+// Entries of shared memory for it, whatever N is.
+constexpr int ROOM_ASIDE = HELD * 256 * 16 / sizeof(real);
+
+// Softmax of a row: e^below / sum, where below = z - top is never positive and the sum is never less than 1.
+struct Softmax {
+    real top, log_sum, sum, reciprocal;
+
+    __device__ real value(real below) const { return activation::refined_quotient(exp(below), sum, reciprocal); }
+};
+
+// The softmax of the row that the team holds, and reads again, from the largest z that each thread has seen.
+template <int N, class Team, class Again>
+__device__ inline Softmax softmax_of_row(const Team& team, int columns, Pack<real, N> (&held)[HELD], Again again,
+                                         real top) {
+    top = team.max(top);
+    loss::ExponentialSum<real> exponentials{0, 0};
+    over_packs(team, columns, held, again, [&](int, const Pack<real, N>& z) {
+        for (int j = 0; j < N; ++j) {
+            const real below = z.entry[j] - top;
+            exponentials.add(below, exp(below));
+        }
+    });
+    team.sums(exponentials.others, exponentials.tops);
+    const real sum = exponentials.value();
+    return Softmax{top, exponentials.log(), sum, real(1) / sum};
 }

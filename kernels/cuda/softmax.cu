@@ -15,22 +15,18 @@ __device__ void softmax_rows(real* z, const real* __restrict__ b, real* a, int r
         const real* br = b + (b_stride ? row / rows * b_stride : 0);
         Pack<real, N> held[HELD];
         hold(team, zr, here, held);
+        const auto again = [&](int column) { return load_pack<real, N>(zr + column); };
         real top = minus_infinity();
-        over_packs(team, zr, here, held, [&](int column, Pack<real, N>& own) {
+        over_packs(team, here, held, again, [&](int column, Pack<real, N>& own) {
             for (int j = 0; j < N; ++j) {
                 own.entry[j] += br[column + j];
                 top = larger(top, own.entry[j]);
             }
             store_pack<real, N>(zr + column, own);
         });
-        top = team.max(top);
-        real sum = 0, no_other = 0;
-        over_packs(team, zr, here, held, [&](int, Pack<real, N>& own) {
-            for (int j = 0; j < N; ++j) sum += exp(own.entry[j] - top);
-        });
-        team.sums(sum, no_other);
-        over_packs(team, zr, here, held, [&](int column, Pack<real, N>& own) {
-            for (int j = 0; j < N; ++j) own.entry[j] = exp(own.entry[j] - top) / sum;
+        const Softmax softmax = softmax_of_row(team, here, held, again, top);
+        over_packs(team, here, held, again, [&](int column, Pack<real, N>& own) {
+            for (int j = 0; j < N; ++j) own.entry[j] = softmax.value(own.entry[j] - softmax.top);
             store_pack<real, N>(ar + column, own);
         });
     }

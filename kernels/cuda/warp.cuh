@@ -20,7 +20,15 @@ __device__ inline void warp_sums(real& x, real& y, int lanes = 32) {
 }
 
 // The larger of two. A NaN on either side wins: a maximum that hid one would hide a diverged row.
-__device__ inline real larger(real x, real other) { return (other > x || other != other) ? other : x; }
+__device__ inline real larger(real x, real other) {
+#if !defined(DELTAPROP_DOUBLE) && defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    real both;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(both) : "f"(x), "f"(other));
+    return both;
+#else
+    return (other > x || other != other) ? other : x;
+#endif
+}
 
 __device__ inline real warp_max(real x, int lanes = 32) {
     for (int distance = lanes / 2; distance > 0; distance /= 2)

@@ -94,9 +94,11 @@ struct clipped_categorical_cross_entropy {
 template <typename T> struct ExponentialSum {
     T others, tops;
 
+    // Without a branch, so that a thread has several exponentials on their way.
     __host__ __device__ void add(T below, T exponential) {
-        if (below == T(0)) tops += T(1);
-        else others += exponential;
+        const bool is_top = below == T(0);
+        tops += is_top ? T(1) : T(0);
+        others += is_top ? T(0) : exponential;
     }
     __host__ __device__ T value() const { return others + tops; }
     __host__ __device__ T log() const { return log1p(others + (tops - T(1))); }

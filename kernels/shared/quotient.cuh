@@ -9,8 +9,9 @@ using std::fma;
 
 namespace activation {
 
-// n / s from a reciprocal of s that is off by a few units in its last place: within 0.50001 units of the true value,
-// for what is left of n after the first attempt has no rounding error that matters. Where n is subnormal s is 1.
+// n / s from a reciprocal of s >= 1 that is off by a few units in its last place: within 0.50001 units of the true
+// value, for what is left of n after the first attempt has no rounding error that matters. Below 2^-100 it is within 2
+// units. Where n is subnormal and s is 1 it is n.
 template <typename T> __host__ __device__ inline T refined_quotient(T n, T s, T reciprocal) {
     const T q = n * reciprocal;
     return fma(fma(-q, s, n), reciprocal, q);

@@ -57,6 +57,19 @@ def test_it_is_as_good_as_rounded_from_the_true_value(quotients, off):
         assert units_off(quotients(n, s, reciprocals).astype(np.float64), true).max() <= 0.50001
 
 
+@pytest.mark.parametrize("off", [-1, 0, 1])
+def test_terms_of_a_softmax_over_their_sum(quotients, off, rng):
+    """Sums from 1 to 2^24; terms from 1 down to the smallest number, the quotient of which may be subnormal."""
+    s = (2.0 ** rng.uniform(0, 24, 2**18)).astype(np.float32)
+    nearest = (1.0 / s.astype(np.float64)).astype(np.float32)
+    reciprocals = (nearest.view(np.int32) + np.int32(off)).view(np.float32)
+    n = (2.0 ** rng.uniform(-149, 0, s.size)).astype(np.float32)
+    true = n.astype(np.float64) / s.astype(np.float64)
+    units = units_off(quotients(n, s, reciprocals).astype(np.float64), true)
+    assert units[n > 2.0**-100].max() <= 0.5001
+    assert units.max() < 2
+
+
 @pytest.mark.parametrize("off", [-1, 0])
 def test_subnormal_numerators_over_one_stay_as_they_are(quotients, off):
     """If e^-|z| is that small, 1 + e^-|z| is 1."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from deltaprop.backends.array_types import AnyArray as Array
@@ -10,6 +12,9 @@ from deltaprop.backends.cuda.launching import NULL, SUMMING_BLOCKS_A_MULTIPROCES
 from deltaprop.backends.cuda.matrix_products import MatrixProducts
 from deltaprop.backends.cuda.member_axis import member_by_member
 from deltaprop.backends.cuda.tiling import HELD, THREADS, over_columns, over_rows
+
+#: Blocks of ``output_delta_softmax.cu`` that a multiprocessor holds at once.
+SOFTMAX_BLOCKS_A_MULTIPROCESSOR = 3
 
 
 class LibraryLayers(MatrixProducts):
@@ -43,12 +48,33 @@ class LibraryLayers(MatrixProducts):
             arguments = (Z, b, NULL if mask is None else mask, out, *sizes)
             kernel((tiles * members, max(1, slices // tiles)), (32, 8), arguments)
 
+    def library_output_layer(
+        self,
+        A: Array,
+        W: Array,
+        b: Array,
+        activation: str,
+        Z: Array,
+        loss: str,
+        Y: Array,
+        scale: Scalar,
+        out: Array,
+        cost: Array,
+        **given: Any,
+    ) -> None:
+        """Compute `affine_activation` and `output_delta` where nobody reads z and a: `Z` is left without its bias.
+
+        Both are computed from the product on the way to δ, which saves writing them and reading them again.
+        """
+        self.product(A, W, out=Z, transpose_B=True)
+        self.library_output_delta(loss, activation, Z, None, Y, scale, out, cost, **given, bias=b)
+
     def library_output_delta(
         self,
         loss: str,
         activation: str,
         Z: Array,
-        A: Array,
+        A: Array | None,
         Y: Array,
         scale: Scalar,
         out: Array,
@@ -56,18 +82,25 @@ class LibraryLayers(MatrixProducts):
         sample_weight: Array | None = None,
         bias_gradient: Array | None = None,
         keep: float = 0.0,
+        *,
+        bias: Array | None = None,
     ) -> None:
-        """Compute `output_delta` from z and a, which have been computed."""
+        """Compute `output_delta` from z and a, or with A = None from z without its bias and the bias."""
         (rows, columns), dtype = Z.shape, Z.dtype
-        wanted = () if out is NULL else (out,)
-        widths = self._widths(Z, A, Y, *wanted, sizes=(16,))
-        as_it_is, narrow = (NULL, out) if wanted and out.dtype != dtype else (out, NULL)
-        blocks, multiprocessors = SUMMING_BLOCKS_A_MULTIPROCESSOR, self.multiprocessors
         if activation == "softmax":
+            A = None  # it is computed again, which takes less time than to read it
+        b, a, weights = (NULL if array is None else array for array in (bias, A, sample_weight))
+        wanted = () if out is NULL else (out,)
+        widths = self._widths(Z, Y, *(() if A is None else (A,)), *wanted, sizes=(16,))
+        sums = NULL if bias_gradient is None else bias_gradient
+        as_it_is, narrow = (NULL, out) if wanted and out.dtype != dtype else (out, NULL)
+        multiprocessors = self.multiprocessors
+        if activation == "softmax":
+            blocks = SOFTMAX_BLOCKS_A_MULTIPROCESSOR
             tiling = over_rows(rows, columns, widths, multiprocessors, blocks, alone=2)
         else:
+            blocks = SUMMING_BLOCKS_A_MULTIPROCESSOR
             tiling = over_columns(rows, columns, widths, dtype.itemsize, multiprocessors, blocks, sums=False, alone=4)
-        sums = NULL if bias_gradient is None else bias_gradient
         partial, tickets = self._parts(1, rows, columns, dtype)
         costs = self._scratch("costs", blocks * multiprocessors + 2 * columns, np.dtype(np.float64))
         by_blocks = tiling.lanes == THREADS  # each has whole rows, and leaves its sums of them to another launch
@@ -76,7 +109,7 @@ class LibraryLayers(MatrixProducts):
             left = self._scratch("sums of rows", min(rows, blocks * multiprocessors) * columns, dtype)
         step = self._here.step
         arguments = (
-            *(Z, A, Y, NULL if sample_weight is None else sample_weight),
+            *(Z, b, a, Y, weights),
             *(as_it_is, narrow, np.int32(out.shape[-1] if wanted else 0), *number(scale, dtype)),
             *(cost, NULL if step is None else step, costs),
             *((NULL, left) if by_blocks else (sums, partial)),

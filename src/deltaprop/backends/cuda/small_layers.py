@@ -116,7 +116,7 @@ class SmallLayers:
     def affine_activation(self, layer: Affine) -> bool:
         """Launch the layer, or hold it back; False if the library has to compute it."""
         self.flush()
-        if layer.mask is None and layer.W.ndim == 2 and layer.W.shape[0] <= MOST_OUTPUTS:
+        if layer.mask is None and layer.W.ndim == 2 and layer.Z.dtype == layer.W.dtype:
             self.held = layer
             return True
         return self._affine(layer)
@@ -163,16 +163,17 @@ class SmallLayers:
         bias_gradient: Array | None,
         keep: float,
     ) -> bool:
-        """Launch the output layer and its δ; if False, only z and a of the layer have been computed."""
+        """Launch the output layer and its δ; False if the layer has been launched before, or is launched here alone."""
         layer, self.held = self.held, None
         if layer is None:
             return False
+        if layer.Z is not Z or layer.activation != activation or out is NULL:
+            self._launch(layer)
+            return False
+        given: dict[str, Any] = {"sample_weight": sample_weight, "bias_gradient": bias_gradient, "keep": keep}
         fits = (
-            layer.Z is Z
-            and layer.activation == activation
-            and out is not NULL
+            layer.W.shape[0] <= MOST_OUTPUTS
             and self._fits(layer.A, layer.W)
-            and layer.Z.dtype == layer.W.dtype
             and out.dtype == layer.A.dtype  # so that the weight gradient, which adds up the costs, is ours too
             and Z.shape[0] <= MOST_OUTPUT_ROWS
         )
@@ -183,9 +184,9 @@ class SmallLayers:
                 self._output(loss, layer._replace(Z=Z, out=A), Y, scale, delta, row_cost, sample_weight)
 
             def library(Z: Array, A: Array, delta: Array) -> None:
-                self._launch(layer._replace(Z=Z, out=A))
                 spare = self.backend._scratch("trial", 1, np.dtype(np.float64))
-                self.backend.library_output_delta(loss, activation, Z, A, Y, scale, delta, spare, sample_weight)
+                trial = {"sample_weight": sample_weight}
+                self._output_by_two(layer._replace(Z=Z, out=A), loss, Y, scale, delta, spare, trial)
 
             key = ("output", loss, activation, layer.A.shape, layer.W.shape, layer.A.dtype)
             with self.backend.counting(None):  # a trial is no step
@@ -196,8 +197,18 @@ class SmallLayers:
                 ours(tile, Z, layer.out, out)
                 self.sums[self.backend.address(out)] = Sums(bias_gradient, keep, row_cost, cost)
                 return True
-        self._launch(layer)
-        return False
+        self._output_by_two(layer, loss, Y, scale, out, cost, given)
+        return True
+
+    def _output_by_two(
+        self, layer: Affine, loss: str, Y: Array, scale: Scalar, delta: Array, cost: Array, given: dict[str, Any]
+    ) -> None:
+        """Launch the output layer and its δ as a product, by a small kernel or the library, and a kernel after it."""
+        A, W, b, activation, Z, out, _ = layer
+        if self._affine(layer):
+            self.backend.library_output_delta(loss, activation, Z, out, Y, scale, delta, cost, **given)
+        else:
+            self.backend.library_output_layer(A, W, b, activation, Z, loss, Y, scale, delta, cost, **given)
 
     def hidden_delta(
         self,
