@@ -89,7 +89,7 @@ class Layer:
     def check(self, sums, expected):
         """Compare δ, sums and the cost with float64."""
         rows, columns = self.z.shape
-        eps = float(np.finfo(self.real).eps)
+        eps = float(np.finfo(self.real.type).eps)
         top = np.abs(self.delta).max()
         np.testing.assert_allclose(
             self.read(self.d), self.delta, rtol=ROUNDING[self.kind] + 256 * eps, atol=64 * eps * top
@@ -157,7 +157,7 @@ def test_the_same_bits_as_layer_and_delta_one_by_one(device, rng, loss, activati
         results.append([device.to_numpy(x).copy() for x in (layer.d, sums, layer.total)])
     for one, other in zip(*results, strict=True):
         np.testing.assert_array_equal(one, other)
-    eps = float(np.finfo(layer.real).eps)
+    eps = float(np.finfo(layer.real.type).eps)
     np.testing.assert_allclose(layer.read(layer.Z), layer.z, rtol=16 * eps, atol=64 * eps)
     np.testing.assert_allclose(layer.read(layer.out), layer.a, rtol=256 * eps, atol=64 * eps)
 
@@ -204,7 +204,7 @@ def test_an_evaluation_after_captured_steps(device, monkeypatch, output, rng):
         predicted.append(net.backend.to_numpy(net.predict(X)))
     assert histories[0].cost == pytest.approx(histories[1].cost, rel=1e-12)
     assert histories[0].validation_cost == pytest.approx(histories[1].validation_cost, rel=1e-12)
-    np.testing.assert_allclose(*predicted, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(predicted[0], predicted[1], rtol=1e-12, atol=1e-14)
 
 
 def test_a_row_that_is_no_number(device, rng):
