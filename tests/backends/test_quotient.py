@@ -59,7 +59,7 @@ def test_it_is_as_good_as_rounded_from_the_true_value(quotients, off):
 
 @pytest.mark.parametrize("off", [-1, 0, 1])
 def test_terms_of_a_softmax_over_their_sum(quotients, off, rng):
-    """Sums from 1 to 2^24; terms from 1 down to the smallest number, the quotient of which may be subnormal."""
+    """Sums from 1 to 2^24; terms from 1 down to the smallest number, and quotients that are subnormal."""
     s = (2.0 ** rng.uniform(0, 24, 2**18)).astype(np.float32)
     nearest = (1.0 / s.astype(np.float64)).astype(np.float32)
     reciprocals = (nearest.view(np.int32) + np.int32(off)).view(np.float32)
