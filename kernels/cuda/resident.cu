@@ -459,26 +459,41 @@ private:
         return z;
     }
 
-    // Forms own g'(z), and sends own g(z), the next layer's input, to every block that needs it.
+    // Forms own g'(z) and own g(z), the next layer's input. If the layer is split, every block gets it, 16 bytes at a
+    // time: neighbouring lanes hold these units, and share the blocks out among them.
     template <class L> __device__ void activate(L l, real* next_a, int slot) {
         const Layer& layer = layer_at(l);
         if constexpr (BLOCKS > 1)
-            if (layer.split && thread == 0)
-                arrivals_expected(arrivals_of(l, slot), shape().height * layer.s_out * int(sizeof(real)));
-        const int stride = layer_at(l + 1).a_stride;
-        for (int i = thread; i < shape().height * layer.share; i += threads()) {
-            const int row = i / layer.share, unit = i - row * layer.share;
-            if (unit >= own(layer)) continue;
-            const real z = z_of(layer, row, unit), a = chosen_value(layer.activation, z);
-            at[layer.Z + row * layer.z_stride + unit] = chosen_gradient(layer.activation, z);
+            if (layer.split && thread == 0) {
+                const int packs = shape().height * quotient_up(layer.s_out, entries_a_pack);
+                arrivals_expected(arrivals_of(l, slot), packs * int(sizeof(Entries)));
+            }
+        const int stride = layer_at(l + 1).a_stride, items = shape().height * layer.share;
+        for (int base = 0; base < items; base += threads()) {
+            const int i = base + thread, row = i / layer.share, unit = i - row * layer.share;
+            const bool there = i < items && unit < own(layer);
+            real a = 0;
+            if (there) {
+                const real z = z_of(layer, row, unit);
+                a = chosen_value(layer.activation, z);
+                at[layer.Z + row * layer.z_stride + unit] = chosen_gradient(layer.activation, z);
+            }
             real* to = next_a + row * stride + first_of(layer) + unit;
             if constexpr (BLOCKS > 1)
                 if (layer.split) {
+                    const int lane = thread % entries_a_pack;
+                    Entries pack;
                     UNROLL
-                    for (int block = 0; block < BLOCKS; ++block) send(to, a, arrivals_of(l, slot), block);
+                    for (int j = 0; j < entries_a_pack; ++j)
+                        pack.entry[j] = __shfl_sync(0xffffffffu, a, thread % 32 - lane + j);
+                    if (i >= items || unit - lane >= own(layer)) continue;
+                    UNROLL
+                    for (int first = 0; first < BLOCKS; first += entries_a_pack)
+                        if (first + lane < BLOCKS)
+                            send(reinterpret_cast<Entries*>(to - lane), pack, arrivals_of(l, slot), first + lane);
                     continue;
                 }
-            *to = a;
+            if (there) *to = a;
         }
     }
 
