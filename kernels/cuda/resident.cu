@@ -245,11 +245,11 @@ public:
             const Terms of_now = of_next;
             Minibatch after = next;
             after.advance(p, batch);
-            forward(now.slot);
-            // Here the last threads have less to do than the first.
-            fetch(next);
-            fetch_order(after);
-            if (next.rows > 0) of_next = *++terms;
+            forward(now.slot, [&] {
+                fetch(next);
+                fetch_order(after);
+                if (next.rows > 0) of_next = *++terms;
+            });
             output(now.slot, now.rows, of_now.scale);
             backward();
             Source::each_layer(shape(), [&](auto l) { update(l, now.slot, now.rows, of_now); });
@@ -335,26 +335,24 @@ private:
     __device__ real* y_at(int slot) const { return at + shape().Y + slot * shape().height * y_stride(); }
     __device__ real* weights_at(int slot) const { return at + shape().weights + slot * shape().height; }
 
-    // The last threads copy, as the first are busy with the output then.
-    __device__ static int fetchers() { return threads() < 128 ? threads() : 128; }
-    __device__ int fetcher() const { return thread - (threads() - fetchers()); }
+    // All threads copy, the last first: the first have most to do.
+    __device__ int fetcher() const { return threads() - 1 - thread; }
 
     __device__ void fetch_order(const Minibatch& of) {
-        if (!order || fetcher() < 0) return;
+        if (!order) return;
         const integer* from = order + of.epoch * p.samples + of.first;
         UNROLL_BY(1)
-        for (int i = fetcher(); i < of.rows; i += fetchers()) copy_async(order_at(of.slot) + i, from + i, 8);
+        for (int i = fetcher(); i < of.rows; i += threads()) copy_async(order_at(of.slot) + i, from + i, 8);
     }
 
     __device__ void fetch(const Minibatch& of) {
-        if (fetcher() < 0) return;
         const int last = shape().layers - 1;
         fetch_rows(of, p.x, x_at(of.slot), layer_at(0).s_in, layer_at(0).a_stride, int(p.x_bytes), shape().x_lanes);
         fetch_rows(of, p.y, y_at(of.slot), layer_at(last).s_out, y_stride(), int(p.y_bytes), shape().y_lanes);
         if (!p.weights) return;
         const real* from = p.weights + of.epoch * p.samples + of.first;
         UNROLL_BY(1)
-        for (int i = fetcher(); i < of.rows; i += fetchers())
+        for (int i = fetcher(); i < of.rows; i += threads())
             copy_async(weights_at(of.slot) + i, from + i, int(sizeof(real)));
     }
 
@@ -362,7 +360,7 @@ private:
                                int lanes) {
         const int at_once = bytes / int(sizeof(real));
         UNROLL_BY(1)
-        for (int row = fetcher() / lanes; row < of.rows; row += fetchers() / lanes) {
+        for (int row = fetcher() / lanes; row < of.rows; row += threads() / lanes) {
             const real* row_from = from + (order ? order_at(of.slot)[row] : of.first + row) * columns;
             for (int j = fetcher() % lanes * at_once; j < columns; j += lanes * at_once)
                 copy_async(to + row * stride + j, row_from + j, bytes);
@@ -385,12 +383,15 @@ private:
         return at + layer_at(l).A + (l == 1 ? slot * shape().height * layer_at(l).a_stride : 0);
     }
 
-    __device__ void forward(int slot) {
+    // Calls meanwhile() where this block would wait for the output of the other blocks.
+    template <class F> __device__ void forward(int slot, F meanwhile) {
         Source::each_layer(shape(), [&](auto l) {
+            const bool last = l == shape().layers - 1;
             affine(l, input_of(l, slot));
             __syncthreads();
-            if (l == shape().layers - 1) return;
-            activate(l, input_of(l + 1, slot), slot);
+            if (!last) activate(l, input_of(l + 1, slot), slot);
+            if (l == 0) meanwhile();
+            if (last) return;
             if constexpr (BLOCKS > 1)
                 if (layer_at(l).split) {
                     arrivals_wait(arrivals_of(l, slot), l == 0 ? step / 2 % 2 : step % 2);
