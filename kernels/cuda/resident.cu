@@ -59,6 +59,7 @@ struct Shape {
     int partial, sums;       // parts of z while it is summed; doubles for sums over the block and the cluster
     int entries;             // reals in all
     int x_lanes, y_lanes, output_lanes;  // threads that fetch a row of x or y, or make a row of delta^(L)
+    int team;                // lanes that take a row through the last layer and back, or 0: see last_layer_by_teams
 };
 
 struct ResidentPlan {
@@ -167,10 +168,11 @@ __device__ inline void halve(real (&sums)[most_sums], int& n, int lane, int dist
     n = half;
 }
 
-__device__ inline real lanes_sum(real x, int lanes) {
+// Over lanes of a number below `lanes` that are `apart` from one another.
+__device__ inline real lanes_sum(real x, int lanes, int apart = 1) {
     UNROLL
     for (int distance = 16; distance > 0; distance /= 2)
-        if (distance < lanes) x += __shfl_xor_sync(0xffffffffu, x, distance);
+        if (distance < lanes && distance >= apart) x += __shfl_xor_sync(0xffffffffu, x, distance);
     return x;
 }
 
@@ -250,7 +252,8 @@ public:
                 fetch_order(after);
                 if (next.rows > 0) of_next = *++terms;
             });
-            output(now.slot, now.rows, of_now.scale);
+            if (shape().team > 0) last_layer_by_teams(now.slot, now.rows, of_now.scale);
+            else output(now.slot, now.rows, of_now.scale);
             backward();
             Source::each_layer(shape(), [&](auto l) { update(l, now.slot, now.rows, of_now); });
             if (next.epoch != now.epoch) ended = end_epoch(now.epoch) || next.rows == 0;
@@ -387,8 +390,10 @@ private:
     template <class F> __device__ void forward(int slot, F meanwhile) {
         Source::each_layer(shape(), [&](auto l) {
             const bool last = l == shape().layers - 1;
-            affine(l, input_of(l, slot));
-            __syncthreads();
+            if (!last || shape().team == 0) {
+                affine(l, input_of(l, slot));
+                __syncthreads();
+            }
             if (!last) activate(l, input_of(l + 1, slot), slot);
             if (l == 0) meanwhile();
             if (last) return;
@@ -502,43 +507,81 @@ private:
 
     __device__ void output(int slot, int m, real scale) {
         const Layer& last = layer_at(shape().layers - 1);
-        const int lanes = shape().output_lanes, lane = thread % lanes;
+        const int lanes = shape().output_lanes;
         for (int base = 0; base < shape().height; base += threads() / lanes) {  // equally often, as threads shuffle
-            const int row = base + thread / lanes, columns = row < m ? last.s_out : 0;
-            const real weight = p.weights && row < m ? weights_at(slot)[row] : real(1);
-            const real of_lane = output_row(last, row, columns, y_at(slot) + row * y_stride(), lane, lanes,
-                                            weight * scale);
-            if (rank == 0) cost += double(weight * of_lane);
+            const int row = base + thread / lanes;
+            output_row(last, slot, row, row < m ? last.s_out : 0, thread % lanes, scale,
+                       [&](int j) { return z_of(last, row, j); });
         }
         __syncthreads();
     }
 
+    // The last layer's z, delta^(L), the cost, and delta of the layer below. A team of neighbouring lanes takes each row
+    // through all of it, so that no barrier of the block is needed in between. Lanes share out the units and, of each
+    // unit, its inputs.
+    __device__ void last_layer_by_teams(int slot, int m, real scale) {
+        const int l = shape().layers - 1, lanes = shape().team, units = shape().output_lanes;
+        const Layer& last = layer_at(l);
+        const int lane = thread % lanes, unit = lane % units, part = lane / units;
+        for (int base = 0; base < shape().height; base += threads() / lanes) {  // equally often, as threads shuffle
+            const int row = base + thread / lanes;
+            real z = 0;
+            if (row < m && unit < last.s_out) {
+                const real *w = at + last.W + unit * last.w_stride, *a = input_of(l, slot) + row * last.a_stride;
+                for (int pack = part; pack < quotient_up(last.s_in, entries_a_pack); pack += lanes / units) {
+                    const Entries of_w = entries_at(w + pack * entries_a_pack), of_a = entries_at(a + pack * entries_a_pack);
+                    UNROLL
+                    for (int j = 0; j < entries_a_pack; ++j) z += of_w.entry[j] * of_a.entry[j];
+                }
+            }
+            z = lanes_sum(z, lanes, units) + at[last.b + unit % last.s_out];
+            output_row(last, slot, row, row < m && part == 0 ? last.s_out : 0, unit, scale, [&](int) { return z; });
+            __syncwarp();
+            if (l == 0 || row >= m) continue;
+            const Layer& below = layer_at(l - 1);
+            for (int k = lane * entries_a_pack; k < below.share; k += lanes * entries_a_pack)
+                if (first_of(below) + k < last.s_in)
+                    back_rows<1>(last, row, first_of(below) + k, 1, [&](int, const Entries& sum) {
+                        put_delta(below, row, k, sum);
+                    });
+        }
+        __syncthreads();
+    }
+
+    // Forms delta^(L) of a row, of which this lane has every output_lanes-th column from `lane` on, and adds up its cost.
+    template <class Z>
+    __device__ void output_row(const Layer& last, int slot, int row, int columns, int lane, real scale, Z z_at) {
+        const real weight = p.weights && columns > 0 ? weights_at(slot)[row] : real(1);
+        const real *y = y_at(slot) + row * y_stride();
+        const real of_lane = lane_cost(last, row, columns, y, lane, shape().output_lanes, weight * scale, z_at);
+        if (rank == 0) cost += double(weight * of_lane);
+    }
+
     // Forms delta^(L) of a row with so many lanes; returns the cost of this lane's entries.
-    __device__ real output_row(const Layer& last, int row, int columns, const real* y, int lane, int lanes,
-                               real scale) {
+    template <class Z>
+    __device__ real lane_cost(const Layer& last, int row, int columns, const real* y, int lane, int lanes, real scale,
+                              Z z_at) {
         real *z = at + last.Z + row * last.z_stride, *delta = at + last.delta + row * last.z_stride;
         switch (shape().loss) {
         case loss_number::categorical_cross_entropy:
-            return softmax_row<loss::categorical_cross_entropy>(last, row, columns, y, lane, lanes, scale, z, delta);
+            return softmax_row<loss::categorical_cross_entropy>(columns, y, lane, lanes, scale, z_at, z, delta);
         case loss_number::clipped_categorical_cross_entropy:
-            return softmax_row<loss::clipped_categorical_cross_entropy>(last, row, columns, y, lane, lanes, scale, z,
-                                                                        delta);
+            return softmax_row<loss::clipped_categorical_cross_entropy>(columns, y, lane, lanes, scale, z_at, z, delta);
         }
         real cost_here = minus_infinity() - minus_infinity();  // NaN, unless the loss goes with the activation
         with_loss(shape().loss, last.activation, [&](auto loss, auto g) {
-            const auto z_at = [&](int j) { return z_of(last, row, j); };
             cost_here = loss_row<decltype(loss), decltype(g)>(lane, lanes, columns, z_at, y, delta, scale);
         });
         return cost_here;
     }
 
-    template <class Loss>
-    __device__ real softmax_row(const Layer& last, int row, int columns, const real* y, int lane, int lanes, real scale,
-                                real* z, real* delta) {
+    template <class Loss, class Z>
+    __device__ real softmax_row(int columns, const real* y, int lane, int lanes, real scale, Z z_at, real* z,
+                                real* delta) {
         real top = minus_infinity(), cost_here = 0;
         UNROLL_BY(1)
         for (int j = lane; j < columns; j += lanes) {
-            const real zj = z[j] = z_of(last, row, j);
+            const real zj = z[j] = z_at(j);
             top = (zj > top || zj != zj) ? zj : top;
         }
         top = lanes_max(top, lanes);
@@ -562,13 +605,10 @@ private:
     __device__ void backward() {
         Source::each_layer_down(shape(), [&](auto l) {
             const Layer &layer = layer_at(l), &below = layer_at(l - 1);
+            if (l == shape().layers - 1 && shape().team > 0) return;
             if (!layer.split) {
                 back(l, first_of(below), below.share, [&](int row, int k, const Entries& sum) {
-                    const int place = row * below.z_stride + k;
-                    Entries d = entries_at(at + below.Z + place);
-                    UNROLL
-                    for (int j = 0; j < entries_a_pack; ++j) d.entry[j] *= sum.entry[j];
-                    store_pack(at + below.delta + place, d);
+                    put_delta(below, row, k, sum);
                 });
             } else if constexpr (BLOCKS > 1) {
                 if (thread == 0) {
@@ -596,36 +636,52 @@ private:
         });
     }
 
+    // delta = sum g'(z), 16 bytes of them.
+    __device__ void put_delta(const Layer& layer, int row, int unit, const Entries& sum) {
+        const int place = row * layer.z_stride + unit;
+        Entries d = entries_at(at + layer.Z + place);
+        UNROLL
+        for (int j = 0; j < entries_a_pack; ++j) d.entry[j] *= sum.entry[j];
+        store_pack(at + layer.delta + place, d);
+    }
+
     // Calls f(row, k, sum) for own W^T delta, 16 bytes at a time: `sum` begins at entry k of `columns` from `first` on.
     template <class L, class F> __device__ void back(L l, int first, int columns, F f) {
         const Layer& layer = layer_at(l);
         const int packs = quotient_up(columns, entries_a_pack), rows = layer.rows_back;
         for (int i = thread; i < shape().height / rows * packs; i += threads()) {
             const int group = i / packs, k = (i - group * packs) * entries_a_pack, row = group * rows;
-            if (first + k >= layer.s_in) continue;
-            const real *delta = at + layer.delta + row * layer.z_stride, *w = at + layer.W + first + k;
-            Entries sums[most_rows];
-            UNROLL
-            for (int r = 0; r < rows; ++r)
-                UNROLL
-                for (int j = 0; j < entries_a_pack; ++j) sums[r].entry[j] = real(0);
-            UNROLL_BY(4)
-            for (int unit = 0; unit < layer.share; unit += entries_a_pack) {
-                Entries d[most_rows];
-                UNROLL
-                for (int r = 0; r < rows; ++r) d[r] = entries_at(delta + r * layer.z_stride + unit);
-                UNROLL
-                for (int u = 0; u < entries_a_pack; ++u) {
-                    const Entries of_w = entries_at(w + (unit + u) * layer.w_stride);
-                    UNROLL
-                    for (int r = 0; r < rows; ++r)
-                        UNROLL
-                        for (int j = 0; j < entries_a_pack; ++j) sums[r].entry[j] += d[r].entry[u] * of_w.entry[j];
-                }
-            }
-            UNROLL
-            for (int r = 0; r < rows; ++r) f(row + r, k, sums[r]);
+            if (first + k < layer.s_in)
+                back_rows<most_rows>(layer, row, first + k, rows, [&](int r, const Entries& sum) { f(row + r, k, sum); });
         }
+    }
+
+    // Calls f(r, sum) for 16 bytes of own W^T delta from entry k on, in rows row + r, r = 0 ... rows - 1.
+    template <int MOST, class F>
+    __device__ void back_rows(const Layer& layer, int row, int k, int rows, F f) {
+        const real *delta = at + layer.delta + row * layer.z_stride, *w = at + layer.W + k;
+        Entries sums[MOST];
+        UNROLL
+        for (int r = 0; r < rows; ++r)
+            UNROLL
+            for (int j = 0; j < entries_a_pack; ++j) sums[r].entry[j] = real(0);
+        UNROLL_BY(4)
+        for (int unit = 0; unit < layer.share; unit += entries_a_pack) {
+            Entries d[MOST];
+            UNROLL
+            for (int r = 0; r < rows; ++r) d[r] = entries_at(delta + r * layer.z_stride + unit);
+            UNROLL
+            for (int u = 0; u < entries_a_pack; ++u) {
+                if (layer.share % entries_a_pack != 0 && unit + u >= layer.share) continue;
+                const Entries of_w = entries_at(w + (unit + u) * layer.w_stride);
+                UNROLL
+                for (int r = 0; r < rows; ++r)
+                    UNROLL
+                    for (int j = 0; j < entries_a_pack; ++j) sums[r].entry[j] += d[r].entry[u] * of_w.entry[j];
+            }
+        }
+        UNROLL
+        for (int r = 0; r < rows; ++r) f(r, sums[r]);
     }
 
     // -- update -------------------------------------------------------------------------------------------------

@@ -30,8 +30,10 @@ from deltaprop.backends.cuda.shared_memory_tiles import (
     divisible,
     divisors,
     forward_tiles,
+    lanes_for,
     rounded_up,
     rows_back,
+    team,
     units_updated,
 )
 from deltaprop.backends.kernel_names import Rule, activation_number, loss_number
@@ -117,10 +119,11 @@ class Residence:
         _place_minibatch(shape, memory, blocks)
         shape.partial, shape.sums = memory.take(partial), memory.take_bytes((3 * blocks + threads) * 8)
         shape.entries = memory.entries
-        shape.x_lanes, shape.y_lanes = (_lanes(-(-size // pack)) for size in (layer_sizes[0], layer_sizes[-1]))
-        shape.output_lanes = _lanes(layer_sizes[-1])
-        while shape.output_lanes > 1 and shape.output_lanes * shape.height > threads:
-            shape.output_lanes //= 2
+        shape.x_lanes, shape.y_lanes = (lanes_for(-(-size // pack)) for size in (layer_sizes[0], layer_sizes[-1]))
+        shape.output_lanes = lanes_for(layer_sizes[-1])
+        if shape.team == 0:
+            while shape.output_lanes > 1 and shape.output_lanes * shape.height > threads:
+                shape.output_lanes //= 2
         # Of the cluster: each split layer's output, and W^T δ of every split layer but the first.
         barriers = max(0, 2 * split - 1)
         cycles += CLUSTER_BARRIER * barriers + BLOCK_BARRIER * (3 * shape.layers + 1)
@@ -153,6 +156,10 @@ def _place_parameters(shape: Shape, memory: Memory, moments: int, blocks: int, p
         inputs = s_in if layer.split else columns
         work = Work(layer.share, s_in, inputs, shape.height, pack, moments, shape.threads)
         cycles += _share_out(layer, work, behind=l > 0)
+        if l + 1 == shape.layers:
+            of_team, lanes = team(work)
+            if of_team < forward_tiles(work).cycles + 2 * BLOCK_BARRIER:
+                shape.team, layer.lanes = lanes, 1
         layer.a_stride = layer.w_stride = _stride(s_in, pack, layer.lanes)
         layer.z_stride = rounded_up(layer.share, pack)
         layer.first_weight, layer.first_bias = place_of_weights, place_of_biases
@@ -205,11 +212,6 @@ def _stride(columns: int, pack: int, lanes: int) -> int:
         while packs % (2 * lanes) != lanes:
             packs += 1
     return packs * pack
-
-
-def _lanes(n: int) -> int:
-    """Threads for `n` pieces of work: a power of two, a warp at most."""
-    return min(32, 1 << (n - 1).bit_length())
 
 
 def _written(value: Any) -> str:
