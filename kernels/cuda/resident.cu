@@ -208,7 +208,7 @@ struct Minibatch {
 template <int BLOCKS> class Resident {
 public:
     __device__ Resident(const ResidentPlan* plan, unsigned char* memory)
-        : p(*reinterpret_cast<const ResidentPlan*>(memory)), thread(int(threadIdx.x)), rank(cluster_rank<BLOCKS>()),
+        : p(*reinterpret_cast<const ResidentPlan*>(memory)), thread(int(threadIdx.x) & (threads() - 1)), rank(cluster_rank<BLOCKS>()),
           member(blockIdx.x / BLOCKS), at(reinterpret_cast<real*>(memory + (sizeof(ResidentPlan) + 15) / 16 * 16)) {
         const integer* from = reinterpret_cast<const integer*>(plan);
         integer* to = reinterpret_cast<integer*>(memory);
@@ -523,12 +523,14 @@ private:
         const int l = shape().layers - 1, lanes = shape().team, units = shape().output_lanes;
         const Layer& last = layer_at(l);
         const int lane = thread % lanes, unit = lane % units, part = lane / units;
+        const int parts = lanes / units, packs = quotient_up(last.s_in, entries_a_pack);
         for (int base = 0; base < shape().height; base += threads() / lanes) {  // equally often, as threads shuffle
             const int row = base + thread / lanes;
             real z = 0;
             if (row < m && unit < last.s_out) {
                 const real *w = at + last.W + unit * last.w_stride, *a = input_of(l, slot) + row * last.a_stride;
-                for (int pack = part; pack < quotient_up(last.s_in, entries_a_pack); pack += lanes / units) {
+                UNROLL_BY(4)
+                for (int pack = part; pack < packs; pack += parts) {
                     const Entries of_w = entries_at(w + pack * entries_a_pack), of_a = entries_at(a + pack * entries_a_pack);
                     UNROLL
                     for (int j = 0; j < entries_a_pack; ++j) z += of_w.entry[j] * of_a.entry[j];
