@@ -41,7 +41,7 @@ struct Layer {
     int first_weight, first_bias;      // places in the flat vector
     int units, rows, lanes, slices;    // tile of z that a thread sums: units, rows; 1/(lanes slices) of a row of W
     int rows_back;                     // rows for which a thread sums 16 bytes of W^T delta
-    int units_updated;                 // units for which a thread updates 16 bytes of W
+    int units_updated, lanes_updated;  // units for which lanes sum 16 bytes of the gradient, each over its own rows
     int weights_from, biases_from;     // the first thread that updates W, and the first that updates a bias
 };
 
@@ -692,38 +692,75 @@ private:
     __device__ int turn_from(int first) const { return (thread + threads() - first % threads()) % threads(); }
 
     template <class L> __device__ void update(L l, int slot, int m, const Terms& now) {
-        const Layer& layer = layer_at(l);
-        const int units = layer.units_updated, packs = quotient_up(layer.s_in, entries_a_pack);
-        const real *delta = at + layer.delta, *a = input_of(l, slot);
+        update_weights(layer_at(l), input_of(l, slot), m, now);
+        update_biases(layer_at(l), m, now);
+    }
+
+    // Lanes of a warp share out the rows of a tile of W, some units and 16 bytes of inputs; each then has the whole
+    // gradient for its part of the tile.
+    __device__ void update_weights(const Layer& layer, const real* a, int m, const Terms& now) {
+        const int units = layer.units_updated, lanes = layer.lanes_updated, tiles_a_warp = 32 / lanes;
+        const int packs = quotient_up(layer.s_in, entries_a_pack), tiles = layer.share / units * packs;
+        const int turn = turn_from(layer.weights_from), lane = turn % 32;
         real squares = 0;
-        for (int i = turn_from(layer.weights_from); i < layer.share / units * packs; i += threads()) {
-            const int group = i / packs, k = (i - group * packs) * entries_a_pack, unit = group * units;
-            Entries g[most_units];
+        for (int base = turn / 32 * tiles_a_warp; base < tiles; base += threads() / lanes) {
+            const int tile = base + lane % tiles_a_warp, group = tile / packs;  // neighbours read the same row of a
+            const int k = (tile - group * packs) * entries_a_pack, unit = group * units;
+            real g[most_sums];
             UNROLL
-            for (int u = 0; u < units; ++u)
-                UNROLL
-                for (int j = 0; j < entries_a_pack; ++j) g[u].entry[j] = real(0);
-            const real *d = delta + unit, *of_k = a + k;
+            for (int i = 0; i < units * entries_a_pack; ++i) g[i] = real(0);
+            const real *d = at + layer.delta + unit, *of_k = a + k;
+            const int rows = tile < tiles ? m : 0;
             UNROLL_BY(fixed_shape.rows_unrolled)
-            for (int row = 0; row < m; ++row) {
+            for (int row = lane / tiles_a_warp; row < rows; row += lanes) {
                 real of_row[most_units];
                 load_units(of_row, d + row * layer.z_stride, units);
                 const Entries of_a = entries_at(of_k + row * layer.a_stride);
                 UNROLL
                 for (int u = 0; u < units; ++u)
                     UNROLL
-                    for (int j = 0; j < entries_a_pack; ++j) g[u].entry[j] += of_row[u] * of_a.entry[j];
+                    for (int j = 0; j < entries_a_pack; ++j) g[u * entries_a_pack + j] += of_row[u] * of_a.entry[j];
             }
-            UNROLL
-            for (int u = 0; u < units; ++u)
-                if (unit + u < own(layer))
-                    weights(layer.W + (unit + u) * layer.w_stride + k, layer.s_in - k, g[u], squares, now);
+            int n = units * entries_a_pack, first = 0, there = n;
+            if (lanes > 1) halve(g, n, lane, 16, first, there);
+            if (lanes > 2) halve(g, n, lane, 8, first, there);
+            if (lanes > 4) halve(g, n, lane, 4, first, there);
+            if (lanes > 8) halve(g, n, lane, 2, first, there);
+            if (lanes > 16) halve(g, n, lane, 1, first, there);
+            if (tile >= tiles) continue;
+            if (n % entries_a_pack == 0) move_tile<entries_a_pack>(layer, unit, k, g, first, n, squares, now);
+            else if (n % 2 == 0) move_tile<2>(layer, unit, k, g, first, n, squares, now);
+            else move_tile<1>(layer, unit, k, g, first, n, squares, now);
         }
         if (now.decay != real(0) && counts(layer)) decay += double(now.decay * squares);
-        for (int unit = turn_from(layer.biases_from); unit < own(layer); unit += threads()) {
+    }
+
+    // Updates n entries of a tile of W, N at a time, from its entry `first` on.
+    template <int N>
+    __device__ void move_tile(const Layer& layer, int unit, int k, const real (&g)[most_sums], int first, int n,
+                              real& squares, const Terms& now) {
+        UNROLL
+        for (int i = 0; i < n; i += N) {
+            const int u = unit + (first + i) / entries_a_pack, column = k + (first + i) % entries_a_pack;
+            if (u < own(layer))
+                weights<N>(layer.W + u * layer.w_stride + column, layer.s_in - column, g + i, squares, now);
+        }
+    }
+
+    // Eight lanes share out the rows of a unit.
+    __device__ void update_biases(const Layer& layer, int m, const Terms& now) {
+        constexpr int lanes = 8, units_a_warp = 32 / lanes;
+        const int turn = turn_from(layer.biases_from), lane = turn % 32;
+        for (int base = turn / 32 * units_a_warp; base < layer.share; base += threads() / lanes) {
+            const int unit = base + lane % units_a_warp;
             real sum = 0;
-            UNROLL_BY(fixed_shape.rows_unrolled)
-            for (int row = 0; row < m; ++row) sum += delta[row * layer.z_stride + unit];
+            if (unit < own(layer)) {
+                UNROLL_BY(4)
+                for (int row = lane / units_a_warp; row < m; row += lanes)
+                    sum += at[layer.delta + row * layer.z_stride + unit];
+            }
+            sum = lanes_sum(sum, 32, units_a_warp);
+            if (lane >= units_a_warp || unit >= own(layer)) continue;
             const int place = layer.b + unit;
             real of_first = states() > 0 ? at[place + shape().state] : real(0);
             real of_second = states() > 1 ? at[place + 2 * shape().state] : real(0);
@@ -748,17 +785,18 @@ private:
         }
     }
 
-    // Updates 16 bytes of W by the gradient g and the penalty; only the first `there` entries are not padding.
-    __device__ void weights(int place, int there, const Entries& g, real& squares, const Terms& now) {
-        Entries w = entries_at(at + place), first{}, second{};
-        if (states() > 0) first = entries_at(at + place + shape().state);
-        if (states() > 1) second = entries_at(at + place + 2 * shape().state);
+    // Updates N entries of W by the gradient g and the penalty; only the first `there` are not padding.
+    template <int N> __device__ void weights(int place, int there, const real* g, real& squares, const Terms& now) {
+        typedef Pack<real, N> Some;
+        Some w = load_pack<real, N>(at + place), first{}, second{};
+        if (states() > 0) first = load_pack<real, N>(at + place + shape().state);
+        if (states() > 1) second = load_pack<real, N>(at + place + 2 * shape().state);
         UNROLL
-        for (int j = 0; j < entries_a_pack; ++j) {
+        for (int j = 0; j < N; ++j) {
             if (j >= there) continue;
             const real wj = w.entry[j];
             squares += wj * wj;
-            w.entry[j] = moved(wj, g.entry[j] + now.penalty * wj, first.entry[j], second.entry[j], now.rate,
+            w.entry[j] = moved(wj, g[j] + now.penalty * wj, first.entry[j], second.entry[j], now.rate,
                                now.weight_decay);
         }
         store_pack(at + place, w);

@@ -21,6 +21,7 @@ from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.backends.cuda.message import Message
 from deltaprop.backends.cuda.shared_memory_plan import MOST_LAYERS, Layer, ResidentPlan, Shape
 from deltaprop.backends.cuda.shared_memory_tiles import (
+    BIAS_LANES,
     BLOCK_BARRIER,
     CLUSTER_BARRIER,
     MOST_ROWS,
@@ -34,7 +35,7 @@ from deltaprop.backends.cuda.shared_memory_tiles import (
     rounded_up,
     rows_back,
     team,
-    units_updated,
+    tile_updated,
 )
 from deltaprop.backends.kernel_names import Rule, activation_number, loss_number
 from deltaprop.backends.kernel_structures import Constants
@@ -176,9 +177,10 @@ def _take_turns(layers: Sequence[Layer], threads: int, pack: int) -> None:
     turn = 0
     for layer in layers:
         layer.weights_from = turn % threads
-        turn += rounded_up(layer.share // layer.units_updated * -(-layer.s_in // pack), THREADS_A_WARP)
+        tiles = layer.share // layer.units_updated * -(-layer.s_in // pack)
+        turn += rounded_up(tiles * layer.lanes_updated, THREADS_A_WARP)
         layer.biases_from = turn % threads
-        turn += rounded_up(layer.share, THREADS_A_WARP)
+        turn += rounded_up(layer.share * BIAS_LANES, THREADS_A_WARP)
 
 
 def _place_minibatch(shape: Shape, memory: Memory, blocks: int) -> None:
@@ -200,7 +202,7 @@ def _share_out(layer: Layer, work: Work, *, behind: bool) -> float:
     """Write down how threads share out a layer's work; the cycles that it takes them."""
     forward = forward_tiles(work)
     layer.units, layer.rows, layer.lanes, layer.slices = forward.units, forward.rows, forward.lanes, forward.slices
-    of_update, layer.units_updated = units_updated(work)
+    of_update, layer.units_updated, layer.lanes_updated = tile_updated(work)
     of_back, layer.rows_back = rows_back(work) if behind else (0.0, 1)
     return forward.cycles + of_back + of_update
 

@@ -15,6 +15,8 @@ MOST_SUMS, MOST_ROWS, MOST_UNITS = 32, 8, 8
 THREADS_A_WARP = 32
 #: Cycles from an instruction that reads shared memory, or shuffles, to one that uses what it read.
 LATENCY = 30
+#: Lanes that share out the rows of a bias's gradient, as in the kernel.
+BIAS_LANES = 8
 #: Cycles of a barrier of a block, and of one of a cluster after it has written to its blocks' memory.
 BLOCK_BARRIER, CLUSTER_BARRIER = 40, 500
 
@@ -163,16 +165,24 @@ def rows_back(work: Work) -> tuple[float, int]:
 
 
 @cache
-def units_updated(work: Work) -> tuple[float, int]:
-    """Cycles of the update of W, and for how many units a thread does it."""
+def tile_updated(work: Work) -> tuple[float, int, int]:
+    """Cycles of the update of W, for how many units lanes sum the gradient, and how many lanes share out its rows."""
 
-    def cycles(units: int) -> float:
-        rounds, warps = work.rounds(work.share // units * work.packs)
+    def cycles(units: int, lanes: int) -> float:
+        rounds, warps = work.rounds(work.share // units * work.packs * lanes)
         row = units * work.pack + units / 2 + 3
         reads = 4 + units / 2
         per_row = max(issued_by(warps, row), warps * reads, row + LATENCY / 4)
-        moved = units * (8 + 8 * work.states) * warps
-        return rounds * (work.height * per_row + moved + 3 * LATENCY)
+        levels = lanes.bit_length() - 1
+        shuffles = sum(units * work.pack >> level for level in range(1, levels + 1))
+        moved = units * (8 + 8 * work.states) * warps / lanes
+        return rounds * (-(-work.height // lanes) * per_row + shuffles * warps + LATENCY * levels + moved + 3 * LATENCY)
 
     most = MOST_UNITS * work.pack // 4
-    return min((cycles(units), units) for units in divisors(work.share, most))
+    ways = [
+        (units, 1 << log_lanes)
+        for units in divisors(work.share, most)
+        for log_lanes in range(6)
+        if units * work.pack % (1 << log_lanes) == 0
+    ]
+    return min((cycles(*way), *way) for way in ways)
