@@ -51,7 +51,6 @@ struct Shape {
     int loss, optimizer;     // their numbers, as in names.cuh
     int batch, height;       // rows of a minibatch, and of the matrices that hold one: a multiple of every `rows`
     int threads;
-    int rows_unrolled;       // rows that the loops of the update take at once
     int n, state;            // parameters; entries of W and b in shared memory
     int X, Y, weights;       // two places each, for even and odd steps; so has A of the second layer
     int order;               // rows of the samples of the next minibatch, as integers; two places
@@ -248,6 +247,7 @@ public:
             Minibatch after = next;
             after.advance(p, batch);
             forward(now.slot, [&] {
+                add_up_costs();
                 fetch(next);
                 fetch_order(after);
                 if (next.rows > 0) of_next = *++terms;
@@ -272,6 +272,7 @@ private:
     const Terms* terms;
     optimizer::Constants<real> constants;
     double cost = 0, decay = 0;
+    real step_cost = 0, step_decay = 0;  // of the last step, not in the sums yet
     unsigned step = 0;
 
     __device__ const Shape& shape() const { return Source::shape(p); }
@@ -556,7 +557,7 @@ private:
         const real weight = p.weights && columns > 0 ? weights_at(slot)[row] : real(1);
         const real *y = y_at(slot) + row * y_stride();
         const real of_lane = lane_cost(last, row, columns, y, lane, shape().output_lanes, weight * scale, z_at);
-        if (rank == 0) cost += double(weight * of_lane);
+        if (rank == 0) step_cost += weight * of_lane;
     }
 
     // Forms delta^(L) of a row with so many lanes; returns the cost of this lane's entries.
@@ -710,16 +711,24 @@ private:
             UNROLL
             for (int i = 0; i < units * entries_a_pack; ++i) g[i] = real(0);
             const real *d = at + layer.delta + unit, *of_k = a + k;
-            const int rows = tile < tiles ? m : 0;
-            UNROLL_BY(fixed_shape.rows_unrolled)
-            for (int row = lane / tiles_a_warp; row < rows; row += lanes) {
-                real of_row[most_units];
-                load_units(of_row, d + row * layer.z_stride, units);
-                const Entries of_a = entries_at(of_k + row * layer.a_stride);
+            const int rows = tile < tiles ? m : 0, at_once = rows_at_once(quotient_up(shape().height, lanes));
+            UNROLL_BY(1)
+            for (int next = lane / tiles_a_warp; next < rows; next += at_once * lanes) {
+                real of_row[most_rows][most_units];
+                Entries of_a[most_rows];
                 UNROLL
-                for (int u = 0; u < units; ++u)
+                for (int r = 0; r < at_once; ++r) {
+                    const int row = next + r * lanes;
+                    load_units(of_row[r], d + row * layer.z_stride, units, row < rows);
+                    of_a[r] = row < rows ? entries_at(of_k + row * layer.a_stride) : Entries{};
+                }
+                UNROLL
+                for (int r = 0; r < at_once; ++r)
                     UNROLL
-                    for (int j = 0; j < entries_a_pack; ++j) g[u * entries_a_pack + j] += of_row[u] * of_a.entry[j];
+                    for (int u = 0; u < units; ++u)
+                        UNROLL
+                        for (int j = 0; j < entries_a_pack; ++j)
+                            g[u * entries_a_pack + j] += of_row[r][u] * of_a[r].entry[j];
             }
             int n = units * entries_a_pack, first = 0, there = n;
             if (lanes > 1) halve(g, n, lane, 16, first, there);
@@ -732,7 +741,7 @@ private:
             else if (n % 2 == 0) move_tile<2>(layer, unit, k, g, first, n, squares, now);
             else move_tile<1>(layer, unit, k, g, first, n, squares, now);
         }
-        if (now.decay != real(0) && counts(layer)) decay += double(now.decay * squares);
+        if (now.decay != real(0) && counts(layer)) step_decay += now.decay * squares;
     }
 
     // Updates n entries of a tile of W, N at a time, from its entry `first` on.
@@ -747,6 +756,9 @@ private:
         }
     }
 
+    // Of so many rows, how many a thread loads before it uses the first: about five.
+    __device__ static constexpr int rows_at_once(int rows) { return quotient_up(rows, quotient_up(rows, 5)); }
+
     // Eight lanes share out the rows of a unit.
     __device__ void update_biases(const Layer& layer, int m, const Terms& now) {
         constexpr int lanes = 8, units_a_warp = 32 / lanes;
@@ -756,8 +768,10 @@ private:
             real sum = 0;
             if (unit < own(layer)) {
                 UNROLL_BY(4)
-                for (int row = lane / units_a_warp; row < m; row += lanes)
-                    sum += at[layer.delta + row * layer.z_stride + unit];
+                for (int next = 0; next < shape().height; next += lanes) {
+                    const int row = next + lane / units_a_warp;
+                    if (row < m) sum += at[layer.delta + row * layer.z_stride + unit];
+                }
             }
             sum = lanes_sum(sum, 32, units_a_warp);
             if (lane >= units_a_warp || unit >= own(layer)) continue;
@@ -770,16 +784,17 @@ private:
         }
     }
 
-    // Loads `units` neighbours of delta, in as few loads as their number allows.
-    __device__ static void load_units(real (&to)[most_units], const real* from, int units) {
-        if (units % entries_a_pack == 0) load_units_by<entries_a_pack>(to, from, units);
-        else if (units % 2 == 0) load_units_by<2>(to, from, units);
-        else load_units_by<1>(to, from, units);
+    // Loads `units` neighbours of delta, or zeros, in as few loads as their number allows.
+    __device__ static void load_units(real (&to)[most_units], const real* from, int units, bool there) {
+        if (units % entries_a_pack == 0) load_units_by<entries_a_pack>(to, from, units, there);
+        else if (units % 2 == 0) load_units_by<2>(to, from, units, there);
+        else load_units_by<1>(to, from, units, there);
     }
-    template <int N> __device__ static void load_units_by(real (&to)[most_units], const real* from, int units) {
+    template <int N>
+    __device__ static void load_units_by(real (&to)[most_units], const real* from, int units, bool there) {
         UNROLL
         for (int u = 0; u < units; u += N) {
-            const Pack<real, N> pack = load_pack<real, N>(from + u);
+            const Pack<real, N> pack = there ? load_pack<real, N>(from + u) : Pack<real, N>{};
             UNROLL
             for (int j = 0; j < N; ++j) to[u + j] = pack.entry[j];
         }
@@ -815,6 +830,12 @@ private:
 
     // -- epochs -------------------------------------------------------------------------------------------------
 
+    // Adds the costs of a step to those of the epoch, where no other thread waits for this one.
+    __device__ void add_up_costs() {
+        cost += double(step_cost), decay += double(step_decay);
+        step_cost = step_decay = 0;
+    }
+
     // The sum over the threads of this block, in a fixed order; every thread gets it.
     __device__ double block_sum(double x) {
         double* sums = reinterpret_cast<double*>(at + shape().sums) + BLOCKS * 3;
@@ -832,6 +853,7 @@ private:
     // Stores the cost and penalties of the epoch, and the parameters if they are kept; returns whether training ends.
     __device__ bool end_epoch(integer epoch) {
         __syncthreads();
+        add_up_costs();
         double bad = 0, squares = 0;
         const int weights = layer_at(0).first_bias;  // all weights come before the biases
         for_each_parameter([&](const Layer& layer, int here, int there) {

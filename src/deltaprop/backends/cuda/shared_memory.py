@@ -106,8 +106,6 @@ class Residence:
         memory, pack = Memory(dtype.itemsize), 16 // dtype.itemsize
         shape = Shape(layers=len(activations), loss=loss_number(loss), batch=batch, threads=threads)
         shape.height, shape.optimizer = divisible(batch), rule.number
-        most = divisors(batch, MOST_ROWS)[-1]
-        shape.rows_unrolled = most if most >= 4 or most == batch else 4
         shape.n = sum((s_in + 1) * s_out for s_in, s_out in pairwise(layer_sizes))
         layers = shape.layer[: shape.layers]
         for l, layer in enumerate(layers):
