@@ -511,8 +511,7 @@ private:
         const int lanes = shape().output_lanes;
         for (int base = 0; base < shape().height; base += threads() / lanes) {  // equally often, as threads shuffle
             const int row = base + thread / lanes;
-            output_row(last, slot, row, row < m ? last.s_out : 0, thread % lanes, scale,
-                       [&](int j) { return z_of(last, row, j); });
+            output_row(last, slot, row, row < m, thread % lanes, scale, [&](int j) { return z_of(last, row, j); });
         }
         __syncthreads();
     }
@@ -538,7 +537,7 @@ private:
                 }
             }
             z = lanes_sum(z, lanes, units) + at[last.b + unit % last.s_out];
-            output_row(last, slot, row, row < m && part == 0 ? last.s_out : 0, unit, scale, [&](int) { return z; });
+            output_row(last, slot, row, row < m && part == 0, unit, scale, [&](int) { return z; });
             __syncwarp();
             if (l == 0 || row >= m) continue;
             const Layer& below = layer_at(l - 1);
@@ -552,56 +551,58 @@ private:
     }
 
     // Forms delta^(L) of a row, of which this lane has every output_lanes-th column from `lane` on, and adds up its cost.
+    // A row that is not there takes part too, as lanes shuffle.
     template <class Z>
-    __device__ void output_row(const Layer& last, int slot, int row, int columns, int lane, real scale, Z z_at) {
-        const real weight = p.weights && columns > 0 ? weights_at(slot)[row] : real(1);
+    __device__ void output_row(const Layer& last, int slot, int row, bool there, int lane, real scale, Z z_at) {
+        const real weight = p.weights && there ? weights_at(slot)[row] : real(1);
         const real *y = y_at(slot) + row * y_stride();
-        const real of_lane = lane_cost(last, row, columns, y, lane, shape().output_lanes, weight * scale, z_at);
+        real* delta = at + last.delta + row * last.z_stride;
+        scale *= weight;
+        real of_lane = minus_infinity() - minus_infinity();  // NaN, unless the loss goes with the activation
+        switch (shape().loss) {
+        case loss_number::categorical_cross_entropy:
+            of_lane = softmax_row<loss::categorical_cross_entropy>(last, row, there, y, lane, scale, z_at, delta);
+            break;
+        case loss_number::clipped_categorical_cross_entropy:
+            of_lane = softmax_row<loss::clipped_categorical_cross_entropy>(last, row, there, y, lane, scale, z_at, delta);
+            break;
+        default:
+            if (!there) return;
+            with_loss(shape().loss, last.activation, [&](auto loss, auto g) {
+                of_lane = loss_row<decltype(loss), decltype(g)>(lane, shape().output_lanes, last.s_out, z_at, y, delta,
+                                                                scale);
+            });
+        }
         if (rank == 0) step_cost += weight * of_lane;
     }
 
-    // Forms delta^(L) of a row with so many lanes; returns the cost of this lane's entries.
-    template <class Z>
-    __device__ real lane_cost(const Layer& last, int row, int columns, const real* y, int lane, int lanes, real scale,
-                              Z z_at) {
-        real *z = at + last.Z + row * last.z_stride, *delta = at + last.delta + row * last.z_stride;
-        switch (shape().loss) {
-        case loss_number::categorical_cross_entropy:
-            return softmax_row<loss::categorical_cross_entropy>(columns, y, lane, lanes, scale, z_at, z, delta);
-        case loss_number::clipped_categorical_cross_entropy:
-            return softmax_row<loss::clipped_categorical_cross_entropy>(columns, y, lane, lanes, scale, z_at, z, delta);
-        }
-        real cost_here = minus_infinity() - minus_infinity();  // NaN, unless the loss goes with the activation
-        with_loss(shape().loss, last.activation, [&](auto loss, auto g) {
-            cost_here = loss_row<decltype(loss), decltype(g)>(lane, lanes, columns, z_at, y, delta, scale);
-        });
-        return cost_here;
-    }
-
     template <class Loss, class Z>
-    __device__ real softmax_row(int columns, const real* y, int lane, int lanes, real scale, Z z_at, real* z,
+    __device__ real softmax_row(const Layer& last, int row, bool there, const real* y, int lane, real scale, Z z_at,
                                 real* delta) {
+        const int lanes = shape().output_lanes;
+        real* z = at + last.Z + row * last.z_stride;
+        const auto each_own = [&](auto f) {  // f(j) for the columns of this lane
+            UNROLL_BY(1)
+            for (int first = 0; first < last.s_out; first += lanes)
+                if (there && first + lane < last.s_out) f(first + lane);
+        };
         real top = minus_infinity(), cost_here = 0;
-        UNROLL_BY(1)
-        for (int j = lane; j < columns; j += lanes) {
+        each_own([&](int j) {
             const real zj = z[j] = z_at(j);
             top = (zj > top || zj != zj) ? zj : top;
-        }
+        });
         top = lanes_max(top, lanes);
         loss::ExponentialSum<real> sum{0, 0};
-        UNROLL_BY(1)
-        for (int j = lane; j < columns; j += lanes) {
+        each_own([&](int j) {
             const real below = z[j] - top;
             delta[j] = exp(below);
             sum.add(below, delta[j]);
-        }
+        });
         sum = {lanes_sum(sum.others, lanes), lanes_sum(sum.tops, lanes)};
-        UNROLL_BY(1)
-        for (int j = lane; j < columns; j += lanes) delta[j] = scale * (delta[j] / sum.value() - y[j]);
+        each_own([&](int j) { delta[j] = scale * (delta[j] / sum.value() - y[j]); });
         if (rank != 0) return real(0);
         const real log_sum = sum.log();
-        UNROLL_BY(1)
-        for (int j = lane; j < columns; j += lanes) cost_here += Loss::cost(y[j], log_sum, z[j] - top);
+        each_own([&](int j) { cost_here += Loss::cost(y[j], log_sum, z[j] - top); });
         return cost_here;
     }
 
