@@ -245,9 +245,9 @@ public:
             else __syncthreads();
             const Terms of_now = of_next;
             Minibatch after = next;
-            after.advance(p, batch);
             forward(now.slot, [&] {
                 add_up_costs();
+                after.advance(p, batch);
                 fetch(next);
                 fetch_order(after);
                 if (next.rows > 0) of_next = *++terms;
@@ -528,6 +528,7 @@ private:
             const int row = base + thread / lanes;
             real z = 0;
             if (row < m && unit < last.s_out) {
+                if (part == 0) z = at[last.b + unit];
                 const real *w = at + last.W + unit * last.w_stride, *a = input_of(l, slot) + row * last.a_stride;
                 UNROLL_BY(4)
                 for (int pack = part; pack < packs; pack += parts) {
@@ -536,7 +537,7 @@ private:
                     for (int j = 0; j < entries_a_pack; ++j) z += of_w.entry[j] * of_a.entry[j];
                 }
             }
-            z = lanes_sum(z, lanes, units) + at[last.b + unit % last.s_out];
+            z = lanes_sum(z, lanes, units);
             output_row(last, slot, row, row < m && part == 0, unit, scale, [&](int) { return z; });
             __syncwarp();
             if (l == 0 || row >= m) continue;
@@ -757,7 +758,7 @@ private:
         }
     }
 
-    // Of so many rows, how many a thread loads before it uses the first: about five.
+    // Of so many rows, how many a thread loads before it uses the first: about five, as registers are few.
     __device__ static constexpr int rows_at_once(int rows) { return quotient_up(rows, quotient_up(rows, 5)); }
 
     // Eight lanes share out the rows of a unit.

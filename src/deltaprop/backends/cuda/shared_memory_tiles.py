@@ -15,6 +15,8 @@ MOST_SUMS, MOST_ROWS, MOST_UNITS = 32, 8, 8
 THREADS_A_WARP = 32
 #: Cycles from an instruction that reads shared memory, or shuffles, to one that uses what it read.
 LATENCY = 30
+#: Rows that a thread loads before it uses the first, in the update.
+ROWS_AT_ONCE = 5
 #: Lanes that share out the rows of a bias's gradient, as in the kernel.
 BIAS_LANES = 8
 #: Cycles of a barrier of a block, and of one of a cluster after it has written to its blocks' memory.
@@ -172,11 +174,12 @@ def tile_updated(work: Work) -> tuple[float, int, int]:
         rounds, warps = work.rounds(work.share // units * work.packs * lanes)
         row = units * work.pack + units / 2 + 3
         reads = 4 + units / 2
-        per_row = max(issued_by(warps, row), warps * reads, row + LATENCY / 4)
+        rows = -(-work.height // lanes)
+        products = rows * max(issued_by(warps, row), warps * reads, row) + LATENCY * -(-rows // ROWS_AT_ONCE)
         levels = lanes.bit_length() - 1
         shuffles = sum(units * work.pack >> level for level in range(1, levels + 1))
         moved = units * (8 + 8 * work.states) * warps / lanes
-        return rounds * (-(-work.height // lanes) * per_row + shuffles * warps + LATENCY * levels + moved + 3 * LATENCY)
+        return rounds * (products + shuffles * warps + LATENCY * levels + moved + 3 * LATENCY)
 
     most = MOST_UNITS * work.pack // 4
     ways = [
