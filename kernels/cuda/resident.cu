@@ -6,14 +6,15 @@
 // time than a barrier of the cluster. A step is as follows; an arrow is a barrier of the cluster, and elsewhere a
 // barrier of the block is enough:
 //   forward, layer by layer   own z = W a + b, own a = g(z), to every block if the layer is split          (split ->)
-//   output                    delta^(L) and, in one block, the cost
+//   output                    delta^(L) and, in one block, the cost. If the last layer is narrow, lanes take its rows
+//                             through its z, this, and delta of the layer below, without a barrier in between
 //   backward                  W^T delta^(l+1) of own units; if layer l+1 is split, each block's part of the sum goes to
 //                             the block that owns the unit, and parts are summed block by block    (l+1 split ->)
 //   update                    own rows of W and b, from own delta and all of a
-// The next minibatch is copied to shared memory meanwhile. The output of the first split layer has two places, for even
-// and odd steps, with arrivals of their own: so a block that is one step ahead does not disturb the others. No block
-// can be further ahead, as it needs the output of the others in each step. If a block owns no unit of that layer, and
-// so sends nothing, all blocks wait for each other when a step begins.
+// The next minibatch is copied to shared memory while a block waits for the first layer's output. That output has two
+// places, for even and odd steps, with arrivals of their own: so a block that is one step ahead does not disturb the
+// others. No block can be further ahead, as it needs the output of the others in each step. If a block owns no unit of
+// the first layer, and so sends nothing, all blocks wait for each other when a step begins.
 // Sums have a fixed order: the same input gives the same bits.
 //
 // The caller (src/deltaprop/backends/cuda/shared_memory.py) decides the Shape, which is the same for all runs of a
@@ -207,8 +208,10 @@ struct Minibatch {
 template <int BLOCKS> class Resident {
 public:
     __device__ Resident(const ResidentPlan* plan, unsigned char* memory)
-        : p(*reinterpret_cast<const ResidentPlan*>(memory)), thread(int(threadIdx.x) & (threads() - 1)), rank(cluster_rank<BLOCKS>()),
-          member(blockIdx.x / BLOCKS), at(reinterpret_cast<real*>(memory + (sizeof(ResidentPlan) + 15) / 16 * 16)) {
+        : p(*reinterpret_cast<const ResidentPlan*>(memory)),
+          thread(int(threadIdx.x) & (threads() - 1)),  // so the compiler knows that it is below threads()
+          rank(cluster_rank<BLOCKS>()), member(blockIdx.x / BLOCKS),
+          at(reinterpret_cast<real*>(memory + (sizeof(ResidentPlan) + 15) / 16 * 16)) {
         const integer* from = reinterpret_cast<const integer*>(plan);
         integer* to = reinterpret_cast<integer*>(memory);
         UNROLL_BY(1)
@@ -516,9 +519,9 @@ private:
         __syncthreads();
     }
 
-    // The last layer's z, delta^(L), the cost, and delta of the layer below. A team of neighbouring lanes takes each row
-    // through all of it, so that no barrier of the block is needed in between. Lanes share out the units and, of each
-    // unit, its inputs.
+    // The last layer's z, delta^(L), the cost, and delta of the layer below. A team of neighbouring lanes takes each
+    // row through all of it, so that no barrier of the block is needed in between. The lanes share out the units and,
+    // of each unit, the inputs.
     __device__ void last_layer_by_teams(int slot, int m, real scale) {
         const int l = shape().layers - 1, lanes = shape().team, units = shape().output_lanes;
         const Layer& last = layer_at(l);
@@ -532,7 +535,8 @@ private:
                 const real *w = at + last.W + unit * last.w_stride, *a = input_of(l, slot) + row * last.a_stride;
                 UNROLL_BY(4)
                 for (int pack = part; pack < packs; pack += parts) {
-                    const Entries of_w = entries_at(w + pack * entries_a_pack), of_a = entries_at(a + pack * entries_a_pack);
+                    const Entries of_w = entries_at(w + pack * entries_a_pack);
+                    const Entries of_a = entries_at(a + pack * entries_a_pack);
                     UNROLL
                     for (int j = 0; j < entries_a_pack; ++j) z += of_w.entry[j] * of_a.entry[j];
                 }
@@ -551,8 +555,8 @@ private:
         __syncthreads();
     }
 
-    // Forms delta^(L) of a row, of which this lane has every output_lanes-th column from `lane` on, and adds up its cost.
-    // A row that is not there takes part too, as lanes shuffle.
+    // Forms delta^(L) of a row in every output_lanes-th column from `lane` on, and adds up their
+    // cost. A row that is not there takes part too, as lanes shuffle.
     template <class Z>
     __device__ void output_row(const Layer& last, int slot, int row, bool there, int lane, real scale, Z z_at) {
         const real weight = p.weights && there ? weights_at(slot)[row] : real(1);
@@ -565,7 +569,8 @@ private:
             of_lane = softmax_row<loss::categorical_cross_entropy>(last, row, there, y, lane, scale, z_at, delta);
             break;
         case loss_number::clipped_categorical_cross_entropy:
-            of_lane = softmax_row<loss::clipped_categorical_cross_entropy>(last, row, there, y, lane, scale, z_at, delta);
+            of_lane = softmax_row<loss::clipped_categorical_cross_entropy>(last, row, there, y, lane, scale, z_at,
+                                                                           delta);
             break;
         default:
             if (!there) return;
@@ -657,7 +662,8 @@ private:
         for (int i = thread; i < shape().height / rows * packs; i += threads()) {
             const int group = i / packs, k = (i - group * packs) * entries_a_pack, row = group * rows;
             if (first + k < layer.s_in)
-                back_rows<most_rows>(layer, row, first + k, rows, [&](int r, const Entries& sum) { f(row + r, k, sum); });
+                back_rows<most_rows>(layer, row, first + k, rows,
+                                     [&](int r, const Entries& sum) { f(row + r, k, sum); });
         }
     }
 
