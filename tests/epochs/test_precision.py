@@ -234,6 +234,33 @@ def test_kernels_that_keep_16_bits(device, columns, rng):
     assert relative(narrow.to_numpy(sums), expected.sum(axis=0)) < 1e-6
 
 
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh"])
+@pytest.mark.parametrize("width", [1, 4, 8])
+def test_faster_functions_are_right_for_every_number(device, activation, width):
+    """g and g' of each number of 16 bits are within 0.51 units of the last place; below 2^-126 they may be 0."""
+    bits = np.arange(2**16, dtype=np.uint16)
+    columns = 256 + width  # rows of which a thread takes as many entries at a time
+    z = np.resize(bits, (-(-bits.size // columns), columns))
+    narrow = device.in_precision("bf16")
+    on_device, a, delta = narrow.asarray(z.copy(), np.uint16), *(narrow.empty(z.shape, np.uint16) for _ in range(2))
+    sums = narrow.empty((columns,), np.float32)
+    narrow._bias_activation(on_device, narrow.zeros((columns,), np.float32), activation, a)
+    delta.fill(0x3F80)  # 1
+    narrow._over_columns(f"hidden_delta_{activation}", (delta, narrow.asarray(z, np.uint16), NULL), delta, sums, 0.0)
+    with np.errstate(invalid="ignore"):
+        real = operand(z, "bfloat16").astype(np.longdouble)
+        e = np.exp(-np.abs(real))
+        value = np.where(real < 0, e, 1) / (1 + e) if activation == "sigmoid" else np.tanh(real)
+        slope = e / (1 + e) ** 2 if activation == "sigmoid" else 4 * e**2 / (1 + e**2) ** 2
+    for got, true in ((a, value), (delta, slope)):
+        own = operand(narrow.to_numpy(got), "bfloat16")
+        assert np.array_equal(np.isnan(own), np.isnan(real))
+        normal, tiny = np.abs(true) >= 2.0**-126, np.abs(true) < 2.0**-126
+        off = np.abs(own[normal] - true[normal]) / np.exp2(np.floor(np.log2(np.abs(true[normal]))) - 7)
+        assert off.max() < 0.51
+        assert (np.abs(own[tiny]) <= 2.0**-126).all()
+
+
 def test_a_copy_keeps_its_precision_and_a_file_does_not(device, tmp_path):
     net = dp.Network([3, 4, 2], dtype="float32", backend=device, precision="bf16")
     assert net.copy().backend.precision == "bf16"
