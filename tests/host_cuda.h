@@ -167,6 +167,7 @@ template <typename... A> int sizes(void (*)(A...), int* out) {
 }  // namespace host
 
 inline void __syncthreads() { host::wait(host::at_block); }
+inline void __syncwarp() { host::wait(host::at_warp); }
 inline void __threadfence() {}
 inline unsigned host_increment(unsigned* place, unsigned last) {  // fibers take turns
     const unsigned before = *place;

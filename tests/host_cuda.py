@@ -204,7 +204,7 @@ class Stream:
 
     def __init__(self, streams):
         streams.made += 1
-        self.streams, self.ptr, self.launches, self.waits = streams, streams.made, [], True
+        self.streams, self.ptr, self.launches, self.run, self.waits = streams, streams.made, [], 0, True
 
     def is_capturing(self):
         return self.streams.recording.launches is not None
@@ -275,10 +275,14 @@ class HostCudaBackend(CupyBackend):
         else:
             self._run_now(launch)
 
-    def _after(self, stream, other):
-        launches, other.launches = other.launches, []
-        for launch in launches:
-            self._run_now(launch)
+    def _mark(self, stream):
+        return stream, stream.run + len(stream.launches)
+
+    def _wait(self, stream, event):
+        other, end = event
+        while other.run < end:
+            other.run += 1
+            self._run_now(other.launches.pop(0))
 
     def _run_now(self, launch):
         """Run now or, while a graph is captured, when the graph is launched."""

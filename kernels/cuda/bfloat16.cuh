@@ -25,3 +25,21 @@ __device__ inline unsigned short to_bfloat16(float x) {
     return (unsigned short)((u.bits + 0x7fffu + ((u.bits >> 16) & 1u)) >> 16);
 #endif
 }
+
+// Two of them in a word, the first in its lower half.
+__device__ inline unsigned to_bfloat16_pair(float first, float second) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    unsigned pair;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+    return pair;
+#else
+    return to_bfloat16(first) | unsigned(to_bfloat16(second)) << 16;
+#endif
+}
+
+// The first number of a pair and, if `second`, the other.
+__device__ inline float from_bfloat16_pair(unsigned pair, bool second) {
+    FloatBits u;
+    u.bits = second ? pair & 0xffff0000u : pair << 16;
+    return u.number;
+}

@@ -5,8 +5,9 @@
 // `storage`; sums are `real`, of delta before it is rounded to that. What sums held before is kept `keep` times: 0
 // writes them, 1 adds. How a launch is laid out, and what partial and tickets are for, is in column_tiles.cuh; a thread
 // takes `width` columns, 1 or as many as fill 8 or 16 bytes.
-#include "shared/activation.cuh"
 #include "cuda/column_tiles.cuh"
+#include "cuda/storage_activation.cuh"
+#include "cuda/stored_pack.cuh"
 
 #define ENDS                                                                                            \
     real *sums, real *partial, unsigned *tickets, int rows, int columns, int tiles, int rows_per_block, \
@@ -29,24 +30,24 @@ __device__ void hidden_delta(storage* delta, const storage* z, const storage* __
     const long long down = (long long)step * columns;
     int row = tiling.first();
     for (long long i = tiling.entry(row, column); row < end; row += IN_FLIGHT * step, i += IN_FLIGHT * down) {
-        Pack<storage, N> d[IN_FLIGHT], zi[IN_FLIGHT], mu;
+        StoredPack<N> d[IN_FLIGHT], zi[IN_FLIGHT], mu;
 #pragma unroll
         for (int u = 0; u < IN_FLIGHT; ++u) {
             if (row + u * step >= end) continue;
-            d[u] = load_pack<storage, N>(delta + i + u * down);
-            zi[u] = load_pack<storage, N>(z + i + u * down);
+            d[u] = load_stored<N>(delta + i + u * down);
+            zi[u] = load_stored<N>(z + i + u * down);
         }
 #pragma unroll
         for (int u = 0; u < IN_FLIGHT; ++u) {
             if (row + u * step >= end) continue;
-            if (mask) mu = load_pack<storage, N>(mask + i + u * down);
+            if (mask) mu = load_stored<N>(mask + i + u * down);
+            Pack<real, N> own;
             for (int j = 0; j < N; ++j) {
-                real own = load(d[u].entry[j]) * G::gradient(load(zi[u].entry[j]));
-                if (mask) own *= load(mu.entry[j]);
-                sum[0].entry[j] += own;
-                d[u].entry[j] = store(own);
+                own.entry[j] = d[u].entry(j) * G::gradient(zi[u].entry(j));
+                if (mask) own.entry[j] *= mu.entry(j);
+                sum[0].entry[j] += own.entry[j];
             }
-            store_pack<storage, N>(delta + i + u * down, d[u]);
+            store_rounded<N>(delta + i + u * down, own);
         }
     }
     add_up_slices<N, 1>(tiling, sum, sums, partial, tickets, keep);
@@ -78,9 +79,9 @@ extern "C" __global__ __launch_bounds__(256) void column_sum(const storage* x, E
 
 #define HIDDEN_DELTA(N) hidden_delta<Activation, N>
 #define DEFINE(NAME, G)                                                                            \
-    extern "C" __global__ __launch_bounds__(256, BLOCKS_TOGETHER) void                                           \
-        hidden_delta_##NAME(storage* delta, const storage* z, const storage* mask, ENDS) {         \
-        using Activation = G;                                                                      \
+    extern "C" __global__ __launch_bounds__(256, BLOCKS_TOGETHER) void hidden_delta_##NAME(        \
+        storage* delta, const storage* z, const storage* mask, ENDS) {                             \
+        using Activation = ForStorage<G>;                                                          \
         FOR_WIDTH(HIDDEN_DELTA, delta, z, mask)                                                    \
     }
 DELTAPROP_FOR_EACH_ACTIVATION(DEFINE)

@@ -23,24 +23,32 @@ constexpr int IN_FLIGHT = 4;
 struct RowsOfBlock {
     int log2_threads;
     const long long* order;
-    long long first, rows, block, blocks;
+    long long first;
+    unsigned rows, block, blocks;  // with 64 bits the compiler would not store a pack at once
 
     __device__ int threads() const { return 1 << log2_threads; }
     __device__ int thread() const { return threadIdx.x & (threads() - 1); }
-    // f(row, place) for each row of this thread and where it comes from.
+    __device__ long long place(unsigned row) const { return order && row < rows ? order[first + row] : first + row; }
+    // f(row, place) for each row of this thread and where it comes from. The place of the row after it is on its way
+    // while f runs.
     template <class F> __device__ void each(F f) const {
-        const long long at_a_time = 256 >> log2_threads;
+        const unsigned at_a_time = 256 >> log2_threads, step = blocks * at_a_time;
+        unsigned row = block * at_a_time + (threadIdx.x >> log2_threads);
+        long long from = place(row);
 #pragma unroll 1
-        for (long long row = block * at_a_time + (threadIdx.x >> log2_threads); row < rows; row += blocks * at_a_time)
-            f(row, order ? order[first + row] : first + row);
+        for (; row < rows; row += step) {
+            const long long next = place(row + step);
+            f(row, from);
+            from = next;
+        }
     }
 };
 
 template <class Piece> __device__ void copy_rows(const real* from, real* to, int columns, const RowsOfBlock& rows) {
     const int pieces = columns * (int)sizeof(real) / (int)sizeof(Piece), threads = rows.threads();
-    rows.each([&](long long row, long long place) {
+    rows.each([&](unsigned row, long long place) {
         const Piece* source = reinterpret_cast<const Piece*>(from) + place * pieces;
-        Piece* target = reinterpret_cast<Piece*>(to) + row * pieces;
+        Piece* target = reinterpret_cast<Piece*>(to) + (long long)row * pieces;
 #pragma unroll 1
         for (int piece = rows.thread(); piece < pieces; piece += IN_FLIGHT * threads) {
             Piece held[IN_FLIGHT];
@@ -65,9 +73,9 @@ __device__ void copy(int bytes, const real* from, real* to, int columns, int, co
 
 #ifdef DELTAPROP_BFLOAT16
 __device__ void copy(int bytes, const real* from, storage* to, int columns, int to_columns, const RowsOfBlock& rows) {
-    rows.each([&](long long row, long long place) {
-        narrow_row(from + place * columns, to + row * to_columns, columns, to_columns, rows.thread(), rows.threads(),
-                   bytes == 16, [](real entry) { return store(entry); });
+    rows.each([&](unsigned row, long long place) {
+        narrow_row(from + place * columns, to + (long long)row * to_columns, columns, to_columns, rows.thread(),
+                   rows.threads(), bytes == 16, to_bfloat16_pair);
     });
 }
 #endif
@@ -75,15 +83,16 @@ __device__ void copy(int bytes, const real* from, storage* to, int columns, int 
 extern "C" __global__ __launch_bounds__(256) void minibatch(
     const real* x, const real* y, const real* w, const long long* order, const real* table, const long long* step,
     storage* to_x, real* to_y, real* to_w, real* current, int x_columns, int to_columns, int y_columns, int x_bytes,
-    int y_bytes, int log2_x, int log2_y, int x_blocks, int terms, long long batch, long long rows) {
-    const long long k = step[0], first = k * batch, block = blockIdx.x - (long long)x_blocks;
-    if (block < 0) {
-        copy(x_bytes, x, to_x, x_columns, to_columns, RowsOfBlock{log2_x, order, first, rows, blockIdx.x, x_blocks});
+    int y_bytes, int log2_x, int log2_y, unsigned x_blocks, int terms, long long batch, long long rows) {
+    const long long k = step[0], first = k * batch;
+    if (blockIdx.x < x_blocks) {
+        const RowsOfBlock own{log2_x, order, first, unsigned(rows), blockIdx.x, x_blocks};
+        copy(x_bytes, x, to_x, x_columns, to_columns, own);
         return;
     }
-    const long long blocks = gridDim.x - (long long)x_blocks;
-    copy(y_bytes, y, to_y, y_columns, y_columns, RowsOfBlock{log2_y, order, first, rows, block, blocks});
-    const long long thread = block * blockDim.x + threadIdx.x, all = blocks * blockDim.x;
+    const unsigned block = blockIdx.x - x_blocks, blocks = gridDim.x - x_blocks;
+    copy(y_bytes, y, to_y, y_columns, y_columns, RowsOfBlock{log2_y, order, first, unsigned(rows), block, blocks});
+    const long long thread = (long long)block * blockDim.x + threadIdx.x, all = (long long)blocks * blockDim.x;
     if (w)
         for (long long i = thread; i < rows; i += all) to_w[i] = w[first + i];
     if (thread < terms) current[thread] = table[k * terms + thread];

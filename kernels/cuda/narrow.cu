@@ -21,6 +21,10 @@ __device__ inline unsigned short to_float16(float x) {
 #endif
 }
 
+__device__ inline unsigned to_float16_pair(float first, float second) {
+    return to_float16(first) | unsigned(to_float16(second)) << 16;
+}
+
 #define DEFINE(TYPE)                                                                                        \
     extern "C" __global__ void narrow_##TYPE(const real* x, real scale, unsigned short* out, long long n) { \
         map_entries(x, out, n, [=](real entry) { return to_##TYPE(float(entry * scale)); });                \
@@ -32,13 +36,14 @@ template <class F>
 __device__ void map_rows(const real* x, unsigned short* out, int rows, int columns, int to_rows, int to_columns,
                          int log2_threads, bool packed, long long all_rows, F f) {
     const int threads = 1 << log2_threads, thread = threadIdx.x & (threads - 1);
-    const long long at_a_time = 256 >> log2_threads;
+    const unsigned at_a_time = 256 >> log2_threads;
+    // With 64 bits the compiler would not store a pack at once.
 #pragma unroll 1
-    for (long long line = blockIdx.x * at_a_time + (threadIdx.x >> log2_threads); line < all_rows;
+    for (unsigned line = blockIdx.x * at_a_time + (threadIdx.x >> log2_threads); line < all_rows;
          line += gridDim.x * at_a_time) {
         const long long matrix = to_rows == all_rows ? 0 : line / to_rows, row = line - matrix * to_rows;
-        narrow_row(x + (matrix * rows + row) * columns, out + line * to_columns, row < rows ? columns : 0, to_columns,
-                   thread, threads, packed, f);
+        narrow_row(x + (matrix * rows + row) * columns, out + (long long)line * to_columns, row < rows ? columns : 0,
+                   to_columns, thread, threads, packed, f);
     }
 }
 
@@ -47,7 +52,7 @@ __device__ void map_rows(const real* x, unsigned short* out, int rows, int colum
         const real* x, real scale, unsigned short* out, int rows, int columns, int to_rows, int to_columns,            \
         int log2_threads, int packed, long long all_rows) {                                                            \
         map_rows(x, out, rows, columns, to_rows, to_columns, log2_threads, packed, all_rows,                           \
-                 [=](real entry) { return to_##TYPE(float(entry * scale)); });                                         \
+                 [=](real a, real b) { return to_##TYPE##_pair(float(a * scale), float(b * scale)); });                \
     }
 DEFINE_ROWS(bfloat16)
 DEFINE_ROWS(float16)

@@ -6,14 +6,15 @@
 // time than a barrier of the cluster. A step is as follows; an arrow is a barrier of the cluster, and elsewhere a
 // barrier of the block is enough:
 //   forward, layer by layer   own z = W a + b, own a = g(z), to every block if the layer is split          (split ->)
-//   output                    delta^(L) and, in one block, the cost
+//   output                    delta^(L) and, in one block, the cost. If the last layer is narrow, lanes take its rows
+//                             through its z, this, and delta of the layer below, without a barrier in between
 //   backward                  W^T delta^(l+1) of own units; if layer l+1 is split, each block's part of the sum goes to
 //                             the block that owns the unit, and parts are summed block by block    (l+1 split ->)
 //   update                    own rows of W and b, from own delta and all of a
-// The next minibatch is copied to shared memory meanwhile. The output of the first split layer has two places, for even
-// and odd steps, with arrivals of their own: so a block that is one step ahead does not disturb the others. No block
-// can be further ahead, as it needs the output of the others in each step. If a block owns no unit of that layer, and
-// so sends nothing, all blocks wait for each other when a step begins.
+// The next minibatch is copied to shared memory while a block waits for the first layer's output. That output has two
+// places, for even and odd steps, with arrivals of their own: so a block that is one step ahead does not disturb the
+// others. No block can be further ahead, as it needs the output of the others in each step. If a block owns no unit of
+// the first layer, and so sends nothing, all blocks wait for each other when a step begins.
 // Sums have a fixed order: the same input gives the same bits.
 //
 // The caller (src/deltaprop/backends/cuda/shared_memory.py) decides the Shape, which is the same for all runs of a
@@ -41,7 +42,7 @@ struct Layer {
     int first_weight, first_bias;      // places in the flat vector
     int units, rows, lanes, slices;    // tile of z that a thread sums: units, rows; 1/(lanes slices) of a row of W
     int rows_back;                     // rows for which a thread sums 16 bytes of W^T delta
-    int units_updated;                 // units for which a thread updates 16 bytes of W
+    int units_updated, lanes_updated;  // units for which lanes sum 16 bytes of the gradient, each over its own rows
     int weights_from, biases_from;     // the first thread that updates W, and the first that updates a bias
 };
 
@@ -51,7 +52,6 @@ struct Shape {
     int loss, optimizer;     // their numbers, as in names.cuh
     int batch, height;       // rows of a minibatch, and of the matrices that hold one: a multiple of every `rows`
     int threads;
-    int rows_unrolled;       // rows that the loops of the update take at once
     int n, state;            // parameters; entries of W and b in shared memory
     int X, Y, weights;       // two places each, for even and odd steps; so has A of the second layer
     int order;               // rows of the samples of the next minibatch, as integers; two places
@@ -59,6 +59,7 @@ struct Shape {
     int partial, sums;       // parts of z while it is summed; doubles for sums over the block and the cluster
     int entries;             // reals in all
     int x_lanes, y_lanes, output_lanes;  // threads that fetch a row of x or y, or make a row of delta^(L)
+    int team;                // lanes that take a row through the last layer and back, or 0: see last_layer_by_teams
 };
 
 struct ResidentPlan {
@@ -167,10 +168,11 @@ __device__ inline void halve(real (&sums)[most_sums], int& n, int lane, int dist
     n = half;
 }
 
-__device__ inline real lanes_sum(real x, int lanes) {
+// Over lanes of a number below `lanes` that are `apart` from one another.
+__device__ inline real lanes_sum(real x, int lanes, int apart = 1) {
     UNROLL
     for (int distance = 16; distance > 0; distance /= 2)
-        if (distance < lanes) x += __shfl_xor_sync(0xffffffffu, x, distance);
+        if (distance < lanes && distance >= apart) x += __shfl_xor_sync(0xffffffffu, x, distance);
     return x;
 }
 
@@ -206,8 +208,10 @@ struct Minibatch {
 template <int BLOCKS> class Resident {
 public:
     __device__ Resident(const ResidentPlan* plan, unsigned char* memory)
-        : p(*reinterpret_cast<const ResidentPlan*>(memory)), thread(int(threadIdx.x)), rank(cluster_rank<BLOCKS>()),
-          member(blockIdx.x / BLOCKS), at(reinterpret_cast<real*>(memory + (sizeof(ResidentPlan) + 15) / 16 * 16)) {
+        : p(*reinterpret_cast<const ResidentPlan*>(memory)),
+          thread(int(threadIdx.x) & (threads() - 1)),  // so the compiler knows that it is below threads()
+          rank(cluster_rank<BLOCKS>()), member(blockIdx.x / BLOCKS),
+          at(reinterpret_cast<real*>(memory + (sizeof(ResidentPlan) + 15) / 16 * 16)) {
         const integer* from = reinterpret_cast<const integer*>(plan);
         integer* to = reinterpret_cast<integer*>(memory);
         UNROLL_BY(1)
@@ -244,13 +248,15 @@ public:
             else __syncthreads();
             const Terms of_now = of_next;
             Minibatch after = next;
-            after.advance(p, batch);
-            forward(now.slot);
-            // Here the last threads have less to do than the first.
-            fetch(next);
-            fetch_order(after);
-            if (next.rows > 0) of_next = *++terms;
-            output(now.slot, now.rows, of_now.scale);
+            forward(now.slot, [&] {
+                add_up_costs();
+                after.advance(p, batch);
+                fetch(next);
+                fetch_order(after);
+                if (next.rows > 0) of_next = *++terms;
+            });
+            if (shape().team > 0) last_layer_by_teams(now.slot, now.rows, of_now.scale);
+            else output(now.slot, now.rows, of_now.scale);
             backward();
             Source::each_layer(shape(), [&](auto l) { update(l, now.slot, now.rows, of_now); });
             if (next.epoch != now.epoch) ended = end_epoch(now.epoch) || next.rows == 0;
@@ -269,6 +275,7 @@ private:
     const Terms* terms;
     optimizer::Constants<real> constants;
     double cost = 0, decay = 0;
+    real step_cost = 0, step_decay = 0;  // of the last step, not in the sums yet
     unsigned step = 0;
 
     __device__ const Shape& shape() const { return Source::shape(p); }
@@ -335,26 +342,24 @@ private:
     __device__ real* y_at(int slot) const { return at + shape().Y + slot * shape().height * y_stride(); }
     __device__ real* weights_at(int slot) const { return at + shape().weights + slot * shape().height; }
 
-    // The last threads copy, as the first are busy with the output then.
-    __device__ static int fetchers() { return threads() < 128 ? threads() : 128; }
-    __device__ int fetcher() const { return thread - (threads() - fetchers()); }
+    // All threads copy, the last first: the first have most to do.
+    __device__ int fetcher() const { return threads() - 1 - thread; }
 
     __device__ void fetch_order(const Minibatch& of) {
-        if (!order || fetcher() < 0) return;
+        if (!order) return;
         const integer* from = order + of.epoch * p.samples + of.first;
         UNROLL_BY(1)
-        for (int i = fetcher(); i < of.rows; i += fetchers()) copy_async(order_at(of.slot) + i, from + i, 8);
+        for (int i = fetcher(); i < of.rows; i += threads()) copy_async(order_at(of.slot) + i, from + i, 8);
     }
 
     __device__ void fetch(const Minibatch& of) {
-        if (fetcher() < 0) return;
         const int last = shape().layers - 1;
         fetch_rows(of, p.x, x_at(of.slot), layer_at(0).s_in, layer_at(0).a_stride, int(p.x_bytes), shape().x_lanes);
         fetch_rows(of, p.y, y_at(of.slot), layer_at(last).s_out, y_stride(), int(p.y_bytes), shape().y_lanes);
         if (!p.weights) return;
         const real* from = p.weights + of.epoch * p.samples + of.first;
         UNROLL_BY(1)
-        for (int i = fetcher(); i < of.rows; i += fetchers())
+        for (int i = fetcher(); i < of.rows; i += threads())
             copy_async(weights_at(of.slot) + i, from + i, int(sizeof(real)));
     }
 
@@ -362,7 +367,7 @@ private:
                                int lanes) {
         const int at_once = bytes / int(sizeof(real));
         UNROLL_BY(1)
-        for (int row = fetcher() / lanes; row < of.rows; row += fetchers() / lanes) {
+        for (int row = fetcher() / lanes; row < of.rows; row += threads() / lanes) {
             const real* row_from = from + (order ? order_at(of.slot)[row] : of.first + row) * columns;
             for (int j = fetcher() % lanes * at_once; j < columns; j += lanes * at_once)
                 copy_async(to + row * stride + j, row_from + j, bytes);
@@ -385,12 +390,17 @@ private:
         return at + layer_at(l).A + (l == 1 ? slot * shape().height * layer_at(l).a_stride : 0);
     }
 
-    __device__ void forward(int slot) {
+    // Calls meanwhile() where this block would wait for the output of the other blocks.
+    template <class F> __device__ void forward(int slot, F meanwhile) {
         Source::each_layer(shape(), [&](auto l) {
-            affine(l, input_of(l, slot));
-            __syncthreads();
-            if (l == shape().layers - 1) return;
-            activate(l, input_of(l + 1, slot), slot);
+            const bool last = l == shape().layers - 1;
+            if (!last || shape().team == 0) {
+                affine(l, input_of(l, slot));
+                __syncthreads();
+            }
+            if (!last) activate(l, input_of(l + 1, slot), slot);
+            if (l == 0) meanwhile();
+            if (last) return;
             if constexpr (BLOCKS > 1)
                 if (layer_at(l).split) {
                     arrivals_wait(arrivals_of(l, slot), l == 0 ? step / 2 % 2 : step % 2);
@@ -459,26 +469,41 @@ private:
         return z;
     }
 
-    // Forms own g'(z), and sends own g(z), the next layer's input, to every block that needs it.
+    // Forms own g'(z) and own g(z), the next layer's input. If the layer is split, every block gets it, 16 bytes at a
+    // time: neighbouring lanes hold these units, and share the blocks out among them.
     template <class L> __device__ void activate(L l, real* next_a, int slot) {
         const Layer& layer = layer_at(l);
         if constexpr (BLOCKS > 1)
-            if (layer.split && thread == 0)
-                arrivals_expected(arrivals_of(l, slot), shape().height * layer.s_out * int(sizeof(real)));
-        const int stride = layer_at(l + 1).a_stride;
-        for (int i = thread; i < shape().height * layer.share; i += threads()) {
-            const int row = i / layer.share, unit = i - row * layer.share;
-            if (unit >= own(layer)) continue;
-            const real z = z_of(layer, row, unit), a = chosen_value(layer.activation, z);
-            at[layer.Z + row * layer.z_stride + unit] = chosen_gradient(layer.activation, z);
+            if (layer.split && thread == 0) {
+                const int packs = shape().height * quotient_up(layer.s_out, entries_a_pack);
+                arrivals_expected(arrivals_of(l, slot), packs * int(sizeof(Entries)));
+            }
+        const int stride = layer_at(l + 1).a_stride, items = shape().height * layer.share;
+        for (int base = 0; base < items; base += threads()) {
+            const int i = base + thread, row = i / layer.share, unit = i - row * layer.share;
+            const bool there = i < items && unit < own(layer);
+            real a = 0;
+            if (there) {
+                const real z = z_of(layer, row, unit);
+                a = chosen_value(layer.activation, z);
+                at[layer.Z + row * layer.z_stride + unit] = chosen_gradient(layer.activation, z);
+            }
             real* to = next_a + row * stride + first_of(layer) + unit;
             if constexpr (BLOCKS > 1)
                 if (layer.split) {
+                    const int lane = thread % entries_a_pack;
+                    Entries pack;
                     UNROLL
-                    for (int block = 0; block < BLOCKS; ++block) send(to, a, arrivals_of(l, slot), block);
+                    for (int j = 0; j < entries_a_pack; ++j)
+                        pack.entry[j] = __shfl_sync(0xffffffffu, a, thread % 32 - lane + j);
+                    if (i >= items || unit - lane >= own(layer)) continue;
+                    UNROLL
+                    for (int first = 0; first < BLOCKS; first += entries_a_pack)
+                        if (first + lane < BLOCKS)
+                            send(reinterpret_cast<Entries*>(to - lane), pack, arrivals_of(l, slot), first + lane);
                     continue;
                 }
-            *to = a;
+            if (there) *to = a;
         }
     }
 
@@ -486,73 +511,114 @@ private:
 
     __device__ void output(int slot, int m, real scale) {
         const Layer& last = layer_at(shape().layers - 1);
-        const int lanes = shape().output_lanes, lane = thread % lanes;
+        const int lanes = shape().output_lanes;
         for (int base = 0; base < shape().height; base += threads() / lanes) {  // equally often, as threads shuffle
-            const int row = base + thread / lanes, columns = row < m ? last.s_out : 0;
-            const real weight = p.weights && row < m ? weights_at(slot)[row] : real(1);
-            const real of_lane = output_row(last, row, columns, y_at(slot) + row * y_stride(), lane, lanes,
-                                            weight * scale);
-            if (rank == 0) cost += double(weight * of_lane);
+            const int row = base + thread / lanes;
+            output_row(last, slot, row, row < m, thread % lanes, scale, [&](int j) { return z_of(last, row, j); });
         }
         __syncthreads();
     }
 
-    // Forms delta^(L) of a row with so many lanes; returns the cost of this lane's entries.
-    __device__ real output_row(const Layer& last, int row, int columns, const real* y, int lane, int lanes,
-                               real scale) {
-        real *z = at + last.Z + row * last.z_stride, *delta = at + last.delta + row * last.z_stride;
-        switch (shape().loss) {
-        case loss_number::categorical_cross_entropy:
-            return softmax_row<loss::categorical_cross_entropy>(last, row, columns, y, lane, lanes, scale, z, delta);
-        case loss_number::clipped_categorical_cross_entropy:
-            return softmax_row<loss::clipped_categorical_cross_entropy>(last, row, columns, y, lane, lanes, scale, z,
-                                                                        delta);
+    // The last layer's z, delta^(L), the cost, and delta of the layer below. A team of neighbouring lanes takes each
+    // row through all of it, so that no barrier of the block is needed in between. The lanes share out the units and,
+    // of each unit, the inputs.
+    __device__ void last_layer_by_teams(int slot, int m, real scale) {
+        const int l = shape().layers - 1, lanes = shape().team, units = shape().output_lanes;
+        const Layer& last = layer_at(l);
+        const int lane = thread % lanes, unit = lane % units, part = lane / units;
+        const int parts = lanes / units, packs = quotient_up(last.s_in, entries_a_pack);
+        for (int base = 0; base < shape().height; base += threads() / lanes) {  // equally often, as threads shuffle
+            const int row = base + thread / lanes;
+            real z = 0;
+            if (row < m && unit < last.s_out) {
+                if (part == 0) z = at[last.b + unit];
+                const real *w = at + last.W + unit * last.w_stride, *a = input_of(l, slot) + row * last.a_stride;
+                UNROLL_BY(4)
+                for (int pack = part; pack < packs; pack += parts) {
+                    const Entries of_w = entries_at(w + pack * entries_a_pack);
+                    const Entries of_a = entries_at(a + pack * entries_a_pack);
+                    UNROLL
+                    for (int j = 0; j < entries_a_pack; ++j) z += of_w.entry[j] * of_a.entry[j];
+                }
+            }
+            z = lanes_sum(z, lanes, units);
+            output_row(last, slot, row, row < m && part == 0, unit, scale, [&](int) { return z; });
+            __syncwarp();
+            if (l == 0 || row >= m) continue;
+            const Layer& below = layer_at(l - 1);
+            for (int k = lane * entries_a_pack; k < below.share; k += lanes * entries_a_pack)
+                if (first_of(below) + k < last.s_in)
+                    back_rows<1>(last, row, first_of(below) + k, 1, [&](int, const Entries& sum) {
+                        put_delta(below, row, k, sum);
+                    });
         }
-        real cost_here = minus_infinity() - minus_infinity();  // NaN, unless the loss goes with the activation
-        with_loss(shape().loss, last.activation, [&](auto loss, auto g) {
-            const auto z_at = [&](int j) { return z_of(last, row, j); };
-            cost_here = loss_row<decltype(loss), decltype(g)>(lane, lanes, columns, z_at, y, delta, scale);
-        });
-        return cost_here;
+        __syncthreads();
     }
 
-    template <class Loss>
-    __device__ real softmax_row(const Layer& last, int row, int columns, const real* y, int lane, int lanes, real scale,
-                                real* z, real* delta) {
-        real top = minus_infinity(), cost_here = 0;
-        UNROLL_BY(1)
-        for (int j = lane; j < columns; j += lanes) {
-            const real zj = z[j] = z_of(last, row, j);
-            top = (zj > top || zj != zj) ? zj : top;
+    // Forms delta^(L) of a row in every output_lanes-th column from `lane` on, and adds up their
+    // cost. A row that is not there takes part too, as lanes shuffle.
+    template <class Z>
+    __device__ void output_row(const Layer& last, int slot, int row, bool there, int lane, real scale, Z z_at) {
+        const real weight = p.weights && there ? weights_at(slot)[row] : real(1);
+        const real *y = y_at(slot) + row * y_stride();
+        real* delta = at + last.delta + row * last.z_stride;
+        scale *= weight;
+        real of_lane = minus_infinity() - minus_infinity();  // NaN, unless the loss goes with the activation
+        switch (shape().loss) {
+        case loss_number::categorical_cross_entropy:
+            of_lane = softmax_row<loss::categorical_cross_entropy>(last, row, there, y, lane, scale, z_at, delta);
+            break;
+        case loss_number::clipped_categorical_cross_entropy:
+            of_lane = softmax_row<loss::clipped_categorical_cross_entropy>(last, row, there, y, lane, scale, z_at,
+                                                                           delta);
+            break;
+        default:
+            if (!there) return;
+            with_loss(shape().loss, last.activation, [&](auto loss, auto g) {
+                of_lane = loss_row<decltype(loss), decltype(g)>(lane, shape().output_lanes, last.s_out, z_at, y, delta,
+                                                                scale);
+            });
         }
+        if (rank == 0) step_cost += weight * of_lane;
+    }
+
+    template <class Loss, class Z>
+    __device__ real softmax_row(const Layer& last, int row, bool there, const real* y, int lane, real scale, Z z_at,
+                                real* delta) {
+        const int lanes = shape().output_lanes;
+        real* z = at + last.Z + row * last.z_stride;
+        const auto each_own = [&](auto f) {  // f(j) for the columns of this lane
+            UNROLL_BY(1)
+            for (int first = 0; first < last.s_out; first += lanes)
+                if (there && first + lane < last.s_out) f(first + lane);
+        };
+        real top = minus_infinity(), cost_here = 0;
+        each_own([&](int j) {
+            const real zj = z[j] = z_at(j);
+            top = (zj > top || zj != zj) ? zj : top;
+        });
         top = lanes_max(top, lanes);
         loss::ExponentialSum<real> sum{0, 0};
-        UNROLL_BY(1)
-        for (int j = lane; j < columns; j += lanes) {
+        each_own([&](int j) {
             const real below = z[j] - top;
             delta[j] = exp(below);
             sum.add(below, delta[j]);
-        }
+        });
         sum = {lanes_sum(sum.others, lanes), lanes_sum(sum.tops, lanes)};
-        UNROLL_BY(1)
-        for (int j = lane; j < columns; j += lanes) delta[j] = scale * (delta[j] / sum.value() - y[j]);
+        each_own([&](int j) { delta[j] = scale * (delta[j] / sum.value() - y[j]); });
         if (rank != 0) return real(0);
         const real log_sum = sum.log();
-        UNROLL_BY(1)
-        for (int j = lane; j < columns; j += lanes) cost_here += Loss::cost(y[j], log_sum, z[j] - top);
+        each_own([&](int j) { cost_here += Loss::cost(y[j], log_sum, z[j] - top); });
         return cost_here;
     }
 
     __device__ void backward() {
         Source::each_layer_down(shape(), [&](auto l) {
             const Layer &layer = layer_at(l), &below = layer_at(l - 1);
+            if (l == shape().layers - 1 && shape().team > 0) return;
             if (!layer.split) {
                 back(l, first_of(below), below.share, [&](int row, int k, const Entries& sum) {
-                    const int place = row * below.z_stride + k;
-                    Entries d = entries_at(at + below.Z + place);
-                    UNROLL
-                    for (int j = 0; j < entries_a_pack; ++j) d.entry[j] *= sum.entry[j];
-                    store_pack(at + below.delta + place, d);
+                    put_delta(below, row, k, sum);
                 });
             } else if constexpr (BLOCKS > 1) {
                 if (thread == 0) {
@@ -580,36 +646,53 @@ private:
         });
     }
 
+    // delta = sum g'(z), 16 bytes of them.
+    __device__ void put_delta(const Layer& layer, int row, int unit, const Entries& sum) {
+        const int place = row * layer.z_stride + unit;
+        Entries d = entries_at(at + layer.Z + place);
+        UNROLL
+        for (int j = 0; j < entries_a_pack; ++j) d.entry[j] *= sum.entry[j];
+        store_pack(at + layer.delta + place, d);
+    }
+
     // Calls f(row, k, sum) for own W^T delta, 16 bytes at a time: `sum` begins at entry k of `columns` from `first` on.
     template <class L, class F> __device__ void back(L l, int first, int columns, F f) {
         const Layer& layer = layer_at(l);
         const int packs = quotient_up(columns, entries_a_pack), rows = layer.rows_back;
         for (int i = thread; i < shape().height / rows * packs; i += threads()) {
             const int group = i / packs, k = (i - group * packs) * entries_a_pack, row = group * rows;
-            if (first + k >= layer.s_in) continue;
-            const real *delta = at + layer.delta + row * layer.z_stride, *w = at + layer.W + first + k;
-            Entries sums[most_rows];
-            UNROLL
-            for (int r = 0; r < rows; ++r)
-                UNROLL
-                for (int j = 0; j < entries_a_pack; ++j) sums[r].entry[j] = real(0);
-            UNROLL_BY(4)
-            for (int unit = 0; unit < layer.share; unit += entries_a_pack) {
-                Entries d[most_rows];
-                UNROLL
-                for (int r = 0; r < rows; ++r) d[r] = entries_at(delta + r * layer.z_stride + unit);
-                UNROLL
-                for (int u = 0; u < entries_a_pack; ++u) {
-                    const Entries of_w = entries_at(w + (unit + u) * layer.w_stride);
-                    UNROLL
-                    for (int r = 0; r < rows; ++r)
-                        UNROLL
-                        for (int j = 0; j < entries_a_pack; ++j) sums[r].entry[j] += d[r].entry[u] * of_w.entry[j];
-                }
-            }
-            UNROLL
-            for (int r = 0; r < rows; ++r) f(row + r, k, sums[r]);
+            if (first + k < layer.s_in)
+                back_rows<most_rows>(layer, row, first + k, rows,
+                                     [&](int r, const Entries& sum) { f(row + r, k, sum); });
         }
+    }
+
+    // Calls f(r, sum) for 16 bytes of own W^T delta from entry k on, in rows row + r, r = 0 ... rows - 1.
+    template <int MOST, class F>
+    __device__ void back_rows(const Layer& layer, int row, int k, int rows, F f) {
+        const real *delta = at + layer.delta + row * layer.z_stride, *w = at + layer.W + k;
+        Entries sums[MOST];
+        UNROLL
+        for (int r = 0; r < rows; ++r)
+            UNROLL
+            for (int j = 0; j < entries_a_pack; ++j) sums[r].entry[j] = real(0);
+        UNROLL_BY(4)
+        for (int unit = 0; unit < layer.share; unit += entries_a_pack) {
+            Entries d[MOST];
+            UNROLL
+            for (int r = 0; r < rows; ++r) d[r] = entries_at(delta + r * layer.z_stride + unit);
+            UNROLL
+            for (int u = 0; u < entries_a_pack; ++u) {
+                if (layer.share % entries_a_pack != 0 && unit + u >= layer.share) continue;
+                const Entries of_w = entries_at(w + (unit + u) * layer.w_stride);
+                UNROLL
+                for (int r = 0; r < rows; ++r)
+                    UNROLL
+                    for (int j = 0; j < entries_a_pack; ++j) sums[r].entry[j] += d[r].entry[u] * of_w.entry[j];
+            }
+        }
+        UNROLL
+        for (int r = 0; r < rows; ++r) f(r, sums[r]);
     }
 
     // -- update -------------------------------------------------------------------------------------------------
@@ -618,38 +701,88 @@ private:
     __device__ int turn_from(int first) const { return (thread + threads() - first % threads()) % threads(); }
 
     template <class L> __device__ void update(L l, int slot, int m, const Terms& now) {
-        const Layer& layer = layer_at(l);
-        const int units = layer.units_updated, packs = quotient_up(layer.s_in, entries_a_pack);
-        const real *delta = at + layer.delta, *a = input_of(l, slot);
+        update_weights(layer_at(l), input_of(l, slot), m, now);
+        update_biases(layer_at(l), m, now);
+    }
+
+    // Lanes of a warp share out the rows of a tile of W, some units and 16 bytes of inputs; each then has the whole
+    // gradient for its part of the tile.
+    __device__ void update_weights(const Layer& layer, const real* a, int m, const Terms& now) {
+        const int units = layer.units_updated, lanes = layer.lanes_updated, tiles_a_warp = 32 / lanes;
+        const int packs = quotient_up(layer.s_in, entries_a_pack), tiles = layer.share / units * packs;
+        const int turn = turn_from(layer.weights_from), lane = turn % 32;
         real squares = 0;
-        for (int i = turn_from(layer.weights_from); i < layer.share / units * packs; i += threads()) {
-            const int group = i / packs, k = (i - group * packs) * entries_a_pack, unit = group * units;
-            Entries g[most_units];
+        for (int base = turn / 32 * tiles_a_warp; base < tiles; base += threads() / lanes) {
+            const int tile = base + lane % tiles_a_warp, group = tile / packs;  // neighbours read the same row of a
+            const int k = (tile - group * packs) * entries_a_pack, unit = group * units;
+            real g[most_sums];
             UNROLL
-            for (int u = 0; u < units; ++u)
+            for (int i = 0; i < units * entries_a_pack; ++i) g[i] = real(0);
+            const real *d = at + layer.delta + unit, *of_k = a + k;
+            const int rows = tile < tiles ? m : 0, at_once = rows_at_once(quotient_up(shape().height, lanes));
+            UNROLL_BY(1)
+            for (int next = lane / tiles_a_warp; next < rows; next += at_once * lanes) {
+                real of_row[most_rows][most_units];
+                Entries of_a[most_rows];
                 UNROLL
-                for (int j = 0; j < entries_a_pack; ++j) g[u].entry[j] = real(0);
-            const real *d = delta + unit, *of_k = a + k;
-            UNROLL_BY(fixed_shape.rows_unrolled)
-            for (int row = 0; row < m; ++row) {
-                real of_row[most_units];
-                load_units(of_row, d + row * layer.z_stride, units);
-                const Entries of_a = entries_at(of_k + row * layer.a_stride);
+                for (int r = 0; r < at_once; ++r) {
+                    const int row = next + r * lanes;
+                    load_units(of_row[r], d + row * layer.z_stride, units, row < rows);
+                    of_a[r] = row < rows ? entries_at(of_k + row * layer.a_stride) : Entries{};
+                }
                 UNROLL
-                for (int u = 0; u < units; ++u)
+                for (int r = 0; r < at_once; ++r)
                     UNROLL
-                    for (int j = 0; j < entries_a_pack; ++j) g[u].entry[j] += of_row[u] * of_a.entry[j];
+                    for (int u = 0; u < units; ++u)
+                        UNROLL
+                        for (int j = 0; j < entries_a_pack; ++j)
+                            g[u * entries_a_pack + j] += of_row[r][u] * of_a[r].entry[j];
             }
-            UNROLL
-            for (int u = 0; u < units; ++u)
-                if (unit + u < own(layer))
-                    weights(layer.W + (unit + u) * layer.w_stride + k, layer.s_in - k, g[u], squares, now);
+            int n = units * entries_a_pack, first = 0, there = n;
+            if (lanes > 1) halve(g, n, lane, 16, first, there);
+            if (lanes > 2) halve(g, n, lane, 8, first, there);
+            if (lanes > 4) halve(g, n, lane, 4, first, there);
+            if (lanes > 8) halve(g, n, lane, 2, first, there);
+            if (lanes > 16) halve(g, n, lane, 1, first, there);
+            if (tile >= tiles) continue;
+            if (n % entries_a_pack == 0) move_tile<entries_a_pack>(layer, unit, k, g, first, n, squares, now);
+            else if (n % 2 == 0) move_tile<2>(layer, unit, k, g, first, n, squares, now);
+            else move_tile<1>(layer, unit, k, g, first, n, squares, now);
         }
-        if (now.decay != real(0) && counts(layer)) decay += double(now.decay * squares);
-        for (int unit = turn_from(layer.biases_from); unit < own(layer); unit += threads()) {
+        if (now.decay != real(0) && counts(layer)) step_decay += now.decay * squares;
+    }
+
+    // Updates n entries of a tile of W, N at a time, from its entry `first` on.
+    template <int N>
+    __device__ void move_tile(const Layer& layer, int unit, int k, const real (&g)[most_sums], int first, int n,
+                              real& squares, const Terms& now) {
+        UNROLL
+        for (int i = 0; i < n; i += N) {
+            const int u = unit + (first + i) / entries_a_pack, column = k + (first + i) % entries_a_pack;
+            if (u < own(layer))
+                weights<N>(layer.W + u * layer.w_stride + column, layer.s_in - column, g + i, squares, now);
+        }
+    }
+
+    // Of so many rows, how many a thread loads before it uses the first: about five, as registers are few.
+    __device__ static constexpr int rows_at_once(int rows) { return quotient_up(rows, quotient_up(rows, 5)); }
+
+    // Eight lanes share out the rows of a unit.
+    __device__ void update_biases(const Layer& layer, int m, const Terms& now) {
+        constexpr int lanes = 8, units_a_warp = 32 / lanes;
+        const int turn = turn_from(layer.biases_from), lane = turn % 32;
+        for (int base = turn / 32 * units_a_warp; base < layer.share; base += threads() / lanes) {
+            const int unit = base + lane % units_a_warp;
             real sum = 0;
-            UNROLL_BY(fixed_shape.rows_unrolled)
-            for (int row = 0; row < m; ++row) sum += delta[row * layer.z_stride + unit];
+            if (unit < own(layer)) {
+                UNROLL_BY(4)
+                for (int next = 0; next < shape().height; next += lanes) {
+                    const int row = next + lane / units_a_warp;
+                    if (row < m) sum += at[layer.delta + row * layer.z_stride + unit];
+                }
+            }
+            sum = lanes_sum(sum, 32, units_a_warp);
+            if (lane >= units_a_warp || unit >= own(layer)) continue;
             const int place = layer.b + unit;
             real of_first = states() > 0 ? at[place + shape().state] : real(0);
             real of_second = states() > 1 ? at[place + 2 * shape().state] : real(0);
@@ -659,32 +792,34 @@ private:
         }
     }
 
-    // Loads `units` neighbours of delta, in as few loads as their number allows.
-    __device__ static void load_units(real (&to)[most_units], const real* from, int units) {
-        if (units % entries_a_pack == 0) load_units_by<entries_a_pack>(to, from, units);
-        else if (units % 2 == 0) load_units_by<2>(to, from, units);
-        else load_units_by<1>(to, from, units);
+    // Loads `units` neighbours of delta, or zeros, in as few loads as their number allows.
+    __device__ static void load_units(real (&to)[most_units], const real* from, int units, bool there) {
+        if (units % entries_a_pack == 0) load_units_by<entries_a_pack>(to, from, units, there);
+        else if (units % 2 == 0) load_units_by<2>(to, from, units, there);
+        else load_units_by<1>(to, from, units, there);
     }
-    template <int N> __device__ static void load_units_by(real (&to)[most_units], const real* from, int units) {
+    template <int N>
+    __device__ static void load_units_by(real (&to)[most_units], const real* from, int units, bool there) {
         UNROLL
         for (int u = 0; u < units; u += N) {
-            const Pack<real, N> pack = load_pack<real, N>(from + u);
+            const Pack<real, N> pack = there ? load_pack<real, N>(from + u) : Pack<real, N>{};
             UNROLL
             for (int j = 0; j < N; ++j) to[u + j] = pack.entry[j];
         }
     }
 
-    // Updates 16 bytes of W by the gradient g and the penalty; only the first `there` entries are not padding.
-    __device__ void weights(int place, int there, const Entries& g, real& squares, const Terms& now) {
-        Entries w = entries_at(at + place), first{}, second{};
-        if (states() > 0) first = entries_at(at + place + shape().state);
-        if (states() > 1) second = entries_at(at + place + 2 * shape().state);
+    // Updates N entries of W by the gradient g and the penalty; only the first `there` are not padding.
+    template <int N> __device__ void weights(int place, int there, const real* g, real& squares, const Terms& now) {
+        typedef Pack<real, N> Some;
+        Some w = load_pack<real, N>(at + place), first{}, second{};
+        if (states() > 0) first = load_pack<real, N>(at + place + shape().state);
+        if (states() > 1) second = load_pack<real, N>(at + place + 2 * shape().state);
         UNROLL
-        for (int j = 0; j < entries_a_pack; ++j) {
+        for (int j = 0; j < N; ++j) {
             if (j >= there) continue;
             const real wj = w.entry[j];
             squares += wj * wj;
-            w.entry[j] = moved(wj, g.entry[j] + now.penalty * wj, first.entry[j], second.entry[j], now.rate,
+            w.entry[j] = moved(wj, g[j] + now.penalty * wj, first.entry[j], second.entry[j], now.rate,
                                now.weight_decay);
         }
         store_pack(at + place, w);
@@ -703,6 +838,12 @@ private:
 
     // -- epochs -------------------------------------------------------------------------------------------------
 
+    // Adds the costs of a step to those of the epoch, where no other thread waits for this one.
+    __device__ void add_up_costs() {
+        cost += double(step_cost), decay += double(step_decay);
+        step_cost = step_decay = 0;
+    }
+
     // The sum over the threads of this block, in a fixed order; every thread gets it.
     __device__ double block_sum(double x) {
         double* sums = reinterpret_cast<double*>(at + shape().sums) + BLOCKS * 3;
@@ -720,6 +861,7 @@ private:
     // Stores the cost and penalties of the epoch, and the parameters if they are kept; returns whether training ends.
     __device__ bool end_epoch(integer epoch) {
         __syncthreads();
+        add_up_costs();
         double bad = 0, squares = 0;
         const int weights = layer_at(0).first_bias;  // all weights come before the biases
         for_each_parameter([&](const Layer& layer, int here, int there) {

@@ -108,6 +108,21 @@ def test_the_sigmoid_has_no_general_quotient_of_floats(dtype):
         assert ("div." in body) == (dtype == "float64")
 
 
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
+@pytest.mark.parametrize(
+    ("name", "dtype", "kernels"),
+    [("narrow", "float32", ["narrow_rows_bfloat16", "narrow_rows_float16"]), ("minibatch", "bfloat16", ["minibatch"])],
+)
+def test_rows_in_16_bits_are_stored_16_bytes_at_a_time(name, dtype, kernels, architecture):
+    """Stores of single entries or words would take several times as long."""
+    ptx = compile_kernels(name, dtype, architecture, to_ptx=True).decode()
+    bodies = dict(re.findall(r"\.entry (\w+)\((.*?)^\}", ptx, re.DOTALL | re.MULTILINE))
+    for kernel in kernels:
+        stores = re.findall(r"st\.global\.([\w.]+)", bodies[kernel])
+        assert stores.count("v4.u32") + stores.count("v4.b32") >= 2
+        assert not {"u16", "b16", "u32", "b32"} & set(stores)
+
+
 def test_an_error_shows_the_log(monkeypatch):
     monkeypatch.setattr(kernel_sources, "read", lambda name: "not C++")
     with pytest.raises(RuntimeError, match=r"kernels/cuda/gather.cu does not compile for sm_90 and float32"):

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import relative
-from conftest import backend_or_skip
-from host_cuda import HostCudaBackend, bfloat16, operand
+from conftest import backend_or_skip, require_emulation
+from host_cuda import HostCudaBackend, HostProducts, bfloat16, operand
 
 import deltaprop as dp
 from deltaprop.backends.cuda import cublas
@@ -132,6 +132,85 @@ def test_operands_are_narrowed_once_a_step(monkeypatch, rng):
         assert sorted(n for _, n in launched) == sorted([24, 30, 15, *hidden])
 
 
+class NotedProducts(HostProducts):
+    """Notes when a product of weights runs."""
+
+    def __init__(self, backend, ran):
+        super().__init__(backend.run)
+        self.ran = ran
+
+    def __call__(self, A, B, out, **how):
+        if not how["transpose_A"]:
+            self.run(lambda: self.ran.append("product"))
+        super().__call__(A, B, out, **how)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("sizes", [(4, 6, 5, 3), (8, 16, 3), (5, 2)])
+def test_weights_are_narrowed_beside_the_layers_before(sizes, precision, monkeypatch, rng):
+    """Of a captured step: their launches come first, on another stream, and each product waits for its own weights."""
+    require_emulation()
+    monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
+    device = HostCudaBackend()
+    launched: list[Any] = []
+    ran: list[Any] = []
+    device._found.products = NotedProducts(device, ran)
+    kernel = type(device)._kernel
+    streams: dict[int, int] = {}
+
+    def noted(self, file, function, *arguments):
+        launch = kernel(self, file, function, *arguments)
+
+        def launching(grid, block, given, **options):
+            of_weights = file == "narrow" and int(given[0].data.ptr) in places
+            name = file if not of_weights else places.index(given[0].data.ptr)
+            launched.append((name, streams.setdefault(self.streams.top().ptr, len(streams)), self.is_capturing()))
+            self.run(lambda: ran.append(name))
+            launch(grid, block, given, **options)
+
+        return launching
+
+    monkeypatch.setattr(type(device), "_kernel", noted)
+    net = dp.Network(sizes, backend=device, dtype="float32", precision=precision)
+    places = [W.data.ptr for W in net.weights]
+    layers = list(range(len(places)))
+    net.fit(rng.standard_normal((24, sizes[0])), rng.uniform(size=(24, sizes[-1])), batch_size=8, epochs=1)
+    first = [(name, stream) for name, stream, captured in launched if not captured]
+    later = [(name, stream) for name, stream, captured in launched if captured]
+    assert first[0][0] == "minibatch"
+    main = first[0][1]
+    assert [(name, stream) for name, stream in first if name in layers] == [(l, main) for l in layers]
+    assert later[: len(layers) + 1] == [*((l, later[0][1]) for l in layers), ("minibatch", main)]
+    assert later[0][1] != main
+    # The emulated device runs a launch as late as the waits allow. Two steps replay what was captured.
+    of_weights = [name for name in ran if name in (*layers, "product", "minibatch")]
+    forward = ["minibatch", *(name for l in layers for name in (l, "product"))]
+    step = [*forward, *(len(layers) - 1) * ["product"]]
+    assert of_weights[-2 * len(step) :] == 2 * step
+
+
+@pytest.mark.parametrize("optimizer", [dp.SGD(0.5), dp.Adam(0.01)], ids=repr)
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_the_same_bits_wherever_weights_are_narrowed(device, precision, optimizer, monkeypatch, rng):
+    """Also where a graph holds many steps, and where the weights of a layer change between two epochs."""
+    monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
+    steps = graph.STEPS_A_GRAPH + 3
+    X, Y = rng.standard_normal((8 * steps + 3, 9)), rng.uniform(size=(8 * steps + 3, 3))
+
+    def fitted():
+        net = dp.Network([9, 33, 16, 3], backend=device, dtype="float32", precision=precision, seed=1)
+
+        def change(event):
+            net.weights[1][...] *= 0.5
+
+        net.fit(X, Y, optimizer=optimizer, batch_size=8, epochs=3, callbacks=[change])
+        return device.to_numpy(net.parameters)
+
+    ahead = fitted()
+    monkeypatch.setattr(type(device), "narrow_ahead", lambda self, weights: None)
+    assert np.array_equal(ahead, fitted())
+
+
 @pytest.mark.parametrize("columns", [1, 31, 33, 64, 256, 257])
 def test_kernels_that_keep_16_bits(device, columns, rng):
     """Arithmetic is in float32, and δ is summed before it is rounded."""
@@ -153,6 +232,33 @@ def test_kernels_that_keep_16_bits(device, columns, rng):
     narrow._over_columns("hidden_delta_sigmoid", (delta, z, NULL), delta, sums, 0.0)
     assert np.abs(operand(narrow.to_numpy(delta), "bfloat16") - expected).max() < 2.0**-8 * np.abs(expected).max()
     assert relative(narrow.to_numpy(sums), expected.sum(axis=0)) < 1e-6
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh"])
+@pytest.mark.parametrize("width", [1, 4, 8])
+def test_faster_functions_are_right_for_every_number(device, activation, width):
+    """g and g' of each number of 16 bits are within 0.51 units of the last place; below 2^-126 they may be 0."""
+    bits = np.arange(2**16, dtype=np.uint16)
+    columns = 256 + width  # rows of which a thread takes as many entries at a time
+    z = np.resize(bits, (-(-bits.size // columns), columns))
+    narrow = device.in_precision("bf16")
+    on_device, a, delta = narrow.asarray(z.copy(), np.uint16), *(narrow.empty(z.shape, np.uint16) for _ in range(2))
+    sums = narrow.empty((columns,), np.float32)
+    narrow._bias_activation(on_device, narrow.zeros((columns,), np.float32), activation, a)
+    delta.fill(0x3F80)  # 1
+    narrow._over_columns(f"hidden_delta_{activation}", (delta, narrow.asarray(z, np.uint16), NULL), delta, sums, 0.0)
+    with np.errstate(invalid="ignore"):
+        real = operand(z, "bfloat16").astype(np.longdouble)
+        e = np.exp(-np.abs(real))
+        value = np.where(real < 0, e, 1) / (1 + e) if activation == "sigmoid" else np.tanh(real)
+        slope = e / (1 + e) ** 2 if activation == "sigmoid" else 4 * e**2 / (1 + e**2) ** 2
+    for got, true in ((a, value), (delta, slope)):
+        own = operand(narrow.to_numpy(got), "bfloat16")
+        assert np.array_equal(np.isnan(own), np.isnan(real))
+        normal, tiny = np.abs(true) >= 2.0**-126, np.abs(true) < 2.0**-126
+        off = np.abs(own[normal] - true[normal]) / np.exp2(np.floor(np.log2(np.abs(true[normal]))) - 7)
+        assert off.max() < 0.51
+        assert (np.abs(own[tiny]) <= 2.0**-126).all()
 
 
 def test_a_copy_keeps_its_precision_and_a_file_does_not(device, tmp_path):

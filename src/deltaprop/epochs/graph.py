@@ -115,15 +115,16 @@ class GraphEpoch(WholeEpoch):
         side = backend.stream_for("weight gradients")
 
         def step() -> None:
-            backend.minibatch(*source, table, count, out, now, batch)
-            if decays:
-                backend.add_squared_norm(network.flat_weights, number[DECAY], task.decay)
             with (
                 backend.narrowed_once(narrowed),
                 backend.counting(count),
                 backend.small_layers(),
                 backend.beside(side),
             ):
+                backend.narrow_ahead(network.weights)
+                backend.minibatch(*source, table, count, out, now, batch)
+                if decays:
+                    backend.add_squared_norm(network.flat_weights, number[DECAY], task.decay)
                 forward(network, buffers.X, buffers.work)
                 backward(
                     network,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -83,22 +84,45 @@ class MatrixProducts(Streams):
         if x.dtype == BFLOAT16:
             return x
         narrowed, shape = self._here.narrowed, padded_shape(x.shape, weights=weights)
-        key, size = (self.address(x), shape, scale), math.prod(shape)
+        key, size, stream = (self.address(x), shape, scale), math.prod(shape), self.cp.cuda.get_current_stream()
         if narrowed is not None and key in narrowed.valid:
+            if key in narrowed.ready:
+                self._wait(stream, narrowed.ready.pop(key))
             return narrowed.buffers[key]
-        if narrowed is None or self.cp.cuda.get_current_stream().ptr != narrowed.stream:
+        if narrowed is None or stream.ptr != narrowed.stream:
             out = self._scratch(f"narrow {purpose}", size, BFLOAT16)[:size].reshape(shape)
         else:
             if key not in narrowed.buffers:
                 narrowed.buffers[key] = self.empty(shape, BFLOAT16)
             out = narrowed.buffers[key]
             narrowed.valid.add(key)
+        self._write_narrow(kind, x, scale, out)
+        return out
+
+    def narrow_ahead(self, weights: Sequence[Array]) -> None:
+        """Turn weights into 16 bits on the stream `beside`, in a captured step; each product waits for its own only.
+
+        So they are made while the minibatch is gathered and the layers before are computed. These are the weights of
+        which an earlier step in the same `narrowed_once` made copies; other layers need none.
+        """
+        narrowed, aside = self._here.narrowed, self._here.aside
+        if narrowed is None or aside is None or not self.is_capturing():
+            return
+        sources = {(self.address(W), padded_shape(W.shape, weights=True), 1.0): W for W in weights}
+        keys = [key for key in sources if key in narrowed.buffers]
+        if keys:
+            kind = KIND_OF_PRECISION[self.precision]
+            launches = [partial(self._write_narrow, kind, sources[key], 1.0, narrowed.buffers[key]) for key in keys]
+            narrowed.ready = dict(zip(keys, self._launch_aside(aside, launches), strict=True))
+            narrowed.valid.update(keys)
+
+    def _write_narrow(self, kind: str, x: Array, scale: float, out: Array) -> None:
+        """Write `x` · `scale` into `out`, in 16 bits, whose shape may have padding."""
         arguments = (x, x.dtype.type(scale), out)
-        if shape == x.shape:
-            self._over_elements("narrow", f"narrow_{kind}", x.dtype, *arguments, n=size)
+        if out.shape == x.shape:
+            self._over_elements("narrow", f"narrow_{kind}", x.dtype, *arguments, n=out.size)
         else:
             self._narrow_rows(kind, *arguments)
-        return out
 
     def _narrow_rows(self, kind: str, x: Array, scale: np.generic, out: Array) -> None:
         """Do the same for rows with padding: several threads take a row."""
@@ -116,6 +140,7 @@ class MatrixProducts(Streams):
         weights, comes after all products.
         """
         narrowed.valid.clear()
+        narrowed.ready.clear()
         narrowed.stream = self.cp.cuda.get_current_stream().ptr  # what another stream makes may not be there in time
         before, self._here.narrowed = self._here.narrowed, narrowed
         try:

@@ -21,18 +21,19 @@ from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.backends.cuda.message import Message
 from deltaprop.backends.cuda.shared_memory_plan import MOST_LAYERS, Layer, ResidentPlan, Shape
 from deltaprop.backends.cuda.shared_memory_tiles import (
+    BIAS_LANES,
     BLOCK_BARRIER,
     CLUSTER_BARRIER,
-    MOST_ROWS,
     OVERHEAD,
     THREADS_A_WARP,
     Work,
     divisible,
-    divisors,
     forward_tiles,
+    lanes_for,
     rounded_up,
     rows_back,
-    units_updated,
+    team,
+    tile_updated,
 )
 from deltaprop.backends.kernel_names import Rule, activation_number, loss_number
 from deltaprop.backends.kernel_structures import Constants
@@ -103,8 +104,6 @@ class Residence:
         memory, pack = Memory(dtype.itemsize), 16 // dtype.itemsize
         shape = Shape(layers=len(activations), loss=loss_number(loss), batch=batch, threads=threads)
         shape.height, shape.optimizer = divisible(batch), rule.number
-        most = divisors(batch, MOST_ROWS)[-1]
-        shape.rows_unrolled = most if most >= 4 or most == batch else 4
         shape.n = sum((s_in + 1) * s_out for s_in, s_out in pairwise(layer_sizes))
         layers = shape.layer[: shape.layers]
         for l, layer in enumerate(layers):
@@ -117,10 +116,11 @@ class Residence:
         _place_minibatch(shape, memory, blocks)
         shape.partial, shape.sums = memory.take(partial), memory.take_bytes((3 * blocks + threads) * 8)
         shape.entries = memory.entries
-        shape.x_lanes, shape.y_lanes = (_lanes(-(-size // pack)) for size in (layer_sizes[0], layer_sizes[-1]))
-        shape.output_lanes = _lanes(layer_sizes[-1])
-        while shape.output_lanes > 1 and shape.output_lanes * shape.height > threads:
-            shape.output_lanes //= 2
+        shape.x_lanes, shape.y_lanes = (lanes_for(-(-size // pack)) for size in (layer_sizes[0], layer_sizes[-1]))
+        shape.output_lanes = lanes_for(layer_sizes[-1])
+        if shape.team == 0:
+            while shape.output_lanes > 1 and shape.output_lanes * shape.height > threads:
+                shape.output_lanes //= 2
         # Of the cluster: each split layer's output, and W^T δ of every split layer but the first.
         barriers = max(0, 2 * split - 1)
         cycles += CLUSTER_BARRIER * barriers + BLOCK_BARRIER * (3 * shape.layers + 1)
@@ -153,6 +153,10 @@ def _place_parameters(shape: Shape, memory: Memory, moments: int, blocks: int, p
         inputs = s_in if layer.split else columns
         work = Work(layer.share, s_in, inputs, shape.height, pack, moments, shape.threads)
         cycles += _share_out(layer, work, behind=l > 0)
+        if l + 1 == shape.layers:
+            of_team, lanes = team(work)
+            if of_team < forward_tiles(work).cycles + 2 * BLOCK_BARRIER:
+                shape.team, layer.lanes = lanes, 1
         layer.a_stride = layer.w_stride = _stride(s_in, pack, layer.lanes)
         layer.z_stride = rounded_up(layer.share, pack)
         layer.first_weight, layer.first_bias = place_of_weights, place_of_biases
@@ -169,9 +173,10 @@ def _take_turns(layers: Sequence[Layer], threads: int, pack: int) -> None:
     turn = 0
     for layer in layers:
         layer.weights_from = turn % threads
-        turn += rounded_up(layer.share // layer.units_updated * -(-layer.s_in // pack), THREADS_A_WARP)
+        tiles = layer.share // layer.units_updated * -(-layer.s_in // pack)
+        turn += rounded_up(tiles * layer.lanes_updated, THREADS_A_WARP)
         layer.biases_from = turn % threads
-        turn += rounded_up(layer.share, THREADS_A_WARP)
+        turn += rounded_up(layer.share * BIAS_LANES, THREADS_A_WARP)
 
 
 def _place_minibatch(shape: Shape, memory: Memory, blocks: int) -> None:
@@ -193,7 +198,7 @@ def _share_out(layer: Layer, work: Work, *, behind: bool) -> float:
     """Write down how threads share out a layer's work; the cycles that it takes them."""
     forward = forward_tiles(work)
     layer.units, layer.rows, layer.lanes, layer.slices = forward.units, forward.rows, forward.lanes, forward.slices
-    of_update, layer.units_updated = units_updated(work)
+    of_update, layer.units_updated, layer.lanes_updated = tile_updated(work)
     of_back, layer.rows_back = rows_back(work) if behind else (0.0, 1)
     return forward.cycles + of_back + of_update
 
@@ -205,11 +210,6 @@ def _stride(columns: int, pack: int, lanes: int) -> int:
         while packs % (2 * lanes) != lanes:
             packs += 1
     return packs * pack
-
-
-def _lanes(n: int) -> int:
-    """Threads for `n` pieces of work: a power of two, a warp at most."""
-    return min(32, 1 << (n - 1).bit_length())
 
 
 def _written(value: Any) -> str:

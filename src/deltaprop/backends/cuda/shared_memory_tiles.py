@@ -6,6 +6,7 @@ writes 128 bytes of shared memory. They only serve to compare ways to do the sam
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -14,6 +15,10 @@ MOST_SUMS, MOST_ROWS, MOST_UNITS = 32, 8, 8
 THREADS_A_WARP = 32
 #: Cycles from an instruction that reads shared memory, or shuffles, to one that uses what it read.
 LATENCY = 30
+#: Rows that a thread loads before it uses the first, in the update.
+ROWS_AT_ONCE = 5
+#: Lanes that share out the rows of a bias's gradient, as in the kernel.
+BIAS_LANES = 8
 #: Cycles of a barrier of a block, and of one of a cluster after it has written to its blocks' memory.
 BLOCK_BARRIER, CLUSTER_BARRIER = 40, 500
 
@@ -29,6 +34,11 @@ def rounded_up(n: int, unit: int) -> int:
 def divisors(n: int, most: int) -> list[int]:
     """Those of `n` up to `most`."""
     return [d for d in range(1, most + 1) if n % d == 0]
+
+
+def lanes_for(n: int) -> int:
+    """Threads for `n` pieces of work: a power of two, a warp at most."""
+    return min(THREADS_A_WARP, 1 << (n - 1).bit_length())
 
 
 def divisible(n: int) -> int:
@@ -128,6 +138,21 @@ def forward_tiles(work: Work) -> Forward:
 
 
 @cache
+def team(work: Work) -> tuple[float, int]:
+    """Cycles of the last layer's z if a team of lanes takes a row, and the lanes of a team; a lane has one unit."""
+    if work.share > THREADS_A_WARP:
+        return math.inf, 0
+    units = lanes_for(work.share)
+    lanes = units
+    while lanes < THREADS_A_WARP and 2 * lanes * work.height <= work.threads:
+        lanes *= 2
+    rounds, warps = work.rounds(work.height * lanes)
+    turns = -(-work.packs * units // lanes)
+    shuffles = (lanes // units).bit_length() - 1
+    return rounds * (turns * max(warps * max(1.0, lanes / 8) * 2, 8 + LATENCY / 2) + LATENCY * (1 + shuffles)), lanes
+
+
+@cache
 def rows_back(work: Work) -> tuple[float, int]:
     """Cycles of W^T δ, and for how many rows a thread makes it."""
 
@@ -142,16 +167,25 @@ def rows_back(work: Work) -> tuple[float, int]:
 
 
 @cache
-def units_updated(work: Work) -> tuple[float, int]:
-    """Cycles of the update of W, and for how many units a thread does it."""
+def tile_updated(work: Work) -> tuple[float, int, int]:
+    """Cycles of the update of W, for how many units lanes sum the gradient, and how many lanes share out its rows."""
 
-    def cycles(units: int) -> float:
-        rounds, warps = work.rounds(work.share // units * work.packs)
+    def cycles(units: int, lanes: int) -> float:
+        rounds, warps = work.rounds(work.share // units * work.packs * lanes)
         row = units * work.pack + units / 2 + 3
         reads = 4 + units / 2
-        per_row = max(issued_by(warps, row), warps * reads, row + LATENCY / 4)
-        moved = units * (8 + 8 * work.states) * warps
-        return rounds * (work.height * per_row + moved + 3 * LATENCY)
+        rows = -(-work.height // lanes)
+        products = rows * max(issued_by(warps, row), warps * reads, row) + LATENCY * -(-rows // ROWS_AT_ONCE)
+        levels = lanes.bit_length() - 1
+        shuffles = sum(units * work.pack >> level for level in range(1, levels + 1))
+        moved = units * (8 + 8 * work.states) * warps / lanes
+        return rounds * (products + shuffles * warps + LATENCY * levels + moved + 3 * LATENCY)
 
     most = MOST_UNITS * work.pack // 4
-    return min((cycles(units), units) for units in divisors(work.share, most))
+    ways = [
+        (units, 1 << log_lanes)
+        for units in divisors(work.share, most)
+        for log_lanes in range(6)
+        if units * work.pack % (1 << log_lanes) == 0
+    ]
+    return min((cycles(*way), *way) for way in ways)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -77,7 +77,15 @@ class Streams(Launching):
 
     def _after(self, stream: Stream, other: Stream) -> None:
         """Let `stream` wait for everything launched on `other` so far."""
-        stream.wait_event(other.record(self.cp.cuda.Event(disable_timing=True)))
+        self._wait(stream, self._mark(other))
+
+    def _mark(self, stream: Stream) -> Event:
+        """Return the event that everything launched on `stream` so far is over."""
+        return stream.record(self.cp.cuda.Event(disable_timing=True))
+
+    def _wait(self, stream: Stream, event: Event) -> None:
+        """Let `stream` wait for `event`."""
+        stream.wait_event(event)
 
     @contextmanager
     def beside(self, side: Stream) -> Iterator[None]:
@@ -87,6 +95,16 @@ class Streams(Launching):
             self._join()
         finally:
             self._here.aside = None
+
+    def _launch_aside(self, aside: Aside, launches: Iterable[Callable[[], None]]) -> list[Event]:
+        """Launch these one after another on the stream beside; return the event of each one's end."""
+        self._after(aside.stream, self.cp.cuda.get_current_stream())
+        aside.running, ends = True, []
+        for launch in launches:
+            with aside.stream:
+                launch()
+            ends.append(self._mark(aside.stream))
+        return ends
 
     def _fork(self) -> None:
         """Launch the weight gradient that is held back, if there is one, on the stream beside."""

@@ -5,19 +5,26 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from deltaprop.backends.array_types import AnyArray as Array
 from deltaprop.backends.cuda.cublas import Products
-from deltaprop.backends.device import Stream
+from deltaprop.backends.device import Event, Stream
+
+#: The address of an array, the shape of its copy in 16 bits, and the factor of the copy.
+NarrowKey: TypeAlias = tuple[int, tuple[int, ...], float]
 
 
 @dataclass
 class Narrowed:
-    """Copies in 16 bits, by the address of the original, shape and scale; `valid` says which are up to date."""
+    """Copies in 16 bits, made on `stream`.
 
-    buffers: dict[tuple[int, tuple[int, ...], float], Array] = field(default_factory=dict)
-    valid: set[tuple[int, tuple[int, ...], float]] = field(default_factory=set)
+    `valid` says which are up to date; some of these are so only after their event in `ready`.
+    """
+
+    buffers: dict[NarrowKey, Array] = field(default_factory=dict)
+    valid: set[NarrowKey] = field(default_factory=set)
+    ready: dict[NarrowKey, Event] = field(default_factory=dict)
     stream: int = 0
 
 
