@@ -41,9 +41,14 @@ struct Output {
     template <int N> __device__ void put_delta(int row, int column, const Pack<real, N>& own) const {
         const long long at = (long long)row * delta_columns + column;
         if (narrow_delta) {
-            Pack<unsigned short, N> narrow;
-            for (int j = 0; j < N; ++j) narrow.entry[j] = to_bfloat16(float(own.entry[j]));
-            store_pack<unsigned short, N>(narrow_delta + at, narrow);
+            if constexpr (N == 1) {
+                narrow_delta[at] = to_bfloat16(float(own.entry[0]));
+            } else {
+                Pack<unsigned, N / 2> pairs;
+                for (int i = 0; i < N / 2; ++i)
+                    pairs.entry[i] = to_bfloat16_pair(float(own.entry[2 * i]), float(own.entry[2 * i + 1]));
+                store_pack<unsigned, N / 2>(reinterpret_cast<unsigned*>(narrow_delta + at), pairs);
+            }
         } else if (delta) {
             store_pack<real, N>(delta + at, own);
         }
