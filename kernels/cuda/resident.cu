@@ -401,12 +401,9 @@ private:
             if (!last) activate(l, input_of(l + 1, slot), slot);
             if (l == 0) meanwhile();
             if (last) return;
+            __syncthreads();  // also before a wait: arrivals order only what was sent, no other write or read
             if constexpr (BLOCKS > 1)
-                if (layer_at(l).split) {
-                    arrivals_wait(arrivals_of(l, slot), l == 0 ? step / 2 % 2 : step % 2);
-                    return;
-                }
-            __syncthreads();
+                if (layer_at(l).split) arrivals_wait(arrivals_of(l, slot), l == 0 ? step / 2 % 2 : step % 2);
         });
     }
 
