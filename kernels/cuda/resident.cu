@@ -150,6 +150,22 @@ struct Source {
 
 // -- sums over neighbouring lanes -------------------------------------------------------------------------------
 
+// x if `first`, else y, by one instruction. Of `?:` the compiler makes a branch, and lanes that shuffle in one take long.
+#ifdef __CUDACC__
+__device__ inline float either(bool first, float x, float y) {
+    float z;
+    asm("{.reg .pred p; setp.ne.u32 p, %3, 0; selp.f32 %0, %1, %2, p;}" : "=f"(z) : "f"(x), "f"(y), "r"(int(first)));
+    return z;
+}
+__device__ inline double either(bool first, double x, double y) {
+    double z;
+    asm("{.reg .pred p; setp.ne.u32 p, %3, 0; selp.f64 %0, %1, %2, p;}" : "=d"(z) : "d"(x), "d"(y), "r"(int(first)));
+    return z;
+}
+#else
+inline real either(bool first, real x, real y) { return first ? x : y; }
+#endif
+
 // Two lanes `distance` apart share their first n sums: each adds up both lanes' sums of one half. `first` is the number
 // of this lane's first sum, `there` how many it has. The bound of the loop is a constant, so that the loop unrolls and
 // the sums stay in registers.
@@ -160,8 +176,8 @@ __device__ inline void halve(real (&sums)[most_sums], int& n, int lane, int dist
     for (int i = 0; i < most_sums / 2; ++i) {
         if (i >= half) continue;
         const real low = sums[i], high = half + i < n ? sums[half + i] : real(0);
-        const real other = __shfl_xor_sync(0xffffffffu, upper ? low : high, distance);
-        sums[i] = (upper ? high : low) + other;
+        const real other = __shfl_xor_sync(0xffffffffu, either(upper, low, high), distance);
+        sums[i] = either(upper, high, low) + other;
     }
     first += upper ? half : 0;
     there = upper ? there - half : there < half ? there : half;
