@@ -523,29 +523,26 @@ private:
         for (int base = 0; base < items; base += threads()) {
             const int i = base + thread, row = i / layer.share, unit = i - row * layer.share;
             const bool there = i < items && unit < own(layer);
-            real a = 0;
-            if (there) {
-                const real z = z_of(layer, row, unit);
-                a = chosen_value(layer.activation, z);
-                at[layer.Z + row * layer.z_stride + unit] = chosen_gradient(layer.activation, z);
-            }
+            const real z = there ? z_of(layer, row, unit) : real(0);
+            const real a = there ? chosen_value(layer.activation, z) : real(0);
             real* to = next_a + row * stride + first_of(layer) + unit;
-            if constexpr (BLOCKS > 1)
-                if (layer.split) {
-                    const int lane = thread % entries_a_pack;
-                    Entries pack;
-                    UNROLL
-                    for (int j = 0; j < entries_a_pack; ++j)
-                        pack.entry[j] = __shfl_sync(0xffffffffu, a, thread % 32 - lane + j);
-                    if (i >= items || unit - lane >= own(layer)) continue;
-                    UNROLL
-                    for (int first = 0; first < BLOCKS; first += entries_a_pack)
-                        if (first + lane < BLOCKS)
-                            send(reinterpret_cast<Entries*>(to - lane), pack, arrivals_of(l, slot), first + lane);
-                    continue;
-                }
-            if (there) *to = a;
+            if (BLOCKS > 1 && layer.split) send_to_all(to, a, i < items, unit, layer, arrivals_of(l, slot));
+            else if (there) *to = a;
+            if (there) at[layer.Z + row * layer.z_stride + unit] = chosen_gradient(layer.activation, z);
         }
+    }
+
+    // Sends a of neighbouring lanes, 16 bytes of them, to all blocks.
+    __device__ void send_to_all(real* to, real a, bool there, int unit, const Layer& layer, Arrivals* arrivals) {
+        const int lane = thread % entries_a_pack;
+        Entries pack;
+        UNROLL
+        for (int j = 0; j < entries_a_pack; ++j)
+            pack.entry[j] = __shfl_sync(0xffffffffu, a, thread % 32 - lane + j);
+        if (!there || unit - lane >= own(layer)) return;
+        UNROLL
+        for (int first = 0; first < BLOCKS; first += entries_a_pack)
+            if (first + lane < BLOCKS) send(reinterpret_cast<Entries*>(to - lane), pack, arrivals, first + lane);
     }
 
     // -- cost and backward --------------------------------------------------------------------------------------
