@@ -40,9 +40,8 @@ from deltaprop.backends.kernel_structures import Constants
 
 #: Blocks a cluster; more than one needs clusters, which began with sm_90.
 CLUSTERS = (1, 2, 4, 8)
-#: Threads a block: powers of two. On an H200 the more were never the slower, but of fewer several blocks fit a
-#: multiprocessor, where there are more members than multiprocessors.
-THREADS, THREADS_OF_MANY = (512,), (256, 512)
+#: Threads a block: powers of two.
+THREADS = (256, 512)
 #: Numbers of a step in the table that the kernel reads, see ``struct Terms``.
 TERMS = 5
 
@@ -247,8 +246,7 @@ def find_residence(
             continue  # without a look at how the work is shared out, which takes longer the larger the network
         # The output layer is never split. One that is alone leaves nothing to share out.
         splits = range(1, len(activations)) if blocks > 1 and len(activations) > 1 else (0,)
-        choice = THREADS_OF_MANY if members > multiprocessors else THREADS
-        ways = (Residence.of(*what, blocks, split, threads) for split in splits for threads in choice)
+        ways = (Residence.of(*what, blocks, split, threads) for split in splits for threads in THREADS)
         fitting += [way for way in ways if way.shared_bytes <= limit]
     return min(fitting, key=lambda way: way.cycles, default=None)
 

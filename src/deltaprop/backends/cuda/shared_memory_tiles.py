@@ -23,7 +23,7 @@ BIAS_LANES = 8
 BLOCK_BARRIER, CLUSTER_BARRIER = 40, 500
 
 #: Instructions beside the products, of each warp for each layer, and those for an activation, with its latency.
-OVERHEAD, ACTIVATION, ACTIVATION_LATENCY = 100, 70, 200
+OVERHEAD, ACTIVATION, ACTIVATION_LATENCY = 50, 70, 200
 
 
 def rounded_up(n: int, unit: int) -> int:
@@ -102,10 +102,7 @@ def _forward(work: Work, units: int, rows: int, lanes: int, slices: int) -> Forw
     row_tiles, unit_tiles = work.height // rows, work.share // units
     rounds, warps = work.rounds(row_tiles * unit_tiles * lanes * slices)
     turns = -(-work.packs // (lanes * slices))
-    tiles = THREADS_A_WARP // lanes  # of a warp: first tiles of other rows
-    of_rows = min(tiles, row_tiles)
-    of_units = min(-(-tiles // of_rows), unit_tiles)
-    reads = units * max(1.0, of_units * lanes / 8) + rows * max(1.0, of_rows * lanes / 8)
+    reads = 4 * (units + rows)  # 128 bytes at a time, even if several lanes read the same 16
     issued = units * rows * work.pack + units + rows + 6
     shuffled, n = 0, units * rows
     for _ in range(lanes.bit_length() - 1):
