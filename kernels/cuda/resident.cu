@@ -195,10 +195,7 @@ __device__ inline real lanes_sum(real x, int lanes, int apart = 1) {
 __device__ inline real lanes_max(real x, int lanes) {
     UNROLL
     for (int distance = 16; distance > 0; distance /= 2)
-        if (distance < lanes) {
-            const real other = __shfl_xor_sync(0xffffffffu, x, distance);
-            x = (other > x || other != other) ? other : x;  // a NaN wins, as in warp_max
-        }
+        if (distance < lanes) x = larger(x, __shfl_xor_sync(0xffffffffu, x, distance));
     return x;
 }
 
@@ -313,6 +310,7 @@ private:
     __device__ int first_of(const Layer& layer) const { return layer.split ? rank * layer.share : 0; }
     __device__ int own(const Layer& layer) const {
         if (!layer.split) return layer.s_out;
+        if (BLOCKS * layer.share == layer.s_out) return layer.share;  // a constant
         const int left = layer.s_out - first_of(layer);
         return left < 0 ? 0 : left < layer.share ? left : layer.share;
     }
@@ -633,7 +631,7 @@ private:
         real top = minus_infinity(), cost_here = 0;
         each_own([&](int j) {
             const real zj = z[j] = z_at(j);
-            top = (zj > top || zj != zj) ? zj : top;
+            top = larger(top, zj);
         });
         top = lanes_max(top, lanes);
         loss::ExponentialSum<real> sum{0, 0};
@@ -797,8 +795,8 @@ private:
         UNROLL
         for (int i = 0; i < n; i += N) {
             const int u = unit + (first + i) / entries_a_pack, column = k + (first + i) % entries_a_pack;
-            if (u < own(layer))
-                weights<N>(layer.W + u * layer.w_stride + column, layer.s_in - column, g + i, squares, now);
+            const int there = layer.s_in % N == 0 ? N : layer.s_in - column;
+            if (u < own(layer)) weights<N>(layer.W + u * layer.w_stride + column, there, g + i, squares, now);
         }
     }
 
