@@ -140,6 +140,23 @@ def test_wide_inputs_are_copied_sixteen_bytes_at_a_time(device, blocks, rng):
     assert_equal_fits(device, [784, 30, 10], X, y, options, optimizer=dp.SGD(0.1), batch_size=10, epochs=1)
 
 
+@pytest.mark.parametrize("first", [0, 1, 2, 4])
+def test_arrays_that_begin_anywhere(device, first, rng):
+    """Rows of 32 bytes are copied in pieces of 16 or of 4 bytes, as the first entry allows."""
+    X, Y, order = rng.standard_normal((19, 8)), rng.uniform(size=(19, 4)), rng.permutation(19)
+    trainers: list[Any] = []
+    for backend, dtype in ((device, "float32"), (get_backend("reference"), "float64")):
+        net = dp.Network([8, 6, 4], backend=backend, seed=3, dtype=dtype)
+        whole = (backend.asarray(np.concatenate([np.zeros(first), data.ravel()]), dtype) for data in (X, Y))
+        x, y = (array[first:].reshape(19, -1) for array in whole)
+        trainers.append(Trainer(net, x, y, dp.SGD(0.1), Objective(0.1), 5, shuffled=True))
+        trainers[-1].epoch(0.1, order, Silent())
+    run = trainers[0].whole_epoch.run
+    assert run.backend.bytes_a_copy(run.X) == {0: 16, 1: 4, 2: 8, 4: 16}[first]
+    ours, reference = (t.network.backend.to_numpy(t.network.parameters) for t in trainers)
+    assert relative(ours, reference) < 1e-5
+
+
 @pytest.mark.parametrize("optimizer", [dp.SGD(0.2, momentum=0.5), dp.Adam(0.01)], ids=repr)
 def test_many_networks_for_many_epochs_in_one_launch(device, blocks, optimizer, rng):
     """Each has its own learning rate and order, and equals the same network trained alone by NumPy."""
