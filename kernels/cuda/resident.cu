@@ -295,6 +295,10 @@ private:
     optimizer::Constants<real> constants;
     double cost = 0, decay = 0;
     real step_cost = 0, step_decay = 0;  // of the last step, not in the sums yet
+    struct {
+        real z, y, weight;
+        bool any;
+    } held = {};  // an entry of the output whose cost is still to be added
     unsigned step = 0;
 
     __device__ const Shape& shape() const { return Source::shape(p); }
@@ -622,8 +626,17 @@ private:
         default:
             if (!there) return;
             with_loss(shape().loss, last.activation, [&](auto loss, auto g) {
-                of_lane = loss_row<decltype(loss), decltype(g)>(lane, shape().output_lanes, last.s_out, z_at, y, delta,
-                                                                scale);
+                typedef decltype(loss) Loss;
+                typedef decltype(g) G;
+                if (shape().team == 0) {
+                    of_lane = loss_row<Loss, G>(lane, shape().output_lanes, last.s_out, z_at, y, delta, scale);
+                    return;
+                }
+                of_lane = 0;
+                if (lane >= last.s_out) return;
+                const real z = z_at(lane);
+                delta[lane] = scale * Loss::template delta<G>(z, G::value(z), y[lane]);
+                if (rank == 0) add_cost_held(), held = {z, y[lane], weight, true};
             });
         }
         if (rank == 0) step_cost += weight * of_lane;
@@ -885,8 +898,18 @@ private:
 
     // -- epochs -------------------------------------------------------------------------------------------------
 
+    __device__ void add_cost_held() {
+        if (!held.any) return;
+        held.any = false;
+        with_loss(shape().loss, layer_at(shape().layers - 1).activation, [&](auto loss, auto g) {
+            typedef decltype(g) G;
+            step_cost += held.weight * decltype(loss)::template cost<G>(held.z, G::value(held.z), held.y);
+        });
+    }
+
     // Adds the costs of a step to those of the epoch, where no other thread waits for this one.
     __device__ void add_up_costs() {
+        add_cost_held();
         cost += double(step_cost), decay += double(step_decay);
         step_cost = step_decay = 0;
     }
