@@ -50,7 +50,8 @@ __device__ inline unsigned shared_place(const void* x) { return (unsigned)__cvta
 
 // An Arrivals lies in the shared memory of a block, and counts the bytes that blocks of the cluster send to it: a
 // barrier without a fence. A phase ends when as many bytes have come as one thread of the block has announced. The
-// parities of the phases alternate; the first is 0.
+// parities of the phases alternate; the first is 0. What a sender wrote or read before is not in order by that: a
+// barrier of its block has to see to it.
 typedef unsigned long long Arrivals;
 
 // One thread calls it; a barrier of the cluster must follow.

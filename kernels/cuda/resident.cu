@@ -3,18 +3,20 @@
 //
 // The first layers are split: each block of the cluster owns a share of their units, with their rows of W, their z and
 // their delta. The layers after them are not: every block computes them whole, with the same bits, which takes less
-// time than a barrier of the cluster. A step is as follows; an arrow is a barrier of the cluster, and elsewhere a
-// barrier of the block is enough:
+// time than a wait for other blocks. A step is as follows; an arrow is such a wait, and elsewhere a barrier of the block
+// is enough:
 //   forward, layer by layer   own z = W a + b, own a = g(z), to every block if the layer is split          (split ->)
 //   output                    delta^(L) and, in one block, the cost. If the last layer is narrow, lanes take its rows
 //                             through its z, this, and delta of the layer below, without a barrier in between
 //   backward                  W^T delta^(l+1) of own units; if layer l+1 is split, each block's part of the sum goes to
 //                             the block that owns the unit, and parts are summed block by block    (l+1 split ->)
 //   update                    own rows of W and b, from own delta and all of a
-// The next minibatch is copied to shared memory while a block waits for the first layer's output. That output has two
-// places, for even and odd steps, with arrivals of their own: so a block that is one step ahead does not disturb the
-// others. No block can be further ahead, as it needs the output of the others in each step. If a block owns no unit of
-// the first layer, and so sends nothing, all blocks wait for each other when a step begins.
+// While a block waits for the first layer's output, it copies the next minibatch to shared memory, and adds up costs.
+// Bytes that arrive put nothing else in order: for what its own threads wrote and read, a block has a barrier before the
+// wait. The first layer's output has two places, for even and odd steps, with arrivals of their own: so a block that is
+// one step ahead does not disturb the others. No block can be further ahead, as it needs the output of the others in
+// each step, which they send after the barriers that end their reads of the step before. If a block owns no unit of the
+// first layer, and so sends nothing, all blocks wait for each other when a step begins.
 // Sums have a fixed order: the same input gives the same bits.
 //
 // The caller (src/deltaprop/backends/cuda/shared_memory.py) decides the Shape, which is the same for all runs of a
@@ -150,7 +152,7 @@ struct Source {
 
 // -- sums over neighbouring lanes -------------------------------------------------------------------------------
 
-// x if `first`, else y, by one instruction. Of `?:` the compiler makes a branch, and lanes that shuffle in one take long.
+// x if `first`, else y, by one instruction. Of `?:` the compiler makes a branch, and lanes in one shuffle slowly.
 #ifdef __CUDACC__
 __device__ inline float either(bool first, float x, float y) {
     float z;
@@ -166,9 +168,8 @@ __device__ inline double either(bool first, double x, double y) {
 inline real either(bool first, real x, real y) { return first ? x : y; }
 #endif
 
-// Two lanes `distance` apart share their first n sums: each adds up both lanes' sums of one half. `first` is the number
-// of this lane's first sum, `there` how many it has. The bound of the loop is a constant, so that the loop unrolls and
-// the sums stay in registers.
+// Two lanes `distance` apart share their first n sums: each adds up both lanes' sums of one half. The bound of the loop
+// is a constant, so that the loop unrolls and the sums stay in registers.
 __device__ inline void halve(real (&sums)[most_sums], int& n, int lane, int distance, int& first, int& there) {
     const int half = (n + 1) / 2;
     const bool upper = (lane & distance) != 0;
@@ -184,7 +185,17 @@ __device__ inline void halve(real (&sums)[most_sums], int& n, int lane, int dist
     n = half;
 }
 
-// Over lanes of a number below `lanes` that are `apart` from one another.
+// Lanes of a number below `lanes` that are `apart` from one another share their first n sums: each then has n of them,
+// summed over these lanes. `first` is the number of its first, `there` how many it has.
+__device__ inline void share_out(real (&sums)[most_sums], int& n, int lane, int& first, int& there, int lanes,
+                                 int apart = 1) {
+    first = 0, there = n;
+    UNROLL
+    for (int distance = 16; distance > 0; distance /= 2)
+        if (distance < lanes && distance >= apart) halve(sums, n, lane, distance, first, there);
+}
+
+// The sum over such lanes.
 __device__ inline real lanes_sum(real x, int lanes, int apart = 1) {
     UNROLL
     for (int distance = 16; distance > 0; distance /= 2)
@@ -424,7 +435,8 @@ private:
             }
             UNROLL
             for (int c = 0; c < AT_ONCE; ++c) {
-                const int i = base + c * fetchers() + fetcher(), row = i / pieces, column = (i - row * pieces) * entries;
+                const int i = base + c * fetchers() + fetcher(), row = i / pieces;
+                const int column = (i - row * pieces) * entries;
                 if (c * fetchers() < most && i < all)
                     copy_async(to + row * stride + column, rows[c] + column, entries * int(sizeof(real)));
             }
@@ -458,7 +470,7 @@ private:
             if (!last) activate(l, input_of(l + 1, slot), slot);
             if (l == 0) meanwhile();
             if (last) return;
-            __syncthreads();  // also before a wait: arrivals order only what was sent, no other write or read
+            __syncthreads();  // before a wait too, see above
             if constexpr (BLOCKS > 1)
                 if (layer_at(l).split) arrivals_wait(arrivals_of(l, slot), l == 0 ? step / 2 % 2 : step % 2);
         });
@@ -498,12 +510,8 @@ private:
                     }
                 }
             }
-            int n = units * rows, first = 0, there = n;
-            if (lanes > 16) halve(sums, n, lane, 16, first, there);
-            if (lanes > 8) halve(sums, n, lane, 8, first, there);
-            if (lanes > 4) halve(sums, n, lane, 4, first, there);
-            if (lanes > 2) halve(sums, n, lane, 2, first, there);
-            if (lanes > 1) halve(sums, n, lane, 1, first, there);
+            int n = units * rows, first, there;
+            share_out(sums, n, lane, first, there, lanes);
             if (position >= positions) continue;
             real* to = at + shape().partial + (slice * shape().height + row) * layer.share + unit;
             UNROLL
@@ -798,12 +806,8 @@ private:
                         for (int j = 0; j < entries_a_pack; ++j)
                             g[u * entries_a_pack + j] += of_row[r][u] * of_a[r].entry[j];
             }
-            int n = units * entries_a_pack, first = 0, there = n;
-            if (lanes > 1) halve(g, n, lane, 16, first, there);
-            if (lanes > 2) halve(g, n, lane, 8, first, there);
-            if (lanes > 4) halve(g, n, lane, 4, first, there);
-            if (lanes > 8) halve(g, n, lane, 2, first, there);
-            if (lanes > 16) halve(g, n, lane, 1, first, there);
+            int n = units * entries_a_pack, first, there;
+            share_out(g, n, lane, first, there, 32, tiles_a_warp);
             if (tile >= tiles) continue;
             if (n % entries_a_pack == 0) move_tile<entries_a_pack>(layer, unit, k, g, first, n, squares, now);
             else if (n % 2 == 0) move_tile<2>(layer, unit, k, g, first, n, squares, now);
