@@ -3,8 +3,8 @@
 //
 // The first layers are split: each block of the cluster owns a share of their units, with their rows of W, their z and
 // their delta. The layers after them are not: every block computes them whole, with the same bits, which takes less
-// time than a wait for other blocks. A step is as follows; an arrow is such a wait, and elsewhere a barrier of the block
-// is enough:
+// time than a wait for other blocks. A step is as follows; an arrow is such a wait, and elsewhere a barrier of the
+// block is enough:
 //   forward, layer by layer   own z = W a + b, own a = g(z), to every block if the layer is split          (split ->)
 //   output                    delta^(L) and, in one block, the cost. If the last layer is narrow, lanes take its rows
 //                             through its z, this, and delta of the layer below, without a barrier in between
@@ -12,11 +12,11 @@
 //                             the block that owns the unit, and parts are summed block by block    (l+1 split ->)
 //   update                    own rows of W and b, from own delta and all of a
 // While a block waits for the first layer's output, it copies the next minibatch to shared memory, and adds up costs.
-// Bytes that arrive put nothing else in order: for what its own threads wrote and read, a block has a barrier before the
-// wait. The first layer's output has two places, for even and odd steps, with arrivals of their own: so a block that is
-// one step ahead does not disturb the others. No block can be further ahead, as it needs the output of the others in
-// each step, which they send after the barriers that end their reads of the step before. If a block owns no unit of the
-// first layer, and so sends nothing, all blocks wait for each other when a step begins.
+// Bytes that arrive put nothing else in order: for what its own threads wrote and read, a block has a barrier before
+// the wait. The first layer's output has two places, for even and odd steps, with arrivals of their own: so a block
+// that is one step ahead does not disturb the others. No block can be further ahead, as it needs the output of the
+// others in each step, which they send after the barriers that end their reads of the step before. If a block owns no
+// unit of the first layer, and so sends nothing, all blocks wait for each other when a step begins.
 // Sums have a fixed order: the same input gives the same bits.
 //
 // The caller (src/deltaprop/backends/cuda/shared_memory.py) decides the Shape, which is the same for all runs of a
