@@ -6,8 +6,7 @@
 // time than a wait for other blocks. A step is as follows; an arrow is such a wait, and elsewhere a barrier of the
 // block is enough:
 //   forward, layer by layer   own z = W a + b, own a = g(z), to every block if the layer is split          (split ->)
-//   output                    delta^(L) and, in one block, the cost. If the last layer is narrow, lanes take its rows
-//                             through its z, this, and delta of the layer below, without a barrier in between
+//   output                    delta^(L) and, in one block, the cost
 //   backward                  W^T delta^(l+1) of own units; if layer l+1 is split, each block's part of the sum goes to
 //                             the block that owns the unit, and parts are summed block by block    (l+1 split ->)
 //   update                    own rows of W and b, from own delta and all of a
@@ -61,7 +60,6 @@ struct Shape {
     int partial, sums;       // parts of z while it is summed; doubles for sums over the block and the cluster
     int entries;             // reals in all
     int output_lanes;        // threads that make a row of delta^(L)
-    int team;                // lanes that take a row through the last layer and back, or 0: see last_layer_by_teams
 };
 
 struct ResidentPlan {
@@ -281,8 +279,7 @@ public:
                 fetch_order(after);
                 if (next.rows > 0) of_next = *++terms;
             });
-            if (shape().team > 0) last_layer_by_teams(now.slot, now.rows, of_now.scale);
-            else output(now.slot, now.rows, of_now.scale);
+            output(now.slot, now.rows, of_now.scale);
             backward();
             Source::each_layer(shape(), [&](auto l) { update(l, now.slot, now.rows, of_now); });
             if (next.epoch != now.epoch) ended = end_epoch(now.epoch) || next.rows == 0;
@@ -306,10 +303,6 @@ private:
     optimizer::Constants<real> constants;
     double cost = 0, decay = 0;
     real step_cost = 0, step_decay = 0;  // of the last step, not in the sums yet
-    struct {
-        real z, y, weight;
-        bool any;
-    } held = {};  // an entry of the output whose cost is still to be added
     unsigned step = 0;
 
     __device__ const Shape& shape() const { return Source::shape(p); }
@@ -463,10 +456,8 @@ private:
     template <class F> __device__ void forward(int slot, F meanwhile) {
         Source::each_layer(shape(), [&](auto l) {
             const bool last = l == shape().layers - 1;
-            if (!last || shape().team == 0) {
-                affine(l, input_of(l, slot));
-                __syncthreads();
-            }
+            affine(l, input_of(l, slot));
+            __syncthreads();
             if (!last) activate(l, input_of(l + 1, slot), slot);
             if (l == 0) meanwhile();
             if (last) return;
@@ -578,42 +569,6 @@ private:
         __syncthreads();
     }
 
-    // The last layer's z, delta^(L), the cost, and delta of the layer below. A team of neighbouring lanes takes each
-    // row through all of it, so that no barrier of the block is needed in between. The lanes share out the units and,
-    // of each unit, the inputs.
-    __device__ void last_layer_by_teams(int slot, int m, real scale) {
-        const int l = shape().layers - 1, lanes = shape().team, units = shape().output_lanes;
-        const Layer& last = layer_at(l);
-        const int lane = thread % lanes, unit = lane % units, part = lane / units;
-        const int parts = lanes / units, packs = quotient_up(last.s_in, entries_a_pack);
-        for (int base = 0; base < shape().height; base += threads() / lanes) {  // equally often, as threads shuffle
-            const int row = base + thread / lanes;
-            real z = 0;
-            if (row < m && unit < last.s_out) {
-                if (part == 0) z = at[last.b + unit];
-                const real *w = at + last.W + unit * last.w_stride, *a = input_of(l, slot) + row * last.a_stride;
-                UNROLL_BY(4)
-                for (int pack = part; pack < packs; pack += parts) {
-                    const Entries of_w = entries_at(w + pack * entries_a_pack);
-                    const Entries of_a = entries_at(a + pack * entries_a_pack);
-                    UNROLL
-                    for (int j = 0; j < entries_a_pack; ++j) z += of_w.entry[j] * of_a.entry[j];
-                }
-            }
-            z = lanes_sum(z, lanes, units);
-            output_row(last, slot, row, row < m && part == 0, unit, scale, [&](int) { return z; });
-            __syncwarp();
-            if (l == 0 || row >= m) continue;
-            const Layer& below = layer_at(l - 1);
-            for (int k = lane * entries_a_pack; k < below.share; k += lanes * entries_a_pack)
-                if (first_of(below) + k < last.s_in)
-                    back_rows<1>(last, row, first_of(below) + k, 1, [&](int, const Entries& sum) {
-                        put_delta(below, row, k, sum);
-                    });
-        }
-        __syncthreads();
-    }
-
     // Forms delta^(L) of a row in every output_lanes-th column from `lane` on, and adds up their
     // cost. A row that is not there takes part too, as lanes shuffle.
     template <class Z>
@@ -634,17 +589,8 @@ private:
         default:
             if (!there) return;
             with_loss(shape().loss, last.activation, [&](auto loss, auto g) {
-                typedef decltype(loss) Loss;
-                typedef decltype(g) G;
-                if (shape().team == 0) {
-                    of_lane = loss_row<Loss, G>(lane, shape().output_lanes, last.s_out, z_at, y, delta, scale);
-                    return;
-                }
-                of_lane = 0;
-                if (lane >= last.s_out) return;
-                const real z = z_at(lane);
-                delta[lane] = scale * Loss::template delta<G>(z, G::value(z), y[lane]);
-                if (rank == 0) add_cost_held(), held = {z, y[lane], weight, true};
+                of_lane = loss_row<decltype(loss), decltype(g)>(lane, shape().output_lanes, last.s_out, z_at, y, delta,
+                                                                scale);
             });
         }
         if (rank == 0) step_cost += weight * of_lane;
@@ -683,7 +629,6 @@ private:
     __device__ void backward() {
         Source::each_layer_down(shape(), [&](auto l) {
             const Layer &layer = layer_at(l), &below = layer_at(l - 1);
-            if (l == shape().layers - 1 && shape().team > 0) return;
             if (!layer.split) {
                 back(l, first_of(below), below.share, [&](int row, int k, const Entries& sum) {
                     put_delta(below, row, k, sum);
@@ -730,23 +675,22 @@ private:
         for (int i = thread; i < shape().height / rows * packs; i += threads()) {
             const int group = i / packs, k = (i - group * packs) * entries_a_pack, row = group * rows;
             if (first + k < layer.s_in)
-                back_rows<most_rows>(layer, row, first + k, rows,
-                                     [&](int r, const Entries& sum) { f(row + r, k, sum); });
+                back_rows(layer, row, first + k, rows, [&](int r, const Entries& sum) { f(row + r, k, sum); });
         }
     }
 
     // Calls f(r, sum) for 16 bytes of own W^T delta from entry k on, in rows row + r, r = 0 ... rows - 1.
-    template <int MOST, class F>
+    template <class F>
     __device__ void back_rows(const Layer& layer, int row, int k, int rows, F f) {
         const real *delta = at + layer.delta + row * layer.z_stride, *w = at + layer.W + k;
-        Entries sums[MOST];
+        Entries sums[most_rows];
         UNROLL
         for (int r = 0; r < rows; ++r)
             UNROLL
             for (int j = 0; j < entries_a_pack; ++j) sums[r].entry[j] = real(0);
         UNROLL_BY(4)
         for (int unit = 0; unit < layer.share; unit += entries_a_pack) {
-            Entries d[MOST];
+            Entries d[most_rows];
             UNROLL
             for (int r = 0; r < rows; ++r) d[r] = entries_at(delta + r * layer.z_stride + unit);
             UNROLL
@@ -902,18 +846,8 @@ private:
 
     // -- epochs -------------------------------------------------------------------------------------------------
 
-    __device__ void add_cost_held() {
-        if (!held.any) return;
-        held.any = false;
-        with_loss(shape().loss, layer_at(shape().layers - 1).activation, [&](auto loss, auto g) {
-            typedef decltype(g) G;
-            step_cost += held.weight * decltype(loss)::template cost<G>(held.z, G::value(held.z), held.y);
-        });
-    }
-
     // Adds the costs of a step to those of the epoch, where no other thread waits for this one.
     __device__ void add_up_costs() {
-        add_cost_held();
         cost += double(step_cost), decay += double(step_decay);
         step_cost = step_decay = 0;
     }

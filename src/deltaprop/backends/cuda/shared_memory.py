@@ -32,7 +32,6 @@ from deltaprop.backends.cuda.shared_memory_tiles import (
     lanes_for,
     rounded_up,
     rows_back,
-    team,
     tile_updated,
 )
 from deltaprop.backends.kernel_names import Rule, activation_number, loss_number
@@ -116,9 +115,8 @@ class Residence:
         shape.partial, shape.sums = memory.take(partial), memory.take_bytes((3 * blocks + threads) * 8)
         shape.entries = memory.entries
         shape.output_lanes = lanes_for(layer_sizes[-1])
-        if shape.team == 0:
-            while shape.output_lanes > 1 and shape.output_lanes * shape.height > threads:
-                shape.output_lanes //= 2
+        while shape.output_lanes > 1 and shape.output_lanes * shape.height > threads:
+            shape.output_lanes //= 2
         # Of the cluster: each split layer's output, and W^T δ of every split layer but the first.
         barriers = max(0, 2 * split - 1)
         cycles += CLUSTER_BARRIER * barriers + BLOCK_BARRIER * (3 * shape.layers + 1)
@@ -151,10 +149,6 @@ def _place_parameters(shape: Shape, memory: Memory, moments: int, blocks: int, p
         inputs = s_in if layer.split else columns
         work = Work(layer.share, s_in, inputs, shape.height, pack, moments, shape.threads)
         cycles += _share_out(layer, work, behind=l > 0)
-        if l + 1 == shape.layers:
-            of_team, lanes = team(work)
-            if of_team < forward_tiles(work).cycles + 2 * BLOCK_BARRIER:
-                shape.team, layer.lanes = lanes, 1
         layer.a_stride = layer.w_stride = _stride(s_in, pack, layer.lanes)
         layer.z_stride = rounded_up(layer.share, pack)
         layer.first_weight, layer.first_bias = place_of_weights, place_of_biases

@@ -6,7 +6,6 @@ writes 128 bytes of shared memory. They only serve to compare ways to do the sam
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -132,21 +131,6 @@ def forward_tiles(work: Work) -> Forward:
         )
     )
     return min(ways, key=lambda way: way.cycles)
-
-
-@cache
-def team(work: Work) -> tuple[float, int]:
-    """Cycles of the last layer's z if a team of lanes takes a row, and the lanes of a team; a lane has one unit."""
-    if work.share > THREADS_A_WARP:
-        return math.inf, 0
-    units = lanes_for(work.share)
-    lanes = units
-    while lanes < THREADS_A_WARP and 2 * lanes * work.height <= work.threads:
-        lanes *= 2
-    rounds, warps = work.rounds(work.height * lanes)
-    turns = -(-work.packs * units // lanes)
-    shuffles = (lanes // units).bit_length() - 1
-    return rounds * (turns * max(warps * max(1.0, lanes / 8) * 2, 8 + LATENCY / 2) + LATENCY * (1 + shuffles)), lanes
 
 
 @cache
