@@ -18,7 +18,7 @@ from deltaprop.reports.progress import Silent
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(("loss", "output"), PAIRS)
 def test_every_loss(device, blocks, loss, output, dtype, monkeypatch, rng):
-    """With sample weights, of which some are zero, and a last minibatch that is smaller."""
+    """With sample weights, some of them zero, and a last minibatch that is smaller."""
     if blocks > device.shared_memory_limits()[1]:
         pytest.skip("this device has no clusters")
     monkeypatch.setattr(shared_memory, "CLUSTERS", (blocks,))

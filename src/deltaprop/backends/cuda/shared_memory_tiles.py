@@ -21,8 +21,9 @@ BIAS_LANES = 8
 #: Cycles of a barrier of a block, and of one of a cluster after it has written to its blocks' memory.
 BLOCK_BARRIER, CLUSTER_BARRIER = 40, 500
 
-#: Instructions beside the products, of each warp for each layer, and those for an activation, with its latency.
-OVERHEAD, ACTIVATION, ACTIVATION_LATENCY = 50, 70, 200
+#: Instructions beside the products, of each warp for each layer. With so many, the estimates put 256 threads before 512
+#: where an H200 was faster with them.
+OVERHEAD = 50
 
 
 def rounded_up(n: int, unit: int) -> int:
