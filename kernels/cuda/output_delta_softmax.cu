@@ -2,12 +2,9 @@
 // tile, and a team of threads a row. What a thread does not hold has no part in the sums. A whole block leaves those of
 // its rows in `partial` : (slices, columns), where that is not null, for column_sum.
 // A thread has its part of three rows in registers: z and y of this one, and z of the next, so that memory is busy while
-// the team waits for its sums. What else it keeps is in shared memory, so that AT_ONCE blocks fit on a multiprocessor.
+// the team waits for its sums. What else it keeps is in shared memory, so that two blocks fit on a multiprocessor.
 #include "cuda/output.cuh"
 #include "cuda/row_team.cuh"
-
-// The same number is in library_layers.py.
-constexpr int AT_ONCE = sizeof(real) == 8 ? 2 : 3;
 
 template <class Loss, int N, class Team>
 __device__ void categorical_cross_entropy(const Output& of, const Team& team, real* room) {
@@ -96,11 +93,11 @@ template <class Loss> __device__ void categorical_cross_entropy(const Output& of
         categorical_cross_entropy<Loss, 1>(of, lanes, room.entry);
 }
 
-extern "C" __global__ __launch_bounds__(256, AT_ONCE)
+extern "C" __global__ __launch_bounds__(256, 2)
     void output_delta_categorical_cross_entropy_softmax(ARGUMENTS) {
     categorical_cross_entropy<loss::categorical_cross_entropy>(GIVEN, width);
 }
-extern "C" __global__ __launch_bounds__(256, AT_ONCE)
+extern "C" __global__ __launch_bounds__(256, 2)
     void output_delta_clipped_categorical_cross_entropy_softmax(ARGUMENTS) {
     categorical_cross_entropy<loss::clipped_categorical_cross_entropy>(GIVEN, width);
 }

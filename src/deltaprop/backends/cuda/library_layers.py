@@ -13,8 +13,8 @@ from deltaprop.backends.cuda.matrix_products import MatrixProducts
 from deltaprop.backends.cuda.member_axis import member_by_member
 from deltaprop.backends.cuda.tiling import HELD, THREADS, over_columns, over_rows
 
-#: Blocks of ``output_delta_softmax.cu`` that a multiprocessor holds at once, by the bytes of an entry.
-SOFTMAX_BLOCKS_A_MULTIPROCESSOR = {4: 3, 8: 2}
+#: Blocks of ``output_delta_softmax.cu`` that a multiprocessor holds at once.
+SOFTMAX_BLOCKS_A_MULTIPROCESSOR = 2
 
 
 class Targets(NamedTuple):
@@ -107,7 +107,7 @@ class LibraryLayers(MatrixProducts):
         as_it_is, narrow = (NULL, out) if wanted and out.dtype != dtype else (out, NULL)
         multiprocessors = self.multiprocessors
         if activation == "softmax":
-            blocks = SOFTMAX_BLOCKS_A_MULTIPROCESSOR[dtype.itemsize]
+            blocks = SOFTMAX_BLOCKS_A_MULTIPROCESSOR
             tiling = over_rows(rows, columns, widths, multiprocessors, blocks, alone=2)
         else:
             blocks = SUMMING_BLOCKS_A_MULTIPROCESSOR
