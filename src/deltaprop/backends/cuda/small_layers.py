@@ -4,6 +4,9 @@ In ``kernels/cuda/``, ``small_forward.cu``, ``small_delta.cu``, ``small_gradient
 product and all that follows it, in TF32 and bfloat16 by tensor cores too. Whether they are faster than the library's
 product with a kernel behind it depends on the shapes and the device, so all are timed there when a captured step first
 meets a shape, and the choice is remembered.
+
+In a step nobody reads z and a of the output layer, whatever its size. So the layer is held back until its δ is asked
+for, and where the library forms the product, the kernel of δ computes them on its way and writes neither.
 """
 
 from __future__ import annotations
