@@ -18,7 +18,7 @@ SOFTMAX_BLOCKS_A_MULTIPROCESSOR = 2
 
 
 class Targets(NamedTuple):
-    """Targets of all samples, of which a minibatch has rows order[step · batch], order[step · batch + 1] and so on."""
+    """Targets of all samples; a minibatch takes rows order[step · batch], order[step · batch + 1] and so on."""
 
     Y: Array
     order: Array | None = None
