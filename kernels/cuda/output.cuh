@@ -63,7 +63,8 @@ struct Output {
     }
 };
 
-__device__ inline double over_the_block(double x) {
+// Called a few times a block: spelled out in every kernel it would take the compiler a second more.
+__device__ __noinline__ double over_the_block(double x) {
     __shared__ double of_warp[8];
     for (int distance = 16; distance > 0; distance /= 2) x += __shfl_xor_sync(0xffffffffu, x, distance);
     __syncthreads();  // the earlier sum has been read
