@@ -130,15 +130,7 @@ class LibraryLayers(MatrixProducts):
         self._kernel(file, f"output_delta_{loss}_{activation}", dtype)(tiling.grid(1), (32, 8), arguments)
         if by_blocks and bias_gradient is not None:
             summands = out if left is NULL else left[: tiling.slices * columns].reshape(tiling.slices, columns)
-            self._sum_aside(summands, bias_gradient, keep)
-
-    def _sum_aside(self, delta: Array, out: Array, keep: float) -> None:
-        """Compute `bias_gradient` on the stream beside, if there is one: nothing else in a step waits for it."""
-        aside = self._here.aside
-        if aside is None:
-            self.bias_gradient(delta, out, keep)
-        else:
-            self._launch_aside(aside, [lambda: self.bias_gradient(delta, out, keep)])
+            self.bias_gradient(summands, bias_gradient, keep)
 
     def library_hidden_delta(
         self,
