@@ -7,19 +7,22 @@
 #include "shared/loss.cuh"
 
 #define ARGUMENTS                                                                                                    \
-    const real *z, const real *b, const real *a, const real *y, const real *weights, real *delta,                    \
-        unsigned short *narrow_delta, int delta_columns, real scale_at_launch, const real *scale_on_device, double *total, long long *step,        \
+    const real *z, const real *b, const real *a, const real *y, const long long *order, const long long *at_step,    \
+        long long batch, const real *weights, real *delta, unsigned short *narrow_delta, int delta_columns, real scale_at_launch, const real *scale_on_device, double *total, long long *step,        \
         double *parts, real *sums, real *partial, unsigned *tickets, int rows, int columns, int tiles,               \
         int rows_per_block, int log2_lanes, int width, real keep
 #define GIVEN                                                                                                       \
     Output {                                                                                                        \
-        z, b, a, y, weights, delta, narrow_delta, delta_columns, number(scale_at_launch, scale_on_device), total,   \
-            step, parts, sums, partial, tickets, keep,                                                              \
+        z, b, a, y, order, at_step ? *at_step * batch : 0, weights, delta, narrow_delta, delta_columns,             \
+            number(scale_at_launch, scale_on_device), total, step, parts, sums, partial, tickets, keep,                                                              \
             Tiling { rows, columns, tiles, rows_per_block, log2_lanes, columns }                                    \
     }
 
 struct Output {
-    const real *z, *b, *a, *y, *weights;
+    const real *z, *b, *a, *y;
+    const long long *order;
+    long long first_target;
+    const real *weights;
     real* delta;
     unsigned short* narrow_delta;
     int delta_columns;
@@ -32,6 +35,11 @@ struct Output {
     real keep;
     Tiling tiling;
 
+    // The row of y that belongs to a row of z.
+    __device__ const real* targets(int row) const {
+        const long long place = first_target + row;
+        return y + (order ? order[place] : place) * tiling.columns;
+    }
     // The biases of N units, added to their z; they are 0 where z has its bias already.
     template <int N> __device__ Pack<real, N> biases(int column) const {
         Pack<real, N> pack = {};
@@ -55,7 +63,8 @@ struct Output {
     }
 };
 
-__device__ inline double over_the_block(double x) {
+// Called a few times a block: spelled out in every kernel it would take the compiler a second more.
+__device__ __noinline__ double over_the_block(double x) {
     __shared__ double of_warp[8];
     for (int distance = 16; distance > 0; distance /= 2) x += __shfl_xor_sync(0xffffffffu, x, distance);
     __syncthreads();  // the earlier sum has been read

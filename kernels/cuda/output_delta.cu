@@ -3,6 +3,8 @@
 //   z, a, y : (rows, columns)    b, sums : (columns,)    delta : (rows, delta_columns)    weights : (rows,)
 // z may be the product W a^(L-1) alone: then b holds the biases and a is null, and z + b and a = g(z + b) are computed
 // on the way, to be written nowhere. Else b is null. sums may be b.
+// y may be the targets of all samples: then row i belongs to row order[*at_step * batch + i] of y, as in minibatch.cu.
+// order may be null (one after the other), and so may at_step (0).
 // weights, with which the samples count, may be null (all 1), and so may delta (the cost alone is wanted) and sums. As
 // an operand of products, in rows that are filled up (see padding.py), delta is wanted in bfloat16: narrow_delta. Costs
 // are weighted, but not scaled, and added to *total, which is double, for it adds up a whole epoch. Of what sums held,
@@ -14,6 +16,8 @@
 
 // Rows a thread has on their way at a time.
 constexpr int IN_FLIGHT = 2;
+// Blocks that a multiprocessor has registers for; a grid has 4 for each. In double, arithmetic takes more of them.
+constexpr int AT_ONCE = sizeof(real) == 8 ? 3 : 4;
 
 template <class Loss, class G, int N> __device__ void output_delta(const Output& of) {
     const Tiling& tiling = of.tiling;
@@ -32,7 +36,7 @@ template <class Loss, class G, int N> __device__ void output_delta(const Output&
             if (row + u * step >= end) continue;
             z[u] = load_pack<real, N>(of.z + i + u * down);
             if (of.a) a[u] = load_pack<real, N>(of.a + i + u * down);
-            y[u] = load_pack<real, N>(of.y + i + u * down);
+            y[u] = load_pack<real, N>(of.targets(row + u * step) + column);
             weight[u] = of.weights ? of.weights[row + u * step] : real(1);
         }
 #pragma unroll
@@ -54,11 +58,11 @@ template <class Loss, class G, int N> __device__ void output_delta(const Output&
     add_up(of, cost, sum);
 }
 
-#define DELTAPROP_DO(LOSS, NAME, G)                                                               \
-    extern "C" __global__ __launch_bounds__(256) void output_delta_##LOSS##_##NAME(ARGUMENTS) { \
-        if (width > 1)                                                                            \
-            output_delta<loss::LOSS, G, 16 / sizeof(real)>(GIVEN);                                \
-        else                                                                                      \
-            output_delta<loss::LOSS, G, 1>(GIVEN);                                                \
+#define DELTAPROP_DO(LOSS, NAME, G)                                                                          \
+    extern "C" __global__ __launch_bounds__(256, AT_ONCE) void output_delta_##LOSS##_##NAME(ARGUMENTS) {     \
+        if (width > 1)                                                                                       \
+            output_delta<loss::LOSS, G, 16 / sizeof(real)>(GIVEN);                                           \
+        else                                                                                                 \
+            output_delta<loss::LOSS, G, 1>(GIVEN);                                                           \
     }
 DELTAPROP_FOR_EACH_PAIR

@@ -2,7 +2,7 @@
 // tile, and a team of threads a row. What a thread does not hold has no part in the sums. A whole block leaves those of
 // its rows in `partial` : (slices, columns), where that is not null, for column_sum.
 // A thread has its part of three rows in registers: z and y of this one, and z of the next, so that memory is busy while
-// the team waits for its sums. What else it keeps is in shared memory, so that three blocks fit on a multiprocessor.
+// the team waits for its sums. What else it keeps is in shared memory, so that two blocks fit on a multiprocessor.
 #include "cuda/output.cuh"
 #include "cuda/row_team.cuh"
 
@@ -16,11 +16,14 @@ __device__ void categorical_cross_entropy(const Output& of, const Team& team, re
         sums.store(k, {});
     }
     double cost = 0;
+    // What the first row and, further down, the next one need is on its way before the row's turn.
     Pack<real, N> z[HELD];
-    hold(team, of.z + (long long)(begin + team.team()) * columns, begin + team.team() < end ? columns : 0, z);
+    const bool any = begin + team.team() < end;
+    const real* yr = any ? of.targets(begin + team.team()) : of.y;
+    hold(team, of.z + (long long)(begin + team.team()) * columns, any ? columns : 0, z);
     for (int first = begin; first < end; first += team.teams()) {
         const int row = first + team.team(), here = row < end ? columns : 0, next = row + team.teams();
-        const real *zr = of.z + (long long)row * columns, *yr = of.y + (long long)row * columns;
+        const real *zr = of.z + (long long)row * columns, *yr_of_next = next < end ? of.targets(next) : of.y;
         const real weight = here && of.weights ? of.weights[row] : real(1), factor = weight * of.scale;
         Pack<real, N> y[HELD], z_of_next[HELD];
         hold(team, yr, here, y);
@@ -59,6 +62,7 @@ __device__ void categorical_cross_entropy(const Output& of, const Team& team, re
 #pragma unroll 1
         for (int column = (HELD * team.size() + team.place()) * N; column < here; column += team.size() * N)
             finish(column, again(column), load_pack<real, N>(yr + column));
+        yr = yr_of_next;
         cost += weight * own_cost;
     }
     Pack<real, N> sum[HELD];
@@ -89,11 +93,11 @@ template <class Loss> __device__ void categorical_cross_entropy(const Output& of
         categorical_cross_entropy<Loss, 1>(of, lanes, room.entry);
 }
 
-extern "C" __global__ __launch_bounds__(256, 3)
+extern "C" __global__ __launch_bounds__(256, 2)
     void output_delta_categorical_cross_entropy_softmax(ARGUMENTS) {
     categorical_cross_entropy<loss::categorical_cross_entropy>(GIVEN, width);
 }
-extern "C" __global__ __launch_bounds__(256, 3)
+extern "C" __global__ __launch_bounds__(256, 2)
     void output_delta_clipped_categorical_cross_entropy_softmax(ARGUMENTS) {
     categorical_cross_entropy<loss::clipped_categorical_cross_entropy>(GIVEN, width);
 }

@@ -86,7 +86,7 @@ class Layer:
         x = operand(x, "bfloat16") if x.dtype == np.uint16 else x
         return x[:, : self.z.shape[1]].astype(float) if x.ndim == 2 else x.astype(float)
 
-    def check(self, sums, expected):
+    def check(self, sums, expected, step=6):
         """Compare δ, sums and the cost with float64."""
         rows, columns = self.z.shape
         eps = float(np.finfo(self.real.type).eps)
@@ -101,7 +101,7 @@ class Layer:
             self.read(sums), expected, rtol=stored + 256 * eps, atol=(64 * eps + stored) * (rows**0.5 * top + 1)
         )
         assert float(self.total) == pytest.approx(3.0 + self.cost, rel=256 * eps)
-        assert int(self.step) == 6
+        assert int(self.step) == step
 
 
 @pytest.mark.parametrize("kind", ["float64", "float32"])
@@ -192,15 +192,17 @@ def test_z_and_a_are_there_for_whoever_reads_them(device, rng, activation, shape
 
 
 @pytest.mark.parametrize("output", ["softmax", "sigmoid"])
-def test_an_evaluation_after_captured_steps(device, monkeypatch, output, rng):
-    """Costs of an epoch come from fused steps, those of the validation from z and a."""
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_an_evaluation_after_captured_steps(device, monkeypatch, shuffle, output, rng):
+    """Costs of an epoch come from steps in one kernel, those of the validation from z and a."""
     monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
     loss = "categorical_cross_entropy" if output == "softmax" else "binary_cross_entropy"
     X, Y = rng.standard_normal((41, 5)), targets_for(loss, rng, 41, 36)
-    histories, predicted = [], []
+    weight, histories, predicted = rng.uniform(0.5, 2, 41), [], []
     for backend in (device, "reference"):
         net = dp.Network([5, 9, 36], backend=backend, loss=loss, output_activation=output, seed=3)
-        histories.append(net.fit(X, Y, batch_size=8, epochs=2, optimizer=dp.Adam(0.01), validation=(X, Y)))
+        how = {"batch_size": 8, "epochs": 2, "shuffle": shuffle, "sample_weight": weight, "validation": (X, Y)}
+        histories.append(net.fit(X, Y, optimizer=dp.Adam(0.01), **how))
         predicted.append(net.backend.to_numpy(net.predict(X)))
     assert histories[0].cost == pytest.approx(histories[1].cost, rel=1e-12)
     assert histories[0].validation_cost == pytest.approx(histories[1].validation_cost, rel=1e-12)
@@ -216,3 +218,34 @@ def test_a_row_that_is_no_number(device, rng):
     assert np.isnan(delta[17]).all()
     assert np.isnan(float(layer.total))
     np.testing.assert_allclose(delta[others], layer.delta[others], rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("kind", ["float64", "float32", "bf16"])
+@pytest.mark.parametrize("shape", [(13, 36), (29, 515), (7, 1031), (3, 4104)])
+@pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.parametrize(("loss", "activation"), [("categorical_cross_entropy", "softmax"), ("squared_error", "tanh")])
+def test_targets_are_read_where_they_are(device, rng, loss, activation, shape, shuffled, kind):
+    """The targets of a minibatch are rows of all targets, in the order of the epoch; no copy of them is made."""
+    layer = Layer(device, rng, loss, activation, shape, kind)
+    rows, columns = shape
+    step, samples = 2, 3 * rows + 1
+    order = rng.permutation(samples) if shuffled else np.arange(samples)
+    Y = np.full((samples, columns), np.nan, layer.real)
+    Y[order[step * rows : (step + 1) * rows]] = layer.y
+    X = np.arange(samples, dtype=layer.real)[:, None]
+    put = lambda x: layer.backend.asarray(x, x.dtype)  # noqa: E731
+    to_X, current = layer.backend.operand((rows, 1), layer.real), layer.backend.empty((6,), layer.real)
+    table, layer.step = put(np.ones((3, 6), layer.real)), put(np.array(step))
+    memory(layer.Y)[...] = np.nan
+    with layer.backend.counting(layer.step), layer.backend.small_layers():
+        out = (to_X, layer.Y, None)
+        where = put(order) if shuffled else None
+        layer.backend.minibatch(put(X), put(Y), None, where, table, layer.step, out, current, rows)
+        layer.forward()
+        layer.backward(layer.bias, 1.0)
+    layer.check(layer.bias, layer.b + layer.delta.sum(axis=0), step=step + 1)
+    assert np.isnan(layer.read(layer.Y)).all()
+    np.testing.assert_allclose(
+        layer.read(to_X)[:, 0], order[step * rows : (step + 1) * rows], rtol=2 * ROUNDING[kind], atol=0
+    )
+    assert (layer.read(current) == 1).all()

@@ -239,7 +239,7 @@ def test_kernels_that_keep_16_bits(device, columns, rng):
 def test_faster_functions_are_right_for_every_number(device, activation, width):
     """g and g' of each number of 16 bits are within 0.51 units of the last place; below 2^-126 they may be 0."""
     bits = np.arange(2**16, dtype=np.uint16)
-    columns = 256 + width  # rows of which a thread takes as many entries at a time
+    columns = 256 + width  # a thread takes so many entries of a row at a time
     z = np.resize(bits, (-(-bits.size // columns), columns))
     narrow = device.in_precision("bf16")
     on_device, a, delta = narrow.asarray(z.copy(), np.uint16), *(narrow.empty(z.shape, np.uint16) for _ in range(2))

@@ -174,7 +174,8 @@ class DeviceBackend(Backend):
     ) -> None:
         """Copy the rows of minibatch number `step` and their weights into `out`, row `step` of `table` into `current`.
 
-        The place for X may be an `operand`.
+        The place for X may be an `operand`. Inside `small_layers`, targets may be left where they are: `output_delta`,
+        given their place in `out`, reads them there.
         """
 
     @abstractmethod

@@ -86,8 +86,8 @@ class CupyBackend(Tangents, Learning, WholeEpochs):
     ) -> None:
         given: dict[str, Any] = {"sample_weight": sample_weight, "bias_gradient": bias_gradient, "keep": keep}
         small: SmallLayers | None = self._here.small
-        if small is None or not small.output_delta(loss, activation, Z, Y, scale, out, cost, **given):
-            self.library_output_delta(loss, activation, Z, A, Y, scale, out, cost, **given)
+        launch = self.library_output_delta if small is None else small.output_delta
+        launch(loss, activation, Z, A, Y, scale, out, cost, **given)
 
     @member_by_member(2)
     def add_cost(

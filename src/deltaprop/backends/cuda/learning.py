@@ -62,13 +62,15 @@ class Learning(Launching):
     ) -> None:
         to_X, to_Y, to_weights = out
         arrays = (X, Y, weights, order, table, step, to_X, to_Y, to_weights, current)
-        rows, narrows = to_X.shape[0], to_X.dtype != X.dtype
+        rows, narrows, small = to_X.shape[0], to_X.dtype != X.dtype, self._here.small
+        left = small is not None and small.reads_targets(to_Y, Y, order, step, batch)
+        y_columns = 0 if left else Y.shape[1]
         x_bytes, y_bytes = self.bytes_a_copy(X, *(() if narrows else (to_X,))), self.bytes_a_copy(Y, to_Y)
-        pieces = (to_X.shape[1] * to_X.itemsize // (16 if narrows else x_bytes), Y.shape[1] * Y.itemsize // y_bytes)
-        teams = [min(THREADS, power_of_two(n)) for n in pieces]  # threads a row
+        pieces = (to_X.shape[1] * to_X.itemsize // (16 if narrows else x_bytes), y_columns * Y.itemsize // y_bytes)
+        teams = [min(THREADS, power_of_two(max(1, n))) for n in pieces]  # threads a row
         (x_blocks,), (y_blocks,) = (self._blocks(-(-rows // (THREADS // threads))) for threads in teams)
         log2_x, log2_y = (threads.bit_length() - 1 for threads in teams)
-        sizes = (X.shape[1], to_X.shape[1], Y.shape[1], x_bytes, y_bytes, log2_x, log2_y, x_blocks, table.shape[1])
+        sizes = (X.shape[1], to_X.shape[1], y_columns, x_bytes, y_bytes, log2_x, log2_y, x_blocks, table.shape[1])
         arguments = (
             *(NULL if a is None else a for a in arrays),
             *map(np.int32, sizes),

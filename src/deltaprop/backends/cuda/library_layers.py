@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,16 @@ from deltaprop.backends.cuda.member_axis import member_by_member
 from deltaprop.backends.cuda.tiling import HELD, THREADS, over_columns, over_rows
 
 #: Blocks of ``output_delta_softmax.cu`` that a multiprocessor holds at once.
-SOFTMAX_BLOCKS_A_MULTIPROCESSOR = 3
+SOFTMAX_BLOCKS_A_MULTIPROCESSOR = 2
+
+
+class Targets(NamedTuple):
+    """Targets of all samples; a minibatch takes rows order[step · batch], order[step · batch + 1] and so on."""
+
+    Y: Array
+    order: Array | None = None
+    step: Array | None = None
+    batch: int = 0
 
 
 class LibraryLayers(MatrixProducts):
@@ -56,7 +65,7 @@ class LibraryLayers(MatrixProducts):
         activation: str,
         Z: Array,
         loss: str,
-        Y: Array,
+        Y: Array | Targets,
         scale: Scalar,
         out: Array,
         cost: Array,
@@ -75,7 +84,7 @@ class LibraryLayers(MatrixProducts):
         activation: str,
         Z: Array,
         A: Array | None,
-        Y: Array,
+        Y: Array | Targets,
         scale: Scalar,
         out: Array,
         cost: Array,
@@ -89,9 +98,11 @@ class LibraryLayers(MatrixProducts):
         (rows, columns), dtype = Z.shape, Z.dtype
         if activation == "softmax":
             A = None  # it is computed again, which takes less time than to read it
-        b, a, weights = (NULL if array is None else array for array in (bias, A, sample_weight))
+        targets = Y if isinstance(Y, Targets) else Targets(Y)
+        optional = (bias, A, targets.order, targets.step, sample_weight)
+        b, a, order, at_step, weights = (NULL if array is None else array for array in optional)
         wanted = () if out is NULL else (out,)
-        widths = self._widths(Z, Y, *(() if A is None else (A,)), *wanted, sizes=(16,))
+        widths = self._widths(Z, targets.Y, *(() if A is None else (A,)), *wanted, sizes=(16,))
         sums = NULL if bias_gradient is None else bias_gradient
         as_it_is, narrow = (NULL, out) if wanted and out.dtype != dtype else (out, NULL)
         multiprocessors = self.multiprocessors
@@ -109,7 +120,7 @@ class LibraryLayers(MatrixProducts):
             left = self._scratch("sums of rows", min(rows, blocks * multiprocessors) * columns, dtype)
         step = self._here.step
         arguments = (
-            *(Z, b, a, Y, weights),
+            *(Z, b, a, targets.Y, order, at_step, np.int64(targets.batch), weights),
             *(as_it_is, narrow, np.int32(out.shape[-1] if wanted else 0), *number(scale, dtype)),
             *(cost, NULL if step is None else step, costs),
             *((NULL, left) if by_blocks else (sums, partial)),

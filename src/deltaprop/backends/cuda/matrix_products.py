@@ -102,8 +102,8 @@ class MatrixProducts(Streams):
     def narrow_ahead(self, weights: Sequence[Array]) -> None:
         """Turn weights into 16 bits on the stream `beside`, in a captured step; each product waits for its own only.
 
-        So they are made while the minibatch is gathered and the layers before are computed. These are the weights of
-        which an earlier step in the same `narrowed_once` made copies; other layers need none.
+        So they are made while the minibatch is gathered and the layers before are computed. Only weights that
+        an earlier step in the same `narrowed_once` copied are made; other layers need none.
         """
         narrowed, aside = self._here.narrowed, self._here.aside
         if narrowed is None or aside is None or not self.is_capturing():

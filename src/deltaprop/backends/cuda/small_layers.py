@@ -4,6 +4,9 @@ In ``kernels/cuda/``, ``small_forward.cu``, ``small_delta.cu``, ``small_gradient
 product and all that follows it, in TF32 and bfloat16 by tensor cores too. Whether they are faster than the library's
 product with a kernel behind it depends on the shapes and the device, so all are timed there when a captured step first
 meets a shape, and the choice is remembered.
+
+In a step nobody reads z and a of the output layer, whatever its size. So the layer is held back until its δ is asked
+for, and where the library forms the product, the kernel of δ computes them on its way and writes neither.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import numpy as np
 from deltaprop.backends.array_types import AnyArray as Array
 from deltaprop.backends.base import Scalar
 from deltaprop.backends.cuda.launching import NULL, number
-from deltaprop.backends.cuda.library_layers import LibraryLayers
+from deltaprop.backends.cuda.library_layers import LibraryLayers, Targets
 from deltaprop.backends.kernel_names import activation_number, loss_number
 
 #: Units of an output layer that the lanes of a warp can hold, and rows up to which its kernel is tried: the weight
@@ -104,12 +107,22 @@ class SmallLayers:
         The layer computed last, which is not launched before it is known whether it is the output layer.
     sums : dict
         By the address of a δ, what is still to be added up when its weight gradient is formed.
+    targets : dict
+        By the address of an array that the minibatch left unwritten, the targets that `output_delta` reads instead.
     """
 
     def __init__(self, backend: LibraryLayers, choices: dict[Any, str]) -> None:
         self.backend, self.choices = backend, choices
         self.held: Affine | None = None
         self.sums: dict[int, Sums] = {}
+        self.targets: dict[int, Targets] = {}
+
+    def reads_targets(self, copy: Array, Y: Array, order: Array | None, step: Array, batch: int) -> bool:
+        """Whether `output_delta` will read the targets of the minibatch where they are, so that they need no `copy`."""
+        wide = bool(copy.shape[-1] > MOST_OUTPUTS)  # else the kernel for small output layers may want the copy
+        if wide:
+            self.targets[self.backend.address(copy)] = Targets(Y, order, step, batch)
+        return wide
 
     # -- the four formulas --------------------------------------------------------------------------------------
 
@@ -154,6 +167,7 @@ class SmallLayers:
         loss: str,
         activation: str,
         Z: Array,
+        A: Array,
         Y: Array,
         scale: Scalar,
         out: Array,
@@ -162,15 +176,16 @@ class SmallLayers:
         sample_weight: Array | None,
         bias_gradient: Array | None,
         keep: float,
-    ) -> bool:
-        """Launch the output layer and its δ; False if the layer has been launched before, or is launched here alone."""
+    ) -> None:
+        """Launch the output layer, if it has been held back, and its δ."""
         layer, self.held = self.held, None
-        if layer is None:
-            return False
-        if layer.Z is not Z or layer.activation != activation or out is NULL:
-            self._launch(layer)
-            return False
+        targets = self.targets.get(self.backend.address(Y), Y)
         given: dict[str, Any] = {"sample_weight": sample_weight, "bias_gradient": bias_gradient, "keep": keep}
+        if layer is None or layer.Z is not Z or layer.activation != activation or out is NULL:
+            if layer is not None:
+                self._launch(layer)
+            self.backend.library_output_delta(loss, activation, Z, A, targets, scale, out, cost, **given)
+            return
         fits = (
             layer.W.shape[0] <= MOST_OUTPUTS
             and self._fits(layer.A, layer.W)
@@ -186,7 +201,7 @@ class SmallLayers:
             def library(Z: Array, A: Array, delta: Array) -> None:
                 spare = self.backend._scratch("trial", 1, np.dtype(np.float64))
                 trial = {"sample_weight": sample_weight}
-                self._output_by_two(layer._replace(Z=Z, out=A), loss, Y, scale, delta, spare, trial)
+                self._output_by_two(layer._replace(Z=Z, out=A), loss, targets, scale, delta, spare, trial)
 
             key = ("output", loss, activation, layer.A.shape, layer.W.shape, layer.A.dtype)
             with self.backend.counting(None):  # a trial is no step
@@ -196,12 +211,18 @@ class SmallLayers:
             if tile is not None:
                 ours(tile, Z, layer.out, out)
                 self.sums[self.backend.address(out)] = Sums(bias_gradient, keep, row_cost, cost)
-                return True
-        self._output_by_two(layer, loss, Y, scale, out, cost, given)
-        return True
+                return
+        self._output_by_two(layer, loss, targets, scale, out, cost, given)
 
     def _output_by_two(
-        self, layer: Affine, loss: str, Y: Array, scale: Scalar, delta: Array, cost: Array, given: dict[str, Any]
+        self,
+        layer: Affine,
+        loss: str,
+        Y: Array | Targets,
+        scale: Scalar,
+        delta: Array,
+        cost: Array,
+        given: dict[str, Any],
     ) -> None:
         """Launch the output layer and its δ as a product, by a small kernel or the library, and a kernel after it."""
         A, W, b, activation, Z, out, _ = layer
