@@ -2,8 +2,8 @@
 // bfloat16 has float's range; float16 has not, so that delta, which is small, is scaled up on its way in and the
 // product down again, and what would still overflow is held at the largest number there is.
 //
-// narrow_rows_... fills up rows, and matrices with rows, with zeros:
 //   x : (matrices, rows, columns)   out : (matrices, to_rows, to_columns), to_columns a multiple of 8
+// Zeros fill up rows, and matrices with rows.
 // 2^log2_threads threads take a row of out. `packed` says whether rows of x begin at multiples of 16 bytes.
 #include "cuda/bfloat16.cuh"
 #include "cuda/narrow_row.cuh"
@@ -25,13 +25,6 @@ __device__ inline unsigned to_float16_pair(float first, float second) {
     return to_float16(first) | unsigned(to_float16(second)) << 16;
 }
 
-#define DEFINE(TYPE)                                                                                        \
-    extern "C" __global__ void narrow_##TYPE(const real* x, real scale, unsigned short* out, long long n) { \
-        map_entries(x, out, n, [=](real entry) { return to_##TYPE(float(entry * scale)); });                \
-    }
-DEFINE(bfloat16)
-DEFINE(float16)
-
 template <class F>
 __device__ void map_rows(const real* x, unsigned short* out, int rows, int columns, int to_rows, int to_columns,
                          int log2_threads, bool packed, long long all_rows, F f) {
@@ -47,12 +40,12 @@ __device__ void map_rows(const real* x, unsigned short* out, int rows, int colum
     }
 }
 
-#define DEFINE_ROWS(TYPE)                                                                                              \
-    extern "C" __global__ __launch_bounds__(256) void narrow_rows_##TYPE(                                              \
+#define DEFINE(TYPE)                                                                                                   \
+    extern "C" __global__ __launch_bounds__(256) void narrow_##TYPE(                                                   \
         const real* x, real scale, unsigned short* out, int rows, int columns, int to_rows, int to_columns,            \
         int log2_threads, int packed, long long all_rows) {                                                            \
         map_rows(x, out, rows, columns, to_rows, to_columns, log2_threads, packed, all_rows,                           \
                  [=](real a, real b) { return to_##TYPE##_pair(float(a * scale), float(b * scale)); });                \
     }
-DEFINE_ROWS(bfloat16)
-DEFINE_ROWS(float16)
+DEFINE(bfloat16)
+DEFINE(float16)

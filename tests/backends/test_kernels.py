@@ -111,7 +111,7 @@ def test_the_sigmoid_has_no_general_quotient_of_floats(dtype):
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
 @pytest.mark.parametrize(
     ("name", "dtype", "kernels"),
-    [("narrow", "float32", ["narrow_rows_bfloat16", "narrow_rows_float16"]), ("minibatch", "bfloat16", ["minibatch"])],
+    [("narrow", "float32", ["narrow_bfloat16", "narrow_float16"]), ("minibatch", "bfloat16", ["minibatch"])],
 )
 def test_rows_in_16_bits_are_stored_16_bytes_at_a_time(name, dtype, kernels, architecture):
     """Stores of single entries or words would take several times as long."""

@@ -117,19 +117,11 @@ class MatrixProducts(Streams):
             narrowed.valid.update(keys)
 
     def _write_narrow(self, kind: str, x: Array, scale: float, out: Array) -> None:
-        """Write `x` · `scale` into `out`, in 16 bits, whose shape may have padding."""
-        arguments = (x, x.dtype.type(scale), out)
-        if out.shape == x.shape:
-            self._over_elements("narrow", f"narrow_{kind}", x.dtype, *arguments, n=out.size)
-        else:
-            self._narrow_rows(kind, *arguments)
-
-    def _narrow_rows(self, kind: str, x: Array, scale: np.generic, out: Array) -> None:
-        """Do the same for rows with padding: several threads take a row."""
+        """Write `x` · `scale` into `out`, in 16 bits, whose shape may have padding: several threads take a row."""
         rows, threads = out.size // out.shape[-1], min(THREADS, power_of_two(out.shape[-1] // ENTRIES))
         sizes = (*x.shape[-2:], *out.shape[-2:], threads.bit_length() - 1, self.rows_begin_at(16, x))
-        arguments = (x, scale, out, *map(np.int32, sizes), np.int64(rows))
-        kernel = self._kernel("narrow", f"narrow_rows_{kind}", x.dtype)
+        arguments = (x, x.dtype.type(scale), out, *map(np.int32, sizes), np.int64(rows))
+        kernel = self._kernel("narrow", f"narrow_{kind}", x.dtype)
         kernel(self._blocks(-(-rows // (THREADS // threads))), (THREADS,), arguments)
 
     @contextmanager
