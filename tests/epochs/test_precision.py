@@ -126,9 +126,7 @@ def test_operands_are_narrowed_once_a_step(monkeypatch, rng):
         net = dp.Network([4, 6, 5, 3], backend=device, dtype="float32", precision=precision)
         launched.clear()
         net.fit(rng.standard_normal((8, 4)), rng.uniform(size=(8, 3)), batch_size=8, epochs=1)
-        assert {function for function, _ in launched} == {
-            f"narrow_rows_{'bfloat16' if precision == 'bf16' else 'float16'}"
-        }
+        assert {function for function, _ in launched} == {f"narrow_{'bfloat16' if precision == 'bf16' else 'float16'}"}
         assert sorted(n for _, n in launched) == sorted([24, 30, 15, *hidden])
 
 
