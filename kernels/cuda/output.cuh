@@ -6,15 +6,16 @@
 #include "cuda/column_tiles.cuh"
 #include "shared/loss.cuh"
 
-#define ARGUMENTS                                                                                                    \
-    const real *z, const real *b, const real *a, const real *y, const long long *order, const long long *at_step,    \
-        long long batch, const real *weights, real *delta, unsigned short *narrow_delta, int delta_columns, real scale_at_launch, const real *scale_on_device, double *total, long long *step,        \
-        double *parts, real *sums, real *partial, unsigned *tickets, int rows, int columns, int tiles,               \
-        int rows_per_block, int log2_lanes, int width, real keep
+#define ARGUMENTS                                                                                                   \
+    const real *z, const real *b, const real *a, const real *y, const long long *order, const long long *at_step,   \
+        long long batch, const real *weights, real *delta, unsigned short *narrow_delta, int delta_columns,         \
+        real scale_at_launch, const real *scale_on_device, double *total, long long *step, double *parts,           \
+        real *sums, real *partial, unsigned *tickets, int rows, int columns, int tiles, int rows_per_block,         \
+        int log2_lanes, int width, real keep
 #define GIVEN                                                                                                       \
     Output {                                                                                                        \
         z, b, a, y, order, at_step ? *at_step * batch : 0, weights, delta, narrow_delta, delta_columns,             \
-            number(scale_at_launch, scale_on_device), total, step, parts, sums, partial, tickets, keep,                                                              \
+            number(scale_at_launch, scale_on_device), total, step, parts, sums, partial, tickets, keep,             \
             Tiling { rows, columns, tiles, rows_per_block, log2_lanes, columns }                                    \
     }
 

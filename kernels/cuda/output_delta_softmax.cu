@@ -1,8 +1,8 @@
 // As output_delta.cu, for cross-entropy after a softmax, but a is never read: it is computed again from z. There is one
 // tile, and a team of threads a row. What a thread does not hold has no part in the sums. A whole block leaves those of
 // its rows in `partial` : (slices, columns), where that is not null, for column_sum.
-// A thread has its part of three rows in registers: z and y of this one, and z of the next, so that memory is busy while
-// the team waits for its sums. What else it keeps is in shared memory, so that two blocks fit on a multiprocessor.
+// In registers, a thread has its part of z and y of a row and of z of the next one, so that memory is busy while the
+// team waits for its sums. What else it keeps is in shared memory, so that two blocks fit on a multiprocessor.
 #include "cuda/output.cuh"
 #include "cuda/row_team.cuh"
 

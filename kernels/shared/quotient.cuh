@@ -1,5 +1,6 @@
-// n / s where s lies between 1 and 4 and n between 0 and 4, as the sigmoid and its derivatives need it. The general
-// quotient of floats looks for operands that overflow on its way and has a branch for them; here none can.
+// n / s where n lies between 0 and 4 and s between 1 and 4, as the sigmoid and its derivatives need it, or s is the sum
+// of a softmax. The general quotient of floats looks for operands that overflow on its way and has a branch for them;
+// here none can.
 #pragma once
 
 #ifndef __CUDACC__
