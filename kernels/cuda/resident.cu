@@ -370,35 +370,24 @@ private:
     __device__ real* y_at(int slot) const { return at + shape().Y + slot * shape().height * y_stride(); }
     __device__ real* weights_at(int slot) const { return at + shape().weights + slot * shape().height; }
 
-    // Threads that copy, the last first: those without a part in the first layer's output, if they are half of all or
-    // more. They copy while the others form that output.
-    __device__ int fetchers() const {
-        const int others = threads() - quotient_up(shape().height * layer_at(0).share, 32) * 32;
-        return 2 * others >= threads() ? others : threads();
-    }
+    // All threads copy, the last first: the first have most to do.
     __device__ int fetcher() const { return threads() - 1 - thread; }
-    // For what few threads copy: not those that `fetcher` counts first.
-    __device__ int late_fetcher() const {
-        const int turned = fetcher() + fetchers() / 2;
-        return turned < fetchers() ? turned : turned - fetchers();
-    }
 
     // Orders and sample weights go on from one minibatch to the next, and from one epoch to the next.
     __device__ void fetch_order(const Minibatch& of) {
-        if (!order || fetcher() >= fetchers()) return;
+        if (!order) return;
         UNROLL_BY(1)
-        for (int i = late_fetcher(); i < of.rows; i += fetchers()) copy_async(order_at(of.slot) + i, order + i, 8);
+        for (int i = fetcher() ^ 32; i < of.rows; i += threads()) copy_async(order_at(of.slot) + i, order + i, 8);
         order += of.rows;
     }
 
     __device__ void fetch(const Minibatch& of) {
-        if (fetcher() >= fetchers()) return;
         const int last = shape().layers - 1;
         fetch_rows(of, x, x_at(of.slot), layer_at(0).s_in, layer_at(0).a_stride, int(p.x_bytes));
         fetch_rows(of, y, y_at(of.slot), layer_at(last).s_out, y_stride(), int(p.y_bytes));
         if (!sample_weights) return;
         UNROLL_BY(1)
-        for (int i = late_fetcher(); i < of.rows; i += fetchers())
+        for (int i = fetcher() ^ 32; i < of.rows; i += threads())
             copy_async(weights_at(of.slot) + i, sample_weights + i, int(sizeof(real)));
         sample_weights += of.rows;
     }
@@ -418,19 +407,19 @@ private:
                                  int entries) {
         const int pieces = columns / entries, most = shape().batch * pieces, all = of.rows * pieces;
         UNROLL_BY(1)
-        for (int base = 0; base < most; base += AT_ONCE * fetchers()) {
+        for (int base = 0; base < most; base += AT_ONCE * threads()) {
             const real* rows[AT_ONCE];
             UNROLL
             for (int c = 0; c < AT_ONCE; ++c) {
-                const int i = base + c * fetchers() + fetcher(), row = i / pieces;
-                if (c * fetchers() < most && i < all)
+                const int i = base + c * threads() + fetcher(), row = i / pieces;
+                if (c * threads() < most && i < all)
                     rows[c] = from + (order ? order_at(of.slot)[row] : of.first + row) * columns;
             }
             UNROLL
             for (int c = 0; c < AT_ONCE; ++c) {
-                const int i = base + c * fetchers() + fetcher(), row = i / pieces;
+                const int i = base + c * threads() + fetcher(), row = i / pieces;
                 const int column = (i - row * pieces) * entries;
-                if (c * fetchers() < most && i < all)
+                if (c * threads() < most && i < all)
                     copy_async(to + row * stride + column, rows[c] + column, entries * int(sizeof(real)));
             }
         }
@@ -532,8 +521,8 @@ private:
                 arrivals_expected(arrivals_of(l, slot), packs * int(sizeof(Entries)));
             }
         const int stride = layer_at(l + 1).a_stride, items = shape().height * layer.share;
-        for (int base = thread / 32 * 32; base < items; base += threads()) {  // by whole warps, as lanes shuffle
-            const int i = base + thread % 32, row = i / layer.share, unit = i - row * layer.share;
+        for (int base = 0; base < items; base += threads()) {
+            const int i = base + thread, row = i / layer.share, unit = i - row * layer.share;
             const bool there = i < items && unit < own(layer);
             const real z = there ? z_of(layer, row, unit) : real(0);
             const real a = there ? chosen_value(layer.activation, z) : real(0);
