@@ -59,7 +59,7 @@ struct Shape {
     int arrivals;            // two for each layer, see arrivals_of
     int partial, sums;       // parts of z while it is summed; doubles for sums over the block and the cluster
     int entries;             // reals in all
-    int output_lanes;        // threads that make a row of delta^(L)
+    int x_lanes, y_lanes, output_lanes;  // threads that fetch a row of x or y, or make a row of delta^(L)
 };
 
 struct ResidentPlan {
@@ -216,14 +216,14 @@ struct Minibatch {
     int rows;  // 0 after the last epoch
     int slot;  // its place in shared memory, 0 or 1
 
-    __device__ void advance(integer samples, integer epochs, int batch) {
+    __device__ void advance(const ResidentPlan& plan, int batch) {
         first += batch, slot ^= 1;
-        if (first >= samples) first = 0, ++epoch;
-        count(samples, epochs, batch);
+        if (first >= plan.samples) first = 0, ++epoch;
+        count(plan, batch);
     }
-    __device__ void count(integer samples, integer epochs, int batch) {
-        const integer left = samples - first;
-        rows = epoch >= epochs ? 0 : left < batch ? int(left) : batch;
+    __device__ void count(const ResidentPlan& plan, int batch) {
+        const integer left = plan.samples - first;
+        rows = epoch >= plan.epochs ? 0 : left < batch ? int(left) : batch;
     }
 };
 
@@ -244,9 +244,7 @@ public:
         __syncthreads();
         if constexpr (BLOCKS > 1)
             if (thread < 2 * shape().layers) arrivals_begin(arrivals_at(thread));
-        samples = p.samples, epochs = p.epochs;
         order = p.order ? p.order + member * p.order_stride : nullptr;
-        x = p.x, y = p.y, sample_weights = p.weights;
         terms = reinterpret_cast<const Terms*>(p.terms + member * p.terms_stride);
         constants = optimizer::constants_as<real>(p.constants);
         __syncthreads();
@@ -256,13 +254,13 @@ public:
         const int batch = shape().batch;
         load();
         Minibatch now{0, 0, 0, 0};
-        now.count(samples, epochs, batch);
+        now.count(p, batch);
         Minibatch next = now;
         fetch_order(now);
         copies_done();
         __syncthreads();
         fetch(now);
-        next.advance(samples, epochs, batch);
+        next.advance(p, batch);
         fetch_order(next);
         Terms of_next = *terms;
         cluster_sync<BLOCKS>();  // every block of the cluster has begun, so others may write to it
@@ -274,7 +272,7 @@ public:
             Minibatch after = next;
             forward(now.slot, [&] {
                 add_up_costs();
-                after.advance(samples, epochs, batch);
+                after.advance(p, batch);
                 fetch(next);
                 fetch_order(after);
                 if (next.rows > 0) of_next = *++terms;
@@ -294,11 +292,7 @@ private:
     const int thread, rank;
     const integer member;
     real* const at;
-    // Of the plan, in registers: no thread waits for shared memory where it begins to copy.
-    integer samples, epochs;
-    const integer* order;         // from the minibatch on whose order is copied next
-    const real *x, *y;
-    const real* sample_weights;   // likewise
+    const integer* order;
     const Terms* terms;
     optimizer::Constants<real> constants;
     double cost = 0, decay = 0;
@@ -373,55 +367,32 @@ private:
     // All threads copy, the last first: the first have most to do.
     __device__ int fetcher() const { return threads() - 1 - thread; }
 
-    // Orders and sample weights go on from one minibatch to the next, and from one epoch to the next.
     __device__ void fetch_order(const Minibatch& of) {
         if (!order) return;
+        const integer* from = order + of.epoch * p.samples + of.first;
         UNROLL_BY(1)
-        for (int i = fetcher() ^ 32; i < of.rows; i += threads()) copy_async(order_at(of.slot) + i, order + i, 8);
-        order += of.rows;
+        for (int i = fetcher(); i < of.rows; i += threads()) copy_async(order_at(of.slot) + i, from + i, 8);
     }
 
     __device__ void fetch(const Minibatch& of) {
         const int last = shape().layers - 1;
-        fetch_rows(of, x, x_at(of.slot), layer_at(0).s_in, layer_at(0).a_stride, int(p.x_bytes));
-        fetch_rows(of, y, y_at(of.slot), layer_at(last).s_out, y_stride(), int(p.y_bytes));
-        if (!sample_weights) return;
+        fetch_rows(of, p.x, x_at(of.slot), layer_at(0).s_in, layer_at(0).a_stride, int(p.x_bytes), shape().x_lanes);
+        fetch_rows(of, p.y, y_at(of.slot), layer_at(last).s_out, y_stride(), int(p.y_bytes), shape().y_lanes);
+        if (!p.weights) return;
+        const real* from = p.weights + of.epoch * p.samples + of.first;
         UNROLL_BY(1)
-        for (int i = fetcher() ^ 32; i < of.rows; i += threads())
-            copy_async(weights_at(of.slot) + i, sample_weights + i, int(sizeof(real)));
-        sample_weights += of.rows;
+        for (int i = fetcher(); i < of.rows; i += threads())
+            copy_async(weights_at(of.slot) + i, from + i, int(sizeof(real)));
     }
 
-    // In the largest pieces that make up a row, unless an array does not begin at a multiple of them.
-    __device__ void fetch_rows(const Minibatch& of, const real* from, real* to, int columns, int stride, int bytes) {
-        const int entries = columns % entries_a_pack == 0 ? entries_a_pack : columns % 2 == 0 ? 2 : 1;
-        if (entries == 1 || bytes == entries * int(sizeof(real)))
-            fetch_pieces<4>(of, from, to, columns, stride, entries);
-        else
-            fetch_pieces<1>(of, from, to, columns, stride, 1);
-    }
-
-    // A thread looks up AT_ONCE rows in the order before it copies from the first.
-    template <int AT_ONCE>
-    __device__ void fetch_pieces(const Minibatch& of, const real* from, real* to, int columns, int stride,
-                                 int entries) {
-        const int pieces = columns / entries, most = shape().batch * pieces, all = of.rows * pieces;
+    __device__ void fetch_rows(const Minibatch& of, const real* from, real* to, int columns, int stride, int bytes,
+                               int lanes) {
+        const int at_once = bytes / int(sizeof(real));
         UNROLL_BY(1)
-        for (int base = 0; base < most; base += AT_ONCE * threads()) {
-            const real* rows[AT_ONCE];
-            UNROLL
-            for (int c = 0; c < AT_ONCE; ++c) {
-                const int i = base + c * threads() + fetcher(), row = i / pieces;
-                if (c * threads() < most && i < all)
-                    rows[c] = from + (order ? order_at(of.slot)[row] : of.first + row) * columns;
-            }
-            UNROLL
-            for (int c = 0; c < AT_ONCE; ++c) {
-                const int i = base + c * threads() + fetcher(), row = i / pieces;
-                const int column = (i - row * pieces) * entries;
-                if (c * threads() < most && i < all)
-                    copy_async(to + row * stride + column, rows[c] + column, entries * int(sizeof(real)));
-            }
+        for (int row = fetcher() / lanes; row < of.rows; row += threads() / lanes) {
+            const real* row_from = from + (order ? order_at(of.slot)[row] : of.first + row) * columns;
+            for (int j = fetcher() % lanes * at_once; j < columns; j += lanes * at_once)
+                copy_async(to + row * stride + j, row_from + j, bytes);
         }
     }
 

@@ -114,6 +114,7 @@ class Residence:
         _place_minibatch(shape, memory, blocks)
         shape.partial, shape.sums = memory.take(partial), memory.take_bytes((3 * blocks + threads) * 8)
         shape.entries = memory.entries
+        shape.x_lanes, shape.y_lanes = (lanes_for(-(-size // pack)) for size in (layer_sizes[0], layer_sizes[-1]))
         shape.output_lanes = lanes_for(layer_sizes[-1])
         while shape.output_lanes > 1 and shape.output_lanes * shape.height > threads:
             shape.output_lanes //= 2
