@@ -7,7 +7,6 @@
 // 2^log2_threads threads take a row of out. `packed` says whether rows of x begin at multiples of 16 bytes.
 #include "cuda/bfloat16.cuh"
 #include "cuda/narrow_row.cuh"
-#include "cuda/pack.cuh"
 #include "cuda/real.cuh"
 
 __device__ inline unsigned short to_float16(float x) {

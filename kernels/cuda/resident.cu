@@ -524,15 +524,14 @@ private:
         const int lanes = shape().output_lanes;
         for (int base = 0; base < shape().height; base += threads() / lanes) {  // equally often, as threads shuffle
             const int row = base + thread / lanes;
-            output_row(last, slot, row, row < m, thread % lanes, scale, [&](int j) { return z_of(last, row, j); });
+            output_row(last, slot, row, row < m, thread % lanes, scale);
         }
         __syncthreads();
     }
 
-    // Forms delta^(L) of a row in every output_lanes-th column from `lane` on, and adds up their
-    // cost. A row that is not there takes part too, as lanes shuffle.
-    template <class Z>
-    __device__ void output_row(const Layer& last, int slot, int row, bool there, int lane, real scale, Z z_at) {
+    // Forms delta^(L) of a row in every output_lanes-th column from `lane` on, and adds up their cost. A row that is not
+    // there takes part too, as lanes shuffle.
+    __device__ void output_row(const Layer& last, int slot, int row, bool there, int lane, real scale) {
         const real weight = p.weights && there ? weights_at(slot)[row] : real(1);
         const real *y = y_at(slot) + row * y_stride();
         real* delta = at + last.delta + row * last.z_stride;
@@ -540,15 +539,15 @@ private:
         real of_lane = minus_infinity() - minus_infinity();  // NaN, unless the loss goes with the activation
         switch (shape().loss) {
         case loss_number::categorical_cross_entropy:
-            of_lane = softmax_row<loss::categorical_cross_entropy>(last, row, there, y, lane, scale, z_at, delta);
+            of_lane = softmax_row<loss::categorical_cross_entropy>(last, row, there, y, lane, scale, delta);
             break;
         case loss_number::clipped_categorical_cross_entropy:
-            of_lane = softmax_row<loss::clipped_categorical_cross_entropy>(last, row, there, y, lane, scale, z_at,
-                                                                           delta);
+            of_lane = softmax_row<loss::clipped_categorical_cross_entropy>(last, row, there, y, lane, scale, delta);
             break;
         default:
             if (!there) return;
             with_loss(shape().loss, last.activation, [&](auto loss, auto g) {
+                const auto z_at = [&](int j) { return z_of(last, row, j); };
                 of_lane = loss_row<decltype(loss), decltype(g)>(lane, shape().output_lanes, last.s_out, z_at, y, delta,
                                                                 scale);
             });
@@ -556,8 +555,8 @@ private:
         if (rank == 0) step_cost += weight * of_lane;
     }
 
-    template <class Loss, class Z>
-    __device__ real softmax_row(const Layer& last, int row, bool there, const real* y, int lane, real scale, Z z_at,
+    template <class Loss>
+    __device__ real softmax_row(const Layer& last, int row, bool there, const real* y, int lane, real scale,
                                 real* delta) {
         const int lanes = shape().output_lanes;
         real* z = at + last.Z + row * last.z_stride;
@@ -568,7 +567,7 @@ private:
         };
         real top = minus_infinity(), cost_here = 0;
         each_own([&](int j) {
-            const real zj = z[j] = z_at(j);
+            const real zj = z[j] = z_of(last, row, j);
             top = larger(top, zj);
         });
         top = lanes_max(top, lanes);
