@@ -39,8 +39,10 @@ from deltaprop.backends.kernel_structures import Constants
 
 #: Blocks a cluster; more than one needs clusters, which began with sm_90.
 CLUSTERS = (1, 2, 4, 8)
-#: Threads a block: powers of two.
-THREADS = (256, 512)
+#: Threads a block: powers of two. On an H200 clusters of 4 and 8 blocks were faster with 256. On fewer blocks a thread
+#: has more to do, and 512 were faster or at most 7 % slower; but of 256 several blocks fit a multiprocessor, where
+#: there are more members than multiprocessors.
+THREADS, THREADS_OF_FEW_BLOCKS = (256, 512), (512,)
 #: Numbers of a step in the table that the kernel reads, see ``struct Terms``.
 TERMS = 5
 
@@ -241,7 +243,8 @@ def find_residence(
             continue  # without a look at how the work is shared out, which takes longer the larger the network
         # The output layer is never split. One that is alone leaves nothing to share out.
         splits = range(1, len(activations)) if blocks > 1 and len(activations) > 1 else (0,)
-        ways = (Residence.of(*what, blocks, split, threads) for split in splits for threads in THREADS)
+        choice = THREADS if blocks >= 4 or members > multiprocessors else THREADS_OF_FEW_BLOCKS
+        ways = (Residence.of(*what, blocks, split, threads) for split in splits for threads in choice)
         fitting += [way for way in ways if way.shared_bytes <= limit]
     return min(fitting, key=lambda way: way.cycles, default=None)
 
