@@ -529,8 +529,8 @@ private:
         __syncthreads();
     }
 
-    // Forms delta^(L) of a row in every output_lanes-th column from `lane` on, and adds up their cost. A row that is not
-    // there takes part too, as lanes shuffle.
+    // Forms delta^(L) of a row in every output_lanes-th column from `lane` on, and adds up their cost. A row that is
+    // not there takes part too, as lanes shuffle.
     __device__ void output_row(const Layer& last, int slot, int row, bool there, int lane, real scale) {
         const real weight = p.weights && there ? weights_at(slot)[row] : real(1);
         const real *y = y_at(slot) + row * y_stride();

@@ -21,9 +21,10 @@ SHAPES = [(1, 7), (300, 10), (40, 33), (13, 128), (29, 515), (17, 520), (7, 1031
 def device(monkeypatch):
     """An emulated device of one multiprocessor, whose blocks have many rows; the library forms every product."""
     backend = backend_or_skip("cuda-on-host")
-    monkeypatch.setattr(backend, "_small_choices", {})
+    backend._small_choices.clear()  # its variants of other precisions share them
     monkeypatch.setattr(backend, "way", "library")
-    return backend
+    yield backend
+    backend._small_choices.clear()
 
 
 class Layer:

@@ -1,7 +1,7 @@
 """Networks that stay in shared memory for whole epochs learn what NumPy learns in steps, on any number of blocks."""
 
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -132,35 +132,6 @@ def test_any_sizes(data):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shared_memory, "CLUSTERS", (data.draw(st.sampled_from((1, 2, 4, 8))),))
         assert_equal_fits(device, sizes, X, Y, {}, **how)
-
-
-class H200:
-    """Its limits only: bytes of a block's shared memory, blocks of a cluster, multiprocessors."""
-
-    def shared_memory_limits(self):
-        return 232448, 8, 132
-
-
-@pytest.mark.parametrize(
-    ("sizes", "batch", "members", "clusters", "fastest"),
-    [
-        ((64, 32, 1), 32, 1, (1, 2, 4, 8), (8, 256)),
-        ((64, 32, 1), 32, 1, (1, 2, 4), (4, 256)),
-        ((64, 32, 1), 32, 1, (1, 2), (2, 512)),
-        ((64, 32, 1), 32, 200, (1, 2), (1, 256)),  # two networks on a multiprocessor
-        ((784, 30, 10), 10, 1, (1, 2, 4, 8), (8, 256)),
-        ((784, 30, 10), 10, 1, (1, 2), (2, 512)),
-        ((784, 30, 10), 10, 1, (1,), (1, 512)),
-    ],
-    ids=str,
-)
-def test_what_was_fastest_is_chosen(sizes, batch, members, clusters, fastest, monkeypatch):
-    """Blocks and threads, as measured on an H200."""
-    monkeypatch.setattr(shared_memory, "CLUSTERS", clusters)
-    hidden, rule, backend = ["sigmoid"] * (len(sizes) - 1), known_rule(dp.SGD(0.1)), cast(Any, H200())
-    found = find_residence(backend, sizes, hidden, "squared_error", np.dtype("float32"), batch, rule, members)
-    assert found is not None
-    assert (found.blocks, found.shape.threads) == fastest
 
 
 def test_wide_inputs_are_copied_sixteen_bytes_at_a_time(device, blocks, rng):
