@@ -120,7 +120,9 @@ def test_rows_in_16_bits_are_stored_16_bytes_at_a_time(name, dtype, kernels, arc
     for kernel in kernels:
         stores = re.findall(r"st\.global\.([\w.]+)", bodies[kernel])
         assert stores.count("v4.u32") + stores.count("v4.b32") >= 2
-        assert not {"u16", "b16", "u32", "b32"} & set(stores)
+        assert not {"u16", "b16"} & set(stores)
+        if name == "narrow":  # the other kernel copies targets, too, if need be number by number
+            assert not {"u32", "b32"} & set(stores)
 
 
 def test_an_error_shows_the_log(monkeypatch):
