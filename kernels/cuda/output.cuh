@@ -2,8 +2,8 @@
 // gradient.
 #pragma once
 #include "shared/activation.cuh"
-#include "cuda/bfloat16.cuh"
 #include "cuda/column_tiles.cuh"
+#include "cuda/stored_pack.cuh"
 #include "shared/loss.cuh"
 
 #define ARGUMENTS                                                                                                   \
@@ -50,14 +50,7 @@ struct Output {
     template <int N> __device__ void put_delta(int row, int column, const Pack<real, N>& own) const {
         const long long at = (long long)row * delta_columns + column;
         if (narrow_delta) {
-            if constexpr (N == 1) {
-                narrow_delta[at] = to_bfloat16(float(own.entry[0]));
-            } else {
-                Pack<unsigned, N / 2> pairs;
-                for (int i = 0; i < N / 2; ++i)
-                    pairs.entry[i] = to_bfloat16_pair(float(own.entry[2 * i]), float(own.entry[2 * i + 1]));
-                store_pack<unsigned, N / 2>(reinterpret_cast<unsigned*>(narrow_delta + at), pairs);
-            }
+            store_rounded<N, Bfloat16Pack<N>>(narrow_delta + at, own);
         } else if (delta) {
             store_pack<real, N>(delta + at, own);
         }

@@ -35,23 +35,23 @@ template <typename T, class F> __device__ inline void over_entries(long long n, 
 }
 
 // to[i] = f(from[i]) for n entries. A thread loads two packs at a time.
-template <typename From, typename To, class F>
-__device__ inline void map_entries(const From* from, To* to, long long n, F f) {
-    constexpr int N = 16 / sizeof(From);
+template <typename T, class F>
+__device__ inline void map_entries(const T* from, T* to, long long n, F f) {
+    constexpr int N = 16 / sizeof(T);
     const long long step = (long long)gridDim.x * blockDim.x;
     const long long thread = (long long)blockIdx.x * blockDim.x + threadIdx.x;
     const long long packs = aligned(from, to) ? n / N : 0;
-    const auto put = [&](long long i, const Pack<From, N>& pack) {
-        Pack<To, N> mapped;
+    const auto put = [&](long long i, const Pack<T, N>& pack) {
+        Pack<T, N> mapped;
         for (int j = 0; j < N; ++j) mapped.entry[j] = f(pack.entry[j]);
-        store_pack<To, N>(to + i * N, mapped);
+        store_pack<T, N>(to + i * N, mapped);
     };
 #pragma unroll 1
     for (long long i = thread; i < packs; i += 2 * step) {
         const bool two = i + step < packs;
-        const Pack<From, N> first = load_pack<From, N>(from + i * N);
-        Pack<From, N> second;
-        if (two) second = load_pack<From, N>(from + (i + step) * N);
+        const Pack<T, N> first = load_pack<T, N>(from + i * N);
+        Pack<T, N> second;
+        if (two) second = load_pack<T, N>(from + (i + step) * N);
         put(i, first);
         if (two) put(i + step, second);
     }

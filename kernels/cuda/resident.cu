@@ -11,11 +11,12 @@
 //                             the block that owns the unit, and parts are summed block by block    (l+1 split ->)
 //   update                    own rows of W and b, from own delta and all of a
 // While a block waits for the first layer's output, it copies the next minibatch to shared memory, and adds up costs.
-// Bytes that arrive put nothing else in order: for what its own threads wrote and read, a block has a barrier before
-// the wait. The first layer's output has two places, for even and odd steps, with arrivals of their own: so a block
-// that is one step ahead does not disturb the others. No block can be further ahead, as it needs the output of the
-// others in each step, which they send after the barriers that end their reads of the step before. If a block owns no
-// unit of the first layer, and so sends nothing, all blocks wait for each other when a step begins.
+// Bytes that arrive put nothing else in order: where a block's own writes and reads on both sides of a wait meet, there
+// is a barrier of the block before it. The first layer's output has two places, for even and odd steps, with arrivals
+// of their own: so a block that is one step ahead does not disturb the others. No block can be further ahead, as it
+// needs the output of the others in each step, which they send after the barriers that end their reads of the step
+// before. If a block owns no unit of the first layer, and so sends nothing, all blocks wait for each other when a step
+// begins.
 // Sums have a fixed order: the same input gives the same bits.
 //
 // The caller (src/deltaprop/backends/cuda/shared_memory.py) decides the Shape, which is the same for all runs of a

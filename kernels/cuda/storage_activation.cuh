@@ -3,12 +3,12 @@
 // and 0 where that is below 2^-126.
 #pragma once
 #include "shared/activation.cuh"
+#include "shared/quotient.cuh"
 
 template <class G> struct ForStorage : G {};
 
 #ifdef DELTAPROP_BFLOAT16
-// 2^x and 1 / x, on a device by one instruction each, whose results are off by 2 units in the last place at most and
-// never subnormal.
+// 2^x, on a device by one instruction: off by 2 units in the last place at most, and never subnormal.
 __device__ inline float fast_power_of_two(float x) {
 #ifdef __CUDACC__
     float power;
@@ -18,15 +18,7 @@ __device__ inline float fast_power_of_two(float x) {
     return std::exp2(x);
 #endif
 }
-__device__ inline float fast_reciprocal(float x) {
-#ifdef __CUDACC__
-    float reciprocal;
-    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(reciprocal) : "f"(x));
-    return reciprocal;
-#else
-    return 1.0f / x;
-#endif
-}
+using activation::fast_reciprocal;
 constexpr float LOG2_E = 1.44269504f;
 
 template <> struct ForStorage<activation::sigmoid> : activation::sigmoid {

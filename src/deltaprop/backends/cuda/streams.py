@@ -110,10 +110,8 @@ class Streams(Launching):
         """Launch the weight gradient that is held back, if there is one, on the stream beside."""
         aside = self._here.aside
         if aside is not None and aside.held is not None:
-            self._after(aside.stream, self.cp.cuda.get_current_stream())
-            with aside.stream:
-                aside.held()
-            aside.held, aside.running = None, True
+            self._launch_aside(aside, [aside.held])
+            aside.held = None
 
     def _join(self) -> None:
         """Launch it on the current stream, and let that wait for the stream beside."""
