@@ -1,0 +1,189 @@
+"""Stored rows, of few columns, that stand for the many inputs of a network: bins of numbers, indicators of levels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from deltaprop.backends.array_types import Floats, HostArray, Indices
+
+#: The largest number that a row may hold, with either sign.
+LARGEST = 1e15
+#: Inputs that are formed together: 16 MiB of float32.
+BLOCK = 2**22
+
+
+@dataclass(frozen=True)
+class Copied:
+    """One input: the stored number x itself."""
+
+    source: int
+
+    @property
+    def width(self) -> int:
+        """How many inputs this is."""
+        return 1
+
+    def fill(self, x: HostArray, out: HostArray) -> None:
+        """Write the inputs of the numbers x, (m,), to `out`, (m, 1)."""
+        out[:, 0] = x
+
+
+@dataclass(frozen=True)
+class Squashed:
+    """One input: x/√(1 + (x/3)²), which is x near 0 and never leaves (−3, 3)."""
+
+    source: int
+
+    @property
+    def width(self) -> int:
+        """How many inputs this is."""
+        return 1
+
+    def fill(self, x: HostArray, out: HostArray) -> None:
+        """Write the inputs of the numbers x, (m,), to `out`, (m, 1)."""
+        third = x / x.dtype.type(3)
+        out[:, 0] = x / np.sqrt(1 + third * third)
+
+
+@dataclass(frozen=True)
+class Binned:
+    """One input a bin: clip((x − b₀)/(b₁ − b₀), 0, 1) − ½, between neighbouring edges b₀ < b₁.
+
+    Their sum is piecewise linear in x (Gorishniy et al., On Embeddings for Numerical Features in Tabular Deep Learning,
+    2022).
+
+    Parameters
+    ----------
+    source : int
+        The column of the stored rows.
+    edges : array, (n + 1,)
+        They increase.
+    """
+
+    source: int
+    edges: Floats
+
+    @property
+    def width(self) -> int:
+        """How many inputs this is."""
+        return len(self.edges) - 1
+
+    def fill(self, x: HostArray, out: HostArray) -> None:
+        """Write the inputs of the numbers x, (m,), to `out`, (m, n)."""
+        lows = self.edges[:-1].astype(x.dtype)
+        widths = self.edges[1:].astype(x.dtype) - lows
+        np.subtract(x[:, np.newaxis], lows, out=out)
+        np.divide(out, widths, out=out)
+        np.clip(out, 0, 1, out=out)
+        out -= out.dtype.type(0.5)
+
+
+@dataclass(frozen=True)
+class OneHot:
+    """One input a level: 1 for the level whose number x is, 0 for the others; all 0 for any x that is no number of one.
+
+    Parameters
+    ----------
+    source : int
+        The column of the stored rows.
+    levels : int
+        How many there are, numbered from 0.
+    """
+
+    source: int
+    levels: int
+
+    @property
+    def width(self) -> int:
+        """How many inputs this is."""
+        return self.levels
+
+    def fill(self, x: HostArray, out: HostArray) -> None:
+        """Write the inputs of the numbers x, (m,), to `out`, (m, levels)."""
+        out[:] = x[:, np.newaxis] == np.arange(self.levels, dtype=x.dtype)
+
+
+Piece = Copied | Squashed | Binned | OneHot
+
+
+@dataclass(frozen=True)
+class InputEncoding:
+    """How stored rows become inputs: each piece makes some inputs of one stored column, and the pieces lie in a row.
+
+    Parameters
+    ----------
+    columns : int
+        How many columns a stored row has.
+    pieces : sequence of Piece
+        In the order of the inputs.
+
+    Attributes
+    ----------
+    width : int
+        How many inputs there are.
+    starts : list of int
+        The number of each piece's first input.
+    """
+
+    columns: int
+    pieces: Sequence[Piece]
+    width: int = field(init=False)
+    starts: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        ends = np.cumsum([0, *(piece.width for piece in self.pieces)]).tolist()
+        object.__setattr__(self, "starts", ends[:-1])
+        object.__setattr__(self, "width", ends[-1])
+
+    def inputs(self, rows: HostArray, dtype: DTypeLike) -> HostArray:
+        """Form the inputs, (m, width), of stored rows, (m, columns)."""
+        result = np.empty((len(rows), self.width), dtype)
+        for start, piece in zip(self.starts, self.pieces, strict=True):
+            x = np.ascontiguousarray(rows[:, piece.source], dtype)
+            piece.fill(x, result[:, start : start + piece.width])
+        return result
+
+
+class EncodedRows:
+    """Samples as stored rows; ``X[rows]`` forms the inputs of some of them.
+
+    Parameters
+    ----------
+    stored : array, (m, columns)
+        C-contiguous, in the network's dtype; none is larger than `LARGEST`, so that its square is finite.
+    encoding : InputEncoding
+        What they stand for.
+
+    Attributes
+    ----------
+    shape : (int, int)
+        Of the inputs: (m, encoding.width).
+    dtype : dtype
+        Of `stored` and of the inputs.
+    """
+
+    def __init__(self, stored: HostArray, encoding: InputEncoding) -> None:
+        self.stored, self.encoding = stored, encoding
+        self.shape, self.dtype = (len(stored), encoding.width), stored.dtype
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    def __getitem__(self, rows: slice | Indices) -> HostArray:
+        """Form the inputs of some rows, (n, encoding.width)."""
+        return self.encoding.inputs(self.stored[rows], self.dtype)
+
+    def take(self, rows: Indices) -> EncodedRows:
+        """Return some rows, still as stored."""
+        return EncodedRows(np.ascontiguousarray(self.stored[rows]), self.encoding)
+
+    def blocks(self) -> Iterator[tuple[slice, HostArray]]:
+        """Yield the inputs of a few rows at a time, each block with the slice that says which rows they are."""
+        at_once = max(1, BLOCK // max(1, self.encoding.width))
+        for start in range(0, len(self), at_once):
+            rows = slice(start, min(start + at_once, len(self)))
+            yield rows, self[rows]
