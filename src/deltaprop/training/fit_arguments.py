@@ -34,7 +34,7 @@ def resolve_validation(
 def recorded_metrics(
     network: NetworkState, metrics: Sequence[str | Metric] | None, *, validates: bool
 ) -> dict[str, Metric]:
-    """Find the metrics that are recorded on validation data, of which there are some if `validates`.
+    """Find the metrics that are recorded on validation data; there are some if `validates`.
 
     Raises
     ------
