@@ -7,18 +7,17 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from deltaprop.backends import BACKENDS, Backend
-from deltaprop.backends.array_types import ArrayLike, Floats, HostArray, Indices
+from deltaprop.backends import Backend
+from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
 from deltaprop.errors import callers_level
-from deltaprop.estimators.hyperparameters import BackendName, RandomState
 from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.stack import NetworkStack
 from deltaprop.tabular.column_roles import ColumnRole, choose_roles
@@ -30,6 +29,8 @@ from deltaprop.tabular.table import Column, Table
 from deltaprop.tabular.table_encoding import TableEncoding
 from deltaprop.training.exclusive import training_of
 
+#: What scikit-learn makes a generator from.
+RandomState: TypeAlias = int | np.random.RandomState | None
 #: The dtype of stored rows, parameters and training.
 DTYPE = np.dtype(np.float32)
 
@@ -45,7 +46,7 @@ class TabularEstimator(BaseEstimator):
         "drop": ["array-like"],
         "time_limit": [Interval(Real, 0, None, closed="neither"), None],
         "random_state": ["random_state"],
-        "backend": [BackendName(set(BACKENDS) | {"auto"}), Backend],
+        "backend": [str, Backend],
         "progress": ["boolean"],
     }
     #: The loss that members are trained by.
