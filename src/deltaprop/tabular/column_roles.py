@@ -18,7 +18,7 @@ Role = Literal["number", "category", "date", "left out"]
 NEARLY_ALL = 0.95
 #: A column of text with this share of distinct cells, and at least so many cells, is free text or an identifier.
 DISTINCT_SHARE, DISTINCT_CELLS = 0.9, 50
-#: Text of which nearly all cells are numbers is taken for a number if there are more distinct numbers than this.
+#: Text that is nearly always a number is taken for a number if there are more distinct numbers than this.
 CODES = 20
 #: Numbers that differ by no more than this many units of rounding are one number.
 ROUNDING = 8 * np.finfo(np.float64).eps

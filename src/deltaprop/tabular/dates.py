@@ -43,7 +43,7 @@ PIVOT = 69
 def day_first(texts: Iterable[str]) -> bool:
     """Return whether dates such as 03/04/2020 in these texts begin with the day.
 
-    Texts of which one part is above 12 decide; if there are none, dates with points begin with the day, others with
+    Texts with a part above 12 decide; if there are none, dates with points begin with the day, others with
     the month.
     """
     votes, points = 0, False
