@@ -37,7 +37,9 @@ def test_equal_rows_are_dealt_by_chance() -> None:
 def test_every_fold_has_a_row_and_leaves_one(rows: int, seed: int) -> None:
     folds = deal(np.arange(rows) % 3, np.random.RandomState(seed))
     counts = np.bincount(folds)
-    assert len(counts) == min(FOLDS, rows) and counts.min() >= 1 and counts.max() - counts.min() <= 1
+    assert len(counts) == min(FOLDS, rows)
+    assert counts.min() >= 1
+    assert counts.max() - counts.min() <= 1
 
 
 @pytest.mark.parametrize("members", [1, 3, 8, 11, 24])

@@ -1,11 +1,14 @@
 """Numbers as inputs: scaled by median and quartiles, squashed, and in bins; values by hand."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
-from deltaprop.inputs.encoded_rows import EncodedRows, InputEncoding
-from deltaprop.tabular.number_encoding import NumberEncoding, edges_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from deltaprop.inputs.encoded_rows import EncodedRows, InputEncoding
+from deltaprop.tabular.number_encoding import NumberEncoding, edges_of
 
 
 def inputs_of(encoding: NumberEncoding, numbers: list[float]) -> np.ndarray:
@@ -14,7 +17,7 @@ def inputs_of(encoding: NumberEncoding, numbers: list[float]) -> np.ndarray:
     return EncodedRows(stored, InputEncoding(encoding.columns, encoding.pieces(0)))[:]
 
 
-def fitted(numbers: list[float], bins: int = 32) -> NumberEncoding:
+def fitted(numbers: Sequence[float], bins: int = 32) -> NumberEncoding:
     encoding = NumberEncoding.fit(np.array(numbers, float), bins)
     assert encoding is not None
     return encoding
@@ -69,7 +72,9 @@ def test_ties_do_not_use_up_the_edges() -> None:
     distinct = np.unique(numbers)
     edges = edges_of(numbers, distinct, 32)
     assert 24 < len(edges) <= 33
-    assert (np.diff(edges) > 0).all() and edges[0] == 0 and edges[-1] == 100
+    assert (np.diff(edges) > 0).all()
+    assert edges[0] == 0
+    assert edges[-1] == 100
 
 
 def test_numbers_of_any_size_stay_finite() -> None:
@@ -90,9 +95,11 @@ def test_inputs_are_finite_and_bins_ascend(numbers: list[float], bins: int, new:
     if encoding is None:
         return
     edges = encoding.edges
-    assert len(edges) <= bins + 1 and (np.diff(edges.astype(np.float32)) > 0).all()
+    assert len(edges) <= bins + 1
+    assert (np.diff(edges.astype(np.float32)) > 0).all()
     row = inputs_of(encoding, [new])[0]
     assert np.isfinite(row).all()
     shares = row[1 + encoding.has_gaps :]
     # Bins fill up from the left.
-    assert (np.diff(shares) <= 0).all() and (abs(shares) <= 0.5).all()
+    assert (np.diff(shares) <= 0).all()
+    assert (abs(shares) <= 0.5).all()

@@ -77,7 +77,7 @@ class CategoryEncoding:
     @property
     def columns(self) -> int:
         """How many columns of a stored row this takes."""
-        return 1 + self.means.shape[1]
+        return 1 + int(self.means.shape[1])
 
     def pieces(self, first: int) -> list[Piece]:
         """Return the pieces of the encoding, whose stored columns begin with `first`."""

@@ -22,7 +22,7 @@ from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.tabular.estimator import DTYPE, RandomState, TabularEstimator
 from deltaprop.tabular.members import Members
 from deltaprop.tabular.table import Column
-from deltaprop.tabular.targets import ClassTargets
+from deltaprop.tabular.targets import ClassTargets, labels_of
 
 #: No probability is below this before its logarithm is taken.
 LEAST = 1e-12
@@ -163,15 +163,16 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
         array, (m,)
             Labels.
         """
-        return self.classes_[self._outputs(X).argmax(axis=1)]
+        labels: HostArray = self.classes_[self._outputs(X).argmax(axis=1)]
+        return labels
 
     # -- training -----------------------------------------------------------------------------------------------
 
     def _target_of_column(self, column: Column) -> HostArray:
-        return column.labels()
+        return labels_of(column)
 
     def _checked_target(self, y: Any, rows: int) -> HostArray:
-        labels = column_or_1d(y, warn=True)
+        labels: HostArray = column_or_1d(y, warn=True)
         check_classification_targets(labels)
         check_consistent_length(np.empty(rows), labels)
         return labels
@@ -204,8 +205,9 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
 def tempered(probabilities: Floats, temperature: float) -> Floats:
     """Compute softmax(log p / T), (m, k)."""
     logs = np.log(np.maximum(probabilities, LEAST)) / temperature
-    powers = np.exp(logs - logs.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    powers: Floats = np.exp(logs - logs.max(axis=1, keepdims=True))
+    powers /= powers.sum(axis=1, keepdims=True)
+    return powers
 
 
 def temperature(probabilities: Floats, numbers: HostArray, weights: Floats) -> float:

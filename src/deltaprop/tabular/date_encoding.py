@@ -1,4 +1,4 @@
-"""A column of dates as columns of numbers: year, month, day of the month, day of the week, hour, and the time itself."""
+"""A column of dates as numbers: year, month, day of the month, day of the week, hour, and the time itself."""
 
 from __future__ import annotations
 

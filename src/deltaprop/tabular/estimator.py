@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self, TypeAlias
 
@@ -13,14 +14,15 @@ import numpy as np
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import _check_sample_weight, _get_feature_names, check_is_fitted
 
+from deltaprop.arguments import check_whole_number
 from deltaprop.backends import Backend
 from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
 from deltaprop.errors import callers_level
 from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.stack import NetworkStack
-from deltaprop.tabular.column_roles import ColumnRole, choose_roles
+from deltaprop.tabular.column_roles import ColumnRoles, choose_roles
 from deltaprop.tabular.folds import deal_to_members
 from deltaprop.tabular.frames import as_table
 from deltaprop.tabular.members import Members, mean_outputs, train_members
@@ -66,7 +68,7 @@ class TabularEstimator(BaseEstimator):
     encoding_: TableEncoding
     oof_predictions_: HostArray
     n_features_in_: int
-    _roles: list[ColumnRole]
+    _roles: ColumnRoles
     _names: list[str]
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -95,19 +97,17 @@ class TabularEstimator(BaseEstimator):
             If the file cannot be read.
         """
         began = time.perf_counter()
-        table, targets = self._split_target(as_table(X), y)
+        table, targets = self._split_target(table_of(X), y)
         weights = np.asarray(_check_sample_weight(sample_weight, np.empty((table.rows, 1)), ensure_non_negative=True))
         if (weights == 0).any():
             counted = np.flatnonzero(weights)
             table, targets, weights = table.take(counted), targets[counted], weights[counted]
-        self._roles = choose_roles(
-            table, categorical=self.categorical, numerical=self.numerical, drop=self.drop
-        )
+        self._roles = choose_roles(table, categorical=self.categorical, numerical=self.numerical, drop=self.drop)
         with training_of(self):
             self._train(table, targets, weights, None if self.time_limit is None else began + self.time_limit)
         self._names, self.n_features_in_ = list(table.columns), len(table.columns)
         self.__dict__.pop("feature_names_in_", None)
-        if table.named:
+        if has_names(X):
             self.feature_names_in_ = np.array(self._names, dtype=object)
         return self
 
@@ -121,7 +121,7 @@ class TabularEstimator(BaseEstimator):
             if not rest:
                 raise ValueError(f"X: expected a column besides the target {y!r}, got no other")
             self.target_name_ = y
-            return Table(rest, table.rows, table.named), self._target_of_column(column)
+            return Table(rest, table.rows), self._target_of_column(column)
         self.target_name_ = "target"
         return table, self._checked_target(y, table.rows)
 
@@ -153,6 +153,22 @@ class TabularEstimator(BaseEstimator):
         self.encoding_, self.stack_ = encoding, members.stack
         self._record(members, rows, y, own_weights)
 
+    def explain_columns(self) -> ColumnRoles:
+        """Say what each column was taken for, and why.
+
+        Returns
+        -------
+        roles : list of ColumnRole
+            Each with ``name``, ``role`` and ``reason``; printed, a table of text.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        """
+        check_is_fitted(self, "stack_")
+        return self._roles
+
     # -- predictions --------------------------------------------------------------------------------------------
 
     def _outputs(self, X: Any) -> Floats:
@@ -173,14 +189,14 @@ class TabularEstimator(BaseEstimator):
         UserWarning
             If there are others besides, apart from the target.
         """
-        table = as_table(X)
-        if not (table.named and hasattr(self, "feature_names_in_")):
+        table = table_of(X)
+        if not (has_names(X) and hasattr(self, "feature_names_in_")):
             if len(table.columns) != self.n_features_in_:
                 raise ValueError(
                     f"X has {len(table.columns)} features, but {type(self).__name__} is expecting "
                     f"{self.n_features_in_} features as input"
                 )
-            return Table(dict(zip(self._names, table.columns.values(), strict=True)), table.rows, table.named)
+            return Table(dict(zip(self._names, table.columns.values(), strict=True)), table.rows)
         missing = [name for name in self._names if name not in table.columns]
         if missing:
             raise ValueError(f"X: expected the columns of training, but {', '.join(map(repr, missing))} is missing")
@@ -191,7 +207,7 @@ class TabularEstimator(BaseEstimator):
                 UserWarning,
                 stacklevel=callers_level(),
             )
-        return Table({name: table.columns[name] for name in self._names}, table.rows, table.named)
+        return Table({name: table.columns[name] for name in self._names}, table.rows)
 
     # -- what the two do in their own way -----------------------------------------------------------------------
 
@@ -220,9 +236,16 @@ class TabularEstimator(BaseEstimator):
         """Set the attributes that follow from the predictions for rows held out."""
 
 
+def table_of(X: Any) -> Table:
+    """Make a table of what a user passes."""
+    return as_table(X)
+
+
+def has_names(X: Any) -> bool:
+    """Tell whether the columns of what a user passes have names of their own."""
+    return isinstance(X, (str, os.PathLike, Mapping, Table)) or _get_feature_names(X) is not None
+
+
 def _sizes(hidden_layer_sizes: int | Sequence[int]) -> list[int]:
-    sizes = [hidden_layer_sizes] if isinstance(hidden_layer_sizes, Integral) else list(hidden_layer_sizes)
-    for size in sizes:
-        if not isinstance(size, Integral) or size < 1:
-            raise ValueError(f"hidden_layer_sizes: expected whole numbers of at least 1, got {hidden_layer_sizes!r}")
-    return [int(size) for size in sizes]
+    sizes = hidden_layer_sizes if isinstance(hidden_layer_sizes, Iterable) else [hidden_layer_sizes]
+    return [check_whole_number("hidden_layer_sizes", size, least=1) for size in sizes]

@@ -39,7 +39,7 @@ def deal(order_by: HostArray, rng: np.random.RandomState) -> Indices:
 
 
 def deal_to_members(order_by: HostArray, members: int, rng: np.random.RandomState) -> list[tuple[Indices, int]]:
-    """Give each member its folds, the number of each row's fold, (m,), and the number of the fold it is validated on."""
+    """Give each member its folds, (m,), as of `deal`, and the number of the fold that it is validated on."""
     given: list[tuple[Indices, int]] = []
     while len(given) < members:
         folds = deal(order_by, rng)

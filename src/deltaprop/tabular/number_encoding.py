@@ -9,7 +9,7 @@ import numpy as np
 from deltaprop.backends.array_types import Floats, HostArray
 from deltaprop.inputs.encoded_rows import LARGEST, Binned, Copied, Piece, Squashed
 
-#: Below this share of the bins that are allowed, ties have left too few: more edges are taken among the distinct values.
+#: Below this share of the bins that are allowed, ties have left too few: more edges are taken among distinct numbers.
 FEW = 0.75
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from deltaprop.derivation.schedules import CosineDecay
 from deltaprop.reports.history import History
@@ -71,5 +72,5 @@ class Deadline:
         """Tell whether another epoch as long as the longest of the last three would end too late."""
         self.ended.append(time.perf_counter())
         times: Sequence[float] = [self.began, *self.ended][-4:]
-        longest = max(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+        longest = max(later - earlier for earlier, later in pairwise(times))
         return self.ended[-1] + longest > self.at

@@ -18,7 +18,7 @@ from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.tabular.estimator import DTYPE, RandomState, TabularEstimator
 from deltaprop.tabular.members import Members
 from deltaprop.tabular.table import Column
-from deltaprop.tabular.targets import QuantityTargets
+from deltaprop.tabular.targets import QuantityTargets, quantities_of
 
 
 class TabularRegressor(RegressorMixin, TabularEstimator):
@@ -141,10 +141,10 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
     # -- training -----------------------------------------------------------------------------------------------
 
     def _target_of_column(self, column: Column) -> HostArray:
-        return column.quantities()
+        return quantities_of(column)
 
     def _checked_target(self, y: Any, rows: int) -> HostArray:
-        values = check_array(column_or_1d(y, warn=True), ensure_2d=False, dtype=np.float64, input_name="y")
+        values: HostArray = check_array(column_or_1d(y, warn=True), ensure_2d=False, dtype=np.float64, input_name="y")
         check_consistent_length(np.empty(rows), values)
         return values
 

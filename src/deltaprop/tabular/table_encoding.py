@@ -32,15 +32,18 @@ class ColumnEncoding:
         Which part of its dates, as `parts_of` names them; "" for numbers and categories.
     encoding : NumberEncoding or CategoryEncoding
         How its cells become stored columns and inputs.
+    day_first : bool
+        Whether, of dates in text, 03/04/2020 is in April.
     """
 
     name: str
     part: str
     encoding: NumberEncoding | CategoryEncoding
+    day_first: bool = False
 
     def numbers(self, column: Column) -> Floats:
         """Return the numbers that are encoded, (m,)."""
-        return parts_of(column.dates())[self.part] if self.part else column.numbers()
+        return parts_of(column.dates(self.day_first))[self.part] if self.part else column.numbers()
 
 
 @dataclass(frozen=True)
@@ -88,10 +91,11 @@ class TableEncoding:
                 continue
             if role.role == "left out":
                 continue
-            parts = parts_of(column.dates()) if role.role == "date" else {NO_PART: column.numbers()}
+            is_date, day_first = role.role == "date", role.role == "date" and column.day_first()
+            parts = parts_of(column.dates(day_first)) if is_date else {NO_PART: column.numbers()}
             for part, numbers in parts.items():
                 encoding = NumberEncoding.fit(numbers, bins)
-                chosen += [ColumnEncoding(role.name, part, encoding)] if encoding else []
+                chosen += [ColumnEncoding(role.name, part, encoding, day_first)] if encoding else []
         return cls(chosen)
 
     @cached_property

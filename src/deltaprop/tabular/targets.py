@@ -6,7 +6,52 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deltaprop.backends.array_types import Floats, HostArray, Indices
+from deltaprop.backends.array_types import DType, Floats, HostArray, Indices
+from deltaprop.tabular.table import Column
+
+
+def labels_of(column: Column) -> HostArray:
+    """Return the labels in a column, (m,): texts as they are written; numbers where all are written as such.
+
+    Raises
+    ------
+    ValueError
+        If there is a gap.
+    """
+    _refuse_gaps(column, "a label")
+    if column.kind == "boolean":
+        return column.values.astype(bool)
+    if column.is_written_as_numbers() and not column.is_category:
+        numbers = column.numbers()
+        whole = (numbers == np.round(numbers)).all() and (np.abs(numbers) < 2**53).all()
+        return numbers.astype(np.int64) if whole else numbers
+    codes, texts = column.texts()
+    return np.array(texts, object)[codes]
+
+
+def quantities_of(column: Column) -> Floats:
+    """Return the numbers in a column, (m,).
+
+    Raises
+    ------
+    ValueError
+        If a cell is no number.
+    """
+    _refuse_gaps(column, "a number")
+    numbers = column.numbers()
+    if np.isnan(numbers).any():
+        codes, texts = column.texts()
+        row = int(np.isnan(numbers).argmax())
+        raise ValueError(
+            f"y: expected a number in every row of {column.name!r}, got {texts[codes[row]]!r} in row {row}"
+        )
+    return numbers
+
+
+def _refuse_gaps(column: Column, expected: str) -> None:
+    gaps = column.gaps()
+    if gaps.any():
+        raise ValueError(f"y: expected {expected} in every row of {column.name!r}, got a gap in row {gaps.argmax()}")
 
 
 @dataclass(frozen=True)
@@ -40,7 +85,7 @@ class ClassTargets:
             raise ValueError(f"y: expected one of the {len(self.classes)} classes, got {labels[unknown][0]!r}")
         return places
 
-    def probabilities(self, numbers: Indices, smoothing: float, dtype: np.dtype) -> HostArray:
+    def probabilities(self, numbers: Indices, smoothing: float, dtype: DType) -> HostArray:
         """Give the class of each row 1 − smoothing, and share `smoothing` among all classes: (m, k)."""
         shared = smoothing / self.outputs
         result = np.full((len(numbers), self.outputs), shared, dtype)
