@@ -63,7 +63,7 @@ class SavedTabular(BaseEstimator):
         parameters those are kept that JSON can hold: a ``random_state`` that is a generator comes back as None.
         """
         check_is_fitted(self, "stack_")
-        from deltaprop.tabular.saved_encoding import encoding_to_file
+        from deltaprop.tabular.saved_encoding import encoding_to_file, refuse_half_characters
         from deltaprop.tabular.saved_schema import TABULAR_VERSION
 
         encodings, tensors = encoding_to_file(self.encoding_)
@@ -79,7 +79,7 @@ class SavedTabular(BaseEstimator):
             "target": target,
             "oof_score": float(self.oof_score_),
         }
-        _refuse_half_characters(path, tabular)
+        refuse_half_characters(json.dumps(tabular, ensure_ascii=False))
         configuration = {**self.stack_.file_configuration(), "tabular": tabular}
         write_model(path, configuration, self.stack_.file_tensors() | tensors | own)
 
@@ -162,15 +162,6 @@ def _plain_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
             json.dumps(value, allow_nan=False)
             plain[name] = value
     return {name: value for name, value in plain.items() if name not in OTHERWISE}
-
-
-def _refuse_half_characters(path: str | os.PathLike[str], tabular: dict[str, Any]) -> None:
-    """Refuse text that is no Unicode: `read_model` would refuse the file."""
-    try:
-        json.dumps(tabular, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        half = error.object[error.start]
-        raise ValueError(f"cannot write {path}: a text holds half of a character, {half!r}") from None
 
 
 def _pairs(class_weight: str | Mapping[Any, float] | None) -> Any:

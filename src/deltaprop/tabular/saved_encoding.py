@@ -50,8 +50,30 @@ def encoding_to_file(encoding: TableEncoding) -> tuple[list[dict[str, Any]], Ten
         )
         if own.rare:
             tensors[f"means.{place}"] = own.means
-            tensors[f"rare.{place}"] = np.frombuffer(msgspec.json.encode(list(own.rare)), np.uint8)
+            tensors[f"rare.{place}"] = np.frombuffer(_bytes(own.rare), np.uint8)
     return described, tensors
+
+
+def _bytes(texts: Sequence[str]) -> bytes:
+    """Write a list of texts as JSON in bytes.
+
+    Raises
+    ------
+    ValueError
+        If a text holds half of a character.
+    """
+    for text in texts:
+        refuse_half_characters(text)
+    return msgspec.json.encode(list(texts))
+
+
+def refuse_half_characters(text: str) -> None:
+    """Refuse text that is no Unicode, which no file can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        raise ValueError(f"a text holds half of a character, {half!r}, which no file can") from None
 
 
 def encoding_from_file(saved: Sequence[Numbers | Categories], tensors: Tensors) -> TableEncoding:
