@@ -42,8 +42,8 @@ def read_table(
     encoding : str, optional
         The encoding of CSV; by default UTF-8, or what the first bytes tell.
     text : sequence of str or int
-        Columns of CSV, by name or position, that are kept as they are written, such as labels of classes: "007" stays "007".
-        Names that the file does not have are passed over.
+        Columns of CSV, by name or position, that are kept as they are written, such as labels of classes: "007" stays
+        "007". Names that the file does not have are passed over.
 
     Returns
     -------
