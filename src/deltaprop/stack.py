@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike
 
 from deltaprop.arguments import check_bool, check_callables, check_whole_number
 from deltaprop.backends import Array
-from deltaprop.backends.array_types import ArrayLike
+from deltaprop.backends.array_types import AnyArray, ArrayLike
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation.backprop import L2Scaling, Reduction
 from deltaprop.derivation.parameters import Parameters
@@ -17,6 +17,7 @@ from deltaprop.derivation.state import Configuration
 from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.errors import DivergenceError
 from deltaprop.files.saved_network import SavedStack
+from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.network import Network
 from deltaprop.reports.history import History
 from deltaprop.training import stack_loop
@@ -327,8 +328,13 @@ class NetworkStack(StackFunction, SavedStack):
                     histories.append(error.history)
         return report(histories)
 
-    def _training_data(self, X: ArrayLike, Y: ArrayLike) -> tuple[Array, Array]:
-        """Convert inputs and targets to arrays of the stack, both with the member axis or neither."""
+    def _training_data(self, X: ArrayLike, Y: ArrayLike) -> tuple[AnyArray, Array]:
+        """Convert inputs and targets to arrays of the stack, both with the member axis or neither.
+
+        `EncodedRows` stay as they are where the stack is on the host.
+        """
+        if isinstance(X, EncodedRows) and self.backend.on_host:
+            return self[0]._door.encoded_data(X, Y)
         each_X, each_Y = self._each("X", X), self._targets_each(X, Y)
         shared = all(x is each_X[0] for x in each_X) and all(y is each_Y[0] for y in each_Y)
         if shared:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltaprop.tabular.column_roles import ColumnRole, choose_roles
+from deltaprop.tabular.column_roles import ColumnRole, ColumnRoles, choose_roles
 from deltaprop.tabular.frames import as_table
 
 
@@ -97,6 +97,6 @@ def test_no_cells_raise_anything_but_a_refusal(values):
     try:
         roles = choose_roles(as_table({"x": values}))
     except ValueError as error:
-        refusal, roles = str(error), []
+        refusal, roles = str(error), ColumnRoles()
     assert (not values and "0 sample(s)" in refusal) or "infinity" in refusal or not refusal
     assert all(found.role in ("number", "category", "date", "left out") and found.reason for found in roles)

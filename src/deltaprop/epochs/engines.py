@@ -65,9 +65,12 @@ def find_epoch(task: Task) -> WholeEpoch | None:
 def find_members_epoch(task: MembersTask, networks: Sequence[NetworkState] | None) -> MembersEpoch | None:
     """Make the fastest way of training all members together; None if there is none on their backend.
 
-    `networks` are the members as networks, if they are at hand.
+    `networks` are the members as networks, if they are at hand. The inputs of `EncodedRows` are formed once a way needs
+    them all.
     """
     for way in _ways(MEMBERS_EPOCHS, task.network.backend):
+        if not way.takes_encoded_rows:
+            task.form_inputs()
         epoch = way.find(task, networks)
         if epoch is not None:
             return epoch

@@ -7,18 +7,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Self, TypeAlias
+from typing import ClassVar, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deltaprop.backends import Array
-from deltaprop.backends.array_types import Floats, Indices
+from deltaprop.backends.array_types import AnyArray, Floats, Indices
 from deltaprop.backends.kernel_names import Rule
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.epochs.task import minibatch_sizes
+from deltaprop.inputs.encoded_rows import EncodedRows
 
 #: Which members, and in which order: an array of their numbers.
 Numbers: TypeAlias = Indices
@@ -87,7 +88,8 @@ class MembersTask:
     network : NetworkState
         With a member axis.
     X, Y : array, (m, s_1) and (m, s_L), or with the member axis before
-        The samples. Members may have some of them, see `Member.rows`; with a member axis, each has its own samples.
+        The samples. Members may have some of them, see `Member.rows`; with a member axis, each has its own samples. X
+        may be `EncodedRows`.
     members : sequence of Member
         All with built-in optimizers.
     moments : list of array, (K, n)
@@ -97,7 +99,7 @@ class MembersTask:
     """
 
     network: NetworkState
-    X: Array
+    X: AnyArray
     Y: Array
     members: Sequence[Member]
 
@@ -106,6 +108,11 @@ class MembersTask:
         most = max(member.rule.moments for member in self.members if member.rule is not None)
         self.moments = [self.network.backend.zeros(parameters.shape, parameters.dtype) for _ in range(most)]
         self.steps = np.zeros(count, np.int64)
+
+    def form_inputs(self) -> None:
+        """Put an array of all inputs in the place of `EncodedRows`, for ways that take no others."""
+        if isinstance(self.X, EncodedRows):
+            self.X = self.X[:]
 
     @property
     def own_samples(self) -> bool:
@@ -148,9 +155,12 @@ class MembersEpoch(ABC):
     Attributes
     ----------
     task : MembersTask
+    takes_encoded_rows : bool
+        Whether the X of its task may be `EncodedRows`.
     """
 
     task: MembersTask
+    takes_encoded_rows: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod

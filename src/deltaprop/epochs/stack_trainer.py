@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.array_types import Floats, Indices
+from deltaprop.backends.array_types import AnyArray, Floats, Indices
 from deltaprop.derivation.optimizers import moments_of
 from deltaprop.derivation.remembered import OptimizerState
 from deltaprop.derivation.state import NetworkState
@@ -15,6 +15,7 @@ from deltaprop.epochs.engines import find_members_epoch
 from deltaprop.epochs.members import Member, MembersEpoch, MembersTask, Numbers, Passes
 from deltaprop.epochs.task import RefusedError, weigh_samples
 from deltaprop.epochs.trainer import Trainer
+from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.reports.progress import Silent
 
 #: How many numbers of rows the orders of many epochs may hold.
@@ -29,7 +30,7 @@ class StackTrainer:
     network : NetworkState
         With a member axis; it is trained in place.
     X, Y : array, (m, s_1) and (m, s_L), or with the member axis before
-        Trusted arrays of its backend.
+        Trusted arrays of its backend; X may be `EncodedRows`.
     members : sequence of Member
         One for each.
     networks : sequence of NetworkState, optional
@@ -45,7 +46,7 @@ class StackTrainer:
     def __init__(
         self,
         network: NetworkState,
-        X: Array,
+        X: AnyArray,
         Y: Array,
         members: Sequence[Member],
         networks: Sequence[NetworkState] | None = None,
@@ -68,7 +69,10 @@ class StackTrainer:
     def _find_way(self, network: NetworkState) -> MembersEpoch | None:
         if any(member.rule is None for member in self.members):
             return None
-        return find_members_epoch(MembersTask(network, self.X, self.Y, self.members), self.networks)
+        task = MembersTask(network, self.X, self.Y, self.members)
+        way = find_members_epoch(task, self.networks)
+        self.X = task.X
+        return way
 
     def _part(self) -> None:
         """Give each member a trainer of its own.
@@ -80,6 +84,8 @@ class StackTrainer:
         """
         if self.networks is None:
             raise RefusedError
+        if isinstance(self.X, EncodedRows):
+            self.X = self.X[:]
         own = self.X.ndim == 3
         for k, (member, alone) in enumerate(zip(self.members, self.networks, strict=True)):
             X, Y = (self.X[k], self.Y[k]) if own else (self.X, self.Y)

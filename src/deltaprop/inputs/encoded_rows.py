@@ -162,13 +162,15 @@ class EncodedRows:
     ----------
     shape : (int, int)
         Of the inputs: (m, encoding.width).
+    ndim : int
+        Of the inputs: 2.
     dtype : dtype
         Of `stored` and of the inputs.
     """
 
     def __init__(self, stored: HostArray, encoding: InputEncoding) -> None:
         self.stored, self.encoding = stored, encoding
-        self.shape, self.dtype = (len(stored), encoding.width), stored.dtype
+        self.shape, self.ndim, self.dtype = (len(stored), encoding.width), 2, stored.dtype
 
     def __len__(self) -> int:
         return len(self.stored)
@@ -187,3 +189,54 @@ class EncodedRows:
         for start in range(0, len(self), at_once):
             rows = slice(start, min(start + at_once, len(self)))
             yield rows, self[rows]
+
+
+def check_encoded_rows(X: EncodedRows, name: str, *, columns: int, dtype: DTypeLike) -> None:
+    """Check that encoded rows are what a network of `columns` inputs can take.
+
+    Raises
+    ------
+    TypeError
+        If the stored rows are no NumPy array of `dtype`.
+    ValueError
+        If a shape is wrong, a stored number is not finite or larger than `LARGEST`, or a piece of the encoding names a
+        column that is not there, or has edges that do not increase.
+    """
+    stored, encoding = X.stored, X.encoding
+    if not isinstance(stored, np.ndarray) or stored.dtype != dtype:
+        seen = stored.dtype if isinstance(stored, np.ndarray) else type(stored).__name__
+        raise TypeError(f"{name}: expected stored rows in a NumPy array of {np.dtype(dtype)}, got {seen}")
+    if stored.ndim != 2 or stored.shape[1] != encoding.columns or not len(stored) or not stored.flags.c_contiguous:
+        order = "C-contiguous" if stored.flags.c_contiguous else "not C-contiguous"
+        raise ValueError(
+            f"{name}: expected C-contiguous stored rows of shape (m, {encoding.columns}), got {stored.shape}, {order}"
+        )
+    if encoding.width != columns:
+        raise ValueError(f"{name}: expected {columns} inputs, got an encoding of {encoding.width}")
+    for number, piece in enumerate(encoding.pieces):
+        _check_piece(piece, f"{name}: piece {number}", encoding.columns, dtype)
+    at_once = max(1, BLOCK // max(1, encoding.columns))
+    for start in range(0, len(stored), at_once):
+        good = np.abs(stored[start : start + at_once]) <= LARGEST  # False for nan
+        if not good.all():
+            row, column = (int(index) for index in np.argwhere(~good)[0])
+            seen = stored[start + row, column]
+            raise ValueError(
+                f"{name}: expected stored numbers from {-LARGEST:g} to {LARGEST:g}, got {seen} in row {start + row}, "
+                f"column {column}"
+            )
+
+
+def _check_piece(piece: Piece, name: str, columns: int, dtype: DTypeLike) -> None:
+    if not 0 <= piece.source < columns:
+        raise ValueError(f"{name}: expected a source from 0 to {columns - 1}, got {piece.source}")
+    if isinstance(piece, OneHot) and piece.levels < 1:
+        raise ValueError(f"{name}: expected at least 1 level, got {piece.levels}")
+    if isinstance(piece, Binned):
+        edges = np.asarray(piece.edges).astype(dtype)
+        increase = edges.ndim == 1 and len(edges) >= 2 and bool((edges[1:] > edges[:-1]).all())
+        if not increase or np.abs(edges).max() > LARGEST:
+            raise ValueError(
+                f"{name}: expected at least 2 edges from {-LARGEST:g} to {LARGEST:g}, which increase in "
+                f"{np.dtype(dtype)}, got {edges}"
+            )

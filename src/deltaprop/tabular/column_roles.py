@@ -10,6 +10,7 @@ import numpy as np
 
 from deltaprop.backends.array_types import Floats
 from deltaprop.inputs import cells
+from deltaprop.reports.text_table import Table as TextTable
 from deltaprop.tabular.table import Column, Table
 
 Role = Literal["number", "category", "date", "left out"]
@@ -43,13 +44,23 @@ class ColumnRole:
     reason: str
 
 
+class ColumnRoles(list[ColumnRole]):
+    """The roles of all columns, in the order of the table; printed, it is a table of text."""
+
+    def __str__(self) -> str:
+        lines = TextTable(["column", "taken for", "why"], left=3)
+        for role in self:
+            lines.add(role.name, role.role, role.reason)
+        return lines.render()
+
+
 def choose_roles(
     table: Table,
     *,
     categorical: Sequence[str | int] = (),
     numerical: Sequence[str | int] = (),
     drop: Sequence[str | int] = (),
-) -> list[ColumnRole]:
+) -> ColumnRoles:
     """Decide what each column of a table is.
 
     Numbers are numbers, also those with two values, and so is text that says numbers. Text of dates is a date. Other
@@ -65,7 +76,7 @@ def choose_roles(
 
     Returns
     -------
-    roles : list of ColumnRole
+    roles : ColumnRoles
         One a column, in the order of the table.
 
     Raises
@@ -80,7 +91,7 @@ def choose_roles(
                 raise ValueError(
                     f"{argument}: column {name!r} is in {wanted[name]} as well; expected it in one of them"
                 )
-    return [_role(column, wanted.get(name, "")) for name, column in table.columns.items()]
+    return ColumnRoles(_role(column, wanted.get(name, "")) for name, column in table.columns.items())
 
 
 def is_constant(values: Floats) -> bool:

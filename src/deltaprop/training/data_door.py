@@ -23,6 +23,7 @@ from deltaprop.inputs.arrays import (
     stays_on_host,
     takes_much_memory,
 )
+from deltaprop.inputs.encoded_rows import EncodedRows, check_encoded_rows
 from deltaprop.inputs.parts import find_source
 from deltaprop.inputs.sources import CHUNK_BYTES, CheckedSource, Rows, Source, converted_rows
 
@@ -43,13 +44,24 @@ class DataDoor:
         self.loss, self.backend, self.dtype = network.loss, network.backend, network.dtype
 
     def inputs(self, X: ArrayLike, name: str = "X", *, may_stay: bool = False) -> AnyArray:
-        """Convert inputs to an array of the network; to `HostData` if they may stay and would take much room."""
+        """Convert inputs to an array of the network; to `HostData` if they may stay and would take much room.
+
+        `EncodedRows` that may stay become `HostData` too.
+        """
         width = self.features
+        if isinstance(X, EncodedRows):
+            rows = HostData(self.encoded(X, name))
+            return rows if may_stay else rows.rows(slice(None), self.backend, self.dtype)
         if may_stay and stays_on_host(X, self.backend, width + self.outputs, self.dtype):
             return HostData(as_inputs(X, name, columns=width, backend=get_backend("reference"), dtype=self.dtype))
         if may_stay and (isinstance(X, HostData) or takes_much_memory(X, self.backend, self.dtype)):
             return self._kept_inputs(X, name)
         return as_inputs(X, name, columns=width, backend=self.backend, dtype=self.dtype)
+
+    def encoded(self, X: EncodedRows, name: str = "X") -> EncodedRows:
+        """Check encoded rows, and return them."""
+        check_encoded_rows(X, name, columns=self.features, dtype=self.dtype)
+        return X
 
     def _kept_inputs(self, X: ArrayLike, name: str) -> HostData:
         """Check inputs on the host chunk by chunk, and keep them as they are."""
@@ -83,10 +95,15 @@ class DataDoor:
         kept = self._kept(X, Y, X_name, Y_name) if may_stay else None
         if kept is not None:
             return kept
-        inputs = self.inputs(X, X_name, may_stay=may_stay and not self.backend.on_host)
+        stay = may_stay and (isinstance(X, EncodedRows) or not self.backend.on_host)
+        inputs = self.inputs(X, X_name, may_stay=stay)
         if isinstance(inputs, HostData):
             return inputs, HostData(self._targets(Y, Y_name, inputs.shape[0], get_backend("reference")))
         return inputs, self._targets(Y, Y_name, inputs.shape[0], self.backend)
+
+    def encoded_data(self, X: EncodedRows, Y: ArrayLike) -> tuple[EncodedRows, Array]:
+        """Check encoded rows, which stay as they are, and convert their targets."""
+        return self.encoded(X), self._targets(Y, "Y", len(X), self.backend)
 
     def _kept(self, X: ArrayLike, Y: ArrayLike, X_name: str, Y_name: str) -> tuple[HostData, HostData] | None:
         """Check inputs and targets on the host chunk by chunk, and keep them so; None if they take little memory.
@@ -149,7 +166,8 @@ class DataDoor:
         # A chunk has the samples of a step at least, and is there twice.
         rows = X.shape[0] if isinstance(X, np.ndarray) and X.ndim else 0
         steps_are_small = isinstance(batch_size, Integral) and 4 * int(batch_size) <= rows
-        may_stay = steps_are_small or isinstance(X, HostData) or not self.backend.on_host
+        stays = isinstance(X, HostData) or not self.backend.on_host
+        may_stay = (steps_are_small or stays) and not isinstance(X, EncodedRows)
         inputs, targets, weights = self.samples(X, Y, sample_weight, may_stay=may_stay)
         if isinstance(inputs, HostData) and self.backend.on_host:
             source = converted_rows(inputs, targets, self.backend, self.dtype)

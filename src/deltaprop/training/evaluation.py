@@ -71,9 +71,9 @@ def _layers_on_host(network: NetworkState, X: HostData, chosen: Callable[[Worksp
     results: list[Array] = []
     for rows, inputs in _chunks(network, X):
         parts = [network.backend.to_numpy(part) for part in layers(network, inputs, chosen)]
-        results = results or [np.empty((X.shape[0], part.shape[-1]), network.dtype) for part in parts]
+        results = results or [np.empty((*part.shape[:-2], X.shape[0], part.shape[-1]), network.dtype) for part in parts]
         for result, part in zip(results, parts, strict=True):
-            result[rows] = part
+            result[..., rows, :] = part
     return results
 
 

@@ -28,11 +28,24 @@ def resolve_validation(
     if validation is not None:
         X, Y = check_pair(validation)
         held_out = DataDoor(network).data(X, Y, "validation X", "validation Y", may_stay=True)
+    return held_out, recorded_metrics(network, metrics, validates=held_out is not None)
+
+
+def recorded_metrics(
+    network: NetworkState, metrics: Sequence[str | Metric] | None, *, validates: bool
+) -> dict[str, Metric]:
+    """Find the metrics that are recorded on validation data; there are some if `validates`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a metric is not known or has no data.
+    """
     if metrics is None:
-        metrics = ("accuracy",) if held_out and describe(network.loss).classifies else ()
-    elif metrics and held_out is None:
+        metrics = ("accuracy",) if validates and describe(network.loss).classifies else ()
+    elif metrics and not validates:
         raise ValueError("metrics: expected validation data with them, got validation=None")
-    return held_out, resolve_metrics(metrics)
+    return resolve_metrics(metrics)
 
 
 def check_pair(validation: object) -> tuple[ArrayLike, ArrayLike]:

@@ -19,9 +19,10 @@ from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.epochs.members import Member
 from deltaprop.epochs.trainer import check_dropout
 from deltaprop.errors import DivergenceError, callers_level
-from deltaprop.inputs.arrays import as_weights
+from deltaprop.inputs.arrays import HostData, as_weights
+from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.reports.history import History
-from deltaprop.training.fit_arguments import check_pair, resolve_validation
+from deltaprop.training.fit_arguments import check_pair, recorded_metrics, resolve_validation
 from deltaprop.training.metrics import Metric
 
 
@@ -184,9 +185,9 @@ def resolve_held_out(
     validation: tuple[ArrayLike, ArrayLike] | None,
     validation_samples: Sequence[ArrayLike] | None,
     metrics: Sequence[str | Metric] | None,
-    inputs: Array,
+    inputs: AnyArray,
     targets: Array,
-) -> tuple[list[tuple[Array, Array]] | None, dict[str, Metric]]:
+) -> tuple[list[tuple[AnyArray, AnyArray]] | None, dict[str, Metric]]:
     """Find the data on which each member is validated, and the metrics that are recorded on them.
 
     Raises
@@ -199,9 +200,9 @@ def resolve_held_out(
             raise ValueError("validation_samples: expected None with validation data, got both")
         rows = rows_of_members("validation_samples", validation_samples, len(networks), inputs.shape[-2])
         held_out = _chosen(rows, networks[0].backend, inputs, targets)
-        return held_out, resolve_validation(networks[0], held_out[0], metrics)[1]
+        return held_out, recorded_metrics(networks[0], metrics, validates=True)
     if validation is None:
-        return None, resolve_validation(networks[0], None, metrics)[1]
+        return None, recorded_metrics(networks[0], metrics, validates=False)
     X, Y = check_pair(validation)
     count = len(networks)
     each_X = each_array("validation X", X, count)
@@ -214,8 +215,15 @@ def resolve_held_out(
     return held_out, known[id(each_X[0]), id(each_Y[0])][1]
 
 
-def _chosen(rows: Sequence[Indices], backend: Backend, inputs: Array, targets: Array) -> list[tuple[Array, Array]]:
-    """Take each member's rows from the samples, which have the member axis or have it not."""
+def _chosen(
+    rows: Sequence[Indices], backend: Backend, inputs: AnyArray, targets: Array
+) -> list[tuple[AnyArray, AnyArray]]:
+    """Take each member's rows from the samples, which have the member axis or have it not.
+
+    Rows of `EncodedRows` stay as they are stored, in `HostData`.
+    """
+    if isinstance(inputs, EncodedRows):
+        return [(HostData(inputs.take(each)), HostData(targets[each])) for each in rows]
     own = inputs.ndim == 3
     chosen = []
     for k, each in enumerate(rows):

@@ -13,6 +13,7 @@ from deltaprop.derivation.backprop import L2Scaling, Reduction
 from deltaprop.derivation.derivatives import Mode
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.state import StackState
+from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.training import evaluation
 from deltaprop.training.data_door import DataDoor
 from deltaprop.training.evaluation import ForwardPass
@@ -76,6 +77,8 @@ class StackFunction(StackState):
             return self._of_each("predict", X)
         each = self._each("X", X)
         shared = all(x is each[0] for x in each)
+        if isinstance(X, EncodedRows):
+            return evaluation.predict(self, DataDoor(self._networks[0]).inputs(X, may_stay=True))
         doors = map(DataDoor, self._networks)
         inputs = [door.inputs(x) for door, x in zip(doors, each[:1] if shared else each, strict=False)]
         return evaluation.predict(self, inputs[0] if shared else np.stack(inputs))

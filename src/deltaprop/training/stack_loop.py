@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.array_types import Floats, Indices
+from deltaprop.backends.array_types import AnyArray, Floats, Indices
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.members import Member, finite_members, squared_norms
 from deltaprop.epochs.random_numbers import draw_order
@@ -43,9 +43,9 @@ class StackFitPlan:
 def train(
     stack: NetworkState,
     networks: Sequence[NetworkState],
-    X: Array,
+    X: AnyArray,
     Y: Array,
-    held_out: Sequence[tuple[Array, Array]] | None,
+    held_out: Sequence[tuple[AnyArray, AnyArray]] | None,
     plan: StackFitPlan,
 ) -> list[History]:
     """Train the members of `stack` in place.
@@ -59,9 +59,9 @@ def train(
     networks : sequence of NetworkState
         Its members, in the same memory.
     X, Y : array, (m, s_1) and (m, s_L), or with the member axis
-        Trusted arrays of the stack's backend.
+        Trusted arrays of the stack's backend; X may be `EncodedRows`.
     held_out : sequence of (array, array), or None
-        For each member such arrays, without the member axis, on which it is validated.
+        For each member such arrays, or `HostData`, without the member axis, on which it is validated.
     plan : StackFitPlan
 
     Returns
@@ -100,9 +100,9 @@ class StackFit:
         self,
         stack: NetworkState,
         networks: Sequence[NetworkState],
-        X: Array,
+        X: AnyArray,
         Y: Array,
-        held_out: Sequence[tuple[Array, Array]] | None,
+        held_out: Sequence[tuple[AnyArray, AnyArray]] | None,
         plan: StackFitPlan,
     ) -> None:
         self.stack, self.networks, self.held_out, self.plan, members = stack, networks, held_out, plan, plan.members
