@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from deltaprop.network_function import check_gradient as check_gradient
     from deltaprop.reports.history import History as History
     from deltaprop.stack import NetworkStack as NetworkStack
+    from deltaprop.tabular.classifier import TabularClassifier as TabularClassifier
+    from deltaprop.tabular.regressor import TabularRegressor as TabularRegressor
     from deltaprop.training.early_stopping import EarlyStopping as EarlyStopping
 
 _HOMES = {
@@ -59,6 +61,8 @@ _HOMES = {
     "derivation.update_rule": ("Optimizer",),
     "derivation.schedules": ("CosineDecay", "ExponentialDecay", "InverseScaling", "ReduceOnPlateau", "StepDecay"),
     "stack": ("NetworkStack",),
+    "tabular.classifier": ("TabularClassifier",),
+    "tabular.regressor": ("TabularRegressor",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *sorted(_HOME_OF)]

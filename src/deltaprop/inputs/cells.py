@@ -16,6 +16,16 @@ Cells = HostArray | Sequence[Any]
 MOST_LABELS = 2**20
 
 
+def written(value: float) -> str:
+    """Write a number as a table would: a whole number without a point, another one in the digits that tell it apart."""
+    return str(int(value)) if float(value).is_integer() else repr(float(value))
+
+
+def with_point(text: str, decimal: str) -> str:
+    """Rewrite a number whose decimals follow `decimal` with a point; a text with a point of its own is no number."""
+    return text.replace(".", "?").replace(decimal, ".")
+
+
 def number(cell: Any) -> float:
     """Read a cell as a number that other readers of tables accept too: in ASCII and without underscores.
 

@@ -1,0 +1,236 @@
+"""`TabularClassifier`: classes from a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
+from sklearn.utils import column_or_1d
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_consistent_length
+
+from deltaprop.backends import Backend
+from deltaprop.backends.array_types import Floats, HostArray
+from deltaprop.inputs.encoded_rows import EncodedRows
+from deltaprop.tabular.estimator import DTYPE, RandomState, TabularEstimator
+from deltaprop.tabular.members import Members
+from deltaprop.tabular.table import Column
+from deltaprop.tabular.targets import ClassTargets, labels_of
+
+#: No probability is below this before its logarithm is taken.
+LEAST = 1e-12
+
+
+class TabularClassifier(ClassifierMixin, TabularEstimator):
+    """Classes from a table with text, dates and gaps: several networks, each stopped by a fold of its own.
+
+    Parameters
+    ----------
+    n_members : int, default 8
+        How many networks. Their probabilities are averaged.
+    hidden_layer_sizes : int or sequence of int, default (128, 128)
+        Widths of the hidden layers of each.
+    categorical : sequence of str or int, default ()
+        Columns to take for categories, by name or, where they have none, by place.
+    numerical : sequence of str or int, default ()
+        Columns to take for numbers.
+    drop : sequence of str or int, default ()
+        Columns to leave out.
+    label_smoothing : float, default 0.05
+        The share of each training label that is spread over all classes, in [0, 1). The temperature undoes what it does
+        to the probabilities.
+    class_weight : dict, "balanced" or None, default None
+        How much the rows of each class count; `sample_weight` is multiplied by it.
+    time_limit : float or None, default None
+        Seconds that `fit` may take. Results then depend on the speed of the machine.
+    random_state : int, RandomState or None, default None
+        Deals the rows out to folds, and draws initial parameters and orders of the rows.
+    backend : str or Backend, default "auto"
+        Where to compute, as of `Network`.
+    progress : bool, default False
+        Draw a progress bar on standard error.
+
+    Attributes
+    ----------
+    classes_ : array, (n_classes,)
+        The labels, sorted.
+    stack_ : NetworkStack
+        The members' networks.
+    encoding_ : TableEncoding
+        How rows become inputs.
+    temperature_ : float
+        Logarithms of mean probabilities are divided by it: the number under which the probabilities of rows held out
+        have the least log loss.
+    oof_predictions_ : array, (m, n_classes)
+        For each row of training, the probabilities by the members that were not trained on it; NaN where all were.
+        Rows of weight 0 are not among them.
+    oof_score_ : float
+        The accuracy of these.
+    n_features_in_ : int
+        Columns of the table.
+    feature_names_in_ : array of str
+        Their names, where they had names.
+
+    See Also
+    --------
+    TabularRegressor : The same for quantities.
+    deltaprop.MLPClassifier : One network, for numbers only.
+
+    Examples
+    --------
+    >>> import deltaprop as dp
+    >>> from sklearn.datasets import load_iris
+    >>> frame = load_iris(as_frame=True).frame
+    >>> model = dp.TabularClassifier(random_state=0).fit(frame, "target")
+    >>> model.oof_score_ > 0.9
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **TabularEstimator._parameter_constraints,
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+    }
+    _loss = "categorical_cross_entropy"
+
+    classes_: HostArray
+    temperature_: float
+    oof_score_: float
+    _targets: ClassTargets
+
+    def __init__(
+        self,
+        n_members: int = 8,
+        hidden_layer_sizes: int | Sequence[int] = (128, 128),
+        *,
+        categorical: Sequence[str | int] = (),
+        numerical: Sequence[str | int] = (),
+        drop: Sequence[str | int] = (),
+        label_smoothing: float = 0.05,
+        class_weight: str | Mapping[Any, float] | None = None,
+        time_limit: float | None = None,
+        random_state: RandomState = None,
+        backend: str | Backend = "auto",
+        progress: bool = False,
+    ) -> None:
+        self.n_members, self.hidden_layer_sizes = n_members, hidden_layer_sizes
+        self.categorical, self.numerical, self.drop = categorical, numerical, drop
+        self.label_smoothing, self.class_weight, self.time_limit = label_smoothing, class_weight, time_limit
+        self.random_state, self.backend, self.progress = random_state, backend, progress
+
+    def predict_proba(self, X: Any) -> Floats:
+        """Predict the probability of each class.
+
+        Parameters
+        ----------
+        X : DataFrame, array_like, dict of columns, or path, (m, n_features)
+            The table. Columns are found by their names; gaps and levels that training has not seen are no errors.
+
+        Returns
+        -------
+        array, (m, n_classes)
+            In the order of ``classes_``.
+
+        Raises
+        ------
+        ValueError
+            If a column of training is missing.
+
+        Warns
+        -----
+        UserWarning
+            If there are columns that training did not have.
+        """
+        return tempered(self._outputs(X), self.temperature_)
+
+    def predict(self, X: Any) -> HostArray:
+        """Predict the most probable class.
+
+        Parameters
+        ----------
+        X : DataFrame, array_like, dict of columns, or path, (m, n_features)
+            The table, as of `predict_proba`.
+
+        Returns
+        -------
+        array, (m,)
+            Labels.
+        """
+        labels: HostArray = self.classes_[self._outputs(X).argmax(axis=1)]
+        return labels
+
+    # -- training -----------------------------------------------------------------------------------------------
+
+    def _target_of_column(self, column: Column) -> HostArray:
+        return labels_of(column)
+
+    def _checked_target(self, y: Any, rows: int) -> HostArray:
+        labels: HostArray = column_or_1d(y, warn=True)
+        check_classification_targets(labels)
+        check_consistent_length(np.empty(rows), labels)
+        return labels
+
+    def _fit_target(self, y: HostArray, weights: Floats) -> tuple[Floats, HostArray]:
+        self.classes_ = np.unique(y)
+        if len(self.classes_) < 2:
+            raise ValueError(f"y: expected at least two classes, got one class, {self.classes_[0]!r}")
+        self._targets = ClassTargets(self.classes_)
+        numbers = self._targets.numbers(y)
+        return self._targets.scaled(numbers, weights), numbers
+
+    def _network_targets(self, y: HostArray) -> HostArray:
+        return self._targets.probabilities(self._targets.numbers(y), float(self.label_smoothing), DTYPE)
+
+    def _weights(self, y: HostArray, weights: Floats) -> Floats:
+        return weights * compute_sample_weight(self.class_weight, y) if self.class_weight is not None else weights
+
+    def _record(self, members: Members, rows: EncodedRows, y: HostArray, weights: Floats) -> None:
+        outputs, count = members.held_out_outputs(rows)
+        seen = count > 0
+        numbers = self._targets.numbers(y)
+        self.temperature_ = temperature(outputs[seen], numbers[seen], weights[seen])
+        self.oof_predictions_ = tempered(outputs, self.temperature_)
+        self.oof_score_ = float(
+            accuracy_score(numbers[seen], outputs[seen].argmax(axis=1), sample_weight=weights[seen])
+        )
+
+
+def tempered(probabilities: Floats, temperature: float) -> Floats:
+    """Compute softmax(log p / T), (m, k)."""
+    logs = np.log(np.maximum(probabilities, LEAST)) / temperature
+    powers: Floats = np.exp(logs - logs.max(axis=1, keepdims=True))
+    powers /= powers.sum(axis=1, keepdims=True)
+    return powers
+
+
+def temperature(probabilities: Floats, numbers: HostArray, weights: Floats) -> float:
+    """Find the temperature in [1/4, 4] that gives the least log loss (Guo et al., On Calibration, 2017).
+
+    Parameters
+    ----------
+    probabilities : array, (m, k)
+        Of rows held out.
+    numbers : array, (m,)
+        The number of each row's class.
+    weights : array, (m,)
+        How much each row counts.
+
+    Returns
+    -------
+    float
+        The temperature.
+    """
+
+    def log_loss(log_temperature: float) -> float:
+        chosen = tempered(probabilities, float(np.exp(log_temperature)))[np.arange(len(numbers)), numbers]
+        return float(-np.average(np.log(np.maximum(chosen, LEAST)), weights=weights))
+
+    found = minimize_scalar(log_loss, bounds=(-np.log(4.0), np.log(4.0)), method="bounded")
+    return float(np.exp(found.x))

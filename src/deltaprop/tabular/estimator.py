@@ -1,0 +1,255 @@
+"""The common part of `TabularClassifier` and `TabularRegressor`: from a table to trained members."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self, TypeAlias
+
+import numpy as np
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.validation import _check_sample_weight, _get_feature_names, check_is_fitted
+
+from deltaprop.arguments import check_whole_number
+from deltaprop.backends import Backend
+from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
+from deltaprop.errors import callers_level
+from deltaprop.inputs.encoded_rows import EncodedRows
+from deltaprop.stack import NetworkStack
+from deltaprop.tabular.column_roles import ColumnRoles, choose_roles
+from deltaprop.tabular.folds import deal_to_members
+from deltaprop.tabular.frames import as_table
+from deltaprop.tabular.members import Members, mean_outputs, train_members
+from deltaprop.tabular.recipe import Recipe, recipe_for
+from deltaprop.tabular.table import Column, Table
+from deltaprop.tabular.table_encoding import TableEncoding
+from deltaprop.training.exclusive import training_of
+
+#: What scikit-learn makes a generator from.
+RandomState: TypeAlias = int | np.random.RandomState | None
+#: The dtype of stored rows, parameters and training.
+DTYPE = np.dtype(np.float32)
+
+
+class TabularEstimator(BaseEstimator):
+    """What the two estimators, which derive from it, have in common."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_members": [Interval(Integral, 1, None, closed="left")],
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "categorical": ["array-like"],
+        "numerical": ["array-like"],
+        "drop": ["array-like"],
+        "time_limit": [Interval(Real, 0, None, closed="neither"), None],
+        "random_state": ["random_state"],
+        "backend": [str, Backend],
+        "progress": ["boolean"],
+    }
+    #: The loss that members are trained by.
+    _loss: ClassVar[str]
+
+    n_members: int
+    hidden_layer_sizes: int | Sequence[int]
+    categorical: Sequence[str | int]
+    numerical: Sequence[str | int]
+    drop: Sequence[str | int]
+    time_limit: float | None
+    random_state: RandomState
+    backend: str | Backend
+    progress: bool
+
+    stack_: NetworkStack
+    encoding_: TableEncoding
+    oof_predictions_: HostArray
+    n_features_in_: int
+    _roles: ColumnRoles
+    _names: list[str]
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
+        """Find out what each column is, and train the members.
+
+        Parameters
+        ----------
+        X : DataFrame, array_like, dict of columns, or path, (m, n_features)
+            The table: of pandas, polars or pyarrow, or a file.
+        y : array_like, (m,), or str
+            The targets, or the name of the column of X that holds them.
+        sample_weight : array_like, (m,), optional
+            How much each row counts; by default all count 1. Rows of weight 0 are as if they were not there.
+
+        Returns
+        -------
+        self : TabularClassifier or TabularRegressor
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter, the table or the targets are not as described, or no column says anything.
+        OSError
+            If the file cannot be read.
+        """
+        began = time.perf_counter()
+        table, targets = self._split_target(table_of(X), y)
+        weights = np.asarray(_check_sample_weight(sample_weight, np.empty((table.rows, 1)), ensure_non_negative=True))
+        if (weights == 0).any():
+            counted = np.flatnonzero(weights)
+            table, targets, weights = table.take(counted), targets[counted], weights[counted]
+        self._roles = choose_roles(table, categorical=self.categorical, numerical=self.numerical, drop=self.drop)
+        with training_of(self):
+            self._train(table, targets, weights, None if self.time_limit is None else began + self.time_limit)
+        self._names, self.n_features_in_ = list(table.columns), len(table.columns)
+        self.__dict__.pop("feature_names_in_", None)
+        if has_names(X):
+            self.feature_names_in_ = np.array(self._names, dtype=object)
+        return self
+
+    def _split_target(self, table: Table, y: Any) -> tuple[Table, HostArray]:
+        """Return the table without its target column, and the targets, (m,)."""
+        if isinstance(y, str):
+            if y not in table.columns:
+                raise ValueError(f"y: no column {y!r}; the columns are {', '.join(map(repr, table.columns))}")
+            column = table.columns[y]
+            rest = {name: other for name, other in table.columns.items() if name != y}
+            if not rest:
+                raise ValueError(f"X: expected a column besides the target {y!r}, got no other")
+            self.target_name_ = y
+            return Table(rest, table.rows), self._target_of_column(column)
+        self.target_name_ = "target"
+        return table, self._checked_target(y, table.rows)
+
+    def _train(self, table: Table, y: HostArray, weights: Floats, deadline: float | None) -> None:
+        """Encode the rows, train the members, and predict each row by those that were not trained on it."""
+        rng = check_random_state(self.random_state)
+        scaled, order_by = self._fit_target(y, weights)
+        recipe = self._recipe(table.rows)
+        encoding = TableEncoding.fit(table, self._roles, scaled, weights, recipe.bins)
+        if not encoding.columns:
+            reasons = "; ".join(f"{role.name}: {role.reason}" for role in self._roles)
+            raise ValueError(f"X: expected a column that says something about the rows, got none ({reasons})")
+        dealt = deal_to_members(order_by, self.n_members, rng)
+        rows = encoding.encode_for_training(table, DTYPE, dealt[0][0], scaled, weights)
+        own_weights = self._weights(y, weights)
+        members = train_members(
+            rows,
+            self._network_targets(y),
+            None if (own_weights == 1).all() else own_weights,
+            dealt,
+            recipe,
+            hidden_layer_sizes=_sizes(self.hidden_layer_sizes),
+            loss=self._loss,
+            seeds=rng.randint(2**31 - 1, size=self.n_members).tolist(),
+            backend=self.backend,
+            progress=self.progress,
+            deadline=deadline,
+        )
+        self.encoding_, self.stack_ = encoding, members.stack
+        self._record(members, rows, y, own_weights)
+
+    def explain_columns(self) -> ColumnRoles:
+        """Say what each column was taken for, and why.
+
+        Returns
+        -------
+        roles : list of ColumnRole
+            Each with ``name``, ``role`` and ``reason``; printed, a table of text.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        """
+        check_is_fitted(self, "stack_")
+        return self._roles
+
+    # -- predictions --------------------------------------------------------------------------------------------
+
+    def _outputs(self, X: Any) -> Floats:
+        """Compute the mean outputs of the members, (m, s_L), for a table."""
+        check_is_fitted(self, "stack_")
+        return mean_outputs(self.stack_, self.encoding_.encode(self._checked_table(X), DTYPE))
+
+    def _checked_table(self, X: Any) -> Table:
+        """Return the columns that training had, by their names; or by their places, where either has no names.
+
+        Raises
+        ------
+        ValueError
+            If some are missing.
+
+        Warns
+        -----
+        UserWarning
+            If there are others besides, apart from the target.
+        """
+        table = table_of(X)
+        if not (has_names(X) and hasattr(self, "feature_names_in_")):
+            if len(table.columns) != self.n_features_in_:
+                raise ValueError(
+                    f"X has {len(table.columns)} features, but {type(self).__name__} is expecting "
+                    f"{self.n_features_in_} features as input"
+                )
+            return Table(dict(zip(self._names, table.columns.values(), strict=True)), table.rows)
+        missing = [name for name in self._names if name not in table.columns]
+        if missing:
+            raise ValueError(f"X: expected the columns of training, but {', '.join(map(repr, missing))} is missing")
+        extra = [name for name in table.columns if name not in {*self._names, self.target_name_}]
+        if extra:
+            warnings.warn(
+                f"X: {', '.join(map(repr, extra))} was not there in training and is left out",
+                UserWarning,
+                stacklevel=callers_level(),
+            )
+        return Table({name: table.columns[name] for name in self._names}, table.rows)
+
+    def _recipe(self, rows: int) -> Recipe:
+        """Choose how the members are trained; comparisons of recipes override it."""
+        return recipe_for(rows)
+
+    # -- what the two do in their own way -----------------------------------------------------------------------
+
+    @abstractmethod
+    def _target_of_column(self, column: Column) -> HostArray:
+        """Return the targets, (m,), in a column of the table."""
+
+    @abstractmethod
+    def _checked_target(self, y: Any, rows: int) -> HostArray:
+        """Return the targets, (m,), that a user gave."""
+
+    @abstractmethod
+    def _fit_target(self, y: HostArray, weights: Floats) -> tuple[Floats, HostArray]:
+        """Find classes or spread; return the targets scaled, (m, n), and by what folds are dealt, (m,)."""
+
+    @abstractmethod
+    def _network_targets(self, y: HostArray) -> HostArray:
+        """Return the targets of the networks, (m, s_L)."""
+
+    @abstractmethod
+    def _weights(self, y: HostArray, weights: Floats) -> Floats:
+        """Return how much each row counts in training, (m,)."""
+
+    @abstractmethod
+    def _record(self, members: Members, rows: EncodedRows, y: HostArray, weights: Floats) -> None:
+        """Set the attributes that follow from the predictions for rows held out."""
+
+
+def table_of(X: Any) -> Table:
+    """Make a table of what a user passes."""
+    return as_table(X)
+
+
+def has_names(X: Any) -> bool:
+    """Tell whether the columns of what a user passes have names of their own."""
+    return isinstance(X, (str, os.PathLike, Mapping, Table)) or _get_feature_names(X) is not None
+
+
+def _sizes(hidden_layer_sizes: int | Sequence[int]) -> list[int]:
+    sizes = hidden_layer_sizes if isinstance(hidden_layer_sizes, Iterable) else [hidden_layer_sizes]
+    return [check_whole_number("hidden_layer_sizes", size, least=1) for size in sizes]

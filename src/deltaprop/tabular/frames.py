@@ -1,0 +1,217 @@
+"""Tables of any library, arrays, lists and dicts in memory become a `Table`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+
+from deltaprop.arguments import refuse_masked
+from deltaprop.backends.array_types import ArrayLike, HostArray
+from deltaprop.inputs.arrays import is_on_cuda
+from deltaprop.tabular.cell_values import column_of_array, column_of_cells, number_column
+from deltaprop.tabular.table import Column, Table
+
+#: What scikit-learn advises.
+RESHAPE = (
+    "Reshape your data either using array.reshape(-1, 1) if your data has a single feature or array.reshape(1, -1) "
+    "if it contains a single sample."
+)
+
+
+def as_table(X: ArrayLike, names: Sequence[str] | None = None) -> Table:
+    """Make a table of whatever the user has.
+
+    Parameters
+    ----------
+    X : DataFrame, array_like, (m, n), dict or Table
+        A table of pandas, polars or pyarrow (or another library that narwhals knows); a dict of columns; a 2-D array;
+        rows in a list.
+    names : sequence of str, optional
+        The names of the columns of an array or a list; by default "column 1", "column 2", ….
+
+    Returns
+    -------
+    table : Table
+        Its columns hold copies.
+
+    Raises
+    ------
+    ValueError
+        If X is not two-dimensional, has no rows or no columns, has two columns of one name, or holds complex or
+        infinite numbers.
+    TypeError
+        If X is sparse, on a device, not yet computed, or no table.
+    """
+    if isinstance(X, Table):
+        return X
+    _refuse_other_kinds(X)
+    frame = _as_frame(X)
+    if frame is not None:
+        return _table([(str(name), frame[:, place]) for place, name in enumerate(frame.columns)], len(frame))
+    if isinstance(X, Mapping):
+        return _from_columns(X)
+    if isinstance(X, np.ndarray) and X.dtype.names is not None and X.ndim == 1:
+        return _table([(name, X[name]) for name in X.dtype.names], len(X))
+    if isinstance(X, (list, tuple)) and X and all(isinstance(row, (list, tuple)) for row in X):
+        return _from_rows(X, names)
+    array = np.asarray(X)
+    _check_shape(array)
+    return _table(list(zip(_names(names, array.shape[1]), array.T, strict=True)), len(array))
+
+
+def as_column(values: ArrayLike, name: str) -> Column:
+    """Make one column of a series of any library, a 1-D array or a sequence of cells.
+
+    Raises
+    ------
+    ValueError
+        If the values are not one-dimensional, or complex or infinite.
+    TypeError
+        If they are on a device, or no sequence.
+    """
+    series = nw.from_native(values, series_only=True, pass_through=True)
+    if isinstance(series, nw.Series):
+        return _from_series(name, series)
+    if isinstance(values, Sequence) and not isinstance(values, (str, bytes)):
+        return column_of_cells(name, values)
+    _refuse_other_kinds(values)
+    array = np.asarray(values)
+    if array.ndim != 1:
+        raise ValueError(f"column {name!r}: expected a 1-D array or a sequence of cells, got shape {array.shape}")
+    return column_of_array(name, array)
+
+
+def _refuse_other_kinds(X: Any) -> None:
+    """Refuse what is no dense array on the host.
+
+    Raises
+    ------
+    TypeError
+        If `X` is sparse, on a device, or text.
+    ValueError
+        If some of its entries are masked.
+    """
+    if isinstance(X, (str, bytes, os.PathLike)):
+        raise TypeError(f"X: expected a table, got {type(X).__name__} {str(X)[:80]!r}")
+    refuse_masked(X, "X")
+    if hasattr(X, "tocsr"):
+        raise TypeError(
+            f"X: expected a dense array, got a sparse {type(X).__name__}; pass X.toarray() if it fits in memory"
+        )
+    if hasattr(X, "__array__") and not isinstance(X, np.ndarray) and is_on_cuda(X):
+        raise TypeError(f"X: expected data on the host, got a {type(X).__name__} on a CUDA device; copy it to the host")
+    if type(X).__module__.partition(".")[0] == "cupy":
+        raise TypeError("X: expected data on the host, got a CuPy array; pass cupy.asnumpy(X)")
+
+
+def _as_frame(X: Any) -> Any:
+    """Return `X` as narwhals sees it if it is a table of a library; None if it is none.
+
+    Raises
+    ------
+    ValueError
+        If two columns have one name, or `X` is a single column.
+    TypeError
+        If it is a query that has not been computed.
+    """
+    if isinstance(X, np.ndarray):
+        return None
+    try:
+        frame = nw.from_native(X, pass_through=True, allow_series=True)
+    except ValueError as error:
+        names = [str(name) for name in getattr(X, "column_names", getattr(X, "columns", []))]
+        _refuse_twice(names)
+        raise ValueError(f"X: not a table: {error}") from error
+    if isinstance(frame, nw.LazyFrame):
+        raise TypeError(f"X: expected a table in memory, got {type(X).__name__}; pass X.collect() or X.compute()")
+    if isinstance(frame, nw.Series):
+        raise ValueError(_one_dimensional(frame.to_numpy()))
+    return frame if isinstance(frame, nw.DataFrame) else None
+
+
+def _from_columns(X: Mapping[Any, Any]) -> Table:
+    columns = [(str(name), values) for name, values in X.items()]
+    lengths = {}
+    for name, values in columns:
+        if not hasattr(values, "__len__") or isinstance(values, (str, bytes)):
+            raise TypeError(f"X: column {name!r}: expected a sequence of cells, got {type(values).__name__}")
+        lengths[name] = len(values)
+    if len(set(lengths.values())) > 1:
+        first, other = min(lengths.items(), key=lambda item: item[1]), max(lengths.items(), key=lambda item: item[1])
+        raise ValueError(
+            f"X: expected columns of one length, got {first[1]} cells in {first[0]!r} and {other[1]} in {other[0]!r}"
+        )
+    return _table(columns, next(iter(lengths.values()), 0))
+
+
+def _from_rows(X: Sequence[Sequence[Any]], names: Sequence[str] | None) -> Table:
+    width = len(X[0])
+    for place, row in enumerate(X):
+        if len(row) != width:
+            raise ValueError(f"X: expected {width} cells in each row as in row 0, got {len(row)} in row {place}")
+    if width and isinstance(X[0][0], (list, tuple, np.ndarray)):
+        _check_shape(np.asarray(X))
+    return _table(list(zip(_names(names, width), zip(*X, strict=True), strict=True)), len(X))
+
+
+def _names(names: Sequence[str] | None, columns: int) -> list[str]:
+    if names is None:
+        return [f"column {place + 1}" for place in range(columns)]
+    if len(names) != columns:
+        raise ValueError(f"names: expected {columns} names, one a column, got {len(names)}")
+    return [str(name) for name in names]
+
+
+def _table(columns: Sequence[tuple[str, Any]], rows: int) -> Table:
+    if not columns:
+        raise ValueError(f"Found array with 0 feature(s) (shape=({rows}, 0)) while a minimum of 1 is required.")
+    if rows == 0:
+        raise ValueError(f"Found array with 0 sample(s) (shape=(0, {len(columns)})) while a minimum of 1 is required.")
+    _refuse_twice([name for name, _ in columns])
+    return Table({name: _column(name, values) for name, values in columns}, rows)
+
+
+def _refuse_twice(names: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"X: expected columns of different names, got two that are called {name!r}")
+        seen.add(name)
+
+
+def _check_shape(array: HostArray) -> None:
+    if array.ndim == 0:
+        raise ValueError(f"Expected 2D array, got scalar array instead:\narray={array}.\n{RESHAPE}")
+    if array.ndim == 1:
+        raise ValueError(_one_dimensional(array))
+    if array.ndim > 2:
+        raise ValueError(f"Found array with dim {array.ndim}, while dim <= 2 is required: X has shape {array.shape}.")
+
+
+def _one_dimensional(array: HostArray) -> str:
+    shown = np.array2string(array, threshold=10)
+    return f"Expected 2D array, got 1D array instead:\narray={shown}.\n{RESHAPE}"
+
+
+def _column(name: str, values: Any) -> Column:
+    if isinstance(values, nw.Series):
+        return _from_series(name, values)
+    return column_of_array(name, values) if isinstance(values, np.ndarray) else as_column(values, name)
+
+
+def _from_series(name: str, series: Any) -> Column:
+    kind = series.dtype
+    if kind.is_numeric() and not kind.is_decimal():
+        values = series.cast(nw.Float64).to_numpy()
+        return number_column(name, values.astype(np.float64))
+    if isinstance(kind, nw.Boolean) and not series.null_count():
+        return Column(name, "boolean", series.to_numpy().astype(np.float64))
+    if isinstance(kind, nw.Datetime):
+        if kind.time_zone is not None:
+            series = series.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+        return Column(name, "date", series.to_numpy().astype("datetime64[us]"))
+    return column_of_cells(name, series.to_list(), is_category=isinstance(kind, (nw.Categorical, nw.Enum)))

@@ -1,0 +1,93 @@
+"""The recipe: how networks for a table are made and trained, by how many rows there are."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from deltaprop.derivation.schedules import CosineDecay
+from deltaprop.reports.history import History
+from deltaprop.training.callbacks import EpochEnd
+
+#: A column of numbers has at most this number of bins.
+MOST_BINS = 32
+#: Rows of a minibatch: this share of the rows, as a power of two between these two.
+SHARE_OF_A_BATCH, LEAST_BATCH, MOST_BATCH = 1 / 32, 16, 256
+#: Rows up to which there are as many epochs as there can be; their number falls as 1/√rows beyond.
+ROWS_OF_ALL_EPOCHS = 20_000
+#: The share of the time that is kept for what follows training.
+KEPT = 0.04
+#: Epochs that have to fit into the time: else members are trained on fewer rows.
+LEAST_EPOCHS = 8
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What `NetworkStack.fit` is told.
+
+    Parameters
+    ----------
+    bins : int
+        How many bins a column of numbers may have.
+    epochs : int
+        Passes over the rows, at most.
+    batch_size : int
+        Rows of a minibatch.
+    learning_rate : float
+        The first; it comes down to 0 along half a cosine.
+    patience : int
+        Epochs without a better validation cost after which a member stops.
+    """
+
+    bins: int
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    patience: int
+
+
+def recipe_for(rows: int) -> Recipe:
+    """Choose the recipe for so many rows."""
+    batch = 2 ** int(np.log2(max(1.0, rows * SHARE_OF_A_BATCH)))
+    epochs = round(100 * min(1.0, (ROWS_OF_ALL_EPOCHS / rows) ** 0.5))
+    return Recipe(
+        bins=MOST_BINS,
+        epochs=epochs,
+        batch_size=min(max(batch, LEAST_BATCH), MOST_BATCH),
+        learning_rate=2e-3,
+        patience=max(5, round(0.3 * epochs)),
+    )
+
+
+class Deadline:
+    """Ends training in time: the learning rate comes down by then, and no epoch begins that would end later.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Its learning rate comes down in its epochs, or by the deadline if that is earlier.
+    at : float
+        The time of `time.perf_counter` by which training has to end.
+    """
+
+    def __init__(self, recipe: Recipe, at: float) -> None:
+        now = time.perf_counter()
+        self.recipe, self.began, self.at = recipe, now, now + (1 - KEPT) * (at - now)
+        self.decay, self.ended = CosineDecay(recipe.learning_rate, recipe.epochs), [now]
+
+    def learning_rate(self, epoch: int, history: History) -> float:
+        """Compute the learning rate of an epoch, counted from 0."""
+        share = min(1.0, (time.perf_counter() - self.began) / max(self.at - self.began, 1e-9))
+        return self.decay(max(epoch, round(share * self.recipe.epochs)), history)
+
+    def stop(self, event: EpochEnd) -> bool:
+        """Tell whether another epoch as long as the longest of the last three would end too late."""
+        self.ended = [*self.ended[-3:], time.perf_counter()]
+        return self.ended[-1] + max(later - earlier for earlier, later in pairwise(self.ended)) > self.at
+
+    def rows_in_time(self, rows_a_second: float) -> int:
+        """Compute how many rows an epoch may have, so that `LEAST_EPOCHS` epochs end in time."""
+        return max(1, int(rows_a_second * (self.at - time.perf_counter()) / LEAST_EPOCHS))
