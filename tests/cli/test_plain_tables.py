@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from deltaprop.cli.raw_rows import RawRows
-from deltaprop.cli.trained import Trained
+from deltaprop.tabular.trained import Trained
 
 from deltaprop.cli import run
 from deltaprop.cli.train import scaling
