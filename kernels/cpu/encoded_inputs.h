@@ -334,6 +334,7 @@ private:
 
     // run(LANES, VECTORS, j) until all units are done.
     template <int LANES, class Do> void by_columns(int64_t j, Do run) const {
+        for (; units_ - j >= 8 * LANES; j += 8 * LANES) run(Constant<LANES>{}, Constant<8>{}, j);
         for (; units_ - j >= 4 * LANES; j += 4 * LANES) run(Constant<LANES>{}, Constant<4>{}, j);
         for (; units_ - j >= LANES; j += LANES) run(Constant<LANES>{}, Constant<1>{}, j);
         if constexpr (LANES > 1)
@@ -351,24 +352,24 @@ private:
         for (int64_t i = from; i < to; ++i) {
             vector sum[VECTORS];
             T* own = z + i * units_ + j;
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int v = 0; v < VECTORS; ++v) sum[v] = at<LANES>(own + v * LANES);
             const uint32_t* bins = bins_ + i * of_bins;
             const T* shares = shares_ + i * of_bins;
             for (int64_t p = 0; p < of_bins; ++p) {
                 const T *s = sums_ + int64_t(bins[p]) * units_ + j, *next = s + units_;
                 const T f = shares[p], rest = T(1) - f;
-#pragma GCC unroll 4
+#pragma GCC unroll 8
                 for (int v = 0; v < VECTORS; ++v)
                     sum[v] += rest * at<LANES>(s + v * LANES) + f * at<LANES>(next + v * LANES);
             }
             const uint32_t* levels = levels_ + i * of_levels;
             for (int64_t p = 0; p < of_levels; ++p) {
                 const T* w = weights_ + int64_t(levels[p]) * units_ + j;
-#pragma GCC unroll 4
+#pragma GCC unroll 8
                 for (int v = 0; v < VECTORS; ++v) sum[v] += at<LANES>(w + v * LANES);
             }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int v = 0; v < VECTORS; ++v) at<LANES>(own + v * LANES) = sum[v];
         }
     }
@@ -378,21 +379,21 @@ private:
         const uint32_t *starts = starts_ + piece.start, *rows = rows_of(piece);
         const T* shares = sorted_shares_ + piece.slot * batch_;
         vector up_to[VECTORS];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int v = 0; v < VECTORS; ++v) up_to[v] = at<LANES>(half_ + j + v * LANES);
         T* out = gradient_ + j;
         for (int64_t k = 0; k < piece.width; ++k, out += units_) {
             vector within[VECTORS] = {};
             for (uint32_t place = starts[k]; place < starts[k + 1]; ++place) {
                 const T *d = delta + int64_t(rows[place]) * units_ + j, f = shares[place];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
                 for (int v = 0; v < VECTORS; ++v) {
                     const vector own = at<LANES>(d + v * LANES);
                     up_to[v] -= own;
                     within[v] += f * own;
                 }
             }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int v = 0; v < VECTORS; ++v) at<LANES>(out + v * LANES) = up_to[v] + within[v];
         }
     }
@@ -405,10 +406,10 @@ private:
             vector within[VECTORS] = {};
             for (uint32_t place = starts[k]; place < starts[k + 1]; ++place) {
                 const T* d = delta + int64_t(rows[place]) * units_ + j;
-#pragma GCC unroll 4
+#pragma GCC unroll 8
                 for (int v = 0; v < VECTORS; ++v) within[v] += at<LANES>(d + v * LANES);
             }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int v = 0; v < VECTORS; ++v) at<LANES>(out + v * LANES) = within[v];
         }
     }
