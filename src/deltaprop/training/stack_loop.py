@@ -25,6 +25,7 @@ from deltaprop.training.early_stopping import EarlyStopping, Watch
 from deltaprop.training.evaluation import validate
 from deltaprop.training.loop import count_epochs
 from deltaprop.training.metrics import Metric
+from deltaprop.training.stack_arguments import HeldOut
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def train(
     networks: Sequence[NetworkState],
     X: AnyArray,
     Y: Array,
-    held_out: Sequence[tuple[AnyArray, AnyArray]] | None,
+    held_out: Sequence[HeldOut] | None,
     plan: StackFitPlan,
 ) -> list[History]:
     """Train the members of `stack` in place.
@@ -60,7 +61,7 @@ def train(
         Its members, in the same memory.
     X, Y : array, (m, s_1) and (m, s_L), or with the member axis
         Trusted arrays of the stack's backend; X may be `EncodedRows`.
-    held_out : sequence of (array, array), or None
+    held_out : sequence of HeldOut, or None
         For each member such arrays, or `HostData`, without the member axis, on which it is validated.
     plan : StackFitPlan
 
@@ -102,7 +103,7 @@ class StackFit:
         networks: Sequence[NetworkState],
         X: AnyArray,
         Y: Array,
-        held_out: Sequence[tuple[AnyArray, AnyArray]] | None,
+        held_out: Sequence[HeldOut] | None,
         plan: StackFitPlan,
     ) -> None:
         self.stack, self.networks, self.held_out, self.plan, members = stack, networks, held_out, plan, plan.members
@@ -152,8 +153,8 @@ class StackFit:
                 continue
             count_epochs(self.networks[k], history, [float(costs[place])], rates[place])
             if self.held_out is not None:
-                X, Y = self.held_out[k]
-                validate(self.networks[k], X, Y, plan.members[k].objective, plan.metrics, history)
+                X, Y, weights = self.held_out[k]
+                validate(self.networks[k], X, Y, plan.members[k].objective, plan.metrics, history, weights)
         self._last_good[...] = stack.parameters
         self.active = active[finite]
 
