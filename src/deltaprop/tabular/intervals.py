@@ -12,6 +12,8 @@ from deltaprop.backends.array_types import Floats
 MOST_RANGES, LEAST_RESIDUALS = 10, 50
 #: So many residuals of a range weigh as much in its mean as the mean of all does.
 PRIOR_RESIDUALS = 10.0
+#: By so much a rank may fall short of a whole number by rounding: of 20 · 0.05 for a share of 0.9.
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -75,5 +77,5 @@ def residual_range(residuals: Floats, share: float) -> Floats:
         The ends; infinite where n is too small for the share.
     """
     n = len(residuals)
-    k = int(np.floor((n + 1) * (1 - share) / 2))
+    k = int(np.floor((n + 1) * (1 - share) / 2 + ROUNDING))
     return np.array([residuals[k - 1], residuals[n - k]]) if k else np.array([-np.inf, np.inf])

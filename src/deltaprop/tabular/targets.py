@@ -210,7 +210,7 @@ class ClassTargets:
         places = np.minimum(np.searchsorted(self.classes, labels), len(self.classes) - 1)
         unknown = self.classes[places] != labels
         if unknown.any():
-            raise ValueError(f"y: expected one of the {len(self.classes)} classes, got {labels[unknown][0]!r}")
+            raise ValueError(f"y: expected one of the {len(self.classes)} classes, got {labels[unknown].tolist()[0]!r}")
         return places
 
     def probabilities(self, numbers: Indices, smoothing: float, dtype: DType) -> HostArray:
