@@ -20,6 +20,7 @@ from deltaprop.tabular.column_roles import ColumnRole, ColumnRoles
 from deltaprop.tabular.table_encoding import TableEncoding
 
 if TYPE_CHECKING:  # files are read and written by few
+    from deltaprop.files.onnx_file import Graph
     from deltaprop.tabular.saved_schema import Classes, Quantity, Tabular, TabularContent
 
 #: Parameters that are kept in another way than as they are: where to compute is chosen when a file is loaded.
@@ -86,6 +87,42 @@ class SavedTabular(BaseEstimator):
         tensors |= {"importances": self.feature_importances_, **own}
         write_model(path, configuration, self.stack_.file_tensors() | tensors)
 
+    def to_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted estimator as an ONNX model that predicts from raw columns.
+
+        Parameters
+        ----------
+        path : path
+            A file that is there is replaced.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ImportError
+            If onnx is not installed; the message names the extra that brings it.
+        OSError
+            If it cannot be written; a file that was there stays whole.
+
+        Notes
+        -----
+        There is one input for each column of the table that was not left out, of its name and of shape (m, 1):
+
+        - numbers in float64, with NaN for a gap;
+        - categories as text without spaces around it, with "" for a gap. Numbers are text as `str` writes them, whole
+          ones without a point; truth values are "True" and "False", and dates are in ISO 8601;
+        - dates in int64, as whole seconds since 1970 in UTC, with the least number of int64 for a gap:
+          ``frame[["day"]].to_numpy("datetime64[s]").astype("int64")``.
+
+        The outputs are ``label``, (m,), and ``probabilities``, (m, n_classes), or ``value``, (m,); where a column has
+        such a name, the output's name has an underscore at its end. As here, what becomes of numbers and outputs is
+        computed in float64, the networks in float32.
+        """
+        check_is_fitted(self, "stack_")
+        from deltaprop.tabular.onnx_model import write_estimator
+
+        write_estimator(path, self.stack_, self.encoding_, self._roles, self._add_outputs)
+
     @classmethod
     def from_file_content(
         cls, path: str | os.PathLike[str], content: TabularContent, tensors: Tensors, backend: str | Backend = "auto"
@@ -151,6 +188,10 @@ class SavedTabular(BaseEstimator):
     @abstractmethod
     def _target_to_file(self) -> tuple[dict[str, Any], Tensors]:
         """Describe the target, as `saved_schema` has it, in JSON and tensors."""
+
+    @abstractmethod
+    def _add_outputs(self, graph: Graph, mean: str) -> None:
+        """Add the outputs to an ONNX graph, given the name of the members' mean outputs."""
 
     @abstractmethod
     def _take_target(self, saved: Classes | Quantity, tensors: Tensors) -> None:
