@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from deltaprop.cli.raw_rows import RawRows
+from deltaprop.tabular.trained import Trained
 
 from deltaprop.cli import run
-from deltaprop.cli.raw_rows import RawRows
 from deltaprop.cli.train import scaling
-from deltaprop.cli.trained import Trained
 from deltaprop.inputs.files import load_dataset
 
 

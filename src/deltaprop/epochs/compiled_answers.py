@@ -1,4 +1,4 @@
-"""Costs and outputs of the members of a stack over encoded rows, in few calls of the compiled library."""
+"""Costs and outputs of networks over encoded rows, in few calls of the compiled library."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ ROWS = 256
 
 
 class CompiledAnswers:
-    """What members answer for encoded rows, each by one thread at a time; inputs are not formed.
+    """What networks answer for encoded rows, each by one thread at a time; inputs are not formed.
 
     Parameters
     ----------
     network : NetworkState
-        With the member axis.
+        One network, or several with the member axis.
     X : sequence of EncodedRows
-        For each member, of one encoding.
+        For each, of one encoding.
     Y : sequence of array, (m, s_L), optional
         Their targets; without them there are no costs.
 
