@@ -43,6 +43,19 @@ def test_texts():
     assert TEXTS.texts() == (TEXTS.values, TEXTS.levels)
 
 
+def test_categories_do_not_depend_on_the_kind():
+    def categories(values):
+        codes, levels = as_column(values, "x").categories()
+        return [None if code < 0 else levels[code] for code in codes]
+
+    assert categories(["007", "A1", "1.0", None, "1e2"]) == ["7", "A1", "1", None, "100"]
+    assert categories(["7", "1"]) == categories([7, 1]) == categories([7.0, 1.0]) == ["7", "1"]
+    assert categories(["b", "true", "FALSE"]) == ["b", "True", "False"]
+    assert categories([True, False]) == categories(["true", "false"]) == ["True", "False"]
+    assert categories(["1.5", "01.50"]) == ["1.5", "1.5"]
+    assert as_column(["01", "1", "A"], "x").categories()[1] == ["1", "A"]
+
+
 def test_dates():
     np.testing.assert_array_equal(DATES.dates(), DATES.values)
     numbers = Column("n", "number", np.array([86400.5, np.nan, 1e300]))
