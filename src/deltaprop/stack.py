@@ -219,7 +219,8 @@ class NetworkStack(StackFunction, SavedStack):
         validation : (X, Y), optional
             As of `Network.fit`, shared or with the member axis.
         validation_samples : sequence of array_like of int, optional
-            For each member, which rows of X and Y it is validated on instead.
+            For each member, which rows of X and Y it is validated on instead; in the cost each counts as much as its
+            sample weight says.
         metrics : sequence of str or callable, optional
             As of `Network.fit`.
         early_stopping : EarlyStopping, or sequence of EarlyStopping or None, optional
@@ -265,7 +266,9 @@ class NetworkStack(StackFunction, SavedStack):
             samples=samples,
             dropout=dropout,
         )
-        held_out, resolved = resolve_held_out(self._networks, validation, validation_samples, metrics, inputs, targets)
+        held_out, resolved = resolve_held_out(
+            self._networks, validation, validation_samples, metrics, inputs, targets, sample_weight
+        )
         stopping = one_each("early_stopping", early_stopping, count)
         plan = StackFitPlan(
             members=members,

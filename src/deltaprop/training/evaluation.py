@@ -11,7 +11,7 @@ import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.backends.array_types import AnyArray, ArrayLike, Indices
-from deltaprop.derivation.backprop import Objective, Workspace, add_cost, forward
+from deltaprop.derivation.backprop import Objective, Workspace, add_cost, forward, total_weight
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.compiled_answers import CompiledAnswers
 from deltaprop.inputs.arrays import HostData
@@ -126,15 +126,19 @@ def validate(
     objective: Objective,
     metrics: dict[str, Metric],
     history: History,
+    sample_weight: Array | None = None,
 ) -> None:
-    """Append cost and metrics over validation data, from one forward pass, to `history`."""
+    """Append cost and metrics over validation data, from one forward pass, to `history`.
+
+    The sample weights count in the cost alone.
+    """
     if isinstance(X, HostData):
-        total, values = _validate_in_parts(network, X, Y, metrics)
+        total, values = _validate_in_parts(network, X, Y, metrics, sample_weight)
     else:
         prediction = prediction_for(network, Y)
-        total = data_cost(network, X, Y, prediction)
+        total = data_cost(network, X, Y, prediction, sample_weight)
         values = {name: metric(prediction, Y) for name, metric in metrics.items()}
-    record(history, objective.scale(X.shape[0]) * float(total), values)
+    record(history, objective.scale(total_weight(network, X, sample_weight)) * float(total), values)
 
 
 def record(history: History, cost: float, values: Mapping[str, object]) -> None:
@@ -154,14 +158,14 @@ def record(history: History, cost: float, values: Mapping[str, object]) -> None:
 
 
 def _validate_in_parts(
-    network: NetworkState, X: HostData, Y: HostData, metrics: dict[str, Metric]
+    network: NetworkState, X: HostData, Y: HostData, metrics: dict[str, Metric], sample_weight: Array | None
 ) -> tuple[Array, dict[str, float]]:
     """Compute Σ cost and the metrics chunk by chunk; only a metric of the user's own needs all predictions at once."""
     backend, total = network.backend, network.backend.zeros((), np.float64)
     in_parts = {name: parts for name, metric in metrics.items() if (parts := of_parts(metric)) is not None}
     others = {name: metric for name, metric in metrics.items() if name not in in_parts}
     whole = [np.empty(Y.shape, network.dtype) for _ in range(2)] if others else []
-    for rows, h, targets in _predicted(network, X, Y, total):
+    for rows, h, targets in _predicted(network, X, Y, total, sample_weight):
         for parts in in_parts.values():
             parts.add(h, targets)
         for array, part in zip(whole, (h, targets), strict=False):

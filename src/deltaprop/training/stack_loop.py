@@ -24,6 +24,7 @@ from deltaprop.training.divergence import divergence_message
 from deltaprop.training.early_stopping import EarlyStopping, Watch
 from deltaprop.training.loop import count_epochs
 from deltaprop.training.metrics import Metric
+from deltaprop.training.stack_arguments import HeldOut
 from deltaprop.training.stack_validation import StackValidation
 
 
@@ -45,7 +46,7 @@ def train(
     networks: Sequence[NetworkState],
     X: AnyArray,
     Y: Array,
-    held_out: Sequence[tuple[AnyArray, AnyArray]] | None,
+    held_out: Sequence[HeldOut] | None,
     plan: StackFitPlan,
 ) -> list[History]:
     """Train the members of `stack` in place.
@@ -60,7 +61,7 @@ def train(
         Its members, in the same memory.
     X, Y : array, (m, s_1) and (m, s_L), or with the member axis
         Trusted arrays of the stack's backend; X may be `EncodedRows`.
-    held_out : sequence of (array, array), or None
+    held_out : sequence of HeldOut, or None
         For each member such arrays, or `HostData`, without the member axis, on which it is validated.
     plan : StackFitPlan
 
@@ -102,7 +103,7 @@ class StackFit:
         networks: Sequence[NetworkState],
         X: AnyArray,
         Y: Array,
-        held_out: Sequence[tuple[AnyArray, AnyArray]] | None,
+        held_out: Sequence[HeldOut] | None,
         plan: StackFitPlan,
     ) -> None:
         self.stack, self.networks, self.plan, members = stack, networks, plan, plan.members
