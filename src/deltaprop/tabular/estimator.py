@@ -103,7 +103,7 @@ class TabularEstimator(BaseEstimator):
             If the file cannot be read.
         """
         began = time.perf_counter()
-        table, targets = self._split_target(table_of(X), y)
+        table, targets = self._split_target(as_table(X, text=[y] if isinstance(y, str) else ()), y)
         weights = np.asarray(_check_sample_weight(sample_weight, np.empty((table.rows, 1)), ensure_non_negative=True))
         table, targets, weights = _counted(table, targets, weights, weights)
         self._find_classes(targets)
