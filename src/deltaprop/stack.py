@@ -334,9 +334,9 @@ class NetworkStack(StackFunction, SavedStack):
     def _training_data(self, X: ArrayLike, Y: ArrayLike) -> tuple[AnyArray, Array]:
         """Convert inputs and targets to arrays of the stack, both with the member axis or neither.
 
-        `EncodedRows` stay as they are where the stack is on the host.
+        `EncodedRows` stay as they are where the arrays of the backend are those of NumPy.
         """
-        if isinstance(X, EncodedRows) and self.backend.on_host:
+        if isinstance(X, EncodedRows) and self.backend.owns(X.stored):
             return self[0]._door.encoded_data(X, Y)
         each_X, each_Y = self._each("X", X), self._targets_each(X, Y)
         shared = all(x is each_X[0] for x in each_X) and all(y is each_Y[0] for y in each_Y)

@@ -66,7 +66,7 @@ def predict(
     backend: Backend = "auto",
 ) -> None:
     """Predict the target for every row of DATA, as CSV."""
-    from deltaprop.cli.trained import Trained
+    from deltaprop.tabular.trained import Trained
 
     if out is not None:
         check_writable(out)
@@ -89,7 +89,7 @@ def predict(
 @app.command()
 def evaluate(model: Model, data: Data, backend: Backend = "auto") -> None:
     """Print how good the predictions for DATA are, or for its test set if it has one."""
-    from deltaprop.cli.trained import Trained
+    from deltaprop.tabular.trained import Trained
 
     trained = Trained.load(model, backend)
     dataset = trained.read(data, with_targets=True)
@@ -132,13 +132,13 @@ def weights(
 ) -> None:
     """Draw the weights of a layer of MODEL as images, one a unit."""
     from deltaprop.cli.plot import check_plot, save_plot
-    from deltaprop.network import Network
+    from deltaprop.loading import load_network
 
     check_plot(plot)
     size = None if shape is None else hidden_sizes(shape, "--shape")
     if size is not None and len(size) != 2:
         raise ValueError(f"--shape: expected height,width such as 28,28, got {shape!r}")
-    save_plot(Network.load(model, "numpy").plot_weights(layer, None if size is None else (size[0], size[1])), plot)
+    save_plot(load_network(model, "numpy").plot_weights(layer, None if size is None else (size[0], size[1])), plot)
     typer.echo(f"weights     {plot}")
 
 

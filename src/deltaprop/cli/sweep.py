@@ -14,9 +14,9 @@ import numpy as np
 
 from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
 from deltaprop.cli.options import SweepOptions, hidden_sizes
-from deltaprop.cli.raw_rows import RawRows
-from deltaprop.cli.trained import Label, class_numbers
 from deltaprop.inputs.files import Dataset, load_dataset
+from deltaprop.inputs.raw_rows import RawRows
+from deltaprop.tabular.trained import Label, class_numbers
 
 Candidate = dict[str, Any]
 #: Options of ``train``, each with the name of the estimators' parameter.
@@ -44,7 +44,7 @@ def sweep(options: SweepOptions) -> str:
     ValueError, OSError, BackendError
         If an option or the data are bad; nothing has been trained then.
     """
-    from deltaprop.cli.train import classes_of, scaling
+    from deltaprop.cli.train import scaling, with_classes
     from deltaprop.estimators import MLPClassifier, MLPRegressor
 
     hidden = hidden_sizes(options.hidden)
@@ -58,7 +58,7 @@ def sweep(options: SweepOptions) -> str:
     dataset = load_dataset(options.data, options.target)
     if dataset.y is None:
         raise ValueError(f"{options.data}: expected targets to train on")
-    classes = classes_of(dataset.y, options.task)
+    dataset, classes = with_classes(dataset, options.task)
     raw = RawRows(dataset.X)
     X = raw.scaled(*scaling(raw, options.scale, common_range=dataset.common_range), options.dtype)
     y = _targets(dataset, classes)

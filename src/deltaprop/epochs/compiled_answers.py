@@ -34,6 +34,8 @@ class CompiledAnswers:
         For each member, of one encoding.
     Y : sequence of array, (m, s_L), optional
         Their targets; without them there are no costs.
+    weights : sequence of array, (m,), optional
+        How much each row counts in the cost; by default all count 1.
 
     Raises
     ------
@@ -41,29 +43,43 @@ class CompiledAnswers:
         If the library cannot be compiled or loaded here.
     """
 
-    def __init__(self, network: NetworkState, X: Sequence[EncodedRows], Y: Sequence[HostArray] | None = None) -> None:
+    def __init__(
+        self,
+        network: NetworkState,
+        X: Sequence[EncodedRows],
+        Y: Sequence[HostArray] | None = None,
+        weights: Sequence[HostArray] | None = None,
+    ) -> None:
         count, outputs = len(X), network.layer_sizes[-1]
         samples = np.array([len(rows) for rows in X])
         optimizers, batches = [SGD()] * count, np.minimum(samples, ROWS).tolist()
         self.table = PlanTable(network, X[0], None, optimizers, [], samples.tolist(), batches)
-        self.network, self.samples, self._held = network, samples, (X, Y)
+        self.network, self.samples, self._held = network, samples, (X, Y, weights)
         self._rows = {"x": self._addresses("x", [rows.stored for rows in X], X[0].encoding.columns)}
         if Y is not None:
             self._rows["y"] = self._addresses("y", Y, outputs)
-        self._strides = {"x": X[0].encoding.columns, "y": outputs, "outputs": outputs}
+        if weights is not None:
+            self._rows["weights"] = self._addresses("weights", [own[:, np.newaxis] for own in weights], 1)
+        self._strides = {"x": X[0].encoding.columns, "y": outputs, "weights": 1, "outputs": outputs}
         self.threads = max(1, min(own_threads(), os.cpu_count() or 1, count))
         self.stride = self.table.share_scratch(1, self.threads)
         operations = 2.0 * self.table.operations_of_a_row / 6.0 * count / self.threads
         self.at_once = max(ROWS, int(OPERATIONS_A_CALL / operations) // ROWS * ROWS)
 
     @classmethod
-    def find(cls, network: NetworkState, X: Sequence[EncodedRows], Y: Sequence[HostArray] | None = None) -> Self | None:
+    def find(
+        cls,
+        network: NetworkState,
+        X: Sequence[EncodedRows],
+        Y: Sequence[HostArray] | None = None,
+        weights: Sequence[HostArray] | None = None,
+    ) -> Self | None:
         """Make one, if a library that can be compiled here knows this network, and all rows have one encoding."""
         alike = all(rows.encoding is X[0].encoding for rows in X)
-        return cls(network, X, Y) if alike and can_compile(network, X[0]) else None
+        return cls(network, X, Y, weights) if alike and can_compile(network, X[0]) else None
 
     def __call__(self, which: Numbers, outputs: Sequence[HostArray] | None = None) -> Floats:
-        """Compute Σ cost of the members that `which` names, (k,); it is 0 without targets.
+        """Compute Σ w cost of the members that `which` names, (k,); it is 0 without targets.
 
         Where there are `outputs`, (m, s_L), one for each of these members, a^(L) is written into them.
         """

@@ -12,7 +12,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
-from sklearn.base import BaseEstimator, _fit_context
+from sklearn.base import BaseEstimator, _fit_context, is_classifier
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import _check_sample_weight, _get_feature_names, check_is_fitted
@@ -32,6 +32,7 @@ from deltaprop.tabular.members import Members, mean_outputs, train_members
 from deltaprop.tabular.recipe import Recipe, recipe_for
 from deltaprop.tabular.table import Column, Table
 from deltaprop.tabular.table_encoding import TableEncoding
+from deltaprop.tabular.table_file import read_table
 from deltaprop.training.exclusive import training_of
 
 #: What scikit-learn makes a generator from.
@@ -103,7 +104,7 @@ class TabularEstimator(BaseEstimator):
             If the file cannot be read.
         """
         began = time.perf_counter()
-        table, targets = self._split_target(table_of(X), y)
+        table, targets = self._split_target(X, y)
         weights = np.asarray(_check_sample_weight(sample_weight, np.empty((table.rows, 1)), ensure_non_negative=True))
         table, targets, weights = _counted(table, targets, weights, weights)
         self._find_classes(targets)
@@ -120,9 +121,9 @@ class TabularEstimator(BaseEstimator):
             self.feature_names_in_ = np.array(self._names, dtype=object)
         return self
 
-    def _split_target(self, table: Table, y: Any) -> tuple[Table, HostArray]:
+    def _split_target(self, X: Any, y: Any) -> tuple[Table, HostArray]:
         """Return the table without its target column, and the targets, (m,); remember the name of the target."""
-        rest, targets = self._table_and_target(table, y)
+        rest, targets = self._table_and_target(X, y)
         self.target_name_ = y if isinstance(y, str) else "target"
         if not rest.columns:
             raise ValueError(f"X: expected a column besides the target {y!r}, got no other")
@@ -132,7 +133,8 @@ class TabularEstimator(BaseEstimator):
 
     def _table_and_target(self, X: Any, y: Any) -> tuple[Table, HostArray]:
         """Return a table and its targets, (m,), which are no longer a column of it."""
-        table = table_of(X)
+        # Labels in a file stay as they are written: "007" is no 7.
+        table = table_of(X, text=[y] if isinstance(y, str) and is_classifier(self) else [])
         if isinstance(y, str):
             if y not in table.columns:
                 raise ValueError(f"y: no column {y!r}; the columns are {', '.join(map(repr, table.columns))}")
@@ -326,9 +328,9 @@ def _counted(table: Table, y: HostArray, weights: Floats, own_weights: Floats) -
     return table.take(counted), y[counted], weights[counted]
 
 
-def table_of(X: Any) -> Table:
-    """Make a table of what a user passes."""
-    return as_table(X)
+def table_of(X: Any, text: Sequence[str] = ()) -> Table:
+    """Make a table of what a user passes; columns that `text` names stay as they are written in a file."""
+    return read_table(X, text=text) if isinstance(X, (str, os.PathLike)) else as_table(X)
 
 
 def has_names(X: Any) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 
@@ -127,11 +128,21 @@ def validate(
         prediction = prediction_for(network, Y)
         total = data_cost(network, X, Y, prediction, sample_weight)
         values = {name: metric(prediction, Y) for name, metric in metrics.items()}
-    m = total_weight(network, X, sample_weight)
-    history.validation_cost.append(objective.scale(m) * float(total))
+    record(history, objective.scale(total_weight(network, X, sample_weight)) * float(total), values)
+
+
+def record(history: History, cost: float, values: Mapping[str, object]) -> None:
+    """Append the validation cost and the values of metrics to `history`.
+
+    Raises
+    ------
+    TypeError
+        If a value is no number.
+    """
+    history.validation_cost.append(cost)
     for name, value in values.items():
         try:
-            history.metrics[name].append(float(value))
+            history.metrics[name].append(float(cast(Any, value)))
         except (TypeError, ValueError):
             raise TypeError(f"metrics: expected a number from {name}, got {value!r}") from None
 

@@ -22,10 +22,9 @@ from deltaprop.reports.progress import Progress, progress_bar
 from deltaprop.training.callbacks import Callback, EpochEnd, tell
 from deltaprop.training.divergence import divergence_message
 from deltaprop.training.early_stopping import EarlyStopping, Watch
-from deltaprop.training.evaluation import validate
 from deltaprop.training.loop import count_epochs
 from deltaprop.training.metrics import Metric
-from deltaprop.training.stack_arguments import HeldOut
+from deltaprop.training.stack_validation import HeldOut, StackValidation
 
 
 @dataclass(frozen=True)
@@ -106,8 +105,12 @@ class StackFit:
         held_out: Sequence[HeldOut] | None,
         plan: StackFitPlan,
     ) -> None:
-        self.stack, self.networks, self.held_out, self.plan, members = stack, networks, held_out, plan, plan.members
+        self.stack, self.networks, self.plan, members = stack, networks, plan, plan.members
         self.trainer = StackTrainer(stack, X, Y, members, networks)
+        objectives = [member.objective for member in members]
+        self.validation = (
+            None if held_out is None else StackValidation(stack, networks, held_out, objectives, plan.metrics)
+        )
         message = f"all {plan.epochs} epochs done"
         self.histories = [History(metrics={name: [] for name in plan.metrics}, message=message) for _ in members]
         self.watches = [
@@ -152,11 +155,10 @@ class StackFit:
                 history.message = divergence_message(epoch + 1, rates[place], costs[place])
                 continue
             count_epochs(self.networks[k], history, [float(costs[place])], rates[place])
-            if self.held_out is not None:
-                X, Y, weights = self.held_out[k]
-                validate(self.networks[k], X, Y, plan.members[k].objective, plan.metrics, history, weights)
         self._last_good[...] = stack.parameters
         self.active = active[finite]
+        if self.validation is not None and len(self.active):
+            self.validation(self.active, self.histories)
 
     def _end_epoch(self, seconds: float, progress: Progress) -> None:
         """Keep the best parameters, leave out members that stop early, and tell how far training has come."""
