@@ -56,7 +56,7 @@ def test_stacking_and_calibration(data: tuple[pd.DataFrame, Any]) -> None:
 
 
 def test_copies_predict_alike(data: tuple[pd.DataFrame, Any]) -> None:
-    frame, y = data
+    frame, _ = data
     quick, slow = QuickRegressor(**QUICK), dp.TabularRegressor(**QUICK)
     assert clone(quick).get_params() == quick.get_params() == slow.get_params()
     quick.fit(frame, frame.useful**2)
