@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from deltaprop.cli.raw_rows import RawRows
-from deltaprop.cli.trained import Trained
 
 from deltaprop.cli import run
 from deltaprop.cli.train import scaling
 from deltaprop.inputs.files import load_dataset
+from deltaprop.inputs.raw_rows import RawRows
+from deltaprop.tabular.trained import Trained
 
 
 def write(path, header, rows):

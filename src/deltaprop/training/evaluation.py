@@ -13,7 +13,9 @@ from deltaprop.backends import Array
 from deltaprop.backends.array_types import AnyArray, ArrayLike, Indices
 from deltaprop.derivation.backprop import Objective, Workspace, add_cost, forward, total_weight
 from deltaprop.derivation.state import NetworkState
+from deltaprop.epochs.compiled_answers import CompiledAnswers
 from deltaprop.inputs.arrays import HostData
+from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.inputs.sources import CHUNK_BYTES
 from deltaprop.reports.history import History
 from deltaprop.training.metrics import Metric, of_parts
@@ -42,8 +44,16 @@ class ForwardPass:
 def predict(network: NetworkState, X: ArrayLike) -> Array:
     """Compute a^(L), (…, m, s_L), for X : (…, m, s_1), or (m, s_1) for all members, a block of rows at a time.
 
-    For `HostData`, the result is on the host.
+    For `HostData`, the result is on the host. The compiled library, where it can be had, forms no inputs of
+    `EncodedRows`.
     """
+    if isinstance(X, HostData) and isinstance(X.array, EncodedRows):
+        members = math.prod(network.lead)
+        answers = CompiledAnswers.find(network, [X.array] * members)
+        if answers is not None:
+            outputs = np.empty((members, X.shape[0], network.layer_sizes[-1]), network.dtype)
+            answers(np.arange(members), list(outputs))
+            return outputs.reshape(*network.lead, *outputs.shape[1:])
     return layers(network, X, lambda work: [work.A[-1]])[0]
 
 

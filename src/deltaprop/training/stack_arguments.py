@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -24,7 +24,9 @@ from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.reports.history import History
 from deltaprop.training.fit_arguments import check_pair, recorded_metrics, resolve_validation
 from deltaprop.training.metrics import Metric
-from deltaprop.training.stack_validation import HeldOut
+
+#: On what a member is validated: X, Y, and how much each row counts, None if all count 1.
+HeldOut: TypeAlias = tuple[AnyArray, AnyArray, Array | None]
 
 
 def stacked(arrays: Sequence[AnyArray]) -> AnyArray:

@@ -13,8 +13,6 @@ from deltaprop.derivation.backprop import L2Scaling, Reduction
 from deltaprop.derivation.derivatives import Mode
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.state import StackState
-from deltaprop.epochs.compiled_answers import CompiledAnswers
-from deltaprop.inputs.arrays import HostData
 from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.training import evaluation
 from deltaprop.training.data_door import DataDoor
@@ -80,20 +78,10 @@ class StackFunction(StackState):
         each = self._each("X", X)
         shared = all(x is each[0] for x in each)
         if isinstance(X, EncodedRows):
-            return self._predict_encoded(X)
+            return evaluation.predict(self, DataDoor(self._networks[0]).inputs(X, may_stay=True))
         doors = map(DataDoor, self._networks)
         inputs = [door.inputs(x) for door, x in zip(doors, each[:1] if shared else each, strict=False)]
         return evaluation.predict(self, inputs[0] if shared else np.stack(inputs))
-
-    def _predict_encoded(self, X: EncodedRows) -> AnyArray:
-        """Compute h of every member, (K, m, s_L), without the inputs where the compiled library can."""
-        rows = DataDoor(self._networks[0]).encoded(X)
-        answers = CompiledAnswers.find(self, [rows] * len(self._networks))
-        if answers is None:
-            return evaluation.predict(self, HostData(rows))
-        outputs = np.empty((len(self._networks), len(rows), self.layer_sizes[-1]), self.dtype)
-        answers(np.arange(len(outputs)), list(outputs))
-        return outputs
 
     def cost(
         self,

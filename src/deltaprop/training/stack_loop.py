@@ -24,7 +24,8 @@ from deltaprop.training.divergence import divergence_message
 from deltaprop.training.early_stopping import EarlyStopping, Watch
 from deltaprop.training.loop import count_epochs
 from deltaprop.training.metrics import Metric
-from deltaprop.training.stack_validation import HeldOut, StackValidation
+from deltaprop.training.stack_arguments import HeldOut
+from deltaprop.training.stack_validation import StackValidation
 
 
 @dataclass(frozen=True)

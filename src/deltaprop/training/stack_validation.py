@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
-from deltaprop.backends import Array
-from deltaprop.backends.array_types import AnyArray, Indices
-from deltaprop.derivation.backprop import Objective
+from deltaprop.backends.array_types import Indices
+from deltaprop.derivation.backprop import Objective, total_weight
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.compiled_answers import CompiledAnswers
 from deltaprop.inputs.arrays import HostData
@@ -17,9 +16,7 @@ from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.reports.history import History
 from deltaprop.training.evaluation import record, validate
 from deltaprop.training.metrics import Metric
-
-#: On what a member is validated: X, Y, and how much each row counts in the cost, None if all count 1.
-HeldOut: TypeAlias = tuple[AnyArray, AnyArray, Array | None]
+from deltaprop.training.stack_arguments import HeldOut
 
 
 class StackValidation:
@@ -31,8 +28,8 @@ class StackValidation:
         With the member axis.
     networks : sequence of NetworkState
         Its members, in the same memory.
-    held_out : sequence of HeldOut
-        One a member; X and Y are arrays or `HostData`.
+    held_out : sequence of (array, array, array or None)
+        For each member X and Y, arrays or `HostData`, and sample weights.
     objectives : sequence of Objective
         One a member.
     metrics : dict of str to Metric
@@ -50,9 +47,9 @@ class StackValidation:
         self.networks, self.held_out, self.objectives, self.metrics = networks, held_out, objectives, metrics
         self.answers: CompiledAnswers | None = None
         if all(isinstance(X, HostData) and isinstance(X.array, EncodedRows) for X, _, _ in held_out):
-            weights: list[Any] = [each for _, _, each in held_out if each is not None]
-            X, Y = [each.array for each, _, _ in held_out], [each.array for _, each, _ in held_out]
-            self.answers = CompiledAnswers.find(stack, X, Y, weights or None)
+            X, Y = [x.array for x, _, _ in held_out], [y.array for _, y, _ in held_out]
+            weights: list[Any] = [own for _, _, own in held_out]
+            self.answers = CompiledAnswers.find(stack, X, Y, weights)
 
     def __call__(self, which: Indices, histories: Sequence[History]) -> None:
         """Append cost and metrics of the members that `which` names to their histories, one a member."""
@@ -65,7 +62,7 @@ class StackValidation:
         outputs = [np.empty_like(Y) for Y in targets] if self.metrics else None
         costs = self.answers(which, outputs).tolist()
         for place, k in enumerate(which.tolist()):
-            Y, weights = targets[place], self.held_out[k][2]
-            m = float(len(Y) if weights is None else weights.sum(dtype=np.float64))
+            Y = targets[place]
             values = {} if outputs is None else {name: f(outputs[place], Y) for name, f in self.metrics.items()}
-            record(histories[k], self.objectives[k].scale(m) * costs[place], values)
+            counted = total_weight(self.networks[k], Y, self.held_out[k][2])
+            record(histories[k], self.objectives[k].scale(counted) * costs[place], values)
