@@ -20,6 +20,7 @@ def test_the_target_is_a_column_or_is_passed_by_itself(library: Any) -> None:
     by_name = QuickClassifier(**QUICK).fit(whole, "answer")
     apart = QuickClassifier(**QUICK).fit(library(table), y)
     assert by_name.target_name_ == "answer"
+    assert apart.target_name_ == "target"
     assert list(by_name.feature_names_in_) == list(apart.feature_names_in_) == ["useful", "noise", "text"]
     # The target may still be there when new rows are predicted; columns may have another order, gaps and new levels.
     probabilities = apart.predict_proba(library(table))
@@ -29,6 +30,14 @@ def test_the_target_is_a_column_or_is_passed_by_itself(library: Any) -> None:
     assert by_name.score(whole, "answer") == apart.score(library(table), y) > 0.9
     row = library({"text": ["never seen"], "noise": [float("nan")], "useful": [2.0]})
     assert by_name.predict(row).tolist() == ["yes"]
+
+
+def test_a_series_gives_the_target_its_name() -> None:
+    table, y = two_classes()
+    frame = pd.DataFrame(table).assign(answer=y)
+    model = QuickClassifier(**QUICK).fit(frame.drop(columns="answer"), frame["answer"])
+    assert model.target_name_ == "answer"
+    model.predict(frame)  # warnings are errors here
 
 
 def test_a_target_that_is_not_there() -> None:
@@ -178,8 +187,11 @@ def test_weights_reach_training_and_early_stopping() -> None:
 def test_only_ratios_of_weights_matter() -> None:
     X, y = overlapping(100)
     weights = np.random.default_rng(1).uniform(1, 2, 100)
-    one, two = (QuickClassifier(**QUICK).fit(X, y, factor * weights).predict_proba(X) for factor in (1.0, 1024.0))
-    np.testing.assert_allclose(one, two, rtol=1e-4)
+    one, *others = (
+        QuickClassifier(**QUICK).fit(X, y, factor * weights).predict_proba(X) for factor in (1.0, 1024.0, 2.0**-1000)
+    )
+    for other in others:
+        np.testing.assert_array_equal(one, other)
 
 
 # -- predictions for rows held out --------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ import time
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self, TypeAlias
 
@@ -76,6 +75,7 @@ class TabularEstimator(BaseEstimator):
     target_name_: str
     _roles: ColumnRoles
     _held_out: HeldOutRows
+    _importances: Floats | None
     _names: list[str]
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -110,7 +110,7 @@ class TabularEstimator(BaseEstimator):
         self._find_classes(targets)
         own_weights = self._training_weights(targets, weights)
         table, targets, weights = _counted(table, targets, weights, own_weights)
-        own_weights = own_weights[own_weights > 0]
+        own_weights = own_weights[own_weights > 0] / own_weights.max()
         self._roles = choose_roles(table, categorical=self.categorical, numerical=self.numerical, drop=self.drop)
         with training_of(self):
             deadline = None if self.time_limit is None else began + self.time_limit
@@ -124,7 +124,7 @@ class TabularEstimator(BaseEstimator):
     def _split_target(self, X: Any, y: Any) -> tuple[Table, HostArray]:
         """Return the table without its target column, and the targets, (m,); remember the name of the target."""
         rest, targets = self._table_and_target(X, y)
-        self.target_name_ = y if isinstance(y, str) else "target"
+        self.target_name_ = y if isinstance(y, str) else str(getattr(y, "name", None) or "target")
         if not rest.columns:
             raise ValueError(f"X: expected a column besides the target {y!r}, got no other")
         if rest.rows < 2:
@@ -172,7 +172,7 @@ class TabularEstimator(BaseEstimator):
         self.encoding_, self.stack_ = encoding, members.stack
         targets = self._record(members, rows, y, weights, own_weights)
         self._held_out = draw_rows(rows, targets, own_weights, members.held_out, rng.randint(2**31 - 1))
-        self.__dict__.pop("feature_importances_", None)
+        self._importances = None
 
     def explain_columns(self) -> ColumnRoles:
         """Say what each column was taken for, and why.
@@ -190,7 +190,7 @@ class TabularEstimator(BaseEstimator):
         check_is_fitted(self, "stack_")
         return self._roles
 
-    @cached_property
+    @property
     def feature_importances_(self) -> Floats:
         """How much each column of the table matters, (n_features,), in the order of the table.
 
@@ -200,8 +200,11 @@ class TabularEstimator(BaseEstimator):
         little. They are computed when they are first asked for, from at most 2000 rows that `fit` has kept.
         """
         check_is_fitted(self, "stack_")
-        risen = permutation_importances(self.stack_, self._held_out, self.encoding_.stored_columns(), self._row_loss)
-        return np.array([risen.get(name, 0.0) for name in self._names])
+        if self._importances is None:
+            columns = self.encoding_.stored_columns()
+            risen = permutation_importances(self.stack_, self._held_out, columns, self._row_loss)
+            self._importances = np.array([risen.get(name, 0.0) for name in self._names])
+        return self._importances
 
     def plot_importances(self, top: int = 20) -> Any:
         """Draw how much the columns matter, the most important on top; this needs matplotlib.
