@@ -14,6 +14,7 @@ from deltaprop.backends.array_types import ArrayLike, HostArray
 from deltaprop.inputs.arrays import is_on_cuda
 from deltaprop.tabular.cell_values import column_of_array, column_of_cells, number_column
 from deltaprop.tabular.table import Column, Table
+from deltaprop.tabular.table_file import read_table
 
 #: What scikit-learn advises.
 RESHAPE = (
@@ -27,9 +28,9 @@ def as_table(X: ArrayLike, names: Sequence[str] | None = None) -> Table:
 
     Parameters
     ----------
-    X : DataFrame, array_like, (m, n), dict or Table
+    X : DataFrame, array_like, (m, n), dict, path or Table
         A table of pandas, polars or pyarrow (or another library that narwhals knows); a dict of columns; a 2-D array;
-        rows in a list.
+        rows in a list; or a file that `read_table` reads.
     names : sequence of str, optional
         The names of the columns of an array or a list; by default "column 1", "column 2", ….
 
@@ -45,9 +46,13 @@ def as_table(X: ArrayLike, names: Sequence[str] | None = None) -> Table:
         infinite numbers.
     TypeError
         If X is sparse, on a device, not yet computed, or no table.
+    OSError
+        If X is a file that cannot be read.
     """
     if isinstance(X, Table):
         return X
+    if isinstance(X, (str, os.PathLike)):
+        return read_table(X)
     _refuse_other_kinds(X)
     frame = _as_frame(X)
     if frame is not None:
@@ -95,8 +100,8 @@ def _refuse_other_kinds(X: Any) -> None:
     ValueError
         If some of its entries are masked.
     """
-    if isinstance(X, (str, bytes, os.PathLike)):
-        raise TypeError(f"X: expected a table, got {type(X).__name__} {str(X)[:80]!r}")
+    if isinstance(X, (str, bytes)):
+        raise TypeError(f"X: expected a table, got {type(X).__name__} {X[:80]!r}")
     refuse_masked(X, "X")
     if hasattr(X, "tocsr"):
         raise TypeError(

@@ -1,0 +1,183 @@
+"""The columns of a CSV file: numbers where all cells are numbers or gaps, text as it is written elsewhere."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from deltaprop.backends.array_types import Floats, HostArray
+from deltaprop.inputs import cells
+from deltaprop.inputs.csv_file import CsvFile
+from deltaprop.tabular.cell_values import Places, text_column
+from deltaprop.tabular.table import Column, numbers_in_texts
+
+#: Cells that say that there is nothing.
+GAPS = frozenset(("", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "?", "-"))
+#: In a column that is kept as text, such as classes, these may be labels.
+LABELS = frozenset(("None", "-"))
+#: Numbers in which a comma may stand before thousands rather than before decimals.
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+")
+
+
+class GrowingColumn:
+    """A column that is read a block of cells at a time, as numbers for as long as all cells are numbers or gaps.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    marks : str
+        The marks that may stand before decimals: ".", "," or both.
+    commas_separate : bool
+        Whether commas stand between the cells of its file: then a comma in a cell may stand before thousands.
+    as_text : bool
+        Whether it is kept as text, whatever it holds.
+    """
+
+    def __init__(self, name: str, marks: str, commas_separate: bool, as_text: bool) -> None:
+        self.name, self.marks, self.commas_separate = name, marks, commas_separate
+        self.gaps = GAPS - LABELS if as_text else GAPS
+        self.is_text = as_text
+        self.rows = self.skipped = 0
+        self._numbers: list[Floats] = []
+        self._codes: list[HostArray] = []
+        self._places = Places()
+        self._mark = ""  # the one that stood before decimals so far
+        self._surely_decimals = False
+        self._infinite: tuple[int, str] | None = None
+
+    def add(self, block: Sequence[str]) -> None:
+        """Add the next cells."""
+        if not self.is_text:
+            values = self._read(block)
+            if values is not None:
+                self._numbers.append(values)
+                self.rows += len(block)
+                return
+            self.is_text, self.skipped = True, self.rows
+            self._numbers.clear()
+        self.add_text(block)
+        self.rows += len(block)
+
+    def add_text(self, block: Sequence[str]) -> None:
+        """Add the next cells as text."""
+        self._codes.append(np.fromiter(map(self._places.__getitem__, block), np.int32, len(block)))
+
+    def become_text(self) -> None:
+        """Forget the cells, which will be added as text, if its commas turn out to stand before thousands."""
+        if not self.is_text and self._mark == "," and self.commas_separate and not self._surely_decimals:
+            self.is_text, self.skipped = True, self.rows
+            self._numbers.clear()
+
+    def restart(self) -> None:
+        """Set aside the blocks that were added as text, since those before them come now."""
+        self._later, self._codes = self._codes, []
+
+    def resume(self) -> None:
+        """Put the blocks that were set aside behind those that came since."""
+        self._codes += self._later
+
+    def column(self, path: object) -> Column:
+        """Return the whole column.
+
+        Raises
+        ------
+        ValueError
+            If one of its numbers is infinite; the message names the first.
+        """
+        if self.is_text:
+            texts = [None if text.strip() in self.gaps else text for text in self._places]
+            column = text_column(self.name, np.concatenate(self._codes), texts)
+            decimal = decimal_of(column.levels, self.marks, self.commas_separate)
+            return Column(self.name, "text", column.values, column.levels, decimal=decimal)
+        if self._infinite is not None:
+            row, cell = self._infinite
+            place = f"row {row + 1}, column {self.name!r}"
+            raise ValueError(f"{path}: {place}: expected a finite number, got {cell[:200]!r} (infinity)")
+        return Column(self.name, "number", np.concatenate(self._numbers))
+
+    def _read(self, block: Sequence[str]) -> Floats | None:
+        """Read cells as numbers; gaps are NaN. None if a cell is no number."""
+        together = "".join(block)
+        comma, point = "," in together, "." in together
+        if comma and (point or self._mark == "." or "," not in self.marks):
+            return None
+        if point and (self._mark == "," or "." not in self.marks):
+            return None
+        self._mark = "," if comma else "." if point else self._mark
+        values = None if comma else cells.numbers(block)
+        if values is None:
+            values = self._read_each(block, comma)
+        if values is not None and np.isinf(values).any() and self._infinite is None:
+            place = int(np.isinf(values).argmax())
+            self._infinite = (self.rows + place, block[place])
+        return values
+
+    def _read_each(self, block: Sequence[str], comma: bool) -> Floats | None:
+        known: dict[str, float] = {}
+        for cell in set(block):
+            text = cell.strip()
+            if text in self.gaps:
+                known[cell] = np.nan
+                continue
+            try:
+                known[cell] = cells.number(text.replace(",", ".") if comma else text)
+            except ValueError:
+                return None
+            self._surely_decimals |= comma and "," in text and not THOUSANDS.fullmatch(text)
+        return np.fromiter(map(known.__getitem__, block), np.float64, len(block))
+
+
+def read_columns(file: CsvFile, marks: str, as_text: Collection[str]) -> list[Column]:
+    """Read all columns of a CSV file, those named in `as_text` as text.
+
+    Raises
+    ------
+    ValueError
+        If a row has another number of cells, there is no row, or a number is infinite.
+    OSError
+        If it cannot be read.
+    """
+    commas_separate = file.separator == ","
+    columns = [GrowingColumn(name, marks, commas_separate, name in as_text) for name in file.names]
+    for block, _ in file.blocks():
+        for column, part in zip(columns, block, strict=True):
+            column.add(part)
+    for column in columns:
+        column.become_text()
+    _add_what_was_skipped(file, columns)
+    return [column.column(file.path) for column in columns]
+
+
+def _add_what_was_skipped(file: CsvFile, columns: Sequence[GrowingColumn]) -> None:
+    """Read once more the first cells of columns that turned out to be text after a few blocks of numbers."""
+    late = [(place, column) for place, column in enumerate(columns) if column.skipped]
+    if not late:
+        return
+    for _, column in late:
+        column.restart()
+    most, rows = max(column.skipped for _, column in late), 0
+    blocks = itertools.takewhile(lambda _: rows < most, file.blocks())
+    for block, _ in blocks:
+        for place, column in late:
+            if rows < column.skipped:
+                column.add_text(block[place])
+        rows += len(block[0])
+    for _, column in late:
+        column.resume()
+
+
+def decimal_of(levels: Sequence[str], marks: str, commas_separate: bool) -> str:
+    """Find the mark before decimals in texts: a comma if all of them are numbers with it, and not with a point."""
+    if marks != ".,":
+        return marks
+    if "," not in "".join(levels):
+        return "."
+    if not np.isnan(numbers_in_texts(levels)).any() or np.isnan(numbers_in_texts(levels, ",")).any():
+        return "."
+    if commas_separate and all(THOUSANDS.fullmatch(level) for level in levels if "," in level):
+        return "."
+    return ","
