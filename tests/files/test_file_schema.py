@@ -206,7 +206,7 @@ def test_widths_without_tensors_take_no_memory(tmp_path):
     ],
 )
 def test_preparations_that_do_not_fit(tmp_path, change, message):
-    from deltaprop.cli.trained import Trained
+    from deltaprop.tabular.trained import Trained
 
     content, tensors = forged.originals(tmp_path)["model of the command line, classes"]
     path = tmp_path / "model"

@@ -66,7 +66,7 @@ def predict(
     backend: Backend = "auto",
 ) -> None:
     """Predict the target for every row of DATA, as CSV."""
-    from deltaprop.cli.trained import Trained
+    from deltaprop.tabular.trained import Trained
 
     if out is not None:
         check_writable(out)
@@ -89,7 +89,7 @@ def predict(
 @app.command()
 def evaluate(model: Model, data: Data, backend: Backend = "auto") -> None:
     """Print how good the predictions for DATA are, or for its test set if it has one."""
-    from deltaprop.cli.trained import Trained
+    from deltaprop.tabular.trained import Trained
 
     trained = Trained.load(model, backend)
     dataset = trained.read(data, with_targets=True)

@@ -14,9 +14,9 @@ import numpy as np
 
 from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
 from deltaprop.cli.options import SweepOptions, hidden_sizes
-from deltaprop.cli.raw_rows import RawRows
-from deltaprop.cli.trained import Label, class_numbers
 from deltaprop.inputs.files import Dataset, load_dataset
+from deltaprop.inputs.raw_rows import RawRows
+from deltaprop.tabular.trained import Label, class_numbers
 
 Candidate = dict[str, Any]
 #: Options of ``train``, each with the name of the estimators' parameter.

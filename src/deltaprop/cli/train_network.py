@@ -11,8 +11,6 @@ from deltaprop.backends import Backend, get_backend
 from deltaprop.backends.array_types import HostArray
 from deltaprop.cli.options import TrainOptions, hidden_sizes
 from deltaprop.cli.plot import check_plot, save_plot
-from deltaprop.cli.raw_rows import RawRows
-from deltaprop.cli.trained import Label, Trained, plain_label
 from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS, check_activation
 from deltaprop.derivation.initialization import check_initialization
 from deltaprop.derivation.losses import LOSSES, check_loss, check_output_activation
@@ -20,8 +18,10 @@ from deltaprop.derivation.optimizers import SGD, Adam, AdamW
 from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.files.atomic_file import check_writable
 from deltaprop.inputs.files import Dataset, load_dataset
+from deltaprop.inputs.raw_rows import RawRows
 from deltaprop.network import Network
 from deltaprop.reports.history import History
+from deltaprop.tabular.trained import Label, Trained, plain_label
 from deltaprop.training.early_stopping import EarlyStopping
 
 Matrix = HostArray

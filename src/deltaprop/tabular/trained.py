@@ -1,4 +1,4 @@
-"""What the command line keeps from a training: the network, and how raw columns become its inputs and outputs."""
+"""One network for columns of numbers, with their scaling and the names of its classes: what `deltaprop train` keeps."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 
 from deltaprop.backends import Backend
 from deltaprop.backends.array_types import HostArray
-from deltaprop.cli.raw_rows import RawRows
 from deltaprop.files.file_schema import network_content
 from deltaprop.files.model_file import read_model, write_model
 from deltaprop.inputs.arrays import HostData, as_inputs, is_above_limit
 from deltaprop.inputs.files import TABLES, Dataset, load_dataset
+from deltaprop.inputs.raw_rows import RawRows
 from deltaprop.network import Network
 from deltaprop.training.evaluation import largest
 from deltaprop.training.metrics import mean_squared_error, r2
