@@ -29,6 +29,7 @@ from deltaprop.tabular.members import Members, mean_outputs, train_members
 from deltaprop.tabular.recipe import recipe_for
 from deltaprop.tabular.table import Column, Table
 from deltaprop.tabular.table_encoding import TableEncoding
+from deltaprop.training.callbacks import Callback
 from deltaprop.training.exclusive import training_of
 
 #: What scikit-learn makes a generator from.
@@ -53,6 +54,8 @@ class TabularEstimator(BaseEstimator):
     }
     #: The loss that members are trained by.
     _loss: ClassVar[str]
+    #: Told after every epoch of all members; one that returns True ends training, and `fit` goes on with best epochs.
+    _callbacks: Sequence[Callback] = ()
 
     n_members: int
     hidden_layer_sizes: int | Sequence[int]
@@ -148,6 +151,7 @@ class TabularEstimator(BaseEstimator):
             seeds=rng.randint(2**31 - 1, size=self.n_members).tolist(),
             backend=self.backend,
             progress=self.progress,
+            callbacks=self._callbacks,
             deadline=deadline,
         )
         self.encoding_, self.stack_ = encoding, members.stack

@@ -15,6 +15,7 @@ from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.reports.history import History
 from deltaprop.stack import NetworkStack
 from deltaprop.tabular.recipe import Deadline, Recipe
+from deltaprop.training.callbacks import Callback
 from deltaprop.training.early_stopping import EarlyStopping
 
 #: Rows whose outputs are computed together.
@@ -74,6 +75,7 @@ def train_members(
     seeds: Sequence[int],
     backend: str | Backend,
     progress: bool,
+    callbacks: Sequence[Callback],
     deadline: float | None,
 ) -> Members:
     """Train one network for each entry of `dealt`.
@@ -100,6 +102,8 @@ def train_members(
         As of `Network`.
     progress : bool
         Whether to draw a progress bar.
+    callbacks : sequence of callable
+        As of `NetworkStack.fit`.
     deadline : float or None
         The time of `time.perf_counter` by which training has to end.
 
@@ -130,7 +134,7 @@ def train_members(
         samples=[np.flatnonzero(folds != own) for folds, own in dealt],
         validation_samples=held_out,
         early_stopping=EarlyStopping(recipe.patience),
-        callbacks=[] if deadline is None else [schedule.stop],
+        callbacks=[*callbacks, *([] if deadline is None else [schedule.stop])],
         progress=progress,
     )
     return Members(stack, histories, held_out)
