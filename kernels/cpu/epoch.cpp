@@ -11,11 +11,16 @@
 // The arithmetic stands in activation.cuh, loss.cuh and optimizer.cuh. Matrix products go to the sgemm and dgemm (with
 // Fortran's interface, which takes a row-major matrix for its transpose) that the caller passes. Several threads call
 // them at once, and each call should use one thread. -DDELTAPROP_REAL=float or double is the type.
+//
+// The inputs may be encoded (encoded_inputs.h): then one thread trains the network, and its first layer has a form of
+// its own.
 #ifndef DELTAPROP_REAL  // in an editor
 #define DELTAPROP_REAL float
 #endif
 #include "cpu/fast_math.h"
 #include "shared/dispatch.cuh"
+#include "cpu/encoded_inputs.h"
+#include "cpu/output_layer.h"
 #include "cpu/panels.h"
 #include "cpu/small_product.h"
 #include "cpu/thread_pool.h"
@@ -23,6 +28,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <vector>
 
 extern "C" struct EpochPlan {
@@ -31,7 +37,8 @@ extern "C" struct EpochPlan {
     const int64_t* activations;  // (layers,), numbers as in names.cuh
     int64_t loss;                // its number, as in names.cuh
     void* parameters;            // all weights, layer by layer, then all biases
-    const void* x;               // (samples, sizes[0])
+    const void* x;               // (samples, sizes[0]), or (samples, encoding->columns)
+    const EncodedInputs* encoding;  // what the inputs are made of, or null
     const void* y;               // (samples, sizes[layers])
     const void* weights;         // (samples,) of each epoch, in its order, or null
     const int64_t* order;        // (samples,) of each epoch, or null
@@ -49,6 +56,7 @@ extern "C" struct EpochPlan {
     int64_t threads;                   // at most; they decide into how many parts a phase falls
     void* scratch;
     double *cost, *decay;  // (epochs,), added to
+    void* outputs;  // (samples, sizes[layers]) or null, of evaluations only
     void* gemm;
     const volatile int32_t* stop;  // once it is not 0 the rest is left undone, in the middle of a step; or null
 };
@@ -82,7 +90,7 @@ public:
             weights += p.sizes[l + 1];
         }
         A_.push_back(scratch);
-        scratch += padded(p.batch * p.sizes[0]);
+        scratch += first_entries(p);
         for (int64_t l = 0; l < p.layers; ++l) {
             const int64_t entries = padded(p.batch * p.sizes[l + 1]);
             Z_.push_back(scratch);
@@ -95,6 +103,7 @@ public:
             gradient_.push_back(scratch);
         for (int64_t t = 0; t < p.threads; ++t, scratch += panel_entries(p)) panel_.push_back(scratch);
         for (int64_t t = 0; t < p.threads; ++t, scratch += tiles_entries(p, widest_)) tiles_.push_back(scratch);
+        if (p.encoding) encoded_.emplace(*p.encoding, p.sizes[1], p.batch, A_[0]);
         costs_.assign(p.threads * p.epochs, 0.0);
         decays_.assign(p.threads * p.epochs, 0.0);
         for (int64_t operation = 0; operation < operations(); ++operation) {
@@ -119,8 +128,13 @@ public:
 
     static int64_t padded(int64_t entries) { return (entries + 15) / 16 * 16; }
 
+    // Room for the inputs of a minibatch, or for what there is in their place.
+    static int64_t first_entries(const EpochPlan& p) {
+        return p.encoding ? encoded::Layer<T>::entries(*p.encoding, p.sizes[1], p.batch) : padded(p.batch * p.sizes[0]);
+    }
+
     static int64_t scratch_entries(const EpochPlan& p) {
-        int64_t entries = padded(p.batch * p.sizes[0]), widest = p.sizes[0];
+        int64_t entries = first_entries(p), widest = p.sizes[0];
         for (int64_t l = 0; l < p.layers; ++l) {
             entries += 3 * padded(p.batch * p.sizes[l + 1]);
             widest = std::max(widest, p.sizes[l + 1]);
@@ -131,22 +145,51 @@ public:
 
     void operator()() {
         const int parts = int(p.threads);
+        const Entries first = entries(W_[0]);
+        if (encoded_) encoded_->take_over(first.theta, first.first, first.second);
         const int64_t a_step = int64_t(stretches_.size()) + 1;
         threads::Phases phases(a_step * (p.last_batch - p.first_batch) * p.epochs, parts);
         threads::run(parts, [&](int thread) {
             phases.work(thread, [&](int64_t phase, int part) { share(phase / a_step, phase % a_step, part); });
         });
         if (stopped()) return;
+        if (encoded_) encoded_->give_back(first.theta, first.first, first.second);
         for (int64_t i = 0; i < parts * p.epochs; ++i) {
             p.cost[i / parts] += costs_[i];
             p.decay[i / parts] += decays_[i];
         }
     }
 
+    // The cost of all samples, added to the plan's, where there are targets, and their outputs, where there is room.
+    void evaluate() {
+        const int64_t columns = p.sizes[p.layers];
+        trains_ = false;
+        if (encoded_) encoded_->take_over(W_[0], nullptr, nullptr);
+        for (int64_t k = 0; k * p.batch < p.samples && !stopped(); ++k) {
+            const Step step(p, k);
+            const Block all{0, step.m, 0, 0};
+            gather(step, all);
+            for (int64_t l = 0; l < p.layers; ++l) forward(step, l, 0, {0, step.m, 0, p.sizes[l + 1]});
+            if (p.y) *p.cost += output_delta(step, 0, step.m, T(0));
+            if (p.outputs)
+                output_layer::outputs(last_rows(0, step.m), static_cast<T*>(p.outputs) + step.start * columns);
+        }
+    }
+
 private:
+    // Some entries of the flat vector, and their moments where the optimizer has some.
+    struct Entries { T *theta, *first, *second; };
+    Entries entries(T* theta) const {
+        const int64_t offset = theta - static_cast<T*>(p.parameters);
+        const auto at = [=](void* moments) { return moments ? static_cast<T*>(moments) + offset : nullptr; };
+        return {theta, at(p.first), at(p.second)};
+    }
+
     const EpochPlan& p;
     const optimizer::Constants<T> constants_;
     const bool descends_;
+    bool trains_ = true;  // forward passes keep g' for the way back
+    std::optional<encoded::Layer<T>> encoded_;
     bool stopped() const { return p.stop && *p.stop; }
     std::vector<T*> W_, b_, A_, Z_, D_, gradient_, panel_, tiles_;
     std::vector<double> costs_, decays_;
@@ -172,8 +215,8 @@ private:
             m = std::min(p.batch, p.samples - start);
             order = p.order ? p.order + epoch * p.order_stride : nullptr;
             weights = p.weights ? static_cast<const T*>(p.weights) + epoch * p.weights_stride : nullptr;
-            const double* now = p.rates + epoch * p.rates_stride + k * p.step_stride;
-            rate = now[0], decay = now[1];
+            const double* now = p.rates ? p.rates + epoch * p.rates_stride + k * p.step_stride : nullptr;
+            rate = now ? now[0] : 0.0, decay = now ? now[1] : 0.0;
         }
         int64_t row(int64_t i) const { return order ? order[start + i] : start + i; }
         T weight(int64_t i) const { return weights ? weights[start + i] : T(1); }
@@ -304,7 +347,12 @@ private:
     void gather(const Step& step, const Block& block) {
         const int64_t inputs = p.sizes[0];
         // All samples in the order of the epoch before stand there already.
-        if (!step.order || (step.epoch != 0 && p.order_stride == 0 && step.m == p.samples)) return;
+        if ((!step.order && !encoded_) || (step.epoch != 0 && p.order_stride == 0 && step.m == p.samples)) return;
+        if (encoded_) {
+            const T* x = static_cast<const T*>(p.x);
+            return encoded_->read_rows(block.from, block.to,
+                                       [&](int64_t i) { return x + step.row(i) * p.encoding->columns; });
+        }
         for (int64_t i = block.from; i < block.to; ++i)
             std::memcpy(A_[0] + i * inputs, static_cast<const T*>(p.x) + step.row(i) * inputs, inputs * sizeof(T));
     }
@@ -313,6 +361,11 @@ private:
         const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1], n = block.rows(), units = block.units();
         const T* a = input(step, l) + block.from * s_in;
         T *z = Z_[l] + block.from * s_out + block.first, *next = A_[l + 1] + block.from * s_out + block.first;
+        if (l == 0 && encoded_) {
+            encoded_->forward(block.from, block.to, b_[0], Z_[0]);
+            if (p.layers > 1) value(p.activations[0], z, next, n * s_out);
+            return;
+        }
         if (!is_small(l) && in_panels(n)) {
             const panels::Second<T> transposed{W_[l] + block.first * s_in, s_in, true};
             const bool last = l == p.layers - 1;
@@ -343,23 +396,20 @@ private:
     void backward(int64_t l, int64_t part, const Block& block) {
         const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1], n = block.rows(), units = block.units();
         const int64_t start = block.from * s_in + block.first;
-        const T *next = D_[l] + block.from * s_out, *z = Z_[l - 1] + start;
+        const T *next = D_[l] + block.from * s_out, *slope = Z_[l - 1] + start;
         T* delta = D_[l - 1] + start;
         if (!is_small(l) && in_panels(n)) {
             const panels::Second<T> weights{W_[l] + block.first, s_in, false};
             panels::multiply<T>(n, units, s_out, next, s_out, weights, nullptr, delta, s_in, panel_[part],
                                 [&] { return stopped(); }, [&](int64_t j, int64_t columns) {
                                     for (int64_t i = 0; i < n; ++i)
-                                        times_gradient(p.activations[l - 1], z + i * s_in + j, delta + i * s_in + j,
-                                                       columns);
+                                        times(slope + i * s_in + j, delta + i * s_in + j, columns);
                                 });
             return;
         }
         if (is_small(l)) Product{n, s_in, s_out, next, s_out, 1, W_[l], s_in, T(1), T(0), nullptr, delta, s_in}();
         else gemm('N', 'N', units, n, s_out, T(1), W_[l] + block.first, s_in, next, s_out, T(0), delta, s_in);
-        each_row(block, s_in, [&](int64_t at, int64_t entries) {
-            times_gradient(p.activations[l - 1], z + at, delta + at, entries);
-        });
+        each_row(block, s_in, [&](int64_t at, int64_t entries) { times(slope + at, delta + at, entries); });
     }
 
     // Of rows `stride` apart the entries of a block: where they begin and how many there are, all at once where they
@@ -370,94 +420,47 @@ private:
     }
 
     // Flattened: a loop around a function that is called, and not inlined, does not become vector instructions.
-    __attribute__((flatten)) static void value(int64_t activation, const T* z, T* a, int64_t n) {
-        with_activation(int(activation), [=](auto g) {
+    // a = g(z), and g'(z) in the place of z, which shares most of its arithmetic.
+    __attribute__((flatten)) void value(int64_t activation, T* __restrict__ z, T* __restrict__ a, int64_t n) const {
+        if (trains_)
+            with_activation(int(activation), [=](auto g) {
 #pragma GCC ivdep
-            for (int64_t i = 0; i < n; ++i) a[i] = decltype(g)::value(z[i]);
-        });
+                for (int64_t i = 0; i < n; ++i) {
+                    const T own = z[i];
+                    a[i] = decltype(g)::value(own);
+                    z[i] = decltype(g)::gradient(own);
+                }
+            });
+        else
+            with_activation(int(activation), [=](auto g) {
+#pragma GCC ivdep
+                for (int64_t i = 0; i < n; ++i) a[i] = decltype(g)::value(z[i]);
+            });
     }
-    __attribute__((flatten)) static void times_gradient(int64_t activation, const T* z, T* delta, int64_t n) {
-        with_activation(int(activation), [=](auto g) {
+    static void times(const T* __restrict__ slope, T* __restrict__ delta, int64_t n) {
 #pragma GCC ivdep
-            for (int64_t i = 0; i < n; ++i) delta[i] *= decltype(g)::gradient(z[i]);
-        });
+        for (int64_t i = 0; i < n; ++i) delta[i] *= slope[i];
     }
 
     // The cost of these rows; delta^(L) of them into D_. a^(L) is not kept.
     double output_delta(const Step& step, int64_t from, int64_t to, T scale) {
-        if (p.loss == loss_number::categorical_cross_entropy)
-            return softmax_rows<loss::categorical_cross_entropy>(step, from, to, scale);
-        if (p.loss == loss_number::clipped_categorical_cross_entropy)
-            return softmax_rows<loss::clipped_categorical_cross_entropy>(step, from, to, scale);
-        const int64_t last = p.layers - 1, columns = p.sizes[p.layers];
-        double cost = 0;
-        for (int64_t i = from; i < to; ++i) {
-            const T weight = step.weight(i);
-            T* delta = D_[last] + i * columns;
-            cost += weight * row(Z_[last] + i * columns, target(step, i), delta, columns, weight * scale);
-        }
-        return cost;
+        const T* y = static_cast<const T*>(p.y);
+        const int64_t columns = p.sizes[p.layers];
+        return output_layer::cost_and_delta(
+            last_rows(from, to), [&](int64_t i) { return y + step.row(from + i) * columns; },
+            [&](int64_t i) { return step.weight(from + i); }, scale);
     }
 
-    const T* target(const Step& step, int64_t i) const {
-        return static_cast<const T*>(p.y) + step.row(i) * p.sizes[p.layers];
-    }
-
-    // A block of rows at a time, so that exponentials and logarithms are taken of many numbers at once.
-    template <class Loss> double softmax_rows(const Step& step, int64_t from, int64_t to, T scale) {
-        const int64_t last = p.layers - 1, columns = p.sizes[p.layers], AT_ONCE = 256;
-        T sums[AT_ONCE], others[AT_ONCE], logs[AT_ONCE];
-        double cost = 0;
-        for (int64_t first = from; first < to; first += AT_ONCE) {
-            const int64_t n = std::min(AT_ONCE, to - first), entries = n * columns;
-            const T* z = Z_[last] + first * columns;
-            T *delta = D_[last] + first * columns, *below_top = A_[p.layers] + first * columns;
-            for (int64_t i = 0; i < n; ++i) {
-                const T* own = z + i * columns;
-                T top = own[0];
-                for (int64_t j = 1; j < columns; ++j) top = own[j] > top ? own[j] : top;  // NaN: its exponential tells
-                for (int64_t j = 0; j < columns; ++j) below_top[i * columns + j] = own[j] - top;
-            }
-#pragma GCC ivdep
-            for (int64_t e = 0; e < entries; ++e) delta[e] = fast_math::exp_of_negative(below_top[e]);
-            for (int64_t i = 0; i < n; ++i) {
-                const T* own = delta + i * columns;
-                T sum = 0, rest = 0;
-                for (int64_t j = 0; j < columns; ++j) sum += own[j];
-                sums[i] = sum;
-                if (sum < T(1.5))  // the others are small, and drowned by the 1 of the largest z
-                    for (int64_t j = 0; j < columns; ++j) rest += own[j] < T(1) ? own[j] : T(0);
-                others[i] = sum < T(1.5) ? rest : sum - T(1);
-            }
-#pragma GCC ivdep
-            for (int64_t i = 0; i < n; ++i) logs[i] = fast_math::log1p_of_any(others[i]);
-            for (int64_t i = 0; i < n; ++i) {
-                const T *y = target(step, first + i), *own = below_top + i * columns;
-                const T weight = step.weight(first + i), share = T(1) / sums[i], factor = weight * scale;
-                T *out = delta + i * columns, terms = 0;
-                for (int64_t j = 0; j < columns; ++j) {
-                    terms += Loss::cost(y[j], logs[i], own[j]);
-                    out[j] = factor * (out[j] * share - y[j]);
-                }
-                cost += weight * terms;
-            }
-        }
-        return cost;
-    }
-
-    __attribute__((flatten)) T row(const T* z, const T* y, T* delta, int64_t columns, T scale) const {
-        T cost = T(NAN);  // of a loss that does not go with the activation
-        with_loss(int(p.loss), int(p.activations[p.layers - 1]), [&](auto loss, auto g) {
-            const auto z_at = [z](int64_t j) { return z[j]; };
-            cost = loss_row<decltype(loss), decltype(g)>(int64_t(0), int64_t(1), columns, z_at, y, delta, scale);
-        });
-        return cost;
+    output_layer::Rows<T> last_rows(int64_t from, int64_t to) const {
+        const int64_t last = p.layers - 1, columns = p.sizes[p.layers], at = from * columns;
+        return {p.loss, p.activations[last], to - from, columns, Z_[last] + at, D_[last] + at, A_[p.layers] + at};
     }
 
     // -- the update: units `from` to `to` of layer l -------------------------------------------------------------
 
     void update(const Step& step, int64_t l, int64_t from, int64_t to, int64_t part) {
         if (from == to) return;
+        if (l == 0 && encoded_) return update_encoded(step, part);
         const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1], m = step.m, k = step.k;
         const T* a = input(step, l);
         const T *delta = D_[l] + from, rate = T(step.rate), penalty = T(p.penalties[k]);
@@ -476,11 +479,32 @@ private:
                 gradient_of(l, unit, units, m, a, T(1), T(0), gradient);
                 if (penalty != T(0))
                     for (int64_t i = 0; i < n; ++i) gradient[i] += penalty * w[i];
-                move(step, w, gradient, n, true);
+                move(step, entries(w), gradient, n, true);
             }
         }
         sum_rows(delta, m, to - from, s_out, gradient);
-        move(step, b_[l] + from, gradient, to - from, false);
+        move(step, entries(b_[l] + from), gradient, to - from, false);
+    }
+
+    // The same of a first layer whose inputs are encoded, all units at once.
+    void update_encoded(const Step& step, int64_t part) {
+        const int64_t s_out = p.sizes[1], m = step.m;
+        const T penalty = T(p.penalties[step.k]);
+        T* sums = gradient_[part];
+        sum_rows(D_[0], m, s_out, s_out, sums);
+        encoded_->sort(m);
+        for (const auto& piece : encoded_->moved()) {
+            if (stopped()) return;
+            T *w = encoded_->weights(piece), *gradient = encoded_->gradient(piece, m, D_[0], sums);
+            const int64_t n = encoded_->entries_of(piece);
+            if (p.decays && p.decays[step.k] != 0.0)
+                decays_[step.epoch * p.threads + part] += p.decays[step.k] * squared_norm(w, n);
+            if (penalty != T(0))
+                for (int64_t i = 0; i < n; ++i) gradient[i] += penalty * w[i];
+            move(step, {w, encoded_->moment(0, piece), encoded_->moment(1, piece)}, gradient, n, true);
+            encoded_->add_up(piece);
+        }
+        move(step, entries(b_[0]), sums, s_out, false);
     }
 
     // The same of its weights, a panel of inputs at a time.
@@ -508,7 +532,7 @@ private:
                         T *of_unit = gradient + i * WIDTH, *own = w + i * s_in + j;
                         if (penalty != T(0))
                             for (int64_t c = 0; c < columns; ++c) of_unit[c] += penalty * own[c];
-                        move(step, own, of_unit, columns, true);
+                        move(step, entries(own), of_unit, columns, true);
                     }
                 });
         }
@@ -551,17 +575,17 @@ private:
         return sum;
     }
 
-    // theta, some entries of the flat vector, by their gradient; the state of the optimizer lies as the vector does.
-    void move(const Step& step, T* theta, const T* gradient, int64_t n, bool decayed) {
+    // Some entries by their gradient.
+    void move(const Step& step, const Entries& of, const T* gradient, int64_t n, bool decayed) {
         const T keep = decayed ? T(1 - step.decay) : T(1);
-        with_optimizer(int(p.optimizer), [&](auto rule) { move_by<decltype(rule)>(step, theta, gradient, n, keep); });
+        with_optimizer(int(p.optimizer), [&](auto rule) { move_by<decltype(rule)>(step, of, gradient, n, keep); });
     }
 
-    template <class Rule> void move_by(const Step& step, T* theta, const T* gradient, int64_t n, T keep) {
+    template <class Rule>
+    void move_by(const Step& step, const Entries& entries, const T* gradient, int64_t n, T keep) {
         const optimizer::Constants<T> of = constants_;
         const T rate = T(step.rate);
-        const int64_t offset = theta - static_cast<T*>(p.parameters);
-        T *first = static_cast<T*>(p.first) + offset, *second = static_cast<T*>(p.second) + offset;
+        T *theta = entries.theta, *first = entries.first, *second = entries.second;
 #pragma GCC ivdep
         for (int64_t i = 0; i < n; ++i) {
             T m = Rule::moments > 0 ? first[i] : T(0), v = Rule::moments > 1 ? second[i] : T(0);
@@ -577,10 +601,12 @@ private:
 extern "C" int64_t scratch_entries(const EpochPlan* plan) { return Run<DELTAPROP_REAL>::scratch_entries(*plan); }
 extern "C" void run(const EpochPlan* plan) { Run<DELTAPROP_REAL>{*plan}(); }
 
-// Several networks, each by one thread at a time: those of `plans` that `which`, (count,), names, the largest first.
-// The scratch of the first plan has room for each of `threads` threads, `stride` entries apart.
-extern "C" void run_members(const EpochPlan* plans, const int64_t* which, int64_t count, int64_t threads,
-                            int64_t stride) {
+namespace {
+
+// run(plan) for the plans that `which`, (count,), names, in this order, each by one thread at a time. The scratch of
+// the first plan has room for each of `threads` threads, `stride` entries apart.
+template <class Do>
+void each_member(const EpochPlan* plans, const int64_t* which, int64_t count, int64_t threads, int64_t stride, Do run) {
     std::atomic<int64_t> next{0};
     threads::run(int(threads), [&](int thread) {
         for (int64_t i; (i = next.fetch_add(1)) < count;) {
@@ -588,7 +614,22 @@ extern "C" void run_members(const EpochPlan* plans, const int64_t* which, int64_
             if (plan.stop && *plan.stop) return;
             plan.threads = 1;
             plan.scratch = static_cast<DELTAPROP_REAL*>(plans[0].scratch) + thread * stride;
-            Run<DELTAPROP_REAL>{plan}();
+            run(plan);
         }
     });
+}
+
+}  // namespace
+
+// Trains several networks; see each_member.
+extern "C" void run_members(const EpochPlan* plans, const int64_t* which, int64_t count, int64_t threads,
+                            int64_t stride) {
+    each_member(plans, which, count, threads, stride, [](const EpochPlan& plan) { Run<DELTAPROP_REAL>{plan}(); });
+}
+
+// The costs of several networks, and their outputs, over all samples of each; see each_member.
+extern "C" void evaluate_members(const EpochPlan* plans, const int64_t* which, int64_t count, int64_t threads,
+                                 int64_t stride) {
+    each_member(plans, which, count, threads, stride,
+                [](const EpochPlan& plan) { Run<DELTAPROP_REAL>{plan}.evaluate(); });
 }

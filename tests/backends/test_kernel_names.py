@@ -135,7 +135,7 @@ def test_constants_stand_in_no_list_of_python(room):
 
 @pytest.mark.parametrize("real", ["float", "double"])
 def test_the_compiled_library_agrees(real):
-    check_names(native_code(real), "cpu/epoch.cpp", (native_library.EpochPlan,))
+    check_names(native_code(real), "cpu/epoch.cpp", (native_library.EpochPlan, native_library.EncodedInputs))
 
 
 @pytest.mark.parametrize(
@@ -155,14 +155,14 @@ def test_two_names_that_are_swapped_are_an_error(kind, one, other, swapped):
     with pytest.raises(
         dp.BackendError, match=rf"kernels/cpu/epoch.cpp .*: its {kind} are .*{one}.*, expected .*{other}"
     ):
-        check_names(code, "cpu/epoch.cpp", (native_library.EpochPlan,))
+        check_names(code, "cpu/epoch.cpp", (native_library.EpochPlan, native_library.EncodedInputs))
 
 
 def test_a_plan_of_another_size_is_an_error():
     class EpochPlan(ctypes.Structure):
         _fields_ = native_library.EpochPlan._fields_[:-1]
 
-    with pytest.raises(dp.BackendError, match=r"kernels/cpu/epoch.cpp .*: its EpochPlan has 280 bytes, expected 272"):
+    with pytest.raises(dp.BackendError, match=r"kernels/cpu/epoch.cpp .*: its EpochPlan has 296 bytes, expected 288"):
         check_names(native_code(), "cpu/epoch.cpp", (EpochPlan,))
 
 

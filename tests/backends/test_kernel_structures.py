@@ -13,7 +13,7 @@ from deltaprop.backends import kernel_structures
 from deltaprop.backends.cuda.shared_memory_plan import MOST_LAYERS, Layer, Shape
 from deltaprop.backends.kernel_structures import Constants, fields_of
 from deltaprop.backends.native.compiler import find_compiler
-from deltaprop.backends.native.library import EpochPlan
+from deltaprop.backends.native.library import EncodedInputs, EpochPlan
 
 OFFSETS = """
 #include "cpu/epoch.cpp"
@@ -35,14 +35,17 @@ def test_every_field_lies_where_the_compiler_puts_it(tmp_path):
         f'std::printf("%zu %zu\\n", offsetof(EpochPlan, constants.{x}), sizeof(EpochPlan::constants.{x}));'
         for x in within
     ]
+    encoded = [field[0] for field in EncodedInputs._fields_]
+    lines += [f'std::printf("%zu %zu\\n", offsetof(EncodedInputs, {x}), sizeof(EncodedInputs::{x}));' for x in encoded]
     (tmp_path / "offsets.cpp").write_text(OFFSETS.format(" ".join(lines)))
     command = [*compiler, "-std=c++17", "-O0", "-pthread", f"-I{files('deltaprop.kernels')}", "-Wno-invalid-offsetof"]
     subprocess.run([*command, str(tmp_path / "offsets.cpp"), "-o", str(tmp_path / "offsets")], check=True)
     said = subprocess.run([str(tmp_path / "offsets")], check=True, capture_output=True, text=True).stdout.split()
     fields = [(getattr(EpochPlan, name).offset, getattr(EpochPlan, name).size) for name in names]
     fields += [(EpochPlan.constants.offset + getattr(Constants, x).offset, getattr(Constants, x).size) for x in within]
+    fields += [(getattr(EncodedInputs, x).offset, getattr(EncodedInputs, x).size) for x in encoded]
     assert list(map(int, said)) == [number for field in fields for number in field]
-    assert (len(names), len(within)) > (30, 3)
+    assert (len(names), len(within), len(encoded)) > (30, 3, 5)
 
 
 SOURCE = """

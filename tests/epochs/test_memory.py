@@ -136,12 +136,12 @@ def test_what_is_read_only_may_be_read():
 
 
 def test_every_pointer_of_a_plan_to_an_array_is_known():
-    """The other pointers are a function and a flag."""
+    """The other pointers are a function, a flag and a structure."""
     pointers = {name for name, kind in EpochPlan._fields_ if kind.__name__ == "c_void_p"}
-    assert pointers - set(POINTERS) == {"gemm", "stop"}
+    assert pointers - set(POINTERS) == {"gemm", "stop", "encoding"}
     assert set(POINTERS) <= pointers
     written = {name for name, (_, writes) in POINTERS.items() if writes}
-    assert written == {"parameters", "first", "second", "scratch", "cost", "decay"}
+    assert written == {"parameters", "first", "second", "scratch", "cost", "decay", "outputs"}
     with pytest.raises(TypeError, match="x: expected an array of float32"):
         pointer("x", np.zeros((2, 3)), np.dtype(np.float32), (2, 3))
 

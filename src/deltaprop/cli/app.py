@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
 from typing import Annotated
 
 import typer
 
 from deltaprop import __version__
-from deltaprop.cli.options import Backend, Data, Model, SweepOptions, TrainOptions, hidden_sizes, with_options
+from deltaprop.cli.options import (
+    Backend,
+    EvaluateOptions,
+    Model,
+    PredictOptions,
+    SweepOptions,
+    TrainOptions,
+    hidden_sizes,
+    with_options,
+)
 from deltaprop.files.atomic_file import check_writable, write_atomically
 
 app = typer.Typer(
@@ -39,7 +46,11 @@ def options_of_all(
 @app.command()
 @with_options(TrainOptions)
 def train(options: TrainOptions) -> None:
-    """Train a network on DATA and print its score on the held-out part."""
+    """Train on DATA and print how good the predictions are for rows held out.
+
+    A table may hold text, dates and gaps; several networks learn it. Other data, and with --plain a table of numbers,
+    are learned by a single network.
+    """
     from deltaprop.cli.train import train as run
 
     for line in run(options):
@@ -49,7 +60,7 @@ def train(options: TrainOptions) -> None:
 @app.command()
 @with_options(SweepOptions)
 def sweep(options: SweepOptions) -> None:
-    """Cross-validate every combination of parameters on DATA, hundreds of networks at a time; results as CSV."""
+    """Cross-validate every combination of parameters of a single network, hundreds of networks at a time."""
     from deltaprop.cli.sweep import sweep as run
 
     if options.out is not None:
@@ -58,45 +69,24 @@ def sweep(options: SweepOptions) -> None:
 
 
 @app.command()
-def predict(
-    model: Model,
-    data: Data,
-    out: Annotated[str | None, typer.Option(help="CSV file to write; standard output by default.")] = None,
-    proba: Annotated[bool, typer.Option(help="Add the network's outputs, one column a class.")] = False,
-    backend: Backend = "auto",
-) -> None:
+@with_options(PredictOptions)
+def predict(options: PredictOptions) -> None:
     """Predict the target for every row of DATA, as CSV."""
-    from deltaprop.tabular.trained import Trained
+    from deltaprop.cli.predict import predict as run
 
-    if out is not None:
-        check_writable(out)
-    trained = Trained.load(model, backend)
-    X = trained.read(data, with_targets=False).X
-    header = [trained.target_name]
-    rows = [[value] for value in trained.predict(X)]
-    if proba:
-        if trained.classes is None:
-            raise ValueError("--proba: expected a model of classes, but this one predicts a quantity")
-        header += [f"{trained.target_name}={label}" for label in trained.classes]
-        rows = [[*row, *map(float, values)] for row, values in zip(rows, trained.outputs(X), strict=True)]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_text(text.getvalue(), out)
+    if options.out is not None:
+        check_writable(options.out)
+    write_text(run(options), options.out)
 
 
 @app.command()
-def evaluate(model: Model, data: Data, backend: Backend = "auto") -> None:
+@with_options(EvaluateOptions)
+def evaluate(options: EvaluateOptions) -> None:
     """Print how good the predictions for DATA are, or for its test set if it has one."""
-    from deltaprop.tabular.trained import Trained
+    from deltaprop.cli.evaluate import evaluate as run
 
-    trained = Trained.load(model, backend)
-    dataset = trained.read(data, with_targets=True)
-    X, y = dataset.test or (dataset.X, dataset.y)
-    if y is None:
-        raise ValueError(f"{data}: expected targets to evaluate on")
-    typer.echo(trained.score(X, y))
+    for line in run(options):
+        typer.echo(line)
 
 
 @app.command()

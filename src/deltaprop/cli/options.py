@@ -24,9 +24,7 @@ Data = Annotated[
     ),
 ]
 Model = Annotated[str, typer.Argument(help="A model file written by 'train --out'.")]
-Backend = Annotated[
-    str, typer.Option(help="auto, numpy, cupy, or cupy:1 for the second GPU.", rich_help_panel=RUNNING)
-]
+Backend = Annotated[str, typer.Option(help="auto, numpy, cupy, or cupy:1 for the second GPU.", rich_help_panel=RUNNING)]
 Target = Annotated[str | None, typer.Option(help="Target column; the last one by default.")]
 Task = Annotated[
     str,
@@ -150,9 +148,9 @@ class SweepOptions:
     ] = None
     hidden: Annotated[str, _network("Widths of the hidden layers, if the grid has none.")] = HIDDEN
     epochs: Epochs = EPOCHS
-    scale: Annotated[
-        str, _network("Scaling of inputs, fitted inside each fold: auto, standard, range or none.")
-    ] = SCALE
+    scale: Annotated[str, _network("Scaling of inputs, fitted inside each fold: auto, standard, range or none.")] = (
+        SCALE
+    )
     dtype: Dtype = DTYPE
     seed: Annotated[int, _running("Decides folds, initialisation and shuffling.")] = 0
     backend: Backend = "auto"
@@ -212,7 +210,9 @@ def with_options(kind: Callable[..., Options]) -> Callable[[Callable[[Options], 
     """
     signature = inspect.signature(kind, eval_str=True)
     parameters = [
-        parameter.replace(default=[]) if callable(parameter.default) or repr(parameter.default) == "<factory>" else parameter
+        parameter.replace(default=[])
+        if callable(parameter.default) or repr(parameter.default) == "<factory>"
+        else parameter
         for parameter in signature.parameters.values()
     ]
 

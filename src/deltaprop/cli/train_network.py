@@ -1,21 +1,23 @@
-"""``deltaprop train``: read, prepare, train, test, save."""
+"""``deltaprop train --plain``: one network, which is prepared, trained, tested and saved."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from deltaprop.backends import Backend, get_backend
 from deltaprop.backends.array_types import HostArray
-from deltaprop.cli.options import TrainOptions, hidden_sizes
+from deltaprop.cli.options import HIDDEN, TrainOptions, hidden_sizes
 from deltaprop.cli.plot import check_plot, save_plot
 from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS, check_activation
 from deltaprop.derivation.initialization import check_initialization
 from deltaprop.derivation.losses import LOSSES, check_loss, check_output_activation
 from deltaprop.derivation.optimizers import SGD, Adam, AdamW
 from deltaprop.derivation.update_rule import Optimizer
+from deltaprop.epochs.interruption import Interruption
 from deltaprop.files.atomic_file import check_writable
 from deltaprop.inputs.files import Dataset, load_dataset
 from deltaprop.inputs.raw_rows import RawRows
@@ -39,8 +41,8 @@ class Split:
     test: Matrix
 
 
-def train(options: TrainOptions) -> list[str]:
-    """Read, prepare, train, test and save, and return the lines to print.
+def train_network(options: TrainOptions) -> Iterator[str]:
+    """Read, prepare, train, test and save, and yield the lines to print.
 
     Raises
     ------
@@ -48,8 +50,11 @@ def train(options: TrainOptions) -> list[str]:
         If an option or the data are bad; nothing has been trained then.
     DivergenceError
         If the cost is no longer finite.
+    KeyboardInterrupt, SystemExit
+        After a signal, when what has been learned is saved.
     """
-    hidden, optimizer, backend = hidden_sizes(options.hidden), _optimizer(options), get_backend(options.backend)
+    hidden, optimizer = hidden_sizes(HIDDEN if options.hidden is None else options.hidden), _optimizer(options)
+    backend = get_backend(options.backend)
     _check(options)
     dataset = load_dataset(options.data, options.target)
     if dataset.y is None:
@@ -58,12 +63,43 @@ def train(options: TrainOptions) -> list[str]:
     split = _split(dataset, classes, options)
     network = _network(dataset, classes, hidden, backend, options)
     trained = _prepare(dataset, classes, split, options.scale, network)
+    yield from _header(options.data, dataset, split, trained)
+    interruption = Interruption()
+    began = time.perf_counter()
+    try:
+        with interruption.awaited():
+            history = _fit(trained, dataset, split, optimizer, interruption, options)
+    except KeyboardInterrupt:  # with a checkpoint, `fit` hears the signal itself
+        if options.checkpoint is not None:
+            yield from _saved(trained, options, interrupted=True)
+        raise
+    yield _speed(history, len(split.train), time.perf_counter() - began)
+    if dataset.test is not None:
+        yield f"test        {trained.score(*dataset.test)}"
+    elif len(split.test):
+        yield f"test        {trained.score(dataset.X, dataset.y, split.test)}"
+    yield from _saved(trained, options, interrupted=interruption())
+    if options.plot is not None:
+        save_plot(history.plot(), options.plot)
+        yield f"curves      {options.plot}"
+    interruption.obey()
+
+
+def _fit(
+    trained: Trained,
+    dataset: Dataset,
+    split: Split,
+    optimizer: Optimizer,
+    interruption: Interruption,
+    options: TrainOptions,
+) -> History:
+    """Train the network until its epochs are done, or a signal has come."""
+    assert dataset.y is not None
     X, y = trained.inputs(dataset.X, split.train), trained.targets(dataset.y[split.train])
     held_out = None
     if len(split.validation):
         held_out = (trained.inputs(dataset.X, split.validation), trained.targets(dataset.y[split.validation]))
-    began = time.perf_counter()
-    history = network.fit(
+    return trained.network.fit(
         X,
         y,
         optimizer=optimizer,
@@ -71,21 +107,29 @@ def train(options: TrainOptions) -> list[str]:
         epochs=options.epochs,
         l2=options.l2,
         validation=held_out,
-        metrics=None if held_out is None else ("r2",) if classes is None else ("accuracy",),
+        metrics=None if held_out is None else ("r2",) if trained.classes is None else ("accuracy",),
         early_stopping=None if options.patience is None else EarlyStopping(options.patience),
+        callbacks=[lambda event: interruption()],
         progress=options.progress,
         checkpoint=options.checkpoint,
         checkpoint_every=options.checkpoint_every,
         resume=options.resume,
     )
-    lines = _report(options.data, dataset, split, trained, history, time.perf_counter() - began)
+
+
+def _saved(trained: Trained, options: TrainOptions, *, interrupted: bool) -> Iterator[str]:
+    """Save the network if there is a file for it; after Ctrl-C, say what is kept and how to go on."""
     if options.out is not None:
         trained.save(options.out)
-        lines.append(f"model       {options.out}")
-    if options.plot is not None:
-        save_plot(history.plot(), options.plot)
-        lines.append(f"curves      {options.plot}")
-    return lines
+        yield f"model       {options.out}{' (what has been learned so far)' if interrupted else ''}"
+    elif interrupted:
+        yield "model       not kept: with --out FILE, what has been learned so far would have been saved"
+    if not interrupted:
+        return
+    if options.checkpoint is not None:
+        yield "go on       by the same command with --resume"
+    else:
+        yield "go on       only from a checkpoint: with --checkpoint FILE --resume, the same command goes on where it was"
 
 
 def _check(options: TrainOptions) -> None:
@@ -123,24 +167,26 @@ def _network(
     )
 
 
-def _report(data: str, dataset: Dataset, split: Split, trained: Trained, history: History, seconds: float) -> list[str]:
-    """Say in lines what was trained, how fast, and how good it is on the test data."""
-    network, classes, samples = trained.network, trained.classes, len(split.train)
+def _header(data: str, dataset: Dataset, split: Split, trained: Trained) -> Iterator[str]:
+    """Say what is trained on what."""
+    network, classes = trained.network, trained.classes
     what = "regression" if classes is None else f"{len(classes)} classes"
-    lines = [
-        f"data        {data}: {samples} samples to train on, {len(split.validation)} to validate on, "
-        f"{dataset.X.shape[1]} features, target {dataset.target_name!r} ({what})",
+    yield (
+        f"data        {data}: {len(split.train)} samples to train on, {len(split.validation)} to validate on, "
+        f"{dataset.X.shape[1]} features, target {dataset.target_name!r} ({what})"
+    )
+    yield (
         f"network     {'-'.join(map(str, network.layer_sizes))}, {network.hidden_activation}, "
-        f"{network.output_activation}, {network.loss}, {network.dtype.name} on {network.backend.label}",
+        f"{network.output_activation}, {network.loss}, {network.dtype.name} on {network.backend.label}"
+    )
+
+
+def _speed(history: History, samples: int, seconds: float) -> str:
+    """Say how long training took, and how it ended."""
+    return (
         f"training    {history.epochs} epochs in {seconds:.2f} s, "
-        f"{history.epochs * samples / seconds:,.0f} samples/s, cost {history.cost[-1]:.6f} ({history.message})",
-    ]
-    assert dataset.y is not None
-    if dataset.test is not None:
-        lines.append(f"test        {trained.score(*dataset.test)}")
-    elif len(split.test):
-        lines.append(f"test        {trained.score(dataset.X, dataset.y, split.test)}")
-    return lines
+        f"{history.epochs * samples / seconds:,.0f} samples/s, cost {history.cost[-1]:.6f} ({history.message})"
+    )
 
 
 def _optimizer(options: TrainOptions) -> Optimizer:

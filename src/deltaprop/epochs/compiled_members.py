@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Self
 
 import numpy as np
@@ -18,17 +18,19 @@ from deltaprop.epochs.compiled_plan import PlanTable, can_compile, strides_of
 from deltaprop.epochs.interruption import run_abandonable
 from deltaprop.epochs.member_rates import MemberRates
 from deltaprop.epochs.members import MembersEpoch, MembersTask, Numbers, Passes
-from deltaprop.epochs.task import LONG_STEP, OPERATIONS_A_CALL, operations_of
+from deltaprop.epochs.task import LONG_STEP, OPERATIONS_A_CALL
 
 
 class CompiledMembers(MembersEpoch):
-    """Trains members by the compiled library: no member waits for another.
+    """Trains members by the compiled library: no member waits for another. The inputs of encoded rows are not formed.
 
     Raises
     ------
     BackendError
         If the library cannot be compiled or loaded here.
     """
+
+    takes_encoded_rows = True
 
     def __init__(self, task: MembersTask) -> None:
         network, members = task.network, task.members
@@ -44,7 +46,7 @@ class CompiledMembers(MembersEpoch):
         )
         self.plans = self.table.rows
         self.plans["last_batch"] = [member.batches for member in members]
-        self.operations = np.array([operations_of(network, member.samples) for member in members])
+        self.operations = self.table.operations_of_a_row * np.array([member.samples for member in members])
         self.threads = max(1, min(own_threads(), os.cpu_count() or 1, len(members)))
         self.stride = self.table.share_scratch(1, self.threads)
         self.rates = MemberRates(members)
@@ -62,12 +64,8 @@ class CompiledMembers(MembersEpoch):
         rates = self.rates(which, passes.learning_rates, task.steps[which])
         cost, decay = np.zeros((len(which), count)), np.zeros((len(which), count))
         self._describe(which, passes, terms, *rates, cost, decay)
-        # The largest first, so that no thread begins one when the others are through.
-        largest_first = which[np.argsort(-self.operations[which], kind="stable")]
-        done = np.cumsum(count * self.operations[largest_first])
         with scipy_on_one_thread():
-            for call in np.unique(done // OPERATIONS_A_CALL):
-                part = np.ascontiguousarray(largest_first[done // OPERATIONS_A_CALL == call], np.int64)
+            for part in self._calls(which, count):
                 if count * self.operations[part].sum() > LONG_STEP:
                     moments = {f"moment {i}": moment for i, moment in enumerate(task.moments)}
                     others = {"parameters": parameters, "cost": cost, "decay": decay}
@@ -76,6 +74,16 @@ class CompiledMembers(MembersEpoch):
                     self._run(part)
         task.steps[which] += count * plans["last_batch"][which]
         return cost, decay
+
+    def _calls(self, which: Numbers, epochs: int) -> Iterator[Indices]:
+        """Divide members into calls of about the same length in time, each with one a thread at least."""
+        # The largest first, so that no thread begins one when the others are through.
+        left = which[np.argsort(-self.operations[which], kind="stable")]
+        while len(left):
+            operations = np.cumsum(epochs * self.operations[left])
+            fit = int(np.searchsorted(operations, OPERATIONS_A_CALL * self.threads, side="right"))
+            part, left = np.split(left, [max(fit, self.threads)])
+            yield np.ascontiguousarray(part, np.int64)
 
     def _describe(
         self,

@@ -16,10 +16,13 @@ from deltaprop.backends.native.compiler import find_compiler
 from deltaprop.backends.native.library import EpochPlan, gemm, library, pointer
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import Optimizer
+from deltaprop.epochs.compiled_encoding import CompiledEncoding
+from deltaprop.epochs.task import operations_of
 from deltaprop.errors import BackendError, callers_level
+from deltaprop.inputs.encoded_rows import EncodedRows
 
 
-def can_compile(network: NetworkState, X: Array) -> bool:
+def can_compile(network: NetworkState, X: AnyArray) -> bool:
     """Tell whether the library knows this network and these inputs, and can be compiled here.
 
     Warns
@@ -28,7 +31,8 @@ def can_compile(network: NetworkState, X: Array) -> bool:
         If there is a compiler, but the library cannot be compiled or loaded.
     """
     backend: Any = network.backend
-    known = isinstance(network.loss, str) and network.output_error == "exact" and isinstance(X, np.ndarray)
+    known = isinstance(network.loss, str) and network.output_error == "exact"
+    known = known and isinstance(X, (np.ndarray, EncodedRows))
     if not known or not backend.compiles or find_compiler() is None:
         return False
     try:
@@ -58,7 +62,8 @@ class PlanTable:
     network : NetworkState
         One network, or several with the member axis.
     X, Y : array, (m, s_1) and (m, s_L), or with the member axis before
-        The samples of all, or of each.
+        The samples of all, or of each. X may be `EncodedRows`, for `run_members` only; Y may be None, for members that
+        are asked for outputs only.
     optimizers : sequence of Optimizer
         Built-in ones, one a network.
     moments : sequence of array, (…, n)
@@ -71,6 +76,8 @@ class PlanTable:
     rows : array of `EpochPlan`, (K,)
     row : EpochPlan or None
         The row of a network by itself.
+    operations_of_a_row : float
+        Floating-point operations of the matrix products of a training step, for each row.
     stop : ctypes.c_int32
         Set while the library runs, it makes it leave off in the middle of a step.
     """
@@ -78,8 +85,8 @@ class PlanTable:
     def __init__(
         self,
         network: NetworkState,
-        X: Array,
-        Y: Array,
+        X: AnyArray,
+        Y: Array | None,
         optimizers: Sequence[Optimizer],
         moments: Sequence[Array],
         samples: Sequence[int],
@@ -92,9 +99,7 @@ class PlanTable:
         # What the plans point to has to live as long as they do.
         self._held: dict[str, Array | None] = {}
         self._describe_network()
-        own = self._members if X.ndim == 3 else 0
-        self.point("x", X, (*X.shape[:-1], network.layer_sizes[0]), own)
-        self.point("y", Y, (*X.shape[:-1], network.layer_sizes[-1]), own)
+        self._describe_samples(X, Y)
         self.rows["samples"], self.rows["batch"] = samples, batch_sizes
         self._describe_optimizers(optimizers)
         for name, moment in zip(("first", "second"), moments, strict=False):
@@ -110,6 +115,18 @@ class PlanTable:
         rows["gemm"] = gemm(network.dtype)
         self.point("sizes", sizes, sizes.shape)
         self.point("activations", activations, activations.shape)
+
+    def _describe_samples(self, X: AnyArray, Y: Array | None) -> None:
+        network, own = self.network, self._members if X.ndim == 3 else 0
+        self.point("y", Y, (*X.shape[:-1], network.layer_sizes[-1]), own)
+        self.operations_of_a_row = operations_of(network, 1)
+        if not isinstance(X, EncodedRows):
+            return self.point("x", X, (*X.shape[:-1], network.layer_sizes[0]), own)
+        self._encoding = CompiledEncoding(X.encoding, network.dtype)
+        self.rows["encoding"] = self._encoding.address
+        self.point("x", X.stored, (len(X), X.encoding.columns))
+        inputs, units = network.layer_sizes[:2]
+        self.operations_of_a_row -= 6.0 * units * (inputs - self._encoding.slots)
 
     def _describe_optimizers(self, optimizers: Sequence[Optimizer]) -> None:
         rules = [rule for optimizer in optimizers if (rule := optimizer.rule()) is not None]

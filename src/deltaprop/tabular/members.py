@@ -18,6 +18,10 @@ from deltaprop.tabular.recipe import Deadline, Recipe
 from deltaprop.training.callbacks import Callback
 from deltaprop.training.early_stopping import EarlyStopping
 
+#: Early stopping watches at most one row for so many that a member is trained on, but not fewer than these.
+WATCHED, LEAST_WATCHED = 7, 2048
+#: Minibatches that are trained to measure the speed.
+TRIED = 4
 #: Rows whose outputs are computed together.
 BLOCK = 2**16
 
@@ -122,22 +126,43 @@ def train_members(
         dtype=rows.dtype,
         backend=backend,
     )
-    schedule = Deadline(recipe, np.inf if deadline is None else deadline)
-    held_out = [np.flatnonzero(folds == own) for folds, own in dealt]
+    held_out: list[Indices] = [np.flatnonzero(folds == own) for folds, own in dealt]
+    samples: list[Indices] = [np.flatnonzero(folds != own) for folds, own in dealt]
+    limit = None if deadline is None else Deadline(recipe, deadline)
+    if limit is not None:
+        samples = _fewer(samples, limit.rows_in_time(_rows_a_second(stack.copy(), rows, Y, samples, recipe)), seeds)
     histories = stack.fit(
         rows,
         Y,
-        optimizer=Adam(schedule if deadline is not None else CosineDecay(recipe.learning_rate, recipe.epochs)),
+        optimizer=Adam(CosineDecay(recipe.learning_rate, recipe.epochs) if limit is None else limit.learning_rate),
         batch_size=recipe.batch_size,
         epochs=recipe.epochs,
         sample_weight=weights,
-        samples=[np.flatnonzero(folds != own) for folds, own in dealt],
-        validation_samples=held_out,
+        samples=samples,
+        validation_samples=_fewer(held_out, max(LEAST_WATCHED, max(map(len, samples)) // WATCHED), seeds),
         early_stopping=EarlyStopping(recipe.patience),
-        callbacks=[*callbacks, *([] if deadline is None else [schedule.stop])],
+        callbacks=[*callbacks, *([] if limit is None else [limit.stop])],
         progress=progress,
     )
     return Members(stack, histories, held_out)
+
+
+def _fewer(rows: Sequence[Indices], most: int, seeds: Sequence[int]) -> list[Indices]:
+    """Draw at most so many of each member's rows."""
+    each = zip(rows, seeds, strict=True)
+    return [
+        own if len(own) <= most else np.sort(np.random.default_rng(seed).choice(own, most, replace=False))
+        for own, seed in each
+    ]
+
+
+def _rows_a_second(
+    stack: NetworkStack, rows: EncodedRows, Y: HostArray, samples: Sequence[Indices], recipe: Recipe
+) -> float:
+    """Measure how many rows a second each member of a stack is trained on, all at the same time."""
+    some = [own[: TRIED * recipe.batch_size] for own in samples]
+    histories = stack.fit(rows, Y, optimizer=Adam(), batch_size=recipe.batch_size, epochs=3, samples=some)
+    return max(map(len, some)) / max(1e-9, len(stack) * min(histories[0].seconds[1:]))
 
 
 def mean_outputs(stack: NetworkStack, rows: EncodedRows) -> Floats:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+
+import numpy as np
 
 from deltaprop.derivation.schedules import CosineDecay
 from deltaprop.reports.history import History
@@ -13,6 +14,14 @@ from deltaprop.training.callbacks import EpochEnd
 
 #: A column of numbers has at most this number of bins.
 MOST_BINS = 32
+#: Rows of a minibatch: this share of the rows, as a power of two between these two.
+SHARE_OF_A_BATCH, LEAST_BATCH, MOST_BATCH = 1 / 32, 16, 256
+#: Rows up to which there are as many epochs as there can be; their number falls as 1/√rows beyond.
+ROWS_OF_ALL_EPOCHS = 20_000
+#: The share of the time that is kept for what follows training.
+KEPT = 0.04
+#: Epochs that have to fit into the time: else members are trained on fewer rows.
+LEAST_EPOCHS = 8
 
 
 @dataclass(frozen=True)
@@ -33,22 +42,28 @@ class Recipe:
         Epochs without a better validation cost after which a member stops.
     """
 
-    bins: int = MOST_BINS
-    epochs: int = 100
-    batch_size: int = 256
-    learning_rate: float = 3e-3
-    patience: int = 30
+    bins: int
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    patience: int
 
 
 def recipe_for(rows: int) -> Recipe:
     """Choose the recipe for so many rows."""
-    return Recipe()
+    batch = 2 ** int(np.log2(max(1.0, rows * SHARE_OF_A_BATCH)))
+    epochs = round(100 * min(1.0, (ROWS_OF_ALL_EPOCHS / rows) ** 0.5))
+    return Recipe(
+        bins=MOST_BINS,
+        epochs=epochs,
+        batch_size=min(max(batch, LEAST_BATCH), MOST_BATCH),
+        learning_rate=2e-3,
+        patience=max(5, round(0.3 * epochs)),
+    )
 
 
 class Deadline:
     """Ends training in time: the learning rate comes down by then, and no epoch begins that would end later.
-
-    It is a schedule of learning rates and a callback at once.
 
     Parameters
     ----------
@@ -59,18 +74,20 @@ class Deadline:
     """
 
     def __init__(self, recipe: Recipe, at: float) -> None:
-        self.recipe, self.at, self.began = recipe, at, time.perf_counter()
-        self.ended: list[float] = []
+        now = time.perf_counter()
+        self.recipe, self.began, self.at = recipe, now, now + (1 - KEPT) * (at - now)
+        self.decay, self.ended = CosineDecay(recipe.learning_rate, recipe.epochs), [now]
 
-    def __call__(self, epoch: int, history: History) -> float:
+    def learning_rate(self, epoch: int, history: History) -> float:
         """Compute the learning rate of an epoch, counted from 0."""
-        share = (time.perf_counter() - self.began) / max(self.at - self.began, 1e-9)
-        done = max(epoch / self.recipe.epochs, min(share, 1.0))
-        return CosineDecay(self.recipe.learning_rate, 1000)(round(1000 * done), history)
+        share = min(1.0, (time.perf_counter() - self.began) / max(self.at - self.began, 1e-9))
+        return self.decay(max(epoch, round(share * self.recipe.epochs)), history)
 
     def stop(self, event: EpochEnd) -> bool:
         """Tell whether another epoch as long as the longest of the last three would end too late."""
-        self.ended.append(time.perf_counter())
-        times: Sequence[float] = [self.began, *self.ended][-4:]
-        longest = max(later - earlier for earlier, later in pairwise(times))
-        return self.ended[-1] + longest > self.at
+        self.ended = [*self.ended[-3:], time.perf_counter()]
+        return self.ended[-1] + max(later - earlier for earlier, later in pairwise(self.ended)) > self.at
+
+    def rows_in_time(self, rows_a_second: float) -> int:
+        """Compute how many rows an epoch may have, so that `LEAST_EPOCHS` epochs end in time."""
+        return max(1, int(rows_a_second * (self.at - time.perf_counter()) / LEAST_EPOCHS))

@@ -25,6 +25,12 @@ class EpochPlan(ctypes.Structure):
     _fields_ = fields_of("cpu/epoch.cpp", "EpochPlan")
 
 
+class EncodedInputs(ctypes.Structure):
+    """What encoded inputs are made of; ``struct EncodedInputs`` in ``kernels/cpu/encoded_inputs.h`` explains it."""
+
+    _fields_ = fields_of("cpu/encoded_inputs.h", "EncodedInputs")
+
+
 #: For each pointer of a plan to an array: its dtype, None for the network's own, and whether the library writes there.
 POINTERS: dict[str, tuple[Any, bool]] = {
     "sizes": (np.int64, False),
@@ -41,6 +47,7 @@ POINTERS: dict[str, tuple[Any, bool]] = {
     "second": (None, True),
     "rates": (np.float64, False),
     "scratch": (None, True),
+    "outputs": (None, True),
     "cost": (np.float64, True),
     "decay": (np.float64, True),
 }
@@ -61,7 +68,9 @@ def pointer(name: str, array: AnyArray, dtype: DType, shape: tuple[int, ...]) ->
 
 
 def library(dtype: DType) -> ctypes.CDLL:
-    """The compiled library for `dtype`: ``run`` and ``scratch_entries`` of an `EpochPlan`, ``run_members`` of many.
+    """The compiled library for `dtype`: ``run`` and ``scratch_entries`` of an `EpochPlan`, others of many.
+
+    ``run_members`` trains several networks, and ``evaluate_members`` asks them for costs and outputs.
 
     Python's lock is not held while they run.
 
@@ -86,13 +95,14 @@ def _load(real: str) -> ctypes.CDLL | str:
     except OSError as error:
         return f"the compiled library does not load ({error})"
     loaded.run.argtypes, loaded.run.restype = [ctypes.POINTER(EpochPlan)], None
-    loaded.run_members.argtypes, loaded.run_members.restype = [_P, _P, _I, _I, _I], None
+    for of_members in (loaded.run_members, loaded.evaluate_members):
+        of_members.argtypes, of_members.restype = [_P, _P, _I, _I, _I], None
     loaded.scratch_entries.argtypes, loaded.scratch_entries.restype = [ctypes.POINTER(EpochPlan)], _I
     return loaded
 
 
 def _checked(path: Path) -> ctypes.CDLL:
-    check_names(path.read_bytes(), "cpu/epoch.cpp", (EpochPlan,))
+    check_names(path.read_bytes(), "cpu/epoch.cpp", (EpochPlan, EncodedInputs))
     return ctypes.CDLL(str(path))
 
 

@@ -1,0 +1,111 @@
+// The output layer over some rows: its cost and delta^(L), or its outputs a^(L). The arithmetic of activations and
+// losses stands in activation.cuh and loss.cuh.
+#pragma once
+#include "cpu/fast_math.h"
+#include "shared/dispatch.cuh"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+namespace output_layer {
+
+// z, delta and other, each (rows, columns); `other` is scratch.
+template <typename T> struct Rows {
+    int64_t loss, activation, rows, columns;
+    const T* z;
+    T *delta, *other;
+};
+
+// z less the largest of its row, into `shifted`, and the exponential of that into `powers`.
+template <typename T> void exponentials(int64_t rows, int64_t columns, const T* z, T* shifted, T* powers) {
+    for (int64_t i = 0; i < rows; ++i) {
+        const T* own = z + i * columns;
+        T top = own[0];
+        for (int64_t j = 1; j < columns; ++j) top = own[j] > top ? own[j] : top;  // NaN: its exponential tells
+        for (int64_t j = 0; j < columns; ++j) shifted[i * columns + j] = own[j] - top;
+    }
+#pragma GCC ivdep
+    for (int64_t e = 0; e < rows * columns; ++e) powers[e] = fast_math::exp_of_negative(shifted[e]);
+}
+
+// A block of rows at a time, so that exponentials and logarithms are taken of many numbers at once.
+template <class Loss, typename T, class Target, class Weight>
+double softmax_cost(const Rows<T>& of, Target target, Weight weight, T scale) {
+    const int64_t columns = of.columns, AT_ONCE = 256;
+    T sums[AT_ONCE], others[AT_ONCE], logs[AT_ONCE];
+    double cost = 0;
+    for (int64_t first = 0; first < of.rows; first += AT_ONCE) {
+        const int64_t n = std::min(AT_ONCE, of.rows - first);
+        T *delta = of.delta + first * columns, *below_top = of.other + first * columns;
+        exponentials(n, columns, of.z + first * columns, below_top, delta);
+        for (int64_t i = 0; i < n; ++i) {
+            const T* own = delta + i * columns;
+            T sum = 0, rest = 0;
+            for (int64_t j = 0; j < columns; ++j) sum += own[j];
+            sums[i] = sum;
+            if (sum < T(1.5))  // the others are small, and drowned by the 1 of the largest z
+                for (int64_t j = 0; j < columns; ++j) rest += own[j] < T(1) ? own[j] : T(0);
+            others[i] = sum < T(1.5) ? rest : sum - T(1);
+        }
+#pragma GCC ivdep
+        for (int64_t i = 0; i < n; ++i) logs[i] = fast_math::log1p_of_any(others[i]);
+        for (int64_t i = 0; i < n; ++i) {
+            const T *y = target(first + i), *own = below_top + i * columns;
+            const T share = T(1) / sums[i], factor = weight(first + i) * scale;
+            T *out = delta + i * columns, terms = 0;
+            for (int64_t j = 0; j < columns; ++j) {
+                terms += Loss::cost(y[j], logs[i], own[j]);
+                out[j] = factor * (out[j] * share - y[j]);
+            }
+            cost += weight(first + i) * terms;
+        }
+    }
+    return cost;
+}
+
+// Flattened: a loop around a function that is called, and not inlined, does not become vector instructions.
+template <typename T>
+__attribute__((flatten)) T row_cost(const Rows<T>& of, const T* z, const T* y, T* delta, T scale) {
+    T cost = T(NAN);  // of a loss that does not go with the activation
+    with_loss(int(of.loss), int(of.activation), [&](auto loss, auto g) {
+        const auto z_at = [z](int64_t j) { return z[j]; };
+        cost = loss_row<decltype(loss), decltype(g)>(int64_t(0), int64_t(1), of.columns, z_at, y, delta, scale);
+    });
+    return cost;
+}
+
+// The cost of the rows, and their delta, which is `scale` times its derivative; target(i) and weight(i) are row i's.
+template <typename T, class Target, class Weight>
+double cost_and_delta(const Rows<T>& of, Target target, Weight weight, T scale) {
+    if (of.loss == loss_number::categorical_cross_entropy)
+        return softmax_cost<loss::categorical_cross_entropy>(of, target, weight, scale);
+    if (of.loss == loss_number::clipped_categorical_cross_entropy)
+        return softmax_cost<loss::clipped_categorical_cross_entropy>(of, target, weight, scale);
+    double cost = 0;
+    for (int64_t i = 0; i < of.rows; ++i) {
+        const int64_t at = i * of.columns;
+        cost += weight(i) * row_cost(of, of.z + at, target(i), of.delta + at, weight(i) * scale);
+    }
+    return cost;
+}
+
+// a^(L) of the rows, into `out`; the number -1 stands for softmax.
+template <typename T> __attribute__((flatten)) void outputs(const Rows<T>& of, T* out) {
+    const int64_t columns = of.columns, entries = of.rows * columns;
+    if (of.activation >= 0) {
+        const T* z = of.z;
+        return with_activation(int(of.activation), [=](auto g) {
+#pragma GCC ivdep
+            for (int64_t e = 0; e < entries; ++e) out[e] = decltype(g)::value(z[e]);
+        });
+    }
+    exponentials(of.rows, columns, of.z, of.other, out);
+    for (int64_t i = 0; i < of.rows; ++i) {
+        T sum = 0, *own = out + i * columns;
+        for (int64_t j = 0; j < columns; ++j) sum += own[j];
+        for (int64_t j = 0; j < columns; ++j) own[j] /= sum;
+    }
+}
+
+}  // namespace output_layer

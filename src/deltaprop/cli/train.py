@@ -1,0 +1,60 @@
+"""``deltaprop train``: several networks on a table, or a single network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from deltaprop.cli.options import TrainOptions
+from deltaprop.inputs.files import TABLES
+
+#: Options that only one of the two ways knows.
+OF_TABLES = frozenset(
+    {
+        *("drop", "features", "categorical", "numerical", "class_weight", "members", "time_limit"),
+        *("sep", "decimal", "encoding"),
+    }
+)
+OF_NETWORKS = frozenset(
+    {
+        *("epochs", "batch_size", "lr", "l2", "optimizer", "momentum", "activation", "output_activation", "loss"),
+        *("init", "validation", "test", "patience", "scale", "dtype", "checkpoint", "checkpoint_every", "resume"),
+        "plot",
+    }
+)
+
+
+def train(options: TrainOptions) -> Iterator[str]:
+    """Train on the data and yield the lines to print, each as soon as it is known.
+
+    Raises
+    ------
+    ValueError, OSError, BackendError
+        If an option or the data are bad; nothing has been trained then.
+    DivergenceError
+        If the cost is no longer finite.
+    KeyboardInterrupt
+        After Ctrl-C, when what has been learned is saved.
+    """
+    table = is_table(options.data)
+    if options.plain or not table:
+        _refuse(options, OF_TABLES, _no_table(options.data) if not table else "belongs to tables; expected no --plain")
+        from deltaprop.cli.train_network import train_network as run
+    else:
+        _refuse(options, OF_NETWORKS, "belongs to a single network; expected --plain with it")
+        from deltaprop.cli.train_table import train_table as run
+    yield from run(options)
+
+
+def is_table(source: str) -> bool:
+    """Return whether data are a file of a table, or standard input."""
+    return source == "-" or source.lower().removesuffix(".gz").endswith(TABLES)
+
+
+def _no_table(source: str) -> str:
+    return f"belongs to tables, and {source} is none: a single network learns it"
+
+
+def _refuse(options: TrainOptions, names: frozenset[str], reason: str) -> None:
+    """Refuse options that the way to train does not know."""
+    for name in sorted(options.given & names):
+        raise ValueError(f"--{name.replace('_', '-')}: {reason}")
