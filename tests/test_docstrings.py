@@ -12,6 +12,7 @@ from deltaprop.errors import ScheduleError
 from deltaprop.lecture.accumulation import Accumulation
 from deltaprop.lecture.explanation import Explanation
 from deltaprop.lecture.gradient_check import GradientCheck, LayerCheck
+from deltaprop.tabular.trained import Trained
 from deltaprop.training.callbacks import EpochEnd
 from deltaprop.training.evaluation import ForwardPass
 
@@ -29,6 +30,7 @@ RETURNED = (
     Report,
     ScheduleError,
     Stage,
+    Trained,
 )
 OBJECTS = PUBLIC | {f"{cls.__module__}.{cls.__qualname__}": cls for cls in RETURNED}
 CLASSES = {path: each for path, each in OBJECTS.items() if inspect.isclass(each)}

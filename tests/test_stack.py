@@ -294,10 +294,10 @@ def test_a_file_brings_it_back(tmp_path, rng):
     for one in (stack, back):
         one.fit(X, Y, epochs=1)
     assert np.array_equal(back.parameters, stack.parameters)
-    with pytest.raises(ValueError, match="does not describe a network"):
+    with pytest.raises(ValueError, match=r"holds a stack of networks, not a network; NetworkStack\.load reads it"):
         dp.Network.load(tmp_path / "stack.safetensors")
     stack[0].save(tmp_path / "network.safetensors")
-    with pytest.raises(ValueError, match="does not describe a stack"):
+    with pytest.raises(ValueError, match=r"holds a network, not a stack of networks; Network\.load reads it"):
         dp.NetworkStack.load(tmp_path / "network.safetensors")
 
 

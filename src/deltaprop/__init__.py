@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from deltaprop.estimators.ensemble import EnsembleRegressor as EnsembleRegressor
     from deltaprop.estimators.sweep import SweepCV as SweepCV
     from deltaprop.lecture.accumulation import accumulate as accumulate
+    from deltaprop.loading import load as load
     from deltaprop.network import Network as Network
     from deltaprop.network_function import check_gradient as check_gradient
     from deltaprop.reports.history import History as History
@@ -56,6 +57,7 @@ _HOMES = {
     "estimators.sweep": ("SweepCV",),
     "network_function": ("check_gradient",),
     "reports.history": ("History",),
+    "loading": ("load",),
     "network": ("Network",),
     "derivation.optimizers": ("SGD", "Adam", "AdamW"),
     "derivation.update_rule": ("Optimizer",),

@@ -64,7 +64,7 @@ def test_train_predict_evaluate(table, tmp_path, capsys):
     assert header == ["kind", "kind=down", "kind=up"]
     assert float(first[1]) > 0.9
     assert float(second[2]) > 0.9
-    assert dp.Network.load(model).layer_sizes == (2, 100, 2)
+    assert dp.load(model).network.layer_sizes == (2, 100, 2)
 
 
 def test_features_beyond_the_dtype_of_the_network_are_refused(table, tmp_path, capsys):
@@ -265,7 +265,7 @@ def test_a_terminated_training_goes_on(tmp_path):
     subprocess.run(resumed, check=True, capture_output=True)
     alone = tmp_path / "alone.safetensors"
     subprocess.run([*command, "--out", alone], check=True, capture_output=True)
-    assert np.array_equal(*(dp.Network.load(path, backend="numpy").parameters for path in (model, alone)))
+    assert np.array_equal(*(dp.load(path, backend="numpy").network.parameters for path in (model, alone)))
 
 
 def test_resume_goes_with_a_checkpoint(table, capsys):

@@ -230,7 +230,7 @@ def test_the_command_line_on_large_data_says_the_same(task, tmp_path, capsys, mo
         assert run(["evaluate", model, str(tmp_path / "d.npz")]) == 0
         out = re.sub(r"in [\d.]+ s, +[\d,]+ samples/s|\S*(model|run)\d+", "", capsys.readouterr().out)
         said.append(out.splitlines())
-        parameters = dp.Network.load(model, "numpy").parameters
+        parameters = dp.load(model, "numpy").network.parameters
         said[-1].append(parameters.tobytes())
     assert said[0] == said[1]
     assert len(said[0]) > 9

@@ -122,13 +122,13 @@ def weights(
 ) -> None:
     """Draw the weights of a layer of MODEL as images, one a unit."""
     from deltaprop.cli.plot import check_plot, save_plot
-    from deltaprop.network import Network
+    from deltaprop.loading import load_network
 
     check_plot(plot)
     size = None if shape is None else hidden_sizes(shape, "--shape")
     if size is not None and len(size) != 2:
         raise ValueError(f"--shape: expected height,width such as 28,28, got {shape!r}")
-    save_plot(Network.load(model, "numpy").plot_weights(layer, None if size is None else (size[0], size[1])), plot)
+    save_plot(load_network(model, "numpy").plot_weights(layer, None if size is None else (size[0], size[1])), plot)
     typer.echo(f"weights     {plot}")
 
 

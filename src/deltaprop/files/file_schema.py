@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from msgspec import Meta, Struct, ValidationError, convert
 
 from deltaprop.derivation.state import Configuration
+from deltaprop.files.file_kinds import require_kind
 from deltaprop.files.model_file import Tensors, in_one_line
 
 #: The version of `Training`; it rises whenever the meaning of a field changes.
@@ -173,6 +174,7 @@ def network_content(path: str | os.PathLike[str], configuration: Configuration, 
     ValueError
         If the file holds anything else; the message begins with `path`.
     """
+    require_kind(path, configuration, "network")
     training = configuration.get("training")
     version = training.get("version", 1) if isinstance(training, dict) else CHECKPOINT_VERSION
     if version != CHECKPOINT_VERSION:
@@ -193,6 +195,7 @@ def stack_content(path: str | os.PathLike[str], configuration: Configuration, te
     ValueError
         If the file holds anything else; the message begins with `path`.
     """
+    require_kind(path, configuration, "stack")
     content = _converted(path, "a stack", configuration, StackContent)
     shape = (content.stack.members, content.stack.size)
     _check_tensors(path, "a stack", {"parameters": Tensor(shape, content.stack.dtype)}, tensors)

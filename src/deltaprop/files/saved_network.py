@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from deltaprop.backends import Backend
@@ -10,10 +11,11 @@ from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation.initialization import check_initialization
 from deltaprop.derivation.losses import PairOfFunctions
 from deltaprop.derivation.state import Configuration, NetworkState, StackState
+from deltaprop.errors import callers_level
 from deltaprop.files.model_file import Tensors, read_model, write_model
 
 if TYPE_CHECKING:  # not at start-up, for those who do without
-    from deltaprop.files.file_schema import Common, NetworkContent
+    from deltaprop.files.file_schema import Common, NetworkContent, StackContent
 
 S = TypeVar("S", bound=NetworkState)
 
@@ -60,14 +62,28 @@ class SavedNetwork(NetworkState):
         OSError
             If it cannot be read.
         ValueError
-            If it is damaged or no model of ours.
+            If it is damaged, no model of ours, or holds something other than a network.
         BackendError
             If the backend cannot be had here.
+
+        Warns
+        -----
+        UserWarning
+            If the file also holds how raw data are prepared, as those of ``deltaprop train`` do: `deltaprop.load`
+            applies it.
         """
         from deltaprop.files.file_schema import network_content  # not at start-up, for those who do without
 
         configuration, tensors = read_model(path)
-        return cls.from_file_content(path, network_content(path, configuration, tensors), tensors, backend)
+        content = network_content(path, configuration, tensors)
+        if content.data is not None:
+            warnings.warn(
+                f"{path}: the file also holds how raw data are prepared, which Network.load leaves out; deltaprop.load "
+                "applies it",
+                UserWarning,
+                stacklevel=callers_level(),
+            )
+        return cls.from_file_content(path, content, tensors, backend)
 
     @classmethod
     def from_torch(
@@ -304,7 +320,35 @@ class SavedStack(StackState):
         from deltaprop.files.file_schema import stack_content  # not at start-up, for those who do without
 
         configuration, tensors = read_model(path)
-        content = stack_content(path, configuration, tensors)
+        return cls.from_file_content(path, stack_content(path, configuration, tensors), tensors, backend)
+
+    @classmethod
+    def from_file_content(
+        cls, path: str | os.PathLike[str], content: StackContent, tensors: Tensors, backend: str | Backend = "auto"
+    ) -> Self:
+        """Make the stack that the content of a file describes; `stack_content` has checked it.
+
+        Parameters
+        ----------
+        path : path
+            The file, for messages.
+        content : StackContent
+            Its configuration, and how long each member has been trained.
+        tensors : dict of str to array
+            Its ``parameters``, (K, parameters of a member).
+        backend : str or Backend, default "auto"
+            As of `Network`.
+
+        Returns
+        -------
+        NetworkStack
+            With this configuration and these parameters.
+
+        Raises
+        ------
+        ValueError
+            If there is no such stack; the message begins with `path`.
+        """
         stack = _made(cls, path, "a stack", content.stack, backend)
         stack.parameters = tensors["parameters"]
         for network, epochs in zip(stack._networks, content.epochs_trained, strict=True):
