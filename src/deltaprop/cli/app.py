@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -62,10 +63,24 @@ def train(options: TrainOptions) -> None:
 def sweep(options: SweepOptions) -> None:
     """Cross-validate every combination of parameters of a single network, hundreds of networks at a time."""
     from deltaprop.cli.sweep import sweep as run
+    from deltaprop.cli.train_network import train_network
 
+    if options.out is not None and options.out.lower().endswith(".csv"):
+        raise ValueError(f"--out: expected a file for the model, got {options.out}; the results as CSV go to --csv")
+    for path in (options.csv, options.out):
+        if path is not None:
+            check_writable(path)
+    found = run(options)
+    write_text(found.results, options.csv)
+    is_aside = options.csv is None  # then standard output has the CSV alone
+    so_far = "" if found.is_whole else " so far"
+    typer.echo(f"best{so_far:8}score {found.score:.4f}, by the command", err=is_aside)
+    typer.echo(found.line, err=is_aside)
+    if not found.is_whole:
+        raise KeyboardInterrupt
     if options.out is not None:
-        check_writable(options.out)
-    write_text(run(options), options.out)
+        for line in train_network(replace(found.best, out=options.out, progress=options.progress)):
+            typer.echo(line, err=is_aside)
 
 
 @app.command()

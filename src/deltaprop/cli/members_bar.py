@@ -16,8 +16,8 @@ RECENT = 5
 class MembersBar:
     """Draws a bar on standard error; its `epoch` is a callback.
 
-    A member that has stopped early counts as done. The time left is what the members that still train would take for all
-    their epochs; most stop before, so that it is an upper bound.
+    A member that has stopped early counts as done. The time left is what the members that still train would take for
+    all their epochs; most stop before, so that it is an upper bound.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class MembersBar:
 
     def finish(self) -> None:
         """Tell that training is over."""
-        self.display.update(self._task, completed=1.0, left="", description="trained")
+        self.display.update(self._task, completed=1.0, left="", figures="", description="trained")
 
     def _seconds_of_an_epoch(self) -> float:
         recent = self._ends[-1 - RECENT :]
@@ -82,7 +82,7 @@ class MembersBar:
 
 def has_stopped(history: Any, epoch: int) -> bool:
     """Tell from a member's history whether it will train no further after an epoch of all."""
-    return history.diverged or history.epochs < epoch or history.message.startswith("stopped")
+    return bool(history.diverged or history.epochs < epoch or history.message.startswith("stopped"))
 
 
 def clock(seconds: float) -> str:

@@ -210,10 +210,8 @@ def with_options(kind: Callable[..., Options]) -> Callable[[Callable[[Options], 
     """
     signature = inspect.signature(kind, eval_str=True)
     parameters = [
-        parameter.replace(default=[])
-        if callable(parameter.default) or repr(parameter.default) == "<factory>"
-        else parameter
-        for parameter in signature.parameters.values()
+        each.replace(default=[]) if repr(each.default) == "<factory>" else each  # of a list, as inspect shows it
+        for each in signature.parameters.values()
     ]
 
     def decorate(function: Callable[[Options], None]) -> Callable[..., None]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from deltaprop.backends import Backend, get_backend
+from deltaprop.arguments import check_number, check_whole_number
+from deltaprop.backends import get_backend
 from deltaprop.backends.array_types import HostArray
 from deltaprop.cli.options import HIDDEN, TrainOptions, hidden_sizes
 from deltaprop.cli.plot import check_plot, save_plot
@@ -53,15 +55,14 @@ def train_network(options: TrainOptions) -> Iterator[str]:
     KeyboardInterrupt, SystemExit
         After a signal, when what has been learned is saved.
     """
-    hidden, optimizer = hidden_sizes(HIDDEN if options.hidden is None else options.hidden), _optimizer(options)
-    backend = get_backend(options.backend)
-    _check(options)
+    hidden, optimizer, backend = widths_of(options), optimizer_of(options), get_backend(options.backend)
+    check_options(options)
     dataset = load_dataset(options.data, options.target)
     if dataset.y is None:
         raise ValueError(f"{options.data}: expected targets to train on")
     classes = classes_of(dataset.y, options.task)
     split = _split(dataset, classes, options)
-    network = _network(dataset, classes, hidden, backend, options)
+    network = Network(**network_options(dataset, classes, hidden, options), backend=backend, seed=options.seed)
     trained = _prepare(dataset, classes, split, options.scale, network)
     yield from _header(options.data, dataset, split, trained)
     interruption = Interruption()
@@ -129,11 +130,14 @@ def _saved(trained: Trained, options: TrainOptions, *, interrupted: bool) -> Ite
     if options.checkpoint is not None:
         yield "go on       by the same command with --resume"
     else:
-        yield "go on       only from a checkpoint: with --checkpoint FILE --resume, the same command goes on where it was"
+        yield "go on       with --checkpoint FILE --resume, the same command would go on where it left off"
 
 
-def _check(options: TrainOptions) -> None:
+def check_options(options: TrainOptions) -> None:
     """Refuse what is wrong before the data are read."""
+    for name in ("epochs", "batch_size", "checkpoint_every"):
+        check_whole_number(name, getattr(options, name), least=1)
+    check_number("l2", options.l2, least=0.0)
     check_activation(options.activation, HIDDEN_ACTIVATIONS, "--activation")
     if options.init is not None:
         check_initialization(options.init)
@@ -148,23 +152,27 @@ def _check(options: TrainOptions) -> None:
         raise ValueError("--resume: expected --checkpoint FILE with it")
 
 
-def _network(
-    dataset: Dataset, classes: list[Label] | None, hidden: tuple[int, ...], backend: Backend, options: TrainOptions
-) -> Network:
-    """Make the network that suits the data."""
+def network_options(
+    dataset: Dataset, classes: list[Label] | None, hidden: tuple[int, ...], options: TrainOptions
+) -> dict[str, Any]:
+    """Choose what `Network` and `NetworkStack` are told, as it suits the data.
+
+    Raises
+    ------
+    ValueError
+        If the loss does not suit the target.
+    """
     loss = options.loss or ("squared_error" if classes is None else "categorical_cross_entropy")
     if classes is None and LOSSES[loss].classifies:
         raise ValueError(f"--loss: {loss} is for classes, but the target {dataset.target_name!r} is a quantity")
-    return Network(
-        [dataset.X.shape[1], *hidden, 1 if classes is None else len(classes)],
-        hidden_activation=options.activation,
-        output_activation=options.output_activation,
-        loss=loss,
-        init=options.init or ("he" if "relu" in options.activation else "glorot_uniform"),
-        dtype=options.dtype,
-        backend=backend,
-        seed=options.seed,
-    )
+    return {
+        "layer_sizes": [dataset.X.shape[1], *hidden, 1 if classes is None else len(classes)],
+        "hidden_activation": options.activation,
+        "output_activation": options.output_activation,
+        "loss": loss,
+        "init": options.init or ("he" if "relu" in options.activation else "glorot_uniform"),
+        "dtype": options.dtype,
+    }
 
 
 def _header(data: str, dataset: Dataset, split: Split, trained: Trained) -> Iterator[str]:
@@ -189,7 +197,13 @@ def _speed(history: History, samples: int, seconds: float) -> str:
     )
 
 
-def _optimizer(options: TrainOptions) -> Optimizer:
+def widths_of(options: TrainOptions) -> tuple[int, ...]:
+    """Read the widths of the hidden layers."""
+    return hidden_sizes(HIDDEN if options.hidden is None else options.hidden)
+
+
+def optimizer_of(options: TrainOptions) -> Optimizer:
+    """Make the optimizer."""
     rate = options.lr
     if options.momentum and options.optimizer != "sgd":
         raise ValueError(f"--momentum: expected --optimizer sgd with it, got {options.optimizer}")

@@ -1,4 +1,4 @@
-"""``deltaprop train`` on a table: what was read, what each column is taken for, training, the score of rows held out."""
+"""``deltaprop train`` on a table: what was read, what each column is taken for, training, and the score."""
 
 from __future__ import annotations
 
