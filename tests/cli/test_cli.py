@@ -207,7 +207,8 @@ def test_help(capsys):
 def alone_in_folds(table, folds, lr, hidden):
     """Scores of the network of `train --plain` in each fold, trained by itself on data scaled by its rows."""
     data = load_dataset(table)
-    number = (data.y == "up").astype(int)
+    assert data.y is not None
+    number = np.array([int(label == "up") for label in data.y])
     scores = []
     for train, test in folds.split(data.X, number):
         scaler = StandardScaler().fit(data.X[train])

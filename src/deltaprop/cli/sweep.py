@@ -16,7 +16,7 @@ from deltaprop.backends import get_backend
 from deltaprop.cli.options import SweepOptions, TrainOptions
 from deltaprop.cli.sweep_folds import Fold, score_candidates
 from deltaprop.cli.sweep_grid import Candidate, base_options, line_of, read_grid
-from deltaprop.cli.train_network import check_options, classes_of, optimizer_of, widths_of
+from deltaprop.cli.train_network import check_options, optimizer_of, widths_of, with_classes
 from deltaprop.inputs.files import Dataset, load_dataset
 from deltaprop.tabular.trained import Label
 
@@ -81,7 +81,8 @@ def sweep(options: SweepOptions) -> Found:
     dataset = load_dataset(options.data, options.target)
     if dataset.y is None:
         raise ValueError(f"{options.data}: expected targets to train on")
-    classes = classes_of(dataset.y, options.task)
+    dataset, classes = with_classes(dataset, options.task)
+    assert dataset.y is not None
     kind: Any = KFold if classes is None else StratifiedKFold
     splitter = kind(options.cv, shuffle=True, random_state=options.seed)
     folds = [Fold(train, test) for train, test in splitter.split(dataset.X, dataset.y)]

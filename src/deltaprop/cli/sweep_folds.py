@@ -14,7 +14,7 @@ import numpy as np
 from deltaprop.backends import get_backend
 from deltaprop.backends.array_types import Floats, HostArray, Indices
 from deltaprop.cli.options import TrainOptions
-from deltaprop.cli.train_network import network_options, optimizer_of, scaling, widths_of
+from deltaprop.cli.train_network import is_constant, network_options, optimizer_of, scaling, widths_of
 from deltaprop.errors import DivergenceError
 from deltaprop.inputs.files import Dataset
 from deltaprop.inputs.raw_rows import RawRows
@@ -115,7 +115,7 @@ def _targets(y: HostArray | None, classes: list[Label] | None, fold: Fold) -> tu
         return numbers[fold.train], numbers[fold.test]
     quantities: Floats = y.astype(np.float64)
     own = quantities[fold.train]
-    scaled = (quantities - own.mean()) / (own.std() or 1.0)
+    scaled = (quantities - own.mean()) / (1.0 if is_constant(own.min(), own.max()) else own.std() or 1.0)
     return scaled[fold.train, np.newaxis], scaled[fold.test, np.newaxis]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,8 @@ Matrix = HostArray
 
 #: More distinct whole numbers than this are quantities, not classes; more distinct texts than this have to recur.
 MOST_CLASSES = 100
+#: Values whose range is below this share of them are one value, but for rounding.
+ROUNDING = 8 * np.finfo(np.float64).eps
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def train_network(options: TrainOptions) -> Iterator[str]:
     dataset = load_dataset(options.data, options.target)
     if dataset.y is None:
         raise ValueError(f"{options.data}: expected targets to train on")
-    classes = classes_of(dataset.y, options.task)
+    dataset, classes = with_classes(dataset, options.task)
     split = _split(dataset, classes, options)
     network = Network(**network_options(dataset, classes, hidden, options), backend=backend, seed=options.seed)
     trained = _prepare(dataset, classes, split, options.scale, network)
@@ -77,7 +79,7 @@ def train_network(options: TrainOptions) -> Iterator[str]:
     yield _speed(history, len(split.train), time.perf_counter() - began)
     if dataset.test is not None:
         yield f"test        {trained.score(*dataset.test)}"
-    elif len(split.test):
+    elif len(split.test) and dataset.y is not None:
         yield f"test        {trained.score(dataset.X, dataset.y, split.test)}"
     yield from _saved(trained, options, interrupted=interruption())
     if options.plot is not None:
@@ -217,6 +219,19 @@ def optimizer_of(options: TrainOptions) -> Optimizer:
     raise ValueError(f"--optimizer: expected sgd, adam or adamw, got {options.optimizer!r}")
 
 
+def with_classes(dataset: Dataset, task: str) -> tuple[Dataset, list[Label] | None]:
+    """Find the labels of a data set, in order; None if the target is a quantity.
+
+    Labels are as they are written: "007" and "7" are two classes. So the targets of the data set that is returned are
+    text where they are numbers that are not written as usual.
+    """
+    assert dataset.y is not None
+    classes = classes_of(dataset.y, task)
+    if classes is None or dataset.labels is None:
+        return dataset, classes
+    return replace(dataset, y=dataset.labels, labels=None), classes_of(dataset.labels, "classification")
+
+
 def classes_of(y: Matrix, task: str) -> list[Label] | None:
     """Find the labels, in order; None if the target is a quantity."""
     if task not in ("auto", "classification", "regression"):
@@ -273,9 +288,10 @@ def scaling(X: RawRows, scale: str, *, common_range: bool) -> tuple[Matrix, Matr
         scale = "range" if common_range else "standard"
     if scale == "standard":
         offset, spread = X.mean_and_deviation()
+        spread[is_constant(*X.column_ranges())] = 0.0  # what spread it seems to have is the rounding of its mean
     elif scale == "range":
         low, high = X.range()
-        offset, spread = np.full(n, low), np.full(n, high - low)
+        offset, spread = np.full(n, low), np.full(n, 0.0 if is_constant(low, high) else high - low)
     elif scale == "none":
         offset, spread = np.zeros(n), np.ones(n)
     else:
@@ -284,13 +300,20 @@ def scaling(X: RawRows, scale: str, *, common_range: bool) -> tuple[Matrix, Matr
     return offset, spread
 
 
+def is_constant(low: Any, high: Any) -> Any:
+    """Return whether values from `low` to `high` differ by no more than rounding does."""
+    with np.errstate(over="ignore"):
+        return high - low <= ROUNDING * np.maximum(np.abs(low), np.abs(high))
+
+
 def _prepare(dataset: Dataset, classes: list[Label] | None, split: Split, scale: str, network: Network) -> Trained:
     """Compute offsets and scales from the training rows alone."""
     offset, spread = scaling(RawRows(dataset.X, split.train), scale, common_range=dataset.common_range)
     target_offset, target_scale = 0.0, 1.0
     if classes is None and dataset.y is not None and network.output_activation == "identity":
         y = dataset.y[split.train].astype(np.float64)
-        target_offset, target_scale = float(y.mean()), float(y.std()) or 1.0
+        target_offset = float(y.mean())
+        target_scale = 1.0 if is_constant(y.min(), y.max()) else float(y.std()) or 1.0
     return Trained(
         network, offset, spread, target_offset, target_scale, classes, dataset.feature_names, dataset.target_name
     )

@@ -14,10 +14,12 @@ from deltaprop.backends.array_types import Floats, HostArray
 Cells = HostArray | Sequence[Any]
 #: A column with more distinct texts than this is not a column of classes.
 MOST_LABELS = 2**20
+#: A column with more distinct numbers than this is one of quantities, however they are written.
+MOST_WRITTEN = 2**16
 
 
 def written(value: float) -> str:
-    """Write a number as a table would: a whole number without a point, another one in the digits that tell it apart."""
+    """Write a number as usual: a whole number without a point, another one in the fewest digits that tell it apart."""
     return str(int(value)) if float(value).is_integer() else repr(float(value))
 
 
@@ -99,11 +101,39 @@ class Labels:
                 f"{MOST_LABELS} different texts"
             )
 
-    def array(self) -> HostArray:
-        """Return the whole column, (m,), as an array of objects."""
-        texts: HostArray = np.empty(len(self.codes), object)
-        texts[:] = list(self.codes)
-        return np.take(texts, np.concatenate(self.blocks))
+    def array(self, texts: Sequence[str] | None = None) -> HostArray:
+        """Return the whole column, (m,), as an array of objects; `texts` may stand for the distinct ones."""
+        distinct: HostArray = np.empty(len(self.codes), object)
+        distinct[:] = list(self.codes if texts is None else texts)
+        return np.take(distinct, np.concatenate(self.blocks))
+
+
+class WrittenNumbers:
+    """How the numbers of a column of text are written, as long as no more are different than classes would be."""
+
+    def __init__(self, path: object, name: str) -> None:
+        self._labels: Labels | None = Labels(path, name)
+
+    def add(self, cells: Cells) -> None:
+        """Add the next block."""
+        if self._labels is None:
+            return
+        if isinstance(cells, np.ndarray) or not set(map(type, cells)) <= {str}:
+            self._labels = None
+            return
+        self._labels.add(cells)
+        if len(self._labels.codes) > MOST_WRITTEN:
+            self._labels = None
+
+    def labels(self) -> HostArray | None:
+        """Return the column as it is written, (m,), if a number is not written as usual: "007", "1.50".
+
+        Spaces around a number are no part of it.
+        """
+        if self._labels is None:
+            return None
+        texts = [text.strip() for text in self._labels.codes]
+        return self._labels.array(texts) if any(written(number(text)) != text for text in texts) else None
 
 
 def check_no_gap(path: object, name: str, cells: Cells, start: int) -> None:

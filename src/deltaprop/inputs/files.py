@@ -54,6 +54,9 @@ class Dataset:
         The test set, if the source has one.
     common_range : bool
         Whether all features are of one kind and range, as pixels are.
+    labels : array, (m,) or None
+        The targets as they are written, if they are numbers and some are not written as usual: "007" is 7 as a
+        quantity, but another class than "7".
     """
 
     X: Matrix
@@ -62,6 +65,7 @@ class Dataset:
     target_name: str = "target"
     test: tuple[Matrix, Matrix] | None = None
     common_range: bool = False
+    labels: Matrix | None = None
 
 
 def load_dataset(source: str, target: str | None = None, *, features: Sequence[str] | None = None) -> Dataset:
@@ -127,7 +131,7 @@ def _from_csv(path: Path, target: str | None, features: Sequence[str] | None) ->
     target, features = _choose(path, file.names, target, features)
     position = {name: place for place, name in enumerate(file.names)}
     places = [position[name] for name in features]
-    X, y, labels = Grown(len(places)), Grown(1), None
+    X, y, labels, written = Grown(len(places)), Grown(1), None, cells.WrittenNumbers(path, target or "")
     for number, (block, share) in enumerate(file.blocks()):
         rows = X.extend(len(block[0]), share)
         for j, (name, place) in enumerate(zip(features, places, strict=True)):
@@ -138,6 +142,7 @@ def _from_csv(path: Path, target: str | None, features: Sequence[str] | None) ->
         values = cells.numbers(column) if labels is None else None
         if values is not None:
             y.array[y.extend(len(values), share), 0] = values
+            written.add(column)
             continue
         if labels is None:  # all cells so far were numbers, and are text as well
             labels = cells.Labels(path, target)
@@ -150,7 +155,7 @@ def _from_csv(path: Path, target: str | None, features: Sequence[str] | None) ->
         return Dataset(X.whole(), labels.array(), list(features), target)
     values = y.whole().reshape(-1)
     _check_finite(f"{path}: column {target!r}", values)
-    return Dataset(X.whole(), values, list(features), target)
+    return Dataset(X.whole(), values, list(features), target, labels=written.labels())
 
 
 class Grown:
@@ -189,12 +194,13 @@ def _from_parquet(path: Path, target: str | None, features: Sequence[str] | None
             for j, (name, piece) in enumerate(zip(names, pieces, strict=True), start=first):
                 X[start : start + len(piece), j] = cells.finite_numbers(path, name, piece, start)
             start += len(pieces[0])
-    return Dataset(X, None if target is None else _parquet_target(file, target), list(features), target or "")
+    y, labels = (None, None) if target is None else _parquet_target(file, target)
+    return Dataset(X, y, list(features), target or "", labels=labels)
 
 
-def _parquet_target(file: ParquetFile, name: str) -> Matrix:
-    """Read the target column: numbers if every cell is one, else text."""
-    y, start = np.empty(sum(file.sizes)), 0
+def _parquet_target(file: ParquetFile, name: str) -> tuple[Matrix, Matrix | None]:
+    """Read the target column: numbers if every cell is one, and how they are written; else text."""
+    y, start, written = np.empty(sum(file.sizes)), 0, cells.WrittenNumbers(file.path, name)
     for (piece,) in file.pieces([name]):
         cells.check_no_gap(file.path, name, piece, start)
         values = cells.numbers(piece)
@@ -202,13 +208,14 @@ def _parquet_target(file: ParquetFile, name: str) -> Matrix:
             break
         y[start : start + len(values)] = values
         start += len(values)
+        written.add(piece)
     else:
         _check_finite(f"{file.path}: column {name!r}", y)
-        return y
+        return y, written.labels()
     labels = cells.Labels(file.path, name)
     for (piece,) in file.pieces([name]):
         labels.add(piece)
-    return labels.array()
+    return labels.array(), None
 
 
 def _choose(

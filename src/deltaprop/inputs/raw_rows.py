@@ -57,6 +57,12 @@ class RawRows:
         squares = sum(((X - mean) ** 2).sum(axis=0) for _, X in self.blocks())
         return mean, np.sqrt(squares / len(self))
 
+    def column_ranges(self) -> tuple[Matrix, Matrix]:
+        """Find the least and the largest entry of each feature, (n,) of float64."""
+        ends = [(X.min(axis=0), X.max(axis=0)) for _, X in self.blocks()]
+        lows, highs = zip(*ends, strict=True)
+        return np.min(lows, axis=0).astype(np.float64), np.max(highs, axis=0).astype(np.float64)
+
     def range(self) -> tuple[float, float]:
         """Find the least and the largest of all entries."""
         ends = [(float(X.min()), float(X.max())) for _, X in self.blocks()]

@@ -51,7 +51,7 @@ class Recipe:
 
 def recipe_for(rows: int) -> Recipe:
     """Choose the recipe for so many rows."""
-    batch = 2 ** int(np.log2(max(1.0, rows * SHARE_OF_A_BATCH)))
+    batch = 2 ** round(np.log2(max(1.0, rows * SHARE_OF_A_BATCH)))
     epochs = round(100 * min(1.0, (ROWS_OF_ALL_EPOCHS / rows) ** 0.5))
     return Recipe(
         bins=MOST_BINS,

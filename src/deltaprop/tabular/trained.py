@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,6 +14,7 @@ from deltaprop.backends.array_types import HostArray
 from deltaprop.files.file_schema import NetworkContent, network_content
 from deltaprop.files.model_file import Tensors, read_model, write_model
 from deltaprop.inputs.arrays import HostData, as_inputs, is_above_limit
+from deltaprop.inputs.cells import written
 from deltaprop.inputs.files import TABLES, Dataset, load_dataset
 from deltaprop.inputs.raw_rows import RawRows
 from deltaprop.network import Network
@@ -387,7 +388,19 @@ class Trained:
             dataset = load_dataset(source, features=None if with_targets else self.feature_names)
         if dataset.X.shape[1] != len(self.feature_names):
             raise ValueError(f"{source}: expected {len(self.feature_names)} features, got {dataset.X.shape[1]}")
-        return dataset
+        return replace(dataset, y=self._as_labels(dataset), labels=None)
+
+    def _as_labels(self, dataset: Dataset) -> Matrix | None:
+        """Return the targets as text where the classes are text."""
+        y = dataset.y
+        if y is None or self.classes is None or y.dtype.kind not in "iubf":
+            return y
+        if not all(isinstance(label, str) for label in self.classes):
+            return y
+        if dataset.labels is not None:
+            return dataset.labels
+        values, places = np.unique(y, return_inverse=True)
+        return np.array([written(value) for value in values.tolist()], object)[places]
 
 
 def class_numbers(y: Matrix, classes: list[Label]) -> Matrix:
