@@ -49,8 +49,7 @@ def options_of_all(
 def train(options: TrainOptions) -> None:
     """Train on DATA and print how good the predictions are for rows held out.
 
-    A table may hold text, dates and gaps; several networks learn it. Other data, and with --plain a table of numbers,
-    are learned by a single network.
+    Several networks learn a table; --plain, or data of another kind, trains one.
     """
     from deltaprop.cli.train import train as run
 

@@ -31,7 +31,7 @@ class MembersBar:
 
     def __init__(self, members: int, time_limit: float | None, interrupted: Callable[[], bool]) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, TextColumn
 
         self._time_limit, self._interrupted = time_limit, interrupted
         self._began = time.perf_counter()
@@ -41,7 +41,6 @@ class MembersBar:
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
             TextColumn("{task.fields[left]}"),
             console=Console(stderr=True),
             expand=True,
@@ -67,7 +66,7 @@ class MembersBar:
             self._task,
             completed=done,
             description="ending" if self._interrupted() else f"epoch {event.epoch}/{event.epochs}",
-            figures=f"{active} of {len(histories)} train  validation cost {sum(costs) / max(1, len(costs)):.4f}",
+            figures=f"{active} of {len(histories)} train  cost {sum(costs) / max(1, len(costs)):.4f}",
             left=f"at most {clock(left)} left",
         )
 

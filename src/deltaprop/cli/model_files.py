@@ -108,4 +108,5 @@ def _require(table: Table, source: str, names: Sequence[str], why: str) -> None:
     if missing:
         words = f"column {missing[0]!r}" if len(missing) == 1 else f"columns {listing(missing)}"
         has = listing(list(table.columns))
-        raise ValueError(f"{source}: no {words} ({why}); it has {has}")
+        file = "standard input" if source == "-" else source
+        raise ValueError(f"{file}: no {words} ({why}); it has {has}")

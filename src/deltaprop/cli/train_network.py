@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +27,7 @@ from deltaprop.inputs.raw_rows import RawRows
 from deltaprop.network import Network
 from deltaprop.reports.history import History
 from deltaprop.tabular.trained import Label, Trained, plain_label
+from deltaprop.training.callbacks import Callback
 from deltaprop.training.early_stopping import EarlyStopping
 
 Matrix = HostArray
@@ -68,15 +70,18 @@ def train_network(options: TrainOptions) -> Iterator[str]:
     trained = _prepare(dataset, classes, split, options.scale, network)
     yield from _header(options.data, dataset, split, trained)
     interruption = Interruption()
+    # With a checkpoint, `fit` hears signals itself. Without callbacks it trains several epochs at a time: that is faster.
+    hears = options.checkpoint is None and (options.progress or options.out is not None)
     began = time.perf_counter()
     try:
-        with interruption.awaited():
-            history = _fit(trained, dataset, split, optimizer, interruption, options)
-    except KeyboardInterrupt:  # with a checkpoint, `fit` hears the signal itself
+        with interruption.awaited() if hears else nullcontext():
+            history = _fit(trained, dataset, split, optimizer, [lambda event: interruption()] if hears else [], options)
+    except KeyboardInterrupt:
         if options.checkpoint is not None:
             yield from _saved(trained, options, interrupted=True)
         raise
-    yield _speed(history, len(split.train), time.perf_counter() - began)
+    how = f"interrupted after epoch {history.epochs}" if interruption() else history.message
+    yield _speed(history, len(split.train), time.perf_counter() - began, how)
     if dataset.test is not None:
         yield f"test        {trained.score(*dataset.test)}"
     elif len(split.test) and dataset.y is not None:
@@ -93,10 +98,10 @@ def _fit(
     dataset: Dataset,
     split: Split,
     optimizer: Optimizer,
-    interruption: Interruption,
+    callbacks: Sequence[Callback],
     options: TrainOptions,
 ) -> History:
-    """Train the network until its epochs are done, or a signal has come."""
+    """Train the network."""
     assert dataset.y is not None
     X, y = trained.inputs(dataset.X, split.train), trained.targets(dataset.y[split.train])
     held_out = None
@@ -112,7 +117,7 @@ def _fit(
         validation=held_out,
         metrics=None if held_out is None else ("r2",) if trained.classes is None else ("accuracy",),
         early_stopping=None if options.patience is None else EarlyStopping(options.patience),
-        callbacks=[lambda event: interruption()],
+        callbacks=callbacks,
         progress=options.progress,
         checkpoint=options.checkpoint,
         checkpoint_every=options.checkpoint_every,
@@ -191,11 +196,11 @@ def _header(data: str, dataset: Dataset, split: Split, trained: Trained) -> Iter
     )
 
 
-def _speed(history: History, samples: int, seconds: float) -> str:
+def _speed(history: History, samples: int, seconds: float, how: str) -> str:
     """Say how long training took, and how it ended."""
     return (
         f"training    {history.epochs} epochs in {seconds:.2f} s, "
-        f"{history.epochs * samples / seconds:,.0f} samples/s, cost {history.cost[-1]:.6f} ({history.message})"
+        f"{history.epochs * samples / seconds:,.0f} samples/s, cost {history.cost[-1]:.6f} ({how})"
     )
 
 

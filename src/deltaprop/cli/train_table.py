@@ -149,13 +149,18 @@ def _trained(model: Any, target: Target, chosen: ChosenColumns, options: TrainOp
 
 def _how_it_ended(histories: Sequence[History], seconds: float, model: Any) -> list[str]:
     best = [history.best_epoch for history in histories if history.best_epoch]
-    epochs = max(history.epochs for history in histories)
-    kept = f", the best ones {min(best)} to {max(best)}" if best else ""
+    kept = f", the best {_span(best)}" if best else ""
     layers = "-".join(map(str, model.stack_.layer_sizes))
     return in_lines(
         "trained",
-        f"in {seconds:.1f} s, {epochs} epochs at most{kept}; networks {layers} on {model.stack_.backend.label}",
+        f"in {seconds:.1f} s; epochs {_span([history.epochs for history in histories])}{kept}; networks {layers} on "
+        f"{model.stack_.backend.label}",
     )
+
+
+def _span(numbers: Sequence[int]) -> str:
+    least, most = min(numbers), max(numbers)
+    return str(least) if least == most else f"{least} to {most}"
 
 
 def _score(model: Any, target: Target) -> list[str]:
