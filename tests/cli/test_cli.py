@@ -279,7 +279,7 @@ def test_folds_do_not_leak(tmp_path):
     dataset = Dataset(X, y, ["a", "b"])
     fold = Fold(np.arange(20, 60), np.arange(20))
     options = TrainOptions("d.csv", lr=0.01, epochs=3, plain=True, dtype="float64", hidden="4", backend="numpy")
-    (score,), _ = score_candidates(dataset, [0, 1], fold, [options])
+    ((score,),), _ = score_candidates(dataset, [0, 1], [fold], [options])
     offset, spread = X[20:].mean(axis=0), X[20:].std(axis=0)
     net = dp.Network(
         [2, 4, 2], loss="categorical_cross_entropy", init="he", hidden_activation="relu", backend="numpy", seed=0

@@ -14,7 +14,7 @@ import numpy as np
 
 from deltaprop.backends import get_backend
 from deltaprop.cli.options import SweepOptions, TrainOptions
-from deltaprop.cli.sweep_folds import Fold, score_candidates
+from deltaprop.cli.sweep_folds import Fold, folds_at_once, score_candidates
 from deltaprop.cli.sweep_grid import Candidate, base_options, line_of, read_grid
 from deltaprop.cli.train_network import check_options, optimizer_of, widths_of, with_classes
 from deltaprop.inputs.files import Dataset, load_dataset
@@ -105,6 +105,7 @@ def _scored(
     from joblib import Parallel, delayed
 
     rows: list[dict[str, Any]] = []
+    parts = folds_at_once(dataset, folds, base, options.jobs)
     at_once = max(LEAST_TOGETHER, math.ceil(len(every) / UPDATES))
     # A few candidates at a time, so that the table lives.
     with _table(options.progress, len(every), list(every[0])) as show:
@@ -113,14 +114,14 @@ def _scored(
             chosen = [replace(base, **candidate) for candidate in part]
             try:
                 found = Parallel(n_jobs=options.jobs)(
-                    delayed(score_candidates)(dataset, classes, fold, chosen) for fold in folds
+                    delayed(score_candidates)(dataset, classes, some, chosen) for some in parts
                 )
             except KeyboardInterrupt:
                 if not rows:
                     raise
                 break
             seconds = sum(taken for _, taken in found) / len(part)
-            scores = np.array([of_fold for of_fold, _ in found])
+            scores = np.concatenate([of_folds for of_folds, _ in found])
             rows += [_row(candidate, own, seconds) for candidate, own in zip(part, scores.T.tolist(), strict=True)]
             rows.sort(key=lambda row: -math.inf if math.isnan(row["mean_score"]) else row["mean_score"], reverse=True)
             show(rows)

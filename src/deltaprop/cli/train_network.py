@@ -70,7 +70,7 @@ def train_network(options: TrainOptions) -> Iterator[str]:
     trained = _prepare(dataset, classes, split, options.scale, network)
     yield from _header(options.data, dataset, split, trained)
     interruption = Interruption()
-    # With a checkpoint, `fit` hears signals itself. Without callbacks it trains several epochs at a time: that is faster.
+    # With a checkpoint, `fit` hears signals itself. Without callbacks it trains several epochs together, faster.
     hears = options.checkpoint is None and (options.progress or options.out is not None)
     began = time.perf_counter()
     try:
