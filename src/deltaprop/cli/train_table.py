@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,8 @@ def train_table(options: TrainOptions) -> Iterator[str]:
 def _check(options: TrainOptions) -> None:
     """Refuse what is wrong before the data are read."""
     get_backend(options.backend)
+    if options.data != "-" and not Path(options.data).exists():
+        raise FileNotFoundError(f"{options.data}: no such file")
     if options.out is not None:
         check_writable(options.out)
     if options.members < 1:
