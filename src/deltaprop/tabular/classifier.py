@@ -18,9 +18,11 @@ from sklearn.utils.validation import check_consistent_length
 
 from deltaprop.backends import Backend
 from deltaprop.backends.array_types import Floats, HostArray
+from deltaprop.files.model_file import Tensors
 from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.tabular.estimator import DTYPE, RandomState, TabularEstimator
 from deltaprop.tabular.members import Members
+from deltaprop.tabular.saved_labels import labels_from_file, labels_to_file
 from deltaprop.tabular.table import Column
 from deltaprop.tabular.targets import ClassTargets, labels_of
 
@@ -200,6 +202,16 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
         self.oof_score_ = float(
             accuracy_score(numbers[seen], outputs[seen].argmax(axis=1), sample_weight=weights[seen])
         )
+
+    # -- files --------------------------------------------------------------------------------------------------
+
+    def _target_to_file(self) -> tuple[dict[str, Any], Tensors]:
+        labels, tensors = labels_to_file(self.classes_)
+        return {"kind": "classes", **labels, "temperature": self.temperature_}, tensors
+
+    def _take_target(self, saved: Any, tensors: Tensors) -> None:
+        self.classes_, self.temperature_ = labels_from_file(saved, tensors), saved.temperature
+        self._targets = ClassTargets(self.classes_)
 
 
 def tempered(probabilities: Floats, temperature: float) -> Floats:

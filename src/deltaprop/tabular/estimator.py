@@ -11,7 +11,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
-from sklearn.base import BaseEstimator, _fit_context
+from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import _check_sample_weight, _get_feature_names, check_is_fitted
@@ -27,6 +27,7 @@ from deltaprop.tabular.folds import deal_to_members
 from deltaprop.tabular.frames import as_table
 from deltaprop.tabular.members import Members, mean_outputs, train_members
 from deltaprop.tabular.recipe import Recipe, recipe_for
+from deltaprop.tabular.saved import SavedTabular
 from deltaprop.tabular.table import Column, Table
 from deltaprop.tabular.table_encoding import TableEncoding
 from deltaprop.training.callbacks import Callback
@@ -38,7 +39,7 @@ RandomState: TypeAlias = int | np.random.RandomState | None
 DTYPE = np.dtype(np.float32)
 
 
-class TabularEstimator(BaseEstimator):
+class TabularEstimator(SavedTabular):
     """What the two estimators, which derive from it, have in common."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn.utils.validation import check_consistent_length
 from deltaprop.arguments import check_number
 from deltaprop.backends import Backend
 from deltaprop.backends.array_types import Floats, HostArray
+from deltaprop.files.model_file import Tensors
 from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.tabular.estimator import DTYPE, RandomState, TabularEstimator
 from deltaprop.tabular.members import Members
@@ -164,6 +166,18 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
         self.oof_predictions_ = self._targets.values(outputs[:, 0])
         self._residuals = np.sort((y - self.oof_predictions_)[seen])
         self.oof_score_ = float(r2_score(y[seen], self.oof_predictions_[seen], sample_weight=weights[seen]))
+
+    # -- files --------------------------------------------------------------------------------------------------
+
+    def _target_to_file(self) -> tuple[dict[str, Any], Tensors]:
+        fields = {name: float(value) for name, value in asdict(self._targets).items()}
+        return {"kind": "quantity", **fields, "residuals": len(self._residuals)}, {"residuals": self._residuals}
+
+    def _take_target(self, saved: Any, tensors: Tensors) -> None:
+        self._targets = QuantityTargets(saved.mean, saved.spread, saved.lowest, saved.highest)
+        self._residuals = tensors["residuals"]
+        if (self._residuals[1:] < self._residuals[:-1]).any():
+            raise ValueError("the residuals are not sorted")
 
 
 def residual_range(residuals: Floats, share: float) -> Floats:
