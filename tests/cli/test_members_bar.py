@@ -31,10 +31,10 @@ def test_members_that_stop_count_as_done():
 
 
 def test_a_time_limit_and_an_interrupt_are_shown(monkeypatch):
-    now = iter([100.0, 104.0])
-    monkeypatch.setattr("deltaprop.cli.members_bar.time.perf_counter", lambda: next(now))
+    now = [100.0]
+    monkeypatch.setattr("deltaprop.cli.members_bar.time.perf_counter", lambda: now[0])
     bar = MembersBar(1, 5.0, lambda: True)
-    bar.display.get_time = lambda: 0.0
+    now[0] = 104.0
     task = moved(bar, 1, [history(1)])
     assert task.completed == pytest.approx(0.8)  # 4 of 5 seconds, though only 1 of 10 epochs
     assert task.fields["left"] == "at most 0:01 left"  # rather than nine epochs of 4 s

@@ -97,7 +97,8 @@ def origins():
     file = TABLES / "origins.tsv"
     if not file.exists():
         return [pytest.param(None, marks=pytest.mark.skip(reason=f"there is no folder {TABLES.name} with tables"))]
-    return [pytest.param(row, id=row["file"].partition(".")[0]) for row in csv.DictReader(file.open(), delimiter="\t")]
+    rows = csv.DictReader(file.read_text().splitlines(), delimiter="\t")
+    return [pytest.param(row, id=row["file"].partition(".")[0]) for row in rows]
 
 
 @pytest.mark.parametrize("origin", origins())
@@ -152,7 +153,7 @@ def test_an_encoding_a_separator_and_a_mark_that_are_named(tmp_path, rng, typed,
     written = ["--sep", "|", "--encoding", "cp1252", "--decimal", ","]
     assert "cp1252" in typed("train", path, *FAST, *written, "--out", model)
     check_round_trip(typed, model, path, "kind", [row[1] for row in rows], *written)
-    assert "--sep" in refused("train", path, *FAST, "--sep", "||")
+    assert "sep: expected one character between cells" in refused("train", path, *FAST, "--sep", "||")
 
 
 def test_quoted_commas(tmp_path, rng, typed):
@@ -169,22 +170,24 @@ def test_quoted_commas(tmp_path, rng, typed):
     assert [(row["a, b"], row["size"]) for row in kept] == [(row[1], str(row[0])) for row in rows]
 
 
-def test_standard_input(tmp_path, rng):
-    """In processes of their own, since it is a pipe."""
+def test_standard_input(tmp_path, rng, typed, monkeypatch):
+    """The training is a process of its own, whose input is a pipe."""
     program = Path(sys.executable).with_name("deltaprop")
     sizes, kinds = sizes_and_kinds(rng)
-    path = write(tmp_path / "t.csv", ["size", "kind"], zip(sizes, kinds, strict=True))
-
-    def piped(*arguments):
-        result = subprocess.run([program, *arguments], input=path.read_bytes(), capture_output=True, check=True)
-        return result.stdout.decode(), result.stderr.decode()
-
-    told, bar = piped("train", "-", "--members", "2", "--hidden", "8", "--out", str(tmp_path / "model"))
-    assert "standard input: 80 rows, 2 columns" in told
-    assert "trained" in bar
-    predicted, _ = piped("predict", str(tmp_path / "model"), "-")
-    assert [row["kind"] for row in rows_of(predicted)].count("big") > 0
-    assert "accuracy" in piped("evaluate", str(tmp_path / "model"), "-")[0]
+    path, model = write(tmp_path / "t.csv", ["size", "kind"], zip(sizes, kinds, strict=True)), tmp_path / "model"
+    command = [program, "train", "-", "--members", "2", "--hidden", "8", "--out", model]
+    result = subprocess.run(command, input=path.read_bytes(), capture_output=True, check=True)
+    assert "standard input: 80 rows, 2 columns" in result.stdout.decode()
+    assert "trained" in result.stderr.decode()
+    said = []
+    for name in (path, "-"):
+        with path.open() as file:
+            monkeypatch.setattr("sys.stdin", file)
+            said.append(typed("predict", model, name))
+        with path.open() as file:
+            monkeypatch.setattr("sys.stdin", file)
+            said.append(typed("evaluate", model, name))
+    assert said[:2] == said[2:]
 
 
 # -- columns ----------------------------------------------------------------------------------------------------
@@ -242,7 +245,7 @@ def test_columns_that_are_not_there_or_twice(tmp_path, refused):
         (["--drop", "z"], "--drop: no column 'z'"),
         (["--features", "a,y"], "--features: 'y' is the target"),
         (["--drop", "a,b"], "expected a column to predict 'y' from, got none"),
-        (["--drop", "a", "--categorical", "a"], "categorical: column 'a'"),
+        (["--drop", "a", "--categorical", "a"], "--drop: column 'a' is in --categorical as well"),
         (["--numerical", ","], "--numerical: expected names of columns"),
         (["--class-weight", "equal"], "--class-weight: expected balanced"),
         (["--target", "b", "--class-weight", "balanced"], "--class-weight: expected classes"),
@@ -371,16 +374,16 @@ def test_intervals_and_kept_columns(tmp_path, rng, typed):
 
 
 def test_classes_that_count_the_same(tmp_path, rng, typed):
-    """Of the rare class, whose rows overlap with others, more are found if it counts as much."""
-    sizes = np.concatenate([rng.normal(10, 1, 190), rng.normal(11, 1, 10)]).round(2)
-    path = write(tmp_path / "t.csv", ["size", "kind"], zip(sizes, ["usual"] * 190 + ["rare"] * 10, strict=True))
+    """Of the rare class more rows are found if it counts as much: the best threshold moves from 12.26 to 11."""
+    sizes = np.concatenate([rng.normal(10, 1, 370), rng.normal(12, 1, 30)]).round(2)
+    path = write(tmp_path / "t.csv", ["size", "kind"], zip(sizes, ["usual"] * 370 + ["rare"] * 30, strict=True))
     found = []
     for options in ([], ["--class-weight", "balanced"]):
         told = typed("train", path, "--hidden", "8", "--no-progress", *options)
         recall = re.search(r"^ +rare .* ([\d.]+) %$", told, re.M)
         assert recall is not None
         found.append(float(recall[1]))
-    assert found[1] > found[0] + 30
+    assert found[1] > found[0] + 15
 
 
 # -- the two ways -----------------------------------------------------------------------------------------------

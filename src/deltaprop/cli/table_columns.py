@@ -93,10 +93,8 @@ def choose_target(column: Column, task: str, *, is_last: bool) -> Target:
     Raises
     ------
     ValueError
-        If the task is unknown or does not suit the cells.
+        If the task does not suit the cells.
     """
-    if task not in ("auto", "classification", "regression"):
-        raise ValueError(f"--task: expected auto, classification or regression, got {task!r}")
     distinct, rows, name = column.distinct(), len(column), column.name
     if distinct < 2:
         raise ValueError(f"target {name!r}: expected different values, got the same in all {rows} rows")
@@ -146,6 +144,11 @@ def choose_columns(table: Table, target: Column, options: TrainOptions) -> Chose
         option: _checked_names(table, target.name, getattr(options, option), f"--{option}")
         for option in ("features", "drop", "categorical", "numerical")
     }
+    for option in ("drop", "numerical"):
+        for other in ("categorical", "numerical"):
+            twice = sorted(set(named[option]) & set(named[other])) if option != other else []
+            if twice:
+                raise ValueError(f"--{option}: column {twice[0]!r} is in --{other} as well; expected it in one of them")
     kept = named["features"] or [name for name in table.columns if name != target.name]
     table = Table({name: column for name, column in table.columns.items() if name in kept}, table.rows)
     for option in ("drop", "categorical", "numerical"):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from pathlib import Path
 
-from deltaprop.cli.options import TrainOptions
+from deltaprop.backends import get_backend
+from deltaprop.cli.options import TrainOptions, hidden_sizes
+from deltaprop.files.atomic_file import check_writable
 from deltaprop.inputs.files import TABLES
 
 #: Options that only one of the two ways knows.
@@ -41,8 +45,31 @@ def train(options: TrainOptions) -> Iterator[str]:
         from deltaprop.cli.train_network import train_network as run
     else:
         _refuse(options, OF_NETWORKS, "belongs to a single network; expected --plain with it")
+        _check(options)
+        yield f"reading     {'standard input' if options.data == '-' else options.data}"  # imports take a second or two
         from deltaprop.cli.train_table import train_table as run
     yield from run(options)
+
+
+def _check(options: TrainOptions) -> None:
+    """Refuse what is wrong before a table is read."""
+    if options.data != "-" and not Path(options.data).exists():
+        raise FileNotFoundError(f"{options.data}: no such file")
+    get_backend(options.backend)
+    if options.out is not None:
+        check_writable(options.out)
+    if options.hidden is not None:
+        hidden_sizes(options.hidden)
+    if options.task not in ("auto", "classification", "regression"):
+        raise ValueError(f"--task: expected auto, classification or regression, got {options.task!r}")
+    if options.members < 1:
+        raise ValueError(f"--members: expected at least 1, got {options.members}")
+    if options.time_limit is not None and not 0 < options.time_limit < math.inf:
+        raise ValueError(f"--time-limit: expected seconds above 0, got {options.time_limit}")
+    if options.class_weight not in (None, "balanced"):
+        raise ValueError(f"--class-weight: expected balanced, got {options.class_weight!r}")
+    if options.seed < 0:
+        raise ValueError(f"--seed: expected a whole number of at least 0, got {options.seed}")
 
 
 def is_table(source: str) -> bool:

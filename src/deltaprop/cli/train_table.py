@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from deltaprop.backends import get_backend
 from deltaprop.cli.members_bar import members_bar
 from deltaprop.cli.options import TrainOptions, hidden_sizes
 from deltaprop.cli.score_report import score_of_classes, score_of_quantities
@@ -25,7 +22,6 @@ from deltaprop.cli.table_columns import (
     roles_shown,
 )
 from deltaprop.epochs.interruption import Interruption
-from deltaprop.files.atomic_file import check_writable
 from deltaprop.reports.history import History
 from deltaprop.tabular.classifier import TabularClassifier
 from deltaprop.tabular.regressor import TabularRegressor
@@ -48,9 +44,7 @@ def train_table(options: TrainOptions) -> Iterator[str]:
         After a signal, when what has been learned is saved.
     """
     hidden = HIDDEN if options.hidden is None else hidden_sizes(options.hidden)
-    _check(options)
     source = "standard input" if options.data == "-" else options.data
-    yield f"reading     {source}"
     table = read_table(
         options.data,
         sep=options.sep,
@@ -74,23 +68,6 @@ def train_table(options: TrainOptions) -> Iterator[str]:
     yield from _columns(chosen, options)
     model = _model(target, chosen, hidden, options)
     yield from _trained(model, target, chosen, options)
-
-
-def _check(options: TrainOptions) -> None:
-    """Refuse what is wrong before the data are read."""
-    get_backend(options.backend)
-    if options.data != "-" and not Path(options.data).exists():
-        raise FileNotFoundError(f"{options.data}: no such file")
-    if options.out is not None:
-        check_writable(options.out)
-    if options.members < 1:
-        raise ValueError(f"--members: expected at least 1, got {options.members}")
-    if options.time_limit is not None and not 0 < options.time_limit < math.inf:
-        raise ValueError(f"--time-limit: expected seconds above 0, got {options.time_limit}")
-    if options.class_weight not in (None, "balanced"):
-        raise ValueError(f"--class-weight: expected balanced, got {options.class_weight!r}")
-    if options.seed < 0:
-        raise ValueError(f"--seed: expected a whole number of at least 0, got {options.seed}")
 
 
 def _data(source: str, table: Table) -> list[str]:
