@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from deltaprop.backends import Backend
+from deltaprop.backends.array_types import Floats
 from deltaprop.files.model_file import Tensors, in_one_line, write_model
 from deltaprop.stack import NetworkStack
 from deltaprop.tabular.column_roles import ColumnRole, ColumnRoles
@@ -35,7 +36,7 @@ class SavedTabular(BaseEstimator):
     n_features_in_: int
     oof_score_: float
     target_name_: str
-    feature_importances_: Any  # numbers, (n_features,), computed when they are first asked for
+    _importances: Floats | None
     _roles: ColumnRoles
     _names: list[str]
 
@@ -109,8 +110,8 @@ class SavedTabular(BaseEstimator):
         There is one input for each column of the table that was not left out, of its name and of shape (m, 1):
 
         - numbers in float64, with NaN for a gap;
-        - categories as text without spaces around it, with "" for a gap. Numbers are text as `str` writes them, whole
-          ones without a point; truth values are "True" and "False", and dates are in ISO 8601;
+        - categories as text without spaces around it, with "" for a gap. Numbers are written without zeros that say
+          nothing ("1", not "01" or "1.0"), truth values are "True" and "False", and dates are in ISO 8601;
         - dates in int64, as whole seconds since 1970 in UTC, with the least number of int64 for a gap:
           ``frame[["day"]].to_numpy("datetime64[s]").astype("int64")``.
 
@@ -166,7 +167,7 @@ class SavedTabular(BaseEstimator):
         estimator._roles = ColumnRoles(ColumnRole(r.name, r.role, r.reason) for r in saved.columns)
         estimator._names = [column.name for column in saved.columns]
         estimator.n_features_in_ = len(estimator._names)
-        estimator.__dict__["feature_importances_"] = tensors["importances"]
+        estimator._importances = tensors["importances"]
         if saved.has_names:
             estimator.feature_names_in_ = np.array(estimator._names, dtype=object)
         estimator.target_name_, estimator.oof_score_ = saved.target_name, saved.oof_score
@@ -184,6 +185,11 @@ class SavedTabular(BaseEstimator):
         estimator = cls(**parameters, backend=backend)
         estimator._validate_params()
         return estimator
+
+    @property
+    @abstractmethod
+    def feature_importances_(self) -> Floats:
+        """How much each column of the table matters, (n_features,)."""
 
     @abstractmethod
     def _target_to_file(self) -> tuple[dict[str, Any], Tensors]:
