@@ -32,6 +32,7 @@ from deltaprop.tabular.recipe import Recipe, recipe_for
 from deltaprop.tabular.saved import SavedTabular
 from deltaprop.tabular.table import Column, Table
 from deltaprop.tabular.table_encoding import TableEncoding
+from deltaprop.training.callbacks import Callback
 from deltaprop.training.exclusive import training_of
 
 #: What scikit-learn makes a generator from.
@@ -57,6 +58,8 @@ class TabularEstimator(SavedTabular):
     #: The loss that members are trained by, and what `feature_importances_` are the rise of.
     _loss: ClassVar[str]
     _rise: ClassVar[str]
+    #: Told after every epoch of all members; one that returns True ends training, and `fit` goes on with best epochs.
+    _callbacks: Sequence[Callback] = ()
 
     n_members: int
     hidden_layer_sizes: int | Sequence[int]
@@ -167,6 +170,7 @@ class TabularEstimator(SavedTabular):
             seeds=rng.randint(2**31 - 1, size=self.n_members).tolist(),
             backend=self.backend,
             progress=self.progress,
+            callbacks=self._callbacks,
             deadline=deadline,
         )
         self.encoding_, self.stack_ = encoding, members.stack
