@@ -1,6 +1,6 @@
 """Forges files with a right checksum: each is refused in one line, or is a network like any other.
 
-Whole models, checkpoints, stacks, ONNX files and models of the command line are taken apart, changed in some places
+Whole models, checkpoints, stacks, tabular estimators, ONNX files and models of the command line are taken apart, changed in some places
 (values dropped, repeated, of another type, extreme, not finite, deeply nested, very long; tensors likewise), written
 back as the library would write them, and read by every reader of such files. A file that is accepted must predict and
 train.
@@ -17,6 +17,7 @@ import random
 import re
 import signal
 import time
+import warnings
 from typing import Any
 from unittest import mock
 
@@ -32,6 +33,15 @@ from deltaprop.files import model_file
 LONGEST = 10.0
 RNG = np.random.default_rng(0)
 X, LABELS = RNG.standard_normal((40, 3)), np.arange(40) % 3
+#: A table with numbers, gaps, levels, many levels, and dates.
+TABLE_LABELS = np.arange(120) % 3
+TABLE: dict[str, Any] = {
+    "size": X.reshape(120),
+    "weight": np.where(X.reshape(120) > 1, np.nan, X.reshape(120).round(1)),
+    "colour": [("red", "blue", None)[k] for k in TABLE_LABELS],
+    "street": [f"street {k * 7 % 80}" for k in range(120)],
+    "when": np.datetime64("2020-02-27") + np.arange(120) // 4,
+}
 CLASSES: dict[str, Any] = {"loss": "categorical_cross_entropy"}
 #: How the checkpoints are trained: with everything that a checkpoint may hold.
 RUNS: dict[str, Any] = {
@@ -106,6 +116,13 @@ def originals(folder):
         with contextlib.redirect_stdout(io.StringIO()):
             assert cli.run(["train", str(folder / f"{table}.csv"), *command]) == 0
         keep(f"model of the command line, {table}")
+    text = ["xyz"[k] for k in TABLE_LABELS]
+    for name, labels in (("classifier", TABLE_LABELS), ("text classifier", text)):
+        classifier = dp.TabularClassifier(2, (4,), class_weight="balanced", random_state=0, backend="numpy")
+        classifier.fit(TABLE, labels).save(path)
+        keep(f"tabular {name}")
+    dp.TabularRegressor(2, (4,), time_limit=9.0, backend="numpy").fit(TABLE, TABLE["size"] ** 2).save(path)
+    keep("tabular regressor")
     with contextlib.suppress(ImportError):
         import onnx
 
@@ -116,6 +133,7 @@ def originals(folder):
         (folder / "whole.onnx").write_bytes(path.read_bytes())
     assert found["paused checkpoint"][0]["training"]["position"]["batch"] > 0
     assert "last" in found["checkpoint"][1]
+    assert {"edges.0", "means.3", "rare.3"} < found["tabular classifier"][1].keys()
     return found
 
 
@@ -245,10 +263,24 @@ def use(network):
         network.fit(inputs, targets, batch_size=5, epochs=1, dropout=0.1)
 
 
+def use_estimator(estimator):
+    """Predict with an accepted estimator; it may refuse a table that has not its columns, or numbers too large."""
+    estimator.explain_columns()
+    with np.errstate(all="ignore"), warnings.catch_warnings(), contextlib.suppress(ValueError):
+        warnings.simplefilter("ignore", UserWarning)  # of columns that it does not know
+        assert len(estimator.predict(TABLE)) == len(TABLE_LABELS)
+        if isinstance(estimator, dp.TabularClassifier):
+            assert estimator.predict_proba(TABLE).shape == (len(TABLE_LABELS), len(estimator.classes_))
+        else:
+            assert estimator.predict(TABLE, return_interval=0.5)[1].shape == (len(TABLE_LABELS), 2)
+
+
 def read(kind, path):
     """Read a file by every reader of files of this kind."""
     if kind == "stack":
         use(dp.NetworkStack.load(path, backend="numpy"))
+    elif kind.startswith("tabular"):
+        use_estimator(dp.load(path, backend="numpy"))
     elif kind == "onnx":
         use(dp.Network.from_onnx(path, backend="numpy"))
     elif kind.startswith("model of"):

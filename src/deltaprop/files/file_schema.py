@@ -182,8 +182,8 @@ def network_content(path: str | os.PathLike[str], configuration: Configuration, 
             f"{path}: a checkpoint of version {in_one_line(version)}, expected {CHECKPOINT_VERSION}: it was written by "
             "another release of deltaprop"
         )
-    content = _converted(path, "a network", configuration, NetworkContent)
-    _check_tensors(path, "a network", _of_network(content, tensors), tensors)
+    content = converted(path, "a network", configuration, NetworkContent)
+    check_tensors(path, "a network", _of_network(content, tensors), tensors)
     return content
 
 
@@ -196,9 +196,9 @@ def stack_content(path: str | os.PathLike[str], configuration: Configuration, te
         If the file holds anything else; the message begins with `path`.
     """
     require_kind(path, configuration, "stack")
-    content = _converted(path, "a stack", configuration, StackContent)
+    content = converted(path, "a stack", configuration, StackContent)
     shape = (content.stack.members, content.stack.size)
-    _check_tensors(path, "a stack", {"parameters": Tensor(shape, content.stack.dtype)}, tensors)
+    check_tensors(path, "a stack", {"parameters": Tensor(shape, content.stack.dtype)}, tensors)
     return content
 
 
@@ -238,7 +238,14 @@ def _of_network(content: NetworkContent, tensors: Tensors) -> dict[str, Tensor]:
     return expected
 
 
-def _check_tensors(path: str | os.PathLike[str], what: str, expected: Mapping[str, Tensor], tensors: Tensors) -> None:
+def check_tensors(path: str | os.PathLike[str], what: str, expected: Mapping[str, Tensor], tensors: Tensors) -> None:
+    """Check the tensors of a file against their descriptions, by name.
+
+    Raises
+    ------
+    ValueError
+        If one is missing, too many or not as described; the message begins with `path`, and names `what` the file is.
+    """
     for name in sorted(expected.keys() | tensors.keys()):
         form, tensor = expected.get(name), tensors.get(name)
         if form is None or tensor is None or tensor.shape != form.shape or tensor.dtype != form.dtype:
@@ -254,7 +261,14 @@ def _check_tensors(path: str | os.PathLike[str], what: str, expected: Mapping[st
 Content = TypeVar("Content", bound=Struct)
 
 
-def _converted(path: str | os.PathLike[str], what: str, configuration: Any, kind: type[Content]) -> Content:
+def converted(path: str | os.PathLike[str], what: str, configuration: Any, kind: type[Content]) -> Content:
+    """Check the configuration of a file against a declaration, and return it as an object of that class.
+
+    Raises
+    ------
+    ValueError
+        If it is not as declared; the message begins with `path`, and names `what` the file is.
+    """
     try:
         return convert(configuration, kind)
     except (ValidationError, RecursionError) as error:

@@ -284,13 +284,34 @@ class SavedStack(StackState):
         ValueError
             If the loss is a pair of functions: a file holds no code.
         """
+        write_model(path, self.file_configuration(), self.file_tensors())
+
+    def file_configuration(self) -> Configuration:
+        """Return what `save` writes besides the tensors.
+
+        Returns
+        -------
+        dict
+            JSON types only.
+
+        Raises
+        ------
+        ValueError
+            If the loss is a pair of functions: a file holds no code.
+        """
         _require_name(self.loss)
         trained = [int(network.epochs_trained) for network in self._networks]
-        write_model(
-            path,
-            {"stack": self.configuration, "epochs_trained": trained},
-            {"parameters": self.backend.to_numpy(self.parameters)},
-        )
+        return {"stack": self.configuration, "epochs_trained": trained}
+
+    def file_tensors(self) -> Tensors:
+        """Return the tensors that `save` writes.
+
+        Returns
+        -------
+        dict of str to array
+            The array ``parameters``, (K, parameters of a member), on the host.
+        """
+        return {"parameters": self.backend.to_numpy(self.parameters)}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], backend: str | Backend = "auto") -> Self:

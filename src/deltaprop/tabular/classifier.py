@@ -14,10 +14,12 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from deltaprop.backends import Backend
 from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
+from deltaprop.files.model_file import Tensors
 from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.tabular.calibration import LEAST, best_temperature, tempered
 from deltaprop.tabular.estimator import DTYPE, RandomState, TabularEstimator
 from deltaprop.tabular.members import Members
+from deltaprop.tabular.saved_labels import labels_from_file, labels_to_file
 from deltaprop.tabular.table import Column
 from deltaprop.tabular.targets import ClassTargets, given_labels, labels_of
 
@@ -225,3 +227,13 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
     def _row_loss(self, outputs: Floats, targets: HostArray) -> Floats:
         chosen = tempered(outputs, self.temperature_)[np.arange(len(targets)), targets]
         return -np.log(np.maximum(chosen, LEAST))
+
+    # -- files --------------------------------------------------------------------------------------------------
+
+    def _target_to_file(self) -> tuple[dict[str, Any], Tensors]:
+        labels, tensors = labels_to_file(self.classes_)
+        return {"kind": "classes", **labels, "temperature": self.temperature_}, tensors
+
+    def _take_target(self, saved: Any, tensors: Tensors) -> None:
+        self.classes_, self.temperature_ = labels_from_file(saved, tensors), saved.temperature
+        self._targets = ClassTargets(self.classes_)

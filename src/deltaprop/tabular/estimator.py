@@ -12,7 +12,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
-from sklearn.base import BaseEstimator, _fit_context, is_classifier
+from sklearn.base import _fit_context, is_classifier
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import _check_sample_weight, _get_feature_names, check_is_fitted
@@ -30,9 +30,9 @@ from deltaprop.tabular.frames import as_table
 from deltaprop.tabular.importances import HeldOutRows, draw_rows, permutation_importances
 from deltaprop.tabular.members import Members, mean_outputs, train_members
 from deltaprop.tabular.recipe import Recipe, recipe_for
+from deltaprop.tabular.saved import SavedTabular
 from deltaprop.tabular.table import Column, Table
 from deltaprop.tabular.table_encoding import TableEncoding
-from deltaprop.tabular.table_file import read_table
 from deltaprop.training.exclusive import training_of
 
 #: What scikit-learn makes a generator from.
@@ -41,7 +41,7 @@ RandomState: TypeAlias = int | np.random.RandomState | None
 DTYPE = np.dtype(np.float32)
 
 
-class TabularEstimator(BaseEstimator):
+class TabularEstimator(SavedTabular):
     """What the two estimators, which derive from it, have in common."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -134,7 +134,7 @@ class TabularEstimator(BaseEstimator):
     def _table_and_target(self, X: Any, y: Any) -> tuple[Table, HostArray]:
         """Return a table and its targets, (m,), which are no longer a column of it."""
         # Labels in a file stay as they are written: "007" is no 7.
-        table = table_of(X, text=[y] if isinstance(y, str) and is_classifier(self) else [])
+        table = as_table(X, text=[y] if isinstance(y, str) and is_classifier(self) else [])
         if isinstance(y, str):
             if y not in table.columns:
                 raise ValueError(f"y: no column {y!r}; the columns are {', '.join(map(repr, table.columns))}")
@@ -247,7 +247,7 @@ class TabularEstimator(BaseEstimator):
         UserWarning
             If there are others besides, apart from the target.
         """
-        table = table_of(X)
+        table = as_table(X)
         if not (has_names(X) and hasattr(self, "feature_names_in_")):
             if len(table.columns) != self.n_features_in_:
                 raise ValueError(
@@ -326,11 +326,6 @@ def _counted(table: Table, y: HostArray, weights: Floats, own_weights: Floats) -
     if len(counted) == len(y):
         return table, y, weights
     return table.take(counted), y[counted], weights[counted]
-
-
-def table_of(X: Any, text: Sequence[str] = ()) -> Table:
-    """Make a table of what a user passes; columns that `text` names stay as they are written in a file."""
-    return read_table(X, text=text) if isinstance(X, (str, os.PathLike)) else as_table(X)
 
 
 def has_names(X: Any) -> bool:

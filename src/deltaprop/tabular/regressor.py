@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 from sklearn.base import RegressorMixin
@@ -11,6 +12,7 @@ from sklearn.metrics import r2_score
 from deltaprop.arguments import check_number
 from deltaprop.backends import Backend
 from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
+from deltaprop.files.model_file import Tensors
 from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.tabular.estimator import DTYPE, RandomState, TabularEstimator
 from deltaprop.tabular.intervals import ResidualIntervals
@@ -187,3 +189,19 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
 
     def _row_loss(self, outputs: Floats, targets: HostArray) -> Floats:
         return (outputs[:, 0] - targets) ** 2
+
+    # -- files --------------------------------------------------------------------------------------------------
+
+    def _target_to_file(self) -> tuple[dict[str, Any], Tensors]:
+        fields = {name: float(value) for name, value in asdict(self._targets).items()}
+        tensors = {f"intervals.{name}": array for name, array in asdict(self._intervals).items()}
+        counts = {"ranges": len(self._intervals.centres), "residuals": len(self._intervals.residuals)}
+        return {"kind": "quantity", **fields, **counts}, tensors
+
+    def _take_target(self, saved: Any, tensors: Tensors) -> None:
+        self._targets = QuantityTargets(saved.mean, saved.spread, saved.lowest, saved.highest)
+        arrays = {name: tensors[f"intervals.{name}"] for name in ("centres", "sizes", "residuals")}
+        for name in ("centres", "residuals"):
+            if (arrays[name][1:] < arrays[name][:-1]).any():
+                raise ValueError(f"the {name} of intervals are not sorted")
+        self._intervals = ResidualIntervals(**arrays)
