@@ -56,10 +56,10 @@ def test_they_belong_to_the_latest_fit() -> None:
 def test_against_a_loop_over_rows() -> None:
     """One member that computes 2·x₀ + x₁, squared error: E(h(permuted) − y)² is known for every pair of rows."""
     rng = np.random.default_rng(1)
-    stored = np.ascontiguousarray(rng.normal(size=(400, 3)))
+    stored = rng.normal(size=(400, 3)).astype(np.float32)
     edges = np.array([-1.0, 0.0, 1.0])
     rows = EncodedRows(stored, InputEncoding(3, [Copied(0), Copied(1), Copied(2), Binned(1, edges)]))
-    stack = dp.NetworkStack(2, [5, 1], loss="squared_error", dtype="float64", backend="numpy")
+    stack = dp.NetworkStack(2, [5, 1], loss="squared_error", dtype="float32", backend="numpy")
     for network in stack:
         network.thetas = [np.array([[0.0, 2.0, 0.0, 0.0, 1.0, 0.0]])]
     y = 2 * stored[:, 0] + np.clip(stored[:, 1] + 1, 0, 1) - 0.5
@@ -73,7 +73,7 @@ def test_against_a_loop_over_rows() -> None:
         total = 0.0
         for own in (np.arange(0, 400, 2), np.arange(1, 400, 2)):
             total += sum(weights[row] * np.mean((part[own] - part[row]) ** 2) for row in own)
-        assert found[name] == pytest.approx(total / weights.sum(), rel=0.15, abs=1e-12)
+        assert found[name] == pytest.approx(total / weights.sum(), rel=0.15, abs=1e-6)
 
 
 def test_few_rows_are_kept_and_each_with_a_member_that_has_not_seen_it() -> None:
