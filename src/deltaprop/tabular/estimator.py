@@ -33,6 +33,7 @@ from deltaprop.tabular.recipe import Recipe, recipe_for
 from deltaprop.tabular.saved import SavedTabular
 from deltaprop.tabular.table import Column, Table
 from deltaprop.tabular.table_encoding import TableEncoding
+from deltaprop.tabular.targets import column_as_given
 from deltaprop.training.exclusive import training_of
 
 #: What scikit-learn makes a generator from.
@@ -138,8 +139,12 @@ class TabularEstimator(SavedTabular):
         if isinstance(y, str):
             if y not in table.columns:
                 raise ValueError(f"y: no column {y!r}; the columns are {', '.join(map(repr, table.columns))}")
-            rest = {name: column for name, column in table.columns.items() if name != y}
-            return Table(rest, table.rows), self._target_of_column(table.columns[y])
+            rest = Table({name: column for name, column in table.columns.items() if name != y}, table.rows)
+            # Labels of a table in memory keep their dtype.
+            given = column_as_given(X, y) if is_classifier(self) else None
+            if given is None:
+                return rest, self._target_of_column(table.columns[y])
+            return rest, self._checked_target(given, table.rows)
         return table, self._checked_target(y, table.rows)
 
     def _train(self, table: Table, y: HostArray, weights: Floats, own_weights: Floats, deadline: float | None) -> None:
