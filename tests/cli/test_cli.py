@@ -3,24 +3,28 @@
 import csv
 import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
-import warnings
+from dataclasses import MISSING, fields
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import require
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import StratifiedKFold, cross_val_score
-from sklearn.neural_network import MLPClassifier
+from sklearn.model_selection import StratifiedKFold
+from sklearn.preprocessing import StandardScaler
 
 import deltaprop as dp
 from deltaprop.cli import run
-from deltaprop.inputs.files import load_dataset
+from deltaprop.cli.options import SweepOptions, TrainOptions
+from deltaprop.cli.sweep_folds import Fold, score_candidates
+from deltaprop.cli.sweep_grid import base_options
+from deltaprop.cli.train_network import widths_of
+from deltaprop.inputs.files import Dataset, load_dataset
 
 
 def accuracy(text):
@@ -51,7 +55,7 @@ def table(tmp_path, rng):
 
 def test_train_predict_evaluate(table, tmp_path, capsys):
     model, output = str(tmp_path / "m.safetensors"), tmp_path / "p.csv"
-    assert run(["train", table, "--epochs", "60", "--out", model, "--no-progress"]) == 0
+    assert run(["train", "--plain", table, "--epochs", "60", "--out", model, "--no-progress"]) == 0
     assert accuracy(capsys.readouterr().out) > 95
     assert run(["evaluate", model, table]) == 0
     assert accuracy(capsys.readouterr().out) > 95
@@ -69,7 +73,7 @@ def test_train_predict_evaluate(table, tmp_path, capsys):
 
 def test_features_beyond_the_dtype_of_the_network_are_refused(table, tmp_path, capsys):
     model, beyond = str(tmp_path / "m.safetensors"), tmp_path / "beyond.csv"
-    assert run(["train", table, "--epochs", "1", "--out", model, "--no-progress"]) == 0
+    assert run(["train", "--plain", table, "--epochs", "1", "--out", model, "--no-progress"]) == 0
     beyond.write_text("a,b,kind\n1,2,up\n1,1e300,down\n")
     for command in ("predict", "evaluate"):
         assert run([command, model, str(beyond)]) == 2
@@ -92,7 +96,20 @@ def test_regression_on_a_target_of_its_own_scale(tmp_path, rng, capsys):
 
 
 def test_the_same_seed_gives_the_same_line(table, capsys):
-    command = ["train", table, "--epochs", "3", "--seed", "4", "--no-progress", "--hidden", "8,4", "--l2", "0.1"]
+    command = [
+        "train",
+        "--plain",
+        table,
+        "--epochs",
+        "3",
+        "--seed",
+        "4",
+        "--no-progress",
+        "--hidden",
+        "8,4",
+        "--l2",
+        "0.1",
+    ]
     lines = []
     for _ in range(2):
         assert run([*command]) == 0
@@ -122,7 +139,8 @@ def test_info(capsys):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (["train", "nowhere.csv"], "nowhere.csv: no such file"),
+    (["train", "nowhere.npy"], "nowhere.npy: no such file"),
+    (["train", "--plain", "nowhere.csv"], "nowhere.csv: no such file"),
     (["train", "digits", "--lr", "-1"], "learning_rate: expected a finite number above 0, got -1.0"),
     (["train", "digits", "--lr", "fast"], "--lr"),
     (["train", "digits", "--hidden", "10,x"], "--hidden: expected whole numbers such as 300,100, got '10,x'"),
@@ -157,15 +175,15 @@ def test_bad_input_is_told_in_one_line(arguments, message, capsys):
 def test_bad_cells_and_labels(table, tmp_path, capsys):
     bad = tmp_path / "bad.csv"
     bad.write_text("a,b,kind\n1,2,up\n3,oops,down\n")
-    assert run(["train", str(bad)]) == 2
+    assert run(["train", "--plain", str(bad)]) == 2
     assert "row 2, column 'b': expected a finite number, got 'oops'" in capsys.readouterr().err
     model = str(tmp_path / "m")
-    assert run(["train", table, "--epochs", "1", "--out", model, "--no-progress"]) == 0
+    assert run(["train", "--plain", table, "--epochs", "1", "--out", model, "--no-progress"]) == 0
     bad.write_text("a,b,kind\n1,2,sideways\n")
     assert run(["evaluate", model, str(bad)]) == 2
     assert "row 1: 'sideways' is no class of the training data" in capsys.readouterr().err
     bad.write_text("a,b,kind\n1,2,up\n1,3,up\n1,3,up\n1,3,up\n")
-    assert run(["train", str(bad)]) == 2
+    assert run(["train", "--plain", str(bad)]) == 2
     assert "at least two classes" in capsys.readouterr().err
 
 
@@ -186,45 +204,88 @@ def test_help(capsys):
     assert "train" in capsys.readouterr().out
 
 
+def alone_in_folds(table, folds, lr, hidden):
+    """Scores of the network of `train --plain` in each fold, trained by itself on data scaled by its rows."""
+    data = load_dataset(table)
+    assert data.y is not None
+    number = np.array([int(label == "up") for label in data.y])
+    scores = []
+    for train, test in folds.split(data.X, number):
+        scaler = StandardScaler().fit(data.X[train])
+        net = dp.Network([2, *hidden, 2], loss="categorical_cross_entropy", init="he", hidden_activation="relu", seed=0)
+        net.fit(scaler.transform(data.X[train]), number[train], optimizer=dp.Adam(lr), epochs=20, batch_size=32)
+        scores.append((net.predict(scaler.transform(data.X[test])).argmax(axis=1) == number[test]).mean())
+    return scores
+
+
 def test_sweep(table, tmp_path, capsys):
-    """The scores are those of the estimators in the same folds, best first; a live table is on standard error."""
+    """The scores are those of the network that `train --plain` makes, in folds that are scaled by themselves."""
     output = tmp_path / "sweep.csv"
-    options = [
-        "--grid",
-        "lr=0.0001,0.03",
-        "--grid",
-        "hidden=4,8x3",
-        "--cv",
-        "3",
-        "--epochs",
-        "20",
-        "--dtype",
-        "float64",
-    ]
-    assert run(["sweep", table, *options, "--out", str(output)]) == 0
+    options = ["--grid", "lr=0.0001,0.03", "--grid", "hidden=4,8x3", "--cv", "3", "--epochs", "20"]
+    options += ["--dtype", "float64"]
+    assert run(["sweep", table, *options, "--csv", str(output)]) == 0
     shown = capsys.readouterr()
     assert "candidate 4/4, the best so far" in shown.err
-    assert shown.out == ""
     rows = list(csv.DictReader(output.read_text().splitlines()))
     assert [row["rank"] for row in rows] == ["1", "2", "3", "4"]
     means = [float(row["mean_score"]) for row in rows]
     assert means == sorted(means, reverse=True)
     assert {(row["lr"], row["hidden"]) for row in rows} == {(lr, h) for lr in ("0.0001", "0.03") for h in ("4", "8x3")}
-    data = load_dataset(table)
-    X, y = (data.X - data.X.mean(axis=0)) / data.X.std(axis=0), data.y
     folds = StratifiedKFold(3, shuffle=True, random_state=0)
     for row in rows:
-        sizes = tuple(map(int, row["hidden"].split("x")))
-        alone = MLPClassifier(sizes, learning_rate_init=float(row["lr"]), max_iter=20, random_state=0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            scores = cross_val_score(alone, X, y, cv=folds)
-        assert [float(row[f"fold{s}"]) for s in (1, 2, 3)] == pytest.approx(list(scores))
-        assert float(row["mean_score"]) == pytest.approx(scores.mean())
+        alone = alone_in_folds(table, folds, float(row["lr"]), [int(width) for width in row["hidden"].split("x")])
+        assert [float(row[f"fold{s}"]) for s in (1, 2, 3)] == pytest.approx(alone)
+        assert float(row["mean_score"]) == pytest.approx(np.mean(alone))
+    best = rows[0]
+    first, line = shown.out.splitlines()
+    assert first == f"best        score {float(best['mean_score']):.4f}, by the command"
+    hidden = best["hidden"].replace("x", ",")
+    expected = f"train --plain {table} --hidden {hidden} --epochs 20 --lr {best['lr']} --dtype float64"
+    assert line == f"deltaprop {expected}"
     assert run(["sweep", table, *options, "--n-iter", "2", "--no-progress"]) == 0
     shown = capsys.readouterr()
     assert shown.out.count("\n") == 3
-    assert shown.err == ""
+    assert shown.err.count("\n") == 2
+
+
+def test_the_best_of_a_sweep_is_what_its_line_trains(table, tmp_path, capsys):
+    swept, pasted = tmp_path / "swept.safetensors", tmp_path / "pasted.safetensors"
+    grid = ["--grid", "lr=0.0001,0.05", "--grid", "optimizer=adam,sgd", "--epochs", "5"]
+    assert run(["sweep", table, *grid, "--out", str(swept), "--csv", str(tmp_path / "s.csv"), "--no-progress"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("deltaprop train"))
+    assert run([*shlex.split(line)[1:], "--out", str(pasted), "--no-progress"]) == 0
+    one, other = (dp.load(path, backend="numpy") for path in (swept, pasted))
+    assert np.array_equal(one.network.parameters, other.network.parameters)
+    assert np.array_equal(one.input_scale, other.input_scale)
+    assert one.network.layer_sizes == (2, 100, 2)
+
+
+def test_sweep_and_train_share_every_default():
+    """A sweep over one learning rate tries the network that `train --plain` would train with it."""
+    train = {field.name: field.default for field in fields(TrainOptions)}
+    base = base_options(SweepOptions("d.csv", ["lr=1"]))
+    assert widths_of(base) == widths_of(TrainOptions("d.csv")) == (100,)
+    differ = {name for name in train if getattr(base, name) != train[name] and train[name] is not MISSING}
+    assert differ == {"plain", "hidden"}
+    assert run(["train", "--help"]) == 0
+
+
+def test_folds_do_not_leak(tmp_path):
+    """A feature that is huge in the rows of one fold is scaled, in the others, as if it were not there."""
+    rng = np.random.default_rng(3)
+    X = rng.standard_normal((60, 2))
+    y = (X[:, 0] > 0).astype(int)
+    X[:20] *= 1e6
+    dataset = Dataset(X, y, ["a", "b"])
+    fold = Fold(np.arange(20, 60), np.arange(20))
+    options = TrainOptions("d.csv", lr=0.01, epochs=3, plain=True, dtype="float64", hidden="4", backend="numpy")
+    ((score,),), _ = score_candidates(dataset, [0, 1], [fold], [options])
+    offset, spread = X[20:].mean(axis=0), X[20:].std(axis=0)
+    net = dp.Network(
+        [2, 4, 2], loss="categorical_cross_entropy", init="he", hidden_activation="relu", backend="numpy", seed=0
+    )
+    net.fit((X[20:] - offset) / spread, y[20:], optimizer=dp.Adam(0.01), epochs=3, batch_size=32)
+    assert score == (net.predict((X[:20] - offset) / spread).argmax(axis=1) == y[:20]).mean()
 
 
 @pytest.mark.parametrize(
@@ -236,7 +297,9 @@ def test_sweep(table, tmp_path, capsys):
         (["--grid", "lr=a"], "--grid: expected numbers for lr, got 'a'"),
         (["--grid", "hidden=a"], "--grid: expected widths such as 32 or 64x32 for hidden, got 'a'"),
         (["--grid", "lr=1", "--cv", "1"], "--cv: expected at least 2 folds"),
-        (["--grid", "lr=1", "--out", "no/such/folder.csv"], "there is no folder"),
+        (["--grid", "lr=1", "--csv", "no/such/folder.csv"], "there is no folder"),
+        (["--grid", "lr=1", "--out", "results.csv"], "the results as CSV go to --csv"),
+        (["--grid", "lr=-1"], "learning_rate: expected a finite number above 0"),
     ],
 )
 def test_a_sweep_that_cannot_be(table, options, message, capsys):
@@ -261,7 +324,7 @@ def test_a_terminated_training_goes_on(tmp_path):
         process.send_signal(number)
         _, errors = process.communicate(timeout=60)
         assert (process.returncode, errors) == (status, f"deltaprop: error: {said}\n")
-        assert not model.exists()
+        assert model.exists() == (number == signal.SIGINT)  # Ctrl-C keeps what has been learned
     subprocess.run(resumed, check=True, capture_output=True)
     alone = tmp_path / "alone.safetensors"
     subprocess.run([*command, "--out", alone], check=True, capture_output=True)
@@ -269,7 +332,7 @@ def test_a_terminated_training_goes_on(tmp_path):
 
 
 def test_resume_goes_with_a_checkpoint(table, capsys):
-    assert run(["train", table, "--resume"]) == 2
+    assert run(["train", "--plain", table, "--resume"]) == 2
     assert "--resume: expected --checkpoint FILE with it" in capsys.readouterr().err
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deltaprop.cli import run
-from deltaprop.cli.train import scaling
+from deltaprop.cli.train_network import scaling
 from deltaprop.inputs.files import load_dataset
 from deltaprop.inputs.raw_rows import RawRows
 from deltaprop.tabular.trained import Trained
@@ -29,7 +29,7 @@ def test_a_new_value_of_a_constant_feature_stays_small(tmp_path, rng, capsys):
     a = rng.standard_normal(60)
     rows = [(0.1, x, "up" if x > 0 else "down") for x in a]
     table, model = write(tmp_path / "t.csv", "constant,a,y", rows), str(tmp_path / "m")
-    assert run(["train", table, "--epochs", "1", "--out", model, "--no-progress"]) == 0
+    assert run(["train", "--plain", table, "--epochs", "1", "--out", model, "--no-progress"]) == 0
     trained = Trained.load(model, "numpy")
     inputs = trained.inputs(np.array([[0.2, 0.0]]))
     assert abs(inputs[0, 0]) == pytest.approx(0.1)  # not 2.5e14, by the rounding error of the mean
@@ -39,7 +39,7 @@ def test_labels_stay_as_they_are_written(tmp_path, rng, capsys):
     a = rng.standard_normal(120)
     rows = [(x, "007" if x < -0.5 else "01" if x < 0.5 else "1") for x in a]
     table, model = write(tmp_path / "t.csv", "a,y", rows), str(tmp_path / "m")
-    assert run(["train", table, "--epochs", "200", "--lr", "0.01", "--out", model, "--no-progress"]) == 0
+    assert run(["train", "--plain", table, "--epochs", "200", "--lr", "0.01", "--out", model, "--no-progress"]) == 0
     assert "(3 classes)" in capsys.readouterr().out
     assert Trained.load(model, "numpy").classes == ["007", "01", "1"]
     new = write(tmp_path / "new.csv", "a", [(-2.0,), (0.0,), (2.0,)])
@@ -67,7 +67,7 @@ def test_whole_numbers_stay_numbers(tmp_path):
 def test_quantities_may_be_written_in_any_way(tmp_path, rng, capsys):
     rows = [(x, f"{1000 * x:.2f}") for x in rng.standard_normal(100)]
     table, model = write(tmp_path / "t.csv", "a,y", rows), str(tmp_path / "m")
-    assert run(["train", table, "--epochs", "1", "--out", model, "--no-progress"]) == 0
+    assert run(["train", "--plain", table, "--epochs", "1", "--out", model, "--no-progress"]) == 0
     assert "(regression)" in capsys.readouterr().out
     assert run(["evaluate", model, table]) == 0
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from deltaprop import __version__
-from deltaprop.cli.options import Backend, Data, Model, SweepOptions, TrainOptions, hidden_sizes, with_options
+from deltaprop.cli.options import (
+    Backend,
+    EvaluateOptions,
+    Model,
+    PredictOptions,
+    SweepOptions,
+    TrainOptions,
+    hidden_sizes,
+    with_options,
+)
 from deltaprop.files.atomic_file import check_writable, write_atomically
 
 app = typer.Typer(
@@ -39,7 +47,10 @@ def options_of_all(
 @app.command()
 @with_options(TrainOptions)
 def train(options: TrainOptions) -> None:
-    """Train a network on DATA and print its score on the held-out part."""
+    """Train on DATA and print how good the predictions are for rows held out.
+
+    Several networks learn a table; --plain, or data of another kind, trains one.
+    """
     from deltaprop.cli.train import train as run
 
     for line in run(options):
@@ -49,8 +60,33 @@ def train(options: TrainOptions) -> None:
 @app.command()
 @with_options(SweepOptions)
 def sweep(options: SweepOptions) -> None:
-    """Cross-validate every combination of parameters on DATA, hundreds of networks at a time; results as CSV."""
+    """Cross-validate every combination of parameters of a single network, hundreds of networks at a time."""
     from deltaprop.cli.sweep import sweep as run
+    from deltaprop.cli.train_network import train_network
+
+    if options.out is not None and options.out.lower().endswith(".csv"):
+        raise ValueError(f"--out: expected a file for the model, got {options.out}; the results as CSV go to --csv")
+    for path in (options.csv, options.out):
+        if path is not None:
+            check_writable(path)
+    found = run(options)
+    write_text(found.results, options.csv)
+    is_aside = options.csv is None  # then standard output has the CSV alone
+    so_far = "" if found.is_whole else " so far"
+    typer.echo(f"best{so_far:8}score {found.score:.4f}, by the command", err=is_aside)
+    typer.echo(found.line, err=is_aside)
+    if not found.is_whole:
+        raise KeyboardInterrupt
+    if options.out is not None:
+        for line in train_network(replace(found.best, out=options.out, progress=options.progress)):
+            typer.echo(line, err=is_aside)
+
+
+@app.command()
+@with_options(PredictOptions)
+def predict(options: PredictOptions) -> None:
+    """Predict the target for every row of DATA, as CSV."""
+    from deltaprop.cli.predict import predict as run
 
     if options.out is not None:
         check_writable(options.out)
@@ -58,45 +94,13 @@ def sweep(options: SweepOptions) -> None:
 
 
 @app.command()
-def predict(
-    model: Model,
-    data: Data,
-    out: Annotated[str | None, typer.Option(help="CSV file to write; standard output by default.")] = None,
-    proba: Annotated[bool, typer.Option(help="Add the network's outputs, one column a class.")] = False,
-    backend: Backend = "auto",
-) -> None:
-    """Predict the target for every row of DATA, as CSV."""
-    from deltaprop.tabular.trained import Trained
-
-    if out is not None:
-        check_writable(out)
-    trained = Trained.load(model, backend)
-    X = trained.read(data, with_targets=False).X
-    header = [trained.target_name]
-    rows = [[value] for value in trained.predict(X)]
-    if proba:
-        if trained.classes is None:
-            raise ValueError("--proba: expected a model of classes, but this one predicts a quantity")
-        header += [f"{trained.target_name}={label}" for label in trained.classes]
-        rows = [[*row, *map(float, values)] for row, values in zip(rows, trained.outputs(X), strict=True)]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_text(text.getvalue(), out)
-
-
-@app.command()
-def evaluate(model: Model, data: Data, backend: Backend = "auto") -> None:
+@with_options(EvaluateOptions)
+def evaluate(options: EvaluateOptions) -> None:
     """Print how good the predictions for DATA are, or for its test set if it has one."""
-    from deltaprop.tabular.trained import Trained
+    from deltaprop.cli.evaluate import evaluate as run
 
-    trained = Trained.load(model, backend)
-    dataset = trained.read(data, with_targets=True)
-    X, y = dataset.test or (dataset.X, dataset.y)
-    if y is None:
-        raise ValueError(f"{data}: expected targets to evaluate on")
-    typer.echo(trained.score(X, y))
+    for line in run(options):
+        typer.echo(line)
 
 
 @app.command()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
 from typing import Annotated, Any, TypeVar
 
@@ -12,9 +13,56 @@ import typer
 
 Options = TypeVar("Options")
 
-Data = Annotated[str, typer.Argument(help="'digits', a CSV, Parquet, .npy or .npz file, or a folder of idx files.")]
+#: Titles of groups of options in ``--help``.
+TABLE, NETWORK, RUNNING = "Tables", "Single network (--plain)", "Running"
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        help="A table: CSV, TSV or text (each also .gz), Parquet, or '-' for standard input. Or 'digits', a .npy or "
+        ".npz file, or a folder of idx files, for a single network."
+    ),
+]
 Model = Annotated[str, typer.Argument(help="A model file written by 'train --out'.")]
-Backend = Annotated[str, typer.Option(help="auto, numpy, cupy, or cupy:1 for the second GPU.")]
+Backend = Annotated[str, typer.Option(help="auto, numpy, cupy, or cupy:1 for the second GPU.", rich_help_panel=RUNNING)]
+Target = Annotated[str | None, typer.Option(help="Target column; the last one by default.")]
+Task = Annotated[
+    str,
+    typer.Option(
+        help="auto, classification or regression. auto takes text for classes, and whole numbers of a table too if "
+        "they have up to 20 different values and fewer than 5 % as many as there are rows."
+    ),
+]
+Separator = Annotated[
+    str | None,
+    typer.Option(help="What stands between cells of CSV; found by itself by default.", rich_help_panel=TABLE),
+]
+Decimal = Annotated[
+    str | None,
+    typer.Option(help="The mark before decimals, '.' or ','; found by itself by default.", rich_help_panel=TABLE),
+]
+Encoding = Annotated[
+    str | None,
+    typer.Option(help="Encoding of CSV, such as latin-1; UTF-8 by default.", rich_help_panel=TABLE),
+]
+Dtype = Annotated[str, typer.Option(help="float32 or float64.", rich_help_panel=NETWORK)]
+Scale = Annotated[str, typer.Option(help="Scaling of inputs: auto, standard, range or none.", rich_help_panel=NETWORK)]
+Epochs = Annotated[int, typer.Option(help="Passes over the data.", rich_help_panel=NETWORK)]
+
+#: What `train --plain` and `sweep` do where they are not told otherwise.
+HIDDEN, EPOCHS, DTYPE, SCALE = "100", 50, "float32", "auto"
+
+
+def _table(help: str, **more: Any) -> Any:
+    return typer.Option(help=help, rich_help_panel=TABLE, **more)
+
+
+def _network(help: str, *names: str) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=NETWORK)
+
+
+def _running(help: str, *names: str) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=RUNNING)
 
 
 @dataclass(frozen=True)
@@ -22,41 +70,66 @@ class TrainOptions:
     """Options of ``deltaprop train``; None means "what suits the data"."""
 
     data: Data
-    target: Annotated[str | None, typer.Option(help="Target column; the last one by default.")] = None
-    hidden: Annotated[str, typer.Option(help="Widths of the hidden layers, such as 300,100; '' for none.")] = "100"
-    epochs: Annotated[int, typer.Option(help="Passes over the data.")] = 50
-    batch_size: Annotated[int, typer.Option(help="Samples in a minibatch.")] = 32
-    lr: Annotated[float | None, typer.Option(help="Learning rate; 0.001 for adam, 0.1 for sgd.")] = None
-    l2: Annotated[float, typer.Option(help="λ of the penalty λ/(2m) Σ W².")] = 0.0
-    optimizer: Annotated[str, typer.Option(help="adam, adamw or sgd.")] = "adam"
-    momentum: Annotated[float, typer.Option(help="Momentum of sgd.")] = 0.0
-    activation: Annotated[str, typer.Option(help="Hidden activation.")] = "relu"
-    output_activation: Annotated[str | None, typer.Option(help="By default the one that suits the loss.")] = None
-    loss: Annotated[str | None, typer.Option(help="By default cross-entropy for classes, else squared error.")] = None
-    init: Annotated[str | None, typer.Option(help="By default he for relu, else glorot_uniform.")] = None
-    task: Annotated[str, typer.Option(help="auto, classification or regression.")] = "auto"
-    validation: Annotated[float, typer.Option(help="Share of the training data to validate on.")] = 0.1
-    test: Annotated[float, typer.Option(help="Share held out for the test, if the data bring none.")] = 0.2
-    patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without improvement.")] = None
-    scale: Annotated[str, typer.Option(help="Scaling of inputs: auto, standard, range or none.")] = "auto"
-    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32"
-    backend: Backend = "auto"
-    seed: Annotated[int, typer.Option(help="Decides split, initialisation and shuffling.")] = 0
+    target: Target = None
+    task: Task = "auto"
     out: Annotated[str | None, typer.Option(help="Model file to write.")] = None
-    checkpoint: Annotated[str | None, typer.Option(help="File to keep the state of training in, while it runs.")] = None
-    checkpoint_every: Annotated[int, typer.Option(help="Epochs between two checkpoints.")] = 1
-    resume: Annotated[bool, typer.Option("--resume", help="Resume from the checkpoint, if there is one.")] = False
-    plot: Annotated[str | None, typer.Option(help="Picture of the curves of cost and accuracy to write: FILE.png.")] = (
-        None
-    )
-    progress: Annotated[bool, typer.Option(help="Draw a progress bar.")] = True
+    plain: Annotated[
+        bool,
+        typer.Option("--plain", help="Train a single network on a table that holds only numbers, apart from labels."),
+    ] = False
+    hidden: Annotated[
+        str | None,
+        typer.Option(
+            help="Widths of the hidden layers, such as 300,100; '' for none.",
+            show_default=f"128,128; {HIDDEN} for a single network",
+        ),
+    ] = None
+    drop: Annotated[list[str], _table("Columns to leave out, such as id,name.")] = field(default_factory=list)
+    features: Annotated[
+        list[str], _table("Columns to use, and no others; also those that would be left out as suspect.")
+    ] = field(default_factory=list)
+    categorical: Annotated[list[str], _table("Columns to take for categories.")] = field(default_factory=list)
+    numerical: Annotated[list[str], _table("Columns to take for numbers.")] = field(default_factory=list)
+    class_weight: Annotated[
+        str | None, _table("'balanced' makes all classes count the same, however many rows each has.")
+    ] = None
+    members: Annotated[int, _table("How many networks, whose predictions are averaged.")] = 8
+    time_limit: Annotated[float | None, _table("Seconds that training may take.")] = None
+    sep: Separator = None
+    decimal: Decimal = None
+    encoding: Encoding = None
+    epochs: Epochs = EPOCHS
+    batch_size: Annotated[int, _network("Samples in a minibatch.")] = 32
+    lr: Annotated[float | None, _network("Learning rate; 0.001 for adam, 0.1 for sgd.")] = None
+    l2: Annotated[float, _network("λ of the penalty λ/(2m) Σ W².")] = 0.0
+    optimizer: Annotated[str, _network("adam, adamw or sgd.")] = "adam"
+    momentum: Annotated[float, _network("Momentum of sgd.")] = 0.0
+    activation: Annotated[str, _network("Hidden activation.")] = "relu"
+    output_activation: Annotated[str | None, _network("By default the one that suits the loss.")] = None
+    loss: Annotated[str | None, _network("By default cross-entropy for classes, else squared error.")] = None
+    init: Annotated[str | None, _network("By default he for relu, else glorot_uniform.")] = None
+    validation: Annotated[float, _network("Share of the training data to validate on.")] = 0.1
+    test: Annotated[float, _network("Share held out for the test, if the data bring none.")] = 0.2
+    patience: Annotated[int | None, _network("Stop after so many epochs without improvement.")] = None
+    scale: Scale = SCALE
+    dtype: Dtype = DTYPE
+    checkpoint: Annotated[str | None, _network("File to keep the state of training in, while it runs.")] = None
+    checkpoint_every: Annotated[int, _network("Epochs between two checkpoints.")] = 1
+    resume: Annotated[bool, _network("Resume from the checkpoint, if there is one.", "--resume")] = False
+    plot: Annotated[str | None, _network("Picture of the curves of cost and accuracy to write: FILE.png.")] = None
+    seed: Annotated[int, _running("Decides split or folds, initialisation and shuffling.")] = 0
+    backend: Backend = "auto"
+    progress: Annotated[bool, _running("Draw a progress bar.")] = True
+    given: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class SweepOptions:
     """Options of ``deltaprop sweep``."""
 
-    data: Data
+    data: Annotated[
+        str, typer.Argument(help="'digits', a CSV, Parquet, .npy or .npz file of numbers, or a folder of idx files.")
+    ]
     grid: Annotated[
         list[str],
         typer.Option(
@@ -65,25 +138,65 @@ class SweepOptions:
             "tried."
         ),
     ]
-    target: Annotated[str | None, typer.Option(help="Target column; the last one by default.")] = None
-    hidden: Annotated[str, typer.Option(help="Widths of the hidden layers, if the grid has none.")] = "32"
-    epochs: Annotated[int, typer.Option(help="Passes over the data, if the grid has none.")] = 50
+    target: Target = None
+    task: Annotated[str, typer.Option(help="auto, classification or regression.")] = "auto"
     cv: Annotated[int, typer.Option(help="Folds.")] = 5
     n_iter: Annotated[int | None, typer.Option(help="Draw so many of the combinations instead of trying all.")] = None
-    task: Annotated[str, typer.Option(help="auto, classification or regression.")] = "auto"
-    scale: Annotated[
-        str, typer.Option(help="Scaling of inputs, computed from all of DATA: auto, standard, range or none.")
-    ] = "auto"
-    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32"
+    csv: Annotated[str | None, typer.Option(help="CSV file of all results; standard output by default.")] = None
+    out: Annotated[
+        str | None, typer.Option(help="Model file of the best, which is trained as the line that is printed says.")
+    ] = None
+    hidden: Annotated[str, _network("Widths of the hidden layers, if the grid has none.")] = HIDDEN
+    epochs: Epochs = EPOCHS
+    scale: Annotated[str, _network("Scaling of inputs, fitted inside each fold: auto, standard, range or none.")] = (
+        SCALE
+    )
+    dtype: Dtype = DTYPE
+    seed: Annotated[int, _running("Decides folds, initialisation and shuffling.")] = 0
     backend: Backend = "auto"
-    seed: Annotated[int, typer.Option(help="Decides folds, initialisation and shuffling.")] = 0
-    jobs: Annotated[int, typer.Option(help="Processes.")] = 1
+    jobs: Annotated[int, _running("Processes.")] = 1
+    progress: Annotated[bool, _running("Show a table of the best so far.")] = True
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Options of ``deltaprop predict``."""
+
+    model: Model
+    data: Data
     out: Annotated[str | None, typer.Option(help="CSV file to write; standard output by default.")] = None
-    progress: Annotated[bool, typer.Option(help="Show a table of the best so far.")] = True
+    proba: Annotated[bool, typer.Option("--proba", help="Add the probability of each class, one column a class.")] = (
+        False
+    )
+    interval: Annotated[
+        float | None,
+        typer.Option(help="Add two columns between which a quantity lies with this probability, such as 0.9."),
+    ] = None
+    keep: Annotated[list[str], typer.Option(help="Columns of the file to copy, such as id,name.")] = field(
+        default_factory=list
+    )
+    sep: Separator = None
+    decimal: Decimal = None
+    encoding: Encoding = None
+    backend: Backend = "auto"
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Options of ``deltaprop evaluate``."""
+
+    model: Model
+    data: Data
+    sep: Separator = None
+    decimal: Decimal = None
+    encoding: Encoding = None
+    backend: Backend = "auto"
 
 
 def with_options(kind: Callable[..., Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
     """Let a function of one data class be called with its fields, so that typer makes an option of each.
+
+    A field `given` is no option: it gets the names of the options that the user has typed.
 
     Parameters
     ----------
@@ -95,16 +208,31 @@ def with_options(kind: Callable[..., Options]) -> Callable[[Callable[[Options], 
     callable
         A decorator.
     """
+    signature = inspect.signature(kind, eval_str=True)
+    parameters = [
+        each.replace(default=[]) if repr(each.default) == "<factory>" else each  # of a list, as inspect shows it
+        for each in signature.parameters.values()
+    ]
 
     def decorate(function: Callable[[Options], None]) -> Callable[..., None]:
         @wraps(function)
-        def command(**values: Any) -> None:
+        def command(context: typer.Context, **values: Any) -> None:
+            if "given" in signature.parameters:
+                typed = {name for name in values if _was_typed(context, name)}
+                values["given"] = frozenset(typed)
             function(kind(**values))
 
-        command.__signature__ = inspect.signature(kind, eval_str=True)  # type: ignore[attr-defined]
+        own = [parameter for parameter in parameters if parameter.name != "given"]
+        first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+        command.__signature__ = signature.replace(parameters=[first, *own])  # type: ignore[attr-defined]
         return command
 
     return decorate
+
+
+def _was_typed(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def hidden_sizes(text: str, option: str = "--hidden") -> tuple[int, ...]:
@@ -122,3 +250,17 @@ def hidden_sizes(text: str, option: str = "--hidden") -> tuple[int, ...]:
     if any(width < 1 for width in widths):
         raise ValueError(f"{option}: expected widths of at least 1, got {text!r}")
     return widths
+
+
+def column_names(texts: list[str], option: str) -> list[str]:
+    """Read names of columns from texts such as "id,name"; a name with a comma stands in double quotes.
+
+    Raises
+    ------
+    ValueError
+        If a name is empty.
+    """
+    names = [name.strip() for row in csv.reader(texts, skipinitialspace=True) for name in row]
+    if not all(names):
+        raise ValueError(f"{option}: expected names of columns such as id,name, got {','.join(texts)!r}")
+    return names

@@ -1,49 +1,34 @@
-"""``deltaprop train``: read, prepare, train, test, save."""
+"""``deltaprop train``: several networks on a table, or a single network."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, replace
-from typing import Any
+import math
+from collections.abc import Iterator
+from pathlib import Path
 
-import numpy as np
-
-from deltaprop.backends import Backend, get_backend
-from deltaprop.backends.array_types import HostArray
+from deltaprop.backends import get_backend
 from deltaprop.cli.options import TrainOptions, hidden_sizes
-from deltaprop.cli.plot import check_plot, save_plot
-from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS, check_activation
-from deltaprop.derivation.initialization import check_initialization
-from deltaprop.derivation.losses import LOSSES, check_loss, check_output_activation
-from deltaprop.derivation.optimizers import SGD, Adam, AdamW
-from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.files.atomic_file import check_writable
-from deltaprop.inputs.files import Dataset, load_dataset
-from deltaprop.inputs.raw_rows import RawRows
-from deltaprop.network import Network
-from deltaprop.reports.history import History
-from deltaprop.tabular.trained import Label, Trained, plain_label
-from deltaprop.training.early_stopping import EarlyStopping
+from deltaprop.inputs.files import TABLES
 
-Matrix = HostArray
-
-#: More distinct whole numbers than this are quantities, not classes; more distinct texts than this have to recur.
-MOST_CLASSES = 100
-#: Values whose range is below this share of them are one value, but for rounding.
-ROUNDING = 8 * np.finfo(np.float64).eps
-
-
-@dataclass(frozen=True)
-class Split:
-    """The row numbers of the samples to train on, to validate on and to test on (none if there is a test set)."""
-
-    train: Matrix
-    validation: Matrix
-    test: Matrix
+#: Options that only one of the two ways knows.
+OF_TABLES = frozenset(
+    {
+        *("drop", "features", "categorical", "numerical", "class_weight", "members", "time_limit"),
+        *("sep", "decimal", "encoding"),
+    }
+)
+OF_NETWORKS = frozenset(
+    {
+        *("epochs", "batch_size", "lr", "l2", "optimizer", "momentum", "activation", "output_activation", "loss"),
+        *("init", "validation", "test", "patience", "scale", "dtype", "checkpoint", "checkpoint_every", "resume"),
+        "plot",
+    }
+)
 
 
-def train(options: TrainOptions) -> list[str]:
-    """Read, prepare, train, test and save, and return the lines to print.
+def train(options: TrainOptions) -> Iterator[str]:
+    """Train on the data and yield the lines to print, each as soon as it is known.
 
     Raises
     ------
@@ -51,211 +36,52 @@ def train(options: TrainOptions) -> list[str]:
         If an option or the data are bad; nothing has been trained then.
     DivergenceError
         If the cost is no longer finite.
+    KeyboardInterrupt
+        After Ctrl-C, when what has been learned is saved.
     """
-    hidden, optimizer, backend = hidden_sizes(options.hidden), _optimizer(options), get_backend(options.backend)
-    _check(options)
-    dataset = load_dataset(options.data, options.target)
-    if dataset.y is None:
-        raise ValueError(f"{options.data}: expected targets to train on")
-    dataset, classes = with_classes(dataset, options.task)
-    assert dataset.y is not None
-    split = _split(dataset, classes, options)
-    network = _network(dataset, classes, hidden, backend, options)
-    trained = _prepare(dataset, classes, split, options.scale, network)
-    X, y = trained.inputs(dataset.X, split.train), trained.targets(dataset.y[split.train])
-    held_out = None
-    if len(split.validation):
-        held_out = (trained.inputs(dataset.X, split.validation), trained.targets(dataset.y[split.validation]))
-    began = time.perf_counter()
-    history = network.fit(
-        X,
-        y,
-        optimizer=optimizer,
-        batch_size=options.batch_size,
-        epochs=options.epochs,
-        l2=options.l2,
-        validation=held_out,
-        metrics=None if held_out is None else ("r2",) if classes is None else ("accuracy",),
-        early_stopping=None if options.patience is None else EarlyStopping(options.patience),
-        progress=options.progress,
-        checkpoint=options.checkpoint,
-        checkpoint_every=options.checkpoint_every,
-        resume=options.resume,
-    )
-    lines = _report(options.data, dataset, split, trained, history, time.perf_counter() - began)
-    if options.out is not None:
-        trained.save(options.out)
-        lines.append(f"model       {options.out}")
-    if options.plot is not None:
-        save_plot(history.plot(), options.plot)
-        lines.append(f"curves      {options.plot}")
-    return lines
+    table = is_table(options.data)
+    if options.plain or not table:
+        _refuse(options, OF_TABLES, _no_table(options.data) if not table else "belongs to tables; expected no --plain")
+        from deltaprop.cli.train_network import train_network as run
+    else:
+        _refuse(options, OF_NETWORKS, "belongs to a single network; expected --plain with it")
+        _check(options)
+        yield f"reading     {'standard input' if options.data == '-' else options.data}"  # imports take a second or two
+        from deltaprop.cli.train_table import train_table as run
+    yield from run(options)
 
 
 def _check(options: TrainOptions) -> None:
-    """Refuse what is wrong before the data are read."""
-    check_activation(options.activation, HIDDEN_ACTIVATIONS, "--activation")
-    if options.init is not None:
-        check_initialization(options.init)
-    if options.loss is not None:
-        check_output_activation(check_loss(options.loss), options.output_activation)
-    for path in (options.out, options.checkpoint):
-        if path is not None:
-            check_writable(path)
-    if options.plot is not None:
-        check_plot(options.plot)
-    if options.resume and options.checkpoint is None:
-        raise ValueError("--resume: expected --checkpoint FILE with it")
+    """Refuse what is wrong before a table is read."""
+    if options.data != "-" and not Path(options.data).exists():
+        raise FileNotFoundError(f"{options.data}: no such file")
+    get_backend(options.backend)
+    if options.out is not None:
+        check_writable(options.out)
+    if options.hidden is not None:
+        hidden_sizes(options.hidden)
+    if options.task not in ("auto", "classification", "regression"):
+        raise ValueError(f"--task: expected auto, classification or regression, got {options.task!r}")
+    if options.members < 1:
+        raise ValueError(f"--members: expected at least 1, got {options.members}")
+    if options.time_limit is not None and not 0 < options.time_limit < math.inf:
+        raise ValueError(f"--time-limit: expected seconds above 0, got {options.time_limit}")
+    if options.class_weight not in (None, "balanced"):
+        raise ValueError(f"--class-weight: expected balanced, got {options.class_weight!r}")
+    if options.seed < 0:
+        raise ValueError(f"--seed: expected a whole number of at least 0, got {options.seed}")
 
 
-def _network(
-    dataset: Dataset, classes: list[Label] | None, hidden: tuple[int, ...], backend: Backend, options: TrainOptions
-) -> Network:
-    """Make the network that suits the data."""
-    loss = options.loss or ("squared_error" if classes is None else "categorical_cross_entropy")
-    if classes is None and LOSSES[loss].classifies:
-        raise ValueError(f"--loss: {loss} is for classes, but the target {dataset.target_name!r} is a quantity")
-    return Network(
-        [dataset.X.shape[1], *hidden, 1 if classes is None else len(classes)],
-        hidden_activation=options.activation,
-        output_activation=options.output_activation,
-        loss=loss,
-        init=options.init or ("he" if "relu" in options.activation else "glorot_uniform"),
-        dtype=options.dtype,
-        backend=backend,
-        seed=options.seed,
-    )
+def is_table(source: str) -> bool:
+    """Return whether data are a file of a table, or standard input."""
+    return source == "-" or source.lower().removesuffix(".gz").endswith(TABLES)
 
 
-def _report(data: str, dataset: Dataset, split: Split, trained: Trained, history: History, seconds: float) -> list[str]:
-    """Say in lines what was trained, how fast, and how good it is on the test data."""
-    network, classes, samples = trained.network, trained.classes, len(split.train)
-    what = "regression" if classes is None else f"{len(classes)} classes"
-    lines = [
-        f"data        {data}: {samples} samples to train on, {len(split.validation)} to validate on, "
-        f"{dataset.X.shape[1]} features, target {dataset.target_name!r} ({what})",
-        f"network     {'-'.join(map(str, network.layer_sizes))}, {network.hidden_activation}, "
-        f"{network.output_activation}, {network.loss}, {network.dtype.name} on {network.backend.label}",
-        f"training    {history.epochs} epochs in {seconds:.2f} s, "
-        f"{history.epochs * samples / seconds:,.0f} samples/s, cost {history.cost[-1]:.6f} ({history.message})",
-    ]
-    assert dataset.y is not None
-    if dataset.test is not None:
-        lines.append(f"test        {trained.score(*dataset.test)}")
-    elif len(split.test):
-        lines.append(f"test        {trained.score(dataset.X, dataset.y, split.test)}")
-    return lines
+def _no_table(source: str) -> str:
+    return f"belongs to tables, and {source} is none: a single network learns it"
 
 
-def _optimizer(options: TrainOptions) -> Optimizer:
-    rate = options.lr
-    if options.momentum and options.optimizer != "sgd":
-        raise ValueError(f"--momentum: expected --optimizer sgd with it, got {options.optimizer}")
-    match options.optimizer:
-        case "sgd":
-            return SGD(0.1 if rate is None else rate, momentum=options.momentum)
-        case "adam":
-            return Adam(0.001 if rate is None else rate)
-        case "adamw":
-            return AdamW(0.001 if rate is None else rate)
-    raise ValueError(f"--optimizer: expected sgd, adam or adamw, got {options.optimizer!r}")
-
-
-def with_classes(dataset: Dataset, task: str) -> tuple[Dataset, list[Label] | None]:
-    """Find the labels of a data set, in order; None if the target is a quantity.
-
-    Labels are as they are written: "007" and "7" are two classes. So the targets of the data set that is returned are
-    text where they are numbers that are not written as usual.
-    """
-    assert dataset.y is not None
-    classes = classes_of(dataset.y, task)
-    if classes is None or dataset.labels is None:
-        return dataset, classes
-    return replace(dataset, y=dataset.labels, labels=None), classes_of(dataset.labels, "classification")
-
-
-def classes_of(y: Matrix, task: str) -> list[Label] | None:
-    """Find the labels, in order; None if the target is a quantity."""
-    if task not in ("auto", "classification", "regression"):
-        raise ValueError(f"--task: expected auto, classification or regression, got {task!r}")
-    is_text = y.dtype.kind not in "iubf"
-    if task == "regression":
-        if is_text:
-            raise ValueError(f"--task: regression needs numbers as targets, got text such as {str(y[0])!r}")
-        return None
-    values = np.unique(y)
-    whole = is_text or bool((values == np.round(values)).all())
-    if task == "auto" and not (is_text or (whole and len(values) <= min(MOST_CLASSES, max(2, len(y) // 2)))):
-        return None
-    if len(values) > MOST_CLASSES and 2 * len(values) > len(y):
-        raise ValueError(
-            f"target: expected numbers, or classes with several rows each, got {len(values)} different values in "
-            f"{len(y)} rows"
-        )
-    if len(values) < 2:
-        raise ValueError(f"target: expected at least two classes, got only {plain_label(values[0])!r}")
-    return [plain_label(value) for value in values]
-
-
-def _split(dataset: Dataset, classes: list[Label] | None, options: TrainOptions) -> Split:
-    """Choose the rows to train, validate and test on, by class if every class is large enough."""
-    from sklearn.model_selection import train_test_split
-
-    for name, share in (("--validation", options.validation), ("--test", options.test)):
-        if not 0.0 <= share < 1.0:
-            raise ValueError(f"{name}: expected a share in [0, 1), got {share}")
-    everything = np.arange(len(dataset.X))
-    nothing = everything[:0]
-
-    def cut(rows: Matrix, share: float) -> tuple[Matrix, Matrix]:
-        if share == 0.0 or len(rows) < 3:
-            return rows, nothing
-        labels = None
-        if classes is not None and dataset.y is not None:
-            _, counts = np.unique(dataset.y[rows], return_counts=True)
-            if counts.min() >= 2 and min(share, 1 - share) * len(rows) >= len(counts):
-                labels = dataset.y[rows]
-        kept, held_out = train_test_split(rows, test_size=share, random_state=options.seed, stratify=labels)
-        return np.sort(kept), np.sort(held_out)
-
-    rest, test = cut(everything, 0.0 if dataset.test is not None else options.test)
-    train, validation = cut(rest, options.validation)
-    return Split(train, validation, test)
-
-
-def scaling(X: RawRows, scale: str, *, common_range: bool) -> tuple[Matrix, Matrix]:
-    """Choose what to subtract from every feature, and by what to divide it then, (n,) each."""
-    n = X.shape[1]
-    if scale == "auto":
-        scale = "range" if common_range else "standard"
-    if scale == "standard":
-        offset, spread = X.mean_and_deviation()
-        spread[is_constant(*X.column_ranges())] = 0.0  # what spread it seems to have is the rounding of its mean
-    elif scale == "range":
-        low, high = X.range()
-        offset, spread = np.full(n, low), np.full(n, 0.0 if is_constant(low, high) else high - low)
-    elif scale == "none":
-        offset, spread = np.zeros(n), np.ones(n)
-    else:
-        raise ValueError(f"--scale: expected auto, standard, range or none, got {scale!r}")
-    spread[spread == 0] = 1.0  # a constant feature has no spread to divide by
-    return offset, spread
-
-
-def is_constant(low: Any, high: Any) -> Any:
-    """Return whether values from `low` to `high` differ by no more than rounding does."""
-    with np.errstate(over="ignore"):
-        return high - low <= ROUNDING * np.maximum(np.abs(low), np.abs(high))
-
-
-def _prepare(dataset: Dataset, classes: list[Label] | None, split: Split, scale: str, network: Network) -> Trained:
-    """Compute offsets and scales from the training rows alone."""
-    offset, spread = scaling(RawRows(dataset.X, split.train), scale, common_range=dataset.common_range)
-    target_offset, target_scale = 0.0, 1.0
-    if classes is None and dataset.y is not None and network.output_activation == "identity":
-        y = dataset.y[split.train].astype(np.float64)
-        target_offset = float(y.mean())
-        target_scale = 1.0 if is_constant(y.min(), y.max()) else float(y.std()) or 1.0
-    return Trained(
-        network, offset, spread, target_offset, target_scale, classes, dataset.feature_names, dataset.target_name
-    )
+def _refuse(options: TrainOptions, names: frozenset[str], reason: str) -> None:
+    """Refuse options that the way to train does not know."""
+    for name in sorted(options.given & names):
+        raise ValueError(f"--{name.replace('_', '-')}: {reason}")

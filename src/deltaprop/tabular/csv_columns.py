@@ -97,7 +97,7 @@ class GrowingColumn:
             row, cell = self._infinite
             place = f"row {row + 1}, column {self.name!r}"
             raise ValueError(f"{path}: {place}: expected a finite number, got {cell[:200]!r} (infinity)")
-        return Column(self.name, "number", np.concatenate(self._numbers))
+        return Column(self.name, "number", np.concatenate(self._numbers), decimal=self._mark or ".")
 
     def _read(self, block: Sequence[str]) -> Floats | None:
         """Read cells as numbers; gaps are NaN. None if a cell is no number."""

@@ -34,6 +34,7 @@ from deltaprop.tabular.saved import SavedTabular
 from deltaprop.tabular.table import Column, Table
 from deltaprop.tabular.table_encoding import TableEncoding
 from deltaprop.tabular.targets import column_as_given
+from deltaprop.training.callbacks import Callback
 from deltaprop.training.exclusive import training_of
 
 #: What scikit-learn makes a generator from.
@@ -59,6 +60,8 @@ class TabularEstimator(SavedTabular):
     #: The loss that members are trained by, and what `feature_importances_` are the rise of.
     _loss: ClassVar[str]
     _rise: ClassVar[str]
+    #: Told after every epoch of all members; one that returns True ends training, and `fit` goes on with best epochs.
+    _callbacks: Sequence[Callback] = ()
 
     n_members: int
     hidden_layer_sizes: int | Sequence[int]
@@ -172,6 +175,7 @@ class TabularEstimator(SavedTabular):
             seeds=rng.randint(2**31 - 1, size=self.n_members).tolist(),
             backend=self.backend,
             progress=self.progress,
+            callbacks=self._callbacks,
             deadline=deadline,
         )
         self.encoding_, self.stack_ = encoding, members.stack
@@ -262,11 +266,13 @@ class TabularEstimator(SavedTabular):
             return Table(dict(zip(self._names, table.columns.values(), strict=True)), table.rows)
         missing = [name for name in self._names if name not in table.columns]
         if missing:
-            raise ValueError(f"X: expected the columns of training, but {', '.join(map(repr, missing))} is missing")
+            verb = "is" if len(missing) == 1 else "are"
+            raise ValueError(f"X: expected the columns of training, but {', '.join(map(repr, missing))} {verb} missing")
         extra = [name for name in table.columns if name not in {*self._names, self.target_name_}]
         if extra:
+            verb = "is" if len(extra) == 1 else "are"
             warnings.warn(
-                f"X: {', '.join(map(repr, extra))} was not there in training and is left out",
+                f"X: {', '.join(map(repr, extra))} {verb} not in the table of training, and left out",
                 UserWarning,
                 stacklevel=callers_level(),
             )

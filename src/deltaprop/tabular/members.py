@@ -15,6 +15,7 @@ from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.reports.history import History
 from deltaprop.stack import NetworkStack
 from deltaprop.tabular.recipe import Deadline, Recipe
+from deltaprop.training.callbacks import Callback
 from deltaprop.training.early_stopping import EarlyStopping
 
 #: Early stopping watches at most one row for so many that a member is trained on, but not fewer than these.
@@ -78,6 +79,7 @@ def train_members(
     seeds: Sequence[int],
     backend: str | Backend,
     progress: bool,
+    callbacks: Sequence[Callback],
     deadline: float | None,
 ) -> Members:
     """Train one network for each entry of `dealt`.
@@ -104,6 +106,8 @@ def train_members(
         As of `Network`.
     progress : bool
         Whether to draw a progress bar.
+    callbacks : sequence of callable
+        As of `NetworkStack.fit`.
     deadline : float or None
         The time of `time.perf_counter` by which training has to end.
 
@@ -137,7 +141,7 @@ def train_members(
         samples=samples,
         validation_samples=_fewer(held_out, max(LEAST_WATCHED, max(map(len, samples)) // WATCHED), seeds),
         early_stopping=EarlyStopping(recipe.patience),
-        callbacks=[] if limit is None else [limit.stop],
+        callbacks=[*callbacks, *([] if limit is None else [limit.stop])],
         progress=progress,
     )
     return Members(stack, histories, held_out)

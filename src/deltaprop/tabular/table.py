@@ -191,10 +191,21 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns by their names, in order, and how many rows they have."""
+    """Columns by their names, in order, and how many rows they have.
+
+    Parameters
+    ----------
+    columns : dict of str to Column
+        In order.
+    rows : int
+        How many rows.
+    written : str
+        How its file is written, where that is unusual: "cells separated by ';', cp1252".
+    """
 
     columns: dict[str, Column]
     rows: int
+    written: str = ""
 
     def __len__(self) -> int:
         return self.rows

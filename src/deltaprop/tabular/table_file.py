@@ -18,6 +18,7 @@ from deltaprop.tabular.table import Column, Table
 
 #: Endings of files of text.
 TEXT_FILES = (".csv", ".tsv", ".txt")
+TAB = "\t"
 
 
 def read_table(
@@ -70,6 +71,7 @@ def read_table(
         marks = decimal or ".,"
         file = CsvFile(ByteSource(source), sep=sep, decimal=decimal, encoding=encoding)
         columns = read_columns(file, marks, _named(file.names, text))
+        return Table({column.name: column for column in columns}, len(columns[0]), _written(file, ending, columns))
     elif ending == ".parquet":
         columns = _from_parquet(path)
     elif ending == ".npy":
@@ -77,6 +79,20 @@ def read_table(
     else:
         raise ValueError(f"{path}: expected a table in .csv, .tsv or .txt (or these with .gz), .parquet or .npy")
     return Table({column.name: column for column in columns}, len(columns[0]))
+
+
+def _written(file: CsvFile, ending: str, columns: Sequence[Column]) -> str:
+    """Say in what the file differs from the usual: commas between cells, decimal points, UTF-8."""
+    said = []
+    if file.separator != (TAB if ending.startswith(".tsv") else ","):
+        said.append(f"cells separated by {'tabs' if file.separator == TAB else repr(file.separator)}")
+    if any(column.decimal == "," for column in columns):
+        said.append("decimal commas")
+    if file.encoding not in ("utf-8-sig", "ascii"):
+        said.append(file.encoding)
+    if not file.has_header:
+        said.append("no line of names")
+    return ", ".join(said)
 
 
 def _named(names: Sequence[str], text: Sequence[str | int]) -> set[str]:

@@ -1,0 +1,74 @@
+"""``deltaprop evaluate``: how good the predictions for the rows of a file are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from deltaprop.backends.array_types import Indices
+from deltaprop.cli.model_files import features, load_model, read_rows
+from deltaprop.cli.options import EvaluateOptions
+from deltaprop.cli.score_report import score_of_classes, score_of_quantities
+from deltaprop.cli.screen import in_lines
+from deltaprop.tabular.table import Column
+from deltaprop.tabular.targets import quantities_of
+from deltaprop.tabular.trained import Trained
+
+
+def evaluate(options: EvaluateOptions) -> Iterator[str]:
+    """Predict the rows of a file, and yield lines that say how good that is.
+
+    Raises
+    ------
+    ValueError
+        If the file lacks a column, or holds a label that is no class of the model.
+    OSError, BackendError
+        If a file cannot be read, or the backend cannot be had.
+    """
+    model = load_model(options.model, options.backend)
+    if isinstance(model, Trained):
+        yield _of_network(model, options)
+        return
+    table = read_rows(model, options.data, options, target=True)
+    known = ~table.columns[model.target_name_].gaps()
+    if not known.any():
+        raise ValueError(f"{options.data}: expected targets to evaluate on, but {model.target_name_!r} has only gaps")
+    if not known.all():
+        yield from in_lines("data", f"{int((~known).sum())} rows without a target are left out")
+        table = table.take(np.flatnonzero(known))
+    column, rows = table.columns[model.target_name_], f"{table.rows:,} rows"
+    if not hasattr(model, "classes_"):
+        yield from score_of_quantities(quantities_of(column), model.predict(features(model, table)), rows)
+        return
+    labels = [str(label) for label in model.classes_.tolist()]
+    numbers = _class_numbers(column, labels, options.data)
+    yield from score_of_classes(labels, numbers, model.predict_proba(features(model, table)), rows)
+
+
+def _of_network(model: Trained, options: EvaluateOptions) -> str:
+    dataset = model.read(options.data, with_targets=True)
+    X, y = dataset.test or (dataset.X, dataset.y)
+    if y is None:
+        raise ValueError(f"{options.data}: expected targets to evaluate on")
+    return model.score(X, y)
+
+
+def _class_numbers(column: Column, labels: list[str], source: str) -> Indices:
+    """Find the number of each row's class by its text.
+
+    Raises
+    ------
+    ValueError
+        If a label is no class.
+    """
+    codes, texts = column.texts()
+    number: dict[Any, int] = {label: k for k, label in enumerate(labels)}
+    numbers = np.array([number.get(text, -1) for text in texts], np.int64)[codes]
+    if numbers.min() < 0:
+        row = int(numbers.argmin())
+        raise ValueError(
+            f"{source}: target {column.name!r}: row {row + 1}: {texts[codes[row]]!r} is no class of the training data"
+        )
+    return numbers

@@ -1,0 +1,105 @@
+"""A progress bar over the training of members that stop by themselves: how much is done, and the time left at most."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from deltaprop.training.callbacks import EpochEnd
+
+#: Epochs by which the duration of the next ones is estimated.
+RECENT = 5
+
+
+class MembersBar:
+    """Draws a bar on standard error; its `epoch` is a callback.
+
+    A member that has stopped early counts as done. The time left is what the members that still train would take for
+    all their epochs; most stop before, so that it is an upper bound.
+
+    Parameters
+    ----------
+    members : int
+        How many there are.
+    time_limit : float or None
+        Seconds after which training ends.
+    interrupted : callable
+        Tells whether training is about to end.
+    """
+
+    def __init__(self, members: int, time_limit: float | None, interrupted: Callable[[], bool]) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self._time_limit, self._interrupted = time_limit, interrupted
+        self._began = time.perf_counter()
+        self._ends = [self._began]
+        self._active = members
+        self.display = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[left]}"),
+            console=Console(stderr=True),
+            expand=True,
+            get_time=time.perf_counter,
+        )
+        self._task = self.display.add_task("preparing", total=1.0, figures="", left="")
+
+    def epoch(self, event: EpochEnd) -> None:
+        """Show how far training has come."""
+        now = time.perf_counter()
+        self._ends.append(now)
+        histories: Any = event.history
+        remaining = [0 if has_stopped(history, event.epoch) else event.epochs - event.epoch for history in histories]
+        active = sum(epochs > 0 for epochs in remaining)
+        done = 1.0 - sum(remaining) / (event.epochs * len(histories))
+        left = max(remaining) * self._seconds_of_an_epoch() * active / max(self._active, 1)
+        self._active = active
+        if self._time_limit is not None:
+            done = max(done, min(1.0, (now - self._began) / self._time_limit))
+            left = min(left, max(0.0, self._time_limit - (now - self._began)))
+        costs = [history.validation_cost[-1] for history in histories if history.validation_cost]
+        self.display.update(
+            self._task,
+            completed=done,
+            description="ending" if self._interrupted() else f"epoch {event.epoch}/{event.epochs}",
+            figures=f"{active} of {len(histories)} train  cost {sum(costs) / max(1, len(costs)):.4f}",
+            left=f"at most {clock(left)} left",
+        )
+
+    def finish(self) -> None:
+        """Tell that training is over."""
+        self.display.update(self._task, completed=1.0, left="", figures="", description="trained")
+
+    def _seconds_of_an_epoch(self) -> float:
+        recent = self._ends[-1 - RECENT :]
+        return (recent[-1] - recent[0]) / (len(recent) - 1)
+
+
+def has_stopped(history: Any, epoch: int) -> bool:
+    """Tell from a member's history whether it will train no further after an epoch of all."""
+    return bool(history.diverged or history.epochs < epoch or history.message.startswith("stopped"))
+
+
+def clock(seconds: float) -> str:
+    """Write a duration: 0:42, 1:05:00."""
+    whole = round(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+@contextmanager
+def members_bar(
+    show: bool, members: int, time_limit: float | None, interrupted: Callable[[], bool]
+) -> Iterator[Callable[[EpochEnd], None]]:
+    """Show a bar if `show` is true; yields the callback that moves it."""
+    if not show:
+        yield lambda event: None
+        return
+    bar = MembersBar(members, time_limit, interrupted)
+    with bar.display:
+        yield bar.epoch
+        bar.finish()

@@ -1,0 +1,112 @@
+"""Models that the command line has written, and the rows that it gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from deltaprop.cli.table_columns import listing
+from deltaprop.inputs import cells
+from deltaprop.tabular.category_encoding import CategoryEncoding
+from deltaprop.tabular.cell_values import number_column
+from deltaprop.tabular.table import Column, Table
+from deltaprop.tabular.table_file import read_table
+from deltaprop.tabular.trained import Trained
+
+
+def load_model(path: str, backend: str) -> Any:
+    """Load a model that ``deltaprop train`` has written: a single network as `Trained`, or a tabular estimator.
+
+    Raises
+    ------
+    ValueError
+        If the file holds something else, or is damaged.
+    OSError
+        If it cannot be read.
+    """
+    from deltaprop.loading import load
+
+    model = load(path, backend)
+    if not isinstance(model, Trained) and not hasattr(model, "explain_columns"):
+        raise ValueError(
+            f"{path}: expected a model of 'deltaprop train', got a network without the preparation of its data"
+        )
+    return model
+
+
+def read_rows(model: Any, source: str, options: Any, *, target: bool = False, keep: Sequence[str] = ()) -> Table:
+    """Read the rows of a table for a tabular estimator.
+
+    Parameters
+    ----------
+    model : TabularClassifier or TabularRegressor
+        The estimator.
+    source : str
+        A file that `read_table` reads.
+    options : PredictOptions or EvaluateOptions
+        How the file is written.
+    target : bool
+        Whether the target column has to be there.
+    keep : sequence of str
+        Further columns that have to be there; they are kept as they are written.
+
+    Returns
+    -------
+    Table
+        All columns of the file.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing.
+    OSError
+        If the file cannot be read.
+    """
+    text = [model.target_name_, *keep, *_codes(model)]
+    table = read_table(source, sep=options.sep, decimal=options.decimal, encoding=options.encoding, text=text)
+    _require(table, source, keep, "--keep")
+    _require(table, source, list(model.feature_names_in_), "which the model was trained on")
+    if target:
+        _require(table, source, [model.target_name_], "which is the target")
+    return table
+
+
+def features(model: Any, table: Table) -> Table:
+    """Return the columns that an estimator was trained on; those that were kept as text say numbers again."""
+    columns = {}
+    for name in model.feature_names_in_.tolist():
+        column = table.columns[name]
+        is_code = name in _codes(model)
+        columns[name] = number_column(name, column.numbers()) if not is_code and column.says_numbers() else column
+    return Table(columns, table.rows)
+
+
+def as_written(column: Column) -> list[str]:
+    """Return the cells as they are written; a gap is an empty cell."""
+    codes, texts = column.texts()
+    return [texts[code] if code >= 0 else "" for code in codes.tolist()]
+
+
+def _codes(model: Any) -> list[str]:
+    """Name the columns of categories such as "007", which would be another level as the number 7."""
+    return [
+        column.name
+        for column in model.encoding_.columns
+        if isinstance(column.encoding, CategoryEncoding) and any(map(_is_code, column.encoding.levels))
+    ]
+
+
+def _is_code(level: str) -> bool:
+    try:
+        return cells.written(cells.number(level)) != level
+    except ValueError:
+        return False
+
+
+def _require(table: Table, source: str, names: Sequence[str], why: str) -> None:
+    missing = [name for name in names if name not in table.columns]
+    if missing:
+        words = f"column {missing[0]!r}" if len(missing) == 1 else f"columns {listing(missing)}"
+        has = listing(list(table.columns))
+        file = "standard input" if source == "-" else source
+        raise ValueError(f"{file}: no {words} ({why}); it has {has}")
