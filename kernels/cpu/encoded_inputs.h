@@ -52,7 +52,7 @@ public:
     };
 
     Layer(const EncodedInputs& encoding, int64_t units, int64_t batch, T* scratch)
-        : units_(units), batch_(batch), pieces_(read(encoding)), sizes_(pieces_) {
+        : columns_(encoding.columns), units_(units), batch_(batch), pieces_(read(encoding)), sizes_(pieces_) {
         Piece all{};  // the plain numbers move together
         all.kind = copied, all.width = sizes_.plain;
         if (sizes_.plain) moved_.push_back(all);
@@ -71,7 +71,7 @@ public:
         base_ = take(units), half_ = take(units);
         plain_ = take(batch * sizes_.plain);
         shares_ = take(batch * sizes_.binned), sorted_shares_ = take(batch * sizes_.binned);
-        x_ = take(batch), share_ = take(batch);
+        x_ = take(batch * columns_), share_ = take(batch);
         bins_ = integers(batch * sizes_.binned), levels_ = integers(batch * sizes_.levels);
         sorted_ = integers(batch * (sizes_.binned + sizes_.levels)), starts_ = integers(sizes_.starts);
         bin_ = integers(batch);
@@ -83,7 +83,8 @@ public:
         return padded((of.inputs + 1) * units) + 2 * padded(of.inputs * units) + padded(of.sums * units) +
                padded(of.widest * units) + 2 * padded(units) + padded(batch * of.plain) +
                3 * padded(batch * of.binned) + padded(batch * of.levels) +
-               padded(batch * (of.binned + of.levels)) + padded(of.starts) + 3 * padded(batch);
+               padded(batch * (of.binned + of.levels)) + padded(of.starts) +
+               padded(batch * encoding.columns) + 2 * padded(batch);
     }
 
     // All inputs, in the order of the table: all plain numbers as one piece, then the others.
@@ -118,11 +119,15 @@ public:
 
     // Finds the bins and the levels of some rows of a minibatch; row(i) is the address of stored row i.
     template <class Row> void read_rows(int64_t from, int64_t to, Row row) {
+        for (int64_t i = from; i < to; ++i) {
+            const T* stored = row(i);
+            for (int64_t c = 0; c < columns_; ++c) x_[c * batch_ + i] = stored[c];
+        }
         for (const Piece& piece : pieces_) {
-            for (int64_t i = from; i < to; ++i) x_[i] = row(i)[piece.source];
-            if (piece.kind == binned) find_bins(piece, from, to);
-            else if (piece.kind == one_hot) find_levels(piece, from, to);
-            else find_plain(piece, from, to);
+            const T* x = x_ + piece.source * batch_;
+            if (piece.kind == binned) find_bins(piece, from, to, x);
+            else if (piece.kind == one_hot) find_levels(piece, from, to, x);
+            else find_plain(piece, from, to, x);
         }
     }
 
@@ -195,7 +200,7 @@ private:
         }
     };
 
-    const int64_t units_, batch_;
+    const int64_t columns_, units_, batch_;
     const std::vector<Piece> pieces_;
     std::vector<Piece> moved_;
     const Sizes sizes_;
@@ -242,45 +247,60 @@ private:
 
     // -- what the stored numbers say -----------------------------------------------------------------------------
 
-    void find_plain(const Piece& piece, int64_t from, int64_t to) {
-        T* out = plain_ + piece.slot;
-        for (int64_t i = from; i < to; ++i) {
-            const T third = x_[i] / T(3);
-            out[i * sizes_.plain] = piece.kind == squashed ? x_[i] / std::sqrt(T(1) + third * third) : x_[i];
+    void find_plain(const Piece& piece, int64_t from, int64_t to, const T* __restrict__ x) {
+        T* __restrict__ out = plain_ + piece.slot;
+        const int64_t stride = sizes_.plain;
+        if (piece.kind == copied) {
+            for (int64_t i = from; i < to; ++i) out[i * stride] = x[i];
+            return;
         }
+        T* __restrict__ values = share_;
+        for (int64_t i = from; i < to; ++i) {
+            const T third = x[i] / T(3);
+            values[i] = x[i] / std::sqrt(T(1) + third * third);
+        }
+        for (int64_t i = from; i < to; ++i) out[i * stride] = values[i];
     }
 
     // NaN falls into the first bin.
-    void find_bins(const Piece& piece, int64_t from, int64_t to) {
-        const T* edges = piece.edges;
+    void find_bins(const Piece& piece, int64_t from, int64_t to, const T* __restrict__ x) {
+        const T* __restrict__ edges = piece.edges;
+        uint32_t* __restrict__ bin = bin_;
+        T* __restrict__ share = share_;
         const int64_t last = piece.width - 1;
         if (piece.width <= MOST_COMPARED) {
-            for (int64_t i = from; i < to; ++i) bin_[i] = 0;
-            for (int64_t k = 1; k <= last; ++k)
-#pragma GCC ivdep
-                for (int64_t i = from; i < to; ++i) bin_[i] += x_[i] >= edges[k];
+            const int64_t AT_ONCE = 64;  // numbers, whose bins stay in registers
+            for (int64_t i = from; i < to; i += AT_ONCE) {
+                uint32_t found[AT_ONCE] = {};
+                T own[AT_ONCE] = {};
+                const int64_t n = std::min(AT_ONCE, to - i);
+                std::copy_n(x + i, n, own);
+                for (int64_t k = 1; k <= last; ++k)
+                    for (int64_t r = 0; r < AT_ONCE; ++r) found[r] += own[r] >= edges[k];
+                std::copy_n(found, n, bin + i);
+            }
         } else {
             for (int64_t i = from; i < to; ++i)
-                bin_[i] = x_[i] >= edges[1] ? uint32_t(std::upper_bound(edges + 1, edges + last + 1, x_[i]) - edges - 1)
-                                            : 0;
-        }
-#pragma GCC ivdep
-        for (int64_t i = from; i < to; ++i) {
-            const T low = edges[bin_[i]], share = (x_[i] - low) / (edges[bin_[i] + 1] - low);
-            share_[i] = share < T(0) ? T(0) : share > T(1) ? T(1) : share;
+                bin[i] = x[i] >= edges[1] ? uint32_t(std::upper_bound(edges + 1, edges + last + 1, x[i]) - edges - 1) : 0;
         }
         for (int64_t i = from; i < to; ++i) {
-            bins_[i * sizes_.binned + piece.slot] = uint32_t(piece.sums) + bin_[i];
-            shares_[i * sizes_.binned + piece.slot] = share_[i];
+            const T low = edges[bin[i]], found = (x[i] - low) / (edges[bin[i] + 1] - low);
+            share[i] = found < T(0) ? T(0) : found > T(1) ? T(1) : found;
+        }
+        uint32_t *bins = bins_ + piece.slot, first = uint32_t(piece.sums);
+        T* shares = shares_ + piece.slot;
+        for (int64_t i = from, stride = sizes_.binned; i < to; ++i) {
+            bins[i * stride] = first + bin[i];
+            shares[i * stride] = share[i];
         }
     }
 
     // A number of no level has the row of zeros.
-    void find_levels(const Piece& piece, int64_t from, int64_t to) {
+    void find_levels(const Piece& piece, int64_t from, int64_t to, const T* x) {
         for (int64_t i = from; i < to; ++i) {
-            const bool within = x_[i] >= T(0) && x_[i] < T(piece.width);
-            const uint32_t level = within ? uint32_t(x_[i]) : 0;
-            const bool is_one = within && T(level) == x_[i];
+            const bool within = x[i] >= T(0) && x[i] < T(piece.width);
+            const uint32_t level = within ? uint32_t(x[i]) : 0;
+            const bool is_one = within && T(level) == x[i];
             levels_[i * sizes_.levels + piece.slot] = uint32_t(is_one ? piece.row + level : sizes_.inputs);
         }
     }
@@ -314,6 +334,7 @@ private:
 
     // run(LANES, VECTORS, j) until all units are done.
     template <int LANES, class Do> void by_columns(int64_t j, Do run) const {
+        for (; units_ - j >= 8 * LANES; j += 8 * LANES) run(Constant<LANES>{}, Constant<8>{}, j);
         for (; units_ - j >= 4 * LANES; j += 4 * LANES) run(Constant<LANES>{}, Constant<4>{}, j);
         for (; units_ - j >= LANES; j += LANES) run(Constant<LANES>{}, Constant<1>{}, j);
         if constexpr (LANES > 1)
@@ -331,24 +352,24 @@ private:
         for (int64_t i = from; i < to; ++i) {
             vector sum[VECTORS];
             T* own = z + i * units_ + j;
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int v = 0; v < VECTORS; ++v) sum[v] = at<LANES>(own + v * LANES);
             const uint32_t* bins = bins_ + i * of_bins;
             const T* shares = shares_ + i * of_bins;
             for (int64_t p = 0; p < of_bins; ++p) {
                 const T *s = sums_ + int64_t(bins[p]) * units_ + j, *next = s + units_;
                 const T f = shares[p], rest = T(1) - f;
-#pragma GCC unroll 4
+#pragma GCC unroll 8
                 for (int v = 0; v < VECTORS; ++v)
                     sum[v] += rest * at<LANES>(s + v * LANES) + f * at<LANES>(next + v * LANES);
             }
             const uint32_t* levels = levels_ + i * of_levels;
             for (int64_t p = 0; p < of_levels; ++p) {
                 const T* w = weights_ + int64_t(levels[p]) * units_ + j;
-#pragma GCC unroll 4
+#pragma GCC unroll 8
                 for (int v = 0; v < VECTORS; ++v) sum[v] += at<LANES>(w + v * LANES);
             }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int v = 0; v < VECTORS; ++v) at<LANES>(own + v * LANES) = sum[v];
         }
     }
@@ -358,21 +379,21 @@ private:
         const uint32_t *starts = starts_ + piece.start, *rows = rows_of(piece);
         const T* shares = sorted_shares_ + piece.slot * batch_;
         vector up_to[VECTORS];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int v = 0; v < VECTORS; ++v) up_to[v] = at<LANES>(half_ + j + v * LANES);
         T* out = gradient_ + j;
         for (int64_t k = 0; k < piece.width; ++k, out += units_) {
             vector within[VECTORS] = {};
             for (uint32_t place = starts[k]; place < starts[k + 1]; ++place) {
                 const T *d = delta + int64_t(rows[place]) * units_ + j, f = shares[place];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
                 for (int v = 0; v < VECTORS; ++v) {
                     const vector own = at<LANES>(d + v * LANES);
                     up_to[v] -= own;
                     within[v] += f * own;
                 }
             }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int v = 0; v < VECTORS; ++v) at<LANES>(out + v * LANES) = up_to[v] + within[v];
         }
     }
@@ -385,10 +406,10 @@ private:
             vector within[VECTORS] = {};
             for (uint32_t place = starts[k]; place < starts[k + 1]; ++place) {
                 const T* d = delta + int64_t(rows[place]) * units_ + j;
-#pragma GCC unroll 4
+#pragma GCC unroll 8
                 for (int v = 0; v < VECTORS; ++v) within[v] += at<LANES>(d + v * LANES);
             }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int v = 0; v < VECTORS; ++v) at<LANES>(out + v * LANES) = within[v];
         }
     }

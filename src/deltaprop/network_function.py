@@ -348,7 +348,9 @@ class NetworkFunction(NetworkState):
 
     def _like(self, X: ArrayLike, arrays: list[Array]) -> list[AnyArray]:
         """Convert `arrays` to the kind of array that `X` is."""
-        return [self.backend.to_numpy(array) for array in arrays] if self._wants_host(X) else arrays
+        if not self._wants_host(X):
+            return arrays
+        return [self.backend.to_numpy(array) if self.backend.owns(array) else array for array in arrays]
 
     def _require_exact(self, method: str) -> None:
         """Refuse a network for which backpropagation does not compute the gradient of the cost."""

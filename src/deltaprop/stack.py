@@ -219,7 +219,8 @@ class NetworkStack(StackFunction, SavedStack):
         validation : (X, Y), optional
             As of `Network.fit`, shared or with the member axis.
         validation_samples : sequence of array_like of int, optional
-            For each member, which rows of X and Y it is validated on instead.
+            For each member, which rows of X and Y it is validated on instead; in the cost each counts as much as its
+            sample weight says.
         metrics : sequence of str or callable, optional
             As of `Network.fit`.
         early_stopping : EarlyStopping, or sequence of EarlyStopping or None, optional
@@ -265,7 +266,9 @@ class NetworkStack(StackFunction, SavedStack):
             samples=samples,
             dropout=dropout,
         )
-        held_out, resolved = resolve_held_out(self._networks, validation, validation_samples, metrics, inputs, targets)
+        held_out, resolved = resolve_held_out(
+            self._networks, validation, validation_samples, metrics, inputs, targets, sample_weight
+        )
         stopping = one_each("early_stopping", early_stopping, count)
         plan = StackFitPlan(
             members=members,
@@ -331,9 +334,9 @@ class NetworkStack(StackFunction, SavedStack):
     def _training_data(self, X: ArrayLike, Y: ArrayLike) -> tuple[AnyArray, Array]:
         """Convert inputs and targets to arrays of the stack, both with the member axis or neither.
 
-        `EncodedRows` stay as they are where the stack is on the host.
+        `EncodedRows` stay as they are where the arrays of the backend are those of NumPy.
         """
-        if isinstance(X, EncodedRows) and self.backend.on_host:
+        if isinstance(X, EncodedRows) and self.backend.owns(X.stored):
             return self[0]._door.encoded_data(X, Y)
         each_X, each_Y = self._each("X", X), self._targets_each(X, Y)
         shared = all(x is each_X[0] for x in each_X) and all(y is each_Y[0] for y in each_Y)

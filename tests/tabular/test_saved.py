@@ -28,6 +28,7 @@ def same(one, other):
     assert one.n_features_in_ == other.n_features_in_ == 9
     assert one.oof_score_ == other.oof_score_
     assert one.target_name_ == other.target_name_
+    assert np.array_equal(one.feature_importances_, other.feature_importances_)
     if isinstance(one, dp.TabularClassifier):
         assert np.array_equal(one.predict_proba(NEW), other.predict_proba(NEW))
         assert one.classes_.dtype == other.classes_.dtype
@@ -108,7 +109,7 @@ def test_the_file_holds_json_and_numbers(tmp_path):
     fitted_classifier().save(tmp_path / "model")
     configuration, tensors = read_model(tmp_path / "model")
     assert json.loads(json.dumps(configuration)) == configuration
-    kinds = {"parameters": "f4", "edges": "f8", "means": "f8", "rare": "u1"}
+    kinds = {"parameters": "f4", "importances": "f8", "edges": "f8", "means": "f8", "rare": "u1"}
     assert {name.partition(".")[0]: tensor.dtype.str[1:] for name, tensor in tensors.items()} == kinds
     assert b"pickle" not in (tmp_path / "model").read_bytes()
 

@@ -18,7 +18,7 @@ NAN, INF = float("nan"), float("inf")
 @cache
 def saved(kind, folder):
     fitted = fitted_classifier(labels=[3, 5, 9]) if kind == "numbers" else fitted_classifier()
-    model = fitted_regressor() if kind == "regressor" else fitted
+    model = fitted_regressor(n_members=8) if kind == "regressor" else fitted
     model.save(folder / kind)
     return read_model(folder / kind)
 
@@ -128,7 +128,8 @@ def test_json_that_no_classifier_has(folder, place, value, message):
         ("target.spread", 0.0, "spread"),
         ("target.lowest", 1e9, "range from"),
         ("target.residuals", 0, "residuals"),
-        ("target.residuals", 7, "tensor 'residuals'"),
+        ("target.residuals", 7, "tensor 'intervals.residuals'"),
+        ("target.ranges", 2, "tensor 'intervals.centres'"),
         ("parameters.label_smoothing", 0.1, "label_smoothing"),
         ("class_weight", "balanced", "class_weight"),
     ],
@@ -154,8 +155,12 @@ TENSORS: list[tuple[str, str, Any, str]] = [
     ("classifier", "edges.0", lambda e: e[:-1], "tensor 'edges.0'"),
     ("classifier", "parameters", changed_at(9, NAN), "numbers in parameters"),
     ("classifier", "parameters", lambda p: p[:, 1:], "tensor 'parameters'"),
-    ("regressor", "residuals", lambda r: r[::-1], "residuals are not sorted"),
-    ("regressor", "residuals", changed_at(0, -INF), "numbers in residuals"),
+    ("regressor", "intervals.residuals", lambda r: r[::-1], "residuals of intervals are not sorted"),
+    ("regressor", "intervals.residuals", changed_at(0, -INF), "numbers in intervals.residuals"),
+    ("regressor", "intervals.centres", lambda c: c[::-1], "centres of intervals are not sorted"),
+    ("regressor", "intervals.sizes", changed_at(0, 0.0), "numbers in intervals.sizes"),
+    ("regressor", "importances", changed_at(0, NAN), "numbers in importances"),
+    ("classifier", "importances", lambda i: i[1:], "tensor 'importances'"),
     ("numbers", "classes", changed_at(1, 3), "do not increase"),
     ("numbers", "classes", lambda c: c.astype(np.float32), "tensor 'classes'"),
     ("numbers", "classes", lambda c: c[:2], "tensor 'classes'"),

@@ -44,9 +44,9 @@ def stack_of(X, dtype, backend, members=3):
     )
 
 
-@pytest.fixture(params=["numpy", "reference", "cuda-on-host"])
+@pytest.fixture(params=["numpy", "reference", "torch", "cuda-on-host"])
 def name(request):
-    return backend_or_skip(request.param) if request.param == "cuda-on-host" else request.param
+    return request.param if request.param in ("numpy", "reference") else backend_or_skip(request.param)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

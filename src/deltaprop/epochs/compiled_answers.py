@@ -1,4 +1,4 @@
-"""Costs and outputs of the members of a stack over encoded rows, in few calls of the compiled library."""
+"""Costs and outputs of networks over encoded rows, in few calls of the compiled library."""
 
 from __future__ import annotations
 
@@ -24,16 +24,18 @@ ROWS = 256
 
 
 class CompiledAnswers:
-    """What members answer for encoded rows, each by one thread at a time; inputs are not formed.
+    """What networks answer for encoded rows, each by one thread at a time; inputs are not formed.
 
     Parameters
     ----------
     network : NetworkState
-        With the member axis.
+        One network, or several with the member axis.
     X : sequence of EncodedRows
-        For each member, of one encoding.
+        For each, of one encoding.
     Y : sequence of array, (m, s_L), optional
         Their targets; without them there are no costs.
+    weights : sequence of (array, (m,), or None), optional
+        Their sample weights; by default all rows count 1.
 
     Raises
     ------
@@ -41,26 +43,40 @@ class CompiledAnswers:
         If the library cannot be compiled or loaded here.
     """
 
-    def __init__(self, network: NetworkState, X: Sequence[EncodedRows], Y: Sequence[HostArray] | None = None) -> None:
+    def __init__(
+        self,
+        network: NetworkState,
+        X: Sequence[EncodedRows],
+        Y: Sequence[HostArray] | None = None,
+        weights: Sequence[HostArray | None] | None = None,
+    ) -> None:
         count, outputs = len(X), network.layer_sizes[-1]
         samples = np.array([len(rows) for rows in X])
         optimizers, batches = [SGD()] * count, np.minimum(samples, ROWS).tolist()
         self.table = PlanTable(network, X[0], None, optimizers, [], samples.tolist(), batches)
-        self.network, self.samples, self._held = network, samples, (X, Y)
+        self.network, self.samples, self._held = network, samples, (X, Y, weights)
         self._rows = {"x": self._addresses("x", [rows.stored for rows in X], X[0].encoding.columns)}
         if Y is not None:
             self._rows["y"] = self._addresses("y", Y, outputs)
-        self._strides = {"x": X[0].encoding.columns, "y": outputs, "outputs": outputs}
+        if weights is not None and any(own is not None for own in weights):
+            self._rows["weights"] = self._weights(weights)
+        self._strides = {"x": X[0].encoding.columns, "y": outputs, "outputs": outputs, "weights": 1}
         self.threads = max(1, min(own_threads(), os.cpu_count() or 1, count))
         self.stride = self.table.share_scratch(1, self.threads)
         operations = 2.0 * self.table.operations_of_a_row / 6.0 * count / self.threads
         self.at_once = max(ROWS, int(OPERATIONS_A_CALL / operations) // ROWS * ROWS)
 
     @classmethod
-    def find(cls, network: NetworkState, X: Sequence[EncodedRows], Y: Sequence[HostArray] | None = None) -> Self | None:
+    def find(
+        cls,
+        network: NetworkState,
+        X: Sequence[EncodedRows],
+        Y: Sequence[HostArray] | None = None,
+        weights: Sequence[HostArray | None] | None = None,
+    ) -> Self | None:
         """Make one, if a library that can be compiled here knows this network, and all rows have one encoding."""
         alike = all(rows.encoding is X[0].encoding for rows in X)
-        return cls(network, X, Y) if alike and can_compile(network, X[0]) else None
+        return cls(network, X, Y, weights) if alike and can_compile(network, X[0]) else None
 
     def __call__(self, which: Numbers, outputs: Sequence[HostArray] | None = None) -> Floats:
         """Compute Σ cost of the members that `which` names, (k,); it is 0 without targets.
@@ -98,3 +114,11 @@ class CompiledAnswers:
         samples = self.samples if which is None else self.samples[which]
         pairs = zip(arrays, samples.tolist(), strict=True)
         return np.array([pointer(name, array, self.network.dtype, (m, columns)) for array, m in pairs], np.int64)
+
+    def _weights(self, weights: Sequence[HostArray | None]) -> Numbers:
+        """Return where the weights of each member begin; rows of a member without any count 1."""
+        dtype, samples = self.network.dtype, self.samples.tolist()
+        given = [np.ones(m, dtype) if own is None else own for own, m in zip(weights, samples, strict=True)]
+        self._given = given  # the plans point into them
+        pairs = zip(given, samples, strict=True)
+        return np.array([pointer("weights", own, dtype, (m,)) for own, m in pairs], np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from typing import Self
@@ -76,13 +77,13 @@ class CompiledMembers(MembersEpoch):
         return cost, decay
 
     def _calls(self, which: Numbers, epochs: int) -> Iterator[Indices]:
-        """Divide members into calls of about the same length in time, each with one a thread at least."""
+        """Divide members into calls of about the same length in time, each with as many members for every thread."""
         # The largest first, so that no thread begins one when the others are through.
         left = which[np.argsort(-self.operations[which], kind="stable")]
         while len(left):
             operations = np.cumsum(epochs * self.operations[left])
             fit = int(np.searchsorted(operations, OPERATIONS_A_CALL * self.threads, side="right"))
-            part, left = np.split(left, [max(fit, self.threads)])
+            part, left = np.split(left, [max(1, math.ceil(fit / self.threads)) * self.threads])
             yield np.ascontiguousarray(part, np.int64)
 
     def _describe(

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+#: Longer names are cut off.
+LONGEST_NAME = 40
 INSTALL = "plotting needs matplotlib: pip install 'deltaprop[plot]'"
 
 
@@ -110,4 +112,29 @@ def plot_sweep(candidates: Sequence[dict[str, Any]], mean: Any, spread: Any, sco
             axis.legend()
         axis.set(xlabel=name, ylabel=f"mean test {score}" if axis in axes[:, 0] else "")
         axis.grid(alpha=0.3)
+    return figure
+
+
+def plot_importances(names: Sequence[str], importances: Any, top: int, unit: str) -> Any:
+    """Draw a bar for each of the `top` most important columns, the largest on top, and return the figure."""
+    values = np.asarray(importances, float)
+    order = np.argsort(-values, kind="stable")[:top]
+    shown = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in names]
+    figure, axis = pyplot().subplots(figsize=(7, 1.2 + 0.28 * len(order)), layout="constrained")
+    places = np.arange(len(order))
+    axis.barh(places, values[order], height=0.7, color=["C0" if value > 0 else "0.7" for value in values[order]])
+    axis.set_yticks(places, [shown[k].replace("$", r"\$") for k in order])
+    axis.set_ylim(len(order) - 0.4, -0.6)
+    for place, value in zip(places, values[order], strict=True):
+        axis.annotate(
+            f"{value:.3g}", (max(value, 0.0), place), (4, 0), textcoords="offset points", va="center", color="0.3"
+        )
+    axis.margins(x=0.12)
+    more = f", the first {len(order)} of {len(values)} columns" if len(order) < len(values) else ""
+    axis.set(xlabel=unit, title=f"Importance{more}")
+    axis.axvline(0, color="0.3", linewidth=0.8)
+    axis.grid(axis="x", alpha=0.3)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    axis.tick_params(axis="y", length=0)
     return figure

@@ -48,19 +48,28 @@ def number_column(name: str, values: HostArray) -> Column:
     return Column(name, "number", values)
 
 
-def text_column(name: str, codes: HostArray, texts: Sequence[str | None], **more: Any) -> Column:
+def text_column(
+    name: str,
+    codes: HostArray,
+    texts: Sequence[str | None],
+    *,
+    strip: bool = True,
+    is_category: bool = False,
+) -> Column:
     """Make a column of text from the place of each cell in `texts`; −1 and the place of a blank text are gaps.
 
-    Spaces around a text are no part of it. Two places may hold the same text.
+    With `strip`, spaces around a text are no part of it. Two places may hold the same text.
     """
-    stripped = [text.strip() if text is not None else "" for text in texts]
-    levels = sorted(set(stripped) - {""})
-    rank = {level: place for place, level in enumerate(levels)} | {"": -1}
-    places = np.array([*(rank[text] for text in stripped), -1], np.int32)  # a code of −1 takes the last
-    return Column(name, "text", places[codes], levels, **more)
+    if strip:
+        texts = [None if text is None else text.strip() for text in texts]
+    rank: dict[str | None, int] = dict.fromkeys(texts, -1)
+    levels = sorted(text for text in rank if text is not None and text.strip())
+    rank |= {level: place for place, level in enumerate(levels)}
+    places = np.array([*map(rank.__getitem__, texts), -1], np.int32)  # a code of −1 takes the last
+    return Column(name, "text", places[codes], levels, is_category)
 
 
-def column_of_cells(name: str, values: Sequence[Any], *, is_category: bool = False) -> Column:
+def column_of_cells(name: str, values: Sequence[Any], *, is_category: bool = False, strip: bool = True) -> Column:
     """Make a column from Python objects.
 
     Parameters
@@ -71,6 +80,8 @@ def column_of_cells(name: str, values: Sequence[Any], *, is_category: bool = Fal
         The cells. None, NaN, NaT and pandas.NA are gaps, and so is blank text.
     is_category : bool
         Whether the cells are labels, also where they are numbers.
+    strip : bool
+        Whether spaces around a text are no part of it.
 
     Raises
     ------
@@ -91,6 +102,9 @@ def column_of_cells(name: str, values: Sequence[Any], *, is_category: bool = Fal
         places = Places()
         values = [cell if _is_gap(cell) else _text_of(cell) for cell in values]
         codes = np.fromiter(map(places.__getitem__, values), np.int64, len(values))
+    if str in kinds and kinds <= {str, float, type(None)}:  # text as most tables have it
+        texts = [cell if isinstance(cell, str) or cell is None else _text_or_gap(cell) for cell in places]
+        return text_column(name, codes, texts, strip=strip, is_category=is_category)
     distinct = [None if _is_gap(cell) else cell for cell in places]
     kind = TEXT if is_category else _kind_of(name, distinct)
     if kind in (BOOLEAN, NUMBER):
@@ -100,12 +114,12 @@ def column_of_cells(name: str, values: Sequence[Any], *, is_category: bool = Fal
         return number_column(name, _seconds(distinct)[codes])
     if kind == DATE:
         return Column(name, "date", np.append(moments_of(distinct), np.datetime64("NaT", "us"))[codes])
-    texts = [None if cell is None else _text_of(cell) for cell in distinct]
-    return text_column(name, codes, texts, is_category=is_category)
+    texts = [_text_or_gap(cell) for cell in distinct]
+    return text_column(name, codes, texts, strip=strip, is_category=is_category)
 
 
-def column_of_array(name: str, array: HostArray) -> Column:
-    """Make a column of a 1-D array of any dtype.
+def column_of_array(name: str, array: HostArray, *, strip: bool = True) -> Column:
+    """Make a column of a 1-D array of any dtype; `strip` is as in `column_of_cells`.
 
     Raises
     ------
@@ -123,7 +137,7 @@ def column_of_array(name: str, array: HostArray) -> Column:
             return Column(name, "date", array.astype("datetime64[us]"))
         case "m":
             return number_column(name, array / np.timedelta64(1, "s"))
-    return column_of_cells(name, array.tolist())
+    return column_of_cells(name, array.tolist(), strip=strip)
 
 
 def moments_of(values: Sequence[Any]) -> HostArray:
@@ -216,6 +230,10 @@ def _seconds(values: Sequence[Any]) -> Floats:
         elif value is not None:
             seconds[place] = value / np.timedelta64(1, "s")
     return seconds
+
+
+def _text_or_gap(cell: Any) -> str | None:
+    return None if _is_gap(cell) else _text_of(cell)
 
 
 def _text_of(cell: Any) -> str:

@@ -7,27 +7,21 @@ from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
-from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_consistent_length
 
 from deltaprop.backends import Backend
-from deltaprop.backends.array_types import Floats, HostArray
+from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
 from deltaprop.files.model_file import Tensors
 from deltaprop.inputs.encoded_rows import EncodedRows
+from deltaprop.tabular.calibration import LEAST, best_temperature, tempered
 from deltaprop.tabular.estimator import DTYPE, RandomState, TabularEstimator
 from deltaprop.tabular.members import Members
 from deltaprop.tabular.saved_labels import labels_from_file, labels_to_file
 from deltaprop.tabular.table import Column
-from deltaprop.tabular.targets import ClassTargets, labels_of
-
-#: No probability is below this before its logarithm is taken.
-LEAST = 1e-12
+from deltaprop.tabular.targets import ClassTargets, given_labels, labels_of
 
 
 class TabularClassifier(ClassifierMixin, TabularEstimator):
@@ -75,6 +69,8 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
         Rows of weight 0 are not among them.
     oof_score_ : float
         The accuracy of these.
+    feature_importances_ : array, (n_features,)
+        How much each column matters.
     n_features_in_ : int
         Columns of the table.
     feature_names_in_ : array of str
@@ -101,6 +97,7 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
         "class_weight": [StrOptions({"balanced"}), dict, None],
     }
     _loss = "categorical_cross_entropy"
+    _rise = "rise of the log loss"
 
     classes_: HostArray
     temperature_: float
@@ -150,7 +147,8 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
         UserWarning
             If there are columns that training did not have.
         """
-        return tempered(self._outputs(X), self.temperature_)
+        outputs = self._outputs(X)
+        return tempered(outputs, self.temperature_)
 
     def predict(self, X: Any) -> HostArray:
         """Predict the most probable class.
@@ -165,8 +163,29 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
         array, (m,)
             Labels.
         """
-        labels: HostArray = self.classes_[self._outputs(X).argmax(axis=1)]
+        numbers = self._outputs(X).argmax(axis=1)  # before `classes_`, which an estimator that is not fitted lacks
+        labels: HostArray = self.classes_[numbers]
         return labels
+
+    def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
+        """Compute the accuracy.
+
+        Parameters
+        ----------
+        X : DataFrame, array_like, dict of columns, or path, (m, n_features)
+            The table, as of `predict_proba`.
+        y : array_like, (m,), or str
+            The labels, or the name of the column of X that holds them.
+        sample_weight : array_like, (m,), optional
+            How much each row counts.
+
+        Returns
+        -------
+        float
+            The share of the rows whose label is predicted.
+        """
+        table, labels = self._table_and_target(X, y)
+        return float(super().score(table, labels, sample_weight))
 
     # -- training -----------------------------------------------------------------------------------------------
 
@@ -174,34 +193,40 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
         return labels_of(column)
 
     def _checked_target(self, y: Any, rows: int) -> HostArray:
-        labels: HostArray = column_or_1d(y, warn=True)
-        check_classification_targets(labels)
-        check_consistent_length(np.empty(rows), labels)
-        return labels
+        return given_labels(y, rows)
 
-    def _fit_target(self, y: HostArray, weights: Floats) -> tuple[Floats, HostArray]:
+    def _find_classes(self, y: HostArray) -> None:
         self.classes_ = np.unique(y)
         if len(self.classes_) < 2:
-            raise ValueError(f"y: expected at least two classes, got one class, {self.classes_[0]!r}")
+            raise ValueError(f"y: expected at least two classes, got one class, {self.classes_.tolist()[0]!r}")
         self._targets = ClassTargets(self.classes_)
+
+    def _fit_target(self, y: HostArray, weights: Floats) -> tuple[Floats, HostArray]:
         numbers = self._targets.numbers(y)
         return self._targets.scaled(numbers, weights), numbers
 
     def _network_targets(self, y: HostArray) -> HostArray:
         return self._targets.probabilities(self._targets.numbers(y), float(self.label_smoothing), DTYPE)
 
-    def _weights(self, y: HostArray, weights: Floats) -> Floats:
+    def _training_weights(self, y: HostArray, weights: Floats) -> Floats:
         return weights * compute_sample_weight(self.class_weight, y) if self.class_weight is not None else weights
 
-    def _record(self, members: Members, rows: EncodedRows, y: HostArray, weights: Floats) -> None:
+    def _record(
+        self, members: Members, rows: EncodedRows, y: HostArray, weights: Floats, own_weights: Floats
+    ) -> HostArray:
         outputs, count = members.held_out_outputs(rows)
         seen = count > 0
         numbers = self._targets.numbers(y)
-        self.temperature_ = temperature(outputs[seen], numbers[seen], weights[seen])
+        self.temperature_ = best_temperature(outputs[seen], numbers[seen], own_weights[seen])
         self.oof_predictions_ = tempered(outputs, self.temperature_)
         self.oof_score_ = float(
             accuracy_score(numbers[seen], outputs[seen].argmax(axis=1), sample_weight=weights[seen])
         )
+        return numbers
+
+    def _row_loss(self, outputs: Floats, targets: HostArray) -> Floats:
+        chosen = tempered(outputs, self.temperature_)[np.arange(len(targets)), targets]
+        return -np.log(np.maximum(chosen, LEAST))
 
     # -- files --------------------------------------------------------------------------------------------------
 
@@ -212,37 +237,3 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
     def _take_target(self, saved: Any, tensors: Tensors) -> None:
         self.classes_, self.temperature_ = labels_from_file(saved, tensors), saved.temperature
         self._targets = ClassTargets(self.classes_)
-
-
-def tempered(probabilities: Floats, temperature: float) -> Floats:
-    """Compute softmax(log p / T), (m, k)."""
-    logs = np.log(np.maximum(probabilities, LEAST)) / temperature
-    powers: Floats = np.exp(logs - logs.max(axis=1, keepdims=True))
-    powers /= powers.sum(axis=1, keepdims=True)
-    return powers
-
-
-def temperature(probabilities: Floats, numbers: HostArray, weights: Floats) -> float:
-    """Find the temperature in [1/4, 4] that gives the least log loss (Guo et al., On Calibration, 2017).
-
-    Parameters
-    ----------
-    probabilities : array, (m, k)
-        Of rows held out.
-    numbers : array, (m,)
-        The number of each row's class.
-    weights : array, (m,)
-        How much each row counts.
-
-    Returns
-    -------
-    float
-        The temperature.
-    """
-
-    def log_loss(log_temperature: float) -> float:
-        chosen = tempered(probabilities, float(np.exp(log_temperature)))[np.arange(len(numbers)), numbers]
-        return float(-np.average(np.log(np.maximum(chosen, LEAST)), weights=weights))
-
-    found = minimize_scalar(log_loss, bounds=(-np.log(4.0), np.log(4.0)), method="bounded")
-    return float(np.exp(found.x))

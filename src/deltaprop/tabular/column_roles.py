@@ -8,10 +8,11 @@ from typing import Literal
 
 import numpy as np
 
-from deltaprop.backends.array_types import Floats
+from deltaprop.backends.array_types import Floats, HostArray
 from deltaprop.inputs import cells
 from deltaprop.reports.text_table import Table as TextTable
-from deltaprop.tabular.table import Column, Table
+from deltaprop.tabular.dates import day_first, read_dates
+from deltaprop.tabular.table import Column, Table, numbers_in_texts
 
 Role = Literal["number", "category", "date", "left out"]
 
@@ -21,6 +22,8 @@ NEARLY_ALL = 0.95
 DISTINCT_SHARE, DISTINCT_CELLS = 0.9, 50
 #: Text that is nearly always a number is taken for a number if there are more distinct numbers than this.
 CODES = 20
+#: So many cells of text are looked at before all are; fewer numbers, or dates, among them than this share are too few.
+SAMPLE, LIKELY = 1000, 0.8
 #: Numbers that differ by no more than this many units of rounding are one number.
 ROUNDING = 8 * np.finfo(np.float64).eps
 
@@ -133,14 +136,13 @@ def _role(column: Column, wanted: str) -> ColumnRole:
         return _as_number(column)
     if column.kind == "number" or (column.kind == "text" and not column.is_category and column.says_numbers()):
         return _of_numbers(column, count, gaps, wanted)
-    distinct = column.distinct()
-    if distinct == 1 and not count:
+    if not count and column.is_constant():
         return ColumnRole(name, "left out", f"the same {_noun(column)} in every row")
     if column.kind == "date":
         if wanted == "categorical":
-            return ColumnRole(name, "category", f"dates, {distinct} different{gaps}, named in categorical")
+            return ColumnRole(name, "category", f"dates, {column.distinct()} different{gaps}, named in categorical")
         return ColumnRole(name, "date", f"dates from {_span(column)}{gaps}")
-    levels = _counted(distinct, "level")
+    levels = _counted(column.distinct(), "level")
     if column.kind == "boolean":
         return ColumnRole(name, "category", f"true or false{gaps}")
     if wanted == "categorical" or column.is_category:
@@ -186,17 +188,23 @@ def _as_number(column: Column) -> ColumnRole:
 def _of_text(column: Column, count: int, levels: str) -> ColumnRole:
     """Decide about text that does not only say numbers."""
     name, known = column.name, len(column) - count
-    numbers = column.numbers()
+    cells_with_text = np.flatnonzero(column.values >= 0)[:: max(1, known // SAMPLE)]
+    some = [column.levels[code] for code in column.values[cells_with_text]]
+    numbers: Floats = np.zeros(0)
+    if _share(~np.isnan(numbers_in_texts(some, column.decimal))) > LIKELY:
+        numbers = column.numbers()
     numbers = numbers[~np.isnan(numbers)]
     if len(numbers) >= NEARLY_ALL * known and len(np.unique(numbers)) > CODES and not is_constant(numbers):
         other = _first_other(column)
         span = f"numbers from {_figure(numbers.min())} to {_figure(numbers.max())}"
-        return ColumnRole(name, "number", f"{span}, {_counted(known - len(numbers), 'cell')} of text such as {other!r}")
-    moments = column.dates()
-    dates = int(np.count_nonzero(~np.isnat(moments)))
-    if dates >= NEARLY_ALL * known:
-        others = f", {_counted(len(column) - dates, 'cell')} without a date" if dates < len(column) else ""
-        return ColumnRole(name, "date", f"text of dates from {_span(Column(name, 'date', moments))}{others}")
+        text = f"{_counted(known - len(numbers), 'cell')} of text such as {other!r}"
+        return ColumnRole(name, "number", f"{span}, {text}")
+    if _share(~np.isnat(read_dates(some, day_first(some)))) > LIKELY:
+        moments = column.dates()
+        dates = int(np.count_nonzero(~np.isnat(moments)))
+        if dates >= NEARLY_ALL * known:
+            others = f", {_counted(len(column) - dates, 'cell')} without a date" if dates < len(column) else ""
+            return ColumnRole(name, "date", f"text of dates from {_span(Column(name, 'date', moments))}{others}")
     distinct = column.distinct()
     if known >= DISTINCT_CELLS and distinct >= DISTINCT_SHARE * known:
         return ColumnRole(name, "left out", f"free text or an identifier: {distinct} different texts in {known} cells")
@@ -207,6 +215,10 @@ def _first_other(column: Column) -> str:
     """Return the first text that says no number."""
     code = int(column.values[(column.values >= 0) & np.isnan(column.numbers())][0])
     return column.levels[code][:40]
+
+
+def _share(found: HostArray) -> float:
+    return float(np.count_nonzero(found)) / max(1, len(found))
 
 
 def _counted(count: int, noun: str) -> str:

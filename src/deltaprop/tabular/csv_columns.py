@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -91,8 +92,7 @@ class GrowingColumn:
         if self.is_text:
             texts = [None if text.strip() in self.gaps else text for text in self._places]
             column = text_column(self.name, np.concatenate(self._codes), texts)
-            decimal = decimal_of(column.levels, self.marks, self.commas_separate)
-            return Column(self.name, "text", column.values, column.levels, decimal=decimal)
+            return replace(column, decimal=decimal_of(column.levels, self.marks, self.commas_separate))
         if self._infinite is not None:
             row, cell = self._infinite
             place = f"row {row + 1}, column {self.name!r}"

@@ -60,13 +60,8 @@ def read_dates(texts: Sequence[str], begins_with_day: bool) -> HostArray:
 
     A text of digits alone is a number, not a date.
     """
-    moments: HostArray = np.full(len(texts), np.datetime64("NaT"), "datetime64[us]")
-    for place, text in enumerate(texts):
-        if SHORTEST <= len(text) <= LONGEST and not text.isdigit() and text.isascii():
-            moment = _moment(text, begins_with_day)
-            if moment is not None:
-                moments[place] = moment
-    return moments
+    moments = [_moment(text, begins_with_day) if SHORTEST <= len(text) <= LONGEST else None for text in texts]
+    return np.array(moments, "datetime64[us]")
 
 
 def date_texts(moments: HostArray) -> list[str]:
@@ -76,6 +71,8 @@ def date_texts(moments: HostArray) -> list[str]:
 
 
 def _moment(text: str, begins_with_day: bool) -> datetime | None:
+    if text.isdigit() or not text.isascii():
+        return None
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

@@ -7,12 +7,13 @@ import time
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 from sklearn.base import _fit_context
-from sklearn.utils import check_random_state
+from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import _check_sample_weight, _get_feature_names, check_is_fitted
 
@@ -21,10 +22,12 @@ from deltaprop.backends import Backend
 from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
 from deltaprop.errors import callers_level
 from deltaprop.inputs.encoded_rows import EncodedRows
+from deltaprop.reports.plotting import plot_importances
 from deltaprop.stack import NetworkStack
 from deltaprop.tabular.column_roles import ColumnRoles, choose_roles
 from deltaprop.tabular.folds import deal_to_members
 from deltaprop.tabular.frames import as_table
+from deltaprop.tabular.importances import HeldOutRows, draw_rows, permutation_importances
 from deltaprop.tabular.members import Members, mean_outputs, train_members
 from deltaprop.tabular.recipe import Recipe, recipe_for
 from deltaprop.tabular.saved import SavedTabular
@@ -53,8 +56,9 @@ class TabularEstimator(SavedTabular):
         "backend": [str, Backend],
         "progress": ["boolean"],
     }
-    #: The loss that members are trained by.
+    #: The loss that members are trained by, and what `feature_importances_` are the rise of.
     _loss: ClassVar[str]
+    _rise: ClassVar[str]
     #: Told after every epoch of all members; one that returns True ends training, and `fit` goes on with best epochs.
     _callbacks: Sequence[Callback] = ()
 
@@ -72,7 +76,9 @@ class TabularEstimator(SavedTabular):
     encoding_: TableEncoding
     oof_predictions_: HostArray
     n_features_in_: int
+    target_name_: str
     _roles: ColumnRoles
+    _held_out: HeldOutRows
     _names: list[str]
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -103,12 +109,15 @@ class TabularEstimator(SavedTabular):
         began = time.perf_counter()
         table, targets = self._split_target(table_of(X), y)
         weights = np.asarray(_check_sample_weight(sample_weight, np.empty((table.rows, 1)), ensure_non_negative=True))
-        if (weights == 0).any():
-            counted = np.flatnonzero(weights)
-            table, targets, weights = table.take(counted), targets[counted], weights[counted]
+        table, targets, weights = _counted(table, targets, weights, weights)
+        self._find_classes(targets)
+        own_weights = self._training_weights(targets, weights)
+        table, targets, weights = _counted(table, targets, weights, own_weights)
+        own_weights = own_weights[own_weights > 0]
         self._roles = choose_roles(table, categorical=self.categorical, numerical=self.numerical, drop=self.drop)
         with training_of(self):
-            self._train(table, targets, weights, None if self.time_limit is None else began + self.time_limit)
+            deadline = None if self.time_limit is None else began + self.time_limit
+            self._train(table, targets, weights, own_weights, deadline)
         self._names, self.n_features_in_ = list(table.columns), len(table.columns)
         self.__dict__.pop("feature_names_in_", None)
         if has_names(X):
@@ -116,35 +125,43 @@ class TabularEstimator(SavedTabular):
         return self
 
     def _split_target(self, table: Table, y: Any) -> tuple[Table, HostArray]:
-        """Return the table without its target column, and the targets, (m,)."""
+        """Return the table without its target column, and the targets, (m,); remember the name of the target."""
+        rest, targets = self._table_and_target(table, y)
+        self.target_name_ = y if isinstance(y, str) else "target"
+        if not rest.columns:
+            raise ValueError(f"X: expected a column besides the target {y!r}, got no other")
+        if rest.rows < 2:
+            raise ValueError("X: expected at least 2 rows, got 1 sample")
+        return rest, targets
+
+    def _table_and_target(self, X: Any, y: Any) -> tuple[Table, HostArray]:
+        """Return a table and its targets, (m,), which are no longer a column of it."""
+        table = table_of(X)
         if isinstance(y, str):
             if y not in table.columns:
                 raise ValueError(f"y: no column {y!r}; the columns are {', '.join(map(repr, table.columns))}")
-            column = table.columns[y]
-            rest = {name: other for name, other in table.columns.items() if name != y}
-            if not rest:
-                raise ValueError(f"X: expected a column besides the target {y!r}, got no other")
-            self.target_name_ = y
-            return Table(rest, table.rows), self._target_of_column(column)
-        self.target_name_ = "target"
+            rest = {name: column for name, column in table.columns.items() if name != y}
+            return Table(rest, table.rows), self._target_of_column(table.columns[y])
         return table, self._checked_target(y, table.rows)
 
-    def _train(self, table: Table, y: HostArray, weights: Floats, deadline: float | None) -> None:
-        """Encode the rows, train the members, and predict each row by those that were not trained on it."""
+    def _train(self, table: Table, y: HostArray, weights: Floats, own_weights: Floats, deadline: float | None) -> None:
+        """Encode the rows, train the members, and predict each row by those that were not trained on it.
+
+        `weights` are the user's; `own_weights` also know the weights of classes.
+        """
         rng = check_random_state(self.random_state)
-        scaled, order_by = self._fit_target(y, weights)
+        scaled, order_by = self._fit_target(y, own_weights)
         recipe = self._recipe(table.rows)
-        encoding = TableEncoding.fit(table, self._roles, scaled, weights, recipe.bins)
+        encoding = TableEncoding.fit(table, self._roles, scaled, own_weights, recipe.bins)
         if not encoding.columns:
             reasons = "; ".join(f"{role.name}: {role.reason}" for role in self._roles)
             raise ValueError(f"X: expected a column that says something about the rows, got none ({reasons})")
         dealt = deal_to_members(order_by, self.n_members, rng)
-        rows = encoding.encode_for_training(table, DTYPE, dealt[0][0], scaled, weights)
-        own_weights = self._weights(y, weights)
+        rows = encoding.encode_for_training(table, DTYPE, dealt[0][0], scaled, own_weights)
         members = train_members(
             rows,
             self._network_targets(y),
-            None if (own_weights == 1).all() else own_weights,
+            None if (own_weights == own_weights[0]).all() else own_weights,
             dealt,
             recipe,
             hidden_layer_sizes=_sizes(self.hidden_layer_sizes),
@@ -156,7 +173,9 @@ class TabularEstimator(SavedTabular):
             deadline=deadline,
         )
         self.encoding_, self.stack_ = encoding, members.stack
-        self._record(members, rows, y, own_weights)
+        targets = self._record(members, rows, y, weights, own_weights)
+        self._held_out = draw_rows(rows, targets, own_weights, members.held_out, rng.randint(2**31 - 1))
+        self.__dict__.pop("feature_importances_", None)
 
     def explain_columns(self) -> ColumnRoles:
         """Say what each column was taken for, and why.
@@ -173,6 +192,43 @@ class TabularEstimator(SavedTabular):
         """
         check_is_fitted(self, "stack_")
         return self._roles
+
+    @cached_property
+    def feature_importances_(self) -> Floats:
+        """How much each column of the table matters, (n_features,), in the order of the table.
+
+        The loss over rows held out rises by this number when the cells of the column are permuted among them. It is the
+        log loss for classes, and the mean squared error relative to the variance for quantities. Columns that are left
+        out have 0, and so do about all that say nothing; of two columns that say the same, each may seem to matter
+        little. They are computed when they are first asked for, from at most 2000 rows that `fit` has kept.
+        """
+        check_is_fitted(self, "stack_")
+        risen = permutation_importances(self.stack_, self._held_out, self.encoding_.stored_columns(), self._row_loss)
+        return np.array([risen.get(name, 0.0) for name in self._names])
+
+    def plot_importances(self, top: int = 20) -> Any:
+        """Draw how much the columns matter, the most important on top; this needs matplotlib.
+
+        Parameters
+        ----------
+        top : int, default 20
+            How many columns are shown, at most.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            The picture.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ImportError
+            If matplotlib is not installed.
+        """
+        check_is_fitted(self, "stack_")
+        most = check_whole_number("top", top, least=1)
+        return plot_importances(self._names, self.feature_importances_, most, self._rise)
 
     # -- predictions --------------------------------------------------------------------------------------------
 
@@ -228,21 +284,51 @@ class TabularEstimator(SavedTabular):
     def _checked_target(self, y: Any, rows: int) -> HostArray:
         """Return the targets, (m,), that a user gave."""
 
+    def _find_classes(self, y: HostArray) -> None:
+        """Find the classes, where there are some; raise if there are too few."""
+
     @abstractmethod
     def _fit_target(self, y: HostArray, weights: Floats) -> tuple[Floats, HostArray]:
-        """Find classes or spread; return the targets scaled, (m, n), and by what folds are dealt, (m,)."""
+        """Return the targets scaled, (m, n), and by what folds are dealt, (m,)."""
 
     @abstractmethod
     def _network_targets(self, y: HostArray) -> HostArray:
         """Return the targets of the networks, (m, s_L)."""
 
-    @abstractmethod
-    def _weights(self, y: HostArray, weights: Floats) -> Floats:
+    def _training_weights(self, y: HostArray, weights: Floats) -> Floats:
         """Return how much each row counts in training, (m,)."""
+        return weights
 
     @abstractmethod
-    def _record(self, members: Members, rows: EncodedRows, y: HostArray, weights: Floats) -> None:
-        """Set the attributes that follow from the predictions for rows held out."""
+    def _record(
+        self, members: Members, rows: EncodedRows, y: HostArray, weights: Floats, own_weights: Floats
+    ) -> HostArray:
+        """Set the attributes that follow from the predictions for rows held out; return the targets of `_row_loss`."""
+
+    @abstractmethod
+    def _row_loss(self, outputs: Floats, targets: HostArray) -> Floats:
+        """Compute the loss of each row, (n,), that `feature_importances_` go by."""
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
+        return tags
+
+
+def _counted(table: Table, y: HostArray, weights: Floats, own_weights: Floats) -> tuple[Table, HostArray, Floats]:
+    """Leave out the rows that do not count.
+
+    Raises
+    ------
+    ValueError
+        If there are not two that do.
+    """
+    counted = np.flatnonzero(own_weights)
+    if len(counted) < 2:
+        raise ValueError(f"sample_weight: expected at least two rows with a weight above 0, got {len(counted)}")
+    if len(counted) == len(y):
+        return table, y, weights
+    return table.take(counted), y[counted], weights[counted]
 
 
 def table_of(X: Any) -> Table:

@@ -23,7 +23,7 @@ RESHAPE = (
 )
 
 
-def as_table(X: ArrayLike, names: Sequence[str] | None = None) -> Table:
+def as_table(X: ArrayLike, names: Sequence[str] | None = None, *, text: Sequence[str] = ()) -> Table:
     """Make a table of whatever the user has.
 
     Parameters
@@ -33,6 +33,9 @@ def as_table(X: ArrayLike, names: Sequence[str] | None = None) -> Table:
         rows in a list; or a file that `read_table` reads.
     names : sequence of str, optional
         The names of the columns of an array or a list; by default "column 1", "column 2", ….
+    text : sequence of str
+        Columns of labels: their texts are left as they are, with spaces around them; and a column of CSV stays text if
+        its cells are numbers. Names that X does not have are passed over.
 
     Returns
     -------
@@ -52,24 +55,38 @@ def as_table(X: ArrayLike, names: Sequence[str] | None = None) -> Table:
     if isinstance(X, Table):
         return X
     if isinstance(X, (str, os.PathLike)):
-        return read_table(X)
+        return read_table(X, text=text)
     _refuse_other_kinds(X)
     frame = _as_frame(X)
     if frame is not None:
-        return _table([(str(name), frame[:, place]) for place, name in enumerate(frame.columns)], len(frame))
+        return _table([(str(name), frame[:, place]) for place, name in enumerate(frame.columns)], len(frame), text)
     if isinstance(X, Mapping):
-        return _from_columns(X)
+        return _from_columns(X, text)
     if isinstance(X, np.ndarray) and X.dtype.names is not None and X.ndim == 1:
-        return _table([(name, X[name]) for name in X.dtype.names], len(X))
+        return _table([(name, X[name]) for name in X.dtype.names], len(X), text)
     if isinstance(X, (list, tuple)) and X and all(isinstance(row, (list, tuple)) for row in X):
-        return _from_rows(X, names)
+        return _from_rows(X, names, text)
     array = np.asarray(X)
     _check_shape(array)
-    return _table(list(zip(_names(names, array.shape[1]), array.T, strict=True)), len(array))
+    return _table(list(zip(_names(names, array.shape[1]), array.T, strict=True)), len(array), text)
 
 
-def as_column(values: ArrayLike, name: str) -> Column:
+def as_column(values: ArrayLike, name: str, *, strip: bool = True) -> Column:
     """Make one column of a series of any library, a 1-D array or a sequence of cells.
+
+    Parameters
+    ----------
+    values : series, array_like or sequence, (m,)
+        The cells.
+    name : str
+        The name of the column.
+    strip : bool
+        Whether spaces around a text are no part of it.
+
+    Returns
+    -------
+    column : Column
+        It holds a copy.
 
     Raises
     ------
@@ -80,14 +97,15 @@ def as_column(values: ArrayLike, name: str) -> Column:
     """
     series = nw.from_native(values, series_only=True, pass_through=True)
     if isinstance(series, nw.Series):
-        return _from_series(name, series)
+        return _from_series(name, series, strip)
     if isinstance(values, Sequence) and not isinstance(values, (str, bytes)):
-        return column_of_cells(name, values)
-    _refuse_other_kinds(values)
+        return column_of_cells(name, values, strip=strip)
+    if type(values) is not np.ndarray:
+        _refuse_other_kinds(values)
     array = np.asarray(values)
     if array.ndim != 1:
         raise ValueError(f"column {name!r}: expected a 1-D array or a sequence of cells, got shape {array.shape}")
-    return column_of_array(name, array)
+    return column_of_array(name, array, strip=strip)
 
 
 def _refuse_other_kinds(X: Any) -> None:
@@ -138,7 +156,7 @@ def _as_frame(X: Any) -> Any:
     return frame if isinstance(frame, nw.DataFrame) else None
 
 
-def _from_columns(X: Mapping[Any, Any]) -> Table:
+def _from_columns(X: Mapping[Any, Any], text: Sequence[str]) -> Table:
     columns = [(str(name), values) for name, values in X.items()]
     lengths = {}
     for name, values in columns:
@@ -150,17 +168,17 @@ def _from_columns(X: Mapping[Any, Any]) -> Table:
         raise ValueError(
             f"X: expected columns of one length, got {first[1]} cells in {first[0]!r} and {other[1]} in {other[0]!r}"
         )
-    return _table(columns, next(iter(lengths.values()), 0))
+    return _table(columns, next(iter(lengths.values()), 0), text)
 
 
-def _from_rows(X: Sequence[Sequence[Any]], names: Sequence[str] | None) -> Table:
+def _from_rows(X: Sequence[Sequence[Any]], names: Sequence[str] | None, text: Sequence[str]) -> Table:
     width = len(X[0])
     for place, row in enumerate(X):
         if len(row) != width:
             raise ValueError(f"X: expected {width} cells in each row as in row 0, got {len(row)} in row {place}")
     if width and isinstance(X[0][0], (list, tuple, np.ndarray)):
         _check_shape(np.asarray(X))
-    return _table(list(zip(_names(names, width), zip(*X, strict=True), strict=True)), len(X))
+    return _table(list(zip(_names(names, width), zip(*X, strict=True), strict=True)), len(X), text)
 
 
 def _names(names: Sequence[str] | None, columns: int) -> list[str]:
@@ -171,13 +189,13 @@ def _names(names: Sequence[str] | None, columns: int) -> list[str]:
     return [str(name) for name in names]
 
 
-def _table(columns: Sequence[tuple[str, Any]], rows: int) -> Table:
+def _table(columns: Sequence[tuple[str, Any]], rows: int, text: Sequence[str]) -> Table:
     if not columns:
         raise ValueError(f"Found array with 0 feature(s) (shape=({rows}, 0)) while a minimum of 1 is required.")
     if rows == 0:
         raise ValueError(f"Found array with 0 sample(s) (shape=(0, {len(columns)})) while a minimum of 1 is required.")
     _refuse_twice([name for name, _ in columns])
-    return Table({name: _column(name, values) for name, values in columns}, rows)
+    return Table({name: as_column(values, name, strip=name not in text) for name, values in columns}, rows)
 
 
 def _refuse_twice(names: Sequence[str]) -> None:
@@ -202,13 +220,7 @@ def _one_dimensional(array: HostArray) -> str:
     return f"Expected 2D array, got 1D array instead:\narray={shown}.\n{RESHAPE}"
 
 
-def _column(name: str, values: Any) -> Column:
-    if isinstance(values, nw.Series):
-        return _from_series(name, values)
-    return column_of_array(name, values) if isinstance(values, np.ndarray) else as_column(values, name)
-
-
-def _from_series(name: str, series: Any) -> Column:
+def _from_series(name: str, series: Any, strip: bool) -> Column:
     kind = series.dtype
     if kind.is_numeric() and not kind.is_decimal():
         values = series.cast(nw.Float64).to_numpy()
@@ -219,4 +231,5 @@ def _from_series(name: str, series: Any) -> Column:
         if kind.time_zone is not None:
             series = series.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
         return Column(name, "date", series.to_numpy().astype("datetime64[us]"))
-    return column_of_cells(name, series.to_list(), is_category=isinstance(kind, (nw.Categorical, nw.Enum)))
+    is_category = isinstance(kind, (nw.Categorical, nw.Enum))
+    return column_of_cells(name, series.to_list(), is_category=is_category, strip=strip)

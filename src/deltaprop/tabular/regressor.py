@@ -6,21 +6,19 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar
 
-import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils import check_array, column_or_1d
-from sklearn.utils.validation import check_consistent_length
 
 from deltaprop.arguments import check_number
 from deltaprop.backends import Backend
-from deltaprop.backends.array_types import Floats, HostArray
+from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
 from deltaprop.files.model_file import Tensors
 from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.tabular.estimator import DTYPE, RandomState, TabularEstimator
+from deltaprop.tabular.intervals import ResidualIntervals
 from deltaprop.tabular.members import Members
 from deltaprop.tabular.table import Column
-from deltaprop.tabular.targets import QuantityTargets, quantities_of
+from deltaprop.tabular.targets import QuantityTargets, given_quantities, quantities_of
 
 
 class TabularRegressor(RegressorMixin, TabularEstimator):
@@ -58,6 +56,8 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
         weight 0 are not among them.
     oof_score_ : float
         R² of these.
+    feature_importances_ : array, (n_features,)
+        How much each column matters.
     n_features_in_ : int
         Columns of the table.
     feature_names_in_ : array of str
@@ -83,10 +83,11 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
     """
 
     _loss: ClassVar[str] = "squared_error"
+    _rise: ClassVar[str] = "rise of the mean squared error / variance"
 
     oof_score_: float
     _targets: QuantityTargets
-    _residuals: Floats
+    _intervals: ResidualIntervals
 
     def __init__(
         self,
@@ -114,7 +115,8 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
         X : DataFrame, array_like, dict of columns, or path, (m, n_features)
             The table. Columns are found by their names; gaps and levels that training has not seen are no errors.
         return_interval : float, optional
-            Also return an interval that holds the quantity with this probability, in (0, 1).
+            Also return an interval that holds the quantity with this probability, in (0, 1). Intervals are as wide as
+            the errors for rows held out ask for, and wider where predictions of that size are less exact.
 
         Returns
         -------
@@ -133,12 +135,32 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
         UserWarning
             If there are columns that training did not have.
         """
-        values = self._targets.values(self._outputs(X)[:, 0]) if return_interval is None else None
+        outputs = self._outputs(X)[:, 0]  # before `_targets`, which an estimator that is not fitted lacks
+        values = self._targets.values(outputs)
         if return_interval is None:
             return values
         share = check_number("return_interval", return_interval, above=0.0, below=1.0)
-        values = self._targets.values(self._outputs(X)[:, 0])
-        return values, values[:, np.newaxis] + residual_range(self._residuals, share)
+        return values, self._intervals.around(values, share)
+
+    def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
+        """Compute R², the share of the variance that the predictions explain.
+
+        Parameters
+        ----------
+        X : DataFrame, array_like, dict of columns, or path, (m, n_features)
+            The table, as of `predict`.
+        y : array_like, (m,), or str
+            The quantities, or the name of the column of X that holds them.
+        sample_weight : array_like, (m,), optional
+            How much each row counts.
+
+        Returns
+        -------
+        float
+            R².
+        """
+        table, values = self._table_and_target(X, y)
+        return float(super().score(table, values, sample_weight))
 
     # -- training -----------------------------------------------------------------------------------------------
 
@@ -146,9 +168,7 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
         return quantities_of(column)
 
     def _checked_target(self, y: Any, rows: int) -> HostArray:
-        values: HostArray = check_array(column_or_1d(y, warn=True), ensure_2d=False, dtype=np.float64, input_name="y")
-        check_consistent_length(np.empty(rows), values)
-        return values
+        return given_quantities(y, rows)
 
     def _fit_target(self, y: HostArray, weights: Floats) -> tuple[Floats, HostArray]:
         self._targets = QuantityTargets.fit(y, weights)
@@ -157,48 +177,31 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
     def _network_targets(self, y: HostArray) -> HostArray:
         return self._targets.scaled(y).astype(DTYPE)
 
-    def _weights(self, y: HostArray, weights: Floats) -> Floats:
-        return weights
-
-    def _record(self, members: Members, rows: EncodedRows, y: HostArray, weights: Floats) -> None:
+    def _record(
+        self, members: Members, rows: EncodedRows, y: HostArray, weights: Floats, own_weights: Floats
+    ) -> HostArray:
         outputs, count = members.held_out_outputs(rows)
         seen = count > 0
         self.oof_predictions_ = self._targets.values(outputs[:, 0])
-        self._residuals = np.sort((y - self.oof_predictions_)[seen])
+        self._intervals = ResidualIntervals.fit(self.oof_predictions_[seen], y[seen])
         self.oof_score_ = float(r2_score(y[seen], self.oof_predictions_[seen], sample_weight=weights[seen]))
+        return self._targets.scaled(y)[:, 0]
+
+    def _row_loss(self, outputs: Floats, targets: HostArray) -> Floats:
+        return (outputs[:, 0] - targets) ** 2
 
     # -- files --------------------------------------------------------------------------------------------------
 
     def _target_to_file(self) -> tuple[dict[str, Any], Tensors]:
         fields = {name: float(value) for name, value in asdict(self._targets).items()}
-        return {"kind": "quantity", **fields, "residuals": len(self._residuals)}, {"residuals": self._residuals}
+        tensors = {f"intervals.{name}": array for name, array in asdict(self._intervals).items()}
+        counts = {"ranges": len(self._intervals.centres), "residuals": len(self._intervals.residuals)}
+        return {"kind": "quantity", **fields, **counts}, tensors
 
     def _take_target(self, saved: Any, tensors: Tensors) -> None:
         self._targets = QuantityTargets(saved.mean, saved.spread, saved.lowest, saved.highest)
-        self._residuals = tensors["residuals"]
-        if (self._residuals[1:] < self._residuals[:-1]).any():
-            raise ValueError("the residuals are not sorted")
-
-
-def residual_range(residuals: Floats, share: float) -> Floats:
-    """Find the range that holds a residual with probability `share`, by the residuals of rows held out.
-
-    The ends are order statistics: of n residuals and a further one each rank is as likely, so that the k-th and the
-    (n + 1 − k)-th hold it with probability (n + 1 − 2k)/(n + 1) (Vovk et al., Algorithmic Learning in a Random World,
-    2005).
-
-    Parameters
-    ----------
-    residuals : array, (n,)
-        Sorted.
-    share : float
-        In (0, 1).
-
-    Returns
-    -------
-    array, (2,)
-        The ends; infinite where n is too small for the share.
-    """
-    n = len(residuals)
-    k = int(np.floor((n + 1) * (1 - share) / 2))
-    return np.array([residuals[k - 1], residuals[n - k]]) if k else np.array([-np.inf, np.inf])
+        arrays = {name: tensors[f"intervals.{name}"] for name in ("centres", "sizes", "residuals")}
+        for name in ("centres", "residuals"):
+            if (arrays[name][1:] < arrays[name][:-1]).any():
+                raise ValueError(f"the {name} of intervals are not sorted")
+        self._intervals = ResidualIntervals(**arrays)

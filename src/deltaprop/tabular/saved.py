@@ -34,6 +34,7 @@ class SavedTabular(BaseEstimator):
     n_features_in_: int
     oof_score_: float
     target_name_: str
+    feature_importances_: Any  # numbers, (n_features,), computed when they are first asked for
     _roles: ColumnRoles
     _names: list[str]
 
@@ -59,7 +60,8 @@ class SavedTabular(BaseEstimator):
 
         Notes
         -----
-        ``oof_predictions_`` is not kept: it belongs to the rows of training, which are not in the file either. Of the
+        No row of training is in the file, nor are ``oof_predictions_``, which belong to them. ``feature_importances_``
+        are kept, and computed for that if nobody has asked for them before, which may take seconds. Of the
         parameters those are kept that JSON can hold: a ``random_state`` that is a generator comes back as None.
         """
         check_is_fitted(self, "stack_")
@@ -81,7 +83,8 @@ class SavedTabular(BaseEstimator):
         }
         refuse_half_characters(json.dumps(tabular, ensure_ascii=False))
         configuration = {**self.stack_.file_configuration(), "tabular": tabular}
-        write_model(path, configuration, self.stack_.file_tensors() | tensors | own)
+        tensors |= {"importances": self.feature_importances_, **own}
+        write_model(path, configuration, self.stack_.file_tensors() | tensors)
 
     @classmethod
     def from_file_content(
@@ -126,6 +129,7 @@ class SavedTabular(BaseEstimator):
         estimator._roles = ColumnRoles(ColumnRole(r.name, r.role, r.reason) for r in saved.columns)
         estimator._names = [column.name for column in saved.columns]
         estimator.n_features_in_ = len(estimator._names)
+        estimator.__dict__["feature_importances_"] = tensors["importances"]
         if saved.has_names:
             estimator.feature_names_in_ = np.array(estimator._names, dtype=object)
         estimator.target_name_, estimator.oof_score_ = saved.target_name, saved.oof_score

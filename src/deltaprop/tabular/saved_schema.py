@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
@@ -94,12 +95,13 @@ class Classes(Exact, tag_field="kind", tag="classes"):
 
 
 class Quantity(Exact, tag_field="kind", tag="quantity"):
-    """How a quantity is scaled; the tensor ``residuals`` holds the sorted residuals of rows held out."""
+    """How a quantity is scaled; the tensors ``intervals.centres``, ``.sizes`` and ``.residuals`` hold its intervals."""
 
     mean: Finite
     spread: Positive
     lowest: Finite
     highest: Finite
+    ranges: Annotated[int, Meta(ge=1, le=2**53)]
     residuals: Annotated[int, Meta(ge=1, le=2**53)]
 
     def __post_init__(self) -> None:
@@ -184,7 +186,10 @@ def tabular_content(path: str | os.PathLike[str], configuration: Configuration, 
 def _expected(content: TabularContent, tensors: Tensors) -> dict[str, Tensor]:
     """Describe the tensors, by name."""
     saved, stack = content.tabular, content.stack
-    expected = {"parameters": Tensor((stack.members, stack.size), stack.dtype)}
+    expected = {
+        "parameters": Tensor((stack.members, stack.size), stack.dtype),
+        "importances": Tensor((len(saved.columns),), "float64"),
+    }
     for place, encoding in enumerate(saved.encodings):
         if isinstance(encoding, Numbers):
             if encoding.edges:
@@ -195,7 +200,10 @@ def _expected(content: TabularContent, tensors: Tensors) -> dict[str, Tensor]:
             text = tensors.get(f"rare.{place}")  # of any length; its content is checked when it is read
             expected[f"rare.{place}"] = Tensor((max(2, text.size if text is not None else 0),), "uint8")
     if isinstance(saved.target, Quantity):
-        expected["residuals"] = Tensor((saved.target.residuals,), "float64")
+        ranges = (saved.target.ranges,)
+        expected["intervals.centres"] = Tensor(ranges, "float64")
+        expected["intervals.sizes"] = Tensor(ranges, "float64", least=sys.float_info.min * sys.float_info.epsilon)
+        expected["intervals.residuals"] = Tensor((saved.target.residuals,), "float64")
     elif saved.target.labels is None:
         expected["classes"] = Tensor((saved.target.count,), saved.target.dtype)
     return expected

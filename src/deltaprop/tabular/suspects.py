@@ -57,12 +57,12 @@ def suspicious(table: Table, roles: Sequence[ColumnRole], target: Column) -> dic
     reasons : dict of str to str
         By the name of the column.
     """
-    found = {}
+    found, copies = {}, Copies(target)
     for place, role in enumerate(roles):
         column = table.columns[role.name]
-        if role.name == target.name or column.distinct() < 2:
+        if role.name == target.name or column.is_constant():
             continue
-        reason = _index(column, place == 0) or _identifier(column, target) or _copy(column, role, target)
+        reason = _index(column, place == 0) or _identifier(column, target) or copies.reason(column, role)
         if reason:
             found[role.name] = reason
     used = {role.name for role in roles if role.role != "left out" and role.name != target.name}
@@ -73,70 +73,86 @@ def _index(column: Column, is_first: bool) -> str:
     """Say why a column counts the rows; nothing if it does not."""
     if re.fullmatch(r"__index_level_\d+__", column.name):
         return "it is the row index of the table that was stored"
-    values = column.numbers()
-    if len(values) < 2 or np.isnan(values).any():
+    values = _whole_numbers(column)
+    if values is None:
         return ""
-    steps = np.diff(values)
-    counts = bool((steps == 1).all()) and values[0] in (0, 1)
+    counts = values[0] in (0, 1) and bool((np.diff(values) == 1).all())
     named = INDEX_NAMES.fullmatch(column.name) is not None
     if counts and (named or (len(values) >= INDEX_ROWS and is_first) or len(values) >= IDENTIFIER_ROWS):
         return f"it counts the rows from {int(values[0])} to {int(values[-1])}"
-    if column.name.startswith("Unnamed: 0") and is_first and _is_whole(values) and _is_distinct(column):
+    if column.name.startswith("Unnamed: 0") and is_first and _is_distinct(column):
         return "it has no name, and another whole number in every row: a row index"
     return ""
 
 
 def _identifier(column: Column, target: Column) -> str:
     """Say why a column names the rows; nothing if it does not."""
-    if len(column) < IDENTIFIER_ROWS or column.kind not in ("number", "text") or not _is_distinct(column):
+    if len(column) < IDENTIFIER_ROWS:
         return ""
-    values = column.numbers()
-    whole = not np.isnan(values).any() and _is_whole(values)
-    if IDENTIFIER_NAMES.fullmatch(column.name) and (whole or column.kind == "text"):
+    values = _whole_numbers(column)
+    may_name = column.kind == "text" or values is not None
+    if may_name and IDENTIFIER_NAMES.fullmatch(column.name) and _is_distinct(column):
         return "an identifier, by its name: it is different in every row"
-    if whole and len(values) >= NUMBERED_SHARE * (values.max() - values.min() + 1.0):
-        told = _rank_correlation(values, _ordered(target))
-        if abs(told) <= TELLING:
-            return (
-                "it numbers the rows in another order: all its whole numbers are different, and hardly any is missing"
-            )
+    if values is None or len(values) < NUMBERED_SHARE * (values.max() - values.min() + 1.0):
+        return ""
+    if _is_distinct(column) and abs(_rank_correlation(values, _ordered(target))) <= TELLING:
+        return "it numbers the rows in another order: its whole numbers are all different, and few are missing"
     return ""
 
 
-def _copy(column: Column, role: ColumnRole, target: Column) -> str:
-    """Say why the target follows from a column; nothing if it does not."""
-    if len(column) < COPY_ROWS or column.kind == "date" or role.role == "date":
-        return ""
-    known = ~target.gaps()
-    column, goal = column.take(np.flatnonzero(known)), target.take(np.flatnonzero(known))
-    codes, levels = _coded(column)
-    wanted, classes = _coded(goal)
-    rows = len(codes)
-    if rows < COPY_ROWS or classes < 2:
-        return ""
-    if levels * ROWS_OF_A_LEVEL <= rows and classes * ROWS_OF_A_LEVEL <= rows:
-        pairs = np.unique(codes.astype(np.int64) * classes + wanted)
-        if len(pairs) == levels == classes:
-            return f"a copy of the target {target.name!r}: each of its values goes with one of the target's"
-        if levels * classes <= MOST_PAIRS and _tells(codes, levels, wanted, classes):
-            return f"the target {target.name!r} follows from it in at least {100 * RIGHT_SHARE:g} % of the rows"
-    if role.role == "number" and goal.says_numbers():
-        values = column.numbers()
-        both = ~np.isnan(values)
-        if np.count_nonzero(both) < COPY_ROWS or np.count_nonzero(both) < rows / 2:
+class Copies:
+    """Finds columns from which a target follows.
+
+    Parameters
+    ----------
+    target : Column
+        The target; rows where it is a gap are not looked at.
+    """
+
+    def __init__(self, target: Column) -> None:
+        self.rows = np.flatnonzero(~target.gaps())
+        self.target = target.take(self.rows)
+        self.classes, self.count = _coded(self.target)
+        self.numbers = self.target.numbers() if self.target.says_numbers() else None
+
+    def reason(self, column: Column, role: ColumnRole) -> str:
+        """Say why the target follows from a column; nothing if it does not."""
+        if len(self.rows) < COPY_ROWS or self.count < 2 or "date" in (column.kind, role.role):
             return ""
-        told = _rank_correlation(values[both], goal.numbers()[both])
-        if abs(told) > RANK_CORRELATION:
-            return (
-                f"a copy of the target {target.name!r}: it puts the rows into the same order (correlation {told:.6f})"
-            )
-    return ""
+        column = column.take(self.rows)
+        reason = self._by_levels(column) if self.count * ROWS_OF_A_LEVEL <= len(self.rows) else ""
+        return reason or (self._by_order(column.numbers()) if role.role == "number" else "")
+
+    def _by_levels(self, column: Column) -> str:
+        """Compare each level of a column with the classes, or distinct numbers, of the target."""
+        most = min(len(self.rows) // ROWS_OF_A_LEVEL, MOST_PAIRS // self.count)
+        some = column.values[:: max(1, len(self.rows) // MOST_ROWS)]
+        if len(np.unique(some)) > most:
+            return ""
+        codes, levels = _coded(column)
+        if levels > most:
+            return ""
+        pairs = np.bincount(codes * self.count + self.classes, minlength=levels * self.count)
+        if levels == self.count == np.count_nonzero(pairs):
+            return f"a copy of the target {self.target.name!r}: each of its values goes with one of the target's"
+        if _tells(pairs.reshape(levels, self.count)):
+            return f"the target {self.target.name!r} follows from it in at least {100 * RIGHT_SHARE:g} % of the rows"
+        return ""
+
+    def _by_order(self, values: Floats) -> str:
+        """Compare the order of the rows by a column of numbers and by the target."""
+        known = np.flatnonzero(~np.isnan(values))
+        if self.numbers is None or len(known) < max(COPY_ROWS, len(values) / 2):
+            return ""
+        told = _rank_correlation(values[known], self.numbers[known])
+        if abs(told) <= RANK_CORRELATION:
+            return ""
+        return f"a copy of the target {self.target.name!r}: it puts the rows into its order (correlation {told:.6f})"
 
 
-def _tells(codes: HostArray, levels: int, wanted: HostArray, classes: int) -> bool:
-    """Return whether each level goes with one class, in all but a few rows."""
-    table = np.bincount(codes.astype(np.int64) * classes + wanted, minlength=levels * classes).reshape(levels, classes)
-    rows, right, frequent = int(table.sum()), int(table.max(axis=1).sum()), int(table.sum(axis=0).max())
+def _tells(pairs: HostArray) -> bool:
+    """Return whether each level goes with one class in all but a few rows; `pairs` counts them, (levels, classes)."""
+    rows, right, frequent = int(pairs.sum()), int(pairs.max(axis=1).sum()), int(pairs.sum(axis=0).max())
     return right >= RIGHT_SHARE * rows and right - frequent >= GAINED_SHARE * (rows - frequent)
 
 
@@ -153,8 +169,12 @@ def _ordered(target: Column) -> Floats:
     return np.where(target.values < 0, np.nan, target.values)
 
 
-def _is_whole(values: Floats) -> bool:
-    return bool((values == np.round(values)).all())
+def _whole_numbers(column: Column) -> Floats | None:
+    """Return the cells as numbers if all are whole, and none is a gap."""
+    if len(column) < 2 or column.kind not in ("number", "text") or not column.says_numbers():
+        return None
+    values = column.numbers()
+    return values if (values == np.round(values)).all() else None  # NaN equals nothing
 
 
 def _is_distinct(column: Column) -> bool:

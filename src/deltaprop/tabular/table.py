@@ -16,6 +16,8 @@ Kind = Literal["number", "boolean", "date", "text"]
 
 #: Microseconds of a second: dates are counted in these.
 MICROSECONDS = 1_000_000
+#: Levels that are looked at before all are.
+FIRST_LEVELS = 100
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,18 @@ class Column:
         codes, levels = self.texts()
         counts = np.bincount(codes[codes >= 0], minlength=len(levels))
         return {level: int(count) for level, count in zip(levels, counts, strict=True) if count}
+
+    def used_levels(self) -> list[str]:
+        """Return the texts that stand in some cell, of a column of text."""
+        used = np.bincount(self.values[self.values >= 0], minlength=len(self.levels)) > 0
+        return (
+            self.levels if used.all() else [level for level, is_used in zip(self.levels, used, strict=True) if is_used]
+        )
+
+    def is_constant(self) -> bool:
+        """Return whether all cells are the same, or gaps."""
+        known = self.values[~self.gaps()]
+        return not len(known) or bool((known == known[0]).all())
 
     def distinct(self) -> int:
         """Count the different cells; a gap is none."""
@@ -146,8 +160,9 @@ class Column:
     def says_numbers(self) -> bool:
         """Return whether every cell is a number or a gap, and not every cell is a gap."""
         if self.kind == "text":
-            used = np.bincount(self.values[self.values >= 0], minlength=len(self.levels)) > 0
-            return bool(used.any()) and not np.isnan(self.level_numbers()[used]).any()
+            used = self.used_levels()
+            few = numbers_in_texts(used[:FIRST_LEVELS], self.decimal)
+            return bool(used) and not np.isnan(few).any() and not np.isnan(numbers_in_texts(used, self.decimal)).any()
         return self.kind == "number" and not bool(self.gaps().all())
 
     def is_written_as_numbers(self) -> bool:

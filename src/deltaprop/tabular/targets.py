@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import narwhals as nw
 import numpy as np
+from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_consistent_length
 
 from deltaprop.backends.array_types import DType, Floats, HostArray, Indices
 from deltaprop.tabular.table import Column
@@ -48,6 +53,129 @@ def quantities_of(column: Column) -> Floats:
     return numbers
 
 
+def given_labels(y: Any, rows: int) -> HostArray:
+    """Return the labels that a user gave, (m,), with the dtype that they have.
+
+    Parameters
+    ----------
+    y : array_like or Series, (m,)
+        Labels: text, numbers or booleans.
+    rows : int
+        How many there have to be.
+
+    Returns
+    -------
+    array, (m,)
+        Text of a Series is of dtype object.
+
+    Raises
+    ------
+    ValueError
+        If there are others than rows of the table, one is missing, or they are no labels.
+    """
+    labels = _plain(_one_dimensional(y, rows))
+    missing = _missing(labels)
+    if missing.any():
+        row = int(missing.argmax())
+        raise ValueError(f"y: expected a label in every row, got {labels.tolist()[row]!r} in row {row}")
+    check_classification_targets(labels)
+    return labels
+
+
+def given_quantities(y: Any, rows: int) -> Floats:
+    """Return the quantities that a user gave, (m,) of float64.
+
+    Parameters
+    ----------
+    y : array_like or Series, (m,)
+        Numbers.
+    rows : int
+        How many there have to be.
+
+    Returns
+    -------
+    array, (m,)
+        Finite.
+
+    Raises
+    ------
+    ValueError
+        If there are others than rows of the table, or one is no finite number.
+    """
+    given = _one_dimensional(y, rows)
+    if np.iscomplexobj(given):
+        raise ValueError(f"y: Complex data not supported: expected real numbers, got {given.dtype}")
+    try:
+        values = given.astype(np.float64)
+    except (TypeError, ValueError):
+        row, cell = next((row, cell) for row, cell in enumerate(given.tolist()) if not _is_number(cell))
+        raise ValueError(f"y: expected a number in every row, got {cell!r} in row {row}") from None
+    finite = np.isfinite(values)
+    if not finite.all():
+        row = int((~finite).argmax())
+        raise ValueError(f"y: expected a finite number in every row, got {given[row]} in row {row}")
+    return values
+
+
+def _one_dimensional(y: Any, rows: int) -> HostArray:
+    """Return what a user gave as an array, (m,).
+
+    Raises
+    ------
+    ValueError
+        If it is not one-dimensional, or has not as many entries as the table has rows.
+    """
+    if y is None:
+        raise ValueError("fit requires y to be passed, but the target y is None; pass it, or the name of its column")
+    series = nw.from_native(y, series_only=True, pass_through=True)
+    if isinstance(series, nw.Series):
+        y = _of_series(series)
+    array: HostArray = column_or_1d(y, warn=True)
+    check_consistent_length(np.empty(rows), array)
+    return array
+
+
+def _of_series(series: Any) -> HostArray:
+    """Return a series of any library as an array: of numbers or booleans if none is missing, else of objects."""
+    kind, missing = series.dtype, bool(series.null_count())
+    if not missing and kind.is_integer():
+        return np.asarray(series.to_numpy()).astype(np.int64 if kind.is_signed_integer() else np.uint64)
+    if not missing and kind.is_float():
+        return np.asarray(series.to_numpy()).astype(np.float64)
+    if not missing and isinstance(kind, nw.Boolean):
+        return np.asarray(series.to_numpy()).astype(bool)
+    result = np.empty(len(series), object)
+    result[:] = series.to_list()
+    return result
+
+
+def _plain(labels: HostArray) -> HostArray:
+    """Return objects that are all booleans, or all numbers, as an array of these."""
+    if labels.dtype != object or not len(labels) or isinstance(labels[0], str) or _missing(labels).any():
+        return labels
+    plain = np.array(labels.tolist())
+    return plain if plain.ndim == 1 and plain.dtype.kind in "biuf" else labels
+
+
+def _missing(labels: HostArray) -> HostArray:
+    """Find the labels that are missing or not finite, (m,) of bool; None, NaN, NaT and pandas.NA are missing."""
+    if labels.dtype.kind == "f":
+        return ~np.isfinite(labels)
+    if labels.dtype.kind in "mM":
+        return np.isnat(labels)
+    if labels.dtype != object:
+        return np.zeros(len(labels), bool)
+    return np.array([cell is None or type(cell).__name__ == "NAType" or cell != cell for cell in labels.tolist()], bool)
+
+
+def _is_number(cell: Any) -> bool:
+    try:
+        float(cell)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _refuse_gaps(column: Column, expected: str) -> None:
     gaps = column.gaps()
     if gaps.any():
@@ -82,7 +210,7 @@ class ClassTargets:
         places = np.minimum(np.searchsorted(self.classes, labels), len(self.classes) - 1)
         unknown = self.classes[places] != labels
         if unknown.any():
-            raise ValueError(f"y: expected one of the {len(self.classes)} classes, got {labels[unknown][0]!r}")
+            raise ValueError(f"y: expected one of the {len(self.classes)} classes, got {labels[unknown].tolist()[0]!r}")
         return places
 
     def probabilities(self, numbers: Indices, smoothing: float, dtype: DType) -> HostArray:

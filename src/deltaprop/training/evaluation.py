@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.backends.array_types import AnyArray, ArrayLike, Indices
-from deltaprop.derivation.backprop import Objective, Workspace, add_cost, forward
+from deltaprop.derivation.backprop import Objective, Workspace, add_cost, forward, total_weight
 from deltaprop.derivation.state import NetworkState
+from deltaprop.epochs.compiled_answers import CompiledAnswers
 from deltaprop.inputs.arrays import HostData
+from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.inputs.sources import CHUNK_BYTES
 from deltaprop.reports.history import History
 from deltaprop.training.metrics import Metric, of_parts
@@ -41,8 +44,16 @@ class ForwardPass:
 def predict(network: NetworkState, X: ArrayLike) -> Array:
     """Compute a^(L), (…, m, s_L), for X : (…, m, s_1), or (m, s_1) for all members, a block of rows at a time.
 
-    For `HostData`, the result is on the host.
+    For `HostData`, the result is on the host. The compiled library, where it can be had, forms no inputs of
+    `EncodedRows`.
     """
+    if isinstance(X, HostData) and isinstance(X.array, EncodedRows):
+        members = math.prod(network.lead)
+        answers = CompiledAnswers.find(network, [X.array] * members)
+        if answers is not None:
+            outputs = np.empty((members, X.shape[0], network.layer_sizes[-1]), network.dtype)
+            answers(np.arange(members), list(outputs))
+            return outputs.reshape(*network.lead, *outputs.shape[1:])
     return layers(network, X, lambda work: [work.A[-1]])[0]
 
 
@@ -115,31 +126,46 @@ def validate(
     objective: Objective,
     metrics: dict[str, Metric],
     history: History,
+    sample_weight: Array | None = None,
 ) -> None:
-    """Append cost and metrics over validation data, from one forward pass, to `history`."""
+    """Append cost and metrics over validation data, from one forward pass, to `history`.
+
+    The sample weights count in the cost alone.
+    """
     if isinstance(X, HostData):
-        total, values = _validate_in_parts(network, X, Y, metrics)
+        total, values = _validate_in_parts(network, X, Y, metrics, sample_weight)
     else:
         prediction = prediction_for(network, Y)
-        total = data_cost(network, X, Y, prediction)
+        total = data_cost(network, X, Y, prediction, sample_weight)
         values = {name: metric(prediction, Y) for name, metric in metrics.items()}
-    history.validation_cost.append(objective.scale(X.shape[0]) * float(total))
+    record(history, objective.scale(total_weight(network, X, sample_weight)) * float(total), values)
+
+
+def record(history: History, cost: float, values: Mapping[str, object]) -> None:
+    """Append the validation cost and the values of metrics to `history`.
+
+    Raises
+    ------
+    TypeError
+        If a value is no number.
+    """
+    history.validation_cost.append(cost)
     for name, value in values.items():
         try:
-            history.metrics[name].append(float(value))
+            history.metrics[name].append(float(cast(Any, value)))
         except (TypeError, ValueError):
             raise TypeError(f"metrics: expected a number from {name}, got {value!r}") from None
 
 
 def _validate_in_parts(
-    network: NetworkState, X: HostData, Y: HostData, metrics: dict[str, Metric]
+    network: NetworkState, X: HostData, Y: HostData, metrics: dict[str, Metric], sample_weight: Array | None
 ) -> tuple[Array, dict[str, float]]:
     """Compute Σ cost and the metrics chunk by chunk; only a metric of the user's own needs all predictions at once."""
     backend, total = network.backend, network.backend.zeros((), np.float64)
     in_parts = {name: parts for name, metric in metrics.items() if (parts := of_parts(metric)) is not None}
     others = {name: metric for name, metric in metrics.items() if name not in in_parts}
     whole = [np.empty(Y.shape, network.dtype) for _ in range(2)] if others else []
-    for rows, h, targets in _predicted(network, X, Y, total):
+    for rows, h, targets in _predicted(network, X, Y, total, sample_weight):
         for parts in in_parts.values():
             parts.add(h, targets)
         for array, part in zip(whole, (h, targets), strict=False):

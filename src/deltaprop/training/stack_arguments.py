@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.reports.history import History
 from deltaprop.training.fit_arguments import check_pair, recorded_metrics, resolve_validation
 from deltaprop.training.metrics import Metric
+
+#: On what a member is validated: X, Y, and how much each row counts, None if all count 1.
+HeldOut: TypeAlias = tuple[AnyArray, AnyArray, Array | None]
 
 
 def stacked(arrays: Sequence[AnyArray]) -> AnyArray:
@@ -155,7 +158,7 @@ def describe_members(
                 optimizer=optimizers[k],
                 objective=Objective(penalties[k], l2_scaling, reduction),
                 rows=own_rows,
-                sample_weight=_weights_of(stack, k, weights[k], m, own_rows, own=own_weights),
+                sample_weight=_weights_of(stack, k, weights[k], m, own_rows, "samples", own=own_weights),
                 dropout=check_dropout(dropouts[k], len(stack.layer_sizes) - 2),
             )
         )
@@ -163,9 +166,12 @@ def describe_members(
 
 
 def _weights_of(
-    stack: NetworkState, k: int, sample_weight: ArrayLike, m: int, rows: Indices | None, *, own: bool
+    stack: NetworkState, k: int, sample_weight: ArrayLike, m: int, rows: Indices | None, rows_name: str, *, own: bool
 ) -> Floats | None:
-    """Convert the sample weights of member k, on the host, to the dtype of the stack; `own` if others have others."""
+    """Convert the sample weights of member k, on the host, to the dtype of the stack; `own` if others have others.
+
+    `rows` are the rows that it has, by the argument `rows_name`.
+    """
     if sample_weight is None:
         return None
     name = f"sample_weight[{k}]" if own else "sample_weight"
@@ -176,7 +182,7 @@ def _weights_of(
         return weights
     weights = weights[rows]
     if not weights.any():
-        raise ValueError(f"{name}: expected a weight above 0 in the rows of samples[{k}], got none")
+        raise ValueError(f"{name}: expected a weight above 0 in the rows of {rows_name}[{k}], got none")
     return weights
 
 
@@ -187,8 +193,11 @@ def resolve_held_out(
     metrics: Sequence[str | Metric] | None,
     inputs: AnyArray,
     targets: Array,
-) -> tuple[list[tuple[AnyArray, AnyArray]] | None, dict[str, Metric]]:
+    sample_weight: ArrayLike,
+) -> tuple[list[HeldOut] | None, dict[str, Metric]]:
     """Find the data on which each member is validated, and the metrics that are recorded on them.
+
+    Rows of X and Y keep their sample weights; validation data of their own have none.
 
     Raises
     ------
@@ -199,7 +208,9 @@ def resolve_held_out(
         if validation is not None:
             raise ValueError("validation_samples: expected None with validation data, got both")
         rows = rows_of_members("validation_samples", validation_samples, len(networks), inputs.shape[-2])
-        held_out = _chosen(rows, networks[0].backend, inputs, targets)
+        weights = _held_out_weights(networks, sample_weight, rows, inputs.shape[-2])
+        chosen = _chosen(rows, networks[0].backend, inputs, targets)
+        held_out = [(x, y, w) for (x, y), w in zip(chosen, weights, strict=True)]
         return held_out, recorded_metrics(networks[0], metrics, validates=True)
     if validation is None:
         return None, recorded_metrics(networks[0], metrics, validates=False)
@@ -211,8 +222,20 @@ def resolve_held_out(
     for network, x, y in zip(networks, each_X, each_Y, strict=True):
         if (id(x), id(y)) not in known:
             known[id(x), id(y)] = resolve_validation(network, (x, y), metrics)
-    held_out = [known[id(x), id(y)][0] for x, y in zip(each_X, each_Y, strict=True)]
-    return held_out, known[id(each_X[0]), id(each_Y[0])][1]
+    given = [known[id(x), id(y)][0] for x, y in zip(each_X, each_Y, strict=True)]
+    return [(x, y, None) for x, y in given], known[id(each_X[0]), id(each_Y[0])][1]
+
+
+def _held_out_weights(
+    networks: Sequence[NetworkState], sample_weight: ArrayLike, rows: Sequence[Indices], m: int
+) -> list[Array | None]:
+    """Take the sample weights of the rows that each member is validated on, as arrays of its backend."""
+    each, own = each_array("sample_weight", sample_weight, len(rows), axes=1), np.ndim(sample_weight) > 1
+    taken: list[Array | None] = []
+    for k, (network, weights, mine) in enumerate(zip(networks, each, rows, strict=True)):
+        on_host = _weights_of(network, k, weights, m, mine, "validation_samples", own=own)
+        taken.append(None if on_host is None else network.backend.asarray(on_host, network.dtype))
+    return taken
 
 
 def _chosen(

@@ -22,9 +22,10 @@ from deltaprop.reports.progress import Progress, progress_bar
 from deltaprop.training.callbacks import Callback, EpochEnd, tell
 from deltaprop.training.divergence import divergence_message
 from deltaprop.training.early_stopping import EarlyStopping, Watch
-from deltaprop.training.evaluation import validate
 from deltaprop.training.loop import count_epochs
 from deltaprop.training.metrics import Metric
+from deltaprop.training.stack_arguments import HeldOut
+from deltaprop.training.stack_validation import StackValidation
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def train(
     networks: Sequence[NetworkState],
     X: AnyArray,
     Y: Array,
-    held_out: Sequence[tuple[AnyArray, AnyArray]] | None,
+    held_out: Sequence[HeldOut] | None,
     plan: StackFitPlan,
 ) -> list[History]:
     """Train the members of `stack` in place.
@@ -60,7 +61,7 @@ def train(
         Its members, in the same memory.
     X, Y : array, (m, s_1) and (m, s_L), or with the member axis
         Trusted arrays of the stack's backend; X may be `EncodedRows`.
-    held_out : sequence of (array, array), or None
+    held_out : sequence of HeldOut, or None
         For each member such arrays, or `HostData`, without the member axis, on which it is validated.
     plan : StackFitPlan
 
@@ -102,11 +103,15 @@ class StackFit:
         networks: Sequence[NetworkState],
         X: AnyArray,
         Y: Array,
-        held_out: Sequence[tuple[AnyArray, AnyArray]] | None,
+        held_out: Sequence[HeldOut] | None,
         plan: StackFitPlan,
     ) -> None:
-        self.stack, self.networks, self.held_out, self.plan, members = stack, networks, held_out, plan, plan.members
+        self.stack, self.networks, self.plan, members = stack, networks, plan, plan.members
         self.trainer = StackTrainer(stack, X, Y, members, networks)
+        objectives = [member.objective for member in members]
+        self.validation = (
+            None if held_out is None else StackValidation(stack, networks, held_out, objectives, plan.metrics)
+        )
         message = f"all {plan.epochs} epochs done"
         self.histories = [History(metrics={name: [] for name in plan.metrics}, message=message) for _ in members]
         self.watches = [
@@ -151,11 +156,10 @@ class StackFit:
                 history.message = divergence_message(epoch + 1, rates[place], costs[place])
                 continue
             count_epochs(self.networks[k], history, [float(costs[place])], rates[place])
-            if self.held_out is not None:
-                X, Y = self.held_out[k]
-                validate(self.networks[k], X, Y, plan.members[k].objective, plan.metrics, history)
         self._last_good[...] = stack.parameters
         self.active = active[finite]
+        if self.validation is not None and len(self.active):
+            self.validation(self.active, self.histories)
 
     def _end_epoch(self, seconds: float, progress: Progress) -> None:
         """Keep the best parameters, leave out members that stop early, and tell how far training has come."""

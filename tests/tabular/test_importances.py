@@ -1,0 +1,118 @@
+"""Importances: a column whose cells matter, one that says nothing, two that say the same, and one that is left out."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from small_tables import QUICK, QuickClassifier, QuickRegressor
+
+import deltaprop as dp
+from deltaprop.inputs.encoded_rows import Binned, Copied, EncodedRows, InputEncoding
+from deltaprop.tabular.importances import MOST_ROWS, draw_rows, permutation_importances
+
+
+def made(rows: int = 600) -> tuple[dict[str, Any], np.ndarray]:
+    rng = np.random.default_rng(0)
+    useful, twin = rng.normal(size=rows), rng.choice(["a", "b"], rows)
+    table = {
+        "useless": rng.normal(size=rows),
+        "twin": twin.tolist(),
+        "useful": useful,
+        "same": [1.0] * rows,
+        "twin again": twin.tolist(),
+    }
+    return table, useful + 0.5 * (twin == "a")
+
+
+@pytest.mark.parametrize("classes", [False, True])
+def test_a_useful_column_matters_most(classes: bool) -> None:
+    table, y = made()
+    model = QuickClassifier(**QUICK) if classes else QuickRegressor(**QUICK)
+    model.fit(table, np.where(y > 0, "high", "low") if classes else y)
+    names = list(model.feature_names_in_)
+    values = dict(zip(names, model.feature_importances_, strict=True))
+    assert names == list(table)
+    assert max(values, key=values.__getitem__) == "useful"
+    assert values["useful"] > 0.3
+    assert abs(values["useless"]) < 0.05 * values["useful"]
+    assert 0 < values["twin"] < 0.5 * values["useful"]
+    assert 0 < values["twin again"] < 0.5 * values["useful"]
+    assert values["same"] == 0.0
+    again = clone(model).fit(table, np.where(y > 0, "high", "low") if classes else y)
+    np.testing.assert_array_equal(again.feature_importances_, model.feature_importances_)
+
+
+def test_they_belong_to_the_latest_fit() -> None:
+    table, y = made(200)
+    model = QuickRegressor(**QUICK).fit(table, y)
+    first = model.feature_importances_
+    model.fit({"other": table["useless"], "useful": table["useful"]}, y)
+    assert len(first) == 5
+    assert len(model.feature_importances_) == 2
+
+
+def test_against_a_loop_over_rows() -> None:
+    """One member that computes 2·x₀ + x₁, squared error: E(h(permuted) − y)² is known for every pair of rows."""
+    rng = np.random.default_rng(1)
+    stored = np.ascontiguousarray(rng.normal(size=(400, 3)))
+    edges = np.array([-1.0, 0.0, 1.0])
+    rows = EncodedRows(stored, InputEncoding(3, [Copied(0), Copied(1), Copied(2), Binned(1, edges)]))
+    stack = dp.NetworkStack(2, [5, 1], loss="squared_error", dtype="float64", backend="numpy")
+    for network in stack:
+        network.thetas = [np.array([[0.0, 2.0, 0.0, 0.0, 1.0, 0.0]])]
+    y = 2 * stored[:, 0] + np.clip(stored[:, 1] + 1, 0, 1) - 0.5
+    weights = rng.uniform(1, 2, 400)
+    held_out = draw_rows(rows, y, weights, [np.arange(0, 400, 2), np.arange(1, 400, 2)], seed=0)
+    columns = {"first": np.array([0]), "second": np.array([1]), "third": np.array([2])}
+    found = permutation_importances(stack, held_out, columns, lambda outputs, targets: (outputs[:, 0] - targets) ** 2)
+    parts = {"first": 2 * stored[:, 0], "second": np.clip(stored[:, 1] + 1, 0, 1), "third": np.zeros(400)}
+    for name, part in parts.items():
+        # The mean over all ways to give a row the cell of another row of its member.
+        total = 0.0
+        for own in (np.arange(0, 400, 2), np.arange(1, 400, 2)):
+            total += sum(weights[row] * np.mean((part[own] - part[row]) ** 2) for row in own)
+        assert found[name] == pytest.approx(total / weights.sum(), rel=0.15, abs=1e-12)
+
+
+def test_few_rows_are_kept_and_each_with_a_member_that_has_not_seen_it() -> None:
+    rows = EncodedRows(np.arange(9000.0)[:, None], InputEncoding(1, [Copied(0)]))
+    own = [np.arange(0, 4000), np.arange(4000, 4010), np.arange(5000, 9000)]
+    held_out = draw_rows(rows, np.arange(9000), np.ones(9000), own, seed=3)
+    assert np.bincount(held_out.members).tolist() == [MOST_ROWS // 3, 10, MOST_ROWS // 3]
+    for k, each in enumerate(own):
+        mine = held_out.members == k
+        assert np.isin(held_out.targets[mine], each).all()
+        np.testing.assert_array_equal(held_out.rows.stored[mine, 0], held_out.targets[mine])
+        assert len(set(held_out.targets[mine].tolist())) == mine.sum()
+
+
+def test_the_picture_has_the_largest_bar_on_top() -> None:
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.switch_backend("Agg")
+    table, y = made(200)
+    model = QuickRegressor(**QUICK).fit(table | {"x" * 60: table["useless"]}, y)
+    figure = model.plot_importances(top=3)
+    (axis,) = figure.axes
+    labels = [text.get_text() for text in axis.get_yticklabels()]
+    widths = [bar.get_width() for bar in axis.patches]
+    assert len(widths) == 3
+    assert labels[0] == "useful"
+    assert widths == sorted(model.feature_importances_)[:-4:-1]
+    low, high = axis.get_ylim()
+    assert low > high  # the first bar, at 0, is on top
+    assert "3 of 6 columns" in axis.get_title()
+    every = model.plot_importances(top=99)
+    assert max(len(text.get_text()) for text in every.axes[0].get_yticklabels()) == 40
+    plt.close("all")
+    with pytest.raises(ValueError, match="top: expected a whole number of at least 1, got 0"):
+        model.plot_importances(0)
+
+
+def test_there_are_none_before_fit() -> None:
+    for model in (dp.TabularClassifier(), dp.TabularRegressor()):
+        with pytest.raises(NotFittedError):
+            model.plot_importances()
+        with pytest.raises(NotFittedError):
+            _ = model.feature_importances_
