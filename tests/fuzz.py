@@ -3,7 +3,7 @@
     python tests/fuzz.py [--kind damaged] [--inputs 10000] [--seed 0]
 
 Of the kind "damaged", half of the inputs are model files and checkpoints, which must be refused or read as they were
-saved; the others are CSV, Parquet, NumPy and idx files. Those of the kind "forged" have a right checksum; more
+saved; the others are CSV, Parquet, NumPy and idx files, and tables. Those of the kind "forged" have a right checksum; more
 is said in `forged.py`. Memory is limited to a GiB above what the process starts with. Those of the kind "caches" are
 caches of compiled files that are damaged or hold what others planted: a fit in a process of its own has to end well,
 with the numbers of a fit without a cache.
@@ -31,6 +31,9 @@ import deltaprop as dp
 from deltaprop.backends.native.compiler import find_compiler, native_library
 from deltaprop.files.model_file import read_model
 from deltaprop.inputs.files import load_dataset
+from deltaprop.tabular.column_roles import choose_roles
+from deltaprop.tabular.suspects import suspicious
+from deltaprop.tabular.table_file import read_table
 
 #: Seconds that one file may take, on a busy machine.
 LONGEST = 5.0
@@ -46,6 +49,10 @@ def seeds(folder):
     net.fit(X, y, epochs=2, optimizer=dp.Adam(0.01), checkpoint=folder / "checkpoint")
     table = "\n".join(["a,b,c,kind", *(",".join(map(str, [*row, label])) for row, label in zip(X, y, strict=True))])
     files = {name: (folder / name).read_bytes() for name in ("model", "checkpoint")} | {"data.csv": table.encode()}
+    odd = "\n".join(["id;x;when;y", *(f"{n};{n / 4:g};{n + 1}.3.2020;0{n % 2}" for n in range(60))]).replace(
+        ".25", ",25"
+    )
+    files |= {"table.csv": odd.encode(), "table.csv.gz": gzip.compress(odd.encode("utf-16"))}
     for name, save in (
         ("data.npy", lambda file: np.save(file, X)),
         ("data.npz", lambda file: np.savez(file, X=X, y=y)),
@@ -63,7 +70,7 @@ def seeds(folder):
 
         buffer = io.BytesIO()
         parquet.write_table(pyarrow.table({"a": X[:, 0], "b": X[:, 1], "kind": y}), buffer)
-        files["data.parquet"] = buffer.getvalue()
+        files["data.parquet"] = files["table.parquet"] = buffer.getvalue()
     except ImportError:
         pass
     return files
@@ -108,6 +115,10 @@ def read(name, path, net):
         content, tensors = read_model(path)
         assert content == before[0]
         assert all(np.array_equal(tensors[key], before[1][key]) for key in before[1])
+    elif name.startswith("table."):
+        table = read_table(path)
+        roles = choose_roles(table)
+        assert set(suspicious(table, roles, next(reversed(table.columns.values())))) <= set(table.columns)
     else:
         source = path.parent if name.startswith("train-") else path
         dataset = load_dataset(str(source))

@@ -80,6 +80,9 @@ def test_every_name_is_looked_at():
     for estimator in ("MLPClassifier", "MLPRegressor"):
         common = ("fit", "partial_fit", "predict", "score", "transform", "input_gradient", "network_", "to_sklearn")
         assert found >= {f"{estimator}.{name}" for name in (*common, "from_sklearn")}
+    for estimator in ("TabularClassifier", "TabularRegressor"):
+        names = ("fit", "predict", "score", "explain_columns", "feature_importances_", "plot_importances")
+        assert found >= {f"{estimator}.{name}" for name in names}
     assert found >= {"MLPClassifier.predict_proba", "MLPClassifier.predict_log_proba"}
     assert found >= {"SweepCV.fit", "SweepCV.fit_transform", "SweepCV.plot"}
     assert found >= {"EnsembleClassifier.predict_proba", "EnsembleRegressor.fit", "EnsembleRegressor.estimators_"}

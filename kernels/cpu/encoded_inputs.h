@@ -34,6 +34,9 @@ namespace encoded {
 
 enum kind : int64_t { copied, squashed, binned, one_hot };
 
+// 16 sums and some more vectors fit the registers.
+const bool MANY_REGISTERS = small_product::WIDEST == 64;
+
 // Bins up to which all edges are compared with many numbers at once; beyond, each number is searched for.
 const int64_t MOST_COMPARED = 64;
 
@@ -242,7 +245,8 @@ private:
         for (int64_t i = 0; i < rows; i += BLOCK)
             for (int64_t j = 0; j < columns; j += BLOCK)
                 for (int64_t k = i; k < std::min(rows, i + BLOCK); ++k)
-                    for (int64_t l = j; l < std::min(columns, j + BLOCK); ++l) B[l * b_stride + k] = A[k * a_stride + l];
+                    for (int64_t l = j; l < std::min(columns, j + BLOCK); ++l)
+                        B[l * b_stride + k] = A[k * a_stride + l];
     }
 
     // -- what the stored numbers say -----------------------------------------------------------------------------
@@ -280,8 +284,10 @@ private:
                 std::copy_n(found, n, bin + i);
             }
         } else {
-            for (int64_t i = from; i < to; ++i)
-                bin[i] = x[i] >= edges[1] ? uint32_t(std::upper_bound(edges + 1, edges + last + 1, x[i]) - edges - 1) : 0;
+            for (int64_t i = from; i < to; ++i) {
+                const bool is_above = x[i] >= edges[1];
+                bin[i] = is_above ? uint32_t(std::upper_bound(edges + 1, edges + last + 1, x[i]) - edges - 1) : 0;
+            }
         }
         for (int64_t i = from; i < to; ++i) {
             const T low = edges[bin[i]], found = (x[i] - low) / (edges[bin[i] + 1] - low);
@@ -334,7 +340,8 @@ private:
 
     // run(LANES, VECTORS, j) until all units are done.
     template <int LANES, class Do> void by_columns(int64_t j, Do run) const {
-        for (; units_ - j >= 8 * LANES; j += 8 * LANES) run(Constant<LANES>{}, Constant<8>{}, j);
+        if (MANY_REGISTERS)
+            for (; units_ - j >= 8 * LANES; j += 8 * LANES) run(Constant<LANES>{}, Constant<8>{}, j);
         for (; units_ - j >= 4 * LANES; j += 4 * LANES) run(Constant<LANES>{}, Constant<4>{}, j);
         for (; units_ - j >= LANES; j += LANES) run(Constant<LANES>{}, Constant<1>{}, j);
         if constexpr (LANES > 1)
@@ -342,7 +349,9 @@ private:
     }
 
     template <int LANES> using Vector = typename small_product::Vector<T, LANES>::type;
-    template <int LANES> static const Vector<LANES>& at(const T* x) { return *reinterpret_cast<const Vector<LANES>*>(x); }
+    template <int LANES> static const Vector<LANES>& at(const T* x) {
+        return *reinterpret_cast<const Vector<LANES>*>(x);
+    }
     template <int LANES> static Vector<LANES>& at(T* x) { return *reinterpret_cast<Vector<LANES>*>(x); }
 
     // Adds to z what bins and levels add.

@@ -111,8 +111,10 @@ template <typename T> inline T tanh(T z) {
 
 }  // namespace fast_math
 
+#define DELTAPROP_EXP_OF_NEGATIVE
 namespace activation {
 using fast_math::exp;
+using fast_math::exp_of_negative;
 using fast_math::log1p;
 using fast_math::tanh;
 }  // namespace activation

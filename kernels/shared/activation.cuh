@@ -19,16 +19,21 @@ using std::tanh;
 
 namespace activation {
 
+// e^x for x <= 0. On the CPU fast_math.h, which comes before, has one that takes fewer instructions.
+#ifndef DELTAPROP_EXP_OF_NEGATIVE
+template <typename T> __host__ __device__ inline T exp_of_negative(T x) { return exp(x); }
+#endif
+
 // 1 / (1 + e^-z), with an exponent that is never positive: no overflow for any z,
 // and e^z itself (subnormal results included) for very negative z.
 struct sigmoid {
     template <typename T> __host__ __device__ static T value(T z) {
-        const T e = exp(-fabs(z));
+        const T e = exp_of_negative(-fabs(z));
         return quotient(z < T(0) ? e : T(1), T(1) + e);
     }
     // e^-|z| / (1 + e^-|z|)^2
     template <typename T> __host__ __device__ static T gradient(T z) {
-        const T e = exp(-fabs(z));
+        const T e = exp_of_negative(-fabs(z));
         const T s = T(1) + e;
         return quotient(e, s * s);
     }
@@ -40,7 +45,7 @@ struct tanh_ {
     template <typename T> __host__ __device__ static T value(T z) { return tanh(z); }
     // 1 - tanh(z)^2 = 4 e^-2|z| / (1 + e^-2|z|)^2
     template <typename T> __host__ __device__ static T gradient(T z) {
-        const T e = exp(T(-2) * fabs(z));
+        const T e = exp_of_negative(T(-2) * fabs(z));
         const T s = T(1) + e;
         return quotient(T(4) * e, s * s);
     }
@@ -69,7 +74,7 @@ struct identity {
 
 // log(1 + e^z) = max(z, 0) + log1p(e^-|z|)
 struct softplus {
-    template <typename T> __host__ __device__ static T of_minus_abs(T z) { return log1p(exp(-fabs(z))); }
+    template <typename T> __host__ __device__ static T of_minus_abs(T z) { return log1p(exp_of_negative(-fabs(z))); }
     template <typename T> __host__ __device__ static T value(T z) { return (z < T(0) ? T(0) : z) + of_minus_abs(z); }
     template <typename T> __host__ __device__ static T gradient(T z) { return sigmoid::value(z); }
     template <typename T> __host__ __device__ static T curvature(T z) { return sigmoid::gradient(z); }

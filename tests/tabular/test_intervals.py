@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from small_tables import QUICK, QuickRegressor
 
 from deltaprop.tabular.intervals import ResidualIntervals, residual_range
 
@@ -46,3 +47,23 @@ def test_new_quantities_lie_in_the_intervals_as_often_as_promised(share: float) 
     inside = (intervals[:, 0] <= y[4000:]) & (y[4000:] <= intervals[:, 1])
     for part in (values[4000:] < 3, values[4000:] > 8, values[4000:] > 0):
         assert inside[part].mean() == pytest.approx(share, abs=0.03)
+
+
+def test_the_estimator_promises_what_it_keeps() -> None:
+    """Noise that grows with the quantity; rows are neither trained on nor among the residuals."""
+    rng = np.random.default_rng(0)
+    X = rng.uniform(0, 1, (5000, 3))
+    level = np.exp(2 * X[:, 0])
+    y = level * (1 + 0.3 * rng.normal(size=5000))
+    model = QuickRegressor(**QUICK | {"n_members": 4}).fit(X[:1500], y[:1500])
+    for share in (0.5, 0.8, 0.9):
+        values, intervals = model.predict(X[1500:], return_interval=share)
+        np.testing.assert_array_equal(values, model.predict(X[1500:]))
+        inside = (intervals[:, 0] <= y[1500:]) & (y[1500:] <= intervals[:, 1])
+        assert inside.mean() == pytest.approx(share, abs=0.04)
+        # Intervals of one width would hold nearly all small quantities and far too few of the large ones.
+        assert inside[level[1500:] < 2].mean() == pytest.approx(share, abs=0.1)
+        assert inside[level[1500:] > 5].mean() == pytest.approx(share, abs=0.1)
+    for wrong in (0, 1, -0.5, 2.0, "wide"):
+        with pytest.raises((ValueError, TypeError), match="return_interval"):
+            model.predict(X[:2], return_interval=wrong)

@@ -271,6 +271,15 @@ def test_parquet(tmp_path):
     np.testing.assert_array_equal(table.columns["d"].values, moments)
 
 
+def test_a_categorical_column_stays_one_in_parquet(tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    codes = pyarrow.array(["7", "1", "7"]).dictionary_encode()
+    parquet.write_table(pyarrow.table({"a": codes, "b": [1, 2, 3]}), tmp_path / "t.parquet")
+    table = read_table(tmp_path / "t.parquet")
+    assert [column.is_category for column in table.columns.values()] == [True, False]
+    assert cells_of(table.columns["a"]) == ["7", "1", "7"]
+
+
 def test_numpy_files(tmp_path):
     np.save(tmp_path / "t.npy", np.array([[1.0, np.nan], [2.0, 3.0]]))
     assert contents(read_table(tmp_path / "t.npy")) == {"column 1": [1.0, 2.0], "column 2": [None, 3.0]}

@@ -7,14 +7,15 @@ import deltaprop as dp
 from deltaprop.inputs.encoded_rows import Copied, EncodedRows, InputEncoding
 
 
+@pytest.mark.parametrize("backend", ["numpy", "reference"])
 @pytest.mark.parametrize("encoded", [False, True])
 @pytest.mark.parametrize("own", [False, True])
-def test_validation_costs_are_weighted_means(encoded: bool, own: bool) -> None:
+def test_validation_costs_are_weighted_means(encoded: bool, own: bool, backend: str) -> None:
     rng = np.random.default_rng(0)
-    X, Y = rng.normal(size=(30, 3)), rng.normal(size=(30, 2))
-    weights = rng.uniform(0, 5, (2, 30) if own else 30)
-    stack = dp.NetworkStack(2, [3, 4, 2], loss="squared_error", dtype="float64", backend="numpy", seeds=[0, 1])
-    rows = [np.arange(10), np.arange(10, 30)]
+    X, Y = rng.normal(size=(900, 3)), rng.normal(size=(900, 2))
+    weights = rng.uniform(0, 5, (2, 900) if own else 900)
+    stack = dp.NetworkStack(2, [3, 4, 2], loss="squared_error", dtype="float64", backend=backend, seeds=[0, 1])
+    rows = [np.arange(300), np.arange(300, 900)]
     inputs = EncodedRows(X, InputEncoding(3, [Copied(0), Copied(1), Copied(2)])) if encoded else X
     histories = stack.fit(
         inputs, Y, samples=rows[::-1], validation_samples=rows, sample_weight=weights, epochs=2, metrics=["r2"]

@@ -56,7 +56,7 @@ class CategoryEncoding:
         CategoryEncoding or None
             With means only where there are more than `MOST_LEVELS` levels.
         """
-        codes, texts = column.texts()
+        codes, texts = column.categories()
         counts = np.bincount(codes[codes >= 0], minlength=len(texts))
         order = [k for k in np.argsort(-counts, kind="stable").tolist() if counts[k]]
         has_gaps = bool((codes < 0).any())
@@ -85,7 +85,7 @@ class CategoryEncoding:
 
     def places(self, column: Column) -> Indices:
         """Find the place of each cell's level: in `levels`, then a gap, then `rare`; −1 for a level that is new."""
-        codes, texts = column.texts()
+        codes, texts = column.categories()
         place = {text: k for k, text in enumerate(self.levels)}
         place |= {text: self.one_hot + k for k, text in enumerate(self.rare)}
         gap = len(self.levels) if self.has_gaps else -1

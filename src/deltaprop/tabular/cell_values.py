@@ -17,6 +17,8 @@ from deltaprop.tabular.table import Column
 
 #: Kinds of distinct cells, as `_kind_of` finds them.
 BOOLEAN, NUMBER, DATE, SECONDS, TEXT = "boolean", "number", "date", "seconds", "text"
+#: Types of booleans; Python counts them as numbers.
+TRUTHS = {bool, np.bool_}
 #: Types of the objects by which pandas marks a gap; they are recognised without importing pandas.
 GAP_TYPES = ("NAType", "NaTType")
 
@@ -91,10 +93,10 @@ def column_of_cells(name: str, values: Sequence[Any], *, is_category: bool = Fal
     kinds = set(map(type, values))
     if kinds <= {int, float, type(None)} and not is_category and len(values):
         return number_column(name, _floats(values))
-    if bool in kinds and not kinds <= {bool, type(None)}:
+    if kinds & TRUTHS and not kinds <= TRUTHS | {type(None)}:
         values = [None if _is_gap(cell) else cell for cell in values]
-        if not set(map(type, values)) <= {bool, type(None)}:
-            values = [str(cell) if isinstance(cell, bool) else cell for cell in values]  # True is not 1 here
+        if not set(map(type, values)) <= TRUTHS | {type(None)}:
+            values = [str(cell) if type(cell) in TRUTHS else cell for cell in values]  # True is not 1 here
     places = Places()
     try:
         codes = np.fromiter(map(places.__getitem__, values), np.int64, len(values))

@@ -7,12 +7,11 @@ import time
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
-from sklearn.base import _fit_context
+from sklearn.base import _fit_context, is_classifier
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import _check_sample_weight, _get_feature_names, check_is_fitted
@@ -79,6 +78,7 @@ class TabularEstimator(SavedTabular):
     target_name_: str
     _roles: ColumnRoles
     _held_out: HeldOutRows
+    _importances: Floats | None
     _names: list[str]
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -107,13 +107,13 @@ class TabularEstimator(SavedTabular):
             If the file cannot be read.
         """
         began = time.perf_counter()
-        table, targets = self._split_target(table_of(X), y)
+        table, targets = self._split_target(X, y)
         weights = np.asarray(_check_sample_weight(sample_weight, np.empty((table.rows, 1)), ensure_non_negative=True))
         table, targets, weights = _counted(table, targets, weights, weights)
         self._find_classes(targets)
         own_weights = self._training_weights(targets, weights)
         table, targets, weights = _counted(table, targets, weights, own_weights)
-        own_weights = own_weights[own_weights > 0]
+        own_weights = own_weights[own_weights > 0] / own_weights.max()
         self._roles = choose_roles(table, categorical=self.categorical, numerical=self.numerical, drop=self.drop)
         with training_of(self):
             deadline = None if self.time_limit is None else began + self.time_limit
@@ -124,10 +124,10 @@ class TabularEstimator(SavedTabular):
             self.feature_names_in_ = np.array(self._names, dtype=object)
         return self
 
-    def _split_target(self, table: Table, y: Any) -> tuple[Table, HostArray]:
+    def _split_target(self, X: Any, y: Any) -> tuple[Table, HostArray]:
         """Return the table without its target column, and the targets, (m,); remember the name of the target."""
-        rest, targets = self._table_and_target(table, y)
-        self.target_name_ = y if isinstance(y, str) else "target"
+        rest, targets = self._table_and_target(X, y)
+        self.target_name_ = y if isinstance(y, str) else str(getattr(y, "name", None) or "target")
         if not rest.columns:
             raise ValueError(f"X: expected a column besides the target {y!r}, got no other")
         if rest.rows < 2:
@@ -136,7 +136,8 @@ class TabularEstimator(SavedTabular):
 
     def _table_and_target(self, X: Any, y: Any) -> tuple[Table, HostArray]:
         """Return a table and its targets, (m,), which are no longer a column of it."""
-        table = table_of(X)
+        # Labels in a file stay as they are written: "007" is no 7.
+        table = as_table(X, text=[y] if isinstance(y, str) and is_classifier(self) else [])
         if isinstance(y, str):
             if y not in table.columns:
                 raise ValueError(f"y: no column {y!r}; the columns are {', '.join(map(repr, table.columns))}")
@@ -175,7 +176,7 @@ class TabularEstimator(SavedTabular):
         self.encoding_, self.stack_ = encoding, members.stack
         targets = self._record(members, rows, y, weights, own_weights)
         self._held_out = draw_rows(rows, targets, own_weights, members.held_out, rng.randint(2**31 - 1))
-        self.__dict__.pop("feature_importances_", None)
+        self._importances = None
 
     def explain_columns(self) -> ColumnRoles:
         """Say what each column was taken for, and why.
@@ -193,7 +194,7 @@ class TabularEstimator(SavedTabular):
         check_is_fitted(self, "stack_")
         return self._roles
 
-    @cached_property
+    @property
     def feature_importances_(self) -> Floats:
         """How much each column of the table matters, (n_features,), in the order of the table.
 
@@ -203,8 +204,11 @@ class TabularEstimator(SavedTabular):
         little. They are computed when they are first asked for, from at most 2000 rows that `fit` has kept.
         """
         check_is_fitted(self, "stack_")
-        risen = permutation_importances(self.stack_, self._held_out, self.encoding_.stored_columns(), self._row_loss)
-        return np.array([risen.get(name, 0.0) for name in self._names])
+        if self._importances is None:
+            columns = self.encoding_.stored_columns()
+            risen = permutation_importances(self.stack_, self._held_out, columns, self._row_loss)
+            self._importances = np.array([risen.get(name, 0.0) for name in self._names])
+        return self._importances
 
     def plot_importances(self, top: int = 20) -> Any:
         """Draw how much the columns matter, the most important on top; this needs matplotlib.
@@ -250,7 +254,7 @@ class TabularEstimator(SavedTabular):
         UserWarning
             If there are others besides, apart from the target.
         """
-        table = table_of(X)
+        table = as_table(X)
         if not (has_names(X) and hasattr(self, "feature_names_in_")):
             if len(table.columns) != self.n_features_in_:
                 raise ValueError(
@@ -329,11 +333,6 @@ def _counted(table: Table, y: HostArray, weights: Floats, own_weights: Floats) -
     if len(counted) == len(y):
         return table, y, weights
     return table.take(counted), y[counted], weights[counted]
-
-
-def table_of(X: Any) -> Table:
-    """Make a table of what a user passes."""
-    return as_table(X)
 
 
 def has_names(X: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -123,11 +124,20 @@ class Column:
         else:
             texts = [cells.written(value) for value in distinct.tolist()]
         codes = np.full(len(self), -1, np.int32)
-        order = sorted(range(len(texts)), key=texts.__getitem__)
-        rank = np.empty(len(texts), np.int32)
-        rank[order] = np.arange(len(texts), dtype=np.int32)
-        codes[known] = rank[places]
-        return codes, [texts[place] for place in order]
+        codes[known] = places
+        return _sorted(codes, texts)
+
+    def categories(self) -> tuple[HostArray, list[str]]:
+        """Read the cells as text, like `texts`, in a way that does not depend on their kind.
+
+        One category may be 1, 1.0, "1.0" or "01", by the kind of its column, and True or "true": these are one text
+        here, as `texts` would write the number or the boolean.
+        """
+        if self.kind != "text":
+            return self.texts()
+        known = zip(self.levels, self.level_numbers().tolist(), strict=True)
+        texts = [_usual(level) if math.isnan(number) else cells.written(number) for level, number in known]
+        return (self.values, self.levels) if texts == self.levels else _sorted(self.values, texts)
 
     def day_first(self) -> bool:
         """Return whether its dates such as 03/04/2020 begin with the day: to be kept from training for `dates`."""
@@ -213,6 +223,17 @@ def numbers_in_texts(texts: Sequence[str], decimal: str = ".") -> Floats:
     if values is None:
         values = np.array([_number(text) for text in texts], np.float64)
     return np.where(np.isfinite(values), values, np.nan)
+
+
+def _sorted(codes: HostArray, texts: Sequence[str]) -> tuple[HostArray, list[str]]:
+    """Sort the different texts; return the place of each cell's text among them, −1 for a gap, and the sorted texts."""
+    levels = sorted(set(texts))
+    rank = {level: place for place, level in enumerate(levels)}
+    return np.array([*map(rank.__getitem__, texts), -1], np.int32)[codes], levels
+
+
+def _usual(text: str) -> str:
+    return text.capitalize() if text.lower() in ("true", "false") else text
 
 
 def _number(text: str) -> float:

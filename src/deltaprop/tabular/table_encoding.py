@@ -157,7 +157,7 @@ class TableEncoding:
 
         def fill(encoding: CategoryEncoding, column: Column, out: HostArray) -> None:
             places = encoding.places(column)
-            if not encoding.rare:
+            if not encoding.means.shape[1]:
                 return encoding.store(places, encoding.means, out)
             for fold in np.unique(folds):
                 inside = folds == fold

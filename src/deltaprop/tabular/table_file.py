@@ -115,7 +115,8 @@ def _from_parquet(path: Path) -> list[Column]:
         if all(isinstance(piece, np.ndarray) for piece in pieces):
             columns.append(column_of_array(name, np.concatenate(pieces)))
         else:
-            columns.append(column_of_cells(name, [cell for piece in pieces for cell in piece]))
+            is_category = str(file.types[name]).startswith("dictionary<")
+            columns.append(column_of_cells(name, [cell for piece in pieces for cell in piece], is_category=is_category))
     return columns
 
 
