@@ -260,6 +260,25 @@ def test_the_best_of_a_sweep_is_what_its_line_trains(table, tmp_path, capsys):
     assert one.network.layer_sizes == (2, 100, 2)
 
 
+def test_ctrl_c_ends_a_sweep_with_the_best_so_far(table, capsys, monkeypatch):
+    """It comes when the second few of candidates are tried."""
+    calls: list[object] = []
+
+    def interrupted(*arguments):
+        if calls:
+            raise KeyboardInterrupt
+        calls.append(arguments)
+        return score_candidates(*arguments)
+
+    monkeypatch.setattr("deltaprop.cli.sweep.score_candidates", interrupted)
+    rates = ",".join(f"0.{k:03}" for k in range(1, 13))
+    assert run(["sweep", table, "--grid", f"lr={rates}", "--epochs", "1", "--cv", "2", "--no-progress"]) == 130
+    shown = capsys.readouterr()
+    assert len(list(csv.DictReader(shown.out.splitlines()))) == 8
+    assert re.match(r"best so far +score [\d.]+, by the command\ndeltaprop train --plain ", shown.err)
+    assert shown.err.endswith("deltaprop: error: interrupted\n")
+
+
 def test_sweep_and_train_share_every_default():
     """A sweep over one learning rate tries the network that `train --plain` would train with it."""
     train = {field.name: field.default for field in fields(TrainOptions)}

@@ -177,7 +177,7 @@ def test_standard_input(tmp_path, rng, typed, monkeypatch):
     path, model = write(tmp_path / "t.csv", ["size", "kind"], zip(sizes, kinds, strict=True)), tmp_path / "model"
     command = [program, "train", "-", "--members", "2", "--hidden", "8", "--out", model]
     result = subprocess.run(command, input=path.read_bytes(), capture_output=True, check=True)
-    assert "standard input: 80 rows, 2 columns" in result.stdout.decode()
+    assert "reading     standard input\ndata        80 rows, 2 columns\n" in result.stdout.decode()
     assert "trained" in result.stderr.decode()
     said = []
     for name in (path, "-"):
@@ -408,6 +408,8 @@ def test_a_plain_network_predicts_and_keeps(tmp_path, rng, typed, refused):
     assert list(kept[0]) == ["size", "kind", "predicted kind"]
     assert [row["kind"] for row in kept] == list(kinds)
     assert "--interval: expected a model of a quantity" in refused("predict", model, path, "--interval", "0.9")
+    assert "--sep: belongs to models of tables" in refused("predict", model, path, "--sep", ";")
+    assert "--decimal: belongs to models of tables" in refused("evaluate", model, path, "--decimal", ",")
     assert "--keep: digits has no columns" in refused("predict", model, "digits", "--keep", "size")
 
 

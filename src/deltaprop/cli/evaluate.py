@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends.array_types import Indices
-from deltaprop.cli.model_files import features, load_model, read_rows
+from deltaprop.cli.model_files import features, load_model, read_rows, refuse_table_options
 from deltaprop.cli.options import EvaluateOptions
 from deltaprop.cli.score_report import score_of_classes, score_of_quantities
 from deltaprop.cli.screen import in_lines
@@ -48,6 +48,7 @@ def evaluate(options: EvaluateOptions) -> Iterator[str]:
 
 
 def _of_network(model: Trained, options: EvaluateOptions) -> str:
+    refuse_table_options(options)
     dataset = model.read(options.data, with_targets=True)
     X, y = dataset.test or (dataset.X, dataset.y)
     if y is None:

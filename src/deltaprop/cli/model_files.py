@@ -34,6 +34,19 @@ def load_model(path: str, backend: str) -> Any:
     return model
 
 
+def refuse_table_options(options: Any) -> None:
+    """Refuse, for a single network, options that say how a table is written.
+
+    Raises
+    ------
+    ValueError
+        If there is one.
+    """
+    for name in ("sep", "decimal", "encoding"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name}: belongs to models of tables, and this is a single network")
+
+
 def read_rows(model: Any, source: str, options: Any, *, target: bool = False, keep: Sequence[str] = ()) -> Table:
     """Read the rows of a table for a tabular estimator.
 

@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from deltaprop.cli.model_files import as_written, features, load_model, read_rows
+from deltaprop.cli.model_files import as_written, features, load_model, read_rows, refuse_table_options
 from deltaprop.cli.options import PredictOptions, column_names
 from deltaprop.cli.train import is_table
 from deltaprop.inputs import cells
@@ -48,6 +48,7 @@ def predict(options: PredictOptions) -> str:
 
 def _by_network(model: Trained, options: PredictOptions, keep: list[str]) -> tuple[Columns, Columns]:
     """Predict by a single network."""
+    refuse_table_options(options)
     if options.interval is not None:
         raise ValueError("--interval: a single network knows no intervals; a model trained without --plain does")
     kept: Columns = []

@@ -18,8 +18,8 @@ from deltaprop.tabular.targets import labels_of
 MOST_CLASSES, CLASSES_SHARE = 20, 0.05
 #: Text with more different values than this is no label, if there are fewer than two rows a value.
 MOST_TEXTS = 100
-#: Columns that are shown one by one.
-SHOWN = 100
+#: Classes that are named; columns that are shown one by one.
+NAMED_CLASSES, SHOWN = 6, 100
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,10 @@ def choose_target(column: Column, task: str, *, is_last: bool) -> Target:
                 f"target {name!r}: expected numbers, or classes with several rows each, got {distinct} different texts "
                 f"in {rows} rows; --target names another column"
             )
-        return Target(column, is_last, True, f"{distinct} classes")
+        few = distinct <= NAMED_CLASSES
+        return Target(
+            column, is_last, True, f"{distinct} classes{f': {listing(list(column.counts()))}' if few else ''}"
+        )
     numbers = column.numbers()
     if (numbers != np.round(numbers)).any():
         if task == "classification":

@@ -44,7 +44,6 @@ def train_table(options: TrainOptions) -> Iterator[str]:
         After a signal, when what has been learned is saved.
     """
     hidden = HIDDEN if options.hidden is None else hidden_sizes(options.hidden)
-    source = "standard input" if options.data == "-" else options.data
     table = read_table(
         options.data,
         sep=options.sep,
@@ -53,7 +52,8 @@ def train_table(options: TrainOptions) -> Iterator[str]:
         text=[-1 if options.target is None else options.target],
     )
     name = named_target(table, options)
-    yield from _data(source, table)
+    written = f" ({table.written})" if table.written else ""
+    yield from in_lines("data", f"{table.rows:,} rows, {len(table.columns)} columns{written}")
     gaps = table.columns[name].gaps()
     if gaps.any():
         table = table.take(np.flatnonzero(~gaps))
@@ -68,11 +68,6 @@ def train_table(options: TrainOptions) -> Iterator[str]:
     yield from _columns(chosen, options)
     model = _model(target, chosen, hidden, options)
     yield from _trained(model, target, chosen, options)
-
-
-def _data(source: str, table: Table) -> list[str]:
-    written = f" ({table.written})" if table.written else ""
-    return in_lines("data", f"{source}: {table.rows:,} rows, {len(table.columns)} columns{written}")
 
 
 def _columns(chosen: ChosenColumns, options: TrainOptions) -> Iterator[str]:

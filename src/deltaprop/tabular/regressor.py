@@ -199,6 +199,11 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
         counts = {"ranges": len(self._intervals.centres), "residuals": len(self._intervals.residuals)}
         return {"kind": "quantity", **fields, **counts}, tensors
 
+    def _add_outputs(self, graph: Any, mean: str) -> None:
+        from deltaprop.tabular.onnx_model import add_quantity  # not at start-up, for those who do without
+
+        add_quantity(graph, mean, self._targets)
+
     def _take_target(self, saved: Any, tensors: Tensors) -> None:
         self._targets = QuantityTargets(saved.mean, saved.spread, saved.lowest, saved.highest)
         arrays = {name: tensors[f"intervals.{name}"] for name in ("centres", "sizes", "residuals")}
