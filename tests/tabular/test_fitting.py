@@ -151,6 +151,16 @@ def test_a_constant_quantity_is_predicted() -> None:
     np.testing.assert_array_equal(intervals, 0.1)
 
 
+@pytest.mark.parametrize("unit", [1e200, 1e-200])
+def test_quantities_in_any_unit(unit: float) -> None:
+    table, _ = two_classes()
+    y = np.round(table["useful"], 3)
+    one, other = (QuickRegressor(**QUICK).fit(table, factor * y) for factor in (1.0, unit))
+    np.testing.assert_allclose(other.predict(table) / unit, one.predict(table), atol=0.02)
+    assert other.oof_score_ == pytest.approx(one.oof_score_, abs=0.02)
+    np.testing.assert_allclose(other.feature_importances_, one.feature_importances_, atol=0.02)
+
+
 @pytest.mark.parametrize("rows", [2, 3, 7])
 def test_few_quantities(rows: int) -> None:
     X = np.arange(rows, dtype=float)[:, np.newaxis]
