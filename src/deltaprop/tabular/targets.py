@@ -260,9 +260,7 @@ class QuantityTargets:
         mean = float(np.average(y, weights=weights))
         counts = y[weights > 0]
         lowest, highest = float(counts.min()), float(counts.max())
-        largest = (
-            max(highest - mean, mean - lowest) or 1.0
-        )  # by which deviations are divided, so that squares are finite
+        largest = max(highest - mean, mean - lowest) or 1.0  # so that squares are neither infinite nor all 0
         spread = largest * float(np.sqrt(np.average(((y - mean) / largest) ** 2, weights=weights)))
         return cls(mean, spread or 1.0, lowest, highest)
 
