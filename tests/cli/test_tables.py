@@ -236,6 +236,33 @@ def test_what_should_not_be_predicted_from_is_left_out(tmp_path, rng, typed):
     )
 
 
+def test_parquet_with_the_index_of_a_frame(tmp_path, rng, typed):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    sizes, kinds = sizes_and_kinds(rng)
+    columns = {
+        "flag": pyarrow.array((sizes > 11).tolist()),
+        "plan": pyarrow.array(["a", "b", None, "c"] * (ROWS // 4)).dictionary_encode(),
+        "size": pyarrow.array(sizes),
+        "kind": pyarrow.array(kinds.tolist()),
+        "__index_level_0__": pyarrow.array(rng.permutation(ROWS)),
+    }
+    path, model = tmp_path / "t.parquet", tmp_path / "model"
+    parquet.write_table(pyarrow.table(columns), path)
+    told = typed("train", path, "--target", "kind", *FAST, "--out", model)
+    taken = {name: role for name, (role, _) in shown_roles(told).items()}
+    assert taken == {"flag": "category", "plan": "category", "size": "number", "__index_level_0__": "left out"}
+    assert "warning     '__index_level_0__' is left out" in told
+    check_round_trip(typed, model, path, "kind", kinds)
+
+
+def test_a_quantity_that_nearly_copies_the_target(tmp_path, rng, typed):
+    sizes = rng.normal(10, 3, ROWS)
+    rows = [(f"{x + rng.normal():.2f}", f"{2.54 * x + 1e-6 * rng.normal():.6f}", f"{x:.6f}") for x in sizes]
+    told = typed("train", write(tmp_path / "t.csv", ["noisy", "inches", "cm"], rows), *FAST)
+    assert {name: role for name, (role, _) in shown_roles(told).items()} == {"noisy": "number", "inches": "left out"}
+    assert "To use it: --numerical inches, or --features" in told
+
+
 def test_columns_that_are_not_there_or_twice(tmp_path, refused):
     twice = write(tmp_path / "twice.csv", ["a", "a", "y"], [(1, 2, "u"), (2, 3, "v")])
     assert "two columns are called 'a'" in refused("train", twice)
