@@ -218,6 +218,7 @@ def test_what_should_not_be_predicted_from_is_left_out(tmp_path, rng, typed):
     told = typed("train", path, "--target", "kind", *FAST, "--out", model)
     roles = shown_roles(told)
     assert {name for name, (role, _) in roles.items() if role == "left out"} == set(roles) - {"size"}
+    assert re.search(r"^importance  size [\d.]+: so much the log loss rises", told, re.M)
     warned = re.findall(r"^warning +'(.*?)' is left out: (.*?)\. To use it: (.*), or --features$", told, re.M)
     assert [(name, how) for name, _, how in warned] == [
         ("Unnamed: 0", '--numerical "Unnamed: 0"'),
