@@ -111,7 +111,7 @@ def originals(folder):
     with pausing(10), contextlib.suppress(KeyboardInterrupt):
         fit("paused checkpoint", fresh("paused checkpoint"), path)
     keep("paused checkpoint")
-    command = ["--hidden", "4", "--epochs", "1", "--no-progress", "--backend", "numpy", "--out", str(path)]
+    command = ["--plain", "--hidden", "4", "--epochs", "1", "--no-progress", "--backend", "numpy", "--out", str(path)]
     for table in ("classes", "quantity"):
         with contextlib.redirect_stdout(io.StringIO()):
             assert cli.run(["train", str(folder / f"{table}.csv"), *command]) == 0

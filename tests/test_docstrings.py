@@ -43,7 +43,8 @@ OPTIONAL = {"ES01", "SA01", "EX01"}
 def methods(cls):
     """Return the names of the public methods and properties that this package defines."""
     for name, member in inspect.getmembers_static(cls):
-        function = getattr(member, "fget", None) or getattr(member, "fn", None) or getattr(member, "__func__", member)
+        inside = (getattr(member, each, None) for each in ("fget", "fn", "func", "__func__"))
+        function = next(filter(None, inside), member)
         if not name.startswith("_") and (getattr(function, "__module__", None) or "").startswith("deltaprop."):
             yield name
 

@@ -65,7 +65,7 @@ def inputs_of(row, pieces):
         if isinstance(piece, Copied):
             values.append(x)
         elif isinstance(piece, Squashed):
-            values.append(x / math.sqrt(1 + (x / 3) ** 2))
+            values.append(x / math.sqrt(1 + (x / 12) ** 2))
         elif isinstance(piece, OneHot):
             values += [float(x == level) for level in range(piece.levels)]
         else:
@@ -186,6 +186,21 @@ def test_steps_of_members_with_samples_of_their_own(rng, rule, l2, weighted):
         penalty = l2 / weights[rows].sum()
         expected, _ = train(before[k], sizes, inputs, Y, minibatches(rows, 3), rule, penalty, weights)
         close(stack.parameters[k], expected, "float64")
+
+
+def test_a_network_without_a_hidden_layer(rng):
+    """A step of logistic regression: W - eta mean((h - y) x^T)."""
+    encoding, stored = InputEncoding(4, ENCODINGS["one column"] + ENCODINGS["levels"]), stored_rows(rng, "float64")
+    Y = rng.integers(0, 2, (SAMPLES, 1))
+    stack = dp.NetworkStack(
+        1, [encoding.width, 1], output_activation="sigmoid", loss="binary_cross_entropy", backend="numpy"
+    )
+    W, b = stack.weights[0][0].copy(), stack.biases[0][0].copy()
+    stack.fit(EncodedRows(stored, encoding), Y, optimizer=dp.SGD(0.5), batch_size=None, epochs=1)
+    inputs = np.array([inputs_of(row, encoding.pieces) for row in stored])
+    error = 1 / (1 + np.exp(-(inputs @ W.T + b))) - Y
+    close(stack.weights[0][0], W - 0.5 * error.T @ inputs / SAMPLES, "float64")
+    close(stack.biases[0][0], b - 0.5 * error.mean(0), "float64")
 
 
 def test_shuffled_members_are_trained_by_the_library(rng, monkeypatch):

@@ -15,6 +15,7 @@ from deltaprop.backends.native import compiler as native_compiler
 from deltaprop.backends.numpy import backend as numpy_backend
 from deltaprop.epochs import compiled, compiled_members, steps
 from deltaprop.epochs.interruption import Abandoned, Interruption, run_abandonable
+from deltaprop.inputs.encoded_rows import Binned, Copied, EncodedRows, InputEncoding
 
 #: A step takes some seconds on two cores; the signal comes a second after the first step has begun.
 LARGE = """
@@ -251,18 +252,20 @@ def test_an_epoch_over_parts_that_is_left_off_is_undone(backend, dropout, tmp_pa
     assert np.array_equal(net.parameters, alone.parameters)
 
 
-def test_a_member_that_is_begun_again_costs_what_it_costs(monkeypatch):
+@pytest.mark.parametrize("encoded", [False, True])
+def test_a_member_that_is_begun_again_costs_what_it_costs(monkeypatch, encoded):
     """With a handler that raises nothing, undone steps are trained again, and counted once."""
     if native_compiler.find_compiler() is None:
         pytest.skip("no C++ compiler")
     monkeypatch.setattr(compiled_members, "LONG_STEP", 0.0)
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((60, 5)), rng.integers(0, 3, 60)
+    data = EncodedRows(X, InputEncoding(5, [Copied(0), Binned(1, np.linspace(-1, 1, 5))])) if encoded else X
     how: dict[str, Any] = {"samples": [range(60), range(20), range(40)], "epochs": 2, "optimizer": dp.Adam(0.01)}
 
     def fitted():
         stack = dp.NetworkStack(3, [5, 4, 3], loss="categorical_cross_entropy", backend="numpy")
-        return [history.cost for history in stack.fit(X, y, **how)], stack.parameters
+        return [history.cost for history in stack.fit(data, y, **how)], stack.parameters
 
     expected_costs, expected = fitted()
     heard: list[Any] = []

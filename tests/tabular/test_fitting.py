@@ -32,6 +32,27 @@ def test_the_target_is_a_column_or_is_passed_by_itself(library: Any) -> None:
     assert by_name.predict(row).tolist() == ["yes"]
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pd.Series([3, 1] * 20, dtype="category"),
+        pd.Series(["3", "1"] * 20),
+        pd.Series([1.0, 2.0] * 20),
+        pd.Series([True, False] * 20, dtype="boolean"),
+        pl.Series(["3", "1"] * 20),
+    ],
+    ids=lambda labels: f"{type(labels).__module__}-{labels.dtype}",
+)
+def test_labels_are_alike_as_a_column_and_by_themselves(labels: Any) -> None:
+    columns = {"a": np.arange(40.0), "y": labels}
+    tables = [columns, pl.DataFrame(columns) if isinstance(labels, pl.Series) else pd.DataFrame(columns)]
+    classes = QuickClassifier(**QUICK).fit({"a": columns["a"]}, labels).classes_
+    for table in tables:
+        found = QuickClassifier(**QUICK).fit(table, "y").classes_
+        assert found.dtype == classes.dtype
+        assert found.tolist() == classes.tolist()
+
+
 def test_a_series_gives_the_target_its_name() -> None:
     table, y = two_classes()
     frame = pd.DataFrame(table).assign(answer=y)
@@ -53,7 +74,9 @@ def test_columns_that_are_missing_or_new() -> None:
     model = QuickClassifier(**QUICK).fit(table, y)
     with pytest.raises(ValueError, match="X: expected the columns of training, but 'noise' is missing"):
         model.predict({"useful": [1.0], "text": ["a"]})
-    with pytest.warns(UserWarning, match="X: 'more' was not there in training and is left out"):
+    with pytest.raises(ValueError, match="but 'noise', 'text' are missing"):
+        model.predict({"useful": [1.0]})
+    with pytest.warns(UserWarning, match="X: 'more' is not in the table of training, and left out"):
         model.predict(table | {"more": y.tolist()})
     # Where either has no names, columns are taken by their places.
     as_array = np.array([table["useful"], table["noise"], table["text"]], object).T
@@ -135,6 +158,14 @@ def test_few_quantities(rows: int) -> None:
     values = model.predict(X)
     assert ((values >= 0) & (values <= 3 * (rows - 1))).all()
     assert not np.isnan(model.oof_predictions_).any()
+
+
+def test_other_backends_learn_the_same(quick_backend: Any) -> None:
+    table, y = two_classes(60)
+    quick = {"n_members": 1, "hidden_layer_sizes": 4, "random_state": 0}
+    here, there = (QuickClassifier(**quick, backend=where).fit(table, y) for where in ("reference", quick_backend))
+    np.testing.assert_allclose(there.predict_proba(table), here.predict_proba(table), atol=1e-3)
+    np.testing.assert_allclose(there.feature_importances_, here.feature_importances_, atol=1e-3)
 
 
 # -- weights ------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 """Tables of every library become the same columns; what is no table is refused."""
 
 import datetime as dt
+import subprocess
+import sys
 from decimal import Decimal
 from fractions import Fraction
 
@@ -260,3 +262,19 @@ def test_cupy_arrays_are_refused():
 def test_refused(X, kind, message):
     with pytest.raises(kind, match=message):
         as_table(X)
+
+
+def test_no_library_of_tables_is_imported(tmp_path):
+    """Tables are recognised without the libraries that make them: an array and a CSV file need none."""
+    (tmp_path / "t.csv").write_text("a,b\n1,x\n2,y\n")
+    script = f"""
+import sys
+import numpy as np
+from deltaprop.tabular.column_roles import choose_roles
+from deltaprop.tabular.frames import as_table
+for X in (np.ones((3, 2)), [[1, "a"]], {{"a": [1]}}, {str(tmp_path / "t.csv")!r}):
+    choose_roles(as_table(X))
+print([name for name in ("pandas", "polars", "pyarrow") if name in sys.modules])
+"""
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

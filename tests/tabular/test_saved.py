@@ -3,16 +3,22 @@
 import copy
 import json
 import pickle
+from dataclasses import replace
 
 import joblib
 import numpy as np
 import pytest
 from made_tables import QUICK, fitted_classifier, fitted_regressor, made_labels, made_quantities, made_table
+from msgspec import convert
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 import deltaprop as dp
 from deltaprop.files.model_file import read_model
+from deltaprop.tabular.category_encoding import CategoryEncoding
+from deltaprop.tabular.saved_encoding import encoding_from_file, encoding_to_file
+from deltaprop.tabular.saved_schema import Categories, Numbers
+from deltaprop.tabular.table_encoding import ColumnEncoding, TableEncoding
 
 NEW = made_table(70, seed=9) | {"colour": ["red", "violet", None, *["blue"] * 67]}
 
@@ -157,3 +163,22 @@ def test_a_loaded_estimator_can_be_fitted_again(tmp_path):
     loaded = back(model, tmp_path / "model")
     table = made_table(160)
     same(model, loaded.fit(table, made_quantities(table)))
+
+
+def test_levels_come_back_in_every_combination():
+    means = np.arange(8.0).reshape(4, 2)
+    columns = [
+        CategoryEncoding(["b", "a"], has_gaps=True),
+        CategoryEncoding(["b", "a", "c"], True, [], means),
+        CategoryEncoding(["b"], True, ["x", "ß\n"], means),
+        CategoryEncoding([], True, ["x"]),
+    ]
+    table = TableEncoding([ColumnEncoding(f"column {k}", "", own) for k, own in enumerate(columns)])
+    described, tensors = encoding_to_file(table)
+    loaded = encoding_from_file(convert(json.loads(json.dumps(described)), list[Numbers | Categories]), tensors)
+    for own, column in zip(columns, loaded.columns, strict=True):
+        assert isinstance(column.encoding, CategoryEncoding)
+        assert replace(column.encoding, means=own.means) == own
+        assert np.array_equal(column.encoding.means, own.means)
+    assert [column.name for column in loaded.columns] == [column.name for column in table.columns]
+    assert loaded.inputs == table.inputs

@@ -181,6 +181,13 @@ def test_other_encodings(write):
             read_table(path, encoding=unknown)
 
 
+def test_text_in_utf_16_without_a_mark(write):
+    path = write("é,b\n1,ö\n".encode("utf-16-le"))
+    with pytest.raises(ValueError, match=r"expected text, got bytes that are zero; .*--encoding utf-16-le"):
+        read_table(path)
+    assert contents(read_table(path, encoding="utf-16-le")) == {"é": [1.0], "b": ["ö"]}
+
+
 @pytest.mark.parametrize("name", ["t.csv.gz", "t.tsv.gz", "t.csv"])
 def test_gzip_is_known_by_its_first_bytes(name, write):
     assert contents(read_table(write(gzip.compress(b"a\tb\n1\tx\n"), name))) == {"a": [1.0], "b": ["x"]}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from deltaprop.backends.array_types import DType
 from deltaprop.derivation.state import Configuration, NetworkState
@@ -40,8 +41,7 @@ def write_onnx(path: str | os.PathLike[str], network: NetworkState, configuratio
     OSError
         If it cannot be written; a file that was there stays whole.
     """
-    onnx = _onnx()
-    graph = Graph(onnx, network.dtype)
+    graph = Graph(network.dtype)
     layers = zip(network.weights, network.biases, network.activations, strict=True)
     value, last = "X", len(network.activations) - 1
     for l, (W, b, activation) in enumerate(layers):
@@ -50,20 +50,9 @@ def write_onnx(path: str | os.PathLike[str], network: NetworkState, configuratio
         ]
         z = graph.node("Gemm", [value, *names], transB=1)
         value = graph.activation(activation, z, "h" if l == last else None)
-    kind = onnx.helper.np_dtype_to_tensor_dtype(network.dtype)
-    ends = [
-        onnx.helper.make_tensor_value_info(name, kind, ["m", size])
-        for name, size in (("X", network.layer_sizes[0]), ("h", network.layer_sizes[-1]))
-    ]
-    model = onnx.helper.make_model(
-        onnx.helper.make_graph(graph.nodes, "deltaprop", ends[:1], ends[1:], graph.constants),
-        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-        producer_name="deltaprop",
-    )
-    onnx.helper.set_model_props(model, {KEY: json.dumps(configuration, sort_keys=True)})
-    onnx.checker.check_model(model)
-    write_atomically(path, model.SerializeToString())
+    graph.add_input("X", network.dtype, network.layer_sizes[0])
+    graph.add_output("h", network.dtype, network.layer_sizes[-1])
+    graph.write(path, {KEY: json.dumps(configuration, sort_keys=True)})
 
 
 def read_onnx(path: str | os.PathLike[str]) -> tuple[NetworkContent, Tensors]:
@@ -96,30 +85,98 @@ def read_onnx(path: str | os.PathLike[str]) -> tuple[NetworkContent, Tensors]:
 
 
 class Graph:
-    """Collects nodes and constants as they are added."""
+    """Collects nodes, constants, inputs and outputs as they are added, and writes them.
 
-    def __init__(self, onnx: Any, dtype: DType) -> None:
-        self.onnx, self.dtype = onnx, dtype
+    Parameters
+    ----------
+    dtype : dtype
+        Of the networks, and of constants for which no other is said.
+    taken : iterable of str
+        Names that no value of the graph may have, apart from inputs.
+
+    Raises
+    ------
+    ImportError
+        If onnx is not installed.
+    """
+
+    def __init__(self, dtype: DType, taken: Iterable[str] = ()) -> None:
+        self.onnx, self.dtype, self.taken = _onnx(), dtype, frozenset(taken)
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
+        self.inputs: list[Any] = []
+        self.outputs: list[Any] = []
 
     def node(self, operator: str, inputs: list[str], output: str | None = None, **attributes: Any) -> str:
-        """Add an operator on `inputs` and return the name of its output."""
-        name = output or f"value{len(self.nodes)}"
+        """Add an operator on `inputs` and return the name of its output; ``domain`` may be among the attributes."""
+        name = output or self.free_name(f"value{len(self.nodes)}")
         self.nodes.append(self.onnx.helper.make_node(operator, inputs, [name], **attributes))
         return name
 
-    def constant(self, name: str, value: Any) -> str:
-        """Add a constant in the network's dtype and return its name."""
-        array = np.ascontiguousarray(value, self.dtype)
+    def constant(self, name: str, value: Any, dtype: DTypeLike | None = None) -> str:
+        """Add a constant and return its name."""
+        array = np.asarray(value, dtype or self.dtype, order="C")
+        name = self.free_name(name)
         self.constants.append(self.onnx.numpy_helper.from_array(array, name))
         return name
 
-    def number(self, value: float) -> str:
-        """Add a number and return its name."""
-        return self.constant(f"number{len(self.constants)}", value)
+    def number(self, value: Any, dtype: DTypeLike | None = None) -> str:
+        """Add a number, or an array of numbers, and return its name."""
+        return self.constant(f"number{len(self.constants)}", value, dtype)
 
-    def activation(self, activation: str, z: str, output: str | None) -> str:
+    def cast(self, value: str, dtype: DTypeLike) -> str:
+        """Add a conversion to another dtype and return its name."""
+        return self.node("Cast", [value], to=self.onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+    def free_name(self, name: str) -> str:
+        """Return a name that is not taken: `name` itself, or with underscores after it."""
+        while name in self.taken:
+            name += "_"
+        return name
+
+    def add_input(self, name: str, dtype: DTypeLike, *columns: int, said: str = "") -> None:
+        """Declare an input, (m, *columns), with a line that says what it is."""
+        self.inputs.append(self._end(name, dtype, columns, said))
+
+    def add_output(self, name: str, dtype: DTypeLike, *columns: int, said: str = "") -> None:
+        """Declare an output, (m, *columns), with a line that says what it is."""
+        self.outputs.append(self._end(name, dtype, columns, said))
+
+    def _end(self, name: str, dtype: DTypeLike, columns: Sequence[int], said: str) -> Any:
+        # NumPy has text of several dtypes, ONNX has one.
+        kind, helper = np.dtype(dtype), self.onnx.helper
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(object) if kind.kind == "U" else kind)
+        return helper.make_tensor_value_info(name, kind, ["m", *columns], said)
+
+    def write(self, path: str | os.PathLike[str], properties: dict[str, str], **opsets: int) -> None:
+        """Write the model to a file, all or nothing.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        properties : dict of str to str
+            What the model says of itself.
+        **opsets : int
+            Versions of further sets of operators.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; a file that was there stays whole.
+        """
+        helper, domains = self.onnx.helper, {"": OPSET} | {name.replace("_", "."): opsets[name] for name in opsets}
+        model = helper.make_model(
+            helper.make_graph(self.nodes, "deltaprop", self.inputs, self.outputs, self.constants),
+            opset_imports=[helper.make_opsetid(*domain) for domain in domains.items()],
+            ir_version=IR_VERSION,
+            producer_name="deltaprop",
+        )
+        helper.set_model_props(model, properties)
+        self.onnx.checker.check_model(model)
+        write_atomically(path, model.SerializeToString())
+
+    def activation(self, activation: str, z: str, output: str | None = None) -> str:
         """Add g(z) and return its name."""
         if activation in COMPOSED:
             return COMPOSED[activation](self, z, output)

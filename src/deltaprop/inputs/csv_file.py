@@ -63,7 +63,7 @@ class CsvFile:
         self.path = self.source.name
         with self.source.open() as raw:
             beginning = raw.read(BEGINNING + 1)
-        self.encoding = encoding_of(beginning) if encoding is None else decoded_name(encoding)
+        self.encoding = encoding_of(self.path, beginning) if encoding is None else decoded_name(encoding)
         self.separator = self._separator(beginning) if sep is None else _checked_separator(sep)
         first = next((row for row, _ in self._rows()), None)
         if first is None:

@@ -20,9 +20,21 @@ ANOTHER = "cp1252"
 PART = 2**20
 
 
-def encoding_of(beginning: bytes) -> str:
-    """Return the encoding that the first bytes of a file tell; UTF-8 if they tell none."""
-    return next((encoding for mark, encoding in MARKS if beginning.startswith(mark)), "utf-8-sig")
+def encoding_of(path: object, beginning: bytes) -> str:
+    """Return the encoding that the first bytes of a file tell; UTF-8 if they tell none.
+
+    Raises
+    ------
+    ValueError
+        If they tell none and hold zeros, which no text in UTF-8 does.
+    """
+    found = next((encoding for mark, encoding in MARKS if beginning.startswith(mark)), None)
+    if found is None and b"\0" in beginning:
+        raise ValueError(
+            f"{path}: expected text, got bytes that are zero; for text in UTF-16, name that by --encoding utf-16-le "
+            "(encoding='utf-16-le' in Python)"
+        )
+    return found or "utf-8-sig"
 
 
 def decoded_name(encoding: str) -> str:

@@ -19,7 +19,6 @@ from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.tabular.calibration import LEAST, best_temperature, tempered
 from deltaprop.tabular.estimator import DTYPE, RandomState, TabularEstimator
 from deltaprop.tabular.members import Members
-from deltaprop.tabular.saved_labels import labels_from_file, labels_to_file
 from deltaprop.tabular.table import Column
 from deltaprop.tabular.targets import ClassTargets, given_labels, labels_of
 
@@ -70,7 +69,7 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
     oof_score_ : float
         The accuracy of these.
     feature_importances_ : array, (n_features,)
-        How much each column matters.
+        How much each column matters, from at most 2000 rows held out, which are kept for it.
     n_features_in_ : int
         Columns of the table.
     feature_names_in_ : array of str
@@ -231,9 +230,18 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
     # -- files --------------------------------------------------------------------------------------------------
 
     def _target_to_file(self) -> tuple[dict[str, Any], Tensors]:
+        from deltaprop.tabular.saved_labels import labels_to_file  # not at start-up, for those who do without
+
         labels, tensors = labels_to_file(self.classes_)
         return {"kind": "classes", **labels, "temperature": self.temperature_}, tensors
 
+    def _add_outputs(self, graph: Any, mean: str) -> None:
+        from deltaprop.tabular.onnx_model import add_classes
+
+        add_classes(graph, mean, self.classes_, self.temperature_)
+
     def _take_target(self, saved: Any, tensors: Tensors) -> None:
+        from deltaprop.tabular.saved_labels import labels_from_file
+
         self.classes_, self.temperature_ = labels_from_file(saved, tensors), saved.temperature
         self._targets = ClassTargets(self.classes_)

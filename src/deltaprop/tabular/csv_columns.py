@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -45,6 +44,7 @@ class GrowingColumn:
         self.rows = self.skipped = 0
         self._numbers: list[Floats] = []
         self._codes: list[HostArray] = []
+        self._skipped_codes: list[HostArray] = []
         self._places = Places()
         self._mark = ""  # the one that stood before decimals so far
         self._surely_decimals = False
@@ -52,34 +52,30 @@ class GrowingColumn:
 
     def add(self, block: Sequence[str]) -> None:
         """Add the next cells."""
-        if not self.is_text:
-            values = self._read(block)
-            if values is not None:
-                self._numbers.append(values)
-                self.rows += len(block)
-                return
-            self.is_text, self.skipped = True, self.rows
-            self._numbers.clear()
-        self.add_text(block)
+        values = None if self.is_text else self._read(block)
+        if values is not None:
+            self._numbers.append(values)
+        else:
+            self._become_text()
+            self._codes.append(self._coded(block))
         self.rows += len(block)
 
-    def add_text(self, block: Sequence[str]) -> None:
-        """Add the next cells as text."""
-        self._codes.append(np.fromiter(map(self._places.__getitem__, block), np.int32, len(block)))
+    def finish(self) -> None:
+        """Make it text, if its commas turn out to stand before thousands."""
+        if self._mark == "," and self.commas_separate and not self._surely_decimals:
+            self._become_text()
 
-    def become_text(self) -> None:
-        """Forget the cells, which will be added as text, if its commas turn out to stand before thousands."""
-        if not self.is_text and self._mark == "," and self.commas_separate and not self._surely_decimals:
+    def add_skipped(self, block: Sequence[str]) -> None:
+        """Add, as text, the next of the first `skipped` cells, which were read as numbers."""
+        self._skipped_codes.append(self._coded(block))
+
+    def _become_text(self) -> None:
+        if not self.is_text:
             self.is_text, self.skipped = True, self.rows
             self._numbers.clear()
 
-    def restart(self) -> None:
-        """Set aside the blocks that were added as text, since those before them come now."""
-        self._later, self._codes = self._codes, []
-
-    def resume(self) -> None:
-        """Put the blocks that were set aside behind those that came since."""
-        self._codes += self._later
+    def _coded(self, block: Sequence[str]) -> HostArray:
+        return np.fromiter(map(self._places.__getitem__, block), np.int32, len(block))
 
     def column(self, path: object) -> Column:
         """Return the whole column.
@@ -91,7 +87,7 @@ class GrowingColumn:
         """
         if self.is_text:
             texts = [None if text.strip() in self.gaps else text for text in self._places]
-            column = text_column(self.name, np.concatenate(self._codes), texts)
+            column = text_column(self.name, np.concatenate(self._skipped_codes + self._codes), texts)
             return replace(column, decimal=decimal_of(column.levels, self.marks, self.commas_separate))
         if self._infinite is not None:
             row, cell = self._infinite
@@ -147,27 +143,23 @@ def read_columns(file: CsvFile, marks: str, as_text: Collection[str]) -> list[Co
         for column, part in zip(columns, block, strict=True):
             column.add(part)
     for column in columns:
-        column.become_text()
+        column.finish()
     _add_what_was_skipped(file, columns)
     return [column.column(file.path) for column in columns]
 
 
 def _add_what_was_skipped(file: CsvFile, columns: Sequence[GrowingColumn]) -> None:
     """Read once more the first cells of columns that turned out to be text after a few blocks of numbers."""
-    late = [(place, column) for place, column in enumerate(columns) if column.skipped]
+    late, rows = [(place, column) for place, column in enumerate(columns) if column.skipped], 0
     if not late:
         return
-    for _, column in late:
-        column.restart()
-    most, rows = max(column.skipped for _, column in late), 0
-    blocks = itertools.takewhile(lambda _: rows < most, file.blocks())
-    for block, _ in blocks:
+    for block, _ in file.blocks():
+        late = [(place, column) for place, column in late if column.skipped > rows]
+        if not late:
+            break
         for place, column in late:
-            if rows < column.skipped:
-                column.add_text(block[place])
+            column.add_skipped(block[place])
         rows += len(block[0])
-    for _, column in late:
-        column.resume()
 
 
 def decimal_of(levels: Sequence[str], marks: str, commas_separate: bool) -> str:

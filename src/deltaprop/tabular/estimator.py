@@ -7,6 +7,7 @@ import time
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self, TypeAlias
 
@@ -32,6 +33,7 @@ from deltaprop.tabular.recipe import Recipe, recipe_for
 from deltaprop.tabular.saved import SavedTabular
 from deltaprop.tabular.table import Column, Table
 from deltaprop.tabular.table_encoding import TableEncoding
+from deltaprop.tabular.targets import column_as_given
 from deltaprop.training.callbacks import Callback
 from deltaprop.training.exclusive import training_of
 
@@ -78,7 +80,6 @@ class TabularEstimator(SavedTabular):
     target_name_: str
     _roles: ColumnRoles
     _held_out: HeldOutRows
-    _importances: Floats | None
     _names: list[str]
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -141,8 +142,12 @@ class TabularEstimator(SavedTabular):
         if isinstance(y, str):
             if y not in table.columns:
                 raise ValueError(f"y: no column {y!r}; the columns are {', '.join(map(repr, table.columns))}")
-            rest = {name: column for name, column in table.columns.items() if name != y}
-            return Table(rest, table.rows), self._target_of_column(table.columns[y])
+            rest = Table({name: column for name, column in table.columns.items() if name != y}, table.rows)
+            # Labels of a table in memory keep their dtype.
+            given = column_as_given(X, y) if is_classifier(self) else None
+            if given is None:
+                return rest, self._target_of_column(table.columns[y])
+            return rest, self._checked_target(given, table.rows)
         return table, self._checked_target(y, table.rows)
 
     def _train(self, table: Table, y: HostArray, weights: Floats, own_weights: Floats, deadline: float | None) -> None:
@@ -176,7 +181,7 @@ class TabularEstimator(SavedTabular):
         self.encoding_, self.stack_ = encoding, members.stack
         targets = self._record(members, rows, y, weights, own_weights)
         self._held_out = draw_rows(rows, targets, own_weights, members.held_out, rng.randint(2**31 - 1))
-        self._importances = None
+        self.__dict__.pop("feature_importances_", None)
 
     def explain_columns(self) -> ColumnRoles:
         """Say what each column was taken for, and why.
@@ -194,7 +199,7 @@ class TabularEstimator(SavedTabular):
         check_is_fitted(self, "stack_")
         return self._roles
 
-    @property
+    @cached_property
     def feature_importances_(self) -> Floats:
         """How much each column of the table matters, (n_features,), in the order of the table.
 
@@ -204,11 +209,8 @@ class TabularEstimator(SavedTabular):
         little. They are computed when they are first asked for, from at most 2000 rows that `fit` has kept.
         """
         check_is_fitted(self, "stack_")
-        if self._importances is None:
-            columns = self.encoding_.stored_columns()
-            risen = permutation_importances(self.stack_, self._held_out, columns, self._row_loss)
-            self._importances = np.array([risen.get(name, 0.0) for name in self._names])
-        return self._importances
+        risen = permutation_importances(self.stack_, self._held_out, self.encoding_.stored_columns(), self._row_loss)
+        return np.array([risen.get(name, 0.0) for name in self._names])
 
     def plot_importances(self, top: int = 20) -> Any:
         """Draw how much the columns matter, the most important on top; this needs matplotlib.
@@ -264,11 +266,13 @@ class TabularEstimator(SavedTabular):
             return Table(dict(zip(self._names, table.columns.values(), strict=True)), table.rows)
         missing = [name for name in self._names if name not in table.columns]
         if missing:
-            raise ValueError(f"X: expected the columns of training, but {', '.join(map(repr, missing))} is missing")
+            verb = "is" if len(missing) == 1 else "are"
+            raise ValueError(f"X: expected the columns of training, but {', '.join(map(repr, missing))} {verb} missing")
         extra = [name for name in table.columns if name not in {*self._names, self.target_name_}]
         if extra:
+            verb = "is" if len(extra) == 1 else "are"
             warnings.warn(
-                f"X: {', '.join(map(repr, extra))} was not there in training and is left out",
+                f"X: {', '.join(map(repr, extra))} {verb} not in the table of training, and left out",
                 UserWarning,
                 stacklevel=callers_level(),
             )

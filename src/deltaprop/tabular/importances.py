@@ -9,14 +9,14 @@ from typing import TypeAlias
 import numpy as np
 
 from deltaprop.backends.array_types import Floats, HostArray, Indices
-from deltaprop.inputs.encoded_rows import EncodedRows, InputEncoding
+from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.network import Network
 from deltaprop.stack import NetworkStack
 
 #: At most this number of rows are kept, of all members together.
 MOST_ROWS = 2000
 #: How often the cells of a column are permuted.
-REPEATS = 3
+REPEATS = 5
 
 #: The loss of each row, (n,), from outputs, (n, s_L), and targets, (n,).
 RowLoss: TypeAlias = Callable[[Floats, HostArray], Floats]
@@ -100,30 +100,20 @@ def permutation_importances(
         Of each column of `columns`.
     """
     rng = np.random.default_rng(held_out.seed)
-    places = {name: _inputs_of(held_out.rows.encoding, own) for name, own in columns.items()}
     risen = dict.fromkeys(columns, 0.0)
     for k in np.unique(held_out.members).tolist():
         own = np.flatnonzero(held_out.members == k)
-        X, targets, weights = held_out.rows[own], held_out.targets[own], held_out.weights[own]
-        orders = [rng.permutation(len(own)) for _ in range(REPEATS)]
-
-        network = stack[k]
-        least = _total_loss(network, X, targets, weights, loss)
-        for name, inputs in places.items():
-            before = X[:, inputs]
-            for order in orders:
-                X[:, inputs] = before[order]
-                risen[name] += (_total_loss(network, X, targets, weights, loss) - least) / REPEATS
-            X[:, inputs] = before
+        rows, targets, weights = held_out.rows.take(own), held_out.targets[own], held_out.weights[own]
+        least = float(weights @ loss(_outputs(stack[k], rows), targets))
+        orders = np.concatenate([rng.permutation(len(own)) for _ in range(REPEATS)])
+        for name, stored in columns.items():
+            permuted = np.tile(rows.stored, (REPEATS, 1))
+            permuted[:, stored] = rows.stored[orders][:, stored]
+            outputs = _outputs(stack[k], EncodedRows(permuted, rows.encoding))
+            losses = loss(outputs, np.tile(targets, REPEATS)).reshape(REPEATS, -1) @ weights
+            risen[name] += float(losses.mean()) - least
     return {name: total / float(held_out.weights.sum()) for name, total in risen.items()}
 
 
-def _total_loss(network: Network, X: HostArray, targets: HostArray, weights: Floats, loss: RowLoss) -> float:
-    outputs = network.backend.to_numpy(network.predict(X)).astype(np.float64)
-    return float(weights @ loss(outputs, targets))
-
-
-def _inputs_of(encoding: InputEncoding, stored: Indices) -> Indices:
-    """Find the numbers of the inputs that are made of some stored columns."""
-    pieces = zip(encoding.starts, encoding.pieces, strict=True)
-    return np.concatenate([np.arange(start, start + piece.width) for start, piece in pieces if piece.source in stored])
+def _outputs(network: Network, rows: EncodedRows) -> Floats:
+    return np.asarray(network.predict(rows), np.float64)  # on the host, as encoded rows are

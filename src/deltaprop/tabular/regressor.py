@@ -57,7 +57,7 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
     oof_score_ : float
         R² of these.
     feature_importances_ : array, (n_features,)
-        How much each column matters.
+        How much each column matters, from at most 2000 rows held out, which are kept for it.
     n_features_in_ : int
         Columns of the table.
     feature_names_in_ : array of str
@@ -116,7 +116,8 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
             The table. Columns are found by their names; gaps and levels that training has not seen are no errors.
         return_interval : float, optional
             Also return an interval that holds the quantity with this probability, in (0, 1). Intervals are as wide as
-            the errors for rows held out ask for, and wider where predictions of that size are less exact.
+            the errors for rows held out ask for, and wider where predictions of that size are less exact; they have
+            no ends where training had too few rows to tell (19 suffice for 0.9).
 
         Returns
         -------
@@ -197,6 +198,11 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
         tensors = {f"intervals.{name}": array for name, array in asdict(self._intervals).items()}
         counts = {"ranges": len(self._intervals.centres), "residuals": len(self._intervals.residuals)}
         return {"kind": "quantity", **fields, **counts}, tensors
+
+    def _add_outputs(self, graph: Any, mean: str) -> None:
+        from deltaprop.tabular.onnx_model import add_quantity  # not at start-up, for those who do without
+
+        add_quantity(graph, mean, self._targets)
 
     def _take_target(self, saved: Any, tensors: Tensors) -> None:
         self._targets = QuantityTargets(saved.mean, saved.spread, saved.lowest, saved.highest)

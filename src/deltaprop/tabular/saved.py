@@ -14,12 +14,14 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from deltaprop.backends import Backend
+from deltaprop.backends.array_types import Floats
 from deltaprop.files.model_file import Tensors, in_one_line, write_model
 from deltaprop.stack import NetworkStack
 from deltaprop.tabular.column_roles import ColumnRole, ColumnRoles
 from deltaprop.tabular.table_encoding import TableEncoding
 
 if TYPE_CHECKING:  # files are read and written by few
+    from deltaprop.files.onnx_file import Graph
     from deltaprop.tabular.saved_schema import Classes, Quantity, Tabular, TabularContent
 
 #: Parameters that are kept in another way than as they are: where to compute is chosen when a file is loaded.
@@ -34,7 +36,7 @@ class SavedTabular(BaseEstimator):
     n_features_in_: int
     oof_score_: float
     target_name_: str
-    feature_importances_: Any  # numbers, (n_features,), computed when they are first asked for
+    _importances: Floats | None
     _roles: ColumnRoles
     _names: list[str]
 
@@ -86,6 +88,42 @@ class SavedTabular(BaseEstimator):
         tensors |= {"importances": self.feature_importances_, **own}
         write_model(path, configuration, self.stack_.file_tensors() | tensors)
 
+    def to_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted estimator as an ONNX model that predicts from raw columns.
+
+        Parameters
+        ----------
+        path : path
+            A file that is there is replaced.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ImportError
+            If onnx is not installed; the message names the extra that brings it.
+        OSError
+            If it cannot be written; a file that was there stays whole.
+
+        Notes
+        -----
+        There is one input for each column of the table that was not left out, of its name and of shape (m, 1):
+
+        - numbers in float64, with NaN for a gap;
+        - categories as text without spaces around it, with "" for a gap. Numbers are written without zeros that say
+          nothing ("1", not "01" or "1.0"), truth values are "True" and "False", and dates are in ISO 8601;
+        - dates in int64, as whole seconds since 1970 in UTC, with the least number of int64 for a gap:
+          ``frame[["day"]].to_numpy("datetime64[s]").astype("int64")``.
+
+        The outputs are ``label``, (m,), and ``probabilities``, (m, n_classes), or ``value``, (m,); where a column has
+        such a name, the output's name has an underscore at its end. As here, what becomes of numbers and outputs is
+        computed in float64, the networks in float32.
+        """
+        check_is_fitted(self, "stack_")
+        from deltaprop.tabular.onnx_model import write_estimator
+
+        write_estimator(path, self.stack_, self.encoding_, self._roles, self._add_outputs)
+
     @classmethod
     def from_file_content(
         cls, path: str | os.PathLike[str], content: TabularContent, tensors: Tensors, backend: str | Backend = "auto"
@@ -129,7 +167,7 @@ class SavedTabular(BaseEstimator):
         estimator._roles = ColumnRoles(ColumnRole(r.name, r.role, r.reason) for r in saved.columns)
         estimator._names = [column.name for column in saved.columns]
         estimator.n_features_in_ = len(estimator._names)
-        estimator.__dict__["feature_importances_"] = tensors["importances"]
+        estimator._importances = tensors["importances"]
         if saved.has_names:
             estimator.feature_names_in_ = np.array(estimator._names, dtype=object)
         estimator.target_name_, estimator.oof_score_ = saved.target_name, saved.oof_score
@@ -148,9 +186,18 @@ class SavedTabular(BaseEstimator):
         estimator._validate_params()
         return estimator
 
+    @property
+    @abstractmethod
+    def feature_importances_(self) -> Floats:
+        """How much each column of the table matters, (n_features,)."""
+
     @abstractmethod
     def _target_to_file(self) -> tuple[dict[str, Any], Tensors]:
         """Describe the target, as `saved_schema` has it, in JSON and tensors."""
+
+    @abstractmethod
+    def _add_outputs(self, graph: Graph, mean: str) -> None:
+        """Add the outputs to an ONNX graph, given the name of the members' mean outputs."""
 
     @abstractmethod
     def _take_target(self, saved: Classes | Quantity, tensors: Tensors) -> None:

@@ -46,10 +46,12 @@ def encoding_to_file(encoding: TableEncoding) -> tuple[list[dict[str, Any]], Ten
                 "levels": list(own.levels),
                 "has_gaps": bool(own.has_gaps),
                 "rare": len(own.rare),
+                "has_means": bool(own.means.shape[1]),
             }
         )
-        if own.rare:
+        if own.means.shape[1]:
             tensors[f"means.{place}"] = own.means
+        if own.rare:
             tensors[f"rare.{place}"] = np.frombuffer(_bytes(own.rare), np.uint8)
     return described, tensors
 
@@ -109,9 +111,8 @@ def _categories(one: Categories, place: int, tensors: Tensors) -> CategoryEncodi
         raise ValueError(
             f"expected {len(one.levels)} and {one.rare} different levels of column {in_one_line(repr(one.name))}"
         )
-    if not rare:
-        return CategoryEncoding(one.levels, one.has_gaps)
-    return CategoryEncoding(one.levels, one.has_gaps, rare, tensors[f"means.{place}"])
+    means = tensors[f"means.{place}"] if one.has_means else np.zeros((0, 0))
+    return CategoryEncoding(one.levels, one.has_gaps, rare, means)
 
 
 def _texts(content: HostArray) -> list[str]:

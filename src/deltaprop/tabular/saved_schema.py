@@ -63,13 +63,14 @@ class Numbers(Exact, tag_field="kind", tag="numbers"):
 
 
 class Categories(Exact, tag_field="kind", tag="categories"):
-    """The encoding of a column of categories; ``rare.i`` and ``means.i`` hold its rare levels and all means."""
+    """The encoding of a column of categories; ``rare.i`` holds its rare levels, ``means.i`` the means of all."""
 
     name: str
     levels: list[str]
     has_gaps: bool
     #: How many there are. They stand in a tensor, as JSON in bytes: the header of a file is of limited length.
     rare: Count
+    has_means: bool
 
     def __post_init__(self) -> None:
         if len(self.levels) + self.has_gaps < 1:
@@ -140,7 +141,7 @@ class Tabular(Exact):
 
     @property
     def mean_columns(self) -> int:
-        """How many means a rare level has."""
+        """How many means a level has, where it has some."""
         return max(1, self.target.count - 1) if isinstance(self.target, Classes) else 1
 
 
@@ -194,9 +195,11 @@ def _expected(content: TabularContent, tensors: Tensors) -> dict[str, Tensor]:
         if isinstance(encoding, Numbers):
             if encoding.edges:
                 expected[f"edges.{place}"] = Tensor((encoding.edges,), "float64", -LARGEST, LARGEST)
-        elif encoding.rare:
+            continue
+        if encoding.has_means:
             levels = len(encoding.levels) + encoding.has_gaps + encoding.rare
             expected[f"means.{place}"] = Tensor((levels, saved.mean_columns), "float64", -LARGEST, LARGEST)
+        if encoding.rare:
             text = tensors.get(f"rare.{place}")  # of any length; its content is checked when it is read
             expected[f"rare.{place}"] = Tensor((max(2, text.size if text is not None else 0),), "uint8")
     if isinstance(saved.target, Quantity):

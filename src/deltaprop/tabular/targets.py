@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,16 @@ def quantities_of(column: Column) -> Floats:
             f"y: expected a number in every row of {column.name!r}, got {texts[codes[row]]!r} in row {row}"
         )
     return numbers
+
+
+def column_as_given(X: Any, name: str) -> Any:
+    """Return a column of a table in memory as its own library has it; None where there is no such thing."""
+    if isinstance(X, Mapping):
+        return X.get(name)
+    if isinstance(X, np.ndarray):
+        return X[name] if name in (X.dtype.names or ()) else None
+    frame = nw.from_native(X, eager_only=True, pass_through=True)
+    return frame[name] if isinstance(frame, nw.DataFrame) and name in frame.columns else None
 
 
 def given_labels(y: Any, rows: int) -> HostArray:

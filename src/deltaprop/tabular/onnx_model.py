@@ -1,0 +1,135 @@
+"""A tabular estimator as an ONNX model: raw columns in, labels and probabilities or a quantity out."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Collection
+
+import numpy as np
+
+from deltaprop.backends.array_types import HostArray, Indices
+from deltaprop.files.onnx_file import Graph
+from deltaprop.stack import NetworkStack
+from deltaprop.tabular.calibration import LEAST
+from deltaprop.tabular.column_roles import ColumnRoles
+from deltaprop.tabular.onnx_columns import ML_OPSET, add_encoding
+from deltaprop.tabular.table_encoding import TableEncoding
+from deltaprop.tabular.targets import QuantityTargets
+
+#: For each role, the dtype of the input and what it is.
+INPUTS = {
+    "number": (np.float64, "a number; NaN is a gap"),
+    "category": (object, "text without spaces around it; '' is a gap"),
+    "date": (np.int64, "seconds since 1970 in UTC; the least number of int64 is a gap"),
+}
+#: Under this key the model says what each column was taken for.
+KEY = "deltaprop.columns"
+
+
+def write_estimator(
+    path: str | os.PathLike[str],
+    stack: NetworkStack,
+    encoding: TableEncoding,
+    roles: ColumnRoles,
+    add_outputs: Callable[[Graph, str], None],
+) -> None:
+    """Write a model with one input for each column of the table that matters, (m, 1).
+
+    Parameters
+    ----------
+    path : path
+        A file that is there is replaced.
+    stack : NetworkStack
+        The members.
+    encoding : TableEncoding
+        How columns become their inputs.
+    roles : ColumnRoles
+        What each column was taken for.
+    add_outputs : callable
+        Adds the outputs to the graph, given the name of the members' mean outputs, (m, s_L) of float64.
+
+    Raises
+    ------
+    ImportError
+        If onnx is not installed.
+    OSError
+        If it cannot be written; a file that was there stays whole.
+    """
+    matter = {column.name for column in encoding.columns}
+    used = [role for role in roles if role.name in matter]
+    columns = {role.name: role.name or _name_for_unnamed(matter) for role in used}
+    graph = Graph(np.dtype(np.float32), taken=columns.values())
+    for role in used:
+        dtype, said = INPUTS[role.role]
+        graph.add_input(columns[role.name], dtype, 1, said=said)
+    value, order = add_encoding(graph, encoding, columns)
+    add_outputs(graph, _mean_outputs(graph, stack, value, order))
+    described = [{"name": role.name, "role": role.role, "reason": role.reason} for role in roles]
+    graph.write(path, {KEY: json.dumps(described)}, ai_onnx_ml=ML_OPSET)
+
+
+def _name_for_unnamed(names: Collection[str]) -> str:
+    """Return a name for a column whose name is empty: ONNX has no such inputs."""
+    name = "unnamed"
+    while name in names:
+        name += "_"
+    return name
+
+
+def _mean_outputs(graph: Graph, stack: NetworkStack, inputs: str, order: Indices) -> str:
+    """Add all members at once, with a member axis before the others, and the mean of their outputs."""
+    value = inputs
+    for l, activation in enumerate(stack.activations):
+        W, b = (stack.backend.to_numpy(x[l]) for x in (stack.weights, stack.biases))
+        W = W[:, :, order] if l == 0 else W
+        z = graph.node("MatMul", [value, graph.constant(f"weights.{l}", W.transpose(0, 2, 1))])
+        value = graph.activation(activation, graph.node("Add", [z, graph.constant(f"biases.{l}", b[:, np.newaxis])]))
+    return graph.node("ReduceMean", [graph.cast(value, np.float64)], axes=[0], keepdims=0)
+
+
+def add_classes(graph: Graph, mean: str, classes: HostArray, temperature: float) -> None:
+    """Add the outputs ``label``, (m,), and ``probabilities``, (m, k) of float64.
+
+    Parameters
+    ----------
+    graph : Graph
+        Where to add them.
+    mean : str
+        The name of the mean probabilities, (m, k).
+    classes : array, (k,)
+        The labels.
+    temperature : float
+        As of `tempered`.
+    """
+    label, probabilities = graph.free_name("label"), graph.free_name("probabilities")
+    dtype = np.dtype(object) if classes.dtype.kind in "UO" else classes.dtype.newbyteorder("=")
+    numbers = graph.node("ArgMax", [mean], axis=1, keepdims=0)
+    graph.node("Gather", [graph.constant("classes", classes, dtype), numbers], label)
+    logs = graph.node("Log", [graph.node("Max", [mean, graph.number(LEAST, np.float64)])])
+    logs = graph.node("Div", [logs, graph.number(temperature, np.float64)])
+    graph.node("Softmax", [logs], probabilities, axis=1)
+    graph.add_output(label, dtype, said="the most probable class")
+    graph.add_output(probabilities, np.float64, len(classes), said="of the classes in ascending order")
+
+
+def add_quantity(graph: Graph, mean: str, targets: QuantityTargets) -> None:
+    """Add the output ``value``, (m,) of float64.
+
+    Parameters
+    ----------
+    graph : Graph
+        Where to add it.
+    mean : str
+        The name of the mean outputs, (m, 1).
+    targets : QuantityTargets
+        How outputs become quantities.
+    """
+    value = graph.free_name("value")
+    spread, offset, lowest, highest = (
+        graph.number(number, np.float64) for number in (targets.spread, targets.mean, targets.lowest, targets.highest)
+    )
+    scaled = graph.node("Add", [graph.node("Mul", [mean, spread]), offset])
+    flat = graph.node("Squeeze", [scaled, graph.number([1], np.int64)])
+    graph.node("Clip", [flat, lowest, highest], value)
+    graph.add_output(value, np.float64, said="the quantity")
