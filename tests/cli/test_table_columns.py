@@ -39,18 +39,24 @@ def test_what_should_not_be_predicted_from_is_left_out(tmp_path, rng, typed):
     roles = shown_roles(told)
     assert {name for name, (role, _) in roles.items() if role == "left out"} == set(roles) - {"size"}
     assert re.search(r"^importance  size [\d.]+: so much the log loss rises", told, re.M)
-    warned = re.findall(r"^warning +'(.*?)' is left out: (.*?)\. To use it: (.*), or --features$", told, re.M)
+    warned = re.findall(r"^warning +'(.*?)' is left out: (.*?)\. To use it: (.*)$", told, re.M)
     assert [(name, how) for name, _, how in warned] == [
-        ("Unnamed: 0", '--numerical "Unnamed: 0"'),
-        ("customer_id", "--categorical customer_id"),
-        ("copy", "--categorical copy"),
+        ("Unnamed: 0", "--numerical 'Unnamed: 0', or --features with all columns to use"),
+        ("customer_id", "--categorical customer_id, or --features with all columns to use"),
+        ("copy", "--categorical copy, or --features with all columns to use"),
     ]
     assert "1 of 6 are used to predict" in told
     new = write(tmp_path / "new.csv", ["size"], [(3,), (17,)])  # what is left out need not be there
     assert [row["kind"] for row in rows_of(typed("predict", model, new))] == ["small", "big"]
     check_round_trip(typed, model, path, "kind", kinds)
-    kept = shown_roles(typed("train", path, "--target", "kind", *FAST, "--features", "size,copy", "--drop", "size"))
-    assert {name: role for name, (role, _) in kept.items()} == {"size": "left out", "copy": "category"}
+    kept = shown_roles(
+        typed("train", path, "--target", "kind", *FAST, "--features", "size,copy,customer_id", "--drop", "size")
+    )
+    assert {name: role for name, (role, _) in kept.items()} == {
+        "size": "left out",
+        "copy": "category",
+        "customer_id": "category",
+    }
     assert (
         "categorical"
         in shown_roles(typed("train", path, "--target", "kind", *FAST, "--categorical", "size"))["size"][1]

@@ -79,7 +79,7 @@ def _columns(chosen: ChosenColumns, options: TrainOptions) -> Iterator[str]:
     yield from roles_shown(chosen.roles)
     reasons = {role.name: role.reason for role in chosen.roles}
     for name, how in chosen.suspects.items():
-        yield from in_lines("warning", f"{name!r} is left out: {reasons[name]}. To use it: {how}, or --features")
+        yield from in_lines("warning", f"{name!r} is left out: {reasons[name]}. To use it: {how}")
 
 
 def _model(target: Target, chosen: ChosenColumns, hidden: Sequence[int], options: TrainOptions) -> Any:
