@@ -37,6 +37,9 @@ enum kind : int64_t { copied, squashed, binned, one_hot };
 // 16 sums and some more vectors fit the registers.
 const bool MANY_REGISTERS = small_product::WIDEST == 64;
 
+// No squashed number is larger: x / sqrt(1 + (x / 12)^2).
+const float LIMIT = 12;
+
 // Bins up to which all edges are compared with many numbers at once; beyond, each number is searched for.
 const int64_t MOST_COMPARED = 64;
 
@@ -134,7 +137,7 @@ public:
         }
     }
 
-    // z, (rows, units), of some rows, of which read_rows has been told.
+    // z, (rows, units), of some rows that read_rows has read.
     void forward(int64_t from, int64_t to, const T* bias, T* z) {
         std::copy_n(bias, units_, base_);
         for (const Piece& piece : pieces_) {
@@ -260,8 +263,8 @@ private:
         }
         T* __restrict__ values = share_;
         for (int64_t i = from; i < to; ++i) {
-            const T third = x[i] / T(3);
-            values[i] = x[i] / std::sqrt(T(1) + third * third);
+            const T share = x[i] / T(LIMIT);
+            values[i] = x[i] / std::sqrt(T(1) + share * share);
         }
         for (int64_t i = from; i < to; ++i) out[i * stride] = values[i];
     }

@@ -1,7 +1,6 @@
 """Tables as people have them, typed at the command line: train, predict, evaluate."""
 
 import csv
-import io
 import re
 import signal
 import subprocess
@@ -11,83 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typed_tables import FAST, ROWS, Terminal, check_round_trip, rows_of, shown_roles, sizes_and_kinds, write
 
 from deltaprop.cli import run
 
 TABLES = Path(__file__).parents[3] / "shared" / "data" / "tables"
-#: Two small networks: what they know does not matter here.
-FAST = ["--members", "2", "--hidden", "8", "--no-progress"]
-ROWS = 80
 
 
-@pytest.fixture(autouse=True)
-def wide(monkeypatch):
+@pytest.fixture
+def typed(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")
-
-
-@pytest.fixture
-def typed(capsys):
-    """Run a command that has to end well, and return what it prints."""
-
-    def command(*arguments):
-        status = run([str(argument) for argument in arguments])
-        shown = capsys.readouterr()
-        assert status == 0, shown.err
-        return shown.out
-
-    return command
-
-
-@pytest.fixture
-def refused(capsys):
-    """Run a command that has to be refused, and return the error."""
-
-    def command(*arguments):
-        assert run([str(argument) for argument in arguments]) == 2
-        error = capsys.readouterr().err
-        assert error.count("\n") == 1
-        return error
-
-    return command
-
-
-def write(path, header, rows, *, sep=",", end="\n", encoding="utf-8"):
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter=sep, lineterminator=end)
-    writer.writerow(header)
-    writer.writerows(rows)
-    path.write_bytes(text.getvalue().encode(encoding))
-    return path
-
-
-def rows_of(text):
-    return list(csv.DictReader(io.StringIO(text)))
-
-
-def check_round_trip(typed, model, path, target, truth, *options):
-    """Predict and evaluate a file, and compare the score with that of the predictions."""
-    predicted = [row[target] for row in rows_of(typed("predict", model, path, *options))]
-    assert len(predicted) == len(truth)
-    said = typed("evaluate", model, path, *options)
-    if "accuracy" in said:
-        right = np.mean([one == other for one, other in zip(predicted, truth, strict=True)])
-        assert f"accuracy {right:.3f} on {len(truth):,} rows" in said
-    else:
-        values, wanted = np.array(predicted, float), np.array([text.replace(",", ".") for text in truth], float)
-        explained = 1 - ((values - wanted) ** 2).sum() / ((wanted - wanted.mean()) ** 2).sum()
-        assert f"R² {explained:.4f} on {len(truth):,} rows" in said
-    return predicted
-
-
-def sizes_and_kinds(rng, rows=ROWS):
-    sizes = rng.normal(10, 3, rows).round(2)
-    return sizes, np.where(sizes > 10, "big", "small")
-
-
-def shown_roles(text):
-    """Return, by name, what each column is said to be taken for."""
-    found = re.findall(r"^  (\S+|\S.*?\S) +(number|category|date|left out) +(\S.*)$", text, re.M)
-    return {name: (role, reason) for name, role, reason in found}
+    return Terminal(capsys)
 
 
 # -- the tables of the benchmark --------------------------------------------------------------------------------
@@ -145,15 +78,15 @@ def test_byte_order_marks_and_line_ends(encoding, end, tmp_path, rng, typed):
     assert set(check_round_trip(typed, model, path, "art", kinds)) <= {"big", "small"}
 
 
-def test_an_encoding_a_separator_and_a_mark_that_are_named(tmp_path, rng, typed, refused):
+def test_an_encoding_a_separator_and_a_mark_that_are_named(tmp_path, rng, typed):
     sizes, kinds = sizes_and_kinds(rng)
     rows = [(f"{size}".replace(".", ","), f"{kind}é") for size, kind in zip(sizes, kinds, strict=True)]
     path, model = write(tmp_path / "t.csv", ["size", "kind"], rows, sep="|", encoding="cp1252"), tmp_path / "model"
-    assert "--encoding cp1252" in refused("train", path, *FAST)
+    assert "--encoding cp1252" in typed.refused("train", path, *FAST)
     written = ["--sep", "|", "--encoding", "cp1252", "--decimal", ","]
     assert "cp1252" in typed("train", path, *FAST, *written, "--out", model)
     check_round_trip(typed, model, path, "kind", [row[1] for row in rows], *written)
-    assert "sep: expected one character between cells" in refused("train", path, *FAST, "--sep", "||")
+    assert "sep: expected one character between cells" in typed.refused("train", path, *FAST, "--sep", "||")
 
 
 def test_quoted_commas(tmp_path, rng, typed):
@@ -188,95 +121,6 @@ def test_standard_input(tmp_path, rng, typed, monkeypatch):
             monkeypatch.setattr("sys.stdin", file)
             said.append(typed("evaluate", model, name))
     assert said[:2] == said[2:]
-
-
-# -- columns ----------------------------------------------------------------------------------------------------
-
-
-def test_dates_and_booleans(tmp_path, rng, typed):
-    sizes, _ = sizes_and_kinds(rng)
-    rows = [
-        (f"2021-{1 + k % 12:02}-{1 + k % 28:02}", k % 3 == 0, "yes" if k % 2 else "no", size > 10)
-        for k, size in enumerate(sizes)
-    ]
-    path, model = write(tmp_path / "t.csv", ["day", "flag", "answer", "big"], rows), tmp_path / "model"
-    told = typed("train", path, *FAST, "--out", model)
-    roles = shown_roles(told)
-    assert [roles[name][0] for name in ("day", "flag", "answer")] == ["date", "category", "category"]
-    assert set(check_round_trip(typed, model, path, "big", [str(row[3]) for row in rows])) <= {"True", "False"}
-
-
-def test_what_should_not_be_predicted_from_is_left_out(tmp_path, rng, typed):
-    sizes, kinds = sizes_and_kinds(rng, 240)
-    codes = [f"K{number}" for number in rng.permutation(9000)[:240]]
-    header = ["", "customer_id", "size", "constant", "nothing", "kind", "copy"]
-    rows = [
-        (k, code, size, 7, "", kind, f"is {kind}")
-        for k, (code, size, kind) in enumerate(zip(codes, sizes, kinds, strict=True))
-    ]
-    path, model = write(tmp_path / "t.csv", header, rows), tmp_path / "model"
-    told = typed("train", path, "--target", "kind", *FAST, "--out", model)
-    roles = shown_roles(told)
-    assert {name for name, (role, _) in roles.items() if role == "left out"} == set(roles) - {"size"}
-    warned = re.findall(r"^warning +'(.*?)' is left out: (.*?)\. To use it: (.*), or --features$", told, re.M)
-    assert [(name, how) for name, _, how in warned] == [
-        ("Unnamed: 0", '--numerical "Unnamed: 0"'),
-        ("customer_id", "--categorical customer_id"),
-        ("copy", "--categorical copy"),
-    ]
-    assert "1 of 6 are used to predict" in told
-    new = write(tmp_path / "new.csv", ["size"], [(3,), (17,)])  # what is left out need not be there
-    assert [row["kind"] for row in rows_of(typed("predict", model, new))] == ["small", "big"]
-    check_round_trip(typed, model, path, "kind", kinds)
-    kept = shown_roles(typed("train", path, "--target", "kind", *FAST, "--features", "size,copy", "--drop", "size"))
-    assert {name: role for name, (role, _) in kept.items()} == {"size": "left out", "copy": "category"}
-    assert (
-        "categorical"
-        in shown_roles(typed("train", path, "--target", "kind", *FAST, "--categorical", "size"))["size"][1]
-    )
-
-
-def test_columns_that_are_not_there_or_twice(tmp_path, refused):
-    twice = write(tmp_path / "twice.csv", ["a", "a", "y"], [(1, 2, "u"), (2, 3, "v")])
-    assert "two columns are called 'a'" in refused("train", twice)
-    path = write(tmp_path / "t.csv", ["a", "b", "y"], [(k, k * k, "uv"[k % 2]) for k in range(20)])
-    for options, message in [
-        (["--target", "z"], "no column 'z'; the columns are 'a', 'b', 'y'"),
-        (["--drop", "z"], "--drop: no column 'z'"),
-        (["--features", "a,y"], "--features: 'y' is the target"),
-        (["--drop", "a,b"], "expected a column to predict 'y' from, got none"),
-        (["--drop", "a", "--categorical", "a"], "--drop: column 'a' is in --categorical as well"),
-        (["--numerical", ","], "--numerical: expected names of columns"),
-        (["--class-weight", "equal"], "--class-weight: expected balanced"),
-        (["--target", "b", "--class-weight", "balanced"], "--class-weight: expected classes"),
-        (["--members", "0"], "--members: expected at least 1"),
-        (["--time-limit", "0"], "--time-limit: expected seconds above 0"),
-        (["--task", "regression"], "--task: regression needs numbers as targets, got text such as 'u'"),
-    ]:
-        assert message in refused("train", path, *FAST, *options)
-    assert "no such file" in refused("train", tmp_path / "nowhere.csv")
-    assert "expected a column besides the target" in refused(
-        "train", write(tmp_path / "one.csv", ["y"], [("a",), ("b",)])
-    )
-
-
-def test_missing_columns_and_labels_are_named(tmp_path, rng, typed, refused):
-    sizes, kinds = sizes_and_kinds(rng)
-    path, model = (
-        write(tmp_path / "t.csv", ["size", "w", "kind"], zip(sizes, sizes**2, kinds, strict=True)),
-        tmp_path / "m",
-    )
-    typed("train", path, *FAST, "--out", model)
-    new = write(tmp_path / "new.csv", ["other", "kind"], [(1, "big")])
-    assert "no columns 'size', 'w' (which the model was trained on); it has 'other', 'kind'" in refused(
-        "predict", model, new
-    )
-    new = write(tmp_path / "new.csv", ["size", "w"], [(1, 1)])
-    assert "no column 'kind' (which is the target)" in refused("evaluate", model, new)
-    assert "no column 'id' (--keep)" in refused("predict", model, new, "--keep", "id")
-    new = write(tmp_path / "new.csv", ["size", "w", "kind"], [(1, 1, "big"), (1, 1, "huge")])
-    assert "row 2: 'huge' is no class of the training data" in refused("evaluate", model, new)
-    assert "--interval: expected a model of a quantity" in refused("predict", model, new, "--interval", "0.9")
 
 
 # -- rows -------------------------------------------------------------------------------------------------------
@@ -321,35 +165,6 @@ def test_two_hundred_thousand_rows(tmp_path, rng, typed):
     check_round_trip(typed, model, path, "y", labels.tolist())
 
 
-def test_labels_stay_as_they_are_written(tmp_path, rng, typed):
-    sizes = rng.normal(10, 3, 120).round(2)
-    labels = np.select([sizes < 9, sizes < 11], ["007", "01"], "7")
-    path, model = write(tmp_path / "t.csv", ["size", "code"], zip(sizes, labels, strict=True)), tmp_path / "model"
-    told = typed("train", path, *FAST, "--task", "classification", "--out", model)
-    matrix = told[told.index("predicted as") :]
-    assert re.findall(r"^ +(\d+)  (?: *\d+ +)+[\d.]+ %$", matrix, re.M) == ["007", "01", "7"]
-    assert set(check_round_trip(typed, model, path, "code", labels)) == {"007", "01", "7"}
-    assert typed("predict", model, path, "--proba").startswith("code,code=007,code=01,code=7\n")
-
-
-@pytest.mark.parametrize(("rows", "distinct", "task", "word"), [
-    (200, 9, "auto", "classes; --task regression"),
-    (200, 10, "auto", "a quantity; --task classification"),  # 10 of 200 are 5 %
-    (1000, 20, "auto", "classes; --task regression"),
-    (1000, 21, "auto", "a quantity; --task classification"),
-    (30, 2, "auto", "classes; --task regression"),
-    (200, 9, "regression", "a quantity, by --task"),
-    (200, 10, "classification", "classes, by --task"),
-])  # fmt: skip
-def test_whole_numbers_are_classes_or_quantities(rows, distinct, task, word, tmp_path, rng, typed):
-    y = np.arange(rows) % distinct
-    path = write(tmp_path / "t.csv", ["a", "y"], zip(rng.normal(size=rows).round(3), y, strict=True))
-    told = typed("train", path, *FAST, "--task", task, "--time-limit", "0.2")
-    assert f"whole numbers, {distinct} different in {rows} rows" in told
-    assert word in told
-    assert ("accuracy" in told) == word.startswith("classes")
-
-
 def test_rows_without_a_target_are_left_out(tmp_path, rng, typed):
     sizes, kinds = sizes_and_kinds(rng)
     kinds[:5] = ""
@@ -389,16 +204,20 @@ def test_classes_that_count_the_same(tmp_path, rng, typed):
 # -- the two ways -----------------------------------------------------------------------------------------------
 
 
-def test_options_of_the_other_way_are_refused(tmp_path, refused):
+def test_options_of_the_other_way_are_refused(tmp_path, typed):
     path = write(tmp_path / "t.csv", ["a", "y"], [(k, "uv"[k % 2]) for k in range(20)])
-    assert "--epochs: belongs to a single network; expected --plain with it" in refused("train", path, "--epochs", "3")
-    assert "--members: belongs to tables; expected no --plain" in refused("train", path, "--plain", "--members", "3")
+    assert "--epochs: belongs to a single network; expected --plain with it" in typed.refused(
+        "train", path, "--epochs", "3"
+    )
+    assert "--members: belongs to tables; expected no --plain" in typed.refused(
+        "train", path, "--plain", "--members", "3"
+    )
     message = "--time-limit: belongs to tables, and digits is none: a single network learns it"
-    assert message in refused("train", "digits", "--time-limit", "3")
-    assert "--class-weight: belongs" in refused("train", tmp_path / "x.npz", "--class-weight", "balanced")
+    assert message in typed.refused("train", "digits", "--time-limit", "3")
+    assert "--class-weight: belongs" in typed.refused("train", tmp_path / "x.npz", "--class-weight", "balanced")
 
 
-def test_a_plain_network_predicts_and_keeps(tmp_path, rng, typed, refused):
+def test_a_plain_network_predicts_and_keeps(tmp_path, rng, typed):
     sizes, kinds = sizes_and_kinds(rng)
     path, model = write(tmp_path / "t.csv", ["size", "kind"], zip(sizes, kinds, strict=True)), tmp_path / "model"
     told = typed("train", path, "--plain", "--epochs", "2", "--no-progress", "--out", model)
@@ -407,10 +226,10 @@ def test_a_plain_network_predicts_and_keeps(tmp_path, rng, typed, refused):
     kept = rows_of(typed("predict", model, path, "--keep", "size,kind"))
     assert list(kept[0]) == ["size", "kind", "predicted kind"]
     assert [row["kind"] for row in kept] == list(kinds)
-    assert "--interval: expected a model of a quantity" in refused("predict", model, path, "--interval", "0.9")
-    assert "--sep: belongs to models of tables" in refused("predict", model, path, "--sep", ";")
-    assert "--decimal: belongs to models of tables" in refused("evaluate", model, path, "--decimal", ",")
-    assert "--keep: digits has no columns" in refused("predict", model, "digits", "--keep", "size")
+    assert "--interval: expected a model of a quantity" in typed.refused("predict", model, path, "--interval", "0.9")
+    assert "--sep: belongs to models of tables" in typed.refused("predict", model, path, "--sep", ";")
+    assert "--decimal: belongs to models of tables" in typed.refused("evaluate", model, path, "--decimal", ",")
+    assert "--keep: digits has no columns" in typed.refused("predict", model, "digits", "--keep", "size")
 
 
 # -- Ctrl-C -----------------------------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ def inputs_of(row, pieces):
         if isinstance(piece, Copied):
             values.append(x)
         elif isinstance(piece, Squashed):
-            values.append(x / math.sqrt(1 + (x / 3) ** 2))
+            values.append(x / math.sqrt(1 + (x / 12) ** 2))
         elif isinstance(piece, OneHot):
             values += [float(x == level) for level in range(piece.levels)]
         else:

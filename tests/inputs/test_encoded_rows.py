@@ -26,7 +26,7 @@ def by_formula(row):
     x, y, level = row
     bins = [min(max((x - low) / (high - low), 0.0), 1.0) - 0.5 for low, high in ((-1, 0.5), (0.5, 0.75), (0.75, 4))]
     levels = [1.0 if level == number else 0.0 for number in (0, 1, 2)]
-    return [y / math.sqrt(1 + (y / 3) ** 2), *bins, *levels, x, min(max(y / 2, 0.0), 1.0) - 0.5]
+    return [y / math.sqrt(1 + (y / 12) ** 2), *bins, *levels, x, min(max(y / 2, 0.0), 1.0) - 0.5]
 
 
 @pytest.mark.parametrize(("dtype", "rtol"), [(np.float64, 1e-15), (np.float32, 2e-7)])

@@ -25,11 +25,11 @@ def fitted(numbers: Sequence[float], bins: int = 32) -> NumberEncoding:
 
 def test_median_and_quartiles_scale_the_number() -> None:
     encoding = fitted([1, 2, 3, 4, 5])  # quartiles 2 and 4
-    assert (encoding.centre, encoding.scale, encoding.has_gaps) == (3.0, 2.0, False)
-    x = (7.0 - 3.0) / 2.0
+    assert (encoding.centre, encoding.scale, encoding.has_gaps) == (3.0, 0.5, False)
+    x = (7.0 - 3.0) / 0.5
     row = inputs_of(encoding, [7.0])[0]
-    assert row[0] == pytest.approx(x / np.sqrt(1 + (x / 3) ** 2))
-    np.testing.assert_array_equal(encoding.edges, [-1, -0.5, 0, 0.5, 1])
+    assert row[0] == pytest.approx(x / np.sqrt(1 + (x / 12) ** 2))
+    np.testing.assert_array_equal(encoding.edges, [-4, -2, 0, 2, 4])
     np.testing.assert_array_equal(row[1:], [0.5] * 4)  # above the last edge
     np.testing.assert_allclose(inputs_of(encoding, [2.25])[0, 1:], [0.5, 0.25 - 0.5, -0.5, -0.5])
 
@@ -45,7 +45,7 @@ def test_a_gap_counts_as_the_median_and_says_so() -> None:
 
 def test_half_the_range_scales_where_most_numbers_are_equal() -> None:
     encoding = fitted([0] * 20 + [10])
-    assert (encoding.centre, encoding.scale) == (0.0, 5.0)
+    assert (encoding.centre, encoding.scale) == (0.0, 1.25)
     assert len(encoding.edges) == 0  # two edges would say what the number says
 
 

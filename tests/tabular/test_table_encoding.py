@@ -43,12 +43,12 @@ def test_columns_lie_in_the_order_of_the_table() -> None:
 def test_stored_rows_and_inputs_by_hand() -> None:
     encoding = fitted(mixed())
     rows = encoding.encode(mixed(), FLOAT)
-    scaled = np.array([-1, -0.5, 0, 0.5, 1])  # (x − 3) / (4 − 2)
+    scaled = np.array([-4, -2, 0, 2, 4])  # (x − 3) / (4 − 2) · 4
     np.testing.assert_array_equal(rows.stored[:, 0], scaled)
     np.testing.assert_array_equal(rows.stored[:, 1], [0, 1, 0, 1, 0])
     for place in (2, 3, 4):  # days one after the other are scaled alike, whatever is counted; 2024 begins on a Monday
         np.testing.assert_array_equal(rows.stored[:, place], scaled)
-    number = np.concatenate([[scaled[3] / np.sqrt(1 + (scaled[3] / 3) ** 2)], [0.5, 0.5, 0.5, -0.5]])
+    number = np.concatenate([[scaled[3] / np.sqrt(1 + (scaled[3] / 12) ** 2)], [0.5, 0.5, 0.5, -0.5]])
     np.testing.assert_allclose(rows[3:4][0], np.concatenate([number, [0, 1], number, number, number]))
 
 
@@ -63,7 +63,7 @@ def test_new_rows_may_have_gaps_levels_and_dates_that_are_new() -> None:
     # A column may come as text, too.
     as_text = encoding.encode(mixed(n=["1", "2", "3", "4", "5"], d=["2024-01-01"] * 5), FLOAT).stored
     np.testing.assert_array_equal(as_text[:, 0], encoding.encode(mixed(), FLOAT).stored[:, 0])
-    np.testing.assert_array_equal(as_text[:, 2], -1)
+    np.testing.assert_array_equal(as_text[:, 2], -4)
 
 
 def test_only_the_means_of_training_rows_are_of_other_folds() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,7 +56,7 @@ class ChosenColumns:
     roles : ColumnRoles
         What each column besides the target is taken for.
     suspects : dict of str to str
-        Columns that are left out since they should not be predicted from, each with what keeps it.
+        Columns that are left out though they say something, each with what keeps it.
     options : dict of str to list of str
         `categorical` and `numerical`, as far as they name columns that are used.
     """
@@ -143,8 +144,45 @@ def choose_columns(table: Table, target: Column, options: TrainOptions) -> Chose
     ValueError
         If an option names a column that is not there, or two options one column, or nothing is left to predict from.
     """
+    named = _named_columns(table, target.name, options)
+    kept = named["features"] or [name for name in table.columns if name != target.name]
+    table = Table({name: column for name, column in table.columns.items() if name in kept}, table.rows)
+    for option in ("drop", "categorical", "numerical"):
+        named[option] = [name for name in named[option] if name in kept]
+    roles = choose_roles(table, categorical=named["categorical"], numerical=named["numerical"], drop=named["drop"])
+    texts = [role.name for role in roles if _is_free_text(role, table) and role.name not in named["drop"]]
+    if named["features"] and texts:  # the user wants it
+        named["categorical"] += texts
+        roles = choose_roles(table, categorical=named["categorical"], numerical=named["numerical"], drop=named["drop"])
+        texts = []
+    wanted = {name for names in named.values() for name in names}
+    reasons = {name: why for name, why in suspicious(table, roles, target).items() if name not in wanted}
+    shown = ColumnRoles(
+        ColumnRole(role.name, "left out", reasons[role.name]) if role.name in reasons else role for role in roles
+    )
+    used = [role.name for role in shown if role.role != "left out"]
+    warned = {*reasons, *texts}
+    if not used:
+        why = "; ".join(f"{role.name}: {role.reason}" for role in shown)
+        raise ValueError(f"{options.data}: expected a column to predict {target.name!r} from, got none ({why})")
+    return ChosenColumns(
+        Table({name: table.columns[name] for name in used}, table.rows),
+        shown,
+        {role.name: _how_to_keep(role, table.columns[role.name]) for role in roles if role.name in warned},
+        {option: [name for name in named[option] if name in used] for option in ("categorical", "numerical")},
+    )
+
+
+def _named_columns(table: Table, target: str, options: TrainOptions) -> dict[str, list[str]]:
+    """Return the columns that options name, by the option.
+
+    Raises
+    ------
+    ValueError
+        If a column is not there, is the target, or is in two options that exclude each other.
+    """
     named = {
-        option: _checked_names(table, target.name, getattr(options, option), f"--{option}")
+        option: _checked_names(table, target, getattr(options, option), f"--{option}")
         for option in ("features", "drop", "categorical", "numerical")
     }
     for option in ("drop", "numerical"):
@@ -152,26 +190,13 @@ def choose_columns(table: Table, target: Column, options: TrainOptions) -> Chose
             twice = sorted(set(named[option]) & set(named[other])) if option != other else []
             if twice:
                 raise ValueError(f"--{option}: column {twice[0]!r} is in --{other} as well; expected it in one of them")
-    kept = named["features"] or [name for name in table.columns if name != target.name]
-    table = Table({name: column for name, column in table.columns.items() if name in kept}, table.rows)
-    for option in ("drop", "categorical", "numerical"):
-        named[option] = [name for name in named[option] if name in kept]
-    roles = choose_roles(table, categorical=named["categorical"], numerical=named["numerical"], drop=named["drop"])
-    wanted = {name for names in named.values() for name in names}
-    reasons = {name: why for name, why in suspicious(table, roles, target).items() if name not in wanted}
-    shown = ColumnRoles(
-        ColumnRole(role.name, "left out", reasons[role.name]) if role.name in reasons else role for role in roles
-    )
-    used = [role.name for role in shown if role.role != "left out"]
-    if not used:
-        why = "; ".join(f"{role.name}: {role.reason}" for role in shown)
-        raise ValueError(f"{options.data}: expected a column to predict {target.name!r} from, got none ({why})")
-    return ChosenColumns(
-        Table({name: table.columns[name] for name in used}, table.rows),
-        shown,
-        {role.name: _how_to_keep(role) for role in roles if role.name in reasons},
-        {option: [name for name in named[option] if name in used] for option in ("categorical", "numerical")},
-    )
+    return named
+
+
+def _is_free_text(role: ColumnRole, table: Table) -> bool:
+    """Return whether a column is left out since it hardly ever says the same twice."""
+    column = table.columns[role.name]
+    return role.role == "left out" and column.kind == "text" and column.distinct() > 1 and not column.says_numbers()
 
 
 def _checked_names(table: Table, target: str, texts: list[str], option: str) -> list[str]:
@@ -184,11 +209,11 @@ def _checked_names(table: Table, target: str, texts: list[str], option: str) -> 
     return names
 
 
-def _how_to_keep(role: ColumnRole) -> str:
-    """Name the option that keeps a column."""
-    option = "--numerical" if role.role == "number" else "--categorical"
-    name = f'"{role.name}"' if " " in role.name else role.name
-    return f"{option} {name}"
+def _how_to_keep(role: ColumnRole, column: Column) -> str:
+    """Name the options that keep a column."""
+    option = "--numerical" if column.says_numbers() else "--categorical"
+    name = shlex.quote(f'"{role.name}"' if "," in role.name else role.name)
+    return f"{option} {name}, or --features with all columns to use"
 
 
 def roles_shown(roles: Sequence[ColumnRole]) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from deltaprop.cli.members_bar import members_bar
 from deltaprop.cli.options import TrainOptions, hidden_sizes
 from deltaprop.cli.score_report import score_of_classes, score_of_quantities
-from deltaprop.cli.screen import in_lines
+from deltaprop.cli.screen import LONGEST_NAME, in_lines, shortened
 from deltaprop.cli.table_columns import (
     ChosenColumns,
     Target,
@@ -31,6 +31,8 @@ from deltaprop.tabular.targets import labels_of, quantities_of
 
 #: Widths of the hidden layers.
 HIDDEN = (128, 128)
+#: How many columns are named as the most important.
+SHOWN = 5
 
 
 def train_table(options: TrainOptions) -> Iterator[str]:
@@ -77,7 +79,7 @@ def _columns(chosen: ChosenColumns, options: TrainOptions) -> Iterator[str]:
     yield from roles_shown(chosen.roles)
     reasons = {role.name: role.reason for role in chosen.roles}
     for name, how in chosen.suspects.items():
-        yield from in_lines("warning", f"{name!r} is left out: {reasons[name]}. To use it: {how}, or --features")
+        yield from in_lines("warning", f"{name!r} is left out: {reasons[name]}. To use it: {how}")
 
 
 def _model(target: Target, chosen: ChosenColumns, hidden: Sequence[int], options: TrainOptions) -> Any:
@@ -150,9 +152,21 @@ def _score(model: Any, target: Target) -> list[str]:
     return score_of_classes(class_texts(target.column), numbers[seen], predictions[seen], rows)
 
 
+def _importances(model: Any) -> list[str]:
+    """Name the columns that matter most."""
+    each = zip(model.feature_names_in_.tolist(), model.feature_importances_.tolist(), strict=True)
+    most = sorted((item for item in each if item[1] > 0), key=lambda item: -item[1])[:SHOWN]
+    if not most:
+        return in_lines("importance", "no column helps to predict rows held out")
+    names = ", ".join(f"{shortened(name, LONGEST_NAME)} {value:.3g}" for name, value in most)
+    what = "log loss" if hasattr(model, "classes_") else "squared error, as a share of the variance,"
+    return in_lines("importance", f"{names}: so much the {what} rises if the column is shuffled")
+
+
 def _saved(model: Any, options: TrainOptions, *, interrupted: bool) -> Iterator[str]:
     """Save the model if there is a file for it; after Ctrl-C, say what is kept and how to go on."""
     if options.out is not None:
+        yield from _importances(model)  # the file holds them
         model.save(options.out)
         early = " (training was ended early: the best of each network so far)" if interrupted else ""
         yield f"model       {options.out}{early}"

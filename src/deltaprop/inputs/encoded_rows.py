@@ -12,6 +12,8 @@ from deltaprop.backends.array_types import Floats, HostArray, Indices
 
 #: The largest number that a row may hold, with either sign.
 LARGEST = 1e15
+#: No squashed number leaves (−12, 12).
+LIMIT = 12.0
 #: Inputs that are formed together: 16 MiB of float32.
 BLOCK = 2**22
 
@@ -34,7 +36,7 @@ class Copied:
 
 @dataclass(frozen=True)
 class Squashed:
-    """One input: x/√(1 + (x/3)²), which is x near 0 and never leaves (−3, 3)."""
+    """One input: x/√(1 + (x/12)²), which is x near 0 and never leaves (−12, 12)."""
 
     source: int
 
@@ -45,8 +47,8 @@ class Squashed:
 
     def fill(self, x: HostArray, out: HostArray) -> None:
         """Write the inputs of the numbers x, (m,), to `out`, (m, 1)."""
-        third = x / x.dtype.type(3)
-        out[:, 0] = x / np.sqrt(1 + third * third)
+        share = x / x.dtype.type(LIMIT)
+        out[:, 0] = x / np.sqrt(1 + share * share)
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
     oof_score_ : float
         The accuracy of these.
     feature_importances_ : array, (n_features,)
-        How much each column matters.
+        How much each column matters, from at most 2000 rows held out, which are kept for it.
     n_features_in_ : int
         Columns of the table.
     feature_names_in_ : array of str

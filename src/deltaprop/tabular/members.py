@@ -61,7 +61,7 @@ class Members:
         """
         sums, count = np.zeros((len(rows), self.stack.layer_sizes[-1])), np.zeros(len(rows), np.int64)
         for network, own in zip(self.stack, self.held_out, strict=True):
-            sums[own] += network.backend.to_numpy(network.predict(rows.take(own)))
+            sums[own] += np.asarray(network.predict(rows.take(own)))  # on the host, as encoded rows are
             count[own] += 1
         with np.errstate(invalid="ignore"):
             return sums / count[:, np.newaxis], count
@@ -170,5 +170,5 @@ def mean_outputs(stack: NetworkStack, rows: EncodedRows) -> Floats:
     result = np.empty((len(rows), stack.layer_sizes[-1]))
     for start in range(0, len(rows), BLOCK):
         part = rows.take(np.arange(start, min(start + BLOCK, len(rows))))
-        result[start : start + BLOCK] = stack.backend.to_numpy(stack.predict(part)).mean(axis=0, dtype=np.float64)
+        result[start : start + BLOCK] = np.asarray(stack.predict(part)).mean(axis=0, dtype=np.float64)
     return result

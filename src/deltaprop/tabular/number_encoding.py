@@ -20,7 +20,8 @@ class NumberEncoding:
     Parameters
     ----------
     centre, scale : float
-        The median of the numbers to train on, and their interquartile range (half their range where that is 0).
+        The median of the numbers to train on, and a quarter of their interquartile range (of half their range where
+        that is 0). In such small units the number itself weighs as much as its many bins together.
     has_gaps : bool
         Whether there were gaps: one input says so, and a gap counts as the median.
     edges : array, (n + 1,)
@@ -53,7 +54,8 @@ class NumberEncoding:
             return None
         with np.errstate(over="ignore"):
             lower, centre, upper = np.quantile(known, [0.25, 0.5, 0.75])
-            scale = next((s for s in (upper - lower, (known[-1] - known[0]) / 2) if s > rounding(known)), 0.0)
+            spread = next((s for s in (upper - lower, (known[-1] - known[0]) / 2) if s > rounding(known)), 0.0)
+        scale = spread / 4
         if not 0.0 < scale < np.inf:
             return None
         scaled = np.unique(np.clip((known - centre) / scale, -LARGEST, LARGEST).astype(np.float32)).astype(np.float64)

@@ -9,7 +9,7 @@ import numpy as np
 
 from deltaprop.backends.array_types import Indices
 from deltaprop.files.onnx_file import Graph
-from deltaprop.inputs.encoded_rows import LARGEST
+from deltaprop.inputs.encoded_rows import LARGEST, LIMIT
 from deltaprop.tabular.category_encoding import CategoryEncoding
 from deltaprop.tabular.number_encoding import NumberEncoding
 from deltaprop.tabular.onnx_dates import DateParts
@@ -65,8 +65,8 @@ class InputGroups:
         X = graph.node("Where", [gaps, graph.number(0.0, np.float64), X])
         X = graph.node("Clip", [X, graph.number(-LARGEST, np.float64), graph.number(LARGEST, np.float64)])
         X = graph.cast(X, np.float32)
-        third = graph.node("Div", [X, graph.number(3.0)])
-        root = graph.node("Sqrt", [graph.node("Add", [graph.node("Mul", [third, third]), graph.number(1.0)])])
+        share = graph.node("Div", [X, graph.number(LIMIT)])
+        root = graph.node("Sqrt", [graph.node("Add", [graph.node("Mul", [share, share]), graph.number(1.0)])])
         self.add(graph.node("Div", [X, root]), [column.first for column in columns])
         with_gaps = [k for k, column in enumerate(columns) if column.encoding.has_gaps]
         if with_gaps:

@@ -57,7 +57,7 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
     oof_score_ : float
         R² of these.
     feature_importances_ : array, (n_features,)
-        How much each column matters.
+        How much each column matters, from at most 2000 rows held out, which are kept for it.
     n_features_in_ : int
         Columns of the table.
     feature_names_in_ : array of str
@@ -116,7 +116,8 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
             The table. Columns are found by their names; gaps and levels that training has not seen are no errors.
         return_interval : float, optional
             Also return an interval that holds the quantity with this probability, in (0, 1). Intervals are as wide as
-            the errors for rows held out ask for, and wider where predictions of that size are less exact.
+            the errors for rows held out ask for, and wider where predictions of that size are less exact; they have
+            no ends where training had too few rows to tell (19 suffice for 0.9).
 
         Returns
         -------
@@ -184,8 +185,9 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
         seen = count > 0
         self.oof_predictions_ = self._targets.values(outputs[:, 0])
         self._intervals = ResidualIntervals.fit(self.oof_predictions_[seen], y[seen])
-        self.oof_score_ = float(r2_score(y[seen], self.oof_predictions_[seen], sample_weight=weights[seen]))
-        return self._targets.scaled(y)[:, 0]
+        scaled, predicted = (self._targets.scaled(values)[:, 0] for values in (y, self.oof_predictions_))
+        self.oof_score_ = float(r2_score(scaled[seen], predicted[seen], sample_weight=weights[seen]))
+        return scaled
 
     def _row_loss(self, outputs: Floats, targets: HostArray) -> Floats:
         return (outputs[:, 0] - targets) ** 2
