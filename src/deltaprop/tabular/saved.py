@@ -38,6 +38,7 @@ class SavedTabular(BaseEstimator):
     target_name_: str
     _roles: ColumnRoles
     _names: list[str]
+    _importances: Floats | None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted estimator to one safetensors file, all or nothing.
@@ -166,7 +167,7 @@ class SavedTabular(BaseEstimator):
         estimator._roles = ColumnRoles(ColumnRole(r.name, r.role, r.reason) for r in saved.columns)
         estimator._names = [column.name for column in saved.columns]
         estimator.n_features_in_ = len(estimator._names)
-        estimator.__dict__["feature_importances_"] = tensors["importances"]
+        estimator._importances = tensors["importances"]
         if saved.has_names:
             estimator.feature_names_in_ = np.array(estimator._names, dtype=object)
         estimator.target_name_, estimator.oof_score_ = saved.target_name, saved.oof_score
