@@ -137,7 +137,7 @@ public:
         }
     }
 
-    // z, (rows, units), of some rows, of which read_rows has been told.
+    // z, (rows, units), of some rows that read_rows has read.
     void forward(int64_t from, int64_t to, const T* bias, T* z) {
         std::copy_n(bias, units_, base_);
         for (const Piece& piece : pieces_) {

@@ -162,7 +162,7 @@ def test_few_quantities(rows: int) -> None:
 
 def test_other_backends_learn_the_same(quick_backend: Any) -> None:
     table, y = two_classes(60)
-    quick = {"n_members": 1, "hidden_layer_sizes": 4, "random_state": 0}
+    quick: dict[str, Any] = {"n_members": 1, "hidden_layer_sizes": 4, "random_state": 0}
     here, there = (QuickClassifier(**quick, backend=where).fit(table, y) for where in ("reference", quick_backend))
     np.testing.assert_allclose(there.predict_proba(table), here.predict_proba(table), atol=1e-3)
     np.testing.assert_allclose(there.feature_importances_, here.feature_importances_, atol=1e-3)

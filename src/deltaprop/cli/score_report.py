@@ -34,8 +34,8 @@ def score_of_classes(labels: Sequence[str], truth: Indices, probabilities: Float
     Returns
     -------
     list of str
-        Accuracy beside the share of the most frequent class, balanced accuracy, log loss beside that of the shares of
-        the classes, and the confusion matrix.
+        Accuracy beside the share of the most frequent class, balanced accuracy, log loss beside the log loss of the
+        classes' shares, and the confusion matrix.
     """
     predicted, count = probabilities.argmax(axis=1), len(labels)
     confusion = np.bincount(truth * count + predicted, minlength=count * count).reshape(count, count)

@@ -21,7 +21,7 @@ class NumberEncoding:
     ----------
     centre, scale : float
         The median of the numbers to train on, and a quarter of their interquartile range (of half their range where
-        that is 0). In such small units the number itself weighs as much as its bins, of which there are more.
+        that is 0). In such small units the number itself weighs as much as its many bins together.
     has_gaps : bool
         Whether there were gaps: one input says so, and a gap counts as the median.
     edges : array, (n + 1,)
