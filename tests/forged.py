@@ -116,6 +116,9 @@ def originals(folder):
         with contextlib.redirect_stdout(io.StringIO()):
             assert cli.run(["train", str(folder / f"{table}.csv"), *command]) == 0
         keep(f"model of the command line, {table}")
+    raw = zip(*TABLE.values(), TABLE_LABELS, strict=True)
+    cells = [",".join("" if str(cell) in ("None", "nan") else str(cell) for cell in row) for row in raw]
+    (folder / "table.csv").write_text("\n".join([",".join([*TABLE, "target"]), *cells]))
     text = ["xyz"[k] for k in TABLE_LABELS]
     for name, labels in (("classifier", TABLE_LABELS), ("text classifier", text)):
         classifier = dp.TabularClassifier(2, (4,), class_weight="balanced", random_state=0, backend="numpy")
@@ -280,6 +283,9 @@ def read(kind, path):
     if kind == "stack":
         use(dp.NetworkStack.load(path, backend="numpy"))
     elif kind.startswith("tabular"):
+        table = str(path.parent / "table.csv")
+        command_line(["predict", str(path), table])
+        command_line(["evaluate", str(path), table])
         use_estimator(dp.load(path, backend="numpy"))
     elif kind == "onnx":
         use(dp.Network.from_onnx(path, backend="numpy"))

@@ -2,9 +2,9 @@
 
     python tests/fuzz.py [--kind damaged] [--inputs 10000] [--seed 0]
 
-Of the kind "damaged", half of the inputs are model files and checkpoints, which must be refused or read as they were
-saved; the others are CSV, Parquet, NumPy and idx files, and tables. Those of the kind "forged" have a right checksum; more
-is said in `forged.py`. Memory is limited to a GiB above what the process starts with. Those of the kind "caches" are
+Of the kind "damaged", half of the inputs are model files, checkpoints and tabular estimators, which must be refused or
+read as they were saved; the others are CSV, Parquet, NumPy and idx files, and tables. Those of the kind "forged" have a
+right checksum; more is said in `forged.py`. Memory is limited to a GiB above what the process starts with. Those of the kind "caches" are
 caches of compiled files that are damaged or hold what others planted: a fit in a process of its own has to end well,
 with the numbers of a fit without a cache.
 """
@@ -38,6 +38,8 @@ from deltaprop.tabular.table_file import read_table
 #: Seconds that one file may take, on a busy machine.
 LONGEST = 5.0
 ROOM = 2**30
+#: The names of files that the library has saved.
+MODELS = ("model", "checkpoint", "estimator")
 
 
 def seeds(folder):
@@ -48,7 +50,8 @@ def seeds(folder):
     net.save(folder / "model")
     net.fit(X, y, epochs=2, optimizer=dp.Adam(0.01), checkpoint=folder / "checkpoint")
     table = "\n".join(["a,b,c,kind", *(",".join(map(str, [*row, label])) for row, label in zip(X, y, strict=True))])
-    files = {name: (folder / name).read_bytes() for name in ("model", "checkpoint")} | {"data.csv": table.encode()}
+    dp.TabularRegressor(2, 4, random_state=0, backend="numpy").fit(X, X[:, 0]).save(folder / "estimator")
+    files = {name: (folder / name).read_bytes() for name in MODELS} | {"data.csv": table.encode()}
     odd = "\n".join(["id;x;when;y", *(f"{n};{n / 4:g};{n + 1}.3.2020;0{n % 2}" for n in range(60))]).replace(
         ".25", ",25"
     )
@@ -110,8 +113,8 @@ def read(name, path, net):
         loaded = dp.Network.load(path, backend="numpy")
         assert np.array_equal(loaded.parameters, net.parameters)
         assert loaded.configuration == net.configuration
-    elif name == "checkpoint":
-        before = read_model(path.parent / "checkpoint.whole")
+    elif name in MODELS:
+        before = read_model(path.parent / f"{name}.whole")
         content, tensors = read_model(path)
         assert content == before[0]
         assert all(np.array_equal(tensors[key], before[1][key]) for key in before[1])
@@ -131,11 +134,10 @@ def run(inputs, seed, folder, say=lambda text: None):
     generator = random.Random(seed)
     files = seeds(folder)
     trained = dp.Network.load(folder / "model", backend="numpy")
-    (folder / "checkpoint.whole").write_bytes(files["checkpoint"])
-    others = [name for name in files if name not in ("model", "checkpoint")]
+    others = [name for name in files if name not in MODELS]
     counts = {name: [0, 0] for name in files}
     for number in range(inputs):
-        name = generator.choice(("model", "checkpoint") if number % 2 else others)
+        name = generator.choice(MODELS if number % 2 else others)
         content = mutated(files[name], generator)
         where = folder / "case"
         where.mkdir(exist_ok=True)
@@ -146,7 +148,8 @@ def run(inputs, seed, folder, say=lambda text: None):
             for kind in pair:
                 if kind != name.removesuffix(".gz"):
                     (where / kind).write_bytes(files[kind])
-        (where / "checkpoint.whole").write_bytes(files["checkpoint"])
+        for kind in MODELS:
+            (where / f"{kind}.whole").write_bytes(files[kind])
         path = where / name
         path.write_bytes(content)
         began, said = time.perf_counter(), "nothing, for it was read"

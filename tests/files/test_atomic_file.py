@@ -159,7 +159,7 @@ COMMANDS = """
 import sys
 from deltaprop.cli import run
 null, full, link, data, model, new = sys.argv[1:]
-train = ["train", data, "--epochs", "1", "--no-progress", "--hidden", "2", "--backend", "numpy", "--out"]
+train = ["train", data, "--plain", "--epochs", "1", "--no-progress", "--hidden", "2", "--backend", "numpy", "--out"]
 predict = ["predict", model, new, "--backend", "numpy", "--out"]
 for command in ([*train, full], [*train, link], [*train, null, "--checkpoint", null], [*train, model]):
     print(run(command))

@@ -142,6 +142,12 @@ def test_the_model_says_what_its_columns_are(tmp_path):
     assert (inputs["size"], inputs["colour"], inputs["when"]) == ("tensor(double)", "tensor(string)", "tensor(int64)")
 
 
+def test_it_is_no_network(tmp_path):
+    session_of(fitted_regressor(), tmp_path)
+    with pytest.raises(ValueError, match=r"model\.onnx: holds a tabular estimator, not a network"):
+        dp.Network.from_onnx(tmp_path / "model.onnx")
+
+
 def test_what_cannot_be_written_is_said(tmp_path, monkeypatch):
     with pytest.raises(NotFittedError):
         dp.TabularRegressor().to_onnx(tmp_path / "model.onnx")

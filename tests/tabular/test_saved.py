@@ -14,6 +14,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 import deltaprop as dp
+from deltaprop.cli import run
 from deltaprop.files.model_file import read_model
 from deltaprop.tabular.category_encoding import CategoryEncoding
 from deltaprop.tabular.saved_encoding import encoding_from_file, encoding_to_file
@@ -93,7 +94,7 @@ def test_labels_are_as_they_were(tmp_path, labels):
     assert [type(label) for label in loaded.classes_.tolist()] == [type(label) for label in labels.tolist()]
 
 
-def test_columns_without_names_come_back_by_place(tmp_path):
+def test_columns_without_names_come_back_by_place(tmp_path, capsys):
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((60, 3)), rng.standard_normal(60)
     model = dp.TabularRegressor(**QUICK).fit(X, y)
@@ -102,6 +103,9 @@ def test_columns_without_names_come_back_by_place(tmp_path):
     assert not hasattr(loaded, "feature_names_in_")
     with pytest.raises(ValueError, match="X has 2 features, but TabularRegressor is expecting 3"):
         loaded.predict(X[:, :2])
+    (tmp_path / "rows.csv").write_text("a,b,c\n1,2,3\n")
+    assert run(["predict", str(tmp_path / "model"), str(tmp_path / "rows.csv")]) == 2
+    assert "model: expected a model that was fitted to columns with names" in capsys.readouterr().err
 
 
 def test_the_target_in_the_table_is_known_by_name(tmp_path):

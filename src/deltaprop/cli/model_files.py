@@ -31,6 +31,8 @@ def load_model(path: str, backend: str) -> Any:
         raise ValueError(
             f"{path}: expected a model of 'deltaprop train', got a network without the preparation of its data"
         )
+    if not isinstance(model, Trained) and not hasattr(model, "feature_names_in_"):
+        raise ValueError(f"{path}: expected a model that was fitted to columns with names, got one without")
     return model
 
 

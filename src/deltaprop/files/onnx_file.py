@@ -19,6 +19,8 @@ from deltaprop.files.model_file import Tensors, in_one_line, parse_configuration
 #: Since this version the operators used here have not changed; runtimes of 2022 read it.
 OPSET, IR_VERSION = 17, 8
 KEY = "deltaprop"
+#: Under this key a tabular estimator says what each column was taken for.
+COLUMNS_KEY = "deltaprop.columns"
 #: Activations that are one operator, and its attributes.
 OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
     "identity": ("Identity", {}),
@@ -78,6 +80,11 @@ def read_onnx(path: str | os.PathLike[str]) -> tuple[NetworkContent, Tensors]:
         tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     except Exception as error:
         raise ValueError(f"{path}: not an ONNX model, or a damaged one ({in_one_line(error)})") from error
+    if COLUMNS_KEY in properties:
+        raise ValueError(
+            f"{path}: holds a tabular estimator, not a network, for ONNX runtimes alone; deltaprop.load reads what its "
+            "save wrote"
+        )
     if KEY not in properties:
         raise ValueError(f"{path}: an ONNX model of another program: it does not say which network it is")
     layers = {name: tensor for name, tensor in tensors.items() if "." in name}

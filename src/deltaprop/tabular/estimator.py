@@ -7,7 +7,6 @@ import time
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self, TypeAlias
 
@@ -181,7 +180,7 @@ class TabularEstimator(SavedTabular):
         self.encoding_, self.stack_ = encoding, members.stack
         targets = self._record(members, rows, y, weights, own_weights)
         self._held_out = draw_rows(rows, targets, own_weights, members.held_out, rng.randint(2**31 - 1))
-        self.__dict__.pop("feature_importances_", None)
+        self._importances = None
 
     def explain_columns(self) -> ColumnRoles:
         """Say what each column was taken for, and why.
@@ -199,7 +198,7 @@ class TabularEstimator(SavedTabular):
         check_is_fitted(self, "stack_")
         return self._roles
 
-    @cached_property
+    @property
     def feature_importances_(self) -> Floats:
         """How much each column of the table matters, (n_features,), in the order of the table.
 
@@ -209,8 +208,11 @@ class TabularEstimator(SavedTabular):
         little. They are computed when they are first asked for, from at most 2000 rows that `fit` has kept.
         """
         check_is_fitted(self, "stack_")
-        risen = permutation_importances(self.stack_, self._held_out, self.encoding_.stored_columns(), self._row_loss)
-        return np.array([risen.get(name, 0.0) for name in self._names])
+        if self._importances is None:
+            columns = self.encoding_.stored_columns()
+            risen = permutation_importances(self.stack_, self._held_out, columns, self._row_loss)
+            self._importances = np.array([risen.get(name, 0.0) for name in self._names])
+        return self._importances
 
     def plot_importances(self, top: int = 20) -> Any:
         """Draw how much the columns matter, the most important on top; this needs matplotlib.

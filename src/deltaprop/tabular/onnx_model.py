@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 import numpy as np
 
 from deltaprop.backends.array_types import HostArray, Indices
-from deltaprop.files.onnx_file import Graph
+from deltaprop.files.onnx_file import COLUMNS_KEY, Graph
 from deltaprop.stack import NetworkStack
 from deltaprop.tabular.calibration import LEAST
 from deltaprop.tabular.column_roles import ColumnRoles
@@ -23,8 +23,6 @@ INPUTS = {
     "category": (object, "text without spaces around it; '' is a gap"),
     "date": (np.int64, "seconds since 1970 in UTC; the least number of int64 is a gap"),
 }
-#: Under this key the model says what each column was taken for.
-KEY = "deltaprop.columns"
 
 
 def write_estimator(
@@ -66,7 +64,7 @@ def write_estimator(
     value, order = add_encoding(graph, encoding, columns)
     add_outputs(graph, _mean_outputs(graph, stack, value, order))
     described = [{"name": role.name, "role": role.role, "reason": role.reason} for role in roles]
-    graph.write(path, {KEY: json.dumps(described)}, ai_onnx_ml=ML_OPSET)
+    graph.write(path, {COLUMNS_KEY: json.dumps(described)}, ai_onnx_ml=ML_OPSET)
 
 
 def _name_for_unnamed(names: Collection[str]) -> str:

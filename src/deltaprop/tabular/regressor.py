@@ -185,8 +185,9 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
         seen = count > 0
         self.oof_predictions_ = self._targets.values(outputs[:, 0])
         self._intervals = ResidualIntervals.fit(self.oof_predictions_[seen], y[seen])
-        self.oof_score_ = float(r2_score(y[seen], self.oof_predictions_[seen], sample_weight=weights[seen]))
-        return self._targets.scaled(y)[:, 0]
+        scaled, predicted = (self._targets.scaled(values)[:, 0] for values in (y, self.oof_predictions_))
+        self.oof_score_ = float(r2_score(scaled[seen], predicted[seen], sample_weight=weights[seen]))
+        return scaled
 
     def _row_loss(self, outputs: Floats, targets: HostArray) -> Floats:
         return (outputs[:, 0] - targets) ** 2

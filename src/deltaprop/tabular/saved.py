@@ -36,6 +36,7 @@ class SavedTabular(BaseEstimator):
     n_features_in_: int
     oof_score_: float
     target_name_: str
+    _importances: Floats | None
     _roles: ColumnRoles
     _names: list[str]
 
@@ -166,7 +167,7 @@ class SavedTabular(BaseEstimator):
         estimator._roles = ColumnRoles(ColumnRole(r.name, r.role, r.reason) for r in saved.columns)
         estimator._names = [column.name for column in saved.columns]
         estimator.n_features_in_ = len(estimator._names)
-        estimator.__dict__["feature_importances_"] = tensors["importances"]
+        estimator._importances = tensors["importances"]
         if saved.has_names:
             estimator.feature_names_in_ = np.array(estimator._names, dtype=object)
         estimator.target_name_, estimator.oof_score_ = saved.target_name, saved.oof_score

@@ -258,9 +258,11 @@ class QuantityTargets:
     def fit(cls, y: Floats, weights: Floats) -> QuantityTargets:
         """Find mean, standard deviation and range of the targets to train on."""
         mean = float(np.average(y, weights=weights))
-        spread = float(np.sqrt(np.average((y - mean) ** 2, weights=weights)))
         counts = y[weights > 0]
-        return cls(mean, spread or 1.0, float(counts.min()), float(counts.max()))
+        lowest, highest = float(counts.min()), float(counts.max())
+        largest = max(highest - mean, mean - lowest) or 1.0  # so that squares are neither infinite nor all 0
+        spread = largest * float(np.sqrt(np.average(((y - mean) / largest) ** 2, weights=weights)))
+        return cls(mean, spread or 1.0, lowest, highest)
 
     @property
     def outputs(self) -> int:
