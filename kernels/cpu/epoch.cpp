@@ -19,7 +19,9 @@
 #endif
 #include "cpu/fast_math.h"
 #include "shared/dispatch.cuh"
+#include "cpu/blas.h"
 #include "cpu/encoded_inputs.h"
+#include "cpu/hidden_layer.h"
 #include "cpu/output_layer.h"
 #include "cpu/panels.h"
 #include "cpu/small_product.h"
@@ -71,9 +73,7 @@ const int64_t SMALL = 12800;
 // Entries of the gradient that a thread holds at a time where it needs them apart from the weights.
 const int64_t GRADIENT_BLOCK = 32768;
 
-// Floating-point operations after which a thread looks whether it is to stop, however large a step is: some tenths of a
-// second of one core. Nothing that is smaller is divided for it.
-const double OPERATIONS_AT_ONCE = 4e9;
+using blas::OPERATIONS_AT_ONCE;
 
 template <typename T> class Run {
 public:
@@ -273,29 +273,10 @@ private:
 
     typedef small_product::Product<T> Product;
 
-    // By the BLAS; a large one by halves of its longest side.
     void gemm(char of_b, char of_a, int64_t columns, int64_t rows, int64_t inner, T alpha, const T* B, int64_t b_stride,
               const T* A, int64_t a_stride, T beta, T* C, int64_t c_stride) const {
-        if (stopped()) return;
-        if (2.0 * double(columns) * double(rows) * double(inner) > OPERATIONS_AT_ONCE) {
-            const auto half = [](int64_t side) { return side / 2 / 16 * 16; };
-            const auto beside = [](char of, int64_t row, int64_t column, int64_t stride) {
-                return of == 'N' ? row * stride + column : column * stride + row;
-            };
-            int64_t of_columns = columns, of_rows = rows, of_inner = inner, row = 0, column = 0, k = 0;
-            if (inner >= rows && inner >= columns) of_inner = k = half(inner);
-            else if (rows >= columns) of_rows = row = half(rows);
-            else of_columns = column = half(columns);
-            gemm(of_b, of_a, of_columns, of_rows, of_inner, alpha, B, b_stride, A, a_stride, beta, C, c_stride);
-            return gemm(of_b, of_a, columns - column, rows - row, inner - k, alpha,
-                        B + beside(of_b, k, column, b_stride), b_stride, A + beside(of_a, row, k, a_stride), a_stride,
-                        k ? T(1) : beta, C + row * c_stride + column, c_stride);
-        }
-        typedef void (*Function)(char*, char*, int*, int*, int*, T*, T*, int*, T*, int*, T*, T*, int*);
-        int n = int(columns), m = int(rows), k = int(inner);
-        int ldb = int(b_stride), lda = int(a_stride), ldc = int(c_stride);
-        reinterpret_cast<Function>(p.gemm)(&of_b, &of_a, &n, &m, &k, &alpha, const_cast<T*>(B), &ldb,
-                                           const_cast<T*>(A), &lda, &beta, C, &ldc);
+        blas::Product<T>{p.gemm, p.stop}(of_b, of_a, columns, rows, inner, alpha, B, b_stride, A, a_stride, beta, C,
+                                         c_stride);
     }
 
     // -- the operations of a step before its update --------------------------------------------------------------
@@ -358,14 +339,10 @@ private:
     }
 
     void forward(const Step& step, int64_t l, int64_t part, const Block& block) {
+        if (l == 0 && encoded_) return forward_encoded(block);
         const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1], n = block.rows(), units = block.units();
         const T* a = input(step, l) + block.from * s_in;
         T *z = Z_[l] + block.from * s_out + block.first, *next = A_[l + 1] + block.from * s_out + block.first;
-        if (l == 0 && encoded_) {
-            encoded_->forward(block.from, block.to, b_[0], Z_[0]);
-            if (p.layers > 1) value(p.activations[0], z, next, n * s_out);
-            return;
-        }
         if (!is_small(l) && in_panels(n)) {
             const panels::Second<T> transposed{W_[l] + block.first * s_in, s_in, true};
             const bool last = l == p.layers - 1;
@@ -392,6 +369,12 @@ private:
                  [&](int64_t at, int64_t entries) { value(p.activations[l], z + at, next + at, entries); });
     }
 
+    void forward_encoded(const Block& block) {
+        const int64_t s_out = p.sizes[1], at = block.from * s_out;
+        encoded_->forward(block.from, block.to, b_[0], Z_[0]);
+        if (p.layers > 1) value(p.activations[0], Z_[0] + at, A_[1] + at, block.rows() * s_out);
+    }
+
     // delta of layer l from delta of the layer after it.
     void backward(int64_t l, int64_t part, const Block& block) {
         const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1], n = block.rows(), units = block.units();
@@ -403,13 +386,14 @@ private:
             panels::multiply<T>(n, units, s_out, next, s_out, weights, nullptr, delta, s_in, panel_[part],
                                 [&] { return stopped(); }, [&](int64_t j, int64_t columns) {
                                     for (int64_t i = 0; i < n; ++i)
-                                        times(slope + i * s_in + j, delta + i * s_in + j, columns);
+                                        hidden_layer::times(slope + i * s_in + j, delta + i * s_in + j, columns);
                                 });
             return;
         }
         if (is_small(l)) Product{n, s_in, s_out, next, s_out, 1, W_[l], s_in, T(1), T(0), nullptr, delta, s_in}();
         else gemm('N', 'N', units, n, s_out, T(1), W_[l] + block.first, s_in, next, s_out, T(0), delta, s_in);
-        each_row(block, s_in, [&](int64_t at, int64_t entries) { times(slope + at, delta + at, entries); });
+        each_row(block, s_in,
+                 [&](int64_t at, int64_t entries) { hidden_layer::times(slope + at, delta + at, entries); });
     }
 
     // Of rows `stride` apart the entries of a block: where they begin and how many there are, all at once where they
@@ -419,27 +403,9 @@ private:
         for (int64_t i = 0; i < block.rows(); ++i) run(i * stride, block.units());
     }
 
-    // Flattened: a loop around a function that is called, and not inlined, does not become vector instructions.
-    // a = g(z), and g'(z) in the place of z, which shares most of its arithmetic.
-    __attribute__((flatten)) void value(int64_t activation, T* __restrict__ z, T* __restrict__ a, int64_t n) const {
-        if (trains_)
-            with_activation(int(activation), [=](auto g) {
-#pragma GCC ivdep
-                for (int64_t i = 0; i < n; ++i) {
-                    const T own = z[i];
-                    a[i] = decltype(g)::value(own);
-                    z[i] = decltype(g)::gradient(own);
-                }
-            });
-        else
-            with_activation(int(activation), [=](auto g) {
-#pragma GCC ivdep
-                for (int64_t i = 0; i < n; ++i) a[i] = decltype(g)::value(z[i]);
-            });
-    }
-    static void times(const T* __restrict__ slope, T* __restrict__ delta, int64_t n) {
-#pragma GCC ivdep
-        for (int64_t i = 0; i < n; ++i) delta[i] *= slope[i];
+    void value(int64_t activation, T* z, T* a, int64_t n) const {
+        if (trains_) hidden_layer::value_and_slope(activation, z, a, n);
+        else hidden_layer::value(activation, z, a, n);
     }
 
     // The cost of these rows; delta^(L) of them into D_. a^(L) is not kept.

@@ -148,7 +148,7 @@ def test_two_rows_a_class_and_one_row_to_predict(tmp_path, typed):
     one = write(tmp_path / "one.csv", ["a", "b"], [(3, 11)])
     assert len(rows_of(typed("predict", model, one))) == 1
     of_one = write(tmp_path / "one.csv", ["a", "b", "y"], [(3, 11, "class 1")])
-    assert "on 1 rows" in typed("evaluate", model, of_one)
+    assert "on 1 row (majority" in typed("evaluate", model, of_one)
 
 
 def test_two_hundred_thousand_rows(tmp_path, rng, typed):
@@ -169,8 +169,8 @@ def test_rows_without_a_target_are_left_out(tmp_path, rng, typed):
     sizes, kinds = sizes_and_kinds(rng)
     kinds[:5] = ""
     path, model = write(tmp_path / "t.csv", ["size", "kind"], zip(sizes, kinds, strict=True)), tmp_path / "model"
-    assert "5 rows without a target are left out" in typed("train", path, *FAST, "--out", model)
-    assert "5 rows without a target are left out" in typed("evaluate", model, path)
+    assert "left out: 5 rows without a target" in typed("train", path, *FAST, "--out", model)
+    assert "left out: 5 rows without a target" in typed("evaluate", model, path)
     assert len(rows_of(typed("predict", model, path))) == ROWS
 
 

@@ -48,7 +48,7 @@ def rows_of(text):
 
 
 def check_round_trip(typed, model, path, target, truth, *options):
-    """Predict and evaluate a file, and compare the score with that of the predictions."""
+    """Predict and evaluate a file, and compare the score with the score of the predictions."""
     predicted = [row[target] for row in rows_of(typed("predict", model, path, *options))]
     assert len(predicted) == len(truth)
     said = typed("evaluate", model, path, *options)

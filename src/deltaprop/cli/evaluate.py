@@ -11,7 +11,7 @@ from deltaprop.backends.array_types import Indices
 from deltaprop.cli.model_files import features, load_model, read_rows, refuse_table_options
 from deltaprop.cli.options import EvaluateOptions
 from deltaprop.cli.score_report import score_of_classes, score_of_quantities
-from deltaprop.cli.screen import in_lines
+from deltaprop.cli.screen import counted, in_lines
 from deltaprop.tabular.table import Column
 from deltaprop.tabular.targets import quantities_of
 from deltaprop.tabular.trained import Trained
@@ -36,9 +36,9 @@ def evaluate(options: EvaluateOptions) -> Iterator[str]:
     if not known.any():
         raise ValueError(f"{options.data}: expected targets to evaluate on, but {model.target_name_!r} has only gaps")
     if not known.all():
-        yield from in_lines("data", f"{int((~known).sum())} rows without a target are left out")
+        yield from in_lines("data", f"left out: {counted(int((~known).sum()), 'row')} without a target")
         table = table.take(np.flatnonzero(known))
-    column, rows = table.columns[model.target_name_], f"{table.rows:,} rows"
+    column, rows = table.columns[model.target_name_], counted(table.rows, "row")
     if not hasattr(model, "classes_"):
         yield from score_of_quantities(quantities_of(column), model.predict(features(model, table)), rows)
         return

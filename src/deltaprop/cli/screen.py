@@ -46,3 +46,8 @@ def in_lines(label: str, text: str) -> list[str]:
 def shortened(text: str, longest: int) -> str:
     """Return text, with its end replaced by "…" if it is too long."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def counted(count: int, noun: str) -> str:
+    """Write a number of things: "1 row", "1,200 rows"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

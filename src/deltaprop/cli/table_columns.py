@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deltaprop.cli.options import TrainOptions, column_names
-from deltaprop.cli.screen import columns_of_text
+from deltaprop.cli.screen import columns_of_text, counted
 from deltaprop.tabular.column_roles import ColumnRole, ColumnRoles, choose_roles
 from deltaprop.tabular.suspects import suspicious
 from deltaprop.tabular.table import Column, Table
@@ -98,7 +98,9 @@ def choose_target(column: Column, task: str, *, is_last: bool) -> Target:
     """
     distinct, rows, name = column.distinct(), len(column), column.name
     if distinct < 2:
-        raise ValueError(f"target {name!r}: expected different values, got the same in all {rows} rows")
+        raise ValueError(
+            f"target {name!r}: expected different values, got the same in all of them ({counted(rows, 'row')})"
+        )
     if not column.says_numbers():
         if task == "regression":
             other = next(text for text in column.counts() if np.isnan(_number(column, text)))

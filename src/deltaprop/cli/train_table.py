@@ -11,7 +11,7 @@ import numpy as np
 from deltaprop.cli.members_bar import members_bar
 from deltaprop.cli.options import TrainOptions, hidden_sizes
 from deltaprop.cli.score_report import score_of_classes, score_of_quantities
-from deltaprop.cli.screen import LONGEST_NAME, in_lines, shortened
+from deltaprop.cli.screen import LONGEST_NAME, counted, in_lines, shortened
 from deltaprop.cli.table_columns import (
     ChosenColumns,
     Target,
@@ -55,11 +55,11 @@ def train_table(options: TrainOptions) -> Iterator[str]:
     )
     name = named_target(table, options)
     written = f" ({table.written})" if table.written else ""
-    yield from in_lines("data", f"{table.rows:,} rows, {len(table.columns)} columns{written}")
+    yield from in_lines("data", f"{counted(table.rows, 'row')}, {counted(len(table.columns), 'column')}{written}")
     gaps = table.columns[name].gaps()
     if gaps.any():
         table = table.take(np.flatnonzero(~gaps))
-        yield from in_lines("", f"{int(gaps.sum())} rows without a target are left out")
+        yield from in_lines("", f"left out: {counted(int(gaps.sum()), 'row')} without a target")
     if not table.rows:
         raise ValueError(f"{options.data}: expected a target in some rows, but {name!r} has only gaps")
     target = choose_target(table.columns[name], options.task, is_last=options.target is None)
@@ -101,7 +101,7 @@ def _trained(model: Any, target: Target, chosen: ChosenColumns, options: TrainOp
     interruption, ended = Interruption(), list[list[History]]()
     name = target.column.name
     limit = "" if options.time_limit is None else f" within {options.time_limit:g} s"
-    yield f"training    {options.members} networks{limit}; Ctrl-C ends it early and keeps the best so far"
+    yield f"training    {counted(options.members, 'network')}{limit}; Ctrl-C ends it early and keeps the best so far"
     began = time.perf_counter()
     with (
         interruption.awaited(),
@@ -145,7 +145,7 @@ def _score(model: Any, target: Target) -> list[str]:
     predictions = model.oof_predictions_
     seen = ~np.isnan(predictions if predictions.ndim == 1 else predictions[:, 0])
     count, every = int(seen.sum()), len(seen)
-    rows = f"{count:,} rows held out" if count == every else f"{count:,} rows held out of {every:,}"
+    rows = f"{counted(count, 'row')} held out" if count == every else f"{counted(count, 'row')} held out of {every:,}"
     if not target.classifies:
         return score_of_quantities(quantities_of(target.column)[seen], predictions[seen], rows)
     numbers = np.searchsorted(model.classes_, labels_of(target.column))

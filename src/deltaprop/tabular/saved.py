@@ -38,7 +38,6 @@ class SavedTabular(BaseEstimator):
     target_name_: str
     _roles: ColumnRoles
     _names: list[str]
-    _importances: Floats | None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted estimator to one safetensors file, all or nothing.
