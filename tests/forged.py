@@ -175,7 +175,7 @@ def nested(depth):
 def other(value, whole, generator):
     """Return a value to put in the place of `value`."""
     match generator.randrange(8):
-        case 0 if isinstance(value, (int, float)) and not isinstance(value, bool):
+        case 0 if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300:
             return value + generator.choice((-1, 1, 0.5, 2**32))
         case 1 if isinstance(value, (list, dict)) and value:
             value = copy.copy(value)

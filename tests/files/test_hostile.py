@@ -183,7 +183,7 @@ def test_a_parquet_bomb(tmp_path):
         for _ in range(160):
             writer.write_table(zeros)
     assert (tmp_path / "bomb.parquet").stat().st_size < 4e6
-    status, said, error, peak = command(3 * 2**30, "train", tmp_path / "bomb.parquet", "--no-progress")
+    status, said, error, peak = command(3 * 2**30, "train", tmp_path / "bomb.parquet", "--plain", "--no-progress")
     assert (status, said) == (2, "")
     assert "unpacks to 5368709120 bytes (167772160 rows, 4 columns), over the limit of 4294967296 bytes" in error
     assert peak < 300 * 2**20
@@ -197,7 +197,7 @@ def test_a_long_text_many_times(tmp_path):
 
     texts = pyarrow.DictionaryArray.from_arrays(np.arange(100_000) % 2, pyarrow.array(["x" * 100_000, "y" * 100_000]))
     parquet.write_table(pyarrow.table({"a": np.arange(100_000) % 7, "kind": texts}), tmp_path / "d.parquet")
-    options = ["--epochs", 1, "--hidden", 2, "--batch-size", 500, "--no-progress", "--backend", "numpy"]
+    options = ["--plain", "--epochs", 1, "--hidden", 2, "--batch-size", 500, "--no-progress", "--backend", "numpy"]
     status, said, _, peak = command(3 * 2**30, "train", tmp_path / "d.parquet", *options)
     assert status == 0
     assert "target 'kind' (2 classes)" in said
@@ -210,7 +210,7 @@ def test_an_npz_of_bytes_is_scaled_chunk_by_chunk(tmp_path):
     X = np.zeros((220_000, 1000), np.uint8)
     X[::2, :3] = 1
     np.savez_compressed(tmp_path / "bomb.npz", X=X, y=(np.arange(len(X)) % 2).astype(np.uint8))
-    options = ["--epochs", 1, "--hidden", 4, "--batch-size", 512, "--no-progress", "--backend", "numpy"]
+    options = ["--plain", "--epochs", 1, "--hidden", 4, "--batch-size", 512, "--no-progress", "--backend", "numpy"]
     model = tmp_path / "model"
     status, said, _, peak = command(2**31, "train", tmp_path / "bomb.npz", *options, "--out", model)
     assert status == 0
@@ -224,7 +224,8 @@ def test_an_npz_of_bytes_is_scaled_chunk_by_chunk(tmp_path):
 
 @needs_limits
 def test_labels_that_are_no_classes_and_very_many_that_are(tmp_path):
-    path, options = tmp_path / "labels.csv", ["--epochs", 1, "--hidden", 2, "--no-progress", "--backend", "numpy"]
+    path = tmp_path / "labels.csv"
+    options = ["--plain", "--epochs", 1, "--hidden", 2, "--no-progress", "--backend", "numpy"]
     path.write_text("\n".join(["a,kind", *(f"{i % 7},label{i:06d}" for i in range(50_000))]))
     status, _, error, peak = command(2**31, "train", path, *options)
     assert status == 2

@@ -162,6 +162,15 @@ def test_copies_and_pickles_predict_the_same(tmp_path, fitted):
     assert all(np.array_equal(first[1][name], second[1][name]) for name in first[1].keys() | second[1].keys())
 
 
+def test_it_is_loaded_to_another_backend(tmp_path):
+    model = fitted_regressor()
+    model.save(tmp_path / "model")
+    loaded = dp.load(tmp_path / "model", backend="reference")
+    assert loaded.backend == "reference"
+    assert loaded.stack_.backend is not model.stack_.backend
+    np.testing.assert_allclose(loaded.predict(NEW), model.predict(NEW), rtol=1e-5)
+
+
 def test_a_loaded_estimator_can_be_fitted_again(tmp_path):
     model = fitted_regressor()
     loaded = back(model, tmp_path / "model")
