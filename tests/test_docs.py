@@ -62,7 +62,7 @@ def test_the_api_of_the_readme_runs(tmp_path, monkeypatch, capsys):
 
     matplotlib.use("Agg")
     monkeypatch.chdir(tmp_path)
-    network, others, stacks, estimators = re.findall(
+    network, others, tables, stacks, estimators = re.findall(
         r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
     )
     X, y = load_digits(return_X_y=True)
@@ -81,4 +81,11 @@ def test_the_api_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     for package in ("torch", "onnx"):
         require(package)
     exec(others, names)
+    rows = np.arange(60)
+    sides = [f"{row % 7},{'north' if row % 3 else 'south'},{2 * (row % 7) + (row % 3)}" for row in rows]
+    for name in ("houses", "new"):
+        (tmp_path / f"{name}.csv").write_text("\n".join(["rooms,side,price", *sides]))
+    new = {"age": rng.random(60), "sex": np.where(rows % 2, "female", "male")}
+    exec(tables, {"dp": names["dp"], "frame": new | {"survived": rows % 2}, "new": new})
+    assert "sex" in capsys.readouterr().out
     assert names["net"].layer_sizes == (64, 100, 10)

@@ -77,6 +77,7 @@ class TabularEstimator(SavedTabular):
     oof_predictions_: HostArray
     n_features_in_: int
     target_name_: str
+    _importances: Floats | None
     _roles: ColumnRoles
     _held_out: HeldOutRows
     _names: list[str]
