@@ -333,7 +333,7 @@ def test_a_terminated_training_goes_on(tmp_path):
     program = Path(sys.executable).with_name("deltaprop")
     model, checkpoint = tmp_path / "model.safetensors", tmp_path / "run.safetensors"
     command: list[str | Path] = [program, "train", "digits", "--epochs", "400", "--no-progress", "--dtype", "float64"]
-    resumed = [*command, "--checkpoint", checkpoint, "--resume", "--out", model]
+    resumed = [*command, "--checkpoint", checkpoint, "--checkpoint-every", "10", "--resume", "--out", model]
     for number, status, said in ((signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")):
         process = subprocess.Popen(resumed, stderr=subprocess.PIPE, text=True)
         before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
