@@ -259,7 +259,7 @@ def test_too_little_memory_is_told_in_one_line(tmp_path):
         (b"a,b\n1,2\n3\n", "line 3: expected 2 cells as in the first line, got 1"),
         (b"a,b\n1,2\n3,4,5\n", "line 3: expected 2 cells as in the first line, got 3"),
         ("größe,b\n1,2\n".encode("latin-1"), "expected UTF-8 text"),
-        (b"a,b\n1,2\n\x003,4\n", r"row 2, column 'a': expected a finite number, got '\\x003'"),
+        (b"a,b\n1,2\n\x003,4\n", "expected text, got bytes that are zero"),
         (b"a,b\nnan,2\n", "row 1, column 'a': expected a finite number, got 'nan'"),
         (b"a,b\n1e400,2\n", "expected a finite number, got '1e400'"),
         (b'a,b\n"1,2\n', "not a CSV file"),

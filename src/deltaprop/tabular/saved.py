@@ -36,6 +36,7 @@ class SavedTabular(BaseEstimator):
     n_features_in_: int
     oof_score_: float
     target_name_: str
+    _importances: Floats | None
     _roles: ColumnRoles
     _names: list[str]
 
