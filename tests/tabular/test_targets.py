@@ -91,6 +91,9 @@ def test_quantities_become_float64() -> None:
         given = given_quantities(y, 2)
         assert given.tolist() == [1.0, 2.0]
         assert given.dtype == np.dtype(np.float64)
+    for dtype in ("datetime64[D]", "timedelta64[s]"):
+        with pytest.raises(ValueError, match=f"^y: expected numbers, got dates or spans of time .{dtype[:-3]}"):
+            given_quantities(np.array([1, "NaT"], dtype), 2)
     with pytest.raises(ValueError, match="Complex data not supported"):
         given_quantities(np.array([1j, 2]), 2)
 

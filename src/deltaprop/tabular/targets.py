@@ -116,6 +116,8 @@ def given_quantities(y: Any, rows: int) -> Floats:
     given = _one_dimensional(y, rows)
     if np.iscomplexobj(given):
         raise ValueError(f"y: Complex data not supported: expected real numbers, got {given.dtype}")
+    if given.dtype.kind in "mM":
+        raise ValueError(f"y: expected numbers, got dates or spans of time ({given.dtype}); pass them as numbers")
     try:
         values = given.astype(np.float64)
     except (TypeError, ValueError):
