@@ -96,6 +96,26 @@ def test_a_second_fit_forgets_the_first() -> None:
     assert [role.role for role in model.explain_columns()] == ["number", "number"]
 
 
+@pytest.mark.parametrize("bad", [{"n_members": 0}, {"drop": ["useful", "noise", "text"]}, {"backend": "none"}])
+def test_a_fit_that_fails_leaves_the_one_before_whole(bad: dict[str, Any]) -> None:
+    table, y = two_classes()
+    model = QuickClassifier(**QUICK).fit(table, y)
+    before = model.predict(table)
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        model.set_params(**bad).fit(table, np.where(y == "yes", "other", "another"))
+    assert model.classes_.tolist() == ["no", "yes"]
+    np.testing.assert_array_equal(model.predict(table), before)
+
+
+def test_fields_of_a_structured_array_are_found_by_their_names() -> None:
+    table, y = two_classes()
+    fields = {"a": table["useful"], "b": 100 * table["useful"] ** 2}
+    X = np.rec.fromarrays(list(fields.values()), names=list(fields)).view(np.ndarray)
+    turned = np.rec.fromarrays([fields["b"], fields["a"]], names=["b", "a"]).view(np.ndarray)
+    model = QuickClassifier(**QUICK).fit(X, y)
+    np.testing.assert_array_equal(model.predict_proba(turned), model.predict_proba(fields))
+
+
 # -- few rows, many classes ---------------------------------------------------------------------------------------------
 
 
@@ -192,6 +212,15 @@ def test_rows_of_weight_0_are_as_if_absent() -> None:
     np.testing.assert_array_equal(with_zeros.oof_predictions_, without.oof_predictions_)
     with pytest.raises(ValueError, match="expected at least two rows with a weight above 0, got 1"):
         QuickClassifier(**QUICK).fit(table, y, np.eye(120)[0])
+
+
+def test_weights_that_float32_cannot_hold_are_0() -> None:
+    table, y = two_classes()
+    weights = np.where(np.arange(len(y)) < 60, 1.0, 1e-60)
+    first = {name: column[:60] for name, column in table.items()}
+    model = QuickClassifier(n_members=8, hidden_layer_sizes=4, random_state=0).fit(table, y, weights)
+    alone = QuickClassifier(n_members=8, hidden_layer_sizes=4, random_state=0).fit(first, y[:60])
+    np.testing.assert_array_equal(model.predict_proba(table), alone.predict_proba(table))
 
 
 def test_a_class_of_weight_0_is_known_and_never_predicted() -> None:
