@@ -188,6 +188,28 @@ def test_intervals_and_kept_columns(tmp_path, rng, typed):
     assert [row["area"] for row in plain] == [row["predicted area"] for row in predicted]
 
 
+def test_what_is_kept_does_not_change_predictions(tmp_path, rng, typed):
+    """A "-" is a gap in training, and copied as it is."""
+    codes = rng.choice(["-", "007", "b"], ROWS)
+    numbers = rng.choice(["-", "1", "2", "3"], ROWS)
+    rows = [(code, number, "yes" if code == "-" else "no") for code, number in zip(codes, numbers, strict=True)]
+    path, model = write(tmp_path / "t.csv", ["code", "number", "y"], rows), tmp_path / "model"
+    typed("train", path, *FAST, "--features", "code,number", "--out", model)
+    plain = rows_of(typed("predict", model, path, "--proba"))
+    kept = rows_of(typed("predict", model, path, "--proba", "--keep", "code,number"))
+    assert [(row.pop("code"), row.pop("number")) for row in kept] == [row[:2] for row in rows]
+    assert kept == plain
+
+
+def test_numbers_as_labels_stay_as_they_are_written(tmp_path, rng, typed):
+    sizes, _ = sizes_and_kinds(rng)
+    labels = np.where(sizes > 10, "0.5", "1")
+    path, model = write(tmp_path / "t.csv", ["size", "y"], zip(sizes, labels, strict=True)), tmp_path / "model"
+    typed("train", path, *FAST, "--task", "classification", "--out", model)
+    assert set(check_round_trip(typed, model, path, "y", labels)) <= {"0.5", "1"}
+    assert list(rows_of(typed("predict", model, path, "--proba"))[0]) == ["y", "y=0.5", "y=1"]
+
+
 def test_classes_that_count_the_same(tmp_path, rng, typed):
     """Of the rare class more rows are found if it counts as much: the best threshold moves from 12.26 to 11."""
     sizes = np.concatenate([rng.normal(10, 1, 370), rng.normal(12, 1, 30)]).round(2)

@@ -317,6 +317,12 @@ def test_a_path_is_read(tmp_path: Any) -> None:
     in_memory = QuickClassifier(**QUICK).fit(frame, "answer")
     np.testing.assert_array_equal(model.predict(tmp_path / "new.csv.gz"), in_memory.predict(frame))
     assert model.score(tmp_path / "train.csv", "answer") == in_memory.score(frame, "answer") > 0.9
+    some = pd.DataFrame({"useful": table["useful"], "answer": np.where(y == "yes", "1", "x")})
+    some.to_csv(tmp_path / "text.csv", index=False)
+    some[some.answer == "1"].to_csv(tmp_path / "numbers.csv", index=False)
+    model = QuickClassifier(**QUICK).fit(tmp_path / "text.csv", "answer")
+    right = (model.predict(some[["useful"]]) == "1")[some.answer == "1"].mean()
+    assert model.score(tmp_path / "numbers.csv", "answer") == pytest.approx(right)
     regressor = QuickRegressor(**QUICK).fit(tmp_path / "train.csv", "useful")
     assert regressor.n_features_in_ == 3
     assert np.isfinite(regressor.score(tmp_path / "train.csv", "useful"))

@@ -13,7 +13,7 @@ from deltaprop.cli.options import EvaluateOptions
 from deltaprop.cli.score_report import score_of_classes, score_of_quantities
 from deltaprop.cli.screen import counted, in_lines
 from deltaprop.tabular.table import Column
-from deltaprop.tabular.targets import quantities_of
+from deltaprop.tabular.targets import label_texts, quantities_of
 from deltaprop.tabular.trained import Trained
 
 
@@ -40,11 +40,11 @@ def evaluate(options: EvaluateOptions) -> Iterator[str]:
         table = table.take(np.flatnonzero(known))
     column, rows = table.columns[model.target_name_], counted(table.rows, "row")
     if not hasattr(model, "classes_"):
-        yield from score_of_quantities(quantities_of(column), model.predict(features(model, table)), rows)
+        yield from score_of_quantities(quantities_of(column), model.predict(features(model, table, options.data)), rows)
         return
-    labels = [str(label) for label in model.classes_.tolist()]
+    labels = label_texts(model.classes_)
     numbers = _class_numbers(column, labels, options.data)
-    yield from score_of_classes(labels, numbers, model.predict_proba(features(model, table)), rows)
+    yield from score_of_classes(labels, numbers, model.predict_proba(features(model, table, options.data)), rows)
 
 
 def _of_network(model: Trained, options: EvaluateOptions) -> str:

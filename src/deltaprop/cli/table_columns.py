@@ -13,7 +13,7 @@ from deltaprop.cli.screen import columns_of_text, counted
 from deltaprop.tabular.column_roles import ColumnRole, ColumnRoles, choose_roles
 from deltaprop.tabular.suspects import suspicious
 from deltaprop.tabular.table import Column, Table
-from deltaprop.tabular.targets import labels_of
+from deltaprop.tabular.targets import label_texts, labels_of
 
 #: Whole numbers are classes if they have no more different values than these, and fewer than this share of the rows.
 MOST_CLASSES, CLASSES_SHARE = 20, 0.05
@@ -233,7 +233,7 @@ def roles_shown(roles: Sequence[ColumnRole]) -> list[str]:
 
 def class_texts(target: Column) -> list[str]:
     """Return the labels of classes, as they are written, in the order of the estimator's `classes_`."""
-    return [str(label) for label in np.unique(labels_of(target))]
+    return label_texts(np.unique(labels_of(target)))
 
 
 def listing(names: Sequence[str]) -> str:

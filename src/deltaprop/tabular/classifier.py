@@ -20,7 +20,7 @@ from deltaprop.tabular.calibration import LEAST, best_temperature, tempered
 from deltaprop.tabular.estimator import DTYPE, RandomState, TabularEstimator
 from deltaprop.tabular.members import Members
 from deltaprop.tabular.table import Column
-from deltaprop.tabular.targets import ClassTargets, given_labels, labels_of
+from deltaprop.tabular.targets import ClassTargets, given_labels, label_texts, labels_of
 
 
 class TabularClassifier(ClassifierMixin, TabularEstimator):
@@ -184,7 +184,11 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
             The share of the rows whose label is predicted.
         """
         table, labels = self._table_and_target(X, y)
-        return float(super().score(table, labels, sample_weight))
+        if not isinstance(y, str):
+            return float(super().score(table, labels, sample_weight))
+        # Whether the labels in a column are numbers depends on which of them are there.
+        right = accuracy_score(label_texts(labels), label_texts(self.predict(table)), sample_weight=sample_weight)
+        return float(right)
 
     # -- training -----------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length
 
 from deltaprop.backends.array_types import DType, Floats, HostArray, Indices
+from deltaprop.inputs import cells
 from deltaprop.tabular.table import Column
 
 
@@ -33,6 +34,13 @@ def labels_of(column: Column) -> HostArray:
         return numbers.astype(np.int64) if whole else numbers
     codes, texts = column.texts()
     return np.array(texts, object)[codes]
+
+
+def label_texts(labels: HostArray) -> list[str]:
+    """Write labels, (m,), as they are written in a file from which `labels_of` has read them."""
+    if labels.dtype.kind in "iuf":
+        return [cells.written(label) for label in labels.tolist()]
+    return [str(label) for label in labels.tolist()]
 
 
 def quantities_of(column: Column) -> Floats:
