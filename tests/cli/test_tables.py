@@ -174,6 +174,21 @@ def test_rows_without_a_target_are_left_out(tmp_path, rng, typed):
     assert len(rows_of(typed("predict", model, path))) == ROWS
 
 
+def test_a_dash_among_numbers_is_a_gap_of_the_target(tmp_path, rng, typed):
+    """Also with decimal commas. Beside text it is a label."""
+    sizes, kinds = sizes_and_kinds(rng)
+    texts = [f"{size}".replace(".", ",") for size in sizes]
+    prices = ["-", "None", *texts[2:]]
+    path, model = write(tmp_path / "t.csv", ["size", "price"], zip(texts, prices, strict=True), sep=";"), tmp_path / "m"
+    told = typed("train", path, *FAST, "--features", "size", "--out", model)
+    assert "left out: 2 rows without a target" in told
+    assert "R²" in told
+    assert "left out: 2 rows without a target" in typed("evaluate", model, path)
+    kinds[:40] = "-"
+    path = write(tmp_path / "u.csv", ["size", "kind"], zip(sizes, kinds, strict=True))
+    assert "3 classes: '-', 'big', 'small'" in typed("train", path, *FAST, "--out", model)
+
+
 def test_intervals_and_kept_columns(tmp_path, rng, typed):
     sizes = rng.normal(10, 3, ROWS).round(2)
     rows = [(f"0{k}", size, size**2) for k, size in enumerate(sizes)]
@@ -191,9 +206,9 @@ def test_intervals_and_kept_columns(tmp_path, rng, typed):
 def test_what_is_kept_does_not_change_predictions(tmp_path, rng, typed):
     """A "-" is a gap in training, and copied as it is."""
     codes = rng.choice(["-", "007", "b"], ROWS)
-    numbers = rng.choice(["-", "1", "2", "3"], ROWS)
+    numbers = rng.choice(["-", "1,5", "2,5", "3,25"], ROWS)
     rows = [(code, number, "yes" if code == "-" else "no") for code, number in zip(codes, numbers, strict=True)]
-    path, model = write(tmp_path / "t.csv", ["code", "number", "y"], rows), tmp_path / "model"
+    path, model = write(tmp_path / "t.csv", ["code", "number", "y"], rows, sep=";"), tmp_path / "model"
     typed("train", path, *FAST, "--features", "code,number", "--out", model)
     plain = rows_of(typed("predict", model, path, "--proba"))
     kept = rows_of(typed("predict", model, path, "--proba", "--keep", "code,number"))
