@@ -258,10 +258,11 @@ def test_only_ratios_of_weights_matter() -> None:
     X, y = overlapping(100)
     weights = np.random.default_rng(1).uniform(1, 2, 100)
     one, *others = (
-        QuickClassifier(**QUICK).fit(X, y, factor * weights).predict_proba(X) for factor in (1.0, 1024.0, 2.0**-1000)
+        QuickClassifier(**QUICK).fit(X, y, factor * weights) for factor in (1.0, 1024.0, 2.0**-1000, 2.0**1022)
     )
     for other in others:
-        np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(one.predict_proba(X), other.predict_proba(X))
+        assert one.oof_score_ == other.oof_score_
 
 
 # -- predictions for rows held out --------------------------------------------------------------------------------------

@@ -122,6 +122,7 @@ class TabularEstimator(SavedTabular):
         table, targets = self._split_target(X, y)
         weights = np.asarray(_check_sample_weight(sample_weight, np.empty((table.rows, 1)), ensure_non_negative=True))
         table, targets, weights = _counted(table, targets, weights, weights)
+        weights = weights / weights.max()  # so that their sum is finite
         self._find_classes(targets)
         own_weights = self._training_weights(targets, weights)
         least = np.finfo(DTYPE).tiny * own_weights.max()  # a smaller share of the largest would be 0 in training
