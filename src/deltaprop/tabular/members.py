@@ -22,8 +22,8 @@ from deltaprop.training.early_stopping import EarlyStopping
 WATCHED, LEAST_WATCHED = 7, 2048
 #: Minibatches that are trained to measure the speed.
 TRIED = 4
-#: Rows whose outputs are computed together.
-BLOCK = 2**16
+#: Rows whose outputs are computed together, and outputs of all members, at most.
+BLOCK, MOST_OUTPUTS = 2**16, 2**22
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,7 @@ def train_members(
         sample_weight=weights,
         samples=samples,
         validation_samples=_fewer(held_out, max(LEAST_WATCHED, max(map(len, samples)) // WATCHED), seeds),
+        metrics=(),  # early stopping goes by the cost alone
         early_stopping=EarlyStopping(recipe.patience),
         callbacks=[*callbacks, *([] if limit is None else [limit.stop])],
         progress=progress,
@@ -168,7 +169,8 @@ def _rows_a_second(
 def mean_outputs(stack: NetworkStack, rows: EncodedRows) -> Floats:
     """Compute the mean of the members' outputs, (m, s_L), some rows at a time."""
     result = np.empty((len(rows), stack.layer_sizes[-1]))
-    for start in range(0, len(rows), BLOCK):
-        part = rows.take(np.arange(start, min(start + BLOCK, len(rows))))
-        result[start : start + BLOCK] = np.asarray(stack.predict(part)).mean(axis=0, dtype=np.float64)
+    at_once = min(BLOCK, max(1, MOST_OUTPUTS // (len(stack) * stack.layer_sizes[-1])))
+    for start in range(0, len(rows), at_once):
+        part = rows.take(np.arange(start, min(start + at_once, len(rows))))
+        result[start : start + at_once] = np.asarray(stack.predict(part)).mean(axis=0, dtype=np.float64)
     return result

@@ -41,10 +41,6 @@ class ColumnEncoding:
     encoding: NumberEncoding | CategoryEncoding
     day_first: bool = False
 
-    def numbers(self, column: Column) -> Floats:
-        """Return the numbers that are encoded, (m,)."""
-        return parts_of(column.dates(self.day_first))[self.part] if self.part else column.numbers()
-
 
 @dataclass(frozen=True)
 class TableEncoding:
@@ -173,10 +169,13 @@ class TableEncoding:
         self, table: Table, dtype: DType, fill: Callable[[CategoryEncoding, Column, HostArray], None]
     ) -> EncodedRows:
         stored = np.empty((table.rows, self.width), dtype)
+        dates, parts = "", dict[str, Floats]()  # of the column of dates whose parts are being stored
         for first, column in self._places():
-            out = stored[:, first : first + column.encoding.columns]
+            out, cells = stored[:, first : first + column.encoding.columns], table.columns[column.name]
             if isinstance(column.encoding, CategoryEncoding):
-                fill(column.encoding, table.columns[column.name], out)
-            else:
-                column.encoding.store(column.numbers(table.columns[column.name]), out)
+                fill(column.encoding, cells, out)
+                continue
+            if column.part and (column.name != dates or not parts):
+                dates, parts = column.name, parts_of(cells.dates(column.day_first))
+            column.encoding.store(parts[column.part] if column.part else cells.numbers(), out)
         return EncodedRows(stored, self.inputs)
