@@ -32,14 +32,14 @@ class ColumnEncoding:
         Which part of its dates, as `parts_of` names them; "" for numbers and categories.
     encoding : NumberEncoding or CategoryEncoding
         How its cells become stored columns and inputs.
-    day_first : bool
-        Whether, of dates in text, 03/04/2020 is in April.
+    day_first : bool or None
+        Whether, of dates in text, 03/04/2020 is in April; None if training had no text: new text then tells by itself.
     """
 
     name: str
     part: str
     encoding: NumberEncoding | CategoryEncoding
-    day_first: bool = False
+    day_first: bool | None = False
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,10 @@ class TableEncoding:
                 continue
             if role.role == "left out":
                 continue
-            is_date, day_first = role.role == "date", role.role == "date" and column.day_first()
-            parts = parts_of(column.dates(day_first)) if is_date else {NO_PART: column.numbers()}
+            day_first: bool | None = False
+            if role.role == "date":
+                day_first = column.day_first() if column.kind == "text" else None
+            parts = {NO_PART: column.numbers()} if role.role == "number" else parts_of(column.dates(day_first))
             for part, numbers in parts.items():
                 encoding = NumberEncoding.fit(numbers, bins)
                 chosen += [ColumnEncoding(role.name, part, encoding, day_first)] if encoding else []
