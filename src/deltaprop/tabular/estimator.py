@@ -119,6 +119,7 @@ class TabularEstimator(SavedTabular):
     def _fit(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> None:
         """Do what `fit` does; some attributes are new and some are old if it raises."""
         began = time.perf_counter()
+        named = has_names(X)  # it raises if some are text and some are not
         table, targets = self._split_target(X, y)
         weights = np.asarray(_check_sample_weight(sample_weight, np.empty((table.rows, 1)), ensure_non_negative=True))
         table, targets, weights = _counted(table, targets, weights, weights)
@@ -134,7 +135,7 @@ class TabularEstimator(SavedTabular):
         self._train(table, targets, weights, own_weights, deadline)
         self._names, self.n_features_in_ = list(table.columns), len(table.columns)
         self.__dict__.pop("feature_names_in_", None)
-        if has_names(X):
+        if named:
             self.feature_names_in_ = np.array(self._names, dtype=object)
 
     def _split_target(self, X: Any, y: Any) -> tuple[Table, HostArray]:

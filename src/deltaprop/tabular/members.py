@@ -12,7 +12,6 @@ from deltaprop.backends.array_types import Floats, HostArray, Indices
 from deltaprop.derivation.optimizers import Adam
 from deltaprop.derivation.schedules import CosineDecay
 from deltaprop.inputs.encoded_rows import EncodedRows
-from deltaprop.reports.history import History
 from deltaprop.stack import NetworkStack
 from deltaprop.tabular.recipe import Deadline, Recipe
 from deltaprop.training.callbacks import Callback
@@ -34,14 +33,11 @@ class Members:
     ----------
     stack : NetworkStack
         Their networks.
-    histories : list of History
-        How each was trained.
     held_out : list of array
         For each member, the numbers of the rows that it was validated on and has not been trained on.
     """
 
     stack: NetworkStack
-    histories: Sequence[History]
     held_out: Sequence[Indices]
 
     def held_out_outputs(self, rows: EncodedRows) -> tuple[Floats, Indices]:
@@ -131,7 +127,7 @@ def train_members(
     limit = None if deadline is None else Deadline(recipe, deadline)
     if limit is not None:
         samples = _fewer(samples, limit.rows_in_time(_rows_a_second(stack.copy(), rows, Y, samples, recipe)), seeds)
-    histories = stack.fit(
+    stack.fit(
         rows,
         Y,
         optimizer=Adam(CosineDecay(recipe.learning_rate, recipe.epochs) if limit is None else limit.learning_rate),
@@ -145,7 +141,7 @@ def train_members(
         callbacks=[*callbacks, *([] if limit is None else [limit.stop])],
         progress=progress,
     )
-    return Members(stack, histories, held_out)
+    return Members(stack, held_out)
 
 
 def _fewer(rows: Sequence[Indices], most: int, seeds: Sequence[int]) -> list[Indices]:

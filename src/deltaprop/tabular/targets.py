@@ -274,11 +274,6 @@ class QuantityTargets:
         spread = largest * float(np.sqrt(np.average(((y - mean) / largest) ** 2, weights=weights)))
         return cls(mean, spread or 1.0, lowest, highest)
 
-    @property
-    def outputs(self) -> int:
-        """How many outputs the network has."""
-        return 1
-
     def scaled(self, y: Floats) -> Floats:
         """Scale targets to mean 0 and spread 1: (m, 1)."""
         return ((y - self.mean) / self.spread)[:, np.newaxis]
