@@ -7,6 +7,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import r2_score
 from small_tables import QUICK, QuickClassifier, QuickRegressor, two_classes
 
@@ -67,6 +68,18 @@ def test_a_target_that_is_not_there() -> None:
         QuickClassifier(**QUICK).fit(table, "answer")
     with pytest.raises(ValueError, match="X: expected a column besides the target 'text', got no other"):
         QuickClassifier(**QUICK).fit({"text": table["text"]}, "text")
+
+
+def test_an_array_is_scored_by_place() -> None:
+    table, y = two_classes()
+    numbers = np.array([table["useful"], table["noise"]]).T
+    for model, truth in ((QuickClassifier(**QUICK), y), (QuickRegressor(**QUICK), table["useful"])):
+        model.fit(pd.DataFrame(numbers, columns=["b", "a"]), truth)
+        assert model.score(numbers, truth) == model.score({"a": numbers[:, 1], "b": numbers[:, 0]}, truth)
+        with pytest.raises(ValueError, match=r"X has 1 features, but Quick.* is expecting 2"):
+            model.score(numbers[:, :1], truth)
+        with pytest.raises(NotFittedError):
+            type(model)().score(numbers, truth)
 
 
 def test_columns_that_are_missing_or_new() -> None:

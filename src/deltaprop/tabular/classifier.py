@@ -184,7 +184,7 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
         float
             The share of the rows whose label is predicted.
         """
-        table, labels = self._table_and_target(X, y)
+        table, labels = self._table_and_truth(X, y)
         if not isinstance(y, str):
             return float(super().score(table, labels, sample_weight))
         # Whether the labels in a column are numbers depends on which of them are there.

@@ -274,12 +274,7 @@ class TabularEstimator(SavedTabular):
         """
         table = as_table(X)
         if not (has_names(X) and hasattr(self, "feature_names_in_")):
-            if len(table.columns) != self.n_features_in_:
-                raise ValueError(
-                    f"X has {len(table.columns)} features, but {type(self).__name__} is expecting "
-                    f"{self.n_features_in_} features as input"
-                )
-            return Table(dict(zip(self._names, table.columns.values(), strict=True)), table.rows)
+            return self._by_place(table)
         missing = [name for name in self._names if name not in table.columns]
         if missing:
             verb = "is" if len(missing) == 1 else "are"
@@ -293,6 +288,27 @@ class TabularEstimator(SavedTabular):
                 stacklevel=callers_level(),
             )
         return Table({name: table.columns[name] for name in self._names}, table.rows)
+
+    def _by_place(self, table: Table) -> Table:
+        """Give columns the names that they had in training, by their places.
+
+        Raises
+        ------
+        ValueError
+            If there are more or fewer.
+        """
+        if len(table.columns) != self.n_features_in_:
+            raise ValueError(
+                f"X has {len(table.columns)} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input"
+            )
+        return Table(dict(zip(self._names, table.columns.values(), strict=True)), table.rows)
+
+    def _table_and_truth(self, X: Any, y: Any) -> tuple[Table, HostArray]:
+        """Return the columns to predict from, and what they are to be compared with, (m,)."""
+        check_is_fitted(self, "stack_")
+        table, truth = self._table_and_target(X, y)
+        return (table if has_names(X) else self._by_place(table)), truth
 
     def _recipe(self, rows: int) -> Recipe:
         """Choose how the members are trained; comparisons of recipes override it."""
