@@ -1,6 +1,7 @@
 """Tables as people have them, typed at the command line: train, predict, evaluate."""
 
 import csv
+import gzip
 import re
 import signal
 import subprocess
@@ -270,6 +271,18 @@ def test_a_plain_network_predicts_and_keeps(tmp_path, rng, typed):
 
 
 # -- Ctrl-C -----------------------------------------------------------------------------------------------------
+
+
+def test_a_packed_table_is_read_as_it_is_unpacked(tmp_path, rng, typed):
+    sizes, kinds = sizes_and_kinds(rng)
+    path = write(tmp_path / "t.csv", ["size", "kind"], zip(sizes, kinds, strict=True))
+    packed = tmp_path / "T.CSV.GZ"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    for source, name in ((path, "model"), (packed, "other")):
+        typed("train", "--plain", source, "--target", "kind", "--epochs", 2, "--no-progress", "--out", tmp_path / name)
+    expected = typed("predict", tmp_path / "model", path, "--proba")
+    assert typed("predict", tmp_path / "other", packed, "--proba") == expected
+    assert typed("evaluate", tmp_path / "model", packed) == typed("evaluate", tmp_path / "model", path)
 
 
 @pytest.mark.parametrize("saved", [True, False])

@@ -11,14 +11,13 @@ import numpy as np
 
 from deltaprop.inputs.byte_source import ByteSource
 from deltaprop.inputs.csv_file import CsvFile
+from deltaprop.inputs.files import TEXT_FILES, ending_of
 from deltaprop.inputs.numpy_files import load_numpy
 from deltaprop.inputs.parquet_file import ParquetFile
 from deltaprop.tabular.cell_values import column_of_array, column_of_cells, number_column, text_column
 from deltaprop.tabular.csv_columns import GAPS, read_columns
 from deltaprop.tabular.table import Column, Table
 
-#: Endings of files of text.
-TEXT_FILES = (".csv", ".tsv", ".txt")
 TAB = "\t"
 
 
@@ -61,7 +60,7 @@ def read_table(
     """
     if decimal not in (None, ".", ","):
         raise ValueError(f"decimal: expected '.' or ',', got {decimal!r}")
-    path, ending = Path(source), _ending(source)
+    path, ending = Path(source), ending_of(str(source))
     if str(source) != "-":
         if path.is_dir():
             raise ValueError(f"{path}: expected a file with a table, got a folder")
@@ -83,7 +82,7 @@ def read_table(
 
 def is_text(source: str | os.PathLike[str]) -> bool:
     """Return whether a file is read as CSV: by its ending, or as standard input."""
-    return str(source) == "-" or _ending(source).removesuffix(".gz") in TEXT_FILES
+    return str(source) == "-" or ending_of(str(source)) in TEXT_FILES
 
 
 def without_labels(column: Column) -> Column:
@@ -91,11 +90,6 @@ def without_labels(column: Column) -> Column:
     texts = [None if level in GAPS else level for level in column.levels]
     column = replace(text_column(column.name, column.values, texts), decimal=column.decimal)
     return number_column(column.name, column.numbers()) if column.says_numbers() else column
-
-
-def _ending(source: str | os.PathLike[str]) -> str:
-    path = Path(source)
-    return "".join(path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]).lower()
 
 
 def _written(file: CsvFile, ending: str, columns: Sequence[Column]) -> str:
