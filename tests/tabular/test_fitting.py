@@ -7,6 +7,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import r2_score
 from small_tables import QUICK, QuickClassifier, QuickRegressor, two_classes
 
@@ -69,6 +70,18 @@ def test_a_target_that_is_not_there() -> None:
         QuickClassifier(**QUICK).fit({"text": table["text"]}, "text")
 
 
+def test_an_array_is_scored_by_place() -> None:
+    table, y = two_classes()
+    numbers = np.array([table["useful"], table["noise"]]).T
+    for model, truth in ((QuickClassifier(**QUICK), y), (QuickRegressor(**QUICK), table["useful"])):
+        model.fit(pd.DataFrame(numbers, columns=["b", "a"]), truth)
+        assert model.score(numbers, truth) == model.score({"a": numbers[:, 1], "b": numbers[:, 0]}, truth)
+        with pytest.raises(ValueError, match=r"X has 1 features, but Quick.* is expecting 2"):
+            model.score(numbers[:, :1], truth)
+        with pytest.raises(NotFittedError):
+            type(model)().score(numbers, truth)
+
+
 def test_columns_that_are_missing_or_new() -> None:
     table, y = two_classes()
     model = QuickClassifier(**QUICK).fit(table, y)
@@ -94,6 +107,26 @@ def test_a_second_fit_forgets_the_first() -> None:
     assert not hasattr(model, "feature_names_in_")
     assert model.target_name_ == "target"
     assert [role.role for role in model.explain_columns()] == ["number", "number"]
+
+
+@pytest.mark.parametrize("bad", [{"n_members": 0}, {"drop": ["useful", "noise", "text"]}, {"backend": "none"}])
+def test_a_fit_that_fails_leaves_the_one_before_whole(bad: dict[str, Any]) -> None:
+    table, y = two_classes()
+    model = QuickClassifier(**QUICK).fit(table, y)
+    before = model.predict(table)
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        model.set_params(**bad).fit(table, np.where(y == "yes", "other", "another"))
+    assert model.classes_.tolist() == ["no", "yes"]
+    np.testing.assert_array_equal(model.predict(table), before)
+
+
+def test_fields_of_a_structured_array_are_found_by_their_names() -> None:
+    table, y = two_classes()
+    fields = {"a": table["useful"], "b": 100 * table["useful"] ** 2}
+    X = np.rec.fromarrays(list(fields.values()), names=list(fields)).view(np.ndarray)
+    turned = np.rec.fromarrays([fields["b"], fields["a"]], names=["b", "a"]).view(np.ndarray)
+    model = QuickClassifier(**QUICK).fit(X, y)
+    np.testing.assert_array_equal(model.predict_proba(turned), model.predict_proba(fields))
 
 
 # -- few rows, many classes ---------------------------------------------------------------------------------------------
@@ -194,6 +227,15 @@ def test_rows_of_weight_0_are_as_if_absent() -> None:
         QuickClassifier(**QUICK).fit(table, y, np.eye(120)[0])
 
 
+def test_weights_that_float32_cannot_hold_are_0() -> None:
+    table, y = two_classes()
+    weights = np.where(np.arange(len(y)) < 60, 1.0, 1e-60)
+    first = {name: column[:60] for name, column in table.items()}
+    model = QuickClassifier(n_members=8, hidden_layer_sizes=4, random_state=0).fit(table, y, weights)
+    alone = QuickClassifier(n_members=8, hidden_layer_sizes=4, random_state=0).fit(first, y[:60])
+    np.testing.assert_array_equal(model.predict_proba(table), alone.predict_proba(table))
+
+
 def test_a_class_of_weight_0_is_known_and_never_predicted() -> None:
     table, y = two_classes()
     y = np.where(np.arange(120) % 4 == 0, "unsure", y)
@@ -229,10 +271,11 @@ def test_only_ratios_of_weights_matter() -> None:
     X, y = overlapping(100)
     weights = np.random.default_rng(1).uniform(1, 2, 100)
     one, *others = (
-        QuickClassifier(**QUICK).fit(X, y, factor * weights).predict_proba(X) for factor in (1.0, 1024.0, 2.0**-1000)
+        QuickClassifier(**QUICK).fit(X, y, factor * weights) for factor in (1.0, 1024.0, 2.0**-1000, 2.0**1022)
     )
     for other in others:
-        np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(one.predict_proba(X), other.predict_proba(X))
+        assert one.oof_score_ == other.oof_score_
 
 
 # -- predictions for rows held out --------------------------------------------------------------------------------------
@@ -288,6 +331,12 @@ def test_a_path_is_read(tmp_path: Any) -> None:
     in_memory = QuickClassifier(**QUICK).fit(frame, "answer")
     np.testing.assert_array_equal(model.predict(tmp_path / "new.csv.gz"), in_memory.predict(frame))
     assert model.score(tmp_path / "train.csv", "answer") == in_memory.score(frame, "answer") > 0.9
+    some = pd.DataFrame({"useful": table["useful"], "answer": np.where(y == "yes", "1", "x")})
+    some.to_csv(tmp_path / "text.csv", index=False)
+    some[some.answer == "1"].to_csv(tmp_path / "numbers.csv", index=False)
+    model = QuickClassifier(**QUICK).fit(tmp_path / "text.csv", "answer")
+    right = (model.predict(some[["useful"]]) == "1")[some.answer == "1"].mean()
+    assert model.score(tmp_path / "numbers.csv", "answer") == pytest.approx(right)
     regressor = QuickRegressor(**QUICK).fit(tmp_path / "train.csv", "useful")
     assert regressor.n_features_in_ == 3
     assert np.isfinite(regressor.score(tmp_path / "train.csv", "useful"))

@@ -12,8 +12,9 @@ from deltaprop.cli.model_files import features, load_model, read_rows, refuse_ta
 from deltaprop.cli.options import EvaluateOptions
 from deltaprop.cli.score_report import score_of_classes, score_of_quantities
 from deltaprop.cli.screen import counted, in_lines
+from deltaprop.cli.table_columns import gaps_of_target
 from deltaprop.tabular.table import Column
-from deltaprop.tabular.targets import quantities_of
+from deltaprop.tabular.targets import label_texts, quantities_of
 from deltaprop.tabular.trained import Trained
 
 
@@ -32,7 +33,7 @@ def evaluate(options: EvaluateOptions) -> Iterator[str]:
         yield _of_network(model, options)
         return
     table = read_rows(model, options.data, options, target=True)
-    known = ~table.columns[model.target_name_].gaps()
+    known = ~gaps_of_target(table.columns[model.target_name_])
     if not known.any():
         raise ValueError(f"{options.data}: expected targets to evaluate on, but {model.target_name_!r} has only gaps")
     if not known.all():
@@ -40,11 +41,11 @@ def evaluate(options: EvaluateOptions) -> Iterator[str]:
         table = table.take(np.flatnonzero(known))
     column, rows = table.columns[model.target_name_], counted(table.rows, "row")
     if not hasattr(model, "classes_"):
-        yield from score_of_quantities(quantities_of(column), model.predict(features(model, table)), rows)
+        yield from score_of_quantities(quantities_of(column), model.predict(features(model, table, options.data)), rows)
         return
-    labels = [str(label) for label in model.classes_.tolist()]
+    labels = label_texts(model.classes_)
     numbers = _class_numbers(column, labels, options.data)
-    yield from score_of_classes(labels, numbers, model.predict_proba(features(model, table)), rows)
+    yield from score_of_classes(labels, numbers, model.predict_proba(features(model, table, options.data)), rows)
 
 
 def _of_network(model: Trained, options: EvaluateOptions) -> str:

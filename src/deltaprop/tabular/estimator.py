@@ -107,23 +107,36 @@ class TabularEstimator(SavedTabular):
         OSError
             If the file cannot be read.
         """
+        with training_of(self):
+            before = dict(self.__dict__)
+            try:
+                self._fit(X, y, sample_weight)
+            except BaseException:  # what an earlier call has fitted stays whole
+                self.__dict__ = before
+                raise
+        return self
+
+    def _fit(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> None:
+        """Do what `fit` does; some attributes are new and some are old if it raises."""
         began = time.perf_counter()
+        named = has_names(X)  # it raises if some are text and some are not
         table, targets = self._split_target(X, y)
         weights = np.asarray(_check_sample_weight(sample_weight, np.empty((table.rows, 1)), ensure_non_negative=True))
         table, targets, weights = _counted(table, targets, weights, weights)
+        weights = weights / weights.max()  # so that their sum is finite
         self._find_classes(targets)
         own_weights = self._training_weights(targets, weights)
+        least = np.finfo(DTYPE).tiny * own_weights.max()  # a smaller share of the largest would be 0 in training
+        own_weights = np.where(own_weights < least, 0.0, own_weights)
         table, targets, weights = _counted(table, targets, weights, own_weights)
         own_weights = own_weights[own_weights > 0] / own_weights.max()
         self._roles = choose_roles(table, categorical=self.categorical, numerical=self.numerical, drop=self.drop)
-        with training_of(self):
-            deadline = None if self.time_limit is None else began + self.time_limit
-            self._train(table, targets, weights, own_weights, deadline)
+        deadline = None if self.time_limit is None else began + self.time_limit
+        self._train(table, targets, weights, own_weights, deadline)
         self._names, self.n_features_in_ = list(table.columns), len(table.columns)
         self.__dict__.pop("feature_names_in_", None)
-        if has_names(X):
+        if named:
             self.feature_names_in_ = np.array(self._names, dtype=object)
-        return self
 
     def _split_target(self, X: Any, y: Any) -> tuple[Table, HostArray]:
         """Return the table without its target column, and the targets, (m,); remember the name of the target."""
@@ -261,12 +274,7 @@ class TabularEstimator(SavedTabular):
         """
         table = as_table(X)
         if not (has_names(X) and hasattr(self, "feature_names_in_")):
-            if len(table.columns) != self.n_features_in_:
-                raise ValueError(
-                    f"X has {len(table.columns)} features, but {type(self).__name__} is expecting "
-                    f"{self.n_features_in_} features as input"
-                )
-            return Table(dict(zip(self._names, table.columns.values(), strict=True)), table.rows)
+            return self._by_place(table)
         missing = [name for name in self._names if name not in table.columns]
         if missing:
             verb = "is" if len(missing) == 1 else "are"
@@ -280,6 +288,27 @@ class TabularEstimator(SavedTabular):
                 stacklevel=callers_level(),
             )
         return Table({name: table.columns[name] for name in self._names}, table.rows)
+
+    def _by_place(self, table: Table) -> Table:
+        """Give columns the names that they had in training, by their places.
+
+        Raises
+        ------
+        ValueError
+            If there are more or fewer.
+        """
+        if len(table.columns) != self.n_features_in_:
+            raise ValueError(
+                f"X has {len(table.columns)} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input"
+            )
+        return Table(dict(zip(self._names, table.columns.values(), strict=True)), table.rows)
+
+    def _table_and_truth(self, X: Any, y: Any) -> tuple[Table, HostArray]:
+        """Return the columns to predict from, and what they are to be compared with, (m,)."""
+        check_is_fitted(self, "stack_")
+        table, truth = self._table_and_target(X, y)
+        return (table if has_names(X) else self._by_place(table)), truth
 
     def _recipe(self, rows: int) -> Recipe:
         """Choose how the members are trained; comparisons of recipes override it."""
@@ -344,6 +373,8 @@ def _counted(table: Table, y: HostArray, weights: Floats, own_weights: Floats) -
 
 def has_names(X: Any) -> bool:
     """Tell whether the columns of what a user passes have names of their own."""
+    if isinstance(X, np.ndarray):
+        return X.dtype.names is not None
     return isinstance(X, (str, os.PathLike, Mapping, Table)) or _get_feature_names(X) is not None
 
 

@@ -161,7 +161,7 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
         float
             R².
         """
-        table, values = self._table_and_target(X, y)
+        table, values = self._table_and_truth(X, y)
         return float(super().score(table, values, sample_weight))
 
     # -- training -----------------------------------------------------------------------------------------------

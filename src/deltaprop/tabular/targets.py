@@ -13,6 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length
 
 from deltaprop.backends.array_types import DType, Floats, HostArray, Indices
+from deltaprop.inputs import cells
 from deltaprop.tabular.table import Column
 
 
@@ -33,6 +34,13 @@ def labels_of(column: Column) -> HostArray:
         return numbers.astype(np.int64) if whole else numbers
     codes, texts = column.texts()
     return np.array(texts, object)[codes]
+
+
+def label_texts(labels: HostArray) -> list[str]:
+    """Write labels, (m,), as they are written in a file from which `labels_of` has read them."""
+    if labels.dtype.kind in "iuf":
+        return [cells.written(label) for label in labels.tolist()]
+    return [str(label) for label in labels.tolist()]
 
 
 def quantities_of(column: Column) -> Floats:
@@ -116,6 +124,8 @@ def given_quantities(y: Any, rows: int) -> Floats:
     given = _one_dimensional(y, rows)
     if np.iscomplexobj(given):
         raise ValueError(f"y: Complex data not supported: expected real numbers, got {given.dtype}")
+    if given.dtype.kind in "mM":
+        raise ValueError(f"y: expected numbers, got dates or spans of time ({given.dtype}); pass them as numbers")
     try:
         values = given.astype(np.float64)
     except (TypeError, ValueError):
@@ -263,11 +273,6 @@ class QuantityTargets:
         largest = max(highest - mean, mean - lowest) or 1.0  # so that squares are neither infinite nor all 0
         spread = largest * float(np.sqrt(np.average(((y - mean) / largest) ** 2, weights=weights)))
         return cls(mean, spread or 1.0, lowest, highest)
-
-    @property
-    def outputs(self) -> int:
-        """How many outputs the network has."""
-        return 1
 
     def scaled(self, y: Floats) -> Floats:
         """Scale targets to mean 0 and spread 1: (m, 1)."""
