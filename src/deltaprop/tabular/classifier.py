@@ -219,7 +219,8 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
         if isinstance(self.class_weight, Mapping):
             for label, weight in self.class_weight.items():
                 check_number(f"class_weight[{label!r}]", weight, least=0.0)
-        return weights * compute_sample_weight(self.class_weight, y)
+        factors: Floats = compute_sample_weight(self.class_weight, y)
+        return weights * factors
 
     def _record(
         self, members: Members, rows: EncodedRows, y: HostArray, weights: Floats, own_weights: Floats
