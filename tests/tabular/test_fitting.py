@@ -123,7 +123,8 @@ def test_a_fit_that_fails_leaves_the_one_before_whole(bad: dict[str, Any]) -> No
 def test_fields_of_a_structured_array_are_found_by_their_names() -> None:
     table, y = two_classes()
     fields = {"a": table["useful"], "b": 100 * table["useful"] ** 2}
-    X, turned = (np.empty(len(y), [(name, float) for name in names]) for names in ("ab", "ba"))
+    X = np.zeros(len(y), [("a", np.float64), ("b", np.float64)])
+    turned = np.zeros(len(y), [("b", np.float64), ("a", np.float64)])
     for name, values in fields.items():
         X[name] = turned[name] = values
     model = QuickClassifier(**QUICK).fit(X, y)

@@ -45,7 +45,8 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
     class_weight : dict, "balanced" or None, default None
         How much the rows of each class count; `sample_weight` is multiplied by it.
     time_limit : float or None, default None
-        Seconds that `fit` may take. Results then depend on the speed of the machine.
+        Seconds that `fit` may take; compiling the library, once on a machine, does not count. Results then depend on
+        the speed of the machine.
     random_state : int, RandomState or None, default None
         Deals the rows out to folds, and draws initial parameters and orders of the rows.
     backend : str or Backend, default "auto"
@@ -218,8 +219,8 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
         if isinstance(self.class_weight, Mapping):
             for label, weight in self.class_weight.items():
                 check_number(f"class_weight[{label!r}]", weight, least=0.0)
-        weighted: Floats = weights * compute_sample_weight(self.class_weight, y)
-        return weighted
+        factors: Floats = compute_sample_weight(self.class_weight, y)
+        return weights * factors
 
     def _record(
         self, members: Members, rows: EncodedRows, y: HostArray, weights: Floats, own_weights: Floats

@@ -37,7 +37,8 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
     drop : sequence of str or int, default ()
         Columns to leave out.
     time_limit : float or None, default None
-        Seconds that `fit` may take. Results then depend on the speed of the machine.
+        Seconds that `fit` may take; compiling the library, once on a machine, does not count. Results then depend on
+        the speed of the machine.
     random_state : int, RandomState or None, default None
         Deals the rows out to folds, and draws initial parameters and orders of the rows.
     backend : str or Backend, default "auto"
