@@ -185,7 +185,7 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
             The share of the rows whose label is predicted.
         """
         table, labels = self._table_and_target(X, y)
-        return float(super().score(table, labels, sample_weight))
+        return float(super().score(table if isinstance(y, str) else X, labels, sample_weight))
 
     # -- training -----------------------------------------------------------------------------------------------
 
@@ -209,6 +209,13 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
         return self._targets.probabilities(self._targets.numbers(y), float(self.label_smoothing), DTYPE)
 
     def _training_weights(self, y: HostArray, weights: Floats) -> Floats:
+        if isinstance(self.class_weight, Mapping):
+            weights_of_classes: Mapping[Any, Any] = self.class_weight
+            for label, weight in weights_of_classes.items():
+                if not (isinstance(weight, Real) and 0.0 <= float(weight) < np.inf):
+                    raise ValueError(
+                        f"class_weight: expected finite numbers of at least 0, got {weight!r} for class {label!r}"
+                    )
         return weights * compute_sample_weight(self.class_weight, y) if self.class_weight is not None else weights
 
     def _record(

@@ -162,7 +162,7 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
             R².
         """
         table, values = self._table_and_target(X, y)
-        return float(super().score(table, values, sample_weight))
+        return float(super().score(table if isinstance(y, str) else X, values, sample_weight))
 
     # -- training -----------------------------------------------------------------------------------------------
 
