@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from typed_tables import FAST, ROWS, Terminal, check_round_trip, rows_of, shown_roles, sizes_and_kinds, write
 
+import deltaprop as dp
+
 
 @pytest.fixture
 def typed(capsys, monkeypatch):
@@ -160,3 +162,16 @@ def test_whole_numbers_are_classes_or_quantities(rows, distinct, task, word, tmp
     assert f"whole numbers, {distinct} different in {rows} rows" in told
     assert word in told
     assert ("accuracy" in told) == word.startswith("classes")
+
+
+@pytest.mark.parametrize("written", ["1.0", "1"])
+def test_classes_that_are_floats_in_python_are_found_in_files(written, tmp_path, rng, typed):
+    sizes, _ = sizes_and_kinds(rng)
+    labels = np.where(sizes > np.median(sizes), 2.0, 1.0)
+    model = dp.TabularClassifier(2, 8, random_state=0).fit({"size": sizes, "label": labels}, "label")
+    model.save(tmp_path / "model")
+    other = written.replace("1", "2")
+    rows = [(size, other if label == 2 else written) for size, label in zip(sizes, labels, strict=True)]
+    told = typed("evaluate", tmp_path / "model", write(tmp_path / "t.csv", ["size", "label"], rows))
+    right = (model.predict({"size": sizes}) == labels).mean()
+    assert f"accuracy {right:.3f} on {ROWS} rows" in told

@@ -316,3 +316,21 @@ def test_ctrl_c_keeps_the_best_so_far(saved, tmp_path, rng, typed, capsys, monke
     else:
         assert "model       not kept: with --out FILE" in shown.out
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_while_the_model_is_saved_waits_for_it(tmp_path, rng, typed, capsys, monkeypatch):
+    """Importances, which the file holds, are computed after training, and may take long."""
+
+    def importances(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        return {"size": 0.5}
+
+    monkeypatch.setattr("deltaprop.tabular.estimator.permutation_importances", importances)
+    sizes, kinds = sizes_and_kinds(rng)
+    path, model = write(tmp_path / "t.csv", ["size", "kind"], zip(sizes, kinds, strict=True)), tmp_path / "model"
+    assert run(["train", str(path), *FAST, "--out", str(model)]) == 130
+    shown = capsys.readouterr()
+    assert f"model       {model}\n" in shown.out
+    assert "ended early" not in shown.out
+    check_round_trip(typed, model, path, "kind", kinds)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

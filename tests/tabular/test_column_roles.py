@@ -59,6 +59,25 @@ def test_free_text_and_identifiers_are_left_out():
     assert role(names + names) == ("category", "text with 60 levels")
 
 
+def test_numbers_with_signs_are_told_of():
+    dollars = [f"${1000 + n:,}.50" for n in range(60)]
+    assert role(dollars) == (
+        "left out",
+        "free text or an identifier: 60 different texts in 60 cells; '$1,000.50' would be a number without its signs",
+    )
+    shares = [f"{n % 30} %" for n in range(60)]
+    assert role(shares) == ("category", "text with 30 levels; '0 %' would be a number without its signs")
+    # Names, codes, ranges, versions and telephone numbers are none.
+    for texts in (
+        ["ABC123", "XYZ9"],
+        ["18-25", "26-40"],
+        ["1.2.3", "1.2.4"],
+        ["+49 30 1234", "+1 555 12"],
+        ["1", "2", "x"],
+    ):
+        assert role(texts * 20) == ("category", f"text with {len(texts)} levels")
+
+
 def test_what_the_user_says():
     table = as_table(
         {"a": [1, 2, 3], "b": ["u", "v", "7"], "c": ["2020-01-01", "2020-01-02", "2020-01-03"], "d": [1, 1, 1]}

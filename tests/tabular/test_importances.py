@@ -120,3 +120,14 @@ def test_there_are_none_before_fit() -> None:
             model.plot_importances()
         with pytest.raises(NotFittedError):
             _ = model.feature_importances_
+
+
+def test_very_wide_tables_are_permuted_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    table, y = made(200)
+    model, other = (QuickRegressor(**QUICK).fit(table, y) for _ in range(2))
+    monkeypatch.setattr("deltaprop.tabular.importances.MOST_WORK", 1)
+    once = model.feature_importances_
+    monkeypatch.undo()
+    monkeypatch.setattr("deltaprop.tabular.importances.REPEATS", 1)
+    np.testing.assert_array_equal(once, other.feature_importances_)
+    assert once.argmax() == list(table).index("useful")

@@ -278,6 +278,18 @@ def test_parquet(tmp_path):
     np.testing.assert_array_equal(table.columns["d"].values, moments)
 
 
+def test_an_index_that_is_no_column_is_told_of(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    frame = pandas.DataFrame({"a": [1, 2], "b": [3, 4]})
+    frame.to_parquet(tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet").written == ""
+    frame.set_index(pandas.DatetimeIndex(["2020", "2021"], name="day")).to_parquet(tmp_path / "t.parquet")
+    table = read_table(tmp_path / "t.parquet")
+    assert list(table.columns) == ["a", "b"]
+    assert table.written == "without 'day', the index of the stored frame"
+
+
 def test_a_categorical_column_stays_one_in_parquet(tmp_path):
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     codes = pyarrow.array(["7", "1", "7"]).dictionary_encode()

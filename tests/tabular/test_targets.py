@@ -1,6 +1,7 @@
 """Targets from whatever holds them: labels keep their dtype, gaps are named, quantities are scaled; values by hand."""
 
 import datetime
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -172,3 +173,24 @@ def test_quantities_have_mean_0_and_spread_1_by_the_weights() -> None:
 def test_a_constant_quantity_stays_what_it_is() -> None:
     targets = QuantityTargets.fit(np.full(7, 0.1), np.ones(7))
     np.testing.assert_array_equal(targets.values(np.array([-3.0, 0.0, 3.0])), [0.1] * 3)
+
+
+@pytest.mark.parametrize("y", [[1.5e308] * 3 + [1.7e308], [-1e308, 7e307, 5.0, -7.5e307]])
+def test_quantities_whose_sum_is_no_float64(y: list[float]) -> None:
+    targets = QuantityTargets.fit(np.array(y), np.ones(4))
+    mean = sum(map(Fraction, y)) / 4
+    variance = sum((Fraction(value) - mean) ** 2 for value in y) / 4
+    assert float(Fraction(targets.mean) / mean) == pytest.approx(1.0, abs=1e-14)
+    assert float(Fraction(targets.spread) ** 2 / variance) == pytest.approx(1.0, abs=1e-12)
+
+
+def test_a_range_that_is_no_float64() -> None:
+    with pytest.raises(
+        ValueError, match=r"^y: expected a range that float64 can hold, got quantities from -1\.7e\+308 to"
+    ):
+        QuantityTargets.fit(np.array([1.7e308, -1.7e308, 0.0]), np.ones(3))
+
+
+def test_a_row_of_next_to_no_weight_stays_in_the_range_of_float32() -> None:
+    targets = QuantityTargets.fit(np.array([0.0, 1.0]), np.array([1.0, 1e-300]))
+    assert (targets.scaled(np.array([0.0, 1.0])) ** 2).max() < np.finfo(np.float32).max

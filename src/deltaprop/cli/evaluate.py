@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.backends.array_types import Indices
+from deltaprop.backends.array_types import HostArray, Indices
 from deltaprop.cli.model_files import features, load_model, read_rows, refuse_table_options
 from deltaprop.cli.options import EvaluateOptions
 from deltaprop.cli.score_report import score_of_classes, score_of_quantities
 from deltaprop.cli.screen import counted, in_lines
 from deltaprop.cli.table_columns import gaps_of_target
+from deltaprop.inputs import cells
 from deltaprop.tabular.table import Column
 from deltaprop.tabular.targets import label_texts, quantities_of
 from deltaprop.tabular.trained import Trained
@@ -44,7 +45,7 @@ def evaluate(options: EvaluateOptions) -> Iterator[str]:
         yield from score_of_quantities(quantities_of(column), model.predict(features(model, table, options.data)), rows)
         return
     labels = label_texts(model.classes_)
-    numbers = _class_numbers(column, labels, options.data)
+    numbers = _class_numbers(column, model.classes_, options.data)
     yield from score_of_classes(labels, numbers, model.predict_proba(features(model, table, options.data)), rows)
 
 
@@ -57,8 +58,8 @@ def _of_network(model: Trained, options: EvaluateOptions) -> str:
     return model.score(X, y)
 
 
-def _class_numbers(column: Column, labels: list[str], source: str) -> Indices:
-    """Find the number of each row's class by its text.
+def _class_numbers(column: Column, classes: HostArray, source: str) -> Indices:
+    """Find the number of each row's class by its text; the class 1.0 may be written as 1.
 
     Raises
     ------
@@ -66,7 +67,9 @@ def _class_numbers(column: Column, labels: list[str], source: str) -> Indices:
         If a label is no class.
     """
     codes, texts = column.texts()
-    number: dict[Any, int] = {label: k for k, label in enumerate(labels)}
+    number: dict[Any, int] = {str(label): k for k, label in enumerate(classes.tolist())}
+    if classes.dtype.kind == "f":
+        number |= {cells.written(label): k for k, label in enumerate(classes.tolist())}
     numbers = np.array([number.get(text, -1) for text in texts], np.int64)[codes]
     if numbers.min() < 0:
         row = int(numbers.argmin())

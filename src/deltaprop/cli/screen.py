@@ -19,7 +19,7 @@ def terminal_width() -> int:
 
 def columns_of_text(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Return the lines of a table; the cells of its last column take the rest of the line, and go on below."""
-    rows = [[shortened(cell, LONGEST_NAME) for cell in row[:-1]] + [row[-1]] for row in rows]
+    rows = [[shortened(cell, LONGEST_NAME) for cell in row[:-1]] + [printable(row[-1])] for row in rows]
     widths = [max(len(row[place]) for row in [headers, *rows]) for place in range(len(headers) - 1)]
     room = max(LEAST, terminal_width() - sum(widths) - 2 * len(headers))
     lines = []
@@ -34,7 +34,7 @@ def columns_of_text(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> li
 def in_lines(label: str, text: str) -> list[str]:
     """Return text behind a label of twelve characters, in lines as wide as the terminal."""
     return textwrap.wrap(
-        text,
+        printable(text),
         max(40, terminal_width()),
         initial_indent=f"{label:<12}",
         subsequent_indent=" " * 12,
@@ -43,8 +43,14 @@ def in_lines(label: str, text: str) -> list[str]:
     )
 
 
+def printable(text: str) -> str:
+    """Return text with tabs, line ends, escape characters and the like as Python writes them, since terminals obey."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def shortened(text: str, longest: int) -> str:
-    """Return text, with its end replaced by "…" if it is too long."""
+    """Return printable text, with its end replaced by "…" if it is too long."""
+    text = printable(text)
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 

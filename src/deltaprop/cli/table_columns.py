@@ -11,7 +11,7 @@ import numpy as np
 from deltaprop.backends.array_types import HostArray
 from deltaprop.cli.options import TrainOptions, column_names
 from deltaprop.cli.screen import columns_of_text, counted
-from deltaprop.tabular.column_roles import ColumnRole, ColumnRoles, choose_roles
+from deltaprop.tabular.column_roles import ColumnRole, ColumnRoles, amounts_in, choose_roles
 from deltaprop.tabular.suspects import suspicious
 from deltaprop.tabular.table import Column, Table
 from deltaprop.tabular.table_file import without_labels
@@ -120,12 +120,11 @@ def choose_target(column: Column, task: str, *, is_last: bool) -> Target:
         if distinct > MOST_TEXTS and 2 * distinct > rows:
             raise ValueError(
                 f"target {name!r}: expected numbers, or classes with several rows each, got {distinct} different texts "
-                f"in {rows} rows; --target names another column"
+                f"in {rows} rows{amounts_in(list(column.counts()))}; --target names another column"
             )
-        few = distinct <= NAMED_CLASSES
-        return Target(
-            column, is_last, True, f"{distinct} classes{f': {listing(list(column.counts()))}' if few else ''}"
-        )
+        labels = list(column.counts())
+        named = f": {listing(labels)}" if distinct <= NAMED_CLASSES else ""
+        return Target(column, is_last, True, f"{distinct} classes{named}{amounts_in(labels)}")
     numbers = column.numbers()
     if (numbers != np.round(numbers)).any():
         if task == "classification":

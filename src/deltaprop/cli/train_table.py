@@ -104,24 +104,23 @@ def _trained(model: Any, target: Target, chosen: ChosenColumns, options: TrainOp
     limit = "" if options.time_limit is None else f" within {options.time_limit:g} s"
     yield f"training    {counted(options.members, 'network')}{limit}; Ctrl-C ends it early and keeps the best so far"
     began = time.perf_counter()
-    with (
-        interruption.awaited(),
-        members_bar(options.progress, options.members, options.time_limit, interruption) as moved,
-    ):
+    with interruption.awaited():  # also while the model is saved
+        with members_bar(options.progress, options.members, options.time_limit, interruption) as moved:
 
-        def told(event: Any) -> bool:
-            ended[:] = [event.history]
-            moved(event)
-            return interruption()
+            def told(event: Any) -> bool:
+                ended[:] = [event.history]
+                moved(event)
+                return interruption()
 
-        model._callbacks = [told]
-        try:
-            model.fit(Table({**chosen.table.columns, name: target.column}, chosen.table.rows), name)
-        finally:
-            del model._callbacks
-    yield from _how_it_ended(ended[0], time.perf_counter() - began, model)
-    yield from _score(model, target)
-    yield from _saved(model, options, interrupted=interruption())
+            model._callbacks = [told]
+            try:
+                model.fit(Table({**chosen.table.columns, name: target.column}, chosen.table.rows), name)
+            finally:
+                del model._callbacks
+        seconds, ended_early = time.perf_counter() - began, interruption()
+        yield from _how_it_ended(ended[0], seconds, model)
+        yield from _score(model, target)
+        yield from _saved(model, options, interrupted=ended_early)
     interruption.obey()
 
 

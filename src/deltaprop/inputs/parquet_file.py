@@ -32,6 +32,8 @@ class ParquetFile:
     ----------
     names : list of str
         The names of its columns, without those in which pandas stored its index.
+    index : list of str
+        The names of those.
     sizes : list of int
         How many rows each row group has.
 
@@ -54,6 +56,7 @@ class ParquetFile:
             index = _stored_index(schema.metadata or {})
             self.types = {field.name: field.type for field in schema if field.name not in index}
             self.names = [name for name in schema.names if name not in index]
+            self.index = [name for name in schema.names if name in index]
         if any(size < 0 for size in self.sizes):
             raise ValueError(f"{path}: not a Parquet file, or a damaged one (a row group of {min(self.sizes)} rows)")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -26,6 +27,13 @@ CODES = 20
 SAMPLE, LIKELY = 1000, 0.8
 #: Numbers that differ by no more than this many units of rounding are one number.
 ROUNDING = 8 * np.finfo(np.float64).eps
+#: Numbers with a sign such as "$" or "%", or with marks before thousands: "$1,234.50", "45 %", "-3.2 EUR".
+AMOUNT = re.compile(
+    r"[(+-]?(?:[$€£¥₹<>~]\s*|[A-Z]{3}\s)?[+-]?(?:\d{1,3}([,.' ])\d{3}(?:\1\d{3})*|\d+)(?:[.,]\d+)?"
+    r"(?:\s*[%‰$€£¥₹]|\s[A-Z]{3})?\)?"
+)
+#: The share of texts that have to be amounts and no plain numbers, where nearly all are one or the other.
+WITH_SIGNS = 0.1
 
 
 @dataclass(frozen=True)
@@ -205,10 +213,22 @@ def _of_text(column: Column, count: int, levels: str) -> ColumnRole:
         if dates >= NEARLY_ALL * known:
             others = f", {_counted(len(column) - dates, 'cell')} without a date" if dates < len(column) else ""
             return ColumnRole(name, "date", f"text of dates from {_span(Column(name, 'date', moments))}{others}")
-    distinct = column.distinct()
+    distinct, hint = column.distinct(), amounts_in(some)
     if known >= DISTINCT_CELLS and distinct >= DISTINCT_SHARE * known:
-        return ColumnRole(name, "left out", f"free text or an identifier: {distinct} different texts in {known} cells")
-    return ColumnRole(name, "category", levels)
+        return ColumnRole(
+            name, "left out", f"free text or an identifier: {distinct} different texts in {known} cells{hint}"
+        )
+    return ColumnRole(name, "category", f"{levels}{hint}")
+
+
+def amounts_in(texts: Sequence[str]) -> str:
+    """Say that texts are nearly all numbers with a sign, which would tell more as numbers; nothing if they are not."""
+    texts = texts[:SAMPLE]
+    amounts = np.array([bool(AMOUNT.fullmatch(text)) for text in texts], bool)
+    signed = amounts & np.isnan(numbers_in_texts(texts))
+    if _share(amounts) < NEARLY_ALL or _share(signed) < WITH_SIGNS:
+        return ""
+    return f"; {texts[int(signed.argmax())][:40]!r} would be a number without its signs"
 
 
 def _first_other(column: Column) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 import warnings
@@ -16,7 +17,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import _check_sample_weight, _get_feature_names, check_is_fitted
 
-from deltaprop.arguments import check_whole_number
+from deltaprop.arguments import check_whole_number, refuse_masked
 from deltaprop.backends import Backend
 from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
 from deltaprop.errors import callers_level
@@ -40,13 +41,15 @@ from deltaprop.training.exclusive import training_of
 RandomState: TypeAlias = int | np.random.RandomState | None
 #: The dtype of stored rows, parameters and training.
 DTYPE = np.dtype(np.float32)
+#: Folds of more members than this take more memory than their networks are worth.
+MOST_MEMBERS = 10_000
 
 
 class TabularEstimator(SavedTabular):
     """What the two estimators, which derive from it, have in common."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_members": [Interval(Integral, 1, None, closed="left")],
+        "n_members": [Interval(Integral, 1, MOST_MEMBERS, closed="both")],
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "categorical": ["array-like"],
         "numerical": ["array-like"],
@@ -107,31 +110,26 @@ class TabularEstimator(SavedTabular):
         OSError
             If the file cannot be read.
         """
+        began = time.perf_counter()
         with training_of(self):
-            before = dict(self.__dict__)
-            try:
-                self._fit(X, y, sample_weight)
-            except BaseException:  # what an earlier call has fitted stays whole
-                self.__dict__ = before
-                raise
+            fitted = copy.copy(self)  # a fit that fails, and a prediction meanwhile, see only what was fitted before
+            fitted._fit(X, y, sample_weight, None if self.time_limit is None else began + self.time_limit)
+            self.__dict__.pop("feature_names_in_", None)
+            self.__dict__.update(fitted.__dict__)
         return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> None:
-        """Do what `fit` does; some attributes are new and some are old if it raises."""
-        began = time.perf_counter()
+    def _fit(self, X: Any, y: Any, sample_weight: ArrayLike | None, deadline: float | None) -> None:
+        """Do what `fit` does, step by step; `deadline` is the time of `time.perf_counter` by which it has to end."""
         named = has_names(X)  # it raises if some are text and some are not
         table, targets = self._split_target(X, y)
-        weights = np.asarray(_check_sample_weight(sample_weight, np.empty((table.rows, 1)), ensure_non_negative=True))
+        weights = _checked_weights(sample_weight, table.rows)
         table, targets, weights = _counted(table, targets, weights, weights)
-        weights = weights / weights.max()  # so that their sum is finite
         self._find_classes(targets)
         own_weights = self._training_weights(targets, weights)
-        least = np.finfo(DTYPE).tiny * own_weights.max()  # a smaller share of the largest would be 0 in training
-        own_weights = np.where(own_weights < least, 0.0, own_weights)
+        own_weights = own_weights * (own_weights >= np.finfo(DTYPE).tiny * own_weights.max())  # others vanish in DTYPE
         table, targets, weights = _counted(table, targets, weights, own_weights)
         own_weights = own_weights[own_weights > 0] / own_weights.max()
         self._roles = choose_roles(table, categorical=self.categorical, numerical=self.numerical, drop=self.drop)
-        deadline = None if self.time_limit is None else began + self.time_limit
         self._train(table, targets, weights, own_weights, deadline)
         self._names, self.n_features_in_ = list(table.columns), len(table.columns)
         self.__dict__.pop("feature_names_in_", None)
@@ -353,6 +351,20 @@ class TabularEstimator(SavedTabular):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
         return tags
+
+
+def _checked_weights(sample_weight: ArrayLike | None, rows: int) -> Floats:
+    """Return how much each row counts, (m,), the most between ½ and 1: a power of two is divided out, exactly.
+
+    Raises
+    ------
+    ValueError
+        If weights are negative, not finite, masked, all 0, or not one a row.
+    """
+    refuse_masked(sample_weight, "sample_weight")
+    weights = np.asarray(_check_sample_weight(sample_weight, np.empty((rows, 1)), ensure_non_negative=True))
+    scaled: Floats = np.ldexp(weights, -int(np.frexp(weights.max())[1]))
+    return scaled
 
 
 def _counted(table: Table, y: HostArray, weights: Floats, own_weights: Floats) -> tuple[Table, HostArray, Floats]:

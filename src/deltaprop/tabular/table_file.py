@@ -68,11 +68,13 @@ def read_table(
             raise FileNotFoundError(f"{path}: no such file")
     if is_text(source):
         marks = decimal or ".,"
-        file = CsvFile(ByteSource(source), sep=sep, decimal=decimal, encoding=encoding)
-        columns = read_columns(file, marks, _named(file.names, text))
-        return Table({column.name: column for column in columns}, len(columns[0]), _written(file, ending, columns))
+        text_file = CsvFile(ByteSource(source), sep=sep, decimal=decimal, encoding=encoding)
+        columns = read_columns(text_file, marks, _named(text_file.names, text))
+        return Table({column.name: column for column in columns}, len(columns[0]), _written(text_file, ending, columns))
     elif ending == ".parquet":
-        columns = _from_parquet(path)
+        file = ParquetFile(path)
+        columns = _from_parquet(path, file)
+        return Table({column.name: column for column in columns}, len(columns[0]), _without_index(file))
     elif ending == ".npy":
         columns = _from_npy(path)
     else:
@@ -112,8 +114,13 @@ def _named(names: Sequence[str], text: Sequence[str | int]) -> set[str]:
     return {names[name] if isinstance(name, int) else name for name in text if isinstance(name, str) or name in places}
 
 
-def _from_parquet(path: Path) -> list[Column]:
-    file = ParquetFile(path)
+def _without_index(file: ParquetFile) -> str:
+    """Say which columns are no part of the table, since pandas stored its index in them."""
+    named = [name for name in file.index if not name.startswith("__index_level_")]
+    return f"without {', '.join(map(repr, named[:3]))}, the index of the stored frame" if named else ""
+
+
+def _from_parquet(path: Path, file: ParquetFile) -> list[Column]:
     if not sum(file.sizes) or not file.names:
         raise ValueError(f"{path}: has no rows")
     file.check_size(len(file.names))

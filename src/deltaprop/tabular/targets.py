@@ -12,9 +12,14 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length
 
+from deltaprop.arguments import refuse_masked
 from deltaprop.backends.array_types import DType, Floats, HostArray, Indices
 from deltaprop.inputs import cells
 from deltaprop.tabular.table import Column
+
+#: The spread is at least this share of the largest distance from the mean, so that float32 holds the squares of scaled
+#: targets even where rows of next to no weight lie far away.
+LEAST_SPREAD = 1e-12
 
 
 def labels_of(column: Column) -> HostArray:
@@ -148,6 +153,7 @@ def _one_dimensional(y: Any, rows: int) -> HostArray:
     """
     if y is None:
         raise ValueError("fit requires y to be passed, but the target y is None; pass it, or the name of its column")
+    refuse_masked(y, "y")
     series = nw.from_native(y, series_only=True, pass_through=True)
     if isinstance(series, nw.Series):
         y = _of_series(series)
@@ -266,12 +272,23 @@ class QuantityTargets:
 
     @classmethod
     def fit(cls, y: Floats, weights: Floats) -> QuantityTargets:
-        """Find mean, standard deviation and range of the targets to train on."""
-        mean = float(np.average(y, weights=weights))
+        """Find mean, standard deviation and range of the targets to train on.
+
+        Raises
+        ------
+        ValueError
+            If the range is no float64.
+        """
         counts = y[weights > 0]
         lowest, highest = float(counts.min()), float(counts.max())
+        if not highest - lowest < np.inf:
+            raise ValueError(
+                f"y: expected a range that float64 can hold, got quantities from {lowest:g} to {highest:g}"
+            )
+        mean = _mean(y, weights)
         largest = max(highest - mean, mean - lowest) or 1.0  # so that squares are neither infinite nor all 0
-        spread = largest * float(np.sqrt(np.average(((y - mean) / largest) ** 2, weights=weights)))
+        share = float(np.sqrt(np.average(((y - mean) / largest) ** 2, weights=weights)))
+        spread = largest * max(share, LEAST_SPREAD) if share else 1.0
         return cls(mean, spread or 1.0, lowest, highest)
 
     def scaled(self, y: Floats) -> Floats:
@@ -281,6 +298,16 @@ class QuantityTargets:
     def values(self, outputs: HostArray) -> Floats:
         """Turn outputs, (m,), into quantities."""
         return np.clip(outputs.astype(np.float64) * self.spread + self.mean, self.lowest, self.highest)
+
+
+def _mean(y: Floats, weights: Floats) -> float:
+    """Compute the weighted mean, also where the sum is no float64."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = float(np.average(y, weights=weights))
+    if np.isfinite(mean):
+        return mean
+    largest = float(np.abs(y).max())
+    return largest * float(np.average(y / largest, weights=weights))
 
 
 def _standardised(columns: Floats, weights: Floats) -> Floats:
