@@ -1,6 +1,7 @@
 """Tables as people have them, typed at the command line: train, predict, evaluate."""
 
 import csv
+import gzip
 import re
 import signal
 import subprocess
@@ -174,6 +175,21 @@ def test_rows_without_a_target_are_left_out(tmp_path, rng, typed):
     assert len(rows_of(typed("predict", model, path))) == ROWS
 
 
+def test_a_dash_among_numbers_is_a_gap_of_the_target(tmp_path, rng, typed):
+    """Also with decimal commas. Beside text it is a label."""
+    sizes, kinds = sizes_and_kinds(rng)
+    texts = [f"{size}".replace(".", ",") for size in sizes]
+    prices = ["-", "None", *texts[2:]]
+    path, model = write(tmp_path / "t.csv", ["size", "price"], zip(texts, prices, strict=True), sep=";"), tmp_path / "m"
+    told = typed("train", path, *FAST, "--features", "size", "--out", model)
+    assert "left out: 2 rows without a target" in told
+    assert "R²" in told
+    assert "left out: 2 rows without a target" in typed("evaluate", model, path)
+    kinds[:40] = "-"
+    path = write(tmp_path / "u.csv", ["size", "kind"], zip(sizes, kinds, strict=True))
+    assert "3 classes: '-', 'big', 'small'" in typed("train", path, *FAST, "--out", model)
+
+
 def test_intervals_and_kept_columns(tmp_path, rng, typed):
     sizes = rng.normal(10, 3, ROWS).round(2)
     rows = [(f"0{k}", size, size**2) for k, size in enumerate(sizes)]
@@ -186,6 +202,28 @@ def test_intervals_and_kept_columns(tmp_path, rng, typed):
         assert float(row["area low"]) <= float(row["area high"])
     plain = rows_of(typed("predict", model, path))
     assert [row["area"] for row in plain] == [row["predicted area"] for row in predicted]
+
+
+def test_what_is_kept_does_not_change_predictions(tmp_path, rng, typed):
+    """A "-" is a gap in training, and copied as it is."""
+    codes = rng.choice(["-", "007", "b"], ROWS)
+    numbers = rng.choice(["-", "1,5", "2,5", "3,25"], ROWS)
+    rows = [(code, number, "yes" if code == "-" else "no") for code, number in zip(codes, numbers, strict=True)]
+    path, model = write(tmp_path / "t.csv", ["code", "number", "y"], rows, sep=";"), tmp_path / "model"
+    typed("train", path, *FAST, "--features", "code,number", "--out", model)
+    plain = rows_of(typed("predict", model, path, "--proba"))
+    kept = rows_of(typed("predict", model, path, "--proba", "--keep", "code,number"))
+    assert [(row.pop("code"), row.pop("number")) for row in kept] == [row[:2] for row in rows]
+    assert kept == plain
+
+
+def test_numbers_as_labels_stay_as_they_are_written(tmp_path, rng, typed):
+    sizes, _ = sizes_and_kinds(rng)
+    labels = np.where(sizes > 10, "0.5", "1")
+    path, model = write(tmp_path / "t.csv", ["size", "y"], zip(sizes, labels, strict=True)), tmp_path / "model"
+    typed("train", path, *FAST, "--task", "classification", "--out", model)
+    assert set(check_round_trip(typed, model, path, "y", labels)) <= {"0.5", "1"}
+    assert list(rows_of(typed("predict", model, path, "--proba"))[0]) == ["y", "y=0.5", "y=1"]
 
 
 def test_classes_that_count_the_same(tmp_path, rng, typed):
@@ -233,6 +271,18 @@ def test_a_plain_network_predicts_and_keeps(tmp_path, rng, typed):
 
 
 # -- Ctrl-C -----------------------------------------------------------------------------------------------------
+
+
+def test_a_packed_table_is_read_as_it_is_unpacked(tmp_path, rng, typed):
+    sizes, kinds = sizes_and_kinds(rng)
+    path = write(tmp_path / "t.csv", ["size", "kind"], zip(sizes, kinds, strict=True))
+    packed = tmp_path / "T.CSV.GZ"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    for source, name in ((path, "model"), (packed, "other")):
+        typed("train", "--plain", source, "--target", "kind", "--epochs", 2, "--no-progress", "--out", tmp_path / name)
+    expected = typed("predict", tmp_path / "model", path, "--proba")
+    assert typed("predict", tmp_path / "other", packed, "--proba") == expected
+    assert typed("evaluate", tmp_path / "model", packed) == typed("evaluate", tmp_path / "model", path)
 
 
 @pytest.mark.parametrize("saved", [True, False])

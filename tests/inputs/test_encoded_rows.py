@@ -40,7 +40,6 @@ def test_inputs_are_those_of_the_formulas(dtype, rtol):
     np.testing.assert_allclose(inputs, expected, rtol=rtol, atol=rtol)
     np.testing.assert_array_equal(X[np.array([5, 0, 5])], inputs[[5, 0, 5]])
     np.testing.assert_array_equal(X.take(np.array([6, 1]))[:], inputs[[6, 1]])
-    np.testing.assert_array_equal(np.concatenate([block for _, block in X.blocks()]), inputs)
 
 
 def fitted(stored=STORED, encoding=ENCODING, dtype="float64", width=9):

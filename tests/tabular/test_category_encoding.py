@@ -1,5 +1,7 @@
 """Categories as inputs: one a frequent level, and means of the target for the others; values by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -60,6 +62,22 @@ def test_levels_are_found_by_what_is_written() -> None:
     stored = np.empty((2, 1))
     encoding.store(encoding.places(as_column(np.array([2.0, 10.0]), "c")), encoding.means, stored)
     assert stored[:, 0].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("truth", [np.array([True, False]), np.array([1, 0]), ["true", "False"], ["1", "0"]])
+def test_truth_values_are_alike_as_numbers(truth: np.ndarray | list[str]) -> None:
+    encoding = CategoryEncoding.fit(as_column(np.array([False, True]), "c"), np.zeros((2, 1)), np.ones(2))
+    assert encoding is not None
+    assert encoding.places(as_column(truth, "c")).tolist() == [encoding.levels.index(t) for t in ("True", "False")]
+    assert fitted(["True", "False", "1"]).places(text(["1", "0"])).tolist() == [0, -1]  # here 1 is a level of its own
+
+
+def test_decimal_commas_are_read_alike_beside_text_and_without() -> None:
+    encoding = fitted(["S", "1,5", "2,5"])
+    assert encoding.levels == ["1,5", "2,5", "S"]
+    for column in (Column("c", "number", np.array([2.5]), decimal=","), replace(text(["2,5"]), decimal=",")):
+        assert encoding.places(column).tolist() == [1]
+    assert encoding.places(Column("c", "number", np.array([2.5]))).tolist() == [-1]
 
 
 def test_rare_levels_share_means_and_have_no_input_of_their_own() -> None:

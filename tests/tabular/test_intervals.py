@@ -37,6 +37,13 @@ def test_exact_predictions_have_intervals_of_no_width() -> None:
     np.testing.assert_array_equal(intervals.around(np.array([0.1]), 0.9), [[0.1, 0.1]])
 
 
+@pytest.mark.parametrize(("value", "count"), [(-0.7, 951), (0.1, 130), (0.3, 1000)])
+def test_equal_predictions_have_centres_in_order(value: float, count: int) -> None:
+    """-0.7 has another mean over 95 rows than over 96."""
+    values = np.full(count, value)
+    assert np.diff(ResidualIntervals.fit(values, values + np.arange(count)).centres).min() >= 0
+
+
 @pytest.mark.parametrize("share", [0.5, 0.9])
 def test_new_quantities_lie_in_the_intervals_as_often_as_promised(share: float) -> None:
     """Where noise grows with the prediction, also among small and among large predictions alone."""

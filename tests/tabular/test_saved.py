@@ -124,6 +124,12 @@ def test_the_file_holds_json_and_numbers(tmp_path):
     assert b"pickle" not in (tmp_path / "model").read_bytes()
 
 
+def test_parameters_that_are_numbers_of_numpy_come_back(tmp_path):
+    sizes = [np.int64(8), np.int32(4)]
+    loaded = back(fitted_regressor(hidden_layer_sizes=sizes, drop=(np.int64(-1),)), tmp_path / "model")
+    assert (loaded.hidden_layer_sizes, loaded.drop) == ((8, 4), (-1,))
+
+
 def test_a_generator_as_random_state_comes_back_as_none(tmp_path):
     loaded = back(fitted_regressor(random_state=np.random.RandomState(0)), tmp_path / "model")
     assert loaded.random_state is None

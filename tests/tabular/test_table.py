@@ -64,6 +64,7 @@ def test_dates():
     text = as_column(["03/04/2020", None, "x", "13/04/2020"], "d")
     assert text.day_first()
     np.testing.assert_array_equal(text.dates(), dates("2020-04-03", "NaT", "NaT", "2020-04-13"))
+    assert not text.take(np.arange(3)).day_first()  # by the cells that are there
     np.testing.assert_array_equal(text.dates(False), dates("2020-03-04", "NaT", "NaT", "NaT"))
 
 

@@ -66,6 +66,17 @@ def test_new_rows_may_have_gaps_levels_and_dates_that_are_new() -> None:
     np.testing.assert_array_equal(as_text[:, 2], -4)
 
 
+def test_dates_in_text_are_read_as_in_training_and_by_themselves_where_training_had_no_text() -> None:
+    no_text = fitted(mixed())
+    assert {column.day_first for column in no_text.columns if column.part} == {None}
+    days = ["01.01.2024", "02.01.2024", "03.01.2024", "04.01.2024", "05.01.2024"]
+    np.testing.assert_array_equal(no_text.encode(mixed(d=days), FLOAT).stored, no_text.encode(mixed(), FLOAT).stored)
+    in_text = fitted(mixed(d=[f"1/{day}/2024" for day in (1, 2, 3, 4, 15)]))  # the month is first
+    assert {column.day_first for column in in_text.columns if column.part} == {False}
+    stored = in_text.encode(mixed(d=["1/2/2024"] * 5), FLOAT).stored
+    np.testing.assert_array_equal(stored, in_text.encode(mixed(d=[datetime.date(2024, 1, 2)] * 5), FLOAT).stored)
+
+
 def test_only_the_means_of_training_rows_are_of_other_folds() -> None:
     """Against a loop over the rows: the mean over the rows of the same level in other folds, and ten of 0."""
     rng = np.random.default_rng(0)

@@ -16,6 +16,7 @@ from deltaprop.tabular.targets import (
     QuantityTargets,
     given_labels,
     given_quantities,
+    label_texts,
     labels_of,
     quantities_of,
 )
@@ -92,6 +93,9 @@ def test_quantities_become_float64() -> None:
         given = given_quantities(y, 2)
         assert given.tolist() == [1.0, 2.0]
         assert given.dtype == np.dtype(np.float64)
+    for dtype in ("datetime64[D]", "timedelta64[s]"):
+        with pytest.raises(ValueError, match=f"^y: expected numbers, got dates or spans of time .{dtype[:-3]}"):
+            given_quantities(np.array([1, "NaT"], dtype), 2)
     with pytest.raises(ValueError, match="Complex data not supported"):
         given_quantities(np.array([1j, 2]), 2)
 
@@ -119,6 +123,13 @@ def test_labels_of_a_column_are_as_they_are_written(cells: list[Any], labels: li
     found = labels_of(as_column(cells, "y")).tolist()
     assert found == labels
     assert list(map(type, found)) == list(map(type, labels))
+
+
+@pytest.mark.parametrize(
+    "cells", [["007", "1"], ["7", "0.5", "-2"], ["7", "1"], ["1e30", "x"], ["True", "False"], [str(2**53 - 1), "1"]]
+)
+def test_labels_are_written_as_they_were(cells: list[str]) -> None:
+    assert label_texts(labels_of(as_column(cells, "y"))) == cells
 
 
 def test_gaps_in_a_column_of_targets() -> None:

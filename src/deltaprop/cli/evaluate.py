@@ -12,9 +12,9 @@ from deltaprop.cli.model_files import features, load_model, read_rows, refuse_ta
 from deltaprop.cli.options import EvaluateOptions
 from deltaprop.cli.score_report import score_of_classes, score_of_quantities
 from deltaprop.cli.screen import counted, in_lines
-from deltaprop.inputs import cells
+from deltaprop.cli.table_columns import gaps_of_target
 from deltaprop.tabular.table import Column
-from deltaprop.tabular.targets import quantities_of
+from deltaprop.tabular.targets import label_texts, quantities_of
 from deltaprop.tabular.trained import Trained
 
 
@@ -33,7 +33,7 @@ def evaluate(options: EvaluateOptions) -> Iterator[str]:
         yield _of_network(model, options)
         return
     table = read_rows(model, options.data, options, target=True)
-    known = ~table.columns[model.target_name_].gaps()
+    known = ~gaps_of_target(table.columns[model.target_name_])
     if not known.any():
         raise ValueError(f"{options.data}: expected targets to evaluate on, but {model.target_name_!r} has only gaps")
     if not known.all():
@@ -41,11 +41,11 @@ def evaluate(options: EvaluateOptions) -> Iterator[str]:
         table = table.take(np.flatnonzero(known))
     column, rows = table.columns[model.target_name_], counted(table.rows, "row")
     if not hasattr(model, "classes_"):
-        yield from score_of_quantities(quantities_of(column), model.predict(features(model, table)), rows)
+        yield from score_of_quantities(quantities_of(column), model.predict(features(model, table, options.data)), rows)
         return
-    labels = [str(label) for label in model.classes_.tolist()]
+    labels = label_texts(model.classes_)
     numbers = _class_numbers(column, model.classes_, options.data)
-    yield from score_of_classes(labels, numbers, model.predict_proba(features(model, table)), rows)
+    yield from score_of_classes(labels, numbers, model.predict_proba(features(model, table, options.data)), rows)
 
 
 def _of_network(model: Trained, options: EvaluateOptions) -> str:
@@ -58,7 +58,7 @@ def _of_network(model: Trained, options: EvaluateOptions) -> str:
 
 
 def _class_numbers(column: Column, classes: HostArray, source: str) -> Indices:
-    """Find the number of each row's class by its text; the class 1.0 may be written as 1.
+    """Find the number of each row's class by its text.
 
     Raises
     ------
@@ -66,9 +66,9 @@ def _class_numbers(column: Column, classes: HostArray, source: str) -> Indices:
         If a label is no class.
     """
     codes, texts = column.texts()
+    # A float such as 1.0 may be written as 1.
     number: dict[Any, int] = {str(label): k for k, label in enumerate(classes.tolist())}
-    if classes.dtype.kind == "f":
-        number |= {cells.written(label): k for k, label in enumerate(classes.tolist())}
+    number |= {label: k for k, label in enumerate(label_texts(classes))}
     numbers = np.array([number.get(text, -1) for text in texts], np.int64)[codes]
     if numbers.min() < 0:
         row = int(numbers.argmin())

@@ -6,11 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from deltaprop.cli.table_columns import listing
-from deltaprop.inputs import cells
-from deltaprop.tabular.category_encoding import CategoryEncoding
-from deltaprop.tabular.cell_values import number_column
 from deltaprop.tabular.table import Column, Table
-from deltaprop.tabular.table_file import read_table
+from deltaprop.tabular.table_file import is_text, read_table, without_labels
 from deltaprop.tabular.trained import Trained
 
 
@@ -77,7 +74,7 @@ def read_rows(model: Any, source: str, options: Any, *, target: bool = False, ke
     OSError
         If the file cannot be read.
     """
-    text = [model.target_name_, *keep, *_codes(model)]
+    text = [model.target_name_, *keep]
     table = read_table(source, sep=options.sep, decimal=options.decimal, encoding=options.encoding, text=text)
     _require(table, source, keep, "--keep")
     _require(table, source, list(model.feature_names_in_), "which the model was trained on")
@@ -86,13 +83,28 @@ def read_rows(model: Any, source: str, options: Any, *, target: bool = False, ke
     return table
 
 
-def features(model: Any, table: Table) -> Table:
-    """Return the columns that an estimator was trained on; those that were kept as text say numbers again."""
-    columns = {}
-    for name in model.feature_names_in_.tolist():
-        column = table.columns[name]
-        is_code = name in _codes(model)
-        columns[name] = number_column(name, column.numbers()) if not is_code and column.says_numbers() else column
+def features(model: Any, table: Table, source: str, keep: Sequence[str] = ()) -> Table:
+    """Return the columns that an estimator was trained on, as they are read where nothing is kept as it is written.
+
+    Parameters
+    ----------
+    model : TabularClassifier or TabularRegressor
+        The estimator.
+    table : Table
+        What `read_rows` has returned.
+    source : str
+        The file that it has read.
+    keep : sequence of str
+        The columns that it has kept as they are written.
+
+    Returns
+    -------
+    Table
+        In the order of training.
+    """
+    columns = {name: table.columns[name] for name in model.feature_names_in_.tolist()}
+    if is_text(source):
+        columns |= {name: without_labels(columns[name]) for name in keep if name in columns}
     return Table(columns, table.rows)
 
 
@@ -100,22 +112,6 @@ def as_written(column: Column) -> list[str]:
     """Return the cells as they are written; a gap is an empty cell."""
     codes, texts = column.texts()
     return [texts[code] if code >= 0 else "" for code in codes.tolist()]
-
-
-def _codes(model: Any) -> list[str]:
-    """Name the columns of categories such as "007", which would be another level as the number 7."""
-    return [
-        column.name
-        for column in model.encoding_.columns
-        if isinstance(column.encoding, CategoryEncoding) and any(map(_is_code, column.encoding.levels))
-    ]
-
-
-def _is_code(level: str) -> bool:
-    try:
-        return cells.written(cells.number(level)) != level
-    except ValueError:
-        return False
 
 
 def _require(table: Table, source: str, names: Sequence[str], why: str) -> None:

@@ -12,6 +12,7 @@ from deltaprop.cli.options import PredictOptions, column_names
 from deltaprop.cli.train import is_table
 from deltaprop.inputs import cells
 from deltaprop.tabular.table_file import read_table
+from deltaprop.tabular.targets import label_texts
 from deltaprop.tabular.trained import Trained
 
 #: Columns of the output, each with its name.
@@ -71,7 +72,7 @@ def _by_network(model: Trained, options: PredictOptions, keep: list[str]) -> tup
 def _by_members(model: Any, options: PredictOptions, keep: list[str]) -> tuple[Columns, Columns]:
     """Predict by the members of a tabular estimator."""
     table = read_rows(model, options.data, options, keep=keep)
-    rows, name = features(model, table), model.target_name_
+    rows, name = features(model, table, options.data, keep), model.target_name_
     kept: Columns = [(column, as_written(table.columns[column])) for column in keep]
     if options.interval is not None:
         values, ends = model.predict(rows, return_interval=options.interval)
@@ -82,11 +83,11 @@ def _by_members(model: Any, options: PredictOptions, keep: list[str]) -> tuple[C
         ]
     if not options.proba:
         predicted = model.predict(rows)
-        return kept, [(name, _plain(predicted) if hasattr(model, "classes_") else _numbers(predicted))]
+        return kept, [(name, label_texts(predicted) if hasattr(model, "classes_") else _numbers(predicted))]
     probabilities = model.predict_proba(rows)
     best = model.classes_[probabilities.argmax(axis=1)]
-    each = [(f"{name}={label}", probabilities[:, k].tolist()) for k, label in enumerate(model.classes_.tolist())]
-    return kept, [(name, _plain(best)), *each]
+    each = [(f"{name}={label}", probabilities[:, k].tolist()) for k, label in enumerate(label_texts(model.classes_))]
+    return kept, [(name, label_texts(best)), *each]
 
 
 def _plain(values: Any) -> list[Any]:

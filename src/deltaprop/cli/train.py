@@ -9,7 +9,7 @@ from pathlib import Path
 from deltaprop.backends import get_backend
 from deltaprop.cli.options import TrainOptions, hidden_sizes
 from deltaprop.files.atomic_file import check_writable
-from deltaprop.inputs.files import TABLES
+from deltaprop.inputs.files import TABLES, ending_of
 
 #: Options that only one of the two ways knows.
 OF_TABLES = frozenset(
@@ -74,7 +74,7 @@ def _check(options: TrainOptions) -> None:
 
 def is_table(source: str) -> bool:
     """Return whether data are a file of a table, or standard input."""
-    return source == "-" or source.lower().removesuffix(".gz").endswith(TABLES)
+    return source == "-" or ending_of(source) in TABLES
 
 
 def _no_table(source: str) -> str:

@@ -18,6 +18,7 @@ from deltaprop.cli.table_columns import (
     choose_columns,
     choose_target,
     class_texts,
+    gaps_of_target,
     named_target,
     roles_shown,
 )
@@ -56,7 +57,7 @@ def train_table(options: TrainOptions) -> Iterator[str]:
     name = named_target(table, options)
     written = f" ({table.written})" if table.written else ""
     yield from in_lines("data", f"{counted(table.rows, 'row')}, {counted(len(table.columns), 'column')}{written}")
-    gaps = table.columns[name].gaps()
+    gaps = gaps_of_target(table.columns[name])
     if gaps.any():
         table = table.take(np.flatnonzero(~gaps))
         yield from in_lines("", f"left out: {counted(int(gaps.sum()), 'row')} without a target")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +14,7 @@ from deltaprop.backends.array_types import Floats, HostArray, Indices
 LARGEST = 1e15
 #: No squashed number leaves (−12, 12).
 LIMIT = 12.0
-#: Inputs that are formed together: 16 MiB of float32.
+#: Stored numbers that are checked together: 16 MiB of float32.
 BLOCK = 2**22
 
 
@@ -184,13 +184,6 @@ class EncodedRows:
     def take(self, rows: Indices) -> EncodedRows:
         """Return some rows, still as stored."""
         return EncodedRows(np.ascontiguousarray(self.stored[rows]), self.encoding)
-
-    def blocks(self) -> Iterator[tuple[slice, HostArray]]:
-        """Yield the inputs of a few rows at a time, each block with the slice that says which rows they are."""
-        at_once = max(1, BLOCK // max(1, self.encoding.width))
-        for start in range(0, len(self), at_once):
-            rows = slice(start, min(start + at_once, len(self)))
-            yield rows, self[rows]
 
 
 def check_encoded_rows(X: EncodedRows, name: str, *, columns: int, dtype: DTypeLike) -> None:

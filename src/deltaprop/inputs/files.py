@@ -28,8 +28,9 @@ Matrix = HostArray
 BLOCK = 2**18
 #: Bytes of the columns that are read in one pass over a Parquet file; every pass parses the metadata of all columns.
 BYTES_OF_A_PASS = 2 * 2**20
-#: Files whose columns have names.
-TABLES = (".csv", ".tsv", ".txt", ".parquet")
+#: Files of text, and all files whose columns have names.
+TEXT_FILES = (".csv", ".tsv", ".txt")
+TABLES = (*TEXT_FILES, ".parquet")
 #: Pairs of names that an .npz file may give its training data and its test data.
 NPZ_TRAIN = (("X", "y"), ("x", "y"), ("data", "target"), ("X_train", "y_train"), ("x_train", "y_train"))
 NPZ_TEST = (("X_test", "y_test"), ("x_test", "y_test"))
@@ -74,8 +75,9 @@ def load_dataset(source: str, target: str | None = None, *, features: Sequence[s
     Parameters
     ----------
     source : str
-        "digits", or the path of a ``.csv``, ``.tsv``, ``.parquet``, ``.npy`` or ``.npz`` file or of a folder with idx
-        files (``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``, the same with ``t10k``; ``.gz`` or not).
+        "digits", or the path of a ``.csv``, ``.tsv`` or ``.txt`` file, each also with ``.gz``, of a ``.parquet``,
+        ``.npy`` or ``.npz`` file, or of a folder with idx files (``train-images-idx3-ubyte``,
+        ``train-labels-idx1-ubyte``, the same with ``t10k``; ``.gz`` or not).
     target : str, optional
         The column with the targets, by name or, in ``.npy`` files, by number. The last column by default.
     features : sequence of str, optional
@@ -94,8 +96,8 @@ def load_dataset(source: str, target: str | None = None, *, features: Sequence[s
     OSError
         If it cannot be read.
     """
-    path = Path(source)
-    if target is not None and path.suffix.lower() not in (*TABLES, ".npy"):
+    path, ending = Path(source), ending_of(source)
+    if target is not None and ending not in (*TABLES, ".npy"):
         raise ValueError(f"{source}: has no columns to choose the target from, got target {target!r}")
     if source == "digits":
         return _digits()
@@ -103,7 +105,7 @@ def load_dataset(source: str, target: str | None = None, *, features: Sequence[s
         return _idx_folder(path)
     if not path.exists():
         raise FileNotFoundError(f"{source}: no such file or folder ('digits' is the data set that needs none)")
-    match path.suffix.lower():
+    match ending:
         case ".csv" | ".tsv" | ".txt":
             return _from_csv(path, target, features)
         case ".parquet":
@@ -112,7 +114,16 @@ def load_dataset(source: str, target: str | None = None, *, features: Sequence[s
             return _npy(path, target, features)
         case ".npz":
             return _npz(path)
-    raise ValueError(f"{source}: expected .csv, .tsv, .parquet, .npy, .npz or a folder of idx files")
+    raise ValueError(
+        f"{source}: expected .csv, .tsv or .txt (or these with .gz), .parquet, .npy, .npz or a folder of idx files"
+    )
+
+
+def ending_of(source: str) -> str:
+    """Return the ending of a file's name in small letters, without ".gz" for files of text."""
+    path = Path(source.lower())
+    unpacked = Path(path.stem).suffix if path.suffix == ".gz" else ""
+    return unpacked if unpacked in TEXT_FILES else path.suffix
 
 
 def _digits() -> Dataset:

@@ -88,6 +88,10 @@ class CategoryEncoding:
         codes, texts = column.categories()
         place = {text: k for k, text in enumerate(self.levels)}
         place |= {text: self.one_hot + k for k, text in enumerate(self.rare)}
+        if place.keys() <= {"True", "False"}:  # the numbers 1 and 0 are truth values too
+            place |= {number: place[truth] for number, truth in (("1", "True"), ("0", "False")) if truth in place}
+        if column.decimal != ".":  # beside other text, training has not read 1,5 as a number
+            place = {text.replace(column.decimal, "."): k for text, k in place.items()} | place
         gap = len(self.levels) if self.has_gaps else -1
         return np.array([*(place.get(text, -1) for text in texts), gap], np.int64)[codes]
 

@@ -88,7 +88,8 @@ class GrowingColumn:
         if self.is_text:
             texts = [None if text.strip() in self.gaps else text for text in self._places]
             column = text_column(self.name, np.concatenate(self._skipped_codes + self._codes), texts)
-            return replace(column, decimal=decimal_of(column.levels, self.marks, self.commas_separate))
+            others = [level for level in column.levels if level not in LABELS]
+            return replace(column, decimal=decimal_of(others, self.marks, self.commas_separate))
         if self._infinite is not None:
             row, cell = self._infinite
             place = f"row {row + 1}, column {self.name!r}"

@@ -110,29 +110,33 @@ class TabularEstimator(SavedTabular):
         OSError
             If the file cannot be read.
         """
-        began = time.perf_counter()
         with training_of(self):
             fitted = copy.copy(self)  # a fit that fails, and a prediction meanwhile, see only what was fitted before
-            fitted._fit(X, y, sample_weight, None if self.time_limit is None else began + self.time_limit)
-            self.__dict__.pop("feature_names_in_", None)
-            self.__dict__.update(fitted.__dict__)
+            fitted._fit(X, y, sample_weight)
+            self.__dict__ = fitted.__dict__
         return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: ArrayLike | None, deadline: float | None) -> None:
-        """Do what `fit` does, step by step; `deadline` is the time of `time.perf_counter` by which it has to end."""
+    def _fit(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> None:
+        """Do what `fit` does, on a copy; some attributes are new and some are old if it raises."""
+        began = time.perf_counter()
+        named = has_names(X)  # it raises if some are text and some are not
         table, targets = self._split_target(X, y)
-        weights = _checked_weights(sample_weight, table.rows)
+        refuse_masked(sample_weight, "sample_weight")
+        weights = np.asarray(_check_sample_weight(sample_weight, np.empty((table.rows, 1)), ensure_non_negative=True))
         table, targets, weights = _counted(table, targets, weights, weights)
+        weights = weights / weights.max()  # so that their sum is finite
         self._find_classes(targets)
         own_weights = self._training_weights(targets, weights)
-        own_weights = own_weights * (own_weights >= np.finfo(DTYPE).tiny * own_weights.max())  # others vanish in DTYPE
+        least = np.finfo(DTYPE).tiny * own_weights.max()  # a smaller share of the largest would be 0 in training
+        own_weights = np.where(own_weights < least, 0.0, own_weights)
         table, targets, weights = _counted(table, targets, weights, own_weights)
         own_weights = own_weights[own_weights > 0] / own_weights.max()
         self._roles = choose_roles(table, categorical=self.categorical, numerical=self.numerical, drop=self.drop)
+        deadline = None if self.time_limit is None else began + self.time_limit
         self._train(table, targets, weights, own_weights, deadline)
         self._names, self.n_features_in_ = list(table.columns), len(table.columns)
         self.__dict__.pop("feature_names_in_", None)
-        if has_names(X):
+        if named:
             self.feature_names_in_ = np.array(self._names, dtype=object)
 
     def _split_target(self, X: Any, y: Any) -> tuple[Table, HostArray]:
@@ -271,12 +275,7 @@ class TabularEstimator(SavedTabular):
         """
         table = as_table(X)
         if not (has_names(X) and hasattr(self, "feature_names_in_")):
-            if len(table.columns) != self.n_features_in_:
-                raise ValueError(
-                    f"X has {len(table.columns)} features, but {type(self).__name__} is expecting "
-                    f"{self.n_features_in_} features as input"
-                )
-            return Table(dict(zip(self._names, table.columns.values(), strict=True)), table.rows)
+            return self._by_place(table)
         missing = [name for name in self._names if name not in table.columns]
         if missing:
             verb = "is" if len(missing) == 1 else "are"
@@ -290,6 +289,27 @@ class TabularEstimator(SavedTabular):
                 stacklevel=callers_level(),
             )
         return Table({name: table.columns[name] for name in self._names}, table.rows)
+
+    def _by_place(self, table: Table) -> Table:
+        """Give columns the names that they had in training, by their places.
+
+        Raises
+        ------
+        ValueError
+            If there are more or fewer.
+        """
+        if len(table.columns) != self.n_features_in_:
+            raise ValueError(
+                f"X has {len(table.columns)} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input"
+            )
+        return Table(dict(zip(self._names, table.columns.values(), strict=True)), table.rows)
+
+    def _table_and_truth(self, X: Any, y: Any) -> tuple[Table, HostArray]:
+        """Return the columns to predict from, and what they are to be compared with, (m,)."""
+        check_is_fitted(self, "stack_")
+        table, truth = self._table_and_target(X, y)
+        return (table if has_names(X) else self._by_place(table)), truth
 
     def _recipe(self, rows: int) -> Recipe:
         """Choose how the members are trained; comparisons of recipes override it."""
@@ -336,20 +356,6 @@ class TabularEstimator(SavedTabular):
         return tags
 
 
-def _checked_weights(sample_weight: ArrayLike | None, rows: int) -> Floats:
-    """Return how much each row counts, (m,), the most between ½ and 1: a power of two is divided out, exactly.
-
-    Raises
-    ------
-    ValueError
-        If weights are negative, not finite, masked, all 0, or not one a row.
-    """
-    refuse_masked(sample_weight, "sample_weight")
-    weights = np.asarray(_check_sample_weight(sample_weight, np.empty((rows, 1)), ensure_non_negative=True))
-    scaled: Floats = np.ldexp(weights, -int(np.frexp(weights.max())[1]))
-    return scaled
-
-
 def _counted(table: Table, y: HostArray, weights: Floats, own_weights: Floats) -> tuple[Table, HostArray, Floats]:
     """Leave out the rows that do not count.
 
@@ -368,6 +374,8 @@ def _counted(table: Table, y: HostArray, weights: Floats, own_weights: Floats) -
 
 def has_names(X: Any) -> bool:
     """Tell whether the columns of what a user passes have names of their own."""
+    if isinstance(X, np.ndarray):
+        return X.dtype.names is not None
     return isinstance(X, (str, os.PathLike, Mapping, Table)) or _get_feature_names(X) is not None
 
 

@@ -46,7 +46,8 @@ class ResidualIntervals:
         overall = float(np.abs(residuals).mean())
         if not overall > 0.0:
             return cls(np.zeros(1), np.ones(1), np.zeros(len(values)))
-        centres = np.array([values[own].mean() for own in ranges])
+        means = np.array([values[own].mean() for own in ranges])
+        centres = np.maximum.accumulate(means)  # means of equal predictions may differ by rounding
         sums = np.array([np.abs(residuals[own]).sum() for own in ranges])
         sizes = (sums + PRIOR_RESIDUALS * overall) / (np.array([len(own) for own in ranges]) + PRIOR_RESIDUALS)
         return cls(centres, sizes, np.sort(residuals / np.interp(values, centres, sizes)))

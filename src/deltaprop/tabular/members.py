@@ -14,7 +14,6 @@ from deltaprop.derivation.optimizers import Adam
 from deltaprop.derivation.schedules import CosineDecay
 from deltaprop.epochs.compiled_answers import CompiledAnswers
 from deltaprop.inputs.encoded_rows import EncodedRows
-from deltaprop.reports.history import History
 from deltaprop.stack import NetworkStack
 from deltaprop.tabular.recipe import Deadline, Recipe
 from deltaprop.training.callbacks import Callback
@@ -24,8 +23,8 @@ from deltaprop.training.early_stopping import EarlyStopping
 WATCHED, LEAST_WATCHED = 7, 2048
 #: Minibatches that are trained to measure the speed.
 TRIED = 4
-#: Rows whose outputs are computed together.
-BLOCK = 2**16
+#: Rows whose outputs are computed together, and outputs of all members, at most.
+BLOCK, MOST_OUTPUTS = 2**16, 2**22
 
 
 @dataclass(frozen=True)
@@ -36,14 +35,11 @@ class Members:
     ----------
     stack : NetworkStack
         Their networks.
-    histories : list of History
-        How each was trained.
     held_out : list of array
         For each member, the numbers of the rows that it was validated on and has not been trained on.
     """
 
     stack: NetworkStack
-    histories: Sequence[History]
     held_out: Sequence[Indices]
 
     def held_out_outputs(self, rows: EncodedRows) -> tuple[Floats, Indices]:
@@ -137,7 +133,7 @@ def train_members(
         CompiledAnswers.find(stack[0], [rows])
         limit = Deadline(recipe, deadline + time.perf_counter() - began)
         samples = _fewer(samples, limit.rows_in_time(_rows_a_second(stack.copy(), rows, Y, samples, recipe)), seeds)
-    histories = stack.fit(
+    stack.fit(
         rows,
         Y,
         optimizer=Adam(CosineDecay(recipe.learning_rate, recipe.epochs) if limit is None else limit.learning_rate),
@@ -146,11 +142,12 @@ def train_members(
         sample_weight=weights,
         samples=samples,
         validation_samples=_fewer(held_out, max(LEAST_WATCHED, max(map(len, samples)) // WATCHED), seeds),
+        metrics=(),  # early stopping goes by the cost alone
         early_stopping=EarlyStopping(recipe.patience),
         callbacks=[*callbacks, *([] if limit is None else [limit.stop])],
         progress=progress,
     )
-    return Members(stack, histories, held_out)
+    return Members(stack, held_out)
 
 
 def _fewer(rows: Sequence[Indices], most: int, seeds: Sequence[int]) -> list[Indices]:
@@ -174,7 +171,8 @@ def _rows_a_second(
 def mean_outputs(stack: NetworkStack, rows: EncodedRows) -> Floats:
     """Compute the mean of the members' outputs, (m, s_L), some rows at a time."""
     result = np.empty((len(rows), stack.layer_sizes[-1]))
-    for start in range(0, len(rows), BLOCK):
-        part = rows.take(np.arange(start, min(start + BLOCK, len(rows))))
-        result[start : start + BLOCK] = np.asarray(stack.predict(part)).mean(axis=0, dtype=np.float64)
+    at_once = min(BLOCK, max(1, MOST_OUTPUTS // (len(stack) * stack.layer_sizes[-1])))
+    for start in range(0, len(rows), at_once):
+        part = rows.take(np.arange(start, min(start + at_once, len(rows))))
+        result[start : start + at_once] = np.asarray(stack.predict(part)).mean(axis=0, dtype=np.float64)
     return result

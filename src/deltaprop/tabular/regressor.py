@@ -161,8 +161,8 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
         float
             R².
         """
-        table, values = self._table_and_target(X, y)
-        return float(super().score(table if isinstance(y, str) else X, values, sample_weight))
+        table, values = self._table_and_truth(X, y)
+        return float(super().score(table, values, sample_weight))
 
     # -- training -----------------------------------------------------------------------------------------------
 

@@ -208,15 +208,22 @@ def _plain_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters that JSON can hold, apart from those that are kept otherwise."""
     plain = {}
     for name, value in parameters.items():
-        value = value.tolist() if hasattr(value, "tolist") else list(value) if isinstance(value, tuple) else value
+        value = _plain(value)
         with suppress(TypeError, ValueError, RecursionError):
             json.dumps(value, allow_nan=False)
             plain[name] = value
     return {name: value for name, value in plain.items() if name not in OTHERWISE}
 
 
+def _plain(value: Any) -> Any:
+    """Return numbers and arrays of NumPy, also in a sequence, as Python's own."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
 def _pairs(class_weight: str | Mapping[Any, float] | None) -> Any:
     """Write weights of classes as pairs: the keys of JSON objects are text."""
     if not isinstance(class_weight, Mapping):
         return class_weight
-    return [[getattr(label, "item", lambda own=label: own)(), float(weight)] for label, weight in class_weight.items()]
+    return [[_plain(label), float(weight)] for label, weight in class_weight.items()]

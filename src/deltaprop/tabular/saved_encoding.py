@@ -29,7 +29,7 @@ def encoding_to_file(encoding: TableEncoding) -> tuple[list[dict[str, Any]], Ten
                     "kind": "numbers",
                     "name": column.name,
                     "part": column.part,
-                    "day_first": bool(column.day_first),
+                    "day_first": None if column.day_first is None else bool(column.day_first),
                     "centre": own.centre,
                     "scale": own.scale,
                     "has_gaps": bool(own.has_gaps),

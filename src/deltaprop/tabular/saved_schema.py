@@ -51,7 +51,8 @@ class Numbers(Exact, tag_field="kind", tag="numbers"):
 
     name: str
     part: str
-    day_first: bool
+    #: None if training had no dates in text.
+    day_first: bool | None
     centre: Finite
     scale: Positive
     has_gaps: bool

@@ -141,7 +141,7 @@ class Column:
 
     def day_first(self) -> bool:
         """Return whether its dates such as 03/04/2020 begin with the day: to be kept from training for `dates`."""
-        return self.kind == "text" and day_first(self.levels)
+        return self.kind == "text" and day_first(self.used_levels())
 
     def dates(self, day_first: bool | None = None) -> HostArray:
         """Read the cells as moments in UTC, (m,) of datetime64[us]; NaT where a cell says none.

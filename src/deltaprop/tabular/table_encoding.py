@@ -32,18 +32,14 @@ class ColumnEncoding:
         Which part of its dates, as `parts_of` names them; "" for numbers and categories.
     encoding : NumberEncoding or CategoryEncoding
         How its cells become stored columns and inputs.
-    day_first : bool
-        Whether, of dates in text, 03/04/2020 is in April.
+    day_first : bool or None
+        Whether, of dates in text, 03/04/2020 is in April; None if training had no text: new text then tells by itself.
     """
 
     name: str
     part: str
     encoding: NumberEncoding | CategoryEncoding
-    day_first: bool = False
-
-    def numbers(self, column: Column) -> Floats:
-        """Return the numbers that are encoded, (m,)."""
-        return parts_of(column.dates(self.day_first))[self.part] if self.part else column.numbers()
+    day_first: bool | None = False
 
 
 @dataclass(frozen=True)
@@ -91,8 +87,10 @@ class TableEncoding:
                 continue
             if role.role == "left out":
                 continue
-            is_date, day_first = role.role == "date", role.role == "date" and column.day_first()
-            parts = parts_of(column.dates(day_first)) if is_date else {NO_PART: column.numbers()}
+            day_first: bool | None = False
+            if role.role == "date":
+                day_first = column.day_first() if column.kind == "text" else None
+            parts = {NO_PART: column.numbers()} if role.role == "number" else parts_of(column.dates(day_first))
             for part, numbers in parts.items():
                 encoding = NumberEncoding.fit(numbers, bins)
                 chosen += [ColumnEncoding(role.name, part, encoding, day_first)] if encoding else []
@@ -173,10 +171,13 @@ class TableEncoding:
         self, table: Table, dtype: DType, fill: Callable[[CategoryEncoding, Column, HostArray], None]
     ) -> EncodedRows:
         stored = np.empty((table.rows, self.width), dtype)
+        dates, parts = "", dict[str, Floats]()  # of the column of dates whose parts are being stored
         for first, column in self._places():
-            out = stored[:, first : first + column.encoding.columns]
+            out, cells = stored[:, first : first + column.encoding.columns], table.columns[column.name]
             if isinstance(column.encoding, CategoryEncoding):
-                fill(column.encoding, table.columns[column.name], out)
-            else:
-                column.encoding.store(column.numbers(table.columns[column.name]), out)
+                fill(column.encoding, cells, out)
+                continue
+            if column.part and (column.name != dates or not parts):
+                dates, parts = column.name, parts_of(cells.dates(column.day_first))
+            column.encoding.store(parts[column.part] if column.part else cells.numbers(), out)
         return EncodedRows(stored, self.inputs)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from deltaprop.inputs.byte_source import ByteSource
 from deltaprop.inputs.csv_file import CsvFile
+from deltaprop.inputs.files import TEXT_FILES, ending_of
 from deltaprop.inputs.numpy_files import load_numpy
 from deltaprop.inputs.parquet_file import ParquetFile
-from deltaprop.tabular.cell_values import column_of_array, column_of_cells
-from deltaprop.tabular.csv_columns import read_columns
+from deltaprop.tabular.cell_values import column_of_array, column_of_cells, number_column, text_column
+from deltaprop.tabular.csv_columns import GAPS, read_columns
 from deltaprop.tabular.table import Column, Table
 
-#: Endings of files of text.
-TEXT_FILES = (".csv", ".tsv", ".txt")
 TAB = "\t"
 
 
@@ -60,14 +60,13 @@ def read_table(
     """
     if decimal not in (None, ".", ","):
         raise ValueError(f"decimal: expected '.' or ',', got {decimal!r}")
-    path = Path(source)
-    ending = "".join(path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]).lower()
+    path, ending = Path(source), ending_of(str(source))
     if str(source) != "-":
         if path.is_dir():
             raise ValueError(f"{path}: expected a file with a table, got a folder")
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such file")
-    if str(source) == "-" or ending.removesuffix(".gz") in TEXT_FILES:
+    if is_text(source):
         marks = decimal or ".,"
         text_file = CsvFile(ByteSource(source), sep=sep, decimal=decimal, encoding=encoding)
         columns = read_columns(text_file, marks, _named(text_file.names, text))
@@ -81,6 +80,18 @@ def read_table(
     else:
         raise ValueError(f"{path}: expected a table in .csv, .tsv or .txt (or these with .gz), .parquet or .npy")
     return Table({column.name: column for column in columns}, len(columns[0]))
+
+
+def is_text(source: str | os.PathLike[str]) -> bool:
+    """Return whether a file is read as CSV: by its ending, or as standard input."""
+    return str(source) == "-" or ending_of(str(source)) in TEXT_FILES
+
+
+def without_labels(column: Column) -> Column:
+    """Return a column that `read_table` has kept as text as it would otherwise have read it."""
+    texts = [None if level in GAPS else level for level in column.levels]
+    column = replace(text_column(column.name, column.values, texts), decimal=column.decimal)
+    return number_column(column.name, column.numbers()) if column.says_numbers() else column
 
 
 def _written(file: CsvFile, ending: str, columns: Sequence[Column]) -> str:

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_consistent_length
 
 from deltaprop.arguments import refuse_masked
 from deltaprop.backends.array_types import DType, Floats, HostArray, Indices
+from deltaprop.inputs import cells
 from deltaprop.tabular.table import Column
 
 #: The spread is at least this share of the largest distance from the mean, so that float32 holds the squares of scaled
@@ -38,6 +39,13 @@ def labels_of(column: Column) -> HostArray:
         return numbers.astype(np.int64) if whole else numbers
     codes, texts = column.texts()
     return np.array(texts, object)[codes]
+
+
+def label_texts(labels: HostArray) -> list[str]:
+    """Write labels, (m,), as they are written in a file from which `labels_of` has read them."""
+    if labels.dtype.kind in "iuf":
+        return [cells.written(label) for label in labels.tolist()]
+    return [str(label) for label in labels.tolist()]
 
 
 def quantities_of(column: Column) -> Floats:
@@ -121,6 +129,8 @@ def given_quantities(y: Any, rows: int) -> Floats:
     given = _one_dimensional(y, rows)
     if np.iscomplexobj(given):
         raise ValueError(f"y: Complex data not supported: expected real numbers, got {given.dtype}")
+    if given.dtype.kind in "mM":
+        raise ValueError(f"y: expected numbers, got dates or spans of time ({given.dtype}); pass them as numbers")
     try:
         values = given.astype(np.float64)
     except (TypeError, ValueError):
@@ -280,11 +290,6 @@ class QuantityTargets:
         share = float(np.sqrt(np.average(((y - mean) / largest) ** 2, weights=weights)))
         spread = largest * max(share, LEAST_SPREAD) if share else 1.0
         return cls(mean, spread or 1.0, lowest, highest)
-
-    @property
-    def outputs(self) -> int:
-        """How many outputs the network has."""
-        return 1
 
     def scaled(self, y: Floats) -> Floats:
         """Scale targets to mean 0 and spread 1: (m, 1)."""

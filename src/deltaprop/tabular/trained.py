@@ -15,7 +15,7 @@ from deltaprop.files.file_schema import NetworkContent, network_content
 from deltaprop.files.model_file import Tensors, read_model, write_model
 from deltaprop.inputs.arrays import HostData, as_inputs, is_above_limit
 from deltaprop.inputs.cells import written
-from deltaprop.inputs.files import TABLES, Dataset, load_dataset
+from deltaprop.inputs.files import TABLES, Dataset, ending_of, load_dataset
 from deltaprop.inputs.raw_rows import RawRows
 from deltaprop.network import Network
 from deltaprop.training.evaluation import largest
@@ -382,7 +382,7 @@ class Trained:
         ValueError, OSError
             If it cannot be read, or has other features.
         """
-        if source.lower().endswith(TABLES):
+        if ending_of(source) in TABLES:
             dataset = load_dataset(source, self.target_name if with_targets else None, features=self.feature_names)
         else:
             dataset = load_dataset(source, features=None if with_targets else self.feature_names)
