@@ -98,17 +98,6 @@ def test_columns_that_are_missing_or_new() -> None:
         model.predict(as_array[:, :2])
 
 
-@pytest.mark.parametrize("kind", [QuickClassifier, QuickRegressor])
-def test_an_array_is_scored_by_places_as_it_is_predicted(kind: Any) -> None:
-    X = np.random.default_rng(0).normal(size=(60, 2))
-    y = (X[:, 0] > 0).astype(int)
-    model = kind(**QUICK).fit(pd.DataFrame(X, columns=["a", "b"]), y)
-    found = model.score(X, y)
-    assert found == model.score(pd.DataFrame(X, columns=["a", "b"]), y)
-    expected = r2_score if kind is QuickRegressor else lambda truth, predicted: (truth == predicted).mean()
-    assert found == pytest.approx(expected(y, model.predict(X)))
-
-
 def test_a_second_fit_forgets_the_first() -> None:
     table, y = two_classes()
     model = QuickClassifier(**QUICK).fit(table, y)
@@ -140,45 +129,6 @@ def test_fields_of_a_structured_array_are_found_by_their_names() -> None:
         X[name] = turned[name] = values
     model = QuickClassifier(**QUICK).fit(X, y)
     np.testing.assert_array_equal(model.predict_proba(turned), model.predict_proba(fields))
-
-
-# -- a fit that fails, and predictions meanwhile ------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-def test_a_fit_that_fails_leaves_what_was_fitted(error: type[BaseException]) -> None:
-    table, y = two_classes()
-    model = QuickClassifier(**QUICK).fit(table, y)
-    before = model.predict_proba(table)
-
-    def fail(event: Any) -> bool:
-        raise error("in the middle")
-
-    model._callbacks = [fail]
-    with pytest.raises(error):
-        model.fit({"other": table["noise"]}, np.where(y == "yes", "north", "south"))
-    assert model.classes_.tolist() == ["no", "yes"]
-    assert list(model.feature_names_in_) == ["useful", "noise", "text"]
-    np.testing.assert_array_equal(model.predict_proba(table), before)
-
-
-def test_predictions_during_a_fit_are_of_the_one_before() -> None:
-    table, y = two_classes()
-    model = QuickClassifier(**QUICK).fit(table, y)
-    before, seen = model.predict(table), list[Any]()
-    model._callbacks = [lambda event: bool(seen.append(model.predict(table)))]
-    model.fit({"other": table["useful"]}, np.where(y == "yes", "north", "south"))
-    assert len(seen) == 12
-    assert all((labels == before).all() for labels in seen)
-    assert set(model.predict({"other": table["useful"]})) == {"north", "south"}
-
-
-def test_too_many_members_are_refused_before_their_folds_are_made() -> None:
-    table, y = two_classes()
-    with pytest.raises(
-        ValueError, match=r"'n_members' parameter of QuickClassifier must be an int in the range \[1, 10000\]"
-    ):
-        QuickClassifier(n_members=10**9).fit(table, y)
 
 
 # -- few rows, many classes ---------------------------------------------------------------------------------------------
@@ -330,47 +280,6 @@ def test_only_ratios_of_weights_matter() -> None:
         assert one.oof_score_ == other.oof_score_
 
 
-@pytest.mark.parametrize("size", [1.7e308, 2.0**-1060])
-def test_weights_whose_sum_is_no_float64(size: float) -> None:
-    table, y = two_classes()
-    quantity = np.where(y == "yes", 1.0, 0.0) + np.arange(120) / 500
-    plain = QuickRegressor(**QUICK).fit(table, quantity)
-    weighted = QuickRegressor(**QUICK).fit(table, quantity, np.full(120, size))
-    np.testing.assert_array_equal(weighted.predict(table), plain.predict(table))
-    assert weighted.oof_score_ == pytest.approx(plain.oof_score_, rel=1e-12)
-
-
-def test_weights_beside_which_the_others_vanish() -> None:
-    table, y = two_classes()
-    quantity = np.where(y == "yes", 1.0, 0.0) + np.arange(120) / 500
-    large = np.where(np.arange(120) == 7, 1e30, 1.0)
-    predicted = QuickRegressor(**QUICK).fit(table, quantity, large).predict(table)
-    assert ((predicted >= quantity.min()) & (predicted <= quantity.max())).all()
-    with pytest.raises(ValueError, match="sample_weight: expected at least two rows with a weight above 0, got 1"):
-        QuickRegressor(**QUICK).fit(table, quantity, large**10)
-
-
-@pytest.mark.parametrize("weight", [-1, float("nan"), float("inf"), "heavy", None])
-def test_weights_of_classes_that_are_none(weight: Any) -> None:
-    table, y = two_classes()
-    with pytest.raises(
-        ValueError, match=f"class_weight: expected finite numbers of at least 0, got {weight!r} for class 'no'"
-    ):
-        QuickClassifier(**QUICK, class_weight={"yes": 1.0, "no": weight}).fit(table, y)
-
-
-def test_masked_targets_and_weights_are_refused() -> None:
-    table, y = two_classes()
-    masked = np.ma.masked_less(np.arange(120.0), 3)
-    for model, arguments, name in (
-        (QuickRegressor(**QUICK), (masked,), "y"),
-        (QuickClassifier(**QUICK), (np.ma.masked_equal(np.arange(120) % 3, 0),), "y"),
-        (QuickClassifier(**QUICK), (y, masked), "sample_weight"),
-    ):
-        with pytest.raises(ValueError, match=f"^{name}: expected numbers, got an array with masked entries"):
-            model.fit(table, *arguments)
-
-
 # -- predictions for rows held out --------------------------------------------------------------------------------------
 
 
@@ -433,3 +342,61 @@ def test_a_path_is_read(tmp_path: Any) -> None:
     regressor = QuickRegressor(**QUICK).fit(tmp_path / "train.csv", "useful")
     assert regressor.n_features_in_ == 3
     assert np.isfinite(regressor.score(tmp_path / "train.csv", "useful"))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_a_fit_that_fails_leaves_what_was_fitted(error: type[BaseException]) -> None:
+    table, y = two_classes()
+    model = QuickClassifier(**QUICK).fit(table, y)
+    before = model.predict_proba(table)
+
+    def fail(event: Any) -> bool:
+        raise error("in the middle")
+
+    model._callbacks = [fail]
+    with pytest.raises(error):
+        model.fit({"other": table["noise"]}, np.where(y == "yes", "north", "south"))
+    assert model.classes_.tolist() == ["no", "yes"]
+    assert list(model.feature_names_in_) == ["useful", "noise", "text"]
+    np.testing.assert_array_equal(model.predict_proba(table), before)
+
+
+def test_predictions_during_a_fit_are_of_the_one_before() -> None:
+    table, y = two_classes()
+    model = QuickClassifier(**QUICK).fit(table, y)
+    before, seen = model.predict(table), list[Any]()
+    model._callbacks = [lambda event: bool(seen.append(model.predict(table)))]
+    model.fit({"other": table["useful"]}, np.where(y == "yes", "north", "south"))
+    assert len(seen) == 12
+    assert all((labels == before).all() for labels in seen)
+    assert set(model.predict({"other": table["useful"]})) == {"north", "south"}
+
+
+def test_too_many_members_are_refused_before_their_folds_are_made() -> None:
+    table, y = two_classes()
+    with pytest.raises(
+        ValueError, match=r"'n_members' parameter of QuickClassifier must be an int in the range \[1, 10000\]"
+    ):
+        QuickClassifier(n_members=10**9).fit(table, y)
+
+
+def test_weights_beside_which_the_others_vanish() -> None:
+    table, y = two_classes()
+    quantity = np.where(y == "yes", 1.0, 0.0) + np.arange(120) / 500
+    large = np.where(np.arange(120) == 7, 1e30, 1.0)
+    predicted = QuickRegressor(**QUICK).fit(table, quantity, large).predict(table)
+    assert ((predicted >= quantity.min()) & (predicted <= quantity.max())).all()
+    with pytest.raises(ValueError, match="sample_weight: expected at least two rows with a weight above 0, got 1"):
+        QuickRegressor(**QUICK).fit(table, quantity, large**10)
+
+
+def test_masked_targets_and_weights_are_refused() -> None:
+    table, y = two_classes()
+    masked = np.ma.masked_less(np.arange(120.0), 3)
+    for model, arguments, name in (
+        (QuickRegressor(**QUICK), (masked,), "y"),
+        (QuickClassifier(**QUICK), (np.ma.masked_equal(np.arange(120) % 3, 0),), "y"),
+        (QuickClassifier(**QUICK), (y, masked), "sample_weight"),
+    ):
+        with pytest.raises(ValueError, match=f"^{name}: expected numbers, got an array with masked entries"):
+            model.fit(table, *arguments)

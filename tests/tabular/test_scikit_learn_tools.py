@@ -110,7 +110,11 @@ def test_a_time_limit_is_kept() -> None:
         ({"label_smoothing": 1.0}, "'label_smoothing'"),
         ({"time_limit": 0.0}, "'time_limit'"),
         ({"class_weight": "even"}, "'class_weight'"),
-        ({"class_weight": {"no": float("inf")}},),
+        ({"class_weight": {"yes": -1.0}}, r"class_weight\['yes'\]: expected a finite number of at least 0, got -1.0"),
+        (
+            {"class_weight": {"no": float("inf")}},
+            r"class_weight\['no'\]: expected a finite number of at least 0, got inf",
+        ),
         ({"drop": ["nothing"]}, "drop: expected names of columns"),
         ({"categorical": ["text"], "drop": ["text"]}, "drop: column 'text' is in categorical as well"),
         ({"numerical": ["text"]}, "numerical: "),

@@ -13,7 +13,6 @@ from deltaprop.cli.options import EvaluateOptions
 from deltaprop.cli.score_report import score_of_classes, score_of_quantities
 from deltaprop.cli.screen import counted, in_lines
 from deltaprop.cli.table_columns import gaps_of_target
-from deltaprop.inputs import cells
 from deltaprop.tabular.table import Column
 from deltaprop.tabular.targets import label_texts, quantities_of
 from deltaprop.tabular.trained import Trained
@@ -59,7 +58,7 @@ def _of_network(model: Trained, options: EvaluateOptions) -> str:
 
 
 def _class_numbers(column: Column, classes: HostArray, source: str) -> Indices:
-    """Find the number of each row's class by its text; the class 1.0 may be written as 1.
+    """Find the number of each row's class by its text.
 
     Raises
     ------
@@ -67,9 +66,9 @@ def _class_numbers(column: Column, classes: HostArray, source: str) -> Indices:
         If a label is no class.
     """
     codes, texts = column.texts()
+    # A float such as 1.0 may be written as 1.
     number: dict[Any, int] = {str(label): k for k, label in enumerate(classes.tolist())}
-    if classes.dtype.kind == "f":
-        number |= {cells.written(label): k for k, label in enumerate(classes.tolist())}
+    number |= {label: k for k, label in enumerate(label_texts(classes))}
     numbers = np.array([number.get(text, -1) for text in texts], np.int64)[codes]
     if numbers.min() < 0:
         row = int(numbers.argmin())

@@ -12,6 +12,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
 
+from deltaprop.arguments import check_number
 from deltaprop.backends import Backend
 from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
 from deltaprop.files.model_file import Tensors
@@ -213,14 +214,13 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
         return self._targets.probabilities(self._targets.numbers(y), float(self.label_smoothing), DTYPE)
 
     def _training_weights(self, y: HostArray, weights: Floats) -> Floats:
+        if self.class_weight is None:
+            return weights
         if isinstance(self.class_weight, Mapping):
-            weights_of_classes: Mapping[Any, Any] = self.class_weight
-            for label, weight in weights_of_classes.items():
-                if not (isinstance(weight, Real) and 0.0 <= float(weight) < np.inf):
-                    raise ValueError(
-                        f"class_weight: expected finite numbers of at least 0, got {weight!r} for class {label!r}"
-                    )
-        return weights * compute_sample_weight(self.class_weight, y) if self.class_weight is not None else weights
+            for label, weight in self.class_weight.items():
+                check_number(f"class_weight[{label!r}]", weight, least=0.0)
+        factors: Floats = compute_sample_weight(self.class_weight, y)
+        return weights * factors
 
     def _record(
         self, members: Members, rows: EncodedRows, y: HostArray, weights: Floats, own_weights: Floats

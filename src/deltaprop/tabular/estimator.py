@@ -110,26 +110,29 @@ class TabularEstimator(SavedTabular):
         OSError
             If the file cannot be read.
         """
-        began = time.perf_counter()
         with training_of(self):
             fitted = copy.copy(self)  # a fit that fails, and a prediction meanwhile, see only what was fitted before
-            fitted._fit(X, y, sample_weight, None if self.time_limit is None else began + self.time_limit)
-            self.__dict__.pop("feature_names_in_", None)
-            self.__dict__.update(fitted.__dict__)
+            fitted._fit(X, y, sample_weight)
+            self.__dict__ = fitted.__dict__
         return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: ArrayLike | None, deadline: float | None) -> None:
-        """Do what `fit` does, step by step; `deadline` is the time of `time.perf_counter` by which it has to end."""
+    def _fit(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> None:
+        """Do what `fit` does, on a copy; some attributes are new and some are old if it raises."""
+        began = time.perf_counter()
         named = has_names(X)  # it raises if some are text and some are not
         table, targets = self._split_target(X, y)
-        weights = _checked_weights(sample_weight, table.rows)
+        refuse_masked(sample_weight, "sample_weight")
+        weights = np.asarray(_check_sample_weight(sample_weight, np.empty((table.rows, 1)), ensure_non_negative=True))
         table, targets, weights = _counted(table, targets, weights, weights)
+        weights = weights / weights.max()  # so that their sum is finite
         self._find_classes(targets)
         own_weights = self._training_weights(targets, weights)
-        own_weights = own_weights * (own_weights >= np.finfo(DTYPE).tiny * own_weights.max())  # others vanish in DTYPE
+        least = np.finfo(DTYPE).tiny * own_weights.max()  # a smaller share of the largest would be 0 in training
+        own_weights = np.where(own_weights < least, 0.0, own_weights)
         table, targets, weights = _counted(table, targets, weights, own_weights)
         own_weights = own_weights[own_weights > 0] / own_weights.max()
         self._roles = choose_roles(table, categorical=self.categorical, numerical=self.numerical, drop=self.drop)
+        deadline = None if self.time_limit is None else began + self.time_limit
         self._train(table, targets, weights, own_weights, deadline)
         self._names, self.n_features_in_ = list(table.columns), len(table.columns)
         self.__dict__.pop("feature_names_in_", None)
@@ -351,20 +354,6 @@ class TabularEstimator(SavedTabular):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
         return tags
-
-
-def _checked_weights(sample_weight: ArrayLike | None, rows: int) -> Floats:
-    """Return how much each row counts, (m,), the most between ½ and 1: a power of two is divided out, exactly.
-
-    Raises
-    ------
-    ValueError
-        If weights are negative, not finite, masked, all 0, or not one a row.
-    """
-    refuse_masked(sample_weight, "sample_weight")
-    weights = np.asarray(_check_sample_weight(sample_weight, np.empty((rows, 1)), ensure_non_negative=True))
-    scaled: Floats = np.ldexp(weights, -int(np.frexp(weights.max())[1]))
-    return scaled
 
 
 def _counted(table: Table, y: HostArray, weights: Floats, own_weights: Floats) -> tuple[Table, HostArray, Floats]:

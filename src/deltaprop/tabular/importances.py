@@ -15,9 +15,10 @@ from deltaprop.stack import NetworkStack
 
 #: At most this number of rows are kept, of all members together.
 MOST_ROWS = 2000
-#: How often the cells of a column are permuted; less often where rows times columns times inputs times this is more
-#: than `MOST_WORK`, which takes some ten seconds.
-REPEATS, MOST_WORK = 5, 2 * 10**9
+#: How often the cells of a column are permuted.
+REPEATS = 5
+#: Numbers of stored rows that are predicted together: a call on a few rows of a wide table is mostly preparation.
+TOGETHER = 2**22
 
 #: The loss of each row, (n,), from outputs, (n, s_L), and targets, (n,).
 RowLoss: TypeAlias = Callable[[Floats, HostArray], Floats]
@@ -101,20 +102,21 @@ def permutation_importances(
         Of each column of `columns`.
     """
     rng = np.random.default_rng(held_out.seed)
-    work = len(held_out.rows) * len(columns) * held_out.rows.shape[1]
-    repeats = max(1, min(REPEATS, MOST_WORK // max(1, work)))
-    risen = dict.fromkeys(columns, 0.0)
+    risen, names = dict.fromkeys(columns, 0.0), list(columns)
     for k in np.unique(held_out.members).tolist():
         own = np.flatnonzero(held_out.members == k)
         rows, targets, weights = held_out.rows.take(own), held_out.targets[own], held_out.weights[own]
         least = float(weights @ loss(_outputs(stack[k], rows), targets))
-        orders = np.concatenate([rng.permutation(len(own)) for _ in range(repeats)])
-        for name, stored in columns.items():
-            permuted = np.tile(rows.stored, (repeats, 1))
-            permuted[:, stored] = rows.stored[orders][:, stored]
-            outputs = _outputs(stack[k], EncodedRows(permuted, rows.encoding))
-            losses = loss(outputs, np.tile(targets, repeats)).reshape(repeats, -1) @ weights
-            risen[name] += float(losses.mean()) - least
+        orders = np.concatenate([rng.permutation(len(own)) for _ in range(REPEATS)])
+        at_once = max(1, TOGETHER // (REPEATS * rows.stored.size))
+        for group in (names[start : start + at_once] for start in range(0, len(names), at_once)):
+            permuted = np.tile(rows.stored, (len(group), REPEATS, 1)).reshape(len(group), len(orders), -1)
+            for part, name in zip(permuted, group, strict=True):
+                part[:, columns[name]] = rows.stored[orders][:, columns[name]]
+            outputs = _outputs(stack[k], EncodedRows(permuted.reshape(-1, permuted.shape[2]), rows.encoding))
+            for part, name in zip(np.split(outputs, len(group)), group, strict=True):
+                losses = loss(part, np.tile(targets, REPEATS)).reshape(REPEATS, -1) @ weights
+                risen[name] += float(losses.mean()) - least
     return {name: total / float(held_out.weights.sum()) for name, total in risen.items()}
 
 
