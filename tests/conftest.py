@@ -93,6 +93,10 @@ class ListOfSkipped:
         if report.skipped:
             self.skipped.append(report.nodeid)
 
+    def pytest_collectreport(self, report):  # of whole files
+        if report.skipped:
+            self.skipped.append(report.nodeid)
+
     def pytest_sessionfinish(self):
         self.path.write_text("".join(f"{node}\n" for node in self.skipped))
 

@@ -3,13 +3,18 @@
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import polars as pl
-import pyarrow as pa
 import pytest
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import r2_score
 from small_tables import QUICK, QuickClassifier, QuickRegressor, two_classes
+
+pytest.importorskip("pandas", reason="tables of this library are fitted")
+pytest.importorskip("polars", reason="tables of this library are fitted")
+pytest.importorskip("pyarrow", reason="tables of this library are fitted")
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 
 # -- what is passed -----------------------------------------------------------------------------------------------------
 

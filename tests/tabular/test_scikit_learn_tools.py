@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -16,6 +15,10 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_s
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from small_tables import QUICK, QuickClassifier, QuickRegressor, two_classes
+
+pytest.importorskip("pandas", reason="scikit-learn's tools get frames of pandas")
+
+import pandas as pd
 
 import deltaprop as dp
 

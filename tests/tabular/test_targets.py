@@ -5,9 +5,6 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import polars as pl
-import pyarrow as pa
 import pytest
 
 from deltaprop.tabular.frames import as_column
@@ -20,6 +17,14 @@ from deltaprop.tabular.targets import (
     labels_of,
     quantities_of,
 )
+
+pytest.importorskip("pandas", reason="columns of this library are targets")
+pytest.importorskip("polars", reason="columns of this library are targets")
+pytest.importorskip("pyarrow", reason="columns of this library are targets")
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 
 TEXTS = ["b", "a", "b"]
 
