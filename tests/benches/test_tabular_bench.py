@@ -2,6 +2,7 @@
 
 import json
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,7 +76,8 @@ def test_levels_of_the_test_rows_alone_become_gaps():
     import pandas as pd
 
     X, X_test = pd.DataFrame({"c": ["a", "b", None]}), pd.DataFrame({"c": ["b", "z", None]})
-    _, changed = as_categorical(SimpleNamespace(X=X, X_test=X_test))
+    data: Any = SimpleNamespace(X=X, X_test=X_test)
+    _, changed = as_categorical(data)
     assert changed["c"].isna().tolist() == [False, True, True]
     assert with_none(X)["c"].tolist() == ["a", "b", None]
 
