@@ -6,7 +6,7 @@ Every other error is a ValueError or TypeError that names the argument.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
@@ -131,6 +131,12 @@ class ScheduleError(ValueError):
     def __reduce__(self) -> tuple[Any, ...]:
         """Make a copy for another process; by default, exceptions are pickled without their keyword arguments."""
         return partial(type(self), str(self), epoch=self.epoch, history=self.history), ()
+
+
+def listing(names: Sequence[str]) -> str:
+    """Name some things for a message, the first twelve of many."""
+    shown = ", ".join(map(repr, names[:12]))
+    return shown if len(names) <= 12 else f"{shown}, … ({len(names)} in all)"
 
 
 def callers_level() -> int:

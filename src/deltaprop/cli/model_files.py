@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from deltaprop.cli.table_columns import listing
+from deltaprop.errors import listing
 from deltaprop.tabular.table import Column, Table
 from deltaprop.tabular.table_file import is_text, read_table, without_labels
 from deltaprop.tabular.trained import Trained

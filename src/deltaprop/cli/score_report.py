@@ -13,8 +13,6 @@ from deltaprop.cli.screen import in_lines, shortened
 MOST_CLASSES = 10
 #: A label in a confusion matrix is shown in as many characters at most.
 LONGEST_LABEL = 12
-#: No probability is below this before its logarithm is taken.
-LEAST = 1e-12
 
 
 def score_of_classes(labels: Sequence[str], truth: Indices, probabilities: Floats, rows: str) -> list[str]:
@@ -37,13 +35,15 @@ def score_of_classes(labels: Sequence[str], truth: Indices, probabilities: Float
         Accuracy beside the share of the most frequent class, balanced accuracy, log loss beside the log loss of the
         classes' shares, and the confusion matrix.
     """
+    from deltaprop.tabular.calibration import log_losses  # not at start-up: it loads scipy
+
     predicted, count = probabilities.argmax(axis=1), len(labels)
     confusion = np.bincount(truth * count + predicted, minlength=count * count).reshape(count, count)
     own = confusion.sum(axis=1)
     there = own > 0
     shares = own[there] / own.sum()
     balanced = float((confusion.diagonal()[there] / own[there]).mean())
-    loss = -float(np.log(np.maximum(probabilities[np.arange(len(truth)), truth], LEAST)).mean())
+    loss = float(log_losses(probabilities, truth).mean())
     lines = in_lines(
         "score",
         f"accuracy {confusion.trace() / own.sum():.3f} on {rows} (majority class {labels[own.argmax()]!r} "

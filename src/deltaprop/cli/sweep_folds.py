@@ -15,7 +15,7 @@ from deltaprop.backends import get_backend
 from deltaprop.backends.array_types import Floats, HostArray, Indices
 from deltaprop.backends.native.scipy_threads import numpy_on_one_thread
 from deltaprop.cli.options import TrainOptions
-from deltaprop.cli.train_network import is_constant, network_options, optimizer_of, scaling, widths_of
+from deltaprop.cli.train_network import network_options, optimizer_of, scaling, scaling_of_target, widths_of
 from deltaprop.errors import DivergenceError
 from deltaprop.inputs.files import Dataset
 from deltaprop.inputs.raw_rows import RawRows
@@ -73,9 +73,8 @@ class FoldData:
             self.X[number * rows : (number + 1) * rows] = RawRows(dataset.X).scaled(offset, spread, options.dtype)
             if classes is None:
                 quantities: Floats = dataset.y.astype(np.float64)
-                own = quantities[fold.train]
-                spread_of_target = 1.0 if is_constant(own.min(), own.max()) else own.std() or 1.0
-                targets.append(((quantities - own.mean()) / spread_of_target)[:, np.newaxis])
+                mean, spread_of_target = scaling_of_target(quantities[fold.train])
+                targets.append(((quantities - mean) / spread_of_target)[:, np.newaxis])
             else:
                 targets.append(class_numbers(dataset.y, classes))
         self.y: HostArray = np.concatenate(targets)

@@ -11,6 +11,7 @@ import numpy as np
 from deltaprop.backends.array_types import HostArray
 from deltaprop.cli.options import TrainOptions, column_names
 from deltaprop.cli.screen import columns_of_text, counted
+from deltaprop.errors import listing
 from deltaprop.tabular.column_roles import ColumnRole, ColumnRoles, amounts_in, choose_roles
 from deltaprop.tabular.suspects import suspicious
 from deltaprop.tabular.table import Column, Table
@@ -243,9 +244,3 @@ def roles_shown(roles: Sequence[ColumnRole]) -> list[str]:
 def class_texts(target: Column) -> list[str]:
     """Return the labels of classes, as they are written, in the order of the estimator's `classes_`."""
     return label_texts(np.unique(labels_of(target)))
-
-
-def listing(names: Sequence[str]) -> str:
-    """Name some columns, the first twelve of many."""
-    shown = ", ".join(map(repr, names[:12]))
-    return shown if len(names) <= 12 else f"{shown}, … ({len(names)} in all)"

@@ -12,7 +12,7 @@ import numpy as np
 
 from deltaprop.arguments import check_number, check_whole_number
 from deltaprop.backends import get_backend
-from deltaprop.backends.array_types import HostArray
+from deltaprop.backends.array_types import Floats, HostArray
 from deltaprop.cli.options import HIDDEN, TrainOptions, hidden_sizes
 from deltaprop.cli.plot import check_plot, save_plot
 from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS, check_activation
@@ -22,6 +22,7 @@ from deltaprop.derivation.optimizers import SGD, Adam, AdamW
 from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.epochs.interruption import Interruption
 from deltaprop.files.atomic_file import check_writable
+from deltaprop.inputs import cells
 from deltaprop.inputs.files import Dataset, load_dataset
 from deltaprop.inputs.raw_rows import RawRows
 from deltaprop.network import Network
@@ -34,8 +35,6 @@ Matrix = HostArray
 
 #: More distinct whole numbers than this are quantities, not classes; more distinct texts than this have to recur.
 MOST_CLASSES = 100
-#: Values whose range is below this share of them are one value, but for rounding.
-ROUNDING = 8 * np.finfo(np.float64).eps
 
 
 @dataclass(frozen=True)
@@ -293,10 +292,10 @@ def scaling(X: RawRows, scale: str, *, common_range: bool) -> tuple[Matrix, Matr
         scale = "range" if common_range else "standard"
     if scale == "standard":
         offset, spread = X.mean_and_deviation()
-        spread[is_constant(*X.column_ranges())] = 0.0  # what spread it seems to have is the rounding of its mean
+        spread[cells.is_constant(*X.column_ranges())] = 0.0  # what spread it seems to have is the rounding of its mean
     elif scale == "range":
         low, high = X.range()
-        offset, spread = np.full(n, low), np.full(n, 0.0 if is_constant(low, high) else high - low)
+        offset, spread = np.full(n, low), np.full(n, 0.0 if cells.is_constant(low, high) else high - low)
     elif scale == "none":
         offset, spread = np.zeros(n), np.ones(n)
     else:
@@ -305,10 +304,10 @@ def scaling(X: RawRows, scale: str, *, common_range: bool) -> tuple[Matrix, Matr
     return offset, spread
 
 
-def is_constant(low: Any, high: Any) -> Any:
-    """Return whether values from `low` to `high` differ by no more than rounding does."""
-    with np.errstate(over="ignore"):
-        return high - low <= ROUNDING * np.maximum(np.abs(low), np.abs(high))
+def scaling_of_target(y: Floats) -> tuple[float, float]:
+    """Choose what to subtract from quantities, (m,), and by what to divide them then."""
+    constant = cells.is_constant(y.min(), y.max())
+    return float(y.mean()), 1.0 if constant else float(y.std()) or 1.0
 
 
 def _prepare(dataset: Dataset, classes: list[Label] | None, split: Split, scale: str, network: Network) -> Trained:
@@ -316,9 +315,7 @@ def _prepare(dataset: Dataset, classes: list[Label] | None, split: Split, scale:
     offset, spread = scaling(RawRows(dataset.X, split.train), scale, common_range=dataset.common_range)
     target_offset, target_scale = 0.0, 1.0
     if classes is None and dataset.y is not None and network.output_activation == "identity":
-        y = dataset.y[split.train].astype(np.float64)
-        target_offset = float(y.mean())
-        target_scale = 1.0 if is_constant(y.min(), y.max()) else float(y.std()) or 1.0
+        target_offset, target_scale = scaling_of_target(dataset.y[split.train].astype(np.float64))
     return Trained(
         network, offset, spread, target_offset, target_scale, classes, dataset.feature_names, dataset.target_name
     )

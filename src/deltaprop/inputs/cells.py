@@ -12,10 +12,23 @@ from deltaprop.backends.array_types import Floats, HostArray
 
 #: A block of a column: numbers, or cells of any kind; None is an empty cell.
 Cells = HostArray | Sequence[Any]
+#: Numbers that differ by no more than this share of the largest are one number, but for rounding.
+ROUNDING = 8 * np.finfo(np.float64).eps
 #: A column with more distinct texts than this is not a column of classes.
 MOST_LABELS = 2**20
 #: A column with more distinct numbers than this is one of quantities, however they are written.
 MOST_WRITTEN = 2**16
+
+
+def rounding_of(low: Any, high: Any) -> Any:
+    """Return a difference that numbers from `low` to `high` may owe to rounding alone; elementwise for arrays."""
+    return ROUNDING * np.maximum(np.abs(low), np.abs(high))
+
+
+def is_constant(low: Any, high: Any) -> Any:
+    """Tell whether numbers from `low` to `high` differ by no more than their rounding; elementwise for arrays."""
+    with np.errstate(over="ignore"):
+        return high - low <= rounding_of(low, high)
 
 
 def written(value: float) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 
 from deltaprop.backends import get_backend
 from deltaprop.backends.array_types import HostArray
+from deltaprop.errors import listing
 from deltaprop.inputs import cells
 from deltaprop.inputs.arrays import first_not_finite
 from deltaprop.inputs.csv_file import CsvFile
@@ -238,20 +239,15 @@ def _choose(
         twice = next(name for name, count in Counter(names).items() if count > 1)
         raise ValueError(f"{path}: two columns are called {twice!r}")
     if target is not None and target not in known:
-        raise ValueError(f"{path}: no column {target!r}; the columns are {_listing(names)}")
+        raise ValueError(f"{path}: no column {target!r}; the columns are {listing(names)}")
     if features is None:
         target = target if target is not None else names[-1]
         features = [name for name in names if name != target]
     elif missing := [name for name in features if name not in known]:
-        raise ValueError(f"{path}: no column {missing[0]!r}, which the model was trained on; it has {_listing(names)}")
+        raise ValueError(f"{path}: no column {missing[0]!r}, which the model was trained on; it has {listing(names)}")
     if not features:
         raise ValueError(f"{path}: expected at least one column besides the target {target!r}")
     return target, features
-
-
-def _listing(names: Sequence[str]) -> str:
-    shown = ", ".join(map(repr, names[:12]))
-    return shown if len(names) <= 12 else f"{shown}, … ({len(names)} in all)"
 
 
 # -- arrays -----------------------------------------------------------------------------------------------------
@@ -286,7 +282,7 @@ def _npz(path: Path) -> Dataset:
         pair = next((pair for pair in NPZ_TRAIN if set(pair) <= set(archive.files)), None)
         if pair is None:
             wanted = ", ".join(f"{x!r} and {y!r}" for x, y in NPZ_TRAIN)
-            raise ValueError(f"{path}: expected arrays {wanted}; it holds {_listing(archive.files)}")
+            raise ValueError(f"{path}: expected arrays {wanted}; it holds {listing(archive.files)}")
         X, y = _samples(path, pair, *members(path, archive, pair))
         test = None
         for pair in NPZ_TEST:

@@ -21,10 +21,14 @@ def tempered(probabilities: Floats, temperature: float) -> Floats:
     return powers
 
 
+def log_losses(probabilities: Floats, numbers: HostArray) -> Floats:
+    """Compute −log p, (m,), with the probability p of each row's class."""
+    return -np.log(np.maximum(probabilities[np.arange(len(numbers)), numbers], LEAST))
+
+
 def log_loss(probabilities: Floats, numbers: HostArray, weights: Floats) -> float:
-    """Compute −Σ w log p / Σ w, with the probability p of each row's class."""
-    chosen = probabilities[np.arange(len(numbers)), numbers]
-    return float(-np.average(np.log(np.maximum(chosen, LEAST)), weights=weights))
+    """Compute the mean of `log_losses`, Σ w (−log p) / Σ w."""
+    return float(np.average(log_losses(probabilities, numbers), weights=weights))
 
 
 def best_temperature(probabilities: Floats, numbers: HostArray, weights: Floats) -> float:

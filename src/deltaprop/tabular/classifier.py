@@ -17,7 +17,7 @@ from deltaprop.backends import Backend
 from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
 from deltaprop.files.model_file import Tensors
 from deltaprop.inputs.encoded_rows import EncodedRows
-from deltaprop.tabular.calibration import LEAST, best_temperature, tempered
+from deltaprop.tabular.calibration import best_temperature, log_losses, tempered
 from deltaprop.tabular.estimator import DTYPE, RandomState, TabularEstimator
 from deltaprop.tabular.members import Members
 from deltaprop.tabular.table import Column
@@ -236,8 +236,7 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
         return numbers
 
     def _row_loss(self, outputs: Floats, targets: HostArray) -> Floats:
-        chosen = tempered(outputs, self.temperature_)[np.arange(len(targets)), targets]
-        return -np.log(np.maximum(chosen, LEAST))
+        return log_losses(tempered(outputs, self.temperature_), targets)
 
     # -- files --------------------------------------------------------------------------------------------------
 

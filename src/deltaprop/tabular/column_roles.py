@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from deltaprop.backends.array_types import Floats, HostArray
+from deltaprop.errors import listing
 from deltaprop.inputs import cells
 from deltaprop.reports.text_table import Table as TextTable
 from deltaprop.tabular.dates import day_first, read_dates
@@ -25,8 +26,6 @@ DISTINCT_SHARE, DISTINCT_CELLS = 0.9, 50
 CODES = 20
 #: So many cells of text are looked at before all are; fewer numbers, or dates, among them than this share are too few.
 SAMPLE, LIKELY = 1000, 0.8
-#: Numbers that differ by no more than this many units of rounding are one number.
-ROUNDING = 8 * np.finfo(np.float64).eps
 #: Numbers with a sign such as "$" or "%", or with marks before thousands: "$1,234.50", "45 %", "-3.2 EUR".
 AMOUNT = re.compile(
     r"[(+-]?(?:[$€£¥₹<>~]\s*|[A-Z]{3}\s)?[+-]?(?:\d{1,3}([,.' ])\d{3}(?:\1\d{3})*|\d+)(?:[.,]\d+)?"
@@ -107,8 +106,7 @@ def choose_roles(
 
 def is_constant(values: Floats) -> bool:
     """Return whether numbers, none of them NaN, differ by no more than their rounding."""
-    low, high = float(values.min()), float(values.max())
-    return bool(high - low <= ROUNDING * max(abs(low), abs(high)))
+    return bool(cells.is_constant(values.min(), values.max()))
 
 
 def _named(table: Table, argument: str, columns: Sequence[str | int]) -> list[str]:
@@ -125,9 +123,8 @@ def _named(table: Table, argument: str, columns: Sequence[str | int]) -> list[st
         elif isinstance(column, (int, np.integer)) and -len(names) <= column < len(names):
             chosen.append(names[column])
         else:
-            shown = ", ".join(map(repr, names[:12])) + (f", … ({len(names)} in all)" if len(names) > 12 else "")
             raise ValueError(
-                f"{argument}: expected names of columns, or their positions, got {column!r}; there are {shown}"
+                f"{argument}: expected names of columns, or their positions, got {column!r}; there are {listing(names)}"
             )
     return chosen
 

@@ -23,7 +23,6 @@ from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
 from deltaprop.errors import callers_level
 from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.reports.plotting import plot_importances
-from deltaprop.stack import NetworkStack
 from deltaprop.tabular.column_roles import ColumnRoles, choose_roles
 from deltaprop.tabular.folds import deal_to_members
 from deltaprop.tabular.frames import as_table
@@ -75,15 +74,8 @@ class TabularEstimator(SavedTabular):
     backend: str | Backend
     progress: bool
 
-    stack_: NetworkStack
-    encoding_: TableEncoding
     oof_predictions_: HostArray
-    n_features_in_: int
-    target_name_: str
-    _importances: Floats | None
-    _roles: ColumnRoles
     _held_out: HeldOutRows
-    _names: list[str]
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:

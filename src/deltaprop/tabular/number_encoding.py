@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deltaprop.backends.array_types import Floats, HostArray
+from deltaprop.inputs.cells import rounding_of
 from deltaprop.inputs.encoded_rows import LARGEST, Binned, Copied, Piece, Squashed
 
 #: Below this share of the bins that are allowed, ties have left too few: more edges are taken among distinct numbers.
@@ -54,7 +55,8 @@ class NumberEncoding:
             return None
         with np.errstate(over="ignore"):
             lower, centre, upper = np.quantile(known, [0.25, 0.5, 0.75])
-            spread = next((s for s in (upper - lower, (known[-1] - known[0]) / 2) if s > rounding(known)), 0.0)
+            rounding = rounding_of(known[0], known[-1])
+            spread = next((s for s in (upper - lower, (known[-1] - known[0]) / 2) if s > rounding), 0.0)
         scale = spread / 4
         if not 0.0 < scale < np.inf:
             return None
@@ -81,11 +83,6 @@ class NumberEncoding:
             out[:, 0] = np.clip(np.where(gaps, 0.0, (numbers - self.centre) / self.scale), -LARGEST, LARGEST)
         if self.has_gaps:
             out[:, 1] = gaps
-
-
-def rounding(numbers: Floats) -> float:
-    """Return a difference that numbers of this size may owe to rounding alone."""
-    return float(8 * np.finfo(np.float64).eps * np.abs(numbers).max())
 
 
 def edges_of(numbers: Floats, distinct: Floats, bins: int) -> Floats:
