@@ -164,6 +164,15 @@ def test_whole_numbers_are_classes_or_quantities(rows, distinct, task, word, tmp
     assert ("accuracy" in told) == word.startswith("classes")
 
 
+def test_quantities_are_no_classes(tmp_path, rng, typed):
+    numbers = rng.normal(size=60).round(3)
+    path = write(tmp_path / "t.csv", ["a", "price"], zip(numbers, numbers + 0.5, strict=True))
+    told = typed.refused("train", path, *FAST, "--task", "classification")
+    assert "--task: classification needs labels as targets" in told
+    assert "in 'price' that are not all whole" in told
+    assert "--task regression" in told
+
+
 @pytest.mark.parametrize("written", ["1.0", "1"])
 def test_classes_that_are_floats_in_python_are_found_in_files(written, tmp_path, rng, typed):
     sizes, _ = sizes_and_kinds(rng)

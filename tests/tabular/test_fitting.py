@@ -1,5 +1,6 @@
 """Tables and targets of any kind are fitted, and few rows, many classes and weights do as they should."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,24 @@ def test_the_target_is_a_column_or_is_passed_by_itself(library: Any) -> None:
     assert by_name.score(whole, "answer") == apart.score(library(table), y) > 0.9
     row = library({"text": ["never seen"], "noise": [float("nan")], "useful": [2.0]})
     assert by_name.predict(row).tolist() == ["yes"]
+
+
+@pytest.mark.parametrize("text", [False, True])
+@pytest.mark.parametrize("library", [dict, pd.DataFrame, pl.DataFrame, pa.table, "file"])
+def test_quantities_are_no_classes(library: Any, text: bool, tmp_path: Path) -> None:
+    """Each of them would be a class; an array of them is refused by scikit-learn's own check."""
+    table, _ = two_classes(40)
+    prices = [place / 4 for place in range(40)]
+    columns = table | {"price": list(map(str, prices)) if text else prices}
+    if library == "file":
+        given: Any = tmp_path / "houses.csv"
+        pd.DataFrame(columns).to_csv(given, index=False)
+    else:
+        given = library(columns)
+    with pytest.raises(ValueError, match=r"'price' holds numbers that are not whole, 0.25 in row 1.*TabularRegressor"):
+        QuickClassifier(**QUICK).fit(given, "price")
+    with pytest.raises(ValueError, match="Unknown label type: continuous"):
+        QuickClassifier(**QUICK).fit(table, prices)
 
 
 @pytest.mark.parametrize(

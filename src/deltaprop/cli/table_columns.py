@@ -16,7 +16,7 @@ from deltaprop.tabular.column_roles import ColumnRole, ColumnRoles, amounts_in, 
 from deltaprop.tabular.suspects import suspicious
 from deltaprop.tabular.table import Column, Table
 from deltaprop.tabular.table_file import without_labels
-from deltaprop.tabular.targets import label_texts, labels_of
+from deltaprop.tabular.targets import first_fraction, label_texts, labels_of
 
 #: Whole numbers are classes if they have no more different values than these, and fewer than this share of the rows.
 MOST_CLASSES, CLASSES_SHARE = 20, 0.05
@@ -127,9 +127,16 @@ def choose_target(column: Column, task: str, *, is_last: bool) -> Target:
         named = f": {listing(labels)}" if distinct <= NAMED_CLASSES else ""
         return Target(column, is_last, True, f"{distinct} classes{named}{amounts_in(labels)}")
     numbers = column.numbers()
-    if (numbers != np.round(numbers)).any():
+    fraction = first_fraction(column)
+    if fraction is not None:
         if task == "classification":
-            return Target(column, is_last, True, f"numbers, {distinct} different, taken for classes by --task")
+            if distinct > MOST_CLASSES:
+                raise ValueError(
+                    f"--task: classification needs labels as targets, got {distinct} different numbers in {name!r} "
+                    f"that are not all whole, such as {numbers[fraction]:.6g}; --task regression predicts them"
+                )
+            as_text = Column(name, "text", *column.texts(), is_category=True)
+            return Target(as_text, is_last, True, f"numbers, {distinct} different, taken for classes by --task")
         return Target(column, is_last, False, f"a quantity, from {numbers.min():.6g} to {numbers.max():.6g}")
     few = distinct == 2 or (distinct <= MOST_CLASSES and distinct < CLASSES_SHARE * rows)
     what = f"whole numbers, {distinct} different in {rows} rows"

@@ -32,7 +32,7 @@ from deltaprop.tabular.recipe import Recipe, recipe_for
 from deltaprop.tabular.saved import SavedTabular
 from deltaprop.tabular.table import Column, Table
 from deltaprop.tabular.table_encoding import TableEncoding
-from deltaprop.tabular.targets import column_as_given
+from deltaprop.tabular.targets import column_as_given, refuse_quantities
 from deltaprop.training.callbacks import Callback
 from deltaprop.training.exclusive import training_of
 
@@ -153,6 +153,7 @@ class TabularEstimator(SavedTabular):
             given = column_as_given(X, y) if is_classifier(self) else None
             if given is None:
                 return rest, self._target_of_column(table.columns[y])
+            refuse_quantities(table.columns[y])
             return rest, self._checked_target(given, table.rows)
         return table, self._checked_target(y, table.rows)
 

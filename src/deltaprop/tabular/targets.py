@@ -28,17 +28,46 @@ def labels_of(column: Column) -> HostArray:
     Raises
     ------
     ValueError
-        If there is a gap.
+        If there is a gap, or they are quantities.
     """
     _refuse_gaps(column, "a label")
+    refuse_quantities(column)
     if column.kind == "boolean":
         return column.values.astype(bool)
     if column.is_written_as_numbers() and not column.is_category:
         numbers = column.numbers()
-        whole = (numbers == np.round(numbers)).all() and (np.abs(numbers) < 2**53).all()
-        return numbers.astype(np.int64) if whole else numbers
+        return numbers.astype(np.int64) if (np.abs(numbers) < 2**53).all() else numbers
     codes, texts = column.texts()
     return np.array(texts, object)[codes]
+
+
+def first_fraction(column: Column) -> int | None:
+    """Find the first row of a column of numbers whose number is not whole; None if there is none, or other cells.
+
+    A column of text that says only numbers is one of numbers, unless its own library calls it categorical.
+    """
+    if column.is_category or not column.says_numbers():
+        return None
+    numbers = column.numbers()
+    fractions = ~np.isnan(numbers) & (numbers != np.round(numbers))
+    return int(fractions.argmax()) if fractions.any() else None
+
+
+def refuse_quantities(column: Column) -> None:
+    """Refuse numbers that are not whole as labels, as scikit-learn does where y is an array.
+
+    Raises
+    ------
+    ValueError
+        If all cells are numbers, and one is not whole.
+    """
+    row = first_fraction(column)
+    if row is not None:
+        raise ValueError(
+            f"y: Unknown label type: continuous: expected labels of classes, but {column.name!r} holds numbers that "
+            f"are not whole, {column.numbers()[row]:.6g} in row {row}, and {column.distinct()} different ones; "
+            "TabularRegressor predicts quantities. To take them for labels, pass y by itself, as text"
+        )
 
 
 def label_texts(labels: HostArray) -> list[str]:
