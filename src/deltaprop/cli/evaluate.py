@@ -12,9 +12,8 @@ from deltaprop.cli.model_files import features, load_model, read_rows, refuse_ta
 from deltaprop.cli.options import EvaluateOptions
 from deltaprop.cli.score_report import score_of_classes, score_of_quantities
 from deltaprop.cli.screen import counted, in_lines
-from deltaprop.cli.table_columns import gaps_of_target
 from deltaprop.tabular.table import Column
-from deltaprop.tabular.targets import label_texts, quantities_of
+from deltaprop.tabular.targets import gaps_of_target, label_texts, quantities_of
 from deltaprop.tabular.trained import Trained
 
 

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deltaprop.backends.array_types import HostArray
 from deltaprop.cli.options import TrainOptions, column_names
 from deltaprop.cli.screen import columns_of_text, counted
 from deltaprop.errors import listing
 from deltaprop.tabular.column_roles import ColumnRole, ColumnRoles, amounts_in, choose_roles
 from deltaprop.tabular.suspects import suspicious
 from deltaprop.tabular.table import Column, Table
-from deltaprop.tabular.table_file import without_labels
 from deltaprop.tabular.targets import first_fraction, label_texts, labels_of
 
 #: Whole numbers are classes if they have no more different values than these, and fewer than this share of the rows.
@@ -86,14 +84,6 @@ def named_target(table: Table, options: TrainOptions) -> str:
         name = next(iter(table.columns))
         raise ValueError(f"{options.data}: expected a column besides the target, got only {name!r}; --sep splits cells")
     return list(table.columns)[-1] if options.target is None else options.target
-
-
-def gaps_of_target(column: Column) -> HostArray:
-    """Find the gaps in a column of targets, (m,) of bool: "-" and "None" too, where all other cells are numbers."""
-    if column.kind != "text":
-        return column.gaps()
-    others = without_labels(column)
-    return (others if others.says_numbers() else column).gaps()
 
 
 def choose_target(column: Column, task: str, *, is_last: bool) -> Target:

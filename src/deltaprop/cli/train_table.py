@@ -18,7 +18,6 @@ from deltaprop.cli.table_columns import (
     choose_columns,
     choose_target,
     class_texts,
-    gaps_of_target,
     named_target,
     roles_shown,
 )
@@ -28,7 +27,7 @@ from deltaprop.tabular.classifier import TabularClassifier
 from deltaprop.tabular.regressor import TabularRegressor
 from deltaprop.tabular.table import Table
 from deltaprop.tabular.table_file import read_table
-from deltaprop.tabular.targets import labels_of, quantities_of
+from deltaprop.tabular.targets import gaps_of_target, labels_of, quantities_of
 
 #: Widths of the hidden layers.
 HIDDEN = (128, 128)

@@ -176,7 +176,7 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
         X : DataFrame, array_like, dict of columns, or path, (m, n_features)
             The table, as of `predict_proba`.
         y : array_like, (m,), or str
-            The labels, or the name of the column of X that holds them.
+            The labels, or the name of the column of X that holds them. Rows of a file without one are left out.
         sample_weight : array_like, (m,), optional
             How much each row counts.
 
@@ -185,11 +185,11 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
         float
             The share of the rows whose label is predicted.
         """
-        table, labels = self._table_and_truth(X, y)
+        table, labels, weights = self._table_and_truth(X, y, sample_weight)
         if not isinstance(y, str):
-            return float(super().score(table, labels, sample_weight))
+            return float(super().score(table, labels, weights))
         # Whether the labels in a column are numbers depends on which of them are there.
-        right = accuracy_score(label_texts(labels), label_texts(self.predict(table)), sample_weight=sample_weight)
+        right = accuracy_score(label_texts(labels), label_texts(self.predict(table)), sample_weight=weights)
         return float(right)
 
     # -- training -----------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from deltaprop.tabular.recipe import Recipe, recipe_for
 from deltaprop.tabular.saved import SavedTabular
 from deltaprop.tabular.table import Column, Table
 from deltaprop.tabular.table_encoding import TableEncoding
-from deltaprop.tabular.targets import column_as_given, refuse_quantities
+from deltaprop.tabular.targets import column_as_given, known_targets, refuse_quantities
 from deltaprop.training.callbacks import Callback
 from deltaprop.training.exclusive import training_of
 
@@ -86,7 +86,8 @@ class TabularEstimator(SavedTabular):
         X : DataFrame, array_like, dict of columns, or path, (m, n_features)
             The table: of pandas, polars or pyarrow, or a file.
         y : array_like, (m,), or str
-            The targets, or the name of the column of X that holds them.
+            The targets, or the name of the column of X that holds them. Rows of a file without a target there are left
+            out.
         sample_weight : array_like, (m,), optional
             How much each row counts; by default all count 1. Rows of weight 0 are as if they were not there.
 
@@ -101,6 +102,11 @@ class TabularEstimator(SavedTabular):
             If a parameter, the table or the targets are not as described, or no column says anything.
         OSError
             If the file cannot be read.
+
+        Warns
+        -----
+        UserWarning
+            If rows of a file have no target; it names them.
         """
         with training_of(self):
             fitted = copy.copy(self)  # a fit that fails, and a prediction meanwhile, see only what was fitted before
@@ -112,9 +118,9 @@ class TabularEstimator(SavedTabular):
         """Do what `fit` does, on a copy; some attributes are new and some are old if it raises."""
         began = time.perf_counter()
         named = has_names(X)  # it raises if some are text and some are not
-        table, targets = self._split_target(X, y)
+        table, targets, known = self._split_target(X, y)
         refuse_masked(sample_weight, "sample_weight")
-        weights = np.asarray(_check_sample_weight(sample_weight, np.empty((table.rows, 1)), ensure_non_negative=True))
+        weights = np.asarray(_check_sample_weight(sample_weight, known[:, np.newaxis], ensure_non_negative=True))[known]
         table, targets, weights = _counted(table, targets, weights, weights)
         weights = weights / weights.max()  # so that their sum is finite
         self._find_classes(targets)
@@ -131,31 +137,38 @@ class TabularEstimator(SavedTabular):
         if named:
             self.feature_names_in_ = np.array(self._names, dtype=object)
 
-    def _split_target(self, X: Any, y: Any) -> tuple[Table, HostArray]:
-        """Return the table without its target column, and the targets, (m,); remember the name of the target."""
-        rest, targets = self._table_and_target(X, y)
+    def _split_target(self, X: Any, y: Any) -> tuple[Table, HostArray, HostArray]:
+        """Do what `_table_and_target` does, for `fit`; remember the name of the target."""
+        rest, targets, known = self._table_and_target(X, y)
         self.target_name_ = y if isinstance(y, str) else str(getattr(y, "name", None) or "target")
         if not rest.columns:
             raise ValueError(f"X: expected a column besides the target {y!r}, got no other")
         if rest.rows < 2:
             raise ValueError("X: expected at least 2 rows, got 1 sample")
-        return rest, targets
+        return rest, targets, known
 
-    def _table_and_target(self, X: Any, y: Any) -> tuple[Table, HostArray]:
-        """Return a table and its targets, (m,), which are no longer a column of it."""
+    def _table_and_target(self, X: Any, y: Any) -> tuple[Table, HostArray, HostArray]:
+        """Return a table and its targets, which are no longer a column of it, of the rows that have one.
+
+        The third is which rows of X those are, (m,) of bool; only rows of files may have no target.
+        """
         # Labels in a file stay as they are written: "007" is no 7.
         table = as_table(X, text=[y] if isinstance(y, str) and is_classifier(self) else [])
         if isinstance(y, str):
             if y not in table.columns:
                 raise ValueError(f"y: no column {y!r}; the columns are {', '.join(map(repr, table.columns))}")
+            known = np.ones(table.rows, bool)
+            if isinstance(X, (str, os.PathLike)):
+                known = known_targets(table.columns[y], X)
+                table = table if known.all() else table.take(np.flatnonzero(known))
             rest = Table({name: column for name, column in table.columns.items() if name != y}, table.rows)
             # Labels of a table in memory keep their dtype.
             given = column_as_given(X, y) if is_classifier(self) else None
             if given is None:
-                return rest, self._target_of_column(table.columns[y])
+                return rest, self._target_of_column(table.columns[y]), known
             refuse_quantities(table.columns[y])
-            return rest, self._checked_target(given, table.rows)
-        return table, self._checked_target(y, table.rows)
+            return rest, self._checked_target(given, table.rows), known
+        return table, self._checked_target(y, table.rows), np.ones(table.rows, bool)
 
     def _train(self, table: Table, y: HostArray, weights: Floats, own_weights: Floats, deadline: float | None) -> None:
         """Encode the rows, train the members, and predict each row by those that were not trained on it.
@@ -298,11 +311,14 @@ class TabularEstimator(SavedTabular):
             )
         return Table(dict(zip(self._names, table.columns.values(), strict=True)), table.rows)
 
-    def _table_and_truth(self, X: Any, y: Any) -> tuple[Table, HostArray]:
-        """Return the columns to predict from, and what they are to be compared with, (m,)."""
+    def _table_and_truth(
+        self, X: Any, y: Any, sample_weight: ArrayLike | None
+    ) -> tuple[Table, HostArray, HostArray | None]:
+        """Return the columns to predict from, what they are to be compared with, (m,), and how much each row counts."""
         check_is_fitted(self, "stack_")
-        table, truth = self._table_and_target(X, y)
-        return (table if has_names(X) else self._by_place(table)), truth
+        table, truth, known = self._table_and_target(X, y)
+        weights = None if sample_weight is None else _check_sample_weight(sample_weight, known[:, np.newaxis])[known]
+        return (table if has_names(X) else self._by_place(table)), truth, weights
 
     def _recipe(self, rows: int) -> Recipe:
         """Choose how the members are trained; comparisons of recipes override it."""

@@ -152,7 +152,7 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
         X : DataFrame, array_like, dict of columns, or path, (m, n_features)
             The table, as of `predict`.
         y : array_like, (m,), or str
-            The quantities, or the name of the column of X that holds them.
+            The quantities, or the name of the column of X that holds them. Rows of a file without one are left out.
         sample_weight : array_like, (m,), optional
             How much each row counts.
 
@@ -161,8 +161,8 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
         float
             R².
         """
-        table, values = self._table_and_truth(X, y)
-        return float(super().score(table, values, sample_weight))
+        table, values, weights = self._table_and_truth(X, y, sample_weight)
+        return float(super().score(table, values, weights))
 
     # -- training -----------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +15,54 @@ from sklearn.utils.validation import check_consistent_length
 
 from deltaprop.arguments import refuse_masked
 from deltaprop.backends.array_types import DType, Floats, HostArray, Indices
+from deltaprop.errors import callers_level
 from deltaprop.inputs import cells
 from deltaprop.tabular.table import Column
+from deltaprop.tabular.table_file import without_labels
 
 #: The spread is at least this share of the largest distance from the mean, so that float32 holds the squares of scaled
 #: targets even where rows of next to no weight lie far away.
 LEAST_SPREAD = 1e-12
+
+
+#: So many rows without a target are named.
+NAMED_ROWS = 12
+
+
+def gaps_of_target(column: Column) -> HostArray:
+    """Find the gaps in a column of targets, (m,) of bool: "-" and "None" too, where all other cells are numbers."""
+    if column.kind != "text":
+        return column.gaps()
+    others = without_labels(column)
+    return (others if others.says_numbers() else column).gaps()
+
+
+def known_targets(column: Column, source: object) -> HostArray:
+    """Find the rows of a file that have a target, (m,) of bool.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+
+    Warns
+    -----
+    UserWarning
+        If there are others; it names them.
+    """
+    gaps = gaps_of_target(column)
+    if gaps.all():
+        raise ValueError(f"{source}: expected a target in some rows, but {column.name!r} has only gaps")
+    if gaps.any():
+        rows = np.flatnonzero(gaps)
+        named = ", ".join(map(str, rows[:NAMED_ROWS].tolist())) + (", …" if len(rows) > NAMED_ROWS else "")
+        warnings.warn(
+            f"{source}: left out {len(rows)} of {len(gaps)} rows, which have no target in {column.name!r}: "
+            f"{'row' if len(rows) == 1 else 'rows'} {named} (the first is row 0)",
+            UserWarning,
+            stacklevel=callers_level(),
+        )
+    return ~gaps
 
 
 def labels_of(column: Column) -> HostArray:
