@@ -1,0 +1,77 @@
+"""Targets that are named in fit: gaps in a file, and numbers that are no labels."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from small_tables import QUICK, QuickClassifier, QuickRegressor, two_classes
+
+pytest.importorskip("pandas", reason="tables of this library are fitted")
+pytest.importorskip("polars", reason="tables of this library are fitted")
+pytest.importorskip("pyarrow", reason="tables of this library are fitted")
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+
+
+@pytest.mark.parametrize(
+    ("kind", "ending"),
+    [("whole", "csv"), ("whole", "parquet"), ("quantity", "csv"), ("quantity", "parquet"), ("text", "csv")],
+)
+@pytest.mark.parametrize("gaps", [["-", "None"], ["NA", ""]])
+def test_rows_of_a_file_without_a_target_are_left_out(gaps: list[str], kind: str, ending: str, tmp_path: Path) -> None:
+    """Beside text, "-" and "None" are labels."""
+    table, y = two_classes(40)
+    if kind == "quantity":
+        targets = [f"{number:.3f}" for number in table["useful"]]
+    else:
+        targets = np.where(y == "yes", *(("2", "1") if kind == "whole" else ("yes", "no"))).tolist()
+    targets[3], targets[7] = gaps
+    path = tmp_path / f"t.{ending}"
+    frame = pd.DataFrame({**table, "answer": targets})
+    frame.to_csv(path, index=False) if ending == "csv" else frame.to_parquet(path)
+    model = (QuickRegressor if kind == "quantity" else QuickClassifier)(**QUICK)
+    weights = np.arange(1.0, 41.0)
+    if kind == "text" and gaps[0] == "-":
+        model.fit(path, "answer", weights)
+        assert set(model.classes_) == {"yes", "no", "-", "None"}
+        return
+    named = r"t\.\w+: left out 2 of 40 rows, which have no target in 'answer': rows 3, 7 \(the first is row 0\)"
+    with pytest.warns(UserWarning, match=named):
+        model.fit(path, "answer", weights)
+    keep = np.delete(np.arange(40), [3, 7])
+    rest: Any = frame.iloc[keep]
+    truth = rest["answer"] if kind == "text" else rest["answer"].astype(float if kind == "quantity" else int)
+    columns = rest.drop(columns="answer")
+    apart = (QuickRegressor if kind == "quantity" else QuickClassifier)(**QUICK).fit(columns, truth, weights[keep])
+    np.testing.assert_array_equal(model.oof_predictions_, apart.oof_predictions_)
+    with pytest.warns(UserWarning, match="left out 2 of 40 rows"):
+        assert model.score(path, "answer", weights) == apart.score(columns, truth, weights[keep])
+    with pytest.raises(ValueError, match="sample_weight"), pytest.warns(UserWarning, match="left out"):
+        model.fit(path, "answer", weights[keep])
+
+
+def test_a_file_without_any_target_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b\n1,NA\n2,\n")
+    with pytest.raises(ValueError, match=r"t\.csv: expected a target in some rows, but 'b' has only gaps"):
+        QuickClassifier(**QUICK).fit(tmp_path / "t.csv", "b")
+
+
+@pytest.mark.parametrize("text", [False, True])
+@pytest.mark.parametrize("library", [dict, pd.DataFrame, pl.DataFrame, pa.table, "file"])
+def test_quantities_are_no_classes(library: Any, text: bool, tmp_path: Path) -> None:
+    """Each of them would be a class; an array of them is refused by scikit-learn's own check."""
+    table, _ = two_classes(40)
+    prices = [place / 4 for place in range(40)]
+    columns = table | {"price": list(map(str, prices)) if text else prices}
+    if library == "file":
+        given: Any = tmp_path / "houses.csv"
+        pd.DataFrame(columns).to_csv(given, index=False)
+    else:
+        given = library(columns)
+    with pytest.raises(ValueError, match=r"'price' holds numbers that are not whole, 0.25 in row 1.*TabularRegressor"):
+        QuickClassifier(**QUICK).fit(given, "price")
+    with pytest.raises(ValueError, match="Unknown label type: continuous"):
+        QuickClassifier(**QUICK).fit(table, prices)
