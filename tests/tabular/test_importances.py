@@ -10,7 +10,7 @@ from small_tables import QUICK, QuickClassifier, QuickRegressor
 
 import deltaprop as dp
 from deltaprop.inputs.encoded_rows import Binned, Copied, EncodedRows, InputEncoding
-from deltaprop.tabular.importances import MOST_ROWS, draw_rows, permutation_importances
+from deltaprop.tabular.importances import MOST_ROWS, HeldOutRows, draw_rows, permutation_importances
 
 
 def made(rows: int = 600) -> tuple[dict[str, Any], np.ndarray]:
@@ -130,4 +130,38 @@ def test_how_many_columns_are_predicted_together_changes_nothing(
     model, other = (QuickRegressor(**QUICK).fit(table, y) for _ in range(2))
     expected = other.feature_importances_
     monkeypatch.setattr("deltaprop.tabular.importances.TOGETHER", together)
-    np.testing.assert_array_equal(model.feature_importances_, expected)
+    np.testing.assert_allclose(model.feature_importances_, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [4, 40])
+@pytest.mark.parametrize("backend", ["numpy", "auto"])
+def test_against_predictions_of_whole_permuted_tables(backend: str, count: int) -> None:
+    """Columns of numbers, of a rare level, and of one level; three members, of which one holds out no row."""
+    rng = np.random.default_rng(2)
+    stored = rng.normal(size=(90, count)).astype(np.float32)
+    stored[:, 1], stored[:, 2] = rng.random(90) < 0.05, 1.0
+    rows = EncodedRows(stored, InputEncoding(count, [Copied(source) for source in range(count)]))
+    sizes, loss = [count, 4, 2], "squared_error"
+    stack = dp.NetworkStack(3, sizes, hidden_activation="silu", loss=loss, dtype="float32", backend=backend)
+    stack.parameters = rng.normal(size=stack.parameters.shape)
+    members, y, weights = rng.permutation(np.repeat([0, 2], 45)), rng.normal(size=90), rng.uniform(1, 2, 90)
+    columns = {f"x{j}": np.array([j]) for j in range(3, count)} | {"x0": np.array([0, 3]), "rare": np.array([1])}
+    columns["constant"] = np.array([2])
+    held_out = HeldOutRows(rows, y, weights, members, 5)
+    found = permutation_importances(stack, held_out, columns, lambda outputs, targets: (outputs[:, 0] - targets) ** 2)
+    rng = np.random.default_rng(5)
+    expected = dict.fromkeys(columns, 0.0)
+    repeats = 5 if count == 4 else 2
+    for k in (0, 2):
+        own = np.flatnonzero(members == k)
+        for order in [rng.permutation(45) for _ in range(repeats)]:
+            for name, sources in columns.items():
+                permuted = stored[own]
+                permuted[:, sources] = stored[own[order]][:, sources]
+                for part, sign in ((permuted, 1), (stored[own], -1)):
+                    errors = (np.asarray(stack[k].predict(part), np.float64)[:, 0] - y[own]) ** 2
+                    expected[name] += sign * float(weights[own] @ errors) / weights.sum() / repeats
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, rel=1e-4, abs=1e-6)
+    assert found["constant"] == 0.0
+    assert found["rare"] != 0.0

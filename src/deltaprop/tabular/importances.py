@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -10,13 +10,13 @@ import numpy as np
 
 from deltaprop.backends.array_types import Floats, HostArray, Indices
 from deltaprop.inputs.encoded_rows import EncodedRows
-from deltaprop.network import Network
 from deltaprop.stack import NetworkStack
+from deltaprop.tabular.own_rows import outputs_of_own_rows
 
 #: At most this number of rows are kept, of all members together.
 MOST_ROWS = 2000
-#: How often the cells of a column are permuted.
-REPEATS = 5
+#: How often the cells of a column are permuted; how often where there are more columns than a few.
+REPEATS, LEAST_REPEATS, FEW = 5, 2, 32
 #: Numbers of stored rows that are predicted together: a call on a few rows of a wide table is mostly preparation.
 TOGETHER = 2**22
 
@@ -101,24 +101,62 @@ def permutation_importances(
     dict of str to float
         Of each column of `columns`.
     """
+    stored, orders = held_out.rows.stored, _orders(held_out, REPEATS if len(columns) <= FEW else LEAST_REPEATS)
+    base = loss(_outputs(stack, held_out, np.arange(len(stored)), stored), held_out.targets)
+    # Only rows whose cells another row gives other numbers lose anything: of a rare level these are few.
+    changed = {
+        name: [np.flatnonzero((stored[order][:, own] != stored[:, own]).any(axis=1)) for order in orders]
+        for name, own in columns.items()
+    }
+    risen, total = dict.fromkeys(columns, 0.0), float(held_out.weights.sum()) * len(orders)
+    for group in _groups({name: sum(map(len, rows)) for name, rows in changed.items()}, TOGETHER // stored.shape[1]):
+        places, permuted = [], []
+        for name in group:
+            for order, rows in zip(orders, changed[name], strict=True):
+                part = stored[rows]
+                part[:, columns[name]] = stored[order[rows]][:, columns[name]]
+                places.append(rows)
+                permuted.append(part)
+        rows = np.concatenate(places)
+        losses = loss(_outputs(stack, held_out, rows, np.concatenate(permuted)), held_out.targets[rows])
+        rises = held_out.weights[rows] * (losses - base[rows])
+        ends = np.cumsum([sum(map(len, changed[name])) for name in group])
+        for name, part in zip(group, np.split(rises, ends[:-1]), strict=True):
+            risen[name] = float(part.sum()) / total
+    return risen
+
+
+def _orders(held_out: HeldOutRows, repeats: int) -> HostArray:
+    """Permute the rows of each member among themselves, several times: the numbers of rows, (repeats, n)."""
     rng = np.random.default_rng(held_out.seed)
-    risen, names = dict.fromkeys(columns, 0.0), list(columns)
+    orders = np.empty((repeats, len(held_out.members)), np.int64)
     for k in np.unique(held_out.members).tolist():
         own = np.flatnonzero(held_out.members == k)
-        rows, targets, weights = held_out.rows.take(own), held_out.targets[own], held_out.weights[own]
-        least = float(weights @ loss(_outputs(stack[k], rows), targets))
-        orders = np.concatenate([rng.permutation(len(own)) for _ in range(REPEATS)])
-        at_once = max(1, TOGETHER // (REPEATS * rows.stored.size))
-        for group in (names[start : start + at_once] for start in range(0, len(names), at_once)):
-            permuted = np.tile(rows.stored, (len(group), REPEATS, 1)).reshape(len(group), len(orders), -1)
-            for part, name in zip(permuted, group, strict=True):
-                part[:, columns[name]] = rows.stored[orders][:, columns[name]]
-            outputs = _outputs(stack[k], EncodedRows(permuted.reshape(-1, permuted.shape[2]), rows.encoding))
-            for part, name in zip(np.split(outputs, len(group)), group, strict=True):
-                losses = loss(part, np.tile(targets, REPEATS)).reshape(REPEATS, -1) @ weights
-                risen[name] += float(losses.mean()) - least
-    return {name: total / float(held_out.weights.sum()) for name, total in risen.items()}
+        orders[:, own] = [own[rng.permutation(len(own))] for _ in range(repeats)]
+    return orders
 
 
-def _outputs(network: Network, rows: EncodedRows) -> Floats:
-    return np.asarray(network.predict(rows), np.float64)  # on the host, as encoded rows are
+def _groups(rows: Mapping[str, int], most: int) -> Iterator[list[str]]:
+    """Put columns together that have no more rows than `most`, or one that has more."""
+    group: list[str] = []
+    together = 0
+    for name, count in rows.items():
+        if group and together + count > most:
+            yield group
+            group, together = [], 0
+        group.append(name)
+        together += count
+    if group:
+        yield group
+
+
+def _outputs(stack: NetworkStack, held_out: HeldOutRows, rows: Indices, stored: HostArray) -> Floats:
+    """Compute the outputs, (n, s_L), for stored rows, each by the member that holds out the row of that number."""
+    members = held_out.members[rows]
+    order = np.argsort(members, kind="stable")
+    ends = np.cumsum(np.bincount(members, minlength=len(stack)))
+    encoding = held_out.rows.encoding
+    own = [EncodedRows(np.ascontiguousarray(part), encoding) for part in np.split(stored[order], ends[:-1])]
+    outputs = np.empty((len(rows), stack.layer_sizes[-1]))
+    outputs[order] = np.concatenate(outputs_of_own_rows(stack, own))
+    return outputs

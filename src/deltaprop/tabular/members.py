@@ -15,6 +15,7 @@ from deltaprop.derivation.schedules import CosineDecay
 from deltaprop.epochs.compiled_answers import CompiledAnswers
 from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.stack import NetworkStack
+from deltaprop.tabular.own_rows import outputs_of_own_rows
 from deltaprop.tabular.recipe import Deadline, Recipe
 from deltaprop.training.callbacks import Callback
 from deltaprop.training.early_stopping import EarlyStopping
@@ -58,9 +59,13 @@ class Members:
             How many those were.
         """
         sums, count = np.zeros((len(rows), self.stack.layer_sizes[-1])), np.zeros(len(rows), np.int64)
-        for network, own in zip(self.stack, self.held_out, strict=True):
-            sums[own] += np.asarray(network.predict(rows.take(own)))  # on the host, as encoded rows are
-            count[own] += 1
+        at_once = _rows_at_once(self.stack)
+        for start in range(0, max(map(len, self.held_out)), at_once):
+            parts = [own[start : start + at_once] for own in self.held_out]
+            outputs = outputs_of_own_rows(self.stack, [rows.take(own) for own in parts])
+            for own, predicted in zip(parts, outputs, strict=True):
+                sums[own] += predicted
+                count[own] += 1
         with np.errstate(invalid="ignore"):
             return sums / count[:, np.newaxis], count
 
@@ -171,8 +176,13 @@ def _rows_a_second(
 def mean_outputs(stack: NetworkStack, rows: EncodedRows) -> Floats:
     """Compute the mean of the members' outputs, (m, s_L), some rows at a time."""
     result = np.empty((len(rows), stack.layer_sizes[-1]))
-    at_once = min(BLOCK, max(1, MOST_OUTPUTS // (len(stack) * stack.layer_sizes[-1])))
+    at_once = _rows_at_once(stack)
     for start in range(0, len(rows), at_once):
         part = rows.take(np.arange(start, min(start + at_once, len(rows))))
         result[start : start + at_once] = np.asarray(stack.predict(part)).mean(axis=0, dtype=np.float64)
     return result
+
+
+def _rows_at_once(stack: NetworkStack) -> int:
+    """Compute how many rows each member predicts together."""
+    return min(BLOCK, max(1, MOST_OUTPUTS // (len(stack) * stack.layer_sizes[-1])))
