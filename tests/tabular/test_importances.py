@@ -10,7 +10,7 @@ from small_tables import QUICK, QuickClassifier, QuickRegressor
 
 import deltaprop as dp
 from deltaprop.inputs.encoded_rows import Binned, Copied, EncodedRows, InputEncoding
-from deltaprop.tabular.importances import MOST_ROWS, HeldOutRows, draw_rows, permutation_importances
+from deltaprop.tabular.importances import LEAST_ROWS, MOST_ROWS, HeldOutRows, draw_rows, permutation_importances
 
 
 def made(rows: int = 600) -> tuple[dict[str, Any], np.ndarray]:
@@ -165,3 +165,43 @@ def test_against_predictions_of_whole_permuted_tables(backend: str, count: int) 
         assert found[name] == pytest.approx(value, rel=1e-4, abs=1e-6)
     assert found["constant"] == 0.0
     assert found["rare"] != 0.0
+
+
+def test_in_little_time_fewer_rows_are_predicted() -> None:
+    """Of 2 x + z, with both from ±1: a permutation changes half of the rows, the squared error by 16 and by 4 there."""
+    rng = np.random.default_rng(0)
+    stored = rng.choice([-1.0, 1.0], (1000, 2)).astype(np.float32)
+    rows = EncodedRows(stored, InputEncoding(2, [Copied(0), Copied(1)]))
+    stack = dp.NetworkStack(1, [2, 1], loss="squared_error", dtype="float32", backend="numpy")
+    stack[0].thetas = [np.array([[0.0, 2.0, 1.0]])]
+    y = stored.astype(float) @ [2, 1]
+    held_out = HeldOutRows(rows, y, np.ones(1000), np.zeros(1000, np.int64), 1)
+    predicted = []
+
+    def loss(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        predicted.append(len(outputs))
+        errors: np.ndarray = (outputs[:, 0] - targets) ** 2
+        return errors
+
+    for seconds, most in ((1e-9, LEAST_ROWS), (1e9, 5 * 1000)):
+        predicted.clear()
+        found = permutation_importances(stack, held_out, {"x": np.array([0]), "z": np.array([1])}, loss, seconds)
+        assert predicted[0] == 1000
+        assert 0.6 * most < sum(predicted[1:]) < 1.4 * most  # half of the rows of both columns
+        assert found["x"] == pytest.approx(8.0, rel=0.3)
+        assert found["z"] == pytest.approx(2.0, rel=0.3)
+
+
+def test_a_time_limit_holds_for_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    table, y = made(200)
+    given: list[Any] = []
+
+    def importances(*arguments: Any) -> dict[str, float]:
+        given.append(arguments[-1])
+        return {}
+
+    monkeypatch.setattr("deltaprop.tabular.estimator.permutation_importances", importances)
+    for limit in (None, 2.0):
+        model = QuickRegressor(**QUICK, time_limit=limit).fit(table, y)
+        np.testing.assert_array_equal(model.feature_importances_, np.zeros(5))
+    assert given == [None, 0.1]

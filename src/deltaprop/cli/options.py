@@ -94,7 +94,7 @@ class TrainOptions:
         str | None, _table("'balanced' makes all classes count the same, however many rows each has.")
     ] = None
     members: Annotated[int, _table("How many networks, whose predictions are averaged.")] = 8
-    time_limit: Annotated[float | None, _table("Seconds that training may take.")] = None
+    time_limit: Annotated[float | None, _table("Seconds of training; --out adds up to a twentieth.")] = None
     sep: Separator = None
     decimal: Decimal = None
     encoding: Encoding = None

@@ -40,6 +40,8 @@ from deltaprop.training.exclusive import training_of
 RandomState: TypeAlias = int | np.random.RandomState | None
 #: The dtype of stored rows, parameters and training.
 DTYPE = np.dtype(np.float32)
+#: Importances take at most about this share of the time limit, which they come on top of.
+IMPORTANCES_SHARE = 0.05
 #: Folds of more members than this take more memory than their networks are worth.
 MOST_MEMBERS = 10_000
 
@@ -226,12 +228,14 @@ class TabularEstimator(SavedTabular):
         The loss over rows held out rises by this number when the cells of the column are permuted among them. It is the
         log loss for classes, and the mean squared error relative to the variance for quantities. Columns that are left
         out have 0, and so do about all that say nothing; of two columns that say the same, each may seem to matter
-        little. They are computed when they are first asked for, from at most 2000 rows that `fit` has kept.
+        little. They are computed when they are first asked for, from at most 2000 rows that `fit` has kept; after a fit
+        with a `time_limit`, from fewer of them if all would take more than a twentieth of it.
         """
         check_is_fitted(self, "stack_")
         if self._importances is None:
             columns = self.encoding_.stored_columns()
-            risen = permutation_importances(self.stack_, self._held_out, columns, self._row_loss)
+            seconds = None if self.time_limit is None else IMPORTANCES_SHARE * self.time_limit
+            risen = permutation_importances(self.stack_, self._held_out, columns, self._row_loss, seconds)
             self._importances = np.array([risen.get(name, 0.0) for name in self._names])
         return self._importances
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -17,6 +18,8 @@ from deltaprop.tabular.own_rows import outputs_of_own_rows
 MOST_ROWS = 2000
 #: How often the cells of a column are permuted; how often where there are more columns than a few.
 REPEATS, LEAST_REPEATS, FEW = 5, 2, 32
+#: So many rows are predicted of each permuted column at least, however little time there is.
+LEAST_ROWS = 100
 #: Numbers of stored rows that are predicted together: a call on a few rows of a wide table is mostly preparation.
 TOGETHER = 2**22
 
@@ -79,7 +82,11 @@ def draw_rows(
 
 
 def permutation_importances(
-    stack: NetworkStack, held_out: HeldOutRows, columns: Mapping[str, Indices], loss: RowLoss
+    stack: NetworkStack,
+    held_out: HeldOutRows,
+    columns: Mapping[str, Indices],
+    loss: RowLoss,
+    seconds: float | None = None,
 ) -> dict[str, float]:
     """Compute by how much the mean loss rises when the cells of a column are permuted (Breiman, Random Forests, 2001).
 
@@ -95,35 +102,50 @@ def permutation_importances(
         Which stored columns belong to each column of the table; they move together.
     loss : callable
         Of a row.
+    seconds : float, optional
+        About how long this may take: there are fewer permutations, and fewer rows are predicted, if all would take
+        longer.
 
     Returns
     -------
     dict of str to float
         Of each column of `columns`.
     """
-    stored, orders = held_out.rows.stored, _orders(held_out, REPEATS if len(columns) <= FEW else LEAST_REPEATS)
-    base = loss(_outputs(stack, held_out, np.arange(len(stored)), stored), held_out.targets)
-    # Only rows whose cells another row gives other numbers lose anything: of a rare level these are few.
-    changed = {
-        name: [np.flatnonzero((stored[order][:, own] != stored[:, own]).any(axis=1)) for order in orders]
-        for name, own in columns.items()
-    }
-    risen, total = dict.fromkeys(columns, 0.0), float(held_out.weights.sum()) * len(orders)
+    every: Indices = np.arange(len(held_out.rows))
+    began, stored = time.perf_counter(), held_out.rows.stored
+    base = loss(_outputs(stack, held_out, every, stored), held_out.targets)
+    seconds_of_a_row = (time.perf_counter() - began) / len(stored)
+    orders = _orders(held_out, REPEATS if len(columns) <= FEW else LEAST_REPEATS)
+    changed = {name: _changed(stored[:, own], orders) for name, own in columns.items()}
+    if seconds is not None:
+        every = _in_time(changed, seconds / seconds_of_a_row, every, held_out.seed)
+    total = float(held_out.weights[every].sum()) * max(map(len, changed.values()))
+    risen = dict.fromkeys(columns, 0.0)
     for group in _groups({name: sum(map(len, rows)) for name, rows in changed.items()}, TOGETHER // stored.shape[1]):
-        places, permuted = [], []
-        for name in group:
-            for order, rows in zip(orders, changed[name], strict=True):
-                part = stored[rows]
-                part[:, columns[name]] = stored[order[rows]][:, columns[name]]
-                places.append(rows)
-                permuted.append(part)
-        rows = np.concatenate(places)
+        rows = np.concatenate([part for name in group for part in changed[name]])
+        permuted = [
+            _permuted(stored, part, order, columns[name])
+            for name in group
+            for part, order in zip(changed[name], orders, strict=False)
+        ]
         losses = loss(_outputs(stack, held_out, rows, np.concatenate(permuted)), held_out.targets[rows])
         rises = held_out.weights[rows] * (losses - base[rows])
         ends = np.cumsum([sum(map(len, changed[name])) for name in group])
         for name, part in zip(group, np.split(rises, ends[:-1]), strict=True):
             risen[name] = float(part.sum()) / total
     return risen
+
+
+def _changed(cells: HostArray, orders: HostArray) -> list[Indices]:
+    """Find the rows that each permutation gives other cells, as the cells of a rare level are few."""
+    return [np.flatnonzero((cells[order] != cells).any(axis=1)) for order in orders]
+
+
+def _permuted(stored: HostArray, rows: Indices, order: Indices, columns: Indices) -> HostArray:
+    """Return some rows with the cells of columns from the rows that stand in their places in `order`."""
+    result = stored[rows]
+    result[:, columns] = stored[order[rows, np.newaxis], columns]
+    return result
 
 
 def _orders(held_out: HeldOutRows, repeats: int) -> HostArray:
@@ -134,6 +156,18 @@ def _orders(held_out: HeldOutRows, repeats: int) -> HostArray:
         own = np.flatnonzero(held_out.members == k)
         orders[:, own] = [own[rng.permutation(len(own))] for _ in range(repeats)]
     return orders
+
+
+def _in_time(changed: dict[str, list[Indices]], most: float, every: Indices, seed: int) -> Indices:
+    """Leave permutations out of `changed`, and rows, so that at most so many rows are predicted; return those left."""
+    repeats = max(map(len, changed.values()))
+    possible = repeats * most / max(1, sum(len(rows) for each in changed.values() for rows in each))
+    if possible < 1 and len(every) > LEAST_ROWS:
+        count = max(LEAST_ROWS, int(possible * len(every)))
+        every = np.sort(np.random.default_rng(seed).choice(every, count, replace=False))
+    for name, each in changed.items():
+        changed[name] = [np.intersect1d(rows, every) for rows in each[: max(1, int(possible))]]
+    return every
 
 
 def _groups(rows: Mapping[str, int], most: int) -> Iterator[list[str]]:

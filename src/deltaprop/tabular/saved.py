@@ -63,8 +63,9 @@ class SavedTabular(BaseEstimator):
         Notes
         -----
         No row of training is in the file, nor are ``oof_predictions_``, which belong to them. ``feature_importances_``
-        are kept, and computed for that if nobody has asked for them before, which may take seconds. Of the
-        parameters those are kept that JSON can hold: a ``random_state`` that is a generator comes back as None.
+        are kept, and computed for that if nobody has asked for them before, which may take seconds, or about a
+        twentieth of the `time_limit` if there was one. Of the parameters those are kept that JSON can hold: a
+        ``random_state`` that is a generator comes back as None.
         """
         check_is_fitted(self, "stack_")
         from deltaprop.tabular.saved_encoding import encoding_to_file, refuse_half_characters
