@@ -16,10 +16,9 @@ from deltaprop.arguments import check_number
 from deltaprop.backends import Backend
 from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
 from deltaprop.files.model_file import Tensors
-from deltaprop.inputs.encoded_rows import EncodedRows
-from deltaprop.tabular.calibration import best_temperature, log_losses, tempered
+from deltaprop.tabular.calibration import best_temperature, log_loss, log_losses, tempered
 from deltaprop.tabular.estimator import DTYPE, RandomState, TabularEstimator
-from deltaprop.tabular.members import Members
+from deltaprop.tabular.mixture import HeldOutCost
 from deltaprop.tabular.table import Column
 from deltaprop.tabular.targets import ClassTargets, given_labels, label_texts, labels_of
 
@@ -29,9 +28,9 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
 
     Parameters
     ----------
-    n_members : int, default 8
+    n_members : int, default 16
         How many networks. Their probabilities are averaged.
-    hidden_layer_sizes : int or sequence of int, default (128, 128)
+    hidden_layer_sizes : int or sequence of int, default (64, 64)
         Widths of the hidden layers of each.
     categorical : sequence of str or int, default ()
         Columns to take for categories, by name or, where they have none, by place.
@@ -60,6 +59,8 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
         The labels, sorted.
     stack_ : NetworkStack
         The members' networks.
+    member_weights_ : array, (n_members,)
+        How much each network counts in the mean; their sum is 1.
     encoding_ : TableEncoding
         How rows become inputs.
     temperature_ : float
@@ -107,8 +108,8 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
 
     def __init__(
         self,
-        n_members: int = 8,
-        hidden_layer_sizes: int | Sequence[int] = (128, 128),
+        n_members: int = 16,
+        hidden_layer_sizes: int | Sequence[int] = (64, 64),
         *,
         categorical: Sequence[str | int] = (),
         numerical: Sequence[str | int] = (),
@@ -222,11 +223,13 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
         factors: Floats = compute_sample_weight(self.class_weight, y)
         return weights * factors
 
+    def _held_out_cost(self, y: HostArray, weights: Floats) -> HeldOutCost:
+        numbers = self._targets.numbers(y)
+        return lambda outputs, rows: log_loss(outputs, numbers[rows], weights[rows])
+
     def _record(
-        self, members: Members, rows: EncodedRows, y: HostArray, weights: Floats, own_weights: Floats
+        self, outputs: Floats, seen: HostArray, y: HostArray, weights: Floats, own_weights: Floats
     ) -> HostArray:
-        outputs, count = members.held_out_outputs(rows)
-        seen = count > 0
         numbers = self._targets.numbers(y)
         self.temperature_ = best_temperature(outputs[seen], numbers[seen], own_weights[seen])
         self.oof_predictions_ = tempered(outputs, self.temperature_)

@@ -21,13 +21,13 @@ from deltaprop.arguments import check_whole_number, refuse_masked
 from deltaprop.backends import Backend
 from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
 from deltaprop.errors import callers_level
-from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.reports.plotting import plot_importances
 from deltaprop.tabular.column_roles import ColumnRoles, choose_roles
 from deltaprop.tabular.folds import deal_to_members
 from deltaprop.tabular.frames import as_table
 from deltaprop.tabular.importances import HeldOutRows, draw_rows, permutation_importances
-from deltaprop.tabular.members import Members, mean_outputs, train_members
+from deltaprop.tabular.members import MemberTraining, mean_outputs
+from deltaprop.tabular.mixture import HeldOutCost, train_mixture
 from deltaprop.tabular.recipe import Recipe, recipe_for
 from deltaprop.tabular.saved import SavedTabular
 from deltaprop.tabular.table import Column, Table
@@ -186,23 +186,24 @@ class TabularEstimator(SavedTabular):
             raise ValueError(f"X: expected a column that says something about the rows, got none ({reasons})")
         dealt = deal_to_members(order_by, self.n_members, rng)
         rows = encoding.encode_for_training(table, DTYPE, dealt[0][0], scaled, own_weights)
-        members = train_members(
-            rows,
+        training = MemberTraining(
             self._network_targets(y),
             None if (own_weights == own_weights[0]).all() else own_weights,
-            dealt,
             recipe,
-            hidden_layer_sizes=_sizes(self.hidden_layer_sizes),
-            loss=self._loss,
-            seeds=rng.randint(2**31 - 1, size=self.n_members).tolist(),
-            backend=self.backend,
-            progress=self.progress,
-            callbacks=self._callbacks,
-            deadline=deadline,
+            _sizes(self.hidden_layer_sizes),
+            self._loss,
+            self.backend,
+            self.progress,
+            self._callbacks,
         )
-        self.encoding_, self.stack_ = encoding, members.stack
-        targets = self._record(members, rows, y, weights, own_weights)
-        self._held_out = draw_rows(rows, targets, own_weights, members.held_out, rng.randint(2**31 - 1))
+        seeds = rng.randint(2**31 - 1, size=self.n_members).tolist()
+        cost = self._held_out_cost(y, own_weights)
+        mixture = train_mixture(training, rows, dealt, seeds, deadline, cost)
+        self.encoding_, self.stack_, self.member_weights_ = encoding, mixture.stack, mixture.member_weights
+        targets = self._record(mixture.outputs, mixture.seen, y, weights, own_weights)
+        self._held_out = draw_rows(
+            rows, targets, own_weights, mixture.held_out, mixture.member_weights, rng.randint(2**31 - 1)
+        )
         self._importances = None
 
     def explain_columns(self) -> ColumnRoles:
@@ -268,7 +269,7 @@ class TabularEstimator(SavedTabular):
     def _outputs(self, X: Any) -> Floats:
         """Compute the mean outputs of the members, (m, s_L), for a table."""
         check_is_fitted(self, "stack_")
-        return mean_outputs(self.stack_, self.encoding_.encode(self._checked_table(X), DTYPE))
+        return mean_outputs(self.stack_, self.member_weights_, self.encoding_.encode(self._checked_table(X), DTYPE))
 
     def _checked_table(self, X: Any) -> Table:
         """Return the columns that training had, by their names; or by their places, where either has no names.
@@ -354,10 +355,17 @@ class TabularEstimator(SavedTabular):
         return weights
 
     @abstractmethod
+    def _held_out_cost(self, y: HostArray, weights: Floats) -> HeldOutCost:
+        """Return the function that computes the mean loss of outputs for some of the rows."""
+
+    @abstractmethod
     def _record(
-        self, members: Members, rows: EncodedRows, y: HostArray, weights: Floats, own_weights: Floats
+        self, outputs: Floats, seen: HostArray, y: HostArray, weights: Floats, own_weights: Floats
     ) -> HostArray:
-        """Set the attributes that follow from the predictions for rows held out; return the targets of `_row_loss`."""
+        """Set the attributes that follow from the outputs for rows held out, (m, s_L), of the rows that are `seen`.
+
+        Return the targets of `_row_loss`.
+        """
 
     @abstractmethod
     def _row_loss(self, outputs: Floats, targets: HostArray) -> Floats:

@@ -53,7 +53,12 @@ class HeldOutRows:
 
 
 def draw_rows(
-    rows: EncodedRows, targets: HostArray, weights: Floats, held_out: Sequence[Indices], seed: int
+    rows: EncodedRows,
+    targets: HostArray,
+    weights: Floats,
+    held_out: Sequence[Indices],
+    member_weights: Floats,
+    seed: int,
 ) -> HeldOutRows:
     """Draw at most `MOST_ROWS` rows in all, as many of each member as of the others.
 
@@ -65,6 +70,8 @@ def draw_rows(
         As of `HeldOutRows`.
     held_out : sequence of array
         For each member, the numbers of the rows that it has not been trained on.
+    member_weights : array, (K,)
+        How much each member counts.
     seed : int
         Decides which rows are drawn.
 
@@ -78,7 +85,7 @@ def draw_rows(
     drawn = [np.sort(rng.choice(own, min(each, len(own)), replace=False)) for own in held_out[:MOST_ROWS]]
     taken = np.concatenate(drawn)
     members = np.repeat(np.arange(len(drawn)), [len(own) for own in drawn])
-    return HeldOutRows(rows.take(taken), targets[taken], weights[taken], members, seed)
+    return HeldOutRows(rows.take(taken), targets[taken], weights[taken] * member_weights[members], members, seed)
 
 
 def permutation_importances(

@@ -38,10 +38,13 @@ class Members:
         Their networks.
     held_out : list of array
         For each member, the numbers of the rows that it was validated on and has not been trained on.
+    waited : float
+        Seconds that it took to have the library compiled, which no time limit counts.
     """
 
     stack: NetworkStack
     held_out: Sequence[Indices]
+    waited: float = 0.0
 
     def held_out_outputs(self, rows: EncodedRows) -> tuple[Floats, Indices]:
         """Compute the outputs for rows of training by the members that were not trained on them.
@@ -70,89 +73,111 @@ class Members:
             return sums / count[:, np.newaxis], count
 
 
-def train_members(
-    rows: EncodedRows,
-    Y: HostArray,
-    weights: Floats | None,
-    dealt: Sequence[tuple[Indices, int]],
-    recipe: Recipe,
-    *,
-    hidden_layer_sizes: Sequence[int],
-    loss: str,
-    seeds: Sequence[int],
-    backend: str | Backend,
-    progress: bool,
-    callbacks: Sequence[Callback],
-    deadline: float | None,
-) -> Members:
-    """Train one network for each entry of `dealt`.
+@dataclass(frozen=True)
+class MemberTraining:
+    """How members are trained.
 
     Parameters
     ----------
-    rows : EncodedRows
-        (m, s_1).
     Y : array, (m, s_L)
         Targets as the loss wants them.
     weights : array, (m,), or None
         How much each row counts.
-    dealt : sequence of (array, int)
-        For each member, the fold of each row, and the fold that it is validated on.
     recipe : Recipe
         How to train.
     hidden_layer_sizes : sequence of int
         Widths of the hidden layers.
     loss : str
         Its name; the output activation is the one that suits it.
-    seeds : sequence of int
-        One a member.
     backend : str or Backend
         As of `Network`.
     progress : bool
         Whether to draw a progress bar.
     callbacks : sequence of callable
         As of `NetworkStack.fit`.
-    deadline : float or None
-        The time of `time.perf_counter` by which training has to end.
-
-    Returns
-    -------
-    Members
-        Each with the parameters of its best epoch.
     """
-    stack = NetworkStack(
-        len(dealt),
-        [rows.shape[1], *hidden_layer_sizes, Y.shape[1]],
-        seeds=seeds,
-        hidden_activation="silu",
-        loss=loss,
-        init="he",
-        dtype=rows.dtype,
-        backend=backend,
-    )
-    held_out: list[Indices] = [np.flatnonzero(folds == own) for folds, own in dealt]
-    samples: list[Indices] = [np.flatnonzero(folds != own) for folds, own in dealt]
-    limit = None
-    if deadline is not None:
-        # The first fit on a machine compiles the library, which may take longer than the limit: that does not count.
-        began = time.perf_counter()
-        CompiledAnswers.find(stack[0], [rows])
-        limit = Deadline(recipe, deadline + time.perf_counter() - began)
-        samples = _fewer(samples, limit.rows_in_time(_rows_a_second(stack.copy(), rows, Y, samples, recipe)), seeds)
-    stack.fit(
-        rows,
-        Y,
-        optimizer=Adam(CosineDecay(recipe.learning_rate, recipe.epochs) if limit is None else limit.learning_rate),
-        batch_size=recipe.batch_size,
-        epochs=recipe.epochs,
-        sample_weight=weights,
-        samples=samples,
-        validation_samples=_fewer(held_out, max(LEAST_WATCHED, max(map(len, samples)) // WATCHED), seeds),
-        metrics=(),  # early stopping goes by the cost alone
-        early_stopping=EarlyStopping(recipe.patience),
-        callbacks=[*callbacks, *([] if limit is None else [limit.stop])],
-        progress=progress,
-    )
-    return Members(stack, held_out)
+
+    Y: HostArray
+    weights: Floats | None
+    recipe: Recipe
+    hidden_layer_sizes: Sequence[int]
+    loss: str
+    backend: str | Backend
+    progress: bool
+    callbacks: Sequence[Callback]
+
+    def stack(self, inputs: int, seeds: Sequence[int]) -> NetworkStack:
+        """Make networks of so many inputs, one for each seed."""
+        return NetworkStack(
+            len(seeds),
+            [inputs, *self.hidden_layer_sizes, self.Y.shape[1]],
+            seeds=seeds,
+            hidden_activation="silu",
+            loss=self.loss,
+            init="he",
+            dtype=self.Y.dtype,
+            backend=self.backend,
+        )
+
+    def train(
+        self,
+        rows: EncodedRows,
+        dealt: Sequence[tuple[Indices, int]],
+        seeds: Sequence[int],
+        deadline: float | None,
+    ) -> Members:
+        """Train one network for each entry of `dealt`.
+
+        Parameters
+        ----------
+        rows : EncodedRows
+            (m, s_1).
+        dealt : sequence of (array, int)
+            For each member, the fold of each row, and the fold that it is validated on.
+        seeds : sequence of int
+            One a member.
+        deadline : float or None
+            The time of `time.perf_counter` by which training has to end.
+
+        Returns
+        -------
+        Members
+            Each with the parameters of its best epoch.
+        """
+        recipe, stack = self.recipe, self.stack(rows.shape[1], seeds)
+        held_out: list[Indices] = [np.flatnonzero(folds == own) for folds, own in dealt]
+        samples: list[Indices] = [np.flatnonzero(folds != own) for folds, own in dealt]
+        limit, waited = None, 0.0
+        if deadline is not None:
+            # The first fit on a machine compiles the library, which may take longer than the limit.
+            began = time.perf_counter()
+            CompiledAnswers.find(stack[0], [rows])
+            waited = time.perf_counter() - began
+            limit = Deadline(recipe, deadline + waited)
+            possible = limit.rows_in_time(self._rows_a_second(stack.copy(), rows, samples))
+            samples = _fewer(samples, possible, seeds)
+        stack.fit(
+            rows,
+            self.Y,
+            optimizer=Adam(CosineDecay(recipe.learning_rate, recipe.epochs) if limit is None else limit.learning_rate),
+            batch_size=recipe.batch_size,
+            epochs=recipe.epochs,
+            sample_weight=self.weights,
+            samples=samples,
+            validation_samples=_fewer(held_out, max(LEAST_WATCHED, max(map(len, samples)) // WATCHED), seeds),
+            metrics=(),  # early stopping goes by the cost alone
+            early_stopping=EarlyStopping(recipe.patience),
+            callbacks=[*self.callbacks, *([] if limit is None else [limit.stop])],
+            progress=self.progress,
+        )
+        return Members(stack, held_out, waited)
+
+    def _rows_a_second(self, stack: NetworkStack, rows: EncodedRows, samples: Sequence[Indices]) -> float:
+        """Measure how many rows a second each member of a stack is trained on, all at the same time."""
+        batch = self.recipe.batch_size
+        some = [own[: TRIED * batch] for own in samples]
+        histories = stack.fit(rows, self.Y, optimizer=Adam(), batch_size=batch, epochs=3, samples=some)
+        return max(map(len, some)) / max(1e-9, len(stack) * min(histories[0].seconds[1:]))
 
 
 def _fewer(rows: Sequence[Indices], most: int, seeds: Sequence[int]) -> list[Indices]:
@@ -164,22 +189,14 @@ def _fewer(rows: Sequence[Indices], most: int, seeds: Sequence[int]) -> list[Ind
     ]
 
 
-def _rows_a_second(
-    stack: NetworkStack, rows: EncodedRows, Y: HostArray, samples: Sequence[Indices], recipe: Recipe
-) -> float:
-    """Measure how many rows a second each member of a stack is trained on, all at the same time."""
-    some = [own[: TRIED * recipe.batch_size] for own in samples]
-    histories = stack.fit(rows, Y, optimizer=Adam(), batch_size=recipe.batch_size, epochs=3, samples=some)
-    return max(map(len, some)) / max(1e-9, len(stack) * min(histories[0].seconds[1:]))
-
-
-def mean_outputs(stack: NetworkStack, rows: EncodedRows) -> Floats:
-    """Compute the mean of the members' outputs, (m, s_L), some rows at a time."""
+def mean_outputs(stack: NetworkStack, member_weights: Floats, rows: EncodedRows) -> Floats:
+    """Compute the weighted mean of the members' outputs, (m, s_L), some rows at a time."""
     result = np.empty((len(rows), stack.layer_sizes[-1]))
     at_once = _rows_at_once(stack)
     for start in range(0, len(rows), at_once):
         part = rows.take(np.arange(start, min(start + at_once, len(rows))))
-        result[start : start + at_once] = np.asarray(stack.predict(part)).mean(axis=0, dtype=np.float64)
+        outputs = np.asarray(stack.predict(part), np.float64)
+        result[start : start + at_once] = (outputs * member_weights[:, np.newaxis, np.newaxis]).sum(axis=0)
     return result
 
 

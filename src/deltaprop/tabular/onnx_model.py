@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 
 import numpy as np
 
-from deltaprop.backends.array_types import HostArray, Indices
+from deltaprop.backends.array_types import Floats, HostArray, Indices
 from deltaprop.files.onnx_file import COLUMNS_KEY, Graph
 from deltaprop.stack import NetworkStack
 from deltaprop.tabular.calibration import LEAST
@@ -28,6 +28,7 @@ INPUTS = {
 def write_estimator(
     path: str | os.PathLike[str],
     stack: NetworkStack,
+    member_weights: Floats,
     encoding: TableEncoding,
     roles: ColumnRoles,
     add_outputs: Callable[[Graph, str], None],
@@ -40,6 +41,8 @@ def write_estimator(
         A file that is there is replaced.
     stack : NetworkStack
         The members.
+    member_weights : array, (K,)
+        How much each counts in the mean.
     encoding : TableEncoding
         How columns become their inputs.
     roles : ColumnRoles
@@ -62,7 +65,7 @@ def write_estimator(
         dtype, said = INPUTS[role.role]
         graph.add_input(columns[role.name], dtype, 1, said=said)
     value, order = add_encoding(graph, encoding, columns)
-    add_outputs(graph, _mean_outputs(graph, stack, value, order))
+    add_outputs(graph, _mean_outputs(graph, stack, member_weights, value, order))
     described = [{"name": role.name, "role": role.role, "reason": role.reason} for role in roles]
     graph.write(path, {COLUMNS_KEY: json.dumps(described)}, ai_onnx_ml=ML_OPSET)
 
@@ -75,15 +78,17 @@ def _name_for_unnamed(names: Collection[str]) -> str:
     return name
 
 
-def _mean_outputs(graph: Graph, stack: NetworkStack, inputs: str, order: Indices) -> str:
-    """Add all members at once, with a member axis before the others, and the mean of their outputs."""
+def _mean_outputs(graph: Graph, stack: NetworkStack, member_weights: Floats, inputs: str, order: Indices) -> str:
+    """Add all members at once, with a member axis before the others, and the weighted mean of their outputs."""
     value = inputs
     for l, activation in enumerate(stack.activations):
         W, b = (stack.backend.to_numpy(x[l]) for x in (stack.weights, stack.biases))
         W = W[:, :, order] if l == 0 else W
         z = graph.node("MatMul", [value, graph.constant(f"weights.{l}", W.transpose(0, 2, 1))])
         value = graph.activation(activation, graph.node("Add", [z, graph.constant(f"biases.{l}", b[:, np.newaxis])]))
-    return graph.node("ReduceMean", [graph.cast(value, np.float64)], axes=[0], keepdims=0)
+    weights = graph.constant("member_weights", member_weights[:, np.newaxis, np.newaxis], np.dtype(np.float64))
+    weighted = graph.node("Mul", [graph.cast(value, np.float64), weights])
+    return graph.node("ReduceSum", [weighted, graph.number([0], np.int64)], keepdims=0)
 
 
 def add_classes(graph: Graph, mean: str, classes: HostArray, temperature: float) -> None:

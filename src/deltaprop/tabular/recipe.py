@@ -12,8 +12,8 @@ from deltaprop.derivation.schedules import CosineDecay
 from deltaprop.reports.history import History
 from deltaprop.training.callbacks import EpochEnd
 
-#: A column of numbers has at most this number of bins.
-MOST_BINS = 32
+#: A column of numbers has at most this number of bins, and the half of the members that sees few has these.
+MOST_BINS, COARSE_BINS = 32, 8
 #: Rows of a minibatch: this share of the rows, as a power of two between these two.
 SHARE_OF_A_BATCH, LEAST_BATCH, MOST_BATCH = 1 / 32, 16, 256
 #: Rows up to which there are as many epochs as there can be; their number falls as 1/√rows beyond.
@@ -32,6 +32,8 @@ class Recipe:
     ----------
     bins : int
         How many bins a column of numbers may have.
+    coarse_bins : int
+        How many of them the half of the members has that sees few.
     epochs : int
         Passes over the rows, at most.
     batch_size : int
@@ -43,6 +45,7 @@ class Recipe:
     """
 
     bins: int
+    coarse_bins: int
     epochs: int
     batch_size: int
     learning_rate: float
@@ -55,6 +58,7 @@ def recipe_for(rows: int) -> Recipe:
     epochs = round(100 * min(1.0, (ROWS_OF_ALL_EPOCHS / rows) ** 0.5))
     return Recipe(
         bins=MOST_BINS,
+        coarse_bins=COARSE_BINS,
         epochs=epochs,
         batch_size=min(max(batch, LEAST_BATCH), MOST_BATCH),
         learning_rate=2e-3,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar
 
+import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
@@ -13,10 +14,9 @@ from deltaprop.arguments import check_number
 from deltaprop.backends import Backend
 from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
 from deltaprop.files.model_file import Tensors
-from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.tabular.estimator import DTYPE, RandomState, TabularEstimator
 from deltaprop.tabular.intervals import ResidualIntervals
-from deltaprop.tabular.members import Members
+from deltaprop.tabular.mixture import HeldOutCost
 from deltaprop.tabular.table import Column
 from deltaprop.tabular.targets import QuantityTargets, given_quantities, quantities_of
 
@@ -26,9 +26,9 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
 
     Parameters
     ----------
-    n_members : int, default 8
+    n_members : int, default 16
         How many networks. Their predictions are averaged.
-    hidden_layer_sizes : int or sequence of int, default (128, 128)
+    hidden_layer_sizes : int or sequence of int, default (64, 64)
         Widths of the hidden layers of each.
     categorical : sequence of str or int, default ()
         Columns to take for categories, by name or, where they have none, by place.
@@ -50,6 +50,8 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
     ----------
     stack_ : NetworkStack
         The members' networks.
+    member_weights_ : array, (n_members,)
+        How much each network counts in the mean; their sum is 1.
     encoding_ : TableEncoding
         How rows become inputs.
     oof_predictions_ : array, (m,)
@@ -92,8 +94,8 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
 
     def __init__(
         self,
-        n_members: int = 8,
-        hidden_layer_sizes: int | Sequence[int] = (128, 128),
+        n_members: int = 16,
+        hidden_layer_sizes: int | Sequence[int] = (64, 64),
         *,
         categorical: Sequence[str | int] = (),
         numerical: Sequence[str | int] = (),
@@ -179,11 +181,13 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
     def _network_targets(self, y: HostArray) -> HostArray:
         return self._targets.scaled(y).astype(DTYPE)
 
+    def _held_out_cost(self, y: HostArray, weights: Floats) -> HeldOutCost:
+        scaled = self._targets.scaled(y)[:, 0]
+        return lambda outputs, rows: float(np.average(self._row_loss(outputs, scaled[rows]), weights=weights[rows]))
+
     def _record(
-        self, members: Members, rows: EncodedRows, y: HostArray, weights: Floats, own_weights: Floats
+        self, outputs: Floats, seen: HostArray, y: HostArray, weights: Floats, own_weights: Floats
     ) -> HostArray:
-        outputs, count = members.held_out_outputs(rows)
-        seen = count > 0
         self.oof_predictions_ = self._targets.values(outputs[:, 0])
         self._intervals = ResidualIntervals.fit(self.oof_predictions_[seen], y[seen])
         scaled, predicted = (self._targets.scaled(values)[:, 0] for values in (y, self.oof_predictions_))

@@ -32,6 +32,7 @@ class SavedTabular(BaseEstimator):
     """What a tabular estimator can do with files."""
 
     stack_: NetworkStack
+    member_weights_: Floats
     encoding_: TableEncoding
     n_features_in_: int
     oof_score_: float
@@ -86,7 +87,7 @@ class SavedTabular(BaseEstimator):
         }
         refuse_half_characters(json.dumps(tabular, ensure_ascii=False))
         configuration = {**self.stack_.file_configuration(), "tabular": tabular}
-        tensors |= {"importances": self.feature_importances_, **own}
+        tensors |= {"importances": self.feature_importances_, "member_weights": self.member_weights_, **own}
         write_model(path, configuration, self.stack_.file_tensors() | tensors)
 
     def to_onnx(self, path: str | os.PathLike[str]) -> None:
@@ -123,7 +124,7 @@ class SavedTabular(BaseEstimator):
         check_is_fitted(self, "stack_")
         from deltaprop.tabular.onnx_model import write_estimator
 
-        write_estimator(path, self.stack_, self.encoding_, self._roles, self._add_outputs)
+        write_estimator(path, self.stack_, self.member_weights_, self.encoding_, self._roles, self._add_outputs)
 
     @classmethod
     def from_file_content(
@@ -164,6 +165,7 @@ class SavedTabular(BaseEstimator):
                 raise ValueError(f"networks of {content.stack.layer_sizes[0]} inputs for {width} that are encoded")
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: does not describe a tabular estimator ({in_one_line(error)})") from error
+        estimator.member_weights_ = tensors["member_weights"]
         estimator.stack_ = NetworkStack.from_file_content(path, content, tensors, backend)
         estimator._roles = ColumnRoles(ColumnRole(r.name, r.role, r.reason) for r in saved.columns)
         estimator._names = [column.name for column in saved.columns]

@@ -25,7 +25,7 @@ from deltaprop.files.model_file import Tensors, in_one_line
 from deltaprop.inputs.encoded_rows import LARGEST
 
 #: The version of `Tabular`; it rises whenever the meaning of a field changes.
-TABULAR_VERSION = 1
+TABULAR_VERSION = 2
 #: What the file holds, in errors.
 WHAT = "a tabular estimator"
 
@@ -190,6 +190,7 @@ def _expected(content: TabularContent, tensors: Tensors) -> dict[str, Tensor]:
     saved, stack = content.tabular, content.stack
     expected = {
         "parameters": Tensor((stack.members, stack.size), stack.dtype),
+        "member_weights": Tensor((stack.members,), "float64", 0.0, 1.0),
         "importances": Tensor((len(saved.columns),), "float64"),
     }
     for place, encoding in enumerate(saved.encodings):
