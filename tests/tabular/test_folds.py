@@ -42,11 +42,15 @@ def test_every_fold_has_a_row_and_leaves_one(rows: int, seed: int) -> None:
     assert counts.max() - counts.min() <= 1
 
 
-@pytest.mark.parametrize("members", [1, 3, 8, 11, 24])
-def test_members_beyond_the_folds_see_the_rows_dealt_anew(members: int) -> None:
+@pytest.mark.parametrize("members", [1, 3, 8, 11, 24, 40])
+def test_the_halves_have_the_same_folds_and_members_beyond_the_folds_new_ones(members: int) -> None:
     dealt = deal_to_members(np.arange(100) % 2, members, np.random.RandomState(0))
-    assert [own for _, own in dealt] == [k % FOLDS for k in range(members)]
-    assert len({folds.tobytes() for folds, _ in dealt}) == -(-members // FOLDS)
+    first = members - members // 2
+    assert [own for _, own in dealt[:first]] == [k % FOLDS for k in range(first)]
+    assert len({folds.tobytes() for folds, _ in dealt}) == -(-first // FOLDS)
+    for (folds, own), (others, other) in zip(dealt[:first], dealt[first:], strict=False):
+        np.testing.assert_array_equal(folds, others)
+        assert own == other
 
 
 def test_three_rows_make_three_folds() -> None:

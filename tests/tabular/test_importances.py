@@ -64,7 +64,7 @@ def test_against_a_loop_over_rows() -> None:
         network.thetas = [np.array([[0.0, 2.0, 0.0, 0.0, 1.0, 0.0]])]
     y = 2 * stored[:, 0] + np.clip(stored[:, 1] + 1, 0, 1) - 0.5
     weights = rng.uniform(1, 2, 400)
-    held_out = draw_rows(rows, y, weights, [np.arange(0, 400, 2), np.arange(1, 400, 2)], seed=0)
+    held_out = draw_rows(rows, y, weights, [np.arange(0, 400, 2), np.arange(1, 400, 2)], np.array([0.7, 0.3]), seed=0)
     columns = {"first": np.array([0]), "second": np.array([1]), "third": np.array([2])}
     found = permutation_importances(stack, held_out, columns, lambda outputs, targets: (outputs[:, 0] - targets) ** 2)
     parts: dict[str, np.ndarray] = {
@@ -75,15 +75,16 @@ def test_against_a_loop_over_rows() -> None:
     for name, part in parts.items():
         # The mean over all ways to give a row the cell of another row of its member.
         total = 0.0
-        for own in (np.arange(0, 400, 2), np.arange(1, 400, 2)):
-            total += sum(weights[row] * np.mean((part[own] - part[row]) ** 2) for row in own)
-        assert found[name] == pytest.approx(total / weights.sum(), rel=0.15, abs=1e-6)
+        for share, own in ((0.7, np.arange(0, 400, 2)), (0.3, np.arange(1, 400, 2))):
+            total += share * sum(weights[row] * np.mean((part[own] - part[row]) ** 2) for row in own)
+        counted = 0.7 * weights[::2].sum() + 0.3 * weights[1::2].sum()
+        assert found[name] == pytest.approx(total / counted, rel=0.15, abs=1e-6)
 
 
 def test_few_rows_are_kept_and_each_with_a_member_that_has_not_seen_it() -> None:
     rows = EncodedRows(np.arange(9000.0)[:, None], InputEncoding(1, [Copied(0)]))
     own = [np.arange(0, 4000), np.arange(4000, 4010), np.arange(5000, 9000)]
-    held_out = draw_rows(rows, np.arange(9000), np.ones(9000), own, seed=3)
+    held_out = draw_rows(rows, np.arange(9000), np.ones(9000), own, np.full(3, 1 / 3), seed=3)
     assert np.bincount(held_out.members).tolist() == [MOST_ROWS // 3, 10, MOST_ROWS // 3]
     for k, each in enumerate(own):
         mine = held_out.members == k

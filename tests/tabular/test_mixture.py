@@ -1,0 +1,109 @@
+"""The mixture: the share of each half, which rows hold it out, and the stack of both."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from small_tables import QUICK, QuickClassifier, QuickRegressor, two_classes
+
+from deltaprop.tabular.coarse_bins import coarser
+from deltaprop.tabular.mixture import best_share
+
+
+def steps_and_waves(rows: int = 400) -> tuple[dict[str, Any], Any]:
+    """Make a quantity with many steps in one column, and a slope in another."""
+    rng = np.random.default_rng(0)
+    x, z = rng.uniform(0, 1, rows), rng.normal(size=rows)
+    return {"x": x, "z": z}, np.sign(np.sin(40 * x)) + z
+
+
+def test_the_share_of_least_squares() -> None:
+    """For Σ w (s·a + (1 − s)·b − y)² there is a closed form."""
+    rng = np.random.default_rng(1)
+    y, w = rng.normal(size=(200, 1)), rng.uniform(1, 2, 200)
+    a, b = y + rng.normal(size=y.shape), y + 0.7 * rng.normal(size=y.shape)
+    rows = np.arange(50, 200)
+    a[:50] = np.nan  # rows that nobody holds out
+
+    def cost(outputs: Any, which: Any) -> float:
+        return float(np.average((outputs[:, 0] - y[which, 0]) ** 2, weights=w[which]))
+
+    difference, residual = (a - b)[rows, 0], (y - b)[rows, 0]
+    exact = (w[rows] * difference * residual).sum() / (w[rows] * difference**2).sum()
+    assert 0.1 < exact < 0.9
+    assert best_share(a, b, rows, cost, 0) == pytest.approx(exact, abs=2e-3)
+    assert best_share(y, b, rows, cost, 0) > 0.995
+    assert best_share(a, y, rows, cost, 0) < 0.005
+    assert best_share(a, b, rows[:0], cost, 0) == 0.5
+
+
+@pytest.mark.parametrize("members", [1, 2, 5, 16])
+def test_weights_and_means_of_members(members: int) -> None:
+    table, y = steps_and_waves()
+    model = QuickRegressor(**QUICK | {"n_members": members}).fit(table, y)
+    weights = model.member_weights_
+    assert len(weights) == len(model.stack_) == members
+    assert weights.sum() == pytest.approx(1)
+    first = members - members // 2
+    assert len(set(weights[:first].tolist())) == 1
+    assert len(set(weights[first:].tolist())) <= 1
+    # The prediction is the mean with these weights, and the second half does not tell the bins within a coarse bin apart.
+    rows = model.encoding_.encode(model._checked_table(table), np.dtype(np.float32))
+    outputs = np.array([network.predict(rows) for network in model.stack_], np.float64)[:, :, 0]
+    values = model._targets.values(
+        np.array([sum(w * o for w, o in zip(weights, row, strict=True)) for row in outputs.T])
+    )
+    np.testing.assert_allclose(model.predict(table), values, rtol=1e-6)
+    fine, coarse = rows.encoding, coarser(rows.encoding, 8)
+    assert fine.width > coarse.width
+    for k, W in enumerate(np.asarray(model.stack_.weights[0], np.float64)):
+        slopes = W[:, 1:33] / np.diff(fine.pieces[1].edges)  # of each unit, in each of the bins of x
+        equal = np.ptp(slopes.reshape(-1, 8, 4), axis=2).max() < 1e-4 * np.abs(slopes).max()
+        assert equal == (k >= first)
+
+
+@pytest.mark.parametrize("members", [2, 16, 18])
+def test_rows_held_out_have_members_of_both_kinds(members: int) -> None:
+    table, y = two_classes()
+    model = QuickClassifier(**QUICK | {"n_members": members, "label_smoothing": 0.0}).fit(table, y)
+    share = model.member_weights_[: members - members // 2].sum()
+    assert 0 <= share <= 1
+    seen = ~np.isnan(model.oof_predictions_[:, 0])
+    assert seen.sum() == (15 if members == 2 else 120)
+
+
+def test_networks_without_bins_are_of_one_kind() -> None:
+    rng = np.random.default_rng(0)
+    table = {"text": rng.choice(list("abc"), 90).tolist(), "whole": rng.integers(0, 5, 90)}
+    model = QuickClassifier(**QUICK | {"n_members": 6}).fit(table, rng.choice(["yes", "no"], 90))
+    assert model.member_weights_.tolist() == [pytest.approx(1 / 6)] * 6
+
+
+def test_a_callback_that_ends_training_ends_both_halves() -> None:
+    told: list[int] = []
+
+    class Ended(QuickRegressor):
+        _callbacks = [lambda event: told.append(event.epoch) or event.epoch == 3]  # noqa: RUF012
+
+    table, y = steps_and_waves()
+    model = Ended(**QUICK | {"n_members": 4}).fit(table, y)
+    assert told == [1, 2, 3]
+    assert model.member_weights_.tolist() == [0.5, 0.5]
+    assert np.isfinite(model.predict(table)).all()
+
+
+def test_each_half_has_half_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    from deltaprop.tabular import members
+
+    limits: list[float] = []
+
+    class Noted(members.Deadline):
+        def __init__(self, recipe: Any, at: float) -> None:
+            super().__init__(recipe, at)
+            limits.append(at)
+
+    monkeypatch.setattr(members, "Deadline", Noted)
+    table, y = steps_and_waves()
+    QuickRegressor(**QUICK | {"time_limit": 100.0}).fit(table, y)
+    first, second = limits
+    assert 45 < second - first < 55
