@@ -185,7 +185,7 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
         outputs, count = members.held_out_outputs(rows)
         seen = count > 0
         self.oof_predictions_ = self._targets.values(outputs[:, 0])
-        self._intervals = ResidualIntervals.fit(self.oof_predictions_[seen], y[seen])
+        self._intervals = ResidualIntervals.fit(self.oof_predictions_[seen], y[seen], weights[seen])
         scaled, predicted = (self._targets.scaled(values)[:, 0] for values in (y, self.oof_predictions_))
         self.oof_score_ = float(r2_score(scaled[seen], predicted[seen], sample_weight=weights[seen]))
         return scaled
@@ -197,9 +197,11 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
 
     def _target_to_file(self) -> tuple[dict[str, Any], Tensors]:
         fields = {name: float(value) for name, value in asdict(self._targets).items()}
-        tensors = {f"intervals.{name}": array for name, array in asdict(self._intervals).items()}
-        counts = {"ranges": len(self._intervals.centres), "residuals": len(self._intervals.residuals)}
-        return {"kind": "quantity", **fields, **counts}, tensors
+        arrays = asdict(self._intervals)
+        counts = {"ranges": len(arrays["centres"]), "residuals": len(arrays["residuals"])}
+        weighted = arrays["weights"] is not None
+        tensors = {f"intervals.{name}": array for name, array in arrays.items() if array is not None}
+        return {"kind": "quantity", **fields, **counts, "weighted": weighted}, tensors
 
     def _add_outputs(self, graph: Any, mean: str) -> None:
         from deltaprop.tabular.onnx_model import add_quantity  # not at start-up, for those who do without
@@ -208,7 +210,8 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
 
     def _take_target(self, saved: Any, tensors: Tensors) -> None:
         self._targets = QuantityTargets(saved.mean, saved.spread, saved.lowest, saved.highest)
-        arrays = {name: tensors[f"intervals.{name}"] for name in ("centres", "sizes", "residuals")}
+        names = ("centres", "sizes", "residuals", *(("weights",) if saved.weighted else ()))
+        arrays = {name: tensors[f"intervals.{name}"] for name in names}
         for name in ("centres", "residuals"):
             if (arrays[name][1:] < arrays[name][:-1]).any():
                 raise ValueError(f"the {name} of intervals are not sorted")
