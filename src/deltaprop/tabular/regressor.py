@@ -117,8 +117,8 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
             The table. Columns are found by their names; gaps and levels that training has not seen are no errors.
         return_interval : float, optional
             Also return an interval that holds the quantity with this probability, in (0, 1). Intervals are as wide as
-            the errors for rows held out ask for, and wider where predictions of that size are less exact; they have
-            no ends where training had too few rows to tell (19 suffice for 0.9).
+            the errors for rows held out ask for, each counted by its weight, and wider where predictions of that size
+            are less exact; they have no ends where training had too few rows to tell (19 suffice for 0.9).
 
         Returns
         -------
