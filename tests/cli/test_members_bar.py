@@ -5,7 +5,7 @@ import re
 import pytest
 
 import deltaprop as dp
-from deltaprop.cli.members_bar import MembersBar, clock, has_stopped
+from deltaprop.cli.members_bar import MembersBar, clock
 from deltaprop.training.callbacks import EpochEnd
 
 
@@ -39,12 +39,6 @@ def test_a_time_limit_and_an_interrupt_are_shown(monkeypatch):
     assert task.completed == pytest.approx(0.8)  # 4 of 5 seconds, though only 1 of 10 epochs
     assert task.fields["left"] == "at most 0:01 left"  # rather than nine epochs of 4 s
     assert task.description == "ending"
-
-
-def test_what_has_stopped():
-    assert not has_stopped(history(3), 3)
-    assert has_stopped(history(2), 3)
-    assert has_stopped(history(3, "stopped early after epoch 3"), 3)
 
 
 def test_clock():

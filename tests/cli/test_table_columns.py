@@ -105,12 +105,16 @@ def test_columns_that_are_not_there_or_twice(tmp_path, typed):
         (["--numerical", ","], "--numerical: expected names of columns"),
         (["--class-weight", "equal"], "--class-weight: expected balanced"),
         (["--target", "b", "--class-weight", "balanced"], "--class-weight: expected classes"),
-        (["--members", "0"], "--members: expected at least 1"),
+        (["--members", "0"], "--members: expected from 1 to 10000, got 0"),
         (["--time-limit", "0"], "--time-limit: expected seconds above 0"),
         (["--task", "regression"], "--task: regression needs numbers as targets, got text such as 'u'"),
     ]:
         assert message in typed.refused("train", path, *FAST, *options)
     assert "no such file" in typed.refused("train", tmp_path / "nowhere.csv")
+    # Before the file, which is no table, is read.
+    (tmp_path / "empty.csv").write_text("")
+    message = "--members: expected from 1 to 10000, got 10000000000"
+    assert message in typed.refused("train", tmp_path / "empty.csv", "--members", "10000000000")
     assert "expected a column besides the target" in typed.refused(
         "train", write(tmp_path / "one.csv", ["y"], [("a",), ("b",)])
     )

@@ -1,9 +1,13 @@
 """Intervals from residuals of rows held out: order statistics, sizes that follow the prediction, coverage."""
 
+import math
+from pathlib import Path
+
 import numpy as np
 import pytest
 from small_tables import QUICK, QuickRegressor
 
+import deltaprop as dp
 from deltaprop.tabular.intervals import ResidualIntervals, residual_range
 
 
@@ -18,6 +22,54 @@ def test_one_size_where_residuals_are_few() -> None:
     intervals = ResidualIntervals.fit(np.arange(19.0), np.arange(19.0) + np.tile([-1.0, 1.0], 10)[:19])
     np.testing.assert_array_equal(intervals.sizes, [1.0])
     np.testing.assert_array_equal(intervals.around(np.array([5.0]), 0.9), [[4.0, 6.0]])
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8, 0.9, 0.95, 0.99])
+def test_whole_numbers_as_weights_are_repeated_rows(share: float) -> None:
+    """Of n residuals the ends are the k-th smallest and the k-th largest, with k = ⌊(n + 1)(1 − share)/2⌋."""
+    rng = np.random.default_rng(0)
+    for rows in (1, 2, 7, 40):
+        residuals, weights = np.sort(rng.normal(size=rows)), rng.integers(1, 6, rows).astype(float)
+        repeated = [residual for residual, times in zip(residuals, weights, strict=True) for _ in range(int(times))]
+        k = math.floor((len(repeated) + 1) * (1 - share) / 2 + 1e-9)
+        expected = [repeated[k - 1], repeated[-k]] if k else [-np.inf, np.inf]
+        np.testing.assert_array_equal(residual_range(residuals, share, weights), expected)
+        np.testing.assert_array_equal(residual_range(np.array(repeated), share), expected)
+
+
+def test_weights_of_rows_decide_the_ends() -> None:
+    """100 rows with residuals of ±1 to ±50: those of ±1 to ±10 weigh 9 times as much; sizes are all the same."""
+    residuals = np.concatenate([np.arange(1.0, 51.0), -np.arange(1.0, 51.0)])
+    weights = np.where(np.abs(residuals) <= 10, 9.0, 1.0)
+    values = np.zeros(100)
+    for scale in (1.0, 0.1):  # only ratios matter
+        intervals = ResidualIntervals.fit(values, residuals, scale * weights)
+        assert intervals.weights is not None
+        assert intervals.weights.sum() == pytest.approx((20 * 9 + 80) ** 2 / (20 * 81 + 80))
+        # Of the weight 260 and the further row, of 1700 / 260, at most a quarter may lie beyond each end.
+        t = (260 + 1700 / 260) / 4 - 1700 / 260
+        lower = max(r for r in residuals if weights[residuals < r].sum() <= t)
+        upper = min(r for r in residuals if weights[residuals > r].sum() <= t)
+        np.testing.assert_allclose(intervals.around(np.zeros(1), 0.5), [[lower, upper]], rtol=1e-12)
+    assert upper == 8.0
+    same = ResidualIntervals.fit(values, residuals, np.full(100, 0.1))
+    plain = ResidualIntervals.fit(values, residuals)
+    assert same.weights is None
+    np.testing.assert_array_equal(same.residuals, plain.residuals)
+    np.testing.assert_array_equal(same.around(np.zeros(1), 0.5), plain.around(np.zeros(1), 0.5))
+
+
+def test_sizes_are_weighted_means() -> None:
+    """Residuals of ±1 for small predictions; for large ones of ±3 with weight 1 and ±1 with weight 3."""
+    values = np.concatenate([np.zeros(50), np.full(50, 10.0)])
+    large = np.where(np.arange(50) % 2, 3.0, 1.0)
+    sizes, weights = np.concatenate([np.ones(50), large]), np.concatenate([np.ones(50), 4 - large])
+    intervals = ResidualIntervals.fit(values, values + sizes * np.tile([1, 1, -1, -1], 25), weights)
+    scale = weights.sum() / (weights @ weights)
+    overall = (50 + 25 * 3 * 1 + 25 * 1 * 3) / 150
+    expected = [(scale * 50 + 10 * overall) / (scale * 50 + 10), (scale * 150 + 10 * overall) / (scale * 100 + 10)]
+    np.testing.assert_allclose(intervals.sizes, expected)
+    np.testing.assert_allclose(intervals.centres, [0, 10])
 
 
 def test_sizes_follow_the_prediction() -> None:
@@ -74,3 +126,21 @@ def test_the_estimator_promises_what_it_keeps() -> None:
     for wrong in (0, 1, -0.5, 2.0, "wide"):
         with pytest.raises((ValueError, TypeError), match="return_interval"):
             model.predict(X[:2], return_interval=wrong)
+
+
+def test_weights_of_rows_decide_the_intervals_of_an_estimator(tmp_path: Path) -> None:
+    """Noise is ten times as large in a tenth of the rows; with next to no weight these hardly widen the intervals."""
+    rng = np.random.default_rng(0)
+    X, noisy = rng.uniform(0, 1, (1000, 2)), np.arange(1000) % 10 == 0
+    y = X[:, 0] + np.where(noisy, 1.0, 0.1) * rng.normal(size=1000)
+    model = QuickRegressor(**QUICK).fit(X, y, np.where(noisy, 1e-6, 1.0))
+    inside = []
+    for each in (model, QuickRegressor(**QUICK).fit(X, y)):
+        intervals = each._intervals.around(each.oof_predictions_, 0.9)
+        seen = ~noisy & ~np.isnan(each.oof_predictions_)
+        inside.append(((intervals[:, 0] <= y) & (y <= intervals[:, 1]))[seen].mean())
+    assert 0.9 <= inside[0] < 0.92  # by a row or two at each end more than 0.9 of some 225
+    assert inside[1] > 0.94
+    model.save(tmp_path / "model")
+    again = dp.load(tmp_path / "model").predict(X, return_interval=0.9)[1]
+    np.testing.assert_array_equal(again, model.predict(X, return_interval=0.9)[1])

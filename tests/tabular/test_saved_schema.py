@@ -130,6 +130,7 @@ def test_json_that_no_classifier_has(folder, place, value, message):
         ("target.residuals", 0, "residuals"),
         ("target.residuals", 7, "tensor 'intervals.residuals'"),
         ("target.ranges", 2, "tensor 'intervals.centres'"),
+        ("target.weighted", True, "tensor 'intervals.weights'"),
         ("parameters.label_smoothing", 0.1, "label_smoothing"),
         ("class_weight", "balanced", "class_weight"),
     ],

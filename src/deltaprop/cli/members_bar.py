@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from deltaprop.reports.progress import epochs_left
 from deltaprop.training.callbacks import EpochEnd
 
 #: Epochs by which the duration of the next ones is estimated.
@@ -53,7 +54,7 @@ class MembersBar:
         now = time.perf_counter()
         self._ends.append(now)
         histories: Any = event.history
-        remaining = [0 if has_stopped(history, event.epoch) else event.epochs - event.epoch for history in histories]
+        remaining = epochs_left(histories, event.epoch, event.epochs)
         active = sum(epochs > 0 for epochs in remaining)
         done = 1.0 - sum(remaining) / (event.epochs * len(histories))
         left = max(remaining) * self._seconds_of_an_epoch() * active / max(self._active, 1)
@@ -77,11 +78,6 @@ class MembersBar:
     def _seconds_of_an_epoch(self) -> float:
         recent = self._ends[-1 - RECENT :]
         return (recent[-1] - recent[0]) / (len(recent) - 1)
-
-
-def has_stopped(history: Any, epoch: int) -> bool:
-    """Tell from a member's history whether it will train no further after an epoch of all."""
-    return bool(history.diverged or history.epochs < epoch or history.message.startswith("stopped"))
 
 
 def clock(seconds: float) -> str:

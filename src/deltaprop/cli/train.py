@@ -10,6 +10,7 @@ from deltaprop.backends import get_backend
 from deltaprop.cli.options import TrainOptions, hidden_sizes
 from deltaprop.files.atomic_file import check_writable
 from deltaprop.inputs.files import TABLES, ending_of
+from deltaprop.tabular import MOST_MEMBERS
 
 #: Options that only one of the two ways knows.
 OF_TABLES = frozenset(
@@ -62,8 +63,8 @@ def _check(options: TrainOptions) -> None:
         hidden_sizes(options.hidden)
     if options.task not in ("auto", "classification", "regression"):
         raise ValueError(f"--task: expected auto, classification or regression, got {options.task!r}")
-    if options.members < 1:
-        raise ValueError(f"--members: expected at least 1, got {options.members}")
+    if not 1 <= options.members <= MOST_MEMBERS:
+        raise ValueError(f"--members: expected from 1 to {MOST_MEMBERS}, got {options.members}")
     if options.time_limit is not None and not 0 < options.time_limit < math.inf:
         raise ValueError(f"--time-limit: expected seconds above 0, got {options.time_limit}")
     if options.class_weight not in (None, "balanced"):

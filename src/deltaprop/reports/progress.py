@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -22,6 +22,9 @@ class Progress(Protocol):
     def epoch(self, history: History) -> None:
         """Tell that an epoch has ended."""
 
+    def members(self, histories: Sequence[History], samples: Sequence[int], epoch: int) -> None:
+        """Tell that an epoch of all members has ended; each has so many samples an epoch."""
+
 
 class Silent:
     """Shows nothing."""
@@ -30,6 +33,9 @@ class Silent:
         """Do nothing."""
 
     def epoch(self, history: History) -> None:
+        """Do nothing."""
+
+    def members(self, histories: Sequence[History], samples: Sequence[int], epoch: int) -> None:
         """Do nothing."""
 
 
@@ -41,7 +47,7 @@ class Bar:
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as RichProgress
 
-        self._epochs = epochs
+        self._epochs, self._total = epochs, epochs * samples_per_epoch
         self._pending, self._drawn, self._done, self._start = 0, 0.0, 0, time.perf_counter()
         self.display = RichProgress(
             TextColumn(f"{unit} {{task.fields[epoch]}}"),
@@ -51,9 +57,7 @@ class Bar:
             console=Console(stderr=True),
             expand=True,
         )
-        self._task = self.display.add_task(
-            "fit", total=epochs * samples_per_epoch, epoch=f"0/{epochs}", figures="", speed="-"
-        )
+        self._task = self.display.add_task("fit", total=self._total, epoch=f"0/{epochs}", figures="", speed="-")
 
     def samples(self, n: int) -> None:
         """Advance, and redraw at most ten times a second."""
@@ -65,12 +69,31 @@ class Bar:
 
     def epoch(self, history: History) -> None:
         """Show the figures of the epoch."""
-        figures = [f"cost {history.cost[-1]:.4f}"]
+        self._show(history, [])
+        self._flush(time.perf_counter())
+
+    def members(self, histories: Sequence[History], samples: Sequence[int], epoch: int) -> None:
+        """Show how many members still train, and the figures of the first of them; those that have stopped are done."""
+        left = epochs_left(histories, epoch, self._epochs)
+        training = [history for history, epochs in zip(histories, left, strict=True) if epochs]
+        first = next((history for history in training or histories if history.epochs == epoch), None)
+        if first is not None:
+            self._show(first, [f"{len(training)} of {len(histories)} train"])
+        self._flush(time.perf_counter())
+        still = sum(epochs * m for epochs, m in zip(left, samples, strict=True))
+        self.display.update(self._task, completed=self._total - still)
+
+    def finish(self) -> None:
+        """Tell that training is over, however early."""
+        self._flush(time.perf_counter())
+        self.display.update(self._task, completed=self._total)
+
+    def _show(self, history: History, figures: list[str]) -> None:
+        figures = [*figures, f"cost {history.cost[-1]:.4f}"]
         figures += [f"validation {name} {values[-1]:.4f}" for name, values in history.metrics.items()]
         if history.validation_cost and not history.metrics:
             figures.append(f"validation cost {history.validation_cost[-1]:.4f}")
         self.display.update(self._task, epoch=f"{history.epochs}/{self._epochs}", figures="  ".join(figures))
-        self._flush(time.perf_counter())
 
     def _flush(self, now: float) -> None:
         self._done += self._pending
@@ -88,6 +111,17 @@ def progress_bar(show: bool, epochs: int, samples_per_epoch: int, unit: str = "e
     bar = Bar(epochs, samples_per_epoch, unit)
     with bar.display:
         yield bar
+        bar.finish()
+
+
+def has_stopped(history: History, epoch: int) -> bool:
+    """Tell from a member's history whether it will train no further after an epoch of all."""
+    return history.diverged or history.epochs < epoch or history.message.startswith("stopped")
+
+
+def epochs_left(histories: Sequence[History], epoch: int, epochs: int) -> list[int]:
+    """Compute how many epochs each member may still train for after an epoch of all; none if it has stopped."""
+    return [0 if has_stopped(history, epoch) else epochs - epoch for history in histories]
 
 
 class SweepBar:

@@ -22,6 +22,7 @@ from deltaprop.backends import Backend
 from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
 from deltaprop.errors import callers_level
 from deltaprop.reports.plotting import plot_importances
+from deltaprop.tabular import MOST_MEMBERS
 from deltaprop.tabular.column_roles import ColumnRoles, choose_roles
 from deltaprop.tabular.folds import deal_to_members
 from deltaprop.tabular.frames import as_table
@@ -42,8 +43,6 @@ RandomState: TypeAlias = int | np.random.RandomState | None
 DTYPE = np.dtype(np.float32)
 #: Importances take at most about this share of the time limit, which they come on top of.
 IMPORTANCES_SHARE = 0.05
-#: Folds of more members than this take more memory than their networks are worth.
-MOST_MEMBERS = 10_000
 
 
 class TabularEstimator(SavedTabular):

@@ -119,8 +119,8 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
             The table. Columns are found by their names; gaps and levels that training has not seen are no errors.
         return_interval : float, optional
             Also return an interval that holds the quantity with this probability, in (0, 1). Intervals are as wide as
-            the errors for rows held out ask for, and wider where predictions of that size are less exact; they have
-            no ends where training had too few rows to tell (19 suffice for 0.9).
+            the errors for rows held out ask for, each counted by its weight, and wider where predictions of that size
+            are less exact; they have no ends where training had too few rows to tell (19 suffice for 0.9).
 
         Returns
         -------
@@ -189,7 +189,7 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
         self, outputs: Floats, seen: HostArray, y: HostArray, weights: Floats, own_weights: Floats
     ) -> HostArray:
         self.oof_predictions_ = self._targets.values(outputs[:, 0])
-        self._intervals = ResidualIntervals.fit(self.oof_predictions_[seen], y[seen])
+        self._intervals = ResidualIntervals.fit(self.oof_predictions_[seen], y[seen], weights[seen])
         scaled, predicted = (self._targets.scaled(values)[:, 0] for values in (y, self.oof_predictions_))
         self.oof_score_ = float(r2_score(scaled[seen], predicted[seen], sample_weight=weights[seen]))
         return scaled
@@ -201,9 +201,11 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
 
     def _target_to_file(self) -> tuple[dict[str, Any], Tensors]:
         fields = {name: float(value) for name, value in asdict(self._targets).items()}
-        tensors = {f"intervals.{name}": array for name, array in asdict(self._intervals).items()}
-        counts = {"ranges": len(self._intervals.centres), "residuals": len(self._intervals.residuals)}
-        return {"kind": "quantity", **fields, **counts}, tensors
+        arrays = asdict(self._intervals)
+        counts = {"ranges": len(arrays["centres"]), "residuals": len(arrays["residuals"])}
+        weighted = arrays["weights"] is not None
+        tensors = {f"intervals.{name}": array for name, array in arrays.items() if array is not None}
+        return {"kind": "quantity", **fields, **counts, "weighted": weighted}, tensors
 
     def _add_outputs(self, graph: Any, mean: str) -> None:
         from deltaprop.tabular.onnx_model import add_quantity  # not at start-up, for those who do without
@@ -212,7 +214,8 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
 
     def _take_target(self, saved: Any, tensors: Tensors) -> None:
         self._targets = QuantityTargets(saved.mean, saved.spread, saved.lowest, saved.highest)
-        arrays = {name: tensors[f"intervals.{name}"] for name in ("centres", "sizes", "residuals")}
+        names = ("centres", "sizes", "residuals", *(("weights",) if saved.weighted else ()))
+        arrays = {name: tensors[f"intervals.{name}"] for name in names}
         for name in ("centres", "residuals"):
             if (arrays[name][1:] < arrays[name][:-1]).any():
                 raise ValueError(f"the {name} of intervals are not sorted")

@@ -97,7 +97,7 @@ class Classes(Exact, tag_field="kind", tag="classes"):
 
 
 class Quantity(Exact, tag_field="kind", tag="quantity"):
-    """How a quantity is scaled; the tensors ``intervals.centres``, ``.sizes`` and ``.residuals`` hold its intervals."""
+    """How a quantity is scaled; the fields of its `ResidualIntervals` are tensors, such as ``intervals.centres``."""
 
     mean: Finite
     spread: Positive
@@ -105,6 +105,8 @@ class Quantity(Exact, tag_field="kind", tag="quantity"):
     highest: Finite
     ranges: Annotated[int, Meta(ge=1, le=2**53)]
     residuals: Annotated[int, Meta(ge=1, le=2**53)]
+    #: Whether the residuals count differently; older files do not say so.
+    weighted: bool = False
 
     def __post_init__(self) -> None:
         if self.lowest > self.highest:
@@ -209,6 +211,8 @@ def _expected(content: TabularContent, tensors: Tensors) -> dict[str, Tensor]:
         expected["intervals.centres"] = Tensor(ranges, "float64")
         expected["intervals.sizes"] = Tensor(ranges, "float64", least=sys.float_info.min * sys.float_info.epsilon)
         expected["intervals.residuals"] = Tensor((saved.target.residuals,), "float64")
+        if saved.target.weighted:
+            expected["intervals.weights"] = Tensor((saved.target.residuals,), "float64", least=0.0)
     elif saved.target.labels is None:
         expected["classes"] = Tensor((saved.target.count,), saved.target.dtype)
     return expected

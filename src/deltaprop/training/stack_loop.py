@@ -133,7 +133,7 @@ class StackFit:
                 break
             trained = len(self.active)
             self._train_epoch(epoch, rates)
-            self._end_epoch((time.perf_counter() - began) / trained, progress)
+            self._end_epoch(epoch + 1, (time.perf_counter() - began) / trained, progress)
             told: Any = self.histories
             if tell(self.plan.callbacks, EpochEnd(self.stack, epoch + 1, self.plan.epochs, told)):
                 for k in self.active:
@@ -161,7 +161,7 @@ class StackFit:
         if self.validation is not None and len(self.active):
             self.validation(self.active, self.histories)
 
-    def _end_epoch(self, seconds: float, progress: Progress) -> None:
+    def _end_epoch(self, epoch: int, seconds: float, progress: Progress) -> None:
         """Keep the best parameters, leave out members that stop early, and tell how far training has come."""
         active, members = self.active, self.plan.members
         going = [
@@ -170,8 +170,7 @@ class StackFit:
         for k in active:
             self.histories[k].seconds.append(seconds)
         progress.samples(sum(members[k].samples for k in active.tolist()))
-        if len(active):
-            progress.epoch(self.histories[active[0]])
+        progress.members(self.histories, [member.samples for member in members], epoch)
         self.active = active[np.array(going, bool)]
 
     def restore_best(self) -> None:
