@@ -20,14 +20,38 @@ def moved(bar, epoch, histories):
 
 def test_members_that_stop_count_as_done():
     bar = MembersBar(4, None, lambda: False)
-    assert moved(bar, 1, [history(1)] * 4).completed == pytest.approx(0.1)
+    histories = [history(1)] * 4
+    assert moved(bar, 1, histories).completed == pytest.approx(0.1)
     stopped = history(2, "stopped early after epoch 2")
-    task = moved(bar, 2, [history(2), history(2), stopped, stopped])
+    histories[:] = [history(2), history(2), stopped, stopped]
+    task = moved(bar, 2, histories)
     assert task.completed == pytest.approx((0.2 + 0.2 + 1 + 1) / 4)
     assert task.fields["figures"].startswith("2 of 4 train")
-    task = moved(bar, 3, [history(3), stopped, stopped, stopped])  # the second stopped without a message of its own
+    histories[:] = [history(3), stopped, stopped, stopped]  # the second stopped without a message of its own
+    task = moved(bar, 3, histories)
     assert task.completed == pytest.approx((0.3 + 3) / 4)
     assert re.fullmatch(r"at most \d+:\d\d left", task.fields["left"])
+
+
+def test_members_that_are_trained_after_others(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("deltaprop.cli.members_bar.time.perf_counter", lambda: now[0])
+    interrupted: list[bool] = []
+    bar = MembersBar(5, None, lambda: bool(interrupted))
+    first, second = [history(1)] * 3, [history(1)] * 2
+    now[0] += 6
+    task = moved(bar, 1, first)
+    assert task.completed == pytest.approx(3 * 0.1 / 5)
+    assert task.fields["left"] == "at most 1:34 left"  # 2 s a member and epoch: nine epochs of three, ten of two
+    assert task.fields["figures"].startswith("3 of 5 train")
+    now[0] += 4
+    task = moved(bar, 1, second)
+    assert task.completed == pytest.approx((3 + 2 * 0.1) / 5)
+    assert task.fields["left"] == "at most 0:36 left"
+    interrupted.append(True)
+    bar = MembersBar(5, None, lambda: bool(interrupted))
+    now[0] += 6
+    assert moved(bar, 1, first).fields["left"] == "at most 0:54 left"  # no others will follow
 
 
 def test_a_time_limit_and_an_interrupt_are_shown(monkeypatch):

@@ -18,7 +18,7 @@ EXPECTED_TO_FAIL = {
 
 @pytest.fixture(autouse=True)
 def _few_epochs(monkeypatch):
-    monkeypatch.setattr(module, "recipe_for", lambda rows: replace(recipe_for(rows), epochs=20))
+    monkeypatch.setattr(module, "recipe_for", lambda *sizes: replace(recipe_for(*sizes), epochs=20))
 
 
 @pytest.mark.filterwarnings("ignore")  # the checks handle warnings themselves

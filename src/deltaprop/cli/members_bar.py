@@ -17,13 +17,14 @@ RECENT = 5
 class MembersBar:
     """Draws a bar on standard error; its `epoch` is a callback.
 
-    A member that has stopped early counts as done. The time left is what the members that still train would take for
-    all their epochs; most stop before, so that it is an upper bound.
+    Members may be trained some after others. One that has stopped early counts as done. The time left is what the
+    members that still train, and those to come, would take for all their epochs; most stop before, so that it is an
+    upper bound.
 
     Parameters
     ----------
     members : int
-        How many there are.
+        How many there are in all.
     time_limit : float or None
         Seconds after which training ends.
     interrupted : callable
@@ -37,7 +38,8 @@ class MembersBar:
         self._time_limit, self._interrupted = time_limit, interrupted
         self._began = time.perf_counter()
         self._ends = [self._began]
-        self._active = members
+        self._members, self._active = members, 0
+        self._trained_before, self._histories = 0, list[Any]()
         self.display = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -54,10 +56,15 @@ class MembersBar:
         now = time.perf_counter()
         self._ends.append(now)
         histories: Any = event.history
+        if histories is not self._histories:
+            self._trained_before += len(self._histories)
+            self._histories, self._active, self._ends = histories, len(histories), self._ends[-2:]
         remaining = epochs_left(histories, event.epoch, event.epochs)
         active = sum(epochs > 0 for epochs in remaining)
-        done = 1.0 - sum(remaining) / (event.epochs * len(histories))
-        left = max(remaining) * self._seconds_of_an_epoch() * active / max(self._active, 1)
+        to_come = 0 if self._interrupted() else self._members - self._trained_before - len(histories)
+        done = (self._trained_before + len(histories) - sum(remaining) / event.epochs) / self._members
+        one_epoch_of_one = self._seconds_of_an_epoch() / max(self._active, 1)
+        left = one_epoch_of_one * (max(remaining) * active + event.epochs * to_come)
         self._active = active
         if self._time_limit is not None:
             done = max(done, min(1.0, (now - self._began) / self._time_limit))
@@ -67,7 +74,7 @@ class MembersBar:
             self._task,
             completed=done,
             description="ending" if self._interrupted() else f"epoch {event.epoch}/{event.epochs}",
-            figures=f"{active} of {len(histories)} train  cost {sum(costs) / max(1, len(costs)):.4f}",
+            figures=f"{active} of {self._members} train  cost {sum(costs) / max(1, len(costs)):.4f}",
             left=f"at most {clock(left)} left",
         )
 

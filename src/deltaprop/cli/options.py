@@ -81,7 +81,7 @@ class TrainOptions:
         str | None,
         typer.Option(
             help="Widths of the hidden layers, such as 300,100; '' for none.",
-            show_default=f"128,128; {HIDDEN} for a single network",
+            show_default=f"64,64, or 128,128 for many classes; {HIDDEN} for a single network",
         ),
     ] = None
     drop: Annotated[list[str], _table("Columns to leave out, such as id,name.")] = field(default_factory=list)
@@ -93,7 +93,7 @@ class TrainOptions:
     class_weight: Annotated[
         str | None, _table("'balanced' makes all classes count the same, however many rows each has.")
     ] = None
-    members: Annotated[int, _table("How many networks, whose predictions are averaged.")] = 8
+    members: Annotated[int, _table("How many networks, whose predictions are averaged.")] = 16
     time_limit: Annotated[float | None, _table("Seconds of training; --out adds up to a twentieth.")] = None
     sep: Separator = None
     decimal: Decimal = None

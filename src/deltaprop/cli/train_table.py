@@ -29,8 +29,6 @@ from deltaprop.tabular.table import Table
 from deltaprop.tabular.table_file import read_table
 from deltaprop.tabular.targets import gaps_of_target, labels_of, quantities_of
 
-#: Widths of the hidden layers.
-HIDDEN = (128, 128)
 #: How many columns are named as the most important.
 SHOWN = 5
 
@@ -45,7 +43,7 @@ def train_table(options: TrainOptions) -> Iterator[str]:
     KeyboardInterrupt, SystemExit
         After a signal, when what has been learned is saved.
     """
-    hidden = HIDDEN if options.hidden is None else hidden_sizes(options.hidden)
+    hidden = None if options.hidden is None else hidden_sizes(options.hidden)
     table = read_table(
         options.data,
         sep=options.sep,
@@ -82,7 +80,7 @@ def _columns(chosen: ChosenColumns, options: TrainOptions) -> Iterator[str]:
         yield from in_lines("warning", f"{name!r} is left out: {reasons[name]}. To use it: {how}")
 
 
-def _model(target: Target, chosen: ChosenColumns, hidden: Sequence[int], options: TrainOptions) -> Any:
+def _model(target: Target, chosen: ChosenColumns, hidden: Sequence[int] | None, options: TrainOptions) -> Any:
     kind: Any = TabularClassifier if target.classifies else TabularRegressor
     weight = {} if options.class_weight is None else {"class_weight": options.class_weight}
     return kind(
@@ -107,7 +105,8 @@ def _trained(model: Any, target: Target, chosen: ChosenColumns, options: TrainOp
         with members_bar(options.progress, options.members, options.time_limit, interruption) as moved:
 
             def told(event: Any) -> bool:
-                ended[:] = [event.history]
+                if not ended or ended[-1] is not event.history:  # members may be trained some after others
+                    ended.append(event.history)
                 moved(event)
                 return interruption()
 
@@ -117,7 +116,7 @@ def _trained(model: Any, target: Target, chosen: ChosenColumns, options: TrainOp
             finally:
                 del model._callbacks
         seconds, ended_early = time.perf_counter() - began, interruption()
-        yield from _how_it_ended(ended[0], seconds, model)
+        yield from _how_it_ended([history for histories in ended for history in histories], seconds, model)
         yield from _score(model, target)
         yield from _saved(model, options, interrupted=ended_early)
     interruption.obey()

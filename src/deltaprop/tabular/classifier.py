@@ -29,9 +29,10 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
     Parameters
     ----------
     n_members : int, default 16
-        How many networks. Their probabilities are averaged.
-    hidden_layer_sizes : int or sequence of int, default (64, 64)
-        Widths of the hidden layers of each.
+        How many networks. The first half sees numbers in up to 32 bins, the others in up to 8. Their probabilities are
+        averaged; rows held out decide how much each half counts.
+    hidden_layer_sizes : int, sequence of int, or None, default None
+        Widths of the hidden layers of each; by default two of 64, or 128 for more than 16 classes.
     categorical : sequence of str or int, default ()
         Columns to take for categories, by name or, where they have none, by place.
     numerical : sequence of str or int, default ()
@@ -109,7 +110,7 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
     def __init__(
         self,
         n_members: int = 16,
-        hidden_layer_sizes: int | Sequence[int] = (64, 64),
+        hidden_layer_sizes: int | Sequence[int] | None = None,
         *,
         categorical: Sequence[str | int] = (),
         numerical: Sequence[str | int] = (),

@@ -50,7 +50,7 @@ class TabularEstimator(SavedTabular):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_members": [Interval(Integral, 1, MOST_MEMBERS, closed="both")],
-        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left"), None],
         "categorical": ["array-like"],
         "numerical": ["array-like"],
         "drop": ["array-like"],
@@ -66,7 +66,7 @@ class TabularEstimator(SavedTabular):
     _callbacks: Sequence[Callback] = ()
 
     n_members: int
-    hidden_layer_sizes: int | Sequence[int]
+    hidden_layer_sizes: int | Sequence[int] | None
     categorical: Sequence[str | int]
     numerical: Sequence[str | int]
     drop: Sequence[str | int]
@@ -178,7 +178,9 @@ class TabularEstimator(SavedTabular):
         """
         rng = check_random_state(self.random_state)
         scaled, order_by = self._fit_target(y, own_weights)
-        recipe = self._recipe(table.rows)
+        network_targets = self._network_targets(y)
+        recipe = self._recipe(table.rows, network_targets.shape[1])
+        sizes = recipe.hidden_layer_sizes if self.hidden_layer_sizes is None else _sizes(self.hidden_layer_sizes)
         encoding = TableEncoding.fit(table, self._roles, scaled, own_weights, recipe.bins)
         if not encoding.columns:
             reasons = "; ".join(f"{role.name}: {role.reason}" for role in self._roles)
@@ -186,10 +188,10 @@ class TabularEstimator(SavedTabular):
         dealt = deal_to_members(order_by, self.n_members, rng)
         rows = encoding.encode_for_training(table, DTYPE, dealt[0][0], scaled, own_weights)
         training = MemberTraining(
-            self._network_targets(y),
+            network_targets,
             None if (own_weights == own_weights[0]).all() else own_weights,
             recipe,
-            _sizes(self.hidden_layer_sizes),
+            sizes,
             self._loss,
             self.backend,
             self.progress,
@@ -324,9 +326,9 @@ class TabularEstimator(SavedTabular):
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, known[:, np.newaxis])[known]
         return (table if has_names(X) else self._by_place(table)), truth, weights
 
-    def _recipe(self, rows: int) -> Recipe:
+    def _recipe(self, rows: int, outputs: int) -> Recipe:
         """Choose how the members are trained; comparisons of recipes override it."""
-        return recipe_for(rows)
+        return recipe_for(rows, outputs)
 
     # -- what the two do in their own way -----------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The recipe: how networks for a table are made and trained, by how many rows there are."""
+"""The recipe: how networks for a table are made and trained, by how many rows and outputs there are."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from deltaprop.training.callbacks import EpochEnd
 
 #: A column of numbers has at most this number of bins, and the half of the members that sees few has these.
 MOST_BINS, COARSE_BINS = 32, 8
+#: Width of the two hidden layers; width where there are more outputs than a few.
+WIDTH, MOST_WIDTH, FEW_OUTPUTS = 64, 128, 16
 #: Rows of a minibatch: this share of the rows, as a power of two between these two.
 SHARE_OF_A_BATCH, LEAST_BATCH, MOST_BATCH = 1 / 32, 16, 256
 #: Rows up to which there are as many epochs as there can be; their number falls as 1/√rows beyond.
@@ -26,10 +28,12 @@ LEAST_EPOCHS = 8
 
 @dataclass(frozen=True)
 class Recipe:
-    """What `NetworkStack.fit` is told.
+    """What networks are like, and what `NetworkStack.fit` is told.
 
     Parameters
     ----------
+    hidden_layer_sizes : tuple of int
+        Widths of the hidden layers, where the user has not named any.
     bins : int
         How many bins a column of numbers may have.
     coarse_bins : int
@@ -44,6 +48,7 @@ class Recipe:
         Epochs without a better validation cost after which a member stops.
     """
 
+    hidden_layer_sizes: tuple[int, ...]
     bins: int
     coarse_bins: int
     epochs: int
@@ -52,11 +57,13 @@ class Recipe:
     patience: int
 
 
-def recipe_for(rows: int) -> Recipe:
-    """Choose the recipe for so many rows."""
+def recipe_for(rows: int, outputs: int) -> Recipe:
+    """Choose the recipe for so many rows, and so many outputs of the networks."""
     batch = 2 ** round(np.log2(max(1.0, rows * SHARE_OF_A_BATCH)))
     epochs = round(100 * min(1.0, (ROWS_OF_ALL_EPOCHS / rows) ** 0.5))
+    width = WIDTH if outputs <= FEW_OUTPUTS else MOST_WIDTH
     return Recipe(
+        hidden_layer_sizes=(width, width),
         bins=MOST_BINS,
         coarse_bins=COARSE_BINS,
         epochs=epochs,

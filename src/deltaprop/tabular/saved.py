@@ -26,6 +26,8 @@ if TYPE_CHECKING:  # files are read and written by few
 
 #: Parameters that are kept in another way than as they are: where to compute is chosen when a file is loaded.
 OTHERWISE = ("backend", "class_weight")
+#: The sum of the members' weights is 1 but for rounding.
+ROUNDING = 1e-9
 
 
 class SavedTabular(BaseEstimator):
@@ -160,12 +162,14 @@ class SavedTabular(BaseEstimator):
             estimator = cls._with_parameters(saved, backend)
             estimator.encoding_ = encoding_from_file(saved.encodings, tensors)
             estimator._take_target(saved.target, tensors)
+            estimator.member_weights_ = tensors["member_weights"]
+            if not abs(estimator.member_weights_.sum() - 1) < ROUNDING:
+                raise ValueError(f"weights of members whose sum is {estimator.member_weights_.sum()}, expected 1")
             width = estimator.encoding_.inputs.width
             if content.stack.layer_sizes[0] != width:
                 raise ValueError(f"networks of {content.stack.layer_sizes[0]} inputs for {width} that are encoded")
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: does not describe a tabular estimator ({in_one_line(error)})") from error
-        estimator.member_weights_ = tensors["member_weights"]
         estimator.stack_ = NetworkStack.from_file_content(path, content, tensors, backend)
         estimator._roles = ColumnRoles(ColumnRole(r.name, r.role, r.reason) for r in saved.columns)
         estimator._names = [column.name for column in saved.columns]
