@@ -1,5 +1,7 @@
 """What a table says is kept: labels as they are written, and constants that are no scale."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -78,3 +80,38 @@ def test_labels_in_parquet(tmp_path):
     data = load_dataset(str(tmp_path / "t.parquet"))
     assert data.labels is not None
     assert data.labels.tolist() == ["007", "1"]
+
+
+def test_standard_input(tmp_path, rng, capsys, monkeypatch):
+    """The same network as from the file, and the same predictions and report."""
+    rows = [(x, "up" if x > 0 else "down", round(2 * x)) for x in rng.standard_normal(80).round(3)]
+    path = write(tmp_path / "t.csv", "a,y,b", rows)
+    said: list[list[Any]] = []
+
+    def typed(*arguments):
+        with open(path) as file:  # noqa: PTH123
+            monkeypatch.setattr("sys.stdin", file)
+            status = run(list(arguments))
+        shown = capsys.readouterr()
+        return status, shown.out or shown.err
+
+    for source in (path, "-"):
+        model = str(tmp_path / f"model{len(said)}")
+        options = ["--plain", "--target", "y", "--epochs", "5", "--no-progress", "--out", model]
+        status, told = typed("train", source, *options)
+        assert status == 0
+        assert ("data        standard input: " in told) == (source == "-")
+        said.append([Trained.load(model, "numpy").network.parameters.tolist(), typed("predict", model, source)])
+        said[-1].append(typed("evaluate", model, source))
+    assert said[0] == said[1]
+    assert [shown[0] for shown in said[0][1:]] == [0, 0]
+    assert typed("predict", model, "-", "--keep", "b") == (
+        2,
+        "deltaprop: error: --keep: expected a file, which a single network reads twice, got standard input\n",
+    )
+    status, told = typed("sweep", "-", "--grid", "lr=0.1")
+    assert status == 2
+    assert "data: expected a file" in told
+    status, told = typed("train", "-", "--plain", "--target", "z")
+    assert status == 2
+    assert "standard input: no column 'z'; the columns are 'a', 'y', 'b'" in told

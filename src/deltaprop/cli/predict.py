@@ -56,6 +56,8 @@ def _by_network(model: Trained, options: PredictOptions, keep: list[str]) -> tup
     if keep:
         if not is_table(options.data):
             raise ValueError(f"--keep: {options.data} has no columns with names")
+        if options.data == "-":
+            raise ValueError("--keep: expected a file, which a single network reads twice, got standard input")
         table = read_table(options.data, text=keep)
         for name in keep:
             if name not in table.columns:

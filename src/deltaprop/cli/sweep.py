@@ -64,6 +64,8 @@ def sweep(options: SweepOptions) -> Found:
     from sklearn.model_selection import KFold, ParameterGrid, ParameterSampler, StratifiedKFold
 
     grid = read_grid(options.grid)
+    if options.data == "-":
+        raise ValueError("data: expected a file, which is read again to train the best, got standard input ('-')")
     if options.cv < 2:
         raise ValueError(f"--cv: expected at least 2 folds, got {options.cv}")
     if options.n_iter is not None and options.n_iter < 1:

@@ -184,9 +184,10 @@ def network_options(
 def _header(data: str, dataset: Dataset, split: Split, trained: Trained) -> Iterator[str]:
     """Say what is trained on what."""
     network, classes = trained.network, trained.classes
+    source = "standard input" if data == "-" else data
     what = "regression" if classes is None else f"{len(classes)} classes"
     yield (
-        f"data        {data}: {len(split.train)} samples to train on, {len(split.validation)} to validate on, "
+        f"data        {source}: {len(split.train)} samples to train on, {len(split.validation)} to validate on, "
         f"{dataset.X.shape[1]} features, target {dataset.target_name!r} ({what})"
     )
     yield (

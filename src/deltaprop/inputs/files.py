@@ -19,6 +19,7 @@ from deltaprop.backends.array_types import HostArray
 from deltaprop.errors import listing
 from deltaprop.inputs import cells
 from deltaprop.inputs.arrays import first_not_finite
+from deltaprop.inputs.byte_source import ByteSource
 from deltaprop.inputs.csv_file import CsvFile
 from deltaprop.inputs.numpy_files import UNPACKED_LIMIT, load_numpy, members
 from deltaprop.inputs.parquet_file import ParquetFile
@@ -76,9 +77,9 @@ def load_dataset(source: str, target: str | None = None, *, features: Sequence[s
     Parameters
     ----------
     source : str
-        "digits", or the path of a ``.csv``, ``.tsv`` or ``.txt`` file, each also with ``.gz``, of a ``.parquet``,
-        ``.npy`` or ``.npz`` file, or of a folder with idx files (``train-images-idx3-ubyte``,
-        ``train-labels-idx1-ubyte``, the same with ``t10k``; ``.gz`` or not).
+        "digits"; "-" for CSV from standard input; or the path of a ``.csv``, ``.tsv`` or ``.txt`` file, each also with
+        ``.gz``, of a ``.parquet``, ``.npy`` or ``.npz`` file, or of a folder with idx files
+        (``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``, the same with ``t10k``; ``.gz`` or not).
     target : str, optional
         The column with the targets, by name or, in ``.npy`` files, by number. The last column by default.
     features : sequence of str, optional
@@ -98,6 +99,8 @@ def load_dataset(source: str, target: str | None = None, *, features: Sequence[s
         If it cannot be read.
     """
     path, ending = Path(source), ending_of(source)
+    if source == "-":
+        return _from_csv(ByteSource(source), target, features)
     if target is not None and ending not in (*TABLES, ".npy"):
         raise ValueError(f"{source}: has no columns to choose the target from, got target {target!r}")
     if source == "digits":
@@ -137,9 +140,10 @@ def _digits() -> Dataset:
 # -- tables -----------------------------------------------------------------------------------------------------
 
 
-def _from_csv(path: Path, target: str | None, features: Sequence[str] | None) -> Dataset:
+def _from_csv(source: Path | ByteSource, target: str | None, features: Sequence[str] | None) -> Dataset:
     """Read a CSV file: features as float64; the target as numbers if every cell is one, else as text."""
-    file = CsvFile(path)
+    file = CsvFile(source)
+    path = file.path
     target, features = _choose(path, file.names, target, features)
     position = {name: place for place, name in enumerate(file.names)}
     places = [position[name] for name in features]
@@ -231,7 +235,7 @@ def _parquet_target(file: ParquetFile, name: str) -> tuple[Matrix, Matrix | None
 
 
 def _choose(
-    path: Path, names: list[str], target: str | None, features: Sequence[str] | None
+    path: object, names: list[str], target: str | None, features: Sequence[str] | None
 ) -> tuple[str | None, Sequence[str]]:
     """Choose the target and the features among the columns `names` of a table."""
     known = set(names)

@@ -382,7 +382,7 @@ class Trained:
         ValueError, OSError
             If it cannot be read, or has other features.
         """
-        if ending_of(source) in TABLES:
+        if source == "-" or ending_of(source) in TABLES:
             dataset = load_dataset(source, self.target_name if with_targets else None, features=self.feature_names)
         else:
             dataset = load_dataset(source, features=None if with_targets else self.feature_names)
