@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import os
 import re
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from typed_tables import FAST, ROWS, Terminal, check_round_trip, rows_of, shown_
 
 from deltaprop.cli import run
 
-TABLES = Path(__file__).parents[3] / "shared" / "data" / "tables"
+TABLES = Path(os.environ.get("DELTAPROP_DATA", Path(__file__).parents[3] / "shared" / "data")) / "tables"
 
 
 @pytest.fixture
@@ -30,7 +31,8 @@ def typed(capsys, monkeypatch):
 def origins():
     file = TABLES / "origins.tsv"
     if not file.exists():
-        return [pytest.param(None, marks=pytest.mark.skip(reason=f"there is no folder {TABLES.name} with tables"))]
+        reason = "the tables are not here; DELTAPROP_DATA names the folder with tables/ in it"
+        return [pytest.param(None, marks=pytest.mark.skip(reason=reason))]
     rows = csv.DictReader(file.read_text().splitlines(), delimiter="\t")
     return [pytest.param(row, id=row["file"].partition(".")[0]) for row in rows]
 
@@ -158,7 +160,7 @@ def test_two_hundred_thousand_rows(tmp_path, rng, typed):
     labels = np.where(a + b > 2, "high", "low")
     path, model = tmp_path / "t.csv", tmp_path / "model"
     path.write_text("a,b,y\n" + "\n".join(map("{},{},{}".format, a.tolist(), b.tolist(), labels.tolist())))
-    told = typed("train", path, *FAST, "--time-limit", "2", "--out", model)
+    told = typed("train", path, *FAST, "--time-limit", "0.5", "--out", model)
     assert "200,000 rows, 3 columns" in told
     found = re.search(r"accuracy ([\d.]+) on", told)
     assert found is not None
