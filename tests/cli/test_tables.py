@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from typed_tables import FAST, ROWS, Terminal, check_round_trip, rows_of, shown_roles, sizes_and_kinds, write
 
+import deltaprop as dp
 from deltaprop.cli import run
 
 TABLES = Path(os.environ.get("DELTAPROP_DATA", Path(__file__).parents[3] / "shared" / "data")) / "tables"
@@ -224,7 +225,9 @@ def test_numbers_as_labels_stay_as_they_are_written(tmp_path, rng, typed):
     labels = np.where(sizes > 10, "0.5", "1")
     path, model = write(tmp_path / "t.csv", ["size", "y"], zip(sizes, labels, strict=True)), tmp_path / "model"
     typed("train", path, *FAST, "--task", "classification", "--out", model)
-    assert set(check_round_trip(typed, model, path, "y", labels)) <= {"0.5", "1"}
+    predicted = check_round_trip(typed, model, path, "y", labels)
+    assert set(predicted) <= {"0.5", "1"}
+    assert dp.load(model).score(path, "y") == np.mean(np.array(predicted) == labels)
     assert list(rows_of(typed("predict", model, path, "--proba"))[0]) == ["y", "y=0.5", "y=1"]
 
 
