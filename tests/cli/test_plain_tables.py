@@ -1,5 +1,7 @@
 """What a table says is kept: labels as they are written, and constants that are no scale."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -83,7 +85,8 @@ def test_labels_in_parquet(tmp_path):
 def test_standard_input(tmp_path, rng, capsys, monkeypatch):
     """The same network as from the file, and the same predictions and report."""
     rows = [(x, "up" if x > 0 else "down", round(2 * x)) for x in rng.standard_normal(80).round(3)]
-    path, said = write(tmp_path / "t.csv", "a,y,b", rows), []
+    path = write(tmp_path / "t.csv", "a,y,b", rows)
+    said: list[list[Any]] = []
 
     def typed(*arguments):
         with open(path) as file:  # noqa: PTH123
@@ -101,7 +104,7 @@ def test_standard_input(tmp_path, rng, capsys, monkeypatch):
         said.append([Trained.load(model, "numpy").network.parameters.tolist(), typed("predict", model, source)])
         said[-1].append(typed("evaluate", model, source))
     assert said[0] == said[1]
-    assert said[0][1][0] == said[0][2][0] == 0
+    assert [shown[0] for shown in said[0][1:]] == [0, 0]
     assert typed("predict", model, "-", "--keep", "b") == (
         2,
         "deltaprop: error: --keep: expected a file, which a single network reads twice, got standard input\n",

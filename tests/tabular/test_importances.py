@@ -137,7 +137,7 @@ def test_how_many_columns_are_predicted_together_changes_nothing(
 @pytest.mark.parametrize("count", [4, 40])
 @pytest.mark.parametrize("backend", ["numpy", "auto"])
 def test_against_predictions_of_whole_permuted_tables(backend: str, count: int) -> None:
-    """Columns of numbers, of a rare level, and of one level; three members, of which one holds out no row."""
+    """Columns of numbers, of a rare level, and of one level; of three members one holds out no row."""
     rng = np.random.default_rng(2)
     stored = rng.normal(size=(90, count)).astype(np.float32)
     stored[:, 1], stored[:, 2] = rng.random(90) < 0.05, 1.0

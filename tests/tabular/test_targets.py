@@ -16,6 +16,7 @@ from deltaprop.tabular.targets import (
     label_texts,
     labels_of,
     quantities_of,
+    refuse_quantities,
 )
 
 pytest.importorskip("pandas", reason="columns of this library are targets")
@@ -118,7 +119,7 @@ def test_there_are_as_many_targets_as_rows() -> None:
     [
         (["007", "01", "1"], ["007", "01", "1"]),
         (["7", "1", "-2"], [7, 1, -2]),
-        (["7.0", "1.50x", "7.0"], ["7.0", "1.50x", "7.0"]),
+        (["0.5", "1.5", "0.5"], [0.5, 1.5, 0.5]),
         ([True, False, True], [True, False, True]),
         ([2.0, 1.0, 2.0], [2, 1, 2]),
         (["x", "y", "x"], ["x", "y", "x"]),
@@ -131,7 +132,7 @@ def test_labels_of_a_column_are_as_they_are_written(cells: list[Any], labels: li
 
 
 @pytest.mark.parametrize(
-    "cells", [["007", "1"], ["7", "-2"], ["7", "1"], ["1e30", "x"], ["True", "False"], [str(2**53 - 1), "1"]]
+    "cells", [["007", "1"], ["7", "0.5", "-2"], ["7", "1"], ["1e30", "x"], ["True", "False"], [str(2**53 - 1), "1"]]
 )
 def test_labels_are_written_as_they_were(cells: list[str]) -> None:
     assert label_texts(labels_of(as_column(cells, "y"))) == cells
@@ -139,10 +140,12 @@ def test_labels_are_written_as_they_were(cells: list[str]) -> None:
 
 @pytest.mark.parametrize("cells", [[3.0, 0.5, 0.5], ["3", ".50", "0.5"], ["007", "0.5", "1"]])
 def test_numbers_that_are_not_whole_are_no_labels(cells: list[Any]) -> None:
-    with pytest.raises(ValueError, match=r"'price' holds numbers .*, 0.5 in row 1, and . different ones; TabularReg"):
-        labels_of(as_column(cells, "price"))
+    with pytest.raises(ValueError, match=r"'price' holds numbers .*, such as 0.5, and . different ones; TabularReg"):
+        refuse_quantities(as_column(cells, "price"))
     categories = as_column(pd.Series([str(cell) for cell in cells], dtype="category"), "price")
+    refuse_quantities(categories)
     assert labels_of(categories).tolist() == [str(cell) for cell in cells]
+    refuse_quantities(as_column([*cells[:2], "x"], "price"))
 
 
 def test_gaps_in_a_column_of_targets() -> None:

@@ -140,7 +140,7 @@ class TabularEstimator(SavedTabular):
 
     def _split_target(self, X: Any, y: Any) -> tuple[Table, HostArray, HostArray]:
         """Do what `_table_and_target` does, for `fit`; remember the name of the target."""
-        rest, targets, known = self._table_and_target(X, y)
+        rest, targets, known = self._table_and_target(X, y, fits=True)
         self.target_name_ = y if isinstance(y, str) else str(getattr(y, "name", None) or "target")
         if not rest.columns:
             raise ValueError(f"X: expected a column besides the target {y!r}, got no other")
@@ -148,10 +148,11 @@ class TabularEstimator(SavedTabular):
             raise ValueError("X: expected at least 2 rows, got 1 sample")
         return rest, targets, known
 
-    def _table_and_target(self, X: Any, y: Any) -> tuple[Table, HostArray, HostArray]:
+    def _table_and_target(self, X: Any, y: Any, *, fits: bool = False) -> tuple[Table, HostArray, HostArray]:
         """Return a table and its targets, which are no longer a column of it, of the rows that have one.
 
-        The third is which rows of X those are, (m,) of bool; only rows of files may have no target.
+        The third is which rows of X those are, (m,) of bool; only rows of files may have no target. If `fits`, labels
+        that are quantities are refused.
         """
         # Labels in a file stay as they are written: "007" is no 7.
         table = as_table(X, text=[y] if isinstance(y, str) and is_classifier(self) else [])
@@ -162,12 +163,13 @@ class TabularEstimator(SavedTabular):
             if isinstance(X, (str, os.PathLike)):
                 known = known_targets(table.columns[y], X)
                 table = table if known.all() else table.take(np.flatnonzero(known))
+            if fits and is_classifier(self):
+                refuse_quantities(table.columns[y])
             rest = Table({name: column for name, column in table.columns.items() if name != y}, table.rows)
             # Labels of a table in memory keep their dtype.
             given = column_as_given(X, y) if is_classifier(self) else None
             if given is None:
                 return rest, self._target_of_column(table.columns[y]), known
-            refuse_quantities(table.columns[y])
             return rest, self._checked_target(given, table.rows), known
         return table, self._checked_target(y, table.rows), np.ones(table.rows, bool)
 

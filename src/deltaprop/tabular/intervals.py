@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,10 +104,13 @@ def residual_range(residuals: Floats, share: float, weights: Floats | None = Non
     array, (2,)
         The ends; infinite where n is too small for the share.
     """
-    counts = np.ones(len(residuals)) if weights is None else weights
-    most = (counts.sum() + 1) * (1 - share) / 2 + ROUNDING - 1  # so much lies beyond each end, besides the further one
+    rows = len(residuals) if weights is None else float(weights.sum())
+    most = (rows + 1) * (1 - share) / 2 + ROUNDING - 1  # so much lies beyond each end, besides the further one
     if most < 0:
         return np.array([-np.inf, np.inf])
-    below, above = (np.cumsum(np.append(0.0, each[:-1])) for each in (counts, counts[::-1]))
-    lower, upper = (int(np.searchsorted(beyond, most, side="right")) for beyond in (below, above))
+    if weights is None:
+        lower = upper = math.floor(most) + 1
+    else:
+        below, above = (np.cumsum(np.append(0.0, each[:-1])) for each in (weights, weights[::-1]))
+        lower, upper = (int(np.searchsorted(beyond, most, side="right")) for beyond in (below, above))
     return np.array([residuals[lower - 1], residuals[-upper]])

@@ -71,15 +71,15 @@ def labels_of(column: Column) -> HostArray:
     Raises
     ------
     ValueError
-        If there is a gap, or they are quantities.
+        If there is a gap.
     """
     _refuse_gaps(column, "a label")
-    refuse_quantities(column)
     if column.kind == "boolean":
         return column.values.astype(bool)
     if column.is_written_as_numbers() and not column.is_category:
         numbers = column.numbers()
-        return numbers.astype(np.int64) if (np.abs(numbers) < 2**53).all() else numbers
+        whole = (numbers == np.round(numbers)).all() and (np.abs(numbers) < 2**53).all()
+        return numbers.astype(np.int64) if whole else numbers
     codes, texts = column.texts()
     return np.array(texts, object)[codes]
 
@@ -97,7 +97,7 @@ def first_fraction(column: Column) -> int | None:
 
 
 def refuse_quantities(column: Column) -> None:
-    """Refuse numbers that are not whole as labels, as scikit-learn does where y is an array.
+    """Refuse to learn numbers that are not whole as labels, as scikit-learn does where y is an array.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def refuse_quantities(column: Column) -> None:
     if row is not None:
         raise ValueError(
             f"y: Unknown label type: continuous: expected labels of classes, but {column.name!r} holds numbers that "
-            f"are not whole, {column.numbers()[row]:.6g} in row {row}, and {column.distinct()} different ones; "
+            f"are not whole, such as {column.numbers()[row]:.6g}, and {column.distinct()} different ones; "
             "TabularRegressor predicts quantities. To take them for labels, pass y by itself, as text"
         )
 
