@@ -42,18 +42,18 @@ def test_every_fold_has_a_row_and_leaves_one(rows: int, seed: int) -> None:
     assert counts.max() - counts.min() <= 1
 
 
-@pytest.mark.parametrize("members", [1, 3, 8, 11, 24, 40])
-def test_the_halves_have_the_same_folds_and_members_beyond_the_folds_new_ones(members: int) -> None:
-    dealt = deal_to_members(np.arange(100) % 2, members, np.random.RandomState(0))
-    first = members - members // 2
-    assert [own for _, own in dealt[:first]] == [k % FOLDS for k in range(first)]
+@pytest.mark.parametrize(("members", "first"), [(1, 1), (3, 3), (8, 8), (9, 8), (16, 8), (17, 9), (24, 12), (40, 20)])
+def test_members_beyond_the_folds_have_the_same_again_or_new_ones(members: int, first: int) -> None:
+    dealt, others = deal_to_members(np.arange(100) % 2, members, np.random.RandomState(0))
+    assert (len(dealt), len(others)) == (first, members - first)
+    assert [own for _, own in dealt] == [k % FOLDS for k in range(first)]
     assert len({folds.tobytes() for folds, _ in dealt}) == -(-first // FOLDS)
-    for (folds, own), (others, other) in zip(dealt[:first], dealt[first:], strict=False):
-        np.testing.assert_array_equal(folds, others)
-        assert own == other
+    for (folds, own), (their_folds, theirs) in zip(dealt, others, strict=False):
+        np.testing.assert_array_equal(folds, their_folds)
+        assert own == theirs
 
 
 def test_three_rows_make_three_folds() -> None:
-    dealt = deal_to_members(np.array([0, 1, 1]), 8, np.random.RandomState(0))
-    assert len(dealt) == 8
+    dealt, others = deal_to_members(np.array([0, 1, 1]), 16, np.random.RandomState(0))
+    assert (len(dealt), len(others)) == (8, 8)
     assert all(0 <= own < 3 and sorted(folds) == [0, 1, 2] for folds, own in dealt)

@@ -1,10 +1,10 @@
-"""The mixture: the share of each half, which rows hold it out, and the stack of both."""
+"""The mixture: the share of each kind, which rows hold it out, and the stack of both."""
 
 from typing import Any
 
 import numpy as np
 import pytest
-from small_tables import QUICK, QuickClassifier, QuickRegressor, two_classes
+from small_tables import QUICK, QuickClassifier, QuickRegressor
 
 from deltaprop.tabular.coarse_bins import coarser
 from deltaprop.tabular.mixture import best_share
@@ -39,17 +39,17 @@ def test_the_share_of_least_squares() -> None:
     assert best_share(a, b, rows[:0], cost, 0) == 0.5
 
 
-@pytest.mark.parametrize("members", [1, 2, 5, 16])
+@pytest.mark.parametrize("members", [1, 8, 9, 16, 17])
 def test_weights_and_means_of_members(members: int) -> None:
     table, y = steps_and_waves()
     model = QuickRegressor(**QUICK | {"n_members": members}).fit(table, y)
     weights = model.member_weights_
     assert len(weights) == len(model.stack_) == members
     assert weights.sum() == pytest.approx(1)
-    first = members - members // 2
+    first = max(min(members, 8), members - members // 2)
     assert len(set(weights[:first].tolist())) == 1
     assert len(set(weights[first:].tolist())) <= 1
-    # The prediction is the mean with these weights, and the second half does not tell the bins within a coarse bin apart.
+    # The prediction is the mean with these weights, and the others do not tell the bins within a coarse bin apart.
     rows = model.encoding_.encode(model._checked_table(table), np.dtype(np.float32))
     outputs = np.array([network.predict(rows) for network in model.stack_], np.float64)[:, :, 0]
     values = model._targets.values(
@@ -64,37 +64,50 @@ def test_weights_and_means_of_members(members: int) -> None:
         assert equal == (k >= first)
 
 
-@pytest.mark.parametrize("members", [2, 16, 18])
-def test_rows_held_out_have_members_of_both_kinds(members: int) -> None:
-    table, y = two_classes()
-    model = QuickClassifier(**QUICK | {"n_members": members, "label_smoothing": 0.0}).fit(table, y)
-    share = model.member_weights_[: members - members // 2].sum()
-    assert 0 <= share <= 1
-    seen = ~np.isnan(model.oof_predictions_[:, 0])
-    assert seen.sum() == (15 if members == 2 else 120)
+@pytest.mark.parametrize("members", [2, 12, 16])
+def test_rows_held_out_are_mixed_where_both_kinds_hold_them_out(members: int) -> None:
+    rng = np.random.default_rng(0)
+    table = {"x": rng.uniform(0, 1, 400), "z": rng.normal(size=400)}
+    y = np.sin(12 * table["x"]) + table["z"] + 2 * rng.normal(size=400)
+    model = QuickRegressor(**QUICK | {"n_members": members}).fit(table, y)
+    rows = model.encoding_.encode(model._checked_table(table), np.dtype(np.float32))
+    each = np.stack([network.predict(rows)[:, 0] for network in model.stack_])
+    own, others = each[:8], each[8:]
+    share = model.member_weights_[:8].sum()
+    assert members == 2 or 0.02 < share < 0.98  # so that it shows whether outputs were mixed
+    found = model._targets.scaled(model.oof_predictions_)[:, 0]
+    known = ~np.isnan(found)
+    assert known.sum() == (100 if members == 2 else 400)
+    # Each row has the output of one of the first, or a mean of it and of the other member that holds out this fold.
+    alone = np.isclose(own, found, rtol=1e-5, atol=1e-6).any(axis=0)
+    mixed = np.isclose(share * own[: len(others)] + (1 - share) * others, found, rtol=1e-5, atol=1e-6).any(axis=0)
+    assert (alone | mixed)[known].all()
+    fold = 50 * len(others)
+    assert fold <= mixed.sum() <= fold + 10  # a few others by chance
+    assert abs(alone.sum() - (known.sum() - fold)) <= 10
 
 
 def test_networks_without_bins_are_of_one_kind() -> None:
     rng = np.random.default_rng(0)
     table = {"text": rng.choice(list("abc"), 90).tolist(), "whole": rng.integers(0, 5, 90)}
-    model = QuickClassifier(**QUICK | {"n_members": 6}).fit(table, rng.choice(["yes", "no"], 90))
-    assert model.member_weights_.tolist() == [pytest.approx(1 / 6)] * 6
+    model = QuickClassifier(**QUICK | {"n_members": 10}).fit(table, rng.choice(["yes", "no"], 90))
+    assert model.member_weights_.tolist() == [pytest.approx(1 / 10)] * 10
 
 
-def test_a_callback_that_ends_training_ends_both_halves() -> None:
+def test_a_callback_that_ends_training_ends_it_for_all() -> None:
     told: list[int] = []
 
     class Ended(QuickRegressor):
         _callbacks = [lambda event: told.append(event.epoch) or event.epoch == 3]  # noqa: RUF012
 
     table, y = steps_and_waves()
-    model = Ended(**QUICK | {"n_members": 4}).fit(table, y)
+    model = Ended(**QUICK | {"n_members": 12}).fit(table, y)
     assert told == [1, 2, 3]
-    assert model.member_weights_.tolist() == [0.5, 0.5]
+    assert model.member_weights_.tolist() == [1 / 8] * 8
     assert np.isfinite(model.predict(table)).all()
 
 
-def test_each_half_has_half_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_kind_has_its_part_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     limits: list[float] = []
 
     class Noted(Deadline):
@@ -104,6 +117,6 @@ def test_each_half_has_half_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr("deltaprop.tabular.members.Deadline", Noted)
     table, y = steps_and_waves()
-    QuickRegressor(**QUICK | {"time_limit": 100.0}).fit(table, y)
+    QuickRegressor(**QUICK | {"n_members": 10, "time_limit": 100.0}).fit(table, y)
     first, second = limits
-    assert 45 < second - first < 55
+    assert 15 < second - first < 25

@@ -119,7 +119,14 @@ def test_the_file_holds_json_and_numbers(tmp_path):
     fitted_classifier().save(tmp_path / "model")
     configuration, tensors = read_model(tmp_path / "model")
     assert json.loads(json.dumps(configuration)) == configuration
-    kinds = {"parameters": "f4", "importances": "f8", "edges": "f8", "means": "f8", "rare": "u1"}
+    kinds = {
+        "parameters": "f4",
+        "importances": "f8",
+        "edges": "f8",
+        "means": "f8",
+        "rare": "u1",
+        "member_weights": "f8",
+    }
     assert {name.partition(".")[0]: tensor.dtype.str[1:] for name, tensor in tensors.items()} == kinds
     assert b"pickle" not in (tmp_path / "model").read_bytes()
 

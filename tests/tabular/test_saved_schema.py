@@ -68,8 +68,8 @@ def encoding(configuration, name, part=""):
 
 
 CHANGES: list[tuple[str, Any, str]] = [
-    ("version", 2, "of version 2, expected 1"),
-    ("version", "1", "of version '1', expected 1"),
+    ("version", 1, "of version 1, expected 2"),
+    ("version", "1", "of version '1', expected 2"),
     ("parameters", [], "object"),
     ("parameters.n_members", 0, "n_members"),
     ("parameters.surprise", 1, "surprise"),
@@ -160,6 +160,9 @@ TENSORS: list[tuple[str, str, Any, str]] = [
     ("regressor", "intervals.residuals", changed_at(0, -INF), "numbers in intervals.residuals"),
     ("regressor", "intervals.centres", lambda c: c[::-1], "centres of intervals are not sorted"),
     ("regressor", "intervals.sizes", changed_at(0, 0.0), "numbers in intervals.sizes"),
+    ("regressor", "member_weights", changed_at(0, -0.1), "numbers in member_weights"),
+    ("regressor", "member_weights", lambda w: w[1:], "tensor 'member_weights'"),
+    ("regressor", "member_weights", lambda w: w / 2, "weights of members whose sum is 0.5, expected 1"),
     ("regressor", "importances", changed_at(0, NAN), "numbers in importances"),
     ("classifier", "importances", lambda i: i[1:], "tensor 'importances'"),
     ("numbers", "classes", changed_at(1, 3), "do not increase"),

@@ -29,8 +29,8 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
     Parameters
     ----------
     n_members : int, default 16
-        How many networks. The first half sees numbers in up to 32 bins, the others in up to 8. Their probabilities are
-        averaged; rows held out decide how much each half counts.
+        How many networks, whose probabilities are averaged. The first 8, or half of more, see numbers in up to 32
+        bins, the others in up to 8; rows held out decide how much each kind counts.
     hidden_layer_sizes : int, sequence of int, or None, default None
         Widths of the hidden layers of each; by default two of 64, or 128 for more than 16 classes.
     categorical : sequence of str or int, default ()

@@ -187,7 +187,7 @@ class TabularEstimator(SavedTabular):
         if not encoding.columns:
             reasons = "; ".join(f"{role.name}: {role.reason}" for role in self._roles)
             raise ValueError(f"X: expected a column that says something about the rows, got none ({reasons})")
-        dealt = deal_to_members(order_by, self.n_members, rng)
+        dealt, dealt_to_others = deal_to_members(order_by, self.n_members, rng)
         rows = encoding.encode_for_training(table, DTYPE, dealt[0][0], scaled, own_weights)
         training = MemberTraining(
             network_targets,
@@ -201,7 +201,7 @@ class TabularEstimator(SavedTabular):
         )
         seeds = rng.randint(2**31 - 1, size=self.n_members).tolist()
         cost = self._held_out_cost(y, own_weights)
-        mixture = train_mixture(training, rows, dealt, seeds, deadline, cost)
+        mixture = train_mixture(training, rows, dealt, dealt_to_others, seeds, deadline, cost)
         self.encoding_, self.stack_, self.member_weights_ = encoding, mixture.stack, mixture.member_weights
         targets = self._record(mixture.outputs, mixture.seen, y, weights, own_weights)
         self._held_out = draw_rows(

@@ -38,13 +38,16 @@ def deal(order_by: HostArray, rng: np.random.RandomState) -> Indices:
     return result
 
 
-def deal_to_members(order_by: HostArray, members: int, rng: np.random.RandomState) -> list[tuple[Indices, int]]:
+def deal_to_members(
+    order_by: HostArray, members: int, rng: np.random.RandomState
+) -> tuple[list[tuple[Indices, int]], list[tuple[Indices, int]]]:
     """Give each member its folds, (m,), as of `deal`, and the number of the fold that it is validated on.
 
-    The second half of the members has the folds of the first: they see the rows otherwise.
+    There are two lists: for the first `FOLDS` members, or half of more, and for the others. These have the folds of the
+    first again, as they see the rows otherwise.
     """
-    given: list[tuple[Indices, int]] = []
-    while len(given) < members - members // 2:
+    first, given = max(min(members, FOLDS), members - members // 2), list[tuple[Indices, int]]()
+    while len(given) < first:
         folds = deal(order_by, rng)
         given += [(folds, fold) for fold in range(min(FOLDS, len(order_by)))]
-    return given[: members - members // 2] + given[: members // 2]
+    return given[:first], given[: members - first]

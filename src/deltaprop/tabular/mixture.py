@@ -1,7 +1,7 @@
 """The mixture: members that see many bins of each number beside members that see few, as one stack of networks.
 
-Many bins suit tables where an answer turns on a threshold, few suit smooth ones, and one table may have both. Half of
-the members are trained on each; rows held out tell how much each half counts in the mean of all.
+Many bins suit tables where an answer turns on a threshold, few suit smooth ones, and one table may have both. Some
+members are trained on each; rows held out tell how much each kind counts in the mean of all.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from deltaprop.tabular.coarse_bins import coarser, weights_of_all_bins
 from deltaprop.tabular.members import MemberTraining
 from deltaprop.training.callbacks import Callback, EpochEnd, tell
 
-#: The share of a half is found by at most so many rows.
+#: The share of each kind is found by at most so many rows.
 MOST_ROWS = 50_000
 
 #: The mean loss of outputs, (n, s_L), for the rows of these numbers, (n,).
@@ -56,13 +56,14 @@ def train_mixture(
     training: MemberTraining,
     rows: EncodedRows,
     dealt: Sequence[tuple[Indices, int]],
+    dealt_to_others: Sequence[tuple[Indices, int]],
     seeds: Sequence[int],
     deadline: float | None,
     cost: HeldOutCost,
 ) -> Mixture:
-    """Train one network for each entry of `dealt`: the first half over all bins, the others over few.
+    """Train one network for each entry of `dealt`, and one over few bins for each of `dealt_to_others`.
 
-    All see all bins if there are no more of them than few, or if there is only one network.
+    The others see all bins too where there are no more of them than few.
 
     Parameters
     ----------
@@ -70,54 +71,52 @@ def train_mixture(
         How to train.
     rows : EncodedRows
         (m, s_1).
-    dealt : sequence of (array, int)
-        For each member, the fold of each row, and the fold that it is validated on.
+    dealt, dealt_to_others : sequence of (array, int)
+        For each member, the fold of each row, and the fold that it is validated on. There may be no others.
     seeds : sequence of int
         One a member.
     deadline : float or None
         The time of `time.perf_counter` by which training has to end.
     cost : callable
-        What the share of each half makes small.
+        What the share of each kind makes small.
 
     Returns
     -------
     Mixture
-        Without the others, if a callback ended the training of the first half.
+        Without the others, if a callback ended the training of the first.
     """
-    count, bins = len(dealt), training.recipe.coarse_bins
-    coarse = coarser(rows.encoding, bins)
-    of_all = count if coarse.width == rows.encoding.width else count - count // 2
+    bins, many, few = training.recipe.coarse_bins, len(dealt), len(dealt_to_others)
+    seen_by_others = EncodedRows(rows.stored, coarser(rows.encoding, bins))
+    if seen_by_others.shape == rows.shape:
+        dealt, many, few = [*dealt, *dealt_to_others], many + few, 0
     watch = _Watch(training.callbacks)
-    training = replace(training, callbacks=[watch.epoch])
-    half = deadline
-    if deadline is not None and of_all < count:
-        half = (time.perf_counter() + deadline) / 2
-    fine = training.train(rows, dealt[:of_all], seeds[:of_all], half)
-    outputs, members = fine.held_out_outputs(rows)
-    if of_all == count or watch.ended:
-        return Mixture(fine.stack, np.full(len(fine.stack), 1 / len(fine.stack)), fine.held_out, outputs, members > 0)
-    few = training.train(
-        EncodedRows(rows.stored, coarse),
-        dealt[of_all:],
-        seeds[of_all:],
-        None if deadline is None else deadline + fine.waited,
-    )
-    others, members_of_few = few.held_out_outputs(EncodedRows(rows.stored, coarse))
-    share = best_share(outputs, others, np.flatnonzero((members > 0) & (members_of_few > 0)), cost, seeds[0])
+    training, until = replace(training, callbacks=[watch.epoch]), deadline
+    if deadline is not None and few:
+        now = time.perf_counter()
+        until = now + (deadline - now) * many / (many + few)
+    first = training.train(rows, dealt, seeds[:many], until)
+    outputs, members = first.held_out_outputs(rows)
+    if not few or watch.ended:
+        return Mixture(first.stack, np.full(many, 1 / many), first.held_out, outputs, members > 0)
+    until = None if deadline is None else deadline + first.waited
+    others = training.train(seen_by_others, dealt_to_others, seeds[many:], until)
+    their_outputs, their_members = others.held_out_outputs(seen_by_others)
+    both = np.flatnonzero((members > 0) & (their_members > 0))
+    share = best_share(outputs, their_outputs, both, cost, seeds[0])
     return Mixture(
-        _joined(training, fine.stack, few.stack, rows, bins),
-        np.repeat([share / of_all, (1 - share) / (count - of_all)], [of_all, count - of_all]),
-        [*fine.held_out, *few.held_out],
-        _mixed(outputs, others, share, members, members_of_few),
-        (members > 0) | (members_of_few > 0),
+        _joined(training, first.stack, others.stack, rows, bins),
+        np.repeat([share / many, (1 - share) / few], [many, few]),
+        [*first.held_out, *others.held_out],
+        _mixed(outputs, their_outputs, share, members, their_members),
+        (members > 0) | (their_members > 0),
     )
 
 
 def best_share(outputs: Floats, others: Floats, rows: Indices, cost: HeldOutCost, seed: int) -> float:
-    """Find the share, in [0, 1], that the first of two halves has in the mean.
+    """Find the share, in [0, 1], that the first of two kinds of members has in the mean.
 
-    The cost of s · outputs + (1 − s) · others is least for some s. A row is held out by few members of each half, whose
-    outputs vary more than the mean of a half does. Mixing two that vary pays by itself, so that s is too near to ½.
+    The cost of s · outputs + (1 − s) · others is least for some s. A row is held out by few members of each kind, whose
+    outputs vary more than the mean of all does. Mixing two that vary pays by itself, so that s is too near to ½.
     The odds of the share are therefore (s/(1 − s))²; on 45 tables this was better than s, on those of many rows most.
 
     Parameters
@@ -149,26 +148,25 @@ def best_share(outputs: Floats, others: Floats, rows: Indices, cost: HeldOutCost
     return best**2 / (best**2 + (1 - best) ** 2)
 
 
-def _mixed(outputs: Floats, others: Floats, share: float, members: Indices, members_of_few: Indices) -> Floats:
+def _mixed(outputs: Floats, others: Floats, share: float, members: Indices, their_members: Indices) -> Floats:
     """Mix the outputs of rows that have both; those that have one of them keep it."""
     mixed = share * outputs + (1 - share) * others
-    for own, without in ((outputs, members_of_few == 0), (others, members == 0)):
-        mixed[without] = own[without]
+    for own, alone in ((outputs, their_members == 0), (others, members == 0)):
+        mixed[alone] = own[alone]
     return mixed
 
 
 def _joined(
-    training: MemberTraining, fine: NetworkStack, few: NetworkStack, rows: EncodedRows, bins: int
+    training: MemberTraining, first: NetworkStack, others: NetworkStack, rows: EncodedRows, bins: int
 ) -> NetworkStack:
     """Make one stack of all members, over all bins."""
-    stack = training.stack(rows.encoding.width, [*fine.seeds, *few.seeds])
-    own, others = (each.backend.to_numpy(each.parameters) for each in (fine, few))
+    stack = training.stack(rows.encoding.width, [*first.seeds, *others.seeds])
+    own, few = (each.backend.to_numpy(each.parameters) for each in (first, others))
     units = stack.layer_sizes[1]
-    W = others[:, : units * few.layer_sizes[0]].reshape(len(few), units, -1)  # parameters begin with them
-    widened = weights_of_all_bins(W, rows.encoding, bins).reshape(len(few), -1)
-    rest = others[:, W[0].size :]
-    stack.parameters = np.concatenate([own, np.concatenate([widened, rest], axis=1)]).astype(stack.dtype)
-    for network, trained in zip(stack, [*fine, *few], strict=True):
+    W = few[:, : units * others.layer_sizes[0]].reshape(len(others), units, -1)  # parameters begin with them
+    widened = weights_of_all_bins(W, rows.encoding, bins).reshape(len(others), -1)
+    stack.parameters = np.concatenate([own, np.hstack([widened, few[:, W[0].size :]])]).astype(stack.dtype)
+    for network, trained in zip(stack, [*first, *others], strict=True):
         network.epochs_trained = trained.epochs_trained
     return stack
 

@@ -12,7 +12,7 @@ from deltaprop.derivation.schedules import CosineDecay
 from deltaprop.reports.history import History
 from deltaprop.training.callbacks import EpochEnd
 
-#: A column of numbers has at most this number of bins, and the half of the members that sees few has these.
+#: A column of numbers has at most this number of bins; for members that see few, at most the second.
 MOST_BINS, COARSE_BINS = 32, 8
 #: Width of the two hidden layers; width where there are more outputs than a few.
 WIDTH, MOST_WIDTH, FEW_OUTPUTS = 64, 128, 16
@@ -37,7 +37,7 @@ class Recipe:
     bins : int
         How many bins a column of numbers may have.
     coarse_bins : int
-        How many of them the half of the members has that sees few.
+        How many of them a column has for members that see few.
     epochs : int
         Passes over the rows, at most.
     batch_size : int
