@@ -68,8 +68,8 @@ def deltaprop_with(change: Callable[[Recipe], Recipe], **options: Any) -> Callab
         base: Any = TabularClassifier if split.classifies else TabularRegressor
 
         class Changed(base):
-            def _recipe(self, rows: int, outputs: int) -> Recipe:
-                recipe: Recipe = super()._recipe(rows, outputs)
+            def _recipe(self, rows: int, columns: int, outputs: int) -> Recipe:
+                recipe: Recipe = super()._recipe(rows, columns, outputs)
                 return change(recipe)
 
         kept = {name: value for name, value in options.items() if split.classifies or name != "label_smoothing"}

@@ -15,15 +15,15 @@ QUICK: dict[str, Any] = {"n_members": 2, "hidden_layer_sizes": 16, "random_state
 class QuickClassifier(dp.TabularClassifier):
     """Trains for few epochs."""
 
-    def _recipe(self, rows: int, outputs: int) -> Recipe:
-        return replace(recipe_for(rows, outputs), epochs=12)
+    def _recipe(self, rows: int, columns: int, outputs: int) -> Recipe:
+        return replace(recipe_for(rows, columns, outputs), epochs=12)
 
 
 class QuickRegressor(dp.TabularRegressor):
     """Trains for few epochs."""
 
-    def _recipe(self, rows: int, outputs: int) -> Recipe:
-        return replace(recipe_for(rows, outputs), epochs=12)
+    def _recipe(self, rows: int, columns: int, outputs: int) -> Recipe:
+        return replace(recipe_for(rows, columns, outputs), epochs=12)
 
 
 def two_classes(rows: int = 120, seed: int = 0) -> tuple[dict[str, Any], Any]:

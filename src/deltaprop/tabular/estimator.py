@@ -181,7 +181,8 @@ class TabularEstimator(SavedTabular):
         rng = check_random_state(self.random_state)
         scaled, order_by = self._fit_target(y, own_weights)
         network_targets = self._network_targets(y)
-        recipe = self._recipe(table.rows, network_targets.shape[1])
+        columns = sum(role.role in ("number", "date") for role in self._roles)
+        recipe = self._recipe(table.rows, columns, network_targets.shape[1])
         sizes = recipe.hidden_layer_sizes if self.hidden_layer_sizes is None else _sizes(self.hidden_layer_sizes)
         encoding = TableEncoding.fit(table, self._roles, scaled, own_weights, recipe.bins)
         if not encoding.columns:
@@ -328,9 +329,9 @@ class TabularEstimator(SavedTabular):
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, known[:, np.newaxis])[known]
         return (table if has_names(X) else self._by_place(table)), truth, weights
 
-    def _recipe(self, rows: int, outputs: int) -> Recipe:
+    def _recipe(self, rows: int, columns: int, outputs: int) -> Recipe:
         """Choose how the members are trained; comparisons of recipes override it."""
-        return recipe_for(rows, outputs)
+        return recipe_for(rows, columns, outputs)
 
     # -- what the two do in their own way -----------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The recipe: how networks for a table are made and trained, by how many rows and outputs there are."""
+"""The recipe: how networks for a table are made and trained, by how many rows, columns and outputs there are."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from deltaprop.derivation.schedules import CosineDecay
 from deltaprop.reports.history import History
 from deltaprop.training.callbacks import EpochEnd
 
-#: A column of numbers has at most this number of bins; for members that see few, at most the second.
-MOST_BINS, COARSE_BINS = 32, 8
+#: A column of numbers has at most so many bins, and at least so many where it has that many numbers.
+MOST_BINS, LEAST_BINS = 32, 4
+#: There are fewer bins, down to the least, where there would be more than so many inputs for a row to train on.
+INPUTS_OF_A_ROW = 16
+#: Members that see few bins see this share of them.
+SHARE_OF_BINS = 1 / 4
 #: Width of the two hidden layers; width where there are more outputs than a few.
 WIDTH, MOST_WIDTH, FEW_OUTPUTS = 64, 128, 16
 #: Rows of a minibatch: this share of the rows, as a power of two between these two.
@@ -57,15 +61,16 @@ class Recipe:
     patience: int
 
 
-def recipe_for(rows: int, outputs: int) -> Recipe:
-    """Choose the recipe for so many rows, and so many outputs of the networks."""
+def recipe_for(rows: int, columns: int, outputs: int) -> Recipe:
+    """Choose the recipe for a table of so many rows and columns of numbers, and networks of so many outputs."""
     batch = 2 ** round(np.log2(max(1.0, rows * SHARE_OF_A_BATCH)))
     epochs = round(100 * min(1.0, (ROWS_OF_ALL_EPOCHS / rows) ** 0.5))
+    bins = min(max(round(INPUTS_OF_A_ROW * rows / max(1, columns)), LEAST_BINS), MOST_BINS)
     width = WIDTH if outputs <= FEW_OUTPUTS else MOST_WIDTH
     return Recipe(
         hidden_layer_sizes=(width, width),
-        bins=MOST_BINS,
-        coarse_bins=COARSE_BINS,
+        bins=bins,
+        coarse_bins=max(LEAST_BINS, round(SHARE_OF_BINS * bins)),
         epochs=epochs,
         batch_size=min(max(batch, LEAST_BATCH), MOST_BATCH),
         learning_rate=2e-3,
