@@ -107,6 +107,27 @@ def test_a_callback_that_ends_training_ends_it_for_all() -> None:
     assert np.isfinite(model.predict(table)).all()
 
 
+@pytest.mark.parametrize("members", [9, 12])
+def test_others_that_all_diverge_are_left_out(members: int) -> None:
+    """One network of nine is no reason to be without the eight."""
+
+    def spoil(event: Any) -> bool:
+        if len(event.history) == members - 8 and event.epoch == 2:
+            event.network.parameters = np.full(event.network.parameters.shape, np.nan)
+        return False
+
+    class Spoilt(QuickRegressor):
+        _callbacks = [spoil]  # noqa: RUF012
+
+    table, y = steps_and_waves()
+    with pytest.warns(RuntimeWarning, match="the members that see few bins are left out: .* diverged"):
+        model = Spoilt(**QUICK | {"n_members": members}).fit(table, y)
+    assert model.member_weights_.tolist() == [1 / 8] * 8
+    np.testing.assert_array_equal(
+        model.predict(table), QuickRegressor(**QUICK | {"n_members": 8}).fit(table, y).predict(table)
+    )
+
+
 def test_each_kind_has_its_part_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     limits: list[float] = []
 

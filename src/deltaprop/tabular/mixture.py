@@ -7,6 +7,7 @@ members are trained on each; rows held out tell how much each kind counts in the
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from deltaprop.backends.array_types import Floats, HostArray, Indices
+from deltaprop.errors import DivergenceError, callers_level
 from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.stack import NetworkStack
 from deltaprop.tabular.coarse_bins import coarser, weights_of_all_bins
@@ -83,7 +85,17 @@ def train_mixture(
     Returns
     -------
     Mixture
-        Without the others, if a callback ended the training of the first.
+        Without the others, if a callback ended the training of the first, or if the others have all diverged.
+
+    Raises
+    ------
+    DivergenceError
+        If the first have all diverged.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the others have all diverged.
     """
     bins, many, few = training.recipe.coarse_bins, len(dealt), len(dealt_to_others)
     seen_by_others = EncodedRows(rows.stored, coarser(rows.encoding, bins))
@@ -96,10 +108,16 @@ def train_mixture(
         until = now + (deadline - now) * many / (many + few)
     first = training.train(rows, dealt, seeds[:many], until)
     outputs, members = first.held_out_outputs(rows)
+    alone = Mixture(first.stack, np.full(many, 1 / many), first.held_out, outputs, members > 0)
     if not few or watch.ended:
-        return Mixture(first.stack, np.full(many, 1 / many), first.held_out, outputs, members > 0)
+        return alone
     until = None if deadline is None else deadline + first.waited
-    others = training.train(seen_by_others, dealt_to_others, seeds[many:], until)
+    try:
+        others = training.train(seen_by_others, dealt_to_others, seeds[many:], until)
+    except DivergenceError as error:
+        message = f"the members that see few bins are left out: {error}"
+        warnings.warn(message, RuntimeWarning, stacklevel=callers_level())
+        return alone
     their_outputs, their_members = others.held_out_outputs(seen_by_others)
     both = np.flatnonzero((members > 0) & (their_members > 0))
     share = best_share(outputs, their_outputs, both, cost, seeds[0])
