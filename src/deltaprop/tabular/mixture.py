@@ -121,11 +121,12 @@ def train_mixture(
     their_outputs, their_members = others.held_out_outputs(seen_by_others)
     both = np.flatnonzero((members > 0) & (their_members > 0))
     share = best_share(outputs, their_outputs, both, cost, seeds[0])
+    _mix(outputs, their_outputs, share, members, their_members)
     return Mixture(
         _joined(training, first.stack, others.stack, rows, bins),
         np.repeat([share / many, (1 - share) / few], [many, few]),
         [*first.held_out, *others.held_out],
-        _mixed(outputs, their_outputs, share, members, their_members),
+        outputs,
         (members > 0) | (their_members > 0),
     )
 
@@ -166,12 +167,13 @@ def best_share(outputs: Floats, others: Floats, rows: Indices, cost: HeldOutCost
     return best**2 / (best**2 + (1 - best) ** 2)
 
 
-def _mixed(outputs: Floats, others: Floats, share: float, members: Indices, their_members: Indices) -> Floats:
-    """Mix the outputs of rows that have both; those that have one of them keep it."""
-    mixed = share * outputs + (1 - share) * others
-    for own, alone in ((outputs, their_members == 0), (others, members == 0)):
-        mixed[alone] = own[alone]
-    return mixed
+def _mix(outputs: Floats, others: Floats, share: float, members: Indices, their_members: Indices) -> None:
+    """Mix into `outputs` those of rows that have both; rows that have one of them keep it. `others` is overwritten."""
+    both = ((members > 0) & (their_members > 0))[:, np.newaxis]
+    np.multiply(outputs, share, out=outputs, where=both)
+    np.multiply(others, 1 - share, out=others, where=both)
+    np.add(outputs, others, out=outputs, where=both)
+    np.copyto(outputs, others, where=(members == 0)[:, np.newaxis])
 
 
 def _joined(
