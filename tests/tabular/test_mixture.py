@@ -87,6 +87,17 @@ def test_rows_held_out_are_mixed_where_both_kinds_hold_them_out(members: int) ->
     assert abs(alone.sum() - (known.sum() - fold)) <= 10
 
 
+def test_both_kinds_on_a_device(device: Any) -> None:
+    """The others are widened on the host, and lie on the device then."""
+    table, y = steps_and_waves(48)
+    model, on_host = (QuickRegressor(**QUICK | {"n_members": 9, "backend": b}).fit(table, y) for b in (device, "numpy"))
+    assert model.stack_.backend is device
+    np.testing.assert_allclose(model.member_weights_, on_host.member_weights_, atol=1e-3)
+    np.testing.assert_allclose(model.predict(table), on_host.predict(table), rtol=1e-2, atol=1e-3)
+    np.testing.assert_allclose(model.feature_importances_, on_host.feature_importances_, rtol=1e-2, atol=1e-3)
+    assert 0.01 < on_host.member_weights_[8] < 0.99
+
+
 def test_networks_without_bins_are_of_one_kind() -> None:
     rng = np.random.default_rng(0)
     table = {"text": rng.choice(list("abc"), 90).tolist(), "whole": rng.integers(0, 5, 90)}
