@@ -134,6 +134,27 @@ def test_how_many_columns_are_predicted_together_changes_nothing(
     np.testing.assert_allclose(model.feature_importances_, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_outputs_that_are_computed_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of ten columns with 5 · 100 permuted cells each: with two outputs all together, with a hundred two by two."""
+    monkeypatch.setattr("deltaprop.tabular.importances.TOGETHER", 100_000)
+    stored = np.random.default_rng(0).normal(size=(100, 10)).astype(np.float32)
+    rows = EncodedRows(stored, InputEncoding(10, [Copied(source) for source in range(10)]))
+    held_out = HeldOutRows(rows, np.zeros(100), np.ones(100), np.zeros(100, np.int64), 0)
+    for outputs, columns_together in ((2, 10), (100, 2)):
+        stack = dp.NetworkStack(1, [10, outputs], loss="squared_error", dtype="float32", backend="numpy")
+        predicted: list[int] = []
+
+        def loss(outputs: np.ndarray, targets: np.ndarray, predicted: list[int] = predicted) -> np.ndarray:
+            predicted.append(len(outputs))
+            return targets
+
+        permutation_importances(stack, held_out, {f"x{j}": np.array([j]) for j in range(10)}, loss)
+        of_all_rows, *groups = predicted
+        assert of_all_rows == 100
+        assert len(groups) == 10 / columns_together
+        assert max(groups) <= 500 * columns_together
+
+
 @pytest.mark.parametrize("count", [4, 40])
 @pytest.mark.parametrize("backend", ["numpy", "auto"])
 def test_against_predictions_of_whole_permuted_tables(backend: str, count: int) -> None:

@@ -87,6 +87,17 @@ def test_rows_held_out_are_mixed_where_both_kinds_hold_them_out(members: int) ->
     assert abs(alone.sum() - (known.sum() - fold)) <= 10
 
 
+def test_both_kinds_on_a_device(device: Any) -> None:
+    """The others are widened on the host, and lie on the device then."""
+    table, y = steps_and_waves(48)
+    model, on_host = (QuickRegressor(**QUICK | {"n_members": 9, "backend": b}).fit(table, y) for b in (device, "numpy"))
+    assert model.stack_.backend is device
+    np.testing.assert_allclose(model.member_weights_, on_host.member_weights_, atol=1e-3)
+    np.testing.assert_allclose(model.predict(table), on_host.predict(table), rtol=1e-2, atol=1e-3)
+    np.testing.assert_allclose(model.feature_importances_, on_host.feature_importances_, rtol=1e-2, atol=1e-3)
+    assert 0.01 < on_host.member_weights_[8] < 0.99
+
+
 def test_networks_without_bins_are_of_one_kind() -> None:
     rng = np.random.default_rng(0)
     table = {"text": rng.choice(list("abc"), 90).tolist(), "whole": rng.integers(0, 5, 90)}
@@ -105,6 +116,27 @@ def test_a_callback_that_ends_training_ends_it_for_all() -> None:
     assert told == [1, 2, 3]
     assert model.member_weights_.tolist() == [1 / 8] * 8
     assert np.isfinite(model.predict(table)).all()
+
+
+@pytest.mark.parametrize("members", [9, 12])
+def test_others_that_all_diverge_are_left_out(members: int) -> None:
+    """One network of nine is no reason to be without the eight."""
+
+    def spoil(event: Any) -> bool:
+        if len(event.history) == members - 8 and event.epoch == 2:
+            event.network.parameters = np.full(event.network.parameters.shape, np.nan)
+        return False
+
+    class Spoilt(QuickRegressor):
+        _callbacks = [spoil]  # noqa: RUF012
+
+    table, y = steps_and_waves()
+    with pytest.warns(RuntimeWarning, match="the members that see few bins are left out: .* diverged"):
+        model = Spoilt(**QUICK | {"n_members": members}).fit(table, y)
+    assert model.member_weights_.tolist() == [1 / 8] * 8
+    np.testing.assert_array_equal(
+        model.predict(table), QuickRegressor(**QUICK | {"n_members": 8}).fit(table, y).predict(table)
+    )
 
 
 def test_each_kind_has_its_part_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:

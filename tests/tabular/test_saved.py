@@ -71,6 +71,14 @@ def test_a_regressor_comes_back(tmp_path):
     assert (interval[:, 0] < interval[:, 1]).all()
 
 
+def test_members_that_count_differently_come_back(tmp_path):
+    model = fitted_regressor(n_members=9)
+    assert np.ptp(model.member_weights_) > 0.05
+    loaded = back(model, tmp_path / "model")
+    same(model, loaded)
+    assert loaded.member_weights_.tolist() == model.member_weights_.tolist()
+
+
 @pytest.mark.parametrize(
     "labels",
     [

@@ -29,8 +29,8 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
     Parameters
     ----------
     n_members : int, default 16
-        How many networks, whose probabilities are averaged. The first 8, or half of more, see numbers in up to 32
-        bins, the others in up to 8; rows held out decide how much each kind counts.
+        How many networks, whose probabilities are averaged. The first 8 (of more than 16 the first half) see numbers
+        in up to 32 bins, the others in up to 8; rows held out decide how much each kind counts.
     hidden_layer_sizes : int, sequence of int, or None, default None
         Widths of the hidden layers of each; by default two of 64, or 128 for more than 16 classes.
     categorical : sequence of str or int, default ()
@@ -52,7 +52,7 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
     backend : str or Backend, default "auto"
         Where to compute, as of `Network`.
     progress : bool, default False
-        Draw a progress bar on standard error.
+        Draw a progress bar on standard error, one for each kind of members.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
     stack_ : NetworkStack
         The members' networks.
     member_weights_ : array, (n_members,)
-        How much each network counts in the mean; their sum is 1.
+        How much each network counts in the mean, the same for all of a kind; their sum is 1.
     encoding_ : TableEncoding
         How rows become inputs.
     temperature_ : float

@@ -6,7 +6,7 @@ import numpy as np
 
 from deltaprop.backends.array_types import HostArray, Indices
 
-#: Into how many folds the rows fall. Members beyond that number see the rows dealt out anew.
+#: Into how many folds the rows fall.
 FOLDS = 8
 
 
@@ -43,8 +43,9 @@ def deal_to_members(
 ) -> tuple[list[tuple[Indices, int]], list[tuple[Indices, int]]]:
     """Give each member its folds, (m,), as of `deal`, and the number of the fold that it is validated on.
 
-    There are two lists: for the first `FOLDS` members, or half of more, and for the others. These have the folds of the
-    first again, as they see the rows otherwise.
+    There are two lists. The first is for `FOLDS` members, or for half of more than 2 · `FOLDS`; the rows are dealt out
+    anew for each `FOLDS` of them. The second is for the others, which have the folds of the first again, as they see
+    the rows otherwise.
     """
     first, given = max(min(members, FOLDS), members - members // 2), list[tuple[Indices, int]]()
     while len(given) < first:

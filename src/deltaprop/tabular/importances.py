@@ -20,7 +20,8 @@ MOST_ROWS = 2000
 REPEATS, LEAST_REPEATS, FEW = 5, 2, 32
 #: So many rows are predicted of each permuted column at least, however little time there is.
 LEAST_ROWS = 100
-#: Numbers of stored rows that are predicted together: a call on a few rows of a wide table is mostly preparation.
+#: Numbers of stored rows that are predicted together, and outputs: a call on a few rows of a wide table is mostly
+#: preparation.
 TOGETHER = 2**22
 
 #: The loss of each row, (n,), from outputs, (n, s_L), and targets, (n,).
@@ -128,7 +129,8 @@ def permutation_importances(
         every = _in_time(changed, seconds / seconds_of_a_row, every, held_out.seed)
     total = float(held_out.weights[every].sum()) * max(map(len, changed.values()))
     risen = dict.fromkeys(columns, 0.0)
-    for group in _groups({name: sum(map(len, rows)) for name, rows in changed.items()}, TOGETHER // stored.shape[1]):
+    most = TOGETHER // max(stored.shape[1], stack.layer_sizes[-1])
+    for group in _groups({name: sum(map(len, rows)) for name, rows in changed.items()}, most):
         rows = np.concatenate([part for name in group for part in changed[name]])
         permuted = [
             _permuted(stored, part, order, columns[name])

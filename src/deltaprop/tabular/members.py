@@ -70,7 +70,8 @@ class Members:
                 sums[own] += predicted
                 count[own] += 1
         with np.errstate(invalid="ignore"):
-            return sums / count[:, np.newaxis], count
+            sums /= count[:, np.newaxis]
+        return sums, count
 
 
 @dataclass(frozen=True)

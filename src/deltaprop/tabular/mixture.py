@@ -7,6 +7,7 @@ members are trained on each; rows held out tell how much each kind counts in the
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from deltaprop.backends.array_types import Floats, HostArray, Indices
+from deltaprop.errors import DivergenceError, callers_level
 from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.stack import NetworkStack
 from deltaprop.tabular.coarse_bins import coarser, weights_of_all_bins
@@ -83,7 +85,17 @@ def train_mixture(
     Returns
     -------
     Mixture
-        Without the others, if a callback ended the training of the first.
+        Without the others, if a callback ended the training of the first, or if the others have all diverged.
+
+    Raises
+    ------
+    DivergenceError
+        If the first have all diverged.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the others have all diverged.
     """
     bins, many, few = training.recipe.coarse_bins, len(dealt), len(dealt_to_others)
     seen_by_others = EncodedRows(rows.stored, coarser(rows.encoding, bins))
@@ -96,18 +108,25 @@ def train_mixture(
         until = now + (deadline - now) * many / (many + few)
     first = training.train(rows, dealt, seeds[:many], until)
     outputs, members = first.held_out_outputs(rows)
+    alone = Mixture(first.stack, np.full(many, 1 / many), first.held_out, outputs, members > 0)
     if not few or watch.ended:
-        return Mixture(first.stack, np.full(many, 1 / many), first.held_out, outputs, members > 0)
+        return alone
     until = None if deadline is None else deadline + first.waited
-    others = training.train(seen_by_others, dealt_to_others, seeds[many:], until)
+    try:
+        others = training.train(seen_by_others, dealt_to_others, seeds[many:], until)
+    except DivergenceError as error:
+        message = f"the members that see few bins are left out: {error}"
+        warnings.warn(message, RuntimeWarning, stacklevel=callers_level())
+        return alone
     their_outputs, their_members = others.held_out_outputs(seen_by_others)
     both = np.flatnonzero((members > 0) & (their_members > 0))
     share = best_share(outputs, their_outputs, both, cost, seeds[0])
+    _mix(outputs, their_outputs, share, members, their_members)
     return Mixture(
         _joined(training, first.stack, others.stack, rows, bins),
         np.repeat([share / many, (1 - share) / few], [many, few]),
         [*first.held_out, *others.held_out],
-        _mixed(outputs, their_outputs, share, members, their_members),
+        outputs,
         (members > 0) | (their_members > 0),
     )
 
@@ -148,12 +167,13 @@ def best_share(outputs: Floats, others: Floats, rows: Indices, cost: HeldOutCost
     return best**2 / (best**2 + (1 - best) ** 2)
 
 
-def _mixed(outputs: Floats, others: Floats, share: float, members: Indices, their_members: Indices) -> Floats:
-    """Mix the outputs of rows that have both; those that have one of them keep it."""
-    mixed = share * outputs + (1 - share) * others
-    for own, alone in ((outputs, their_members == 0), (others, members == 0)):
-        mixed[alone] = own[alone]
-    return mixed
+def _mix(outputs: Floats, others: Floats, share: float, members: Indices, their_members: Indices) -> None:
+    """Mix into `outputs` those of rows that have both; rows that have one of them keep it. `others` is overwritten."""
+    both = ((members > 0) & (their_members > 0))[:, np.newaxis]
+    np.multiply(outputs, share, out=outputs, where=both)
+    np.multiply(others, 1 - share, out=others, where=both)
+    np.add(outputs, others, out=outputs, where=both)
+    np.copyto(outputs, others, where=(members == 0)[:, np.newaxis])
 
 
 def _joined(

@@ -105,8 +105,8 @@ class Quantity(Exact, tag_field="kind", tag="quantity"):
     highest: Finite
     ranges: Annotated[int, Meta(ge=1, le=2**53)]
     residuals: Annotated[int, Meta(ge=1, le=2**53)]
-    #: Whether the residuals count differently; older files do not say so.
-    weighted: bool = False
+    #: Whether the residuals count differently: then they have weights.
+    weighted: bool
 
     def __post_init__(self) -> None:
         if self.lowest > self.highest:
