@@ -5,7 +5,8 @@
 FOLDER holds CSV files and an origins.tsv that names the target and the task of each; scikit-learn's own tables are
 added. Every contestant has its defaults, the same rows, and two threads. Errors are normalised on each split: 0 is the
 best contestant and 1 the constant prediction. `--ablation` compares our recipe with itself, one ingredient changed at a
-time. `--write` keeps all figures in benches/results/tabular.json and draws error against time.
+time. `--write` keeps all figures in benches/results/tabular.json and draws error against time; with `--name` they go to
+a file of that name, without a picture.
 """
 
 import argparse
@@ -116,6 +117,7 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--ablation", action="store_true", help="our recipe, with one ingredient changed at a time")
     parser.add_argument("--write", action="store_true", help="keep the figures and the picture in benches/results")
+    parser.add_argument("--name", help="name of the file of figures, without .json")
     options = parser.parse_args()
     known = ABLATION if options.ablation else {name: run for name, run in CONTESTANTS.items() if name != "constant"}
     names = options.contestants.split(",") if options.contestants else list(known)
@@ -129,18 +131,19 @@ def main() -> None:
     for title, rows in summaries.items():
         show(title, rows)
     if options.write:
-        name = "tabular_ablation" if options.ablation else "tabular"
+        name = options.name or ("tabular_ablation" if options.ablation else "tabular")
         content = {
             "date": datetime.date.today().isoformat(),
             "command": f"python -m benches.tabular --data FOLDER --splits {options.splits}"
-            + (" --ablation" if options.ablation else ""),
+            + (" --ablation" if options.ablation else "")
+            + (f" --contestants '{options.contestants}'" if options.contestants else ""),
             "machine": machine("scikit-learn", "catboost", "lightgbm", "pytabkit", "torch"),
             "summary": summaries,
             "normalised_log_loss_by_table": normalised(runs, "log_loss"),
             "runs": runs,
         }
         (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
-        if not options.ablation:
+        if name == "tabular":
             draw(next(iter(summaries.values())), RESULTS / "tabular.png")
 
 

@@ -154,12 +154,20 @@ def light_gbm(split: BenchSplit) -> Prediction:
     return fit_and_predict(kind(verbose=-1, n_jobs=THREADS, random_state=split.seed), split, *as_categorical(split))
 
 
+def filled(split: BenchSplit) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Fill gaps of numbers by the median of the rows to train on, and gaps of text by a level of their own."""
+    texts = categories(split.X)
+    gaps: dict[str, Any] = {name: "missing" if name in texts else split.X[name].median() for name in split.X}
+    X, X_test = (with_none(frame).fillna(gaps) for frame in (split.X, split.X_test))
+    return X, X_test
+
+
 def real_mlp(split: BenchSplit) -> Prediction:
     import pytabkit
 
     kind = pytabkit.RealMLP_TD_Classifier if split.classifies else pytabkit.RealMLP_TD_Regressor
     model = kind(random_state=split.seed, n_threads=THREADS, device="cpu", verbosity=0)
-    return fit_and_predict(model, split, split.X, split.X_test)
+    return fit_and_predict(model, split, *filled(split))
 
 
 def tab_m(split: BenchSplit) -> Prediction:
@@ -167,7 +175,7 @@ def tab_m(split: BenchSplit) -> Prediction:
 
     kind = pytabkit.TabM_D_Classifier if split.classifies else pytabkit.TabM_D_Regressor
     model = kind(random_state=split.seed, n_threads=THREADS, device="cpu", verbosity=0)
-    return fit_and_predict(model, split, split.X, split.X_test)
+    return fit_and_predict(model, split, *filled(split))
 
 
 CONTESTANTS: dict[str, Callable[[BenchSplit], Prediction]] = {
