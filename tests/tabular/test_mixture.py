@@ -39,14 +39,14 @@ def test_the_share_of_least_squares() -> None:
     assert best_share(a, b, rows[:0], cost, 0) == 0.5
 
 
-@pytest.mark.parametrize("members", [1, 8, 9, 16, 17])
+@pytest.mark.parametrize("members", [1, 8, 15, 16, 17])
 def test_weights_and_means_of_members(members: int) -> None:
     table, y = steps_and_waves()
     model = QuickRegressor(**QUICK | {"n_members": members}).fit(table, y)
     weights = model.member_weights_
     assert len(weights) == len(model.stack_) == members
     assert weights.sum() == pytest.approx(1)
-    first = max(min(members, 8), members - members // 2)
+    first = members if members < 16 else members - members // 2
     assert len(set(weights[:first].tolist())) == 1
     assert len(set(weights[first:].tolist())) <= 1
     # The prediction is the mean with these weights, and the others do not tell the bins within a coarse bin apart.
@@ -64,8 +64,8 @@ def test_weights_and_means_of_members(members: int) -> None:
         assert equal == (k >= first)
 
 
-@pytest.mark.parametrize("members", [2, 12, 16])
-def test_rows_held_out_are_mixed_where_both_kinds_hold_them_out(members: int) -> None:
+@pytest.mark.parametrize("members", [2, 8, 16])
+def test_rows_held_out_are_mixed(members: int) -> None:
     rng = np.random.default_rng(0)
     table = {"x": rng.uniform(0, 1, 400), "z": rng.normal(size=400)}
     y = np.sin(12 * table["x"]) + table["z"] + 2 * rng.normal(size=400)
@@ -74,35 +74,35 @@ def test_rows_held_out_are_mixed_where_both_kinds_hold_them_out(members: int) ->
     each = np.stack([network.predict(rows)[:, 0] for network in model.stack_])
     own, others = each[:8], each[8:]
     share = model.member_weights_[:8].sum()
-    assert members == 2 or 0.02 < share < 0.98  # so that it shows whether outputs were mixed
+    assert members < 16 or 0.02 < share < 0.98  # so that it shows whether outputs were mixed
     found = model._targets.scaled(model.oof_predictions_)[:, 0]
     known = ~np.isnan(found)
     assert known.sum() == (100 if members == 2 else 400)
-    # Each row has the output of one of the first, or a mean of it and of the other member that holds out this fold.
+    # Each row has the output of the one that holds out its fold, or a mean of it and of the other one that does.
     alone = np.isclose(own, found, rtol=1e-5, atol=1e-6).any(axis=0)
     mixed = np.isclose(share * own[: len(others)] + (1 - share) * others, found, rtol=1e-5, atol=1e-6).any(axis=0)
-    assert (alone | mixed)[known].all()
-    fold = 50 * len(others)
-    assert fold <= mixed.sum() <= fold + 10  # a few others by chance
-    assert abs(alone.sum() - (known.sum() - fold)) <= 10
+    assert (mixed if members == 16 else alone)[known].all()
+    assert (alone if members == 16 else mixed).sum() <= 10  # a few by chance
 
 
 def test_both_kinds_on_a_device(device: Any) -> None:
     """The others are widened on the host, and lie on the device then."""
     table, y = steps_and_waves(48)
-    model, on_host = (QuickRegressor(**QUICK | {"n_members": 9, "backend": b}).fit(table, y) for b in (device, "numpy"))
+    model, on_host = (
+        QuickRegressor(**QUICK | {"n_members": 16, "backend": b}).fit(table, y) for b in (device, "numpy")
+    )
     assert model.stack_.backend is device
     np.testing.assert_allclose(model.member_weights_, on_host.member_weights_, atol=1e-3)
     np.testing.assert_allclose(model.predict(table), on_host.predict(table), rtol=1e-2, atol=1e-3)
     np.testing.assert_allclose(model.feature_importances_, on_host.feature_importances_, rtol=1e-2, atol=1e-3)
-    assert 0.01 < on_host.member_weights_[8] < 0.99
+    assert 0.01 < 8 * on_host.member_weights_[8] < 0.99
 
 
 def test_networks_without_bins_are_of_one_kind() -> None:
     rng = np.random.default_rng(0)
     table = {"text": rng.choice(list("abc"), 90).tolist(), "whole": rng.integers(0, 5, 90)}
-    model = QuickClassifier(**QUICK | {"n_members": 10}).fit(table, rng.choice(["yes", "no"], 90))
-    assert model.member_weights_.tolist() == [pytest.approx(1 / 10)] * 10
+    model = QuickClassifier(**QUICK | {"n_members": 16}).fit(table, rng.choice(["yes", "no"], 90))
+    assert model.member_weights_.tolist() == [1 / 16] * 16
 
 
 def test_a_callback_that_ends_training_ends_it_for_all() -> None:
@@ -112,18 +112,21 @@ def test_a_callback_that_ends_training_ends_it_for_all() -> None:
         _callbacks = [lambda event: told.append(event.epoch) or event.epoch == 3]  # noqa: RUF012
 
     table, y = steps_and_waves()
-    model = Ended(**QUICK | {"n_members": 12}).fit(table, y)
+    model = Ended(**QUICK | {"n_members": 16}).fit(table, y)
     assert told == [1, 2, 3]
     assert model.member_weights_.tolist() == [1 / 8] * 8
     assert np.isfinite(model.predict(table)).all()
 
 
-@pytest.mark.parametrize("members", [9, 12])
-def test_others_that_all_diverge_are_left_out(members: int) -> None:
-    """One network of nine is no reason to be without the eight."""
+@pytest.mark.parametrize(("members", "first"), [(16, 8), (17, 9)])
+def test_others_that_all_diverge_are_left_out(members: int, first: int) -> None:
+    """Their loss is no reason to be without the first."""
+    stacks: list[Any] = []
 
     def spoil(event: Any) -> bool:
-        if len(event.history) == members - 8 and event.epoch == 2:
+        if event.network not in stacks:
+            stacks.append(event.network)
+        if len(stacks) == 2 and event.epoch == 2:
             event.network.parameters = np.full(event.network.parameters.shape, np.nan)
         return False
 
@@ -133,9 +136,9 @@ def test_others_that_all_diverge_are_left_out(members: int) -> None:
     table, y = steps_and_waves()
     with pytest.warns(RuntimeWarning, match="the members that see few bins are left out: .* diverged"):
         model = Spoilt(**QUICK | {"n_members": members}).fit(table, y)
-    assert model.member_weights_.tolist() == [1 / 8] * 8
+    assert model.member_weights_.tolist() == [1 / first] * first
     np.testing.assert_array_equal(
-        model.predict(table), QuickRegressor(**QUICK | {"n_members": 8}).fit(table, y).predict(table)
+        model.predict(table), QuickRegressor(**QUICK | {"n_members": first}).fit(table, y).predict(table)
     )
 
 
@@ -149,6 +152,6 @@ def test_each_kind_has_its_part_of_the_time(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr("deltaprop.tabular.members.Deadline", Noted)
     table, y = steps_and_waves()
-    QuickRegressor(**QUICK | {"n_members": 10, "time_limit": 100.0}).fit(table, y)
+    QuickRegressor(**QUICK | {"n_members": 17, "time_limit": 100.0}).fit(table, y)
     first, second = limits
-    assert 15 < second - first < 25
+    assert 42 < second - first < 52  # 8 of 17, a little less for what follows training

@@ -72,8 +72,8 @@ def test_a_regressor_comes_back(tmp_path):
 
 
 def test_members_that_count_differently_come_back(tmp_path):
-    model = fitted_regressor(n_members=9)
-    assert np.ptp(model.member_weights_) > 0.05
+    model = fitted_regressor(n_members=16)
+    assert np.ptp(model.member_weights_) > 0.01
     loaded = back(model, tmp_path / "model")
     same(model, loaded)
     assert loaded.member_weights_.tolist() == model.member_weights_.tolist()

@@ -29,8 +29,8 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
     Parameters
     ----------
     n_members : int, default 16
-        How many networks, whose probabilities are averaged. The first 8 (of more than 16 the first half) see numbers
-        in up to 32 bins, the others in up to 8; rows held out decide how much each kind counts.
+        How many networks, whose probabilities are averaged. They see numbers in up to 32 bins, but of 16 or more the
+        second half sees them in up to 8; rows held out decide how much each kind counts.
     hidden_layer_sizes : int, sequence of int, or None, default None
         Widths of the hidden layers of each; by default two of 64, or 128 for more than 16 classes.
     categorical : sequence of str or int, default ()

@@ -43,11 +43,12 @@ def deal_to_members(
 ) -> tuple[list[tuple[Indices, int]], list[tuple[Indices, int]]]:
     """Give each member its folds, (m,), as of `deal`, and the number of the fold that it is validated on.
 
-    There are two lists. The first is for `FOLDS` members, or for half of more than 2 · `FOLDS`; the rows are dealt out
-    anew for each `FOLDS` of them. The second is for the others, which have the folds of the first again, as they see
-    the rows otherwise.
+    There are two lists. The first is for all members, or for half of 2 · `FOLDS` or more; the rows are dealt out anew
+    for each `FOLDS` of them. The second is for the others, which have the folds of the first again, as they see the
+    rows otherwise.
     """
-    first, given = max(min(members, FOLDS), members - members // 2), list[tuple[Indices, int]]()
+    first = members if members < 2 * FOLDS else members - members // 2
+    given: list[tuple[Indices, int]] = []
     while len(given) < first:
         folds = deal(order_by, rng)
         given += [(folds, fold) for fold in range(min(FOLDS, len(order_by)))]

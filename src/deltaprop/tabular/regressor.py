@@ -27,8 +27,8 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
     Parameters
     ----------
     n_members : int, default 16
-        How many networks, whose predictions are averaged. The first 8 (of more than 16 the first half) see numbers
-        in up to 32 bins, the others in up to 8; rows held out decide how much each kind counts.
+        How many networks, whose predictions are averaged. They see numbers in up to 32 bins, but of 16 or more the
+        second half sees them in up to 8; rows held out decide how much each kind counts.
     hidden_layer_sizes : int, sequence of int, or None, default None
         Widths of the hidden layers of each; by default two of 64.
     categorical : sequence of str or int, default ()
