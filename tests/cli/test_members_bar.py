@@ -44,14 +44,33 @@ def test_members_that_are_trained_after_others(monkeypatch):
     assert task.completed == pytest.approx(3 * 0.1 / 5)
     assert task.fields["left"] == "at most 1:34 left"  # 2 s a member and epoch: nine epochs of three, ten of two
     assert task.fields["figures"].startswith("3 of 5 train")
+    assert task.description == "networks 1 to 3: epoch 1/10"
     now[0] += 4
     task = moved(bar, 1, second)
     assert task.completed == pytest.approx((3 + 2 * 0.1) / 5)
     assert task.fields["left"] == "at most 0:36 left"
+    assert task.description == "networks 4 to 5: epoch 1/10"
     interrupted.append(True)
     bar = MembersBar(5, None, lambda: bool(interrupted))
     now[0] += 6
     assert moved(bar, 1, first).fields["left"] == "at most 0:54 left"  # no others will follow
+
+
+def test_members_to_come_are_as_fast_as_many_at_once(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("deltaprop.cli.members_bar.time.perf_counter", lambda: now[0])
+    bar = MembersBar(4, None, lambda: False)
+    now[0] += 2
+    histories = [history(1)] * 2
+    moved(bar, 1, histories)  # one second a member and epoch
+    histories[:] = [history(2), history(2, "stopped early after epoch 2")]
+    now[0] += 2
+    moved(bar, 2, histories)
+    histories[:] = [history(3), history(2, "stopped early after epoch 2")]
+    now[0] += 2  # one alone takes as long as two
+    task = moved(bar, 3, histories)
+    assert task.description == "networks 1 to 2: epoch 3/10"
+    assert task.fields["left"] == "at most 0:34 left"  # seven epochs of one, and ten of two, of 2 s each
 
 
 def test_a_time_limit_and_an_interrupt_are_shown(monkeypatch):

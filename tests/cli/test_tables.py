@@ -290,6 +290,27 @@ def test_a_packed_table_is_read_as_it_is_unpacked(tmp_path, rng, typed):
     assert typed("evaluate", tmp_path / "model", packed) == typed("evaluate", tmp_path / "model", path)
 
 
+def test_ctrl_c_before_the_later_networks_says_how_many_are_trained(tmp_path, rng, capsys, monkeypatch):
+    @contextmanager
+    def bar(*arguments):
+        yield lambda event: signal.raise_signal(signal.SIGINT) if event.epoch == 2 else None
+
+    monkeypatch.setattr("deltaprop.cli.train_table.members_bar", bar)
+    sizes, kinds = sizes_and_kinds(rng)
+    path = write(tmp_path / "t.csv", ["size", "kind"], zip(sizes, kinds, strict=True))
+    assert run(["train", str(path), "--members", "10", "--hidden", "8", "--no-progress"]) == 130
+    shown = capsys.readouterr().out
+    assert "training    10 networks" in shown
+    assert "trained     8 of 10 networks in " in shown
+
+
+def test_a_column_that_says_no_numbers_is_refused_by_the_name_of_the_option(tmp_path, rng, capsys):
+    sizes, kinds = sizes_and_kinds(rng)
+    path = write(tmp_path / "t.csv", ["kind", "size"], zip(kinds, sizes, strict=True))
+    assert run(["train", str(path), "--numerical", "kind", "--no-progress"]) == 2
+    assert "error: --numerical: expected numbers in column 'kind'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("saved", [True, False])
 def test_ctrl_c_keeps_the_best_so_far(saved, tmp_path, rng, typed, capsys, monkeypatch):
     """The signal comes in the third epoch; training ends with it."""

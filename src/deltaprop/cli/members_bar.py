@@ -40,6 +40,7 @@ class MembersBar:
         self._ends = [self._began]
         self._members, self._active = members, 0
         self._trained_before, self._histories = 0, list[Any]()
+        self._one_epoch_of_many = 0.0
         self.display = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -64,7 +65,9 @@ class MembersBar:
         to_come = 0 if self._interrupted() else self._members - self._trained_before - len(histories)
         done = (self._trained_before + len(histories) - sum(remaining) / event.epochs) / self._members
         one_epoch_of_one = self._seconds_of_an_epoch() / max(self._active, 1)
-        left = one_epoch_of_one * (max(remaining) * active + event.epochs * to_come)
+        if self._active == len(histories):  # a few members leave threads idle, and those to come will not be so slow
+            self._one_epoch_of_many = one_epoch_of_one
+        left = one_epoch_of_one * max(remaining) * active + self._one_epoch_of_many * event.epochs * to_come
         self._active = active
         if self._time_limit is not None:
             done = max(done, min(1.0, (now - self._began) / self._time_limit))
@@ -73,10 +76,17 @@ class MembersBar:
         self.display.update(
             self._task,
             completed=done,
-            description="ending" if self._interrupted() else f"epoch {event.epoch}/{event.epochs}",
+            description="ending" if self._interrupted() else self._place(event.epoch, event.epochs),
             figures=f"{active} of {self._members} train  cost {sum(costs) / max(1, len(costs)):.4f}",
             left=f"at most {clock(left)} left",
         )
+
+    def _place(self, epoch: int, epochs: int) -> str:
+        """Say which epoch has ended; and of which networks, if they are not all."""
+        of_all, first = f"epoch {epoch}/{epochs}", self._trained_before + 1
+        if len(self._histories) == self._members:
+            return of_all
+        return f"networks {first} to {self._trained_before + len(self._histories)}: {of_all}"
 
     def finish(self) -> None:
         """Tell that training is over."""

@@ -158,7 +158,10 @@ def choose_columns(table: Table, target: Column, options: TrainOptions) -> Chose
     table = Table({name: column for name, column in table.columns.items() if name in kept}, table.rows)
     for option in ("drop", "categorical", "numerical"):
         named[option] = [name for name in named[option] if name in kept]
-    roles = choose_roles(table, categorical=named["categorical"], numerical=named["numerical"], drop=named["drop"])
+    try:
+        roles = choose_roles(table, categorical=named["categorical"], numerical=named["numerical"], drop=named["drop"])
+    except ValueError as error:  # names the estimators' argument, which the option is called after
+        raise ValueError(f"--{error}") from error
     texts = [role.name for role in roles if _is_free_text(role, table) and role.name not in named["drop"]]
     if named["features"] and texts:  # the user wants it
         named["categorical"] += texts

@@ -116,20 +116,23 @@ def _trained(model: Any, target: Target, chosen: ChosenColumns, options: TrainOp
             finally:
                 del model._callbacks
         seconds, ended_early = time.perf_counter() - began, interruption()
-        yield from _how_it_ended([history for histories in ended for history in histories], seconds, model)
+        histories = [history for histories in ended for history in histories]
+        yield from _how_it_ended(histories, options.members, seconds, model)
         yield from _score(model, target)
         yield from _saved(model, options, interrupted=ended_early)
     interruption.obey()
 
 
-def _how_it_ended(histories: Sequence[History], seconds: float, model: Any) -> list[str]:
+def _how_it_ended(histories: Sequence[History], members: int, seconds: float, model: Any) -> list[str]:
     best = [history.best_epoch for history in histories if history.best_epoch]
     kept = f", the best {_span(best)}" if best else ""
     layers = "-".join(map(str, model.stack_.layer_sizes))
+    # Ctrl-C may come before the later members have begun; these are not in the model.
+    some = "" if len(model.stack_) == members else f"{len(model.stack_)} of {counted(members, 'network')} "
     return in_lines(
         "trained",
-        f"in {seconds:.1f} s; epochs {_span([history.epochs for history in histories])}{kept}; networks {layers} on "
-        f"{model.stack_.backend.label}",
+        f"{some}in {seconds:.1f} s; epochs {_span([history.epochs for history in histories])}{kept}; networks {layers} "
+        f"on {model.stack_.backend.label}",
     )
 
 
