@@ -298,10 +298,10 @@ def test_ctrl_c_before_the_later_networks_says_how_many_are_trained(tmp_path, rn
     monkeypatch.setattr("deltaprop.cli.train_table.members_bar", bar)
     sizes, kinds = sizes_and_kinds(rng)
     path = write(tmp_path / "t.csv", ["size", "kind"], zip(sizes, kinds, strict=True))
-    assert run(["train", str(path), "--members", "10", "--hidden", "8", "--no-progress"]) == 130
+    assert run(["train", str(path), "--members", "16", "--hidden", "8", "--no-progress"]) == 130
     shown = capsys.readouterr().out
-    assert "training    10 networks" in shown
-    assert "trained     8 of 10 networks in " in shown
+    assert "training    16 networks" in shown
+    assert "trained     8 of 16 networks in " in shown
 
 
 def test_a_column_that_says_no_numbers_is_refused_by_the_name_of_the_option(tmp_path, rng, capsys):

@@ -82,7 +82,7 @@ class MembersBar:
         )
 
     def _place(self, epoch: int, epochs: int) -> str:
-        """Say which epoch has ended; and of which networks, if they are not all."""
+        """Say which epoch has ended, and the numbers of the networks if they are not all."""
         of_all, first = f"epoch {epoch}/{epochs}", self._trained_before + 1
         if len(self._histories) == self._members:
             return of_all
