@@ -74,7 +74,8 @@ def train_mixture(
     rows : EncodedRows
         (m, s_1).
     dealt, dealt_to_others : sequence of (array, int)
-        For each member, the fold of each row, and the fold that it is validated on. There may be no others.
+        For each member, the fold of each row, and the fold that it is validated on. There may be no others; where there
+        are some, each kind holds out every row.
     seeds : sequence of int
         One a member.
     deadline : float or None
@@ -118,16 +119,17 @@ def train_mixture(
         message = f"the members that see few bins are left out: {error}"
         warnings.warn(message, RuntimeWarning, stacklevel=callers_level())
         return alone
-    their_outputs, their_members = others.held_out_outputs(seen_by_others)
-    both = np.flatnonzero((members > 0) & (their_members > 0))
-    share = best_share(outputs, their_outputs, both, cost, seeds[0])
-    _mix(outputs, their_outputs, share, members, their_members)
+    their_outputs, _ = others.held_out_outputs(seen_by_others)  # where there are others, both kinds hold out every row
+    share = best_share(outputs, their_outputs, np.arange(len(rows)), cost, seeds[0])
+    outputs *= share  # in place: with many rows and classes, these are large
+    their_outputs *= 1 - share
+    outputs += their_outputs
     return Mixture(
         _joined(training, first.stack, others.stack, rows, bins),
         np.repeat([share / many, (1 - share) / few], [many, few]),
         [*first.held_out, *others.held_out],
         outputs,
-        (members > 0) | (their_members > 0),
+        members > 0,
     )
 
 
@@ -167,25 +169,16 @@ def best_share(outputs: Floats, others: Floats, rows: Indices, cost: HeldOutCost
     return best**2 / (best**2 + (1 - best) ** 2)
 
 
-def _mix(outputs: Floats, others: Floats, share: float, members: Indices, their_members: Indices) -> None:
-    """Mix into `outputs` those of rows that have both; rows that have one of them keep it. `others` is overwritten."""
-    both = ((members > 0) & (their_members > 0))[:, np.newaxis]
-    np.multiply(outputs, share, out=outputs, where=both)
-    np.multiply(others, 1 - share, out=others, where=both)
-    np.add(outputs, others, out=outputs, where=both)
-    np.copyto(outputs, others, where=(members == 0)[:, np.newaxis])
-
-
 def _joined(
     training: MemberTraining, first: NetworkStack, others: NetworkStack, rows: EncodedRows, bins: int
 ) -> NetworkStack:
     """Make one stack of all members, over all bins."""
     stack = training.stack(rows.encoding.width, [*first.seeds, *others.seeds])
     own, few = (each.backend.to_numpy(each.parameters) for each in (first, others))
-    units = stack.layer_sizes[1]
-    W = few[:, : units * others.layer_sizes[0]].reshape(len(others), units, -1)  # parameters begin with them
+    W = others.backend.to_numpy(others.weights[0])
     widened = weights_of_all_bins(W, rows.encoding, bins).reshape(len(others), -1)
-    stack.parameters = np.concatenate([own, np.hstack([widened, few[:, W[0].size :]])]).astype(stack.dtype)
+    rest = few[:, W[0].size :]  # parameters begin with the weights of the first layer
+    stack.parameters = np.concatenate([own, np.hstack([widened, rest])]).astype(stack.dtype)
     for network, trained in zip(stack, [*first, *others], strict=True):
         network.epochs_trained = trained.epochs_trained
     return stack
