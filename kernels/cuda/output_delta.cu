@@ -65,4 +65,11 @@ template <class Loss, class G, int N> __device__ void output_delta(const Output&
         else                                                                                                 \
             output_delta<loss::LOSS, G, 1>(GIVEN);                                                           \
     }
+
+// Python has each loss compiled alone, by its row of the table in loss.cuh: all at once take ten seconds.
+#ifdef DELTAPROP_LOSS
+#define DELTAPROP_PAIRS_OF(...) DELTAPROP_PAIRS(__VA_ARGS__)
+DELTAPROP_PAIRS_OF(DELTAPROP_LOSS)
+#else
 DELTAPROP_FOR_EACH_PAIR
+#endif

@@ -19,7 +19,7 @@ from pathlib import Path
 from deltaprop.backends import kernel_sources
 from deltaprop.backends.compiled_files import load_compiled
 from deltaprop.backends.cuda.shared_memory_plan import Layer, ResidentPlan, Shape
-from deltaprop.backends.kernel_names import NAMES, check_names
+from deltaprop.backends.kernel_names import NAMES, check_names, loss_number, table
 
 #: Type names of CUDA C++ by NumPy dtype name, and the options that choose them (see ``kernels/cuda/real.cuh``).
 TYPE_OPTIONS = {
@@ -56,6 +56,22 @@ def kernel_files() -> list[str]:
 def dtypes_of(name: str) -> tuple[str, ...]:
     """For which arrays ``kernels/cuda/<name>.cu`` is compiled."""
     return ("float32", "float64", *NARROW.get(name, ()))
+
+
+@cache
+def of_loss(loss: str) -> tuple[str, ...]:
+    """With which ``output_delta.cu`` is compiled for one loss: nobody waits for the kernels of the others."""
+    row = table("losses")[loss_number(loss)]
+    return (f"-DDELTAPROP_LOSS={row.replace(':', ',')}",)
+
+
+def variants_of(name: str) -> tuple[tuple[str, ...], ...]:
+    """With which definitions ``kernels/cuda/<name>.cu`` is compiled: none, but for a file that is split by them."""
+    if name != "output_delta":
+        return ((),)
+    return tuple(
+        of_loss(loss) for loss, _, output in (row.partition(":") for row in table("losses")) if output != "softmax"
+    )
 
 
 def _headers() -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -163,15 +179,25 @@ def compile_all(architecture: str, *, report: Callable[[str, float], None] = lam
     architecture : str
         Such as ``"sm_90"``. No device of this kind need be there.
     report : callable
-        Told after each file what it is called, such as ``"resident-float32"``, and how many seconds it took.
+        Told after each file what it is called, such as ``"resident-float32"`` or
+        ``"output_delta-float32 huber,any"``, and how many seconds it took.
 
     Raises
     ------
     RuntimeError
         If the compiler refuses a file.
     """
-    every = [(name, dtype, ()) for name in kernel_files() for dtype in dtypes_of(name)]
+    every = [
+        (name, dtype, definitions)
+        for name in kernel_files()
+        for dtype in dtypes_of(name)
+        for definitions in variants_of(name)
+    ]
     compile_files(every, architecture, report=report)
+
+
+def _called(name: str, dtype: str, definitions: tuple[str, ...]) -> str:
+    return " ".join((f"{name}-{dtype}", *(each.partition("=")[2] for each in definitions)))
 
 
 def compile_files(
@@ -191,7 +217,7 @@ def compile_files(
     longest_first = sorted(wanted, key=lambda each: len(kernel_sources.read(f"cuda/{each[0]}.cu")), reverse=True)
     pool = ThreadPoolExecutor(os.cpu_count() or 1)
     try:
-        running = {pool.submit(compiled, *each): "-".join(each[:2]) for each in longest_first}
+        running = {pool.submit(compiled, *each): _called(*each) for each in longest_first}
         for done in as_completed(running):
             report(running[done], done.result())
     finally:

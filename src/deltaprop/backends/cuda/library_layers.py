@@ -8,6 +8,7 @@ import numpy as np
 
 from deltaprop.backends.array_types import AnyArray as Array
 from deltaprop.backends.base import Scalar
+from deltaprop.backends.cuda.compiler import of_loss
 from deltaprop.backends.cuda.launching import NULL, SUMMING_BLOCKS_A_MULTIPROCESSOR, number
 from deltaprop.backends.cuda.matrix_products import MatrixProducts
 from deltaprop.backends.cuda.member_axis import member_by_member
@@ -126,8 +127,10 @@ class LibraryLayers(MatrixProducts):
             *((NULL, left) if by_blocks else (sums, partial)),
             *(tickets, *tiling.sizes(), dtype.type(keep)),
         )
-        file = "output_delta_softmax" if activation == "softmax" else "output_delta"
-        self._kernel(file, f"output_delta_{loss}_{activation}", dtype)(tiling.grid(1), (32, 8), arguments)
+        softmax = activation == "softmax"
+        file, definitions = ("output_delta_softmax", ()) if softmax else ("output_delta", of_loss(loss))
+        kernel = self._kernel(file, f"output_delta_{loss}_{activation}", dtype, definitions)
+        kernel(tiling.grid(1), (32, 8), arguments)
         if by_blocks and bias_gradient is not None:
             summands = out if left is NULL else left[: tiling.slices * columns].reshape(tiling.slices, columns)
             self.bias_gradient(summands, bias_gradient, keep)
