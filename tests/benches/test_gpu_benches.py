@@ -89,7 +89,7 @@ def test_a_part_is_ended_when_its_time_is_over():
     began = time.monotonic()
     process, status, _ = finished("peers", 0.3, rehearse=True)
     assert status == "cut off"
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     assert process.process.returncode == -signal.SIGKILL
 
 

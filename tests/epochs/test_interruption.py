@@ -63,7 +63,7 @@ if sys.argv[2] == "checkpoint":
 )
 def test_ctrl_c_in_a_large_step(backend, how, tmp_path):
     (heard_after,) = run(LARGE, backend, how, tmp_path / "run.safetensors")
-    assert float(heard_after) < 8  # a second is promised, but other processes may have the cores
+    assert float(heard_after) < 20  # a second is promised, but other processes may have the cores
 
 
 IGNORED = """
