@@ -276,7 +276,7 @@ def test_ctrl_c_ends_a_sweep_with_the_best_so_far(table, capsys, monkeypatch):
     shown = capsys.readouterr()
     assert len(list(csv.DictReader(shown.out.splitlines()))) == 8
     assert re.match(r"best so far +score [\d.]+, by the command\ndeltaprop train --plain ", shown.err)
-    assert shown.err.endswith("deltaprop: error: interrupted\n")
+    assert shown.err.endswith("deltaprop: interrupted\n")
 
 
 def test_sweep_and_train_share_every_default():
@@ -342,7 +342,7 @@ def test_a_terminated_training_goes_on(tmp_path):
             time.sleep(0.01)
         process.send_signal(number)
         _, errors = process.communicate(timeout=60)
-        assert (process.returncode, errors) == (status, f"deltaprop: error: {said}\n")
+        assert (process.returncode, errors) == (status, f"deltaprop: {said}\n")
         assert model.exists() == (number == signal.SIGINT)  # Ctrl-C keeps what has been learned
     subprocess.run(resumed, check=True, capture_output=True)
     alone = tmp_path / "alone.safetensors"

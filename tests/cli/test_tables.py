@@ -178,6 +178,14 @@ def test_rows_without_a_target_are_left_out(tmp_path, rng, typed):
     assert len(rows_of(typed("predict", model, path))) == ROWS
 
 
+def test_a_file_without_a_line_of_names_is_warned_of(tmp_path, rng, typed):
+    sizes, kinds = sizes_and_kinds(rng)
+    path = tmp_path / "t.csv"
+    path.write_text("".join(f"{size},{kind}\n" for size, kind in zip(sizes, kinds, strict=True)))
+    said = " ".join(typed("train", path, *FAST, "--out", tmp_path / "model").split())
+    assert "warning the first line was taken for names, but looks like a row: if it is one, write a line of" in said
+
+
 def test_a_dash_among_numbers_is_a_gap_of_the_target(tmp_path, rng, typed):
     """Also with decimal commas. Beside text it is a label."""
     sizes, kinds = sizes_and_kinds(rng)
@@ -332,7 +340,7 @@ def test_ctrl_c_keeps_the_best_so_far(saved, tmp_path, rng, typed, capsys, monke
     assert run(["train", str(path), *FAST, *out]) == 130
     shown = capsys.readouterr()
     assert epochs == [1, 2, 3]
-    assert shown.err == "deltaprop: error: interrupted\n"
+    assert shown.err == "deltaprop: interrupted\n"
     assert "accuracy" in shown.out
     assert "epochs 3, the best" in shown.out
     assert "go on       the same command trains from the start again" in shown.out

@@ -247,7 +247,7 @@ def test_ctrl_c_at_the_command(tmp_path):
         out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert out == ""
-    assert errors.read_text().splitlines()[-1] == "deltaprop: error: interrupted"
+    assert errors.read_text().splitlines()[-1] == "deltaprop: interrupted"
 
 
 def wait_for(condition, seconds=30.0):

@@ -81,3 +81,24 @@ def test_quantities_are_no_classes(library: Any, text: bool, tmp_path: Path) -> 
         QuickClassifier(**QUICK).fit(given, "price")
     with pytest.raises(ValueError, match="Unknown label type: continuous"):
         QuickClassifier(**QUICK).fit(table, prices)
+
+
+def test_a_file_without_names_is_warned_of(tmp_path: Path) -> None:
+    table, y = two_classes(40)
+    path = tmp_path / "t.csv"
+    pd.DataFrame({**table, "answer": y}).to_csv(path, index=False, header=False)
+    first = path.read_text().split("\n", 1)[0]
+    with pytest.warns(UserWarning, match=r"t\.csv: the first line was taken for names, but looks like a row"):
+        QuickClassifier(**QUICK).fit(path, first.rsplit(",", 1)[1])
+
+
+@pytest.mark.parametrize("Estimator", [QuickClassifier, QuickRegressor])
+def test_what_is_no_target_is_named(Estimator: Any) -> None:
+    frame = pd.DataFrame({**two_classes(40)[0], "answer": np.arange(40) % 2})
+    with pytest.raises(ValueError, match=r"y: expected targets \(m,\), or the name of a column as text, got 0"):
+        Estimator(**QUICK).fit(frame, 0)
+    with pytest.raises(ValueError, match=r"sample_weight: expected numbers \(m,\), got the text 'useful'"):
+        Estimator(**QUICK).fit(frame, "answer", "useful")
+    frame.columns = ["answer", *frame.columns[1:]]
+    with pytest.raises(ValueError, match="X: expected columns of different names, got two that are called 'answer'"):
+        Estimator(**QUICK).fit(frame, "answer")

@@ -9,7 +9,7 @@ import pytest
 
 from deltaprop.tabular.column_roles import choose_roles
 from deltaprop.tabular.frames import as_column, as_table
-from deltaprop.tabular.suspects import suspicious
+from deltaprop.tabular.suspects import names_like_cells, suspicious
 from deltaprop.tabular.table import Table
 from deltaprop.tabular.table_file import read_table
 
@@ -136,3 +136,29 @@ def test_copies_of_a_quantity():
 def test_what_alone_is_left_is_never_suspicious():
     assert reasons({"x": np.arange(ROWS)}, np.sin(np.arange(ROWS))) == {}
     assert reasons({"x": QUANTITY, "constant": np.ones(ROWS)}, 2 * QUANTITY) == {}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "names"),
+    [
+        ("5.1,3.5,setosa", "4.9,3.0,setosa", ["5.1", "3.5", "setosa"]),  # the iris data, as many sites have them
+        ("5,3,setosa", "4,2,setosa", ["5", "3", "setosa"]),
+        ("-1,3e2,other", "4,2,setosa", ["-1", "3e2"]),
+        ("5,1;3,5;a", "4,9;3,0;b", ["5,1", "3,5"]),
+        ("p,x,s", "p,x,s", ["p", "x", "s"]),  # nothing but text, each name a cell of its column
+        ("2001,2002,country", "4,2,Chad", []),  # years are names
+        ("width,3.5,setosa", "4.9,3.0,setosa", []),
+        ("yes,no,answer", "yes,no,yes", []),
+        ("width,height,kind", "4.9,3.0,setosa", []),
+        ("nan,inf,setosa", "4.9,3.0,setosa", []),
+    ],
+)
+def test_a_first_row_taken_for_names(first, second, names, tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join([first, second, second]) + "\n")
+    assert names_like_cells(read_table(path)) == names
+
+
+@pytest.mark.skipif(not DATA.exists(), reason=f"there is no {DATA}")
+def test_real_tables_have_names():
+    assert [path.name for path in sorted(DATA.glob("*.csv.gz")) if names_like_cells(read_table(path))] == []

@@ -41,15 +41,20 @@ def run(arguments: list[str]) -> int:
     except DivergenceError as error:
         return _complain(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
-        return _complain("interrupted", INTERRUPTED)
+        return _say("interrupted", INTERRUPTED)
     except SystemExit as exit:
-        return _complain("terminated", exit.code) if exit.code == TERMINATED else int(exit.code or 0)
+        return _say("terminated", exit.code) if exit.code == TERMINATED else int(exit.code or 0)
     if status == INTERRUPTED:  # which typer makes of a KeyboardInterrupt
-        return _complain("interrupted", INTERRUPTED)
+        return _say("interrupted", INTERRUPTED)
     return status or 0
 
 
 def _complain(message: str, status: int) -> int:
+    return _say(f"error: {message}", status)
+
+
+def _say(message: str, status: int) -> int:
+    """Tell how the command ended, in one line on standard error."""
     line = " ".join(message.split())
-    print(f"deltaprop: error: {line}", file=sys.stderr)  # noqa: T201
+    print(f"deltaprop: {line}", file=sys.stderr)  # noqa: T201
     return status

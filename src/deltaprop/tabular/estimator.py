@@ -20,7 +20,7 @@ from sklearn.utils.validation import _check_sample_weight, _get_feature_names, c
 from deltaprop.arguments import check_whole_number, refuse_masked
 from deltaprop.backends import Backend
 from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
-from deltaprop.errors import callers_level
+from deltaprop.errors import callers_level, listing
 from deltaprop.reports.plotting import plot_importances
 from deltaprop.tabular import MOST_MEMBERS
 from deltaprop.tabular.column_roles import ColumnRoles, choose_roles
@@ -31,6 +31,7 @@ from deltaprop.tabular.members import MemberTraining, mean_outputs
 from deltaprop.tabular.mixture import HeldOutCost, train_mixture
 from deltaprop.tabular.recipe import Recipe, recipe_for
 from deltaprop.tabular.saved import SavedTabular
+from deltaprop.tabular.suspects import LOOKS_LIKE_A_ROW, names_like_cells
 from deltaprop.tabular.table import Column, Table
 from deltaprop.tabular.table_encoding import TableEncoding
 from deltaprop.tabular.targets import column_as_given, known_targets, refuse_quantities
@@ -107,7 +108,7 @@ class TabularEstimator(SavedTabular):
         Warns
         -----
         UserWarning
-            If rows of a file have no target; it names them.
+            If rows of a file have no target, which it names; or the first line of a file looks like a row.
         """
         with training_of(self):
             fitted = copy.copy(self)  # a fit that fails, and a prediction meanwhile, see only what was fitted before
@@ -118,10 +119,9 @@ class TabularEstimator(SavedTabular):
     def _fit(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> None:
         """Do what `fit` does, on a copy; some attributes are new and some are old if it raises."""
         began = time.perf_counter()
-        named = has_names(X)  # it raises if some are text and some are not
         table, targets, known = self._split_target(X, y)
-        refuse_masked(sample_weight, "sample_weight")
-        weights = np.asarray(_check_sample_weight(sample_weight, known[:, np.newaxis], ensure_non_negative=True))[known]
+        named = has_names(X)  # it raises if some are text and some are not
+        weights = _checked_weights(sample_weight, known, ensure_non_negative=True)
         table, targets, weights = _counted(table, targets, weights, weights)
         weights = weights / weights.max()  # so that their sum is finite
         self._find_classes(targets)
@@ -163,6 +163,8 @@ class TabularEstimator(SavedTabular):
             if isinstance(X, (str, os.PathLike)):
                 known = known_targets(table.columns[y], X)
                 table = table if known.all() else table.take(np.flatnonzero(known))
+            if fits and isinstance(X, (str, os.PathLike)):
+                _warn_of_cells(names_like_cells(table), X)
             if fits and is_classifier(self):
                 refuse_quantities(table.columns[y])
             rest = Table({name: column for name, column in table.columns.items() if name != y}, table.rows)
@@ -171,6 +173,8 @@ class TabularEstimator(SavedTabular):
             if given is None:
                 return rest, self._target_of_column(table.columns[y]), known
             return rest, self._checked_target(given, table.rows), known
+        if np.isscalar(y):
+            raise ValueError(f"y: expected targets (m,), or the name of a column as text, got {y!r}")
         return table, self._checked_target(y, table.rows), np.ones(table.rows, bool)
 
     def _train(self, table: Table, y: HostArray, weights: Floats, own_weights: Floats, deadline: float | None) -> None:
@@ -326,7 +330,7 @@ class TabularEstimator(SavedTabular):
         """Return the columns to predict from, what they are to be compared with, (m,), and how much each row counts."""
         check_is_fitted(self, "stack_")
         table, truth, known = self._table_and_target(X, y)
-        weights = None if sample_weight is None else _check_sample_weight(sample_weight, known[:, np.newaxis])[known]
+        weights = None if sample_weight is None else _checked_weights(sample_weight, known)
         return (table if has_names(X) else self._by_place(table)), truth, weights
 
     def _recipe(self, rows: int, columns: int, outputs: int) -> Recipe:
@@ -397,11 +401,34 @@ def _counted(table: Table, y: HostArray, weights: Floats, own_weights: Floats) -
     return table.take(counted), y[counted], weights[counted]
 
 
+def _warn_of_cells(names: Sequence[str], path: str | os.PathLike[str]) -> None:
+    if names:
+        said = f"{path}: the first line {LOOKS_LIKE_A_ROW} ({listing(names)})"
+        warnings.warn(said, UserWarning, stacklevel=callers_level())
+
+
 def has_names(X: Any) -> bool:
     """Tell whether the columns of what a user passes have names of their own."""
     if isinstance(X, np.ndarray):
         return X.dtype.names is not None
     return isinstance(X, (str, os.PathLike, Mapping, Table)) or _get_feature_names(X) is not None
+
+
+def _checked_weights(sample_weight: ArrayLike | None, known: HostArray, *, ensure_non_negative: bool = False) -> Floats:
+    """Return the weights of the rows that have a target.
+
+    Raises
+    ------
+    ValueError
+        If they are not numbers, one a row.
+    """
+    if isinstance(sample_weight, str):
+        raise ValueError(
+            f"sample_weight: expected numbers (m,), got the text {sample_weight!r}; pass the column itself"
+        )
+    refuse_masked(sample_weight, "sample_weight")
+    rows = known[:, np.newaxis]
+    return np.asarray(_check_sample_weight(sample_weight, rows, ensure_non_negative=ensure_non_negative))[known]
 
 
 def _sizes(hidden_layer_sizes: int | Sequence[int]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Columns that a table should not be predicted from: the row index, identifiers, near-copies of the target."""
+"""What should make one doubt a table: row indices, identifiers, near-copies of the target, a row taken for names."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import numpy as np
 from scipy.stats import rankdata
 
 from deltaprop.backends.array_types import Floats, HostArray
+from deltaprop.inputs.cells import number, with_point
 from deltaprop.tabular.column_roles import ColumnRole
 from deltaprop.tabular.table import Column, Table
 
+#: What is said of the first line of a file if `names_like_cells` finds some.
+LOOKS_LIKE_A_ROW = "was taken for names, but looks like a row: if it is one, write a line of names above it"
 #: Names of a row index; pandas gives the second and the third.
 INDEX_NAMES = re.compile(
     r"__index_level_\d+__|Unnamed: 0(?:\.\d+)*|(?:row[ _.-]?)?(?:index|number|no|nr)|row|rownames?", re.I
@@ -67,6 +70,39 @@ def suspicious(table: Table, roles: Sequence[ColumnRole], target: Column) -> dic
             found[role.name] = reason
     used = {role.name for role in roles if role.role != "left out" and role.name != target.name}
     return found if used - set(found) else {}
+
+
+def names_like_cells(table: Table) -> list[str]:
+    """Find names of columns that look like cells: a file without a line of names loses its first row to them.
+
+    Text is such a name if it is a cell of its column as well, and a number if its column holds numbers. Whole numbers
+    may be years or other names; they count only beside others. Where a column of numbers has another name, or all
+    columns hold text and one of them has another name, the first line does hold names.
+
+    Parameters
+    ----------
+    table : Table
+        A table that was read from a file.
+
+    Returns
+    -------
+    names : list of str
+        In the order of the table; empty if the first line holds names.
+    """
+    columns = table.columns.values()
+    numbers = [column.name for column in columns if column.kind == "number"]
+    texts = [column.name for column in columns if column.kind == "text"]
+    repeated = [name for name in texts if name in table.columns[name].counts()]
+    telling = repeated + [name for name in numbers if not name.isdigit()]
+    like_cells = all(map(_is_number, numbers)) if numbers else repeated == texts
+    return [name for name in table.columns if name in {*numbers, *repeated}] if like_cells and telling else []
+
+
+def _is_number(name: str) -> bool:
+    try:
+        return np.isfinite(number(with_point(name, ",") if "," in name else name))
+    except ValueError:
+        return False
 
 
 def _index(column: Column, is_first: bool) -> str:
