@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -100,7 +101,7 @@ def names_like_cells(table: Table) -> list[str]:
 
 def _is_number(name: str) -> bool:
     try:
-        return np.isfinite(number(with_point(name, ",") if "," in name else name))
+        return math.isfinite(number(with_point(name, ",") if "," in name else name))
     except ValueError:
         return False
 
