@@ -22,11 +22,10 @@ from deltaprop.cli.table_columns import (
     roles_shown,
 )
 from deltaprop.epochs.interruption import Interruption
-from deltaprop.errors import listing
 from deltaprop.reports.history import History
 from deltaprop.tabular.classifier import TabularClassifier
 from deltaprop.tabular.regressor import TabularRegressor
-from deltaprop.tabular.suspects import LOOKS_LIKE_A_ROW, names_like_cells
+from deltaprop.tabular.suspects import row_taken_for_names
 from deltaprop.tabular.table import Table
 from deltaprop.tabular.table_file import read_table
 from deltaprop.tabular.targets import gaps_of_target, labels_of, quantities_of
@@ -56,9 +55,9 @@ def train_table(options: TrainOptions) -> Iterator[str]:
     name = named_target(table, options)
     written = f" ({table.written})" if table.written else ""
     yield from in_lines("data", f"{counted(table.rows, 'row')}, {counted(len(table.columns), 'column')}{written}")
-    cells = names_like_cells(table)
-    if cells:
-        yield from in_lines("warning", f"the first line {LOOKS_LIKE_A_ROW} ({listing(cells)})")
+    doubt = row_taken_for_names(table)
+    if doubt:
+        yield from in_lines("warning", doubt)
     gaps = gaps_of_target(table.columns[name])
     if gaps.any():
         table = table.take(np.flatnonzero(~gaps))

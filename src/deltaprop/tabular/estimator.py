@@ -20,7 +20,7 @@ from sklearn.utils.validation import _check_sample_weight, _get_feature_names, c
 from deltaprop.arguments import check_whole_number, refuse_masked
 from deltaprop.backends import Backend
 from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
-from deltaprop.errors import callers_level, listing
+from deltaprop.errors import callers_level
 from deltaprop.reports.plotting import plot_importances
 from deltaprop.tabular import MOST_MEMBERS
 from deltaprop.tabular.column_roles import ColumnRoles, choose_roles
@@ -31,7 +31,7 @@ from deltaprop.tabular.members import MemberTraining, mean_outputs
 from deltaprop.tabular.mixture import HeldOutCost, train_mixture
 from deltaprop.tabular.recipe import Recipe, recipe_for
 from deltaprop.tabular.saved import SavedTabular
-from deltaprop.tabular.suspects import LOOKS_LIKE_A_ROW, names_like_cells
+from deltaprop.tabular.suspects import row_taken_for_names
 from deltaprop.tabular.table import Column, Table
 from deltaprop.tabular.table_encoding import TableEncoding
 from deltaprop.tabular.targets import column_as_given, known_targets, refuse_quantities
@@ -161,10 +161,11 @@ class TabularEstimator(SavedTabular):
                 raise ValueError(f"y: no column {y!r}; the columns are {', '.join(map(repr, table.columns))}")
             known = np.ones(table.rows, bool)
             if isinstance(X, (str, os.PathLike)):
+                doubt = row_taken_for_names(table) if fits else ""
+                if doubt:
+                    warnings.warn(f"{X}: {doubt}", UserWarning, stacklevel=callers_level())
                 known = known_targets(table.columns[y], X)
                 table = table if known.all() else table.take(np.flatnonzero(known))
-            if fits and isinstance(X, (str, os.PathLike)):
-                _warn_of_cells(names_like_cells(table), X)
             if fits and is_classifier(self):
                 refuse_quantities(table.columns[y])
             rest = Table({name: column for name, column in table.columns.items() if name != y}, table.rows)
@@ -399,12 +400,6 @@ def _counted(table: Table, y: HostArray, weights: Floats, own_weights: Floats) -
     if len(counted) == len(y):
         return table, y, weights
     return table.take(counted), y[counted], weights[counted]
-
-
-def _warn_of_cells(names: Sequence[str], path: str | os.PathLike[str]) -> None:
-    if names:
-        said = f"{path}: the first line {LOOKS_LIKE_A_ROW} ({listing(names)})"
-        warnings.warn(said, UserWarning, stacklevel=callers_level())
 
 
 def has_names(X: Any) -> bool:

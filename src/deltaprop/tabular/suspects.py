@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 
@@ -10,12 +9,10 @@ import numpy as np
 from scipy.stats import rankdata
 
 from deltaprop.backends.array_types import Floats, HostArray
-from deltaprop.inputs.cells import number, with_point
+from deltaprop.errors import listing
 from deltaprop.tabular.column_roles import ColumnRole
-from deltaprop.tabular.table import Column, Table
+from deltaprop.tabular.table import Column, Table, numbers_in_texts
 
-#: What is said of the first line of a file if `names_like_cells` finds some.
-LOOKS_LIKE_A_ROW = "was taken for names, but looks like a row: if it is one, write a line of names above it"
 #: Names of a row index; pandas gives the second and the third.
 INDEX_NAMES = re.compile(
     r"__index_level_\d+__|Unnamed: 0(?:\.\d+)*|(?:row[ _.-]?)?(?:index|number|no|nr)|row|rownames?", re.I
@@ -95,15 +92,20 @@ def names_like_cells(table: Table) -> list[str]:
     texts = [column.name for column in columns if column.kind == "text"]
     repeated = [name for name in texts if name in table.columns[name].counts()]
     telling = repeated + [name for name in numbers if not name.isdigit()]
-    like_cells = all(map(_is_number, numbers)) if numbers else repeated == texts
+    no_numbers = np.isnan(numbers_in_texts(numbers)) & np.isnan(numbers_in_texts(numbers, ","))
+    like_cells = not no_numbers.any() if numbers else repeated == texts
     return [name for name in table.columns if name in {*numbers, *repeated}] if like_cells and telling else []
 
 
-def _is_number(name: str) -> bool:
-    try:
-        return math.isfinite(number(with_point(name, ",") if "," in name else name))
-    except ValueError:
-        return False
+def row_taken_for_names(table: Table) -> str:
+    """Say that the first line of a file was taken for names, but looks like a row; nothing if it does not."""
+    cells = names_like_cells(table)
+    if not cells:
+        return ""
+    return (
+        "the first line was taken for names, but looks like a row: if it is one, write a line of names above it "
+        f"({listing(cells)})"
+    )
 
 
 def _index(column: Column, is_first: bool) -> str:
