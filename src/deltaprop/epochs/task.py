@@ -17,6 +17,7 @@ from deltaprop.derivation.remembered import OptimizerState
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.epochs.interruption import Interruption
+from deltaprop.epochs.step_marks import StepMarks
 from deltaprop.reports.progress import Progress
 
 #: (batches, 3) of float64: for each minibatch the scale of δ^(L), the factor of W in ∂J/∂W and the factor of Σ W²; see
@@ -193,6 +194,8 @@ class Pass:
         The number of the minibatch with which the pass begins: not 0 after a pause.
     pause : Interruption
         It is asked between steps, on the host, whether to stop there.
+    marks : StepMarks, optional
+        The steps after which somebody is told; nobody is without them.
     """
 
     order: Indices | None
@@ -203,6 +206,7 @@ class Pass:
     dropout: RandomStream | None = None
     first: int = 0
     pause: Interruption = field(default_factory=Interruption)
+    marks: StepMarks | None = None
 
 
 class WholeEpoch(ABC):
