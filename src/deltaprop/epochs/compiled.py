@@ -12,7 +12,7 @@ from deltaprop.backends.array_types import Floats, Indices
 from deltaprop.backends.native.scipy_threads import own_threads, scipy_on_one_thread
 from deltaprop.derivation.optimizers import moments_of
 from deltaprop.derivation.remembered import Remembered
-from deltaprop.epochs.compiled_plan import PlanTable, can_compile, strides_of
+from deltaprop.epochs.compiled_plan import PlanTable, can_compile, obstacle_to_compiling, strides_of
 from deltaprop.epochs.interruption import Interruption, Paused, run_abandonable
 from deltaprop.epochs.step_marks import ends_of
 from deltaprop.epochs.task import (
@@ -41,6 +41,7 @@ class CompiledEpoch(WholeEpoch):
     member of a stack one thread. Its plan is the plan of a stack of one.
     """
 
+    label = "compiled epochs"
     resumes = True
 
     def __init__(self, task: Task) -> None:
@@ -60,6 +61,16 @@ class CompiledEpoch(WholeEpoch):
             self.before = Remembered(network.backend, self.state, parameters=network.parameters, **sums)
         threads = min(own_threads(), os.cpu_count() or 1, max(1, int(self.operations / OPERATIONS_A_THREAD)))
         self.table.share_scratch(threads, 1)
+
+    @classmethod
+    def obstacle(cls, task: Task) -> str | None:
+        """Tell what the library does not know, or why it cannot be had."""
+        return task.obstacle or obstacle_to_compiling(task.network, task.X, load=True)
+
+    @property
+    def details(self) -> str:
+        """The threads that share the work of a step."""
+        return f"{self.plan.threads} thread{'s' if self.plan.threads > 1 else ''}"
 
     @classmethod
     def find(cls, task: Task) -> Self | None:

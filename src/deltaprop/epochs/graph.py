@@ -43,6 +43,8 @@ class GraphEpoch(WholeEpoch):
     (1 − ηλ/m) W.
     """
 
+    label = "captured steps, CUDA graphs"
+
     def __init__(self, backend: CupyBackend, task: Task) -> None:
         self.backend, self.task, self.network, self.batch = backend, task, task.network, task.batch_size
         network, X, Y = task.network, task.X, task.Y
@@ -66,7 +68,13 @@ class GraphEpoch(WholeEpoch):
     def find(cls, task: Task) -> Self | None:
         """Make one, if the steps can be captured."""
         backend: Any = task.network.backend
-        return cls(backend, task) if task.is_built_in and backend.products.capturable else None
+        return cls(backend, task) if cls.obstacle(task) is None else None
+
+    @classmethod
+    def obstacle(cls, task: Task) -> str | None:
+        """Tell why steps cannot be captured."""
+        backend: Any = task.network.backend
+        return task.obstacle or (None if backend.products.capturable else "its matrix products cannot be captured")
 
     def __call__(self, given: Pass, terms: Terms) -> None:
         """Launch graphs of several steps; the host does nothing else."""

@@ -34,6 +34,7 @@ class RecordedEpoch(WholeEpoch):
     at once, and their cost is computed at once, from the z^(L) that each step leaves behind.
     """
 
+    label = "recorded steps of NumPy"
     resumes = True
 
     def __init__(self, task: Task) -> None:
@@ -50,15 +51,20 @@ class RecordedEpoch(WholeEpoch):
         self.steps: dict[tuple[int, int, bool, float], RecordedSteps] = {}
 
     @classmethod
+    def obstacle(cls, task: Task) -> str | None:
+        """Tell why steps are not recorded; whether they can be, only trying tells."""
+        if operations_of(task.network, task.batch_size) > LONG_STEP:  # it gains nothing, and has to be abandonable
+            return "a step takes too long to be recorded with profit"
+        if not task.shuffled:
+            return "the order of the samples does not change"
+        if task.weighted:
+            return "there are sample weights"
+        return task.obstacle or (None if isinstance(task.X, np.ndarray) else "the inputs are a sparse matrix")
+
+    @classmethod
     def find(cls, task: Task) -> Self | None:
         """Make one, if the steps can be recorded, which is tried."""
-        if (
-            not task.is_built_in
-            or operations_of(task.network, task.batch_size) > LONG_STEP  # it gains nothing, and has to be abandonable
-            or not task.shuffled
-            or task.weighted
-            or not isinstance(task.X, np.ndarray)
-        ):
+        if cls.obstacle(task) is not None:
             return None
         epoch = cls(task)
         try:

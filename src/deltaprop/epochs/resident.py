@@ -125,6 +125,7 @@ class ResidentEpoch(WholeEpoch):
         If the network does not fit.
     """
 
+    label = "epochs in one launch, parameters in shared memory"
     writes_squares = True
 
     def __init__(self, task: Task) -> None:
@@ -139,6 +140,17 @@ class ResidentEpoch(WholeEpoch):
     def run(self) -> ResidentRun:
         """The launch, bound to its arrays."""
         return self.launches.run
+
+    @classmethod
+    def obstacle(cls, task: Task) -> str | None:
+        """Tell whether the network fits into shared memory."""
+        fits = task.obstacle or residence_of(task.network, task.batch_size, task.optimizer.rule()) is not None
+        return task.obstacle or (None if fits else "the network does not fit into the shared memory of a cluster")
+
+    @property
+    def details(self) -> str:
+        """The thread blocks that share the network."""
+        return f"{self.run.residence.blocks} blocks"
 
     @classmethod
     def find(cls, task: Task) -> Self | None:

@@ -10,6 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from deltaprop.backends.array_types import Indices
 from deltaprop.epochs.trainer import Trainer
+from deltaprop.epochs.way_log import log_way
 from deltaprop.errors import callers_level
 from deltaprop.estimators.fit_data import NO_SCORE, HeldOut, Training
 from deltaprop.estimators.hyperparameters import Hyperparameters
@@ -81,6 +82,7 @@ class MinibatchFit:
             dropout=training.dropout,
             state=self.rule.state,
         )
+        log_way(self.trainer, ["the rules of scikit-learn"])
         self.history = History(cost=records.loss_curve)
         self.listeners = Listeners(callbacks, self.network, self.epochs, self.history)
         self.scored_before = len(records.validation_scores or ())

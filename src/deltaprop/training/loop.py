@@ -22,6 +22,7 @@ from deltaprop.epochs.interruption import Interruption, Paused
 from deltaprop.epochs.random_numbers import draw_order
 from deltaprop.epochs.task import RefusedError
 from deltaprop.epochs.trainer import Trainer
+from deltaprop.epochs.way_log import log_way
 from deltaprop.errors import DivergenceError, callers_level
 from deltaprop.reports.history import History
 from deltaprop.reports.progress import Progress, progress_bar
@@ -53,10 +54,16 @@ class FitPlan:
     resume: bool = False
 
     @property
-    def undisturbed(self) -> bool:
-        """Whether nothing between epochs looks at the network or decides what comes next."""
-        watched = self.early_stopping or self.callbacks or self.progress or self.checkpoint is not None
-        return not (watched or callable(self.optimizer.learning_rate))
+    def between_epochs(self) -> list[str]:
+        """What looks at the network between epochs, or decides what comes next."""
+        asked = {
+            "callbacks": bool(self.callbacks),
+            "early stopping": self.early_stopping is not None,
+            "a progress bar": self.progress,
+            "checkpoints": self.checkpoint is not None,
+            "a learning-rate schedule": callable(self.optimizer.learning_rate),
+        }
+        return [name for name, is_asked in asked.items() if is_asked]
 
 
 def train(
@@ -91,7 +98,9 @@ def train(
         dropout=plan.dropout,
     )
     history = History(metrics={name: [] for name in plan.metrics}, message=_all_done(plan))
-    if trainer.epochs_at_once > 1 and validation is None and plan.undisturbed:
+    between = plan.between_epochs + ([] if validation is None else ["validation"])
+    log_way(trainer, between)
+    if trainer.epochs_at_once > 1 and not between:
         with suppress(RefusedError):  # what is left is done epoch by epoch
             _train_undisturbed(trainer, plan, history)
             return history

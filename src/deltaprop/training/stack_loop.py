@@ -16,6 +16,7 @@ from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.members import Member, finite_members, squared_norms
 from deltaprop.epochs.random_numbers import draw_order
 from deltaprop.epochs.stack_trainer import StackTrainer
+from deltaprop.epochs.way_log import log_members_way
 from deltaprop.errors import callers_level
 from deltaprop.reports.history import History
 from deltaprop.reports.progress import Progress, progress_bar
@@ -129,6 +130,7 @@ class StackFit:
     ) -> None:
         self.stack, self.networks, self.plan, members = stack, networks, plan, plan.members
         self.trainer = StackTrainer(stack, X, Y, members, networks)
+        log_members_way(self.trainer, stack.layer_sizes, stack.backend.label)
         objectives = [member.objective for member in members]
         self.validation = (
             None if held_out is None else StackValidation(stack, networks, held_out, objectives, plan.metrics)
