@@ -17,6 +17,8 @@ from deltaprop.backends.array_types import AnyArray, ArrayLike, Floats
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
 from deltaprop.epochs.trainer import check_dropout
 from deltaprop.estimators import exchange, full_batch
+from deltaprop.estimators.autologging import fit_context as fit_context
+from deltaprop.estimators.autologging import recorded
 from deltaprop.estimators.class_targets import ClassTargets
 from deltaprop.estimators.drawing import draw_parameters, split_rows
 from deltaprop.estimators.fit_data import NOT_FINITE, CheckedData, HeldOut, Training, check_weights
@@ -41,6 +43,11 @@ class MultilayerPerceptron(CallbackSupport, Hyperparameters, FittedNetwork):
     loss_: float
     validation_scores_: Any
     validation_loss_curve_: Any
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if MultilayerPerceptron in cls.__bases__:  # what derives from the two inherits their methods
+            recorded(cls)
 
     # -- where the two estimators differ ------------------------------------------------------------------------
 
