@@ -6,6 +6,7 @@ import pytest
 from conftest import require
 
 import deltaprop as dp
+from deltaprop import callbacks
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.doctor.report import Check, Report, Stage
 from deltaprop.errors import ScheduleError
@@ -13,7 +14,6 @@ from deltaprop.lecture.accumulation import Accumulation
 from deltaprop.lecture.explanation import Explanation
 from deltaprop.lecture.gradient_check import GradientCheck, LayerCheck
 from deltaprop.tabular.trained import Trained
-from deltaprop.training.callbacks import EpochEnd
 from deltaprop.training.evaluation import ForwardPass
 
 PUBLIC = {f"deltaprop.{name}": getattr(dp, name) for name in dp.__all__ if name != "__version__"}
@@ -21,7 +21,6 @@ PUBLIC = {f"deltaprop.{name}": getattr(dp, name) for name in dp.__all__ if name 
 RETURNED = (
     Accumulation,
     Check,
-    EpochEnd,
     Explanation,
     ForwardPass,
     GradientCheck,
@@ -32,6 +31,7 @@ RETURNED = (
     Stage,
     Trained,
 )
+PUBLIC |= {f"deltaprop.callbacks.{name}": getattr(callbacks, name) for name in callbacks.__all__}
 OBJECTS = PUBLIC | {f"{cls.__module__}.{cls.__qualname__}": cls for cls in RETURNED}
 CLASSES = {path: each for path, each in OBJECTS.items() if inspect.isclass(each)}
 #: The rules that scikit-learn's own test of docstrings leaves out: places of quotes, names of return values.
