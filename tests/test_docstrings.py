@@ -87,5 +87,9 @@ def test_every_name_is_looked_at():
     assert found >= {"MLPClassifier.predict_proba", "MLPClassifier.predict_log_proba"}
     assert found >= {"SweepCV.fit", "SweepCV.fit_transform", "SweepCV.plot"}
     assert found >= {"EnsembleClassifier.predict_proba", "EnsembleRegressor.fit", "EnsembleRegressor.estimators_"}
-    assert found >= {"lecture.gradient_check.GradientCheck.worst", "training.callbacks.EpochEnd"}
+    assert found >= {
+        "lecture.gradient_check.GradientCheck.worst",
+        "callbacks.EpochEnd",
+        "callbacks.CSVLogger.on_fit_end",
+    }
     assert found >= {"training.evaluation.ForwardPass", "derivation.parameters.Parameters.on"}
