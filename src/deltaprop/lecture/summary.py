@@ -140,4 +140,4 @@ def _memory(size: float) -> str:
         if size < 1024:
             return f"{size:.4g} {unit}"
         size /= 1024
-    return f"{size:.3g} GiB"
+    return f"{size:.4g} GiB"

@@ -137,6 +137,7 @@ class History:
         shown = {*range(epochs)[:ENDS], *range(epochs)[-ENDS:]}
         if self.best_epoch is not None:
             shown.add(self.best_epoch - 1)
+        shown |= {epoch for epoch in range(epochs) if {epoch - 1, epoch + 1} <= shown}  # no dots for one epoch
         for before, epoch in pairwise([-1, *sorted(shown)]):
             if epoch - before > 1:
                 table.add(*"…" * (1 + len(columns)))
