@@ -171,7 +171,7 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork):
         callbacks : sequence of callable
             Each is given an `EpochEnd` after every epoch; one that returns True ends training.
         progress : bool, default False
-            Draw a progress bar on standard error.
+            Draw a progress bar on standard error, or in a notebook below the cell.
         checkpoint : path, optional
             Where to write, after every `checkpoint_every` epochs and at the end, all that training depends on: a model
             file that `Network.load` reads as well, with the parameters that `fit` would leave: the best, under early
@@ -292,7 +292,7 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork):
         callbacks : sequence of callable
             Each is given an `EpochEnd` after every iteration; one that returns True ends training.
         progress : bool, default False
-            Draw a progress bar on standard error.
+            Draw a progress bar on standard error, or in a notebook below the cell.
 
         Returns
         -------

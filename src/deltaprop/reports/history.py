@@ -69,7 +69,8 @@ class History:
         Returns
         -------
         matplotlib.figure.Figure
-            The figure. ``pyplot.show()`` shows it, and ``.savefig("curves.png")`` writes it.
+            Made by pyplot: ``pyplot.show()`` shows it, and a notebook does so by itself; ``.savefig("curves.png")``
+            writes it.
 
         Raises
         ------
