@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import sklearn
 from html_tables import read_html
 
 import deltaprop as dp
@@ -125,3 +126,6 @@ def test_a_sweep_shows_its_results_by_the_score_of_refit() -> None:
         assert facts[0] == ["best candidate", f"alpha={sweep.best_params_['alpha']}"]
         assert float(rows[0][1]) == pytest.approx(float(sweep.best_score_), abs=6e-5)
         assert rows[0][3] == str(sweep.best_params_["alpha"])
+    with sklearn.config_context(display="text"):
+        assert list(sweep._repr_mimebundle_()) == ["text/plain"]
+        assert not hasattr(sweep, "_repr_html_")

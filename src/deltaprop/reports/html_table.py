@@ -26,6 +26,7 @@ STYLE = (
     "div.deltaprop div.side{display:flex;flex-wrap:wrap;gap:.4em 2.5em}"
     "div.deltaprop div.side>div{max-width:100%;overflow-x:auto}"
     "div.deltaprop div.progress{display:flex;flex-wrap:wrap;gap:0 1.5em;align-items:center}"
+    "div.deltaprop div.progress span{white-space:pre-wrap}"
     "div.deltaprop progress{flex:1 1 8em;max-width:24em}"
     "</style>"
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import Any
 
 
@@ -14,6 +15,12 @@ def notebook_shell() -> Any:
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     return shell if getattr(shell, "kernel", None) is not None else None
+
+
+def display_bundle(bundle: dict[str, str], *, updated: bool = False) -> Any:
+    """Show an output, a text for each kind of front end; return what updates it, if it will be."""
+    options = {"display_id": True} if updated else {}
+    return import_module("IPython.display").display(bundle, raw=True, **options)
 
 
 class ShownOnce:
@@ -30,9 +37,7 @@ class ShownOnce:
         if shell is None:
             self.print()
             return
-        from IPython.display import display
-
-        display({"text/plain": str(self), "text/html": self._repr_html_()}, raw=True)
+        display_bundle({"text/plain": str(self), "text/html": self._repr_html_()})
         self._remember(shell)
 
     def print(self) -> None:

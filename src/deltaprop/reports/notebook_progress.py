@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from deltaprop.reports.html_table import html_output
+from deltaprop.reports.notebook import display_bundle
 
 #: Seconds between two redraws; each is a message to the front end.
 REDRAW = 0.1
@@ -61,10 +62,8 @@ class NotebookProgress:
             self._draw()
 
     def __enter__(self) -> Self:
-        from IPython.display import display
-
         self._start = time.perf_counter()
-        self._handle = display(self._bundle(), raw=True, display_id=True)
+        self._handle = display_bundle(self._bundle(), updated=True)
         return self
 
     def __exit__(
