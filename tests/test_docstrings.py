@@ -11,8 +11,9 @@ from deltaprop.derivation.parameters import Parameters
 from deltaprop.doctor.report import Check, Report, Stage
 from deltaprop.errors import ScheduleError
 from deltaprop.lecture.accumulation import Accumulation
-from deltaprop.lecture.explanation import Explanation
+from deltaprop.lecture.explanation import Explanation, Section
 from deltaprop.lecture.gradient_check import GradientCheck, LayerCheck
+from deltaprop.lecture.summary import LayerSummary, Summary
 from deltaprop.tabular.trained import Trained
 from deltaprop.training.evaluation import ForwardPass
 
@@ -25,10 +26,13 @@ RETURNED = (
     ForwardPass,
     GradientCheck,
     LayerCheck,
+    LayerSummary,
     Parameters,
     Report,
     ScheduleError,
+    Section,
     Stage,
+    Summary,
     Trained,
 )
 PUBLIC |= {f"deltaprop.callbacks.{name}": getattr(callbacks, name) for name in callbacks.__all__}
