@@ -138,7 +138,7 @@ class Counterpart:
         own = Parameters(
             backend, self.network.layer_sizes, self.network.dtype, flat=backend.to_numpy(self.network.parameters)
         )
-        ours = [*(W.swapaxes(0, 1) for W in own.weights), *own.biases]
+        ours: list[AnyArray] = [*(W.swapaxes(0, 1) for W in own.weights), *own.biases]
         return all(np.array_equal(array, one) for array, one in zip(arrays, ours, strict=True))
 
     def _show(self, theirs: Any) -> None:
