@@ -17,7 +17,7 @@ from sklearn.utils.validation import validate_data
 from deltaprop.accel import refusals
 from deltaprop.accel.profiling import PROFILE, SCIKIT_LEARN
 from deltaprop.errors import BackendError
-from deltaprop.estimators.counterpart import Counterpart, weights_of
+from deltaprop.estimators.counterpart import Counterpart, type_of_loss, weights_of
 from deltaprop.forks import in_child
 
 #: By the id of an estimator, the estimator and its counterpart. It is no attribute: pickles and `vars` are as ever.
@@ -122,7 +122,7 @@ def fit_lbfgs(original: Original, enabled: Callable[[], bool]) -> Original:
         try:
             result = counterpart.fit_by_full_batch(self, _csr(X), y, weights)
             self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
-            self.loss_ = np.float64(result.fun)
+            self.loss_ = type_of_loss(X, y, weights)(result.fun)
         finally:
             who = f"deltaprop, {counterpart.where}, {counterpart.way}"
             PROFILE.add(type(self).__name__, "fit", who, time.perf_counter() - began)

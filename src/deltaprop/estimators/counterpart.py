@@ -180,8 +180,8 @@ class Counterpart:
             part, held_out = ours._split(X, y, weights_of(sample_weight), None)
             training = ours._training(*part, (0.0,) * (theirs.n_layers_ - 2))
             records = Records.of(ours, kept, validates=held_out is not None)
-            loss_type = np.result_type(X.dtype, y.dtype).type if y.dtype != np.bool_ else X.dtype.type
-            fit = TheirFit(ours, training, held_out, records, loss_type, incremental=incremental)
+            kind = type_of_loss(X, y, sample_weight)
+            fit = TheirFit(ours, training, held_out, records, kind, incremental=incremental)
             try:
                 fit.run()
             finally:
@@ -286,6 +286,12 @@ def warn_as_theirs(message: Warning | str, category: type[Warning]) -> None:
     line = perceptrons.BaseMultilayerPerceptron._fit.__code__.co_firstlineno
     registry = there.setdefault("__warningregistry__", {})
     warnings.warn_explicit(message, category, there["__file__"], line, there["__name__"], registry)
+
+
+def type_of_loss(X: AnyArray, y: AnyArray, sample_weight: Floats | None) -> Callable[[float], Any]:
+    """Return the type of the losses that scikit-learn's own code computes."""
+    exact = sample_weight is not None or y.dtype.kind != "f"
+    return np.float64 if exact else np.result_type(X.dtype, y.dtype).type
 
 
 def weights_of(sample_weight: Floats | None) -> Floats | None:
