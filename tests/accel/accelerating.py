@@ -33,15 +33,20 @@ def workers_of(profile):
     return {(kind, method): who for kind, method, who in profile.calls}
 
 
+def are_close(a, b, tolerance):
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    inexact = a.dtype.kind == "f"
+    return np.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True) if inexact else np.array_equal(a, b)
+
+
 def differences(a, b, tolerance, path=""):
     """Yield every place where two results differ: types, names of attributes, shapes, dtypes, numbers."""
     if type(a) is not type(b):
         yield f"{path}: {type(a).__name__}, {type(b).__name__}"
     elif isinstance(a, np.ndarray):
-        if a.shape != b.shape or a.dtype != b.dtype:
-            yield f"{path}: {a.dtype} {a.shape}, {b.dtype} {b.shape}"
-        elif not (np.allclose(a, b, rtol=tolerance, atol=tolerance) if a.dtype.kind == "f" else np.array_equal(a, b)):
-            yield f"{path}: {a}, {b}"
+        if not are_close(a, b, tolerance):
+            yield f"{path}: {a.dtype} {a}, {b.dtype} {b}"
     elif isinstance(a, list | tuple):
         if len(a) != len(b):
             yield f"{path}: {len(a)} entries, {len(b)} entries"
