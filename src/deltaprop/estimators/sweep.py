@@ -21,6 +21,7 @@ from deltaprop.estimators.inputs import Number, on_host
 from deltaprop.estimators.search import Search, Split
 from deltaprop.estimators.together import KINDS, Table
 from deltaprop.reports.plotting import plot_sweep
+from deltaprop.reports.search_results import search_sheet
 from deltaprop.training.exclusive import training_of
 
 
@@ -315,3 +316,21 @@ class SweepCV(BaseSearchCV):
             raise ValueError(f"score: expected one of {', '.join(map(repr, known))}, got {score!r}")
         mean, spread = results[f"mean_test_{score}"], results[f"std_test_{score}"]
         return plot_sweep(results["params"], mean, spread, score)
+
+    # -- in notebooks -------------------------------------------------------------------------------------------
+
+    def _repr_html_inner(self) -> str:
+        """Return scikit-learn's diagram and, after `fit`, the best candidates."""
+        return str(super()._repr_html_inner()) + self._results_html()
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
+        bundle: dict[str, str] = super()._repr_mimebundle_(**kwargs)
+        if "text/html" in bundle:
+            bundle["text/html"] += self._results_html()
+        return bundle
+
+    def _results_html(self) -> str:
+        if not hasattr(self, "cv_results_"):
+            return ""
+        best = getattr(self, "best_index_", None)
+        return search_sheet(self.cv_results_, self.refit, self.n_splits_, best).html()
