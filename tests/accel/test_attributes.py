@@ -148,7 +148,7 @@ def test_dtypes_of_predictions(dtype):
 def test_an_interrupted_fit_keeps_what_it_has_learned(monkeypatch):
     calls = []
 
-    class Interrupting(list):
+    class Interrupting(list[float]):
         """A curve that is interrupted in the third epoch."""
 
         def append(self, loss):

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from functools import wraps
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,7 +97,7 @@ def test_a_scikit_learn_that_we_do_not_know_is_left_alone(monkeypatch):
 
 
 def test_many_threads_fit_and_predict():
-    results: dict[int, object] = {}
+    results: dict[int, Any] = {}
 
     def work(seed):
         mlp = MLPClassifier(max_iter=3, random_state=seed % 2).fit(X, y)
