@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 X, y = load_diabetes(return_X_y=True)
 perceptron = make_pipeline(
     StandardScaler(),
-    MLPRegressor(hidden_layer_sizes=(64, 32), alpha=1.0, max_iter=500, early_stopping=True, random_state=0),
+    MLPRegressor(hidden_layer_sizes=(64, 32), alpha=1.0, early_stopping=True, random_state=0),
 )
 members = [
     ("perceptron", TransformedTargetRegressor(perceptron, transformer=StandardScaler())),
