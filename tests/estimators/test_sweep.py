@@ -162,6 +162,19 @@ def test_splitters_weights_and_groups(parts):
     assert parts[4:] == []
 
 
+def test_rows_chosen_from_the_end_and_by_a_mask(parts):
+    X, y = IRIS
+    first = np.arange(150) % 3 != 0
+    cv = [(first, ~first), (np.arange(-150, 0, 2), np.arange(-149, 0, 2))]
+    base: dict[str, Any] = {"hidden_layer_sizes": (5,), "max_iter": 6, "random_state": 0}
+    how: dict[str, Any] = {"cv": cv, "scoring": "neg_log_loss"}
+    theirs = GridSearchCV(MLPClassifier(**base), GRIDS[0], **how).fit(X, y)
+    assert_same_results(dp.SweepCV(dp.MLPClassifier(**base, backend="numpy"), GRIDS[0], **how).fit(X, y), theirs, 1e-10)
+    assert parts == [8]
+    with pytest.raises(IndexError):
+        dp.SweepCV(dp.MLPClassifier(**base), GRIDS[0], cv=[(np.arange(150, 160), np.arange(9))]).fit(X, y)
+
+
 def test_a_fit_that_fails_scores_nan_and_the_others_go_on():
     X, y = DIABETES
     base: dict[str, Any] = {"hidden_layer_sizes": (6,), "max_iter": 10, "random_state": 0, "solver": "sgd"}

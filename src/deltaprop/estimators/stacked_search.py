@@ -16,9 +16,9 @@ from sklearn.utils import get_tags, indexable
 from sklearn.utils._metadata_requests import _routing_enabled
 from sklearn.utils._set_output import _safe_set_output
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import _check_method_params
+from sklearn.utils.validation import _check_method_params, _num_samples
 
-from deltaprop.backends.array_types import AnyArray, ArrayLike
+from deltaprop.backends.array_types import AnyArray, ArrayLike, Indices
 from deltaprop.estimators.inputs import on_host
 from deltaprop.estimators.pipeline_jobs import PipelineJobs, has_network_last
 from deltaprop.estimators.search import Search, Source
@@ -127,7 +127,8 @@ class StackedSearch(BaseSearchCV):
 
     def _splits(self, splitter: Any, X: ArrayLike, y: ArrayLike, params: dict[str, Any]) -> Sequence[Split]:
         """Return the rows to train on and the rows to test on, split by split."""
-        splits = [(np.asarray(train), np.asarray(test)) for train, test in splitter.split(X, on_host(y), **params)]
+        m = _num_samples(X)
+        splits = [(_rows(train, m), _rows(test, m)) for train, test in splitter.split(X, on_host(y), **params)]
         if len(splits) != self.n_splits_:
             raise ValueError(f"cv: expected {self.n_splits_} splits, as its get_n_splits said, got {len(splits)}")
         return splits
@@ -196,6 +197,13 @@ class StackedSearch(BaseSearchCV):
         tags = super().__sklearn_tags__()
         tags.transformer_tags = get_tags(self.estimator).transformer_tags
         return tags
+
+
+def _rows(chosen: Any, m: int) -> Indices:
+    """Return the numbers, from 0 to m − 1, of rows that are chosen by any numbers or by a mask."""
+    chosen = np.asarray(chosen)
+    rows: Indices = np.arange(m)[chosen if chosen.size else chosen.astype(np.int64)]
+    return rows
 
 
 def _without_groups(params: dict[str, Any]) -> dict[str, Any]:
