@@ -3,6 +3,7 @@
 // warp. Blocks run one after another, those of a cluster together, each with dynamic shared memory of its own, which
 // the others reach by its address. Included ahead of a .cu file that is compiled as C++.
 #pragma once
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cmath>
@@ -40,8 +41,8 @@ inline float __int_as_float(unsigned bits) {
 namespace host {
 
 enum State { ready, at_warp, at_block, at_cluster, done };
-struct Fiber {
-    ucontext_t context;
+struct Fiber {  // made once, and used for one thread after another
+    jmp_buf place;  // where it goes on; in place of swapcontext, which asks the system about signals at each turn
     std::vector<char> stack;
     State state;
     dim3 index;
@@ -55,13 +56,17 @@ inline unsigned char* shared_memory(unsigned rank) {
     unsigned char* first = dynamic_shared.data();
     return first + (16 - reinterpret_cast<std::size_t>(first) % 16) % 16 + std::size_t(rank) * shared_bytes;
 }
-static ucontext_t scheduler;
+static jmp_buf scheduler;
 static unsigned current;
 static double lanes[16384];
 
+inline void let_others_run() {
+    if (!_setjmp(fibers[current].place)) _longjmp(scheduler, 1);
+}
+
 inline void wait(State barrier) {
     fibers[current].state = barrier;
-    swapcontext(&fibers[current].context, &scheduler);
+    let_others_run();
 }
 
 template <typename T> inline T shuffle_xor(T x, int mask) {
@@ -90,9 +95,25 @@ inline bool release(unsigned first, unsigned last, State barrier) {
 static void (*body)(void*);
 static void* body_argument;
 inline void enter() {
-    body(body_argument);
-    fibers[current].state = done;
-    swapcontext(&fibers[current].context, &scheduler);
+    for (;;) {
+        body(body_argument);
+        wait(done);
+    }
+}
+
+// Run the current fiber until it waits. A function of its own, since a jump back restores no variables.
+__attribute__((noinline)) inline void run_current() {
+    if (_setjmp(scheduler)) return;
+    Fiber& f = fibers[current];
+    if (!f.stack.empty()) _longjmp(f.place, 1);
+    f.stack.resize(32768);
+    ucontext_t start;
+    getcontext(&start);
+    start.uc_stack.ss_sp = f.stack.data();
+    start.uc_stack.ss_size = f.stack.size();
+    start.uc_link = nullptr;
+    makecontext(&start, enter, 0);
+    setcontext(&start);
 }
 
 // The blocks of one cluster, the first of which is at blockIdx.
@@ -100,19 +121,13 @@ inline void run_cluster() {
     const unsigned n = blockDim.x * blockDim.y * blockDim.z, all = n * blocks_a_cluster, first_block = blockIdx.x;
     if (blocks_a_cluster > 1 && n % 32 != 0) std::abort();  // a warp would straddle two blocks
     dynamic_shared.assign(std::size_t(shared_bytes) * blocks_a_cluster + 16, 0xff);
-    fibers.resize(all);
+    if (fibers.size() < all) fibers.resize(all);
     for (unsigned i = 0; i < all; ++i) {
         Fiber& f = fibers[i];
         const unsigned t = i % n;
-        f.stack.resize(32768);
         f.state = ready;
         f.rank = i / n;
         f.index = {t % blockDim.x, t / blockDim.x % blockDim.y, t / blockDim.x / blockDim.y};
-        getcontext(&f.context);
-        f.context.uc_stack.ss_sp = f.stack.data();
-        f.context.uc_stack.ss_size = f.stack.size();
-        f.context.uc_link = nullptr;
-        makecontext(&f.context, enter, 0);
     }
     for (;;) {
         bool ran = false;
@@ -120,7 +135,7 @@ inline void run_cluster() {
             if (fibers[current].state == ready) {
                 threadIdx = fibers[current].index;
                 blockIdx.x = first_block + fibers[current].rank;
-                swapcontext(&scheduler, &fibers[current].context);
+                run_current();
                 ran = true;
             }
         blockIdx.x = first_block;
@@ -210,7 +225,7 @@ inline void arrivals_wait(Arrivals* arrivals, unsigned parity) {
             std::fprintf(stderr, "deadlock: bytes that are expected never come\n");
             std::abort();
         }
-        swapcontext(&host::fibers[host::current].context, &host::scheduler);
+        host::let_others_run();
     }
 }
 template <typename T> inline void send(T* mine, const T& x, Arrivals* arrivals, int rank) {

@@ -5,6 +5,7 @@
 """
 
 import ctypes
+import hashlib
 import re
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ from unittest.mock import patch
 
 import numpy as np
 import strict_array
+from filelock import FileLock
 from strict_array import DEVICES, StrictArray, memory
 
 from deltaprop import backends
@@ -38,6 +40,8 @@ from deltaprop.backends.kernel_sources import included
 #: Bytes of memory that the device claims to have, all free.
 MEMORY = 2**40
 HEADER = Path(__file__).with_name("host_cuda.h")
+#: Where compiled kernels are kept, for the processes that test side by side; ``pytest --cache-clear`` empties it.
+COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "d" / "host_cuda"
 
 
 def compiler_problem():
@@ -58,15 +62,29 @@ def library(file, dtype, definitions=()):
     assert declared, f"cuda/{file}.cu holds no kernel"
     clusters = {name: re.search(r"__cluster_dims__\((\d+)", attributes) for attributes, name in declared}
     names = list(clusters)
-    with tempfile.TemporaryDirectory() as folder:
-        wrapper, output = Path(folder, "wrapper.cpp"), Path(folder, "kernels.so")
-        lines = [f'#include "{HEADER}"', f'#include "{source}"', *(f"HOST_KERNEL({name})" for name in names)]
-        wrapper.write_text("\n".join(lines))
-        command = ["g++", "-O1", "-shared", "-fPIC", "-ffp-contract=off", *options, str(wrapper), "-o", str(output)]
-        subprocess.run(command, check=True, capture_output=True, text=True)
-        if NAMES in included(f"cuda/{file}.cu"):
-            check_names(output.read_bytes(), f"cuda/{file}.cu", STRUCTURES.get(file, ()))
-        return ctypes.CDLL(str(output)), {name: int(found[1]) if found else 1 for name, found in clusters.items()}
+    wrapper = "\n".join([f'#include "{HEADER}"', f'#include "{source}"', *(f"HOST_KERNEL({name})" for name in names)])
+    # Fortified jumps refuse to go from one stack to another.
+    settings = ["-O1", "-U_FORTIFY_SOURCE", "-shared", "-fPIC", "-ffp-contract=off", *options]
+    output = compiled_once(wrapper, settings, expanded + HEADER.read_text())
+    if NAMES in included(f"cuda/{file}.cu"):
+        check_names(output.read_bytes(), f"cuda/{file}.cu", STRUCTURES.get(file, ()))
+    return ctypes.CDLL(str(output)), {name: int(found[1]) if found else 1 for name, found in clusters.items()}
+
+
+def compiled_once(wrapper, settings, content):
+    """Compile a source, unless a process has compiled the same content with the same settings; return the library."""
+    COMPILED.mkdir(parents=True, exist_ok=True)
+    key = hashlib.sha256("\0".join((wrapper, *settings, content)).encode()).hexdigest()[:32]
+    output = COMPILED / f"{key}.so"
+    with FileLock(COMPILED / f"{key}.lock"):
+        if not output.exists():
+            with tempfile.TemporaryDirectory(dir=COMPILED) as folder:
+                source, made = Path(folder, "wrapper.cpp"), Path(folder, "kernels.so")
+                source.write_text(wrapper)
+                command = ["g++", *settings, str(source), "-o", str(made)]
+                subprocess.run(command, check=True, capture_output=True, text=True)
+                made.replace(output)
+    return output
 
 
 def check_shape(grid, block):

@@ -36,6 +36,8 @@ class ByteSource:
         What errors call it.
     is_packed : bool
         Whether its first bytes are gzip's.
+    stored_bytes : int
+        How many bytes it has as it is stored.
 
     Raises
     ------
@@ -55,7 +57,7 @@ class ByteSource:
             weakref.finalize(self, self._kept.close)
         with self._packed() as file:
             self.is_packed = file.read(2) == GZIP
-            self._size = max(file.seek(0, io.SEEK_END), 1)
+            self.stored_bytes = file.seek(0, io.SEEK_END)
         self._place = 0
 
     @contextmanager
@@ -80,7 +82,7 @@ class ByteSource:
     @property
     def share(self) -> float:
         """The share of the bytes, as they are stored, that has been read."""
-        return self._place / self._size
+        return self._place / max(self.stored_bytes, 1)
 
     @contextmanager
     def _packed(self) -> Iterator[BinaryIO]:

@@ -42,6 +42,8 @@ class CsvFile:
         The names of the columns.
     separator : str
         What stands between cells.
+    names_end : int
+        The number of the line in which the first row ends, counted from 1.
 
     Raises
     ------
@@ -65,7 +67,7 @@ class CsvFile:
             beginning = raw.read(BEGINNING + 1)
         self.encoding = encoding_of(self.path, beginning) if encoding is None else decoded_name(encoding)
         self.separator = self._separator(beginning) if sep is None else _checked_separator(sep)
-        first = next((row for row, _ in self._rows()), None)
+        first, self.names_end = next(self._rows(), (None, 0))
         if first is None:
             raise ValueError(f"{self.path}: is empty")
         self.has_header = not _says_numbers(first, decimal)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import gzip
-import itertools
 import math
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,6 +22,7 @@ from deltaprop.inputs.byte_source import ByteSource
 from deltaprop.inputs.csv_file import CsvFile
 from deltaprop.inputs.numpy_files import UNPACKED_LIMIT, load_numpy, members
 from deltaprop.inputs.parquet_file import ParquetFile
+from deltaprop.inputs.typed_blocks import NotPlainError, TypedColumn, typed_blocks
 
 Matrix = HostArray
 
@@ -143,12 +143,24 @@ def _digits() -> Dataset:
 def _from_csv(source: Path | ByteSource, target: str | None, features: Sequence[str] | None) -> Dataset:
     """Read a CSV file: features as float64; the target as numbers if every cell is one, else as text."""
     file = CsvFile(source)
-    path = file.path
-    target, features = _choose(path, file.names, target, features)
-    position = {name: place for place, name in enumerate(file.names)}
+    target, features = _choose(file.path, file.names, target, features)
+    try:
+        return _from_blocks(file, typed_blocks(file, set(features)), target, features)
+    except NotPlainError:
+        return _from_blocks(file, file.blocks(), target, features)
+
+
+def _from_blocks(
+    file: CsvFile,
+    blocks: Iterable[tuple[Sequence[TypedColumn], float]],
+    target: str | None,
+    features: Sequence[str],
+) -> Dataset:
+    """Collect the blocks of a CSV file."""
+    path, position = file.path, {name: place for place, name in enumerate(file.names)}
     places = [position[name] for name in features]
     X, y, labels, written = Grown(len(places)), Grown(1), None, cells.WrittenNumbers(path, target or "")
-    for number, (block, share) in enumerate(file.blocks()):
+    for block, share in blocks:
         rows = X.extend(len(block[0]), share)
         for j, (name, place) in enumerate(zip(features, places, strict=True)):
             X.array[rows, j] = cells.finite_numbers(path, name, block[place], rows.start)
@@ -162,8 +174,8 @@ def _from_csv(source: Path | ByteSource, target: str | None, features: Sequence[
             continue
         if labels is None:  # all cells so far were numbers, and are text as well
             labels = cells.Labels(path, target)
-            for earlier, _ in itertools.islice(file.blocks(), number):
-                labels.add(earlier[position[target]])
+            for earlier in _first_rows(file, position[target], rows.start):
+                labels.add(earlier)
         labels.add(column)
     if target is None:
         return Dataset(X.whole(), None, list(features), "")
@@ -172,6 +184,17 @@ def _from_csv(source: Path | ByteSource, target: str | None, features: Sequence[
     values = y.whole().reshape(-1)
     _check_finite(f"{path}: column {target!r}", values)
     return Dataset(X.whole(), values, list(features), target, labels=written.labels())
+
+
+def _first_rows(file: CsvFile, place: int, rows: int) -> Iterator[Sequence[str]]:
+    """Yield the first `rows` cells of a column, as they are written, block by block."""
+    if not rows:
+        return
+    for block, _ in file.blocks():
+        yield block[place][:rows]
+        rows -= len(block[place])
+        if rows <= 0:
+            return
 
 
 class Grown:

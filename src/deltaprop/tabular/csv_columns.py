@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from deltaprop.backends.array_types import Floats, HostArray
 from deltaprop.inputs import cells
 from deltaprop.inputs.csv_file import CsvFile
+from deltaprop.inputs.typed_blocks import NotPlainError, TypedColumn, typed_blocks
 from deltaprop.tabular.cell_values import Places, text_column
 from deltaprop.tabular.table import Column, numbers_in_texts
 
@@ -50,8 +51,17 @@ class GrowingColumn:
         self._surely_decimals = False
         self._infinite: tuple[int, str] | None = None
 
-    def add(self, block: Sequence[str]) -> None:
-        """Add the next cells."""
+    @property
+    def is_plain(self) -> bool:
+        """Whether all its cells so far are numbers with a point before decimals, or gaps."""
+        return not self.is_text and self._mark != ","
+
+    def add(self, block: TypedColumn) -> None:
+        """Add the next cells; those that have been read as numbers are an array, in which NaN is a gap."""
+        if isinstance(block, np.ndarray):
+            self._numbers.append(block)
+            self.rows += len(block)
+            return
         values = None if self.is_text else self._read(block)
         if values is not None:
             self._numbers.append(values)
@@ -138,15 +148,30 @@ def read_columns(file: CsvFile, marks: str, as_text: Collection[str]) -> list[Co
     OSError
         If it cannot be read.
     """
-    commas_separate = file.separator == ","
-    columns = [GrowingColumn(name, marks, commas_separate, name in as_text) for name in file.names]
-    for block, _ in file.blocks():
-        for column, part in zip(columns, block, strict=True):
-            column.add(part)
+    first = _new_columns(file, marks, as_text)
+    for column, cells_of_column in zip(first, next(file.blocks())[0], strict=True):
+        column.add(cells_of_column)
+    plain = {column.name for column in first if column.is_plain and "." in marks}
+    columns = _new_columns(file, marks, as_text)
+    try:
+        _add_blocks(columns, typed_blocks(file, plain, GAPS))
+    except NotPlainError:
+        columns = _new_columns(file, marks, as_text)
+        _add_blocks(columns, file.blocks())
     for column in columns:
         column.finish()
     _add_what_was_skipped(file, columns)
     return [column.column(file.path) for column in columns]
+
+
+def _new_columns(file: CsvFile, marks: str, as_text: Collection[str]) -> list[GrowingColumn]:
+    return [GrowingColumn(name, marks, file.separator == ",", name in as_text) for name in file.names]
+
+
+def _add_blocks(columns: Sequence[GrowingColumn], blocks: Iterable[tuple[Sequence[TypedColumn], float]]) -> None:
+    for block, _ in blocks:
+        for column, part in zip(columns, block, strict=True):
+            column.add(part)
 
 
 def _add_what_was_skipped(file: CsvFile, columns: Sequence[GrowingColumn]) -> None:
