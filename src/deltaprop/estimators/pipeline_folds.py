@@ -136,9 +136,9 @@ def prepare(
     own = clone(pipeline).set_params(**clone(steps, safe=False))
     receiver = Receiver(network)
     own.steps[-1] = (own.steps[-1][0], receiver)
-    X_train, y_train = _safe_split(own, X, y, split[TRAIN])
-    X_test, _ = _safe_split(own, X, y, split[TEST], split[TRAIN])
     try:
+        X_train, y_train = _safe_split(own, X, y, split[TRAIN])
+        X_test, _ = _safe_split(own, X, y, split[TEST], split[TRAIN])
         own.fit(X_train, y_train, **_check_method_params(X, params=fit_params, indices=split[TRAIN]))
         table = Table.of(network, receiver.X, receiver.y)
         if set(receiver.params) - {"sample_weight"} or not isinstance(table.X, np.ndarray):

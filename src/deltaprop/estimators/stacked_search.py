@@ -113,6 +113,9 @@ class StackedSearch(BaseSearchCV):
         self.scorer_ = getattr(scorers, "_scorers", scorers)
         self.cv_results_ = results
 
+    def _check_input_parameters(self, X: ArrayLike, y: ArrayLike, split_params: Any) -> None:
+        """Check what depends on the samples: nothing here. Older versions of scikit-learn have no such method."""
+
     def _resource_is(self, epochs: str) -> bool:
         return bool(getattr(self, "resource", None) == epochs)
 
@@ -202,7 +205,7 @@ class StackedSearch(BaseSearchCV):
 def _rows(chosen: Any, m: int) -> Indices:
     """Return the numbers, from 0 to m − 1, of rows that are chosen by any numbers or by a mask."""
     chosen = np.asarray(chosen)
-    rows: Indices = np.arange(m)[chosen if chosen.size else chosen.astype(np.int64)]
+    rows: Indices = np.arange(m)[chosen] if chosen.size else chosen
     return rows
 
 

@@ -107,7 +107,7 @@ class Table:
 
     def is_seen_alike(self, rows: Indices) -> bool:
         """Return whether a fit on these rows alone would make the same targets of them as a fit on all rows."""
-        if not isinstance(self.template, MLPClassifier):
+        if len(rows) == 0 or not isinstance(self.template, MLPClassifier):
             return len(rows) > 0
         if self.y.ndim == 2:
             return bool(type_of_target(self.y[rows]) == type_of_target(self.y))
