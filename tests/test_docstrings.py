@@ -10,8 +10,9 @@ from deltaprop.derivation.parameters import Parameters
 from deltaprop.doctor.report import Check, Report, Stage
 from deltaprop.errors import ScheduleError
 from deltaprop.lecture.accumulation import Accumulation
-from deltaprop.lecture.explanation import Explanation
+from deltaprop.lecture.explanation import Explanation, Section
 from deltaprop.lecture.gradient_check import GradientCheck, LayerCheck
+from deltaprop.lecture.summary import LayerSummary, Summary
 from deltaprop.tabular.trained import Trained
 from deltaprop.training.callbacks import EpochEnd
 from deltaprop.training.evaluation import ForwardPass
@@ -26,10 +27,13 @@ RETURNED = (
     ForwardPass,
     GradientCheck,
     LayerCheck,
+    LayerSummary,
     Parameters,
     Report,
     ScheduleError,
+    Section,
     Stage,
+    Summary,
     Trained,
 )
 OBJECTS = PUBLIC | {f"{cls.__module__}.{cls.__qualname__}": cls for cls in RETURNED}

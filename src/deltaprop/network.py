@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
-import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, get_args
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from deltaprop.arguments import (
     check_bool,
@@ -17,7 +13,6 @@ from deltaprop.arguments import (
     check_number,
     check_whole_number,
 )
-from deltaprop.backends import backend_of
 from deltaprop.backends.array_types import ArrayLike
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation.backprop import L2Scaling, Objective, Reduction
@@ -27,9 +22,9 @@ from deltaprop.epochs.trainer import check_dropout
 from deltaprop.files.atomic_file import check_writable
 from deltaprop.files.saved_network import SavedNetwork
 from deltaprop.inputs.sources import CheckedSource
+from deltaprop.lecture.shown_network import ShownNetwork
 from deltaprop.network_function import NetworkFunction
 from deltaprop.reports.history import History
-from deltaprop.reports.plotting import plot_weights
 from deltaprop.training import loop
 from deltaprop.training.callbacks import Callback
 from deltaprop.training.early_stopping import EarlyStopping
@@ -39,12 +34,11 @@ from deltaprop.training.loop import FitPlan
 from deltaprop.training.metrics import Metric
 
 if TYPE_CHECKING:
-    from deltaprop.lecture.explanation import Explanation, Format
     from deltaprop.training.solvers import Method
 
 
 @methods_on_its_device
-class Network(NetworkFunction, SavedNetwork):
+class Network(NetworkFunction, SavedNetwork, ShownNetwork):
     """A multi-layer perceptron, trained by backpropagation in matrix form.
 
     Parameters
@@ -177,7 +171,7 @@ class Network(NetworkFunction, SavedNetwork):
         callbacks : sequence of callable
             Each is given an `EpochEnd` after every epoch; one that returns True ends training.
         progress : bool, default False
-            Draw a progress bar on standard error.
+            Draw a progress bar on standard error, or in a notebook below the cell.
         checkpoint : path, optional
             Where to write, after every `checkpoint_every` epochs and at the end, all that training depends on: a model
             file that `Network.load` reads as well, with the parameters that `fit` would leave: the best, under early
@@ -298,7 +292,7 @@ class Network(NetworkFunction, SavedNetwork):
         callbacks : sequence of callable
             Each is given an `EpochEnd` after every iteration; one that returns True ends training.
         progress : bool, default False
-            Draw a progress bar on standard error.
+            Draw a progress bar on standard error, or in a notebook below the cell.
 
         Returns
         -------
@@ -339,105 +333,8 @@ class Network(NetworkFunction, SavedNetwork):
         with training_of(self):
             return solvers.train_full_batch(self, inputs, targets, weights, held_out, plan)
 
-    # -- seeing it ----------------------------------------------------------------------------------------------
-
-    def explain(
-        self,
-        x: ArrayLike,
-        y: ArrayLike,
-        l2: float = 0.0,
-        l2_scaling: L2Scaling = "per_sample",
-        *,
-        format: Format = "table",
-    ) -> Explanation:
-        """Print and return every z, a, g′(z), δ, Δ and D of one sample: a small network's derivation in numbers.
-
-        Parameters
-        ----------
-        x : array_like, (s_1,) or (1, s_1)
-            One sample.
-        y : array_like, (s_L,) or (1, s_L), or a class label
-            Its target.
-        l2 : float, default 0.0
-            As for `cost`, with m = 1.
-        l2_scaling : {"per_sample", "absolute"}
-            As for `cost`, with m = 1.
-        format : {"table", "markdown"}
-            How it is printed on standard output.
-
-        Returns
-        -------
-        Explanation
-            All of it as arrays; ``str()`` is what was printed.
-
-        Raises
-        ------
-        ValueError, TypeError
-            As `cost`; also if there is more than one sample, a layer is wider than 16, or `format` is neither.
-        """
-        from deltaprop.lecture import explanation  # not at start-up, for those who do without
-
-        if format not in get_args(explanation.Format):
-            raise ValueError(f"format: expected 'table' or 'markdown', got {format!r}")
-        if max(self.layer_sizes) > explanation.WIDEST:
-            raise ValueError(
-                f"explain: expected layers of at most {explanation.WIDEST} units, as every number is printed, got "
-                f"{list(self.layer_sizes)}; forward, deltas and cost_and_gradient give the same as arrays"
-            )
-        objective = Objective(l2, l2_scaling)
-        if np.ndim(x) == 1:
-            x = _one_row(x)
-        if np.ndim(y) == 0 or (np.ndim(y) == 1 and len(y) == self.layer_sizes[-1] > 1):
-            y = _one_row(y)
-        samples = len(self._door.inputs(x, "x"))
-        if samples != 1:
-            raise ValueError(f"x: expected one sample, got {samples}")
-        inputs, targets = self._door.data(x, y, "x", "y")
-        explained = explanation.explain(self, inputs, targets, objective, format)
-        sys.stdout.write(f"{explained}\n")
-        return explained
-
-    def plot_weights(self, l: int = 0, shape: tuple[int, int] | None = None) -> Any:
-        """Draw ``weights[l]`` as images, one a unit: what each unit of the layer looks for in its inputs.
-
-        Parameters
-        ----------
-        l : int, default 0
-            Which layer's weights; the first layer sees the data itself.
-        shape : (height, width), optional
-            Of an image, height · width being the layer's inputs. By default a square, where they make one.
-
-        Returns
-        -------
-        matplotlib.figure.Figure
-            Made by pyplot; ``.savefig("weights.png")`` writes it.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is not installed; the message names the extra that brings it.
-        ValueError, TypeError
-            If there is no such layer or its inputs make no such image.
-        """
-        l = check_whole_number("l", l, least=0)
-        if l >= len(self.weights):
-            raise ValueError(f"l: expected a layer 0 … {len(self.weights) - 1}, got {l}")
-        W = self.backend.to_numpy(self.weights[l])
-        inputs = W.shape[1]
-        side = math.isqrt(inputs)
-        height, width = (side, side) if shape is None else shape
-        if height * width != inputs or height < 1:
-            asked = "a square" if shape is None else f"{height} × {width}"
-            raise ValueError(f"shape: expected (height, width) of images of {inputs} pixels, got {asked}")
-        return plot_weights(W, (height, width))
-
     def __repr__(self) -> str:
         configuration = self.configuration
         sizes = configuration.pop("layer_sizes")
         arguments = ", ".join(f"{name}={value!r}" for name, value in configuration.items())
         return f"Network({sizes}, {arguments}, backend={self.backend.label!r})"
-
-
-def _one_row(value: ArrayLike) -> ArrayLike:
-    """Make a matrix of one sample; an array stays of its kind."""
-    return value[None] if backend_of(value) else [value]

@@ -18,6 +18,7 @@ from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.errors import DivergenceError
 from deltaprop.files.saved_network import SavedStack
 from deltaprop.inputs.encoded_rows import EncodedRows
+from deltaprop.lecture.shown_network import SummarizedNetwork
 from deltaprop.network import Network
 from deltaprop.reports.history import History
 from deltaprop.training import stack_loop
@@ -38,7 +39,7 @@ from deltaprop.training.stack_loop import StackFitPlan
 
 
 @methods_on_its_device
-class NetworkStack(StackFunction, SavedStack):
+class NetworkStack(StackFunction, SavedStack, SummarizedNetwork):
     """K networks of one configuration, each with parameters of its own, trained at once.
 
     Its methods are the methods of `Network`, and every array that it returns has a member axis before the others: entry

@@ -5,6 +5,7 @@ import math
 import mpmath
 import numpy as np
 import pytest
+from html_tables import read_html
 
 import deltaprop as dp
 
@@ -53,6 +54,17 @@ def test_the_table_is_in_the_order_of_computation():
     text = str(dp.accumulate(FUNCTIONS, DERIVATIVES, X, mode="reverse"))
     assert [line.split("│")[1].strip() for line in text.splitlines()[3:-1]] == ["3", "2", "1", "0"]
     assert "dy/dw_i" in text
+
+
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+def test_a_notebook_shows_the_same_table(mode):
+    result = dp.accumulate(FUNCTIONS, DERIVATIVES, X, mode=mode)
+    ((header, *rows),) = read_html(result._repr_html_()).tables
+    assert header == ["i", "w_i", "dw_i/dx" if mode == "forward" else "dy/dw_i"]
+    expected = [
+        [str(i), str(w), str(d)] for i, (w, d) in enumerate(zip(result.values, result.derivatives, strict=True))
+    ]
+    assert rows == (expected if mode == "forward" else expected[::-1])
 
 
 def test_bad_arguments_are_named():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import reference
 from cases import PAIRS, targets_for
+from html_tables import read_html
 
 import deltaprop as dp
 
@@ -89,3 +90,30 @@ def test_bad_arguments_are_named(x, y, options, message):
 def test_large_networks_are_refused_with_the_way_out():
     with pytest.raises(ValueError, match=r"layers of at most 16 units, .* got \[400, 25, 10\]; forward, deltas and"):
         dp.Network([400, 25, 10], backend="numpy").explain(np.zeros(400), 1)
+
+
+def test_a_page_has_every_table(tmp_path, capsys):
+    net = dp.Network([2, 3, 2], backend="numpy")
+    seen = net.explain([0.5, -1.0], 1, l2=0.5)
+    path = tmp_path / "page.html"
+    seen.save_html(path)
+    page = path.read_text(encoding="utf-8")
+    assert page.startswith("<!DOCTYPE html>")
+    assert seen._repr_html_() in page
+    tables = read_html(page).tables
+    assert len(tables) == 2 + 3 + 2 + 4  # Θ, layers, δ, Δ and D
+    theta, layer, delta, D = tables[0], tables[3], tables[5], tables[8]
+    assert theta[0] == ["Θ(1)", "0", "1", "2"]  # the number is a superscript
+    for table, numbers in ((theta, seen.Theta[0]), (D, seen.D[0])):
+        assert [[float(cell) for cell in row[1:]] for row in table[1:]] == pytest.approx(numbers, rel=5e-6)
+    assert [float(row[2]) for row in layer[1:]] == pytest.approx(seen.a[1], rel=5e-6)
+    assert [float(row[1]) for row in delta[1:]] == pytest.approx(seen.delta[1], rel=5e-6)
+    assert f"J = {seen.cost:.9g}" in page
+    with pytest.raises(OSError, match=r"cannot write /nowhere/page\.html"):
+        seen.save_html("/nowhere/page.html")
+
+
+def test_an_explanation_in_markdown_is_the_same_page(capsys):
+    net = dp.Network([2, 3, 2], backend="numpy")
+    table, markdown = (net.explain([0.5, -1.0], 1, format=format) for format in ("table", "markdown"))
+    assert table._repr_html_() == markdown._repr_html_()

@@ -1,10 +1,12 @@
 """The numerical gradient check passes right gradients, and finds every planted fault in its place."""
 
+from html import escape
 from typing import Any
 
 import numpy as np
 import pytest
 from cases import HIDDEN, PAIRS, targets_for
+from html_tables import read_html
 
 import deltaprop as dp
 from deltaprop.backends.numpy.backend import NumpyBackend
@@ -159,3 +161,24 @@ def test_the_table(rng):
     assert [word for word in ("weights[0]", "biases[0]") if any(word in line for line in lines)]
     assert len({len(line) for line in lines[:-1]}) == 1
     assert lines[-1].startswith("passed: relative difference")
+
+
+def test_a_notebook_shows_the_same_table(rng):
+    options: dict[str, Any] = {"loss": "squared_error", "output_activation": "sigmoid", "output_error": "simplified"}
+    X, Y = rng.standard_normal((5, 3)), rng.random((5, 2))
+    result = dp.check_gradient(dp.Network([3, 4, 2], backend="numpy", **options), X, Y)
+    html = result._repr_html_()
+    reader = read_html(html)
+    ((_, *rows),) = reader.tables
+    assert [row[:2] for row in rows] == [
+        ["weights[0]", "12"],
+        ["biases[0]", "4"],
+        ["weights[1]", "8"],
+        ["biases[1]", "2"],
+    ]
+    assert reader.strong == result.failed
+    for row, layer in zip(rows, result.layers, strict=True):
+        assert [float(cell) for cell in row[4:6]] == pytest.approx([layer.analytic, layer.numeric], rel=1e-8)
+        assert row[6] == "FAILED"
+    assert escape(result.note) in html
+    assert "<p>FAILED in weights[0], biases[0], weights[1], biases[1]; worst at " in html

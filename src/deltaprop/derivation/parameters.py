@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from deltaprop.backends import Array, Backend
+from deltaprop.backends.array_types import AnyArray
+from deltaprop.reports.sheet import Sheet
+from deltaprop.reports.text_table import Table
 
 
 class Parameters:
@@ -119,3 +122,25 @@ class Parameters:
             theta[..., 1:] = W
             result.append(theta)
         return result
+
+    def _repr_html_(self) -> str:
+        """Show the size of every layer's entries; they are copied to the host for it."""
+        with self.backend.scope():
+            arrays = [
+                (self.backend.to_numpy(W), self.backend.to_numpy(b))
+                for W, b in zip(self.weights, self.biases, strict=True)
+            ]
+        table = Table(["", "shape", "entries", "norm", "mean", "smallest", "largest"])
+        for l, pair in enumerate(arrays):
+            for name, values in zip((f"weights[{l}]", f"biases[{l}]"), pair, strict=True):
+                table.add(name, str(values.shape), *_figures(values))
+        flat = np.concatenate([values.ravel() for pair in arrays for values in pair])
+        table.add("flat", str(self.flat.shape), *_figures(flat), strong=True)
+        return Sheet(f"Weights and biases: {' → '.join(map(str, self.layer_sizes))}", table).html()
+
+
+def _figures(values: AnyArray) -> list[str]:
+    """Write how many entries there are, their Euclidean norm, mean, minimum and maximum."""
+    exact = values.astype(np.float64)
+    figures = (float(np.linalg.norm(exact)), exact.mean(), exact.min(), exact.max())
+    return [f"{exact.size:,}", *(f"{figure:.4g}" for figure in figures)]

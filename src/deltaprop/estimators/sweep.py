@@ -16,6 +16,7 @@ from deltaprop.estimators.hyperparameters import RandomState
 from deltaprop.estimators.inputs import Number
 from deltaprop.estimators.stacked_search import StackedSearch
 from deltaprop.reports.plotting import plot_sweep
+from deltaprop.reports.search_results import search_sheet
 
 
 class SweepCV(StackedSearch):
@@ -233,3 +234,21 @@ class SweepCV(StackedSearch):
             raise ValueError(f"score: expected one of {', '.join(map(repr, known))}, got {score!r}")
         mean, spread = results[f"mean_test_{score}"], results[f"std_test_{score}"]
         return plot_sweep(results["params"], mean, spread, score)
+
+    # -- in notebooks -------------------------------------------------------------------------------------------
+
+    def _repr_html_inner(self) -> str:
+        """Return scikit-learn's diagram and, after `fit`, the best candidates."""
+        return str(super()._repr_html_inner()) + self._results_html()
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
+        bundle: dict[str, str] = super()._repr_mimebundle_(**kwargs)
+        if "text/html" in bundle:
+            bundle["text/html"] += self._results_html()
+        return bundle
+
+    def _results_html(self) -> str:
+        if not hasattr(self, "cv_results_"):
+            return ""
+        best = getattr(self, "best_index_", None)
+        return search_sheet(self.cv_results_, self.refit, self.n_splits_, best).html()

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any, Literal, get_args
 
 from deltaprop.backends.array_types import ArrayLike
+from deltaprop.reports.sheet import Sheet
 from deltaprop.reports.text_table import Table
 
 AccumulationMode = Literal["forward", "reverse"]
@@ -37,11 +38,18 @@ class Accumulation:
         return self.derivatives[-1 if self.mode == "forward" else 0]
 
     def __str__(self) -> str:
+        return self._table.render()
+
+    def _repr_html_(self) -> str:
+        return Sheet(f"The chain rule, {self.mode} mode", self._table).html()
+
+    @property
+    def _table(self) -> Table:
         table = Table(["i", "w_i", "dw_i/dx" if self.mode == "forward" else "dy/dw_i"])
         rows = [(str(i), str(w), str(d)) for i, (w, d) in enumerate(zip(self.values, self.derivatives, strict=True))]
         for row in rows if self.mode == "forward" else reversed(rows):  # in the order in which they are computed
             table.add(*row)
-        return table.render()
+        return table
 
 
 def accumulate(

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from html import escape
+from itertools import groupby
 from typing import Literal, TypeAlias
 
 from deltaprop.backends import Array
@@ -10,6 +15,9 @@ from deltaprop.backends.array_types import Floats
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.derivatives import CostDerivatives
 from deltaprop.derivation.state import NetworkState
+from deltaprop.files.atomic_file import write_atomically
+from deltaprop.reports.html_table import html_output, html_page, html_table
+from deltaprop.reports.notebook import ShownOnce
 from deltaprop.reports.text_table import Table
 
 Matrix: TypeAlias = Floats
@@ -18,8 +26,27 @@ Format: TypeAlias = Literal["table", "markdown"]
 WIDEST = 16
 
 
+@dataclass(frozen=True)
+class Section:
+    """A part of an explanation.
+
+    Parameters
+    ----------
+    step : str
+        Which step of the derivation it belongs to: a page shows a step's parts side by side.
+    title : str
+        Its heading, with the formula.
+    table : Table or None
+        Its numbers; None if they stand in the heading.
+    """
+
+    step: str
+    title: str
+    table: Table | None
+
+
 @dataclass(frozen=True, repr=False)
-class Explanation:
+class Explanation(ShownOnce):
     """Every quantity of one forward and one backward pass over one sample; ``str()`` gives them as tables.
 
     Parameters
@@ -42,8 +69,10 @@ class Explanation:
         The target.
     cost : float
         The cost J of this sample, with the penalty.
-    text : str
-        The tables as text.
+    sections : list of Section
+        The headings and tables, in the order in which their numbers are computed.
+    format : {"table", "markdown"}
+        How they are written as text.
     """
 
     Theta: list[Matrix]
@@ -55,10 +84,49 @@ class Explanation:
     D: list[Matrix]
     y: Matrix
     cost: float
-    text: str
+    sections: list[Section]
+    format: Format = "table"
+
+    @property
+    def text(self) -> str:
+        """The tables as text."""
+        markdown, parts = self.format == "markdown", []
+        for section in self.sections:
+            if section.table is None:
+                parts.append(section.title)
+                continue
+            heading = f"### {section.title}\n" if markdown else section.title
+            parts.append(f"{heading}\n{section.table.render(markdown=markdown)}")
+        return "\n\n".join(parts)
+
+    def save_html(self, path: str | os.PathLike[str]) -> None:
+        """Write everything to one HTML page, which needs no other file; all or nothing.
+
+        Parameters
+        ----------
+        path : path
+            A file that is there is replaced.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; a file that was there stays whole.
+        """
+        write_atomically(path, html_page(self._title, self._repr_html_()).encode())
+
+    @property
+    def _title(self) -> str:
+        return f"One sample through a network {' → '.join(str(len(a)) for a in self.a)}"
 
     def __str__(self) -> str:
         return self.text
+
+    def _repr_html_(self) -> str:
+        parts = [f"<h3>{escape(self._title)}</h3>"]
+        for step, sections in groupby(self.sections, key=lambda section: section.step):
+            columns = (f"<div><h5>{_formulas(escape(each.title))}</h5>{_table(each.table)}</div>" for each in sections)
+            parts.append(f'<h4>{escape(step)}</h4><div class="side">{"".join(columns)}</div>')
+        return html_output(*parts)
 
     def __repr__(self) -> str:
         return f"<Explanation of one sample: a^(L) = {self.a[-1]}, J = {self.cost:.6g}>"
@@ -76,8 +144,8 @@ def explain(network: NetworkState, X: Array, Y: Array, objective: Objective, for
     J, y, D = objective.total(network, unpenalised.cost, 1), host(Y)[0], [host(theta) for theta in gradient.thetas]
     slope = [_slope(network, g, Z) for g, Z in zip(network.activations, work.Z, strict=True)]
     Theta = [host(theta) for theta in network.thetas]
-    explanation = Explanation(Theta, a, z, slope, delta, Delta, D, y, J, text="")
-    return replace(explanation, text=_text(network, explanation, objective, markdown=format == "markdown"))
+    explanation = Explanation(Theta, a, z, slope, delta, Delta, D, y, J, sections=[], format=format)
+    return replace(explanation, sections=list(_sections(network, explanation, objective)))
 
 
 def _slope(network: NetworkState, activation: str, Z: Array) -> Matrix | None:
@@ -89,36 +157,39 @@ def _slope(network: NetworkState, activation: str, Z: Array) -> Matrix | None:
     return slope
 
 
-def _text(network: NetworkState, seen: Explanation, objective: Objective, *, markdown: bool) -> str:
-    """Write the two passes as tables, in the order in which they are computed."""
+def _sections(network: NetworkState, seen: Explanation, objective: Objective) -> Iterator[Section]:
+    """Yield the parts of the two passes, in the order in which they are computed."""
     L = len(network.layer_sizes)
-    sections: list[str] = []
-
-    def section(title: str, table: Table) -> None:
-        heading = f"### {title}\n" if markdown else title
-        sections.append(f"{heading}\n{table.render(markdown=markdown)}")
-
     for l, theta in enumerate(seen.Theta, start=1):
-        section(f"Θ^({l}) = [b^({l}), W^({l})], the bias in column 0", _matrix(theta, f"Θ^({l})"))
-    section("Layer 1, the input: a^(1) = x", _columns({"a^(1)": seen.a[0]}))
+        yield Section("Parameters", f"Θ^({l}) = [b^({l}), W^({l})], the bias in column 0", _matrix(theta, f"Θ^({l})"))
+    yield Section("Forward", "Layer 1, the input: a^(1) = x", _columns({"a^(1)": seen.a[0]}))
     for l in range(2, L + 1):
         g = network.activations[l - 2]
         columns = {f"z^({l})": seen.z[l - 2], f"a^({l})": seen.a[l - 1], f"g′(z^({l}))": seen.slope[l - 2]}
         if l == L:
             columns["y"] = seen.y
         formula = f"z^({l}) = W^({l - 1}) a^({l - 1}) + b^({l - 1}), a^({l}) = g(z^({l})), g = {g}"
-        section(f"Layer {l}: {formula}", _columns(columns))
+        yield Section("Forward", f"Layer {l}: {formula}", _columns(columns))
     penalty = objective.penalty(1)
     decay = f" + {penalty:g}/2 Σ W²" if penalty else ""
     loss = network.loss if isinstance(network.loss, str) else "a pair of functions"
-    sections.append(f"J = {seen.cost:.9g}, {loss}{decay}")
+    yield Section("Cost", f"J = {seen.cost:.9g}, {loss}{decay}", None)
     for l in range(L, 1, -1):
-        section(_delta_formula(network, l), _columns({f"δ^({l})": seen.delta[l - 2]}))
+        yield Section("Backward", _delta_formula(network, l), _columns({f"δ^({l})": seen.delta[l - 2]}))
     for l in range(1, L):
-        section(f"Δ^({l}) = δ^({l + 1}) [1; a^({l})]ᵀ, the bias in column 0", _matrix(seen.Delta[l - 1], f"Δ^({l})"))
+        Delta, D = _matrix(seen.Delta[l - 1], f"Δ^({l})"), _matrix(seen.D[l - 1], f"D^({l})")
+        yield Section("Gradient", f"Δ^({l}) = δ^({l + 1}) [1; a^({l})]ᵀ, the bias in column 0", Delta)
         decay = f" + {penalty:g} [0, W^({l})]" if penalty else ""
-        section(f"D^({l}) = ∂J/∂Θ^({l}) = Δ^({l})/m{decay}, m = 1", _matrix(seen.D[l - 1], f"D^({l})"))
-    return "\n\n".join(sections)
+        yield Section("Gradient", f"D^({l}) = ∂J/∂Θ^({l}) = Δ^({l})/m{decay}, m = 1", D)
+
+
+def _table(table: Table | None) -> str:
+    return "" if table is None else _formulas(html_table(table))
+
+
+def _formulas(html: str) -> str:
+    """Write the layer's number in formulas such as a^(1) as a superscript."""
+    return re.sub(r"\^(\(\d+\))", r"<sup>\1</sup>", html)
 
 
 def _delta_formula(network: NetworkState, l: int) -> str:

@@ -13,6 +13,7 @@ from deltaprop.derivation.backprop import Objective, Workspace, add_cost, forwar
 from deltaprop.derivation.derivatives import CostDerivatives
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.state import NetworkState
+from deltaprop.reports.sheet import Sheet
 from deltaprop.reports.text_table import Table
 
 #: Steps h of the differences. Four points leave an error of h⁴ f⁽⁵⁾/30, so h need not be so small that rounding rules;
@@ -109,6 +110,14 @@ class GradientCheck:
         return f"{layer.name}{list(layer.worst)}" if layer else ""
 
     def __str__(self) -> str:
+        lines = [self._table.render(), self._verdict]
+        return "\n".join([*lines, self.note] if self.note else lines)
+
+    def _repr_html_(self) -> str:
+        return Sheet("Gradient check", self._verdict, self._table, self.note).html()
+
+    @property
+    def _table(self) -> Table:
         table = Table(["", "entries", "relative difference", "worst entry", "backpropagation", "differences", ""])
         for layer in self.layers:
             table.add(
@@ -119,14 +128,18 @@ class GradientCheck:
                 f"{layer.analytic:.9g}",
                 f"{layer.numeric:.9g}",
                 "passed" if layer.passed else "FAILED",
+                strong=not layer.passed,
             )
+        return table
+
+    @property
+    def _verdict(self) -> str:
         kinks = f", {self.at_kinks} left out at kinks" if self.at_kinks else ""
         verdict = f"passed: relative difference {self.relative_difference:.3e}"
         if not self.passed:
             where = f" in {', '.join(self.failed)}; worst at {self.worst}" if self.failed else ""
             verdict = f"FAILED{where}: relative difference {self.relative_difference:.3e}"
-        lines = [table.render(), f"{verdict}, tolerance {self.tolerance:.0e}, {self.entries} entries{kinks}"]
-        return "\n".join([*lines, self.note] if self.note else lines)
+        return f"{verdict}, tolerance {self.tolerance:.0e}, {self.entries} entries{kinks}"
 
 
 def check_gradient(

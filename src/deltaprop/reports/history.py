@@ -1,11 +1,21 @@
-"""The history of a training: what each epoch recorded, and its curves."""
+"""The history of a training: what each epoch recorded, as curves, as a table and as a DataFrame."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from importlib import import_module
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 from deltaprop.reports.plotting import plot_history
+from deltaprop.reports.sheet import Sheet
+from deltaprop.reports.text_table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: A longer history is shown by so many of its first and of its last epochs, and the best one.
+ENDS = 5
 
 
 @dataclass
@@ -59,7 +69,8 @@ class History:
         Returns
         -------
         matplotlib.figure.Figure
-            The figure. ``pyplot.show()`` shows it, and ``.savefig("curves.png")`` writes it.
+            Made by pyplot: ``pyplot.show()`` shows it, and a notebook does so by itself; ``.savefig("curves.png")``
+            writes it.
 
         Raises
         ------
@@ -68,5 +79,69 @@ class History:
         ValueError
             If nothing has been recorded.
         """
-        unit = "epoch" if self.converged is None else "iteration"
-        return plot_history(self.cost, self.validation_cost, self.metrics, self.best_epoch, unit)
+        return plot_history(self.cost, self.validation_cost, self.metrics, self.best_epoch, self._unit)
+
+    def frame(self) -> pd.DataFrame:
+        """Make a pandas DataFrame with one row an epoch and one column for each number that was recorded.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Its index counts epochs (or iterations) from 1. Its columns are cost, validation_cost, every metric by its
+            name, learning_rate and seconds; without those that were not recorded. A metric that has the name of one of
+            the others gets ``metric_`` before it.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed; the message names the command that installs it.
+        """
+        try:
+            pandas = import_module("pandas")
+        except ImportError as error:
+            raise ImportError(f"History.frame needs pandas: pip install pandas ({error})") from error
+        columns = self._columns()
+        rows = max(map(len, columns.values()), default=0)
+        index = pandas.RangeIndex(1, rows + 1, name=self._unit)
+        # A column that ends early, as where the training was interrupted, ends in nan.
+        series = {name: pandas.Series(values, index[: len(values)], dtype=float) for name, values in columns.items()}
+        return pandas.DataFrame(series, index)
+
+    @property
+    def _unit(self) -> str:
+        return "epoch" if self.converged is None else "iteration"
+
+    def _columns(self) -> dict[str, list[float]]:
+        """Return what was recorded, each list under a name of its own."""
+        before = {"cost": self.cost, "validation_cost": self.validation_cost}
+        after = {"learning_rate": self.learning_rate, "seconds": self.seconds}
+        taken, metrics = {*before, *after, *self.metrics}, dict[str, list[float]]()
+        for name, values in self.metrics.items():
+            column = name
+            if name in before or name in after:
+                while column in taken:
+                    column = f"metric_{column}"
+                taken.add(column)
+            metrics[column] = values
+        return {name: values for name, values in (before | metrics | after).items() if values}
+
+    def _repr_html_(self) -> str:
+        columns, epochs, unit = self._columns(), self.epochs, self._unit
+        facts = {"ended": self.message} if self.message else {}
+        if self.best_epoch is not None:
+            facts["best epoch"] = str(self.best_epoch)
+        if self.converged is not None:
+            facts["converged"] = "yes" if self.converged else "no"
+        if self.seconds:
+            facts["time"] = f"{sum(self.seconds):.3g} s"
+        table = Table([unit, *(name.replace("_", " ") for name in columns)], left=0)
+        shown = {*range(epochs)[:ENDS], *range(epochs)[-ENDS:]}
+        if self.best_epoch is not None:
+            shown.add(self.best_epoch - 1)
+        shown |= {epoch for epoch in range(epochs) if {epoch - 1, epoch + 1} <= shown}  # no dots for one epoch
+        for before, epoch in pairwise([-1, *sorted(shown)]):
+            if epoch - before > 1:
+                table.add(*"…" * (1 + len(columns)))
+            figures = (f"{values[epoch]:.6g}" if epoch < len(values) else "" for values in columns.values())
+            table.add(str(epoch + 1), *figures, strong=epoch + 1 == self.best_epoch)
+        return Sheet(f"History of {epochs} {unit}{'' if epochs == 1 else 's'}", facts, table).html()

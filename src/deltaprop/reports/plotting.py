@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from deltaprop.reports.notebook import notebook_shell
+
 #: Longer names are cut off.
 LONGEST_NAME = 40
 INSTALL = "plotting needs matplotlib: pip install 'deltaprop[plot]'"
@@ -28,6 +30,16 @@ def pyplot() -> Any:
         raise ImportError(f"{INSTALL} ({error})") from error
 
 
+def _subplots(rows: int, columns: int, **options: Any) -> Any:
+    """Make a figure by pyplot and its axes; a notebook shows it once."""
+    drawing = pyplot()
+    if notebook_shell() is not None:
+        from deltaprop.reports.notebook_figure import NotebookFigure
+
+        options["FigureClass"] = NotebookFigure
+    return drawing.subplots(rows, columns, layout="constrained", **options)
+
+
 def plot_history(
     cost: Sequence[float],
     validation_cost: Sequence[float],
@@ -39,7 +51,7 @@ def plot_history(
     if not cost:
         raise ValueError(f"history: expected at least one {unit} to plot, got none")
     panels = 2 if metrics else 1
-    figure, axes = pyplot().subplots(1, panels, figsize=(5.5 * panels, 4), squeeze=False, layout="constrained")
+    figure, axes = _subplots(1, panels, figsize=(5.5 * panels, 4), squeeze=False)
     epochs = range(1, len(cost) + 1)
     marker = "o" if len(cost) == 1 else None  # one point makes no line
 
@@ -69,9 +81,7 @@ def plot_weights(weights: np.ndarray[Any, Any], shape: tuple[int, int]) -> Any:
     columns = math.ceil(math.sqrt(units))
     rows = math.ceil(units / columns)
     side = max(0.6, min(1.2, 9 / columns))
-    figure, axes = pyplot().subplots(
-        rows, columns, figsize=(side * columns + 1, side * rows), squeeze=False, layout="constrained"
-    )
+    figure, axes = _subplots(rows, columns, figsize=(side * columns + 1, side * rows), squeeze=False)
     # A few extreme weights would leave all others grey.
     limit = float(np.percentile(np.abs(weights), 99.5)) or 1.0
     for axis in axes.flat:
@@ -89,9 +99,7 @@ def plot_sweep(candidates: Sequence[dict[str, Any]], mean: Any, spread: Any, sco
     mean, spread = np.asarray(mean, float), np.asarray(spread, float)
     columns = min(3, max(1, len(shown)))
     rows = math.ceil(max(1, len(shown)) / columns)
-    figure, axes = pyplot().subplots(
-        rows, columns, figsize=(4.5 * columns, 3.5 * rows), squeeze=False, sharey=True, layout="constrained"
-    )
+    figure, axes = _subplots(rows, columns, figsize=(4.5 * columns, 3.5 * rows), squeeze=False, sharey=True)
     best = int(np.nanargmax(mean)) if np.isfinite(mean).any() else None
     for axis in axes.flat[len(shown) :]:
         axis.set_axis_off()
@@ -120,7 +128,7 @@ def plot_importances(names: Sequence[str], importances: Any, top: int, unit: str
     values = np.asarray(importances, float)
     order = np.argsort(-values, kind="stable")[:top]
     shown = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in names]
-    figure, axis = pyplot().subplots(figsize=(7, 1.2 + 0.28 * len(order)), layout="constrained")
+    figure, axis = _subplots(1, 1, figsize=(7, 1.2 + 0.28 * len(order)))
     places = np.arange(len(order))
     axis.barh(places, values[order], height=0.7, color=["C0" if value > 0 else "0.7" for value in values[order]])
     axis.set_yticks(places, [shown[k].replace("$", r"\$") for k in order])

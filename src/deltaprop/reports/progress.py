@@ -1,13 +1,14 @@
-"""A progress bar over a whole fit: epoch, cost, validation, samples a second. rich is loaded only when it is shown."""
+"""A progress bar over a whole fit: epoch, cost, validation, samples a second. rich draws it, or a notebook does."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from deltaprop.reports.history import History
+from deltaprop.reports.notebook import notebook_shell
 
 #: Seconds between two redraws asked for by the training loop.
 REDRAW = 0.1
@@ -39,24 +40,29 @@ class Silent:
         """Do nothing."""
 
 
+def _display(before: str, *after: str, elapsed: bool = False) -> Any:
+    """Make what draws a bar with these columns before and behind it, on standard error or in the notebook."""
+    if notebook_shell() is not None:
+        from deltaprop.reports.notebook_progress import NotebookProgress
+
+        return NotebookProgress(before, after, elapsed)
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = [TextColumn(before), BarColumn(bar_width=None), *map(TextColumn, after)]
+    seconds = [TimeElapsedColumn()] if elapsed else []
+    return RichProgress(*columns, *seconds, console=Console(stderr=True), expand=True)
+
+
 class Bar:
-    """Draws a bar on standard error."""
+    """Draws a bar on standard error, or in the output of a notebook's cell."""
 
     def __init__(self, epochs: int, samples_per_epoch: int, unit: str) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, TextColumn
-        from rich.progress import Progress as RichProgress
-
         self._epochs, self._total = epochs, epochs * samples_per_epoch
         self._pending, self._drawn, self._done, self._start = 0, 0.0, 0, time.perf_counter()
-        self.display = RichProgress(
-            TextColumn(f"{unit} {{task.fields[epoch]}}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.fields[figures]}"),
-            TextColumn("{task.fields[speed]} samples/s"),
-            console=Console(stderr=True),
-            expand=True,
-        )
+        epoch, figures = f"{unit} {{task.fields[epoch]}}", "{task.fields[figures]}"
+        self.display = _display(epoch, figures, "{task.fields[speed]} samples/s")
         self._task = self.display.add_task("fit", total=self._total, epoch=f"0/{epochs}", figures="", speed="-")
 
     def samples(self, n: int) -> None:
@@ -128,19 +134,8 @@ class SweepBar:
     """Draws a bar over the fits of a search, with the best score so far."""
 
     def __init__(self, fits: int, splits: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import Progress as RichProgress
-
         self.fits, self.splits, self.finished = fits, splits, 0
-        self.display = RichProgress(
-            TextColumn("candidate {task.fields[candidate]}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-            expand=True,
-        )
+        self.display = _display("candidate {task.fields[candidate]}", "{task.fields[figures]}", elapsed=True)
         self._task = self.display.add_task("sweep", total=fits, candidate=f"0/{fits // splits}", figures="")
 
     def done(self, fits: int, figures: str = "") -> None:

@@ -22,9 +22,12 @@ class Table:
 
     def __init__(self, headers: Sequence[str], left: int = 1) -> None:
         self.headers, self.rows, self.left = list(headers), list[tuple[str, ...]](), left
+        self.strong: set[int] = set()
 
-    def add(self, *cells: str) -> None:
-        """Add a row, one cell a column."""
+    def add(self, *cells: str, strong: bool = False) -> None:
+        """Add a row, one cell a column; a notebook shows a strong row in bold."""
+        if strong:
+            self.strong.add(len(self.rows))
         self.rows.append(cells)
 
     def render(self, *, markdown: bool = False) -> str:
@@ -39,6 +42,15 @@ class Table:
         for row in self.rows:
             drawn.add_row(*row)
         text = StringIO()
-        # Cells such as "[0, 3]" are text, not rich's markup.
-        Console(file=text, width=WIDTH, color_system=None, markup=False, emoji=False, highlight=False).print(drawn)
+        # Cells such as "[0, 3]" are text, not rich's markup. A notebook would get the table from rich, and we nothing.
+        console = Console(
+            file=text,
+            width=WIDTH,
+            color_system=None,
+            markup=False,
+            emoji=False,
+            highlight=False,
+            force_jupyter=False,
+        )
+        console.print(drawn)
         return "\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip())

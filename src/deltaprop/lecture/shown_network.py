@@ -1,0 +1,151 @@
+"""What a network shows of itself: its layers, every number of one sample's derivation, its weights as images."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+
+from deltaprop.arguments import check_whole_number
+from deltaprop.backends import backend_of
+from deltaprop.backends.array_types import ArrayLike
+from deltaprop.backends.device_scope import methods_on_its_device
+from deltaprop.derivation.backprop import L2Scaling, Objective
+from deltaprop.derivation.state import NetworkState
+from deltaprop.reports.plotting import plot_weights
+from deltaprop.training.data_door import DataDoor
+
+if TYPE_CHECKING:  # not at start-up, for those who do without
+    from deltaprop.lecture.explanation import Explanation, Format
+    from deltaprop.lecture.summary import Summary
+
+
+@methods_on_its_device
+class SummarizedNetwork(NetworkState):
+    """A network, or a stack of them, that can tell what it is made of."""
+
+    def summary(self) -> Summary:
+        """Print and return a table of the layers: units, activations, shapes and numbers of parameters.
+
+        Returns
+        -------
+        Summary
+            ``str()`` is what was printed; ``parameters`` is the total, and ``layers`` holds the rows. A notebook shows
+            it as HTML.
+        """
+        summary = self._summarize()
+        summary.show()
+        return summary
+
+    def _summarize(self) -> Summary:
+        from deltaprop.lecture.summary import summarize
+
+        return summarize(self)
+
+    def _repr_html_(self) -> str:
+        return self._summarize()._repr_html_()
+
+
+@methods_on_its_device
+class ShownNetwork(SummarizedNetwork):
+    """What a `Network` can show of itself besides its layers."""
+
+    def explain(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        l2: float = 0.0,
+        l2_scaling: L2Scaling = "per_sample",
+        *,
+        format: Format = "table",
+    ) -> Explanation:
+        """Print and return every z, a, g′(z), δ, Δ and D of one sample: a small network's derivation in numbers.
+
+        Parameters
+        ----------
+        x : array_like, (s_1,) or (1, s_1)
+            One sample.
+        y : array_like, (s_L,) or (1, s_L), or a class label
+            Its target.
+        l2 : float, default 0.0
+            As for `cost`, with m = 1.
+        l2_scaling : {"per_sample", "absolute"}
+            As for `cost`, with m = 1.
+        format : {"table", "markdown"}
+            How it is printed on standard output. A notebook shows "table" as HTML instead.
+
+        Returns
+        -------
+        Explanation
+            All of it as arrays; ``str()`` is what was printed, ``save_html("page.html")`` writes it as a page.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `cost`; also if there is more than one sample, a layer is wider than 16, or `format` is neither.
+        """
+        from deltaprop.lecture import explanation  # not at start-up, for those who do without
+
+        if format not in get_args(explanation.Format):
+            raise ValueError(f"format: expected 'table' or 'markdown', got {format!r}")
+        if max(self.layer_sizes) > explanation.WIDEST:
+            raise ValueError(
+                f"explain: expected layers of at most {explanation.WIDEST} units, as every number is printed, got "
+                f"{list(self.layer_sizes)}; forward, deltas and cost_and_gradient give the same as arrays"
+            )
+        objective = Objective(l2, l2_scaling)
+        if np.ndim(x) == 1:
+            x = _one_row(x)
+        if np.ndim(y) == 0 or (np.ndim(y) == 1 and len(y) == self.layer_sizes[-1] > 1):
+            y = _one_row(y)
+        door = DataDoor(self)
+        samples = len(door.inputs(x, "x"))
+        if samples != 1:
+            raise ValueError(f"x: expected one sample, got {samples}")
+        inputs, targets = door.data(x, y, "x", "y")
+        explained = explanation.explain(self, inputs, targets, objective, format)
+        if format == "markdown":  # which is asked for as text, in notebooks too
+            explained.print()
+        else:
+            explained.show()
+        return explained
+
+    def plot_weights(self, l: int = 0, shape: tuple[int, int] | None = None) -> Any:
+        """Draw ``weights[l]`` as images, one a unit: what each unit of the layer looks for in its inputs.
+
+        Parameters
+        ----------
+        l : int, default 0
+            Which layer's weights; the first layer sees the data itself.
+        shape : (height, width), optional
+            Of an image, height · width being the layer's inputs. By default a square, where they make one.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Made by pyplot, which shows it in a notebook; ``.savefig("weights.png")`` writes it.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed; the message names the extra that brings it.
+        ValueError, TypeError
+            If there is no such layer or its inputs make no such image.
+        """
+        l = check_whole_number("l", l, least=0)
+        if l >= len(self.weights):
+            raise ValueError(f"l: expected a layer 0 … {len(self.weights) - 1}, got {l}")
+        W = self.backend.to_numpy(self.weights[l])
+        inputs = W.shape[1]
+        side = math.isqrt(inputs)
+        height, width = (side, side) if shape is None else shape
+        if height * width != inputs or height < 1:
+            asked = "a square" if shape is None else f"{height} × {width}"
+            raise ValueError(f"shape: expected (height, width) of images of {inputs} pixels, got {asked}")
+        return plot_weights(W, (height, width))
+
+
+def _one_row(value: ArrayLike) -> ArrayLike:
+    """Make a matrix of one sample; an array stays of its kind."""
+    return value[None] if backend_of(value) else [value]
