@@ -57,18 +57,17 @@ class StackedSearch(BaseSearchCV):
         if is_alone and routed is not None and set(routed.estimator.fit) - {"sample_weight"}:
             return False
         fit_params = _without_groups(given) if routed is None else dict(routed.estimator.fit)
+        weights = fit_params.get("sample_weight") if is_alone else None
+        weights = None if weights is None else np.asarray(on_host(weights, "sample_weight"))
+        source: Source
         try:
-            source = self._source(X, y, fit_params)
+            source = TableJobs(self.estimator, X, y, weights) if is_alone else self._pipeline_jobs(X, y, fit_params)
         except (ValueError, TypeError):
             return False  # every fit will say so
         self._search(source, X, y, routed or self._get_routed_params_for_fit(given), fit_params)
         return True
 
-    def _source(self, X: ArrayLike, y: ArrayLike, fit_params: dict[str, Any]) -> Source:
-        if type(self.estimator) in KINDS:
-            weights = fit_params.get("sample_weight")
-            weights = None if weights is None else np.asarray(on_host(weights, "sample_weight"))
-            return TableJobs(self.estimator, X, y, weights)
+    def _pipeline_jobs(self, X: ArrayLike, y: ArrayLike, fit_params: dict[str, Any]) -> PipelineJobs:
         return PipelineJobs(
             self.estimator,
             X,
