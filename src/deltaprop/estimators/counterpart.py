@@ -232,7 +232,7 @@ class Counterpart:
         with self.lock, training_of(network), network.backend.scope():
             training = self.ours._training(X, y, weights_of(sample_weight), (0.0,) * (theirs.n_layers_ - 2))
             try:
-                return full_batch.train(self.ours, training, None)[0]
+                return full_batch.train(self.ours, training, None, ())[0]
             finally:
                 self._show(theirs)
 
@@ -252,7 +252,9 @@ class TheirFit(MinibatchFit):
     ) -> None:
         self.loss_type, self.outputs = loss_type, training.outputs_averaged
         training.outputs_averaged = 1  # `_train` has divided already
-        super().__init__(ours, training, held_out, records, ours._random_state, lambda: None, incremental=incremental)
+        super().__init__(
+            ours, training, held_out, records, ours._random_state, lambda: None, (), incremental=incremental
+        )
 
     @property
     def way(self) -> str:
