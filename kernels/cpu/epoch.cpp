@@ -58,6 +58,8 @@ extern "C" struct EpochPlan {
     int64_t threads;                   // at most; they decide into how many parts a phase falls
     void* scratch;
     double *cost, *decay;  // (epochs,), added to
+    double* carried;  // (2, threads) or null: the costs and penalties of each thread, for calls of one epoch that go on
+                      // with the sums of the call before; cost and decay stay as they are
     void* outputs;  // (samples, sizes[layers]) or null, of evaluations only
     void* gemm;
     const volatile int32_t* stop;  // once it is not 0 the rest is left undone, in the middle of a step; or null
@@ -106,6 +108,10 @@ public:
         if (p.encoding) encoded_.emplace(*p.encoding, p.sizes[1], p.batch, A_[0]);
         costs_.assign(p.threads * p.epochs, 0.0);
         decays_.assign(p.threads * p.epochs, 0.0);
+        if (p.carried) {
+            std::copy_n(p.carried, p.threads, costs_.begin());
+            std::copy_n(p.carried + p.threads, p.threads, decays_.begin());
+        }
         for (int64_t operation = 0; operation < operations(); ++operation) {
             const bool of_units = by_units(operation);
             if (stretches_.empty() || of_units || stretches_.back().of_units)
@@ -154,6 +160,11 @@ public:
         });
         if (stopped()) return;
         if (encoded_) encoded_->give_back(first.theta, first.first, first.second);
+        if (p.carried) {
+            std::copy_n(costs_.begin(), p.threads, p.carried);
+            std::copy_n(decays_.begin(), p.threads, p.carried + p.threads);
+            return;
+        }
         for (int64_t i = 0; i < parts * p.epochs; ++i) {
             p.cost[i / parts] += costs_[i];
             p.decay[i / parts] += decays_[i];

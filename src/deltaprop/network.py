@@ -26,7 +26,7 @@ from deltaprop.lecture.shown_network import ShownNetwork
 from deltaprop.network_function import NetworkFunction
 from deltaprop.reports.history import History
 from deltaprop.training import loop
-from deltaprop.training.callbacks import Callback
+from deltaprop.training.callbacks import EpochCallback
 from deltaprop.training.early_stopping import EarlyStopping
 from deltaprop.training.exclusive import training_of
 from deltaprop.training.fit_arguments import check_early_stopping, resolve_validation
@@ -120,7 +120,7 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork):
         validation: tuple[ArrayLike, ArrayLike] | None = None,
         metrics: Sequence[str | Metric] | None = None,
         early_stopping: EarlyStopping | None = None,
-        callbacks: Sequence[Callback] = (),
+        callbacks: Sequence[EpochCallback] = (),
         progress: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_every: int = 1,
@@ -258,7 +258,7 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork):
         sample_weight: ArrayLike | None = None,
         validation: tuple[ArrayLike, ArrayLike] | None = None,
         metrics: Sequence[str | Metric] | None = None,
-        callbacks: Sequence[Callback] = (),
+        callbacks: Sequence[EpochCallback] = (),
         progress: bool = False,
     ) -> History:
         """Train on all samples at once by a solver that finds its own step, from the parameters the network has.

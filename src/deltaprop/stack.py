@@ -22,7 +22,7 @@ from deltaprop.lecture.shown_network import SummarizedNetwork
 from deltaprop.network import Network
 from deltaprop.reports.history import History
 from deltaprop.training import stack_loop
-from deltaprop.training.callbacks import Callback
+from deltaprop.training.callbacks import EpochCallback
 from deltaprop.training.early_stopping import EarlyStopping
 from deltaprop.training.exclusive import training_of
 from deltaprop.training.fit_arguments import check_early_stopping
@@ -183,7 +183,7 @@ class NetworkStack(StackFunction, SavedStack, SummarizedNetwork):
         validation_samples: Sequence[ArrayLike] | None = None,
         metrics: Sequence[str | Metric] | None = None,
         early_stopping: EarlyStopping | Sequence[EarlyStopping | None] | None = None,
-        callbacks: Sequence[Callback] = (),
+        callbacks: Sequence[EpochCallback] = (),
         progress: bool = False,
     ) -> list[History]:
         """Train every member by gradient descent over minibatches, from the parameters it has.

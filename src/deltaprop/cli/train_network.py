@@ -28,7 +28,7 @@ from deltaprop.inputs.raw_rows import RawRows
 from deltaprop.network import Network
 from deltaprop.reports.history import History
 from deltaprop.tabular.trained import Label, Trained, plain_label
-from deltaprop.training.callbacks import Callback
+from deltaprop.training.callbacks import EpochCallback
 from deltaprop.training.early_stopping import EarlyStopping
 
 Matrix = HostArray
@@ -97,7 +97,7 @@ def _fit(
     dataset: Dataset,
     split: Split,
     optimizer: Optimizer,
-    callbacks: Sequence[Callback],
+    callbacks: Sequence[EpochCallback],
     options: TrainOptions,
 ) -> History:
     """Train the network."""

@@ -73,7 +73,8 @@ class ChunkedEpoch:
             batches = -(-rows // self.batch_size)
             weights = None if given.weights is None else given.weights[start : start + rows]
             sums = given.sums[batch : batch + batches]
-            self._trainer(chunk)(replace(given, order=None, weights=weights, sums=sums))
+            marks = None if given.marks is None else given.marks.of_part(batch)
+            self._trainer(chunk)(replace(given, order=None, weights=weights, sums=sums, marks=marks))
             batch, start = batch + batches, start + rows
 
     def _trainer(self, chunk: Chunk) -> Callable[[Pass], None]:

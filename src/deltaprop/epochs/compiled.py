@@ -12,8 +12,9 @@ from deltaprop.backends.array_types import Floats, Indices
 from deltaprop.backends.native.scipy_threads import own_threads, scipy_on_one_thread
 from deltaprop.derivation.optimizers import moments_of
 from deltaprop.derivation.remembered import Remembered
-from deltaprop.epochs.compiled_plan import PlanTable, can_compile, strides_of
+from deltaprop.epochs.compiled_plan import PlanTable, can_compile, obstacle_to_compiling, strides_of
 from deltaprop.epochs.interruption import Interruption, Paused, run_abandonable
+from deltaprop.epochs.step_marks import ends_of
 from deltaprop.epochs.task import (
     LONG_STEP,
     OPERATIONS_A_CALL,
@@ -40,6 +41,7 @@ class CompiledEpoch(WholeEpoch):
     member of a stack one thread. Its plan is the plan of a stack of one.
     """
 
+    label = "compiled epochs"
     resumes = True
 
     def __init__(self, task: Task) -> None:
@@ -61,6 +63,16 @@ class CompiledEpoch(WholeEpoch):
         self.table.share_scratch(threads, 1)
 
     @classmethod
+    def obstacle(cls, task: Task) -> str | None:
+        """Tell what the library does not know, or why it cannot be had."""
+        return task.obstacle or obstacle_to_compiling(task.network, task.X, load=True)
+
+    @property
+    def details(self) -> str:
+        """The threads that share the work of a step."""
+        return f"{self.plan.threads} thread{'s' if self.plan.threads > 1 else ''}"
+
+    @classmethod
     def find(cls, task: Task) -> Self | None:
         """Make one, if a library that can be compiled here can train this network on these inputs in this way."""
         return cls(task) if task.is_built_in and can_compile(task.network, task.X) else None
@@ -78,12 +90,42 @@ class CompiledEpoch(WholeEpoch):
             for first in range(given.first, batches, at_once):
                 if given.pause() and first > given.first:
                     raise Paused(first)
-                last = min(first + at_once, batches)
-                plan.first_batch, plan.last_batch = first, last
-                self._run_or_undo(first, given.pause)
-                if "step" in self.state:
-                    self.state["step"] += last - first
-                given.progress.samples(min(last * plan.batch, plan.samples) - first * plan.batch)
+                self._block(given, first, min(first + at_once, batches))
+
+    def _block(self, given: Pass, first: int, last: int) -> None:
+        """Run minibatches `first` to `last`; where there are marks between them, in several calls."""
+        ends = ends_of(given.marks, first, last)
+        if len(ends) > 1:
+            self._parts(given, first, ends)
+        else:
+            self._some(given, first, last)
+        if given.marks is not None:
+            given.marks.reached(last, self.network.backend, self.task.cost)
+
+    def _parts(self, given: Pass, first: int, ends: list[int]) -> None:
+        """Run minibatches from `first` on, in a call for each part: the same numbers as in one call."""
+        carried = np.zeros((2, self.plan.threads))  # each call goes on with the sums of the call before
+        self.table.point("carried", carried, carried.shape)
+        try:
+            for end in ends:
+                self._some(given, first, end)
+                first = end
+                if given.marks is not None and end < ends[-1]:
+                    given.marks.reached(end, self.network.backend, self.task.cost, carried[0].sum())
+        finally:
+            self.table.point("carried", None, ())
+        for cost, decay in carried.T:
+            self.task.cost[...] += cost
+            self.task.decay[...] += decay
+
+    def _some(self, given: Pass, first: int, last: int) -> None:
+        """Run minibatches `first` to `last` in one call."""
+        plan = self.plan
+        plan.first_batch, plan.last_batch = first, last
+        self._run_or_undo(first, given.pause)
+        if "step" in self.state:
+            self.state["step"] += last - first
+        given.progress.samples(min(last * plan.batch, plan.samples) - first * plan.batch)
 
     def _run_or_undo(self, first: int, pause: Interruption) -> None:
         """Run the minibatches that the plan names, from `first` on; a long one may be left in its middle and undone.

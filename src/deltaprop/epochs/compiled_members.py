@@ -31,6 +31,7 @@ class CompiledMembers(MembersEpoch):
         If the library cannot be compiled or loaded here.
     """
 
+    label = "all members together by the compiled library"
     takes_encoded_rows = True
 
     def __init__(self, task: MembersTask) -> None:

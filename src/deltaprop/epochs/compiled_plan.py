@@ -30,17 +30,40 @@ def can_compile(network: NetworkState, X: AnyArray) -> bool:
     RuntimeWarning
         If there is a compiler, but the library cannot be compiled or loaded.
     """
-    backend: Any = network.backend
-    known = isinstance(network.loss, str) and network.output_error == "exact"
-    known = known and isinstance(X, (np.ndarray, EncodedRows))
-    if not known or not getattr(backend, "compiles", False) or find_compiler() is None:
+    if obstacle_to_compiling(network, X) is not None:
         return False
+    error = _library_error(network)
+    if error is not None:
+        warnings.warn(f"{error}; epochs are trained step by step, by NumPy", RuntimeWarning, stacklevel=callers_level())
+    return error is None
+
+
+def obstacle_to_compiling(network: NetworkState, X: AnyArray, *, load: bool = False) -> str | None:
+    """Tell why the library cannot train this network on these inputs; None if it can.
+
+    With `load`, also if it cannot be compiled or loaded; otherwise only whether there is a compiler.
+    """
+    backend: Any = network.backend
+    if not isinstance(network.loss, str):
+        return "the loss is a pair of functions"
+    if network.output_error != "exact":
+        return "the output error is simplified"
+    if not isinstance(X, (np.ndarray, EncodedRows)):
+        return "the inputs are a sparse matrix"
+    if not getattr(backend, "compiles", False):
+        return f"the backend {backend.label!r} does without compiled code"
+    if find_compiler() is None:
+        return "no C++ compiler is here (c++, g++ or clang++); pip install 'deltaprop[native]' brings one"
+    return _library_error(network) if load else None
+
+
+def _library_error(network: NetworkState) -> str | None:
+    """Compile or load the library for the dtype of a network; return what went wrong, if anything did."""
     try:
         library(network.dtype)
     except BackendError as error:
-        warnings.warn(f"{error}; epochs are trained step by step, by NumPy", RuntimeWarning, stacklevel=callers_level())
-        return False
-    return True
+        return str(error)
+    return None
 
 
 def strides_of(rates: Floats) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from deltaprop.backends.device import Graph, Stream
 from deltaprop.derivation.backprop import Workspace, backward, forward
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.state import NetworkState
+from deltaprop.epochs.step_marks import ends_of
 from deltaprop.epochs.task import Pass, StepTable, Task, Terms, WholeEpoch
 from deltaprop.reports.progress import Progress
 
@@ -41,6 +42,8 @@ class GraphEpoch(WholeEpoch):
     Under plain gradient descent no gradient is stored: δ carries −η/m, and the matrix product that sums Δ adds it to
     (1 − ηλ/m) W.
     """
+
+    label = "captured steps, CUDA graphs"
 
     def __init__(self, backend: CupyBackend, task: Task) -> None:
         self.backend, self.task, self.network, self.batch = backend, task, task.network, task.batch_size
@@ -65,7 +68,13 @@ class GraphEpoch(WholeEpoch):
     def find(cls, task: Task) -> Self | None:
         """Make one, if the steps can be captured."""
         backend: Any = task.network.backend
-        return cls(backend, task) if task.is_built_in and backend.products.capturable else None
+        return cls(backend, task) if cls.obstacle(task) is None else None
+
+    @classmethod
+    def obstacle(cls, task: Task) -> str | None:
+        """Tell why steps cannot be captured."""
+        backend: Any = task.network.backend
+        return task.obstacle or (None if backend.products.capturable else "its matrix products cannot be captured")
 
     def __call__(self, given: Pass, terms: Terms) -> None:
         """Launch graphs of several steps; the host does nothing else."""
@@ -75,13 +84,22 @@ class GraphEpoch(WholeEpoch):
         if weights is not None:
             self.weights[...] = weights
         asked = (order is not None, weights is not None, penalized, decays)
-        stream = self.backend.stream_for("steps")
+        first = 0
+        for last in ends_of(given.marks, 0, len(terms)):
+            self._replay_some(given, first, last, *asked)
+            if given.marks is not None:
+                given.marks.reached(last, self.backend, self.task.cost)
+            first = last
+
+    def _replay_some(self, given: Pass, first: int, last: int, *asked: bool) -> None:
+        """Replay steps `first` to `last`; the counter on the device goes on where it stands."""
+        full, stream = max(0, min(last, self.full) - first), self.backend.stream_for("steps")
         with self.backend.on_stream(stream):
-            for m, times in ((self.batch, self.full), (self.rest, 1 if self.rest else 0)):
+            for m, times in ((self.batch, full), (self.rest, last - first - full)):
                 if times:
                     self._replay(stream, m, *asked)(times, given.progress, m)
         if "step" in self.task.state:
-            self.task.state["step"] += len(terms)
+            self.task.state["step"] += last - first
 
     def _make_table(self, terms: Terms, learning_rate: float, taken: int) -> tuple[Floats, bool, bool]:
         """Make the table of the steps; tell whether one has a penalty, and whether Σ W² is asked for."""

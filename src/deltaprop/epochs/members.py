@@ -155,11 +155,14 @@ class MembersEpoch(ABC):
     Attributes
     ----------
     task : MembersTask
+    label : str
+        What the log calls it.
     takes_encoded_rows : bool
         Whether the X of its task may be `EncodedRows`.
     """
 
     task: MembersTask
+    label: ClassVar[str]
     takes_encoded_rows: ClassVar[bool] = False
 
     @classmethod

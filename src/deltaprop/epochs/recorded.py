@@ -11,12 +11,14 @@ from typing import Self, cast
 
 import numpy as np
 
+from deltaprop.backends import Array
 from deltaprop.backends.array_types import AnyArray, Floats
 from deltaprop.backends.numpy.recording import NotRecordableError, RecordingBackend, Tape
 from deltaprop.derivation.backprop import Workspace, backward, forward
 from deltaprop.derivation.optimizers import moments_of
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.epochs.interruption import Paused
+from deltaprop.epochs.step_marks import ends_of
 from deltaprop.epochs.task import LONG_STEP, Pass, Task, Terms, WholeEpoch, operations_of
 from deltaprop.forks import no_fork
 
@@ -32,6 +34,7 @@ class RecordedEpoch(WholeEpoch):
     at once, and their cost is computed at once, from the z^(L) that each step leaves behind.
     """
 
+    label = "recorded steps of NumPy"
     resumes = True
 
     def __init__(self, task: Task) -> None:
@@ -48,15 +51,20 @@ class RecordedEpoch(WholeEpoch):
         self.steps: dict[tuple[int, int, bool, float], RecordedSteps] = {}
 
     @classmethod
+    def obstacle(cls, task: Task) -> str | None:
+        """Tell why steps are not recorded; whether they can be, only trying tells."""
+        if operations_of(task.network, task.batch_size) > LONG_STEP:  # it gains nothing, and has to be abandonable
+            return "a step takes too long to be recorded with profit"
+        if not task.shuffled:
+            return "the order of the samples does not change"
+        if task.weighted:
+            return "there are sample weights"
+        return task.obstacle or (None if isinstance(task.X, np.ndarray) else "the inputs are a sparse matrix")
+
+    @classmethod
     def find(cls, task: Task) -> Self | None:
         """Make one, if the steps can be recorded, which is tried."""
-        if (
-            not task.is_built_in
-            or operations_of(task.network, task.batch_size) > LONG_STEP  # it gains nothing, and has to be abandonable
-            or not task.shuffled
-            or task.weighted
-            or not isinstance(task.X, np.ndarray)
-        ):
+        if cls.obstacle(task) is not None:
             return None
         epoch = cls(task)
         try:
@@ -94,20 +102,34 @@ class RecordedEpoch(WholeEpoch):
         rows = given.order[first * self.batch : first * self.batch + count * m]
         self.X.take(rows, 0, steps.X, "clip")  # which writes straight into the buffer; indices are in range
         self.Y.take(rows, 0, steps.Y, "clip")
-        now = None
-        with no_fork:
-            for of_step, calls in zip(rates[first : first + count].tolist(), steps.calls, strict=True):
-                if of_step != now:
-                    steps.set_rates(*of_step)
-                    now = of_step
-                for function, arguments in calls:
-                    function(*arguments)
-        if "step" in self.state:
-            self.state["step"] += count
-        network, g_L = self.network, self.network.output_activation
-        network.backend.activation(g_L, steps.Z, steps.A)
-        network.backend.add_cost(network.loss, g_L, steps.Z, steps.A, steps.Y, self.task.cost)
+        of_steps, done = rates[first : first + count].tolist(), 0
+        for end in ends_of(given.marks, first, first + count):
+            now = None
+            with no_fork:
+                for of_step, calls in zip(of_steps[done : end - first], steps.calls[done : end - first], strict=True):
+                    if of_step != now:
+                        steps.set_rates(*of_step)
+                        now = of_step
+                    for function, arguments in calls:
+                        function(*arguments)
+            if "step" in self.state:
+                self.state["step"] += end - first - done
+            done = end - first
+            if given.marks is not None and done < count:
+                so_far = np.zeros(())
+                self._add_cost(steps, done * m, so_far)
+                given.marks.reached(end, self.network.backend, self.task.cost, so_far)
+        self._add_cost(steps, count * m, self.task.cost)
         given.progress.samples(len(rows))
+        if given.marks is not None:
+            given.marks.reached(first + count, self.network.backend, self.task.cost)
+
+    def _add_cost(self, steps: RecordedSteps, rows: int, cost: Array) -> None:
+        """Add the cost of the first so many samples of some steps, from the z^(L) that they left behind."""
+        network, g_L = self.network, self.network.output_activation
+        Z, A, Y = steps.Z[:rows], steps.A[:rows], steps.Y[:rows]
+        network.backend.activation(g_L, Z, A)
+        network.backend.add_cost(network.loss, g_L, Z, A, Y, cost)
 
     def _steps(self, m: int, count: int, penalty: float, decay: float) -> RecordedSteps:
         """Return the steps over so many minibatches; they have a penalty, whose size may change, or have none."""

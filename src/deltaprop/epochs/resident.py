@@ -13,6 +13,7 @@ from deltaprop.backends.cuda.shared_memory import TERMS, Residence, ResidentRun,
 from deltaprop.backends.kernel_names import Rule
 from deltaprop.derivation.optimizers import moments_of
 from deltaprop.derivation.state import NetworkState
+from deltaprop.epochs.step_marks import StepMarks
 from deltaprop.epochs.task import Pass, RefusedError, StepTable, Task, Terms, WholeEpoch
 
 #: Steps that one launch may hold where it can hold many epochs: within a second or so an interrupt is heard.
@@ -124,17 +125,32 @@ class ResidentEpoch(WholeEpoch):
         If the network does not fit.
     """
 
+    label = "epochs in one launch, parameters in shared memory"
     writes_squares = True
 
     def __init__(self, task: Task) -> None:
         network, rule, moments = task.network, task.optimizer.rule(), moments_of(task.optimizer, task.state)
         self.task, self.network, self.table = task, network, StepTable()
-        self.launches = Launches(network, task.batch_size, rule, network.parameters, moments, task.X, task.Y)
+        self._what = (network, task.batch_size, rule, network.parameters, moments, task.X, task.Y)
+        self.launches = Launches(*self._what)
+        #: Launches of some steps of an epoch, by how many samples they visit.
+        self.of_some: dict[int, Launches] = {}
 
     @property
     def run(self) -> ResidentRun:
         """The launch, bound to its arrays."""
         return self.launches.run
+
+    @classmethod
+    def obstacle(cls, task: Task) -> str | None:
+        """Tell whether the network fits into shared memory."""
+        fits = task.obstacle or residence_of(task.network, task.batch_size, task.optimizer.rule()) is not None
+        return task.obstacle or (None if fits else "the network does not fit into the shared memory of a cluster")
+
+    @property
+    def details(self) -> str:
+        """The thread blocks that share the network."""
+        return f"{self.run.residence.blocks} blocks"
 
     @classmethod
     def find(cls, task: Task) -> Self | None:
@@ -148,9 +164,36 @@ class ResidentEpoch(WholeEpoch):
 
     def __call__(self, given: Pass, terms: Terms) -> None:
         """Train in one launch."""
+        if given.marks is not None:
+            self._between_marks(given, terms, given.marks)
+            return
         order, task = None if given.order is None else given.order[None, None], self.task
         self._launch(terms, given.learning_rate, order, given.weights, task.cost, task.decay, task.squares)
         given.progress.samples(task.samples)
+
+    def _between_marks(self, given: Pass, terms: Terms, marks: StepMarks) -> None:
+        """Train in a launch for each part of the epoch: the same parameters; the cost is added up in another order."""
+        task, size = self.task, self.task.batch_size
+        order = np.arange(task.samples) if given.order is None else given.order
+        table = self.table(self._make_table, terms, given.learning_rate, task.state.get("step", 0))
+        first = 0
+        for last in marks.ends(0, task.batches):
+            rows = order[first * size : last * size]
+            weights = None if given.weights is None else given.weights[first * size : last * size]
+            sums = (task.cost, task.decay, task.squares)
+            try:
+                launches = self.of_some.get(len(rows)) or Launches(*self._what, samples=len(rows))
+                launches(np.ascontiguousarray(table[:, first:last]), rows[None, None], weights, *sums)
+            except RefusedError as error:
+                if not first:
+                    raise
+                raise (error.__cause__ or error) from None  # the epoch has begun: no other way can do it over
+            self.of_some[len(rows)] = launches
+            if "step" in task.state:
+                task.state["step"] += last - first
+            given.progress.samples(len(rows))
+            marks.reached(last, self.network.backend, task.cost)
+            first = last
 
     @property
     def epochs_at_once(self) -> int:

@@ -21,6 +21,8 @@ MEMBERS_STEPS = 2**20
 class ResidentMembers(GroupedMembers):
     """Trains a group of members in one launch."""
 
+    label = "all members of a group in one launch"
+
     def __init__(self, task: MembersTask) -> None:
         super().__init__(task)
         self._together: dict[int, Together] = {}  # the last of each group

@@ -29,6 +29,8 @@ class SteppedMembers(GroupedMembers):
         Each member as a network: dropout depends on its seed and its epochs.
     """
 
+    label = "step by step, all members of a group at once, by NumPy"
+
     def __init__(self, task: MembersTask, networks: Sequence[NetworkState] | None) -> None:
         super().__init__(task)
         self.networks = networks

@@ -93,6 +93,8 @@ class Steps:
                 raise Paused(minibatch.number)
             self._take_or_undo(minibatch, rows[minibatch.number], given.learning_rate, given.pause)
             given.progress.samples(minibatch.X.shape[0])
+            if given.marks is not None:
+                given.marks.reached(minibatch.number + 1, self.network.backend, self.task.cost)
 
     def _take_or_undo(
         self, minibatch: Minibatch, terms: Sequence[float], learning_rate: float, pause: Interruption

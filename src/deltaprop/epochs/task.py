@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from deltaprop.derivation.remembered import OptimizerState
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.epochs.interruption import Interruption
+from deltaprop.epochs.step_marks import StepMarks
 from deltaprop.reports.progress import Progress
 
 #: (batches, 3) of float64: for each minibatch the scale of δ^(L), the factor of W in ∂J/∂W and the factor of Σ W²; see
@@ -118,7 +119,16 @@ class Task:
     @property
     def is_built_in(self) -> bool:
         """Whether loss and optimizer are known by name, and no unit is left out of a step."""
-        return isinstance(self.network.loss, str) and self.optimizer.rule() is not None and not any(self.dropout)
+        return self.obstacle is None
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why the ways of training that know the built-in losses and optimizers cannot do it; None if they can."""
+        if not isinstance(self.network.loss, str):
+            return "the loss is a pair of functions"
+        if self.optimizer.rule() is None:
+            return f"the optimizer {type(self.optimizer).__name__} is not a built-in one"
+        return "units are dropped out" if any(self.dropout) else None
 
     @property
     def descends(self) -> bool:
@@ -193,6 +203,8 @@ class Pass:
         The number of the minibatch with which the pass begins: not 0 after a pause.
     pause : Interruption
         It is asked between steps, on the host, whether to stop there.
+    marks : StepMarks, optional
+        The steps after which somebody is told; nobody is without them.
     """
 
     order: Indices | None
@@ -203,6 +215,7 @@ class Pass:
     dropout: RandomStream | None = None
     first: int = 0
     pause: Interruption = field(default_factory=Interruption)
+    marks: StepMarks | None = None
 
 
 class WholeEpoch(ABC):
@@ -210,14 +223,27 @@ class WholeEpoch(ABC):
 
     Attributes
     ----------
+    label : str
+        What the log calls it.
     resumes : bool
         Whether it honours `Pass.first` and `Pass.pause`, so that an epoch can be resumed.
     writes_squares : bool
         Whether it writes Σ W² at the end of each epoch to `Task.squares`.
     """
 
+    label: ClassVar[str]
     resumes: bool = False
     writes_squares: bool = False
+
+    @classmethod
+    def obstacle(cls, task: Task) -> str | None:
+        """Tell why `find` makes none for `task`, for the log; None if it makes one, or only trying tells."""
+        return task.obstacle
+
+    @property
+    def details(self) -> str:
+        """What else the log says of it."""
+        return ""
 
     @classmethod
     @abstractmethod

@@ -17,6 +17,7 @@ from deltaprop.epochs.chunked import ChunkedEpoch, Feed
 from deltaprop.epochs.engines import find_epoch
 from deltaprop.epochs.interruption import Interruption, Paused
 from deltaprop.epochs.random_numbers import dropout_stream
+from deltaprop.epochs.step_marks import StepMarks
 from deltaprop.epochs.steps import Steps
 from deltaprop.epochs.task import Pass, RefusedError, Task, Terms, WholeEpoch, minibatch_sizes, weigh_samples
 from deltaprop.inputs.arrays import HostData
@@ -152,13 +153,14 @@ class Trainer:
         progress: Progress,
         first: int = 0,
         pause: Interruption | None = None,
+        marks: StepMarks | None = None,
     ) -> Pass:
         """Describe the next epoch; its random numbers for dropout begin here. See `epoch` for the parameters."""
         host_weights, sums = self.weights_of(order)
         backend, dtype = self.network.backend, self.network.dtype
         weights = None if host_weights is None else backend.asarray(host_weights, dtype)
         masks = dropout_stream(self.network) if any(self.dropout) else None
-        return Pass(order, weights, sums, learning_rate, progress, masks, first, pause or Interruption())
+        return Pass(order, weights, sums, learning_rate, progress, masks, first, pause or Interruption(), marks)
 
     def epoch(
         self,
@@ -168,6 +170,7 @@ class Trainer:
         *,
         first: int = 0,
         pause: Interruption | None = None,
+        marks: StepMarks | None = None,
     ) -> None:
         """Train on every sample once, in minibatches.
 
@@ -183,6 +186,8 @@ class Trainer:
             The minibatch with which to begin: where the epoch was left off, if it was.
         pause : Interruption, optional
             It is asked between steps, on the host, whether to leave off there.
+        marks : StepMarks, optional
+            The steps after which somebody is told. The numbers are the same.
 
         Raises
         ------
@@ -192,7 +197,7 @@ class Trainer:
         """
         if not first:
             self.network.backend.fill(self.sums, 0.0)
-        given = self.begin(learning_rate, order, progress, first, pause)
+        given = self.begin(learning_rate, order, progress, first, pause, marks)
         if self.chunked is not None:
             self._chunks_or_undo(self.chunked, given)
         else:
@@ -296,6 +301,23 @@ class Trainer:
             self.find_way()
             raise
         return [self.objective.value(float(c), float(s), self.m) for c, s in zip(costs, squares, strict=True)], good
+
+    def mean_cost(self, cost: float, batches: int) -> float:
+        """Return the mean cost of the samples in the first so many minibatches of this epoch, from their Σ cost."""
+        rows = min(batches * self.batch_size, self.samples)
+        weight = rows if self.host_weight is None or self.last_weights is None else self.last_weights[:rows].sum()
+        return cost / float(weight) if weight else float("nan")
+
+    def try_rates(self, learning_rates: Sequence[float]) -> list[float]:
+        """Train a copy of the network by a minibatch at each of these rates in turn; see `range_test.try_rates`."""
+        from deltaprop.epochs.range_test import try_rates  # not at start-up, for those who do without
+
+        if self.chunked is not None:
+            raise ValueError(
+                "LearningRateFinder: expected data that are in the memory in which the network is trained, got data "
+                "that come there in chunks; let it look at a part of them"
+            )
+        return try_rates(self.task, self.objective, self.host_weight, learning_rates)
 
     def terms(self, n: int, m: float) -> tuple[float, float, float]:
         """`Objective.terms` of a minibatch of `n` samples, or weights that sum to `m`."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
-from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import compute_sample_weight
@@ -22,7 +22,7 @@ from deltaprop.estimators.class_targets import ClassTargets, check_classes
 from deltaprop.estimators.fit_data import CheckedData, HeldOut
 from deltaprop.estimators.hyperparameters import Callbacks, ClassWeight, RandomState, Scoring
 from deltaprop.estimators.inputs import checked_data, on_host
-from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron
+from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron, fit_context
 from deltaprop.estimators.probabilities import divided_slope, log_probabilities, log_probabilities_from_z, probabilities
 from deltaprop.inputs.arrays import is_above_limit
 from deltaprop.network import Network
@@ -225,7 +225,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
 
     # -- fitting ------------------------------------------------------------------------------------------------
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: Any = None, *, validation_data: Any = None) -> Self:
         """Train the network.
 
@@ -262,7 +262,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             return self._fit(X, y, sample_weight, validation_data, incremental=False)
 
     @available_if(lambda estimator: estimator._is_stochastic())
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: Any = None, classes: Any = None) -> Self:
         """Train one epoch over the data given, from the parameters there are; not with solver "lbfgs".
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -14,20 +14,24 @@ from deltaprop.backends.array_types import Floats
 from deltaprop.backends.native.scipy_threads import scipy_on_one_thread
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.derivatives import CostDerivatives
+from deltaprop.epochs.way_log import logger
 from deltaprop.errors import callers_level
 from deltaprop.estimators.fit_data import HeldOut, Training, mean
 from deltaprop.estimators.hyperparameters import Hyperparameters
 from deltaprop.reports.history import History
 from deltaprop.reports.progress import progress_bar
-from deltaprop.training.callbacks import EpochEnd, tell
+from deltaprop.training.callbacks import EpochCallback
 from deltaprop.training.evaluation import data_cost
+from deltaprop.training.listeners import Listeners
 
 Vector: TypeAlias = Floats
 #: scipy's status of a minimization that its callback has ended.
 ENDED_BY_CALLBACK = 99
 
 
-def train(mlp: Hyperparameters, training: Training, held_out: HeldOut | None) -> tuple[OptimizeResult, int, float]:
+def train(
+    mlp: Hyperparameters, training: Training, held_out: HeldOut | None, callbacks: Sequence[EpochCallback]
+) -> tuple[OptimizeResult, int, float]:
     """Run scipy's L-BFGS-B until no entry of the gradient exceeds `tol`, or a limit is reached.
 
     Parameters
@@ -36,6 +40,8 @@ def train(mlp: Hyperparameters, training: Training, held_out: HeldOut | None) ->
     training : Training
     held_out : HeldOut or None
         The samples that judge every iteration.
+    callbacks : sequence of callable
+        They are told of this fit.
 
     Returns
     -------
@@ -46,43 +52,62 @@ def train(mlp: Hyperparameters, training: Training, held_out: HeldOut | None) ->
     loss : float
         The loss at the end.
     """
-    network, backend, samples = training.network, training.network.backend, training.X.shape[0]
+    network, backend = training.network, training.network.backend
     network.own.require_writeable()
+    logger.info("training all samples at once by 'l-bfgs' on %s", backend.label)
     derivatives = CostDerivatives(network, training.X, training.Y, Objective(l2=mlp.alpha), training.sample_weight)
     weights = None if training.sample_weight is None else backend.to_numpy(training.sample_weight)
     constant, history = mean(training.constant_costs, weights), History(converged=False)
-    with (
-        np.errstate(over="ignore", invalid="ignore", under="ignore"),
-        scipy_on_one_thread(),
-        progress_bar(mlp.progress, mlp.max_iter, samples, unit="iteration") as progress,
-    ):
-
-        def after_iteration(intermediate_result: OptimizeResult) -> None:
-            history.cost.append(float(intermediate_result.fun))
-            mlp._say(f"Iteration {history.epochs}, loss = {history.cost[-1]:.8f}")
-            progress.samples(samples)
-            if held_out is not None or mlp.callbacks:
-                network.parameters = intermediate_result.x
-            if held_out is not None:
-                held_out.record(network, history)
-            progress.epoch(history)
-            if tell(mlp.callbacks or (), EpochEnd(network, history.epochs, mlp.max_iter, history)):
-                raise StopIteration
-
-        result = minimize(
-            _cost_and_gradient(training, derivatives, constant),
-            backend.to_numpy(network.parameters).astype(np.float64),
-            method="L-BFGS-B",
-            jac=True,
-            callback=after_iteration,
-            options={"maxfun": mlp.max_fun, "maxiter": mlp.max_iter, "gtol": mlp.tol},
-        )
+    cost_and_gradient = _cost_and_gradient(training, derivatives, constant)
+    listeners = Listeners(callbacks, network, mlp.max_iter, history)
+    with listeners.training(mlp._described) as over, np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        if over:
+            theta = backend.to_numpy(network.parameters).astype(np.float64)
+            loss, nothing = cost_and_gradient(theta)[0], "stopped by a callback"
+            return OptimizeResult(status=ENDED_BY_CALLBACK, nit=0, message=nothing), 0, loss
+        result = _minimize(mlp, training, held_out, cost_and_gradient, listeners)
         network.parameters = result.x
         n_iter, loss = min(int(result.nit), mlp.max_iter), float(result.fun)
         if training.outputs_averaged > 1:  # then the number minimised is not the one reported
             total = data_cost(network, training.X, training.Y, sample_weight=training.sample_weight)
             loss = derivatives.objective.total(network, total, derivatives.m) + constant
     return result, n_iter, loss
+
+
+def _minimize(
+    mlp: Hyperparameters,
+    training: Training,
+    held_out: HeldOut | None,
+    cost_and_gradient: Callable[[Vector], tuple[float, Vector]],
+    listeners: Listeners,
+) -> OptimizeResult:
+    """Run scipy's solver; record every iteration, and tell of it."""
+    network, samples, history = training.network, training.X.shape[0], listeners.history
+
+    def after_iteration(intermediate_result: OptimizeResult) -> None:
+        history.cost.append(float(intermediate_result.fun))
+        mlp._say(f"Iteration {history.epochs}, loss = {history.cost[-1]:.8f}")
+        progress.samples(samples)
+        if held_out is not None or listeners.callbacks:
+            network.parameters = intermediate_result.x
+        if held_out is not None:
+            held_out.record(network, history)
+        progress.epoch(history)
+        if listeners.every:
+            listeners.step_ended(history.epochs, history.epochs, history.cost[-1])
+        if listeners.epoch_ended(history.epochs):
+            raise StopIteration
+
+    bar = progress_bar(mlp.progress, mlp.max_iter, samples, unit="iteration")
+    with scipy_on_one_thread(), bar as progress:
+        return minimize(
+            cost_and_gradient,
+            network.backend.to_numpy(network.parameters).astype(np.float64),
+            method="L-BFGS-B",
+            jac=True,
+            callback=after_iteration,
+            options={"maxfun": mlp.max_fun, "maxiter": mlp.max_iter, "gtol": mlp.tol},
+        )
 
 
 def _cost_and_gradient(

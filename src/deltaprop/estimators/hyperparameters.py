@@ -14,14 +14,14 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from deltaprop.backends import BACKENDS, BY_NAME_ONLY, Backend
 from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS, OUTPUT_ACTIVATIONS
 from deltaprop.estimators.inputs import Number
-from deltaprop.training.callbacks import Callback
+from deltaprop.training.callbacks import EpochCallback
 
 #: What scikit-learn makes a generator from.
 RandomState: TypeAlias = int | np.random.RandomState | None
 #: The name of a scorer of scikit-learn, or a function (estimator, X, y) -> float.
 Scoring: TypeAlias = str | Callable[..., float] | None
 #: Functions that are called after every epoch.
-Callbacks: TypeAlias = Sequence[Callback] | None
+Callbacks: TypeAlias = Sequence[EpochCallback] | None
 #: The weight of each class, "balanced", or both for each of several outputs.
 ClassWeight: TypeAlias = str | Mapping[Any, float] | Sequence[Any] | None
 #: scikit-learn's names of activations, where they differ from ours.
@@ -119,6 +119,10 @@ class Hyperparameters:
     def _schedule(self) -> str:
         """Return how the learning rate changes; with Adam it is constant."""
         return "constant" if self.solver == "adam" else self.learning_rate
+
+    def _described(self) -> dict[str, Any]:
+        """Return the parameters by name, for callbacks."""
+        return {name: self.__dict__[name] for name in self._parameter_constraints if name != "callbacks"}
 
     def _say(self, line: str) -> None:
         """Print `line` to standard output where ``verbose`` asks for it."""

@@ -10,6 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from deltaprop.backends.array_types import Indices
 from deltaprop.epochs.trainer import Trainer
+from deltaprop.epochs.way_log import log_way
 from deltaprop.errors import callers_level
 from deltaprop.estimators.fit_data import NO_SCORE, HeldOut, Training
 from deltaprop.estimators.hyperparameters import Hyperparameters
@@ -18,7 +19,8 @@ from deltaprop.estimators.records import Records
 from deltaprop.estimators.step_rule import step_rule
 from deltaprop.reports.history import History
 from deltaprop.reports.progress import Progress, progress_bar
-from deltaprop.training.callbacks import Callback, EpochEnd, tell
+from deltaprop.training.callbacks import EpochCallback
+from deltaprop.training.listeners import Listeners
 
 
 class MinibatchFit:
@@ -36,6 +38,8 @@ class MinibatchFit:
         Draws the orders in which the samples are visited.
     publish : callable
         Brings the estimator up to date with `records`; called before a scorer or a callback may look at it.
+    callbacks : sequence of callable
+        They are told of this fit.
     incremental : bool
         Whether this is one epoch of `partial_fit`, which goes on with the optimizer of the last one.
     """
@@ -48,12 +52,12 @@ class MinibatchFit:
         records: Records,
         random_state: np.random.RandomState,
         publish: Callable[[], None],
+        callbacks: Sequence[EpochCallback],
         *,
         incremental: bool,
     ) -> None:
         self.mlp, self.training, self.held_out, self.records = mlp, training, held_out, records
         self.random_state, self.publish, self.incremental = random_state, publish, incremental
-        self.callbacks: Sequence[Callback] = mlp.callbacks or ()
         self.network, self.samples = training.network, training.X.shape[0]
         self.epochs = 1 if incremental else mlp.max_iter
         if records.optimizer is None or not incremental:
@@ -78,13 +82,20 @@ class MinibatchFit:
             dropout=training.dropout,
             state=self.rule.state,
         )
+        log_way(self.trainer, ["the rules of scikit-learn"])
         self.history = History(cost=records.loss_curve)
+        self.listeners = Listeners(callbacks, self.network, self.epochs, self.history)
         self.scored_before = len(records.validation_scores or ())
         if held_out is not None:
             held_out.scores, held_out.costs = records.validation_scores, records.validation_loss_curve
 
     def run(self) -> None:
         """Train until `max_iter` epochs are done, the loss or the score no longer improves, or a callback says so."""
+        with self.listeners.training(self.mlp._described, self.trainer.try_rates) as over:
+            if not over:
+                self._epochs()
+
+    def _epochs(self) -> None:
         mlp, records = self.mlp, self.records
         try:
             # A cost that overflows is reported at the end, not by NumPy's warnings.
@@ -125,9 +136,9 @@ class MinibatchFit:
             stopping.count(stopping.by_loss(records.loss, self.training.watched(cost) + decay))
         progress.epoch(history)
         rule.epoch_ended(records.t)
-        if self.callbacks:
+        if self.listeners.callbacks:
             self.publish()
-        ends = tell(self.callbacks, EpochEnd(self.network, records.n_iter, self.epochs, history))
+        ends = self.listeners.epoch_ended(records.n_iter)
         if ends or not self.network.backend.all_finite(self.network.parameters):
             return False  # numbers that are not finite never become so again
         return not records.stopping.gives_up or self._slow_down()
@@ -137,8 +148,9 @@ class MinibatchFit:
         records, trainer, rate = self.records, self.trainer, self.rule.learning_rate
         if self.mlp.shuffle:
             self.order = self.order[self.random_state.permutation(self.samples)]
-        order = self.order if self.shuffled else None
-        trainer.epoch(rate, order, progress)
+        order, epoch = self.order if self.shuffled else None, records.n_iter + 1
+        self.listeners.epoch_begins(epoch)
+        trainer.epoch(rate, order, progress, marks=self.listeners.marks(trainer, epoch))
         self.network.epochs_trained += 1
         self.history.learning_rate.append(rate)
         records.n_iter += 1

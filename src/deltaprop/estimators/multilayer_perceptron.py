@@ -17,9 +17,12 @@ from deltaprop.backends.array_types import AnyArray, ArrayLike, Floats
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
 from deltaprop.epochs.trainer import check_dropout
 from deltaprop.estimators import exchange, full_batch
+from deltaprop.estimators.autologging import fit_context as fit_context
+from deltaprop.estimators.autologging import recorded
 from deltaprop.estimators.class_targets import ClassTargets
 from deltaprop.estimators.drawing import draw_parameters, split_rows
 from deltaprop.estimators.fit_data import NOT_FINITE, CheckedData, HeldOut, Training, check_weights
+from deltaprop.estimators.fit_tasks import CallbackSupport, FitTasks
 from deltaprop.estimators.fitted_network import FittedNetwork
 from deltaprop.estimators.hyperparameters import Hyperparameters, our_name
 from deltaprop.estimators.inputs import on_host, take
@@ -28,17 +31,23 @@ from deltaprop.estimators.records import Records
 from deltaprop.inputs.arrays import HostData, divisible
 from deltaprop.inputs.sources import converted_rows
 from deltaprop.network import Network
+from deltaprop.training.callbacks import EpochCallback
 from deltaprop.training.exclusive import training_of
 
 
 @methods_on_its_device
-class MultilayerPerceptron(Hyperparameters, FittedNetwork):
+class MultilayerPerceptron(CallbackSupport, Hyperparameters, FittedNetwork):
     """The common part of the two estimators, which derive from it."""
 
     n_iter_: int
     loss_: float
     validation_scores_: Any
     validation_loss_curve_: Any
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if MultilayerPerceptron in cls.__bases__:  # what derives from the two inherits their methods
+            recorded(cls)
 
     # -- where the two estimators differ ------------------------------------------------------------------------
 
@@ -78,6 +87,8 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
         dropout = check_dropout(self.dropout, len(hidden))
         self._check_combinations(dropout, incremental)
         first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
+        tasks = [] if incremental else FitTasks.of(self, X, y, sample_weight)
+        callbacks: list[EpochCallback] = [*(self.callbacks or ()), *tasks]
         X, y, targets = self._validate_input(X, y, incremental=incremental, reset=first)
         weights = self._weights(X, y, sample_weight, incremental)
         self.n_outputs_ = targets.shape[1]
@@ -90,9 +101,9 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
         training = self._training(*part, dropout)
         with training_of(network):
             if self.solver == "lbfgs":
-                self._train_by_full_batch(training, held_out)
+                self._train_by_full_batch(training, held_out, callbacks)
             else:
-                self._train_by_minibatches(training, held_out, incremental=incremental)
+                self._train_by_minibatches(training, held_out, callbacks, incremental=incremental)
         if not network.backend.all_finite(network.parameters):
             if before is not None:
                 network.parameters = before
@@ -149,20 +160,25 @@ class MultilayerPerceptron(Hyperparameters, FittedNetwork):
             self._outputs_averaged(),
         )
 
-    def _train_by_full_batch(self, training: Training, held_out: HeldOut | None) -> None:
+    def _train_by_full_batch(
+        self, training: Training, held_out: HeldOut | None, callbacks: Sequence[EpochCallback]
+    ) -> None:
         if held_out is not None:
             self.validation_scores_, self.validation_loss_curve_ = held_out.scores, held_out.costs
-        result, self.n_iter_, self.loss_ = full_batch.train(self, training, held_out)
+        result, self.n_iter_, self.loss_ = full_batch.train(self, training, held_out, callbacks)
         full_batch.warn_unless_converged(result, self.n_iter_, self.max_iter)
 
-    def _train_by_minibatches(self, training: Training, held_out: HeldOut | None, *, incremental: bool) -> None:
+    def _train_by_minibatches(
+        self, training: Training, held_out: HeldOut | None, callbacks: Sequence[EpochCallback], *, incremental: bool
+    ) -> None:
         """Train, and keep the records as attributes, also if training ends by an exception."""
         records = Records.of(self, self.__dict__, validates=held_out is not None)
 
         def publish() -> None:
             records.leave_in(self)
 
-        fit = MinibatchFit(self, training, held_out, records, self._random_state, publish, incremental=incremental)
+        state = self._random_state
+        fit = MinibatchFit(self, training, held_out, records, state, publish, callbacks, incremental=incremental)
         try:
             fit.run()
         finally:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import DTypeLike
 from scipy.special import xlogy
-from sklearn.base import RegressorMixin, _fit_context
+from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
@@ -20,7 +20,7 @@ from deltaprop.derivation.losses import PairOfFunctions
 from deltaprop.estimators.fit_data import CheckedData, HeldOut
 from deltaprop.estimators.hyperparameters import Callbacks, RandomState, Scoring
 from deltaprop.estimators.inputs import checked_data, on_host
-from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron
+from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron, fit_context
 from deltaprop.training.exclusive import training_of
 
 
@@ -210,7 +210,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
 
     # -- fitting ------------------------------------------------------------------------------------------------
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, *, validation_data: Any = None
     ) -> Self:
@@ -249,7 +249,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
             return self._fit(X, y, sample_weight, validation_data, incremental=False)
 
     @available_if(lambda estimator: estimator._is_stochastic())
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train one epoch over the data given, from the parameters there are; not with solver "lbfgs".
 

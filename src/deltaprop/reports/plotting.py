@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deltaprop.reports.notebook import notebook_shell
 
@@ -72,6 +73,23 @@ def plot_history(
             axis.axvline(best_epoch, color="0.6", linestyle=":", label=f"best epoch, {best_epoch}")
         axis.grid(alpha=0.3)
         axis.legend()
+    return figure
+
+
+def plot_rates(
+    rates: NDArray[np.floating], costs: NDArray[np.floating], smoothed: NDArray[np.floating], suggestion: float | None
+) -> Any:
+    """Draw costs over learning rates, smoothed too, with the rate that is suggested; return the figure."""
+    if not len(rates):
+        raise ValueError("rates: expected a curve to plot, got none; fit or find makes it")
+    figure, axis = pyplot().subplots(figsize=(5.5, 4), layout="constrained")
+    axis.plot(rates, costs, color="0.7", label="of each minibatch")
+    axis.plot(rates, smoothed, label="smoothed")
+    if suggestion is not None:
+        axis.axvline(suggestion, color="0.4", linestyle=":", label=f"suggestion, {suggestion:.2g}")
+    axis.set(xscale="log", xlabel="learning rate", ylabel="cost", title="Learning-rate range test")
+    axis.grid(alpha=0.3)
+    axis.legend()
     return figure
 
 

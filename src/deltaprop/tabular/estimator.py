@@ -35,7 +35,7 @@ from deltaprop.tabular.suspects import row_taken_for_names
 from deltaprop.tabular.table import Column, Table
 from deltaprop.tabular.table_encoding import TableEncoding
 from deltaprop.tabular.targets import column_as_given, known_targets, refuse_quantities
-from deltaprop.training.callbacks import Callback
+from deltaprop.training.callbacks import EpochCallback
 from deltaprop.training.exclusive import training_of
 
 #: What scikit-learn makes a generator from.
@@ -64,7 +64,7 @@ class TabularEstimator(SavedTabular):
     _loss: ClassVar[str]
     _rise: ClassVar[str]
     #: Told after every epoch of all members; one that returns True ends training, and `fit` goes on with best epochs.
-    _callbacks: Sequence[Callback] = ()
+    _callbacks: Sequence[EpochCallback] = ()
 
     n_members: int
     hidden_layer_sizes: int | Sequence[int] | None

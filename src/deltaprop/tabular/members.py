@@ -17,7 +17,7 @@ from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.stack import NetworkStack
 from deltaprop.tabular.own_rows import outputs_of_own_rows
 from deltaprop.tabular.recipe import Deadline, Recipe
-from deltaprop.training.callbacks import Callback
+from deltaprop.training.callbacks import EpochCallback
 from deltaprop.training.early_stopping import EarlyStopping
 
 #: Early stopping watches at most one row for so many that a member is trained on, but not fewer than these.
@@ -105,7 +105,7 @@ class MemberTraining:
     loss: str
     backend: str | Backend
     progress: bool
-    callbacks: Sequence[Callback]
+    callbacks: Sequence[EpochCallback]
 
     def stack(self, inputs: int, seeds: Sequence[int]) -> NetworkStack:
         """Make networks of so many inputs, one for each seed."""

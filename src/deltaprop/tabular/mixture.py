@@ -20,7 +20,7 @@ from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.stack import NetworkStack
 from deltaprop.tabular.coarse_bins import coarser, weights_of_all_bins
 from deltaprop.tabular.members import MemberTraining
-from deltaprop.training.callbacks import Callback, EpochEnd, tell
+from deltaprop.training.callbacks import EpochCallback, EpochEnd, tell
 
 #: The share of each kind is found by at most so many rows.
 MOST_ROWS = 50_000
@@ -187,7 +187,7 @@ def _joined(
 class _Watch:
     """Tells callbacks, and remembers whether one of them has ended training."""
 
-    def __init__(self, callbacks: Sequence[Callback]) -> None:
+    def __init__(self, callbacks: Sequence[EpochCallback]) -> None:
         self.callbacks, self.ended = callbacks, False
 
     def epoch(self, event: EpochEnd) -> bool:

@@ -10,6 +10,8 @@ from deltaprop.arguments import check_choice, check_number, check_whole_number
 from deltaprop.reports.history import History
 
 Mode: TypeAlias = Literal["auto", "min", "max"]
+#: Metrics of which higher values are better; of all other numbers lower ones are.
+HIGHER_IS_BETTER = ("accuracy", "r2")
 #: Why a monitored number may be nan.
 REASONS = {"r2": "; r2 has no value where the validation targets do not vary"}
 
@@ -142,7 +144,7 @@ class EarlyStopping:
         return recorded
 
     def _turned(self, recorded: list[float]) -> list[float]:
-        rises = self.mode == "max" or (self.mode == "auto" and self.monitor in ("accuracy", "r2"))
+        rises = self.mode == "max" or (self.mode == "auto" and self.monitor in HIGHER_IS_BETTER)
         return [-value for value in recorded] if rises else recorded
 
 

@@ -7,7 +7,8 @@ import time
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -21,14 +22,16 @@ from deltaprop.epochs.interruption import Interruption, Paused
 from deltaprop.epochs.random_numbers import draw_order
 from deltaprop.epochs.task import RefusedError
 from deltaprop.epochs.trainer import Trainer
+from deltaprop.epochs.way_log import log_way
 from deltaprop.errors import DivergenceError, callers_level
 from deltaprop.reports.history import History
 from deltaprop.reports.progress import Progress, progress_bar
-from deltaprop.training.callbacks import Callback, EpochEnd, tell
+from deltaprop.training.callbacks import EpochCallback
 from deltaprop.training.checkpoint import Checkpoint, Position, describe_run
 from deltaprop.training.divergence import divergence_error, find_fault
 from deltaprop.training.early_stopping import EarlyStopping
 from deltaprop.training.evaluation import validate
+from deltaprop.training.listeners import STOPPED_AT_ONCE, Listeners
 from deltaprop.training.metrics import Metric
 
 
@@ -44,17 +47,23 @@ class FitPlan:
     dropout: Sequence[float]
     metrics: dict[str, Metric]
     early_stopping: EarlyStopping | None
-    callbacks: Sequence[Callback]
+    callbacks: Sequence[EpochCallback]
     progress: bool
     checkpoint: str | os.PathLike[str] | None = None
     checkpoint_every: int = 1
     resume: bool = False
 
     @property
-    def undisturbed(self) -> bool:
-        """Whether nothing between epochs looks at the network or decides what comes next."""
-        watched = self.early_stopping or self.callbacks or self.progress or self.checkpoint is not None
-        return not (watched or callable(self.optimizer.learning_rate))
+    def between_epochs(self) -> list[str]:
+        """What looks at the network between epochs, or decides what comes next."""
+        asked = {
+            "callbacks": bool(self.callbacks),
+            "early stopping": self.early_stopping is not None,
+            "a progress bar": self.progress,
+            "checkpoints": self.checkpoint is not None,
+            "a learning-rate schedule": callable(self.optimizer.learning_rate),
+        }
+        return [name for name, is_asked in asked.items() if is_asked]
 
 
 def train(
@@ -89,7 +98,9 @@ def train(
         dropout=plan.dropout,
     )
     history = History(metrics={name: [] for name in plan.metrics}, message=_all_done(plan))
-    if trainer.epochs_at_once > 1 and validation is None and plan.undisturbed:
+    between = plan.between_epochs + ([] if validation is None else ["validation"])
+    log_way(trainer, between)
+    if trainer.epochs_at_once > 1 and not between:
         with suppress(RefusedError):  # what is left is done epoch by epoch
             _train_undisturbed(trainer, plan, history)
             return history
@@ -98,13 +109,33 @@ def train(
     # A cost that overflows is reported by DivergenceError, not by NumPy's warnings.
     quiet = np.errstate(over="ignore", invalid="ignore", under="ignore")
     held_back = fit.interruption.awaited() if keeper is not None else nullcontext()
-    with quiet, held_back, progress_bar(plan.progress, plan.epochs, samples) as progress:
-        fit.run(progress)
-    fit.restore_best()
-    fit.interruption.obey()
-    if fit.watch is not None and (complaint := fit.watch.complaint()):
-        warnings.warn(complaint, RuntimeWarning, stacklevel=callers_level())
+    with fit.listeners.training(lambda: _parameters(network, plan, batch_size), trainer.try_rates) as over:
+        if over:
+            fit.history.message = STOPPED_AT_ONCE
+            return fit.history
+        with quiet, held_back, progress_bar(plan.progress, plan.epochs, samples) as progress:
+            fit.run(progress)
+        fit.restore_best()
+        fit.interruption.obey()
+        if fit.watch is not None and (complaint := fit.watch.complaint()):
+            warnings.warn(complaint, RuntimeWarning, stacklevel=callers_level())
     return fit.history
+
+
+def _parameters(network: NetworkState, plan: FitPlan, batch_size: int) -> dict[str, Any]:
+    """Name what a training depends on, for callbacks."""
+    objective = plan.objective
+    return network.configuration | {
+        "optimizer": type(plan.optimizer).__name__,
+        **{field.name: getattr(plan.optimizer, field.name) for field in fields(plan.optimizer)},
+        "batch_size": batch_size,
+        "epochs": plan.epochs,
+        "l2": objective.l2,
+        "l2_scaling": objective.l2_scaling,
+        "reduction": objective.reduction,
+        "shuffle": plan.shuffle,
+        "dropout": list(plan.dropout),
+    }
 
 
 def count_epochs(network: NetworkState, history: History, costs: Sequence[float], learning_rate: float) -> None:
@@ -181,6 +212,8 @@ class Fit:
         Signals that are held back.
     watch : Watch or None
         It finds the best epoch.
+    listeners : Listeners
+        The callbacks.
     """
 
     def __init__(
@@ -201,6 +234,7 @@ class Fit:
         if keeper is not None and plan.resume:
             self._load(keeper)
         self.watch = None if plan.early_stopping is None else plan.early_stopping.watch(self.history)
+        self.listeners = Listeners(plan.callbacks, self.network, plan.epochs, self.history)
         self._rate_of, self._began_with = plan.optimizer.follow(self.history), self.history.epochs
 
     def _load(self, keeper: Checkpoint) -> None:
@@ -225,6 +259,7 @@ class Fit:
                     self._save()
                 self.restore_best()
                 raise
+            self.listeners.epoch_begins(epoch + 1)
             try:
                 self._train_epoch(epoch, learning_rate, progress)
             except Paused as pause:
@@ -259,7 +294,8 @@ class Fit:
         if not first:
             self._state.renew()
             self._state_known = True
-        trainer.epoch(learning_rate, order, progress, first=first, pause=self.interruption)
+        marks = self.listeners.marks(trainer, epoch + 1)
+        trainer.epoch(learning_rate, order, progress, first=first, pause=self.interruption, marks=marks)
         cost = trainer.total()
         if not (np.isfinite(cost) and network.backend.all_finite(network.parameters)):
             raise self._divergence(epoch, learning_rate, cost, order)
@@ -281,7 +317,7 @@ class Fit:
         # An early stopping of somebody's own may name an earlier epoch, whose parameters are gone.
         if watch is not None and watch.best_epoch() == epoch + 1:
             history.best_epoch, self.best = epoch + 1, self.network.backend.copy(self.network.parameters)
-        if tell(self.plan.callbacks, EpochEnd(self.network, epoch + 1, self.plan.epochs, history)):
+        if self.listeners.epoch_ended(epoch + 1):
             history.message, self.ended = f"stopped by a callback after epoch {epoch + 1}", True
         elif watch is not None and watch.should_stop():
             history.message, self.ended = f"stopped early after epoch {epoch + 1}", True

@@ -20,11 +20,13 @@ from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.derivatives import CostDerivatives
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.state import NetworkState
+from deltaprop.epochs.way_log import logger
 from deltaprop.errors import DivergenceError
 from deltaprop.reports.history import History
 from deltaprop.reports.progress import progress_bar
-from deltaprop.training.callbacks import Callback, EpochEnd, tell
+from deltaprop.training.callbacks import EpochCallback
 from deltaprop.training.evaluation import validate
+from deltaprop.training.listeners import STOPPED_AT_ONCE, Listeners
 from deltaprop.training.metrics import Metric
 
 Vector: TypeAlias = Floats
@@ -47,7 +49,7 @@ class FullBatchPlan:
     tol: float
     objective: Objective
     metrics: dict[str, Metric]
-    callbacks: Sequence[Callback]
+    callbacks: Sequence[EpochCallback]
     progress: bool
 
 
@@ -103,6 +105,7 @@ class SolverRun:
         self.accepted: Vector = batch.network.backend.to_numpy(batch.network.parameters).astype(np.float64)
         self.began = time.perf_counter()
         self.progress: Any = None
+        self.listeners = Listeners(plan.callbacks, batch.network, plan.max_iter, history)
 
     def steepest(self) -> float:
         """Find the largest entry of the gradient, in magnitude, at the parameters accepted last."""
@@ -136,7 +139,9 @@ class SolverRun:
         history.converged = steepest <= plan.tol
         if history.converged:
             history.message = _converged(k, steepest, plan.tol)
-        if tell(plan.callbacks, EpochEnd(network, k, plan.max_iter, history)) and not history.converged:
+        if self.listeners.every:
+            self.listeners.step_ended(k, k, cost)
+        if self.listeners.epoch_ended(k) and not history.converged:
             history.message = f"stopped by a callback after iteration {k}"
         return bool(history.message)
 
@@ -159,25 +164,50 @@ def train_full_batch(
     """
     history = History(converged=False)
     history.metrics = {name: [] for name in plan.metrics}
+    logger.info("training all samples at once by %r on %s", plan.method, network.backend.label)
     batch = FullBatch(CostDerivatives(network, X, Y, plan.objective, sample_weight))
     run = SolverRun(batch, validation, plan, history)
     # Trial steps may overflow; solvers shorten them, and what is accepted is checked.
     quiet = np.errstate(over="ignore", invalid="ignore", under="ignore")
-    with quiet, progress_bar(plan.progress, plan.max_iter, X.shape[0], unit="iteration") as run.progress:
-        try:
-            cost, steepest = run.batch.cost(run.accepted), run.steepest()
-            if not np.isfinite([cost, steepest]).all():
-                raise _divergence(f"the cost is {cost} or the gradient not finite at the start", 0, history)
-            if steepest <= plan.tol:
-                history.converged, history.message = True, _converged(0, steepest, plan.tol)
-            else:
-                solver = _steepest_descent if plan.method == "gd" else _scipy_solver
-                told = solver(run, plan)
-                if not history.message:
-                    history.message = f"{told}; the largest entry of the gradient is {run.steepest():.3g}"
-        finally:  # whatever was tried last, the network keeps what was accepted
-            network.parameters = run.accepted
+    bar = progress_bar(plan.progress, plan.max_iter, X.shape[0], unit="iteration")
+    with run.listeners.training(lambda: _parameters(network, plan)) as over:
+        if over:
+            history.message = STOPPED_AT_ONCE
+        else:
+            with quiet, bar as run.progress:
+                _solve(run, plan)
     return history
+
+
+def _parameters(network: NetworkState, plan: FullBatchPlan) -> dict[str, Any]:
+    """Name what a training depends on, for callbacks."""
+    objective = plan.objective
+    return network.configuration | {
+        "method": plan.method,
+        "max_iter": plan.max_iter,
+        "tol": plan.tol,
+        "l2": objective.l2,
+        "l2_scaling": objective.l2_scaling,
+        "reduction": objective.reduction,
+    }
+
+
+def _solve(run: SolverRun, plan: FullBatchPlan) -> None:
+    """Run the solver, unless the parameters are good already; see `train_full_batch`."""
+    history = run.history
+    try:
+        cost, steepest = run.batch.cost(run.accepted), run.steepest()
+        if not np.isfinite([cost, steepest]).all():
+            raise _divergence(f"the cost is {cost} or the gradient not finite at the start", 0, history)
+        if steepest <= plan.tol:
+            history.converged, history.message = True, _converged(0, steepest, plan.tol)
+        else:
+            solver = _steepest_descent if plan.method == "gd" else _scipy_solver
+            told = solver(run, plan)
+            if not history.message:
+                history.message = f"{told}; the largest entry of the gradient is {run.steepest():.3g}"
+    finally:  # whatever was tried last, the network keeps what was accepted
+        run.batch.network.parameters = run.accepted
 
 
 def _converged(iterations: int, steepest: float, tol: float) -> str:

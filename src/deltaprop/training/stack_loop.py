@@ -16,12 +16,14 @@ from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.members import Member, finite_members, squared_norms
 from deltaprop.epochs.random_numbers import draw_order
 from deltaprop.epochs.stack_trainer import StackTrainer
+from deltaprop.epochs.way_log import log_members_way
 from deltaprop.errors import callers_level
 from deltaprop.reports.history import History
 from deltaprop.reports.progress import Progress, progress_bar
-from deltaprop.training.callbacks import Callback, EpochEnd, tell
+from deltaprop.training.callbacks import EpochCallback
 from deltaprop.training.divergence import divergence_message
 from deltaprop.training.early_stopping import EarlyStopping, Watch
+from deltaprop.training.listeners import STOPPED_AT_ONCE, Listeners
 from deltaprop.training.loop import count_epochs
 from deltaprop.training.metrics import Metric
 from deltaprop.training.stack_arguments import HeldOut
@@ -37,7 +39,7 @@ class StackFitPlan:
     shuffle: Sequence[bool]
     metrics: dict[str, Metric]
     early_stopping: Sequence[EarlyStopping | None]
-    callbacks: Sequence[Callback]
+    callbacks: Sequence[EpochCallback]
     progress: bool
 
 
@@ -73,14 +75,34 @@ def train(
     fit = StackFit(stack, networks, X, Y, held_out, plan)
     quiet = np.errstate(over="ignore", invalid="ignore", under="ignore")
     samples = sum(member.samples for member in plan.members)
-    with quiet, progress_bar(plan.progress, plan.epochs, samples) as progress:
-        fit.run(progress)
-    fit.restore_best()
+    with fit.listeners.training(lambda: _parameters(stack, plan)) as over:
+        if over:
+            for history in fit.histories:
+                history.message = STOPPED_AT_ONCE
+            return fit.histories
+        with quiet, progress_bar(plan.progress, plan.epochs, samples) as progress:
+            fit.run(progress)
+        fit.restore_best()
     for k, watch in enumerate(fit.watches):
         if watch is not None and not fit.histories[k].diverged and (complaint := watch.complaint()):
             warnings.warn(f"member {k}: {complaint}", RuntimeWarning, stacklevel=callers_level())
     _report(fit.broken, fit.histories)
     return fit.histories
+
+
+def _parameters(stack: NetworkState, plan: StackFitPlan) -> dict[str, Any]:
+    """Name what a training depends on, for callbacks; what members differ in is a list."""
+    members = plan.members
+    of_each: dict[str, list[Any]] = {
+        "optimizer": [type(member.optimizer).__name__ for member in members],
+        "learning_rate": [member.optimizer.learning_rate for member in members],
+        "batch_size": [member.batch_size for member in members],
+        "l2": [member.objective.l2 for member in members],
+    }
+    same = {
+        name: values[0] if all(value == values[0] for value in values) else values for name, values in of_each.items()
+    }
+    return stack.configuration | {"members": len(members), "epochs": plan.epochs} | same
 
 
 class StackFit:
@@ -108,6 +130,7 @@ class StackFit:
     ) -> None:
         self.stack, self.networks, self.plan, members = stack, networks, plan, plan.members
         self.trainer = StackTrainer(stack, X, Y, members, networks)
+        log_members_way(self.trainer, stack.layer_sizes, stack.backend.label)
         objectives = [member.objective for member in members]
         self.validation = (
             None if held_out is None else StackValidation(stack, networks, held_out, objectives, plan.metrics)
@@ -120,6 +143,7 @@ class StackFit:
         ]
         each = zip(members, self.histories, strict=True)
         self._rates_of = [member.optimizer.follow(history) for member, history in each]
+        self.listeners = Listeners(plan.callbacks, stack, plan.epochs, self.histories, steps=False)
         self.active: Indices = np.arange(len(members))
         self.broken: dict[int, Exception] = {}
         self._last_good, self._best = (stack.backend.copy(stack.parameters) for _ in range(2))
@@ -132,10 +156,10 @@ class StackFit:
             if not len(self.active):
                 break
             trained = len(self.active)
+            self.listeners.epoch_begins(epoch + 1)
             self._train_epoch(epoch, rates)
             self._end_epoch(epoch + 1, (time.perf_counter() - began) / trained, progress)
-            told: Any = self.histories
-            if tell(self.plan.callbacks, EpochEnd(self.stack, epoch + 1, self.plan.epochs, told)):
+            if self.listeners.epoch_ended(epoch + 1):
                 for k in self.active:
                     self.histories[k].message = f"stopped by a callback after epoch {epoch + 1}"
                 break

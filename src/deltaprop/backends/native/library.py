@@ -50,6 +50,7 @@ POINTERS: dict[str, tuple[Any, bool]] = {
     "outputs": (None, True),
     "cost": (np.float64, True),
     "decay": (np.float64, True),
+    "carried": (np.float64, True),
 }
 
 
