@@ -6,6 +6,7 @@ import pytest
 from conftest import require
 
 import deltaprop as dp
+from deltaprop import callbacks
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.doctor.report import Check, Report, Stage
 from deltaprop.errors import ScheduleError
@@ -14,7 +15,6 @@ from deltaprop.lecture.explanation import Explanation, Section
 from deltaprop.lecture.gradient_check import GradientCheck, LayerCheck
 from deltaprop.lecture.summary import LayerSummary, Summary
 from deltaprop.tabular.trained import Trained
-from deltaprop.training.callbacks import EpochEnd
 from deltaprop.training.evaluation import ForwardPass
 
 PUBLIC = {f"deltaprop.{name}": getattr(dp, name) for name in dp.__all__ if name != "__version__"}
@@ -22,7 +22,6 @@ PUBLIC = {f"deltaprop.{name}": getattr(dp, name) for name in dp.__all__ if name 
 RETURNED = (
     Accumulation,
     Check,
-    EpochEnd,
     Explanation,
     ForwardPass,
     GradientCheck,
@@ -36,6 +35,7 @@ RETURNED = (
     Summary,
     Trained,
 )
+PUBLIC |= {f"deltaprop.callbacks.{name}": getattr(callbacks, name) for name in callbacks.__all__}
 OBJECTS = PUBLIC | {f"{cls.__module__}.{cls.__qualname__}": cls for cls in RETURNED}
 CLASSES = {path: each for path, each in OBJECTS.items() if inspect.isclass(each)}
 #: The rules that scikit-learn's own test of docstrings leaves out: places of quotes, names of return values.
@@ -91,5 +91,9 @@ def test_every_name_is_looked_at():
     assert found >= {"MLPClassifier.predict_proba", "MLPClassifier.predict_log_proba"}
     assert found >= {"SweepCV.fit", "SweepCV.fit_transform", "SweepCV.plot"}
     assert found >= {"EnsembleClassifier.predict_proba", "EnsembleRegressor.fit", "EnsembleRegressor.estimators_"}
-    assert found >= {"lecture.gradient_check.GradientCheck.worst", "training.callbacks.EpochEnd"}
+    assert found >= {
+        "lecture.gradient_check.GradientCheck.worst",
+        "callbacks.EpochEnd",
+        "callbacks.CSVLogger.on_fit_end",
+    }
     assert found >= {"training.evaluation.ForwardPass", "derivation.parameters.Parameters.on"}

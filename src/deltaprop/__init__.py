@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from deltaprop.estimators import MLPRegressor as MLPRegressor
     from deltaprop.estimators.ensemble import EnsembleClassifier as EnsembleClassifier
     from deltaprop.estimators.ensemble import EnsembleRegressor as EnsembleRegressor
+    from deltaprop.estimators.halving import HalvingSweepCV as HalvingSweepCV
     from deltaprop.estimators.sweep import SweepCV as SweepCV
     from deltaprop.lecture.accumulation import accumulate as accumulate
     from deltaprop.loading import load as load
@@ -54,6 +55,7 @@ _HOMES = {
     "errors": ("BackendError", "DivergenceError"),
     "estimators": ("MLPClassifier", "MLPRegressor"),
     "estimators.ensemble": ("EnsembleClassifier", "EnsembleRegressor"),
+    "estimators.halving": ("HalvingSweepCV",),
     "estimators.sweep": ("SweepCV",),
     "network_function": ("check_gradient",),
     "reports.history": ("History",),

@@ -1,6 +1,7 @@
 """The log says which way of training was taken, and why it was not a faster one."""
 
 import logging
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ X, Y = np.random.default_rng(0).normal(size=(30, 3)), np.arange(30) % 2
 
 
 def network(**options):
-    return dp.Network([3, 4, 2], **{"loss": "categorical_cross_entropy", "backend": "numpy"} | options)
+    plain: dict[str, Any] = {"loss": "categorical_cross_entropy", "backend": "numpy"}
+    return dp.Network([3, 4, 2], **plain | options)
 
 
 def said(caplog, train, level=logging.INFO):

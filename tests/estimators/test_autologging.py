@@ -3,6 +3,7 @@
 import logging
 import sys
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def mlflow(monkeypatch):
 
 
 def fits():
-    options = {"hidden_layer_sizes": (2,), "max_iter": 1, "backend": "numpy"}
+    options: dict[str, Any] = {"hidden_layer_sizes": (2,), "max_iter": 1, "backend": "numpy"}
     return [cls(**options).fit(X, Y) for cls in (dp.MLPClassifier, dp.MLPRegressor)]
 
 

@@ -1,6 +1,7 @@
 """scikit-learn's callbacks, where it has them: a task an epoch, with the estimator as it is then."""
 
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import deltaprop as dp
 sklearn_callback = pytest.importorskip("sklearn.callback")
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-OPTIONS = {"max_iter": 4, "random_state": 0, "backend": "numpy"}
+OPTIONS: dict[str, Any] = {"max_iter": 4, "random_state": 0, "backend": "numpy"}
 
 
 @pytest.fixture

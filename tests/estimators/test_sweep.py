@@ -14,6 +14,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits, load_iris, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.model_selection import GridSearchCV, GroupKFold, RandomizedSearchCV, ShuffleSplit
+from sklearn.naive_bayes import GaussianNB
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -35,11 +36,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 def parts(monkeypatch):
     """The number of members of each stack."""
     counted = []
-    original = search.fit_part
+    original: Any = search.fit_part
 
-    def counting(search, group, jobs):
+    def counting(scoring, group, jobs, **options):
         counted.append(len(jobs))
-        return original(search, group, jobs)
+        return original(scoring, group, jobs, **options)
 
     monkeypatch.setattr(search, "fit_part", counting)
     return counted
@@ -161,6 +162,19 @@ def test_splitters_weights_and_groups(parts):
     assert parts[4:] == []
 
 
+def test_rows_chosen_from_the_end_and_by_a_mask(parts):
+    X, y = IRIS
+    first = np.arange(150) % 3 != 0
+    cv = [(first, ~first), (np.arange(-150, 0, 2), np.arange(-149, 0, 2))]
+    base: dict[str, Any] = {"hidden_layer_sizes": (5,), "max_iter": 6, "random_state": 0}
+    how: dict[str, Any] = {"cv": cv, "scoring": "neg_log_loss"}
+    theirs = GridSearchCV(MLPClassifier(**base), GRIDS[0], **how).fit(X, y)
+    assert_same_results(dp.SweepCV(dp.MLPClassifier(**base, backend="numpy"), GRIDS[0], **how).fit(X, y), theirs, 1e-10)
+    assert parts == [8]
+    with pytest.raises(IndexError):
+        dp.SweepCV(dp.MLPClassifier(**base), GRIDS[0], cv=[(np.arange(150, 160), np.arange(9))]).fit(X, y)
+
+
 def test_a_fit_that_fails_scores_nan_and_the_others_go_on():
     X, y = DIABETES
     base: dict[str, Any] = {"hidden_layer_sizes": (6,), "max_iter": 10, "random_state": 0, "solver": "sgd"}
@@ -231,8 +245,7 @@ def test_on_a_dask_cluster():
 
 def test_other_estimators_are_searched_as_ever(parts):
     X, y = IRIS
-    pipeline = make_pipeline(StandardScaler(), dp.MLPClassifier((5,), max_iter=5, random_state=0, backend="numpy"))
-    grid = {"mlpclassifier__alpha": [0.1, 1.0]}
+    pipeline, grid = make_pipeline(StandardScaler(), GaussianNB()), {"gaussiannb__var_smoothing": [1e-9, 0.1]}
     assert_same_results(dp.SweepCV(pipeline, grid, cv=3).fit(X, y), GridSearchCV(pipeline, grid, cv=3).fit(X, y))
     assert parts == []
 

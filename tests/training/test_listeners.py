@@ -1,6 +1,7 @@
 """Callbacks are told in order, at the right steps, and to the end; and no number depends on them."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ class Recorder(Callback):
 
     def __init__(self, every_steps=None, fail_at=None, stop_at=None):
         self.every_steps, self.fail_at, self.stop_at = every_steps, fail_at, stop_at
-        self.told, self.steps, self.costs, self.parameters, self.end = [], [], [], [], None
+        self.told, self.steps, self.costs, self.parameters = [], [], [], []
+        self.end: Any = None
 
     def _tell(self, what):
         self.told.append(what)
@@ -52,7 +54,7 @@ def data(rng):
 
 
 def network(backend="numpy", **options):
-    plain = {"loss": "categorical_cross_entropy", "hidden_activation": "tanh", "seed": 5}
+    plain: dict[str, Any] = {"loss": "categorical_cross_entropy", "hidden_activation": "tanh", "seed": 5}
     return dp.Network([4, 6, 3], backend=backend, **plain | options)
 
 
@@ -113,7 +115,7 @@ def test_steps_are_told_by_their_number(data, every, batch_size):
     assert recorder.steps == expected
 
 
-WAYS = {
+WAYS: dict[str, Any] = {
     "compiled": {},
     "compiled, penalized": {"l2": 0.1},
     "weighted": {"sample_weight": np.random.default_rng(3).uniform(0.5, 2.0, 53)},
@@ -126,7 +128,7 @@ WAYS = {
 @pytest.mark.parametrize("optimizer", [dp.SGD(0.1, momentum=0.9), dp.Adam(0.01)], ids=["SGD", "Adam"])
 @pytest.mark.parametrize("backend_name", ["numpy", "reference"])
 def test_no_number_depends_on_who_listens(data, way, optimizer, backend_name):
-    options = {"optimizer": optimizer, "epochs": 3, "batch_size": 5} | WAYS[way]
+    options: dict[str, Any] = {"optimizer": optimizer, "epochs": 3, "batch_size": 5} | WAYS[way]
     alone, heard = network(backend_name), network(backend_name)
     history = alone.fit(*data, **options)
     told = heard.fit(*data, callbacks=[Recorder(3), Recorder(4)], **options)
@@ -137,7 +139,7 @@ def test_no_number_depends_on_who_listens(data, way, optimizer, backend_name):
 def test_no_parameter_depends_on_who_listens_on_any_backend(backend, data):
     """On a device the costs of an epoch are added up in another order; parameters are the same to the bit."""
     alone, heard, recorder = network(backend), network(backend), Recorder(4)
-    options = {"optimizer": dp.Adam(0.01), "epochs": 2, "batch_size": 5}
+    options: dict[str, Any] = {"optimizer": dp.Adam(0.01), "epochs": 2, "batch_size": 5}
     history = alone.fit(*data, **options)
     told = heard.fit(*data, callbacks=[recorder], **options)
     np.testing.assert_allclose(told.cost, history.cost, rtol=1e-14)
@@ -202,7 +204,14 @@ def test_every_steps_is_checked(data, every):
 def test_estimators_tell_of_the_same(data, solver):
     recorder = Recorder(2)
     recorder.on_epoch_begin = lambda event: recorder.told.append(f"{event.epoch} begins")  # type: ignore[method-assign]
-    options = {"solver": solver, "max_iter": 3, "batch_size": 20, "random_state": 0, "backend": "numpy", "tol": 0.0}
+    options: dict[str, Any] = {
+        "solver": solver,
+        "max_iter": 3,
+        "batch_size": 20,
+        "random_state": 0,
+        "backend": "numpy",
+        "tol": 0.0,
+    }
     with pytest.warns(UserWarning, match=r"onverge"):
         alone = dp.MLPClassifier((5,), **options).fit(*data)
     with pytest.warns(UserWarning, match=r"onverge"):

@@ -13,7 +13,7 @@ from deltaprop.reports.history import History
 from deltaprop.training.callbacks import Callback, EpochEnd, FitBegin
 from deltaprop.training.early_stopping import HIGHER_IS_BETTER, Mode
 
-#: Numbers of which "auto" takes higher values as better; "score" is the validation score of an estimator.
+#: Numbers that "auto" takes as better the higher they are; "score" is the validation score of an estimator.
 HIGHER = (*HIGHER_IS_BETTER, "score")
 
 

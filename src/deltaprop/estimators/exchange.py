@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
-import sklearn.neural_network
+
+# From their modules: a name in `sklearn.neural_network` may stand for something else, put there by somebody.
+import sklearn.neural_network._multilayer_perceptron as perceptrons
+from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 from sklearn.utils.validation import check_is_fitted
 
 from deltaprop.backends import Array
 from deltaprop.backends.array_types import AnyArray
+from deltaprop.derivation.optimizers import SGD, Adam
 from deltaprop.derivation.parameters import Parameters
-from deltaprop.estimators.step_rule import StepRule, step_rule
+from deltaprop.estimators.hyperparameters import Hyperparameters
+from deltaprop.estimators.step_rule import StepRule
 from deltaprop.network import Network
 
+#: scikit-learn's classes by name.
+THEIR_CLASSES: dict[str, Any] = {
+    "MLPClassifier": perceptrons.MLPClassifier,
+    "MLPRegressor": perceptrons.MLPRegressor,
+}
+
+#: The weights of every layer, (n_in, n_out), and the biases, as scikit-learn has them.
+Layers: TypeAlias = tuple[list[AnyArray], list[AnyArray]]
 #: Attributes that the two libraries hold in forms of their own.
 OF_THEIRS = (
     "coefs_",
@@ -34,7 +48,7 @@ THEIR_ACTIVATIONS = {"sigmoid": "logistic", "identity": "identity", "tanh": "tan
 
 def from_sklearn(cls: type[Any], fitted: Any, options: dict[str, Any]) -> Any:
     """Make an estimator of `cls` from `fitted`, scikit-learn's estimator of the same name."""
-    theirs = getattr(sklearn.neural_network, cls.__name__)
+    theirs = THEIR_CLASSES[cls.__name__]
     if not isinstance(fitted, theirs):
         raise TypeError(f"fitted: expected scikit-learn's {cls.__name__}, got {type(fitted).__name__}")
     check_is_fitted(fitted)
@@ -49,19 +63,9 @@ def from_sklearn(cls: type[Any], fitted: Any, options: dict[str, Any]) -> Any:
     if getattr(fitted, "best_loss_", None) is not None:
         mlp._best_watched = fitted.best_loss_
     if fitted.early_stopping and hasattr(fitted, "_best_coefs"):
-        mlp._best_parameters = _flat(network, fitted._best_coefs, fitted._best_intercepts)
+        mlp._best_parameters = flat_of(network, fitted._best_coefs, fitted._best_intercepts)
     if hasattr(fitted, "_optimizer"):
-        mlp._optimizer = rule = step_rule(mlp, network)
-        optimizer, layers = fitted._optimizer, len(fitted.coefs_)
-        if fitted.solver == "adam":
-            rule.state["first_moment"] = _flat(network, optimizer.ms[:layers], optimizer.ms[layers:])
-            rule.state["second_moment"] = _flat(network, optimizer.vs[:layers], optimizer.vs[layers:])
-            rule.state["step"] = optimizer.t
-        else:
-            rule.learning_rate = optimizer.learning_rate
-            if "velocity" in rule.state:
-                velocities = optimizer.velocities
-                rule.state["velocity"] = _flat(network, velocities[:layers], velocities[layers:])
+        mlp._optimizer = rule_of(fitted._optimizer, network)
     return mlp
 
 
@@ -69,7 +73,7 @@ def to_sklearn(mlp: Any) -> Any:
     """Make scikit-learn's estimator of the same name from `mlp`."""
     check_is_fitted(mlp)
     network, name = mlp.network_, type(mlp).__name__
-    theirs = getattr(sklearn.neural_network, name)
+    theirs = THEIR_CLASSES[name]
     parameters = {parameter: getattr(mlp, parameter) for parameter in theirs().get_params(deep=False)}
     parameters["activation"] = _their_activation(network)
     if mlp.loss not in THEIR_LOSSES[name]:
@@ -84,11 +88,12 @@ def to_sklearn(mlp: Any) -> Any:
             setattr(result, attribute, copy.deepcopy(value))
     if mlp.__dict__.get("best_validation_score_") is not None and np.isnan(mlp.best_validation_score_):
         result.best_validation_score_ = -np.inf  # there, too, every number is better than this
-    result.coefs_, result.intercepts_ = _lists(network, network.parameters)
+    result.coefs_, result.intercepts_ = copied_layers(network, network.parameters)
     best = mlp.__dict__.get("_best_parameters", network.parameters)
-    result._best_coefs, result._best_intercepts = _lists(network, best)
+    result._best_coefs, result._best_intercepts = copied_layers(network, best)
     if "_optimizer" in mlp.__dict__:
-        result._optimizer = _their_optimizer(result, mlp._optimizer, network)
+        result._optimizer = their_optimizer(result, mlp._optimizer, result.coefs_ + result.intercepts_)
+        tell_optimizer(result._optimizer, mlp._optimizer, lambda flat: copied_layers(network, flat))
     return result
 
 
@@ -103,34 +108,63 @@ def _their_activation(network: Network) -> str:
     return THEIR_ACTIVATIONS[hidden.pop()]
 
 
-def _their_optimizer(theirs: Any, rule: StepRule, network: Network) -> Any:
-    """Make scikit-learn's optimizer with the state of ours."""
-    from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
+def rule_of(optimizer: Any, network: Network) -> StepRule:
+    """Make our optimizer with a copy of the state of scikit-learn's, an `AdamOptimizer` or an `SGDOptimizer`."""
+    layers = len(network.weights)
 
-    parameters = [*theirs.coefs_, *theirs.intercepts_]
-    if theirs.solver == "adam":
-        adam = AdamOptimizer(parameters, theirs.learning_rate_init, theirs.beta_1, theirs.beta_2, theirs.epsilon)
-        for name, moment in (("ms", "first_moment"), ("vs", "second_moment")):
-            coefs, intercepts = _lists(network, rule.state[moment])
-            setattr(adam, name, coefs + intercepts)
-        adam.t = rule.state["step"]
-        return adam
-    sgd = SGDOptimizer(
-        parameters,
-        theirs.learning_rate_init,
-        theirs.learning_rate,
-        theirs.momentum,
-        theirs.nesterovs_momentum,
-        theirs.power_t,
-    )
-    sgd.learning_rate = rule.learning_rate
+    def flat(arrays: list[AnyArray]) -> Array:
+        return flat_of(network, arrays[:layers], arrays[layers:])
+
+    if isinstance(optimizer, AdamOptimizer):
+        adam = Adam(optimizer.learning_rate_init, optimizer.beta_1, optimizer.beta_2, optimizer.epsilon)
+        rule = StepRule(adam, network, "constant", 0.5)
+        rule.state |= {
+            "first_moment": flat(optimizer.ms),
+            "second_moment": flat(optimizer.vs),
+            "step": int(optimizer.t),
+        }
+        return rule
+    momentum = optimizer.momentum
+    sgd = SGD(optimizer.learning_rate_init, momentum, optimizer.nesterov and momentum > 0)
+    rule = StepRule(sgd, network, optimizer.lr_schedule, optimizer.power_t)
+    rule.learning_rate = float(optimizer.learning_rate)
     if "velocity" in rule.state:
-        coefs, intercepts = _lists(network, rule.state["velocity"])
-        sgd.velocities = coefs + intercepts
-    return sgd
+        rule.state["velocity"] = flat(optimizer.velocities)
+    return rule
 
 
-def _flat(network: Network, coefs: list[AnyArray], intercepts: list[AnyArray]) -> Array:
+def their_optimizer(settings: Hyperparameters, rule: StepRule, parameters: list[AnyArray]) -> Any:
+    """Make scikit-learn's optimizer of the kind of `rule`; `tell_optimizer` gives it the state."""
+    if isinstance(rule.optimizer, Adam):
+        return AdamOptimizer([], settings.learning_rate_init, settings.beta_1, settings.beta_2, settings.epsilon)
+    return SGDOptimizer(
+        [] if "velocity" in rule.state else parameters,  # without momentum, its velocities stay 0
+        settings.learning_rate_init,
+        settings.learning_rate,
+        settings.momentum,
+        settings.nesterovs_momentum,
+        settings.power_t,
+    )
+
+
+def tell_optimizer(optimizer: Any, rule: StepRule, layers_of: Callable[[Array], Layers]) -> None:
+    """Write the state of `rule` into scikit-learn's optimizer; `layers_of` splits a flat vector into two lists."""
+    if isinstance(optimizer, AdamOptimizer):
+        optimizer.t = step = int(rule.state["step"])
+        for name, moment in (("ms", "first_moment"), ("vs", "second_moment")):
+            coefs, intercepts = layers_of(rule.state[moment])
+            setattr(optimizer, name, coefs + intercepts)
+        if step:
+            corrections = np.sqrt(1 - optimizer.beta_2**step) / (1 - optimizer.beta_1**step)
+            optimizer.learning_rate = optimizer.learning_rate_init * corrections
+        return
+    optimizer.learning_rate = rule.learning_rate
+    if "velocity" in rule.state:
+        coefs, intercepts = layers_of(rule.state["velocity"])
+        optimizer.velocities = coefs + intercepts
+
+
+def flat_of(network: Network, coefs: list[AnyArray], intercepts: list[AnyArray]) -> Array:
     """Write scikit-learn's two lists into one flat vector, as the network has its parameters."""
     vector = Parameters(network.backend, network.layer_sizes, network.dtype)
     for W, b, coef, intercept in zip(vector.weights, vector.biases, coefs, intercepts, strict=True):
@@ -139,9 +173,16 @@ def _flat(network: Network, coefs: list[AnyArray], intercepts: list[AnyArray]) -
     return vector.flat
 
 
-def _lists(network: Network, flat: Array) -> tuple[list[AnyArray], list[AnyArray]]:
-    """Split a flat vector into scikit-learn's two lists of NumPy arrays."""
-    vector = Parameters(network.backend, network.layer_sizes, network.dtype)
-    vector.flat[...] = flat
-    coefs = [np.ascontiguousarray(network.backend.to_numpy(W).T) for W in vector.weights]
-    return coefs, [network.backend.to_numpy(b).copy() for b in vector.biases]
+def copied_layers(network: Network, flat: Array) -> Layers:
+    """Split a flat vector into scikit-learn's two lists of NumPy arrays, which are copies."""
+    vector = Parameters(network.backend, network.layer_sizes, network.dtype, flat=flat)
+    coefs = [np.array(network.backend.to_numpy(W).T, order="C") for W in vector.weights]
+    return coefs, [np.array(network.backend.to_numpy(b)) for b in vector.biases]
+
+
+def shared_layers(network: Network, flat: Array) -> Layers:
+    """Split a flat vector into scikit-learn's two lists of NumPy arrays; on the host, they share its memory."""
+    if not network.backend.on_host:
+        return copied_layers(network, flat)
+    vector = Parameters(network.backend, network.layer_sizes, network.dtype, flat=flat)
+    return [W.swapaxes(0, 1) for W in vector.weights], list(vector.biases)

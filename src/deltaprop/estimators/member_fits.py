@@ -139,8 +139,14 @@ class MemberRecords:
     @property
     def unscored(self) -> int:
         """How many fits with early stopping had only validation scores that are nan."""
+        return int(self.is_unscored.sum())
+
+    @property
+    def is_unscored(self) -> Vector:
+        """Which fits with early stopping had only validation scores that are nan, (k,)."""
         stopping = self.stopping
-        return int((~stopping.has_best & stopping.early_stopping & self.finite).sum())
+        unscored: Vector = ~stopping.has_best & stopping.early_stopping & self.finite
+        return unscored
 
     def hand_over(self, k: int, mlp: Any, network: NetworkState) -> None:
         """Set on `mlp` all that fit k by itself would have left there; `network` has its parameters."""

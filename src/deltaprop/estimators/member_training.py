@@ -7,6 +7,7 @@ Their counts are arrays with one entry a fit. A fit that has stopped is left out
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,8 @@ class MemberTraining:
         The fits still in training.
     epoch : int
         How many epochs are done.
+    resumable : bool
+        Whether the fits may be trained on after `run`; set it before.
     """
 
     def __init__(
@@ -64,12 +67,12 @@ class MemberTraining:
         score: Score,
         go_on: bool,
     ) -> None:
-        self.stack, self.X, self.Y, self.fits = stack, X, Y, fits
+        self.stack, self.X, self.Y, self.fits = stack, X, Y, list(fits)
         self.outputs_averaged, self.constant_costs = outputs_averaged, constant_costs
         self.score, self.go_on = score, go_on
         stack.parameters = np.stack([fit.stream.initial for fit in fits])
         self.trainer = StackTrainer(stack, X, Y, [fit.member() for fit in fits])
-        self.records = MemberRecords.of(fits, self.trainer)
+        self.records = MemberRecords.of(self.fits, self.trainer)
         self.samples = np.array([member.samples for member in self.trainer.members])
         self.shuffled = [fit.shuffled for fit in fits]
         self.max_iter, self.first_rate = of_each(fits, "max_iter"), of_each(fits, "learning_rate_init")
@@ -81,6 +84,8 @@ class MemberTraining:
         of_each_fit: Sequence[Vector | None] = costs or [None] * len(fits)
         self.constants = np.array([constant_cost(own, None) for own in of_each_fit])
         self.active, self.epoch = np.arange(len(fits)), 0
+        self.resumable = False
+        self._last: Array | None = None
 
     def run(self) -> MemberRecords:
         """Train until every fit has stopped."""
@@ -88,8 +93,30 @@ class MemberTraining:
             while self.active.size:
                 self._some_epochs()
         if self.best is not None:
+            if self.resumable:
+                self._last = self.stack.backend.copy(self.stack.parameters)
             self._restore_best(self.best)
         return self.records
+
+    def train_on(self, estimators: dict[int, Any]) -> None:
+        """Train some fits on from where ``max_iter`` ended them, to the ``max_iter`` of other estimators.
+
+        The results are those of a training from the beginning: nothing before the last epoch depends on ``max_iter``.
+
+        Parameters
+        ----------
+        estimators : dict of int to MLPClassifier or MLPRegressor
+            By the number of the fit, its estimator with another ``max_iter``.
+        """
+        for k, estimator in estimators.items():
+            self.fits[k] = replace(self.fits[k], estimator=estimator)
+            self.max_iter[k] = estimator.max_iter
+        which = np.array(sorted(estimators), np.int64)
+        self.active = which[self.records.ran_out[which] & (self.max_iter[which] > self.epoch)]
+        self.records.ran_out[self.active] = False
+        if self._last is not None:
+            self.stack.parameters[...] = self._last
+        self.run()
 
     def _some_epochs(self) -> None:
         """Train some epochs within which no fit can stop, then leave out the fits that have stopped."""

@@ -65,7 +65,7 @@ class MinibatchFit:
         self.rule = records.optimizer
         self.rule.go_on_with(self.network)
         records.stopping.adaptive = self.rule.schedule == "adaptive"
-        batch_size = _batch_size(mlp, self.samples)
+        batch_size = self._batch_size()
         # If there is only one minibatch, the order of its samples changes nothing.
         self.shuffled = mlp.shuffle and batch_size < self.samples
         self.order = np.arange(self.samples)
@@ -89,6 +89,15 @@ class MinibatchFit:
         if held_out is not None:
             held_out.scores, held_out.costs = records.validation_scores, records.validation_loss_curve
 
+    def warn(self, message: str, category: type[Warning] = UserWarning) -> None:
+        """Warn of something at the line that called this package."""
+        warnings.warn(message, category, stacklevel=callers_level())
+
+    def _batch_size(self) -> int:
+        if self.mlp.batch_size != "auto" and self.mlp.batch_size > self.samples:
+            self.warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped")
+        return self.mlp._samples_a_step(self.samples)
+
     def run(self) -> None:
         """Train until `max_iter` epochs are done, the loss or the score no longer improves, or a callback says so."""
         with self.listeners.training(self.mlp._described, self.trainer.try_rates) as over:
@@ -107,14 +116,13 @@ class MinibatchFit:
                     if not self._epoch(progress):
                         break
                     if records.n_iter == mlp.max_iter and not self.incremental:
-                        warnings.warn(
+                        self.warn(
                             f"Stochastic Optimizer: Maximum iterations ({mlp.max_iter}) reached and the optimization "
                             "hasn't converged yet.",
                             ConvergenceWarning,
-                            stacklevel=callers_level(),
                         )
         except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=callers_level())
+            self.warn("Training interrupted by user.")
         if records.stopping.early_stopping:
             self._restore_best()
 
@@ -195,19 +203,10 @@ class MinibatchFit:
         records = self.records
         scores = records.validation_scores[self.scored_before :]
         if scores and np.isnan(scores).all():
-            warnings.warn(NO_SCORE, UserWarning, stacklevel=callers_level())
+            self.warn(NO_SCORE)
             records.stopping.best_score, records.best_parameters = (
                 float("nan"),
                 self.network.backend.copy(self.network.parameters),
             )
         elif records.best_parameters is not None:
             self.network.parameters = records.best_parameters
-
-
-def _batch_size(mlp: Hyperparameters, samples: int) -> int:
-    if mlp.batch_size != "auto" and mlp.batch_size > samples:
-        warnings.warn(
-            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
-            stacklevel=callers_level(),
-        )
-    return mlp._samples_a_step(samples)

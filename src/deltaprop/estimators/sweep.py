@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import clone, is_classifier
-from sklearn.model_selection import ParameterGrid, ParameterSampler, check_cv
+from sklearn.model_selection import ParameterGrid, ParameterSampler
 from sklearn.model_selection._search import BaseSearchCV
-from sklearn.utils import get_tags, indexable
-from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import _check_method_params, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
-from deltaprop.backends.array_types import AnyArray, ArrayLike
+from deltaprop.backends.array_types import ArrayLike
 from deltaprop.estimators.hyperparameters import RandomState
-from deltaprop.estimators.inputs import Number, on_host
-from deltaprop.estimators.search import Search, Split
-from deltaprop.estimators.together import KINDS, Table
+from deltaprop.estimators.inputs import Number
+from deltaprop.estimators.stacked_search import StackedSearch
 from deltaprop.reports.plotting import plot_sweep
 from deltaprop.reports.search_results import search_sheet
-from deltaprop.training.exclusive import training_of
 
 
-class SweepCV(BaseSearchCV):
+class SweepCV(StackedSearch):
     """Search over hyper-parameters by cross-validation, hundreds of small networks at a time.
 
     scikit-learn's `GridSearchCV` and `RandomizedSearchCV` in one, with their attributes and, on the same splits and
     seeds, their scores. Candidates whose networks have the same widths make a stack (see `deltaprop.NetworkStack`), all
-    folds of all of them being trained at once; other widths make other stacks. What cannot be trained so (another
-    estimator, a pipeline, ``solver="lbfgs"``, dropout, callbacks, sparse inputs) is fitted one after another.
+    folds of all of them being trained at once; other widths make other stacks. In a pipeline whose last step is such
+    an estimator, the steps before it are fitted once a fold, for all candidates that agree on their parameters. What
+    cannot be trained so (another estimator, ``solver="lbfgs"``, dropout, callbacks, sparse inputs) is fitted one after
+    another.
 
     Parameters
     ----------
     estimator : estimator
-        An `MLPClassifier`, an `MLPRegressor`, or any other estimator.
+        An `MLPClassifier`, an `MLPRegressor`, a pipeline that ends in one, or any other estimator.
     param_grid : dict or list of dict
         Parameters to try, by name: lists of values and, with `n_iter`, distributions.
     n_iter : int or None, default None
@@ -51,7 +47,8 @@ class SweepCV(BaseSearchCV):
         Processes, by joblib and whichever backend `joblib.parallel_config` chooses; by default 1, in which as many
         threads as the machine has work on different members.
     memory_limit : int or None, default None
-        Bytes that the networks trained at once may take, in all processes; by default 2³⁰.
+        Bytes that the networks trained at once may take, in all processes; by default 2³⁰. The samples that the steps
+        of a pipeline have transformed may take as many.
     random_state : int, RandomState or None, default None
         Draws the candidates.
     error_score : "raise" or number, default nan
@@ -61,7 +58,8 @@ class SweepCV(BaseSearchCV):
     progress : bool, default False
         Draw a progress bar over candidates on standard error.
     verbose : int, default 0
-        How much fits that are done one after another print, as in `GridSearchCV`.
+        How much is printed, as in `GridSearchCV`: above 0, how many fits there are; above 1, a line for each; above 2,
+        with its score.
     pre_dispatch : int or str, default "2*n_jobs"
         How many such fits are sent to processes ahead of time, as in `GridSearchCV`.
 
@@ -152,14 +150,21 @@ class SweepCV(BaseSearchCV):
 
     # -- the search ---------------------------------------------------------------------------------------------
 
-    def _candidates(self) -> list[dict[str, Any]]:
-        if self.n_iter is None:
-            return list(ParameterGrid(self.param_grid))
-        return list(ParameterSampler(self.param_grid, self.n_iter, random_state=self.random_state))
-
-    def _run_search(self, evaluate_candidates: Callable[..., Any], **options: Any) -> None:
-        """Evaluate all candidates; `BaseSearchCV.fit` calls this."""
-        evaluate_candidates(self._candidates())
+    def _run_search(self, evaluate_candidates: Callable[..., Any], *, callback_ctx: Any = None) -> None:
+        """Evaluate all candidates; `fit` calls this."""
+        candidates = (
+            ParameterGrid(self.param_grid)
+            if self.n_iter is None
+            else ParameterSampler(self.param_grid, self.n_iter, random_state=self.random_state)
+        )
+        if callback_ctx is None:
+            evaluate_candidates(candidates)
+            return
+        total = len(candidates) * self.n_splits_
+        search = callback_ctx.subcontext(task_name="search", max_subtasks=total, sequential_subtasks=False)
+        search.call_on_fit_task_begin(estimator=self)
+        evaluate_candidates(candidates, callback_ctx=search)
+        search.call_on_fit_task_end(estimator=self)
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None, **params: Any) -> Self:
         """Try every candidate, and refit the best on all samples.
@@ -194,94 +199,7 @@ class SweepCV(BaseSearchCV):
         ConvergenceWarning
             If ``max_iter`` ended some.
         """
-        with training_of(self):
-            return self._fit(X, y, params)
-
-    def _fit(self, X: ArrayLike, y: ArrayLike, params: dict[str, Any]) -> Self:
-        self._validate_params()
-        if y is None or set(params) - {"groups", "sample_weight"} or type(self.estimator) not in KINDS:
-            return self._fit_one_by_one(X, y, params)
-        X, y = indexable(X, y)
-        try:
-            table = Table.of(self.estimator, X, y)
-        except (ValueError, TypeError):
-            return self._fit_one_by_one(X, y, params)  # where every fit will say so
-        if hasattr(table.X, "toarray"):
-            return self._fit_one_by_one(X, y, params)
-        given = _check_method_params(X, params=params)
-        routed = self._get_routed_params_for_fit(given)
-        given.pop("groups", None)
-        scorers, refit_metric = self._get_scorers()
-        splits = self._splits(X, y, routed.splitter.split.get("groups"))
-        candidates = self._candidates()
-        out = Search(self, table, X, y, splits, routed, scorers).run(candidates)
-        results = self._format_results(candidates, self.n_splits_, out)
-        self._choose_best(results, out[0]["test_scores"], refit_metric)
-        if self.refit:
-            self._refit(X, y, given)
-        self.scorer_ = getattr(scorers, "_scorers", scorers)
-        self.cv_results_ = results
-        return self
-
-    def _splits(self, X: ArrayLike, y: ArrayLike, groups: Any) -> list[Split]:
-        """Return the rows to train on and the rows to test on, split by split; set ``n_splits_``."""
-        splitter = check_cv(self.cv, on_host(y), classifier=is_classifier(self.estimator))
-        splits = [(np.asarray(train), np.asarray(test)) for train, test in splitter.split(X, on_host(y), groups)]
-        self.n_splits_ = splitter.get_n_splits(X, y, groups)
-        if len(splits) != self.n_splits_:
-            raise ValueError(f"cv: expected {self.n_splits_} splits, as its get_n_splits said, got {len(splits)}")
-        return splits
-
-    def _choose_best(self, results: dict[str, Any], first_scores: Any, refit_metric: Any) -> None:
-        """Set ``multimetric_`` and, where one candidate can be chosen, its index, parameters and score."""
-        self.multimetric_ = isinstance(first_scores, dict)
-        if callable(self.scoring) and self.multimetric_:
-            self._check_refit_for_multimetric(first_scores)
-            refit_metric = self.refit
-        if self.refit or not self.multimetric_:
-            self.best_index_ = self._select_best_index(self.refit, refit_metric, results)
-            if not callable(self.refit):
-                self.best_score_ = results[f"mean_test_{refit_metric}"][self.best_index_]
-            self.best_params_ = results["params"][self.best_index_]
-
-    def _refit(self, X: ArrayLike, y: ArrayLike, params: dict[str, Any]) -> None:
-        """Fit the best candidate to all samples."""
-        self.best_estimator_ = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
-        began = time.time()
-        self.best_estimator_.fit(X, y, **params)
-        self.refit_time_ = time.time() - began
-        if hasattr(self.best_estimator_, "feature_names_in_"):
-            self.feature_names_in_ = self.best_estimator_.feature_names_in_
-
-    def _fit_one_by_one(self, X: ArrayLike, y: ArrayLike, params: dict[str, Any]) -> Self:
-        """Search as `GridSearchCV` does."""
-        super().fit(X, y, **params)
-        return self
-
-    @available_if(lambda self: hasattr(self.estimator, "transform"))
-    def fit_transform(self, X: ArrayLike, y: ArrayLike | None = None, **params: Any) -> AnyArray:
-        """Call `fit`, then transform X with the best estimator.
-
-        Parameters
-        ----------
-        X : array_like, sparse matrix or DataFrame, (m, n_features)
-            Inputs.
-        y : array_like, (m,) or (m, n_outputs), optional
-            Targets, for estimators that need them.
-        **params : dict
-            As for `fit`.
-
-        Returns
-        -------
-        features : array, (m, n_features_out)
-            The result of the best estimator's `transform`.
-        """
-        return self.fit(X, y, **params).transform(X)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags = get_tags(self.estimator).transformer_tags
-        return tags
+        return super().fit(X, y, **params)
 
     # -- plotting -----------------------------------------------------------------------------------------------
 

@@ -31,6 +31,8 @@ from deltaprop.network import Network
 
 #: What can be fitted together.
 KINDS = (MLPClassifier, MLPRegressor)
+#: What scikit-learn keeps in an estimator besides its parameters: the metadata that it requests, the tables it returns.
+SETTINGS = ("_metadata_request", "_sklearn_output_config")
 #: Bytes that the members of one stack may take by default.
 MEMORY = 2**30
 
@@ -45,6 +47,7 @@ def can_be_together(estimator: Any) -> bool:
         and estimator.dropout == 0
         and not (estimator.warm_start or estimator.callbacks or estimator.verbose or estimator.progress)
         and not (estimator.early_stopping and estimator.scoring is not None)
+        and not getattr(estimator, "_skl_callbacks", None)
     )
 
 
@@ -104,7 +107,7 @@ class Table:
 
     def is_seen_alike(self, rows: Indices) -> bool:
         """Return whether a fit on these rows alone would make the same targets of them as a fit on all rows."""
-        if not isinstance(self.template, MLPClassifier):
+        if len(rows) == 0 or not isinstance(self.template, MLPClassifier):
             return len(rows) > 0
         if self.y.ndim == 2:
             return bool(type_of_target(self.y[rows]) == type_of_target(self.y))
@@ -114,7 +117,8 @@ class Table:
     def configured(self, estimator: Any) -> Any:
         """Copy `estimator` as it is once it has seen the table."""
         result = copy.copy(self.template)
-        result.__dict__.update({name: estimator.__dict__[name] for name in estimator._parameter_constraints})
+        own = (*estimator._parameter_constraints, *SETTINGS)
+        result.__dict__.update({name: estimator.__dict__[name] for name in own if name in estimator.__dict__})
         hidden = result._hidden_layer_sizes()
         result.n_layers_ = len(hidden) + 2
         result._activations(len(hidden))
@@ -229,16 +233,20 @@ class EstimatorGroup:
     def train(self, stack: StackState, fits: Sequence[MemberFit], *, go_on: bool) -> MemberRecords:
         """Train the members of `stack`, one for each of `fits`; see `MemberTraining`."""
         with self.backend.scope():
-            return MemberTraining(
-                stack,
-                self.X,
-                self.Y,
-                fits,
-                outputs_averaged=self.configured._outputs_averaged(),
-                constant_costs=self.configured._constant_costs(self.table.targets),
-                score=self.score,
-                go_on=go_on,
-            ).run()
+            return self.training(stack, fits, go_on=go_on).run()
+
+    def training(self, stack: StackState, fits: Sequence[MemberFit], *, go_on: bool) -> MemberTraining:
+        """Make the training of the members of `stack`, one for each of `fits`."""
+        return MemberTraining(
+            stack,
+            self.X,
+            self.Y,
+            fits,
+            outputs_averaged=self.configured._outputs_averaged(),
+            constant_costs=self.configured._constant_costs(self.table.targets),
+            score=self.score,
+            go_on=go_on,
+        )
 
     def network(self, parameters: Array) -> Network:
         """Make a network with a copy of these parameters."""
@@ -255,8 +263,13 @@ class EstimatorGroup:
         return fitted
 
     def at_once(self, memory: int | None) -> int:
-        """Return how many members fit into the memory, with their moments and their best parameters."""
-        return max(1, (memory or MEMORY) // (5 * self.n_parameters * self.dtype.itemsize))
+        """Return how many members fit into the memory."""
+        return max(1, (memory or MEMORY) // self.bytes_a_member)
+
+    @property
+    def bytes_a_member(self) -> int:
+        """The memory that a member takes, with its moments and its best parameters."""
+        return 5 * self.n_parameters * self.dtype.itemsize
 
     def has_score(self, samples: int, weights: Floats | None) -> bool:
         """Return whether `score` is defined for this number of samples and their weights."""

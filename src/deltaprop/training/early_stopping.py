@@ -10,7 +10,7 @@ from deltaprop.arguments import check_choice, check_number, check_whole_number
 from deltaprop.reports.history import History
 
 Mode: TypeAlias = Literal["auto", "min", "max"]
-#: Metrics of which higher values are better; of all other numbers lower ones are.
+#: Metrics that are better the higher they are; all other numbers are better the lower they are.
 HIGHER_IS_BETTER = ("accuracy", "r2")
 #: Why a monitored number may be nan.
 REASONS = {"r2": "; r2 has no value where the validation targets do not vary"}

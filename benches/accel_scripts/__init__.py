@@ -1,0 +1,1 @@
+"""Scripts as users of scikit-learn write them; `benches.accel` runs each with and without deltaprop."""
