@@ -5,11 +5,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 from deltaprop.backends.base import Array, Backend
 from deltaprop.errors import BackendError
 
-__all__ = ["Array", "Backend", "available_backends", "backend_of", "backend_problem", "get_backend", "split_name"]
+__all__ = [
+    "Array",
+    "Backend",
+    "available_backends",
+    "backend_of",
+    "backend_problem",
+    "describe_backend",
+    "described_backend",
+    "get_backend",
+    "split_name",
+]
 
 
 @cache
@@ -69,6 +80,35 @@ def get_backend(name: str | Backend = "auto") -> Backend:
     kind, number = split_name(name)
     backend = (BACKENDS | BY_NAME_ONLY)[kind]()
     return backend if number is None else backend.on_device(number)
+
+
+def describe_backend(backend: Backend) -> dict[str, Any] | Backend:
+    """Describe a backend by a name and plain values, so that a pickle holds no backend; `described_backend` finds it.
+
+    A backend that this process does not find by name, such as one of the user's own, is returned as it is.
+    """
+    for name in (backend.name, *BY_NAME_ONLY):
+        description = {"name": name, "precision": backend.precision, "device": backend.device}
+        try:
+            if described_backend(description) is backend:
+                return description
+        except (ValueError, BackendError):
+            continue  # another backend has the name, or none
+    return backend
+
+
+def described_backend(description: dict[str, Any] | Backend) -> Backend:
+    """Find the backend that `describe_backend` described.
+
+    Raises
+    ------
+    BackendError
+        If it cannot be had here.
+    """
+    if isinstance(description, Backend):
+        return description
+    backend = get_backend(description["name"]).on_device(description["device"])
+    return backend.in_precision(description["precision"])
 
 
 def split_name(name: str) -> tuple[str, int | None]:

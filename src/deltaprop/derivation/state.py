@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from deltaprop.arguments import check_choice, check_whole_number
-from deltaprop.backends import Array, Backend, get_backend
+from deltaprop.backends import Array, Backend, describe_backend, described_backend, get_backend
 from deltaprop.backends.array_types import ArrayLike, DType, Floats
 from deltaprop.backends.base import Precision
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
@@ -151,11 +151,13 @@ class NetworkState:
         return copy
 
     def __getstate__(self) -> dict[str, Any]:
-        """With the parameters as one array of the host: views of it are made anew."""
-        return self.__dict__ | {"_parameters": self.backend.to_numpy(self.parameters)}
+        """Return plain values: the parameters as one array of the host, and the backend by its name."""
+        parameters, backend = self.backend.to_numpy(self.parameters), describe_backend(self.backend)
+        return self.__dict__ | {"_parameters": parameters, "backend": backend, "dtype": self.dtype.name}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self.backend, self.dtype = described_backend(state["backend"]), np.dtype(state["dtype"])
         with self._device_scope():
             flat = self.backend.asarray(state["_parameters"], self.dtype)
             if self.backend.on_host:

@@ -46,7 +46,8 @@ class Ensemble(BaseEstimator):
     stack_: NetworkStack
     seeds_: list[int]
     _members: list[Any]
-    _group: EstimatorGroup
+    #: A member as it is before training; it knows the classes.
+    _template: Any
 
     def __init__(
         self,
@@ -113,7 +114,7 @@ class Ensemble(BaseEstimator):
             together = self._train_together(group, stack, members, samples, weights) if can_be_together(base) else None
             members = together or self._train_alone(group, stack, members, samples, X, y, weights)
         self.seeds_, self.estimators_samples_, self.stack_ = seeds, samples, stack
-        self._group, self._members = group, members
+        self._template, self._members = group.configured, members
         for name in ("n_features_in_", "feature_names_in_", "classes_", "n_outputs_"):
             self.__dict__.pop(name, None)
             if hasattr(table.template, name):
@@ -197,10 +198,10 @@ class Ensemble(BaseEstimator):
         super().__setstate__(state)
         if "stack_" not in self.__dict__:
             return
-        with self._group.backend.scope():
+        with self.stack_.backend.scope():
             for member, network in zip(self._members, self.stack_, strict=True):
                 if "_network" not in member.__dict__ and _has_parameters_of(member, network):
-                    member._hand_out(network, self._group.table.X)
+                    member._hand_out(network, member.coefs_[0])
 
     # -- predictions of the members -----------------------------------------------------------------------------
 
@@ -298,7 +299,7 @@ class EnsembleClassifier(ClassifierMixin, Ensemble):
             In the order of ``classes_``, an array of the same kind as `X`.
         """
         outputs = self._outputs(X)
-        template = self._group.configured
+        template = self._template
         total = sum(template._probabilities(own) for own in outputs)
         return total / len(self.stack_)
 
@@ -316,7 +317,7 @@ class EnsembleClassifier(ClassifierMixin, Ensemble):
             A NumPy array.
         """
         probabilities = on_host(self.predict_proba(X))
-        if self._group.table.y.ndim == 2:
+        if self._template._label_binarizer.y_type_.startswith("multilabel"):
             return (probabilities > 0.5).astype(int)
         return self.classes_[probabilities.argmax(axis=1)]
 
