@@ -30,6 +30,11 @@ class NotPlainError(Exception):
     """A file is small, or holds something that the two libraries do not read as `CsvFile` does: read it by that."""
 
 
+def is_worthwhile(file: CsvFile) -> bool:
+    """Return whether a file is large enough, and in an encoding that both libraries read."""
+    return file.source.stored_bytes >= LEAST and file.encoding in PLAIN_ENCODINGS
+
+
 def typed_blocks(
     file: CsvFile, numbers: Collection[str], gaps: Collection[str] = ()
 ) -> Iterator[tuple[list[TypedColumn], float]]:
@@ -54,7 +59,7 @@ def typed_blocks(
     OSError
         If it cannot be read.
     """
-    if file.source.stored_bytes < LEAST or file.encoding not in PLAIN_ENCODINGS or not numbers:
+    if not is_worthwhile(file) or not numbers:
         raise NotPlainError
     has_pyarrow = "pyarrow" in sys.modules or (
         file.source.stored_bytes >= LEAST_FOR_PYARROW and find_spec("pyarrow") is not None

@@ -11,7 +11,7 @@ import numpy as np
 from deltaprop.backends.array_types import Floats, HostArray
 from deltaprop.inputs import cells
 from deltaprop.inputs.csv_file import CsvFile
-from deltaprop.inputs.typed_blocks import NotPlainError, TypedColumn, typed_blocks
+from deltaprop.inputs.typed_blocks import NotPlainError, TypedColumn, is_worthwhile, typed_blocks
 from deltaprop.tabular.cell_values import Places, text_column
 from deltaprop.tabular.table import Column, numbers_in_texts
 
@@ -148,13 +148,9 @@ def read_columns(file: CsvFile, marks: str, as_text: Collection[str]) -> list[Co
     OSError
         If it cannot be read.
     """
-    first = _new_columns(file, marks, as_text)
-    for column, cells_of_column in zip(first, next(file.blocks())[0], strict=True):
-        column.add(cells_of_column)
-    plain = {column.name for column in first if column.is_plain and "." in marks}
     columns = _new_columns(file, marks, as_text)
     try:
-        _add_blocks(columns, typed_blocks(file, plain, GAPS))
+        _add_blocks(columns, typed_blocks(file, _plain_columns(file, marks, as_text), GAPS))
     except NotPlainError:
         columns = _new_columns(file, marks, as_text)
         _add_blocks(columns, file.blocks())
@@ -162,6 +158,16 @@ def read_columns(file: CsvFile, marks: str, as_text: Collection[str]) -> list[Co
         column.finish()
     _add_what_was_skipped(file, columns)
     return [column.column(file.path) for column in columns]
+
+
+def _plain_columns(file: CsvFile, marks: str, as_text: Collection[str]) -> set[str]:
+    """Return the columns that are plain numbers in the first block; none of a file that is read cell by cell anyway."""
+    if not is_worthwhile(file) or "." not in marks:
+        return set()
+    columns = _new_columns(file, marks, as_text)
+    for column, first_cells in zip(columns, next(file.blocks())[0], strict=True):
+        column.add(first_cells)
+    return {column.name for column in columns if column.is_plain}
 
 
 def _new_columns(file: CsvFile, marks: str, as_text: Collection[str]) -> list[GrowingColumn]:
