@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from deltaprop.backends.array_types import DType
-from deltaprop.derivation.state import Configuration, NetworkState
+from deltaprop.backends.array_types import DType, Indices
+from deltaprop.derivation.state import Configuration, NetworkState, StackState
 from deltaprop.files.atomic_file import write_atomically
 from deltaprop.files.file_schema import NetworkContent, network_content
 from deltaprop.files.model_file import Tensors, in_one_line, parse_configuration, read_regular_file
@@ -44,14 +44,7 @@ def write_onnx(path: str | os.PathLike[str], network: NetworkState, configuratio
         If it cannot be written; a file that was there stays whole.
     """
     graph = Graph(network.dtype)
-    layers = zip(network.weights, network.biases, network.activations, strict=True)
-    value, last = "X", len(network.activations) - 1
-    for l, (W, b, activation) in enumerate(layers):
-        names = [
-            graph.constant(f"{kind}.{l}", network.backend.to_numpy(x)) for kind, x in (("weights", W), ("biases", b))
-        ]
-        z = graph.node("Gemm", [value, *names], transB=1)
-        value = graph.activation(activation, z, "h" if l == last else None)
+    add_layers(graph, network, "X", "h")
     graph.add_input("X", network.dtype, network.layer_sizes[0])
     graph.add_output("h", network.dtype, network.layer_sizes[-1])
     graph.write(path, {KEY: json.dumps(configuration, sort_keys=True)})
@@ -191,6 +184,31 @@ class Graph:
             raise ValueError(f"activation: no ONNX operator is known for {activation!r}")
         operator, attributes = OPERATORS[activation]
         return self.node(operator, [z], output, **attributes)
+
+
+def add_layers(graph: Graph, network: NetworkState, value: str, output: str | None = None) -> str:
+    """Add all layers on a value, (m, s_1), and return the name of a^(L), (m, s_L)."""
+    layers, last = zip(network.weights, network.biases, network.activations, strict=True), len(network.activations) - 1
+    for l, (W, b, activation) in enumerate(layers):
+        names = [
+            graph.constant(f"{kind}.{l}", network.backend.to_numpy(x)) for kind, x in (("weights", W), ("biases", b))
+        ]
+        z = graph.node("Gemm", [value, *names], transB=1)
+        value = graph.activation(activation, z, output if l == last else None)
+    return value
+
+
+def add_member_layers(graph: Graph, stack: StackState, value: str, order: Indices | None = None) -> str:
+    """Add all layers of all members on a value, (m, s_1), and return the name of their a^(L), (K, m, s_L).
+
+    Column i of the value is input ``order[i]`` of the networks; by default, input i.
+    """
+    for l, activation in enumerate(stack.activations):
+        W, b = (stack.backend.to_numpy(x[l]) for x in (stack.weights, stack.biases))
+        W = W[:, :, order] if l == 0 and order is not None else W
+        z = graph.node("MatMul", [value, graph.constant(f"weights.{l}", W.transpose(0, 2, 1))])
+        value = graph.activation(activation, graph.node("Add", [z, graph.constant(f"biases.{l}", b[:, np.newaxis])]))
+    return value
 
 
 def _softplus(graph: Graph, z: str, output: str | None) -> str:
