@@ -50,8 +50,13 @@ def write_onnx(path: str | os.PathLike[str], network: NetworkState, configuratio
     graph.write(path, {KEY: json.dumps(configuration, sort_keys=True)})
 
 
-def read_onnx(path: str | os.PathLike[str]) -> tuple[NetworkContent, Tensors]:
-    """Read the configuration and the tensors from a file that `write_onnx` wrote, and check them.
+def load_onnx(path: str | os.PathLike[str]) -> tuple[Any, dict[str, str]]:
+    """Read a model, and what it says of itself, and check its form.
+
+    Returns
+    -------
+    (model, properties)
+        An ``onnx.ModelProto``, and the texts by key.
 
     Raises
     ------
@@ -60,17 +65,17 @@ def read_onnx(path: str | os.PathLike[str]) -> tuple[NetworkContent, Tensors]:
     OSError
         If there is no such file or it cannot be read.
     ValueError
-        If it is damaged, or not a model of this package.
+        If it is damaged, refers to another file, or holds a tabular estimator.
     """
-    onnx = _onnx()
+    onnx = load_library()
     content = read_regular_file(path)
     try:
         model = onnx.load_model_from_string(content)
-        if any(onnx.external_data_helper.uses_external_data(tensor) for tensor in model.graph.initializer):
+        own = [attribute.t for node in model.graph.node for attribute in node.attribute]
+        if any(map(onnx.external_data_helper.uses_external_data, (*model.graph.initializer, *own))):
             raise ValueError("its tensors are in another file")
         onnx.checker.check_model(model)
         properties = {entry.key: entry.value for entry in model.metadata_props}
-        tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     except Exception as error:
         raise ValueError(f"{path}: not an ONNX model, or a damaged one ({in_one_line(error)})") from error
     if COLUMNS_KEY in properties:
@@ -78,9 +83,22 @@ def read_onnx(path: str | os.PathLike[str]) -> tuple[NetworkContent, Tensors]:
             f"{path}: holds a tabular estimator, not a network, for ONNX runtimes alone; deltaprop.load reads what its "
             "save wrote"
         )
-    if KEY not in properties:
-        raise ValueError(f"{path}: an ONNX model of another program: it does not say which network it is")
-    layers = {name: tensor for name, tensor in tensors.items() if "." in name}
+    return model, properties
+
+
+def read_own(path: str | os.PathLike[str], model: Any, properties: dict[str, str]) -> tuple[NetworkContent, Tensors]:
+    """Return the configuration and the tensors in a model that `write_onnx` wrote, and check them.
+
+    Raises
+    ------
+    ValueError
+        If they do not describe a network; the message begins with `path`.
+    """
+    to_array = load_library().numpy_helper.to_array
+    try:
+        layers = {tensor.name: to_array(tensor) for tensor in model.graph.initializer if "." in tensor.name}
+    except Exception as error:
+        raise ValueError(f"{path}: not an ONNX model, or a damaged one ({in_one_line(error)})") from error
     return network_content(path, parse_configuration(path, properties[KEY]), layers), layers
 
 
@@ -101,7 +119,7 @@ class Graph:
     """
 
     def __init__(self, dtype: DType, taken: Iterable[str] = ()) -> None:
-        self.onnx, self.dtype, self.taken = _onnx(), dtype, frozenset(taken)
+        self.onnx, self.dtype, self.taken = load_library(), dtype, frozenset(taken)
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self.inputs: list[Any] = []
@@ -236,7 +254,14 @@ def _gelu(graph: Graph, z: str, output: str | None) -> str:
 COMPOSED: dict[str, Callable[[Graph, str, str | None], str]] = {"softplus": _softplus, "silu": _silu, "gelu": _gelu}
 
 
-def _onnx() -> Any:
+def load_library() -> Any:
+    """Import onnx and the parts of it that are needed here.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed; the message names the extra that brings it.
+    """
     try:
         import onnx
         import onnx.checker
