@@ -113,28 +113,10 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
         raise ValueError(f"target_opset: expected at least {LEAST_OPSET}, got {container.target_opset}")
     double = isinstance(given.type, DoubleTensorType)
     graph = ContainerGraph(scope, container, np.dtype(np.float64 if double else np.float32))
-    classes = _labels(get_label_classes(scope, estimator)) if hasattr(estimator, "classes_") else None
+    classes = get_label_classes(scope, estimator) if hasattr(estimator, "classes_") else None
     names = ("variable",) if classes is None else ("label", "probabilities")
     graph.names = dict(zip(names, (output.full_name for output in operator.outputs), strict=True))
     add_outputs(graph, estimator, graph.cast(given.full_name, graph.dtype), classes)
-
-
-def _labels(classes: Any) -> Any:
-    """Return labels as skl2onnx has them: text or whole numbers.
-
-    Raises
-    ------
-    ValueError
-        If there are other numbers.
-    """
-    if classes.dtype.kind != "f":
-        return classes
-    if not np.array_equal(classes, np.trunc(classes)):
-        raise ValueError(
-            f"classes_: skl2onnx has labels that are text or whole numbers, got {classes.tolist()!r:.100}; the method "
-            "to_onnx of the estimator writes others"
-        )
-    return classes.astype(np.int64)
 
 
 def _shapes_of_classifier(operator: Any) -> None:

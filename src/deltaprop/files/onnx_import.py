@@ -109,8 +109,8 @@ class Chain:
             return
         found = find_activation(graph, self.value) if self.after_product else None
         if found is None:
-            names = in_one_line(", ".join(repr(f"{node.name} ({node.op_type})") for node in readers) or "nothing")
-            raise ValueError(f"{graph.path}: {EXPECTED}; got {names} after {self._place()}")
+            names = [f"{node.op_type} {node.name!r}" if node.name else node.op_type for node in readers]
+            raise ValueError(f"{graph.path}: {EXPECTED}; got {in_one_line(names or 'nothing')} after {self._place()}")
         self._fold_back()
         self.layers[-1].activation, self.value = found
 
@@ -118,7 +118,7 @@ class Chain:
         """Read a node that is the only one to read the value, and return whether it is known."""
         operator, known = self.graph.operator(node), True
         if operator in ("Cast", "Dropout", "Identity"):
-            known = is_harmless(self.graph, node)
+            known = node.input[0] == self.value and is_harmless(self.graph, node)
         elif operator in ("Flatten", "Reshape"):
             self._flatten(node)
         elif operator in ("Gemm", "MatMul"):
