@@ -59,15 +59,16 @@ def register() -> None:
         from skl2onnx.shape_calculators.grid_search_cv import convert_sklearn_grid_search_cv as shapes_of_search
     except ImportError as error:
         raise ImportError(f"this needs skl2onnx ({error}); pip install skl2onnx") from error
-    for kind in (MLPClassifier, EnsembleClassifier):
+    for kind, shapes, options in (
+        (MLPClassifier, _shapes_of_classifier, OPTIONS),
+        (EnsembleClassifier, _shapes_of_classifier, OPTIONS),
+        (MLPRegressor, _shapes_of_regressor, None),
+        (EnsembleRegressor, _shapes_of_regressor, None),
+    ):
+        skl2onnx.update_registered_converter(kind, f"Deltaprop{kind.__name__}", shapes, _convert, options=options)
+    for search in (SweepCV, HalvingSweepCV):
         skl2onnx.update_registered_converter(
-            kind, f"Deltaprop{kind.__name__}", _shapes_of_classifier, _convert, options=OPTIONS
-        )
-    for kind in (MLPRegressor, EnsembleRegressor):
-        skl2onnx.update_registered_converter(kind, f"Deltaprop{kind.__name__}", _shapes_of_regressor, _convert)
-    for kind in (SweepCV, HalvingSweepCV):
-        skl2onnx.update_registered_converter(
-            kind,
+            search,
             "SklearnGridSearchCV",
             shapes_of_search,
             convert_sklearn_grid_search_cv,

@@ -86,7 +86,7 @@ def _add_mean(graph: Graph, stack: Any, outputs: str, name: str | None = None) -
 
 
 def _add_scores(graph: Graph, estimator: Any, network: Any, value: str) -> tuple[str, str]:
-    """Add what the labels go by, and the probabilities, (m, s_L) both; of one output, that of the second class."""
+    """Add what the labels go by, and the probabilities, (m, s_L) both; one output is the second class's."""
     divides = getattr(estimator, "_template", estimator)._divides()
 
     def shares(outputs: str) -> str:
