@@ -122,8 +122,12 @@ class StackedSearch(BaseSearchCV):
         """Call `_run_search`, with an empty context of callbacks where this version of scikit-learn has them."""
         if "callback_ctx" in signature(self._run_search).parameters and hasattr(self, "_init_callback_context"):
             context = self._init_callback_context(max_subtasks=1).call_on_fit_task_begin(estimator=self)
-            self._run_search(evaluate, callback_ctx=context)
-            context.call_on_fit_task_end(estimator=self)
+            try:
+                self._run_search(evaluate, callback_ctx=context)
+                context.call_on_fit_task_end(estimator=self)
+            finally:  # as scikit-learn's `fit` does: a fitted search holds none of it
+                for name in ("_callback_fit_ctx", "_skl_callbacks_to_teardown"):
+                    self.__dict__.pop(name, None)
         else:
             self._run_search(evaluate)
 
