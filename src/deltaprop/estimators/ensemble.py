@@ -265,7 +265,7 @@ class EnsembleClassifier(ClassifierMixin, Ensemble):
     n_features_in_ : int
         Columns of X.
     feature_names_in_ : array of str
-        Names of the columns of X, where they had names.
+        Names of the columns of X; only where they had names.
 
     See Also
     --------
@@ -359,7 +359,7 @@ class EnsembleRegressor(RegressorMixin, Ensemble):
     n_features_in_ : int
         Columns of X.
     feature_names_in_ : array of str
-        Names of the columns of X, where they had names.
+        Names of the columns of X; only where they had names.
 
     See Also
     --------
