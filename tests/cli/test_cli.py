@@ -227,7 +227,7 @@ def test_every_command_has_its_page_looked_at():
 
 
 def test_as_a_module(tmp_path):
-    """`python -m deltaprop` is the command `deltaprop`, by the name of which it speaks."""
+    """`python -m deltaprop` is the command, and calls itself `deltaprop`."""
     for arguments, status, out, err in (
         ([], 0, "Usage: deltaprop ", ""),
         (["--version"], 0, f"deltaprop {version('deltaprop')}\n", ""),

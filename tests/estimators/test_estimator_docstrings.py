@@ -5,7 +5,6 @@ The rules are those of its `test_docstrings` and `test_docstring_parameters`.
 
 import inspect
 
-import numpy as np
 import pytest
 from conftest import require
 from estimators import ESTIMATORS, small

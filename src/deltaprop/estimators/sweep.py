@@ -214,8 +214,8 @@ class SweepCV(StackedSearch):
         Returns
         -------
         figure : matplotlib.figure.Figure
-            Made by pyplot: ``pyplot.show()`` shows it, and a notebook does so by itself; ``.savefig("sweep.png")`` writes
-            it.
+            Made by pyplot: ``pyplot.show()`` shows it, and a notebook does so by itself; ``.savefig("sweep.png")``
+            writes it.
 
         Raises
         ------

@@ -24,7 +24,7 @@ from deltaprop.tabular.targets import QuantityTargets, given_quantities, quantit
 class TabularRegressor(RegressorMixin, TabularEstimator):
     """A quantity from a table with text, dates and gaps: several networks, each stopped by a fold of its own.
 
-    Whether a column holds numbers, categories or dates is found out from its cells, some of which may be missing. Each
+    Whether a column holds numbers, categories or dates is found out from its cells, and cells may be missing. Each
     network is trained until it predicts the rows of a fold best that it is not trained on; the prediction is the mean
     over networks.
 
