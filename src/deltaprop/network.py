@@ -58,7 +58,8 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork):
         output is at most −log ε. A pair of
         functions of the outputs and the targets: the cost, (m,) or (m, s_L), and its gradient ∂cost/∂h, (m, s_L).
     init : str, default "glorot_uniform"
-        "glorot_uniform", "normal", "scaled_normal", "lecun", "he", "debug_initialize" or "zeros".
+        "glorot_uniform", "scikit_learn", "normal", "scaled_normal", "lecun", "he", "debug_initialize" or "zeros".
+        "scikit_learn" is "glorot_uniform" but for layers of sigmoids, whose range is smaller by √3; so estimators draw.
     dtype : {"float64", "float32"}
         Of parameters and all arithmetic. Data are converted to it.
     backend : {"auto", "numpy", "cupy", "cupy:N"} or Backend

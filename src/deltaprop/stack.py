@@ -54,7 +54,7 @@ class NetworkStack(StackFunction, SavedStack, SummarizedNetwork):
     seeds : int or sequence of int, optional
         One a member, or one for all; by default 0 … K − 1. Each decides its member's initialisation, shuffling and
         dropout, so that a member learns what `Network` with that seed learns alone.
-    **options
+    **options : dict
         The other arguments of `Network`, which all members share: hidden_activation, output_activation, loss, init,
         dtype, backend, output_error, precision, device.
 
@@ -300,7 +300,7 @@ class NetworkStack(StackFunction, SavedStack, SummarizedNetwork):
             As of `cost`.
         l2 : float or sequence of float, default 0.0
             As of `cost`.
-        **options
+        **options : dict
             The other arguments of `Network.fit_full_batch`, which all members share.
 
         Returns

@@ -18,7 +18,7 @@ from deltaprop.backends.array_types import AnyArray, ArrayLike, Indices
 from deltaprop.epochs.task import RefusedError
 from deltaprop.errors import callers_level
 from deltaprop.estimators.classifier import MLPClassifier
-from deltaprop.estimators.drawing import Stream
+from deltaprop.estimators.drawing import DRAWN_AS, Stream
 from deltaprop.estimators.fit_data import NO_SCORE
 from deltaprop.estimators.hyperparameters import RandomState
 from deltaprop.estimators.inputs import Number, checked_inputs, on_host
@@ -109,6 +109,7 @@ class Ensemble(BaseEstimator):
         stack = NetworkStack(
             self.n_estimators, group.widths, seeds=seeds, init="zeros", backend=group.backend, **configuration
         )
+        stack.init = DRAWN_AS
         samples = self._draw_samples(rng, len(table.targets))
         with training_of(self):
             together = self._train_together(group, stack, members, samples, weights) if can_be_together(base) else None
@@ -265,7 +266,7 @@ class EnsembleClassifier(ClassifierMixin, Ensemble):
     n_features_in_ : int
         Columns of X.
     feature_names_in_ : array of str
-        Names of the columns of X, where they had names.
+        Names of the columns of X; only where they had names.
 
     See Also
     --------
@@ -359,7 +360,7 @@ class EnsembleRegressor(RegressorMixin, Ensemble):
     n_features_in_ : int
         Columns of X.
     feature_names_in_ : array of str
-        Names of the columns of X, where they had names.
+        Names of the columns of X; only where they had names.
 
     See Also
     --------
