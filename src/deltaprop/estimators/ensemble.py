@@ -23,6 +23,7 @@ from deltaprop.estimators.fit_data import NO_SCORE
 from deltaprop.estimators.hyperparameters import RandomState
 from deltaprop.estimators.inputs import Number, checked_inputs, on_host
 from deltaprop.estimators.multilayer_perceptron import checked_weights
+from deltaprop.estimators.onnx_export import OnnxExport
 from deltaprop.estimators.regressor import MLPRegressor
 from deltaprop.estimators.together import EstimatorGroup, Table, can_be_together
 from deltaprop.network import Network
@@ -30,7 +31,7 @@ from deltaprop.stack import NetworkStack
 from deltaprop.training.exclusive import training_of
 
 
-class Ensemble(BaseEstimator):
+class Ensemble(OnnxExport, BaseEstimator):
     """The common part of the two estimators, which derive from it."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
