@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from deltaprop.backends import Backend
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation.initialization import check_initialization
-from deltaprop.derivation.losses import PairOfFunctions
+from deltaprop.derivation.losses import PairOfFunctions, loss_of
 from deltaprop.derivation.state import Configuration, NetworkState, StackState
 from deltaprop.errors import callers_level
 from deltaprop.files.model_file import Tensors, read_model, write_model
@@ -18,8 +18,6 @@ if TYPE_CHECKING:  # not at start-up, for those who do without
     from deltaprop.files.file_schema import Common, NetworkContent, StackContent
 
 S = TypeVar("S", bound=NetworkState)
-#: The loss whose link an output activation is.
-LINKS = {"sigmoid": "binary_cross_entropy", "softmax": "categorical_cross_entropy", "exp": "poisson"}
 
 
 @methods_on_its_device
@@ -126,7 +124,7 @@ class SavedNetwork(NetworkState):
 
         configuration, weights, biases = torch_modules.read(sequential)
         if loss is None:
-            loss = LINKS.get(configuration["output_activation"], "squared_error")
+            loss = loss_of(configuration["output_activation"])
         network = cls(**configuration, loss=loss, init="zeros", backend=backend, seed=seed)
         network.weights, network.biases = weights, biases
         return network
@@ -220,24 +218,9 @@ class SavedNetwork(NetworkState):
         that scale and shift the columns, as of BatchNormalization, become part of weights and biases. Operators for
         training alone are left out, and so is what makes labels of the outputs.
         """
-        from deltaprop.files import onnx_file
+        from deltaprop.files.onnx_import import load_network
 
-        model, properties = onnx_file.load_onnx(path)
-        if onnx_file.KEY in properties:
-            content, tensors = onnx_file.read_own(path, model, properties)
-            described = content.network
-            described.output_activation, link = _asked_activation(path, described.output_activation, output_activation)
-            described.loss = loss or link or described.loss
-            return cls.from_file_content(path, content, tensors, backend)
-        from deltaprop.files.onnx_import import read_chain
-
-        configuration, weights, biases = read_chain(path, onnx_file.load_library(), model)
-        there = configuration["output_activation"]
-        configuration["output_activation"], _ = _asked_activation(path, there, output_activation)
-        loss = loss or LINKS.get(configuration["output_activation"], "squared_error")
-        network = cls(**configuration, loss=loss, init="zeros", backend=backend)
-        network.weights, network.biases = weights, biases
-        return network
+        return load_network(cls, path, backend, loss, output_activation)
 
     def file_configuration(self) -> Configuration:
         """Return what `save` writes besides the tensors.
@@ -418,21 +401,6 @@ def _require_name(loss: object) -> None:
     """Refuse to write a network whose loss is no name."""
     if not isinstance(loss, str):
         raise ValueError(f"loss: expected the name of a loss, as a file holds no code, got {loss!r}")
-
-
-def _asked_activation(path: str | os.PathLike[str], there: str, asked: str | None) -> tuple[str, str | None]:
-    """Return the output activation that is asked for, and the loss that comes with it where it is another.
-
-    Raises
-    ------
-    ValueError
-        If the last layer has another one already.
-    """
-    if asked is None or asked == there:
-        return there, None
-    if there != "identity":
-        raise ValueError(f"output_activation: expected {there!r}, which the network in {path} has, got {asked!r}")
-    return asked, LINKS.get(asked)
 
 
 def _made(cls: type[S], path: str | os.PathLike[str], what: str, described: Common, backend: str | Backend) -> S:
