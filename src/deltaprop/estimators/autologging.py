@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from sklearn.base import _fit_context
 
+from deltaprop.backends.typed_decorators import KeepsType, keeps_type
 from deltaprop.epochs.way_log import logger
 
 #: The module of MLflow, once somebody has imported it, and the function there that lists the classes it patches.
@@ -28,7 +28,7 @@ def recorded(cls: type) -> None:
     _ours.append(cls)
 
 
-def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Any], Any]:
+def fit_context(*, prefer_skip_nested_validation: bool) -> KeepsType:
     """Decorate a method as scikit-learn's `_fit_context` does; a `fit` also tells MLflow of our classes, if need be."""
 
     def decorate(method: Any) -> Any:
@@ -44,7 +44,7 @@ def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Any], Any]:
 
         return fit
 
-    return decorate
+    return keeps_type(decorate)
 
 
 def tell_mlflow(module: Any) -> bool:

@@ -15,6 +15,7 @@ from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 
 from deltaprop.backends.array_types import AnyArray, ArrayLike, Indices
+from deltaprop.backends.typed_decorators import keeps_type
 from deltaprop.epochs.task import RefusedError
 from deltaprop.errors import callers_level
 from deltaprop.estimators.classifier import MLPClassifier
@@ -33,6 +34,12 @@ from deltaprop.training.exclusive import training_of
 class Ensemble(BaseEstimator):
     """The common part of the two estimators, which derive from it."""
 
+    estimator: Any
+    n_estimators: int
+    bootstrap: bool
+    max_samples: float
+    random_state: RandomState
+    estimators_samples_: list[Indices]
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "estimator": [HasMethods(["fit", "predict"]), None],
         "n_estimators": [Number(Integral, 1, None, closed="left")],
@@ -61,7 +68,7 @@ class Ensemble(BaseEstimator):
         self.estimator, self.n_estimators, self.bootstrap = estimator, n_estimators, bootstrap
         self.max_samples, self.random_state = max_samples, random_state
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @keeps_type(_fit_context(prefer_skip_nested_validation=True))
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train all members.
 
@@ -119,7 +126,7 @@ class Ensemble(BaseEstimator):
             self.__dict__.pop(name, None)
             if hasattr(table.template, name):
                 setattr(self, name, getattr(table.template, name))
-        self.loss_ = float(np.mean([member.loss_ for member in members]))
+        self.loss_: float = float(np.mean([member.loss_ for member in members]))
         return self
 
     def _draw_samples(self, rng: np.random.RandomState, m: int) -> list[Indices]:

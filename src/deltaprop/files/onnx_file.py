@@ -107,6 +107,10 @@ class Graph:
         If onnx is not installed.
     """
 
+    onnx: Any
+    dtype: DType
+    taken: frozenset[str]
+
     def __init__(self, dtype: DType, taken: Iterable[str] = ()) -> None:
         self.onnx, self.dtype, self.taken = _onnx(), dtype, frozenset(taken)
         self.nodes: list[Any] = []

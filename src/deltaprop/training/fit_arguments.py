@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from deltaprop.backends import Array
 from deltaprop.backends.array_types import ArrayLike
+from deltaprop.backends.choices import MetricName
 from deltaprop.derivation.losses import describe
 from deltaprop.derivation.state import NetworkState
 from deltaprop.reports.history import History
@@ -15,7 +16,7 @@ from deltaprop.training.metrics import Metric, resolve_metrics
 
 
 def resolve_validation(
-    network: NetworkState, validation: tuple[ArrayLike, ArrayLike] | None, metrics: Sequence[str | Metric] | None
+    network: NetworkState, validation: tuple[ArrayLike, ArrayLike] | None, metrics: Sequence[MetricName | Metric] | None
 ) -> tuple[tuple[Array, Array] | None, dict[str, Metric]]:
     """Convert the validation data to arrays of the network, and find the metrics that are recorded on them.
 
@@ -32,7 +33,7 @@ def resolve_validation(
 
 
 def recorded_metrics(
-    network: NetworkState, metrics: Sequence[str | Metric] | None, *, validates: bool
+    network: NetworkState, metrics: Sequence[MetricName | Metric] | None, *, validates: bool
 ) -> dict[str, Metric]:
     """Find the metrics that are recorded on validation data; there are some if `validates`.
 
@@ -42,8 +43,8 @@ def recorded_metrics(
         If a metric is not known or has no data.
     """
     if metrics is None:
-        metrics = ("accuracy",) if validates and describe(network.loss).classifies else ()
-    elif metrics and not validates:
+        return resolve_metrics(("accuracy",) if validates and describe(network.loss).classifies else ())
+    if metrics and not validates:
         raise ValueError("metrics: expected validation data with them, got validation=None")
     return resolve_metrics(metrics)
 
