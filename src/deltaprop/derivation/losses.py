@@ -75,6 +75,12 @@ def describe(loss: str | CustomLoss) -> Loss:
     return LOSSES[loss] if isinstance(loss, str) else CUSTOM
 
 
+def loss_of(output_activation: str) -> str:
+    """The loss whose only activation this is, by the link of its distribution; the squared error for the others."""
+    links = {"sigmoid": "binary_cross_entropy", "softmax": "categorical_cross_entropy", "exp": "poisson"}
+    return links.get(output_activation, "squared_error")
+
+
 def check_loss(loss: object) -> str | CustomLoss:
     """`loss`, if it is known, or a pair of callables.
 

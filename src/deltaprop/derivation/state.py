@@ -30,7 +30,7 @@ from deltaprop.inputs.arrays import as_numbers
 #: The arguments that make a network, by their names.
 Configuration: TypeAlias = dict[str, Any]
 #: Streams of the seed: numbers drawn for one purpose never move those drawn for another.
-INITIAL_STREAM, SHUFFLE_STREAM, DROPOUT_STREAM = 0, 1, 2
+INITIAL_STREAM, SHUFFLE_STREAM, DROPOUT_STREAM, HOLD_OUT_STREAM = 0, 1, 2, 3
 
 
 @methods_on_its_device

@@ -8,7 +8,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, _fit_context, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods
@@ -17,12 +17,14 @@ from sklearn.utils.validation import check_is_fitted
 from deltaprop.backends.array_types import AnyArray, ArrayLike, Indices
 from deltaprop.epochs.task import RefusedError
 from deltaprop.errors import callers_level
+from deltaprop.estimators.autologging import fit_context, recorded
 from deltaprop.estimators.classifier import MLPClassifier
 from deltaprop.estimators.drawing import DRAWN_AS, Stream
 from deltaprop.estimators.fit_data import NO_SCORE
 from deltaprop.estimators.hyperparameters import RandomState
 from deltaprop.estimators.inputs import Number, checked_inputs, on_host
 from deltaprop.estimators.multilayer_perceptron import checked_weights
+from deltaprop.estimators.onnx_export import OnnxExport
 from deltaprop.estimators.regressor import MLPRegressor
 from deltaprop.estimators.together import EstimatorGroup, Table, can_be_together
 from deltaprop.network import Network
@@ -30,7 +32,7 @@ from deltaprop.stack import NetworkStack
 from deltaprop.training.exclusive import training_of
 
 
-class Ensemble(BaseEstimator):
+class Ensemble(OnnxExport, BaseEstimator):
     """The common part of the two estimators, which derive from it."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -61,7 +63,7 @@ class Ensemble(BaseEstimator):
         self.estimator, self.n_estimators, self.bootstrap = estimator, n_estimators, bootstrap
         self.max_samples, self.random_state = max_samples, random_state
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train all members.
 
@@ -402,3 +404,7 @@ class EnsembleRegressor(RegressorMixin, Ensemble):
         outputs = outputs[..., 0] if outputs.shape[-1] == 1 else outputs
         mean = outputs.mean(axis=0)
         return (mean, outputs.std(axis=0)) if return_std else mean
+
+
+recorded(EnsembleClassifier)
+recorded(EnsembleRegressor)

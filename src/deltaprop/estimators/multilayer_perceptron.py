@@ -30,6 +30,7 @@ from deltaprop.estimators.fitted_network import FittedNetwork
 from deltaprop.estimators.hyperparameters import Hyperparameters, our_name
 from deltaprop.estimators.inputs import on_host, take
 from deltaprop.estimators.minibatches import MinibatchFit
+from deltaprop.estimators.onnx_export import OnnxExport
 from deltaprop.estimators.records import Records
 from deltaprop.inputs.arrays import HostData, divisible
 from deltaprop.inputs.sources import converted_rows
@@ -39,7 +40,7 @@ from deltaprop.training.exclusive import training_of
 
 
 @methods_on_its_device
-class MultilayerPerceptron(CallbackSupport, Hyperparameters, FittedNetwork):
+class MultilayerPerceptron(CallbackSupport, OnnxExport, Hyperparameters, FittedNetwork):
     """The common part of the two estimators, which derive from it."""
 
     n_iter_: int

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from deltaprop.backends import Backend
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation.initialization import check_initialization
-from deltaprop.derivation.losses import PairOfFunctions
+from deltaprop.derivation.losses import PairOfFunctions, loss_of
 from deltaprop.derivation.state import Configuration, NetworkState, StackState
 from deltaprop.errors import callers_level
 from deltaprop.files.model_file import Tensors, read_model, write_model
@@ -124,8 +124,7 @@ class SavedNetwork(NetworkState):
 
         configuration, weights, biases = torch_modules.read(sequential)
         if loss is None:
-            links = {"sigmoid": "binary_cross_entropy", "softmax": "categorical_cross_entropy"}
-            loss = links.get(configuration["output_activation"], "squared_error")
+            loss = loss_of(configuration["output_activation"])
         network = cls(**configuration, loss=loss, init="zeros", backend=backend, seed=seed)
         network.weights, network.biases = weights, biases
         return network
@@ -171,8 +170,15 @@ class SavedNetwork(NetworkState):
         onnx_file.write_onnx(path, self, self.file_configuration())
 
     @classmethod
-    def from_onnx(cls, path: str | os.PathLike[str], backend: str | Backend = "auto") -> Self:
-        """Load the network that `to_onnx` wrote to `path`.
+    def from_onnx(
+        cls,
+        path: str | os.PathLike[str],
+        backend: str | Backend = "auto",
+        *,
+        loss: str | PairOfFunctions | None = None,
+        output_activation: str | None = None,
+    ) -> Self:
+        """Load a network from an ONNX model: from `to_onnx`, or from another program.
 
         Parameters
         ----------
@@ -180,11 +186,18 @@ class SavedNetwork(NetworkState):
             The file.
         backend : str or Backend, default "auto"
             As of `Network`.
+        loss : str or (cost, gradient), optional
+            To train on with. By default the one that `to_onnx` wrote; of another program, the one whose link the output
+            activation is: "binary_cross_entropy" of sigmoid, "categorical_cross_entropy" of softmax, "poisson" of exp,
+            else "squared_error".
+        output_activation : str, optional
+            The activation to put behind a last layer that has none: "softmax" or "sigmoid" for a model whose loss took
+            logits, as those of PyTorch do. `predict` then returns probabilities, where the model returns logits.
 
         Returns
         -------
         Network
-            With the configuration and the parameters of the file.
+            With the configuration and the parameters of the file, in its dtype.
 
         Raises
         ------
@@ -193,14 +206,21 @@ class SavedNetwork(NetworkState):
         OSError
             If it cannot be read.
         ValueError
-            If it is damaged or no model of ours.
+            If it is damaged, holds something other than such a network, or has another output activation.
         BackendError
             If the backend cannot be had here.
-        """
-        from deltaprop.files import onnx_file
 
-        content, tensors = onnx_file.read_onnx(path)
-        return cls.from_file_content(path, content, tensors, backend)
+        Notes
+        -----
+        Of another program, a model is read that is a chain of layers: Gemm, or MatMul and Add, each with an activation
+        that networks here have, be it one operator or several. That is what skl2onnx writes for scikit-learn's
+        perceptrons (also behind a StandardScaler), and what PyTorch writes for Linear layers and activations. Numbers
+        that scale and shift the columns, as of BatchNormalization, become part of weights and biases. Operators for
+        training alone are left out, and so is what makes labels of the outputs.
+        """
+        from deltaprop.files.onnx_import import load_network
+
+        return load_network(cls, path, backend, loss, output_activation)
 
     def file_configuration(self) -> Configuration:
         """Return what `save` writes besides the tensors.

@@ -225,7 +225,7 @@ class Trained:
             In the network's dtype.
         """
         raw = RawRows(X, rows)
-        if self.network.backend.on_host and is_above_limit(*raw.shape, self.network.dtype):
+        if self.network.backend.on_host and is_above_limit(len(raw), raw.shape[1], self.network.dtype):
             return HostData(raw, convert=lambda part: self._scaled(RawRows(part)))
         return self._scaled(raw)
 
