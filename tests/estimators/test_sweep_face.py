@@ -28,7 +28,7 @@ def pipeline():
     return Pipeline([("scale", StandardScaler()), ("mlp", dp.MLPClassifier(**BASE))])
 
 
-BAD = {
+BAD: dict[str, list[Any]] = {
     "alpha": [1e-4, -1.0],
     "solver": ["adam", "adma"],
     "learning_rate_init": [1e-3, "fast"],
@@ -61,7 +61,7 @@ def test_a_bad_candidate_is_named_as_in_their_search(name, in_pipeline):
     expected = text_of(GridSearchCV(theirs, grid, cv=2, error_score="raise"), InvalidParameterError)
     assert f"The '{name}' parameter of MLPClassifier must be" in expected
     assert f"Got {BAD[name][1]!r} instead." in expected
-    halving = {"cv": 2, "resource": "mlp__max_iter" if in_pipeline else "max_iter", "max_resources": 4}
+    halving: dict[str, Any] = {"cv": 2, "resource": "mlp__max_iter" if in_pipeline else "max_iter", "max_resources": 4}
     for each in (dp.SweepCV(ours, grid, cv=2), dp.HalvingSweepCV(ours, grid, **halving)):
         assert text_of(each, ()).endswith(expected)
         assert text_of(each.set_params(error_score="raise"), InvalidParameterError) == expected
