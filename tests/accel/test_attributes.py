@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 from accelerating import accelerated, both_ways, differences, workers_of
-from scikit_learn_versions import TAKES_WEIGHTS, VERSION
+from scikit_learn_versions import LOSSES_IN_FLOAT32, TAKES_WEIGHTS
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.exceptions import ConvergenceWarning
@@ -66,7 +66,7 @@ def test_fits(data, solver, early_stopping):
 
     theirs, ours, profile = both_ways(run)
     found = list(differences(theirs, ours, 1e-3 if data == "float32" else 1e-6))
-    if data == "float32" and VERSION < (1, 7):  # whose losses were float32 as well
+    if data == "float32" and LOSSES_IN_FLOAT32:
         found = [each for each in found if not re.search(r"\.loss_.*: float32, float64$", each)]
     # With weights, the moments of theirs become float64.
     assert [each for each in found if data != "float32" or "_optimizer" not in each] == []

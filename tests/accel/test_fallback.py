@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 from accelerating import accelerated, both_ways, differences
-from scikit_learn_versions import TAKES_WEIGHTS, needs_1_9, needs_their_weights
+from scikit_learn_versions import LOSSES_IN_FLOAT32, TAKES_WEIGHTS, needs_1_9, needs_their_weights
 from sklearn.datasets import load_iris
 from sklearn.exceptions import NotFittedError
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -64,8 +64,9 @@ LEFT = {
     ),
 }
 
-if TAKES_WEIGHTS:  # and compute losses in float64
+if not LOSSES_IN_FLOAT32:
     LEFT["two dtypes"] = mixed_dtypes, "not of the dtype of X, float64"
+if TAKES_WEIGHTS:
     LEFT["negative weights"] = lambda: MLPClassifier(**SMALL).fit(X, y, np.linspace(-0.1, 1, len(y))), "negative"
     LEFT["tiny weights"] = lambda: MLPClassifier(**SMALL).fit(X, y, np.full(len(y), 1e-310)), "least normal number"
 
