@@ -223,8 +223,7 @@ def test_help(command, capsys):
 
 
 def test_every_command_has_its_page_looked_at():
-    names = {each.name or getattr(each.callback, "__name__", "") for each in app.registered_commands}
-    assert names == {*COMMANDS}
+    assert {each.name or getattr(each.callback, "__name__", "") for each in app.registered_commands} == {*COMMANDS}
 
 
 def test_as_a_module(tmp_path):

@@ -1,5 +1,7 @@
 """Networks go to PyTorch and ONNX, which compute the same, and come back unchanged."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from cases import HIDDEN, relative
@@ -12,7 +14,7 @@ OUTPUTS = {"softmax": "categorical_cross_entropy", "sigmoid": "binary_cross_entr
 
 
 def network(hidden, output="identity", dtype="float64", backend="numpy"):
-    loss = OUTPUTS.get(output, "squared_error")
+    loss: Any = OUTPUTS.get(output, "squared_error")
     activations = {"hidden_activation": [hidden, "tanh"], "output_activation": output}
     net = dp.Network([5, 7, 6, 3], **activations, loss=loss, dtype=dtype, backend=backend, seed=2)
     net.parameters = 2.0 * net.backend.to_numpy(net.parameters)

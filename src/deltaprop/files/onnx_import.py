@@ -10,6 +10,7 @@ import numpy as np
 
 from deltaprop.backends import Backend
 from deltaprop.backends.array_types import Floats, HostArray
+from deltaprop.backends.choices import BackendName, LossName
 from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS
 from deltaprop.derivation.losses import PairOfFunctions, loss_of
 from deltaprop.files import onnx_file
@@ -34,8 +35,8 @@ OF_SCALER = (("offset", 0.0), ("scale", 1.0))
 def load_network(
     cls: type[N],
     path: str | os.PathLike[str],
-    backend: str | Backend,
-    loss: str | PairOfFunctions | None,
+    backend: BackendName | Backend,
+    loss: LossName | PairOfFunctions | None,
     output_activation: str | None,
 ) -> N:
     """Load a network from a model that `write_onnx` or another program wrote; see `Network.from_onnx`."""

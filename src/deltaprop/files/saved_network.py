@@ -7,6 +7,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from deltaprop.backends import Backend
+from deltaprop.backends.choices import BackendName, LossName, OutputActivation
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation.initialization import check_initialization
 from deltaprop.derivation.losses import PairOfFunctions, loss_of
@@ -42,7 +43,7 @@ class SavedNetwork(NetworkState):
         write_model(path, self.file_configuration(), self.file_tensors())
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], backend: str | Backend = "auto") -> Self:
+    def load(cls, path: str | os.PathLike[str], backend: BackendName | Backend = "auto") -> Self:
         """Load the network that `save` wrote to `path`. No code in the file is run: there can be none.
 
         Parameters
@@ -90,8 +91,8 @@ class SavedNetwork(NetworkState):
         cls,
         sequential: Any,
         *,
-        loss: str | PairOfFunctions | None = None,
-        backend: str | Backend = "auto",
+        loss: LossName | PairOfFunctions | None = None,
+        backend: BackendName | Backend = "auto",
         seed: int = 0,
     ) -> Self:
         """Make the network that a ``torch.nn.Sequential`` of Linear layers and activations is.
@@ -173,10 +174,10 @@ class SavedNetwork(NetworkState):
     def from_onnx(
         cls,
         path: str | os.PathLike[str],
-        backend: str | Backend = "auto",
+        backend: BackendName | Backend = "auto",
         *,
-        loss: str | PairOfFunctions | None = None,
-        output_activation: str | None = None,
+        loss: LossName | PairOfFunctions | None = None,
+        output_activation: OutputActivation | None = None,
     ) -> Self:
         """Load a network from an ONNX model: from `to_onnx`, or from another program.
 
@@ -250,7 +251,11 @@ class SavedNetwork(NetworkState):
 
     @classmethod
     def from_file_content(
-        cls, path: str | os.PathLike[str], content: NetworkContent, tensors: Tensors, backend: str | Backend = "auto"
+        cls,
+        path: str | os.PathLike[str],
+        content: NetworkContent,
+        tensors: Tensors,
+        backend: BackendName | Backend = "auto",
     ) -> Self:
         """Make the network that the content of a file describes; `network_content` has checked it.
 
@@ -334,7 +339,7 @@ class SavedStack(StackState):
         return {"parameters": self.backend.to_numpy(self.parameters)}
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], backend: str | Backend = "auto") -> Self:
+    def load(cls, path: str | os.PathLike[str], backend: BackendName | Backend = "auto") -> Self:
         """Load the stack that `save` wrote to `path`. No code in the file is run: there can be none.
 
         Parameters
@@ -365,7 +370,11 @@ class SavedStack(StackState):
 
     @classmethod
     def from_file_content(
-        cls, path: str | os.PathLike[str], content: StackContent, tensors: Tensors, backend: str | Backend = "auto"
+        cls,
+        path: str | os.PathLike[str],
+        content: StackContent,
+        tensors: Tensors,
+        backend: BackendName | Backend = "auto",
     ) -> Self:
         """Make the stack that the content of a file describes; `stack_content` has checked it.
 
@@ -403,7 +412,9 @@ def _require_name(loss: object) -> None:
         raise ValueError(f"loss: expected the name of a loss, as a file holds no code, got {loss!r}")
 
 
-def _made(cls: type[S], path: str | os.PathLike[str], what: str, described: Common, backend: str | Backend) -> S:
+def _made(
+    cls: type[S], path: str | os.PathLike[str], what: str, described: Common, backend: BackendName | Backend
+) -> S:
     """Make the network or stack that a file describes, with parameters of 0.
 
     Raises
