@@ -2,12 +2,14 @@
 
 import copy
 import pickle
+import re
 import warnings
 
 import numpy as np
 import pytest
 import scipy.sparse
 from accelerating import accelerated, both_ways, differences, workers_of
+from scikit_learn_versions import LOSSES_IN_FLOAT32, TAKES_WEIGHTS
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.exceptions import ConvergenceWarning
@@ -57,12 +59,15 @@ def test_fits(data, solver, early_stopping):
             own = {"random_state": rng, "solver": solver, "early_stopping": early_stopping, "batch_size": 32}
             mlp = kind(**SMALL | own | options).fit(X, y)
             results.append((mlp, answers(mlp, X), rng))
-            warm = kind(**SMALL | own | options | {"warm_start": True}).fit(X, y).fit(X, y, np.linspace(0.5, 2, len(y)))
+            weights = [np.linspace(0.5, 2, len(y))] if TAKES_WEIGHTS else []
+            warm = kind(**SMALL | own | options | {"warm_start": True}).fit(X, y).fit(X, y, *weights)
             results.append((warm, answers(warm, X), rng))
         return results
 
     theirs, ours, profile = both_ways(run)
-    found = differences(theirs, ours, 1e-3 if data == "float32" else 1e-6)
+    found = list(differences(theirs, ours, 1e-3 if data == "float32" else 1e-6))
+    if data == "float32" and LOSSES_IN_FLOAT32:
+        found = [each for each in found if not re.search(r"\.loss_.*: float32, float64$", each)]
     # With weights, the moments of theirs become float64.
     assert [each for each in found if data != "float32" or "_optimizer" not in each] == []
     assert all(who.startswith("deltaprop") for _, _, who in profile.calls)
@@ -190,7 +195,7 @@ def test_warnings_come_from_their_module(capsys):
             MLPClassifier(random_state=0, solver="sgd", verbose=True, **SMALL).fit(X, y)
         with pytest.warns(UserWarning, match="It is going to be clipped"):
             MLPClassifier(random_state=0, batch_size=1000, **SMALL).fit(X, y)
-        with pytest.warns(ConvergenceWarning, match="lbfgs failed to converge after 7 iteration"):
+        with pytest.warns(ConvergenceWarning, match="lbfgs failed to converge"):
             MLPClassifier(random_state=0, solver="lbfgs", **SMALL).fit(X, y)
         return capsys.readouterr().out
 

@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pytest
 from accelerating import accelerated, both_ways, differences
+from scikit_learn_versions import LOSSES_IN_FLOAT32, TAKES_WEIGHTS, needs_1_9, needs_their_weights
 from sklearn.datasets import load_iris
 from sklearn.exceptions import NotFittedError
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -55,16 +56,19 @@ def instance():
 LEFT = {
     "subclass": (lambda: Noisy(**SMALL).fit(X, y), "_backprop is not scikit-learn's own"),
     "instance": (instance, "_update_no_improvement_count is not"),
-    "two dtypes": (mixed_dtypes, "not of the dtype of X, float64"),
     "other depth": (other_depth, "not those of the last fit"),
-    "negative weights": (lambda: MLPClassifier(**SMALL).fit(X, y, np.linspace(-0.1, 1, len(y))), "negative"),
-    "tiny weights": (lambda: MLPClassifier(**SMALL).fit(X, y, np.full(len(y), 1e-310)), "least normal number"),
     "verbose lbfgs": (lambda: MLPClassifier(verbose=True, solver="lbfgs", **SMALL).fit(X, y), "scipy prints"),
     "float64 for float32": (
         lambda: MLPClassifier(**SMALL).fit(X.astype(np.float32), y).predict_proba(X),
         "inputs of dtype float64",
     ),
 }
+
+if not LOSSES_IN_FLOAT32:
+    LEFT["two dtypes"] = mixed_dtypes, "not of the dtype of X, float64"
+if TAKES_WEIGHTS:
+    LEFT["negative weights"] = lambda: MLPClassifier(**SMALL).fit(X, y, np.linspace(-0.1, 1, len(y))), "negative"
+    LEFT["tiny weights"] = lambda: MLPClassifier(**SMALL).fit(X, y, np.full(len(y), 1e-310)), "least normal number"
 
 
 @pytest.mark.parametrize("case", LEFT)
@@ -101,11 +105,17 @@ def test_activations_that_somebody_has_changed(monkeypatch):
         (lambda: MLPClassifier(activation="gelu").fit(X, y), ValueError),
         (lambda: MLPClassifier(early_stopping=True).partial_fit(X, y, classes=[0, 1, 2]), ValueError),
         (lambda: MLPClassifier(solver="lbfgs").partial_fit, AttributeError),
-        (lambda: MLPClassifier(early_stopping=True, validation_fraction=0.005).fit(X, y), ValueError),
+        pytest.param(
+            lambda: MLPClassifier(early_stopping=True, validation_fraction=0.005).fit(X, y), ValueError, marks=needs_1_9
+        ),
         (lambda: MLPClassifier(**SMALL).fit(X, y).predict(X[:, :2]), ValueError),
         (lambda: MLPClassifier().predict(X), NotFittedError),
         (lambda: MLPRegressor(**SMALL).fit(X * np.nan, y), ValueError),
-        (lambda: MLPClassifier(**SMALL).fit(X, y, sample_weight=np.zeros(len(y))), ValueError),
+        pytest.param(
+            lambda: MLPClassifier(**SMALL).fit(X, y, sample_weight=np.zeros(len(y))),
+            ValueError,
+            marks=needs_their_weights,
+        ),
     ],
 )
 def test_errors_are_theirs(run, error):

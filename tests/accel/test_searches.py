@@ -6,6 +6,7 @@ import pytest
 import scipy.sparse
 import scipy.stats
 from accelerating import accelerated, both_ways, differences
+from scikit_learn_versions import TAKES_WEIGHTS
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
@@ -60,9 +61,6 @@ SEARCHES = {
     "several scores": lambda: results_of(
         GridSearchCV(classifier(), GRID, scoring=["accuracy", "neg_log_loss"], refit="neg_log_loss", cv=2), X, y
     ),
-    "weights": lambda: results_of(
-        GridSearchCV(classifier(), GRID, cv=2), X, y, sample_weight=np.linspace(0.5, 2, len(y))
-    ),
     "regressor": lambda: results_of(
         GridSearchCV(MLPRegressor(**SMALL), GRID, scoring=make_scorer(mean_absolute_error, greater_is_better=False)),
         X_diabetes,
@@ -77,6 +75,10 @@ SEARCHES = {
     ),
     "halving": lambda: results_of(HalvingGridSearchCV(classifier(), GRID, cv=2, random_state=0), X, y),
 }
+if TAKES_WEIGHTS:
+    SEARCHES["weights"] = lambda: results_of(
+        GridSearchCV(classifier(), GRID, cv=2), X, y, sample_weight=np.linspace(0.5, 2, len(y))
+    )
 
 
 @pytest.mark.parametrize("name", SEARCHES)

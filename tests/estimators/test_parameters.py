@@ -27,8 +27,8 @@ def test_scikit_learns_check_of_parameters(estimator):
     check_param_validation(estimator.__name__, small(estimator))
 
 
-WITH_BACKEND = (dp.MLPClassifier, dp.MLPRegressor, dp.TabularClassifier, dp.TabularRegressor)
-NO_BACKENDS = (None, 3, b"numpy", ["numpy"], np.ones(3))
+WITH_BACKEND: tuple[Any, ...] = (dp.MLPClassifier, dp.MLPRegressor, dp.TabularClassifier, dp.TabularRegressor)
+NO_BACKENDS: tuple[Any, ...] = (None, 3, b"numpy", ["numpy"], np.ones(3))
 #: The tabular estimators let `get_backend` say which names there are.
 CASES: list[tuple[Any, Any]] = [(estimator, backend) for estimator in WITH_BACKEND for backend in NO_BACKENDS]
 CASES += [(estimator, name) for estimator in WITH_BACKEND[:2] for name in ("tensorflow", "tensorflow:1")]

@@ -91,7 +91,8 @@ def _new_main(file_name: str | None) -> ModuleType:
     """Make an empty ``__main__``, which stays when the script has ended: threads and `atexit` may still need it."""
     main = ModuleType("__main__")
     main.__dict__["__builtins__"] = builtins
-    main.__annotations__ = {}
+    if sys.version_info < (3, 14):  # from then on the code of a module makes them when somebody asks for them
+        main.__annotations__ = {}
     if file_name is not None:
         main.__file__ = file_name
         main.__dict__["__cached__"] = None
