@@ -31,7 +31,7 @@ from deltaprop.files.plain_values import plain
 from deltaprop.reports.history import History
 
 if TYPE_CHECKING:
-    from deltaprop.files.file_schema import EstimatorRun, NetworkContent, Training
+    from deltaprop.files.file_schema import NetworkContent, Training
 
 
 #: The module before the name of a function of this package.
