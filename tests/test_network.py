@@ -74,6 +74,7 @@ def test_initialisations():
         "lecun": lambda s_in, s_out: 1 / np.sqrt(s_in),
         "he": lambda s_in, s_out: np.sqrt(2 / s_in),
     }
+    name: Any
     for name, deviation in spread.items():
         n = dp.Network(sizes, init=name, backend="numpy")
         for W, b in zip(n.weights, n.biases, strict=True):
@@ -82,6 +83,22 @@ def test_initialisations():
     W = dp.Network(sizes, backend="numpy").weights[0]
     assert abs(W).max() <= np.sqrt(6 / 500)
     assert not dp.Network(sizes, init="zeros", backend="numpy").parameters.any()
+
+
+@pytest.mark.parametrize("hidden", ["relu", "sigmoid", ["sigmoid", "tanh"], ["tanh", "sigmoid"]])
+def test_initialisation_as_scikit_learn_has_it(hidden):
+    """scikit-learn has one activation for all hidden layers, and draws the output layer for it too."""
+    n = dp.Network([40, 50, 60, 30], init="scikit_learn", hidden_activation=hidden, backend="numpy", seed=3)
+    names = [hidden] * 2 if isinstance(hidden, str) else hidden
+    for W, b, name in zip(n.weights, n.biases, [*names, names[-1]], strict=True):
+        bound = np.sqrt((2 if name == "sigmoid" else 6) / sum(W.shape))
+        assert 0.99 < abs(W).max() / bound <= 1
+        assert 0.8 < abs(b).max() / bound <= 1
+        assert W.std() == pytest.approx(bound / np.sqrt(3), rel=0.06)
+    stack = dp.NetworkStack(2, [40, 50, 60, 30], init="scikit_learn", hidden_activation=hidden, backend="numpy")
+    own = dp.Network([40, 50, 60, 30], init="scikit_learn", hidden_activation=hidden, backend="numpy", seed=1)
+    assert np.array_equal(stack[1].parameters, own.parameters)
+    assert np.isfinite(dp.Network([3, 2], init="scikit_learn", backend="numpy").parameters).all()
 
 
 def test_the_seed_decides(backend):

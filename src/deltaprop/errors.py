@@ -38,6 +38,11 @@ class RowError(Exception):
         The end of the message: what helps.
     """
 
+    before: str
+    row: int
+    after: str
+    remedy: str
+
     def __init__(self, before: str, row: int, after: str, remedy: str = "") -> None:
         super().__init__(before, row, after, remedy)
         self.before, self.row, self.after, self.remedy = before, row, after, remedy
@@ -125,6 +130,9 @@ class ScheduleError(ValueError):
     history : History
         What the epochs before recorded.
     """
+
+    epoch: int
+    history: History
 
     def __init__(self, message: str, *, epoch: int, history: History) -> None:
         super().__init__(message)

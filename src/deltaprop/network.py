@@ -14,6 +14,7 @@ from deltaprop.arguments import (
     check_whole_number,
 )
 from deltaprop.backends.array_types import ArrayLike
+from deltaprop.backends.choices import MetricName
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation.backprop import L2Scaling, Objective, Reduction
 from deltaprop.derivation.optimizers import SGD
@@ -59,7 +60,8 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork, ScoredNetwork):
         output is at most −log ε. A pair of
         functions of the outputs and the targets: the cost, (m,) or (m, s_L), and its gradient ∂cost/∂h, (m, s_L).
     init : str, default "glorot_uniform"
-        "glorot_uniform", "normal", "scaled_normal", "lecun", "he", "debug_initialize" or "zeros".
+        "glorot_uniform", "scikit_learn", "normal", "scaled_normal", "lecun", "he", "debug_initialize" or "zeros".
+        "scikit_learn" is "glorot_uniform" but for layers of sigmoids, whose range is smaller by √3; so estimators draw.
     dtype : {"float64", "float32"}
         Of parameters and all arithmetic. Data are converted to it.
     backend : {"auto", "numpy", "cupy", "cupy:N"} or Backend
@@ -119,7 +121,7 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork, ScoredNetwork):
         shuffle: bool = True,
         dropout: float | Sequence[float] = 0.0,
         validation: Validation | None = None,
-        metrics: Sequence[str | Metric] | None = None,
+        metrics: Sequence[MetricName | Metric] | None = None,
         early_stopping: EarlyStopping | None = None,
         callbacks: Sequence[EpochCallback] = (),
         progress: bool = False,
@@ -263,7 +265,7 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork, ScoredNetwork):
         reduction: Reduction = "mean",
         sample_weight: ArrayLike | None = None,
         validation: Validation | None = None,
-        metrics: Sequence[str | Metric] | None = None,
+        metrics: Sequence[MetricName | Metric] | None = None,
         callbacks: Sequence[EpochCallback] = (),
         progress: bool = False,
     ) -> History:

@@ -1,4 +1,4 @@
-"""Targets of a classifier: its labels, losses and weights; of very many classes numbers, until rows are needed."""
+"""Targets of a classifier: its labels and weights; of very many classes numbers, until rows are needed."""
 
 from __future__ import annotations
 
@@ -15,16 +15,12 @@ from deltaprop.inputs.arrays import is_above_limit
 
 Vector = HostArray
 
-#: Each loss by our names: for one choice among several classes, and for a yes or no (or several of them).
-LOSSES_OF_CLASSES = {
-    "log_loss": ("clipped_categorical_cross_entropy", "clipped_binary_cross_entropy"),
-    "binary_cross_entropy": ("clipped_binary_cross_entropy", "clipped_binary_cross_entropy"),
-    "squared_error": ("squared_error", "squared_error"),
-}
-
 
 class ClassTargets:
     """Numbers of classes, (m,), in place of the one-hot matrix, (m, n_classes), which would take much memory."""
+
+    numbers: Vector
+    shape: tuple[int, int]
 
     def __init__(self, numbers: Vector, classes: int) -> None:
         self.numbers, self.shape = numbers, (len(numbers), classes)

@@ -68,6 +68,14 @@ class FitCheckpoint:
         If the file cannot be written or read.
     """
 
+    mlp: Hyperparameters
+    path: Path
+    every: int
+    ended: bool
+    random_state: dict[str, Any]
+    earlier: dict[str, Any]
+    epochs_there: int
+
     def __init__(self, mlp: Hyperparameters, path: str | os.PathLike[str], every: int, *, resume: bool) -> None:
         self.mlp, self.path, self.ended = mlp, Path(path), False
         self.every = check_whole_number("checkpoint_every", every, least=1)

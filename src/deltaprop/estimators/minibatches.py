@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -23,6 +24,10 @@ from deltaprop.reports.history import History
 from deltaprop.reports.progress import Progress, progress_bar
 from deltaprop.training.callbacks import EpochCallback
 from deltaprop.training.listeners import Listeners
+
+if TYPE_CHECKING:
+    from deltaprop.estimators.step_rule import StepRule
+    from deltaprop.network import Network
 
 
 class MinibatchFit:
@@ -48,6 +53,16 @@ class MinibatchFit:
         It writes checkpoints, and may bring this training to where it was left off.
     """
 
+    mlp: Hyperparameters
+    training: Training
+    held_out: HeldOut | None
+    records: Records
+    random_state: np.random.RandomState
+    publish: Callable[[], None]
+    incremental: bool
+    network: Network
+    samples: int
+
     def __init__(
         self,
         mlp: Hyperparameters,
@@ -64,18 +79,18 @@ class MinibatchFit:
         self.mlp, self.training, self.held_out, self.records = mlp, training, held_out, records
         self.random_state, self.publish, self.incremental = random_state, publish, incremental
         self.network, self.samples = training.network, training.X.shape[0]
-        self.epochs = 1 if incremental else mlp.max_iter
+        self.epochs: int = 1 if incremental else mlp.max_iter
         if records.optimizer is None or not incremental:
             records.optimizer = step_rule(mlp, self.network)
-        self.rule = records.optimizer
+        self.rule: StepRule = records.optimizer
         self.rule.go_on_with(self.network)
         records.stopping.adaptive = self.rule.schedule == "adaptive"
         batch_size = self._batch_size()
         # If there is only one minibatch, the order of its samples changes nothing.
         self.shuffled = mlp.shuffle and batch_size < self.samples
-        self.order = np.arange(self.samples)
-        self.objective = MinibatchObjective(l2=mlp.alpha)
-        self.trainer = Trainer(
+        self.order: Indices = np.arange(self.samples)
+        self.objective: MinibatchObjective = MinibatchObjective(l2=mlp.alpha)
+        self.trainer: Trainer = Trainer(
             self.network,
             training.X,
             training.Y,
@@ -88,11 +103,13 @@ class MinibatchFit:
             state=self.rule.state,
         )
         log_way(self.trainer, ["the rules of scikit-learn"])
-        self.history, self.keeper = History(cost=records.loss_curve), keeper
+        self.history: History = History(cost=records.loss_curve)
+        self.keeper: FitCheckpoint | None = keeper
         if keeper is not None:
             keeper.open(self)
-        self.listeners = Listeners(callbacks, self.network, self.epochs, self.history)
-        self.scored_before = len(records.validation_scores or ()) - (records.n_iter if held_out is not None else 0)
+        self.listeners: Listeners = Listeners(callbacks, self.network, self.epochs, self.history)
+        done: int = records.n_iter if held_out is not None else 0
+        self.scored_before: int = len(records.validation_scores or ()) - done
         if held_out is not None:
             held_out.scores, held_out.costs = records.validation_scores, records.validation_loss_curve
 
