@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from inspect import signature
 from typing import Any, Literal, Self
 
@@ -41,6 +41,7 @@ class StackedSearch(BaseSearchCV):
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None, **params: Any) -> Self:
         """Try every candidate, and refit the best on all samples."""
+        _refuse_checkpoints(self.estimator, params)
         with training_of(self):
             self._validate_params()
             if not self._fit_together(X, y, params):
@@ -263,6 +264,23 @@ class StackedSearch(BaseSearchCV):
             return ""
         best, resource = getattr(self, "best_index_", None), getattr(self, "resource", None)
         return search_sheet(self.cv_results_, self.refit, self.n_splits_, best, resource).html()
+
+
+def _refuse_checkpoints(estimator: Any, params: Iterable[str]) -> None:
+    """Refuse checkpoints: the fits of a search would write one file.
+
+    Raises
+    ------
+    TypeError
+        If `params` asks for them; the message names the argument.
+    """
+    step = f"{estimator.steps[-1][0]}__" if hasattr(estimator, "steps") else ""
+    for name in params:
+        if name.removeprefix(step) in ("checkpoint", "checkpoint_every", "resume"):
+            raise TypeError(
+                f"{name}: a search trains many networks, which one file cannot hold; expected no checkpoint, or fit "
+                "best_estimator_ again with one"
+            )
 
 
 def _rows(chosen: Any, m: int) -> Indices:
