@@ -58,6 +58,13 @@ def other_output():
     return mlp.partial_fit(X, y)
 
 
+def read_only():
+    mlp = MLPClassifier(**SMALL).fit(X, y)
+    mlp.coefs_[1].flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        mlp.partial_fit(X, y)
+
+
 def negative_alpha():
     return MLPClassifier(**SMALL).fit(X, y).set_params(alpha=-0.5).partial_fit(X, y)  # which checks no parameter
 
@@ -89,6 +96,7 @@ LEFT = {
     "negative weights": (lambda: MLPClassifier(**SMALL).fit(X, y, np.linspace(-0.1, 1, len(y))), "negative"),
     "tiny weights": (lambda: MLPClassifier(**SMALL).fit(X, y, np.full(len(y), 1e-310)), "least normal number"),
     "other output": (other_output, "activation 'relu', which is not the one of the loss"),
+    "read-only": (read_only, "the parameters are read-only"),
     "negative alpha": (negative_alpha, "The 'alpha' parameter of MLPClassifier must be a float in the range"),
     "unchecked": (no_rate, "The 'nesterovs_momentum' parameter of MLPClassifier must be"),
     "other records": (other_records, "no records of the kind"),

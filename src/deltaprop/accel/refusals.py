@@ -82,6 +82,8 @@ def of_training(
         return reason
     if stochastic and any(array.dtype != X.dtype for array in (*theirs.coefs_, *theirs.intercepts_)):
         return f"the parameters are not of the dtype of X, {X.dtype}"
+    if stochastic and not all(array.flags.writeable for array in (*theirs.coefs_, *theirs.intercepts_)):
+        return "the parameters are read-only"
     if (
         stochastic
         and incremental

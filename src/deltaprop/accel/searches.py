@@ -25,7 +25,6 @@ from deltaprop.accel.profiling import PROFILE
 from deltaprop.estimators import MLPClassifier, MLPRegressor
 from deltaprop.estimators.counterpart import PARAMETERS, warn_as_theirs
 from deltaprop.estimators.search import Search
-from deltaprop.estimators.search_jobs import Job
 from deltaprop.estimators.sweep import SweepCV
 
 #: Our class for each of scikit-learn's, the functions behind its own score, and its `fit`.
@@ -147,7 +146,7 @@ def _refusal_of_candidate(estimator: Any, parameters: dict[str, Any], samples: i
 class SearchTogether(Search):
     """A search that fits no candidate by itself, and warns as scikit-learn does: of every fit."""
 
-    def _fit_alone(self, jobs: Sequence[Job]) -> None:
+    def _fit_alone(self, jobs: Sequence[Any]) -> None:
         if jobs:
             raise NotImplementedError("not all candidates can be trained together")
 
