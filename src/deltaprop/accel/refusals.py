@@ -11,14 +11,14 @@ from sklearn.neural_network import _multilayer_perceptron as perceptrons
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 from sklearn.utils._param_validation import InvalidParameterError, validate_parameter_constraints
 
-CLASSES = (perceptrons.MLPClassifier, perceptrons.MLPRegressor)
+CLASSES: tuple[Any, Any] = (perceptrons.MLPClassifier, perceptrons.MLPRegressor)
 #: Parameters whose values are checked here; the layers and the generator are made when ours begins.
 CHECKED = {
     kind: tuple(name for name in kind._parameter_constraints if name not in ("hidden_layer_sizes", "random_state"))
     for kind in CLASSES
 }
 #: Functions of scikit-learn's that its own code calls and ours does not, by what is done.
-NOT_CALLED = {
+NOT_CALLED: dict[str, tuple[str, ...]] = {
     "stochastic": (
         "_forward_pass",
         "_forward_pass_fast",
@@ -33,13 +33,16 @@ NOT_CALLED = {
     "predict": (),
 }
 #: These functions by class, and the tables of functions, as scikit-learn has them.
-THEIR_OWN = {
+THEIR_OWN: dict[Any, dict[str, Any]] = {
     kind: {name: getattr(kind, name, None) for names in NOT_CALLED.values() for name in names} for kind in CLASSES
 }
 TABLES = tuple(
     (getattr(_base, name), dict(getattr(_base, name))) for name in ("ACTIVATIONS", "DERIVATIVES", "LOSS_FUNCTIONS")
 )
-LOSSES = {perceptrons.MLPClassifier: ("log_loss",), perceptrons.MLPRegressor: ("squared_error", "poisson")}
+LOSSES: dict[Any, tuple[str, ...]] = {
+    perceptrons.MLPClassifier: ("log_loss",),
+    perceptrons.MLPRegressor: ("squared_error", "poisson"),
+}
 #: The activations of the output for which the error of the output is what a network has predicted less what it should.
 OUT_ACTIVATIONS = {"log_loss": ("softmax", "logistic"), "squared_error": ("identity",), "poisson": ("exp",)}
 ACTIVATIONS = ("identity", "logistic", "tanh", "relu")

@@ -8,6 +8,7 @@ import numpy as np
 
 from deltaprop.arguments import check_number, check_whole_number
 from deltaprop.backends.array_types import ArrayLike, Floats
+from deltaprop.derivation.state import NetworkState
 from deltaprop.reports.plotting import plot_rates
 from deltaprop.training.callbacks import Callback, FitBegin
 
@@ -24,8 +25,10 @@ class LearningRateFinder(Callback):
 
     Parameters
     ----------
-    lowest, highest : float, default 1e-6 and 10.0
-        The rates to begin and to end with.
+    lowest : float, default 1e-6
+        The rate to begin with.
+    highest : float, default 10.0
+        The rate to end with.
     steps : int, default 100
         How many rates; each is a constant factor above the one before.
     smoothing : float, default 0.9
@@ -65,10 +68,10 @@ class LearningRateFinder(Callback):
     """
 
     def __init__(self, lowest: float = 1e-6, highest: float = 10.0, steps: int = 100, smoothing: float = 0.9) -> None:
-        self.lowest = check_number("lowest", lowest, above=0.0)
-        self.highest = check_number("highest", highest, above=self.lowest)
-        self.steps = check_whole_number("steps", steps, least=5)
-        self.smoothing = check_number("smoothing", smoothing, least=0.0, below=1.0)
+        self.lowest: float = check_number("lowest", lowest, above=0.0)
+        self.highest: float = check_number("highest", highest, above=self.lowest)
+        self.steps: int = check_whole_number("steps", steps, least=5)
+        self.smoothing: float = check_number("smoothing", smoothing, least=0.0, below=1.0)
         self.rates: Floats = np.empty(0)
         self.costs: Floats = np.empty(0)
         self.smoothed: Floats = np.empty(0)
@@ -99,6 +102,14 @@ class LearningRateFinder(Callback):
         ValueError, TypeError
             As `Network.fit`.
         """
+        is_network = isinstance(network, NetworkState)
+        if not is_network:
+            raise TypeError(
+                f"network: expected a Network, got {type(network).__name__}; an estimator takes the finder among its "
+                "callbacks"
+            )
+        if "callbacks" in options:
+            raise TypeError("callbacks: expected none, as nothing is trained here; give fit the finder among its own")
         self._only_looks = True
         try:
             network.fit(X, Y, **options, callbacks=[self])

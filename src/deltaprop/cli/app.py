@@ -21,10 +21,11 @@ from deltaprop.cli.options import (
 )
 from deltaprop.files.atomic_file import check_writable, write_atomically
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="deltaprop",
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},  # the commands below inherit it
 )
 
 

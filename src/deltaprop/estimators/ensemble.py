@@ -8,7 +8,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, _fit_context, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods
@@ -17,12 +17,14 @@ from sklearn.utils.validation import check_is_fitted
 from deltaprop.backends.array_types import AnyArray, ArrayLike, Indices
 from deltaprop.epochs.task import RefusedError
 from deltaprop.errors import callers_level
+from deltaprop.estimators.autologging import fit_context, recorded
 from deltaprop.estimators.classifier import MLPClassifier
-from deltaprop.estimators.drawing import Stream
+from deltaprop.estimators.drawing import DRAWN_AS, Stream
 from deltaprop.estimators.fit_data import NO_SCORE
 from deltaprop.estimators.hyperparameters import RandomState
 from deltaprop.estimators.inputs import Number, checked_inputs, on_host
 from deltaprop.estimators.multilayer_perceptron import checked_weights
+from deltaprop.estimators.onnx_export import OnnxExport
 from deltaprop.estimators.regressor import MLPRegressor
 from deltaprop.estimators.together import EstimatorGroup, Table, can_be_together
 from deltaprop.network import Network
@@ -30,9 +32,15 @@ from deltaprop.stack import NetworkStack
 from deltaprop.training.exclusive import training_of
 
 
-class Ensemble(BaseEstimator):
+class Ensemble(OnnxExport, BaseEstimator):
     """The common part of the two estimators, which derive from it."""
 
+    estimator: Any
+    n_estimators: int
+    bootstrap: bool
+    max_samples: float
+    random_state: RandomState
+    estimators_samples_: list[Indices]
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "estimator": [HasMethods(["fit", "predict"]), None],
         "n_estimators": [Number(Integral, 1, None, closed="left")],
@@ -61,7 +69,7 @@ class Ensemble(BaseEstimator):
         self.estimator, self.n_estimators, self.bootstrap = estimator, n_estimators, bootstrap
         self.max_samples, self.random_state = max_samples, random_state
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train all members.
 
@@ -109,6 +117,7 @@ class Ensemble(BaseEstimator):
         stack = NetworkStack(
             self.n_estimators, group.widths, seeds=seeds, init="zeros", backend=group.backend, **configuration
         )
+        stack.init = DRAWN_AS
         samples = self._draw_samples(rng, len(table.targets))
         with training_of(self):
             together = self._train_together(group, stack, members, samples, weights) if can_be_together(base) else None
@@ -119,7 +128,7 @@ class Ensemble(BaseEstimator):
             self.__dict__.pop(name, None)
             if hasattr(table.template, name):
                 setattr(self, name, getattr(table.template, name))
-        self.loss_ = float(np.mean([member.loss_ for member in members]))
+        self.loss_: float = float(np.mean([member.loss_ for member in members]))
         return self
 
     def _draw_samples(self, rng: np.random.RandomState, m: int) -> list[Indices]:
@@ -265,7 +274,7 @@ class EnsembleClassifier(ClassifierMixin, Ensemble):
     n_features_in_ : int
         Columns of X.
     feature_names_in_ : array of str
-        Names of the columns of X, where they had names.
+        Names of the columns of X; only where they had names.
 
     See Also
     --------
@@ -359,7 +368,7 @@ class EnsembleRegressor(RegressorMixin, Ensemble):
     n_features_in_ : int
         Columns of X.
     feature_names_in_ : array of str
-        Names of the columns of X, where they had names.
+        Names of the columns of X; only where they had names.
 
     See Also
     --------
@@ -401,3 +410,7 @@ class EnsembleRegressor(RegressorMixin, Ensemble):
         outputs = outputs[..., 0] if outputs.shape[-1] == 1 else outputs
         mean = outputs.mean(axis=0)
         return (mean, outputs.std(axis=0)) if return_std else mean
+
+
+recorded(EnsembleClassifier)
+recorded(EnsembleRegressor)

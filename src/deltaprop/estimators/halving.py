@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from numbers import Integral
-from typing import Any, ClassVar, Self
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 from sklearn.model_selection._search_successive_halving import BaseSuccessiveHalving
 from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.validation import _num_samples
 
 from deltaprop.backends.array_types import ArrayLike
+from deltaprop.estimators.autologging import recorded, telling_fit
 from deltaprop.estimators.hyperparameters import RandomState
 from deltaprop.estimators.inputs import Number
 from deltaprop.estimators.stacked_search import StackedSearch
@@ -35,7 +38,7 @@ class HalvingSweepCV(BaseSuccessiveHalving, StackedSearch):
         How many candidates to draw; by default every combination is tried. With "exhaust", as many as let the last
         iteration use as much as possible; `min_resources` has to be another then.
     factor : int or float, default 3
-        By how much the resource grows from one iteration to the next, and the number of candidates falls.
+        By how much the resource grows from one iteration to the next, and the number of candidates falls; above 1.
     resource : str, default "n_samples"
         The resource: "n_samples", or a parameter of the estimator whose values are positive integers, such as
         ``"max_iter"``, or ``"mlp__max_iter"`` in a pipeline.
@@ -66,7 +69,7 @@ class HalvingSweepCV(BaseSuccessiveHalving, StackedSearch):
     return_train_score : bool, default True
         Whether to score the samples trained on as well.
     progress : bool, default False
-        Draw a progress bar over the candidates of each iteration on standard error.
+        Draw a progress bar over the candidates of each iteration on standard error, or in a notebook below the cell.
     verbose : int, default 0
         How much is printed, as in `HalvingGridSearchCV`: above 0, the iterations; above 1, a line for each fit.
 
@@ -111,7 +114,7 @@ class HalvingSweepCV(BaseSuccessiveHalving, StackedSearch):
     n_features_in_ : int
         Columns of X, where the best estimator knows them.
     feature_names_in_ : array of str
-        Names of the columns of X, where they had names.
+        Names of the columns of X; only where they had names.
 
     See Also
     --------
@@ -135,9 +138,14 @@ class HalvingSweepCV(BaseSuccessiveHalving, StackedSearch):
     ([10, 30, 90], [9, 3, 1])
     """
 
+    param_grid: Any
+    n_candidates: int | Literal["exhaust"] | None
+    memory_limit: int | None
+    progress: bool
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseSuccessiveHalving._parameter_constraints,
         "param_grid": [dict, list],
+        "factor": [Number(Real, 1, None, closed="neither")],
         "n_candidates": [Number(Integral, 1, None, closed="left"), StrOptions({"exhaust"}), None],
         "memory_limit": [Number(Integral, 1, None, closed="left"), None],
         "progress": ["boolean"],
@@ -148,19 +156,19 @@ class HalvingSweepCV(BaseSuccessiveHalving, StackedSearch):
         estimator: Any,
         param_grid: Any,
         *,
-        n_candidates: int | str | None = None,
+        n_candidates: int | Literal["exhaust"] | None = None,
         factor: float = 3,
         resource: str = "n_samples",
-        max_resources: int | str = "auto",
-        min_resources: int | str = "exhaust",
+        max_resources: int | Literal["auto"] = "auto",
+        min_resources: int | Literal["exhaust", "smallest"] = "exhaust",
         aggressive_elimination: bool = False,
         cv: Any = 5,
         scoring: Any = None,
-        refit: Any = True,
+        refit: bool | Callable[..., int] = True,
         n_jobs: int | None = None,
         memory_limit: int | None = None,
         random_state: RandomState = None,
-        error_score: Any = np.nan,
+        error_score: Literal["raise"] | float = np.nan,
         return_train_score: bool = True,
         progress: bool = False,
         verbose: int = 0,
@@ -198,8 +206,11 @@ class HalvingSweepCV(BaseSuccessiveHalving, StackedSearch):
                 "n_candidates, min_resources: expected 'exhaust' for one of them at most, got it for both; each "
                 "depends on the other"
             )
+        if self.resource == "n_samples" and self.max_resources != "auto" and self.max_resources > _num_samples(X):
+            raise ValueError(f"max_resources: expected at most {_num_samples(X)} samples, got {self.max_resources}")
         super()._check_input_parameters(X, y, split_params)
 
+    @telling_fit
     def fit(self, X: ArrayLike, y: ArrayLike | None = None, **params: Any) -> Self:
         """Try the candidates, fewer and fewer with more and more of the resource, and refit the best on all samples.
 
@@ -235,3 +246,6 @@ class HalvingSweepCV(BaseSuccessiveHalving, StackedSearch):
         """
         super().fit(X, y, **params)
         return self
+
+
+recorded(HalvingSweepCV, is_search=True)

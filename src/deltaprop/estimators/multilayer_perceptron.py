@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, Self, cast
@@ -16,6 +18,7 @@ from deltaprop.backends import Array
 from deltaprop.backends.array_types import AnyArray, ArrayLike, Floats
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
 from deltaprop.epochs.trainer import check_dropout
+from deltaprop.errors import callers_level
 from deltaprop.estimators import exchange, full_batch
 from deltaprop.estimators.autologging import fit_context as fit_context
 from deltaprop.estimators.autologging import recorded
@@ -27,6 +30,7 @@ from deltaprop.estimators.fitted_network import FittedNetwork
 from deltaprop.estimators.hyperparameters import Hyperparameters, our_name
 from deltaprop.estimators.inputs import on_host, take
 from deltaprop.estimators.minibatches import MinibatchFit
+from deltaprop.estimators.onnx_export import OnnxExport
 from deltaprop.estimators.records import Records
 from deltaprop.inputs.arrays import HostData, divisible
 from deltaprop.inputs.sources import converted_rows
@@ -36,7 +40,7 @@ from deltaprop.training.exclusive import training_of
 
 
 @methods_on_its_device
-class MultilayerPerceptron(CallbackSupport, Hyperparameters, FittedNetwork):
+class MultilayerPerceptron(CallbackSupport, OnnxExport, Hyperparameters, FittedNetwork):
     """The common part of the two estimators, which derive from it."""
 
     n_iter_: int
@@ -91,7 +95,7 @@ class MultilayerPerceptron(CallbackSupport, Hyperparameters, FittedNetwork):
         callbacks: list[EpochCallback] = [*(self.callbacks or ()), *tasks]
         X, y, targets = self._validate_input(X, y, incremental=incremental, reset=first)
         weights = self._weights(X, y, sample_weight, incremental)
-        self.n_outputs_ = targets.shape[1]
+        self.n_outputs_: int = targets.shape[1]
         self._random_state = check_random_state(self.random_state)
         before = self._begin([X.shape[1], *hidden, self.n_outputs_], X, first=first)
         network = self._network
@@ -137,12 +141,23 @@ class MultilayerPerceptron(CallbackSupport, Hyperparameters, FittedNetwork):
             return None
         kept = self._connect(self._configuration(X, kept=self.coefs_[0]))
         before = kept.backend.copy(kept.parameters)
-        if list(self._network.layer_sizes) != widths:
-            raise ValueError(
-                "hidden_layer_sizes: expected the widths fitted before, with inputs and outputs "
-                f"{list(self._network.layer_sizes)}, got {widths}"
-            )
+        fitted = list(self._network.layer_sizes)
+        if fitted != widths:
+            self._keep_widths(fitted, widths)
         return before
+
+    def _keep_widths(self, fitted: list[int], asked: list[int]) -> None:
+        """Warn that training goes on with the widths fitted before, or raise an error where scikit-learn fails too."""
+        if self.solver == "lbfgs" or len(fitted) != len(asked) or fitted[-1] != asked[-1]:
+            raise ValueError(
+                f"hidden_layer_sizes: expected the widths fitted before, with inputs and outputs {fitted}, got {asked}"
+            )
+        warnings.warn(
+            f"hidden_layer_sizes: training goes on with the widths fitted before, {fitted[1:-1]}, as scikit-learn's "
+            f"does; for {asked[1:-1]}, fit with warm_start=False",
+            UserWarning,
+            stacklevel=callers_level(),
+        )
 
     def _training(self, X: ArrayLike, targets: AnyArray, weights: AnyArray, dropout: tuple[float, ...]) -> Training:
         """Make the data of a fit from checked samples."""
@@ -186,16 +201,19 @@ class MultilayerPerceptron(CallbackSupport, Hyperparameters, FittedNetwork):
 
     def _hidden_layer_sizes(self) -> list[int]:
         sizes = self.hidden_layer_sizes
-        sizes = list(sizes) if isinstance(sizes, Iterable) else [sizes]
+        try:
+            sizes = list(map(operator.index, sizes)) if isinstance(sizes, Iterable) else [operator.index(sizes)]
+        except TypeError:
+            raise TypeError(f"hidden_layer_sizes: expected whole numbers, got {sizes!r}") from None
         if any(size <= 0 for size in sizes):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
         return sizes
 
     def _initialize(self, layer_sizes: Sequence[int], X: ArrayLike) -> None:
         """Make a network, draw its parameters as scikit-learn does, and begin new records."""
-        self.n_layers_ = len(layer_sizes)
+        self.n_layers_: int = len(layer_sizes)
         self.n_iter_ = self.t_ = 0
-        self.out_activation_ = self._network_loss()[1]
+        self.out_activation_: str = self._network_loss()[1]
         network = Network(layer_sizes, init="zeros", **self._configuration(X))
         for name in ("_optimizer", "_best_parameters", "validation_loss_curve_", "validation_scores_"):
             self.__dict__.pop(name, None)

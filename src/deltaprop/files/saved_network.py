@@ -7,9 +7,10 @@ import warnings
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from deltaprop.backends import Backend
+from deltaprop.backends.choices import BackendName, LossName, OutputActivation
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation.initialization import check_initialization
-from deltaprop.derivation.losses import PairOfFunctions
+from deltaprop.derivation.losses import PairOfFunctions, loss_of
 from deltaprop.derivation.state import Configuration, NetworkState, StackState
 from deltaprop.errors import callers_level
 from deltaprop.files.model_file import Tensors, read_model, write_model
@@ -42,7 +43,7 @@ class SavedNetwork(NetworkState):
         write_model(path, self.file_configuration(), self.file_tensors())
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], backend: str | Backend = "auto") -> Self:
+    def load(cls, path: str | os.PathLike[str], backend: BackendName | Backend = "auto") -> Self:
         """Load the network that `save` wrote to `path`. No code in the file is run: there can be none.
 
         Parameters
@@ -90,8 +91,8 @@ class SavedNetwork(NetworkState):
         cls,
         sequential: Any,
         *,
-        loss: str | PairOfFunctions | None = None,
-        backend: str | Backend = "auto",
+        loss: LossName | PairOfFunctions | None = None,
+        backend: BackendName | Backend = "auto",
         seed: int = 0,
     ) -> Self:
         """Make the network that a ``torch.nn.Sequential`` of Linear layers and activations is.
@@ -124,8 +125,7 @@ class SavedNetwork(NetworkState):
 
         configuration, weights, biases = torch_modules.read(sequential)
         if loss is None:
-            links = {"sigmoid": "binary_cross_entropy", "softmax": "categorical_cross_entropy"}
-            loss = links.get(configuration["output_activation"], "squared_error")
+            loss = loss_of(configuration["output_activation"])
         network = cls(**configuration, loss=loss, init="zeros", backend=backend, seed=seed)
         network.weights, network.biases = weights, biases
         return network
@@ -171,8 +171,15 @@ class SavedNetwork(NetworkState):
         onnx_file.write_onnx(path, self, self.file_configuration())
 
     @classmethod
-    def from_onnx(cls, path: str | os.PathLike[str], backend: str | Backend = "auto") -> Self:
-        """Load the network that `to_onnx` wrote to `path`.
+    def from_onnx(
+        cls,
+        path: str | os.PathLike[str],
+        backend: BackendName | Backend = "auto",
+        *,
+        loss: LossName | PairOfFunctions | None = None,
+        output_activation: OutputActivation | None = None,
+    ) -> Self:
+        """Load a network from an ONNX model: from `to_onnx`, or from another program.
 
         Parameters
         ----------
@@ -180,11 +187,18 @@ class SavedNetwork(NetworkState):
             The file.
         backend : str or Backend, default "auto"
             As of `Network`.
+        loss : str or (cost, gradient), optional
+            To train on with. By default the one that `to_onnx` wrote; of another program, the one whose link the output
+            activation is: "binary_cross_entropy" of sigmoid, "categorical_cross_entropy" of softmax, "poisson" of exp,
+            else "squared_error".
+        output_activation : str, optional
+            The activation to put behind a last layer that has none: "softmax" or "sigmoid" for a model whose loss took
+            logits, as those of PyTorch do. `predict` then returns probabilities, where the model returns logits.
 
         Returns
         -------
         Network
-            With the configuration and the parameters of the file.
+            With the configuration and the parameters of the file, in its dtype.
 
         Raises
         ------
@@ -193,14 +207,21 @@ class SavedNetwork(NetworkState):
         OSError
             If it cannot be read.
         ValueError
-            If it is damaged or no model of ours.
+            If it is damaged, holds something other than such a network, or has another output activation.
         BackendError
             If the backend cannot be had here.
-        """
-        from deltaprop.files import onnx_file
 
-        content, tensors = onnx_file.read_onnx(path)
-        return cls.from_file_content(path, content, tensors, backend)
+        Notes
+        -----
+        Of another program, a model is read that is a chain of layers: Gemm, or MatMul and Add, each with an activation
+        that networks here have, be it one operator or several. That is what skl2onnx writes for scikit-learn's
+        perceptrons (also behind a StandardScaler), and what PyTorch writes for Linear layers and activations. Numbers
+        that scale and shift the columns, as of BatchNormalization, become part of weights and biases. Operators for
+        training alone are left out, and so is what makes labels of the outputs.
+        """
+        from deltaprop.files.onnx_import import load_network
+
+        return load_network(cls, path, backend, loss, output_activation)
 
     def file_configuration(self) -> Configuration:
         """Return what `save` writes besides the tensors.
@@ -230,7 +251,11 @@ class SavedNetwork(NetworkState):
 
     @classmethod
     def from_file_content(
-        cls, path: str | os.PathLike[str], content: NetworkContent, tensors: Tensors, backend: str | Backend = "auto"
+        cls,
+        path: str | os.PathLike[str],
+        content: NetworkContent,
+        tensors: Tensors,
+        backend: BackendName | Backend = "auto",
     ) -> Self:
         """Make the network that the content of a file describes; `network_content` has checked it.
 
@@ -314,7 +339,7 @@ class SavedStack(StackState):
         return {"parameters": self.backend.to_numpy(self.parameters)}
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], backend: str | Backend = "auto") -> Self:
+    def load(cls, path: str | os.PathLike[str], backend: BackendName | Backend = "auto") -> Self:
         """Load the stack that `save` wrote to `path`. No code in the file is run: there can be none.
 
         Parameters
@@ -345,7 +370,11 @@ class SavedStack(StackState):
 
     @classmethod
     def from_file_content(
-        cls, path: str | os.PathLike[str], content: StackContent, tensors: Tensors, backend: str | Backend = "auto"
+        cls,
+        path: str | os.PathLike[str],
+        content: StackContent,
+        tensors: Tensors,
+        backend: BackendName | Backend = "auto",
     ) -> Self:
         """Make the stack that the content of a file describes; `stack_content` has checked it.
 
@@ -383,7 +412,9 @@ def _require_name(loss: object) -> None:
         raise ValueError(f"loss: expected the name of a loss, as a file holds no code, got {loss!r}")
 
 
-def _made(cls: type[S], path: str | os.PathLike[str], what: str, described: Common, backend: str | Backend) -> S:
+def _made(
+    cls: type[S], path: str | os.PathLike[str], what: str, described: Common, backend: BackendName | Backend
+) -> S:
     """Make the network or stack that a file describes, with parameters of 0.
 
     Raises

@@ -18,6 +18,7 @@ from numpy.typing import DTypeLike
 
 from deltaprop.backends import Array, Backend
 from deltaprop.backends.array_types import AnyArray, ArrayLike, Indices
+from deltaprop.inputs.raw_rows import RawRows
 
 Pair = tuple[AnyArray, AnyArray]
 #: Bytes of a chunk: enough for a disk or a bus to reach its full speed, and little of any memory.
@@ -107,7 +108,7 @@ class Rows(Source):
 
     def __init__(self, X: ArrayLike, Y: ArrayLike) -> None:
         self.X, self.Y = X, Y
-        self.shape = (X.shape[0], X.shape[1])
+        self.shape: tuple[int, int] = (X.shape[0], X.shape[1])
 
     def rows(self, which: Indices | slice) -> Pair:
         """Return some rows in the order asked for; they are read in the order in which they lie."""
@@ -123,7 +124,11 @@ class Rows(Source):
         samples = self.shape[0]
         for start in range(0, samples, rows):
             which = slice(start, min(start + rows, samples)) if order is None else order[start : start + rows]
-            yield ReadChunk(*self.rows(which), partial(_row, start, order))
+            yield ReadChunk(*self.rows(which), partial(self._place, start, order))
+
+    def _place(self, start: int, order: Indices | None, row: int) -> tuple[int, str]:
+        row = start + row if order is None else int(order[start + row])
+        return self.X.number(row) if isinstance(self.X, RawRows) else row, ""
 
     def describe(self) -> str:
         """Say their shapes and dtypes."""
@@ -139,10 +144,6 @@ def converted_rows(inputs: AnyArray, targets: AnyArray, backend: Backend, dtype:
     return CheckedSource(Rows(inputs.array, targets.array), convert)
 
 
-def _row(start: int, order: Indices | None, row: int) -> tuple[int, str]:
-    return start + row if order is None else int(order[start + row]), ""
-
-
 class Parts(Source):
     """A source in parts; their number and sizes are the same in every pass.
 
@@ -154,6 +155,7 @@ class Parts(Source):
         Whether parts can be read in any order.
     """
 
+    shape: tuple[int, int]
     sizes: list[int]
     by_number = True
 

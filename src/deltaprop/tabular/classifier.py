@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from sklearn.base import ClassifierMixin
@@ -15,6 +15,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from deltaprop.arguments import check_number
 from deltaprop.backends import Backend
 from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
+from deltaprop.backends.choices import BackendName
 from deltaprop.files.model_file import Tensors
 from deltaprop.tabular.calibration import best_temperature, log_loss, log_losses, tempered
 from deltaprop.tabular.estimator import DTYPE, RandomState, TabularEstimator
@@ -25,6 +26,10 @@ from deltaprop.tabular.targets import ClassTargets, given_labels, label_texts, l
 
 class TabularClassifier(ClassifierMixin, TabularEstimator):
     """Classes from a table with text, dates and gaps: several networks, each stopped by a fold of its own.
+
+    Whether a column holds numbers, categories or dates is found out from its cells, and cells may be missing. Each
+    network is trained until it predicts the rows of a fold best that it is not trained on; the prediction is the mean
+    over networks.
 
     Parameters
     ----------
@@ -52,7 +57,7 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
     backend : str or Backend, default "auto"
         Where to compute, as of `Network`.
     progress : bool, default False
-        Draw a progress bar on standard error, one for each kind of members.
+        Draw a progress bar on standard error, or in a notebook below the cell, one for each kind of members.
 
     Attributes
     ----------
@@ -77,7 +82,9 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
     n_features_in_ : int
         Columns of the table.
     feature_names_in_ : array of str
-        Their names, where they had names.
+        Their names; only where they had names.
+    target_name_ : str
+        The name of the target; "target" where it has none.
 
     See Also
     --------
@@ -94,6 +101,17 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
     True
     """
 
+    n_members: int
+    hidden_layer_sizes: int | Sequence[int] | None
+    categorical: Sequence[str | int]
+    numerical: Sequence[str | int]
+    drop: Sequence[str | int]
+    label_smoothing: float
+    class_weight: Literal["balanced"] | Mapping[Any, float] | None
+    time_limit: float | None
+    random_state: RandomState
+    backend: BackendName | Backend
+    progress: bool
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **TabularEstimator._parameter_constraints,
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
@@ -116,10 +134,10 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
         numerical: Sequence[str | int] = (),
         drop: Sequence[str | int] = (),
         label_smoothing: float = 0.05,
-        class_weight: str | Mapping[Any, float] | None = None,
+        class_weight: Literal["balanced"] | Mapping[Any, float] | None = None,
         time_limit: float | None = None,
         random_state: RandomState = None,
-        backend: str | Backend = "auto",
+        backend: BackendName | Backend = "auto",
         progress: bool = False,
     ) -> None:
         self.n_members, self.hidden_layer_sizes = n_members, hidden_layer_sizes
@@ -233,7 +251,7 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
     ) -> HostArray:
         numbers = self._targets.numbers(y)
         self.temperature_ = best_temperature(outputs[seen], numbers[seen], own_weights[seen])
-        self.oof_predictions_ = tempered(outputs, self.temperature_)
+        self.oof_predictions_: HostArray = tempered(outputs, self.temperature_)
         self.oof_score_ = float(
             accuracy_score(numbers[seen], outputs[seen].argmax(axis=1), sample_weight=weights[seen])
         )

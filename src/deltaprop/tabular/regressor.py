@@ -13,6 +13,7 @@ from sklearn.metrics import r2_score
 from deltaprop.arguments import check_number
 from deltaprop.backends import Backend
 from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
+from deltaprop.backends.choices import BackendName
 from deltaprop.files.model_file import Tensors
 from deltaprop.tabular.estimator import DTYPE, RandomState, TabularEstimator
 from deltaprop.tabular.intervals import ResidualIntervals
@@ -23,6 +24,10 @@ from deltaprop.tabular.targets import QuantityTargets, given_quantities, quantit
 
 class TabularRegressor(RegressorMixin, TabularEstimator):
     """A quantity from a table with text, dates and gaps: several networks, each stopped by a fold of its own.
+
+    Whether a column holds numbers, categories or dates is found out from its cells, and cells may be missing. Each
+    network is trained until it predicts the rows of a fold best that it is not trained on; the prediction is the mean
+    over networks.
 
     Parameters
     ----------
@@ -45,7 +50,7 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
     backend : str or Backend, default "auto"
         Where to compute, as of `Network`.
     progress : bool, default False
-        Draw a progress bar on standard error, one for each kind of members.
+        Draw a progress bar on standard error, or in a notebook below the cell, one for each kind of members.
 
     Attributes
     ----------
@@ -65,7 +70,9 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
     n_features_in_ : int
         Columns of the table.
     feature_names_in_ : array of str
-        Their names, where they had names.
+        Their names; only where they had names.
+    target_name_ : str
+        The name of the target; "target" where it has none.
 
     See Also
     --------
@@ -86,6 +93,15 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
     True
     """
 
+    n_members: int
+    hidden_layer_sizes: int | Sequence[int] | None
+    categorical: Sequence[str | int]
+    numerical: Sequence[str | int]
+    drop: Sequence[str | int]
+    time_limit: float | None
+    random_state: RandomState
+    backend: BackendName | Backend
+    progress: bool
     _loss: ClassVar[str] = "squared_error"
     _rise: ClassVar[str] = "rise of the mean squared error / variance"
 
@@ -103,7 +119,7 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
         drop: Sequence[str | int] = (),
         time_limit: float | None = None,
         random_state: RandomState = None,
-        backend: str | Backend = "auto",
+        backend: BackendName | Backend = "auto",
         progress: bool = False,
     ) -> None:
         self.n_members, self.hidden_layer_sizes = n_members, hidden_layer_sizes
@@ -189,7 +205,7 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
     def _record(
         self, outputs: Floats, seen: HostArray, y: HostArray, weights: Floats, own_weights: Floats
     ) -> HostArray:
-        self.oof_predictions_ = self._targets.values(outputs[:, 0])
+        self.oof_predictions_: HostArray = self._targets.values(outputs[:, 0])
         self._intervals = ResidualIntervals.fit(self.oof_predictions_[seen], y[seen], weights[seen])
         scaled, predicted = (self._targets.scaled(values)[:, 0] for values in (y, self.oof_predictions_))
         self.oof_score_ = float(r2_score(scaled[seen], predicted[seen], sample_weight=weights[seen]))

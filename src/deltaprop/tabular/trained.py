@@ -11,6 +11,7 @@ import numpy as np
 
 from deltaprop.backends import Backend
 from deltaprop.backends.array_types import HostArray
+from deltaprop.backends.choices import BackendName
 from deltaprop.files.file_schema import NetworkContent, network_content
 from deltaprop.files.model_file import Tensors, read_model, write_model
 from deltaprop.inputs.arrays import HostData, as_inputs, is_above_limit
@@ -36,10 +37,14 @@ class Trained:
     ----------
     network : Network
         The network, which knows nothing of the preparation: its inputs are scaled already.
-    input_offset, input_scale : array, (s_1,)
+    input_offset : array, (s_1,)
         Inputs are (x − offset)/scale.
-    target_offset, target_scale : float
-        In regression, targets are (y − offset)/scale; 0 and 1 in classification.
+    input_scale : array, (s_1,)
+        See `input_offset`.
+    target_offset : float
+        In regression, targets are (y − offset)/scale; 0 in classification.
+    target_scale : float
+        See `target_offset`; 1 in classification.
     classes : list of str, int or float, or None
         Labels in the order of the outputs; None in regression.
     feature_names : list of str
@@ -221,7 +226,7 @@ class Trained:
             In the network's dtype.
         """
         raw = RawRows(X, rows)
-        if self.network.backend.on_host and is_above_limit(*raw.shape, self.network.dtype):
+        if self.network.backend.on_host and is_above_limit(len(raw), raw.shape[1], self.network.dtype):
             return HostData(raw, convert=lambda part: self._scaled(RawRows(part)))
         return self._scaled(raw)
 
@@ -292,7 +297,7 @@ class Trained:
         write_model(path, configuration, tensors)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], backend: str | Backend = "auto") -> Trained:
+    def load(cls, path: str | os.PathLike[str], backend: BackendName | Backend = "auto") -> Trained:
         """Read a file that `save` wrote.
 
         Parameters
@@ -321,7 +326,7 @@ class Trained:
 
     @classmethod
     def from_file_content(
-        cls, path: str | os.PathLike[str], content: NetworkContent, tensors: Tensors, backend: str | Backend
+        cls, path: str | os.PathLike[str], content: NetworkContent, tensors: Tensors, backend: BackendName | Backend
     ) -> Trained:
         """Make what the content of a file describes.
 

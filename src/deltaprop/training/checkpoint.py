@@ -68,6 +68,11 @@ class Checkpoint:
         Everything that two runs have in common if their numbers are the same, JSON types only.
     """
 
+    path: Path
+    every: int
+    network: NetworkState
+    trainer: Trainer
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -78,8 +83,8 @@ class Checkpoint:
     ) -> None:
         self.path, self.every, self.network, self.trainer = Path(path), every, network, trainer
         # What cannot be written says so before anything is trained.
-        self.description = json.loads(json.dumps(plain(network.configuration)))
-        self.configuration = json.loads(json.dumps(configuration))
+        self.description: dict[str, Any] = json.loads(json.dumps(plain(network.configuration)))
+        self.configuration: Any = json.loads(json.dumps(configuration))
 
     def due(self, epoch: int) -> bool:
         """Tell whether to write a checkpoint after so many epochs."""
@@ -233,7 +238,10 @@ def describe_run(
 ) -> dict[str, Any]:
     """Describe a run by what decides its numbers, JSON types only: data, first parameters, and `plan`."""
     arrays = {"X": X, "Y": Y, "sample_weight": sample_weight, "initial parameters": network.parameters}
-    arrays |= dict(zip(("validation X", "validation Y"), held_out or (None, None), strict=True))
+    *validation, weights = held_out or (None, None, None)
+    arrays |= dict(zip(("validation X", "validation Y"), validation, strict=True))
+    if weights is not None:
+        arrays["validation weights"] = weights
     known: dict[int, str] = {}  # a source is X and Y in one
     for array in arrays.values():
         if array is not None and id(array) not in known:

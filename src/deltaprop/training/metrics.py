@@ -6,17 +6,22 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.choices import MetricName
 
 Metric: TypeAlias = Callable[[AnyArray, AnyArray], float]
 
 
+def class_numbers(outputs: AnyArray) -> AnyArray:
+    """Find the class of each sample, (…, m), from (…, m, s_L): the largest output; of one, whether it is above ½.
+
+    Of several largest outputs, it is the first, so that ½ itself is class 0.
+    """
+    return (outputs[..., 0] > 0.5) * 1 if outputs.shape[-1] == 1 else outputs.argmax(axis=-1)
+
+
 def accuracy(prediction: AnyArray, Y: AnyArray) -> float:
     """Share of samples whose largest output is the class's, or, with one output, is on the target's side of ½."""
-    if Y.shape[1] == 1:
-        right = (prediction[:, 0] > 0.5) == (Y[:, 0] > 0.5)
-    else:
-        right = prediction.argmax(axis=1) == Y.argmax(axis=1)
-    count = int(right.sum())
+    count = int((class_numbers(prediction) == class_numbers(Y)).sum())
     return count / int(Y.shape[0])
 
 
@@ -44,6 +49,10 @@ METRICS: dict[str, Metric] = {metric.__name__: metric for metric in (*MEANS, r2)
 class MeanOfParts:
     """A metric that is a mean over samples, computed from a few samples at a time."""
 
+    metric: Metric
+    total: float
+    rows: int
+
     def __init__(self, metric: Metric) -> None:
         self.metric, self.total, self.rows = metric, 0.0, 0
 
@@ -59,6 +68,10 @@ class MeanOfParts:
 
 class R2OfParts:
     """Computes `r2` from a few samples at a time, by the pairwise update of sums of squares about the mean."""
+
+    residue: float
+    spread: float
+    rows: int
 
     def __init__(self) -> None:
         self.residue, self.spread, self.rows = 0.0, 0.0, 0
@@ -84,7 +97,7 @@ def of_parts(metric: Metric) -> MeanOfParts | R2OfParts | None:
     return MeanOfParts(metric) if metric in MEANS else None
 
 
-def resolve_metrics(metrics: Sequence[str | Metric]) -> dict[str, Metric]:
+def resolve_metrics(metrics: Sequence[MetricName | Metric]) -> dict[str, Metric]:
     """Look up metrics: from names and callables to functions by name.
 
     Raises
