@@ -1,5 +1,7 @@
 """Searches of scikit-learn's over its perceptrons: candidates trained together where the results are the same."""
 
+import warnings
+
 import joblib
 import numpy as np
 import pytest
@@ -190,3 +192,35 @@ def test_workers_run_ours(backend):
     assert len(names) == 3
     assert list(differences(theirs[2][1:], ours[2][1:], 0.0)) == []
     assert ours[2][0] == pytest.approx(theirs[2][0])
+
+
+@pytest.mark.parametrize("case", ["runs out", "nan", "diverges", "fails", "large minibatches"])
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+def test_a_search_warns_of_what_each_fit_warns_of(kind, case):
+    grid = {
+        "runs out": {"max_iter": [2, 3], "alpha": [0.1, 1.0]},
+        "nan": {"alpha": [0.1, 1.0]},
+        "diverges": {"alpha": [0.1, 1e300], "solver": ["sgd"], "learning_rate_init": [1e10]},
+        "fails": {"alpha": [0.1, 1.0], "early_stopping": [True], "validation_fraction": [0.01]},
+        "large minibatches": {"batch_size": [20, 1000], "max_iter": [2]},
+    }[case]
+
+    def run():
+        data = X.copy()
+        if case == "nan":
+            data[0, 0] = np.nan
+        search = GridSearchCV(kind(hidden_layer_sizes=(4,), max_iter=2, random_state=0), grid, cv=3)
+        with np.errstate(all="ignore"), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("default")
+            try:
+                results = results_of(search, data, y)[:3]
+            except ValueError as error:
+                results = type(error).__name__
+        told = [
+            (each.category, each.filename, each.lineno, str(each.message).partition("Traceback")[0]) for each in caught
+        ]
+        return results, told
+
+    theirs, ours, profile = both_ways(run)
+    assert list(differences(theirs, ours, 1e-7)) == []
+    assert bool(profile.reasons) == (case != "runs out")

@@ -181,16 +181,25 @@ class MinibatchFit:
         if self.listeners.callbacks:
             self.publish()
         ends = self.listeners.epoch_ended(records.n_iter)
-        if ends or not self.network.backend.all_finite(self.network.parameters):
-            return False  # numbers that are not finite never become so again
+        if ends or self._is_lost():
+            return False
         return not records.stopping.gives_up or self._slow_down()
+
+    def _is_lost(self) -> bool:
+        """Return whether the parameters are no longer finite: they never become so again."""
+        return not self.network.backend.all_finite(self.network.parameters)
+
+    def _order_next(self) -> Indices:
+        """Return the order in which the next epoch visits the samples."""
+        if self.mlp.shuffle:
+            self.order = self.order[self.random_state.permutation(self.samples)]
+        return self.order
 
     def _train(self, progress: Progress) -> tuple[float, float]:
         """Visit every sample once; return the two terms of the cost of that epoch."""
         records, trainer, rate = self.records, self.trainer, self.rule.learning_rate
-        if self.mlp.shuffle:
-            self.order = self.order[self.random_state.permutation(self.samples)]
-        order, epoch = self.order if self.shuffled else None, records.n_iter + 1
+        drawn, epoch = self._order_next(), records.n_iter + 1
+        order = drawn if self.shuffled else None
         self.listeners.epoch_begins(epoch)
         trainer.epoch(rate, order, progress, marks=self.listeners.marks(trainer, epoch))
         self.network.epochs_trained += 1

@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from inspect import signature
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from sklearn.base import clone, is_classifier
@@ -38,6 +38,7 @@ class StackedSearch(BaseSearchCV):
 
     memory_limit: int | None
     progress: bool
+    _kind_of_search: ClassVar[type[Search]] = Search
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None, **params: Any) -> Self:
         """Try every candidate, and refit the best on all samples."""
@@ -89,7 +90,7 @@ class StackedSearch(BaseSearchCV):
         self._checked_cv_orig = check_cv(self.cv, on_host(y), classifier=is_classifier(self.estimator))
         self._check_input_parameters(X=X, y=y, split_params=split_params)
         self.n_splits_: int = self._checked_cv_orig.get_n_splits(X, y, **split_params)
-        search = Search(self, source, X, y, routed, scorers, resumable=self._resource_is(source.epochs))
+        search = self._kind_of_search(self, source, X, y, routed, scorers, resumable=self._resource_is(source.epochs))
         results: dict[str, Any] = {}
         entries: list[dict[str, Any]] = []
         tried: list[dict[str, Any]] = []
