@@ -72,7 +72,13 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *sorted(_HOME_OF)]
 
 
+#: Public modules, imported when they are first used as `deltaprop.accel` and so on.
+_MODULES = ("accel", "callbacks")
+
+
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"deltaprop.{name}")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'deltaprop' has no attribute {name!r}")
     value = getattr(import_module(f"deltaprop.{_HOME_OF[name]}"), name)
