@@ -217,7 +217,8 @@ class StackedSearch(BaseSearchCV):
         Returns
         -------
         figure : matplotlib.figure.Figure
-            Made by pyplot; ``.savefig("sweep.png")`` writes it.
+            Made by pyplot: ``pyplot.show()`` shows it, and a notebook does so by itself; ``.savefig("sweep.png")``
+            writes it.
 
         Raises
         ------

@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # not at start-up, for those who do without
     from deltaprop.files.file_schema import Common, NetworkContent, StackContent
 
 S = TypeVar("S", bound=NetworkState)
+#: The loss whose link an output activation is.
+LINKS = {"sigmoid": "binary_cross_entropy", "softmax": "categorical_cross_entropy", "exp": "poisson"}
 
 
 @methods_on_its_device
@@ -124,8 +126,7 @@ class SavedNetwork(NetworkState):
 
         configuration, weights, biases = torch_modules.read(sequential)
         if loss is None:
-            links = {"sigmoid": "binary_cross_entropy", "softmax": "categorical_cross_entropy"}
-            loss = links.get(configuration["output_activation"], "squared_error")
+            loss = LINKS.get(configuration["output_activation"], "squared_error")
         network = cls(**configuration, loss=loss, init="zeros", backend=backend, seed=seed)
         network.weights, network.biases = weights, biases
         return network
@@ -171,8 +172,15 @@ class SavedNetwork(NetworkState):
         onnx_file.write_onnx(path, self, self.file_configuration())
 
     @classmethod
-    def from_onnx(cls, path: str | os.PathLike[str], backend: str | Backend = "auto") -> Self:
-        """Load the network that `to_onnx` wrote to `path`.
+    def from_onnx(
+        cls,
+        path: str | os.PathLike[str],
+        backend: str | Backend = "auto",
+        *,
+        loss: str | PairOfFunctions | None = None,
+        output_activation: str | None = None,
+    ) -> Self:
+        """Load a network from an ONNX model: from `to_onnx`, or from another program.
 
         Parameters
         ----------
@@ -180,11 +188,18 @@ class SavedNetwork(NetworkState):
             The file.
         backend : str or Backend, default "auto"
             As of `Network`.
+        loss : str or (cost, gradient), optional
+            To train on with. By default the one that `to_onnx` wrote; of another program, the one whose link the output
+            activation is: "binary_cross_entropy" of sigmoid, "categorical_cross_entropy" of softmax, "poisson" of exp,
+            else "squared_error".
+        output_activation : str, optional
+            The activation to put behind a last layer that has none: "softmax" or "sigmoid" for a model whose loss took
+            logits, as those of PyTorch do. `predict` then returns probabilities, where the model returns logits.
 
         Returns
         -------
         Network
-            With the configuration and the parameters of the file.
+            With the configuration and the parameters of the file, in its dtype.
 
         Raises
         ------
@@ -193,14 +208,36 @@ class SavedNetwork(NetworkState):
         OSError
             If it cannot be read.
         ValueError
-            If it is damaged or no model of ours.
+            If it is damaged, holds something other than such a network, or has another output activation.
         BackendError
             If the backend cannot be had here.
+
+        Notes
+        -----
+        Of another program, a model is read that is a chain of layers: Gemm, or MatMul and Add, each with an activation
+        that networks here have, be it one operator or several. That is what skl2onnx writes for scikit-learn's
+        perceptrons (also behind a StandardScaler), and what PyTorch writes for Linear layers and activations. Numbers
+        that scale and shift the columns, as of BatchNormalization, become part of weights and biases. Operators for
+        training alone are left out, and so is what makes labels of the outputs.
         """
         from deltaprop.files import onnx_file
 
-        content, tensors = onnx_file.read_onnx(path)
-        return cls.from_file_content(path, content, tensors, backend)
+        model, properties = onnx_file.load_onnx(path)
+        if onnx_file.KEY in properties:
+            content, tensors = onnx_file.read_own(path, model, properties)
+            described = content.network
+            described.output_activation, link = _asked_activation(path, described.output_activation, output_activation)
+            described.loss = loss or link or described.loss
+            return cls.from_file_content(path, content, tensors, backend)
+        from deltaprop.files.onnx_import import read_chain
+
+        configuration, weights, biases = read_chain(path, onnx_file.load_library(), model)
+        there = configuration["output_activation"]
+        configuration["output_activation"], _ = _asked_activation(path, there, output_activation)
+        loss = loss or LINKS.get(configuration["output_activation"], "squared_error")
+        network = cls(**configuration, loss=loss, init="zeros", backend=backend)
+        network.weights, network.biases = weights, biases
+        return network
 
     def file_configuration(self) -> Configuration:
         """Return what `save` writes besides the tensors.
@@ -381,6 +418,21 @@ def _require_name(loss: object) -> None:
     """Refuse to write a network whose loss is no name."""
     if not isinstance(loss, str):
         raise ValueError(f"loss: expected the name of a loss, as a file holds no code, got {loss!r}")
+
+
+def _asked_activation(path: str | os.PathLike[str], there: str, asked: str | None) -> tuple[str, str | None]:
+    """Return the output activation that is asked for, and the loss that comes with it where it is another.
+
+    Raises
+    ------
+    ValueError
+        If the last layer has another one already.
+    """
+    if asked is None or asked == there:
+        return there, None
+    if there != "identity":
+        raise ValueError(f"output_activation: expected {there!r}, which the network in {path} has, got {asked!r}")
+    return asked, LINKS.get(asked)
 
 
 def _made(cls: type[S], path: str | os.PathLike[str], what: str, described: Common, backend: str | Backend) -> S:
