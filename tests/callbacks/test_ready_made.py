@@ -183,8 +183,7 @@ def test_a_row_is_written_whole_or_not_at_all(data, tmp_path, monkeypatch):
     class Full(callbacks.Callback):
         def on_epoch_end(self, event):
             if event.epoch == 2:
-                file = logger._file
-                logger._file = FullDisk(file, 5)
+                logger._file = FullDisk(logger._file, 5)  # type: ignore[assignment]
 
     with pytest.raises(OSError, match="No space left"):
         network().fit(*data, epochs=4, callbacks=[logger, Full()])
