@@ -10,9 +10,17 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from deltaprop.backends.array_types import Floats, HostArray, Indices
+from deltaprop.backends.choices import BackendName, LossName
+
+if TYPE_CHECKING:
+    from deltaprop.epochs.trainer import Trainer
+    from deltaprop.network import Network
 
 LEARNING_RATE = 0.1
 #: Everything that XLA can put into CUDA graphs. Its own choice leaves out loops and conditions, so that a scan is a
@@ -37,11 +45,11 @@ class Case:
         labels = rng.integers(0, max(2, self.sizes[-1]), m)
         last = self.sizes[-1]
         self.Y = labels[:, None].astype(np.float32) if last == 1 else np.eye(last, dtype=np.float32)[labels]
-        self.order = rng.permutation(m)
+        self.order: Indices = rng.permutation(m)
         bound = [np.sqrt(6 / (i + o)) for i, o in pairwise(self.sizes)]
         shapes = zip(pairwise(self.sizes), bound, strict=True)
         self.W = [rng.uniform(-b, b, (o, i)).astype(np.float32) for (i, o), b in shapes]
-        self.b = [np.zeros(o, np.float32) for o in self.sizes[1:]]
+        self.b: list[Floats] = [np.zeros(o, np.float32) for o in self.sizes[1:]]
 
     @property
     def name(self) -> str:
@@ -79,15 +87,20 @@ def check_kept(trainer: Any, way: str) -> None:
 class Ours:
     """`deltaprop.Trainer`, in the way that it chooses, or in a given way."""
 
-    def __init__(self, case: Case, backend: str, precision: str = "fp32", way: str | None = None) -> None:
+    trainer: Trainer
+    order: Indices
+
+    def __init__(self, case: Case, backend: BackendName, precision: str = "fp32", way: str | None = None) -> None:
         import deltaprop as dp
         from deltaprop.derivation.backprop import Objective
         from deltaprop.epochs.graph import GraphEpoch
         from deltaprop.epochs.trainer import Trainer
 
-        loss = "binary_cross_entropy" if case.sizes[-1] == 1 else "categorical_cross_entropy"
+        loss: LossName = "binary_cross_entropy" if case.sizes[-1] == 1 else "categorical_cross_entropy"
         precision_asked: Any = None if precision == "fp32" else precision
-        self.net = dp.Network(case.sizes, loss=loss, dtype="float32", backend=backend, precision=precision_asked)
+        self.net: Network = dp.Network(
+            case.sizes, loss=loss, dtype="float32", backend=backend, precision=precision_asked
+        )
         self.net.weights, self.net.biases = case.W, case.b
         optimizer, on = dp.SGD(LEARNING_RATE), self.net.backend
         X, Y = on.asarray(case.X, np.float32), on.asarray(case.Y, np.float32)
@@ -97,7 +110,7 @@ class Ours:
             if trainer.whole_epoch is None:  # else single steps would be timed under this name
                 raise RuntimeError("an epoch can't be captured here")
         self.trainer, self.order = trainer, case.order
-        self.way = type(trainer.whole_epoch).__name__
+        self.way: str = type(trainer.whole_epoch).__name__
 
     def epoch(self) -> None:
         from deltaprop.reports.progress import Silent
@@ -119,6 +132,11 @@ class Ours:
 
 class Torch:
     """PyTorch: eager, compiled, or with the step in a CUDA graph."""
+
+    torch: ModuleType
+    device: str
+    case: Case
+    order: Any
 
     def __init__(self, case: Case, device: str, precision: str = "fp32", way: str = "eager") -> None:
         import torch
@@ -211,6 +229,10 @@ class Jax:
         The dtype to which operands of products are rounded.
     """
 
+    jax: ModuleType
+    case: Case
+    way: str
+
     def __init__(
         self, case: Case, device: str, precision: str = "fp32", way: str = "scan", operands: str | None = None
     ) -> None:
@@ -225,8 +247,8 @@ class Jax:
         here = jax.devices("cpu" if device == "cpu" else "gpu")[0]
         put = lambda x: jax.device_put(x, here)  # noqa: E731
         X, Y = put(case.X), put(case.Y)
-        self.order = put(case.order.reshape(-1, case.batch))
-        self.theta = [(put(W), put(b)) for W, b in zip(case.W, case.b, strict=True)]
+        self.order: Any = put(case.order.reshape(-1, case.batch))
+        self.theta: list[tuple[Any, Any]] = [(put(W), put(b)) for W, b in zip(case.W, case.b, strict=True)]
         affine = (lambda A, W: A @ W.T) if operands is None else _rounded_affine(jax, operands)
 
         def cost(theta, x, y):
@@ -250,8 +272,8 @@ class Jax:
         if way == "scan, graphs":
             options["compiler_options"] = {"xla_gpu_enable_command_buffer": COMMAND_BUFFERS}
         self.X, self.Y = X, Y
-        self.step = jax.jit(step, donate_argnums=0)
-        self.scan = jax.jit(epoch, donate_argnums=0, **options)
+        self.step: Any = jax.jit(step, donate_argnums=0)
+        self.scan: Any = jax.jit(epoch, donate_argnums=0, **options)
 
     def epoch(self) -> None:
         if self.way != "jit":
@@ -292,6 +314,11 @@ def _rounded_affine(jax: Any, dtype: str) -> Callable[[Any, Any], Any]:
 class Naive:
     """The formulas as one would write them with the matmul and ufuncs of CuPy or NumPy."""
 
+    xp: Any
+    case: Case
+    order: Any
+    b: list[Any]
+
     def __init__(self, case: Case, xp: Any) -> None:
         self.xp, self.case = xp, case
         self.X, self.Y, self.order = xp.asarray(case.X), xp.asarray(case.Y), xp.asarray(case.order)
@@ -328,6 +355,8 @@ class Naive:
 
 class ScikitLearn:
     """`MLPClassifier.partial_fit`, an epoch a call, on samples laid out in the order of their visits."""
+
+    y: HostArray | Any
 
     def __init__(self, case: Case) -> None:
         from sklearn.neural_network import MLPClassifier
@@ -369,8 +398,8 @@ class BareProducts:
     def __init__(self, case: Case) -> None:
         shapes = list(pairwise(case.sizes))
         empty = lambda *shape: np.ones(shape, np.float32)  # noqa: E731
-        self.steps = case.steps
-        self.calls = []
+        self.steps: int = case.steps
+        self.calls: list[Any] = []
         A = [empty(case.batch, s) for s in case.sizes]
         delta = [empty(case.batch, s) for s in case.sizes]
         for l, (i, o) in enumerate(shapes):

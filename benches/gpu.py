@@ -35,6 +35,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from .gpu_parts.cases import PRECISIONS, find_cases
@@ -55,9 +56,14 @@ PATHS = {"--json": "FILE", "--mnist": "FOLDER"}
 class BenchRun:
     """The parts, one after the other or side by side, within the budget."""
 
+    options: Options
+    results: Results
+    log: Log
+    until: float
+
     def __init__(self, options: Options, results: Results, log: Log, until: float) -> None:
         self.options, self.results, self.log, self.until = options, results, log, until
-        self.stopped = threading.Event()
+        self.stopped: Event = threading.Event()
 
     def __call__(self, names: list[str]) -> bool:
         """Run them all; return whether none has failed."""

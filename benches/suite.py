@@ -7,16 +7,20 @@ alone, by the backend's own library; or, for elementwise functions, a copy of as
 """
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 import deltaprop as dp
+from deltaprop.backends.choices import LossName
 from deltaprop.derivation.backprop import Objective, Workspace, backward, forward
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.epochs.trainer import Trainer
 from deltaprop.reports.progress import Silent
+
+if TYPE_CHECKING:
+    from deltaprop.network import Network
 
 NETWORKS = [(64, 32, 1), (784, 30, 10), (784, 100, 10), (784, 512, 512, 10), (784, 1024, 1024, 10)]
 BATCHES = [1, 10, 32, 128, 512, 2048]
@@ -67,14 +71,14 @@ class Work:
 
     def __init__(self, sizes, batch, dtype, backend, samples=None):
         rng, m, last = np.random.default_rng(0), samples or batch, sizes[-1]
-        loss = "binary_cross_entropy" if last == 1 else "categorical_cross_entropy"
+        loss: LossName = "binary_cross_entropy" if last == 1 else "categorical_cross_entropy"
         self.backend, self.batch, self.sizes = backend, batch, sizes
-        self.net = dp.Network(sizes, loss=loss, dtype=dtype, backend=backend)
+        self.net: Network = dp.Network(sizes, loss=loss, dtype=dtype, backend=backend)
         self.X = backend.asarray(rng.standard_normal((m, sizes[0])), dtype)
         labels = rng.integers(0, max(2, last), m)
         self.Y = backend.asarray(labels[:, None] if last == 1 else np.eye(last)[labels], dtype)
-        self.work = Workspace(self.net, batch)
-        self.gradient = Parameters(backend, sizes, dtype)
+        self.work: Workspace = Workspace(self.net, batch)
+        self.gradient: Parameters = Parameters(backend, sizes, dtype)
         self.cost = backend.zeros((), np.float64)
         buffers = [backend.zeros((batch, s), dtype) for s in sizes]
         self.products: dict[str, list[tuple[Any, Any, Any]]] = {"forward": [], "backward": []}

@@ -64,7 +64,7 @@ EXTREME: tuple[Any, ...] = (
 
 
 def fresh(kind):
-    return dp.Network([3, 4, 3], backend=BACKENDS[kind], **CLASSES)
+    return dp.Network([3, 4, 3], backend=dp.get_backend(BACKENDS[kind]), **CLASSES)
 
 
 def fit(kind, network, path, **how):

@@ -200,7 +200,9 @@ def prepared_compiler(folder):
 def fitted(backend):
     """Return the parameters after a few epochs in float32 and in float64."""
     X = np.random.default_rng(3).standard_normal((40, 5))
-    nets = [dp.Network([5, 9, 2], loss="squared_error", dtype=t, seed=1, backend=backend) for t in ("f4", "f8")]
+    nets = [
+        dp.Network([5, 9, 2], loss="squared_error", dtype=np.dtype(t), seed=1, backend=backend) for t in ("f4", "f8")
+    ]
     for net in nets:
         net.fit(X, np.sin(X[:, :2]), epochs=3, batch_size=8)
     return [net.parameters.copy() for net in nets]

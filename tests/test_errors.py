@@ -96,7 +96,7 @@ def short(**options):
 
 
 class Mine(dp.MLPClassifier):
-    def fit(self, X, y):
+    def fit(self, X, y):  # type: ignore[override]
         return super().fit(X, y)
 
 

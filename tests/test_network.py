@@ -74,6 +74,7 @@ def test_initialisations():
         "lecun": lambda s_in, s_out: 1 / np.sqrt(s_in),
         "he": lambda s_in, s_out: np.sqrt(2 / s_in),
     }
+    name: Any
     for name, deviation in spread.items():
         n = dp.Network(sizes, init=name, backend="numpy")
         for W, b in zip(n.weights, n.biases, strict=True):

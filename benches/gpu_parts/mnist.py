@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 import deltaprop as dp
+from deltaprop.backends.choices import BackendName
 from deltaprop.derivation.backprop import Objective
 from deltaprop.epochs.trainer import Trainer
 from deltaprop.inputs.files import load_dataset
@@ -34,6 +35,7 @@ def run(options: Options, tell: Channel) -> None:
     X, y = data.X.astype(np.float32) / data.X.max(), np.asarray(data.y).astype(np.int64)
     held = data.test if data.test is not None else (data.X, data.y)
     test = held[0].astype(np.float32) / data.X.max(), np.asarray(held[1]).astype(np.int64)
+    backend: BackendName
     epochs, backend = (1, "reference") if options.rehearse else (EPOCHS, "cupy")
     tell.plan(list(FITS))
     optimizer = dp.SGD(0.1, momentum=0.9)

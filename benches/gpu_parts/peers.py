@@ -75,9 +75,12 @@ def distance(a: list[np.ndarray], b: list[np.ndarray]) -> float:
 class Peers:
     """The rows, with the data that several of them need: cases, and our parameters after an epoch in float32."""
 
+    options: Options
+    tell: Channel
+
     def __init__(self, options: Options, tell: Channel) -> None:
         self.options, self.tell = options, tell
-        self.until = time.monotonic() + options.seconds - SPARE
+        self.until: float = time.monotonic() + options.seconds - SPARE
         self.cases: dict[int, Case] = {}
         self.references: dict[int, list[np.ndarray]] = {}
 

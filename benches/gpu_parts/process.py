@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 from typing import Any, TextIO
 
 from .channel import NOT_HERE
@@ -57,13 +58,18 @@ class PartProcess:
         Its last line of output: if it failed, the reason.
     """
 
+    name: str
+    on_row: Callable[[dict[str, Any], str], None]
+    log: Log
+    overdue: float
+
     def __init__(self, name: str, options: Options, on_row: Callable[[dict[str, Any], str], None], log: Log) -> None:
         self.name, self.on_row, self.log = name, on_row, log
         self.planned: list[str] = []
         self.work: str | None = None
         self.overdue = float("inf")
         self.reason: str | None = None
-        self.last_line = ""
+        self.last_line: str = ""
         reader, writer = os.pipe()
         command = [sys.executable, "-m", __package__, name, str(writer), options.dumps()]
         self.process = subprocess.Popen(
@@ -76,7 +82,7 @@ class PartProcess:
             env=_environment(),
         )
         os.close(writer)
-        self.threads = [threading.Thread(target=self._listen, args=(reader,), daemon=True)]
+        self.threads: list[Thread] = [threading.Thread(target=self._listen, args=(reader,), daemon=True)]
         self.threads.append(threading.Thread(target=self._copy, daemon=True))
         for thread in self.threads:
             thread.start()

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterable
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 from deltaprop.files.atomic_file import write_atomically
@@ -20,9 +21,12 @@ class Results:
         The facts at the top: command, date, machine, device.
     """
 
+    path: Path | None
+    content: dict[str, Any]
+
     def __init__(self, path: Path | None, facts: dict[str, Any]) -> None:
         self.path, self.content = path, {**facts, "parts": {}, "left_out": {}}
-        self.lock = threading.RLock()
+        self.lock: RLock = threading.RLock()
         self._write()
 
     def begin(self, part: str) -> None:

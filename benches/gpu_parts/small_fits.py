@@ -86,7 +86,7 @@ def fit(net: dp.Network, optimizer: Any, way: str | None, epochs: int = EPOCHS) 
         check(way, trainer)
 
 
-def network(backend: str, dtype: str, precision: Precision | None = None) -> dp.Network:
+def network(backend: Any, dtype: Any, precision: Precision | None = None) -> dp.Network:
     return dp.Network(
         SIZES, loss="categorical_cross_entropy", seed=3, dtype=dtype, backend=backend, precision=precision
     )

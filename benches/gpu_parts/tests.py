@@ -23,9 +23,12 @@ CHOSEN = "course_table or (special_values and numpy) or (every_activation and ho
 class Counter:
     """Counts outcomes and reports them as they come."""
 
+    told: float
+    tell: Channel
+
     def __init__(self, tell: Channel) -> None:
         self.tell, self.told = tell, time.monotonic()
-        self.counts = {"passed": 0, "failed": 0, "skipped": 0, "errors": 0, "workers_replaced": 0}
+        self.counts: dict[str, int] = {"passed": 0, "failed": 0, "skipped": 0, "errors": 0, "workers_replaced": 0}
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Count the setup, call or teardown of a test."""

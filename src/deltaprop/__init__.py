@@ -6,9 +6,9 @@ Names are loaded when they are first used, so that ``import deltaprop`` costs ne
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from deltaprop import forks as forks
+from deltaprop import forks as _forks  # noqa: F401  (it registers what a fork needs)
 
 #: The one place of the version: the build reads it here, without importing anything.
 __version__ = "0.1.0"
@@ -69,22 +69,56 @@ _HOMES = {
     "tabular.regressor": ("TabularRegressor",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
-__all__ = ["__version__", *sorted(_HOME_OF)]
-
+#: Type checkers and editors read this list: it has to be written out.
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "BackendError",
+    "CosineDecay",
+    "DivergenceError",
+    "EarlyStopping",
+    "EnsembleClassifier",
+    "EnsembleRegressor",
+    "ExponentialDecay",
+    "HalvingSweepCV",
+    "History",
+    "InverseScaling",
+    "MLPClassifier",
+    "MLPRegressor",
+    "Network",
+    "NetworkStack",
+    "Optimizer",
+    "ReduceOnPlateau",
+    "StepDecay",
+    "SweepCV",
+    "TabularClassifier",
+    "TabularRegressor",
+    "__version__",
+    "accumulate",
+    "available_backends",
+    "check_backend",
+    "check_gradient",
+    "get_backend",
+    "load",
+    "sigmoid",
+    "sigmoid_grad",
+]
 
 #: Public modules, imported when they are first used as `deltaprop.accel` and so on.
 _MODULES = ("accel", "callbacks")
 
+if not TYPE_CHECKING:  # a checker then knows the names above, and no others
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(f"deltaprop.{name}")
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'deltaprop' has no attribute {name!r}")
-    value = getattr(import_module(f"deltaprop.{_HOME_OF[name]}"), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name):
+        if name in _MODULES:
+            return import_module(f"deltaprop.{name}")
+        if name not in _HOME_OF:
+            raise AttributeError(f"module 'deltaprop' has no attribute {name!r}")
+        value = getattr(import_module(f"deltaprop.{_HOME_OF[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME_OF})
+    return list(__all__)

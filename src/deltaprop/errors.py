@@ -36,6 +36,10 @@ class RowError(Exception):
         What the message says after it.
     """
 
+    before: str
+    row: int
+    after: str
+
     def __init__(self, before: str, row: int, after: str) -> None:
         super().__init__(before, row, after)
         self.before, self.row, self.after = before, row, after
@@ -123,6 +127,9 @@ class ScheduleError(ValueError):
     history : History
         What the epochs before recorded.
     """
+
+    epoch: int
+    history: History
 
     def __init__(self, message: str, *, epoch: int, history: History) -> None:
         super().__init__(message)

@@ -48,7 +48,7 @@ class NoFork:
         _inside.discard(threading.get_ident())
 
 
-no_fork = NoFork()
+no_fork: NoFork = NoFork()
 
 
 def in_child(callback: Callable[[], None]) -> None:

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from deltaprop.backends import Backend
+from deltaprop.backends.choices import BackendName
 from deltaprop.derivation.state import Configuration
 from deltaprop.files.file_kinds import kind_of
 from deltaprop.files.file_schema import network_content, stack_content
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from deltaprop.tabular.regressor import TabularRegressor
 
 
-def load(path: str | os.PathLike[str], backend: str | Backend = "auto") -> Any:
+def load(path: str | os.PathLike[str], backend: BackendName | Backend = "auto") -> Any:
     """Load whatever was saved to a file: a network, a stack, a tabular estimator, or a model of the command line.
 
     No code in the file is run: there can be none.
@@ -66,7 +67,7 @@ def load(path: str | os.PathLike[str], backend: str | Backend = "auto") -> Any:
 
 
 def load_tabular(
-    path: str | os.PathLike[str], configuration: Configuration, tensors: Tensors, backend: str | Backend
+    path: str | os.PathLike[str], configuration: Configuration, tensors: Tensors, backend: BackendName | Backend
 ) -> TabularClassifier | TabularRegressor:
     """Make the tabular estimator that the content of a file describes.
 
@@ -100,7 +101,7 @@ def load_tabular(
     return estimator.from_file_content(path, content, tensors, backend)
 
 
-def load_network(path: str | os.PathLike[str], backend: str | Backend = "auto") -> Network:
+def load_network(path: str | os.PathLike[str], backend: BackendName | Backend = "auto") -> Network:
     """Load the network in a file, for those who need no preparation of its data, such as a plot of its weights.
 
     Parameters

@@ -14,6 +14,7 @@ from deltaprop.arguments import (
     check_whole_number,
 )
 from deltaprop.backends.array_types import ArrayLike
+from deltaprop.backends.choices import MetricName
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation.backprop import L2Scaling, Objective, Reduction
 from deltaprop.derivation.optimizers import SGD
@@ -120,7 +121,7 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork, ScoredNetwork):
         shuffle: bool = True,
         dropout: float | Sequence[float] = 0.0,
         validation: Validation | None = None,
-        metrics: Sequence[str | Metric] | None = None,
+        metrics: Sequence[MetricName | Metric] | None = None,
         early_stopping: EarlyStopping | None = None,
         callbacks: Sequence[EpochCallback] = (),
         progress: bool = False,
@@ -264,7 +265,7 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork, ScoredNetwork):
         reduction: Reduction = "mean",
         sample_weight: ArrayLike | None = None,
         validation: Validation | None = None,
-        metrics: Sequence[str | Metric] | None = None,
+        metrics: Sequence[MetricName | Metric] | None = None,
         callbacks: Sequence[EpochCallback] = (),
         progress: bool = False,
     ) -> History:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
-from numpy.typing import DTypeLike
-
 from deltaprop.arguments import check_bool, check_callables, check_whole_number
 from deltaprop.backends import Array
 from deltaprop.backends.array_types import AnyArray, ArrayLike
+from deltaprop.backends.choices import FloatDType, MetricName
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation.backprop import L2Scaling, Reduction
 from deltaprop.derivation.parameters import Parameters
@@ -143,7 +142,7 @@ class NetworkStack(StackFunction, SavedStack, SummarizedNetwork, ScoredStack):
         configuration = {name: value for name, value in super().configuration.items() if name != "seed"}
         return {"members": len(self), **configuration, "seeds": list(self.seeds)}
 
-    def copy(self, dtype: DTypeLike | None = None) -> Self:
+    def copy(self, dtype: FloatDType | type[float] | None = None) -> Self:
         """Make an independent stack with these parameters, on the same backend.
 
         Parameters
@@ -185,7 +184,7 @@ class NetworkStack(StackFunction, SavedStack, SummarizedNetwork, ScoredStack):
         dropout: float | Sequence[float] | Sequence[Sequence[float]] = 0.0,
         validation: Validation | None = None,
         validation_samples: Sequence[ArrayLike] | None = None,
-        metrics: Sequence[str | Metric] | None = None,
+        metrics: Sequence[MetricName | Metric] | None = None,
         early_stopping: EarlyStopping | Sequence[EarlyStopping | None] | None = None,
         callbacks: Sequence[EpochCallback] = (),
         progress: bool = False,

@@ -29,11 +29,12 @@ def test_import_loads_no_array_library_and_no_scikit_learn():
 
 
 def test_every_public_name_is_there():
-    assert set(dp.__all__) <= set(dir(dp))
+    assert dir(dp) == dp.__all__
+    assert set(dp.__all__) == {"__version__", *dp._HOME_OF}
     for name in dp.__all__:
         assert getattr(dp, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        _ = dp.nonsense
+        _ = dp.nonsense  # type: ignore[attr-defined]
 
 
 def test_numpy_is_always_there():

@@ -206,7 +206,7 @@ def registered(torch_backend, monkeypatch):
 def test_a_registered_backend_has_a_name_and_is_found_by_its_arrays(registered, rng):
     assert dp.available_backends()[-1] == "torch"
     assert dp.get_backend("torch") is registered
-    net = dp.Network([4, 3, 2], backend="torch")
+    net = dp.Network([4, 3, 2], backend=dp.get_backend("torch"))
     assert registered.owns(net.parameters)
     x = rng.standard_normal((5, 3))
     tensor = registered.asarray(x, np.float64)

@@ -9,6 +9,7 @@ from host_cuda import bfloat16, operand
 from strict_array import memory
 
 import deltaprop as dp
+from deltaprop.backends.choices import LossName
 from deltaprop.epochs.resident import ResidentEpoch
 
 #: The relative rounding of each precision: of operands, and of δ as it is stored.
@@ -197,7 +198,7 @@ def test_z_and_a_are_there_for_whoever_reads_them(device, rng, activation, shape
 def test_an_evaluation_after_captured_steps(device, monkeypatch, shuffle, output, rng):
     """Costs of an epoch come from steps in one kernel, those of the validation from z and a."""
     monkeypatch.setattr(ResidentEpoch, "find", lambda *_: None)
-    loss = "categorical_cross_entropy" if output == "softmax" else "binary_cross_entropy"
+    loss: LossName = "categorical_cross_entropy" if output == "softmax" else "binary_cross_entropy"
     X, Y = rng.standard_normal((41, 5)), targets_for(loss, rng, 41, 36)
     weight, histories, predicted = rng.uniform(0.5, 2, 41), [], []
     for backend in (device, "reference"):

@@ -6,6 +6,7 @@ from cases import HIDDEN, PAIRS, relative, targets_for
 from conftest import require
 
 import deltaprop as dp
+from deltaprop.backends.choices import LossName
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -125,7 +126,7 @@ def jax_jvp_vjp_jacobian(net, X, U, V):
 @pytest.mark.parametrize("output", [*HIDDEN, "exp", "softmax"])
 @pytest.mark.parametrize("hidden", HIDDEN)
 def test_both_modes_agree_with_autograd(autograd, rng, hidden, output):
-    loss = "categorical_cross_entropy" if output == "softmax" else "squared_error"
+    loss: LossName = "categorical_cross_entropy" if output == "softmax" else "squared_error"
     net = dp.Network([4, 6, 5, 3], hidden_activation=hidden, output_activation=output, loss=loss, backend="numpy")
     X, U, V = (rng.standard_normal(shape) for shape in ((9, 4), (9, 4), (9, 3)))
     jvp, vjp, jacobian = autograd(net, X, U, V)

@@ -140,10 +140,8 @@ def test_metrics_that_return_no_numbers_are_named(rng):
 def test_clipped_costs_are_at_most_minus_log_epsilon(backend, loss, classes, dtype):
     """The cost is softplus(∓z) = −log p, but at most −log of the least p; the gradient is not clipped."""
     z = np.array([-900.0, -40.0, -20.0, -1.0, 0.5, 14.0, 30.0, 700.0], dtype)
-    nets = [
-        dp.Network([1, classes], loss=which, init="zeros", dtype=dtype, backend=backend)
-        for which in (f"clipped_{loss}", loss)
-    ]
+    names: list[Any] = [f"clipped_{loss}", loss]
+    nets = [dp.Network([1, classes], loss=which, init="zeros", dtype=dtype, backend=backend) for which in names]
     for net in nets:
         net.weights = [np.array([[0.0], [1.0]][-classes:])]
     for label, sign in ((0, 1.0), (1, -1.0)):

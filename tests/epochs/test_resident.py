@@ -145,6 +145,7 @@ def test_arrays_that_begin_anywhere(device, first, rng):
     """Rows of 32 bytes are copied in pieces of 16 or of 4 bytes, as the first entry allows."""
     X, Y, order = rng.standard_normal((19, 8)), rng.uniform(size=(19, 4)), rng.permutation(19)
     trainers: list[Any] = []
+    dtype: Any
     for backend, dtype in ((device, "float32"), (get_backend("reference"), "float64")):
         net = dp.Network([8, 6, 4], backend=backend, seed=3, dtype=dtype)
         whole = (backend.asarray(np.concatenate([np.zeros(first), data.ravel()]), dtype) for data in (X, Y))

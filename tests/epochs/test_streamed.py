@@ -120,6 +120,7 @@ def test_validation_data_that_do_not_fit(device, chunks, small_chunks, rng):
     held_out = rng.standard_normal((9, 6)), rng.integers(0, 3, 9)
     options: dict[str, Any] = {"loss": "categorical_cross_entropy", "seed": 3}
     histories = []
+    backend: Any
     for backend, validation in ((device, (held_out[0].tolist(), held_out[1])), ("reference", held_out)):
         net = dp.Network([6, 8, 3], backend=backend, **options)
         histories.append(net.fit(X.tolist(), y, epochs=2, validation=validation, metrics=["accuracy", "r2"]))

@@ -91,7 +91,7 @@ def test_arrays_on_a_device_stay_there(device, iris, table):
     assert relative(fitted.predict(there).get(), expected.predict(X.astype(np.float32))) < 1e-4
     with pytest.raises(ValueError, match="X has 4 features, but MLPRegressor is expecting 5 features"):
         fitted.predict(there[:, :4])
-    bad = there.copy()
+    bad = device.copy(there)
     bad[3, 2] = np.nan
     with pytest.raises(ValueError, match="Input X contains NaN or infinity"):
         fitted.predict(bad)

@@ -1,5 +1,7 @@
 """Bad parameters of all public estimators raise scikit-learn's error, which names the parameter."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from estimators import ESTIMATORS, small
@@ -28,7 +30,7 @@ def test_scikit_learns_check_of_parameters(estimator):
 WITH_BACKEND = (dp.MLPClassifier, dp.MLPRegressor, dp.TabularClassifier, dp.TabularRegressor)
 NO_BACKENDS = (None, 3, b"numpy", ["numpy"], np.ones(3))
 #: The tabular estimators let `get_backend` say which names there are.
-CASES = [(estimator, backend) for estimator in WITH_BACKEND for backend in NO_BACKENDS]
+CASES: list[tuple[Any, Any]] = [(estimator, backend) for estimator in WITH_BACKEND for backend in NO_BACKENDS]
 CASES += [(estimator, name) for estimator in WITH_BACKEND[:2] for name in ("tensorflow", "tensorflow:1")]
 
 
@@ -46,4 +48,4 @@ def test_a_backend_that_is_none(estimator, backend):
 
 def test_a_backend_that_is_none_before_a_first_partial_fit():
     with pytest.raises(InvalidParameterError, match="The 'backend' parameter of MLPClassifier"):
-        dp.MLPClassifier(backend=None).partial_fit(X, CLASSES, classes=[0, 1])
+        dp.MLPClassifier().set_params(backend=None).partial_fit(X, CLASSES, classes=[0, 1])

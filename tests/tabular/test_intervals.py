@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,7 +124,8 @@ def test_the_estimator_promises_what_it_keeps() -> None:
         # Intervals of one width would hold nearly all small quantities and far too few of the large ones.
         assert inside[level[1500:] < 2].mean() == pytest.approx(share, abs=0.1)
         assert inside[level[1500:] > 5].mean() == pytest.approx(share, abs=0.1)
-    for wrong in (0, 1, -0.5, 2.0, "wide"):
+    wrongs: list[Any] = [0, 1, -0.5, 2.0, "wide"]
+    for wrong in wrongs:
         with pytest.raises((ValueError, TypeError), match="return_interval"):
             model.predict(X[:2], return_interval=wrong)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from small_tables import QUICK, QuickClassifier, QuickRegressor
 
+from deltaprop.inputs.encoded_rows import Binned
 from deltaprop.tabular.coarse_bins import coarser
 from deltaprop.tabular.mixture import best_share
 from deltaprop.tabular.recipe import Deadline
@@ -58,8 +59,10 @@ def test_weights_and_means_of_members(members: int) -> None:
     np.testing.assert_allclose(model.predict(table), values, rtol=1e-6)
     fine, coarse = rows.encoding, coarser(rows.encoding, 8)
     assert fine.width > coarse.width
+    binned = fine.pieces[1]
+    assert isinstance(binned, Binned)
     for k, W in enumerate(np.asarray(model.stack_.weights[0], np.float64)):
-        slopes = W[:, 1:33] / np.diff(fine.pieces[1].edges)  # of each unit, in each of the bins of x
+        slopes = W[:, 1:33] / np.diff(binned.edges)  # of each unit, in each of the bins of x
         equal = np.ptp(slopes.reshape(-1, 8, 4), axis=2).max() < 1e-4 * np.abs(slopes).max()
         assert equal == (k >= first)
 

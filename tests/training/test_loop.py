@@ -344,9 +344,8 @@ def test_divergence_names_step_and_layer(kind, optimizer, rng):
 
 @pytest.mark.parametrize("optimizer", [dp.SGD(0.1), dp.Adam(), dp.AdamW()], ids=repr)
 def test_a_gradient_that_does_not_fit_is_refused(optimizer):
-    net, wider, single = (
-        dp.Network([2, size, 1], dtype=dtype) for size, dtype in ((3, "float64"), (4, "float64"), (3, "float32"))
-    )
+    kinds: list[Any] = [(3, "float64"), (4, "float64"), (3, "float32")]
+    net, wider, single = (dp.Network([2, size, 1], dtype=dtype) for size, dtype in kinds)
     before = net.parameters.copy()
     for other in (wider, single):
         _, gradient = other.cost_and_gradient(np.ones((2, 2)), np.ones((2, 1)))

@@ -157,7 +157,7 @@ PERCEPTRONS = tuple(
     )
 )
 #: What else is replaced, where the installed scikit-learn has it, and what is otherwise lost.
-OTHERS = (
+OTHERS: tuple[tuple[Any, str, Any, str], ...] = (
     (_search, "Parallel", searches.parallel_of_searches, "searches train one candidate after another"),
     (
         getattr(parallel, "_FuncWrapper", None),

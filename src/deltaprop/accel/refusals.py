@@ -9,9 +9,9 @@ from sklearn.neural_network import _base
 from sklearn.neural_network import _multilayer_perceptron as perceptrons
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 
-CLASSES = (perceptrons.MLPClassifier, perceptrons.MLPRegressor)
+CLASSES: tuple[Any, Any] = (perceptrons.MLPClassifier, perceptrons.MLPRegressor)
 #: Functions of scikit-learn's that its own code calls and ours does not, by what is done.
-NOT_CALLED = {
+NOT_CALLED: dict[str, tuple[str, ...]] = {
     "stochastic": (
         "_forward_pass",
         "_forward_pass_fast",
@@ -26,13 +26,16 @@ NOT_CALLED = {
     "predict": (),
 }
 #: These functions by class, and the tables of functions, as scikit-learn has them.
-THEIR_OWN = {
+THEIR_OWN: dict[Any, dict[str, Any]] = {
     kind: {name: getattr(kind, name, None) for names in NOT_CALLED.values() for name in names} for kind in CLASSES
 }
 TABLES = tuple(
     (getattr(_base, name), dict(getattr(_base, name))) for name in ("ACTIVATIONS", "DERIVATIVES", "LOSS_FUNCTIONS")
 )
-LOSSES = {perceptrons.MLPClassifier: ("log_loss",), perceptrons.MLPRegressor: ("squared_error", "poisson")}
+LOSSES: dict[Any, tuple[str, ...]] = {
+    perceptrons.MLPClassifier: ("log_loss",),
+    perceptrons.MLPRegressor: ("squared_error", "poisson"),
+}
 ACTIVATIONS = ("identity", "logistic", "tanh", "relu")
 FLOATS = ("float32", "float64")
 

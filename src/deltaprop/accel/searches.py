@@ -29,8 +29,8 @@ from deltaprop.estimators.sweep import SweepCV
 
 #: Our class for each of scikit-learn's, the functions behind its own score, and its `fit`.
 OURS: dict[Any, Any] = {perceptrons.MLPClassifier: MLPClassifier, perceptrons.MLPRegressor: MLPRegressor}
-OWN_SCORES = {accuracy_score: "accuracy", r2_score: "r2"}
-FIT = perceptrons.BaseMultilayerPerceptron.fit
+OWN_SCORES: dict[Any, str] = {accuracy_score: "accuracy", r2_score: "r2"}
+FIT: Callable[..., Any] = perceptrons.BaseMultilayerPerceptron.fit
 #: Where joblib runs tasks on this machine.
 LOCAL_BACKENDS = ("SequentialBackend", "LokyBackend", "ThreadingBackend", "MultiprocessingBackend")
 

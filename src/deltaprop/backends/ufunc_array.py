@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike
 from deltaprop.backends.array_types import ArrayLike, DType, HostArray
 from deltaprop.backends.base import Array
 
-COMPARISONS = {np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal}
+COMPARISONS: set[np.ufunc] = {np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal}
 #: Functions of NumPy that reduce an axis, with their ufuncs.
 REDUCTIONS: dict[Callable[..., Any], np.ufunc] = {np.sum: np.add, np.max: np.maximum}
 #: Signed whole numbers in place of unsigned ones, with which not every library computes.
@@ -62,11 +62,14 @@ class UfuncArray(NDArrayOperatorsMixin):
     library : Library
     """
 
+    array: Array
+    library: Library
+
     def __init__(self, array: Array, library: Library) -> None:
         self.array, self.library = array, library
-        self.shape = tuple(array.shape)
-        self.size = math.prod(self.shape)
-        self.dtype = library.dtype_of(array)
+        self.shape: tuple[int, ...] = tuple(array.shape)
+        self.size: int = math.prod(self.shape)
+        self.dtype: DType = library.dtype_of(array)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         out, where = options.pop("out", (None,))[0], options.pop("where", True)

@@ -49,6 +49,9 @@ class CSVLogger(Callback):
     ('epoch,cost,learning_rate,seconds', 4)
     """
 
+    path: Path
+    append: bool
+
     def __init__(self, path: str | os.PathLike[str], append: bool = False) -> None:
         self.path, self.append = Path(path), check_bool("append", append)
         self._file: FileIO | None = None

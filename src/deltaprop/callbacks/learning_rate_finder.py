@@ -68,10 +68,10 @@ class LearningRateFinder(Callback):
     """
 
     def __init__(self, lowest: float = 1e-6, highest: float = 10.0, steps: int = 100, smoothing: float = 0.9) -> None:
-        self.lowest = check_number("lowest", lowest, above=0.0)
-        self.highest = check_number("highest", highest, above=self.lowest)
-        self.steps = check_whole_number("steps", steps, least=5)
-        self.smoothing = check_number("smoothing", smoothing, least=0.0, below=1.0)
+        self.lowest: float = check_number("lowest", lowest, above=0.0)
+        self.highest: float = check_number("highest", highest, above=self.lowest)
+        self.steps: int = check_whole_number("steps", steps, least=5)
+        self.smoothing: float = check_number("smoothing", smoothing, least=0.0, below=1.0)
         self.rates: Floats = np.empty(0)
         self.costs: Floats = np.empty(0)
         self.smoothed: Floats = np.empty(0)

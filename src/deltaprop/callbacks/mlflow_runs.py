@@ -50,12 +50,17 @@ class MLflow(Callback):
     >>> history = net.fit(X, Y, callbacks=[MLflow(run_name="first")])  # doctest: +SKIP
     """
 
+    run_name: str | None
+    experiment: str | None
+
     def __init__(
         self, run_name: str | None = None, experiment: str | None = None, every_steps: int | None = None
     ) -> None:
         needed("MLflow", "mlflow", "mlflow")
         self.run_name, self.experiment = run_name, experiment
-        self.every_steps = None if every_steps is None else check_whole_number("every_steps", every_steps, least=1)
+        self.every_steps: int | None = (
+            None if every_steps is None else check_whole_number("every_steps", every_steps, least=1)
+        )
         self.run_id: str | None = None
         self._own = False
 

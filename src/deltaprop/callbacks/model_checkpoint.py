@@ -68,6 +68,10 @@ class ModelCheckpoint(Callback):
     (True, (1, 1))
     """
 
+    path: str
+    monitor: str | None
+    mode: Any
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -77,8 +81,8 @@ class ModelCheckpoint(Callback):
         every_epochs: int = 1,
     ) -> None:
         self.path, self.monitor, self.mode = os.fspath(path), monitor, check_choice("mode", mode, Mode)
-        self.save_best_only = check_bool("save_best_only", save_best_only)
-        self.every_epochs = check_whole_number("every_epochs", every_epochs, least=1)
+        self.save_best_only: bool = check_bool("save_best_only", save_best_only)
+        self.every_epochs: int = check_whole_number("every_epochs", every_epochs, least=1)
         self.best: float | None = None
         self.best_epoch: int | None = None
         self.saved: str | None = None

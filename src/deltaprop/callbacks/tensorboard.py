@@ -48,8 +48,10 @@ class TensorBoard(Callback):
 
     def __init__(self, folder: str | os.PathLike[str], every_steps: int | None = None) -> None:
         self._library = needed("TensorBoard", "tensorboardX", "tensorboardX").SummaryWriter
-        self.folder = os.fspath(folder)
-        self.every_steps = None if every_steps is None else check_whole_number("every_steps", every_steps, least=1)
+        self.folder: str = os.fspath(folder)
+        self.every_steps: int | None = (
+            None if every_steps is None else check_whole_number("every_steps", every_steps, least=1)
+        )
         self._writer: Any = None
 
     def __getstate__(self) -> dict[str, Any]:

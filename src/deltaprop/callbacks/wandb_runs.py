@@ -40,12 +40,18 @@ class WandB(Callback):
     >>> history = net.fit(X, Y, callbacks=[WandB("iris", mode="offline")])  # doctest: +SKIP
     """
 
+    project: str | None
+    name: str | None
+    options: dict[str, Any]
+
     def __init__(
         self, project: str | None = None, name: str | None = None, every_steps: int | None = None, **options: Any
     ) -> None:
         needed("WandB", "wandb", "wandb")
         self.project, self.name, self.options = project, name, options
-        self.every_steps = None if every_steps is None else check_whole_number("every_steps", every_steps, least=1)
+        self.every_steps: int | None = (
+            None if every_steps is None else check_whole_number("every_steps", every_steps, least=1)
+        )
         self._run: Any = None
         self._own = False
 

@@ -21,7 +21,7 @@ from deltaprop.cli.options import (
 )
 from deltaprop.files.atomic_file import check_writable, write_atomically
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="deltaprop",
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from deltaprop.derivation.losses import LOSSES, check_output_error
@@ -22,12 +24,11 @@ def gradcheck(
     output_error: str,
 ) -> GradientCheck:
     """Check the gradient of a network with the parameters of `seed`, on random data in range for the loss."""
+    names: dict[str, Any] = {"hidden_activation": activation, "output_activation": output_activation, "loss": loss}
+    names["backend"] = backend
     network = Network(
         layers,
-        hidden_activation=activation,
-        output_activation=output_activation,
-        loss=loss,
-        backend=backend,
+        **names,
         seed=seed,
         output_error=check_output_error(output_error, loss),
     )

@@ -41,7 +41,7 @@ class MembersBar:
         self._members, self._active = members, 0
         self._trained_before, self._histories = 0, list[Any]()
         self._one_epoch_of_many = 0.0
-        self.display = Progress(
+        self.display: Progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             TextColumn("{task.fields[figures]}"),

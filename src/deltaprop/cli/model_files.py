@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from deltaprop.backends import get_backend
 from deltaprop.errors import listing
 from deltaprop.tabular.table import Column, Table
 from deltaprop.tabular.table_file import is_text, read_table, without_labels
@@ -23,7 +24,7 @@ def load_model(path: str, backend: str) -> Any:
     """
     from deltaprop.loading import load
 
-    model = load(path, backend)
+    model = load(path, get_backend(backend))
     if not isinstance(model, Trained) and not hasattr(model, "explain_columns"):
         raise ValueError(
             f"{path}: expected a model of 'deltaprop train', got a network without the preparation of its data"

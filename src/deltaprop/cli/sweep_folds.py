@@ -78,8 +78,8 @@ class FoldData:
             else:
                 targets.append(class_numbers(dataset.y, classes))
         self.y: HostArray = np.concatenate(targets)
-        self.train = [number * rows + fold.train for number, fold in enumerate(folds)]
-        self.test = [number * rows + fold.test for number, fold in enumerate(folds)]
+        self.train: list[Indices] = [number * rows + fold.train for number, fold in enumerate(folds)]
+        self.test: list[Indices] = [number * rows + fold.test for number, fold in enumerate(folds)]
 
 
 def folds_at_once(dataset: Dataset, folds: Sequence[Fold], options: TrainOptions, jobs: int) -> list[list[Fold]]:

@@ -137,15 +137,21 @@ class CostDerivatives:
         z, a and δ (times 1/m, where J is a mean) of the last `cost_and_gradient`.
     """
 
+    network: NetworkState
+    objective: Objective
+    sample_weight: Array | None
+    scale: float
+    penalty: float
+
     def __init__(
         self, network: NetworkState, X: Array, Y: Array, objective: Objective, sample_weight: Array | None = None
     ) -> None:
         self.network, self.X, self.Y, self.objective, self.sample_weight = network, X, Y, objective, sample_weight
-        self.m = total_weight(network, X, sample_weight)
+        self.m: float = total_weight(network, X, sample_weight)
         self.scale, self.penalty = objective.scale(self.m), objective.penalty(self.m)
-        self.work = Workspace(network, X.shape[0])
-        self.cost = network.backend.zeros((), np.float64)
-        self.gradient = Parameters(network.backend, network.layer_sizes, network.dtype)
+        self.work: Workspace = Workspace(network, X.shape[0])
+        self.cost: Array = network.backend.zeros((), np.float64)
+        self.gradient: Parameters = Parameters(network.backend, network.layer_sizes, network.dtype)
         self._tangents: tuple[Tangents, Parameters] | None = None
 
     def cost_and_gradient(self) -> tuple[float, Parameters]:

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from deltaprop.arguments import check_choice
 from deltaprop.backends import numpy
 from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.choices import LossName
 from deltaprop.backends.numpy import Targets
 from deltaprop.derivation.activations import OUTPUT_ACTIVATIONS, check_activation
 
@@ -73,6 +74,16 @@ CUSTOM = Loss(("identity", *(name for name in OUTPUT_ACTIVATIONS if name != "ide
 def describe(loss: str | CustomLoss) -> Loss:
     """What a loss that has been checked asks of the network and of the targets."""
     return LOSSES[loss] if isinstance(loss, str) else CUSTOM
+
+
+def loss_of(output_activation: str) -> LossName:
+    """The loss whose only activation this is, by the link of its distribution; the squared error for the others."""
+    links: dict[str, LossName] = {
+        "sigmoid": "binary_cross_entropy",
+        "softmax": "categorical_cross_entropy",
+        "exp": "poisson",
+    }
+    return links.get(output_activation, "squared_error")
 
 
 def check_loss(loss: object) -> str | CustomLoss:

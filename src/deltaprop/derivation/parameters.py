@@ -47,6 +47,9 @@ class Parameters:
         Views, one a layer.
     """
 
+    backend: Backend
+    layer_sizes: tuple[int, ...]
+
     def __init__(
         self,
         backend: Backend,
@@ -58,10 +61,10 @@ class Parameters:
     ) -> None:
         self.backend, self.layer_sizes = backend, tuple(layer_sizes)
         pairs = list(pairwise(layer_sizes))
-        self.n_weights = sum(s_in * s_out for s_in, s_out in pairs)
+        self.n_weights: int = sum(s_in * s_out for s_in, s_out in pairs)
         lead: tuple[int, ...] = () if members is None else (members,)
-        self.size = self.n_weights + sum(layer_sizes[1:])
-        self.flat = backend.zeros((*lead, self.size), dtype) if flat is None else flat
+        self.size: int = self.n_weights + sum(layer_sizes[1:])
+        self.flat: Array = backend.zeros((*lead, self.size), dtype) if flat is None else flat
         lead = self.flat.shape[:-1]
         self.weights: list[Array] = []
         self.biases: list[Array] = []

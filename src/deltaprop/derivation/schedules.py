@@ -238,6 +238,9 @@ class ReduceOnPlateau:
 class Plateau:
     """Computes the rates of a `ReduceOnPlateau` over a history that only grows, and looks at each epoch once."""
 
+    schedule: ReduceOnPlateau
+    history: History
+
     def __init__(self, schedule: ReduceOnPlateau, history: History) -> None:
         self.schedule, self.history = schedule, history
         self._rate, self._best = schedule.initial, math.inf

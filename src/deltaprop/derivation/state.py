@@ -14,6 +14,14 @@ from deltaprop.arguments import check_choice, check_whole_number
 from deltaprop.backends import Array, Backend, describe_backend, described_backend, get_backend
 from deltaprop.backends.array_types import ArrayLike, DType, Floats
 from deltaprop.backends.base import Precision
+from deltaprop.backends.choices import (
+    BackendName,
+    FloatDType,
+    HiddenActivation,
+    Initialization,
+    LossName,
+    OutputActivation,
+)
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
 from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS, check_activation
 from deltaprop.derivation.initialization import check_initialization, draw_layers
@@ -63,35 +71,40 @@ class NetworkState:
         Where the arrays live; with several devices, on which of them.
     """
 
+    dtype: DType
+    backend: Backend
+
     def __init__(
         self,
         layer_sizes: Sequence[int],
         *,
-        hidden_activation: str | Sequence[str] = "sigmoid",
-        output_activation: str | None = None,
-        loss: str | PairOfFunctions = "binary_cross_entropy",
-        init: str = "glorot_uniform",
-        dtype: DTypeLike = "float64",
-        backend: str | Backend = "auto",
+        hidden_activation: HiddenActivation | Sequence[HiddenActivation] = "sigmoid",
+        output_activation: OutputActivation | None = None,
+        loss: LossName | PairOfFunctions = "binary_cross_entropy",
+        init: Initialization = "glorot_uniform",
+        dtype: FloatDType | type[float] = "float64",
+        backend: BackendName | Backend = "auto",
         seed: int = 0,
         output_error: OutputError = "exact",
         precision: Precision | None = None,
         device: int | None = None,
     ) -> None:
-        self.layer_sizes = _check_layer_sizes(layer_sizes)
+        self.layer_sizes: tuple[int, ...] = _check_layer_sizes(layer_sizes)
         hidden = _check_hidden_activations(hidden_activation, len(self.layer_sizes) - 2)
-        self.hidden_activation = hidden_activation if isinstance(hidden_activation, str) else list(hidden)
+        self.hidden_activation: str | list[str] = (
+            hidden_activation if isinstance(hidden_activation, str) else list(hidden)
+        )
         self.loss: Any = check_loss(loss)
-        self.output_activation = check_output_activation(self.loss, output_activation)
+        self.output_activation: str = check_output_activation(self.loss, output_activation)
         self.output_error = check_output_error(output_error, self.loss)
-        self.init = check_initialization(init)
+        self.init: str = check_initialization(init)
         self.dtype = _check_dtype(dtype)
-        self.seed = check_whole_number("seed", seed, least=0)
+        self.seed: int = check_whole_number("seed", seed, least=0)
         self.epochs_trained = 0
         if device is not None:
             device = check_whole_number("device", device, least=0)
         self.backend = _backend_in_precision(get_backend(backend).on_device(device), precision, self.dtype)
-        self.activations = (*hidden, self.output_activation)
+        self.activations: tuple[str, ...] = (*hidden, self.output_activation)
         with self._device_scope():
             self._make_parameters()
 
@@ -125,7 +138,7 @@ class NetworkState:
             "seed": self.seed,
         }
 
-    def copy(self, dtype: DTypeLike | None = None) -> Self:
+    def copy(self, dtype: FloatDType | type[float] | None = None) -> Self:
         """Make an independent network with these parameters, on the same backend.
 
         Parameters
@@ -290,7 +303,7 @@ class StackState(NetworkState):
     """
 
     def __init__(self, seeds: Sequence[int], layer_sizes: Sequence[int], **options: Any) -> None:
-        self.seeds = list(seeds)
+        self.seeds: list[int] = list(seeds)
         super().__init__(layer_sizes, **options)
 
     def _make_parameters(self) -> None:

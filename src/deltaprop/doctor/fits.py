@@ -16,6 +16,7 @@ import numpy as np
 from deltaprop.backends import Backend
 from deltaprop.backends.array_types import ArrayLike, Floats, Indices
 from deltaprop.backends.base import Precision
+from deltaprop.backends.choices import BackendName, FloatName, LossName
 from deltaprop.derivation.optimizers import SGD, Adam, AdamW
 from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.network import Network
@@ -31,7 +32,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "Adam": Adam(0.01),
     "AdamW": AdamW(0.01),
 }
-LOSS = "categorical_cross_entropy"
+LOSS: LossName = "categorical_cross_entropy"
 #: The seed of the parameters, and of the order of samples.
 SEED = 3
 
@@ -50,7 +51,7 @@ class Fit:
     precision : {"tf32", "bf16", "fp16"} or None
     """
 
-    dtype: str = "float64"
+    dtype: FloatName = "float64"
     rule: str = "SGD"
     samples: int = 61
     batch: int = 7
@@ -74,7 +75,7 @@ class Fit:
         inputs, classes = self.layer_sizes[0], self.layer_sizes[-1]
         return rng.standard_normal((self.samples, inputs)), rng.integers(0, classes, self.samples)
 
-    def network(self, backend: Backend | str) -> Network:
+    def network(self, backend: BackendName | Backend) -> Network:
         """The network before training."""
         options: dict[str, Any] = {} if self.precision is None else {"precision": self.precision}
         return Network(self.layer_sizes, loss=LOSS, seed=SEED, dtype=self.dtype, backend=backend, **options)

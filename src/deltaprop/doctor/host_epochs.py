@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from deltaprop.backends import Backend, get_backend
+from deltaprop.backends.choices import FloatName
 from deltaprop.backends.native.compiler import find_compiler
 from deltaprop.backends.native.library import library
 from deltaprop.derivation.state import SHUFFLE_STREAM
@@ -18,7 +19,7 @@ from deltaprop.epochs.compiled import CompiledEpoch
 from deltaprop.epochs.recorded import RecordedEpoch
 from deltaprop.epochs.task import WholeEpoch
 
-DTYPES = ("float64", "float32")
+DTYPES: tuple[FloatName, ...] = ("float64", "float32")
 NO_COMPILER = "there is no C++ compiler (c++, g++ or clang++), so epochs are recorded calls of NumPy"
 
 

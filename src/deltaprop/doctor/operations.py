@@ -11,16 +11,20 @@ walk, to some √n of them; twice that is allowed on top.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from deltaprop.backends import Array, Backend, get_backend
 from deltaprop.backends.array_types import Floats
+from deltaprop.backends.choices import FloatName
 from deltaprop.backends.kernel_names import Rule
 from deltaprop.derivation.activations import OUTPUT_ACTIVATIONS
 from deltaprop.derivation.losses import LOSSES
 from deltaprop.doctor.record import Record
+
+if TYPE_CHECKING:
+    from deltaprop.derivation.initialization import Generator
 
 #: Rows and columns: odd ones; rows read 16 bytes at a time; more rows (of an output layer: entries) than a block takes.
 SHAPES = ((7, 33), (3, 128), (270, 31))
@@ -33,7 +37,7 @@ ENTRIES = 20_001
 UNITS = 32
 #: The probability with which dropout keeps a unit.
 KEEP = 0.75
-DTYPES = ("float64", "float32")
+DTYPES: tuple[FloatName, ...] = ("float64", "float32")
 #: The functions with a kernel for g′.
 SLOPES = tuple(name for name in OUTPUT_ACTIVATIONS if name != "softmax")
 
@@ -41,9 +45,13 @@ SLOPES = tuple(name for name in OUTPUT_ACTIVATIONS if name != "softmax")
 class Draw:
     """Draws inputs, rounds them to the dtype under test and gives them to a backend in the dtype it works in."""
 
+    backend: Backend
+    tested: str
+    own: str
+
     def __init__(self, backend: Backend, tested: str, own: str) -> None:
         self.backend, self.tested, self.own = backend, tested, own
-        self.rng = np.random.default_rng(20240229)
+        self.rng: Generator = np.random.default_rng(20240229)
 
     def __call__(self, *shape: int) -> Array:
         """Return numbers from the normal distribution."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from unittest.mock import patch
 
+from deltaprop.backends.choices import FloatName
 from deltaprop.backends.cuda import shared_memory
 from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.doctor.fits import OPTIMIZERS, Fit
 
-DTYPES = ("float64", "float32")
+DTYPES: tuple[FloatName, ...] = ("float64", "float32")
 #: An optimizer without moments and one with both, for stages that do not try them all.
 TWO_RULES = ("SGD", "AdamW")
 

@@ -92,6 +92,10 @@ class Turns:
     With `tensor_cores`, only the tiles for tensor cores count in a kernel that has some.
     """
 
+    tiles: int
+    turn: int
+    tensor_cores: bool
+
     def __init__(self, turn: int, *, tensor_cores: bool) -> None:
         self.turn, self.tiles, self.tensor_cores = turn, 0, tensor_cores
 

@@ -59,6 +59,10 @@ class ChunkedEpoch:
         From X and Y of a chunk it makes a function that trains on their minibatches, as they stand when it is called.
     """
 
+    feed: Feed
+    batch_size: int
+    make_trainer: Callable[[Array, Array], Callable[[Pass], None]]
+
     def __init__(
         self, feed: Feed, batch_size: int, make_trainer: Callable[[Array, Array], Callable[[Pass], None]]
     ) -> None:

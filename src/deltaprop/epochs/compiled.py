@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Self
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -26,6 +27,10 @@ from deltaprop.epochs.task import (
     rates_of_epochs,
 )
 
+if TYPE_CHECKING:
+    from deltaprop.derivation.remembered import OptimizerState
+    from deltaprop.derivation.state import NetworkState
+
 #: Steps of several epochs in a call: their rates take 16 bytes a step.
 STEPS_A_CALL = 500_000
 #: Floating-point operations of a step for which one more thread pays.
@@ -41,17 +46,25 @@ class CompiledEpoch(WholeEpoch):
     member of a stack one thread. Its plan is the plan of a stack of one.
     """
 
+    task: Task
+    network: NetworkState
+    state: OptimizerState
+    plan: Any
+    run: Callable[..., None]
+
     label = "compiled epochs"
     resumes = True
 
     def __init__(self, task: Task) -> None:
         network, moments = task.network, moments_of(task.optimizer, task.state)
         self.task, self.network, self.state = task, network, task.state
-        self.table = PlanTable(network, task.X, task.Y, [task.optimizer], moments, [task.samples], [task.batch_size])
+        self.table: PlanTable = PlanTable(
+            network, task.X, task.Y, [task.optimizer], moments, [task.samples], [task.batch_size]
+        )
         row: Any = self.table.row
         self.plan, self.run = row, self.table.library.run
         self.plan.epochs = 1
-        self.operations = operations_of(network, task.batch_size)
+        self.operations: float = operations_of(network, task.batch_size)
         self.terms: Terms = np.empty((0, 3))
         self._point_to_sums()
         #: What a step that is left in its middle has changed, as it was before; None where steps are short.

@@ -43,6 +43,9 @@ class CompiledAnswers:
         If the library cannot be compiled or loaded here.
     """
 
+    network: NetworkState
+    samples: HostArray
+
     def __init__(
         self,
         network: NetworkState,
@@ -53,7 +56,7 @@ class CompiledAnswers:
         count, outputs = len(X), network.layer_sizes[-1]
         samples = np.array([len(rows) for rows in X])
         optimizers, batches = [SGD()] * count, np.minimum(samples, ROWS).tolist()
-        self.table = PlanTable(network, X[0], None, optimizers, [], samples.tolist(), batches)
+        self.table: PlanTable = PlanTable(network, X[0], None, optimizers, [], samples.tolist(), batches)
         self.network, self.samples, self._held = network, samples, (X, Y, weights)
         self._rows = {"x": self._addresses("x", [rows.stored for rows in X], X[0].encoding.columns)}
         if Y is not None:
@@ -61,10 +64,10 @@ class CompiledAnswers:
         if weights is not None and any(own is not None for own in weights):
             self._rows["weights"] = self._weights(weights)
         self._strides = {"x": X[0].encoding.columns, "y": outputs, "outputs": outputs, "weights": 1}
-        self.threads = max(1, min(own_threads(), os.cpu_count() or 1, count))
-        self.stride = self.table.share_scratch(1, self.threads)
+        self.threads: int = max(1, min(own_threads(), os.cpu_count() or 1, count))
+        self.stride: int = self.table.share_scratch(1, self.threads)
         operations = 2.0 * self.table.operations_of_a_row / 6.0 * count / self.threads
-        self.at_once = max(ROWS, int(OPERATIONS_A_CALL / operations) // ROWS * ROWS)
+        self.at_once: int = max(ROWS, int(OPERATIONS_A_CALL / operations) // ROWS * ROWS)
 
     @classmethod
     def find(

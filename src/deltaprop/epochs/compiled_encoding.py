@@ -12,7 +12,7 @@ from deltaprop.backends.native.library import EncodedInputs
 from deltaprop.inputs.encoded_rows import Binned, Copied, InputEncoding, OneHot, Squashed
 
 #: The number of each kind of piece, as in ``kernels/cpu/encoded_inputs.h``.
-KINDS = {Copied: 0, Squashed: 1, Binned: 2, OneHot: 3}
+KINDS: dict[type, int] = {Copied: 0, Squashed: 1, Binned: 2, OneHot: 3}
 
 
 class CompiledEncoding:
@@ -50,5 +50,5 @@ class CompiledEncoding:
             address("widths", self._widths, np.int64, count),
             address("edges", self._edges, dtype, (known,)),
         )
-        self.address = ctypes.addressof(self._structure)
-        self.slots = len(pieces) + len(edges)
+        self.address: int = ctypes.addressof(self._structure)
+        self.slots: int = len(pieces) + len(edges)

@@ -37,7 +37,7 @@ class CompiledMembers(MembersEpoch):
     def __init__(self, task: MembersTask) -> None:
         network, members = task.network, task.members
         self.task = task
-        self.table = PlanTable(
+        self.table: PlanTable = PlanTable(
             network,
             task.X,
             task.Y,
@@ -46,12 +46,12 @@ class CompiledMembers(MembersEpoch):
             [member.samples for member in members],
             [member.batch_size for member in members],
         )
-        self.plans = self.table.rows
+        self.plans: HostArray = self.table.rows
         self.plans["last_batch"] = [member.batches for member in members]
-        self.operations = self.table.operations_of_a_row * np.array([member.samples for member in members])
-        self.threads = max(1, min(own_threads(), os.cpu_count() or 1, len(members)))
-        self.stride = self.table.share_scratch(1, self.threads)
-        self.rates = MemberRates(members)
+        self.operations: Floats = self.table.operations_of_a_row * np.array([member.samples for member in members])
+        self.threads: int = max(1, min(own_threads(), os.cpu_count() or 1, len(members)))
+        self.stride: int = self.table.share_scratch(1, self.threads)
+        self.rates: MemberRates = MemberRates(members)
 
     @classmethod
     def find(cls, task: MembersTask, networks: Sequence[NetworkState] | None) -> Self | None:

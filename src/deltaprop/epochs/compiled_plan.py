@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.array_types import AnyArray, Floats, Indices
+from deltaprop.backends.array_types import AnyArray, Floats, HostArray, Indices
 from deltaprop.backends.kernel_names import activation_number, loss_number
 from deltaprop.backends.native.compiler import find_compiler
 from deltaprop.backends.native.library import EpochPlan, gemm, library, pointer
@@ -105,6 +105,8 @@ class PlanTable:
         Set while the library runs, it makes it leave off in the middle of a step.
     """
 
+    network: NetworkState
+
     def __init__(
         self,
         network: NetworkState,
@@ -116,8 +118,8 @@ class PlanTable:
         batch_sizes: Sequence[int],
     ) -> None:
         self.network, self.library = network, library(network.dtype)
-        self.rows = np.zeros(len(optimizers), EpochPlan)
-        self.row = None if network.lead else EpochPlan.from_buffer(self.rows.view(np.uint8).data)
+        self.rows: HostArray = np.zeros(len(optimizers), EpochPlan)
+        self.row: EpochPlan | None = None if network.lead else EpochPlan.from_buffer(self.rows.view(np.uint8).data)
         self._members = np.arange(len(optimizers)) if network.lead else 0
         # What the plans point to has to live as long as they do.
         self._held: dict[str, Array | None] = {}
@@ -127,7 +129,7 @@ class PlanTable:
         self._describe_optimizers(optimizers)
         for name, moment in zip(("first", "second"), moments, strict=False):
             self.point(name, moment, (*network.lead, network.own.size), self._members)
-        self.stop = ctypes.c_int32(0)
+        self.stop: ctypes.c_int32 = ctypes.c_int32(0)
         self.rows["stop"] = ctypes.addressof(self.stop)
 
     def _describe_network(self) -> None:
@@ -142,7 +144,7 @@ class PlanTable:
     def _describe_samples(self, X: AnyArray, Y: Array | None) -> None:
         network, own = self.network, self._members if X.ndim == 3 else 0
         self.point("y", Y, (*X.shape[:-1], network.layer_sizes[-1]), own)
-        self.operations_of_a_row = operations_of(network, 1)
+        self.operations_of_a_row: float = operations_of(network, 1)
         if not isinstance(X, EncodedRows):
             return self.point("x", X, (*X.shape[:-1], network.layer_sizes[0]), own)
         self._encoding = CompiledEncoding(X.encoding, network.dtype)

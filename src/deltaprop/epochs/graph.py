@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.array_types import Floats
+from deltaprop.backends.array_types import AnyArray, Floats
 from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.backends.cuda.message import Kind, Message
 from deltaprop.backends.cuda.streams import GRAPHS
@@ -43,6 +43,13 @@ class GraphEpoch(WholeEpoch):
     (1 − ηλ/m) W.
     """
 
+    backend: CupyBackend
+    task: Task
+    network: NetworkState
+    batch: int
+    full: int
+    rest: int
+
     label = "captured steps, CUDA graphs"
 
     def __init__(self, backend: CupyBackend, task: Task) -> None:
@@ -50,18 +57,20 @@ class GraphEpoch(WholeEpoch):
         network, X, Y = task.network, task.X, task.Y
         samples, dtype = X.shape[0], network.dtype
         self.full, self.rest = divmod(samples, self.batch)
-        self.descends = task.descends
-        self.gradient = network.own if self.descends else Parameters(backend, network.layer_sizes, dtype)
+        self.descends: bool = task.descends
+        self.gradient: Parameters = network.own if self.descends else Parameters(backend, network.layer_sizes, dtype)
         told: dict[str, Kind] = {"step": ((), np.int64), "table": ((task.batches, KEEP + 1), dtype)}
         if task.shuffled:
             told["order"] = (samples,), np.int64
         #: The host sends it before each epoch: the counter of steps, which is 0, their table and the order.
-        self.message = Message(backend, **told)
-        self.table = StepTable()
-        self.current = backend.empty((KEEP + 1,), dtype)
-        self.weights = backend.empty((samples,), dtype)
-        self.buffers = {m: Buffers(backend, network, X, Y, m) for m in {self.batch if self.full else 0, self.rest} if m}
-        self.narrowed = Narrowed()
+        self.message: Message = Message(backend, **told)
+        self.table: StepTable = StepTable()
+        self.current: AnyArray = backend.empty((KEEP + 1,), dtype)
+        self.weights: AnyArray = backend.empty((samples,), dtype)
+        self.buffers: dict[int, Buffers] = {
+            m: Buffers(backend, network, X, Y, m) for m in {self.batch if self.full else 0, self.rest} if m
+        }
+        self.narrowed: Narrowed = Narrowed()
         self.replays: dict[Any, Replay] = {}
 
     @classmethod
@@ -167,8 +176,8 @@ class Buffers:
     def __init__(self, backend: CupyBackend, network: NetworkState, X: Array, Y: Array, m: int) -> None:
         empty, dtype = backend.empty, network.dtype
         self.X, self.Y = backend.operand((m, X.shape[1]), dtype), empty((m, Y.shape[1]), dtype)
-        self.weights = empty((m,), dtype)
-        self.work = Workspace(network, m, operand=backend.operand)
+        self.weights: AnyArray = empty((m,), dtype)
+        self.work: Workspace = Workspace(network, m, operand=backend.operand)
 
 
 class Replay:
@@ -177,9 +186,13 @@ class Replay:
     If it cannot be captured it is launched again and again.
     """
 
+    backend: CupyBackend
+    stream: Stream
+    step: Callable[[], None]
+
     def __init__(self, backend: CupyBackend, stream: Stream, step: Callable[[], None]) -> None:
         self.backend, self.stream, self.step = backend, stream, step
-        self.launched = False
+        self.launched: bool = False
         self.graphs: dict[int, Graph] = {}
 
     def __call__(self, times: int, progress: Progress, m: int) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deltaprop.backends.array_types import Floats, Indices
+from deltaprop.backends.array_types import Array, Floats, HostArray, Indices
 from deltaprop.backends.kernel_names import Rule
 from deltaprop.epochs.member_rates import rates_of_members
 from deltaprop.epochs.members import Member, MembersEpoch, MembersTask, Numbers, Passes
@@ -23,7 +23,7 @@ class GroupedMembers(MembersEpoch):
     def __init__(self, task: MembersTask) -> None:
         self.task = task
         keys = [self.key(member) for member in task.members]
-        self.group_of = np.array([keys.index(key) for key in keys])
+        self.group_of: HostArray = np.array([keys.index(key) for key in keys])
 
     @staticmethod
     @abstractmethod
@@ -86,16 +86,22 @@ class MemberGroup:
         The numbers that `Optimizer.apply` takes for each step, of each member or of all.
     """
 
+    task: MembersTask
+    numbers: Numbers
+    epochs: int
+    member: Member
+    rule: Rule
+
     def __init__(self, task: MembersTask, numbers: Numbers, places: Numbers, passes: Passes, epochs: range) -> None:
         self.task, self.numbers, self.epochs = task, numbers, len(epochs)
-        self.members = [task.members[k] for k in numbers]
+        self.members: list[Member] = [task.members[k] for k in numbers]
         self.member = self.members[0]
         assert self.member.rule is not None  # members of other rules are trained alone
         self.rule = self.member.rule
-        self.orders = self._orders([passes.orders[place] for place in places], epochs)
-        self.weights = _weights(passes, places)
-        self.terms = _terms(passes, places)[:, :, : self.member.batches]
-        self.rates = self._rates(passes.learning_rates[places, epochs.start : epochs.stop])
+        self.orders: Indices | None = self._orders([passes.orders[place] for place in places], epochs)
+        self.weights: Floats | None = _weights(passes, places)
+        self.terms: Floats = _terms(passes, places)[:, :, : self.member.batches]
+        self.rates: Floats = self._rates(passes.learning_rates[places, epochs.start : epochs.stop])
 
     def _orders(self, given: Sequence[Indices | None], epochs: range) -> Indices | None:
         """Stack their orders; if members have samples of their own, as rows of the samples of all."""
@@ -142,10 +148,13 @@ class Copies:
         As many as the members' rule has.
     """
 
+    parameters: Array
+    moments: list[Array]
+
     def __init__(self, task: MembersTask, numbers: Numbers, rule: Rule) -> None:
         backend = task.network.backend
-        self.originals = [task.network.parameters, *task.moments[: rule.moments]]
-        self.where = backend.asarray(numbers, np.int64)
+        self.originals: list[Array] = [task.network.parameters, *task.moments[: rule.moments]]
+        self.where: Array = backend.asarray(numbers, np.int64)
         self.parameters, *self.moments = [original[self.where] for original in self.originals]
 
     def renew(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.backends.array_types import Floats, Indices
+from deltaprop.backends.array_types import Floats, HostArray, Indices
 from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.epochs.members import Member
 from deltaprop.epochs.task import rates_of_epochs
@@ -30,12 +30,14 @@ class MemberRates:
 
     def __init__(self, members: Sequence[Member]) -> None:
         self.members = members
-        self.batches = np.array([member.batches for member in members])
-        self.vary = any(member.optimizer.rates_vary for member in members)
-        self.ahead = min(STEPS_AHEAD, ENTRIES // (2 * len(members)))
-        self.learning_rates = np.full(len(members), np.nan)  # of the last epoch
-        self.begins = np.full(len(members), -1)  # the steps taken at the start of each row; −1 if there is no row
-        self.table = np.empty((len(members), self.ahead, 2)) if self.vary else np.empty((0, 0, 2))
+        self.batches: HostArray = np.array([member.batches for member in members])
+        self.vary: bool = any(member.optimizer.rates_vary for member in members)
+        self.ahead: int = min(STEPS_AHEAD, ENTRIES // (2 * len(members)))
+        self.learning_rates: HostArray = np.full(len(members), np.nan)  # of the last epoch
+        self.begins: HostArray = np.full(
+            len(members), -1
+        )  # the steps taken at the start of each row; −1 if there is no row
+        self.table: Floats = np.empty((len(members), self.ahead, 2)) if self.vary else np.empty((0, 0, 2))
 
     def __call__(self, which: Indices, learning_rates: Floats, taken: Indices) -> tuple[Floats, Indices]:
         """Return rows of rates, (rows, epochs, steps, 2), see `rates_of_epochs`, and each member's row, (k,).

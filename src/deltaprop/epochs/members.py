@@ -106,8 +106,10 @@ class MembersTask:
     def __post_init__(self) -> None:
         count, parameters = len(self.members), self.network.parameters
         most = max(member.rule.moments for member in self.members if member.rule is not None)
-        self.moments = [self.network.backend.zeros(parameters.shape, parameters.dtype) for _ in range(most)]
-        self.steps = np.zeros(count, np.int64)
+        self.moments: list[Array] = [
+            self.network.backend.zeros(parameters.shape, parameters.dtype) for _ in range(most)
+        ]
+        self.steps: Indices = np.zeros(count, np.int64)
 
     def form_inputs(self) -> None:
         """Put an array of all inputs in the place of `EncodedRows`, for ways that take no others."""

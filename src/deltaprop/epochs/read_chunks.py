@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from deltaprop.backends import Array
-from deltaprop.backends.array_types import Indices
+from deltaprop.backends.array_types import AnyArray, Indices
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.chunked import Chunk, Feed, rows_of_chunks
 from deltaprop.epochs.random_numbers import window_generator
 from deltaprop.errors import RowError
-from deltaprop.inputs.sources import CheckedSource, Parts, ReadChunk, Rows, windows
+from deltaprop.inputs.sources import CheckedSource, Parts, ReadChunk, Rows, Source, windows
 
 
 class ReadChunks(Feed):
@@ -25,9 +25,14 @@ class ReadChunks(Feed):
         Whether a source in parts is shuffled, in windows of a chunk; rows are, by the order that `chunks` is given.
     """
 
+    network: NetworkState
+    source: Source
+    check: Callable[[AnyArray, AnyArray], tuple[Array, Array]]
+    shuffled: bool
+
     def __init__(self, network: NetworkState, checked: CheckedSource, batch_size: int, *, shuffled: bool) -> None:
         self.network, self.source, self.check, self.shuffled = network, checked.source, checked.check, shuffled
-        self.rows = rows_of_chunks(network, checked.shape[0], batch_size)
+        self.rows: int = rows_of_chunks(network, checked.shape[0], batch_size)
         self._memory: dict[int, tuple[Array, Array]] = {}  # by the number of samples
 
     def chunks(self, order: Indices | None) -> Iterator[Chunk]:

@@ -7,12 +7,12 @@ to step stands in arrays. See `deltaprop.backends.numpy.recording`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.array_types import AnyArray, Floats
+from deltaprop.backends.array_types import AnyArray, Floats, HostArray
 from deltaprop.backends.numpy.recording import NotRecordableError, RecordingBackend, Tape
 from deltaprop.derivation.backprop import Workspace, backward, forward
 from deltaprop.derivation.optimizers import moments_of
@@ -21,6 +21,11 @@ from deltaprop.epochs.interruption import Paused
 from deltaprop.epochs.step_marks import ends_of
 from deltaprop.epochs.task import LONG_STEP, Pass, Task, Terms, WholeEpoch, operations_of
 from deltaprop.forks import no_fork
+
+if TYPE_CHECKING:
+    from deltaprop.backends.numpy.recording import Calls
+    from deltaprop.derivation.remembered import OptimizerState
+    from deltaprop.derivation.state import NetworkState
 
 #: At most so many minibatches are gathered at once, and no more than have so many entries, which stay in a second-level
 #: cache.
@@ -34,6 +39,13 @@ class RecordedEpoch(WholeEpoch):
     at once, and their cost is computed at once, from the z^(L) that each step leaves behind.
     """
 
+    task: Task
+    state: OptimizerState
+    network: NetworkState
+    batch: int
+    full: int
+    rest: int
+
     label = "recorded steps of NumPy"
     resumes = True
 
@@ -44,10 +56,10 @@ class RecordedEpoch(WholeEpoch):
         self.Y: AnyArray = task.Y
         self.full, self.rest = divmod(task.X.shape[0], task.batch_size)
         #: Whether a step takes something off the weights.
-        self.decays = bool(task.optimizer.rates(1.0, 0, 1)[0, 1])
+        self.decays: bool = bool(task.optimizer.rates(1.0, 0, 1)[0, 1])
         #: How many minibatches are gathered at once, and have their cost computed at once.
         entries = self.batch * (self.X.shape[1] + self.Y.shape[1])
-        self.at_once = min(self.full, MOST_AT_ONCE, max(1, BLOCK_ENTRIES // entries))
+        self.at_once: int = min(self.full, MOST_AT_ONCE, max(1, BLOCK_ENTRIES // entries))
         self.steps: dict[tuple[int, int, bool, float], RecordedSteps] = {}
 
     @classmethod
@@ -159,6 +171,10 @@ class RecordedSteps:
         z^(L) of all of them after the last, and room for a^(L).
     """
 
+    scale: HostArray
+    penalty: HostArray
+    rate: HostArray
+
     def __init__(self, epoch: RecordedEpoch, m: int, count: int, *, penalized: bool, decay: float) -> None:
         tape = Tape()
         backend, whole, optimizer = RecordingBackend(tape), epoch.network, epoch.task.optimizer
@@ -166,12 +182,12 @@ class RecordedSteps:
         network.backend = backend
         widths, rows = (whole.layer_sizes[0], *[whole.layer_sizes[-1]] * 3), count * m
         self.X, self.Y, self.Z, self.A = (np.zeros((rows, width), whole.dtype) for width in widths)
-        self.descends = epoch.task.descends
-        self.terms = 1.0, 1.0
+        self.descends: bool = epoch.task.descends
+        self.terms: tuple[float, float] = 1.0, 1.0
         #: Factors of δ^(L) and of W, and the learning rate.
         self.scale, self.penalty, self.rate = (np.ones((), whole.dtype) for _ in range(3))
         #: The share of the weights that weight decay takes off.
-        self.weight_decay = np.zeros((), np.float64)
+        self.weight_decay: Floats = np.zeros((), np.float64)
         gradient = Parameters(backend, whole.layer_sizes, whole.dtype)
         work = Workspace(network, m)
         work.Z[-1] = tape.array(self.Z[:m])
@@ -194,7 +210,7 @@ class RecordedSteps:
             state = {name: tape.array(x) if isinstance(x, np.ndarray) else x for name, x in epoch.state.items()}
             taken = tape.array(self.weight_decay) if epoch.decays else 0.0
             optimizer.apply(network, gradient, state, tape.array(self.rate), taken)
-        self.calls = tape.along([x.reshape(count, *x[:m].shape) for x in (self.X, self.Y, self.Z)])
+        self.calls: list[Calls] = tape.along([x.reshape(count, *x[:m].shape) for x in (self.X, self.Y, self.Z)])
 
     def set_rates(self, rate: float, decay: float) -> None:
         """Set the learning rate and the weight decay of the steps that follow."""

@@ -64,6 +64,13 @@ class Launches:
         If the networks do not fit.
     """
 
+    network: NetworkState
+    batch_size: int
+    rule: Rule | None
+    parameters: Array
+    moments: Sequence[Array]
+    samples: int | None
+
     def __init__(
         self,
         network: NetworkState,
@@ -77,7 +84,7 @@ class Launches:
     ) -> None:
         self.network, self.batch_size, self.rule = network, batch_size, rule
         self.parameters, self.moments, self.X, self.Y, self.samples = parameters, moments, X, Y, samples
-        self.run = self._find(None)
+        self.run: ResidentRun = self._find(None)
 
     def _find(self, refused: Exception | None) -> ResidentRun:
         """Make the launch.
@@ -125,6 +132,10 @@ class ResidentEpoch(WholeEpoch):
         If the network does not fit.
     """
 
+    task: Task
+    network: NetworkState
+    table: StepTable
+
     label = "epochs in one launch, parameters in shared memory"
     writes_squares = True
 
@@ -132,7 +143,7 @@ class ResidentEpoch(WholeEpoch):
         network, rule, moments = task.network, task.optimizer.rule(), moments_of(task.optimizer, task.state)
         self.task, self.network, self.table = task, network, StepTable()
         self._what = (network, task.batch_size, rule, network.parameters, moments, task.X, task.Y)
-        self.launches = Launches(*self._what)
+        self.launches: Launches = Launches(*self._what)
         #: Launches of some steps of an epoch, by how many samples they visit.
         self.of_some: dict[int, Launches] = {}
 

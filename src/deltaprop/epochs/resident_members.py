@@ -7,11 +7,11 @@ from typing import Self
 
 import numpy as np
 
-from deltaprop.backends.array_types import Floats
+from deltaprop.backends.array_types import Array, Floats
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs import resident
 from deltaprop.epochs.grouped_members import Copies, GroupedMembers, MemberGroup
-from deltaprop.epochs.members import Member, MembersTask
+from deltaprop.epochs.members import Member, MembersTask, Numbers
 from deltaprop.epochs.resident import Launches, residence_of, step_table
 
 #: Steps of all members that one launch may hold where it can hold many epochs: tables of 40 MB.
@@ -70,18 +70,20 @@ class Together:
     If they are all members of the stack they are trained where they are, else on copies.
     """
 
+    numbers: Numbers
+
     def __init__(self, task: MembersTask, group: MemberGroup) -> None:
         network, member, self.numbers = task.network, group.member, group.numbers
         self.network = network
         whole = np.array_equal(group.numbers, np.arange(len(task.members)))
-        self.copies = None if whole else Copies(task, group.numbers, group.rule)
+        self.copies: Copies | None = None if whole else Copies(task, group.numbers, group.rule)
         if self.copies is None:
             parameters, moments = network.parameters, task.moments[: group.rule.moments]
         else:
             parameters, moments = self.copies.parameters, self.copies.moments
         X, Y = (array.reshape(-1, array.shape[-1]) for array in (task.X, task.Y))
-        self.sums = network.backend.zeros((3, len(group.numbers), group.epochs), np.float64)
-        self.launches = Launches(
+        self.sums: Array = network.backend.zeros((3, len(group.numbers), group.epochs), np.float64)
+        self.launches: Launches = Launches(
             network, member.batch_size, group.rule, parameters, moments, X, Y, samples=member.samples
         )
 

@@ -43,6 +43,8 @@ class StackTrainer:
         If there is no such way, and no `networks`.
     """
 
+    networks: Sequence[NetworkState] | None
+
     def __init__(
         self,
         network: NetworkState,
@@ -62,7 +64,7 @@ class StackTrainer:
             self._terms[k, :, : member.batches] = self.terms(k)
         self.X, self.Y, self.networks = X, Y, networks
         self.one_by_one: list[Trainer] = []
-        self.way = self._find_way(network)
+        self.way: MembersEpoch | None = self._find_way(network)
         if self.way is None:
             self._part()
 

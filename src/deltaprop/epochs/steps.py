@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.remembered import Remembered
 from deltaprop.epochs.interruption import Abandoned, Interruption, Paused
 from deltaprop.epochs.task import LONG_STEP, Pass, Task, Terms, minibatch_sizes, operations_of
+
+if TYPE_CHECKING:
+    from deltaprop.derivation.state import NetworkState
 
 
 class Minibatch(NamedTuple):
@@ -48,22 +51,25 @@ class Steps:
         A copy of what a step changes, so that a long step may be undone; None where steps are short.
     """
 
+    task: Task
+    network: NetworkState
+
     def __init__(self, task: Task) -> None:
         self.task, self.network = task, task.network
-        self.sizes = minibatch_sizes(task.samples, task.batch_size)
-        self.keep = [1.0 - p for p in task.dropout]
+        self.sizes: tuple[int, ...] = minibatch_sizes(task.samples, task.batch_size)
+        self.keep: list[float] = [1.0 - p for p in task.dropout]
 
     def make_buffers(self, *, shuffled: bool) -> None:
         """Make every buffer that steps write into."""
         task, network, backend = self.task, self.network, self.network.backend
         sizes = set(self.sizes)
-        self.gradient = Parameters(backend, network.layer_sizes, network.dtype)
-        self.work = {size: Workspace(network, size) for size in sizes}
+        self.gradient: Parameters = Parameters(backend, network.layer_sizes, network.dtype)
+        self.work: dict[int, Workspace] = {size: Workspace(network, size) for size in sizes}
         for size, work in self.work.items():
             for l, keep in enumerate(self.keep):
                 if keep < 1.0:
                     work.masks[l] = backend.empty((size, network.layer_sizes[l + 1]), network.dtype)
-        self.batches = {
+        self.batches: dict[int, tuple[Array, Array]] = {
             size: (backend.gather_buffer(task.X, size), backend.gather_buffer(task.Y, size))
             for size in sizes
             if shuffled

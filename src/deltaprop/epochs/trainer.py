@@ -8,7 +8,7 @@ from numbers import Real
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.array_types import AnyArray, Floats, Indices
+from deltaprop.backends.array_types import AnyArray, Floats, HostArray, Indices
 from deltaprop.derivation.backprop import Objective, total_weight
 from deltaprop.derivation.remembered import OptimizerState, Remembered
 from deltaprop.derivation.state import NetworkState
@@ -68,6 +68,15 @@ class Trainer:
         What does an epoch over data that come in chunks.
     """
 
+    network: NetworkState
+    optimizer: Optimizer
+    objective: Objective
+    batch_size: int
+    dropout: Sequence[float]
+    shuffled: bool
+    cost: Array
+    decay: Array
+
     def __init__(
         self,
         network: NetworkState,
@@ -87,16 +96,16 @@ class Trainer:
         self.network, self.X, self.Y = network, X, Y
         self.optimizer, self.objective, self.batch_size = optimizer, objective, batch_size
         self.dropout, self.shuffled = dropout, shuffled
-        self.state = optimizer.init(network) if state is None else state
-        self.samples = X.shape[0]
-        self.sizes = minibatch_sizes(self.samples, batch_size)
-        self.m = total_weight(network, X, sample_weight)
+        self.state: OptimizerState = optimizer.init(network) if state is None else state
+        self.samples: int = X.shape[0]
+        self.sizes: tuple[int, ...] = minibatch_sizes(self.samples, batch_size)
+        self.m: float = total_weight(network, X, sample_weight)
         # What the weights of a minibatch sum to has to be known on the host, and without asking the device for it.
-        self.host_weight = None if sample_weight is None else network.backend.to_numpy(sample_weight)
+        self.host_weight: HostArray | None = None if sample_weight is None else network.backend.to_numpy(sample_weight)
         self.last_weights: Floats | None = None
-        self.sums = network.backend.zeros((3,), np.float64) if sums is None else sums
+        self.sums: Array = network.backend.zeros((3,), np.float64) if sums is None else sums
         self.cost, self.decay, self._squares = (self.sums[i : i + 1].reshape(()) for i in range(3))
-        self.knows_squares = False
+        self.knows_squares: bool = False
         self.whole_epoch: WholeEpoch | None = None
         self.chunked: ChunkedEpoch | None = None
         self._same_terms: Terms | None = None
@@ -104,8 +113,8 @@ class Trainer:
         if feed is not None:
             self.chunked = ChunkedEpoch(feed, batch_size, lambda X, Y: ChunkTrainer(self, X, Y).minibatches)
             return
-        self.task = self._task()
-        self.steps = Steps(self.task)
+        self.task: Task = self._task()
+        self.steps: Steps = Steps(self.task)
         self.find_way()
         if self.whole_epoch is None:
             self.steps.make_buffers(shuffled=shuffled)

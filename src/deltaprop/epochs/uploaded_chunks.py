@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.backends.array_types import DType, Indices
+from deltaprop.backends.array_types import AnyArray, DType, HostArray, Indices
 from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.backends.device import Event, Stream
 from deltaprop.derivation.state import NetworkState
@@ -31,10 +31,10 @@ class Slot:
 
     def __init__(self, backend: CupyBackend, rows: int, columns: Sequence[int], dtype: DType) -> None:
         self.backend = backend
-        self.host = [backend.page_locked((rows, width), dtype) for width in columns]
-        self.device = [backend.empty((rows, width), dtype) for width in columns]
+        self.host: list[HostArray] = [backend.page_locked((rows, width), dtype) for width in columns]
+        self.device: list[AnyArray] = [backend.empty((rows, width), dtype) for width in columns]
         self.uploaded: Event = None
-        self.used = backend.event()  # whoever had this memory before is done with it
+        self.used: Event = backend.event()  # whoever had this memory before is done with it
 
     def upload(self, sources: Sequence[HostData], rows: Indices | slice, m: int, stream: Stream) -> None:
         """Gather `m` rows of each source and send them off, once the chunk that was here before has been used."""
@@ -60,13 +60,16 @@ class UploadedChunks(Feed):
     batch_size : int
     """
 
+    sources: tuple[HostData, HostData]
+    samples: AnyArray
+
     def __init__(self, network: NetworkState, X: HostData, Y: HostData, batch_size: int) -> None:
         backend: Any = network.backend
         self.backend: CupyBackend = backend
         self.sources, self.samples = (X, Y), X.shape[0]
-        self.rows = rows_of_chunks(network, self.samples, batch_size)
+        self.rows: int = rows_of_chunks(network, self.samples, batch_size)
         columns = [data.shape[1] for data in self.sources]
-        self.slots = [Slot(backend, self.rows, columns, network.dtype) for _ in range(2)]
+        self.slots: list[Slot] = [Slot(backend, self.rows, columns, network.dtype) for _ in range(2)]
 
     def chunks(self, order: Indices | None) -> Iterator[Chunk]:
         """Upload all samples, chunk by chunk; the host does not wait for the device."""

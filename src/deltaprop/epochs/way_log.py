@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from logging import Logger
 
 from deltaprop.epochs.engines import obstacles
 from deltaprop.epochs.members import MembersEpoch
 from deltaprop.epochs.stack_trainer import StackTrainer
 from deltaprop.epochs.trainer import Trainer
 
-logger = logging.getLogger("deltaprop")
+logger: Logger = logging.getLogger("deltaprop")
 logger.addHandler(logging.NullHandler())
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 
 from sklearn.base import _fit_context
 
+from deltaprop.backends.typed_decorators import KeepsType, keeps_type
 from deltaprop.epochs.way_log import logger
 
 Fit = TypeVar("Fit", bound=Callable[..., Any])
@@ -36,14 +37,14 @@ def recorded(cls: type, *, is_search: bool = False) -> None:
         _searches.append(cls)
 
 
-def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Any], Any]:
+def fit_context(*, prefer_skip_nested_validation: bool) -> KeepsType:
     """Decorate a method as scikit-learn's `_fit_context` does; a `fit` also tells MLflow of our classes, if need be."""
 
     def decorate(method: Any) -> Any:
         inner = _fit_context(prefer_skip_nested_validation=prefer_skip_nested_validation)(method)
         return telling_fit(inner) if method.__name__ == "fit" else inner
 
-    return decorate
+    return keeps_type(decorate)
 
 
 def telling_fit(inner: Fit) -> Fit:

@@ -15,6 +15,9 @@ Vector = HostArray
 class ClassTargets:
     """Numbers of classes, (m,), in place of the one-hot matrix, (m, n_classes), which would take much memory."""
 
+    numbers: Vector
+    shape: tuple[int, int]
+
     def __init__(self, numbers: Vector, classes: int) -> None:
         self.numbers, self.shape = numbers, (len(numbers), classes)
 

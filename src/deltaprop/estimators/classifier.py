@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from numpy.typing import DTypeLike
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
@@ -16,11 +15,13 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
 from deltaprop.backends import Array, Backend, backend_of
-from deltaprop.backends.array_types import AnyArray, ArrayLike
+from deltaprop.backends.array_types import AnyArray, ArrayLike, HostArray
+from deltaprop.backends.choices import BackendName, FloatDType
 from deltaprop.backends.device_scope import methods_on_its_device
+from deltaprop.backends.typed_decorators import keeps_type
+from deltaprop.estimators import hyperparameters as hp
 from deltaprop.estimators.class_targets import ClassTargets, check_classes
 from deltaprop.estimators.fit_data import CheckedData, HeldOut
-from deltaprop.estimators.hyperparameters import Callbacks, ClassWeight, RandomState, Scoring
 from deltaprop.estimators.inputs import checked_data, on_host
 from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron, fit_context
 from deltaprop.estimators.probabilities import divided_slope, log_probabilities, log_probabilities_from_z, probabilities
@@ -28,13 +29,6 @@ from deltaprop.inputs.arrays import is_above_limit
 from deltaprop.network import Network
 from deltaprop.training import evaluation
 from deltaprop.training.exclusive import training_of
-
-#: Each loss by our names: for one choice among several classes, and for a yes or no (or several of them).
-LOSSES_OF_CLASSES = {
-    "log_loss": ("clipped_categorical_cross_entropy", "clipped_binary_cross_entropy"),
-    "binary_cross_entropy": ("clipped_binary_cross_entropy", "clipped_binary_cross_entropy"),
-    "squared_error": ("squared_error", "squared_error"),
-}
 
 
 @methods_on_its_device
@@ -181,24 +175,24 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **MultilayerPerceptron._parameter_constraints,
-        "loss": [StrOptions(set(LOSSES_OF_CLASSES))],
+        "loss": [StrOptions(set(hp.LOSSES_OF_CLASSES))],
         "class_weight": [StrOptions({"balanced"}), dict, list, None],
     }
 
     def __init__(
         self,
         hidden_layer_sizes: int | Sequence[int] = (100,),
-        activation: str | Sequence[str] = "relu",
+        activation: hp.ActivationName | Sequence[hp.ActivationName] = "relu",
         *,
-        solver: str = "adam",
+        solver: hp.Solver = "adam",
         alpha: float = 0.0001,
         batch_size: int | Literal["auto"] = "auto",
-        learning_rate: str = "constant",
+        learning_rate: hp.RateSchedule = "constant",
         learning_rate_init: float = 0.001,
         power_t: float = 0.5,
         max_iter: int = 200,
         shuffle: bool = True,
-        random_state: RandomState = None,
+        random_state: hp.RandomState = None,
         tol: float = 1e-4,
         verbose: bool | int = False,
         warm_start: bool = False,
@@ -211,15 +205,15 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         epsilon: float = 1e-8,
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
-        loss: str = "log_loss",
-        class_weight: ClassWeight = None,
+        loss: hp.ClassLoss = "log_loss",
+        class_weight: hp.ClassWeight = None,
         dropout: float | Sequence[float] = 0.0,
-        output_activation: str | None = None,
-        scoring: Scoring = None,
-        callbacks: Callbacks = None,
+        output_activation: hp.OutputActivationName | None = None,
+        scoring: hp.Scoring = None,
+        callbacks: hp.Callbacks = None,
         progress: bool = False,
-        backend: str | Backend = "auto",
-        dtype: DTypeLike | None = None,
+        backend: BackendName | Backend = "auto",
+        dtype: FloatDType | None = None,
     ) -> None:
         self._store(locals())
 
@@ -261,7 +255,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         with training_of(self):
             return self._fit(X, y, sample_weight, validation_data, incremental=False)
 
-    @available_if(lambda estimator: estimator._is_stochastic())
+    @keeps_type(available_if(lambda estimator: estimator._is_stochastic()))
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: Any = None, classes: Any = None) -> Self:
         """Train one epoch over the data given, from the parameters there are; not with solver "lbfgs".
@@ -298,7 +292,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         X, y = checked_data(self, X, y, dtype=self.dtype, reset=reset)
         if not hasattr(self, "classes_") or (not self.warm_start and not incremental):
             self._label_binarizer = LabelBinarizer().fit(y)
-            self.classes_ = self._label_binarizer.classes_
+            self.classes_: HostArray = self._label_binarizer.classes_
         else:
             check_classes(unique_labels(y), self.classes_, all_needed=self.warm_start and not incremental)
         return X, y, self._binarized(y)
@@ -312,7 +306,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
 
     def _network_loss(self) -> tuple[str, str]:
         of_several = self._label_binarizer.y_type_ == "multiclass"
-        loss = LOSSES_OF_CLASSES[self.loss][0 if of_several else 1]
+        loss = hp.LOSSES_OF_CLASSES[self.loss][0 if of_several else 1]
         default = "softmax" if loss == "clipped_categorical_cross_entropy" else "logistic"
         return loss, self.output_activation or default
 

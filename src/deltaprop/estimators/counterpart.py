@@ -9,6 +9,7 @@ import operator
 import threading
 import warnings
 from collections.abc import Callable
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -82,10 +83,12 @@ class Counterpart:
         How the last training was done.
     """
 
+    way: str
+
     def __init__(self, theirs: Any, dtype: str) -> None:
         ours = MLPClassifier if isinstance(theirs, perceptrons.MLPClassifier) else MLPRegressor
         self.ours: Any = ours()
-        self.lock = threading.RLock()
+        self.lock: RLock = threading.RLock()
         self.way = ""
         self._rule: StepRule | None = None
         self._told: list[Any] = []
@@ -93,13 +96,16 @@ class Counterpart:
         coefs = theirs.coefs_
         if len(coefs) != theirs.n_layers_ - 1:
             raise ValueError(f"coefs_: expected {theirs.n_layers_ - 1} arrays, one a layer, got {len(coefs)}")
-        self.network = Network(
+        names: dict[str, Any] = {
+            "hidden_activation": [our_name(theirs.activation)] * (len(coefs) - 1),
+            "output_activation": our_name(theirs.out_activation_),
+            "loss": self.ours._network_loss()[0],
+            "dtype": dtype,
+        }
+        self.network: Network = Network(
             [coefs[0].shape[0], *(coef.shape[1] for coef in coefs)],
-            hidden_activation=[our_name(theirs.activation)] * (len(coefs) - 1),
-            output_activation=our_name(theirs.out_activation_),
-            loss=self.ours._network_loss()[0],
+            **names,
             init="zeros",
-            dtype=dtype,
             backend="auto",
         )
         self.ours._network = self.network
@@ -239,6 +245,9 @@ class Counterpart:
 
 class TheirFit(MinibatchFit):
     """A training by minibatches whose losses, scores and warnings are those of scikit-learn's own code."""
+
+    loss_type: Callable[[float], Any]
+    outputs: int
 
     def __init__(
         self,

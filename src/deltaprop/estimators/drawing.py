@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
-from deltaprop.backends.array_types import AnyArray, Indices
+from deltaprop.backends.array_types import AnyArray, HostArray, Indices
 from deltaprop.derivation.initialization import scikit_learn_range
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.estimators.hyperparameters import RandomState
@@ -57,10 +57,12 @@ class Stream:
         The rows that are held out, with early stopping.
     """
 
+    rows: Indices
+
     def __init__(self, random_state: RandomState, shape: Parameters, bounds_of: Sequence[str], rows: Indices) -> None:
-        self.rng = check_random_state(copy.deepcopy(random_state))
+        self.rng: np.random.RandomState = check_random_state(copy.deepcopy(random_state))
         draw_parameters(self.rng, shape, bounds_of)
-        self.initial = shape.backend.to_numpy(shape.flat).copy()
+        self.initial: HostArray = shape.backend.to_numpy(shape.flat).copy()
         self.rows = rows
         self.held_out: Indices | None = None
         self._before = copy.deepcopy(self.rng)

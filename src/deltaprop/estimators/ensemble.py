@@ -35,6 +35,12 @@ from deltaprop.training.exclusive import training_of
 class Ensemble(OnnxExport, BaseEstimator):
     """The common part of the two estimators, which derive from it."""
 
+    estimator: Any
+    n_estimators: int
+    bootstrap: bool
+    max_samples: float
+    random_state: RandomState
+    estimators_samples_: list[Indices]
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "estimator": [HasMethods(["fit", "predict"]), None],
         "n_estimators": [Number(Integral, 1, None, closed="left")],
@@ -122,7 +128,7 @@ class Ensemble(OnnxExport, BaseEstimator):
             self.__dict__.pop(name, None)
             if hasattr(table.template, name):
                 setattr(self, name, getattr(table.template, name))
-        self.loss_ = float(np.mean([member.loss_ for member in members]))
+        self.loss_: float = float(np.mean([member.loss_ for member in members]))
         return self
 
     def _draw_samples(self, rng: np.random.RandomState, m: int) -> list[Indices]:

@@ -42,7 +42,10 @@ OF_THEIRS = (
 OF_OURS = ("coefs_", "intercepts_", "_optimizer", "_best_parameters", "_best_watched", "validation_loss_curve_")
 OF_OUR_NETWORK = ("_network", "_handed_out", "_fitted_configuration")
 #: What scikit-learn can say: losses by estimator, and hidden activations by our names.
-THEIR_LOSSES = {"MLPClassifier": ("log_loss",), "MLPRegressor": ("squared_error", "poisson")}
+THEIR_LOSSES: dict[str, tuple[str, ...]] = {
+    "MLPClassifier": ("log_loss",),
+    "MLPRegressor": ("squared_error", "poisson"),
+}
 THEIR_ACTIVATIONS = {"sigmoid": "logistic", "identity": "identity", "tanh": "tanh", "relu": "relu"}
 
 

@@ -45,7 +45,7 @@ class FitTasks(Callback):
 
     def __init__(self, estimator: Any, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> None:
         self.estimator = estimator
-        self.options = {
+        self.options: dict[str, Any] = {
             "estimator": estimator,
             "X": X,
             "y": y,

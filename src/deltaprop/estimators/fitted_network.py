@@ -9,16 +9,16 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from deltaprop.backends import Array, Backend, backend_of, get_backend
 from deltaprop.backends.array_types import AnyArray, ArrayLike, HostArray
+from deltaprop.backends.choices import BackendName, FloatDType
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
 from deltaprop.derivation.state import Configuration
 from deltaprop.estimators.drawing import DRAWN_AS
-from deltaprop.estimators.hyperparameters import ACTIVATION_NAMES, BACKEND_NAMES, our_name
+from deltaprop.estimators.hyperparameters import ACTIVATION_NAMES, BACKEND_NAMES, ActivationName, our_name
 from deltaprop.estimators.inputs import checked_inputs
 from deltaprop.inputs.arrays import HostData, stays_on_host, takes_much_memory
 from deltaprop.network import Network
@@ -34,9 +34,9 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     network is made anew from them.
     """
 
-    activation: str | Sequence[str]
-    backend: str | Backend
-    dtype: DTypeLike | None
+    activation: ActivationName | Sequence[ActivationName]
+    backend: BackendName | Backend
+    dtype: FloatDType | None
     coefs_: list[AnyArray]
     intercepts_: list[AnyArray]
     n_layers_: int

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from sklearn.model_selection import ParameterGrid, ParameterSampler
@@ -137,6 +138,10 @@ class HalvingSweepCV(BaseSuccessiveHalving, StackedSearch):
     ([10, 30, 90], [9, 3, 1])
     """
 
+    param_grid: Any
+    n_candidates: int | Literal["exhaust"] | None
+    memory_limit: int | None
+    progress: bool
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseSuccessiveHalving._parameter_constraints,
         "param_grid": [dict, list],
@@ -151,19 +156,19 @@ class HalvingSweepCV(BaseSuccessiveHalving, StackedSearch):
         estimator: Any,
         param_grid: Any,
         *,
-        n_candidates: int | str | None = None,
+        n_candidates: int | Literal["exhaust"] | None = None,
         factor: float = 3,
         resource: str = "n_samples",
-        max_resources: int | str = "auto",
-        min_resources: int | str = "exhaust",
+        max_resources: int | Literal["auto"] = "auto",
+        min_resources: int | Literal["exhaust", "smallest"] = "exhaust",
         aggressive_elimination: bool = False,
         cv: Any = 5,
         scoring: Any = None,
-        refit: Any = True,
+        refit: bool | Callable[..., int] = True,
         n_jobs: int | None = None,
         memory_limit: int | None = None,
         random_state: RandomState = None,
-        error_score: Any = np.nan,
+        error_score: Literal["raise"] | float = np.nan,
         return_train_score: bool = True,
         progress: bool = False,
         verbose: int = 0,

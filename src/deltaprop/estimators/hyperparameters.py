@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 from sklearn.metrics import get_scorer_names
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 from deltaprop.backends import BACKENDS, BY_NAME_ONLY, Backend
+from deltaprop.backends.choices import HiddenActivation, LossName, OutputActivation
 from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS, OUTPUT_ACTIVATIONS
 from deltaprop.estimators.inputs import Number
 from deltaprop.training.callbacks import EpochCallback
@@ -23,7 +24,22 @@ Scoring: TypeAlias = str | Callable[..., float] | None
 #: Functions that are called after every epoch.
 Callbacks: TypeAlias = Sequence[EpochCallback] | None
 #: The weight of each class, "balanced", or both for each of several outputs.
-ClassWeight: TypeAlias = str | Mapping[Any, float] | Sequence[Any] | None
+ClassWeight: TypeAlias = Literal["balanced"] | Mapping[Any, float] | Sequence[Any] | None
+#: How the weights are found, and how the learning rate of "sgd" changes.
+Solver: TypeAlias = Literal["lbfgs", "sgd", "adam"]
+RateSchedule: TypeAlias = Literal["constant", "invscaling", "adaptive"]
+#: The losses that have a name.
+ClassLoss: TypeAlias = Literal["log_loss", "binary_cross_entropy", "squared_error"]
+#: Each loss of classes by our names: for one choice among several classes, and for a yes or no (or several of them).
+LOSSES_OF_CLASSES: dict[ClassLoss, tuple[LossName, LossName]] = {
+    "log_loss": ("clipped_categorical_cross_entropy", "clipped_binary_cross_entropy"),
+    "binary_cross_entropy": ("clipped_binary_cross_entropy", "clipped_binary_cross_entropy"),
+    "squared_error": ("squared_error", "squared_error"),
+}
+QuantityLoss: TypeAlias = Literal["squared_error", "poisson", "huber", "absolute_error"]
+#: Activations by scikit-learn's names and by ours.
+ActivationName: TypeAlias = Literal["logistic", HiddenActivation]
+OutputActivationName: TypeAlias = Literal["logistic", OutputActivation]
 #: scikit-learn's names of activations, where they differ from ours.
 SCIKIT_LEARN_NAMES = {"logistic": "sigmoid"}
 #: What hidden layers may use, by either name.
@@ -52,10 +68,10 @@ class Hyperparameters:
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(ACTIVATION_NAMES), list, tuple],
-        "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
+        "solver": [StrOptions(set(get_args(Solver)))],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+        "learning_rate": [StrOptions(set(get_args(RateSchedule)))],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "power_t": [Interval(Real, 0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -83,10 +99,10 @@ class Hyperparameters:
     }
 
     hidden_layer_sizes: int | Sequence[int]
-    solver: str
+    solver: Solver
     alpha: float
     batch_size: int | Literal["auto"]
-    learning_rate: str
+    learning_rate: RateSchedule
     learning_rate_init: float
     power_t: float
     max_iter: int
@@ -106,7 +122,7 @@ class Hyperparameters:
     max_fun: int
     loss: Any  # of a type that each estimator names
     dropout: float | Sequence[float]
-    output_activation: str | None
+    output_activation: OutputActivationName | None
     scoring: Scoring
     callbacks: Callbacks
     progress: bool

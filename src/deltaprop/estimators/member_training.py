@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Array
+from deltaprop.backends.array_types import HostArray, Indices
 from deltaprop.backends.native.scipy_threads import numpy_on_one_thread
 from deltaprop.derivation.state import StackState
 from deltaprop.epochs.members import finite_members
@@ -56,6 +57,17 @@ class MemberTraining:
         Whether the fits may be trained on after `run`; set it before.
     """
 
+    stack: StackState
+    active: Indices
+    epoch: int
+    fits: list[MemberFit]
+    outputs_averaged: int
+    constant_costs: Vector | None
+    score: Score
+    go_on: bool
+    max_iter: Vector
+    first_rate: Vector
+
     def __init__(
         self,
         stack: StackState,
@@ -72,18 +84,20 @@ class MemberTraining:
         self.outputs_averaged, self.constant_costs = outputs_averaged, constant_costs
         self.score, self.go_on = score, go_on
         stack.parameters = np.stack([fit.stream.initial for fit in fits])
-        self.trainer = StackTrainer(stack, X, Y, [fit.member() for fit in fits])
-        self.records = MemberRecords.of(self.fits, self.trainer)
-        self.samples = np.array([member.samples for member in self.trainer.members])
-        self.shuffled = [fit.shuffled for fit in fits]
+        self.trainer: StackTrainer = StackTrainer(stack, X, Y, [fit.member() for fit in fits])
+        self.records: MemberRecords = MemberRecords.of(self.fits, self.trainer)
+        self.samples: HostArray = np.array([member.samples for member in self.trainer.members])
+        self.shuffled: list[bool] = [fit.shuffled for fit in fits]
         self.max_iter, self.first_rate = of_each(fits, "max_iter"), of_each(fits, "learning_rate_init")
-        self.power_t = of_each(fits, "power_t")
-        self.inverse = np.array([fit.estimator._schedule() == "invscaling" for fit in fits])
-        self.best = stack.backend.copy(stack.parameters) if self.records.stopping.early_stopping.any() else None
+        self.power_t: Vector = of_each(fits, "power_t")
+        self.inverse: HostArray = np.array([fit.estimator._schedule() == "invscaling" for fit in fits])
+        self.best: Array | None = (
+            stack.backend.copy(stack.parameters) if self.records.stopping.early_stopping.any() else None
+        )
         costs = None if constant_costs is None else [constant_costs[fit.stream.rows] for fit in fits]
         self.costs = costs
         of_each_fit: Sequence[Vector | None] = costs or [None] * len(fits)
-        self.constants = np.array([constant_cost(own, None) for own in of_each_fit])
+        self.constants: HostArray = np.array([constant_cost(own, None) for own in of_each_fit])
         self.active, self.epoch = np.arange(len(fits)), 0
         self.resumable = False
         self._last: Array | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -21,6 +22,10 @@ from deltaprop.reports.history import History
 from deltaprop.reports.progress import Progress, progress_bar
 from deltaprop.training.callbacks import EpochCallback
 from deltaprop.training.listeners import Listeners
+
+if TYPE_CHECKING:
+    from deltaprop.estimators.step_rule import StepRule
+    from deltaprop.network import Network
 
 
 class MinibatchFit:
@@ -44,6 +49,16 @@ class MinibatchFit:
         Whether this is one epoch of `partial_fit`, which goes on with the optimizer of the last one.
     """
 
+    mlp: Hyperparameters
+    training: Training
+    held_out: HeldOut | None
+    records: Records
+    random_state: np.random.RandomState
+    publish: Callable[[], None]
+    incremental: bool
+    network: Network
+    samples: int
+
     def __init__(
         self,
         mlp: Hyperparameters,
@@ -59,18 +74,18 @@ class MinibatchFit:
         self.mlp, self.training, self.held_out, self.records = mlp, training, held_out, records
         self.random_state, self.publish, self.incremental = random_state, publish, incremental
         self.network, self.samples = training.network, training.X.shape[0]
-        self.epochs = 1 if incremental else mlp.max_iter
+        self.epochs: int = 1 if incremental else mlp.max_iter
         if records.optimizer is None or not incremental:
             records.optimizer = step_rule(mlp, self.network)
-        self.rule = records.optimizer
+        self.rule: StepRule = records.optimizer
         self.rule.go_on_with(self.network)
         records.stopping.adaptive = self.rule.schedule == "adaptive"
         batch_size = self._batch_size()
         # If there is only one minibatch, the order of its samples changes nothing.
         self.shuffled = mlp.shuffle and batch_size < self.samples
-        self.order = np.arange(self.samples)
-        self.objective = MinibatchObjective(l2=mlp.alpha)
-        self.trainer = Trainer(
+        self.order: Indices = np.arange(self.samples)
+        self.objective: MinibatchObjective = MinibatchObjective(l2=mlp.alpha)
+        self.trainer: Trainer = Trainer(
             self.network,
             training.X,
             training.Y,
@@ -83,9 +98,9 @@ class MinibatchFit:
             state=self.rule.state,
         )
         log_way(self.trainer, ["the rules of scikit-learn"])
-        self.history = History(cost=records.loss_curve)
-        self.listeners = Listeners(callbacks, self.network, self.epochs, self.history)
-        self.scored_before = len(records.validation_scores or ())
+        self.history: History = History(cost=records.loss_curve)
+        self.listeners: Listeners = Listeners(callbacks, self.network, self.epochs, self.history)
+        self.scored_before: int = len(records.validation_scores or ())
         if held_out is not None:
             held_out.scores, held_out.costs = records.validation_scores, records.validation_loss_curve
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
@@ -94,7 +95,7 @@ class MultilayerPerceptron(CallbackSupport, OnnxExport, Hyperparameters, FittedN
         callbacks: list[EpochCallback] = [*(self.callbacks or ()), *tasks]
         X, y, targets = self._validate_input(X, y, incremental=incremental, reset=first)
         weights = self._weights(X, y, sample_weight, incremental)
-        self.n_outputs_ = targets.shape[1]
+        self.n_outputs_: int = targets.shape[1]
         self._random_state = check_random_state(self.random_state)
         before = self._begin([X.shape[1], *hidden, self.n_outputs_], X, first=first)
         network = self._network
@@ -200,16 +201,19 @@ class MultilayerPerceptron(CallbackSupport, OnnxExport, Hyperparameters, FittedN
 
     def _hidden_layer_sizes(self) -> list[int]:
         sizes = self.hidden_layer_sizes
-        sizes = list(sizes) if isinstance(sizes, Iterable) else [sizes]
+        try:
+            sizes = list(map(operator.index, sizes)) if isinstance(sizes, Iterable) else [operator.index(sizes)]
+        except TypeError:
+            raise TypeError(f"hidden_layer_sizes: expected whole numbers, got {sizes!r}") from None
         if any(size <= 0 for size in sizes):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
         return sizes
 
     def _initialize(self, layer_sizes: Sequence[int], X: ArrayLike) -> None:
         """Make a network, draw its parameters as scikit-learn does, and begin new records."""
-        self.n_layers_ = len(layer_sizes)
+        self.n_layers_: int = len(layer_sizes)
         self.n_iter_ = self.t_ = 0
-        self.out_activation_ = self._network_loss()[1]
+        self.out_activation_: str = self._network_loss()[1]
         network = Network(layer_sizes, init="zeros", **self._configuration(X))
         for name in ("_optimizer", "_best_parameters", "validation_loss_curve_", "validation_scores_"):
             self.__dict__.pop(name, None)

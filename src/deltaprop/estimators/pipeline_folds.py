@@ -30,6 +30,9 @@ class Receiver(BaseEstimator):
         It says which metadata are routed to it.
     """
 
+    y: Any | None
+    params: dict[str, Any]
+
     def __init__(self, network: Any) -> None:
         self.network = network
 

@@ -70,6 +70,14 @@ class PipelineJobs:
         If the targets cannot be checked once for all fits.
     """
 
+    pipeline: Any
+    y: ArrayLike
+    fit_params: dict[str, Any]
+    with_train: bool
+    memory: int
+    n_jobs: int | None
+    last: Any
+
     def __init__(
         self,
         pipeline: Pipeline,
@@ -84,11 +92,11 @@ class PipelineJobs:
         self.pipeline, self.X, self.y, self.fit_params = pipeline, X, y, fit_params
         self.with_train, self.memory, self.n_jobs = with_train, memory or MEMORY, n_jobs
         self.last, network = pipeline.steps[-1]
-        self.epochs = f"{self.last}__max_iter"
-        self.networks = Networks(network, network.dtype)
+        self.epochs: str = f"{self.last}__max_iter"
+        self.networks: Networks = Networks(network, network.dtype)
         self._replaced: dict[int, tuple[Any, Networks]] = {}
         # The inputs differ from split to split; one column stands for them while the targets are checked.
-        self.whole = Table.of(network, np.zeros((len(y), 1)), y)
+        self.whole: Table = Table.of(network, np.zeros((len(y), 1)), y)
 
     def together(
         self,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
-from numpy.typing import DTypeLike
 from scipy.special import xlogy
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
@@ -15,10 +14,12 @@ from sklearn.utils.metaestimators import available_if
 
 from deltaprop.backends import Array, Backend
 from deltaprop.backends.array_types import AnyArray, ArrayLike, Floats
+from deltaprop.backends.choices import BackendName, FloatDType
 from deltaprop.backends.device_scope import methods_on_its_device
+from deltaprop.backends.typed_decorators import keeps_type
 from deltaprop.derivation.losses import PairOfFunctions
+from deltaprop.estimators import hyperparameters as hp
 from deltaprop.estimators.fit_data import CheckedData, HeldOut
-from deltaprop.estimators.hyperparameters import Callbacks, RandomState, Scoring
 from deltaprop.estimators.inputs import checked_data, on_host
 from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron, fit_context
 from deltaprop.training.exclusive import training_of
@@ -168,24 +169,24 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **MultilayerPerceptron._parameter_constraints,
-        "loss": [StrOptions({"squared_error", "poisson", "huber", "absolute_error"}), tuple],
+        "loss": [StrOptions(set(get_args(hp.QuantityLoss))), tuple],
     }
 
     def __init__(
         self,
-        loss: str | PairOfFunctions = "squared_error",
+        loss: hp.QuantityLoss | PairOfFunctions = "squared_error",
         hidden_layer_sizes: int | Sequence[int] = (100,),
-        activation: str | Sequence[str] = "relu",
+        activation: hp.ActivationName | Sequence[hp.ActivationName] = "relu",
         *,
-        solver: str = "adam",
+        solver: hp.Solver = "adam",
         alpha: float = 0.0001,
         batch_size: int | Literal["auto"] = "auto",
-        learning_rate: str = "constant",
+        learning_rate: hp.RateSchedule = "constant",
         learning_rate_init: float = 0.001,
         power_t: float = 0.5,
         max_iter: int = 200,
         shuffle: bool = True,
-        random_state: RandomState = None,
+        random_state: hp.RandomState = None,
         tol: float = 1e-4,
         verbose: bool | int = False,
         warm_start: bool = False,
@@ -199,12 +200,12 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
         dropout: float | Sequence[float] = 0.0,
-        output_activation: str | None = None,
-        scoring: Scoring = None,
-        callbacks: Callbacks = None,
+        output_activation: hp.OutputActivationName | None = None,
+        scoring: hp.Scoring = None,
+        callbacks: hp.Callbacks = None,
         progress: bool = False,
-        backend: str | Backend = "auto",
-        dtype: DTypeLike | None = None,
+        backend: BackendName | Backend = "auto",
+        dtype: FloatDType | None = None,
     ) -> None:
         self._store(locals())
 
@@ -248,7 +249,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         with training_of(self):
             return self._fit(X, y, sample_weight, validation_data, incremental=False)
 
-    @available_if(lambda estimator: estimator._is_stochastic())
+    @keeps_type(available_if(lambda estimator: estimator._is_stochastic()))
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train one epoch over the data given, from the parameters there are; not with solver "lbfgs".

@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection._validation import _fit_and_score, _warn_or_raise_about_fit_failures
 from sklearn.utils.parallel import Parallel, delayed
 
-from deltaprop.backends.array_types import ArrayLike
+from deltaprop.backends.array_types import AnyArray, ArrayLike
 from deltaprop.errors import callers_level
 from deltaprop.estimators.fit_data import NO_SCORE
 from deltaprop.estimators.inputs import on_host
@@ -60,12 +60,20 @@ class Search:
         Whether candidates will come again with more epochs, and are trained on from where they are.
     """
 
+    sweep: Any
+    source: Source
+    y: ArrayLike
+    ran_out: int
+    unscored: int
+    fits: int
+    resumable: bool
+
     def __init__(
         self, sweep: Any, source: Source, X: ArrayLike, y: ArrayLike, routed: Any, scorers: Any, *, resumable: bool
     ) -> None:
         self.sweep, self.source, self.X, self.y = sweep, source, X, y
-        self.scoring = Scoring(sweep, X, y, scorers, routed.scorer.score)
-        self.fit_params = {
+        self.scoring: Scoring = Scoring(sweep, X, y, scorers, routed.scorer.score)
+        self.fit_params: dict[Any, AnyArray] = {
             name: on_host(value, name) for name, value in routed.estimator.fit.items() if value is not None
         }
         self.resumable = resumable and effective_n_jobs(sweep.n_jobs) == 1

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from sklearn.base import clone
 
-from deltaprop.backends.array_types import ArrayLike, Floats, Indices
+from deltaprop.backends.array_types import ArrayLike, DType, Floats, Indices
 from deltaprop.estimators.together import Table, can_be_together, with_parameters
 
 Split: TypeAlias = tuple[Indices, Indices]
@@ -85,8 +85,10 @@ class Networks:
         The dtype to which the samples are converted.
     """
 
+    base: Any
+
     def __init__(self, base: Any, dtype: Any) -> None:
-        self.dtype = None if dtype is None else np.dtype(dtype)
+        self.dtype: DType | None = None if dtype is None else np.dtype(dtype)
         self.base, self._known = clone(base), dict[tuple[str, int], Any]()
         try:
             self.base._validate_params()
@@ -132,10 +134,10 @@ class TableJobs:
 
     def __init__(self, estimator: Any, X: ArrayLike, y: ArrayLike, sample_weight: Floats | None) -> None:
         self.sample_weight = sample_weight
-        self.table = Table.of(estimator, X, y)
+        self.table: Table = Table.of(estimator, X, y)
         if hasattr(self.table.X, "toarray"):
             raise TypeError("X: expected dense samples, got sparse ones")
-        self.networks = Networks(estimator, estimator.dtype)
+        self.networks: Networks = Networks(estimator, estimator.dtype)
 
     def together(
         self,

@@ -25,6 +25,10 @@ class Lines:
         How many there are.
     """
 
+    verbose: int
+    candidates: int
+    splits: int
+
     def __init__(self, verbose: int, candidates: int, splits: int) -> None:
         self.verbose, self.candidates, self.splits = verbose, candidates, splits
 

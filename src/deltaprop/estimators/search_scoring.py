@@ -13,7 +13,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils._metadata_requests import _routing_enabled
 from sklearn.utils.validation import _check_method_params
 
-from deltaprop.backends.array_types import ArrayLike
+from deltaprop.backends.array_types import AnyArray, ArrayLike
 from deltaprop.derivation.state import StackState
 from deltaprop.estimators.inputs import on_host
 from deltaprop.estimators.member_fits import MemberRecords
@@ -47,17 +47,23 @@ class Scoring:
         Whether the score is the estimator's own.
     """
 
+    y: ArrayLike
+    scorers: Any
+    error_score: Any
+
     def __init__(self, sweep: Any, X: ArrayLike, y: ArrayLike, scorers: Any, params: dict[str, Any]) -> None:
         self.X, self.y, self.scorers, self.error_score = X, y, scorers, sweep.error_score
-        self.sides = (TEST, TRAIN) if sweep.return_train_score else (TEST,)
-        self.params = {name: on_host(value, name) for name, value in params.items() if value is not None}
+        self.sides: tuple[int, ...] = (TEST, TRAIN) if sweep.return_train_score else (TEST,)
+        self.params: dict[str, AnyArray] = {
+            name: on_host(value, name) for name, value in params.items() if value is not None
+        }
         self.splits: Sequence[Split] = ()
         is_routed = _routing_enabled()  # the methods of a pipeline then have rules of their own
         kind = "classifier" if is_classifier(sweep.estimator) else "regressor"
         own = isinstance(sweep.scoring, str | None) and sweep.scoring in OWN_SCORES[kind]
-        self.own_score = own and self.params.keys() <= {"sample_weight"}
+        self.own_score: bool = own and self.params.keys() <= {"sample_weight"}
         #: Scorers of scikit-learn ask an estimator for predictions only: a network is as good as its pipeline.
-        self.of_predictions = _is_of_predictions(scorers) and not is_routed
+        self.of_predictions: bool = _is_of_predictions(scorers) and not is_routed
         self._needs_pipeline = is_routed
 
     def members(

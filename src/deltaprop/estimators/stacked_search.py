@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from inspect import signature
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from sklearn.base import clone, is_classifier
@@ -18,7 +18,8 @@ from sklearn.utils._set_output import _safe_set_output
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_method_params, _num_samples, check_is_fitted
 
-from deltaprop.backends.array_types import AnyArray, ArrayLike, Indices
+from deltaprop.backends.array_types import AnyArray, ArrayLike, HostArray, Indices
+from deltaprop.backends.typed_decorators import keeps_type
 from deltaprop.estimators.inputs import on_host
 from deltaprop.estimators.pipeline_jobs import PipelineJobs, has_network_last
 from deltaprop.estimators.search import Search, Source
@@ -86,7 +87,7 @@ class StackedSearch(BaseSearchCV):
         split_params = dict(routed.splitter.split)
         self._checked_cv_orig = check_cv(self.cv, on_host(y), classifier=is_classifier(self.estimator))
         self._check_input_parameters(X=X, y=y, split_params=split_params)
-        self.n_splits_ = self._checked_cv_orig.get_n_splits(X, y, **split_params)
+        self.n_splits_: int = self._checked_cv_orig.get_n_splits(X, y, **split_params)
         search = Search(self, source, X, y, routed, scorers, resumable=self._resource_is(source.epochs))
         results: dict[str, Any] = {}
         entries: list[dict[str, Any]] = []
@@ -111,8 +112,8 @@ class StackedSearch(BaseSearchCV):
         self._choose_best(results, entries[0]["test_scores"], refit_metric)
         if self.refit:
             self._refit(X, y, fit_params)
-        self.scorer_ = getattr(scorers, "_scorers", scorers)
-        self.cv_results_ = results
+        self.scorer_: Any = getattr(scorers, "_scorers", scorers)
+        self.cv_results_: dict[str, Any] = results
 
     def _check_input_parameters(self, X: ArrayLike, y: ArrayLike, split_params: Any) -> None:
         """Check what depends on the samples: nothing here. Older versions of scikit-learn have no such method."""
@@ -139,26 +140,26 @@ class StackedSearch(BaseSearchCV):
 
     def _choose_best(self, results: dict[str, Any], first_scores: Any, refit_metric: Any) -> None:
         """Set ``multimetric_`` and, where one candidate can be chosen, its index, parameters and score."""
-        self.multimetric_ = isinstance(first_scores, dict)
+        self.multimetric_: bool = isinstance(first_scores, dict)
         if callable(self.scoring) and self.multimetric_:
             self._check_refit_for_multimetric(first_scores)
             refit_metric = self.refit
         if self.refit or not self.multimetric_:
-            self.best_index_ = self._select_best_index(self.refit, refit_metric, results)
+            self.best_index_: int = self._select_best_index(self.refit, refit_metric, results)
             if not callable(self.refit):
-                self.best_score_ = results[f"mean_test_{refit_metric}"][self.best_index_]
-            self.best_params_ = results["params"][self.best_index_]
+                self.best_score_: float = results[f"mean_test_{refit_metric}"][self.best_index_]
+            self.best_params_: dict[str, Any] = results["params"][self.best_index_]
 
     def _refit(self, X: ArrayLike, y: ArrayLike, params: dict[str, Any]) -> None:
         """Fit the best candidate to all samples."""
-        self.best_estimator_ = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
+        self.best_estimator_: Any = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
         began = time.time()
         self.best_estimator_.fit(X, y, **params)
-        self.refit_time_ = time.time() - began
+        self.refit_time_: float = time.time() - began
         if hasattr(self.best_estimator_, "feature_names_in_"):
-            self.feature_names_in_ = self.best_estimator_.feature_names_in_
+            self.feature_names_in_: HostArray = self.best_estimator_.feature_names_in_
 
-    @available_if(lambda self: hasattr(self.estimator, "transform"))
+    @keeps_type(available_if(lambda self: hasattr(self.estimator, "transform")))
     def fit_transform(self, X: ArrayLike, y: ArrayLike | None = None, **params: Any) -> AnyArray:
         """Call `fit`, then transform X with the best estimator.
 
@@ -178,8 +179,8 @@ class StackedSearch(BaseSearchCV):
         """
         return self.fit(X, y, **params).transform(X)
 
-    @available_if(lambda self: hasattr(self.estimator, "set_output"))
-    def set_output(self, *, transform: str | None = None) -> Self:
+    @keeps_type(available_if(lambda self: hasattr(self.estimator, "set_output")))
+    def set_output(self, *, transform: Literal["default", "pandas", "polars"] | None = None) -> Self:
         """Choose the kind of table that `transform` returns, as a pipeline does for its steps.
 
         Parameters

@@ -35,6 +35,12 @@ class StepRule:
         Velocity, or moments and step count.
     """
 
+    learning_rate: float
+    optimizer: Optimizer
+    schedule: str
+    power_t: float
+    initial_rate: float
+
     def __init__(self, optimizer: Optimizer, network: NetworkState, schedule: str, power_t: float) -> None:
         self.optimizer, self.schedule, self.power_t = optimizer, schedule, power_t
         self.initial_rate = self.learning_rate = float(optimizer.learning_rate)  # type: ignore[arg-type]

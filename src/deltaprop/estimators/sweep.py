@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Integral
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from sklearn.model_selection import ParameterGrid, ParameterSampler
@@ -105,6 +105,11 @@ class SweepCV(StackedSearch):
     (4, 1.0)
     """
 
+    param_grid: Any
+    n_iter: int | None
+    memory_limit: int | None
+    random_state: RandomState
+    progress: bool
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseSearchCV._parameter_constraints,
         "param_grid": [dict, list],
@@ -122,15 +127,15 @@ class SweepCV(StackedSearch):
         n_iter: int | None = None,
         cv: Any = None,
         scoring: Any = None,
-        refit: Any = True,
+        refit: bool | str | Callable[..., int] = True,
         n_jobs: int | None = None,
         memory_limit: int | None = None,
         random_state: RandomState = None,
-        error_score: Any = np.nan,
+        error_score: Literal["raise"] | float = np.nan,
         return_train_score: bool = False,
         progress: bool = False,
         verbose: int = 0,
-        pre_dispatch: Any = "2*n_jobs",
+        pre_dispatch: int | str = "2*n_jobs",
     ) -> None:
         super().__init__(
             estimator=estimator,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.multiclass import type_of_target
 
 from deltaprop.backends import Array, get_backend
-from deltaprop.backends.array_types import AnyArray, ArrayLike, Floats, HostArray, Indices
+from deltaprop.backends.array_types import AnyArray, ArrayLike, DType, Floats, HostArray, Indices
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.state import StackState
@@ -28,6 +28,9 @@ from deltaprop.estimators.regressor import MLPRegressor
 from deltaprop.estimators.step_rule import optimizer_of
 from deltaprop.inputs.arrays import divisible
 from deltaprop.network import Network
+
+if TYPE_CHECKING:
+    from deltaprop.backends.base import Backend
 
 #: What can be fitted together.
 KINDS = (MLPClassifier, MLPRegressor)
@@ -156,17 +159,22 @@ class EstimatorGroup:
         One of the group; all have the same `group_key`.
     """
 
+    table: Table
+    configured: Any
+    backend: Backend
+    dtype: DType
+
     def __init__(self, table: Table, estimator: Any) -> None:
         self.table, self.configured = table, table.configured(estimator)
-        self.widths = table.widths(self.configured)
-        self.configuration = self.configured._configuration(table.X)
+        self.widths: list[int] = table.widths(self.configured)
+        self.configuration: Any = self.configured._configuration(table.X)
         self._of_estimator: dict[int, tuple[Any, Optimizer, Objective]] = {}
         empty = StackState([0], self.widths, init="zeros", **self.configuration)
         self.backend, self.dtype = empty.backend, empty.dtype
         with self.backend.scope():
             self.X: Array = self.backend.asarray(table.X, self.dtype)
             self.Y: Array = self.backend.asarray(table.targets, self.dtype)
-        self.n_parameters = int(empty.parameters.shape[1])
+        self.n_parameters: int = int(empty.parameters.shape[1])
 
     def stack(self, count: int) -> StackState:
         """Make a stack of `count` members with parameters 0."""

@@ -118,6 +118,10 @@ class Graph:
         If onnx is not installed.
     """
 
+    onnx: Any
+    dtype: DType
+    taken: frozenset[str]
+
     def __init__(self, dtype: DType, taken: Iterable[str] = ()) -> None:
         self.onnx, self.dtype, self.taken = load_library(), dtype, frozenset(taken)
         self.nodes: list[Any] = []

@@ -7,9 +7,10 @@ import warnings
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from deltaprop.backends import Backend
+from deltaprop.backends.choices import BackendName, LossName, OutputActivation
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation.initialization import check_initialization
-from deltaprop.derivation.losses import PairOfFunctions
+from deltaprop.derivation.losses import PairOfFunctions, loss_of
 from deltaprop.derivation.state import Configuration, NetworkState, StackState
 from deltaprop.errors import callers_level
 from deltaprop.files.model_file import Tensors, read_model, write_model
@@ -18,8 +19,6 @@ if TYPE_CHECKING:  # not at start-up, for those who do without
     from deltaprop.files.file_schema import Common, NetworkContent, StackContent
 
 S = TypeVar("S", bound=NetworkState)
-#: The loss whose link an output activation is.
-LINKS = {"sigmoid": "binary_cross_entropy", "softmax": "categorical_cross_entropy", "exp": "poisson"}
 
 
 @methods_on_its_device
@@ -44,7 +43,7 @@ class SavedNetwork(NetworkState):
         write_model(path, self.file_configuration(), self.file_tensors())
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], backend: str | Backend = "auto") -> Self:
+    def load(cls, path: str | os.PathLike[str], backend: BackendName | Backend = "auto") -> Self:
         """Load the network that `save` wrote to `path`. No code in the file is run: there can be none.
 
         Parameters
@@ -92,8 +91,8 @@ class SavedNetwork(NetworkState):
         cls,
         sequential: Any,
         *,
-        loss: str | PairOfFunctions | None = None,
-        backend: str | Backend = "auto",
+        loss: LossName | PairOfFunctions | None = None,
+        backend: BackendName | Backend = "auto",
         seed: int = 0,
     ) -> Self:
         """Make the network that a ``torch.nn.Sequential`` of Linear layers and activations is.
@@ -126,7 +125,7 @@ class SavedNetwork(NetworkState):
 
         configuration, weights, biases = torch_modules.read(sequential)
         if loss is None:
-            loss = LINKS.get(configuration["output_activation"], "squared_error")
+            loss = loss_of(configuration["output_activation"])
         network = cls(**configuration, loss=loss, init="zeros", backend=backend, seed=seed)
         network.weights, network.biases = weights, biases
         return network
@@ -175,10 +174,10 @@ class SavedNetwork(NetworkState):
     def from_onnx(
         cls,
         path: str | os.PathLike[str],
-        backend: str | Backend = "auto",
+        backend: BackendName | Backend = "auto",
         *,
-        loss: str | PairOfFunctions | None = None,
-        output_activation: str | None = None,
+        loss: LossName | PairOfFunctions | None = None,
+        output_activation: OutputActivation | None = None,
     ) -> Self:
         """Load a network from an ONNX model: from `to_onnx`, or from another program.
 
@@ -220,24 +219,9 @@ class SavedNetwork(NetworkState):
         that scale and shift the columns, as of BatchNormalization, become part of weights and biases. Operators for
         training alone are left out, and so is what makes labels of the outputs.
         """
-        from deltaprop.files import onnx_file
+        from deltaprop.files.onnx_import import load_network
 
-        model, properties = onnx_file.load_onnx(path)
-        if onnx_file.KEY in properties:
-            content, tensors = onnx_file.read_own(path, model, properties)
-            described = content.network
-            described.output_activation, link = _asked_activation(path, described.output_activation, output_activation)
-            described.loss = loss or link or described.loss
-            return cls.from_file_content(path, content, tensors, backend)
-        from deltaprop.files.onnx_import import read_chain
-
-        configuration, weights, biases = read_chain(path, onnx_file.load_library(), model)
-        there = configuration["output_activation"]
-        configuration["output_activation"], _ = _asked_activation(path, there, output_activation)
-        loss = loss or LINKS.get(configuration["output_activation"], "squared_error")
-        network = cls(**configuration, loss=loss, init="zeros", backend=backend)
-        network.weights, network.biases = weights, biases
-        return network
+        return load_network(cls, path, backend, loss, output_activation)
 
     def file_configuration(self) -> Configuration:
         """Return what `save` writes besides the tensors.
@@ -267,7 +251,11 @@ class SavedNetwork(NetworkState):
 
     @classmethod
     def from_file_content(
-        cls, path: str | os.PathLike[str], content: NetworkContent, tensors: Tensors, backend: str | Backend = "auto"
+        cls,
+        path: str | os.PathLike[str],
+        content: NetworkContent,
+        tensors: Tensors,
+        backend: BackendName | Backend = "auto",
     ) -> Self:
         """Make the network that the content of a file describes; `network_content` has checked it.
 
@@ -351,7 +339,7 @@ class SavedStack(StackState):
         return {"parameters": self.backend.to_numpy(self.parameters)}
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], backend: str | Backend = "auto") -> Self:
+    def load(cls, path: str | os.PathLike[str], backend: BackendName | Backend = "auto") -> Self:
         """Load the stack that `save` wrote to `path`. No code in the file is run: there can be none.
 
         Parameters
@@ -382,7 +370,11 @@ class SavedStack(StackState):
 
     @classmethod
     def from_file_content(
-        cls, path: str | os.PathLike[str], content: StackContent, tensors: Tensors, backend: str | Backend = "auto"
+        cls,
+        path: str | os.PathLike[str],
+        content: StackContent,
+        tensors: Tensors,
+        backend: BackendName | Backend = "auto",
     ) -> Self:
         """Make the stack that the content of a file describes; `stack_content` has checked it.
 
@@ -420,22 +412,9 @@ def _require_name(loss: object) -> None:
         raise ValueError(f"loss: expected the name of a loss, as a file holds no code, got {loss!r}")
 
 
-def _asked_activation(path: str | os.PathLike[str], there: str, asked: str | None) -> tuple[str, str | None]:
-    """Return the output activation that is asked for, and the loss that comes with it where it is another.
-
-    Raises
-    ------
-    ValueError
-        If the last layer has another one already.
-    """
-    if asked is None or asked == there:
-        return there, None
-    if there != "identity":
-        raise ValueError(f"output_activation: expected {there!r}, which the network in {path} has, got {asked!r}")
-    return asked, LINKS.get(asked)
-
-
-def _made(cls: type[S], path: str | os.PathLike[str], what: str, described: Common, backend: str | Backend) -> S:
+def _made(
+    cls: type[S], path: str | os.PathLike[str], what: str, described: Common, backend: BackendName | Backend
+) -> S:
     """Make the network or stack that a file describes, with parameters of 0.
 
     Raises

@@ -43,6 +43,9 @@ class HostData:
         Converts some rows of the array to an array of the network.
     """
 
+    array: AnyArray
+    convert: Callable[[HostArray], Array] | None
+
     def __init__(
         self,
         array: AnyArray,
@@ -50,7 +53,7 @@ class HostData:
         convert: Callable[[HostArray], Array] | None = None,
     ) -> None:
         self.array, self.convert = array, convert
-        self.shape = (array.shape[0], array.shape[1] if columns is None else columns)
+        self.shape: tuple[AnyArray, AnyArray | int] = (array.shape[0], array.shape[1] if columns is None else columns)
 
     def rows(self, rows: slice, backend: Backend, dtype: DTypeLike) -> Array:
         """Return some rows as an array of the network's backend."""

@@ -50,14 +50,14 @@ class ByteSource:
     def __init__(self, source: str | os.PathLike[str]) -> None:
         self._kept: Any = None
         self._path = Path(source)
-        self.name = str(source)
+        self.name: str = str(source)
         if source == "-":
             self.name = "standard input"
             self._kept = _keep(sys.stdin.buffer)
             weakref.finalize(self, self._kept.close)
         with self._packed() as file:
-            self.is_packed = file.read(2) == GZIP
-            self.stored_bytes = file.seek(0, io.SEEK_END)
+            self.is_packed: bool = file.read(2) == GZIP
+            self.stored_bytes: int = file.seek(0, io.SEEK_END)
         self._place = 0
 
     @contextmanager

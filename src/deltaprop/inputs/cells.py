@@ -89,6 +89,10 @@ def finite_numbers(path: object, name: str, cells: Cells, start: int) -> Floats:
 class Labels:
     """A column of text that holds each distinct text once."""
 
+    path: object
+    name: str
+    rows: int
+
     def __init__(self, path: object, name: str) -> None:
         self.path, self.name = path, name
         self.codes: dict[str, int] = {}

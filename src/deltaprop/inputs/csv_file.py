@@ -53,6 +53,8 @@ class CsvFile:
         If it cannot be read.
     """
 
+    names_end: int
+
     def __init__(
         self,
         source: Path | ByteSource,
@@ -61,17 +63,19 @@ class CsvFile:
         decimal: str | None = ".",
         encoding: str | None = None,
     ) -> None:
-        self.source = source if isinstance(source, ByteSource) else ByteSource(source)
-        self.path = self.source.name
+        self.source: ByteSource = source if isinstance(source, ByteSource) else ByteSource(source)
+        self.path: str = self.source.name
         with self.source.open() as raw:
             beginning = raw.read(BEGINNING + 1)
-        self.encoding = encoding_of(self.path, beginning) if encoding is None else decoded_name(encoding)
-        self.separator = self._separator(beginning) if sep is None else _checked_separator(sep)
+        self.encoding: str = encoding_of(self.path, beginning) if encoding is None else decoded_name(encoding)
+        self.separator: str = self._separator(beginning) if sep is None else _checked_separator(sep)
         first, self.names_end = next(self._rows(), (None, 0))
         if first is None:
             raise ValueError(f"{self.path}: is empty")
-        self.has_header = not _says_numbers(first, decimal)
-        self.names = self._named(first) if self.has_header else [f"column {i + 1}" for i in range(len(first))]
+        self.has_header: bool = not _says_numbers(first, decimal)
+        self.names: list[str] = (
+            self._named(first) if self.has_header else [f"column {i + 1}" for i in range(len(first))]
+        )
 
     def blocks(self) -> Iterator[tuple[list[tuple[str, ...]], float]]:
         """Yield the columns of a few rows at a time, and the share of the file that has been read by then.

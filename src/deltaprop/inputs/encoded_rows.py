@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import DTypeLike
 
-from deltaprop.backends.array_types import Floats, HostArray, Indices
+from deltaprop.backends.array_types import DType, Floats, HostArray, Indices
 
 #: The largest number that a row may hold, with either sign.
 LARGEST = 1e15
@@ -169,6 +169,12 @@ class EncodedRows:
     dtype : dtype
         Of `stored` and of the inputs.
     """
+
+    stored: HostArray
+    encoding: InputEncoding
+    shape: tuple[int, int]
+    ndim: int
+    dtype: DType
 
     def __init__(self, stored: HostArray, encoding: InputEncoding) -> None:
         self.stored, self.encoding = stored, encoding

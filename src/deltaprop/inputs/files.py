@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from deltaprop.backends import get_backend
-from deltaprop.backends.array_types import HostArray
+from deltaprop.backends.array_types import Floats, HostArray
 from deltaprop.errors import listing
 from deltaprop.inputs import cells
 from deltaprop.inputs.arrays import first_not_finite
@@ -199,6 +199,9 @@ def _first_rows(file: CsvFile, place: int, rows: int) -> Iterator[Sequence[str]]
 
 class Grown:
     """Rows of float64, (m, n), that become more as a file is read; keep no view of `array` between calls."""
+
+    array: Floats
+    rows: int
 
     def __init__(self, columns: int) -> None:
         self.array, self.rows = np.empty((0, columns)), 0

@@ -51,12 +51,12 @@ class ParquetFile:
         with self._reading(), self._open() as file:
             schema, metadata = file.schema_arrow, file.metadata
             groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-            self.sizes = [int(group.num_rows) for group in groups]
-            self.unpacked = sum(max(0, int(group.total_byte_size)) for group in groups)
+            self.sizes: list[int] = [int(group.num_rows) for group in groups]
+            self.unpacked: int = sum(max(0, int(group.total_byte_size)) for group in groups)
             index = _stored_index(schema.metadata or {})
-            self.types = {field.name: field.type for field in schema if field.name not in index}
-            self.names = [name for name in schema.names if name not in index]
-            self.index = [name for name in schema.names if name in index]
+            self.types: dict[Any, Any] = {field.name: field.type for field in schema if field.name not in index}
+            self.names: list[Any] = [name for name in schema.names if name not in index]
+            self.index: list[Any] = [name for name in schema.names if name in index]
         if any(size < 0 for size in self.sizes):
             raise ValueError(f"{path}: not a Parquet file, or a damaged one (a row group of {min(self.sizes)} rows)")
 

@@ -35,15 +35,18 @@ class ParquetParts(Parts):
         If it is damaged, has no rows or no such column.
     """
 
+    path: Path
+    file: ParquetFile
+
     def __init__(self, path: str | os.PathLike[str], target: str | None = None) -> None:
         self.path, self.file = Path(path), ParquetFile(Path(path))
         names = self.file.names
         if not names or len(set(names)) < len(names):
             raise ValueError(f"{path}: expected columns with different names, got {', '.join(map(repr, names[:12]))}")
-        self.target = names[-1] if target is None else target
+        self.target: Any | str = names[-1] if target is None else target
         if self.target not in names:
             raise ValueError(f"{path}: no column {target!r}; the columns are {', '.join(map(repr, names[:12]))}")
-        self.features = [name for name in names if name != self.target]
+        self.features: list[Any] = [name for name in names if name != self.target]
         if not sum(self.file.sizes) or not self.features:
             raise ValueError(f"{path}: expected rows, and a column besides the target {self.target!r}")
         self._measure(self.file.sizes, len(self.features))
@@ -83,8 +86,8 @@ class FolderParts(Parts):
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
-        self.files = sorted(self.folder.glob("*.npz"))
+        self.folder: Path = Path(folder)
+        self.files: list[Path] = sorted(self.folder.glob("*.npz"))
         if not self.files:
             raise ValueError(f"{folder}: expected .npz files in it, each with arrays X and y")
         sizes, columns = [], 0

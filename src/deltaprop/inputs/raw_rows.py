@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from deltaprop.backends.array_types import HostArray, Indices
+from deltaprop.backends.array_types import DType, HostArray, Indices
 
 Matrix = HostArray
 
@@ -25,6 +26,10 @@ class RawRows:
     rows : array, (m,), optional
         The numbers of the rows; all rows by default.
     """
+
+    numbers: Matrix | None
+    shape: tuple[int, Any]
+    dtype: DType
 
     def __init__(self, X: Matrix, rows: Matrix | None = None) -> None:
         self.X, self.numbers = X, rows

@@ -108,7 +108,7 @@ class Rows(Source):
 
     def __init__(self, X: ArrayLike, Y: ArrayLike) -> None:
         self.X, self.Y = X, Y
-        self.shape = (X.shape[0], X.shape[1])
+        self.shape: tuple[int, int] = (X.shape[0], X.shape[1])
 
     def rows(self, which: Indices | slice) -> Pair:
         """Return some rows in the order asked for; they are read in the order in which they lie."""
@@ -155,6 +155,7 @@ class Parts(Source):
         Whether parts can be read in any order.
     """
 
+    shape: tuple[int, int]
     sizes: list[int]
     by_number = True
 

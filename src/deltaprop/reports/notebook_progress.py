@@ -25,6 +25,10 @@ class NotebookTask:
         What the columns show.
     """
 
+    total: float
+    completed: float
+    fields: dict[str, str]
+
     def __init__(self, total: float, fields: dict[str, str]) -> None:
         self.total, self.completed, self.fields = total, 0.0, fields
 
@@ -41,6 +45,10 @@ class NotebookProgress:
     elapsed : bool
         Whether the seconds since the start stand at the end.
     """
+
+    before: str
+    after: tuple[str, ...]
+    elapsed: bool
 
     def __init__(self, before: str, after: tuple[str, ...], elapsed: bool) -> None:
         self.before, self.after, self.elapsed = before, after, elapsed

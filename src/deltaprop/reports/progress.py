@@ -62,7 +62,7 @@ class Bar:
         self._epochs, self._total = epochs, epochs * samples_per_epoch
         self._pending, self._drawn, self._done, self._start = 0, 0.0, 0, time.perf_counter()
         epoch, figures = f"{unit} {{task.fields[epoch]}}", "{task.fields[figures]}"
-        self.display = _display(epoch, figures, "{task.fields[speed]} samples/s")
+        self.display: Any = _display(epoch, figures, "{task.fields[speed]} samples/s")
         self._task = self.display.add_task("fit", total=self._total, epoch=f"0/{epochs}", figures="", speed="-")
 
     def samples(self, n: int) -> None:
@@ -133,9 +133,13 @@ def epochs_left(histories: Sequence[History], epoch: int, epochs: int) -> list[i
 class SweepBar:
     """Draws a bar over the fits of a search, with the best score so far."""
 
+    fits: int
+    splits: int
+    finished: int
+
     def __init__(self, fits: int, splits: int) -> None:
         self.fits, self.splits, self.finished = fits, splits, 0
-        self.display = _display("candidate {task.fields[candidate]}", "{task.fields[figures]}", elapsed=True)
+        self.display: Any = _display("candidate {task.fields[candidate]}", "{task.fields[figures]}", elapsed=True)
         self._task = self.display.add_task("sweep", total=fits, candidate=f"0/{fits // splits}", figures="")
 
     def done(self, fits: int, figures: str = "") -> None:

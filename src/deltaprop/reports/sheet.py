@@ -23,6 +23,9 @@ class Sheet:
         A table, facts by their names, or a sentence; an empty one is left out.
     """
 
+    title: str
+    parts: list[Part]
+
     def __init__(self, title: str, *parts: Part) -> None:
         self.title, self.parts = title, [part for part in parts if part]
 

@@ -20,6 +20,10 @@ class Table:
         How many columns are aligned to the left.
     """
 
+    headers: list[str]
+    rows: list[tuple[str, ...]]
+    left: int
+
     def __init__(self, headers: Sequence[str], left: int = 1) -> None:
         self.headers, self.rows, self.left = list(headers), list[tuple[str, ...]](), left
         self.strong: set[int] = set()

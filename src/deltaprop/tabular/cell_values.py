@@ -18,7 +18,7 @@ from deltaprop.tabular.table import Column
 #: Kinds of distinct cells, as `_kind_of` finds them.
 BOOLEAN, NUMBER, DATE, SECONDS, TEXT = "boolean", "number", "date", "seconds", "text"
 #: Types of booleans; Python counts them as numbers.
-TRUTHS = {bool, np.bool_}
+TRUTHS: set[type] = {bool, np.bool_}
 #: Types of the objects by which pandas marks a gap; they are recognised without importing pandas.
 GAP_TYPES = ("NAType", "NaTType")
 

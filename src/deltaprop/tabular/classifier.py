@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from sklearn.base import ClassifierMixin
@@ -15,6 +15,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from deltaprop.arguments import check_number
 from deltaprop.backends import Backend
 from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
+from deltaprop.backends.choices import BackendName
 from deltaprop.files.model_file import Tensors
 from deltaprop.tabular.calibration import best_temperature, log_loss, log_losses, tempered
 from deltaprop.tabular.estimator import DTYPE, RandomState, TabularEstimator
@@ -100,6 +101,17 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
     True
     """
 
+    n_members: int
+    hidden_layer_sizes: int | Sequence[int] | None
+    categorical: Sequence[str | int]
+    numerical: Sequence[str | int]
+    drop: Sequence[str | int]
+    label_smoothing: float
+    class_weight: Literal["balanced"] | Mapping[Any, float] | None
+    time_limit: float | None
+    random_state: RandomState
+    backend: BackendName | Backend
+    progress: bool
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **TabularEstimator._parameter_constraints,
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
@@ -122,10 +134,10 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
         numerical: Sequence[str | int] = (),
         drop: Sequence[str | int] = (),
         label_smoothing: float = 0.05,
-        class_weight: str | Mapping[Any, float] | None = None,
+        class_weight: Literal["balanced"] | Mapping[Any, float] | None = None,
         time_limit: float | None = None,
         random_state: RandomState = None,
-        backend: str | Backend = "auto",
+        backend: BackendName | Backend = "auto",
         progress: bool = False,
     ) -> None:
         self.n_members, self.hidden_layer_sizes = n_members, hidden_layer_sizes
@@ -239,7 +251,7 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
     ) -> HostArray:
         numbers = self._targets.numbers(y)
         self.temperature_ = best_temperature(outputs[seen], numbers[seen], own_weights[seen])
-        self.oof_predictions_ = tempered(outputs, self.temperature_)
+        self.oof_predictions_: HostArray = tempered(outputs, self.temperature_)
         self.oof_score_ = float(
             accuracy_score(numbers[seen], outputs[seen].argmax(axis=1), sample_weight=weights[seen])
         )

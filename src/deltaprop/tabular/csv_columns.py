@@ -38,9 +38,16 @@ class GrowingColumn:
         Whether it is kept as text, whatever it holds.
     """
 
+    name: str
+    marks: str
+    commas_separate: bool
+    is_text: bool
+    rows: int
+    skipped: int
+
     def __init__(self, name: str, marks: str, commas_separate: bool, as_text: bool) -> None:
         self.name, self.marks, self.commas_separate = name, marks, commas_separate
-        self.gaps = GAPS - LABELS if as_text else GAPS
+        self.gaps: frozenset[str] = GAPS - LABELS if as_text else GAPS
         self.is_text = as_text
         self.rows = self.skipped = 0
         self._numbers: list[Floats] = []

@@ -9,7 +9,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 from sklearn.base import _fit_context, is_classifier
@@ -20,6 +20,8 @@ from sklearn.utils.validation import _check_sample_weight, _get_feature_names, c
 from deltaprop.arguments import check_whole_number, refuse_masked
 from deltaprop.backends import Backend
 from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
+from deltaprop.backends.choices import BackendName
+from deltaprop.backends.typed_decorators import keeps_type
 from deltaprop.errors import callers_level
 from deltaprop.reports.plotting import plot_importances
 from deltaprop.tabular import MOST_MEMBERS
@@ -38,6 +40,9 @@ from deltaprop.tabular.targets import column_as_given, known_targets, refuse_qua
 from deltaprop.training.callbacks import EpochCallback
 from deltaprop.training.exclusive import training_of
 
+if TYPE_CHECKING:
+    from deltaprop.stack import NetworkStack
+
 #: What scikit-learn makes a generator from.
 RandomState: TypeAlias = int | np.random.RandomState | None
 #: The dtype of stored rows, parameters and training.
@@ -49,6 +54,10 @@ IMPORTANCES_SHARE = 0.05
 class TabularEstimator(SavedTabular):
     """What the two estimators, which derive from it, have in common."""
 
+    n_features_in_: int
+    encoding_: TableEncoding
+    stack_: NetworkStack
+    member_weights_: Floats
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_members": [Interval(Integral, 1, MOST_MEMBERS, closed="both")],
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left"), None],
@@ -73,13 +82,13 @@ class TabularEstimator(SavedTabular):
     drop: Sequence[str | int]
     time_limit: float | None
     random_state: RandomState
-    backend: str | Backend
+    backend: BackendName | Backend
     progress: bool
 
     oof_predictions_: HostArray
     _held_out: HeldOutRows
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @keeps_type(_fit_context(prefer_skip_nested_validation=True))
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
         """Find out what each column is, and train the members.
 
@@ -136,12 +145,12 @@ class TabularEstimator(SavedTabular):
         self._names, self.n_features_in_ = list(table.columns), len(table.columns)
         self.__dict__.pop("feature_names_in_", None)
         if named:
-            self.feature_names_in_ = np.array(self._names, dtype=object)
+            self.feature_names_in_: HostArray = np.array(self._names, dtype=object)
 
     def _split_target(self, X: Any, y: Any) -> tuple[Table, HostArray, HostArray]:
         """Do what `_table_and_target` does, for `fit`; remember the name of the target."""
         rest, targets, known = self._table_and_target(X, y, fits=True)
-        self.target_name_ = y if isinstance(y, str) else str(getattr(y, "name", None) or "target")
+        self.target_name_: str = y if isinstance(y, str) else str(getattr(y, "name", None) or "target")
         if not rest.columns:
             raise ValueError(f"X: expected a column besides the target {y!r}, got no other")
         if rest.rows < 2:

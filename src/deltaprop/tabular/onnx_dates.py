@@ -30,10 +30,10 @@ class DateParts:
 
     def __init__(self, graph: Graph, seconds: str) -> None:
         self.graph = graph
-        self.gap = graph.node("Equal", [seconds, self._number(GAP)])
-        self.seconds = graph.node("Where", [self.gap, self._number(0), seconds])
-        self.in_day = self._of("Mod", self.seconds, DAY)
-        self.days = self._of("Div", graph.node("Sub", [self.seconds, self.in_day]), DAY)
+        self.gap: str = graph.node("Equal", [seconds, self._number(GAP)])
+        self.seconds: str = graph.node("Where", [self.gap, self._number(0), seconds])
+        self.in_day: str = self._of("Mod", self.seconds, DAY)
+        self.days: str = self._of("Div", graph.node("Sub", [self.seconds, self.in_day]), DAY)
         self._calendar: dict[str, str] = {}
 
     def part(self, name: str) -> str:

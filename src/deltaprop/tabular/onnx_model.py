@@ -18,7 +18,7 @@ from deltaprop.tabular.table_encoding import TableEncoding
 from deltaprop.tabular.targets import QuantityTargets
 
 #: For each role, the dtype of the input and what it is.
-INPUTS = {
+INPUTS: dict[str, tuple[type, str]] = {
     "number": (np.float64, "a number; NaN is a gap"),
     "category": (object, "text without spaces around it; '' is a gap"),
     "date": (np.int64, "seconds since 1970 in UTC; the least number of int64 is a gap"),

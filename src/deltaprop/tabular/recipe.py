@@ -89,6 +89,12 @@ class Deadline:
         The time of `time.perf_counter` by which training has to end.
     """
 
+    ended: list[float]
+    recipe: Recipe
+    began: float
+    at: float
+    decay: CosineDecay
+
     def __init__(self, recipe: Recipe, at: float) -> None:
         now = time.perf_counter()
         self.recipe, self.began, self.at = recipe, now, now + (1 - KEPT) * (at - now)

@@ -13,6 +13,7 @@ from sklearn.metrics import r2_score
 from deltaprop.arguments import check_number
 from deltaprop.backends import Backend
 from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
+from deltaprop.backends.choices import BackendName
 from deltaprop.files.model_file import Tensors
 from deltaprop.tabular.estimator import DTYPE, RandomState, TabularEstimator
 from deltaprop.tabular.intervals import ResidualIntervals
@@ -92,6 +93,15 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
     True
     """
 
+    n_members: int
+    hidden_layer_sizes: int | Sequence[int] | None
+    categorical: Sequence[str | int]
+    numerical: Sequence[str | int]
+    drop: Sequence[str | int]
+    time_limit: float | None
+    random_state: RandomState
+    backend: BackendName | Backend
+    progress: bool
     _loss: ClassVar[str] = "squared_error"
     _rise: ClassVar[str] = "rise of the mean squared error / variance"
 
@@ -109,7 +119,7 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
         drop: Sequence[str | int] = (),
         time_limit: float | None = None,
         random_state: RandomState = None,
-        backend: str | Backend = "auto",
+        backend: BackendName | Backend = "auto",
         progress: bool = False,
     ) -> None:
         self.n_members, self.hidden_layer_sizes = n_members, hidden_layer_sizes
@@ -195,7 +205,7 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
     def _record(
         self, outputs: Floats, seen: HostArray, y: HostArray, weights: Floats, own_weights: Floats
     ) -> HostArray:
-        self.oof_predictions_ = self._targets.values(outputs[:, 0])
+        self.oof_predictions_: HostArray = self._targets.values(outputs[:, 0])
         self._intervals = ResidualIntervals.fit(self.oof_predictions_[seen], y[seen], weights[seen])
         scaled, predicted = (self._targets.scaled(values)[:, 0] for values in (y, self.oof_predictions_))
         self.oof_score_ = float(r2_score(scaled[seen], predicted[seen], sample_weight=weights[seen]))

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from deltaprop.backends import Backend
 from deltaprop.backends.array_types import Floats
+from deltaprop.backends.choices import BackendName
 from deltaprop.files.model_file import Tensors, in_one_line, write_model
 from deltaprop.stack import NetworkStack
 from deltaprop.tabular.column_roles import ColumnRole, ColumnRoles
@@ -130,7 +131,11 @@ class SavedTabular(BaseEstimator):
 
     @classmethod
     def from_file_content(
-        cls, path: str | os.PathLike[str], content: TabularContent, tensors: Tensors, backend: str | Backend = "auto"
+        cls,
+        path: str | os.PathLike[str],
+        content: TabularContent,
+        tensors: Tensors,
+        backend: BackendName | Backend = "auto",
     ) -> Self:
         """Make the estimator that the content of a file describes; `tabular_content` has checked it.
 
@@ -181,7 +186,7 @@ class SavedTabular(BaseEstimator):
         return estimator
 
     @classmethod
-    def _with_parameters(cls, saved: Tabular, backend: str | Backend) -> Self:
+    def _with_parameters(cls, saved: Tabular, backend: BackendName | Backend) -> Self:
         """Make an estimator with the parameters of a file, which it checks itself."""
         parameters: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in saved.parameters.items()

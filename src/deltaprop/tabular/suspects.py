@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import rankdata
 
-from deltaprop.backends.array_types import Floats, HostArray
+from deltaprop.backends.array_types import Floats, HostArray, Indices
 from deltaprop.errors import listing
 from deltaprop.tabular.column_roles import ColumnRole
 from deltaprop.tabular.table import Column, Table, numbers_in_texts
@@ -148,11 +148,14 @@ class Copies:
         The target; rows where it is a gap are not looked at.
     """
 
+    classes: HostArray
+    count: int
+
     def __init__(self, target: Column) -> None:
-        self.rows = np.flatnonzero(~target.gaps())
-        self.target = target.take(self.rows)
+        self.rows: Indices = np.flatnonzero(~target.gaps())
+        self.target: Column = target.take(self.rows)
         self.classes, self.count = _coded(self.target)
-        self.numbers = self.target.numbers() if self.target.says_numbers() else None
+        self.numbers: Floats | None = self.target.numbers() if self.target.says_numbers() else None
 
     def reason(self, column: Column, role: ColumnRole) -> str:
         """Say why the target follows from a column; nothing if it does not."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from deltaprop.backends import Backend
 from deltaprop.backends.array_types import HostArray
+from deltaprop.backends.choices import BackendName
 from deltaprop.files.file_schema import NetworkContent, network_content
 from deltaprop.files.model_file import Tensors, read_model, write_model
 from deltaprop.inputs.arrays import HostData, as_inputs, is_above_limit
@@ -296,7 +297,7 @@ class Trained:
         write_model(path, configuration, tensors)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], backend: str | Backend = "auto") -> Trained:
+    def load(cls, path: str | os.PathLike[str], backend: BackendName | Backend = "auto") -> Trained:
         """Read a file that `save` wrote.
 
         Parameters
@@ -325,7 +326,7 @@ class Trained:
 
     @classmethod
     def from_file_content(
-        cls, path: str | os.PathLike[str], content: NetworkContent, tensors: Tensors, backend: str | Backend
+        cls, path: str | os.PathLike[str], content: NetworkContent, tensors: Tensors, backend: BackendName | Backend
     ) -> Trained:
         """Make what the content of a file describes.
 

@@ -68,6 +68,11 @@ class Checkpoint:
         Everything that two runs have in common if their numbers are the same, JSON types only.
     """
 
+    path: Path
+    every: int
+    network: NetworkState
+    trainer: Trainer
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -78,8 +83,8 @@ class Checkpoint:
     ) -> None:
         self.path, self.every, self.network, self.trainer = Path(path), every, network, trainer
         # What cannot be written says so before anything is trained.
-        self.description = json.loads(json.dumps(plain(network.configuration)))
-        self.configuration = json.loads(json.dumps(configuration))
+        self.description: dict[str, Any] = json.loads(json.dumps(plain(network.configuration)))
+        self.configuration: Any = json.loads(json.dumps(configuration))
 
     def due(self, epoch: int) -> bool:
         """Tell whether to write a checkpoint after so many epochs."""

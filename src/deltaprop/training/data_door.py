@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 
 from deltaprop.arguments import refuse_masked
 from deltaprop.backends import Array, Backend, backend_of, get_backend
-from deltaprop.backends.array_types import AnyArray, ArrayLike, Indices
+from deltaprop.backends.array_types import AnyArray, ArrayLike, DType, Indices
 from deltaprop.derivation.losses import describe
 from deltaprop.derivation.state import NetworkState
 from deltaprop.errors import RowError, rows_counted_from
@@ -37,6 +38,12 @@ class DataDoor:
     network : NetworkState
         Its widths, loss, dtype and backend decide what is expected.
     """
+
+    features: int
+    outputs: int
+    backend: Backend
+    dtype: DType
+    loss: Any
 
     __slots__ = ("backend", "dtype", "features", "loss", "outputs")
 

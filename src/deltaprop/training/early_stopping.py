@@ -151,6 +151,9 @@ class EarlyStopping:
 class Watch:
     """The answers of an `EarlyStopping` about a history to which epochs are only added."""
 
+    stopping: EarlyStopping
+    history: History
+
     def __init__(self, stopping: EarlyStopping, history: History) -> None:
         self.stopping, self.history = stopping, history
         self._seen, self._lowest = 0, math.inf

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from deltaprop.backends.array_types import ArrayLike
+from deltaprop.backends.choices import MetricName
 from deltaprop.derivation.losses import describe
 from deltaprop.derivation.state import NetworkState
 from deltaprop.reports.history import History
@@ -19,7 +20,10 @@ Validation: TypeAlias = tuple[ArrayLike, ArrayLike] | float
 
 
 def with_validation(
-    network: NetworkState, samples: Samples, validation: Validation | None, metrics: Sequence[str | Metric] | None
+    network: NetworkState,
+    samples: Samples,
+    validation: Validation | None,
+    metrics: Sequence[MetricName | Metric] | None,
 ) -> tuple[Samples, HeldOut | None, dict[str, Metric]]:
     """Return the samples to train on, the data that judge every epoch, and the metrics recorded on these.
 
@@ -38,7 +42,7 @@ def with_validation(
 
 
 def resolve_validation(
-    network: NetworkState, validation: object, metrics: Sequence[str | Metric] | None
+    network: NetworkState, validation: object, metrics: Sequence[MetricName | Metric] | None
 ) -> tuple[HeldOut | None, dict[str, Metric]]:
     """Convert the validation data to arrays of the network, and find the metrics that are recorded on them.
 
@@ -55,7 +59,7 @@ def resolve_validation(
 
 
 def recorded_metrics(
-    network: NetworkState, metrics: Sequence[str | Metric] | None, *, validates: bool
+    network: NetworkState, metrics: Sequence[MetricName | Metric] | None, *, validates: bool
 ) -> dict[str, Metric]:
     """Find the metrics that are recorded on validation data; there are some if `validates`.
 
@@ -65,8 +69,8 @@ def recorded_metrics(
         If a metric is not known or has no data.
     """
     if metrics is None:
-        metrics = ("accuracy",) if validates and describe(network.loss).classifies else ()
-    elif metrics and not validates:
+        return resolve_metrics(("accuracy",) if validates and describe(network.loss).classifies else ())
+    if metrics and not validates:
         raise ValueError("metrics: expected validation data with them, got validation=None")
     return resolve_metrics(metrics)
 

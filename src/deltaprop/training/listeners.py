@@ -53,6 +53,11 @@ class Listeners:
         If a callback's ``every_steps`` is no whole number of at least 1, or this training cannot tell of steps.
     """
 
+    callbacks: Sequence[EpochCallback]
+    network: NetworkState
+    epochs: int
+    history: Any
+
     def __init__(
         self,
         callbacks: Sequence[EpochCallback],
@@ -63,8 +68,10 @@ class Listeners:
         steps: bool = True,
     ) -> None:
         self.callbacks, self.network, self.epochs, self.history = callbacks, network, epochs, history
-        self.objects = [callback for callback in callbacks if isinstance(callback, Callback)]
-        self.of_steps = [(each.every_steps, each) for each in self.objects if each.every_steps is not None]
+        self.objects: list[Callback] = [callback for callback in callbacks if isinstance(callback, Callback)]
+        self.of_steps: list[tuple[int, Callback]] = [
+            (each.every_steps, each) for each in self.objects if each.every_steps is not None
+        ]
         for every, callback in self.of_steps:
             check_whole_number(f"{type(callback).__name__}.every_steps", every, least=1)
             if not steps:
@@ -72,7 +79,7 @@ class Listeners:
                     f"{type(callback).__name__}.every_steps: expected None for a stack, whose members train whole "
                     f"epochs, got {every}"
                 )
-        self.every = sorted({every for every, _ in self.of_steps})
+        self.every: list[int] = sorted({every for every, _ in self.of_steps})
 
     @contextmanager
     def training(

@@ -29,7 +29,7 @@ from deltaprop.reports.progress import Progress, progress_bar
 from deltaprop.training.callbacks import EpochCallback
 from deltaprop.training.checkpoint import Checkpoint, Position, describe_run
 from deltaprop.training.divergence import divergence_error, find_fault
-from deltaprop.training.early_stopping import EarlyStopping
+from deltaprop.training.early_stopping import EarlyStopping, Watch
 from deltaprop.training.evaluation import validate
 from deltaprop.training.hold_out import HeldOut
 from deltaprop.training.listeners import STOPPED_AT_ONCE, Listeners
@@ -220,6 +220,16 @@ class Fit:
         The callbacks.
     """
 
+    position: Position
+    trainer: Trainer
+    network: NetworkState
+    validation: HeldOut | None
+    plan: FitPlan
+    keeper: Checkpoint | None
+    interruption: Interruption
+    history: History
+    ended: bool
+
     def __init__(
         self,
         trainer: Trainer,
@@ -237,8 +247,8 @@ class Fit:
         self._state, self._state_known = Remembered(self.network.backend, trainer.state), False
         if keeper is not None and plan.resume:
             self._load(keeper)
-        self.watch = None if plan.early_stopping is None else plan.early_stopping.watch(self.history)
-        self.listeners = Listeners(plan.callbacks, self.network, plan.epochs, self.history)
+        self.watch: Watch | None = None if plan.early_stopping is None else plan.early_stopping.watch(self.history)
+        self.listeners: Listeners = Listeners(plan.callbacks, self.network, plan.epochs, self.history)
         self._rate_of, self._began_with = plan.optimizer.follow(self.history), self.history.epochs
 
     def _load(self, keeper: Checkpoint) -> None:

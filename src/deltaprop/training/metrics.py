@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.choices import MetricName
 
 Metric: TypeAlias = Callable[[AnyArray, AnyArray], float]
 
@@ -48,6 +49,10 @@ METRICS: dict[str, Metric] = {metric.__name__: metric for metric in (*MEANS, r2)
 class MeanOfParts:
     """A metric that is a mean over samples, computed from a few samples at a time."""
 
+    metric: Metric
+    total: float
+    rows: int
+
     def __init__(self, metric: Metric) -> None:
         self.metric, self.total, self.rows = metric, 0.0, 0
 
@@ -63,6 +68,10 @@ class MeanOfParts:
 
 class R2OfParts:
     """Computes `r2` from a few samples at a time, by the pairwise update of sums of squares about the mean."""
+
+    residue: float
+    spread: float
+    rows: int
 
     def __init__(self) -> None:
         self.residue, self.spread, self.rows = 0.0, 0.0, 0
@@ -88,7 +97,7 @@ def of_parts(metric: Metric) -> MeanOfParts | R2OfParts | None:
     return MeanOfParts(metric) if metric in MEANS else None
 
 
-def resolve_metrics(metrics: Sequence[str | Metric]) -> dict[str, Metric]:
+def resolve_metrics(metrics: Sequence[MetricName | Metric]) -> dict[str, Metric]:
     """Look up metrics: from names and callables to functions by name.
 
     Raises

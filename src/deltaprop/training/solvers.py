@@ -60,10 +60,13 @@ class FullBatch:
     The network keeps the parameters of the last evaluation: evaluating twice at one θ costs nothing.
     """
 
+    derivatives: CostDerivatives
+    network: NetworkState
+
     def __init__(self, derivatives: CostDerivatives) -> None:
         self.derivatives, self.network = derivatives, derivatives.network
         self.network.own.require_writeable()
-        self.direction = Parameters(self.network.backend, self.network.layer_sizes, self.network.dtype)
+        self.direction: Parameters = Parameters(self.network.backend, self.network.layer_sizes, self.network.dtype)
         self._theta: Vector | None = None
         self._cost = np.nan
         self._gradient: Vector = np.empty(0)
@@ -99,12 +102,17 @@ class FullBatch:
 class SolverRun:
     """It records every iteration, tells the callbacks, and decides whether to go on."""
 
+    batch: FullBatch
+    validation: HeldOut | None
+    plan: FullBatchPlan
+    history: History
+
     def __init__(self, batch: FullBatch, validation: HeldOut | None, plan: FullBatchPlan, history: History) -> None:
         self.batch, self.validation, self.plan, self.history = batch, validation, plan, history
         self.accepted: Vector = batch.network.backend.to_numpy(batch.network.parameters).astype(np.float64)
-        self.began = time.perf_counter()
+        self.began: float = time.perf_counter()
         self.progress: Any = None
-        self.listeners = Listeners(plan.callbacks, batch.network, plan.max_iter, history)
+        self.listeners: Listeners = Listeners(plan.callbacks, batch.network, plan.max_iter, history)
 
     def steepest(self) -> float:
         """Find the largest entry of the gradient, in magnitude, at the parameters accepted last."""

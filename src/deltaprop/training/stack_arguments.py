@@ -12,6 +12,7 @@ import numpy as np
 from deltaprop.arguments import check_whole_number, refuse_masked
 from deltaprop.backends import Array, Backend, backend_of, get_backend
 from deltaprop.backends.array_types import AnyArray, ArrayLike, Floats, Indices
+from deltaprop.backends.choices import MetricName
 from deltaprop.derivation.backprop import L2Scaling, Objective, Reduction
 from deltaprop.derivation.optimizers import SGD
 from deltaprop.derivation.state import NetworkState
@@ -194,7 +195,7 @@ def resolve_held_out(
     networks: Sequence[NetworkState],
     validation: object,
     validation_samples: Sequence[ArrayLike] | None,
-    metrics: Sequence[str | Metric] | None,
+    metrics: Sequence[MetricName | Metric] | None,
     inputs: AnyArray,
     targets: Array,
     sample_weight: ArrayLike,

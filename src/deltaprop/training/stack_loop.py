@@ -119,6 +119,10 @@ class StackFit:
         By the number of a member, what its schedule raised.
     """
 
+    stack: NetworkState
+    networks: Sequence[NetworkState]
+    plan: StackFitPlan
+
     def __init__(
         self,
         stack: NetworkState,
@@ -129,21 +133,23 @@ class StackFit:
         plan: StackFitPlan,
     ) -> None:
         self.stack, self.networks, self.plan, members = stack, networks, plan, plan.members
-        self.trainer = StackTrainer(stack, X, Y, members, networks)
+        self.trainer: StackTrainer = StackTrainer(stack, X, Y, members, networks)
         log_members_way(self.trainer, stack.layer_sizes, stack.backend.label)
         objectives = [member.objective for member in members]
-        self.validation = (
+        self.validation: StackValidation | None = (
             None if held_out is None else StackValidation(stack, networks, held_out, objectives, plan.metrics)
         )
         message = f"all {plan.epochs} epochs done"
-        self.histories = [History(metrics={name: [] for name in plan.metrics}, message=message) for _ in members]
-        self.watches = [
+        self.histories: list[History] = [
+            History(metrics={name: [] for name in plan.metrics}, message=message) for _ in members
+        ]
+        self.watches: list[Watch | None] = [
             None if stopping is None else stopping.watch(history)
             for stopping, history in zip(plan.early_stopping, self.histories, strict=True)
         ]
         each = zip(members, self.histories, strict=True)
         self._rates_of = [member.optimizer.follow(history) for member, history in each]
-        self.listeners = Listeners(plan.callbacks, stack, plan.epochs, self.histories, steps=False)
+        self.listeners: Listeners = Listeners(plan.callbacks, stack, plan.epochs, self.histories, steps=False)
         self.active: Indices = np.arange(len(members))
         self.broken: dict[int, Exception] = {}
         self._last_good, self._best = (stack.backend.copy(stack.parameters) for _ in range(2))

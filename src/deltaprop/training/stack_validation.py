@@ -36,6 +36,11 @@ class StackValidation:
         What is recorded besides the cost.
     """
 
+    networks: Sequence[NetworkState]
+    held_out: Sequence[HeldOut]
+    objectives: Sequence[Objective]
+    metrics: dict[str, Metric]
+
     def __init__(
         self,
         stack: NetworkState,

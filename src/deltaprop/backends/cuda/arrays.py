@@ -29,7 +29,7 @@ class CupyArrays(DeviceBackend):
     name = "cupy"
 
     def __init__(self) -> None:
-        self.cp = import_cupy()
+        self.cp: Any = import_cupy()
         self._functions: dict[tuple[Any, ...], Any] = {}
         self._limits: dict[int, tuple[int, int, int]] = {}
         self._here = Here([])

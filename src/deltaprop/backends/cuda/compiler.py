@@ -22,7 +22,7 @@ from deltaprop.backends.cuda.shared_memory_plan import Layer, ResidentPlan, Shap
 from deltaprop.backends.kernel_names import NAMES, check_names, loss_number, table
 
 #: Type names of CUDA C++ by NumPy dtype name, and the options that choose them (see ``kernels/cuda/real.cuh``).
-TYPE_OPTIONS = {
+TYPE_OPTIONS: dict[str, tuple[str, ...]] = {
     "float64": ("-DDELTAPROP_REAL=double", "-DDELTAPROP_DOUBLE"),
     "float32": ("-DDELTAPROP_REAL=float",),
     "float16": ("-DDELTAPROP_REAL=float", "-DDELTAPROP_HALF"),

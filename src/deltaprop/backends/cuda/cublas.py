@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 
+from deltaprop.backends.array_types import AnyArray, DType, HostArray, Indices
 from deltaprop.backends.array_types import AnyArray as Array
-from deltaprop.backends.array_types import DType, HostArray, Indices
 from deltaprop.backends.base import Scalar
 from deltaprop.backends.cuda.tuning import DeviceWatch, fastest, tunes
 from deltaprop.backends.device import Stream
@@ -150,6 +150,11 @@ class LtProducts(Products):
         If the bindings or the library cannot be had.
     """
 
+    cp: Any
+    lt: Any
+    address: Callable[[AnyArray], int]
+    scratch: Callable[[str, int, DType], AnyArray]
+
     capturable = True
 
     def __init__(
@@ -163,7 +168,7 @@ class LtProducts(Products):
 
         self.cp, self.lt, self.address, self.scratch = cp, cublasLt, address, scratch
         self.guesses = guesses
-        self.errors = (cublasLt.cuBLASLtError, NoAlgorithmError)
+        self.errors: tuple[Any, type[NoAlgorithmError]] = (cublasLt.cuBLASLtError, NoAlgorithmError)
         self.handles: dict[int, int] = {}
         self.plans: dict[Any, ProductPlan] = {}
         self._planning = threading.Lock()

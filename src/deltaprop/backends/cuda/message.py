@@ -36,6 +36,9 @@ class Message:
         Each array on the device.
     """
 
+    backend: DeviceBackend
+    kinds: dict[str, Kind]
+    device: dict[str, AnyArray]
     _copied: Event = None  # the event that the last copy is over
 
     def __init__(self, backend: DeviceBackend, **kinds: Kind) -> None:

@@ -50,6 +50,10 @@ TERMS = 5
 class Memory:
     """Hands out places in shared memory, in entries of `itemsize` bytes; each begins at a multiple of 16 bytes."""
 
+    itemsize: int
+
+    entries: int
+
     def __init__(self, itemsize: int) -> None:
         self.itemsize, self.entries = itemsize, 0
 
@@ -276,7 +280,7 @@ class ResidentRun:
 
     def __post_init__(self) -> None:
         backend, shape, rule = self.backend, self.residence.shape, self.residence.rule
-        self.members = self.parameters.size // shape.n
+        self.members: Any = self.parameters.size // shape.n
         plan = self._plan = ResidentPlan(shape=shape, samples=self.samples or self.X.shape[0])
         plan.steps = math.ceil(plan.samples / shape.batch)
         plan.constants = Constants(*rule.values)

@@ -111,6 +111,9 @@ class SmallLayers:
         By the address of an array that the minibatch left unwritten, the targets that `output_delta` reads instead.
     """
 
+    backend: LibraryLayers
+    choices: dict[Any, str]
+
     def __init__(self, backend: LibraryLayers, choices: dict[Any, str]) -> None:
         self.backend, self.choices = backend, choices
         self.held: Affine | None = None

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from deltaprop.backends.array_types import AnyArray
 from deltaprop.backends.array_types import AnyArray as Array
 from deltaprop.backends.cuda.cublas import Products
 from deltaprop.backends.device import Event, Stream
@@ -57,7 +58,7 @@ class Loan:
     def __init__(self, idle: list[Belongings]) -> None:
         self.idle = idle
         try:
-            self.lent = idle.pop()
+            self.lent: Belongings = idle.pop()
         except IndexError:
             self.lent = Belongings()
 
@@ -68,8 +69,11 @@ class Loan:
 class Here(threading.local):
     """The state of one thread: its scratch and streams, and what the context managers around it have set."""
 
+    buffers: dict[Any, AnyArray]
+    streams: dict[tuple[str, int], Stream]
+
     def __init__(self, idle: list[Belongings]) -> None:
-        self.loan = Loan(idle)
+        self.loan: Loan = Loan(idle)
         self.buffers, self.streams = self.loan.lent.buffers, self.loan.lent.streams
         #: The buffers used by the graph that is being captured.
         self.captured: list[Array] | None = None

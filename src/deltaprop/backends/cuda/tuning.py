@@ -78,6 +78,10 @@ class DeviceWatch:
         would wait for the host, and all would seem to take as long as a launch does.
     """
 
+    cp: Any
+    stream: Stream
+    delay: Callable[[], None]
+
     def __init__(self, cp: Any, stream: Stream, delay: Callable[[], None]) -> None:
         self.cp, self.stream, self.delay = cp, stream, delay
 

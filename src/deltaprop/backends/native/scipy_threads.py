@@ -25,6 +25,8 @@ class OneThread:
     fork has but one of its parent's threads, and with it what that one wants.
     """
 
+    of_scipy: bool
+
     def __init__(self, *, of_scipy: bool) -> None:
         self.of_scipy, self._lock = of_scipy, threading.Lock()
         #: How often each thread, by its number, is inside.
@@ -64,7 +66,8 @@ class OneThread:
 
 
 #: Within these contexts, scipy's own BLAS has one thread, or NumPy's has.
-scipy_on_one_thread, numpy_on_one_thread = OneThread(of_scipy=True), OneThread(of_scipy=False)
+scipy_on_one_thread: OneThread = OneThread(of_scipy=True)
+numpy_on_one_thread: OneThread = OneThread(of_scipy=False)
 
 
 def own_threads() -> int:

@@ -23,7 +23,7 @@ from deltaprop.backends.numpy.activation import STRAIGHT, Function
 from deltaprop.backends.numpy.backend import NumpyBackend, NumpyScratch
 
 #: Functions of NumPy that call a ufunc; the ufunc is recorded in their place.
-MADE_OF_UFUNCS = {np.max, np.sum, np.clip}
+MADE_OF_UFUNCS: set[Callable[..., Any]] = {np.max, np.sum, np.clip}
 
 
 def _maximum(a: Any, b: Any, out: Any) -> None:
