@@ -284,6 +284,23 @@ def _refuse_checkpoints(estimator: Any, params: Iterable[str]) -> None:
             )
 
 
+def check_lists(param_grid: Any, drawn_by: str) -> None:
+    """Refuse distributions where every combination is tried; `drawn_by` names the argument that would draw.
+
+    Raises
+    ------
+    TypeError
+        If there is one.
+    """
+    for grid in param_grid if isinstance(param_grid, list) else [param_grid]:
+        for name, value in grid.items() if isinstance(grid, dict) else ():
+            if hasattr(value, "rvs"):
+                raise TypeError(
+                    f"param_grid: expected lists of values without {drawn_by}, got a distribution for {name!r}; "
+                    f"{drawn_by} says how many candidates to draw"
+                )
+
+
 def _rows(chosen: Any, m: int) -> Indices:
     """Return the numbers, from 0 to m − 1, of rows that are chosen by any numbers or by a mask."""
     chosen = np.asarray(chosen)
