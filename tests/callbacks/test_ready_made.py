@@ -144,59 +144,6 @@ def test_a_file_holds_every_epoch_once_where_training_goes_on(data, tmp_path):
     assert [float(row["r2"]) for row in rows] == history.metrics["r2"]
 
 
-@pytest.mark.parametrize("early_stopping", [False, True])
-def test_a_fit_that_goes_on_from_another_records_its_own_epochs(data, tmp_path, early_stopping):
-    """`loss_curve_` holds the epochs of both fits; callbacks are told of those of the second one."""
-    path, kept = tmp_path / "training.csv", tmp_path / "best.safetensors"
-    keep = ModelCheckpoint(kept, monitor="cost", save_best_only=True)
-    mlp = dp.MLPRegressor(
-        hidden_layer_sizes=5,
-        max_iter=3,
-        warm_start=True,
-        early_stopping=early_stopping,
-        random_state=0,
-        backend="numpy",
-    )
-    with pytest.warns(UserWarning, match="Maximum iterations"):
-        mlp.fit(*data)
-    mlp.set_params(callbacks=[CSVLogger(path), keep], alpha=1e3, learning_rate_init=1e-9)  # a cost above all before
-    with pytest.warns(UserWarning, match="Maximum iterations"):
-        mlp.fit(*data)
-    rows = rows_of(path)
-    assert [int(row["epoch"]) for row in rows] == [1, 2, 3]
-    assert [float(row["cost"]) for row in rows] == mlp.loss_curve_[3:]
-    assert min(mlp.loss_curve_[3:]) > max(mlp.loss_curve_[:3])
-    assert keep.best == min(mlp.loss_curve_[3:])
-    assert keep.saved == str(kept)
-
-
-def test_each_partial_fit_is_a_training_of_one_epoch(data, tmp_path):
-    path = tmp_path / "training.csv"
-    mlp = dp.MLPRegressor(
-        hidden_layer_sizes=5, callbacks=[CSVLogger(path, append=True)], random_state=0, backend="numpy"
-    )
-    for _ in range(3):
-        mlp.partial_fit(*data)
-    assert [float(row["cost"]) for row in rows_of(path)] == mlp.loss_curve_
-
-
-def test_an_estimator_that_goes_on_from_a_checkpoint_has_every_epoch_in_the_file(data, tmp_path):
-    path, options = tmp_path / "training.csv", {"checkpoint": tmp_path / "run"}
-
-    def regressor(*callbacks):
-        return dp.MLPRegressor(
-            hidden_layer_sizes=5, max_iter=6, callbacks=list(callbacks), random_state=0, backend="numpy"
-        )
-
-    with pytest.warns(UserWarning, match="interrupted by user"):
-        regressor(CSVLogger(path), Killed(4)).fit(*data, **options)
-    with pytest.warns(UserWarning, match="Maximum iterations"):
-        mlp = regressor(CSVLogger(path)).fit(*data, **options, resume=True)
-    rows = rows_of(path)
-    assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4, 5, 6]
-    assert [float(row["cost"]) for row in rows] == mlp.loss_curve_
-
-
 def test_rows_are_appended_behind_a_last_line_without_an_end(data, tmp_path):
     path = tmp_path / "training.csv"
     path.write_text("epoch,cost,learning_rate,seconds\n1,0.5,0.1,2.5")
