@@ -45,15 +45,16 @@ OPTIONAL = {"ES01", "SA01", "EX01"}
 
 
 def methods(cls):
-    """Return the names of the public methods and properties that this package defines."""
+    """Return the names of the public methods and properties that this package defines, and of a call."""
     for name, member in inspect.getmembers_static(cls):
         inside = (getattr(member, each, None) for each in ("fget", "fn", "func", "__func__"))
         function = next(filter(None, inside), member)
-        if not name.startswith("_") and (getattr(function, "__module__", None) or "").startswith("deltaprop."):
+        is_public = name == "__call__" or not name.startswith("_")
+        if is_public and (getattr(function, "__module__", None) or "").startswith("deltaprop."):
             yield name
 
 
-PATHS = [*OBJECTS, *(f"{path}.{name}" for path, cls in CLASSES.items() for name in methods(cls))]
+PATHS = OBJECTS | {f"{path}.{name}": getattr(cls, name) for path, cls in CLASSES.items() for name in methods(cls)}
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -64,15 +65,21 @@ def test_a_docstring_is_valid(path):
     assert [error for error in validate(path)["errors"] if error[0] not in IGNORED | OPTIONAL] == []
 
 
-@pytest.mark.parametrize("path", CLASSES)
-def test_every_attribute_has_an_entry_of_its_own(path):
+@pytest.mark.parametrize("path", PATHS)
+def test_every_parameter_and_attribute_has_an_entry_of_its_own(path):
+    """No "X, Y : array" for two, and a parameter in the place where the signature has it."""
     require("numpydoc")
     from numpydoc.docscrape import NumpyDocString
 
-    for each in NumpyDocString(inspect.getdoc(CLASSES[path]))["Attributes"]:
-        assert each.name.isidentifier()
+    described = PATHS[path]
+    text = NumpyDocString(inspect.getdoc(described))
+    for each in (*text["Parameters"], *text["Attributes"]):
+        assert each.name.lstrip("*").isidentifier()
         assert each.type
         assert each.desc
+    if callable(described) and text["Parameters"]:
+        expected = [name for name in inspect.signature(described).parameters if name != "self"]
+        assert [each.name.lstrip("*") for each in text["Parameters"]] == expected
 
 
 def test_every_name_is_looked_at():

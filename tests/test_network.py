@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,22 @@ def test_initialisations():
     assert not dp.Network(sizes, init="zeros", backend="numpy").parameters.any()
 
 
+@pytest.mark.parametrize("hidden", ["relu", "sigmoid", ["sigmoid", "tanh"], ["tanh", "sigmoid"]])
+def test_initialisation_as_scikit_learn_has_it(hidden):
+    """scikit-learn has one activation for all hidden layers, and draws the output layer for it too."""
+    n = dp.Network([40, 50, 60, 30], init="scikit_learn", hidden_activation=hidden, backend="numpy", seed=3)
+    names = [hidden] * 2 if isinstance(hidden, str) else hidden
+    for W, b, name in zip(n.weights, n.biases, [*names, names[-1]], strict=True):
+        bound = np.sqrt((2 if name == "sigmoid" else 6) / sum(W.shape))
+        assert 0.99 < abs(W).max() / bound <= 1
+        assert 0.8 < abs(b).max() / bound <= 1
+        assert W.std() == pytest.approx(bound / np.sqrt(3), rel=0.06)
+    stack = dp.NetworkStack(2, [40, 50, 60, 30], init="scikit_learn", hidden_activation=hidden, backend="numpy")
+    own = dp.Network([40, 50, 60, 30], init="scikit_learn", hidden_activation=hidden, backend="numpy", seed=1)
+    assert np.array_equal(stack[1].parameters, own.parameters)
+    assert np.isfinite(dp.Network([3, 2], init="scikit_learn", backend="numpy").parameters).all()
+
+
 def test_the_seed_decides(backend):
     first, second, other = net(seed=1, backend=backend), net(seed=1), net(seed=2)
     assert np.array_equal(first.backend.to_numpy(first.parameters), second.parameters)
@@ -157,9 +174,20 @@ X_nan[1, 2] = np.nan
     (np.zeros(4), [0], ValueError, r"X: expected a 2-D array of shape \(m, 4\), got shape \(4,\); one sample is X\[None"),
     (np.zeros((0, 4)), [], ValueError, r"X: expected at least one sample, got shape \(0, 4\)"),
     (None, [0], TypeError, "X: expected an array, got None"),
-    ([["a", "b", "c", "d"]], [0], TypeError, "X: expected numbers, got dtype <U1"),
-    ([[1, 2], [3]], [0], ValueError, "X: expected a rectangular array of numbers"),
-    (np.array([[1, 2, "x", 4]], object), [0], TypeError, r"X: expected numbers, got 'x' at X\[0, 2\]"),
+    ([["a", "b", "c", "d"]], [0], TypeError, r"X: expected numbers, got text such as 'a' at X\[0, 0\]; encode it"),
+    ([[1, 2], [3]], [0], ValueError, "X: expected a rectangular array of numbers, got 2 values in row 0 and 1 values in row 1"),
+    ([1, [2, 3]], [0], ValueError, "X: expected a rectangular array of numbers, got one value in row 0 and 2 values in row 1"),
+    (np.array([["1", "2", "3", "4"]]), [0], TypeError, "X: expected numbers, got numbers written as text, such as '1'; convert"),
+    (np.zeros((3, 4), "M8[D]"), [0], TypeError, r"X: expected numbers, got dates of dtype datetime64\[D\]; encode it .*Tabular"),
+    (np.zeros((3, 4), "m8[s]"), [0], TypeError, r"X: expected numbers, got durations of dtype timedelta64\[s\]"),
+    ([[1, 2, 3, date(2020, 1, 1)]], [0], TypeError, r"X: expected numbers, got datetime.date\(2020, 1, 1\) at X\[0, 3\]; encode it"),
+    (np.zeros(3, [("a", float)]), [0], TypeError, "X: expected numbers, got a structured array .*structured_to_unstructured"),
+    ([[1, 2, None, 4]], [0], ValueError, r"X: expected finite numbers in float64, got nan at X\[0, 2\]"),
+    (X, ["cat", "dog", "cat"], TypeError, r"Y: expected numbers, got text such as 'cat' at Y\[0\]; number the classes .*dp.MLPClassifier"),
+    (X, np.array([b"cat"] * 3), TypeError, r"Y: expected numbers, got text such as b'cat' at Y\[0\]; number the classes"),
+    (X, "cat", TypeError, "Y: expected numbers, got text such as 'cat'; number the classes"),
+    (X, [0, None, 1], ValueError, r"Y: .*got nan at Y\[1\]"),
+    (np.array([[1, 2, "x", 4]], object), [0], TypeError, r"X: expected numbers, got text such as 'x' at X\[0, 2\]"),
     (X + 1j, [0, 1, 2], TypeError, "X: expected numbers, got dtype complex128"),
     (X, [0, 1], ValueError, r"Y: expected shape \(3, 3\) or \(3,\) of class labels, one row for each of X, got shape \(2,\)"),
     (X, np.zeros((3, 2)), ValueError, r"Y: expected shape \(3, 3\), or \(3,\) of whole-number class labels, got shape \(3, 2\)"),
@@ -216,8 +244,33 @@ def test_data_frames(rng):
 def test_sparse_input_is_refused_with_the_remedy():
     from scipy.sparse import csr_array
 
-    with pytest.raises(TypeError, match=r"X: got a sparse csr_array; pass X.toarray\(\)"):
-        net().predict(csr_array(np.eye(4)))
+    sparse = csr_array(np.eye(4))
+    for method in (net().predict, net().predict_classes, lambda X: net().fit(X, [0, 1, 2, 0])):
+        with pytest.raises(
+            TypeError, match=r"X: expected a dense array, got a sparse csr_array of shape \(4, 4\); use X.to"
+        ):
+            method(sparse)
+    for method in (net().fit, net().cost, net().score):
+        with pytest.raises(TypeError, match=r"Y: expected a dense array, got a sparse .*; use Y.toarray\(\)$"):
+            method(np.eye(4), sparse[:, :3])
+
+
+def test_tables_of_text_and_gaps_are_refused_with_the_remedy():
+    pandas = pytest.importorskip("pandas")
+    numbers = {"a": [1.0, 2.0], "b": [1.0, 2.0], "nnz": [1.0, 2.0]}
+    text = pandas.Series(["x", "y"])
+    for column, message in (
+        (text, r"text such as 'x' at X\[0, 3\]; encode it as numbers"),
+        (text.astype("category"), r"text such as 'x' at X\[0, 3\]; encode it as numbers"),
+        (pandas.to_datetime(pandas.Series(["2020", "2021"])), r"Timestamp\(.* at X\[0, 3\]; encode it as numbers"),
+        (pandas.array([1, None], "Int64"), r"<NA> at X\[1, 3\]; fill missing values"),
+    ):
+        with pytest.raises(TypeError, match=f"X: expected numbers, got {message}"):
+            net().predict(pandas.DataFrame(numbers | {"d": column}))
+    for labels in (text, text.astype("category")):
+        with pytest.raises(TypeError, match=r"Y: expected numbers, got text such as 'x' at Y\[0\]; number the classes"):
+            net().fit(np.zeros((2, 4)), labels)
+    assert net().predict(pandas.DataFrame(numbers | {"d": [1, 2]})).shape == (2, 3)
 
 
 def test_input_is_never_changed(rng):

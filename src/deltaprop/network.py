@@ -30,16 +30,17 @@ from deltaprop.training import loop
 from deltaprop.training.callbacks import EpochCallback
 from deltaprop.training.early_stopping import EarlyStopping
 from deltaprop.training.exclusive import training_of
-from deltaprop.training.fit_arguments import check_early_stopping, resolve_validation
+from deltaprop.training.fit_arguments import Validation, check_early_stopping, with_validation
 from deltaprop.training.loop import FitPlan
 from deltaprop.training.metrics import Metric
+from deltaprop.training.scored_network import ScoredNetwork
 
 if TYPE_CHECKING:
     from deltaprop.training.solvers import Method
 
 
 @methods_on_its_device
-class Network(NetworkFunction, SavedNetwork, ShownNetwork):
+class Network(NetworkFunction, SavedNetwork, ShownNetwork, ScoredNetwork):
     """A multi-layer perceptron, trained by backpropagation in matrix form.
 
     Parameters
@@ -59,7 +60,8 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork):
         output is at most −log ε. A pair of
         functions of the outputs and the targets: the cost, (m,) or (m, s_L), and its gradient ∂cost/∂h, (m, s_L).
     init : str, default "glorot_uniform"
-        "glorot_uniform", "normal", "scaled_normal", "lecun", "he", "debug_initialize" or "zeros".
+        "glorot_uniform", "scikit_learn", "normal", "scaled_normal", "lecun", "he", "debug_initialize" or "zeros".
+        "scikit_learn" is "glorot_uniform" but for layers of sigmoids, whose range is smaller by √3; so estimators draw.
     dtype : {"float64", "float32"}
         Of parameters and all arithmetic. Data are converted to it.
     backend : {"auto", "numpy", "cupy", "cupy:N"} or Backend
@@ -118,7 +120,7 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork):
         sample_weight: ArrayLike | None = None,
         shuffle: bool = True,
         dropout: float | Sequence[float] = 0.0,
-        validation: tuple[ArrayLike, ArrayLike] | None = None,
+        validation: Validation | None = None,
         metrics: Sequence[MetricName | Metric] | None = None,
         early_stopping: EarlyStopping | None = None,
         callbacks: Sequence[EpochCallback] = (),
@@ -162,8 +164,13 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork):
         dropout : float or sequence of float, default 0.0
             With what probability a unit of the hidden layers is left out of a step, one number for all hidden layers
             or one for each, in [0, 1). `History.cost` is then the cost of the thinned networks.
-        validation : (X, Y), optional
-            Data whose cost and metrics are recorded after every epoch. They too may be larger than a device.
+        validation : (X, Y) or float, optional
+            Data whose cost and metrics are recorded after every epoch. They too may be larger than a device. A number
+            between 0 and 1 is the share of the rows that is held out for that, at random, and not trained on: the same
+            rows for the same seed, whenever `fit` is called. Where Y are classes (labels, one-hot rows, a column of 0
+            and 1), each keeps its share, unless a class has one row or a part has fewer rows than there are classes.
+            Sample weights go with their rows and count in the validation cost. Files, folders and iterables cannot be
+            divided.
         metrics : sequence of str or callable, optional
             Recorded on the validation data: "accuracy", "mean_squared_error", "mean_absolute_error", "r2", or a
             function of prediction and targets. By default accuracy for cross-entropies, else nothing.
@@ -216,7 +223,7 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork):
         """
         objective = Objective(l2, l2_scaling, reduction)
         inputs, targets, weights = self._door.training_data(X, Y, sample_weight, batch_size)
-        held_out, resolved = resolve_validation(self, validation, metrics)
+        samples, held_out, resolved = with_validation(self, (inputs, targets, weights), validation, metrics)
         if optimizer is not None and not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer: expected a dp.Optimizer (SGD, Adam, AdamW or your own), got {optimizer!r}")
         plan = FitPlan(
@@ -243,7 +250,7 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork):
         if early_stopping is not None:
             check_early_stopping(early_stopping, resolved, held_out is not None)
         with training_of(self):
-            return loop.train(self, inputs, targets, weights, held_out, plan)
+            return loop.train(self, *samples, held_out, plan)
 
     def fit_full_batch(
         self,
@@ -257,7 +264,7 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork):
         l2_scaling: L2Scaling = "per_sample",
         reduction: Reduction = "mean",
         sample_weight: ArrayLike | None = None,
-        validation: tuple[ArrayLike, ArrayLike] | None = None,
+        validation: Validation | None = None,
         metrics: Sequence[MetricName | Metric] | None = None,
         callbacks: Sequence[EpochCallback] = (),
         progress: bool = False,
@@ -286,7 +293,7 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork):
             As for `cost`.
         sample_weight : array_like, (m,), optional
             As for `cost`.
-        validation : (X, Y), optional
+        validation : (X, Y) or float, optional
             As for `fit`, recorded after every iteration.
         metrics : sequence of str or callable, optional
             As for `fit`, recorded after every iteration.
@@ -320,8 +327,8 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork):
         objective = Objective(l2, l2_scaling, reduction)
         self._require_exact("fit_full_batch")
         check_choice("method", method, solvers.Method)
-        inputs, targets, weights = self._door.samples(X, Y, sample_weight)
-        held_out, resolved = resolve_validation(self, validation, metrics)
+        given = self._door.samples(X, Y, sample_weight)
+        samples, held_out, resolved = with_validation(self, given, validation, metrics)
         plan = solvers.FullBatchPlan(
             method=method,
             max_iter=check_whole_number("max_iter", max_iter, least=1),
@@ -332,7 +339,7 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork):
             progress=check_bool("progress", progress),
         )
         with training_of(self):
-            return solvers.train_full_batch(self, inputs, targets, weights, held_out, plan)
+            return solvers.train_full_batch(self, *samples, held_out, plan)
 
     def __repr__(self) -> str:
         configuration = self.configuration

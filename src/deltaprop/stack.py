@@ -24,13 +24,17 @@ from deltaprop.training import stack_loop
 from deltaprop.training.callbacks import EpochCallback
 from deltaprop.training.early_stopping import EarlyStopping
 from deltaprop.training.exclusive import training_of
-from deltaprop.training.fit_arguments import check_early_stopping
+from deltaprop.training.fit_arguments import Validation, check_early_stopping
+from deltaprop.training.hold_out import check_fraction
 from deltaprop.training.metrics import Metric
+from deltaprop.training.scored_network import ScoredStack
 from deltaprop.training.stack_arguments import (
+    check_alone,
     describe_members,
     one_each,
     report,
     resolve_held_out,
+    rows_held_out,
     stacked,
 )
 from deltaprop.training.stack_function import StackFunction
@@ -38,7 +42,7 @@ from deltaprop.training.stack_loop import StackFitPlan
 
 
 @methods_on_its_device
-class NetworkStack(StackFunction, SavedStack, SummarizedNetwork):
+class NetworkStack(StackFunction, SavedStack, SummarizedNetwork, ScoredStack):
     """K networks of one configuration, each with parameters of its own, trained at once.
 
     Its methods are the methods of `Network`, and every array that it returns has a member axis before the others: entry
@@ -53,7 +57,7 @@ class NetworkStack(StackFunction, SavedStack, SummarizedNetwork):
     seeds : int or sequence of int, optional
         One a member, or one for all; by default 0 … K − 1. Each decides its member's initialisation, shuffling and
         dropout, so that a member learns what `Network` with that seed learns alone.
-    **options
+    **options : dict
         The other arguments of `Network`, which all members share: hidden_activation, output_activation, loss, init,
         dtype, backend, output_error, precision, device.
 
@@ -178,7 +182,7 @@ class NetworkStack(StackFunction, SavedStack, SummarizedNetwork):
         samples: Sequence[ArrayLike] | None = None,
         shuffle: bool | Sequence[bool] = True,
         dropout: float | Sequence[float] | Sequence[Sequence[float]] = 0.0,
-        validation: tuple[ArrayLike, ArrayLike] | None = None,
+        validation: Validation | None = None,
         validation_samples: Sequence[ArrayLike] | None = None,
         metrics: Sequence[MetricName | Metric] | None = None,
         early_stopping: EarlyStopping | Sequence[EarlyStopping | None] | None = None,
@@ -216,8 +220,9 @@ class NetworkStack(StackFunction, SavedStack, SummarizedNetwork):
             As of `Network.fit`, one for all members or a sequence of one each.
         dropout : float, or sequence of one entry a member, default 0.0
             Each a number, or a sequence of one for each hidden layer.
-        validation : (X, Y), optional
-            As of `Network.fit`, shared or with the member axis.
+        validation : (X, Y) or float, optional
+            As of `Network.fit`, shared or with the member axis. Of a fraction, every member holds out the rows that
+            its own seed draws; with `samples`, pass `validation_samples` instead.
         validation_samples : sequence of array_like of int, optional
             For each member, which rows of X and Y it is validated on instead; in the cost each counts as much as its
             sample weight says.
@@ -254,6 +259,11 @@ class NetworkStack(StackFunction, SavedStack, SummarizedNetwork):
         """
         count = len(self)
         inputs, targets = self._training_data(X, Y)
+        fraction = check_fraction(validation)
+        if fraction is not None:
+            check_alone(samples, validation_samples)
+            samples, validation_samples = rows_held_out(self._networks, inputs, targets, fraction)
+            validation = None
         members = describe_members(
             self,
             inputs.shape[-2],
@@ -299,7 +309,7 @@ class NetworkStack(StackFunction, SavedStack, SummarizedNetwork):
             As of `cost`.
         l2 : float or sequence of float, default 0.0
             As of `cost`.
-        **options
+        **options : dict
             The other arguments of `Network.fit_full_batch`, which all members share.
 
         Returns

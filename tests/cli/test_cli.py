@@ -20,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 import deltaprop as dp
 from deltaprop.cli import run
+from deltaprop.cli.app import app
 from deltaprop.cli.options import SweepOptions, TrainOptions
 from deltaprop.cli.sweep_folds import Fold, score_candidates
 from deltaprop.cli.sweep_grid import base_options
@@ -199,9 +200,45 @@ def test_divergence_is_exit_status_one(capsys):
     assert "training diverged" in capsys.readouterr().err
 
 
-def test_help(capsys):
-    assert run([]) == 0
-    assert "train" in capsys.readouterr().out
+COMMANDS = ("train", "sweep", "predict", "evaluate", "gradcheck", "weights", "bench", "info", "doctor")
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=["deltaprop", *COMMANDS])
+def test_help(command, capsys):
+    """-h shows the page that --help shows: what the command is for, and its options."""
+    pages = []
+    for option in ("-h", "--help"):
+        assert run([*command, option]) == 0
+        pages.append(capsys.readouterr())
+    short, long = pages
+    assert short == long
+    assert short.err == ""
+    assert f"Usage: {' '.join(['deltaprop', *command])} " in short.out
+    assert "-h" in short.out
+    assert "--help" in short.out
+    if not command:
+        assert all(re.search(rf"\b{name}  +[A-Z]", short.out) for name in COMMANDS)
+        assert run([]) == 0
+        assert capsys.readouterr() == short
+
+
+def test_every_command_has_its_page_looked_at():
+    assert {each.name or getattr(each.callback, "__name__", "") for each in app.registered_commands} == {*COMMANDS}
+
+
+def test_as_a_module(tmp_path):
+    """`python -m deltaprop` is the command, and calls itself `deltaprop`."""
+    for arguments, status, out, err in (
+        ([], 0, "Usage: deltaprop ", ""),
+        (["--version"], 0, f"deltaprop {version('deltaprop')}\n", ""),
+        (["evaluate", "-h"], 0, "Usage: deltaprop evaluate ", ""),
+        (["nothing"], 2, "", "deltaprop: error: No such command 'nothing'"),
+    ):
+        command = [sys.executable, "-m", "deltaprop", *arguments]
+        result = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", cwd=tmp_path, check=False)
+        assert result.returncode == status
+        assert out in result.stdout
+        assert err in result.stderr
 
 
 def alone_in_folds(table, folds, lr, hidden):

@@ -12,7 +12,10 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.neural_network import MLPClassifier
 from small_fits import classifier, regressor
+
+import deltaprop as dp
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -99,6 +102,30 @@ def test_coefs_are_the_network(iris):
     assert not fitted.coefs_[0].any()
     h = np.maximum(fitted.intercepts_[0], 0) @ fitted.coefs_[1] + fitted.intercepts_[1]
     assert relative(fitted.predict_log_proba(X[:1])[0], h - np.log(np.exp(h).sum())) < 1e-12
+
+
+def test_the_network_names_the_initialisation_it_had(iris, tmp_path):
+    """It was drawn in scikit-learn's range: √2/√(s_in + s_out) for logistic units, √6/√(s_in + s_out) for others."""
+    X, y = iris
+    options = {"hidden_layer_sizes": (200,), "solver": "sgd", "learning_rate_init": 1e-300, "max_iter": 1}
+    for activation, factor in (("logistic", 2), ("tanh", 6)):
+        fitted = classifier(activation=activation, **options).fit(X, y)
+        theirs = MLPClassifier(activation=activation, random_state=0, **options).fit(X, y)
+        drawn = dp.Network([4, 200, 3], hidden_activation=fitted.network_.hidden_activation, init=fitted.network_.init)
+        for coef, own, W in zip(theirs.coefs_, fitted.coefs_, drawn.weights, strict=True):
+            assert abs(own - coef).max() < 1e-15
+            bound = np.sqrt(factor / sum(coef.shape))
+            for parameters in (coef, drawn.backend.to_numpy(W)):
+                assert 0.97 < abs(parameters).max() / bound <= 1
+        fitted.network_.save(tmp_path / "n.safetensors")
+        assert dp.Network.load(tmp_path / "n.safetensors").init == "scikit_learn"
+        for other in (pickle.loads(pickle.dumps(fitted)), dp.MLPClassifier.from_sklearn(theirs)):
+            assert other.network_.init == "scikit_learn"
+            assert "init='scikit_learn'" in repr(other.network_)
+    ensemble = dp.EnsembleRegressor(regressor(max_iter=1), 2).fit(X, y)
+    assert {ensemble.stack_.init, *(each.network_.init for each in ensemble.estimators_)} == {"scikit_learn"}
+    sweep = dp.SweepCV(classifier(max_iter=1), {"alpha": [0.1, 1.0]}, cv=2).fit(X, y)
+    assert sweep.best_estimator_.network_.init == "scikit_learn"
 
 
 def test_clone_and_parameters(iris):
@@ -189,7 +216,7 @@ def test_bad_data(iris):
         regressor(loss="poisson").fit(X, y - 1)
     fitted = classifier(warm_start=True).fit(X, y)
     with pytest.raises(ValueError, match="hidden_layer_sizes: expected the widths fitted before"):
-        fitted.set_params(hidden_layer_sizes=5).fit(X, y)
+        fitted.set_params(hidden_layer_sizes=(5, 5, 5)).fit(X, y)
     with pytest.raises(ValueError, match="'loss' parameter of MLPRegressor"):
         regressor(loss="log_loss").fit(X, y)
     with pytest.raises(ValueError, match="loss: unknown loss"):

@@ -151,6 +151,55 @@ def test_the_same_by_partial_fit_and_warm_start(task, solver, rng):
     assert len(estimators[1].loss_curve_) == 10
 
 
+@pytest.mark.filterwarnings("ignore:hidden_layer_sizes. training goes on")
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+@pytest.mark.parametrize(("before", "after"), [(8, (6,)), ((5, 4), (4, 7)), ((5, 4), [4, 5])])
+def test_widths_changed_between_fits(before, after, solver, method, rng):
+    """scikit-learn goes on with the widths it has; so does ours, and says so."""
+    X, y = data("multiclass", rng)
+    options = {"hidden_layer_sizes": before, "solver": solver, "random_state": 1, "max_iter": 5, "warm_start": True}
+    estimators = fit_both(both("multiclass", **options), X, y)
+    them, us = estimators
+    fit_both((them.set_params(hidden_layer_sizes=after), us.set_params(hidden_layer_sizes=after)), X, y, method=method)
+    compare(them, us, X)
+    assert [coef.shape for coef in us.coefs_] == [coef.shape for coef in them.coefs_]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        us.fit(X, y)
+    (told,) = (each for each in caught if each.category is UserWarning)
+    assert f"the widths fitted before, {np.atleast_1d(before).tolist()}, as scikit-learn" in str(told.message)
+    assert told.filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        us.set_params(warm_start=False).fit(X, y)  # the new widths
+    assert [coef.shape[1] for coef in us.coefs_] == [*after, us.n_outputs_]
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+@pytest.mark.parametrize(("before", "after"), [((8,), (8, 4)), ((8, 4), (8,)), ((8,), ()), ((), (8,))])
+def test_layers_added_or_removed_between_fits(before, after, solver, rng):
+    """scikit-learn fails with some error; ours says what is wrong, and keeps what was fitted."""
+    X, y = data("multiclass", rng)
+    options = {"hidden_layer_sizes": before, "solver": solver, "random_state": 1, "max_iter": 5, "warm_start": True}
+    them, us = fit_both(both("multiclass", **options), X, y)
+    kept = [coef.copy() for coef in us.coefs_]
+    with pytest.raises((AttributeError, IndexError, ValueError)):
+        them.set_params(hidden_layer_sizes=after).fit(X, y)
+    with pytest.raises(ValueError, match=r"hidden_layer_sizes: expected the widths fitted before, .* got"):
+        us.set_params(hidden_layer_sizes=after).fit(X, y)
+    assert all(np.array_equal(a, b) for a, b in zip(us.coefs_, kept, strict=True))
+
+
+def test_widths_changed_under_lbfgs_are_refused(rng):
+    """scikit-learn cuts the vector of the old parameters up by the new widths, and takes no step."""
+    X, y = data("multiclass", rng)
+    us = ours.MLPClassifier(8, solver="lbfgs", max_iter=500, tol=0.1, warm_start=True, backend="numpy").fit(X, y)
+    with pytest.raises(ValueError, match=r"expected the widths fitted before, .*\[6, 8, 4\], got \[6, 6, 4\]"):
+        us.set_params(hidden_layer_sizes=6).fit(X, y)
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_the_same_from_sparse_input(task, rng):
     X, y = data(task, rng)

@@ -188,7 +188,7 @@ def test_float32(quick_backend, method):
     ({"tol": -1.0}, ValueError, "tol: expected a finite number of at least 0, got -1.0"),
     ({"tol": float("nan")}, ValueError, "tol: expected a finite number of at least 0, got nan"),
     ({"l2": -1.0}, ValueError, "l2: expected"),
-    ({"validation": 3}, TypeError, "validation: expected a pair"),
+    ({"validation": "3"}, TypeError, "validation: expected a pair"),
     ({"metrics": ["r2"]}, ValueError, "metrics: expected validation data with them"),
 ])  # fmt: skip
 def test_bad_arguments_are_named(plane, options, error, message):

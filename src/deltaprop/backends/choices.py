@@ -25,7 +25,7 @@ LossName: TypeAlias = Literal[
 ]
 #: The ways to draw the first parameters.
 Initialization: TypeAlias = Literal[
-    "glorot_uniform", "normal", "scaled_normal", "lecun", "he", "debug_initialize", "zeros"
+    "glorot_uniform", "scikit_learn", "normal", "scaled_normal", "lecun", "he", "debug_initialize", "zeros"
 ]
 #: The metrics that have a name.
 MetricName: TypeAlias = Literal["accuracy", "mean_squared_error", "mean_absolute_error", "r2"]

@@ -24,8 +24,10 @@ class LearningRateFinder(Callback):
 
     Parameters
     ----------
-    lowest, highest : float, default 1e-6 and 10.0
-        The rates to begin and to end with.
+    lowest : float, default 1e-6
+        The rate to begin with.
+    highest : float, default 10.0
+        The rate to end with.
     steps : int, default 100
         How many rates; each is a constant factor above the one before.
     smoothing : float, default 0.9

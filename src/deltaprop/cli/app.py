@@ -25,6 +25,7 @@ app: typer.Typer = typer.Typer(
     name="deltaprop",
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},  # the commands below inherit it
 )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from deltaprop.arguments import check_choice
 from deltaprop.backends import numpy
 from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.choices import LossName
 from deltaprop.backends.numpy import Targets
 from deltaprop.derivation.activations import OUTPUT_ACTIVATIONS, check_activation
 
@@ -47,6 +48,14 @@ def _described(output: str, targets: Targets) -> Loss:
 
 #: Cost of one sample, h = a^(L) (the formulas stand in `deltaprop.derivation.backprop`).
 LOSSES = {name: _described(loss.output, loss.targets) for name, loss in numpy.LOSS_FORMULAS.items()}
+
+
+#: The loss whose link an output activation is.
+LINKS: dict[str, LossName] = {
+    "sigmoid": "binary_cross_entropy",
+    "softmax": "categorical_cross_entropy",
+    "exp": "poisson",
+}
 
 
 class CustomLoss(NamedTuple):

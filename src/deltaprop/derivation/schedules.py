@@ -54,7 +54,20 @@ class StepDecay:
         _check(self, ("initial", "factor"), every=1)
 
     def __call__(self, epoch: int, history: History) -> float:
-        """Compute the learning rate of an epoch, counted from 0."""
+        """Compute the learning rate of an epoch.
+
+        Parameters
+        ----------
+        epoch : int
+            The epoch, counted from 0.
+        history : History
+            What the epochs before it recorded.
+
+        Returns
+        -------
+        float
+            The learning rate.
+        """
         return self.initial * _power(self.factor, epoch // self.every)
 
 
@@ -77,7 +90,20 @@ class ExponentialDecay:
         _check(self, ("initial", "factor"))
 
     def __call__(self, epoch: int, history: History) -> float:
-        """Compute the learning rate of an epoch, counted from 0."""
+        """Compute the learning rate of an epoch.
+
+        Parameters
+        ----------
+        epoch : int
+            The epoch, counted from 0.
+        history : History
+            What the epochs before it recorded.
+
+        Returns
+        -------
+        float
+            The learning rate.
+        """
         return self.initial * _power(self.factor, epoch)
 
 
@@ -100,7 +126,20 @@ class InverseScaling:
         _check(self, ("initial", "power"))
 
     def __call__(self, epoch: int, history: History) -> float:
-        """Compute the learning rate of an epoch, counted from 0."""
+        """Compute the learning rate of an epoch.
+
+        Parameters
+        ----------
+        epoch : int
+            The epoch, counted from 0.
+        history : History
+            What the epochs before it recorded.
+
+        Returns
+        -------
+        float
+            The learning rate.
+        """
         return self.initial / _power(epoch + 1, self.power)
 
 
@@ -131,7 +170,20 @@ class CosineDecay:
             raise ValueError(f"warmup: expected at least 0 and less than epochs={self.epochs}, got {self.warmup!r}")
 
     def __call__(self, epoch: int, history: History) -> float:
-        """Compute the learning rate of an epoch, counted from 0."""
+        """Compute the learning rate of an epoch.
+
+        Parameters
+        ----------
+        epoch : int
+            The epoch, counted from 0.
+        history : History
+            What the epochs before it recorded.
+
+        Returns
+        -------
+        float
+            The learning rate.
+        """
         if epoch < self.warmup:
             return self.initial * (epoch + 1) / (self.warmup + 1)
         done = min(1.0, (epoch - self.warmup) / (self.epochs - self.warmup))
@@ -166,7 +218,20 @@ class ReduceOnPlateau:
         _check(self, ("initial", "factor"), ("min_delta",), patience=1)
 
     def __call__(self, epoch: int, history: History) -> float:
-        """Compute the learning rate of an epoch, counted from 0."""
+        """Compute the learning rate of an epoch.
+
+        Parameters
+        ----------
+        epoch : int
+            The epoch, counted from 0.
+        history : History
+            What the epochs before it recorded.
+
+        Returns
+        -------
+        float
+            The learning rate.
+        """
         return Plateau(self, history)(epoch)
 
 

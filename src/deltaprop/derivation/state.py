@@ -24,7 +24,7 @@ from deltaprop.backends.choices import (
 )
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
 from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS, check_activation
-from deltaprop.derivation.initialization import INITIALIZATIONS, check_initialization
+from deltaprop.derivation.initialization import check_initialization, draw_layers
 from deltaprop.derivation.losses import (
     OutputError,
     PairOfFunctions,
@@ -38,7 +38,7 @@ from deltaprop.inputs.arrays import as_numbers
 #: The arguments that make a network, by their names.
 Configuration: TypeAlias = dict[str, Any]
 #: Streams of the seed: numbers drawn for one purpose never move those drawn for another.
-INITIAL_STREAM, SHUFFLE_STREAM, DROPOUT_STREAM = 0, 1, 2
+INITIAL_STREAM, SHUFFLE_STREAM, DROPOUT_STREAM, HOLD_OUT_STREAM = 0, 1, 2, 3
 
 
 @methods_on_its_device
@@ -119,8 +119,8 @@ class NetworkState:
     def _initialize(self, parameters: Parameters, seed: int) -> None:
         """Draw the parameters on the host, so that a seed means the same numbers on every backend."""
         rng = np.random.default_rng((seed, INITIAL_STREAM))
-        for W, b in zip(parameters.weights, parameters.biases, strict=True):
-            drawn_W, drawn_b = INITIALIZATIONS[self.init](rng, W.shape[1], W.shape[0])
+        drawn = draw_layers(self.init, rng, self.layer_sizes, self.activations)
+        for W, b, (drawn_W, drawn_b) in zip(parameters.weights, parameters.biases, drawn, strict=True):
             W[...] = self.backend.asarray(drawn_W, self.dtype)
             b[...] = self.backend.asarray(drawn_b, self.dtype)
 

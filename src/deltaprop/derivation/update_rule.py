@@ -204,8 +204,10 @@ class Optimizer(ABC):
             ∂J/∂θ; ``gradient.flat`` has the shape and dtype of ``network.parameters``.
         state : dict
             What `init` returned. The counters are not changed here.
-        rate, decay : float or array, ()
-            What `rates` gives for this step. They may be arrays on the device.
+        rate : float or array, ()
+            What `rates` gives for this step; it may be an array on the device.
+        decay : float or array, ()
+            Likewise.
         """
 
     def update(self, network: NetworkState, gradient: Parameters, state: OptimizerState, learning_rate: float) -> None:

@@ -109,7 +109,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         Each is called with a `deltaprop.training.callbacks.EpochEnd` after every epoch; one that returns True ends
         training.
     progress : bool, default False
-        Draw a progress bar on standard error.
+        Draw a progress bar on standard error, or in a notebook below the cell.
     backend : {"auto", "numpy", "cupy", "cupy:N"} or Backend, default "auto"
         Where to compute. "auto" is CuPy where a CUDA device answers, else NumPy; "cupy:1" is the second CUDA device.
     dtype : {"float32", "float64"} or None, default None
@@ -151,7 +151,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     n_features_in_ : int
         Columns of X.
     feature_names_in_ : array of str
-        Names of the columns of X, where they had names.
+        Names of the columns of X; only where they had names.
 
     See Also
     --------

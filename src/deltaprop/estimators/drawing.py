@@ -10,8 +10,12 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
 from deltaprop.backends.array_types import AnyArray, HostArray, Indices
+from deltaprop.derivation.initialization import scikit_learn_range
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.estimators.hyperparameters import RandomState
+
+#: How `draw_parameters` draws, by the name that `Network` knows.
+DRAWN_AS = "scikit_learn"
 
 
 def draw_parameters(rng: np.random.RandomState, parameters: Parameters, activations: Sequence[str]) -> None:
@@ -19,7 +23,7 @@ def draw_parameters(rng: np.random.RandomState, parameters: Parameters, activati
     backend, dtype = parameters.backend, parameters.flat.dtype
     for W, b, activation in zip(parameters.weights, parameters.biases, activations, strict=True):
         s_out, s_in = W.shape
-        bound = np.sqrt((2.0 if activation == "sigmoid" else 6.0) / (s_in + s_out))
+        bound = scikit_learn_range(s_in, s_out, activation)
         W[...] = backend.asarray(rng.uniform(-bound, bound, (s_in, s_out)).T, dtype)
         b[...] = backend.asarray(rng.uniform(-bound, bound, s_out), dtype)
 

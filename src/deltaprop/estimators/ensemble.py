@@ -19,11 +19,12 @@ from deltaprop.backends.typed_decorators import keeps_type
 from deltaprop.epochs.task import RefusedError
 from deltaprop.errors import callers_level
 from deltaprop.estimators.classifier import MLPClassifier
-from deltaprop.estimators.drawing import Stream
+from deltaprop.estimators.drawing import DRAWN_AS, Stream
 from deltaprop.estimators.fit_data import NO_SCORE
 from deltaprop.estimators.hyperparameters import RandomState
 from deltaprop.estimators.inputs import Number, checked_inputs, on_host
 from deltaprop.estimators.multilayer_perceptron import checked_weights
+from deltaprop.estimators.onnx_export import OnnxExport
 from deltaprop.estimators.regressor import MLPRegressor
 from deltaprop.estimators.together import EstimatorGroup, Table, can_be_together
 from deltaprop.network import Network
@@ -31,7 +32,7 @@ from deltaprop.stack import NetworkStack
 from deltaprop.training.exclusive import training_of
 
 
-class Ensemble(BaseEstimator):
+class Ensemble(OnnxExport, BaseEstimator):
     """The common part of the two estimators, which derive from it."""
 
     estimator: Any
@@ -116,6 +117,7 @@ class Ensemble(BaseEstimator):
         stack = NetworkStack(
             self.n_estimators, group.widths, seeds=seeds, init="zeros", backend=group.backend, **configuration
         )
+        stack.init = DRAWN_AS
         samples = self._draw_samples(rng, len(table.targets))
         with training_of(self):
             together = self._train_together(group, stack, members, samples, weights) if can_be_together(base) else None
@@ -272,7 +274,7 @@ class EnsembleClassifier(ClassifierMixin, Ensemble):
     n_features_in_ : int
         Columns of X.
     feature_names_in_ : array of str
-        Names of the columns of X, where they had names.
+        Names of the columns of X; only where they had names.
 
     See Also
     --------
@@ -366,7 +368,7 @@ class EnsembleRegressor(RegressorMixin, Ensemble):
     n_features_in_ : int
         Columns of X.
     feature_names_in_ : array of str
-        Names of the columns of X, where they had names.
+        Names of the columns of X; only where they had names.
 
     See Also
     --------

@@ -17,7 +17,8 @@ from deltaprop.backends.array_types import AnyArray, ArrayLike, HostArray
 from deltaprop.backends.choices import BackendName, FloatDType
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
 from deltaprop.derivation.state import Configuration
-from deltaprop.estimators.hyperparameters import ACTIVATION_NAMES, ActivationName, our_name
+from deltaprop.estimators.drawing import DRAWN_AS
+from deltaprop.estimators.hyperparameters import ACTIVATION_NAMES, BACKEND_NAMES, ActivationName, our_name
 from deltaprop.estimators.inputs import checked_inputs
 from deltaprop.inputs.arrays import HostData, stays_on_host, takes_much_memory
 from deltaprop.network import Network
@@ -54,11 +55,14 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         return self._connect()
 
     def _device_scope(self) -> AbstractContextManager[object]:
-        """Select the device that ``backend`` names; otherwise the device of the network, where there is one."""
+        """Select the device that ``backend`` names; otherwise the device of the network, where there is one.
+
+        A `backend` that is none is left to the check of all parameters, which comes later.
+        """
         chosen, network = self.backend, self.__dict__.get("_network")
-        if isinstance(chosen, str) and ":" not in chosen:
-            return nullcontext() if network is None else network.backend.scope()
-        return get_backend(chosen).scope()
+        if isinstance(chosen, Backend) or (BACKEND_NAMES.is_satisfied_by(chosen) and ":" in chosen):
+            return get_backend(chosen).scope()
+        return nullcontext() if network is None else network.backend.scope()
 
     # -- coefs_ and the network ---------------------------------------------------------------------------------
 
@@ -115,6 +119,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _hand_out(self, network: Network, like: AnyArray) -> None:
         """Set ``coefs_`` and ``intercepts_`` to the parameters of `network`, as arrays of the same kind as `like`."""
         self._network, on_device = network, not network.backend.on_host
+        network.init = DRAWN_AS
         if on_device and not network.backend.owns(like):
             self.coefs_ = [_read_only(network.backend.to_numpy(W).T) for W in network.weights]
             self.intercepts_ = [_read_only(network.backend.to_numpy(b)) for b in network.biases]

@@ -67,7 +67,7 @@ class HalvingSweepCV(BaseSuccessiveHalving, StackedSearch):
     return_train_score : bool, default True
         Whether to score the samples trained on as well.
     progress : bool, default False
-        Draw a progress bar over the candidates of each iteration on standard error.
+        Draw a progress bar over the candidates of each iteration on standard error, or in a notebook below the cell.
     verbose : int, default 0
         How much is printed, as in `HalvingGridSearchCV`: above 0, the iterations; above 1, a line for each fit.
 
@@ -112,7 +112,7 @@ class HalvingSweepCV(BaseSuccessiveHalving, StackedSearch):
     n_features_in_ : int
         Columns of X, where the best estimator knows them.
     feature_names_in_ : array of str
-        Names of the columns of X, where they had names.
+        Names of the columns of X; only where they had names.
 
     See Also
     --------

@@ -59,6 +59,9 @@ class BackendName(StrOptions):
         return isinstance(val, str) and val.partition(":")[0] in self.options
 
 
+BACKEND_NAMES = BackendName({"auto", *BACKENDS, *BY_NAME_ONLY})
+
+
 class Hyperparameters:
     """The parameters of an estimator; see `deltaprop.MLPClassifier` for what each of them does."""
 
@@ -86,7 +89,7 @@ class Hyperparameters:
         "epsilon": [Interval(Real, 0, None, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
         "max_fun": [Interval(Integral, 1, None, closed="left")],
-        "backend": [BackendName({"auto", *BACKENDS, *BY_NAME_ONLY}), Backend],
+        "backend": [BACKEND_NAMES, Backend],
         "dtype": [StrOptions({"float32", "float64"}), Options(type, {np.float32, np.float64}), np.dtype, None],
         "dropout": [Number(Real, 0, 1, closed="left"), list, tuple],
         "output_activation": [StrOptions({"logistic", *OUTPUT_ACTIVATIONS}), None],

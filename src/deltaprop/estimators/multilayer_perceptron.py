@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, Self, cast
@@ -16,6 +17,7 @@ from deltaprop.backends import Array
 from deltaprop.backends.array_types import AnyArray, ArrayLike, Floats
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
 from deltaprop.epochs.trainer import check_dropout
+from deltaprop.errors import callers_level
 from deltaprop.estimators import exchange, full_batch
 from deltaprop.estimators.autologging import fit_context as fit_context
 from deltaprop.estimators.autologging import recorded
@@ -27,6 +29,7 @@ from deltaprop.estimators.fitted_network import FittedNetwork
 from deltaprop.estimators.hyperparameters import Hyperparameters, our_name
 from deltaprop.estimators.inputs import on_host, take
 from deltaprop.estimators.minibatches import MinibatchFit
+from deltaprop.estimators.onnx_export import OnnxExport
 from deltaprop.estimators.records import Records
 from deltaprop.inputs.arrays import HostData, divisible
 from deltaprop.inputs.sources import converted_rows
@@ -36,7 +39,7 @@ from deltaprop.training.exclusive import training_of
 
 
 @methods_on_its_device
-class MultilayerPerceptron(CallbackSupport, Hyperparameters, FittedNetwork):
+class MultilayerPerceptron(CallbackSupport, OnnxExport, Hyperparameters, FittedNetwork):
     """The common part of the two estimators, which derive from it."""
 
     n_iter_: int
@@ -137,12 +140,23 @@ class MultilayerPerceptron(CallbackSupport, Hyperparameters, FittedNetwork):
             return None
         kept = self._connect(self._configuration(X, kept=self.coefs_[0]))
         before = kept.backend.copy(kept.parameters)
-        if list(self._network.layer_sizes) != widths:
-            raise ValueError(
-                "hidden_layer_sizes: expected the widths fitted before, with inputs and outputs "
-                f"{list(self._network.layer_sizes)}, got {widths}"
-            )
+        fitted = list(self._network.layer_sizes)
+        if fitted != widths:
+            self._keep_widths(fitted, widths)
         return before
+
+    def _keep_widths(self, fitted: list[int], asked: list[int]) -> None:
+        """Warn that training goes on with the widths fitted before, or raise an error where scikit-learn fails too."""
+        if self.solver == "lbfgs" or len(fitted) != len(asked) or fitted[-1] != asked[-1]:
+            raise ValueError(
+                f"hidden_layer_sizes: expected the widths fitted before, with inputs and outputs {fitted}, got {asked}"
+            )
+        warnings.warn(
+            f"hidden_layer_sizes: training goes on with the widths fitted before, {fitted[1:-1]}, as scikit-learn's "
+            f"does; for {asked[1:-1]}, fit with warm_start=False",
+            UserWarning,
+            stacklevel=callers_level(),
+        )
 
     def _training(self, X: ArrayLike, targets: AnyArray, weights: AnyArray, dropout: tuple[float, ...]) -> Training:
         """Make the data of a fit from checked samples."""

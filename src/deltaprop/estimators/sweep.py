@@ -56,7 +56,7 @@ class SweepCV(StackedSearch):
     return_train_score : bool, default False
         Whether to score the samples trained on as well.
     progress : bool, default False
-        Draw a progress bar over candidates on standard error.
+        Draw a progress bar over candidates on standard error, or in a notebook below the cell.
     verbose : int, default 0
         How much is printed, as in `GridSearchCV`: above 0, how many fits there are; above 1, a line for each; above 2,
         with its score.
@@ -89,7 +89,7 @@ class SweepCV(StackedSearch):
     n_features_in_ : int
         Columns of X, where the best estimator knows them.
     feature_names_in_ : array of str
-        Names of the columns of X, where they had names.
+        Names of the columns of X; only where they had names.
 
     See Also
     --------
@@ -219,7 +219,8 @@ class SweepCV(StackedSearch):
         Returns
         -------
         figure : matplotlib.figure.Figure
-            Made by pyplot; ``.savefig("sweep.png")`` writes it.
+            Made by pyplot: ``pyplot.show()`` shows it, and a notebook does so by itself; ``.savefig("sweep.png")``
+            writes it.
 
         Raises
         ------

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from deltaprop.backends.array_types import DType
-from deltaprop.derivation.state import Configuration, NetworkState
+from deltaprop.backends.array_types import DType, Indices
+from deltaprop.backends.choices import LossName
+from deltaprop.derivation.losses import LINKS
+from deltaprop.derivation.state import Configuration, NetworkState, StackState
 from deltaprop.files.atomic_file import write_atomically
 from deltaprop.files.file_schema import NetworkContent, network_content
 from deltaprop.files.model_file import Tensors, in_one_line, parse_configuration, read_regular_file
@@ -44,21 +46,19 @@ def write_onnx(path: str | os.PathLike[str], network: NetworkState, configuratio
         If it cannot be written; a file that was there stays whole.
     """
     graph = Graph(network.dtype)
-    layers = zip(network.weights, network.biases, network.activations, strict=True)
-    value, last = "X", len(network.activations) - 1
-    for l, (W, b, activation) in enumerate(layers):
-        names = [
-            graph.constant(f"{kind}.{l}", network.backend.to_numpy(x)) for kind, x in (("weights", W), ("biases", b))
-        ]
-        z = graph.node("Gemm", [value, *names], transB=1)
-        value = graph.activation(activation, z, "h" if l == last else None)
+    add_layers(graph, network, "X", "h")
     graph.add_input("X", network.dtype, network.layer_sizes[0])
     graph.add_output("h", network.dtype, network.layer_sizes[-1])
     graph.write(path, {KEY: json.dumps(configuration, sort_keys=True)})
 
 
-def read_onnx(path: str | os.PathLike[str]) -> tuple[NetworkContent, Tensors]:
-    """Read the configuration and the tensors from a file that `write_onnx` wrote, and check them.
+def load_onnx(path: str | os.PathLike[str]) -> tuple[Any, dict[str, str]]:
+    """Read a model, and what it says of itself, and check its form.
+
+    Returns
+    -------
+    (model, properties)
+        An ``onnx.ModelProto``, and the texts by key.
 
     Raises
     ------
@@ -67,17 +67,17 @@ def read_onnx(path: str | os.PathLike[str]) -> tuple[NetworkContent, Tensors]:
     OSError
         If there is no such file or it cannot be read.
     ValueError
-        If it is damaged, or not a model of this package.
+        If it is damaged, refers to another file, or holds a tabular estimator.
     """
-    onnx = _onnx()
+    onnx = load_library()
     content = read_regular_file(path)
     try:
         model = onnx.load_model_from_string(content)
-        if any(onnx.external_data_helper.uses_external_data(tensor) for tensor in model.graph.initializer):
+        own = [attribute.t for node in model.graph.node for attribute in node.attribute]
+        if any(map(onnx.external_data_helper.uses_external_data, (*model.graph.initializer, *own))):
             raise ValueError("its tensors are in another file")
         onnx.checker.check_model(model)
         properties = {entry.key: entry.value for entry in model.metadata_props}
-        tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     except Exception as error:
         raise ValueError(f"{path}: not an ONNX model, or a damaged one ({in_one_line(error)})") from error
     if COLUMNS_KEY in properties:
@@ -85,9 +85,22 @@ def read_onnx(path: str | os.PathLike[str]) -> tuple[NetworkContent, Tensors]:
             f"{path}: holds a tabular estimator, not a network, for ONNX runtimes alone; deltaprop.load reads what its "
             "save wrote"
         )
-    if KEY not in properties:
-        raise ValueError(f"{path}: an ONNX model of another program: it does not say which network it is")
-    layers = {name: tensor for name, tensor in tensors.items() if "." in name}
+    return model, properties
+
+
+def read_own(path: str | os.PathLike[str], model: Any, properties: dict[str, str]) -> tuple[NetworkContent, Tensors]:
+    """Return the configuration and the tensors in a model that `write_onnx` wrote, and check them.
+
+    Raises
+    ------
+    ValueError
+        If they do not describe a network; the message begins with `path`.
+    """
+    to_array = load_library().numpy_helper.to_array
+    try:
+        layers = {tensor.name: to_array(tensor) for tensor in model.graph.initializer if "." in tensor.name}
+    except Exception as error:
+        raise ValueError(f"{path}: not an ONNX model, or a damaged one ({in_one_line(error)})") from error
     return network_content(path, parse_configuration(path, properties[KEY]), layers), layers
 
 
@@ -112,7 +125,7 @@ class Graph:
     taken: frozenset[str]
 
     def __init__(self, dtype: DType, taken: Iterable[str] = ()) -> None:
-        self.onnx, self.dtype, self.taken = _onnx(), dtype, frozenset(taken)
+        self.onnx, self.dtype, self.taken = load_library(), dtype, frozenset(taken)
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self.inputs: list[Any] = []
@@ -197,6 +210,31 @@ class Graph:
         return self.node(operator, [z], output, **attributes)
 
 
+def add_layers(graph: Graph, network: NetworkState, value: str, output: str | None = None) -> str:
+    """Add all layers on a value, (m, s_1), and return the name of a^(L), (m, s_L)."""
+    layers, last = zip(network.weights, network.biases, network.activations, strict=True), len(network.activations) - 1
+    for l, (W, b, activation) in enumerate(layers):
+        names = [
+            graph.constant(f"{kind}.{l}", network.backend.to_numpy(x)) for kind, x in (("weights", W), ("biases", b))
+        ]
+        z = graph.node("Gemm", [value, *names], transB=1)
+        value = graph.activation(activation, z, output if l == last else None)
+    return value
+
+
+def add_member_layers(graph: Graph, stack: StackState, value: str, order: Indices | None = None) -> str:
+    """Add all layers of all members on a value, (m, s_1), and return the name of their a^(L), (K, m, s_L).
+
+    Column i of the value is input ``order[i]`` of the networks; by default, input i.
+    """
+    for l, activation in enumerate(stack.activations):
+        W, b = (stack.backend.to_numpy(x[l]) for x in (stack.weights, stack.biases))
+        W = W[:, :, order] if l == 0 and order is not None else W
+        z = graph.node("MatMul", [value, graph.constant(f"weights.{l}", W.transpose(0, 2, 1))])
+        value = graph.activation(activation, graph.node("Add", [z, graph.constant(f"biases.{l}", b[:, np.newaxis])]))
+    return value
+
+
 def _softplus(graph: Graph, z: str, output: str | None) -> str:
     """Add max(z, 0) + log(1 + e^−|z|); the usual runtime has no operator Softplus for float64."""
     tail = graph.node("Exp", [graph.node("Neg", [graph.node("Abs", [z])])])
@@ -222,7 +260,14 @@ def _gelu(graph: Graph, z: str, output: str | None) -> str:
 COMPOSED: dict[str, Callable[[Graph, str, str | None], str]] = {"softplus": _softplus, "silu": _silu, "gelu": _gelu}
 
 
-def _onnx() -> Any:
+def load_library() -> Any:
+    """Import onnx and the parts of it that are needed here.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed; the message names the extra that brings it.
+    """
     try:
         import onnx
         import onnx.checker
@@ -232,3 +277,18 @@ def _onnx() -> Any:
     except ImportError as error:
         raise ImportError(f"ONNX files need onnx ({error}); pip install 'deltaprop[onnx]'") from error
     return onnx
+
+
+def asked_activation(path: str | os.PathLike[str], there: str, asked: str | None) -> tuple[str, LossName | None]:
+    """Return the output activation that is asked for, and the loss that comes with it where it is another.
+
+    Raises
+    ------
+    ValueError
+        If the last layer has another one already.
+    """
+    if asked is None or asked == there:
+        return there, None
+    if there != "identity":
+        raise ValueError(f"output_activation: expected {there!r}, which the network in {path} has, got {asked!r}")
+    return asked, LINKS.get(asked)

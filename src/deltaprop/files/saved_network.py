@@ -7,10 +7,10 @@ import warnings
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from deltaprop.backends import Backend
-from deltaprop.backends.choices import BackendName, LossName
+from deltaprop.backends.choices import BackendName, LossName, OutputActivation
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation.initialization import check_initialization
-from deltaprop.derivation.losses import PairOfFunctions
+from deltaprop.derivation.losses import LINKS, PairOfFunctions
 from deltaprop.derivation.state import Configuration, NetworkState, StackState
 from deltaprop.errors import callers_level
 from deltaprop.files.model_file import Tensors, read_model, write_model
@@ -125,8 +125,7 @@ class SavedNetwork(NetworkState):
 
         configuration, weights, biases = torch_modules.read(sequential)
         if loss is None:
-            links: dict[str, LossName] = {"sigmoid": "binary_cross_entropy", "softmax": "categorical_cross_entropy"}
-            loss = links.get(configuration["output_activation"], "squared_error")
+            loss = LINKS.get(configuration["output_activation"], "squared_error")
         network = cls(**configuration, loss=loss, init="zeros", backend=backend, seed=seed)
         network.weights, network.biases = weights, biases
         return network
@@ -172,8 +171,15 @@ class SavedNetwork(NetworkState):
         onnx_file.write_onnx(path, self, self.file_configuration())
 
     @classmethod
-    def from_onnx(cls, path: str | os.PathLike[str], backend: BackendName | Backend = "auto") -> Self:
-        """Load the network that `to_onnx` wrote to `path`.
+    def from_onnx(
+        cls,
+        path: str | os.PathLike[str],
+        backend: BackendName | Backend = "auto",
+        *,
+        loss: LossName | PairOfFunctions | None = None,
+        output_activation: OutputActivation | None = None,
+    ) -> Self:
+        """Load a network from an ONNX model: from `to_onnx`, or from another program.
 
         Parameters
         ----------
@@ -181,11 +187,18 @@ class SavedNetwork(NetworkState):
             The file.
         backend : str or Backend, default "auto"
             As of `Network`.
+        loss : str or (cost, gradient), optional
+            To train on with. By default the one that `to_onnx` wrote; of another program, the one whose link the output
+            activation is: "binary_cross_entropy" of sigmoid, "categorical_cross_entropy" of softmax, "poisson" of exp,
+            else "squared_error".
+        output_activation : str, optional
+            The activation to put behind a last layer that has none: "softmax" or "sigmoid" for a model whose loss took
+            logits, as those of PyTorch do. `predict` then returns probabilities, where the model returns logits.
 
         Returns
         -------
         Network
-            With the configuration and the parameters of the file.
+            With the configuration and the parameters of the file, in its dtype.
 
         Raises
         ------
@@ -194,14 +207,37 @@ class SavedNetwork(NetworkState):
         OSError
             If it cannot be read.
         ValueError
-            If it is damaged or no model of ours.
+            If it is damaged, holds something other than such a network, or has another output activation.
         BackendError
             If the backend cannot be had here.
+
+        Notes
+        -----
+        Of another program, a model is read that is a chain of layers: Gemm, or MatMul and Add, each with an activation
+        that networks here have, be it one operator or several. That is what skl2onnx writes for scikit-learn's
+        perceptrons (also behind a StandardScaler), and what PyTorch writes for Linear layers and activations. Numbers
+        that scale and shift the columns, as of BatchNormalization, become part of weights and biases. Operators for
+        training alone are left out, and so is what makes labels of the outputs.
         """
         from deltaprop.files import onnx_file
 
-        content, tensors = onnx_file.read_onnx(path)
-        return cls.from_file_content(path, content, tensors, backend)
+        model, properties = onnx_file.load_onnx(path)
+        if onnx_file.KEY in properties:
+            content, tensors = onnx_file.read_own(path, model, properties)
+            described: Any = content.network
+            there = described.output_activation
+            described.output_activation, link = onnx_file.asked_activation(path, there, output_activation)
+            described.loss = loss or link or described.loss
+            return cls.from_file_content(path, content, tensors, backend)
+        from deltaprop.files.onnx_import import read_chain
+
+        configuration, weights, biases = read_chain(path, onnx_file.load_library(), model)
+        there = configuration["output_activation"]
+        configuration["output_activation"], _ = onnx_file.asked_activation(path, there, output_activation)
+        loss = loss or LINKS.get(configuration["output_activation"], "squared_error")
+        network = cls(**configuration, loss=loss, init="zeros", backend=backend)
+        network.weights, network.biases = weights, biases
+        return network
 
     def file_configuration(self) -> Configuration:
         """Return what `save` writes besides the tensors.

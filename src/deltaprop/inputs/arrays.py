@@ -13,7 +13,8 @@ from numpy.typing import DTypeLike
 from deltaprop.arguments import refuse_masked
 from deltaprop.backends import Array, Backend, backend_of, get_backend
 from deltaprop.backends.array_types import AnyArray, ArrayLike, DType, HostArray
-from deltaprop.errors import BackendError, RowTypeError, RowValueError
+from deltaprop.errors import BackendError, RowValueError
+from deltaprop.inputs.refusals import after_row, not_numbers, not_rectangular, objects_to_float, refuse_sparse
 
 #: DLPack's numbers of device memory and of memory managed for both sides.
 CUDA_DEVICE_TYPES = (2, 13)
@@ -260,21 +261,20 @@ def as_numbers(value: ArrayLike, name: str, backend: Backend) -> AnyArray:
     if kind is None:
         if value is None:
             raise TypeError(f"{name}: expected an array, got None")
-        if type(value).__module__.partition(".")[0] == "scipy":
-            raise TypeError(f"{name}: got a sparse {type(value).__name__}; pass {name}.toarray()")
+        refuse_sparse(value, name)
         try:
             value = np.asarray(value)
         except ValueError as error:
-            raise ValueError(f"{name}: expected a rectangular array of numbers ({error})") from error
+            raise not_rectangular(value, name, error) from error
     elif not kind.on_host and kind.name != backend.name:
         raise TypeError(
             f"{name}: got a {kind.name} array, but the network lives on the {backend.name} backend; pass "
             f"cupy.asnumpy({name}) or make the network with backend={kind.name!r}"
         )
     if _dtype(value, backend).kind == "O":
-        value = _from_objects(value, name)
+        value = objects_to_float(value, name)
     if _dtype(value, backend).kind not in "iubf":
-        raise TypeError(f"{name}: expected numbers, got dtype {value.dtype}")
+        raise not_numbers(value, name)
     return value
 
 
@@ -307,26 +307,6 @@ def is_on_cuda(value: object) -> bool:
         return True
     device = getattr(value, "__dlpack_device__", None)
     return device is not None and int(device()[0]) in CUDA_DEVICE_TYPES
-
-
-def _from_objects(value: AnyArray, name: str) -> AnyArray:
-    """Convert an object array (such as a DataFrame of several dtypes) to float64; an error names the entry at fault."""
-    try:
-        return value.astype(np.float64)
-    except (TypeError, ValueError, OverflowError):
-        for index, entry in np.ndenumerate(value):
-            try:
-                float(entry)
-            except (TypeError, ValueError):
-                if not index:
-                    raise TypeError(f"{name}: expected numbers, got {entry!r}") from None
-                raise RowTypeError(f"{name}: expected numbers, got {entry!r} at {name}[", *_place(index)) from None
-            except OverflowError:
-                before = f"{name}: expected finite numbers in float64, got a larger {type(entry).__name__}"
-                if not index:
-                    raise ValueError(before) from None
-                raise RowValueError(f"{before} at {name}[", *_place(index)) from None
-        raise
 
 
 def _as_finite(array: AnyArray, name: str, backend: Backend, dtype: DTypeLike) -> AnyArray:
@@ -378,14 +358,7 @@ def _first_place(marked: AnyArray) -> tuple[int, ...]:
 
 def _refused(array: AnyArray, place: tuple[int, ...], name: str, expected: str, more: str = "") -> RowValueError:
     """Make the error that names the entry at `place` as what was got; `more` is added after it."""
-    row, after = _place(place)
-    return RowValueError(f"{expected}, got {float(array[place]):g} at {name}[", row, after + more)
-
-
-def _place(index: tuple[Any, ...]) -> tuple[int, str]:
-    """Return the row of an entry, and the text that follows it between brackets."""
-    row, *rest = (int(i) for i in index)
-    return row, "".join(f", {i}" for i in rest) + "]"
+    return RowValueError(f"{expected}, got {float(array[place]):g} at {name}[", int(place[0]), after_row(place) + more)
 
 
 def _check_whole(labels: AnyArray, name: str, shape: str, backend: Backend) -> None:

@@ -1,4 +1,4 @@
-"""Some rows of raw data; they are taken and scaled when they are needed, since all of them would take much memory."""
+"""Some rows of raw data; they are read and scaled when they are needed, since all of them would take much memory."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ BLOCK = 2**23
 
 
 class RawRows:
-    """Some rows of a matrix, (m, n), by their numbers.
+    """Some rows of a matrix, (m, n), or some entries of a vector, by their numbers.
 
     Parameters
     ----------
-    X : array, (…, n)
-        The matrix.
+    X : array, (…, n) or (…,)
+        The matrix or vector, which may be on disk.
     rows : array, (m,), optional
         The numbers of the rows; all rows by default.
     """
@@ -33,7 +33,7 @@ class RawRows:
 
     def __init__(self, X: Matrix, rows: Matrix | None = None) -> None:
         self.X, self.numbers = X, rows
-        self.shape, self.dtype = (len(X) if rows is None else len(rows), X.shape[1]), X.dtype
+        self.shape, self.dtype = (len(X) if rows is None else len(rows), *X.shape[1:]), X.dtype
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -41,6 +41,10 @@ class RawRows:
     def __getitem__(self, which: slice | Indices) -> Matrix:
         rows: Matrix = self.X[which if self.numbers is None else self.numbers[which]]
         return rows
+
+    def number(self, row: int) -> int:
+        """Return the number that a row has in the matrix."""
+        return int(row if self.numbers is None else self.numbers[row])
 
     def blocks(self) -> Iterator[tuple[slice, Matrix]]:
         """Yield a few rows at a time, each block with the slice that says which rows they are."""

@@ -18,6 +18,7 @@ from numpy.typing import DTypeLike
 
 from deltaprop.backends import Array, Backend
 from deltaprop.backends.array_types import AnyArray, ArrayLike, Indices
+from deltaprop.inputs.raw_rows import RawRows
 
 Pair = tuple[AnyArray, AnyArray]
 #: Bytes of a chunk: enough for a disk or a bus to reach its full speed, and little of any memory.
@@ -123,7 +124,11 @@ class Rows(Source):
         samples = self.shape[0]
         for start in range(0, samples, rows):
             which = slice(start, min(start + rows, samples)) if order is None else order[start : start + rows]
-            yield ReadChunk(*self.rows(which), partial(_row, start, order))
+            yield ReadChunk(*self.rows(which), partial(self._place, start, order))
+
+    def _place(self, start: int, order: Indices | None, row: int) -> tuple[int, str]:
+        row = start + row if order is None else int(order[start + row])
+        return self.X.number(row) if isinstance(self.X, RawRows) else row, ""
 
     def describe(self) -> str:
         """Say their shapes and dtypes."""
@@ -137,10 +142,6 @@ def converted_rows(inputs: AnyArray, targets: AnyArray, backend: Backend, dtype:
         return inputs.converted(X, backend, dtype), targets.converted(Y, backend, dtype)
 
     return CheckedSource(Rows(inputs.array, targets.array), convert)
-
-
-def _row(start: int, order: Indices | None, row: int) -> tuple[int, str]:
-    return start + row if order is None else int(order[start + row]), ""
 
 
 class Parts(Source):

@@ -27,6 +27,10 @@ from deltaprop.tabular.targets import ClassTargets, given_labels, label_texts, l
 class TabularClassifier(ClassifierMixin, TabularEstimator):
     """Classes from a table with text, dates and gaps: several networks, each stopped by a fold of its own.
 
+    Whether a column holds numbers, categories or dates is found out from its cells, and cells may be missing. Each
+    network is trained until it predicts the rows of a fold best that it is not trained on; the prediction is the mean
+    over networks.
+
     Parameters
     ----------
     n_members : int, default 16
@@ -53,7 +57,7 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
     backend : str or Backend, default "auto"
         Where to compute, as of `Network`.
     progress : bool, default False
-        Draw a progress bar on standard error, one for each kind of members.
+        Draw a progress bar on standard error, or in a notebook below the cell, one for each kind of members.
 
     Attributes
     ----------
@@ -78,7 +82,9 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
     n_features_in_ : int
         Columns of the table.
     feature_names_in_ : array of str
-        Their names, where they had names.
+        Their names; only where they had names.
+    target_name_ : str
+        The name of the target; "target" where it has none.
 
     See Also
     --------

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 import numpy as np
 
 from deltaprop.backends.array_types import Floats, HostArray, Indices
-from deltaprop.files.onnx_file import COLUMNS_KEY, Graph
+from deltaprop.files.onnx_file import COLUMNS_KEY, Graph, add_member_layers
 from deltaprop.stack import NetworkStack
 from deltaprop.tabular.calibration import LEAST
 from deltaprop.tabular.column_roles import ColumnRoles
@@ -80,12 +80,7 @@ def _name_for_unnamed(names: Collection[str]) -> str:
 
 def _mean_outputs(graph: Graph, stack: NetworkStack, member_weights: Floats, inputs: str, order: Indices) -> str:
     """Add all members at once, with a member axis before the others, and the weighted mean of their outputs."""
-    value = inputs
-    for l, activation in enumerate(stack.activations):
-        W, b = (stack.backend.to_numpy(x[l]) for x in (stack.weights, stack.biases))
-        W = W[:, :, order] if l == 0 else W
-        z = graph.node("MatMul", [value, graph.constant(f"weights.{l}", W.transpose(0, 2, 1))])
-        value = graph.activation(activation, graph.node("Add", [z, graph.constant(f"biases.{l}", b[:, np.newaxis])]))
+    value = add_member_layers(graph, stack, inputs, order)
     weights = graph.constant("member_weights", member_weights[:, np.newaxis, np.newaxis], np.dtype(np.float64))
     weighted = graph.node("Mul", [graph.cast(value, np.float64), weights])
     return graph.node("ReduceSum", [weighted, graph.number([0], np.int64)], keepdims=0)

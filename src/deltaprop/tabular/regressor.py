@@ -25,6 +25,10 @@ from deltaprop.tabular.targets import QuantityTargets, given_quantities, quantit
 class TabularRegressor(RegressorMixin, TabularEstimator):
     """A quantity from a table with text, dates and gaps: several networks, each stopped by a fold of its own.
 
+    Whether a column holds numbers, categories or dates is found out from its cells, and cells may be missing. Each
+    network is trained until it predicts the rows of a fold best that it is not trained on; the prediction is the mean
+    over networks.
+
     Parameters
     ----------
     n_members : int, default 16
@@ -46,7 +50,7 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
     backend : str or Backend, default "auto"
         Where to compute, as of `Network`.
     progress : bool, default False
-        Draw a progress bar on standard error, one for each kind of members.
+        Draw a progress bar on standard error, or in a notebook below the cell, one for each kind of members.
 
     Attributes
     ----------
@@ -66,7 +70,9 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
     n_features_in_ : int
         Columns of the table.
     feature_names_in_ : array of str
-        Their names, where they had names.
+        Their names; only where they had names.
+    target_name_ : str
+        The name of the target; "target" where it has none.
 
     See Also
     --------

@@ -37,10 +37,14 @@ class Trained:
     ----------
     network : Network
         The network, which knows nothing of the preparation: its inputs are scaled already.
-    input_offset, input_scale : array, (s_1,)
+    input_offset : array, (s_1,)
         Inputs are (x − offset)/scale.
-    target_offset, target_scale : float
-        In regression, targets are (y − offset)/scale; 0 and 1 in classification.
+    input_scale : array, (s_1,)
+        See `input_offset`.
+    target_offset : float
+        In regression, targets are (y − offset)/scale; 0 in classification.
+    target_scale : float
+        See `target_offset`; 1 in classification.
     classes : list of str, int or float, or None
         Labels in the order of the outputs; None in regression.
     feature_names : list of str
@@ -222,7 +226,7 @@ class Trained:
             In the network's dtype.
         """
         raw = RawRows(X, rows)
-        if self.network.backend.on_host and is_above_limit(*raw.shape, self.network.dtype):
+        if self.network.backend.on_host and is_above_limit(len(raw), raw.shape[1], self.network.dtype):
             return HostData(raw, convert=lambda part: self._scaled(RawRows(part)))
         return self._scaled(raw)
 

@@ -238,7 +238,10 @@ def describe_run(
 ) -> dict[str, Any]:
     """Describe a run by what decides its numbers, JSON types only: data, first parameters, and `plan`."""
     arrays = {"X": X, "Y": Y, "sample_weight": sample_weight, "initial parameters": network.parameters}
-    arrays |= dict(zip(("validation X", "validation Y"), held_out or (None, None), strict=True))
+    *validation, weights = held_out or (None, None, None)
+    arrays |= dict(zip(("validation X", "validation Y"), validation, strict=True))
+    if weights is not None:
+        arrays["validation weights"] = weights
     known: dict[int, str] = {}  # a source is X and Y in one
     for array in arrays.values():
         if array is not None and id(array) not in known:

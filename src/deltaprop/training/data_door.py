@@ -10,10 +10,10 @@ import numpy as np
 
 from deltaprop.arguments import refuse_masked
 from deltaprop.backends import Array, Backend, backend_of, get_backend
-from deltaprop.backends.array_types import AnyArray, ArrayLike, DType
+from deltaprop.backends.array_types import AnyArray, ArrayLike, DType, Indices
 from deltaprop.derivation.losses import describe
 from deltaprop.derivation.state import NetworkState
-from deltaprop.errors import rows_counted_from
+from deltaprop.errors import RowError, rows_counted_from
 from deltaprop.inputs.arrays import (
     HostData,
     as_inputs,
@@ -26,6 +26,7 @@ from deltaprop.inputs.arrays import (
 )
 from deltaprop.inputs.encoded_rows import EncodedRows, check_encoded_rows
 from deltaprop.inputs.parts import find_source
+from deltaprop.inputs.raw_rows import RawRows
 from deltaprop.inputs.sources import CHUNK_BYTES, CheckedSource, Rows, Source, converted_rows
 
 
@@ -180,6 +181,23 @@ class DataDoor:
             source = converted_rows(inputs, targets, self.backend, self.dtype)
             return source, source, weights
         return inputs, targets, weights
+
+    def rows_of_source(self, source: Rows, numbers: Indices) -> tuple[HostData, HostData]:
+        """Check some rows of a source, and keep them as they are, to be converted chunk by chunk.
+
+        An error names the row of the source.
+        """
+        inputs, targets = HostData(RawRows(source.X, numbers)), self.kept_targets(RawRows(source.Y, numbers))
+        for rows in self._chunks(inputs):
+            try:
+                self.data(inputs.array[rows], targets.array[rows])
+            except RowError as error:
+                raise error.in_row(int(numbers[rows.start + error.row]), "") from None
+        return inputs, targets
+
+    def kept_targets(self, Y: AnyArray) -> HostData:
+        """Keep targets as they are; they are checked when they are converted."""
+        return HostData(Y, self.outputs, lambda part: self._targets(part, "Y", len(part), self.backend))
 
     def _is_on_disk(self, X: ArrayLike) -> bool:
         """Tell whether X is memory-mapped and cannot be trained on where it is."""

@@ -121,17 +121,16 @@ def data_cost(
 
 def validate(
     network: NetworkState,
-    X: ArrayLike,
-    Y: ArrayLike,
+    held_out: tuple[ArrayLike, ArrayLike, Array | None],
     objective: Objective,
     metrics: dict[str, Metric],
     history: History,
-    sample_weight: Array | None = None,
 ) -> None:
     """Append cost and metrics over validation data, from one forward pass, to `history`.
 
-    The sample weights count in the cost alone.
+    The data are X, Y and sample weights, which count in the cost alone.
     """
+    X, Y, sample_weight = held_out
     if isinstance(X, HostData):
         total, values = _validate_in_parts(network, X, Y, metrics, sample_weight)
     else:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
-from deltaprop.backends import Array
 from deltaprop.backends.array_types import ArrayLike
 from deltaprop.backends.choices import MetricName
 from deltaprop.derivation.losses import describe
@@ -12,12 +12,38 @@ from deltaprop.derivation.state import NetworkState
 from deltaprop.reports.history import History
 from deltaprop.training.data_door import DataDoor
 from deltaprop.training.early_stopping import EarlyStopping
+from deltaprop.training.hold_out import HeldOut, Samples, check_fraction, hold_out
 from deltaprop.training.metrics import Metric, resolve_metrics
+
+#: Validation data as users give them: a pair (X, Y), or the share of the rows that is held out.
+Validation: TypeAlias = tuple[ArrayLike, ArrayLike] | float
+
+
+def with_validation(
+    network: NetworkState,
+    samples: Samples,
+    validation: Validation | None,
+    metrics: Sequence[MetricName | Metric] | None,
+) -> tuple[Samples, HeldOut | None, dict[str, Metric]]:
+    """Return the samples to train on, the data that judge every epoch, and the metrics recorded on these.
+
+    A fraction is held out of the samples.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `resolve_validation`; also if a fraction is out of range, or leaves no rows.
+    """
+    fraction = check_fraction(validation)
+    if fraction is None:
+        return samples, *resolve_validation(network, validation, metrics)
+    samples, held_out = hold_out(network, samples, fraction)
+    return samples, held_out, recorded_metrics(network, metrics, validates=True)
 
 
 def resolve_validation(
-    network: NetworkState, validation: tuple[ArrayLike, ArrayLike] | None, metrics: Sequence[MetricName | Metric] | None
-) -> tuple[tuple[Array, Array] | None, dict[str, Metric]]:
+    network: NetworkState, validation: object, metrics: Sequence[MetricName | Metric] | None
+) -> tuple[HeldOut | None, dict[str, Metric]]:
     """Convert the validation data to arrays of the network, and find the metrics that are recorded on them.
 
     Raises
@@ -25,10 +51,10 @@ def resolve_validation(
     ValueError, TypeError
         If the data are no pair or do not suit the network, or a metric is not known or has no data.
     """
-    held_out = None
+    held_out: HeldOut | None = None
     if validation is not None:
         X, Y = check_pair(validation)
-        held_out = DataDoor(network).data(X, Y, "validation X", "validation Y", may_stay=True)
+        held_out = (*DataDoor(network).data(X, Y, "validation X", "validation Y", may_stay=True), None)
     return held_out, recorded_metrics(network, metrics, validates=held_out is not None)
 
 
@@ -58,7 +84,8 @@ def check_pair(validation: object) -> tuple[ArrayLike, ArrayLike]:
         If it is not.
     """
     if not isinstance(validation, (tuple, list)) or len(validation) != 2:
-        raise TypeError(f"validation: expected a pair (X, Y), got {type(validation).__name__}")
+        seen = repr(validation) if isinstance(validation, (bool, str)) else type(validation).__name__
+        raise TypeError(f"validation: expected a pair (X, Y), or a fraction of the rows between 0 and 1, got {seen}")
     return validation[0], validation[1]
 
 

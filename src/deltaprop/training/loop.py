@@ -31,6 +31,7 @@ from deltaprop.training.checkpoint import Checkpoint, Position, describe_run
 from deltaprop.training.divergence import divergence_error, find_fault
 from deltaprop.training.early_stopping import EarlyStopping, Watch
 from deltaprop.training.evaluation import validate
+from deltaprop.training.hold_out import HeldOut
 from deltaprop.training.listeners import STOPPED_AT_ONCE, Listeners
 from deltaprop.training.metrics import Metric
 
@@ -71,10 +72,12 @@ def train(
     X: Array,
     Y: Array,
     sample_weight: Array | None,
-    validation: tuple[Array, Array] | None,
+    validation: HeldOut | None,
     plan: FitPlan,
 ) -> History:
     """Train `network` in place on trusted arrays of its backend: X (m, s_1), Y (m, s_L), sample_weight (m,).
+
+    The validation data are such arrays too, or `HostData`.
 
     Raises
     ------
@@ -150,7 +153,7 @@ def _all_done(plan: FitPlan) -> str:
 
 
 def _keeper(
-    trainer: Trainer, data: tuple[AnyArray, AnyArray, AnyArray | None, AnyArray], plan: FitPlan
+    trainer: Trainer, data: tuple[AnyArray, AnyArray, AnyArray | None, HeldOut | None], plan: FitPlan
 ) -> Checkpoint | None:
     """Make what writes checkpoints, if they are asked for."""
     if plan.checkpoint is None:
@@ -192,7 +195,8 @@ class Fit:
     Parameters
     ----------
     trainer : Trainer
-    validation : (array, array), or None
+    validation : (array, array, array or None), or None
+        X, Y and sample weights.
     plan : FitPlan
     history : History
         The epochs that are done.
@@ -219,7 +223,7 @@ class Fit:
     position: Position
     trainer: Trainer
     network: NetworkState
-    validation: tuple[Array, Array] | None
+    validation: HeldOut | None
     plan: FitPlan
     keeper: Checkpoint | None
     interruption: Interruption
@@ -229,7 +233,7 @@ class Fit:
     def __init__(
         self,
         trainer: Trainer,
-        validation: tuple[Array, Array] | None,
+        validation: HeldOut | None,
         plan: FitPlan,
         history: History,
         keeper: Checkpoint | None,
@@ -277,7 +281,7 @@ class Fit:
                 self._save(self._last_good if pause.batch else None)
                 break
             if self.validation is not None:
-                validate(self.network, *self.validation, plan.objective, plan.metrics, history)
+                validate(self.network, self.validation, plan.objective, plan.metrics, history)
             history.seconds.append(time.perf_counter() - began)
             progress.epoch(history)
             self._judge(epoch)

@@ -11,13 +11,17 @@ from deltaprop.backends.choices import MetricName
 Metric: TypeAlias = Callable[[AnyArray, AnyArray], float]
 
 
+def class_numbers(outputs: AnyArray) -> AnyArray:
+    """Find the class of each sample, (…, m), from (…, m, s_L): the largest output; of one, whether it is above ½.
+
+    Of several largest outputs, it is the first, so that ½ itself is class 0.
+    """
+    return (outputs[..., 0] > 0.5) * 1 if outputs.shape[-1] == 1 else outputs.argmax(axis=-1)
+
+
 def accuracy(prediction: AnyArray, Y: AnyArray) -> float:
     """Share of samples whose largest output is the class's, or, with one output, is on the target's side of ½."""
-    if Y.shape[1] == 1:
-        right = (prediction[:, 0] > 0.5) == (Y[:, 0] > 0.5)
-    else:
-        right = prediction.argmax(axis=1) == Y.argmax(axis=1)
-    count = int(right.sum())
+    count = int((class_numbers(prediction) == class_numbers(Y)).sum())
     return count / int(Y.shape[0])
 
 

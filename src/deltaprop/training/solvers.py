@@ -26,6 +26,7 @@ from deltaprop.reports.history import History
 from deltaprop.reports.progress import progress_bar
 from deltaprop.training.callbacks import EpochCallback
 from deltaprop.training.evaluation import validate
+from deltaprop.training.hold_out import HeldOut
 from deltaprop.training.listeners import STOPPED_AT_ONCE, Listeners
 from deltaprop.training.metrics import Metric
 
@@ -102,13 +103,11 @@ class SolverRun:
     """It records every iteration, tells the callbacks, and decides whether to go on."""
 
     batch: FullBatch
-    validation: tuple[Array, Array] | None
+    validation: HeldOut | None
     plan: FullBatchPlan
     history: History
 
-    def __init__(
-        self, batch: FullBatch, validation: tuple[Array, Array] | None, plan: FullBatchPlan, history: History
-    ) -> None:
+    def __init__(self, batch: FullBatch, validation: HeldOut | None, plan: FullBatchPlan, history: History) -> None:
         self.batch, self.validation, self.plan, self.history = batch, validation, plan, history
         self.accepted: Vector = batch.network.backend.to_numpy(batch.network.parameters).astype(np.float64)
         self.began: float = time.perf_counter()
@@ -137,7 +136,7 @@ class SolverRun:
         self.accepted = theta.copy()
         history.cost.append(cost)
         if self.validation is not None:
-            validate(network, *self.validation, plan.objective, plan.metrics, history)
+            validate(network, self.validation, plan.objective, plan.metrics, history)
         now = time.perf_counter()
         history.seconds.append(now - self.began)
         self.began = now
@@ -159,7 +158,7 @@ def train_full_batch(
     X: Array,
     Y: Array,
     sample_weight: Array | None,
-    validation: tuple[Array, Array] | None,
+    validation: HeldOut | None,
     plan: FullBatchPlan,
 ) -> History:
     """Train `network` in place on trusted arrays of its backend: X (m, s_1), Y (m, s_L), sample_weight (m,).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from numbers import Real
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -22,12 +22,11 @@ from deltaprop.epochs.trainer import check_dropout
 from deltaprop.errors import DivergenceError, callers_level
 from deltaprop.inputs.arrays import HostData, as_weights
 from deltaprop.inputs.encoded_rows import EncodedRows
+from deltaprop.inputs.refusals import not_rectangular
 from deltaprop.reports.history import History
 from deltaprop.training.fit_arguments import check_pair, recorded_metrics, resolve_validation
+from deltaprop.training.hold_out import HeldOut, classes_in, draw_rows
 from deltaprop.training.metrics import Metric
-
-#: On what a member is validated: X, Y, and how much each row counts, None if all count 1.
-HeldOut: TypeAlias = tuple[AnyArray, AnyArray, Array | None]
 
 
 def stacked(arrays: Sequence[AnyArray]) -> AnyArray:
@@ -79,9 +78,13 @@ def each_array(name: str, array: ArrayLike, count: int, axes: int = 2) -> list[A
     Raises
     ------
     ValueError
-        If the member axis has not one entry a member.
+        If the member axis has not one entry a member, or nested lists are no array.
     """
-    if np.ndim(array) <= axes:
+    try:
+        own = np.ndim(array) > axes
+    except ValueError as error:  # nested lists of many lengths
+        raise not_rectangular(array, name, error) from error
+    if not own:
         return [array] * count
     if len(array) != count:
         raise ValueError(f"{name}: expected {count} members on the first axis, got {len(array)}")
@@ -90,6 +93,7 @@ def each_array(name: str, array: ArrayLike, count: int, axes: int = 2) -> list[A
 
 def each_targets(Y: ArrayLike, count: int, outputs: int, own_X: bool) -> list[Any]:
     """List the targets of each member: with X its own, one row of labels each is no matrix of outputs."""
+    each_array("Y", Y, count, axes=3)  # nested lists of many lengths are refused there
     labels = np.ndim(Y) == 2 and (own_X or np.shape(Y)[1] != outputs) and len(Y) == count
     return each_array("Y", Y, count, axes=1 if labels else 2)
 
@@ -189,7 +193,7 @@ def _weights_of(
 
 def resolve_held_out(
     networks: Sequence[NetworkState],
-    validation: tuple[ArrayLike, ArrayLike] | None,
+    validation: object,
     validation_samples: Sequence[ArrayLike] | None,
     metrics: Sequence[MetricName | Metric] | None,
     inputs: AnyArray,
@@ -224,7 +228,46 @@ def resolve_held_out(
         if (id(x), id(y)) not in known:
             known[id(x), id(y)] = resolve_validation(network, (x, y), metrics)
     given = [known[id(x), id(y)][0] for x, y in zip(each_X, each_Y, strict=True)]
-    return [(x, y, None) for x, y in given], known[id(each_X[0]), id(each_Y[0])][1]
+    return given, known[id(each_X[0]), id(each_Y[0])][1]
+
+
+def check_alone(samples: object, validation_samples: object) -> None:
+    """Refuse a fraction of the rows together with rows by number.
+
+    Raises
+    ------
+    ValueError
+        If there are any.
+    """
+    if samples is not None or validation_samples is not None:
+        name = "samples" if validation_samples is None else "validation_samples"
+        raise ValueError(
+            f"validation: expected no fraction with {name}; the rows that judge each member are validation_samples then"
+        )
+
+
+def rows_held_out(
+    networks: Sequence[NetworkState], inputs: AnyArray, targets: AnyArray, fraction: float
+) -> tuple[list[Indices], list[Indices]]:
+    """Draw the rows that each member is trained on, and those it is validated on, as it would draw them alone.
+
+    Members of one seed and the same targets share them.
+
+    Raises
+    ------
+    ValueError
+        If no row is left to train on.
+    """
+    own = targets.ndim == 3
+    classes: dict[int, Indices | None] = {}
+    known: dict[tuple[int, int], tuple[Indices, Indices]] = {}
+    keys = [(network.seed, k if own else 0) for k, network in enumerate(networks)]
+    for network, (seed, which) in zip(networks, keys, strict=True):
+        if which not in classes:
+            classes[which] = classes_in(network, iter([targets[which] if own else targets]))
+        if (seed, which) not in known:
+            known[seed, which] = draw_rows(seed, inputs.shape[-2], fraction, classes[which])
+    return [known[key][0] for key in keys], [known[key][1] for key in keys]
 
 
 def _held_out_weights(

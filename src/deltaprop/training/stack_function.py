@@ -202,8 +202,10 @@ class StackFunction(StackState):
 
         Parameters
         ----------
-        X, dX : array_like, (m, s_1), or (K, m, s_1)
-            Samples and directions, for all members or for each.
+        X : array_like, (m, s_1), or (K, m, s_1)
+            Samples, for all members or for each.
+        dX : array_like, (m, s_1), or (K, m, s_1)
+            Directions, for all members or for each.
 
         Returns
         -------

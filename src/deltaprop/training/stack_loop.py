@@ -23,10 +23,10 @@ from deltaprop.reports.progress import Progress, progress_bar
 from deltaprop.training.callbacks import EpochCallback
 from deltaprop.training.divergence import divergence_message
 from deltaprop.training.early_stopping import EarlyStopping, Watch
+from deltaprop.training.hold_out import HeldOut
 from deltaprop.training.listeners import STOPPED_AT_ONCE, Listeners
 from deltaprop.training.loop import count_epochs
 from deltaprop.training.metrics import Metric
-from deltaprop.training.stack_arguments import HeldOut
 from deltaprop.training.stack_validation import StackValidation
 
 

@@ -15,8 +15,8 @@ from deltaprop.inputs.arrays import HostData
 from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.reports.history import History
 from deltaprop.training.evaluation import record, validate
+from deltaprop.training.hold_out import HeldOut
 from deltaprop.training.metrics import Metric
-from deltaprop.training.stack_arguments import HeldOut
 
 
 class StackValidation:
@@ -60,8 +60,7 @@ class StackValidation:
         """Append cost and metrics of the members that `which` names to their histories, one a member."""
         if self.answers is None:
             for k in which.tolist():
-                X, Y, weights = self.held_out[k]
-                validate(self.networks[k], X, Y, self.objectives[k], self.metrics, histories[k], weights)
+                validate(self.networks[k], self.held_out[k], self.objectives[k], self.metrics, histories[k])
             return
         targets = [self.held_out[k][1].array for k in which.tolist()]
         outputs = [np.empty_like(Y) for Y in targets] if self.metrics else None
