@@ -100,7 +100,7 @@ def check_bool(name: str, value: object) -> bool:
 
 
 def check_callables(name: str, value: object) -> tuple[Callable[..., Any], ...]:
-    """Return `value` as a tuple if it is a sequence of callables.
+    """Return `value` as a tuple if it is a sequence of callables, and none of them a class.
 
     Raises
     ------
@@ -109,6 +109,9 @@ def check_callables(name: str, value: object) -> tuple[Callable[..., Any], ...]:
     """
     if not isinstance(value, Iterable) or not all(map(callable, given := tuple(value))):
         raise TypeError(f"{name}: expected a sequence of callables, got {value!r}")
+    for each in given:
+        if isinstance(each, type):
+            raise TypeError(f"{name}: expected objects and functions, got the class {each.__name__}; call it first")
     return given
 
 

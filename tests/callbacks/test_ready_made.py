@@ -1,7 +1,10 @@
 """Ready-made callbacks write what was recorded, to the last digit, and leave training as it was."""
 
+import copy
 import csv
+import errno
 import importlib.util
+import pickle
 import sys
 from typing import Any
 
@@ -111,6 +114,124 @@ def test_rows_of_a_stack_and_of_an_estimator(data, tmp_path):
         assert costs == mlp.loss_curve_ if solver == "adam" else len(costs) == 3
 
 
+class Killed(callbacks.Callback):
+    """Ends training as Ctrl-C would, at the end of an epoch, before its checkpoint is written."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_epoch_end(self, event):
+        if event.epoch == self.epoch:
+            raise KeyboardInterrupt
+
+
+def killed_and_resumed(data, folder, make, **options):
+    """Train to a kill in epoch 4 and on to epoch 6, with a callback of `make` each time; return the second one."""
+    options |= {"epochs": 6, "checkpoint": folder / "run.safetensors"}
+    with pytest.raises(KeyboardInterrupt):
+        network().fit(*data, callbacks=[make(), Killed(4)], **options)
+    second = make()
+    return second, network().fit(*data, callbacks=[second], resume=True, **options)
+
+
+def test_a_file_holds_every_epoch_once_where_training_goes_on(data, tmp_path):
+    path = tmp_path / "training.csv"
+    _, history = killed_and_resumed(data, tmp_path, lambda: CSVLogger(path), validation=data, metrics=["r2"])
+    rows = rows_of(path)
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert [float(row["validation_cost"]) for row in rows] == history.validation_cost
+    assert [float(row["r2"]) for row in rows] == history.metrics["r2"]
+
+
+def test_rows_are_appended_behind_a_last_line_without_an_end(data, tmp_path):
+    path = tmp_path / "training.csv"
+    path.write_text("epoch,cost,learning_rate,seconds\n1,0.5,0.1,2.5")
+    network().fit(*data, epochs=1, callbacks=[CSVLogger(path, append=True)])
+    first, second = rows_of(path)
+    assert first == {"epoch": "1", "cost": "0.5", "learning_rate": "0.1", "seconds": "2.5"}
+    assert second["epoch"] == "1"
+    assert None not in second.values()
+
+
+def test_what_is_no_text_is_not_appended_to(data, tmp_path):
+    path = tmp_path / "training.csv"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"path: expected a CSV file to append to, got .*training\.csv"):
+        network().fit(*data, epochs=1, callbacks=[CSVLogger(path, append=True)])
+    assert path.read_bytes() == b"\xff\xfe\x00"
+
+
+def test_two_trainings_never_tear_rows_of_one_file(data, tmp_path):
+    path = tmp_path / "training.csv"
+
+    class Other(callbacks.Callback):
+        def on_epoch_end(self, event):
+            network().fit(*data, epochs=1, callbacks=[CSVLogger(path, append=True)])
+
+    network().fit(*data, epochs=3, callbacks=[CSVLogger(path), Other()])
+    assert [row["epoch"] for row in rows_of(path)] == ["1", "1", "2", "1", "3", "1"]
+    logger = CSVLogger(path)
+    with pytest.raises(RuntimeError, match="another training writes its rows by this object"):
+        network().fit(*data, epochs=1, callbacks=[logger, logger])
+
+
+def test_a_row_is_written_whole_or_not_at_all(data, tmp_path, monkeypatch):
+    """The disk is full in the middle of a row."""
+    path = tmp_path / "training.csv"
+    logger = CSVLogger(path)
+
+    class Full(callbacks.Callback):
+        def on_epoch_end(self, event):
+            if event.epoch == 2:
+                file: Any = FullDisk(logger._file, 5)
+                logger._file = file
+
+    with pytest.raises(OSError, match="No space left"):
+        network().fit(*data, epochs=4, callbacks=[logger, Full()])
+    assert [row["epoch"] for row in rows_of(path)] == ["1", "2"]
+    assert path.read_text().endswith("\n")
+    network().fit(*data, epochs=1, callbacks=[logger])  # it has let go of the file
+    assert len(rows_of(path)) == 1
+
+
+class FullDisk:
+    """A file on a disk that has so many bytes left."""
+
+    def __init__(self, file, left):
+        self.file, self.left = file, left
+
+    def write(self, data):
+        if not self.left:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = self.file.write(data[: self.left])
+        self.left -= written
+        return written
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+
+def test_copies_are_made_while_training(data, tmp_path):
+    logger = CSVLogger(tmp_path / "training.csv")
+    copies = []
+
+    class Copies(callbacks.Callback):
+        def on_epoch_end(self, event):
+            copies.extend([copy.deepcopy(logger), pickle.loads(pickle.dumps(logger))])
+
+    network().fit(*data, epochs=1, callbacks=[logger, Copies()])
+    assert len(rows_of(logger.path)) == 1
+    for each in copies:
+        each.path = tmp_path / "copy.csv"
+        network().fit(*data, epochs=2, callbacks=[each])
+        assert len(rows_of(each.path)) == 2
+
+
+def test_a_class_is_no_callback(data):
+    with pytest.raises(TypeError, match="callbacks: expected objects and functions, got the class CSVLogger"):
+        network().fit(*data, epochs=1, callbacks=[CSVLogger])
+
+
 # -- ModelCheckpoint --------------------------------------------------------------------------------------------------
 
 
@@ -159,6 +280,28 @@ def test_what_a_checkpoint_cannot_do(data, tmp_path):
     with pytest.raises(TypeError, match="expected one network, got a stack"):
         stack.fit(*data, callbacks=[ModelCheckpoint(tmp_path / "x")])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_best_network_of_a_killed_training_is_kept(data, tmp_path):
+    """The highest cost is the first epoch's, in this mode the best; the epochs after the kill are worse."""
+    path = tmp_path / "best.safetensors"
+    rates = dp.SGD(0.05)
+    keep, history = killed_and_resumed(
+        data, tmp_path, lambda: ModelCheckpoint(path, "cost", mode="max", save_best_only=True), optimizer=rates
+    )
+    assert max(history.cost) == history.cost[0]
+    assert (keep.best, keep.best_epoch, keep.saved) == (history.cost[0], 1, None)
+    alone = network()
+    alone.fit(*data, epochs=1, optimizer=rates)
+    assert np.array_equal(dp.Network.load(path, backend="numpy").parameters, alone.parameters)
+
+
+def test_a_folder_that_is_not_there_is_told_before_training(data, tmp_path):
+    net = network()
+    before = net.parameters.copy()
+    with pytest.raises(FileNotFoundError, match="path: expected a folder that is there"):
+        net.fit(*data, epochs=1, callbacks=[ModelCheckpoint(tmp_path / "none" / "net.safetensors")])
+    assert np.array_equal(net.parameters, before)
 
 
 # -- LearningRateFinder -----------------------------------------------------------------------------------------------
@@ -217,6 +360,10 @@ def test_the_finder_in_an_estimator(data):
     assert finder.suggestion is not None
     with pytest.raises(ValueError, match="expected the training of one network by minibatches"):
         network().fit_full_batch(*data, callbacks=[finder])
+    with pytest.raises(TypeError, match="network: expected a Network, got MLPRegressor; an estimator takes the finder"):
+        finder.find(heard, *data)
+    with pytest.raises(TypeError, match="callbacks: expected none, as nothing is trained here"):
+        finder.find(network(), *data, callbacks=[])
 
 
 def test_smoothing_is_the_weighted_mean():
@@ -256,6 +403,7 @@ def test_event_files_of_tensorboard(data, tmp_path):
     assert any(tag.startswith("parameters") for tag in found)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of sqlalchemy, within MLflow
 def test_runs_of_mlflow(data, tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.chdir(tmp_path)

@@ -217,6 +217,8 @@ def test_bad_data(iris):
     fitted = classifier(warm_start=True).fit(X, y)
     with pytest.raises(ValueError, match="hidden_layer_sizes: expected the widths fitted before"):
         fitted.set_params(hidden_layer_sizes=(5, 5, 5)).fit(X, y)
+    with pytest.raises(TypeError, match=r"hidden_layer_sizes: expected whole numbers, got \(2.5,\)"):
+        classifier(hidden_layer_sizes=(2.5,)).fit(X, y)
     with pytest.raises(ValueError, match="'loss' parameter of MLPRegressor"):
         regressor(loss="log_loss").fit(X, y)
     with pytest.raises(ValueError, match="loss: unknown loss"):

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
-from sklearn.model_selection import HalvingGridSearchCV, HalvingRandomSearchCV
+from sklearn.model_selection import HalvingGridSearchCV, HalvingRandomSearchCV, ParameterGrid
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline
@@ -21,6 +21,7 @@ IRIS = load_iris(return_X_y=True)
 DIABETES = [array[:150] / scale for array, scale in zip(load_diabetes(return_X_y=True), (1, 100), strict=True)]
 BASE: dict[str, Any] = {"hidden_layer_sizes": (5,), "max_iter": 6, "random_state": 0, "batch_size": 40}
 GRID = {"alpha": [1e-4, 1e-2, 1.0], "learning_rate_init": [0.001, 0.01, 0.03]}
+GRID_LIST = [{**each, "max_iter": 0} for each in ParameterGrid(GRID)]
 BY_EPOCHS: dict[str, Any] = {"resource": "max_iter", "max_resources": 18, "cv": 3}
 
 pytestmark = pytest.mark.filterwarnings(
@@ -228,13 +229,41 @@ def test_without_a_seed_candidates_keep_their_random_numbers(epochs):
     assert sum(fits for fits, _, _ in epochs) <= 12
 
 
+def test_a_picture_of_scores_over_the_resource():
+    X, y = IRIS
+    sweep = dp.HalvingSweepCV(dp.MLPClassifier(**BASE), GRID, **BY_EPOCHS).fit(X, y)
+    figure = sweep.plot()
+    first, *others = [axis for axis in figure.axes if axis.get_xlabel()]
+    assert [axis.get_xlabel() for axis in (first, *others)] == ["max_iter", *sorted(GRID)]
+    results, lines = sweep.cv_results_, first.lines
+    means = results["mean_test_score"].tolist()
+    for k in range(9):  # a line for each candidate, as far as it came
+        own = [n for n, each in enumerate(results["params"]) if {**each, "max_iter": 0} == GRID_LIST[k]]
+        assert lines[k].get_xdata().tolist() == [results["n_resources"][n] for n in own]
+        assert lines[k].get_ydata().tolist() == [means[n] for n in own]
+    for axis in (first, *others):
+        assert axis.lines[-1].get_ydata()[0] == sweep.best_score_
+        _, labels = axis.get_legend_handles_labels()
+        assert labels[-3:] == ["max_iter 2", "max_iter 6", "max_iter 18"]
+    assert first.lines[-1].get_xdata()[0] == 18
+
+
+def test_a_picture_of_another_score_marks_the_best_of_the_last_iteration():
+    X, y = IRIS
+    sweep = dp.HalvingSweepCV(dp.MLPClassifier(**BASE), GRID, **BY_EPOCHS, refit=False).fit(X, y)
+    del sweep.best_index_
+    last = sweep.cv_results_["mean_test_score"][sweep.cv_results_["iter"] == 2]
+    assert sweep.plot().axes[0].lines[-1].get_ydata()[0] == max(last)
+
+
 def test_bad_arguments_are_named():
     X, y = IRIS
     base = dp.MLPClassifier(**BASE, backend="numpy")
     for change, message in (
         ({"n_candidates": "exhaust"}, "n_candidates, min_resources"),
         ({"n_candidates": 0}, "n_candidates"),
-        ({"factor": 0}, "factor"),
+        ({"factor": 1}, "factor"),
+        ({"max_resources": 151}, "max_resources: expected at most 150 samples, got 151"),
         ({"resource": "max_iter"}, "max_resources='auto'"),
         ({"resource": "no_such", "max_resources": 9}, "no_such"),
         ({"resource": "alpha", "max_resources": 9}, "alpha"),

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from conftest import require_emulation
 from host_cuda import HostCudaBackend
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import deltaprop as dp
 
@@ -57,6 +59,17 @@ def test_estimators_and_ensembles(made, y):
     again = kept(made)
     np.testing.assert_array_equal(again.predict(X), made.predict(X))
     assert again.score(X, y) == made.score(X, y)
+
+
+def test_pipelines():
+    model = make_pipeline(StandardScaler(), dp.MLPClassifier((4,), **QUICK)).fit(X, LABELS)
+    again = kept(model)
+    np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+    search = dp.SweepCV(model, {"mlpclassifier__alpha": [1e-3, 1.0]}, cv=2).fit(X, LABELS)
+    again = kept(search)
+    np.testing.assert_array_equal(again.predict_proba(X), search.predict_proba(X))
+    assert again.best_params_ == search.best_params_
 
 
 def test_a_saved_ensemble_holds_no_training_data():

@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.model_selection import GridSearchCV, GroupKFold, RandomizedSearchCV, ShuffleSplit
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neural_network import MLPClassifier, MLPRegressor
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -312,6 +312,19 @@ def test_a_picture_of_scores_by_parameters(tmp_path):
     figure.savefig(tmp_path / "sweep.png")
     with pytest.raises(ValueError, match="score: expected one of 'score'"):
         ours.plot("f1")
+
+
+def test_a_picture_marks_the_candidate_that_was_chosen():
+    """Not the one with the highest score, where a function chooses another; and names with dollars are no formulas."""
+    X, y = IRIS
+    base = Pipeline([("$a$", StandardScaler()), ("mlp", dp.MLPClassifier((5,), max_iter=5, random_state=0))])
+    grid = {"mlp__alpha": [1e-4, 1e-2, 1.0], "$a$": ["passthrough", StandardScaler()]}
+    search = dp.SweepCV(base, grid, cv=3, refit=lambda results: 3).fit(X, y)
+    figure = search.plot()
+    for axis in figure.axes[:2]:
+        assert axis.lines[-1].get_ydata()[0] == search.cv_results_["mean_test_score"][3]
+    figure.canvas.draw()  # a formula that is none would raise an error
+    assert [axis.get_xlabel() for axis in figure.axes[:2]] == [r"\$a\$", "mlp__alpha"]
 
 
 def test_bad_arguments_are_named():

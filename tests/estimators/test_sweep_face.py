@@ -1,6 +1,7 @@
 """SweepCV shows what scikit-learn's search shows: its lines, its tables, its errors, its callbacks."""
 
 import re
+import warnings
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,10 @@ from sklearn.datasets import load_iris
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils._param_validation import InvalidParameterError
 
 import deltaprop as dp
 from deltaprop.estimators import search
@@ -23,6 +26,45 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 def pipeline():
     return Pipeline([("scale", StandardScaler()), ("mlp", dp.MLPClassifier(**BASE))])
+
+
+BAD: dict[str, list[Any]] = {
+    "alpha": [1e-4, -1.0],
+    "solver": ["adam", "adma"],
+    "learning_rate_init": [1e-3, "fast"],
+    "batch_size": [20, 0],
+    "hidden_layer_sizes": [(5,), "wide"],
+    "momentum": [0.9, None],
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("in_pipeline", [False, True])
+def test_a_bad_candidate_is_named_as_in_their_search(name, in_pipeline):
+    """The error names the network's class, the parameter and the value; without it, the others go on."""
+    theirs = MLPClassifier(**{key: value for key, value in BASE.items() if key != "backend"})
+    ours: Any = dp.MLPClassifier(**BASE)
+    if in_pipeline:
+        theirs, ours = (Pipeline([("scale", StandardScaler()), ("mlp", each)]) for each in (theirs, ours))
+    grid = {f"mlp__{name}" if in_pipeline else name: BAD[name]}
+
+    def text_of(search, category):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                search.fit(*IRIS)
+            except category as error:
+                return re.sub(r"\{.*\}", "", str(error))  # a set of names has no order
+        (failed,) = (str(each.message) for each in caught if each.category is FitFailedWarning)
+        return re.sub(r"\{.*\}", "", failed.rstrip().rpartition("\n")[2])
+
+    expected = text_of(GridSearchCV(theirs, grid, cv=2, error_score="raise"), InvalidParameterError)
+    assert f"The '{name}' parameter of MLPClassifier must be" in expected
+    assert f"Got {BAD[name][1]!r} instead." in expected
+    halving: dict[str, Any] = {"cv": 2, "resource": "mlp__max_iter" if in_pipeline else "max_iter", "max_resources": 4}
+    for each in (dp.SweepCV(ours, grid, cv=2), dp.HalvingSweepCV(ours, grid, **halving)):
+        assert text_of(each, ()).endswith(expected)
+        assert text_of(each.set_params(error_score="raise"), InvalidParameterError) == expected
 
 
 def without_times(printed):

@@ -129,6 +129,19 @@ def test_a_long_history_shows_its_ends_and_the_best_epoch() -> None:
     assert [row[0] for row in eleven[1:]] == [str(epoch) for epoch in range(1, 12)]
 
 
+def test_the_repr_is_one_short_line() -> None:
+    nan = float("nan")
+    long = dp.History(cost=[9.0] * 999 + [0.125], validation_cost=[nan, *[3.0] * 500, 2.5, *[3.0] * 498])
+    assert repr(long) == "<History of 1000 epochs: cost 0.125, best validation cost 2.5 in epoch 502>"
+    long.best_epoch, long.diverged = 501, True
+    assert repr(long).endswith("in epoch 502, parameters of epoch 501, diverged>")
+    assert repr(dp.History(cost=[1 / 3], converged=True)) == "<History of 1 iteration: cost 0.333333>"
+    assert repr(dp.History()) == "<History of 0 epochs>"
+    assert repr(dp.History(cost=[nan], validation_cost=[nan])) == "<History of 1 epoch: cost nan>"
+    assert dataclasses.replace(long) == long
+    assert dataclasses.asdict(long)["cost"] == long.cost
+
+
 def test_names_and_messages_are_text() -> None:
     bad = "<script>alert('&')</script>"
     html = dp.History(cost=[1.0], metrics={bad: [2.0]}, message=bad)._repr_html_()

@@ -129,3 +129,43 @@ def test_a_sweep_shows_its_results_by_the_score_of_refit() -> None:
     with sklearn.config_context(display="text"):
         assert list(sweep._repr_mimebundle_()) == ["text/plain"]
         assert not hasattr(sweep, "_repr_html_")
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_halving_shows_its_last_iteration_first() -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((40, 3)), rng.integers(0, 2, 40)
+    base = dp.MLPClassifier((2,), random_state=0, backend="numpy")
+    grid = {"alpha": [0.1, 0.2, 0.3, 0.4], "activation": ["relu", "tanh"]}
+    sweep = dp.HalvingSweepCV(base, grid, resource="max_iter", max_resources=8, factor=2, min_resources=2, cv=2)
+    assert "Results" not in sweep._repr_html_()
+    sweep.fit(X, y)
+    results = sweep.cv_results_
+    for html in (sweep._repr_mimebundle_()["text/html"], sweep._repr_html_()):
+        diagram, shown = html.split('<div class="deltaprop">')
+        assert "HalvingSweepCV" in diagram
+        reader = read_html(f'<div class="deltaprop">{shown}')
+        facts, (header, *rows) = reader.tables
+        assert header == ["max_iter", "mean test score", "±", "activation", "alpha", "seconds a fit"]
+        assert [row[0] for row in rows] == ["8"] * 2 + ["4"] * 4 + ["2"] * 4
+        means = [float(row[1]) for row in rows]
+        assert means[:2] == sorted(means[:2], reverse=True)
+        assert means[2:6] == sorted(means[2:6], reverse=True)
+        assert means[:2] == pytest.approx(sorted(results["mean_test_score"][results["iter"] == 2])[::-1], abs=6e-5)
+        assert facts[-1] == ["candidates, by max_iter", "8 with 2, 4 with 4, 2 with 8"]
+        assert reader.strong == ["8"]
+        assert "Results of 8 candidates in 3 iterations on 2 splits" in shown
+        assert "The first 10 of 14 results." in shown
+
+
+def test_values_of_several_lines_stand_on_one() -> None:
+    results = {
+        "params": [{"step": "Pipeline(\n    one,\n    two)"}, {"step": "x" * 100}],
+        "mean_test_score": np.array([0.5, np.nan]),
+        "std_test_score": np.array([0.1, np.nan]),
+        "rank_test_score": np.array([1, 2], dtype=np.int32),
+        "mean_fit_time": np.array([1.0, 2.0]),
+    }
+    _, (_, first, second) = read_html(search_sheet(results, True, 3, 0).html()).tables
+    assert first[3] == "Pipeline( one, two)"
+    assert second[1:4] == ["nan", "nan", "x" * 39 + "…"]

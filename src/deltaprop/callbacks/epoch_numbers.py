@@ -9,8 +9,8 @@ from deltaprop.reports.history import History
 from deltaprop.training.callbacks import EpochEnd
 
 
-def numbers_of(history: History) -> dict[str, float]:
-    """Return the last entry of each list of a history that has any, by the name of the list or the metric."""
+def numbers_of(history: History, epoch: int = 0) -> dict[str, float]:
+    """Return the entry of an epoch, by default the last one, in each list of a history, by list or metric."""
     lists: dict[str, list[float]] = {
         "cost": history.cost,
         "validation_cost": history.validation_cost,
@@ -18,7 +18,14 @@ def numbers_of(history: History) -> dict[str, float]:
         "learning_rate": history.learning_rate,
         "seconds": history.seconds,
     }
-    return {name: float(values[-1]) for name, values in lists.items() if values}
+    return {name: float(values[epoch - 1]) for name, values in lists.items() if len(values) >= max(epoch, 1)}
+
+
+def numbers_before(history: Any) -> Iterator[tuple[int, dict[str, float]]]:
+    """Yield the epochs that a training which goes on from a checkpoint has behind it, and their numbers."""
+    if isinstance(history, History):
+        for epoch in range(1, history.epochs + 1):
+            yield epoch, numbers_of(history, epoch)
 
 
 def numbers_by_member(event: EpochEnd) -> Iterator[tuple[int | None, dict[str, float]]]:

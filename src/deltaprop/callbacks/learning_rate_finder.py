@@ -8,6 +8,7 @@ import numpy as np
 
 from deltaprop.arguments import check_number, check_whole_number
 from deltaprop.backends.array_types import ArrayLike, Floats
+from deltaprop.derivation.state import NetworkState
 from deltaprop.reports.plotting import plot_rates
 from deltaprop.training.callbacks import Callback, FitBegin
 
@@ -101,9 +102,17 @@ class LearningRateFinder(Callback):
         ValueError, TypeError
             As `Network.fit`.
         """
+        if not isinstance(network, NetworkState):
+            raise TypeError(
+                f"network: expected a Network, got {type(network).__name__}; an estimator takes the finder among its "
+                "callbacks"
+            )
+        if "callbacks" in options:
+            raise TypeError("callbacks: expected none, as nothing is trained here; give fit the finder among its own")
         self._only_looks = True
         try:
-            network.fit(X, Y, **options, callbacks=[self])
+            trained: Any = network
+            trained.fit(X, Y, **options, callbacks=[self])
         finally:
             self._only_looks = False
         return self

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import operator
 import os
+from pathlib import Path
 from typing import Any
 
 from deltaprop.arguments import check_bool, check_choice, check_whole_number
-from deltaprop.callbacks.epoch_numbers import numbers_of
+from deltaprop.callbacks.epoch_numbers import numbers_before, numbers_of
 from deltaprop.reports.history import History
 from deltaprop.training.callbacks import Callback, EpochEnd, FitBegin
 from deltaprop.training.early_stopping import HIGHER_IS_BETTER, Mode
@@ -87,7 +88,7 @@ class ModelCheckpoint(Callback):
         self.saved: str | None = None
 
     def on_fit_begin(self, event: FitBegin) -> None:
-        """Forget the best epoch of the training before.
+        """Forget the best epoch of another training; where this one goes on from a checkpoint, find its best so far.
 
         Parameters
         ----------
@@ -98,10 +99,18 @@ class ModelCheckpoint(Callback):
         ------
         TypeError
             If a stack is trained, whose members have a best epoch each.
+        FileNotFoundError
+            If there is no such folder.
         """
         if not isinstance(event.history, History):
             raise TypeError("ModelCheckpoint: expected one network, got a stack, whose members have a best epoch each")
+        folder = Path(self.path).parent
+        if not set("{}") & set(str(folder)) and not folder.is_dir():
+            raise FileNotFoundError(f"path: expected a folder that is there, got {str(folder)!r}")
         self.best = self.best_epoch = self.saved = None
+        for epoch, numbers in numbers_before(event.history):
+            if epoch % self.every_epochs == 0:
+                self._is_best(numbers, epoch)
 
     def on_epoch_end(self, event: EpochEnd) -> None:
         """Save the network, if it is to be saved.
@@ -143,6 +152,6 @@ class ModelCheckpoint(Callback):
     def _path(self, numbers: dict[str, float], epoch: int) -> str:
         try:
             return self.path.format(**({"epoch": epoch} | numbers))
-        except (KeyError, IndexError, ValueError) as error:
+        except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
             known = ", ".join(["epoch", *numbers])
             raise ValueError(f"path: expected a name with fields of {known}, got {self.path!r} ({error})") from error

@@ -54,6 +54,9 @@ class TensorBoard(Callback):
         )
         self._writer: Any = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_writer": None}  # a copy writes nothing to the file that is open here
+
     def on_fit_begin(self, event: FitBegin) -> None:
         """Open an event file.
 

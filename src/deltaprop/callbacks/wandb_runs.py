@@ -55,6 +55,9 @@ class WandB(Callback):
         self._run: Any = None
         self._own = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_run": None, "_own": False}  # a copy logs nothing to the run that is active here
+
     def on_fit_begin(self, event: FitBegin) -> None:
         """Take the active run, or begin one; log the parameters.
 

@@ -50,14 +50,6 @@ def _described(output: str, targets: Targets) -> Loss:
 LOSSES = {name: _described(loss.output, loss.targets) for name, loss in numpy.LOSS_FORMULAS.items()}
 
 
-#: The loss whose link an output activation is.
-LINKS: dict[str, LossName] = {
-    "sigmoid": "binary_cross_entropy",
-    "softmax": "categorical_cross_entropy",
-    "exp": "poisson",
-}
-
-
 class CustomLoss(NamedTuple):
     """A loss as a pair of functions of the outputs h and the targets y, (m, s_L) each, of the network's kind of array.
 
@@ -82,6 +74,16 @@ CUSTOM = Loss(("identity", *(name for name in OUTPUT_ACTIVATIONS if name != "ide
 def describe(loss: str | CustomLoss) -> Loss:
     """What a loss that has been checked asks of the network and of the targets."""
     return LOSSES[loss] if isinstance(loss, str) else CUSTOM
+
+
+def loss_of(output_activation: str) -> LossName:
+    """The loss whose only activation this is, by the link of its distribution; the squared error for the others."""
+    links: dict[str, LossName] = {
+        "sigmoid": "binary_cross_entropy",
+        "softmax": "categorical_cross_entropy",
+        "exp": "poisson",
+    }
+    return links.get(output_activation, "squared_error")
 
 
 def check_loss(loss: object) -> str | CustomLoss:

@@ -8,16 +8,16 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, _fit_context, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 
 from deltaprop.backends.array_types import AnyArray, ArrayLike, Indices
-from deltaprop.backends.typed_decorators import keeps_type
 from deltaprop.epochs.task import RefusedError
 from deltaprop.errors import callers_level
+from deltaprop.estimators.autologging import fit_context, recorded
 from deltaprop.estimators.classifier import MLPClassifier
 from deltaprop.estimators.drawing import DRAWN_AS, Stream
 from deltaprop.estimators.fit_data import NO_SCORE
@@ -69,7 +69,7 @@ class Ensemble(OnnxExport, BaseEstimator):
         self.estimator, self.n_estimators, self.bootstrap = estimator, n_estimators, bootstrap
         self.max_samples, self.random_state = max_samples, random_state
 
-    @keeps_type(_fit_context(prefer_skip_nested_validation=True))
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train all members.
 
@@ -410,3 +410,7 @@ class EnsembleRegressor(RegressorMixin, Ensemble):
         outputs = outputs[..., 0] if outputs.shape[-1] == 1 else outputs
         mean = outputs.mean(axis=0)
         return (mean, outputs.std(axis=0)) if return_std else mean
+
+
+recorded(EnsembleClassifier)
+recorded(EnsembleRegressor)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 from sklearn.model_selection._search_successive_halving import BaseSuccessiveHalving
 from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.validation import _num_samples
 
 from deltaprop.backends.array_types import ArrayLike
+from deltaprop.estimators.autologging import recorded, telling_fit
 from deltaprop.estimators.hyperparameters import RandomState
 from deltaprop.estimators.inputs import Number
 from deltaprop.estimators.stacked_search import StackedSearch
@@ -36,7 +38,7 @@ class HalvingSweepCV(BaseSuccessiveHalving, StackedSearch):
         How many candidates to draw; by default every combination is tried. With "exhaust", as many as let the last
         iteration use as much as possible; `min_resources` has to be another then.
     factor : int or float, default 3
-        By how much the resource grows from one iteration to the next, and the number of candidates falls.
+        By how much the resource grows from one iteration to the next, and the number of candidates falls; above 1.
     resource : str, default "n_samples"
         The resource: "n_samples", or a parameter of the estimator whose values are positive integers, such as
         ``"max_iter"``, or ``"mlp__max_iter"`` in a pipeline.
@@ -143,6 +145,7 @@ class HalvingSweepCV(BaseSuccessiveHalving, StackedSearch):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseSuccessiveHalving._parameter_constraints,
         "param_grid": [dict, list],
+        "factor": [Number(Real, 1, None, closed="neither")],
         "n_candidates": [Number(Integral, 1, None, closed="left"), StrOptions({"exhaust"}), None],
         "memory_limit": [Number(Integral, 1, None, closed="left"), None],
         "progress": ["boolean"],
@@ -203,8 +206,11 @@ class HalvingSweepCV(BaseSuccessiveHalving, StackedSearch):
                 "n_candidates, min_resources: expected 'exhaust' for one of them at most, got it for both; each "
                 "depends on the other"
             )
+        if self.resource == "n_samples" and self.max_resources != "auto" and self.max_resources > _num_samples(X):
+            raise ValueError(f"max_resources: expected at most {_num_samples(X)} samples, got {self.max_resources}")
         super()._check_input_parameters(X, y, split_params)
 
+    @telling_fit
     def fit(self, X: ArrayLike, y: ArrayLike | None = None, **params: Any) -> Self:
         """Try the candidates, fewer and fewer with more and more of the resource, and refit the best on all samples.
 
@@ -240,3 +246,6 @@ class HalvingSweepCV(BaseSuccessiveHalving, StackedSearch):
         """
         super().fit(X, y, **params)
         return self
+
+
+recorded(HalvingSweepCV, is_search=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
@@ -200,7 +201,10 @@ class MultilayerPerceptron(CallbackSupport, OnnxExport, Hyperparameters, FittedN
 
     def _hidden_layer_sizes(self) -> list[int]:
         sizes = self.hidden_layer_sizes
-        sizes = list(sizes) if isinstance(sizes, Iterable) else [sizes]
+        try:
+            sizes = list(map(operator.index, sizes)) if isinstance(sizes, Iterable) else [operator.index(sizes)]
+        except TypeError:
+            raise TypeError(f"hidden_layer_sizes: expected whole numbers, got {sizes!r}") from None
         if any(size <= 0 for size in sizes):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
         return sizes

@@ -59,16 +59,16 @@ def register() -> None:
         from skl2onnx.shape_calculators.grid_search_cv import convert_sklearn_grid_search_cv as shapes_of_search
     except ImportError as error:
         raise ImportError(f"this needs skl2onnx ({error}); pip install skl2onnx") from error
-    kind: Any
-    for kind in (MLPClassifier, EnsembleClassifier):
+    for kind, shapes, options in (
+        (MLPClassifier, _shapes_of_classifier, OPTIONS),
+        (EnsembleClassifier, _shapes_of_classifier, OPTIONS),
+        (MLPRegressor, _shapes_of_regressor, None),
+        (EnsembleRegressor, _shapes_of_regressor, None),
+    ):
+        skl2onnx.update_registered_converter(kind, f"Deltaprop{kind.__name__}", shapes, _convert, options=options)
+    for search in (SweepCV, HalvingSweepCV):
         skl2onnx.update_registered_converter(
-            kind, f"Deltaprop{kind.__name__}", _shapes_of_classifier, _convert, options=OPTIONS
-        )
-    for kind in (MLPRegressor, EnsembleRegressor):
-        skl2onnx.update_registered_converter(kind, f"Deltaprop{kind.__name__}", _shapes_of_regressor, _convert)
-    for kind in (SweepCV, HalvingSweepCV):
-        skl2onnx.update_registered_converter(
-            kind,
+            search,
             "SklearnGridSearchCV",
             shapes_of_search,
             convert_sklearn_grid_search_cv,
@@ -114,28 +114,10 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
         raise ValueError(f"target_opset: expected at least {LEAST_OPSET}, got {container.target_opset}")
     double = isinstance(given.type, DoubleTensorType)
     graph = ContainerGraph(scope, container, np.dtype(np.float64 if double else np.float32))
-    classes = _labels(get_label_classes(scope, estimator)) if hasattr(estimator, "classes_") else None
+    classes = get_label_classes(scope, estimator) if hasattr(estimator, "classes_") else None
     names = ("variable",) if classes is None else ("label", "probabilities")
     graph.names = dict(zip(names, (output.full_name for output in operator.outputs), strict=True))
     add_outputs(graph, estimator, graph.cast(given.full_name, graph.dtype), classes)
-
-
-def _labels(classes: Any) -> Any:
-    """Return labels as skl2onnx has them: text or whole numbers.
-
-    Raises
-    ------
-    ValueError
-        If there are other numbers.
-    """
-    if classes.dtype.kind != "f":
-        return classes
-    if not np.array_equal(classes, np.trunc(classes)):
-        raise ValueError(
-            f"classes_: skl2onnx has labels that are text or whole numbers, got {classes.tolist()!r:.100}; the method "
-            "to_onnx of the estimator writes others"
-        )
-    return classes.astype(np.int64)
 
 
 def _shapes_of_classifier(operator: Any) -> None:

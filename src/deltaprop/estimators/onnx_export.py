@@ -36,8 +36,8 @@ class OnnxExport:
         Notes
         -----
         The input is ``X``, (m, n_features). The outputs of a classifier are ``label``, (m,), and ``probabilities``,
-        (m, n_classes); of multilabel targets, both are (m, n_labels). Labels are text, int64 (truth values are 0 and
-        1) or float64. The output of a regressor is ``variable``, (m, n_outputs). An ensemble has the same outputs.
+        (m, n_classes); of multilabel targets, both are (m, n_labels). Labels are text or int64; truth values are 0
+        and 1. The output of a regressor is ``variable``, (m, n_outputs). An ensemble has the same outputs.
 
         `Network.from_onnx` reads the network in such a file, and ``deltaprop.estimators.onnx_converters.register()``
         lets skl2onnx convert pipelines that hold such an estimator.

@@ -86,7 +86,7 @@ def _add_mean(graph: Graph, stack: Any, outputs: str, name: str | None = None) -
 
 
 def _add_scores(graph: Graph, estimator: Any, network: Any, value: str) -> tuple[str, str]:
-    """Add what the labels go by, and the probabilities, (m, s_L) both; of one output, that of the second class."""
+    """Add what the labels go by, and the probabilities, (m, s_L) both; one output is the second class's."""
     divides = getattr(estimator, "_template", estimator)._divides()
 
     def shares(outputs: str) -> str:
@@ -132,7 +132,7 @@ def _add_greater(graph: Graph, scores: str) -> str:
 
 
 def labels_in_onnx(classes: HostArray) -> HostArray:
-    """Return labels in a dtype that ONNX has: text, int64 or float64.
+    """Return labels in a dtype that ONNX has for them: text or int64.
 
     Raises
     ------
@@ -142,10 +142,9 @@ def labels_in_onnx(classes: HostArray) -> HostArray:
     plain = np.asarray(classes.tolist()) if classes.dtype == object else classes
     if plain.dtype.kind == "U" and all(isinstance(label, str) for label in classes.tolist()):
         return plain.astype(object)
-    if plain.dtype.kind == "f":
-        return plain.astype(np.float64)
-    if plain.dtype.kind not in "iub":
-        raise ValueError(f"classes_: ONNX has labels that are text or numbers, got {classes.tolist()!r:.100}")
-    if plain.dtype.kind == "u" and plain.max() > np.iinfo(np.int64).max:
-        raise ValueError(f"classes_: expected numbers below 2**63 for ONNX, got {plain.max()}")
-    return plain.astype(np.int64)
+    if plain.dtype.kind not in "iufb":
+        raise ValueError(f"classes_: ONNX has labels that are text or whole numbers, got {classes.tolist()!r:.100}")
+    numbers = [int(label) for label in plain.tolist()]
+    if numbers != plain.tolist() or not all(-(2**63) <= number < 2**63 for number in numbers):
+        raise ValueError(f"classes_: expected whole numbers of 64 bits for ONNX, got {classes.tolist()!r:.100}")
+    return np.asarray(numbers, np.int64)

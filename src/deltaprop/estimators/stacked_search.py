@@ -16,7 +16,7 @@ from sklearn.utils import get_tags, indexable
 from sklearn.utils._metadata_requests import _routing_enabled
 from sklearn.utils._set_output import _safe_set_output
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import _check_method_params, _num_samples
+from sklearn.utils.validation import _check_method_params, _num_samples, check_is_fitted
 
 from deltaprop.backends.array_types import AnyArray, ArrayLike, HostArray, Indices
 from deltaprop.backends.typed_decorators import keeps_type
@@ -25,6 +25,8 @@ from deltaprop.estimators.pipeline_jobs import PipelineJobs, has_network_last
 from deltaprop.estimators.search import Search, Source
 from deltaprop.estimators.search_jobs import Split, TableJobs
 from deltaprop.estimators.together import KINDS
+from deltaprop.reports.plotting import plot_halving, plot_sweep
+from deltaprop.reports.search_results import search_sheet
 from deltaprop.training.exclusive import training_of
 
 
@@ -200,6 +202,63 @@ class StackedSearch(BaseSearchCV):
         tags = super().__sklearn_tags__()
         tags.transformer_tags = get_tags(self.estimator).transformer_tags
         return tags
+
+    # -- what it found ------------------------------------------------------------------------------------------
+
+    def plot(self, score: str | None = None) -> Any:
+        """Draw the mean test score against every parameter that was varied, a panel each, the best one marked.
+
+        The first panel of a `HalvingSweepCV` is the score over the resource, a line for each candidate.
+
+        Parameters
+        ----------
+        score : str, optional
+            Which score, where there are several; by default the one that `refit` names, or the first.
+
+        Returns
+        -------
+        figure : matplotlib.figure.Figure
+            Made by pyplot: ``pyplot.show()`` shows it, and a notebook does so by itself; ``.savefig("sweep.png")``
+            writes it.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed; the message names the extra that brings it.
+        ValueError
+            If there is no such score.
+        NotFittedError
+            Before `fit`.
+        """
+        check_is_fitted(self, "cv_results_")
+        results = self.cv_results_
+        known = [name.removeprefix("mean_test_") for name in results if name.startswith("mean_test_")]
+        chosen_by = self.refit if self.refit in known else known[0]
+        score = chosen_by if score is None else score
+        if score not in known:
+            raise ValueError(f"score: expected one of {', '.join(map(repr, known))}, got {score!r}")
+        mean, spread = results[f"mean_test_{score}"], results[f"std_test_{score}"]
+        best = getattr(self, "best_index_", None) if score == chosen_by else None
+        resource = getattr(self, "resource", None)
+        if resource is None:
+            return plot_sweep(results["params"], mean, spread, score, best)
+        return plot_halving(results["params"], mean, spread, score, best, resource, results["n_resources"])
+
+    def _repr_html_inner(self) -> str:
+        """Return scikit-learn's diagram and, after `fit`, the best candidates."""
+        return str(super()._repr_html_inner()) + self._results_html()
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
+        bundle: dict[str, str] = super()._repr_mimebundle_(**kwargs)
+        if "text/html" in bundle:
+            bundle["text/html"] += self._results_html()
+        return bundle
+
+    def _results_html(self) -> str:
+        if not hasattr(self, "cv_results_"):
+            return ""
+        best, resource = getattr(self, "best_index_", None), getattr(self, "resource", None)
+        return search_sheet(self.cv_results_, self.refit, self.n_splits_, best, resource).html()
 
 
 def _rows(chosen: Any, m: int) -> Indices:

@@ -9,14 +9,12 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 from sklearn.model_selection._search import BaseSearchCV
-from sklearn.utils.validation import check_is_fitted
 
 from deltaprop.backends.array_types import ArrayLike
+from deltaprop.estimators.autologging import recorded, telling_fit
 from deltaprop.estimators.hyperparameters import RandomState
 from deltaprop.estimators.inputs import Number
 from deltaprop.estimators.stacked_search import StackedSearch
-from deltaprop.reports.plotting import plot_sweep
-from deltaprop.reports.search_results import search_sheet
 
 
 class SweepCV(StackedSearch):
@@ -171,6 +169,7 @@ class SweepCV(StackedSearch):
         evaluate_candidates(candidates, callback_ctx=search)
         search.call_on_fit_task_end(estimator=self)
 
+    @telling_fit
     def fit(self, X: ArrayLike, y: ArrayLike | None = None, **params: Any) -> Self:
         """Try every candidate, and refit the best on all samples.
 
@@ -206,55 +205,5 @@ class SweepCV(StackedSearch):
         """
         return super().fit(X, y, **params)
 
-    # -- plotting -----------------------------------------------------------------------------------------------
 
-    def plot(self, score: str | None = None) -> Any:
-        """Draw the mean test score against every parameter that was varied, a panel each, the best one marked.
-
-        Parameters
-        ----------
-        score : str, optional
-            Which score, where there are several; by default the one that `refit` names, or the first.
-
-        Returns
-        -------
-        figure : matplotlib.figure.Figure
-            Made by pyplot: ``pyplot.show()`` shows it, and a notebook does so by itself; ``.savefig("sweep.png")``
-            writes it.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is not installed; the message names the extra that brings it.
-        ValueError
-            If there is no such score.
-        NotFittedError
-            Before `fit`.
-        """
-        check_is_fitted(self, "cv_results_")
-        results = self.cv_results_
-        known = [name.removeprefix("mean_test_") for name in results if name.startswith("mean_test_")]
-        if score is None:
-            score = self.refit if self.refit in known else known[0]
-        if score not in known:
-            raise ValueError(f"score: expected one of {', '.join(map(repr, known))}, got {score!r}")
-        mean, spread = results[f"mean_test_{score}"], results[f"std_test_{score}"]
-        return plot_sweep(results["params"], mean, spread, score)
-
-    # -- in notebooks -------------------------------------------------------------------------------------------
-
-    def _repr_html_inner(self) -> str:
-        """Return scikit-learn's diagram and, after `fit`, the best candidates."""
-        return str(super()._repr_html_inner()) + self._results_html()
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
-        bundle: dict[str, str] = super()._repr_mimebundle_(**kwargs)
-        if "text/html" in bundle:
-            bundle["text/html"] += self._results_html()
-        return bundle
-
-    def _results_html(self) -> str:
-        if not hasattr(self, "cv_results_"):
-            return ""
-        best = getattr(self, "best_index_", None)
-        return search_sheet(self.cv_results_, self.refit, self.n_splits_, best).html()
+recorded(SweepCV, is_search=True)

@@ -75,7 +75,7 @@ def _value(graph: OnnxGraph, node: Any, values: dict[str, HostArray]) -> HostArr
     if operator not in ELEMENTWISE:
         return None
     if operator in ("Cast", "Dropout", "Identity"):
-        return values[node.input[0]] if is_harmless(graph, node) else None
+        return values.get(node.input[0]) if is_harmless(graph, node) else None
     if operator == "Gelu":  # onnx cannot compute it by itself
         exact = graph.attribute(node, "approximate", "none") == "none"
         return _ours("gelu", values[node.input[0]]) if exact else None
@@ -84,7 +84,7 @@ def _value(graph: OnnxGraph, node: Any, values: dict[str, HostArray]) -> HostArr
         number = values.get(name)
         if number is None and name:
             constant = graph.constant(name) if graph.is_constant(name) else None
-            if constant is None or constant.size != 1:
+            if constant is None or constant.size != 1 or constant.ndim > 2:
                 return None
             number = np.asarray(constant.item(), np.float64)
         if number is not None:

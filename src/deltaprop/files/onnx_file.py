@@ -11,8 +11,6 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from deltaprop.backends.array_types import DType, Indices
-from deltaprop.backends.choices import LossName
-from deltaprop.derivation.losses import LINKS
 from deltaprop.derivation.state import Configuration, NetworkState, StackState
 from deltaprop.files.atomic_file import write_atomically
 from deltaprop.files.file_schema import NetworkContent, network_content
@@ -277,18 +275,3 @@ def load_library() -> Any:
     except ImportError as error:
         raise ImportError(f"ONNX files need onnx ({error}); pip install 'deltaprop[onnx]'") from error
     return onnx
-
-
-def asked_activation(path: str | os.PathLike[str], there: str, asked: str | None) -> tuple[str, LossName | None]:
-    """Return the output activation that is asked for, and the loss that comes with it where it is another.
-
-    Raises
-    ------
-    ValueError
-        If the last layer has another one already.
-    """
-    if asked is None or asked == there:
-        return there, None
-    if there != "identity":
-        raise ValueError(f"output_activation: expected {there!r}, which the network in {path} has, got {asked!r}")
-    return asked, LINKS.get(asked)

@@ -170,11 +170,11 @@ class OnnxGraph:
             except ValueError as error:
                 raise self.error(node, f"damaged ({error})") from error
             value = value.decode(errors="replace") if isinstance(value, bytes) else value
-            number = isinstance(value, int | float) and isinstance(default, int | float)
-            if not number and not isinstance(value, type(default)):
+            if isinstance(value, int | float) and isinstance(default, int | float):
+                if not math.isfinite(value):
+                    raise self.error(node, f"{name}: expected a finite number, got {value}")
+            elif not isinstance(value, type(default)):
                 raise self.error(node, f"{name}: expected {type(default).__name__}, got {type(value).__name__}")
-            if number and not math.isfinite(float(value)):
-                raise self.error(node, f"{name}: expected a finite number, got {value}")
             return value
         return default
 

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
+from deltaprop.backends import Backend
 from deltaprop.backends.array_types import Floats, HostArray
+from deltaprop.backends.choices import BackendName, LossName
 from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS
+from deltaprop.derivation.losses import PairOfFunctions, loss_of
+from deltaprop.files import onnx_file
 from deltaprop.files.model_file import in_one_line
 from deltaprop.files.onnx_activations import find_activation, is_harmless
 from deltaprop.files.onnx_graph import OnnxGraph
-from deltaprop.files.torch_modules import Description
+from deltaprop.files.saved_network import SavedNetwork
 
+N = TypeVar("N", bound=SavedNetwork)
+#: Arguments of `Network`, weights and biases.
+Description: TypeAlias = tuple[dict[str, Any], list[HostArray], list[HostArray]]
 #: What a reader of an error can do something about.
 EXPECTED = (
     "expected a chain of Gemm, or MatMul and Add, each with an activation that networks here have (identity, sigmoid, "
@@ -23,6 +30,44 @@ EXPECTED = (
 
 #: Attributes of Scaler and their defaults.
 OF_SCALER = (("offset", 0.0), ("scale", 1.0))
+
+
+def load_network(
+    cls: type[N],
+    path: str | os.PathLike[str],
+    backend: BackendName | Backend,
+    loss: LossName | PairOfFunctions | None,
+    output_activation: str | None,
+) -> N:
+    """Load a network from a model that `write_onnx` or another program wrote; see `Network.from_onnx`."""
+    model, properties = onnx_file.load_onnx(path)
+    if onnx_file.KEY in properties:
+        content, tensors = onnx_file.read_own(path, model, properties)
+        described: Any = content.network
+        there = described.output_activation
+        if _asked(path, there, output_activation) != there:
+            described.output_activation, described.loss = output_activation, loss_of(str(output_activation))
+        described.loss = loss or described.loss
+        return cls.from_file_content(path, content, tensors, backend)
+    configuration, weights, biases = read_chain(path, onnx_file.load_library(), model)
+    activation = _asked(path, configuration["output_activation"], output_activation)
+    configuration["output_activation"] = activation
+    network = cls(**configuration, loss=loss or loss_of(activation), init="zeros", backend=backend)
+    network.weights, network.biases = list(weights), list(biases)
+    return network
+
+
+def _asked(path: str | os.PathLike[str], there: str, asked: str | None) -> str:
+    """Return the output activation that is asked for, by default the one that is there.
+
+    Raises
+    ------
+    ValueError
+        If another one is there already.
+    """
+    if asked is not None and there not in ("identity", asked):
+        raise ValueError(f"output_activation: expected {there!r}, which the network in {path} has, got {asked!r}")
+    return asked or there
 
 
 def read_chain(path: str | os.PathLike[str], onnx: Any, model: Any) -> Description:
@@ -109,8 +154,8 @@ class Chain:
             return
         found = find_activation(graph, self.value) if self.after_product else None
         if found is None:
-            names = in_one_line(", ".join(repr(f"{node.name} ({node.op_type})") for node in readers) or "nothing")
-            raise ValueError(f"{graph.path}: {EXPECTED}; got {names} after {self._place()}")
+            names = [f"{node.op_type} {node.name!r}" if node.name else node.op_type for node in readers]
+            raise ValueError(f"{graph.path}: {EXPECTED}; got {in_one_line(names or 'nothing')} after {self._place()}")
         self._fold_back()
         self.layers[-1].activation, self.value = found
 
@@ -118,7 +163,7 @@ class Chain:
         """Read a node that is the only one to read the value, and return whether it is known."""
         operator, known = self.graph.operator(node), True
         if operator in ("Cast", "Dropout", "Identity"):
-            known = is_harmless(self.graph, node)
+            known = node.input[0] == self.value and is_harmless(self.graph, node)
         elif operator in ("Flatten", "Reshape"):
             self._flatten(node)
         elif operator in ("Gemm", "MatMul"):

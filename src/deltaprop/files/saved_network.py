@@ -10,7 +10,7 @@ from deltaprop.backends import Backend
 from deltaprop.backends.choices import BackendName, LossName, OutputActivation
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation.initialization import check_initialization
-from deltaprop.derivation.losses import LINKS, PairOfFunctions
+from deltaprop.derivation.losses import PairOfFunctions, loss_of
 from deltaprop.derivation.state import Configuration, NetworkState, StackState
 from deltaprop.errors import callers_level
 from deltaprop.files.model_file import Tensors, read_model, write_model
@@ -125,7 +125,7 @@ class SavedNetwork(NetworkState):
 
         configuration, weights, biases = torch_modules.read(sequential)
         if loss is None:
-            loss = LINKS.get(configuration["output_activation"], "squared_error")
+            loss = loss_of(configuration["output_activation"])
         network = cls(**configuration, loss=loss, init="zeros", backend=backend, seed=seed)
         network.weights, network.biases = weights, biases
         return network
@@ -219,25 +219,9 @@ class SavedNetwork(NetworkState):
         that scale and shift the columns, as of BatchNormalization, become part of weights and biases. Operators for
         training alone are left out, and so is what makes labels of the outputs.
         """
-        from deltaprop.files import onnx_file
+        from deltaprop.files.onnx_import import load_network
 
-        model, properties = onnx_file.load_onnx(path)
-        if onnx_file.KEY in properties:
-            content, tensors = onnx_file.read_own(path, model, properties)
-            described: Any = content.network
-            there = described.output_activation
-            described.output_activation, link = onnx_file.asked_activation(path, there, output_activation)
-            described.loss = loss or link or described.loss
-            return cls.from_file_content(path, content, tensors, backend)
-        from deltaprop.files.onnx_import import read_chain
-
-        configuration, weights, biases = read_chain(path, onnx_file.load_library(), model)
-        there = configuration["output_activation"]
-        configuration["output_activation"], _ = onnx_file.asked_activation(path, there, output_activation)
-        loss = loss or LINKS.get(configuration["output_activation"], "squared_error")
-        network = cls(**configuration, loss=loss, init="zeros", backend=backend)
-        network.weights, network.biases = weights, biases
-        return network
+        return load_network(cls, path, backend, loss, output_activation)
 
     def file_configuration(self) -> Configuration:
         """Return what `save` writes besides the tensors.

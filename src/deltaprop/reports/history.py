@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import pairwise
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from deltaprop.reports.plotting import plot_history
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 ENDS = 5
 
 
-@dataclass
+@dataclass(repr=False)
 class History:
     """What a training recorded: lists with one entry an epoch, or one an iteration in full-batch training.
 
@@ -62,6 +63,19 @@ class History:
     def epochs(self) -> int:
         """How many epochs were recorded."""
         return len(self.cost)
+
+    def __repr__(self) -> str:
+        """Return the number of epochs, the last cost and the best validation cost; `dataclasses.asdict` has it all."""
+        facts = [f"cost {self.cost[-1]:.6g}"] if self.cost else []
+        finite = {epoch: cost for epoch, cost in enumerate(self.validation_cost, start=1) if isfinite(cost)}
+        if finite:
+            best = min(finite, key=finite.__getitem__)
+            facts.append(f"best validation cost {finite[best]:.6g} in {self._unit} {best}")
+        if self.best_epoch is not None:
+            facts.append(f"parameters of {self._unit} {self.best_epoch}")
+        if self.diverged:
+            facts.append("diverged")
+        return f"<History of {self._counted}{': ' if facts else ''}{', '.join(facts)}>"
 
     def plot(self) -> Any:
         """Draw the cost and the validation cost by epoch, and beside them the metrics, if there are any.
@@ -111,6 +125,10 @@ class History:
     def _unit(self) -> str:
         return "epoch" if self.converged is None else "iteration"
 
+    @property
+    def _counted(self) -> str:
+        return f"{self.epochs} {self._unit}{'' if self.epochs == 1 else 's'}"
+
     def _columns(self) -> dict[str, list[float]]:
         """Return what was recorded, each list under a name of its own."""
         before = {"cost": self.cost, "validation_cost": self.validation_cost}
@@ -144,4 +162,4 @@ class History:
                 table.add(*"…" * (1 + len(columns)))
             figures = (f"{values[epoch]:.6g}" if epoch < len(values) else "" for values in columns.values())
             table.add(str(epoch + 1), *figures, strong=epoch + 1 == self.best_epoch)
-        return Sheet(f"History of {epochs} {unit}{'' if epochs == 1 else 's'}", facts, table).html()
+        return Sheet(f"History of {self._counted}", facts, table).html()
