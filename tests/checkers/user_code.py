@@ -1,7 +1,7 @@
 """A page as users write it: every line of it has to pass `mypy --strict` and pyright."""
 
 from pathlib import Path
-from typing import assert_type
+from typing import Any, assert_type
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,7 @@ def networks(folder: Path) -> dp.History:
     net.fit_full_batch(X.tolist(), y, method="newton-cg", max_iter=5)
     cost, gradient = net.cost_and_gradient(X, y)
     assert_type(cost, float)
+    assert_type(net.predict(X), npt.NDArray[np.floating[Any]])
     print(cost, gradient.weights[0].shape, net.predict(X)[:, 0].mean(), net.weights[0].sum())
     print(net.jacobian(X, mode="reverse").shape, history.cost[-1], history.metrics["accuracy"])
     net.save(folder / "net.dp")
