@@ -71,6 +71,18 @@ def fit(kind, network, path, **how):
     return network.fit(X, LABELS, batch_size=8, checkpoint=path, **RUNS[kind] | how)
 
 
+def fit_estimator(path, max_iter=4, **how):
+    """Fit an estimator with everything that its checkpoint may hold; numbers too large for it are named."""
+    mlp = dp.MLPClassifier((4,), max_iter=max_iter, batch_size=8, early_stopping=True, dropout=0.1, backend="numpy")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            mlp.fit(X, LABELS, checkpoint=path, **how)
+    except ValueError as error:
+        if not str(error).startswith("Solver produced non-finite"):
+            raise
+
+
 def pausing(step):
     """An `Interruption` that stops training at some step, as a signal does."""
     asked = itertools.count()
@@ -111,6 +123,8 @@ def originals(folder):
     with pausing(10), contextlib.suppress(KeyboardInterrupt):
         fit("paused checkpoint", fresh("paused checkpoint"), path)
     keep("paused checkpoint")
+    fit_estimator(path, max_iter=2)
+    keep("estimator checkpoint")
     command = ["--plain", "--hidden", "4", "--epochs", "1", "--no-progress", "--backend", "numpy", "--out", str(path)]
     for table in ("classes", "quantity"):
         with contextlib.redirect_stdout(io.StringIO()):
@@ -298,6 +312,8 @@ def read(kind, path):
             assert len(trained.predict(X)) == len(X)
         use(trained.network)
     else:
+        if kind == "estimator checkpoint":
+            fit_estimator(path, resume=True)
         if kind in RUNS:
             with contextlib.suppress(dp.DivergenceError):
                 history = fit(kind, fresh(kind), path, resume=True)
@@ -335,7 +351,7 @@ def one(kind, path, configuration, tensors):
         assert "\n" not in said, said
         assert len(said) < 1000, said[:1000]
         assert said.startswith((str(path), f"checkpoint: {path}")) or (
-            said.startswith("epochs:") and str(path) in said
+            said.startswith(("epochs:", "max_iter:")) and str(path) in said
         ), said
         assert path.read_bytes() == content
     assert time.perf_counter() - began < LONGEST

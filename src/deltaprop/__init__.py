@@ -105,9 +105,14 @@ __all__ = [
     "sigmoid_grad",
 ]
 
+#: Public modules, imported when they are first used as `deltaprop.accel` and so on.
+_MODULES = ("accel", "callbacks")
+
 if not TYPE_CHECKING:  # a checker then knows the names above, and no others
 
     def __getattr__(name):
+        if name in _MODULES:
+            return import_module(f"deltaprop.{name}")
         if name not in _HOME_OF:
             raise AttributeError(f"module 'deltaprop' has no attribute {name!r}")
         value = getattr(import_module(f"deltaprop.{_HOME_OF[name]}"), name)

@@ -34,22 +34,25 @@ class RowError(Exception):
         The number of the row.
     after : str
         What the message says after it.
+    remedy : str, default ""
+        The end of the message: what helps.
     """
 
     before: str
     row: int
     after: str
+    remedy: str
 
-    def __init__(self, before: str, row: int, after: str) -> None:
-        super().__init__(before, row, after)
-        self.before, self.row, self.after = before, row, after
+    def __init__(self, before: str, row: int, after: str, remedy: str = "") -> None:
+        super().__init__(before, row, after, remedy)
+        self.before, self.row, self.after, self.remedy = before, row, after, remedy
 
     def __str__(self) -> str:
-        return f"{self.before}{self.row}{self.after}"
+        return f"{self.before}{self.row}{self.after}{self.remedy}"
 
     def in_row(self, row: int, of: str) -> Self:
         """Return the same error about row `row` of the whole data; `of` names the file or batch that the row is in."""
-        return type(self)(self.before, row, self.after + of)
+        return type(self)(self.before, row, self.after + of, self.remedy)
 
 
 @contextmanager

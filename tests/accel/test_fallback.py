@@ -4,7 +4,9 @@ import logging
 
 import numpy as np
 import pytest
+import sklearn
 from accelerating import accelerated, both_ways, differences
+from scikit_learn_versions import LOSSES_IN_FLOAT32, TAKES_WEIGHTS, needs_1_9, needs_their_weights
 from sklearn.datasets import load_iris
 from sklearn.exceptions import NotFittedError
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -51,20 +53,67 @@ def instance():
     return mlp
 
 
+def other_output():
+    mlp = MLPRegressor(**SMALL).fit(X, y)
+    mlp.out_activation_ = "relu"
+    return mlp.partial_fit(X, y)
+
+
+def read_only():
+    mlp = MLPClassifier(**SMALL).fit(X, y)
+    mlp.coefs_[1].flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        mlp.partial_fit(X, y)
+
+
+def negative_alpha():
+    return MLPClassifier(**SMALL).fit(X, y).set_params(alpha=-0.5).partial_fit(X, y)  # which checks no parameter
+
+
+def no_rate():
+    with sklearn.config_context(skip_parameter_validation=True):
+        return MLPClassifier(nesterovs_momentum=0, solver="sgd", **SMALL).fit(X, y)
+
+
+def other_records():
+    mlp = MLPClassifier(warm_start=True, early_stopping=True, **SMALL).fit(X, y).set_params(early_stopping=False)
+    with pytest.raises(TypeError, match="unsupported operand"):
+        mlp.fit(X, y)
+
+
+def last_weights(solver="adam", **options):
+    mlp = MLPClassifier(solver=solver, **SMALL, **options)
+    with pytest.raises((ValueError, ZeroDivisionError)) as raised:
+        mlp.fit(X, y, np.r_[np.zeros(len(y) - 1), 1.0])
+    return type(raised.value), str(raised.value), mlp._random_state.get_state()[1]
+
+
 #: What is done, and a part of the reason why scikit-learn does it.
 LEFT = {
     "subclass": (lambda: Noisy(**SMALL).fit(X, y), "_backprop is not scikit-learn's own"),
     "instance": (instance, "_update_no_improvement_count is not"),
-    "two dtypes": (mixed_dtypes, "not of the dtype of X, float64"),
     "other depth": (other_depth, "not those of the last fit"),
-    "negative weights": (lambda: MLPClassifier(**SMALL).fit(X, y, np.linspace(-0.1, 1, len(y))), "negative"),
-    "tiny weights": (lambda: MLPClassifier(**SMALL).fit(X, y, np.full(len(y), 1e-310)), "least normal number"),
+    "other output": (other_output, "activation 'relu', which is not the one of the loss"),
+    "read-only": (read_only, "the parameters are read-only"),
+    "negative alpha": (negative_alpha, "The 'alpha' parameter of MLPClassifier must be a float in the range"),
+    "unchecked": (no_rate, "The 'nesterovs_momentum' parameter of MLPClassifier must be"),
+    "other records": (other_records, "no records of the kind"),
     "verbose lbfgs": (lambda: MLPClassifier(verbose=True, solver="lbfgs", **SMALL).fit(X, y), "scipy prints"),
     "float64 for float32": (
         lambda: MLPClassifier(**SMALL).fit(X.astype(np.float32), y).predict_proba(X),
         "inputs of dtype float64",
     ),
 }
+
+if not LOSSES_IN_FLOAT32:
+    LEFT["two dtypes"] = mixed_dtypes, "not of the dtype of X, float64"
+if TAKES_WEIGHTS:
+    LEFT["negative weights"] = lambda: MLPClassifier(**SMALL).fit(X, y, np.linspace(-0.1, 1, len(y))), "negative"
+    LEFT["tiny weights"] = lambda: MLPClassifier(**SMALL).fit(X, y, np.full(len(y), 1e-310)), "least normal number"
+    LEFT["held out weights"] = (
+        lambda: last_weights(early_stopping=True),
+        "all samples held out have the weight 0",
+    )
 
 
 @pytest.mark.parametrize("case", LEFT)
@@ -101,11 +150,18 @@ def test_activations_that_somebody_has_changed(monkeypatch):
         (lambda: MLPClassifier(activation="gelu").fit(X, y), ValueError),
         (lambda: MLPClassifier(early_stopping=True).partial_fit(X, y, classes=[0, 1, 2]), ValueError),
         (lambda: MLPClassifier(solver="lbfgs").partial_fit, AttributeError),
-        (lambda: MLPClassifier(early_stopping=True, validation_fraction=0.005).fit(X, y), ValueError),
+        pytest.param(
+            lambda: MLPClassifier(early_stopping=True, validation_fraction=0.005).fit(X, y), ValueError, marks=needs_1_9
+        ),
         (lambda: MLPClassifier(**SMALL).fit(X, y).predict(X[:, :2]), ValueError),
         (lambda: MLPClassifier().predict(X), NotFittedError),
         (lambda: MLPRegressor(**SMALL).fit(X * np.nan, y), ValueError),
-        (lambda: MLPClassifier(**SMALL).fit(X, y, sample_weight=np.zeros(len(y))), ValueError),
+        pytest.param(
+            lambda: MLPClassifier(**SMALL).fit(X, y, sample_weight=np.zeros(len(y))),
+            ValueError,
+            marks=needs_their_weights,
+        ),
+        (lambda: MLPRegressor(**SMALL).fit(X, np.array(["a", "b", "c"])[y]), TypeError),
     ],
 )
 def test_errors_are_theirs(run, error):
@@ -121,3 +177,10 @@ def test_errors_are_theirs(run, error):
 def test_an_error_of_a_fit_comes_back_out():
     with accelerated(), pytest.raises(ValueError, match="inconsistent numbers of samples"):
         MLPClassifier(**SMALL).fit(X, y[:-1])
+
+
+def test_a_minibatch_whose_weights_are_all_zero_is_their_error():
+    theirs, ours, profile = both_ways(lambda: last_weights(batch_size=20))
+    assert theirs[0] is ZeroDivisionError
+    assert list(differences(theirs, ours, 0.0)) == []
+    assert not profile.reasons

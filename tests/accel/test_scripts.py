@@ -94,6 +94,35 @@ def test_modules_and_code(folder):
         assert (ours.returncode, ours.stdout, ours.stderr) == (plain.returncode, plain.stdout, plain.stderr)
 
 
+#: The package runs in a thread when its main module has ended, and fails in a call by `runpy` of its own.
+PACKAGE = """
+import pickle, runpy, sys, threading
+print(sys.argv[1:], __name__, __package__, __spec__.name, sys.path[0].endswith("scripts"))
+
+class Kept:
+    pass
+
+def later():
+    threading.main_thread().join()
+    print(type(pickle.loads(pickle.dumps(Kept()))).__module__)
+
+threading.Thread(target=later).start()
+runpy.run_path(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("way", [("-m", "package"), ("package",), ("-m", "package.inner"), ("package/inner",)])
+def test_packages_and_folders(folder, way):
+    (folder / "package" / "inner").mkdir(parents=True, exist_ok=True)
+    (folder / "package" / "__init__.py").touch()
+    (folder / "package" / "inner" / "__init__.py").touch()
+    (folder / "package" / "__main__.py").write_text(PACKAGE)
+    (folder / "fails.py").write_text("1 / 0\n")
+    plain, ours = (python(folder, *before, *way, "fails.py") for before in ((), ACCEL))
+    assert (ours.returncode, ours.stdout, ours.stderr) == (plain.returncode, plain.stdout, plain.stderr)
+    assert ours.returncode == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [

@@ -1,11 +1,14 @@
 """Searches of scikit-learn's over its perceptrons: candidates trained together where the results are the same."""
 
+import warnings
+
 import joblib
 import numpy as np
 import pytest
 import scipy.sparse
 import scipy.stats
 from accelerating import accelerated, both_ways, differences
+from scikit_learn_versions import TAKES_WEIGHTS
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
@@ -60,9 +63,6 @@ SEARCHES = {
     "several scores": lambda: results_of(
         GridSearchCV(classifier(), GRID, scoring=["accuracy", "neg_log_loss"], refit="neg_log_loss", cv=2), X, y
     ),
-    "weights": lambda: results_of(
-        GridSearchCV(classifier(), GRID, cv=2), X, y, sample_weight=np.linspace(0.5, 2, len(y))
-    ),
     "regressor": lambda: results_of(
         GridSearchCV(MLPRegressor(**SMALL), GRID, scoring=make_scorer(mean_absolute_error, greater_is_better=False)),
         X_diabetes,
@@ -77,6 +77,10 @@ SEARCHES = {
     ),
     "halving": lambda: results_of(HalvingGridSearchCV(classifier(), GRID, cv=2, random_state=0), X, y),
 }
+if TAKES_WEIGHTS:
+    SEARCHES["weights"] = lambda: results_of(
+        GridSearchCV(classifier(), GRID, cv=2), X, y, sample_weight=np.linspace(0.5, 2, len(y))
+    )
 
 
 @pytest.mark.parametrize("name", SEARCHES)
@@ -188,3 +192,35 @@ def test_workers_run_ours(backend):
     assert len(names) == 3
     assert list(differences(theirs[2][1:], ours[2][1:], 0.0)) == []
     assert ours[2][0] == pytest.approx(theirs[2][0])
+
+
+@pytest.mark.parametrize("case", ["runs out", "nan", "diverges", "fails", "large minibatches"])
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+def test_a_search_warns_of_what_each_fit_warns_of(kind, case):
+    grid = {
+        "runs out": {"max_iter": [2, 3], "alpha": [0.1, 1.0]},
+        "nan": {"alpha": [0.1, 1.0]},
+        "diverges": {"alpha": [0.1, 1e300], "solver": ["sgd"], "learning_rate_init": [1e10]},
+        "fails": {"alpha": [0.1, 1.0], "early_stopping": [True], "validation_fraction": [0.01]},
+        "large minibatches": {"batch_size": [20, 1000], "max_iter": [2]},
+    }[case]
+
+    def run():
+        data = X.copy()
+        if case == "nan":
+            data[0, 0] = np.nan
+        search = GridSearchCV(kind(hidden_layer_sizes=(4,), max_iter=2, random_state=0), grid, cv=3)
+        with np.errstate(all="ignore"), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("default")
+            try:
+                results = results_of(search, data, y)[:3]
+            except ValueError as error:
+                results = type(error).__name__
+        told = [
+            (each.category, each.filename, each.lineno, str(each.message).partition("Traceback")[0]) for each in caught
+        ]
+        return results, told
+
+    theirs, ours, profile = both_ways(run)
+    assert list(differences(theirs, ours, 1e-7)) == []
+    assert bool(profile.reasons) == (case != "runs out")

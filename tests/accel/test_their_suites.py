@@ -1,10 +1,9 @@
 """scikit-learn's own tests pass under deltaprop.accel; `tests/scikit_learn_suites.py` runs the longer ones too."""
 
 import pytest
-import sklearn
 from scikit_learn_suites import run_suite
+from scikit_learn_versions import needs_1_9
 
-VERSION = tuple(map(int, sklearn.__version__.split(".")[:2]))
 #: Suites that take seconds, with options, a count that is passed at least, and what ours has done in them.
 QUICK = {
     "sklearn.neural_network.tests.test_mlp": ((), 55, ("MLPClassifier.fit", "MLPRegressor.partial_fit")),
@@ -17,7 +16,7 @@ QUICK = {
 }
 
 
-@pytest.mark.skipif(VERSION < (1, 9), reason="the modules have other names in earlier versions")
+@needs_1_9
 @pytest.mark.parametrize("suite", QUICK)
 def test_its_own_tests_pass(suite):
     if suite == "sklearn.tests.test_docstrings":

@@ -5,6 +5,7 @@ import csv
 import errno
 import importlib.util
 import pickle
+import subprocess
 import sys
 from typing import Any
 
@@ -183,8 +184,7 @@ def test_a_row_is_written_whole_or_not_at_all(data, tmp_path, monkeypatch):
     class Full(callbacks.Callback):
         def on_epoch_end(self, event):
             if event.epoch == 2:
-                file: Any = FullDisk(logger._file, 5)
-                logger._file = file
+                logger._file = FullDisk(logger._file, 5)  # type: ignore[assignment]
 
     with pytest.raises(OSError, match="No space left"):
         network().fit(*data, epochs=4, callbacks=[logger, Full()])
@@ -435,3 +435,9 @@ def test_runs_of_wandb(data, tmp_path, monkeypatch):
     network().fit(*data, epochs=2, callbacks=[logger])
     assert wandb.run is None
     assert list(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
+
+
+def test_public_modules_are_there_after_the_import_of_the_package():
+    program = "import deltaprop; print(deltaprop.callbacks.CSVLogger.__name__, deltaprop.accel.enabled())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "CSVLogger False\n"

@@ -52,6 +52,22 @@ def fits(device, X, Y, **how):
     return histories[0]
 
 
+def test_a_share_of_streamed_data_is_held_out(device, chunks, rng):
+    """Scores and classes of data that do not fit are those of data that do."""
+    X, y = rng.standard_normal((71, 6)), rng.integers(0, 3, 71)
+    weights = rng.uniform(1, 2, 71)
+    history = fits(device, X, y, batch_size=7, epochs=3, validation=0.2, sample_weight=weights, metrics=["accuracy"])
+    assert sum(chunks) == 3 * (71 - 14)
+    assert len(history.metrics["accuracy"]) == 3
+    nets = [dp.Network([6, 3], init="normal", backend=backend) for backend in (device, "reference")]
+    scores, classes = zip(*((net.score(X.tolist(), y, weights), net.predict_classes(X)) for net in nets), strict=True)
+    assert scores[0] == pytest.approx(scores[1])
+    assert np.array_equal(*classes)
+    nets = [dp.Network([6, 2], loss="squared_error", backend=backend) for backend in (device, "reference")]
+    scores = tuple(net.score(X.tolist(), X[:, :2]) for net in nets)
+    assert scores[0] == pytest.approx(scores[1])
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("optimizer", [dp.SGD(0.1), dp.AdamW(0.01)], ids=repr)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from cases import relative
 from conftest import backend_or_skip
+from scikit_learn_versions import needs_their_weights
 from sklearn.datasets import load_diabetes, load_iris, make_multilabel_classification
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -255,6 +256,7 @@ def test_a_fit_that_fails_leaves_the_ensemble_as_it_was():
     assert ensemble.estimators_[0].partial_fit(X_DIABETES, Y_DIABETES / 100).t_ == 11 * 442
 
 
+@needs_their_weights
 @pytest.mark.parametrize("options", [{"batch_size": 50}, {"early_stopping": True, "n_iter_no_change": 2}], ids=str)
 def test_weighted_samples_of_a_loss_with_a_constant(options):
     """The training loss and the loss of held-out data are weighted Poisson deviances."""

@@ -263,6 +263,7 @@ def test_bad_arguments_are_named():
         ({"n_candidates": "exhaust"}, "n_candidates, min_resources"),
         ({"n_candidates": 0}, "n_candidates"),
         ({"factor": 1}, "factor"),
+        ({"param_grid": {"alpha": stats.uniform()}}, "got a distribution for 'alpha'; n_candidates says how many"),
         ({"max_resources": 151}, "max_resources: expected at most 150 samples, got 151"),
         ({"resource": "max_iter"}, "max_resources='auto'"),
         ({"resource": "no_such", "max_resources": 9}, "no_such"),
@@ -270,4 +271,4 @@ def test_bad_arguments_are_named():
         ({"memory_limit": 0}, "memory_limit"),
     ):
         with pytest.raises((ValueError, TypeError), match=message):
-            dp.HalvingSweepCV(base, GRID, **change).fit(X, y)
+            dp.HalvingSweepCV(**{"estimator": base, "param_grid": GRID} | change).fit(X, y)

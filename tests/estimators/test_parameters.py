@@ -27,8 +27,8 @@ def test_scikit_learns_check_of_parameters(estimator):
     check_param_validation(estimator.__name__, small(estimator))
 
 
-WITH_BACKEND = (dp.MLPClassifier, dp.MLPRegressor, dp.TabularClassifier, dp.TabularRegressor)
-NO_BACKENDS = (None, 3, b"numpy", ["numpy"], np.ones(3))
+WITH_BACKEND: tuple[Any, ...] = (dp.MLPClassifier, dp.MLPRegressor, dp.TabularClassifier, dp.TabularRegressor)
+NO_BACKENDS: tuple[Any, ...] = (None, 3, b"numpy", ["numpy"], np.ones(3))
 #: The tabular estimators let `get_backend` say which names there are.
 CASES: list[tuple[Any, Any]] = [(estimator, backend) for estimator in WITH_BACKEND for backend in NO_BACKENDS]
 CASES += [(estimator, name) for estimator in WITH_BACKEND[:2] for name in ("tensorflow", "tensorflow:1")]
@@ -47,6 +47,5 @@ def test_a_backend_that_is_none(estimator, backend):
 
 
 def test_a_backend_that_is_none_before_a_first_partial_fit():
-    nothing: Any = None
     with pytest.raises(InvalidParameterError, match="The 'backend' parameter of MLPClassifier"):
-        dp.MLPClassifier(backend=nothing).partial_fit(X, CLASSES, classes=[0, 1])
+        dp.MLPClassifier().set_params(backend=None).partial_fit(X, CLASSES, classes=[0, 1])

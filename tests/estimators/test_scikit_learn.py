@@ -5,6 +5,7 @@ import pytest
 import sklearn
 from cases import relative
 from scikit_learn_suites import run_suite
+from scikit_learn_versions import needs_1_9, needs_their_weights
 from sklearn.datasets import load_iris
 from sklearn.ensemble import StackingClassifier
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
@@ -18,7 +19,6 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import deltaprop as dp
 
-VERSION = tuple(map(int, sklearn.__version__.split(".")[:2]))
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
@@ -37,7 +37,7 @@ ITS_TESTS = {
 }
 
 
-@pytest.mark.skipif(VERSION < (1, 9), reason="its tests of before 1.9 ask for its rules of then")
+@needs_1_9
 @pytest.mark.parametrize("module", ITS_TESTS)
 def test_its_own_tests_pass_on_ours(module):
     left_out = [f"not {name}" for name in ITS_TESTS[module]]
@@ -89,7 +89,7 @@ def test_stacking_and_importance(iris):
         assert np.allclose(ours, theirs, atol=1e-8)
 
 
-@pytest.mark.skipif(VERSION < (1, 7), reason="its estimators took no sample weights then")
+@needs_their_weights
 def test_sample_weight_is_routed(iris):
     X, y = iris
     weight = np.linspace(0, 2, len(y))

@@ -160,8 +160,8 @@ def test_widths_changed_between_fits(before, after, solver, method, rng):
     X, y = data("multiclass", rng)
     options = {"hidden_layer_sizes": before, "solver": solver, "random_state": 1, "max_iter": 5, "warm_start": True}
     estimators = fit_both(both("multiclass", **options), X, y)
-    them, us = estimators
-    fit_both((them.set_params(hidden_layer_sizes=after), us.set_params(hidden_layer_sizes=after)), X, y, method=method)
+    them, us = (each.set_params(hidden_layer_sizes=after) for each in estimators)
+    fit_both((them, us), X, y, method=method)
     compare(them, us, X)
     assert [coef.shape for coef in us.coefs_] == [coef.shape for coef in them.coefs_]
     with warnings.catch_warnings(record=True) as caught:

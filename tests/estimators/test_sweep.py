@@ -327,6 +327,18 @@ def test_a_picture_marks_the_candidate_that_was_chosen():
     assert [axis.get_xlabel() for axis in figure.axes[:2]] == [r"\$a\$", "mlp__alpha"]
 
 
+def test_the_log_tells_how_fits_are_trained(caplog):
+    X, y = IRIS
+    base = dp.MLPClassifier((5,), max_iter=2, random_state=0, backend="reference")
+    with caplog.at_level("INFO", "deltaprop"):
+        dp.SweepCV(base, {"alpha": [0.1, 0.2], "hidden_layer_sizes": [(5,), (6, 2)]}, cv=3, refit=False).fit(X, y)
+    told = [record.message for record in caplog.records]
+    assert [line.split(" on ")[0] for line in told] == [
+        "training 6 members 4-5-3",
+        "training 6 members 4-6-2-3",
+    ]
+
+
 def test_bad_arguments_are_named():
     X, y = IRIS
     base = dp.MLPClassifier((5,), max_iter=3, backend="numpy")
@@ -335,6 +347,7 @@ def test_bad_arguments_are_named():
         ({"memory_limit": -1}, "memory_limit"),
         ({"param_grid": {"no_such": [1]}}, "no_such"),
         ({"param_grid": {"alpha": 1}}, "alpha"),
+        ({"param_grid": [{"alpha": stats.uniform()}]}, "got a distribution for 'alpha'; n_iter says how many"),
     ):
         with pytest.raises((ValueError, TypeError), match=message):
             dp.SweepCV(**{"estimator": base, "param_grid": {"alpha": [1.0]}, "error_score": "raise"} | change).fit(X, y)

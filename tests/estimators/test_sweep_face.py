@@ -28,7 +28,7 @@ def pipeline():
     return Pipeline([("scale", StandardScaler()), ("mlp", dp.MLPClassifier(**BASE))])
 
 
-BAD: dict[str, list[Any]] = {
+BAD: dict[str, Any] = {
     "alpha": [1e-4, -1.0],
     "solver": ["adam", "adma"],
     "learning_rate_init": [1e-3, "fast"],

@@ -220,6 +220,30 @@ def test_training_scores_are_of_samples_that_were_transformed_after_the_fit(part
     assert parts == [6, 6]
 
 
+class InPlace(TransformerMixin, BaseEstimator):
+    """A step that works in place, and adds more with each call."""
+
+    def fit(self, X, y=None):
+        self.calls_ = 0
+        return self
+
+    def transform(self, X):
+        self.calls_ += 1
+        X += self.calls_ / 4
+        return X
+
+
+@pytest.mark.parametrize("step", [StandardScaler(copy=False), InPlace()])
+def test_steps_that_work_in_place(step, parts):
+    """The training samples are transformed again for their score, after the test samples; training comes before."""
+    X, y = IRIS
+    how: dict[str, Any] = {"cv": 3, "scoring": "neg_log_loss", "return_train_score": True, "refit": False}
+    grid = {"mlp__alpha": [1e-4, 0.1]}
+    expected = GridSearchCV(theirs(("in_place", step)), grid, **how).fit(X.copy(), y)
+    assert_same(dp.SweepCV(ours(("in_place", step)), grid, **how).fit(X.copy(), y), expected)
+    assert parts == [6]
+
+
 def test_a_step_before_that_keeps_other_columns_on_every_split(parts):
     X, y = IRIS
     X = X.copy()

@@ -128,12 +128,12 @@ def test_logits_are_given_an_activation(tmp_path):
 def test_the_same_arguments_for_our_own_files(tmp_path):
     net = dp.Network([5, 4, 3], hidden_activation="tanh", loss="squared_error", backend="numpy", seed=4)
     net.to_onnx(tmp_path / "own.onnx")
-    cases: list[tuple[dict[str, Any], tuple[str, str]]] = [
+    cases: tuple[tuple[dict[str, Any], tuple[str, str]], ...] = (
         ({}, ("identity", "squared_error")),
         ({"loss": "huber"}, ("identity", "huber")),
         ({"output_activation": "softmax"}, ("softmax", "categorical_cross_entropy")),
         ({"output_activation": "sigmoid", "loss": "squared_error"}, ("sigmoid", "squared_error")),
-    ]
+    )
     for options, there in cases:
         again = dp.Network.from_onnx(tmp_path / "own.onnx", backend="numpy", **options)
         assert (again.output_activation, again.loss) == there

@@ -410,7 +410,9 @@ def test_an_error_names_the_row_of_the_data(trained_on, chunks, data, shuffle, t
             network(trained_on).fit(FORMS[form](folder / "data.parquet", spoilt_X, spoilt_y), **how)
     words = X.astype(object)
     words[77, 2] = "a word"
-    with pytest.raises(TypeError, match=r"X: expected numbers, got 'a word' at X\[9, 2\] of batch 4$"):
+    with pytest.raises(
+        TypeError, match=r"X: expected numbers, got text such as 'a word' at X\[9, 2\] of batch 4; encode it"
+    ):
         network(trained_on).fit(as_batches(None, words, y), **how)
 
 

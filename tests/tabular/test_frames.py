@@ -47,7 +47,7 @@ def check(X, expected):
         ([b"a", b"\xff", None], ("text", ["a", "\ufffd", None])),
         ([DAY, MOMENT, None], ("date", [dt.datetime(2020, 1, 2), MOMENT, None])),
         ([MOMENT.replace(tzinfo=dt.timezone(dt.timedelta(hours=1)))], ("date", [MOMENT - dt.timedelta(hours=1)])),
-        ([np.datetime64("2020-01-02"), np.datetime64("NaT")], ("date", [dt.datetime(2020, 1, 2), None])),
+        ([np.datetime64("2020-01-02"), np.datetime64("NaT", "D")], ("date", [dt.datetime(2020, 1, 2), None])),
         ([dt.timedelta(minutes=1), dt.time(0, 0, 30), np.timedelta64(5, "ms")], ("number", [60.0, 30.0, 0.005])),
         ([MOMENT, "x"], ("text", ["2020-01-02T03:04:05", "x"])),
         ([[1], {"a": 1}, None], ("text", ["[1]", "{'a': 1}", None])),

@@ -3,7 +3,7 @@
 import copy
 import json
 import pickle
-from dataclasses import replace
+from dataclasses import fields
 
 import joblib
 import numpy as np
@@ -212,7 +212,8 @@ def test_levels_come_back_in_every_combination():
     loaded = encoding_from_file(convert(json.loads(json.dumps(described)), list[Numbers | Categories]), tensors)
     for own, column in zip(columns, loaded.columns, strict=True):
         assert isinstance(column.encoding, CategoryEncoding)
-        assert replace(column.encoding, means=own.means) == own
+        for name in {field.name for field in fields(own)} - {"means"}:
+            assert getattr(column.encoding, name) == getattr(own, name)
         assert np.array_equal(column.encoding.means, own.means)
     assert [column.name for column in loaded.columns] == [column.name for column in table.columns]
     assert loaded.inputs == table.inputs

@@ -11,21 +11,23 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import validate_data
 
 from deltaprop.accel import refusals
 from deltaprop.accel.profiling import PROFILE, SCIKIT_LEARN
-from deltaprop.errors import BackendError
-from deltaprop.estimators.counterpart import Counterpart, type_of_loss, weights_of
+from deltaprop.estimators.counterpart import (
+    REFUSED,
+    Counterpart,
+    NotPreparedError,
+    their_number_of_iterations,
+    type_of_loss,
+)
 from deltaprop.forks import in_child
 
 #: By the id of an estimator, the estimator and its counterpart. It is no attribute: pickles and `vars` are as ever.
 _counterparts: dict[int, tuple[weakref.ref[Any], Counterpart]] = {}
 #: The functions that stand in place of others now, by name.
 PATCHED: dict[str, Any] = {}
-#: What making a counterpart may raise, where scikit-learn's own code may have no objection.
-REFUSED = (AttributeError, TypeError, ValueError, BackendError)
 
 Original = Callable[..., Any]
 # In a child process another thread's lock would never be released.
@@ -79,20 +81,14 @@ def fit_stochastic(original: Original, enabled: Callable[[], bool]) -> Original:
             self, X, y, weights, given["layer_units"], incremental=incremental
         )
         if reason is None:
-            try:
-                weights_of(weights)
-                counterpart = _counterpart(self, X.dtype.name)
-            except REFUSED as error:
-                reason = str(error)
-        if reason is not None:
-            return _by_scikit_learn(self, method, reason, original, *args, **options)
-        _remember(self, counterpart)
-        try:
-            counterpart.fit_by_minibatches(self, _csr(X), y, weights, incremental=incremental)
-        finally:
-            who = f"deltaprop, {counterpart.where}, {counterpart.way}"
-            PROFILE.add(type(self).__name__, method, who, time.perf_counter() - began)
-        return None
+            reason = _fit(
+                self,
+                X.dtype.name,
+                method,
+                lambda ours: ours.fit_by_minibatches(self, _csr(X), y, weights, incremental=incremental),
+                began,
+            )
+        return None if reason is None else _by_scikit_learn(self, method, reason, original, *args, **options)
 
     return _fit_stochastic
 
@@ -109,26 +105,38 @@ def fit_lbfgs(original: Original, enabled: Callable[[], bool]) -> Original:
         given = signature.bind(self, *args, **options).arguments
         X, y, weights, layer_units = given["X"], given["y"], given.get("sample_weight"), given["layer_units"]
         reason = refusals.of_object(self, "lbfgs", PATCHED) or refusals.of_training(self, X, y, weights, layer_units)
-        if reason is None:
-            try:
-                weights_of(weights)
-                counterpart = _counterpart(self, "float64")  # as scipy has the parameters
-            except REFUSED as error:
-                reason = str(error)
-        if reason is not None:
-            return _by_scikit_learn(self, "fit", reason, original, *args, **options)
-        _leave_places(self, layer_units)
-        _remember(self, counterpart)
-        try:
+
+        def train(counterpart: Counterpart) -> None:
+            _leave_places(self, layer_units)
             result = counterpart.fit_by_full_batch(self, _csr(X), y, weights)
-            self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
+            self.n_iter_ = their_number_of_iterations(result, self.max_iter)
             self.loss_ = type_of_loss(X, y, weights)(result.fun)
-        finally:
-            who = f"deltaprop, {counterpart.where}, {counterpart.way}"
-            PROFILE.add(type(self).__name__, "fit", who, time.perf_counter() - began)
-        return None
+
+        if reason is None:
+            reason = _fit(self, "float64", "fit", train, began)  # as scipy has the parameters
+        return None if reason is None else _by_scikit_learn(self, "fit", reason, original, *args, **options)
 
     return _fit_lbfgs
+
+
+def _fit(theirs: Any, dtype: str, method: str, train: Callable[[Counterpart], None], began: float) -> str | None:
+    """Train an estimator by its counterpart and record that; return why that cannot be, before anything is trained."""
+    try:
+        counterpart = _counterpart(theirs, dtype)
+    except REFUSED as error:
+        return str(error)
+    _remember(theirs, counterpart)
+    refused = False
+    try:
+        train(counterpart)
+    except NotPreparedError as error:
+        refused = True
+        return str(error)
+    finally:
+        if not refused:
+            who = f"deltaprop, {counterpart.where}, {counterpart.way}"
+            PROFILE.add(type(theirs).__name__, method, who, time.perf_counter() - began)
+    return None
 
 
 def _leave_places(theirs: Any, layer_units: list[int]) -> None:

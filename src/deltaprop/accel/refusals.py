@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from sklearn.neural_network import _base
 from sklearn.neural_network import _multilayer_perceptron as perceptrons
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
+from sklearn.utils._param_validation import InvalidParameterError, validate_parameter_constraints
 
 CLASSES: tuple[Any, Any] = (perceptrons.MLPClassifier, perceptrons.MLPRegressor)
+#: Parameters whose values are checked here; the layers and the generator are made when ours begins.
+CHECKED = {
+    kind: tuple(name for name in kind._parameter_constraints if name not in ("hidden_layer_sizes", "random_state"))
+    for kind in CLASSES
+}
 #: Functions of scikit-learn's that its own code calls and ours does not, by what is done.
 NOT_CALLED: dict[str, tuple[str, ...]] = {
     "stochastic": (
@@ -36,6 +43,8 @@ LOSSES: dict[Any, tuple[str, ...]] = {
     perceptrons.MLPClassifier: ("log_loss",),
     perceptrons.MLPRegressor: ("squared_error", "poisson"),
 }
+#: The activations of the output for which the error of the output is what a network has predicted less what it should.
+OUT_ACTIVATIONS = {"log_loss": ("softmax", "logistic"), "squared_error": ("identity",), "poisson": ("exp",)}
 ACTIVATIONS = ("identity", "logistic", "tanh", "relu")
 FLOATS = ("float32", "float64")
 
@@ -67,8 +76,17 @@ def of_training(
     shapes = [coef.shape for coef in theirs.coefs_]
     if len(layer_units) != len(shapes) + 1 or shapes[-1][1] != y.shape[1]:
         return "the layers are not those of the last fit"
+    if theirs.out_activation_ not in OUT_ACTIVATIONS[theirs.loss]:
+        return f"the output has the activation {theirs.out_activation_!r}, which is not the one of the loss"
+    if stochastic and vars(theirs).get("best_validation_score_" if theirs.early_stopping else "best_loss_") is None:
+        return "the last fit has kept no records of the kind that early_stopping asks for"
+    reason = _of_parameters(theirs)
+    if reason is not None:
+        return reason
     if stochastic and any(array.dtype != X.dtype for array in (*theirs.coefs_, *theirs.intercepts_)):
         return f"the parameters are not of the dtype of X, {X.dtype}"
+    if stochastic and not all(array.flags.writeable for array in (*theirs.coefs_, *theirs.intercepts_)):
+        return "the parameters are read-only"
     if (
         stochastic
         and incremental
@@ -86,6 +104,27 @@ def of_training(
         return "loss='poisson' with negative targets"
     if sample_weight is not None and not (sample_weight.any() and (sample_weight >= 0).all()):
         return "weights that are negative, or all 0"
+    return None
+
+
+def _of_parameters(theirs: Any) -> str | None:
+    """Say which parameter scikit-learn would refuse, had it not been told to check none, or gone on with a fit."""
+    kind = next(kind for kind in CLASSES if isinstance(theirs, kind))
+    try:
+        return _first_error(kind, *(getattr(theirs, name) for name in CHECKED[kind]))
+    except TypeError as error:  # a list where there should be a number, say
+        return f"a parameter was not checked: {error}"
+
+
+@lru_cache(maxsize=256, typed=True)
+def _first_error(kind: Any, *values: Any) -> str | None:
+    """Return what scikit-learn says against these values of the parameters in `CHECKED`, or None."""
+    names = CHECKED[kind]
+    own = {name: kind._parameter_constraints[name] for name in names}
+    try:
+        validate_parameter_constraints(own, dict(zip(names, values, strict=True)), kind.__name__)
+    except InvalidParameterError as error:
+        return f"a parameter was not checked: {error}"
     return None
 
 

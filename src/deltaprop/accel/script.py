@@ -54,8 +54,8 @@ def run_script(path: str, arguments: Sequence[str]) -> None:
     """
     sys.argv[:] = [path, *arguments]
     if Path(path).is_dir() or zipfile.is_zipfile(path):
-        _leave_out_our_frames()
-        runpy.run_path(path, run_name="__main__")
+        _first_place(os.path.abspath(path))  # noqa: PTH100  (as above)
+        _run_as_main("__main__")
         return
     with io.open_code(os.path.abspath(path)) as file:  # noqa: PTH100  (a script may be reached through a link)
         source = file.read()
@@ -70,8 +70,7 @@ def run_module(name: str, arguments: Sequence[str]) -> None:
     """Run a module as ``python -m name arguments`` does."""
     sys.argv[:] = [name, *arguments]
     _first_place(str(Path.cwd()))
-    _leave_out_our_frames()
-    runpy.run_module(name, run_name="__main__", alter_sys=True)
+    _run_as_main(name)
 
 
 def run_code(code: str, arguments: Sequence[str]) -> None:
@@ -91,7 +90,8 @@ def _new_main(file_name: str | None) -> ModuleType:
     """Make an empty ``__main__``, which stays when the script has ended: threads and `atexit` may still need it."""
     main = ModuleType("__main__")
     main.__dict__["__builtins__"] = builtins
-    main.__annotations__ = {}
+    if sys.version_info < (3, 14):  # from then on the code of a module makes them when somebody asks for them
+        main.__annotations__ = {}
     if file_name is not None:
         main.__file__ = file_name
         main.__dict__["__cached__"] = None
@@ -105,6 +105,13 @@ def _run(source: bytes | str, file_name: str, main: ModuleType) -> None:
     exec(code, vars(main))
 
 
+def _run_as_main(module: str) -> None:
+    """Run a module as Python itself runs one that it is told to run, with its errors where that cannot be."""
+    _new_main(None)
+    _leave_out_our_frames()
+    runpy._run_module_as_main(module, alter_argv=module != "__main__")  # type: ignore[attr-defined]
+
+
 def _leave_out_our_frames() -> None:
     """Let a traceback begin with the script, as without us; a script may still have another ``excepthook``."""
     before = sys.excepthook
@@ -116,10 +123,10 @@ def _leave_out_our_frames() -> None:
 
 
 def _of_the_script(traceback: TracebackType | None) -> TracebackType | None:
-    """Return what follows the last frame of this file and of `runpy`."""
-    rest, ours = traceback, (__file__, runpy.__file__, "<frozen runpy>")
+    """Return what follows the last frame of this file."""
+    rest = traceback
     while traceback is not None:
         name, traceback = traceback.tb_frame.f_code.co_filename, traceback.tb_next
-        if name in ours:
+        if name == __file__:
             rest = traceback
     return rest

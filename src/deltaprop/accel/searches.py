@@ -7,8 +7,7 @@ best candidate.
 from __future__ import annotations
 
 import time
-import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -25,6 +24,7 @@ from sklearn.pipeline import Pipeline
 from deltaprop.accel.profiling import PROFILE
 from deltaprop.estimators import MLPClassifier, MLPRegressor
 from deltaprop.estimators.counterpart import PARAMETERS, warn_as_theirs
+from deltaprop.estimators.search import Search
 from deltaprop.estimators.sweep import SweepCV
 
 #: Our class for each of scikit-learn's, the functions behind its own score, and its `fit`.
@@ -69,7 +69,11 @@ def fitted_together(parallel: Any, tasks: list[Together]) -> list[dict[str, Any]
         PROFILE.fell_back(search, "fit", reason)
         return None
     began = time.perf_counter()
-    entries = _entries(tasks, estimator, options)
+    try:
+        entries = _entries(tasks, estimator, options)
+    except Exception as error:  # noqa: BLE001  (whatever it is, scikit-learn's own way finds it too, and reports it)
+        PROFILE.fell_back(search, "fit", f"a fit or a score fails: {type(error).__name__}: {error}")
+        return None
     PROFILE.add(search, "fit", "deltaprop, candidates together", time.perf_counter() - began)
     return entries
 
@@ -101,9 +105,10 @@ def _refusal(parallel: Any, tasks: list[Together], estimator: Any, options: dict
         return "somebody has wrapped the fit of scikit-learn's classes"
     if not _is_plain(options["scorer"]):
         return "the scoring function may look at the estimator"
-    candidates = tasks[:: options["split_progress"][1]]
-    for _, _, own in candidates:
-        reason = _refusal_of_candidate(estimator, own["parameters"] or {})
+    n_splits = options["split_progress"][1]
+    samples = min(len(own["train"]) for _, _, own in tasks[:n_splits])
+    for _, _, own in tasks[::n_splits]:
+        reason = _refusal_of_candidate(estimator, own["parameters"] or {}, samples)
         if reason is not None:
             return reason
     return None
@@ -116,8 +121,8 @@ def _is_plain(scorer: Any) -> bool:
     return isinstance(scorer, _PassthroughScorer | _Scorer)
 
 
-def _refusal_of_candidate(estimator: Any, parameters: dict[str, Any]) -> str | None:
-    """Say why a candidate is not trained with others."""
+def _refusal_of_candidate(estimator: Any, parameters: dict[str, Any], samples: int) -> str | None:
+    """Say why a candidate is not trained with others, on this number of samples or more."""
     try:
         candidate = clone(estimator).set_params(**clone(parameters, safe=False))
         perceptron = _perceptron_of(candidate)
@@ -128,10 +133,44 @@ def _refusal_of_candidate(estimator: Any, parameters: dict[str, Any]) -> str | N
         return f"a candidate is refused: {error}"
     if perceptron.solver == "lbfgs" or perceptron.warm_start or perceptron.verbose:
         return "solver='lbfgs', warm_start or verbose"
+    if perceptron.early_stopping:
+        samples = int(samples * (1 - perceptron.validation_fraction))
+    if perceptron.batch_size != "auto" and perceptron.batch_size > samples:
+        return "a minibatch is larger than the samples, so that every fit warns"
     states = {name: value for name, value in candidate.get_params().items() if name.endswith("random_state")}
     if not all(isinstance(value, Integral) for value in states.values()):
         return "a random_state is not an int, so that the draws would differ"
     return None
+
+
+class SearchTogether(Search):
+    """A search that fits no candidate by itself, and warns as scikit-learn does: of every fit."""
+
+    def _fit_alone(self, jobs: Sequence[Any]) -> None:
+        if jobs:
+            raise NotImplementedError("not all candidates can be trained together")
+
+    def warn(self) -> None:
+        """Warn of each fit that ``max_iter`` ended."""
+        for job in sorted(self.ran_out, key=lambda job: job.place):
+            # As scikit-learn's fits do, which change the filters for a while, so that none is taken for a repetition.
+            vars(perceptrons).get("__warningregistry__", {}).clear()
+            warn_as_theirs(
+                f"Stochastic Optimizer: Maximum iterations ({job.estimator.max_iter}) reached and the optimization "
+                "hasn't converged yet.",
+                ConvergenceWarning,
+            )
+
+
+class SweepTogether(SweepCV):
+    """`SweepCV` that trains all candidates together, or raises an error."""
+
+    _kind_of_search = SearchTogether
+
+    def _fit_together(self, X: Any, y: Any, params: dict[str, Any]) -> bool:
+        if not super()._fit_together(X, y, params):
+            raise NotImplementedError("the candidates cannot be trained together")
+        return True
 
 
 def _entries(tasks: list[Together], estimator: Any, options: dict[str, Any]) -> list[dict[str, Any]]:
@@ -140,22 +179,16 @@ def _entries(tasks: list[Together], estimator: Any, options: dict[str, Any]) -> 
     n_splits = options["split_progress"][1]
     splits = [(own["train"], own["test"]) for _, _, own in tasks[:n_splits]]
     candidates = [own["parameters"] or {} for _, _, own in tasks[::n_splits]]
-    sweep = SweepCV(
+    sweep = SweepTogether(
         _in_ours(estimator),
         [{name: [value] for name, value in parameters.items()} for parameters in candidates],
         cv=splits,
         scoring=_scoring(options["scorer"]),
         refit=False,
-        error_score=options["error_score"],
+        error_score="raise",
         return_train_score=options["return_train_score"],
     )
-    with warnings.catch_warnings(record=True) as caught:
-        sweep.fit(X, y, **(options.get("fit_params") or {}))
-    for each in caught:
-        if issubclass(each.category, ConvergenceWarning):
-            warn_as_theirs(each.message, each.category)
-        else:
-            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+    sweep.fit(X, y, **(options.get("fit_params") or {}))
     results = sweep.cv_results_
     kinds = ("test", "train") if options["return_train_score"] else ("test",)
     names = list(options["scorer"]._scorers) if type(options["scorer"]) is _MultimetricScorer else None

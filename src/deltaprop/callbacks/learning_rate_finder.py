@@ -102,10 +102,10 @@ class LearningRateFinder(Callback):
         ValueError, TypeError
             As `Network.fit`.
         """
-        if not isinstance(network, NetworkState):
+        kind = type(network)
+        if not issubclass(kind, NetworkState):
             raise TypeError(
-                f"network: expected a Network, got {type(network).__name__}; an estimator takes the finder among its "
-                "callbacks"
+                f"network: expected a Network, got {kind.__name__}; an estimator takes the finder among its callbacks"
             )
         if "callbacks" in options:
             raise TypeError("callbacks: expected none, as nothing is trained here; give fit the finder among its own")

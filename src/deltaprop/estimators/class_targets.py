@@ -1,4 +1,4 @@
-"""Targets of a classifier: which labels it knows; and of very many classes numbers, until rows are needed one-hot."""
+"""Targets of a classifier: its labels and weights; of very many classes numbers, until rows are needed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils import compute_sample_weight
 
-from deltaprop.backends.array_types import HostArray, Indices
+from deltaprop.backends import backend_of
+from deltaprop.backends.array_types import AnyArray, ArrayLike, HostArray, Indices
+from deltaprop.inputs.arrays import is_above_limit
 
 Vector = HostArray
 
@@ -36,6 +40,32 @@ class ClassTargets:
         return rows
 
 
+def binarized(binarizer: LabelBinarizer, y: ArrayLike) -> Any:
+    """Return the targets of checked labels, (m, n_outputs), of bool, or as `ClassTargets` to save memory."""
+    classes = len(binarizer.classes_)
+    if binarizer.y_type_ == "multiclass" and is_above_limit(len(y), classes, np.int64):  # as it makes them
+        return ClassTargets(np.asarray(np.searchsorted(binarizer.classes_, y)), classes)
+    return binarizer.transform(y).astype(bool)
+
+
+def weights_of_classes(class_weight: Any, y: ArrayLike, *, incremental: bool) -> AnyArray:
+    """Return a weight for each sample from its class, (m,), or None.
+
+    Raises
+    ------
+    ValueError
+        If they should be balanced over samples that come in parts.
+    """
+    if class_weight is None:
+        return None
+    if incremental and class_weight == "balanced":
+        raise ValueError(
+            "class_weight: 'balanced' is not supported by partial_fit, which does not know how often each class "
+            "will occur; pass a dict, or sample_weight"
+        )
+    return compute_sample_weight(class_weight, y)
+
+
 def check_classes(found: Vector, known: Vector, *, all_needed: bool) -> None:
     """Refuse labels that a network fitted before has no output for.
 
@@ -52,3 +82,11 @@ def check_classes(found: Vector, known: Vector, *, all_needed: bool) -> None:
             )
     elif len(np.setdiff1d(found, known, assume_unique=True)):
         raise ValueError(f"`y` has classes not in `self.classes_`. `self.classes_` has {known}. 'y' has {found}.")
+
+
+def labels_like(labels: HostArray, outputs: AnyArray) -> AnyArray:
+    """Return labels as an array of the same kind as `outputs`, if it can hold them, else as they are."""
+    backend = backend_of(outputs)
+    if backend is None or backend.on_host or labels.dtype.kind not in "iubf":
+        return labels
+    return backend.asarray(labels, labels.dtype)

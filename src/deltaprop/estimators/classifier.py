@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Self
 
-import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils import compute_sample_weight
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
-from deltaprop.backends import Array, Backend, backend_of
+from deltaprop.backends import Array, Backend
 from deltaprop.backends.array_types import AnyArray, ArrayLike, HostArray
 from deltaprop.backends.choices import BackendName, FloatDType
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.backends.typed_decorators import keeps_type
+from deltaprop.estimators import class_targets
 from deltaprop.estimators import hyperparameters as hp
 from deltaprop.estimators.class_targets import ClassTargets, check_classes
+from deltaprop.estimators.fit_checkpoint import FitCheckpoint
 from deltaprop.estimators.fit_data import CheckedData, HeldOut
 from deltaprop.estimators.inputs import checked_data, on_host
 from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron, fit_context
@@ -220,7 +221,17 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     # -- fitting ------------------------------------------------------------------------------------------------
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: Any = None, *, validation_data: Any = None) -> Self:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: Any = None,
+        *,
+        validation_data: Any = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: int = 1,
+        resume: bool = False,
+    ) -> Self:
         """Train the network.
 
         Parameters
@@ -234,6 +245,15 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         validation_data : (X, y) or (X, y, sample_weight), optional
             Scored after every epoch into ``validation_scores_`` and ``validation_loss_curve_``; with `early_stopping`,
             in place of a share of the training data.
+        checkpoint : path, optional
+            Where to write, after every `checkpoint_every` epochs and at the end, all that a fit by "adam" or "sgd"
+            depends on: a model file, which `Network.load` reads as well.
+        checkpoint_every : int, default 1
+            Epochs.
+        resume : bool, default False
+            Go on from the checkpoint where there is one, and from the start where there is none. On NumPy, the result
+            is the one, to the bit, that an uninterrupted fit would have; `max_iter` may be more than before. What the
+            estimator has learned before, with `warm_start`, is replaced.
 
         Returns
         -------
@@ -243,7 +263,10 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         Raises
         ------
         ValueError, TypeError
-            If a parameter or the data are not as described, or the parameters are no longer finite.
+            If a parameter or the data are not as described, or the parameters are no longer finite. Also if the
+            checkpoint is damaged, or of other data, other parameters or more epochs; nothing has been changed then.
+        OSError
+            If a checkpoint cannot be written or read.
 
         Warns
         -----
@@ -253,7 +276,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             If the validation score was nan in every epoch.
         """
         with training_of(self):
-            return self._fit(X, y, sample_weight, validation_data, incremental=False)
+            keeper = FitCheckpoint.of(self, checkpoint, checkpoint_every, resume)
+            return self._fit(X, y, sample_weight, validation_data, incremental=False, keeper=keeper)
 
     @keeps_type(available_if(lambda estimator: estimator._is_stochastic()))
     @fit_context(prefer_skip_nested_validation=True)
@@ -295,14 +319,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             self.classes_: HostArray = self._label_binarizer.classes_
         else:
             check_classes(unique_labels(y), self.classes_, all_needed=self.warm_start and not incremental)
-        return X, y, self._binarized(y)
-
-    def _binarized(self, y: ArrayLike) -> Any:
-        """Return the targets of checked labels, (m, n_outputs), of bool, or as `ClassTargets` to save memory."""
-        binarizer, classes = self._label_binarizer, len(self._label_binarizer.classes_)
-        if binarizer.y_type_ == "multiclass" and is_above_limit(len(y), classes, np.int64):  # as it makes them
-            return ClassTargets(np.asarray(np.searchsorted(binarizer.classes_, y)), classes)
-        return binarizer.transform(y).astype(bool)
+        return X, y, class_targets.binarized(self._label_binarizer, y)
 
     def _network_loss(self) -> tuple[str, str]:
         of_several = self._label_binarizer.y_type_ == "multiclass"
@@ -311,14 +328,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         return loss, self.output_activation or default
 
     def _class_weights(self, y: ArrayLike, *, incremental: bool) -> AnyArray:
-        if self.class_weight is None:
-            return None
-        if incremental and self.class_weight == "balanced":
-            raise ValueError(
-                "class_weight: 'balanced' is not supported by partial_fit, which does not know how often each class "
-                "will occur; pass a dict, or sample_weight"
-            )
-        return compute_sample_weight(self.class_weight, y)
+        return class_targets.weights_of_classes(self.class_weight, y, incremental=incremental)
 
     def _strata(self, targets: AnyArray) -> AnyArray:
         return targets if self.n_outputs_ == 1 else None
@@ -364,11 +374,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         ):
             return self._label_binarizer.classes_[evaluation.largest(network, inputs)]
         outputs = self._like(evaluation.predict(network, inputs), checked)
-        labels = self._labels(on_host(outputs))
-        backend = backend_of(outputs)
-        if backend is None or backend.on_host or labels.dtype.kind not in "iubf":
-            return labels
-        return backend.asarray(labels, labels.dtype)
+        return class_targets.labels_like(self._labels(on_host(outputs)), outputs)
 
     def predict_proba(self, X: ArrayLike) -> AnyArray:
         """Predict the probability of each class.

@@ -5,6 +5,8 @@ scikit-learn's own code has checked the data, drawn the parameters and begun the
 
 from __future__ import annotations
 
+import dis
+import inspect
 import operator
 import threading
 import warnings
@@ -15,9 +17,11 @@ from typing import Any
 import numpy as np
 import sklearn.neural_network._multilayer_perceptron as perceptrons
 from scipy.optimize import OptimizeResult
+from sklearn.utils.optimize import _check_optimize_result
 
-from deltaprop.backends.array_types import AnyArray, Floats
+from deltaprop.backends.array_types import AnyArray, Floats, Indices
 from deltaprop.derivation.parameters import Parameters
+from deltaprop.errors import BackendError
 from deltaprop.estimators import full_batch
 from deltaprop.estimators.classifier import MLPClassifier
 from deltaprop.estimators.exchange import (
@@ -27,7 +31,7 @@ from deltaprop.estimators.exchange import (
     tell_optimizer,
     their_optimizer,
 )
-from deltaprop.estimators.fit_data import HeldOut, Training
+from deltaprop.estimators.fit_data import HeldOut, Training, has_weight
 from deltaprop.estimators.hyperparameters import our_name
 from deltaprop.estimators.minibatches import MinibatchFit
 from deltaprop.estimators.records import Records
@@ -53,6 +57,12 @@ RECORDS = (
     "loss_",
     "loss_curve_",
 )
+#: What preparing a training may raise, where scikit-learn's own code may have no objection, or another one.
+REFUSED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, BackendError)
+
+
+class NotPreparedError(Exception):
+    """Ours cannot train this; the estimator is as it was."""
 
 
 class Counterpart:
@@ -170,11 +180,42 @@ class Counterpart:
         """Train `theirs` on checked data, (m, n_features) and (m, n_outputs), and leave in it what its own code would.
 
         That is so too if training ends by an exception.
+
+        Raises
+        ------
+        NotPreparedError
+            Before anything is trained. No random number has been drawn.
         """
-        self._describe(theirs)
-        ours, network = self.ours, self.network
-        ours._random_state = theirs._random_state
         goes_on = incremental and hasattr(theirs, "_optimizer")
+        with self.lock, training_of(self.network), self.network.backend.scope():
+            drawn = theirs._random_state.get_state()
+            try:
+                fit = self._prepared(theirs, X, y, sample_weight, goes_on=goes_on, incremental=incremental)
+            except REFUSED as error:
+                theirs._random_state.set_state(drawn)
+                raise NotPreparedError(str(error)) from error
+            try:
+                fit.run()
+            finally:
+                self.way = fit.way
+                if not goes_on:
+                    theirs._optimizer = their_optimizer(theirs, fit.rule, theirs.coefs_ + theirs.intercepts_)
+                self._leave_in(theirs, fit.records, fit.rule)
+
+    def _prepared(
+        self,
+        theirs: Any,
+        X: AnyArray,
+        y: AnyArray,
+        sample_weight: Floats | None,
+        *,
+        goes_on: bool,
+        incremental: bool,
+    ) -> TheirFit:
+        """Make everything that a training by minibatches needs."""
+        self._describe(theirs)
+        ours = self.ours
+        ours._random_state = theirs._random_state
         kept = {name: value for name, value in vars(theirs).items() if name in RECORDS}
         if kept.get("best_loss_") is not None:
             kept["_best_watched"] = kept["best_loss_"]
@@ -182,19 +223,14 @@ class Counterpart:
             kept["_optimizer"] = self._rule if self._told_last(theirs._optimizer) else self._rule_of(theirs)
         if theirs.early_stopping:
             kept["_best_parameters"] = self._best_parameters(theirs)
-        with self.lock, training_of(network), network.backend.scope():
-            part, held_out = ours._split(X, y, weights_of(sample_weight), None)
-            training = ours._training(*part, (0.0,) * (theirs.n_layers_ - 2))
-            records = Records.of(ours, kept, validates=held_out is not None)
-            kind = type_of_loss(X, y, sample_weight)
-            fit = TheirFit(ours, training, held_out, records, kind, incremental=incremental)
-            try:
-                fit.run()
-            finally:
-                self.way = fit.way
-                if not goes_on:
-                    theirs._optimizer = their_optimizer(theirs, fit.rule, theirs.coefs_ + theirs.intercepts_)
-                self._leave_in(theirs, records, fit.rule)
+        part, held_out = ours._split(X, y, weights_of(sample_weight), None)
+        if held_out is not None and not has_weight(held_out.sample_weight):
+            raise ValueError("all samples held out have the weight 0")
+        training = ours._training(*part, (0.0,) * (theirs.n_layers_ - 2))
+        records = Records.of(ours, kept, validates=held_out is not None)
+        # An explicit size of the minibatches is an integer of NumPy's there, which makes a loss of float32 a float64.
+        kind = type_of_loss(X, y, sample_weight) if theirs.batch_size == "auto" else np.float64
+        return TheirFit(ours, training, held_out, records, kind, part[2], incremental=incremental)
 
     def _leave_in(self, theirs: Any, records: Records, rule: StepRule) -> None:
         """Write the records, the parameters and the optimizer into `theirs`."""
@@ -232,11 +268,20 @@ class Counterpart:
         return flat_of(self.network, theirs._best_coefs, theirs._best_intercepts)
 
     def fit_by_full_batch(self, theirs: Any, X: AnyArray, y: AnyArray, sample_weight: Floats | None) -> OptimizeResult:
-        """Train `theirs` by L-BFGS on checked data, show it the parameters, and return scipy's result."""
-        self._describe(theirs)
+        """Train `theirs` by L-BFGS on checked data, show it the parameters, and return scipy's result.
+
+        Raises
+        ------
+        NotPreparedError
+            Before anything is trained.
+        """
         network, self.way = self.network, "full batch"
         with self.lock, training_of(network), network.backend.scope():
-            training = self.ours._training(X, y, weights_of(sample_weight), (0.0,) * (theirs.n_layers_ - 2))
+            try:
+                self._describe(theirs)
+                training = self.ours._training(X, y, weights_of(sample_weight), (0.0,) * (theirs.n_layers_ - 2))
+            except REFUSED as error:
+                raise NotPreparedError(str(error)) from error
             try:
                 return full_batch.train(self.ours, training, None, ())[0]
             finally:
@@ -256,10 +301,12 @@ class TheirFit(MinibatchFit):
         held_out: HeldOut | None,
         records: Records,
         loss_type: Callable[[float], Any],
+        sample_weight: Floats | None,
         *,
         incremental: bool,
     ) -> None:
         self.loss_type, self.outputs = loss_type, training.outputs_averaged
+        self.weighs = None if sample_weight is None or sample_weight.all() else sample_weight != 0
         training.outputs_averaged = 1  # `_train` has divided already
         state = ours._random_state
         super().__init__(ours, training, held_out, records, state, lambda: None, (), incremental=incremental)
@@ -276,6 +323,17 @@ class TheirFit(MinibatchFit):
         """Warn at a line of scikit-learn's: filters name its module."""
         warn_as_theirs(message, category)
 
+    def _is_lost(self) -> bool:
+        return False  # scikit-learn goes on to the last epoch
+
+    def _order_next(self) -> Indices:
+        order = super()._order_next()
+        if self.weighs is not None:
+            size = self.mlp._samples_a_step(self.samples)
+            if not np.logical_or.reduceat(self.weighs[order], np.arange(0, self.samples, size)).all():
+                raise ZeroDivisionError("Weights sum to zero, can't be normalized")  # a minibatch has no mean
+        return order
+
     def _train(self, progress: Progress) -> tuple[float, float]:
         cost, decay = super()._train(progress)
         return self.loss_type(cost / self.outputs), self.loss_type(decay)
@@ -290,18 +348,49 @@ class TheirFit(MinibatchFit):
             self.network.parameters = self.records.best_parameters
 
 
-def warn_as_theirs(message: Warning | str, category: type[Warning]) -> None:
-    """Warn of something as the module of scikit-learn's perceptrons does."""
-    there = vars(perceptrons)
-    line = perceptrons.BaseMultilayerPerceptron._fit.__code__.co_firstlineno
-    registry = there.setdefault("__warningregistry__", {})
-    warnings.warn_explicit(message, category, there["__file__"], line, there["__name__"], registry)
+def warn_as_theirs(message: str, category: type[Warning]) -> None:
+    """Warn of something at the line of scikit-learn's perceptrons that warns of it."""
+    _call_at_their_line("_fit_stochastic", message[:20], warnings.warn, message, category)
+
+
+def their_number_of_iterations(result: OptimizeResult, max_iter: int) -> int:
+    """Return the number of iterations of L-BFGS; warn at scikit-learn's line if it has not converged."""
+    check = _check_optimize_result
+    return int(_call_at_their_line("_fit_lbfgs", check.__name__, check, "lbfgs", result, max_iter))
+
+
+def _call_at_their_line(method: str, name: str, function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function from the line of scikit-learn's perceptrons that makes the same call.
+
+    So filters of warnings find the module and the line that they know, and the registry of that module is used.
+
+    Parameters
+    ----------
+    method : str
+        The method of scikit-learn's that makes the call.
+    name : str
+        A name or the beginning of a text in that line.
+    function : callable
+        What to call, with `args`.
+    """
+    there = inspect.unwrap(getattr(perceptrons.BaseMultilayerPerceptron, method)).__code__
+    line, seen = there.co_firstlineno, False
+    for step in dis.get_instructions(there):
+        seen = seen or str(step.argval).startswith(name)
+        if seen and step.opname.startswith("CALL"):
+            line = (step.positions and step.positions.lineno) or line
+            break
+    code = compile("function(*args)", there.co_filename, "eval")
+    code = code.replace(co_firstlineno=line, co_name=there.co_name, co_qualname=there.co_qualname)
+    return eval(code, vars(perceptrons), {"function": function, "args": args})
 
 
 def type_of_loss(X: AnyArray, y: AnyArray, sample_weight: Floats | None) -> Callable[[float], Any]:
     """Return the type of the losses that scikit-learn's own code computes."""
-    exact = sample_weight is not None or y.dtype.kind != "f"
-    return np.float64 if exact else np.result_type(X.dtype, y.dtype).type
+    if y.dtype.kind != "f":
+        return np.float64
+    kinds = [array.dtype for array in (X, y, sample_weight) if array is not None]
+    return np.result_type(*kinds).type
 
 
 def weights_of(sample_weight: Floats | None) -> Floats | None:

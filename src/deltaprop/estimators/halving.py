@@ -16,7 +16,7 @@ from deltaprop.backends.array_types import ArrayLike
 from deltaprop.estimators.autologging import recorded, telling_fit
 from deltaprop.estimators.hyperparameters import RandomState
 from deltaprop.estimators.inputs import Number
-from deltaprop.estimators.stacked_search import StackedSearch
+from deltaprop.estimators.stacked_search import StackedSearch, check_lists
 
 
 class HalvingSweepCV(BaseSuccessiveHalving, StackedSearch):
@@ -195,6 +195,7 @@ class HalvingSweepCV(BaseSuccessiveHalving, StackedSearch):
     def _generate_candidate_params(self) -> Any:
         """Return the candidates of the first iteration; `_run_search` calls this."""
         if self.n_candidates is None:
+            check_lists(self.param_grid, "n_candidates")
             return ParameterGrid(self.param_grid)
         drawn = self.max_resources_ // self.min_resources_ if self.n_candidates == "exhaust" else self.n_candidates
         return ParameterSampler(self.param_grid, drawn, random_state=self.random_state)

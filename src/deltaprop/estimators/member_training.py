@@ -18,6 +18,7 @@ from deltaprop.backends.native.scipy_threads import numpy_on_one_thread
 from deltaprop.derivation.state import StackState
 from deltaprop.epochs.members import finite_members
 from deltaprop.epochs.stack_trainer import StackTrainer
+from deltaprop.epochs.way_log import log_members_way
 from deltaprop.estimators.fit_data import has_weight, mean
 from deltaprop.estimators.member_fits import MemberFit, MemberRecords, Vector, of_each
 from deltaprop.estimators.member_scores import Score
@@ -103,6 +104,8 @@ class MemberTraining:
 
     def run(self) -> MemberRecords:
         """Train until every fit has stopped."""
+        if not self.epoch:
+            log_members_way(self.trainer, self.stack.layer_sizes, self.stack.backend.label)
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             while self.active.size:
                 self._some_epochs()

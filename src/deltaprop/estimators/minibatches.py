@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from deltaprop.backends.array_types import Indices
 from deltaprop.epochs.trainer import Trainer
 from deltaprop.epochs.way_log import log_way
 from deltaprop.errors import callers_level
+from deltaprop.estimators.fit_checkpoint import FitCheckpoint
 from deltaprop.estimators.fit_data import NO_SCORE, HeldOut, Training
 from deltaprop.estimators.hyperparameters import Hyperparameters
 from deltaprop.estimators.objective import MinibatchObjective, constant_cost
@@ -47,6 +49,8 @@ class MinibatchFit:
         They are told of this fit.
     incremental : bool
         Whether this is one epoch of `partial_fit`, which goes on with the optimizer of the last one.
+    keeper : FitCheckpoint, optional
+        It writes checkpoints, and may bring this training to where it was left off.
     """
 
     mlp: Hyperparameters
@@ -70,6 +74,7 @@ class MinibatchFit:
         callbacks: Sequence[EpochCallback],
         *,
         incremental: bool,
+        keeper: FitCheckpoint | None = None,
     ) -> None:
         self.mlp, self.training, self.held_out, self.records = mlp, training, held_out, records
         self.random_state, self.publish, self.incremental = random_state, publish, incremental
@@ -99,8 +104,12 @@ class MinibatchFit:
         )
         log_way(self.trainer, ["the rules of scikit-learn"])
         self.history: History = History(cost=records.loss_curve)
+        self.keeper: FitCheckpoint | None = keeper
+        if keeper is not None:
+            keeper.open(self)
         self.listeners: Listeners = Listeners(callbacks, self.network, self.epochs, self.history)
-        self.scored_before: int = len(records.validation_scores or ())
+        done: int = records.n_iter if held_out is not None else 0
+        self.scored_before: int = len(records.validation_scores or ()) - done
         if held_out is not None:
             held_out.scores, held_out.costs = records.validation_scores, records.validation_loss_curve
 
@@ -127,23 +136,32 @@ class MinibatchFit:
                 np.errstate(over="ignore", invalid="ignore", under="ignore"),
                 progress_bar(mlp.progress, self.epochs, self.samples) as progress,
             ):
-                for _ in range(self.epochs):
-                    if not self._epoch(progress):
-                        break
-                    if records.n_iter == mlp.max_iter and not self.incremental:
-                        self.warn(
-                            f"Stochastic Optimizer: Maximum iterations ({mlp.max_iter}) reached and the optimization "
-                            "hasn't converged yet.",
-                            ConvergenceWarning,
-                        )
+                goes_on = self.keeper is None or not self.keeper.ended
+                if records.n_iter and goes_on:  # a fit that was resumed
+                    self._warn_of_last_epoch()
+                while goes_on and records.n_iter < self.epochs:
+                    goes_on = self._epoch(progress)
+                    if self.keeper is not None:
+                        self.keeper.epoch_ended(self, ends=not goes_on)
+                    if goes_on:
+                        self._warn_of_last_epoch()
         except KeyboardInterrupt:
             self.warn("Training interrupted by user.")
         if records.stopping.early_stopping:
             self._restore_best()
 
+    def _warn_of_last_epoch(self) -> None:
+        """Warn if all epochs are done and nothing has ended training before."""
+        if self.records.n_iter == self.mlp.max_iter and not self.incremental:
+            self.warn(
+                f"Stochastic Optimizer: Maximum iterations ({self.mlp.max_iter}) reached and the optimization "
+                "hasn't converged yet.",
+                ConvergenceWarning,
+            )
+
     def _epoch(self, progress: Progress) -> bool:
         """Train one epoch and record it; return whether training goes on."""
-        records, history, rule = self.records, self.history, self.rule
+        records, history, rule, began = self.records, self.history, self.rule, time.perf_counter()
         cost, decay = self._train(progress)
         records.loss = cost + decay
         records.loss_curve.append(records.loss)
@@ -157,21 +175,31 @@ class MinibatchFit:
             self._watch_score()
         else:
             stopping.count(stopping.by_loss(records.loss, self.training.watched(cost) + decay))
+        history.seconds.append(time.perf_counter() - began)
         progress.epoch(history)
         rule.epoch_ended(records.t)
         if self.listeners.callbacks:
             self.publish()
         ends = self.listeners.epoch_ended(records.n_iter)
-        if ends or not self.network.backend.all_finite(self.network.parameters):
-            return False  # numbers that are not finite never become so again
+        if ends or self._is_lost():
+            return False
         return not records.stopping.gives_up or self._slow_down()
+
+    def _is_lost(self) -> bool:
+        """Return whether the parameters are no longer finite: they never become so again."""
+        return not self.network.backend.all_finite(self.network.parameters)
+
+    def _order_next(self) -> Indices:
+        """Return the order in which the next epoch visits the samples."""
+        if self.mlp.shuffle:
+            self.order = self.order[self.random_state.permutation(self.samples)]
+        return self.order
 
     def _train(self, progress: Progress) -> tuple[float, float]:
         """Visit every sample once; return the two terms of the cost of that epoch."""
         records, trainer, rate = self.records, self.trainer, self.rule.learning_rate
-        if self.mlp.shuffle:
-            self.order = self.order[self.random_state.permutation(self.samples)]
-        order, epoch = self.order if self.shuffled else None, records.n_iter + 1
+        drawn, epoch = self._order_next(), records.n_iter + 1
+        order = drawn if self.shuffled else None
         self.listeners.epoch_begins(epoch)
         trainer.epoch(rate, order, progress, marks=self.listeners.marks(trainer, epoch))
         self.network.epochs_trained += 1

@@ -24,6 +24,7 @@ from deltaprop.estimators.autologging import fit_context as fit_context
 from deltaprop.estimators.autologging import recorded
 from deltaprop.estimators.class_targets import ClassTargets
 from deltaprop.estimators.drawing import draw_parameters, split_rows
+from deltaprop.estimators.fit_checkpoint import FitCheckpoint
 from deltaprop.estimators.fit_data import NOT_FINITE, CheckedData, HeldOut, Training, check_weights
 from deltaprop.estimators.fit_tasks import CallbackSupport, FitTasks
 from deltaprop.estimators.fitted_network import FittedNetwork
@@ -83,9 +84,19 @@ class MultilayerPerceptron(CallbackSupport, OnnxExport, Hyperparameters, FittedN
 
     @on_its_device
     def _fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike, validation_data: Any = None, *, incremental: bool
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike,
+        validation_data: Any = None,
+        *,
+        incremental: bool,
+        keeper: FitCheckpoint | None = None,
     ) -> Self:
-        """Train from new parameters; with `warm_start` or `incremental`, from the present ones."""
+        """Train from new parameters; with `warm_start` or `incremental`, from the present ones.
+
+        A `keeper` that has found a checkpoint replaces these by its own.
+        """
         hidden = self._hidden_layer_sizes()
         self._activations(len(hidden))
         dropout = check_dropout(self.dropout, len(hidden))
@@ -101,13 +112,15 @@ class MultilayerPerceptron(CallbackSupport, OnnxExport, Hyperparameters, FittedN
         network = self._network
         if any(dropout):
             network.seed = int(self._random_state.randint(2**31 - 1))
+        if keeper is not None:
+            self._random_state = keeper.begin(self._random_state, network)
         part, held_out = self._split(X, targets, weights, validation_data)
         training = self._training(*part, dropout)
         with training_of(network):
             if self.solver == "lbfgs":
                 self._train_by_full_batch(training, held_out, callbacks)
             else:
-                self._train_by_minibatches(training, held_out, callbacks, incremental=incremental)
+                self._train_by_minibatches(training, held_out, callbacks, incremental=incremental, keeper=keeper)
         if not network.backend.all_finite(network.parameters):
             if before is not None:
                 network.parameters = before
@@ -184,7 +197,13 @@ class MultilayerPerceptron(CallbackSupport, OnnxExport, Hyperparameters, FittedN
         full_batch.warn_unless_converged(result, self.n_iter_, self.max_iter)
 
     def _train_by_minibatches(
-        self, training: Training, held_out: HeldOut | None, callbacks: Sequence[EpochCallback], *, incremental: bool
+        self,
+        training: Training,
+        held_out: HeldOut | None,
+        callbacks: Sequence[EpochCallback],
+        *,
+        incremental: bool,
+        keeper: FitCheckpoint | None,
     ) -> None:
         """Train, and keep the records as attributes, also if training ends by an exception."""
         records = Records.of(self, self.__dict__, validates=held_out is not None)
@@ -192,8 +211,8 @@ class MultilayerPerceptron(CallbackSupport, OnnxExport, Hyperparameters, FittedN
         def publish() -> None:
             records.leave_in(self)
 
-        state = self._random_state
-        fit = MinibatchFit(self, training, held_out, records, state, publish, callbacks, incremental=incremental)
+        how: dict[str, Any] = {"incremental": incremental, "keeper": keeper}
+        fit = MinibatchFit(self, training, held_out, records, self._random_state, publish, callbacks, **how)
         try:
             fit.run()
         finally:

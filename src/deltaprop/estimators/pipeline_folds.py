@@ -147,7 +147,10 @@ def prepare(
         if set(receiver.params) - {"sample_weight"} or not isinstance(table.X, np.ndarray):
             return None
         weights = checked_weights(receiver.params.get("sample_weight"), table.X)
-        samples = (_transformed(own, X_train) if with_train else None, _transformed(own, X_test))
+        X_tested = _transformed(own, X_test)  # before the training samples, as they are scored
+        if with_train and (not isinstance(X_train, np.ndarray) or np.may_share_memory(table.X, X_train)):
+            table.X = table.X.copy()  # a step that works in place would change what the network is trained on
+        samples = (_transformed(own, X_train) if with_train else None, X_tested)
         checked = tuple(None if each is None else _checked(table, each) for each in samples)
     except Exception:  # noqa: BLE001  (the fits by themselves raise it again, or score it as a failure)
         return None

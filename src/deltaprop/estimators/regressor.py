@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Self, get_args
 
@@ -19,6 +20,7 @@ from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.backends.typed_decorators import keeps_type
 from deltaprop.derivation.losses import PairOfFunctions
 from deltaprop.estimators import hyperparameters as hp
+from deltaprop.estimators.fit_checkpoint import FitCheckpoint
 from deltaprop.estimators.fit_data import CheckedData, HeldOut
 from deltaprop.estimators.inputs import checked_data, on_host
 from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron, fit_context
@@ -213,7 +215,15 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, *, validation_data: Any = None
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        validation_data: Any = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: int = 1,
+        resume: bool = False,
     ) -> Self:
         """Train the network.
 
@@ -228,6 +238,15 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         validation_data : (X, y) or (X, y, sample_weight), optional
             Scored after every epoch into ``validation_scores_`` and ``validation_loss_curve_``; with `early_stopping`,
             in place of a share of the training data.
+        checkpoint : path, optional
+            Where to write, after every `checkpoint_every` epochs and at the end, all that a fit by "adam" or "sgd"
+            depends on: a model file, which `Network.load` reads as well.
+        checkpoint_every : int, default 1
+            Epochs.
+        resume : bool, default False
+            Go on from the checkpoint where there is one, and from the start where there is none. On NumPy, the result
+            is the one, to the bit, that an uninterrupted fit would have; `max_iter` may be more than before. What the
+            estimator has learned before, with `warm_start`, is replaced.
 
         Returns
         -------
@@ -237,7 +256,10 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         Raises
         ------
         ValueError, TypeError
-            If a parameter or the data are not as described, or the parameters are no longer finite.
+            If a parameter or the data are not as described, or the parameters are no longer finite. Also if the
+            checkpoint is damaged, or of other data, other parameters or more epochs; nothing has been changed then.
+        OSError
+            If a checkpoint cannot be written or read.
 
         Warns
         -----
@@ -247,7 +269,8 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
             If the validation score was nan in every epoch.
         """
         with training_of(self):
-            return self._fit(X, y, sample_weight, validation_data, incremental=False)
+            keeper = FitCheckpoint.of(self, checkpoint, checkpoint_every, resume)
+            return self._fit(X, y, sample_weight, validation_data, incremental=False, keeper=keeper)
 
     @keeps_type(available_if(lambda estimator: estimator._is_stochastic()))
     @fit_context(prefer_skip_nested_validation=True)

@@ -63,7 +63,6 @@ class Search:
     sweep: Any
     source: Source
     y: ArrayLike
-    ran_out: int
     unscored: int
     fits: int
     resumable: bool
@@ -77,7 +76,9 @@ class Search:
             name: on_host(value, name) for name, value in routed.estimator.fit.items() if value is not None
         }
         self.resumable = resumable and effective_n_jobs(sweep.n_jobs) == 1
-        self.ran_out = self.unscored = self.fits = self._kept_bytes = 0
+        self.unscored = self.fits = self._kept_bytes = 0
+        #: The fits that ``max_iter`` ended.
+        self.ran_out: list[Job] = []
         #: Where the fits are that may be trained on: by parameters and split, a part and the number there.
         self._kept: dict[Any, tuple[Part, int]] = {}
         self._done: Entries = {}
@@ -129,7 +130,8 @@ class Search:
         for job, entry in zip(jobs, outcome.entries, strict=True):
             self._done[job.place] = entry
             self._lines.done(job, entry)
-        self.ran_out, self.unscored = self.ran_out + outcome.ran_out, self.unscored + outcome.unscored
+        self.ran_out += (job for job, ran_out in zip(jobs, outcome.ran_out, strict=True) if ran_out)
+        self.unscored += outcome.unscored
         self.fits += len(jobs)
         self._bar.done(len(jobs), self._best())
 
@@ -243,7 +245,7 @@ class Search:
         """Warn of the fits that ``max_iter`` ended, and of those without a score to stop early by."""
         if self.ran_out:
             warnings.warn(
-                f"Stochastic Optimizer: Maximum iterations reached by {self.ran_out} of {self.fits} fits, and the "
+                f"Stochastic Optimizer: Maximum iterations reached by {len(self.ran_out)} of {self.fits} fits, and the "
                 "optimization hasn't converged yet.",
                 ConvergenceWarning,
                 stacklevel=callers_level(),

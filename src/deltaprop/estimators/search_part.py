@@ -27,14 +27,16 @@ class Outcome:
     ----------
     entries : list of dict
         For each job, what scikit-learn's `_fit_and_score` returns.
-    ran_out, unscored : int
-        How many fits ran out of epochs, and how many had no score to stop early by.
+    ran_out : list of bool
+        For each job, whether it ran out of epochs.
+    unscored : int
+        How many fits had no score to stop early by.
     part : Part or None
         The part itself, where its fits may be trained on.
     """
 
     entries: list[dict[str, Any]]
-    ran_out: int
+    ran_out: list[bool]
     unscored: int
     part: Part | None = None
 
@@ -137,7 +139,7 @@ class Part:
         """Score the fits of these jobs."""
         fitted = scored = time.perf_counter()
         failures, scores = dict(self.failures), dict[int, dict[str, Any]]()
-        ran_out = unscored = 0
+        ran_out, unscored = set[int](), 0
         if self.training is not None:
             records = self.training.records
             member_of = {n: self.members[n] for n in jobs if n in self.members}
@@ -146,8 +148,8 @@ class Part:
             if not_finite and self.scoring.error_score == "raise":
                 raise ValueError(NOT_FINITE)
             failures |= dict.fromkeys(not_finite, f"ValueError: {NOT_FINITE}")
-            which = list(member_of.values())
-            ran_out, unscored = int(records.ran_out[which].sum()), int(records.is_unscored[which].sum())
+            ran_out = {n for n, k in member_of.items() if records.ran_out[k]}
+            unscored = int(records.is_unscored[list(member_of.values())].sum())
         times = {"fit_time": (fitted - began) / len(jobs), "score_time": (scored - fitted) / len(jobs)}
         entries = [
             {
@@ -159,7 +161,7 @@ class Part:
             }
             for n, job in jobs.items()
         ]
-        return Outcome(entries, ran_out, unscored)
+        return Outcome(entries, [n in ran_out for n in jobs], unscored)
 
     def _scores(self, jobs: dict[int, Job], records: MemberRecords) -> tuple[dict[int, dict[str, Any]], float]:
         """Return the scores of members, by kind, and when the test scores were done."""

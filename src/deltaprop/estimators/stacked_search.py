@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from inspect import signature
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from sklearn.base import clone, is_classifier
@@ -38,9 +38,11 @@ class StackedSearch(BaseSearchCV):
 
     memory_limit: int | None
     progress: bool
+    _kind_of_search: ClassVar[type[Search]] = Search
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None, **params: Any) -> Self:
         """Try every candidate, and refit the best on all samples."""
+        _refuse_checkpoints(self.estimator, params)
         with training_of(self):
             self._validate_params()
             if not self._fit_together(X, y, params):
@@ -88,7 +90,7 @@ class StackedSearch(BaseSearchCV):
         self._checked_cv_orig = check_cv(self.cv, on_host(y), classifier=is_classifier(self.estimator))
         self._check_input_parameters(X=X, y=y, split_params=split_params)
         self.n_splits_: int = self._checked_cv_orig.get_n_splits(X, y, **split_params)
-        search = Search(self, source, X, y, routed, scorers, resumable=self._resource_is(source.epochs))
+        search = self._kind_of_search(self, source, X, y, routed, scorers, resumable=self._resource_is(source.epochs))
         results: dict[str, Any] = {}
         entries: list[dict[str, Any]] = []
         tried: list[dict[str, Any]] = []
@@ -125,8 +127,12 @@ class StackedSearch(BaseSearchCV):
         """Call `_run_search`, with an empty context of callbacks where this version of scikit-learn has them."""
         if "callback_ctx" in signature(self._run_search).parameters and hasattr(self, "_init_callback_context"):
             context = self._init_callback_context(max_subtasks=1).call_on_fit_task_begin(estimator=self)
-            self._run_search(evaluate, callback_ctx=context)
-            context.call_on_fit_task_end(estimator=self)
+            try:
+                self._run_search(evaluate, callback_ctx=context)
+                context.call_on_fit_task_end(estimator=self)
+            finally:  # as scikit-learn's `fit` does: a fitted search holds none of it
+                for name in ("_callback_fit_ctx", "_skl_callbacks_to_teardown"):
+                    self.__dict__.pop(name, None)
         else:
             self._run_search(evaluate)
 
@@ -259,6 +265,40 @@ class StackedSearch(BaseSearchCV):
             return ""
         best, resource = getattr(self, "best_index_", None), getattr(self, "resource", None)
         return search_sheet(self.cv_results_, self.refit, self.n_splits_, best, resource).html()
+
+
+def _refuse_checkpoints(estimator: Any, params: Iterable[str]) -> None:
+    """Refuse checkpoints: the fits of a search would write one file.
+
+    Raises
+    ------
+    TypeError
+        If `params` asks for them; the message names the argument.
+    """
+    step = f"{estimator.steps[-1][0]}__" if hasattr(estimator, "steps") else ""
+    for name in params:
+        if name.removeprefix(step) in ("checkpoint", "checkpoint_every", "resume"):
+            raise TypeError(
+                f"{name}: a search trains many networks, which one file cannot hold; expected no checkpoint, or fit "
+                "best_estimator_ again with one"
+            )
+
+
+def check_lists(param_grid: Any, drawn_by: str) -> None:
+    """Refuse distributions where every combination is tried; `drawn_by` names the argument that would draw.
+
+    Raises
+    ------
+    TypeError
+        If there is one.
+    """
+    for grid in param_grid if isinstance(param_grid, list) else [param_grid]:
+        for name, value in grid.items() if isinstance(grid, dict) else ():
+            if hasattr(value, "rvs"):
+                raise TypeError(
+                    f"param_grid: expected lists of values without {drawn_by}, got a distribution for {name!r}; "
+                    f"{drawn_by} says how many candidates to draw"
+                )
 
 
 def _rows(chosen: Any, m: int) -> Indices:

@@ -14,7 +14,7 @@ from deltaprop.backends.array_types import ArrayLike
 from deltaprop.estimators.autologging import recorded, telling_fit
 from deltaprop.estimators.hyperparameters import RandomState
 from deltaprop.estimators.inputs import Number
-from deltaprop.estimators.stacked_search import StackedSearch
+from deltaprop.estimators.stacked_search import StackedSearch, check_lists
 
 
 class SweepCV(StackedSearch):
@@ -155,6 +155,8 @@ class SweepCV(StackedSearch):
 
     def _run_search(self, evaluate_candidates: Callable[..., Any], *, callback_ctx: Any = None) -> None:
         """Evaluate all candidates; `fit` calls this."""
+        if self.n_iter is None:
+            check_lists(self.param_grid, "n_iter")
         candidates = (
             ParameterGrid(self.param_grid)
             if self.n_iter is None

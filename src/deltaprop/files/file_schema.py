@@ -98,6 +98,33 @@ class Recorded(Exact):
     message: str
 
 
+class RandomState(Exact):
+    """The state of NumPy's MT19937 generator, and the second of two normal numbers."""
+
+    key: Annotated[list[Annotated[int, Meta(ge=0, lt=2**32)]], Meta(min_length=624, max_length=624)]
+    pos: Annotated[int, Meta(ge=0, le=624)]
+    has_gauss: Literal[0, 1]
+    gauss: Finite
+
+
+class EstimatorRun(Exact):
+    """What the checkpoint of an estimator holds besides; "earlier" is what fits before this one have recorded."""
+
+    #: Before this fit drew anything but its first parameters.
+    random_state: RandomState
+    learning_rate: NotNegative
+    t: Count
+    earlier_losses: list[float]
+    earlier_scores: list[float] | None
+    earlier_validation_losses: list[float] | None
+    worse_epochs: Count
+    best_loss: float | None
+    best_watched: float
+    best_score: float | None
+    #: Whether the file holds the best parameters before the last ones.
+    has_best: bool
+
+
 class Training(Exact):
     """What a checkpoint holds besides a network."""
 
@@ -109,6 +136,8 @@ class Training(Exact):
     cost: Finite
     history: Recorded
     ended: bool
+    #: Of an estimator's fit.
+    estimator: EstimatorRun | None = None
 
     def __post_init__(self) -> None:
         history, epochs = self.history, self.position.epoch
@@ -119,6 +148,13 @@ class Training(Exact):
             raise ValueError(f"best epoch {history.best_epoch} of {epochs}")
         if self.ended and (self.position.batch or not epochs):
             raise ValueError("an end inside an epoch")
+        if self.estimator is not None and (self.position.batch or not epochs or history.best_epoch is not None):
+            raise ValueError("an estimator inside an epoch")
+
+    @property
+    def has_best(self) -> bool:
+        """Whether there are best parameters besides the last."""
+        return self.history.best_epoch is not None if self.estimator is None else self.estimator.has_best
 
 
 class Preparation(Exact):
@@ -225,7 +261,7 @@ def _of_network(content: NetworkContent, tensors: Tensors) -> dict[str, Tensor]:
         expected["input.offset"] = Tensor(width, "float64")
         expected["input.scale"] = Tensor(width, "float64", least=sys.float_info.min * sys.float_info.epsilon)
     if content.training is not None:
-        if content.training.history.best_epoch is not None:
+        if content.training.has_best:
             expected["last"] = Tensor(whole, dtype)
         if content.training.position.batch:
             expected["epoch_start"] = Tensor(whole, dtype)

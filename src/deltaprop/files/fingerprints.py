@@ -32,6 +32,9 @@ def fingerprint(data: Any, backend: Backend) -> str:
     if isinstance(data, CheckedSource):
         return _of_source(data.source)
     array = data.array if isinstance(data, HostData) else data
+    if hasattr(array, "indptr"):  # a sparse matrix, of compressed rows or columns
+        parts = [_of_array(part, None) for part in (array.indptr, array.indices, array.data)]
+        return f"{tuple(array.shape)} {array.format} {' '.join(parts)}"
     return f"{tuple(array.shape)} {_of_array(array, backend)}"
 
 

@@ -36,7 +36,7 @@ class RawRows:
         self.shape, self.dtype = (len(X) if rows is None else len(rows), *X.shape[1:]), X.dtype
 
     def __len__(self) -> int:
-        return self.shape[0]
+        return int(self.shape[0])
 
     def __getitem__(self, which: slice | Indices) -> Matrix:
         rows: Matrix = self.X[which if self.numbers is None else self.numbers[which]]

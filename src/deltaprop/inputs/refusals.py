@@ -76,7 +76,7 @@ def no_number(entry: object, place: tuple[int, ...], name: str) -> TypeError:
     before, remedy = f"{name}: expected numbers, got {kind}{_short(entry)}", _remedy(name, entry)
     if not place:
         return TypeError(before + remedy)
-    return RowTypeError(f"{before} at {name}[", place[0], after_row(place) + remedy)
+    return RowTypeError(f"{before} at {name}[", place[0], after_row(place), remedy)
 
 
 def too_large(entry: object, place: tuple[int, ...], name: str) -> ValueError:

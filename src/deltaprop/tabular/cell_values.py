@@ -144,7 +144,7 @@ def column_of_array(name: str, array: HostArray, *, strip: bool = True) -> Colum
 
 def moments_of(values: Sequence[Any]) -> HostArray:
     """Return dates and moments of any library as moments in UTC, (m,) of datetime64[us]; None is a gap."""
-    moments: HostArray = np.full(len(values), np.datetime64("NaT"), "datetime64[us]")
+    moments: HostArray = np.full(len(values), np.datetime64("NaT", "us"), "datetime64[us]")
     for place, value in enumerate(values):
         if value is not None:
             moments[place] = _moment(value)
@@ -158,7 +158,7 @@ def _moment(value: Any) -> Any:
         try:
             value = value.astimezone(datetime.UTC).replace(tzinfo=None)
         except OverflowError:
-            return np.datetime64("NaT")
+            return np.datetime64("NaT", "us")
     if hasattr(value, "to_datetime64"):
         value = value.to_datetime64()
     return np.datetime64(value, "us")

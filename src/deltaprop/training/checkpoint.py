@@ -31,7 +31,7 @@ from deltaprop.files.plain_values import plain
 from deltaprop.reports.history import History
 
 if TYPE_CHECKING:
-    from deltaprop.files.file_schema import Training
+    from deltaprop.files.file_schema import NetworkContent, Training
 
 
 #: The module before the name of a function of this package.
@@ -52,6 +52,17 @@ class Position:
 
     epoch: int = 0
     batch: int = 0
+
+
+@dataclass
+class Found:
+    """What a checkpoint held besides the state of network and optimizer; the fields are arguments of `save`."""
+
+    position: Position
+    history: History
+    best: Any
+    epoch_start: Any
+    ended: bool
 
 
 class Checkpoint:
@@ -90,7 +101,16 @@ class Checkpoint:
         """Tell whether to write a checkpoint after so many epochs."""
         return epoch % self.every == 0
 
-    def save(self, position: Position, history: History, best: Any, epoch_start: Any, *, ended: bool) -> None:
+    def save(
+        self,
+        position: Position,
+        history: History,
+        best: Any,
+        epoch_start: Any,
+        *,
+        ended: bool,
+        estimator: Mapping[str, Any] | None = None,
+    ) -> None:
         """Write everything, all or nothing; the file there was stays until the new one is whole.
 
         What cannot be written is no reason to lose what has been trained: it is warned of, and training goes on. Inside
@@ -106,6 +126,8 @@ class Checkpoint:
             The parameters with which the epoch began, where `position` is inside one.
         ended : bool
             Whether training has ended before its last epoch.
+        estimator : dict, optional
+            The fields of `EstimatorRun`, where this is the fit of an estimator.
         """
         from deltaprop.files.file_schema import CHECKPOINT_VERSION, Recorded
 
@@ -127,6 +149,8 @@ class Checkpoint:
             "history": {name: _number_by_number(getattr(history, name)) for name in Recorded.__struct_fields__},
             "ended": ended,
         }
+        if estimator is not None:
+            training["estimator"] = estimator
         content = {"network": self.description, "epochs_trained": network.epochs_trained, "training": training}
         try:
             write_model(self.path, content, tensors)
@@ -135,13 +159,15 @@ class Checkpoint:
                 f"checkpoint: {self.path} is not written ({error})", RuntimeWarning, stacklevel=callers_level()
             )
 
-    def load(self, epochs: int) -> tuple[Position, History, Any, Any, bool] | None:
-        """Restore network and optimizer; return the arguments of the `save` that wrote the file, None without a file.
+    def load(self, epochs: int, name: str = "epochs") -> Found | None:
+        """Restore network and optimizer; return what else the file held, None without a file.
 
         Parameters
         ----------
         epochs : int
             How many epochs the run has in all.
+        name : str
+            The argument that says so.
 
         Raises
         ------
@@ -151,22 +177,17 @@ class Checkpoint:
         OSError
             If it cannot be read.
         """
-        from deltaprop.files.file_schema import network_content
-
         if not self.path.exists():
             return None
-        configuration, tensors = read_model(self.path)
-        content = network_content(self.path, configuration, tensors)
-        if content.training is None:
-            raise ValueError(f"checkpoint: {self.path} holds a network, but no training to go on with")
-        training, network, backend, state = content.training, self.network, self.network.backend, self.trainer.state
+        content, training, configuration, tensors = read_checkpoint(self.path)
+        network, backend, state = self.network, self.network.backend, self.trainer.state
         self._compare({"network": configuration["network"]} | training.configuration)
         position = Position(training.position.epoch, training.position.batch)
         self._check(training, set(tensors), content.epochs_trained)
         if position.epoch + (position.batch > 0) > epochs:
             done = f"{position.epoch} epochs" + (f" and {position.batch} minibatches" if position.batch else "")
             raise ValueError(
-                f"epochs: expected at least the {done} that are done in the checkpoint {self.path}, got {epochs}"
+                f"{name}: expected at least the {done} that are done in the checkpoint {self.path}, got {epochs}"
             )
         saved = _flat(tensors, len(network.weights))
         has_best = "last" in tensors
@@ -180,7 +201,7 @@ class Checkpoint:
         history = History(**{name: getattr(training.history, name) for name in training.history.__struct_fields__})
         found = (saved if has_best else None, tensors.get("epoch_start"))
         best, epoch_start = (None if x is None else backend.copy(backend.asarray(x, network.dtype)) for x in found)
-        return position, history, best, epoch_start, training.ended
+        return Found(position, history, best, epoch_start, training.ended)
 
     def _check(self, training: Training, names: set[str], trained: int) -> None:
         """Refuse a file that no run of this trainer could have left."""
@@ -219,6 +240,25 @@ class Checkpoint:
                 f"checkpoint: {self.path} is of another run: {name} {in_one_line(repr(theirs))} there, "
                 f"{in_one_line(repr(ours))} here"
             )
+
+
+def read_checkpoint(path: Path) -> tuple[NetworkContent, Training, Configuration, Tensors]:
+    """Read and check a checkpoint; return what is declared of it, its training, its configuration and its tensors.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, or holds no training.
+    OSError
+        If it cannot be read.
+    """
+    from deltaprop.files.file_schema import network_content
+
+    configuration, tensors = read_model(path)
+    content = network_content(path, configuration, tensors)
+    if content.training is None:
+        raise ValueError(f"checkpoint: {path} holds a network, but no training to go on with")
+    return content, content.training, configuration, tensors
 
 
 def _without_modules(theirs: object, ours: object) -> object:

@@ -256,8 +256,8 @@ class Fit:
         found = keeper.load(self.plan.epochs)
         if found is None:
             return
-        self.position, self.history, self.best, epoch_start, self.ended = found
-        self._last_good[...] = self.network.parameters if epoch_start is None else epoch_start
+        self.position, self.history, self.best, self.ended = found.position, found.history, found.best, found.ended
+        self._last_good[...] = self.network.parameters if found.epoch_start is None else found.epoch_start
         if not self.ended:
             self.history.message = _all_done(self.plan)
 

@@ -196,6 +196,8 @@ def to_numpy_whole(network: NetworkState, outputs: Array) -> Any:
 
 def targets_on_host(network: NetworkState, targets: ArrayLike) -> Any:
     """Return targets, (m, s_L), on the host."""
+    if isinstance(targets, HostData) and targets.convert is None:
+        return targets.array
     if isinstance(targets, HostData):
         targets = targets.rows(slice(None), network.backend, network.dtype)
     return network.backend.to_numpy(targets)
