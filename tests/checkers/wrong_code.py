@@ -1,6 +1,6 @@
 """Mistakes, one a line: a checker has to report every line with a comment, with this code, and no other line.
 
-The comment holds mypy's code, then pyright's rule.
+The comment holds mypy's code, then pyright's rule, or both of its rules.
 """
 
 import numpy as np
@@ -38,7 +38,7 @@ net.fit(X, y, metrics=["acuracy"])  # list-item reportArgumentType
 net.fit(X, y, l2_scaling="per_smaple")  # arg-type reportArgumentType
 net.fit(X, y, reduction="avg")  # arg-type reportArgumentType
 net.fit_full_batch(X, y, method="lbfgs")  # arg-type reportArgumentType
-net.jacobian(X, mode="backward")  # arg-type reportArgumentType
+net.jacobian(X, mode="backward")  # call-overload reportCallIssue reportArgumentType
 net.ftt(X, y)  # attr-defined reportAttributeAccessIssue
 net.fit(X, y).costs  # attr-defined reportAttributeAccessIssue
 clf.fit(X, y, weights=y)  # call-arg reportCallIssue
