@@ -63,6 +63,7 @@ class Search:
     sweep: Any
     source: Source
     y: ArrayLike
+    ran_out: list[Job]
     unscored: int
     fits: int
     resumable: bool
@@ -78,7 +79,7 @@ class Search:
         self.resumable = resumable and effective_n_jobs(sweep.n_jobs) == 1
         self.unscored = self.fits = self._kept_bytes = 0
         #: The fits that ``max_iter`` ended.
-        self.ran_out: list[Job] = []
+        self.ran_out = []
         #: Where the fits are that may be trained on: by parameters and split, a part and the number there.
         self._kept: dict[Any, tuple[Part, int]] = {}
         self._done: Entries = {}
