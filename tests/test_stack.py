@@ -142,7 +142,8 @@ def test_a_custom_loss_and_an_optimizer_of_ones_own(rng):
 
     X, Y = rng.standard_normal((20, 4)), rng.standard_normal((20, 2))
     pair = (lambda h, y: (h - y) ** 2 / 2, lambda h, y: h - y)
-    for loss, optimizer in ((pair, dp.SGD(0.1)), ("squared_error", Sign(0.01))):
+    cases: list[tuple[Any, Any]] = [(pair, dp.SGD(0.1)), ("squared_error", Sign(0.01))]
+    for loss, optimizer in cases:
         stack = dp.NetworkStack(2, [4, 5, 2], loss=loss, backend="numpy")
         how: dict[str, Any] = {"optimizer": optimizer, "epochs": 2, "batch_size": 6}
         histories = stack.fit(X, Y, **how)

@@ -5,13 +5,13 @@ Its methods leave the network as it is: they have the data checked, and call the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
 from deltaprop.arguments import check_choice, check_number, check_whole_number
 from deltaprop.backends import Array, get_backend
-from deltaprop.backends.array_types import AnyArray, ArrayLike
+from deltaprop.backends.array_types import AnyArray, ArrayLike, Floats, HostArray
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation import backprop, derivatives
 from deltaprop.derivation.backprop import L2Scaling, Objective, Reduction, Workspace, total_weight
@@ -39,7 +39,8 @@ class NetworkFunction(NetworkState):
     only read the network and may be called from several threads at once.
     """
 
-    # Users get arrays of their own library, with everything that these can do.
+    # Users get arrays of their own library, with everything that these can do. NumPy's have a type: NumPy goes in and
+    # NumPy comes out. CuPy has no types, and a DataFrame or a list is converted, so the rest is Any.
     parameters: AnyArray
     weights: list[AnyArray]
     biases: list[AnyArray]
@@ -70,6 +71,10 @@ class NetworkFunction(NetworkState):
         backprop.forward(self, inputs, work)
         return ForwardPass(z=self._like(X, work.Z), a=self._like(X, work.A))
 
+    @overload
+    def predict(self, X: HostArray) -> Floats: ...
+    @overload
+    def predict(self, X: ArrayLike) -> AnyArray: ...
     def predict(self, X: ArrayLike) -> AnyArray:
         """Compute h = a^(L), a block of rows at a time.
 
@@ -205,6 +210,10 @@ class NetworkFunction(NetworkState):
 
     # -- derivatives of the network -----------------------------------------------------------------------------
 
+    @overload
+    def jvp(self, X: HostArray, dX: ArrayLike) -> Floats: ...
+    @overload
+    def jvp(self, X: ArrayLike, dX: ArrayLike) -> AnyArray: ...
     def jvp(self, X: ArrayLike, dX: ArrayLike) -> AnyArray:
         """Compute J u for every sample, J = ∂h/∂x, by forward mode: how h moves as the inputs move by u.
 
@@ -229,6 +238,10 @@ class NetworkFunction(NetworkState):
         direction = self._door.rows(dX, "dX", inputs.shape[0], self.layer_sizes[0])
         return self._like(X, [derivatives.jvp(self, inputs, direction)])[0]
 
+    @overload
+    def vjp(self, X: HostArray, dY: ArrayLike) -> Floats: ...
+    @overload
+    def vjp(self, X: ArrayLike, dY: ArrayLike) -> AnyArray: ...
     def vjp(self, X: ArrayLike, dY: ArrayLike) -> AnyArray:
         """Compute Jᵀ v for every sample, J = ∂h/∂x, by reverse mode: ∂(v · h)/∂x.
 
@@ -253,6 +266,10 @@ class NetworkFunction(NetworkState):
         weights = self._door.rows(dY, "dY", inputs.shape[0], self.layer_sizes[-1])
         return self._like(X, [derivatives.vjp(self, inputs, weights)])[0]
 
+    @overload
+    def jacobian(self, X: HostArray, mode: Mode = ...) -> Floats: ...
+    @overload
+    def jacobian(self, X: ArrayLike, mode: Mode = ...) -> AnyArray: ...
     def jacobian(self, X: ArrayLike, mode: Mode = "auto") -> AnyArray:
         """Compute ∂h_k/∂x_i for every sample.
 

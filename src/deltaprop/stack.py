@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from deltaprop.arguments import check_bool, check_callables, check_whole_number
 from deltaprop.backends import Array
@@ -12,7 +12,7 @@ from deltaprop.backends.choices import FloatDType, MetricName
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation.backprop import L2Scaling, Reduction
 from deltaprop.derivation.parameters import Parameters
-from deltaprop.derivation.state import Configuration
+from deltaprop.derivation.state import Configuration, NetworkOptions
 from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.errors import DivergenceError
 from deltaprop.files.saved_network import SavedStack
@@ -94,7 +94,12 @@ class NetworkStack(StackFunction, SavedStack, SummarizedNetwork, ScoredStack):
     """
 
     def __init__(
-        self, members: int, layer_sizes: Sequence[int], *, seeds: int | Sequence[int] | None = None, **options: Any
+        self,
+        members: int,
+        layer_sizes: Sequence[int],
+        *,
+        seeds: int | Sequence[int] | None = None,
+        **options: Unpack[NetworkOptions],
     ) -> None:
         count = check_whole_number("members", members, least=1)
         for name in ("seed", "layer_sizes"):

@@ -29,7 +29,7 @@ def test_import_loads_no_array_library_and_no_scikit_learn():
 
 
 def test_every_public_name_is_there():
-    assert dir(dp) == dp.__all__
+    assert dir(dp) == sorted(dp.__all__)
     assert set(dp.__all__) == {"__version__", *dp._HOME_OF}
     for name in dp.__all__:
         assert getattr(dp, name) is not None

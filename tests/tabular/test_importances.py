@@ -9,6 +9,7 @@ from sklearn.exceptions import NotFittedError
 from small_tables import QUICK, QuickClassifier, QuickRegressor
 
 import deltaprop as dp
+from deltaprop.backends.choices import LossName
 from deltaprop.inputs.encoded_rows import Binned, Copied, EncodedRows, InputEncoding
 from deltaprop.tabular.importances import LEAST_ROWS, MOST_ROWS, HeldOutRows, draw_rows, permutation_importances
 
@@ -157,13 +158,14 @@ def test_outputs_that_are_computed_together_are_bounded(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("count", [4, 40])
 @pytest.mark.parametrize("backend", ["numpy", "auto"])
-def test_against_predictions_of_whole_permuted_tables(backend: str, count: int) -> None:
+def test_against_predictions_of_whole_permuted_tables(backend: Any, count: int) -> None:
     """Columns of numbers, of a rare level, and of one level; of three members one holds out no row."""
     rng = np.random.default_rng(2)
     stored = rng.normal(size=(90, count)).astype(np.float32)
     stored[:, 1], stored[:, 2] = rng.random(90) < 0.05, 1.0
     rows = EncodedRows(stored, InputEncoding(count, [Copied(source) for source in range(count)]))
-    sizes, loss = [count, 4, 2], "squared_error"
+    loss: LossName = "squared_error"
+    sizes = [count, 4, 2]
     stack = dp.NetworkStack(3, sizes, hidden_activation="silu", loss=loss, dtype="float32", backend=backend)
     stack.parameters = rng.normal(size=stack.parameters.shape)
     members, y, weights = rng.permutation(np.repeat([0, 2], 45)), rng.normal(size=90), rng.uniform(1, 2, 90)

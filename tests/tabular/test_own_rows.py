@@ -11,7 +11,7 @@ from deltaprop.tabular.members import Members
 from deltaprop.tabular.own_rows import outputs_of_own_rows
 
 
-def made(backend: str) -> tuple[dp.NetworkStack, EncodedRows, np.ndarray]:
+def made(backend: Any) -> tuple[dp.NetworkStack, EncodedRows, np.ndarray]:
     """Make three networks of random parameters, stored rows and the inputs that these stand for."""
     rng = np.random.default_rng(0)
     numbers, levels = rng.normal(size=700), rng.integers(0, 3, 700)

@@ -248,7 +248,7 @@ def test_schedules():
     (lambda: dp.StepDecay(0.1, every=0), "every: .* got 0"),
     (lambda: dp.CosineDecay(0.1, 5, warmup=5), "warmup: .* got 5"),
     (lambda: dp.EarlyStopping(0), "patience: .* got 0"),
-    (lambda: dp.EarlyStopping(mode="up"), "mode: .* got 'up'"),
+    (lambda: dp.EarlyStopping(mode="up"), "mode: .* got 'up'"),  # type: ignore[arg-type]
 ])  # fmt: skip
 def test_bad_optimizers_are_refused(build, message):
     with pytest.raises(ValueError, match=message):

@@ -1,5 +1,7 @@
 """Members are validated on rows of their data by the weights that these rows have in training."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from deltaprop.inputs.encoded_rows import Copied, EncodedRows, InputEncoding
 @pytest.mark.parametrize("backend", ["numpy", "reference"])
 @pytest.mark.parametrize("encoded", [False, True])
 @pytest.mark.parametrize("own", [False, True])
-def test_validation_costs_are_weighted_means(encoded: bool, own: bool, backend: str) -> None:
+def test_validation_costs_are_weighted_means(encoded: bool, own: bool, backend: Any) -> None:
     rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(900, 3)), rng.normal(size=(900, 2))
     weights = rng.uniform(0, 5, (2, 900) if own else 900)

@@ -111,7 +111,8 @@ class LearningRateFinder(Callback):
             raise TypeError("callbacks: expected none, as nothing is trained here; give fit the finder among its own")
         self._only_looks = True
         try:
-            network.fit(X, Y, **options, callbacks=[self])
+            trained: Any = network
+            trained.fit(X, Y, **options, callbacks=[self])
         finally:
             self._only_looks = False
         return self

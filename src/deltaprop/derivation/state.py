@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -39,6 +39,20 @@ from deltaprop.inputs.arrays import as_numbers
 Configuration: TypeAlias = dict[str, Any]
 #: Streams of the seed: numbers drawn for one purpose never move those drawn for another.
 INITIAL_STREAM, SHUFFLE_STREAM, DROPOUT_STREAM, HOLD_OUT_STREAM = 0, 1, 2, 3
+
+
+class NetworkOptions(TypedDict, total=False):
+    """The arguments of `NetworkState` that a stack has as well, for type checkers."""
+
+    hidden_activation: HiddenActivation | Sequence[HiddenActivation]
+    output_activation: OutputActivation | None
+    loss: LossName | PairOfFunctions
+    init: Initialization
+    dtype: FloatDType | type[float]
+    backend: BackendName | Backend
+    output_error: OutputError
+    precision: Precision | None
+    device: int | None
 
 
 @methods_on_its_device

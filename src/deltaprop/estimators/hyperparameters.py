@@ -24,7 +24,7 @@ Scoring: TypeAlias = str | Callable[..., float] | None
 #: Functions that are called after every epoch.
 Callbacks: TypeAlias = Sequence[EpochCallback] | None
 #: The weight of each class, "balanced", or both for each of several outputs.
-ClassWeight: TypeAlias = Literal["balanced"] | Mapping[Any, float] | Sequence[Any] | None
+ClassWeight: TypeAlias = Literal["balanced"] | Mapping[Any, float] | list[Any] | None
 #: How the weights are found, and how the learning rate of "sgd" changes.
 Solver: TypeAlias = Literal["lbfgs", "sgd", "adam"]
 RateSchedule: TypeAlias = Literal["constant", "invscaling", "adaptive"]

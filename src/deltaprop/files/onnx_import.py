@@ -376,8 +376,8 @@ class Chain:
             "dtype": self.dtype.name,
         }
         with np.errstate(over="ignore"):
-            weights = [layer.W.astype(self.dtype, copy=False) for layer in layers]
-            biases = [layer.b.astype(self.dtype, copy=False) for layer in layers]
+            weights: list[Any] = [layer.W.astype(self.dtype, copy=False) for layer in layers]
+            biases: list[Any] = [layer.b.astype(self.dtype, copy=False) for layer in layers]
         if not all(np.isfinite(array).all() for array in (*weights, *biases)):
             raise ValueError(f"{path}: its scales and weights make numbers that are too large for {self.dtype.name}")
         return configuration, weights, biases

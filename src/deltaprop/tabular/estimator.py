@@ -20,7 +20,7 @@ from sklearn.utils.validation import _check_sample_weight, _get_feature_names, c
 from deltaprop.arguments import check_whole_number, refuse_masked
 from deltaprop.backends import Backend
 from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
-from deltaprop.backends.choices import BackendName
+from deltaprop.backends.choices import BackendName, LossName
 from deltaprop.backends.typed_decorators import keeps_type
 from deltaprop.errors import callers_level
 from deltaprop.reports.plotting import plot_importances
@@ -70,7 +70,7 @@ class TabularEstimator(SavedTabular):
         "progress": ["boolean"],
     }
     #: The loss that members are trained by, and what `feature_importances_` are the rise of.
-    _loss: ClassVar[str]
+    _loss: ClassVar[LossName]
     _rise: ClassVar[str]
     #: Told after every epoch of all members; one that returns True ends training, and `fit` goes on with best epochs.
     _callbacks: Sequence[EpochCallback] = ()

@@ -10,7 +10,7 @@ import numpy as np
 
 from deltaprop.backends import Backend
 from deltaprop.backends.array_types import Floats, HostArray, Indices
-from deltaprop.backends.choices import BackendName
+from deltaprop.backends.choices import BackendName, LossName
 from deltaprop.derivation.optimizers import Adam
 from deltaprop.derivation.schedules import CosineDecay
 from deltaprop.epochs.compiled_answers import CompiledAnswers
@@ -103,7 +103,7 @@ class MemberTraining:
     weights: Floats | None
     recipe: Recipe
     hidden_layer_sizes: Sequence[int]
-    loss: str
+    loss: LossName
     backend: BackendName | Backend
     progress: bool
     callbacks: Sequence[EpochCallback]

@@ -13,7 +13,7 @@ from sklearn.metrics import r2_score
 from deltaprop.arguments import check_number
 from deltaprop.backends import Backend
 from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
-from deltaprop.backends.choices import BackendName
+from deltaprop.backends.choices import BackendName, LossName
 from deltaprop.files.model_file import Tensors
 from deltaprop.tabular.estimator import DTYPE, RandomState, TabularEstimator
 from deltaprop.tabular.intervals import ResidualIntervals
@@ -102,7 +102,7 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
     random_state: RandomState
     backend: BackendName | Backend
     progress: bool
-    _loss: ClassVar[str] = "squared_error"
+    _loss: ClassVar[LossName] = "squared_error"
     _rise: ClassVar[str] = "rise of the mean squared error / variance"
 
     oof_score_: float

@@ -55,7 +55,7 @@ class EarlyStopping:
     patience: int = 10
     min_delta: float = 0.0
     monitor: str = "validation_cost"
-    mode: str = "auto"
+    mode: Mode = "auto"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "patience", check_whole_number("patience", self.patience, least=1))
