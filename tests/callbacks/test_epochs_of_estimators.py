@@ -78,3 +78,16 @@ def test_an_estimator_that_goes_on_from_a_checkpoint_has_every_epoch_in_the_file
     rows = rows_of(path)
     assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4, 5, 6]
     assert [float(row["cost"]) for row in rows] == mlp.loss_curve_
+
+
+def test_iterations_of_lbfgs_have_their_seconds(data, tmp_path):
+    path, ended = tmp_path / "training.csv", []
+
+    def count(event):
+        ended.append(event.epoch)
+
+    mlp = dp.MLPRegressor(solver="lbfgs", hidden_layer_sizes=5, callbacks=[CSVLogger(path), count], backend="numpy")
+    mlp.fit(*data)
+    rows = rows_of(path)
+    assert [int(row["epoch"]) for row in rows] == ended == list(range(1, mlp.n_iter_ + 1))
+    assert all(float(row["seconds"]) >= 0.0 for row in rows)
