@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import deltaprop as dp
-from deltaprop.estimators import pipeline_jobs
+from deltaprop.estimators import pipeline_folds, pipeline_jobs
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -20,7 +20,7 @@ def test_transformed_samples_of_few_splits_are_held_at_a_time(max_iter, monkeypa
     X, y = load_iris(return_X_y=True)
     tables: list[weakref.ref[Any]] = []
     alive: list[int] = []
-    original: Any = pipeline_jobs.one_table
+    original: Any = pipeline_folds.one_table
 
     def watched(*arguments):
         gc.collect()
