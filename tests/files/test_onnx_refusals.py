@@ -78,6 +78,10 @@ REFUSED = {
         lambda: model_of(("Reshape", "W1 -> W", {"shape": [5, 4]}), ("MatMul", "X W -> y"), opset=1),
         "'W' .Reshape.: damaged",
     ),
+    "columns that are aligned in an old way": (
+        lambda: model_of(("MatMul", "X W1 -> m1"), ("Add", "m1 b1 -> y", {"broadcast": 1, "axis": 1}), opset=6),
+        "'y' .Add.: expected arrays that are aligned at their last axis",
+    ),
     "gelu by tanh": (
         lambda: model_of(*layers([("Gelu", "z1 -> a1", {"approximate": "tanh"})])),
         "got .'Gelu'. after the matrix product of layer 1",
