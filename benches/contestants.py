@@ -6,6 +6,8 @@ hidden layers. `epoch` launches the work, `wait` waits for it, and `parameters` 
 compared, so that nobody wins by computing less.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
