@@ -136,7 +136,7 @@ def in_two_files(folder, **entry):
         ({"length": "-1"}, "lies outside"),
         ({"length": str(10**30)}, "lies outside"),
         ({"offset": "eight"}, "lies outside"),
-        ({"length": "40"}, "other.onnx: "),
+        ({"length": "40"}, r"other\.onnx: "),
         ({"location": "../other.onnx.data"}, "expected 'other.onnx.data' beside it"),
         ({"location": ""}, "expected 'other.onnx.data' beside it"),
     ],
@@ -154,7 +154,7 @@ def test_parts_of_the_second_file_do_not_overlap(tmp_path):
         copy.CopyFrom(model.graph.initializer[0])
         copy.name = f"copy {number}"
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(ValueError, match="tensor 'copy 0' lies outside of the 88 bytes of other.onnx.data"):
+    with pytest.raises(ValueError, match=r"tensor 'copy 0' lies outside of the 88 bytes of other\.onnx\.data"):
         dp.Network.from_onnx(path, backend="numpy")
 
 
@@ -218,7 +218,7 @@ def test_changed_models_are_refused_or_read_right(tmp_path):
             net = read(model, tmp_path)
         except ValueError as error:
             refused = str(error)
-        assert net is not None or "other.onnx: " in str(refused)
+        assert net is not None or r"other\.onnx: " in str(refused)
         there = None if net is None else of_runtime(model)
         if net is None or there is None:
             continue

@@ -123,7 +123,8 @@ def _bring_in(path: Path, tensors: Sequence[Any]) -> None:
             begin = length = -1
         if begin < 0 or not 0 <= length <= min(left, len(content) - begin):
             raise ValueError(
-                f"{path}: tensor {in_one_line(repr(tensor.name))} lies outside of the {len(content)} bytes of {expected}"
+                f"{path}: tensor {in_one_line(repr(tensor.name))} lies outside of the {len(content)} bytes of "
+                f"{expected}"
             )
         left -= length
         tensor.raw_data = content[begin : begin + length]
