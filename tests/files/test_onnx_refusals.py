@@ -218,7 +218,7 @@ def test_changed_models_are_refused_or_read_right(tmp_path):
             net = read(model, tmp_path)
         except ValueError as error:
             refused = str(error)
-        assert net is not None or r"other\.onnx: " in str(refused)
+        assert net is not None or "other.onnx: " in str(refused)
         there = None if net is None else of_runtime(model)
         if net is None or there is None:
             continue
