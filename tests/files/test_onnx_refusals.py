@@ -114,6 +114,16 @@ def test_no_other_file_is_read_and_no_size_is_believed(tmp_path):
         read(model_of(*(("Relu", f"{l or 'X'} -> {l + 1}") for l in range(10_001)), outputs=("10001",)), tmp_path)
 
 
+def test_a_model_of_the_other_kind_names_what_reads_it(tmp_path):
+    dp.Network([2, 1], backend="numpy").save(tmp_path / "net")
+    with pytest.raises(ValueError, match=r"net: a safetensors file, not an ONNX model; deltaprop\.load reads"):
+        dp.Network.from_onnx(tmp_path / "net")
+    read(model_of(*layers(ACTIVATIONS["relu"])), tmp_path)
+    for load in (dp.load, dp.Network.load, dp.NetworkStack.load):
+        with pytest.raises(ValueError, match=r"other\.onnx: not a model file.*; Network\.from_onnx reads ONNX models"):
+            load(tmp_path / "other.onnx")
+
+
 def in_two_files(folder, **entry):
     """Write a model whose first weights are in the file beside it, as PyTorch does; `entry` says where."""
     model = model_of(*layers(ACTIVATIONS["relu"]))

@@ -70,6 +70,8 @@ def load_onnx(path: str | os.PathLike[str]) -> tuple[Any, dict[str, str]]:
     """
     onnx = load_library()
     content = read_regular_file(path)
+    if content[8:9] == b"{" and int.from_bytes(content[:8], "little") <= len(content) - 8:  # JSON and its length
+        raise ValueError(f"{path}: a safetensors file, not an ONNX model; deltaprop.load reads what save wrote")
     try:
         model = onnx.load_model_from_string(content)
         own = [attribute.t for node in model.graph.node for attribute in node.attribute]
