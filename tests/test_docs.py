@@ -18,32 +18,34 @@ DEFINITION = r"(?:def|class|struct|void|T)\s+{0}\b|^\s+{0}\s*:|void {0}\(|\b{0}_
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_leads_somewhere(page):
-    links = re.findall(r"\]\(([^)#]+)\)", page.read_text())
+    links = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))
     local = [link for link in links if "://" not in link]
     assert [link for link in local if not (page.parent / link).exists()] == []
 
 
 def test_every_name_in_the_table_of_formulas_is_defined_where_it_points():
     page = ROOT / "docs" / "formulas.md"
-    references = re.findall(r"\[`(\w+)`\]\(([^)]+)\)", page.read_text())
+    references = re.findall(r"\[`(\w+)`\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
     assert len(references) > 60
     missing = []
     for name, link in references:
-        text = (page.parent / link).read_text()
+        text = (page.parent / link).read_text(encoding="utf-8")
         if not re.search(DEFINITION.format(name), text, re.MULTILINE):
             missing.append((name, link))
     assert missing == []
 
 
 def test_every_formula_of_the_table_has_a_test():
-    rows = [line for line in (ROOT / "docs" / "formulas.md").read_text().splitlines() if "](../src/" in line]
+    rows = [
+        line for line in (ROOT / "docs" / "formulas.md").read_text(encoding="utf-8").splitlines() if "](../src/" in line
+    ]
     assert len(rows) >= 25
     assert [row for row in rows if "](../tests/" not in row] == []
 
 
 @pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
 def test_the_page_of_a_room_names_every_file_in_it(room):
-    page = (ROOT / "docs" / "rooms" / f"{room.name}.md").read_text()
+    page = (ROOT / "docs" / "rooms" / f"{room.name}.md").read_text(encoding="utf-8")
     named = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
     there = [
         str(path.relative_to(room)) for path in room.rglob("*.*") if path.suffix in (".py", ".cu", ".cuh", ".cpp", ".h")
@@ -51,7 +53,7 @@ def test_the_page_of_a_room_names_every_file_in_it(room):
     assert sorted(named) == sorted(name for name in there if not name.endswith(("__init__.py", "__main__.py")))
     for part in ("**Doors.**", "## Example: "):
         assert part in page
-    assert f"docs/rooms/{room.name}.md" in (ROOT / "CONTRIBUTING.md").read_text()
+    assert f"docs/rooms/{room.name}.md" in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -63,7 +65,7 @@ def test_the_api_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     matplotlib.use("Agg")
     monkeypatch.chdir(tmp_path)
     network, others, tables, stacks, estimators = re.findall(
-        r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+        r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
     )
     X, y = load_digits(return_X_y=True)
     X = X / 16
@@ -96,6 +98,6 @@ def test_the_examples_of_the_page_on_onnx_run(tmp_path, monkeypatch):
         require(package)
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "onnx.md").read_text(), re.DOTALL):
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "onnx.md").read_text(encoding="utf-8"), re.DOTALL):
         exec(block, names)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["iris.onnx", "pipeline.onnx"]

@@ -175,7 +175,7 @@ X_nan[1, 2] = np.nan
     (np.zeros((0, 4)), [], ValueError, r"X: expected at least one sample, got shape \(0, 4\)"),
     (None, [0], TypeError, "X: expected an array, got None"),
     ([["a", "b", "c", "d"]], [0], TypeError, r"X: expected numbers, got text such as 'a' at X\[0, 0\]; encode it"),
-    ([[1, 2], [3]], [0], ValueError, "X: expected a rectangular array of numbers, got 2 values in row 0 and 1 values in row 1"),
+    ([[1, 2], [3]], [0], ValueError, "X: expected a rectangular array of numbers, got 2 values in row 0 and 1 value in row 1"),
     ([1, [2, 3]], [0], ValueError, "X: expected a rectangular array of numbers, got one value in row 0 and 2 values in row 1"),
     (np.array([["1", "2", "3", "4"]]), [0], TypeError, "X: expected numbers, got numbers written as text, such as '1'; convert"),
     (np.zeros((3, 4), "M8[D]"), [0], TypeError, r"X: expected numbers, got dates of dtype datetime64\[D\]; encode it .*Tabular"),
@@ -253,6 +253,8 @@ def test_sparse_input_is_refused_with_the_remedy():
     for method in (net().fit, net().cost, net().score):
         with pytest.raises(TypeError, match=r"Y: expected a dense array, got a sparse .*; use Y.toarray\(\)$"):
             method(np.eye(4), sparse[:, :3])
+    with pytest.raises(TypeError, match=r"validation X: expected a dense array, .*; use X.toarray\(\), or dp.MLPClass"):
+        net().fit(np.eye(4), [0, 1, 2, 0], validation=(sparse, [0, 1, 2, 0]))
 
 
 def test_tables_of_text_and_gaps_are_refused_with_the_remedy():

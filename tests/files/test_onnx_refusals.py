@@ -69,6 +69,21 @@ REFUSED = {
         lambda: model_of(*layers([("LeakyRelu", "z1 -> a1", {"alpha": 0.2})])),
         "got .'LeakyRelu'. after",
     ),
+    "relu with a limit": (
+        lambda: model_of(
+            *layers([("Relu", "z1 -> r"), ("Min", "r limit -> a1")]),
+            more=[onnx.numpy_helper.from_array(np.array(1000.0, "f"), "limit")],
+        ),
+        "got .'Min'. after layer 1",
+    ),
+    "an old way to reshape a constant": (
+        lambda: model_of(("Reshape", "W1 -> W", {"shape": [5, 4]}), ("MatMul", "X W -> y"), opset=1),
+        "'W' .Reshape.: damaged",
+    ),
+    "columns that are aligned in an old way": (
+        lambda: model_of(("MatMul", "X W1 -> m1"), ("Add", "m1 b1 -> y", {"broadcast": 1, "axis": 1}), opset=6),
+        "'y' .Add.: expected arrays that are aligned at their last axis",
+    ),
     "gelu by tanh": (
         lambda: model_of(*layers([("Gelu", "z1 -> a1", {"approximate": "tanh"})])),
         "got .'Gelu'. after the matrix product of layer 1",

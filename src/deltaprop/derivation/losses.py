@@ -77,7 +77,7 @@ def describe(loss: str | CustomLoss) -> Loss:
 
 
 def loss_of(output_activation: str) -> LossName:
-    """The loss whose only activation this is, by the link of its distribution; the squared error for the others."""
+    """Return the loss that needs this output activation; the squared error where none does."""
     links: dict[str, LossName] = {
         "sigmoid": "binary_cross_entropy",
         "softmax": "categorical_cross_entropy",

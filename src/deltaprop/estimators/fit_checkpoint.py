@@ -18,7 +18,6 @@ from deltaprop.arguments import check_bool, check_whole_number
 from deltaprop.estimators.hyperparameters import Hyperparameters
 from deltaprop.files.atomic_file import check_writable
 from deltaprop.network import Network
-from deltaprop.reports.history import History
 from deltaprop.training.checkpoint import Checkpoint, Found, Position, describe_run, read_checkpoint
 
 if TYPE_CHECKING:
@@ -215,7 +214,7 @@ class FitCheckpoint:
             setattr(stopping, name, getattr(there, name))
         stopping.has_best = found.best is not None
         fit.rule.learning_rate = there.learning_rate
-        history.cost, history.message = records.loss_curve, ""
+        history.message = ""
         fit.history = history
         if self.mlp.shuffle:
             for _ in range(epochs):
@@ -230,13 +229,6 @@ class FitCheckpoint:
         if records.loss is None or not np.isfinite(records.loss):
             return
         best = records.best_parameters if stopping.early_stopping else None
-        own = History(
-            cost=records.loss_curve[-records.n_iter :],
-            validation_cost=history.validation_cost,
-            metrics=history.metrics,
-            learning_rate=history.learning_rate,
-            seconds=history.seconds,
-        )
         estimator = self.earlier | {
             "random_state": self.random_state,
             "learning_rate": float(fit.rule.learning_rate),
@@ -247,7 +239,7 @@ class FitCheckpoint:
             "best_score": _number(stopping.best_score),
             "has_best": best is not None,
         }
-        self.checkpoint.save(Position(records.n_iter), own, best, None, ended=ends, estimator=estimator)
+        self.checkpoint.save(Position(records.n_iter), history, best, None, ended=ends, estimator=estimator)
 
 
 def _classes(mlp: Any) -> str | None:

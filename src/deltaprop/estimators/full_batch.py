@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -83,8 +84,10 @@ def _minimize(
 ) -> OptimizeResult:
     """Run scipy's solver; record every iteration, and tell of it."""
     network, samples, history = training.network, training.X.shape[0], listeners.history
+    began = time.perf_counter()
 
     def after_iteration(intermediate_result: OptimizeResult) -> None:
+        nonlocal began
         history.cost.append(float(intermediate_result.fun))
         mlp._say(f"Iteration {history.epochs}, loss = {history.cost[-1]:.8f}")
         progress.samples(samples)
@@ -92,6 +95,9 @@ def _minimize(
             network.parameters = intermediate_result.x
         if held_out is not None:
             held_out.record(network, history)
+        now = time.perf_counter()
+        history.seconds.append(now - began)
+        began = now
         progress.epoch(history)
         if listeners.every:
             listeners.step_ended(history.epochs, history.epochs, history.cost[-1])

@@ -103,7 +103,7 @@ class MinibatchFit:
             state=self.rule.state,
         )
         log_way(self.trainer, ["the rules of scikit-learn"])
-        self.history: History = History(cost=records.loss_curve)
+        self.history: History = History()
         self.keeper: FitCheckpoint | None = keeper
         if keeper is not None:
             keeper.open(self)
@@ -165,6 +165,7 @@ class MinibatchFit:
         cost, decay = self._train(progress)
         records.loss = cost + decay
         records.loss_curve.append(records.loss)
+        history.cost.append(records.loss)
         self.mlp._say(f"Iteration {records.n_iter}, loss = {records.loss:.8f}")
         if self.held_out is not None:
             self.publish()

@@ -11,7 +11,7 @@ from deltaprop.backends.array_types import DType
 from deltaprop.estimators.classifier import MLPClassifier
 from deltaprop.estimators.ensemble import EnsembleClassifier, EnsembleRegressor
 from deltaprop.estimators.halving import HalvingSweepCV
-from deltaprop.estimators.onnx_model import add_outputs, network_of
+from deltaprop.estimators.onnx_model import add_outputs, network_of, one_of
 from deltaprop.estimators.regressor import MLPRegressor
 from deltaprop.estimators.sweep import SweepCV
 from deltaprop.files.onnx_file import Graph
@@ -128,7 +128,7 @@ def _shapes_of_classifier(operator: Any) -> None:
     estimator, rows = operator.raw_operator, operator.inputs[0].get_first_dimension()
     columns = max(2, network_of(estimator).layer_sizes[-1])
     operator.outputs[1].type.shape = [rows, columns]
-    if getattr(estimator, "_template", estimator)._label_binarizer.y_type_.startswith("multilabel"):
+    if one_of(estimator)._label_binarizer.y_type_.startswith("multilabel"):
         operator.outputs[0].type.shape = [rows, columns]
 
 

@@ -37,7 +37,17 @@ def write_estimator(path: str | os.PathLike[str], estimator: Any, dtype: DTypeLi
 
 def network_of(estimator: Any) -> Any:
     """Return the network of a fitted estimator, or the stack of an ensemble."""
-    return estimator.stack_ if hasattr(estimator, "stack_") else estimator.network_
+    return estimator.stack_ if is_ensemble(estimator) else estimator.network_
+
+
+def is_ensemble(estimator: Any) -> bool:
+    """Return whether a fitted estimator is an ensemble, whose networks are a stack."""
+    return hasattr(estimator, "stack_")
+
+
+def one_of(estimator: Any) -> Any:
+    """Return a fitted estimator, or of an ensemble one that knows the same labels."""
+    return estimator._template if is_ensemble(estimator) else estimator
 
 
 def add_outputs(graph: Graph, estimator: Any, value: str, classes: HostArray | None = None) -> list[Output]:
@@ -72,7 +82,7 @@ def add_outputs(graph: Graph, estimator: Any, value: str, classes: HostArray | N
             raise ValueError(f"dtype: expected 'float64' for parameters that are too large for {graph.dtype.name}")
         if is_classifier(estimator):
             return _add_classes(graph, estimator, network, value, classes)
-        if network is estimator.__dict__.get("stack_"):
+        if is_ensemble(estimator):
             _add_mean(graph, network, add_member_layers(graph, network, value), "variable")
         else:
             add_layers(graph, network, value, "variable")
@@ -87,14 +97,14 @@ def _add_mean(graph: Graph, stack: Any, outputs: str, name: str | None = None) -
 
 def _add_scores(graph: Graph, estimator: Any, network: Any, value: str) -> tuple[str, str]:
     """Add what the labels go by, and the probabilities, (m, s_L) both; one output is the second class's."""
-    divides = getattr(estimator, "_template", estimator)._divides()
+    divides = one_of(estimator)._divides()
 
     def shares(outputs: str) -> str:
         if not divides:
             return outputs
         return graph.node("Div", [outputs, graph.node("ReduceSum", [outputs, graph.number([-1], np.int64)])])
 
-    if network is estimator.__dict__.get("stack_"):
+    if is_ensemble(estimator):
         mean = _add_mean(graph, network, shares(add_member_layers(graph, network, value)))
         return mean, mean
     outputs = add_layers(graph, network, value)
@@ -111,7 +121,7 @@ def _add_classes(graph: Graph, estimator: Any, network: Any, value: str, classes
         graph.node("Concat", [first, shares], described.name, axis=1)
     else:
         graph.node("Identity", [shares], described.name)
-    kind = getattr(estimator, "_template", estimator)._label_binarizer.y_type_
+    kind = one_of(estimator)._label_binarizer.y_type_
     if kind.startswith("multilabel"):
         graph.node("Cast", [_add_greater(graph, scores)], "label", to=int64)
         return [Output("label", np.int64, (outputs,), "1 for each label that is more probable than not"), described]

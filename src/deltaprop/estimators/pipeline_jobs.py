@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -190,7 +191,5 @@ class PipelineJobs:
             folds = one_table(self.whole, [prepared for prepared, _ in of_kind], splits)
             together: list[Job] = []
             for fold, (_, jobs) in zip(folds, of_kind, strict=True):
-                for job in jobs:
-                    job.fold = fold
-                together += jobs
+                together += [replace(job, fold=fold) for job in jobs]
             yield together

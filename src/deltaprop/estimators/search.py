@@ -131,7 +131,8 @@ class Search:
         for job, entry in zip(jobs, outcome.entries, strict=True):
             self._done[job.place] = entry
             self._lines.done(job, entry)
-        self.ran_out += (job for job, ran_out in zip(jobs, outcome.ran_out, strict=True) if ran_out)
+        ended = (job for job, ran_out in zip(jobs, outcome.ran_out, strict=True) if ran_out)
+        self.ran_out += (replace(job, fold=None) for job in ended)  # its samples are needed no more
         self.unscored += outcome.unscored
         self.fits += len(jobs)
         self._bar.done(len(jobs), self._best())

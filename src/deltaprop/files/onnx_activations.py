@@ -17,8 +17,10 @@ FUNCTIONS = {"Elu", "Erf", "Gelu", "LeakyRelu", "Relu", "Sigmoid", "Softplus", "
 ELEMENTWISE = ARITHMETIC | CHOICES | FUNCTIONS | {"Cast", "Dropout", "Identity"}
 #: So many of them at most make an activation.
 MOST_OPERATORS = 20
-#: Where activations are compared.
-POINTS = np.concatenate([np.linspace(-20.0, 20.0, 161), np.linspace(-0.1, 0.1, 20)])
+#: Where activations are compared: densely near 0, and far from it, where a limit would show.
+NEAR = np.concatenate([np.linspace(-20.0, 20.0, 161), np.linspace(-0.1, 0.1, 20)])
+FAR = np.concatenate([sign * np.geomspace(25.0, 1e9, 40) for sign in (-1.0, 1.0)])
+POINTS = np.concatenate([NEAR, FAR])
 #: How near the values have to be: constants are often kept as float32.
 TOLERANCE = 1e-6
 
@@ -102,9 +104,16 @@ def _known(values: HostArray) -> str | None:
     """Return the name of the activation that has these values at the points."""
     if values.dtype != np.float64:
         return None
+    # Far from 0, exp may be too large for float64 where ours, written otherwise, is not.
+    compared = np.isfinite(values)
+    if not compared[: len(NEAR)].all():
+        return None
+    values = values[compared]
     for name in ACTIVATION_FORMULAS:
-        expected = _ours(name, POINTS)
-        if np.all(np.abs(values - expected) <= TOLERANCE * np.maximum(1.0, np.abs(expected))):
+        expected = _ours(name, POINTS)[compared]
+        if np.isfinite(expected).all() and np.all(
+            np.abs(values - expected) <= TOLERANCE * np.maximum(1.0, np.abs(expected))
+        ):
             return name
     return None
 

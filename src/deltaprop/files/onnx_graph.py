@@ -209,7 +209,7 @@ class OnnxGraph:
             others = [self._stored(other) for other in node.input[1:] if other]
             try:
                 array = OF_CONSTANTS[node.op_type](array, partial(self.attribute, node), others)
-            except (ValueError, TypeError, OverflowError) as error:
+            except (ValueError, TypeError, OverflowError, IndexError) as error:
                 raise self.error(node, f"damaged ({error})") from error
         return array
 

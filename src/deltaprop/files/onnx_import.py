@@ -288,6 +288,8 @@ class Chain:
                 raise graph.error(node, f"expected a number, or one a column ({width}), as offset and scale")
             self._then(node, scale.astype(np.float64), -offset.astype(np.float64) * scale)
             return True
+        if graph.attribute(node, "axis", -1) != -1:
+            raise graph.error(node, "expected arrays that are aligned at their last axis (opset 7 and later)")
         first = node.input[0] == self.value
         if (operator == "Div" and not first) or node.input[0] == node.input[1]:
             return False

@@ -33,11 +33,11 @@ def refuse_sparse(value: object, name: str) -> None:
     """
     if not hasattr(type(value), "nnz"):
         return
-    method = "toarray" if hasattr(value, "toarray") else "todense"
+    method, argument = "toarray" if hasattr(value, "toarray") else "todense", name.rpartition(" ")[2]
     other = ", or dp.MLPClassifier or dp.MLPRegressor, which take sparse X" if _is(name, "X") else ""
     raise TypeError(
         f"{name}: expected a dense array, got a sparse {type(value).__name__} of shape {getattr(value, 'shape', None)}"
-        f"; use {name}.{method}(){other}"
+        f"; use {argument}.{method}(){other}"
     )
 
 
@@ -48,7 +48,7 @@ def not_rectangular(value: Any, name: str, said: Exception) -> ValueError:
         lengths = [len(row) if isinstance(row, Sized) and not isinstance(row, (str, bytes)) else None for row in value]
         for row, length in enumerate(lengths):
             if length != lengths[0]:
-                seen = ["one value" if count is None else f"{count} values" for count in (lengths[0], length)]
+                seen = ["one value" if n is None else f"{n} value{'' if n == 1 else 's'}" for n in (lengths[0], length)]
                 return ValueError(f"{expected}, got {seen[0]} in row 0 and {seen[1]} in row {row}")
     return ValueError(f"{expected} ({said})")
 
@@ -65,7 +65,7 @@ def not_numbers(array: Any, name: str) -> TypeError:
         what = "dates" if kind == "M" else "durations"
         return TypeError(f"{expected}{what} of dtype {array.dtype}{_remedy(name, None)}")
     if kind == "V" and array.dtype.names:
-        remedy = f"numpy.lib.recfunctions.structured_to_unstructured({name})"
+        remedy = f"numpy.lib.recfunctions.structured_to_unstructured({name.rpartition(' ')[2]})"
         return TypeError(f"{expected}a structured array of dtype {array.dtype}; use {remedy}")
     return TypeError(f"{expected}dtype {array.dtype}")
 
