@@ -24,7 +24,7 @@ from deltaprop.training.metrics import METRICS
 
 HERE = Path(__file__).parent
 PAGES = ("user_code.py", "wrong_code.py")
-#: A page that reads every attribute of which the docstrings tell.
+#: A page that reads every attribute that a docstring lists.
 ATTRIBUTES = "attributes.py"
 #: Where the package is: a checker does not see an editable install.
 ROOT = Path(dp.__file__).parents[1]
