@@ -224,7 +224,7 @@ def test_bad_data(iris):
     with pytest.raises(ValueError, match="loss: unknown loss"):
         regressor(loss=("a", "b")).fit(X, y)
     with pytest.raises(ValueError, match=r"loss: .* got \(8,\); hidden_layer_sizes comes after loss"):
-        dp.MLPRegressor((8,)).fit(X, y)
+        regressor(loss=(8,)).fit(X, y)
 
 
 def test_more_samples_than_a_block_of_evaluation(rng):
