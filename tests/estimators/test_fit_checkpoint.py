@@ -246,7 +246,7 @@ OTHERS: list[tuple[dict[str, Any], str]] = [
     ({"activation": "tanh"}, "hidden_activation"),
     ({"dtype": "float32"}, "dtype"),
     ({"shuffle": False}, "shuffle True there, False here"),
-    ({"early_stopping": True}, "X"),
+    ({"early_stopping": True}, "early_stopping False there, True here"),
     ({"class_weight": {0: 2.0, 1: 1.0}}, "sample_weight"),
     ({"solver": "sgd"}, "solver 'adam' there, 'sgd' here"),
 ]

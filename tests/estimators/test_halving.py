@@ -246,6 +246,9 @@ def test_a_picture_of_scores_over_the_resource():
         _, labels = axis.get_legend_handles_labels()
         assert labels[-3:] == ["max_iter 2", "max_iter 6", "max_iter 18"]
     assert first.lines[-1].get_xdata()[0] == 18
+    figure.canvas.draw()
+    for minor, ticks in ((False, ["2", "6", "18"]), (True, [])):  # labels of powers of ten would overlap
+        assert [label.get_text() for label in first.get_xticklabels(minor=minor)] == ticks
 
 
 def test_a_picture_of_another_score_marks_the_best_of_the_last_iteration():

@@ -184,6 +184,21 @@ def test_what_its_newer_exporter_writes(tmp_path):
     model = exported(torch, module, tmp_path, dynamo=True, external_data=False, verbose=False)
     assert check(model, tmp_path).activations == activations
 
+    exported(torch, module, tmp_path, dynamo=True, verbose=False)  # the weights are in a file beside the model
+    assert (tmp_path / "torch.onnx.data").exists()
+    net = dp.Network.from_onnx(tmp_path / "torch.onnx", backend="numpy")
+    with torch.no_grad():
+        np.testing.assert_allclose(net.predict(X), module(torch.from_numpy(X)).numpy(), rtol=0, atol=1e-6)
+
+
+def test_weights_in_a_file_beside_the_model(tmp_path):
+    path = tmp_path / "other.onnx"
+    model = model_of(*layers(ACTIVATIONS["relu"]))
+    h = expected(model)
+    onnx.save(model, str(path), save_as_external_data=True, location="other.onnx.data", size_threshold=0)
+    assert {tensor.data_location for tensor in onnx.load(str(path), load_external_data=False).graph.initializer} == {1}
+    np.testing.assert_allclose(dp.Network.from_onnx(path, backend="numpy").predict(X), h, rtol=0, atol=1e-6)
+
 
 @pytest.mark.parametrize("target", ["binary", "text", "several", "quantities"])
 @pytest.mark.parametrize("scaled", [False, True])

@@ -15,6 +15,8 @@ from onnx_models import (
     runtime,
 )
 
+import deltaprop as dp
+
 
 def two_inputs():
     model = model_of(*layers(ACTIVATIONS["relu"]))
@@ -125,6 +127,67 @@ def test_no_other_file_is_read_and_no_size_is_believed(tmp_path):
         read(model, tmp_path)
     with pytest.raises(ValueError, match="expected at most 10000 nodes, got 10001"):
         read(model_of(*(("Relu", f"{l or 'X'} -> {l + 1}") for l in range(10_001)), outputs=("10001",)), tmp_path)
+
+
+def test_a_model_of_the_other_kind_names_what_reads_it(tmp_path):
+    dp.Network([2, 1], backend="numpy").save(tmp_path / "net")
+    with pytest.raises(ValueError, match=r"net: a safetensors file, not an ONNX model; deltaprop\.load reads"):
+        dp.Network.from_onnx(tmp_path / "net")
+    read(model_of(*layers(ACTIVATIONS["relu"])), tmp_path)
+    for load in (dp.load, dp.Network.load, dp.NetworkStack.load):
+        with pytest.raises(ValueError, match=r"other\.onnx: not a model file.*; Network\.from_onnx reads ONNX models"):
+            load(tmp_path / "other.onnx")
+
+
+def in_two_files(folder, **entry):
+    """Write a model whose first weights are in the file beside it, as PyTorch does; `entry` says where."""
+    model = model_of(*layers(ACTIVATIONS["relu"]))
+    tensor, path = model.graph.initializer[0], folder / "other.onnx"
+    (folder / "other.onnx.data").write_bytes(bytes(8) + tensor.raw_data)
+    where = {"location": "other.onnx.data", "offset": "8", "length": str(len(tensor.raw_data))} | entry
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in where.items():
+        tensor.external_data.add(key=key, value=value)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"offset": "9"}, "lies outside of the 88 bytes"),
+        ({"offset": "-8"}, "lies outside"),
+        ({"length": "-1"}, "lies outside"),
+        ({"length": str(10**30)}, "lies outside"),
+        ({"offset": "eight"}, "lies outside"),
+        ({"length": "40"}, r"other\.onnx: "),
+        ({"location": "../other.onnx.data"}, "expected 'other.onnx.data' beside it"),
+        ({"location": ""}, "expected 'other.onnx.data' beside it"),
+    ],
+)
+def test_a_place_that_the_second_file_does_not_have(entry, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        dp.Network.from_onnx(in_two_files(tmp_path, **entry), backend="numpy")
+
+
+def test_parts_of_the_second_file_do_not_overlap(tmp_path):
+    path = in_two_files(tmp_path)
+    model = onnx.load_model(str(path), load_external_data=False)
+    for number in range(1000):
+        copy = model.graph.initializer.add()
+        copy.CopyFrom(model.graph.initializer[0])
+        copy.name = f"copy {number}"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match=r"tensor 'copy 0' lies outside of the 88 bytes of other\.onnx\.data"):
+        dp.Network.from_onnx(path, backend="numpy")
+
+
+def test_without_the_second_file(tmp_path):
+    path = in_two_files(tmp_path)
+    (tmp_path / "other.onnx.data").unlink()
+    with pytest.raises(FileNotFoundError, match=r"other\.onnx\.data: no such file"):
+        dp.Network.from_onnx(path, backend="numpy")
 
 
 def changed(model, rng):

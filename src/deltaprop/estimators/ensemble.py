@@ -53,6 +53,9 @@ class Ensemble(OnnxExport, BaseEstimator):
 
     stack_: NetworkStack
     seeds_: list[int]
+    n_outputs_: int
+    n_features_in_: int
+    feature_names_in_: AnyArray
     _members: list[Any]
     #: A member as it is before training; it knows the classes.
     _template: Any
@@ -292,6 +295,7 @@ class EnsembleClassifier(ClassifierMixin, Ensemble):
     ((150, 3), True)
     """
 
+    classes_: AnyArray
     _kind = MLPClassifier
 
     def predict_proba(self, X: ArrayLike) -> AnyArray:

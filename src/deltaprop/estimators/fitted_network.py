@@ -41,6 +41,8 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     intercepts_: list[AnyArray]
     n_layers_: int
     n_outputs_: int
+    n_features_in_: int
+    feature_names_in_: AnyArray
     out_activation_: str
 
     @abstractmethod

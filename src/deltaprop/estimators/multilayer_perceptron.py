@@ -46,6 +46,9 @@ class MultilayerPerceptron(CallbackSupport, OnnxExport, Hyperparameters, FittedN
 
     n_iter_: int
     loss_: float
+    best_loss_: Any
+    loss_curve_: list[float]
+    best_validation_score_: Any
     validation_scores_: Any
     validation_loss_curve_: Any
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
@@ -306,6 +307,11 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         return X, y, y.reshape(len(y), -1)
 
     def _network_loss(self) -> tuple[Any, str]:
+        if isinstance(self.loss, tuple) and any(isinstance(each, Integral) for each in self.loss):
+            raise ValueError(
+                f"loss: expected a name or a pair of callables (cost, gradient), got {self.loss!r}; hidden_layer_sizes "
+                "comes after loss, so pass it by its name"
+            )
         return self.loss, self.output_activation or ("exp" if self.loss == "poisson" else "identity")
 
     def _outputs_averaged(self) -> int:

@@ -69,7 +69,8 @@ def read_model(path: str | os.PathLike[str]) -> tuple[Configuration, Tensors]:
                 raise ValueError(f"{path}: model format version {version}, expected {VERSION}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, UnicodeDecodeError, TypeError, KeyError) as error:
-        raise ValueError(f"{path}: not a model file, or a damaged one ({in_one_line(error)})") from error
+        other = "; Network.from_onnx reads ONNX models" if path.suffix == ".onnx" else ""
+        raise ValueError(f"{path}: not a model file, or a damaged one ({in_one_line(error)}){other}") from error
     text = metadata.get("configuration", "")
     if metadata.get("sha256") != _digest(text, tensors):
         raise ValueError(f"{path}: the content does not match its checksum: the file is damaged")

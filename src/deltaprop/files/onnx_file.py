@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,15 +66,22 @@ def load_onnx(path: str | os.PathLike[str]) -> tuple[Any, dict[str, str]]:
     OSError
         If there is no such file or it cannot be read.
     ValueError
-        If it is damaged, refers to another file, or holds a tabular estimator.
+        If it is damaged, refers to another file than ``PATH.data``, or holds a tabular estimator.
     """
     onnx = load_library()
     content = read_regular_file(path)
+    if content[8:9] == b"{" and int.from_bytes(content[:8], "little") <= len(content) - 8:  # JSON and its length
+        raise ValueError(f"{path}: a safetensors file, not an ONNX model; deltaprop.load reads what save wrote")
     try:
         model = onnx.load_model_from_string(content)
         own = [attribute.t for node in model.graph.node for attribute in node.attribute]
-        if any(map(onnx.external_data_helper.uses_external_data, (*model.graph.initializer, *own))):
-            raise ValueError("its tensors are in another file")
+        tensors = (*model.graph.initializer, *own)
+        outside = [tensor for tensor in tensors if onnx.external_data_helper.uses_external_data(tensor)]
+    except Exception as error:
+        raise ValueError(f"{path}: not an ONNX model, or a damaged one ({in_one_line(error)})") from error
+    if outside:
+        _bring_in(Path(path), outside)
+    try:
         onnx.checker.check_model(model)
         properties = {entry.key: entry.value for entry in model.metadata_props}
     except Exception as error:
@@ -84,6 +92,46 @@ def load_onnx(path: str | os.PathLike[str]) -> tuple[Any, dict[str, str]]:
             "save wrote"
         )
     return model, properties
+
+
+def _bring_in(path: Path, tensors: Sequence[Any]) -> None:
+    """Give tensors whose numbers are in ``PATH.data``, where PyTorch puts them, their numbers.
+
+    No name in the model is used as a path. The parts of the file do not overlap, so that memory does not grow beyond
+    its size.
+
+    Raises
+    ------
+    OSError
+        If ``PATH.data`` is needed, and is not there or cannot be read.
+    ValueError
+        If the numbers are in a file of another name, or not in the file.
+    """
+    expected = f"{path.name}.data"
+    found = [{entry.key: entry.value for entry in tensor.external_data} for tensor in tensors]
+    for there in found:
+        if there.get("location") != expected:
+            raise ValueError(
+                f"{path}: its tensors are in another file, {in_one_line(repr(there.get('location', '')))}; expected "
+                f"{expected!r} beside it, or one file, as torch.onnx.export(..., external_data=False) writes"
+            )
+    content = read_regular_file(path.with_name(expected))
+    left = len(content)
+    for tensor, there in zip(tensors, found, strict=True):
+        try:
+            begin = int(there.get("offset", "0"))
+            length = int(there.get("length", str(len(content) - begin)))
+        except ValueError:
+            begin = length = -1
+        if begin < 0 or not 0 <= length <= min(left, len(content) - begin):
+            raise ValueError(
+                f"{path}: tensor {in_one_line(repr(tensor.name))} lies outside of the {len(content)} bytes of "
+                f"{expected}"
+            )
+        left -= length
+        tensor.raw_data = content[begin : begin + length]
+        tensor.ClearField("external_data")
+        tensor.ClearField("data_location")
 
 
 def read_own(path: str | os.PathLike[str], model: Any, properties: dict[str, str]) -> tuple[NetworkContent, Tensors]:

@@ -184,7 +184,7 @@ class SavedNetwork(NetworkState):
         Parameters
         ----------
         path : path
-            The file.
+            The file. Where its weights are in a second file, as PyTorch writes them, that is ``PATH.data`` beside it.
         backend : str or Backend, default "auto"
             As of `Network`.
         loss : str or (cost, gradient), optional

@@ -157,6 +157,8 @@ def plot_halving(
         axes[0].plot(amounts[line], mean[line], color="0.7", linewidth=0.8, zorder=1)
     if amounts.max() > amounts.min():
         axes[0].set_xscale("log")
+        axes[0].set_xticks(np.unique(amounts), np.unique(amounts).astype(str))
+        axes[0].set_xticks([], minor=True)
     places = [amounts.astype(float)]
     axes[0].set_xlabel(_plain(resource))
     for axis, name in zip(axes[1:], shown, strict=False):

@@ -227,8 +227,8 @@ class Checkpoint:
 
     def _compare(self, there: Mapping[str, Any]) -> None:
         """Refuse a file of another network, other data or another configuration."""
-        here = {"network": self.description} | self.configuration
-        for name, ours in here.items():
+        here = {"network": self.description, "plan": self.configuration["plan"]} | self.configuration
+        for name, ours in here.items():  # arguments before data, which they may change, as early_stopping does
             theirs = _without_modules(there.get(name), ours)
             if ours == theirs:
                 continue
