@@ -1,5 +1,6 @@
 """Public arguments are checked: numbers are numbers, flags are flags, masks are not lost, labels are whole."""
 
+import re
 from fractions import Fraction
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 import deltaprop as dp
+from deltaprop.callbacks import CSVLogger, ModelCheckpoint
 
 X = np.random.default_rng(3).standard_normal((12, 4))
 LABELS = np.arange(12) % 3
@@ -326,3 +328,31 @@ def test_a_stack_is_refused_for_a_member_that_somebody_froze():
     stack[1].parameters.flags.writeable = False
     with pytest.raises(ValueError, match="parameters: expected a writeable array, got a read-only one"):
         stack.fit(X, LABELS, epochs=1)
+
+
+NO_PATHS = (None, True, 3, 2.5, b"net", ["net"])
+TAKE_PATHS = {
+    "save": ("path", lambda path: network().save(path)),
+    "load": ("path", dp.load),
+    "Network.load": ("path", dp.Network.load),
+    "NetworkStack.load": ("path", dp.NetworkStack.load),
+    "to_onnx": ("path", lambda path: network().to_onnx(path)),
+    "from_onnx": ("path", dp.Network.from_onnx),
+    "csv": ("path", CSVLogger),
+    "best": ("path", ModelCheckpoint),
+    "checkpoint": ("checkpoint", lambda path: network().fit(X, LABELS, checkpoint=path)),
+    "estimator": ("checkpoint", lambda path: dp.MLPClassifier((3,)).fit(X, LABELS, checkpoint=path)),
+}
+
+
+@pytest.mark.parametrize("call", TAKE_PATHS)
+def test_what_is_no_path_is_named(call):
+    name, function = TAKE_PATHS[call]
+    if call.endswith("onnx"):
+        pytest.importorskip("onnx")
+    for value in NO_PATHS:
+        if name == "path" or value is not None:
+            with pytest.raises(
+                TypeError, match=re.escape(f"{name}: expected a path (str or os.PathLike), got {value!r}")
+            ):
+                function(value)

@@ -147,7 +147,7 @@ def test_debug_initialize_is_the_courses(backend):
     ([[2, 3, 2]], {"hidden_activation": ["tanhh"]}, ValueError, r"hidden_activation\[0\]: unknown activation 'tanhh'"),
     ([[2, 2]], {"output_activation": "soft"}, ValueError, "output_activation: unknown activation 'soft'; known are"),
     ([[2, 2]], {"loss": "mse"}, ValueError, "loss: unknown loss 'mse'; known are 'squared_error', 'binary_cross"),
-    ([[2, 2]], {"output_activation": "tanh"}, ValueError, "loss 'binary_cross_entropy' goes with 'sigmoid', got 'tanh'"),
+    ([[2, 2]], {"output_activation": "tanh"}, ValueError, "loss 'binary_cross_entropy' goes with 'sigmoid', got 'tanh', which goes with loss='squared_error'"),
     ([[2, 2]], {"init": "xavier"}, ValueError, "init: unknown initialisation 'xavier'; known are"),
     ([[2, 2]], {"dtype": "float16"}, ValueError, "dtype: expected 'float32' or 'float64', got 'float16'"),
     ([[2, 2]], {"dtype": "nonsense"}, ValueError, "dtype: expected .* got 'nonsense'"),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Callable, Iterable
 from numbers import Real
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -97,6 +99,19 @@ def check_bool(name: str, value: object) -> bool:
     if not (isinstance(value, (bool, np.bool_)) or is_array_of_one):
         raise TypeError(f"{name}: expected True or False, got {value!r}")
     return bool(value)
+
+
+def check_path(name: str, value: Any) -> Path:
+    """Return `value` as a path.
+
+    Raises
+    ------
+    TypeError
+        If it is neither text nor a path.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name}: expected a path (str or os.PathLike), got {value!r:.100}")
+    return Path(value)
 
 
 def check_callables(name: str, value: object) -> tuple[Callable[..., Any], ...]:

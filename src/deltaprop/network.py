@@ -11,6 +11,7 @@ from deltaprop.arguments import (
     check_callables,
     check_choice,
     check_number,
+    check_path,
     check_whole_number,
 )
 from deltaprop.backends.array_types import ArrayLike
@@ -244,7 +245,7 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork, ScoredNetwork):
         if resume and checkpoint is None:
             raise ValueError("resume: expected a checkpoint to go on from, got checkpoint=None")
         if checkpoint is not None:
-            check_writable(checkpoint)
+            check_writable(check_path("checkpoint", checkpoint))
         if batch_size is None and isinstance(inputs, CheckedSource):
             raise ValueError("batch_size: expected a number with data that are read part by part, got None")
         if early_stopping is not None:

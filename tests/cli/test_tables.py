@@ -161,7 +161,7 @@ def test_two_hundred_thousand_rows(tmp_path, rng, typed):
     labels = np.where(a + b > 2, "high", "low")
     path, model = tmp_path / "t.csv", tmp_path / "model"
     path.write_text("a,b,y\n" + "\n".join(map("{},{},{}".format, a.tolist(), b.tolist(), labels.tolist())))
-    told = typed("train", path, *FAST, "--time-limit", "0.5", "--out", model)
+    told = typed("train", path, *FAST, "--time-limit", "2", "--out", model)
     assert "200,000 rows, 3 columns" in told
     found = re.search(r"accuracy ([\d.]+) on", told)
     assert found is not None

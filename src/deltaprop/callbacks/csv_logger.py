@@ -8,7 +8,7 @@ from io import FileIO, StringIO
 from pathlib import Path
 from typing import Any
 
-from deltaprop.arguments import check_bool
+from deltaprop.arguments import check_bool, check_path
 from deltaprop.callbacks.epoch_numbers import numbers_before, numbers_by_member
 from deltaprop.training.callbacks import Callback, EpochEnd, FitBegin, FitEnd
 
@@ -53,7 +53,7 @@ class CSVLogger(Callback):
     append: bool
 
     def __init__(self, path: str | os.PathLike[str], append: bool = False) -> None:
-        self.path, self.append = Path(path), check_bool("append", append)
+        self.path, self.append = check_path("path", path), check_bool("append", append)
         self._file: FileIO | None = None
         self._columns: list[str] | None = None
 

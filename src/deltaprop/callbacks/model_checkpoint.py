@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from deltaprop.arguments import check_bool, check_choice, check_whole_number
+from deltaprop.arguments import check_bool, check_choice, check_path, check_whole_number
 from deltaprop.callbacks.epoch_numbers import numbers_before, numbers_of
 from deltaprop.reports.history import History
 from deltaprop.training.callbacks import Callback, EpochEnd, FitBegin
@@ -80,7 +80,7 @@ class ModelCheckpoint(Callback):
         save_best_only: bool = False,
         every_epochs: int = 1,
     ) -> None:
-        self.path, self.monitor, self.mode = os.fspath(path), monitor, check_choice("mode", mode, Mode)
+        self.path, self.monitor, self.mode = str(check_path("path", path)), monitor, check_choice("mode", mode, Mode)
         self.save_best_only: bool = check_bool("save_best_only", save_best_only)
         self.every_epochs: int = check_whole_number("every_epochs", every_epochs, least=1)
         self.best: float | None = None

@@ -115,7 +115,8 @@ def check_output_activation(loss: str | CustomLoss, output_activation: str | Non
         return allowed[0]
     if check_activation(output_activation, OUTPUT_ACTIVATIONS, "output_activation") not in allowed:
         raise ValueError(
-            f"output_activation: loss {loss!r} goes with {', '.join(map(repr, allowed))}, got {output_activation!r}"
+            f"output_activation: loss {loss!r} goes with {', '.join(map(repr, allowed))}, got {output_activation!r}, "
+            f"which goes with loss={loss_of(str(output_activation))!r}"
         )
     return output_activation
 

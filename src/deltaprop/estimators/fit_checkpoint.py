@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deltaprop.arguments import check_bool, check_whole_number
+from deltaprop.arguments import check_bool, check_path, check_whole_number
 from deltaprop.estimators.hyperparameters import Hyperparameters
 from deltaprop.files.atomic_file import check_writable
 from deltaprop.network import Network
@@ -76,7 +76,7 @@ class FitCheckpoint:
     epochs_there: int
 
     def __init__(self, mlp: Hyperparameters, path: str | os.PathLike[str], every: int, *, resume: bool) -> None:
-        self.mlp, self.path, self.ended = mlp, Path(path), False
+        self.mlp, self.path, self.ended = mlp, check_path("checkpoint", path), False
         self.every = check_whole_number("checkpoint_every", every, least=1)
         self.checkpoint: Checkpoint | None = None
         self.kept_network: tuple[Network, int, int] | None = None

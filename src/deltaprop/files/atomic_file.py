@@ -13,6 +13,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO
 
+from deltaprop.arguments import check_path
+
 if sys.platform != "win32":
     import fcntl
 
@@ -105,7 +107,7 @@ class _Place:
 
 def _place(path: str | os.PathLike[str]) -> _Place:
     """Find where `path` leads; refuse it if nothing could be written there."""
-    target = Path(path)
+    target = check_path("path", path)
     try:
         status = target.stat()
     except FileNotFoundError:

@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from deltaprop.arguments import check_path
 from deltaprop.backends.array_types import HostArray
 from deltaprop.derivation.state import Configuration
 from deltaprop.files.atomic_file import write_atomically
@@ -56,7 +57,7 @@ def read_model(path: str | os.PathLike[str]) -> tuple[Configuration, Tensors]:
     """
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
+    path = check_path("path", path)
     with _open_regular_file(path):
         pass  # a file that is missing or may not be read says so in the words of the operating system
     try:
@@ -105,7 +106,7 @@ def read_regular_file(path: str | os.PathLike[str]) -> bytes:
     ValueError
         If it is not a regular file.
     """
-    with _open_regular_file(Path(path)) as file:
+    with _open_regular_file(check_path("path", path)) as file:
         return file.read()
 
 
