@@ -247,7 +247,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             in place of a share of the training data.
         checkpoint : path, optional
             Where to write, after every `checkpoint_every` epochs and at the end, all that a fit by "adam" or "sgd"
-            depends on: a model file, which `Network.load` reads as well.
+            depends on: a model file, which `Network.load` reads as well. Each fit needs a file of its own.
         checkpoint_every : int, default 1
             Epochs.
         resume : bool, default False
