@@ -1,6 +1,7 @@
 """Type checkers pass a page of user code and report every mistake; the names that they know are those of the tables."""
 
 import importlib.util
+import inspect
 import json
 import os
 import re
@@ -40,9 +41,9 @@ def run(command: list[str], folder: Path) -> str:
 def page_of_attributes() -> str:
     lines = ["import deltaprop as dp"]
     for name in dir(dp):
-        _, _, section = (getattr(dp, name).__doc__ or "").partition("    Attributes\n    ----------\n")
-        section = re.split(r"\n\n    \S", section)[0]
-        for attribute in ", ".join(re.findall(r"^    (\w+(?:, \w+)*) : ", section, re.MULTILINE)).split(", "):
+        _, _, section = (inspect.getdoc(getattr(dp, name)) or "").partition("\nAttributes\n----------\n")
+        section = re.split(r"\n\n\S", section)[0]
+        for attribute in ", ".join(re.findall(r"^(\w+(?:, \w+)*) : ", section, re.MULTILINE)).split(", "):
             if attribute:
                 lines += ["", "", f"def read_{name}_{attribute}(x: dp.{name}) -> None:", f"    print(x.{attribute})"]
     assert len(lines) > 200

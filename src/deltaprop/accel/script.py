@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import io
+import linecache
 import os
 import runpy
 import sys
@@ -77,6 +78,8 @@ def run_code(code: str, arguments: Sequence[str]) -> None:
     """Run a piece of code as ``python -c code arguments`` does."""
     sys.argv[:] = ["-c", *arguments]
     _first_place("")
+    if sys.version_info >= (3, 13):  # from then on tracebacks quote the lines of such code
+        linecache.cache["<string>"] = len(code), None, code.splitlines(keepends=True), "<string>"
     _run(code, "<string>", _new_main(None))
 
 
