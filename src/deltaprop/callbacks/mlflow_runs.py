@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from deltaprop.arguments import check_whole_number
 from deltaprop.callbacks.epoch_numbers import named_numbers
 from deltaprop.callbacks.libraries import needed
-from deltaprop.training.callbacks import Callback, EpochEnd, FitBegin, FitEnd, StepEnd
+from deltaprop.training.callbacks import Callback, EpochEnd, FitBegin, FitEnd, StepEnd, check_every_steps
 
 #: MLflow takes so many parameters in one call.
 PARAMETERS_A_CALL = 100
@@ -58,9 +57,7 @@ class MLflow(Callback):
     ) -> None:
         needed("MLflow", "mlflow", "mlflow")
         self.run_name, self.experiment = run_name, experiment
-        self.every_steps: int | None = (
-            None if every_steps is None else check_whole_number("every_steps", every_steps, least=1)
-        )
+        self.every_steps: int | None = check_every_steps("every_steps", every_steps)
         self.run_id: str | None = None
         self._own = False
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from deltaprop.arguments import check_path, check_whole_number
+from deltaprop.arguments import check_path
 from deltaprop.callbacks.epoch_numbers import named_numbers
 from deltaprop.callbacks.libraries import needed
-from deltaprop.training.callbacks import Callback, EpochEnd, FitBegin, FitEnd, StepEnd
+from deltaprop.training.callbacks import Callback, EpochEnd, FitBegin, FitEnd, StepEnd, check_every_steps
 
 
 class TensorBoard(Callback):
@@ -49,9 +49,7 @@ class TensorBoard(Callback):
     def __init__(self, folder: str | os.PathLike[str], every_steps: int | None = None) -> None:
         self._library = needed("TensorBoard", "tensorboardX", "tensorboardX").SummaryWriter
         self.folder: str = str(check_path("folder", folder))
-        self.every_steps: int | None = (
-            None if every_steps is None else check_whole_number("every_steps", every_steps, least=1)
-        )
+        self.every_steps: int | None = check_every_steps("every_steps", every_steps)
         self._writer: Any = None
 
     def __getstate__(self) -> dict[str, Any]:

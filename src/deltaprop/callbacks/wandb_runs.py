@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from deltaprop.arguments import check_whole_number
 from deltaprop.callbacks.epoch_numbers import named_numbers
 from deltaprop.callbacks.libraries import needed
-from deltaprop.training.callbacks import Callback, EpochEnd, FitBegin, FitEnd, StepEnd
+from deltaprop.training.callbacks import Callback, EpochEnd, FitBegin, FitEnd, StepEnd, check_every_steps
 
 
 class WandB(Callback):
@@ -49,9 +48,7 @@ class WandB(Callback):
     ) -> None:
         needed("WandB", "wandb", "wandb")
         self.project, self.name, self.options = project, name, options
-        self.every_steps: int | None = (
-            None if every_steps is None else check_whole_number("every_steps", every_steps, least=1)
-        )
+        self.every_steps: int | None = check_every_steps("every_steps", every_steps)
         self._run: Any = None
         self._own = False
 

@@ -326,8 +326,15 @@ class TheirFit(MinibatchFit):
     def _is_lost(self) -> bool:
         return False  # scikit-learn goes on to the last epoch
 
-    def _order_next(self) -> Indices:
-        order = super()._order_next()
+    def order_next(self) -> Indices:
+        """Return the order of the next epoch.
+
+        Raises
+        ------
+        ZeroDivisionError
+            If all samples of a minibatch have the weight 0, as scikit-learn's code raises it.
+        """
+        order = super().order_next()
         if self.weighs is not None:
             size = self.mlp._samples_a_step(self.samples)
             if not np.logical_or.reduceat(self.weighs[order], np.arange(0, self.samples, size)).all():

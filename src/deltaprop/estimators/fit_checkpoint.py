@@ -216,9 +216,8 @@ class FitCheckpoint:
         fit.rule.learning_rate = there.learning_rate
         history.message = ""
         fit.history = history
-        if self.mlp.shuffle:
-            for _ in range(epochs):
-                fit.order = fit.order[fit.random_state.permutation(fit.samples)]
+        for _ in range(epochs):
+            fit.order_next()
 
     def epoch_ended(self, fit: Any, *, ends: bool) -> None:
         """Write the file after an epoch, if it is due or training `ends`; not where the loss is not finite."""

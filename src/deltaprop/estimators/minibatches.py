@@ -190,7 +190,7 @@ class MinibatchFit:
         """Return whether the parameters are no longer finite: they never become so again."""
         return not self.network.backend.all_finite(self.network.parameters)
 
-    def _order_next(self) -> Indices:
+    def order_next(self) -> Indices:
         """Return the order in which the next epoch visits the samples."""
         if self.mlp.shuffle:
             self.order = self.order[self.random_state.permutation(self.samples)]
@@ -199,7 +199,7 @@ class MinibatchFit:
     def _train(self, progress: Progress) -> tuple[float, float]:
         """Visit every sample once; return the two terms of the cost of that epoch."""
         records, trainer, rate = self.records, self.trainer, self.rule.learning_rate
-        drawn, epoch = self._order_next(), records.n_iter + 1
+        drawn, epoch = self.order_next(), records.n_iter + 1
         order = drawn if self.shuffled else None
         self.listeners.epoch_begins(epoch)
         trainer.epoch(rate, order, progress, marks=self.listeners.marks(trainer, epoch))

@@ -101,17 +101,8 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
     True
     """
 
-    n_members: int
-    hidden_layer_sizes: int | Sequence[int] | None
-    categorical: Sequence[str | int]
-    numerical: Sequence[str | int]
-    drop: Sequence[str | int]
     label_smoothing: float
     class_weight: Literal["balanced"] | Mapping[Any, float] | None
-    time_limit: float | None
-    random_state: RandomState
-    backend: BackendName | Backend
-    progress: bool
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **TabularEstimator._parameter_constraints,
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],

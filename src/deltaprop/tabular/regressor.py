@@ -93,15 +93,6 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
     True
     """
 
-    n_members: int
-    hidden_layer_sizes: int | Sequence[int] | None
-    categorical: Sequence[str | int]
-    numerical: Sequence[str | int]
-    drop: Sequence[str | int]
-    time_limit: float | None
-    random_state: RandomState
-    backend: BackendName | Backend
-    progress: bool
     _loss: ClassVar[LossName] = "squared_error"
     _rise: ClassVar[str] = "rise of the mean squared error / variance"
 

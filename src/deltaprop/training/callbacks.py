@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from deltaprop.arguments import check_whole_number
 from deltaprop.derivation.state import NetworkState
 from deltaprop.reports.history import History
 
@@ -241,3 +242,14 @@ class Callback:
 def tell(callbacks: Iterable[EpochCallback], event: EpochEnd) -> bool:
     """Call every callback, also those after one that ends training; return whether one does."""
     return True in [callback(event) for callback in callbacks]
+
+
+def check_every_steps(name: str, every_steps: Any) -> int | None:
+    """Return ``every_steps`` of a callback, if it is None or a whole number of at least 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is anything else; the message begins with `name`.
+    """
+    return None if every_steps is None else check_whole_number(name, every_steps, least=1)

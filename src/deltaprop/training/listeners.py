@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
-from deltaprop.arguments import check_whole_number
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.step_marks import StepMarks
 from deltaprop.epochs.trainer import Trainer
@@ -19,6 +18,7 @@ from deltaprop.training.callbacks import (
     FitBegin,
     FitEnd,
     StepEnd,
+    check_every_steps,
     tell,
 )
 
@@ -73,7 +73,7 @@ class Listeners:
             (each.every_steps, each) for each in self.objects if each.every_steps is not None
         ]
         for every, callback in self.of_steps:
-            check_whole_number(f"{type(callback).__name__}.every_steps", every, least=1)
+            check_every_steps(f"{type(callback).__name__}.every_steps", every)
             if not steps:
                 raise ValueError(
                     f"{type(callback).__name__}.every_steps: expected None for a stack, whose members train whole "
