@@ -12,8 +12,7 @@ import numpy as np
 from deltaprop.backends import Array
 from deltaprop.backends.array_types import AnyArray, Floats, HostArray, Indices
 from deltaprop.backends.kernel_names import activation_number, loss_number
-from deltaprop.backends.native.compiler import find_compiler
-from deltaprop.backends.native.library import EpochPlan, gemm, library, pointer
+from deltaprop.backends.native.library import EpochPlan, gemm, library, library_problem, pointer
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.epochs.compiled_encoding import CompiledEncoding
@@ -41,7 +40,7 @@ def can_compile(network: NetworkState, X: AnyArray) -> bool:
 def obstacle_to_compiling(network: NetworkState, X: AnyArray, *, load: bool = False) -> str | None:
     """Tell why the library cannot train this network on these inputs; None if it can.
 
-    With `load`, also if it cannot be compiled or loaded; otherwise only whether there is a compiler.
+    With `load`, also if it cannot be compiled or loaded; otherwise only if there is neither a prebuilt one nor a compiler.
     """
     backend: Any = network.backend
     if not isinstance(network.loss, str):
@@ -52,9 +51,7 @@ def obstacle_to_compiling(network: NetworkState, X: AnyArray, *, load: bool = Fa
         return "the inputs are a sparse matrix"
     if not getattr(backend, "compiles", False):
         return f"the backend {backend.label!r} does without compiled code"
-    if find_compiler() is None:
-        return "no C++ compiler is here (c++, g++ or clang++); pip install 'deltaprop[native]' brings one"
-    return _library_error(network) if load else None
+    return _library_error(network) if load else library_problem(network.dtype)
 
 
 def _library_error(network: NetworkState) -> str | None:
