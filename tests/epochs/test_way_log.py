@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse as sp
 
 import deltaprop as dp
-from deltaprop.backends.native.compiler import find_compiler
+from deltaprop.backends.native.compiler import NO_COMPILER, find_compiler
 
 X, Y = np.random.default_rng(0).normal(size=(30, 3)), np.arange(30) % 2
 
@@ -62,7 +62,7 @@ def test_why_no_faster_way(caplog):
 
 
 def test_why_nothing_is_compiled_without_a_compiler(caplog, monkeypatch):
-    monkeypatch.setattr("deltaprop.epochs.compiled_plan.find_compiler", lambda: None)
+    monkeypatch.setattr("deltaprop.epochs.compiled_plan.library_problem", lambda dtype: NO_COMPILER)
     (line,) = said(caplog, lambda: network().fit(X, Y, epochs=1))
     assert "not compiled epochs: no C++ compiler is here" in line
     assert "pip install 'deltaprop[native]'" in line

@@ -30,6 +30,7 @@ def compiled(backend: Backend, record: Record) -> None:
     record.trying("the library for each dtype")
     with ThreadPoolExecutor(len(DTYPES)) as pool:  # a compiler takes half a minute on a slow machine
         list(pool.map(library, map(np.dtype, DTYPES)))
+    record.fact("compiled library", library_origin(np.dtype(DTYPES[0])))
     return _against_the_textbook(backend, record, CompiledEpoch)
 
 

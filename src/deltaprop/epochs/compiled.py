@@ -73,7 +73,8 @@ class CompiledEpoch(WholeEpoch):
             sums = {"cost": task.cost, "decay": task.decay}
             self.before = Remembered(network.backend, self.state, parameters=network.parameters, **sums)
         threads = min(own_threads(), os.cpu_count() or 1, max(1, int(self.operations / OPERATIONS_A_THREAD)))
-        self.table.share_scratch(threads, 1)
+        # The system gives memory when it is first written to: that is no part of the first epoch.
+        self.table.share_scratch(threads, 1, touched=self.operations > OPERATIONS_A_THREAD)
 
     @classmethod
     def obstacle(cls, task: Task) -> str | None:

@@ -155,8 +155,10 @@ class PlanTable:
         self.rows["optimizer"] = [rule.number for rule in rules]
         self.rows["constants"] = [rule.values for rule in rules]
 
-    def share_scratch(self, threads: int, networks: int) -> int:
+    def share_scratch(self, threads: int, networks: int, *, touched: bool = False) -> int:
         """Make scratch for so many networks at a time, with `threads` threads working on each.
+
+        With `touched`, it is written to.
 
         Returns
         -------
@@ -167,6 +169,8 @@ class PlanTable:
         widest = self.rows[np.argmax(self.rows["batch"])].tobytes()
         stride: int = self.library.scratch_entries(EpochPlan.from_buffer_copy(widest))
         scratch = np.empty(stride * networks, self.network.dtype)
+        if touched:
+            scratch.fill(0.0)
         self.point("scratch", scratch, scratch.shape)
         return stride
 
