@@ -1,4 +1,4 @@
-"""``kernels/cpu/epoch.cpp`` as a shared library for this processor, by whichever C++ compiler there is."""
+"""``kernels/cpu/library.cpp`` as a shared library for this processor, by whichever C++ compiler there is."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def native_library(real: str, load: Callable[[Path], T]) -> T:
 def _compile(command: Sequence[str], folder: Path) -> bytes:
     output = folder / "epoch.so"
     with as_file(files("deltaprop.kernels")) as kernels:
-        source = str(kernels / "cpu" / "epoch.cpp")
+        source = str(kernels / "cpu" / "library.cpp")
         run_compiler([*command, f"-I{kernels}", source, "-o", str(output)], SECONDS_TO_COMPILE, scratch=folder)
     try:
         return output.read_bytes()

@@ -1,4 +1,4 @@
-"""The library compiled from ``kernels/cpu/epoch.cpp``, as Python sees it."""
+"""The library compiled from ``kernels/cpu/library.cpp``, as Python sees it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _I, _P = ctypes.c_int64, ctypes.c_void_p
 
 
 class EpochPlan(ctypes.Structure):
-    """What an epoch is to do; ``struct EpochPlan`` in ``kernels/cpu/epoch.cpp`` explains the fields."""
+    """What an epoch is to do; ``struct EpochPlan`` in ``kernels/cpu/epoch_plan.h`` explains the fields."""
 
-    _fields_ = fields_of("cpu/epoch.cpp", "EpochPlan")
+    _fields_ = fields_of("cpu/epoch_plan.h", "EpochPlan")
 
 
 class EncodedInputs(ctypes.Structure):
@@ -103,7 +103,7 @@ def _load(real: str) -> ctypes.CDLL | str:
 
 
 def _checked(path: Path) -> ctypes.CDLL:
-    check_names(path.read_bytes(), "cpu/epoch.cpp", (EpochPlan, EncodedInputs))
+    check_names(path.read_bytes(), "cpu/library.cpp", (EpochPlan, EncodedInputs))
     return ctypes.CDLL(str(path))
 
 
