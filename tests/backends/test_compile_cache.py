@@ -250,7 +250,7 @@ sys.modules["deltaprop.kernels"] = deltaprop.kernels = importlib.util.module_fro
 """
 
 
-@pytest.mark.parametrize("pattern", ["thread_pool.h", "real.cuh", "epoch.cpp"])
+@pytest.mark.parametrize("pattern", ["thread_pool.h", "real.cuh", "library.cpp"])
 def test_whichever_source_is_edited_is_noticed(pattern, setting, clean, tmp_path):
     edited = OTHER_KERNELS.format(folder=str(tmp_path), pattern=pattern)
     assert fit(setting, prepare=edited) == clean

@@ -135,7 +135,7 @@ def test_constants_stand_in_no_list_of_python(room):
 
 @pytest.mark.parametrize("real", ["float", "double"])
 def test_the_compiled_library_agrees(real):
-    check_names(native_code(real), "cpu/epoch.cpp", (native_library.EpochPlan, native_library.EncodedInputs))
+    check_names(native_code(real), "cpu/library.cpp", (native_library.EpochPlan, native_library.EncodedInputs))
 
 
 @pytest.mark.parametrize(
@@ -153,24 +153,24 @@ def test_two_names_that_are_swapped_are_an_error(kind, one, other, swapped):
     code = native_code()
     swapped(kind, one, other)
     with pytest.raises(
-        dp.BackendError, match=rf"kernels/cpu/epoch.cpp .*: its {kind} are .*{one}.*, expected .*{other}"
+        dp.BackendError, match=rf"kernels/cpu/library.cpp .*: its {kind} are .*{one}.*, expected .*{other}"
     ):
-        check_names(code, "cpu/epoch.cpp", (native_library.EpochPlan, native_library.EncodedInputs))
+        check_names(code, "cpu/library.cpp", (native_library.EpochPlan, native_library.EncodedInputs))
 
 
 def test_a_plan_of_another_size_is_an_error():
     class EpochPlan(ctypes.Structure):
         _fields_ = native_library.EpochPlan._fields_[:-1]
 
-    with pytest.raises(dp.BackendError, match=r"kernels/cpu/epoch.cpp .*: its EpochPlan has 304 bytes, expected 296"):
-        check_names(native_code(), "cpu/epoch.cpp", (EpochPlan,))
+    with pytest.raises(dp.BackendError, match=r"kernels/cpu/library.cpp .*: its EpochPlan has 304 bytes, expected 296"):
+        check_names(native_code(), "cpu/library.cpp", (EpochPlan,))
 
 
 def test_a_file_without_tables_is_an_error():
     with pytest.raises(dp.BackendError, match=r"its activations are missing, expected sigmoid tanh"):
-        check_names(b"\x7fELF", "cpu/epoch.cpp")
+        check_names(b"\x7fELF", "cpu/library.cpp")
     with pytest.raises(dp.BackendError, match=r"its Layer has an unknown number of bytes, expected 100"):
-        check_names(native_code(), "cpu/epoch.cpp", (Layer,))
+        check_names(native_code(), "cpu/library.cpp", (Layer,))
 
 
 def test_training_does_not_use_a_library_that_differs(swapped, rng):
@@ -199,7 +199,7 @@ def test_training_does_not_use_a_library_that_differs(swapped, rng):
 def test_files_that_are_checked():
     files = [name for name in cuda_compiler.kernel_files() if NAMES in included(f"cuda/{name}.cu")]
     assert files == NUMBERED
-    assert NAMES in included("cpu/epoch.cpp")
+    assert NAMES in included("cpu/library.cpp")
 
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])

@@ -16,7 +16,7 @@ from deltaprop.backends.native.compiler import find_compiler
 from deltaprop.backends.native.library import EncodedInputs, EpochPlan
 
 OFFSETS = """
-#include "cpu/epoch.cpp"
+#include "cpu/library.cpp"
 #include <cstddef>
 #include <cstdio>
 int main() {{ {} }}
@@ -76,10 +76,10 @@ def test_declarations_of_every_kind(monkeypatch):
 
 def test_what_cannot_be_read_is_named(monkeypatch):
     monkeypatch.setattr(kernel_structures, "read", lambda file: "struct EpochPlan {\n    float x;\n};")
-    with pytest.raises(dp.BackendError, match=r"kernels/cpu/epoch.cpp: cannot read the field 'float x'"):
-        fields_of("cpu/epoch.cpp", "EpochPlan")
-    with pytest.raises(dp.BackendError, match=r"kernels/cpu/epoch.cpp: expected struct Layer, found none"):
-        fields_of("cpu/epoch.cpp", "Layer")
+    with pytest.raises(dp.BackendError, match=r"kernels/cpu/epoch_plan.h: cannot read the field 'float x'"):
+        fields_of("cpu/epoch_plan.h", "EpochPlan")
+    with pytest.raises(dp.BackendError, match=r"kernels/cpu/epoch_plan.h: expected struct Layer, found none"):
+        fields_of("cpu/epoch_plan.h", "Layer")
 
 
 def test_a_shape_has_room_for_some_layers():

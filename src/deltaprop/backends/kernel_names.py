@@ -145,7 +145,7 @@ def check_names(code: bytes, file: str, structures: Sequence[type[ctypes.Structu
     code : bytes
         The compiled file.
     file : str
-        The name of its source, such as "cpu/epoch.cpp".
+        The name of its source, such as "cpu/library.cpp".
     structures : sequence of ctypes structure
         Those that Python fills in for it. The file has structures of the same names.
 

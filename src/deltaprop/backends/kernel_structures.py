@@ -37,7 +37,7 @@ def fields_of(
     Parameters
     ----------
     file : str
-        Its path under ``kernels/``, such as "cpu/epoch.cpp".
+        Its path under ``kernels/``, such as "cpu/library.cpp".
     name : str
     others : dict of str to structure, optional
         Structures that it may hold, besides `Constants`.

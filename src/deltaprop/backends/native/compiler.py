@@ -22,7 +22,7 @@ from deltaprop.reports.notice import notice
 T = TypeVar("T")
 
 #: The file under ``kernels/`` that includes the others, and how the names of libraries made of it begin.
-UNIT, NAME = "cpu/epoch.cpp", "epoch"
+UNIT, NAME = "cpu/library.cpp", "epoch"
 #: For this very processor.
 NATIVE = ("-march=native",)
 #: Nothing here asks for errno, traps or the order of operations of a textbook; NaN and infinity keep their meaning.
@@ -105,7 +105,7 @@ def compile_library(
     Parameters
     ----------
     name, unit : str
-        How the library's file name begins, and what it is compiled from, such as "cpu/epoch.cpp".
+        How the library's file name begins, and what it is compiled from, such as "cpu/library.cpp".
     options, functions : sequence of str
         The compiler's options, and the functions that the library has to offer.
     load : callable

@@ -21,9 +21,9 @@ _I, _P = ctypes.c_int64, ctypes.c_void_p
 
 
 class EpochPlan(ctypes.Structure):
-    """What an epoch is to do; ``struct EpochPlan`` in ``kernels/cpu/epoch.cpp`` explains the fields."""
+    """What an epoch is to do; ``struct EpochPlan`` in ``kernels/cpu/epoch_plan.h`` explains the fields."""
 
-    _fields_ = fields_of("cpu/epoch.cpp", "EpochPlan")
+    _fields_ = fields_of("cpu/epoch_plan.h", "EpochPlan")
 
 
 class EncodedInputs(ctypes.Structure):

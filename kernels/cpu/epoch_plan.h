@@ -1,0 +1,40 @@
+// What the functions of the library are told: one plan a network.
+#pragma once
+#include "cpu/encoded_inputs.h"
+#include "shared/optimizer.cuh"
+
+#include <cstdint>
+
+extern "C" struct EpochPlan {
+    int64_t layers;              // weight matrices
+    const int64_t* sizes;        // (layers + 1,)
+    const int64_t* activations;  // (layers,), numbers as in names.cuh
+    int64_t loss;                // its number, as in names.cuh
+    void* parameters;            // all weights, layer by layer, then all biases
+    const void* x;               // (samples, sizes[0]), or (samples, encoding->columns)
+    const EncodedInputs* encoding;  // what the inputs are made of, or null
+    const void* y;               // (samples, sizes[layers])
+    const void* weights;         // (samples,) of each epoch, in its order, or null
+    const int64_t* order;        // (samples,) of each epoch, or null
+    int64_t weights_stride, order_stride;  // entries from one epoch's to the next epoch's
+    int64_t samples, batch;
+    const double *scales, *penalties, *decays;  // one a minibatch: of delta^(L); of W in its gradient; of sum W^2
+    int64_t optimizer;                          // its number, as in names.cuh
+    void *first, *second;                       // the moments, or null
+    optimizer::Constants<double> constants;     // of the optimizer
+    const double* rates;               // two numbers a step: the learning rate, with Adam's bias corrections; the share
+                                       // of the weights that weight decay takes off
+    int64_t rates_stride, step_stride;  // entries from one epoch's to the next epoch's, and from one step's to the next
+    int64_t epochs;
+    int64_t first_batch, last_batch;   // which minibatches of each
+    int64_t threads;                   // at most; they decide into how many parts a phase falls
+    void* scratch;
+    double *cost, *decay;  // (epochs,), added to
+    double* carried;  // (2, threads) or null: the costs and penalties of each thread, for calls of one epoch that go on
+                      // with the sums of the call before; cost and decay stay as they are
+    void* outputs;  // (samples, sizes[layers]) or null, of evaluations only
+    void* gemm;
+    const volatile int32_t* stop;  // once it is not 0 the rest is left undone, in the middle of a step; or null
+};
+
+DELTAPROP_EXPORT_SIZE(EpochPlan)

@@ -1,0 +1,240 @@
+// The layers of a network over the rows of a minibatch: their forward pass, their deltas, and the sums of their weight
+// gradients. Several threads may work at once, each on rows or units of its own; `part` names the memory of each.
+//
+// Matrix products of small layers are by tiles in registers (small_product.h), others by panels (panels.h) or by the
+// sgemm and dgemm (with Fortran's interface, which takes a row-major matrix for its transpose) that the caller passes.
+// Several threads call them at once, and each call should use one thread.
+#pragma once
+#include "cpu/fast_math.h"
+#include "shared/dispatch.cuh"
+#include "cpu/blas.h"
+#include "cpu/encoded_inputs.h"
+#include "cpu/epoch_plan.h"
+#include "cpu/hidden_layer.h"
+#include "cpu/output_layer.h"
+#include "cpu/panels.h"
+#include "cpu/small_product.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <vector>
+
+// Weights of a layer up to which its products are ours; measured, between 64 x 100 and 784 x 30.
+const int64_t SMALL = 12800;
+
+// Entries of the gradient that a thread holds at a time where it needs them apart from the weights.
+const int64_t GRADIENT_BLOCK = 32768;
+
+using blas::OPERATIONS_AT_ONCE;
+
+// Rows `from` to `to` of a minibatch, and of these the units `first` to `last`.
+struct Block {
+    int64_t from, to, first, last;
+    int64_t rows() const { return to - from; }
+    int64_t units() const { return last - first; }
+};
+
+template <typename T> class Layers {
+public:
+    explicit Layers(const EpochPlan& plan) : p(plan) {
+        T *weights = static_cast<T*>(p.parameters), *scratch = static_cast<T*>(p.scratch);
+        for (int64_t l = 0; l < p.layers; ++l) {
+            W.push_back(weights);
+            weights += p.sizes[l] * p.sizes[l + 1];
+        }
+        for (int64_t l = 0; l < p.layers; ++l) {
+            b.push_back(weights);
+            weights += p.sizes[l + 1];
+        }
+        A.push_back(scratch);
+        scratch += first_entries(p);
+        for (int64_t l = 0; l < p.layers; ++l) {
+            const int64_t entries = padded(p.batch * p.sizes[l + 1]);
+            Z.push_back(scratch);
+            A.push_back(scratch + entries);
+            D.push_back(scratch + 2 * entries);
+            scratch += 3 * entries;
+        }
+        widest = *std::max_element(p.sizes, p.sizes + p.layers + 1);
+        for (int64_t t = 0; t < p.threads; ++t, scratch += padded(block_entries() + widest)) own.push_back(scratch);
+        for (int64_t t = 0; t < p.threads; ++t, scratch += panel_entries(p)) panel.push_back(scratch);
+        for (int64_t t = 0; t < p.threads; ++t, scratch += tiles_entries(p, widest)) tiles.push_back(scratch);
+        if (p.encoding) encoded.emplace(*p.encoding, p.sizes[1], p.batch, A[0]);
+    }
+
+    // Room for a panel of an operand, where there is a layer whose products are formed so.
+    static int64_t panel_entries(const EpochPlan& p) {
+        for (int64_t l = 0; l < p.layers && panels::ARE_FASTER; ++l)
+            if (p.sizes[l] * p.sizes[l + 1] > SMALL) return panels::room<T>();
+        return 0;
+    }
+
+    // And for a share of delta of the widest layer, rearranged.
+    static int64_t tiles_entries(const EpochPlan& p, int64_t widest) {
+        return panel_entries(p) ? padded(p.batch * ((widest + p.threads - 1) / p.threads)) : 0;
+    }
+
+    static int64_t padded(int64_t entries) { return (entries + 15) / 16 * 16; }
+
+    // Room for the inputs of a minibatch, or for what there is in their place.
+    static int64_t first_entries(const EpochPlan& p) {
+        return p.encoding ? encoded::Layer<T>::entries(*p.encoding, p.sizes[1], p.batch) : padded(p.batch * p.sizes[0]);
+    }
+
+    static int64_t scratch_entries(const EpochPlan& p) {
+        int64_t entries = first_entries(p), widest = p.sizes[0];
+        for (int64_t l = 0; l < p.layers; ++l) {
+            entries += 3 * padded(p.batch * p.sizes[l + 1]);
+            widest = std::max(widest, p.sizes[l + 1]);
+        }
+        const int64_t gradient = padded(std::max(GRADIENT_BLOCK, widest) + widest);
+        return entries + p.threads * (gradient + panel_entries(p) + tiles_entries(p, widest));
+    }
+
+    const EpochPlan& p;
+    // Of each layer, the weights, biases, a, z (later g'(z)) and delta. A[0] are the inputs of the minibatch.
+    std::vector<T*> W, b, A, Z, D;
+    std::vector<T*> own, panel, tiles;  // of each part: room for a piece of a gradient, and for rearranged operands
+    std::optional<encoded::Layer<T>> encoded;
+    int64_t widest;
+    bool trains = true;  // forward passes keep g' for the way back
+
+    bool stopped() const { return p.stop && *p.stop; }
+    int64_t block_entries() const { return std::max(GRADIENT_BLOCK, widest); }
+
+    // -- matrix products: C (rows, columns) := alpha op(A) op(B) + beta C, all row-major ------------------------
+
+    // Whether those of a layer are small enough for tiles of our own: all of its weights stay in the first cache.
+    bool is_small(int64_t l) const { return p.sizes[l] * p.sizes[l + 1] <= SMALL; }
+
+    // Whether those of a minibatch, or of so many of its rows, are worth rearranging an operand for.
+    static bool in_panels(int64_t rows) { return panels::ARE_FASTER && rows >= panels::FEWEST_ROWS; }
+
+    typedef small_product::Product<T> Product;
+
+    void gemm(char of_b, char of_a, int64_t columns, int64_t rows, int64_t inner, T alpha, const T* B, int64_t b_stride,
+              const T* A, int64_t a_stride, T beta, T* C, int64_t c_stride) const {
+        blas::Product<T>{p.gemm, p.stop}(of_b, of_a, columns, rows, inner, alpha, B, b_stride, A, a_stride, beta, C,
+                                         c_stride);
+    }
+
+    // -- a block of rows through a layer, forward and backward --------------------------------------------------------
+
+    // z and a of a layer; `input` are all rows of the a before it.
+    void forward(int64_t l, const T* input, int64_t part, const Block& block) {
+        if (l == 0 && encoded) return forward_encoded(block);
+        const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1], n = block.rows(), units = block.units();
+        const T* a = input + block.from * s_in;
+        T *z = Z[l] + block.from * s_out + block.first, *next = A[l + 1] + block.from * s_out + block.first;
+        if (!is_small(l) && in_panels(n)) {
+            const panels::Second<T> transposed{W[l] + block.first * s_in, s_in, true};
+            const bool last = l == p.layers - 1;
+            panels::multiply(n, units, s_in, a, s_in, transposed, b[l] + block.first, z, s_out, panel[part],
+                             [&] { return stopped(); }, [&](int64_t j, int64_t columns) {
+                                 for (int64_t i = 0; i < n && !last; ++i)
+                                     value(p.activations[l], z + i * s_out + j, next + i * s_out + j, columns);
+                             });
+            return;
+        }
+        if (is_small(l)) {
+            T* transposed = own[part];
+            const T* w = W[l];
+            for (int64_t i = 0; i < s_in; ++i)
+#pragma GCC ivdep
+                for (int64_t j = 0; j < s_out; ++j) transposed[i * s_out + j] = w[j * s_in + i];
+            Product{n, s_out, s_in, a, s_in, 1, transposed, s_out, T(1), T(0), b[l], z, s_out}();
+        } else {
+            for (int64_t i = 0; i < n; ++i) std::memcpy(z + i * s_out, b[l] + block.first, units * sizeof(T));
+            gemm('T', 'N', units, n, s_in, T(1), W[l] + block.first * s_in, s_in, a, s_in, T(1), z, s_out);
+        }
+        if (l == p.layers - 1) return;
+        each_row(block, s_out,
+                 [&](int64_t at, int64_t entries) { value(p.activations[l], z + at, next + at, entries); });
+    }
+
+    void forward_encoded(const Block& block) {
+        const int64_t s_out = p.sizes[1], at = block.from * s_out;
+        encoded->forward(block.from, block.to, b[0], Z[0]);
+        if (p.layers > 1) value(p.activations[0], Z[0] + at, A[1] + at, block.rows() * s_out);
+    }
+
+    // delta of layer l from delta of the layer after it.
+    void backward(int64_t l, int64_t part, const Block& block) {
+        const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1], n = block.rows(), units = block.units();
+        const int64_t start = block.from * s_in + block.first;
+        const T *next = D[l] + block.from * s_out, *slope = Z[l - 1] + start;
+        T* delta = D[l - 1] + start;
+        if (!is_small(l) && in_panels(n)) {
+            const panels::Second<T> weights{W[l] + block.first, s_in, false};
+            panels::multiply<T>(n, units, s_out, next, s_out, weights, nullptr, delta, s_in, panel[part],
+                                [&] { return stopped(); }, [&](int64_t j, int64_t columns) {
+                                    for (int64_t i = 0; i < n; ++i)
+                                        hidden_layer::times(slope + i * s_in + j, delta + i * s_in + j, columns);
+                                });
+            return;
+        }
+        if (is_small(l)) Product{n, s_in, s_out, next, s_out, 1, W[l], s_in, T(1), T(0), nullptr, delta, s_in}();
+        else gemm('N', 'N', units, n, s_out, T(1), W[l] + block.first, s_in, next, s_out, T(0), delta, s_in);
+        each_row(block, s_in,
+                 [&](int64_t at, int64_t entries) { hidden_layer::times(slope + at, delta + at, entries); });
+    }
+
+    // Of rows `stride` apart the entries of a block: where they begin and how many there are, all at once where they
+    // adjoin.
+    template <class Do> static void each_row(const Block& block, int64_t stride, Do run) {
+        if (block.units() == stride) return run(0, block.rows() * stride);
+        for (int64_t i = 0; i < block.rows(); ++i) run(i * stride, block.units());
+    }
+
+    void value(int64_t activation, T* z, T* a, int64_t n) const {
+        if (trains) hidden_layer::value_and_slope(activation, z, a, n);
+        else hidden_layer::value(activation, z, a, n);
+    }
+
+    // The last layer of some rows, for its costs, its delta and its outputs.
+    output_layer::Rows<T> last_rows(int64_t from, int64_t to) const {
+        const int64_t last = p.layers - 1, columns = p.sizes[p.layers], at = from * columns;
+        return {p.loss, p.activations[last], to - from, columns, Z[last] + at, D[last] + at, A[p.layers] + at};
+    }
+
+    // -- sums over the rows -------------------------------------------------------------------------------------------
+
+    // Sums over m rows, `stride` apart, of so many columns: 16 of them at a time, in registers.
+    static void sum_rows(const T* x, int64_t m, int64_t columns, int64_t stride, T* sums) {
+        int64_t j = 0;
+        for (; columns - j >= 16; j += 16) add_up<16>(x + j, m, stride, sums + j);
+        for (; columns - j >= 4; j += 4) add_up<4>(x + j, m, stride, sums + j);
+        for (; j < columns; ++j) add_up<1>(x + j, m, stride, sums + j);
+    }
+    template <int COLUMNS> static void add_up(const T* x, int64_t m, int64_t stride, T* sums) {
+        T own[COLUMNS] = {};
+        for (int64_t i = 0; i < m; ++i, x += stride)
+            for (int c = 0; c < COLUMNS; ++c) own[c] += x[c];
+        for (int c = 0; c < COLUMNS; ++c) sums[c] = own[c];
+    }
+
+    // alpha times the sum over samples of delta a^T for some units of layer l, and beta times what was there, into
+    // `out`.
+    void gradient_of(int64_t l, int64_t unit, int64_t units, int64_t m, const T* a, T alpha, T beta, T* out) const {
+        const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1];
+        const T* delta = D[l] + unit;
+        if (!is_small(l)) return gemm('N', 'T', s_in, units, m, alpha, a, s_in, delta, s_out, beta, out, s_in);
+        const int64_t AT_ONCE = int64_t(OPERATIONS_AT_ONCE) / (2 * SMALL);
+        for (int64_t i = 0; i < m && !stopped(); i += AT_ONCE)
+            Product{units, s_in, std::min(AT_ONCE, m - i), delta + i * s_out, 1, s_out, a + i * s_in, s_in, alpha,
+                    i == 0 ? beta : T(1), nullptr, out, s_in}();
+    }
+
+    static double squared_norm(const T* w, int64_t n) {
+        T sums[16] = {};
+        int64_t i = 0;
+        for (; i + 16 <= n; i += 16)
+            for (int j = 0; j < 16; ++j) sums[j] += w[i + j] * w[i + j];
+        for (; i < n; ++i) sums[0] += w[i] * w[i];
+        double sum = 0;
+        for (int j = 0; j < 16; ++j) sum += sums[j];
+        return sum;
+    }
+};

@@ -1,0 +1,48 @@
+// The library of the CPU: what Python calls. -DDELTAPROP_REAL=float or double is the type.
+#ifndef DELTAPROP_REAL  // in an editor
+#define DELTAPROP_REAL float
+#endif
+#include "cpu/epoch.h"
+#include "cpu/epoch_plan.h"
+#include "cpu/evaluation.h"
+#include "cpu/thread_pool.h"
+
+#include <cstdint>
+
+extern "C" int64_t scratch_entries(const EpochPlan* plan) { return Layers<DELTAPROP_REAL>::scratch_entries(*plan); }
+
+// Trains a network; up to plan->threads threads share each step.
+extern "C" void run(const EpochPlan* plan) { Epoch<DELTAPROP_REAL>{*plan}(); }
+
+namespace {
+
+// run(plan) for the plans that `which`, (count,), names, in this order, each by one thread at a time. The scratch of
+// the first plan has room for each of `threads` threads, `stride` entries apart.
+template <class Do>
+void each_member(const EpochPlan* plans, const int64_t* which, int64_t count, int64_t threads, int64_t stride, Do run) {
+    std::atomic<int64_t> next{0};
+    threads::run(int(threads), [&](int thread) {
+        for (int64_t i; (i = next.fetch_add(1)) < count;) {
+            EpochPlan plan = plans[which[i]];
+            if (plan.stop && *plan.stop) return;
+            plan.threads = 1;
+            plan.scratch = static_cast<DELTAPROP_REAL*>(plans[0].scratch) + thread * stride;
+            run(plan);
+        }
+    });
+}
+
+}  // namespace
+
+// Trains several networks; see each_member.
+extern "C" void run_members(const EpochPlan* plans, const int64_t* which, int64_t count, int64_t threads,
+                            int64_t stride) {
+    each_member(plans, which, count, threads, stride, [](const EpochPlan& plan) { Epoch<DELTAPROP_REAL>{plan}(); });
+}
+
+// The costs of several networks, and their outputs, over all samples of each; see each_member.
+extern "C" void evaluate_members(const EpochPlan* plans, const int64_t* which, int64_t count, int64_t threads,
+                                 int64_t stride) {
+    each_member(plans, which, count, threads, stride,
+                [](const EpochPlan& plan) { evaluate<DELTAPROP_REAL>(plan); });
+}
