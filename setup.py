@@ -1,8 +1,8 @@
 """The one step of the build that is not in pyproject.toml: it compiles the library of the CPU into the wheel.
 
-It is optional. Without a compiler, or if that fails, the wheel is one for every system, and the library is compiled when it
-is first used. `DELTAPROP_LIBRARY=native pip install .` leaves the step out. An editable installation has no such files
-either, as its sources are there to be changed.
+It is optional. Without a compiler, or if that fails, the wheel is one for every system, and the library is compiled
+when it is first used. `DELTAPROP_LIBRARY=native pip install .` leaves the step out. An editable installation has no
+such files either, as its sources are there to be changed.
 """
 
 import sys
@@ -13,7 +13,7 @@ from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 from setuptools import Command, setup
 from setuptools.command.bdist_wheel import bdist_wheel
@@ -78,7 +78,7 @@ class BuildLibraries(Command):
 class BuildWithLibraries(build):
     """The build, with this step."""
 
-    sub_commands = [*build.sub_commands, ("build_libraries", None)]
+    sub_commands: ClassVar = [*build.sub_commands, ("build_libraries", None)]
 
 
 class WheelOfLibraries(bdist_wheel):
@@ -93,7 +93,7 @@ class WheelOfLibraries(bdist_wheel):
 
 
 def target(platform: str) -> tuple[str, str]:
-    """The system and the machine, as `sys.platform` and `platform.machine` name them, of "macosx-11.0-arm64" or the like."""
+    """What `sys.platform` and `platform.machine` are on a platform such as "macosx-11.0-arm64"."""
     system, _, machine = platform.partition("-")
     if system == "macosx":
         machine = machine.partition("-")[2]
@@ -101,4 +101,5 @@ def target(platform: str) -> tuple[str, str]:
     return system, machine
 
 
-setup(cmdclass={"build": BuildWithLibraries, "build_libraries": BuildLibraries, "bdist_wheel": WheelOfLibraries})
+if __name__ == "__main__":
+    setup(cmdclass={"build": BuildWithLibraries, "build_libraries": BuildLibraries, "bdist_wheel": WheelOfLibraries})

@@ -87,7 +87,5 @@ def test_without_a_compiler_epochs_are_recorded(monkeypatch):
     monkeypatch.setattr(host_epochs, "library_problem", lambda dtype: "no C++ compiler")
     events: list[Any] = []
     host_epochs.compiled(get_backend("numpy"), Record(events.append))
-    assert [what for kind, what in events if kind == "slow"] == [
-        "epochs are recorded calls of NumPy: no C++ compiler"
-    ]
+    assert [what for kind, what in events if kind == "slow"] == ["epochs are recorded calls of NumPy: no C++ compiler"]
     assert len([what for kind, what in events if kind == "check"]) == 10

@@ -40,7 +40,8 @@ def can_compile(network: NetworkState, X: AnyArray) -> bool:
 def obstacle_to_compiling(network: NetworkState, X: AnyArray, *, load: bool = False) -> str | None:
     """Tell why the library cannot train this network on these inputs; None if it can.
 
-    With `load`, also if it cannot be compiled or loaded; otherwise only if there is neither a prebuilt one nor a compiler.
+    With `load`, also if it cannot be compiled or loaded; otherwise only if no compiler is here and none came with the
+    package.
     """
     backend: Any = network.backend
     if not isinstance(network.loss, str):
@@ -51,7 +52,8 @@ def obstacle_to_compiling(network: NetworkState, X: AnyArray, *, load: bool = Fa
         return "the inputs are a sparse matrix"
     if not getattr(backend, "compiles", False):
         return f"the backend {backend.label!r} does without compiled code"
-    return _library_error(network) if load else library_problem(network.dtype)
+    problem = library_problem(network.dtype)
+    return _library_error(network) if load and problem is None else problem
 
 
 def _library_error(network: NetworkState) -> str | None:

@@ -14,8 +14,8 @@ always: bool = False
 def notice(line: str) -> None:
     """Tell a user why nothing happens for some seconds.
 
-    The line goes to the logger "deltaprop", at level INFO. Where nobody listens there, it goes to standard error, if that
-    is a terminal or a notebook's.
+    The line goes to the logger "deltaprop", at level INFO. Where nobody listens there, it goes to standard error, if
+    that is a terminal or a notebook's.
     """
     logger = logging.getLogger("deltaprop")
     if logger.isEnabledFor(logging.INFO):

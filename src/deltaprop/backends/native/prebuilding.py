@@ -22,7 +22,7 @@ REALS = ("float", "double")
 
 @dataclass(frozen=True)
 class Job:
-    """A library to compile: its name, its file under ``kernels/``, options of the compiler, functions that it offers."""
+    """A library to compile: its name, its file under ``kernels/``, the compiler's options, functions that it offers."""
 
     name: str
     unit: str

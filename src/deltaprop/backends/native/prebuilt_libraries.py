@@ -1,7 +1,7 @@
 """The libraries that came with the package, compiled when its wheel was built.
 
-The end of a file's name is a digest of what it holds, as in `compiled_files`; the part before is a digest of what it was
-compiled from. So a library of other sources has another name, and one that is damaged is not loaded.
+The end of a file's name is a digest of what it holds, as in `compiled_files`; the part before is a digest of what it
+was compiled from. So a library of other sources has another name, and one that is damaged is not loaded.
 """
 
 from __future__ import annotations

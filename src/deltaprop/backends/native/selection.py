@@ -1,4 +1,4 @@
-"""Which compiled library is taken: one that came with the package, if this processor can run it, else one compiled here."""
+"""Which compiled library is taken: one that came with the package and that this processor can run, or one made here."""
 
 from __future__ import annotations
 

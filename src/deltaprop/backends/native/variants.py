@@ -1,4 +1,4 @@
-"""The variants of the compiled library that wheels hold: for which processors, and with which options of the compiler."""
+"""The variants of the compiled library that wheels hold: for which processors, and with which compiler options."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-#: Where a feature stands in what `kernels/cpu/processor.cpp` reports: the word, and the bit or bits, all of them needed.
+#: Where a feature stands in what `kernels/cpu/processor.cpp` reports: the word, and the bits, all of them needed.
 FEATURES = {
     # leaf 1 of cpuid, ecx
     "sse3": (0, 1 << 0),
