@@ -5,6 +5,8 @@ when it is first used. `DELTAPROP_LIBRARY=native pip install .` leaves the step 
 such files either, as its sources are there to be changed.
 """
 
+import logging
+import shutil
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
@@ -63,7 +65,10 @@ class BuildLibraries(Command):
             return
         system, machine = target(sysconfig.get_platform())
         with prebuilding() as prebuild:
-            self.made = prebuild(Path(self.build_lib) / PREBUILT, lambda line: self.announce(line, 2), machine, system)
+            self.made = prebuild(Path(self.build_lib) / PREBUILT, self._say, machine, system)
+
+    def _say(self, line: str) -> None:
+        self.announce(f"compiled library: {line}", logging.INFO)
 
     def get_source_files(self) -> list[str]:
         return []
@@ -76,9 +81,14 @@ class BuildLibraries(Command):
 
 
 class BuildWithLibraries(build):
-    """The build, with this step."""
+    """The build, with this step; what an earlier build has left does not get into the wheel."""
 
     sub_commands: ClassVar = [*build.sub_commands, ("build_libraries", None)]
+
+    def run(self) -> None:
+        if not self.distribution.have_run.get("build_py"):
+            shutil.rmtree(self.build_lib, ignore_errors=True)
+        super().run()
 
 
 class WheelOfLibraries(bdist_wheel):

@@ -79,6 +79,9 @@ def test_the_tag_says_whether_the_wheel_has_libraries(setup, body, prebuilt, tmp
         shutil.copytree(
             ROOT / name, copied / name, ignore=shutil.ignore_patterns("__pycache__", "results", "*.egg-info")
         )
+    left = copied / "build" / "lib" / "deltaprop" / "kernels" / "cpu" / "of_an_earlier_build.cpp"
+    left.parent.mkdir(parents=True)
+    left.write_text("")
     command = tmp_path / "c++"
     command.write_text(body)
     command.chmod(0o755)
@@ -96,3 +99,4 @@ def test_the_tag_says_whether_the_wheel_has_libraries(setup, body, prebuilt, tmp
     assert all(name.startswith("deltaprop/backends/native/prebuilt/") for name in libraries)
     assert f"Root-Is-Purelib: {str(not prebuilt).lower()}" in about
     assert "deltaprop/kernels/cpu/processor.cpp" in names
+    assert f"deltaprop/kernels/cpu/{left.name}" not in names  # the libraries were not made of it

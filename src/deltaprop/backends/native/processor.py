@@ -6,7 +6,7 @@ import ctypes
 from functools import cache
 from pathlib import Path
 
-from deltaprop.backends.native.compiler import compile_library
+from deltaprop.backends.native.compiler import compile_library, find_compiler
 from deltaprop.backends.native.prebuilt_libraries import load_prebuilt
 from deltaprop.backends.native.variants import Variant, features_in
 from deltaprop.errors import BackendError
@@ -42,8 +42,14 @@ def processor_features() -> frozenset[str]:
     """
     try:
         return load_prebuilt(NAME, OPTIONS, _features)
-    except BackendError:
+    except BackendError as error:
+        if find_compiler() is None:
+            raise
+        problem = error
+    try:
         return compile_library(NAME, UNIT, OPTIONS, (FUNCTION,), _features)
+    except BackendError as error:
+        raise BackendError(f"{problem}; {error}") from error
 
 
 def _features(path: Path) -> frozenset[str]:

@@ -64,12 +64,12 @@ def find_prebuilt(real: str, load: Callable[[Path], T]) -> Selected[T] | str:
     """The best library for this processor that came with the package, or why there is none."""
     if not any_prebuilt():
         return "this installation has no prebuilt library"
-    best = runnable()[:1]
-    if not best:
-        return "the prebuilt libraries are for other processors"
     try:
-        return _prebuilt(best[0], real, load)
-    except BackendError as error:
+        best = next((variant for variant in variants_of() if supports(variant)), None)
+        if best is None:
+            return "the prebuilt libraries are for other processors"
+        return _prebuilt(best, real, load)
+    except (BackendError, OSError) as error:
         return str(error)
 
 
