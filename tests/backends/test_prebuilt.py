@@ -77,7 +77,8 @@ def test_this_processor_is_as_linux_describes_it(monkeypatch):
         pytest.skip("no /proc/cpuinfo")
     if compiler.find_compiler() is None and not prebuilt_libraries.any_prebuilt():
         missing("g++", "no C++ compiler")
-    flags = set(re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[1].split())
+    (line, *_) = re.findall(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    flags = set(line.split())
     linux = {"sse3": "pni", "cmpxchg16b": "cx16", "sse4.1": "sse4_1", "sse4.2": "sse4_2", "lahf": "lahf_lm"}
     linux |= {"lzcnt": "abm", "osxsave": "xsave", "ymm saved": "avx", "zmm saved": "avx512f"}
     expected = {name for name in V4 if linux.get(name, name) in flags}

@@ -7,6 +7,8 @@ import pytest
 
 import deltaprop as dp
 from deltaprop.backends.native import library
+from deltaprop.backends.native.scipy_threads import own_threads
+from deltaprop.backends.native.selection import select_library
 from deltaprop.epochs import compiled
 from deltaprop.training import loop, stack_loop
 
@@ -22,8 +24,8 @@ def events(monkeypatch):
         return lambda *arguments, **options: (found.append(name), function(*arguments, **options))[1]
 
     library._load.cache_clear()
-    monkeypatch.setattr(library, "select_library", watched("library", library.select_library))
-    monkeypatch.setattr(compiled, "own_threads", watched("blas", compiled.own_threads))
+    monkeypatch.setattr(library, "select_library", watched("library", select_library))
+    monkeypatch.setattr(compiled, "own_threads", watched("blas", own_threads))
     for module in (loop, stack_loop):
         clock = SimpleNamespace(perf_counter=watched("clock", module.time.perf_counter))
         monkeypatch.setattr(module, "time", clock)

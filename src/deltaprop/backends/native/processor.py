@@ -57,4 +57,4 @@ def _features(path: Path) -> frozenset[str]:
     function = getattr(ctypes.CDLL(str(path)), FUNCTION)
     function.argtypes, function.restype = [ctypes.POINTER(ctypes.c_uint32)], None
     function(words)
-    return features_in(words)
+    return features_in(list(words))

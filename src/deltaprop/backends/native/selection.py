@@ -39,13 +39,13 @@ def select_library(real: str, load: Callable[[Path], T]) -> Selected[T]:
         If ``DELTAPROP_LIBRARY`` names none that this processor can run.
     """
     named = wanted()
-    if named == NATIVE:
-        return Selected(native_library(real, load), "compiled here")
-    if named is not None:
+    if isinstance(named, Variant):
         try:
             return _prebuilt(named, real, load)
         except BackendError:
             return Selected(native_library(real, load, named.options), f"compiled here ({named.name})")
+    if named is not None:
+        return Selected(native_library(real, load), "compiled here")
     found = find_prebuilt(real, load)
     if not isinstance(found, str):
         return found
