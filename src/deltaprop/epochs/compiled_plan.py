@@ -20,6 +20,9 @@ from deltaprop.epochs.task import operations_of
 from deltaprop.errors import BackendError, callers_level
 from deltaprop.inputs.encoded_rows import EncodedRows
 
+#: Bytes of scratch beyond which it is not touched beforehand.
+MOST_TOUCHED = 2**26
+
 
 def can_compile(network: NetworkState, X: AnyArray) -> bool:
     """Tell whether the library knows this network and these inputs, and can be compiled here.
@@ -160,7 +163,7 @@ class PlanTable:
     def share_scratch(self, threads: int, networks: int, *, touched: bool = False) -> int:
         """Make scratch for so many networks at a time, with `threads` threads working on each.
 
-        With `touched`, it is written to.
+        With `touched`, it is written to, unless it is so large that its steps take much longer than that.
 
         Returns
         -------
@@ -171,7 +174,7 @@ class PlanTable:
         widest = self.rows[np.argmax(self.rows["batch"])].tobytes()
         stride: int = self.library.scratch_entries(EpochPlan.from_buffer_copy(widest))
         scratch = np.empty(stride * networks, self.network.dtype)
-        if touched:
+        if touched and scratch.nbytes <= MOST_TOUCHED:
             scratch.fill(0.0)
         self.point("scratch", scratch, scratch.shape)
         return stride
