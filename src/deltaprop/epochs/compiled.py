@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 STEPS_A_CALL = 500_000
 #: Floating-point operations of a step for which one more thread pays.
 OPERATIONS_A_THREAD = 1e6
+#: It pays for steps so many times smaller where there is one hidden layer: threads then exchange little, see
+#: ``one_hidden_layer.h``.
+GAIN_OF_ONE_HIDDEN_LAYER = 7.5
 #: Epochs a call may hold whose orders are drawn beforehand.
 MOST_EPOCHS = 256
 
@@ -72,7 +75,9 @@ class CompiledEpoch(WholeEpoch):
         if self.operations > LONG_STEP:
             sums = {"cost": task.cost, "decay": task.decay}
             self.before = Remembered(network.backend, self.state, parameters=network.parameters, **sums)
-        threads = min(own_threads(), os.cpu_count() or 1, max(1, int(self.operations / OPERATIONS_A_THREAD)))
+        gain = GAIN_OF_ONE_HIDDEN_LAYER if len(network.layer_sizes) == 3 else 1.0
+        useful = max(1, int(gain * self.operations / OPERATIONS_A_THREAD))
+        threads = min(own_threads(), os.cpu_count() or 1, useful)
         self.table.share_scratch(threads, 1)
 
     @classmethod
