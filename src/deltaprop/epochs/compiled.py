@@ -78,7 +78,8 @@ class CompiledEpoch(WholeEpoch):
         gain = GAIN_OF_ONE_HIDDEN_LAYER if len(network.layer_sizes) == 3 else 1.0
         useful = max(1, int(gain * self.operations / OPERATIONS_A_THREAD))
         threads = min(own_threads(), os.cpu_count() or 1, useful)
-        self.table.share_scratch(threads, 1)
+        # The system gives memory when it is first written to: that is no part of the first epoch.
+        self.table.share_scratch(threads, 1, touched=self.operations > OPERATIONS_A_THREAD)
 
     @classmethod
     def obstacle(cls, task: Task) -> str | None:
