@@ -11,7 +11,7 @@
 
 #include <cstdint>
 
-extern "C" int64_t scratch_entries(const EpochPlan* plan) { return Layers<DELTAPROP_REAL>::scratch_entries(*plan); }
+extern "C" int64_t scratch_entries(const EpochPlan* plan) { return Epoch<DELTAPROP_REAL>::scratch_entries(*plan); }
 
 // Trains a network; up to plan->threads threads share each step.
 extern "C" void run(const EpochPlan* plan) { Epoch<DELTAPROP_REAL>{*plan}(); }
