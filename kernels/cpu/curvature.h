@@ -5,7 +5,8 @@
 //     v = W^T delta, dv = W^T ddelta + dW^T delta  ddelta' = dv g'(z) + v g''(z) dz
 //     (H v)_W = sum ddelta a^T + delta da^T        (H v)_b = sum ddelta
 #pragma once
-#include "cpu/gradient.h"
+#include "cpu/block_products.h"
+#include "cpu/row_sums.h"
 
 namespace curvature {
 
@@ -85,8 +86,6 @@ public:
     }
 
 private:
-    typedef typename Layers<T>::Product Product;
-
     // The layers over a block of rows, and what moves as the parameters move along the direction.
     struct Moved {
         Layers<T> layers;
@@ -114,6 +113,7 @@ private:
 
         double add(int64_t from, int64_t to, T* out, bool first) {
             const EpochPlan& p = layers.p;
+            const BlockProducts<T> products(layers);
             const int64_t m = to - from, last = p.layers - 1, columns = p.sizes[p.layers];
             const T *x = static_cast<const T*>(p.x) + from * p.sizes[0];
             const T *y = static_cast<const T*>(p.y) + from * columns;
@@ -123,8 +123,8 @@ private:
             const auto weight = [&](int64_t i) { return weights ? weights[i] : T(1); };
             for (int64_t l = 0; l <= last && !layers.stopped(); ++l) {
                 layers.forward(l, input(l), 0, {0, m, 0, p.sizes[l + 1]});
-                affine(l, along(layers.W[l]), input(l), along(layers.b[l]), dZ[l], m);
-                if (l > 0) affine(l, layers.W[l], dA[l], nullptr, dZ[l], m);
+                products.affine(l, along(layers.W[l]), input(l), along(layers.b[l]), dZ[l], m);
+                if (l > 0) products.affine(l, layers.W[l], dA[l], nullptr, dZ[l], m);
                 if (l < last) curvature::hidden(p.activations[l], layers.Z[l], dZ[l], dA[l + 1], m * p.sizes[l + 1]);
             }
             const auto rows = layers.last_rows(0, m);
@@ -132,13 +132,13 @@ private:
             curvature::output(rows, dZ[last], dD[last], dA[last + 1], target, weight, T(p.scales[0]));
             for (int64_t l = last; l >= 0 && !layers.stopped(); --l) {
                 T *of_weights = out + (layers.W[l] - layers.W[0]), *of_biases = out + (layers.b[l] - layers.W[0]);
-                add_products(l, dD[l], input(l), first ? T(0) : T(1), of_weights, m);
-                if (l > 0) add_products(l, layers.D[l], dA[l], T(1), of_weights, m);
-                Gradient<T>::add_rows(layers, dD[l], m, p.sizes[l + 1], of_biases, first);
+                products.gradient(l, dD[l], input(l), first ? T(0) : T(1), of_weights, m);
+                if (l > 0) products.gradient(l, layers.D[l], dA[l], T(1), of_weights, m);
+                products.bias_gradient(l, dD[l], first, of_biases, m);
                 if (l == 0) break;
-                back(l, layers.W[l], layers.D[l], T(0), layers.D[l - 1], m);
-                back(l, layers.W[l], dD[l], T(0), dD[l - 1], m);
-                back(l, along(layers.W[l]), layers.D[l], T(1), dD[l - 1], m);
+                products.back(l, layers.W[l], layers.D[l], T(0), layers.D[l - 1], m);
+                products.back(l, layers.W[l], dD[l], T(0), dD[l - 1], m);
+                products.back(l, along(layers.W[l]), layers.D[l], T(1), dD[l - 1], m);
                 curvature::times(layers.Z[l - 1], dZ[l - 1], layers.D[l - 1], dD[l - 1], m * p.sizes[l]);
             }
             return cost;
@@ -146,36 +146,6 @@ private:
 
         // The part of the direction that belongs to some parameters.
         const T* along(const T* parameters) const { return direction + (parameters - layers.W[0]); }
-
-        // z := W a + bias or, without a bias, z += W a, for m rows.
-        void affine(int64_t l, const T* w, const T* a, const T* bias, T* z, int64_t m) const {
-            const int64_t s_in = layers.p.sizes[l], s_out = layers.p.sizes[l + 1];
-            if (layers.is_small(l)) {
-                T* transposed = layers.own[0];
-                for (int64_t i = 0; i < s_in; ++i)
-#pragma GCC ivdep
-                    for (int64_t j = 0; j < s_out; ++j) transposed[i * s_out + j] = w[j * s_in + i];
-                return Product{m, s_out, s_in, a, s_in, 1, transposed, s_out, T(1), T(1), bias, z, s_out}();
-            }
-            for (int64_t i = 0; i < m && bias; ++i) std::copy_n(bias, s_out, z + i * s_out);
-            layers.gemm('T', 'N', s_out, m, s_in, T(1), w, s_in, a, s_in, T(1), z, s_out);
-        }
-
-        // out := W^T delta + beta out, for m rows.
-        void back(int64_t l, const T* w, const T* delta, T beta, T* out, int64_t m) const {
-            const int64_t s_in = layers.p.sizes[l], s_out = layers.p.sizes[l + 1];
-            if (layers.is_small(l))
-                return Product{m, s_in, s_out, delta, s_out, 1, w, s_in, T(1), beta, nullptr, out, s_in}();
-            layers.gemm('N', 'N', s_in, m, s_out, T(1), w, s_in, delta, s_out, beta, out, s_in);
-        }
-
-        // out := the sum over m rows of delta a^T, and beta out.
-        void add_products(int64_t l, const T* delta, const T* a, T beta, T* out, int64_t m) const {
-            const int64_t s_in = layers.p.sizes[l], s_out = layers.p.sizes[l + 1];
-            if (layers.is_small(l))
-                return Product{s_out, s_in, m, delta, 1, s_out, a, s_in, T(1), beta, nullptr, out, s_in}();
-            layers.gemm('N', 'T', s_in, s_out, m, T(1), a, s_in, delta, s_out, beta, out, s_in);
-        }
     };
 
     RowSums<T> sums_;

@@ -1,5 +1,6 @@
 // The cost and its gradient over all samples of a plan, in one call. The formulas stand in derivation/backprop.py.
 #pragma once
+#include "cpu/block_products.h"
 #include "cpu/row_sums.h"
 
 template <typename T> class Gradient {
@@ -24,6 +25,7 @@ private:
 
     static double add(Layers<T>& layers, int64_t from, int64_t to, T* out, bool first) {
         const EpochPlan& p = layers.p;
+        const BlockProducts<T> products(layers);
         const int64_t m = to - from, columns = p.sizes[p.layers];
         const T *x = static_cast<const T*>(p.x) + from * p.sizes[0], *y = static_cast<const T*>(p.y) + from * columns;
         const T* weights = p.weights ? static_cast<const T*>(p.weights) + from : nullptr;
@@ -34,20 +36,11 @@ private:
             layers.last_rows(0, m), [&](int64_t i) { return y + i * columns; },
             [&](int64_t i) { return weights ? weights[i] : T(1); }, T(p.scales[0]));
         for (int64_t l = p.layers - 1; l >= 0 && !layers.stopped(); --l) {
-            const int64_t s_out = p.sizes[l + 1];
             T *of_weights = out + (layers.W[l] - layers.W[0]), *of_biases = out + (layers.b[l] - layers.W[0]);
-            layers.gradient_of(l, 0, s_out, m, input(l), T(1), first ? T(0) : T(1), of_weights);
-            add_rows(layers, layers.D[l], m, s_out, of_biases, first);
+            products.gradient(l, layers.D[l], input(l), first ? T(0) : T(1), of_weights, m);
+            products.bias_gradient(l, layers.D[l], first, of_biases, m);
             if (l > 0) layers.backward(l, 0, {0, m, 0, p.sizes[l]});
         }
         return cost;
-    }
-
-public:
-    // The sum of m rows, added to `out` or, if it is the first, written there.
-    static void add_rows(const Layers<T>& layers, const T* rows, int64_t m, int64_t columns, T* out, bool first) {
-        T* sums = layers.own[0];
-        layers.sum_rows(rows, m, columns, columns, first ? out : sums);
-        for (int64_t j = 0; j < columns && !first; ++j) out[j] += sums[j];
     }
 };

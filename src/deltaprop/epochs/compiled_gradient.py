@@ -119,12 +119,14 @@ def cost_derivatives(
     With `once` it is asked for one evaluation, for which preparing the library may not pay.
     """
     is_small = once and operations_of(network, X.shape[0]) <= SMALL_EVALUATION
-    compiled = not is_small and _is_plain(network) and can_compile(network, X)
+    compiled = not is_small and _is_plain(network, X) and can_compile(network, X)
     kind = CompiledDerivatives if compiled else MatrixDerivatives
     return kind(network, X, Y, objective, sample_weight)
 
 
-def _is_plain(network: NetworkState) -> bool:
-    """Tell whether compiled code can read the parameters where they are."""
+def _is_plain(network: NetworkState, X: Any) -> bool:
+    """Tell whether the inputs are a matrix, and compiled code can read the parameters where they are."""
     flat: Any = network.parameters
-    return isinstance(flat, np.ndarray) and bool(flat.flags.c_contiguous and flat.flags.aligned) and not network.lead
+    if network.lead or not (isinstance(X, np.ndarray) and isinstance(flat, np.ndarray)):
+        return False
+    return bool(flat.flags.c_contiguous and flat.flags.aligned)
