@@ -1,6 +1,7 @@
 """The compiled J, ∂J/∂θ and H v equal the per-sample loop, the backend's matrices, and differences."""
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,18 +41,27 @@ def threads(request, monkeypatch):
     return request.param
 
 
-def arrays(net):
+def network(sizes: list[int], **options: Any) -> Any:
+    return dp.Network(sizes, **options)
+
+
+def compiled(*arguments: Any) -> Any:
+    return CompiledDerivatives(*arguments)
+
+
+def arrays(net: Any) -> list[Any]:
     """Return weights and biases in float64, for the loop."""
-    return [W.astype(np.float64) for W in net.weights], [b.astype(np.float64) for b in net.biases]
+    return [[each.astype(np.float64) for each in layers] for layers in (net.weights, net.biases)]
 
 
-def moved(net, rng):
-    direction = Parameters(net.backend, net.layer_sizes, net.dtype)
+def moved(net: Any, rng: Any) -> Any:
+
+    direction: Any = Parameters(net.backend, net.layer_sizes, net.dtype)
     direction.flat[...] = rng.standard_normal(direction.size)
     return direction
 
 
-def both(net, X, Y, objective, weights=None):
+def both(net: Any, X: Any, Y: Any, objective: Objective, weights: Any = None) -> list[Any]:
     X, Y = X.astype(net.dtype), Y.astype(net.dtype)
     weights = None if weights is None else weights.astype(net.dtype)
     return [kind(net, X, Y, objective, weights) for kind in (CompiledDerivatives, MatrixDerivatives)]
@@ -73,11 +83,10 @@ def assert_equal(net, X, Y, objective, weights, rng):
 @pytest.mark.parametrize(("loss", "output"), PAIRS)
 @pytest.mark.parametrize("hidden", HIDDEN)
 def test_gradient_equals_the_loop(rng, hidden, loss, output, dtype):
-    net = dp.Network([4, 6, 5, 3], hidden_activation=hidden, output_activation=output, loss=loss, dtype=dtype, seed=2)
-    X, Y = rng.standard_normal((7, 4)).astype(dtype), targets_for(loss, rng, 7, 3).astype(dtype)
-    J, weights, biases, _ = reference.cost_and_gradient(
-        *arrays(net), net.activations, loss, X.astype(float), Y.astype(float), l2=0.8
-    )
+    net = network([4, 6, 5, 3], hidden_activation=hidden, output_activation=output, loss=loss, dtype=dtype, seed=2)
+    X, Y = (each.astype(dtype).astype(float) for each in (rng.standard_normal((7, 4)), targets_for(loss, rng, 7, 3)))
+    W, b = arrays(net)
+    J, weights, biases, _ = reference.cost_and_gradient(W, b, net.activations, loss, X, Y, l2=0.8)
     cost, gradient = net.cost_and_gradient(X, Y, l2=0.8)
     assert cost == pytest.approx(J, rel=TOLERANCE[dtype])
     assert relative(gradient.weights, weights) < TOLERANCE[dtype]
@@ -88,13 +97,13 @@ def test_gradient_equals_the_loop(rng, hidden, loss, output, dtype):
 @pytest.mark.parametrize(("loss", "output"), PAIRS)
 @pytest.mark.parametrize("hidden", HIDDEN)
 def test_hessian_product_equals_the_complex_step_through_the_loop(rng, hidden, loss, output, dtype):
-    net = dp.Network([4, 6, 5, 3], hidden_activation=hidden, output_activation=output, loss=loss, dtype=dtype, seed=2)
-    X, Y = rng.standard_normal((7, 4)).astype(dtype), targets_for(loss, rng, 7, 3).astype(dtype)
-    direction, options = moved(net, rng), {"l2": 0.8, "reduction": "sum"}
-    expected = reference.hessian_vector_product(
-        *arrays(net), net.activations, loss, X.astype(float), Y.astype(float), *arrays(direction), **options
-    )
-    got = Parameters(net.backend, net.layer_sizes, net.dtype, flat=net.hvp(X, Y, direction.flat, **options))
+    net = network([4, 6, 5, 3], hidden_activation=hidden, output_activation=output, loss=loss, dtype=dtype, seed=2)
+    X, Y = (each.astype(dtype).astype(float) for each in (rng.standard_normal((7, 4)), targets_for(loss, rng, 7, 3)))
+    direction = moved(net, rng)
+    (W, b), (V_W, V_b) = arrays(net), arrays(direction)
+    expected = reference.hessian_vector_product(W, b, net.activations, loss, X, Y, V_W, V_b, l2=0.8, reduction="sum")
+    got = moved(net, rng)
+    got.flat[...] = net.hvp(X, Y, direction.flat, 0.8, reduction="sum")
     assert relative([*got.weights, *got.biases], [*expected[0], *expected[1]]) < 2 * TOLERANCE[dtype]
 
 
@@ -103,7 +112,7 @@ def test_hessian_product_equals_the_complex_step_through_the_loop(rng, hidden, l
 @pytest.mark.parametrize("l2", [0.0, 1.3])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_every_convention(threads, rng, weighted, l2, l2_scaling, reduction):
-    net = dp.Network([5, 7, 3], loss="categorical_cross_entropy", hidden_activation="tanh")
+    net = network([5, 7, 3], loss="categorical_cross_entropy", hidden_activation="tanh")
     X, Y = rng.standard_normal((300, 5)), targets_for(net.loss, rng, 300, 3)
     weights = rng.uniform(0.0, 2.0, 300) if weighted else None
     assert_equal(net, X, Y, Objective(l2, l2_scaling, reduction), weights, rng)
@@ -113,7 +122,7 @@ def test_every_convention(threads, rng, weighted, l2, l2_scaling, reduction):
 @pytest.mark.parametrize("m", [1, 2, 100, 3000])
 @pytest.mark.parametrize("sizes", [[5, 3], [64, 100, 10], [1, 1, 1], [20, 33, 17, 2]], ids=str)
 def test_any_number_of_rows(threads, rng, sizes, m, dtype):
-    net = dp.Network(sizes, loss="squared_error", hidden_activation="sigmoid", dtype=dtype, seed=4)
+    net = network(sizes, loss="squared_error", hidden_activation="sigmoid", dtype=dtype, seed=4)
     X, Y, weights = rng.standard_normal((m, sizes[0])), rng.standard_normal((m, sizes[-1])), rng.uniform(0.5, 2.0, m)
     assert_equal(net, X, Y, Objective(0.4), weights, rng)
 
@@ -121,14 +130,14 @@ def test_any_number_of_rows(threads, rng, sizes, m, dtype):
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_large_layers(threads, rng, dtype):
     """Their products are by panels or by the BLAS, and each thread has a gradient of its own."""
-    net = dp.Network([200, 300, 710, 7], loss="squared_error", hidden_activation="tanh", dtype=dtype, seed=4)
+    net = network([200, 300, 710, 7], loss="squared_error", hidden_activation="tanh", dtype=dtype, seed=4)
     for m in (20, 700):
         X, Y = rng.standard_normal((m, 200)), rng.standard_normal((m, 7))
         assert_equal(net, X, Y, Objective(0.4), None, rng)
 
 
 def test_whole_weights_count_as_repeated_rows(threads, rng):
-    net = dp.Network([4, 6, 3], loss="categorical_cross_entropy")
+    net = network([4, 6, 3], loss="categorical_cross_entropy")
     X, y, times = rng.standard_normal((400, 4)), rng.integers(0, 3, 400), rng.integers(0, 4, 400)
     v = rng.standard_normal(net.parameters.size)
     more, labels = np.repeat(X, times, axis=0), np.repeat(y, times)
@@ -141,8 +150,8 @@ def test_whole_weights_count_as_repeated_rows(threads, rng):
 
 
 def test_no_rows_leave_the_penalty(rng):
-    net = dp.Network([4, 6, 3], loss="squared_error")
-    at = CompiledDerivatives(net, np.empty((0, 4)), np.empty((0, 3)), Objective(0.5, "absolute", "sum"))
+    net = network([4, 6, 3], loss="squared_error")
+    at = compiled(net, np.empty((0, 4)), np.empty((0, 3)), Objective(0.5, "absolute", "sum"))
     cost, gradient = at.cost_and_gradient()
     assert cost == pytest.approx(0.25 * (net.flat_weights**2).sum(), rel=1e-14)
     assert np.array_equal(gradient.flat_weights, 0.5 * net.flat_weights)
@@ -155,7 +164,7 @@ def test_no_rows_leave_the_penalty(rng):
 
 @pytest.mark.parametrize(("loss", "output"), [("poisson", "exp"), ("categorical_cross_entropy", "softmax")])
 def test_hessian_product_is_the_slope_of_the_gradient(threads, rng, loss, output):
-    net = dp.Network([6, 9, 4], loss=loss, output_activation=output, hidden_activation="softplus", seed=1)
+    net = network([6, 9, 4], loss=loss, output_activation=output, hidden_activation="softplus", seed=1)
     X, Y = rng.standard_normal((500, 6)), targets_for(loss, rng, 500, 4)
     v, theta, h = rng.standard_normal(net.parameters.size), net.parameters.copy(), 1e-5
     product, gradients = net.hvp(X, Y, v, 0.3), []
@@ -168,12 +177,12 @@ def test_hessian_product_is_the_slope_of_the_gradient(threads, rng, loss, output
 @pytest.mark.parametrize("sizes", [[8, 30, 3], [300, 450, 3]], ids=str)
 def test_the_same_bits_again_and_again(monkeypatch, rng, sizes):
     """A gradient that takes little memory has the same bits with any number of threads."""
-    net = dp.Network(sizes, loss="squared_error", hidden_activation="tanh")
+    net = network(sizes, loss="squared_error", hidden_activation="tanh")
     X, Y, v = rng.standard_normal((1500, sizes[0])), rng.standard_normal((1500, 3)), moved(net, rng)
-    seen = {}
+    seen: dict[int, set[Any]] = {}
     for count in (1, 2, 3):
         use_threads(monkeypatch, count)
-        at = CompiledDerivatives(net, X, Y, Objective(0.1))
+        at = compiled(net, X, Y, Objective(0.1))
         for _ in range(8):
             cost, gradient = at.cost_and_gradient()
             seen.setdefault(count, set()).add((cost, gradient.flat.tobytes(), at.hessian_product(v).flat.tobytes()))
@@ -184,7 +193,7 @@ def test_the_same_bits_again_and_again(monkeypatch, rng, sizes):
 
 @pytest.mark.parametrize("hidden", ["relu", "tanh", "gelu"])
 def test_nan_stays_nan(rng, hidden):
-    net = dp.Network([4, 6, 3], loss="categorical_cross_entropy", hidden_activation=hidden)
+    net = network([4, 6, 3], loss="categorical_cross_entropy", hidden_activation=hidden)
     X, y = rng.standard_normal((50, 4)), rng.integers(0, 3, 50)
     net.biases[0][2] = np.nan
     cost, gradient = net.cost_and_gradient(X, y)
@@ -194,7 +203,7 @@ def test_nan_stays_nan(rng, hidden):
 
 
 def test_read_only_parameters_and_data(rng):
-    net = dp.Network([4, 6, 3], loss="squared_error")
+    net = network([4, 6, 3], loss="squared_error")
     X, Y = rng.standard_normal((60, 4)), rng.standard_normal((60, 3))
     cost, gradient = net.cost_and_gradient(X, Y)
     for array in (net.parameters, X, Y):
@@ -205,11 +214,11 @@ def test_read_only_parameters_and_data(rng):
 
 
 def test_rows_that_do_not_adjoin(rng):
-    net = dp.Network([4, 6, 3], loss="squared_error")
+    net = network([4, 6, 3], loss="squared_error")
     wide, tall = rng.standard_normal((60, 8)), rng.standard_normal((120, 3))
     X, Y, weights = wide[:, ::2], tall[::2], rng.uniform(1.0, 2.0, 120)[::2]
-    at = CompiledDerivatives(net, X, Y, Objective(), weights)
-    expected = CompiledDerivatives(net, X.copy(), Y.copy(), Objective(), weights.copy())
+    at = compiled(net, X, Y, Objective(), weights)
+    expected = compiled(net, X.copy(), Y.copy(), Objective(), weights.copy())
     assert not X.flags.contiguous
     assert at.cost_and_gradient()[0] == expected.cost_and_gradient()[0]
     assert np.array_equal(at.gradient.flat, expected.gradient.flat)
@@ -219,7 +228,7 @@ def test_rows_that_do_not_adjoin(rng):
 
 
 def test_python_threads_share_a_network(rng):
-    net = dp.Network([20, 40, 3], loss="categorical_cross_entropy", hidden_activation="tanh")
+    net = network([20, 40, 3], loss="categorical_cross_entropy", hidden_activation="tanh")
     X, y = rng.standard_normal((900, 20)), rng.integers(0, 3, 900)
     v = rng.standard_normal(net.parameters.size)
 
@@ -233,9 +242,9 @@ def test_python_threads_share_a_network(rng):
 
 
 def test_a_long_evaluation_hears_signals(monkeypatch, rng):
-    net = dp.Network([4, 6, 3], loss="squared_error")
+    net = network([4, 6, 3], loss="squared_error")
     X, Y, v = rng.standard_normal((60, 4)), rng.standard_normal((60, 3)), moved(net, rng)
-    at = CompiledDerivatives(net, X, Y, Objective(0.2))
+    at = compiled(net, X, Y, Objective(0.2))
     cost, gradient = at.cost_and_gradient()
     expected, product = gradient.flat.copy(), at.hessian_product(v).flat.copy()
     monkeypatch.setattr(compiled_gradient, "LONG_STEP", 0.0)
@@ -245,8 +254,8 @@ def test_a_long_evaluation_hears_signals(monkeypatch, rng):
 
 
 def test_a_call_that_is_stopped_leaves_the_rest_undone(rng):
-    net = dp.Network([4, 6, 3], loss="squared_error")
-    at = CompiledDerivatives(net, rng.standard_normal((60, 4)), rng.standard_normal((60, 3)), Objective())
+    net = network([4, 6, 3], loss="squared_error")
+    at = compiled(net, rng.standard_normal((60, 4)), rng.standard_normal((60, 3)), Objective())
     at.gradient.flat[...] = 7.0
     at.table.stop.value = 1
     at.cost_and_gradient()
@@ -256,16 +265,16 @@ def test_a_call_that_is_stopped_leaves_the_rest_undone(rng):
 def test_what_the_library_does_not_know_goes_by_matrices(rng):
     X, Y = rng.standard_normal((9, 4)), rng.random((9, 3))
     loss = (lambda h, y: (h - y) ** 2, lambda h, y: 2 * (h - y))
-    compiled = dp.Network([4, 6, 3])
-    assert isinstance(cost_derivatives(compiled, X, Y, Objective()), CompiledDerivatives)
-    assert isinstance(cost_derivatives(compiled, sparse.csr_matrix(X), Y, Objective()), MatrixDerivatives)
-    for net in (dp.Network([4, 6, 3], backend="reference"), dp.Network([4, 6, 3], loss=loss)):
+    net = network([4, 6, 3])
+    assert isinstance(cost_derivatives(net, X, Y, Objective()), CompiledDerivatives)
+    assert isinstance(cost_derivatives(net, sparse.csr_matrix(X), Y, Objective()), MatrixDerivatives)
+    for net in (network([4, 6, 3], backend="reference"), network([4, 6, 3], loss=loss)):
         assert isinstance(cost_derivatives(net, X, Y, Objective()), MatrixDerivatives)
 
 
 def test_one_small_evaluation_goes_by_matrices(monkeypatch, rng):
     monkeypatch.undo()
-    net, X, Y = dp.Network([4, 6, 3]), rng.standard_normal((9, 4)), rng.random((9, 3))
+    net, X, Y = network([4, 6, 3]), rng.standard_normal((9, 4)), rng.random((9, 3))
     assert isinstance(cost_derivatives(net, X, Y, Objective(), once=True), MatrixDerivatives)
     assert isinstance(cost_derivatives(net, X, Y, Objective()), CompiledDerivatives)
     large = rng.standard_normal((9000, 4)), rng.random((9000, 3))
@@ -278,7 +287,7 @@ def test_solvers_take_the_same_way(rng, method):
     weights = rng.uniform(0.5, 1.5, 400)
     costs = []
     for backend in ("numpy", "reference"):
-        net = dp.Network([6, 8, 3], loss="categorical_cross_entropy", hidden_activation="tanh", backend=backend)
+        net = network([6, 8, 3], loss="categorical_cross_entropy", hidden_activation="tanh", backend=backend)
         history = net.fit_full_batch(X, y, method=method, max_iter=6, l2=0.1, sample_weight=weights)
         costs.append(history.cost)
     assert costs[0] == pytest.approx(costs[1], rel=1e-9)

@@ -76,7 +76,7 @@ class CompiledDerivatives(CostDerivatives):
             self._make_room(library.hessian_product_scratch_entries)
         v = address("direction", direction.flat, network.dtype, self._size)
         product = address("product", self._product.flat, network.dtype, self._size, written=True)
-        cost = self.cost.copy()
+        cost = float(self.cost)
         self._call(3 * self.operations, lambda: library.hessian_product(self.plan, v, product))
         self.cost[...] = cost
         return self._product

@@ -21,7 +21,6 @@ from deltaprop.epochs.task import operations_of
 from deltaprop.errors import BackendError, callers_level
 from deltaprop.inputs.encoded_rows import EncodedRows
 
-
 #: The dtype of a table of plans; NumPy takes a while to make it.
 PLANS: DType = np.dtype(EpochPlan)
 
