@@ -72,7 +72,8 @@ def pointer(name: str, array: AnyArray, dtype: DType, shape: tuple[int, ...]) ->
 def library(dtype: DType) -> ctypes.CDLL:
     """The compiled library for `dtype`: ``run`` and ``scratch_entries`` of an `EpochPlan`, others of many.
 
-    ``run_members`` trains several networks, and ``evaluate_members`` asks them for costs and outputs.
+    ``run_members`` trains several networks, and ``evaluate_members`` asks them for costs and outputs. ``gradient`` and
+    ``hessian_product`` write ∂J/∂θ and H v over all samples, and need scratch of a size of their own.
 
     Python's lock is not held while they run.
 
@@ -128,7 +129,14 @@ def _load(real: str) -> Selected[ctypes.CDLL] | str:
     loaded.run.argtypes, loaded.run.restype = [ctypes.POINTER(EpochPlan)], None
     for of_members in (loaded.run_members, loaded.evaluate_members):
         of_members.argtypes, of_members.restype = [_P, _P, _I, _I, _I], None
-    loaded.scratch_entries.argtypes, loaded.scratch_entries.restype = [ctypes.POINTER(EpochPlan)], _I
+    loaded.gradient.argtypes, loaded.gradient.restype = [ctypes.POINTER(EpochPlan), _P], None
+    loaded.hessian_product.argtypes, loaded.hessian_product.restype = [ctypes.POINTER(EpochPlan), _P, _P], None
+    for entries in (
+        loaded.scratch_entries,
+        loaded.gradient_scratch_entries,
+        loaded.hessian_product_scratch_entries,
+    ):
+        entries.argtypes, entries.restype = [ctypes.POINTER(EpochPlan)], _I
     return selected
 
 
