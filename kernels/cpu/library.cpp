@@ -2,6 +2,7 @@
 #ifndef DELTAPROP_REAL  // in an editor
 #define DELTAPROP_REAL float
 #endif
+#include "cpu/dense_evaluation.h"
 #include "cpu/epoch.h"
 #include "cpu/epoch_plan.h"
 #include "cpu/evaluation.h"
@@ -45,4 +46,14 @@ extern "C" void evaluate_members(const EpochPlan* plans, const int64_t* which, i
                                  int64_t stride) {
     each_member(plans, which, count, threads, stride,
                 [](const EpochPlan& plan) { evaluate<DELTAPROP_REAL>(plan); });
+}
+
+// Evaluates a network over `rows` dense rows; dense_evaluation.h says what it returns and what the pointers are.
+extern "C" int64_t evaluate(const EvaluationPlan* plan, const void* x, int64_t rows, const void* y, const void* weights,
+                            void* outputs, int64_t* largest, double* cost, int64_t threads) {
+    typedef DELTAPROP_REAL T;
+    const dense_evaluation::Call<T> call{static_cast<const T*>(x), rows,    static_cast<const T*>(y),
+                                         static_cast<const T*>(weights), static_cast<T*>(outputs), largest, cost,
+                                         threads};
+    return dense_evaluation::Evaluation<T>(*plan, call)();
 }

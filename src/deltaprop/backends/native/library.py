@@ -31,6 +31,12 @@ class EncodedInputs(ctypes.Structure):
     _fields_ = fields_of("cpu/encoded_inputs.h", "EncodedInputs")
 
 
+class EvaluationPlan(ctypes.Structure):
+    """What is evaluated; ``struct EvaluationPlan`` in ``kernels/cpu/evaluation_plan.h`` explains the fields."""
+
+    _fields_ = fields_of("cpu/evaluation_plan.h", "EvaluationPlan")
+
+
 #: For each pointer of a plan to an array: its dtype, None for the network's own, and whether the library writes there.
 POINTERS: dict[str, tuple[Any, bool]] = {
     "sizes": (np.int64, False),
@@ -71,7 +77,8 @@ def pointer(name: str, array: AnyArray, dtype: DType, shape: tuple[int, ...]) ->
 def library(dtype: DType) -> ctypes.CDLL:
     """The compiled library for `dtype`: ``run`` and ``scratch_entries`` of an `EpochPlan`, others of many.
 
-    ``run_members`` trains several networks, and ``evaluate_members`` asks them for costs and outputs.
+    ``run_members`` trains several networks, and ``evaluate_members`` asks them for costs and outputs. ``evaluate`` asks
+    one network, over dense rows.
 
     Python's lock is not held while they run.
 
@@ -98,12 +105,13 @@ def _load(real: str) -> ctypes.CDLL | str:
     loaded.run.argtypes, loaded.run.restype = [ctypes.POINTER(EpochPlan)], None
     for of_members in (loaded.run_members, loaded.evaluate_members):
         of_members.argtypes, of_members.restype = [_P, _P, _I, _I, _I], None
+    loaded.evaluate.argtypes, loaded.evaluate.restype = [_P, _P, _I, _P, _P, _P, _P, _P, _I], _I
     loaded.scratch_entries.argtypes, loaded.scratch_entries.restype = [ctypes.POINTER(EpochPlan)], _I
     return loaded
 
 
 def _checked(path: Path) -> ctypes.CDLL:
-    check_names(path.read_bytes(), "cpu/library.cpp", (EpochPlan, EncodedInputs))
+    check_names(path.read_bytes(), "cpu/library.cpp", (EpochPlan, EncodedInputs, EvaluationPlan))
     return ctypes.CDLL(str(path))
 
 

@@ -77,7 +77,12 @@ def own_threads() -> int:
     """
     if not _blas(of_scipy=True).lib_controllers:
         return 1
-    return max((pool["num_threads"] for pool in _blas(of_scipy=False).info()), default=1)
+    return threads_of_numpy()
+
+
+def threads_of_numpy() -> int:
+    """How many threads NumPy's BLAS uses: what somebody has set for it is meant for our own threads too."""
+    return max((library.num_threads for library in _blas(of_scipy=False).lib_controllers), default=1)
 
 
 @cache
