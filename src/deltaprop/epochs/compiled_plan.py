@@ -21,6 +21,9 @@ from deltaprop.epochs.task import operations_of
 from deltaprop.errors import BackendError, callers_level
 from deltaprop.inputs.encoded_rows import EncodedRows
 
+#: `EpochPlan` as a dtype, which NumPy takes long to derive.
+ROW = np.dtype(EpochPlan)
+
 
 def can_compile(network: NetworkState, X: AnyArray) -> bool:
     """Tell whether the library knows this network and these inputs, and can be compiled here.
@@ -118,13 +121,13 @@ class PlanTable:
         batch_sizes: Sequence[int],
     ) -> None:
         self.network, self.library = network, library(network.dtype)
-        self.rows: HostArray = np.zeros(len(optimizers), EpochPlan)
+        self.rows: HostArray = np.zeros(len(optimizers), ROW)
         self.row: EpochPlan | None = None if network.lead else EpochPlan.from_buffer(self.rows.view(np.uint8).data)
         self._members = np.arange(len(optimizers)) if network.lead else 0
         # What the plans point to has to live as long as they do.
         self._held: dict[str, Array | None] = {}
         self._describe_network()
-        self._describe_samples(X, Y)
+        self.point_to_samples(X, Y)
         self.rows["samples"], self.rows["batch"] = samples, batch_sizes
         self._describe_optimizers(optimizers)
         for name, moment in zip(("first", "second"), moments, strict=False):
@@ -141,7 +144,8 @@ class PlanTable:
         self.point("sizes", sizes, sizes.shape)
         self.point("activations", activations, activations.shape)
 
-    def _describe_samples(self, X: AnyArray, Y: Array | None) -> None:
+    def point_to_samples(self, X: AnyArray, Y: Array | None) -> None:
+        """Let the plans point to samples, as many as before."""
         network, own = self.network, self._members if X.ndim == 3 else 0
         self.point("y", Y, (*X.shape[:-1], network.layer_sizes[-1]), own)
         self.operations_of_a_row: float = operations_of(network, 1)

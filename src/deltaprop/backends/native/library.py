@@ -115,6 +115,7 @@ def _checked(path: Path) -> ctypes.CDLL:
     return ctypes.CDLL(str(path))
 
 
+@cache
 def gemm(dtype: DType) -> int:
     """Address of sgemm or dgemm, the matrix product that SciPy offers to compiled code (`scipy.linalg.cython_blas`)."""
     from scipy.linalg import cython_blas
