@@ -142,7 +142,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def __getstate__(self) -> dict[str, Any]:
         """Leave the network out of a pickle: it is made anew from ``coefs_``."""
         state: Any = super().__getstate__()
-        return {name: value for name, value in state.items() if name not in ("_network", "_handed_out")}
+        return {name: value for name, value in state.items() if name not in ("_network", "_handed_out", "_reseeded")}
 
     # -- what a fitted network is asked -------------------------------------------------------------------------
 
