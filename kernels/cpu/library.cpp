@@ -3,6 +3,7 @@
 #define DELTAPROP_REAL float
 #endif
 #include "cpu/curvature.h"
+#include "cpu/dense_evaluation.h"
 #include "cpu/epoch.h"
 #include "cpu/epoch_plan.h"
 #include "cpu/evaluation.h"
@@ -65,4 +66,14 @@ extern "C" void hessian_product(const EpochPlan* plan, const DELTAPROP_REAL* dir
 
 extern "C" int64_t hessian_product_scratch_entries(const EpochPlan* plan) {
     return HessianProduct<DELTAPROP_REAL>{*plan, nullptr}.scratch_entries();
+}
+
+// Evaluates a network over `rows` dense rows; dense_evaluation.h says what it returns and what the pointers are.
+extern "C" int64_t evaluate(const EvaluationPlan* plan, const void* x, int64_t rows, const void* y, const void* weights,
+                            void* outputs, int64_t* largest, double* cost, int64_t threads) {
+    typedef DELTAPROP_REAL T;
+    const dense_evaluation::Call<T> call{static_cast<const T*>(x), rows,    static_cast<const T*>(y),
+                                         static_cast<const T*>(weights), static_cast<T*>(outputs), largest, cost,
+                                         threads};
+    return dense_evaluation::Evaluation<T>(*plan, call)();
 }

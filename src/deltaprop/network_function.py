@@ -94,6 +94,9 @@ class NetworkFunction(NetworkState):
         ValueError, TypeError
             As `forward`.
         """
+        outputs = evaluation.predict_as_is(self, X)
+        if outputs is not None:
+            return outputs
         return self._like(X, [evaluation.predict(self, self._door.inputs(X, may_stay=True))])[0]
 
     # -- cost and gradient --------------------------------------------------------------------------------------

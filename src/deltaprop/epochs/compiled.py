@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
@@ -60,7 +61,7 @@ class CompiledEpoch(WholeEpoch):
 
     def __init__(self, task: Task) -> None:
         network, moments = task.network, moments_of(task.optimizer, task.state)
-        self.task, self.network, self.state = task, network, task.state
+        self.task, self.network, self.state, self.moments = task, network, task.state, moments
         self.table: PlanTable = PlanTable(
             network, task.X, task.Y, [task.optimizer], moments, [task.samples], [task.batch_size]
         )
@@ -80,6 +81,23 @@ class CompiledEpoch(WholeEpoch):
         threads = min(own_threads(), os.cpu_count() or 1, useful)
         # The system gives memory when it is first written to: that is no part of the first epoch.
         self.table.share_scratch(threads, 1, touched=self.operations > OPERATIONS_A_THREAD)
+
+    def takes_on(self, task: Task) -> bool:
+        """Take on a small task that differs from the last one in its samples alone; return whether it does."""
+        last = self.task
+        alike = (
+            self.operations < 2 * OPERATIONS_A_THREAD
+            and task.network is last.network
+            and task.optimizer is last.optimizer
+            and (task.samples, task.batch_size) == (last.samples, last.batch_size)
+            and all(map(operator.is_, moments_of(task.optimizer, task.state), self.moments))
+            and all(isinstance(each.X, np.ndarray) and not any(each.dropout) for each in (task, last))
+        )
+        if alike:
+            self.task, self.state = task, task.state
+            self.table.point_to_samples(task.X, task.Y)
+            self._point_to_sums()
+        return alike
 
     @classmethod
     def obstacle(cls, task: Task) -> str | None:

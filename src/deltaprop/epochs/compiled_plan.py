@@ -128,7 +128,7 @@ class PlanTable:
         # What the plans point to has to live as long as they do.
         self._held: dict[str, Array | None] = {}
         self._describe_network()
-        self._describe_samples(X, Y)
+        self.point_to_samples(X, Y)
         self.rows["samples"], self.rows["batch"] = samples, batch_sizes
         self._describe_optimizers(optimizers)
         for name, moment in zip(("first", "second"), moments, strict=False):
@@ -145,7 +145,8 @@ class PlanTable:
         self.point("sizes", sizes, sizes.shape)
         self.point("activations", activations, activations.shape)
 
-    def _describe_samples(self, X: AnyArray, Y: Array | None) -> None:
+    def point_to_samples(self, X: AnyArray, Y: Array | None) -> None:
+        """Let the plans point to samples, as many as before."""
         network, own = self.network, self._members if X.ndim == 3 else 0
         self.point("y", Y, (*X.shape[:-1], network.layer_sizes[-1]), own)
         self.operations_of_a_row: float = operations_of(network, 1)
