@@ -1,11 +1,12 @@
 // Trains epochs of minibatches on the CPU in one call: gather, forward, backward, update, by one thread or several.
 //
 // A step is a sequence of phases, and each phase has as many parts as there may be threads. Networks with one hidden
-// layer have steps of their own (one_hidden_layer.h); most others need two phases. A part of the first phase takes some rows of the minibatch through the forward pass and back to delta: no row
-// needs another. A layer with more units than the minibatch has rows is a phase of its own, and its parts take some
-// units of all rows: a matrix product rearranges its operands first, and so each thread rearranges its share of the
-// larger operand, not all of it. A part of the last phase takes some units of every layer, forms their share of the
-// weight gradient, and moves the weights at once (update.h).
+// layer have steps of their own (one_hidden_layer.h); most others need two phases. A part of the first phase takes
+// some rows of the minibatch through the forward pass and back to delta: no row needs another. A layer with more
+// units than the minibatch has rows is a phase of its own, and its parts take some units of all rows: a matrix
+// product rearranges its operands first, and so each thread rearranges its share of the larger operand, not all of
+// it. A part of the last phase takes some units of every layer, forms their share of the weight gradient, and moves
+// the weights at once (update.h).
 //
 // The arithmetic stands in activation.cuh, loss.cuh and optimizer.cuh.
 //

@@ -8,6 +8,7 @@
 #include "cpu/fast_math.h"
 #include "shared/dispatch.cuh"
 #include "cpu/blas.h"
+#include "cpu/dot_product.h"
 #include "cpu/encoded_inputs.h"
 #include "cpu/epoch_plan.h"
 #include "cpu/hidden_layer.h"
@@ -140,6 +141,8 @@ public:
 #pragma GCC ivdep
                 for (int64_t j = 0; j < units; ++j) transposed[i * units + j] = w[j * s_in + i];
             Product{n, units, s_in, a, s_in, 1, transposed, units, T(1), T(0), bias, z, stride}();
+        } else if constexpr (dot_product::IS_FASTER) {
+            dot_product::Product<T>{n, units, s_in, a, s_in, w, s_in, bias, z, stride}();
         } else {
             for (int64_t i = 0; i < n; ++i) std::memcpy(z + i * stride, bias, units * sizeof(T));
             gemm('T', 'N', units, n, s_in, T(1), w, s_in, a, s_in, T(1), z, stride);
@@ -184,7 +187,10 @@ public:
                                 });
             return;
         }
-        if (is_small(l)) Product{n, s_in, s_out, next, s_out, 1, W[l], s_in, T(1), T(0), nullptr, delta, s_in}();
+        const T* w = W[l] + block.first;
+        if (is_small(l)) Product{n, units, s_out, next, s_out, 1, w, s_in, T(1), T(0), nullptr, delta, s_in}();
+        else if (panels::ARE_FASTER)
+            panels::InPlace<T>{n, units, s_out, next, s_out, 1, w, s_in, T(1), T(0), nullptr, delta, s_in}();
         else gemm('N', 'N', units, n, s_out, T(1), W[l] + block.first, s_in, next, s_out, T(0), delta, s_in);
         each_row(n, units, s_in,
                  [&](int64_t at, int64_t entries) { hidden_layer::times(slope + at, delta + at, entries); });

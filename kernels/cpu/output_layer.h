@@ -104,7 +104,9 @@ template <typename T> __attribute__((flatten)) void outputs(const Rows<T>& of, T
     for (int64_t i = 0; i < of.rows; ++i) {
         T sum = 0, *own = out + i * columns;
         for (int64_t j = 0; j < columns; ++j) sum += own[j];
-        for (int64_t j = 0; j < columns; ++j) own[j] /= sum;
+        const T* shifted = of.other + i * columns;  // the exponential of a very low one is 0, not the least number
+        for (int64_t j = 0; j < columns; ++j)
+            own[j] = shifted[j] < fast_math::Traits<T>::lowest ? T(0) : own[j] / sum;
     }
 }
 

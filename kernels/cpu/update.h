@@ -97,6 +97,9 @@ private:
     // alpha times the gradient of the first units of a block, and beta times what was there, into `out`.
     void gradient(const WeightBlock<T>& of, int64_t units, int64_t m, const Rows<T>& delta, const Rows<T>& a, T alpha,
                   T beta, T* out, int64_t out_stride) const {
+        if (!of.small && panels::ARE_FASTER)
+            return panels::InPlace<T>{units,     of.inputs, m,     delta.entries, 1,       delta.stride, a.entries,
+                                      a.stride,  alpha,     beta,  nullptr,       out,     out_stride}();
         if (!of.small)
             return layers.gemm('N', 'T', of.inputs, units, m, alpha, a.entries, a.stride, delta.entries, delta.stride,
                                beta, out, out_stride);

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.array_types import AnyArray, Floats, HostArray, Indices
+from deltaprop.backends.array_types import AnyArray, DType, Floats, HostArray, Indices
 from deltaprop.backends.kernel_names import activation_number, loss_number
 from deltaprop.backends.native.library import EpochPlan, gemm, library, library_problem, pointer
 from deltaprop.derivation.state import NetworkState
@@ -22,6 +22,8 @@ from deltaprop.inputs.encoded_rows import EncodedRows
 
 #: Bytes of scratch beyond which it is not touched beforehand.
 MOST_TOUCHED = 2**26
+#: The dtype of a table of plans; NumPy takes a while to make it.
+PLANS: DType = np.dtype(EpochPlan)
 
 
 def can_compile(network: NetworkState, X: AnyArray) -> bool:
@@ -120,13 +122,13 @@ class PlanTable:
         batch_sizes: Sequence[int],
     ) -> None:
         self.network, self.library = network, library(network.dtype)
-        self.rows: HostArray = np.zeros(len(optimizers), EpochPlan)
+        self.rows: HostArray = np.zeros(len(optimizers), PLANS)
         self.row: EpochPlan | None = None if network.lead else EpochPlan.from_buffer(self.rows.view(np.uint8).data)
         self._members = np.arange(len(optimizers)) if network.lead else 0
         # What the plans point to has to live as long as they do.
         self._held: dict[str, Array | None] = {}
         self._describe_network()
-        self._describe_samples(X, Y)
+        self.point_to_samples(X, Y)
         self.rows["samples"], self.rows["batch"] = samples, batch_sizes
         self._describe_optimizers(optimizers)
         for name, moment in zip(("first", "second"), moments, strict=False):
@@ -143,7 +145,8 @@ class PlanTable:
         self.point("sizes", sizes, sizes.shape)
         self.point("activations", activations, activations.shape)
 
-    def _describe_samples(self, X: AnyArray, Y: Array | None) -> None:
+    def point_to_samples(self, X: AnyArray, Y: Array | None) -> None:
+        """Let the plans point to samples, as many as before."""
         network, own = self.network, self._members if X.ndim == 3 else 0
         self.point("y", Y, (*X.shape[:-1], network.layer_sizes[-1]), own)
         self.operations_of_a_row: float = operations_of(network, 1)

@@ -33,6 +33,12 @@ class EncodedInputs(ctypes.Structure):
     _fields_ = fields_of("cpu/encoded_inputs.h", "EncodedInputs")
 
 
+class EvaluationPlan(ctypes.Structure):
+    """What is evaluated; ``struct EvaluationPlan`` in ``kernels/cpu/evaluation_plan.h`` explains the fields."""
+
+    _fields_ = fields_of("cpu/evaluation_plan.h", "EvaluationPlan")
+
+
 #: For each pointer of a plan to an array: its dtype, None for the network's own, and whether the library writes there.
 POINTERS: dict[str, tuple[Any, bool]] = {
     "sizes": (np.int64, False),
@@ -73,7 +79,9 @@ def pointer(name: str, array: AnyArray, dtype: DType, shape: tuple[int, ...]) ->
 def library(dtype: DType) -> ctypes.CDLL:
     """The compiled library for `dtype`: ``run`` and ``scratch_entries`` of an `EpochPlan`, others of many.
 
-    ``run_members`` trains several networks, and ``evaluate_members`` asks them for costs and outputs.
+    ``run_members`` trains several networks, and ``evaluate_members`` asks them for costs and outputs; ``evaluate`` asks
+    one network, over dense rows. ``gradient`` and ``hessian_product`` write ∂J/∂θ and H v over all samples, and need
+    scratch of a size of their own.
 
     Python's lock is not held while they run.
 
@@ -136,15 +144,24 @@ def _load(real: str) -> Selected[ctypes.CDLL] | str:
     loaded.run.argtypes, loaded.run.restype = [ctypes.POINTER(EpochPlan)], None
     for of_members in (loaded.run_members, loaded.evaluate_members):
         of_members.argtypes, of_members.restype = [_P, _P, _I, _I, _I], None
-    loaded.scratch_entries.argtypes, loaded.scratch_entries.restype = [ctypes.POINTER(EpochPlan)], _I
+    loaded.evaluate.argtypes, loaded.evaluate.restype = [_P, _P, _I, _P, _P, _P, _P, _P, _I], _I
+    loaded.gradient.argtypes, loaded.gradient.restype = [ctypes.POINTER(EpochPlan), _P], None
+    loaded.hessian_product.argtypes, loaded.hessian_product.restype = [ctypes.POINTER(EpochPlan), _P, _P], None
+    for entries in (
+        loaded.scratch_entries,
+        loaded.gradient_scratch_entries,
+        loaded.hessian_product_scratch_entries,
+    ):
+        entries.argtypes, entries.restype = [ctypes.POINTER(EpochPlan)], _I
     return selected
 
 
 def _checked(path: Path) -> ctypes.CDLL:
-    check_names(path.read_bytes(), UNIT, (EpochPlan, EncodedInputs))
+    check_names(path.read_bytes(), UNIT, (EpochPlan, EncodedInputs, EvaluationPlan))
     return ctypes.CDLL(str(path))
 
 
+@cache
 def gemm(dtype: DType) -> int:
     """Address of sgemm or dgemm, the matrix product that SciPy offers to compiled code (`scipy.linalg.cython_blas`)."""
     from scipy.linalg import cython_blas
