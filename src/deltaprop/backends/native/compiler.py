@@ -37,7 +37,7 @@ WITHOUT_PROCESSOR = (
 )
 OPTIONS = (*WITHOUT_PROCESSOR, *NATIVE)
 #: What is told before some seconds of silence.
-COMPILING = "deltaprop: compiling once for this processor and {real} (about 5 s) …"
+COMPILING = "deltaprop: compiling once for this processor and {real} (about 10 s) …"
 NO_COMPILER = "no C++ compiler is here (c++, g++ or clang++); pip install 'deltaprop[native]' brings one"
 #: After how many seconds a compiler is stopped that is asked what it is, and one that compiles.
 SECONDS_TO_ANSWER, SECONDS_TO_COMPILE = 30.0, 180.0
