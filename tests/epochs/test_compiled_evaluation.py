@@ -285,8 +285,16 @@ def test_the_child_of_a_fork_asks_the_network_of_its_parent(many_threads):
     assert os.waitpid(child, 0)[1] == 0
 
 
+def test_parameters_that_stand_apart_are_left_to_numpy():
+    net, reference = both([4, 5, 2], loss="squared_error")
+    X, _ = samples(net, 5)
+    apart = net.over(np.repeat(net.parameters, 2)[::2])
+    assert CompiledEvaluation.of(apart) is None
+    np.testing.assert_allclose(apart.predict(X), reference.predict(X), rtol=1e-12)
+
+
 def test_without_a_library_numpy_answers(monkeypatch):
-    monkeypatch.setattr(compiled_evaluation, "find_compiler", lambda: None)
+    monkeypatch.setattr(compiled_evaluation, "library_problem", lambda dtype: "no library is here")
     net = dp.Network([4, 5, 2], backend="numpy", seed=3)
     reference = dp.Network([4, 5, 2], backend="reference", seed=3)
     X = np.ones((3, 4))

@@ -11,8 +11,7 @@ import numpy as np
 from deltaprop.backends.array_types import AnyArray, HostArray, Indices
 from deltaprop.backends.kernel_names import activation_number, loss_number
 from deltaprop.backends.native.arrays import address
-from deltaprop.backends.native.compiler import find_compiler
-from deltaprop.backends.native.library import EvaluationPlan, library
+from deltaprop.backends.native.library import EvaluationPlan, library, library_problem
 from deltaprop.backends.native.scipy_threads import threads_of_numpy
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.task import OPERATIONS_A_CALL
@@ -93,7 +92,10 @@ class CompiledEvaluation:
     @classmethod
     def _made(cls, network: NetworkState) -> CompiledEvaluation | None:
         backend: Any = network.backend
-        if not getattr(backend, "compiles", False) or find_compiler() is None:
+        if not getattr(backend, "compiles", False) or library_problem(network.dtype) is not None:
+            return None
+        flat: Any = network.parameters
+        if not (flat.flags.c_contiguous and flat.flags.aligned):
             return None
         try:
             return cls(network)
