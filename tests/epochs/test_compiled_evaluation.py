@@ -5,6 +5,7 @@ import os
 import pickle
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,15 +38,15 @@ def many_threads(monkeypatch):
     monkeypatch.setattr(compiled_evaluation, "OPERATIONS_OF_ONE_THREAD", 0.0)
 
 
-def both(sizes, **options):
+def both(sizes: list[int], **options: Any) -> tuple[dp.Network, dp.Network]:
     """A network that is evaluated by the library, and one with the same parameters that NumPy evaluates."""
-    networks = [dp.Network(sizes, backend=backend, seed=3, **options) for backend in ("numpy", "reference")]
+    networks = tuple(dp.Network(sizes, backend=backend, seed=3, **options) for backend in ("numpy", "reference"))
     biases = [np.linspace(-0.5, 0.5, len(b)) for b in networks[0].biases]
     for net in networks:
         net.biases = biases
     assert CompiledEvaluation.of(networks[0]) is not None
     assert CompiledEvaluation.of(networks[1]) is None
-    return networks
+    return networks[0], networks[1]
 
 
 def samples(net, m, seed=0):
@@ -128,7 +129,9 @@ def test_several_calls_for_many_rows_are_one_result(monkeypatch):
     monkeypatch.setattr(compiled_evaluation, "OPERATIONS_A_CALL", 1.0)
     networks = both([6, 8, 3], loss="categorical_cross_entropy")
     X, Y = samples(networks[0], 1000)
-    assert CompiledEvaluation.of(networks[0]).at_once == 64
+    compiled = CompiledEvaluation.of(networks[0])
+    assert compiled is not None
+    assert compiled.at_once == 64
     assert_equal(*networks, X, Y, np.linspace(0.1, 1.0, 1000))
     np.testing.assert_array_equal(evaluation.largest(networks[0], X), networks[1].predict(X).argmax(axis=1))
 
@@ -252,12 +255,16 @@ def test_data_that_stay_as_they_are_go_chunk_by_chunk(monkeypatch):
     monkeypatch.setattr(evaluation, "CHUNK_BYTES", 4096)
     networks = both([4, 5, 2], loss="squared_error")
     X, Y = samples(networks[0], 700)
-    kept = [HostData(X.astype(np.float32)), HostData(Y)]
+    inputs, targets = HostData(X.astype(np.float32)), HostData(Y)
     X = X.astype(np.float32).astype(np.float64)
-    np.testing.assert_allclose(evaluation.predict(networks[0], kept[0]), networks[1].predict(X), rtol=1e-12)
-    np.testing.assert_array_equal(evaluation.largest(networks[0], kept[0]), networks[1].predict(X).argmax(axis=1))
-    cost, prediction = (float(evaluation.data_cost(networks[0], *kept, out)) for out in (None, np.empty((700, 2))))
-    assert cost == prediction == pytest.approx(700 * networks[1].cost(X, Y), rel=1e-12)
+    predicted: Any = evaluation.predict(networks[0], inputs)
+    np.testing.assert_allclose(predicted, networks[1].predict(X), rtol=1e-12)
+    np.testing.assert_array_equal(evaluation.largest(networks[0], inputs), networks[1].predict(X).argmax(axis=1))
+    outputs: Any = np.empty((700, 2))
+    for prediction in (None, outputs):
+        cost = float(evaluation.data_cost(networks[0], inputs, targets, prediction))
+        assert cost == pytest.approx(700 * networks[1].cost(X, Y), rel=1e-12)
+    np.testing.assert_array_equal(outputs, predicted)
 
 
 def test_eight_threads_ask_one_network(many_threads):

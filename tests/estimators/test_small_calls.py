@@ -3,6 +3,7 @@
 import copy
 import pickle
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from deltaprop.estimators import class_targets
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(120, 6))
 CODES = RNG.integers(0, 4, 120)
-KINDS = {
+KINDS: dict[str, Any] = {
     "numbers": np.arange(10, 14),
     "unsigned": np.array([3, 5, 7, 9], np.uint8),
     "strings": np.array(["ab", "b", "cde", "d"]),

@@ -61,7 +61,7 @@ class CompiledEvaluation:
         members = self.lead[0] if self.lead else 1
         self._plans = (EvaluationPlan * members)(
             *(
-                (
+                EvaluationPlan(
                     len(activations),
                     address("sizes", self._sizes, np.int64, (len(sizes),)),
                     address("activations", self._activations, np.int64, (len(activations),)),
