@@ -1,5 +1,5 @@
-// The three products of a layer over m rows, with weights of the caller's, by one thread: registers, panels or the BLAS,
-// whichever suits the layer. Results are contiguous, and may be added to what is there.
+// The three products of a layer over m rows, with weights of the caller's, by one thread: by registers, panels or the
+// BLAS, whichever suits the layer. Results are contiguous, and may be added to what is there.
 #pragma once
 #include "cpu/layers.h"
 
