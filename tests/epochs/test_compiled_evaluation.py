@@ -125,13 +125,13 @@ def test_numbers_do_not_depend_on_the_threads(m, monkeypatch):
 
 
 def test_several_calls_for_many_rows_are_one_result(monkeypatch):
-    monkeypatch.setattr(compiled_evaluation, "LEAST_ROWS", 64)
+    monkeypatch.setattr(compiled_evaluation, "LEAST_ROWS", 96)
     monkeypatch.setattr(compiled_evaluation, "OPERATIONS_A_CALL", 1.0)
     networks = both([6, 8, 3], loss="categorical_cross_entropy")
     X, Y = samples(networks[0], 1000)
     compiled = CompiledEvaluation.of(networks[0])
     assert compiled is not None
-    assert compiled.at_once == 64
+    assert compiled.at_once == 96
     assert_equal(*networks, X, Y, np.linspace(0.1, 1.0, 1000))
     np.testing.assert_array_equal(evaluation.largest(networks[0], X), networks[1].predict(X).argmax(axis=1))
 
