@@ -62,10 +62,15 @@ public:
         if (step.order)
             for (int64_t i = 0; i < m; ++i)
                 std::copy_n(static_cast<const T*>(p.x) + step.row(i) * s_in, s_in, inputs_[part] + i * s_in);
-        layers.affine(0, input(step, part), m, first, units, z, units, part, [&](int64_t j, int64_t columns) {
-            layers.each_row(m, columns, units, [&](int64_t at, int64_t entries) {
-                layers.value(p.activations[0], z + j + at, a + j + at, entries);
-            });
+        each_range(part, [&](int64_t of_range, int64_t width) {
+            const int64_t start = of_range - first;
+            layers.affine(0, input(step, part), m, of_range, width, z + start, units, part,
+                          [&](int64_t j, int64_t columns) {
+                              layers.each_row(m, columns, units, [&](int64_t at, int64_t entries) {
+                                  const int64_t place = start + j + at;
+                                  layers.value(p.activations[0], z + place, a + place, entries);
+                              });
+                          });
         });
         for (int64_t block = first_block(part); block < first_block(part + 1); ++block) add(block, part, m);
     }
@@ -94,7 +99,10 @@ public:
         const WeightBlock<T> into{layers.W[0] + first * s_in, units, s_in, s_in, layers.is_small(0)};
         const WeightBlock<T> out{layers.W[1] + first, s_out, units, s_1, layers.is_small(1)};
         const double decay = update_.decay(step, into) + update_.decay(step, out);
-        update_.weights(step, into, delta, {input(step, part), s_in}, part);
+        each_range(part, [&](int64_t of_range, int64_t width) {
+            const WeightBlock<T> range{layers.W[0] + of_range * s_in, width, s_in, s_in, into.small};
+            update_.weights(step, range, {own + of_range - first, units}, {input(step, part), s_in}, part);
+        });
         update_.weights(step, out, last, {A_[part], units}, part);
         update_.biases(step, layers.b[0] + first, units, delta, part);
         if (part == 0) update_.biases(step, layers.b[1], s_out, last, part);
@@ -117,6 +125,16 @@ private:
     }
     int64_t first_block(int64_t part) const { return blocks(p) * part / parts(p); }
     int64_t unit(int64_t part) const { return unit_of_block(p, first_block(part)); }
+
+    // do_range(first, units) for all units of a part at once or, where the products are the BLAS's, for each block: the
+    // BLAS may add up in another order where there are more columns.
+    template <class Do> void each_range(int64_t part, Do do_range) const {
+        if (panels::ARE_FASTER || layers.is_small(0)) return do_range(unit(part), unit(part + 1) - unit(part));
+        for (int64_t block = first_block(part); block < first_block(part + 1); ++block) {
+            const int64_t first = unit_of_block(p, block);
+            do_range(first, unit_of_block(p, block + 1) - first);
+        }
+    }
 
     // The most units that a part has.
     static int64_t widest(const EpochPlan& p) {

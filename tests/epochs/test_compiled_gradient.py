@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import reference
 from cases import HIDDEN, PAIRS, relative, targets_for
-from conftest import missing
+from conftest import require_library
 from scipy import sparse
 
 import deltaprop as dp
-from deltaprop.backends.native import compiler as native_compiler
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.derivatives import MatrixDerivatives
 from deltaprop.derivation.parameters import Parameters
@@ -24,8 +23,7 @@ TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
 @pytest.fixture(autouse=True)
 def _compiled(monkeypatch):
     """Small evaluations are compiled too."""
-    if native_compiler.find_compiler() is None:
-        missing("g++", "no C++ compiler")
+    require_library()
     monkeypatch.setattr(compiled_gradient, "SMALL_EVALUATION", -1.0)
 
 

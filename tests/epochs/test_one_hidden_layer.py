@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 from cases import assert_same_training
-from conftest import missing
+from conftest import require_library
 
 import deltaprop as dp
-from deltaprop.backends.native import compiler as native_compiler
 from deltaprop.epochs import compiled
 
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
@@ -26,9 +25,8 @@ SIZES = [
 
 
 @pytest.fixture(autouse=True)
-def _needs_a_compiler():
-    if native_compiler.find_compiler() is None:
-        missing("g++", "no C++ compiler")
+def _needs_the_library():
+    require_library()
 
 
 @pytest.fixture(params=[1, 2, 3, 5])

@@ -60,5 +60,5 @@ def test_it_is_told_before_a_compilation_and_not_again(quiet, monkeypatch, tmp_p
     monkeypatch.setattr(compiled_files, "compiled_here", [])
     for _ in range(2):
         assert compiler.native_library("float", lambda path: path.read_bytes()) == b"a library"
-    assert events == ["deltaprop: compiling once for this processor and float (about 5 s) …\n"]
+    assert events == ["deltaprop: compiling once for this processor and float (about 10 s) …\n"]
     assert quiet.getvalue() == events[0]

@@ -37,12 +37,15 @@ WITHOUT_PROCESSOR = (
 )
 OPTIONS = (*WITHOUT_PROCESSOR, *NATIVE)
 #: What is told before some seconds of silence.
-COMPILING = "deltaprop: compiling once for this processor and {real} (about 5 s) …"
+COMPILING = "deltaprop: compiling once for this processor and {real} (about 10 s) …"
 NO_COMPILER = "no C++ compiler is here (c++, g++ or clang++); pip install 'deltaprop[native]' brings one"
 #: After how many seconds a compiler is stopped that is asked what it is, and one that compiles.
 SECONDS_TO_ANSWER, SECONDS_TO_COMPILE = 30.0, 180.0
 #: Functions that the library has to offer.
-FUNCTIONS = ("run", "run_members", "evaluate_members", "evaluate", "scratch_entries")
+FUNCTIONS = (
+    *("run", "run_members", "scratch_entries", "evaluate", "evaluate_members"),
+    *("gradient", "gradient_scratch_entries", "hessian_product", "hessian_product_scratch_entries"),
+)
 TRIAL = "import ctypes, sys\nlibrary = ctypes.CDLL(sys.argv[1])\nfor name in sys.argv[2:]: getattr(library, name)"
 #: What of Linux's description of a processor says which kind it is, on whichever architecture.
 KIND_OF_PROCESSOR = (

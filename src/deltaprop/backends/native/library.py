@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,13 @@ def library(dtype: DType) -> ctypes.CDLL:
         If ``DELTAPROP_LIBRARY`` names no library that this processor can run.
     """
     return _loaded(dtype).loaded
+
+
+def load_ahead(backend: object, dtype: DType) -> None:
+    """Load or compile the library before a clock starts, if a backend trains by it; training tells what goes wrong."""
+    if getattr(backend, "compiles", False):
+        with suppress(BackendError):
+            library(dtype)
 
 
 def library_origin(dtype: DType) -> str:
