@@ -161,7 +161,7 @@ def test_every_method_is_that_of_the_members(backend, rng):
         assert np.allclose(stack.predict(X), [net.predict(x) for net, x in zip(stack, each, strict=True)], rtol=1e-14)
         gradient: Any
         costs, gradient = stack.cost_and_gradient(X, Y, l2=[0.1, 0.2, 0.3], sample_weight=weight)
-        assert np.array_equal(stack.cost(X, Y, [0.1, 0.2, 0.3], sample_weight=weight), costs)
+        assert np.allclose(stack.cost(X, Y, [0.1, 0.2, 0.3], sample_weight=weight), costs, rtol=1e-14)
         passed, deltas = stack.forward(X), stack.deltas(X, Y)
         for k, (net, x) in enumerate(zip(stack, each, strict=True)):
             expected: Any

@@ -2,8 +2,8 @@
 //
 // The rows fall into blocks whose z and a stay in the second-level cache. The weights of a layer are rearranged once a
 // call, panel by panel as wide as a register tile; then each block goes through all layers. Panels and blocks are taken
-// by whichever thread is free. The blocks depend on the network and the number of rows alone, and their costs are added
-// in order: so the results do not depend on the threads. Where there are only a few rows, nothing is rearranged.
+// by whichever thread is free. All blocks have the same number of rows, and their costs are added in order: so the results
+// do not depend on the threads, nor on the parts in which many rows come. Where there are only a few rows, nothing is rearranged.
 #pragma once
 #include "cpu/fast_math.h"
 #include "shared/dispatch.cuh"
@@ -21,10 +21,9 @@
 
 namespace dense_evaluation {
 
-// Bytes of the inputs, z and a of a layer that a block may have; rows of a block, whole tiles of them.
-const int64_t BLOCK_BYTES = 384 << 10, LEAST_ROWS = 24, MOST_ROWS = 384;
-// Blocks into which large work falls at least, so that several threads end at about the same time.
-const int64_t BLOCKS = 16;
+// Rows of a block: whole tiles of them, and few enough that the inputs, z and a of a wide layer stay in the second-level
+// cache. It is one number, so that rows that are evaluated part by part fall into the same blocks; Python knows it.
+const int64_t ROWS = 48;
 // Floating-point operations for which one more thread pays.
 const double OPERATIONS_A_THREAD = 2e6;
 // Rows up to which nothing is rearranged: for a layer whose weights fit the first-level cache, and for others.
@@ -64,31 +63,25 @@ template <typename T> struct Call {
     const T *y, *weights;  // (rows, sizes[layers]) and (rows,)
     T* outputs;            // (rows, sizes[layers])
     int64_t* largest;      // (rows,), the column of the largest output
-    double* cost;          // the sum over the rows, with y only
+    double* cost;          // the sum over the rows is added to it, with y only
     int64_t threads;       // at most
+    int64_t of_rows;       // how many rows there are in all parts
 };
 
 template <typename T> class Evaluation {
 public:
     Evaluation(const EvaluationPlan& plan, const Call<T>& call) : p(plan), c(call) {
         columns_ = p.sizes[p.layers];
-        int64_t layer_entries = 0, tasks = 0, entries = 0;
+        int64_t tasks = 0, entries = 0;
         for (int64_t l = 0; l < p.layers; ++l) {
             const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1];
-            layer_entries = std::max(layer_entries, s_in + 2 * s_out);
             widest_ = std::max(widest_, s_out);
             n_weights_ += s_in * s_out;
             if (is_rearranged(l)) tasks += panels_of(l), entries += s_in * s_out;
         }
         panels_ = tasks;
-        rows_ = std::clamp(BLOCK_BYTES / int64_t(sizeof(T)) / layer_entries / LEAST_ROWS * LEAST_ROWS, LEAST_ROWS,
-                           MOST_ROWS);
         const double operations = 2.0 * double(n_weights_) * double(c.rows);
-        if (operations > 2 * OPERATIONS_A_THREAD) {
-            const int64_t share = (c.rows + BLOCKS - 1) / BLOCKS;
-            rows_ = std::min(rows_, (share + LEAST_ROWS - 1) / LEAST_ROWS * LEAST_ROWS);
-        }
-        rows_ = std::min(rows_, c.rows);
+        rows_ = std::min(ROWS, c.rows);
         blocks_ = (c.rows + rows_ - 1) / rows_;
         threads_ = std::max<int64_t>(
             1, std::min({c.threads, blocks_, int64_t(std::min(operations / OPERATIONS_A_THREAD, 1e6))}));
@@ -107,11 +100,7 @@ public:
         own_ = packed_ + packed_entries_;
         if (threads_ == 1) work(0);
         else threads::run(int(threads_), [this](int thread) { work(thread); });
-        if (c.cost && c.y) {
-            double sum = 0;
-            for (int64_t i = 0; i < blocks_; ++i) sum += costs_[i];
-            *c.cost = sum;
-        }
+        for (int64_t i = 0; c.cost && c.y && i < blocks_; ++i) *c.cost += costs_[i];
         scratch.give_back();
         return finite_.load(std::memory_order_relaxed);
     }
@@ -131,7 +120,7 @@ private:
     int64_t weights_of(int64_t l) const { return p.sizes[l] * p.sizes[l + 1]; }
     int64_t panels_of(int64_t l) const { return (p.sizes[l + 1] + width() - 1) / width(); }
     bool is_rearranged(int64_t l) const {
-        return c.rows > (weights_of(l) <= SMALL_WEIGHTS ? FEW_ROWS : FEW_ROWS_OF_LARGE);
+        return c.of_rows > (weights_of(l) <= SMALL_WEIGHTS ? FEW_ROWS : FEW_ROWS_OF_LARGE);
     }
 
     // Panels first, then blocks, until none is left.

@@ -70,10 +70,10 @@ extern "C" int64_t hessian_product_scratch_entries(const EpochPlan* plan) {
 
 // Evaluates a network over `rows` dense rows; dense_evaluation.h says what it returns and what the pointers are.
 extern "C" int64_t evaluate(const EvaluationPlan* plan, const void* x, int64_t rows, const void* y, const void* weights,
-                            void* outputs, int64_t* largest, double* cost, int64_t threads) {
+                            void* outputs, int64_t* largest, double* cost, int64_t threads, int64_t of_rows) {
     typedef DELTAPROP_REAL T;
     const dense_evaluation::Call<T> call{static_cast<const T*>(x), rows,    static_cast<const T*>(y),
                                          static_cast<const T*>(weights), static_cast<T*>(outputs), largest, cost,
-                                         threads};
+                                         threads, of_rows};
     return dense_evaluation::Evaluation<T>(*plan, call)();
 }

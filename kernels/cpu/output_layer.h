@@ -95,10 +95,15 @@ template <typename T> __attribute__((flatten)) void outputs(const Rows<T>& of, T
     const int64_t columns = of.columns, entries = of.rows * columns;
     if (of.activation >= 0) {
         const T* z = of.z;
-        return with_activation(int(of.activation), [=](auto g) {
+        with_activation(int(of.activation), [=](auto g) {
 #pragma GCC ivdep
             for (int64_t e = 0; e < entries; ++e) out[e] = decltype(g)::value(z[e]);
         });
+        // The exponential of a very low z is 0, not the least number that fast_math.h makes of it.
+        if (of.activation == activation_number::sigmoid || of.activation == activation_number::exp)
+#pragma GCC ivdep
+            for (int64_t e = 0; e < entries; ++e) out[e] = z[e] < fast_math::Traits<T>::lowest ? T(0) : out[e];
+        return;
     }
     exponentials(of.rows, columns, of.z, of.other, out);
     for (int64_t i = 0; i < of.rows; ++i) {

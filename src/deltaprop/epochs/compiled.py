@@ -76,17 +76,22 @@ class CompiledEpoch(WholeEpoch):
         if self.operations > LONG_STEP:
             sums = {"cost": task.cost, "decay": task.decay}
             self.before = Remembered(network.backend, self.state, parameters=network.parameters, **sums)
-        gain = GAIN_OF_ONE_HIDDEN_LAYER if len(network.layer_sizes) == 3 else 1.0
-        useful = max(1, int(gain * self.operations / OPERATIONS_A_THREAD))
-        threads = min(own_threads(), os.cpu_count() or 1, useful)
+        threads = self._useful_threads()
         # The system gives memory when it is first written to: that is no part of the first epoch.
         self.table.share_scratch(threads, 1, touched=self.operations > OPERATIONS_A_THREAD)
 
+    def _useful_threads(self) -> int:
+        """How many threads share the work of a step."""
+        gain = GAIN_OF_ONE_HIDDEN_LAYER if len(self.network.layer_sizes) == 3 else 1.0
+        useful = max(1, int(gain * self.operations / OPERATIONS_A_THREAD))
+        return 1 if useful == 1 else min(own_threads(), os.cpu_count() or 1, useful)
+
     def takes_on(self, task: Task) -> bool:
-        """Take on a small task that differs from the last one in its samples alone; return whether it does."""
+        """Take on a task that differs from the last one in its samples alone; return whether it does."""
         last = self.task
         alike = (
-            self.operations < 2 * OPERATIONS_A_THREAD
+            self.operations < LONG_STEP
+            and self.plan.threads == self._useful_threads()
             and task.network is last.network
             and task.optimizer is last.optimizer
             and (task.samples, task.batch_size) == (last.samples, last.batch_size)

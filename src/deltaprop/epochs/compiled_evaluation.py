@@ -19,8 +19,10 @@ from deltaprop.errors import BackendError
 
 #: Floating-point operations up to which a call is for one thread.
 OPERATIONS_OF_ONE_THREAD = 4e6
-#: Rows of a call at least, however large the network is.
-LEAST_ROWS = 1024
+#: Rows of a block of the library, as in ``dense_evaluation.h``: parts of whole blocks give the numbers of the whole.
+BLOCK = 48
+#: Rows of a call at least, however large the network is: whole blocks.
+LEAST_ROWS = 20 * BLOCK
 
 
 class CompiledEvaluation:
@@ -61,7 +63,7 @@ class CompiledEvaluation:
         members = self.lead[0] if self.lead else 1
         self._plans = (EvaluationPlan * members)(
             *(
-                (
+                EvaluationPlan(
                     len(activations),
                     address("sizes", self._sizes, np.int64, (len(sizes),)),
                     address("activations", self._activations, np.int64, (len(activations),)),
@@ -94,6 +96,9 @@ class CompiledEvaluation:
         backend: Any = network.backend
         if not getattr(backend, "compiles", False) or library_problem(network.dtype) is not None:
             return None
+        flat: Any = network.parameters
+        if not (flat.flags.c_contiguous and flat.flags.aligned):
+            return None
         try:
             return cls(network)
         except BackendError:
@@ -116,26 +121,35 @@ class CompiledEvaluation:
         out = np.empty((X.shape[0], self.outputs), self.dtype)
         return out if self._run(0, X, address("outputs", out, self.dtype)) else None
 
-    def predict(self, X: AnyArray) -> HostArray:
-        """Compute a^(L), (…, m, s_L), of all members, for X : (m, s_1) or (…, m, s_1) that have been checked."""
+    def predict(self, X: AnyArray, of_rows: int = 0) -> HostArray:
+        """Compute a^(L), (…, m, s_L), of all members, for X : (m, s_1) or (…, m, s_1) that have been checked.
+
+        X may be a part of so many rows.
+        """
         out = np.empty((*self.lead, X.shape[-2], self.outputs), self.dtype)
         if not self.lead:
-            self._run(0, X, address("outputs", out, self.dtype))
+            self._run(0, X, address("outputs", out, self.dtype), of_rows=of_rows)
             return out
         for k, own in enumerate(out):
-            self._run(k, X if X.ndim == 2 else X[k], address("outputs", own, self.dtype))
+            self._run(k, X if X.ndim == 2 else X[k], address("outputs", own, self.dtype), of_rows=of_rows)
         return out
 
-    def largest(self, X: AnyArray) -> Indices:
+    def largest(self, X: AnyArray, of_rows: int = 0) -> Indices:
         """Find which output is the largest, (m,), for checked X : (m, s_1)."""
         found = np.empty(X.shape[0], np.int64)
-        self._run(0, X, largest=address("largest", found, np.int64))
+        self._run(0, X, largest=address("largest", found, np.int64), of_rows=of_rows)
         return found
 
-    def cost(
-        self, X: AnyArray, Y: AnyArray, prediction: AnyArray | None = None, weights: AnyArray | None = None
-    ) -> tuple[float, bool]:
-        """Compute Σ cost of one network, and whether all inputs are finite.
+    def add_cost(
+        self,
+        X: AnyArray,
+        Y: AnyArray,
+        total: AnyArray,
+        prediction: AnyArray | None = None,
+        weights: AnyArray | None = None,
+        of_rows: int = 0,
+    ) -> bool:
+        """Add Σ cost of one network to `total`, () of float64; return whether all inputs are finite.
 
         Write a^(L) into `prediction`, (m, s_L), if given.
         """
@@ -143,9 +157,8 @@ class CompiledEvaluation:
         rows = (m, self.outputs)
         out = None if prediction is None else address("prediction", prediction, dtype, rows, written=True)
         of_weights = None if weights is None else address("sample_weight", weights, dtype, (m,))
-        cost = ctypes.c_double()
-        finite = self._run(0, X, out, address("Y", Y, dtype, rows), of_weights, cost=cost)
-        return cost.value, finite
+        cost = address("cost", total, np.float64, (), written=True)
+        return self._run(0, X, out, address("Y", Y, dtype, rows), of_weights, cost=cost, of_rows=of_rows)
 
     def _run(
         self,
@@ -156,7 +169,8 @@ class CompiledEvaluation:
         weights: int | None = None,
         *,
         largest: int | None = None,
-        cost: ctypes.c_double | None = None,
+        cost: int | None = None,
+        of_rows: int = 0,
     ) -> bool:
         """Evaluate a member in as many calls as keep an interrupt waiting for less than a second or so.
 
@@ -164,11 +178,11 @@ class CompiledEvaluation:
         """
         m, plan = X.shape[0], self.plans[member]
         x = address("X", X, self.dtype, (m, self.columns))
-        where = None if cost is None else ctypes.addressof(cost)
+        of_rows = max(m, of_rows)
         threads = 1 if m * self.operations <= OPERATIONS_OF_ONE_THREAD else max(1, min(threads_of_numpy(), _cores()))
         if m <= self.at_once:
-            return self._finite(self._evaluate(plan, x, m, y, weights, outputs, largest, where, threads))
-        entry, finite, total = self.dtype.itemsize, True, 0.0
+            return self._finite(self._evaluate(plan, x, m, y, weights, outputs, largest, cost, threads, of_rows))
+        entry, finite = self.dtype.itemsize, True
         for first in range(0, m, self.at_once):
             count = min(self.at_once, m - first)
             result = self._evaluate(
@@ -179,14 +193,11 @@ class CompiledEvaluation:
                 None if weights is None else weights + first * entry,
                 None if outputs is None else outputs + first * self.outputs * entry,
                 None if largest is None else largest + first * 8,
-                where,
+                cost,
                 threads,
+                of_rows,
             )
             finite = self._finite(result) and finite
-            if cost is not None:
-                total += cost.value
-        if cost is not None:
-            cost.value = total
         return finite
 
     @staticmethod

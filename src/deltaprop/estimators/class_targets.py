@@ -41,8 +41,8 @@ class ClassTargets:
         return rows
 
 
-def numbers_of(binarizer: LabelBinarizer, y: ArrayLike) -> Indices | None:
-    """Return the number of the class of each label; None if that takes a closer look, or a label is not known.
+def of_known(binarizer: LabelBinarizer, y: ArrayLike) -> Any:
+    """Return what `binarized` returns for labels that are all known; None where that takes a closer look.
 
     scikit-learn's own look at a few labels takes longer than training on them.
     """
@@ -50,17 +50,12 @@ def numbers_of(binarizer: LabelBinarizer, y: ArrayLike) -> Indices | None:
     if binarizer.y_type_ not in ("binary", "multiclass") or len(classes) < 2 or not _are_plain(classes, y):
         return None
     numbers: Indices = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
-    return numbers if (classes[numbers] == y).all() else None
-
-
-def one_hot_of(binarizer: LabelBinarizer, numbers: Indices) -> Any:
-    """Return what `binarized` returns for labels with these numbers."""
-    classes = len(binarizer.classes_)
+    if not (classes[numbers] == y).all():
+        return None
     if binarizer.y_type_ == "binary":
         return (numbers == 1)[:, None]
-    if is_above_limit(len(numbers), classes, np.int64):
-        return ClassTargets(numbers, classes)
-    return numbers[:, None] == np.arange(classes)
+    targets = ClassTargets(numbers, len(classes))
+    return targets if is_above_limit(len(y), len(classes), np.int64) else targets.one_hot(numbers)
 
 
 def _are_plain(one: ArrayLike, other: ArrayLike) -> bool:

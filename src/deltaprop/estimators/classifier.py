@@ -317,9 +317,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             self._label_binarizer = LabelBinarizer().fit(y)
             self.classes_: HostArray = self._label_binarizer.classes_
         else:
-            numbers = class_targets.numbers_of(self._label_binarizer, y) if incremental else None
-            if numbers is not None:
-                return X, y, class_targets.one_hot_of(self._label_binarizer, numbers)
+            if incremental and (known := class_targets.of_known(self._label_binarizer, y)) is not None:
+                return X, y, known
             check_classes(unique_labels(y), self.classes_, all_needed=self.warm_start and not incremental)
         return X, y, class_targets.binarized(self._label_binarizer, y)
 
@@ -368,15 +367,11 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         labels : array, (m,) or (m, n_labels)
             An array of the same kind as `X`, if it can hold the labels, else a NumPy array.
         """
-        ready = self._outputs_as_is(X)
-        if ready is not None:
+        if (ready := self._outputs_as_is(X)) is not None:
             return self._labels(ready)
         network, inputs, checked = self._inputs(X)
-        if (
-            network.backend.on_host
-            and self._label_binarizer.y_type_ == "multiclass"
-            and is_above_limit(checked.shape[0], self.n_outputs_, network.dtype)
-        ):
+        of_classes = network.backend.on_host and self._label_binarizer.y_type_ == "multiclass"
+        if of_classes and is_above_limit(checked.shape[0], self.n_outputs_, network.dtype):
             return self._label_binarizer.classes_[evaluation.largest(network, inputs)]
         outputs = self._like(evaluation.predict(network, inputs), checked)
         return class_targets.labels_like(self._labels(on_host(outputs)), outputs)
@@ -446,8 +441,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         score : float
             The accuracy, from 0 to 1.
         """
-        weight = on_host(sample_weight, "sample_weight")
-        return class_targets.accuracy(on_host(y, "y"), on_host(self.predict(X)), weight)
+        y, weight = on_host(y, "y"), on_host(sample_weight, "sample_weight")
+        return class_targets.accuracy(y, on_host(self.predict(X)), weight)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -11,6 +11,11 @@ from sklearn.utils import check_random_state
 
 from deltaprop.backends.array_types import AnyArray, HostArray, Indices
 from deltaprop.derivation.initialization import scikit_learn_range
+from deltaprop.derivation.parameters import Parameters
+from deltaprop.estimators.hyperparameters import RandomState
+
+#: How `draw_parameters` draws, by the name that `Network` knows.
+DRAWN_AS = "scikit_learn"
 
 
 class Reseeded:
@@ -24,11 +29,6 @@ class Reseeded:
         """Return the generator as it was when it was new."""
         self.generator.set_state(self._begin)
         return self.generator
-from deltaprop.derivation.parameters import Parameters
-from deltaprop.estimators.hyperparameters import RandomState
-
-#: How `draw_parameters` draws, by the name that `Network` knows.
-DRAWN_AS = "scikit_learn"
 
 
 def draw_parameters(rng: np.random.RandomState, parameters: Parameters, activations: Sequence[str]) -> None:

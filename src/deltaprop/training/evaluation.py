@@ -14,7 +14,7 @@ from deltaprop.backends.array_types import AnyArray, ArrayLike, HostArray, Indic
 from deltaprop.derivation.backprop import Objective, Workspace, add_cost, forward, total_weight
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.compiled_answers import CompiledAnswers
-from deltaprop.epochs.compiled_evaluation import CompiledEvaluation
+from deltaprop.epochs.compiled_evaluation import BLOCK, CompiledEvaluation
 from deltaprop.inputs.arrays import HostData
 from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.inputs.sources import CHUNK_BYTES
@@ -23,7 +23,7 @@ from deltaprop.training.metrics import Metric, of_parts
 
 #: Rows of a block: enough for efficient matrix products, and few enough that a layer with this number of entries,
 #: its z and its a, stays in a second-level cache.
-LEAST_ROWS, MOST_ROWS, LAYER_ENTRIES = 256, 2048, 50_000
+LEAST_ROWS, MOST_ROWS, LAYER_ENTRIES = 5 * BLOCK, 40 * BLOCK, 50_000
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def predict(network: NetworkState, X: ArrayLike) -> Array:
     if compiled is not None and isinstance(X, HostData):
         of_rows = np.empty((*network.lead, X.shape[0], network.layer_sizes[-1]), network.dtype)
         for rows, inputs in _chunks(network, X):
-            of_rows[..., rows, :] = predict(network, inputs)
+            of_rows[..., rows, :] = compiled.predict(inputs, X.shape[0])
         return of_rows
     return layers(network, X, lambda work: [work.A[-1]])[0]
 
@@ -103,13 +103,16 @@ def _layers_on_host(network: NetworkState, X: HostData, chosen: Callable[[Worksp
     return results
 
 
-def largest(network: NetworkState, X: ArrayLike) -> Indices:
-    """Find which output is the largest, (m,), for X : (m, s_1) on the host; only a block of a^(L) is held."""
+def largest(network: NetworkState, X: ArrayLike, of_rows: int = 0) -> Indices:
+    """Find which output is the largest, (m,), for X : (m, s_1) on the host; only a block of a^(L) is held.
+
+    X may be a part of so many rows.
+    """
     if isinstance(X, HostData):
-        return np.concatenate([largest(network, inputs) for _, inputs in _chunks(network, X)])
+        return np.concatenate([largest(network, inputs, X.shape[0]) for _, inputs in _chunks(network, X)])
     compiled = CompiledEvaluation.of(network)
     if compiled is not None and isinstance(X, np.ndarray):
-        return compiled.largest(X)
+        return compiled.largest(X, of_rows)
     to_numpy = network.backend.to_numpy
     blocks = _blocks(network, X.shape[0])
     outputs = (to_numpy(forward(network, X[start:stop], work)) for start, stop, work in blocks)
@@ -199,12 +202,18 @@ def prediction_for(network: NetworkState, Y: ArrayLike) -> Array:
 
 
 def _add_cost(
-    network: NetworkState, X: Array, Y: Array, total: Array, prediction: Array | None, sample_weight: Array | None
+    network: NetworkState,
+    X: Array,
+    Y: Array,
+    total: Array,
+    prediction: Array | None,
+    sample_weight: Array | None,
+    of_rows: int = 0,
 ) -> None:
-    """Add Σ cost to `total`, and write a^(L) into `prediction`, where there is one."""
+    """Add Σ cost to `total`, and write a^(L) into `prediction`, where there is one; X may be a part of so many rows."""
     compiled = CompiledEvaluation.of(network)
     if compiled is not None and compiled.knows_loss and isinstance(X, np.ndarray):
-        total += compiled.cost(X, Y, prediction, sample_weight)[0]
+        compiled.add_cost(X, Y, total, prediction, sample_weight, of_rows)
         return
     for start, stop, work in _blocks(network, X.shape[0]):
         h = forward(network, X[start:stop], work)
@@ -227,7 +236,8 @@ def _predicted(
     for rows, inputs in _chunks(network, X):
         targets = Y.rows(rows, backend, network.dtype)
         h = backend.empty(targets.shape, network.dtype) if kept else None
-        _add_cost(network, inputs, targets, total, h, None if sample_weight is None else sample_weight[rows])
+        own = None if sample_weight is None else sample_weight[rows]
+        _add_cost(network, inputs, targets, total, h, own, X.shape[0])
         yield rows, h, targets
 
 
@@ -235,8 +245,9 @@ def _chunks(network: NetworkState, X: HostData) -> Iterator[tuple[slice, Array]]
     """Yield slices of the rows of host data, and these rows as an array of the network's backend."""
     columns = network.layer_sizes[0] + max(network.layer_sizes[1:])
     at_once = max(1, CHUNK_BYTES // (columns * network.dtype.itemsize))
-    if at_once > (block := _rows_of_a_block(network)):
-        at_once -= at_once % block  # so that blocks have the same rows as for an array, and give the same numbers
+    # So that blocks have the same rows as for an array, and give the same numbers.
+    block = next((rows for rows in (_rows_of_a_block(network), BLOCK) if at_once > rows), 1)
+    at_once -= at_once % block
     for start in range(0, X.shape[0], at_once):
         rows = slice(start, min(start + at_once, X.shape[0]))
         yield rows, X.rows(rows, network.backend, network.dtype)
@@ -244,7 +255,7 @@ def _chunks(network: NetworkState, X: HostData) -> Iterator[tuple[slice, Array]]
 
 def _rows_of_a_block(network: NetworkState) -> int:
     entries = math.prod(network.lead) * max(network.layer_sizes[1:])
-    return min(MOST_ROWS, max(LEAST_ROWS, LAYER_ENTRIES // entries))
+    return min(MOST_ROWS, max(LEAST_ROWS, LAYER_ENTRIES // entries // BLOCK * BLOCK))
 
 
 def _blocks(network: NetworkState, m: int) -> Iterator[tuple[int, int, Workspace]]:

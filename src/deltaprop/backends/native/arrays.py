@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -52,5 +53,6 @@ def address(
     if written and not flags.writeable:
         raise ValueError(f"{name}: expected a writeable array, got a read-only one")
     if flags.writeable and array.size:
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # takes a quarter of the time of what follows
+        buffer: Any = array
+        return ctypes.addressof(ctypes.c_char.from_buffer(buffer))  # takes a quarter of the time of what follows
     return int(array.ctypes.data)

@@ -144,7 +144,7 @@ def _load(real: str) -> Selected[ctypes.CDLL] | str:
     loaded.run.argtypes, loaded.run.restype = [ctypes.POINTER(EpochPlan)], None
     for of_members in (loaded.run_members, loaded.evaluate_members):
         of_members.argtypes, of_members.restype = [_P, _P, _I, _I, _I], None
-    loaded.evaluate.argtypes, loaded.evaluate.restype = [_P, _P, _I, _P, _P, _P, _P, _P, _I], _I
+    loaded.evaluate.argtypes, loaded.evaluate.restype = [_P, _P, _I, _P, _P, _P, _P, _P, _I, _I], _I
     loaded.gradient.argtypes, loaded.gradient.restype = [ctypes.POINTER(EpochPlan), _P], None
     loaded.hessian_product.argtypes, loaded.hessian_product.restype = [ctypes.POINTER(EpochPlan), _P, _P], None
     for entries in (

@@ -85,7 +85,8 @@ class NumpyBackend(ComposedBackend):
         return isinstance(array, np.ndarray)
 
     def asarray(self, array: ArrayLike, dtype: DTypeLike) -> Array:
-        return np.asarray(array, dtype=dtype, order="C")
+        result = np.asarray(array, dtype=dtype, order="C")
+        return result if result.flags.aligned else result.copy()  # as compiled code asks
 
     def to_numpy(self, array: Array) -> HostArray:
         return np.asarray(array)
