@@ -1,9 +1,10 @@
 // Costs, outputs and largest outputs of a network over dense rows, by one thread or several.
 //
-// The rows fall into blocks whose z and a stay in the second-level cache. The weights of a layer are rearranged once a
-// call, panel by panel as wide as a register tile; then each block goes through all layers. Panels and blocks are taken
-// by whichever thread is free. All blocks have the same number of rows, and their costs are added in order: so the results
-// do not depend on the threads, nor on the parts in which many rows come. Where there are only a few rows, nothing is rearranged.
+// The rows fall into blocks whose z and a stay in the second-level cache. The weights of a layer are rearranged once
+// a call, panel by panel as wide as a register tile; then each block goes through all layers. Panels and blocks are
+// taken by whichever thread is free. All blocks have the same number of rows, and their costs are added in order: so
+// the results do not depend on the threads, nor on the parts in which many rows come. Where there are only a few
+// rows, nothing is rearranged.
 #pragma once
 #include "cpu/fast_math.h"
 #include "shared/dispatch.cuh"
@@ -21,8 +22,9 @@
 
 namespace dense_evaluation {
 
-// Rows of a block: whole tiles of them, and few enough that the inputs, z and a of a wide layer stay in the second-level
-// cache. It is one number, so that rows that are evaluated part by part fall into the same blocks; Python knows it.
+// Rows of a block: whole tiles of them, and few enough that the inputs, z and a of a wide layer stay in the second-
+// level cache. It is one number, so that rows that are evaluated part by part fall into the same blocks; Python
+// knows it.
 const int64_t ROWS = 48;
 // Floating-point operations for which one more thread pays.
 const double OPERATIONS_A_THREAD = 2e6;

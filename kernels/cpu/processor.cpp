@@ -1,6 +1,6 @@
-// What an x86-64 processor can do, and what its operating system saves when it switches threads. This file is a library of
-// its own, compiled for every x86-64 processor: it is loaded before any library that needs more than that.
-// backends/native/variants.py names the bits.
+// What an x86-64 processor can do, and what its operating system saves when it switches threads. This file is a
+// library of its own, compiled for every x86-64 processor: it is loaded before any library that needs more than
+// that. backends/native/variants.py names the bits.
 #include <cpuid.h>
 
 #include <cstdint>
