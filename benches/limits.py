@@ -1,10 +1,12 @@
 """Measures how time grows with the work, the memory of a fit, and the effect of a busy neighbour.
 
     env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE python -m benches.limits [--mnist FOLDER] [--json FILE] [--plot PNG]
+    env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE python -m benches.limits --threads 1,2,4 [--json FILE]
 
 Seconds a step against minibatch size and against width, with the slope on logarithmic axes; the peak of memory of a
 training on MNIST as the system counts it, above the memory before; a fit while another process keeps one core busy,
-against the fit alone.
+against the fit alone. With `--threads`, the share of the machine's peak by so many threads, the peak being a product by
+as many.
 """
 
 import argparse
@@ -23,6 +25,7 @@ import numpy as np
 import deltaprop as dp
 
 from .contestants import Case, Ours
+from .cpu_parts import peak
 from .machine import machine
 
 BATCHES = [8, 16, 32, 64, 128, 256, 512, 1024, 2048]
@@ -159,7 +162,14 @@ def main():
     parser.add_argument("--mnist", type=Path)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--threads", help="numbers such as 1,2,4: only the share of the peak by so many threads")
     arguments = parser.parse_args()
+    if arguments.threads:
+        shares = peak.measure_threads([int(count) for count in arguments.threads.split(",")], rounds=5)
+        facts = {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), "machine": machine("scipy")}
+        if arguments.json:
+            arguments.json.write_text(json.dumps({**facts, "threads": shares}, indent=1) + "\n")
+        return
     result = {
         "command": "python -m benches.limits --mnist FOLDER",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),

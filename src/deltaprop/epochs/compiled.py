@@ -39,6 +39,8 @@ OPERATIONS_A_THREAD = 1e6
 #: It pays for steps so many times smaller where there is one hidden layer: threads then exchange little, see
 #: ``one_hidden_layer.h``.
 GAIN_OF_ONE_HIDDEN_LAYER = 7.5
+#: It pays for epochs of so many times that.
+STEPS_TO_WAKE = 4
 #: Epochs a call may hold whose orders are drawn beforehand.
 MOST_EPOCHS = 256
 
@@ -83,7 +85,9 @@ class CompiledEpoch(WholeEpoch):
     def _useful_threads(self) -> int:
         """How many threads share the work of a step."""
         gain = GAIN_OF_ONE_HIDDEN_LAYER if len(self.network.layer_sizes) == 3 else 1.0
-        useful = max(1, int(gain * self.operations / OPERATIONS_A_THREAD))
+        # To wake a thread takes as long as a few steps of a small network.
+        of_an_epoch = self.operations * self.task.batches / STEPS_TO_WAKE
+        useful = max(1, int(min(gain * self.operations, of_an_epoch) / OPERATIONS_A_THREAD))
         return 1 if useful == 1 else min(own_threads(), os.cpu_count() or 1, useful)
 
     def takes_on(self, task: Task) -> bool:

@@ -1,0 +1,108 @@
+"""The share of the peak that training reaches; the peak is a large product by NumPy's BLAS, in the same run."""
+
+from __future__ import annotations
+
+import os
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+import deltaprop as dp
+from deltaprop.derivation.backprop import Objective
+from deltaprop.epochs.trainer import Trainer
+from deltaprop.reports.progress import Silent
+
+from ..timing import interleaved
+
+#: Rows and columns of the product whose speed is the peak.
+SIDE = 2048
+SGD = "sgd, sigmoid"
+ADAM = "adam, relu"
+#: Widths, minibatch, dtype and way of learning, and the share to reach.
+CASES = [
+    ((64, 32, 1), 32, "float32", SGD, 0.35),
+    ((784, 30, 10), 10, "float32", SGD, 0.5),
+    ((784, 100, 10), 128, "float32", SGD, 0.75),
+    ((50, 100, 1), 200, "float64", ADAM, 0.6),
+    ((64, 100, 10), 200, "float64", ADAM, 0.6),
+    ((784, 512, 512, 10), 128, "float32", SGD, 0.9),
+    ((784, 1024, 1024, 10), 512, "float32", SGD, 0.93),
+]
+#: Operations of an epoch that is measured.
+OPERATIONS = 2e9
+
+
+def epoch_of(sizes: tuple[int, ...], batch: int, dtype: Any, learning: str) -> tuple[Any, float]:
+    """Return a function that trains an epoch, and the operations of its matrix products."""
+    rng = np.random.default_rng(0)
+    entries = [i * o for i, o in pairwise(sizes)]
+    a_step = 2.0 * batch * (3 * sum(entries) - entries[0])
+    steps = max(4, min(500, int(OPERATIONS / a_step)))
+    m, last = steps * batch, sizes[-1]
+    X = rng.standard_normal((m, sizes[0])).astype(dtype)
+    labels = rng.integers(0, max(2, last), m)
+    Y = (labels[:, None] if last == 1 else np.eye(last)[labels]).astype(dtype)
+    net = dp.Network(
+        sizes,
+        hidden_activation="relu" if learning == ADAM else "sigmoid",
+        loss="binary_cross_entropy" if last == 1 else "categorical_cross_entropy",
+        dtype=dtype,
+        backend="numpy",
+    )
+    optimizer = dp.Adam(1e-4) if learning == ADAM else dp.SGD(0.01)
+    trainer = Trainer(net, X, Y, optimizer, Objective(), batch, shuffled=True)
+    order = rng.permutation(m)
+    return lambda: trainer.epoch(1e-4 if learning == ADAM else 0.01, order, Silent()), steps * a_step
+
+
+def product(dtype: Any) -> tuple[Any, float]:
+    """Return a function that multiplies two large matrices, and its operations."""
+    rng = np.random.default_rng(0)
+    A, B = (rng.standard_normal((SIDE, SIDE)).astype(dtype) for _ in range(2))
+    out = np.empty_like(A)
+    return lambda: np.matmul(A, B, out=out), 2.0 * SIDE**3
+
+
+def measure(rounds: int) -> list[dict[str, Any]]:
+    """Return a row a case."""
+    rows = []
+    for sizes, batch, dtype, learning, goal in CASES:
+        epoch, operations = epoch_of(sizes, batch, dtype, learning)
+        large, of_large = product(dtype)
+        seconds = interleaved({"epoch": epoch, "product": large}, rounds, settle=0.2)
+        peak = of_large / seconds["product"]["median"]
+        rows.append(
+            {
+                "network": "-".join(map(str, sizes)),
+                "minibatch": batch,
+                "dtype": dtype,
+                "learning": learning,
+                "seconds": seconds,
+                "peak": peak,
+                "share of peak": operations / seconds["epoch"]["median"] / peak,
+                "goal": goal,
+            }
+        )
+        print(line(rows[-1]), flush=True)
+    return rows
+
+
+def line(row: dict[str, Any]) -> str:
+    """Return a row of the table."""
+    share, goal, peak = row["share of peak"], row["goal"], row["peak"]
+    what = f"{row['network']}, {row['minibatch']}, {row['dtype']}, {row['learning']}"
+    return f"{what:52} {share:5.2f} of {peak / 1e9:.0f} GFLOP/s (goal {goal})"
+
+
+def measure_threads(counts: list[int], rounds: int) -> list[dict[str, Any]]:
+    """Return the share of the peak of so many threads, of each case; the peak is a product by as many threads."""
+    rows = []
+    for count in counts:
+        if count > (os.cpu_count() or 1):
+            print(f"{count} threads: this machine has {os.cpu_count()} cores")
+            continue
+        with threadpool_limits(count, user_api="blas"):  # we use as many threads as NumPy's BLAS
+            rows += [row | {"threads": count} for row in measure(rounds)]
+    return rows
