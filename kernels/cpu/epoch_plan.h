@@ -10,6 +10,7 @@ extern "C" struct EpochPlan {
     const int64_t* sizes;        // (layers + 1,)
     const int64_t* activations;  // (layers,), numbers as in names.cuh
     int64_t loss;                // its number, as in names.cuh
+    int64_t simplified;          // 1 if delta^(L) of the squared error is a - y, without g'(z)
     void* parameters;            // all weights, layer by layer, then all biases
     const void* x;               // (samples, sizes[0]), or (samples, encoding->columns)
     const EncodedInputs* encoding;  // what the inputs are made of, or null

@@ -196,7 +196,8 @@ public:
     // The last layer of some rows, for its costs, its delta and its outputs.
     output_layer::Rows<T> last_rows(int64_t from, int64_t to) const {
         const int64_t last = p.layers - 1, columns = p.sizes[p.layers], at = from * columns;
-        return {p.loss, p.activations[last], to - from, columns, Z[last] + at, D[last] + at, A[p.layers] + at};
+        return {p.loss, p.activations[last], to - from, columns, p.simplified != 0,
+                Z[last] + at, D[last] + at, A[p.layers] + at};
     }
 
     // -- sums over the rows -------------------------------------------------------------------------------------------

@@ -71,6 +71,18 @@ def test_every_loss(loss, output, dtype, threads, rng):
     assert_compiled_fit_is_equal(nets, X, Y, optimizer=dp.SGD(0.05), batch_size=8, epochs=3, l2=0.2)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("output", ["identity", "sigmoid", "tanh", "softplus"])
+def test_the_simplified_output_error(output, weighted, threads, rng):
+    X, Y = rng.standard_normal((37, 5)), rng.uniform(0.1, 0.9, (37, 3))
+    nets = both([5, 7, 3], loss="squared_error", output_activation=output, output_error="simplified")
+    how = {"sample_weight": rng.integers(0, 3, 37).astype(float)} if weighted else {}
+    assert_compiled_fit_is_equal(nets, X, Y, optimizer=dp.SGD(0.05), batch_size=8, epochs=3, **how)
+    exact = dp.Network([5, 7, 3], loss="squared_error", output_activation=output, backend="numpy", seed=3)
+    exact.fit(X, Y, optimizer=dp.SGD(0.05), batch_size=8, epochs=3, **how)
+    assert np.allclose(exact.parameters, nets[0].parameters) == (output == "identity")
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("hidden", HIDDEN)
 def test_every_activation(hidden, dtype, threads, rng):
@@ -279,7 +291,7 @@ def test_estimators_on_it(rng):
 def test_what_it_cannot_do_is_done_step_by_step(rng):
     X, Y = rng.standard_normal((30, 5)), rng.standard_normal((30, 2))
     pair = (lambda h, y: (h - y) ** 2 / 2, lambda h, y: h - y)
-    for options, how in (({}, {"dropout": 0.3}), ({"loss": pair}, {}), ({"output_error": "simplified"}, {})):
+    for options, how in (({}, {"dropout": 0.3}), ({"loss": pair}, {})):
         nets = both([5, 6, 2], **({"loss": "squared_error"} | options))
         for net in nets:
             net.fit(X, Y, epochs=2, **how)
