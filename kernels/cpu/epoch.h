@@ -154,7 +154,8 @@ private:
 
     void operate(const Step& step, int64_t operation, int64_t part, const Block& block) {
         if (operation == 0) step.gather(layers, block);
-        else if (operation <= p.layers) layers.forward(operation - 1, step.input(layers, operation - 1), part, block);
+        else if (operation <= p.layers)
+            layers.forward(operation - 1, step.input(layers, operation - 1), part, block, step.mask(operation - 1));
         else if (operation > p.layers + 1) layers.backward(layer(operation), part, block);
         else
             costs_[step.epoch * p.threads + part] +=

@@ -26,6 +26,9 @@ extern "C" struct EpochPlan {
     const double* rates;               // two numbers a step: the learning rate, with Adam's bias corrections; the share
                                        // of the weights that weight decay takes off
     int64_t rates_stride, step_stride;  // entries from one epoch's to the next epoch's, and from one step's to the next
+    const double* keep;    // (layers - 1,), with which probability dropout keeps a unit of each hidden layer, or null
+    const uint64_t* keys;  // (epochs, 2), the keys of its random numbers
+    int64_t drawn;         // how many of an epoch's random numbers belong to earlier samples
     int64_t epochs;
     int64_t first_batch, last_batch;   // which minibatches of each
     int64_t threads;                   // at most; they decide into how many parts a phase falls

@@ -1,6 +1,6 @@
-// exp, log1p, tanh and the normal distribution for the compiled CPU backend, without branches or tables, so that compilers vectorise the loops
-// around them. They are declared in the namespace of activation.cuh, where they replace the C library's; include this
-// file first. T is float or double.
+// exp, log1p, tanh and the normal distribution for the compiled CPU backend, without branches or tables, so that
+// compilers vectorise the loops around them. They are declared in the namespace of activation.cuh, where they replace
+// the C library's; include this file first. T is float or double.
 //
 // They are right within a few units in the last place where results are normal numbers; below these, exp gives the
 // smallest normal number instead of a subnormal one. NaN stays NaN.

@@ -8,6 +8,7 @@
 #include "cpu/fast_math.h"
 #include "shared/dispatch.cuh"
 #include "cpu/blas.h"
+#include "cpu/dropout.h"
 #include "cpu/encoded_inputs.h"
 #include "cpu/epoch_plan.h"
 #include "cpu/hidden_layer.h"
@@ -122,9 +123,9 @@ public:
 
     // -- a block of rows through a layer, forward and backward --------------------------------------------------------
 
-    // z and a of a layer; `input` are all rows of the a before it.
-    void forward(int64_t l, const T* input, int64_t part, const Block& block) {
-        if (l == 0 && encoded) return forward_encoded(block);
+    // z and a of a layer; `input` are all rows of the a before it. In training the mask of dropout goes into a and g'.
+    void forward(int64_t l, const T* input, int64_t part, const Block& block, const dropout::Mask<T>& mask = {}) {
+        if (l == 0 && encoded) return forward_encoded(block, mask);
         const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1], n = block.rows(), units = block.units();
         const T* a = input + block.from * s_in;
         T *z = Z[l] + block.from * s_out + block.first, *next = A[l + 1] + block.from * s_out + block.first;
@@ -134,7 +135,7 @@ public:
             panels::multiply(n, units, s_in, a, s_in, transposed, b[l] + block.first, z, s_out, panel[part],
                              [&] { return stopped(); }, [&](int64_t j, int64_t columns) {
                                  for (int64_t i = 0; i < n && !last; ++i)
-                                     value(p.activations[l], z + i * s_out + j, next + i * s_out + j, columns);
+                                     value(l, z + i * s_out + j, next + i * s_out + j, columns, mask);
                              });
             return;
         }
@@ -151,13 +152,13 @@ public:
         }
         if (l == p.layers - 1) return;
         each_row(block, s_out,
-                 [&](int64_t at, int64_t entries) { value(p.activations[l], z + at, next + at, entries); });
+                 [&](int64_t at, int64_t entries) { value(l, z + at, next + at, entries, mask); });
     }
 
-    void forward_encoded(const Block& block) {
+    void forward_encoded(const Block& block, const dropout::Mask<T>& mask) {
         const int64_t s_out = p.sizes[1], at = block.from * s_out;
         encoded->forward(block.from, block.to, b[0], Z[0]);
-        if (p.layers > 1) value(p.activations[0], Z[0] + at, A[1] + at, block.rows() * s_out);
+        if (p.layers > 1) value(0, Z[0] + at, A[1] + at, block.rows() * s_out, mask);
     }
 
     // delta of layer l from delta of the layer after it.
@@ -188,9 +189,10 @@ public:
         for (int64_t i = 0; i < block.rows(); ++i) run(i * stride, block.units());
     }
 
-    void value(int64_t activation, T* z, T* a, int64_t n) const {
-        if (trains) hidden_layer::value_and_slope(activation, z, a, n);
-        else hidden_layer::value(activation, z, a, n);
+    void value(int64_t l, T* z, T* a, int64_t n, const dropout::Mask<T>& mask) const {
+        if (trains) hidden_layer::value_and_slope(p.activations[l], z, a, n);
+        else hidden_layer::value(p.activations[l], z, a, n);
+        if (mask.drops) mask.apply(z - Z[l], n, a, z);
     }
 
     // The last layer of some rows, for its costs, its delta and its outputs.

@@ -26,6 +26,7 @@ template <typename T> struct Minibatch {
         rate = now ? now[0] : 0.0, decay = now ? now[1] : 0.0;
     }
     int64_t row(int64_t i) const { return order ? order[start + i] : start + i; }
+    dropout::Mask<T> mask(int64_t l) const { return dropout::mask_of<T>(p, epoch, start, m, l); }
     T weight(int64_t i) const { return weights ? weights[start + i] : T(1); }
 
     // All rows of a before layer l.

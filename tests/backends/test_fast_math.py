@@ -96,6 +96,4 @@ def test_the_normal_distribution_at_the_ends(functions, dtype):
     special = np.array([np.nan, np.inf, -np.inf, 1e30, -1e30, 40.0, -40.0, 0.0, -0.0], dtype)
     assert np.array_equal(functions("normal_cdf", special), [np.nan, 1, 0, 1, 0, 1, 0, 0.5, 0.5], equal_nan=True)
     peak = dtype(1 / np.sqrt(2 * np.pi))
-    assert np.array_equal(
-        functions("normal_density", special), [np.nan, 0, 0, 0, 0, 0, 0, peak, peak], equal_nan=True
-    )
+    assert np.array_equal(functions("normal_density", special), [np.nan, 0, 0, 0, 0, 0, 0, peak, peak], equal_nan=True)

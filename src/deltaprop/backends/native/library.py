@@ -46,6 +46,8 @@ POINTERS: dict[str, tuple[Any, bool]] = {
     "first": (None, True),
     "second": (None, True),
     "rates": (np.float64, False),
+    "keep": (np.float64, False),
+    "keys": (np.uint64, False),
     "scratch": (None, True),
     "outputs": (None, True),
     "cost": (np.float64, True),
