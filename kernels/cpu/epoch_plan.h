@@ -1,6 +1,7 @@
 // What the functions of the library are told: one plan a network.
 #pragma once
 #include "cpu/encoded_inputs.h"
+#include "cpu/sparse_inputs.h"
 #include "shared/optimizer.cuh"
 
 #include <cstdint>
@@ -14,6 +15,7 @@ extern "C" struct EpochPlan {
     void* parameters;            // all weights, layer by layer, then all biases
     const void* x;               // (samples, sizes[0]), or (samples, encoding->columns)
     const EncodedInputs* encoding;  // what the inputs are made of, or null
+    const SparseInputs* sparse;     // the inputs in the place of x, or null
     const void* y;               // (samples, sizes[layers])
     const void* weights;         // (samples,) of each epoch, in its order, or null
     const int64_t* order;        // (samples,) of each epoch, or null

@@ -62,6 +62,7 @@ public:
         for (int64_t t = 0; t < p.threads; ++t, scratch += padded(block_entries() + widest)) own.push_back(scratch);
         for (int64_t t = 0; t < p.threads; ++t, scratch += panel_entries(p)) panel.push_back(scratch);
         for (int64_t t = 0; t < p.threads; ++t, scratch += tiles_entries(p, widest)) tiles.push_back(scratch);
+        if (p.sparse) sparse.emplace(*p.sparse, p.sizes[0], p.sizes[1], p.batch, A[0]);
         if (p.encoding) encoded.emplace(*p.encoding, p.sizes[1], p.batch, A[0]);
     }
 
@@ -81,6 +82,7 @@ public:
 
     // Room for the inputs of a minibatch, or for what there is in their place.
     static int64_t first_entries(const EpochPlan& p) {
+        if (p.sparse) return sparse::Layer<T>::entries(*p.sparse, p.sizes[0], p.sizes[1], p.batch, p.threads);
         return p.encoding ? encoded::Layer<T>::entries(*p.encoding, p.sizes[1], p.batch) : padded(p.batch * p.sizes[0]);
     }
 
@@ -99,6 +101,7 @@ public:
     std::vector<T*> W, b, A, Z, D;
     std::vector<T*> own, panel, tiles;  // of each part: room for a piece of a gradient, and for rearranged operands
     std::optional<encoded::Layer<T>> encoded;
+    std::optional<sparse::Layer<T>> sparse;
     int64_t widest;
     bool trains = true;  // forward passes keep g' for the way back
 
@@ -126,6 +129,7 @@ public:
     // z and a of a layer; `input` are all rows of the a before it. In training the mask of dropout goes into a and g'.
     void forward(int64_t l, const T* input, int64_t part, const Block& block, const dropout::Mask<T>& mask = {}) {
         if (l == 0 && encoded) return forward_encoded(block, mask);
+        if (l == 0 && sparse) return forward_sparse(block, mask);
         const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1], n = block.rows(), units = block.units();
         const T* a = input + block.from * s_in;
         T *z = Z[l] + block.from * s_out + block.first, *next = A[l + 1] + block.from * s_out + block.first;
@@ -159,6 +163,15 @@ public:
         const int64_t s_out = p.sizes[1], at = block.from * s_out;
         encoded->forward(block.from, block.to, b[0], Z[0]);
         if (p.layers > 1) value(0, Z[0] + at, A[1] + at, block.rows() * s_out, mask);
+    }
+
+    void forward_sparse(const Block& block, const dropout::Mask<T>& mask) {
+        const int64_t s_out = p.sizes[1], start = block.from * s_out + block.first;
+        sparse->forward(block.from, block.to, block.first, block.last, b[0], Z[0]);
+        if (p.layers == 1) return;
+        each_row(block, s_out, [&](int64_t at, int64_t entries) {
+            value(0, Z[0] + start + at, A[1] + start + at, entries, mask);
+        });
     }
 
     // delta of layer l from delta of the layer after it.

@@ -37,6 +37,7 @@ template <typename T> struct Minibatch {
     // Copies the inputs of some rows to where the layers read them.
     void gather(Layers<T>& layers, const Block& block) const {
         const int64_t inputs = p.sizes[0];
+        if (layers.sparse) return layers.sparse->read_rows(block.from, block.to, [&](int64_t i) { return row(i); });
         const T* x = static_cast<const T*>(p.x);
         // All samples in the order of the epoch before stand there already.
         if ((!order && !layers.encoded) || (epoch != 0 && p.order_stride == 0 && m == p.samples)) return;

@@ -295,14 +295,9 @@ def test_what_it_cannot_do_is_done_step_by_step(rng):
     for net in nets:
         net.fit(X, Y, epochs=2, dropout=0.3)
     assert np.array_equal(nets[0].parameters, nets[1].parameters)
-    assert compiled.CompiledEpoch.find(task(nets[0], sparse.csr_array(X), dp.SGD())) is None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        a, b = (
-            dp.MLPRegressor(backend=name, random_state=0, max_iter=2).fit(sparse.csr_array(X), Y)
-            for name in ("numpy", "reference")
-        )
-    assert np.array_equal(a.coefs_[0], b.coefs_[0])
+    net = dp.Network([5, 6, 2], loss="squared_error", backend="numpy")
+    assert compiled.CompiledEpoch.find(task(net, sparse.csr_array(X), dp.SGD())) is not None
+    assert compiled.CompiledEpoch.find(task(net, sparse.csc_array(X), dp.SGD())) is None
 
 
 def test_divergence_is_found_and_the_last_good_parameters_kept(rng):

@@ -15,6 +15,7 @@ from deltaprop.derivation.optimizers import moments_of
 from deltaprop.derivation.remembered import Remembered
 from deltaprop.epochs.compiled_dropout import keep_of, numbers_of
 from deltaprop.epochs.compiled_plan import PlanTable, can_compile, obstacle_to_compiling, strides_of
+from deltaprop.epochs.compiled_sparse import is_csr
 from deltaprop.epochs.interruption import Interruption, Paused, run_abandonable
 from deltaprop.epochs.random_numbers import dropout_keys
 from deltaprop.epochs.step_marks import ends_of
@@ -25,7 +26,6 @@ from deltaprop.epochs.task import (
     Task,
     Terms,
     WholeEpoch,
-    operations_of,
     rates_of_epochs,
 )
 
@@ -68,7 +68,9 @@ class CompiledEpoch(WholeEpoch):
         self.plan.epochs = 1
         self.keep: Floats | None = keep_of(task.dropout) if any(task.dropout) else None
         self.table.point("keep", self.keep, (len(network.layer_sizes) - 2,))
-        self.operations: float = operations_of(network, task.batch_size)
+        self.operations: float = self.table.operations_of_a_row * task.batch_size
+        if is_csr(task.X):  # few of the weights' entries are multiplied, but all of them may move
+            self.operations += 10.0 * network.n_weights
         self.terms: Terms = np.empty((0, 3))
         self._point_to_sums()
         #: What a step that is left in its middle has changed, as it was before; None where steps are short.
@@ -109,7 +111,7 @@ class CompiledEpoch(WholeEpoch):
                 if given.pause() and first > given.first:
                     raise Paused(first)
                 self._block(given, first, min(first + at_once, batches))
-        if self.keep is not None:
+        if self.keep is not None and given.dropout is not None:
             given.dropout.skip(numbers_of(self.network, self.keep, self.task.samples))
 
     def _block(self, given: Pass, first: int, last: int) -> None:
@@ -232,7 +234,7 @@ class CompiledEpoch(WholeEpoch):
 
     def _point_to_keys(self, given: Pass) -> None:
         """Let the plan point to the random numbers of an epoch, or of what is left of it: of a chunk, for one."""
-        if self.keep is not None:
+        if given.dropout is not None:
             self.table.point("keys", given.dropout.key.reshape(1, 2), (1, 2))
             self.plan.drawn = given.dropout.drawn
 

@@ -17,6 +17,7 @@ from deltaprop.backends.native.library import EpochPlan, gemm, library, pointer
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.epochs.compiled_encoding import CompiledEncoding
+from deltaprop.epochs.compiled_sparse import CompiledSparse, is_csr
 from deltaprop.epochs.task import operations_of
 from deltaprop.errors import BackendError, callers_level
 from deltaprop.inputs.encoded_rows import EncodedRows
@@ -46,8 +47,8 @@ def obstacle_to_compiling(network: NetworkState, X: AnyArray, *, load: bool = Fa
     backend: Any = network.backend
     if not isinstance(network.loss, str):
         return "the loss is a pair of functions"
-    if not isinstance(X, (np.ndarray, EncodedRows)):
-        return "the inputs are a sparse matrix"
+    if not (isinstance(X, (np.ndarray, EncodedRows)) or is_csr(X)):
+        return "the inputs are no matrix in CSR of less than 2^31 entries"
     if not getattr(backend, "compiles", False):
         return f"the backend {backend.label!r} does without compiled code"
     if find_compiler() is None:
@@ -122,8 +123,8 @@ class PlanTable:
         # What the plans point to has to live as long as they do.
         self._held: dict[str, Array | None] = {}
         self._describe_network()
-        self._describe_samples(X, Y)
         self.rows["samples"], self.rows["batch"] = samples, batch_sizes
+        self._describe_samples(X, Y)
         self._describe_optimizers(optimizers)
         for name, moment in zip(("first", "second"), moments, strict=False):
             self.point(name, moment, (*network.lead, network.own.size), self._members)
@@ -142,8 +143,11 @@ class PlanTable:
 
     def _describe_samples(self, X: AnyArray, Y: Array | None) -> None:
         network, own = self.network, self._members if X.ndim == 3 else 0
+        self._sparse: CompiledSparse | None = None
         self.point("y", Y, (*X.shape[:-1], network.layer_sizes[-1]), own)
         self.operations_of_a_row: float = operations_of(network, 1)
+        if is_csr(X):
+            return self._describe_sparse(X)
         if not isinstance(X, EncodedRows):
             return self.point("x", X, (*X.shape[:-1], network.layer_sizes[0]), own)
         self._encoding = CompiledEncoding(X.encoding, network.dtype)
@@ -151,6 +155,12 @@ class PlanTable:
         self.point("x", X.stored, (len(X), X.encoding.columns))
         inputs, units = network.layer_sizes[:2]
         self.operations_of_a_row -= 6.0 * units * (inputs - self._encoding.slots)
+
+    def _describe_sparse(self, X: Any) -> None:
+        self._sparse = CompiledSparse(X, self.network.dtype, int(self.rows["batch"].max()))
+        self.rows["sparse"] = self._sparse.address
+        inputs, units = self.network.layer_sizes[:2]
+        self.operations_of_a_row -= 6.0 * units * (inputs - self._sparse.slots)
 
     def _describe_optimizers(self, optimizers: Sequence[Optimizer]) -> None:
         rules = [rule for optimizer in optimizers if (rule := optimizer.rule()) is not None]

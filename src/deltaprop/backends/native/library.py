@@ -31,6 +31,12 @@ class EncodedInputs(ctypes.Structure):
     _fields_ = fields_of("cpu/encoded_inputs.h", "EncodedInputs")
 
 
+class SparseInputs(ctypes.Structure):
+    """Inputs in CSR; ``struct SparseInputs`` in ``kernels/cpu/sparse_inputs.h`` explains it."""
+
+    _fields_ = fields_of("cpu/sparse_inputs.h", "SparseInputs")
+
+
 #: For each pointer of a plan to an array: its dtype, None for the network's own, and whether the library writes there.
 POINTERS: dict[str, tuple[Any, bool]] = {
     "sizes": (np.int64, False),
@@ -105,7 +111,7 @@ def _load(real: str) -> ctypes.CDLL | str:
 
 
 def _checked(path: Path) -> ctypes.CDLL:
-    check_names(path.read_bytes(), "cpu/library.cpp", (EpochPlan, EncodedInputs))
+    check_names(path.read_bytes(), "cpu/library.cpp", (EpochPlan, EncodedInputs, SparseInputs))
     return ctypes.CDLL(str(path))
 
 
