@@ -219,8 +219,8 @@ private:
         move(step, entries(layers.b[0]), sums, s_out, false);
     }
 
-    // The same of a first layer whose inputs are sparse: under plain descent the weights of these units, else those of a
-    // share of the inputs.
+    // The same of a first layer whose inputs are sparse: under plain descent the weights of these units, else those of
+    // a share of the inputs.
     void update_sparse(const Step& step, int64_t from, int64_t to, int64_t part) {
         const int64_t s_in = p.sizes[0], s_out = p.sizes[1];
         const T rate = T(step.rate), penalty = T(p.penalties[step.k]), *delta = layers.D[0];

@@ -1,10 +1,10 @@
 // The first layer of a network whose inputs are a sparse matrix, row by row: starts, columns and values as in CSR.
 //
 // While the library runs, its weights and their moments lie the other way round: a row an input, with a column a unit.
-// So an entry of the matrix belongs to one row of theirs. Forward, z of a sample is the sum of the rows that its entries
-// name. The gradient by a row is the sum of delta over the samples that have an entry there: the entries of a minibatch
-// are sorted by their columns. A row without any has the gradient 0, and momentum may move it nevertheless. Under plain
-// descent each entry moves its row at once.
+// So an entry of the matrix belongs to one row of theirs. Forward, z of a sample is the sum of the rows that its
+// entries name. The gradient by a row is the sum of delta over the samples that have an entry there: the entries of a
+// minibatch are sorted by their columns. A row without any has the gradient 0, and momentum may move it nevertheless.
+// Under plain descent each entry moves its row at once.
 //
 // Columns are in range and starts do not fall: Python has looked. A column may occur twice in a row.
 #pragma once

@@ -135,3 +135,44 @@ def test_a_validation_set_that_is_diverged_from_is_still_restored(table):
     assert np.isnan(fitted.validation_scores_[-1])
     assert np.isfinite(fitted.predict(X)).all()
     assert fitted.n_iter_ < 100
+
+
+"""The score of the validation part after every epoch is scikit-learn's accuracy or R²."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score
+from sklearn.preprocessing import LabelBinarizer
+
+import deltaprop as dp
+from deltaprop.estimators import class_targets
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("labels", [["a", "b", "c"], [3, 7], [5], [0.5, 1.5, 2.5, 3.5]], ids=str)
+def test_accuracy(labels, weighted, rng):
+    y = np.concatenate([labels, rng.choice(labels, 40)])
+    binarizer = LabelBinarizer().fit(y)
+    outputs = rng.random((len(y), 1 if len(labels) < 3 else len(labels)))
+    weights = rng.uniform(0, 2, len(y)) if weighted else None
+    predicted = binarizer.inverse_transform(outputs.ravel() if outputs.shape[1] == 1 else outputs)
+    expected = accuracy_score(y, predicted, sample_weight=weights)
+    assert class_targets.accuracy(binarizer, outputs, y, weights) == pytest.approx(expected, rel=1e-15)
+
+
+def test_accuracy_of_several_labels(rng):
+    y, outputs = rng.integers(0, 2, (30, 3)), rng.random((30, 3))
+    expected = accuracy_score(y, outputs > 0.5)
+    assert class_targets.accuracy(LabelBinarizer().fit(y), outputs, y, None) == pytest.approx(expected, rel=1e-15)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_r2(outputs, rng):
+    X, y, weight = rng.standard_normal((60, 4)), rng.standard_normal((60, outputs)), rng.uniform(0, 2, 20)
+    y = y[:, 0] if outputs == 1 else y
+    judged = (X[40:], y[40:], weight)
+    model = dp.MLPRegressor(8, max_iter=1, random_state=0, backend="numpy")
+    model.fit(X[:40], y[:40], validation_data=judged)
+    expected = r2_score(judged[1], model.predict(X[40:]), sample_weight=weight)
+    assert model.validation_scores_ == pytest.approx([expected], rel=1e-12)

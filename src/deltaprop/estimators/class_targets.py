@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
+from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import compute_sample_weight
 
 from deltaprop.backends import backend_of
-from deltaprop.backends.array_types import AnyArray, ArrayLike, HostArray, Indices
+from deltaprop.backends.array_types import AnyArray, ArrayLike, Floats, HostArray, Indices
 from deltaprop.inputs.arrays import is_above_limit
 
 Vector = HostArray
@@ -46,6 +47,19 @@ def binarized(binarizer: LabelBinarizer, y: ArrayLike) -> Any:
     if binarizer.y_type_ == "multiclass" and is_above_limit(len(y), classes, np.int64):  # as it makes them
         return ClassTargets(np.asarray(np.searchsorted(binarizer.classes_, y)), classes)
     return binarizer.transform(y).astype(bool)
+
+
+def accuracy(binarizer: LabelBinarizer, outputs: HostArray, y: AnyArray, weights: Floats | None) -> float:
+    """Compute the share of samples, by weight, for which a^(L), (m, n_outputs), predicts the label or labels `y`.
+
+    It is `accuracy_score`, mostly without its checks, which take longer than an epoch of a small network.
+    """
+    classes, several = binarizer.classes_, binarizer.y_type_ == "multiclass"
+    if y.ndim == 1 and len(classes) >= 2 and (several or binarizer.y_type_ == "binary"):
+        predicted = classes[outputs.argmax(axis=1) if several else (outputs[:, 0] > 0.5).astype(np.intp)]
+        return float(np.average(predicted == y, weights=weights))
+    labels = binarizer.inverse_transform(outputs.ravel() if outputs.shape[1] == 1 else outputs)
+    return float(accuracy_score(y, labels, sample_weight=weights))
 
 
 def weights_of_classes(class_weight: Any, y: ArrayLike, *, incremental: bool) -> AnyArray:

@@ -347,10 +347,10 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     def _validation_score(self, held_out: HeldOut, prediction: Array | None) -> float:
         if self.scoring is not None:
             return self._custom_score(held_out)
-        if prediction is None:
-            predicted = self._label_binarizer.classes_[evaluation.largest(self._network, held_out.X)]
-        else:
-            predicted = self._labels(self._network.backend.to_numpy(prediction))
+        if prediction is not None:
+            outputs = self._network.backend.to_numpy(prediction)
+            return class_targets.accuracy(self._label_binarizer, outputs, held_out.y, held_out.sample_weight)
+        predicted = self._label_binarizer.classes_[evaluation.largest(self._network, held_out.X)]
         return float(accuracy_score(held_out.y, predicted, sample_weight=held_out.sample_weight))
 
     def predict(self, X: ArrayLike) -> AnyArray:
