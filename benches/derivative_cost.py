@@ -17,7 +17,7 @@ import numpy as np
 import deltaprop as dp
 from deltaprop.derivation import backprop, derivatives
 from deltaprop.derivation.backprop import Objective, Workspace
-from deltaprop.derivation.derivatives import CostDerivatives
+from deltaprop.derivation.derivatives import MatrixDerivatives
 
 from .machine import machine
 from .timing import interleaved
@@ -34,10 +34,10 @@ def passes(sizes: list[int], m: int, rounds: int) -> dict[str, Any]:
     net = dp.Network(sizes, hidden_activation="tanh", loss="squared_error", backend="numpy")
     X, U = rng.standard_normal((2, m, sizes[0]))
     Y, V = rng.standard_normal((2, m, sizes[-1]))
-    v = CostDerivatives(net, X, Y, Objective()).cost_and_gradient()[1]
+    v = MatrixDerivatives(net, X, Y, Objective()).cost_and_gradient()[1]
 
     def hvp() -> None:
-        at = CostDerivatives(net, X, Y, Objective())
+        at = MatrixDerivatives(net, X, Y, Objective())
         at.cost_and_gradient()
         at.hessian_product(v)
 
@@ -46,7 +46,7 @@ def passes(sizes: list[int], m: int, rounds: int) -> dict[str, Any]:
             "evaluation": lambda: backprop.forward(net, X, Workspace(net, m, backward=False)),
             "jvp": lambda: derivatives.jvp(net, X, U),
             "vjp": lambda: derivatives.vjp(net, X, V),
-            "gradient": lambda: CostDerivatives(net, X, Y, Objective()).cost_and_gradient(),
+            "gradient": lambda: MatrixDerivatives(net, X, Y, Objective()).cost_and_gradient(),
             "hvp": hvp,
         },
         rounds,

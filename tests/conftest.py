@@ -11,6 +11,7 @@ import pytest
 from host_cuda import HostCudaBackend, compiler_problem, in_place_of_cupy
 
 from deltaprop.backends import backend_problem, get_backend
+from deltaprop.backends.native.library import library_problem
 
 #: "torch" is a backend of PyTorch's tensors, `torch_backend.py`, composed of primitives.
 #: "cuda-on-host" is the CUDA backend with its kernels compiled as C++, which needs no GPU.
@@ -35,6 +36,12 @@ def torch_on_cpu():
 def require_emulation():
     """Skip if there is no g++, which compiles the kernels of the emulated device."""
     if problem := compiler_problem():
+        missing("g++", problem)
+
+
+def require_library():
+    """Skip if there is neither a prebuilt library of the CPU nor a compiler."""
+    if problem := library_problem(np.dtype(np.float64)):
         missing("g++", problem)
 
 

@@ -232,6 +232,7 @@ def run_caches(inputs, seed, folder, say=lambda text: None):
     generator, counts = random.Random(seed), dict[str, int]()
     tempfile.tempdir = str(folder)  # killed processes leave their files there
     os.environ["CXX"] = str(prepared_compiler(folder / "compiler"))
+    os.environ["DELTAPROP_LIBRARY"] = "native"  # whatever came with the package
     find_compiler.cache_clear()
     clean, stale = folder / "clean", folder / "stale"
     expected, status = fitted_elsewhere(clean)

@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import HIDDEN, PAIRS, targets_for
-from conftest import backend_or_skip
+from conftest import backend_or_skip, require_library
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from members_alone import alone, assert_equal, host
 
 import deltaprop as dp
-from deltaprop.backends.native.compiler import find_compiler
 from deltaprop.epochs import (
     compiled_members,
     compiled_plan,
@@ -48,8 +47,8 @@ def way(request, monkeypatch):
         "stepped": stepped_members.SteppedMembers,
         "resident": resident_members.ResidentMembers,
     }
-    if request.param == "native" and find_compiler() is None:
-        pytest.skip("no C++ compiler")
+    if request.param == "native":
+        require_library()
     if request.param == "one by one":
         monkeypatch.setattr(stack_trainer, "find_members_epoch", lambda task, networks: None)
         yield "reference"

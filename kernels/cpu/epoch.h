@@ -1,12 +1,12 @@
 // Trains epochs of minibatches on the CPU in one call: gather, forward, backward, update, by one thread or several.
 //
-// A step is a sequence of phases, and each phase has as many parts as there may be threads. Most networks need two
-// phases. A part of the first phase takes some rows of the minibatch through the forward pass and back to delta: no row
-// needs another. A layer with more units than the minibatch has rows is a phase of its own, and its parts take some
-// units of all rows: a matrix product rearranges its operands first, and so each thread rearranges its share of the
-// larger operand, not all of it. A part of the last phase takes some units of every layer, forms their share of the
-// weight gradient, sum over rows of delta a^T, and adds it to the weights at once. Under plain gradient descent the
-// matrix product itself is the update, W := (1 - eta lambda) W - eta delta^T a, and the gradient is never stored.
+// A step is a sequence of phases, and each phase has as many parts as there may be threads. Networks with one hidden
+// layer have steps of their own (one_hidden_layer.h); most others need two phases. A part of the first phase takes
+// some rows of the minibatch through the forward pass and back to delta: no row needs another. A layer with more
+// units than the minibatch has rows is a phase of its own, and its parts take some units of all rows: a matrix
+// product rearranges its operands first, and so each thread rearranges its share of the larger operand, not all of
+// it. A part of the last phase takes some units of every layer, forms their share of the weight gradient, and moves
+// the weights at once (update.h).
 //
 // The arithmetic stands in activation.cuh, loss.cuh and optimizer.cuh.
 //
@@ -15,7 +15,9 @@
 #pragma once
 #include "cpu/layers.h"
 #include "cpu/minibatch.h"
+#include "cpu/one_hidden_layer.h"
 #include "cpu/thread_pool.h"
+#include "cpu/update.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -27,8 +29,7 @@ const int64_t SPARSE_BLOCK = 4096;
 template <typename T> class Epoch {
 public:
     explicit Epoch(const EpochPlan& plan)
-        : p(plan), layers(plan), constants_(optimizer::constants_as<T>(plan.constants)),
-          descends_(with_optimizer(int(plan.optimizer), [](auto rule) { return decltype(rule)::descends; })) {
+        : p(plan), layers(plan), update_(plan, layers) {
         costs_.assign(p.threads * p.epochs, 0.0);
         decays_.assign(p.threads * p.epochs, 0.0);
         if (p.carried) {
@@ -43,16 +44,25 @@ public:
         }
     }
 
+    static int64_t scratch_entries(const EpochPlan& p) {
+        const int64_t of_hidden = OneHiddenLayer<T>::takes(p) ? OneHiddenLayer<T>::entries(p) : 0;
+        return Layers<T>::scratch_entries(p) + of_hidden;
+    }
+
     void operator()() {
         const int parts = int(p.threads);
-        const Entries first = entries(layers.W[0]);
+        const typename Update<T>::Entries first = update_.entries(layers.W[0]);
         if (layers.encoded) layers.encoded->take_over(first.theta, first.first, first.second);
         if (layers.sparse) layers.sparse->take_over(first.theta, first.first, first.second);
-        const int64_t a_step = int64_t(stretches_.size()) + 1;
-        threads::Phases phases(a_step * (p.last_batch - p.first_batch) * p.epochs, parts);
-        threads::run(parts, [&](int thread) {
-            phases.work(thread, [&](int64_t phase, int part) { share(phase / a_step, phase % a_step, part); });
-        });
+        const int64_t steps = (p.last_batch - p.first_batch) * p.epochs, a_step = int64_t(stretches_.size()) + 1;
+        if (OneHiddenLayer<T>::takes(p)) {
+            OneHiddenLayer<T> hidden(p, layers, update_, static_cast<T*>(p.scratch) + Layers<T>::scratch_entries(p));
+            threads::in_phases(1 + 2 * steps, int(OneHiddenLayer<T>::parts(p)),
+                               [&](int64_t phase, int part) { share(hidden, steps, phase, part); });
+        } else {
+            threads::in_phases(a_step * steps, parts,
+                               [&](int64_t phase, int part) { share(phase / a_step, phase % a_step, part); });
+        }
         if (stopped()) return;
         if (layers.encoded) layers.encoded->give_back(first.theta, first.first, first.second);
         if (layers.sparse) layers.sparse->give_back(first.theta, first.first, first.second);
@@ -68,20 +78,11 @@ public:
     }
 
 private:
-    // Some entries of the flat vector, and their moments where the optimizer has some.
-    struct Entries { T *theta, *first, *second; };
-    Entries entries(T* theta) const {
-        const int64_t offset = theta - static_cast<T*>(p.parameters);
-        const auto at = [=](void* moments) { return moments ? static_cast<T*>(moments) + offset : nullptr; };
-        return {theta, at(p.first), at(p.second)};
-    }
-
     typedef Minibatch<T> Step;
 
     const EpochPlan& p;
     Layers<T> layers;
-    const optimizer::Constants<T> constants_;
-    const bool descends_;
+    const Update<T> update_;
     bool stopped() const { return layers.stopped(); }
     std::vector<double> costs_, decays_;
     // The operations of a step before its update, in stretches that are a phase each.
@@ -97,6 +98,23 @@ private:
                 multiplies ? 2.0 * double(rows) * p.sizes[layer(operation)] * p.sizes[layer(operation) + 1] : 0.0;
         }
         return std::max<int64_t>(1, std::min<int64_t>(rows / 64, int64_t(operations / OPERATIONS_AT_ONCE)));
+    }
+
+    // One part of one phase where the units of the only hidden layer are shared out.
+    void share(OneHiddenLayer<T>& hidden, int64_t steps, int64_t phase, int64_t part) {
+        if (stopped()) return;
+        const int64_t number = (phase - 1) / 2;  // phase 0 only begins the first step
+        if (phase % 2 == 1) {
+            const Step step(p, number);
+            costs_[step.epoch * p.threads + part] += hidden.finish(step, part);
+            return;
+        }
+        if (phase > 0) {
+            const Step step(p, number);
+            decays_[step.epoch * p.threads + part] += hidden.learn(step, part);
+        }
+        const int64_t next = phase / 2;
+        if (next < steps) hidden.begin(Step(p, next), part);
     }
 
     // One part of one phase of a step.
@@ -173,29 +191,12 @@ private:
     void update(const Step& step, int64_t l, int64_t from, int64_t to, int64_t part) {
         if (from == to) return;
         if (l == 0 && layers.encoded) return update_encoded(step, part);
-        const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1], m = step.m, k = step.k;
-        const T* a = step.input(layers, l);
-        const T *delta = layers.D[l] + from, rate = T(step.rate), penalty = T(p.penalties[k]);
-        T *weights = layers.W[l] + from * s_in, *gradient = layers.own[part];
-        if (p.decays && p.decays[k] != 0.0)
-            decays_[step.epoch * p.threads + part] += p.decays[k] * layers.squared_norm(weights, (to - from) * s_in);
-        if (!layers.is_small(l) && layers.in_panels(m)) {
-            update_in_panels(step, l, from, to, part, a);
-        } else if (descends_) {
-            layers.gradient_of(l, from, to - from, m, a, -rate, T(1) - rate * penalty, weights);
-        } else {
-            const int64_t at_once = std::max<int64_t>(1, layers.block_entries() / s_in);
-            for (int64_t unit = from; unit < to; unit += at_once) {
-                const int64_t units = std::min(at_once, to - unit), n = units * s_in;
-                T* w = layers.W[l] + unit * s_in;
-                layers.gradient_of(l, unit, units, m, a, T(1), T(0), gradient);
-                if (penalty != T(0))
-                    for (int64_t i = 0; i < n; ++i) gradient[i] += penalty * w[i];
-                move(step, entries(w), gradient, n, true);
-            }
-        }
-        layers.sum_rows(delta, m, to - from, s_out, gradient);
-        move(step, entries(layers.b[l] + from), gradient, to - from, false);
+        const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1];
+        const WeightBlock<T> block{layers.W[l] + from * s_in, to - from, s_in, s_in, layers.is_small(l)};
+        const Rows<T> delta{layers.D[l] + from, s_out};
+        decays_[step.epoch * p.threads + part] += update_.decay(step, block);
+        update_.weights(step, block, delta, {step.input(layers, l), s_in}, part);
+        update_.biases(step, layers.b[l] + from, to - from, delta, part);
     }
 
     // The same of a first layer whose inputs are encoded, all units at once.
@@ -213,10 +214,11 @@ private:
                 decays_[step.epoch * p.threads + part] += p.decays[step.k] * layers.squared_norm(w, n);
             if (penalty != T(0))
                 for (int64_t i = 0; i < n; ++i) gradient[i] += penalty * w[i];
-            move(step, {w, layers.encoded->moment(0, piece), layers.encoded->moment(1, piece)}, gradient, n, true);
+            update_.move(step, {w, layers.encoded->moment(0, piece), layers.encoded->moment(1, piece)}, gradient, n,
+                         true);
             layers.encoded->add_up(piece);
         }
-        move(step, entries(layers.b[0]), sums, s_out, false);
+        update_.move(step, update_.entries(layers.b[0]), sums, s_out, false);
     }
 
     // The same of a first layer whose inputs are sparse: under plain descent the weights of these units, else those of
@@ -231,7 +233,7 @@ private:
             return (number == 1 ? p.first : p.second) ? sparse.table(number) + at : nullptr;
         };
         T *w = sparse.table(0), *gradient = layers.own[part];
-        if (descends_) {
+        if (with_optimizer(int(p.optimizer), [](auto rule) { return decltype(rule)::descends; })) {
             for (int64_t i = 0; factor != 0.0 && i < s_in; ++i)
                 decay += factor * layers.squared_norm(w + i * s_out + from, to - from);
             sparse.descend(step.m, from, to, delta, rate, T(1) - rate * penalty);
@@ -241,65 +243,11 @@ private:
                 if (factor != 0.0) decay += factor * layers.squared_norm(w + at, n);
                 if (penalty != T(0))
                     for (int64_t e = 0; e < n; ++e) gradient[e] += penalty * w[at + e];
-                move(step, {w + at, moments(1, at), moments(2, at)}, gradient, n, true);
+                update_.move(step, {w + at, moments(1, at), moments(2, at)}, gradient, n, true);
                 return !stopped();
             };
             sparse.gradient(step.m, part, p.threads, delta, gradient, SPARSE_BLOCK, change);
         }
-        if (from == to || stopped()) return;
-        layers.sum_rows(delta + from, step.m, to - from, s_out, gradient);
-        move(step, entries(layers.b[0] + from), gradient, to - from, false);
-    }
-
-    // The same of its weights, a panel of inputs at a time.
-    void update_in_panels(const Step& step, int64_t l, int64_t from, int64_t to, int64_t part, const T* a) {
-        const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1], m = step.m, WIDTH = panels::width<T>();
-        const T rate = T(step.rate), penalty = T(p.penalties[step.k]);
-        const panels::Second<T> inputs{a, s_in, false};
-        // Of plain descent all units at once, of others as many as the gradient has room for.
-        const int64_t at_once = descends_ ? to - from : GRADIENT_BLOCK / WIDTH;
-        for (int64_t unit = from; unit < to; unit += at_once) {
-            const int64_t units = std::min(at_once, to - unit);
-            T *tiles = layers.tiles[part], *w = layers.W[l] + unit * s_in, *gradient = layers.own[part];
-            const auto stop = [&] { return stopped(); };
-            panels::rearrange_first(units, m, layers.D[l] + unit, s_out, tiles, stop);
-            if (descends_) {
-                panels::multiply_rearranged(
-                    units, s_in, m, tiles, inputs, -rate, T(1) - rate * penalty, [&](int64_t j) { return w + j; }, s_in,
-                    layers.panel[part], stop, [](int64_t, int64_t) {});
-                continue;
-            }
-            panels::multiply_rearranged(
-                units, s_in, m, tiles, inputs, T(1), T(0), [&](int64_t) { return gradient; }, WIDTH, layers.panel[part],
-                stop,
-                [&](int64_t j, int64_t columns) {
-                    for (int64_t i = 0; i < units; ++i) {
-                        T *of_unit = gradient + i * WIDTH, *own = w + i * s_in + j;
-                        if (penalty != T(0))
-                            for (int64_t c = 0; c < columns; ++c) of_unit[c] += penalty * own[c];
-                        move(step, entries(own), of_unit, columns, true);
-                    }
-                });
-        }
-    }
-
-    // Some entries by their gradient.
-    void move(const Step& step, const Entries& of, const T* gradient, int64_t n, bool decayed) {
-        const T keep = decayed ? T(1 - step.decay) : T(1);
-        with_optimizer(int(p.optimizer), [&](auto rule) { move_by<decltype(rule)>(step, of, gradient, n, keep); });
-    }
-
-    template <class Rule>
-    void move_by(const Step& step, const Entries& entries, const T* gradient, int64_t n, T keep) {
-        const optimizer::Constants<T> of = constants_;
-        const T rate = T(step.rate);
-        T *theta = entries.theta, *first = entries.first, *second = entries.second;
-#pragma GCC ivdep
-        for (int64_t i = 0; i < n; ++i) {
-            T m = Rule::moments > 0 ? first[i] : T(0), v = Rule::moments > 1 ? second[i] : T(0);
-            theta[i] = Rule::step(Rule::decays ? keep * theta[i] : theta[i], gradient[i], m, v, rate, of);
-            if (Rule::moments > 0) first[i] = m;
-            if (Rule::moments > 1) second[i] = v;
-        }
+        if (!stopped()) update_.biases(step, layers.b[0] + from, to - from, {delta + from, s_out}, part);
     }
 };

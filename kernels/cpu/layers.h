@@ -9,6 +9,7 @@
 #include "shared/dispatch.cuh"
 #include "cpu/blas.h"
 #include "cpu/dropout.h"
+#include "cpu/dot_product.h"
 #include "cpu/encoded_inputs.h"
 #include "cpu/epoch_plan.h"
 #include "cpu/hidden_layer.h"
@@ -73,9 +74,9 @@ public:
         return 0;
     }
 
-    // And for a share of delta of the widest layer, rearranged.
+    // And for delta of the widest layer, rearranged.
     static int64_t tiles_entries(const EpochPlan& p, int64_t widest) {
-        return panel_entries(p) ? padded(p.batch * ((widest + p.threads - 1) / p.threads)) : 0;
+        return panel_entries(p) ? padded(p.batch * widest) : 0;
     }
 
     static int64_t padded(int64_t entries) { return (entries + 15) / 16 * 16; }
@@ -126,37 +127,47 @@ public:
 
     // -- a block of rows through a layer, forward and backward --------------------------------------------------------
 
+    // z (n, units), with rows `stride` apart, of some units of a layer, for n rows of the a before it. Calls
+    // done(j, columns) as soon as columns j ... are computed.
+    template <class Done>
+    void affine(int64_t l, const T* a, int64_t n, int64_t first, int64_t units, T* z, int64_t stride, int64_t part,
+                Done done) const {
+        const int64_t s_in = p.sizes[l];
+        const T *w = W[l] + first * s_in, *bias = b[l] + first;
+        if (!is_small(l) && in_panels(n)) {
+            const panels::Second<T> transposed{w, s_in, true};
+            return panels::multiply(n, units, s_in, a, s_in, transposed, bias, z, stride, panel[part],
+                                    [&] { return stopped(); }, done);
+        }
+        if (is_small(l)) {
+            T* transposed = own[part];
+            for (int64_t i = 0; i < s_in; ++i)
+#pragma GCC ivdep
+                for (int64_t j = 0; j < units; ++j) transposed[i * units + j] = w[j * s_in + i];
+            Product{n, units, s_in, a, s_in, 1, transposed, units, T(1), T(0), bias, z, stride}();
+        } else if constexpr (dot_product::IS_FASTER) {
+            dot_product::Product<T>{n, units, s_in, a, s_in, w, s_in, bias, z, stride}();
+        } else {
+            for (int64_t i = 0; i < n; ++i) std::memcpy(z + i * stride, bias, units * sizeof(T));
+            gemm('T', 'N', units, n, s_in, T(1), w, s_in, a, s_in, T(1), z, stride);
+        }
+        done(0, units);
+    }
+
     // z and a of a layer; `input` are all rows of the a before it. In training the mask of dropout goes into a and g'.
     void forward(int64_t l, const T* input, int64_t part, const Block& block, const dropout::Mask<T>& mask = {}) {
         if (l == 0 && encoded) return forward_encoded(block, mask);
         if (l == 0 && sparse) return forward_sparse(block, mask);
-        const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1], n = block.rows(), units = block.units();
-        const T* a = input + block.from * s_in;
-        T *z = Z[l] + block.from * s_out + block.first, *next = A[l + 1] + block.from * s_out + block.first;
-        if (!is_small(l) && in_panels(n)) {
-            const panels::Second<T> transposed{W[l] + block.first * s_in, s_in, true};
-            const bool last = l == p.layers - 1;
-            panels::multiply(n, units, s_in, a, s_in, transposed, b[l] + block.first, z, s_out, panel[part],
-                             [&] { return stopped(); }, [&](int64_t j, int64_t columns) {
-                                 for (int64_t i = 0; i < n && !last; ++i)
-                                     value(l, z + i * s_out + j, next + i * s_out + j, columns, mask);
-                             });
-            return;
-        }
-        if (is_small(l)) {
-            T* transposed = own[part];
-            const T* w = W[l];
-            for (int64_t i = 0; i < s_in; ++i)
-#pragma GCC ivdep
-                for (int64_t j = 0; j < s_out; ++j) transposed[i * s_out + j] = w[j * s_in + i];
-            Product{n, s_out, s_in, a, s_in, 1, transposed, s_out, T(1), T(0), b[l], z, s_out}();
-        } else {
-            for (int64_t i = 0; i < n; ++i) std::memcpy(z + i * s_out, b[l] + block.first, units * sizeof(T));
-            gemm('T', 'N', units, n, s_in, T(1), W[l] + block.first * s_in, s_in, a, s_in, T(1), z, s_out);
-        }
-        if (l == p.layers - 1) return;
-        each_row(block, s_out,
-                 [&](int64_t at, int64_t entries) { value(l, z + at, next + at, entries, mask); });
+        const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1], n = block.rows();
+        const int64_t start = block.from * s_out + block.first;
+        T *z = Z[l] + start, *next = A[l + 1] + start;
+        affine(l, input + block.from * s_in, n, block.first, block.units(), z, s_out, part,
+               [&](int64_t j, int64_t columns) {
+                   if (l == p.layers - 1) return;
+                   each_row(n, columns, s_out, [&](int64_t at, int64_t entries) {
+                       value(l, z + j + at, next + j + at, entries, mask);
+                   });
+               });
     }
 
     void forward_encoded(const Block& block, const dropout::Mask<T>& mask) {
@@ -169,7 +180,7 @@ public:
         const int64_t s_out = p.sizes[1], start = block.from * s_out + block.first;
         sparse->forward(block.from, block.to, block.first, block.last, b[0], Z[0]);
         if (p.layers == 1) return;
-        each_row(block, s_out, [&](int64_t at, int64_t entries) {
+        each_row(block.rows(), block.units(), s_out, [&](int64_t at, int64_t entries) {
             value(0, Z[0] + start + at, A[1] + start + at, entries, mask);
         });
     }
@@ -184,35 +195,41 @@ public:
             const panels::Second<T> weights{W[l] + block.first, s_in, false};
             panels::multiply<T>(n, units, s_out, next, s_out, weights, nullptr, delta, s_in, panel[part],
                                 [&] { return stopped(); }, [&](int64_t j, int64_t columns) {
-                                    for (int64_t i = 0; i < n; ++i)
-                                        hidden_layer::times(slope + i * s_in + j, delta + i * s_in + j, columns);
+                                    each_row(n, columns, s_in, [&](int64_t at, int64_t entries) {
+                                        hidden_layer::times(slope + j + at, delta + j + at, entries);
+                                    });
                                 });
             return;
         }
-        if (is_small(l)) Product{n, s_in, s_out, next, s_out, 1, W[l], s_in, T(1), T(0), nullptr, delta, s_in}();
+        const T* w = W[l] + block.first;
+        if (is_small(l)) Product{n, units, s_out, next, s_out, 1, w, s_in, T(1), T(0), nullptr, delta, s_in}();
+        else if (panels::ARE_FASTER)
+            panels::InPlace<T>{n, units, s_out, next, s_out, 1, w, s_in, T(1), T(0), nullptr, delta, s_in}();
         else gemm('N', 'N', units, n, s_out, T(1), W[l] + block.first, s_in, next, s_out, T(0), delta, s_in);
-        each_row(block, s_in,
+        each_row(n, units, s_in,
                  [&](int64_t at, int64_t entries) { hidden_layer::times(slope + at, delta + at, entries); });
     }
 
-    // Of rows `stride` apart the entries of a block: where they begin and how many there are, all at once where they
-    // adjoin.
-    template <class Do> static void each_row(const Block& block, int64_t stride, Do run) {
-        if (block.units() == stride) return run(0, block.rows() * stride);
-        for (int64_t i = 0; i < block.rows(); ++i) run(i * stride, block.units());
+    // Where the entries of n rows begin, `stride` apart, and how many there are; all at once where they adjoin.
+    template <class Do> static void each_row(int64_t n, int64_t columns, int64_t stride, Do run) {
+        if (columns == stride) return run(0, n * stride);
+        for (int64_t i = 0; i < n; ++i) run(i * stride, columns);
     }
 
+    void value(int64_t activation, T* z, T* a, int64_t n) const {
+        if (trains) hidden_layer::value_and_slope(activation, z, a, n);
+        else hidden_layer::value(activation, z, a, n);
+    }
     void value(int64_t l, T* z, T* a, int64_t n, const dropout::Mask<T>& mask) const {
-        if (trains) hidden_layer::value_and_slope(p.activations[l], z, a, n);
-        else hidden_layer::value(p.activations[l], z, a, n);
+        value(p.activations[l], z, a, n);
         if (mask.drops) mask.apply(z - Z[l], n, a, z);
     }
 
     // The last layer of some rows, for its costs, its delta and its outputs.
     output_layer::Rows<T> last_rows(int64_t from, int64_t to) const {
         const int64_t last = p.layers - 1, columns = p.sizes[p.layers], at = from * columns;
-        return {p.loss, p.activations[last], to - from, columns, p.simplified != 0,
-                Z[last] + at, D[last] + at, A[p.layers] + at};
+        return {p.loss, p.activations[last], to - from, columns, Z[last] + at, D[last] + at, A[p.layers] + at,
+                p.simplified != 0};
     }
 
     // -- sums over the rows -------------------------------------------------------------------------------------------
@@ -229,18 +246,6 @@ public:
         for (int64_t i = 0; i < m; ++i, x += stride)
             for (int c = 0; c < COLUMNS; ++c) own[c] += x[c];
         for (int c = 0; c < COLUMNS; ++c) sums[c] = own[c];
-    }
-
-    // alpha times the sum over samples of delta a^T for some units of layer l, and beta times what was there, into
-    // `out`.
-    void gradient_of(int64_t l, int64_t unit, int64_t units, int64_t m, const T* a, T alpha, T beta, T* out) const {
-        const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1];
-        const T* delta = D[l] + unit;
-        if (!is_small(l)) return gemm('N', 'T', s_in, units, m, alpha, a, s_in, delta, s_out, beta, out, s_in);
-        const int64_t AT_ONCE = int64_t(OPERATIONS_AT_ONCE) / (2 * SMALL);
-        for (int64_t i = 0; i < m && !stopped(); i += AT_ONCE)
-            Product{units, s_in, std::min(AT_ONCE, m - i), delta + i * s_out, 1, s_out, a + i * s_in, s_in, alpha,
-                    i == 0 ? beta : T(1), nullptr, out, s_in}();
     }
 
     static double squared_norm(const T* w, int64_t n) {

@@ -2,14 +2,17 @@
 #ifndef DELTAPROP_REAL  // in an editor
 #define DELTAPROP_REAL float
 #endif
+#include "cpu/curvature.h"
+#include "cpu/dense_evaluation.h"
 #include "cpu/epoch.h"
 #include "cpu/epoch_plan.h"
 #include "cpu/evaluation.h"
+#include "cpu/gradient.h"
 #include "cpu/thread_pool.h"
 
 #include <cstdint>
 
-extern "C" int64_t scratch_entries(const EpochPlan* plan) { return Layers<DELTAPROP_REAL>::scratch_entries(*plan); }
+extern "C" int64_t scratch_entries(const EpochPlan* plan) { return Epoch<DELTAPROP_REAL>::scratch_entries(*plan); }
 
 // Trains a network; up to plan->threads threads share each step.
 extern "C" void run(const EpochPlan* plan) { Epoch<DELTAPROP_REAL>{*plan}(); }
@@ -45,4 +48,32 @@ extern "C" void evaluate_members(const EpochPlan* plans, const int64_t* which, i
                                  int64_t stride) {
     each_member(plans, which, count, threads, stride,
                 [](const EpochPlan& plan) { evaluate<DELTAPROP_REAL>(plan); });
+}
+
+// The cost and the gradient of a network over all samples, see Gradient; up to plan->threads threads share the work.
+extern "C" void gradient(const EpochPlan* plan, DELTAPROP_REAL* out) {
+    Gradient<DELTAPROP_REAL>{*plan}(out, static_cast<const DELTAPROP_REAL*>(plan->parameters));
+}
+
+extern "C" int64_t gradient_scratch_entries(const EpochPlan* plan) {
+    return Gradient<DELTAPROP_REAL>{*plan}.scratch_entries();
+}
+
+// The Hessian times a direction, in the same way, see HessianProduct.
+extern "C" void hessian_product(const EpochPlan* plan, const DELTAPROP_REAL* direction, DELTAPROP_REAL* out) {
+    HessianProduct<DELTAPROP_REAL>{*plan, direction}(out);
+}
+
+extern "C" int64_t hessian_product_scratch_entries(const EpochPlan* plan) {
+    return HessianProduct<DELTAPROP_REAL>{*plan, nullptr}.scratch_entries();
+}
+
+// Evaluates a network over `rows` dense rows; dense_evaluation.h says what it returns and what the pointers are.
+extern "C" int64_t evaluate(const EvaluationPlan* plan, const void* x, int64_t rows, const void* y, const void* weights,
+                            void* outputs, int64_t* largest, double* cost, int64_t threads) {
+    typedef DELTAPROP_REAL T;
+    const dense_evaluation::Call<T> call{static_cast<const T*>(x), rows,    static_cast<const T*>(y),
+                                         static_cast<const T*>(weights), static_cast<T*>(outputs), largest, cost,
+                                         threads};
+    return dense_evaluation::Evaluation<T>(*plan, call)();
 }

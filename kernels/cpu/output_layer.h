@@ -14,9 +14,9 @@ namespace output_layer {
 // z, delta and other, each (rows, columns); `other` is scratch.
 template <typename T> struct Rows {
     int64_t loss, activation, rows, columns;
-    bool simplified;  // delta^(L) is a - y, without g'
     const T* z;
     T *delta, *other;
+    bool simplified = false;  // delta^(L) is a - y, without g'
 };
 
 // z less the largest of its row, into `shifted`, and the exponential of that into `powers`.
@@ -126,7 +126,9 @@ template <typename T> __attribute__((flatten)) void outputs(const Rows<T>& of, T
     for (int64_t i = 0; i < of.rows; ++i) {
         T sum = 0, *own = out + i * columns;
         for (int64_t j = 0; j < columns; ++j) sum += own[j];
-        for (int64_t j = 0; j < columns; ++j) own[j] /= sum;
+        const T* shifted = of.other + i * columns;  // the exponential of a very low one is 0, not the least number
+        for (int64_t j = 0; j < columns; ++j)
+            own[j] = shifted[j] < fast_math::Traits<T>::lowest ? T(0) : own[j] / sum;
     }
 }
 

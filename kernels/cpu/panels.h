@@ -23,6 +23,9 @@ const int64_t FEWEST_ROWS = 32;
 const int64_t DEPTH = 1024;
 const int AHEAD = 8;
 
+// Where there are few rows, the second operand is read in place too.
+template <typename T> using InPlace = small_product::Product<T, AHEAD>;
+
 template <typename T>
 constexpr int64_t width() {
     return small_product::PANEL * small_product::WIDEST / int64_t(sizeof(T));

@@ -113,15 +113,28 @@ private:
                 for (int v = 0; v < VECTORS; ++v) sums[r][v] += of_a * of_b[v];
             }
         }
+        // One choice a tile: with short products, writing is a good part of the work.
+        const auto write = [&](auto of) {
 #pragma GCC unroll 8
-        for (int r = 0; r < ROWS; ++r) {
+            for (int r = 0; r < ROWS; ++r) {
 #pragma GCC unroll 8
-            for (int v = 0; v < VECTORS; ++v) {
-                vector* c = reinterpret_cast<vector*>(C + (i + r) * c_stride + j + v * LANES);
-                if (bias) *c = sums[r][v] + *reinterpret_cast<const vector*>(bias + j + v * LANES);
-                else if (beta == T(0)) *c = alpha * sums[r][v];
-                else *c = alpha * sums[r][v] + beta * *c;
+                for (int v = 0; v < VECTORS; ++v) {
+                    vector* c = reinterpret_cast<vector*>(C + (i + r) * c_stride + j + v * LANES);
+                    *c = of(sums[r][v], *c, v);
+                }
             }
+        };
+        if (bias) {
+            const T* own = bias + j;
+            write([own](vector sum, const vector&, int v) {
+                return sum + *reinterpret_cast<const vector*>(own + v * LANES);
+            });
+        } else if (beta != T(0)) {
+            write([this](vector sum, const vector& c, int) { return alpha * sum + beta * c; });
+        } else if (alpha != T(1)) {
+            write([this](vector sum, const vector&, int) { return alpha * sum; });
+        } else {
+            write([](vector sum, const vector&, int) { return sum; });
         }
     }
 };

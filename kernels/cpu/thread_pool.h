@@ -172,4 +172,10 @@ inline void run(int parties, const std::function<void(int)>& job) {
     shared.pools.push_back(pool);
 }
 
+// Calls do_part(phase, part) for so many phases of so many parts, one phase after the other; see `Phases`.
+template <class Part> void in_phases(int64_t phases, int parts, Part do_part) {
+    Phases all(phases, parts);
+    run(parts, [&](int thread) { all.work(thread, do_part); });
+}
+
 }  // namespace threads

@@ -15,9 +15,10 @@ from deltaprop.backends.array_types import AnyArray, ArrayLike, Floats, HostArra
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation import backprop, derivatives
 from deltaprop.derivation.backprop import L2Scaling, Objective, Reduction, Workspace, total_weight
-from deltaprop.derivation.derivatives import CostDerivatives, Mode
+from deltaprop.derivation.derivatives import MatrixDerivatives, Mode
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.state import NetworkState
+from deltaprop.epochs.compiled_gradient import cost_derivatives
 from deltaprop.inputs.arrays import (
     as_vector,
 )
@@ -93,6 +94,9 @@ class NetworkFunction(NetworkState):
         ValueError, TypeError
             As `forward`.
         """
+        outputs = evaluation.predict_as_is(self, X)
+        if outputs is not None:
+            return outputs
         return self._like(X, [evaluation.predict(self, self._door.inputs(X, may_stay=True))])[0]
 
     # -- cost and gradient --------------------------------------------------------------------------------------
@@ -180,7 +184,8 @@ class NetworkFunction(NetworkState):
         """
         objective = Objective(l2, l2_scaling, reduction)
         inputs, targets, weights = self._door.samples(X, Y, sample_weight)
-        cost, gradient = CostDerivatives(self, inputs, targets, objective, weights).cost_and_gradient()
+        at = cost_derivatives(self, inputs, targets, objective, weights, once=True)
+        cost, gradient = at.cost_and_gradient()
         return cost, gradient.on(get_backend("numpy")) if self._wants_host(X) else gradient
 
     def deltas(self, X: ArrayLike, Y: ArrayLike) -> list[AnyArray]:
@@ -204,7 +209,7 @@ class NetworkFunction(NetworkState):
             As `cost`.
         """
         inputs, targets = self._door.data(X, Y)
-        unscaled = CostDerivatives(self, inputs, targets, Objective(reduction="sum"))
+        unscaled = MatrixDerivatives(self, inputs, targets, Objective(reduction="sum"))
         unscaled.cost_and_gradient()
         return self._like(X, unscaled.work.delta)
 
@@ -349,8 +354,7 @@ class NetworkFunction(NetworkState):
         inputs, targets, weights = self._door.samples(X, Y, sample_weight)
         direction = Parameters(self.backend, self.layer_sizes, self.dtype)
         direction.flat[...] = as_vector(v, "v", size=direction.size, backend=self.backend, dtype=self.dtype)
-        at = CostDerivatives(self, inputs, targets, objective, weights)
-        at.cost_and_gradient()  # for its z, a and δ
+        at = cost_derivatives(self, inputs, targets, objective, weights, once=True)
         return self._like(X, [at.hessian_product(direction).flat])[0]
 
     # -- what comes in and what goes out ------------------------------------------------------------------------

@@ -67,6 +67,7 @@ def setting(compiler, tmp_path):
         (tmp_path / name).mkdir()
     return os.environ | {
         "CXX": str(compiler),
+        "DELTAPROP_LIBRARY": "native",  # whatever came with the package
         "DELTAPROP_CACHE_DIR": str(tmp_path / "cache"),
         "PREPARED_LOG": str(tmp_path / "log"),
         "TMPDIR": str(tmp_path / "tmp"),

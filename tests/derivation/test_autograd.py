@@ -7,8 +7,15 @@ from conftest import require
 
 import deltaprop as dp
 from deltaprop.backends.choices import LossName
+from deltaprop.epochs import compiled_gradient
 
 pytestmark = pytest.mark.filterwarnings("default")
+
+
+@pytest.fixture(params=["matrices", "compiled"])
+def way(request, monkeypatch):
+    """Small evaluations, such as these, go by matrices; here they go by the compiled library too."""
+    monkeypatch.setattr(compiled_gradient, "SMALL_EVALUATION", -1.0 if request.param == "compiled" else np.inf)
 
 
 def torch_activations(torch):
@@ -84,7 +91,7 @@ def jax_cost(net, X, Y, l2):
 @pytest.mark.parametrize("autograd", [torch_cost, jax_cost])
 @pytest.mark.parametrize(("loss", "output"), PAIRS)
 @pytest.mark.parametrize("hidden", HIDDEN)
-def test_gradient_agrees_with_autograd(autograd, rng, hidden, loss, output):
+def test_gradient_agrees_with_autograd(way, autograd, rng, hidden, loss, output):
     net = dp.Network(
         [4, 6, 5, 3], hidden_activation=hidden, output_activation=output, loss=loss, backend="numpy", seed=2
     )
@@ -138,7 +145,7 @@ def test_both_modes_agree_with_autograd(autograd, rng, hidden, output):
 
 @pytest.mark.parametrize(("loss", "output"), PAIRS)
 @pytest.mark.parametrize("hidden", HIDDEN)
-def test_hessian_vector_product_agrees_with_autograd(rng, hidden, loss, output):
+def test_hessian_vector_product_agrees_with_autograd(way, rng, hidden, loss, output):
     """JAX also goes forward over reverse: jvp of grad."""
     jax = require("jax")
     net = dp.Network(

@@ -84,10 +84,8 @@ def test_the_reference_is_examined_by_itself():
 
 
 def test_without_a_compiler_epochs_are_recorded(monkeypatch):
-    monkeypatch.setattr(host_epochs, "find_compiler", lambda: None)
+    monkeypatch.setattr(host_epochs, "library_problem", lambda dtype: "no C++ compiler")
     events: list[Any] = []
     host_epochs.compiled(get_backend("numpy"), Record(events.append))
-    assert [what for kind, what in events if kind == "slow"] == [
-        f"{host_epochs.NO_COMPILER}; pip install 'deltaprop[native]' brings one"
-    ]
+    assert [what for kind, what in events if kind == "slow"] == ["epochs are recorded calls of NumPy: no C++ compiler"]
     assert len([what for kind, what in events if kind == "check"]) == 10

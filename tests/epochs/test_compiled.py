@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import HIDDEN, OPTIMIZERS, PAIRS, assert_same_training, relative, targets_for
-from conftest import missing
+from conftest import missing, require_library
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import python
@@ -30,9 +30,8 @@ TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 
 
 @pytest.fixture(autouse=True)
-def _needs_a_compiler():
-    if native_compiler.find_compiler() is None:
-        missing("g++", "no C++ compiler")
+def _needs_the_library():
+    require_library()
 
 
 @pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
@@ -333,6 +332,7 @@ def another_compiler(monkeypatch):
     def look(path, command=None):
         native_compiler.find_compiler.cache_clear()
         native_library._load.cache_clear()
+        monkeypatch.setenv("DELTAPROP_LIBRARY", "native")  # whatever came with the package
         monkeypatch.setenv("PATH", path)
         monkeypatch.setattr(native_compiler, "is_installed", lambda name: False)
         monkeypatch.setenv("CXX", command) if command else monkeypatch.delenv("CXX", raising=False)
@@ -366,15 +366,17 @@ def test_a_compiler_that_fails_is_warned_of_and_training_goes_on(another_compile
         ours, reference = fit_both(rng)
     assert np.array_equal(ours.parameters, reference.parameters)
     assert not (tmp_path / "cache").exists()
-    monkeypatch.setattr(native_library, "native_library", lambda *arguments: pytest.fail("asked again"))
+    monkeypatch.setattr(native_library, "select_library", lambda *arguments: pytest.fail("asked again"))
     with pytest.warns(RuntimeWarning, match="false .* failed"):
         fit_both(rng)
 
 
 def test_the_library_is_compiled_once_and_kept(monkeypatch, tmp_path):
+    if native_compiler.find_compiler() is None:
+        missing("g++", "no C++ compiler")
     monkeypatch.setenv("DELTAPROP_CACHE_DIR", str(tmp_path))
     first = native_compiler.native_library("float", Path)
-    monkeypatch.setattr(native_compiler, "_compile", lambda *arguments: pytest.fail("compiled again"))
+    monkeypatch.setattr(native_compiler, "compile_unit", lambda *arguments: pytest.fail("compiled again"))
     assert native_compiler.native_library("float", Path) == first
     assert [path for path in tmp_path.iterdir() if path.suffix != ".lock"] == [first]
 

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import missing
+from conftest import require_library
 
 import deltaprop as dp
-from deltaprop.backends.native.compiler import find_compiler
 from deltaprop.epochs import compiled_answers, compiled_members
 from deltaprop.inputs.encoded_rows import Binned, Copied, EncodedRows, InputEncoding, OneHot, Piece, Squashed
 
@@ -39,8 +38,7 @@ TOLERANCE = {"float64": 1e-12, "float32": 2e-6}
 @pytest.fixture(autouse=True)
 def compiled(monkeypatch):
     """The inputs of more than a few rows are never formed here."""
-    if find_compiler() is None:
-        missing("g++", "no C++ compiler")
+    require_library()
     monkeypatch.setattr(EncodedRows, "__getitem__", lambda self, rows: pytest.fail("inputs were formed"))
 
 

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import relative
+from conftest import require_library
 
 import deltaprop as dp
-from deltaprop.backends.native.compiler import find_compiler
 from deltaprop.backends.numpy.backend import NumpyBackend
 from deltaprop.derivation.backprop import Objective
 from deltaprop.doctor.textbook import trained
@@ -111,9 +111,9 @@ def test_ways_that_a_backend_is_given_are_asked_in_their_order(data, monkeypatch
     assert type(trainer.whole_epoch) is Second
 
 
-@pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler")
 def test_the_plan_of_one_network_is_that_of_a_stack_of_one(data):
     """All their numbers and arrays are equal; only moments and scratch are the stack's own."""
+    require_library()
     X, y = data
     Y = np.eye(3)[y]
     stack = dp.NetworkStack(1, SIZES, loss="categorical_cross_entropy", backend="reference")
@@ -129,8 +129,8 @@ def test_the_plan_of_one_network_is_that_of_a_stack_of_one(data):
     assert one.row.parameters == stack.parameters.ctypes.data
 
 
-@pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler")
 def test_what_the_library_does_not_know_is_left_to_the_next_way(data):
+    require_library()
     X, y = data
     stack = dp.NetworkStack(1, SIZES, loss="categorical_cross_entropy", backend="numpy")
     net, dropped = stack[0], Member(20, BATCH, dp.SGD(), Objective(), dropout=(0.5,))

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import require_library
 from processes import run
 
 import deltaprop as dp
-from deltaprop.backends.native import compiler as native_compiler
 from deltaprop.backends.numpy import backend as numpy_backend
 from deltaprop.epochs import compiled, compiled_members, steps
 from deltaprop.epochs.interruption import Abandoned, Interruption, run_abandonable
@@ -90,8 +90,8 @@ def fit(net, interruption=None):
 @pytest.mark.parametrize("backend", ["numpy", "reference"])
 def test_a_step_left_in_its_middle_is_undone(backend, monkeypatch):
     """The signal comes at the end of the third step, after all its changes."""
-    if backend == "numpy" and native_compiler.find_compiler() is None:
-        pytest.skip("no C++ compiler")
+    if backend == "numpy":
+        require_library()
     monkeypatch.setattr(compiled, "OPERATIONS_A_CALL", 1.0)
     monkeypatch.setattr(compiled, "LONG_STEP", 1.0)
     monkeypatch.setattr(steps, "LONG_STEP", 1.0)
@@ -255,8 +255,7 @@ def test_an_epoch_over_parts_that_is_left_off_is_undone(backend, dropout, tmp_pa
 @pytest.mark.parametrize("encoded", [False, True])
 def test_a_member_that_is_begun_again_costs_what_it_costs(monkeypatch, encoded):
     """With a handler that raises nothing, undone steps are trained again, and counted once."""
-    if native_compiler.find_compiler() is None:
-        pytest.skip("no C++ compiler")
+    require_library()
     monkeypatch.setattr(compiled_members, "LONG_STEP", 0.0)
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((60, 5)), rng.integers(0, 3, 60)

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from conftest import require_library
 
 import deltaprop as dp
-from deltaprop.backends.native.compiler import find_compiler
+from deltaprop.backends.native.compiler import NO_COMPILER
 
 X, Y = np.random.default_rng(0).normal(size=(30, 3)), np.arange(30) % 2
 
@@ -31,8 +32,8 @@ def test_nothing_is_said_unless_it_is_asked_for(caplog, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.skipif(find_compiler() is None, reason="no compiler")
 def test_compiled_epochs(caplog):
+    require_library()
     (line,) = said(caplog, lambda: network().fit(X, Y, epochs=1, batch_size=10))
     assert line.startswith("training 3-4-2 on numpy in float64, 3 steps an epoch: compiled epochs (1 thread)")
     assert line.endswith("many epochs a call")
@@ -63,7 +64,7 @@ def test_why_no_faster_way(caplog):
 
 
 def test_why_nothing_is_compiled_without_a_compiler(caplog, monkeypatch):
-    monkeypatch.setattr("deltaprop.epochs.compiled_plan.find_compiler", lambda: None)
+    monkeypatch.setattr("deltaprop.epochs.compiled_plan.library_problem", lambda dtype: NO_COMPILER)
     (line,) = said(caplog, lambda: network().fit(X, Y, epochs=1))
     assert "not compiled epochs: no C++ compiler is here" in line
     assert "pip install 'deltaprop[native]'" in line

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from deltaprop.backends.base import Array, Backend
 from deltaprop.errors import BackendError
 
@@ -78,7 +80,7 @@ def get_backend(name: str | Backend = "auto") -> Backend:
     if name == "auto":
         return get_backend(next(name for name in BACKENDS if backend_problem(name) is None))
     kind, number = split_name(name)
-    backend = (BACKENDS | BY_NAME_ONLY)[kind]()
+    backend = (BACKENDS.get(kind) or BY_NAME_ONLY[kind])()
     return backend if number is None else backend.on_device(number)
 
 
@@ -120,7 +122,7 @@ def split_name(name: str) -> tuple[str, int | None]:
         If no backend has that name.
     """
     kind, _, number = name.partition(":") if isinstance(name, str) else ("", "", "")
-    if kind not in BACKENDS | BY_NAME_ONLY or (number and not number.isdecimal()) or name.endswith(":"):
+    if (kind not in BACKENDS and kind not in BY_NAME_ONLY) or (number and not number.isdecimal()) or name.endswith(":"):
         raise ValueError(f"backend: expected one of 'auto', 'numpy', 'cupy', 'cupy:N', 'reference', got {name!r}")
     return kind, int(number) if number else None
 
@@ -148,6 +150,8 @@ def available_backends() -> list[str]:
 
 def backend_of(array: object) -> Backend | None:
     """Find the backend that owns `array`; None if there is none. No array library is imported to find out."""
+    if type(array) is np.ndarray and "numpy" in BACKENDS:
+        return get_backend("numpy")
     for name in BACKENDS:
         if name in sys.modules and backend_problem(name) is None and get_backend(name).owns(array):
             return get_backend(name)

@@ -89,11 +89,15 @@ def load_compiled(
 
 @dataclass(frozen=True)
 class CompiledFile(Generic[T]):
-    """A file of a certain name, whatever its content, and what loads it."""
+    """A file of a certain name, whatever its content, and what loads it.
+
+    A `trusted` one lies where this package's own code lies: whoever owns it may change that code too.
+    """
 
     stem: str
     suffix: str
     load: Callable[[Path], T]
+    trusted: bool = False
 
     def name(self, content: bytes) -> str:
         """The digest is of the name's beginning too: a file that was renamed is another."""
@@ -112,12 +116,15 @@ class CompiledFile(Generic[T]):
 
     def content(self, path: Path) -> bytes | None:
         """What a file holds, if that is what its name says, and nobody else may write into it."""
-        # A symbolic link is not followed, and a pipe not waited for.
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        # A symbolic link is not followed, and a pipe not waited for. Some installers make links of all files.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        if not self.trusted:
+            flags |= getattr(os, "O_NOFOLLOW", 0)
         try:
             with open(os.open(path, flags), "rb") as file:  # noqa: PTH123  (a path has no flags)
                 status = os.fstat(file.fileno())
-                if not stat.S_ISREG(status.st_mode) or not is_own(status) or status.st_size > LARGEST:
+                may_change_it = self.trusted or is_own(status)
+                if not stat.S_ISREG(status.st_mode) or not may_change_it or status.st_size > LARGEST:
                     return None
                 content = file.read()
         except OSError:

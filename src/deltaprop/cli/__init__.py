@@ -11,6 +11,7 @@ import typer
 from deltaprop.cli.app import app
 from deltaprop.cli.memory import not_enough
 from deltaprop.errors import BackendError, DivergenceError
+from deltaprop.reports import notice
 
 __all__ = ["main"]
 
@@ -25,6 +26,7 @@ def main() -> None:
 
     Its exit status is 0, or 1 if training diverged, 2 on bad input or too little memory, 130 or 143 after a signal.
     """
+    notice.always = True
     sys.exit(run(sys.argv[1:]))
 
 

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from deltaprop import __version__
 from deltaprop.backends import BACKENDS, available_backends, backend_problem
-from deltaprop.backends.native.compiler import find_compiler
+from deltaprop.backends.native.selection import describe
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "safetensors", "pyarrow", "cupy-cuda12x", "cupy-cuda13x")
 
@@ -29,10 +29,9 @@ def info() -> list[str]:
 
 def _epochs() -> str:
     """Say how the NumPy backend trains."""
-    compiler = find_compiler()
-    if compiler is None:
-        return "on NumPy step by step: no C++ compiler is here; pip install 'deltaprop[native]' brings one"
-    return f"on NumPy by a library that {' '.join(compiler)} compiles"
+    library = describe()
+    absent = library.partition("none: ")[2]
+    return f"on NumPy step by step: {absent}" if absent else f"on NumPy by a library that is {library}"
 
 
 def _blas() -> list[str]:

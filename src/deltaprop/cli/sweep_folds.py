@@ -13,6 +13,7 @@ import numpy as np
 
 from deltaprop.backends import get_backend
 from deltaprop.backends.array_types import Floats, HostArray, Indices
+from deltaprop.backends.native.library import load_ahead
 from deltaprop.backends.native.scipy_threads import numpy_on_one_thread
 from deltaprop.cli.options import TrainOptions
 from deltaprop.cli.train_network import network_options, optimizer_of, scaling, scaling_of_target, widths_of
@@ -101,6 +102,7 @@ def score_candidates(
     seconds : float
         How long it took.
     """
+    load_ahead(get_backend(candidates[0].backend), np.dtype(candidates[0].dtype))
     began = time.perf_counter()
     data = FoldData(dataset, classes, folds, candidates[0])
     scores = np.full((len(folds), len(candidates)), math.nan)

@@ -13,6 +13,7 @@ import numpy as np
 from deltaprop.arguments import check_number, check_whole_number
 from deltaprop.backends import get_backend
 from deltaprop.backends.array_types import Floats, HostArray
+from deltaprop.backends.native.library import load_ahead
 from deltaprop.cli.options import HIDDEN, TrainOptions, hidden_sizes
 from deltaprop.cli.plot import check_plot, save_plot
 from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS, check_activation
@@ -71,6 +72,7 @@ def train_network(options: TrainOptions) -> Iterator[str]:
     interruption = Interruption()
     # With a checkpoint, `fit` hears signals itself. Without callbacks it trains several epochs together, faster.
     hears = options.checkpoint is None and (options.progress or options.out is not None)
+    load_ahead(backend, network.dtype)
     began = time.perf_counter()
     try:
         with interruption.awaited() if hears else nullcontext():

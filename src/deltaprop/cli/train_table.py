@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from deltaprop.backends import get_backend
+from deltaprop.backends.native.library import load_ahead
 from deltaprop.cli.members_bar import members_bar
 from deltaprop.cli.options import TrainOptions, hidden_sizes
 from deltaprop.cli.score_report import score_of_classes, score_of_quantities
@@ -104,6 +106,7 @@ def _trained(model: Any, target: Target, chosen: ChosenColumns, options: TrainOp
     name = target.column.name
     limit = "" if options.time_limit is None else f" within {options.time_limit:g} s"
     yield f"training    {counted(options.members, 'network')}{limit}; Ctrl-C ends it early and keeps the best so far"
+    load_ahead(get_backend(options.backend), np.dtype(np.float32))  # in which tables are learned
     began = time.perf_counter()
     with interruption.awaited():  # also while the model is saved
         with members_bar(options.progress, options.members, options.time_limit, interruption) as moved:

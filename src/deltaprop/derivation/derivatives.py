@@ -25,6 +25,7 @@ multiplication by the Hessian (1994), who writes R{x} for ẋ.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -122,19 +123,22 @@ def _repeat(network: NetworkState, array: Array, times: int) -> Array:
     return result.reshape(-1, array.shape[1])
 
 
-class CostDerivatives:
+class CostDerivatives(ABC):
     """J, ∂J/∂θ and H v over all samples, wherever the network's parameters are moved; the buffers are made once.
 
     Parameters
     ----------
+    network : NetworkState
     X, Y, sample_weight : array, (m, s_1), (m, s_L) and (m,)
         Trusted arrays of the network's backend.
     objective : Objective
 
     Attributes
     ----------
-    work : Workspace
-        z, a and δ (times 1/m, where J is a mean) of the last `cost_and_gradient`.
+    cost : array, () of float64
+        Σ cost(h, y) of the last `cost_and_gradient`, without 1/m and without the penalty.
+    gradient : Parameters
+        ∂J/∂θ of the last `cost_and_gradient`.
     """
 
     network: NetworkState
@@ -149,13 +153,40 @@ class CostDerivatives:
         self.network, self.X, self.Y, self.objective, self.sample_weight = network, X, Y, objective, sample_weight
         self.m: float = total_weight(network, X, sample_weight)
         self.scale, self.penalty = objective.scale(self.m), objective.penalty(self.m)
-        self.work: Workspace = Workspace(network, X.shape[0])
         self.cost: Array = network.backend.zeros((), np.float64)
         self.gradient: Parameters = Parameters(network.backend, network.layer_sizes, network.dtype)
+
+    @abstractmethod
+    def cost_and_gradient(self) -> tuple[float, Parameters]:
+        """J and ∂J/∂θ; the latter is overwritten by the next call."""
+
+    @abstractmethod
+    def hessian_product(self, direction: Parameters) -> Parameters:
+        """H v for v = (Ẇ, ḃ), the `direction`; overwritten by the next call.
+
+        The parameters have to be those of the last `cost_and_gradient`, if there was one.
+        """
+
+
+class MatrixDerivatives(CostDerivatives):
+    """They are computed by the operations of the network's backend, over all samples at once.
+
+    Attributes
+    ----------
+    work : Workspace
+        z, a and δ (times 1/m, where J is a mean) of the last `cost_and_gradient`.
+    """
+
+    def __init__(
+        self, network: NetworkState, X: Array, Y: Array, objective: Objective, sample_weight: Array | None = None
+    ) -> None:
+        super().__init__(network, X, Y, objective, sample_weight)
+        self.work: Workspace = Workspace(network, X.shape[0])
+        self._is_computed = False
         self._tangents: tuple[Tangents, Parameters] | None = None
 
     def cost_and_gradient(self) -> tuple[float, Parameters]:
-        """J and ∂J/∂θ; the latter is overwritten by the next call."""
+        """J and ∂J/∂θ, by one forward and one backward pass."""
         self.network.backend.fill(self.cost, 0.0)
         forward(self.network, self.X, self.work)
         backward(
@@ -168,10 +199,13 @@ class CostDerivatives:
             penalty=self.penalty or None,
             sample_weight=self.sample_weight,
         )
+        self._is_computed = True
         return self.objective.total(self.network, self.cost, self.m), self.gradient
 
     def hessian_product(self, direction: Parameters) -> Parameters:
-        """H v for v = (Ẇ, ḃ), the `direction`, at the last `cost_and_gradient`; overwritten by the next call."""
+        """H v for v = (Ẇ, ḃ), the `direction`, from the z, a and δ of `cost_and_gradient`."""
+        if not self._is_computed:
+            self.cost_and_gradient()
         network, backend = self.network, self.network.backend
         if self._tangents is None:
             samples = self.X.shape[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -49,6 +50,9 @@ class Parameters:
 
     backend: Backend
     layer_sizes: tuple[int, ...]
+    #: What compiled code has been told of this memory, see `deltaprop.epochs.compiled_evaluation`; it goes with the
+    #: memory, not with copies of it.
+    evaluation: object = None
 
     def __init__(
         self,
@@ -73,6 +77,10 @@ class Parameters:
             self.weights.append(self.flat[..., w : w + s_in * s_out].reshape(*lead, s_out, s_in))
             self.biases.append(self.flat[..., b : b + s_out])
             w, b = w + s_in * s_out, b + s_out
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return everything but what compiled code has been told."""
+        return {name: value for name, value in self.__dict__.items() if name != "evaluation"}
 
     def on(self, backend: Backend) -> Parameters:
         """Copy the parameters to a backend.

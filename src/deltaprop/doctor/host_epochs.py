@@ -8,8 +8,7 @@ import numpy as np
 
 from deltaprop.backends import Backend, get_backend
 from deltaprop.backends.choices import FloatName
-from deltaprop.backends.native.compiler import find_compiler
-from deltaprop.backends.native.library import library
+from deltaprop.backends.native.library import library, library_origin, library_problem
 from deltaprop.derivation.state import SHUFFLE_STREAM
 from deltaprop.doctor.fits import OPTIMIZERS, Fit, relative, worst
 from deltaprop.doctor.record import Record
@@ -20,17 +19,18 @@ from deltaprop.epochs.recorded import RecordedEpoch
 from deltaprop.epochs.task import WholeEpoch
 
 DTYPES: tuple[FloatName, ...] = ("float64", "float32")
-NO_COMPILER = "there is no C++ compiler (c++, g++ or clang++), so epochs are recorded calls of NumPy"
 
 
 def compiled(backend: Backend, record: Record) -> None:
-    """Train in the library that is compiled for this processor."""
-    if find_compiler() is None:
-        record.slow(f"{NO_COMPILER}; pip install 'deltaprop[native]' brings one")
+    """Train in the library that came with the package or is compiled for this processor."""
+    problem = library_problem(np.dtype(DTYPES[0]))
+    if problem is not None:
+        record.slow(f"epochs are recorded calls of NumPy: {problem}")
         return recorded(backend, record)
     record.trying("the library for each dtype")
     with ThreadPoolExecutor(len(DTYPES)) as pool:  # a compiler takes half a minute on a slow machine
         list(pool.map(library, map(np.dtype, DTYPES)))
+    record.fact("compiled library", library_origin(np.dtype(DTYPES[0])))
     return _against_the_textbook(backend, record, CompiledEpoch)
 
 

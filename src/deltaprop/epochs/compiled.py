@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 STEPS_A_CALL = 500_000
 #: Floating-point operations of a step for which one more thread pays.
 OPERATIONS_A_THREAD = 1e6
+#: It pays for steps so many times smaller where there is one hidden layer: threads then exchange little, see
+#: ``one_hidden_layer.h``.
+GAIN_OF_ONE_HIDDEN_LAYER = 7.5
 #: Epochs a call may hold whose orders are drawn beforehand.
 MOST_EPOCHS = 256
 
@@ -59,7 +63,7 @@ class CompiledEpoch(WholeEpoch):
 
     def __init__(self, task: Task) -> None:
         network, moments = task.network, moments_of(task.optimizer, task.state)
-        self.task, self.network, self.state = task, network, task.state
+        self.task, self.network, self.state, self.moments = task, network, task.state, moments
         self.table: PlanTable = PlanTable(
             network, task.X, task.Y, [task.optimizer], moments, [task.samples], [task.batch_size]
         )
@@ -78,8 +82,28 @@ class CompiledEpoch(WholeEpoch):
         if self.operations > LONG_STEP:
             sums = {"cost": task.cost, "decay": task.decay}
             self.before = Remembered(network.backend, self.state, parameters=network.parameters, **sums)
-        threads = min(own_threads(), os.cpu_count() or 1, max(1, int(self.operations / OPERATIONS_A_THREAD)))
-        self.table.share_scratch(threads, 1)
+        gain = GAIN_OF_ONE_HIDDEN_LAYER if len(network.layer_sizes) == 3 else 1.0
+        useful = max(1, int(gain * self.operations / OPERATIONS_A_THREAD))
+        threads = min(own_threads(), os.cpu_count() or 1, useful)
+        # The system gives memory when it is first written to: that is no part of the first epoch.
+        self.table.share_scratch(threads, 1, touched=self.operations > OPERATIONS_A_THREAD)
+
+    def takes_on(self, task: Task) -> bool:
+        """Take on a small task that differs from the last one in its samples alone; return whether it does."""
+        last = self.task
+        alike = (
+            self.operations < 2 * OPERATIONS_A_THREAD
+            and task.network is last.network
+            and task.optimizer is last.optimizer
+            and (task.samples, task.batch_size) == (last.samples, last.batch_size)
+            and all(map(operator.is_, moments_of(task.optimizer, task.state), self.moments))
+            and all(isinstance(each.X, np.ndarray) and not any(each.dropout) for each in (task, last))
+        )
+        if alike:
+            self.task, self.state = task, task.state
+            self.table.point_to_samples(task.X, task.Y)
+            self._point_to_sums()
+        return alike
 
     @classmethod
     def obstacle(cls, task: Task) -> str | None:

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.array_types import AnyArray, Floats, HostArray, Indices
+from deltaprop.backends.array_types import AnyArray, DType, Floats, HostArray, Indices
 from deltaprop.backends.kernel_names import activation_number, loss_number
-from deltaprop.backends.native.compiler import find_compiler
-from deltaprop.backends.native.library import EpochPlan, gemm, library, pointer
+from deltaprop.backends.native.library import EpochPlan, gemm, library, library_problem, pointer
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.epochs.compiled_encoding import CompiledEncoding
@@ -21,6 +20,11 @@ from deltaprop.epochs.compiled_sparse import CompiledSparse, is_csr
 from deltaprop.epochs.task import operations_of
 from deltaprop.errors import BackendError, callers_level
 from deltaprop.inputs.encoded_rows import EncodedRows
+
+#: Bytes of scratch beyond which it is not touched beforehand.
+MOST_TOUCHED = 2**26
+#: The dtype of a table of plans; NumPy takes a while to make it.
+PLANS: DType = np.dtype(EpochPlan)
 
 
 def can_compile(network: NetworkState, X: AnyArray) -> bool:
@@ -42,7 +46,8 @@ def can_compile(network: NetworkState, X: AnyArray) -> bool:
 def obstacle_to_compiling(network: NetworkState, X: AnyArray, *, load: bool = False) -> str | None:
     """Tell why the library cannot train this network on these inputs; None if it can.
 
-    With `load`, also if it cannot be compiled or loaded; otherwise only whether there is a compiler.
+    With `load`, also if it cannot be compiled or loaded; otherwise only if no compiler is here and none came with the
+    package.
     """
     backend: Any = network.backend
     if not isinstance(network.loss, str):
@@ -51,9 +56,8 @@ def obstacle_to_compiling(network: NetworkState, X: AnyArray, *, load: bool = Fa
         return "the inputs are no matrix in CSR of less than 2^31 entries"
     if not getattr(backend, "compiles", False):
         return f"the backend {backend.label!r} does without compiled code"
-    if find_compiler() is None:
-        return "no C++ compiler is here (c++, g++ or clang++); pip install 'deltaprop[native]' brings one"
-    return _library_error(network) if load else None
+    problem = library_problem(network.dtype)
+    return _library_error(network) if load and problem is None else problem
 
 
 def _library_error(network: NetworkState) -> str | None:
@@ -117,14 +121,14 @@ class PlanTable:
         batch_sizes: Sequence[int],
     ) -> None:
         self.network, self.library = network, library(network.dtype)
-        self.rows: HostArray = np.zeros(len(optimizers), EpochPlan)
+        self.rows: HostArray = np.zeros(len(optimizers), PLANS)
         self.row: EpochPlan | None = None if network.lead else EpochPlan.from_buffer(self.rows.view(np.uint8).data)
         self._members = np.arange(len(optimizers)) if network.lead else 0
         # What the plans point to has to live as long as they do.
         self._held: dict[str, Array | None] = {}
         self._describe_network()
         self.rows["samples"], self.rows["batch"] = samples, batch_sizes
-        self._describe_samples(X, Y)
+        self.point_to_samples(X, Y)
         self._describe_optimizers(optimizers)
         for name, moment in zip(("first", "second"), moments, strict=False):
             self.point(name, moment, (*network.lead, network.own.size), self._members)
@@ -141,9 +145,11 @@ class PlanTable:
         self.point("sizes", sizes, sizes.shape)
         self.point("activations", activations, activations.shape)
 
-    def _describe_samples(self, X: AnyArray, Y: Array | None) -> None:
+    def point_to_samples(self, X: AnyArray, Y: Array | None) -> None:
+        """Let the plans point to samples, as many as before."""
         network, own = self.network, self._members if X.ndim == 3 else 0
         self._sparse: CompiledSparse | None = None
+        self.rows["sparse"] = 0
         self.point("y", Y, (*X.shape[:-1], network.layer_sizes[-1]), own)
         self.operations_of_a_row: float = operations_of(network, 1)
         if is_csr(X):
@@ -167,8 +173,10 @@ class PlanTable:
         self.rows["optimizer"] = [rule.number for rule in rules]
         self.rows["constants"] = [rule.values for rule in rules]
 
-    def share_scratch(self, threads: int, networks: int) -> int:
+    def share_scratch(self, threads: int, networks: int, *, touched: bool = False) -> int:
         """Make scratch for so many networks at a time, with `threads` threads working on each.
+
+        With `touched`, it is written to, unless it is so large that its steps take much longer than that.
 
         Returns
         -------
@@ -179,6 +187,8 @@ class PlanTable:
         widest = self.rows[np.argmax(self.rows["batch"])].tobytes()
         stride: int = self.library.scratch_entries(EpochPlan.from_buffer_copy(widest))
         scratch = np.empty(stride * networks, self.network.dtype)
+        if touched and scratch.nbytes <= MOST_TOUCHED:
+            scratch.fill(0.0)
         self.point("scratch", scratch, scratch.shape)
         return stride
 

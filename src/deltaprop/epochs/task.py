@@ -255,6 +255,10 @@ class WholeEpoch(ABC):
     def find(cls, task: Task) -> Self | None:
         """Make one for `task`, on the backend that `deltaprop.epochs.engines` names it for; None if it cannot do it."""
 
+    def takes_on(self, task: Task) -> bool:
+        """Take on another task, if what there is need not be made anew for it; return whether it does."""
+        return False
+
     @abstractmethod
     def __call__(self, given: Pass, terms: Terms) -> None:
         """Train on all minibatches.

@@ -47,6 +47,8 @@ class Trainer:
         The optimizer's state to go on from; by default the state before the first step.
     sums : array, (3,) of float64, optional
         The memory of `cost`, `decay` and Σ W²; by default the trainer has its own.
+    way : WholeEpoch, optional
+        The `whole_epoch` of a trainer that has done its work; it is used again where it takes on this one.
 
     Attributes
     ----------
@@ -91,6 +93,7 @@ class Trainer:
         dropout: Sequence[float] = (),
         state: OptimizerState | None = None,
         sums: Array | None = None,
+        way: WholeEpoch | None = None,
     ) -> None:
         network.own.require_writeable()
         self.network, self.X, self.Y = network, X, Y
@@ -115,7 +118,10 @@ class Trainer:
             return
         self.task: Task = self._task()
         self.steps: Steps = Steps(self.task)
-        self.find_way()
+        if way is not None and way.takes_on(self.task):
+            self.whole_epoch = way
+        else:
+            self.find_way()
         if self.whole_epoch is None:
             self.steps.make_buffers(shuffled=shuffled)
 

@@ -11,7 +11,7 @@ from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import compute_sample_weight
 
 from deltaprop.backends import backend_of
-from deltaprop.backends.array_types import AnyArray, ArrayLike, Floats, HostArray, Indices
+from deltaprop.backends.array_types import AnyArray, ArrayLike, HostArray, Indices
 from deltaprop.inputs.arrays import is_above_limit
 
 Vector = HostArray
@@ -41,25 +41,60 @@ class ClassTargets:
         return rows
 
 
+def numbers_of(binarizer: LabelBinarizer, y: ArrayLike) -> Indices | None:
+    """Return the number of the class of each label; None if that takes a closer look, or a label is not known.
+
+    scikit-learn's own look at a few labels takes longer than training on them.
+    """
+    classes = binarizer.classes_
+    if binarizer.y_type_ not in ("binary", "multiclass") or len(classes) < 2 or not _are_plain(classes, y):
+        return None
+    numbers: Indices = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
+    return numbers if (classes[numbers] == y).all() else None
+
+
+def one_hot_of(binarizer: LabelBinarizer, numbers: Indices) -> Any:
+    """Return what `binarized` returns for labels with these numbers."""
+    classes = len(binarizer.classes_)
+    if binarizer.y_type_ == "binary":
+        return (numbers == 1)[:, None]
+    if is_above_limit(len(numbers), classes, np.int64):
+        return ClassTargets(numbers, classes)
+    return numbers[:, None] == np.arange(classes)
+
+
+def _are_plain(one: ArrayLike, other: ArrayLike) -> bool:
+    """Return whether both are vectors of whole numbers, of truth values or of strings."""
+    return (
+        all(type(each) is np.ndarray and each.ndim == 1 for each in (one, other))
+        and len(other) > 0
+        and (one.dtype.kind == other.dtype.kind in "bU" or (one.dtype.kind in "iu" and other.dtype.kind in "iu"))
+    )
+
+
+def accuracy(y: ArrayLike, predicted: ArrayLike, sample_weight: ArrayLike | None) -> float:
+    """Compute scikit-learn's accuracy; of plain labels without its checks, which take longer than a small epoch."""
+    if sample_weight is None and _are_plain(y, predicted) and len(y) == len(predicted):
+        return float(np.mean(y == predicted))
+    return float(accuracy_score(y, predicted, sample_weight=sample_weight))
+
+
+def labels_of(binarizer: LabelBinarizer, outputs: HostArray) -> HostArray:
+    """Return the labels that belong to a^(L), (m, n_outputs)."""
+    classes = binarizer.classes_
+    if binarizer.y_type_ == "multiclass":
+        return np.asarray(classes.take(outputs.argmax(axis=1)))
+    if binarizer.y_type_ == "binary" and len(classes) == 2:
+        return np.asarray(classes.take(outputs[:, 0] > 0.5))
+    return np.asarray(binarizer.inverse_transform(outputs.ravel() if outputs.shape[1] == 1 else outputs))
+
+
 def binarized(binarizer: LabelBinarizer, y: ArrayLike) -> Any:
     """Return the targets of checked labels, (m, n_outputs), of bool, or as `ClassTargets` to save memory."""
     classes = len(binarizer.classes_)
     if binarizer.y_type_ == "multiclass" and is_above_limit(len(y), classes, np.int64):  # as it makes them
         return ClassTargets(np.asarray(np.searchsorted(binarizer.classes_, y)), classes)
     return binarizer.transform(y).astype(bool)
-
-
-def accuracy(binarizer: LabelBinarizer, outputs: HostArray, y: AnyArray, weights: Floats | None) -> float:
-    """Compute the share of samples, by weight, for which a^(L), (m, n_outputs), predicts the label or labels `y`.
-
-    It is `accuracy_score`, mostly without its checks, which take longer than an epoch of a small network.
-    """
-    classes, several = binarizer.classes_, binarizer.y_type_ == "multiclass"
-    if y.ndim == 1 and len(classes) >= 2 and (several or binarizer.y_type_ == "binary"):
-        predicted = classes[outputs.argmax(axis=1) if several else (outputs[:, 0] > 0.5).astype(np.intp)]
-        return float(np.average(predicted == y, weights=weights))
-    labels = binarizer.inverse_transform(outputs.ravel() if outputs.shape[1] == 1 else outputs)
-    return float(accuracy_score(y, labels, sample_weight=weights))
 
 
 def weights_of_classes(class_weight: Any, y: ArrayLike, *, incremental: bool) -> AnyArray:

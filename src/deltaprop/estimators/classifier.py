@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Self
 
 from sklearn.base import ClassifierMixin
-from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
@@ -318,6 +317,9 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             self._label_binarizer = LabelBinarizer().fit(y)
             self.classes_: HostArray = self._label_binarizer.classes_
         else:
+            numbers = class_targets.numbers_of(self._label_binarizer, y) if incremental else None
+            if numbers is not None:
+                return X, y, class_targets.one_hot_of(self._label_binarizer, numbers)
             check_classes(unique_labels(y), self.classes_, all_needed=self.warm_start and not incremental)
         return X, y, class_targets.binarized(self._label_binarizer, y)
 
@@ -342,16 +344,16 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
 
     def _labels(self, outputs: AnyArray) -> AnyArray:
         """Return the labels that belong to a^(L), (m, n_outputs) on the host."""
-        return self._label_binarizer.inverse_transform(outputs.ravel() if self.n_outputs_ == 1 else outputs)
+        return class_targets.labels_of(self._label_binarizer, outputs)
 
     def _validation_score(self, held_out: HeldOut, prediction: Array | None) -> float:
         if self.scoring is not None:
             return self._custom_score(held_out)
-        if prediction is not None:
-            outputs = self._network.backend.to_numpy(prediction)
-            return class_targets.accuracy(self._label_binarizer, outputs, held_out.y, held_out.sample_weight)
-        predicted = self._label_binarizer.classes_[evaluation.largest(self._network, held_out.X)]
-        return float(accuracy_score(held_out.y, predicted, sample_weight=held_out.sample_weight))
+        if prediction is None:
+            predicted = self._label_binarizer.classes_[evaluation.largest(self._network, held_out.X)]
+        else:
+            predicted = self._labels(self._network.backend.to_numpy(prediction))
+        return class_targets.accuracy(held_out.y, predicted, held_out.sample_weight)
 
     def predict(self, X: ArrayLike) -> AnyArray:
         """Predict the most probable class of each sample; of multilabel targets, every label more probable than not.
@@ -366,6 +368,9 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         labels : array, (m,) or (m, n_labels)
             An array of the same kind as `X`, if it can hold the labels, else a NumPy array.
         """
+        ready = self._outputs_as_is(X)
+        if ready is not None:
+            return self._labels(ready)
         network, inputs, checked = self._inputs(X)
         if (
             network.backend.on_host
@@ -442,7 +447,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             The accuracy, from 0 to 1.
         """
         weight = on_host(sample_weight, "sample_weight")
-        return float(accuracy_score(on_host(y, "y"), on_host(self.predict(X)), sample_weight=weight))
+        return class_targets.accuracy(on_host(y, "y"), on_host(self.predict(X)), weight)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

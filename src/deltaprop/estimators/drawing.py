@@ -11,6 +11,19 @@ from sklearn.utils import check_random_state
 
 from deltaprop.backends.array_types import AnyArray, HostArray, Indices
 from deltaprop.derivation.initialization import scikit_learn_range
+
+
+class Reseeded:
+    """A generator that begins again at its seed, in less time than it takes to make a new one."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed, self.generator = seed, np.random.RandomState(seed)
+        self._begin = self.generator.get_state(legacy=False)
+
+    def again(self) -> np.random.RandomState:
+        """Return the generator as it was when it was new."""
+        self.generator.set_state(self._begin)
+        return self.generator
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.estimators.hyperparameters import RandomState
 

@@ -20,7 +20,7 @@ from deltaprop.derivation.state import Configuration
 from deltaprop.estimators.drawing import DRAWN_AS
 from deltaprop.estimators.hyperparameters import ACTIVATION_NAMES, BACKEND_NAMES, ActivationName, our_name
 from deltaprop.estimators.inputs import checked_inputs
-from deltaprop.inputs.arrays import HostData, stays_on_host, takes_much_memory
+from deltaprop.inputs.arrays import HostData, is_above_limit, stays_on_host, takes_much_memory
 from deltaprop.network import Network
 from deltaprop.training import evaluation
 
@@ -62,7 +62,8 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         A `backend` that is none is left to the check of all parameters, which comes later.
         """
         chosen, network = self.backend, self.__dict__.get("_network")
-        if isinstance(chosen, Backend) or (BACKEND_NAMES.is_satisfied_by(chosen) and ":" in chosen):
+        names_device = isinstance(chosen, str) and ":" in chosen and BACKEND_NAMES.is_satisfied_by(chosen)
+        if names_device or isinstance(chosen, Backend):
             return get_backend(chosen).scope()
         return nullcontext() if network is None else network.backend.scope()
 
@@ -141,7 +142,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def __getstate__(self) -> dict[str, Any]:
         """Leave the network out of a pickle: it is made anew from ``coefs_``."""
         state: Any = super().__getstate__()
-        return {name: value for name, value in state.items() if name not in ("_network", "_handed_out")}
+        return {name: value for name, value in state.items() if name not in ("_network", "_handed_out", "_reseeded")}
 
     # -- what a fitted network is asked -------------------------------------------------------------------------
 
@@ -175,8 +176,19 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         backend = self._network.backend
         return array if backend.on_host or backend.owns(X) else backend.to_numpy(array)
 
+    def _outputs_as_is(self, X: ArrayLike) -> HostArray | None:
+        """Compute a^(L), (m, n_outputs), of inputs that no check would change; None where there have to be checks."""
+        if not (type(X) is np.ndarray and "_network" in self.__dict__ and X.shape[1:] == (self.n_features_in_,)):
+            return None
+        if hasattr(self, "feature_names_in_") or is_above_limit(X.shape[0], self.n_outputs_, np.float64):
+            return None
+        return evaluation.predict_as_is(self._connect(), X)
+
     def _outputs(self, X: ArrayLike) -> AnyArray:
         """Compute a^(L), (m, n_outputs), as an array of the same kind as `X`."""
+        ready = self._outputs_as_is(X)
+        if ready is not None:
+            return ready
         network, inputs, checked = self._inputs(X)
         return self._like(evaluation.predict(network, inputs), checked)
 

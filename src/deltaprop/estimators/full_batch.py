@@ -15,6 +15,7 @@ from deltaprop.backends.array_types import Floats
 from deltaprop.backends.native.scipy_threads import scipy_on_one_thread
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.derivatives import CostDerivatives
+from deltaprop.epochs.compiled_gradient import cost_derivatives
 from deltaprop.epochs.way_log import logger
 from deltaprop.errors import callers_level
 from deltaprop.estimators.fit_data import HeldOut, Training, mean
@@ -56,7 +57,7 @@ def train(
     network, backend = training.network, training.network.backend
     network.own.require_writeable()
     logger.info("training all samples at once by 'l-bfgs' on %s", backend.label)
-    derivatives = CostDerivatives(network, training.X, training.Y, Objective(l2=mlp.alpha), training.sample_weight)
+    derivatives = cost_derivatives(network, training.X, training.Y, Objective(l2=mlp.alpha), training.sample_weight)
     weights = None if training.sample_weight is None else backend.to_numpy(training.sample_weight)
     constant, history = mean(training.constant_costs, weights), History(converged=False)
     cost_and_gradient = _cost_and_gradient(training, derivatives, constant)

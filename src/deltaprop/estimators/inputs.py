@@ -114,12 +114,21 @@ def _is_as_fitted(estimator: Any, X: ArrayLike, dtype: DTypeLike | None) -> bool
     return (
         type(X) is np.ndarray
         and X.ndim == 2
-        and X.dtype == dtype
+        and (X.dtype in FLOATS if dtype is None else X.dtype == dtype)
         and X.shape[0] > 0
         and X.shape[1] == estimator.n_features_in_
         and not hasattr(estimator, "feature_names_in_")
         and get_backend("numpy").all_finite(X)
     )
+
+
+def _is_plain(y: ArrayLike, rows: int, estimator: Any) -> bool:
+    """Return whether `validate_data` would leave targets of so many rows as they are."""
+    if not (type(y) is np.ndarray and y.ndim == 1 and len(y) == rows):
+        return False
+    if y.dtype.kind == "f":
+        return not hasattr(estimator, "classes_") and get_backend("numpy").all_finite(y)
+    return y.dtype.kind in "iubU"
 
 
 def checked_data(
@@ -130,6 +139,8 @@ def checked_data(
     `y` is then on the host, (m,) where it has one column. With `reset`, ``n_features_in_`` and ``feature_names_in_``
     are set rather than compared. `options` are the options of `validate_data` for `y`.
     """
+    if not reset and _is_as_fitted(estimator, X, dtype) and _is_plain(y, X.shape[0], estimator):
+        return X, y
     options |= {"multi_output": True}
     refuse_masked(X, "X")
     y, device = on_host(y, "y"), on_device(X)

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from deltaprop.estimators.step_rule import StepRule
     from deltaprop.network import Network
 
+#: Entries of the inputs up to which they are held until the next `partial_fit`.
+MOST_ENTRIES = 2**17
+
 
 class MinibatchFit:
     """The training of one estimator by minibatches.
@@ -101,6 +104,7 @@ class MinibatchFit:
             sample_weight=training.sample_weight,
             dropout=training.dropout,
             state=self.rule.state,
+            way=self.rule.way,
         )
         log_way(self.trainer, ["the rules of scikit-learn"])
         self.history: History = History()
@@ -127,6 +131,9 @@ class MinibatchFit:
         with self.listeners.training(self.mlp._described, self.trainer.try_rates) as over:
             if not over:
                 self._epochs()
+        # The next call may go on with what has been prepared; large samples are not held for it.
+        small = self.incremental and self.samples * self.network.layer_sizes[0] <= MOST_ENTRIES
+        self.rule.way = self.trainer.whole_epoch if small else None
 
     def _epochs(self) -> None:
         mlp, records = self.mlp, self.records

@@ -23,7 +23,7 @@ from deltaprop.estimators import exchange, full_batch
 from deltaprop.estimators.autologging import fit_context as fit_context
 from deltaprop.estimators.autologging import recorded
 from deltaprop.estimators.class_targets import ClassTargets
-from deltaprop.estimators.drawing import draw_parameters, split_rows
+from deltaprop.estimators.drawing import Reseeded, draw_parameters, split_rows
 from deltaprop.estimators.fit_checkpoint import FitCheckpoint
 from deltaprop.estimators.fit_data import NOT_FINITE, CheckedData, HeldOut, Training, check_weights
 from deltaprop.estimators.fit_tasks import CallbackSupport, FitTasks
@@ -110,7 +110,7 @@ class MultilayerPerceptron(CallbackSupport, OnnxExport, Hyperparameters, FittedN
         X, y, targets = self._validate_input(X, y, incremental=incremental, reset=first)
         weights = self._weights(X, y, sample_weight, incremental)
         self.n_outputs_: int = targets.shape[1]
-        self._random_state = check_random_state(self.random_state)
+        self._random_state = self._generator(incremental=incremental)
         before = self._begin([X.shape[1], *hidden, self.n_outputs_], X, first=first)
         network = self._network
         if any(dropout):
@@ -130,6 +130,15 @@ class MultilayerPerceptron(CallbackSupport, OnnxExport, Hyperparameters, FittedN
             raise ValueError(NOT_FINITE)
         self._hand_out(network, X)
         return self
+
+    def _generator(self, *, incremental: bool) -> np.random.RandomState:
+        """Make the generator of random numbers; `partial_fit` begins with the same seed again and again."""
+        if not incremental or type(self.random_state) is not int:
+            return cast("np.random.RandomState", check_random_state(self.random_state))
+        kept = self.__dict__.get("_reseeded")
+        if kept is None or kept.seed != self.random_state:
+            kept = self._reseeded = Reseeded(self.random_state)
+        return kept.again()
 
     def _check_combinations(self, dropout: Sequence[float], incremental: bool) -> None:
         """Refuse parameters that exclude each other."""

@@ -11,6 +11,7 @@ from deltaprop.derivation.optimizers import SGD, Adam
 from deltaprop.derivation.remembered import OptimizerState
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import Optimizer
+from deltaprop.epochs.task import WholeEpoch
 from deltaprop.estimators.hyperparameters import Hyperparameters
 
 
@@ -33,6 +34,8 @@ class StepRule:
         The learning rate of the next epoch.
     state : dict
         Velocity, or moments and step count.
+    way : WholeEpoch or None
+        What the last `partial_fit` has trained with, for the next one.
     """
 
     learning_rate: float
@@ -40,11 +43,16 @@ class StepRule:
     schedule: str
     power_t: float
     initial_rate: float
+    way: WholeEpoch | None = None
 
     def __init__(self, optimizer: Optimizer, network: NetworkState, schedule: str, power_t: float) -> None:
         self.optimizer, self.schedule, self.power_t = optimizer, schedule, power_t
         self.initial_rate = self.learning_rate = float(optimizer.learning_rate)  # type: ignore[arg-type]
         self.state: OptimizerState = optimizer.init(network)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to this process."""
+        return {name: value for name, value in self.__dict__.items() if name != "way"}
 
     def __setstate__(self, attributes: dict[str, Any]) -> None:
         """Copy the state into memory of its own: restored arrays may be mapped from a file, or shared with others."""

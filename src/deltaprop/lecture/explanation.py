@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 from deltaprop.backends import Array
 from deltaprop.backends.array_types import Floats
 from deltaprop.derivation.backprop import Objective
-from deltaprop.derivation.derivatives import CostDerivatives
+from deltaprop.derivation.derivatives import MatrixDerivatives
 from deltaprop.derivation.state import NetworkState
 from deltaprop.files.atomic_file import write_atomically
 from deltaprop.reports.html_table import html_output, html_page, html_table
@@ -135,7 +135,7 @@ class Explanation(ShownOnce):
 def explain(network: NetworkState, X: Array, Y: Array, objective: Objective, format: Format) -> Explanation:
     """Explain both passes over one sample, X : (1, s_1), Y : (1, s_L), trusted arrays of the network's backend."""
     backend, host = network.backend, network.backend.to_numpy
-    unpenalised = CostDerivatives(network, X, Y, Objective())
+    unpenalised = MatrixDerivatives(network, X, Y, Objective())
     _, gradient = unpenalised.cost_and_gradient()
     work, Delta = unpenalised.work, [host(theta) for theta in gradient.thetas]
     if objective.penalty(1):

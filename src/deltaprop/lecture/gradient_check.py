@@ -10,9 +10,9 @@ import numpy as np
 from deltaprop.backends import Array, get_backend
 from deltaprop.backends.array_types import AnyArray
 from deltaprop.derivation.backprop import Objective, Workspace, add_cost, forward, total_weight
-from deltaprop.derivation.derivatives import CostDerivatives
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.state import NetworkState
+from deltaprop.epochs.compiled_gradient import cost_derivatives
 from deltaprop.reports.sheet import Sheet
 from deltaprop.reports.text_table import Table
 
@@ -157,7 +157,7 @@ def check_gradient(
     `subject` and the data are float64; its parameters are moved during the check and end where they were. If there are
     more parameters than `entries`, that many of them are checked, drawn once with equal chance.
     """
-    J, gradient = CostDerivatives(subject, X, Y, objective, sample_weight).cost_and_gradient()
+    J, gradient = cost_derivatives(subject, X, Y, objective, sample_weight, once=True).cost_and_gradient()
     analytic = gradient.on(get_backend("numpy"))
     # nan where nothing is compared
     numeric = Parameters(analytic.backend, subject.layer_sizes, np.float64)

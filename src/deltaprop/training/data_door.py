@@ -120,11 +120,12 @@ class DataDoor:
         """
         outputs = self.outputs
         if not isinstance(X, HostData):
-            on_host = self.backend.on_host and backend_of(Y) in (None, self.backend) and not is_on_cuda(Y)
-            if not (on_host and isinstance(X, np.ndarray) and X.ndim == 2):
+            if not (self.backend.on_host and isinstance(X, np.ndarray) and X.ndim == 2):
                 return None
-            labels_are_large = outputs > 1 and np.ndim(Y) == 1 and is_above_limit(len(X), outputs, self.dtype)
+            labels_are_large = outputs > 1 and is_above_limit(len(X), outputs, self.dtype) and np.ndim(Y) == 1
             if not (labels_are_large or any(takes_much_memory(x, self.backend, self.dtype) for x in (X, Y))):
+                return None
+            if backend_of(Y) not in (None, self.backend) or is_on_cuda(Y):
                 return None
         Y = Y if isinstance(Y, np.ndarray) else np.asarray(Y)
         if Y.shape[:1] != X.shape[:1]:

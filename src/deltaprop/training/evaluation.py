@@ -10,10 +10,11 @@ from typing import Any, cast
 import numpy as np
 
 from deltaprop.backends import Array
-from deltaprop.backends.array_types import AnyArray, ArrayLike, Indices
+from deltaprop.backends.array_types import AnyArray, ArrayLike, HostArray, Indices
 from deltaprop.derivation.backprop import Objective, Workspace, add_cost, forward, total_weight
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.compiled_answers import CompiledAnswers
+from deltaprop.epochs.compiled_evaluation import CompiledEvaluation
 from deltaprop.inputs.arrays import HostData
 from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.inputs.sources import CHUNK_BYTES
@@ -44,9 +45,12 @@ class ForwardPass:
 def predict(network: NetworkState, X: ArrayLike) -> Array:
     """Compute a^(L), (…, m, s_L), for X : (…, m, s_1), or (m, s_1) for all members, a block of rows at a time.
 
-    For `HostData`, the result is on the host. The compiled library, where it can be had, forms no inputs of
-    `EncodedRows`.
+    For `HostData`, the result is on the host. It is computed by the compiled library, where that can be had; this forms
+    no inputs of `EncodedRows`.
     """
+    compiled = CompiledEvaluation.of(network)
+    if compiled is not None and isinstance(X, np.ndarray):
+        return compiled.predict(X)
     if isinstance(X, HostData) and isinstance(X.array, EncodedRows):
         members = math.prod(network.lead)
         answers = CompiledAnswers.find(network, [X.array] * members)
@@ -54,7 +58,18 @@ def predict(network: NetworkState, X: ArrayLike) -> Array:
             outputs = np.empty((members, X.shape[0], network.layer_sizes[-1]), network.dtype)
             answers(np.arange(members), list(outputs))
             return outputs.reshape(*network.lead, *outputs.shape[1:])
+    if compiled is not None and isinstance(X, HostData):
+        of_rows = np.empty((*network.lead, X.shape[0], network.layer_sizes[-1]), network.dtype)
+        for rows, inputs in _chunks(network, X):
+            of_rows[..., rows, :] = predict(network, inputs)
+        return of_rows
     return layers(network, X, lambda work: [work.A[-1]])[0]
+
+
+def predict_as_is(network: NetworkState, X: ArrayLike) -> HostArray | None:
+    """Check X and compute a^(L) in one call; None if X is no array that can be read where it is, or not finite."""
+    compiled = CompiledEvaluation.of(network)
+    return compiled.checked_outputs(X) if compiled is not None and compiled.takes(X) else None
 
 
 def layers(network: NetworkState, X: ArrayLike, chosen: Callable[[Workspace], list[Array]]) -> list[Array]:
@@ -92,6 +107,9 @@ def largest(network: NetworkState, X: ArrayLike) -> Indices:
     """Find which output is the largest, (m,), for X : (m, s_1) on the host; only a block of a^(L) is held."""
     if isinstance(X, HostData):
         return np.concatenate([largest(network, inputs) for _, inputs in _chunks(network, X)])
+    compiled = CompiledEvaluation.of(network)
+    if compiled is not None and isinstance(X, np.ndarray):
+        return compiled.largest(X)
     to_numpy = network.backend.to_numpy
     blocks = _blocks(network, X.shape[0])
     outputs = (to_numpy(forward(network, X[start:stop], work)) for start, stop, work in blocks)
@@ -184,6 +202,10 @@ def _add_cost(
     network: NetworkState, X: Array, Y: Array, total: Array, prediction: Array | None, sample_weight: Array | None
 ) -> None:
     """Add Σ cost to `total`, and write a^(L) into `prediction`, where there is one."""
+    compiled = CompiledEvaluation.of(network)
+    if compiled is not None and compiled.knows_loss and isinstance(X, np.ndarray):
+        total += compiled.cost(X, Y, prediction, sample_weight)[0]
+        return
     for start, stop, work in _blocks(network, X.shape[0]):
         h = forward(network, X[start:stop], work)
         add_cost(network, Y[start:stop], work, total, None if sample_weight is None else sample_weight[start:stop])

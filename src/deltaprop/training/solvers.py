@@ -20,6 +20,7 @@ from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.derivatives import CostDerivatives
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.state import NetworkState
+from deltaprop.epochs.compiled_gradient import cost_derivatives
 from deltaprop.epochs.way_log import logger
 from deltaprop.errors import DivergenceError
 from deltaprop.reports.history import History
@@ -172,7 +173,7 @@ def train_full_batch(
     history = History(converged=False)
     history.metrics = {name: [] for name in plan.metrics}
     logger.info("training all samples at once by %r on %s", plan.method, network.backend.label)
-    batch = FullBatch(CostDerivatives(network, X, Y, plan.objective, sample_weight))
+    batch = FullBatch(cost_derivatives(network, X, Y, plan.objective, sample_weight))
     run = SolverRun(batch, validation, plan, history)
     # Trial steps may overflow; solvers shorten them, and what is accepted is checked.
     quiet = np.errstate(over="ignore", invalid="ignore", under="ignore")

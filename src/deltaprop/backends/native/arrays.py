@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 from numpy.typing import DTypeLike
 
@@ -44,10 +46,13 @@ def address(
         raise TypeError(f"{name}: expected an array of {expected}, got one of {array.dtype}")
     if shape is not None and array.shape != shape:
         raise ValueError(f"{name}: expected an array of shape {shape}, got {array.shape}")
-    if not (array.flags.c_contiguous and array.flags.aligned):
+    flags = array.flags
+    if not (flags.c_contiguous and flags.aligned):
         raise ValueError(f"{name}: expected contiguous entries, got strides {array.strides}")
-    if written and not array.flags.writeable:
+    if written and not flags.writeable:
         raise ValueError(f"{name}: expected a writeable array, got a read-only one")
+    if flags.writeable and array.size:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # takes a quarter of the time of what follows
     return int(array.ctypes.data)
 
 

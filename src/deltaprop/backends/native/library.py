@@ -1,8 +1,9 @@
-"""The library compiled from ``kernels/cpu/library.cpp``, as Python sees it."""
+"""The library compiled from the files under ``kernels/cpu/``, as Python sees it."""
 
 from __future__ import annotations
 
 import ctypes
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from deltaprop.backends.array_types import AnyArray, DType
 from deltaprop.backends.kernel_names import check_names
 from deltaprop.backends.kernel_structures import fields_of
 from deltaprop.backends.native.arrays import address
-from deltaprop.backends.native.compiler import native_library
+from deltaprop.backends.native.compiler import UNIT, find_compiler
+from deltaprop.backends.native.selection import Selected, select_library
 from deltaprop.errors import BackendError
 
 _I, _P = ctypes.c_int64, ctypes.c_void_p
@@ -35,6 +37,12 @@ class SparseInputs(ctypes.Structure):
     """Inputs in CSR; ``struct SparseInputs`` in ``kernels/cpu/sparse_inputs.h`` explains it."""
 
     _fields_ = fields_of("cpu/sparse_inputs.h", "SparseInputs")
+
+
+class EvaluationPlan(ctypes.Structure):
+    """What is evaluated; ``struct EvaluationPlan`` in ``kernels/cpu/evaluation_plan.h`` explains the fields."""
+
+    _fields_ = fields_of("cpu/evaluation_plan.h", "EvaluationPlan")
 
 
 #: For each pointer of a plan to an array: its dtype, None for the network's own, and whether the library writes there.
@@ -79,7 +87,9 @@ def pointer(name: str, array: AnyArray, dtype: DType, shape: tuple[int, ...]) ->
 def library(dtype: DType) -> ctypes.CDLL:
     """The compiled library for `dtype`: ``run`` and ``scratch_entries`` of an `EpochPlan`, others of many.
 
-    ``run_members`` trains several networks, and ``evaluate_members`` asks them for costs and outputs.
+    ``run_members`` trains several networks, and ``evaluate_members`` asks them for costs and outputs; ``evaluate`` asks
+    one network, over dense rows. ``gradient`` and ``hessian_product`` write ∂J/∂θ and H v over all samples, and need
+    scratch of a size of their own.
 
     Python's lock is not held while they run.
 
@@ -87,34 +97,79 @@ def library(dtype: DType) -> ctypes.CDLL:
     ------
     BackendError
         If it cannot be compiled or loaded here.
+    ValueError
+        If ``DELTAPROP_LIBRARY`` names no library that this processor can run.
     """
-    loaded = _load("float" if dtype.itemsize == 4 else "double")
-    if isinstance(loaded, str):
-        raise BackendError(loaded)
-    return loaded
+    return _loaded(dtype).loaded
+
+
+def load_ahead(backend: object, dtype: DType) -> None:
+    """Load or compile the library before a clock starts, if a backend trains by it; training tells what goes wrong."""
+    if getattr(backend, "compiles", False):
+        with suppress(BackendError):
+            library(dtype)
+
+
+def library_origin(dtype: DType) -> str:
+    """Where the library for `dtype` comes from, such as "prebuilt (x86-64-v4)" or "compiled here".
+
+    Raises
+    ------
+    BackendError, ValueError
+        As `library`.
+    """
+    return _loaded(dtype).origin
+
+
+def library_problem(dtype: DType) -> str | None:
+    """Why the library for `dtype` cannot be had, where no compiler is here to blame; None where it may be had."""
+    if find_compiler() is not None:
+        return None
+    try:
+        library(dtype)
+    except BackendError as error:
+        return str(error)
+    return None
+
+
+def _loaded(dtype: DType) -> Selected[ctypes.CDLL]:
+    selected = _load("float" if dtype.itemsize == 4 else "double")
+    if isinstance(selected, str):
+        raise BackendError(selected)
+    return selected
 
 
 @cache
-def _load(real: str) -> ctypes.CDLL | str:
+def _load(real: str) -> Selected[ctypes.CDLL] | str:
     """The library, or why it cannot be had: a compiler that fails is not asked again by every fit."""
     try:
-        loaded = native_library(real, _checked)
+        selected = select_library(real, _checked)
     except BackendError as error:
         return str(error)
     except OSError as error:
         return f"the compiled library does not load ({error})"
+    loaded = selected.loaded
     loaded.run.argtypes, loaded.run.restype = [ctypes.POINTER(EpochPlan)], None
     for of_members in (loaded.run_members, loaded.evaluate_members):
         of_members.argtypes, of_members.restype = [_P, _P, _I, _I, _I], None
-    loaded.scratch_entries.argtypes, loaded.scratch_entries.restype = [ctypes.POINTER(EpochPlan)], _I
-    return loaded
+    loaded.evaluate.argtypes, loaded.evaluate.restype = [_P, _P, _I, _P, _P, _P, _P, _P, _I], _I
+    loaded.gradient.argtypes, loaded.gradient.restype = [ctypes.POINTER(EpochPlan), _P], None
+    loaded.hessian_product.argtypes, loaded.hessian_product.restype = [ctypes.POINTER(EpochPlan), _P, _P], None
+    for entries in (
+        loaded.scratch_entries,
+        loaded.gradient_scratch_entries,
+        loaded.hessian_product_scratch_entries,
+    ):
+        entries.argtypes, entries.restype = [ctypes.POINTER(EpochPlan)], _I
+    return selected
 
 
 def _checked(path: Path) -> ctypes.CDLL:
-    check_names(path.read_bytes(), "cpu/library.cpp", (EpochPlan, EncodedInputs, SparseInputs))
+    check_names(path.read_bytes(), UNIT, (EpochPlan, EncodedInputs, SparseInputs, EvaluationPlan))
     return ctypes.CDLL(str(path))
 
 
+@cache
 def gemm(dtype: DType) -> int:
     """Address of sgemm or dgemm, the matrix product that SciPy offers to compiled code (`scipy.linalg.cython_blas`)."""
     from scipy.linalg import cython_blas

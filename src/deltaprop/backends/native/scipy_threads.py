@@ -31,7 +31,8 @@ class OneThread:
         self.of_scipy, self._lock = of_scipy, threading.Lock()
         #: How often each thread, by its number, is inside.
         self._inside: Counter[int] = Counter()
-        self._limit: Any = None
+        #: Those whose number of threads has been changed, and what it was.
+        self._changed: list[tuple[Any, int]] = []
         in_child(self._begin_again)
 
     @contextmanager
@@ -40,7 +41,7 @@ class OneThread:
         thread = threading.get_ident()
         with self._lock:
             if not self._inside:
-                self._limit = _blas(of_scipy=self.of_scipy).limit(limits=1)
+                self._set_limit()
             self._inside[thread] += 1
         try:
             yield
@@ -51,11 +52,19 @@ class OneThread:
                     del self._inside[thread]
                 self._lift()
 
+    def _set_limit(self) -> None:
+        # A context of threadpoolctl does the same, and takes longer than a small epoch.
+        for library in _blas(of_scipy=self.of_scipy).lib_controllers:
+            threads = library.get_num_threads()
+            if threads != 1:
+                self._changed.append((library, threads))
+                library.set_num_threads(1)
+
     def _lift(self) -> None:
         """End the limit, where nobody wants it any more."""
-        if not self._inside and self._limit is not None:
-            self._limit.restore_original_limits()
-            self._limit = None
+        while not self._inside and self._changed:
+            library, threads = self._changed.pop()
+            library.set_num_threads(threads)
 
     def _begin_again(self) -> None:
         """Forget the threads that are not here; one of them may have held the lock."""
@@ -77,7 +86,12 @@ def own_threads() -> int:
     """
     if not _blas(of_scipy=True).lib_controllers:
         return 1
-    return max((pool["num_threads"] for pool in _blas(of_scipy=False).info()), default=1)
+    return threads_of_numpy()
+
+
+def threads_of_numpy() -> int:
+    """How many threads NumPy's BLAS uses: what somebody has set for it is meant for our own threads too."""
+    return max((library.num_threads for library in _blas(of_scipy=False).lib_controllers), default=1)
 
 
 @cache

@@ -1,0 +1,154 @@
+// The gradient of a block of weights, sum over samples of delta a^T, and the step of the update rule that it goes into.
+// Under plain gradient descent the matrix product itself is the update, W := (1 - eta lambda) W - eta delta^T a, and
+// the gradient is never stored.
+#pragma once
+#include "cpu/layers.h"
+#include "cpu/minibatch.h"
+
+#include <algorithm>
+#include <cstdint>
+
+// Some units of a layer, and the weights of some of their inputs; `stride` entries from one unit's to the next unit's.
+template <typename T> struct WeightBlock {
+    T* weights;
+    int64_t units, inputs, stride;
+    bool small;  // whether the layer is, see Layers::is_small
+};
+
+// Entries (rows, columns) of a matrix over the samples, with rows `stride` apart.
+template <typename T> struct Rows {
+    const T* entries;
+    int64_t stride;
+};
+
+template <typename T> class Update {
+public:
+    Update(const EpochPlan& plan, const Layers<T>& of)
+        : p(plan), layers(of), constants_(optimizer::constants_as<T>(plan.constants)),
+          descends_(with_optimizer(int(plan.optimizer), [](auto rule) { return decltype(rule)::descends; })) {}
+
+    // Some entries of the flat vector, and their moments where the optimizer has some.
+    struct Entries { T *theta, *first, *second; };
+    Entries entries(T* theta) const {
+        const int64_t offset = theta - static_cast<T*>(p.parameters);
+        const auto at = [=](void* moments) { return moments ? static_cast<T*>(moments) + offset : nullptr; };
+        return {theta, at(p.first), at(p.second)};
+    }
+
+    // Moves the weights of a block. delta has a column for each of its units, and a one for each of its inputs.
+    void weights(const Minibatch<T>& step, const WeightBlock<T>& of, const Rows<T>& delta, const Rows<T>& a,
+                 int64_t part) const {
+        if (of.units == 0 || of.inputs == 0) return;
+        const T rate = T(step.rate), penalty = T(p.penalties[step.k]);
+        if (!of.small && layers.in_panels(step.m)) return weights_in_panels(step, of, delta, a, part);
+        if (descends_)
+            return gradient(of, of.units, step.m, delta, a, -rate, T(1) - rate * penalty, of.weights, of.stride);
+        T* sums = layers.own[part];
+        const int64_t at_once = std::max<int64_t>(1, layers.block_entries() / of.inputs);
+        for (int64_t unit = 0; unit < of.units; unit += at_once) {
+            const int64_t units = std::min(at_once, of.units - unit);
+            T* own = of.weights + unit * of.stride;
+            gradient(of, units, step.m, {delta.entries + unit, delta.stride}, a, T(1), T(0), sums, of.inputs);
+            if (of.inputs == of.stride) {
+                move_weights(step, own, sums, units * of.inputs, penalty);
+                continue;
+            }
+            for (int64_t i = 0; i < units; ++i)
+                move_weights(step, own + i * of.stride, sums + i * of.inputs, of.inputs, penalty);
+        }
+    }
+
+    // Moves some biases of a layer by the sum of their deltas.
+    void biases(const Minibatch<T>& step, T* biases, int64_t units, const Rows<T>& delta, int64_t part) const {
+        if (units == 0) return;
+        T* sums = layers.own[part];
+        layers.sum_rows(delta.entries, step.m, units, delta.stride, sums);
+        move(step, entries(biases), sums, units, false);
+    }
+
+    // Moves some weights by their gradient and what the penalty adds to it.
+    void move_weights(const Minibatch<T>& step, T* own, T* gradient, int64_t n, T penalty) const {
+        if (penalty != T(0))
+            for (int64_t i = 0; i < n; ++i) gradient[i] += penalty * own[i];
+        move(step, entries(own), gradient, n, true);
+    }
+
+    // Moves some entries by their gradient.
+    void move(const Minibatch<T>& step, const Entries& of, const T* gradient, int64_t n, bool decayed) const {
+        const T keep = decayed ? T(1 - step.decay) : T(1);
+        with_optimizer(int(p.optimizer), [&](auto rule) { move_by<decltype(rule)>(step, of, gradient, n, keep); });
+    }
+
+    // What the penalty of these weights adds to the cost of an epoch, where the plan asks for it.
+    double decay(const Minibatch<T>& step, const WeightBlock<T>& of) const {
+        if (!p.decays || p.decays[step.k] == 0.0) return 0;
+        double squares = 0;
+        for (int64_t unit = 0; unit < of.units; ++unit)
+            squares += layers.squared_norm(of.weights + unit * of.stride, of.inputs);
+        return p.decays[step.k] * squares;
+    }
+
+private:
+    const EpochPlan& p;
+    const Layers<T>& layers;
+    const optimizer::Constants<T> constants_;
+    const bool descends_;
+
+    // alpha times the gradient of the first units of a block, and beta times what was there, into `out`.
+    void gradient(const WeightBlock<T>& of, int64_t units, int64_t m, const Rows<T>& delta, const Rows<T>& a, T alpha,
+                  T beta, T* out, int64_t out_stride) const {
+        if (!of.small && panels::ARE_FASTER)
+            return panels::InPlace<T>{units,     of.inputs, m,     delta.entries, 1,       delta.stride, a.entries,
+                                      a.stride,  alpha,     beta,  nullptr,       out,     out_stride}();
+        if (!of.small)
+            return layers.gemm('N', 'T', of.inputs, units, m, alpha, a.entries, a.stride, delta.entries, delta.stride,
+                               beta, out, out_stride);
+        const int64_t AT_ONCE = int64_t(OPERATIONS_AT_ONCE) / (2 * SMALL);
+        for (int64_t i = 0; i < m && !layers.stopped(); i += AT_ONCE)
+            small_product::Product<T>{units, of.inputs, std::min(AT_ONCE, m - i), delta.entries + i * delta.stride, 1,
+                                      delta.stride, a.entries + i * a.stride, a.stride, alpha, i == 0 ? beta : T(1),
+                                      nullptr, out, out_stride}();
+    }
+
+    // `weights`, a panel of inputs at a time.
+    void weights_in_panels(const Minibatch<T>& step, const WeightBlock<T>& of, const Rows<T>& delta, const Rows<T>& a,
+                           int64_t part) const {
+        const int64_t m = step.m, WIDTH = panels::width<T>();
+        const T rate = T(step.rate), penalty = T(p.penalties[step.k]);
+        const panels::Second<T> inputs{a.entries, a.stride, false};
+        const auto stop = [&] { return layers.stopped(); };
+        // Of plain descent all units at once, of others as many as the gradient has room for.
+        const int64_t at_once = descends_ ? of.units : GRADIENT_BLOCK / WIDTH;
+        for (int64_t unit = 0; unit < of.units; unit += at_once) {
+            const int64_t units = std::min(at_once, of.units - unit);
+            T *tiles = layers.tiles[part], *w = of.weights + unit * of.stride, *sums = layers.own[part];
+            panels::rearrange_first(units, m, delta.entries + unit, delta.stride, tiles, stop);
+            if (descends_) {
+                panels::multiply_rearranged(
+                    units, of.inputs, m, tiles, inputs, -rate, T(1) - rate * penalty, [&](int64_t j) { return w + j; },
+                    of.stride, layers.panel[part], stop, [](int64_t, int64_t) {});
+                continue;
+            }
+            panels::multiply_rearranged(
+                units, of.inputs, m, tiles, inputs, T(1), T(0), [&](int64_t) { return sums; }, WIDTH,
+                layers.panel[part], stop, [&](int64_t j, int64_t columns) {
+                    for (int64_t i = 0; i < units; ++i)
+                        move_weights(step, w + i * of.stride + j, sums + i * WIDTH, columns, penalty);
+                });
+        }
+    }
+
+    template <class Rule>
+    void move_by(const Minibatch<T>& step, const Entries& of, const T* gradient, int64_t n, T keep) const {
+        const optimizer::Constants<T> constants = constants_;
+        const T rate = T(step.rate);
+        T *theta = of.theta, *first = of.first, *second = of.second;
+#pragma GCC ivdep
+        for (int64_t i = 0; i < n; ++i) {
+            T m = Rule::moments > 0 ? first[i] : T(0), v = Rule::moments > 1 ? second[i] : T(0);
+            theta[i] = Rule::step(Rule::decays ? keep * theta[i] : theta[i], gradient[i], m, v, rate, constants);
+            if (Rule::moments > 0) first[i] = m;
+            if (Rule::moments > 1) second[i] = v;
+        }
+    }
+};

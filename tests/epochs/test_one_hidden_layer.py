@@ -1,0 +1,83 @@
+"""Compiled steps of networks with one hidden layer, whose units are shared out among threads."""
+
+import numpy as np
+import pytest
+from cases import assert_same_training
+from conftest import require_library
+
+import deltaprop as dp
+from deltaprop.epochs import compiled
+
+TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
+
+#: Widths around those at which blocks of units begin; the last has more outputs than may be shared out.
+SIZES = [
+    [5, 16, 1],
+    [64, 30, 10],
+    [64, 63, 3],
+    [30, 64, 2],
+    [64, 100, 10],
+    [9, 255, 2],
+    [130, 256, 10],
+    [3, 1030, 5],
+    [6, 24, 20],
+]
+
+
+@pytest.fixture(autouse=True)
+def _needs_the_library():
+    require_library()
+
+
+@pytest.fixture(params=[1, 2, 3, 5])
+def threads(request, monkeypatch):
+    monkeypatch.setattr(compiled, "own_threads", lambda: request.param)
+    monkeypatch.setattr("os.cpu_count", lambda: request.param)
+    monkeypatch.setattr(compiled, "OPERATIONS_A_THREAD", 1e-9)
+    return request.param
+
+
+def data(sizes, m, rng):
+    return rng.standard_normal((m, sizes[0])), np.eye(sizes[-1])[rng.integers(0, sizes[-1], m)]
+
+
+def assert_as_step_by_step(sizes, X, Y, *, how, **options):
+    ours, reference = (dp.Network(sizes, backend=backend, seed=3, **options) for backend in ("numpy", "reference"))
+    tolerance = TOLERANCE[ours.dtype.name]
+    assert_same_training(ours, ours.fit(X, Y, **how), reference, reference.fit(X, Y, **how), tolerance)
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_as_step_by_step(sizes, dtype, threads, rng):
+    X, Y = data(sizes, 75, rng)
+    how = {"optimizer": dp.Adam(1e-3), "batch_size": 20, "epochs": 3, "l2": 0.1}
+    options = {"loss": "squared_error", "output_activation": "identity", "dtype": dtype}
+    assert_as_step_by_step(sizes, X, Y, how=how, hidden_activation="tanh", **options)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 33, None])
+@pytest.mark.parametrize(
+    "optimizer", [dp.SGD(0.005), dp.SGD(0.005, momentum=0.9), dp.Adam(1e-3)], ids=["sgd", "momentum", "adam"]
+)
+def test_minibatches_of_any_size(batch_size, optimizer, threads, rng):
+    """Products of few rows and of many are formed in different ways; 640 × 40 weights are more than a small layer has."""
+    X, Y = data([640, 40, 3], 70, rng)
+    options = {"hidden_activation": "relu", "loss": "categorical_cross_entropy", "output_activation": "softmax"}
+    weights = rng.uniform(0.5, 1.5, len(X))
+    how = {"optimizer": optimizer, "batch_size": batch_size, "epochs": 2, "l2": 0.3, "sample_weight": weights}
+    assert_as_step_by_step([640, 40, 3], X, Y, how=how, **options)
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_the_same_numbers_with_any_number_of_threads(sizes, rng, monkeypatch):
+    X, Y = data(sizes, 90, rng)
+    monkeypatch.setattr(compiled, "OPERATIONS_A_THREAD", 1e-9)
+    found = []
+    for count in (1, 2, 3, 7, 20):
+        monkeypatch.setattr(compiled, "own_threads", lambda count=count: count)
+        monkeypatch.setattr("os.cpu_count", lambda count=count: count)
+        net = dp.Network(sizes, loss="squared_error", backend="numpy", seed=2)
+        net.fit(X, Y, optimizer=dp.Adam(1e-2), batch_size=16, epochs=3)
+        found.append(net.parameters.copy())
+    assert all(np.array_equal(found[0], other) for other in found[1:])
