@@ -11,7 +11,7 @@
 // The arithmetic stands in activation.cuh, loss.cuh and optimizer.cuh.
 //
 // The inputs may be encoded (encoded_inputs.h): then one thread trains the network, and its first layer has a form of
-// its own.
+// its own. So it has where they are sparse (sparse_inputs.h), for any number of threads.
 #pragma once
 #include "cpu/layers.h"
 #include "cpu/minibatch.h"
@@ -22,6 +22,9 @@
 #include <algorithm>
 #include <cstdint>
 #include <vector>
+
+// Entries of the gradient of a sparse first layer that are formed and used at a time.
+const int64_t SPARSE_BLOCK = 4096;
 
 template <typename T> class Epoch {
 public:
@@ -50,6 +53,7 @@ public:
         const int parts = int(p.threads);
         const typename Update<T>::Entries first = update_.entries(layers.W[0]);
         if (layers.encoded) layers.encoded->take_over(first.theta, first.first, first.second);
+        if (layers.sparse) layers.sparse->take_over(first.theta, first.first, first.second);
         const int64_t steps = (p.last_batch - p.first_batch) * p.epochs, a_step = int64_t(stretches_.size()) + 1;
         if (OneHiddenLayer<T>::takes(p)) {
             OneHiddenLayer<T> hidden(p, layers, update_, static_cast<T*>(p.scratch) + Layers<T>::scratch_entries(p));
@@ -61,6 +65,7 @@ public:
         }
         if (stopped()) return;
         if (layers.encoded) layers.encoded->give_back(first.theta, first.first, first.second);
+        if (layers.sparse) layers.sparse->give_back(first.theta, first.first, first.second);
         if (p.carried) {
             std::copy_n(costs_.begin(), p.threads, p.carried);
             std::copy_n(decays_.begin(), p.threads, p.carried + p.threads);
@@ -137,8 +142,9 @@ private:
             return;
         }
         for (int64_t l = 0; l < p.layers; ++l) {
-            const int64_t units = p.sizes[l + 1];
-            update(step, l, units * part / p.threads, units * (part + 1) / p.threads, part);
+            const int64_t units = p.sizes[l + 1], from = units * part / p.threads, to = units * (part + 1) / p.threads;
+            if (l == 0 && layers.sparse) update_sparse(step, from, to, part);
+            else update(step, l, from, to, part);
         }
     }
 
@@ -172,7 +178,8 @@ private:
 
     void operate(const Step& step, int64_t operation, int64_t part, const Block& block) {
         if (operation == 0) step.gather(layers, block);
-        else if (operation <= p.layers) layers.forward(operation - 1, step.input(layers, operation - 1), part, block);
+        else if (operation <= p.layers)
+            layers.forward(operation - 1, step.input(layers, operation - 1), part, block, step.mask(operation - 1));
         else if (operation > p.layers + 1) layers.backward(layer(operation), part, block);
         else
             costs_[step.epoch * p.threads + part] +=
@@ -212,5 +219,35 @@ private:
             layers.encoded->add_up(piece);
         }
         update_.move(step, update_.entries(layers.b[0]), sums, s_out, false);
+    }
+
+    // The same of a first layer whose inputs are sparse: under plain descent the weights of these units, else those of
+    // a share of the inputs.
+    void update_sparse(const Step& step, int64_t from, int64_t to, int64_t part) {
+        const int64_t s_in = p.sizes[0], s_out = p.sizes[1];
+        const T rate = T(step.rate), penalty = T(p.penalties[step.k]), *delta = layers.D[0];
+        auto& sparse = *layers.sparse;
+        const double factor = p.decays ? p.decays[step.k] : 0.0;
+        double& decay = decays_[step.epoch * p.threads + part];
+        const auto moments = [&](int number, int64_t at) {
+            return (number == 1 ? p.first : p.second) ? sparse.table(number) + at : nullptr;
+        };
+        T *w = sparse.table(0), *gradient = layers.own[part];
+        if (with_optimizer(int(p.optimizer), [](auto rule) { return decltype(rule)::descends; })) {
+            for (int64_t i = 0; factor != 0.0 && i < s_in; ++i)
+                decay += factor * layers.squared_norm(w + i * s_out + from, to - from);
+            sparse.descend(step.m, from, to, delta, rate, T(1) - rate * penalty);
+        } else {
+            const auto change = [&](int64_t input, int64_t inputs) {
+                const int64_t at = input * s_out, n = inputs * s_out;
+                if (factor != 0.0) decay += factor * layers.squared_norm(w + at, n);
+                if (penalty != T(0))
+                    for (int64_t e = 0; e < n; ++e) gradient[e] += penalty * w[at + e];
+                update_.move(step, {w + at, moments(1, at), moments(2, at)}, gradient, n, true);
+                return !stopped();
+            };
+            sparse.gradient(step.m, part, p.threads, delta, gradient, SPARSE_BLOCK, change);
+        }
+        if (!stopped()) update_.biases(step, layers.b[0] + from, to - from, {delta + from, s_out}, part);
     }
 };

@@ -1,6 +1,7 @@
 // What the functions of the library are told: one plan a network.
 #pragma once
 #include "cpu/encoded_inputs.h"
+#include "cpu/sparse_inputs.h"
 #include "shared/optimizer.cuh"
 
 #include <cstdint>
@@ -10,9 +11,11 @@ extern "C" struct EpochPlan {
     const int64_t* sizes;        // (layers + 1,)
     const int64_t* activations;  // (layers,), numbers as in names.cuh
     int64_t loss;                // its number, as in names.cuh
+    int64_t simplified;          // 1 if delta^(L) of the squared error is a - y, without g'(z)
     void* parameters;            // all weights, layer by layer, then all biases
     const void* x;               // (samples, sizes[0]), or (samples, encoding->columns)
     const EncodedInputs* encoding;  // what the inputs are made of, or null
+    const SparseInputs* sparse;     // the inputs in the place of x, or null
     const void* y;               // (samples, sizes[layers])
     const void* weights;         // (samples,) of each epoch, in its order, or null
     const int64_t* order;        // (samples,) of each epoch, or null
@@ -25,6 +28,9 @@ extern "C" struct EpochPlan {
     const double* rates;               // two numbers a step: the learning rate, with Adam's bias corrections; the share
                                        // of the weights that weight decay takes off
     int64_t rates_stride, step_stride;  // entries from one epoch's to the next epoch's, and from one step's to the next
+    const double* keep;    // (layers - 1,), with which probability dropout keeps a unit of each hidden layer, or null
+    const uint64_t* keys;  // (epochs, 2), the keys of its random numbers
+    int64_t drawn;         // how many of an epoch's random numbers belong to earlier samples
     int64_t epochs;
     int64_t first_batch, last_batch;   // which minibatches of each
     int64_t threads;                   // at most; they decide into how many parts a phase falls

@@ -8,6 +8,7 @@ template <typename T> void evaluate(const EpochPlan& p) {
     Layers<T> layers(p);
     layers.trains = false;
     if (layers.encoded) layers.encoded->take_over(layers.W[0], nullptr, nullptr);
+    if (layers.sparse) layers.sparse->take_over(layers.W[0], nullptr, nullptr);
     for (int64_t k = 0; k * p.batch < p.samples && !layers.stopped(); ++k) {
         const Minibatch<T> step(p, k);
         step.gather(layers, {0, step.m, 0, 0});

@@ -1,6 +1,6 @@
-// exp, log1p and tanh for the compiled CPU backend, without branches or tables, so that compilers vectorise the loops
-// around them. They are declared in the namespace of activation.cuh, where they replace the C library's; include this
-// file first. T is float or double.
+// exp, log1p, tanh and the normal distribution for the compiled CPU backend, without branches or tables, so that
+// compilers vectorise the loops around them. They are declared in the namespace of activation.cuh, where they replace
+// the C library's; include this file first. T is float or double.
 //
 // They are right within a few units in the last place where results are normal numbers; below these, exp gives the
 // smallest normal number instead of a subnormal one. NaN stays NaN.
@@ -25,6 +25,12 @@ template <> struct Traits<float> {
                     r * (8.3333310e-3f + r * (1.3888764e-3f + r * (1.9841270e-4f + r * 2.4801587e-5f))));
     }
     static constexpr int log_terms = 8;
+    static constexpr float normal_middle = 4, farthest = 13.21639f;
+    static inline float normal_tail(float t) {
+        return 0.377642574f + t * (-0.115127009f + t * (0.0415937754f + t * (0.00352220593f + t * (-0.0164217038f +
+               t * (0.0113452951f + t * (-0.00366879575f + t * (-0.000136602486f + t * (0.000515039357f +
+               t * 5.69923437e-5f))))))));
+    }
 };
 template <> struct Traits<double> {
     typedef uint64_t integer;
@@ -37,6 +43,17 @@ template <> struct Traits<double> {
                r * (1.0 / 6227020800.0 + r * (1.0 / 87178291200.0)))))))))));
     }
     static constexpr int log_terms = 17;
+    static constexpr double normal_middle = 5, farthest = 37.64031928;
+    static inline double normal_tail(double t) {
+        return 0.36536669863127989 + t * (-0.10452860019150978 + t * (0.052289979290978150 +
+               t * (-0.012719205027109204 + t * (-0.0078369441539303294 + t * (0.012549247310808507 +
+               t * (-0.0091299689092444550 + t * (0.0042967894126204013 + t * (-0.0012021666267506860 +
+               t * (3.9412893382191189e-5 + t * (0.00012164406105972658 + t * (-3.9965229295646729e-5 +
+               t * (-5.7621879045798205e-6 + t * (6.4767287613274266e-6 + t * (-2.1862085168646321e-7 +
+               t * (-9.1797479015567368e-7 + t * (1.1085757583470550e-7 + t * (1.3435779739680198e-7 +
+               t * (-1.8659299121956730e-8 + t * (-1.8742149520531587e-8 + t * (1.4570025723365724e-9 +
+               t * 1.6013998207961718e-9))))))))))))))))))));
+    }
 };
 
 // x = n ln 2 + r with n whole and |r| <= ln(2)/2: 2^n, and e^r - 1.
@@ -109,12 +126,35 @@ template <typename T> inline T tanh(T z) {
     return std::copysign(-e / (e + T(2)), z);
 }
 
+// e^(-z^2/2), with the rounding error of z^2 taken out again; 0 where it would be subnormal.
+template <typename T> inline T exp_of_half_square(T z) {
+    const T beyond = Traits<T>::farthest, own = std::fabs(z), near = own > beyond ? beyond : own, square = near * near;
+    const T lost = std::fma(near, near, -square), e = exp_of_negative(T(-0.5) * square);
+    return own > beyond ? T(0) : e - T(0.5) * lost * e;
+}
+
+// The density of the standard normal distribution.
+template <typename T> inline T normal_density(T z) { return T(0.3989422804014326779) * exp_of_half_square(z); }
+
+// Its distribution function Phi. Phi(-w) e^(w^2/2) (1 + 3w/4) is nearly flat for w >= 0: it is a polynomial in t, which
+// goes from -1 to 1 as w goes from 0 to infinity.
+template <typename T> inline T normal_cdf(T z) {
+    typedef Traits<T> t;
+    const T w = std::fabs(z), above = w + t::normal_middle;
+    const T place = (w - t::normal_middle) / above;
+    const T tail = exp_of_half_square(z) * (t::normal_tail(w > t::farthest ? T(1) : place) / (T(1) + T(0.75) * w));
+    return z > T(0) ? T(1) - tail : tail;
+}
+
 }  // namespace fast_math
 
 #define DELTAPROP_EXP_OF_NEGATIVE
+#define DELTAPROP_NORMAL
 namespace activation {
 using fast_math::exp;
 using fast_math::exp_of_negative;
 using fast_math::log1p;
+using fast_math::normal_cdf;
+using fast_math::normal_density;
 using fast_math::tanh;
 }  // namespace activation

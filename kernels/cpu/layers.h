@@ -8,6 +8,7 @@
 #include "cpu/fast_math.h"
 #include "shared/dispatch.cuh"
 #include "cpu/blas.h"
+#include "cpu/dropout.h"
 #include "cpu/dot_product.h"
 #include "cpu/encoded_inputs.h"
 #include "cpu/epoch_plan.h"
@@ -62,6 +63,7 @@ public:
         for (int64_t t = 0; t < p.threads; ++t, scratch += padded(block_entries() + widest)) own.push_back(scratch);
         for (int64_t t = 0; t < p.threads; ++t, scratch += panel_entries(p)) panel.push_back(scratch);
         for (int64_t t = 0; t < p.threads; ++t, scratch += tiles_entries(p, widest)) tiles.push_back(scratch);
+        if (p.sparse) sparse.emplace(*p.sparse, p.sizes[0], p.sizes[1], p.batch, A[0]);
         if (p.encoding) encoded.emplace(*p.encoding, p.sizes[1], p.batch, A[0]);
     }
 
@@ -81,6 +83,7 @@ public:
 
     // Room for the inputs of a minibatch, or for what there is in their place.
     static int64_t first_entries(const EpochPlan& p) {
+        if (p.sparse) return sparse::Layer<T>::entries(*p.sparse, p.sizes[0], p.sizes[1], p.batch, p.threads);
         return p.encoding ? encoded::Layer<T>::entries(*p.encoding, p.sizes[1], p.batch) : padded(p.batch * p.sizes[0]);
     }
 
@@ -99,6 +102,7 @@ public:
     std::vector<T*> W, b, A, Z, D;
     std::vector<T*> own, panel, tiles;  // of each part: room for a piece of a gradient, and for rearranged operands
     std::optional<encoded::Layer<T>> encoded;
+    std::optional<sparse::Layer<T>> sparse;
     int64_t widest;
     bool trains = true;  // forward passes keep g' for the way back
 
@@ -150,9 +154,10 @@ public:
         done(0, units);
     }
 
-    // z and a of a layer; `input` are all rows of the a before it.
-    void forward(int64_t l, const T* input, int64_t part, const Block& block) {
-        if (l == 0 && encoded) return forward_encoded(block);
+    // z and a of a layer; `input` are all rows of the a before it. In training the mask of dropout goes into a and g'.
+    void forward(int64_t l, const T* input, int64_t part, const Block& block, const dropout::Mask<T>& mask = {}) {
+        if (l == 0 && encoded) return forward_encoded(block, mask);
+        if (l == 0 && sparse) return forward_sparse(block, mask);
         const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1], n = block.rows();
         const int64_t start = block.from * s_out + block.first;
         T *z = Z[l] + start, *next = A[l + 1] + start;
@@ -160,15 +165,24 @@ public:
                [&](int64_t j, int64_t columns) {
                    if (l == p.layers - 1) return;
                    each_row(n, columns, s_out, [&](int64_t at, int64_t entries) {
-                       value(p.activations[l], z + j + at, next + j + at, entries);
+                       value(l, z + j + at, next + j + at, entries, mask);
                    });
                });
     }
 
-    void forward_encoded(const Block& block) {
+    void forward_encoded(const Block& block, const dropout::Mask<T>& mask) {
         const int64_t s_out = p.sizes[1], at = block.from * s_out;
         encoded->forward(block.from, block.to, b[0], Z[0]);
-        if (p.layers > 1) value(p.activations[0], Z[0] + at, A[1] + at, block.rows() * s_out);
+        if (p.layers > 1) value(0, Z[0] + at, A[1] + at, block.rows() * s_out, mask);
+    }
+
+    void forward_sparse(const Block& block, const dropout::Mask<T>& mask) {
+        const int64_t s_out = p.sizes[1], start = block.from * s_out + block.first;
+        sparse->forward(block.from, block.to, block.first, block.last, b[0], Z[0]);
+        if (p.layers == 1) return;
+        each_row(block.rows(), block.units(), s_out, [&](int64_t at, int64_t entries) {
+            value(0, Z[0] + start + at, A[1] + start + at, entries, mask);
+        });
     }
 
     // delta of layer l from delta of the layer after it.
@@ -206,11 +220,16 @@ public:
         if (trains) hidden_layer::value_and_slope(activation, z, a, n);
         else hidden_layer::value(activation, z, a, n);
     }
+    void value(int64_t l, T* z, T* a, int64_t n, const dropout::Mask<T>& mask) const {
+        value(p.activations[l], z, a, n);
+        if (mask.drops) mask.apply(z - Z[l], n, a, z);
+    }
 
     // The last layer of some rows, for its costs, its delta and its outputs.
     output_layer::Rows<T> last_rows(int64_t from, int64_t to) const {
         const int64_t last = p.layers - 1, columns = p.sizes[p.layers], at = from * columns;
-        return {p.loss, p.activations[last], to - from, columns, Z[last] + at, D[last] + at, A[p.layers] + at};
+        return {p.loss, p.activations[last], to - from, columns, Z[last] + at, D[last] + at, A[p.layers] + at,
+                p.simplified != 0};
     }
 
     // -- sums over the rows -------------------------------------------------------------------------------------------

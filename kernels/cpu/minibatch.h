@@ -26,6 +26,7 @@ template <typename T> struct Minibatch {
         rate = now ? now[0] : 0.0, decay = now ? now[1] : 0.0;
     }
     int64_t row(int64_t i) const { return order ? order[start + i] : start + i; }
+    dropout::Mask<T> mask(int64_t l) const { return dropout::mask_of<T>(p, epoch, start, m, l); }
     T weight(int64_t i) const { return weights ? weights[start + i] : T(1); }
 
     // All rows of a before layer l.
@@ -36,6 +37,7 @@ template <typename T> struct Minibatch {
     // Copies the inputs of some rows to where the layers read them.
     void gather(Layers<T>& layers, const Block& block) const {
         const int64_t inputs = p.sizes[0];
+        if (layers.sparse) return layers.sparse->read_rows(block.from, block.to, [&](int64_t i) { return row(i); });
         const T* x = static_cast<const T*>(p.x);
         // All samples in the order of the epoch before stand there already.
         if ((!order && !layers.encoded) || (epoch != 0 && p.order_stride == 0 && m == p.samples)) return;

@@ -27,7 +27,7 @@ public:
     }
 
     static bool takes(const EpochPlan& p) {
-        return p.layers == 2 && !p.encoding && blocks(p) * p.sizes[2] <= p.sizes[1] && p.sizes[1] >= 16 &&
+        return p.layers == 2 && !p.encoding && !p.sparse && blocks(p) * p.sizes[2] <= p.sizes[1] && p.sizes[1] >= 16 &&
                p.batch * p.sizes[0] <= MOST_INPUTS;
     }
 
@@ -59,6 +59,7 @@ public:
     void begin(const Minibatch<T>& step, int64_t part) {
         const int64_t s_in = p.sizes[0], m = step.m, first = unit(part), units = unit(part + 1) - first;
         T *z = Z_[part], *a = A_[part];
+        const dropout::Mask<T> mask = step.mask(0);
         if (step.order)
             for (int64_t i = 0; i < m; ++i)
                 std::copy_n(static_cast<const T*>(p.x) + step.row(i) * s_in, s_in, inputs_[part] + i * s_in);
@@ -70,6 +71,10 @@ public:
                                   const int64_t place = start + j + at;
                                   layers.value(p.activations[0], z + place, a + place, entries);
                               });
+                              for (int64_t i = 0; i < m && mask.drops; ++i) {
+                                  const int64_t place = start + j + i * units;
+                                  mask.apply(i * p.sizes[1] + of_range + j, columns, a + place, z + place);
+                              }
                           });
         });
         for (int64_t block = first_block(part); block < first_block(part + 1); ++block) add(block, part, m);

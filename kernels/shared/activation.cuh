@@ -92,14 +92,18 @@ struct silu {
     }
 };
 
-// z * Phi(z), Phi the standard normal distribution function: Phi(z) = erfc(-z / sqrt(2)) / 2
+// The standard normal distribution, Phi(z) = erfc(-z / sqrt(2)) / 2, and its density. On the CPU fast_math.h has them.
+#ifndef DELTAPROP_NORMAL
+template <typename T> __host__ __device__ inline T normal_cdf(T z) {
+    return T(0.5) * erfc(-z * T(0.70710678118654752440));
+}
+template <typename T> __host__ __device__ inline T normal_density(T z) {
+    return T(0.39894228040143267794) * exp(T(-0.5) * z * z);
+}
+#endif
+
+// z * Phi(z)
 struct gelu {
-    template <typename T> __host__ __device__ static T normal_cdf(T z) {
-        return T(0.5) * erfc(-z * T(0.70710678118654752440));
-    }
-    template <typename T> __host__ __device__ static T normal_density(T z) {
-        return T(0.39894228040143267794) * exp(T(-0.5) * z * z);
-    }
     template <typename T> __host__ __device__ static T value(T z) { return z * normal_cdf(z); }
     template <typename T> __host__ __device__ static T gradient(T z) { return normal_cdf(z) + z * normal_density(z); }
     // (2 - z^2) phi(z), in the order in which nothing overflows

@@ -16,6 +16,7 @@ FUNCTIONS = """
 DEFINE(float, exp) DEFINE(double, exp) DEFINE(float, log1p) DEFINE(double, log1p) DEFINE(float, tanh) DEFINE(double, tanh)
 DEFINE(float, exp_of_negative) DEFINE(double, exp_of_negative)
 DEFINE(float, log1p_of_any) DEFINE(double, log1p_of_any)
+DEFINE(float, normal_cdf) DEFINE(double, normal_cdf) DEFINE(float, normal_density) DEFINE(double, normal_density)
 """
 
 
@@ -73,3 +74,26 @@ def test_elementary_functions_at_the_ends(functions, dtype):
     assert np.allclose(functions("tanh", special), np.tanh(special), rtol=1e-6, equal_nan=True)
     for name in ("log1p", "log1p_of_any"):
         assert np.isnan(functions(name, np.array([np.nan], dtype))[0])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_normal_distribution_is_accurate(functions, dtype):
+    """Φ and its density are within 4 units in the last place of mpmath's, far out in the tails too."""
+    mpmath = pytest.importorskip("mpmath")
+    farthest = 13.0 if dtype == np.float32 else 37.4
+    outward = np.concatenate([np.geomspace(1e-30, farthest, 1500), np.linspace(0, farthest, 1501)])
+    z = np.concatenate([outward, -outward]).astype(dtype)
+    with mpmath.workdps(40):
+        for name, of in (("normal_cdf", mpmath.ncdf), ("normal_density", mpmath.npdf)):
+            got, want = functions(name, z), [of(mpmath.mpf(float(x))) for x in z]
+            error = np.array([abs(mpmath.mpf(float(a)) / b - 1) for a, b in zip(got, want, strict=True)], float)
+            error /= np.finfo(dtype).eps
+            assert error.max() < 4, (name, error.max(), z[error.argmax()])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_normal_distribution_at_the_ends(functions, dtype):
+    special = np.array([np.nan, np.inf, -np.inf, 1e30, -1e30, 40.0, -40.0, 0.0, -0.0], dtype)
+    assert np.array_equal(functions("normal_cdf", special), [np.nan, 1, 0, 1, 0, 1, 0, 0.5, 0.5], equal_nan=True)
+    peak = dtype(1 / np.sqrt(2 * np.pi))
+    assert np.array_equal(functions("normal_density", special), [np.nan, 0, 0, 0, 0, 0, 0, peak, peak], equal_nan=True)

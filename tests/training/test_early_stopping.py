@@ -52,7 +52,7 @@ class Metric:
 @pytest.mark.parametrize("kind", ["numpy", "reference", "cuda-on-host"])
 @pytest.mark.parametrize("metric", ["r2", always_nan])
 def test_a_monitor_that_is_always_nan_keeps_the_last_parameters(kind, metric, data):
-    """Epochs are compiled, recorded, captured, or single steps (dropout); r2 of constant targets is nan."""
+    """Epochs are compiled, recorded, captured, or single steps (dropout, where it is not compiled); r2 of constant targets is nan."""
     X, y = data
     backend = backend_or_skip(kind) if kind == "cuda-on-host" else kind
     name = metric if isinstance(metric, str) else "always_nan"

@@ -120,7 +120,7 @@ WAYS: dict[str, Any] = {
     "compiled, penalized": {"l2": 0.1},
     "weighted": {"sample_weight": np.random.default_rng(3).uniform(0.5, 2.0, 53)},
     "as they stand": {"shuffle": False},
-    "step by step": {"dropout": 0.25},
+    "dropout": {"dropout": 0.25},
 }
 
 

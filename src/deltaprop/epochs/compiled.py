@@ -14,8 +14,11 @@ from deltaprop.backends.array_types import Floats, Indices
 from deltaprop.backends.native.scipy_threads import own_threads, scipy_on_one_thread
 from deltaprop.derivation.optimizers import moments_of
 from deltaprop.derivation.remembered import Remembered
+from deltaprop.epochs.compiled_dropout import keep_of, numbers_of
 from deltaprop.epochs.compiled_plan import PlanTable, can_compile, obstacle_to_compiling, strides_of
+from deltaprop.epochs.compiled_sparse import is_csr
 from deltaprop.epochs.interruption import Interruption, Paused, run_abandonable
+from deltaprop.epochs.random_numbers import dropout_keys
 from deltaprop.epochs.step_marks import ends_of
 from deltaprop.epochs.task import (
     LONG_STEP,
@@ -24,7 +27,6 @@ from deltaprop.epochs.task import (
     Task,
     Terms,
     WholeEpoch,
-    operations_of,
     rates_of_epochs,
 )
 
@@ -70,7 +72,11 @@ class CompiledEpoch(WholeEpoch):
         row: Any = self.table.row
         self.plan, self.run = row, self.table.library.run
         self.plan.epochs = 1
-        self.operations: float = operations_of(network, task.batch_size)
+        self.keep: Floats | None = keep_of(task.dropout) if any(task.dropout) else None
+        self.table.point("keep", self.keep, (len(network.layer_sizes) - 2,))
+        self.operations: float = self.table.operations_of_a_row * task.batch_size
+        if is_csr(task.X):  # few of the weights' entries are multiplied, but all of them may move
+            self.operations += 10.0 * network.n_weights
         self.terms: Terms = np.empty((0, 3))
         self._point_to_sums()
         #: What a step that is left in its middle has changed, as it was before; None where steps are short.
@@ -111,7 +117,7 @@ class CompiledEpoch(WholeEpoch):
     @classmethod
     def obstacle(cls, task: Task) -> str | None:
         """Tell what the library does not know, or why it cannot be had."""
-        return task.obstacle or obstacle_to_compiling(task.network, task.X, load=True)
+        return task.given_as_code or obstacle_to_compiling(task.network, task.X, load=True)
 
     @property
     def details(self) -> str:
@@ -121,7 +127,7 @@ class CompiledEpoch(WholeEpoch):
     @classmethod
     def find(cls, task: Task) -> Self | None:
         """Make one, if a library that can be compiled here can train this network on these inputs in this way."""
-        return cls(task) if task.is_built_in and can_compile(task.network, task.X) else None
+        return cls(task) if task.given_as_code is None and can_compile(task.network, task.X) else None
 
     def __call__(self, given: Pass, terms: Terms) -> None:
         """Train in as many calls as keep an interrupt waiting for less than a second or so."""
@@ -131,12 +137,15 @@ class CompiledEpoch(WholeEpoch):
         table.point("weights", given.weights, (plan.samples,))
         table.point_to_parameters()
         self._point_to_rates([given.learning_rate], given.first)
+        self._point_to_keys(given)
         at_once = max(1, int(OPERATIONS_A_CALL / self.operations))
         with scipy_on_one_thread():
             for first in range(given.first, batches, at_once):
                 if given.pause() and first > given.first:
                     raise Paused(first)
                 self._block(given, first, min(first + at_once, batches))
+        if self.keep is not None and given.dropout is not None:
+            given.dropout.skip(numbers_of(self.network, self.keep, self.task.samples))
 
     def _block(self, given: Pass, first: int, last: int) -> None:
         """Run minibatches `first` to `last`; where there are marks between them, in several calls."""
@@ -202,13 +211,14 @@ class CompiledEpoch(WholeEpoch):
         """Train in one call, without sample weights and penalty; the optimizer is as the last good epoch left it."""
         parameters = self.network.parameters
         before = Remembered(self.network.backend, self.state, parameters=parameters)
-        costs, good = self._epochs(orders, terms, learning_rate, count), count
+        keys = None if self.keep is None else dropout_keys(self.network, count)
+        costs, good = self._epochs(orders, keys, terms, learning_rate, count), count
         if not (np.isfinite(costs).all() and self.network.backend.all_finite(parameters)):
             good = 0
             while good < count:  # again, one by one, to the last that is good
                 before.restore()
-                order = None if orders is None else orders[good : good + 1]
-                costs[good : good + 1] = self._epochs(order, terms, learning_rate, 1)
+                order, key = (None if all_ is None else all_[good : good + 1] for all_ in (orders, keys))
+                costs[good : good + 1] = self._epochs(order, key, terms, learning_rate, 1)
                 if not (np.isfinite(costs[good]) and self.network.backend.all_finite(parameters)):
                     before.restore()
                     break
@@ -218,12 +228,16 @@ class CompiledEpoch(WholeEpoch):
         self._point_to_sums()
         return costs, np.zeros(count), good
 
-    def _epochs(self, orders: Indices | None, terms: Terms, learning_rate: float, count: int) -> Floats:
+    def _epochs(
+        self, orders: Indices | None, keys: Indices | None, terms: Terms, learning_rate: float, count: int
+    ) -> Floats:
         """Train so many epochs; return what each cost."""
         plan, table, costs = self.plan, self.table, np.zeros(count)
         self._point_to_terms(terms)
         table.point("weights", None, ())
         table.point("order", orders, (count, plan.samples))
+        table.point("keys", keys, (count, 2))
+        plan.drawn = 0
         table.point_to_parameters()
         self._point_to_rates([learning_rate] * count)
         table.point("cost", costs, (count,))
@@ -250,6 +264,12 @@ class CompiledEpoch(WholeEpoch):
         rates = rates_of_epochs(self.task.optimizer, learning_rates, taken, self.task.batches)
         self.table.point("rates", rates, rates.shape)
         self.plan.rates_stride, self.plan.step_stride = strides_of(rates)
+
+    def _point_to_keys(self, given: Pass) -> None:
+        """Let the plan point to the random numbers of an epoch, or of what is left of it: of a chunk, for one."""
+        if given.dropout is not None:
+            self.table.point("keys", given.dropout.key.reshape(1, 2), (1, 2))
+            self.plan.drawn = given.dropout.drawn
 
     def _point_to_sums(self) -> None:
         self.table.point("cost", self.task.cost, ())

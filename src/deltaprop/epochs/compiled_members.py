@@ -15,6 +15,7 @@ from deltaprop.backends.native.library import pointer
 from deltaprop.backends.native.scipy_threads import own_threads, scipy_on_one_thread
 from deltaprop.derivation.remembered import Remembered
 from deltaprop.derivation.state import NetworkState
+from deltaprop.epochs.compiled_dropout import MemberDropout
 from deltaprop.epochs.compiled_plan import PlanTable, can_compile, strides_of
 from deltaprop.epochs.interruption import run_abandonable
 from deltaprop.epochs.member_rates import MemberRates
@@ -34,7 +35,7 @@ class CompiledMembers(MembersEpoch):
     label = "all members together by the compiled library"
     takes_encoded_rows = True
 
-    def __init__(self, task: MembersTask) -> None:
+    def __init__(self, task: MembersTask, networks: Sequence[NetworkState] | None = None) -> None:
         network, members = task.network, task.members
         self.task = task
         self.table: PlanTable = PlanTable(
@@ -52,12 +53,15 @@ class CompiledMembers(MembersEpoch):
         self.threads: int = max(1, min(own_threads(), os.cpu_count() or 1, len(members)))
         self.stride: int = self.table.share_scratch(1, self.threads)
         self.rates: MemberRates = MemberRates(members)
+        self.dropout: MemberDropout = MemberDropout(self.table, members, networks)
 
     @classmethod
     def find(cls, task: MembersTask, networks: Sequence[NetworkState] | None) -> Self | None:
         """Make one, if a library that can be compiled here can train these networks in these ways."""
         drops = any(any(member.dropout) for member in task.members)
-        return cls(task) if not drops and can_compile(task.network, task.X) else None
+        if (drops and networks is None) or not can_compile(task.network, task.X):
+            return None
+        return cls(task, networks)
 
     def epochs(self, which: Numbers, passes: Passes) -> tuple[Floats, Floats]:
         """Train the members that `which` names, in as many calls as keep an interrupt waiting for a second or so."""
@@ -66,6 +70,7 @@ class CompiledMembers(MembersEpoch):
         rates = self.rates(which, passes.learning_rates, task.steps[which])
         cost, decay = np.zeros((len(which), count)), np.zeros((len(which), count))
         self._describe(which, passes, terms, *rates, cost, decay)
+        self.dropout.point(which, count)
         with scipy_on_one_thread():
             for part in self._calls(which, count):
                 if count * self.operations[part].sum() > LONG_STEP:

@@ -16,6 +16,7 @@ from deltaprop.backends.native.library import EpochPlan, gemm, library, library_
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.epochs.compiled_encoding import CompiledEncoding
+from deltaprop.epochs.compiled_sparse import CompiledSparse, is_csr
 from deltaprop.epochs.task import operations_of
 from deltaprop.errors import BackendError, callers_level
 from deltaprop.inputs.encoded_rows import EncodedRows
@@ -51,10 +52,8 @@ def obstacle_to_compiling(network: NetworkState, X: AnyArray, *, load: bool = Fa
     backend: Any = network.backend
     if not isinstance(network.loss, str):
         return "the loss is a pair of functions"
-    if network.output_error != "exact":
-        return "the output error is simplified"
-    if not isinstance(X, (np.ndarray, EncodedRows)):
-        return "the inputs are a sparse matrix"
+    if not (isinstance(X, (np.ndarray, EncodedRows)) or is_csr(X)):
+        return "the inputs are no matrix in CSR of less than 2^31 entries"
     if not getattr(backend, "compiles", False):
         return f"the backend {backend.label!r} does without compiled code"
     problem = library_problem(network.dtype)
@@ -128,8 +127,8 @@ class PlanTable:
         # What the plans point to has to live as long as they do.
         self._held: dict[str, Array | None] = {}
         self._describe_network()
-        self.point_to_samples(X, Y)
         self.rows["samples"], self.rows["batch"] = samples, batch_sizes
+        self.point_to_samples(X, Y)
         self._describe_optimizers(optimizers)
         for name, moment in zip(("first", "second"), moments, strict=False):
             self.point(name, moment, (*network.lead, network.own.size), self._members)
@@ -141,6 +140,7 @@ class PlanTable:
         sizes = np.array(network.layer_sizes, np.int64)
         activations = np.array([activation_number(g) for g in network.activations], np.int64)
         rows["layers"], rows["loss"] = len(activations), loss_number(network.loss)
+        rows["simplified"] = network.output_error == "simplified"
         rows["gemm"] = gemm(network.dtype)
         self.point("sizes", sizes, sizes.shape)
         self.point("activations", activations, activations.shape)
@@ -148,8 +148,12 @@ class PlanTable:
     def point_to_samples(self, X: AnyArray, Y: Array | None) -> None:
         """Let the plans point to samples, as many as before."""
         network, own = self.network, self._members if X.ndim == 3 else 0
+        self._sparse: CompiledSparse | None = None
+        self.rows["sparse"] = 0
         self.point("y", Y, (*X.shape[:-1], network.layer_sizes[-1]), own)
         self.operations_of_a_row: float = operations_of(network, 1)
+        if is_csr(X):
+            return self._describe_sparse(X)
         if not isinstance(X, EncodedRows):
             return self.point("x", X, (*X.shape[:-1], network.layer_sizes[0]), own)
         self._encoding = CompiledEncoding(X.encoding, network.dtype)
@@ -157,6 +161,12 @@ class PlanTable:
         self.point("x", X.stored, (len(X), X.encoding.columns))
         inputs, units = network.layer_sizes[:2]
         self.operations_of_a_row -= 6.0 * units * (inputs - self._encoding.slots)
+
+    def _describe_sparse(self, X: Any) -> None:
+        self._sparse = CompiledSparse(X, self.network.dtype, int(self.rows["batch"].max()))
+        self.rows["sparse"] = self._sparse.address
+        inputs, units = self.network.layer_sizes[:2]
+        self.operations_of_a_row -= 6.0 * units * (inputs - self._sparse.slots)
 
     def _describe_optimizers(self, optimizers: Sequence[Optimizer]) -> None:
         rules = [rule for optimizer in optimizers if (rule := optimizer.rule()) is not None]

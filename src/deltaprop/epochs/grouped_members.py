@@ -72,6 +72,8 @@ class MemberGroup:
     numbers : array of int64, (k,)
     epochs : int
         How many.
+    first : int
+        The number of the first of them in `passes`.
     members : list of Member
     member : Member
         The first; in what makes them a group, all are like it.
@@ -89,11 +91,12 @@ class MemberGroup:
     task: MembersTask
     numbers: Numbers
     epochs: int
+    first: int
     member: Member
     rule: Rule
 
     def __init__(self, task: MembersTask, numbers: Numbers, places: Numbers, passes: Passes, epochs: range) -> None:
-        self.task, self.numbers, self.epochs = task, numbers, len(epochs)
+        self.task, self.numbers, self.epochs, self.first = task, numbers, len(epochs), epochs.start
         self.members: list[Member] = [task.members[k] for k in numbers]
         self.member = self.members[0]
         assert self.member.rule is not None  # members of other rules are trained alone

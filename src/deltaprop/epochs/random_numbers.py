@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from deltaprop.backends.array_types import Indices
-from deltaprop.backends.base import RandomStream
+from deltaprop.backends.base import RandomStream, philox_key
 from deltaprop.derivation.state import DROPOUT_STREAM, SHUFFLE_STREAM, NetworkState
 
 
@@ -25,9 +25,14 @@ def window_generator(network: NetworkState) -> np.random.Generator:
     return np.random.default_rng(_key(network, SHUFFLE_STREAM))
 
 
-def dropout_stream(network: NetworkState) -> RandomStream:
-    """Return the backend's stream of random numbers for the dropout masks of the next epoch."""
-    return network.backend.random_stream(_key(network, DROPOUT_STREAM))
+def dropout_stream(network: NetworkState, ahead: int = 0) -> RandomStream:
+    """Return the backend's stream of random numbers for the masks of the next epoch, or of one so many `ahead`."""
+    return network.backend.random_stream(_key(network, DROPOUT_STREAM, ahead))
+
+
+def dropout_keys(network: NetworkState, epochs: int) -> Indices:
+    """Return the keys of the streams of the next epochs, (epochs, 2) of uint64, for compiled code."""
+    return np.array([philox_key(_key(network, DROPOUT_STREAM, ahead)) for ahead in range(epochs)])
 
 
 def _key(network: NetworkState, stream: int, ahead: int = 0) -> tuple[int, int, int]:

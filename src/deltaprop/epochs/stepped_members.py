@@ -98,7 +98,7 @@ class SteppedMembers(GroupedMembers):
         """Return each member's random numbers of this epoch: those that it would have alone."""
         if not any(group.member.dropout) or self.networks is None:
             return []
-        return [dropout_stream(self.networks[k]) for k in group.numbers]
+        return [dropout_stream(self.networks[k], group.first) for k in group.numbers]
 
     def _drop(self, group: MemberGroup, work: Workspace, streams: list[RandomStream]) -> None:
         """Draw the masks of a step."""

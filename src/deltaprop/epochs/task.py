@@ -123,12 +123,17 @@ class Task:
 
     @property
     def obstacle(self) -> str | None:
-        """Why the ways of training that know the built-in losses and optimizers cannot do it; None if they can."""
+        """Why ways that know the built-in losses and optimizers, but no dropout, cannot do it; None if they can."""
+        return self.given_as_code or ("units are dropped out" if any(self.dropout) else None)
+
+    @property
+    def given_as_code(self) -> str | None:
+        """What of the loss and the optimizer is the user's own code, which compiled code cannot call; or None."""
         if not isinstance(self.network.loss, str):
             return "the loss is a pair of functions"
         if self.optimizer.rule() is None:
             return f"the optimizer {type(self.optimizer).__name__} is not a built-in one"
-        return "units are dropped out" if any(self.dropout) else None
+        return None
 
     @property
     def descends(self) -> bool:

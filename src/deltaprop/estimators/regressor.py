@@ -21,6 +21,7 @@ from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.backends.typed_decorators import keeps_type
 from deltaprop.derivation.losses import PairOfFunctions
 from deltaprop.estimators import hyperparameters as hp
+from deltaprop.estimators import member_scores
 from deltaprop.estimators.fit_checkpoint import FitCheckpoint
 from deltaprop.estimators.fit_data import CheckedData, HeldOut
 from deltaprop.estimators.inputs import checked_data, on_host
@@ -333,7 +334,11 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         if not self._network.backend.all_finite(prediction):
             return float("nan")
         predicted = self._targets_as_predicted(self._network.backend.to_numpy(prediction))
-        return float(r2_score(held_out.y, predicted, sample_weight=held_out.sample_weight))
+        if len(predicted) < 2:  # there it is nan, with a warning
+            return float(r2_score(held_out.y, predicted, sample_weight=held_out.sample_weight))
+        columns = len(predicted), -1
+        of_one = predicted.reshape(1, *columns), np.asarray(held_out.y).reshape(columns), held_out.sample_weight
+        return float(member_scores.r2(*of_one)[0])
 
     def predict(self, X: ArrayLike) -> AnyArray:
         """Predict the value of each sample.

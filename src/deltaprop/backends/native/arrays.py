@@ -56,3 +56,36 @@ def address(
         buffer: Any = array
         return ctypes.addressof(ctypes.c_char.from_buffer(buffer))  # takes a quarter of the time of what follows
     return int(array.ctypes.data)
+
+
+def check_rows(name: str, starts: AnyArray, columns: AnyArray, values: int, width: int) -> None:
+    """Check that the rows of a sparse matrix stay within its entries, and its entries within its columns.
+
+    Parameters
+    ----------
+    name : str
+        What the matrix is called in errors.
+    starts : array of int, (m + 1,)
+        Where the entries of each row begin, ``indptr`` of CSR.
+    columns : array of int, (n,)
+        The column of each entry, ``indices`` of CSR.
+    values : int
+        How many values there are.
+    width : int
+        How many columns the matrix has.
+
+    Raises
+    ------
+    ValueError
+        If compiled code would read outside of the matrix.
+    """
+    if starts.ndim != 1 or not len(starts) or starts[0] != 0 or (starts[1:] < starts[:-1]).any():
+        raise ValueError(f"{name}: expected an indptr that begins with 0 and never falls, got {starts!r}")
+    if starts[-1] > min(len(columns), values):
+        raise ValueError(
+            f"{name}: its indptr ends at {starts[-1]}, expected at most the {len(columns)} indices and {values} values"
+        )
+    used = columns[: int(starts[-1])]
+    if len(used) and (used.min() < 0 or used.max() >= width):
+        wrong = used[(used < 0) | (used >= width)][0]
+        raise ValueError(f"{name}: expected indices from 0 to {width - 1}, got {wrong}")

@@ -33,6 +33,12 @@ class EncodedInputs(ctypes.Structure):
     _fields_ = fields_of("cpu/encoded_inputs.h", "EncodedInputs")
 
 
+class SparseInputs(ctypes.Structure):
+    """Inputs in CSR; ``struct SparseInputs`` in ``kernels/cpu/sparse_inputs.h`` explains it."""
+
+    _fields_ = fields_of("cpu/sparse_inputs.h", "SparseInputs")
+
+
 class EvaluationPlan(ctypes.Structure):
     """What is evaluated; ``struct EvaluationPlan`` in ``kernels/cpu/evaluation_plan.h`` explains the fields."""
 
@@ -54,6 +60,8 @@ POINTERS: dict[str, tuple[Any, bool]] = {
     "first": (None, True),
     "second": (None, True),
     "rates": (np.float64, False),
+    "keep": (np.float64, False),
+    "keys": (np.uint64, False),
     "scratch": (None, True),
     "outputs": (None, True),
     "cost": (np.float64, True),
@@ -157,7 +165,7 @@ def _load(real: str) -> Selected[ctypes.CDLL] | str:
 
 
 def _checked(path: Path) -> ctypes.CDLL:
-    check_names(path.read_bytes(), UNIT, (EpochPlan, EncodedInputs, EvaluationPlan))
+    check_names(path.read_bytes(), UNIT, (EpochPlan, EncodedInputs, SparseInputs, EvaluationPlan))
     return ctypes.CDLL(str(path))
 
 
