@@ -142,7 +142,7 @@ def test_a_cache_that_cannot_be_had_is_told_where_it_was_needed(tmp_path):
     )
     said = subprocess.run(
         [sys.executable, script],
-        env=os.environ | {"DELTAPROP_CACHE_DIR": str(folder)},
+        env=os.environ | {"DELTAPROP_CACHE_DIR": str(folder), "DELTAPROP_LIBRARY": "native"},
         capture_output=True,
         text=True,
         check=True,

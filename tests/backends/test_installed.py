@@ -48,6 +48,7 @@ def python(packages, folder, *arguments):
     environment = {name: value for name, value in os.environ.items() if name not in ("CXX", "PYTHONSAFEPATH")}
     # the only compiler that could be found is ziglang's
     environment |= {"PYTHONPATH": str(packages), "PATH": "", "DELTAPROP_CACHE_DIR": str(folder / "cache")}
+    environment["DELTAPROP_LIBRARY"] = "native"  # not a prebuilt one, which the installed package may have
     return subprocess.run(
         [sys.executable, "-S", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )

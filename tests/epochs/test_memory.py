@@ -136,9 +136,9 @@ def test_what_is_read_only_may_be_read():
 
 
 def test_every_pointer_of_a_plan_to_an_array_is_known():
-    """The other pointers are a function, a flag and a structure."""
+    """The other pointers are a function, a flag and two structures."""
     pointers = {name for name, kind in EpochPlan._fields_ if kind.__name__ == "c_void_p"}
-    assert pointers - set(POINTERS) == {"gemm", "stop", "encoding"}
+    assert pointers - set(POINTERS) == {"gemm", "stop", "encoding", "sparse"}
     assert set(POINTERS) <= pointers
     written = {name for name, (_, writes) in POINTERS.items() if writes}
     assert written == {"parameters", "first", "second", "scratch", "cost", "decay", "carried", "outputs"}

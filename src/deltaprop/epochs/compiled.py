@@ -84,6 +84,7 @@ class CompiledEpoch(WholeEpoch):
         if self.operations > LONG_STEP:
             sums = {"cost": task.cost, "decay": task.decay}
             self.before = Remembered(network.backend, self.state, parameters=network.parameters, **sums)
+        own_threads()  # finds the BLAS; that, too, is no part of the first epoch
         threads = self._useful_threads()
         # The system gives memory when it is first written to: that is no part of the first epoch.
         self.table.share_scratch(threads, 1, touched=self.operations > OPERATIONS_A_THREAD)
