@@ -70,24 +70,24 @@ double softmax_cost(const Rows<T>& of, Target target, Weight weight, T scale) {
 // delta has: G, or the identity for the simplified error. The loops around this are flattened: one around a function
 // that is called, and not inlined, does not become vector instructions.
 template <class Loss, class G, class Slope, typename T>
-inline void entries(int64_t n, const T* __restrict__ z, T* __restrict__ targets, T* __restrict__ delta, T scale) {
+inline void entries(int64_t n, const T* __restrict__ z, T* __restrict__ targets, T* __restrict__ delta) {
 #pragma GCC ivdep
     for (int64_t e = 0; e < n; ++e) {
         const T y = targets[e], a = G::value(z[e]);
         targets[e] = Loss::template cost<G>(z[e], a, y);
-        delta[e] = scale * Loss::template delta<Slope>(z[e], a, y);
+        delta[e] = Loss::template delta<Slope>(z[e], a, y);
     }
 }
 
 // Whether there is such a loss with such an activation.
-template <typename T> __attribute__((flatten)) bool all_entries(const Rows<T>& of, T scale) {
+template <typename T> __attribute__((flatten)) bool all_entries(const Rows<T>& of) {
     const int64_t n = of.rows * of.columns;
     return with_loss(int(of.loss), int(of.activation), [&](auto loss, auto g) {
         typedef decltype(loss) Loss;
         typedef decltype(g) G;
         if constexpr (std::is_same<Loss, loss::squared_error>::value)
-            if (of.simplified) return entries<Loss, G, activation::identity>(n, of.z, of.other, of.delta, scale);
-        entries<Loss, G, G>(n, of.z, of.other, of.delta, scale);
+            if (of.simplified) return entries<Loss, G, activation::identity>(n, of.z, of.other, of.delta);
+        entries<Loss, G, G>(n, of.z, of.other, of.delta);
     });
 }
 
@@ -100,14 +100,15 @@ double cost_and_delta(const Rows<T>& of, Target target, Weight weight, T scale) 
         return softmax_cost<loss::clipped_categorical_cross_entropy>(of, target, weight, scale);
     const int64_t columns = of.columns;
     for (int64_t i = 0; i < of.rows; ++i) std::copy_n(target(i), columns, of.other + i * columns);
-    if (!all_entries(of, scale)) return NAN;
+    if (!all_entries(of)) return NAN;
     double cost = 0;
     for (int64_t i = 0; i < of.rows; ++i) {
         T terms = 0, *delta = of.delta + i * columns;
         const T *costs = of.other + i * columns, own = weight(i);
         for (int64_t j = 0; j < columns; ++j) terms += costs[j];
         cost += own * terms;
-        for (int64_t j = 0; j < columns && own != T(1); ++j) delta[j] *= own;
+        const T factor = own * scale;  // one number: where all weights are tiny, the scale alone is infinite
+        for (int64_t j = 0; j < columns; ++j) delta[j] *= factor;
     }
     return cost;
 }
