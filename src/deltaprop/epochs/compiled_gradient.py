@@ -43,8 +43,9 @@ class CompiledDerivatives(CostDerivatives):
     ) -> None:
         super().__init__(network, X, Y, objective, sample_weight)
         samples, dtype = X.shape[0], network.dtype
-        X, Y = np.ascontiguousarray(X, dtype), np.ascontiguousarray(Y, dtype)
-        self.table: PlanTable = PlanTable(network, X, Y, [SGD()], [], [samples], [samples])
+        inputs: Any = np.ascontiguousarray(X, dtype)
+        targets: Any = np.ascontiguousarray(Y, dtype)
+        self.table: PlanTable = PlanTable(network, inputs, targets, [SGD()], [], [samples], [samples])
         row: Any = self.table.row
         self.plan = row
         if sample_weight is not None:
