@@ -101,7 +101,7 @@ public:
         packed_ = reinterpret_cast<T*>(memory + of_costs);
         own_ = packed_ + packed_entries_;
         if (threads_ == 1) work(0);
-        else threads::run(int(threads_), [this](int thread) { work(thread); });
+        else threads::in_phases(1, int(threads_), int(threads_), [this](int64_t, int part, int) { work(part); });
         for (int64_t i = 0; c.cost && c.y && i < blocks_; ++i) *c.cost += costs_[i];
         scratch.give_back();
         return finite_.load(std::memory_order_relaxed);
@@ -126,7 +126,7 @@ private:
     }
 
     // Panels first, then blocks, until none is left.
-    void work(int64_t thread) {
+    void work(int64_t part) {
         for (int64_t task; (task = next_.fetch_add(1, std::memory_order_relaxed)) < panels_ + blocks_;) {
             if (task < panels_) {
                 rearrange(task);
@@ -134,7 +134,7 @@ private:
                 continue;
             }
             threads::wait_for([&] { return done_.load(std::memory_order_acquire) == panels_; });
-            block(task - panels_, own_ + thread * own_entries_);
+            block(task - panels_, own_ + part * own_entries_);
         }
     }
 

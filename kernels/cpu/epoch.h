@@ -57,11 +57,12 @@ public:
         const int64_t steps = (p.last_batch - p.first_batch) * p.epochs, a_step = int64_t(stretches_.size()) + 1;
         if (OneHiddenLayer<T>::takes(p)) {
             OneHiddenLayer<T> hidden(p, layers, update_, static_cast<T*>(p.scratch) + Layers<T>::scratch_entries(p));
-            threads::in_phases(1 + 2 * steps, int(OneHiddenLayer<T>::parts(p)),
-                               [&](int64_t phase, int part) { share(hidden, steps, phase, part); });
+            const int of_units = int(OneHiddenLayer<T>::parts(p));
+            threads::in_phases(1 + 2 * steps, of_units, of_units,
+                               [&](int64_t phase, int part, int) { share(hidden, steps, phase, part); });
         } else {
-            threads::in_phases(a_step * steps, parts,
-                               [&](int64_t phase, int part) { share(phase / a_step, phase % a_step, part); });
+            threads::in_phases(a_step * steps, parts, parts,
+                               [&](int64_t phase, int part, int) { share(phase / a_step, phase % a_step, part); });
         }
         if (stopped()) return;
         if (layers.encoded) layers.encoded->give_back(first.theta, first.first, first.second);

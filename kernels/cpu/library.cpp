@@ -24,12 +24,12 @@ namespace {
 template <class Do>
 void each_member(const EpochPlan* plans, const int64_t* which, int64_t count, int64_t threads, int64_t stride, Do run) {
     std::atomic<int64_t> next{0};
-    threads::run(int(threads), [&](int thread) {
+    threads::in_phases(1, int(threads), int(threads), [&](int64_t, int part, int) {
         for (int64_t i; (i = next.fetch_add(1)) < count;) {
             EpochPlan plan = plans[which[i]];
             if (plan.stop && *plan.stop) return;
             plan.threads = 1;
-            plan.scratch = static_cast<DELTAPROP_REAL*>(plans[0].scratch) + thread * stride;
+            plan.scratch = static_cast<DELTAPROP_REAL*>(plans[0].scratch) + part * stride;
             run(plan);
         }
     });

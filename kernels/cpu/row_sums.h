@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 template <typename T> class RowSums {
@@ -53,14 +54,17 @@ public:
         std::vector<double> costs(parts_), squares(parts_);
         T* others = static_cast<T*>(p.scratch) + p.threads * stride;
         const auto vector = [&](int64_t part) { return part ? others + (part - 1) * padded_entries() : out; };
-        threads::Phases phases(2, int(parts_));
-        threads::run(int(std::min(p.threads, parts_)), [&](int thread) {
-            const EpochPlan plan = of_thread(thread, stride);
-            auto worker = start(plan);
-            phases.work(thread, [&](int64_t phase, int part) {
-                if (phase == 0) costs[part] = sum_part(worker, part, vector(part), add);
-                else squares[part] = add_parts(part, vector, out, penalized);
-            });
+        const int64_t threads = std::min(p.threads, parts_);
+        std::vector<EpochPlan> plans;
+        for (int64_t thread = 0; thread < threads; ++thread) plans.push_back(of_thread(thread, stride));
+        std::vector<std::optional<decltype(start(p))>> workers(threads);
+        threads::in_phases(2, int(parts_), int(threads), [&](int64_t phase, int part, int thread) {
+            if (phase == 1) {
+                squares[part] = add_parts(part, vector, out, penalized);
+                return;
+            }
+            if (!workers[thread]) workers[thread].emplace(start(plans[thread]));
+            costs[part] = sum_part(*workers[thread], part, vector(part), add);
         });
         for (int64_t part = 0; part < parts_; ++part) {
             *p.cost += costs[part];

@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <system_error>
 #include <thread>
@@ -49,14 +50,14 @@ public:
         for (auto& phase : begun_) phase.store(0, std::memory_order_relaxed);
     }
 
-    // Calls do_part(phase, part) until no part is left.
+    // Calls do_part(phase, part, thread) until no part is left.
     template <class Part> void work(int thread, Part do_part) {
         int64_t phase = 0;
         int part = 0;
         for (;;) {
             wait_for([&] { return take(thread, phase, part); });
             if (phase >= phases_) return;
-            do_part(phase, part);
+            do_part(phase, part, thread);
             done_.fetch_add(1, std::memory_order_acq_rel);
         }
     }
@@ -82,11 +83,14 @@ private:
     }
 };
 
+typedef std::function<void(int)> Job;
+
 class Pool {
 public:
     // Runs job(0) on this thread and job(1) ... job(parties - 1) on others, if they start before job(0) ends. Each does
-    // whatever is left to do, so if no thread can be started, job(0) does all.
-    void run(int parties, const std::function<void(int)>& job) {
+    // whatever is left to do, so if no thread can be started, job(0) does all. It returns with job(0): a thread that
+    // has lost its core may still be inside, or begin, when there is nothing left to do.
+    void run(int parties, std::shared_ptr<const Job> job) {
         try {
             for (; workers_ < parties - 1; ++workers_)
                 std::thread(&Pool::work, this, workers_ + 1, ticket_.load()).detach();
@@ -94,42 +98,35 @@ public:
         }
         {
             std::lock_guard<std::mutex> lock(mutex_);
-            job_ = &job;
+            job_ = job;
             parties_ = parties;
             ticket_.fetch_add(1, std::memory_order_release);
         }
         wake_.notify_all();
-        job(0);
-        {
-            std::lock_guard<std::mutex> lock(mutex_);
-            job_ = nullptr;
-        }
-        wait_for([&] { return inside_.load(std::memory_order_acquire) == 0; });
+        (*job)(0);
+        std::lock_guard<std::mutex> lock(mutex_);
+        job_ = nullptr;
     }
 
 private:
     std::mutex mutex_;
     std::condition_variable wake_;
     std::atomic<unsigned> ticket_{0};
-    std::atomic<int> inside_{0};
-    const std::function<void(int)>* job_ = nullptr;
+    std::shared_ptr<const Job> job_;
     int parties_ = 1, workers_ = 0;
 
     void work(int number, unsigned seen) {
         const auto called = [&] { return ticket_.load(std::memory_order_acquire) != seen; };
         for (;;) {
             wait_for(called, std::chrono::steady_clock::now() + std::chrono::microseconds(300));
-            const std::function<void(int)>* job;
+            std::shared_ptr<const Job> job;
             {
                 std::unique_lock<std::mutex> lock(mutex_);
                 wake_.wait(lock, called);
                 seen = ticket_.load(std::memory_order_acquire);
-                job = number < parties_ ? job_ : nullptr;
-                if (job) inside_.fetch_add(1, std::memory_order_relaxed);
+                if (number < parties_) job = job_;
             }
-            if (!job) continue;
-            (*job)(number);
-            inside_.fetch_sub(1, std::memory_order_release);
+            if (job) (*job)(number);
         }
     }
 };
@@ -158,8 +155,7 @@ inline const int forgotten_by_children = pthread_atfork(nullptr, nullptr, forget
 
 // Runs job(0) here and job(1) ... job(parties - 1) on other threads, see `Pool::run`. A pool serves one caller at a
 // time; a caller that finds no idle pool makes one. No pool is destroyed, as threads wait in it when the process ends.
-inline void run(int parties, const std::function<void(int)>& job) {
-    if (parties == 1) return job(0);
+inline void run(int parties, std::shared_ptr<const Job> job) {
     Idle& shared = idle();
     Pool* pool = nullptr;
     {
@@ -172,10 +168,13 @@ inline void run(int parties, const std::function<void(int)>& job) {
     shared.pools.push_back(pool);
 }
 
-// Calls do_part(phase, part) for so many phases of so many parts, one phase after the other; see `Phases`.
-template <class Part> void in_phases(int64_t phases, int parts, Part do_part) {
-    Phases all(phases, parts);
-    run(parts, [&](int thread) { all.work(thread, do_part); });
+// Calls do_part(phase, part, thread) for so many phases of so many parts, one phase after the other, by so many threads
+// at most; see `Phases`.
+template <class Part> void in_phases(int64_t phases, int parts, int threads, Part do_part) {
+    // The other threads may look at `all` after the last part is done, and then they do not call do_part.
+    const auto all = std::make_shared<Phases>(phases, parts);
+    if (threads == 1) return all->work(0, do_part);
+    run(threads, std::make_shared<const Job>([all, &do_part](int thread) { all->work(thread, do_part); }));
 }
 
 }  // namespace threads
