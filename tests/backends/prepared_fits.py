@@ -16,6 +16,7 @@ from typing import Any
 import fuzz
 import pytest
 from conftest import missing
+from processes import outputs_of
 
 from deltaprop.backends.native import compiler as native_compiler
 
@@ -84,7 +85,7 @@ def start(setting, *, before="", prepare="", after="", prefix=(), **options):
 
 def end(process):
     """Return what a process printed; it must have ended with status 0."""
-    output, errors = process.communicate(timeout=120)
+    output, errors = outputs_of(process)
     assert process.returncode == 0, errors
     return json.loads(output)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import prepared_fits
 import pytest
 from prepared_fits import AS_NUMPY, FIT, another_compiler, cached, compilations, fit, start
+from processes import outputs_of
 
 compiler = prepared_fits.compiler
 setting = prepared_fits.setting
@@ -219,7 +220,7 @@ def test_what_killed_processes_have_left_is_removed(setting, clean, compiler, tm
         assert process.poll() is None
         time.sleep(0.05)
     process.kill()
-    process.communicate(timeout=60)
+    outputs_of(process, 60)
     (left,) = (tmp_path / "tmp").glob("deltaprop-*")
     (tmp_path / "tmp" / "deltaprop-of-somebody").mkdir()  # without the lock: not ours
     for old in (left, tmp_path / "tmp" / "deltaprop-of-somebody"):
@@ -249,7 +250,7 @@ os.waitpid(child, 0)
 assert len(list(folder.glob("*.so"))) == 2
 """
     process = start(setting, after=after)
-    output, errors = process.communicate(timeout=120)
+    output, errors = outputs_of(process)
     assert process.returncode == 0, errors
     assert len(output.splitlines()) == 2
     assert list((tmp_path / "tmp").iterdir()) == []
