@@ -15,10 +15,8 @@ from typing import Any
 
 import fuzz
 import pytest
-from conftest import missing
+from conftest import require_compiler
 from processes import outputs_of
-
-from deltaprop.backends.native import compiler as native_compiler
 
 TESTS = Path(__file__).parents[1]
 #: A program that fits on "numpy" and on "reference", and prints the parameters and every warning as JSON.
@@ -49,8 +47,7 @@ AS_NUMPY = "; epochs are trained step by step, by NumPy"
 
 @pytest.fixture(scope="module")
 def compiler(tmp_path_factory):
-    if native_compiler.find_compiler() is None:
-        missing("g++", "no C++ compiler")
+    require_compiler()
     return _prepared(tmp_path_factory.getbasetemp() / "prepared")
 
 
