@@ -103,8 +103,8 @@ def test_threads_that_begin_at_once_compile_once(usable, setting, compiler, tmp_
     setting["CXX"] = str(another_compiler(tmp_path, compiler, "sleep 1"))
     if not usable:
         Path(setting["DELTAPROP_CACHE_DIR"]).write_text("no folder")
-    threads = "from concurrent.futures import ThreadPoolExecutor as P; list(P(4).map(fuzz.fitted, ['numpy'] * 4))"
-    assert fit(setting, prepare=f"import fuzz; {threads}")["warnings"] == []
+    threads = "from concurrent.futures import ThreadPoolExecutor as P; list(P(4).map(fitted, ['numpy'] * 4))"
+    assert fit(setting, prepare=f"from prepared_compiler import fitted; {threads}")["warnings"] == []
     assert compilations(setting) == 2
 
 
@@ -122,10 +122,11 @@ def test_a_fork_while_another_thread_compiles(when, setting, compiler, tmp_path)
     """The child waits for no lock of its parent, nor the parent for a pipe that its child holds: both train."""
     setting["CXX"] = str(another_compiler(tmp_path, compiler, f"touch {tmp_path}/begun; sleep 1"))
     code = f"""
-import fuzz, threading
+import threading
+from prepared_compiler import fitted
 from pathlib import Path
 {when}
-thread = threading.Thread(target=fuzz.fitted, args=("numpy",))
+thread = threading.Thread(target=fitted, args=("numpy",))
 thread.start()
 while not Path({str(tmp_path / "begun")!r}).exists():
     time.sleep(0.01)
@@ -134,7 +135,7 @@ child = os.fork()
 if child == 0:
     code = 1
     try:
-        fuzz.fitted("numpy")
+        fitted("numpy")
         code = 0
     finally:
         os._exit(code)
