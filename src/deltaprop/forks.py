@@ -97,7 +97,8 @@ def _before() -> None:
     thread, until = threading.get_ident(), time.monotonic() + LONGEST_WAIT
     _wait_for_imports(until)
     _forking.add(thread)
-    while _inside - {thread} and time.monotonic() < until:
+    # Whoever leaves may import something next.
+    while (_inside - {thread} or _is_importing()) and time.monotonic() < until:
         time.sleep(LOOKS_AFTER)
     _hold_shared_generator(until)
 

@@ -1,6 +1,6 @@
 """Runs fits in processes of their own with a prepared compiler, for the tests of the cache.
 
-The compiler is that of `prepared_compiler.py`, a program that copies what the real one made, and that can fail in every
+The compiler is a program that copies what the real one made (`prepared_compiler`), and that can fail in every
 way.
 """
 
