@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from deltaprop.backends.array_types import Indices
-from deltaprop.backends.native.shuffling import Shuffle
+from deltaprop.backends.native.twister import Shuffle
 from deltaprop.epochs.trainer import Trainer
 from deltaprop.epochs.way_log import log_way
 from deltaprop.errors import callers_level
@@ -109,7 +109,7 @@ class MinibatchFit:
             way=self.rule.way,
         )
         log_way(self.trainer, ["the rules of scikit-learn"])
-        # scikit-learn takes its last order by `random_state.permutation(m)`, which draws and moves the same.
+        # scikit-learn takes the last order by `random_state.permutation(m)`: a shuffle draws and moves the same.
         compiled = getattr(self.network.backend, "compiles", False)
         self.shuffle: Shuffle = Shuffle(random_state, self.order, compiled=compiled)
         self.history: History = History()

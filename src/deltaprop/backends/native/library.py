@@ -6,7 +6,6 @@ import ctypes
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
