@@ -151,7 +151,7 @@ class Hyperparameters:
         ValueError, TypeError
             If a parameter is not what ``_parameter_constraints`` asks for.
         """
-        cls = type(self)
+        cls: Any = type(self)
         for name in _names_of_parameters(cls):
             value = getattr(self, name)
             (_check if type(value) in PLAIN else _check.__wrapped__)(cls, name, value)
