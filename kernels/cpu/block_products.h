@@ -42,7 +42,7 @@ public:
         const auto stop = [&] { return layers.stopped(); };
         panels::rearrange_first(s_out, m, delta, s_out, layers.tiles[0], stop);
         panels::multiply_rearranged(
-            s_out, s_in, m, layers.tiles[0], panels::Second<T>{a, s_in, false}, T(1), beta,
+            s_out, s_in, m, layers.tiles[0], small_product::EvenRows<T>{a, s_in}, T(1), beta,
             [&](int64_t j) { return out + j; }, s_in, layers.panel[0], stop, [](int64_t, int64_t) {});
     }
 

@@ -63,11 +63,11 @@ private:
     }
 };
 
-// C (M, N) := A B^T + bias; rows of A (M, K), B (N, K) and C are contiguous, so many entries apart; bias is (N,).
-template <typename T> struct Product {
+// C (M, N) := A B^T + bias; A (M, K) has contiguous rows, see small_product.h. The rows of B (N, K) and of C are
+// contiguous, so many entries apart; bias is (N,).
+template <typename T, class First> struct Product {
     int64_t M, N, K;
-    const T* A;
-    int64_t a_stride;
+    First A;
     const T* B;
     int64_t b_stride;
     const T* bias;
@@ -97,7 +97,8 @@ private:
         const int AT_ONCE = Lanes<T>::COUNT / TILE;  // rows whose sums are added up together
         vector sums[ROWS][TILE] = {};
         const int columns = int(std::min<int64_t>(TILE, N - j));
-        const T *a = A + i * a_stride, *b[TILE];
+        const T *a[ROWS], *b[TILE];
+        for (int r = 0; r < ROWS; ++r) a[r] = A.row(i + r);
         for (int c = 0; c < TILE; ++c) b[c] = B + (j + std::min(c, columns - 1)) * b_stride;  // the last again
         for (int64_t k = 0; k < K; k += LANES) {
             const unsigned mask = K - k >= LANES ? ~0u : (1u << (K - k)) - 1;
@@ -106,7 +107,7 @@ private:
             for (int c = 0; c < TILE; ++c) of_b[c] = Lanes<T>::load(b[c] + k, mask);
 #pragma GCC unroll 4
             for (int r = 0; r < ROWS; ++r) {
-                const vector of_a = Lanes<T>::load(a + r * a_stride + k, mask);
+                const vector of_a = Lanes<T>::load(a[r] + k, mask);
 #pragma GCC unroll 4
                 for (int c = 0; c < TILE; ++c) sums[r][c] += of_a * of_b[c];
             }
@@ -130,7 +131,7 @@ private:
 };
 #else
 const bool IS_FASTER = false;
-template <typename T> struct Product;
+template <typename T, class First> struct Product;
 #endif
 
 }  // namespace dot_product

@@ -80,6 +80,7 @@ public:
 
 private:
     typedef Minibatch<T> Step;
+    typedef typename Update<T>::Rows Rows;
 
     const EpochPlan& p;
     Layers<T> layers;
@@ -194,9 +195,9 @@ private:
         if (l == 0 && layers.encoded) return update_encoded(step, part);
         const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1];
         const WeightBlock<T> block{layers.W[l] + from * s_in, to - from, s_in, s_in, layers.is_small(l)};
-        const Rows<T> delta{layers.D[l] + from, s_out};
+        const Rows delta{layers.D[l] + from, s_out}, a{step.input(layers, l), s_in};
         decays_[step.epoch * p.threads + part] += update_.decay(step, block);
-        update_.weights(step, block, delta, {step.input(layers, l), s_in}, part);
+        update_.weights(step, block, delta, a, part);
         update_.biases(step, layers.b[l] + from, to - from, delta, part);
     }
 

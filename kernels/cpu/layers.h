@@ -112,7 +112,8 @@ public:
     // -- matrix products: C (rows, columns) := alpha op(A) op(B) + beta C, all row-major ------------------------
 
     // Whether those of a layer are small enough for tiles of our own: all of its weights stay in the first cache.
-    bool is_small(int64_t l) const { return p.sizes[l] * p.sizes[l + 1] <= SMALL; }
+    static bool is_small(int64_t inputs, int64_t units) { return inputs * units <= SMALL; }
+    bool is_small(int64_t l) const { return is_small(p.sizes[l], p.sizes[l + 1]); }
 
     // Whether those of a minibatch, or of so many of its rows, are worth rearranging an operand for.
     static bool in_panels(int64_t rows) { return panels::ARE_FASTER && rows >= panels::FEWEST_ROWS; }
@@ -127,16 +128,16 @@ public:
 
     // -- a block of rows through a layer, forward and backward --------------------------------------------------------
 
-    // z (n, units), with rows `stride` apart, of some units of a layer, for n rows of the a before it. Calls
-    // done(j, columns) as soon as columns j ... are computed.
-    template <class Done>
-    void affine(int64_t l, const T* a, int64_t n, int64_t first, int64_t units, T* z, int64_t stride, int64_t part,
-                Done done) const {
+    // z (n, units), with rows `stride` apart, of some units of a layer, for n rows of the a before it: an operand of
+    // small_product.h. Calls done(j, columns) as soon as columns j ... are computed.
+    template <class Operand, class Done>
+    void affine(int64_t l, const Operand& a, int64_t n, int64_t first, int64_t units, T* z, int64_t stride,
+                int64_t part, Done done) const {
         const int64_t s_in = p.sizes[l];
         const T *w = W[l] + first * s_in, *bias = b[l] + first;
         if (!is_small(l) && in_panels(n)) {
-            const panels::Second<T> transposed{w, s_in, true};
-            return panels::multiply(n, units, s_in, a, s_in, transposed, bias, z, stride, panel[part],
+            const panels::Transposed<T> transposed{w, s_in};
+            return panels::multiply(n, units, s_in, a, transposed, bias, z, stride, panel[part],
                                     [&] { return stopped(); }, done);
         }
         if (is_small(l)) {
@@ -144,12 +145,13 @@ public:
             for (int64_t i = 0; i < s_in; ++i)
 #pragma GCC ivdep
                 for (int64_t j = 0; j < units; ++j) transposed[i * units + j] = w[j * s_in + i];
-            Product{n, units, s_in, a, s_in, 1, transposed, units, T(1), T(0), bias, z, stride}();
+            typedef small_product::Product<T, 0, Operand> Forward;
+            Forward{n, units, s_in, a, transposed, units, T(1), T(0), bias, z, stride}();
         } else if constexpr (dot_product::IS_FASTER) {
-            dot_product::Product<T>{n, units, s_in, a, s_in, w, s_in, bias, z, stride}();
+            dot_product::Product<T, Operand>{n, units, s_in, a, w, s_in, bias, z, stride}();
         } else {
             for (int64_t i = 0; i < n; ++i) std::memcpy(z + i * stride, bias, units * sizeof(T));
-            gemm('T', 'N', units, n, s_in, T(1), w, s_in, a, s_in, T(1), z, stride);
+            gemm('T', 'N', units, n, s_in, T(1), w, s_in, a.row(0), s_in, T(1), z, stride);
         }
         done(0, units);
     }
@@ -161,7 +163,8 @@ public:
         const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1], n = block.rows();
         const int64_t start = block.from * s_out + block.first;
         T *z = Z[l] + start, *next = A[l + 1] + start;
-        affine(l, input + block.from * s_in, n, block.first, block.units(), z, s_out, part,
+        const small_product::EvenRows<T> a{input + block.from * s_in, s_in};
+        affine(l, a, n, block.first, block.units(), z, s_out, part,
                [&](int64_t j, int64_t columns) {
                    if (l == p.layers - 1) return;
                    each_row(n, columns, s_out, [&](int64_t at, int64_t entries) {
@@ -192,8 +195,8 @@ public:
         const T *next = D[l] + block.from * s_out, *slope = Z[l - 1] + start;
         T* delta = D[l - 1] + start;
         if (!is_small(l) && in_panels(n)) {
-            const panels::Second<T> weights{W[l] + block.first, s_in, false};
-            panels::multiply<T>(n, units, s_out, next, s_out, weights, nullptr, delta, s_in, panel[part],
+            const small_product::EvenRows<T> before{next, s_out}, weights{W[l] + block.first, s_in};
+            panels::multiply<T>(n, units, s_out, before, weights, nullptr, delta, s_in, panel[part],
                                 [&] { return stopped(); }, [&](int64_t j, int64_t columns) {
                                     each_row(n, columns, s_in, [&](int64_t at, int64_t entries) {
                                         hidden_layer::times(slope + j + at, delta + j + at, entries);

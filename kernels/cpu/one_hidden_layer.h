@@ -18,7 +18,7 @@
 
 template <typename T> class OneHiddenLayer {
 public:
-    // Entries of a minibatch up to which each part has a copy of its own.
+    // Entries of a minibatch that the second-level cache of every core can hold, for every part reads all of them.
     static const int64_t MOST_INPUTS = 1 << 17;
 
     static int64_t blocks(const EpochPlan& p) {
@@ -35,7 +35,8 @@ public:
 
     // Entries of scratch that it needs.
     static int64_t entries(const EpochPlan& p) {
-        const int64_t of_part = padded(p.batch * p.sizes[0]) + 3 * padded(p.batch * widest(p));
+        const int64_t of_copies = copies(p) ? padded(p.batch * p.sizes[0]) : 0;
+        const int64_t of_part = of_copies + 3 * padded(p.batch * widest(p));
         return parts(p) * of_part + blocks(p) * padded(p.batch * p.sizes[2]);
     }
 
@@ -47,7 +48,8 @@ public:
             return start;
         };
         for (int64_t part = 0; part < parts(p); ++part) {
-            inputs_.push_back(take(p.batch * p.sizes[0]));
+            rows_.emplace_back(p.batch);
+            copies_.push_back(copies(p) ? take(p.batch * p.sizes[0]) : nullptr);
             Z_.push_back(take(p.batch * widest(p)));
             A_.push_back(take(p.batch * widest(p)));
             D_.push_back(take(p.batch * widest(p)));
@@ -57,15 +59,14 @@ public:
 
     // The minibatch into the part's units, and what they add to z^(L).
     void begin(const Minibatch<T>& step, int64_t part) {
-        const int64_t s_in = p.sizes[0], m = step.m, first = unit(part), units = unit(part + 1) - first;
+        const int64_t m = step.m, first = unit(part), units = unit(part + 1) - first;
         T *z = Z_[part], *a = A_[part];
         const dropout::Mask<T> mask = step.mask(0);
-        if (step.order)
-            for (int64_t i = 0; i < m; ++i)
-                std::copy_n(static_cast<const T*>(p.x) + step.row(i) * s_in, s_in, inputs_[part] + i * s_in);
+        read(step, part);
+        step.prefetch_targets(first_row(m, part), first_row(m, part + 1));
         each_range(part, [&](int64_t of_range, int64_t width) {
             const int64_t start = of_range - first;
-            layers.affine(0, input(step, part), m, of_range, width, z + start, units, part,
+            layers.affine(0, inputs(part), m, of_range, width, z + start, units, part,
                           [&](int64_t j, int64_t columns) {
                               layers.each_row(m, columns, units, [&](int64_t at, int64_t entries) {
                                   const int64_t place = start + j + at;
@@ -82,7 +83,7 @@ public:
 
     // z^(L) of the part's rows, their cost, which is returned, and their delta^(L).
     double finish(const Minibatch<T>& step, int64_t part) {
-        const int64_t columns = p.sizes[2], from = step.m * part / parts(p), to = step.m * (part + 1) / parts(p);
+        const int64_t columns = p.sizes[2], from = first_row(step.m, part), to = first_row(step.m, part + 1);
         T* z = layers.Z[1];
         for (int64_t i = from; i < to; ++i) std::copy_n(layers.b[1], columns, z + i * columns);
         for (const T* sums : sums_)
@@ -96,7 +97,7 @@ public:
     double learn(const Minibatch<T>& step, int64_t part) {
         const int64_t s_in = p.sizes[0], s_1 = p.sizes[1], s_out = p.sizes[2], m = step.m;
         const int64_t first = unit(part), units = unit(part + 1) - first;
-        const Rows<T> last{layers.D[1], s_out}, delta{D_[part], units};
+        const Rows last{layers.D[1], s_out}, delta{D_[part], units};
         T* own = D_[part];
         small_product::Product<T>{m, units, s_out, last.entries, s_out, 1, layers.W[1] + first, s_1, T(1), T(0),
                                   nullptr, own, units}();
@@ -106,19 +107,22 @@ public:
         const double decay = update_.decay(step, into) + update_.decay(step, out);
         each_range(part, [&](int64_t of_range, int64_t width) {
             const WeightBlock<T> range{layers.W[0] + of_range * s_in, width, s_in, s_in, into.small};
-            update_.weights(step, range, {own + of_range - first, units}, {input(step, part), s_in}, part);
+            update_.weights(step, range, {own + of_range - first, units}, inputs(part), part);
         });
-        update_.weights(step, out, last, {A_[part], units}, part);
+        update_.weights(step, out, last, Rows{A_[part], units}, part);
         update_.biases(step, layers.b[0] + first, units, delta, part);
         if (part == 0) update_.biases(step, layers.b[1], s_out, last, part);
         return decay;
     }
 
 private:
+    typedef small_product::EvenRows<T> Rows;
+
     const EpochPlan& p;
     Layers<T>& layers;
     const Update<T>& update_;
-    std::vector<T*> inputs_, Z_, A_, D_;  // of each part
+    std::vector<std::vector<const T*>> rows_;  // of each part: the samples of its minibatch
+    std::vector<T*> copies_, Z_, A_, D_;       // of each part
     std::vector<T*> sums_;                // of each block: its part of z^(L)
 
     static int64_t padded(int64_t entries) { return Layers<T>::padded(entries); }
@@ -130,6 +134,9 @@ private:
     }
     int64_t first_block(int64_t part) const { return blocks(p) * part / parts(p); }
     int64_t unit(int64_t part) const { return unit_of_block(p, first_block(part)); }
+
+    // The first row of z^(L) that a part adds up.
+    int64_t first_row(int64_t m, int64_t part) const { return m * part / parts(p); }
 
     // do_range(first, units) for all units of a part at once or, where the products are the BLAS's, for each block: the
     // BLAS may add up in another order where there are more columns.
@@ -150,9 +157,21 @@ private:
         return most;
     }
 
-    const T* input(const Minibatch<T>& step, int64_t part) const {
-        return step.order ? inputs_[part] : static_cast<const T*>(p.x) + step.start * p.sizes[0];
+    // Whether the samples of a minibatch are copied, for a BLAS that needs them one after another.
+    static bool copies(const EpochPlan& p) {
+        return p.order && !panels::ARE_FASTER && !Layers<T>::is_small(p.sizes[0], p.sizes[1]);
     }
+
+    // Where a part finds the samples of a minibatch.
+    void read(const Minibatch<T>& step, int64_t part) {
+        const int64_t s_in = p.sizes[0];
+        for (int64_t i = 0; i < step.m; ++i) {
+            const T*& row = rows_[part][i];
+            row = static_cast<const T*>(p.x) + step.row(i) * s_in;
+            if (copies(p)) row = std::copy_n(row, s_in, copies_[part] + i * s_in) - s_in;
+        }
+    }
+    small_product::ScatteredRows<T> inputs(int64_t part) const { return {rows_[part].data(), 0, p.sizes[0]}; }
 
     // What a block of the part's units adds to z^(L).
     void add(int64_t block, int64_t part, int64_t m) {

@@ -24,7 +24,8 @@ const int64_t DEPTH = 1024;
 const int AHEAD = 8;
 
 // Where there are few rows, the second operand is read in place too.
-template <typename T> using InPlace = small_product::Product<T, AHEAD>;
+template <typename T, class Second = small_product::EvenRows<T>>
+using InPlace = small_product::Product<T, AHEAD, small_product::Entries<T>, Second>;
 
 template <typename T>
 constexpr int64_t width() {
@@ -34,17 +35,20 @@ constexpr int64_t width() {
 // Entries of memory that a panel needs.
 template <typename T> constexpr int64_t room() { return DEPTH * width<T>(); }
 
-// B (K, N) with rows `stride` apart or, if `transposed`, stored as its transpose (N, K).
-template <typename T> struct Second {
+// Copies `depth` rows from row k on, of `columns` columns from column j on, of a second operand.
+template <typename T, class B>
+void rearrange(const B& of, int64_t k, int64_t depth, int64_t j, int64_t columns, T* panel) {
+    for (int64_t row = 0; row < depth; ++row)
+        std::memcpy(panel + row * width<T>(), of.row(k + row) + j, columns * sizeof(T));
+}
+
+// A second operand (K, N) that is stored as its transpose (N, K), with rows `stride` apart.
+template <typename T> struct Transposed {
     const T* entries;
     int64_t stride;
-    bool transposed;
 
-    // Copies `depth` rows from row k on, of `columns` columns from column j on.
-    void rearrange(int64_t k, int64_t depth, int64_t j, int64_t columns, T* panel) const {
-        if (transposed) return transpose(entries + j * stride + k, depth, columns, panel);
-        for (int64_t row = 0; row < depth; ++row)
-            std::memcpy(panel + row * width<T>(), entries + (k + row) * stride + j, columns * sizeof(T));
+    friend void rearrange(const Transposed& of, int64_t k, int64_t depth, int64_t j, int64_t columns, T* panel) {
+        of.transpose(of.entries + j * of.stride + k, depth, columns, panel);
     }
 
 private:
@@ -66,19 +70,20 @@ private:
     }
 };
 
-// C (M, N) := A B [+ bias (N,)]; A (M, K) has rows `a_stride` apart. Calls done(j, columns) as soon as columns j ... of
-// C are computed. `panel` has room<T>() entries. Once `stopped`, the rest of C is not computed.
-template <typename T, class Stopped, class Done>
-void multiply(int64_t M, int64_t N, int64_t K, const T* A, int64_t a_stride, const Second<T>& B, const T* bias, T* C,
-              int64_t c_stride, T* panel, Stopped stopped, Done done) {
+// C (M, N) := A B [+ bias (N,)]. Calls done(j, columns) as soon as columns j ... of C are computed. `panel` has
+// room<T>() entries. Once `stopped`, the rest of C is not computed.
+template <typename T, class First, class Second, class Stopped, class Done>
+void multiply(int64_t M, int64_t N, int64_t K, const First& A, const Second& B, const T* bias, T* C, int64_t c_stride,
+              T* panel, Stopped stopped, Done done) {
     for (int64_t j = 0; j < N; j += width<T>()) {
         const int64_t columns = std::min(width<T>(), N - j);
         for (int64_t k = 0; k < K; k += DEPTH) {
             if (stopped()) return;
             const int64_t depth = std::min(DEPTH, K - k);
-            B.rearrange(k, depth, j, columns, panel);
-            small_product::Product<T, AHEAD>{M, columns, depth, A + k, a_stride, 1, panel, width<T>(), T(1), T(k != 0),
-                                      k == 0 && bias ? bias + j : nullptr, C + j, c_stride}();
+            rearrange(B, k, depth, j, columns, panel);
+            small_product::Product<T, AHEAD, First>{M, columns, depth, A.from_column(k), panel, width<T>(), T(1),
+                                                    T(k != 0), k == 0 && bias ? bias + j : nullptr, C + j,
+                                                    c_stride}();
         }
         done(j, columns);
     }
@@ -98,8 +103,8 @@ void rearrange_first(int64_t M, int64_t K, const T* A, int64_t a_stride, T* tile
 
 // C := alpha A^T B + beta C, for an A copied by the function above; where(j) is the address of column j.
 // Once `stopped`, the rest of C is not computed.
-template <typename T, class Where, class Stopped, class Done>
-void multiply_rearranged(int64_t M, int64_t N, int64_t K, const T* tiles, const Second<T>& B, T alpha, T beta,
+template <typename T, class Second, class Where, class Stopped, class Done>
+void multiply_rearranged(int64_t M, int64_t N, int64_t K, const T* tiles, const Second& B, T alpha, T beta,
                          Where where, int64_t c_stride, T* panel, Stopped stopped, Done done) {
     const int64_t TILE = small_product::TILE;
     for (int64_t j = 0; j < N; j += width<T>()) {
@@ -108,7 +113,7 @@ void multiply_rearranged(int64_t M, int64_t N, int64_t K, const T* tiles, const 
         for (int64_t k = 0; k < K; k += DEPTH) {
             if (stopped()) return;
             const int64_t depth = std::min(DEPTH, K - k);
-            B.rearrange(k, depth, j, columns, panel);
+            rearrange(B, k, depth, j, columns, panel);
             for (int64_t i = 0; i < M; i += TILE) {
                 const int64_t rows = std::min(TILE, M - i);
                 small_product::Product<T, AHEAD>{rows, columns, depth, tiles + i * K + k * rows, 1, rows, panel,

@@ -1,6 +1,7 @@
 // Products of small matrices by register tiles, without packing: a BLAS would spend more time on preparation than on
 // multiplying. The vector types are GCC's, which clang has too, as wide as the processor offers.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #if defined(__AVX512F__)
 #include <immintrin.h>
@@ -31,15 +32,100 @@ inline void store(double* x, unsigned mask, __m512d value) { _mm512_mask_storeu_
 inline void store(float* x, unsigned mask, __m512 value) { _mm512_mask_storeu_ps(x, __mmask16(mask), value); }
 #endif
 
-// C (M, N) := alpha A B + beta C or, with a bias (N,), A B + bias. Entries of A (M, K) are `a_row` and `a_column`
-// apart; rows of B (K, N) and C are contiguous, `b_stride` and `c_stride` apart. If B does not fit the first-level
-// cache, its rows are prefetched `AHEAD` rows before they are needed.
-template <typename T, int AHEAD = 0> struct Product {
+// An operand A (M, K): entries `row` and `column` apart. As a first operand it is gone through by a cursor along some
+// rows at once, from row i on.
+template <typename T> struct Entries {
+    const T* entries;
+    int64_t row_step, column_step;
+
+    template <int ROWS> struct Cursor {
+        const T* at;
+        int64_t row, column;
+        T operator[](int r) const { return at[r * row]; }
+        void operator++() { at += column; }
+    };
+    template <int ROWS> Cursor<ROWS> from(int64_t i) const { return {entries + i * row_step, row_step, column_step}; }
+    void prefetch(int64_t, int64_t, int64_t) const {}  // the processor sees how it goes on
+    Entries from_column(int64_t k) const { return {entries + k * column_step, row_step, column_step}; }
+};
+
+// An operand with contiguous rows, `stride` apart. As a second operand B (K, N) it is walked through, row by row, from
+// column j on; `ahead` is where a later row begins.
+template <typename T> struct EvenRows {
+    const T* entries;
+    int64_t stride;
+
+    template <int ROWS> struct Cursor {
+        const T* at;
+        int64_t stride;
+        T operator[](int r) const { return at[r * stride]; }
+        void operator++() { ++at; }
+    };
+    template <int ROWS> Cursor<ROWS> from(int64_t i) const { return {entries + i * stride, stride}; }
+    void prefetch(int64_t, int64_t, int64_t) const {}
+
+    struct Walk {
+        const T* at;
+        int64_t stride;
+        const T* row() const { return at; }
+        const T* ahead(int rows) const { return at + rows * stride; }
+        void operator++() { at += stride; }
+    };
+    Walk walk(int64_t j, int64_t) const { return {entries + j, stride}; }
+
+    const T* row(int64_t i) const { return entries + i * stride; }
+    EvenRows from_row(int64_t i) const { return {row(i), stride}; }
+    EvenRows from_column(int64_t j) const { return {entries + j, stride}; }
+};
+
+// An operand with contiguous rows that lie anywhere, such as some samples among all; from a column of them on.
+template <typename T> struct ScatteredRows {
+    const T* const* rows;
+    int64_t column, stride;  // how far apart they are, if they are even
+
+    template <int ROWS> struct Cursor {
+        const T* at[ROWS];
+        int64_t k;
+        T operator[](int r) const { return at[r][k]; }
+        void operator++() { ++k; }
+    };
+    template <int ROWS> Cursor<ROWS> from(int64_t i) const {
+        Cursor<ROWS> all;
+#pragma GCC unroll 8
+        for (int r = 0; r < ROWS; ++r) all.at[r] = rows[i + r];
+        all.k = column;
+        return all;
+    }
+
+    // Asks for so many entries of rows `first` to `last`, where they are so short that the processor does not. GCC
+    // takes a function that only prefetches for one that does nothing, unless it is inlined.
+    __attribute__((always_inline)) void prefetch(int64_t first, int64_t last, int64_t count) const {
+        const int64_t A_LINE = 64 / int64_t(sizeof(T)), LONG = 16 * A_LINE;
+        if (count > LONG) return;
+        for (int64_t i = first; i < last; ++i)
+            for (int64_t k = 0; k < count; k += A_LINE) __builtin_prefetch(rows[i] + column + k, 0, 2);
+    }
+
+    struct Walk {
+        const T *const *at, *const *last;
+        int64_t column;
+        const T* row() const { return *at + column; }
+        const T* ahead(int rows) const { return *std::min(at + rows, last) + column; }
+        void operator++() { ++at; }
+    };
+    Walk walk(int64_t j, int64_t count) const { return {rows, rows + count - 1, column + j}; }
+
+    const T* row(int64_t i) const { return rows[i] + column; }
+    ScatteredRows from_row(int64_t i) const { return {rows + i, column, stride}; }
+    ScatteredRows from_column(int64_t j) const { return {rows, column + j, stride}; }
+};
+
+// C (M, N) := alpha A B + beta C or, with a bias (N,), A B + bias. Rows of C are contiguous, `c_stride` apart. If B
+// does not fit the first-level cache, its rows are prefetched `AHEAD` rows before they are needed.
+template <typename T, int AHEAD = 0, class First = Entries<T>, class Second = EvenRows<T>> struct Product {
     int64_t M, N, K;
-    const T* A;
-    int64_t a_row, a_column;
-    const T* B;
-    int64_t b_stride;
+    First A;
+    Second B;
     T alpha, beta;
     const T* bias;
     T* C;
@@ -66,13 +152,14 @@ private:
 
 #if defined(__AVX512F__)
     template <int ROWS> void last_columns(int64_t i, int64_t j, unsigned mask) const {
-        typedef decltype(load(B, mask)) vector;
+        typedef decltype(load(C, mask)) vector;
         vector sums[ROWS] = {};
-        const T *a = A + i * a_row, *b = B + j;
-        for (int64_t k = 0; k < K; ++k, a += a_column, b += b_stride) {
-            const vector of_b = load(b, mask);
+        auto a = A.template from<ROWS>(i);
+        auto b = B.walk(j, K);
+        for (int64_t k = 0; k < K; ++k, ++a, ++b) {
+            const vector of_b = load(b.row(), mask);
 #pragma GCC unroll 8
-            for (int r = 0; r < ROWS; ++r) sums[r] += a[r * a_row] * of_b;
+            for (int r = 0; r < ROWS; ++r) sums[r] += a[r] * of_b;
         }
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; ++r) {
@@ -86,7 +173,10 @@ private:
 
     template <int LANES, int VECTORS> void rows(int64_t j) const {
         int64_t i = 0;
-        for (; M - i >= TILE; i += TILE) tile<LANES, VECTORS, TILE>(i, j);
+        for (; M - i >= TILE; i += TILE) {
+            if (j == 0) A.prefetch(i + TILE, std::min(i + 2 * TILE, M), K);
+            tile<LANES, VECTORS, TILE>(i, j);
+        }
         switch (M - i) {
             case 5: return tile<LANES, VECTORS, 5>(i, j);
             case 4: return tile<LANES, VECTORS, 4>(i, j);
@@ -99,16 +189,17 @@ private:
     template <int LANES, int VECTORS, int ROWS> void tile(int64_t i, int64_t j) const {
         typedef typename Vector<T, LANES>::type vector;
         vector sums[ROWS][VECTORS] = {};
-        const T *a = A + i * a_row, *b = B + j;
-        for (int64_t k = 0; k < K; ++k, a += a_column, b += b_stride) {
+        auto a = A.template from<ROWS>(i);
+        auto b = B.walk(j, K);
+        for (int64_t k = 0; k < K; ++k, ++a, ++b) {
             if (AHEAD)
-                for (int v = 0; v < VECTORS; ++v) __builtin_prefetch(b + AHEAD * b_stride + v * LANES);
+                for (int v = 0; v < VECTORS; ++v) __builtin_prefetch(b.ahead(AHEAD) + v * LANES);
             vector of_b[VECTORS];
 #pragma GCC unroll 8
-            for (int v = 0; v < VECTORS; ++v) of_b[v] = *reinterpret_cast<const vector*>(b + v * LANES);
+            for (int v = 0; v < VECTORS; ++v) of_b[v] = *reinterpret_cast<const vector*>(b.row() + v * LANES);
 #pragma GCC unroll 8
             for (int r = 0; r < ROWS; ++r) {
-                const T of_a = a[r * a_row];
+                const T of_a = a[r];
 #pragma GCC unroll 8
                 for (int v = 0; v < VECTORS; ++v) sums[r][v] += of_a * of_b[v];
             }

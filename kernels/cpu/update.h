@@ -15,14 +15,10 @@ template <typename T> struct WeightBlock {
     bool small;  // whether the layer is, see Layers::is_small
 };
 
-// Entries (rows, columns) of a matrix over the samples, with rows `stride` apart.
-template <typename T> struct Rows {
-    const T* entries;
-    int64_t stride;
-};
-
 template <typename T> class Update {
 public:
+    typedef small_product::EvenRows<T> Rows;
+
     Update(const EpochPlan& plan, const Layers<T>& of)
         : p(plan), layers(of), constants_(optimizer::constants_as<T>(plan.constants)),
           descends_(with_optimizer(int(plan.optimizer), [](auto rule) { return decltype(rule)::descends; })) {}
@@ -35,8 +31,10 @@ public:
         return {theta, at(p.first), at(p.second)};
     }
 
-    // Moves the weights of a block. delta has a column for each of its units, and a one for each of its inputs.
-    void weights(const Minibatch<T>& step, const WeightBlock<T>& of, const Rows<T>& delta, const Rows<T>& a,
+    // Moves the weights of a block. delta has a column for each of its units, and a, a second operand of
+    // small_product.h, one for each of its inputs.
+    template <class Operand>
+    void weights(const Minibatch<T>& step, const WeightBlock<T>& of, const Rows& delta, const Operand& a,
                  int64_t part) const {
         if (of.units == 0 || of.inputs == 0) return;
         const T rate = T(step.rate), penalty = T(p.penalties[step.k]);
@@ -59,7 +57,7 @@ public:
     }
 
     // Moves some biases of a layer by the sum of their deltas.
-    void biases(const Minibatch<T>& step, T* biases, int64_t units, const Rows<T>& delta, int64_t part) const {
+    void biases(const Minibatch<T>& step, T* biases, int64_t units, const Rows& delta, int64_t part) const {
         if (units == 0) return;
         T* sums = layers.own[part];
         layers.sum_rows(delta.entries, step.m, units, delta.stride, sums);
@@ -95,27 +93,28 @@ private:
     const bool descends_;
 
     // alpha times the gradient of the first units of a block, and beta times what was there, into `out`.
-    void gradient(const WeightBlock<T>& of, int64_t units, int64_t m, const Rows<T>& delta, const Rows<T>& a, T alpha,
+    template <class Operand>
+    void gradient(const WeightBlock<T>& of, int64_t units, int64_t m, const Rows& delta, const Operand& a, T alpha,
                   T beta, T* out, int64_t out_stride) const {
         if (!of.small && panels::ARE_FASTER)
-            return panels::InPlace<T>{units,     of.inputs, m,     delta.entries, 1,       delta.stride, a.entries,
-                                      a.stride,  alpha,     beta,  nullptr,       out,     out_stride}();
+            return panels::InPlace<T, Operand>{units, of.inputs, m,       delta.entries, 1,   delta.stride, a,
+                                               alpha, beta,      nullptr, out,           out_stride}();
         if (!of.small)
-            return layers.gemm('N', 'T', of.inputs, units, m, alpha, a.entries, a.stride, delta.entries, delta.stride,
+            return layers.gemm('N', 'T', of.inputs, units, m, alpha, a.row(0), a.stride, delta.entries, delta.stride,
                                beta, out, out_stride);
         const int64_t AT_ONCE = int64_t(OPERATIONS_AT_ONCE) / (2 * SMALL);
         for (int64_t i = 0; i < m && !layers.stopped(); i += AT_ONCE)
-            small_product::Product<T>{units, of.inputs, std::min(AT_ONCE, m - i), delta.entries + i * delta.stride, 1,
-                                      delta.stride, a.entries + i * a.stride, a.stride, alpha, i == 0 ? beta : T(1),
-                                      nullptr, out, out_stride}();
+            small_product::Product<T, 0, small_product::Entries<T>, Operand>{
+                units, of.inputs, std::min(AT_ONCE, m - i), delta.entries + i * delta.stride, 1, delta.stride,
+                a.from_row(i), alpha, i == 0 ? beta : T(1), nullptr, out, out_stride}();
     }
 
     // `weights`, a panel of inputs at a time.
-    void weights_in_panels(const Minibatch<T>& step, const WeightBlock<T>& of, const Rows<T>& delta, const Rows<T>& a,
+    template <class Operand>
+    void weights_in_panels(const Minibatch<T>& step, const WeightBlock<T>& of, const Rows& delta, const Operand& a,
                            int64_t part) const {
         const int64_t m = step.m, WIDTH = panels::width<T>();
         const T rate = T(step.rate), penalty = T(p.penalties[step.k]);
-        const panels::Second<T> inputs{a.entries, a.stride, false};
         const auto stop = [&] { return layers.stopped(); };
         // Of plain descent all units at once, of others as many as the gradient has room for.
         const int64_t at_once = descends_ ? of.units : GRADIENT_BLOCK / WIDTH;
@@ -125,12 +124,12 @@ private:
             panels::rearrange_first(units, m, delta.entries + unit, delta.stride, tiles, stop);
             if (descends_) {
                 panels::multiply_rearranged(
-                    units, of.inputs, m, tiles, inputs, -rate, T(1) - rate * penalty, [&](int64_t j) { return w + j; },
+                    units, of.inputs, m, tiles, a, -rate, T(1) - rate * penalty, [&](int64_t j) { return w + j; },
                     of.stride, layers.panel[part], stop, [](int64_t, int64_t) {});
                 continue;
             }
             panels::multiply_rearranged(
-                units, of.inputs, m, tiles, inputs, T(1), T(0), [&](int64_t) { return sums; }, WIDTH,
+                units, of.inputs, m, tiles, a, T(1), T(0), [&](int64_t) { return sums; }, WIDTH,
                 layers.panel[part], stop, [&](int64_t j, int64_t columns) {
                     for (int64_t i = 0; i < units; ++i)
                         move_weights(step, w + i * of.stride + j, sums + i * WIDTH, columns, penalty);
