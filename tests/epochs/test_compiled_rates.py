@@ -14,7 +14,7 @@ from deltaprop.epochs.task import Task
 def epoch_of(optimizer, samples):
     require_library()
     net = dp.Network([3, 2, 1], backend="numpy")
-    X, Y, sums = np.zeros((samples, 3)), np.zeros((samples, 1)), [np.zeros(()) for _ in range(3)]
+    X, Y, sums = np.zeros((samples, 3)), np.zeros((samples, 1)), (np.zeros(()), np.zeros(()), np.zeros(()))
     return CompiledEpoch(Task(net, X, Y, optimizer, optimizer.init(net), 1, *sums))
 
 
@@ -54,7 +54,7 @@ def test_epochs_in_a_call_between_epochs_one_by_one():
 def test_parameters_that_are_not_finite_are_found(dtype, wrong):
     require_library()
     net = dp.Network([9, 8, 3], backend="numpy", dtype=dtype)
-    X, Y, sums = np.zeros((2, 9), dtype), np.zeros((2, 3), dtype), [np.zeros(()) for _ in range(3)]
+    X, Y, sums = np.zeros((2, 9), dtype), np.zeros((2, 3), dtype), (np.zeros(()), np.zeros(()), np.zeros(()))
     optimizer = dp.SGD()
     way = CompiledEpoch(Task(net, X, Y, optimizer, optimizer.init(net), 1, *sums))
     largest = np.finfo(dtype).max  # their sum is not finite
