@@ -16,6 +16,7 @@
 #include "cpu/output_layer.h"
 #include "cpu/panels.h"
 #include "cpu/small_product.h"
+#include "cpu/transposed.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -141,9 +142,7 @@ public:
         }
         if (is_small(l)) {
             T* transposed = own[part];
-            for (int64_t i = 0; i < s_in; ++i)
-#pragma GCC ivdep
-                for (int64_t j = 0; j < units; ++j) transposed[i * units + j] = w[j * s_in + i];
+            transpose(w, s_in, units, s_in, transposed, units);
             Product{n, units, s_in, a, s_in, 1, transposed, units, T(1), T(0), bias, z, stride}();
         } else if constexpr (dot_product::IS_FASTER) {
             dot_product::Product<T>{n, units, s_in, a, s_in, w, s_in, bias, z, stride}();
