@@ -29,7 +29,7 @@ const int64_t SPARSE_BLOCK = 4096;
 template <typename T> class Epoch {
 public:
     explicit Epoch(const EpochPlan& plan)
-        : p(plan), layers(plan), update_(plan, layers) {
+        : p(plan), layers(plan, kept(plan)), update_(plan, layers) {
         costs_.assign(p.threads * p.epochs, 0.0);
         decays_.assign(p.threads * p.epochs, 0.0);
         if (p.carried) {
@@ -46,7 +46,7 @@ public:
 
     static int64_t scratch_entries(const EpochPlan& p) {
         const int64_t of_hidden = OneHiddenLayer<T>::takes(p) ? OneHiddenLayer<T>::entries(p) : 0;
-        return Layers<T>::scratch_entries(p) + of_hidden;
+        return Layers<T>::scratch_entries(p, kept(p)) + of_hidden;
     }
 
     void operator()() {
@@ -56,7 +56,8 @@ public:
         if (layers.sparse) layers.sparse->take_over(first.theta, first.first, first.second);
         const int64_t steps = (p.last_batch - p.first_batch) * p.epochs, a_step = int64_t(stretches_.size()) + 1;
         if (OneHiddenLayer<T>::takes(p)) {
-            OneHiddenLayer<T> hidden(p, layers, update_, static_cast<T*>(p.scratch) + Layers<T>::scratch_entries(p));
+            OneHiddenLayer<T> hidden(p, layers, update_,
+                                     static_cast<T*>(p.scratch) + Layers<T>::scratch_entries(p, Kept::last));
             const int of_units = int(OneHiddenLayer<T>::parts(p));
             threads::in_phases(1 + 2 * steps, of_units, of_units,
                                [&](int64_t phase, int part, int) { share(hidden, steps, phase, part); });
@@ -80,6 +81,9 @@ public:
 
 private:
     typedef Minibatch<T> Step;
+
+    // Where the units of a hidden layer are shared out, each part has its z, a and delta to itself.
+    static Kept kept(const EpochPlan& p) { return OneHiddenLayer<T>::takes(p) ? Kept::last : Kept::all; }
 
     const EpochPlan& p;
     Layers<T> layers;
