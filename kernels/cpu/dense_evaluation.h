@@ -8,7 +8,7 @@
 #pragma once
 #include "cpu/fast_math.h"
 #include "shared/dispatch.cuh"
-#include "cpu/dots.h"
+#include "cpu/dot_product.h"
 #include "cpu/evaluation_plan.h"
 #include "cpu/hidden_layer.h"
 #include "cpu/output_layer.h"
@@ -183,7 +183,9 @@ private:
     // z := input W^T + b
     void affine(int64_t l, int64_t m, const T* input, const T* weights, const T* packed, const T* biases, T* z) const {
         const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1];
-        if (!is_rearranged(l)) return dots::Product<T>{m, s_out, s_in, input, weights, biases, z}();
+        if (!is_rearranged(l))
+            return dot_product::Product<T, dot_product::First::halves>{m,    s_out,  s_in, input, s_in, weights,
+                                                                       s_in, biases, z,    s_out}();
         const bool is_near = s_in * width() * int64_t(sizeof(T)) <= (24 << 10);  // in the first-level cache
         for (int64_t j = 0; j < s_out; j += width(), packed += s_in * width()) {
             const int64_t columns = std::min(width(), s_out - j);

@@ -129,7 +129,8 @@ public:
             transpose(w, s_in, units, s_in, transposed, units);
             Product{n, units, s_in, a, s_in, 1, transposed, units, T(1), T(0), bias, z, stride}();
         } else if constexpr (dot_product::IS_FASTER) {
-            dot_product::Product<T>{n, units, s_in, a, s_in, w, s_in, bias, z, stride}();
+            typedef dot_product::Product<T, dot_product::First::neighbours> InPlace;
+            InPlace{n, units, s_in, a, s_in, w, s_in, bias, z, stride}();
         } else {
             for (int64_t i = 0; i < n; ++i) std::memcpy(z + i * stride, bias, units * sizeof(T));
             gemm('T', 'N', units, n, s_in, T(1), w, s_in, a, s_in, T(1), z, stride);
