@@ -15,9 +15,7 @@ public:
         const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1];
         if (layers.is_small(l)) {
             T* transposed = layers.own[0];
-            for (int64_t i = 0; i < s_in; ++i)
-#pragma GCC ivdep
-                for (int64_t j = 0; j < s_out; ++j) transposed[i * s_out + j] = w[j * s_in + i];
+            transpose(w, s_in, s_out, s_in, transposed, s_out);
             return Product{m, s_out, s_in, a, s_in, 1, transposed, s_out, T(1), T(1), bias, z, s_out}();
         }
         for (int64_t i = 0; i < m && bias; ++i) std::copy_n(bias, s_out, z + i * s_out);

@@ -8,12 +8,13 @@
 #pragma once
 #include "cpu/fast_math.h"
 #include "shared/dispatch.cuh"
-#include "cpu/dots.h"
+#include "cpu/dot_product.h"
 #include "cpu/evaluation_plan.h"
 #include "cpu/hidden_layer.h"
 #include "cpu/output_layer.h"
 #include "cpu/panels.h"
 #include "cpu/thread_pool.h"
+#include "cpu/transposed.h"
 
 #include <algorithm>
 #include <atomic>
@@ -148,16 +149,9 @@ private:
             if (panel < panels_of(l)) break;
             panel -= panels_of(l), to += weights_of(l);
         }
-        const int64_t s_in = p.sizes[l], first = panel * width(), AT_ONCE = 16;
+        const int64_t s_in = p.sizes[l], first = panel * width();
         const int64_t columns = std::min(width(), p.sizes[l + 1] - first);
-        weights += first * s_in, to += first * s_in;
-        int64_t k = 0;
-        for (; s_in - k >= AT_ONCE; k += AT_ONCE)
-            for (int64_t j = 0; j < columns; ++j)
-#pragma GCC unroll 16
-                for (int64_t i = 0; i < AT_ONCE; ++i) to[(k + i) * columns + j] = weights[j * s_in + k + i];
-        for (; k < s_in; ++k)
-            for (int64_t j = 0; j < columns; ++j) to[k * columns + j] = weights[j * s_in + k];
+        transpose(weights + first * s_in, s_in, columns, s_in, to + first * s_in, columns);
     }
 
     // Rows of the inputs through all layers, and what is asked of the outputs.
@@ -189,7 +183,8 @@ private:
     // z := input W^T + b
     void affine(int64_t l, int64_t m, const T* input, const T* weights, const T* packed, const T* biases, T* z) const {
         const int64_t s_in = p.sizes[l], s_out = p.sizes[l + 1];
-        if (!is_rearranged(l)) return dots::Product<T>{m, s_out, s_in, input, weights, biases, z}();
+        if (!is_rearranged(l))
+            return dot_product::Product<T>{m, s_out, s_in, input, s_in, weights, s_in, biases, z, s_out}();
         const bool is_near = s_in * width() * int64_t(sizeof(T)) <= (24 << 10);  // in the first-level cache
         for (int64_t j = 0; j < s_out; j += width(), packed += s_in * width()) {
             const int64_t columns = std::min(width(), s_out - j);

@@ -11,6 +11,7 @@
 // Whatever is stored, NaN and infinity too, no bin and no level is outside its table.
 #pragma once
 #include "cpu/small_product.h"
+#include "cpu/transposed.h"
 #include "shared/names.cuh"
 
 #include <algorithm>
@@ -240,16 +241,6 @@ private:
             }
         }
         return pieces;
-    }
-
-    // B := A^T, A (rows, columns); their rows are `a_stride` and `b_stride` apart.
-    static void transpose(const T* A, int64_t a_stride, int64_t rows, int64_t columns, T* B, int64_t b_stride) {
-        const int64_t BLOCK = 16;
-        for (int64_t i = 0; i < rows; i += BLOCK)
-            for (int64_t j = 0; j < columns; j += BLOCK)
-                for (int64_t k = i; k < std::min(rows, i + BLOCK); ++k)
-                    for (int64_t l = j; l < std::min(columns, j + BLOCK); ++l)
-                        B[l * b_stride + k] = A[k * a_stride + l];
     }
 
     // -- what the stored numbers say -----------------------------------------------------------------------------

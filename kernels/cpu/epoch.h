@@ -29,7 +29,7 @@ const int64_t SPARSE_BLOCK = 4096;
 template <typename T> class Epoch {
 public:
     explicit Epoch(const EpochPlan& plan)
-        : p(plan), layers(plan), update_(plan, layers) {
+        : p(plan), layers(plan, kept(plan)), update_(plan, layers) {
         costs_.assign(p.threads * p.epochs, 0.0);
         decays_.assign(p.threads * p.epochs, 0.0);
         if (p.carried) {
@@ -46,7 +46,7 @@ public:
 
     static int64_t scratch_entries(const EpochPlan& p) {
         const int64_t of_hidden = OneHiddenLayer<T>::takes(p) ? OneHiddenLayer<T>::entries(p) : 0;
-        return Layers<T>::scratch_entries(p) + of_hidden;
+        return Layers<T>::scratch_entries(p, kept(p)) + of_hidden;
     }
 
     void operator()() {
@@ -56,7 +56,8 @@ public:
         if (layers.sparse) layers.sparse->take_over(first.theta, first.first, first.second);
         const int64_t steps = (p.last_batch - p.first_batch) * p.epochs, a_step = int64_t(stretches_.size()) + 1;
         if (OneHiddenLayer<T>::takes(p)) {
-            OneHiddenLayer<T> hidden(p, layers, update_, static_cast<T*>(p.scratch) + Layers<T>::scratch_entries(p));
+            OneHiddenLayer<T> hidden(p, layers, update_,
+                                     static_cast<T*>(p.scratch) + Layers<T>::scratch_entries(p, Kept::last));
             const int of_units = int(OneHiddenLayer<T>::parts(p));
             threads::in_phases(1 + 2 * steps, of_units, of_units,
                                [&](int64_t phase, int part, int) { share(hidden, steps, phase, part); });
@@ -81,6 +82,9 @@ public:
 private:
     typedef Minibatch<T> Step;
     typedef typename Update<T>::Rows Rows;
+
+    // Where the units of a hidden layer are shared out, each part has its z, a and delta to itself.
+    static Kept kept(const EpochPlan& p) { return OneHiddenLayer<T>::takes(p) ? Kept::last : Kept::all; }
 
     const EpochPlan& p;
     Layers<T> layers;
@@ -204,7 +208,6 @@ private:
     // The same of a first layer whose inputs are encoded, all units at once.
     void update_encoded(const Step& step, int64_t part) {
         const int64_t s_out = p.sizes[1], m = step.m;
-        const T penalty = T(p.penalties[step.k]);
         T* sums = layers.own[part];
         layers.sum_rows(layers.D[0], m, s_out, s_out, sums);
         layers.encoded->sort(m);
@@ -212,12 +215,9 @@ private:
             if (stopped()) return;
             T *w = layers.encoded->weights(piece), *gradient = layers.encoded->gradient(piece, m, layers.D[0], sums);
             const int64_t n = layers.encoded->entries_of(piece);
-            if (p.decays && p.decays[step.k] != 0.0)
-                decays_[step.epoch * p.threads + part] += p.decays[step.k] * layers.squared_norm(w, n);
-            if (penalty != T(0))
-                for (int64_t i = 0; i < n; ++i) gradient[i] += penalty * w[i];
-            update_.move(step, {w, layers.encoded->moment(0, piece), layers.encoded->moment(1, piece)}, gradient, n,
-                         true);
+            decays_[step.epoch * p.threads + part] += update_.decay(step, w, n);
+            update_.move_weights(step, {w, layers.encoded->moment(0, piece), layers.encoded->moment(1, piece)},
+                                 gradient, n);
             layers.encoded->add_up(piece);
         }
         update_.move(step, update_.entries(layers.b[0]), sums, s_out, false);
@@ -227,25 +227,22 @@ private:
     // a share of the inputs.
     void update_sparse(const Step& step, int64_t from, int64_t to, int64_t part) {
         const int64_t s_in = p.sizes[0], s_out = p.sizes[1];
-        const T rate = T(step.rate), penalty = T(p.penalties[step.k]), *delta = layers.D[0];
+        const T* delta = layers.D[0];
         auto& sparse = *layers.sparse;
-        const double factor = p.decays ? p.decays[step.k] : 0.0;
         double& decay = decays_[step.epoch * p.threads + part];
         const auto moments = [&](int number, int64_t at) {
             return (number == 1 ? p.first : p.second) ? sparse.table(number) + at : nullptr;
         };
         T *w = sparse.table(0), *gradient = layers.own[part];
-        if (with_optimizer(int(p.optimizer), [](auto rule) { return decltype(rule)::descends; })) {
-            for (int64_t i = 0; factor != 0.0 && i < s_in; ++i)
-                decay += factor * layers.squared_norm(w + i * s_out + from, to - from);
-            sparse.descend(step.m, from, to, delta, rate, T(1) - rate * penalty);
+        if (update_.descends()) {
+            if (update_.adds_decay(step))
+                for (int64_t i = 0; i < s_in; ++i) decay += update_.decay(step, w + i * s_out + from, to - from);
+            sparse.descend(step.m, from, to, delta, T(step.rate), update_.kept_share(step));
         } else {
             const auto change = [&](int64_t input, int64_t inputs) {
                 const int64_t at = input * s_out, n = inputs * s_out;
-                if (factor != 0.0) decay += factor * layers.squared_norm(w + at, n);
-                if (penalty != T(0))
-                    for (int64_t e = 0; e < n; ++e) gradient[e] += penalty * w[at + e];
-                update_.move(step, {w + at, moments(1, at), moments(2, at)}, gradient, n, true);
+                decay += update_.decay(step, w + at, n);
+                update_.move_weights(step, {w + at, moments(1, at), moments(2, at)}, gradient, n);
                 return !stopped();
             };
             sparse.gradient(step.m, part, p.threads, delta, gradient, SPARSE_BLOCK, change);

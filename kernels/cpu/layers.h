@@ -16,6 +16,7 @@
 #include "cpu/output_layer.h"
 #include "cpu/panels.h"
 #include "cpu/small_product.h"
+#include "cpu/transposed.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -38,9 +39,12 @@ struct Block {
     int64_t units() const { return last - first; }
 };
 
+// Of which layers there is room for z, a and delta of a minibatch: of all and of the inputs, or of the last one alone.
+enum class Kept { all, last };
+
 template <typename T> class Layers {
 public:
-    explicit Layers(const EpochPlan& plan) : p(plan) {
+    explicit Layers(const EpochPlan& plan, Kept kept = Kept::all) : p(plan) {
         T *weights = static_cast<T*>(p.parameters), *scratch = static_cast<T*>(p.scratch);
         for (int64_t l = 0; l < p.layers; ++l) {
             W.push_back(weights);
@@ -50,19 +54,10 @@ public:
             b.push_back(weights);
             weights += p.sizes[l + 1];
         }
-        A.push_back(scratch);
-        scratch += first_entries(p);
-        for (int64_t l = 0; l < p.layers; ++l) {
-            const int64_t entries = padded(p.batch * p.sizes[l + 1]);
-            Z.push_back(scratch);
-            A.push_back(scratch + entries);
-            D.push_back(scratch + 2 * entries);
-            scratch += 3 * entries;
-        }
-        widest = *std::max_element(p.sizes, p.sizes + p.layers + 1);
-        for (int64_t t = 0; t < p.threads; ++t, scratch += padded(block_entries() + widest)) own.push_back(scratch);
-        for (int64_t t = 0; t < p.threads; ++t, scratch += panel_entries(p)) panel.push_back(scratch);
-        for (int64_t t = 0; t < p.threads; ++t, scratch += tiles_entries(p, widest)) tiles.push_back(scratch);
+        each_piece(p, kept, [&](std::vector<T*> Layers::*of, int64_t entries) {
+            (this->*of).push_back(entries ? scratch : nullptr);
+            scratch += entries;
+        });
         if (p.sparse) sparse.emplace(*p.sparse, p.sizes[0], p.sizes[1], p.batch, A[0]);
         if (p.encoding) encoded.emplace(*p.encoding, p.sizes[1], p.batch, A[0]);
     }
@@ -74,11 +69,6 @@ public:
         return 0;
     }
 
-    // And for delta of the widest layer, rearranged.
-    static int64_t tiles_entries(const EpochPlan& p, int64_t widest) {
-        return panel_entries(p) ? padded(p.batch * widest) : 0;
-    }
-
     static int64_t padded(int64_t entries) { return (entries + 15) / 16 * 16; }
 
     // Room for the inputs of a minibatch, or for what there is in their place.
@@ -87,14 +77,10 @@ public:
         return p.encoding ? encoded::Layer<T>::entries(*p.encoding, p.sizes[1], p.batch) : padded(p.batch * p.sizes[0]);
     }
 
-    static int64_t scratch_entries(const EpochPlan& p) {
-        int64_t entries = first_entries(p), widest = p.sizes[0];
-        for (int64_t l = 0; l < p.layers; ++l) {
-            entries += 3 * padded(p.batch * p.sizes[l + 1]);
-            widest = std::max(widest, p.sizes[l + 1]);
-        }
-        const int64_t gradient = padded(std::max(GRADIENT_BLOCK, widest) + widest);
-        return entries + p.threads * (gradient + panel_entries(p) + tiles_entries(p, widest));
+    static int64_t scratch_entries(const EpochPlan& p, Kept kept = Kept::all) {
+        int64_t all = 0;
+        each_piece(p, kept, [&](std::vector<T*> Layers::*, int64_t entries) { all += entries; });
+        return all;
     }
 
     const EpochPlan& p;
@@ -103,11 +89,10 @@ public:
     std::vector<T*> own, panel, tiles;  // of each part: room for a piece of a gradient, and for rearranged operands
     std::optional<encoded::Layer<T>> encoded;
     std::optional<sparse::Layer<T>> sparse;
-    int64_t widest;
     bool trains = true;  // forward passes keep g' for the way back
 
     bool stopped() const { return p.stop && *p.stop; }
-    int64_t block_entries() const { return std::max(GRADIENT_BLOCK, widest); }
+    int64_t block_entries() const { return block_entries(p); }
 
     // -- matrix products: C (rows, columns) := alpha op(A) op(B) + beta C, all row-major ------------------------
 
@@ -142,13 +127,12 @@ public:
         }
         if (is_small(l)) {
             T* transposed = own[part];
-            for (int64_t i = 0; i < s_in; ++i)
-#pragma GCC ivdep
-                for (int64_t j = 0; j < units; ++j) transposed[i * units + j] = w[j * s_in + i];
+            transpose(w, s_in, units, s_in, transposed, units);
             typedef small_product::Product<T, 0, Operand> Forward;
             Forward{n, units, s_in, a, transposed, units, T(1), T(0), bias, z, stride}();
         } else if constexpr (dot_product::IS_FASTER) {
-            dot_product::Product<T, Operand>{n, units, s_in, a, w, s_in, bias, z, stride}();
+            typedef dot_product::Product<T, Operand> InPlace;
+            InPlace{n, units, s_in, a, w, s_in, bias, z, stride}();
         } else {
             for (int64_t i = 0; i < n; ++i) std::memcpy(z + i * stride, bias, units * sizeof(T));
             gemm('T', 'N', units, n, s_in, T(1), w, s_in, a.row(0), s_in, T(1), z, stride);
@@ -260,5 +244,25 @@ public:
         double sum = 0;
         for (int j = 0; j < 16; ++j) sum += sums[j];
         return sum;
+    }
+
+private:
+    static int64_t widest(const EpochPlan& p, int64_t from) {
+        return *std::max_element(p.sizes + from, p.sizes + p.layers + 1);
+    }
+    static int64_t block_entries(const EpochPlan& p) { return std::max(GRADIENT_BLOCK, widest(p, 0)); }
+
+    // The pieces of the scratch, one behind the other: take(vector, entries) is told to which vector each belongs.
+    template <class Take> static void each_piece(const EpochPlan& p, Kept kept, Take take) {
+        const int64_t first = kept == Kept::all ? 0 : p.layers - 1;
+        take(&Layers::A, kept == Kept::all ? first_entries(p) : 0);
+        for (int64_t l = 0; l < p.layers; ++l) {
+            const int64_t entries = l < first ? 0 : padded(p.batch * p.sizes[l + 1]);
+            take(&Layers::Z, entries), take(&Layers::A, entries), take(&Layers::D, entries);
+        }
+        const int64_t of_panel = panel_entries(p), of_tiles = of_panel ? padded(p.batch * widest(p, 1)) : 0;
+        for (int64_t t = 0; t < p.threads; ++t) take(&Layers::own, padded(block_entries(p) + widest(p, 0)));
+        for (int64_t t = 0; t < p.threads; ++t) take(&Layers::panel, of_panel);
+        for (int64_t t = 0; t < p.threads; ++t) take(&Layers::tiles, of_tiles);
     }
 };

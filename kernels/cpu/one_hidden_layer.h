@@ -178,8 +178,7 @@ private:
         const int64_t s_out = p.sizes[2], s_1 = p.sizes[1], first = unit(part), units = unit(part + 1) - first;
         const int64_t from = unit_of_block(p, block), n = unit_of_block(p, block + 1) - from;
         T* transposed = layers.own[part];
-        for (int64_t i = 0; i < n; ++i)
-            for (int64_t j = 0; j < s_out; ++j) transposed[i * s_out + j] = layers.W[1][j * s_1 + from + i];
+        transpose(layers.W[1] + from, s_1, s_out, n, transposed, s_out);
         small_product::Product<T>{m,          s_out, n,    A_[part] + (from - first), units,        1,
                                   transposed, s_out, T(1), T(0),                      nullptr, sums_[block], s_out}();
     }

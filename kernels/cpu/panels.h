@@ -52,6 +52,7 @@ template <typename T> struct Transposed {
     }
 
 private:
+    // Not the function of transposed.h: most pieces of a panel are whole blocks, whose bounds are constant.
     void transpose(const T* from, int64_t depth, int64_t columns, T* panel) const {
         const int64_t BLOCK = 16;
         for (int64_t j = 0; j < columns; j += BLOCK)

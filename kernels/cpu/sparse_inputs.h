@@ -9,6 +9,7 @@
 // Columns are in range and starts do not fall: Python has looked. A column may occur twice in a row.
 #pragma once
 #include "cpu/small_product.h"
+#include "cpu/transposed.h"
 #include "shared/names.cuh"
 
 #include <algorithm>
@@ -52,14 +53,14 @@ public:
     void take_over(const T* weights, const T* first, const T* second) {
         const T* from[] = {weights, first, second};
         for (int a = 0; a < 3; ++a)
-            if (from[a]) transpose(from[a], units_, features_, tables_[a]);
+            if (from[a]) transpose(from[a], features_, units_, features_, tables_[a], units_);
     }
 
     // Gives them back.
     void give_back(T* weights, T* first, T* second) const {
         T* to[] = {weights, first, second};
         for (int a = 0; a < 3; ++a)
-            if (to[a]) transpose(tables_[a], features_, units_, to[a]);
+            if (to[a]) transpose(tables_[a], units_, features_, units_, to[a], features_);
     }
 
     // Keeps the numbers of the samples in the minibatch; row(i) is the number of row i.
@@ -157,15 +158,6 @@ private:
 
     static void scale(T* x, int64_t n, T factor) {
         for (int64_t i = 0; i < n; ++i) x[i] *= factor;
-    }
-
-    // B := A^T, A (rows, columns).
-    static void transpose(const T* A, int64_t rows, int64_t columns, T* B) {
-        const int64_t BLOCK = 16;
-        for (int64_t i = 0; i < rows; i += BLOCK)
-            for (int64_t j = 0; j < columns; j += BLOCK)
-                for (int64_t l = j; l < std::min(columns, j + BLOCK); ++l)
-                    for (int64_t k = i; k < std::min(rows, i + BLOCK); ++k) B[l * rows + k] = A[k * columns + l];
     }
 
     // -- sums of rows of a table, some vectors of units in registers at a time --------------------------------------

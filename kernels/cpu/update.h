@@ -37,10 +37,9 @@ public:
     void weights(const Minibatch<T>& step, const WeightBlock<T>& of, const Rows& delta, const Operand& a,
                  int64_t part) const {
         if (of.units == 0 || of.inputs == 0) return;
-        const T rate = T(step.rate), penalty = T(p.penalties[step.k]);
         if (!of.small && layers.in_panels(step.m)) return weights_in_panels(step, of, delta, a, part);
         if (descends_)
-            return gradient(of, of.units, step.m, delta, a, -rate, T(1) - rate * penalty, of.weights, of.stride);
+            return gradient(of, of.units, step.m, delta, a, -T(step.rate), kept_share(step), of.weights, of.stride);
         T* sums = layers.own[part];
         const int64_t at_once = std::max<int64_t>(1, layers.block_entries() / of.inputs);
         for (int64_t unit = 0; unit < of.units; unit += at_once) {
@@ -48,11 +47,11 @@ public:
             T* own = of.weights + unit * of.stride;
             gradient(of, units, step.m, {delta.entries + unit, delta.stride}, a, T(1), T(0), sums, of.inputs);
             if (of.inputs == of.stride) {
-                move_weights(step, own, sums, units * of.inputs, penalty);
+                move_weights(step, entries(own), sums, units * of.inputs);
                 continue;
             }
             for (int64_t i = 0; i < units; ++i)
-                move_weights(step, own + i * of.stride, sums + i * of.inputs, of.inputs, penalty);
+                move_weights(step, entries(own + i * of.stride), sums + i * of.inputs, of.inputs);
         }
     }
 
@@ -65,11 +64,16 @@ public:
     }
 
     // Moves some weights by their gradient and what the penalty adds to it.
-    void move_weights(const Minibatch<T>& step, T* own, T* gradient, int64_t n, T penalty) const {
+    void move_weights(const Minibatch<T>& step, const Entries& of, T* gradient, int64_t n) const {
+        const T penalty = T(p.penalties[step.k]), *own = of.theta;
         if (penalty != T(0))
             for (int64_t i = 0; i < n; ++i) gradient[i] += penalty * own[i];
-        move(step, entries(own), gradient, n, true);
+        move(step, of, gradient, n, true);
     }
+
+    // Whether the rule is plain descent, W := (1 - eta lambda) W - eta dJ/dW, and the factor of W in it.
+    bool descends() const { return descends_; }
+    T kept_share(const Minibatch<T>& step) const { return T(1) - T(step.rate) * T(p.penalties[step.k]); }
 
     // Moves some entries by their gradient.
     void move(const Minibatch<T>& step, const Entries& of, const T* gradient, int64_t n, bool decayed) const {
@@ -79,12 +83,16 @@ public:
 
     // What the penalty of these weights adds to the cost of an epoch, where the plan asks for it.
     double decay(const Minibatch<T>& step, const WeightBlock<T>& of) const {
-        if (!p.decays || p.decays[step.k] == 0.0) return 0;
+        if (!adds_decay(step)) return 0;
         double squares = 0;
         for (int64_t unit = 0; unit < of.units; ++unit)
             squares += layers.squared_norm(of.weights + unit * of.stride, of.inputs);
         return p.decays[step.k] * squares;
     }
+    double decay(const Minibatch<T>& step, T* weights, int64_t n) const {
+        return decay(step, {weights, 1, n, n, true});
+    }
+    bool adds_decay(const Minibatch<T>& step) const { return p.decays && p.decays[step.k] != 0.0; }
 
 private:
     const EpochPlan& p;
@@ -114,7 +122,6 @@ private:
     void weights_in_panels(const Minibatch<T>& step, const WeightBlock<T>& of, const Rows& delta, const Operand& a,
                            int64_t part) const {
         const int64_t m = step.m, WIDTH = panels::width<T>();
-        const T rate = T(step.rate), penalty = T(p.penalties[step.k]);
         const auto stop = [&] { return layers.stopped(); };
         // Of plain descent all units at once, of others as many as the gradient has room for.
         const int64_t at_once = descends_ ? of.units : GRADIENT_BLOCK / WIDTH;
@@ -124,15 +131,15 @@ private:
             panels::rearrange_first(units, m, delta.entries + unit, delta.stride, tiles, stop);
             if (descends_) {
                 panels::multiply_rearranged(
-                    units, of.inputs, m, tiles, a, -rate, T(1) - rate * penalty, [&](int64_t j) { return w + j; },
-                    of.stride, layers.panel[part], stop, [](int64_t, int64_t) {});
+                    units, of.inputs, m, tiles, a, -T(step.rate), kept_share(step),
+                    [&](int64_t j) { return w + j; }, of.stride, layers.panel[part], stop, [](int64_t, int64_t) {});
                 continue;
             }
             panels::multiply_rearranged(
                 units, of.inputs, m, tiles, a, T(1), T(0), [&](int64_t) { return sums; }, WIDTH,
                 layers.panel[part], stop, [&](int64_t j, int64_t columns) {
                     for (int64_t i = 0; i < units; ++i)
-                        move_weights(step, w + i * of.stride + j, sums + i * WIDTH, columns, penalty);
+                        move_weights(step, entries(w + i * of.stride + j), sums + i * WIDTH, columns);
                 });
         }
     }

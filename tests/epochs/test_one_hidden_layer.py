@@ -6,6 +6,8 @@ from cases import assert_same_training
 from conftest import use_threads
 
 import deltaprop as dp
+from deltaprop.epochs import compiled
+from deltaprop.epochs.compiled_plan import PlanTable
 
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 
@@ -71,3 +73,22 @@ def test_the_same_numbers_with_any_number_of_threads(sizes, rng, monkeypatch):
         net.fit(X, Y, optimizer=dp.Adam(1e-2), batch_size=16, epochs=3)
         found.append(net.parameters.copy())
     assert all(np.array_equal(found[0], other) for other in found[1:])
+
+
+def scratch_of(sizes, batches):
+    """Entries of scratch for members with minibatches of these sizes, each trained by one thread."""
+    stack = dp.NetworkStack(len(batches), sizes, backend="numpy", loss="squared_error")
+    X, Y = np.zeros((400, sizes[0])), np.zeros((400, sizes[-1]))
+    table = PlanTable(stack, X, Y, [dp.SGD()] * len(batches), [], [400] * len(batches), batches)
+    return table.share_scratch(1, 1)
+
+
+def test_scratch_has_room_for_what_a_step_holds_and_no_more():
+    """A row more: its inputs; z, a and delta of the hidden layer; the sums of 4 blocks, and z, a, delta of the outputs."""
+    assert (scratch_of([64, 100, 10], [64]) - scratch_of([64, 100, 10], [32])) / 32 <= 64 + 3 * 100 + (4 + 3) * 10
+
+
+def test_scratch_suffices_for_every_member():
+    """With minibatches of up to 2^17 inputs the units are shared out, which takes other memory than larger ones do."""
+    alone = [scratch_of([1024, 600, 2], [batch]) for batch in (128, 129)]
+    assert scratch_of([1024, 600, 2], [128, 129]) == max(alone)

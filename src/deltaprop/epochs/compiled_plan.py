@@ -185,8 +185,10 @@ class PlanTable:
             Entries between the scratch of one and of the next.
         """
         self.rows["threads"] = threads
-        widest = self.rows[np.argmax(self.rows["batch"])].tobytes()
-        stride: int = self.library.scratch_entries(EpochPlan.from_buffer_copy(widest))
+        # Not the largest minibatch alone: which form the steps take, and so what they need, depends on its size too.
+        alike = np.unique(self.rows["batch"], return_index=True)[1].tolist()
+        plans = (EpochPlan.from_buffer_copy(self.rows[i].tobytes()) for i in alike)
+        stride: int = max(self.library.scratch_entries(plan) for plan in plans)
         scratch = np.empty(stride * networks, self.network.dtype)
         if touched and scratch.nbytes <= MOST_TOUCHED:
             scratch.fill(0.0)
