@@ -50,8 +50,9 @@ public:
         for (auto& phase : begun_) phase.store(0, std::memory_order_relaxed);
     }
 
-    // Calls do_part(phase, part, thread) until no part is left.
-    template <class Part> void work(int thread, Part do_part) {
+    // Calls do_part(phase, part, thread) until no part is left. A thread that comes when none is left does not even copy
+    // do_part, as its caller, on whose stack it stands, may have returned.
+    template <class Part> void work(int thread, Part& do_part) {
         int64_t phase = 0;
         int part = 0;
         for (;;) {
