@@ -172,7 +172,9 @@ inline void run(int parties, std::shared_ptr<const Job> job) {
 // Calls do_part(phase, part, thread) for so many phases of so many parts, one phase after the other, by so many threads
 // at most; see `Phases`.
 template <class Part> void in_phases(int64_t phases, int parts, int threads, Part do_part) {
-    // The other threads may look at `all` after the last part is done, and then they do not call do_part.
+    // The caller returns once done_ has counted every part, and so sees what each has written. A thread that is late has
+    // no part then and gets none, since take() looks at done_ first. It touches `all` and the job, which it owns
+    // together with the others, but never do_part, which is the caller's.
     const auto all = std::make_shared<Phases>(phases, parts);
     if (threads == 1) return all->work(0, do_part);
     run(threads, std::make_shared<const Job>([all, &do_part](int thread) { all->work(thread, do_part); }));

@@ -61,6 +61,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Any:
     found = compiler.find_compiler()
     if found is None:
         missing("g++", "no C++ compiler")
+    assert found is not None
     folder = tmp_path_factory.mktemp("thread_pool")
     source, output = folder / "pool.cpp", folder / "pool.so"
     source.write_text(SOURCE)
