@@ -35,7 +35,7 @@ public:
 
     // Entries of scratch that it needs.
     static int64_t entries(const EpochPlan& p) {
-        const int64_t of_copies = copies(p) ? padded(p.batch * p.sizes[0]) : 0;
+        const int64_t of_copies = has_copies(p) ? padded(p.batch * p.sizes[0]) : 0;
         const int64_t of_part = of_copies + 3 * padded(p.batch * widest(p));
         return parts(p) * of_part + blocks(p) * padded(p.batch * p.sizes[2]);
     }
@@ -49,7 +49,7 @@ public:
         };
         for (int64_t part = 0; part < parts(p); ++part) {
             rows_.emplace_back(p.batch);
-            copies_.push_back(copies(p) ? take(p.batch * p.sizes[0]) : nullptr);
+            copies_.push_back(has_copies(p) ? take(p.batch * p.sizes[0]) : nullptr);
             Z_.push_back(take(p.batch * widest(p)));
             A_.push_back(take(p.batch * widest(p)));
             D_.push_back(take(p.batch * widest(p)));
@@ -157,9 +157,10 @@ private:
         return most;
     }
 
-    // Whether the samples of a minibatch are copied, for a BLAS that needs them one after another.
-    static bool copies(const EpochPlan& p) {
-        return p.order && !panels::ARE_FASTER && !Layers<T>::is_small(p.sizes[0], p.sizes[1]);
+    // Whether the samples of a minibatch are copied, for a BLAS that needs them one after another, where they have an
+    // order. Scratch is made before a plan has its order, so the room for copies does not depend on there being one.
+    static bool has_copies(const EpochPlan& p) {
+        return !panels::ARE_FASTER && !Layers<T>::is_small(p.sizes[0], p.sizes[1]);
     }
 
     // Where a part finds the samples of a minibatch.
@@ -168,7 +169,7 @@ private:
         for (int64_t i = 0; i < step.m; ++i) {
             const T*& row = rows_[part][i];
             row = static_cast<const T*>(p.x) + step.row(i) * s_in;
-            if (copies(p)) row = std::copy_n(row, s_in, copies_[part] + i * s_in) - s_in;
+            if (p.order && has_copies(p)) row = std::copy_n(row, s_in, copies_[part] + i * s_in) - s_in;
         }
     }
     small_product::ScatteredRows<T> inputs(int64_t part) const { return {rows_[part].data(), 0, p.sizes[0]}; }

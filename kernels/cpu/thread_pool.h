@@ -50,8 +50,9 @@ public:
         for (auto& phase : begun_) phase.store(0, std::memory_order_relaxed);
     }
 
-    // Calls do_part(phase, part, thread) until no part is left.
-    template <class Part> void work(int thread, Part do_part) {
+    // Calls do_part(phase, part, thread) until no part is left. A thread that comes when none is left does not even
+    // copy do_part, as its caller, on whose stack it stands, may have returned.
+    template <class Part> void work(int thread, Part& do_part) {
         int64_t phase = 0;
         int part = 0;
         for (;;) {
@@ -171,7 +172,9 @@ inline void run(int parties, std::shared_ptr<const Job> job) {
 // Calls do_part(phase, part, thread) for so many phases of so many parts, one phase after the other, by so many threads
 // at most; see `Phases`.
 template <class Part> void in_phases(int64_t phases, int parts, int threads, Part do_part) {
-    // The other threads may look at `all` after the last part is done, and then they do not call do_part.
+    // The caller returns once done_ has counted every part, and so sees what each has written. A thread that is late
+    // has no part then and gets none, since take() looks at done_ first. It touches `all` and the job, which it owns
+    // together with the others, but never do_part, which is the caller's.
     const auto all = std::make_shared<Phases>(phases, parts);
     if (threads == 1) return all->work(0, do_part);
     run(threads, std::make_shared<const Job>([all, &do_part](int thread) { all->work(thread, do_part); }));
