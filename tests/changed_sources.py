@@ -7,11 +7,10 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
-from conftest import missing
+from conftest import require_compiler
 from host_cuda import compiler_problem
 
 import deltaprop as dp
-from deltaprop.backends.native.compiler import find_compiler
 
 TESTS = Path(__file__).parent
 
@@ -39,8 +38,7 @@ def run_in_copy(program, edits, options, folder, monkeypatch):
 
     It imports the package from a copy of the sources with these edits.
     """
-    if find_compiler() is None:
-        missing("g++", "no C++ compiler")
+    require_compiler()
     source = changed(folder, edits)
     monkeypatch.setenv("PYTHONPATH", f"{source}:{TESTS}")
     monkeypatch.setenv("DELTAPROP_CACHE_DIR", str(folder / "cache"))

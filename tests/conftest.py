@@ -11,7 +11,9 @@ import pytest
 from host_cuda import HostCudaBackend, compiler_problem, in_place_of_cupy
 
 from deltaprop.backends import backend_problem, get_backend
+from deltaprop.backends.native.compiler import find_compiler
 from deltaprop.backends.native.library import library_problem
+from deltaprop.epochs import compiled, compiled_answers, compiled_evaluation, compiled_gradient, compiled_members
 
 #: "torch" is a backend of PyTorch's tensors, `torch_backend.py`, composed of primitives.
 #: "cuda-on-host" is the CUDA backend with its kernels compiled as C++, which needs no GPU.
@@ -43,6 +45,22 @@ def require_library():
     """Skip if there is neither a prebuilt library of the CPU nor a compiler."""
     if problem := library_problem(np.dtype(np.float64)):
         missing("g++", problem)
+
+
+def require_compiler():
+    """Return the command of the C++ compiler, or skip."""
+    return find_compiler() or missing("g++", "no C++ compiler")
+
+
+def use_threads(monkeypatch, count):
+    """Let the compiled library use so many threads, on whatever machine and however little there is to do."""
+    monkeypatch.setattr("os.cpu_count", lambda: count)
+    for module in (compiled, compiled_answers, compiled_gradient, compiled_members):
+        monkeypatch.setattr(module, "own_threads", lambda: count)
+    for module in (compiled, compiled_gradient):
+        monkeypatch.setattr(module, "OPERATIONS_A_THREAD", 1e-9)
+    monkeypatch.setattr(compiled_evaluation, "threads_of_numpy", lambda: count)
+    monkeypatch.setattr(compiled_evaluation, "OPERATIONS_OF_ONE_THREAD", 0.0)
 
 
 def backend_or_skip(name):
@@ -138,6 +156,19 @@ def capturing_device(request):
 def trained_on(request):
     """A backend, or its name, for each way of training epochs without a GPU: compiled, recorded, emulated."""
     return backend_or_skip(request.param) if request.param == "cuda-on-host" else request.param
+
+
+@pytest.fixture
+def compiled_library():
+    """Skip a test where the library of the CPU cannot be had."""
+    require_library()
+
+
+@pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
+def threads(request, monkeypatch):
+    """How many threads the compiled library uses; a module may name other numbers (indirectly)."""
+    use_threads(monkeypatch, request.param)
+    return request.param
 
 
 @pytest.fixture

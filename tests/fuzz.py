@@ -26,9 +26,10 @@ from typing import Any
 import forged
 import numpy as np
 from damaged_caches import plant
+from prepared_compiler import fitted, prepared_compiler
 
 import deltaprop as dp
-from deltaprop.backends.native.compiler import find_compiler, native_library
+from deltaprop.backends.native.compiler import find_compiler
 from deltaprop.files.model_file import read_model
 from deltaprop.inputs.files import load_dataset
 from deltaprop.tabular.column_roles import choose_roles
@@ -167,45 +168,6 @@ def run(inputs, seed, folder, say=lambda text: None):
         if number % 500 == 499:
             say(f"\r{number + 1} inputs")
     return counts
-
-
-#: A compiler whose output was made beforehand: everything but the compilation is as with any other.
-COMPILER = """#!/bin/sh
-real= output=
-while [ $# -gt 0 ]; do
-    case $1 in
-        -E) echo '#define PREPARED 1'; exit;;
-        --version) echo "prepared ${PREPARED_VERSION:-1}"; exit;;
-        -DDELTAPROP_REAL=*) real=${1#*=};;
-        -o) output=$2;;
-    esac
-    shift
-done
-echo compiled >> "${PREPARED_LOG:-/dev/null}"
-cp "$(dirname "$0")/$real.so" "$output"
-"""
-
-
-def prepared_compiler(folder):
-    """Return the command of a compiler that copies what the real one made."""
-    folder.mkdir()
-    for real in ("float", "double"):
-        (folder / f"{real}.so").write_bytes(native_library(real, Path.read_bytes))
-    command = folder / "c++"
-    command.write_text(COMPILER)
-    command.chmod(0o755)
-    return command
-
-
-def fitted(backend):
-    """Return the parameters after a few epochs in float32 and in float64."""
-    X = np.random.default_rng(3).standard_normal((40, 5))
-    nets = [
-        dp.Network([5, 9, 2], loss="squared_error", dtype=np.dtype(t), seed=1, backend=backend) for t in ("f4", "f8")
-    ]
-    for net in nets:
-        net.fit(X, np.sin(X[:, :2]), epochs=3, batch_size=8)
-    return [net.parameters.copy() for net in nets]
 
 
 def fitted_elsewhere(cache, **environment):

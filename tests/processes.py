@@ -18,6 +18,17 @@ def python(*arguments, status=0, timeout=600, **options):
     return done.stdout
 
 
+def outputs_of(process, timeout=120):
+    """What a process writes to its standard output and error until it ends. One that takes longer is killed: left
+    behind, it would be reported when it is collected, in the middle of another test."""
+    with process:
+        try:
+            return process.communicate(timeout=timeout)
+        except BaseException:
+            process.kill()
+            raise
+
+
 def run(program, *arguments, timeout=120, **options):
     """Run a program after the preamble and assert its exit status; return the lines that it printed."""
     return python("-c", PREAMBLE + program, *arguments, timeout=timeout, **options).splitlines()

@@ -8,9 +8,12 @@
 #include "cpu/epoch_plan.h"
 #include "cpu/evaluation.h"
 #include "cpu/gradient.h"
+#include "cpu/shuffle.h"
 #include "cpu/thread_pool.h"
 
+#include <cmath>
 #include <cstdint>
+#include <limits>
 
 extern "C" int64_t scratch_entries(const EpochPlan* plan) { return Epoch<DELTAPROP_REAL>::scratch_entries(*plan); }
 
@@ -76,4 +79,17 @@ extern "C" int64_t evaluate(const EvaluationPlan* plan, const void* x, int64_t r
                                          static_cast<const T*>(weights), static_cast<T*>(outputs), largest, cost,
                                          threads, of_rows};
     return dense_evaluation::Evaluation<T>(*plan, call)();
+}
+
+// Whether an array holds neither nan nor infinity.
+extern "C" int64_t all_finite(const DELTAPROP_REAL* array, int64_t entries) {
+    int wrong = 0;
+    for (int64_t i = 0; i < entries; ++i) wrong |= !(std::abs(array[i]) <= std::numeric_limits<DELTAPROP_REAL>::max());
+    return !wrong;
+}
+
+// Shuffles an order as NumPy's RandomState does, with its generator, whose address NumPy has put into a capsule.
+extern "C" void shuffle(const void* generator, int64_t* order, int64_t samples) {
+    void* state = static_cast<const shuffling::Generator*>(generator)->state;
+    shuffling::shuffle(*static_cast<shuffling::Twister*>(state), order, samples);
 }

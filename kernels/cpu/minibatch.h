@@ -37,6 +37,7 @@ template <typename T> struct Minibatch {
     // Copies the inputs of some rows to where the layers read them.
     void gather(Layers<T>& layers, const Block& block) const {
         const int64_t inputs = p.sizes[0];
+        prefetch_targets(block.from, block.to);
         if (layers.sparse) return layers.sparse->read_rows(block.from, block.to, [&](int64_t i) { return row(i); });
         const T* x = static_cast<const T*>(p.x);
         // All samples in the order of the epoch before stand there already.
@@ -46,6 +47,14 @@ template <typename T> struct Minibatch {
                                              [&](int64_t i) { return x + row(i) * p.encoding->columns; });
         for (int64_t i = block.from; i < block.to; ++i)
             std::memcpy(layers.A[0] + i * inputs, x + row(i) * inputs, inputs * sizeof(T));
+    }
+
+    // Asks for the targets of these rows, which lie anywhere in memory, some time before they are needed.
+    __attribute__((always_inline)) void prefetch_targets(int64_t from, int64_t to) const {
+        const int64_t bytes = p.sizes[p.layers] * int64_t(sizeof(T)), LINE = 64;
+        for (int64_t i = from; i < to && order && bytes <= 4 * LINE; ++i)
+            for (int64_t at = 0; at < bytes; at += LINE)
+                __builtin_prefetch(static_cast<const char*>(p.y) + row(i) * bytes + at);
     }
 
     // The cost of these rows; delta^(L) of them into D. a^(L) is not kept.

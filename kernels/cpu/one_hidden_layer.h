@@ -63,6 +63,7 @@ public:
         T *z = Z_[part], *a = A_[part];
         const dropout::Mask<T> mask = step.mask(0);
         read(step, part);
+        step.prefetch_targets(first_row(m, part), first_row(m, part + 1));
         each_range(part, [&](int64_t of_range, int64_t width) {
             const int64_t start = of_range - first;
             layers.affine(0, inputs(part), m, of_range, width, z + start, units, part,
@@ -82,7 +83,7 @@ public:
 
     // z^(L) of the part's rows, their cost, which is returned, and their delta^(L).
     double finish(const Minibatch<T>& step, int64_t part) {
-        const int64_t columns = p.sizes[2], from = step.m * part / parts(p), to = step.m * (part + 1) / parts(p);
+        const int64_t columns = p.sizes[2], from = first_row(step.m, part), to = first_row(step.m, part + 1);
         T* z = layers.Z[1];
         for (int64_t i = from; i < to; ++i) std::copy_n(layers.b[1], columns, z + i * columns);
         for (const T* sums : sums_)
@@ -133,6 +134,9 @@ private:
     }
     int64_t first_block(int64_t part) const { return blocks(p) * part / parts(p); }
     int64_t unit(int64_t part) const { return unit_of_block(p, first_block(part)); }
+
+    // The first row of z^(L) that a part adds up.
+    int64_t first_row(int64_t m, int64_t part) const { return m * part / parts(p); }
 
     // do_range(first, units) for all units of a part at once or, where the products are the BLAS's, for each block: the
     // BLAS may add up in another order where there are more columns.

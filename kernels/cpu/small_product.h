@@ -45,6 +45,7 @@ template <typename T> struct Entries {
         void operator++() { at += column; }
     };
     template <int ROWS> Cursor<ROWS> from(int64_t i) const { return {entries + i * row_step, row_step, column_step}; }
+    void prefetch(int64_t, int64_t, int64_t) const {}  // the processor sees how it goes on
     Entries from_column(int64_t k) const { return {entries + k * column_step, row_step, column_step}; }
 };
 
@@ -61,6 +62,7 @@ template <typename T> struct EvenRows {
         void operator++() { ++at; }
     };
     template <int ROWS> Cursor<ROWS> from(int64_t i) const { return {entries + i * stride, stride}; }
+    void prefetch(int64_t, int64_t, int64_t) const {}
 
     struct Walk {
         const T* at;
@@ -93,6 +95,15 @@ template <typename T> struct ScatteredRows {
         for (int r = 0; r < ROWS; ++r) all.at[r] = rows[i + r];
         all.k = column;
         return all;
+    }
+
+    // Asks for so many entries of rows `first` to `last`, where they are so short that the processor does not. GCC
+    // takes a function that only prefetches for one that does nothing, unless it is inlined.
+    __attribute__((always_inline)) void prefetch(int64_t first, int64_t last, int64_t count) const {
+        const int64_t A_LINE = 64 / int64_t(sizeof(T)), LONG = 16 * A_LINE;
+        if (count > LONG) return;
+        for (int64_t i = first; i < last; ++i)
+            for (int64_t k = 0; k < count; k += A_LINE) __builtin_prefetch(rows[i] + column + k, 0, 2);
     }
 
     struct Walk {
@@ -162,7 +173,10 @@ private:
 
     template <int LANES, int VECTORS> void rows(int64_t j) const {
         int64_t i = 0;
-        for (; M - i >= TILE; i += TILE) tile<LANES, VECTORS, TILE>(i, j);
+        for (; M - i >= TILE; i += TILE) {
+            if (j == 0) A.prefetch(i + TILE, std::min(i + 2 * TILE, M), K);
+            tile<LANES, VECTORS, TILE>(i, j);
+        }
         switch (M - i) {
             case 5: return tile<LANES, VECTORS, 5>(i, j);
             case 4: return tile<LANES, VECTORS, 4>(i, j);

@@ -1,10 +1,11 @@
 """Forks while other threads are at work: the child has one thread of its parent's, and locks that the others held.
 
 Our own locks are made anew in the child, by `in_child`. Others cannot be: a child that imports what another thread was
-importing waits for ever, and so does one that asks a BLAS whose threads were at work. So a fork waits for imports that
-are under way, as much of this library imports what it needs when it is first used, and for products of NumPy's BLAS
-(`no_fork`). It holds the lock of the generator behind `numpy.random` itself, from which all threads may draw, so that
-none is in the middle of a draw.
+importing waits for ever, and so does one that asks a BLAS whose threads were at work. And a child holds the pipes of a
+process that another thread was starting, which then waits for their end. So a fork waits for imports that are under
+way, as much of this library imports what it needs when it is first used, and for products of NumPy's BLAS and for
+processes that begin (`no_fork`). It holds the lock of the generator behind `numpy.random` itself, from which all
+threads may draw, so that none is in the middle of a draw.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any
 LONGEST_WAIT = 10.0
 #: Seconds between two looks.
 LOOKS_AFTER = 0.0005
-#: The numbers of threads that are in the middle of a product, and of threads that fork.
+#: The numbers of threads within `no_fork`, and of threads that fork.
 _inside: set[int] = set()
 _forking: set[int] = set()
 #: The lock of NumPy's shared generator, while a thread that forks holds it.
@@ -96,7 +97,8 @@ def _before() -> None:
     thread, until = threading.get_ident(), time.monotonic() + LONGEST_WAIT
     _wait_for_imports(until)
     _forking.add(thread)
-    while _inside - {thread} and time.monotonic() < until:
+    # Whoever leaves may import something next.
+    while (_inside - {thread} or _is_importing()) and time.monotonic() < until:
         time.sleep(LOOKS_AFTER)
     _hold_shared_generator(until)
 

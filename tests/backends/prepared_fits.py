@@ -1,6 +1,6 @@
 """Runs fits in processes of their own with a prepared compiler, for the tests of the cache.
 
-The compiler is `fuzz.prepared_compiler`, a program that copies what the real compiler made, and that can fail in every
+The compiler is a program that copies what the real one made (`prepared_compiler`), and that can fail in every
 way.
 """
 
@@ -13,11 +13,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import fuzz
 import pytest
-from conftest import missing
-
-from deltaprop.backends.native import compiler as native_compiler
+from conftest import require_compiler
+from prepared_compiler import prepared_compiler
+from processes import outputs_of
 
 TESTS = Path(__file__).parents[1]
 #: A program that fits on "numpy" and on "reference", and prints the parameters and every warning as JSON.
@@ -31,11 +30,11 @@ from deltaprop.backends import cache_folder, compiled_files
 from deltaprop.backends.native import compiler_process
 from deltaprop.backends.native import compiler as native_compiler
 {{prepare}}
-import fuzz
+from prepared_compiler import fitted
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
-    ours = fuzz.fitted("numpy")
-for a, b, tolerance in zip(ours, fuzz.fitted("reference"), (2e-5, 1e-12), strict=True):
+    ours = fitted("numpy")
+for a, b, tolerance in zip(ours, fitted("reference"), (2e-5, 1e-12), strict=True):
     assert np.allclose(a, b, rtol=tolerance, atol=tolerance)
 {{after}}
 numbers = b"".join(a.tobytes() for a in ours).hex()
@@ -48,8 +47,7 @@ AS_NUMPY = "; epochs are trained step by step, by NumPy"
 
 @pytest.fixture(scope="module")
 def compiler(tmp_path_factory):
-    if native_compiler.find_compiler() is None:
-        missing("g++", "no C++ compiler")
+    require_compiler()
     return _prepared(tmp_path_factory.getbasetemp() / "prepared")
 
 
@@ -57,7 +55,7 @@ def compiler(tmp_path_factory):
 def _prepared(folder):
     """Prepare it once for all modules, as the real compiler is slow."""
     folder.mkdir()
-    return fuzz.prepared_compiler(folder / "compiler")
+    return prepared_compiler(folder / "compiler")
 
 
 @pytest.fixture
@@ -84,7 +82,7 @@ def start(setting, *, before="", prepare="", after="", prefix=(), **options):
 
 def end(process):
     """Return what a process printed; it must have ended with status 0."""
-    output, errors = process.communicate(timeout=120)
+    output, errors = outputs_of(process)
     assert process.returncode == 0, errors
     return json.loads(output)
 

@@ -5,6 +5,7 @@ Each case runs in a process of its own, which must end with status 0.
 
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import prepared_fits
 import pytest
 from prepared_fits import AS_NUMPY, FIT, another_compiler, cached, compilations, fit, start
+from processes import outputs_of
 
 compiler = prepared_fits.compiler
 setting = prepared_fits.setting
@@ -107,7 +109,7 @@ def test_wherever_the_folder_is_said_to_be(case, setting, tmp_path):
     if value is not None:
         setting["DELTAPROP_CACHE_DIR"] = value
     # from another current folder, once the first library is compiled
-    move = "import fuzz; from deltaprop.backends.native import library as n; n.library(np.dtype('f4')); os.chdir('/')"
+    move = "from deltaprop.backends.native import library as n; n.library(np.dtype('f4')); os.chdir('/')"
     assert fit(setting, prepare=move, cwd=tmp_path / "work")["warnings"] == []
     setting["DELTAPROP_CACHE_DIR"] = str(tmp_path / place)
     assert len(cached(setting)) == 2
@@ -116,7 +118,7 @@ def test_wherever_the_folder_is_said_to_be(case, setting, tmp_path):
 
 def test_a_folder_that_goes_away_meanwhile_is_made_again(setting):
     gone = f"""
-import fuzz, shutil
+import shutil
 from deltaprop.backends.native import library as n
 n.library(np.dtype('f4'))
 shutil.rmtree({setting["DELTAPROP_CACHE_DIR"]!r})
@@ -213,13 +215,16 @@ def test_what_killed_processes_have_left_is_removed(setting, clean, compiler, tm
     folder = Path(setting["DELTAPROP_CACHE_DIR"])
     for path in cached(setting):
         path.unlink()
-    setting["CXX"] = str(another_compiler(tmp_path, compiler, f"touch {tmp_path}/begun; sleep 3"))
+    begun = tmp_path / "begun"
+    first = f"[ -s {begun} ] || {{ echo $$ > {begun}; sleep 30; }}"
+    setting["CXX"] = str(another_compiler(tmp_path, compiler, first))
     process = start(setting)
-    while not (tmp_path / "begun").exists():
+    while not begun.exists() or not begun.read_text():
         assert process.poll() is None
         time.sleep(0.05)
     process.kill()
-    process.communicate(timeout=60)
+    os.kill(int(begun.read_text()), signal.SIGKILL)  # else it would write into the folder that is to look old
+    outputs_of(process, 60)
     (left,) = (tmp_path / "tmp").glob("deltaprop-*")
     (tmp_path / "tmp" / "deltaprop-of-somebody").mkdir()  # without the lock: not ours
     for old in (left, tmp_path / "tmp" / "deltaprop-of-somebody"):
@@ -249,7 +254,7 @@ os.waitpid(child, 0)
 assert len(list(folder.glob("*.so"))) == 2
 """
     process = start(setting, after=after)
-    output, errors = process.communicate(timeout=120)
+    output, errors = outputs_of(process)
     assert process.returncode == 0, errors
     assert len(output.splitlines()) == 2
     assert list((tmp_path / "tmp").iterdir()) == []

@@ -15,7 +15,7 @@ import prepared_fits
 import pytest
 from conftest import missing
 from prepared_fits import AS_NUMPY, TESTS, another_compiler, cached, compilations, end, fit, start
-from processes import python
+from processes import outputs_of, python
 
 from deltaprop.backends.native import compiler as native_compiler
 
@@ -103,18 +103,30 @@ def test_threads_that_begin_at_once_compile_once(usable, setting, compiler, tmp_
     setting["CXX"] = str(another_compiler(tmp_path, compiler, "sleep 1"))
     if not usable:
         Path(setting["DELTAPROP_CACHE_DIR"]).write_text("no folder")
-    threads = "from concurrent.futures import ThreadPoolExecutor as P; list(P(4).map(fuzz.fitted, ['numpy'] * 4))"
-    assert fit(setting, prepare=f"import fuzz; {threads}")["warnings"] == []
+    threads = "from concurrent.futures import ThreadPoolExecutor as P; list(P(4).map(fitted, ['numpy'] * 4))"
+    assert fit(setting, prepare=f"from prepared_compiler import fitted; {threads}")["warnings"] == []
     assert compilations(setting) == 2
 
 
-def test_a_fork_while_another_thread_compiles(setting, compiler, tmp_path):
-    """The child does not wait for the lock of its parent: both train."""
+#: A compiler's process has begun, but the thread that started it has not yet closed its own end of the pipe by which
+#: that process tells that it could not begin.
+STARTING = """
+import subprocess
+fork_exec = subprocess._fork_exec
+subprocess._fork_exec = lambda *arguments: (fork_exec(*arguments), time.sleep(0.5))[0]
+"""
+
+
+@pytest.mark.parametrize("when", ["", STARTING], ids=["running", "starting"])
+def test_a_fork_while_another_thread_compiles(when, setting, compiler, tmp_path):
+    """The child waits for no lock of its parent, nor the parent for a pipe that its child holds: both train."""
     setting["CXX"] = str(another_compiler(tmp_path, compiler, f"touch {tmp_path}/begun; sleep 1"))
     code = f"""
-import fuzz, threading
+import threading
+from prepared_compiler import fitted
 from pathlib import Path
-thread = threading.Thread(target=fuzz.fitted, args=("numpy",))
+{when}
+thread = threading.Thread(target=fitted, args=("numpy",))
 thread.start()
 while not Path({str(tmp_path / "begun")!r}).exists():
     time.sleep(0.01)
@@ -123,7 +135,7 @@ child = os.fork()
 if child == 0:
     code = 1
     try:
-        fuzz.fitted("numpy")
+        fitted("numpy")
         code = 0
     finally:
         os._exit(code)
@@ -192,7 +204,7 @@ def test_an_interrupt_while_it_compiles_ends_the_compiler_too(setting, compiler,
         time.sleep(0.05)
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = outputs_of(process, 60)
     assert time.monotonic() - began < 30
     assert process.returncode == -signal.SIGINT
     assert errors.rstrip().endswith("KeyboardInterrupt")

@@ -5,7 +5,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from conftest import missing
+from conftest import require_compiler
 
 from deltaprop.backends.native import compiler as native_compiler
 
@@ -25,13 +25,10 @@ def functions(tmp_path_factory):
     """The functions of fast_math.h, compiled as for the backend, over NumPy arrays."""
     from importlib.resources import files
 
-    if native_compiler.find_compiler() is None:
-        missing("g++", "no C++ compiler")
+    compiler = require_compiler()
     folder = tmp_path_factory.mktemp("fast_math")
     source, output = folder / "functions.cpp", folder / "functions.so"
     source.write_text(FUNCTIONS)
-    compiler = native_compiler.find_compiler()
-    assert compiler is not None
     command = [*compiler, *native_compiler.OPTIONS, f"-I{files('deltaprop.kernels')}"]
     subprocess.run([*command, str(source), "-o", str(output)], check=True)
     library = ctypes.CDLL(str(output))

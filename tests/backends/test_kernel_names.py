@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import known_rule
-from conftest import missing, require_emulation
+from conftest import missing, require_compiler, require_emulation
 from host_cuda import kernel
 
 import deltaprop as dp
@@ -51,8 +51,7 @@ def swapped(monkeypatch):
 
 
 def native_code(real="float"):
-    if native_compiler.find_compiler() is None:
-        missing("g++", "no C++ compiler")
+    require_compiler()
     return native_compiler.native_library(real, lambda path: path).read_bytes()
 
 
@@ -176,8 +175,7 @@ def test_a_file_without_tables_is_an_error():
 
 def test_training_does_not_use_a_library_that_differs(swapped, rng):
     """Otherwise it would train another network in silence."""
-    if native_compiler.find_compiler() is None:
-        missing("g++", "no C++ compiler")
+    require_compiler()
     X, Y = rng.standard_normal((20, 4)), rng.standard_normal((20, 2))
     options: dict[str, Any] = {"hidden_activation": "tanh", "loss": "squared_error", "seed": 1}
     reference = dp.Network([4, 5, 2], backend="reference", **options)

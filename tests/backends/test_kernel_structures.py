@@ -6,13 +6,12 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
-from conftest import missing
+from conftest import require_compiler
 
 import deltaprop as dp
 from deltaprop.backends import kernel_structures
 from deltaprop.backends.cuda.shared_memory_plan import MOST_LAYERS, Layer, Shape
 from deltaprop.backends.kernel_structures import Constants, fields_of
-from deltaprop.backends.native.compiler import find_compiler
 from deltaprop.backends.native.library import EncodedInputs, EpochPlan
 
 OFFSETS = """
@@ -24,10 +23,7 @@ int main() {{ {} }}
 
 
 def test_every_field_lies_where_the_compiler_puts_it(tmp_path):
-    compiler = find_compiler()
-    if compiler is None:
-        missing("g++", "no C++ compiler")
-    assert compiler is not None
+    compiler = require_compiler()
     names = [field[0] for field in EpochPlan._fields_]
     within = [field[0] for field in Constants._fields_]
     lines = [f'std::printf("%zu %zu\\n", offsetof(EpochPlan, {name}), sizeof(EpochPlan::{name}));' for name in names]

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import require
+from processes import outputs_of
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
@@ -378,7 +379,7 @@ def test_a_terminated_training_goes_on(tmp_path):
         while (not checkpoint.exists() or checkpoint.stat().st_mtime_ns == before) and time.monotonic() < deadline:
             time.sleep(0.01)
         process.send_signal(number)
-        _, errors = process.communicate(timeout=60)
+        _, errors = outputs_of(process, 60)
         assert (process.returncode, errors) == (status, f"deltaprop: {said}\n")
         assert model.exists() == (number == signal.SIGINT)  # Ctrl-C keeps what has been learned
     subprocess.run(resumed, check=True, capture_output=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import examined
 import pytest
+from processes import outputs_of
 from processes import run as run_program
 
 import deltaprop as dp
@@ -148,7 +149,7 @@ def test_an_interrupt_ends_all_that_run_side_by_side(tmp_path):
     for name in "bc":
         wait_for(lambda name=name: (tmp_path / name).exists() and (tmp_path / name).read_text())
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = outputs_of(process, 60)
     assert process.returncode == -signal.SIGINT
     assert "KeyboardInterrupt" in errors
     assert not (tmp_path / "d").exists()
@@ -230,7 +231,7 @@ def test_no_process_outlives_the_one_that_started_it(number, tmp_path):
     process = subprocess.Popen([sys.executable, "-c", program, str(pid)], stderr=subprocess.PIPE, text=True)
     wait_for(lambda: pid.exists() and pid.read_text())
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = outputs_of(process, 60)
     assert process.returncode == -number
     assert ("KeyboardInterrupt" in errors) == (number == signal.SIGINT)
     assert_gone(pid)
@@ -244,7 +245,7 @@ def test_ctrl_c_at_the_command(tmp_path):
         process = subprocess.Popen(command, stderr=file, stdout=subprocess.PIPE, text=True)
         wait_for(lambda: "numpy: compiled epochs" in errors.read_text())
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=60)
+        out, _ = outputs_of(process, 60)
     assert process.returncode == 130
     assert out == ""
     assert errors.read_text().splitlines()[-1] == "deltaprop: interrupted"

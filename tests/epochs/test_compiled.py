@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import HIDDEN, OPTIMIZERS, PAIRS, assert_same_training, relative, targets_for
-from conftest import missing, require_library
+from conftest import require_compiler, use_threads
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import python
@@ -29,17 +29,7 @@ from deltaprop.reports.progress import Silent
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 
 
-@pytest.fixture(autouse=True)
-def _needs_the_library():
-    require_library()
-
-
-@pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
-def threads(request, monkeypatch):
-    monkeypatch.setattr(compiled, "own_threads", lambda: request.param)
-    monkeypatch.setattr("os.cpu_count", lambda: request.param)
-    monkeypatch.setattr(compiled, "OPERATIONS_A_THREAD", 1e-9)
-    return request.param
+pytestmark = pytest.mark.usefixtures("compiled_library")
 
 
 def both(sizes, *, seed=3, **options):
@@ -185,10 +175,8 @@ def test_an_epoch_left_and_taken_up_again(rng, monkeypatch):
     assert (float(second.cost), second.state["step"]) == (float(whole.cost), 20)
 
 
-NO_THREADS = """
-import os
-import resource
-import threading
+#: How programs begin that train with threads, see `python`.
+TRAIN = """
 import numpy as np
 import deltaprop as dp
 from deltaprop.epochs import compiled
@@ -198,7 +186,11 @@ def train():
     net = dp.Network([6, 40, 2], backend="numpy", seed=1)
     net.fit(X, X[:, :2], epochs=5, batch_size=16)
     return net.parameters.copy()
-
+"""
+NO_THREADS = """
+import os
+import resource
+import threading
 compiled.own_threads = lambda: 1
 train()  # so that everything is loaded and BLAS has its memory
 for _ in range(4):  # in the stacks, kept for later, of threads that have ended meanwhile
@@ -219,7 +211,7 @@ print("equal")
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the address space is read from /proc")
 def test_where_threads_cannot_be_had_one_does_their_parts():
-    assert python("-c", NO_THREADS, timeout=120) == "equal\n"
+    assert python("-c", TRAIN + NO_THREADS, timeout=120) == "equal\n"
 
 
 def train(seed):
@@ -232,9 +224,7 @@ def train(seed):
 
 def test_networks_trained_at_the_same_time(monkeypatch):
     """Each Python thread has threads of its own, and the numbers are those of training one after the other."""
-    monkeypatch.setattr(compiled, "own_threads", lambda: 3)
-    monkeypatch.setattr("os.cpu_count", lambda: 3)
-    monkeypatch.setattr(compiled, "OPERATIONS_A_THREAD", 1e-9)
+    use_threads(monkeypatch, 3)
     alone = [train(seed) for seed in range(6)]
     with ThreadPoolExecutor(6) as pool:
         together = list(pool.map(train, range(6)))
@@ -245,19 +235,9 @@ def test_networks_trained_at_the_same_time(monkeypatch):
 FORK = """
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
-import numpy as np
-import deltaprop as dp
-from deltaprop.epochs import compiled
 
 compiled.own_threads = compiled.os.cpu_count = lambda: 3
 compiled.OPERATIONS_A_THREAD = 1e-9
-
-def train():
-    X = np.random.default_rng(1).random((200, 6))
-    net = dp.Network([6, 40, 2], backend="numpy", seed=1)
-    net.fit(X, X[:, :2], epochs=5, batch_size=16)
-    return net.parameters.copy()
-
 expected = train()
 with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
     assert np.array_equal(pool.submit(train).result(timeout=60), expected)
@@ -268,7 +248,7 @@ print("equal")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_the_child_of_a_fork_has_threads_of_its_own():
     """In a process of its own, as other libraries loaded here forbid forks."""
-    assert python("-c", FORK, timeout=120) == "equal\n"
+    assert python("-c", TRAIN + FORK, timeout=120) == "equal\n"
 
 
 def test_estimators_on_it(rng):
@@ -372,8 +352,7 @@ def test_a_compiler_that_fails_is_warned_of_and_training_goes_on(another_compile
 
 
 def test_the_library_is_compiled_once_and_kept(monkeypatch, tmp_path):
-    if native_compiler.find_compiler() is None:
-        missing("g++", "no C++ compiler")
+    require_compiler()
     monkeypatch.setenv("DELTAPROP_CACHE_DIR", str(tmp_path))
     first = native_compiler.native_library("float", Path)
     monkeypatch.setattr(native_compiler, "compile_unit", lambda *arguments: pytest.fail("compiled again"))

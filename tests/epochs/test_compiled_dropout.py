@@ -5,28 +5,15 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import OPTIMIZERS, relative
-from conftest import missing
 from test_compiled import assert_compiled_fit_is_equal, both
 
 import deltaprop as dp
 from deltaprop.backends.base import philox_key
-from deltaprop.backends.native import compiler as native_compiler
 from deltaprop.backends.numpy.dropout import random_stream
 from deltaprop.derivation.state import DROPOUT_STREAM
 from deltaprop.epochs import compiled
 
-
-@pytest.fixture(autouse=True)
-def _needs_a_compiler():
-    if native_compiler.find_compiler() is None:
-        missing("g++", "no C++ compiler")
-
-
-@pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
-def threads(request, monkeypatch):
-    monkeypatch.setattr(compiled, "own_threads", lambda: request.param)
-    monkeypatch.setattr("os.cpu_count", lambda: request.param)
-    monkeypatch.setattr(compiled, "OPERATIONS_A_THREAD", 1e-9)
+pytestmark = pytest.mark.usefixtures("compiled_library")
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import HIDDEN, PAIRS, targets_for
-from conftest import missing
+from conftest import use_threads
 
 import deltaprop as dp
-from deltaprop.backends.native import compiler
 from deltaprop.epochs import compiled_evaluation
 from deltaprop.epochs.compiled_evaluation import CompiledEvaluation
 from deltaprop.inputs.arrays import HostData
@@ -24,18 +23,13 @@ TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 ROWS = (1, 2, 3, 5, 17, 100, 1000)
 
 
-@pytest.fixture(autouse=True)
-def _needs_a_compiler():
-    if compiler.find_compiler() is None:
-        missing("g++", "no C++ compiler")
+pytestmark = pytest.mark.usefixtures("compiled_library")
 
 
 @pytest.fixture
 def many_threads(monkeypatch):
     """Three threads for whatever work there is."""
-    monkeypatch.setattr(compiled_evaluation, "threads_of_numpy", lambda: 3)
-    monkeypatch.setattr(compiled_evaluation, "_cores", lambda: 3)
-    monkeypatch.setattr(compiled_evaluation, "OPERATIONS_OF_ONE_THREAD", 0.0)
+    use_threads(monkeypatch, 3)
 
 
 def both(sizes: list[int], **options: Any) -> tuple[dp.Network, dp.Network]:
@@ -117,9 +111,7 @@ def test_numbers_do_not_depend_on_the_threads(m, monkeypatch):
     X, Y = samples(net, m)
     found = []
     for threads in (1, 2, 5):
-        monkeypatch.setattr(compiled_evaluation, "threads_of_numpy", lambda threads=threads: threads)
-        monkeypatch.setattr(compiled_evaluation, "_cores", lambda: 8)
-        monkeypatch.setattr(compiled_evaluation, "OPERATIONS_OF_ONE_THREAD", 0.0)
+        use_threads(monkeypatch, threads)
         found.append((net.predict(X).tobytes(), net.cost(X, Y), evaluation.largest(net, X).tobytes()))
     assert found[0] == found[1] == found[2]
 

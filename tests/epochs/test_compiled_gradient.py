@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import reference
 from cases import HIDDEN, PAIRS, relative, targets_for
-from conftest import require_library
+from conftest import use_threads
 from scipy import sparse
 
 import deltaprop as dp
@@ -21,22 +21,9 @@ TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
 
 
 @pytest.fixture(autouse=True)
-def _compiled(monkeypatch):
+def _compiled(compiled_library, monkeypatch):
     """Small evaluations are compiled too."""
-    require_library()
     monkeypatch.setattr(compiled_gradient, "SMALL_EVALUATION", -1.0)
-
-
-def use_threads(monkeypatch, count):
-    monkeypatch.setattr(compiled_gradient, "own_threads", lambda: count)
-    monkeypatch.setattr("os.cpu_count", lambda: count)
-    monkeypatch.setattr(compiled_gradient, "OPERATIONS_A_THREAD", 1e-9)
-
-
-@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
-def threads(request, monkeypatch):
-    use_threads(monkeypatch, request.param)
-    return request.param
 
 
 def network(sizes: list[int], **options: Any) -> Any:

@@ -6,11 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import OPTIMIZERS, relative
-from conftest import missing
 from scipy import sparse
 
 import deltaprop as dp
-from deltaprop.backends.native import compiler as native_compiler
 from deltaprop.backends.native.arrays import check_rows
 from deltaprop.derivation.backprop import Objective
 from deltaprop.epochs import compiled
@@ -18,18 +16,7 @@ from deltaprop.epochs.compiled_sparse import entries_of_a_batch
 from deltaprop.epochs.trainer import Trainer
 from deltaprop.reports.progress import Silent
 
-
-@pytest.fixture(autouse=True)
-def _needs_a_compiler():
-    if native_compiler.find_compiler() is None:
-        missing("g++", "no C++ compiler")
-
-
-@pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
-def threads(request, monkeypatch):
-    monkeypatch.setattr(compiled, "own_threads", lambda: request.param)
-    monkeypatch.setattr("os.cpu_count", lambda: request.param)
-    monkeypatch.setattr(compiled, "OPERATIONS_A_THREAD", 1e-9)
+pytestmark = pytest.mark.usefixtures("compiled_library")
 
 
 def rows(rng, m, features, density=0.2, dtype=np.float64):

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import require_library
 
 import deltaprop as dp
 from deltaprop.epochs import compiled_answers, compiled_members
@@ -36,9 +35,8 @@ TOLERANCE = {"float64": 1e-12, "float32": 2e-6}
 
 
 @pytest.fixture(autouse=True)
-def compiled(monkeypatch):
+def _compiled(compiled_library, monkeypatch):
     """The inputs of more than a few rows are never formed here."""
-    require_library()
     monkeypatch.setattr(EncodedRows, "__getitem__", lambda self, rows: pytest.fail("inputs were formed"))
 
 

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 from cases import assert_same_training
-from conftest import require_library
+from conftest import use_threads
 
 import deltaprop as dp
-from deltaprop.epochs import compiled
 
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 
@@ -24,17 +23,8 @@ SIZES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _needs_the_library():
-    require_library()
-
-
-@pytest.fixture(params=[1, 2, 3, 5])
-def threads(request, monkeypatch):
-    monkeypatch.setattr(compiled, "own_threads", lambda: request.param)
-    monkeypatch.setattr("os.cpu_count", lambda: request.param)
-    monkeypatch.setattr(compiled, "OPERATIONS_A_THREAD", 1e-9)
-    return request.param
+pytestmark = pytest.mark.usefixtures("compiled_library")
+numbers_of_threads = pytest.mark.parametrize("threads", [1, 2, 3, 5], indirect=True)
 
 
 def data(sizes, m, rng):
@@ -47,6 +37,7 @@ def assert_as_step_by_step(sizes, X, Y, *, how, **options):
     assert_same_training(ours, ours.fit(X, Y, **how), reference, reference.fit(X, Y, **how), tolerance)
 
 
+@numbers_of_threads
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_as_step_by_step(sizes, dtype, threads, rng):
@@ -56,6 +47,7 @@ def test_as_step_by_step(sizes, dtype, threads, rng):
     assert_as_step_by_step(sizes, X, Y, how=how, hidden_activation="tanh", **options)
 
 
+@numbers_of_threads
 @pytest.mark.parametrize("batch_size", [1, 7, 33, None])
 @pytest.mark.parametrize(
     "optimizer", [dp.SGD(0.005), dp.SGD(0.005, momentum=0.9), dp.Adam(1e-3)], ids=["sgd", "momentum", "adam"]
@@ -72,11 +64,9 @@ def test_minibatches_of_any_size(batch_size, optimizer, threads, rng):
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_the_same_numbers_with_any_number_of_threads(sizes, rng, monkeypatch):
     X, Y = data(sizes, 90, rng)
-    monkeypatch.setattr(compiled, "OPERATIONS_A_THREAD", 1e-9)
     found = []
     for count in (1, 2, 3, 7, 20):
-        monkeypatch.setattr(compiled, "own_threads", lambda count=count: count)
-        monkeypatch.setattr("os.cpu_count", lambda count=count: count)
+        use_threads(monkeypatch, count)
         net = dp.Network(sizes, loss="squared_error", backend="numpy", seed=2)
         net.fit(X, Y, optimizer=dp.Adam(1e-2), batch_size=16, epochs=3)
         found.append(net.parameters.copy())

@@ -169,3 +169,104 @@ def test_accuracy_is_scikit_learns():
     assert class_targets.accuracy(y, predicted, None) == accuracy_score(y, predicted) == 2 / 3
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         class_targets.accuracy(y, predicted[:2], None)
+
+
+LABELS: dict[str, Any] = {
+    **KINDS,
+    "negative": np.array([-7, 0, 3, 100]),
+    "short": np.array([-128, -1, 0, 127], np.int8),
+    "far apart": np.array([-(2**63), -1, 0, 2**63 - 1]),
+    "beyond int64": np.array([0, 1, 2**63, 2**64 - 1], np.uint64),
+    "swapped bytes": np.array([1, 2, 3, 4], ">i4"),
+    "wide strings": np.array(["", "b", "cde", "d"], "U12"),
+    "one": np.array([5, 5, 5, 5]),
+}
+
+
+@pytest.mark.parametrize("samples", [1, 6, 30, 120])
+@pytest.mark.parametrize("kind", LABELS)
+def test_new_labels_become_a_binarizer_and_its_targets(kind, samples):
+    y = LABELS[kind][CODES[:samples]]
+    expected = LabelBinarizer().fit(y)
+    binarizer, targets = class_targets.of_new(y)
+    ours, theirs = vars(binarizer), vars(expected)
+    assert ours.keys() == theirs.keys()
+    assert ours["classes_"].dtype == theirs["classes_"].dtype
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name])
+    np.testing.assert_array_equal(targets, expected.transform(y).astype(bool))
+    assert targets.dtype == bool
+
+
+@pytest.mark.parametrize("samples", [20, 21, 60])
+@pytest.mark.parametrize("classes", [9, 10, 11, 12, 20, 29, 30, 31])
+def test_many_classes_warn_as_scikit_learn_does(samples, classes):
+    y, said = np.arange(samples) % classes, []
+    for fit in (lambda: LabelBinarizer().fit(y), lambda: class_targets.of_new(y)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            fit()
+        said.append([str(each.message) for each in caught])
+    assert said[0] == said[1]
+
+
+def test_parameters_that_have_passed_are_told_from_others_that_are_equal():
+    model = dp.MLPRegressor(
+        hidden_layer_sizes=(3,), max_iter=1, alpha=1, warm_start=True, backend="numpy", random_state=0
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(2):
+            model.fit(X, X[:, 0])
+    for name, wrong in {"warm_start": 1, "max_iter": 1.0, "dropout": False, "alpha": -1, "tol": "1"}.items():
+        for _ in range(2):
+            with pytest.raises(ValueError, match=f"The '{name}' parameter of MLPRegressor must be .* Got {wrong!r}"):
+                dp.MLPRegressor(**(model.get_params() | {name: wrong})).fit(X, X[:, 0])
+
+
+def test_a_fit_to_an_array_forgets_the_names_of_columns():
+    model = fitted(CODES)
+    model.feature_names_in_ = np.array(list("abcdef"), object)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(X[:, :5], CODES)
+    assert model.n_features_in_ == 5
+    assert not hasattr(model, "feature_names_in_")
+    for bad, said in ((X[:, :0], r"0 feature\(s\)"), (X[:0], r"0 sample\(s\)"), (X * np.nan, "Input X contains NaN")):
+        with pytest.raises(ValueError, match=said):
+            model.fit(bad, CODES[: len(bad)])
+
+
+def test_callbacks_and_scores_find_the_threads_of_blas_as_they_were():
+    from threadpoolctl import threadpool_info
+
+    def threads():
+        return sorted((pool["filepath"], pool["num_threads"]) for pool in threadpool_info())
+
+    fitted(CODES)  # loads what there is
+    before, seen = threads(), []
+    fitted(CODES, callbacks=[lambda event: seen.append(threads())])
+    fitted(CODES, early_stopping=True, scoring=lambda *data: (seen.append(threads()), 0.5)[1])
+    fitted(CODES)
+    assert len(seen) == 10
+    assert all(each == before for each in [*seen, threads()])
+
+
+def test_parameters_that_a_callback_makes_read_only_are_not_written():
+    def freeze(event):
+        event.network.parameters.flags.writeable = False
+
+    with pytest.raises(ValueError, match="parameters: expected a writeable array, got a read-only one"):
+        fitted(CODES, callbacks=[freeze])
+
+
+def test_training_ends_in_the_epoch_in_which_the_parameters_overflow():
+    ended = []
+    for backend in ("numpy", "reference"):
+        model = dp.MLPRegressor(
+            hidden_layer_sizes=(7,), solver="sgd", learning_rate_init=0.5, max_iter=50, random_state=0, backend=backend
+        )
+        with pytest.raises(ValueError, match="non-finite parameter weights"):
+            model.fit(X, 100 * X[:, 0])
+        ended.append(model.n_iter_)
+    assert ended[0] == ended[1] < 50

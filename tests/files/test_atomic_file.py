@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from processes import outputs_of
 
 import deltaprop as dp
 from deltaprop.cli import run
@@ -324,7 +325,7 @@ def test_many_writers_at_once(tmp_path):
     path = tmp_path / "file"
     both = [subprocess.Popen([sys.executable, "-c", MANY, path], stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for process in both:
-        _, errors = process.communicate()
+        _, errors = outputs_of(process)
         assert (process.returncode, errors) == (0, "")
     assert len(path.read_bytes()) == 50_000
     assert len(set(path.read_bytes())) == 1

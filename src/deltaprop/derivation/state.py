@@ -128,7 +128,8 @@ class NetworkState:
     def _make_parameters(self) -> None:
         """The flat vector, initialised."""
         self._parameters = Parameters(self.backend, self.layer_sizes, self.dtype)
-        self._initialize(self._parameters, self.seed)
+        if self.init != "zeros":
+            self._initialize(self._parameters, self.seed)
 
     def _initialize(self, parameters: Parameters, seed: int) -> None:
         """Draw the parameters on the host, so that a seed means the same numbers on every backend."""

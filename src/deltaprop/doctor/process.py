@@ -21,6 +21,7 @@ from typing import IO
 import deltaprop
 from deltaprop.doctor.record import Event
 from deltaprop.errors import BackendError
+from deltaprop.forks import no_fork
 
 #: Seconds that a process has to end by itself once it is told to, and to be gone once it is killed.
 TO_END, TO_DIE = 2.0, 5.0
@@ -107,14 +108,15 @@ def run_process(
     processes = processes or Processes()
     began = time.perf_counter()
     with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env=_environment(),
-            start_new_session=True,  # Ctrl-C is for this process, which then ends that one
-        )
+        with no_fork:  # a child would hold the pipes open, whose end tells that this process has ended
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=_environment(),
+                start_new_session=True,  # Ctrl-C is for this process, which then ends that one
+            )
         lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         problem = ""
         try:

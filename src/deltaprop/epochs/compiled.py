@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -15,7 +16,8 @@ from deltaprop.backends.native.scipy_threads import own_threads, scipy_on_one_th
 from deltaprop.derivation.optimizers import moments_of
 from deltaprop.derivation.remembered import Remembered
 from deltaprop.epochs.compiled_dropout import keep_of, numbers_of
-from deltaprop.epochs.compiled_plan import PlanTable, can_compile, obstacle_to_compiling, strides_of
+from deltaprop.epochs.compiled_plan import PlanTable, can_compile, obstacle_to_compiling
+from deltaprop.epochs.compiled_rates import CompiledRates
 from deltaprop.epochs.compiled_sparse import is_csr
 from deltaprop.epochs.interruption import Interruption, Paused, run_abandonable
 from deltaprop.epochs.random_numbers import dropout_keys
@@ -27,7 +29,6 @@ from deltaprop.epochs.task import (
     Task,
     Terms,
     WholeEpoch,
-    rates_of_epochs,
 )
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class CompiledEpoch(WholeEpoch):
         row: Any = self.table.row
         self.plan, self.run = row, self.table.library.run
         self.plan.epochs = 1
+        self.rates: CompiledRates = CompiledRates(self.table, task.optimizer, task.batches)
         self.keep: Floats | None = keep_of(task.dropout) if any(task.dropout) else None
         self.table.point("keep", self.keep, (len(network.layer_sizes) - 2,))
         self.operations: float = self.table.operations_of_a_row * task.batch_size
@@ -137,7 +139,8 @@ class CompiledEpoch(WholeEpoch):
         table.point("order", given.order, (plan.samples,))
         table.point("weights", given.weights, (plan.samples,))
         table.point_to_parameters()
-        self._point_to_rates([given.learning_rate], given.first)
+        # Minibatches before the first are among the steps taken.
+        self.rates.of_epoch(given.learning_rate, self.state.get("step", 0) - given.first)
         self._point_to_keys(given)
         at_once = max(1, int(OPERATIONS_A_CALL / self.operations))
         with scipy_on_one_thread():
@@ -198,6 +201,15 @@ class CompiledEpoch(WholeEpoch):
         if not run_abandonable(lambda: self.run(self.plan), self.before.restore, self.table.stop, pause):
             raise Paused(first)
 
+    def in_a_row(self) -> AbstractContextManager[object]:
+        """Keep scipy's BLAS on one thread."""
+        return scipy_on_one_thread()
+
+    def leaves_finite(self, network: NetworkState) -> bool:
+        """Tell whether the parameters hold neither nan nor infinity."""
+        self.table.point_to_parameters()
+        return bool(self.table.library.all_finite(self.plan.parameters, network.own.size))
+
     @property
     def epochs_at_once(self) -> int:
         """As many as let an interrupt be heard; none if J of each asks for Σ W² or for weights."""
@@ -240,7 +252,7 @@ class CompiledEpoch(WholeEpoch):
         table.point("keys", keys, (count, 2))
         plan.drawn = 0
         table.point_to_parameters()
-        self._point_to_rates([learning_rate] * count)
+        self.rates.of_epochs(learning_rate, self.state.get("step", 0), count)
         table.point("cost", costs, (count,))
         table.point("decay", np.zeros(count), (count,))
         plan.order_stride, plan.epochs = plan.samples, count
@@ -258,13 +270,6 @@ class CompiledEpoch(WholeEpoch):
             for name, values in zip(("scales", "penalties", "decays"), columns, strict=True):
                 self.table.point(name, values, (self.task.batches,))
             self.terms = terms
-
-    def _point_to_rates(self, learning_rates: list[float], first: int = 0) -> None:
-        """Let the plan point to the rates of epochs; minibatches before the `first` are among the steps taken."""
-        taken = self.state.get("step", 0) - first
-        rates = rates_of_epochs(self.task.optimizer, learning_rates, taken, self.task.batches)
-        self.table.point("rates", rates, rates.shape)
-        self.plan.rates_stride, self.plan.step_stride = strides_of(rates)
 
     def _point_to_keys(self, given: Pass) -> None:
         """Let the plan point to the random numbers of an epoch, or of what is left of it: of a chunk, for one."""

@@ -12,7 +12,8 @@ import numpy as np
 from deltaprop.backends import Array
 from deltaprop.backends.array_types import AnyArray, DType, Floats, HostArray, Indices
 from deltaprop.backends.kernel_names import activation_number, loss_number
-from deltaprop.backends.native.library import EpochPlan, gemm, library, library_problem, pointer
+from deltaprop.backends.native.arrays import is_as_checked
+from deltaprop.backends.native.library import POINTERS, EpochPlan, gemm, library, library_problem, pointer
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.epochs.compiled_encoding import CompiledEncoding
@@ -199,8 +200,13 @@ class PlanTable:
     def point(self, name: str, array: AnyArray | None, shape: tuple[int, ...], members: Any = 0) -> None:
         """Let a field of all plans point to an array of that shape, or to nothing.
 
-        With `members`, the numbers 0 … K − 1, each plan points to its member's part of the array.
+        With `members`, the numbers 0 … K − 1, each plan points to its member's part of the array. A plan that points
+        there already is left alone.
         """
+        if self.row is not None and name in self._held and array is self._held[name]:
+            own = POINTERS[name][0]
+            if array is None or is_as_checked(array, self.network.dtype if own is None else own, shape):
+                return
         self._held[name] = array
         where = 0 if array is None else pointer(name, array, self.network.dtype, shape)
         if self.row is not None:

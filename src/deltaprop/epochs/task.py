@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypeAlias
 
@@ -268,6 +269,14 @@ class WholeEpoch(ABC):
         Paused
             If `given.pause` asks it to stop.
         """
+
+    def in_a_row(self) -> AbstractContextManager[object]:
+        """Return a context for several calls between which nobody else's code runs; what they need is kept within."""
+        return nullcontext()
+
+    def leaves_finite(self, network: NetworkState) -> bool:
+        """Tell whether the parameters of the task's network hold neither nan nor infinity."""
+        return network.backend.all_finite(network.parameters)
 
     @property
     def epochs_at_once(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from numbers import Real
 
 import numpy as np
@@ -274,6 +275,15 @@ class Trainer:
         """Return `sums`, by one copy."""
         sums: list[float] = self.network.backend.to_numpy(self.sums).tolist()
         return sums
+
+    def in_a_row(self) -> AbstractContextManager[object]:
+        """Return a context for epochs between which no code of users runs; they then begin sooner."""
+        return nullcontext() if self.whole_epoch is None else self.whole_epoch.in_a_row()
+
+    def is_finite(self) -> bool:
+        """Tell whether the parameters hold neither nan nor infinity."""
+        network, whole = self.network, self.whole_epoch
+        return network.backend.all_finite(network.parameters) if whole is None else whole.leaves_finite(network)
 
     @property
     def takes_orders(self) -> bool:

@@ -15,6 +15,8 @@ from deltaprop.backends.array_types import AnyArray, ArrayLike, HostArray, Indic
 from deltaprop.inputs.arrays import is_above_limit
 
 Vector = HostArray
+#: Samples up to which scikit-learn does not mind how many classes there are.
+FEW = 20
 
 
 class ClassTargets:
@@ -52,10 +54,51 @@ def of_known(binarizer: LabelBinarizer, y: ArrayLike) -> Any:
     numbers: Indices = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
     if not (classes[numbers] == y).all():
         return None
+    return _targets(binarizer, numbers)
+
+
+def of_new(y: ArrayLike) -> tuple[LabelBinarizer, Any]:
+    """Return a binarizer fitted to checked labels, and what `binarized` returns for them.
+
+    Raises
+    ------
+    ValueError
+        If they are no labels.
+    """
+    binarizer = LabelBinarizer()
+    found = _numbered(y) if _are_plain(y, y) and y.dtype.isnative else None
+    # Where a label has few samples scikit-learn warns.
+    if found is None or (len(y) > FEW and 2 * len(found[0]) >= len(y) - 2):
+        binarizer.fit(y)
+        return binarizer, binarized(binarizer, y)
+    binarizer.classes_, numbers = found
+    binarizer.y_type_ = "binary" if len(binarizer.classes_) <= 2 else "multiclass"
+    binarizer.sparse_input_ = False
+    return binarizer, _targets(binarizer, numbers)
+
+
+def _numbered(y: Vector) -> tuple[Vector, Indices]:
+    """Return the different labels among plain ones, in order, and the place of each label among them."""
+    if y.dtype.kind == "U":
+        labels, places = np.unique(y, return_inverse=True)
+        return np.array(labels.tolist()), places  # as short as they can be
+    if np.can_cast(y.dtype, np.int64):
+        least, span = int(y.min()), int(y.max()) - int(y.min())
+        if span < len(y):  # counting takes less than sorting
+            shifted = np.subtract(y, least, dtype=np.int64)
+            occurs = np.bincount(shifted, minlength=span + 1) > 0
+            labels = np.flatnonzero(occurs) + least
+            return labels.astype(y.dtype), (np.cumsum(occurs) - 1)[shifted]
+    return np.unique(y, return_inverse=True)
+
+
+def _targets(binarizer: LabelBinarizer, numbers: Indices) -> Any:
+    """Return the targets of labels with these numbers, as `binarized` does."""
+    classes = len(binarizer.classes_)
     if binarizer.y_type_ == "binary":
         return (numbers == 1)[:, None]
-    targets = ClassTargets(numbers, len(classes))
-    return targets if is_above_limit(len(y), len(classes), np.int64) else targets.one_hot(numbers)
+    targets = ClassTargets(numbers, classes)
+    return targets if is_above_limit(len(numbers), classes, np.int64) else targets.one_hot(numbers)
 
 
 def _are_plain(one: ArrayLike, other: ArrayLike) -> bool:

@@ -314,12 +314,12 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     def _validate_input(self, X: ArrayLike, y: ArrayLike, *, incremental: bool, reset: bool) -> CheckedData:
         X, y = checked_data(self, X, y, dtype=self.dtype, reset=reset)
         if not hasattr(self, "classes_") or (not self.warm_start and not incremental):
-            self._label_binarizer = LabelBinarizer().fit(y)
+            self._label_binarizer, targets = class_targets.of_new(y)
             self.classes_: HostArray = self._label_binarizer.classes_
-        else:
-            if incremental and (known := class_targets.of_known(self._label_binarizer, y)) is not None:
-                return X, y, known
-            check_classes(unique_labels(y), self.classes_, all_needed=self.warm_start and not incremental)
+            return X, y, targets
+        if incremental and (known := class_targets.of_known(self._label_binarizer, y)) is not None:
+            return X, y, known
+        check_classes(unique_labels(y), self.classes_, all_needed=self.warm_start and not incremental)
         return X, y, class_targets.binarized(self._label_binarizer, y)
 
     def _network_loss(self) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
 from deltaprop.backends.array_types import AnyArray, HostArray, Indices
+from deltaprop.backends.native.twister import Rewound, Shuffle
 from deltaprop.derivation.initialization import scikit_learn_range
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.estimators.hyperparameters import RandomState
@@ -23,11 +24,11 @@ class Reseeded:
 
     def __init__(self, seed: int) -> None:
         self.seed, self.generator = seed, np.random.RandomState(seed)
-        self._begin = self.generator.get_state(legacy=False)
+        self._rewind = Rewound(self.generator)
 
     def again(self) -> np.random.RandomState:
         """Return the generator as it was when it was new."""
-        self.generator.set_state(self._begin)
+        self._rewind()
         return self.generator
 
 
@@ -81,6 +82,8 @@ class Stream:
         self._before = copy.deepcopy(self.rng)
         self._first = 0
         self._drawn: Indices | None = None
+        self._shuffle: Shuffle | None = None
+        self._compiled: bool = getattr(shape.backend, "compiles", False)
 
     def hold_out(self, share: float, strata: AnyArray | None) -> None:
         """Split the rows as an estimator does for early stopping; `strata` has an entry for each row of the table."""
@@ -94,11 +97,13 @@ class Stream:
         Epochs have to be asked for in turn.
         """
         if self._drawn is None or self._first != first:
-            samples = len(self.rows)
-            order = np.arange(samples) if self._drawn is None else self._drawn[-1]
-            drawn = np.empty((count, samples), np.int64)
+            if self._shuffle is None:
+                order = np.arange(len(self.rows), dtype=np.int64)
+                self._shuffle = Shuffle(self.rng, order, compiled=self._compiled)
+            drawn = np.empty((count, len(self.rows)), np.int64)
             for own in drawn:
-                order = own[:] = order[self.rng.permutation(samples)]
+                self._shuffle()
+                own[:] = self._shuffle.order
             self._first, self._drawn = first, drawn
         return self._drawn
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 from sklearn.metrics import get_scorer_names
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_parameter_constraints
 
 from deltaprop.backends import BACKENDS, BY_NAME_ONLY, Backend
 from deltaprop.backends.choices import HiddenActivation, LossName, OutputActivation
@@ -60,6 +61,21 @@ class BackendName(StrOptions):
 
 
 BACKEND_NAMES = BackendName({"auto", *BACKENDS, *BY_NAME_ONLY})
+
+
+#: Types of parameters whose equal values are the same to every check.
+PLAIN = {bool, float, int, str, type(None)}
+
+
+@lru_cache(maxsize=256)
+def _names_of_parameters(cls: Any) -> tuple[str, ...]:
+    return tuple(cls._get_param_names())
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _check(cls: Any, name: str, value: object) -> None:
+    """Check a parameter as scikit-learn does."""
+    validate_parameter_constraints(cls._parameter_constraints, {name: value}, cls.__name__)
 
 
 class Hyperparameters:
@@ -126,6 +142,19 @@ class Hyperparameters:
     scoring: Scoring
     callbacks: Callbacks
     progress: bool
+
+    def _validate_params(self) -> None:
+        """Check all parameters as scikit-learn does, which takes longer than some fits: what has passed passes again.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter is not what ``_parameter_constraints`` asks for.
+        """
+        cls: Any = type(self)
+        for name in _names_of_parameters(cls):
+            value = getattr(self, name)
+            (_check if type(value) in PLAIN else _check.__wrapped__)(cls, name, value)
 
     def _store(self, parameters: dict[str, Any]) -> None:
         """Keep the arguments of a constructor as attributes, unchanged."""

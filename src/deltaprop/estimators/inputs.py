@@ -113,18 +113,26 @@ def _is_as_fitted(estimator: Any, X: ArrayLike, dtype: DTypeLike | None) -> bool
     """Return whether `validate_data`, which takes longer than a small prediction, would leave `X` as it is."""
     return (
         type(X) is np.ndarray
+        and X.shape[1:] == (estimator.n_features_in_,)
+        and not hasattr(estimator, "feature_names_in_")
+        and _is_table(X, dtype)
+    )
+
+
+def _is_table(X: ArrayLike, dtype: DTypeLike | None) -> bool:
+    """Return whether `validate_data` would leave `X`, the inputs of a fit, as they are."""
+    return (
+        type(X) is np.ndarray
         and X.ndim == 2
         and (X.dtype in FLOATS if dtype is None else X.dtype == dtype)
-        and X.shape[0] > 0
-        and X.shape[1] == estimator.n_features_in_
-        and not hasattr(estimator, "feature_names_in_")
+        and X.size > 0
         and get_backend("numpy").all_finite(X)
     )
 
 
 def _is_plain(y: ArrayLike, rows: int, estimator: Any) -> bool:
     """Return whether `validate_data` would leave targets of so many rows as they are."""
-    if not (type(y) is np.ndarray and y.ndim == 1 and len(y) == rows):
+    if not (type(y) is np.ndarray and y.shape == (rows,)):
         return False
     if y.dtype.kind == "f":
         return not hasattr(estimator, "classes_") and get_backend("numpy").all_finite(y)
@@ -139,6 +147,9 @@ def checked_data(
     `y` is then on the host, (m,) where it has one column. With `reset`, ``n_features_in_`` and ``feature_names_in_``
     are set rather than compared. `options` are the options of `validate_data` for `y`.
     """
+    if reset and _is_table(X, dtype) and _is_plain(y, X.shape[0], estimator):
+        _set_features(estimator, X)
+        return X, y
     if not reset and _is_as_fitted(estimator, X, dtype) and _is_plain(y, X.shape[0], estimator):
         return X, y
     options |= {"multi_output": True}
@@ -155,6 +166,12 @@ def checked_data(
     return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
 
+def _set_features(estimator: Any, X: AnyArray) -> None:
+    """Let an estimator expect as many columns as `X` has, without names."""
+    estimator.n_features_in_ = int(X.shape[1])
+    estimator.__dict__.pop("feature_names_in_", None)
+
+
 def _checked_on_device(estimator: Any, X: Array, dtype: DTypeLike | None, reset: bool) -> Array:
     backend, name = backend_of(X), type(estimator).__name__
     assert backend is not None
@@ -165,8 +182,7 @@ def _checked_on_device(estimator: Any, X: Array, dtype: DTypeLike | None, reset:
     if X.dtype.kind not in "iubf":
         raise TypeError(f"X: expected numbers, got dtype {X.dtype}")
     if reset:
-        estimator.n_features_in_ = int(X.shape[1])
-        estimator.__dict__.pop("feature_names_in_", None)
+        _set_features(estimator, X)
     elif X.shape[1] != estimator.n_features_in_:
         raise ValueError(
             f"X has {X.shape[1]} features, but {name} is expecting {estimator.n_features_in_} features as input"

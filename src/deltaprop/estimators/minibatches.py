@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from deltaprop.backends.array_types import Indices
+from deltaprop.backends.native.twister import Shuffle
 from deltaprop.epochs.trainer import Trainer
 from deltaprop.epochs.way_log import log_way
 from deltaprop.errors import callers_level
@@ -91,7 +93,7 @@ class MinibatchFit:
         batch_size = self._batch_size()
         # If there is only one minibatch, the order of its samples changes nothing.
         self.shuffled = mlp.shuffle and batch_size < self.samples
-        self.order: Indices = np.arange(self.samples)
+        self.order: Indices = np.arange(self.samples, dtype=np.int64)
         self.objective: MinibatchObjective = MinibatchObjective(l2=mlp.alpha)
         self.trainer: Trainer = Trainer(
             self.network,
@@ -107,6 +109,9 @@ class MinibatchFit:
             way=self.rule.way,
         )
         log_way(self.trainer, ["the rules of scikit-learn"])
+        # scikit-learn takes the last order by `random_state.permutation(m)`: a shuffle draws and moves the same.
+        compiled = getattr(self.network.backend, "compiles", False)
+        self.shuffle: Shuffle = Shuffle(random_state, self.order, compiled=compiled)
         self.history: History = History()
         self.keeper: FitCheckpoint | None = keeper
         if keeper is not None:
@@ -141,6 +146,7 @@ class MinibatchFit:
             # A cost that overflows is reported at the end, not by NumPy's warnings.
             with (
                 np.errstate(over="ignore", invalid="ignore", under="ignore"),
+                self._in_a_row(),
                 progress_bar(mlp.progress, self.epochs, self.samples) as progress,
             ):
                 goes_on = self.keeper is None or not self.keeper.ended
@@ -156,6 +162,11 @@ class MinibatchFit:
             self.warn("Training interrupted by user.")
         if records.stopping.early_stopping:
             self._restore_best()
+
+    def _in_a_row(self) -> AbstractContextManager[object]:
+        """Return a context for all epochs, where no callback or score of the user's comes between them."""
+        alone = not self.listeners.callbacks and self.mlp.scoring is None
+        return self.trainer.in_a_row() if alone else nullcontext()
 
     def _warn_of_last_epoch(self) -> None:
         """Warn if all epochs are done and nothing has ended training before."""
@@ -173,7 +184,8 @@ class MinibatchFit:
         records.loss = cost + decay
         records.loss_curve.append(records.loss)
         history.cost.append(records.loss)
-        self.mlp._say(f"Iteration {records.n_iter}, loss = {records.loss:.8f}")
+        if self.mlp.verbose:
+            self.mlp._say(f"Iteration {records.n_iter}, loss = {records.loss:.8f}")
         if self.held_out is not None:
             self.publish()
             self.held_out.record(self.network, history)
@@ -195,13 +207,14 @@ class MinibatchFit:
 
     def _is_lost(self) -> bool:
         """Return whether the parameters are no longer finite: they never become so again."""
-        return not self.network.backend.all_finite(self.network.parameters)
+        return not self.trainer.is_finite()
 
     def order_next(self) -> Indices:
         """Return the order in which the next epoch visits the samples."""
         if self.mlp.shuffle:
-            self.order = self.order[self.random_state.permutation(self.samples)]
-        return self.order
+            self.shuffle()
+        # What is still on its way to a device must not change.
+        return self.order if self.network.backend.on_host else self.order.copy()
 
     def _train(self, progress: Progress) -> tuple[float, float]:
         """Visit every sample once; return the two terms of the cost of that epoch."""

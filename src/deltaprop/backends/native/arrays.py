@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.array_types import AnyArray, DType
 
 
 def address(
@@ -56,6 +56,15 @@ def address(
         buffer: Any = array
         return ctypes.addressof(ctypes.c_char.from_buffer(buffer))  # takes a quarter of the time of what follows
     return int(array.ctypes.data)
+
+
+def is_as_checked(array: AnyArray, dtype: DType, shape: tuple[int, ...]) -> bool:
+    """Whether an array whose address is known still is what `address` takes, so that it need not be asked for again.
+
+    A read-only array is not, whether it is to be written or not. An array's memory stays where it is while somebody
+    else, who knows its address, holds it.
+    """
+    return bool(array.flags.carray and array.shape == shape and array.dtype == dtype)
 
 
 def check_rows(name: str, starts: AnyArray, columns: AnyArray, values: int, width: int) -> None:

@@ -45,6 +45,7 @@ SECONDS_TO_ANSWER, SECONDS_TO_COMPILE = 30.0, 180.0
 FUNCTIONS = (
     *("run", "run_members", "scratch_entries", "evaluate", "evaluate_members"),
     *("gradient", "gradient_scratch_entries", "hessian_product", "hessian_product_scratch_entries"),
+    *("all_finite", "shuffle"),
 )
 TRIAL = "import ctypes, sys\nlibrary = ctypes.CDLL(sys.argv[1])\nfor name in sys.argv[2:]: getattr(library, name)"
 #: What of Linux's description of a processor says which kind it is, on whichever architecture.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from deltaprop.errors import BackendError
+from deltaprop.forks import no_fork
 
 #: Bytes of an output that are kept; the rest is read and dropped.
 MOST_KEPT = 2**20
@@ -42,14 +43,17 @@ def run_compiler(
     shown = shown or " ".join(command)
     places = dict.fromkeys(("TMPDIR", "TMP", "TEMP"), str(scratch)) if scratch else {}
     try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=os.environ | places | {"LC_ALL": "C"},
-            start_new_session=True,
-        )
+        # The child of a fork that began meanwhile would hold the pipe that tells this thread whether the process has
+        # started. This thread would wait for the child, and the child for the lock that this thread holds.
+        with no_fork:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=os.environ | places | {"LC_ALL": "C"},
+                start_new_session=True,
+            )
     except (OSError, ValueError) as error:
         raise BackendError(f"{command[0]} does not start ({error})") from error
     output, errors = _Beginning(process.stdout), _Beginning(process.stderr)

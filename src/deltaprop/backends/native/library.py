@@ -6,7 +6,6 @@ import ctypes
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -46,27 +45,27 @@ class EvaluationPlan(ctypes.Structure):
 
 
 #: For each pointer of a plan to an array: its dtype, None for the network's own, and whether the library writes there.
-POINTERS: dict[str, tuple[Any, bool]] = {
-    "sizes": (np.int64, False),
-    "activations": (np.int64, False),
+POINTERS: dict[str, tuple[DType | None, bool]] = {
+    "sizes": (np.dtype(np.int64), False),
+    "activations": (np.dtype(np.int64), False),
     "parameters": (None, True),
     "x": (None, False),
     "y": (None, False),
     "weights": (None, False),
-    "order": (np.int64, False),
-    "scales": (np.float64, False),
-    "penalties": (np.float64, False),
-    "decays": (np.float64, False),
+    "order": (np.dtype(np.int64), False),
+    "scales": (np.dtype(np.float64), False),
+    "penalties": (np.dtype(np.float64), False),
+    "decays": (np.dtype(np.float64), False),
     "first": (None, True),
     "second": (None, True),
-    "rates": (np.float64, False),
-    "keep": (np.float64, False),
-    "keys": (np.uint64, False),
+    "rates": (np.dtype(np.float64), False),
+    "keep": (np.dtype(np.float64), False),
+    "keys": (np.dtype(np.uint64), False),
     "scratch": (None, True),
     "outputs": (None, True),
-    "cost": (np.float64, True),
-    "decay": (np.float64, True),
-    "carried": (np.float64, True),
+    "cost": (np.dtype(np.float64), True),
+    "decay": (np.dtype(np.float64), True),
+    "carried": (np.dtype(np.float64), True),
 }
 
 
@@ -81,7 +80,7 @@ def pointer(name: str, array: AnyArray, dtype: DType, shape: tuple[int, ...]) ->
         If the array is not what the library takes it for.
     """
     own, written = POINTERS[name]
-    return address(name, array, own or dtype, shape, written=written)
+    return address(name, array, dtype if own is None else own, shape, written=written)
 
 
 def library(dtype: DType) -> ctypes.CDLL:
@@ -110,6 +109,11 @@ def load_ahead(backend: object, dtype: DType) -> None:
             library(dtype)
 
 
+def loaded_library() -> ctypes.CDLL | None:
+    """A library that is loaded already, for whichever dtype: for functions that no dtype concerns."""
+    return next(iter(_in_use.values()), None)
+
+
 def library_origin(dtype: DType) -> str:
     """Where the library for `dtype` comes from, such as "prebuilt (x86-64-v4)" or "compiled here".
 
@@ -130,6 +134,10 @@ def library_problem(dtype: DType) -> str | None:
     except BackendError as error:
         return str(error)
     return None
+
+
+#: The libraries that are loaded, by the type of their arrays.
+_in_use: dict[str, ctypes.CDLL] = {}
 
 
 def _loaded(dtype: DType) -> Selected[ctypes.CDLL]:
@@ -153,6 +161,8 @@ def _load(real: str) -> Selected[ctypes.CDLL] | str:
     for of_members in (loaded.run_members, loaded.evaluate_members):
         of_members.argtypes, of_members.restype = [_P, _P, _I, _I, _I], None
     loaded.evaluate.argtypes, loaded.evaluate.restype = [_P, _P, _I, _P, _P, _P, _P, _P, _I, _I], _I
+    loaded.all_finite.argtypes, loaded.all_finite.restype = [_P, _I], _I
+    loaded.shuffle.argtypes, loaded.shuffle.restype = [_P, _P, _I], None
     loaded.gradient.argtypes, loaded.gradient.restype = [ctypes.POINTER(EpochPlan), _P], None
     loaded.hessian_product.argtypes, loaded.hessian_product.restype = [ctypes.POINTER(EpochPlan), _P, _P], None
     for entries in (
@@ -161,6 +171,7 @@ def _load(real: str) -> Selected[ctypes.CDLL] | str:
         loaded.hessian_product_scratch_entries,
     ):
         entries.argtypes, entries.restype = [ctypes.POINTER(EpochPlan)], _I
+    _in_use[real] = loaded
     return selected
 
 

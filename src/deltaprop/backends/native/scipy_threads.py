@@ -8,12 +8,9 @@ parameters, all of it vector operations that gain nothing from threads, then tak
 from __future__ import annotations
 
 import threading
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from deltaprop.forks import in_child
 
@@ -21,8 +18,9 @@ from deltaprop.forks import in_child
 class OneThread:
     """A limit of one thread for some BLAS, while anybody wants it.
 
-    Several threads may want it at a time: the first to begin sets the limit, the last to end lifts it. The child of a
-    fork has but one of its parent's threads, and with it what that one wants.
+    Several threads may want it at a time, and each of them within what wants it already: the first to begin sets the
+    limit, the last to end lifts it. The child of a fork has but one of its parent's threads, and with it what that one
+    wants.
     """
 
     of_scipy: bool
@@ -30,26 +28,30 @@ class OneThread:
     def __init__(self, *, of_scipy: bool) -> None:
         self.of_scipy, self._lock = of_scipy, threading.Lock()
         #: How often each thread, by its number, is inside.
-        self._inside: Counter[int] = Counter()
+        self._inside: dict[int, int] = {}
         #: Those whose number of threads has been changed, and what it was.
         self._changed: list[tuple[Any, int]] = []
         in_child(self._begin_again)
 
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        """Within this context."""
+    def __call__(self) -> Self:
+        """Return the context."""
+        return self
+
+    def __enter__(self) -> Self:
+        # Not by `contextlib`, whose contexts take as long as a step of a small network.
         thread = threading.get_ident()
         with self._lock:
             if not self._inside:
                 self._set_limit()
-            self._inside[thread] += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._inside[thread] -= 1
-                if not self._inside[thread]:
-                    del self._inside[thread]
+            self._inside[thread] = self._inside.get(thread, 0) + 1
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        thread = threading.get_ident()
+        with self._lock:
+            self._inside[thread] -= 1
+            if not self._inside[thread]:
+                del self._inside[thread]
                 self._lift()
 
     def _set_limit(self) -> None:
@@ -70,7 +72,7 @@ class OneThread:
         """Forget the threads that are not here; one of them may have held the lock."""
         self._lock = threading.Lock()
         own = threading.get_ident()
-        self._inside = Counter({own: self._inside[own]} if own in self._inside else {})
+        self._inside = {own: self._inside[own]} if own in self._inside else {}
         self._lift()
 
 
