@@ -40,7 +40,7 @@ template <typename T, int N> struct Sums {
     typedef typename Step::vector vector;
     static constexpr int LANES = int(64 / sizeof(T));
 
-    // The i-th sum is that of vector number[i], and is in lane[i] of the result: where there is a vector for each lane,
+    // The i-th sum adds up vector number[i], and is in lane[i] of the result: where there is a vector for each lane,
     // in the order of the lanes.
     struct Places { int number[N], lane[N]; };
     static constexpr Places PLACES = [] {

@@ -39,7 +39,7 @@ struct Block {
     int64_t units() const { return last - first; }
 };
 
-// Of which layers there is room for z, a and delta of a minibatch: of all and of the inputs, or of the last one alone.
+// The layers with room for z, a and delta of a minibatch: all of them and the inputs, or the last one alone.
 enum class Kept { all, last };
 
 template <typename T> class Layers {

@@ -6,7 +6,6 @@ from cases import assert_same_training
 from conftest import use_threads
 
 import deltaprop as dp
-from deltaprop.epochs import compiled
 from deltaprop.epochs.compiled_plan import PlanTable
 
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
