@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Array
+from deltaprop.backends.cache_lines import on_cache_lines
 from deltaprop.backends.native.arrays import address
 from deltaprop.backends.native.scipy_threads import own_threads, scipy_on_one_thread
 from deltaprop.derivation.backprop import Objective
@@ -102,7 +103,7 @@ class CompiledDerivatives(CostDerivatives):
         """Let the plan point to as much scratch as a function of the library needs."""
         entries = entries_for(self.plan)
         if entries > self._scratch.size:
-            self._scratch = np.empty(entries, self.network.dtype)
+            self._scratch = on_cache_lines(entries, self.network.dtype)
             self.table.point("scratch", self._scratch, self._scratch.shape)
 
 

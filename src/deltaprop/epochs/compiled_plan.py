@@ -11,6 +11,7 @@ import numpy as np
 
 from deltaprop.backends import Array
 from deltaprop.backends.array_types import AnyArray, DType, Floats, HostArray, Indices
+from deltaprop.backends.cache_lines import on_cache_lines
 from deltaprop.backends.kernel_names import activation_number, loss_number
 from deltaprop.backends.native.arrays import is_as_checked
 from deltaprop.backends.native.library import POINTERS, EpochPlan, gemm, library, library_problem, pointer
@@ -189,7 +190,7 @@ class PlanTable:
         alike = np.unique(self.rows["batch"], return_index=True)[1].tolist()
         plans = (EpochPlan.from_buffer_copy(self.rows[i].tobytes()) for i in alike)
         stride: int = max(self.library.scratch_entries(plan) for plan in plans)
-        scratch = np.empty(stride * networks, self.network.dtype)
+        scratch = on_cache_lines(stride * networks, self.network.dtype)
         if touched and scratch.nbytes <= MOST_TOUCHED:
             scratch.fill(0.0)
         self.point("scratch", scratch, scratch.shape)

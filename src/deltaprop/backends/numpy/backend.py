@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike
 from deltaprop.backends.array_types import AnyArray as Array
 from deltaprop.backends.array_types import ArrayLike, DType, Floats, HostArray
 from deltaprop.backends.base import RandomStream, Scalar
+from deltaprop.backends.cache_lines import on_cache_lines
 from deltaprop.backends.composed import ALL, ComposedBackend, Formula
 from deltaprop.backends.numpy import dropout
 from deltaprop.backends.scratch import LEAST as BLOCK
@@ -95,7 +96,7 @@ class NumpyBackend(ComposedBackend):
         return np.empty(shape, dtype)
 
     def zeros(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-        return np.zeros(shape, dtype)
+        return on_cache_lines(shape, dtype, zeros=True)  # parameters and moments are such arrays
 
     def all_finite(self, array: Array) -> bool:
         # The sum is finite only where every entry is: one pass and no temporary, unless a finite sum overflows.
