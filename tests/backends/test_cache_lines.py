@@ -26,6 +26,11 @@ def test_entries_are_its_own():
     np.testing.assert_array_equal(made.ravel(), np.arange(24.0))
 
 
+def test_it_is_the_base_of_its_views():
+    made = on_cache_lines((4, 6), "float64")
+    assert made[1:].reshape(-1)[3:].base is made
+
+
 @pytest.mark.parametrize("sizes", [[3, 5, 2], [300, 200, 10]], ids=str)
 def test_parameters_and_moments(sizes):
     net = dp.Network(sizes, backend="numpy")

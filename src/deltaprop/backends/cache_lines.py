@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -11,6 +12,13 @@ from deltaprop.backends.array_types import HostArray
 
 #: Bytes of a cache line, and of the widest vectors.
 LINE = 64
+
+
+class Memory(np.ndarray[Any, Any]):
+    """Where such an array lies, of a type of its own.
+
+    Otherwise NumPy would take it for the base of the array's views in place of the array, which may be read-only.
+    """
 
 
 def on_cache_lines(shape: int | tuple[int, ...], dtype: DTypeLike, *, zeros: bool = False) -> HostArray:
@@ -31,6 +39,8 @@ def on_cache_lines(shape: int | tuple[int, ...], dtype: DTypeLike, *, zeros: boo
     """
     kind = np.dtype(dtype)
     size = math.prod(shape) if isinstance(shape, tuple) else shape
-    memory = (np.zeros if zeros else np.empty)(size * kind.itemsize + LINE, np.uint8)
-    first = -memory.ctypes.data % LINE
-    return memory[first : first + size * kind.itemsize].view(kind).reshape(shape)
+    memory = Memory(size * kind.itemsize + LINE, np.uint8)
+    made: HostArray = np.ndarray(shape, kind, buffer=memory, offset=-memory.ctypes.data % LINE)
+    if zeros:
+        made.fill(0)
+    return made
