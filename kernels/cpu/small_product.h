@@ -32,8 +32,8 @@ inline void store(double* x, unsigned mask, __m512d value) { _mm512_mask_storeu_
 inline void store(float* x, unsigned mask, __m512 value) { _mm512_mask_storeu_ps(x, __mmask16(mask), value); }
 #endif
 
-// An operand A (M, K): entries `row` and `column` apart. As a first operand it is gone through by a cursor along some
-// rows at once, from row i on.
+// An operand A (M, K): entries `row_step` and `column_step` apart. As a first operand it is gone through by a cursor
+// along some rows at once, from row i on.
 template <typename T> struct Entries {
     const T* entries;
     int64_t row_step, column_step;
