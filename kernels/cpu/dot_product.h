@@ -13,15 +13,17 @@ namespace dot_product {
 const bool IS_FASTER = true;
 
 // Each step adds the halves of two vectors, and makes one of them. So the lanes of all vectors are added up at once.
+// A shuffle takes lanes 0 and 2 of both vectors, or lanes 1 and 3; lanes may be several entries wide.
+constexpr int EVEN = 0x88, ODD = 0xDD;
+
 template <typename T> struct Steps;
 
 template <> struct Steps<float> {
     typedef __m512 vector;
     static constexpr int COUNT = 4, LANE[COUNT] = {4, 8, 1, 2};  // what a step adds to the lane of its second vector
     template <int STEP> static vector add(vector a, vector b) {
-        constexpr int LOW = 0x88, HIGH = 0xDD;  // of the lanes, the even and the odd
-        if constexpr (STEP < 2) return _mm512_shuffle_f32x4(a, b, LOW) + _mm512_shuffle_f32x4(a, b, HIGH);
-        else return _mm512_shuffle_ps(a, b, LOW) + _mm512_shuffle_ps(a, b, HIGH);
+        if constexpr (STEP < 2) return _mm512_shuffle_f32x4(a, b, EVEN) + _mm512_shuffle_f32x4(a, b, ODD);
+        else return _mm512_shuffle_ps(a, b, EVEN) + _mm512_shuffle_ps(a, b, ODD);
     }
 };
 
@@ -29,7 +31,7 @@ template <> struct Steps<double> {
     typedef __m512d vector;
     static constexpr int COUNT = 3, LANE[COUNT] = {2, 4, 1};
     template <int STEP> static vector add(vector a, vector b) {
-        if constexpr (STEP < 2) return _mm512_shuffle_f64x2(a, b, 0x88) + _mm512_shuffle_f64x2(a, b, 0xDD);
+        if constexpr (STEP < 2) return _mm512_shuffle_f64x2(a, b, EVEN) + _mm512_shuffle_f64x2(a, b, ODD);
         else return _mm512_unpacklo_pd(a, b) + _mm512_unpackhi_pd(a, b);
     }
 };

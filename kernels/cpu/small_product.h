@@ -55,13 +55,7 @@ template <typename T> struct EvenRows {
     const T* entries;
     int64_t stride;
 
-    template <int ROWS> struct Cursor {
-        const T* at;
-        int64_t stride;
-        T operator[](int r) const { return at[r * stride]; }
-        void operator++() { ++at; }
-    };
-    template <int ROWS> Cursor<ROWS> from(int64_t i) const { return {entries + i * stride, stride}; }
+    template <int ROWS> auto from(int64_t i) const { return Entries<T>{entries, stride, 1}.template from<ROWS>(i); }
     void prefetch(int64_t, int64_t, int64_t) const {}
 
     struct Walk {

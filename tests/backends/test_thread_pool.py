@@ -1,68 +1,124 @@
 """The threads of the compiled library: a call returns when its work is done, and is right, whoever is late."""
 
+import ctypes
 import os
-import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import require_compiler, require_library
 from processes import run
 
-#: A thread that is still inside when the call has returned; the next calls; calls of several threads at a time.
-CALLS = """
+from deltaprop.backends.native import compiler
+from deltaprop.backends.native.compiler_process import run_compiler
+
+SOURCE = """
 #include "cpu/thread_pool.h"
-#include <cstdio>
+
+#include <algorithm>
 #include <numeric>
 
-std::atomic<bool> begun{false}, returned{false};
-std::atomic<int> sum{0};
+// Work that counts how often it is done, and how often it is copied.
+struct Counted {
+    int64_t *done, *copied;
+    Counted(int64_t* done, int64_t* copied) : done(done), copied(copied) {}
+    Counted(const Counted& other) : done(other.done), copied(other.copied) { ++*copied; }
+    void operator()(int64_t, int, int) { ++*done; }
+};
 
-// In each phase, a part adds its number to the sum of all parts of the phase before. While the last one takes longer,
-// the other threads wait in vain for more.
-bool right(int call) {
-    const int phases = 1 + call % 3, parts = 2 + call % 5;
-    int values[4][6] = {}, expected = 0;
-    threads::in_phases(phases, parts, 4, [&](int64_t phase, int part, int) {
-        if (phase + 1 == phases && part == 0) std::this_thread::sleep_for(std::chrono::microseconds(50));
-        values[phase + 1][part] = std::accumulate(values[phase], values[phase] + parts, part);
-    });
-    for (int phase = 0; phase < phases; ++phase) expected = parts * expected + parts * (parts - 1) / 2;
-    return std::accumulate(values[phases], values[phases] + parts, 0) == expected;
+// What a thread does that comes when 3 phases of 2 parts are done.
+extern "C" void come_late(int64_t* done, int64_t* copied) {
+    threads::Phases phases(3, 2);
+    int64_t before = 0;
+    Counted first(&before, &before), late(done, copied);
+    phases.work(0, first);
+    phases.work(1, late);
 }
 
-int main() {
-    const std::vector<int> owned(1000, 7);
+// What a thread finds in its job that is still inside when its caller has returned and has made so many further calls.
+extern "C" int64_t stay_inside(int calls) {
+    static std::atomic<bool> begun, returned;
+    static std::atomic<int64_t> found;
+    begun = returned = false, found = -1;
+    const std::vector<int64_t> owned(1000, 7);
     threads::run(2, std::make_shared<const threads::Job>([owned](int thread) {
         if (thread == 0) return threads::wait_for([] { return begun.load(); });
         begun = true;
         threads::wait_for([] { return returned.load(); });
-        sum = std::accumulate(owned.begin(), owned.end(), 0);
+        found = std::accumulate(owned.begin(), owned.end(), int64_t(0));
     }));
-    bool all_right = sum == 0;
-    for (int call = 0; call < 100; ++call) all_right = right(call) && all_right;
+    int64_t parts = 0;
+    for (int call = 0; call < calls; ++call) {
+        std::atomic<int64_t> done{0};
+        threads::in_phases(1 + call % 3, 2, 2, [&](int64_t, int, int) { ++done; });
+        parts += done - 2 * (1 + call % 3);
+    }
     returned = true;
-    threads::wait_for([] { return sum.load() != 0; });
-    all_right = sum == 7000 && all_right;
+    threads::wait_for([] { return found.load() >= 0; });
+    return parts == 0 ? found.load() : -1;
+}
 
-    std::atomic<int> wrong{0};
-    std::vector<std::thread> callers;
-    for (int caller = 0; caller < 4; ++caller)
-        callers.emplace_back([&] {
-            for (int call = 0; call < 3000; ++call) wrong += !right(call);
+// One entry a part, each of them 1 more than the sum of all entries of the phase before. They stand on the stack, and
+// the next call writes there at once, where a thread that is late would read.
+extern "C" int64_t add_up(int64_t phases, int parts, int threads, int64_t calls) {
+    int64_t wrong = 0, expected = 0;
+    for (int64_t phase = 0; phase < phases; ++phase) expected = parts * expected + 1;
+    for (int64_t call = 0; call < calls; ++call) {
+        int64_t entries[2][8] = {};
+        std::atomic<int64_t> strangers{0};
+        threads::in_phases(phases, parts, threads, [&](int64_t phase, int part, int thread) {
+            if (thread < 0 || thread >= threads) strangers.fetch_add(1);
+            int64_t sum = 1;
+            for (int i = 0; i < parts; ++i) sum += entries[(phase + 1) % 2][i];
+            entries[phase % 2][part] = sum;
         });
-    for (auto& caller : callers) caller.join();
-    std::puts(all_right && wrong == 0 ? "right" : "wrong");
+        for (int part = 0; part < parts; ++part) wrong += entries[(phases + 1) % 2][part] != expected;
+        wrong += strangers.load();
+        std::fill_n(&entries[0][0], 16, -1);
+    }
+    return wrong;
 }
 """
 
 
-def test_a_thread_that_is_late(tmp_path):
-    (tmp_path / "calls.cpp").write_text(CALLS)
-    command = [*require_compiler(), "-std=c++17", "-O2", "-pthread", f"-I{files('deltaprop.kernels')}"]
-    subprocess.run([*command, str(tmp_path / "calls.cpp"), "-o", str(tmp_path / "calls")], check=True)
-    done = subprocess.run([str(tmp_path / "calls")], capture_output=True, text=True, check=False, timeout=120)
-    assert (done.returncode, done.stdout) == (0, "right\n")
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    found = require_compiler()
+    folder = tmp_path_factory.mktemp("pool")
+    source, output = folder / "pool.cpp", folder / "pool.so"
+    source.write_text(SOURCE)
+    command = [*found, *compiler.OPTIONS, f"-I{files('deltaprop.kernels')}", str(source), "-o", str(output)]
+    run_compiler(command, compiler.SECONDS_TO_COMPILE, scratch=folder)
+    library = ctypes.CDLL(str(output))
+    library.add_up.argtypes = [ctypes.c_int64, ctypes.c_int, ctypes.c_int, ctypes.c_int64]
+    library.add_up.restype = library.stay_inside.restype = ctypes.c_int64
+    return library
+
+
+def test_a_thread_that_comes_late_touches_nothing(pool):
+    """The caller, on whose stack the work stands, may have returned by then."""
+    done, copied = ctypes.c_int64(), ctypes.c_int64()
+    pool.come_late(ctypes.byref(done), ctypes.byref(copied))
+    assert (done.value, copied.value) == (0, 0)
+
+
+def test_a_thread_that_is_still_inside_keeps_its_job(pool):
+    """The caller returns before it, and calls again."""
+    assert pool.stay_inside(100) == 7000
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 4])
+@pytest.mark.parametrize(("phases", "parts"), [(1, 4), (2, 3), (30, 3), (9, 8)])
+def test_a_phase_begins_when_the_one_before_is_done(pool, phases, parts, threads):
+    assert pool.add_up(phases, parts, threads, 50) == 0
+
+
+def test_callers_at_the_same_time_have_threads_of_their_own(pool):
+    with ThreadPoolExecutor(5) as callers:
+        found = list(callers.map(lambda threads: pool.add_up(20, 3, threads, 50), [2, 3, 4, 3, 2], timeout=120))
+    assert found == [0] * 5
 
 
 #: One core for sixteen threads: most of them are late. The cost of a training is left out, whose terms are added up in
