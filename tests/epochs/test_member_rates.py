@@ -27,10 +27,11 @@ OPTIMIZERS: dict[str, list[dp.Optimizer]] = {
 }
 
 
+@pytest.mark.parametrize("spread", [0.0, 0.01])
 @pytest.mark.parametrize("ahead", [1, 7, 256])
 @pytest.mark.parametrize("samples", [(6, 6, 6, 6), (6, 2, 9, 6)], ids=["alike", "of many sizes"])
 @pytest.mark.parametrize("optimizers", OPTIMIZERS)
-def test_rates(optimizers, samples, ahead, monkeypatch):
+def test_rates(optimizers, samples, ahead, spread, monkeypatch):
     monkeypatch.setattr(member_rates, "STEPS_AHEAD", ahead)
     members = [Member(m, 3, one, Objective()) for m, one in zip(samples, OPTIMIZERS[optimizers], strict=True)]
     rates, taken = MemberRates(members), np.zeros(4, np.int64)
@@ -38,7 +39,7 @@ def test_rates(optimizers, samples, ahead, monkeypatch):
     calls += [([3, 1], 0.2, 1), ([3, 1], 0.2, 1), ([0, 1, 2, 3], 0.2, 3), ([0, 1, 2, 3], 0.2, 3)] * 2
     for number, (numbers, rate, epochs) in enumerate(calls):
         which = np.array(numbers)
-        learning_rates = np.full((len(which), epochs), rate) + 0.01 * which[:, np.newaxis]
+        learning_rates = np.full((len(which), epochs), rate) + spread * which[:, np.newaxis]
         if number == 8:
             learning_rates[:, -1] /= 2
         rows, of_member = rates(which, learning_rates, taken[which])

@@ -61,18 +61,13 @@ class CompiledEvaluation:
         first = address("parameters", network.parameters, network.dtype, (*self.lead, network.own.size))
         stride = network.own.size * network.dtype.itemsize
         members = self.lead[0] if self.lead else 1
-        self._plans = (EvaluationPlan * members)(
-            *(
-                EvaluationPlan(
-                    len(activations),
-                    address("sizes", self._sizes, np.int64, (len(sizes),)),
-                    address("activations", self._activations, np.int64, (len(activations),)),
-                    loss_number(network.loss) if self.knows_loss else -1,
-                    first + k * stride,
-                )
-                for k in range(members)
-            )
+        of_all = (
+            len(activations),
+            address("sizes", self._sizes, np.int64, (len(sizes),)),
+            address("activations", self._activations, np.int64, (len(activations),)),
+            loss_number(network.loss) if self.knows_loss else -1,
         )
+        self._plans = (EvaluationPlan * members)(*(EvaluationPlan(*of_all, first + k * stride) for k in range(members)))
         start = ctypes.addressof(self._plans)
         self.plans: list[int] = [start + k * ctypes.sizeof(EvaluationPlan) for k in range(members)]
 
@@ -119,7 +114,7 @@ class CompiledEvaluation:
     def checked_outputs(self, X: AnyArray) -> HostArray | None:
         """Compute a^(L), (m, s_L), of one network; None if an input is not finite. `takes` has looked at X."""
         out = np.empty((X.shape[0], self.outputs), self.dtype)
-        return out if self._run(0, X, address("outputs", out, self.dtype)) else None
+        return out if self._run(0, *self._inputs(X), address("outputs", out, self.dtype)) else None
 
     def predict(self, X: AnyArray, of_rows: int = 0) -> HostArray:
         """Compute a^(L), (…, m, s_L), of all members, for X : (m, s_1) or (…, m, s_1) that have been checked.
@@ -127,17 +122,16 @@ class CompiledEvaluation:
         X may be a part of so many rows.
         """
         out = np.empty((*self.lead, X.shape[-2], self.outputs), self.dtype)
-        if not self.lead:
-            self._run(0, X, address("outputs", out, self.dtype), of_rows=of_rows)
-            return out
-        for k, own in enumerate(out):
-            self._run(k, X if X.ndim == 2 else X[k], address("outputs", own, self.dtype), of_rows=of_rows)
+        start, stride = address("outputs", out, self.dtype), out.strides[0] if self.lead else 0
+        common = self._inputs(X) if X.ndim == 2 else None
+        for k in range(len(self.plans)):
+            self._run(k, *(common or self._inputs(X[k])), start + k * stride, of_rows=of_rows)
         return out
 
     def largest(self, X: AnyArray, of_rows: int = 0) -> Indices:
         """Find which output is the largest, (m,), for checked X : (m, s_1)."""
         found = np.empty(X.shape[0], np.int64)
-        self._run(0, X, largest=address("largest", found, np.int64), of_rows=of_rows)
+        self._run(0, *self._inputs(X), largest=address("largest", found, np.int64), of_rows=of_rows)
         return found
 
     def add_cost(
@@ -158,12 +152,18 @@ class CompiledEvaluation:
         out = None if prediction is None else address("prediction", prediction, dtype, rows, written=True)
         of_weights = None if weights is None else address("sample_weight", weights, dtype, (m,))
         cost = address("cost", total, np.float64, (), written=True)
-        return self._run(0, X, out, address("Y", Y, dtype, rows), of_weights, cost=cost, of_rows=of_rows)
+        return self._run(0, *self._inputs(X), out, address("Y", Y, dtype, rows), of_weights, cost=cost, of_rows=of_rows)
+
+    def _inputs(self, X: AnyArray) -> tuple[int, int]:
+        """Return where X begins, (m, s_1), and m."""
+        m = X.shape[0]
+        return address("X", X, self.dtype, (m, self.columns)), m
 
     def _run(
         self,
         member: int,
-        X: AnyArray,
+        x: int,
+        m: int,
         outputs: int | None = None,
         y: int | None = None,
         weights: int | None = None,
@@ -172,12 +172,11 @@ class CompiledEvaluation:
         cost: int | None = None,
         of_rows: int = 0,
     ) -> bool:
-        """Evaluate a member in as many calls as keep an interrupt waiting for less than a second or so.
+        """Evaluate a member for m rows in as many calls as keep an interrupt waiting for less than a second or so.
 
         Return whether all inputs are finite.
         """
-        m, plan = X.shape[0], self.plans[member]
-        x = address("X", X, self.dtype, (m, self.columns))
+        plan = self.plans[member]
         of_rows = max(m, of_rows)
         threads = 1 if m * self.operations <= OPERATIONS_OF_ONE_THREAD else max(1, min(threads_of_numpy(), _cores()))
         if m <= self.at_once:

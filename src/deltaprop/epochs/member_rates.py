@@ -19,8 +19,9 @@ ENTRIES, STEPS_AHEAD = 2**20, 256
 class MemberRates:
     """Computes `Optimizer.rates` of the next steps of each member.
 
-    Epochs of few steps would spend more time on this than on training. So while a member's learning rate stays the
-    same, the rates of its next steps are kept in a table.
+    Epochs of few steps would spend more time on this than on training. So members that share an optimizer share the
+    rates, as long as they train alike; and while their learning rate stays the same, the rates of their next steps are
+    kept in a table.
 
     Parameters
     ----------
@@ -32,11 +33,13 @@ class MemberRates:
         self.members = members
         self.batches: HostArray = np.array([member.batches for member in members])
         self.vary: bool = any(member.optimizer.rates_vary for member in members)
+        #: For each member, the number of the first one that has the same optimizer.
+        firsts = dict[int, int]()
+        self.kinds: HostArray = np.array([firsts.setdefault(id(each.optimizer), k) for k, each in enumerate(members)])
         self.ahead: int = min(STEPS_AHEAD, ENTRIES // (2 * len(members)))
         self.learning_rates: HostArray = np.full(len(members), np.nan)  # of the last epoch
-        self.begins: HostArray = np.full(
-            len(members), -1
-        )  # the steps taken at the start of each row; −1 if there is no row
+        #: The steps taken at the start of each row; −1 if there is no row.
+        self.begins: HostArray = np.full(len(members), -1)
         self.table: Floats = np.empty((len(members), self.ahead, 2)) if self.vary else np.empty((0, 0, 2))
 
     def __call__(self, which: Indices, learning_rates: Floats, taken: Indices) -> tuple[Floats, Indices]:
@@ -54,6 +57,20 @@ class MemberRates:
             rates = np.zeros((*learning_rates.shape, 1, 2))
             rates[..., 0, 0] = learning_rates
             return rates, np.arange(len(which))
+        chosen, places = self._alike(which, learning_rates, taken)
+        rates, own = self._of_kinds(which[chosen], learning_rates[chosen], taken[chosen])
+        return rates, own[places]
+
+    def _alike(self, which: Indices, learning_rates: Floats, taken: Indices) -> tuple[Indices, Indices]:
+        """Find members that stand for all of these: their places in `which`, and who stands for each."""
+        _, chosen, places = np.unique(self.kinds[which], return_index=True, return_inverse=True)
+        of_all = (learning_rates, taken, self.batches[which])
+        if all(np.array_equal(of_each, of_each[chosen][places]) for of_each in of_all):
+            return chosen, places
+        return np.arange(len(which)), np.arange(len(which))
+
+    def _of_kinds(self, which: Indices, learning_rates: Floats, taken: Indices) -> tuple[Floats, Indices]:
+        """Return what a call returns, for members that differ."""
         epochs, first, batches = learning_rates.shape[1], learning_rates[:, 0], self.batches[which]
         steps = epochs * int(batches[0])
         same = (self.learning_rates[which] == first).all() and (epochs == 1 or (first == learning_rates.T).all())

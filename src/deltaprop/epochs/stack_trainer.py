@@ -59,9 +59,7 @@ class StackTrainer:
         #: By member, how much each of its samples counted in its last epoch, in its order, where there are weights.
         self.last_weights: dict[int, Floats] = {}
         self._weighted = any(member.sample_weight is not None for member in members)
-        self._terms = np.zeros((len(members), 3, max(member.batches for member in members)))
-        for k, member in enumerate(members):
-            self._terms[k, :, : member.batches] = self.terms(k)
+        self._terms = _terms(members)
         self.X, self.Y, self.networks = X, Y, networks
         self.one_by_one: list[Trainer] = []
         self.way: MembersEpoch | None = self._find_way(network)
@@ -145,7 +143,7 @@ class StackTrainer:
             member = self.members[k]
             if weights is not None and member.sample_weight is not None:
                 weights[place], sums = self.weights(k, None if order is None else order[0])
-                terms[place, :, : len(sums)] = self.terms(k, sums)
+                terms[place, :, : len(sums)] = _weighted_terms(member, sums)
             key = (id(member.rows), id(order))
             if key not in composed:
                 own = member.rows
@@ -183,14 +181,23 @@ class StackTrainer:
         self.last_weights[k], sums = weigh_samples(member.objective, member.sample_weight, order, member.sizes)
         return self.last_weights[k], sums
 
-    def terms(self, k: int, sums: Sequence[float] | None = None) -> Floats:
-        """`Objective.terms` of the minibatches of member k, (3, batches), from the sums of their weights, if any."""
-        member, terms = self.members[k], self.members[k].objective.terms
-        if sums is not None:
-            return np.array([terms(n, m_b, member.m) for n, m_b in zip(member.sizes, sums, strict=True)]).T
-        # Without weights, all minibatches but the last are alike, and there may be very many.
-        each = [terms(n, n, member.m) for n in (member.sizes[0], member.sizes[-1])]
-        return np.repeat(each, (member.batches - 1, 1), axis=0).T
+
+def _terms(members: Sequence[Member]) -> Floats:
+    """Return `Objective.terms` of the minibatches of each member without weights, see `Passes.terms`."""
+    # All minibatches but the last are alike, and there may be very many.
+    first, last = (
+        np.array([own.objective.terms(own.sizes[which], own.sizes[which], own.m) for own in members])
+        for which in (0, -1)
+    )
+    batches = np.array([member.batches for member in members])
+    terms = np.repeat(first[:, :, np.newaxis], batches.max(), axis=2)
+    terms[np.arange(len(members)), :, batches - 1] = last
+    return terms
+
+
+def _weighted_terms(member: Member, sums: Sequence[float]) -> Floats:
+    """Return `Objective.terms` of a member's minibatches, (3, batches), from the sums of their weights."""
+    return np.array([member.objective.terms(n, m_b, member.m) for n, m_b in zip(member.sizes, sums, strict=True)]).T
 
 
 def _trainer(network: NetworkState, X: Array, Y: Array, member: Member) -> Trainer:

@@ -95,12 +95,16 @@ class Search:
         self._lines = Lines(self.sweep.verbose, len(candidates), len(splits))
         self._lines.total()
         alone: list[Job] = []
+        keys: dict[int, Any] = {}  # of an estimator, which the fits of all splits share
         with sweep_bar(self.sweep.progress, total, len(splits)) as self._bar:
             self._train_on(candidates, splits)
             for jobs in self.source.together(candidates, splits, self._done, alone):
                 groups: dict[Any, list[Job]] = {}
                 for job in sorted(jobs, key=lambda job: job.place):
-                    groups.setdefault(group_key(job.estimator), []).append(job)
+                    own = id(job.estimator)
+                    if own not in keys:
+                        keys[own] = group_key(job.estimator)
+                    groups.setdefault(keys[own], []).append(job)
                 for of_group in groups.values():
                     self._fit_group(of_group)
             self._fit_alone(alone)
@@ -132,7 +136,8 @@ class Search:
             self._done[job.place] = entry
             self._lines.done(job, entry)
         ended = (job for job, ran_out in zip(jobs, outcome.ran_out, strict=True) if ran_out)
-        self.ran_out += (replace(job, fold=None) for job in ended)  # its samples are needed no more
+        # Their samples are needed no more.
+        self.ran_out += (Job(job.candidate, job.split, job.parameters, job.estimator) for job in ended)
         self.unscored += outcome.unscored
         self.fits += len(jobs)
         self._bar.done(len(jobs), self._best())
@@ -178,7 +183,7 @@ class Search:
     def _train_on(self, candidates: Sequence[dict[str, Any]], splits: Sequence[Split]) -> None:
         """Train on what is kept: the candidates that are left, with their new number of epochs."""
         of_part: dict[Part, dict[int, Job]] = {}
-        for c, parameters in enumerate(candidates):
+        for c, parameters in enumerate(candidates if self._kept else ()):
             for s in range(len(splits)):
                 kept = self._kept.get(self._key(parameters, s))
                 if kept is not None:

@@ -169,6 +169,7 @@ class EstimatorGroup:
         self.widths: list[int] = table.widths(self.configured)
         self.configuration: Any = self.configured._configuration(table.X)
         self._of_estimator: dict[int, tuple[Any, Optimizer, Objective]] = {}
+        self._optimizers: dict[Optimizer, Optimizer] = {}  # equal ones are one, whose rates are computed once
         empty = StackState([0], self.widths, init="zeros", **self.configuration)
         self.backend, self.dtype = empty.backend, empty.dtype
         with self.backend.scope():
@@ -217,9 +218,10 @@ class EstimatorGroup:
         check_weights(None if sample_weight is None else sample_weight[stream.rows])
         known = self._of_estimator.get(id(estimator))
         if known is None:  # the estimator is kept alive, so that no other gets its id
+            optimizer = optimizer_of(estimator)
             known = self._of_estimator[id(estimator)] = (
                 estimator,
-                optimizer_of(estimator),
+                self._optimizers.setdefault(optimizer, optimizer),
                 MinibatchObjective(l2=estimator.alpha),
             )
         return MemberFit(estimator, stream, known[1], known[2], sample_weight)
