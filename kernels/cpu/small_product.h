@@ -3,6 +3,7 @@
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #endif
@@ -30,6 +31,14 @@ inline __m512d load(const double* x, unsigned mask) { return _mm512_maskz_loadu_
 inline __m512 load(const float* x, unsigned mask) { return _mm512_maskz_loadu_ps(__mmask16(mask), x); }
 inline void store(double* x, unsigned mask, __m512d value) { _mm512_mask_storeu_pd(x, __mmask8(mask), value); }
 inline void store(float* x, unsigned mask, __m512 value) { _mm512_mask_storeu_ps(x, __mmask16(mask), value); }
+#endif
+
+#if defined(__AVX512VL__)
+// The same of a vector half as wide, of which some processors multiply two at a time.
+inline __m256d load_half(const double* x, unsigned mask) { return _mm256_maskz_loadu_pd(__mmask8(mask), x); }
+inline __m256 load_half(const float* x, unsigned mask) { return _mm256_maskz_loadu_ps(__mmask8(mask), x); }
+inline void store(double* x, unsigned mask, __m256d value) { _mm256_mask_storeu_pd(x, __mmask8(mask), value); }
+inline void store(float* x, unsigned mask, __m256 value) { _mm256_mask_storeu_ps(x, __mmask8(mask), value); }
 #endif
 
 // An operand A (M, K): entries `row_step` and `column_step` apart. As a first operand it is gone through by a cursor
@@ -128,6 +137,8 @@ template <typename T, int AHEAD = 0, class First = Entries<T>, class Second = Ev
     void operator()() const { columns<WIDEST / int(sizeof(T))>(0); }
 
 private:
+    template <int COUNT> using Rows = std::integral_constant<int, COUNT>;
+
     template <int LANES> void columns(int64_t j) const {
         for (; N - j >= PANEL * LANES; j += PANEL * LANES) rows<LANES, PANEL>(j);
         if (PANEL > 2)
@@ -136,48 +147,59 @@ private:
         if (j == N) return;
 #if defined(__AVX512F__)
         const unsigned mask = (1u << (N - j)) - 1;
-        int64_t i = 0;
-        for (; M - i >= TILE; i += TILE) last_columns<TILE>(i, j, mask);
-        for (; i < M; ++i) last_columns<1>(i, j, mask);
+#if defined(__AVX512VL__)
+        if (N - j <= LANES / 2) return last_columns(j, mask, [mask](const T* x) { return load_half(x, mask); });
+#endif
+        last_columns(j, mask, [mask](const T* x) { return load(x, mask); });
 #else
         if constexpr (LANES > 1) columns<LANES / 2>(j);
 #endif
     }
 
 #if defined(__AVX512F__)
-    template <int ROWS> void last_columns(int64_t i, int64_t j, unsigned mask) const {
-        typedef decltype(load(C, mask)) vector;
+    // The columns from j on, fewer than a vector has entries: as many as the mask has bits, and as `read` reads.
+    template <class Read> void last_columns(int64_t j, unsigned mask, Read read) const {
+        each_tile([&](int64_t i, auto rows) { last_tile<decltype(rows)::value>(i, j, mask, read); });
+    }
+    template <int ROWS, class Read> void last_tile(int64_t i, int64_t j, unsigned mask, Read read) const {
+        typedef decltype(read(C)) vector;
         vector sums[ROWS] = {};
         auto a = A.template from<ROWS>(i);
         auto b = B.walk(j, K);
         for (int64_t k = 0; k < K; ++k, ++a, ++b) {
-            const vector of_b = load(b.row(), mask);
+            const vector of_b = read(b.row());
 #pragma GCC unroll 8
             for (int r = 0; r < ROWS; ++r) sums[r] += a[r] * of_b;
         }
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; ++r) {
             T* c = C + (i + r) * c_stride + j;
-            if (bias) store(c, mask, sums[r] + load(bias + j, mask));
+            if (bias) store(c, mask, sums[r] + read(bias + j));
             else if (beta == T(0)) store(c, mask, alpha * sums[r]);
-            else store(c, mask, alpha * sums[r] + beta * load(c, mask));
+            else store(c, mask, alpha * sums[r] + beta * read(c));
         }
     }
 #endif
 
-    template <int LANES, int VECTORS> void rows(int64_t j) const {
+    // do_tile(i, rows) for tiles of all rows; `rows` is a constant.
+    template <class Do> void each_tile(Do do_tile) const {
         int64_t i = 0;
-        for (; M - i >= TILE; i += TILE) {
-            if (j == 0) A.prefetch(i + TILE, std::min(i + 2 * TILE, M), K);
-            tile<LANES, VECTORS, TILE>(i, j);
-        }
+        for (; M - i >= TILE; i += TILE) do_tile(i, Rows<TILE>());
         switch (M - i) {
-            case 5: return tile<LANES, VECTORS, 5>(i, j);
-            case 4: return tile<LANES, VECTORS, 4>(i, j);
-            case 3: return tile<LANES, VECTORS, 3>(i, j);
-            case 2: return tile<LANES, VECTORS, 2>(i, j);
-            case 1: return tile<LANES, VECTORS, 1>(i, j);
+            case 5: return do_tile(i, Rows<5>());
+            case 4: return do_tile(i, Rows<4>());
+            case 3: return do_tile(i, Rows<3>());
+            case 2: return do_tile(i, Rows<2>());
+            case 1: return do_tile(i, Rows<1>());
         }
+    }
+
+    template <int LANES, int VECTORS> void rows(int64_t j) const {
+        each_tile([&](int64_t i, auto rows) {
+            const int ROWS = decltype(rows)::value;
+            if (j == 0 && ROWS == TILE) A.prefetch(i + TILE, std::min(i + 2 * TILE, M), K);
+            tile<LANES, VECTORS, ROWS>(i, j);
+        });
     }
 
     template <int LANES, int VECTORS, int ROWS> void tile(int64_t i, int64_t j) const {

@@ -10,7 +10,8 @@ from deltaprop.epochs.compiled_plan import PlanTable
 
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 
-#: Widths around those at which blocks of units begin; the last has more outputs than may be shared out.
+#: Widths around those at which blocks of units begin. One has more outputs than may be shared out; the last has more
+#: weights than a small layer.
 SIZES = [
     [5, 16, 1],
     [64, 30, 10],
@@ -21,6 +22,7 @@ SIZES = [
     [130, 256, 10],
     [3, 1030, 5],
     [6, 24, 20],
+    [640, 45, 3],
 ]
 
 
@@ -46,6 +48,16 @@ def test_as_step_by_step(sizes, dtype, threads, rng):
     how = {"optimizer": dp.Adam(1e-3), "batch_size": 20, "epochs": 3, "l2": 0.1}
     options = {"loss": "squared_error", "output_activation": "identity", "dtype": dtype}
     assert_as_step_by_step(sizes, X, Y, how=how, hidden_activation="tanh", **options)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("hidden", [(), (40,), (5, 4)], ids=str)
+def test_columns_of_any_number(hidden, dtype, rng):
+    """Vectors are whole, halves or parts of these, and tiles have up to six rows."""
+    how = {"optimizer": dp.SGD(1e-2), "batch_size": 17, "epochs": 2}
+    for width in range(1, 36):
+        sizes = [width, *hidden, width]
+        assert_as_step_by_step(sizes, *data(sizes, 40, rng), how=how, loss="squared_error", dtype=dtype)
 
 
 @numbers_of_threads
