@@ -6,6 +6,7 @@
 // With the 32 registers of AVX-512 this is faster than the BLAS that SciPy brings; with 16 it is not, and is not used.
 #pragma once
 #include "cpu/small_product.h"
+#include "cpu/transposed.h"
 
 #include <algorithm>
 #include <cstring>
@@ -48,26 +49,7 @@ template <typename T> struct Transposed {
     int64_t stride;
 
     friend void rearrange(const Transposed& of, int64_t k, int64_t depth, int64_t j, int64_t columns, T* panel) {
-        of.transpose(of.entries + j * of.stride + k, depth, columns, panel);
-    }
-
-private:
-    // Not the function of transposed.h: most pieces of a panel are whole blocks, whose bounds are constant.
-    void transpose(const T* from, int64_t depth, int64_t columns, T* panel) const {
-        const int64_t BLOCK = 16;
-        for (int64_t j = 0; j < columns; j += BLOCK)
-            for (int64_t k = 0; k < depth; k += BLOCK) {
-                const int64_t wide = std::min(BLOCK, columns - j), deep = std::min(BLOCK, depth - k);
-                const T* source = from + j * stride + k;
-                T* target = panel + k * width<T>() + j;
-                const auto copy = [&](int64_t rows, int64_t across) {
-                    for (int64_t row = 0; row < rows; ++row)
-                        for (int64_t column = 0; column < across; ++column)
-                            target[row * width<T>() + column] = source[column * stride + row];
-                };
-                if (wide == BLOCK && deep == BLOCK) copy(BLOCK, BLOCK);  // constant bounds
-                else copy(deep, wide);
-            }
+        transpose(of.entries + j * of.stride + k, of.stride, columns, depth, panel, width<T>());
     }
 };
 
@@ -97,7 +79,7 @@ void rearrange_first(int64_t M, int64_t K, const T* A, int64_t a_stride, T* tile
     for (int64_t k = 0; k < K; ++k, A += a_stride) {
         if (k % DEPTH == 0 && stopped()) return;
         for (int64_t i = 0; i < whole; i += TILE)
-            for (int64_t r = 0; r < TILE; ++r) tiles[i * K + k * TILE + r] = A[i + r];
+            std::memcpy(tiles + i * K + k * TILE, A + i, TILE * sizeof(T));  // of constant size: no call
         for (int64_t r = 0; r < rest; ++r) tiles[whole * K + k * rest + r] = A[whole + r];
     }
 }
