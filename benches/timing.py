@@ -34,8 +34,10 @@ def interleaved(
             for _ in range(repeats[name]):
                 call()
             seconds[name].append((time.perf_counter() - began) / repeats[name])
-    result = {}
-    for name, values in seconds.items():
-        low, _, high = statistics.quantiles(values, n=4)
-        result[name] = {"median": statistics.median(values), "lower_quartile": low, "upper_quartile": high}
-    return result
+    return {name: quartiles(values) for name, values in seconds.items()}
+
+
+def quartiles(values: list[float]) -> dict[str, float]:
+    """Return the median of some values, two at least, and their quartiles."""
+    low, _, high = statistics.quantiles(values, n=4)
+    return {"median": statistics.median(values), "lower_quartile": low, "upper_quartile": high}

@@ -1,8 +1,13 @@
-"""The share of the peak that training reaches; the peak is a large product by NumPy's BLAS, in the same run."""
+"""The share of the peak that training reaches; the peak is a large product by NumPy's BLAS, in the same run.
+
+Where the cores of a virtual machine change their places, rounds are told apart by how far they are from each other.
+"""
 
 from __future__ import annotations
 
 import os
+import statistics
+import time
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +19,8 @@ from deltaprop.derivation.backprop import Objective
 from deltaprop.epochs.trainer import Trainer
 from deltaprop.reports.progress import Silent
 
-from ..timing import interleaved
+from ..timing import quartiles
+from .hops import nanoseconds_of_a_hop
 
 #: Rows and columns of the product whose speed is the peak.
 SIDE = 2048
@@ -32,6 +38,8 @@ CASES = [
 ]
 #: Operations that are measured at a time: of an epoch, or of some where an epoch of 500 steps has fewer.
 OPERATIONS = 2e9
+#: Nanoseconds from core to core above which they are called far: in processors of several dies, on different ones.
+FAR = 100.0
 
 
 def epoch_of(sizes: tuple[int, ...], batch: int, dtype: Any, learning: str) -> tuple[Any, float]:
@@ -77,8 +85,9 @@ def measure(rounds: int) -> list[dict[str, Any]]:
     for sizes, batch, dtype, learning, goal in CASES:
         epoch, operations = epoch_of(sizes, batch, dtype, learning)
         large, of_large = product(dtype)
-        seconds = interleaved({"epoch": epoch, "product": large}, rounds, settle=0.2)
+        seconds, by_distance = _rounds(epoch, large, rounds)
         peak = of_large / seconds["product"]["median"]
+        ratio = operations / of_large
         rows.append(
             {
                 "network": "-".join(map(str, sizes)),
@@ -89,17 +98,55 @@ def measure(rounds: int) -> list[dict[str, Any]]:
                 "peak": peak,
                 "share of peak": operations / seconds["epoch"]["median"] / peak,
                 "goal": goal,
+                "by distance of the cores": {
+                    distance: {
+                        "nanoseconds from core to core": statistics.median(of_round["hop"] for of_round in alike),
+                        "share of peak": ratio * statistics.median(r["product"] / r["epoch"] for r in alike),
+                        "rounds": len(alike),
+                    }
+                    for distance, alike in by_distance.items()
+                },
             }
         )
         print(line(rows[-1]), flush=True)
     return rows
 
 
+def _rounds(epoch: Any, large: Any, rounds: int) -> tuple[dict[str, Any], dict[str, list[dict[str, float]]]]:
+    """Time both in turn; return the quartiles of all rounds, and the rounds in which the cores stayed near or far."""
+    times: dict[str, list[float]] = {"epoch": [], "product": []}
+    by_distance: dict[str, list[dict[str, float]]] = {}
+    epoch(), large()
+    before = nanoseconds_of_a_hop()
+    for _ in range(rounds):
+        of_round = {"epoch": _seconds(epoch), "product": _seconds(large)}
+        after = nanoseconds_of_a_hop()
+        for name, seconds in of_round.items():
+            times[name].append(seconds)
+        if before is not None and after is not None and (before > FAR) == (after > FAR):
+            by_distance.setdefault("far" if after > FAR else "near", []).append(of_round | {"hop": after})
+        before = after
+    return {name: quartiles(each) for name, each in times.items()}, by_distance
+
+
+def _seconds(call: Any) -> float:
+    time.sleep(0.2)  # the threads of a BLAS spin after a product
+    call()  # the core has slept, and its caches hold other data
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
 def line(row: dict[str, Any]) -> str:
     """Return a row of the table."""
     share, goal, peak = row["share of peak"], row["goal"], row["peak"]
     what = f"{row['network']}, {row['minibatch']}, {row['dtype']}, {row['learning']}"
-    return f"{what:52} {share:5.2f} of {peak / 1e9:.0f} GFLOP/s (goal {goal})"
+    by_distance = row["by distance of the cores"].values()
+    apart = "".join(
+        f"; {own['share of peak']:.2f} at {own['nanoseconds from core to core']:.0f} ns from core to core"
+        for own in by_distance
+    )
+    return f"{what:52} {share:5.2f} of {peak / 1e9:.0f} GFLOP/s (goal {goal}){apart}"
 
 
 def measure_threads(counts: list[int], rounds: int) -> list[dict[str, Any]]:
