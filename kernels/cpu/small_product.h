@@ -34,7 +34,7 @@ inline void store(float* x, unsigned mask, __m512 value) { _mm512_mask_storeu_ps
 #endif
 
 #if defined(__AVX512VL__)
-// The same of a vector half as wide, of which some processors multiply two at a time.
+// The same of a vector half as wide. Some processors multiply two of these at a time.
 inline __m256d load_half(const double* x, unsigned mask) { return _mm256_maskz_loadu_pd(__mmask8(mask), x); }
 inline __m256 load_half(const float* x, unsigned mask) { return _mm256_maskz_loadu_ps(__mmask8(mask), x); }
 inline void store(double* x, unsigned mask, __m256d value) { _mm256_mask_storeu_pd(x, __mmask8(mask), value); }
