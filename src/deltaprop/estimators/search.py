@@ -95,11 +95,11 @@ class Search:
         self._lines = Lines(self.sweep.verbose, len(candidates), len(splits))
         self._lines.total()
         alone: list[Job] = []
-        keys: dict[int, Any] = {}  # of an estimator, which the fits of all splits share
         with sweep_bar(self.sweep.progress, total, len(splits)) as self._bar:
             self._train_on(candidates, splits)
             for jobs in self.source.together(candidates, splits, self._done, alone):
                 groups: dict[Any, list[Job]] = {}
+                keys: dict[int, Any] = {}  # of an estimator, which the fits of all splits share and keep alive
                 for job in sorted(jobs, key=lambda job: job.place):
                     own = id(job.estimator)
                     if own not in keys:
