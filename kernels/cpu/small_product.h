@@ -129,8 +129,9 @@ template <typename T> struct ScatteredRows {
     ScatteredRows from_column(int64_t j) const { return {rows, column + j, stride}; }
 };
 
-// alpha sum + beta c: the same numbers, whether a column stands in a whole vector or in the last part of one.
-template <typename T, class V> inline V scaled_sum(T alpha, const V& sum, T beta, const V& c) {
+// alpha sum + beta c: the same numbers, whether a column stands in a whole vector or in the last part of one. By value:
+// V forgets that a vector in memory may be unaligned.
+template <typename T, class V> inline V scaled_sum(T alpha, V sum, T beta, V c) {
 #if defined(__AVX512F__)
     const V zero = {};
     return fused(alpha + zero, sum, beta * c);
