@@ -127,12 +127,10 @@ private:
 
     static int64_t padded(int64_t entries) { return Layers<T>::padded(entries); }
 
-    // The first unit of a block. Where the product with the inputs is most of the work, and its columns are the same in
-    // any part of a vector, blocks are as even as can be; else they begin at a multiple of 8, for vectors.
+    // The first unit of a block: a multiple of 8, for vectors.
     static int64_t unit_of_block(const EpochPlan& p, int64_t block) {
-        const int64_t units = p.sizes[1], even = units * block / blocks(p);
-        if (block == blocks(p) || (panels::ARE_FASTER && !Layers<T>::is_small(p.sizes[0], units))) return even;
-        return std::min((even + 4) / 8 * 8, units);
+        const int64_t units = p.sizes[1], even = (units * block / blocks(p) + 4) / 8 * 8;
+        return block == blocks(p) ? units : std::min(even, units);
     }
     int64_t first_block(int64_t part) const { return blocks(p) * part / parts(p); }
     int64_t unit(int64_t part) const { return unit_of_block(p, first_block(part)); }

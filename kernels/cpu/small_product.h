@@ -31,16 +31,10 @@ inline __m512d load(const double* x, unsigned mask) { return _mm512_maskz_loadu_
 inline __m512 load(const float* x, unsigned mask) { return _mm512_maskz_loadu_ps(__mmask16(mask), x); }
 inline void store(double* x, unsigned mask, __m512d value) { _mm512_mask_storeu_pd(x, __mmask8(mask), value); }
 inline void store(float* x, unsigned mask, __m512 value) { _mm512_mask_storeu_ps(x, __mmask16(mask), value); }
-
-// a b + c, rounded once. Of two products and a sum, the compiler would choose which product to round.
-inline __m512d fused(__m512d a, __m512d b, __m512d c) { return _mm512_fmadd_pd(a, b, c); }
-inline __m512 fused(__m512 a, __m512 b, __m512 c) { return _mm512_fmadd_ps(a, b, c); }
-inline __m256d fused(__m256d a, __m256d b, __m256d c) { return _mm256_fmadd_pd(a, b, c); }
-inline __m256 fused(__m256 a, __m256 b, __m256 c) { return _mm256_fmadd_ps(a, b, c); }
 #endif
 
 #if defined(__AVX512VL__)
-// Parts of a vector half as wide. Some processors multiply two of these at a time.
+// The same of a vector half as wide. Some processors multiply two of these at a time.
 inline __m256d load_half(const double* x, unsigned mask) { return _mm256_maskz_loadu_pd(__mmask8(mask), x); }
 inline __m256 load_half(const float* x, unsigned mask) { return _mm256_maskz_loadu_ps(__mmask8(mask), x); }
 inline void store(double* x, unsigned mask, __m256d value) { _mm256_mask_storeu_pd(x, __mmask8(mask), value); }
@@ -129,17 +123,6 @@ template <typename T> struct ScatteredRows {
     ScatteredRows from_column(int64_t j) const { return {rows, column + j, stride}; }
 };
 
-// alpha sum + beta c: the same numbers, whether a column stands in a whole vector or in the last part of one. By value:
-// V forgets that a vector in memory may be unaligned.
-template <typename T, class V> inline V scaled_sum(T alpha, V sum, T beta, V c) {
-#if defined(__AVX512F__)
-    const V zero = {};
-    return fused(alpha + zero, sum, beta * c);
-#else
-    return alpha * sum + beta * c;
-#endif
-}
-
 // C (M, N) := alpha A B + beta C or, with a bias (N,), A B + bias. Rows of C are contiguous, `c_stride` apart. If B
 // does not fit the first-level cache, its rows are prefetched `AHEAD` rows before they are needed.
 template <typename T, int AHEAD = 0, class First = Entries<T>, class Second = EvenRows<T>> struct Product {
@@ -193,7 +176,7 @@ private:
             T* c = C + (i + r) * c_stride + j;
             if (bias) store(c, mask, sums[r] + read(bias + j));
             else if (beta == T(0)) store(c, mask, alpha * sums[r]);
-            else store(c, mask, scaled_sum(alpha, sums[r], beta, read(c)));
+            else store(c, mask, alpha * sums[r] + beta * read(c));
         }
     }
 #endif
@@ -254,7 +237,7 @@ private:
                 return sum + *reinterpret_cast<const vector*>(own + v * LANES);
             });
         } else if (beta != T(0)) {
-            write([this](vector sum, const vector& c, int) { return scaled_sum(alpha, sum, beta, c); });
+            write([this](vector sum, const vector& c, int) { return alpha * sum + beta * c; });
         } else if (alpha != T(1)) {
             write([this](vector sum, const vector&, int) { return alpha * sum; });
         } else {
