@@ -61,7 +61,8 @@ extern "C" int64_t stay_inside(int calls) {
 }
 
 // One entry a part, each of them 1 more than the sum of all entries of the phase before. They stand on the stack, and
-// the next call writes there at once, where a thread that is late would read.
+// the next call writes there at once, where a thread that is late would read. While the last part takes longer, the
+// other threads wait in vain for more.
 extern "C" int64_t add_up(int64_t phases, int parts, int threads, int64_t calls) {
     int64_t wrong = 0, expected = 0;
     for (int64_t phase = 0; phase < phases; ++phase) expected = parts * expected + 1;
@@ -70,6 +71,7 @@ extern "C" int64_t add_up(int64_t phases, int parts, int threads, int64_t calls)
         std::atomic<int64_t> strangers{0};
         threads::in_phases(phases, parts, threads, [&](int64_t phase, int part, int thread) {
             if (thread < 0 || thread >= threads) strangers.fetch_add(1);
+            if (phase + 1 == phases && part == 0) std::this_thread::sleep_for(std::chrono::microseconds(50));
             int64_t sum = 1;
             for (int i = 0; i < parts; ++i) sum += entries[(phase + 1) % 2][i];
             entries[phase % 2][part] = sum;
@@ -116,9 +118,9 @@ def test_a_phase_begins_when_the_one_before_is_done(pool, phases, parts, threads
 
 
 def test_callers_at_the_same_time_have_threads_of_their_own(pool):
-    with ThreadPoolExecutor(5) as callers:
-        found = list(callers.map(lambda threads: pool.add_up(20, 3, threads, 50), [2, 3, 4, 3, 2], timeout=120))
-    assert found == [0] * 5
+    with ThreadPoolExecutor(7) as callers:
+        found = list(callers.map(lambda threads: pool.add_up(3, 4, threads, 1500), [2, 3, 4, 3, 2, 4, 4], timeout=120))
+    assert found == [0] * 7
 
 
 #: One core for sixteen threads: most of them are late. The cost of a training is left out, whose terms are added up in
