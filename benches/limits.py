@@ -165,10 +165,16 @@ def main():
     parser.add_argument("--threads", help="numbers such as 1,2,4: only the share of the peak by so many threads")
     arguments = parser.parse_args()
     if arguments.threads:
-        shares = peak.measure_threads([int(count) for count in arguments.threads.split(",")], rounds=5)
-        facts = {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), "machine": machine("scipy")}
-        if arguments.json:
-            arguments.json.write_text(json.dumps({**facts, "threads": shares}, indent=1) + "\n")
+        facts = {
+            "command": f"python -m benches.limits --threads {arguments.threads}",
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "machine": machine("scipy"),
+        }
+        shares = []
+        for row in peak.measure_threads([int(count) for count in arguments.threads.split(",")], rounds=5):
+            shares.append(row)
+            if arguments.json:  # whole after every row: many threads take minutes
+                arguments.json.write_text(json.dumps({**facts, "threads": shares}, indent=1) + "\n")
         return
     result = {
         "command": "python -m benches.limits --mnist FOLDER",

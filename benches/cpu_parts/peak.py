@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -81,35 +82,37 @@ def product(dtype: Any) -> tuple[Any, float]:
 
 def measure(rounds: int) -> list[dict[str, Any]]:
     """Return a row a case."""
-    rows = []
+    return list(each_case(rounds))
+
+
+def each_case(rounds: int) -> Iterator[dict[str, Any]]:
+    """Yield a row a case."""
     for sizes, batch, dtype, learning, goal in CASES:
         epoch, operations = epoch_of(sizes, batch, dtype, learning)
         large, of_large = product(dtype)
         seconds, by_distance = _rounds(epoch, large, rounds)
         peak = of_large / seconds["product"]["median"]
         ratio = operations / of_large
-        rows.append(
-            {
-                "network": "-".join(map(str, sizes)),
-                "minibatch": batch,
-                "dtype": dtype,
-                "learning": learning,
-                "seconds": seconds,
-                "peak": peak,
-                "share of peak": operations / seconds["epoch"]["median"] / peak,
-                "goal": goal,
-                "by distance of the cores": {
-                    distance: {
-                        "nanoseconds from core to core": statistics.median(of_round["hop"] for of_round in alike),
-                        "share of peak": ratio * statistics.median(r["product"] / r["epoch"] for r in alike),
-                        "rounds": len(alike),
-                    }
-                    for distance, alike in by_distance.items()
-                },
-            }
-        )
-        print(line(rows[-1]), flush=True)
-    return rows
+        row = {
+            "network": "-".join(map(str, sizes)),
+            "minibatch": batch,
+            "dtype": dtype,
+            "learning": learning,
+            "seconds": seconds,
+            "peak": peak,
+            "share of peak": operations / seconds["epoch"]["median"] / peak,
+            "goal": goal,
+            "by distance of the cores": {
+                distance: {
+                    "nanoseconds from core to core": statistics.median(of_round["hop"] for of_round in alike),
+                    "share of peak": ratio * statistics.median(r["product"] / r["epoch"] for r in alike),
+                    "rounds": len(alike),
+                }
+                for distance, alike in by_distance.items()
+            },
+        }
+        print(line(row), flush=True)
+        yield row
 
 
 def _rounds(epoch: Any, large: Any, rounds: int) -> tuple[dict[str, Any], dict[str, list[dict[str, float]]]]:
@@ -149,13 +152,12 @@ def line(row: dict[str, Any]) -> str:
     return f"{what:52} {share:5.2f} of {peak / 1e9:.0f} GFLOP/s (goal {goal}){apart}"
 
 
-def measure_threads(counts: list[int], rounds: int) -> list[dict[str, Any]]:
-    """Return the share of the peak of so many threads, of each case; the peak is a product by as many threads."""
-    rows = []
+def measure_threads(counts: list[int], rounds: int) -> Iterator[dict[str, Any]]:
+    """Yield the share of the peak of so many threads, of each case; the peak is a product by as many threads."""
     for count in counts:
         if count > (os.cpu_count() or 1):
             print(f"{count} threads: this machine has {os.cpu_count()} cores")
             continue
         with threadpool_limits(count, user_api="blas"):  # we use as many threads as NumPy's BLAS
-            rows += [row | {"threads": count} for row in measure(rounds)]
-    return rows
+            for row in each_case(rounds):
+                yield row | {"threads": count}

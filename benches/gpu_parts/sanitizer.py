@@ -20,6 +20,12 @@ SIDE_BY_SIDE, FOUND = 8, 9
 #: Barriers in shared memory that synccheck tracks for a block. Its default is too small for a cluster of 8, and so is
 #: 256, though its blocks have fewer; with 65536 it takes all memory of an H200.
 BARRIERS = 4096
+#: Further options of a tool. racecheck names the addresses, which tell races from its own errors: before 2025.4 it had
+#: "multiple false-positives [...] involving mbarrier" (its release notes).
+OPTIONS_OF = {
+    "synccheck": ("--num-cuda-barriers", str(BARRIERS)),
+    "racecheck": ("--racecheck-report", "all", "--print-limit", "20"),
+}
 #: Messages of a tool about itself, not about the program; it may miss what comes after.
 OF_THE_TOOL = ("Internal Sanitizer Error", "Warning: Detected overflow of tracked cuda::barrier")
 #: Other lines that report nothing.
@@ -47,8 +53,8 @@ def command(tool: str | None, check: str, way: str, backend: str) -> list[str]:
     program = [sys.executable, "-m", f"{__package__}.small_fits", way, "--backend", backend]
     if tool is None:
         return program
-    room = ["--num-cuda-barriers", str(BARRIERS)] if check == "synccheck" else []
-    return [tool, "--tool", check, *room, "--error-exitcode", str(FOUND), *program]
+    options = OPTIONS_OF.get(check, ())
+    return [tool, "--tool", check, *options, "--error-exitcode", str(FOUND), *program]
 
 
 def look(tool: str | None, check: str, way: str, backend: str, seconds: float) -> dict[str, Any] | None:
@@ -80,7 +86,7 @@ def look(tool: str | None, check: str, way: str, backend: str, seconds: float) -
     if problem is not None:
         facts |= {"tool_failed": True, "why": problem}
     elif done.returncode:
-        facts |= {"failed": True, "tail": lines[-12:]}
+        facts |= {"failed": True, "tail": lines[-40:]}
         places = re.findall(r"\bat (?:0x[0-9a-f]+ in )?([A-Za-z_]\w+)", done.stdout)
         facts["kernels"] = sorted(set(places))[:8]
     return facts

@@ -284,6 +284,8 @@ def test_synccheck_is_told_of_more_barriers_than_any_block_has():
     given = sanitizer.command("tool", "synccheck", "resident 8", "cupy")
     assert int(given[given.index("--num-cuda-barriers") + 1]) > 2 * MOST_LAYERS * max(CLUSTERS)
     assert "--num-cuda-barriers" not in sanitizer.command("tool", "memcheck", "resident 8", "cupy")
+    given = sanitizer.command("tool", "racecheck", "resident 8", "cupy")
+    assert given[given.index("--racecheck-report") + 1] == "all"
 
 
 @pytest.mark.parametrize("precision", cases.PRECISIONS)
