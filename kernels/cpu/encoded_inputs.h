@@ -343,10 +343,11 @@ private:
     }
 
     template <int LANES> using Vector = typename small_product::Vector<T, LANES>::type;
-    template <int LANES> static const Vector<LANES>& at(const T* x) {
-        return *reinterpret_cast<const Vector<LANES>*>(x);
+    template <int LANES> using Stored = typename small_product::Vector<T, LANES>::stored;
+    template <int LANES> static const Stored<LANES>& at(const T* x) {
+        return *reinterpret_cast<const Stored<LANES>*>(x);
     }
-    template <int LANES> static Vector<LANES>& at(T* x) { return *reinterpret_cast<Vector<LANES>*>(x); }
+    template <int LANES> static Stored<LANES>& at(T* x) { return *reinterpret_cast<Stored<LANES>*>(x); }
 
     // Adds to z what bins and levels add.
     template <int LANES, int VECTORS> void add_rows(int64_t from, int64_t to, int64_t j, T* z) const {

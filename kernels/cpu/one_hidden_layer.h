@@ -127,10 +127,14 @@ private:
 
     static int64_t padded(int64_t entries) { return Layers<T>::padded(entries); }
 
-    // The first unit of a block: a multiple of 8, for vectors.
+    // The first unit of a block. Where the product with the inputs is most of the work, and its columns are the same in
+    // any part of a vector, blocks are as even as can be; else, and where they are narrower than a vector, they begin at
+    // a multiple of 8.
     static int64_t unit_of_block(const EpochPlan& p, int64_t block) {
-        const int64_t units = p.sizes[1], even = (units * block / blocks(p) + 4) / 8 * 8;
-        return block == blocks(p) ? units : std::min(even, units);
+        const int64_t units = p.sizes[1], even = units * block / blocks(p), vector = small_product::WIDEST / sizeof(T);
+        const bool is_even = panels::ARE_FASTER && units >= vector * blocks(p) && !Layers<T>::is_small(p.sizes[0], units);
+        if (block == blocks(p) || is_even) return even;
+        return std::min((even + 4) / 8 * 8, units);
     }
     int64_t first_block(int64_t part) const { return blocks(p) * part / parts(p); }
     int64_t unit(int64_t part) const { return unit_of_block(p, first_block(part)); }

@@ -19,11 +19,16 @@ const int WIDEST = 16, PANEL = 2;
 #endif
 const int TILE = 6;  // rows of a tile
 
-// An unaligned vector of so many entries.
+// A vector of so many entries, and as it is stored among others, where it may be unaligned. Local variables are of the
+// first: a compiler that deduces a type forgets that it may be unaligned.
 template <typename T, int LANES> struct Vector {
-    typedef T type __attribute__((vector_size(LANES * sizeof(T)), aligned(alignof(T)), may_alias));
+    typedef T type __attribute__((vector_size(LANES * sizeof(T))));
+    typedef T stored __attribute__((vector_size(LANES * sizeof(T)), aligned(alignof(T)), may_alias));
 };
-template <typename T> struct Vector<T, 1> { typedef T type; };
+template <typename T> struct Vector<T, 1> {
+    typedef T type;
+    typedef T stored;
+};
 
 #if defined(__AVX512F__)
 // Reads or writes the first entries of a vector, as many as the mask has bits; the others are 0, and not written.
@@ -31,10 +36,16 @@ inline __m512d load(const double* x, unsigned mask) { return _mm512_maskz_loadu_
 inline __m512 load(const float* x, unsigned mask) { return _mm512_maskz_loadu_ps(__mmask16(mask), x); }
 inline void store(double* x, unsigned mask, __m512d value) { _mm512_mask_storeu_pd(x, __mmask8(mask), value); }
 inline void store(float* x, unsigned mask, __m512 value) { _mm512_mask_storeu_ps(x, __mmask16(mask), value); }
+
+// a b + c, rounded once. Of two products and a sum, the compiler would choose which product to round.
+inline __m512d fused(__m512d a, __m512d b, __m512d c) { return _mm512_fmadd_pd(a, b, c); }
+inline __m512 fused(__m512 a, __m512 b, __m512 c) { return _mm512_fmadd_ps(a, b, c); }
+inline __m256d fused(__m256d a, __m256d b, __m256d c) { return _mm256_fmadd_pd(a, b, c); }
+inline __m256 fused(__m256 a, __m256 b, __m256 c) { return _mm256_fmadd_ps(a, b, c); }
 #endif
 
 #if defined(__AVX512VL__)
-// The same of a vector half as wide. Some processors multiply two of these at a time.
+// Parts of a vector half as wide. Some processors multiply two of these at a time.
 inline __m256d load_half(const double* x, unsigned mask) { return _mm256_maskz_loadu_pd(__mmask8(mask), x); }
 inline __m256 load_half(const float* x, unsigned mask) { return _mm256_maskz_loadu_ps(__mmask8(mask), x); }
 inline void store(double* x, unsigned mask, __m256d value) { _mm256_mask_storeu_pd(x, __mmask8(mask), value); }
@@ -123,6 +134,16 @@ template <typename T> struct ScatteredRows {
     ScatteredRows from_column(int64_t j) const { return {rows, column + j, stride}; }
 };
 
+// alpha sum + beta c: the same numbers, whether a column stands in a whole vector or in the last part of one.
+template <typename T, class V> inline V scaled_sum(T alpha, V sum, T beta, V c) {
+#if defined(__AVX512F__)
+    const V zero = {};
+    return fused(alpha + zero, sum, beta * c);
+#else
+    return alpha * sum + beta * c;
+#endif
+}
+
 // C (M, N) := alpha A B + beta C or, with a bias (N,), A B + bias. Rows of C are contiguous, `c_stride` apart. If B
 // does not fit the first-level cache, its rows are prefetched `AHEAD` rows before they are needed.
 template <typename T, int AHEAD = 0, class First = Entries<T>, class Second = EvenRows<T>> struct Product {
@@ -176,7 +197,7 @@ private:
             T* c = C + (i + r) * c_stride + j;
             if (bias) store(c, mask, sums[r] + read(bias + j));
             else if (beta == T(0)) store(c, mask, alpha * sums[r]);
-            else store(c, mask, alpha * sums[r] + beta * read(c));
+            else store(c, mask, scaled_sum(alpha, sums[r], beta, read(c)));
         }
     }
 #endif
@@ -204,6 +225,7 @@ private:
 
     template <int LANES, int VECTORS, int ROWS> void tile(int64_t i, int64_t j) const {
         typedef typename Vector<T, LANES>::type vector;
+        typedef typename Vector<T, LANES>::stored stored;
         vector sums[ROWS][VECTORS] = {};
         auto a = A.template from<ROWS>(i);
         auto b = B.walk(j, K);
@@ -212,7 +234,7 @@ private:
                 for (int v = 0; v < VECTORS; ++v) __builtin_prefetch(b.ahead(AHEAD) + v * LANES);
             vector of_b[VECTORS];
 #pragma GCC unroll 8
-            for (int v = 0; v < VECTORS; ++v) of_b[v] = *reinterpret_cast<const vector*>(b.row() + v * LANES);
+            for (int v = 0; v < VECTORS; ++v) of_b[v] = *reinterpret_cast<const stored*>(b.row() + v * LANES);
 #pragma GCC unroll 8
             for (int r = 0; r < ROWS; ++r) {
                 const T of_a = a[r];
@@ -226,22 +248,22 @@ private:
             for (int r = 0; r < ROWS; ++r) {
 #pragma GCC unroll 8
                 for (int v = 0; v < VECTORS; ++v) {
-                    vector* c = reinterpret_cast<vector*>(C + (i + r) * c_stride + j + v * LANES);
+                    stored* c = reinterpret_cast<stored*>(C + (i + r) * c_stride + j + v * LANES);
                     *c = of(sums[r][v], *c, v);
                 }
             }
         };
         if (bias) {
             const T* own = bias + j;
-            write([own](vector sum, const vector&, int v) {
-                return sum + *reinterpret_cast<const vector*>(own + v * LANES);
+            write([own](vector sum, const stored&, int v) -> vector {
+                return sum + *reinterpret_cast<const stored*>(own + v * LANES);
             });
         } else if (beta != T(0)) {
-            write([this](vector sum, const vector& c, int) { return alpha * sum + beta * c; });
+            write([this](vector sum, const stored& c, int) { return scaled_sum<T, vector>(alpha, sum, beta, c); });
         } else if (alpha != T(1)) {
-            write([this](vector sum, const vector&, int) { return alpha * sum; });
+            write([this](vector sum, const stored&, int) -> vector { return alpha * sum; });
         } else {
-            write([](vector sum, const vector&, int) { return sum; });
+            write([](vector sum, const stored&, int) { return sum; });
         }
     }
 };

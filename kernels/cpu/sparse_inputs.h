@@ -163,8 +163,9 @@ private:
     // -- sums of rows of a table, some vectors of units in registers at a time --------------------------------------
 
     template <int LANES> using Vector = typename small_product::Vector<T, LANES>::type;
-    template <int LANES> static const Vector<LANES>& at(const T* x) {
-        return *reinterpret_cast<const Vector<LANES>*>(x);
+    template <int LANES> using Stored = typename small_product::Vector<T, LANES>::stored;
+    template <int LANES> static const Stored<LANES>& at(const T* x) {
+        return *reinterpret_cast<const Stored<LANES>*>(x);
     }
 
     // out := start + sum over k of values[k] times row rows[k] of the table, of the units `first` to `last`.
@@ -222,8 +223,8 @@ private:
             sum[VECTORS - 1] += value * at<LANES>(row + end);
         }
 #pragma GCC unroll 8
-        for (int v = 0; v < VECTORS - 1; ++v) *reinterpret_cast<vector*>(out + j + v * LANES) = sum[v];
-        *reinterpret_cast<vector*>(out + end) = sum[VECTORS - 1];
+        for (int v = 0; v < VECTORS - 1; ++v) *reinterpret_cast<Stored<LANES>*>(out + j + v * LANES) = sum[v];
+        *reinterpret_cast<Stored<LANES>*>(out + end) = sum[VECTORS - 1];
     }
 };
 

@@ -74,14 +74,18 @@ def test_minibatches_of_any_size(batch_size, optimizer, threads, rng):
     assert_as_step_by_step([640, 40, 3], X, Y, how=how, **options)
 
 
-@pytest.mark.parametrize("sizes", SIZES, ids=str)
-def test_the_same_numbers_with_any_number_of_threads(sizes, rng, monkeypatch):
+@pytest.mark.parametrize("optimizer", [dp.SGD(1e-3, momentum=0.0), dp.Adam(1e-2)], ids=["sgd", "adam"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("sizes", [*SIZES, [400, 100, 3], [400, 900, 1], [70, 200, 10]], ids=str)
+def test_the_same_numbers_with_any_number_of_threads(sizes, dtype, optimizer, rng, monkeypatch):
+    """Those of the weights, whichever part of a vector holds the column of a unit."""
     X, Y = data(sizes, 90, rng)
     found = []
     for count in (1, 2, 3, 7, 20):
         use_threads(monkeypatch, count)
-        net = dp.Network(sizes, loss="squared_error", backend="numpy", seed=2)
-        net.fit(X, Y, optimizer=dp.Adam(1e-2), batch_size=16, epochs=3)
+        net = dp.Network(sizes, loss="squared_error", backend="numpy", seed=2, dtype=dtype)
+        for batch_size in (16, 37):
+            net.fit(X, Y, optimizer=optimizer, batch_size=batch_size, epochs=3, l2=0.1)
         found.append(net.parameters.copy())
     assert all(np.array_equal(found[0], other) for other in found[1:])
 
