@@ -131,8 +131,9 @@ private:
     // any part of a vector, blocks are as even as can be; else, and where they are narrower than a vector, they begin at
     // a multiple of 8.
     static int64_t unit_of_block(const EpochPlan& p, int64_t block) {
-        const int64_t units = p.sizes[1], even = units * block / blocks(p), vector = small_product::WIDEST / sizeof(T);
-        const bool is_even = panels::ARE_FASTER && units >= vector * blocks(p) && !Layers<T>::is_small(p.sizes[0], units);
+        const int64_t units = p.sizes[1], even = units * block / blocks(p), lanes = small_product::WIDEST / sizeof(T);
+        const bool is_even =
+            panels::ARE_FASTER && units >= lanes * blocks(p) && !Layers<T>::is_small(p.sizes[0], units);
         if (block == blocks(p) || is_even) return even;
         return std::min((even + 4) / 8 * 8, units);
     }
