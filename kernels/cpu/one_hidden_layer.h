@@ -128,8 +128,8 @@ private:
     static int64_t padded(int64_t entries) { return Layers<T>::padded(entries); }
 
     // The first unit of a block. Where the product with the inputs is most of the work, and its columns are the same in
-    // any part of a vector, blocks are as even as can be; else, and where they are narrower than a vector, they begin at
-    // a multiple of 8.
+    // any part of a vector, blocks are as even as can be. Else, and where they are narrower than a vector, they begin
+    // at a multiple of 8.
     static int64_t unit_of_block(const EpochPlan& p, int64_t block) {
         const int64_t units = p.sizes[1], even = units * block / blocks(p), lanes = small_product::WIDEST / sizeof(T);
         const bool is_even =
