@@ -23,9 +23,6 @@
 #include <cstdint>
 #include <vector>
 
-// Entries of the gradient of a sparse first layer that are formed and used at a time.
-const int64_t SPARSE_BLOCK = 4096;
-
 template <typename T> class Epoch {
 public:
     explicit Epoch(const EpochPlan& plan)
@@ -61,6 +58,7 @@ public:
             const int of_units = int(OneHiddenLayer<T>::parts(p));
             threads::in_phases(1 + 2 * steps, of_units, of_units,
                                [&](int64_t phase, int part, int) { share(hidden, steps, phase, part); });
+            if (!stopped()) hidden.give_back();
         } else {
             threads::in_phases(a_step * steps, parts, parts,
                                [&](int64_t phase, int part, int) { share(phase / a_step, phase % a_step, part); });
@@ -119,6 +117,7 @@ private:
             const Step step(p, number);
             decays_[step.epoch * p.threads + part] += hidden.learn(step, part);
         }
+        else hidden.take_over(part);
         const int64_t next = phase / 2;
         if (next < steps) hidden.begin(Step(p, next), part);
     }
@@ -223,30 +222,11 @@ private:
         update_.move(step, update_.entries(layers.b[0]), sums, s_out, false);
     }
 
-    // The same of a first layer whose inputs are sparse: under plain descent the weights of these units, else those of
-    // a share of the inputs.
+    // The same of a first layer whose inputs are sparse.
     void update_sparse(const Step& step, int64_t from, int64_t to, int64_t part) {
-        const int64_t s_in = p.sizes[0], s_out = p.sizes[1];
         const T* delta = layers.D[0];
-        auto& sparse = *layers.sparse;
-        double& decay = decays_[step.epoch * p.threads + part];
-        const auto moments = [&](int number, int64_t at) {
-            return (number == 1 ? p.first : p.second) ? sparse.table(number) + at : nullptr;
-        };
-        T *w = sparse.table(0), *gradient = layers.own[part];
-        if (update_.descends()) {
-            if (update_.adds_decay(step))
-                for (int64_t i = 0; i < s_in; ++i) decay += update_.decay(step, w + i * s_out + from, to - from);
-            sparse.descend(step.m, from, to, delta, T(step.rate), update_.kept_share(step));
-        } else {
-            const auto change = [&](int64_t input, int64_t inputs) {
-                const int64_t at = input * s_out, n = inputs * s_out;
-                decay += update_.decay(step, w + at, n);
-                update_.move_weights(step, {w + at, moments(1, at), moments(2, at)}, gradient, n);
-                return !stopped();
-            };
-            sparse.gradient(step.m, part, p.threads, delta, gradient, SPARSE_BLOCK, change);
-        }
-        if (!stopped()) update_.biases(step, layers.b[0] + from, to - from, {delta + from, s_out}, part);
+        decays_[step.epoch * p.threads + part] +=
+            update_.weights(step, *layers.sparse, {from, to, part, p.threads}, delta, part);
+        if (!stopped()) update_.biases(step, layers.b[0] + from, to - from, {delta + from, p.sizes[1]}, part);
     }
 };

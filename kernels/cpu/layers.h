@@ -58,7 +58,7 @@ public:
             (this->*of).push_back(entries ? scratch : nullptr);
             scratch += entries;
         });
-        if (p.sparse) sparse.emplace(*p.sparse, p.sizes[0], p.sizes[1], p.batch, A[0]);
+        if (p.sparse && kept == Kept::all) sparse.emplace(*p.sparse, p.sizes[0], p.sizes[1], p.batch, A[0]);
         if (p.encoding) encoded.emplace(*p.encoding, p.sizes[1], p.batch, A[0]);
     }
 

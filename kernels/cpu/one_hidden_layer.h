@@ -6,6 +6,8 @@
 // So a step has two phases. In one, each part adds up some rows of z^(L) and takes their cost and delta^(L). In the
 // other, each part goes back to the delta of its units, moves their weights, and begins the next minibatch.
 //
+// Where the inputs are sparse, each part has a sparse layer of its units, and goes through all entries of a minibatch.
+//
 // The blocks depend on the number of units alone, so that the numbers are the same with any number of threads.
 #pragma once
 #include "cpu/layers.h"
@@ -18,7 +20,7 @@
 
 template <typename T> class OneHiddenLayer {
 public:
-    // Entries of a minibatch that the second-level cache of every core can hold, for every part reads all of them.
+    // Entries of a dense minibatch that the second-level cache of every core can hold: every part reads all of them.
     static const int64_t MOST_INPUTS = 1 << 17;
 
     static int64_t blocks(const EpochPlan& p) {
@@ -27,8 +29,8 @@ public:
     }
 
     static bool takes(const EpochPlan& p) {
-        return p.layers == 2 && !p.encoding && !p.sparse && blocks(p) * p.sizes[2] <= p.sizes[1] && p.sizes[1] >= 16 &&
-               p.batch * p.sizes[0] <= MOST_INPUTS;
+        return p.layers == 2 && !p.encoding && blocks(p) * p.sizes[2] <= p.sizes[1] && p.sizes[1] >= 16 &&
+               (p.sparse || p.batch * p.sizes[0] <= MOST_INPUTS);
     }
 
     static int64_t parts(const EpochPlan& p) { return std::min(p.threads, blocks(p)); }
@@ -36,7 +38,8 @@ public:
     // Entries of scratch that it needs.
     static int64_t entries(const EpochPlan& p) {
         const int64_t of_copies = has_copies(p) ? padded(p.batch * p.sizes[0]) : 0;
-        const int64_t of_part = of_copies + 3 * padded(p.batch * widest(p));
+        const int64_t of_tables = p.sparse ? padded(of_sparse_layer(p, widest(p))) : 0;
+        const int64_t of_part = of_copies + of_tables + 3 * padded(p.batch * widest(p));
         return parts(p) * of_part + blocks(p) * padded(p.batch * p.sizes[2]);
     }
 
@@ -49,12 +52,30 @@ public:
         };
         for (int64_t part = 0; part < parts(p); ++part) {
             rows_.emplace_back(p.batch);
+            if (p.sparse) {
+                const int64_t units = unit(part + 1) - unit(part);
+                sparse_.emplace_back(*p.sparse, p.sizes[0], units, p.batch, take(of_sparse_layer(p, units)));
+            }
             copies_.push_back(has_copies(p) ? take(p.batch * p.sizes[0]) : nullptr);
             Z_.push_back(take(p.batch * widest(p)));
             A_.push_back(take(p.batch * widest(p)));
             D_.push_back(take(p.batch * widest(p)));
         }
         for (int64_t block = 0; block < blocks(p); ++block) sums_.push_back(take(p.batch * p.sizes[2]));
+    }
+
+    // Sparse inputs: the part's weights and their moments, into its tables.
+    void take_over(int64_t part) {
+        if (!p.sparse) return;
+        const typename Update<T>::Entries of = update_.entries(layers.W[0] + unit(part) * p.sizes[0]);
+        sparse_[part].take_over(of.theta, of.first, of.second);
+    }
+    // The weights and moments of all parts, back from there.
+    void give_back() const {
+        for (size_t part = 0; part < sparse_.size(); ++part) {
+            const typename Update<T>::Entries of = update_.entries(layers.W[0] + unit(part) * p.sizes[0]);
+            sparse_[part].give_back(of.theta, of.first, of.second);
+        }
     }
 
     // The minibatch into the part's units, and what they add to z^(L).
@@ -66,17 +87,22 @@ public:
         step.prefetch_targets(first_row(m, part), first_row(m, part + 1));
         each_range(part, [&](int64_t of_range, int64_t width) {
             const int64_t start = of_range - first;
-            layers.affine(0, inputs(part), m, of_range, width, z + start, units, part,
-                          [&](int64_t j, int64_t columns) {
-                              layers.each_row(m, columns, units, [&](int64_t at, int64_t entries) {
-                                  const int64_t place = start + j + at;
-                                  layers.value(p.activations[0], z + place, a + place, entries);
-                              });
-                              for (int64_t i = 0; i < m && mask.drops; ++i) {
-                                  const int64_t place = start + j + i * units;
-                                  mask.apply(i * p.sizes[1] + of_range + j, columns, a + place, z + place);
-                              }
-                          });
+            const auto activate = [&](int64_t j, int64_t columns) {
+                layers.each_row(m, columns, units, [&](int64_t at, int64_t entries) {
+                    const int64_t place = start + j + at;
+                    layers.value(p.activations[0], z + place, a + place, entries);
+                });
+                for (int64_t i = 0; i < m && mask.drops; ++i) {
+                    const int64_t place = start + j + i * units;
+                    mask.apply(i * p.sizes[1] + of_range + j, columns, a + place, z + place);
+                }
+            };
+            if (p.sparse) {
+                sparse_[part].forward(0, m, start, start + width, layers.b[0] + first, z);
+                activate(0, width);
+            } else {
+                layers.affine(0, inputs(part), m, of_range, width, z + start, units, part, activate);
+            }
         });
         for (int64_t block = first_block(part); block < first_block(part + 1); ++block) add(block, part, m);
     }
@@ -102,12 +128,13 @@ public:
         small_product::Product<T>{m, units, s_out, last.entries, s_out, 1, layers.W[1] + first, s_1, T(1), T(0),
                                   nullptr, own, units}();
         hidden_layer::times(Z_[part], own, m * units);
-        const WeightBlock<T> into{layers.W[0] + first * s_in, units, s_in, s_in, layers.is_small(0)};
         const WeightBlock<T> out{layers.W[1] + first, s_out, units, s_1, layers.is_small(1)};
-        const double decay = update_.decay(step, into) + update_.decay(step, out);
-        each_range(part, [&](int64_t of_range, int64_t width) {
-            const WeightBlock<T> range{layers.W[0] + of_range * s_in, width, s_in, s_in, into.small};
-            update_.weights(step, range, {own + of_range - first, units}, inputs(part), part);
+        double decay = update_.decay(step, out);
+        if (p.sparse) decay += update_.weights(step, sparse_[part], {0, units, 0, 1}, own, part);
+        else each_range(part, [&](int64_t of_range, int64_t width) {
+            const WeightBlock<T> into{layers.W[0] + of_range * s_in, width, s_in, s_in, layers.is_small(0)};
+            decay += update_.decay(step, into);
+            update_.weights(step, into, {own + of_range - first, units}, inputs(part), part);
         });
         update_.weights(step, out, last, Rows{A_[part], units}, part);
         update_.biases(step, layers.b[0] + first, units, delta, part);
@@ -123,7 +150,8 @@ private:
     const Update<T>& update_;
     std::vector<std::vector<const T*>> rows_;  // of each part: the samples of its minibatch
     std::vector<T*> copies_, Z_, A_, D_;       // of each part
-    std::vector<T*> sums_;                // of each block: its part of z^(L)
+    std::vector<sparse::Layer<T>> sparse_;     // of each part, where inputs are sparse: the layer of its units
+    std::vector<T*> sums_;                     // of each block: its part of z^(L)
 
     static int64_t padded(int64_t entries) { return Layers<T>::padded(entries); }
 
@@ -165,12 +193,18 @@ private:
     // Whether the samples of a minibatch are copied, for a BLAS that needs them one after another, where they have an
     // order. Scratch is made before a plan has its order, so the room for copies does not depend on there being one.
     static bool has_copies(const EpochPlan& p) {
-        return !panels::ARE_FASTER && !Layers<T>::is_small(p.sizes[0], p.sizes[1]);
+        return !p.sparse && !panels::ARE_FASTER && !Layers<T>::is_small(p.sizes[0], p.sizes[1]);
+    }
+
+    // Entries of memory that the sparse layer of so many units needs.
+    static int64_t of_sparse_layer(const EpochPlan& p, int64_t units) {
+        return sparse::Layer<T>::entries(*p.sparse, p.sizes[0], units, p.batch, 1);
     }
 
     // Where a part finds the samples of a minibatch.
     void read(const Minibatch<T>& step, int64_t part) {
         const int64_t s_in = p.sizes[0];
+        if (p.sparse) return sparse_[part].read_rows(0, step.m, [&](int64_t i) { return step.row(i); });
         for (int64_t i = 0; i < step.m; ++i) {
             const T*& row = rows_[part][i];
             row = static_cast<const T*>(p.x) + step.row(i) * s_in;

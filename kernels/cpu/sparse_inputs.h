@@ -6,6 +6,8 @@
 // minibatch are sorted by their columns. A row without any has the gradient 0, and momentum may move it nevertheless.
 // Under plain descent each entry moves its row at once.
 //
+// A layer may also hold some units of the network's first layer alone: then its table has their columns.
+//
 // Columns are in range and starts do not fall: Python has looked. A column may occur twice in a row.
 #pragma once
 #include "cpu/small_product.h"
@@ -45,6 +47,8 @@ public:
     static int64_t entries(const SparseInputs& inputs, int64_t features, int64_t units, int64_t batch, int64_t parts) {
         return 3 * padded(features * units) + padded(2 * batch) + parts * for_a_part(inputs, features);
     }
+
+    int64_t units() const { return units_; }
 
     // The weights, (features, units), and the moments.
     T* table(int number) { return tables_[number]; }

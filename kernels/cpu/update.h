@@ -8,6 +8,9 @@
 #include <algorithm>
 #include <cstdint>
 
+// Entries of the gradient of a sparse first layer that are formed and used at a time.
+const int64_t SPARSE_BLOCK = 4096;
+
 // Some units of a layer, and the weights of some of their inputs; `stride` entries from one unit's to the next unit's.
 template <typename T> struct WeightBlock {
     T* weights;
@@ -53,6 +56,36 @@ public:
             for (int64_t i = 0; i < units; ++i)
                 move_weights(step, entries(own + i * of.stride), sums + i * of.inputs, of.inputs);
         }
+    }
+
+    // A share of a sparse layer: under plain descent the units `first` to `last`, else share `number` of the inputs, of
+    // `of` shares.
+    struct SparseShare { int64_t first, last, number, of; };
+
+    // Moves the weights of a sparse layer, and returns what their penalty adds to the cost of an epoch. delta is (m,
+    // units of the layer).
+    double weights(const Minibatch<T>& step, sparse::Layer<T>& of, const SparseShare& share, const T* delta,
+                   int64_t part) const {
+        const int64_t units = of.units();
+        T *w = of.table(0), *gradient = layers.own[part];
+        double decayed = 0;
+        if (descends_) {
+            if (adds_decay(step))
+                for (int64_t i = 0; i < p.sizes[0]; ++i)
+                    decayed += decay(step, w + i * units + share.first, share.last - share.first);
+            of.descend(step.m, share.first, share.last, delta, T(step.rate), kept_share(step));
+            return decayed;
+        }
+        const auto moments = [&](int number, int64_t at) {
+            return (number == 1 ? p.first : p.second) ? of.table(number) + at : nullptr;
+        };
+        of.gradient(step.m, share.number, share.of, delta, gradient, SPARSE_BLOCK, [&](int64_t input, int64_t inputs) {
+            const int64_t at = input * units, n = inputs * units;
+            decayed += decay(step, w + at, n);
+            move_weights(step, {w + at, moments(1, at), moments(2, at)}, gradient, n);
+            return !layers.stopped();
+        });
+        return decayed;
     }
 
     // Moves some biases of a layer by the sum of their deltas.

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import OPTIMIZERS, relative
+from conftest import use_threads
 from scipy import sparse
 
 import deltaprop as dp
@@ -89,10 +90,24 @@ def test_every_optimizer(optimizer, options, threads, rng):
 def test_any_number_of_units(units, optimizer, dtype, threads, rng):
     X, Y = rows(rng, 31, 12, dtype=dtype), rng.standard_normal((31, 2))
     tolerance = 1e-12 if dtype == "float64" else 1e-4
-    for sizes in ([12, units, 2], [12, 2]):
+    for sizes in ([12, units, 2], [12, units, 5, 2], [12, 2]):
         assert_as_from_the_dense_array(
             sizes, X, Y, optimizer, 9, loss="squared_error", dtype=dtype, tolerance=tolerance
         )
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("sizes", [[30, 16, 1], [64, 100, 10], [9, 255, 2], [400, 300, 3], [6, 24, 20]], ids=str)
+@pytest.mark.parametrize("optimizer", [dp.SGD(0.1), dp.Adam(0.01)], ids=repr)
+def test_the_same_numbers_with_any_number_of_threads(optimizer, sizes, dtype, monkeypatch, rng):
+    X, Y = rows(rng, 70, sizes[0], dtype=dtype), rng.standard_normal((70, sizes[-1]))
+    found = []
+    for count in (1, 2, 3, 7, 20):
+        use_threads(monkeypatch, count)
+        given = trainer("numpy", sizes, X, Y, optimizer, 16, loss="squared_error", dtype=dtype, l2=0.1)
+        learn(given, 3, np.random.default_rng(8))
+        found.append(given.network.parameters.copy())
+    assert all(np.array_equal(found[0], other) for other in found[1:])
 
 
 @pytest.mark.parametrize("index", [np.int32, np.int64])
@@ -115,7 +130,8 @@ def test_more_columns_than_are_used_and_a_layer_shared_out_by_units(threads, rng
     X = sparse.random_array((50, 5000), density=0.002, format="csr", rng=rng)
     Y = rng.standard_normal((50, 2))
     for optimizer in (dp.Adam(0.01), dp.SGD(0.1), dp.SGD(0.1, momentum=0.5)):
-        assert_as_from_the_dense_array([5000, 40, 2], X, Y, optimizer, 7, loss="squared_error", l2=0.1)
+        for sizes in ([5000, 40, 2], [5000, 40, 3, 2]):
+            assert_as_from_the_dense_array(sizes, X, Y, optimizer, 7, loss="squared_error", l2=0.1)
 
 
 def test_no_entries_at_all(threads, rng):
@@ -124,27 +140,33 @@ def test_no_entries_at_all(threads, rng):
         assert_as_from_the_dense_array([6, 5, 2], X, Y, optimizer, 8, loss="squared_error")
 
 
+#: With 9 units threads share the rows of a minibatch, with 18 the units.
+UNITS = pytest.mark.parametrize("units", [9, 18])
+
+
+@UNITS
 @pytest.mark.parametrize("optimizer", [dp.SGD(0.1), dp.Adam(0.01)], ids=repr)
-def test_many_epochs_a_call_and_many_calls_an_epoch(optimizer, threads, monkeypatch, rng):
+def test_many_epochs_a_call_and_many_calls_an_epoch(optimizer, units, threads, monkeypatch, rng):
     X, Y = rows(rng, 45, 14), rng.standard_normal((45, 2))
     how = (optimizer, 6)
-    once = trainer("numpy", [14, 9, 2], X, Y, *how, loss="squared_error")
+    once = trainer("numpy", [14, units, 2], X, Y, *how, loss="squared_error")
     orders = [rng.permutation(45) for _ in range(5)]
     assert once.epochs_at_once > 4
     costs, good = once.epochs(0.05, orders)
     assert good == 5
     monkeypatch.setattr(compiled, "OPERATIONS_A_CALL", 1e-9)
-    often = trainer("numpy", [14, 9, 2], X, Y, *how, loss="squared_error")
+    often = trainer("numpy", [14, units, 2], X, Y, *how, loss="squared_error")
     for order, cost in zip(orders, costs, strict=True):
         often.epoch(0.05, order, Silent())
         assert often.total() == pytest.approx(cost, rel=1e-14)
     assert np.array_equal(once.network.parameters, often.network.parameters)
 
 
-def test_a_call_that_is_stopped_leaves_the_weights_as_they_were(rng):
+@UNITS
+def test_a_call_that_is_stopped_leaves_the_weights_as_they_were(units, rng):
     """They lie in other memory while the library runs, and come back only from a call that ends."""
     X, Y = rows(rng, 45, 14), rng.standard_normal((45, 2))
-    given = trainer("numpy", [14, 9, 2], X, Y, dp.Adam(0.01), 6, loss="squared_error", shuffled=False)
+    given = trainer("numpy", [14, units, 2], X, Y, dp.Adam(0.01), 6, loss="squared_error", shuffled=False)
     before, whole = given.network.weights[0].copy(), given.whole_epoch
     assert isinstance(whole, compiled.CompiledEpoch)
     whole.table.stop.value = 1

@@ -26,11 +26,14 @@ UNIT, NAME = "cpu/library.cpp", "epoch"
 #: For this very processor.
 NATIVE = ("-march=native",)
 #: Nothing here asks for errno, traps or the order of operations of a textbook; NaN and infinity keep their meaning.
+#: The parameter is GCC's: for some processors it would round a product before it is added, in narrow vectors only, and
+#: a sum would depend on how units are shared out.
 WITHOUT_PROCESSOR = (
     "-std=c++17",
     "-O3",
     "-fno-math-errno",
     "-fno-trapping-math",
+    "--param=avoid-fma-max-bits=0",
     "-shared",
     "-fPIC",
     "-pthread",
