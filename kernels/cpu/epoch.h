@@ -107,7 +107,7 @@ private:
     // One part of one phase where the units of the only hidden layer are shared out.
     void share(OneHiddenLayer<T>& hidden, int64_t steps, int64_t phase, int64_t part) {
         if (stopped()) return;
-        const int64_t number = (phase - 1) / 2;  // phase 0 only begins the first step
+        const int64_t number = (phase - 1) / 2;  // phase 0 takes the weights over and begins the first step
         if (phase % 2 == 1) {
             const Step step(p, number);
             costs_[step.epoch * p.threads + part] += hidden.finish(step, part);
@@ -116,8 +116,9 @@ private:
         if (phase > 0) {
             const Step step(p, number);
             decays_[step.epoch * p.threads + part] += hidden.learn(step, part);
+        } else {
+            hidden.take_over(part);
         }
-        else hidden.take_over(part);
         const int64_t next = phase / 2;
         if (next < steps) hidden.begin(Step(p, next), part);
     }

@@ -20,7 +20,7 @@
 
 template <typename T> class OneHiddenLayer {
 public:
-    // Entries of a dense minibatch that the second-level cache of every core can hold: every part reads all of them.
+    // Entries of a minibatch that the second-level cache of every core can hold, for every part reads all of them.
     static const int64_t MOST_INPUTS = 1 << 17;
 
     static int64_t blocks(const EpochPlan& p) {
@@ -29,8 +29,9 @@ public:
     }
 
     static bool takes(const EpochPlan& p) {
+        const int64_t inputs = p.sparse ? p.batch + p.sparse->most : p.batch * p.sizes[0];
         return p.layers == 2 && !p.encoding && blocks(p) * p.sizes[2] <= p.sizes[1] && p.sizes[1] >= 16 &&
-               (p.sparse || p.batch * p.sizes[0] <= MOST_INPUTS);
+               inputs <= MOST_INPUTS;
     }
 
     static int64_t parts(const EpochPlan& p) { return std::min(p.threads, blocks(p)); }
@@ -51,7 +52,7 @@ public:
             return start;
         };
         for (int64_t part = 0; part < parts(p); ++part) {
-            rows_.emplace_back(p.batch);
+            rows_.emplace_back(p.sparse ? 0 : p.batch);
             if (p.sparse) {
                 const int64_t units = unit(part + 1) - unit(part);
                 sparse_.emplace_back(*p.sparse, p.sizes[0], units, p.batch, take(of_sparse_layer(p, units)));

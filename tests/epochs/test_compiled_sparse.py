@@ -134,6 +134,14 @@ def test_more_columns_than_are_used_and_a_layer_shared_out_by_units(threads, rng
             assert_as_from_the_dense_array(sizes, X, Y, optimizer, 7, loss="squared_error", l2=0.1)
 
 
+def test_more_entries_than_every_thread_would_read(threads, rng):
+    """Threads share the units of smaller minibatches, and the rows of this one."""
+    X, Y = rows(rng, 1400, 120, density=0.9), rng.standard_normal((1400, 2))
+    assert X.nnz > 2**17
+    for optimizer in (dp.Adam(0.01), dp.SGD(0.1)):
+        assert_as_from_the_dense_array([120, 20, 2], X, Y, optimizer, 1400, loss="squared_error", epochs=2)
+
+
 def test_no_entries_at_all(threads, rng):
     X, Y = sparse.csr_array((20, 6)), rng.standard_normal((20, 2))
     for optimizer in (dp.Adam(0.01), dp.SGD(0.1)):
