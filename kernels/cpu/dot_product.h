@@ -98,7 +98,6 @@ template <typename T, class Operand = small_product::EvenRows<T>> struct Product
 private:
     static constexpr int LANES = small_product::WIDEST / int(sizeof(T));
     typedef typename small_product::Vector<T, LANES>::type vector;
-    typedef typename small_product::Vector<T, LANES>::stored stored;
 
     // Tiles of some rows, with so many columns or, where fewer are left, as many as the next number says, or with one.
     template <int ROWS, int COLUMNS, int... FEWER> void columns(int64_t i, int64_t j = 0) const {
@@ -126,7 +125,7 @@ private:
             }
         };
         for (; K - k >= LANES; k += LANES)
-            add([](const T* x) -> vector { return *reinterpret_cast<const stored*>(x); });
+            add([](const T* x) -> vector { return small_product::vector_at<LANES>(x); });
         T* out = C + i * c_stride + j;
 #if defined(__AVX512F__)
         if (k < K) {
@@ -144,7 +143,7 @@ private:
                 if (first + e < ENTRIES)
                     own[Added::PLACES.number[e]] = sums[(first + e) / COLUMNS % ROWS][(first + e) % COLUMNS];
             T entries[LANES];
-            *reinterpret_cast<stored*>(entries) = Added::add_up(own);
+            small_product::vector_at<LANES>(entries) = Added::add_up(own);
 #pragma GCC unroll 16
             for (int e = 0; e < AT_ONCE; ++e) {
                 const int r = (first + e) / COLUMNS, c = (first + e) % COLUMNS;

@@ -33,6 +33,8 @@ DELTAPROP_EXPORT_SIZE(EncodedInputs)
 
 namespace encoded {
 
+using small_product::vector_at;
+
 enum kind : int64_t { copied, squashed, binned, one_hot };
 
 // 16 sums and some more vectors fit the registers.
@@ -343,11 +345,6 @@ private:
     }
 
     template <int LANES> using Vector = typename small_product::Vector<T, LANES>::type;
-    template <int LANES> using Stored = typename small_product::Vector<T, LANES>::stored;
-    template <int LANES> static const Stored<LANES>& at(const T* x) {
-        return *reinterpret_cast<const Stored<LANES>*>(x);
-    }
-    template <int LANES> static Stored<LANES>& at(T* x) { return *reinterpret_cast<Stored<LANES>*>(x); }
 
     // Adds to z what bins and levels add.
     template <int LANES, int VECTORS> void add_rows(int64_t from, int64_t to, int64_t j, T* z) const {
@@ -357,7 +354,7 @@ private:
             vector sum[VECTORS];
             T* own = z + i * units_ + j;
 #pragma GCC unroll 8
-            for (int v = 0; v < VECTORS; ++v) sum[v] = at<LANES>(own + v * LANES);
+            for (int v = 0; v < VECTORS; ++v) sum[v] = vector_at<LANES>(own + v * LANES);
             const uint32_t* bins = bins_ + i * of_bins;
             const T* shares = shares_ + i * of_bins;
             for (int64_t p = 0; p < of_bins; ++p) {
@@ -365,16 +362,16 @@ private:
                 const T f = shares[p], rest = T(1) - f;
 #pragma GCC unroll 8
                 for (int v = 0; v < VECTORS; ++v)
-                    sum[v] += rest * at<LANES>(s + v * LANES) + f * at<LANES>(next + v * LANES);
+                    sum[v] += rest * vector_at<LANES>(s + v * LANES) + f * vector_at<LANES>(next + v * LANES);
             }
             const uint32_t* levels = levels_ + i * of_levels;
             for (int64_t p = 0; p < of_levels; ++p) {
                 const T* w = weights_ + int64_t(levels[p]) * units_ + j;
 #pragma GCC unroll 8
-                for (int v = 0; v < VECTORS; ++v) sum[v] += at<LANES>(w + v * LANES);
+                for (int v = 0; v < VECTORS; ++v) sum[v] += vector_at<LANES>(w + v * LANES);
             }
 #pragma GCC unroll 8
-            for (int v = 0; v < VECTORS; ++v) at<LANES>(own + v * LANES) = sum[v];
+            for (int v = 0; v < VECTORS; ++v) vector_at<LANES>(own + v * LANES) = sum[v];
         }
     }
 
@@ -384,7 +381,7 @@ private:
         const T* shares = sorted_shares_ + piece.slot * batch_;
         vector up_to[VECTORS];
 #pragma GCC unroll 8
-        for (int v = 0; v < VECTORS; ++v) up_to[v] = at<LANES>(half_ + j + v * LANES);
+        for (int v = 0; v < VECTORS; ++v) up_to[v] = vector_at<LANES>(half_ + j + v * LANES);
         T* out = gradient_ + j;
         for (int64_t k = 0; k < piece.width; ++k, out += units_) {
             vector within[VECTORS] = {};
@@ -392,13 +389,13 @@ private:
                 const T *d = delta + int64_t(rows[place]) * units_ + j, f = shares[place];
 #pragma GCC unroll 8
                 for (int v = 0; v < VECTORS; ++v) {
-                    const vector own = at<LANES>(d + v * LANES);
+                    const vector own = vector_at<LANES>(d + v * LANES);
                     up_to[v] -= own;
                     within[v] += f * own;
                 }
             }
 #pragma GCC unroll 8
-            for (int v = 0; v < VECTORS; ++v) at<LANES>(out + v * LANES) = up_to[v] + within[v];
+            for (int v = 0; v < VECTORS; ++v) vector_at<LANES>(out + v * LANES) = up_to[v] + within[v];
         }
     }
 
@@ -411,10 +408,10 @@ private:
             for (uint32_t place = starts[k]; place < starts[k + 1]; ++place) {
                 const T* d = delta + int64_t(rows[place]) * units_ + j;
 #pragma GCC unroll 8
-                for (int v = 0; v < VECTORS; ++v) within[v] += at<LANES>(d + v * LANES);
+                for (int v = 0; v < VECTORS; ++v) within[v] += vector_at<LANES>(d + v * LANES);
             }
 #pragma GCC unroll 8
-            for (int v = 0; v < VECTORS; ++v) at<LANES>(out + v * LANES) = within[v];
+            for (int v = 0; v < VECTORS; ++v) vector_at<LANES>(out + v * LANES) = within[v];
         }
     }
 };

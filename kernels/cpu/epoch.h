@@ -227,7 +227,7 @@ private:
     void update_sparse(const Step& step, int64_t from, int64_t to, int64_t part) {
         const T* delta = layers.D[0];
         decays_[step.epoch * p.threads + part] +=
-            update_.weights(step, *layers.sparse, {from, to, part, p.threads}, delta, part);
+            update_.weights(step, *layers.sparse, part, p.threads, delta, part);
         if (!stopped()) update_.biases(step, layers.b[0] + from, to - from, {delta + from, p.sizes[1]}, part);
     }
 };

@@ -131,7 +131,7 @@ public:
         hidden_layer::times(Z_[part], own, m * units);
         const WeightBlock<T> out{layers.W[1] + first, s_out, units, s_1, layers.is_small(1)};
         double decay = update_.decay(step, out);
-        if (p.sparse) decay += update_.weights(step, sparse_[part], {0, units, 0, 1}, own, part);
+        if (p.sparse) decay += update_.weights(step, sparse_[part], 0, 1, own, part);
         else each_range(part, [&](int64_t of_range, int64_t width) {
             const WeightBlock<T> into{layers.W[0] + of_range * s_in, width, s_in, s_in, layers.is_small(0)};
             decay += update_.decay(step, into);

@@ -30,6 +30,14 @@ template <typename T> struct Vector<T, 1> {
     typedef T stored;
 };
 
+// The vector stored at x and behind it.
+template <int LANES, typename T> inline typename Vector<T, LANES>::stored& vector_at(T* x) {
+    return *reinterpret_cast<typename Vector<T, LANES>::stored*>(x);
+}
+template <int LANES, typename T> inline const typename Vector<T, LANES>::stored& vector_at(const T* x) {
+    return *reinterpret_cast<const typename Vector<T, LANES>::stored*>(x);
+}
+
 #if defined(__AVX512F__)
 // Reads or writes the first entries of a vector, as many as the mask has bits; the others are 0, and not written.
 inline __m512d load(const double* x, unsigned mask) { return _mm512_maskz_loadu_pd(__mmask8(mask), x); }
@@ -40,16 +48,16 @@ inline void store(float* x, unsigned mask, __m512 value) { _mm512_mask_storeu_ps
 // a b + c, rounded once. Of two products and a sum, the compiler would choose which product to round.
 inline __m512d fused(__m512d a, __m512d b, __m512d c) { return _mm512_fmadd_pd(a, b, c); }
 inline __m512 fused(__m512 a, __m512 b, __m512 c) { return _mm512_fmadd_ps(a, b, c); }
-inline __m256d fused(__m256d a, __m256d b, __m256d c) { return _mm256_fmadd_pd(a, b, c); }
-inline __m256 fused(__m256 a, __m256 b, __m256 c) { return _mm256_fmadd_ps(a, b, c); }
 #endif
 
 #if defined(__AVX512VL__)
-// Parts of a vector half as wide. Some processors multiply two of these at a time.
+// The same of a vector half as wide. Some processors multiply two of these at a time.
 inline __m256d load_half(const double* x, unsigned mask) { return _mm256_maskz_loadu_pd(__mmask8(mask), x); }
 inline __m256 load_half(const float* x, unsigned mask) { return _mm256_maskz_loadu_ps(__mmask8(mask), x); }
 inline void store(double* x, unsigned mask, __m256d value) { _mm256_mask_storeu_pd(x, __mmask8(mask), value); }
 inline void store(float* x, unsigned mask, __m256 value) { _mm256_mask_storeu_ps(x, __mmask8(mask), value); }
+inline __m256d fused(__m256d a, __m256d b, __m256d c) { return _mm256_fmadd_pd(a, b, c); }
+inline __m256 fused(__m256 a, __m256 b, __m256 c) { return _mm256_fmadd_ps(a, b, c); }
 #endif
 
 // An operand A (M, K): entries `row_step` and `column_step` apart. As a first operand it is gone through by a cursor
@@ -234,7 +242,7 @@ private:
                 for (int v = 0; v < VECTORS; ++v) __builtin_prefetch(b.ahead(AHEAD) + v * LANES);
             vector of_b[VECTORS];
 #pragma GCC unroll 8
-            for (int v = 0; v < VECTORS; ++v) of_b[v] = *reinterpret_cast<const stored*>(b.row() + v * LANES);
+            for (int v = 0; v < VECTORS; ++v) of_b[v] = vector_at<LANES>(b.row() + v * LANES);
 #pragma GCC unroll 8
             for (int r = 0; r < ROWS; ++r) {
                 const T of_a = a[r];
@@ -248,15 +256,15 @@ private:
             for (int r = 0; r < ROWS; ++r) {
 #pragma GCC unroll 8
                 for (int v = 0; v < VECTORS; ++v) {
-                    stored* c = reinterpret_cast<stored*>(C + (i + r) * c_stride + j + v * LANES);
-                    *c = of(sums[r][v], *c, v);
+                    stored& c = vector_at<LANES>(C + (i + r) * c_stride + j + v * LANES);
+                    c = of(sums[r][v], c, v);
                 }
             }
         };
         if (bias) {
             const T* own = bias + j;
             write([own](vector sum, const stored&, int v) -> vector {
-                return sum + *reinterpret_cast<const stored*>(own + v * LANES);
+                return sum + vector_at<LANES>(own + v * LANES);
             });
         } else if (beta != T(0)) {
             write([this](vector sum, const stored& c, int) { return scaled_sum<T, vector>(alpha, sum, beta, c); });

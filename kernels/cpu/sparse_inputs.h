@@ -28,6 +28,8 @@ DELTAPROP_EXPORT_SIZE(SparseInputs)
 
 namespace sparse {
 
+using small_product::vector_at;
+
 template <typename T> class Layer {
 public:
     Layer(const SparseInputs& inputs, int64_t features, int64_t units, int64_t batch, T* scratch)
@@ -167,10 +169,6 @@ private:
     // -- sums of rows of a table, some vectors of units in registers at a time --------------------------------------
 
     template <int LANES> using Vector = typename small_product::Vector<T, LANES>::type;
-    template <int LANES> using Stored = typename small_product::Vector<T, LANES>::stored;
-    template <int LANES> static const Stored<LANES>& at(const T* x) {
-        return *reinterpret_cast<const Stored<LANES>*>(x);
-    }
 
     // out := start + sum over k of values[k] times row rows[k] of the table, of the units `first` to `last`.
     void add_rows(const T* values, const int32_t* rows, int64_t count, const T* table, int64_t first, int64_t last,
@@ -217,18 +215,18 @@ private:
         vector sum[VECTORS] = {};
         if (start) {
 #pragma GCC unroll 8
-            for (int v = 0; v < VECTORS - 1; ++v) sum[v] = at<LANES>(start + j + v * LANES);
-            sum[VECTORS - 1] = at<LANES>(start + end);
+            for (int v = 0; v < VECTORS - 1; ++v) sum[v] = vector_at<LANES>(start + j + v * LANES);
+            sum[VECTORS - 1] = vector_at<LANES>(start + end);
         }
         for (int64_t k = 0; k < count; ++k) {
             const T *row = table + int64_t(rows[k]) * units_, value = values[k];
 #pragma GCC unroll 8
-            for (int v = 0; v < VECTORS - 1; ++v) sum[v] += value * at<LANES>(row + j + v * LANES);
-            sum[VECTORS - 1] += value * at<LANES>(row + end);
+            for (int v = 0; v < VECTORS - 1; ++v) sum[v] += value * vector_at<LANES>(row + j + v * LANES);
+            sum[VECTORS - 1] += value * vector_at<LANES>(row + end);
         }
 #pragma GCC unroll 8
-        for (int v = 0; v < VECTORS - 1; ++v) *reinterpret_cast<Stored<LANES>*>(out + j + v * LANES) = sum[v];
-        *reinterpret_cast<Stored<LANES>*>(out + end) = sum[VECTORS - 1];
+        for (int v = 0; v < VECTORS - 1; ++v) vector_at<LANES>(out + j + v * LANES) = sum[v];
+        vector_at<LANES>(out + end) = sum[VECTORS - 1];
     }
 };
 

@@ -58,28 +58,24 @@ public:
         }
     }
 
-    // A share of a sparse layer: under plain descent the units `first` to `last`, else share `number` of the inputs, of
-    // `of` shares.
-    struct SparseShare { int64_t first, last, number, of; };
-
-    // Moves the weights of a sparse layer, and returns what their penalty adds to the cost of an epoch. delta is (m,
-    // units of the layer).
-    double weights(const Minibatch<T>& step, sparse::Layer<T>& of, const SparseShare& share, const T* delta,
+    // Moves a share of the weights of a sparse layer: under plain descent some units, else some inputs. Returns what
+    // their penalty adds to the cost of an epoch. delta is (m, units of the layer).
+    double weights(const Minibatch<T>& step, sparse::Layer<T>& of, int64_t share, int64_t shares, const T* delta,
                    int64_t part) const {
         const int64_t units = of.units();
         T *w = of.table(0), *gradient = layers.own[part];
         double decayed = 0;
         if (descends_) {
+            const int64_t first = units * share / shares, last = units * (share + 1) / shares;
             if (adds_decay(step))
-                for (int64_t i = 0; i < p.sizes[0]; ++i)
-                    decayed += decay(step, w + i * units + share.first, share.last - share.first);
-            of.descend(step.m, share.first, share.last, delta, T(step.rate), kept_share(step));
+                for (int64_t i = 0; i < p.sizes[0]; ++i) decayed += decay(step, w + i * units + first, last - first);
+            of.descend(step.m, first, last, delta, T(step.rate), kept_share(step));
             return decayed;
         }
         const auto moments = [&](int number, int64_t at) {
             return (number == 1 ? p.first : p.second) ? of.table(number) + at : nullptr;
         };
-        of.gradient(step.m, share.number, share.of, delta, gradient, SPARSE_BLOCK, [&](int64_t input, int64_t inputs) {
+        of.gradient(step.m, share, shares, delta, gradient, SPARSE_BLOCK, [&](int64_t input, int64_t inputs) {
             const int64_t at = input * units, n = inputs * units;
             decayed += decay(step, w + at, n);
             move_weights(step, {w + at, moments(1, at), moments(2, at)}, gradient, n);
