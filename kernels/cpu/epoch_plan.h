@@ -30,7 +30,7 @@ extern "C" struct EpochPlan {
     const int64_t* order;        // (samples,) of each epoch, or null
     int64_t weights_stride, order_stride;  // entries from one epoch's to the next epoch's
     int64_t samples, batch;
-    const MinibatchShare* shares;  // one a minibatch, none with more rows than `batch`; or null, if this process has them all
+    const MinibatchShare* shares;  // one a minibatch, none with more rows than `batch`; null if this process has all
     const double *scales, *penalties, *decays;  // one a minibatch: of delta^(L); of W in its gradient; of sum W^2
     int64_t optimizer;                          // its number, as in names.cuh
     void* gradient;  // as long as the parameters, or null: a step leaves its gradient there, without the penalty, and

@@ -174,7 +174,8 @@ private:
             if (in_one_product()) {
                 T* out = target(w);
                 panels::multiply_rearranged(
-                    units, of.inputs, m, tiles, a, factor(step), kept_share(step), [&](int64_t j) { return out + j; }, of.stride, layers.panel[part], stop, [](int64_t, int64_t) {});
+                    units, of.inputs, m, tiles, a, factor(step), kept_share(step),
+                    [&](int64_t j) { return out + j; }, of.stride, layers.panel[part], stop, [](int64_t, int64_t) {});
                 continue;
             }
             panels::multiply_rearranged(

@@ -55,7 +55,7 @@ class CompiledSharedEpoch(WholeEpoch):
         self._make_room(batch)
 
     def _make_room(self, batch: int) -> None:
-        """Make scratch for minibatches of which this rank has so many rows."""
+        """Make scratch for minibatches with so many rows of this rank."""
         self.plan.batch = batch
         operations = self.table.operations_of_a_row * batch
         if is_csr(self.task.X):

@@ -70,7 +70,7 @@ def _starts(counts: Indices) -> Indices:
 
 
 class SummedGradient:
-    """∂J/∂θ of this rank's rows, which becomes that of all ranks' rows in each step.
+    """∂J/∂θ of this rank's rows, which becomes the gradient of all ranks' rows in each step.
 
     With it, ranks tell one another whether a signal has asked one of them to leave off, and whether one has failed: so
     all hear of it in the same step.

@@ -295,7 +295,7 @@ class Trainer:
         return self.objective.total(self.network, of_all, self.m)
 
     def sums_on_host(self) -> list[float]:
-        """Return `sums`, by one copy; the cost is that of all ranks."""
+        """Return `sums`, by one copy; the cost is summed over all ranks."""
         sums: list[float] = self.network.backend.to_numpy(self.sums).tolist()
         if self.ranks.size > 1:
             sums[:1] = self.ranks.sum_host(sums[:1])
