@@ -26,6 +26,8 @@ def find_ranks(ranks: RanksArgument) -> Ranks:
         return ranks
     if isinstance(ranks, str) and ranks != "mpi":
         raise ValueError(f'ranks: expected None, "mpi" or an mpi4py communicator, got {ranks!r}')
+    if not isinstance(ranks, str) and not any(kind.__module__.startswith("mpi4py") for kind in type(ranks).__mro__):
+        raise TypeError(f'ranks: expected None, "mpi" or an mpi4py communicator, got {type(ranks).__name__}')
     from deltaprop.ranks.mpi import mpi_ranks  # not at start-up, and not without MPI
 
     return mpi_ranks(ranks)

@@ -87,7 +87,7 @@ def mpi_ranks(given: Any) -> Ranks:
     else:
         communicator = given
         if not isinstance(communicator, MPI.Intracomm):
-            raise TypeError(f'ranks: expected None, "mpi" or an mpi4py.MPI.Intracomm, got {type(given).__name__}')
+            raise TypeError(f"ranks: expected an mpi4py.MPI.Intracomm, got {type(given).__name__}")
         if communicator == MPI.COMM_NULL:
             raise ValueError("ranks: expected a communicator that this process belongs to, got MPI.COMM_NULL")
     if communicator.Get_size() == 1:
