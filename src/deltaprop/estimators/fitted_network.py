@@ -140,9 +140,10 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the network out of a pickle: it is made anew from ``coefs_``."""
+        """Leave the network out of a pickle, which is made anew from ``coefs_``, and a communicator of this process."""
         state: Any = super().__getstate__()
-        return {name: value for name, value in state.items() if name not in ("_network", "_handed_out", "_reseeded")}
+        state = {name: value for name, value in state.items() if name not in ("_network", "_handed_out", "_reseeded")}
+        return without_communicator(state)
 
     # -- what a fitted network is asked -------------------------------------------------------------------------
 
@@ -266,6 +267,12 @@ def _is_as(network: Network, configuration: Configuration) -> bool:
         and network.dtype == np.dtype(configuration["dtype"])
         and network.backend is get_backend(configuration["backend"]).on_device(network.backend.device)
     )
+
+
+def without_communicator(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes of an estimator for a copy or a pickle, in which "mpi" stays."""
+    is_of_process = not isinstance(state.get("ranks"), str | None)
+    return state | {"ranks": None} if is_of_process else state
 
 
 def _read_only(array: HostArray) -> HostArray:
