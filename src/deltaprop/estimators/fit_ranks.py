@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -17,7 +16,7 @@ from deltaprop.network import Network
 from deltaprop.ranks.base import Ranks
 from deltaprop.ranks.choice import find_ranks
 from deltaprop.ranks.failures import failing_together, waiting_for_none
-from deltaprop.training.agreement import require_same, sample_of
+from deltaprop.training.agreement import require_same, same_generator, sample_of
 
 #: Parameters that rank 0 alone goes by, that say where a rank computes, or that are compared in another form.
 RANKS_MAY_DIFFER = {"verbose", "progress", "callbacks", "backend", "ranks", "class_weight", "random_state"}
@@ -71,7 +70,7 @@ def refuse_ranks(where: str, estimator: Any, grid: Any = ()) -> None:
     tried = [own for each in grids for own in each.items()]
     for name, value in (*settings.items(), *tried):
         owner, _, last = name.rpartition("__")
-        is_ours = hasattr(settings.get(owner, estimator), "_fit_by_ranks")
+        is_ours = _is_ours(settings.get(owner, estimator))
         if last == "ranks" and is_ours and value is not None and value != [None]:
             raise ValueError(
                 f"{name}: expected None in {where}, which trains many networks, got {value!r}; joblib spreads these "
@@ -79,26 +78,8 @@ def refuse_ranks(where: str, estimator: Any, grid: Any = ()) -> None:
             )
 
 
-def same_generator(ranks: Ranks, own: np.random.RandomState, given: object) -> np.random.RandomState:
-    """Return a generator that draws on every rank what rank 0 would draw.
-
-    A generator that the user has `given` is set to the state of rank 0's, so that it stays the same on all ranks from
-    then on. NumPy's global one stays as it is.
-
-    Raises
-    ------
-    ValueError
-        If generators are of different kinds.
-    """
-    if ranks.size == 1:
-        return own
-    state = own.get_state(legacy=False)
-    first = ranks.from_first(state)
-    with failing_together(ranks):
-        if pickle.dumps(first) != pickle.dumps(state):
-            own = own if given is own else np.random.RandomState()
-            own.set_state(first)
-    return own
+def _is_ours(estimator: object) -> bool:
+    return any(kind.__module__.startswith("deltaprop.") for kind in type(estimator).__mro__)
 
 
 def same_beginning(ranks: Ranks, own: np.random.RandomState, given: object, network: Network) -> np.random.RandomState:

@@ -22,6 +22,7 @@ from deltaprop.estimators.hyperparameters import ACTIVATION_NAMES, BACKEND_NAMES
 from deltaprop.estimators.inputs import checked_inputs
 from deltaprop.inputs.arrays import HostData, is_above_limit, stays_on_host, takes_much_memory
 from deltaprop.network import Network
+from deltaprop.ranks.choice import without_communicator
 from deltaprop.training import evaluation
 
 
@@ -267,12 +268,6 @@ def _is_as(network: Network, configuration: Configuration) -> bool:
         and network.dtype == np.dtype(configuration["dtype"])
         and network.backend is get_backend(configuration["backend"]).on_device(network.backend.device)
     )
-
-
-def without_communicator(state: dict[str, Any]) -> dict[str, Any]:
-    """Return the attributes of an estimator for a copy or a pickle, in which "mpi" stays."""
-    is_of_process = not isinstance(state.get("ranks"), str | None)
-    return state | {"ranks": None} if is_of_process else state
 
 
 def _read_only(array: HostArray) -> HostArray:

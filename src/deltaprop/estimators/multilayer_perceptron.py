@@ -26,7 +26,7 @@ from deltaprop.estimators.class_targets import ClassTargets
 from deltaprop.estimators.drawing import Reseeded, draw_parameters, split_rows
 from deltaprop.estimators.fit_checkpoint import FitCheckpoint
 from deltaprop.estimators.fit_data import NOT_FINITE, CheckedData, HeldOut, Training, check_weights
-from deltaprop.estimators.fit_ranks import ranks_of, same_beginning, same_generator, stage, waiting
+from deltaprop.estimators.fit_ranks import ranks_of, same_beginning, stage, waiting
 from deltaprop.estimators.fit_tasks import CallbackSupport, FitTasks
 from deltaprop.estimators.fitted_network import FittedNetwork
 from deltaprop.estimators.hyperparameters import Hyperparameters, our_name
@@ -39,6 +39,7 @@ from deltaprop.inputs.sources import converted_rows
 from deltaprop.network import Network
 from deltaprop.ranks.base import Ranks
 from deltaprop.ranks.failures import known_to_all
+from deltaprop.training.agreement import same_generator
 from deltaprop.training.callbacks import EpochCallback
 from deltaprop.training.exclusive import training_of
 
