@@ -137,7 +137,7 @@ def binarized(binarizer: LabelBinarizer, y: ArrayLike) -> Any:
 
 
 def of_seen(binarizer: LabelBinarizer, y: ArrayLike, classes: Vector, *, incremental: bool) -> Any:
-    """Return what `binarized` returns for labels of which no new ones may occur; all have to, unless `incremental`.
+    """Return what `binarized` returns where no new labels may occur; all known ones have to, unless `incremental`.
 
     Raises
     ------

@@ -111,7 +111,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
     backend : {"auto", "numpy", "cupy", "cupy:N"} or Backend, default "auto"
         Where to compute. "auto" is CuPy where a CUDA device answers, else NumPy; "cupy:1" is the second CUDA device.
     dtype : {"float32", "float64"} or None, default None
-        The dtype of the parameters and of all arithmetic; by default that of X if it is one of these, else float64.
+        The dtype of the parameters and of all arithmetic; by default the one X has if it is one of these, else float64.
 
     Attributes
     ----------

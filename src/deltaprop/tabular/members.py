@@ -178,7 +178,8 @@ class MemberTraining:
         watched = _fewer(held_out, max(LEAST_WATCHED, max(map(len, samples)) // WATCHED), seeds)
         with share.together():
             if stack is not None:
-                self._fit(stack, rows, *([each[k] for k in numbers] for each in (samples, watched)), limit, share)
+                trained_on, watches = ([each[k] for k in numbers] for each in (samples, watched))
+                self._fit(stack, rows, trained_on, watches, limit, share)
         whole = share.gathered(stack, lambda: self.stack(rows.shape[1], seeds))
         return Members(whole, held_out, waited, share.ended)
 
