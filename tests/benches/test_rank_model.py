@@ -1,7 +1,6 @@
 """The model of `benches.ranks` against sums written out by hand."""
 
 import pytest
-
 from deltaprop.benches.rank_parts.model import Network, rows_for, rows_without_latency, seconds_of_sum
 
 NETWORK = Network("a network", 1e9, 1e-5)
