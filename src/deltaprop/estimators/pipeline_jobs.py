@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
-from sklearn.utils.parallel import Parallel, delayed
 
 from deltaprop.backends.array_types import ArrayLike
-from deltaprop.estimators.pipeline_folds import PreparedSplit, one_table, prepare
+from deltaprop.estimators.parallel_tasks import Tasks
+from deltaprop.estimators.pipeline_folds import PreparedSplit, Unprepared, one_table, prepare
 from deltaprop.estimators.search_jobs import Job, Networks, Place, Split
 from deltaprop.estimators.together import KINDS, MEMORY, Table
 
@@ -62,8 +62,8 @@ class PipelineJobs:
         Whether training samples are scored as well.
     memory : int or None
         Bytes that the transformed samples may take; by default 2³⁰. One split at least is held.
-    n_jobs : int or None
-        Processes in which the steps are fitted.
+    tasks : Tasks
+        Fits the steps in workers.
 
     Raises
     ------
@@ -76,7 +76,7 @@ class PipelineJobs:
     fit_params: dict[str, Any]
     with_train: bool
     memory: int
-    n_jobs: int | None
+    tasks: Tasks
     last: Any
 
     def __init__(
@@ -88,10 +88,10 @@ class PipelineJobs:
         *,
         with_train: bool,
         memory: int | None,
-        n_jobs: int | None,
+        tasks: Tasks,
     ) -> None:
         self.pipeline, self.X, self.y, self.fit_params = pipeline, X, y, fit_params
-        self.with_train, self.memory, self.n_jobs = with_train, memory or MEMORY, n_jobs
+        self.with_train, self.memory, self.tasks = with_train, memory or MEMORY, tasks
         self.last, network = pipeline.steps[-1]
         self.epochs: str = f"{self.last}__max_iter"
         self.networks: Networks = Networks(network, network.dtype)
@@ -106,7 +106,7 @@ class PipelineJobs:
         done: Container[Place],
         alone: list[Job],
     ) -> Iterator[list[Job]]:
-        """Give the fits that can be trained together, table by table; append the others to `alone`.
+        """Give the fits that can be trained together, as many as the memory allows; append the others to `alone`.
 
         Fits in `done` are left out.
         """
@@ -168,16 +168,12 @@ class PipelineJobs:
         for job in jobs:
             of_split.setdefault(job.split, []).append(job)
         first, *others = of_split
-        network = self.networks.base
-
-        def arguments(s: int) -> tuple[Any, ...]:
-            return self.pipeline, network, steps, self.X, self.y, s, splits[s], self.fit_params, self.with_train
-
-        results = [prepare(*arguments(first))]
+        common = Unprepared(self.pipeline, self.networks.base, self.X, self.y, splits, self.fit_params, self.with_train)
+        results = [prepare(common, steps, first)]
         if results[0] is None:  # as the others would be, most likely
             alone += jobs
             return
-        results += Parallel(n_jobs=self.n_jobs)(delayed(prepare)(*arguments(s)) for s in others)
+        results += self.tasks.run(prepare, common, [(steps, s) for s in others])
         for prepared, own in zip(results, of_split.values(), strict=True):
             if prepared is None:
                 alone += own
@@ -187,9 +183,9 @@ class PipelineJobs:
     def _tables(
         self, waiting: dict[Any, list[tuple[PreparedSplit, list[Job]]]], splits: Sequence[Split]
     ) -> Iterator[list[Job]]:
+        together: list[Job] = []
         for of_kind in waiting.values():
             folds = one_table(self.whole, [prepared for prepared, _ in of_kind], splits)
-            together: list[Job] = []
             for fold, (_, jobs) in zip(folds, of_kind, strict=True):
                 together += [replace(job, fold=fold) for job in jobs]
-            yield together
+        yield together

@@ -131,7 +131,7 @@ class Scoring:
         fold, of_split = first.fold, self.splits[first.split][side]
         y = _safe_indexing(self.y, of_split)
         undressed = fold.dress is None or self.of_predictions
-        X = fold.samples[side] if fold.samples and undressed else _safe_indexing(self.X, of_split)
+        X = fold.seen(side) if fold.samples and undressed else _safe_indexing(self.X, of_split)
         scores = {}
         for k, job in jobs.items():
             fitted = group.as_fitted(job.estimator, group.network(stack.parameters[k]), records, k)
