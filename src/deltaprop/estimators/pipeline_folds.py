@@ -210,8 +210,11 @@ def _fold(table: Table, prepared: PreparedSplit, places: list[Any]) -> Fold:
         weights = np.zeros(len(table.targets), prepared.sample_weight.dtype)
         weights[trained] = prepared.sample_weight
     seen = places[1] if len(places) > 2 else trained
-    pairs = zip(prepared.samples, prepared.checked, strict=True)
-    samples = tuple(None if given is checked else given for given, checked in pairs)  # the table has the others
+    # The table has those that were arrays as a network takes them.
+    own = [
+        given if given is not array else None for given, array in zip(prepared.samples, prepared.checked, strict=True)
+    ]
+    samples = own[TRAIN], own[TEST]
     return Fold(table, trained, (seen, tested), weights, samples, partial(dressed, prepared.pipeline))
 
 

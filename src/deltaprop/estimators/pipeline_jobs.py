@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from deltaprop.backends.array_types import ArrayLike
 from deltaprop.estimators.parallel_tasks import Tasks
 from deltaprop.estimators.pipeline_folds import PreparedSplit, Unprepared, one_table, prepare
 from deltaprop.estimators.search_jobs import Job, Networks, Place, Split
-from deltaprop.estimators.together import KINDS, MEMORY, Table
+from deltaprop.estimators.together import COPIES, KINDS, MEMORY, Table, group_key
 
 #: Parameters of a pipeline that a candidate may not change where fits are to be trained together.
 OF_ALL_STEPS = {"steps", "memory", "verbose", "transform_input"}
@@ -47,8 +48,9 @@ def key_of(parameters: dict[str, Any]) -> Any:
 class PipelineJobs:
     """The fits of a search over a pipeline whose last step is an `MLPClassifier` or an `MLPRegressor`.
 
-    Candidates with the same parameters of the other steps share these steps, fitted once a split. The samples of all
-    splits, transformed, are one table, as far as the memory allows.
+    Candidates with the same parameters of the other steps share these steps, fitted once a split. On this machine, the
+    samples of all splits, transformed, are one table, as far as the memory allows. Workers on other machines are sent
+    the samples as they were given, and transform what they train on.
 
     Parameters
     ----------
@@ -121,6 +123,36 @@ class PipelineJobs:
                 held += prepared.bytes
         yield from self._tables(waiting, splits)
 
+    def groups(
+        self,
+        candidates: Sequence[dict[str, Any]],
+        splits: Sequence[Split],
+        done: Container[Place],
+        alone: list[Job],
+    ) -> Iterator[tuple[dict[str, Any], list[Job], int]]:
+        """Give the fits on one split whose steps and widths are the same, for workers that fit these steps.
+
+        Each group comes with the parameters of its steps, and with the bytes that a fit takes: those of a network for
+        the inputs as they are, since the transformed ones are not known. Other fits are appended to `alone`.
+        """
+        columns = self.X.shape[1] if len(np.shape(self.X)) == 2 else 1
+        for steps, jobs in self._by_steps(candidates, splits, done, alone):
+            of_key: dict[Any, list[Job]] = {}
+            for job in jobs:
+                of_key.setdefault((job.split, group_key(job.estimator)), []).append(job)
+            for own in of_key.values():
+                try:
+                    widths = self.whole.widths(self.whole.configured(own[0].estimator))
+                except (ValueError, TypeError):
+                    alone += own
+                else:
+                    parameters = sum((1 + below) * above for below, above in pairwise([columns, *widths[1:]]))
+                    yield steps, own, COPIES * parameters * np.dtype(np.float64).itemsize
+
+    def unprepared(self, splits: Sequence[Split]) -> Unprepared:
+        """Return what it takes to fit the steps on these splits."""
+        return Unprepared(self.pipeline, self.networks.base, self.X, self.y, splits, self.fit_params, self.with_train)
+
     def _by_steps(
         self,
         candidates: Sequence[dict[str, Any]],
@@ -168,7 +200,7 @@ class PipelineJobs:
         for job in jobs:
             of_split.setdefault(job.split, []).append(job)
         first, *others = of_split
-        common = Unprepared(self.pipeline, self.networks.base, self.X, self.y, splits, self.fit_params, self.with_train)
+        common = self.unprepared(splits)
         results = [prepare(common, steps, first)]
         if results[0] is None:  # as the others would be, most likely
             alone += jobs

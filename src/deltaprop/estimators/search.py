@@ -17,12 +17,20 @@ from deltaprop.errors import callers_level
 from deltaprop.estimators.fit_data import NO_SCORE
 from deltaprop.estimators.inputs import on_host
 from deltaprop.estimators.parallel_tasks import Tasks
-from deltaprop.estimators.pipeline_jobs import key_of
+from deltaprop.estimators.pipeline_jobs import PipelineJobs, key_of
 from deltaprop.estimators.search_jobs import Job, Place, Split
 from deltaprop.estimators.search_lines import Lines
 from deltaprop.estimators.search_part import Outcome, Part
 from deltaprop.estimators.search_scoring import Scoring
-from deltaprop.estimators.search_tasks import Alone, Parts, fit_alone, fit_part_there, fits_at_once
+from deltaprop.estimators.search_tasks import (
+    Alone,
+    Parts,
+    Splits,
+    fit_alone,
+    fit_part_there,
+    fit_split_there,
+    fits_at_once,
+)
 from deltaprop.estimators.together import MEMORY, EstimatorGroup, batches, group_key
 from deltaprop.reports.progress import sweep_bar
 
@@ -107,8 +115,11 @@ class Search:
         alone: list[Job] = []
         with sweep_bar(self.sweep.progress, total, len(splits)) as self._bar:
             self._train_on(candidates, splits)
-            for jobs in self.source.together(candidates, splits, self._done, alone):
-                self._fit_together(_groups(jobs), alone)
+            if self.tasks.workers.elsewhere and isinstance(self.source, PipelineJobs):
+                self._fit_with_steps(self.source, candidates, alone)
+            else:
+                for jobs in self.source.together(candidates, splits, self._done, alone):
+                    self._fit_together(_groups(jobs), alone)
             self._fit_alone(alone)
         results = [self._done[c, s] for c in range(len(candidates)) for s in range(len(splits))]
         _warn_or_raise_about_fit_failures(results, self.sweep.error_score)
@@ -142,6 +153,25 @@ class Search:
         outcomes = self.tasks.run(fit_part_there, common, [(own,) for own in numbered])
         for part, outcome in zip(parts, outcomes, strict=True):
             self._end(part, outcome, alone)
+
+    def _fit_with_steps(self, source: PipelineJobs, candidates: Sequence[dict[str, Any]], alone: list[Job]) -> None:
+        """Train and score fits in workers that fit the steps before the network, too."""
+        splits = self.scoring.splits
+        groups = list(source.groups(candidates, splits, self._done, alone))
+        counts = self._at_once([(len(jobs), size) for _, jobs, size in groups])
+        parts = [
+            (steps, part)
+            for (steps, jobs, _), count in zip(groups, counts, strict=True)
+            for part in batches(jobs, count)
+        ]
+        for _, part in parts:
+            self._begin(part)
+        memory = self.tasks.workers.memory(self.sweep.memory_limit or MEMORY)
+        common = Splits(self.scoring, source.unprepared(splits), source.whole, memory)
+        for (_, part), outcomes in zip(parts, self.tasks.run(fit_split_there, common, parts), strict=True):
+            jobs = {job.place: job for job in part}
+            for places, outcome in outcomes:
+                self._end([jobs[place] for place in places], outcome, alone)
 
     def _at_once(self, sizes: Sequence[tuple[int, int]]) -> list[int]:
         """Return how many fits of each group one task trains together; for each group, its fits and their bytes."""

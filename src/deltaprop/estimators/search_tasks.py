@@ -10,10 +10,11 @@ from sklearn.base import clone
 from sklearn.model_selection._validation import _fit_and_score
 
 from deltaprop.backends.array_types import AnyArray
+from deltaprop.estimators.pipeline_folds import Unprepared, one_table, prepare
 from deltaprop.estimators.search_jobs import TEST, TRAIN, Fold, Job, Place
 from deltaprop.estimators.search_part import Outcome, Part
 from deltaprop.estimators.search_scoring import Scoring
-from deltaprop.estimators.together import EstimatorGroup
+from deltaprop.estimators.together import EstimatorGroup, Table, batches
 from deltaprop.estimators.workers import Workers
 
 #: Parts for each worker at least; there are fewer than twice as many, of a group. Workers that have done theirs take
@@ -52,6 +53,49 @@ def fit_part_there(parts: Parts, jobs: Sequence[Job]) -> Outcome | None:
     jobs = [replace(job, fold=parts.folds[job.fold]) for job in jobs]
     group = EstimatorGroup(jobs[0].fold.table, jobs[0].estimator)
     return Part(parts.scoring, group, jobs).fit(resumable=False)
+
+
+@dataclass(eq=False)
+class Splits:
+    """What all parts of a search over a pipeline need, where the steps before the network are fitted in the worker.
+
+    Attributes
+    ----------
+    scoring : Scoring
+    unprepared : Unprepared
+    whole : Table
+        The targets of all samples.
+    memory : int
+        Bytes that the networks trained at once may take.
+    """
+
+    scoring: Scoring
+    unprepared: Unprepared
+    whole: Table
+    memory: int
+
+
+def fit_split_there(
+    splits: Splits, steps: dict[str, Any], jobs: Sequence[Job]
+) -> list[tuple[Sequence[Place], Outcome | None]]:
+    """Fit the steps before the network on one split, and train and score networks of the same widths.
+
+    Returns
+    -------
+    outcomes : list of (sequence of (int, int), Outcome or None)
+        The places of some jobs and their outcome; None where they cannot be trained together.
+    """
+    prepared = prepare(splits.unprepared, steps, jobs[0].split)
+    places = [job.place for job in jobs]
+    if prepared is None:
+        return [(places, None)]
+    (fold,) = one_table(splits.whole, [prepared], splits.unprepared.splits)
+    try:
+        group = EstimatorGroup(fold.table, jobs[0].estimator)
+    except (ValueError, TypeError):
+        return [(places, None)]
+    parts = batches([replace(job, fold=fold) for job in jobs], group.at_once(splits.memory))
+    return [([job.place for job in part], Part(splits.scoring, group, part).fit(resumable=False)) for part in parts]
 
 
 def fits_at_once(sizes: Sequence[tuple[int, int]], workers: Workers, memory: int) -> Iterator[int]:

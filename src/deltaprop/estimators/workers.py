@@ -25,11 +25,14 @@ class Workers:
         How many of them share the memory of one machine, or of one process of a cluster.
     here : bool
         Whether all run in this process, one after another.
+    elsewhere : bool
+        Whether they may run on other machines.
     """
 
     count: int = 1
     sharing: int = 1
     here: bool = True
+    elsewhere: bool = False
 
     @classmethod
     def of(cls, n_jobs: int | None) -> Workers:
@@ -41,7 +44,8 @@ class Workers:
         if n_jobs == 1:
             return cls()
         client = dask_client(backend)
-        return cls(count, 1 if client is None else max(client.ncores().values(), default=1), here=False)
+        sharing = 1 if client is None else max(client.ncores().values(), default=1)
+        return cls(count, sharing, here=False, elsewhere=True)
 
     def memory(self, limit: int) -> int:
         """Return the bytes that one task may take where all tasks that share a memory may take `limit`."""
