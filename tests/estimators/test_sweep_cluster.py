@@ -143,8 +143,6 @@ def load_no_file():
 
 
 def see_as_ever():
-    import importlib
-
     from deltaprop.estimators import file_arrays
 
     FileArray.is_here, FileArray.load = file_arrays._ways
@@ -199,9 +197,12 @@ def another_client():
         yield client
 
 
-@pytest.mark.parametrize("deaths", ["one", "all"])
-@pytest.mark.parametrize("options", [{}, {"dropout": 0.1}], ids=["stacks", "fits by themselves"])
-def test_workers_may_die(options, deaths, another_client, data, tmp_path):
+@pytest.mark.parametrize(
+    ("deaths", "options"),
+    [("one", {}), ("all", {"dropout": 0.1})],
+    ids=["one, of stacks", "all, of fits by themselves"],
+)
+def test_workers_may_die(deaths, options, another_client, data, tmp_path):
     """If all die, the data die with them, and are sent again."""
     X, y = data
     base = dp.MLPClassifier(**(BASE.get_params() | options))

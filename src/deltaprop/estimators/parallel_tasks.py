@@ -93,6 +93,16 @@ class Sent:
         return object.__sizeof__(self) + sys.getsizeof(vars(self))
 
 
+class Staying:
+    """What all tasks need, where it is: with one core left in the cluster, joblib runs tasks in this process."""
+
+    def __init__(self, value: Any = None) -> None:
+        self.value = value
+
+    def __reduce__(self) -> tuple[type[Staying], tuple[()]]:
+        return Staying, ()
+
+
 def _on_dask(
     parallel: Callable[[], Any],
     store: DaskStore,
@@ -102,11 +112,12 @@ def _on_dask(
 ) -> Iterator[Any]:
     """Give the results; data that died with their last worker are sent again, and the rest is done again."""
     done, losses, by_path = 0, 0, True
+    staying = Staying(common)
     while done < len(arguments):
         held: Held = store.send(common, by_path=by_path)
         try:
             for result in parallel()(
-                delayed(_call_with)(function, own, held.content, held.arrays) for own in arguments[done:]
+                delayed(_call_with)(function, own, staying, held.content, held.arrays) for own in arguments[done:]
             ):
                 done += 1
                 yield result
@@ -114,6 +125,7 @@ def _on_dask(
             losses += 1
             if losses > LOSSES or not store.is_lost(held):
                 raise
+            store.wait_for_workers()
         except UnseenFileError:
             if not by_path:
                 raise
@@ -124,5 +136,7 @@ def _call(function: Callable[..., Any], own: tuple[Any, ...], sent: Sent) -> Any
     return function(sent.value, *own)
 
 
-def _call_with(function: Callable[..., Any], own: tuple[Any, ...], content: bytes, arrays: Sequence[Any]) -> Any:
-    return function(unpacked(content, arrays), *own)
+def _call_with(
+    function: Callable[..., Any], own: tuple[Any, ...], staying: Staying, content: bytes, arrays: Sequence[Any]
+) -> Any:
+    return function(unpacked(content, arrays) if staying.value is None else staying.value, *own)

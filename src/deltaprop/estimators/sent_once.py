@@ -6,7 +6,8 @@ import io
 import pickle
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,8 @@ from deltaprop.estimators.workers import dask_client
 
 #: Smaller arrays go with what holds them.
 LEAST_BYTES = 2**12
+#: How many seconds workers are waited for after data died with theirs.
+PATIENCE = 60
 
 
 class Held:
@@ -48,6 +51,8 @@ class DaskStore:
 
     def __init__(self, client: Any) -> None:
         self.client = client
+        # After a loss, joblib would run everything here if it found but one worker with one core.
+        self._least_workers = max(1, min(2, len(client.ncores())))
         self._futures: dict[int, tuple[weakref.ref[Any], Any]] = {}
 
     def send(self, value: Any, *, by_path: bool = True) -> Held:
@@ -70,10 +75,18 @@ class DaskStore:
     def is_lost(self, held: Held) -> bool:
         """Return whether no worker has some of it; arrays that are lost will be sent again."""
         futures = [held.content, *held.arrays]
-        has = self.client.who_has(futures)
-        lost = {future.key for future in futures if not has.get(future.key)}
+        try:
+            has = self.client.who_has(futures)
+            lost = {future.key for future in futures if not has.get(future.key)}
+        except CancelledError:  # the client knows already
+            lost = {future.key for future in futures if future.cancelled()}
         self._futures = {key: known for key, known in self._futures.items() if known[1].key not in lost}
         return bool(lost)
+
+    def wait_for_workers(self) -> None:
+        """Wait until there are workers again, most of which come back in a moment."""
+        with suppress(TimeoutError):
+            self.client.wait_for_workers(self._least_workers, timeout=PATIENCE)
 
     def _holds(self, array: Any) -> bool:
         return id(array) in self._futures

@@ -43,9 +43,10 @@ class SweepCV(StackedSearch):
         Whether to fit the best candidate to all samples, and which score or function chooses it, as in `GridSearchCV`.
     n_jobs : int or None, default None
         Processes, by joblib and whichever backend `joblib.parallel_config` chooses; by default 1, in which as many
-        threads as the machine has work on different members.
+        threads as the machine has work on different members. The workers of a Dask cluster are sent the data once.
     memory_limit : int or None, default None
-        Bytes that the networks trained at once may take, in all processes; by default 2³⁰. The samples that the steps
+        Bytes that the networks trained at once may take, in all processes of this machine, or in each worker of a
+        cluster; by default 2³⁰. The samples that the steps
         of a pipeline have transformed may take as many.
     random_state : int, RandomState or None, default None
         Draws the candidates.

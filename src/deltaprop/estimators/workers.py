@@ -41,7 +41,7 @@ class Workers:
         backend, _ = get_active_backend()
         if type(backend).__name__ in LOCAL_BACKENDS:
             return cls(count, count, here=count == 1)
-        if n_jobs == 1:
+        if count == 1:  # joblib runs tasks here then, whatever the backend
             return cls()
         client = dask_client(backend)
         sharing = 1 if client is None else max(client.ncores().values(), default=1)
