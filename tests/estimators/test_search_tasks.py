@@ -4,6 +4,8 @@ import os
 import pickle
 import sys
 import threading
+import warnings
+from typing import Any
 
 import joblib
 import numpy as np
@@ -50,7 +52,7 @@ def test_the_memory_is_that_of_a_machine(backend, fewest, most, monkeypatch):
     monkeypatch.setattr(workers, "get_active_backend", lambda: (backend(), None))
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(40, 784)), np.arange(40) % 10
-    seen = []
+    seen: list[Any] = []
 
     class StoppedError(Exception):
         pass
@@ -59,7 +61,7 @@ def test_the_memory_is_that_of_a_machine(backend, fewest, most, monkeypatch):
         seen.append((sizes, original(self, sizes)))
         raise StoppedError
 
-    original = search.Search._at_once
+    original: Any = search.Search._at_once
     monkeypatch.setattr(search.Search, "_at_once", stopped)
     base = dp.MLPClassifier((100,), random_state=0, backend="numpy")
     with pytest.raises(StoppedError):
@@ -98,7 +100,7 @@ def test_threads_share_a_memory(n_jobs, expected):
 
 # -- scores --------------------------------------------------------------------------------------------------------
 
-FITS = {
+FITS: dict[str, dict[str, Any]] = {
     "adam": {},
     "sgd": {"solver": "sgd", "momentum": 0.5, "learning_rate": "adaptive"},
     "early stopping": {"early_stopping": True, "n_iter_no_change": 3},
@@ -118,7 +120,12 @@ def test_scores_do_not_depend_on_how_parts_are_cut(name, steps):
     model = make_pipeline(StandardScaler(), base) if steps else base
     alpha = "mlpclassifier__alpha" if steps else "alpha"
     grid = {alpha: [0.0, 1e-3, 1.0, 3.0]}
-    options = {"cv": 3, "scoring": ["accuracy", "neg_log_loss"], "refit": False, "return_train_score": True}
+    options: dict[str, Any] = {
+        "cv": 3,
+        "scoring": ["accuracy", "neg_log_loss"],
+        "refit": False,
+        "return_train_score": True,
+    }
     whole = dp.SweepCV(model, grid, **options).fit(*IRIS)
     cut = dp.SweepCV(model, grid, memory_limit=5 * 8 * 59 * 4, **options).fit(*IRIS)
     with parallel_config("threading"):
@@ -138,7 +145,12 @@ def test_workers_on_other_machines_transform_what_they_train_on(name, monkeypatc
         "mlpclassifier__hidden_layer_sizes": [(7,), (3, 3)],
         "standardscaler__with_mean": [True, "wrong", False],
     }
-    options = {"cv": 3, "refit": False, "scoring": ["accuracy", "neg_log_loss"], "return_train_score": True}
+    options: dict[str, Any] = {
+        "cv": 3,
+        "refit": False,
+        "scoring": ["accuracy", "neg_log_loss"],
+        "return_train_score": True,
+    }
     weights = np.linspace(0.5, 2, len(IRIS[1]))
     here = dp.SweepCV(model, grid, **options).fit(*IRIS, mlpclassifier__sample_weight=weights)
     monkeypatch.setattr(workers, "LOCAL_BACKENDS", ())
@@ -147,6 +159,22 @@ def test_workers_on_other_machines_transform_what_they_train_on(name, monkeypatc
     assert np.isnan(here.cv_results_["mean_test_accuracy"]).sum() == 10  # a wrong step or a negative alpha
     for key, expected in scores(here).items():
         np.testing.assert_array_equal(there.cv_results_[key], expected, err_msg=key)
+
+
+def test_a_split_without_a_score_needs_the_inputs(monkeypatch):
+    """R² of one sample is scikit-learn's to refuse; the other splits are scored many at once."""
+    monkeypatch.setattr(workers, "LOCAL_BACKENDS", ())
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(30, 3)), rng.normal(size=30)
+    splits = [(np.arange(20), np.arange(20, 30)), (np.arange(29), np.arange(29, 30))]
+    base = dp.MLPRegressor((3,), max_iter=2, random_state=0, backend="numpy")
+    for cv in (splits[:1], splits):
+        found = []
+        for search in (dp.SweepCV, GridSearchCV):
+            with parallel_config("threading"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found.append(search(base, {"alpha": [0.0, 1.0]}, cv=cv, n_jobs=2, refit=False).fit(X, y))
+        np.testing.assert_allclose(*(each.cv_results_["mean_test_score"] for each in found), rtol=1e-12)
 
 
 # -- fits by themselves --------------------------------------------------------------------------------------------
@@ -236,7 +264,7 @@ def mapped(path, mode="r"):
     return np.memmap(path, np.float64, mode, 96, (250, 50))
 
 
-VIEWS = {
+VIEWS: dict[str, Any] = {
     "whole": lambda X: X,
     "plain": np.asarray,
     "rows": lambda X: X[10:200],

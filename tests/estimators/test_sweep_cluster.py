@@ -8,6 +8,7 @@ import os
 import signal
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -39,41 +40,34 @@ def running_cluster():
         yield client
 
 
+#: What has been sent, in the process that imports this.
+SENT = [0]
+TCP: Any = distributed.comm.tcp.TCP
+WRITE = TCP.write
+
+
 def count_messages():
-    from distributed.comm.tcp import TCP
-
-    write = TCP.write
-
     async def counting(self, *arguments, **options):
-        sent = await write(self, *arguments, **options)
-        TCP.bytes_sent += sent
+        sent = await WRITE(self, *arguments, **options)
+        SENT[0] += sent
         return sent
 
-    TCP.bytes_sent, TCP.write = 0, counting
-    return write
+    TCP.write = counting
 
 
 def bytes_sent():
-    from distributed.comm.tcp import TCP
-
-    return TCP.bytes_sent
+    return SENT[0]
 
 
 @pytest.fixture(scope="module")
 def client():
-    from distributed.comm.tcp import TCP
-
-    original = count_messages()
+    count_messages()
     try:
         with running_cluster() as client:
-            client.run(_count_there)
+            client.run(count_messages)
             yield client
     finally:
-        TCP.write = original
-
-
-def _count_there():
-    count_messages()
+        TCP.write = WRITE
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +93,7 @@ def assert_same_scores(there, here):
     assert there.cv_results_["params"] == here.cv_results_["params"]
 
 
-SEARCHES = {
+SEARCHES: dict[str, Any] = {
     "40 tasks of stacks": lambda: dp.SweepCV(BASE, {"alpha": ALPHAS}, refit=False, memory_limit=BYTES_A_MEMBER),
     "40 fits by themselves": lambda: dp.SweepCV(
         dp.MLPClassifier(**(BASE.get_params() | {"dropout": 0.1})), {"alpha": ALPHAS}, refit=False
@@ -131,27 +125,24 @@ def test_workers_of_a_cluster_have_memories_of_their_own(client):
         assert Workers.of(1) == Workers()
 
 
+#: Changed in workers.
+FILES: Any = FileArray
+WAYS = FILES.is_here, FILES.load
+
+
 def see_no_file():
-    FileArray.is_here = lambda self: False
+    FILES.is_here = lambda self: False
 
 
 def load_no_file():
     def load(self):
         raise UnseenFileError(self.path)
 
-    FileArray.load = load
+    FILES.load = load
 
 
 def see_as_ever():
-    from deltaprop.estimators import file_arrays
-
-    FileArray.is_here, FileArray.load = file_arrays._ways
-
-
-def remember():
-    from deltaprop.estimators import file_arrays
-
-    file_arrays._ways = FileArray.is_here, FileArray.load
+    FILES.is_here, FILES.load = WAYS
 
 
 @pytest.mark.parametrize("change", [None, see_no_file, load_no_file], ids=["seen", "unseen", "lost"])
@@ -160,7 +151,6 @@ def test_a_file_that_all_workers_see_is_not_sent(change, client, data, tmp_path)
     X, y = data
     np.save(tmp_path / "X.npy", X)
     mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
-    client.run(remember)
     try:
         if change is not None:
             client.run(change, workers=[next(iter(client.ncores()))])

@@ -141,13 +141,16 @@ class Search:
             return
         sizes: list[tuple[int, int]] = []
         ready: list[list[Job]] = []
+        scoring = self.scoring
         for jobs in groups:
             group = _group(jobs, alone)  # asked for its size, and let go of: it may hold copies of the samples
             if group is not None:
+                if not ready:
+                    scoring = self.scoring.as_sent(group)
                 sizes.append((len(jobs), group.bytes_a_member))
                 ready.append(jobs)
         parts = [own for jobs, count in zip(ready, self._at_once(sizes), strict=True) for own in batches(jobs, count)]
-        common, numbered = Parts.of(self.scoring, parts)
+        common, numbered = Parts.of(scoring, parts)
         for part in parts:
             self._begin(part)
         outcomes = self.tasks.run(fit_part_there, common, [(own,) for own in numbered])

@@ -84,7 +84,7 @@ class DaskStore:
         return bool(lost)
 
     def wait_for_workers(self) -> None:
-        """Wait until there are workers again, most of which come back in a moment."""
+        """Wait until there are workers again: many clusters start new ones in a moment."""
         with suppress(TimeoutError):
             self.client.wait_for_workers(self._least_workers, timeout=PATIENCE)
 

@@ -46,8 +46,7 @@ class SweepCV(StackedSearch):
         threads as the machine has work on different members. The workers of a Dask cluster are sent the data once.
     memory_limit : int or None, default None
         Bytes that the networks trained at once may take, in all processes of this machine, or in each worker of a
-        cluster; by default 2³⁰. The samples that the steps
-        of a pipeline have transformed may take as many.
+        cluster; by default 2³⁰. The samples that the steps of a pipeline have transformed may take as many.
     random_state : int, RandomState or None, default None
         Draws the candidates.
     error_score : "raise" or number, default nan
