@@ -167,13 +167,13 @@ def test_a_split_without_a_score_needs_the_inputs(monkeypatch):
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(30, 3)), rng.normal(size=30)
     splits = [(np.arange(20), np.arange(20, 30)), (np.arange(29), np.arange(29, 30))]
-    base = dp.MLPRegressor((3,), max_iter=2, random_state=0, backend="numpy")
+    base = dp.MLPRegressor(hidden_layer_sizes=(3,), max_iter=2, random_state=0, backend="numpy")
     for cv in (splits[:1], splits):
         found = []
-        for search in (dp.SweepCV, GridSearchCV):
+        for kind in (dp.SweepCV, GridSearchCV):
             with parallel_config("threading"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                found.append(search(base, {"alpha": [0.0, 1.0]}, cv=cv, n_jobs=2, refit=False).fit(X, y))
+                found.append(kind(base, {"alpha": [0.0, 1.0]}, cv=cv, n_jobs=2, refit=False).fit(X, y))
         np.testing.assert_allclose(*(each.cv_results_["mean_test_score"] for each in found), rtol=1e-12)
 
 

@@ -68,7 +68,7 @@ class Scoring:
         self._needs_pipeline = is_routed
 
     def as_sent(self, group: EstimatorGroup) -> Scoring:
-        """Return the scoring for workers that have the table of a group: without the inputs, where it has no use for them."""
+        """Return the scoring for workers that have the table of a group; inputs that are not looked at are left out."""
         if not self.own_score or self._needs_pipeline:
             return self
         for split in self.splits:

@@ -23,9 +23,9 @@ class SweepCV(StackedSearch):
     scikit-learn's `GridSearchCV` and `RandomizedSearchCV` in one, with their attributes and, on the same splits and
     seeds, their scores. Candidates whose networks have the same widths make a stack (see `deltaprop.NetworkStack`), all
     folds of all of them being trained at once; other widths make other stacks. In a pipeline whose last step is such
-    an estimator, the steps before it are fitted once a fold, for all candidates that agree on their parameters. What
-    cannot be trained so (another estimator, ``solver="lbfgs"``, dropout, callbacks, sparse inputs) is fitted one after
-    another.
+    an estimator, the steps before it are fitted once a fold, for all candidates that agree on their parameters (on a
+    cluster, once a task). What cannot be trained so (another estimator, ``solver="lbfgs"``, dropout, callbacks, sparse
+    inputs) is fitted one after another.
 
     Parameters
     ----------
