@@ -121,7 +121,7 @@ def _on_dask(
             ):
                 done += 1
                 yield result
-        except CancelledError:
+        except (CancelledError, TypeError):  # joblib before 1.4 takes the first for results
             losses += 1
             if losses > LOSSES or not store.is_lost(held):
                 raise
